@@ -1,0 +1,28 @@
+# Short names for the commands that people and CI run. What needs logic lives in scripts/.
+
+.DEFAULT_GOAL := help
+.PHONY: help dev test check advisories build clean
+
+PYTHON ?= python3
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dev: ## Run the functions on this machine, rebuilt on each change
+	@$(PYTHON) scripts/dev.py
+
+test: ## Run every test: Rust, and the official clients against the running functions
+	$(PYTHON) scripts/test.py
+
+check: ## What CI checks besides the tests: format, lints, docs, dependencies
+	$(PYTHON) scripts/check.py
+
+advisories: ## Look up the dependencies in the advisory database (needs the network)
+	$(PYTHON) scripts/check.py advisories
+
+build: ## Build the functions for Lambda: zips for arm64 and x86-64
+	$(PYTHON) scripts/build.py
+
+clean: ## Remove what was built and installed
+	rm -rf .tools .dev
+	cargo clean

@@ -1,0 +1,143 @@
+//! Settings from the environment. `docs/configuration.md` has the table.
+
+use std::{collections::BTreeMap, env};
+
+use mcp_server::InitError;
+
+use crate::{Origin, PublicUrl};
+
+const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
+const INVOKE_MODE: &str = "MCP_INVOKE_MODE";
+const ALLOWED_ORIGINS: &str = "MCP_ALLOWED_ORIGINS";
+
+/// Every variable with our prefix that means something.
+const KNOWN: [&str; 3] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS];
+const PREFIX: &str = "MCP_";
+
+/// The environment variables that a configuration is read from: the process's own, or a test's.
+#[derive(Debug, Clone, Default)]
+pub struct Env(BTreeMap<String, String>);
+
+impl Env {
+    /// The variables of this process. One that is not Unicode is as good as absent.
+    pub fn process() -> Self {
+        let pairs =
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self(pairs.collect())
+    }
+
+    /// These variables and no others.
+    pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+
+    /// A variable's value without surrounding spaces; `None` when it is unset or empty, which templates write for
+    /// "not set".
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// Variables that look like ours and are not: most likely misspelt.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX) && !KNOWN.contains(name))
+    }
+}
+
+/// A configuration that is read from the environment, once, in the init phase.
+pub trait FromEnv: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// When a variable is missing or cannot be used; the error names it and says what is expected.
+    fn from_env(env: &Env) -> Result<Self, InitError>;
+}
+
+/// How the function speaks HTTP.
+#[derive(Debug, Clone, Default)]
+pub struct HttpConfig {
+    /// `MCP_PUBLIC_URL`: the URL that clients use, when it is not the Function URL's own (a custom domain, a CDN).
+    pub public_url: Option<PublicUrl>,
+    /// `MCP_INVOKE_MODE`: must equal the invoke mode of the URL.
+    pub invoke_mode: InvokeMode,
+    /// `MCP_ALLOWED_ORIGINS`: web pages that may call the function from a browser, besides its own.
+    pub allowed_origins: Vec<Origin>,
+}
+
+impl HttpConfig {
+    /// Reads `MCP_PUBLIC_URL`, `MCP_INVOKE_MODE` and `MCP_ALLOWED_ORIGINS`.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be used; the error names it.
+    pub fn from_env(env: &Env) -> Result<Self, InitError> {
+        let public_url = env.get(PUBLIC_URL).map(|url| {
+            PublicUrl::parse(url)
+                .ok_or_else(|| InitError::setting(PUBLIC_URL, "an https URL (http on loopback) without query", url))
+        });
+        let invoke_mode = match env.get(INVOKE_MODE) {
+            None | Some("buffered") => InvokeMode::Buffered,
+            Some("stream") => InvokeMode::Stream,
+            Some(other) => return Err(InitError::setting(INVOKE_MODE, "`buffered` or `stream`", other)),
+        };
+        let origins = env.get(ALLOWED_ORIGINS).unwrap_or_default().split(',').map(str::trim);
+        let allowed_origins = origins.filter(|origin| !origin.is_empty()).map(|origin| {
+            let expected = "a comma-separated list of origins such as https://app.example.com";
+            Origin::parse(origin).ok_or_else(|| InitError::setting(ALLOWED_ORIGINS, expected, origin))
+        });
+        Ok(Self {
+            public_url: public_url.transpose()?,
+            invoke_mode,
+            allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// How the function's answers travel. A property of the Function URL that the function cannot ask for, so it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InvokeMode {
+    /// `BUFFERED`: an answer is sent when it is complete, at most 6 MB.
+    #[default]
+    Buffered,
+    /// `RESPONSE_STREAM`: parts are sent as they come, at most 200 MB.
+    Stream,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<HttpConfig, InitError> {
+        HttpConfig::from_env(&Env::from_pairs(pairs.iter().copied()))
+    }
+
+    #[test]
+    fn nothing_needs_to_be_set() {
+        let config = read(&[("MCP_PUBLIC_URL", ""), ("MCP_ALLOWED_ORIGINS", " , ")]).unwrap();
+
+        assert_eq!(config.invoke_mode, InvokeMode::Buffered);
+        assert!(config.public_url.is_none() && config.allowed_origins.is_empty());
+    }
+
+    #[test]
+    fn a_bad_setting_is_named_with_what_is_expected() {
+        for (name, value, expected) in [
+            ("MCP_INVOKE_MODE", "RESPONSE_STREAM", "`buffered` or `stream`"),
+            ("MCP_PUBLIC_URL", "http://mcp.example.com", "an https URL"),
+            ("MCP_PUBLIC_URL", "mcp.example.com", "an https URL"),
+            ("MCP_ALLOWED_ORIGINS", "https://a.example,*", "list of origins"),
+            ("MCP_ALLOWED_ORIGINS", "https://a.example/path", "list of origins"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+
+            assert!(error.contains(name) && error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_noticed() {
+        let env = Env::from_pairs([("MCP_INVOKEMODE", "stream"), ("MCP_INVOKE_MODE", "stream"), ("PATH", "/bin")]);
+
+        assert_eq!(env.unknown().collect::<Vec<_>>(), ["MCP_INVOKEMODE"]);
+    }
+}

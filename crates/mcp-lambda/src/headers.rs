@@ -1,0 +1,261 @@
+//! Headers that repeat parts of the body (2026-07-28, Streamable HTTP, "Request Metadata"), and what a client accepts.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderValue, header};
+use mcp_protocol::method;
+use mcp_server::{CallError, MirroredParameter};
+use serde_json::{Value, value::RawValue};
+
+pub(crate) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+const METHOD: &str = "mcp-method";
+const NAME: &str = "mcp-name";
+const PARAM_PREFIX: &str = "mcp-param-";
+
+/// Largest integer that is compared as a number; beyond it floating point loses digits.
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+
+/// The one value of a header, without surrounding white space; `None` when it is absent.
+///
+/// # Errors
+///
+/// When there are several values or characters that a value must not have.
+pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, CallError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(mismatch(format!("header `{name}` is sent more than once")));
+    }
+    let text = value.to_str().map_err(|_| mismatch(format!("header `{name}` has characters that are not ASCII")))?;
+    Ok(Some(text.trim_matches([' ', '\t'])))
+}
+
+/// Checks `Mcp-Method`, and `Mcp-Name` where the method has a name or a URI in its parameters.
+///
+/// # Errors
+///
+/// When one is missing or differs from the body.
+pub(crate) fn check_standard(
+    headers: &HeaderMap,
+    method: &str,
+    name: Option<&RawValue>,
+    uri: Option<&RawValue>,
+) -> Result<(), CallError> {
+    match single(headers, METHOD)? {
+        None => return Err(mismatch("header `Mcp-Method` is missing")),
+        Some(header) if header != method => {
+            return Err(mismatch("header `Mcp-Method` does not equal the method in the body"));
+        }
+        Some(_) => {}
+    }
+    let source = match method {
+        method::TOOLS_CALL | method::PROMPTS_GET => name,
+        method::RESOURCES_READ => uri,
+        _ => return Ok(()),
+    };
+    let Some(header) = single(headers, NAME)? else {
+        return Err(mismatch("header `Mcp-Name` is missing"));
+    };
+    let header = decode(header).ok_or_else(|| mismatch("header `Mcp-Name` is not valid Base64 between its markers"))?;
+    let body: Option<String> = source.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    match body {
+        Some(body) if body == header => Ok(()),
+        // A body without a name is refused for that, whatever the header says.
+        None => Ok(()),
+        Some(_) => Err(mismatch("header `Mcp-Name` does not equal the name in the body")),
+    }
+}
+
+/// Checks the `Mcp-Param-*` header of each parameter that the tool wants mirrored.
+///
+/// # Errors
+///
+/// When one is missing although the body has the value, is there although the body has none, or differs.
+pub(crate) fn check_parameters(
+    headers: &HeaderMap,
+    parameters: &[MirroredParameter],
+    arguments: Option<&RawValue>,
+) -> Result<(), CallError> {
+    if parameters.is_empty() {
+        return Ok(());
+    }
+    // Arguments that cannot be read are refused for that when the tool reads them.
+    let arguments: Value = arguments.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    for parameter in parameters {
+        let name = format!("{PARAM_PREFIX}{}", parameter.header.to_ascii_lowercase());
+        let header = single(headers, &name)?;
+        let value = parameter.path.iter().try_fold(&arguments, |value, step| value.get(step));
+        check_parameter(&name, header, value)?;
+    }
+    Ok(())
+}
+
+fn check_parameter(name: &str, header: Option<&str>, value: Option<&Value>) -> Result<(), CallError> {
+    let value = value.filter(|value| !value.is_null());
+    let (header, value) = match (header, value) {
+        (None, None) => return Ok(()),
+        (None, Some(_)) => return Err(mismatch(format!("header `{name}` is missing"))),
+        (Some(_), None) => return Err(mismatch(format!("header `{name}` is sent, but the body has no such value"))),
+        (Some(header), Some(value)) => (header, value),
+    };
+    let header =
+        decode(header).ok_or_else(|| mismatch(format!("header `{name}` is not valid Base64 between its markers")))?;
+    let equal = match value {
+        Value::String(text) => *text == header,
+        Value::Bool(value) => header == if *value { "true" } else { "false" },
+        Value::Number(number) => equals_number(&header, number),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    };
+    if equal { Ok(()) } else { Err(mismatch(format!("header `{name}` does not equal the value in the body"))) }
+}
+
+/// `42.0` and `42` are equal; beyond 2^53 only the same digits are.
+fn equals_number(header: &str, number: &serde_json::Number) -> bool {
+    if header == number.to_string() {
+        return true;
+    }
+    let is_decimal = header.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-' || byte == b'.');
+    let (Some(own), Ok(header)) = (number.as_f64(), header.parse::<f64>()) else {
+        return false;
+    };
+    // Both are exact integers or short decimals in this range.
+    is_decimal && own.abs() <= MAX_SAFE_INTEGER && own == header
+}
+
+/// Undoes the Base64 form of values that a header cannot carry plainly. Strict: `None` for anything between the
+/// markers that is not canonical Base64 of UTF-8.
+fn decode(value: &str) -> Option<String> {
+    match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok(),
+        None => Some(value.to_owned()),
+    }
+}
+
+fn mismatch(reason: impl Into<String>) -> CallError {
+    CallError::HeaderMismatch(reason.into())
+}
+
+/// The media types of ours that a client takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Accept {
+    pub(crate) json: bool,
+    pub(crate) event_stream: bool,
+    /// There is an `Accept` header.
+    pub(crate) is_present: bool,
+}
+
+impl Accept {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            json: takes(headers, "application", "json"),
+            event_stream: takes(headers, "text", "event-stream"),
+            is_present: headers.contains_key(header::ACCEPT),
+        }
+    }
+}
+
+/// Whether `Accept` names a media type, by itself or by a wildcard; the most specific range counts, and `q=0` refuses
+/// (RFC 9110, section 12.5.1).
+fn takes(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges = values.flat_map(|value| value.split(',')).filter_map(|range| {
+        let (media_type, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let (own_kind, own_subtype) = media_type.trim().split_once('/')?;
+        let specificity = match (own_kind, own_subtype) {
+            ("*", "*") => 0,
+            (own, "*") if own.eq_ignore_ascii_case(kind) => 1,
+            (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => 2,
+            _ => return None,
+        };
+        let is_refused = parameters.split(';').any(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|q| q == 0.0)
+        });
+        Some((specificity, !is_refused))
+    });
+    ranges.max_by_key(|(specificity, _)| *specificity).is_some_and(|(_, is_taken)| is_taken)
+}
+
+/// Whether a body is declared as JSON in UTF-8.
+pub(crate) fn is_json(content_type: Option<&HeaderValue>) -> bool {
+    let Some(value) = content_type.and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
+    let charset_fits = parameters.split(';').all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    });
+    media_type.trim().eq_ignore_ascii_case("application/json") && charset_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn accept(value: &'static str) -> (bool, bool) {
+        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]);
+        let accept = Accept::of(&headers);
+        (accept.json, accept.event_stream)
+    }
+
+    #[test]
+    fn accept_is_read_with_wildcards_and_refusals() {
+        assert_eq!(accept("application/json, text/event-stream"), (true, true));
+        assert_eq!(accept("application/json"), (true, false));
+        assert_eq!(accept("TEXT/Event-Stream; q=0.5"), (false, true));
+        assert_eq!(accept("*/*"), (true, true));
+        assert_eq!(accept("application/*;q=0.1, text/html"), (true, false));
+        assert_eq!(accept("*/*, text/event-stream;q=0"), (true, false));
+        assert_eq!(accept("text/event-stream;q=0, */*"), (true, false));
+        assert_eq!(accept("text/html"), (false, false));
+        assert_eq!(accept(""), (false, false));
+    }
+
+    #[test]
+    fn only_json_in_utf_8_is_json() {
+        let is = |value: &'static str| is_json(Some(&HeaderValue::from_static(value)));
+
+        assert!(
+            is("application/json") && is("Application/JSON; charset=UTF-8") && is("application/json;charset=\"utf-8\"")
+        );
+        assert!(
+            !is("text/plain") && !is("application/json; charset=latin1") && !is("application/jsonl") && !is_json(None)
+        );
+    }
+
+    #[test]
+    fn a_mirrored_value_must_equal_the_body() {
+        for (header, value, equal) in [
+            (Some("Hello"), json!("Hello"), true),
+            (Some("=?base64?SGVsbG8=?="), json!("Hello"), true),
+            (Some("SGVsbG8="), json!("SGVsbG8="), true),
+            (Some("=?base64?SGVsbG8="), json!("=?base64?SGVsbG8="), true),
+            (Some("=?base64?SGVsbG8?="), json!("Hello"), false),
+            (Some("=?base64?SGVs!!!bG8=?="), json!("Hello"), false),
+            (Some("=?BASE64?SGVsbG8=?="), json!("Hello"), false),
+            (Some("=?base64?/w==?="), json!("\u{ff}"), false),
+            (Some(""), json!(""), true),
+            (None, json!("Hello"), false),
+            (None, json!(null), true),
+            (Some("x"), json!(null), false),
+            (Some("42"), json!(42), true),
+            (Some("42.0"), json!(42), true),
+            (Some("-7"), json!(-7), true),
+            (Some("4.2e1"), json!(42), false),
+            (Some("inf"), json!(42), false),
+            (Some("9007199254740993"), json!(9_007_199_254_740_993_u64), true),
+            (Some("9007199254740992"), json!(9_007_199_254_740_993_u64), false),
+            (Some("true"), json!(true), true),
+            (Some("True"), json!(true), false),
+            (Some("x"), json!({}), false),
+        ] {
+            assert_eq!(check_parameter("mcp-param-x", header, Some(&value)).is_ok(), equal, "{header:?} {value}");
+        }
+    }
+}

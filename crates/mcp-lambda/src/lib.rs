@@ -1,0 +1,56 @@
+//! MCP over HTTP on AWS Lambda.
+//!
+//! A function's `main` is one line, and its service is a value that tests call like any other:
+//!
+//! ```no_run
+//! use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+//! use mcp_server::{InitError, Server};
+//!
+//! pub struct Config {
+//!     pub http: HttpConfig,
+//! }
+//!
+//! impl FromEnv for Config {
+//!     fn from_env(env: &Env) -> Result<Self, InitError> {
+//!         Ok(Self { http: HttpConfig::from_env(env)? })
+//!     }
+//! }
+//!
+//! pub async fn service(config: Config) -> Result<McpService<()>, InitError> {
+//!     Ok(McpService::new(Server::new("greeter", "0.1.0", ()), config.http))
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     mcp_lambda::main(service)
+//! }
+//! ```
+//!
+//! A request's path through the modules: `run` receives an invocation, `events` turns it into an `http::Request`,
+//! `http` checks it, decides its era, asks `mcp-server` and gives the answer a status, `sse` writes a stream if
+//! there is something to stream, and `run` (or `streaming`, if the URL streams) sends it back.
+//!
+//! | Module | What it holds |
+//! | --- | --- |
+//! | `http` | [`McpService`]; the only file with status codes |
+//! | `headers` | headers that repeat the body, and what a client accepts |
+//! | `origin` | the server's public name, and who may call from a browser |
+//! | `sse` | [`Body`], server-sent events |
+//! | `events` | Lambda events to and from `http` types |
+//! | `run`, `streaming` | [`main`], the runtime in both invoke modes |
+//! | `config` | the environment variables |
+
+mod config;
+mod events;
+mod headers;
+mod http;
+mod origin;
+mod run;
+mod sse;
+mod streaming;
+
+pub use self::http::{McpService, Transport};
+pub use config::{Env, FromEnv, HttpConfig, InvokeMode};
+pub use events::{EventError, EventResponse, EventSource, LambdaRequest};
+pub use origin::{Origin, PublicUrl};
+pub use run::{main, respond, respond_buffered};
+pub use sse::Body;

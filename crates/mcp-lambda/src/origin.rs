@@ -1,0 +1,210 @@
+//! The server's public name, and which web pages may call it.
+//!
+//! `Host` and forwarded headers are never read: behind a load balancer the caller chooses them. The name comes from
+//! the configuration or from the platform's own part of the event.
+
+use http::{
+    HeaderMap, HeaderValue, Uri,
+    header::{self, HeaderName},
+    uri::Authority,
+};
+
+/// The URL that clients use, without a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    origin: Origin,
+    path: String,
+}
+
+impl PublicUrl {
+    /// Reads an `https` URL; `http` is enough on loopback. `None` when it is something else or has a query.
+    pub fn parse(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let origin = Origin::new(uri.scheme_str()?, uri.authority()?)?;
+        let is_secure = origin.scheme == "https" || origin.is_loopback();
+        let path = uri.path().trim_end_matches('/').to_owned();
+        (is_secure && uri.query().is_none() && !url.contains('#')).then_some(Self { origin, path })
+    }
+
+    /// The name that an event of payload version 2.0 says it was sent to, if it is one that only the platform can
+    /// have written: a Function URL, an API's default name, or loopback while developing.
+    pub(crate) fn from_domain_name(domain_name: &str) -> Option<Self> {
+        let is_platforms = domain_name.ends_with(".on.aws") || domain_name.ends_with(".amazonaws.com");
+        let authority: Authority = domain_name.parse().ok()?;
+        let scheme = if is_loopback(&authority) { "http" } else { "https" };
+        let origin = Origin::new(scheme, &authority)?;
+        (is_platforms || origin.is_loopback()).then_some(Self { origin, path: String::new() })
+    }
+
+    /// The part of a request's path below this URL's own.
+    pub(crate) fn strip_prefix<'a>(&self, path: &'a str) -> &'a str {
+        match path.strip_prefix(self.path.as_str()) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+            _ => path,
+        }
+    }
+}
+
+/// Scheme, host and port, as a browser names a page's origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+impl Origin {
+    /// Reads `scheme://host[:port]`; `None` when it is something else, such as `null`.
+    pub fn parse(origin: &str) -> Option<Self> {
+        let (scheme, authority) = origin.split_once("://")?;
+        Self::new(scheme, &authority.parse().ok()?)
+    }
+
+    fn new(scheme: &str, authority: &Authority) -> Option<Self> {
+        let scheme = scheme.to_ascii_lowercase();
+        let default_port = match scheme.as_str() {
+            "https" => Some(443),
+            "http" => Some(80),
+            // A desktop client's own scheme has no ports.
+            _ => None,
+        };
+        let is_plain = !authority.as_str().contains('@') && !authority.host().is_empty();
+        let port = authority.port_u16().or(default_port);
+        is_plain.then(|| Self { scheme, host: authority.host().to_ascii_lowercase(), port })
+    }
+
+    fn is_loopback(&self) -> bool {
+        is_loopback_host(&self.host)
+    }
+}
+
+fn is_loopback(authority: &Authority) -> bool {
+    is_loopback_host(&authority.host().to_ascii_lowercase())
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+/// What a request's `Origin` header means for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// No browser, or one that calls from the same page.
+    NoOrigin,
+    /// A page that may call; the header's value, to be repeated.
+    Allowed(HeaderValue),
+    /// A page that may not.
+    Foreign,
+}
+
+impl Caller {
+    /// Decides. Two `Origin` headers are foreign, as is `null`.
+    pub(crate) fn of(headers: &HeaderMap, own: Option<&PublicUrl>, allowed: &[Origin]) -> Self {
+        let mut values = headers.get_all(header::ORIGIN).iter();
+        let Some(value) = values.next() else {
+            return Self::NoOrigin;
+        };
+        let origin = value.to_str().ok().filter(|_| values.next().is_none()).and_then(Origin::parse);
+        let may_call = origin.is_some_and(|origin| {
+            allowed.contains(&origin)
+                || own.is_some_and(|own| own.origin == origin || (own.origin.is_loopback() && origin.is_loopback()))
+        });
+        if may_call { Self::Allowed(value.clone()) } else { Self::Foreign }
+    }
+
+    /// The headers that let the page read the answer. Credentials are never allowed: tokens travel in a header that
+    /// the page sets itself.
+    pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if let Self::Allowed(origin) = self {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static("WWW-Authenticate, X-Amzn-Remapped-WWW-Authenticate, Retry-After"),
+            );
+        }
+    }
+}
+
+/// Headers that clients send; `Mcp-Param-*` ones come on top, as the preflight asks for them.
+const REQUEST_HEADERS: &str =
+    "authorization, content-type, accept, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id";
+
+/// Adds the answer to a preflight: which methods and headers the page may use.
+pub(crate) fn add_preflight_headers(asked: &HeaderMap, headers: &mut HeaderMap) {
+    let asked = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
+    let params = asked.unwrap_or_default().split(',').map(str::trim);
+    let params = params.filter(|name| {
+        name.to_ascii_lowercase().starts_with("mcp-param-") && HeaderName::from_bytes(name.as_bytes()).is_ok()
+    });
+    let names: Vec<&str> = std::iter::once(REQUEST_HEADERS).chain(params).collect();
+    if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(origins: &[&'static str], own: Option<&str>, allowed: &[&str]) -> Caller {
+        let headers = origins.iter().map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))).collect();
+        let own = own.map(|name| PublicUrl::from_domain_name(name).or_else(|| PublicUrl::parse(name)).unwrap());
+        let allowed: Vec<Origin> = allowed.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
+        Caller::of(&headers, own.as_ref(), &allowed)
+    }
+
+    #[test]
+    fn a_page_may_call_its_own_server_and_those_that_list_it() {
+        for (origin, own, allowed) in [
+            ("https://abc.lambda-url.eu-west-1.on.aws", Some("abc.lambda-url.eu-west-1.on.aws"), &[][..]),
+            ("https://MCP.example.com:443", Some("https://mcp.example.com/tools"), &[]),
+            ("http://localhost:6274", Some("localhost"), &[]),
+            ("http://127.0.0.1:6274", Some("localhost"), &[]),
+            ("http://[::1]:6274", Some("127.0.0.1:9000"), &[]),
+            ("https://app.example.com", Some("abc.on.aws"), &["https://app.example.com"]),
+            ("vscode-webview://panel", None, &["vscode-webview://panel"]),
+        ] {
+            assert!(matches!(caller(&[origin], own, allowed), Caller::Allowed(_)), "{origin}");
+        }
+    }
+
+    #[test]
+    fn every_other_page_is_foreign() {
+        for (origins, own, allowed) in [
+            (&["null"][..], Some("localhost"), &[][..]),
+            (&["https://evil.example"], Some("abc.on.aws"), &["https://app.example.com"]),
+            (&["http://localhost:6274"], Some("abc.on.aws"), &[]),
+            (&["http://abc.on.aws"], Some("abc.on.aws"), &[]),
+            (&["https://abc.on.aws.evil.example"], Some("abc.on.aws"), &[]),
+            (&["https://abc.on.aws@evil.example"], Some("abc.on.aws"), &[]),
+            (&["https://app.example.com:8443"], None, &["https://app.example.com"]),
+            (&["http://localhost.evil.example"], Some("localhost"), &[]),
+            (&["http://localhost", "https://evil.example"], Some("localhost"), &[]),
+            (&["http://localhost:6274"], None, &[]),
+            (&[""], Some("localhost"), &[]),
+        ] {
+            assert_eq!(caller(origins, own, allowed), Caller::Foreign, "{origins:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_caller_could_have_chosen_is_no_name() {
+        for name in ["evil.example", "on.aws.evil.example", "abc.on.aws:8443@evil.example", "", "a b"] {
+            assert_eq!(PublicUrl::from_domain_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_may_have_a_path() {
+        let url = PublicUrl::parse("https://example.com/tools/").unwrap();
+
+        assert_eq!(url.strip_prefix("/tools/mcp"), "/mcp");
+        assert_eq!(url.strip_prefix("/tools"), "");
+        assert_eq!(url.strip_prefix("/toolshed/mcp"), "/toolshed/mcp");
+        assert_eq!(url.strip_prefix("/mcp"), "/mcp");
+    }
+}

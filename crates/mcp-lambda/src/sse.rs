@@ -1,0 +1,194 @@
+//! Response bodies: whole, or a stream of server-sent events.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use mcp_server::CallOutcome;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep, sleep},
+};
+
+/// A quiet stream gets a comment this often, so that nobody between takes it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The body of a response: whole, or sent as it comes.
+pub struct Body(Inner);
+
+enum Inner {
+    Whole(Bytes),
+    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Infallible> + Send>>),
+}
+
+impl Body {
+    /// A whole body.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self(Inner::Whole(bytes.into()))
+    }
+
+    pub(crate) fn stream(stream: EventStream) -> Self {
+        Self(Inner::Stream(Box::pin(stream)))
+    }
+
+    /// The bytes of a whole body; `None` for one that is sent as it comes.
+    pub fn as_whole(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Inner::Whole(bytes) => Some(bytes),
+            Inner::Stream(_) => None,
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            Inner::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Inner::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Inner::Whole(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Inner::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}
+
+/// One message as an event. JSON on one line needs one `data` field.
+pub(crate) fn event(message: &str) -> String {
+    format!("data: {message}\n\n")
+}
+
+/// A handler at work.
+pub(crate) type Work = Pin<Box<dyn Future<Output = CallOutcome> + Send>>;
+
+/// The response message that an outcome becomes.
+pub(crate) type Finish = Box<dyn FnOnce(CallOutcome) -> String + Send>;
+
+/// A call whose notifications are sent as they come, and then its response. Reading the stream is what drives the
+/// handler: when the reader stops, so does the work.
+pub(crate) struct EventStream {
+    first: Option<String>,
+    notifications: mpsc::Receiver<String>,
+    work: Option<(Work, Finish)>,
+    last: Option<String>,
+    keep_alive: Pin<Box<Sleep>>,
+}
+
+impl EventStream {
+    /// A stream that begins with `first`, which made it one.
+    pub(crate) fn new(first: String, notifications: mpsc::Receiver<String>, work: Work, finish: Finish) -> Self {
+        let keep_alive = Box::pin(sleep(KEEP_ALIVE));
+        Self { first: Some(first), notifications, work: Some((work, finish)), last: None, keep_alive }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<String>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(event(&first)));
+        }
+        // The handler runs first: what it sends on the way is then there to be read.
+        if let Some((work, _)) = &mut self.work
+            && let Poll::Ready(outcome) = work.as_mut().poll(cx)
+            && let Some((_, finish)) = self.work.take()
+        {
+            self.last = Some(finish(outcome));
+        }
+        if let Poll::Ready(Some(notification)) = self.notifications.poll_recv(cx) {
+            return Poll::Ready(Some(event(&notification)));
+        }
+        if let Some(last) = self.last.take() {
+            return Poll::Ready(Some(event(&last)));
+        }
+        if self.work.is_none() {
+            return Poll::Ready(None);
+        }
+        match self.keep_alive.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Some(":\n\n".to_owned())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl http_body::Body for EventStream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        let event = std::task::ready!(this.poll_event(cx));
+        this.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        Poll::Ready(event.map(|event| Ok(Frame::data(Bytes::from(event)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use mcp_server::Rendered;
+
+    use super::*;
+
+    fn stream(work: impl Future<Output = ()> + Send + 'static, notifications: mpsc::Receiver<String>) -> EventStream {
+        let work = async move {
+            work.await;
+            CallOutcome { result: Ok(Rendered::Own("{}".to_owned())), fault: None }
+        };
+        EventStream::new("first".to_owned(), notifications, Box::pin(work), Box::new(|_| "last".to_owned()))
+    }
+
+    async fn next(stream: &mut EventStream) -> Option<Bytes> {
+        Some(stream.frame().await?.unwrap().into_data().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_stream_gets_a_comment_every_fifteen_seconds() {
+        let (_sender, receiver) = mpsc::channel(1);
+        let mut stream = stream(sleep(Duration::from_secs(40)), receiver);
+
+        let mut events = Vec::new();
+        while let Some(event) = next(&mut stream).await {
+            events.push(event);
+        }
+
+        assert_eq!(events, ["data: first\n\n", ":\n\n", ":\n\n", "data: last\n\n"]);
+    }
+
+    #[tokio::test]
+    async fn each_notification_is_its_own_frame_and_none_is_lost_at_the_end() {
+        let (sender, receiver) = mpsc::channel(8);
+        let work = async move {
+            for number in ["one", "two"] {
+                sender.send(number.to_owned()).await.unwrap();
+            }
+        };
+        let mut stream = stream(work, receiver);
+
+        let mut events = Vec::new();
+        while let Some(event) = next(&mut stream).await {
+            events.push(event);
+        }
+
+        assert_eq!(events, ["data: first\n\n", "data: one\n\n", "data: two\n\n", "data: last\n\n"]);
+    }
+}

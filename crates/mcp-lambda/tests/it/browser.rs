@@ -1,0 +1,105 @@
+//! Pages in a browser: which may call, and what they get to see.
+
+use http::Method;
+use mcp_lambda::{HttpConfig, McpService, Origin, PublicUrl};
+use mcp_testing::{McpRequest, Via, exchange, exchange_via, tools_list};
+
+use crate::common::{fixture, server};
+
+/// The name in the events of `mcp_testing`.
+const OWN: &str = "https://abcdefghij.lambda-url.eu-west-1.on.aws";
+
+fn preflight() -> McpRequest {
+    tools_list()
+        .http_method(Method::OPTIONS)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type,mcp-method,Mcp-Param-Region,x-evil")
+        .body("")
+}
+
+#[tokio::test]
+async fn a_foreign_page_is_refused_preflight_included() {
+    for origin in [
+        "https://evil.example",
+        "null",
+        "http://localhost:3000",
+        "https://abcdefghij.lambda-url.eu-west-1.on.aws.evil.example",
+    ] {
+        for request in [tools_list(), preflight(), tools_list().http_method(Method::GET)] {
+            let reply = exchange(&fixture(), request.header("origin", origin)).await;
+
+            assert_eq!(reply.refusal(), (403, 403), "{origin}");
+            assert!(!reply.headers.contains_key("access-control-allow-origin"));
+            assert_eq!(reply.headers["vary"], "Origin");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_servers_own_page_may_call() {
+    let reply = exchange(&fixture(), tools_list().header("origin", OWN)).await;
+
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.headers["access-control-allow-origin"], OWN);
+    assert!(!reply.headers.contains_key("access-control-allow-credentials"));
+}
+
+#[tokio::test]
+async fn a_listed_page_may_call_and_its_preflight_names_methods_and_headers() {
+    let config = HttpConfig {
+        allowed_origins: vec![Origin::parse("https://app.example.com").unwrap()],
+        ..HttpConfig::default()
+    };
+    let service = McpService::new(server(), config);
+
+    let reply = exchange(&service, preflight().header("origin", "https://app.example.com")).await;
+
+    assert_eq!((reply.status.as_u16(), reply.body.as_str()), (204, ""));
+    assert_eq!(reply.headers["access-control-allow-origin"], "https://app.example.com");
+    assert_eq!(reply.headers["access-control-allow-methods"], "POST, OPTIONS");
+    let allowed = reply.headers["access-control-allow-headers"].to_str().unwrap();
+    for header in
+        ["authorization", "content-type", "mcp-protocol-version", "mcp-method", "mcp-name", "Mcp-Param-Region"]
+    {
+        assert!(allowed.split(", ").any(|name| name == header), "{allowed}");
+    }
+    assert!(!allowed.contains("x-evil"));
+}
+
+#[tokio::test]
+async fn a_host_that_the_caller_chose_makes_no_page_the_servers_own() {
+    let request = tools_list().header("host", "evil.example").header("x-forwarded-host", "evil.example");
+    for via in Via::ALL {
+        let request = request.clone().header("origin", "https://evil.example");
+
+        assert_eq!(exchange_via(via, &fixture(), request, Default::default()).await.status, 403, "{via:?}");
+    }
+    // A load balancer's event says nothing that could be trusted, so that only a configured name is a name.
+    let own = tools_list().header("origin", OWN);
+    assert_eq!(exchange_via(Via::LoadBalancer, &fixture(), own, Default::default()).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_configured_name_replaces_the_functions_own_and_may_have_a_path() {
+    let config = HttpConfig { public_url: PublicUrl::parse("https://mcp.example.com/tools"), ..HttpConfig::default() };
+    let service = McpService::new(server(), config);
+    let from = |origin: &str| tools_list().header("origin", origin);
+
+    assert_eq!(exchange(&service, from("https://mcp.example.com")).await.status, 200);
+    assert_eq!(exchange(&service, from(OWN)).await.status, 403);
+    for path in ["/tools/mcp", "/tools", "/tools/", "/mcp", "/"] {
+        assert_eq!(exchange(&service, tools_list().path(path)).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_can_see_that_there_is_no_authorization_metadata() {
+    for path in ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"] {
+        let request = tools_list().http_method(Method::GET).path(path).header("origin", "https://anywhere.example");
+
+        let reply = exchange(&fixture(), request).await;
+
+        assert_eq!(reply.status, 404);
+        assert_eq!(reply.headers["access-control-allow-origin"], "*");
+    }
+}

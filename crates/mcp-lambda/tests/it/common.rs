@@ -1,0 +1,288 @@
+//! A server with one tool of each kind.
+
+use std::{
+    io::Write,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use garde::Validate;
+use mcp_lambda::{HttpConfig, InvokeMode, McpService};
+use mcp_protocol::{ClientCapabilities, ContentBlock, LoggingLevel, ResourceContents};
+use mcp_server::{Json, NoArguments, Server, Tool, ToolContext, ToolError, ToolOutput};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub(crate) type Fixture = McpService<State>;
+
+/// What the tools share.
+#[derive(Debug, Default)]
+pub(crate) struct State;
+
+pub(crate) fn fixture() -> Fixture {
+    McpService::new(server(), HttpConfig::default())
+}
+
+pub(crate) fn streaming_fixture() -> Fixture {
+    McpService::new(server(), HttpConfig { invoke_mode: InvokeMode::Stream, ..HttpConfig::default() })
+}
+
+pub(crate) fn paged_fixture() -> Fixture {
+    let size = NonZeroUsize::new(4).expect("4 is not 0");
+    McpService::new(server().page_size(size), HttpConfig::default())
+}
+
+pub(crate) fn server() -> Server<State> {
+    Server::new("fixture", "1.2.3", State)
+        .title("Fixture")
+        .instructions("Use it in tests.")
+        .icons([mcp_protocol::Icon::new("https://example.com/icon.png")])
+        .tool(Tool::new("simple", simple).description("No arguments.").title("Simple").read_only())
+        .tool(Tool::new("echo", echo).description("Returns its text."))
+        .tool(Tool::new("length", length).description("Counts bytes."))
+        .tool(Tool::new("count", count).description("Counts, with progress.").idempotent())
+        .tool(Tool::new("blocks", blocks).description("One block of each kind."))
+        .tool(Tool::new("structured", structured).description("An object.").destructive(true).open_world(false))
+        .tool(Tool::new("list", list).description("An array."))
+        .tool(Tool::new("large", large).description("As large as asked."))
+        .tool(Tool::new("logs", logs).description("Logs to the client."))
+        .tool(Tool::new("region", region).description("Has mirrored parameters."))
+        .tool(Tool::new("fails", fails).description("Cannot succeed."))
+        .tool(Tool::new("fails_inside", fails_inside).description("Has a fault."))
+        .tool(Tool::new("panics", panics).description("Panics."))
+        .tool(Tool::new("unserialisable", unserialisable).description("Returns what is no JSON."))
+        .tool(Tool::new("sleeps", sleeps).description("Never ends."))
+        .tool(Tool::new("asks", simple).description("Asks.").requires_client(ClientCapabilities::sampling()))
+        .tool(Tool::new("about", about).description("What the context holds."))
+        .tool(Tool::raw("raw", raw_schema(), raw).description("Has a schema written by hand."))
+        .tool(Tool::raw("anything", json!({ "type": "object" }), raw).description("Takes anything.").unvalidated())
+}
+
+async fn simple(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+    Ok("simple")
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct TextArgs {
+    /// Some text.
+    #[garde(skip)]
+    text: String,
+}
+
+async fn echo(_: ToolContext<State>, args: TextArgs) -> Result<String, ToolError> {
+    Ok(args.text)
+}
+
+async fn length(_: ToolContext<State>, args: TextArgs) -> Result<String, ToolError> {
+    Ok(args.text.len().to_string())
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct CountArgs {
+    /// Where to stop.
+    #[garde(range(max = 1000))]
+    to: u32,
+    /// Pause before each number, in milliseconds.
+    #[serde(default)]
+    #[garde(range(max = 1000))]
+    pause_ms: u64,
+}
+
+async fn count(context: ToolContext<State>, args: CountArgs) -> Result<String, ToolError> {
+    for number in 1..=args.to {
+        tokio::time::sleep(Duration::from_millis(args.pause_ms)).await;
+        context.progress(number.into(), Some(args.to.into()), Some("counting")).await;
+        // Does not grow, so it is left out.
+        context.progress(number.into(), None, None).await;
+        context.progress(f64::NAN, None, None).await;
+    }
+    Ok(format!("counted to {}", args.to))
+}
+
+async fn blocks(_: ToolContext<State>, _: NoArguments) -> Result<Vec<ContentBlock>, ToolError> {
+    let annotations = mcp_protocol::Annotations {
+        audience: vec![mcp_protocol::Role::User],
+        priority: Some(0.5),
+        last_modified: Some("2026-07-28T00:00:00Z".to_owned()),
+    };
+    Ok(vec![
+        ContentBlock::text("text").with_annotations(annotations),
+        ContentBlock::image([1, 2, 3], "image/png"),
+        ContentBlock::audio([4, 5, 6], "audio/wav"),
+        ContentBlock::resource(ResourceContents::text("test://text", "text/plain", "contents")),
+        ContentBlock::resource(ResourceContents::blob("test://blob", "application/octet-stream", [7])),
+        ContentBlock::resource_link("a name", "https://example.com/a"),
+    ])
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Point {
+    x: i64,
+    /// Any JSON.
+    label: Value,
+}
+
+async fn structured(_: ToolContext<State>, _: NoArguments) -> Result<Json<Point>, ToolError> {
+    Ok(Json(Point { x: 1, label: json!({ "a": [true] }) }))
+}
+
+async fn list(_: ToolContext<State>, _: NoArguments) -> Result<Json<Vec<u8>>, ToolError> {
+    Ok(Json(vec![1, 2, 3]))
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct LargeArgs {
+    /// Size in bytes.
+    #[garde(skip)]
+    bytes: usize,
+    /// What to repeat.
+    #[serde(default = "x")]
+    #[garde(skip)]
+    of: String,
+    /// Progress notifications to send first.
+    #[serde(default)]
+    #[garde(skip)]
+    notifications: u32,
+}
+
+fn x() -> String {
+    "x".to_owned()
+}
+
+async fn large(context: ToolContext<State>, args: LargeArgs) -> Result<String, ToolError> {
+    for number in 0..args.notifications {
+        context.progress(number.into(), None, Some(&"m".repeat(1000))).await;
+    }
+    Ok(args.of.repeat(args.bytes / args.of.len()))
+}
+
+async fn logs(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+    context.log(LoggingLevel::Debug, None, "debug").await;
+    context.log(LoggingLevel::Info, Some("logs"), json!({ "number": 1 })).await;
+    context.log(LoggingLevel::Error, None, "error").await;
+    Ok("logged")
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct RegionArgs {
+    /// Where.
+    #[garde(skip)]
+    #[schemars(extend("x-mcp-header" = "Region"))]
+    region: String,
+    /// How many.
+    #[garde(skip)]
+    #[serde(default)]
+    #[schemars(extend("x-mcp-header" = "Count"))]
+    count: Option<i64>,
+}
+
+async fn region(_: ToolContext<State>, args: RegionArgs) -> Result<String, ToolError> {
+    Ok(format!("{} {:?}", args.region, args.count))
+}
+
+async fn fails(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+    Err(ToolError::Failed("the shop is closed".to_owned()))
+}
+
+async fn fails_inside(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+    Err(ToolError::internal("the disk is full"))
+}
+
+async fn panics(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+    panic!("at once")
+}
+
+#[derive(Debug, JsonSchema)]
+struct Unserialisable;
+
+impl Serialize for Unserialisable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not today"))
+    }
+}
+
+async fn unserialisable(_: ToolContext<State>, _: NoArguments) -> Result<Json<Unserialisable>, ToolError> {
+    Ok(Json(Unserialisable))
+}
+
+async fn sleeps(context: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+    context.progress(1.0, None, None).await;
+    std::future::pending().await
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct About {
+    id: String,
+    request_id: String,
+    revision: String,
+    client: Option<String>,
+    samples: Option<bool>,
+    traceparent: Option<String>,
+    xray: Option<String>,
+    has_deadline: bool,
+}
+
+async fn about(context: ToolContext<State>, _: NoArguments) -> Result<Json<About>, ToolError> {
+    Ok(Json(About {
+        id: context.id().to_string(),
+        request_id: context.request_id().to_owned(),
+        revision: context.protocol_version().to_string(),
+        client: context.client_info().map(|client| client.name.clone()),
+        samples: context.client_capabilities().map(|capabilities| capabilities.sampling.is_some()),
+        traceparent: context.traceparent().map(str::to_owned),
+        xray: context.xray_trace_id().map(str::to_owned),
+        has_deadline: context.remaining().is_some(),
+    }))
+}
+
+fn raw_schema() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": { "kind": { "enum": ["a", "b"] }, "size": { "type": "integer" }, "note": true },
+        "required": ["kind"],
+        "if": { "properties": { "kind": { "const": "b" } } },
+        "then": { "required": ["size"] },
+        "additionalProperties": false,
+    })
+}
+
+async fn raw(_: ToolContext<State>, args: serde_json::Map<String, Value>) -> Result<ToolOutput, ToolError> {
+    Ok(ToolOutput { content: vec![ContentBlock::text(Value::from(args).to_string())], ..ToolOutput::default() })
+}
+
+/// Collects what this thread logs.
+pub(crate) fn capture_logs() -> Logs {
+    let buffer = Arc::new(Mutex::new(Vec::new()));
+    let writer = Writer(Arc::clone(&buffer));
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    Logs { buffer, _guard: tracing::subscriber::set_default(subscriber) }
+}
+
+pub(crate) struct Logs {
+    buffer: Arc<Mutex<Vec<u8>>>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Logs {
+    pub(crate) fn read(&self) -> String {
+        String::from_utf8(self.buffer.lock().expect("no panic while logging").clone()).expect("text")
+    }
+}
+
+#[derive(Clone)]
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic while logging").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Lambda events, as the services send them.
+
+use http::Method;
+use mcp_lambda::{EventError, EventSource, LambdaRequest, respond_buffered};
+use mcp_server::Invocation;
+use mcp_testing::{Via, event_of, tools_call, tools_list};
+use serde_json::{Value, json};
+
+use crate::common::fixture;
+
+/// Events as the services document them; each calls `tools/list` in a legacy revision.
+const DOCUMENTED: [(&str, EventSource, &str); 6] = [
+    ("function-url", EventSource::FunctionUrl, include_str!("../data/function-url.json")),
+    ("http-api", EventSource::FunctionUrl, include_str!("../data/http-api-stage.json")),
+    ("rest-api", EventSource::RestApi, include_str!("../data/rest-api.json")),
+    ("load-balancer", EventSource::LoadBalancer { multi_value: false }, include_str!("../data/load-balancer.json")),
+    (
+        "load-balancer-multi-value",
+        EventSource::LoadBalancer { multi_value: true },
+        include_str!("../data/load-balancer-multi-value.json"),
+    ),
+    ("cargo-lambda-watch", EventSource::FunctionUrl, include_str!("../data/cargo-lambda-watch.json")),
+];
+
+#[tokio::test]
+async fn documented_events_are_told_apart_and_answered() {
+    for (name, source, event) in DOCUMENTED {
+        let request = LambdaRequest::from_event(event.as_bytes()).unwrap();
+        assert_eq!(request.source, source, "{name}");
+        assert_eq!((request.request.method(), request.request.uri().path()), (&Method::POST, "/mcp"), "{name}");
+
+        let response = respond_buffered(&fixture(), event.as_bytes(), Invocation::default()).await.unwrap();
+
+        let response = serde_json::to_value(response).unwrap();
+        assert_eq!(response["statusCode"], 200, "{name}: {response}");
+        let body: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["result"]["tools"][0]["name"], "simple", "{name}");
+    }
+}
+
+#[test]
+fn documented_events_are_what_the_ecosystem_takes_them_for() {
+    use aws_lambda_events::{alb::AlbTargetGroupRequest, apigw, lambda_function_urls::LambdaFunctionUrlRequest};
+
+    for (name, source, event) in DOCUMENTED {
+        match source {
+            EventSource::FunctionUrl if name == "http-api" => {
+                serde_json::from_str::<apigw::ApiGatewayV2httpRequest>(event).map(drop)
+            }
+            EventSource::FunctionUrl => serde_json::from_str::<LambdaFunctionUrlRequest>(event).map(drop),
+            EventSource::RestApi => serde_json::from_str::<apigw::ApiGatewayProxyRequest>(event).map(drop),
+            EventSource::LoadBalancer { .. } => serde_json::from_str::<AlbTargetGroupRequest>(event).map(drop),
+        }
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+async fn answer(via: Via) -> Value {
+    let event = event_of(via, &tools_call("simple", json!({})).header("origin", "https://evil.example").into_http());
+    let response = respond_buffered(&fixture(), event.to_string().as_bytes(), Invocation::default()).await.unwrap();
+    serde_json::to_value(response).unwrap()
+}
+
+#[tokio::test]
+async fn each_sender_gets_the_shape_that_it_reads() {
+    let function_url = answer(Via::FunctionUrl).await;
+    let rest_api = answer(Via::RestApi).await;
+    let load_balancer = answer(Via::LoadBalancer).await;
+    let multi_value = answer(Via::LoadBalancerMultiValue).await;
+
+    assert_eq!(function_url["headers"]["content-type"], "application/json");
+    assert_eq!(function_url["cookies"], json!([]), "`cargo lambda watch` needs it");
+    assert_eq!(rest_api["multiValueHeaders"]["content-type"], json!(["application/json"]));
+    assert_eq!(load_balancer["headers"]["content-type"], "application/json");
+    assert_eq!(load_balancer["statusDescription"], "403 Forbidden");
+    assert_eq!(multi_value["multiValueHeaders"]["content-type"], json!(["application/json"]));
+}
+
+#[tokio::test]
+async fn an_event_of_no_known_shape_is_an_error_that_says_what_is_expected() {
+    for event in [
+        "{}",
+        "[]",
+        "5",
+        "null",
+        r#""x""#,
+        "not json",
+        r#"{"Records":[{"eventSource":"aws:sqs"}]}"#,
+        r#"{"requestContext":{}}"#,
+        r#"{"httpMethod":"POST","path":"/mcp"}"#,
+        r#"{"version":"3.0","requestContext":{"http":{}}}"#,
+        r#"{"requestContext":{"http":{"method":"POST"}},"headers":5}"#,
+        "",
+    ] {
+        let error = respond_buffered(&fixture(), event.as_bytes(), Invocation::default()).await.unwrap_err();
+
+        assert!(matches!(error, EventError::Unknown(_)), "{event}");
+        assert!(error.to_string().contains("expected the event of a Function URL"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_request_inside_a_good_event_is_a_bad_request() {
+    let event = || event_of(Via::FunctionUrlBase64, &tools_list().into_http());
+    let spoil = |path: &str, value: Value| {
+        let mut event = event();
+        *event.pointer_mut(path).unwrap() = value;
+        event
+    };
+    for event in [
+        spoil("/body", json!("no base64!")),
+        spoil("/requestContext/http/method", json!("A B")),
+        spoil("/headers/accept", json!("a\nb")),
+        spoil("/rawPath", json!("/mcp\u{7f} x")),
+    ] {
+        let response = respond_buffered(&fixture(), event.to_string().as_bytes(), Invocation::default()).await.unwrap();
+
+        let response = serde_json::to_value(response).unwrap();
+        assert_eq!(response["statusCode"], 400, "{event}");
+        let body: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["error"]["code"], -32600);
+    }
+}
+
+#[tokio::test]
+async fn surprises_that_do_not_matter_are_no_trouble() {
+    let mut event = event_of(Via::FunctionUrl, &tools_list().into_http());
+    event["requestContext"]["authorizer"] = json!({ "iam": { "accessKey": 5, "cognitoIdentity": null } });
+    event["requestContext"]["authentication"] = json!({ "clientCert": [] });
+    event["headers"]["x-null"] = Value::Null;
+    event["cookies"] = json!(["a=b"]);
+    event["queryStringParameters"] = json!({ "access_token": "x" });
+    event["stageVariables"] = json!(5);
+    event["somethingNew"] = json!([[]]);
+
+    let response = respond_buffered(&fixture(), event.to_string().as_bytes(), Invocation::default()).await.unwrap();
+
+    assert_eq!(serde_json::to_value(response).unwrap()["statusCode"], 200);
+}
+
+#[test]
+fn only_the_platforms_own_name_is_taken_from_an_event() {
+    let name = |via| {
+        LambdaRequest::from_event(event_of(via, &tools_list().into_http()).to_string().as_bytes()).unwrap().domain_name
+    };
+
+    assert_eq!(name(Via::FunctionUrl).as_deref(), Some("abcdefghij.lambda-url.eu-west-1.on.aws"));
+    assert_eq!(name(Via::RestApi), None);
+    assert_eq!(name(Via::LoadBalancer), None);
+}

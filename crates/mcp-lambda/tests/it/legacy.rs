@@ -1,0 +1,282 @@
+//! The wires before 2026-07-28, each from the request alone.
+
+use mcp_protocol::ProtocolVersion;
+use mcp_testing::{McpRequest, Via, discover, exchange, exchange_via, initialize, schema, tools_call, tools_list};
+use serde_json::{Value, json};
+
+use crate::common::fixture;
+
+const LEGACY: [ProtocolVersion; 4] = [
+    ProtocolVersion::V2025_11_25,
+    ProtocolVersion::V2025_06_18,
+    ProtocolVersion::V2025_03_26,
+    ProtocolVersion::V2024_11_05,
+];
+
+#[tokio::test]
+async fn initialize_is_answered_in_the_version_asked_for_without_a_session() {
+    for revision in LEGACY {
+        for via in Via::ALL {
+            let reply = exchange_via(via, &fixture(), initialize(revision.as_str()), Default::default()).await;
+
+            assert_eq!(reply.result()["protocolVersion"], revision.as_str());
+            assert_eq!(reply.result()["capabilities"], json!({ "logging": {}, "tools": {} }));
+            assert!(!reply.headers.contains_key("mcp-session-id"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_version_is_answered_with_the_newest_legacy_one() {
+    for version in ["1999-01-01", "2026-07-28", "2027-01-01", ""] {
+        let reply = exchange(&fixture(), initialize(version)).await;
+
+        assert_eq!(reply.result()["protocolVersion"], "2025-11-25", "{version}");
+    }
+    let with_header = initialize("2027-01-01").header("mcp-protocol-version", "2027-01-01");
+    assert_eq!(exchange(&fixture(), with_header).await.result()["protocolVersion"], "2025-11-25");
+}
+
+#[tokio::test]
+async fn initialize_needs_its_parameters() {
+    for params in [json!({}), json!({ "protocolVersion": 5, "capabilities": {}, "clientInfo": {} })] {
+        let request = McpRequest::new("initialize", params).revision(ProtocolVersion::V2025_11_25);
+
+        assert_eq!(exchange(&fixture(), request).await.refusal(), (200, -32602));
+    }
+}
+
+#[tokio::test]
+async fn ping_and_set_level_are_answered_with_nothing() {
+    for revision in LEGACY {
+        let ping = McpRequest::new("ping", json!({})).revision(revision);
+        let set_level = McpRequest::new("logging/setLevel", json!({ "level": "debug" })).revision(revision);
+        let bad_level = McpRequest::new("logging/setLevel", json!({ "level": "loud" })).revision(revision);
+
+        assert_eq!(exchange(&fixture(), ping).await.result(), &json!({}));
+        assert_eq!(exchange(&fixture(), set_level).await.result(), &json!({}));
+        assert_eq!(exchange(&fixture(), bad_level).await.refusal(), (200, -32602));
+    }
+}
+
+#[tokio::test]
+async fn notifications_and_responses_are_accepted() {
+    for body in [
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+    ] {
+        for revision in LEGACY {
+            let reply = exchange(&fixture(), tools_list().revision(revision).body(body)).await;
+
+            assert_eq!((reply.status.as_u16(), reply.body.as_str()), (202, ""));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_an_error_with_status_200() {
+    for request in [discover(), McpRequest::new("prompts/list", json!({})), McpRequest::new("no/such", json!({}))] {
+        for revision in LEGACY {
+            assert_eq!(exchange(&fixture(), request.clone().revision(revision)).await.refusal(), (200, -32601));
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_message_has_a_field_that_its_revision_lacks() {
+    // `exchange` checks each message against a schema without room for unknown fields; here is what must be gone.
+    for (revision, lacks, has) in [
+        (ProtocolVersion::V2025_11_25, &["resultType", "ttlMs"][..], &["title", "icons"][..]),
+        (ProtocolVersion::V2025_06_18, &["resultType", "icons"], &["title", "outputSchema", "annotations"]),
+        (ProtocolVersion::V2025_03_26, &["resultType", "icons", "outputSchema", "_meta"], &["annotations"]),
+        (ProtocolVersion::V2024_11_05, &["resultType", "icons", "outputSchema", "annotations"], &["description"]),
+    ] {
+        let list =
+            exchange(&fixture(), tools_list().revision(revision).header("mcp-protocol-version", revision.as_str()))
+                .await;
+        let hello = exchange(&fixture(), initialize(revision.as_str())).await;
+        let text = format!("{}{}", list.body, hello.body);
+
+        for name in lacks {
+            assert!(!text.contains(&format!("\"{name}\":")), "{revision} has no {name}: {text}");
+        }
+        for name in has {
+            assert!(text.contains(&format!("\"{name}\":")), "{revision} has {name}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_check_of_messages_notices_a_field_that_a_revision_lacks() {
+    let tool = json!({ "name": "x", "inputSchema": { "type": "object" }, "title": "X" });
+    let message = json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": [tool] } });
+
+    assert!(schema::check_from_server(ProtocolVersion::V2025_06_18, "tools/list", &message).is_ok());
+    assert!(schema::check_from_server(ProtocolVersion::V2025_03_26, "tools/list", &message).is_err());
+}
+
+#[tokio::test]
+async fn structured_output_that_is_no_object_is_left_out_with_its_schema() {
+    for revision in LEGACY {
+        let request = |tool: &str| {
+            tools_call(tool, json!({})).revision(revision).header("mcp-protocol-version", revision.as_str())
+        };
+        let list =
+            exchange(&fixture(), tools_list().revision(revision).header("mcp-protocol-version", revision.as_str()))
+                .await;
+        let array = exchange(&fixture(), request("list")).await;
+        let object = exchange(&fixture(), request("structured")).await;
+
+        let tools = list.result()["tools"].as_array().unwrap();
+        let schema_of =
+            |name: &str| tools.iter().find(|tool| tool["name"] == name).unwrap().get("outputSchema").cloned();
+        let has_structured = revision >= ProtocolVersion::V2025_06_18;
+        assert_eq!(array.result(), &json!({ "content": [{ "type": "text", "text": "[1,2,3]" }] }));
+        assert_eq!(schema_of("list"), None);
+        assert_eq!(object.result().get("structuredContent").is_some(), has_structured, "{revision}");
+        assert_eq!(schema_of("structured").is_some(), has_structured);
+        assert_eq!(object.tool_result().text(), r#"{"x":1,"label":{"a":[true]}}"#);
+    }
+}
+
+#[tokio::test]
+async fn content_that_a_revision_lacks_arrives_in_another_form() {
+    let kinds = |result: &Value| -> Vec<String> {
+        result["content"].as_array().unwrap().iter().map(|block| block["type"].as_str().unwrap().to_owned()).collect()
+    };
+    for (revision, expected) in [
+        (ProtocolVersion::V2026_07_28, ["text", "image", "audio", "resource", "resource", "resource_link"]),
+        (ProtocolVersion::V2025_06_18, ["text", "image", "audio", "resource", "resource", "resource_link"]),
+        (ProtocolVersion::V2025_03_26, ["text", "image", "audio", "resource", "resource", "text"]),
+        (ProtocolVersion::V2024_11_05, ["text", "image", "resource", "resource", "resource", "text"]),
+    ] {
+        let request =
+            tools_call("blocks", json!({})).revision(revision).header("mcp-protocol-version", revision.as_str());
+
+        let reply = exchange(&fixture(), request).await;
+
+        assert_eq!(kinds(reply.result()), expected, "{revision}");
+    }
+    let oldest = tools_call("blocks", json!({}))
+        .revision(ProtocolVersion::V2024_11_05)
+        .header("mcp-protocol-version", "2024-11-05");
+    let reply = exchange(&fixture(), oldest).await;
+    assert_eq!(
+        reply.result()["content"][2]["resource"],
+        json!({ "uri": "urn:mcp:audio", "mimeType": "audio/wav", "blob": "BAUG" })
+    );
+    assert_eq!(reply.result()["content"][5]["text"], "a name: https://example.com/a");
+}
+
+#[tokio::test]
+async fn what_would_need_a_question_to_the_client_fails_at_once_and_says_why() {
+    for revision in LEGACY {
+        let result = exchange(&fixture(), tools_call("asks", json!({})).revision(revision)).await.tool_result();
+
+        assert_eq!(result.is_error, Some(true));
+        assert!(result.text().contains("MCP 2026-07-28 or newer"), "{}", result.text());
+    }
+}
+
+#[tokio::test]
+async fn progress_has_a_message_only_where_the_revision_has_one() {
+    for revision in ProtocolVersion::ALL {
+        let request = tools_call("count", json!({ "to": 2 }))
+            .revision(revision)
+            .header("mcp-protocol-version", revision.as_str())
+            .progress_token(json!("token"));
+
+        let reply = exchange(&fixture(), request).await;
+
+        let progress: Vec<&Value> = reply.messages[..2].iter().map(|message| &message["params"]).collect();
+        assert_eq!((&progress[0]["progress"], &progress[1]["progress"]), (&json!(1.0), &json!(2.0)));
+        assert_eq!(progress[0]["progressToken"], "token");
+        assert_eq!(progress[0].get("message").is_some(), revision >= ProtocolVersion::V2025_03_26);
+        assert_eq!(reply.messages.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn log_messages_reach_a_legacy_client_from_info_on_and_a_modern_one_as_it_asks() {
+    let levels = |messages: &[Value]| -> Vec<String> {
+        let logs = messages.iter().filter_map(|message| message["params"]["level"].as_str());
+        logs.map(str::to_owned).collect()
+    };
+    let service = fixture();
+    let call = || tools_call("logs", json!({}));
+
+    for revision in LEGACY {
+        let reply = exchange(&service, call().revision(revision)).await;
+        assert_eq!(levels(&reply.messages), ["info", "error"]);
+        assert_eq!(reply.headers["content-type"], "text/event-stream");
+    }
+    let silent = exchange(&service, call()).await;
+    assert_eq!(levels(&silent.messages), [""; 0]);
+    assert_eq!(silent.headers["content-type"], "application/json");
+    assert_eq!(levels(&exchange(&service, call().log_level("debug")).await.messages), ["debug", "info", "error"]);
+    assert_eq!(levels(&exchange(&service, call().log_level("error")).await.messages), ["error"]);
+    assert_eq!(levels(&exchange(&service, call().log_level("alert")).await.messages), [""; 0]);
+}
+
+fn batch(body: &Value) -> McpRequest {
+    tools_list().revision(ProtocolVersion::V2025_03_26).body(body.to_string())
+}
+
+fn message(id: u32, method: &str, params: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_message_by_message() {
+    let call = message(2, "tools/call", json!({ "name": "simple" }));
+    let notification = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    let body = json!([
+        message(1, "tools/list", json!({})), notification, call, message(3, "no/such", json!({})), 5,
+        message(4, "initialize", json!({})), { "jsonrpc": "2.0", "id": 5, "method": 5 },
+    ]);
+
+    let reply = exchange(&fixture(), batch(&body)).await;
+
+    assert!(reply.body.starts_with('['));
+    let outcomes: Vec<(Value, i64)> = reply
+        .messages
+        .iter()
+        .map(|message| (message["id"].clone(), message["error"]["code"].as_i64().unwrap_or(0)))
+        .collect();
+    assert_eq!(outcomes[2..], [(json!(3), -32601), (Value::Null, -32600), (json!(4), -32602), (json!(5), -32600)]);
+    assert_eq!((&outcomes[0].0, &outcomes[1].0), (&json!(1), &json!(2)));
+    schema::check(ProtocolVersion::V2025_03_26, "JSONRPCBatchResponse", &json!(reply.messages[..3])).unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_with_something_to_stream_becomes_a_stream() {
+    let progress = json!({ "name": "count", "arguments": { "to": 2 }, "_meta": { "progressToken": 7 } });
+    let body = json!([message(1, "tools/call", progress), message(2, "ping", json!({}))]);
+
+    let reply = exchange(&fixture(), batch(&body)).await;
+
+    assert_eq!(reply.headers["content-type"], "text/event-stream");
+    let ids: Vec<&Value> = reply.messages.iter().map(|message| &message["id"]).collect();
+    assert_eq!(ids, [&Value::Null, &Value::Null, &json!(1), &json!(2)]);
+}
+
+#[tokio::test]
+async fn a_batch_without_requests_is_accepted() {
+    let body = json!([{ "jsonrpc": "2.0", "method": "notifications/initialized" }]);
+
+    assert_eq!(exchange(&fixture(), batch(&body)).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_empty_too_long_or_in_another_revision_is_refused() {
+    let ping = message(1, "ping", json!({}));
+    for body in [json!([]), json!(vec![ping.clone(); 101])] {
+        assert_eq!(exchange(&fixture(), batch(&body)).await.refusal(), (400, -32600));
+    }
+    for revision in [ProtocolVersion::V2025_06_18, ProtocolVersion::V2025_11_25, ProtocolVersion::V2026_07_28] {
+        let request = tools_list().revision(revision).body(json!([ping]).to_string());
+
+        assert_eq!(exchange(&fixture(), request).await.refusal(), (400, -32600));
+    }
+}

@@ -1,0 +1,129 @@
+//! Deadlines, and mistakes that are found before the first request.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use mcp_lambda::{HttpConfig, McpService};
+use mcp_server::{Invocation, NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_testing::{Via, exchange_via, tools_call};
+use serde_json::json;
+
+use crate::common::{State, fixture};
+
+fn ends_in(duration: Duration) -> Invocation {
+    Invocation { deadline: Instant::now().checked_add(duration), ..Invocation::default() }
+}
+
+#[tokio::test]
+async fn the_server_answers_itself_before_the_platform_ends_the_invocation() {
+    let request = tools_call("sleeps", json!({}));
+
+    let reply = exchange_via(Via::FunctionUrl, &fixture(), request, ends_in(Duration::from_millis(600))).await;
+
+    assert_eq!(reply.refusal(), (504, 504));
+    assert_eq!(reply.response()["id"], 1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_done_in_time_is_not_disturbed() {
+    let request = tools_call("simple", json!({}));
+
+    let late = exchange_via(Via::FunctionUrl, &fixture(), request.clone(), ends_in(Duration::ZERO)).await;
+    let reply = exchange_via(Via::FunctionUrl, &fixture(), request, ends_in(Duration::from_secs(60))).await;
+
+    assert_eq!(reply.tool_result().text(), "simple");
+    assert_eq!(late.tool_result().text(), "simple", "there is no reason to refuse what is there at once");
+}
+
+#[tokio::test]
+async fn at_the_deadline_work_elsewhere_is_told_to_stop() {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel::<()>(1);
+    let tool = Tool::new("spawns", move |context: ToolContext<State>, _: NoArguments| {
+        let sender = sender.clone();
+        async move {
+            let token = context.cancellation().clone();
+            tokio::spawn(async move {
+                token.cancelled().await;
+                sender.send(()).await
+            });
+            std::future::pending::<Result<String, ToolError>>().await
+        }
+    });
+    let service = McpService::new(Server::new("test", "0.0.0", State).tool(tool), HttpConfig::default());
+
+    let request = tools_call("spawns", json!({}));
+    exchange_via(Via::Http, &service, request, ends_in(Duration::from_millis(550))).await;
+
+    assert_eq!(receiver.recv().await, Some(()));
+}
+
+async fn nothing(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+    Ok(String::new())
+}
+
+async fn takes_a_string(_: ToolContext<State>, _: Text) -> Result<String, ToolError> {
+    Ok(String::new())
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema, garde::Validate)]
+struct Text(
+    #[garde(skip)]
+    #[expect(dead_code, reason = "only its schema matters")]
+    String,
+);
+
+fn server() -> Server<State> {
+    Server::new("test", "0.0.0", State)
+}
+
+type Mistake = (&'static str, Box<dyn Fn()>);
+
+#[test]
+fn a_mistake_while_building_names_its_tool() {
+    let broken_schema = json!({ "type": "object", "properties": 5 });
+    let foreign_reference = json!({ "type": "object", "$ref": "https://example.com/schema" });
+    let mirrored_twice = json!({ "type": "object", "properties": {
+        "a": { "type": "string", "x-mcp-header": "A" }, "b": { "type": "string", "x-mcp-header": "a" },
+    } });
+    let mistakes: [Mistake; 8] = [
+        (
+            "two tools named `twice`",
+            Box::new(|| {
+                drop(server().tool(Tool::new("twice", nothing)).tool(Tool::new("twice", nothing)));
+            }),
+        ),
+        ("tool name `two words`", Box::new(|| drop(Tool::new("two words", nothing)))),
+        ("tool name ``", Box::new(|| drop(Tool::new("", nothing)))),
+        ("tool `text`: its arguments must be an object", Box::new(|| drop(Tool::new("text", takes_a_string)))),
+        (
+            "tool `broken`: its schema",
+            Box::new(move || {
+                drop(server().tool(Tool::raw("broken", broken_schema.clone(), |_, _| async { Ok("") })).build());
+            }),
+        ),
+        (
+            "tool `foreign`: its schema",
+            Box::new(move || {
+                drop(server().tool(Tool::raw("foreign", foreign_reference.clone(), |_, _| async { Ok("") })).build());
+            }),
+        ),
+        (
+            "tool `mirrored`: `x-mcp-header`",
+            Box::new(move || {
+                drop(Tool::<State>::raw("mirrored", mirrored_twice.clone(), |_, _| async { Ok("") }));
+            }),
+        ),
+        (
+            "tool `typed`: only a tool made with `Tool::raw`",
+            Box::new(|| drop(Tool::new("typed", nothing).unvalidated())),
+        ),
+    ];
+    for (expected, mistake) in mistakes {
+        let panic = catch_unwind(AssertUnwindSafe(&mistake)).expect_err(expected);
+
+        let message = panic.downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+}

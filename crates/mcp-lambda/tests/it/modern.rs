@@ -1,0 +1,255 @@
+//! The wire of 2026-07-28.
+
+use mcp_protocol::ProtocolVersion;
+use mcp_testing::{McpRequest, Via, discover, exchange, exchange_via, tools_call, tools_list};
+use serde_json::{Value, json};
+
+use crate::common::{fixture, paged_fixture};
+
+#[tokio::test]
+async fn discovery_names_versions_capabilities_and_the_server() {
+    let reply = exchange(&fixture(), discover()).await;
+
+    let result = reply.result();
+    assert_eq!(result["resultType"], "complete");
+    assert_eq!(
+        result["supportedVersions"],
+        json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"])
+    );
+    assert_eq!(result["capabilities"], json!({ "logging": {}, "tools": {} }));
+    assert_eq!(result["instructions"], "Use it in tests.");
+    assert_eq!((&result["ttlMs"], &result["cacheScope"]), (&json!(300_000), &json!("public")));
+    let info = &result["_meta"]["io.modelcontextprotocol/serverInfo"];
+    assert_eq!(
+        (&info["name"], &info["version"], &info["title"]),
+        (&json!("fixture"), &json!("1.2.3"), &json!("Fixture"))
+    );
+}
+
+#[tokio::test]
+async fn every_result_is_complete_and_names_the_server() {
+    let service = fixture();
+    for request in [discover(), tools_list(), tools_call("simple", json!({})), tools_call("fails", json!({}))] {
+        for via in Via::ALL {
+            let reply = exchange_via(via, &service, request.clone(), Default::default()).await;
+
+            assert_eq!(reply.status, 200);
+            assert_eq!(reply.result()["resultType"], "complete");
+            assert_eq!(reply.result()["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "fixture");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tools_are_listed_in_the_order_of_registration_with_all_that_was_said_of_them() {
+    let reply = exchange(&fixture(), tools_list()).await;
+
+    let tools = reply.result()["tools"].as_array().unwrap();
+    assert_eq!(
+        tools[0],
+        json!({
+            "name": "simple",
+            "title": "Simple",
+            "description": "No arguments.",
+            "inputSchema": { "type": "object", "additionalProperties": false, "description": "Arguments of a tool that takes none." },
+            "annotations": { "title": "Simple", "readOnlyHint": true, "destructiveHint": false },
+        })
+    );
+    let named = |name: &str| tools.iter().find(|tool| tool["name"] == name).unwrap();
+    assert_eq!(named("region")["inputSchema"]["properties"]["region"]["x-mcp-header"], "Region");
+    assert_eq!(named("structured")["outputSchema"]["properties"]["x"]["type"], "integer");
+    assert_eq!(named("list")["outputSchema"]["type"], "array");
+    assert_eq!(
+        named("raw")["inputSchema"]["then"],
+        json!({ "required": ["size"] }),
+        "a raw schema is listed unchanged"
+    );
+    assert_eq!(named("raw")["inputSchema"]["properties"]["note"], json!(true));
+}
+
+#[tokio::test]
+async fn pages_end_and_a_foreign_cursor_is_refused() {
+    let service = paged_fixture();
+    let all = exchange(&fixture(), tools_list()).await.result()["tools"].clone();
+    let list = |cursor: &str| McpRequest::new("tools/list", json!({ "cursor": cursor }));
+
+    let mut seen = Vec::new();
+    let mut reply = exchange(&service, tools_list()).await;
+    loop {
+        seen.extend(reply.result()["tools"].as_array().unwrap().clone());
+        let Some(cursor) = reply.result()["nextCursor"].as_str() else { break };
+        reply = exchange(&service, list(cursor)).await;
+    }
+
+    assert_eq!(Value::from(seen), all);
+    for cursor in ["", "x", "ZnJvbTox"] {
+        assert_eq!(exchange(&service, list(cursor)).await.refusal(), (200, -32602), "{cursor}");
+    }
+    assert_eq!(
+        exchange(&service, McpRequest::new("tools/list", json!({ "cursor": 5 }))).await.refusal(),
+        (400, -32602)
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_not_found() {
+    for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "prompts/list", "no/such", ""] {
+        let request = McpRequest::new(method, json!({}));
+        let request = if method.is_empty() { request.header("mcp-method", "") } else { request };
+
+        let reply = exchange(&fixture(), request.id(json!("an id"))).await;
+
+        assert_eq!(reply.refusal(), (404, -32601), "{method}");
+        assert_eq!(reply.response()["id"], "an id");
+    }
+}
+
+#[tokio::test]
+async fn meta_must_carry_version_and_capabilities_and_may_carry_the_client() {
+    let service = fixture();
+    let without_any = discover().body(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{}}"#);
+    let without_params = discover().body(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#);
+    for request in [
+        without_any,
+        without_params,
+        discover().meta("io.modelcontextprotocol/protocolVersion", Value::Null),
+        discover().meta("io.modelcontextprotocol/protocolVersion", json!(5)),
+        discover().meta("io.modelcontextprotocol/clientCapabilities", Value::Null),
+        discover().meta("io.modelcontextprotocol/clientCapabilities", json!([])),
+        discover().meta("io.modelcontextprotocol/clientCapabilities", json!({ "sampling": true })),
+        discover().meta("io.modelcontextprotocol/clientInfo", json!({ "name": 5 })),
+        discover().meta("io.modelcontextprotocol/logLevel", json!("loud")),
+        discover().meta("progressToken", json!(1.5)),
+        discover().meta("progressToken", json!({})),
+    ] {
+        let message = request.message();
+
+        assert_eq!(exchange(&service, request).await.refusal(), (400, -32602), "{message}");
+    }
+    let without_client = discover().meta("io.modelcontextprotocol/clientInfo", Value::Null);
+    assert_eq!(exchange(&service, without_client).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_unknown_version_is_answered_with_those_that_are_spoken() {
+    let request = discover()
+        .header("mcp-protocol-version", "v999.0.0")
+        .meta("io.modelcontextprotocol/protocolVersion", json!("v999.0.0"));
+
+    let reply = exchange(&fixture(), request).await;
+
+    assert_eq!(reply.refusal(), (400, -32022));
+    let data = &reply.response()["error"]["data"];
+    assert_eq!(data["requested"], "v999.0.0");
+    assert_eq!(data["supported"][0], "2026-07-28");
+}
+
+#[tokio::test]
+async fn a_header_that_differs_from_the_body_or_is_missing_is_a_mismatch() {
+    let service = fixture();
+    let call = || tools_call("echo", json!({ "text": "x" }));
+    for request in [
+        discover().meta("io.modelcontextprotocol/protocolVersion", json!("v999.0.0")),
+        discover().header("mcp-protocol-version", "2025-11-25"),
+        discover().without_header("mcp-protocol-version"),
+        tools_list().without_header("mcp-method"),
+        tools_list().header("mcp-method", "tools/call"),
+        tools_list().header("mcp-method", "TOOLS/LIST"),
+        call().without_header("mcp-name"),
+        call().header("mcp-name", "Echo"),
+        call().header("mcp-name", "=?base64?ZWNobw?="),
+        call().header("mcp-name", "=?base64?bGlzdA==?="),
+    ] {
+        let message = request.message();
+
+        assert_eq!(exchange(&service, request).await.refusal(), (400, -32020), "{message}");
+    }
+    for request in [
+        call().header("MCP-NAME", "  echo "),
+        call().header("mcp-name", "=?base64?ZWNobw==?="),
+        tools_list().header("mcp-name", "ignored"),
+    ] {
+        assert_eq!(exchange(&service, request).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn mirrored_parameters_are_compared_with_the_body() {
+    let service = fixture();
+    let call = |arguments: Value| tools_call("region", arguments);
+    let both = || call(json!({ "region": "Malmö", "count": 42 })).header("mcp-param-region", "=?base64?TWFsbcO2?=");
+    for request in [
+        call(json!({ "region": "eu" })),
+        call(json!({ "region": "eu" })).header("mcp-param-region", "us"),
+        call(json!({ "region": "eu" })).header("mcp-param-region", "eu").header("mcp-param-count", "1"),
+        both(),
+        both().header("mcp-param-count", "43"),
+        both().header("mcp-param-region", "=?base64?TWFsbcO2=?=").header("mcp-param-count", "42"),
+    ] {
+        let message = request.message();
+
+        assert_eq!(exchange(&service, request).await.refusal(), (400, -32020), "{message}");
+    }
+    for request in [
+        call(json!({ "region": "eu" })).header("Mcp-Param-Region", "eu"),
+        call(json!({ "region": "eu", "count": null })).header("mcp-param-region", "eu"),
+        both().header("mcp-param-count", "42.0"),
+        both().header("mcp-param-count", "42").header("mcp-param-unknown", "x"),
+    ] {
+        assert_eq!(exchange(&service, request).await.tool_result().is_error, None);
+    }
+}
+
+#[tokio::test]
+async fn a_tool_that_needs_more_than_the_client_can_do_is_refused_with_what_is_missing() {
+    let service = fixture();
+
+    let refused = exchange(&service, tools_call("asks", json!({}))).await;
+    let served = exchange(&service, tools_call("asks", json!({})).capabilities(json!({ "sampling": {} }))).await;
+
+    assert_eq!(refused.refusal(), (400, -32021));
+    assert_eq!(refused.response()["error"]["data"], json!({ "requiredCapabilities": { "sampling": {} } }));
+    assert_eq!(served.tool_result().text(), "simple");
+}
+
+#[tokio::test]
+async fn notifications_are_accepted_and_responses_are_not() {
+    let service = fixture();
+    let notification = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+
+    let accepted = exchange(&service, tools_list().body(notification)).await;
+    let refused = exchange(&service, tools_list().body(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
+
+    assert_eq!((accepted.status.as_u16(), accepted.body.as_str()), (202, ""));
+    assert_eq!(refused.refusal(), (400, -32600));
+}
+
+#[tokio::test]
+async fn the_id_comes_back_as_it_came() {
+    for id in [json!(0), json!(-5), json!(u64::MAX), json!(""), json!("ünï\"\n")] {
+        let reply = exchange(&fixture(), tools_call("simple", json!({})).id(id.clone())).await;
+
+        assert_eq!(reply.response()["id"], id);
+    }
+}
+
+#[tokio::test]
+async fn a_session_id_and_a_last_event_id_are_ignored() {
+    let request = tools_list().header("mcp-session-id", "x").header("last-event-id", "7");
+
+    let reply = exchange(&fixture(), request).await;
+
+    assert_eq!(reply.status, 200);
+    assert!(!reply.headers.contains_key("mcp-session-id"));
+}
+
+#[tokio::test]
+async fn a_version_that_is_legacy_decides_though_it_stands_in_meta() {
+    let version = ProtocolVersion::V2025_11_25;
+    let request =
+        tools_list().revision(version).meta("io.modelcontextprotocol/protocolVersion", json!(version.as_str()));
+
+    let reply = exchange(&fixture(), request).await;
+
+    assert!(reply.result().get("resultType").is_none());
+}

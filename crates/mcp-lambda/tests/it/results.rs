@@ -1,0 +1,145 @@
+//! What a tool may return, and what becomes of it.
+
+use mcp_protocol::ProtocolVersion;
+use mcp_server::Invocation;
+use mcp_testing::{Via, exchange, exchange_via, tools_call};
+use serde_json::{Value, json};
+
+use crate::common::fixture;
+
+#[tokio::test]
+async fn a_structured_result_comes_as_json_and_as_text() {
+    let reply = exchange(&fixture(), tools_call("structured", json!({}))).await;
+
+    let value = json!({ "x": 1, "label": { "a": [true] } });
+    assert_eq!(reply.result()["structuredContent"], value);
+    assert_eq!(serde_json::from_str::<Value>(&reply.tool_result().text()).unwrap(), value);
+}
+
+#[tokio::test]
+async fn an_array_is_structured_output_in_the_newest_revision() {
+    let reply = exchange(&fixture(), tools_call("list", json!({}))).await;
+
+    assert_eq!(reply.result()["structuredContent"], json!([1, 2, 3]));
+}
+
+#[tokio::test]
+async fn a_failure_is_a_result_that_says_so() {
+    let result = exchange(&fixture(), tools_call("fails", json!({}))).await.tool_result();
+
+    assert_eq!((result.is_error, result.text().as_str()), (Some(true), "the shop is closed"));
+}
+
+fn invocation(request_id: &str) -> Invocation {
+    Invocation { request_id: request_id.to_owned(), ..Invocation::default() }
+}
+
+#[tokio::test]
+async fn a_fault_of_ours_is_logged_and_only_its_request_id_is_sent() {
+    let logs = crate::common::capture_logs();
+
+    let request = tools_call("fails_inside", json!({}));
+    let reply = exchange_via(Via::FunctionUrl, &fixture(), request, invocation("abc-123")).await;
+
+    let result = reply.tool_result();
+    assert_eq!(result.is_error, Some(true));
+    assert_eq!(result.text(), "The tool failed. Request id: abc-123");
+    let logs = logs.read();
+    assert!(logs.contains("the disk is full") && logs.contains("abc-123") && logs.contains("ERROR"), "{logs}");
+}
+
+#[tokio::test]
+async fn a_panic_and_a_result_that_is_no_json_are_internal_errors_and_the_service_lives_on() {
+    let service = fixture();
+    for tool in ["panics", "unserialisable"] {
+        for revision in ProtocolVersion::ALL {
+            let request = tools_call(tool, json!({})).revision(revision);
+
+            let reply = exchange_via(Via::FunctionUrl, &service, request, invocation("abc-123")).await;
+
+            assert_eq!(reply.refusal(), (200, -32603), "{tool}");
+            assert_eq!(reply.response()["error"]["message"], "internal error; request id: abc-123");
+            assert_eq!(reply.response()["id"], 1);
+        }
+    }
+    assert_eq!(exchange(&service, tools_call("simple", json!({}))).await.tool_result().text(), "simple");
+}
+
+#[tokio::test]
+async fn a_raw_schema_is_enforced_unless_it_is_unvalidated() {
+    let service = fixture();
+    for (arguments, complaint) in [
+        (json!({ "kind": "a" }), None),
+        (json!({ "kind": "b", "size": 1 }), None),
+        (json!({ "kind": "c" }), Some("`kind`")),
+        (json!({ "kind": "b" }), Some("\"size\" is a required property")),
+        (json!({ "kind": "a", "size": "x" }), Some("`size`")),
+        (json!({ "kind": "a", "y": 1 }), Some("'y'")),
+        (json!({}), Some("\"kind\" is a required property")),
+    ] {
+        let result = exchange(&service, tools_call("raw", arguments.clone())).await.tool_result();
+
+        assert_eq!(result.is_error.is_some(), complaint.is_some(), "{arguments}: {}", result.text());
+        assert!(complaint.is_none_or(|complaint| result.text().contains(complaint)), "{}", result.text());
+    }
+    let anything = exchange(&service, tools_call("anything", json!({ "y": [1] }))).await.tool_result();
+    assert_eq!(anything.text(), r#"{"y":[1]}"#);
+}
+
+#[tokio::test]
+async fn the_context_knows_the_request_and_its_invocation() {
+    let invocation = Invocation {
+        request_id: "req".to_owned(),
+        xray_trace_id: Some("Root=1-2-3".to_owned()),
+        deadline: std::time::Instant::now().checked_add(std::time::Duration::from_secs(30)),
+        principal: None,
+    };
+    let request = tools_call("about", json!({}))
+        .id(json!("seven"))
+        .capabilities(json!({ "sampling": {} }))
+        .meta("traceparent", json!("00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"));
+
+    let modern = exchange_via(Via::FunctionUrl, &fixture(), request.clone(), invocation.clone()).await;
+    let legacy = request.revision(ProtocolVersion::V2025_11_25);
+    let legacy = exchange_via(Via::FunctionUrl, &fixture(), legacy, invocation).await;
+
+    let expected = json!({
+        "id": "seven", "request_id": "req", "revision": "2026-07-28", "client": "test", "samples": true,
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01", "xray": "Root=1-2-3", "has_deadline": true,
+    });
+    assert_eq!(modern.result()["structuredContent"], expected);
+    assert_eq!(legacy.result()["structuredContent"]["client"], Value::Null, "only `initialize` said who it is");
+}
+
+#[tokio::test]
+async fn a_result_too_large_to_carry_is_an_error_that_names_size_and_limit() {
+    const MIB: usize = 1024 * 1024;
+    let service = fixture();
+    for (via, limit) in [(Via::FunctionUrl, 6 * MIB), (Via::RestApi, 6 * MIB), (Via::LoadBalancer, MIB)] {
+        let call = |bytes: usize, of: &str| tools_call("large", json!({ "bytes": bytes, "of": of }));
+
+        let fits = exchange_via(via, &service, call(limit - 8192, "x"), Default::default()).await;
+        let too_large = exchange_via(via, &service, call(limit, "x"), Default::default()).await;
+        // Quotes are escaped twice on the way, so that half of it is too much already.
+        let escaped = exchange_via(via, &service, call(limit / 3, "\""), Default::default()).await;
+
+        assert_eq!(fits.tool_result().is_error, None, "{via:?}");
+        assert_eq!(fits.tool_result().text().len(), limit - 8192);
+        for reply in [too_large, escaped] {
+            let result = reply.tool_result();
+            assert_eq!(result.is_error, Some(true), "{via:?}");
+            assert!(result.text().contains(&limit.to_string()), "{}", result.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn notifications_never_crowd_out_the_result() {
+    let request = tools_call("large", json!({ "bytes": 5_000_000, "notifications": 3000 })).progress_token(json!(1));
+
+    let reply = exchange(&fixture(), request).await;
+
+    assert!(reply.messages.len() > 500, "{}", reply.messages.len());
+    assert!(reply.body.len() < 6_291_456);
+    assert_eq!(reply.tool_result().text().len(), 5_000_000);
+}

@@ -1,0 +1,148 @@
+//! What a peer can do. Schema: `ClientCapabilities`, `ServerCapabilities`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::JsonObject;
+
+/// What a client can do. Each member is present when the client has the capability; its value refines it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientCapabilities {
+    /// Non-standard capabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experimental: Option<JsonObject>,
+    /// Can list root directories. Deprecated in 2026-07-28.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roots: Option<JsonObject>,
+    /// Can ask its model. Deprecated in 2026-07-28.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<JsonObject>,
+    /// Can ask its user. Since 2025-06-18.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elicitation: Option<JsonObject>,
+    /// Extensions by identifier. Since 2026-07-28.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<JsonObject>,
+}
+
+impl ClientCapabilities {
+    /// The capability to ask its model.
+    pub fn sampling() -> Self {
+        Self { sampling: Some(JsonObject::new()), ..Self::default() }
+    }
+
+    /// The capability to ask its user by a form.
+    pub fn elicitation() -> Self {
+        Self { elicitation: Some(JsonObject::new()), ..Self::default() }
+    }
+
+    /// The capability to list root directories.
+    pub fn roots() -> Self {
+        Self { roots: Some(JsonObject::new()), ..Self::default() }
+    }
+
+    /// The part of `required` that these capabilities do not cover; empty when they cover all of it.
+    #[must_use]
+    pub fn missing(&self, required: &Self) -> Self {
+        Self {
+            experimental: missing_members(self.experimental.as_ref(), required.experimental.as_ref()),
+            roots: missing_members(self.roots.as_ref(), required.roots.as_ref()),
+            sampling: missing_members(self.sampling.as_ref(), required.sampling.as_ref()),
+            elicitation: missing_members(self.elicitation.as_ref(), required.elicitation.as_ref()),
+            extensions: missing_members(self.extensions.as_ref(), required.extensions.as_ref()),
+        }
+    }
+
+    /// Whether no capability is declared.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn missing_members(declared: Option<&JsonObject>, required: Option<&JsonObject>) -> Option<JsonObject> {
+    let required = required?;
+    let Some(declared) = declared else {
+        return Some(required.clone());
+    };
+    let missing: JsonObject = required
+        .iter()
+        .filter(|(name, value)| declared.get(*name).is_none_or(|own| !covers(own, value)))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    (!missing.is_empty()).then_some(missing)
+}
+
+/// Whether a declared value has at least the members of the required one.
+fn covers(declared: &Value, required: &Value) -> bool {
+    match (declared, required) {
+        (Value::Object(declared), Value::Object(required)) => {
+            required.iter().all(|(name, value)| declared.get(name).is_some_and(|own| covers(own, value)))
+        }
+        (declared, required) => declared == required,
+    }
+}
+
+/// What a server can do. Each member is present when the server has the capability.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerCapabilities {
+    /// Sends log messages. Deprecated in 2026-07-28.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logging: Option<JsonObject>,
+    /// Has tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<ToolsCapability>,
+    /// Has resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<JsonObject>,
+    /// Has prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<JsonObject>,
+    /// Completes arguments. Since 2025-03-26.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completions: Option<JsonObject>,
+    /// Non-standard capabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experimental: Option<JsonObject>,
+    /// Extensions by identifier. Since 2026-07-28.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<JsonObject>,
+}
+
+/// Refines [`ServerCapabilities::tools`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolsCapability {
+    /// Whether changes of the list are announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_changed: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn capabilities(value: Value) -> ClientCapabilities {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_nothing_else() {
+        let declared = capabilities(json!({ "elicitation": { "form": {} }, "roots": {} }));
+        let required = capabilities(json!({ "elicitation": { "url": {} }, "roots": {}, "sampling": {} }));
+
+        let missing = declared.missing(&required);
+
+        assert_eq!(serde_json::to_value(missing).unwrap(), json!({ "elicitation": { "url": {} }, "sampling": {} }));
+    }
+
+    #[test]
+    fn more_than_required_is_enough() {
+        let declared = capabilities(json!({ "sampling": { "tools": {}, "context": {} } }));
+
+        assert!(declared.missing(&ClientCapabilities::sampling()).is_empty());
+    }
+}

@@ -1,0 +1,59 @@
+//! Wire types of the [Model Context Protocol](https://modelcontextprotocol.io), revisions 2024-11-05 to 2026-07-28.
+//!
+//! The names are the schema's own, so a reader who knows the specification can find everything here, and a reader who
+//! does not can look everything up there. There is no I/O, no clock and no async in this crate; whoever talks to a
+//! peer decides how bytes travel.
+//!
+//! | Module | What it holds |
+//! | --- | --- |
+//! | [`version`] | the revisions, as a type |
+//! | [`jsonrpc`] | reading a body into messages, writing responses, error codes |
+//! | [`meta`] | `_meta` of requests and results |
+//! | [`capabilities`], [`implementation`] | what a peer can do, and who it is |
+//! | [`lifecycle`] | `initialize` (legacy) and `server/discover` (modern) |
+//! | [`tools`], [`content`] | `tools/list`, `tools/call` and what a tool returns |
+//! | [`notifications`] | progress and log messages |
+//! | [`method`] | every method name, once |
+//!
+//! One set of types serves all revisions. Where an older one lacks a field, `for_revision` takes it away before the
+//! value is written:
+//!
+//! ```
+//! use mcp_protocol::{Implementation, ProtocolVersion};
+//!
+//! let mut server = Implementation::new("greeter", "0.1.0");
+//! server.title = Some("Greeter".to_owned());
+//!
+//! let seen_in_2025_03_26 = server.for_revision(ProtocolVersion::V2025_03_26);
+//! assert_eq!(seen_in_2025_03_26.title, None);
+//! ```
+
+pub mod capabilities;
+pub mod content;
+pub mod implementation;
+pub mod jsonrpc;
+pub mod lifecycle;
+pub mod meta;
+pub mod method;
+pub mod notifications;
+pub mod tools;
+pub mod version;
+
+pub use capabilities::{ClientCapabilities, ServerCapabilities, ToolsCapability};
+pub use content::{
+    Annotations, AudioContent, BlobResourceContents, ContentBlock, EmbeddedResource, ImageContent, ResourceContents,
+    ResourceLink, Role, TextContent, TextResourceContents,
+};
+pub use implementation::{Icon, IconTheme, Implementation};
+pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId};
+pub use lifecycle::{DiscoverResult, InitializeRequestParams, InitializeResult};
+pub use meta::{ProgressToken, RequestMeta};
+pub use notifications::{LoggingLevel, LoggingMessageNotificationParams, ProgressNotificationParams};
+pub use tools::{
+    CacheScope, CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, ResultType, Tool,
+    ToolAnnotations,
+};
+pub use version::ProtocolVersion;
+
+/// A JSON object, for the places where the schema leaves the members open.
+pub type JsonObject = serde_json::Map<String, serde_json::Value>;

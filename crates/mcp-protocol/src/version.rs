@@ -1,0 +1,81 @@
+//! The protocol's revisions.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A revision of the protocol, named by its date. Later revisions compare greater.
+///
+/// 2026-07-28 is *modern*: every request carries its version, and there is no handshake. The older ones are *legacy*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(non_camel_case_types, reason = "a revision's name is its date, and dates need separators")]
+pub enum ProtocolVersion {
+    /// 2024-11-05, here over Streamable HTTP.
+    V2024_11_05,
+    /// 2025-03-26: Streamable HTTP, tool annotations, batches.
+    V2025_03_26,
+    /// 2025-06-18: structured tool output, resource links, the `MCP-Protocol-Version` header; no batches.
+    V2025_06_18,
+    /// 2025-11-25: icons; the newest revision with a handshake.
+    V2025_11_25,
+    /// 2026-07-28: stateless.
+    V2026_07_28,
+}
+
+impl ProtocolVersion {
+    /// Every revision this crate knows, newest first.
+    pub const ALL: [Self; 5] =
+        [Self::V2026_07_28, Self::V2025_11_25, Self::V2025_06_18, Self::V2025_03_26, Self::V2024_11_05];
+
+    /// The newest revision.
+    pub const LATEST: Self = Self::V2026_07_28;
+
+    /// The newest revision with an `initialize` handshake: the answer to one that names an unknown version.
+    pub const LATEST_LEGACY: Self = Self::V2025_11_25;
+
+    /// The revision's name on the wire, such as `2026-07-28`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2024_11_05 => "2024-11-05",
+            Self::V2025_03_26 => "2025-03-26",
+            Self::V2025_06_18 => "2025-06-18",
+            Self::V2025_11_25 => "2025-11-25",
+            Self::V2026_07_28 => "2026-07-28",
+        }
+    }
+
+    /// The revision of that name, if this crate knows it. Names are compared exactly.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.as_str() == name)
+    }
+
+    /// Whether requests of this revision carry their own version and capabilities, rather than relying on a handshake.
+    pub const fn is_modern(self) -> bool {
+        matches!(self, Self::V2026_07_28)
+    }
+
+    /// Whether a body may be a JSON-RPC batch. Only 2025-03-26 has them.
+    pub const fn has_batches(self) -> bool {
+        matches!(self, Self::V2025_03_26)
+    }
+}
+
+impl fmt::Display for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ProtocolVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ProtocolVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&name)
+            .ok_or_else(|| serde::de::Error::custom(format_args!("`{name}` is not a protocol version known here")))
+    }
+}

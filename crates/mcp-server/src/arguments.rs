@@ -1,0 +1,202 @@
+//! Arguments, from JSON text to the handler's type, and in plain words what is wrong with them if they do not fit.
+//!
+//! The texts go to a model, which can repair its call if it learns which argument is wrong, what is expected and what
+//! it gave.
+
+use garde::Validate;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
+
+use crate::schema;
+
+/// A value from the caller is shown up to this many characters.
+const SHOWN_CHARS: usize = 80;
+
+/// The arguments as JSON text: an absent object is an empty one.
+///
+/// # Errors
+///
+/// When they are anything but an object. A struct could be read from an array too, but no schema says so.
+pub(crate) fn as_object(raw: Option<&RawValue>) -> Result<&str, String> {
+    let text = raw.map_or("{}", RawValue::get);
+    match text.as_bytes().first() {
+        Some(b'{') => Ok(text),
+        Some(b'[') => Err("the arguments must be a JSON object, not an array".to_owned()),
+        _ => Err(format!("the arguments must be a JSON object, not `{}`", shorten(text))),
+    }
+}
+
+/// Reads arguments and checks the bounds that their type declares.
+///
+/// # Errors
+///
+/// What is wrong, for the model. `input_schema` tells it what is expected.
+pub(crate) fn parse<A>(raw: Option<&RawValue>, input_schema: &Value) -> Result<A, String>
+where
+    A: DeserializeOwned + Validate<Context = ()>,
+{
+    let text = as_object(raw)?;
+    let arguments: A = serde_json::from_str(text).map_err(|_| explain_shape::<A>(text, input_schema))?;
+    arguments.validate().map_err(|report| explain_bounds(&report, text))?;
+    Ok(arguments)
+}
+
+/// Reads them again, slowly, to learn which argument does not fit.
+fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> String {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let what = match serde_path_to_error::deserialize::<_, A>(&mut deserializer) {
+        Ok(_) => "they are followed by something else".to_owned(),
+        Err(error) => {
+            let path = error.path().to_string();
+            let reason = without_position(&error.inner().to_string());
+            // A path of "." is the object itself; messages about a field name it already.
+            if path == "." || reason.contains(&format!("field `{path}`")) {
+                reason
+            } else {
+                format!("`{path}`: {reason}")
+            }
+        }
+    };
+    format!("invalid arguments: {what}. Expected: {}", schema::summary(input_schema))
+}
+
+/// Line and column mean nothing to a model.
+fn without_position(message: &str) -> String {
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    let message = &message[..end];
+    match message.char_indices().nth(4 * SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
+fn explain_bounds(report: &garde::Report, text: &str) -> String {
+    let arguments: Value = serde_json::from_str(text).unwrap_or_default();
+    let violations = report.iter().map(|(path, error)| match find(&arguments, &path.to_string()) {
+        Some((name, given)) => format!("`{name}`: {error}; given: {}", describe(given)),
+        None => format!("`{path}`: {error}"),
+    });
+    format!("invalid arguments: {}", violations.collect::<Vec<_>>().join("; "))
+}
+
+/// Follows a path such as `filters[2].name`. It names the struct's fields; the arguments may be spelled by a serde
+/// `rename_all`, so that names are compared by their letters and digits. Returns the path in the arguments' spelling.
+fn find<'a>(arguments: &'a Value, path: &str) -> Option<(String, &'a Value)> {
+    let mut name = String::new();
+    let mut value = arguments;
+    for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
+        if let Some(index) = step.strip_suffix(']') {
+            value = value.get(index.parse::<usize>().ok()?)?;
+            name.push_str(&format!("[{index}]"));
+        } else {
+            let letters = |name: &str| {
+                name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
+            };
+            let members = value.as_object()?;
+            let (spelled, member) = members
+                .get_key_value(step)
+                .or_else(|| members.iter().find(|(spelled, _)| letters(spelled) == letters(step)))?;
+            value = member;
+            if !name.is_empty() {
+                name.push('.');
+            }
+            name.push_str(spelled);
+        }
+    }
+    Some((name, value))
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("\"{}\" ({} characters)", shorten(text), text.chars().count()),
+        Value::Array(items) => format!("an array of {} items", items.len()),
+        Value::Object(members) => format!("an object of {} members", members.len()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, JsonSchema, Validate)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Args {
+        #[garde(length(chars, min = 1, max = 5))]
+        event_name: String,
+        #[serde(default)]
+        #[garde(range(min = 1, max = 100))]
+        limit: Option<u8>,
+        #[serde(default)]
+        #[garde(dive)]
+        filters: Vec<Filter>,
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema, Validate)]
+    struct Filter {
+        #[garde(length(chars, max = 3))]
+        tag: String,
+    }
+
+    fn refusal(arguments: &str) -> String {
+        let raw: &RawValue = serde_json::from_str(arguments).unwrap();
+        parse::<Args>(Some(raw), &schema::schema_of::<Args>()).unwrap_err()
+    }
+
+    #[test]
+    fn a_refusal_names_the_argument_what_is_expected_and_what_was_given() {
+        for (arguments, names, says) in [
+            (r#"{}"#, "`eventName`", "missing"),
+            (r#"{"eventName":"a","x":1}"#, "`x`", "unknown field"),
+            (r#"{"eventName":5}"#, "`eventName`", "integer `5`, expected a string"),
+            (r#"{"eventName":"a","limit":"9"}"#, "`limit`", "string \"9\", expected u8"),
+            (r#"{"eventName":"a","eventName":"b"}"#, "`eventName`", "duplicate field"),
+            (r#"{"eventName":"\ud800"}"#, "`eventName`", "hex escape"),
+            (r#"{"eventName":"a","limit":1e400}"#, "`limit`", "number out of range"),
+            (r#"{"eventName":"a","filters":[{"tag":1}]}"#, "`filters[0].tag`", "expected a string"),
+        ] {
+            let refusal = refusal(arguments);
+
+            assert!(refusal.contains(names) && refusal.contains(says), "{arguments}: {refusal}");
+            assert!(
+                refusal.contains("Expected: `eventName` (string, required), `filters` (array, optional)"),
+                "{refusal}"
+            );
+            assert!(!refusal.contains(" at line "), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_broken_bound_names_the_argument_the_bound_and_what_was_given() {
+        assert_eq!(
+            refusal(r#"{"eventName":"größer","limit":101,"filters":[{"tag":"a"},{"tag":"four"}]}"#),
+            "invalid arguments: `eventName`: length is greater than 5; given: \"größer\" (6 characters); \
+             `filters[1].tag`: length is greater than 3; given: \"four\" (4 characters); \
+             `limit`: greater than 100; given: 101"
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_even_where_serde_would_take_it() {
+        assert_eq!(refusal(r#"["name"]"#), "the arguments must be a JSON object, not an array");
+        assert_eq!(refusal("null"), "the arguments must be a JSON object, not `null`");
+    }
+
+    #[test]
+    fn a_long_value_is_cut() {
+        let long = "ä".repeat(1_000_000);
+
+        assert!(refusal(&format!(r#"{{"eventName":"{long}"}}"#)).len() < 400);
+        assert!(refusal(&format!(r#"{{"eventName":"a","limit":"{long}"}}"#)).len() < 1200);
+    }
+}

@@ -1,0 +1,199 @@
+//! What a handler gets beside its arguments.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use mcp_protocol::{
+    ClientCapabilities, Implementation, LoggingLevel, LoggingMessageNotificationParams, ProgressNotificationParams,
+    ProtocolVersion, RequestId, RequestMeta, jsonrpc, method,
+};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The invocation that a request came in, as far as a handler may care.
+#[derive(Debug, Clone, Default)]
+pub struct Invocation {
+    /// Lambda's request id; empty outside Lambda.
+    pub request_id: String,
+    /// When the platform ends the invocation; `None` outside Lambda.
+    pub deadline: Option<Instant>,
+    /// The X-Ray trace header, if there is one.
+    pub xray_trace_id: Option<String>,
+    /// Who makes the request, if somebody has found out.
+    pub principal: Option<Principal>,
+}
+
+/// An authenticated caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Who vouches for the caller: the issuer's URL.
+    pub issuer: String,
+    /// The caller's name at the issuer; only the pair with `issuer` is unique.
+    pub subject: String,
+}
+
+/// The call that a tool handles: the server's state, the request, and the way back to the client.
+///
+/// Cheap to clone. All of it is about one request; nothing is remembered between requests.
+pub struct ToolContext<S> {
+    state: Arc<S>,
+    call: Arc<CallContext>,
+}
+
+pub(crate) struct CallContext {
+    pub(crate) id: RequestId,
+    pub(crate) revision: ProtocolVersion,
+    pub(crate) meta: RequestMeta,
+    pub(crate) invocation: Invocation,
+    /// The instant by which the answer is given.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cancellation: CancellationToken,
+    pub(crate) notifications: Option<mpsc::Sender<String>>,
+    pub(crate) last_progress: Mutex<f64>,
+}
+
+impl<S> ToolContext<S> {
+    pub(crate) fn new(state: Arc<S>, call: Arc<CallContext>) -> Self {
+        Self { state, call }
+    }
+
+    /// What the function set up once, before its first request.
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// The JSON-RPC id of the request.
+    pub fn id(&self) -> &RequestId {
+        &self.call.id
+    }
+
+    /// Lambda's request id, which the logs are searched by; empty outside Lambda.
+    pub fn request_id(&self) -> &str {
+        &self.call.invocation.request_id
+    }
+
+    /// The revision that the client speaks.
+    pub fn protocol_version(&self) -> ProtocolVersion {
+        self.call.revision
+    }
+
+    /// Who the client says it is. Not verified; legacy clients say it only in `initialize`, which is another request,
+    /// so for them it is `None`.
+    pub fn client_info(&self) -> Option<&Implementation> {
+        self.call.meta.client_info.as_ref()
+    }
+
+    /// What the client can do. `None` for legacy clients, for the reason given at [`client_info`](Self::client_info).
+    pub fn client_capabilities(&self) -> Option<&ClientCapabilities> {
+        self.call.meta.client_capabilities.as_ref()
+    }
+
+    /// Who makes the request; `None` when nobody has verified it.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.call.invocation.principal.as_ref()
+    }
+
+    /// The caller's `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)).
+    pub fn traceparent(&self) -> Option<&str> {
+        self.call.meta.traceparent.as_deref()
+    }
+
+    /// The caller's `tracestate`.
+    pub fn tracestate(&self) -> Option<&str> {
+        self.call.meta.tracestate.as_deref()
+    }
+
+    /// The invocation's X-Ray trace header.
+    pub fn xray_trace_id(&self) -> Option<&str> {
+        self.call.invocation.xray_trace_id.as_deref()
+    }
+
+    /// When the server answers in the handler's place: half a second before the platform ends the invocation. `None`
+    /// when there is no limit.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.call.deadline
+    }
+
+    /// The time until [`deadline`](Self::deadline); zero when it is over.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Fires at the deadline, when the handler's future is dropped: for work that was spawned elsewhere and should
+    /// stop too.
+    ///
+    /// It does not fire when the client goes away: a Function URL does not report that.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.call.cancellation
+    }
+
+    /// Tells the client how far the call has come, if it asked to know; otherwise does nothing.
+    ///
+    /// `progress` must grow from call to call and `total`, if known, is its value at the end. A value that does not
+    /// grow, or is no finite number, is left out, as the protocol wants it.
+    pub async fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+        let (Some(token), Some(notifications)) = (&self.call.meta.progress_token, &self.call.notifications) else {
+            return;
+        };
+        {
+            let mut last = self.call.last_progress.lock().unwrap_or_else(PoisonError::into_inner);
+            if !progress.is_finite() || progress <= *last {
+                return;
+            }
+            *last = progress;
+        }
+        let params = ProgressNotificationParams {
+            progress_token: token.clone(),
+            progress,
+            total: total.filter(|total| total.is_finite()),
+            message: message.map(str::to_owned),
+        };
+        let params = params.for_revision(self.call.revision);
+        send(notifications, jsonrpc::notification(method::NOTIFICATIONS_PROGRESS, &params)).await;
+    }
+
+    /// Sends a log message to the client, if it wants messages of that level; otherwise does nothing.
+    ///
+    /// A modern client names its level in each request and gets nothing otherwise. A legacy client names it in a
+    /// request that another environment may have answered, so [`LoggingLevel::Info`] is assumed. Logging to the client
+    /// is deprecated in 2026-07-28: for operators, use `tracing`.
+    pub async fn log(&self, level: LoggingLevel, logger: Option<&str>, data: impl Into<Value>) {
+        let wanted = match self.call.revision.is_modern() {
+            true => self.call.meta.log_level,
+            false => Some(LoggingLevel::Info),
+        };
+        let (Some(notifications), true) = (&self.call.notifications, wanted.is_some_and(|wanted| level >= wanted))
+        else {
+            return;
+        };
+        let params = LoggingMessageNotificationParams { level, logger: logger.map(str::to_owned), data: data.into() };
+        send(notifications, jsonrpc::notification(method::NOTIFICATIONS_MESSAGE, &params)).await;
+    }
+}
+
+/// Waits while the client reads; drops the message once nobody listens any more.
+async fn send(notifications: &mpsc::Sender<String>, message: Result<String, serde_json::Error>) {
+    if let Ok(message) = message {
+        let _ = notifications.send(message).await;
+    }
+}
+
+impl<S> Clone for ToolContext<S> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state), call: Arc::clone(&self.call) }
+    }
+}
+
+impl<S> fmt::Debug for ToolContext<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolContext")
+            .field("id", &self.call.id)
+            .field("revision", &self.call.revision)
+            .field("request_id", &self.call.invocation.request_id)
+            .finish_non_exhaustive()
+    }
+}

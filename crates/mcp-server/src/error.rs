@@ -1,0 +1,118 @@
+//! Errors, apart by audience: [`ToolError`] is what a tool's author returns, [`CallError`] what a request is refused
+//! with, [`InitError`] why a function cannot start.
+
+use std::{borrow::Cow, error::Error};
+
+use mcp_protocol::ClientCapabilities;
+
+/// Any error, as a source.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a tool call did not produce a result.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The model can fix this by changing its arguments; the text is sent to it.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// The request is valid but cannot succeed as things stand; the text is sent.
+    #[error("{0}")]
+    Failed(String),
+    /// A fault on our side: logged with its sources, never sent to the client.
+    #[error("the tool failed")]
+    Internal(#[source] BoxError),
+}
+
+impl ToolError {
+    /// A fault on our side; for `map_err`.
+    ///
+    /// ```
+    /// # use mcp_server::ToolError;
+    /// fn read_setting() -> Result<u16, ToolError> {
+    ///     "80".parse().map_err(ToolError::internal)
+    /// }
+    /// # assert_eq!(read_setting().unwrap(), 80);
+    /// ```
+    pub fn internal(source: impl Into<BoxError>) -> Self {
+        Self::Internal(source.into())
+    }
+}
+
+/// Why a request is answered with a JSON-RPC error rather than a result.
+///
+/// Each variant is a decision; `mcp-lambda/src/http.rs` translates it into a status and a code.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The server has no such method in this revision.
+    #[error("method `{0}` is not known")]
+    MethodNotFound(String),
+    /// The parameters do not have the shape that the method needs.
+    #[error("invalid params: {0}")]
+    InvalidParams(String),
+    /// `_meta` lacks a member that every modern request has, or one is malformed.
+    #[error("invalid `_meta`: {0}")]
+    InvalidMeta(String),
+    /// No tool of that name.
+    #[error("unknown tool: `{0}`")]
+    UnknownTool(String),
+    /// The cursor is not one that this list gave out.
+    #[error("invalid cursor: start the list again without one")]
+    InvalidCursor,
+    /// A header and the body disagree, or a required header is missing.
+    #[error("header mismatch: {0}")]
+    HeaderMismatch(String),
+    /// The request needs capabilities that the client did not declare.
+    #[error("the client did not declare a capability that this request needs")]
+    MissingClientCapability(Box<ClientCapabilities>),
+    /// The client asked for a version that is not spoken here.
+    #[error("protocol version `{requested}` is not supported")]
+    UnsupportedVersion {
+        /// What the client asked for.
+        requested: String,
+    },
+    /// The invocation's time was over before the result was there.
+    #[error("the request did not finish before the function's deadline")]
+    DeadlineExceeded,
+    /// A fault on our side; the detail is logged, not sent.
+    #[error("internal error")]
+    Internal,
+}
+
+/// Why a function cannot start. Lambda reports it as an init error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct InitError {
+    message: Cow<'static, str>,
+    #[source]
+    source: Option<BoxError>,
+}
+
+impl InitError {
+    /// An error that says what to do, such as which variable to set.
+    pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// A setting that cannot be used: names the variable, what is expected, and what was found unless it is a secret.
+    pub fn setting(variable: &str, expected: &str, found: &str) -> Self {
+        Self::new(format!("{variable} must be {expected}, not `{found}`"))
+    }
+
+    /// Adds what led to it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+/// An error and what led to it, on one line, for the log.
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut chain = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        chain.push_str(": ");
+        chain.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    chain
+}

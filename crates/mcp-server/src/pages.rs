@@ -1,0 +1,100 @@
+//! Lists in pages, rendered once.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use mcp_protocol::ProtocolVersion;
+
+/// A value for each revision.
+pub(crate) struct PerRevision<T>([T; ProtocolVersion::ALL.len()]);
+
+impl<T> PerRevision<T> {
+    pub(crate) fn new(value: impl Fn(ProtocolVersion) -> T) -> Self {
+        Self(ProtocolVersion::ALL.map(value))
+    }
+
+    pub(crate) fn get(&self, revision: ProtocolVersion) -> &T {
+        // `ALL` is newest first and the enum oldest first.
+        &self.0[ProtocolVersion::ALL.len() - 1 - revision as usize]
+    }
+}
+
+/// The pages of one list. A cursor names the position that its page begins at, so it means the same in every
+/// environment, and after a deployment that changed the page size it is refused rather than misread.
+pub(crate) struct Pages<T> {
+    pages: Vec<(usize, T)>,
+}
+
+impl<T> Pages<T> {
+    /// Cuts `items` into pages of `size` (one page if `None`) and renders each; `render` gets the cursor of the next.
+    pub(crate) fn new<I>(items: &[I], size: Option<usize>, render: impl Fn(&[I], Option<String>) -> T) -> Self {
+        let size = size.unwrap_or(items.len()).max(1);
+        let starts = (0..items.len().max(1)).step_by(size);
+        let pages = starts.map(|start| {
+            let end = items.len().min(start + size);
+            let next = (end < items.len()).then(|| encode(end));
+            (start, render(&items[start..end], next))
+        });
+        Self { pages: pages.collect() }
+    }
+
+    /// The page that a cursor names; the first without one. `None` if the cursor is not one of this list's.
+    pub(crate) fn get(&self, cursor: Option<&str>) -> Option<&T> {
+        let wanted = cursor.map_or(Some(0), decode)?;
+        self.pages.iter().find(|(start, _)| *start == wanted).map(|(_, page)| page)
+    }
+}
+
+fn encode(position: usize) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("from:{position}"))
+}
+
+fn decode(cursor: &str) -> Option<usize> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    std::str::from_utf8(&bytes).ok()?.strip_prefix("from:")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Page = (Vec<u32>, Option<String>);
+
+    fn pages(count: u32, size: Option<usize>) -> Pages<Page> {
+        Pages::new(&(0..count).collect::<Vec<_>>(), size, |items, next| (items.to_vec(), next))
+    }
+
+    #[test]
+    fn walking_the_cursors_yields_every_item_once_in_order() {
+        for (count, size) in [(0, None), (1, None), (7, None), (7, Some(3)), (6, Some(3)), (2, Some(10)), (3, Some(1))]
+        {
+            let pages = pages(count, size);
+            let mut seen: Vec<u32> = Vec::new();
+            let mut cursor = None;
+            loop {
+                let (items, next) = pages.get(cursor.as_deref()).unwrap();
+                seen.extend(items);
+                match next {
+                    Some(next) => cursor = Some(next.clone()),
+                    None => break,
+                }
+            }
+
+            assert_eq!(seen, (0..count).collect::<Vec<_>>(), "{count} by {size:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_another_list_is_refused() {
+        for cursor in ["", "x", "3", &encode(2), &encode(9), &encode(usize::MAX), "ZnJvbTotMQ"] {
+            assert!(pages(7, Some(3)).get(Some(cursor)).is_none(), "{cursor}");
+        }
+    }
+
+    #[test]
+    fn each_revision_has_its_own_value() {
+        let names = PerRevision::new(|revision| revision.as_str());
+
+        for revision in ProtocolVersion::ALL {
+            assert_eq!(*names.get(revision), revision.as_str());
+        }
+    }
+}

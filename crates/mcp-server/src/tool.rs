@@ -1,0 +1,347 @@
+//! A tool: a handler, what clients are told about it, and what it returns.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use garde::Validate;
+use mcp_protocol::{ClientCapabilities, ContentBlock, Icon, JsonObject, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
+
+use crate::{ToolContext, ToolError, arguments, schema};
+
+/// Characters and length that a tool's name may have (2026-07-28, Tools, "Tool Names").
+const MAX_NAME_CHARS: usize = 128;
+
+/// A tool of a server with state `S`.
+///
+/// Built from an async function over a typed argument struct. Whatever clients need to know follows from the types;
+/// the rest is said with the methods below.
+pub struct Tool<S> {
+    pub(crate) definition: mcp_protocol::Tool,
+    pub(crate) handler: Handler<S>,
+    pub(crate) required_capabilities: ClientCapabilities,
+    raw_schema: Option<RawSchema>,
+}
+
+/// Reads the arguments; what comes back is the handler at work, or, for the model, what is wrong with them.
+pub(crate) type Handler<S> =
+    Arc<dyn Fn(ToolContext<S>, Option<&RawValue>, &Value) -> Result<HandlerFuture, String> + Send + Sync>;
+
+pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<ToolOutput, HandlerError>> + Send>>;
+
+/// Why a handler yields no output.
+pub(crate) enum HandlerError {
+    Tool(ToolError),
+    /// What it returned cannot be written as JSON.
+    Unserialisable(serde_json::Error),
+}
+
+/// Checks arguments against a hand-written schema; says what is wrong.
+pub(crate) type Check = Box<dyn Fn(&Value) -> Result<(), String> + Send + Sync>;
+
+type Compile = fn(&Value) -> Result<Check, String>;
+
+/// What becomes of a hand-written schema when the server is built. A plain function pointer, so that a server without
+/// one does not link a JSON Schema validator.
+struct RawSchema {
+    compile: Option<Compile>,
+}
+
+impl<S: Send + Sync + 'static> Tool<S> {
+    /// A tool named `name` that `handler` serves.
+    ///
+    /// The argument type derives `Deserialize`, `JsonSchema` and `Validate`: its fields, their doc comments and their
+    /// bounds become the input schema, and arguments that break it never reach the handler. Write
+    /// `#[garde(length(chars, ..))]` for strings: a schema counts characters, garde bytes unless told.
+    ///
+    /// # Panics
+    ///
+    /// When the name is not 1 to 128 of `A-Z a-z 0-9 _ - .`, or the schema does not describe an object, or an
+    /// `x-mcp-header` annotation breaks the specification's rules: mistakes that no client would forgive either.
+    #[track_caller]
+    pub fn new<A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
+    where
+        A: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static,
+        T: IntoToolOutput + 'static,
+        F: Fn(ToolContext<S>, A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        let call: Handler<S> = Arc::new(move |context, raw, input_schema| {
+            let arguments = arguments::parse::<A>(raw, input_schema)?;
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move { finish(handler(context, arguments).await) }))
+        });
+        Self::with_schema(name.into(), schema::schema_of::<A>(), T::output_schema(), call, None)
+    }
+
+    /// A tool whose input schema is written by hand, for what types cannot say. Clients see it unchanged, and
+    /// arguments are checked against it (JSON Schema 2020-12, nothing is fetched) before the handler gets them as
+    /// JSON, unless the tool is [`unvalidated`](Self::unvalidated).
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new) does; and building the server does when the schema cannot be compiled.
+    #[track_caller]
+    pub fn raw<T, F, Fut>(name: impl Into<String>, input_schema: Value, handler: F) -> Self
+    where
+        T: IntoToolOutput + 'static,
+        F: Fn(ToolContext<S>, JsonObject) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        let call: Handler<S> = Arc::new(move |context, raw, _| {
+            let arguments: JsonObject = serde_json::from_str(arguments::as_object(raw)?)
+                .map_err(|error| format!("invalid arguments: {error}"))?;
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move { finish(handler(context, arguments).await) }))
+        });
+        let raw_schema = RawSchema { compile: Some(compile) };
+        Self::with_schema(name.into(), input_schema, T::output_schema(), call, Some(raw_schema))
+    }
+
+    #[track_caller]
+    fn with_schema(
+        name: String,
+        input_schema: Value,
+        output_schema: Option<Value>,
+        handler: Handler<S>,
+        raw_schema: Option<RawSchema>,
+    ) -> Self {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        assert!(
+            (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(is_allowed),
+            "tool name `{name}`: use 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 _ - ."
+        );
+        let input_schema =
+            schema::into_input_schema(input_schema).unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
+        if let Err(mistake) = schema::mirrored_parameters(&input_schema) {
+            panic!("tool `{name}`: {mistake}");
+        }
+        Self {
+            definition: mcp_protocol::Tool {
+                name,
+                title: None,
+                description: None,
+                input_schema,
+                output_schema,
+                annotations: None,
+                icons: Vec::new(),
+                meta: None,
+            },
+            handler,
+            required_capabilities: ClientCapabilities::default(),
+            raw_schema,
+        }
+    }
+
+    /// What the tool does and when to use it. The model chooses by this.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.definition.description = Some(description.into());
+        self
+    }
+
+    /// A name for people.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        let title = title.into();
+        self.annotations().title = Some(title.clone());
+        self.definition.title = Some(title);
+        self
+    }
+
+    /// Pictures of the tool.
+    #[must_use]
+    pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
+        self.definition.icons = icons.into_iter().collect();
+        self
+    }
+
+    /// The tool changes nothing.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.annotations().read_only_hint = Some(true);
+        self.annotations().destructive_hint = Some(false);
+        self
+    }
+
+    /// Whether the tool may destroy or overwrite something. Clients assume so unless told.
+    #[must_use]
+    pub fn destructive(mut self, destructive: bool) -> Self {
+        self.annotations().destructive_hint = Some(destructive);
+        self
+    }
+
+    /// Calling the tool twice with the same arguments does nothing more than calling it once.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.annotations().idempotent_hint = Some(true);
+        self
+    }
+
+    /// Whether the tool touches a world beyond the server's own, such as the web. Clients assume so unless told.
+    #[must_use]
+    pub fn open_world(mut self, open_world: bool) -> Self {
+        self.annotations().open_world_hint = Some(open_world);
+        self
+    }
+
+    /// The tool works only for clients with these capabilities; others are refused before the handler runs.
+    #[must_use]
+    pub fn requires_client(mut self, capabilities: ClientCapabilities) -> Self {
+        self.required_capabilities = capabilities;
+        self
+    }
+
+    /// Arguments are not checked against the hand-written schema; the handler does that itself.
+    ///
+    /// # Panics
+    ///
+    /// When the schema comes from a type: there, reading the arguments is the check.
+    #[must_use]
+    #[track_caller]
+    pub fn unvalidated(mut self) -> Self {
+        match &mut self.raw_schema {
+            Some(raw_schema) => raw_schema.compile = None,
+            None => panic!("tool `{}`: only a tool made with `Tool::raw` can be unvalidated", self.definition.name),
+        }
+        self
+    }
+
+    /// The tool's name.
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    fn annotations(&mut self) -> &mut ToolAnnotations {
+        self.definition.annotations.get_or_insert_default()
+    }
+
+    /// The check of a hand-written schema, compiled.
+    pub(crate) fn compile_check(&self) -> Result<Option<Check>, String> {
+        let compile = self.raw_schema.as_ref().and_then(|raw_schema| raw_schema.compile);
+        compile.map(|compile| compile(&self.definition.input_schema)).transpose()
+    }
+}
+
+fn finish<T: IntoToolOutput>(result: Result<T, ToolError>) -> Result<ToolOutput, HandlerError> {
+    let output = result.map_err(HandlerError::Tool)?;
+    output.into_tool_output().map_err(HandlerError::Unserialisable)
+}
+
+/// Compiles a hand-written schema. `jsonschema` is built without any way to fetch a reference.
+fn compile(schema: &Value) -> Result<Check, String> {
+    let validator = jsonschema::draft202012::new(schema).map_err(|error| error.to_string())?;
+    Ok(Box::new(move |arguments| {
+        let mistakes: Vec<String> = validator
+            .iter_errors(arguments)
+            .map(|error| match error.instance_path().as_str() {
+                "" => error.to_string(),
+                path => format!("`{}`: {error}", path.trim_start_matches('/').replace('/', ".")),
+            })
+            .collect();
+        if mistakes.is_empty() { Ok(()) } else { Err(format!("invalid arguments: {}", mistakes.join("; "))) }
+    }))
+}
+
+impl<S> fmt::Debug for Tool<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tool").field("definition", &self.definition).finish_non_exhaustive()
+    }
+}
+
+/// Arguments of a tool that takes none.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct NoArguments {}
+
+/// What a tool returns, in full. Most tools return something simpler that turns [into](IntoToolOutput) it.
+#[derive(Debug, Clone, Default)]
+pub struct ToolOutput {
+    /// For the model.
+    pub content: Vec<ContentBlock>,
+    /// For programs.
+    pub structured_content: Option<Box<RawValue>>,
+    /// Whether the call failed. An [`Err`] is the usual way to say so.
+    pub is_error: bool,
+    /// Anything else, for the client.
+    pub meta: Option<JsonObject>,
+}
+
+impl ToolOutput {
+    pub(crate) fn error(text: impl Into<String>) -> Self {
+        Self { content: vec![ContentBlock::text(text)], is_error: true, ..Self::default() }
+    }
+}
+
+/// What a handler may return.
+pub trait IntoToolOutput: Send {
+    /// The schema of the structured content, if there is one.
+    fn output_schema() -> Option<Value> {
+        None
+    }
+
+    /// The output.
+    ///
+    /// # Errors
+    ///
+    /// When the value cannot be written as JSON.
+    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error>;
+}
+
+impl IntoToolOutput for ToolOutput {
+    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
+        Ok(self)
+    }
+}
+
+impl IntoToolOutput for String {
+    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
+        ContentBlock::from(self).into_tool_output()
+    }
+}
+
+impl IntoToolOutput for &'static str {
+    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
+        ContentBlock::from(self).into_tool_output()
+    }
+}
+
+impl IntoToolOutput for ContentBlock {
+    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
+        vec![self].into_tool_output()
+    }
+}
+
+impl IntoToolOutput for Vec<ContentBlock> {
+    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
+        Ok(ToolOutput { content: self, ..ToolOutput::default() })
+    }
+}
+
+/// A structured result: the value as `structuredContent`, its JSON as a text block for clients that read only text,
+/// and its schema as the tool's output schema.
+///
+/// Until 2025-11-25 the protocol wanted an object here; older clients get anything else as text alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize + JsonSchema + Send> IntoToolOutput for Json<T> {
+    fn output_schema() -> Option<Value> {
+        Some(schema::schema_of::<T>())
+    }
+
+    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
+        let json = to_raw_value(&self.0)?;
+        Ok(ToolOutput {
+            content: vec![ContentBlock::text(json.get())],
+            structured_content: Some(json),
+            ..ToolOutput::default()
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! For tests of functions and of the crates they stand on. A dev-dependency only.
+//!
+//! A tool is tested without HTTP or Lambda:
+//!
+//! ```
+//! # use garde::Validate;
+//! # use mcp_server::{Tool, ToolContext, ToolError};
+//! # #[derive(serde::Deserialize, schemars::JsonSchema, Validate)]
+//! # struct Args { #[garde(skip)] name: String }
+//! # async fn greet(_: ToolContext<()>, args: Args) -> Result<String, ToolError> { Ok(format!("Hello, {}!", args.name)) }
+//! # fn tool() -> Tool<()> { Tool::new("greet", greet) }
+//! # #[expect(clippy::needless_doctest_main)]
+//! # fn main() {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # runtime.block_on(async {
+//! let result = mcp_testing::call_tool(tool(), (), serde_json::json!({ "name": "Ada" })).await;
+//!
+//! assert_eq!(result.text(), "Hello, Ada!");
+//! # });
+//! # }
+//! ```
+//!
+//! A whole service is tested with [`exchange`], which sends a request of any revision, by `http` types or as a Lambda
+//! event, and checks **every message that comes back against the schema of its revision**, unknown fields included.
+//!
+//! | Module | What it holds |
+//! | --- | --- |
+//! | [`request`] | [`McpRequest`], with everything a client of that revision sends |
+//! | [`exchange`] | request in, checked [`Reply`] out, by several ways |
+//! | [`schema`] | the schemas themselves |
+//! | [`bounds`] | whether a tool enforces the bounds that its schema shows |
+
+// A helper for tests stops the test by panicking.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+pub mod bounds;
+mod exchange;
+pub mod request;
+pub mod schema;
+
+pub use exchange::{Reply, Via, call_tool, event_of, exchange, exchange_via};
+pub use request::{McpRequest, discover, initialize, tools_call, tools_list};

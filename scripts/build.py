@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""`make build`: the functions as zips for Lambda, for both architectures.
+
+They are written to lambda/<architecture>/<function>/bootstrap.zip in Cargo's target folder.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import tools
+
+ARCHITECTURES = {"arm64": "--arm64", "x86-64": "--x86-64"}
+
+
+def main():
+    tools.install_lambda()
+    tools.install_arm64()
+    packages = [word for function in tools.FUNCTIONS for word in ("--package", function)]
+    for architecture, flag in ARCHITECTURES.items():
+        folder = target_folder() / "lambda" / architecture
+        command = ["cargo", "lambda", "build", "--release", "--locked", "--output-format", "zip", flag, *packages]
+        built = subprocess.run([*command, "--lambda-dir", folder], cwd=tools.PROJECT, env=tools.environment())
+        if built.returncode:
+            sys.exit(built.returncode)
+        for archive in sorted(folder.glob("*/bootstrap.zip")):
+            print(f"{archive.stat().st_size / 1e6:6.2f} MB  {archive}")
+
+
+def target_folder():
+    command = ["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"]
+    metadata = subprocess.run(command, cwd=tools.PROJECT, capture_output=True, check=True)
+    return pathlib.Path(json.loads(metadata.stdout)["target_directory"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""`make check`: format, lints, documentation and dependencies.
+
+    python3 scripts/check.py [NAME...]     runs the named checks; without a name, all that need no network
+
+Every check runs, whatever the others say.
+"""
+
+import json
+import subprocess
+import sys
+
+import tools
+
+# Features unify: one crate that turns these on would change how every server reads and writes JSON.
+FORBIDDEN_FEATURES = {"serde_json": {"arbitrary_precision", "preserve_order"}}
+
+
+def main(names):
+    tools.install_check()
+    everything = CHECKS | ONLINE_CHECKS
+    chosen = {name: everything[name] for name in names} if names else CHECKS
+    failed = [name for name, check in chosen.items() if not passes(name, check)]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def passes(name, check):
+    print(f"check: {name}", flush=True)
+    return check()
+
+
+def command(*words, **variables):
+    environment = {**tools.environment(), **variables}
+    return lambda: subprocess.run(words, cwd=tools.PROJECT, env=environment).returncode == 0
+
+
+def features_are_allowed():
+    metadata = json.loads(
+        subprocess.run(
+            ["cargo", "metadata", "--format-version", "1", "--all-features", "--locked"],
+            cwd=tools.PROJECT, capture_output=True, check=True,
+        ).stdout
+    )
+    names = {package["id"]: package["name"] for package in metadata["packages"]}
+    found = [
+        f"{names[node['id']]}: {feature}"
+        for node in metadata["resolve"]["nodes"]
+        for feature in FORBIDDEN_FEATURES.get(names[node["id"]], set()) & set(node["features"])
+    ]
+    for feature in found:
+        print(f"  forbidden feature {feature}", file=sys.stderr)
+    return not found
+
+
+CHECKS = {
+    "format": command("cargo", "fmt", "--all", "--check"),
+    "clippy": command(
+        "cargo", "clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--quiet", "--", "-D", "warnings"
+    ),
+    "docs": command(
+        "cargo", "doc", "--workspace", "--no-deps", "--all-features", "--locked", "--quiet", RUSTDOCFLAGS="-D warnings"
+    ),
+    "dependencies": command("cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"),
+    "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
+    "features": features_are_allowed,
+}
+
+ONLINE_CHECKS = {"advisories": command("cargo", "deny", "--log-level", "error", "check", "advisories")}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

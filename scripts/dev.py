@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""`make dev`: runs the functions on this machine behind `cargo lambda watch`, which rebuilds them on each change.
+
+    python3 scripts/dev.py [--port PORT] [--no-reload]
+
+Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything that was started.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import tools
+
+STARTUP_SECONDS = 120
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs the functions on this machine.")
+    parser.add_argument("--port", type=int, help="default: 9000, or a free port if that is taken")
+    parser.add_argument("--no-reload", action="store_true", help="do not rebuild on changes")
+    arguments = parser.parse_args()
+
+    tools.install_lambda()
+    build()
+    port = arguments.port or (9000 if is_free(9000) else free_port())
+    watch = start_watch(port, arguments.no_reload)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, interrupt)
+    try:
+        for function in tools.FUNCTIONS:
+            wait_until_answering(watch, endpoint(port, function))
+        introduce(port)
+        watch.wait()
+    except KeyboardInterrupt:
+        print("\nstopping", file=sys.stderr)
+    finally:
+        stop(watch)
+    sys.exit(0 if watch.returncode in (0, -signal.SIGINT, -signal.SIGTERM) else 1)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def build():
+    packages = [part for function in tools.FUNCTIONS for part in ("--package", function)]
+    built = subprocess.run(["cargo", "build", *packages], cwd=tools.PROJECT)
+    if built.returncode:
+        sys.exit(built.returncode)
+
+
+def start_watch(port, no_reload):
+    command = ["cargo", "lambda", "watch", "--invoke-address", "127.0.0.1", "--invoke-port", str(port), "--disable-cors"]
+    if no_reload:
+        command.append("--ignore-changes")
+    # A session of its own: Ctrl-C reaches this process alone, which then ends the whole group.
+    return subprocess.Popen(
+        command, cwd=tools.PROJECT, env=tools.environment(), stdin=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def endpoint(port, function):
+    return f"http://127.0.0.1:{port}/lambda-url/{function}/mcp"
+
+
+def wait_until_answering(watch, url):
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode()
+    deadline = time.monotonic() + STARTUP_SECONDS
+    problem = "nothing listens"
+    while time.monotonic() < deadline:
+        if watch.poll() is not None:
+            sys.exit(f"cargo lambda watch ended with {watch.returncode}")
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=STARTUP_SECONDS) as response:
+                if json.load(response).get("result") == {}:
+                    return
+        except urllib.error.HTTPError as error:
+            problem = f"{error.code}: {error.read(500).decode(errors='replace')}"
+        except (OSError, json.JSONDecodeError) as error:
+            problem = str(error)
+        time.sleep(0.2)
+    sys.exit(f"{url} did not answer within {STARTUP_SECONDS} s; the last try: {problem}")
+
+
+def introduce(port):
+    for function in tools.FUNCTIONS:
+        url = endpoint(port, function)
+        message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))
+        print(
+            f"\n{function} is running at {url}\n\n"
+            f"  try it       curl -s {url} -H 'content-type: application/json' -d '{message}'\n"
+            f"  Inspector    npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list\n"
+            f"  Claude Code  claude mcp add --transport http {function} {url}",
+            flush=True,
+        )
+    print("\nCtrl-C stops it.", flush=True)
+
+
+def stop(watch):
+    """Ends the watcher and whatever it started: first politely, then for certain. cargo-lambda puts functions into
+    groups of their own, so that they are found by their parents."""
+    started = [watch.pid, *descendants(watch.pid)]
+    for name, seconds in ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 2)):
+        alive = [pid for pid in started if lives(watch, pid)]
+        for pid in alive:
+            try:
+                os.kill(pid, name)
+            except ProcessLookupError:
+                pass
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(lives(watch, pid) for pid in alive):
+            time.sleep(0.05)
+    watch.wait()
+
+
+def descendants(pid):
+    """The processes below one."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
+    children = {}
+    for line in listed.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    found, queue = [], [pid]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def lives(watch, pid):
+    if pid == watch.pid:
+        return watch.poll() is None
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(listed) and not listed.startswith("Z")
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    main()

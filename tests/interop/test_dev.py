@@ -1,0 +1,41 @@
+"""`make dev`: what it prints works when pasted, and Ctrl-C ends all that it started."""
+
+import json
+import pathlib
+import shlex
+import socket
+import subprocess
+import urllib.parse
+
+import dev as dev_script
+from conftest import Dev
+
+
+def is_running(pid):
+    try:
+        return (pathlib.Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_it_prints_works_and_ctrl_c_ends_everything():
+    dev = Dev()
+    try:
+        lines = dict(line.split(None, 2)[0:3:2] for line in dev.output.splitlines() if line.startswith("  try"))
+        answer = json.loads(subprocess.run(lines["try"], shell=True, capture_output=True, text=True).stdout)
+        assert answer["result"]["tools"][0]["name"] == "personalized_greeting"
+
+        url = dev.url("greeter")
+        inspector = next(line for line in dev.output.splitlines() if line.startswith("  Inspector"))
+        words = shlex.split(inspector)[3:]
+        assert words[:2] == ["--cli", url]
+
+        started = dev_script.descendants(dev.process.pid)
+        assert len(started) >= 2, "cargo-lambda and the function"
+    finally:
+        code = dev.stop()
+
+    assert code == 0
+    assert [pid for pid in started if is_running(pid)] == []
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", urllib.parse.urlsplit(url).port)) != 0
