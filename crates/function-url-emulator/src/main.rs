@@ -1,0 +1,148 @@
+//! The emulator's command line.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use function_url_emulator::{Emulator, Front, FunctionConfig, InvokeMode};
+
+/// Runs a built function behind a Function URL on loopback, the way Lambda does: several frozen environments, one
+/// request each. Ctrl-C retires them and prints what they did.
+///
+/// Example: function-url-emulator target/release/greeter --warm 3
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The function's executable.
+    binary: PathBuf,
+    /// The port on 127.0.0.1.
+    #[arg(long, default_value_t = 9100)]
+    port: u16,
+    /// How answers travel. Set MCP_INVOKE_MODE with --env to match.
+    #[arg(long, value_enum, default_value_t = Mode::Buffered)]
+    invoke_mode: Mode,
+    /// Who turns requests into events.
+    #[arg(long, value_enum, default_value_t = Sender::FunctionUrl)]
+    front: Sender,
+    /// Environments that are started before the first request.
+    #[arg(long, default_value_t = 1)]
+    warm: usize,
+    /// The most environments; requests beyond them are answered 429.
+    #[arg(long, default_value_t = 10)]
+    reserved: usize,
+    /// Invocations that one environment takes at once, as on Managed Instances.
+    #[arg(long, default_value_t = 1)]
+    concurrency: usize,
+    /// The function's timeout in seconds.
+    #[arg(long, default_value_t = 30.0)]
+    timeout: f64,
+    /// Seconds without a request after which an environment is retired.
+    #[arg(long, default_value_t = 300.0)]
+    idle_timeout: f64,
+    /// Do not freeze environments between invocations.
+    #[arg(long)]
+    no_freeze: bool,
+    /// A variable of the function's environment; may be given several times.
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    variables: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    Buffered,
+    ResponseStream,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Sender {
+    FunctionUrl,
+    RestApi,
+    LoadBalancer,
+    LoadBalancerMultiValue,
+}
+
+#[tokio::main]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to a person")]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to a person")]
+async fn run(arguments: Arguments) -> anyhow::Result<String> {
+    let name = arguments.binary.file_name().and_then(|name| name.to_str()).context("the binary has no name")?;
+    let mut config = FunctionConfig::new(name, arguments.binary.clone());
+    config.port = arguments.port;
+    config.invoke_mode = match arguments.invoke_mode {
+        Mode::Buffered => InvokeMode::Buffered,
+        Mode::ResponseStream => InvokeMode::ResponseStream,
+    };
+    config.front = match arguments.front {
+        Sender::FunctionUrl => Front::FunctionUrl,
+        Sender::RestApi => Front::RestApi,
+        Sender::LoadBalancer => Front::LoadBalancer { multi_value: false },
+        Sender::LoadBalancerMultiValue => Front::LoadBalancer { multi_value: true },
+    };
+    config.warm_environments = arguments.warm;
+    config.reserved_environments = arguments.reserved.max(arguments.warm);
+    config.concurrency = arguments.concurrency.max(1);
+    config.timeout = seconds("--timeout", arguments.timeout)?;
+    config.idle_timeout = seconds("--idle-timeout", arguments.idle_timeout)?;
+    config.freeze = !arguments.no_freeze;
+    for variable in &arguments.variables {
+        let (name, value) =
+            variable.split_once('=').with_context(|| format!("--env {variable}: expected NAME=VALUE"))?;
+        config.variables.insert(name.to_owned(), value.to_owned());
+    }
+    let emulator = Emulator::start_with_log(config, |environment, line| eprintln!("[{environment}] {line}")).await?;
+    println!("{}/mcp", emulator.url());
+    wait_for_end().await?;
+    let report = report(&emulator);
+    emulator.stop().await;
+    Ok(report)
+}
+
+fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {
+    Duration::try_from_secs_f64(value).with_context(|| format!("{name} must be a number of seconds, not {value}"))
+}
+
+async fn wait_for_end() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+fn report(emulator: &Emulator) -> String {
+    let invocations = emulator.invocations();
+    let mut text = format!("{} invocations", invocations.len());
+    let cold = invocations.iter().filter(|invocation| invocation.is_cold).map(|invocation| invocation.duration).max();
+    let mut warm: Vec<Duration> =
+        invocations.iter().filter(|invocation| !invocation.is_cold).map(|invocation| invocation.duration).collect();
+    warm.sort();
+    if let Some(cold) = cold {
+        text.push_str(&format!(", slowest cold {cold:.1?}"));
+    }
+    if let Some(median) = warm.get(warm.len() / 2) {
+        text.push_str(&format!(", median warm {median:.1?}"));
+    }
+    for environment in emulator.environments() {
+        text.push_str(&format!(
+            "\n  environment {}: {} invocations, ready after {:.1?}, peak {:.1} MiB",
+            environment.id,
+            environment.invocations,
+            environment.ready_after.unwrap_or_default(),
+            environment.peak_memory_kib as f64 / 1024.0,
+        ));
+    }
+    text
+}

@@ -1,0 +1,392 @@
+//! HTTP requests into events, and what a function returns into HTTP responses.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::Front;
+
+/// The largest event or buffered answer, in bytes of JSON (Lambda quotas, "Invocation payload").
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
+/// The same behind a load balancer (Elastic Load Balancing, "Lambda functions as targets", Limits).
+const MAX_LOAD_BALANCER_BYTES: usize = 1024 * 1024;
+
+/// Headers that concern one connection alone (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What an event says besides the request.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// `requestContext.requestId`.
+    pub request_id: String,
+    /// `requestContext.domainName`: the name that the caller used.
+    pub domain_name: String,
+    /// The value of the `x-amzn-trace-id` header.
+    pub trace_id: String,
+    /// The caller's address.
+    pub source_ip: String,
+}
+
+impl Front {
+    pub(crate) fn max_bytes(self) -> usize {
+        match self {
+            Self::FunctionUrl | Self::RestApi => MAX_PAYLOAD_BYTES,
+            Self::LoadBalancer { .. } => MAX_LOAD_BALANCER_BYTES,
+        }
+    }
+
+    /// The event that a request arrives as.
+    pub fn event(self, request: &Request<Bytes>, envelope: &Envelope) -> Value {
+        let mut headers = forwarded_headers(request.headers(), envelope);
+        let method = request.method().as_str();
+        let path = request.uri().path();
+        let query = request.uri().query().unwrap_or_default();
+        let (body, is_base64) = encode_body(request.headers().get(header::CONTENT_TYPE), request.body());
+        match self {
+            Self::FunctionUrl => {
+                let cookies: Vec<String> = all(&headers, &header::COOKIE).iter().flat_map(|c| split(c, ';')).collect();
+                headers.remove(header::COOKIE);
+                let mut event = json!({
+                    "version": "2.0",
+                    "routeKey": "$default",
+                    "rawPath": path,
+                    "rawQueryString": query,
+                    "headers": joined(&headers),
+                    "requestContext": {
+                        "accountId": "anonymous",
+                        "apiId": "emulator",
+                        "domainName": envelope.domain_name,
+                        "domainPrefix": envelope.domain_name.split('.').next(),
+                        "http": {
+                            "method": method,
+                            "path": path,
+                            "protocol": "HTTP/1.1",
+                            "sourceIp": envelope.source_ip,
+                            "userAgent": headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()),
+                        },
+                        "requestId": envelope.request_id,
+                        "routeKey": "$default",
+                        "stage": "$default",
+                        "time": "22/Nov/2026:12:00:00 +0000",
+                        "timeEpoch": epoch_ms(),
+                    },
+                    "isBase64Encoded": is_base64,
+                });
+                if !cookies.is_empty() {
+                    event["cookies"] = json!(cookies);
+                }
+                if !query.is_empty() {
+                    event["queryStringParameters"] = json!(query_parameters(query));
+                }
+                if !request.body().is_empty() {
+                    event["body"] = json!(body);
+                }
+                event
+            }
+            Self::RestApi => json!({
+                "resource": "/{proxy+}",
+                "path": path,
+                "httpMethod": method,
+                "headers": last(&headers),
+                "multiValueHeaders": lists(&headers),
+                "queryStringParameters": null,
+                "multiValueQueryStringParameters": null,
+                "pathParameters": { "proxy": path.trim_start_matches('/') },
+                "stageVariables": null,
+                "requestContext": {
+                    "accountId": "123456789012",
+                    "apiId": "emulator",
+                    "domainName": envelope.domain_name,
+                    "httpMethod": method,
+                    "identity": { "sourceIp": envelope.source_ip },
+                    "path": format!("/prod{path}"),
+                    "protocol": "HTTP/1.1",
+                    "requestId": envelope.request_id,
+                    "requestTimeEpoch": epoch_ms(),
+                    "resourcePath": "/{proxy+}",
+                    "stage": "prod",
+                },
+                "body": (!request.body().is_empty()).then_some(body),
+                "isBase64Encoded": is_base64,
+            }),
+            Self::LoadBalancer { multi_value } => {
+                let arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/emulator/0123456789abcdef";
+                let mut event = json!({
+                    "requestContext": { "elb": { "targetGroupArn": arn } },
+                    "httpMethod": method,
+                    "path": path,
+                    "body": body,
+                    "isBase64Encoded": is_base64,
+                });
+                if multi_value {
+                    event["multiValueHeaders"] = lists(&headers);
+                    event["multiValueQueryStringParameters"] = json!({});
+                } else {
+                    event["headers"] = last(&headers);
+                    event["queryStringParameters"] = json!(query_parameters(query));
+                }
+                event
+            }
+        }
+    }
+
+    /// The response that a buffered answer becomes. `Err` says what the sender could not make sense of.
+    pub(crate) fn response(self, answer: &[u8]) -> Result<Response<Bytes>, String> {
+        let parsed: Option<Value> = serde_json::from_slice(answer).ok();
+        let structured = parsed.as_ref().filter(|value| value.get("statusCode").is_some());
+        let Some(answer_json) = structured else {
+            return match self {
+                // "Lambda infers the response format": anything else is the body of a 200.
+                Self::FunctionUrl => {
+                    let body = match parsed {
+                        Some(Value::String(text)) => Bytes::from(text),
+                        _ => Bytes::copy_from_slice(answer),
+                    };
+                    let mut response = Response::new(body);
+                    let content_type = HeaderValue::from_static("application/json");
+                    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+                    Ok(response)
+                }
+                Self::RestApi | Self::LoadBalancer { .. } => Err("the answer has no statusCode".to_owned()),
+            };
+        };
+        let status = answer_json["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok()).ok_or("statusCode is no status")?;
+        let headers = self.response_headers(answer_json)?;
+        let text = answer_json["body"].as_str().unwrap_or_default();
+        let body = match answer_json["isBase64Encoded"].as_bool() {
+            Some(true) => BASE64_STANDARD.decode(text).map_err(|error| error.to_string())?,
+            _ => text.as_bytes().to_vec(),
+        };
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    fn response_headers(self, answer: &Value) -> Result<HeaderMap, String> {
+        let multi_value = match self {
+            // Reads `headers` alone; several values of a name are joined by the function.
+            Self::FunctionUrl => false,
+            Self::RestApi => true,
+            Self::LoadBalancer { multi_value } => multi_value,
+        };
+        let mut headers = HeaderMap::new();
+        if !(multi_value && matches!(self, Self::LoadBalancer { .. })) {
+            for (name, value) in answer["headers"].as_object().into_iter().flatten() {
+                add(&mut headers, name, value)?;
+            }
+        }
+        if multi_value {
+            for (name, values) in answer["multiValueHeaders"].as_object().into_iter().flatten() {
+                for value in values.as_array().into_iter().flatten() {
+                    add(&mut headers, name, value)?;
+                }
+            }
+        }
+        for cookie in answer["cookies"].as_array().into_iter().flatten() {
+            add(&mut headers, "set-cookie", cookie)?;
+        }
+        Ok(headers)
+    }
+
+    /// What happens to a response's headers on the way out: those of one connection are dropped, and everyone but a
+    /// load balancer renames the challenge.
+    pub(crate) fn finish_headers(self, headers: &mut HeaderMap) {
+        for name in HOP_BY_HOP {
+            headers.remove(name);
+        }
+        headers.remove(header::CONTENT_LENGTH);
+        if !matches!(self, Self::LoadBalancer { .. }) {
+            for value in all_raw(headers, &header::WWW_AUTHENTICATE) {
+                headers.append("x-amzn-remapped-www-authenticate", value);
+            }
+            headers.remove(header::WWW_AUTHENTICATE);
+        }
+    }
+}
+
+fn add(headers: &mut HeaderMap, name: &str, value: &Value) -> Result<(), String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no header name"))?;
+    let value = HeaderValue::from_str(&text).map_err(|_| format!("the value of `{name}` is no header value"))?;
+    headers.append(name, value);
+    Ok(())
+}
+
+fn forwarded_headers(headers: &HeaderMap, envelope: &Envelope) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    let own = [
+        ("host", envelope.domain_name.as_str()),
+        ("x-amzn-trace-id", envelope.trace_id.as_str()),
+        ("x-forwarded-for", envelope.source_ip.as_str()),
+        ("x-forwarded-port", "443"),
+        ("x-forwarded-proto", "https"),
+    ];
+    for (name, value) in own {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers
+}
+
+/// Text goes as it is; what is declared as something else, or is no UTF-8, goes as Base64.
+fn encode_body(content_type: Option<&HeaderValue>, body: &[u8]) -> (String, bool) {
+    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_text = media_type.starts_with("text/")
+        || matches!(media_type.as_str(), "application/json" | "application/xml" | "application/javascript");
+    match std::str::from_utf8(body) {
+        Ok(text) if is_text || body.is_empty() => (text.to_owned(), false),
+        _ => (BASE64_STANDARD.encode(body), true),
+    }
+}
+
+fn all_raw(headers: &HeaderMap, name: &HeaderName) -> Vec<HeaderValue> {
+    headers.get_all(name).iter().cloned().collect()
+}
+
+fn all(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+}
+
+fn split(text: &str, separator: char) -> Vec<String> {
+    text.split(separator).map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Names are lower-case already; several values are joined by a comma.
+fn joined(headers: &HeaderMap) -> Value {
+    headers.keys().map(|name| (name.to_string(), json!(all(headers, name).join(",")))).collect()
+}
+
+fn last(headers: &HeaderMap) -> Value {
+    headers.keys().map(|name| (name.to_string(), json!(all(headers, name).last()))).collect()
+}
+
+fn lists(headers: &HeaderMap) -> Value {
+    headers.keys().map(|name| (name.to_string(), json!(all(headers, name)))).collect()
+}
+
+fn query_parameters(query: &str) -> serde_json::Map<String, Value> {
+    let mut parameters = serde_json::Map::new();
+    for (name, value) in split(query, '&').iter().map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
+        match parameters.get_mut(name) {
+            Some(Value::String(values)) => values.extend([",", value]),
+            _ => drop(parameters.insert(name.to_owned(), json!(value))),
+        }
+    }
+    parameters
+}
+
+fn epoch_ms() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            request_id: "req".to_owned(),
+            domain_name: "abc.lambda-url.eu-west-1.on.aws".to_owned(),
+            trace_id: "Root=1-2-3".to_owned(),
+            source_ip: "192.0.2.1".to_owned(),
+        }
+    }
+
+    fn request(body: &'static [u8]) -> Request<Bytes> {
+        Request::post("/mcp?a=1&b=2&a=3")
+            .header("Content-Type", "application/json")
+            .header("X-Two", "one")
+            .header("x-two", "two")
+            .header("cookie", "c=1; d=2")
+            .header("connection", "keep-alive")
+            .header("host", "evil.example")
+            .body(Bytes::from_static(body))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_function_url_sends_payload_version_2() {
+        let event = Front::FunctionUrl.event(&request(b"{}"), &envelope());
+
+        assert_eq!(event["version"], "2.0");
+        assert_eq!((&event["rawPath"], &event["rawQueryString"]), (&json!("/mcp"), &json!("a=1&b=2&a=3")));
+        assert_eq!(event["headers"]["x-two"], "one,two", "names are lower-cased and values joined");
+        assert_eq!(event["headers"].get("cookie"), None);
+        assert_eq!(event["cookies"], json!(["c=1", "d=2"]));
+        assert_eq!(event["headers"].get("connection"), None);
+        assert_eq!(event["headers"]["host"], "abc.lambda-url.eu-west-1.on.aws", "the caller does not choose it");
+        assert_eq!(event["queryStringParameters"], json!({ "a": "1,3", "b": "2" }));
+        assert_eq!(event["requestContext"]["http"]["method"], "POST");
+        assert_eq!(event["requestContext"]["domainName"], "abc.lambda-url.eu-west-1.on.aws");
+        assert_eq!((&event["body"], &event["isBase64Encoded"]), (&json!("{}"), &json!(false)));
+    }
+
+    #[test]
+    fn binary_bodies_are_encoded() {
+        let not_utf8 = Front::FunctionUrl.event(&request(b"\xff\x00"), &envelope());
+        let mut other_type = request(b"plain");
+        other_type.headers_mut().insert("content-type", HeaderValue::from_static("application/octet-stream"));
+        let other_type = Front::FunctionUrl.event(&other_type, &envelope());
+
+        assert_eq!((&not_utf8["body"], &not_utf8["isBase64Encoded"]), (&json!("/wA="), &json!(true)));
+        assert_eq!((&other_type["body"], &other_type["isBase64Encoded"]), (&json!("cGxhaW4="), &json!(true)));
+    }
+
+    #[test]
+    fn an_answer_without_a_status_is_the_body_of_a_200() {
+        let text = Front::FunctionUrl.response(br#""hello""#).unwrap();
+        let object = Front::FunctionUrl.response(br#"{"a":1}"#).unwrap();
+
+        assert_eq!((text.status().as_u16(), text.body().as_ref()), (200, &b"hello"[..]));
+        assert_eq!(object.body().as_ref(), br#"{"a":1}"#);
+        assert!(Front::RestApi.response(br#"{"a":1}"#).is_err());
+    }
+
+    #[test]
+    fn an_answer_becomes_a_response() {
+        let answer = br#"{"statusCode":401,"headers":{"WWW-Authenticate":"Bearer","connection":"close","x":5},
+            "cookies":["a=1","b=2"],"body":"aGk=","isBase64Encoded":true}"#;
+
+        let mut response = Front::FunctionUrl.response(answer).unwrap();
+        Front::FunctionUrl.finish_headers(response.headers_mut());
+
+        assert_eq!((response.status().as_u16(), response.body().as_ref()), (401, &b"hi"[..]));
+        let headers = response.headers();
+        assert_eq!(headers["x-amzn-remapped-www-authenticate"], "Bearer");
+        assert_eq!(headers["x"], "5");
+        assert_eq!(all(headers, &header::SET_COOKIE), ["a=1", "b=2"]);
+        assert!(!headers.contains_key("www-authenticate") && !headers.contains_key("connection"));
+    }
+
+    #[test]
+    fn a_load_balancer_passes_the_challenge() {
+        let answer = br#"{"statusCode":401,"multiValueHeaders":{"WWW-Authenticate":["Bearer"]},"headers":{"x":"y"}}"#;
+        let front = Front::LoadBalancer { multi_value: true };
+
+        let mut response = front.response(answer).unwrap();
+        front.finish_headers(response.headers_mut());
+
+        assert_eq!(response.headers()["www-authenticate"], "Bearer");
+        assert!(!response.headers().contains_key("x"), "only multi-value headers are read");
+    }
+}

@@ -1,0 +1,511 @@
+//! What the emulator does as the service does: a test for each line of the table in the crate's documentation. The
+//! function is a plain one on `lambda_runtime`, which knows the real service.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use function_url_emulator::{Cors, Emulator, Front, FunctionConfig, InvokeMode};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use lambda_runtime::{Error, FunctionResponse, LambdaEvent, MetadataPrelude, StreamResponse, service_fn};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_stream::{Stream, StreamExt};
+
+/// Tells this test binary to be a function instead; the value says which.
+const ROLE: &str = "TEST_FUNCTION_ROLE";
+
+/// Not a test: the function that the tests below run.
+#[test]
+fn function() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        match role.as_str() {
+            "slow to start" => tokio::time::sleep(Duration::from_secs(600)).await,
+            "ends at start" => std::process::exit(3),
+            "panics at start" => panic!("no settings"),
+            "with extension" => {
+                lambda_runtime::spawn_graceful_shutdown_handler(|| async { println!("the hook has run") }).await;
+            }
+            _ => {}
+        }
+        lambda_runtime::Runtime::new(service_fn(handler)).run_concurrent().await.unwrap();
+    });
+}
+
+type Parts = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
+
+async fn handler(event: LambdaEvent<Value>) -> Result<FunctionResponse<Value, Parts>, Error> {
+    let request = &event.payload;
+    let path = request["rawPath"].as_str().or(request["path"].as_str()).unwrap_or_default();
+    let query = request["rawQueryString"].as_str().unwrap_or_default();
+    let answer = match path {
+        "/event" => json!({ "statusCode": 200, "body": request.to_string() }),
+        "/bare" => json!({ "no": "status" }),
+        "/challenge" => json!({
+            "statusCode": 401, "body": "",
+            "headers": { "WWW-Authenticate": "Bearer", "Connection": "close", "Access-Control-Allow-Origin": "https://a.example" },
+            "multiValueHeaders": { "WWW-Authenticate": ["Bearer"] },
+            "cookies": ["a=1"],
+        }),
+        "/large" => json!({ "statusCode": 200, "body": "x".repeat(query.parse()?) }),
+        "/fail" => return Err("broken".into()),
+        "/panic" => panic!("at once"),
+        "/crash" => std::process::exit(7),
+        "/hang" => std::future::pending().await,
+        "/wait" => {
+            println!("waiting");
+            while !Path::new(query).exists() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            println!("waited");
+            json!({ "statusCode": 200, "body": "waited" })
+        }
+        "/stream" | "/stream-breaks" => {
+            return Ok(FunctionResponse::StreamingResponse(stream(path == "/stream-breaks")));
+        }
+        _ => json!({ "statusCode": 200, "body": std::process::id().to_string() }),
+    };
+    Ok(FunctionResponse::BufferedResponse(answer))
+}
+
+fn stream(breaks: bool) -> StreamResponse<Parts> {
+    let last = if breaks { Err(Error::from("broken on the way")) } else { Ok(Bytes::from("three")) };
+    let parts = [Ok(Bytes::from("one ")), Ok(Bytes::from("two ")), last];
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "text/plain".parse().unwrap());
+    let metadata_prelude =
+        MetadataPrelude { status_code: StatusCode::CREATED, headers, cookies: vec!["a=1".to_owned()] };
+    StreamResponse { metadata_prelude, stream: Box::pin(tokio_stream::iter(parts)) }
+}
+
+/// A running function and what it has printed.
+struct Running {
+    emulator: Emulator,
+    log: Arc<Mutex<String>>,
+    folder: TempDir,
+}
+
+impl Running {
+    async fn start(role: &str, configure: impl FnOnce(&mut FunctionConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = FunctionConfig::new("fixture", bootstrap(folder.path()));
+        config.variables.insert(ROLE.to_owned(), role.to_owned());
+        configure(&mut config);
+        let log = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&log);
+        let write = move |environment: u32, line: &str| {
+            sink.lock().unwrap().push_str(&format!("[{environment}] {line}\n"));
+        };
+        Self { emulator: Emulator::start_with_log(config, write).await.unwrap(), log, folder }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let (mut parts, body) = request.into_parts();
+        parts.uri = format!("{}{}", self.emulator.url(), parts.uri).parse().unwrap();
+        client.request(Request::from_parts(parts, body)).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, HeaderMap, String) {
+        whole(self.send(Request::get(path).body(Full::default()).unwrap()).await).await
+    }
+
+    /// The environment that served a request.
+    async fn server_of(&self, path: &str) -> u32 {
+        let (status, headers, body) = self.get(path).await;
+        assert_eq!(status, 200, "{body}");
+        headers["x-emulator-environment"].to_str().unwrap().parse().unwrap()
+    }
+
+    /// A file that `/wait` waits for.
+    fn gate(&self) -> PathBuf {
+        self.folder.path().join("gate")
+    }
+
+    fn open_gate(&self) {
+        fs::write(self.gate(), "").unwrap();
+    }
+
+    fn waiting(&self) -> impl Future<Output = (StatusCode, HeaderMap, String)> + use<> {
+        let (url, gate) = (self.emulator.url(), self.gate());
+        async move {
+            let client = Client::builder(TokioExecutor::new()).build_http();
+            let request =
+                Request::get(format!("{url}/wait?{}", gate.display())).body(Full::<Bytes>::default()).unwrap();
+            whole(client.request(request).await.unwrap()).await
+        }
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        for _ in 0..30_000 {
+            if condition(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("never: {what}; {:?}; {}", self.emulator.environments(), self.log());
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn is_stopped(&self, process_id: i32) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{process_id}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+}
+
+async fn whole(response: Response<Incoming>) -> (StatusCode, HeaderMap, String) {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// A `bootstrap` that becomes this test binary in its role as a function.
+fn bootstrap(folder: &Path) -> PathBuf {
+    let path = folder.join("bootstrap");
+    let test = std::env::current_exe().unwrap();
+    fs::write(&path, format!("#!/bin/sh\nexec '{}' --exact function --nocapture\n", test.display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn one(config: &mut FunctionConfig) {
+    config.warm_environments = 1;
+    config.reserved_environments = 1;
+}
+
+#[tokio::test]
+async fn a_request_arrives_as_payload_version_2() {
+    let running = Running::start("plain", |_| {}).await;
+
+    let request = Request::post("/event?a=1").header("X-Name", "ü").body(Full::from("text")).unwrap();
+    let (status, headers, body) = whole(running.send(request).await).await;
+
+    let event: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 200);
+    assert_eq!(
+        (&event["version"], &event["rawPath"], &event["rawQueryString"]),
+        (&json!("2.0"), &json!("/event"), &json!("a=1"))
+    );
+    assert_eq!(event["requestContext"]["domainName"], running.emulator.url().trim_start_matches("http://"));
+    assert_eq!(event["requestContext"]["http"]["method"], "POST");
+    assert_eq!(event["isBase64Encoded"], true, "no content type says that it is text");
+    assert!(headers.contains_key("x-amzn-requestid") && headers.contains_key("x-amzn-trace-id"));
+}
+
+#[tokio::test]
+async fn rest_apis_and_load_balancers_send_their_own_events() {
+    for (front, has) in [
+        (Front::RestApi, &["multiValueHeaders", "resource"][..]),
+        (Front::LoadBalancer { multi_value: false }, &["headers"]),
+        (Front::LoadBalancer { multi_value: true }, &["multiValueHeaders"]),
+    ] {
+        let running = Running::start("plain", |config| config.front = front).await;
+
+        let (status, _, body) = running.get("/event").await;
+
+        let event: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status.as_u16(), &event["httpMethod"], &event["path"]), (200, &json!("GET"), &json!("/event")));
+        assert!(has.iter().all(|name| event.get(name).is_some()), "{front:?}: {event}");
+    }
+}
+
+#[tokio::test]
+async fn requests_in_a_row_meet_different_environments_that_are_frozen_in_between() {
+    let running = Running::start("plain", |config| config.warm_environments = 3).await;
+
+    let mut served = Vec::new();
+    for _ in 0..6 {
+        served.push(running.server_of("/").await);
+    }
+    running.until("all frozen", |running| running.emulator.environments().iter().all(|e| e.is_frozen)).await;
+
+    assert_eq!(served.iter().collect::<BTreeSet<_>>().len(), 3);
+    assert!(served.windows(2).all(|pair| pair[0] != pair[1]), "{served:?}");
+    let environments = running.emulator.environments();
+    assert!(environments.iter().all(|environment| running.is_stopped(environment.process_id)));
+    assert!(environments.iter().all(|environment| environment.invocations == 2 && environment.peak_memory_kib > 0));
+    assert!(running.emulator.invocations().iter().all(|invocation| !invocation.is_cold));
+}
+
+#[tokio::test]
+async fn a_busy_environment_makes_another_and_beyond_the_limit_requests_are_throttled() {
+    let running = Running::start("plain", |config| config.reserved_environments = 2).await;
+
+    let first = tokio::spawn(running.waiting());
+    running.until("one busy", |running| running.log().matches("] waiting").count() == 1).await;
+    let second = tokio::spawn(running.waiting());
+    running.until("two busy", |running| running.log().matches("] waiting").count() == 2).await;
+    let (refused, _, body) = running.get("/").await;
+    running.open_gate();
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+
+    assert_eq!(refused, 429);
+    assert!(body.contains("ReservedFunctionConcurrentInvocationLimitExceeded"));
+    assert_eq!((first.0.as_u16(), second.0.as_u16()), (200, 200));
+    assert_ne!(first.1["x-emulator-environment"], second.1["x-emulator-environment"]);
+    assert_eq!(running.get("/").await.0, 200);
+    assert!(running.emulator.invocations()[..2].iter().all(|invocation| invocation.is_cold));
+}
+
+#[tokio::test]
+async fn a_managed_instance_takes_several_at_once() {
+    let running = Running::start("plain", |config| {
+        one(config);
+        config.concurrency = 3;
+    })
+    .await;
+
+    let calls: Vec<_> = (0..3).map(|_| tokio::spawn(running.waiting())).collect();
+    running.until("three at once", |running| running.log().matches("] waiting").count() == 3).await;
+    assert_eq!(running.get("/").await.0, 429);
+    running.open_gate();
+
+    for call in calls {
+        assert_eq!(call.await.unwrap().0, 200);
+    }
+    assert_eq!(running.emulator.environments().len(), 1);
+}
+
+#[tokio::test]
+async fn a_timeout_a_crash_and_a_kill_end_the_environment_and_the_next_request_gets_a_fresh_one() {
+    let running = Running::start("plain", |config| config.timeout = Duration::from_millis(1500)).await;
+    let mut last = running.server_of("/").await;
+    for path in ["/crash", "/hang"] {
+        let (status, _, body) = running.get(path).await;
+        assert_eq!((status.as_u16(), body.as_str()), (502, "Internal Server Error"), "{path}");
+
+        let fresh = running.server_of("/").await;
+        assert!(fresh > last, "{path}");
+        last = fresh;
+    }
+    assert!(running.emulator.kill(last));
+    running.until("it is gone", |running| running.emulator.environments().is_empty()).await;
+
+    assert!(running.server_of("/").await > last, "nobody notices");
+    assert!(!running.emulator.kill(last), "it is not there any more");
+}
+
+#[tokio::test]
+async fn one_killed_inside_a_request_yields_one_502() {
+    let running = Running::start("plain", |_| {}).await;
+
+    let call = tokio::spawn(running.waiting());
+    running.until("busy", |running| running.log().contains("] waiting")).await;
+    running.emulator.kill(1);
+
+    assert_eq!(call.await.unwrap().0, 502);
+    assert_eq!(running.server_of("/").await, 2);
+}
+
+#[tokio::test]
+async fn errors_of_the_function_are_502_and_its_environment_lives_on() {
+    let running = Running::start("plain", one).await;
+
+    for path in ["/fail", "/panic"] {
+        assert_eq!(running.get(path).await.0, 502, "{path}");
+    }
+
+    assert_eq!(running.server_of("/").await, 1);
+    assert!(running.log().contains("the function reported an error"), "{}", running.log());
+}
+
+#[tokio::test]
+async fn an_environment_that_does_not_become_ready_is_ended() {
+    for role in ["slow to start", "ends at start", "panics at start"] {
+        let running = Running::start(role, |config| config.init_timeout = Duration::from_millis(300)).await;
+
+        assert_eq!(running.get("/").await.0, 502, "{role}");
+        running.until("it is gone", |running| running.emulator.environments().is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_challenge_is_renamed_except_by_a_load_balancer() {
+    for (front, name) in [
+        (Front::FunctionUrl, "x-amzn-remapped-www-authenticate"),
+        (Front::RestApi, "x-amzn-remapped-www-authenticate"),
+        (Front::LoadBalancer { multi_value: true }, "www-authenticate"),
+    ] {
+        let running = Running::start("plain", |config| config.front = front).await;
+
+        let (status, headers, _) = running.get("/challenge").await;
+
+        assert_eq!((status.as_u16(), &headers[name]), (401, &"Bearer".parse().unwrap()), "{front:?}");
+        assert_eq!(headers.contains_key("www-authenticate"), name == "www-authenticate");
+        assert!(!headers.contains_key("connection"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_status_is_the_body_of_a_200() {
+    let running = Running::start("plain", |_| {}).await;
+
+    let (status, headers, body) = running.get("/bare").await;
+
+    assert_eq!((status.as_u16(), body.as_str()), (200, r#"{"no":"status"}"#));
+    assert_eq!(headers["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn six_megabytes_are_the_limit_both_ways() {
+    const LIMIT: usize = 6 * 1024 * 1024;
+    let running = Running::start("plain", |_| {}).await;
+    let post = |length: usize| {
+        let body = Full::from("x".repeat(length));
+        Request::post("/").header("content-type", "text/plain").body(body).unwrap()
+    };
+
+    assert_eq!(running.send(post(LIMIT - 4096)).await.status(), 200);
+    assert_eq!(running.send(post(LIMIT)).await.status(), 413);
+    assert_eq!(running.get(&format!("/large?{}", LIMIT - 4096)).await.2.len(), LIMIT - 4096);
+    assert_eq!(running.get(&format!("/large?{LIMIT}")).await.0, 502);
+}
+
+fn streams(config: &mut FunctionConfig) {
+    config.invoke_mode = InvokeMode::ResponseStream;
+}
+
+#[tokio::test]
+async fn a_streamed_answer_arrives_with_its_prelude_as_head() {
+    let running = Running::start("plain", streams).await;
+
+    let (status, headers, body) = running.get("/stream").await;
+
+    assert_eq!((status.as_u16(), body.as_str()), (201, "one two three"));
+    assert_eq!(
+        (&headers["content-type"], &headers["set-cookie"]),
+        (&"text/plain".parse().unwrap(), &"a=1".parse().unwrap())
+    );
+    running.until("counted", |running| running.emulator.environments()[0].stream_writes.is_some()).await;
+    assert!(running.emulator.environments()[0].stream_writes >= Some(1));
+}
+
+#[tokio::test]
+async fn a_function_that_does_not_stream_behind_a_streaming_url_shows_its_bytes() {
+    let running = Running::start("plain", streams).await;
+
+    let (status, _, body) = running.get("/bare").await;
+
+    assert_eq!((status.as_u16(), body.as_str()), (200, r#"{"no":"status"}"#));
+}
+
+#[tokio::test]
+async fn a_function_that_streams_behind_a_buffered_url_shows_its_prelude() {
+    let running = Running::start("plain", |_| {}).await;
+
+    let (status, _, body) = running.get("/stream").await;
+
+    assert_eq!(status, 200);
+    assert!(body.starts_with(r#"{"statusCode":201"#) && body.ends_with("one two three"), "{body}");
+}
+
+#[tokio::test]
+async fn retiring_gives_an_extension_time_and_nobody_else() {
+    let with = Running::start("with extension", |config| config.warm_environments = 1).await;
+    let without = Running::start("plain", |config| config.warm_environments = 1).await;
+
+    assert!(with.emulator.retire(1).await && without.emulator.retire(1).await);
+
+    with.until("the hook", |running| running.log().contains("the hook has run")).await;
+    assert!(!without.log().contains("the hook has run"));
+    assert!(with.emulator.environments().is_empty() && without.emulator.environments().is_empty());
+}
+
+#[tokio::test]
+async fn an_idle_environment_is_retired() {
+    let running = Running::start("plain", |config| {
+        config.warm_environments = 2;
+        config.idle_timeout = Duration::from_millis(50);
+    })
+    .await;
+
+    running.until("both are gone", |running| running.emulator.environments().is_empty()).await;
+
+    assert_eq!(running.server_of("/").await, 3);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_stop_the_invocation() {
+    let running = Running::start("plain", one).await;
+
+    let call = tokio::spawn(running.waiting());
+    running.until("busy", |running| running.log().contains("] waiting")).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    running.open_gate();
+
+    running.until("done all the same", |running| running.log().contains("] waited")).await;
+    assert_eq!(running.server_of("/").await, 1);
+}
+
+#[tokio::test]
+async fn the_urls_own_cors_answers_preflights_and_is_added_to_the_functions() {
+    let running = Running::start("plain", |config| {
+        let list = |value: &str| vec![value.to_owned()];
+        config.cors = Some(Cors {
+            allow_origins: list("https://a.example"),
+            allow_methods: list("POST"),
+            allow_headers: list("content-type"),
+        });
+    })
+    .await;
+    let preflight = Request::options("/")
+        .header("origin", "https://a.example")
+        .header("access-control-request-method", "POST")
+        .body(Full::default())
+        .unwrap();
+
+    let (status, headers, _) = whole(running.send(preflight).await).await;
+    let call = Request::get("/challenge").header("origin", "https://a.example").body(Full::default()).unwrap();
+    let (_, called, _) = whole(running.send(call).await).await;
+
+    assert_eq!((status.as_u16(), &headers["access-control-allow-methods"]), (200, &"POST".parse().unwrap()));
+    assert!(!headers.contains_key("x-emulator-environment"), "the function was not invoked");
+    assert_eq!(called.get_all("access-control-allow-origin").iter().count(), 2, "which browsers refuse");
+}
+
+#[tokio::test]
+async fn stopping_leaves_nothing_behind() {
+    let running = Running::start("plain", |config| config.warm_environments = 2).await;
+    let processes: Vec<i32> = running.emulator.environments().iter().map(|e| e.process_id).collect();
+    let url = running.emulator.url();
+
+    running.emulator.stop().await;
+
+    for process in processes {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+    }
+    assert!(std::net::TcpStream::connect(url.trim_start_matches("http://")).is_err());
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_ends_the_callers_too() {
+    let running = Running::start("plain", streams).await;
+
+    let response = running.send(Request::get("/stream-breaks").body(Full::default()).unwrap()).await;
+    let mut parts = response.into_body().into_data_stream();
+    let mut text = String::new();
+    while let Some(Ok(part)) = parts.next().await {
+        text.push_str(&String::from_utf8_lossy(&part));
+    }
+
+    // `lambda_runtime` 1.5 writes its error trailers into the body itself.
+    assert!(text.starts_with("one two "), "{text}");
+}
