@@ -127,6 +127,8 @@ mod tests {
             ("MCP_PUBLIC_URL", "mcp.example.com", "an https URL"),
             ("MCP_ALLOWED_ORIGINS", "https://a.example,*", "list of origins"),
             ("MCP_ALLOWED_ORIGINS", "https://a.example/path", "list of origins"),
+            ("MCP_ALLOWED_ORIGINS", "https://*.a.example", "list of origins"),
+            ("MCP_ALLOWED_ORIGINS", "https://a.example:99999", "list of origins"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
 

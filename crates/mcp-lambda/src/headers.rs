@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, header};
 use mcp_protocol::method;
-use mcp_server::{CallError, MirroredParameter};
+use mcp_server::{CallError, MirroredParameter, lookup};
 use serde_json::{Value, value::RawValue};
 
 pub(crate) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
@@ -80,13 +80,13 @@ pub(crate) fn check_parameters(
     if parameters.is_empty() {
         return Ok(());
     }
-    // Arguments that cannot be read are refused for that when the tool reads them.
-    let arguments: Value = arguments.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     for parameter in parameters {
         let name = format!("{PARAM_PREFIX}{}", parameter.header.to_ascii_lowercase());
         let header = single(headers, &name)?;
-        let value = parameter.path.iter().try_fold(&arguments, |value, step| value.get(step));
-        check_parameter(&name, header, value)?;
+        let unreadable = |_| mismatch(format!("header `{name}` cannot be compared: the arguments are malformed"));
+        let value = arguments.map(|arguments| lookup(arguments, &parameter.path)).transpose().map_err(unreadable)?;
+        let value = value.flatten().map(|value| serde_json::from_str::<Value>(value.get())).transpose();
+        check_parameter(&name, header, value.map_err(unreadable)?.as_ref())?;
     }
     Ok(())
 }

@@ -38,8 +38,8 @@ const WELL_KNOWN: &str = "/.well-known/";
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
 /// What a streaming Function URL can carry.
 const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
-/// The most messages that a batch may have: each costs as much as a request of its own.
-const MAX_BATCH: usize = 100;
+/// The largest `_meta` that is read. It holds names, tokens and capabilities.
+const MAX_META_BYTES: usize = 64 * 1024;
 /// Notifications that may wait for the reader before the handler has to.
 const NOTIFICATION_BUFFER: usize = 16;
 
@@ -137,8 +137,8 @@ impl<S: Send + Sync + 'static> McpService<S> {
         }
         match Incoming::parse(body) {
             Ok(Incoming::Single(Message::Request(request))) => self.request(exchange, &request).await,
-            Ok(Incoming::Single(Message::Notification(_))) => empty(StatusCode::ACCEPTED),
-            Ok(Incoming::Single(Message::Response)) => exchange.accept_response(),
+            Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_without_answer(true),
+            Ok(Incoming::Single(Message::Response)) => exchange.accept_without_answer(false),
             Ok(Incoming::Batch(messages)) => self.batch(exchange, messages).await,
             Err(malformed) => refuse_malformed(&malformed),
         }
@@ -167,26 +167,26 @@ impl<S: Send + Sync + 'static> McpService<S> {
         };
         let finisher = self.finisher(exchange, request, revision);
         let mut work = match self.router.answer(call) {
-            Answer::Ready(outcome) => return finisher.respond(*outcome, &[], exchange.accept),
+            Answer::Ready(outcome) => {
+                return finisher.respond(*outcome, Sent::new(exchange.carrier), exchange.accept);
+            }
             Answer::Pending(work) => work,
         };
 
-        let mut sent = Vec::new();
+        let mut sent = Sent::new(exchange.carrier);
         loop {
             tokio::select! {
                 biased;
                 outcome = &mut work => {
-                    while let Ok(notification) = receiver.try_recv() {
-                        sent.push(notification);
-                    }
-                    return finisher.respond(outcome, &sent, exchange.accept);
+                    sent.take_rest(&mut receiver);
+                    return finisher.respond(outcome, sent, exchange.accept);
                 }
                 Some(notification) = receiver.recv() => {
                     if exchange.carrier.streams {
                         let finish = Box::new(move |outcome| finisher.message(outcome).1);
                         return event_stream(Body::stream(EventStream::new(notification, receiver, work, finish)));
                     }
-                    sent.push(notification);
+                    sent.push(&notification);
                 }
             }
         }
@@ -207,10 +207,8 @@ impl<S: Send + Sync + 'static> McpService<S> {
             let reason = "only protocol version 2025-03-26 has batches: send each message in a request of its own";
             return refuse_invalid(StatusCode::BAD_REQUEST, reason);
         };
-        if messages.is_empty() || messages.len() > MAX_BATCH {
-            return refuse_invalid(StatusCode::BAD_REQUEST, format!("a batch has 1 to {MAX_BATCH} messages"));
-        }
-        let (mut notifications, mut responses) = (Vec::new(), Vec::new());
+        let mut sent = Sent::new(exchange.carrier);
+        let mut responses = Vec::new();
         let mut carrier = exchange.carrier;
         for message in messages {
             let request = match message {
@@ -221,8 +219,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
                     continue;
                 }
             };
-            let (outcome, mut sent) = self.batched(exchange, &request, revision).await;
-            notifications.append(&mut sent);
+            let outcome = self.batched(exchange, &request, revision, &mut sent).await;
             let finisher = Finisher { carrier, ..self.finisher(exchange, &request, revision) };
             let (_, response) = finisher.message(outcome);
             carrier.max_bytes = carrier.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
@@ -231,12 +228,12 @@ impl<S: Send + Sync + 'static> McpService<S> {
         if responses.is_empty() {
             return empty(StatusCode::ACCEPTED);
         }
-        if notifications.is_empty() {
+        if sent.events.is_empty() {
             return json_body(StatusCode::OK, format!("[{}]", responses.join(",")));
         }
-        event_stream(Body::whole(
-            notifications.iter().chain(&responses).map(|message| sse::event(message)).collect::<String>(),
-        ))
+        let weight = responses.iter().map(|response| carried_bytes(&HeaderMap::new(), &sse::event(response))).sum();
+        let responses: String = responses.iter().map(|response| sse::event(response)).collect();
+        event_stream(Body::whole(sent.before(&responses, weight)))
     }
 
     async fn batched(
@@ -244,14 +241,15 @@ impl<S: Send + Sync + 'static> McpService<S> {
         exchange: &Exchange<'_>,
         request: &mcp_protocol::Request<'_>,
         revision: ProtocolVersion,
-    ) -> (CallOutcome, Vec<String>) {
+        sent: &mut Sent,
+    ) -> CallOutcome {
         if request.method == method::INITIALIZE {
             let refusal = CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned());
-            return (CallOutcome::from(Err(refusal)), Vec::new());
+            return CallOutcome::from(Err(refusal));
         }
         let meta = match legacy_meta(request.params) {
             Ok(meta) => meta,
-            Err(error) => return (CallOutcome::from(Err(error)), Vec::new()),
+            Err(error) => return CallOutcome::from(Err(error)),
         };
         let (sender, mut receiver) = mpsc::channel(NOTIFICATION_BUFFER);
         let call = Call {
@@ -264,17 +262,14 @@ impl<S: Send + Sync + 'static> McpService<S> {
             notifications: exchange.accept.event_stream.then_some(sender),
         };
         let mut work = self.router.answer(call).outcome().boxed();
-        let mut sent = Vec::new();
         loop {
             tokio::select! {
                 biased;
                 outcome = &mut work => {
-                    while let Ok(notification) = receiver.try_recv() {
-                        sent.push(notification);
-                    }
-                    return (outcome, sent);
+                    sent.take_rest(&mut receiver);
+                    return outcome;
                 }
-                Some(notification) = receiver.recv() => sent.push(notification),
+                Some(notification) = receiver.recv() => sent.push(&notification),
             }
         }
     }
@@ -362,16 +357,65 @@ struct Carrier {
 }
 
 impl Exchange<'_> {
-    /// A response of the client answers a request of the server. A modern server makes none; a legacy one could have,
-    /// but over a stateless transport nothing waits for it.
-    fn accept_response(&self) -> Response<Body> {
-        let header = headers::single(self.headers, headers::PROTOCOL_VERSION).ok().flatten();
-        match header.and_then(ProtocolVersion::parse) {
-            Some(revision) if revision.is_modern() => {
+    /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless
+    /// transport; a modern server makes no requests that could be answered. A version that is not known is refused.
+    fn accept_without_answer(&self, is_notification: bool) -> Response<Body> {
+        let header = match headers::single(self.headers, headers::PROTOCOL_VERSION) {
+            Ok(header) => header,
+            Err(error) => return refuse_without_id(&error),
+        };
+        match header.map(|name| (name, ProtocolVersion::parse(name))) {
+            Some((requested, None)) => {
+                refuse_without_id(&CallError::UnsupportedVersion { requested: requested.to_owned() })
+            }
+            Some((_, Some(revision))) if revision.is_modern() && !is_notification => {
                 refuse_invalid(StatusCode::BAD_REQUEST, "clients send requests and notifications, not responses")
             }
-            _ => empty(StatusCode::ACCEPTED),
+            Some(_) | None => empty(StatusCode::ACCEPTED),
         }
+    }
+}
+
+/// Notifications on their way into a whole body, as events. The result is what counts: those that would crowd it out
+/// are left out, and none beyond what can be carried is kept.
+struct Sent {
+    events: Vec<String>,
+    left: usize,
+    max_bytes: usize,
+}
+
+impl Sent {
+    fn new(carrier: Carrier) -> Self {
+        Self { events: Vec::new(), left: carrier.max_bytes, max_bytes: carrier.max_bytes }
+    }
+
+    fn push(&mut self, notification: &str) {
+        let event = sse::event(notification);
+        let Some(left) = self.left.checked_sub(carried_bytes(&HeaderMap::new(), &event)) else {
+            self.left = 0;
+            return;
+        };
+        self.left = left;
+        self.events.push(event);
+    }
+
+    fn take_rest(&mut self, receiver: &mut mpsc::Receiver<String>) {
+        while let Ok(notification) = receiver.try_recv() {
+            self.push(&notification);
+        }
+    }
+
+    /// As many as fit before what must be sent, which weighs `weight`.
+    fn before(&self, last: &str, weight: usize) -> String {
+        let mut left = self.max_bytes.saturating_sub(weight);
+        let mut events = String::new();
+        for event in &self.events {
+            let Some(rest) = left.checked_sub(carried_bytes(&HeaderMap::new(), event)) else { break };
+            left = rest;
+            events.push_str(event);
+        }
+        events.push_str(last);
+        events
     }
 }
 
@@ -406,9 +450,7 @@ impl<'a> ParamsHead<'a> {
     }
 
     fn modern_meta(&self) -> Result<RequestMeta, CallError> {
-        let meta = self.meta.ok_or_else(|| CallError::InvalidMeta("it is missing".to_owned()))?;
-        let meta: RequestMeta =
-            serde_json::from_str(meta.get()).map_err(|error| CallError::InvalidMeta(error.to_string()))?;
+        let meta = read_meta(self.meta.ok_or_else(|| CallError::InvalidMeta("it is missing".to_owned()))?)?;
         for (name, is_missing) in [
             (meta::PROTOCOL_VERSION, meta.protocol_version.is_none()),
             (meta::CLIENT_CAPABILITIES, meta.client_capabilities.is_none()),
@@ -421,13 +463,20 @@ impl<'a> ParamsHead<'a> {
     }
 }
 
+fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
+    let text = meta.get();
+    if !text.starts_with('{') || text.len() > MAX_META_BYTES {
+        return Err(CallError::InvalidMeta(format!("it must be an object of at most {MAX_META_BYTES} bytes")));
+    }
+    serde_json::from_str(text).map_err(|error| CallError::InvalidMeta(error.to_string()))
+}
+
 /// Of a legacy request's `_meta` only the progress token and trace context mean anything.
 fn legacy_meta(params: Option<&RawValue>) -> Result<RequestMeta, CallError> {
     let Some(meta) = ParamsHead::of(params)?.meta else {
         return Ok(RequestMeta::default());
     };
-    let own: RequestMeta =
-        serde_json::from_str(meta.get()).map_err(|error| CallError::InvalidMeta(error.to_string()))?;
+    let own = read_meta(meta)?;
     Ok(RequestMeta { protocol_version: None, client_capabilities: None, client_info: None, log_level: None, ..own })
 }
 
@@ -478,12 +527,22 @@ impl<S: Send + Sync + 'static> Finisher<S> {
             if bytes <= self.carrier.max_bytes {
                 return Ok(message);
             }
+            tracing::warn!(
+                lambda.request_id = self.request_id,
+                mcp.method = self.method,
+                bytes,
+                limit = self.carrier.max_bytes,
+                "a result is too large to be carried"
+            );
             let instead = self.router.too_large(&self.method, self.revision, bytes, self.carrier.max_bytes)?;
             Ok(jsonrpc::result_response(&self.id, instead.as_str()))
         });
         match result {
             Ok(message) => (StatusCode::OK, message),
             Err(error) => {
+                if matches!(error, CallError::DeadlineExceeded) {
+                    tracing::warn!(lambda.request_id = self.request_id, mcp.method = self.method, "{error}");
+                }
                 let (status, error) = translate(&error, self.revision.is_modern(), &self.request_id);
                 (status, jsonrpc::error_response(Some(&self.id), &error))
             }
@@ -500,25 +559,14 @@ impl<S: Send + Sync + 'static> Finisher<S> {
     }
 
     /// JSON, unless something was sent before the result, or the client takes only a stream.
-    fn respond(&self, outcome: CallOutcome, sent: &[String], accept: Accept) -> Response<Body> {
+    fn respond(&self, outcome: CallOutcome, sent: Sent, accept: Accept) -> Response<Body> {
         let (status, message) = self.message(outcome);
-        let is_stream = !sent.is_empty() || (accept.event_stream && !accept.json);
+        let is_stream = !sent.events.is_empty() || (accept.event_stream && !accept.json);
         if !is_stream || status != StatusCode::OK {
             return json_body(status, message);
         }
         let last = sse::event(&message);
-        let mut left = self.carrier.max_bytes.saturating_sub(self.weigh(&last));
-        let mut events = String::new();
-        for event in sent.iter().map(|notification| sse::event(notification)) {
-            // The result is what counts: notifications that would crowd it out are left out.
-            let Some(rest) = left.checked_sub(carried_bytes(&HeaderMap::new(), &event)) else {
-                break;
-            };
-            left = rest;
-            events.push_str(&event);
-        }
-        events.push_str(&last);
-        event_stream(Body::whole(events))
+        event_stream(Body::whole(sent.before(&last, self.weigh(&last))))
     }
 }
 
@@ -561,6 +609,11 @@ fn own_code(status: StatusCode, message: impl Into<String>) -> (StatusCode, Erro
 fn refuse(status: StatusCode, id: Option<&RequestId>, message: impl Into<String>) -> Response<Body> {
     let (status, error) = own_code(status, message);
     json_body(status, jsonrpc::error_response(id, &error))
+}
+
+fn refuse_without_id(error: &CallError) -> Response<Body> {
+    let (status, error) = translate(error, true, "");
+    json_body(status, jsonrpc::error_response(None, &error))
 }
 
 fn refuse_invalid(status: StatusCode, message: impl Into<String>) -> Response<Body> {

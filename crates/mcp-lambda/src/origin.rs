@@ -68,7 +68,10 @@ impl Origin {
             // A desktop client's own scheme has no ports.
             _ => None,
         };
-        let is_plain = !authority.as_str().contains('@') && !authority.host().is_empty();
+        // `*` would match nothing, and a port beyond 65535 would be taken for none.
+        let is_plain = !authority.as_str().contains(['@', '*']) && !authority.host().is_empty();
+        let has_odd_port = authority.port_u16().is_none() && authority.as_str().len() > authority.host().len();
+        let is_plain = is_plain && !has_odd_port;
         let port = authority.port_u16().or(default_port);
         is_plain.then(|| Self { scheme, host: authority.host().to_ascii_lowercase(), port })
     }

@@ -17,7 +17,12 @@ use lambda_runtime::{Context, Diagnostic, LambdaEvent, Runtime, service_fn};
 use lambda_runtime_api_client::{PooledClient, body, build_request};
 use mcp_server::{InitError, Invocation, error_chain};
 use serde_json::{json, value::RawValue};
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Level;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     Body, Env, EventError, EventResponse, EventSource, FromEnv, InvokeMode, LambdaRequest, McpService, Transport,
@@ -29,6 +34,7 @@ const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
 const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
 const RUST_LOG: &str = "RUST_LOG";
+const RUNTIME_TARGET: &str = "lambda_runtime";
 
 /// The `main` of a function: reads the configuration, awaits the service once, and serves invocations.
 ///
@@ -96,7 +102,9 @@ where
     let service = match built {
         Ok(service) => service,
         Err(error) => {
-            report_init_error(&error).await?;
+            if let Err(unreported) = report_init_error(&error).await {
+                tracing::error!(error = error_chain(unreported.as_ref()), "could not report the init error");
+            }
             return Err(error.into());
         }
     };
@@ -135,10 +143,11 @@ fn invocation(context: Context) -> Invocation {
     }
 }
 
-/// A wall-clock deadline in milliseconds as an instant. None when it is 0, which the platform never sends.
+/// A wall-clock deadline in milliseconds as an instant. None when it is over: the platform sends no such deadline, but
+/// `cargo lambda watch` does (its clock begins with the process).
 pub(crate) fn deadline(deadline_ms: u64) -> Option<Instant> {
-    let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(deadline_ms)).filter(|_| deadline_ms > 0)?;
-    Instant::now().checked_add(deadline.duration_since(SystemTime::now()).unwrap_or_default())
+    let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(deadline_ms))?;
+    Instant::now().checked_add(deadline.duration_since(SystemTime::now()).ok()?)
 }
 
 /// Answers one event.
@@ -154,10 +163,7 @@ pub async fn respond<S: Send + Sync + 'static>(
     let LambdaRequest { mut request, source, domain_name } = match LambdaRequest::from_event(event) {
         Ok(request) => request,
         Err(EventError::BadRequest { source, reason }) => return Ok((source, bad_request(reason))),
-        Err(unknown @ EventError::Unknown(_)) => {
-            tracing::error!(lambda.request_id = invocation.request_id, "{unknown}");
-            return Err(unknown);
-        }
+        Err(unknown @ EventError::Unknown(_)) => return Err(unknown),
     };
     request.extensions_mut().insert(invocation);
     request.extensions_mut().insert(Transport { source, domain_name });
@@ -195,9 +201,7 @@ async fn report_init_error(error: &InitError) -> Result<(), Box<dyn Error + Send
 
 /// JSON on Lambda, text on a terminal; Lambda's own variables choose level and format.
 fn init_logs(env: &Env) {
-    let level = env.get(RUST_LOG).or(env.get(LOG_LEVEL)).unwrap_or("info");
-    let filter = Targets::from_str(&level.to_ascii_lowercase())
-        .unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let (filter, is_understood) = log_filter(env.get(RUST_LOG).or(env.get(LOG_LEVEL)));
     let is_json = match env.get(LOG_FORMAT) {
         Some(format) => format.eq_ignore_ascii_case("json"),
         None => !std::io::stdout().is_terminal(),
@@ -209,4 +213,70 @@ fn init_logs(env: &Env) {
     } else {
         registry.with(tracing_subscriber::fmt::layer()).try_init()
     };
+    if !is_understood {
+        tracing::warn!(
+            "{RUST_LOG} or {LOG_LEVEL} is no level and no list of targets with levels: logging from info on"
+        );
+    }
+}
+
+/// Which lines are logged, and whether the wish was understood. A bare word that is no level is not taken for the name
+/// of a target, as that would switch everything else off.
+fn log_filter(wish: Option<&str>) -> (Targets, bool) {
+    let from_info = Targets::new().with_default(LevelFilter::INFO);
+    let wish = wish.unwrap_or("info").to_ascii_lowercase();
+    let understood = match wish.as_str() {
+        // Lambda's own name for what is worse than an error.
+        "fatal" => Some(Targets::new().with_default(LevelFilter::ERROR)),
+        targets if targets.contains(['=', ',']) => Targets::from_str(targets).ok(),
+        level => LevelFilter::from_str(level).ok().map(|level| Targets::new().with_default(level)),
+    };
+    let is_understood = understood.is_some();
+    let mut filter = understood.unwrap_or(from_info);
+    // At trace level the runtime logs whole events, bodies and tokens included.
+    if filter.would_enable(RUNTIME_TARGET, &Level::TRACE) {
+        filter = filter.with_target(RUNTIME_TARGET, LevelFilter::DEBUG);
+    }
+    (filter, is_understood)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_is_over_is_none() {
+        assert_eq!(deadline(0), None);
+        assert_eq!(deadline(600_000), None, "what `cargo lambda watch` sends");
+        assert!(deadline(u64::MAX / 2).is_none_or(|deadline| deadline > Instant::now()));
+        let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
+        let soon = deadline(u64::try_from(soon.as_millis()).unwrap()).unwrap();
+        assert!(soon.duration_since(Instant::now()) > Duration::from_secs(50));
+    }
+
+    #[test]
+    fn a_wish_that_is_not_understood_means_info() {
+        for (wish, is_understood, level) in [
+            (None, true, Level::INFO),
+            (Some("DEBUG"), true, Level::DEBUG),
+            (Some("verbose"), false, Level::INFO),
+            (Some("FATAL"), true, Level::ERROR),
+            (Some("warn,mcp_lambda=trace"), true, Level::TRACE),
+        ] {
+            let (filter, understood) = log_filter(wish);
+
+            assert_eq!(understood, is_understood, "{wish:?}");
+            assert!(filter.would_enable("mcp_lambda", &level), "{wish:?}");
+            assert!(level == Level::TRACE || !filter.would_enable("mcp_lambda", &Level::TRACE));
+        }
+    }
+
+    #[test]
+    fn the_runtime_never_logs_whole_events() {
+        for wish in ["trace", "lambda_runtime=trace"] {
+            let (filter, _) = log_filter(Some(wish));
+
+            assert!(!filter.would_enable("lambda_runtime::layers::api_response", &Level::TRACE), "{wish}");
+        }
+    }
 }

@@ -114,14 +114,15 @@ impl EventStream {
         {
             self.last = Some(finish(outcome));
         }
+        if self.work.is_none() {
+            // Whatever was sent before the result goes before it, and nothing after. `try_recv` is never told to
+            // yield, as `poll_recv` is when a task has done much.
+            self.notifications.close();
+            let next = self.notifications.try_recv().ok().or_else(|| self.last.take());
+            return Poll::Ready(next.map(|message| event(&message)));
+        }
         if let Poll::Ready(Some(notification)) = self.notifications.poll_recv(cx) {
             return Poll::Ready(Some(event(&notification)));
-        }
-        if let Some(last) = self.last.take() {
-            return Poll::Ready(Some(event(&last)));
-        }
-        if self.work.is_none() {
-            return Poll::Ready(None);
         }
         match self.keep_alive.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Some(":\n\n".to_owned())),
@@ -172,6 +173,26 @@ mod tests {
         }
 
         assert_eq!(events, ["data: first\n\n", ":\n\n", ":\n\n", "data: last\n\n"]);
+    }
+
+    #[tokio::test]
+    async fn none_is_lost_however_many_there_are() {
+        for count in 0..300 {
+            let (sender, receiver) = mpsc::channel(16);
+            let work = async move {
+                for number in 0..count {
+                    sender.send(number.to_string()).await.unwrap();
+                }
+            };
+            let mut stream = stream(work, receiver);
+
+            let mut events = 0;
+            while next(&mut stream).await.is_some() {
+                events += 1;
+            }
+
+            assert_eq!(events, count + 2);
+        }
     }
 
     #[tokio::test]

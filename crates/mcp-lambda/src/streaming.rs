@@ -54,7 +54,10 @@ pub(crate) async fn run<S: Send + Sync + 'static>(
     if env::var("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Ok("snap-start") {
         // Blocks until an environment is restored from the snapshot; the connection does not survive that.
         let request = build_request().uri(RESTORE_NEXT).body(ApiBody::empty())?;
-        client.call(request).await?;
+        let restored = client.call(request).await?;
+        if !restored.status().is_success() {
+            return Err(format!("the Runtime API answered {} to a request to restore", restored.status()).into());
+        }
         client.reset_pool();
     }
     let mut workers = JoinSet::new();
@@ -62,11 +65,16 @@ pub(crate) async fn run<S: Send + Sync + 'static>(
         let (client, service) = (Arc::clone(&client), service.clone());
         workers.spawn(async move { serve(&client, &service).await });
     }
-    // No worker ends by itself. When one fails, so does the environment, and Lambda starts another.
-    match workers.join_next().await {
-        Some(ended) => ended?.map(|never| match never {}),
-        None => Ok(()),
+    // No worker ends by itself. When one fails, the others go on; when the last has failed, the environment ends, and
+    // Lambda starts another.
+    let mut last = Ok(());
+    while let Some(ended) = workers.join_next().await {
+        last = ended.map_err(BoxError::from).flatten().map(|never| match never {});
+        if let Err(error) = &last {
+            tracing::error!(%error, remaining = workers.len(), "a worker has failed");
+        }
     }
+    last
 }
 
 async fn serve<S: Send + Sync + 'static>(
@@ -103,7 +111,10 @@ async fn serve_next<S: Send + Sync + 'static>(client: &PooledClient, service: &M
     let answer = AssertUnwindSafe(respond(service, &event, invocation)).catch_unwind().await;
     let request = match answer {
         Ok(Ok((_, response))) => response_request(&request_id, response)?,
-        Ok(Err(error)) => error_request(&request_id, "UnknownEvent", &error.to_string())?,
+        Ok(Err(error)) => {
+            tracing::error!(lambda.request_id = request_id, "{error}");
+            error_request(&request_id, "UnknownEvent", &error.to_string())?
+        }
         Err(_) => error_request(&request_id, "Panic", "answering the request panicked")?,
     };
     let request = headers.with_invocation_id(request);

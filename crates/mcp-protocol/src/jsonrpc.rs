@@ -5,7 +5,10 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::{Value, error::Category, value::RawValue};
 
 /// The body is not JSON.
@@ -24,6 +27,9 @@ pub const HEADER_MISMATCH: i64 = -32020;
 pub const MISSING_REQUIRED_CLIENT_CAPABILITY: i64 = -32021;
 /// The server does not speak the requested version (2026-07-28).
 pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
+
+/// The most messages that a batch may have: each costs as much as a request of its own.
+pub const MAX_BATCH: usize = 100;
 
 /// Longest integer that is accepted as an id, in digits. Generous: no client counts this far.
 const MAX_ID_DIGITS: usize = 64;
@@ -172,14 +178,57 @@ impl<'a> Incoming<'a> {
         if !text.trim_ascii_start().starts_with('[') {
             return Message::parse(text).map(Self::Single);
         }
-        let elements: Vec<&RawValue> = serde_json::from_str(text)
+        let elements: BatchElements<'_> = serde_json::from_str(text)
             .map_err(|error| MalformedMessage::not_json(format!("the body is not JSON: {error}")))?;
-        Ok(Self::Batch(elements.into_iter().map(|element| Message::parse(element.get())).collect()))
+        if elements.first.is_empty() || elements.count > MAX_BATCH {
+            let reason = format!("a batch has 1 to {MAX_BATCH} messages, not {}", elements.count);
+            return Err(MalformedMessage::not_a_message(None, reason));
+        }
+        Ok(Self::Batch(elements.first.into_iter().map(|element| Message::parse(element.get())).collect()))
+    }
+}
+
+/// The elements of a batch: no more are kept than it may have, since a body has room for millions.
+struct BatchElements<'a> {
+    first: Vec<&'a RawValue>,
+    count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for BatchElements<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ElementsVisitor;
+
+        impl<'de> Visitor<'de> for ElementsVisitor {
+            type Value = BatchElements<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of messages")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut elements: S) -> Result<Self::Value, S::Error> {
+                let mut first = Vec::new();
+                while first.len() < MAX_BATCH {
+                    let Some(element) = elements.next_element::<&RawValue>()? else { break };
+                    first.push(element);
+                }
+                let mut count = first.len();
+                while elements.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(BatchElements { first, count })
+            }
+        }
+
+        deserializer.deserialize_seq(ElementsVisitor)
     }
 }
 
 impl<'a> Message<'a> {
     fn parse(text: &'a str) -> Result<Self, MalformedMessage> {
+        if text.trim_ascii_start().starts_with('[') {
+            // A struct could be read from an array too.
+            return Err(MalformedMessage::not_a_message(None, "a message is a JSON object"));
+        }
         let envelope: Envelope<'a> = serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Syntax | Category::Eof | Category::Io => {
                 MalformedMessage::not_json(format!("the body is not JSON: {error}"))
@@ -456,6 +505,23 @@ mod tests {
 
         assert!(matches!(elements[0], Ok(Message::Request(_))));
         assert_eq!(elements[1].as_ref().unwrap_err().code, INVALID_REQUEST);
+    }
+
+    #[test]
+    fn an_array_is_no_message_though_serde_would_take_it() {
+        let Ok(Incoming::Batch(elements)) = Incoming::parse(br#"[["2.0",1,"ping"]]"#) else { panic!("a batch") };
+
+        assert_eq!(elements[0].as_ref().unwrap_err().code, INVALID_REQUEST);
+    }
+
+    #[test]
+    fn a_batch_is_neither_empty_nor_endless() {
+        let of = |count: usize| format!("[{}]", vec!["5"; count].join(","));
+
+        assert!(Incoming::parse(of(MAX_BATCH).as_bytes()).is_ok());
+        assert_eq!(refusal(b"[]").code, INVALID_REQUEST);
+        let endless = refusal(of(1_000_000).as_bytes());
+        assert!(endless.code == INVALID_REQUEST && endless.reason.contains("not 1000000"), "{endless:?}");
     }
 
     #[test]

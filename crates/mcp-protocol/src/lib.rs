@@ -46,7 +46,7 @@ pub use content::{
 };
 pub use implementation::{Icon, IconTheme, Implementation};
 pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId};
-pub use lifecycle::{DiscoverResult, InitializeRequestParams, InitializeResult};
+pub use lifecycle::{DiscoverResult, InitializeResult};
 pub use meta::{ProgressToken, RequestMeta};
 pub use notifications::{LoggingLevel, LoggingMessageNotificationParams, ProgressNotificationParams};
 pub use tools::{

@@ -1,21 +1,8 @@
-//! How client and server meet. Schema: `InitializeRequestParams`, `InitializeResult` (2025-11-25), `DiscoverResult`
-//! (2026-07-28).
+//! How client and server meet. Schema: `InitializeResult` (2025-11-25), `DiscoverResult` (2026-07-28).
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CacheScope, ClientCapabilities, Implementation, JsonObject, ResultType, ServerCapabilities};
-
-/// Parameters of `initialize`, the legacy handshake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InitializeRequestParams {
-    /// The newest version that the client speaks. A string, since it may be unknown here.
-    pub protocol_version: String,
-    /// What the client can do.
-    pub capabilities: ClientCapabilities,
-    /// Who the client says it is.
-    pub client_info: Implementation,
-}
+use crate::{CacheScope, Implementation, JsonObject, ResultType, ServerCapabilities};
 
 /// Result of `initialize`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

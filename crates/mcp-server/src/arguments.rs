@@ -4,13 +4,18 @@
 //! it gave.
 
 use garde::Validate;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
-use crate::schema;
+use crate::{
+    lookup::{NameTest, Step, step},
+    schema,
+};
 
 /// A value from the caller is shown up to this many characters.
 const SHOWN_CHARS: usize = 80;
+/// The first mistakes are enough to repair a call.
+pub(crate) const SHOWN_VIOLATIONS: usize = 10;
 
 /// The arguments as JSON text: an absent object is an empty one.
 ///
@@ -71,47 +76,63 @@ fn without_position(message: &str) -> String {
 }
 
 fn explain_bounds(report: &garde::Report, text: &str) -> String {
-    let arguments: Value = serde_json::from_str(text).unwrap_or_default();
-    let violations = report.iter().map(|(path, error)| match find(&arguments, &path.to_string()) {
-        Some((name, given)) => format!("`{name}`: {error}; given: {}", describe(given)),
-        None => format!("`{path}`: {error}"),
+    let arguments: Option<&RawValue> = serde_json::from_str(text).ok();
+    let violations = report.iter().take(SHOWN_VIOLATIONS).map(|(path, error)| {
+        match arguments.and_then(|arguments| find(arguments, &path.to_string())) {
+            Some((name, given)) => format!("`{name}`: {error}; given: {}", describe(given)),
+            None => format!("`{path}`: {error}"),
+        }
     });
     format!("invalid arguments: {}", violations.collect::<Vec<_>>().join("; "))
 }
 
 /// Follows a path such as `filters[2].name`. It names the struct's fields; the arguments may be spelled by a serde
 /// `rename_all`, so that names are compared by their letters and digits. Returns the path in the arguments' spelling.
-fn find<'a>(arguments: &'a Value, path: &str) -> Option<(String, &'a Value)> {
+fn find<'a>(arguments: &'a RawValue, path: &str) -> Option<(String, &'a RawValue)> {
     let mut name = String::new();
     let mut value = arguments;
-    for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
-        if let Some(index) = step.strip_suffix(']') {
-            value = value.get(index.parse::<usize>().ok()?)?;
+    for part in path.split(['.', '[']).filter(|part| !part.is_empty()) {
+        if let Some(index) = part.strip_suffix(']') {
+            let number = index.parse().ok()?;
+            value = step(value, Step::Index(number)).ok()??.1;
             name.push_str(&format!("[{index}]"));
         } else {
-            let letters = |name: &str| {
-                name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
-            };
-            let members = value.as_object()?;
-            let (spelled, member) = members
-                .get_key_value(step)
-                .or_else(|| members.iter().find(|(spelled, _)| letters(spelled) == letters(step)))?;
+            let (spelled, member) = step(value, Step::Member(&Letters(part))).ok()??;
             value = member;
             if !name.is_empty() {
                 name.push('.');
             }
-            name.push_str(spelled);
+            name.push_str(&spelled);
         }
     }
     Some((name, value))
 }
 
-fn describe(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("\"{}\" ({} characters)", shorten(text), text.chars().count()),
-        Value::Array(items) => format!("an array of {} items", items.len()),
-        Value::Object(members) => format!("an object of {} members", members.len()),
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+#[derive(Debug)]
+struct Letters<'a>(&'a str);
+
+impl NameTest for Letters<'_> {
+    fn fits(&self, name: &str) -> bool {
+        let letters = |name: &'_ str| -> String {
+            name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+        };
+        name == self.0 || letters(name) == letters(self.0)
+    }
+}
+
+fn describe(value: &RawValue) -> String {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'"') => {
+            let text: String = serde_json::from_str(text).unwrap_or_default();
+            format!("\"{}\" ({} characters)", shorten(&text), text.chars().count())
+        }
+        Some(b'[') => {
+            let items = serde_json::from_str::<Vec<IgnoredAny>>(text).map_or(0, |items| items.len());
+            format!("an array of {items} items")
+        }
+        Some(b'{') => "an object".to_owned(),
+        _ => shorten(text),
     }
 }
 
@@ -150,7 +171,7 @@ mod tests {
 
     fn refusal(arguments: &str) -> String {
         let raw: &RawValue = serde_json::from_str(arguments).unwrap();
-        parse::<Args>(Some(raw), &schema::schema_of::<Args>()).unwrap_err()
+        parse::<Args>(Some(raw), &schema::input_schema_of::<Args>()).unwrap_err()
     }
 
     #[test]

@@ -107,13 +107,18 @@ impl<S> ToolContext<S> {
         self.call.meta.tracestate.as_deref()
     }
 
+    /// The caller's `baggage` ([W3C Baggage](https://www.w3.org/TR/baggage/)).
+    pub fn baggage(&self) -> Option<&str> {
+        self.call.meta.baggage.as_deref()
+    }
+
     /// The invocation's X-Ray trace header.
     pub fn xray_trace_id(&self) -> Option<&str> {
         self.call.invocation.xray_trace_id.as_deref()
     }
 
     /// When the server answers in the handler's place: half a second before the platform ends the invocation. `None`
-    /// when there is no limit.
+    /// when there is no limit. A handler that blocks its thread is not interrupted: use `spawn_blocking` for such work.
     pub fn deadline(&self) -> Option<Instant> {
         self.call.deadline
     }
@@ -123,8 +128,8 @@ impl<S> ToolContext<S> {
         self.call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Fires at the deadline, when the handler's future is dropped: for work that was spawned elsewhere and should
-    /// stop too.
+    /// Fires when the handler's future is dropped before it is done, as it is at the deadline: for work that was spawned
+    /// elsewhere and should stop too.
     ///
     /// It does not fire when the client goes away: a Function URL does not report that.
     pub fn cancellation(&self) -> &CancellationToken {

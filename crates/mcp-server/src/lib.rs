@@ -39,11 +39,12 @@
 //! | `context` | [`ToolContext`], what a handler gets beside its arguments |
 //! | `error` | [`ToolError`] for authors, [`CallError`] for whoever carries the answer |
 //! | `router` | [`Router`]: one request in, one answer out |
-//! | `arguments`, `schema` | arguments against their schema, both ways |
+//! | `arguments`, `schema`, `lookup` | arguments against their schema, both ways |
 
 mod arguments;
 mod context;
 mod error;
+mod lookup;
 mod pages;
 mod router;
 mod schema;
@@ -52,6 +53,7 @@ mod tool;
 
 pub use context::{Invocation, Principal, ToolContext};
 pub use error::{BoxError, CallError, InitError, ToolError, error_chain};
+pub use lookup::lookup;
 pub use router::{Answer, Call, CallOutcome, Rendered, Router};
 pub use schema::MirroredParameter;
 pub use server::Server;

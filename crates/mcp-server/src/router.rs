@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -15,9 +15,9 @@ use std::{
 
 use futures_util::FutureExt;
 use mcp_protocol::{
-    CacheScope, CallToolRequestParams, CallToolResult, DiscoverResult, InitializeRequestParams, InitializeResult,
-    JsonObject, ListToolsResult, LoggingLevel, PaginatedRequestParams, ProtocolVersion, RequestId, RequestMeta,
-    ResultType, ServerCapabilities, ToolsCapability, meta, method,
+    CacheScope, CallToolRequestParams, CallToolResult, DiscoverResult, InitializeResult, JsonObject, ListToolsResult,
+    LoggingLevel, PaginatedRequestParams, ProtocolVersion, RequestId, RequestMeta, ResultType, ServerCapabilities,
+    ToolsCapability, meta, method,
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -224,7 +224,13 @@ impl<S: Send + Sync + 'static> Router<S> {
     }
 
     fn initialize(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
-        let params: InitializeRequestParams = required_params(call.params)?;
+        // What else it says is for display; it is read nowhere, so that it refuses nobody.
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct RequestedVersion {
+            protocol_version: String,
+        }
+        let params: RequestedVersion = required_params(call.params)?;
         let version = ProtocolVersion::parse(&params.protocol_version).filter(|version| !version.is_modern());
         Ok(self.inner.initialize.get(version.unwrap_or(ProtocolVersion::LATEST_LEGACY)).clone())
     }
@@ -265,26 +271,31 @@ impl<S: Send + Sync + 'static> Router<S> {
         let cancellation = context.cancellation.clone();
         let context = ToolContext::new(Arc::clone(&self.inner.state), context);
 
-        let handler = match registered.start(context, params.arguments) {
-            Ok(handler) => handler,
-            Err(complaint) => return Answer::ready(self.inner.render_error(complaint, revision)),
+        // Reading arguments runs code of the author's too.
+        let started = catch_unwind(AssertUnwindSafe(|| registered.start(context, params.arguments)));
+        let handler = match started {
+            Ok(Ok(handler)) => handler,
+            Ok(Err(complaint)) => return Answer::ready(self.inner.render_error(complaint, revision)),
+            Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("reading the tool's arguments panicked"))),
         };
         let inner = Arc::clone(&self.inner);
         Answer::Pending(Box::pin(async move {
+            // Whoever was spawned stops when this future ends early, for whatever reason.
+            let unless_done = cancellation.drop_guard();
             let guarded = AssertUnwindSafe(handler).catch_unwind();
             match within(deadline, guarded).await {
-                Some(Ok(Ok(output))) => match inner.render(output, revision) {
-                    Ok(rendered) => CallOutcome::from(Ok(rendered)),
-                    Err(error) => CallOutcome::fault(error),
-                },
+                Some(Ok(Ok(output))) => {
+                    unless_done.disarm();
+                    match inner.render(output, revision) {
+                        Ok(rendered) => CallOutcome::from(Ok(rendered)),
+                        Err(error) => CallOutcome::fault(error),
+                    }
+                }
                 Some(Ok(Err(HandlerError::Tool(error)))) => inner.failed(error, &request_id, revision),
                 Some(Ok(Err(HandlerError::Unserialisable(error)))) => CallOutcome::fault(error),
                 // The panic hook has printed where and why.
                 Some(Err(_)) => CallOutcome::fault("the tool panicked"),
-                None => {
-                    cancellation.cancel();
-                    CallOutcome::from(Err(CallError::DeadlineExceeded))
-                }
+                None => CallOutcome::from(Err(CallError::DeadlineExceeded)),
             }
         }))
     }
@@ -405,7 +416,12 @@ impl<S> Inner<S> {
             is_error: output.is_error.then_some(true),
             meta,
         };
-        serde_json::to_string(&result.for_revision(revision)).map(Rendered::Own)
+        let mut json = serde_json::to_string(&result.for_revision(revision))?;
+        // An author's raw JSON may have line ends between its tokens; an event of a stream may not.
+        if json.contains(['\n', '\r']) {
+            json = json.replace(['\n', '\r'], " ");
+        }
+        Ok(Rendered::Own(json))
     }
 }
 

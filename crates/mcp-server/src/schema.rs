@@ -10,8 +10,18 @@ const HEADER_ANNOTATION: &str = "x-mcp-header";
 
 /// The schema of `T`, as clients see it: nested types written out where they are used, since many clients do not
 /// follow `$ref`, and without the name of the Rust type, which means nothing to a model.
-pub(crate) fn schema_of<T: JsonSchema>() -> Value {
-    let mut settings = SchemaSettings::draft2020_12();
+pub(crate) fn input_schema_of<T: JsonSchema>() -> Value {
+    let mut schema = schema_of::<T>(SchemaSettings::draft2020_12().for_deserialize());
+    pin_mirrored_types(&mut schema);
+    schema
+}
+
+/// The schema of `T` as it is written, which may differ from how it is read.
+pub(crate) fn output_schema_of<T: JsonSchema>() -> Value {
+    schema_of::<T>(SchemaSettings::draft2020_12().for_serialize())
+}
+
+fn schema_of<T: JsonSchema>(mut settings: SchemaSettings) -> Value {
     settings.inline_subschemas = true;
     settings.meta_schema = None;
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
@@ -36,6 +46,19 @@ pub(crate) fn into_input_schema(mut schema: Value) -> Result<Value, String> {
             Ok(schema)
         }
         Some(other) => Err(format!("its arguments must be an object, but their schema says `\"type\": {other}`")),
+    }
+}
+
+/// Clients drop a tool whose mirrored parameter has more than one type, so that an optional one (`[type, "null"]`) is
+/// shown with its own alone: leaving it out is as good as null.
+fn pin_mirrored_types(schema: &mut Value) {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for property in properties.into_iter().flat_map(JsonObject::values_mut) {
+        let primitive = property.get(HEADER_ANNOTATION).and(primitive_type(property)).map(str::to_owned);
+        if let (Some(primitive), Some(members)) = (primitive, property.as_object_mut()) {
+            members.insert("type".to_owned(), Value::from(primitive));
+        }
+        pin_mirrored_types(property);
     }
 }
 
@@ -88,7 +111,7 @@ fn check_annotation<'a>(header: &'a Value, property: &Value) -> Result<&'a str, 
     if header.is_empty() || !header.bytes().all(is_token_byte) {
         return Err(format!("`{HEADER_ANNOTATION}` \"{header}\" is no header name (RFC 9110, section 5.1)"));
     }
-    match primitive_type(property) {
+    match property.get("type").and_then(Value::as_str) {
         Some("string" | "integer" | "boolean") => Ok(header),
         _ => Err(format!(
             "`{HEADER_ANNOTATION}` \"{header}\" stands on a parameter that is no string, integer or boolean"
@@ -199,10 +222,22 @@ mod tests {
         assert!(mirrored_parameters(&twice).unwrap_err().contains("used twice"));
     }
 
-    #[test]
-    fn an_optional_parameter_may_be_mirrored() {
-        let found = mirrored_parameters(&schema(&json!({ "type": ["integer", "null"], "x-mcp-header": "R" }))).unwrap();
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only its schema matters")]
+    struct Optional {
+        #[schemars(extend("x-mcp-header" = "R"))]
+        region: Option<i64>,
+        other: Option<i64>,
+    }
 
-        assert_eq!(found.len(), 1);
+    #[test]
+    fn an_optional_parameter_is_mirrored_with_the_one_type_that_clients_take() {
+        let by_hand = mirrored_parameters(&schema(&json!({ "type": ["integer", "null"], "x-mcp-header": "R" })));
+        let typed = input_schema_of::<Optional>();
+
+        assert!(by_hand.is_err());
+        assert_eq!(mirrored_parameters(&typed).unwrap().len(), 1);
+        assert_eq!(typed["properties"]["region"]["type"], "integer");
+        assert_eq!(typed["properties"]["other"]["type"], json!(["integer", "null"]));
     }
 }

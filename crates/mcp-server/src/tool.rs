@@ -76,12 +76,13 @@ impl<S: Send + Sync + 'static> Tool<S> {
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move { finish(handler(context, arguments).await) }))
         });
-        Self::with_schema(name.into(), schema::schema_of::<A>(), T::output_schema(), call, None)
+        Self::with_schema(name.into(), schema::input_schema_of::<A>(), T::output_schema(), call, None)
     }
 
     /// A tool whose input schema is written by hand, for what types cannot say. Clients see it unchanged, and
-    /// arguments are checked against it (JSON Schema 2020-12, nothing is fetched) before the handler gets them as
-    /// JSON, unless the tool is [`unvalidated`](Self::unvalidated).
+    /// arguments are checked against it before the handler gets them as JSON, unless the tool is
+    /// [`unvalidated`](Self::unvalidated). The dialect is the one that `$schema` names (drafts 4, 6, 7, 2019-09 and
+    /// 2020-12), 2020-12 without; no reference is fetched.
     ///
     /// # Panics
     ///
@@ -236,10 +237,11 @@ fn finish<T: IntoToolOutput>(result: Result<T, ToolError>) -> Result<ToolOutput,
 
 /// Compiles a hand-written schema. `jsonschema` is built without any way to fetch a reference.
 fn compile(schema: &Value) -> Result<Check, String> {
-    let validator = jsonschema::draft202012::new(schema).map_err(|error| error.to_string())?;
-    Ok(Box::new(move |arguments| {
+    let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
+    Ok(Box::new(move |value| {
         let mistakes: Vec<String> = validator
-            .iter_errors(arguments)
+            .iter_errors(value)
+            .take(arguments::SHOWN_VIOLATIONS)
             .map(|error| match error.instance_path().as_str() {
                 "" => error.to_string(),
                 path => format!("`{}`: {error}", path.trim_start_matches('/').replace('/', ".")),
@@ -333,7 +335,7 @@ pub struct Json<T>(pub T);
 
 impl<T: Serialize + JsonSchema + Send> IntoToolOutput for Json<T> {
     fn output_schema() -> Option<Value> {
-        Some(schema::schema_of::<T>())
+        Some(schema::output_schema_of::<T>())
     }
 
     fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {

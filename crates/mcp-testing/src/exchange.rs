@@ -2,14 +2,15 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use function_url_emulator::{Envelope, Front};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
-use mcp_lambda::{HttpConfig, McpService};
-use mcp_protocol::CallToolResult;
-use mcp_server::{Invocation, Server, Tool};
+use mcp_lambda::McpService;
+use mcp_protocol::{CallToolResult, ProtocolVersion, RequestId, RequestMeta, method};
+use mcp_server::{Call, Invocation, Server, Tool};
 use serde_json::{Value, json};
 
-use crate::{McpRequest, schema, tools_call};
+use crate::{McpRequest, schema};
 
 /// The way that a request takes to the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,15 +81,33 @@ impl Reply {
     }
 }
 
-/// Calls a tool with arguments, without HTTP or Lambda in between.
+/// Calls a tool with arguments, as a client of the newest revision that can do everything; without HTTP or Lambda in
+/// between.
 ///
 /// # Panics
 ///
 /// When the call ends in an error rather than a result; a result with `isError` is a result.
 pub async fn call_tool<S: Send + Sync + 'static>(tool: Tool<S>, state: S, arguments: Value) -> CallToolResult {
-    let name = tool.name().to_owned();
-    let service = McpService::new(Server::new("test", "0.0.0", state).tool(tool), HttpConfig::default());
-    exchange(&service, tools_call(&name, arguments)).await.tool_result()
+    let params = json!({ "name": tool.name(), "arguments": arguments }).to_string();
+    let router = Server::new("test", "0.0.0", state).tool(tool).build();
+    let everything = json!({ "sampling": {}, "elicitation": { "form": {}, "url": {} }, "roots": {} });
+    let call = Call {
+        revision: ProtocolVersion::LATEST,
+        id: RequestId::from(1),
+        method: method::TOOLS_CALL,
+        params: Some(serde_json::from_str(&params).expect("parameters are JSON")),
+        meta: RequestMeta {
+            client_capabilities: Some(serde_json::from_value(everything).expect("capabilities")),
+            ..RequestMeta::default()
+        },
+        invocation: Invocation::default(),
+        notifications: None,
+    };
+    let outcome = router.answer(call).outcome().await;
+    let result = outcome.result.unwrap_or_else(|error| panic!("{error}: {:?}", outcome.fault));
+    let value = serde_json::from_str(result.as_str()).expect("a result is JSON");
+    schema::check(ProtocolVersion::LATEST, "CallToolResult", &value).unwrap_or_else(|mistake| panic!("{mistake}"));
+    serde_json::from_value(value).expect("a CallToolResult")
 }
 
 /// Sends a request as the event of a Function URL and checks every message of the reply against the schema of the
@@ -112,29 +131,20 @@ pub async fn exchange_via<S: Send + Sync + 'static>(
     request: McpRequest,
     invocation: Invocation,
 ) -> Reply {
-    let (revision, method) = (request.revision, request.method.clone());
+    let sent = request.clone();
     let request = request.into_http();
-    let methods = methods_of_batch(request.body());
-    let reply = if via == Via::Http {
+    if via == Via::Http {
         let mut request = request;
         request.extensions_mut().insert(invocation);
         let (parts, body) = service.handle(request).await.into_parts();
         let Ok(body) = body.collect().await;
-        Reply::read(parts.status, parts.headers, &body.to_bytes())
+        Reply::read(&sent, parts.status, parts.headers, &body.to_bytes())
     } else {
         let event = event_of(via, &request).to_string();
         let response = mcp_lambda::respond_buffered(service, event.as_bytes(), invocation).await;
         let response = response.expect("an event of a kind that the function knows");
-        Reply::from_event_response(via, &serde_json::to_value(response).expect("an event response is JSON"))
-    };
-    for message in &reply.messages {
-        let id = message.get("id");
-        let batched = methods.iter().find(|(own, _)| Some(own) == id).map(|(_, method)| method);
-        schema::check_from_server(revision, batched.unwrap_or(&method), message)
-            .unwrap_or_else(|error| panic!("{error}"));
+        Reply::from_event_response(&sent, via, &serde_json::to_value(response).expect("an event response is JSON"))
     }
-    assert_eq!(reply.headers.get("cache-control").map(HeaderValue::as_bytes), Some(&b"no-store"[..]));
-    reply
 }
 
 /// Id and method of each request in a batch.
@@ -149,8 +159,12 @@ fn methods_of_batch(body: &[u8]) -> Vec<(Value, String)> {
 }
 
 impl Reply {
-    /// Reads a response, whatever its body holds.
-    pub fn read(status: StatusCode, headers: HeaderMap, body: &[u8]) -> Self {
+    /// Reads a response to a request, whatever its body holds, and checks each message in it.
+    ///
+    /// # Panics
+    ///
+    /// When a message breaks the schema of the request's revision.
+    pub fn read(request: &McpRequest, status: StatusCode, headers: HeaderMap, body: &[u8]) -> Self {
         let body = String::from_utf8(body.to_vec()).expect("a body of text");
         let content_type = headers.get("content-type").and_then(|value| value.to_str().ok());
         let messages = match content_type {
@@ -162,10 +176,18 @@ impl Reply {
             Some("text/event-stream") => read_events(&body),
             Some(other) => panic!("unexpected content type `{other}`"),
         };
+        let methods = methods_of_batch(request.clone().into_http().body());
+        for message in &messages {
+            let id = message.get("id");
+            let batched = methods.iter().find(|(own, _)| Some(own) == id).map(|(_, method)| method);
+            schema::check_from_server(request.revision, batched.unwrap_or(&request.method), message)
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+        assert_eq!(headers.get("cache-control").map(HeaderValue::as_bytes), Some(&b"no-store"[..]));
         Self { status, headers, messages, body }
     }
 
-    fn from_event_response(via: Via, response: &Value) -> Self {
+    fn from_event_response(request: &McpRequest, via: Via, response: &Value) -> Self {
         let status = response["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
         let status = StatusCode::from_u16(status.expect("a status")).expect("a status");
         let multi_value = matches!(via, Via::RestApi | Via::LoadBalancerMultiValue);
@@ -180,7 +202,7 @@ impl Reply {
         }
         let body = response["body"].as_str().unwrap_or_default();
         assert_eq!(response["isBase64Encoded"], json!(false), "text needs no Base64");
-        Self::read(status, headers, body.as_bytes())
+        Self::read(request, status, headers, body.as_bytes())
     }
 }
 
@@ -190,86 +212,35 @@ fn read_events(body: &str) -> Vec<Value> {
     data.map(|data| serde_json::from_str(data).expect("an event of JSON")).collect()
 }
 
-/// The event that a request arrives as.
+/// The event that a request arrives as, made by the emulator's own front.
 ///
 /// # Panics
 ///
 /// For [`Via::Http`], which has none.
 pub fn event_of(via: Via, request: &Request<Bytes>) -> Value {
-    let method = request.method().as_str();
-    let path = request.uri().path();
-    let query = request.uri().query().unwrap_or_default();
-    let encoded = via == Via::FunctionUrlBase64 || std::str::from_utf8(request.body()).is_err();
-    let body = match std::str::from_utf8(request.body()) {
-        Ok(body) if !encoded => body.to_owned(),
-        _ => BASE64_STANDARD.encode(request.body()),
-    };
-    let values = |name: &HeaderName| -> Vec<String> {
-        let values = request.headers().get_all(name).iter();
-        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
-    };
-    let headers: Value =
-        request.headers().keys().map(|name| (name.to_string(), json!(values(name).join(",")))).collect();
-    let multi_value: Value = request.headers().keys().map(|name| (name.to_string(), json!(values(name)))).collect();
-    match via {
+    let front = match via {
         Via::Http => panic!("a request by `http` types is no event"),
-        Via::FunctionUrl | Via::FunctionUrlBase64 => json!({
-            "version": "2.0",
-            "routeKey": "$default",
-            "rawPath": path,
-            "rawQueryString": query,
-            "headers": headers,
-            "requestContext": {
-                "accountId": "anonymous",
-                "apiId": "abcdefghij",
-                "domainName": "abcdefghij.lambda-url.eu-west-1.on.aws",
-                "domainPrefix": "abcdefghij",
-                "http": {
-                    "method": method, "path": path, "protocol": "HTTP/1.1",
-                    "sourceIp": "192.0.2.1", "userAgent": "test"
-                },
-                "requestId": "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
-                "routeKey": "$default",
-                "stage": "$default",
-                "time": "22/Nov/2026:12:00:00 +0000",
-                "timeEpoch": 1_795_348_800_000_u64,
-            },
-            "body": body,
-            "isBase64Encoded": encoded,
-        }),
-        Via::RestApi => json!({
-            "resource": "/{proxy+}",
-            "path": path,
-            "httpMethod": method,
-            "headers": headers,
-            "multiValueHeaders": multi_value,
-            "queryStringParameters": null,
-            "multiValueQueryStringParameters": null,
-            "pathParameters": { "proxy": path.trim_start_matches('/') },
-            "stageVariables": null,
-            "requestContext": {
-                "accountId": "123456789012", "apiId": "abcdefghij", "httpMethod": method, "path": format!("/prod{path}"),
-                "domainName": "abcdefghij.execute-api.eu-west-1.amazonaws.com", "stage": "prod",
-                "requestId": "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed", "identity": { "sourceIp": "192.0.2.1" },
-            },
-            "body": body,
-            "isBase64Encoded": encoded,
-        }),
-        Via::LoadBalancer | Via::LoadBalancerMultiValue => {
-            let arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/mcp/6d0ecf831eec9f09";
-            let mut event = json!({
-                "requestContext": { "elb": { "targetGroupArn": arn } },
-                "httpMethod": method,
-                "path": path,
-                "queryStringParameters": {},
-                "body": body,
-                "isBase64Encoded": encoded,
-            });
-            match via {
-                Via::LoadBalancer => event["headers"] = headers,
-                _ => event["multiValueHeaders"] = multi_value,
-            }
-            event
-        }
+        Via::FunctionUrl | Via::FunctionUrlBase64 => Front::FunctionUrl,
+        Via::RestApi => Front::RestApi,
+        Via::LoadBalancer => Front::LoadBalancer { multi_value: false },
+        Via::LoadBalancerMultiValue => Front::LoadBalancer { multi_value: true },
+    };
+    let chosen_by_caller = request.headers().get("host").and_then(|host| host.to_str().ok());
+    let domain_name = match front {
+        Front::FunctionUrl => "abcdefghij.lambda-url.eu-west-1.on.aws",
+        Front::RestApi => "abcdefghij.execute-api.eu-west-1.amazonaws.com",
+        Front::LoadBalancer { .. } => chosen_by_caller.unwrap_or("mcp.example.com"),
+    };
+    let envelope = Envelope {
+        request_id: "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed".to_owned(),
+        domain_name: domain_name.to_owned(),
+        trace_id: "Root=1-69219ad0-0123456789abcdef01234567".to_owned(),
+        source_ip: "192.0.2.1".to_owned(),
+    };
+    let mut event = front.event(request, &envelope);
+    if via == Via::FunctionUrlBase64 {
+        event["body"] = json!(BASE64_STANDARD.encode(request.body()));
+        event["isBase64Encoded"] = json!(true);
     }
+    event
 }

@@ -43,6 +43,7 @@ pub(crate) fn server() -> Server<State> {
         .tool(Tool::new("echo", echo).description("Returns its text."))
         .tool(Tool::new("length", length).description("Counts bytes."))
         .tool(Tool::new("count", count).description("Counts, with progress.").idempotent())
+        .tool(Tool::new("gated", gated).description("Sends three notifications, each when it may."))
         .tool(Tool::new("blocks", blocks).description("One block of each kind."))
         .tool(Tool::new("structured", structured).description("An object.").destructive(true).open_world(false))
         .tool(Tool::new("list", list).description("An array."))
@@ -53,6 +54,8 @@ pub(crate) fn server() -> Server<State> {
         .tool(Tool::new("fails_inside", fails_inside).description("Has a fault."))
         .tool(Tool::new("panics", panics).description("Panics."))
         .tool(Tool::new("unserialisable", unserialisable).description("Returns what is no JSON."))
+        .tool(Tool::new("checks", checks).description("Panics while its arguments are checked."))
+        .tool(Tool::new("pretty", pretty).description("Returns JSON of several lines."))
         .tool(Tool::new("sleeps", sleeps).description("Never ends."))
         .tool(Tool::new("asks", simple).description("Asks.").requires_client(ClientCapabilities::sampling()))
         .tool(Tool::new("about", about).description("What the context holds."))
@@ -100,6 +103,23 @@ async fn count(context: ToolContext<State>, args: CountArgs) -> Result<String, T
         context.progress(f64::NAN, None, None).await;
     }
     Ok(format!("counted to {}", args.to))
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct GatedArgs {
+    /// A folder in which files named 1, 2 and 3 appear.
+    #[garde(skip)]
+    folder: std::path::PathBuf,
+}
+
+async fn gated(context: ToolContext<State>, args: GatedArgs) -> Result<&'static str, ToolError> {
+    for number in 1..=3 {
+        context.progress(number.into(), Some(3.0), None).await;
+        while !args.folder.join(number.to_string()).exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    Ok("through all gates")
 }
 
 async fn blocks(_: ToolContext<State>, _: NoArguments) -> Result<Vec<ContentBlock>, ToolError> {
@@ -208,6 +228,26 @@ async fn unserialisable(_: ToolContext<State>, _: NoArguments) -> Result<Json<Un
     Ok(Json(Unserialisable))
 }
 
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct CheckedArgs {
+    /// Some text.
+    #[garde(custom(|text: &String, _: &()| match &text[..1] {
+        "" => Err(garde::Error::new("empty")),
+        _ => Ok(()),
+    }))]
+    text: String,
+}
+
+async fn checks(_: ToolContext<State>, args: CheckedArgs) -> Result<String, ToolError> {
+    Ok(args.text)
+}
+
+async fn pretty(_: ToolContext<State>, _: NoArguments) -> Result<ToolOutput, ToolError> {
+    let raw = serde_json::value::RawValue::from_string("{\n  \"a\": [\n 1,\r\n \"\\n\"]\n}".to_owned());
+    let structured_content = Some(raw.map_err(ToolError::internal)?);
+    Ok(ToolOutput { structured_content, ..ToolOutput::default() })
+}
+
 async fn sleeps(context: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
     context.progress(1.0, None, None).await;
     std::future::pending().await
@@ -285,4 +325,9 @@ impl Write for Writer {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// A tool of a name that is taken.
+pub(crate) fn second_simple() -> Tool<State> {
+    Tool::new("simple", simple)
 }

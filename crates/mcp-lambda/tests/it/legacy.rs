@@ -47,6 +47,27 @@ async fn initialize_needs_its_parameters() {
 }
 
 #[tokio::test]
+async fn what_initialize_says_for_display_refuses_nobody() {
+    let info = json!({ "name": "x", "version": "1", "icons": null, "title": null });
+    let params = json!({ "protocolVersion": "2025-11-25", "capabilities": { "roots": null }, "clientInfo": info });
+    let request = McpRequest::new("initialize", params).revision(ProtocolVersion::V2025_11_25);
+    let modern = discover().meta("io.modelcontextprotocol/clientInfo", info);
+
+    assert_eq!(exchange(&fixture(), request).await.status, 200);
+    assert_eq!(exchange(&fixture(), modern).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_without_the_version_header_is_served_as_2025_03_26() {
+    let request = tools_list().revision(ProtocolVersion::V2025_03_26).without_header("mcp-protocol-version");
+
+    let reply = exchange(&fixture(), request).await;
+
+    let tool = &reply.result()["tools"][0];
+    assert!(tool.get("annotations").is_some() && tool.get("title").is_none());
+}
+
+#[tokio::test]
 async fn ping_and_set_level_are_answered_with_nothing() {
     for revision in LEGACY {
         let ping = McpRequest::new("ping", json!({})).revision(revision);
@@ -259,6 +280,18 @@ async fn a_batch_with_something_to_stream_becomes_a_stream() {
     assert_eq!(reply.headers["content-type"], "text/event-stream");
     let ids: Vec<&Value> = reply.messages.iter().map(|message| &message["id"]).collect();
     assert_eq!(ids, [&Value::Null, &Value::Null, &json!(1), &json!(2)]);
+}
+
+#[tokio::test]
+async fn notifications_never_crowd_out_the_results_of_a_batch() {
+    let loud = json!({ "name": "large", "arguments": { "bytes": 1_000_000, "notifications": 2000 }, "_meta": { "progressToken": 7 } });
+    let body = json!([message(1, "tools/call", loud.clone()), message(2, "tools/call", loud)]);
+
+    let reply = exchange(&fixture(), batch(&body)).await;
+
+    assert!(reply.body.len() < 6_291_456, "{}", reply.body.len());
+    let ids: Vec<&Value> = reply.messages[reply.messages.len() - 2..].iter().map(|message| &message["id"]).collect();
+    assert_eq!(ids, [1, 2]);
 }
 
 #[tokio::test]

@@ -1,13 +1,22 @@
 //! The service as its callers meet it: by `http` types and by Lambda events, in every revision.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failure here is a failed test"
+)]
 
 mod bad_input;
 mod browser;
 mod common;
+mod emulated;
 mod events;
 mod legacy;
 mod lifecycle;
 mod modern;
+mod process;
+mod properties;
 mod results;
 mod streaming;

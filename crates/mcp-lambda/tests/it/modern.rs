@@ -121,6 +121,8 @@ async fn meta_must_carry_version_and_capabilities_and_may_carry_the_client() {
         discover().meta("io.modelcontextprotocol/logLevel", json!("loud")),
         discover().meta("progressToken", json!(1.5)),
         discover().meta("progressToken", json!({})),
+        discover().meta("x", json!("x".repeat(65_536))),
+        discover().body(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":["2026-07-28",{}]}}"#),
     ] {
         let message = request.message();
 
@@ -190,6 +192,16 @@ async fn mirrored_parameters_are_compared_with_the_body() {
 
         assert_eq!(exchange(&service, request).await.refusal(), (400, -32020), "{message}");
     }
+    // What the tool would not even look at cannot hide a value from the comparison.
+    for beside in ["1e400", r#""\ud800""#, "[[[]]]"] {
+        let request = call(json!({ "region": "us", "x": "BESIDE" }));
+        let body = request.message().to_string().replace(r#""BESIDE""#, beside);
+
+        assert_eq!(exchange(&service, request.body(body)).await.refusal(), (400, -32020), "{beside}");
+    }
+    let twice = call(json!({ "region": "us" })).header("mcp-param-region", "us");
+    let body = twice.message().to_string().replace(r#""region":"us""#, r#""region":"us","region":"eu""#);
+    assert_eq!(exchange(&service, twice.body(body)).await.refusal(), (400, -32020));
     for request in [
         call(json!({ "region": "eu" })).header("Mcp-Param-Region", "eu"),
         call(json!({ "region": "eu", "count": null })).header("mcp-param-region", "eu"),
@@ -219,6 +231,10 @@ async fn notifications_are_accepted_and_responses_are_not() {
 
     let accepted = exchange(&service, tools_list().body(notification)).await;
     let refused = exchange(&service, tools_list().body(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
+    for body in [notification, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#] {
+        let request = tools_list().header("mcp-protocol-version", "1999-01-01").body(body);
+        assert_eq!(exchange(&service, request).await.refusal(), (400, -32022), "{body}");
+    }
 
     assert_eq!((accepted.status.as_u16(), accepted.body.as_str()), (202, ""));
     assert_eq!(refused.refusal(), (400, -32600));

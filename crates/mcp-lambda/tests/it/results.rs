@@ -49,6 +49,22 @@ async fn a_fault_of_ours_is_logged_and_only_its_request_id_is_sent() {
 }
 
 #[tokio::test]
+async fn a_panic_while_arguments_are_read_is_an_internal_error_too() {
+    let reply = exchange(&fixture(), tools_call("checks", json!({ "text": "é" }))).await;
+
+    assert_eq!(reply.refusal(), (200, -32603));
+}
+
+#[tokio::test]
+async fn raw_json_of_several_lines_is_one_line_of_an_event() {
+    for accept in ["text/event-stream", "application/json"] {
+        let reply = exchange(&fixture(), tools_call("pretty", json!({})).header("accept", accept)).await;
+
+        assert_eq!(reply.result()["structuredContent"], json!({ "a": [1, "\n"] }));
+    }
+}
+
+#[tokio::test]
 async fn a_panic_and_a_result_that_is_no_json_are_internal_errors_and_the_service_lives_on() {
     let service = fixture();
     for tool in ["panics", "unserialisable"] {

@@ -12,12 +12,13 @@ use crate::common::{fixture, streaming_fixture};
 
 /// Reads a reply frame by frame.
 async fn frames(request: mcp_testing::McpRequest) -> (http::HeaderMap, Vec<String>) {
-    let response = streaming_fixture().oneshot(request.into_http()).await.unwrap();
+    let response = streaming_fixture().oneshot(request.clone().into_http()).await.unwrap();
     let (parts, mut body) = response.into_parts();
     let mut frames = Vec::new();
     while let Some(frame) = body.frame().await {
         frames.push(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap());
     }
+    Reply::read(&request, parts.status, parts.headers.clone(), frames.concat().as_bytes());
     (parts.headers, frames)
 }
 
@@ -83,13 +84,14 @@ async fn a_quiet_stream_is_kept_alive() {
 
 #[tokio::test]
 async fn an_error_after_the_first_event_ends_the_stream_as_a_message() {
-    let mut request = tools_call("sleeps", json!({})).progress_token(json!(1)).into_http();
+    let sent = tools_call("sleeps", json!({})).progress_token(json!(1));
+    let mut request = sent.clone().into_http();
     let deadline = std::time::Instant::now().checked_add(Duration::from_millis(600));
     request.extensions_mut().insert(mcp_server::Invocation { deadline, ..Default::default() });
 
     let response = streaming_fixture().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
-    let reply = Reply::read(parts.status, parts.headers, &body.collect().await.unwrap().to_bytes());
+    let reply = Reply::read(&sent, parts.status, parts.headers, &body.collect().await.unwrap().to_bytes());
 
     assert_eq!(reply.status, 200);
     assert_eq!(reply.messages.len(), 2);

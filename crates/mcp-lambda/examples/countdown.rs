@@ -1,0 +1,51 @@
+//! A tool that takes its time and says how far it has come. Each number is sent when it is due:
+//!
+//! ```text
+//! cargo build --package mcp-lambda --example countdown
+//! cargo run --package function-url-emulator -- target/debug/examples/countdown \
+//!   --invoke-mode response-stream --env MCP_INVOKE_MODE=stream
+//! ```
+
+use std::{process::ExitCode, time::Duration};
+
+use garde::Validate;
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+use mcp_server::{InitError, Server, Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+struct Config {
+    http: HttpConfig,
+}
+
+impl FromEnv for Config {
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        Ok(Self { http: HttpConfig::from_env(env)? })
+    }
+}
+
+#[derive(Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct CountdownArgs {
+    /// Where to begin, 1 to 10.
+    #[garde(range(min = 1, max = 10))]
+    from: u32,
+}
+
+async fn countdown(context: ToolContext<()>, args: CountdownArgs) -> Result<String, ToolError> {
+    for done in 1..=args.from {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let message = format!("{} to go", args.from - done);
+        context.progress(done.into(), Some(args.from.into()), Some(&message)).await;
+    }
+    Ok("Lift-off!".to_owned())
+}
+
+async fn service(config: Config) -> Result<McpService<()>, InitError> {
+    let tool = Tool::new("countdown", countdown).description("Counts down to 0.").read_only();
+    Ok(McpService::new(Server::new("countdown", env!("CARGO_PKG_VERSION"), ()).tool(tool), config.http))
+}
+
+fn main() -> ExitCode {
+    mcp_lambda::main(service)
+}

@@ -1,0 +1,126 @@
+//! The same service as processes behind a Function URL: several, frozen, killed.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use bytes::Bytes;
+use function_url_emulator::{Emulator, FunctionConfig, InvokeMode};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use mcp_testing::{McpRequest, tools_call};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn emulator(folder: &Path, mode: InvokeMode, environments: usize) -> Emulator {
+    let bootstrap = folder.join("bootstrap");
+    let test = std::env::current_exe().unwrap();
+    fs::write(&bootstrap, format!("#!/bin/sh\nexec '{}' --exact process::function --nocapture\n", test.display()))
+        .unwrap();
+    fs::set_permissions(&bootstrap, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut config = FunctionConfig::new("fixture", bootstrap);
+    config.variables.insert("TEST_FUNCTION_ROLE".to_owned(), "plain".to_owned());
+    let invoke_mode = if mode == InvokeMode::Buffered { "buffered" } else { "stream" };
+    config.variables.insert("MCP_INVOKE_MODE".to_owned(), invoke_mode.to_owned());
+    config.invoke_mode = mode;
+    config.warm_environments = environments;
+    Emulator::start(config).await.unwrap()
+}
+
+async fn send(emulator: &Emulator, request: McpRequest) -> Response<Vec<String>> {
+    send_watched(emulator, request, |_| {}).await
+}
+
+/// Sends a request and returns its status and the reads that its answer came in; `seen` is told of each.
+async fn send_watched(emulator: &Emulator, request: McpRequest, mut seen: impl FnMut(&str)) -> Response<Vec<String>> {
+    let request: Request<Full<Bytes>> = request.into_http().map(Full::new);
+    let address = emulator.url().trim_start_matches("http://").to_owned();
+    let mut socket = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let mut head = format!("{} {} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n", parts.method, parts.uri);
+    for (name, value) in &parts.headers {
+        head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+    }
+    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(&body).await.unwrap();
+    let mut reads = Vec::new();
+    let mut buffer = vec![0; 65536];
+    loop {
+        match socket.read(&mut buffer).await.unwrap() {
+            0 => break,
+            read => {
+                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                seen(&text);
+                reads.push(text);
+            }
+        }
+    }
+    let status: u16 = reads[0].split(' ').nth(1).unwrap().parse().unwrap();
+    Response::builder().status(status).body(reads).unwrap()
+}
+
+#[tokio::test]
+async fn three_notifications_arrive_as_three_reads_each_when_it_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let emulator = emulator(folder.path(), InvokeMode::ResponseStream, 1).await;
+    let request = tools_call("gated", json!({ "folder": folder.path() })).progress_token(json!(1));
+
+    // The tool goes on only when its last notification has been read: were it held back, this would never end.
+    let mut notifications = 0;
+    let response = send_watched(&emulator, request, |read| {
+        for _ in read.matches("notifications/progress") {
+            notifications += 1;
+            fs::write(folder.path().join(notifications.to_string()), "").unwrap();
+        }
+    })
+    .await;
+
+    let with_progress = response.body().iter().filter(|read| read.contains("notifications/progress")).count();
+    assert_eq!((notifications, with_progress), (3, 3), "{response:?}");
+    assert!(response.body().concat().contains("through all gates"));
+    let writes = emulator.environments()[0].stream_writes;
+    assert!(writes.is_some_and(|writes| writes <= 5), "three notifications, the result, the end: {writes:?}");
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn one_killed_between_requests_is_not_noticed() {
+    for mode in [InvokeMode::Buffered, InvokeMode::ResponseStream] {
+        let folder = tempfile::tempdir().unwrap();
+        let emulator = emulator(folder.path(), mode, 3).await;
+        for round in 0..9 {
+            let response = send(&emulator, tools_call("echo", json!({ "text": format!("round {round}") }))).await;
+
+            assert_eq!(response.status(), 200, "{response:?}");
+            assert!(response.body().concat().contains(&format!("round {round}")));
+            if round % 2 == 0 {
+                let victim = emulator.environments()[0].id;
+                assert!(emulator.kill(victim));
+            }
+        }
+        emulator.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn one_killed_inside_a_request_yields_exactly_one_502() {
+    let folder = tempfile::tempdir().unwrap();
+    let emulator = emulator(folder.path(), InvokeMode::Buffered, 2).await;
+
+    let (killed, _) = tokio::join!(send(&emulator, tools_call("sleeps", json!({}))), async {
+        let busy = loop {
+            match emulator.environments().iter().find(|environment| environment.is_busy) {
+                Some(environment) => break environment.id,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        emulator.kill(busy)
+    });
+    let mut statuses = vec![killed.status().as_u16()];
+    for _ in 0..6 {
+        statuses.push(send(&emulator, tools_call("simple", json!({}))).await.status().as_u16());
+    }
+
+    assert_eq!(statuses, [502, 200, 200, 200, 200, 200, 200]);
+    emulator.stop().await;
+}

@@ -1,0 +1,356 @@
+//! A function as a process of its own, against the Runtime API: what only a whole process can show.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+use mcp_server::InitError;
+use mcp_testing::{McpRequest, Via, event_of, tools_call};
+use serde_json::{Value, json};
+
+use crate::common::{State, server};
+
+/// Long enough for the slowest machine; nothing waits this long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tells this test binary to be a function instead; the value says which.
+const ROLE: &str = "TEST_FUNCTION_ROLE";
+
+struct Config(HttpConfig);
+
+impl FromEnv for Config {
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        HttpConfig::from_env(env).map(Self)
+    }
+}
+
+/// Not a test: the function that the tests below start, in a process of its own.
+#[test]
+fn function() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let code = mcp_lambda::main(async |config: Config| match role.as_str() {
+        "plain" => Ok(McpService::new(server(), config.0)),
+        "closes" => {
+            let server = server().on_close(async |_: Arc<State>| println!("the hook has run"));
+            Ok(McpService::new(server, config.0))
+        }
+        "fails" => {
+            Err(InitError::new("could not reach the database").with_source(std::io::Error::other("no route to host")))
+        }
+        _ => Ok(McpService::new(server().tool(crate::common::second_simple()), config.0)),
+    });
+    assert_eq!(code, std::process::ExitCode::SUCCESS);
+}
+
+/// A request that the function made of the Runtime API.
+#[derive(Debug)]
+struct Seen {
+    line: String,
+    head: String,
+    body: String,
+}
+
+impl Seen {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Just enough of the Runtime API to hand out events and see what comes back.
+struct RuntimeApi {
+    address: String,
+    events: mpsc::Sender<String>,
+    seen: mpsc::Receiver<Seen>,
+}
+
+impl RuntimeApi {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (events, handed_out) = mpsc::channel();
+        let (record, seen) = mpsc::channel();
+        let handed_out = Arc::new(Mutex::new(handed_out));
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let (record, handed_out) = (record.clone(), Arc::clone(&handed_out));
+                thread::spawn(move || serve(connection.unwrap(), &record, &handed_out));
+            }
+        });
+        Self { address, events, seen }
+    }
+
+    fn function(&self, role: &str, variables: &[(&str, &str)]) -> Function {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "process::function", "--nocapture"])
+            .env(ROLE, role)
+            .env("AWS_LAMBDA_RUNTIME_API", &self.address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "fixture")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
+        Function { child, stdout, stderr }
+    }
+
+    fn next_seen(&self) -> Seen {
+        self.seen.recv_timeout(PATIENCE).expect("the function asks the Runtime API for something")
+    }
+
+    /// Hands out a request and returns what comes back for it.
+    fn answer(&self, request: McpRequest) -> Seen {
+        self.events.send(event_of(Via::FunctionUrl, &request.into_http()).to_string()).unwrap();
+        loop {
+            let seen = self.next_seen();
+            if !seen.line.contains("/next ") {
+                return seen;
+            }
+        }
+    }
+}
+
+fn read_all(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+    let mut stream = stream.unwrap();
+    thread::spawn(move || {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    })
+}
+
+fn serve(mut socket: TcpStream, record: &mpsc::Sender<Seen>, events: &Mutex<mpsc::Receiver<String>>) {
+    let mut reader = BufReader::new(socket.try_clone().unwrap());
+    while let Some(seen) = read_request(&mut reader) {
+        let (line, is_register) = (seen.line.clone(), seen.line.contains("/extension/register"));
+        if record.send(seen).is_err() {
+            return;
+        }
+        let (head, body) = if line.starts_with("GET /2018-06-01/runtime/invocation/next") {
+            let Ok(event) = events.lock().unwrap().recv() else { return };
+            ("200 OK\r\nlambda-runtime-aws-request-id: req-1\r\nlambda-runtime-deadline-ms: 99999999999999", event)
+        } else if line.starts_with("GET ") {
+            // An extension without events waits forever.
+            thread::park();
+            return;
+        } else if is_register {
+            let body = json!({ "functionName": "fixture", "functionVersion": "$LATEST", "handler": "bootstrap" });
+            ("200 OK\r\nlambda-extension-identifier: ext-1", body.to_string())
+        } else {
+            ("202 Accepted", String::new())
+        };
+        let response = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        if socket.write_all(response.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let lower = head.to_ascii_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = Vec::new();
+    if lower.contains("transfer-encoding: chunked") {
+        loop {
+            let mut size = String::new();
+            reader.read_line(&mut size).ok()?;
+            let size = usize::from_str_radix(size.trim(), 16).ok()?;
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk).ok()?;
+            body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                break;
+            }
+        }
+    } else {
+        body.resize(length.unwrap_or(0), 0);
+        reader.read_exact(&mut body).ok()?;
+    }
+    let line = head.lines().next()?.to_owned();
+    Some(Seen { line, head: lower, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+struct Function {
+    child: Child,
+    stdout: thread::JoinHandle<String>,
+    stderr: thread::JoinHandle<String>,
+}
+
+impl Function {
+    /// Waits until it ends by itself; returns whether it says that all was well, and what it printed.
+    fn end(mut self) -> (bool, String) {
+        let success = self.child.wait().unwrap().success();
+        (success, self.stdout.join().unwrap() + &self.stderr.join().unwrap())
+    }
+
+    fn kill(mut self) -> String {
+        self.child.kill().unwrap();
+        self.end().1
+    }
+}
+
+#[test]
+fn a_bad_setting_fails_the_init_phase_and_is_named() {
+    let api = RuntimeApi::start();
+
+    let function = api.function("plain", &[("MCP_INVOKE_MODE", "RESPONSE_STREAM")]);
+    let seen = api.next_seen();
+    let (success, output) = function.end();
+
+    assert!(seen.line.starts_with("POST /2018-06-01/runtime/init/error"), "{seen:?}");
+    assert!(seen.head.contains("lambda-runtime-function-error-type: runtime.initerror"));
+    let expected = "MCP_INVOKE_MODE must be `buffered` or `stream`, not `RESPONSE_STREAM`";
+    assert_eq!(seen.json()["errorMessage"], expected);
+    assert!(!success && output.contains("MCP_INVOKE_MODE"), "{output}");
+}
+
+#[test]
+fn a_service_that_cannot_be_built_fails_the_init_phase_with_the_whole_story() {
+    for (role, message) in [
+        ("fails", "could not reach the database: no route to host"),
+        ("has a mistake", "there are two tools named `simple`"),
+    ] {
+        let api = RuntimeApi::start();
+
+        let function = api.function(role, &[]);
+        let seen = api.next_seen();
+
+        assert!(seen.line.starts_with("POST /2018-06-01/runtime/init/error"), "{seen:?}");
+        assert_eq!(seen.json()["errorMessage"], message);
+        assert!(!function.end().0);
+    }
+}
+
+#[test]
+fn without_lambda_it_says_how_to_run_it() {
+    let mut api = RuntimeApi::start();
+    api.address = String::new();
+
+    let (success, output) = api.function("plain", &[]).end();
+
+    assert!(!success);
+    assert!(output.contains("AWS_LAMBDA_RUNTIME_API is not set") && output.contains("make dev"), "{output}");
+}
+
+#[test]
+fn a_misspelt_variable_is_warned_about() {
+    let api = RuntimeApi::start();
+
+    let function = api.function("plain", &[("MCP_INVOKEMODE", "stream")]);
+    api.next_seen();
+
+    assert!(function.kill().contains("MCP_INVOKEMODE"));
+}
+
+#[test]
+fn a_panic_in_a_tool_ends_its_call_and_not_the_environment() {
+    for mode in ["buffered", "stream"] {
+        let api = RuntimeApi::start();
+        let function = api.function("plain", &[("MCP_INVOKE_MODE", mode)]);
+
+        let panicked = api.answer(tools_call("panics", json!({})));
+        let served = api.answer(tools_call("simple", json!({})));
+
+        assert!(panicked.line.starts_with("POST /2018-06-01/runtime/invocation/req-1/response"), "{panicked:?}");
+        assert!(panicked.body.contains("-32603") && panicked.body.contains("req-1"), "{panicked:?}");
+        assert!(served.body.contains("simple"), "{served:?}");
+        function.kill();
+    }
+}
+
+#[test]
+fn no_level_of_logging_shows_a_body() {
+    for mode in ["buffered", "stream"] {
+        let api = RuntimeApi::start();
+        let function = api.function("plain", &[("MCP_INVOKE_MODE", mode), ("RUST_LOG", "trace")]);
+
+        let request = tools_call("echo", json!({ "text": "s3cret" })).header("authorization", "Bearer s3cret");
+        let served = api.answer(request);
+        let output = function.kill();
+
+        assert!(served.body.contains("s3cret"), "{served:?}");
+        assert!(!output.contains("s3cret"), "{output}");
+    }
+}
+
+#[test]
+fn an_event_of_no_known_shape_is_reported_and_the_next_one_is_served() {
+    for mode in ["buffered", "stream"] {
+        let api = RuntimeApi::start();
+        let function = api.function("plain", &[("MCP_INVOKE_MODE", mode)]);
+        assert!(api.next_seen().line.contains("/next "));
+
+        api.events.send(r#"{"Records":[]}"#.to_owned()).unwrap();
+        let error = api.next_seen();
+        let served = api.answer(tools_call("simple", json!({})));
+
+        assert!(error.line.starts_with("POST /2018-06-01/runtime/invocation/req-1/error"), "{error:?}");
+        let message = error.json()["errorMessage"].as_str().unwrap().to_owned();
+        assert!(message.contains("expected the event of a Function URL"), "{message}");
+        assert!(served.body.contains("simple"));
+        function.kill();
+    }
+}
+
+#[test]
+fn several_invocations_are_asked_for_at_once_only_if_the_platform_runs_several() {
+    for mode in ["buffered", "stream"] {
+        for (concurrency, expected) in [("1", 1), ("3", 3)] {
+            let api = RuntimeApi::start();
+            let variables = [("MCP_INVOKE_MODE", mode), ("AWS_LAMBDA_MAX_CONCURRENCY", concurrency)];
+            let function = api.function("plain", &variables);
+
+            // Each takes an event that never ends, so that every worker there is has asked and is busy.
+            let sleep = event_of(Via::FunctionUrl, &tools_call("sleeps", json!({})).into_http()).to_string();
+            let asked: Vec<Seen> = (0..expected)
+                .map(|_| {
+                    let seen = api.next_seen();
+                    api.events.send(sleep.clone()).unwrap();
+                    seen
+                })
+                .collect();
+            let output = function.kill();
+
+            assert!(asked.iter().all(|seen| seen.line.contains("/next ")), "{asked:?}");
+            let more: Vec<Seen> = api.seen.try_iter().collect();
+            assert!(more.is_empty(), "{concurrency} at once, and not {more:?}: {output}");
+        }
+    }
+}
+
+#[test]
+fn the_close_hook_runs_on_sigterm_and_an_extension_is_registered_only_for_it() {
+    for mode in ["buffered", "stream"] {
+        let api = RuntimeApi::start();
+        let function = api.function("closes", &[("MCP_INVOKE_MODE", mode)]);
+        let first = api.next_seen();
+        assert!(first.line.contains("/extension/register"), "{first:?}");
+        while !api.next_seen().line.contains("/invocation/next") {}
+
+        let pid = function.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let (success, output) = function.end();
+
+        assert!(success && output.contains("the hook has run"), "{output}");
+
+        let api = RuntimeApi::start();
+        let function = api.function("plain", &[("MCP_INVOKE_MODE", mode)]);
+        let first = api.next_seen();
+        assert!(first.line.contains("/invocation/next"), "nothing is registered without a hook: {first:?}");
+        function.kill();
+    }
+}
