@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test check advisories build clean
+.PHONY: help dev test check bench soak advisories build clean
 
 PYTHON ?= python3
 
@@ -16,6 +16,12 @@ test: ## Run every test: Rust, and the official clients against the running func
 
 check: ## What CI checks besides the tests: format, lints, docs, dependencies
 	$(PYTHON) scripts/check.py
+
+bench: ## Measure the functions against a bare one, in one run
+	$(PYTHON) scripts/bench.py
+
+soak: ## Run what takes longer than a test may: fuzzing
+	$(PYTHON) scripts/soak.py
 
 advisories: ## Look up the dependencies in the advisory database (needs the network)
 	$(PYTHON) scripts/check.py advisories

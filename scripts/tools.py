@@ -4,7 +4,7 @@
     python3 scripts/tools.py GROUP...     installs the groups and prints the folder
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
-cargo-machete), `arm64` (the Rust target). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned
+cargo-machete), `fuzz` (cargo-fuzz), `arm64` (the Rust target). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned
 versions are there already is left alone.
 """
 
@@ -25,6 +25,7 @@ NODE_MODULES = FOLDER / "interop" / "node_modules"
 FUNCTIONS = sorted(manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml"))
 
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
+FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
 INTEROP = PROJECT / "tests" / "interop"
 
 
@@ -77,7 +78,15 @@ def install_test():
 
 
 def install_check():
-    for name, version in CARGO_TOOLS.items():
+    cargo_install(CARGO_TOOLS)
+
+
+def install_fuzz():
+    cargo_install(FUZZ_TOOLS)
+
+
+def cargo_install(wanted):
+    for name, version in wanted.items():
         installed = FOLDER / "bin" / name
         stamp = FOLDER / f"{name}-{version}"
         if installed.exists() and stamp.exists():
@@ -133,7 +142,7 @@ def say(text):
     print(f"tools: {text} …", file=sys.stderr, flush=True)
 
 
-INSTALLERS = {"lambda": install_lambda, "test": install_test, "check": install_check, "arm64": install_arm64}
+INSTALLERS = {"lambda": install_lambda, "test": install_test, "check": install_check, "fuzz": install_fuzz, "arm64": install_arm64}
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -1,0 +1,66 @@
+//! A function's process, and what `/proc` says of it.
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context;
+
+pub(crate) struct Function(Child);
+
+impl Function {
+    pub(crate) fn start(
+        binary: &str,
+        runtime_api: &str,
+        variables: &[String],
+        under: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let mut words: Vec<&str> = under.unwrap_or_default().split_whitespace().collect();
+        words.push(binary);
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(variables.iter().filter_map(|variable| variable.split_once('=')))
+            .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(Self(command.spawn().with_context(|| format!("could not start {}", words[0]))?))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Processor time of all threads so far (`/proc/<pid>/task/*/schedstat`, nanoseconds).
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    pub(crate) fn peak_memory_kib(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok()).context("no VmHWM in /proc")
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        // SIGTERM first: valgrind writes its counts when it ends by that.
+        let pid = i32::try_from(self.id()).unwrap_or_default();
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}

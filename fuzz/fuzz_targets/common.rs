@@ -1,0 +1,47 @@
+//! The service under test, and what must hold of every answer.
+
+use std::sync::LazyLock;
+
+use greeter::{Config, State};
+use mcp_lambda::{McpService, respond_buffered};
+use mcp_server::Invocation;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
+
+static SERVICE: LazyLock<McpService<State>> =
+    LazyLock::new(|| RUNTIME.block_on(greeter::service(Config::default())).expect("greeter needs nothing"));
+
+/// The answer to an event; `None` if it is of no known kind.
+pub fn answer(event: &[u8]) -> Option<Value> {
+    let response = RUNTIME.block_on(respond_buffered(&SERVICE, event, Invocation::default())).ok()?;
+    Some(serde_json::to_value(response).expect("a response is JSON"))
+}
+
+/// Checks status, headers and body; returns the JSON-RPC messages.
+pub fn assert_well_formed(response: &Value) -> Vec<Value> {
+    let status = response["statusCode"].as_u64().expect("a status");
+    assert!((200..600).contains(&status), "{response}");
+    let body = response["body"].as_str().unwrap_or_default();
+    let content_type = ["headers", "multiValueHeaders"].into_iter().find_map(|headers| {
+        let value = &response[headers]["content-type"];
+        value.as_str().or(value[0].as_str())
+    });
+    let messages = match content_type {
+        None => Vec::new(),
+        Some("application/json") => match serde_json::from_str(body).expect("a body of JSON") {
+            Value::Array(messages) => messages,
+            message => vec![message],
+        },
+        Some("text/event-stream") => body
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .map(|data| serde_json::from_str(data).expect("an event of JSON"))
+            .collect(),
+        Some(other) => panic!("unexpected content type {other}"),
+    };
+    assert!(messages.iter().all(|message| message["jsonrpc"] == "2.0"), "{response}");
+    messages
+}

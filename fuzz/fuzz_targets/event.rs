@@ -1,0 +1,13 @@
+//! Any bytes as an event: refused, or answered with a well-formed HTTP response.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+mod common;
+
+fuzz_target!(|event: &[u8]| {
+    if let Some(response) = common::answer(event) {
+        common::assert_well_formed(&response);
+    }
+});
