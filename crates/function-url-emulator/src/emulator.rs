@@ -1,19 +1,46 @@
 //! The emulator, as tests and the command line hold it.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use crate::{EnvironmentReport, FunctionConfig, InvocationRecord, environment::Log, front, function::Function};
+use crate::{
+    EnvironmentReport, FunctionConfig, InvocationRecord,
+    environment::{Log, Outcome},
+    front,
+    function::{Function, Refused},
+};
 
 /// How often it is looked for idle environments.
 const IDLE_CHECK: Duration = Duration::from_millis(200);
+
+/// Why a direct invocation has no answer.
+#[derive(Debug)]
+pub enum InvokeError {
+    /// The function reported this error: `errorType`, `errorMessage`.
+    FunctionError(Value),
+    /// There was no answer that could be passed on.
+    NoAnswer(String),
+    /// All environments that are allowed are busy.
+    Throttled,
+}
 
 /// A function behind its URL, running until it is [stopped](Self::stop).
 pub struct Emulator {
     function: Arc<Function>,
     address: SocketAddr,
     tasks: Vec<AbortHandle>,
+    direct: AtomicU64,
 }
 
 impl Emulator {
@@ -42,7 +69,8 @@ impl Emulator {
         let function = Arc::new(Function::new(config, log));
         let url = tokio::spawn(front::serve(listener, Arc::clone(&function)));
         let idle = tokio::spawn(retire_idle(Arc::clone(&function)));
-        let emulator = Self { function, address, tasks: vec![url.abort_handle(), idle.abort_handle()] };
+        let emulator =
+            Self { function, address, tasks: vec![url.abort_handle(), idle.abort_handle()], direct: AtomicU64::new(0) };
         if let Err(reason) = emulator.function.warm().await {
             emulator.stop().await;
             anyhow::bail!("an environment did not become ready: {reason}");
@@ -63,6 +91,36 @@ impl Emulator {
     /// Every invocation so far, in the order of their answers.
     pub fn invocations(&self) -> Vec<InvocationRecord> {
         self.function.records()
+    }
+
+    /// Invokes the function with an event of any shape, as Lambda's Invoke does; its answer as it wrote it, or, if it
+    /// streamed, the body of that.
+    ///
+    /// # Errors
+    ///
+    /// When the function does not answer, or answers with an error; its environment lives on only in that last case.
+    pub async fn invoke(&self, event: impl Into<Bytes>) -> Result<Bytes, InvokeError> {
+        let number = self.direct.fetch_add(1, Ordering::Relaxed);
+        let request_id = format!("00000000-0000-4000-9000-{number:012x}");
+        let invoked =
+            self.function.invoke(request_id, "Root=1-00000000-000000000000000000000000".to_owned(), event.into());
+        match invoked.await {
+            Err(Refused::Throttled) => Err(InvokeError::Throttled),
+            Err(Refused::CannotStart(error)) => Err(InvokeError::NoAnswer(error.to_string())),
+            Ok((_, Outcome::Answer(answer))) => Ok(answer),
+            Ok((_, Outcome::Stream { mut parts, .. })) => {
+                let mut body = BytesMut::new();
+                while let Some(part) = parts.recv().await {
+                    body.extend_from_slice(&part.map_err(InvokeError::NoAnswer)?);
+                }
+                Ok(body.freeze())
+            }
+            Ok((_, Outcome::FunctionError(error))) => Err(InvokeError::FunctionError(error)),
+            Ok((_, Outcome::TooLarge)) => Err(InvokeError::NoAnswer("the answer is too large".to_owned())),
+            Ok((_, Outcome::TimedOut)) => Err(InvokeError::NoAnswer("the function took too long".to_owned())),
+            Ok((_, Outcome::Crashed)) => Err(InvokeError::NoAnswer("the environment has ended".to_owned())),
+            Ok((_, Outcome::InitFailed)) => Err(InvokeError::NoAnswer("no environment became ready".to_owned())),
+        }
     }
 
     /// Kills an environment, whatever it is doing. Whether it was running.

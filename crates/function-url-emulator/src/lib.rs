@@ -62,7 +62,7 @@ mod payload;
 mod runtime_api;
 
 pub use config::{Cors, Front, FunctionConfig, InvokeMode};
-pub use emulator::Emulator;
+pub use emulator::{Emulator, InvokeError};
 pub use environment::EnvironmentReport;
 pub use function::InvocationRecord;
 pub use payload::Envelope;

@@ -3,12 +3,15 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use bytes::Bytes;
-use function_url_emulator::{Emulator, FunctionConfig, InvokeMode};
+use function_url_emulator::{Emulator, FunctionConfig, InvokeError, InvokeMode};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use mcp_testing::{McpRequest, tools_call};
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::properties::{id, json_value};
 
 async fn emulator(folder: &Path, mode: InvokeMode, environments: usize) -> Emulator {
     let bootstrap = folder.join("bootstrap");
@@ -122,5 +125,45 @@ async fn one_killed_inside_a_request_yields_exactly_one_502() {
     }
 
     assert_eq!(statuses, [502, 200, 200, 200, 200, 200, 200]);
+    emulator.stop().await;
+}
+
+/// Values of a strategy, the same in every run.
+fn samples<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
+    let mut runner = TestRunner::deterministic();
+    (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
+}
+
+#[tokio::test]
+async fn any_bytes_as_a_body_or_as_an_event_leave_the_environment_alive() {
+    let folder = tempfile::tempdir().unwrap();
+    let emulator = emulator(folder.path(), InvokeMode::Buffered, 1).await;
+    let bytes = prop::collection::vec(any::<u8>(), 0..256);
+
+    for body in samples(&bytes, 100) {
+        let response = send(&emulator, tools_call("echo", json!({})).body(body)).await;
+        assert!((400..500).contains(&response.status().as_u16()), "{response:?}");
+        assert!(response.body().concat().contains(r#""jsonrpc":"2.0""#), "{response:?}");
+    }
+    for body in samples(&json_value(), 200) {
+        let response = send(&emulator, tools_call("echo", json!({})).body(body.to_string())).await;
+        assert!((200..500).contains(&response.status().as_u16()), "{response:?}");
+    }
+    for event in samples(&bytes, 100) {
+        // No bytes made up like this are an event; the function says so, and what it says is not that it crashed.
+        match emulator.invoke(event).await {
+            Err(InvokeError::FunctionError(error)) => assert!(error["errorMessage"].is_string(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    for id in samples(&id(), 50) {
+        let response = send(&emulator, tools_call("simple", json!({})).id(id.clone())).await;
+        let text = response.body().concat();
+        let message: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(message["id"], id);
+    }
+
+    let environments = emulator.environments();
+    assert_eq!((environments.len(), environments[0].id, environments[0].invocations), (1, 1, 450));
     emulator.stop().await;
 }

@@ -16,7 +16,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// Any JSON, a few levels deep, with the members that matter more often than chance would have them.
-fn json_value() -> impl Strategy<Value = Value> {
+pub(crate) fn json_value() -> impl Strategy<Value = Value> {
     let names = prop_oneof![
         Just("jsonrpc".to_owned()),
         Just("id".to_owned()),
@@ -49,7 +49,7 @@ fn json_value() -> impl Strategy<Value = Value> {
     })
 }
 
-fn id() -> impl Strategy<Value = Value> {
+pub(crate) fn id() -> impl Strategy<Value = Value> {
     prop_oneof![any::<i64>().prop_map(Value::from), any::<u64>().prop_map(Value::from), ".{0,20}".prop_map(Value::from)]
 }
 
