@@ -15,19 +15,19 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use mcp_protocol::{
-    ErrorObject, Incoming, MalformedMessage, Message, ProtocolVersion, RequestId, RequestMeta, jsonrpc, meta, method,
+    ErrorObject, Incoming, MalformedMessage, Message, ProtocolVersion, RequestId, RequestMeta, jsonrpc, method,
 };
 use mcp_server::{Answer, Call, CallError, CallOutcome, Invocation, Router, Server, error_chain};
-use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::{
     Body, EventSource, HttpConfig, InvokeMode, PublicUrl,
+    era::{self, Refusal},
     events::carried_bytes,
     headers::{self, Accept},
     origin::{Caller, add_preflight_headers},
-    sse::{self, EventStream},
+    sse::{self, EventStream, Sent},
 };
 
 /// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
@@ -38,8 +38,6 @@ const WELL_KNOWN: &str = "/.well-known/";
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
 /// What a streaming Function URL can carry.
 const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
-/// The largest `_meta` that is read. It holds names, tokens and capabilities.
-const MAX_META_BYTES: usize = 64 * 1024;
 /// Notifications that may wait for the reader before the handler has to.
 const NOTIFICATION_BUFFER: usize = 16;
 
@@ -145,9 +143,10 @@ impl<S: Send + Sync + 'static> McpService<S> {
     }
 
     async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
-        let (revision, meta) = match self.era(exchange.headers, request) {
+        let mirrored = |tool: &str| self.router.mirrored_parameters(tool);
+        let (revision, meta) = match era::of(exchange.headers, request, mirrored) {
             Ok(era) => era,
-            Err(refusal) => return refusal.into_response(&request.id),
+            Err(refusal) => return refuse_era(&refusal, &request.id),
         };
         // Legacy clients exist that send no `Accept` at all.
         let takes_anything = !revision.is_modern() && !exchange.accept.is_present;
@@ -156,24 +155,16 @@ impl<S: Send + Sync + 'static> McpService<S> {
             return refuse(StatusCode::NOT_ACCEPTABLE, Some(&request.id), message);
         }
         let (sender, mut receiver) = mpsc::channel(NOTIFICATION_BUFFER);
-        let call = Call {
-            revision,
-            id: request.id.clone(),
-            method: &request.method,
-            params: request.params,
-            meta,
-            invocation: exchange.invocation.clone(),
-            notifications: exchange.accept.event_stream.then_some(sender),
-        };
+        let call = exchange.call(request, revision, meta, sender);
         let finisher = self.finisher(exchange, request, revision);
         let mut work = match self.router.answer(call) {
             Answer::Ready(outcome) => {
-                return finisher.respond(*outcome, Sent::new(exchange.carrier), exchange.accept);
+                return finisher.respond(*outcome, Sent::new(exchange.carrier.max_bytes), exchange.accept);
             }
             Answer::Pending(work) => work,
         };
 
-        let mut sent = Sent::new(exchange.carrier);
+        let mut sent = Sent::new(exchange.carrier.max_bytes);
         loop {
             tokio::select! {
                 biased;
@@ -207,7 +198,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
             let reason = "only protocol version 2025-03-26 has batches: send each message in a request of its own";
             return refuse_invalid(StatusCode::BAD_REQUEST, reason);
         };
-        let mut sent = Sent::new(exchange.carrier);
+        let mut sent = Sent::new(exchange.carrier.max_bytes);
         let mut responses = Vec::new();
         let mut carrier = exchange.carrier;
         for message in messages {
@@ -228,7 +219,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
         if responses.is_empty() {
             return empty(StatusCode::ACCEPTED);
         }
-        if sent.events.is_empty() {
+        if sent.is_empty() {
             return json_body(StatusCode::OK, format!("[{}]", responses.join(",")));
         }
         let weight = responses.iter().map(|response| carried_bytes(&HeaderMap::new(), &sse::event(response))).sum();
@@ -247,20 +238,12 @@ impl<S: Send + Sync + 'static> McpService<S> {
             let refusal = CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned());
             return CallOutcome::from(Err(refusal));
         }
-        let meta = match legacy_meta(request.params) {
+        let meta = match era::legacy_meta(request.params) {
             Ok(meta) => meta,
             Err(error) => return CallOutcome::from(Err(error)),
         };
         let (sender, mut receiver) = mpsc::channel(NOTIFICATION_BUFFER);
-        let call = Call {
-            revision,
-            id: request.id.clone(),
-            method: &request.method,
-            params: request.params,
-            meta,
-            invocation: exchange.invocation.clone(),
-            notifications: exchange.accept.event_stream.then_some(sender),
-        };
+        let call = exchange.call(request, revision, meta, sender);
         let mut work = self.router.answer(call).outcome().boxed();
         loop {
             tokio::select! {
@@ -289,56 +272,6 @@ impl<S: Send + Sync + 'static> McpService<S> {
             request_id: exchange.invocation.request_id.clone(),
         }
     }
-
-    /// Decides which revision a request is made in, and checks what a modern one must bring along.
-    ///
-    /// A version in `_meta` or in the header decides; the method does not, so that `initialize` on the modern wire is
-    /// an unknown method. Without either the request is legacy, as revisions before 2025-06-18 have no header.
-    fn era(
-        &self,
-        headers: &HeaderMap,
-        request: &mcp_protocol::Request<'_>,
-    ) -> Result<(ProtocolVersion, RequestMeta), Refusal> {
-        let header = headers::single(headers, headers::PROTOCOL_VERSION).map_err(Refusal::modern)?;
-        let head = ParamsHead::of(request.params);
-        let declared = head.as_ref().ok().and_then(ParamsHead::protocol_version);
-        let requested = declared.as_deref().or(header);
-        let revision = match requested.map(ProtocolVersion::parse) {
-            None => return Ok((ProtocolVersion::V2025_03_26, legacy_meta(request.params).map_err(Refusal::legacy)?)),
-            Some(None) if declared.is_none() && request.method == method::INITIALIZE => {
-                // The handshake is where versions are agreed on; the header of such a request says nothing yet.
-                return Ok((ProtocolVersion::LATEST_LEGACY, RequestMeta::default()));
-            }
-            Some(revision) => revision,
-        };
-        if let (Some(declared), Some(header)) = (&declared, header)
-            && declared != header
-        {
-            let reason = format!("header `MCP-Protocol-Version` and `{}` differ", meta::PROTOCOL_VERSION);
-            return Err(Refusal::modern(CallError::HeaderMismatch(reason)));
-        }
-        let Some(revision) = revision else {
-            let requested = requested.unwrap_or_default().to_owned();
-            return Err(Refusal::modern(CallError::UnsupportedVersion { requested }));
-        };
-        if !revision.is_modern() {
-            return Ok((revision, legacy_meta(request.params).map_err(Refusal::legacy)?));
-        }
-
-        let head = head.map_err(Refusal::modern)?;
-        if header.is_none() {
-            let reason = "header `MCP-Protocol-Version` is missing".to_owned();
-            return Err(Refusal::modern(CallError::HeaderMismatch(reason)));
-        }
-        let meta = head.modern_meta().map_err(Refusal::modern)?;
-        headers::check_standard(headers, &request.method, head.name, head.uri).map_err(Refusal::modern)?;
-        if request.method == method::TOOLS_CALL {
-            let tool: Option<String> = head.name.and_then(|name| serde_json::from_str(name.get()).ok());
-            let parameters = self.router.mirrored_parameters(tool.as_deref().unwrap_or_default());
-            headers::check_parameters(headers, parameters, head.arguments).map_err(Refusal::modern)?;
-        }
-        Ok((revision, meta))
-    }
 }
 
 /// What a request brings apart from its body, and what its answer may be.
@@ -357,6 +290,24 @@ struct Carrier {
 }
 
 impl Exchange<'_> {
+    fn call<'r>(
+        &self,
+        request: &'r mcp_protocol::Request<'_>,
+        revision: ProtocolVersion,
+        meta: RequestMeta,
+        notifications: mpsc::Sender<String>,
+    ) -> Call<'r> {
+        Call {
+            revision,
+            id: request.id.clone(),
+            method: &request.method,
+            params: request.params,
+            meta,
+            invocation: self.invocation.clone(),
+            notifications: self.accept.event_stream.then_some(notifications),
+        }
+    }
+
     /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless
     /// transport; a modern server makes no requests that could be answered. A version that is not known is refused.
     fn accept_without_answer(&self, is_notification: bool) -> Response<Body> {
@@ -376,129 +327,10 @@ impl Exchange<'_> {
     }
 }
 
-/// Notifications on their way into a whole body, as events. The result is what counts: those that would crowd it out
-/// are left out, and none beyond what can be carried is kept.
-struct Sent {
-    events: Vec<String>,
-    left: usize,
-    max_bytes: usize,
-}
-
-impl Sent {
-    fn new(carrier: Carrier) -> Self {
-        Self { events: Vec::new(), left: carrier.max_bytes, max_bytes: carrier.max_bytes }
-    }
-
-    fn push(&mut self, notification: &str) {
-        let event = sse::event(notification);
-        let Some(left) = self.left.checked_sub(carried_bytes(&HeaderMap::new(), &event)) else {
-            self.left = 0;
-            return;
-        };
-        self.left = left;
-        self.events.push(event);
-    }
-
-    fn take_rest(&mut self, receiver: &mut mpsc::Receiver<String>) {
-        while let Ok(notification) = receiver.try_recv() {
-            self.push(&notification);
-        }
-    }
-
-    /// As many as fit before what must be sent, which weighs `weight`.
-    fn before(&self, last: &str, weight: usize) -> String {
-        let mut left = self.max_bytes.saturating_sub(weight);
-        let mut events = String::new();
-        for event in &self.events {
-            let Some(rest) = left.checked_sub(carried_bytes(&HeaderMap::new(), event)) else { break };
-            left = rest;
-            events.push_str(event);
-        }
-        events.push_str(last);
-        events
-    }
-}
-
-/// The members of `params` that headers repeat, and `_meta`; the rest stays unread.
-#[derive(Deserialize, Default)]
-struct ParamsHead<'a> {
-    #[serde(borrow, rename = "_meta", default)]
-    meta: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    uri: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-}
-
-impl<'a> ParamsHead<'a> {
-    fn of(params: Option<&'a RawValue>) -> Result<Self, CallError> {
-        let Some(params) = params else {
-            return Ok(Self::default());
-        };
-        serde_json::from_str(params.get()).map_err(|error| CallError::InvalidParams(error.to_string()))
-    }
-
-    fn protocol_version(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct VersionOnly {
-            #[serde(rename = "io.modelcontextprotocol/protocolVersion")]
-            protocol_version: String,
-        }
-        serde_json::from_str::<VersionOnly>(self.meta?.get()).ok().map(|meta| meta.protocol_version)
-    }
-
-    fn modern_meta(&self) -> Result<RequestMeta, CallError> {
-        let meta = read_meta(self.meta.ok_or_else(|| CallError::InvalidMeta("it is missing".to_owned()))?)?;
-        for (name, is_missing) in [
-            (meta::PROTOCOL_VERSION, meta.protocol_version.is_none()),
-            (meta::CLIENT_CAPABILITIES, meta.client_capabilities.is_none()),
-        ] {
-            if is_missing {
-                return Err(CallError::InvalidMeta(format!("`{name}` is missing")));
-            }
-        }
-        Ok(meta)
-    }
-}
-
-fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
-    let text = meta.get();
-    if !text.starts_with('{') || text.len() > MAX_META_BYTES {
-        return Err(CallError::InvalidMeta(format!("it must be an object of at most {MAX_META_BYTES} bytes")));
-    }
-    serde_json::from_str(text).map_err(|error| CallError::InvalidMeta(error.to_string()))
-}
-
-/// Of a legacy request's `_meta` only the progress token and trace context mean anything.
-fn legacy_meta(params: Option<&RawValue>) -> Result<RequestMeta, CallError> {
-    let Some(meta) = ParamsHead::of(params)?.meta else {
-        return Ok(RequestMeta::default());
-    };
-    let own = read_meta(meta)?;
-    Ok(RequestMeta { protocol_version: None, client_capabilities: None, client_info: None, log_level: None, ..own })
-}
-
-/// A refusal before the router was asked, with the era that decides its status.
-struct Refusal {
-    error: CallError,
-    is_modern: bool,
-}
-
-impl Refusal {
-    fn modern(error: CallError) -> Self {
-        Self { error, is_modern: true }
-    }
-
-    fn legacy(error: CallError) -> Self {
-        Self { error, is_modern: false }
-    }
-
-    fn into_response(self, id: &RequestId) -> Response<Body> {
-        let (status, error) = translate(&self.error, self.is_modern, "");
-        json_body(status, jsonrpc::error_response(Some(id), &error))
-    }
+/// A refusal before the router was asked.
+fn refuse_era(refusal: &Refusal, id: &RequestId) -> Response<Body> {
+    let (status, error) = translate(&refusal.error, refusal.is_modern, "");
+    json_body(status, jsonrpc::error_response(Some(id), &error))
 }
 
 /// Turns an outcome into a response message, and knows what it may weigh.
@@ -561,7 +393,7 @@ impl<S: Send + Sync + 'static> Finisher<S> {
     /// JSON, unless something was sent before the result, or the client takes only a stream.
     fn respond(&self, outcome: CallOutcome, sent: Sent, accept: Accept) -> Response<Body> {
         let (status, message) = self.message(outcome);
-        let is_stream = !sent.events.is_empty() || (accept.event_stream && !accept.json);
+        let is_stream = !sent.is_empty() || (accept.event_stream && !accept.json);
         if !is_stream || status != StatusCode::OK {
             return json_body(status, message);
         }

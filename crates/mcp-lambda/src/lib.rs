@@ -32,6 +32,7 @@
 //! | Module | What it holds |
 //! | --- | --- |
 //! | `http` | [`McpService`]; the only file with status codes |
+//! | `era` | which revision a request is made in |
 //! | `headers` | headers that repeat the body, and what a client accepts |
 //! | `origin` | the server's public name, and who may call from a browser |
 //! | `sse` | [`Body`], server-sent events |
@@ -40,6 +41,7 @@
 //! | `config` | the environment variables |
 
 mod config;
+mod era;
 mod events;
 mod headers;
 mod http;

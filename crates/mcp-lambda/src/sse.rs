@@ -9,12 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use mcp_server::CallOutcome;
 use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep},
 };
+
+use crate::events::carried_bytes;
 
 /// A quiet stream gets a comment this often, so that nobody between takes it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -140,6 +143,53 @@ impl http_body::Body for EventStream {
         let event = std::task::ready!(this.poll_event(cx));
         this.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
         Poll::Ready(event.map(|event| Ok(Frame::data(Bytes::from(event)))))
+    }
+}
+
+/// Notifications on their way into a whole body, as events. The result is what counts: those that would crowd it out
+/// are left out, and none beyond what can be carried is kept.
+pub(crate) struct Sent {
+    events: Vec<String>,
+    left: usize,
+    max_bytes: usize,
+}
+
+impl Sent {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { events: Vec::new(), left: max_bytes, max_bytes }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, notification: &str) {
+        let event = event(notification);
+        let Some(left) = self.left.checked_sub(carried_bytes(&HeaderMap::new(), &event)) else {
+            self.left = 0;
+            return;
+        };
+        self.left = left;
+        self.events.push(event);
+    }
+
+    pub(crate) fn take_rest(&mut self, receiver: &mut mpsc::Receiver<String>) {
+        while let Ok(notification) = receiver.try_recv() {
+            self.push(&notification);
+        }
+    }
+
+    /// As many as fit before what must be sent, which weighs `weight`.
+    pub(crate) fn before(&self, last: &str, weight: usize) -> String {
+        let mut left = self.max_bytes.saturating_sub(weight);
+        let mut events = String::new();
+        for event in &self.events {
+            let Some(rest) = left.checked_sub(carried_bytes(&HeaderMap::new(), event)) else { break };
+            left = rest;
+            events.push_str(event);
+        }
+        events.push_str(last);
+        events
     }
 }
 
