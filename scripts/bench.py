@@ -44,9 +44,10 @@ def main():
 
     release = build()
     turns = drive(release, arguments.runs, arguments.calls)
-    results = {name: summary([turn for turn in turns if turn["name"] == name]) for name in FUNCTIONS}
+    by_name = {name: [turn for turn in turns if turn["name"] == name] for name in FUNCTIONS}
+    results = {name: summary(own, by_name[FLOOR]) for name, own in by_name.items()}
     for name, binary in FUNCTIONS.items():
-        results[name]["zip_bytes"] = {"median": zip_size(release / binary)}
+        results[name]["zip_bytes"] = single(zip_size(release / binary), results, "zip_bytes")
     count_instructions(release, results)
     show(results)
     file = release.parent / "bench" / "results.json"
@@ -72,11 +73,25 @@ def drive(release, runs, calls, *options, names=FUNCTIONS):
     return json.loads(driven.stdout)
 
 
-def summary(turns):
-    values = {key: [turn[key] for turn in turns] for key, *_ in MEASURES}
+def summary(turns, floor):
+    """Each measure, and its ratio to the floor's turn of the same run."""
     return {
-        key: {"min": min(own), "median": statistics.median(own), "max": max(own)} for key, own in values.items()
+        key: {
+            **spread([turn[key] for turn in turns]),
+            "ratio": spread([turn[key] / base[key] for turn, base in zip(turns, floor, strict=True)]),
+        }
+        for key, *_ in MEASURES
     }
+
+
+def spread(values):
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def single(value, results, key):
+    """A measure that is the same in every run. The floor comes first."""
+    base = results[FLOOR].get(key, {"median": value})
+    return {**spread([value]), "ratio": spread([value / base["median"]])}
 
 
 def zip_size(binary):
@@ -100,13 +115,13 @@ def count_instructions(release, results):
                 drive(release, 1, calls, "--under", f"valgrind --tool=callgrind --callgrind-out-file={out}", names=[name])
                 counts[calls] = int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.MULTILINE)[1])
         per_call = (counts[many] - counts[few]) / (many - few)
-        results[name]["instructions_per_call"] = {"median": per_call}
+        results[name]["instructions_per_call"] = single(per_call, results, "instructions_per_call")
 
 
 def show(results):
     rows = [*MEASURES, ("instructions_per_call", "instructions per call", 1000, "thousand"), ("zip_bytes", "zip", 1e6, "MB")]
     names = [name for name in FUNCTIONS if name != FLOOR]
-    print(f"{'':26}{FLOOR:>28}" + "".join(f"{name:>28}{'ratio':>8}" for name in names))
+    print(f"{'':26}{FLOOR:>28}" + "".join(f"{name:>28}{'ratio':>20}" for name in names))
     for key, title, unit, label in rows:
         if key not in results[FLOOR]:
             continue
@@ -114,13 +129,13 @@ def show(results):
         line = f"{title:<26}{cell(floor, unit, label):>28}"
         for name in names:
             own = results[name][key]
-            line += f"{cell(own, unit, label):>28}{own['median'] / floor['median']:>7.2f}×"
+            line += f"{cell(own, unit, label):>28}{cell(own['ratio'], 1, '×'):>20}"
         print(line)
 
 
 def cell(value, unit, label):
     text = f"{value['median'] / unit:.2f} {label}"
-    if "min" in value:
+    if value["min"] != value["max"]:
         text += f" ({value['min'] / unit:.2f}–{value['max'] / unit:.2f})"
     return text
 

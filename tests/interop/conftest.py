@@ -75,7 +75,11 @@ class Watched:
         command += ["--invoke-port", str(port), "--disable-cors"]
         self.processes = [subprocess.Popen(command, cwd=PROJECT, env=tools.environment(), stdin=subprocess.DEVNULL)]
         self.url = f"http://127.0.0.1:{port}/lambda-url/{name}/mcp"
-        dev.wait_until_listening(self.processes[0], port)
+        try:
+            dev.wait_until_listening(self.processes[0], port)
+        except SystemExit:
+            self.stop()
+            raise
         variables = {
             "AWS_LAMBDA_RUNTIME_API": f"http://127.0.0.1:{port}/.rt/{name}",
             "AWS_LAMBDA_FUNCTION_NAME": name,

@@ -15,4 +15,7 @@ def test_the_driver_measures_every_function_in_every_run():
     assert [turn["name"] for turn in turns] == ["floor", "greeter"] * 2
     for turn in turns:
         assert all(turn[key] > 0 for key, *_ in bench.MEASURES), turn
-    assert bench.summary(turns[:1])["warm_p50_us"]["median"] == turns[0]["warm_p50_us"]
+    floor, greeter = turns[:2]
+    warm = bench.summary([greeter], [floor])["warm_p50_us"]
+    assert warm["median"] == greeter["warm_p50_us"]
+    assert warm["ratio"]["max"] == greeter["warm_p50_us"] / floor["warm_p50_us"]

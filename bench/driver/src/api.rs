@@ -1,17 +1,17 @@
 //! Just enough of the Runtime API, with as little of its own cost as can be: blocking sockets, no threads.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
+use nix::poll::{PollFd, PollFlags, poll};
 
 /// A function that says nothing for this long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long one connection is listened to before the others are.
-const TURN: Duration = Duration::from_millis(50);
+const PATIENCE_MS: u16 = 60_000;
 
 pub(crate) struct RuntimeApi {
     listener: TcpListener,
@@ -26,7 +26,6 @@ pub(crate) struct RuntimeApi {
 impl RuntimeApi {
     pub(crate) fn bind() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
             connections: Vec::new(),
@@ -77,55 +76,55 @@ impl RuntimeApi {
         Ok((elapsed, request))
     }
 
-    /// Reads one whole request, on whichever connection it comes; the request, and on which.
+    /// Reads one whole request, on whichever connection it comes; the request, and on which. Sleeps until there is
+    /// something to read: the function needs the core.
     fn read_request(&mut self) -> anyhow::Result<(usize, String)> {
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
-            match self.listener.accept() {
-                Ok((connection, _)) => {
-                    connection.set_nonblocking(false)?;
-                    connection.set_nodelay(true)?;
-                    connection.set_read_timeout(Some(TURN))?;
-                    self.connections.push(connection);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+        loop {
+            let readable = self.wait()?;
+            if readable[0] {
+                let (connection, _) = self.listener.accept()?;
+                connection.set_nodelay(true)?;
+                self.connections.push(connection);
             }
-            for index in (0..self.connections.len()).rev() {
-                if Some(index) != self.asking
-                    && let Some(request) = self.read_from(index)?
-                {
-                    return Ok((index, request));
+            for index in 0..readable.len() - 1 {
+                if readable[index + 1] && Some(index) != self.asking {
+                    return Ok((index, self.read_from(index)?));
                 }
             }
         }
-        bail!("the function has said nothing for {} s", PATIENCE.as_secs())
     }
 
-    fn read_from(&mut self, index: usize) -> anyhow::Result<Option<String>> {
+    /// Which can be read: the listener, then each connection.
+    fn wait(&self) -> anyhow::Result<Vec<bool>> {
+        let sockets = std::iter::once(self.listener.as_fd()).chain(self.connections.iter().map(AsFd::as_fd));
+        let mut polled: Vec<PollFd<'_>> = sockets.map(|socket| PollFd::new(socket, PollFlags::POLLIN)).collect();
+        if let Some(asking) = self.asking {
+            // Nothing is expected there, and its end would be noticed when the event is written.
+            polled[asking + 1].set_events(PollFlags::empty());
+        }
+        let ready = poll(&mut polled, PATIENCE_MS)?;
+        ensure!(ready > 0, "the function has said nothing for {PATIENCE_MS} ms");
+        Ok(polled.iter().map(|socket| socket.any().unwrap_or(false)).collect())
+    }
+
+    fn read_from(&mut self, index: usize) -> anyhow::Result<String> {
         let mut filled = 0;
         loop {
-            let read = match self.connections[index].read(&mut self.buffer[filled..]) {
-                Ok(0) => bail!("the function has closed its connection"),
-                Ok(read) => read,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) && filled == 0 => {
-                    return Ok(None);
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
-                Err(error) => return Err(error.into()),
-            };
+            let read = self.connections[index].read(&mut self.buffer[filled..])?;
+            ensure!(read > 0, "the function has closed its connection");
+            self.last_read = Instant::now();
             filled += read;
             let bytes = &self.buffer[..filled];
-            let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-            let is_whole = match length {
-                Some(length) => filled >= end + 4 + length,
-                None => !head.contains("transfer-encoding: chunked") || bytes.ends_with(b"0\r\n\r\n"),
-            };
-            if is_whole {
-                self.last_read = Instant::now();
-                return Ok(Some(String::from_utf8_lossy(bytes).into_owned()));
+            if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+                let is_whole = match length {
+                    Some(length) => filled >= end + 4 + length,
+                    None => !head.contains("transfer-encoding: chunked") || bytes.ends_with(b"0\r\n\r\n"),
+                };
+                if is_whole {
+                    return Ok(String::from_utf8_lossy(bytes).into_owned());
+                }
             }
             if filled == self.buffer.len() {
                 self.buffer.resize(2 * filled, 0);

@@ -34,6 +34,8 @@ pub struct FunctionConfig {
     pub memory_mb: u32,
     /// The URL's own CORS configuration; `None` leaves CORS to the function.
     pub cors: Option<Cors>,
+    /// `requestContext.domainName` of the events; the listener's address if `None`.
+    pub domain_name: Option<String>,
     /// The port of the URL on 127.0.0.1; 0 for a free one.
     pub port: u16,
 }
@@ -56,6 +58,7 @@ impl FunctionConfig {
             idle_timeout: Duration::from_secs(300),
             memory_mb: 128,
             cors: None,
+            domain_name: None,
             port: 0,
         }
     }

@@ -67,7 +67,7 @@ impl Emulator {
         let address = listener.local_addr()?;
         let log: Log = Arc::new(log);
         let function = Arc::new(Function::new(config, log));
-        let url = tokio::spawn(front::serve(listener, Arc::clone(&function)));
+        let url = tokio::spawn(front::serve(listener, address, Arc::clone(&function)));
         let idle = tokio::spawn(retire_idle(Arc::clone(&function)));
         let emulator =
             Self { function, address, tasks: vec![url.abort_handle(), idle.abort_handle()], direct: AtomicU64::new(0) };
@@ -118,7 +118,9 @@ impl Emulator {
             Ok((_, Outcome::FunctionError(error))) => Err(InvokeError::FunctionError(error)),
             Ok((_, Outcome::TooLarge)) => Err(InvokeError::NoAnswer("the answer is too large".to_owned())),
             Ok((_, Outcome::TimedOut)) => Err(InvokeError::NoAnswer("the function took too long".to_owned())),
-            Ok((_, Outcome::Crashed)) => Err(InvokeError::NoAnswer("the environment has ended".to_owned())),
+            Ok((_, Outcome::Crashed | Outcome::Undelivered)) => {
+                Err(InvokeError::NoAnswer("the environment has ended".to_owned()))
+            }
             Ok((_, Outcome::InitFailed)) => Err(InvokeError::NoAnswer("no environment became ready".to_owned())),
         }
     }
@@ -156,9 +158,7 @@ async fn retire_idle(function: Arc<Function>) {
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
-        for report in self.function.reports() {
-            self.kill(report.id);
-        }
+        self.function.kill_all();
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use serde_json::{Value, json};
@@ -36,6 +36,8 @@ pub(crate) struct Invocation {
     pub(crate) trace_id: String,
     pub(crate) timeout: Duration,
     pub(crate) outcome: oneshot::Sender<Outcome>,
+    /// Ends the invocation when its time is over.
+    pub(crate) timer: Option<AbortHandle>,
 }
 
 /// What became of an invocation.
@@ -53,6 +55,8 @@ pub(crate) enum Outcome {
     TimedOut,
     /// The environment ended before it answered.
     Crashed,
+    /// The environment ended before it was given the invocation: another can take it.
+    Undelivered,
     /// The environment never became ready.
     InitFailed,
 }
@@ -77,6 +81,7 @@ struct State {
     at_work: HashMap<String, Work>,
     is_frozen: bool,
     has_extension: bool,
+    extension_asks: bool,
     invocations: u64,
     ready_after: Option<Duration>,
     peak_memory_kib: u64,
@@ -90,12 +95,22 @@ enum Phase {
     #[default]
     Starting,
     Ready,
+    /// Takes no more requests.
+    Retiring,
     Ended(String),
 }
 
 struct Work {
     outcome: Option<oneshot::Sender<Outcome>>,
-    timer: AbortHandle,
+    timer: Option<AbortHandle>,
+}
+
+impl Work {
+    fn stop_timer(&self) {
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
+    }
 }
 
 /// What `/invocation/next` answers.
@@ -131,6 +146,8 @@ impl Environment {
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
             .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", config.name))
             .env("AWS_LAMBDA_LOG_STREAM_NAME", format!("emulator/{id}"))
+            .env("_HANDLER", "bootstrap")
+            .envs(config.binary.parent().map(|folder| ("LAMBDA_TASK_ROOT", folder)))
             .env("AWS_REGION", "eu-west-1")
             .env("AWS_DEFAULT_REGION", "eu-west-1")
             .envs((config.concurrency > 1).then(|| ("AWS_LAMBDA_MAX_CONCURRENCY", config.concurrency.to_string())))
@@ -174,6 +191,10 @@ impl Environment {
             tokio::select! {
                 status = child.wait() => break status.map_or_else(|error| error.to_string(), |status| status.to_string()),
                 () = &mut limit, if self.state().phase == Phase::Starting => {
+                    // It may have become ready since the guard was looked at.
+                    if self.state().phase != Phase::Starting {
+                        continue;
+                    }
                     self.end(&format!("the init phase took longer than {} s", self.config.init_timeout.as_secs_f32()));
                     self.signal(Signal::SIGKILL);
                 }
@@ -195,13 +216,16 @@ impl Environment {
             state.phase = Phase::Ended(reason.to_owned());
         }
         for (_, mut work) in state.at_work.drain() {
-            work.timer.abort();
+            work.stop_timer();
             if let Some(outcome) = work.outcome.take() {
                 let _ = outcome.send(Outcome::Crashed);
             }
         }
         for invocation in state.queue.drain(..) {
-            let outcome = if was_starting { Outcome::InitFailed } else { Outcome::Crashed };
+            if let Some(timer) = &invocation.timer {
+                timer.abort();
+            }
+            let outcome = if was_starting { Outcome::InitFailed } else { Outcome::Undelivered };
             let _ = invocation.outcome.send(outcome);
         }
         state.asking.clear();
@@ -212,9 +236,11 @@ impl Environment {
     /// Promises a place to an invocation, if there is one.
     pub(crate) fn promise(&self, clock: usize) -> bool {
         let mut state = self.state();
-        let has_place = !matches!(state.phase, Phase::Ended(_)) && state.promised < self.config.concurrency;
+        let takes_requests = matches!(state.phase, Phase::Starting | Phase::Ready);
+        let has_place = takes_requests && state.promised < self.config.concurrency;
         if has_place {
             state.promised += 1;
+            state.idle_since = None;
             self.last_used.store(clock, Ordering::Relaxed);
         }
         has_place
@@ -222,6 +248,10 @@ impl Environment {
 
     pub(crate) fn last_used(&self) -> usize {
         self.last_used.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_exited(&self) -> bool {
+        self.state().has_exited
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -236,7 +266,7 @@ impl Environment {
             changed.as_mut().enable();
             match &self.state().phase {
                 Phase::Starting => {}
-                Phase::Ready => return Ok(()),
+                Phase::Ready | Phase::Retiring => return Ok(()),
                 Phase::Ended(reason) => return Err(reason.clone()),
             }
             changed.await;
@@ -244,12 +274,18 @@ impl Environment {
     }
 
     /// Hands over an invocation that was promised a place; thaws the process for it.
-    pub(crate) fn hand_over(self: &Arc<Self>, invocation: Invocation) {
+    pub(crate) fn hand_over(self: &Arc<Self>, mut invocation: Invocation) {
         let mut state = self.state();
-        if let Phase::Ended(_) = state.phase {
-            let _ = invocation.outcome.send(Outcome::Crashed);
+        if let Phase::Ended(_) | Phase::Retiring = state.phase {
+            let _ = invocation.outcome.send(Outcome::Undelivered);
             return;
         }
+        let (environment, request_id, timeout) = (Arc::clone(self), invocation.request_id.clone(), invocation.timeout);
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(timeout).await;
+            environment.time_out(&request_id);
+        });
+        invocation.timer = Some(timer.abort_handle());
         if state.is_frozen {
             state.is_frozen = false;
             self.signal(Signal::SIGCONT);
@@ -270,18 +306,23 @@ impl Environment {
         state.asking.push_back(sender);
         self.pump(&mut state);
         state.peak_memory_kib = peak_memory_kib(self.pid).max(state.peak_memory_kib);
-        let is_idle = state.at_work.is_empty() && state.queue.is_empty();
-        if is_idle && state.asking.len() >= self.config.concurrency && state.phase == Phase::Ready {
+        self.settle(&mut state);
+        drop(state);
+        self.changed.notify_waiters();
+        receiver
+    }
+
+    /// Freezes the environment once the runtime and the extension, if there is one, have both asked for what is next.
+    fn settle(&self, state: &mut State) {
+        let is_idle = state.at_work.is_empty() && state.queue.is_empty() && state.promised == 0;
+        let all_ask = state.asking.len() >= self.config.concurrency && (!state.has_extension || state.extension_asks);
+        if is_idle && all_ask && state.phase == Phase::Ready {
             state.idle_since = Some(Instant::now());
-            // An extension that still wants to ask for its first event must not be stopped before.
             if self.config.freeze && !state.is_frozen {
                 state.is_frozen = true;
                 self.signal(Signal::SIGSTOP);
             }
         }
-        drop(state);
-        self.changed.notify_waiters();
-        receiver
     }
 
     fn pump(self: &Arc<Self>, state: &mut State) {
@@ -302,18 +343,18 @@ impl Environment {
                 continue;
             }
             state.invocations += 1;
-            let (environment, request_id) = (Arc::clone(self), invocation.request_id.clone());
-            let timer = tokio::spawn(async move {
-                tokio::time::sleep(invocation.timeout).await;
-                environment.time_out(&request_id);
-            });
-            let work = Work { outcome: Some(invocation.outcome), timer: timer.abort_handle() };
+            let work = Work { outcome: Some(invocation.outcome), timer: invocation.timer };
             state.at_work.insert(invocation.request_id, work);
         }
     }
 
     fn time_out(&self, request_id: &str) {
-        let outcome = self.state().at_work.get_mut(request_id).map(|work| work.outcome.take());
+        let mut state = self.state();
+        let queued = state.queue.iter().position(|invocation| invocation.request_id == request_id);
+        let queued =
+            queued.and_then(|position| state.queue.remove(position)).map(|invocation| Some(invocation.outcome));
+        let outcome = state.at_work.get_mut(request_id).map(|work| work.outcome.take()).or(queued);
+        drop(state);
         if let Some(outcome) = outcome {
             if let Some(outcome) = outcome {
                 let _ = outcome.send(Outcome::TimedOut);
@@ -338,7 +379,7 @@ impl Environment {
     pub(crate) fn finish(&self, request_id: &str) {
         let mut state = self.state();
         if let Some(work) = state.at_work.remove(request_id) {
-            work.timer.abort();
+            work.stop_timer();
             state.promised = state.promised.saturating_sub(1);
         }
         drop(state);
@@ -353,11 +394,37 @@ impl Environment {
         self.state().has_extension = true;
     }
 
+    pub(crate) fn extension_asks(&self) {
+        let mut state = self.state();
+        state.extension_asks = true;
+        self.settle(&mut state);
+    }
+
+    /// The environment is broken beyond use.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.end(reason);
+        self.kill();
+    }
+
+    /// Takes it out of rotation if it has been idle for that long; then it is to be retired.
+    pub(crate) fn claim_idle(&self, duration: Duration) -> bool {
+        let mut state = self.state();
+        let is_idle = state.promised == 0 && state.idle_since.is_some_and(|since| since.elapsed() >= duration);
+        if is_idle && state.phase == Phase::Ready {
+            state.phase = Phase::Retiring;
+            return true;
+        }
+        false
+    }
+
     /// Ends the environment as Lambda does: with an extension `SIGTERM`, two seconds, `SIGKILL`; without one
     /// `SIGKILL` at once.
     pub(crate) async fn retire(&self) {
         let has_extension = {
             let mut state = self.state();
+            if state.phase == Phase::Ready {
+                state.phase = Phase::Retiring;
+            }
             if state.is_frozen {
                 state.is_frozen = false;
                 self.signal(Signal::SIGCONT);
@@ -374,7 +441,7 @@ impl Environment {
 
     /// Kills the process, whatever it is doing.
     pub(crate) fn kill(&self) {
-        if !self.is_ended() {
+        if !self.state().has_exited {
             self.signal(Signal::SIGKILL);
             // No request is to be handed to it from now on.
             self.end("it was killed");
@@ -394,13 +461,10 @@ impl Environment {
         }
     }
 
+    /// Signals whatever the environment runs: it is a process group of its own.
     fn signal(&self, signal: Signal) {
         // A process that has ended takes no signals, and needs none.
-        let _ = kill(self.pid, signal);
-    }
-
-    pub(crate) fn is_idle_for(&self, duration: Duration) -> bool {
-        self.state().idle_since.is_some_and(|since| since.elapsed() >= duration)
+        let _ = killpg(self.pid, signal);
     }
 
     pub(crate) fn report(&self) -> EnvironmentReport {
@@ -452,9 +516,12 @@ fn peak_memory_kib(pid: Pid) -> u64 {
 fn forward(stream: Option<impl AsyncRead + Unpin + Send + 'static>, id: u32, log: Log) {
     let Some(stream) = stream else { return };
     tokio::spawn(async move {
-        let mut lines = BufReader::new(stream).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            log(id, &line);
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        // Until the end, whatever the bytes: a function must not notice that nobody listens.
+        while reader.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+            log(id, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+            line.clear();
         }
     });
 }

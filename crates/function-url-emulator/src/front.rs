@@ -24,6 +24,7 @@ use crate::{
     Cors, Envelope,
     environment::Outcome,
     function::{Function, Refused},
+    payload::MAX_PAYLOAD_BYTES,
 };
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -32,7 +33,7 @@ type Body = BoxBody<Bytes, std::io::Error>;
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-emulator-environment");
 
 /// Serves a function's URL until it is aborted.
-pub(crate) async fn serve(listener: TcpListener, function: Arc<Function>) {
+pub(crate) async fn serve(listener: TcpListener, address: SocketAddr, function: Arc<Function>) {
     let requests = Arc::new(AtomicU64::new(0));
     while let Ok((socket, peer)) = listener.accept().await {
         let _ = socket.set_nodelay(true);
@@ -41,7 +42,7 @@ pub(crate) async fn serve(listener: TcpListener, function: Arc<Function>) {
             let service = service_fn(move |request| {
                 let function = Arc::clone(&function);
                 let number = requests.fetch_add(1, Ordering::Relaxed);
-                async move { Ok::<_, Infallible>(handle(request, function, number, peer).await) }
+                async move { Ok::<_, Infallible>(handle(request, function, number, [address, peer]).await) }
             });
             // A caller that breaks the connection has nobody to be told.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
@@ -49,7 +50,12 @@ pub(crate) async fn serve(listener: TcpListener, function: Arc<Function>) {
     }
 }
 
-async fn handle(request: Request<Incoming>, function: Arc<Function>, number: u64, peer: SocketAddr) -> Response<Body> {
+async fn handle(
+    request: Request<Incoming>,
+    function: Arc<Function>,
+    number: u64,
+    [address, peer]: [SocketAddr; 2],
+) -> Response<Body> {
     let cors = function.config.cors.clone();
     let origin = request.headers().get(header::ORIGIN).cloned();
     if let (Some(cors), Some(origin)) = (&cors, &origin)
@@ -62,7 +68,7 @@ async fn handle(request: Request<Incoming>, function: Arc<Function>, number: u64
         return response;
     }
     // The invocation goes on when the caller has gone.
-    let answered = tokio::spawn(invoke(request, function, number, peer)).await;
+    let answered = tokio::spawn(invoke(request, function, number, [address, peer])).await;
     let mut response = answered.unwrap_or_else(|_| message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"));
     if let (Some(cors), Some(origin)) = (&cors, &origin) {
         cors.add_headers(origin, response.headers_mut());
@@ -70,24 +76,34 @@ async fn handle(request: Request<Incoming>, function: Arc<Function>, number: u64
     response
 }
 
-async fn invoke(request: Request<Incoming>, function: Arc<Function>, number: u64, peer: SocketAddr) -> Response<Body> {
+async fn invoke(
+    request: Request<Incoming>,
+    function: Arc<Function>,
+    number: u64,
+    [address, peer]: [SocketAddr; 2],
+) -> Response<Body> {
     let front = function.config.front;
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, 2 * front.max_bytes()).collect().await else {
         return too_large(front.max_bytes());
     };
-    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1").to_owned();
+    // The name is the URL's own, whatever the caller says it is called.
+    let domain_name = function.config.domain_name.clone().unwrap_or_else(|| address.to_string());
+    let body = body.to_bytes();
+    if front.limits_body() && body.len() > front.max_bytes() {
+        return too_large(front.max_bytes());
+    }
     let request_id = format!("00000000-0000-4000-8000-{number:012x}");
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let trace_id = format!("Root=1-{seconds:08x}-{number:024x}");
+    let trace_id = format!("Root=1-{seconds:08x}-{number:024x};Parent={number:016x};Sampled=0");
     let envelope = Envelope {
         request_id: request_id.clone(),
-        domain_name: host,
+        domain_name,
         trace_id: trace_id.clone(),
         source_ip: peer.ip().to_string(),
     };
-    let event = front.event(&Request::from_parts(parts, body.to_bytes()), &envelope).to_string();
-    if event.len() > front.max_bytes() {
+    let event = front.event(&Request::from_parts(parts, body), &envelope).to_string();
+    if event.len() > MAX_PAYLOAD_BYTES {
         return too_large(front.max_bytes());
     }
     let mut response = match function.invoke(request_id.clone(), trace_id.clone(), event.into()).await {
@@ -125,9 +141,12 @@ fn respond(function: &Function, outcome: Outcome) -> Response<Body> {
             let parts = ReceiverStream::new(parts).map(|part| part.map(Frame::data).map_err(std::io::Error::other));
             response.map(|_| BoxBody::new(StreamBody::new(parts)))
         }
-        Outcome::FunctionError(_) | Outcome::TooLarge | Outcome::TimedOut | Outcome::Crashed | Outcome::InitFailed => {
-            bad_gateway()
-        }
+        Outcome::FunctionError(_)
+        | Outcome::TooLarge
+        | Outcome::TimedOut
+        | Outcome::Crashed
+        | Outcome::Undelivered
+        | Outcome::InitFailed => bad_gateway(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ pub(crate) struct Function {
     pub(crate) config: Arc<FunctionConfig>,
     environments: Mutex<Vec<Arc<Environment>>>,
     records: Mutex<Vec<InvocationRecord>>,
+    is_stopped: AtomicBool,
     clock: AtomicUsize,
     started: AtomicUsize,
     log: Log,
@@ -51,6 +52,7 @@ impl Function {
             config: Arc::new(config),
             environments: Mutex::default(),
             records: Mutex::default(),
+            is_stopped: AtomicBool::new(false),
             clock: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             log,
@@ -59,13 +61,13 @@ impl Function {
 
     fn environments(&self) -> MutexGuard<'_, Vec<Arc<Environment>>> {
         let mut environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
-        environments.retain(|environment| !environment.is_ended());
+        environments.retain(|environment| !environment.has_exited());
         environments
     }
 
     /// Starts the environments that are to be warm, and waits until they are.
     pub(crate) async fn warm(&self) -> Result<(), String> {
-        let missing = self.config.warm_environments.saturating_sub(self.environments().len());
+        let missing = self.config.warm_environments.saturating_sub(self.running().len());
         for _ in 0..missing {
             let environment = self.start_environment().map_err(|error| error.to_string())?;
             self.environments().push(Arc::clone(&environment));
@@ -88,7 +90,11 @@ impl Function {
         if let Some(environment) = environments.iter().find(|environment| environment.promise(clock)) {
             return Ok((Arc::clone(environment), false));
         }
-        if environments.len() >= self.config.reserved_environments {
+        if self.is_stopped.load(Ordering::Relaxed) {
+            return Err(Refused::CannotStart(std::io::Error::other("the emulator has stopped")));
+        }
+        let running = environments.iter().filter(|environment| !environment.is_ended()).count();
+        if running >= self.config.reserved_environments {
             return Err(Refused::Throttled);
         }
         let environment = self.start_environment().map_err(Refused::CannotStart)?;
@@ -105,25 +111,44 @@ impl Function {
         event: Bytes,
     ) -> Result<(u32, Outcome), Refused> {
         let arrival = Instant::now();
-        let (environment, is_cold) = self.acquire()?;
+        loop {
+            let (environment, is_cold) = self.acquire()?;
+            let outcome = self.invoke_in(&environment, &request_id, &trace_id, &event).await;
+            // An environment that ended before it was given the invocation is missed by nobody.
+            if matches!(outcome, Outcome::Undelivered) {
+                continue;
+            }
+            let record = InvocationRecord { environment: environment.id, is_cold, duration: arrival.elapsed() };
+            self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+            return Ok((environment.id, outcome));
+        }
+    }
+
+    async fn invoke_in(
+        &self,
+        environment: &Arc<Environment>,
+        request_id: &str,
+        trace_id: &str,
+        event: &Bytes,
+    ) -> Outcome {
         if let Err(reason) = environment.ready().await {
             (self.log)(environment.id, &format!("emulator: {reason}"));
-            return Ok((environment.id, Outcome::InitFailed));
+            return Outcome::InitFailed;
         }
         let (sender, receiver) = oneshot::channel();
         let timeout = self.config.timeout;
-        environment.hand_over(Invocation { request_id, event, trace_id, timeout, outcome: sender });
+        let (request_id, trace_id) = (request_id.to_owned(), trace_id.to_owned());
+        let event = event.clone();
+        environment.hand_over(Invocation { request_id, event, trace_id, timeout, outcome: sender, timer: None });
         let outcome = receiver.await.unwrap_or(Outcome::Crashed);
         if let Outcome::FunctionError(error) = &outcome {
             (self.log)(environment.id, &format!("emulator: the function reported an error: {error}"));
         }
-        let record = InvocationRecord { environment: environment.id, is_cold, duration: arrival.elapsed() };
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
-        Ok((environment.id, outcome))
+        outcome
     }
 
     pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
-        let mut reports: Vec<_> = self.environments().iter().map(|environment| environment.report()).collect();
+        let mut reports: Vec<_> = self.running().iter().map(|environment| environment.report()).collect();
         reports.sort_by_key(|report| report.id);
         reports
     }
@@ -132,20 +157,30 @@ impl Function {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The environments that have not ended.
+    fn running(&self) -> Vec<Arc<Environment>> {
+        self.environments().iter().filter(|environment| !environment.is_ended()).cloned().collect()
+    }
+
+    pub(crate) fn kill_all(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.environments().iter().for_each(|environment| environment.kill());
+    }
+
     pub(crate) fn find(&self, id: u32) -> Option<Arc<Environment>> {
         self.environments().iter().find(|environment| environment.id == id).cloned()
     }
 
     /// Retires environments that nobody has asked anything for long.
     pub(crate) async fn retire_idle(&self) {
-        let idle: Vec<_> =
-            self.environments().iter().filter(|e| e.is_idle_for(self.config.idle_timeout)).cloned().collect();
+        let idle: Vec<_> = self.running().into_iter().filter(|e| e.claim_idle(self.config.idle_timeout)).collect();
         for environment in idle {
             environment.retire().await;
         }
     }
 
     pub(crate) async fn retire_all(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
         let all: Vec<_> = self.environments().clone();
         let retiring = all.into_iter().map(|environment| tokio::spawn(async move { environment.retire().await }));
         for retired in retiring.collect::<Vec<_>>() {

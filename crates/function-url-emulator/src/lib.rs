@@ -50,8 +50,8 @@
 //! | A caller that goes away does not stop an invocation | documented: "Response streaming" |
 //! | REST API (1.0) and load balancer events, 1 MB behind a load balancer | documented: API Gateway and Elastic Load Balancing guides |
 //!
-//! Not emulated: IAM, memory limits, CPU shares, SnapStart, bandwidth of streams, the retry of a failed init. Each
-//! answer carries one header that the service does not send, `x-emulator-environment`: the number of the environment.
+//! Not emulated: IAM, memory limits, CPU shares, SnapStart, bandwidth of streams, the retry of a failed init, and the
+//! case of header names, which REST APIs keep and this makes lower. Each answer carries one header that the service does not send, `x-emulator-environment`: the number of the environment.
 
 mod config;
 mod emulator;

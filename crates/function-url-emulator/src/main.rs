@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use function_url_emulator::{Emulator, Front, FunctionConfig, InvokeMode};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a built function behind a Function URL on loopback, the way Lambda does: several frozen environments, one
 /// request each. Ctrl-C retires them and prints what they did.
@@ -102,9 +103,19 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
             variable.split_once('=').with_context(|| format!("--env {variable}: expected NAME=VALUE"))?;
         config.variables.insert(name.to_owned(), value.to_owned());
     }
-    let emulator = Emulator::start_with_log(config, |environment, line| eprintln!("[{environment}] {line}")).await?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let emulator = tokio::select! {
+        // Dropping what has started so far ends it.
+        _ = interrupt.recv() => return Ok("interrupted before it was ready".to_owned()),
+        _ = terminate.recv() => return Ok("ended before it was ready".to_owned()),
+        emulator = Emulator::start_with_log(config, |environment, line| eprintln!("[{environment}] {line}")) => emulator?,
+    };
     println!("{}/mcp", emulator.url());
-    wait_for_end().await?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
     let report = report(&emulator);
     emulator.stop().await;
     Ok(report)
@@ -112,14 +123,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
 
 fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {
     Duration::try_from_secs_f64(value).with_context(|| format!("{name} must be a number of seconds, not {value}"))
-}
-
-async fn wait_for_end() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 fn report(emulator: &Emulator) -> String {

@@ -45,6 +45,11 @@ impl Front {
         }
     }
 
+    /// A load balancer limits the body, the others the event that holds it.
+    pub(crate) fn limits_body(self) -> bool {
+        matches!(self, Self::LoadBalancer { .. })
+    }
+
     /// The event that a request arrives as.
     pub fn event(self, request: &Request<Bytes>, envelope: &Envelope) -> Value {
         let mut headers = forwarded_headers(request.headers(), envelope);
@@ -77,7 +82,7 @@ impl Front {
                         "requestId": envelope.request_id,
                         "routeKey": "$default",
                         "stage": "$default",
-                        "time": "22/Nov/2026:12:00:00 +0000",
+                        "time": common_log_time(),
                         "timeEpoch": epoch_ms(),
                     },
                     "isBase64Encoded": is_base64,
@@ -99,8 +104,8 @@ impl Front {
                 "httpMethod": method,
                 "headers": last(&headers),
                 "multiValueHeaders": lists(&headers),
-                "queryStringParameters": null,
-                "multiValueQueryStringParameters": null,
+                "queryStringParameters": (!query.is_empty()).then(|| query_parameters(query)),
+                "multiValueQueryStringParameters": (!query.is_empty()).then(|| query_lists(query)),
                 "pathParameters": { "proxy": path.trim_start_matches('/') },
                 "stageVariables": null,
                 "requestContext": {
@@ -130,7 +135,7 @@ impl Front {
                 });
                 if multi_value {
                     event["multiValueHeaders"] = lists(&headers);
-                    event["multiValueQueryStringParameters"] = json!({});
+                    event["multiValueQueryStringParameters"] = json!(query_lists(query));
                 } else {
                     event["headers"] = last(&headers);
                     event["queryStringParameters"] = json!(query_parameters(query));
@@ -194,7 +199,9 @@ impl Front {
                 }
             }
         }
-        for cookie in answer["cookies"].as_array().into_iter().flatten() {
+        // Only payload version 2.0 has this member.
+        let cookies = answer["cookies"].as_array().filter(|_| matches!(self, Self::FunctionUrl));
+        for cookie in cookies.into_iter().flatten() {
             add(&mut headers, "set-cookie", cookie)?;
         }
         Ok(headers)
@@ -293,6 +300,36 @@ fn query_parameters(query: &str) -> serde_json::Map<String, Value> {
         }
     }
     parameters
+}
+
+fn query_lists(query: &str) -> serde_json::Map<String, Value> {
+    let mut lists = serde_json::Map::new();
+    for (name, value) in split(query, '&').iter().map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
+        match lists.get_mut(name) {
+            Some(Value::Array(values)) => values.push(json!(value)),
+            _ => drop(lists.insert(name.to_owned(), json!([value]))),
+        }
+    }
+    lists
+}
+
+/// Now, in UTC, as `22/Nov/2026:12:00:00 +0000`.
+fn common_log_time() -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let seconds = epoch_ms() / 1000;
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01, so that a leap day is the last of its year ("days from civil", H. Hinnant).
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = era * 400 + year_of_era + u128::from(month < 2);
+    let name = MONTHS.get(usize::try_from(month).unwrap_or_default()).copied().unwrap_or_default();
+    let (hours, minutes, seconds) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{day:02}/{name}/{year}:{hours:02}:{minutes:02}:{seconds:02} +0000")
 }
 
 fn epoch_ms() -> u128 {

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -30,14 +30,16 @@ use tokio::{
 use crate::{
     InvokeMode,
     environment::{Environment, Outcome, error_body},
-    payload::MAX_PAYLOAD_BYTES,
 };
 
+const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const ERROR_TYPE_TRAILER: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY_TRAILER: &str = "lambda-runtime-function-error-body";
 const HTTP_INTEGRATION: &str = "application/vnd.awslambda.http-integration-response";
 
+/// How long a function may take to end after it has reported an init error.
+const INIT_ERROR_GRACE: Duration = Duration::from_millis(500);
 /// Ends the prelude of a streamed answer.
 const DELIMITER: [u8; 8] = [0; 8];
 /// Parts of a streamed answer that may wait for the caller before the function has to.
@@ -88,6 +90,12 @@ async fn answer(
         (&Method::POST, ["2018-06-01", "runtime", "init", "error"]) => {
             let error = read_error(request).await;
             environment.end(&format!("the function reported an init error: {error}"));
+            // It ends by itself now, or is ended.
+            let environment = Arc::clone(environment);
+            tokio::spawn(async move {
+                tokio::time::sleep(INIT_ERROR_GRACE).await;
+                environment.kill();
+            });
             accepted()
         }
         (&Method::POST, ["2020-01-01", "extension", "register"]) => {
@@ -103,7 +111,10 @@ async fn answer(
             response
         }
         // An extension that subscribes to nothing waits until the environment ends.
-        (&Method::GET, ["2020-01-01", "extension", "event", "next"]) => std::future::pending().await,
+        (&Method::GET, ["2020-01-01", "extension", "event", "next"]) => {
+            environment.extension_asks();
+            std::future::pending().await
+        }
         _ => plain(StatusCode::NOT_FOUND, error_body("NotFound", "no such path in the Runtime API")),
     }
 }
@@ -116,7 +127,7 @@ async fn next(environment: &Arc<Environment>, started: Instant) -> Response<Full
     let response = Response::builder()
         .header("content-type", "application/json")
         .header("lambda-runtime-aws-request-id", &handed.request_id)
-        .header("lambda-runtime-invocation-id", &handed.request_id)
+        .header(INVOCATION_ID, &handed.request_id)
         .header("lambda-runtime-deadline-ms", handed.deadline_ms.to_string())
         .header("lambda-runtime-invoked-function-arn", arn)
         .header("lambda-runtime-trace-id", &handed.trace_id)
@@ -130,7 +141,8 @@ async fn respond(
     id: &str,
     reads: &AtomicUsize,
 ) -> Response<Full<Bytes>> {
-    if !environment.is_at_work_on(id) {
+    let repeated = request.headers().get(INVOCATION_ID).map(|repeated| repeated.as_bytes() == id.as_bytes());
+    if !environment.is_at_work_on(id) || repeated == Some(false) {
         return unknown_request();
     }
     let streams = has(request.headers(), RESPONSE_MODE, "streaming");
@@ -145,12 +157,13 @@ async fn respond(
 }
 
 async fn whole(request: Request<Incoming>, environment: &Arc<Environment>, id: &str) -> Response<Full<Bytes>> {
-    let limit = environment.config.front.max_bytes().max(MAX_PAYLOAD_BYTES);
+    let limit = environment.config.front.max_bytes();
     let mut body = request.into_body();
     let mut bytes = BytesMut::new();
     let mut is_too_large = false;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
+            environment.fail("it broke off while it answered");
             return plain(StatusCode::BAD_REQUEST, error_body("Truncated", "the answer broke off"));
         };
         if let Some(data) = frame.data_ref().filter(|_| !is_too_large) {
@@ -187,6 +200,7 @@ async fn stream(
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
+                environment.fail("it broke off while it answered");
                 let _ = sender.send(Err(format!("the stream broke off: {error}"))).await;
                 return plain(StatusCode::BAD_REQUEST, error_body("Truncated", "the answer broke off"));
             }

@@ -6,6 +6,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -33,6 +35,18 @@ fn function() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         match role.as_str() {
+            "raw" => raw_function(),
+            "lingers after an init error" => {
+                post("/2018-06-01/runtime/init/error", "", r#"{"errorType":"Settings","errorMessage":"none"}"#);
+                tokio::time::sleep(Duration::from_secs(600)).await;
+            }
+            "hangs at the end" => {
+                lambda_runtime::spawn_graceful_shutdown_handler(|| async {
+                    println!("the hook hangs");
+                    std::future::pending().await
+                })
+                .await;
+            }
             "slow to start" => tokio::time::sleep(Duration::from_secs(600)).await,
             "ends at start" => std::process::exit(3),
             "panics at start" => panic!("no settings"),
@@ -43,6 +57,51 @@ fn function() {
         }
         lambda_runtime::Runtime::new(service_fn(handler)).run_concurrent().await.unwrap();
     });
+}
+
+/// Sends a request to the Runtime API and returns the socket.
+fn post(path: &str, head: &str, body: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap()).unwrap();
+    let length = if head.contains("chunked") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    write!(socket, "POST {path} HTTP/1.1\r\nhost: x\r\n{head}{length}\r\n{body}").unwrap();
+    socket
+}
+
+/// A function without `lambda_runtime`: what it does depends on the path of the request.
+fn raw_function() {
+    loop {
+        let mut socket = TcpStream::connect(std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap()).unwrap();
+        write!(socket, "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut event = String::new();
+        socket.read_to_string(&mut event).unwrap();
+        let id = event.lines().find_map(|line| line.strip_prefix("lambda-runtime-aws-request-id: ")).unwrap();
+        let path = format!("/2018-06-01/runtime/invocation/{id}/response");
+        let streams = "lambda-runtime-function-response-mode: streaming\r\ntransfer-encoding: chunked\r\n\
+             content-type: application/vnd.awslambda.http-integration-response\r\n";
+        let begins = "11\r\n{\"statusCode\":200\r\n1\r\n}\r\n8\r\n\0\0\0\0\0\0\0\0\r\n4\r\npart\r\n";
+        let mut answered = if event.contains("/trailers") {
+            let trailers = "trailer: lambda-runtime-function-error-type\r\n";
+            let ends = "0\r\nLambda-Runtime-Function-Error-Type: Broken\r\n\r\n";
+            post(&path, &format!("{streams}{trailers}"), &format!("{begins}{ends}"))
+        } else if event.contains("/breaks-off") {
+            drop(post(&path, streams, begins));
+            std::process::exit(9)
+        } else if event.contains("/of-another") {
+            let mut refused = post(&path, "lambda-runtime-invocation-id: another\r\n", "{}");
+            let mut status = [0; 12];
+            refused.read_exact(&mut status).unwrap();
+            post(
+                &path,
+                "",
+                &serde_json::json!({ "statusCode": 200, "body": String::from_utf8_lossy(&status) }).to_string(),
+            )
+        } else {
+            post(&path, "", r#"{"statusCode":200,"body":"raw"}"#)
+        };
+        // The next question comes after the answer was taken.
+        let _ = answered.read(&mut [0; 64]);
+    }
 }
 
 type Parts = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
@@ -233,12 +292,15 @@ async fn requests_in_a_row_meet_different_environments_that_are_frozen_in_betwee
     for _ in 0..6 {
         served.push(running.server_of("/").await);
     }
-    running.until("all frozen", |running| running.emulator.environments().iter().all(|e| e.is_frozen)).await;
+    let are_stopped = |running: &Running| {
+        let environments = running.emulator.environments();
+        environments.iter().all(|environment| environment.is_frozen && running.is_stopped(environment.process_id))
+    };
+    running.until("all frozen", are_stopped).await;
 
     assert_eq!(served.iter().collect::<BTreeSet<_>>().len(), 3);
     assert!(served.windows(2).all(|pair| pair[0] != pair[1]), "{served:?}");
     let environments = running.emulator.environments();
-    assert!(environments.iter().all(|environment| running.is_stopped(environment.process_id)));
     assert!(environments.iter().all(|environment| environment.invocations == 2 && environment.peak_memory_kib > 0));
     assert!(running.emulator.invocations().iter().all(|invocation| !invocation.is_cold));
 }
@@ -451,6 +513,7 @@ async fn a_caller_that_goes_away_does_not_stop_the_invocation() {
     running.open_gate();
 
     running.until("done all the same", |running| running.log().contains("] waited")).await;
+    running.until("free again", |running| running.emulator.environments().iter().all(|e| !e.is_busy)).await;
     assert_eq!(running.server_of("/").await, 1);
 }
 
@@ -492,20 +555,102 @@ async fn stopping_leaves_nothing_behind() {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
     }
-    assert!(std::net::TcpStream::connect(url.trim_start_matches("http://")).is_err());
+    assert!(TcpStream::connect(url.trim_start_matches("http://")).is_err());
+}
+
+/// The parts of a stream, and whether it came to its end.
+async fn parts_of(running: &Running, path: &str) -> (String, bool) {
+    let response = running.send(Request::get(path).body(Full::default()).unwrap()).await;
+    let mut parts = response.into_body().into_data_stream();
+    let mut text = String::new();
+    while let Some(part) = parts.next().await {
+        match part {
+            Ok(part) => text.push_str(&String::from_utf8_lossy(&part)),
+            Err(_) => return (text, false),
+        }
+    }
+    (text, true)
 }
 
 #[tokio::test]
 async fn a_stream_that_breaks_ends_the_callers_too() {
-    let running = Running::start("plain", streams).await;
+    for path in ["/trailers", "/breaks-off"] {
+        let running = Running::start("raw", streams).await;
 
-    let response = running.send(Request::get("/stream-breaks").body(Full::default()).unwrap()).await;
-    let mut parts = response.into_body().into_data_stream();
-    let mut text = String::new();
-    while let Some(Ok(part)) = parts.next().await {
-        text.push_str(&String::from_utf8_lossy(&part));
+        let (text, is_whole) = parts_of(&running, path).await;
+
+        assert!(!is_whole && (text == "part" || text.is_empty()), "{path}: {text}");
+        assert_eq!(running.get("/").await.0, 200);
     }
+    // `lambda_runtime` 1.5 writes its error trailers into the body instead.
+    let running = Running::start("plain", streams).await;
+    assert!(parts_of(&running, "/stream-breaks").await.0.starts_with("one two "));
+}
 
-    // `lambda_runtime` 1.5 writes its error trailers into the body itself.
-    assert!(text.starts_with("one two "), "{text}");
+#[tokio::test]
+async fn an_answer_that_names_another_invocation_is_refused() {
+    let running = Running::start("raw", |_| {}).await;
+
+    assert_eq!(running.get("/of-another").await.2, "HTTP/1.1 400");
+}
+
+#[tokio::test]
+async fn a_function_that_reports_an_init_error_is_ended_though_it_lingers() {
+    let running = Running::start("lingers after an init error", |_| {}).await;
+
+    assert_eq!(running.get("/").await.0, 502);
+
+    assert!(running.log().contains("Settings"), "{}", running.log());
+    running.emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_hook_that_hangs_is_killed() {
+    let running = Running::start("hangs at the end", |config| config.warm_environments = 1).await;
+    let process = running.emulator.environments()[0].process_id;
+
+    assert!(running.emulator.retire(1).await);
+
+    assert!(running.log().contains("the hook hangs"), "{}", running.log());
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+}
+
+#[tokio::test]
+async fn one_megabyte_is_the_limit_behind_a_load_balancer() {
+    const LIMIT: usize = 1024 * 1024;
+    let running = Running::start("plain", |config| config.front = Front::LoadBalancer { multi_value: false }).await;
+    let post = |length: usize| Request::post("/").body(Full::from("x".repeat(length))).unwrap();
+
+    assert_eq!(running.send(post(LIMIT)).await.status(), 200);
+    assert_eq!(running.send(post(LIMIT + 1)).await.status(), 413);
+}
+
+#[tokio::test]
+async fn output_that_is_no_text_does_not_disturb_the_function() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = bootstrap(folder.path());
+    let outer = folder.path().join("outer");
+    // Not replaced by the function, so that signals must reach the whole group.
+    fs::write(&outer, format!("#!/bin/sh\nprintf '\\377\\376\\n'\n'{}'\n", inner.display())).unwrap();
+    fs::set_permissions(&outer, fs::Permissions::from_mode(0o755)).unwrap();
+    let running = Running::start("plain", |config| config.binary = outer).await;
+
+    let (status, _, inner_process) = running.get("/").await;
+    assert_eq!(status, 200);
+    let inner_process: i32 = inner_process.parse().unwrap();
+    running.until("the whole group is frozen", |running| running.is_stopped(inner_process)).await;
+    running.emulator.stop().await;
+
+    let is_gone = || {
+        let stat = fs::read_to_string(format!("/proc/{inner_process}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z")
+    };
+    for _ in 0..1000 {
+        if is_gone() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("the function outlived its environment");
 }

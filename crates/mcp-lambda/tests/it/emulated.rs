@@ -6,21 +6,26 @@ use bytes::Bytes;
 use function_url_emulator::{Emulator, FunctionConfig, InvokeError, InvokeMode};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use mcp_testing::{McpRequest, tools_call};
+use mcp_protocol::ProtocolVersion;
+use mcp_testing::{McpRequest, Via, event_of, tools_call, tools_list};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::properties::{id, json_value};
+use crate::properties::{assert_well_formed, id, json_value};
 
 async fn emulator(folder: &Path, mode: InvokeMode, environments: usize) -> Emulator {
+    emulator_of("plain", folder, mode, environments).await
+}
+
+async fn emulator_of(role: &str, folder: &Path, mode: InvokeMode, environments: usize) -> Emulator {
     let bootstrap = folder.join("bootstrap");
     let test = std::env::current_exe().unwrap();
     fs::write(&bootstrap, format!("#!/bin/sh\nexec '{}' --exact process::function --nocapture\n", test.display()))
         .unwrap();
     fs::set_permissions(&bootstrap, fs::Permissions::from_mode(0o755)).unwrap();
     let mut config = FunctionConfig::new("fixture", bootstrap);
-    config.variables.insert("TEST_FUNCTION_ROLE".to_owned(), "plain".to_owned());
+    config.variables.insert("TEST_FUNCTION_ROLE".to_owned(), role.to_owned());
     let invoke_mode = if mode == InvokeMode::Buffered { "buffered" } else { "stream" };
     config.variables.insert("MCP_INVOKE_MODE".to_owned(), invoke_mode.to_owned());
     config.invoke_mode = mode;
@@ -134,36 +139,95 @@ fn samples<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
     (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
+/// The JSON-RPC messages of an answer, whatever its form.
+#[track_caller]
+fn messages_of(response: &Response<Vec<String>>) -> Vec<Value> {
+    let text = response.body().concat();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let lines = body.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
+    let messages: Vec<Value> =
+        lines.filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!messages.is_empty() || response.status() == 202 || body.starts_with('['), "{head}\n{body}");
+    assert!(messages.iter().all(|message| message["jsonrpc"] == "2.0"), "{body}");
+    messages
+}
+
 #[tokio::test]
-async fn any_bytes_as_a_body_or_as_an_event_leave_the_environment_alive() {
+async fn any_body_gets_a_well_formed_answer_and_any_request_exactly_one_response() {
+    for mode in [InvokeMode::Buffered, InvokeMode::ResponseStream] {
+        let folder = tempfile::tempdir().unwrap();
+        let emulator = emulator(folder.path(), mode, 1).await;
+
+        for body in samples(&prop::collection::vec(any::<u8>(), 0..256), 100) {
+            let response = send(&emulator, tools_call("echo", json!({})).body(body)).await;
+
+            assert!((400..500).contains(&response.status().as_u16()), "{response:?}");
+            messages_of(&response);
+        }
+        for body in samples(&json_value(), 200) {
+            let response = send(&emulator, tools_call("echo", json!({})).body(body.to_string())).await;
+
+            assert!((200..500).contains(&response.status().as_u16()), "{response:?}");
+            messages_of(&response);
+        }
+        let methods = prop::sample::select(vec!["tools/call", "tools/list", "server/discover", "ping", "no/such"]);
+        for (id, method, arguments, revision) in
+            samples(&(id(), methods, json_value(), 0..ProtocolVersion::ALL.len()), 200)
+        {
+            let request = McpRequest::new(method, json!({ "name": "echo", "arguments": arguments }))
+                .id(id.clone())
+                .revision(ProtocolVersion::ALL[revision])
+                .header("mcp-name", "echo");
+
+            let messages = messages_of(&send(&emulator, request).await);
+
+            let responses: Vec<&Value> = messages.iter().filter(|message| message.get("id").is_some()).collect();
+            assert_eq!(responses.len(), 1, "{method} {arguments}");
+            assert_eq!(responses[0]["id"], id);
+        }
+
+        let environments = emulator.environments();
+        assert_eq!((environments.len(), environments[0].id, environments[0].invocations), (1, 1, 500));
+        emulator.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn any_event_is_refused_or_answered_and_leaves_the_environment_alive() {
     let folder = tempfile::tempdir().unwrap();
     let emulator = emulator(folder.path(), InvokeMode::Buffered, 1).await;
-    let bytes = prop::collection::vec(any::<u8>(), 0..256);
 
-    for body in samples(&bytes, 100) {
-        let response = send(&emulator, tools_call("echo", json!({})).body(body)).await;
-        assert!((400..500).contains(&response.status().as_u16()), "{response:?}");
-        assert!(response.body().concat().contains(r#""jsonrpc":"2.0""#), "{response:?}");
-    }
-    for body in samples(&json_value(), 200) {
-        let response = send(&emulator, tools_call("echo", json!({})).body(body.to_string())).await;
-        assert!((200..500).contains(&response.status().as_u16()), "{response:?}");
-    }
-    for event in samples(&bytes, 100) {
+    let mut refused = 0;
+    for event in samples(&prop::collection::vec(any::<u8>(), 0..256), 100) {
         // No bytes made up like this are an event; the function says so, and what it says is not that it crashed.
         match emulator.invoke(event).await {
             Err(InvokeError::FunctionError(error)) => assert!(error["errorMessage"].is_string(), "{error}"),
             other => panic!("{other:?}"),
         }
     }
-    for id in samples(&id(), 50) {
-        let response = send(&emulator, tools_call("simple", json!({})).id(id.clone())).await;
-        let text = response.body().concat();
-        let message: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
-        assert_eq!(message["id"], id);
+    let places =
+        prop::sample::select(vec!["/body", "/headers", "/headers/accept", "/requestContext/http/method", "/rawPath"]);
+    for (place, value) in samples(&(places, json_value()), 200) {
+        let mut event = event_of(Via::FunctionUrl, &tools_list().into_http());
+        *event.pointer_mut(place).unwrap() = value;
+        match emulator.invoke(event.to_string()).await {
+            Ok(answer) => drop(assert_well_formed(&serde_json::from_slice(&answer).unwrap())),
+            Err(InvokeError::FunctionError(_)) => refused += 1,
+            Err(other) => panic!("{other:?}"),
+        }
     }
 
+    assert!((1..200).contains(&refused), "both happen: {refused}");
     let environments = emulator.environments();
-    assert_eq!((environments.len(), environments[0].id, environments[0].invocations), (1, 1, 450));
+    assert_eq!((environments.len(), environments[0].id, environments[0].invocations), (1, 1, 300));
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_built_is_a_502() {
+    let folder = tempfile::tempdir().unwrap();
+    let emulator = emulator_of("fails", folder.path(), InvokeMode::Buffered, 0).await;
+
+    assert_eq!(send(&emulator, tools_call("simple", json!({}))).await.status(), 502);
     emulator.stop().await;
 }

@@ -55,7 +55,7 @@ pub(crate) fn id() -> impl Strategy<Value = Value> {
 
 /// A response that any HTTP client could read, with a JSON-RPC body where there is one.
 #[track_caller]
-fn assert_well_formed(response: &Value) -> Vec<Value> {
+pub(crate) fn assert_well_formed(response: &Value) -> Vec<Value> {
     let status = response["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
     assert!(status.is_some_and(|status| status.as_u16() >= 200), "{response}");
