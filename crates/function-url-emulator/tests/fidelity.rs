@@ -346,7 +346,7 @@ async fn a_managed_instance_takes_several_at_once() {
 
 #[tokio::test]
 async fn a_timeout_a_crash_and_a_kill_end_the_environment_and_the_next_request_gets_a_fresh_one() {
-    let running = Running::start("plain", |config| config.timeout = Duration::from_millis(1500)).await;
+    let running = Running::start("plain", |config| config.timeout = Duration::from_secs(4)).await;
     let mut last = running.server_of("/").await;
     for path in ["/crash", "/hang"] {
         let (status, _, body) = running.get(path).await;

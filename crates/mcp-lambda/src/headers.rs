@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, header};
-use mcp_protocol::method;
+use mcp_protocol::{ProtocolVersion, method};
 use mcp_server::{CallError, MirroredParameter, lookup};
 use serde_json::{Value, value::RawValue};
 
@@ -152,6 +152,16 @@ impl Accept {
             event_stream: takes(headers, "text", "event-stream"),
             is_present: headers.contains_key(header::ACCEPT),
         }
+    }
+
+    /// Whether the client takes anything of ours. Legacy clients exist that send no `Accept` at all.
+    pub(crate) fn fits(self, revision: ProtocolVersion) -> bool {
+        self.json || self.event_stream || (!revision.is_modern() && !self.is_present)
+    }
+
+    /// Whether even an answer without anything to stream must be a stream.
+    pub(crate) fn is_stream_only(self) -> bool {
+        self.event_stream && !self.json
     }
 }
 

@@ -38,6 +38,8 @@ const WELL_KNOWN: &str = "/.well-known/";
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
 /// What a streaming Function URL can carry.
 const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
+/// The longest text of an error.
+const MAX_MESSAGE_CHARS: usize = 500;
 /// Notifications that may wait for the reader before the handler has to.
 const NOTIFICATION_BUFFER: usize = 16;
 
@@ -148,11 +150,8 @@ impl<S: Send + Sync + 'static> McpService<S> {
             Ok(era) => era,
             Err(refusal) => return refuse_era(&refusal, &request.id),
         };
-        // Legacy clients exist that send no `Accept` at all.
-        let takes_anything = !revision.is_modern() && !exchange.accept.is_present;
-        if !takes_anything && !exchange.accept.json && !exchange.accept.event_stream {
-            let message = "`Accept` must list application/json and text/event-stream";
-            return refuse(StatusCode::NOT_ACCEPTABLE, Some(&request.id), message);
+        if !exchange.accept.fits(revision) {
+            return not_acceptable(Some(&request.id));
         }
         let (sender, mut receiver) = mpsc::channel(NOTIFICATION_BUFFER);
         let call = exchange.call(request, revision, meta, sender);
@@ -198,6 +197,9 @@ impl<S: Send + Sync + 'static> McpService<S> {
             let reason = "only protocol version 2025-03-26 has batches: send each message in a request of its own";
             return refuse_invalid(StatusCode::BAD_REQUEST, reason);
         };
+        if !exchange.accept.fits(revision) {
+            return not_acceptable(None);
+        }
         let mut sent = Sent::new(exchange.carrier.max_bytes);
         let mut responses = Vec::new();
         let mut carrier = exchange.carrier;
@@ -219,7 +221,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
         if responses.is_empty() {
             return empty(StatusCode::ACCEPTED);
         }
-        if sent.is_empty() {
+        if sent.is_empty() && !exchange.accept.is_stream_only() {
             return json_body(StatusCode::OK, format!("[{}]", responses.join(",")));
         }
         let weight = responses.iter().map(|response| carried_bytes(&HeaderMap::new(), &sse::event(response))).sum();
@@ -393,7 +395,7 @@ impl<S: Send + Sync + 'static> Finisher<S> {
     /// JSON, unless something was sent before the result, or the client takes only a stream.
     fn respond(&self, outcome: CallOutcome, sent: Sent, accept: Accept) -> Response<Body> {
         let (status, message) = self.message(outcome);
-        let is_stream = !sent.is_empty() || (accept.event_stream && !accept.json);
+        let is_stream = !sent.is_empty() || accept.is_stream_only();
         if !is_stream || status != StatusCode::OK {
             return json_body(status, message);
         }
@@ -408,7 +410,7 @@ impl<S: Send + Sync + 'static> Finisher<S> {
 fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCode, ErrorObject) {
     let bad_request = if is_modern { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let not_found = if is_modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
-    let object = |code| ErrorObject::new(code, error.to_string());
+    let object = |code| ErrorObject::new(code, shortened(&error.to_string()));
     match error {
         CallError::MethodNotFound(_) => (not_found, object(jsonrpc::METHOD_NOT_FOUND)),
         CallError::InvalidParams(_) | CallError::InvalidMeta(_) => (bad_request, object(jsonrpc::INVALID_PARAMS)),
@@ -420,7 +422,7 @@ fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCod
         }
         CallError::UnsupportedVersion { requested } => {
             let supported = ProtocolVersion::ALL.map(ProtocolVersion::as_str);
-            let data = json!({ "supported": supported, "requested": requested });
+            let data = json!({ "supported": supported, "requested": shortened(requested) });
             (StatusCode::BAD_REQUEST, object(jsonrpc::UNSUPPORTED_PROTOCOL_VERSION).with_data(data))
         }
         CallError::DeadlineExceeded => own_code(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
@@ -431,6 +433,14 @@ fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCod
             };
             (StatusCode::OK, ErrorObject::new(jsonrpc::INTERNAL_ERROR, message))
         }
+    }
+}
+
+/// What a caller sent is repeated only so far: names and versions may be megabytes long.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -472,6 +482,10 @@ fn not_found(path: &str) -> Response<Body> {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }
     response
+}
+
+fn not_acceptable(id: Option<&RequestId>) -> Response<Body> {
+    refuse(StatusCode::NOT_ACCEPTABLE, id, "`Accept` must list application/json and text/event-stream")
 }
 
 fn method_not_allowed() -> Response<Body> {

@@ -33,6 +33,8 @@ pub const MAX_BATCH: usize = 100;
 
 /// Longest integer that is accepted as an id, in digits. Generous: no client counts this far.
 const MAX_ID_DIGITS: usize = 64;
+/// Longest JSON text of a string that is accepted as an id, in bytes. Each answer repeats it.
+const MAX_ID_BYTES: usize = 4096;
 
 /// The `id` of a request: a string or an integer, repeated in its response exactly as it came.
 ///
@@ -46,8 +48,11 @@ pub enum RequestId {
 }
 
 impl RequestId {
-    /// Reads an id from JSON text; `None` if it is neither a string nor an integer.
+    /// Reads an id from JSON text; `None` if it is neither a string nor an integer, or longer than 4 KiB.
     pub fn from_json(text: &str) -> Option<Self> {
+        if text.len() > MAX_ID_BYTES {
+            return None;
+        }
         if text.starts_with('"') {
             return serde_json::from_str::<Box<str>>(text).ok().map(Self::String);
         }
@@ -308,7 +313,7 @@ impl<'a> Envelope<'a> {
         match id {
             None => Ok(Message::Notification(Notification { method, params })),
             Some(Ok(id)) => Ok(Message::Request(Request { id, method, params })),
-            Some(Err(_)) => Err(refuse("`id` must be a string or an integer")),
+            Some(Err(_)) => Err(refuse("`id` must be a string or an integer, of at most 4096 bytes")),
         }
     }
 }

@@ -68,11 +68,12 @@ fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> Strin
 /// Line and column mean nothing to a model.
 fn without_position(message: &str) -> String {
     let end = message.rfind(" at line ").unwrap_or(message.len());
-    let message = &message[..end];
-    match message.char_indices().nth(4 * SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
-    }
+    clip(&message[..end])
+}
+
+/// A message that may repeat what the caller sent, cut to a readable length.
+pub(crate) fn clip(message: &str) -> String {
+    shorten_to(message, 4 * SHOWN_CHARS)
 }
 
 fn explain_bounds(report: &garde::Report, text: &str) -> String {
@@ -137,7 +138,11 @@ fn describe(value: &RawValue) -> String {
 }
 
 fn shorten(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
+    shorten_to(text, SHOWN_CHARS)
+}
+
+fn shorten_to(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

@@ -140,6 +140,16 @@ impl<S> ToolContext<S> {
     ///
     /// `progress` must grow from call to call and `total`, if known, is its value at the end. A value that does not
     /// grow, or is no finite number, is left out, as the protocol wants it.
+    ///
+    /// ```
+    /// # use mcp_server::{NoArguments, ToolContext, ToolError};
+    /// async fn import(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+    ///     for (number, file) in ["a.csv", "b.csv"].into_iter().enumerate() {
+    ///         context.progress(number as f64, Some(2.0), Some(file)).await;
+    ///     }
+    ///     Ok("imported")
+    /// }
+    /// ```
     pub async fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
         let (Some(token), Some(notifications)) = (&self.call.meta.progress_token, &self.call.notifications) else {
             return;

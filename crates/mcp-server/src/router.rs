@@ -283,14 +283,15 @@ impl<S: Send + Sync + 'static> Router<S> {
             // Whoever was spawned stops when this future ends early, for whatever reason.
             let unless_done = cancellation.drop_guard();
             let guarded = AssertUnwindSafe(handler).catch_unwind();
-            match within(deadline, guarded).await {
-                Some(Ok(Ok(output))) => {
-                    unless_done.disarm();
-                    match inner.render(output, revision) {
-                        Ok(rendered) => CallOutcome::from(Ok(rendered)),
-                        Err(error) => CallOutcome::fault(error),
-                    }
-                }
+            let ended = within(deadline, guarded).await;
+            if let Some(Ok(_)) = &ended {
+                unless_done.disarm();
+            }
+            match ended {
+                Some(Ok(Ok(output))) => match inner.render(output, revision) {
+                    Ok(rendered) => CallOutcome::from(Ok(rendered)),
+                    Err(error) => CallOutcome::fault(error),
+                },
                 Some(Ok(Err(HandlerError::Tool(error)))) => inner.failed(error, &request_id, revision),
                 Some(Ok(Err(HandlerError::Unserialisable(error)))) => CallOutcome::fault(error),
                 // The panic hook has printed where and why.

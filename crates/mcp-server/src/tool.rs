@@ -84,6 +84,27 @@ impl<S: Send + Sync + 'static> Tool<S> {
     /// [`unvalidated`](Self::unvalidated). The dialect is the one that `$schema` names (drafts 4, 6, 7, 2019-09 and
     /// 2020-12), 2020-12 without; no reference is fetched.
     ///
+    /// ```
+    /// use mcp_protocol::JsonObject;
+    /// use mcp_server::{Tool, ToolContext, ToolError};
+    /// use serde_json::json;
+    ///
+    /// // A route is given by two points or by its name: a rule between parameters.
+    /// let schema = json!({
+    ///     "type": "object",
+    ///     "properties": { "from": { "type": "string" }, "to": { "type": "string" }, "name": { "type": "string" } },
+    ///     "oneOf": [{ "required": ["from", "to"] }, { "required": ["name"] }],
+    ///     "additionalProperties": false,
+    /// });
+    ///
+    /// async fn find_route(_: ToolContext<()>, args: JsonObject) -> Result<String, ToolError> {
+    ///     Ok(format!("{} parameters", args.len()))
+    /// }
+    ///
+    /// let tool = Tool::<()>::raw("find_route", schema, find_route).read_only();
+    /// # let _ = tool;
+    /// ```
+    ///
     /// # Panics
     ///
     /// As [`new`](Self::new) does; and building the server does when the schema cannot be compiled.
@@ -243,8 +264,11 @@ fn compile(schema: &Value) -> Result<Check, String> {
             .iter_errors(value)
             .take(arguments::SHOWN_VIOLATIONS)
             .map(|error| match error.instance_path().as_str() {
-                "" => error.to_string(),
-                path => format!("`{}`: {error}", path.trim_start_matches('/').replace('/', ".")),
+                "" => arguments::clip(&error.to_string()),
+                path => {
+                    let path = path.trim_start_matches('/').replace('/', ".");
+                    format!("`{}`: {}", arguments::clip(&path), arguments::clip(&error.to_string()))
+                }
             })
             .collect();
         if mistakes.is_empty() { Ok(()) } else { Err(format!("invalid arguments: {}", mistakes.join("; "))) }
@@ -330,6 +354,25 @@ impl IntoToolOutput for Vec<ContentBlock> {
 /// and its schema as the tool's output schema.
 ///
 /// Until 2025-11-25 the protocol wanted an object here; older clients get anything else as text alone.
+///
+/// ```
+/// use mcp_server::{Json, NoArguments, Tool, ToolContext, ToolError};
+/// use schemars::JsonSchema;
+/// use serde::Serialize;
+///
+/// #[derive(Serialize, JsonSchema)]
+/// struct Uptime {
+///     /// Since the start of the execution environment.
+///     seconds: u64,
+/// }
+///
+/// async fn uptime(_: ToolContext<()>, _: NoArguments) -> Result<Json<Uptime>, ToolError> {
+///     Ok(Json(Uptime { seconds: 42 }))
+/// }
+///
+/// let tool = Tool::new("uptime", uptime).description("How long the server has been running.").read_only();
+/// # let _ = tool;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 

@@ -169,6 +169,55 @@ async fn an_unknown_tool_is_an_invalid_parameter() {
 }
 
 #[tokio::test]
+async fn what_a_caller_sends_is_repeated_only_so_far() {
+    let long = "\"é".repeat(1_000_000);
+    let legacy = |request: McpRequest| request.revision(ProtocolVersion::V2025_11_25);
+    let service = fixture();
+
+    let tool = exchange(
+        &service,
+        legacy(tools_call("echo", json!({})))
+            .body(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": long } }).to_string()),
+    );
+    let method =
+        exchange(&service, legacy(tools_list()).body(json!({ "jsonrpc": "2.0", "id": 1, "method": long }).to_string()));
+    let params = exchange(
+        &service,
+        legacy(tools_list())
+            .body(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": long.clone() }).to_string()),
+    );
+    let cursor = exchange(
+        &service,
+        legacy(tools_list()).body(
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "cursor": long } }).to_string(),
+        ),
+    );
+    let id = exchange(
+        &service,
+        legacy(tools_list()).body(json!({ "jsonrpc": "2.0", "id": long, "method": "tools/list" }).to_string()),
+    );
+    let version = "v".repeat(60_000);
+    let version = exchange(
+        &service,
+        tools_list()
+            .header("mcp-protocol-version", &version)
+            .meta("io.modelcontextprotocol/protocolVersion", json!(version)),
+    );
+
+    let (tool, method, params) = (tool.await, method.await, params.await);
+    let (cursor, id, version) = (cursor.await, id.await, version.await);
+    assert_eq!(tool.refusal(), (200, -32602));
+    assert_eq!(method.refusal(), (200, -32601));
+    assert_eq!(params.refusal(), (400, -32600));
+    assert_eq!(cursor.refusal(), (200, -32602));
+    assert_eq!(id.refusal(), (400, -32600));
+    assert_eq!(version.refusal(), (400, -32022));
+    for reply in [tool, method, params, cursor, id, version] {
+        assert!(reply.body.len() < 8192, "{}", reply.body.len());
+    }
+}
+
+#[tokio::test]
 async fn a_call_without_a_name_is_an_invalid_parameter() {
     for params in [json!({}), json!({ "name": 5 }), json!({ "name": null })] {
         let reply = exchange(&fixture(), McpRequest::new("tools/call", params).header("mcp-name", "echo")).await;

@@ -295,6 +295,19 @@ async fn notifications_never_crowd_out_the_results_of_a_batch() {
 }
 
 #[tokio::test]
+async fn a_batch_is_answered_in_a_form_that_the_client_takes() {
+    let body = json!([message(1, "ping", json!({}))]);
+
+    let stream = exchange(&fixture(), batch(&body).header("accept", "text/event-stream")).await;
+    let neither = exchange(&fixture(), batch(&body).header("accept", "text/html")).await;
+    let silent = exchange(&fixture(), batch(&body).without_header("accept")).await;
+
+    assert_eq!(stream.headers["content-type"], "text/event-stream");
+    assert_eq!(neither.refusal(), (406, 406));
+    assert_eq!(silent.headers["content-type"], "application/json");
+}
+
+#[tokio::test]
 async fn a_batch_without_requests_is_accepted() {
     let body = json!([{ "jsonrpc": "2.0", "method": "notifications/initialized" }]);
 

@@ -98,6 +98,8 @@ async fn a_raw_schema_is_enforced_unless_it_is_unvalidated() {
         assert_eq!(result.is_error.is_some(), complaint.is_some(), "{arguments}: {}", result.text());
         assert!(complaint.is_none_or(|complaint| result.text().contains(complaint)), "{}", result.text());
     }
+    let long = exchange(&service, tools_call("raw", json!({ "kind": "x".repeat(1_000_000) }))).await.tool_result();
+    assert!(long.is_error == Some(true) && long.text().len() < 1000);
     let anything = exchange(&service, tools_call("anything", json!({ "y": [1] }))).await.tool_result();
     assert_eq!(anything.text(), r#"{"y":[1]}"#);
 }
