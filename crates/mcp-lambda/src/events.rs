@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor},
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 
 /// An HTTP request that came as an event.
@@ -238,14 +238,6 @@ impl Headers {
 
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Values<'a> {
-            One(#[serde(borrow)] Cow<'a, str>),
-            Many(Vec<String>),
-            Nothing(()),
-        }
-
         struct HeadersVisitor;
 
         impl<'de> Visitor<'de> for HeadersVisitor {
@@ -257,18 +249,52 @@ impl<'de> Deserialize<'de> for Headers {
 
             fn visit_map<M: MapAccess<'de>>(self, mut entries: M) -> Result<Headers, M::Error> {
                 let mut headers = Headers::default();
-                while let Some((name, values)) = entries.next_entry::<Cow<'de, str>, Values<'de>>()? {
-                    match values {
-                        Values::One(value) => headers.add(&name, &value),
-                        Values::Many(values) => values.iter().for_each(|value| headers.add(&name, value)),
-                        Values::Nothing(()) => {}
-                    }
+                while let Some(Text(name)) = entries.next_key()? {
+                    entries.next_value_seed(Values { headers: &mut headers, name: &name })?;
                 }
                 Ok(headers)
             }
         }
 
         deserializer.deserialize_map(HeadersVisitor)
+    }
+}
+
+/// Adds what a header has: a string, a list of strings, or nothing.
+struct Values<'h> {
+    headers: &'h mut Headers,
+    name: &'h str,
+}
+
+impl<'de> DeserializeSeed<'de> for Values<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Values<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a header's value or a list of them")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
+        self.headers.add(self.name, value);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        while let Some(Text(value)) = values.next_element()? {
+            self.headers.add(self.name, &value);
+        }
+        Ok(())
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 
