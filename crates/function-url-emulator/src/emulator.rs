@@ -125,6 +125,12 @@ impl Emulator {
         }
     }
 
+    /// Freezes an environment until its next invocation, where [`FunctionConfig::freeze`] leaves that to the caller.
+    /// Whether it was running and idle.
+    pub fn freeze(&self, environment: u32) -> bool {
+        self.function.find(environment).is_some_and(|environment| environment.freeze())
+    }
+
     /// Kills an environment, whatever it is doing. Whether it was running.
     pub fn kill(&self, environment: u32) -> bool {
         let found = self.function.find(environment);

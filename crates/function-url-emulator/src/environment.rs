@@ -318,11 +318,27 @@ impl Environment {
         let all_ask = state.asking.len() >= self.config.concurrency && (!state.has_extension || state.extension_asks);
         if is_idle && all_ask && state.phase == Phase::Ready {
             state.idle_since = Some(Instant::now());
-            if self.config.freeze && !state.is_frozen {
-                state.is_frozen = true;
-                self.signal(Signal::SIGSTOP);
+            if self.config.freeze {
+                self.stop_process(state);
             }
         }
+    }
+
+    fn stop_process(&self, state: &mut State) {
+        if !state.is_frozen {
+            state.is_frozen = true;
+            self.signal(Signal::SIGSTOP);
+        }
+    }
+
+    /// Freezes it until its next invocation, unless it has one now.
+    pub(crate) fn freeze(&self) -> bool {
+        let mut state = self.state();
+        let is_idle = state.phase == Phase::Ready && state.promised == 0;
+        if is_idle {
+            self.stop_process(&mut state);
+        }
+        is_idle
     }
 
     fn pump(self: &Arc<Self>, state: &mut State) {

@@ -306,6 +306,29 @@ async fn requests_in_a_row_meet_different_environments_that_are_frozen_in_betwee
 }
 
 #[tokio::test]
+async fn an_environment_that_is_frozen_by_hand_thaws_for_its_next_request() {
+    let running = Running::start("plain", |config| {
+        one(config);
+        config.freeze = false;
+    })
+    .await;
+    let process = running.emulator.environments()[0].process_id;
+    assert!(!running.is_stopped(process));
+
+    assert!(running.emulator.freeze(1));
+    running.until("it is stopped", |running| running.is_stopped(process)).await;
+
+    assert_eq!(running.server_of("/").await, 1);
+    assert!(!running.is_stopped(process));
+    assert!(!running.emulator.freeze(2), "there is none of that number");
+    let call = tokio::spawn(running.waiting());
+    running.until("busy", |running| running.log().contains("] waiting")).await;
+    assert!(!running.emulator.freeze(1), "a busy one is left alone");
+    running.open_gate();
+    assert_eq!(call.await.unwrap().0, 200);
+}
+
+#[tokio::test]
 async fn a_busy_environment_makes_another_and_beyond_the_limit_requests_are_throttled() {
     let running = Running::start("plain", |config| config.reserved_environments = 2).await;
 
