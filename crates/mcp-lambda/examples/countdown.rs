@@ -43,7 +43,7 @@ async fn countdown(context: ToolContext<()>, args: CountdownArgs) -> Result<Stri
 
 async fn service(config: Config) -> Result<McpService<()>, InitError> {
     let tool = Tool::new("countdown", countdown).description("Counts down to 0.").read_only();
-    Ok(McpService::new(Server::new("countdown", env!("CARGO_PKG_VERSION"), ()).tool(tool), config.http))
+    McpService::new(Server::new("countdown", env!("CARGO_PKG_VERSION"), ()).tool(tool), config.http)
 }
 
 fn main() -> ExitCode {

@@ -2,16 +2,17 @@
 
 use std::{collections::BTreeMap, env};
 
-use mcp_server::InitError;
+use mcp_server::{InitError, StateKey};
 
 use crate::{Origin, PublicUrl};
 
 const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
 const INVOKE_MODE: &str = "MCP_INVOKE_MODE";
 const ALLOWED_ORIGINS: &str = "MCP_ALLOWED_ORIGINS";
+const STATE_KEY: &str = "MCP_STATE_KEY";
 
 /// Every variable with our prefix that means something.
-const KNOWN: [&str; 3] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS];
+const KNOWN: [&str; 4] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY];
 const PREFIX: &str = "MCP_";
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
@@ -53,7 +54,7 @@ pub trait FromEnv: Sized {
     fn from_env(env: &Env) -> Result<Self, InitError>;
 }
 
-/// How the function speaks HTTP.
+/// How the function is reached, and what its environments share.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
     /// `MCP_PUBLIC_URL`: the URL that clients use, when it is not the Function URL's own (a custom domain, a CDN).
@@ -62,10 +63,12 @@ pub struct HttpConfig {
     pub invoke_mode: InvokeMode,
     /// `MCP_ALLOWED_ORIGINS`: web pages that may call the function from a browser, besides its own.
     pub allowed_origins: Vec<Origin>,
+    /// `MCP_STATE_KEY`: what `requestState` is sealed with. Only a server that asks its clients needs it.
+    pub state_key: Option<StateKey>,
 }
 
 impl HttpConfig {
-    /// Reads `MCP_PUBLIC_URL`, `MCP_INVOKE_MODE` and `MCP_ALLOWED_ORIGINS`.
+    /// Reads `MCP_PUBLIC_URL`, `MCP_INVOKE_MODE`, `MCP_ALLOWED_ORIGINS` and `MCP_STATE_KEY`.
     ///
     /// # Errors
     ///
@@ -85,10 +88,15 @@ impl HttpConfig {
             let expected = "a comma-separated list of origins such as https://app.example.com";
             Origin::parse(origin).ok_or_else(|| InitError::setting(ALLOWED_ORIGINS, expected, origin))
         });
+        let state_key = env.get(STATE_KEY).map(|key| {
+            let expected = "32 random bytes in Base64 (`openssl rand -base64 32`), or `current,previous`";
+            StateKey::parse(key).ok_or_else(|| InitError::secret(STATE_KEY, expected))
+        });
         Ok(Self {
             public_url: public_url.transpose()?,
             invoke_mode,
             allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
+            state_key: state_key.transpose()?,
         })
     }
 }
@@ -129,11 +137,19 @@ mod tests {
             ("MCP_ALLOWED_ORIGINS", "https://a.example/path", "list of origins"),
             ("MCP_ALLOWED_ORIGINS", "https://*.a.example", "list of origins"),
             ("MCP_ALLOWED_ORIGINS", "https://a.example:99999", "list of origins"),
+            ("MCP_STATE_KEY", "c2hvcnQ=", "32 random bytes"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
 
             assert!(error.contains(name) && error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_used_is_not_repeated() {
+        let error = read(&[("MCP_STATE_KEY", "c2hvcnQ=")]).unwrap_err();
+
+        assert!(!error.to_string().contains("c2hvcnQ="), "{error}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use mcp_protocol::{
     ErrorObject, Incoming, MalformedMessage, Message, ProtocolVersion, RequestId, RequestMeta, jsonrpc, method,
 };
-use mcp_server::{Answer, Call, CallError, CallOutcome, Invocation, Router, Server, error_chain};
+use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Router, Server, error_chain};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -40,6 +40,8 @@ const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
 const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
 /// The longest text of an error.
 const MAX_MESSAGE_CHARS: usize = 500;
+/// The longest URI that is repeated in an error.
+const MAX_URI_CHARS: usize = 8 * 1024;
 /// Notifications that may wait for the reader before the handler has to.
 const NOTIFICATION_BUFFER: usize = 16;
 
@@ -64,12 +66,16 @@ pub struct Transport {
 impl<S: Send + Sync + 'static> McpService<S> {
     /// Puts a server behind HTTP.
     ///
+    /// # Errors
+    ///
+    /// When something in the server asks the client and `config` has no state key.
+    ///
     /// # Panics
     ///
     /// When the server has a mistake that [`Server::build`] finds.
     #[track_caller]
-    pub fn new(server: Server<S>, config: HttpConfig) -> Self {
-        Self { router: server.build(), config: Arc::new(config) }
+    pub fn new(server: Server<S>, config: HttpConfig) -> Result<Self, InitError> {
+        Ok(Self { router: server.build(config.state_key.as_ref())?, config: Arc::new(config) })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -414,7 +420,16 @@ fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCod
     match error {
         CallError::MethodNotFound(_) => (not_found, object(jsonrpc::METHOD_NOT_FOUND)),
         CallError::InvalidParams(_) | CallError::InvalidMeta(_) => (bad_request, object(jsonrpc::INVALID_PARAMS)),
-        CallError::UnknownTool(_) | CallError::InvalidCursor => (StatusCode::OK, object(jsonrpc::INVALID_PARAMS)),
+        CallError::UnknownTool(_)
+        | CallError::UnknownPrompt(_)
+        | CallError::InvalidInput(_)
+        | CallError::RequestState
+        | CallError::InvalidCursor => (StatusCode::OK, object(jsonrpc::INVALID_PARAMS)),
+        CallError::ResourceNotFound { uri } => {
+            let code = if is_modern { jsonrpc::INVALID_PARAMS } else { jsonrpc::RESOURCE_NOT_FOUND };
+            let data = json!({ "uri": clipped(uri, MAX_URI_CHARS) });
+            (StatusCode::OK, object(code).with_data(data))
+        }
         CallError::HeaderMismatch(_) => (StatusCode::BAD_REQUEST, object(jsonrpc::HEADER_MISMATCH)),
         CallError::MissingClientCapability(required) => {
             let data = json!({ "requiredCapabilities": required });
@@ -426,7 +441,7 @@ fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCod
             (StatusCode::BAD_REQUEST, object(jsonrpc::UNSUPPORTED_PROTOCOL_VERSION).with_data(data))
         }
         CallError::DeadlineExceeded => own_code(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
-        CallError::Internal => {
+        CallError::TooLarge { .. } | CallError::Internal => {
             let message = match request_id {
                 "" => error.to_string(),
                 id => format!("{error}; request id: {id}"),
@@ -438,7 +453,11 @@ fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCod
 
 /// What a caller sent is repeated only so far: names and versions may be megabytes long.
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MAX_MESSAGE_CHARS) {
+    clipped(text, MAX_MESSAGE_CHARS)
+}
+
+fn clipped(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

@@ -17,7 +17,7 @@
 //! }
 //!
 //! pub async fn service(config: Config) -> Result<McpService<()>, InitError> {
-//!     Ok(McpService::new(Server::new("greeter", "0.1.0", ()), config.http))
+//!     McpService::new(Server::new("greeter", "0.1.0", ()), config.http)
 //! }
 //!
 //! fn main() -> std::process::ExitCode {

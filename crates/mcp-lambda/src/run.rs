@@ -139,7 +139,7 @@ fn invocation(context: Context) -> Invocation {
         deadline: deadline(context.deadline),
         request_id: context.request_id,
         xray_trace_id: context.xray_trace_id,
-        principal: None,
+        ..Invocation::default()
     }
 }
 

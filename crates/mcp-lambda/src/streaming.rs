@@ -106,7 +106,7 @@ async fn serve_next<S: Send + Sync + 'static>(client: &PooledClient, service: &M
         request_id: request_id.clone(),
         deadline: headers.get(DEADLINE_MS).and_then(|ms| deadline(ms.parse().ok()?)),
         xray_trace_id: headers.get(TRACE_ID).map(str::to_owned),
-        principal: None,
+        ..Invocation::default()
     };
     let answer = AssertUnwindSafe(respond(service, &event, invocation)).catch_unwind().await;
     let request = match answer {
@@ -224,7 +224,7 @@ mod tests {
 
     fn service(seen: Arc<Semaphore>) -> McpService<Arc<Semaphore>> {
         let server = Server::new("test", "0.0.0", seen).tool(Tool::new("counts", counts));
-        McpService::new(server, HttpConfig { invoke_mode: InvokeMode::Stream, ..HttpConfig::default() })
+        McpService::new(server, HttpConfig { invoke_mode: InvokeMode::Stream, ..HttpConfig::default() }).unwrap()
     }
 
     /// Hands out one invocation as the Runtime API does and returns what the answer was written in, write by write.

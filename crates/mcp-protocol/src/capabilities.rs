@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::JsonObject;
+use crate::{JsonObject, ProtocolVersion};
 
 /// What a client can do. Each member is present when the client has the capability; its value refines it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,16 @@ impl ClientCapabilities {
     /// The capability to list root directories.
     pub fn roots() -> Self {
         Self { roots: Some(JsonObject::new()), ..Self::default() }
+    }
+
+    /// Whether it can show a form. Declaring elicitation without a mode means this one.
+    pub fn has_elicitation_form(&self) -> bool {
+        self.elicitation.as_ref().is_some_and(|modes| modes.is_empty() || modes.contains_key("form"))
+    }
+
+    /// Whether it can send its user to a page.
+    pub fn has_elicitation_url(&self) -> bool {
+        self.elicitation.as_ref().is_some_and(|modes| modes.contains_key("url"))
     }
 
     /// The part of `required` that these capabilities do not cover; empty when they cover all of it.
@@ -92,10 +102,10 @@ pub struct ServerCapabilities {
     pub logging: Option<JsonObject>,
     /// Has tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tools: Option<ToolsCapability>,
+    pub tools: Option<JsonObject>,
     /// Has resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<JsonObject>,
+    pub resources: Option<ResourcesCapability>,
     /// Has prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<JsonObject>,
@@ -110,10 +120,28 @@ pub struct ServerCapabilities {
     pub extensions: Option<JsonObject>,
 }
 
-/// Refines [`ServerCapabilities::tools`].
+impl ServerCapabilities {
+    /// The same without what `revision` lacks.
+    #[must_use]
+    pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
+        let mut own = self.clone();
+        if revision < ProtocolVersion::V2025_03_26 {
+            own.completions = None;
+        }
+        if !revision.is_modern() {
+            own.extensions = None;
+        }
+        own
+    }
+}
+
+/// Refines [`ServerCapabilities::resources`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ToolsCapability {
+pub struct ResourcesCapability {
+    /// Whether the client can ask to be told of changes of one resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribe: Option<bool>,
     /// Whether changes of the list are announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_changed: Option<bool>,

@@ -268,7 +268,7 @@ impl ResourceContents {
         })
     }
 
-    fn drop_meta(&mut self) {
+    pub(crate) fn drop_meta(&mut self) {
         match self {
             Self::Text(contents) => contents.meta = None,
             Self::Blob(contents) => contents.meta = None,

@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor},
+    de::{IgnoredAny, SeqAccess, Visitor},
 };
 use serde_json::{Value, error::Category, value::RawValue};
 
@@ -21,6 +21,8 @@ pub const METHOD_NOT_FOUND: i64 = -32601;
 pub const INVALID_PARAMS: i64 = -32602;
 /// A fault of the server.
 pub const INTERNAL_ERROR: i64 = -32603;
+/// There is no resource at that URI (until 2025-11-25; now [`INVALID_PARAMS`]).
+pub const RESOURCE_NOT_FOUND: i64 = -32002;
 /// Headers and body disagree, or a required header is missing (2026-07-28).
 pub const HEADER_MISMATCH: i64 = -32020;
 /// The request needs a capability that the client did not declare (2026-07-28).
@@ -267,15 +269,6 @@ struct Envelope<'a> {
 /// Keeps `null` apart from an absent member, which `Option` alone does not.
 pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
-}
-
-/// Reads a struct from an object alone; serde would take an array of its fields as well.
-pub(crate) fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    if !raw.get().starts_with('{') {
-        return Err(serde::de::Error::custom("expected an object"));
-    }
-    serde_json::from_str(raw.get()).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn salvage_id(text: &str) -> Option<RequestId> {

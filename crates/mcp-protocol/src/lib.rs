@@ -12,6 +12,9 @@
 //! | [`capabilities`], [`implementation`] | what a peer can do, and who it is |
 //! | [`lifecycle`] | `initialize` (legacy) and `server/discover` (modern) |
 //! | [`tools`], [`content`] | `tools/list`, `tools/call` and what a tool returns |
+//! | [`resources`], [`prompts`] | what can be read, and what a person can choose |
+//! | [`completion`] | values for the arguments of both |
+//! | [`input`], [`elicitation`], [`sampling`], [`roots`] | what a server asks a client, and how it answers |
 //! | [`notifications`] | progress and log messages |
 //! | [`method`] | every method name, once |
 //!
@@ -29,26 +32,54 @@
 //! ```
 
 pub mod capabilities;
+pub mod completion;
 pub mod content;
+pub mod elicitation;
 pub mod implementation;
+pub mod input;
 pub mod jsonrpc;
 pub mod lifecycle;
 pub mod meta;
 pub mod method;
 pub mod notifications;
+pub mod prompts;
+pub mod resources;
+pub mod roots;
+pub mod sampling;
 pub mod tools;
 pub mod version;
 
-pub use capabilities::{ClientCapabilities, ServerCapabilities, ToolsCapability};
+pub use capabilities::{ClientCapabilities, ResourcesCapability, ServerCapabilities};
+pub use completion::{
+    CompleteRequestParams, CompleteResult, Completion, CompletionArgument, CompletionContext, CompletionReference,
+};
 pub use content::{
     Annotations, AudioContent, BlobResourceContents, ContentBlock, EmbeddedResource, ImageContent, ResourceContents,
     ResourceLink, Role, TextContent, TextResourceContents,
 };
+pub use elicitation::{
+    BooleanSchema, ElicitAction, ElicitRequestFormParams, ElicitRequestParams, ElicitRequestUrlParams, ElicitResult,
+    FormMode, LegacyTitledEnumSchema, MultiSelectField, NumberSchema, PrimitiveSchemaDefinition, Properties,
+    RequestedSchema, StringField, StringSchema, TitledItems, TitledMultiSelectEnumSchema, TitledOption,
+    TitledSingleSelectEnumSchema, UntitledItems, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
+    UrlMode,
+};
 pub use implementation::{Icon, IconTheme, Implementation};
+pub use input::{InputRequest, InputRequests, InputRequiredResult, Retry};
 pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId};
 pub use lifecycle::{DiscoverResult, InitializeResult};
 pub use meta::{ProgressToken, RequestMeta};
 pub use notifications::{LoggingLevel, LoggingMessageNotificationParams, ProgressNotificationParams};
+pub use prompts::{GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument, PromptMessage};
+pub use resources::{
+    ListResourceTemplatesResult, ListResourcesResult, ReadResourceRequestParams, ReadResourceResult, Resource,
+    ResourceTemplate,
+};
+pub use roots::{ListRootsResult, Root};
+pub use sampling::{
+    CreateMessageRequestParams, CreateMessageResult, ModelHint, ModelPreferences, OneOrMany, SamplingMessage,
+    SamplingMessageContentBlock, ToolChoice, ToolResultContent, ToolUseContent,
+};
 pub use tools::{
     CacheScope, CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, ResultType, Tool,
     ToolAnnotations,

@@ -1,8 +1,14 @@
 //! `_meta`: what travels beside a request's own parameters. Schema: `RequestMetaObject`.
 
-use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, fmt};
 
-use crate::{ClientCapabilities, Implementation, LoggingLevel, RequestId, jsonrpc::object};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::{ClientCapabilities, Implementation, JsonObject, LoggingLevel, RequestId};
 
 /// The key of the request's protocol version (2026-07-28).
 pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -14,41 +20,111 @@ pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 /// The token that ties progress notifications to their request: a string or an integer, as an id is.
 pub type ProgressToken = RequestId;
 
-/// `_meta` of a request. Members that a revision lacks are simply absent; other members are ignored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The key of the client's name and version (2026-07-28).
+pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+/// The key of the least severe log message that a client wants (2026-07-28).
+pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+
+/// `_meta` of a request. Members that a revision lacks are simply absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RequestMeta {
     /// The revision that the request is made in; required since 2026-07-28. A string, since it may be unknown.
-    #[serde(rename = "io.modelcontextprotocol/protocolVersion", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "io.modelcontextprotocol/protocolVersion", skip_serializing_if = "Option::is_none")]
     pub protocol_version: Option<String>,
     /// What the client can do; required since 2026-07-28.
-    #[serde(
-        rename = "io.modelcontextprotocol/clientCapabilities",
-        default,
-        deserialize_with = "object",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "io.modelcontextprotocol/clientCapabilities", skip_serializing_if = "Option::is_none")]
     pub client_capabilities: Option<ClientCapabilities>,
     /// Who the client says it is.
-    #[serde(
-        rename = "io.modelcontextprotocol/clientInfo",
-        default,
-        deserialize_with = "object",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "io.modelcontextprotocol/clientInfo", skip_serializing_if = "Option::is_none")]
     pub client_info: Option<Implementation>,
     /// The least severe log message that the client wants; none when absent (2026-07-28).
-    #[serde(rename = "io.modelcontextprotocol/logLevel", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "io.modelcontextprotocol/logLevel", skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LoggingLevel>,
     /// Asks for progress notifications.
-    #[serde(rename = "progressToken", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "progressToken", skip_serializing_if = "Option::is_none")]
     pub progress_token: Option<ProgressToken>,
     /// Trace and parent span, in the format of [W3C Trace Context](https://www.w3.org/TR/trace-context/).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
     /// Trace data of vendors.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tracestate: Option<String>,
     /// [W3C Baggage](https://www.w3.org/TR/baggage/).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub baggage: Option<String>,
+    /// Anything else.
+    #[serde(flatten)]
+    pub other: JsonObject,
+}
+
+impl<'de> Deserialize<'de> for RequestMeta {
+    /// By hand, since serde's `flatten` would copy every member first, and could not tell an object from an array.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MetaVisitor;
+
+        #[derive(Deserialize)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        impl<'de> Visitor<'de> for MetaVisitor {
+            type Value = RequestMeta;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<RequestMeta, A::Error> {
+                let mut meta = RequestMeta::default();
+                while let Some(Key(key)) = members.next_key()? {
+                    match &*key {
+                        PROTOCOL_VERSION => once(&mut meta.protocol_version, PROTOCOL_VERSION, &mut members)?,
+                        CLIENT_CAPABILITIES => {
+                            object(&mut meta.client_capabilities, CLIENT_CAPABILITIES, &mut members)?
+                        }
+                        CLIENT_INFO => object(&mut meta.client_info, CLIENT_INFO, &mut members)?,
+                        LOG_LEVEL => once(&mut meta.log_level, LOG_LEVEL, &mut members)?,
+                        "progressToken" => once(&mut meta.progress_token, "progressToken", &mut members)?,
+                        "traceparent" => once(&mut meta.traceparent, "traceparent", &mut members)?,
+                        "tracestate" => once(&mut meta.tracestate, "tracestate", &mut members)?,
+                        "baggage" => once(&mut meta.baggage, "baggage", &mut members)?,
+                        _ => drop(meta.other.insert(key.into_owned(), members.next_value()?)),
+                    }
+                }
+                Ok(meta)
+            }
+        }
+
+        deserializer.deserialize_map(MetaVisitor)
+    }
+}
+
+/// Reads a member that may be there once; `null` is as good as absent.
+fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    slot: &mut Option<T>,
+    name: &'static str,
+    members: &mut A,
+) -> Result<(), A::Error> {
+    if slot.is_some() {
+        return Err(A::Error::duplicate_field(name));
+    }
+    *slot = members.next_value()?;
+    Ok(())
+}
+
+/// The same for a struct, which serde would read from an array as well.
+fn object<'de, T: DeserializeOwned, A: MapAccess<'de>>(
+    slot: &mut Option<T>,
+    name: &'static str,
+    members: &mut A,
+) -> Result<(), A::Error> {
+    let mut raw: Option<&'de RawValue> = None;
+    once(&mut raw, name, members)?;
+    if slot.is_some() {
+        return Err(A::Error::duplicate_field(name));
+    }
+    *slot = match raw.map(RawValue::get) {
+        Some(text) if text.starts_with('{') => Some(serde_json::from_str(text).map_err(A::Error::custom)?),
+        Some(_) => return Err(A::Error::custom(format_args!("`{name}` must be an object"))),
+        None => None,
+    };
+    Ok(())
 }

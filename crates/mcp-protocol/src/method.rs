@@ -6,10 +6,18 @@ pub const SERVER_DISCOVER: &str = "server/discover";
 pub const TOOLS_LIST: &str = "tools/list";
 /// `tools/call`.
 pub const TOOLS_CALL: &str = "tools/call";
+/// `resources/list`.
+pub const RESOURCES_LIST: &str = "resources/list";
+/// `resources/templates/list`.
+pub const RESOURCES_TEMPLATES_LIST: &str = "resources/templates/list";
 /// `resources/read`; its `uri` is mirrored in the `Mcp-Name` header.
 pub const RESOURCES_READ: &str = "resources/read";
+/// `prompts/list`.
+pub const PROMPTS_LIST: &str = "prompts/list";
 /// `prompts/get`; its `name` is mirrored in the `Mcp-Name` header.
 pub const PROMPTS_GET: &str = "prompts/get";
+/// `completion/complete`.
+pub const COMPLETION_COMPLETE: &str = "completion/complete";
 
 /// `initialize`: the handshake of the legacy revisions.
 pub const INITIALIZE: &str = "initialize";
@@ -17,6 +25,10 @@ pub const INITIALIZE: &str = "initialize";
 pub const PING: &str = "ping";
 /// `logging/setLevel` of the legacy revisions.
 pub const LOGGING_SET_LEVEL: &str = "logging/setLevel";
+/// `resources/subscribe` of the legacy revisions.
+pub const RESOURCES_SUBSCRIBE: &str = "resources/subscribe";
+/// `resources/unsubscribe` of the legacy revisions.
+pub const RESOURCES_UNSUBSCRIBE: &str = "resources/unsubscribe";
 
 /// `notifications/progress`, server to client.
 pub const NOTIFICATIONS_PROGRESS: &str = "notifications/progress";

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use mcp_protocol::{
@@ -14,17 +14,34 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::{interaction::Interaction, request_state::NewCipher};
+
 /// The invocation that a request came in, as far as a handler may care.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Invocation {
     /// Lambda's request id; empty outside Lambda.
     pub request_id: String,
+    /// When the request came.
+    pub received: SystemTime,
     /// When the platform ends the invocation; `None` outside Lambda.
     pub deadline: Option<Instant>,
     /// The X-Ray trace header, if there is one.
     pub xray_trace_id: Option<String>,
     /// Who makes the request, if somebody has found out.
     pub principal: Option<Principal>,
+}
+
+impl Default for Invocation {
+    /// One that came now, outside Lambda.
+    fn default() -> Self {
+        Self {
+            request_id: String::new(),
+            received: SystemTime::now(),
+            deadline: None,
+            xray_trace_id: None,
+            principal: None,
+        }
+    }
 }
 
 /// An authenticated caller.
@@ -36,12 +53,49 @@ pub struct Principal {
     pub subject: String,
 }
 
-/// The call that a tool handles: the server's state, the request, and the way back to the client.
+/// What the handler of a tool gets beside its arguments. Prompts and resources get the same.
+pub type ToolContext<S> = RequestContext<S>;
+
+/// The request that a handler serves: the server's state, who asks, and the way back to the client.
 ///
-/// Cheap to clone. All of it is about one request; nothing is remembered between requests.
-pub struct ToolContext<S> {
+/// Cheap to clone. All of it is about one request; nothing is remembered between requests. A handler that asks the
+/// client something takes an [`InteractiveContext`](crate::InteractiveContext) in its place.
+pub struct RequestContext<S> {
     state: Arc<S>,
-    call: Arc<CallContext>,
+    pub(crate) call: Arc<CallContext>,
+}
+
+/// What a handler may take as its first parameter: [`RequestContext`] (for tools by the name of [`ToolContext`]), or
+/// [`InteractiveContext`](crate::InteractiveContext) if it asks the client.
+#[diagnostic::on_unimplemented(
+    message = "a handler's first parameter is a `ToolContext`, `RequestContext` or `InteractiveContext`, not `{Self}`"
+)]
+pub trait HandlerContext: FromRequest {}
+
+/// How a context is made. Out of reach from other crates, so that there are no more kinds of it.
+pub trait FromRequest: Send + Sized + 'static {
+    /// The server's state.
+    type State: Send + Sync + 'static;
+
+    /// How to seal what travels between rounds; `None` for a handler that never asks, so that a server without such
+    /// handlers links no cryptography.
+    fn cipher() -> Option<NewCipher>;
+
+    fn from_context(context: RequestContext<Self::State>) -> Self;
+}
+
+impl<S: Send + Sync + 'static> HandlerContext for RequestContext<S> {}
+
+impl<S: Send + Sync + 'static> FromRequest for RequestContext<S> {
+    type State = S;
+
+    fn cipher() -> Option<NewCipher> {
+        None
+    }
+
+    fn from_context(context: Self) -> Self {
+        context
+    }
 }
 
 pub(crate) struct CallContext {
@@ -54,9 +108,11 @@ pub(crate) struct CallContext {
     pub(crate) cancellation: CancellationToken,
     pub(crate) notifications: Option<mpsc::Sender<String>>,
     pub(crate) last_progress: Mutex<f64>,
+    /// `None` for a handler that never asks.
+    pub(crate) interaction: Option<Interaction>,
 }
 
-impl<S> ToolContext<S> {
+impl<S> RequestContext<S> {
     pub(crate) fn new(state: Arc<S>, call: Arc<CallContext>) -> Self {
         Self { state, call }
     }
@@ -95,6 +151,11 @@ impl<S> ToolContext<S> {
     /// Who makes the request; `None` when nobody has verified it.
     pub fn principal(&self) -> Option<&Principal> {
         self.call.invocation.principal.as_ref()
+    }
+
+    /// Anything else in the request's `_meta`, by its key.
+    pub fn meta(&self, key: &str) -> Option<&Value> {
+        self.call.meta.other.get(key)
     }
 
     /// The caller's `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)).
@@ -197,15 +258,15 @@ async fn send(notifications: &mpsc::Sender<String>, message: Result<String, serd
     }
 }
 
-impl<S> Clone for ToolContext<S> {
+impl<S> Clone for RequestContext<S> {
     fn clone(&self) -> Self {
         Self { state: Arc::clone(&self.state), call: Arc::clone(&self.call) }
     }
 }
 
-impl<S> fmt::Debug for ToolContext<S> {
+impl<S> fmt::Debug for RequestContext<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ToolContext")
+        f.debug_struct("RequestContext")
             .field("id", &self.call.id)
             .field("revision", &self.call.revision)
             .field("request_id", &self.call.invocation.request_id)

@@ -37,6 +37,27 @@ impl ToolError {
     }
 }
 
+/// Why there is no prompt, resource, list or completion.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// There is nothing by that name, or at that URI.
+    #[error("not found")]
+    NotFound,
+    /// The client can mend this; the text is sent to it.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// A fault on our side: logged with its sources, never sent to the client.
+    #[error("the request failed")]
+    Internal(#[source] BoxError),
+}
+
+impl RequestError {
+    /// A fault on our side; for `map_err`.
+    pub fn internal(source: impl Into<BoxError>) -> Self {
+        Self::Internal(source.into())
+    }
+}
+
 /// Why a request is answered with a JSON-RPC error rather than a result.
 ///
 /// Each variant is a decision; `mcp-lambda/src/http.rs` translates it into a status and a code.
@@ -54,6 +75,21 @@ pub enum CallError {
     /// No tool of that name.
     #[error("unknown tool: `{0}`")]
     UnknownTool(String),
+    /// No prompt of that name.
+    #[error("unknown prompt: `{0}`")]
+    UnknownPrompt(String),
+    /// No resource at that URI.
+    #[error("resource not found")]
+    ResourceNotFound {
+        /// The URI.
+        uri: String,
+    },
+    /// What was sent has the right shape, and cannot be used.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// The `requestState` was not given out for this request, or its time is over.
+    #[error("`requestState` is not valid for this request, or has expired: start again without it")]
+    RequestState,
     /// The cursor is not one that this list gave out.
     #[error("invalid cursor: start the list again without one")]
     InvalidCursor,
@@ -72,6 +108,14 @@ pub enum CallError {
     /// The invocation's time was over before the result was there.
     #[error("the request did not finish before the function's deadline")]
     DeadlineExceeded,
+    /// The result is larger than what can be sent.
+    #[error("the result has {bytes} bytes, but at most {limit} can be sent")]
+    TooLarge {
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        limit: usize,
+    },
     /// A fault on our side; the detail is logged, not sent.
     #[error("internal error")]
     Internal,
@@ -92,9 +136,14 @@ impl InitError {
         Self { message: message.into(), source: None }
     }
 
-    /// A setting that cannot be used: names the variable, what is expected, and what was found unless it is a secret.
+    /// A setting that cannot be used: names the variable, what is expected, and what was found.
     pub fn setting(variable: &str, expected: &str, found: &str) -> Self {
         Self::new(format!("{variable} must be {expected}, not `{found}`"))
+    }
+
+    /// The same for a secret, which is not repeated.
+    pub fn secret(variable: &str, expected: &str) -> Self {
+        Self::new(format!("{variable} must be {expected}"))
     }
 
     /// Adds what led to it.

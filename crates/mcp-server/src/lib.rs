@@ -26,7 +26,7 @@
 //!
 //! let server = Server::new("calculator", "0.1.0", ())
 //!     .tool(Tool::new("add", add).description("Adds two numbers.").read_only());
-//! # let _ = server.build();
+//! # let _ = server.build(None);
 //! ```
 //!
 //! This crate decides what a request is answered with. It knows nothing of HTTP, Lambda, tokens or databases;
@@ -36,24 +36,45 @@
 //! | --- | --- |
 //! | `server` | [`Server`], the builder |
 //! | `tool` | [`Tool`], what a handler may return |
-//! | `context` | [`ToolContext`], what a handler gets beside its arguments |
-//! | `error` | [`ToolError`] for authors, [`CallError`] for whoever carries the answer |
-//! | `router` | [`Router`]: one request in, one answer out |
-//! | `arguments`, `schema`, `lookup` | arguments against their schema, both ways |
+//! | `prompt`, `resource` | [`Prompt`], [`Resource`] and [`ResourceTemplate`] |
+//! | `completion` | suggestions for the arguments of prompts and templates |
+//! | `context` | [`RequestContext`], what a handler gets beside its arguments |
+//! | `interaction`, `form`, `request_state` | [`InteractiveContext`]: asking the client, and what travels meanwhile |
+//! | `caching` | [`Caching`], how long clients may keep what they were told |
+//! | `error` | [`ToolError`] and [`RequestError`] for authors, [`CallError`] for whoever carries the answer |
+//! | `router`, `lists`, `work` | [`Router`]: one request in, one answer out; lists rendered once; a handler at work |
+//! | `arguments`, `schema`, `strings`, `uri_template`, `lookup` | arguments against their schema, both ways |
 
 mod arguments;
+mod caching;
+mod completion;
 mod context;
 mod error;
+mod form;
+mod interaction;
+mod lists;
 mod lookup;
 mod pages;
+mod prompt;
+mod request_state;
+mod resource;
 mod router;
 mod schema;
 mod server;
+mod strings;
 mod tool;
+mod uri_template;
+mod work;
 
-pub use context::{Invocation, Principal, ToolContext};
-pub use error::{BoxError, CallError, InitError, ToolError, error_chain};
+pub use caching::{Caching, List};
+pub use completion::PartialArgument;
+pub use context::{HandlerContext, Invocation, Principal, RequestContext, ToolContext};
+pub use error::{BoxError, CallError, InitError, RequestError, ToolError, error_chain};
+pub use interaction::{Elicited, InteractiveContext};
 pub use lookup::lookup;
+pub use prompt::{IntoPromptMessages, Prompt};
+pub use request_state::StateKey;
+pub use resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate};
 pub use router::{Answer, Call, CallOutcome, Rendered, Router};
 pub use schema::MirroredParameter;
 pub use server::Server;

@@ -48,8 +48,45 @@ fn encode(position: usize) -> String {
 }
 
 fn decode(cursor: &str) -> Option<usize> {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    std::str::from_utf8(&bytes).ok()?.strip_prefix("from:")?.parse().ok()
+    decode_text(cursor)?.strip_prefix("from:")?.parse().ok()
+}
+
+fn decode_text(cursor: &str) -> Option<String> {
+    String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
+}
+
+/// A place in a list that begins with what is registered and goes on with what handlers list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Among what is registered, from this position on.
+    Registered(usize),
+    /// At a handler, by its number and the cursor that it gave.
+    Handler(usize, Option<String>),
+}
+
+impl Place {
+    pub(crate) fn decode(cursor: Option<&str>) -> Option<Self> {
+        let Some(cursor) = cursor else {
+            return Some(Self::Registered(0));
+        };
+        if let Some(position) = decode(cursor) {
+            return Some(Self::Registered(position));
+        }
+        let text = decode_text(cursor)?;
+        let place = text.strip_prefix("by:")?;
+        match place.split_once(':') {
+            Some((handler, own)) => Some(Self::Handler(handler.parse().ok()?, Some(own.to_owned()))),
+            None => Some(Self::Handler(place.parse().ok()?, None)),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> String {
+        match self {
+            Self::Registered(position) => encode(*position),
+            Self::Handler(handler, None) => BASE64_URL_SAFE_NO_PAD.encode(format!("by:{handler}")),
+            Self::Handler(handler, Some(own)) => BASE64_URL_SAFE_NO_PAD.encode(format!("by:{handler}:{own}")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +124,20 @@ mod tests {
         for cursor in ["", "x", "3", &encode(2), &encode(9), &encode(usize::MAX), "ZnJvbTotMQ"] {
             assert!(pages(7, Some(3)).get(Some(cursor)).is_none(), "{cursor}");
         }
+    }
+
+    #[test]
+    fn a_place_survives_its_cursor() {
+        for place in [
+            Place::Registered(3),
+            Place::Handler(1, None),
+            Place::Handler(0, Some(String::new())),
+            Place::Handler(2, Some("a:b é".to_owned())),
+        ] {
+            assert_eq!(Place::decode(Some(&place.encode())), Some(place));
+        }
+        assert_eq!(Place::decode(None), Some(Place::Registered(0)));
+        assert_eq!(Place::decode(Some("by:1")), None);
     }
 
     #[test]

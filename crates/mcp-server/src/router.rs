@@ -1,54 +1,54 @@
 //! One request in, one answer out.
 //!
-//! Whatever can be answered from what was rendered when the server was built is answered at once; a tool call is a
-//! future. Nothing is remembered between requests.
+//! Whatever can be answered from what was rendered when the server was built is answered at once; a handler is a future.
+//! Nothing is remembered between requests.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
 use mcp_protocol::{
-    CacheScope, CallToolRequestParams, CallToolResult, DiscoverResult, InitializeResult, JsonObject, ListToolsResult,
-    LoggingLevel, PaginatedRequestParams, ProtocolVersion, RequestId, RequestMeta, ResultType, ServerCapabilities,
-    ToolsCapability, meta, method,
+    CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, CompletionReference,
+    GetPromptRequestParams, GetPromptResult, JsonObject, ListResourcesResult, LoggingLevel, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResult, RequestId, RequestMeta, ResultType, Retry, meta,
+    method,
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BoxError, CallError, Invocation, MirroredParameter, Server, Tool, ToolContext, ToolError, ToolOutput,
-    context::CallContext,
-    pages::{Pages, PerRevision},
+    BoxError, Caching, CallError, InitError, Invocation, MirroredParameter, PartialArgument, Prompt, RequestContext,
+    Resource, ResourceOutput, ResourceTemplate, Server, StateKey, Tool, ToolOutput, arguments,
+    completion::Completer,
+    interaction::Interaction,
+    lists::Lists,
+    pages::Place,
+    request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
     schema,
     server::CloseHook,
-    tool::{Check, HandlerError},
+    tool::Check,
+    work::{Item, Rounds, Working, needs_modern_client, start},
 };
-
-/// The time between a handler's deadline and the platform's: enough to write an answer and send it.
-const DEADLINE_RESERVE: Duration = Duration::from_millis(500);
 
 /// A finished server. Cheap to clone.
 pub struct Router<S> {
     inner: Arc<Inner<S>>,
 }
 
-struct Inner<S> {
-    state: Arc<S>,
+pub(crate) struct Inner<S> {
+    pub(crate) state: Arc<S>,
+    pub(crate) server_info: Value,
+    pub(crate) cipher: Option<Box<dyn StateCipher>>,
     tools: Vec<RegisteredTool<S>>,
     tools_by_name: HashMap<String, usize>,
-    server_info: Value,
-    initialize: PerRevision<Rendered>,
-    discover: Rendered,
-    tools_list: PerRevision<Pages<Rendered>>,
+    prompts: Vec<Prompt<S>>,
+    resources: Vec<Resource<S>>,
+    templates: Vec<ResourceTemplate<S>>,
+    lists: Lists,
     close: Mutex<Option<CloseHook<S>>>,
 }
 
@@ -112,64 +112,41 @@ impl Rendered {
             Self::Own(text) => text,
         }
     }
+
+    fn empty() -> Self {
+        Self::Own("{}".to_owned())
+    }
 }
 
 impl<S: Send + Sync + 'static> Router<S> {
     #[track_caller]
-    pub(crate) fn new(server: Server<S>) -> Self {
-        let server_info = to_value(&server.info);
-        let capabilities = ServerCapabilities {
-            logging: Some(JsonObject::new()),
-            tools: (!server.tools.is_empty()).then(ToolsCapability::default),
-            ..ServerCapabilities::default()
+    pub(crate) fn new(server: Server<S>, state_key: Option<&StateKey>) -> Result<Self, InitError> {
+        let cipher = match (server.interactive_item(), state_key) {
+            (None, _) => None,
+            (Some((_, new_cipher)), Some(key)) => Some(make_cipher(new_cipher, key, &server.info.name)?),
+            (Some((item, _)), None) => {
+                return Err(InitError::new(format!(
+                    "MCP_STATE_KEY must be set, since the {item} asks the client: 32 random bytes in Base64, the same for \
+                     all environments, such as `openssl rand -base64 32` prints"
+                )));
+            }
         };
-        let list_ttl_ms = u64::try_from(server.list_ttl.as_millis()).unwrap_or(u64::MAX);
-        let definitions: Vec<&mcp_protocol::Tool> = server.tools.iter().map(|tool| &tool.definition).collect();
-
-        let initialize = PerRevision::new(|revision| {
-            shared(&InitializeResult {
-                protocol_version: revision.as_str().to_owned(),
-                capabilities: capabilities.clone(),
-                server_info: server.info.for_revision(revision),
-                instructions: server.instructions.clone(),
-            })
-        });
-        let discover = shared(&DiscoverResult {
-            result_type: ResultType::Complete,
-            supported_versions: ProtocolVersion::ALL.map(|version| version.as_str().to_owned()).to_vec(),
-            capabilities: capabilities.clone(),
-            instructions: server.instructions.clone(),
-            ttl_ms: list_ttl_ms,
-            cache_scope: CacheScope::Public,
-            meta: Some(result_meta(&server_info)),
-        });
-        let tools_list = PerRevision::new(|revision| {
-            let is_modern = revision.is_modern();
-            Pages::new(&definitions, server.page_size.map(Into::into), |tools, next_cursor| {
-                shared(&ListToolsResult {
-                    result_type: is_modern.then_some(ResultType::Complete),
-                    tools: tools.iter().map(|tool| tool.for_revision(revision)).collect(),
-                    next_cursor,
-                    ttl_ms: is_modern.then_some(list_ttl_ms),
-                    cache_scope: is_modern.then_some(CacheScope::Public),
-                    meta: is_modern.then(|| result_meta(&server_info)),
-                })
-            })
-        });
-        let tools_by_name = definitions.iter().enumerate().map(|(index, tool)| (tool.name.clone(), index)).collect();
-        let tools = server.tools.into_iter().map(RegisteredTool::new).collect();
-        Self {
-            inner: Arc::new(Inner {
-                state: server.state,
-                tools,
-                tools_by_name,
-                server_info,
-                initialize,
-                discover,
-                tools_list,
-                close: Mutex::new(server.close),
-            }),
-        }
+        let lists = Lists::render(&server);
+        let tools_by_name = server.tools.iter().enumerate();
+        let tools_by_name = tools_by_name.map(|(index, tool)| (tool.name().to_owned(), index)).collect();
+        let inner = Inner {
+            state: server.state,
+            server_info: to_value(&server.info),
+            cipher,
+            tools: server.tools.into_iter().map(RegisteredTool::new).collect(),
+            tools_by_name,
+            prompts: server.prompts,
+            resources: server.resources,
+            templates: server.templates,
+            lists,
+            close: Mutex::new(server.close),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The parameters of a tool that clients mirror into headers; empty for an unknown tool.
@@ -193,13 +170,31 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// Answers one request.
     pub fn answer(&self, call: Call<'_>) -> Answer {
         let modern = call.revision.is_modern();
+        let inner = &self.inner;
+        let (has_tools, has_prompts) = (!inner.tools.is_empty(), !inner.prompts.is_empty());
+        let has_resources = !inner.resources.is_empty() || !inner.templates.is_empty();
         let result = match call.method {
-            method::SERVER_DISCOVER if modern => Ok(self.inner.discover.clone()),
+            method::SERVER_DISCOVER if modern => Ok(inner.lists.discover.clone()),
             method::INITIALIZE if !modern => self.initialize(&call),
-            method::PING if !modern => Ok(Rendered::Own("{}".to_owned())),
+            method::PING if !modern => Ok(Rendered::empty()),
             method::LOGGING_SET_LEVEL if !modern => set_level(&call),
-            method::TOOLS_LIST if !self.inner.tools.is_empty() => self.list_tools(&call),
-            method::TOOLS_CALL if !self.inner.tools.is_empty() => return self.call_tool(call),
+            method::TOOLS_LIST if has_tools => {
+                page(&call, |cursor| inner.lists.tools.get(call.revision).get(cursor).cloned())
+            }
+            method::TOOLS_CALL if has_tools => return or_error(self.call_tool(call)),
+            method::PROMPTS_LIST if has_prompts => {
+                page(&call, |cursor| inner.lists.prompts.get(call.revision).get(cursor).cloned())
+            }
+            method::PROMPTS_GET if has_prompts => return or_error(self.get_prompt(call)),
+            method::RESOURCES_LIST if has_resources => return or_error(self.list_resources(call)),
+            method::RESOURCES_TEMPLATES_LIST if has_resources => {
+                page(&call, |cursor| inner.lists.templates.get(call.revision).get(cursor).cloned())
+            }
+            method::RESOURCES_READ if has_resources => return or_error(self.read_resource(call)),
+            method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE if !modern && inner.has_subscribable() => {
+                self.subscribe(&call)
+            }
+            method::COMPLETION_COMPLETE if inner.has_completers() => return or_error(self.complete(call)),
             unknown => Err(CallError::MethodNotFound(unknown.to_owned())),
         };
         Answer::ready(result)
@@ -214,13 +209,13 @@ impl<S: Send + Sync + 'static> Router<S> {
         limit: usize,
     ) -> Result<Rendered, CallError> {
         if method != method::TOOLS_CALL {
-            return Err(CallError::Internal);
+            return Err(CallError::TooLarge { bytes, limit });
         }
         let text = format!(
             "The result has {bytes} bytes, but at most {limit} can be sent. Ask for less, for example with a filter \
              or a smaller limit."
         );
-        self.inner.render(ToolOutput::error(text), revision).map_err(|_| CallError::Internal)
+        self.inner.render_tool_error(text, revision)
     }
 
     fn initialize(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
@@ -232,81 +227,197 @@ impl<S: Send + Sync + 'static> Router<S> {
         }
         let params: RequestedVersion = required_params(call.params)?;
         let version = ProtocolVersion::parse(&params.protocol_version).filter(|version| !version.is_modern());
-        Ok(self.inner.initialize.get(version.unwrap_or(ProtocolVersion::LATEST_LEGACY)).clone())
+        Ok(self.inner.lists.initialize.get(version.unwrap_or(ProtocolVersion::LATEST_LEGACY)).clone())
     }
 
-    fn list_tools(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
-        let params: PaginatedRequestParams = optional_params(call.params)?;
-        let pages = self.inner.tools_list.get(call.revision);
-        pages.get(params.cursor.as_deref()).cloned().ok_or(CallError::InvalidCursor)
-    }
-
-    fn call_tool(&self, call: Call<'_>) -> Answer {
-        let params: CallToolRequestParams<'_> = match required_params(call.params) {
-            Ok(params) => params,
-            Err(error) => return Answer::ready(Err(error)),
-        };
+    fn call_tool(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        let params: CallToolRequestParams<'_> = required_params(call.params)?;
         let Some(registered) = self.inner.tool(&params.name) else {
-            return Answer::ready(Err(CallError::UnknownTool(params.name.into_owned())));
+            return Err(CallError::UnknownTool(params.name.into_owned()));
         };
         let revision = call.revision;
-        match registered.refuse_client(&call) {
-            Some(Refusal::Error(error)) => return Answer::ready(Err(error)),
-            Some(Refusal::Result(text)) => return Answer::ready(self.inner.render_error(text, revision)),
-            None => {}
+        if let Some(text) = registered.refuse_client(&call)? {
+            return Ok(Answer::ready(self.inner.render_tool_error(text, revision)));
         }
+        let tool = &registered.tool;
+        let binding =
+            || Binding::new(method::TOOLS_CALL, tool.name(), params.arguments, call.invocation.principal.as_ref());
+        let rounds = self.inner.rounds(&call, tool.cipher, params.retry(), binding)?;
+        let begin = |context: RequestContext<S>| registered.start(context, params.arguments);
+        Ok(start(&self.inner, call, Item::Tool, rounds, begin, move |inner, output| {
+            inner.render_tool(output, revision)
+        }))
+    }
 
-        let deadline = call.invocation.deadline.map(|end| end.checked_sub(DEADLINE_RESERVE).unwrap_or(end));
-        let request_id = call.invocation.request_id.clone();
-        let context = Arc::new(CallContext {
-            id: call.id,
-            revision,
-            meta: call.meta,
-            invocation: call.invocation,
-            deadline,
-            cancellation: CancellationToken::new(),
-            notifications: call.notifications,
-            last_progress: Mutex::new(f64::NEG_INFINITY),
-        });
-        let cancellation = context.cancellation.clone();
-        let context = ToolContext::new(Arc::clone(&self.inner.state), context);
-
-        // Reading arguments runs code of the author's too.
-        let started = catch_unwind(AssertUnwindSafe(|| registered.start(context, params.arguments)));
-        let handler = match started {
-            Ok(Ok(handler)) => handler,
-            Ok(Err(complaint)) => return Answer::ready(self.inner.render_error(complaint, revision)),
-            Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("reading the tool's arguments panicked"))),
+    fn get_prompt(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        let params: GetPromptRequestParams<'_> = required_params(call.params)?;
+        let Some(prompt) = self.inner.prompts.iter().find(|prompt| prompt.name() == params.name) else {
+            return Err(CallError::UnknownPrompt(params.name.into_owned()));
         };
-        let inner = Arc::clone(&self.inner);
-        Answer::Pending(Box::pin(async move {
-            // Whoever was spawned stops when this future ends early, for whatever reason.
-            let unless_done = cancellation.drop_guard();
-            let guarded = AssertUnwindSafe(handler).catch_unwind();
-            let ended = within(deadline, guarded).await;
-            if let Some(Ok(_)) = &ended {
-                unless_done.disarm();
+        let binding =
+            || Binding::new(method::PROMPTS_GET, prompt.name(), params.arguments, call.invocation.principal.as_ref());
+        let rounds = self.inner.rounds(&call, prompt.cipher, params.retry(), binding)?;
+        let revision = call.revision;
+        let description = prompt.definition.description.clone();
+        let begin = |context| (prompt.handler)(context, params.arguments);
+        Ok(start(&self.inner, call, Item::Other, rounds, begin, move |inner, messages| {
+            let result = GetPromptResult {
+                result_type: Some(ResultType::Complete),
+                description,
+                messages,
+                meta: inner.meta_for(revision),
+            };
+            own(&result.for_revision(revision))
+        }))
+    }
+
+    fn read_resource(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
+        let uri = params.uri.as_ref();
+        let readable = self.inner.readable(uri).ok_or_else(|| CallError::ResourceNotFound { uri: uri.to_owned() })?;
+        let binding = || Binding::new(method::RESOURCES_READ, uri, None, call.invocation.principal.as_ref());
+        let rounds = self.inner.rounds(&call, readable.cipher, params.retry(), binding)?;
+        // What depends on answers is not what another request for the same URI would get.
+        let is_retry = params.input_responses.is_some() || params.request_state.is_some();
+        let caching = if is_retry { Caching::NONE } else { readable.caching };
+        let revision = call.revision;
+        let (own_uri, mime_type) = (uri.to_owned(), readable.mime_type.map(str::to_owned));
+        let item = Item::Resource { uri: uri.to_owned() };
+        let begin = |context| Ok((readable.start)(context));
+        Ok(start(&self.inner, call, item, rounds, begin, move |inner, output: ResourceOutput| {
+            let result = ReadResourceResult {
+                result_type: Some(ResultType::Complete),
+                contents: output.into_contents(&own_uri, mime_type.as_deref()),
+                ttl_ms: Some(caching.ttl_ms()),
+                cache_scope: Some(caching.scope),
+                meta: inner.meta_for(revision),
+            };
+            own(&result.for_revision(revision))
+        }))
+    }
+
+    /// What is registered comes first, then what handlers list. A page is filled from as many of them as it takes, since
+    /// many clients never ask for a second one.
+    fn list_resources(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        let inner = &self.inner;
+        if inner.templates.iter().all(|template| template.lister.is_none()) {
+            let pages = inner.lists.resources.get(call.revision);
+            return page(&call, |cursor| pages.get(cursor).cloned()).map(|result| Answer::ready(Ok(result)));
+        }
+        let params: PaginatedRequestParams = optional_params(call.params)?;
+        let place = Place::decode(params.cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
+        let listers: Vec<_> = inner.templates.iter().filter_map(|template| template.lister.clone()).collect();
+        let page_size = inner.lists.page_size.unwrap_or(usize::MAX);
+        let (mut resources, place) = match place {
+            Place::Registered(from) => {
+                let is_start = from == 0 || (from.is_multiple_of(page_size) && from < inner.resources.len());
+                if !is_start {
+                    return Err(CallError::InvalidCursor);
+                }
+                let rest = inner.resources[from..].iter().take(page_size);
+                let rest: Vec<_> = rest.map(|resource| resource.definition.clone()).collect();
+                let next = from + rest.len();
+                (rest, if next < inner.resources.len() { Place::Registered(next) } else { Place::Handler(0, None) })
             }
-            match ended {
-                Some(Ok(Ok(output))) => match inner.render(output, revision) {
-                    Ok(rendered) => CallOutcome::from(Ok(rendered)),
-                    Err(error) => CallOutcome::fault(error),
-                },
-                Some(Ok(Err(HandlerError::Tool(error)))) => inner.failed(error, &request_id, revision),
-                Some(Ok(Err(HandlerError::Unserialisable(error)))) => CallOutcome::fault(error),
-                // The panic hook has printed where and why.
-                Some(Err(_)) => CallOutcome::fault("the tool panicked"),
-                None => CallOutcome::from(Err(CallError::DeadlineExceeded)),
+            Place::Handler(lister, _) if lister >= listers.len() => return Err(CallError::InvalidCursor),
+            place => (Vec::new(), place),
+        };
+        let revision = call.revision;
+        let begin = |context: RequestContext<S>| {
+            let work: Working<_> = Box::pin(async move {
+                let mut next = Some(place);
+                while let Some(Place::Handler(lister, cursor)) = &next {
+                    if resources.len() >= page_size {
+                        break;
+                    }
+                    let page = listers[*lister](context.clone(), cursor.clone()).await?;
+                    resources.extend(page.resources);
+                    next = match page.next_cursor {
+                        Some(cursor) => Some(Place::Handler(*lister, Some(cursor))),
+                        None => Some(Place::Handler(lister + 1, None)).filter(|_| lister + 1 < listers.len()),
+                    };
+                    if matches!(next, Some(Place::Handler(_, Some(_)))) {
+                        break;
+                    }
+                }
+                Ok((resources, next))
+            });
+            Ok(work)
+        };
+        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, (resources, next)| {
+            let is_modern = revision.is_modern();
+            let caching = inner.lists.resources_caching;
+            own(&ListResourcesResult {
+                result_type: is_modern.then_some(ResultType::Complete),
+                resources: resources.iter().map(|resource| resource.for_revision(revision)).collect(),
+                next_cursor: next.map(|place| place.encode()),
+                ttl_ms: is_modern.then(|| caching.ttl_ms()),
+                cache_scope: is_modern.then_some(caching.scope),
+                meta: inner.meta_for(revision),
+            })
+        }))
+    }
+
+    /// No connection is held that a change could be told on, so that there is nothing to remember.
+    fn subscribe(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
+        let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
+        match self.inner.resources.iter().find(|resource| resource.definition.uri == params.uri) {
+            Some(resource) if resource.is_subscribable => Ok(Rendered::empty()),
+            Some(_) => Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned())),
+            None => Err(CallError::ResourceNotFound { uri: params.uri.into_owned() }),
+        }
+    }
+
+    fn complete(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        let params: CompleteRequestParams = required_params(call.params)?;
+        let argument = &params.argument.name;
+        let (is_known, completer) = match &params.reference {
+            CompletionReference::Prompt { name, .. } => {
+                let prompt = self.inner.prompts.iter().find(|prompt| prompt.name() == name);
+                let prompt = prompt.ok_or_else(|| CallError::UnknownPrompt(name.clone()))?;
+                let is_known = prompt.definition.arguments.iter().any(|own| own.name == *argument);
+                (is_known, prompt.completers.get(argument))
             }
+            CompletionReference::Resource { uri } => {
+                let fits = |template: &&ResourceTemplate<S>| {
+                    template.definition.uri_template == *uri || template.pattern.values_in(uri).is_some()
+                };
+                let template = self.inner.templates.iter().find(fits);
+                let template = template.ok_or_else(|| CallError::ResourceNotFound { uri: uri.clone() })?;
+                (template.pattern.variables().any(|own| own == argument), template.completers.get(argument))
+            }
+        };
+        if !is_known {
+            return Err(CallError::InvalidInput(format!("there is no argument `{}`", arguments::clip(argument))));
+        }
+        let completer: Completer<S> = match completer {
+            Some(completer) => Arc::clone(completer),
+            // Nothing is suggested for it.
+            None => Arc::new(|_, _| Box::pin(async { Ok(Vec::<String>::new().into()) })),
+        };
+        let known = params.context.unwrap_or_default().arguments;
+        let typed = PartialArgument { value: params.argument.value, known };
+        let revision = call.revision;
+        let begin = |context| Ok(completer(context, typed));
+        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, completion| {
+            let result =
+                CompleteResult { result_type: Some(ResultType::Complete), completion, meta: inner.meta_for(revision) };
+            own(&result.for_revision(revision))
         }))
     }
 }
 
-async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
-    match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
-        None => Some(future.await),
-    }
+fn make_cipher(new: NewCipher, key: &StateKey, server: &str) -> Result<Box<dyn StateCipher>, InitError> {
+    (new.0)(key, server).ok_or_else(|| InitError::new("could not derive a key from MCP_STATE_KEY"))
+}
+
+fn or_error(answer: Result<Answer, CallError>) -> Answer {
+    answer.unwrap_or_else(|error| Answer::ready(Err(error)))
+}
+
+fn page(call: &Call<'_>, get: impl FnOnce(Option<&str>) -> Option<Rendered>) -> Result<Rendered, CallError> {
+    let params: PaginatedRequestParams = optional_params(call.params)?;
+    get(params.cursor.as_deref()).ok_or(CallError::InvalidCursor)
 }
 
 fn set_level(call: &Call<'_>) -> Result<Rendered, CallError> {
@@ -316,7 +427,7 @@ fn set_level(call: &Call<'_>) -> Result<Rendered, CallError> {
         _level: LoggingLevel,
     }
     // Nothing can be remembered for the next request; the default level is what such clients get.
-    required_params::<SetLevelRequestParams>(call.params).map(|_| Rendered::Own("{}".to_owned()))
+    required_params::<SetLevelRequestParams>(call.params).map(|_| Rendered::empty())
 }
 
 fn required_params<'a, P: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<P, CallError> {
@@ -338,33 +449,27 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
         Self { mirrored, check, tool }
     }
 
-    /// Why this client cannot use the tool, if it cannot.
-    fn refuse_client(&self, call: &Call<'_>) -> Option<Refusal> {
+    /// What a legacy client that cannot use the tool is told.
+    ///
+    /// # Errors
+    ///
+    /// When a modern client cannot.
+    fn refuse_client(&self, call: &Call<'_>) -> Result<Option<String>, CallError> {
         let required = &self.tool.required_capabilities;
         if required.is_empty() {
-            return None;
+            return Ok(None);
         }
         if !call.revision.is_modern() {
-            // It would take a request of ours, whose answer reaches another environment than the one that waits.
-            return Some(Refusal::Result(format!(
-                "This tool has to ask the client something, which this server can do only for clients that speak MCP \
-                 {} or newer; this request was made in {}.",
-                ProtocolVersion::V2026_07_28,
-                call.revision
-            )));
+            return Ok(Some(needs_modern_client(call.revision)));
         }
         let declared = call.meta.client_capabilities.clone().unwrap_or_default();
         let missing = declared.missing(required);
-        (!missing.is_empty()).then(|| Refusal::Error(CallError::MissingClientCapability(Box::new(missing))))
+        if missing.is_empty() { Ok(None) } else { Err(CallError::MissingClientCapability(Box::new(missing))) }
     }
 
-    fn start(
-        &self,
-        context: ToolContext<S>,
-        arguments: Option<&RawValue>,
-    ) -> Result<crate::tool::HandlerFuture, String> {
+    fn start(&self, context: RequestContext<S>, arguments: Option<&RawValue>) -> Result<Working<ToolOutput>, String> {
         if let Some(check) = &self.check {
-            let text = crate::arguments::as_object(arguments)?;
+            let text = arguments::as_object(arguments)?;
             let value = serde_json::from_str(text).map_err(|error| format!("invalid arguments: {error}"))?;
             check(&value)?;
         }
@@ -372,9 +477,12 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
     }
 }
 
-enum Refusal {
-    Error(CallError),
-    Result(String),
+/// A resource, or one of a template's, that can be read at a URI.
+struct Readable<'a, S> {
+    start: Box<dyn FnOnce(RequestContext<S>) -> Working<ResourceOutput> + 'a>,
+    mime_type: Option<&'a str>,
+    caching: Caching,
+    cipher: Option<NewCipher>,
 }
 
 impl<S> Inner<S> {
@@ -382,33 +490,93 @@ impl<S> Inner<S> {
         self.tools_by_name.get(name).map(|index| &self.tools[*index])
     }
 
-    fn failed(&self, error: ToolError, request_id: &str, revision: ProtocolVersion) -> CallOutcome {
-        match error {
-            ToolError::InvalidInput(text) | ToolError::Failed(text) => {
-                CallOutcome::from(self.render_error(text, revision))
-            }
-            ToolError::Internal(source) => {
-                let text = match request_id {
-                    "" => "The tool failed.".to_owned(),
-                    id => format!("The tool failed. Request id: {id}"),
-                };
-                CallOutcome { result: self.render_error(text, revision), fault: Some(source) }
-            }
+    fn readable(&self, uri: &str) -> Option<Readable<'_, S>> {
+        if let Some(resource) = self.resources.iter().find(|resource| resource.definition.uri == uri) {
+            return Some(Readable {
+                start: Box::new(|context| (resource.handler)(context)),
+                mime_type: resource.definition.mime_type.as_deref(),
+                caching: resource.caching,
+                cipher: resource.cipher,
+            });
         }
+        self.templates.iter().find_map(|template| {
+            let values = template.pattern.values_in(uri)?;
+            Some(Readable {
+                start: Box::new(|context| (template.handler)(context, values)),
+                mime_type: template.definition.mime_type.as_deref(),
+                caching: template.caching,
+                cipher: template.cipher,
+            })
+        })
     }
 
-    fn render_error(&self, text: String, revision: ProtocolVersion) -> Result<Rendered, CallError> {
-        self.render(ToolOutput::error(text), revision).map_err(|_| CallError::Internal)
+    fn has_subscribable(&self) -> bool {
+        self.resources.iter().any(|resource| resource.is_subscribable)
     }
 
-    fn render(&self, output: ToolOutput, revision: ProtocolVersion) -> Result<Rendered, serde_json::Error> {
-        let meta = match (revision.is_modern(), output.meta) {
-            (true, own) => {
-                let mut meta = result_meta(&self.server_info);
+    fn has_completers(&self) -> bool {
+        self.prompts.iter().any(|prompt| !prompt.completers.is_empty())
+            || self.templates.iter().any(|template| !template.completers.is_empty())
+    }
+
+    /// What the client has answered so far; `None` for an item that never asks.
+    ///
+    /// # Errors
+    ///
+    /// When there is a state that was not given out for this request, or the answers are no object.
+    fn rounds(
+        &self,
+        call: &Call<'_>,
+        cipher: Option<NewCipher>,
+        retry: Retry<'_, '_>,
+        binding: impl FnOnce() -> Binding,
+    ) -> Result<Option<Rounds>, CallError> {
+        let modern = call.revision.is_modern();
+        let (Some(_), Some(cipher)) = (cipher, &self.cipher) else {
+            return match retry.request_state {
+                Some(_) if modern => Err(CallError::RequestState),
+                _ => Ok(None),
+            };
+        };
+        let binding = binding();
+        if !modern {
+            let interaction = Interaction::new(None, RequestState::default(), BTreeMap::new());
+            return Ok(Some(Rounds { interaction, binding }));
+        }
+        let state = match retry.request_state {
+            Some(sealed) => {
+                let opened = (sealed.len() <= MAX_STATE_BYTES)
+                    .then(|| cipher.open(sealed, &binding, call.invocation.received))
+                    .flatten();
+                opened.ok_or(CallError::RequestState)?
+            }
+            None => RequestState::default(),
+        };
+        let responses = match retry.input_responses {
+            Some(raw) if raw.get().starts_with('{') => serde_json::from_str(raw.get()),
+            Some(_) => return Err(CallError::InvalidParams("`inputResponses` must be an object".to_owned())),
+            None => Ok(BTreeMap::new()),
+        };
+        let responses = responses.map_err(|error: serde_json::Error| CallError::InvalidParams(error.to_string()))?;
+        let capabilities = Some(call.meta.client_capabilities.clone().unwrap_or_default());
+        Ok(Some(Rounds { interaction: Interaction::new(capabilities, state, responses), binding }))
+    }
+
+    fn meta_for(&self, revision: ProtocolVersion) -> Option<JsonObject> {
+        revision.is_modern().then(|| result_meta(&self.server_info))
+    }
+
+    pub(crate) fn render_tool(
+        &self,
+        output: ToolOutput,
+        revision: ProtocolVersion,
+    ) -> Result<Rendered, serde_json::Error> {
+        let meta = match (self.meta_for(revision), output.meta) {
+            (Some(mut meta), own) => {
                 meta.extend(own.unwrap_or_default());
                 Some(meta)
             }
-            (false, own) => own,
+            (None, own) => own,
         };
         let result = CallToolResult {
             result_type: Some(ResultType::Complete),
@@ -426,21 +594,26 @@ impl<S> Inner<S> {
     }
 }
 
-fn result_meta(server_info: &Value) -> JsonObject {
+/// `_meta` of a modern result.
+pub(crate) fn result_meta(server_info: &Value) -> JsonObject {
     JsonObject::from_iter([(meta::SERVER_INFO.to_owned(), server_info.clone())])
 }
 
+fn own<T: serde::Serialize>(value: &T) -> Result<Rendered, serde_json::Error> {
+    serde_json::to_string(value).map(Rendered::Own)
+}
+
 /// Serialises a type of ours that holds only strings, numbers, lists and JSON, which cannot fail.
-fn shared<T: serde::Serialize>(value: &T) -> Rendered {
+pub(crate) fn shared<T: serde::Serialize>(value: &T) -> Rendered {
     Rendered::Shared(serde_json::to_string(value).unwrap_or_default().into())
 }
 
-fn to_value<T: serde::Serialize>(value: &T) -> Value {
+pub(crate) fn to_value<T: serde::Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
 impl Answer {
-    fn ready(result: Result<Rendered, CallError>) -> Self {
+    pub(crate) fn ready(result: Result<Rendered, CallError>) -> Self {
         Self::Ready(Box::new(CallOutcome::from(result)))
     }
 
@@ -454,7 +627,7 @@ impl Answer {
 }
 
 impl CallOutcome {
-    fn fault(source: impl Into<BoxError>) -> Self {
+    pub(crate) fn fault(source: impl Into<BoxError>) -> Self {
         Self { result: Err(CallError::Internal), fault: Some(source.into()) }
     }
 }

@@ -120,7 +120,7 @@ fn check_annotation<'a>(header: &'a Value, property: &Value) -> Result<&'a str, 
 }
 
 /// The type of a property; an optional one is `[type, "null"]`, and `null` is never mirrored.
-fn primitive_type(property: &Value) -> Option<&str> {
+pub(crate) fn primitive_type(property: &Value) -> Option<&str> {
     match property.get("type")? {
         Value::String(kind) => Some(kind),
         Value::Array(kinds) => {

@@ -1,10 +1,12 @@
 //! The builder of a server.
 
-use std::{fmt, future::Future, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
 use mcp_protocol::{Icon, Implementation};
 
-use crate::{Router, Tool};
+use crate::{
+    Caching, InitError, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool, request_state::NewCipher,
+};
 
 /// How long clients may keep a list, unless the author says otherwise. Lists change only with a deployment.
 const DEFAULT_LIST_TTL: Duration = Duration::from_secs(300);
@@ -18,8 +20,11 @@ pub struct Server<S> {
     pub(crate) instructions: Option<String>,
     pub(crate) state: Arc<S>,
     pub(crate) tools: Vec<Tool<S>>,
+    pub(crate) prompts: Vec<Prompt<S>>,
+    pub(crate) resources: Vec<Resource<S>>,
+    pub(crate) templates: Vec<ResourceTemplate<S>>,
     pub(crate) page_size: Option<NonZeroUsize>,
-    pub(crate) list_ttl: Duration,
+    pub(crate) caching: HashMap<List, Caching>,
     pub(crate) close: Option<CloseHook<S>>,
 }
 
@@ -33,8 +38,11 @@ impl<S: Send + Sync + 'static> Server<S> {
             instructions: None,
             state: Arc::new(state),
             tools: Vec::new(),
+            prompts: Vec::new(),
+            resources: Vec::new(),
+            templates: Vec::new(),
             page_size: None,
-            list_ttl: DEFAULT_LIST_TTL,
+            caching: HashMap::new(),
             close: None,
         }
     }
@@ -53,6 +61,50 @@ impl<S: Send + Sync + 'static> Server<S> {
             tool.name()
         );
         self.tools.push(tool);
+        self
+    }
+
+    /// Adds a prompt.
+    ///
+    /// # Panics
+    ///
+    /// When there is a prompt of that name already.
+    #[must_use]
+    #[track_caller]
+    pub fn prompt(mut self, prompt: Prompt<S>) -> Self {
+        let name = prompt.name();
+        assert!(self.prompts.iter().all(|other| other.name() != name), "there are two prompts named `{name}`");
+        self.prompts.push(prompt);
+        self
+    }
+
+    /// Adds a resource.
+    ///
+    /// # Panics
+    ///
+    /// When there is a resource at that URI already.
+    #[must_use]
+    #[track_caller]
+    pub fn resource(mut self, resource: Resource<S>) -> Self {
+        let uri = &resource.definition.uri;
+        assert!(self.resources.iter().all(|other| other.definition.uri != *uri), "there are two resources at `{uri}`");
+        self.resources.push(resource);
+        self
+    }
+
+    /// Adds a resource template. A URI that several templates fit is read by the first of them; a resource at just that
+    /// URI goes before all templates.
+    ///
+    /// # Panics
+    ///
+    /// When there is the same template already.
+    #[must_use]
+    #[track_caller]
+    pub fn resource_template(mut self, template: ResourceTemplate<S>) -> Self {
+        let own = &template.definition.uri_template;
+        let is_new = self.templates.iter().all(|other| other.definition.uri_template != *own);
+        assert!(is_new, "there are two resource templates `{own}`");
+        self.templates.push(template);
         self
     }
 
@@ -84,11 +136,18 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
-    /// How long clients may keep a list or what `server/discover` told them; 5 minutes unless set.
+    /// How long clients may keep a list, and who may share it. Unless set it is public for 5 minutes; a list of resources
+    /// that a handler makes is private and stale at once.
     #[must_use]
-    pub fn list_ttl(mut self, ttl: Duration) -> Self {
-        self.list_ttl = ttl;
+    pub fn caching(mut self, list: List, caching: Caching) -> Self {
+        self.caching.insert(list, caching);
         self
+    }
+
+    pub(crate) fn caching_of(&self, list: List) -> Caching {
+        let is_made = list == List::Resources && self.templates.iter().any(|template| template.lister.is_some());
+        let unset = if is_made { Caching::NONE } else { Caching::public(DEFAULT_LIST_TTL) };
+        self.caching.get(&list).copied().unwrap_or(unset)
     }
 
     /// Runs before the execution environment ends, for at most the time that Lambda grants (about 300 ms for a
@@ -106,12 +165,28 @@ impl<S: Send + Sync + 'static> Server<S> {
 
     /// The finished server. Lists are rendered here, once for each revision.
     ///
+    /// # Errors
+    ///
+    /// When something asks the client and there is no state key to seal what has been learned so far.
+    ///
     /// # Panics
     ///
     /// When a hand-written schema cannot be compiled; the message names its tool.
     #[track_caller]
-    pub fn build(self) -> Router<S> {
-        Router::new(self)
+    pub fn build(self, state_key: Option<&StateKey>) -> Result<Router<S>, InitError> {
+        Router::new(self, state_key)
+    }
+
+    /// What asks the client, if anything does: how to name it, and how to seal.
+    pub(crate) fn interactive_item(&self) -> Option<(String, NewCipher)> {
+        let tools = self.tools.iter().map(|tool| (format!("tool `{}`", tool.name()), tool.cipher));
+        let prompts = self.prompts.iter().map(|prompt| (format!("prompt `{}`", prompt.name()), prompt.cipher));
+        let resources = self.resources.iter().map(|own| (format!("resource `{}`", own.definition.uri), own.cipher));
+        let templates = self
+            .templates
+            .iter()
+            .map(|own| (format!("resource template `{}`", own.definition.uri_template), own.cipher));
+        tools.chain(prompts).chain(resources).chain(templates).find_map(|(name, cipher)| Some((name, cipher?)))
     }
 }
 
@@ -119,7 +194,10 @@ impl<S> fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("info", &self.info)
-            .field("tools", &self.tools.iter().map(|tool| &tool.definition.name).collect::<Vec<_>>())
+            .field("tools", &self.tools)
+            .field("prompts", &self.prompts)
+            .field("resources", &self.resources)
+            .field("templates", &self.templates)
             .finish_non_exhaustive()
     }
 }

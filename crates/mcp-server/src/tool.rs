@@ -1,6 +1,6 @@
 //! A tool: a handler, what clients are told about it, and what it returns.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use garde::Validate;
 use mcp_protocol::{ClientCapabilities, ContentBlock, Icon, JsonObject, ToolAnnotations};
@@ -11,7 +11,12 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use crate::{ToolContext, ToolError, arguments, schema};
+use crate::{
+    HandlerContext, RequestContext, ToolError, arguments,
+    request_state::NewCipher,
+    schema,
+    work::{HandlerError, Working},
+};
 
 /// Characters and length that a tool's name may have (2026-07-28, Tools, "Tool Names").
 const MAX_NAME_CHARS: usize = 128;
@@ -24,21 +29,13 @@ pub struct Tool<S> {
     pub(crate) definition: mcp_protocol::Tool,
     pub(crate) handler: Handler<S>,
     pub(crate) required_capabilities: ClientCapabilities,
+    pub(crate) cipher: Option<NewCipher>,
     raw_schema: Option<RawSchema>,
 }
 
 /// Reads the arguments; what comes back is the handler at work, or, for the model, what is wrong with them.
 pub(crate) type Handler<S> =
-    Arc<dyn Fn(ToolContext<S>, Option<&RawValue>, &Value) -> Result<HandlerFuture, String> + Send + Sync>;
-
-pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<ToolOutput, HandlerError>> + Send>>;
-
-/// Why a handler yields no output.
-pub(crate) enum HandlerError {
-    Tool(ToolError),
-    /// What it returned cannot be written as JSON.
-    Unserialisable(serde_json::Error),
-}
+    Arc<dyn Fn(RequestContext<S>, Option<&RawValue>, &Value) -> Result<Working<ToolOutput>, String> + Send + Sync>;
 
 /// Checks arguments against a hand-written schema; says what is wrong.
 pub(crate) type Check = Box<dyn Fn(&Value) -> Result<(), String> + Send + Sync>;
@@ -63,20 +60,22 @@ impl<S: Send + Sync + 'static> Tool<S> {
     /// When the name is not 1 to 128 of `A-Z a-z 0-9 _ - .`, or the schema does not describe an object, or an
     /// `x-mcp-header` annotation breaks the specification's rules: mistakes that no client would forgive either.
     #[track_caller]
-    pub fn new<A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
+    pub fn new<C, A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
     where
+        C: HandlerContext<State = S>,
         A: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static,
         T: IntoToolOutput + 'static,
-        F: Fn(ToolContext<S>, A) -> Fut + Send + Sync + 'static,
+        F: Fn(C, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
         let call: Handler<S> = Arc::new(move |context, raw, input_schema| {
             let arguments = arguments::parse::<A>(raw, input_schema)?;
             let handler = Arc::clone(&handler);
-            Ok(Box::pin(async move { finish(handler(context, arguments).await) }))
+            Ok(Box::pin(async move { finish(handler(C::from_context(context), arguments).await) }))
         });
-        Self::with_schema(name.into(), schema::input_schema_of::<A>(), T::output_schema(), call, None)
+        let input_schema = schema::input_schema_of::<A>();
+        Self { cipher: C::cipher(), ..Self::with_schema(name.into(), input_schema, T::output_schema(), call, None) }
     }
 
     /// A tool whose input schema is written by hand, for what types cannot say. Clients see it unchanged, and
@@ -109,10 +108,11 @@ impl<S: Send + Sync + 'static> Tool<S> {
     ///
     /// As [`new`](Self::new) does; and building the server does when the schema cannot be compiled.
     #[track_caller]
-    pub fn raw<T, F, Fut>(name: impl Into<String>, input_schema: Value, handler: F) -> Self
+    pub fn raw<C, T, F, Fut>(name: impl Into<String>, input_schema: Value, handler: F) -> Self
     where
+        C: HandlerContext<State = S>,
         T: IntoToolOutput + 'static,
-        F: Fn(ToolContext<S>, JsonObject) -> Fut + Send + Sync + 'static,
+        F: Fn(C, JsonObject) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
@@ -120,10 +120,13 @@ impl<S: Send + Sync + 'static> Tool<S> {
             let arguments: JsonObject = serde_json::from_str(arguments::as_object(raw)?)
                 .map_err(|error| format!("invalid arguments: {error}"))?;
             let handler = Arc::clone(&handler);
-            Ok(Box::pin(async move { finish(handler(context, arguments).await) }))
+            Ok(Box::pin(async move { finish(handler(C::from_context(context), arguments).await) }))
         });
-        let raw_schema = RawSchema { compile: Some(compile) };
-        Self::with_schema(name.into(), input_schema, T::output_schema(), call, Some(raw_schema))
+        let raw_schema = Some(RawSchema { compile: Some(compile) });
+        Self {
+            cipher: C::cipher(),
+            ..Self::with_schema(name.into(), input_schema, T::output_schema(), call, raw_schema)
+        }
     }
 
     #[track_caller]
@@ -157,6 +160,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             },
             handler,
             required_capabilities: ClientCapabilities::default(),
+            cipher: None,
             raw_schema,
         }
     }
@@ -252,8 +256,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
 }
 
 fn finish<T: IntoToolOutput>(result: Result<T, ToolError>) -> Result<ToolOutput, HandlerError> {
-    let output = result.map_err(HandlerError::Tool)?;
-    output.into_tool_output().map_err(HandlerError::Unserialisable)
+    result?.into_tool_output().map_err(HandlerError::Unserialisable)
 }
 
 /// Compiles a hand-written schema. `jsonschema` is built without any way to fetch a reference.

@@ -10,7 +10,7 @@ use mcp_protocol::{CallToolResult, ProtocolVersion, RequestId, RequestMeta, meth
 use mcp_server::{Call, Invocation, Server, Tool};
 use serde_json::{Value, json};
 
-use crate::{McpRequest, schema};
+use crate::{McpRequest, schema, state_key};
 
 /// The way that a request takes to the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,8 @@ impl Reply {
 /// When the call ends in an error rather than a result; a result with `isError` is a result.
 pub async fn call_tool<S: Send + Sync + 'static>(tool: Tool<S>, state: S, arguments: Value) -> CallToolResult {
     let params = json!({ "name": tool.name(), "arguments": arguments }).to_string();
-    let router = Server::new("test", "0.0.0", state).tool(tool).build();
+    let router = Server::new("test", "0.0.0", state).tool(tool).build(Some(&state_key()));
+    let router = router.unwrap_or_else(|error| panic!("{error}"));
     let everything = json!({ "sampling": {}, "elicitation": { "form": {}, "url": {} }, "roots": {} });
     let call = Call {
         revision: ProtocolVersion::LATEST,

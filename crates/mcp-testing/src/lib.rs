@@ -28,15 +28,25 @@
 //! | [`request`] | [`McpRequest`], with everything a client of that revision sends |
 //! | [`exchange`] | request in, checked [`Reply`] out, by several ways |
 //! | [`schema`] | the schemas themselves |
+//! | [`TestAuthenticator`] | callers that are known, without an identity provider |
 //! | [`bounds`] | whether a tool enforces the bounds that its schema shows |
 
 // A helper for tests stops the test by panicking.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod authenticator;
 pub mod bounds;
 mod exchange;
 pub mod request;
 pub mod schema;
 
+use mcp_server::StateKey;
+
+pub use authenticator::TestAuthenticator;
 pub use exchange::{Reply, Via, call_tool, event_of, exchange, exchange_via};
-pub use request::{McpRequest, discover, initialize, tools_call, tools_list};
+pub use request::{McpRequest, complete, discover, initialize, prompts_get, resources_read, tools_call, tools_list};
+
+/// A key for servers that ask their clients; the same in every call.
+pub fn state_key() -> StateKey {
+    StateKey::parse("dGVzdHMgYW5kIG5vdGhpbmcgYnV0IHRlc3RzIDEyMzQ=").expect("32 bytes in Base64")
+}

@@ -5,6 +5,8 @@ use http::{HeaderName, HeaderValue, Method, Request};
 use mcp_protocol::{ProtocolVersion, meta, method};
 use serde_json::{Value, json};
 
+use crate::Reply;
+
 /// A request in the making. It starts out as what a well-behaved client sends; every part can be spoilt.
 #[derive(Debug, Clone)]
 pub struct McpRequest {
@@ -32,6 +34,26 @@ pub fn tools_call(name: &str, arguments: Value) -> McpRequest {
 /// `tools/list`, in the newest revision.
 pub fn tools_list() -> McpRequest {
     McpRequest::new(method::TOOLS_LIST, json!({}))
+}
+
+/// `prompts/get` of a prompt with arguments, in the newest revision.
+pub fn prompts_get(name: &str, arguments: Value) -> McpRequest {
+    let mut request = McpRequest::new(method::PROMPTS_GET, json!({ "name": name, "arguments": arguments }));
+    request.mcp_name = Some(name.to_owned());
+    request
+}
+
+/// `resources/read` of a URI, in the newest revision.
+pub fn resources_read(uri: &str) -> McpRequest {
+    let mut request = McpRequest::new(method::RESOURCES_READ, json!({ "uri": uri }));
+    request.mcp_name = Some(uri.to_owned());
+    request
+}
+
+/// `completion/complete` of what was typed for an argument, in the newest revision.
+pub fn complete(reference: Value, argument: &str, value: &str) -> McpRequest {
+    let argument = json!({ "name": argument, "value": value });
+    McpRequest::new(method::COMPLETION_COMPLETE, json!({ "ref": reference, "argument": argument }))
 }
 
 /// `server/discover`.
@@ -83,6 +105,20 @@ impl McpRequest {
     pub fn id(mut self, id: Value) -> Self {
         self.id = id;
         self
+    }
+
+    /// Sets a parameter.
+    #[must_use]
+    pub fn param(mut self, name: &str, value: Value) -> Self {
+        self.params[name] = value;
+        self
+    }
+
+    /// The next round of the request: the client has answered what `reply` asked.
+    #[must_use]
+    pub fn answered(self, reply: &Reply, responses: Value) -> Self {
+        let state = reply.result()["requestState"].clone();
+        self.param("inputResponses", responses).param("requestState", state)
     }
 
     /// Asks for progress notifications.

@@ -57,12 +57,22 @@ pub fn check_from_server(revision: ProtocolVersion, method: &str, message: &Valu
     if message.get("error").is_some() {
         return check_error(if message.get("id").is_some() { revision } else { ProtocolVersion::LATEST }, message);
     }
+    let asks = revision.is_modern() && message["result"]["resultType"] == "input_required";
     let definition = match method {
+        method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ if asks => "InputRequiredResult",
         method::TOOLS_LIST => "ListToolsResult",
+        method::PROMPTS_LIST => "ListPromptsResult",
+        method::PROMPTS_GET => "GetPromptResult",
+        method::RESOURCES_LIST => "ListResourcesResult",
+        method::RESOURCES_TEMPLATES_LIST => "ListResourceTemplatesResult",
+        method::RESOURCES_READ => "ReadResourceResult",
+        method::COMPLETION_COMPLETE => "CompleteResult",
         method::TOOLS_CALL => "CallToolResult",
         method::SERVER_DISCOVER => "DiscoverResult",
         method::INITIALIZE => "InitializeResult",
-        method::PING | method::LOGGING_SET_LEVEL => "EmptyResult",
+        method::PING | method::LOGGING_SET_LEVEL | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
+            "EmptyResult"
+        }
         other => return Err(format!("no result of `{other}` is known to this check")),
     };
     let envelope = if revision >= ProtocolVersion::V2025_11_25 { "JSONRPCResultResponse" } else { "JSONRPCResponse" };

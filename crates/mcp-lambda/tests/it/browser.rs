@@ -50,7 +50,7 @@ async fn a_listed_page_may_call_and_its_preflight_names_methods_and_headers() {
         allowed_origins: vec![Origin::parse("https://app.example.com").unwrap()],
         ..HttpConfig::default()
     };
-    let service = McpService::new(server(), config);
+    let service = McpService::new(server(), config).unwrap();
 
     let reply = exchange(&service, preflight().header("origin", "https://app.example.com")).await;
 
@@ -82,7 +82,7 @@ async fn a_host_that_the_caller_chose_makes_no_page_the_servers_own() {
 #[tokio::test]
 async fn a_configured_name_replaces_the_functions_own_and_may_have_a_path() {
     let config = HttpConfig { public_url: PublicUrl::parse("https://mcp.example.com/tools"), ..HttpConfig::default() };
-    let service = McpService::new(server(), config);
+    let service = McpService::new(server(), config).unwrap();
     let from = |origin: &str| tools_list().header("origin", origin);
 
     assert_eq!(exchange(&service, from("https://mcp.example.com")).await.status, 200);

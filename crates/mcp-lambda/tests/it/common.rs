@@ -22,16 +22,21 @@ pub(crate) type Fixture = McpService<State>;
 pub(crate) struct State;
 
 pub(crate) fn fixture() -> Fixture {
-    McpService::new(server(), HttpConfig::default())
+    McpService::new(server(), config()).expect("the configuration is whole")
 }
 
 pub(crate) fn streaming_fixture() -> Fixture {
-    McpService::new(server(), HttpConfig { invoke_mode: InvokeMode::Stream, ..HttpConfig::default() })
+    McpService::new(server(), HttpConfig { invoke_mode: InvokeMode::Stream, ..config() })
+        .expect("the configuration is whole")
 }
 
 pub(crate) fn paged_fixture() -> Fixture {
     let size = NonZeroUsize::new(4).expect("4 is not 0");
-    McpService::new(server().page_size(size), HttpConfig::default())
+    McpService::new(server().page_size(size), config()).expect("the configuration is whole")
+}
+
+pub(crate) fn config() -> HttpConfig {
+    HttpConfig { state_key: Some(mcp_testing::state_key()), ..HttpConfig::default() }
 }
 
 pub(crate) fn server() -> Server<State> {

@@ -51,7 +51,7 @@ async fn at_the_deadline_work_elsewhere_is_told_to_stop() {
             std::future::pending::<Result<String, ToolError>>().await
         }
     });
-    let service = McpService::new(Server::new("test", "0.0.0", State).tool(tool), HttpConfig::default());
+    let service = McpService::new(Server::new("test", "0.0.0", State).tool(tool), HttpConfig::default()).unwrap();
 
     let request = tools_call("spawns", json!({}));
     exchange_via(Via::Http, &service, request, ends_in(Duration::from_millis(550))).await;
@@ -100,19 +100,31 @@ fn a_mistake_while_building_names_its_tool() {
         (
             "tool `broken`: its schema",
             Box::new(move || {
-                drop(server().tool(Tool::raw("broken", broken_schema.clone(), |_, _| async { Ok("") })).build());
+                drop(
+                    server()
+                        .tool(Tool::raw("broken", broken_schema.clone(), |_: ToolContext<State>, _| async { Ok("") }))
+                        .build(None),
+                );
             }),
         ),
         (
             "tool `foreign`: its schema",
             Box::new(move || {
-                drop(server().tool(Tool::raw("foreign", foreign_reference.clone(), |_, _| async { Ok("") })).build());
+                drop(
+                    server()
+                        .tool(Tool::raw("foreign", foreign_reference.clone(), |_: ToolContext<State>, _| async {
+                            Ok("")
+                        }))
+                        .build(None),
+                );
             }),
         ),
         (
             "tool `mirrored`: `x-mcp-header`",
             Box::new(move || {
-                drop(Tool::<State>::raw("mirrored", mirrored_twice.clone(), |_, _| async { Ok("") }));
+                drop(Tool::<State>::raw("mirrored", mirrored_twice.clone(), |_: ToolContext<State>, _| async {
+                    Ok("")
+                }));
             }),
         ),
         (

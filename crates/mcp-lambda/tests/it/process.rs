@@ -35,15 +35,15 @@ impl FromEnv for Config {
 fn function() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let code = mcp_lambda::main(async |config: Config| match role.as_str() {
-        "plain" => Ok(McpService::new(server(), config.0)),
+        "plain" => McpService::new(server(), config.0),
         "closes" => {
             let server = server().on_close(async |_: Arc<State>| println!("the hook has run"));
-            Ok(McpService::new(server, config.0))
+            McpService::new(server, config.0)
         }
         "fails" => {
             Err(InitError::new("could not reach the database").with_source(std::io::Error::other("no route to host")))
         }
-        _ => Ok(McpService::new(server().tool(crate::common::second_simple()), config.0)),
+        _ => McpService::new(server().tool(crate::common::second_simple()), config.0),
     });
     assert_eq!(code, std::process::ExitCode::SUCCESS);
 }

@@ -110,7 +110,7 @@ async fn the_context_knows_the_request_and_its_invocation() {
         request_id: "req".to_owned(),
         xray_trace_id: Some("Root=1-2-3".to_owned()),
         deadline: std::time::Instant::now().checked_add(std::time::Duration::from_secs(30)),
-        principal: None,
+        ..Invocation::default()
     };
     let request = tools_call("about", json!({}))
         .id(json!("seven"))

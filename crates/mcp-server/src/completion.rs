@@ -1,0 +1,44 @@
+//! Suggestions for the arguments of prompts and the variables of resource templates.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use mcp_protocol::Completion;
+use serde_json::Value;
+
+use crate::{RequestContext, RequestError, strings::options, work::Working};
+
+/// An argument that is being typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartialArgument {
+    /// What has been typed so far.
+    pub value: String,
+    /// The other arguments that have a value already, if the client says so.
+    pub known: BTreeMap<String, String>,
+}
+
+pub(crate) type Completer<S> = Arc<dyn Fn(RequestContext<S>, PartialArgument) -> Working<Completion> + Send + Sync>;
+
+/// Turns an author's function into a completer.
+pub(crate) fn completer<S, T, F, Fut>(handler: F) -> Completer<S>
+where
+    S: Send + Sync + 'static,
+    T: Into<Completion>,
+    F: Fn(RequestContext<S>, PartialArgument) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Arc::new(move |context, argument| {
+        let handler = Arc::clone(&handler);
+        Box::pin(async move { Ok(handler(context, argument).await?.into()) })
+    })
+}
+
+/// Suggests the texts that a property's schema names, if it names any: those that begin with what was typed.
+pub(crate) fn choices<S: Send + Sync + 'static>(property: &Value) -> Option<Completer<S>> {
+    let choices: Vec<String> = options(property)?.into_iter().map(|(text, _)| text).collect();
+    Some(Arc::new(move |_, argument| {
+        let typed = argument.value.to_lowercase();
+        let fitting = choices.iter().filter(|choice| choice.to_lowercase().starts_with(&typed)).cloned().collect();
+        Box::pin(async { Ok(fitting) })
+    }))
+}

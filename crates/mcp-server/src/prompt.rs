@@ -1,0 +1,207 @@
+//! A prompt: messages that a person chooses, made from a few arguments.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use garde::Validate;
+use mcp_protocol::{Completion, ContentBlock, Icon, PromptArgument, PromptMessage};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    HandlerContext, PartialArgument, RequestContext, RequestError,
+    arguments::{self, clip},
+    completion::{Completer, choices, completer},
+    request_state::NewCipher,
+    schema,
+    strings::{as_json, field_order, is_required, properties_of},
+    work::Working,
+};
+
+/// A prompt of a server with state `S`.
+///
+/// ```
+/// use garde::Validate;
+/// use mcp_server::{Prompt, RequestContext, RequestError};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema, Validate)]
+/// struct ReviewArgs {
+///     /// The code to review.
+///     #[garde(length(chars, max = 20_000))]
+///     code: String,
+///     /// How strict to be; 1 to 5, 3 unless given.
+///     #[garde(range(min = 1, max = 5))]
+///     strictness: Option<u8>,
+/// }
+///
+/// async fn review(_: RequestContext<()>, args: ReviewArgs) -> Result<String, RequestError> {
+///     Ok(format!("Review this code, strictness {} of 5:\n{}", args.strictness.unwrap_or(3), args.code))
+/// }
+///
+/// let prompt = Prompt::new("review", review).description("Asks for a code review.");
+/// # let _ = prompt;
+/// ```
+pub struct Prompt<S> {
+    pub(crate) definition: mcp_protocol::Prompt,
+    pub(crate) handler: Handler<S>,
+    pub(crate) completers: HashMap<String, Completer<S>>,
+    pub(crate) cipher: Option<NewCipher>,
+}
+
+/// Reads the arguments; what comes back is the handler at work, or what is wrong with them.
+pub(crate) type Handler<S> =
+    Arc<dyn Fn(RequestContext<S>, Option<&RawValue>) -> Result<Working<Vec<PromptMessage>>, String> + Send + Sync>;
+
+impl<S: Send + Sync + 'static> Prompt<S> {
+    /// A prompt named `name` that `handler` makes.
+    ///
+    /// The fields of the argument type become the prompt's arguments, in their order, with their doc comments as
+    /// descriptions. They travel as strings: a field that is a number or a boolean is read from one. An argument with
+    /// several choices (an enum) is completed from them.
+    ///
+    /// # Panics
+    ///
+    /// When the name is empty, or the argument type is no struct.
+    #[track_caller]
+    pub fn new<C, A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
+    where
+        C: HandlerContext<State = S>,
+        A: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static,
+        T: IntoPromptMessages,
+        F: Fn(C, A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+    {
+        let name = name.into();
+        assert!(!name.is_empty(), "a prompt needs a name");
+        let schema = schema::into_input_schema(schema::input_schema_of::<A>())
+            .unwrap_or_else(|mistake| panic!("prompt `{name}`: {mistake}"));
+        let text = |property: &Value, member: &str| property.get(member).and_then(Value::as_str).map(str::to_owned);
+        let properties = properties_of(&schema, field_order::<A>());
+        let arguments = properties.iter().map(|(argument, property)| PromptArgument {
+            name: (*argument).to_owned(),
+            title: text(property, "title"),
+            description: text(property, "description"),
+            required: is_required(&schema, argument).then_some(true),
+        });
+        let definition = mcp_protocol::Prompt {
+            name,
+            title: None,
+            description: None,
+            arguments: arguments.collect(),
+            icons: Vec::new(),
+            meta: None,
+        };
+        let completers =
+            properties.iter().filter_map(|(name, property)| Some(((*name).to_owned(), choices(property)?)));
+        let completers = completers.collect();
+
+        let handler = Arc::new(handler);
+        let handler: Handler<S> = Arc::new(move |context, raw| {
+            let strings: BTreeMap<String, String> = serde_json::from_str(arguments::as_object(raw)?)
+                .map_err(|error| format!("the arguments of a prompt are strings: {}", clip(&error.to_string())))?;
+            let json = as_json(strings, &schema);
+            let raw: &RawValue = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+            let arguments = arguments::parse::<A>(Some(raw), &schema)?;
+            let handler = Arc::clone(&handler);
+            Ok(Box::pin(async move { Ok(handler(C::from_context(context), arguments).await?.into_prompt_messages()) }))
+        });
+        Self { definition, handler, completers, cipher: C::cipher() }
+    }
+
+    /// What the prompt is for.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.definition.description = Some(description.into());
+        self
+    }
+
+    /// A name for people.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.definition.title = Some(title.into());
+        self
+    }
+
+    /// Pictures of the prompt.
+    #[must_use]
+    pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
+        self.definition.icons = icons.into_iter().collect();
+        self
+    }
+
+    /// Suggests values for an argument while it is typed, the likeliest first. Up to 100 are sent.
+    ///
+    /// # Panics
+    ///
+    /// When the prompt has no argument of that name.
+    #[must_use]
+    #[track_caller]
+    pub fn complete<T, F, Fut>(mut self, argument: &str, handler: F) -> Self
+    where
+        T: Into<Completion>,
+        F: Fn(RequestContext<S>, PartialArgument) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+    {
+        let name = &self.definition.name;
+        let is_known = self.definition.arguments.iter().any(|own| own.name == argument);
+        assert!(is_known, "prompt `{name}` has no argument `{argument}` to complete");
+        self.completers.insert(argument.to_owned(), completer(handler));
+        self
+    }
+
+    /// The prompt's name.
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+}
+
+impl<S> fmt::Debug for Prompt<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prompt").field("definition", &self.definition).finish_non_exhaustive()
+    }
+}
+
+/// What a prompt's handler may return.
+pub trait IntoPromptMessages {
+    /// The messages.
+    fn into_prompt_messages(self) -> Vec<PromptMessage>;
+}
+
+impl IntoPromptMessages for Vec<PromptMessage> {
+    fn into_prompt_messages(self) -> Vec<PromptMessage> {
+        self
+    }
+}
+
+impl IntoPromptMessages for PromptMessage {
+    fn into_prompt_messages(self) -> Vec<PromptMessage> {
+        vec![self]
+    }
+}
+
+impl IntoPromptMessages for ContentBlock {
+    /// One message of the person's.
+    fn into_prompt_messages(self) -> Vec<PromptMessage> {
+        vec![PromptMessage::user(self)]
+    }
+}
+
+impl IntoPromptMessages for String {
+    /// One message of the person's.
+    fn into_prompt_messages(self) -> Vec<PromptMessage> {
+        vec![PromptMessage::user(self)]
+    }
+}
+
+impl IntoPromptMessages for &'static str {
+    /// One message of the person's.
+    fn into_prompt_messages(self) -> Vec<PromptMessage> {
+        vec![PromptMessage::user(self)]
+    }
+}

@@ -1,0 +1,305 @@
+//! `requestState`: what a request has learned in earlier rounds, sealed, so that any environment can go on with it and
+//! nobody else can read or change it (2026-07-28, `basic/patterns/mrtr`).
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    hkdf::{HKDF_SHA256, KeyType, Salt},
+};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use crate::Principal;
+
+/// The time that a client has to answer.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// The longest state, as it travels.
+pub(crate) const MAX_STATE_BYTES: usize = 8 * 1024;
+/// The first byte of each state, so that another format can follow.
+const FORMAT: u8 = 1;
+const KEY_BYTES: usize = 32;
+
+/// The secret that `requestState` is sealed with, the same in every environment of a function.
+///
+/// Two may be given, for rotation: the first seals, both open.
+#[derive(Clone)]
+pub struct StateKey {
+    current: [u8; KEY_BYTES],
+    previous: Option<[u8; KEY_BYTES]>,
+}
+
+impl StateKey {
+    /// Reads 32 bytes in Base64, or two of them separated by a comma: `current,previous`. `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut keys = text.split(',').map(|key| {
+            let bytes = BASE64_STANDARD.decode(key.trim()).ok()?;
+            <[u8; KEY_BYTES]>::try_from(bytes).ok()
+        });
+        let current = keys.next()??;
+        let previous = match keys.next() {
+            Some(previous) => Some(previous?),
+            None => None,
+        };
+        keys.next().is_none().then_some(Self { current, previous })
+    }
+}
+
+impl fmt::Debug for StateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StateKey(..)")
+    }
+}
+
+/// What a state says.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RequestState {
+    /// Answers of earlier rounds, by the keys of their questions.
+    pub(crate) answers: BTreeMap<String, Box<RawValue>>,
+    /// Values that the handler keeps, by its own keys.
+    pub(crate) kept: BTreeMap<String, Box<RawValue>>,
+}
+
+/// What a state belongs to; presented with anything else it is refused.
+#[derive(Debug, Serialize)]
+pub(crate) struct Binding {
+    pub(crate) method: &'static str,
+    /// The tool's or prompt's name, or the resource's URI.
+    pub(crate) item: String,
+    /// Whatever the spelling: white space and the order of members do not matter.
+    pub(crate) arguments: Value,
+    pub(crate) issuer: Option<String>,
+    pub(crate) subject: Option<String>,
+}
+
+impl Binding {
+    pub(crate) fn new(
+        method: &'static str,
+        item: &str,
+        arguments: Option<&RawValue>,
+        caller: Option<&Principal>,
+    ) -> Self {
+        Self {
+            method,
+            item: item.to_owned(),
+            arguments: arguments.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default(),
+            issuer: caller.map(|caller| caller.issuer.clone()),
+            subject: caller.map(|caller| caller.subject.clone()),
+        }
+    }
+}
+
+/// Seals and opens states. Behind a trait, so that a server that asks nobody does not link any cryptography.
+pub(crate) trait StateCipher: Send + Sync {
+    fn seal(&self, state: &RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError>;
+    /// `None` for a state that was not sealed here for this, or whose time is over.
+    fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState>;
+}
+
+/// Makes the cipher of a server from its key and its name.
+#[derive(Debug, Clone, Copy)]
+pub struct NewCipher(pub(crate) fn(&StateKey, &str) -> Option<Box<dyn StateCipher>>);
+
+/// Why a state cannot be given out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SealError {
+    #[error("could not write the state as JSON")]
+    Unserialisable(#[from] serde_json::Error),
+    #[error("could not encrypt the state")]
+    Encryption,
+    #[error("the state has {0} bytes, at most {MAX_STATE_BYTES} can travel: keep less, or ask for less at once")]
+    TooLarge(usize),
+}
+
+/// AES-256-GCM-SIV (RFC 8452): two environments that a snapshot left with the same randomness may use one nonce twice,
+/// and lose nothing but the secrecy of two states being equal.
+pub(crate) fn new_cipher(key: &StateKey, server: &str) -> Option<Box<dyn StateCipher>> {
+    let keys: Option<Vec<_>> = [Some(&key.current), key.previous.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|secret| derive(secret, server))
+        .collect();
+    Some(Box::new(Keys(keys?)))
+}
+
+/// HKDF (RFC 5869): servers that share a secret do not share a key.
+fn derive(secret: &[u8; KEY_BYTES], server: &str) -> Option<RandomizedNonceKey> {
+    struct KeyLength;
+
+    impl KeyType for KeyLength {
+        fn len(&self) -> usize {
+            KEY_BYTES
+        }
+    }
+
+    let mut key = [0; KEY_BYTES];
+    let pseudo_random = Salt::new(HKDF_SHA256, b"mcp requestState").extract(secret);
+    pseudo_random.expand(&[&[FORMAT], server.as_bytes()], KeyLength).ok()?.fill(&mut key).ok()?;
+    RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()
+}
+
+/// The current key first.
+struct Keys(Vec<RandomizedNonceKey>);
+
+#[derive(Serialize, Deserialize)]
+struct Timed<T> {
+    /// Seconds since 1970.
+    expires: u64,
+    state: T,
+}
+
+impl StateCipher for Keys {
+    fn seal(&self, state: &RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError> {
+        let mut text = serde_json::to_vec(&Timed { expires: seconds(now + LIFETIME), state })?;
+        let aad = Aad::from(serde_json::to_vec(binding)?);
+        let key = self.0.first().ok_or(SealError::Encryption)?;
+        let nonce = key.seal_in_place_append_tag(aad, &mut text).map_err(|_| SealError::Encryption)?;
+        let sealed = BASE64_URL_SAFE_NO_PAD.encode([&[FORMAT], nonce.as_ref().as_slice(), &text].concat());
+        if sealed.len() > MAX_STATE_BYTES { Err(SealError::TooLarge(sealed.len())) } else { Ok(sealed) }
+    }
+
+    fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState> {
+        if sealed.len() > MAX_STATE_BYTES {
+            return None;
+        }
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (nonce, text) = bytes.strip_prefix(&[FORMAT])?.split_first_chunk::<NONCE_LEN>()?;
+        let aad = serde_json::to_vec(binding).ok()?;
+        let opened = self.0.iter().find_map(|key| {
+            let mut text = text.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let length = key.open_in_place(nonce, Aad::from(&aad), &mut text).ok()?.len();
+            text.truncate(length);
+            Some(text)
+        })?;
+        let Timed { expires, state } = serde_json::from_slice(&opened).ok()?;
+        (seconds(now) < expires).then_some(state)
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(byte: u8) -> String {
+        BASE64_STANDARD.encode([byte; KEY_BYTES])
+    }
+
+    fn cipher(key: &str) -> Box<dyn StateCipher> {
+        new_cipher(&StateKey::parse(key).unwrap(), "server").unwrap()
+    }
+
+    fn binding() -> Binding {
+        Binding {
+            method: "tools/call",
+            item: "book".to_owned(),
+            arguments: json!({ "day": 1 }),
+            issuer: Some("https://issuer.example".to_owned()),
+            subject: Some("ada".to_owned()),
+        }
+    }
+
+    fn state(text: &str) -> RequestState {
+        let value = serde_json::value::to_raw_value(text).unwrap();
+        RequestState { answers: BTreeMap::from([("name".to_owned(), value)]), ..RequestState::default() }
+    }
+
+    const NOW: SystemTime = UNIX_EPOCH;
+
+    #[test]
+    fn a_state_opens_with_the_same_key_in_another_environment() {
+        let sealed = cipher(&key(1)).seal(&state("Ada"), &binding(), NOW).unwrap();
+
+        let opened = cipher(&key(1)).open(&sealed, &binding(), NOW).unwrap();
+
+        assert_eq!(opened.answers["name"].get(), "\"Ada\"");
+        assert!(!String::from_utf8_lossy(&BASE64_URL_SAFE_NO_PAD.decode(&sealed).unwrap()).contains("Ada"));
+    }
+
+    #[test]
+    fn a_state_that_belongs_elsewhere_is_refused() {
+        let own = cipher(&key(1));
+        let sealed = own.seal(&state("Ada"), &binding(), NOW).unwrap();
+
+        for other in [
+            Binding { method: "prompts/get", ..binding() },
+            Binding { item: "cancel".to_owned(), ..binding() },
+            Binding { arguments: json!({ "day": 2 }), ..binding() },
+            Binding { issuer: Some("https://other.example".to_owned()), ..binding() },
+            Binding { subject: Some("eve".to_owned()), ..binding() },
+            Binding { issuer: None, subject: None, ..binding() },
+        ] {
+            assert!(own.open(&sealed, &other, NOW).is_none(), "{other:?}");
+        }
+        assert!(cipher(&key(2)).open(&sealed, &binding(), NOW).is_none(), "another key");
+        let elsewhere = new_cipher(&StateKey::parse(&key(1)).unwrap(), "other server").unwrap();
+        assert!(elsewhere.open(&sealed, &binding(), NOW).is_none(), "another server");
+    }
+
+    #[test]
+    fn every_changed_bit_is_noticed() {
+        let own = cipher(&key(1));
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(own.seal(&state("Ada"), &binding(), NOW).unwrap()).unwrap();
+
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+
+            assert!(own.open(&BASE64_URL_SAFE_NO_PAD.encode(changed), &binding(), NOW).is_none(), "bit {bit}");
+        }
+        for length in 0..bytes.len() {
+            assert!(own.open(&BASE64_URL_SAFE_NO_PAD.encode(&bytes[..length]), &binding(), NOW).is_none(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_state_lives_for_ten_minutes() {
+        let own = cipher(&key(1));
+        let sealed = own.seal(&state("Ada"), &binding(), NOW).unwrap();
+
+        assert!(own.open(&sealed, &binding(), NOW + Duration::from_secs(599)).is_some());
+        assert!(own.open(&sealed, &binding(), NOW + Duration::from_secs(600)).is_none());
+    }
+
+    #[test]
+    fn the_previous_key_still_opens_and_no_longer_seals() {
+        let old = cipher(&key(1));
+        let rotated = cipher(&format!("{}, {}", key(2), key(1)));
+        let by_old = old.seal(&state("Ada"), &binding(), NOW).unwrap();
+        let by_rotated = rotated.seal(&state("Ada"), &binding(), NOW).unwrap();
+
+        assert!(rotated.open(&by_old, &binding(), NOW).is_some());
+        assert!(old.open(&by_rotated, &binding(), NOW).is_none());
+    }
+
+    #[test]
+    fn a_state_that_could_not_travel_is_not_given_out() {
+        let refusal = cipher(&key(1)).seal(&state(&"é".repeat(4096)), &binding(), NOW).unwrap_err();
+
+        assert!(matches!(refusal, SealError::TooLarge(bytes) if bytes > MAX_STATE_BYTES), "{refusal}");
+    }
+
+    #[test]
+    fn only_32_bytes_in_base64_are_a_key() {
+        let (short, long) = (BASE64_STANDARD.encode([1; 31]), BASE64_STANDARD.encode([1; 33]));
+        let three = [key(1), key(2), key(3)].join(",");
+        for text in ["", "secret", &short, &long, &format!("{},", key(1)), &format!(",{}", key(1)), &three] {
+            assert!(StateKey::parse(text).is_none(), "{text}");
+        }
+        assert_eq!(format!("{:?}", StateKey::parse(&key(1)).unwrap()), "StateKey(..)");
+    }
+}

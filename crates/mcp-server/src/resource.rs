@@ -1,0 +1,395 @@
+//! Resources: what can be read at a URI, and at all the URIs of a template.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use garde::Validate;
+use mcp_protocol::{Annotations, Completion, Icon, ResourceContents};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    Caching, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
+    completion::{Completer, choices, completer},
+    request_state::NewCipher,
+    schema,
+    strings::{as_json, is_required, properties_of},
+    uri_template::UriTemplate,
+    work::Working,
+};
+
+/// A resource of a server with state `S`: something to read at one URI.
+///
+/// ```
+/// use mcp_server::{RequestContext, RequestError, Resource};
+///
+/// async fn terms(_: RequestContext<()>) -> Result<&'static str, RequestError> {
+///     Ok("Use it well.")
+/// }
+///
+/// let resource = Resource::new("docs://terms", "terms", terms).mime_type("text/plain");
+/// # let _ = resource;
+/// ```
+pub struct Resource<S> {
+    pub(crate) definition: mcp_protocol::Resource,
+    pub(crate) handler: Handler<S>,
+    pub(crate) caching: Caching,
+    pub(crate) is_subscribable: bool,
+    pub(crate) cipher: Option<NewCipher>,
+}
+
+pub(crate) type Handler<S> = Arc<dyn Fn(RequestContext<S>) -> Working<ResourceOutput> + Send + Sync>;
+
+impl<S: Send + Sync + 'static> Resource<S> {
+    /// A resource at `uri`, named `name`, that `handler` reads.
+    ///
+    /// # Panics
+    ///
+    /// When the URI has no scheme, or the name is empty.
+    #[track_caller]
+    pub fn new<C, T, F, Fut>(uri: impl Into<String>, name: impl Into<String>, handler: F) -> Self
+    where
+        C: HandlerContext<State = S>,
+        T: Into<ResourceOutput>,
+        F: Fn(C) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+    {
+        let definition = mcp_protocol::Resource::new(uri, name);
+        let uri = definition.uri.clone();
+        assert!(
+            uri.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme)),
+            "resource `{uri}`: a URI has a scheme"
+        );
+        assert!(!definition.name.is_empty(), "resource `{uri}` needs a name");
+        let handler = Arc::new(handler);
+        let handler: Handler<S> = Arc::new(move |context| {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move { Ok(handler(C::from_context(context)).await?.into()) })
+        });
+        Self { definition, handler, caching: Caching::NONE, is_subscribable: false, cipher: C::cipher() }
+    }
+
+    /// What the resource is.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.definition.description = Some(description.into());
+        self
+    }
+
+    /// A name for people.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.definition.title = Some(title.into());
+        self
+    }
+
+    /// The media type, such as `text/markdown`. It is that of the contents too, unless the handler says otherwise.
+    #[must_use]
+    pub fn mime_type(mut self, mime_type: impl Into<String>) -> Self {
+        self.definition.mime_type = Some(mime_type.into());
+        self
+    }
+
+    /// The size in bytes, before any encoding.
+    #[must_use]
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.definition.size = Some(bytes);
+        self
+    }
+
+    /// Pictures of the resource.
+    #[must_use]
+    pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
+        self.definition.icons = icons.into_iter().collect();
+        self
+    }
+
+    /// For whom the resource is, and how much it matters.
+    #[must_use]
+    pub fn annotations(mut self, annotations: Annotations) -> Self {
+        self.definition.annotations = Some(annotations);
+        self
+    }
+
+    /// How long clients may keep what they read, and who may share it. Unless set it is private and stale at once.
+    #[must_use]
+    pub fn caching(mut self, caching: Caching) -> Self {
+        self.caching = caching;
+        self
+    }
+
+    /// Lets clients of revisions up to 2025-11-25 subscribe, and unsubscribe. They are told that it is done and never
+    /// hear of a change: no connection is held that it could be sent on.
+    #[must_use]
+    pub fn subscribable(mut self) -> Self {
+        self.is_subscribable = true;
+        self
+    }
+}
+
+impl<S> fmt::Debug for Resource<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource").field("definition", &self.definition).finish_non_exhaustive()
+    }
+}
+
+/// Resources whose URIs follow a pattern, of a server with state `S`.
+///
+/// ```
+/// use garde::Validate;
+/// use mcp_server::{RequestContext, RequestError, ResourceTemplate};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema, Validate)]
+/// struct EventUri {
+///     /// The event's number.
+///     #[garde(range(min = 1))]
+///     id: u64,
+/// }
+///
+/// async fn event(_: RequestContext<()>, uri: EventUri) -> Result<String, RequestError> {
+///     if uri.id > 3 {
+///         return Err(RequestError::NotFound);
+///     }
+///     Ok(format!("Event number {}", uri.id))
+/// }
+///
+/// let template = ResourceTemplate::new("events://{id}", "event", event).mime_type("text/plain");
+/// # let _ = template;
+/// ```
+pub struct ResourceTemplate<S> {
+    pub(crate) definition: mcp_protocol::ResourceTemplate,
+    pub(crate) pattern: UriTemplate,
+    pub(crate) handler: TemplateHandler<S>,
+    pub(crate) lister: Option<Lister<S>>,
+    pub(crate) completers: HashMap<String, Completer<S>>,
+    pub(crate) caching: Caching,
+    pub(crate) cipher: Option<NewCipher>,
+}
+
+/// Reads the values of the variables; if they do not fit their type, there is no such resource.
+pub(crate) type TemplateHandler<S> =
+    Arc<dyn Fn(RequestContext<S>, BTreeMap<String, String>) -> Working<ResourceOutput> + Send + Sync>;
+
+pub(crate) type Lister<S> = Arc<dyn Fn(RequestContext<S>, Option<String>) -> Working<ResourcePage> + Send + Sync>;
+
+impl<S: Send + Sync + 'static> ResourceTemplate<S> {
+    /// Resources at the URIs of `uri_template`, named `name`, that `handler` reads.
+    ///
+    /// The pattern knows `{name}`, and `{+name}` for a value that may have slashes
+    /// ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570), level 1 and `+` of level 2). Its variables are the fields of
+    /// the parameter type: numbers and booleans are read from their text, bounds are checked, and a URI whose values do
+    /// not fit is not found. Values are percent-decoded and chosen by the caller: `{path}` may be `../secret`.
+    ///
+    /// # Panics
+    ///
+    /// When the pattern has another form, or its variables are not the fields of the parameter type.
+    #[track_caller]
+    pub fn new<C, P, T, F, Fut>(uri_template: impl Into<String>, name: impl Into<String>, handler: F) -> Self
+    where
+        C: HandlerContext<State = S>,
+        P: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static,
+        T: Into<ResourceOutput>,
+        F: Fn(C, P) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+    {
+        let definition = mcp_protocol::ResourceTemplate::new(uri_template, name);
+        let own = &definition.uri_template;
+        let pattern = UriTemplate::parse(own).unwrap_or_else(|mistake| panic!("resource template `{own}`: {mistake}"));
+        let schema = schema::input_schema_of::<P>();
+        let properties = properties_of(&schema, &[]);
+        for variable in pattern.variables() {
+            let is_known = properties.iter().any(|(name, _)| *name == variable);
+            assert!(is_known, "resource template `{own}`: its parameter type has no field `{variable}`");
+        }
+        for (name, _) in &properties {
+            let is_there = !is_required(&schema, name) || pattern.variables().any(|variable| variable == *name);
+            assert!(is_there, "resource template `{own}`: it has no variable for the field `{name}`");
+        }
+        let completers =
+            properties.iter().filter_map(|(name, property)| Some(((*name).to_owned(), choices(property)?)));
+        let completers = completers.collect();
+
+        let handler = Arc::new(handler);
+        let handler: TemplateHandler<S> = Arc::new(move |context, values| {
+            let Some(parameters) = read::<P>(values, &schema) else {
+                return Box::pin(async { Err(RequestError::NotFound.into()) });
+            };
+            let handler = Arc::clone(&handler);
+            Box::pin(async move { Ok(handler(C::from_context(context), parameters).await?.into()) })
+        });
+        let (lister, caching, cipher) = (None, Caching::NONE, C::cipher());
+        Self { definition, pattern, handler, lister, completers, caching, cipher }
+    }
+
+    /// What the resources are.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.definition.description = Some(description.into());
+        self
+    }
+
+    /// A name for people.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.definition.title = Some(title.into());
+        self
+    }
+
+    /// The media type that all the resources have. It is that of the contents too, unless the handler says otherwise.
+    #[must_use]
+    pub fn mime_type(mut self, mime_type: impl Into<String>) -> Self {
+        self.definition.mime_type = Some(mime_type.into());
+        self
+    }
+
+    /// Pictures of the resources.
+    #[must_use]
+    pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
+        self.definition.icons = icons.into_iter().collect();
+        self
+    }
+
+    /// For whom the resources are, and how much they matter.
+    #[must_use]
+    pub fn annotations(mut self, annotations: Annotations) -> Self {
+        self.definition.annotations = Some(annotations);
+        self
+    }
+
+    /// How long clients may keep what they read, and who may share it. Unless set it is private and stale at once.
+    #[must_use]
+    pub fn caching(mut self, caching: Caching) -> Self {
+        self.caching = caching;
+        self
+    }
+
+    /// Lists the resources that there are at the moment, in `resources/list`, after those that are registered. The handler
+    /// gets the cursor that it returned with the page before, and none for the first. The whole list is then private and
+    /// stale at once unless [`Server::caching`](crate::Server::caching) says otherwise.
+    #[must_use]
+    pub fn list<T, F, Fut>(mut self, handler: F) -> Self
+    where
+        T: Into<ResourcePage>,
+        F: Fn(RequestContext<S>, Option<String>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        self.lister = Some(Arc::new(move |context, cursor| {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move { Ok(handler(context, cursor).await?.into()) })
+        }));
+        self
+    }
+
+    /// Suggests values for a variable while it is typed, the likeliest first. Up to 100 are sent.
+    ///
+    /// # Panics
+    ///
+    /// When the pattern has no variable of that name.
+    #[must_use]
+    #[track_caller]
+    pub fn complete<T, F, Fut>(mut self, variable: &str, handler: F) -> Self
+    where
+        T: Into<Completion>,
+        F: Fn(RequestContext<S>, PartialArgument) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+    {
+        let pattern = &self.definition.uri_template;
+        let is_known = self.pattern.variables().any(|own| own == variable);
+        assert!(is_known, "resource template `{pattern}` has no variable `{variable}` to complete");
+        self.completers.insert(variable.to_owned(), completer(handler));
+        self
+    }
+}
+
+fn read<P: DeserializeOwned + Validate<Context = ()>>(values: BTreeMap<String, String>, schema: &Value) -> Option<P> {
+    let json = as_json(values, schema);
+    let raw: &RawValue = serde_json::from_str(&json).ok()?;
+    arguments::parse(Some(raw), schema).ok()
+}
+
+impl<S> fmt::Debug for ResourceTemplate<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResourceTemplate").field("definition", &self.definition).finish_non_exhaustive()
+    }
+}
+
+/// A part of a list of resources.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ResourcePage {
+    /// The resources.
+    pub resources: Vec<mcp_protocol::Resource>,
+    /// Where to go on, in the author's own words; `None` on the last page.
+    pub next_cursor: Option<String>,
+}
+
+impl From<Vec<mcp_protocol::Resource>> for ResourcePage {
+    /// All there are.
+    fn from(resources: Vec<mcp_protocol::Resource>) -> Self {
+        Self { resources, next_cursor: None }
+    }
+}
+
+/// What a resource holds. Text and bytes turn into it by themselves.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResourceOutput {
+    /// Text, of the resource's media type (`text/plain` if it has none).
+    Text(String),
+    /// Bytes, of the resource's media type (`application/octet-stream` if it has none).
+    Bytes(Vec<u8>),
+    /// Contents with URIs and media types of their own, for a resource that stands for several.
+    Contents(Vec<ResourceContents>),
+}
+
+impl ResourceOutput {
+    pub(crate) fn into_contents(self, uri: &str, mime_type: Option<&str>) -> Vec<ResourceContents> {
+        match self {
+            Self::Text(text) => vec![ResourceContents::text(uri, mime_type.unwrap_or("text/plain"), text)],
+            Self::Bytes(bytes) => {
+                vec![ResourceContents::blob(uri, mime_type.unwrap_or("application/octet-stream"), bytes)]
+            }
+            Self::Contents(contents) => contents,
+        }
+    }
+}
+
+impl From<String> for ResourceOutput {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for ResourceOutput {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Vec<u8>> for ResourceOutput {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<&'static [u8]> for ResourceOutput {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+impl From<Vec<ResourceContents>> for ResourceOutput {
+    fn from(contents: Vec<ResourceContents>) -> Self {
+        Self::Contents(contents)
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}

@@ -1,0 +1,140 @@
+//! Arguments that travel as strings: those of prompts, and the variables of URI templates.
+
+use std::collections::BTreeMap;
+
+use serde::{
+    Deserializer,
+    de::{DeserializeOwned, Error, Visitor, value},
+    forward_to_deserialize_any,
+};
+use serde_json::{Number, Value};
+
+use crate::schema::primitive_type;
+
+/// The strings as the JSON that their schema asks for: a number where it wants a number, a boolean where it wants one.
+pub(crate) fn as_json(strings: BTreeMap<String, String>, schema: &Value) -> String {
+    let members = strings.into_iter().map(|(name, text)| {
+        let value = match primitive_type(&schema["properties"][&name]) {
+            Some("integer" | "number") => serde_json::from_str::<Number>(text.trim()).ok().map(Value::Number),
+            Some("boolean") => text.trim().parse().ok().map(Value::Bool),
+            _ => None,
+        };
+        (name, value.unwrap_or(Value::String(text)))
+    });
+    Value::Object(members.collect()).to_string()
+}
+
+/// The texts that a property allows, with their titles, if it names them.
+pub(crate) fn options(property: &Value) -> Option<Vec<(String, Option<String>)>> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    if let Some(values) = property.get("enum").and_then(Value::as_array) {
+        let texts = values.iter().filter(|value| !value.is_null());
+        return texts.map(|value| Some((value.as_str()?.to_owned(), None))).collect();
+    }
+    if let Some(value) = text(property, "const") {
+        return Some(vec![(value, text(property, "title").or_else(|| text(property, "description")))]);
+    }
+    let alternatives = property.get("oneOf").or_else(|| property.get("anyOf"))?.as_array()?;
+    let alternatives = alternatives.iter().filter(|alternative| primitive_type(alternative) != Some("null"));
+    let found: Option<Vec<_>> = alternatives.map(options).collect();
+    Some(found?.concat())
+}
+
+/// The names of a struct's fields in the order of their declaration, which a schema does not keep; empty for what is no
+/// struct.
+pub(crate) fn field_order<T: DeserializeOwned>() -> &'static [&'static str] {
+    /// Learns the fields that a type asks for, and then has nothing to offer.
+    struct Probe<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Probe<'_> {
+        type Error = value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, value::Error> {
+            Err(value::Error::custom("only the names of fields are wanted"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, value::Error> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut fields: &'static [&'static str] = &[];
+    // It always fails; what matters is what it asked for.
+    let _ = T::deserialize(Probe(&mut fields));
+    fields
+}
+
+/// The properties of an object schema, in the order of the type's fields; what is no field of it comes last.
+pub(crate) fn properties_of<'a>(schema: &'a Value, order: &[&str]) -> Vec<(&'a str, &'a Value)> {
+    let mut properties: Vec<(&str, &Value)> = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, property)| (name.as_str(), property))
+        .collect();
+    properties.sort_by_key(|(name, _)| order.iter().position(|field| field == name).unwrap_or(usize::MAX));
+    properties
+}
+
+/// Whether an object schema demands a property.
+pub(crate) fn is_required(schema: &Value, name: &str) -> bool {
+    schema.get("required").and_then(Value::as_array).is_some_and(|required| required.iter().any(|own| own == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn strings_become_what_the_schema_wants() {
+        let schema = json!({ "properties": {
+            "count": { "type": ["integer", "null"] },
+            "share": { "type": "number" },
+            "loud": { "type": "boolean" },
+            "name": { "type": "string" },
+        } });
+        let strings = [("count", "5"), ("share", "0.5"), ("loud", "true"), ("name", "5"), ("other", "true")];
+        let strings = strings.map(|(name, text)| (name.to_owned(), text.to_owned()));
+
+        let json: Value = serde_json::from_str(&as_json(BTreeMap::from(strings), &schema)).unwrap();
+
+        assert_eq!(json, json!({ "count": 5, "share": 0.5, "loud": true, "name": "5", "other": "true" }));
+    }
+
+    #[test]
+    fn what_is_no_number_stays_a_string_for_the_error_to_show() {
+        let schema = json!({ "properties": { "count": { "type": "integer" } } });
+        let strings = BTreeMap::from([("count".to_owned(), "many".to_owned())]);
+
+        assert_eq!(as_json(strings, &schema), r#"{"count":"many"}"#);
+    }
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only the names of its fields matter")]
+    struct Fields {
+        second: String,
+        #[serde(rename = "renamed")]
+        first: Option<u8>,
+    }
+
+    #[test]
+    fn fields_come_in_the_order_of_their_declaration() {
+        assert_eq!(field_order::<Fields>(), ["second", "renamed"]);
+        assert!(field_order::<Value>().is_empty());
+    }
+}

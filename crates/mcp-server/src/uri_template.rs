@@ -1,0 +1,186 @@
+//! URI templates ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570)): `{name}` of level 1 and `{+name}` of level 2,
+//! read backwards, from a URI to the values of its variables.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode_str;
+
+/// A longer URI fits no template. Each position of a URI is looked at once for each part of a template.
+const MAX_URI_BYTES: usize = 8 * 1024;
+
+/// A template, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UriTemplate {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Variable { name: String, is_reserved: bool },
+}
+
+impl UriTemplate {
+    /// Takes a template apart.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, for its author.
+    pub(crate) fn parse(template: &str) -> Result<Self, String> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut rest = template;
+        while let Some((literal, after)) = rest.split_once('{') {
+            let (expression, after) = after.split_once('}').ok_or("`{` is not closed")?;
+            if !literal.is_empty() {
+                parts.push(Part::Literal(literal.to_owned()));
+            }
+            if matches!(parts.last(), Some(Part::Variable { .. })) {
+                return Err("two variables need a character between them".to_owned());
+            }
+            let (name, is_reserved) = match expression.strip_prefix('+') {
+                Some(name) => (name, true),
+                None => (expression, false),
+            };
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                return Err(format!("`{{{expression}}}` is not of the forms `{{name}}` and `{{+name}}`"));
+            }
+            let is_known = |part: &Part| matches!(part, Part::Variable { name: known, .. } if known == name);
+            if parts.iter().any(is_known) {
+                return Err(format!("`{name}` stands there twice"));
+            }
+            parts.push(Part::Variable { name: name.to_owned(), is_reserved });
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        if !matches!(parts.first(), Some(Part::Literal(scheme)) if scheme.contains(':')) {
+            return Err("a template begins with its scheme, such as `events:`".to_owned());
+        }
+        Ok(Self { parts })
+    }
+
+    /// The names of the variables, in order.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable { name, .. } => Some(name.as_str()),
+            Part::Literal(_) => None,
+        })
+    }
+
+    /// The values that make the template into this URI, percent-decoded; `None` if no values do. A variable has at least
+    /// one character, and takes no more than it must.
+    pub(crate) fn values_in(&self, uri: &str) -> Option<BTreeMap<String, String>> {
+        let bytes = uri.as_bytes();
+        if bytes.len() > MAX_URI_BYTES {
+            return None;
+        }
+        // fits[part][position]: whether the parts from there on can be the URI from there on.
+        let mut fits = vec![vec![false; bytes.len() + 1]; self.parts.len() + 1];
+        fits[self.parts.len()][bytes.len()] = true;
+        for (index, part) in self.parts.iter().enumerate().rev() {
+            for position in (0..bytes.len()).rev() {
+                fits[index][position] = match part {
+                    Part::Literal(text) => {
+                        bytes[position..].starts_with(text.as_bytes()) && fits[index + 1][position + text.len()]
+                    }
+                    Part::Variable { is_reserved, .. } => {
+                        may_stand(bytes[position], *is_reserved)
+                            && (fits[index + 1][position + 1] || fits[index][position + 1])
+                    }
+                };
+            }
+        }
+        if !fits[0][0] {
+            return None;
+        }
+        let mut values = BTreeMap::new();
+        let mut position = 0;
+        for (index, part) in self.parts.iter().enumerate() {
+            match part {
+                Part::Literal(text) => position += text.len(),
+                Part::Variable { name, .. } => {
+                    let end = (position + 1..=bytes.len()).find(|end| fits[index + 1][*end])?;
+                    let value = percent_decode_str(uri.get(position..end)?).decode_utf8().ok()?;
+                    values.insert(name.clone(), value.into_owned());
+                    position = end;
+                }
+            }
+        }
+        Some(values)
+    }
+}
+
+/// Whether a byte can be part of a variable's value in a URI (RFC 6570, section 3.2.1).
+fn may_stand(byte: u8, is_reserved: bool) -> bool {
+    let is_unreserved = byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+    is_unreserved || (is_reserved && b":/?#[]@!$&'()*+,;=".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(template: &str, uri: &str) -> Option<Vec<(String, String)>> {
+        UriTemplate::parse(template).unwrap().values_in(uri).map(|values| values.into_iter().collect())
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
+        Some(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn variables_are_found_and_decoded() {
+        for (template, uri, expected) in [
+            ("events://{id}", "events://42", pairs(&[("id", "42")])),
+            ("events://{id}", "events://a%2Fb%20%C3%A9", pairs(&[("id", "a/b é")])),
+            ("test://template/{id}/data", "test://template/123/data", pairs(&[("id", "123")])),
+            ("x:{a}-{b}", "x:1-2-3", pairs(&[("a", "1"), ("b", "2-3")])),
+            ("x:{a}data{b}", "x:datadatadata", pairs(&[("a", "data"), ("b", "data")])),
+            ("file:///{+path}", "file:///src/main.rs", pairs(&[("path", "src/main.rs")])),
+            ("file:///{+path}.rs", "file:///src/a.rs/b.rs", pairs(&[("path", "src/a.rs/b")])),
+        ] {
+            assert_eq!(values(template, uri), expected, "{template} {uri}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_has_no_values() {
+        for (template, uri) in [
+            ("events://{id}", "events://"),
+            ("events://{id}", "events://a/b"),
+            ("events://{id}", "events://4?x"),
+            ("events://{id}", "Events://4"),
+            ("events://{id}", "events://%FF"),
+            ("events://{id}/x", "events://4"),
+            ("events://{id}", "events://é"),
+            ("events://{id}", &format!("events://{}", "9".repeat(MAX_URI_BYTES))),
+        ] {
+            assert_eq!(values(template, uri), None, "{template} {uri}");
+        }
+    }
+
+    #[test]
+    fn a_uri_made_to_be_slow_is_read_in_time() {
+        let template = "x:{a}-{b}-{c}-{d}-{e}-{f}!";
+
+        assert_eq!(values(template, &format!("x:{}", "-".repeat(MAX_URI_BYTES - 2))), None);
+    }
+
+    #[test]
+    fn templates_that_nobody_could_match_are_refused() {
+        for (template, complaint) in [
+            ("events://{id", "not closed"),
+            ("events://{id}{name}", "between them"),
+            ("events://{?id}", "is not of the forms"),
+            ("events://{id*}", "is not of the forms"),
+            ("events://{}", "is not of the forms"),
+            ("events://{id}/{id}", "twice"),
+            ("{id}", "scheme"),
+        ] {
+            let refusal = UriTemplate::parse(template).unwrap_err();
+
+            assert!(refusal.contains(complaint), "{template}: {refusal}");
+        }
+    }
+}

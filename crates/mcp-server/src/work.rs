@@ -1,0 +1,236 @@
+//! A handler at work: with a deadline, with panics caught, and with an end of its own when it asks the client something.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures_util::FutureExt;
+use mcp_protocol::{InputRequiredResult, ProtocolVersion, ResultType};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Answer, BoxError, Call, CallError, CallOutcome, RequestContext, RequestError, ToolError, ToolOutput,
+    context::CallContext,
+    interaction::{Ending, Interaction},
+    request_state::Binding,
+    router::{Inner, Rendered, result_meta},
+};
+
+/// The time between a handler's deadline and the platform's: enough to write an answer and send it.
+const DEADLINE_RESERVE: Duration = Duration::from_millis(500);
+
+/// A handler that has its arguments.
+pub(crate) type Working<T> = Pin<Box<dyn Future<Output = Result<T, HandlerError>> + Send>>;
+
+/// Why a handler yields no output.
+pub(crate) enum HandlerError {
+    Tool(ToolError),
+    Request(RequestError),
+    /// What it returned cannot be written as JSON.
+    Unserialisable(serde_json::Error),
+}
+
+impl From<ToolError> for HandlerError {
+    fn from(error: ToolError) -> Self {
+        Self::Tool(error)
+    }
+}
+
+impl From<RequestError> for HandlerError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+/// What is worked on, which decides how a failure is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A tool tells the model, in a result.
+    Tool,
+    /// Whatever is not there was not found at this URI.
+    Resource { uri: String },
+    /// Everything else.
+    Other,
+}
+
+/// A question and its answers need these two.
+pub(crate) struct Rounds {
+    pub(crate) interaction: Interaction,
+    pub(crate) binding: Binding,
+}
+
+/// Starts a handler and answers with what becomes of it.
+///
+/// `start` gets the handler's context and reads its arguments; `render` writes what it returned.
+pub(crate) fn start<S, T>(
+    inner: &Arc<Inner<S>>,
+    call: Call<'_>,
+    item: Item,
+    rounds: Option<Rounds>,
+    start: impl FnOnce(RequestContext<S>) -> Result<Working<T>, String>,
+    render: impl FnOnce(&Inner<S>, T) -> Result<Rendered, serde_json::Error> + Send + 'static,
+) -> Answer
+where
+    S: Send + Sync + 'static,
+    T: Send + 'static,
+{
+    let received = call.invocation.received;
+    let request_id = call.invocation.request_id.clone();
+    let revision = call.revision;
+    let deadline = call.invocation.deadline.map(|end| end.checked_sub(DEADLINE_RESERVE).unwrap_or(end));
+    let (interaction, binding) = match rounds {
+        Some(Rounds { interaction, binding }) => (Some(interaction), Some(binding)),
+        None => (None, None),
+    };
+    let call = Arc::new(CallContext {
+        id: call.id,
+        revision,
+        meta: call.meta,
+        invocation: call.invocation,
+        deadline,
+        cancellation: CancellationToken::new(),
+        notifications: call.notifications,
+        last_progress: Mutex::new(f64::NEG_INFINITY),
+        interaction,
+    });
+    let context = RequestContext::new(Arc::clone(&inner.state), Arc::clone(&call));
+    let teller = Teller { inner: Arc::clone(inner), item, request_id, revision };
+
+    // Reading arguments runs code of the author's too.
+    let handler = match catch_unwind(AssertUnwindSafe(|| start(context))) {
+        Ok(Ok(handler)) => handler,
+        Ok(Err(complaint)) => return Answer::ready(teller.complain(complaint)),
+        Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("reading the arguments panicked"))),
+    };
+    Answer::Pending(Box::pin(async move {
+        // Whoever was spawned stops when this future ends early, for whatever reason.
+        let unless_done = call.cancellation.clone().drop_guard();
+        let work = AssertUnwindSafe(handler).catch_unwind();
+        let ended = within(deadline, async {
+            match &call.interaction {
+                None => Ok(work.await),
+                Some(interaction) => tokio::select! {
+                    biased;
+                    done = work => Ok(done),
+                    ending = interaction.ending() => Err(ending),
+                },
+            }
+        });
+        match ended.await {
+            Some(Ok(done)) => {
+                if done.is_ok() {
+                    unless_done.disarm();
+                }
+                match done {
+                    Ok(Ok(output)) => match render(&teller.inner, output) {
+                        Ok(rendered) => CallOutcome::from(Ok(rendered)),
+                        Err(error) => CallOutcome::fault(error),
+                    },
+                    Ok(Err(error)) => teller.failed(error),
+                    // The panic hook has printed where and why.
+                    Err(_) => CallOutcome::fault("the handler panicked"),
+                }
+            }
+            Some(Err(ending)) => teller.ended(ending, binding.as_ref(), received),
+            None => CallOutcome::from(Err(CallError::DeadlineExceeded)),
+        }
+    }))
+}
+
+async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// Says in the right words why there is no output.
+struct Teller<S> {
+    inner: Arc<Inner<S>>,
+    item: Item,
+    request_id: String,
+    revision: ProtocolVersion,
+}
+
+impl<S> Teller<S> {
+    /// Something that the caller can mend.
+    fn complain(&self, text: String) -> Result<Rendered, CallError> {
+        match self.item {
+            Item::Tool => self.inner.render_tool_error(text, self.revision),
+            Item::Resource { .. } | Item::Other => Err(CallError::InvalidInput(text)),
+        }
+    }
+
+    fn fault(&self, source: BoxError) -> CallOutcome {
+        let result = match (&self.item, self.request_id.as_str()) {
+            (Item::Tool, "") => self.inner.render_tool_error("The tool failed.".to_owned(), self.revision),
+            (Item::Tool, id) => {
+                self.inner.render_tool_error(format!("The tool failed. Request id: {id}"), self.revision)
+            }
+            (Item::Resource { .. } | Item::Other, _) => Err(CallError::Internal),
+        };
+        CallOutcome { result, fault: Some(source) }
+    }
+
+    fn failed(&self, error: HandlerError) -> CallOutcome {
+        match error {
+            HandlerError::Tool(ToolError::InvalidInput(text) | ToolError::Failed(text))
+            | HandlerError::Request(RequestError::InvalidInput(text)) => CallOutcome::from(self.complain(text)),
+            HandlerError::Tool(ToolError::Internal(source)) | HandlerError::Request(RequestError::Internal(source)) => {
+                self.fault(source)
+            }
+            HandlerError::Request(RequestError::NotFound) => CallOutcome::from(match &self.item {
+                Item::Resource { uri } => Err(CallError::ResourceNotFound { uri: uri.clone() }),
+                Item::Tool | Item::Other => self.complain("there is nothing of that name".to_owned()),
+            }),
+            HandlerError::Unserialisable(error) => CallOutcome::fault(error),
+        }
+    }
+
+    /// A round that ended before the handler did.
+    fn ended(&self, ending: Ending, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
+        let (questions, state) = match ending {
+            Ending::Questions(questions, state) => (questions, state),
+            Ending::Refused(refusal) => return CallOutcome::from(Err(refusal)),
+            // It would take a request of ours, whose answer reaches another environment than the one that waits.
+            Ending::Unasked => return CallOutcome::from(self.complain(needs_modern_client(self.revision))),
+            Ending::Fault(fault) => return self.fault(fault),
+        };
+        let (Some(cipher), Some(binding)) = (&self.inner.cipher, binding) else {
+            return CallOutcome::fault("a handler asked that was not expected to");
+        };
+        let request_state = match cipher.seal(&state, binding, now) {
+            Ok(sealed) => sealed,
+            Err(error) => return self.fault(error.into()),
+        };
+        let result = InputRequiredResult {
+            result_type: ResultType::InputRequired,
+            input_requests: Some(questions),
+            request_state: Some(request_state),
+            meta: Some(result_meta(&self.inner.server_info)),
+        };
+        match serde_json::to_string(&result) {
+            Ok(json) => CallOutcome::from(Ok(Rendered::Own(json))),
+            Err(error) => CallOutcome::fault(error),
+        }
+    }
+}
+
+/// What a client of an older revision is told in place of a question.
+pub(crate) fn needs_modern_client(revision: ProtocolVersion) -> String {
+    format!(
+        "The client has to be asked something here, which this server can do only for clients that speak MCP {} or \
+         newer; this request was made in {revision}.",
+        ProtocolVersion::V2026_07_28,
+    )
+}
+
+impl<S> Inner<S> {
+    /// A failed call as a result, which the model reads.
+    pub(crate) fn render_tool_error(&self, text: String, revision: ProtocolVersion) -> Result<Rendered, CallError> {
+        self.render_tool(ToolOutput::error(text), revision).map_err(|_| CallError::Internal)
+    }
+}
