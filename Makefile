@@ -1,18 +1,21 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test check bench soak advisories build clean
+.PHONY: help dev test conformance check bench soak advisories build clean
 
 PYTHON ?= python3
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dev: ## Run the functions on this machine, rebuilt on each change
 	@$(PYTHON) scripts/dev.py
 
-test: ## Run every test: Rust, and the official clients against the running functions
+test: ## Run every test: Rust, the official clients, the official conformance suite
 	$(PYTHON) scripts/test.py
+
+conformance: ## Run the official conformance suite (part of `make test`)
+	$(PYTHON) scripts/conformance.py
 
 check: ## What CI checks besides the tests: format, lints, docs, dependencies
 	$(PYTHON) scripts/check.py

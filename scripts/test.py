@@ -11,6 +11,7 @@ def main():
     tools.install_test()
     run(["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"])
     run([tools.BIN / "python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", tools.INTEROP])
+    run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
 
 
 def run(command):

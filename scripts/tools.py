@@ -22,7 +22,8 @@ VENV = FOLDER / "venv"
 BIN = VENV / "bin"
 NODE_MODULES = FOLDER / "interop" / "node_modules"
 
-FUNCTIONS = sorted(manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml"))
+# The functions that are deployed; `conformance` exists for the official suite alone.
+FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml")} - {"conformance"})
 
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
 FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}

@@ -1,0 +1,192 @@
+//! Tools that ask the client.
+
+use std::fmt::Debug;
+
+use garde::Validate;
+use mcp_protocol::{
+    CreateMessageRequestParams, LegacyTitledEnumSchema, RequestedSchema, TitledItems, TitledMultiSelectEnumSchema,
+    TitledOption, TitledSingleSelectEnumSchema, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
+};
+use mcp_server::{Elicited, InteractiveContext, NoArguments, Tool, ToolError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::State;
+
+type Context = InteractiveContext<State>;
+
+pub(crate) fn tools() -> Vec<Tool<State>> {
+    vec![
+        Tool::new("test_sampling", sampling).description("Asks the client's model."),
+        Tool::new("test_elicitation", elicitation).description("Asks the person."),
+        Tool::new("test_elicitation_sep1034_defaults", defaults).description("Asks, with values filled in."),
+        Tool::new("test_elicitation_sep1330_enums", enums).description("Asks for choices of every kind."),
+        Tool::new("test_streaming_elicitation", asks_name)
+            .description("Asks the person, where streams were used once."),
+        Tool::new("test_input_required_result_elicitation", asks_name).description("Asks for a name."),
+        Tool::new("test_input_required_result_sampling", asks_model).description("Asks the client's model."),
+        Tool::new("test_input_required_result_list_roots", asks_roots).description("Asks for directories."),
+        Tool::new("test_input_required_result_request_state", keeps_state).description("Remembers something."),
+        Tool::new("test_input_required_result_multiple_inputs", asks_all).description("Asks three things at once."),
+        Tool::new("test_input_required_result_multi_round", asks_twice).description("Asks, and asks again."),
+        Tool::new("test_input_required_result_tampered_state", keeps_state).description("Takes only its own state."),
+        Tool::new("test_input_required_result_capabilities", asks_what_it_can).description("Asks what the client can."),
+    ]
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct SamplingArgs {
+    /// What to ask the model.
+    #[garde(skip)]
+    prompt: String,
+}
+
+async fn sampling(context: Context, args: SamplingArgs) -> Result<String, ToolError> {
+    let answer = context.sample("answer", CreateMessageRequestParams::question(args.prompt, 100)).await;
+    Ok(format!("LLM response: {}", answer.text()))
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct ElicitationArgs {
+    /// What to tell the person.
+    #[garde(skip)]
+    message: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[expect(dead_code, reason = "shown by `Debug`")]
+struct Account {
+    /// How the person is called here.
+    #[garde(skip)]
+    username: String,
+    /// Where the person gets mail.
+    #[garde(skip)]
+    email: String,
+}
+
+async fn elicitation(context: Context, args: ElicitationArgs) -> Result<String, ToolError> {
+    Ok(said(&context.elicit::<Account>("account", &args.message).await))
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[serde(default)]
+struct Profile {
+    #[garde(skip)]
+    name: String,
+    #[garde(skip)]
+    age: i64,
+    #[garde(skip)]
+    score: f64,
+    #[garde(skip)]
+    status: Status,
+    #[garde(skip)]
+    verified: bool,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Active,
+    Inactive,
+    Pending,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self { name: "John Doe".to_owned(), age: 30, score: 95.5, status: Status::Active, verified: true }
+    }
+}
+
+async fn defaults(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    Ok(said(&context.elicit::<Profile>("profile", "Is this you?").await))
+}
+
+async fn enums(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let options = || ["option1", "option2", "option3"].map(str::to_owned).to_vec();
+    let titled =
+        || ["1", "2", "3"].map(|number| TitledOption::new(format!("value{number}"), format!("Option {number}")));
+    let form = RequestedSchema::new()
+        .optional("untitledSingle", UntitledSingleSelectEnumSchema { options: options(), ..Default::default() })
+        .optional("titledSingle", TitledSingleSelectEnumSchema { one_of: titled().to_vec(), ..Default::default() })
+        .optional(
+            "legacyEnum",
+            LegacyTitledEnumSchema { options: options(), enum_names: options(), ..Default::default() },
+        )
+        .optional("untitledMulti", UntitledMultiSelectEnumSchema::new(options()))
+        .optional(
+            "titledMulti",
+            TitledMultiSelectEnumSchema { items: TitledItems { any_of: titled().to_vec() }, ..Default::default() },
+        );
+    Ok(said(&context.elicit_form("choices", "Choose some.", form).await))
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct UserName {
+    /// Your name.
+    #[garde(skip)]
+    name: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[expect(dead_code, reason = "shown by `Debug`")]
+struct Consent {
+    /// Go on?
+    #[garde(skip)]
+    ok: Option<bool>,
+}
+
+async fn asks_name(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    Ok(match context.elicit::<UserName>("user_name", "What is your name?").await {
+        Elicited::Accepted(UserName { name }) => format!("Hello, {name}!"),
+        Elicited::Declined | Elicited::Cancelled => "Hello, whoever you are!".to_owned(),
+    })
+}
+
+async fn asks_model(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let question = CreateMessageRequestParams::question("What is the capital of France?", 100);
+    Ok(context.sample("capital", question).await.text())
+}
+
+async fn asks_roots(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let roots = context.list_roots("roots").await;
+    Ok(format!("Directories: {}", roots.into_iter().map(|root| root.uri).collect::<Vec<_>>().join(", ")))
+}
+
+async fn keeps_state(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let number = context.once("number", async { Ok::<_, ToolError>(42) }).await?;
+    let consent = context.elicit::<Consent>("confirm", "Go on?").await;
+    Ok(format!("state-ok: {number}; {}", said(&consent)))
+}
+
+async fn asks_all(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let greeting = CreateMessageRequestParams::question("Greet someone.", 50);
+    let (name, greeting, roots) = tokio::join!(
+        context.elicit::<UserName>("user_name", "What is your name?"),
+        context.sample("greeting", greeting),
+        context.list_roots("roots"),
+    );
+    Ok(format!("{}; {}; {} directories", said(&name), greeting.text(), roots.len()))
+}
+
+async fn asks_twice(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let first = context.elicit::<UserName>("step1", "Step 1: what is your name?").await;
+    let second = context.elicit::<Consent>("step2", "Step 2: go on?").await;
+    Ok(format!("{}; {}", said(&first), said(&second)))
+}
+
+async fn asks_what_it_can(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let can = context.client_capabilities().cloned().unwrap_or_default();
+    let mut answers = Vec::new();
+    if can.sampling.is_some() {
+        answers
+            .push(context.sample("greeting", CreateMessageRequestParams::question("Greet someone.", 50)).await.text());
+    }
+    if can.has_elicitation_form() {
+        answers.push(said(&context.elicit::<UserName>("user_name", "What is your name?").await));
+    }
+    Ok(format!("The client said: {}", answers.join("; ")))
+}
+
+fn said<T: Debug>(answer: &Elicited<T>) -> String {
+    format!("The person's answer: {answer:?}")
+}

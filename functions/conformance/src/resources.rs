@@ -1,0 +1,55 @@
+//! Resources.
+
+use std::time::Duration;
+
+use garde::Validate;
+use mcp_server::{Caching, RequestContext, RequestError, Resource, ResourceTemplate};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{PNG, State};
+
+/// They never change.
+const CACHING: Caching = Caching::public(Duration::from_secs(300));
+
+pub(crate) fn all() -> Vec<Resource<State>> {
+    vec![
+        Resource::new("test://static-text", "static-text", text)
+            .description("A text that never changes.")
+            .mime_type("text/plain")
+            .caching(CACHING),
+        Resource::new("test://static-binary", "static-binary", binary)
+            .description("A picture that never changes.")
+            .mime_type("image/png")
+            .caching(CACHING),
+        Resource::new("test://watched-resource", "watched-resource", text)
+            .description("A text that can be subscribed to, and never changes.")
+            .mime_type("text/plain")
+            .subscribable(),
+    ]
+}
+
+pub(crate) fn template() -> ResourceTemplate<State> {
+    ResourceTemplate::new("test://template/{id}/data", "template", data)
+        .description("A text that names the id in its URI.")
+        .mime_type("text/plain")
+}
+
+async fn text(_: RequestContext<State>) -> Result<&'static str, RequestError> {
+    Ok("This is the content of the static text resource.")
+}
+
+async fn binary(_: RequestContext<State>) -> Result<&'static [u8], RequestError> {
+    Ok(PNG)
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct DataUri {
+    /// Any id.
+    #[garde(skip)]
+    id: String,
+}
+
+async fn data(_: RequestContext<State>, uri: DataUri) -> Result<String, RequestError> {
+    Ok(format!("Data of {}", uri.id))
+}

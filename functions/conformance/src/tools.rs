@@ -1,0 +1,121 @@
+//! Tools that answer without asking.
+
+use std::time::Duration;
+
+use garde::Validate;
+use mcp_protocol::{ClientCapabilities, ContentBlock, JsonObject, LoggingLevel, ResourceContents};
+use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{PNG, State, WAV};
+
+/// The suite calls the first tool without arguments.
+pub(crate) fn all() -> Vec<Tool<State>> {
+    vec![
+        Tool::new("test_simple_text", simple_text).description("Returns a text.").read_only(),
+        Tool::new("test_image_content", image).description("Returns a picture.").read_only(),
+        Tool::new("test_audio_content", audio).description("Returns a sound.").read_only(),
+        Tool::new("test_embedded_resource", embedded_resource).description("Returns a resource.").read_only(),
+        Tool::new("test_multiple_content_types", mixed).description("Returns one of each.").read_only(),
+        Tool::new("test_tool_with_logging", logs).description("Logs to the client.").read_only(),
+        Tool::new("test_logging_tool", logs).description("Logs to the client, if it wants that.").read_only(),
+        Tool::new("test_error_handling", fails).description("Always fails.").read_only(),
+        Tool::new("test_tool_with_progress", progress).description("Tells how far it is.").read_only(),
+        Tool::new("test_missing_capability", simple_text)
+            .description("For clients that can ask their model.")
+            .requires_client(ClientCapabilities::sampling()),
+        Tool::new("test_trigger_tool_change", simple_text).description("Would change the tools, if they could change."),
+        Tool::new("test_trigger_prompt_change", simple_text).description("Would change the prompts."),
+        Tool::new("test_reconnection", simple_text).description("Answers at once: there is no stream to go back to."),
+        Tool::new("test_custom_header", custom_header).description("Has a parameter that clients mirror."),
+        Tool::raw("json_schema_2020_12_tool", json_schema(), counts).description("Has a schema written by hand."),
+    ]
+}
+
+async fn simple_text(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+    Ok("This is a simple text response.")
+}
+
+async fn image(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, ToolError> {
+    Ok(ContentBlock::image(PNG, "image/png"))
+}
+
+async fn audio(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, ToolError> {
+    Ok(ContentBlock::audio(WAV, "audio/wav"))
+}
+
+fn resource() -> ContentBlock {
+    ContentBlock::resource(ResourceContents::text("test://embedded-resource", "text/plain", "An embedded resource."))
+}
+
+async fn embedded_resource(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, ToolError> {
+    Ok(resource())
+}
+
+async fn mixed(_: ToolContext<State>, _: NoArguments) -> Result<Vec<ContentBlock>, ToolError> {
+    Ok(vec!["One of each:".into(), ContentBlock::image(PNG, "image/png"), resource()])
+}
+
+async fn logs(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+    for message in ["started", "at work", "done"] {
+        context.log(LoggingLevel::Info, None, message).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok("logged")
+}
+
+async fn fails(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+    Err(ToolError::Failed("This tool always fails.".to_owned()))
+}
+
+async fn progress(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+    for percent in [0.0, 50.0, 100.0] {
+        context.progress(percent, Some(100.0), None).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok("done")
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct CustomHeaderArgs {
+    /// Any text.
+    #[garde(skip)]
+    #[schemars(extend("x-mcp-header" = "Value"))]
+    value: String,
+}
+
+async fn custom_header(_: ToolContext<State>, args: CustomHeaderArgs) -> Result<String, ToolError> {
+    Ok(args.value)
+}
+
+fn json_schema() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "$defs": {
+            "address": {
+                "$anchor": "addressDef",
+                "type": "object",
+                "properties": { "street": { "type": "string" }, "city": { "type": "string" } },
+            },
+        },
+        "properties": {
+            "name": { "type": "string" },
+            "address": { "$ref": "#/$defs/address" },
+            "contactMethod": { "type": "string", "enum": ["phone", "email"] },
+            "phone": { "type": "string" },
+            "email": { "type": "string" },
+        },
+        "allOf": [{ "anyOf": [{ "required": ["phone"] }, { "required": ["email"] }] }],
+        "if": { "properties": { "contactMethod": { "const": "phone" } }, "required": ["contactMethod"] },
+        "then": { "required": ["phone"] },
+        "else": { "required": ["email"] },
+        "additionalProperties": false,
+    })
+}
+
+async fn counts(_: ToolContext<State>, args: JsonObject) -> Result<String, ToolError> {
+    Ok(format!("{} members", args.len()))
+}

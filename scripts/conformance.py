@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""`make conformance`: the official suite against functions/conformance, behind the emulator.
+
+    python3 scripts/conformance.py [--environments N]
+
+Each revision's requirement set is run in both invoke modes, each invocation in another of N frozen environments (3 unless
+given). What may fail is listed in tests/interop/conformance/, and fails the run when it starts to pass.
+"""
+
+import argparse
+import base64
+import json
+import pathlib
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+
+import tools
+
+SUITE = tools.NODE_MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+EXPECTED = tools.INTEROP / "conformance"
+RUNS = [("2026-07-28", "stream"), ("2026-07-28", "buffered"), ("2025-11-25", "stream"), ("2025-11-25", "buffered")]
+
+# Scenarios that are not scored and have to pass all the same.
+ALSO = {
+    "2026-07-28": {"json-schema-2020-12", "http-header-validation", "http-custom-header-server-validation"},
+    "2025-11-25": {"json-schema-2020-12", "server-session-lifecycle"},
+}
+# The suite would like a session here; there is none.
+WARNINGS = {"2025-11-25": {"server-sse-multiple-streams-session", "server-sse-polling-session"}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs the official conformance suite.")
+    parser.add_argument("--environments", type=int, default=3)
+    arguments = parser.parse_args()
+    tools.install_test()
+    packages = ["--package", "conformance", "--package", "function-url-emulator"]
+    built = subprocess.run(["cargo", "build", "--quiet", "--locked", *packages], cwd=tools.PROJECT)
+    if built.returncode:
+        sys.exit(built.returncode)
+    lines, problems = [], []
+    for revision, mode in RUNS:
+        line, found = run(revision, mode, arguments.environments)
+        lines.append(line)
+        problems += [f"{revision} {mode}: {problem}" for problem in found]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print("\n".join(lines))
+    sys.exit(1 if problems else 0)
+
+
+def run(revision, mode, environments):
+    """One run: its line, and what is wrong."""
+    with tempfile.TemporaryDirectory() as folder, Emulated(mode, environments) as url:
+        command = ["server", "--url", url, "--requirements", revision, "-o", folder]
+        command += ["--expected-failures", EXPECTED / f"expected-failures-{revision}.yaml"]
+        ran = suite(*command)
+        results = read_results(pathlib.Path(folder))
+    passed = {name for name, checks in results.items() if not any(check["status"] == "FAILURE" for check in checks)}
+    scored = required(revision)
+    line = (
+        f"conformance {revision} {mode}: {environments} environments, "
+        f"{len(scored & passed)} of {len(scored)} scenarios passed"
+    )
+    warned = {check["id"] for checks in results.values() for check in checks if check["status"] == "WARNING"}
+    problems = [f"did not run: {name}" for name in sorted((scored | ALSO[revision]) - set(results))]
+    problems += [f"failed: {name}" for name in sorted(ALSO[revision] - passed)]
+    problems += [f"warned: {name}" for name in sorted(warned - WARNINGS.get(revision, set()))]
+    if ran.returncode:
+        problems.append(f"the suite ended with {ran.returncode}:\n{ran.stdout[ran.stdout.find('=== SUMMARY'):]}{ran.stderr}")
+    return line, problems
+
+
+def suite(*words):
+    command = [tools.node(), SUITE, *words]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+
+
+def required(revision):
+    """The names of the server scenarios that a revision's conformance is made of."""
+    listed = suite("list", "--requirements", revision).stdout
+    section = listed.split("Server scenarios", 1)[1].split("\n\n", 1)[0]
+    return set(re.findall(r"^  - (\S+)", section, re.MULTILINE))
+
+
+def read_results(folder):
+    """The checks of each scenario."""
+    results = {}
+    for file in folder.glob("*/checks.json"):
+        name = re.fullmatch(r"server-(.+)-\d{4}-\d\d-\d\dT.*", file.parent.name)[1]
+        results[name] = json.loads(file.read_text())
+    return results
+
+
+class Emulated:
+    """The function behind the emulator."""
+
+    def __init__(self, mode, environments):
+        built = tools.target_folder() / "debug"
+        variables = {"MCP_INVOKE_MODE": mode, "MCP_STATE_KEY": base64.b64encode(secrets.token_bytes(32)).decode()}
+        command = [built / "function-url-emulator", built / "conformance", "--port", "0", "--warm", environments]
+        command += ["--invoke-mode", {"stream": "response-stream", "buffered": "buffered"}[mode]]
+        command += [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+        self.command = [str(word) for word in command]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        url = self.process.stdout.readline().strip()
+        if not url:
+            sys.exit(f"the emulator ended with {self.process.wait()}")
+        return url
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=30)
+
+
+if __name__ == "__main__":
+    main()
