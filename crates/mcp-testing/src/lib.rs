@@ -29,6 +29,7 @@
 //! | [`exchange`] | request in, checked [`Reply`] out, by several ways |
 //! | [`schema`] | the schemas themselves |
 //! | [`TestAuthenticator`] | callers that are known, without an identity provider |
+//! | [`assert_contract`] | what clients see, as a golden file |
 //! | [`bounds`] | whether a tool enforces the bounds that its schema shows |
 
 // A helper for tests stops the test by panicking.
@@ -36,6 +37,7 @@
 
 mod authenticator;
 pub mod bounds;
+mod contract;
 mod exchange;
 pub mod request;
 pub mod schema;
@@ -43,6 +45,7 @@ pub mod schema;
 use mcp_server::StateKey;
 
 pub use authenticator::TestAuthenticator;
+pub use contract::assert_contract;
 pub use exchange::{Reply, Via, call_tool, event_of, exchange, exchange_via};
 pub use request::{McpRequest, complete, discover, initialize, prompts_get, resources_read, tools_call, tools_list};
 

@@ -1,6 +1,8 @@
-//! An MCP server without state. Read [`service`] to see which tools it has.
+//! An MCP server without state: one tool, one prompt and one resource. Read [`service`] to see them.
 
 mod config;
+mod guide;
+mod introduction;
 mod personalized_greeting;
 
 use mcp_lambda::McpService;
@@ -18,7 +20,10 @@ pub struct State;
 ///
 /// Never: nothing is set up that could fail, and nothing asks the client.
 pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
-    let server =
-        Server::new("greeter", env!("CARGO_PKG_VERSION"), State).title("Greeter").tool(personalized_greeting::tool());
+    let server = Server::new("greeter", env!("CARGO_PKG_VERSION"), State)
+        .title("Greeter")
+        .tool(personalized_greeting::tool())
+        .prompt(introduction::prompt())
+        .resource(guide::resource());
     McpService::new(server, config.http)
 }

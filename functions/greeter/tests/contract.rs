@@ -5,30 +5,16 @@
 use greeter::{Config, service};
 use mcp_lambda::McpService;
 use mcp_protocol::ProtocolVersion;
-use mcp_testing::{bounds, exchange, tools_call, tools_list};
-use serde_json::{Value, json};
+use mcp_testing::{assert_contract, bounds, complete, exchange, prompts_get, resources_read, tools_call};
+use serde_json::json;
 
 async fn greeter() -> McpService<greeter::State> {
     service(Config::default()).await.unwrap()
 }
 
-/// Compares with a golden file, or writes it when `UPDATE_GOLDEN` is set.
-#[track_caller]
-fn assert_golden(name: &str, value: &Value) {
-    let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
-    let text = format!("{value:#}\n");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, &text).unwrap();
-    }
-    let golden = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(text, golden, "{path} differs; if that is intended: UPDATE_GOLDEN=1 cargo test -p greeter");
-}
-
 #[tokio::test]
-async fn the_list_of_tools_is_the_golden_one() {
-    let reply = exchange(&greeter().await, tools_list()).await;
-
-    assert_golden("tools-list.json", reply.result());
+async fn what_clients_see_is_the_golden_file() {
+    assert_contract(&greeter().await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data")).await;
 }
 
 #[tokio::test]
@@ -58,5 +44,43 @@ async fn a_name_that_is_too_long_is_refused_with_the_bound_and_what_was_given() 
     assert_eq!(result.is_error, Some(true));
     for part in ["`name`", "100", "101 characters"] {
         assert!(result.text().contains(part), "{}", result.text());
+    }
+}
+
+#[tokio::test]
+async fn the_prompt_names_the_person_and_the_tone() {
+    let request = prompts_get("introduction", json!({ "name": "Ada", "tone": "formal" }));
+
+    let reply = exchange(&greeter().await, request).await;
+
+    let text = reply.result()["messages"][0]["content"]["text"].as_str().unwrap();
+    assert!(text.contains("Ada") && text.contains("a formal introduction"), "{text}");
+}
+
+#[tokio::test]
+async fn the_tones_are_suggested_while_one_is_typed() {
+    let request = complete(json!({ "type": "ref/prompt", "name": "introduction" }), "tone", "f");
+
+    let reply = exchange(&greeter().await, request).await;
+
+    assert_eq!(reply.result()["completion"]["values"], json!(["formal", "funny"]));
+}
+
+#[tokio::test]
+async fn a_prompt_without_a_name_is_refused_with_what_is_expected() {
+    let reply = exchange(&greeter().await, prompts_get("introduction", json!({}))).await;
+
+    assert_eq!(reply.refusal(), (200, -32602));
+    assert!(reply.body.contains("`name` (string, required)"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn the_guide_names_the_tool() {
+    for revision in ProtocolVersion::ALL {
+        let reply = exchange(&greeter().await, resources_read("greeter://guide").revision(revision)).await;
+
+        let contents = &reply.result()["contents"][0];
+        assert_eq!(contents["mimeType"], "text/markdown");
+        assert!(contents["text"].as_str().unwrap().contains("`personalized_greeting`"));
     }
 }

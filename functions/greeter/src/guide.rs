@@ -1,0 +1,20 @@
+//! The `greeter://guide` resource: how to use the server, for people and models.
+
+use std::time::Duration;
+
+use mcp_server::{Caching, RequestContext, RequestError, Resource};
+
+use crate::State;
+
+pub(crate) fn resource() -> Resource<State> {
+    Resource::new("greeter://guide", "guide", guide)
+        .title("Guide")
+        .description("What the greeter can do, and how to ask for it.")
+        .mime_type("text/markdown")
+        // It changes with a deployment only, and is the same for everyone.
+        .caching(Caching::public(Duration::from_secs(300)))
+}
+
+async fn guide(_: RequestContext<State>) -> Result<&'static str, RequestError> {
+    Ok(include_str!("guide.md"))
+}
