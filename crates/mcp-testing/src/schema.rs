@@ -88,6 +88,7 @@ fn check_error(revision: ProtocolVersion, message: &Value) -> Result<(), String>
         jsonrpc::HEADER_MISMATCH => Some("HeaderMismatchError"),
         jsonrpc::MISSING_REQUIRED_CLIENT_CAPABILITY => Some("MissingRequiredClientCapabilityError"),
         jsonrpc::UNSUPPORTED_PROTOCOL_VERSION => Some("UnsupportedProtocolVersionError"),
+        jsonrpc::RESOURCE_NOT_FOUND if !revision.is_modern() => None,
         -32019..=-32000 => return Err(format!("code {code} is closed to new implementations")),
         -32099..=-32023 => return Err(format!("code {code} is reserved for the specification")),
         _ => None,

@@ -8,6 +8,7 @@
     reason = "a failure here is a failed test"
 )]
 
+mod asking;
 mod bad_input;
 mod browser;
 mod common;
@@ -17,6 +18,8 @@ mod legacy;
 mod lifecycle;
 mod modern;
 mod process;
+mod prompts;
 mod properties;
+mod resources;
 mod results;
 mod streaming;

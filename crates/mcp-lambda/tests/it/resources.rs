@@ -1,0 +1,322 @@
+//! Resources, templates, and lists that a handler makes.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use garde::Validate;
+use mcp_lambda::{HttpConfig, McpService};
+use mcp_protocol::{ProtocolVersion, ResourceContents, method};
+use mcp_server::{
+    Caching, List, PartialArgument, RequestContext, RequestError, Resource, ResourceOutput, ResourcePage,
+    ResourceTemplate, Server,
+};
+use mcp_testing::{McpRequest, Reply, complete, discover, exchange, initialize, resources_read};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+type Context = RequestContext<()>;
+
+fn server() -> Server<()> {
+    Server::new("library", "1.2.3", ())
+        .resource(Resource::new("lib://terms", "terms", terms).title("Terms").mime_type("text/markdown").size(13))
+        .resource(Resource::new("lib://cover", "cover", cover).caching(Caching::public(Duration::from_secs(60))))
+        .resource(Resource::new("lib://shelf", "shelf", shelf).subscribable())
+        .resource(Resource::new("lib://broken", "broken", broken))
+        .resource_template(
+            ResourceTemplate::new("lib://books/{id}", "book", book)
+                .title("Book")
+                .description("A book by its number.")
+                .mime_type("text/plain")
+                .list(books)
+                .complete("id", ids),
+        )
+        .resource_template(ResourceTemplate::new("lib://files/{+path}", "file", file).list(files))
+}
+
+fn library() -> McpService<()> {
+    McpService::new(server(), HttpConfig::default()).unwrap()
+}
+
+async fn terms(_: Context) -> Result<&'static str, RequestError> {
+    Ok("Use it well.")
+}
+
+async fn cover(_: Context) -> Result<Vec<u8>, RequestError> {
+    Ok(vec![0, 255, 16])
+}
+
+async fn shelf(_: Context) -> Result<Vec<ResourceContents>, RequestError> {
+    Ok(vec![
+        ResourceContents::text("lib://books/1", "text/plain", "One"),
+        ResourceContents::blob("lib://x", "a/b", [1]),
+    ])
+}
+
+async fn broken(_: Context) -> Result<&'static str, RequestError> {
+    Err(RequestError::internal("the password is wrong"))
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct BookUri {
+    /// The book's number.
+    #[garde(range(min = 1, max = 99))]
+    id: u32,
+}
+
+async fn book(_: Context, uri: BookUri) -> Result<String, RequestError> {
+    match uri.id {
+        1..=5 => Ok(format!("Book {}", uri.id)),
+        _ => Err(RequestError::NotFound),
+    }
+}
+
+/// Five books, two a page.
+async fn books(_: Context, cursor: Option<String>) -> Result<ResourcePage, RequestError> {
+    let from: u32 = match cursor {
+        None => 1,
+        Some(cursor) => cursor.parse().map_err(|_| RequestError::InvalidInput("no such page".to_owned()))?,
+    };
+    let resources = from..(from + 2).min(6);
+    let resources = resources.map(|id| mcp_protocol::Resource::new(format!("lib://books/{id}"), format!("book {id}")));
+    let next = from + 2;
+    Ok(ResourcePage { resources: resources.collect(), next_cursor: (next < 6).then(|| next.to_string()) })
+}
+
+async fn ids(_: Context, argument: PartialArgument) -> Result<Vec<String>, RequestError> {
+    Ok((1..=250).map(|id| id.to_string()).filter(|id| id.starts_with(&argument.value)).collect())
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct FileUri {
+    #[garde(skip)]
+    path: String,
+}
+
+async fn file(_: Context, uri: FileUri) -> Result<ResourceOutput, RequestError> {
+    Ok(uri.path.into())
+}
+
+async fn files(_: Context, _: Option<String>) -> Result<Vec<mcp_protocol::Resource>, RequestError> {
+    Ok(vec![mcp_protocol::Resource::new("lib://files/a/b", "a/b")])
+}
+
+fn list(cursor: Option<&Value>) -> McpRequest {
+    McpRequest::new(method::RESOURCES_LIST, cursor.map_or(json!({}), |cursor| json!({ "cursor": cursor })))
+}
+
+fn names(reply: &Reply) -> Vec<&str> {
+    let resources = reply.result()["resources"].as_array().unwrap();
+    resources.iter().map(|resource| resource["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn text_bytes_and_several_contents_are_read_in_every_revision() {
+    for revision in ProtocolVersion::ALL {
+        let read = async |uri| exchange(&library(), resources_read(uri).revision(revision)).await;
+
+        let terms = read("lib://terms").await.result()["contents"].clone();
+        let cover = read("lib://cover").await.result()["contents"].clone();
+        let shelf = read("lib://shelf").await.result()["contents"].clone();
+
+        assert_eq!(terms, json!([{ "uri": "lib://terms", "mimeType": "text/markdown", "text": "Use it well." }]));
+        assert_eq!(cover, json!([{ "uri": "lib://cover", "mimeType": "application/octet-stream", "blob": "AP8Q" }]));
+        assert_eq!(shelf[1], json!({ "uri": "lib://x", "mimeType": "a/b", "blob": "AQ==" }));
+    }
+}
+
+#[tokio::test]
+async fn a_template_reads_typed_values_from_the_uri() {
+    let book = exchange(&library(), resources_read("lib://books/5")).await;
+    let file = exchange(&library(), resources_read("lib://files/a/%C3%A9.txt")).await;
+
+    let contents = json!([{ "uri": "lib://books/5", "mimeType": "text/plain", "text": "Book 5" }]);
+    assert_eq!(book.result()["contents"], contents);
+    assert_eq!(file.result()["contents"][0]["text"], "a/é.txt");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_an_error_that_names_the_uri() {
+    for uri in ["lib://books/6", "lib://books/0", "lib://books/many", "lib://books/1/2", "lib://other", "other"] {
+        let modern = exchange(&library(), resources_read(uri)).await;
+        let legacy = exchange(&library(), resources_read(uri).revision(ProtocolVersion::V2025_11_25)).await;
+
+        assert_eq!((modern.refusal(), legacy.refusal()), ((200, -32602), (200, -32002)), "{uri}");
+        assert_eq!(modern.response()["error"]["data"], json!({ "uri": uri }));
+    }
+}
+
+#[tokio::test]
+async fn a_fault_is_logged_and_not_shown() {
+    let reply = exchange(&library(), resources_read("lib://broken")).await;
+
+    assert_eq!(reply.refusal(), (200, -32603));
+    assert!(!reply.body.contains("password"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn each_read_says_how_long_it_may_be_kept_and_by_whom() {
+    let terms = exchange(&library(), resources_read("lib://terms")).await.result().clone();
+    let cover = exchange(&library(), resources_read("lib://cover")).await.result().clone();
+    let retried = resources_read("lib://cover").param("inputResponses", json!({}));
+    let retried = exchange(&library(), retried).await.result().clone();
+
+    assert_eq!((&terms["ttlMs"], &terms["cacheScope"]), (&json!(0), &json!("private")));
+    assert_eq!((&cover["ttlMs"], &cover["cacheScope"]), (&json!(60_000), &json!("public")));
+    assert_eq!((&retried["ttlMs"], &retried["cacheScope"]), (&json!(0), &json!("private")));
+}
+
+#[tokio::test]
+async fn registered_resources_come_first_and_then_what_handlers_list() {
+    for revision in ProtocolVersion::ALL {
+        let first = exchange(&library(), list(None).revision(revision)).await;
+        let second = exchange(&library(), list(first.result().get("nextCursor")).revision(revision)).await;
+        let third = exchange(&library(), list(second.result().get("nextCursor")).revision(revision)).await;
+
+        assert_eq!(names(&first), ["terms", "cover", "shelf", "broken", "book 1", "book 2"]);
+        assert_eq!(names(&second), ["book 3", "book 4"]);
+        assert_eq!(names(&third), ["book 5", "a/b"]);
+        assert!(third.result().get("nextCursor").is_none());
+    }
+}
+
+#[tokio::test]
+async fn pages_of_any_size_hold_every_resource_once() {
+    for size in 1..12 {
+        let service = server().page_size(NonZeroUsize::new(size).unwrap());
+        let service = McpService::new(service, HttpConfig::default()).unwrap();
+        let mut seen = Vec::new();
+        let mut cursor = None;
+        for _ in 0..20 {
+            let reply = exchange(&service, list(cursor.as_ref())).await;
+            seen.extend(names(&reply).into_iter().map(str::to_owned));
+            cursor = reply.result().get("nextCursor").cloned();
+            if cursor.is_none() {
+                break;
+            }
+        }
+
+        let all = ["terms", "cover", "shelf", "broken", "book 1", "book 2", "book 3", "book 4", "book 5", "a/b"];
+        assert_eq!(seen, all, "{size}");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_that_was_not_given_out_is_refused() {
+    // `from:2`, `from:99`, `by:2`, `by:0:x`
+    for cursor in ["", "x", "ZnJvbToy", "ZnJvbTo5OQ", "Ynk6Mg", "Ynk6MDp4"] {
+        let service =
+            McpService::new(server().page_size(NonZeroUsize::new(3).unwrap()), HttpConfig::default()).unwrap();
+
+        let reply = exchange(&service, list(Some(&json!(cursor)))).await;
+
+        assert_eq!(reply.refusal(), (200, -32602), "{cursor}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_a_handler_makes_is_private_unless_its_author_knows_better() {
+    let made = exchange(&library(), list(None)).await.result().clone();
+    let shared = server().caching(List::Resources, Caching::public(Duration::from_secs(7)));
+    let shared = McpService::new(shared, HttpConfig::default()).unwrap();
+    let shared = exchange(&shared, list(None)).await.result().clone();
+    let templates = exchange(&library(), McpRequest::new(method::RESOURCES_TEMPLATES_LIST, json!({}))).await;
+    let templates = templates.result().clone();
+
+    assert_eq!((&made["ttlMs"], &made["cacheScope"]), (&json!(0), &json!("private")));
+    assert_eq!((&shared["ttlMs"], &shared["cacheScope"]), (&json!(7000), &json!("public")));
+    assert_eq!((&templates["ttlMs"], &templates["cacheScope"]), (&json!(300_000), &json!("public")));
+}
+
+#[tokio::test]
+async fn templates_are_listed_in_every_revision() {
+    for revision in ProtocolVersion::ALL {
+        let request = McpRequest::new(method::RESOURCES_TEMPLATES_LIST, json!({})).revision(revision);
+
+        let reply = exchange(&library(), request).await;
+
+        let template = &reply.result()["resourceTemplates"][0];
+        assert_eq!((&template["uriTemplate"], &template["name"]), (&json!("lib://books/{id}"), &json!("book")));
+        assert_eq!(template.get("title").is_some(), revision >= ProtocolVersion::V2025_06_18);
+    }
+}
+
+#[tokio::test]
+async fn legacy_clients_may_subscribe_where_an_author_says_so() {
+    let subscribe = |method, uri, revision| McpRequest::new(method, json!({ "uri": uri })).revision(revision);
+    for revision in ProtocolVersion::ALL.into_iter().filter(|revision| !revision.is_modern()) {
+        for method in [method::RESOURCES_SUBSCRIBE, method::RESOURCES_UNSUBSCRIBE] {
+            let done = exchange(&library(), subscribe(method, "lib://shelf", revision)).await;
+            let refused = exchange(&library(), subscribe(method, "lib://terms", revision)).await;
+            let missing = exchange(&library(), subscribe(method, "lib://other", revision)).await;
+
+            assert_eq!(done.result(), &json!({}));
+            assert_eq!((refused.refusal(), missing.refusal()), ((200, -32602), (200, -32002)));
+        }
+        let greeted = exchange(&library(), initialize(revision.as_str())).await;
+        assert_eq!(greeted.result()["capabilities"]["resources"], json!({ "subscribe": true }));
+    }
+    let modern = subscribe(method::RESOURCES_SUBSCRIBE, "lib://shelf", ProtocolVersion::LATEST);
+    assert_eq!(exchange(&library(), modern).await.refusal(), (404, -32601));
+    let discovered = exchange(&library(), discover()).await;
+    assert_eq!(discovered.result()["capabilities"]["resources"], json!({}));
+}
+
+#[tokio::test]
+async fn a_variable_is_completed_by_template_and_by_uri() {
+    for uri in ["lib://books/{id}", "lib://books/2"] {
+        let request = complete(json!({ "type": "ref/resource", "uri": uri }), "id", "24");
+
+        let reply = exchange(&library(), request).await;
+
+        let values = json!(["24", "240", "241", "242", "243", "244", "245", "246", "247", "248", "249"]);
+        assert_eq!(reply.result()["completion"], json!({ "values": values, "total": 11, "hasMore": false }));
+    }
+}
+
+#[tokio::test]
+async fn at_most_a_hundred_values_are_suggested() {
+    for revision in ProtocolVersion::ALL {
+        let request = complete(json!({ "type": "ref/resource", "uri": "lib://books/{id}" }), "id", "");
+
+        let reply = exchange(&library(), request.revision(revision)).await;
+
+        let completion = &reply.result()["completion"];
+        assert_eq!(completion["values"].as_array().unwrap().len(), 100);
+        assert_eq!((&completion["total"], &completion["hasMore"]), (&json!(250), &json!(true)));
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_suggestions_and_what_is_not_there_are_told_apart() {
+    let complete = async |uri: &str, variable: &str| {
+        exchange(&library(), complete(json!({ "type": "ref/resource", "uri": uri }), variable, "")).await
+    };
+
+    let without = complete("lib://files/{+path}", "path").await;
+    let unknown_variable = complete("lib://files/{+path}", "id").await;
+    let unknown_template = complete("other://{id}", "id").await;
+
+    assert_eq!(without.result()["completion"]["values"], json!([]));
+    assert_eq!(unknown_variable.refusal(), (200, -32602));
+    assert_eq!(unknown_template.refusal(), (200, -32602));
+}
+
+#[test]
+fn an_authors_mistake_is_found_while_building() {
+    let building =
+        |build: fn() -> Server<()>| std::panic::catch_unwind(build).unwrap_err().downcast::<String>().unwrap();
+
+    let twice = building(|| server().resource(Resource::new("lib://terms", "again", terms)));
+    let without_scheme = building(|| server().resource(Resource::new("terms", "terms", terms)));
+    let other_field = building(|| server().resource_template(ResourceTemplate::new("lib://{number}", "book", book)));
+    let no_variable = building(|| server().resource_template(ResourceTemplate::new("lib://all", "book", book)));
+    let no_such = building(|| {
+        server().resource_template(ResourceTemplate::new("lib://b/{id}", "book", book).complete("number", ids))
+    });
+
+    assert!(twice.contains("two resources at `lib://terms`"), "{twice}");
+    assert!(without_scheme.contains("scheme"), "{without_scheme}");
+    assert!(other_field.contains("no field `number`"), "{other_field}");
+    assert!(no_variable.contains("no variable for the field `id`"), "{no_variable}");
+    assert!(no_such.contains("no variable `number`"), "{no_such}");
+}
