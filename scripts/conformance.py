@@ -13,12 +13,12 @@ import json
 import pathlib
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
 
 import tools
+from emulated import Emulated
 
 SUITE = tools.NODE_MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
 EXPECTED = tools.INTEROP / "conformance"
@@ -55,7 +55,9 @@ def main():
 
 def run(revision, mode, environments):
     """One run: its line, and what is wrong."""
-    with tempfile.TemporaryDirectory() as folder, Emulated(mode, environments) as url:
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    emulated = Emulated("conformance", mode, environments, MCP_STATE_KEY=key)
+    with tempfile.TemporaryDirectory() as folder, emulated as url:
         command = ["server", "--url", url, "--requirements", revision, "-o", folder]
         command += ["--expected-failures", EXPECTED / f"expected-failures-{revision}.yaml"]
         ran = suite(*command)
@@ -94,29 +96,6 @@ def read_results(folder):
         name = re.fullmatch(r"server-(.+)-\d{4}-\d\d-\d\dT.*", file.parent.name)[1]
         results[name] = json.loads(file.read_text())
     return results
-
-
-class Emulated:
-    """The function behind the emulator."""
-
-    def __init__(self, mode, environments):
-        built = tools.target_folder() / "debug"
-        variables = {"MCP_INVOKE_MODE": mode, "MCP_STATE_KEY": base64.b64encode(secrets.token_bytes(32)).decode()}
-        command = [built / "function-url-emulator", built / "conformance", "--port", "0", "--warm", environments]
-        command += ["--invoke-mode", {"stream": "response-stream", "buffered": "buffered"}[mode]]
-        command += [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
-        self.command = [str(word) for word in command]
-
-    def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
-        url = self.process.stdout.readline().strip()
-        if not url:
-            sys.exit(f"the emulator ended with {self.process.wait()}")
-        return url
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=30)
 
 
 if __name__ == "__main__":

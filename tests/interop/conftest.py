@@ -1,5 +1,6 @@
 """Runs the functions as `make dev` does, with a recorder in front that keeps every message for a check."""
 
+import functools
 import os
 import pathlib
 import re
@@ -15,6 +16,7 @@ sys.path.insert(0, str(PROJECT / "scripts"))
 
 import dev  # noqa: E402
 import tools  # noqa: E402
+from emulated import Emulated  # noqa: E402
 from recorder import Recorder  # noqa: E402
 
 
@@ -48,23 +50,6 @@ class Dev:
         return self.process.wait(timeout=30)
 
 
-class Emulated:
-    """A built function behind `function-url-emulator`, or behind the Lambda APIs of `cargo lambda watch` alone."""
-
-    def __init__(self, binary, mode, environments):
-        invoke_mode = "response-stream" if mode == "stream" else "buffered"
-        command = [target("function-url-emulator"), target(binary), "--port", "0", "--warm", str(environments)]
-        command += ["--invoke-mode", invoke_mode, "--env", f"MCP_INVOKE_MODE={mode}"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.url = self.process.stdout.readline().strip()
-        assert self.url, f"the emulator ended with {self.process.wait()}"
-
-    def stop(self):
-        self.process.send_signal(signal.SIGINT)
-        report, _ = self.process.communicate(timeout=30)
-        return report
-
-
 class Watched:
     """A built function on the Lambda APIs of `cargo lambda watch`, which builds nothing itself here."""
 
@@ -87,7 +72,9 @@ class Watched:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
             "MCP_INVOKE_MODE": mode,
         }
-        self.processes.append(subprocess.Popen([target(binary)], env={**os.environ, **variables}))
+        build()
+        command = [tools.target_folder() / "debug" / binary]
+        self.processes.append(subprocess.Popen(command, env={**os.environ, **variables}))
 
     def stop(self):
         for process in reversed(self.processes):
@@ -95,15 +82,17 @@ class Watched:
             process.wait(timeout=30)
 
 
-def target(binary):
-    """A binary of the development profile, built."""
-    built = getattr(target, "built", None)
-    if built is None:
-        packages = ["--package", "greeter", "--package", "function-url-emulator"]
-        for arguments in (packages, ["--package", "mcp-lambda", "--example", "countdown"]):
-            subprocess.run(["cargo", "build", "--quiet", "--locked", *arguments], cwd=PROJECT, check=True)
-        built = target.built = tools.target_folder() / "debug"
-    return str(built / binary)
+@functools.cache
+def build():
+    """Builds what the fixtures run."""
+    packages = ["--package", "greeter", "--package", "conformance", "--package", "function-url-emulator"]
+    for arguments in (packages, ["--package", "mcp-lambda", "--example", "countdown"]):
+        subprocess.run(["cargo", "build", "--quiet", "--locked", *arguments], cwd=PROJECT, check=True)
+
+
+def emulated(binary, mode, environments, **variables):
+    build()
+    return Emulated(binary, mode, environments, **variables)
 
 
 BEHIND = ["watch-buffered", "watch-stream"]
@@ -119,7 +108,7 @@ def greeter(request):
         running = Dev(MCP_INVOKE_MODE=mode)
         url = running.url("greeter")
     else:
-        running = Emulated("greeter", mode, *environments)
+        running = emulated("greeter", mode, *environments)
         url = running.url
     try:
         with Recorder(url) as recorder:
@@ -134,11 +123,23 @@ def countdown(request):
     """The URL of the example whose tool waits and reports progress."""
     behind, mode = request.param.split("-")
     binary = "examples/countdown"
-    running = Watched(binary, mode) if behind == "watch" else Emulated(binary, mode, 3)
+    running = Watched(binary, mode) if behind == "watch" else emulated(binary, mode, 3)
     try:
         with Recorder(running.url) as recorder:
             yield recorder.url
         recorder.check(least=6)
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session", params=["buffered", "stream"])
+def asking(request):
+    """The URL of a function that asks its client, in three frozen environments."""
+    running = emulated("conformance", request.param, 3, MCP_STATE_KEY="aW50ZXJvcCB0ZXN0cyBhbmQgbm90aGluZyBlbHNlIDE=")
+    try:
+        with Recorder(running.url) as recorder:
+            yield recorder.url
+        recorder.check(least=10)
     finally:
         running.stop()
 

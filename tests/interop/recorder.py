@@ -16,6 +16,12 @@ RESULTS = {
     "ping": "EmptyResult",
     "logging/setLevel": "EmptyResult",
     "server/discover": "DiscoverResult",
+    "completion/complete": "CompleteResult",
+    "prompts/get": "GetPromptResult",
+    "prompts/list": "ListPromptsResult",
+    "resources/list": "ListResourcesResult",
+    "resources/read": "ReadResourceResult",
+    "resources/templates/list": "ListResourceTemplatesResult",
     "tools/call": "CallToolResult",
     "tools/list": "ListToolsResult",
 }
@@ -103,7 +109,8 @@ def check_message(revision, method, message):
         validate(revision, (NOTIFICATIONS[message["method"]],), message)
     else:
         validate(revision, ("JSONRPCResultResponse", "JSONRPCResponse"), message)
-        validate(revision, (RESULTS[method],), message["result"])
+        asks = message["result"].get("resultType") == "input_required"
+        validate(revision, ("InputRequiredResult" if asks else RESULTS[method],), message["result"])
 
 
 def validate(revision, names, value):

@@ -31,7 +31,24 @@ def test_lists_calls_and_meets_errors(greeter, node, script, mode, version):
         "tools": ["personalized_greeting"],
         "greeted": GREETING,
         "unknown": -32602,
+        "prompts": ["introduction"],
+        "prompt": True,
+        "suggested": ["warm"],
+        "resources": ["greeter://guide"],
+        "guide": "# Greeter",
+        # The newer client shows the older revisions' code as its own.
+        "missing": -32002 if script == "typescript_sdk.mjs" else -32602,
     }
+
+
+def test_questions_are_answered_round_by_round(asking, node):
+    saw = json.loads(node("typescript_asked.mjs", asking).stdout)
+
+    name = "What is your name?"
+    assert saw["asked"] == [name, "Step 1: what is your name?", "Step 2: go on?", name]
+    assert saw["greeted"] == "Hello, Ada!"
+    assert "Ada" in saw["twice"]
+    assert saw["atOnce"].endswith("; Hi.; 1 directories")
 
 
 def inspect(node, url, *words, check=True):
@@ -45,6 +62,15 @@ def test_the_inspector_lists_and_calls(greeter, node):
     call = ["--method", "tools/call", "--tool-name", "personalized_greeting", "--tool-arg"]
     greeted = json.loads(inspect(node, greeter, *call, "name=Ada").stdout)
     assert greeted["content"][0]["text"] == GREETING
+
+
+def test_the_inspector_gets_the_prompt_and_reads_the_resource(greeter, node):
+    get = ["--method", "prompts/get", "--prompt-name", "introduction", "--prompt-args", "name=Ada"]
+    prompt = json.loads(inspect(node, greeter, *get).stdout)
+    assert "a warm introduction" in prompt["messages"][0]["content"]["text"]
+
+    guide = json.loads(inspect(node, greeter, "--method", "resources/read", "--uri", "greeter://guide").stdout)
+    assert guide["contents"][0]["mimeType"] == "text/markdown"
 
 
 def test_the_inspector_shows_an_error(greeter, node):
