@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make dev`: runs the functions on this machine behind `cargo lambda watch`, which rebuilds them on each change.
 
-    python3 scripts/dev.py [--port PORT] [--no-reload]
+    python3 scripts/dev.py [--port PORT] [--no-reload] [--data FOLDER]
 
 Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything that was started.
 """
@@ -18,27 +18,43 @@ import time
 import urllib.error
 import urllib.request
 
+import postgres
 import tools
 
 STARTUP_SECONDS = 120
+DATA = tools.PROJECT / ".dev" / "postgres"
 
 
 def main():
     parser = argparse.ArgumentParser(description="Runs the functions on this machine.")
     parser.add_argument("--port", type=int, help="default: 9000, or a free port if that is taken")
     parser.add_argument("--no-reload", action="store_true", help="do not rebuild on changes")
+    parser.add_argument("--data", type=pathlib.Path, default=DATA, help="where Postgres keeps its data, unless DATABASE_URL is set")
     arguments = parser.parse_args()
 
     tools.install_lambda()
     build()
+    database = None if "DATABASE_URL" in os.environ else postgres.Postgres(postgres.reachable(arguments.data))
+    try:
+        serve(arguments, database)
+    finally:
+        if database:
+            database.close()
+
+
+def serve(arguments, database):
+    # For this machine alone: whoever reaches the functions here may do everything.
+    variables = {"MCP_AUTH": "dangerously-off", **os.environ}
+    if database:
+        variables["DATABASE_URL"] = database.url()
     port = arguments.port or (9000 if is_free(9000) else free_port())
-    watch = start_watch(port, arguments.no_reload)
+    watch = start_watch(port, arguments.no_reload, variables)
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
     try:
         for function in tools.FUNCTIONS:
             wait_until_answering(watch, endpoint(port, function))
-        introduce(port)
+        introduce(port, database)
         watch.wait()
     except KeyboardInterrupt:
         print("\nstopping", file=sys.stderr)
@@ -58,13 +74,14 @@ def build():
         sys.exit(built.returncode)
 
 
-def start_watch(port, no_reload):
+def start_watch(port, no_reload, variables):
     command = ["cargo", "lambda", "watch", "--invoke-address", "127.0.0.1", "--invoke-port", str(port), "--disable-cors"]
     if no_reload:
         command.append("--ignore-changes")
     # A session of its own: Ctrl-C reaches this process alone, which then ends the whole group.
     return subprocess.Popen(
-        command, cwd=tools.PROJECT, env=tools.environment(), stdin=subprocess.DEVNULL, start_new_session=True
+        command, cwd=tools.PROJECT, env=tools.environment(variables), stdin=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
@@ -103,7 +120,9 @@ def wait_until_listening(process, port):
     sys.exit(f"nothing listens on port {port}")
 
 
-def introduce(port):
+def introduce(port, database):
+    if database:
+        print(f"\nPostgres is running at {database.url()}\nIts data is kept in {database.data}", flush=True)
     for function in tools.FUNCTIONS:
         url = endpoint(port, function)
         message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))

@@ -4,18 +4,23 @@
 import subprocess
 import sys
 
+import postgres
 import tools
 
 
 def main():
     tools.install_test()
-    run(["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"])
+    # One server for all Rust tests, each of which has a database of its own there.
+    with postgres.Postgres(settings={"fsync": "off", "max_connections": "300"}) as server:
+        cargo = ["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"]
+        run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url()})
     run([tools.BIN / "python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", tools.INTEROP])
     run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
 
 
-def run(command):
-    finished = subprocess.run([str(part) for part in command], cwd=tools.PROJECT, env=tools.environment())
+def run(command, environment=None):
+    environment = environment or tools.environment()
+    finished = subprocess.run([str(part) for part in command], cwd=tools.PROJECT, env=environment)
     if finished.returncode:
         sys.exit(finished.returncode)
 

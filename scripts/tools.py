@@ -4,7 +4,7 @@
     python3 scripts/tools.py GROUP...     installs the groups and prints the folder
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
-cargo-machete), `fuzz` (cargo-fuzz), `arm64` (the Rust target). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned
+cargo-machete), `fuzz` (cargo-fuzz), `arm64` (the Rust target), `postgres` (its binaries). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned
 versions are there already is left alone.
 """
 
@@ -28,6 +28,7 @@ FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions")
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
 FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
 INTEROP = PROJECT / "tests" / "interop"
+POSTGRES_REQUIREMENTS = PROJECT / "scripts" / "requirements-postgres.txt"
 
 
 def main(groups):
@@ -39,10 +40,10 @@ def main(groups):
     print(FOLDER)
 
 
-def environment():
+def environment(variables=os.environ):
     """The environment for commands that use the tools."""
-    path = os.pathsep.join([str(BIN), str(FOLDER / "bin"), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path}
+    path = os.pathsep.join([str(BIN), str(FOLDER / "bin"), variables.get("PATH", "")])
+    return {**variables, "PATH": path}
 
 
 def node():
@@ -59,6 +60,10 @@ def target_folder():
 
 def install_lambda():
     pip("lambda", PROJECT / "scripts" / "requirements-lambda.txt")
+
+
+def install_postgres():
+    pip("postgres", POSTGRES_REQUIREMENTS)
 
 
 def install_test():
@@ -143,7 +148,14 @@ def say(text):
     print(f"tools: {text} …", file=sys.stderr, flush=True)
 
 
-INSTALLERS = {"lambda": install_lambda, "test": install_test, "check": install_check, "fuzz": install_fuzz, "arm64": install_arm64}
+INSTALLERS = {
+    "lambda": install_lambda,
+    "test": install_test,
+    "postgres": install_postgres,
+    "check": install_check,
+    "fuzz": install_fuzz,
+    "arm64": install_arm64,
+}
 
 if __name__ == "__main__":
     main(sys.argv[1:])

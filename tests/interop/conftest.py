@@ -4,9 +4,11 @@ import functools
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -24,8 +26,12 @@ class Dev:
     """`scripts/dev.py`, running."""
 
     def __init__(self, **variables):
+        # Data of its own: a developer may have `make dev` running.
+        self.data = pathlib.Path(tempfile.mkdtemp(prefix="dev-")) / "postgres"
+        self.data.parent.chmod(0o755)
+        command = [sys.executable, PROJECT / "scripts" / "dev.py", "--no-reload", "--port", dev.free_port()]
         self.process = subprocess.Popen(
-            [sys.executable, str(PROJECT / "scripts" / "dev.py"), "--no-reload", "--port", str(dev.free_port())],
+            [str(word) for word in [*command, "--data", self.data]],
             env={**os.environ, **variables, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             text=True,
@@ -47,7 +53,9 @@ class Dev:
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=30)
+        code = self.process.wait(timeout=30)
+        shutil.rmtree(self.data.parent)
+        return code
 
 
 class Watched:

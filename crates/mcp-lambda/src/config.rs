@@ -10,9 +10,11 @@ const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
 const INVOKE_MODE: &str = "MCP_INVOKE_MODE";
 const ALLOWED_ORIGINS: &str = "MCP_ALLOWED_ORIGINS";
 const STATE_KEY: &str = "MCP_STATE_KEY";
+/// Read by functions that want to know their callers.
+const AUTH: &str = "MCP_AUTH";
 
 /// Every variable with our prefix that means something.
-const KNOWN: [&str; 4] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY];
+const KNOWN: [&str; 5] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH];
 const PREFIX: &str = "MCP_";
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
@@ -36,6 +38,11 @@ impl Env {
     /// "not set".
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// The names of all variables that are set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// Variables that look like ours and are not: most likely misspelt.

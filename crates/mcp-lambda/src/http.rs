@@ -441,7 +441,7 @@ fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCod
             (StatusCode::BAD_REQUEST, object(jsonrpc::UNSUPPORTED_PROTOCOL_VERSION).with_data(data))
         }
         CallError::DeadlineExceeded => own_code(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
-        CallError::TooLarge { .. } | CallError::Internal => {
+        CallError::TooLarge { .. } | CallError::Unavailable(_) | CallError::Internal => {
             let message = match request_id {
                 "" => error.to_string(),
                 id => format!("{error}; request id: {id}"),

@@ -51,6 +51,8 @@ pub struct Principal {
     pub issuer: String,
     /// The caller's name at the issuer; only the pair with `issuer` is unique.
     pub subject: String,
+    /// The caller's e-mail address, if the issuer says so.
+    pub email: Option<String>,
 }
 
 /// What the handler of a tool gets beside its arguments. Prompts and resources get the same.

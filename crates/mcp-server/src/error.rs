@@ -17,6 +17,16 @@ pub enum ToolError {
     /// The request is valid but cannot succeed as things stand; the text is sent.
     #[error("{0}")]
     Failed(String),
+    /// Something that the tool needs is busy or away, and the same call may succeed later: the message is sent with the
+    /// request id, the sources are logged.
+    #[error("{message}")]
+    Unavailable {
+        /// What the caller is told.
+        message: &'static str,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
     /// A fault on our side: logged with its sources, never sent to the client.
     #[error("the tool failed")]
     Internal(#[source] BoxError),
@@ -46,6 +56,16 @@ pub enum RequestError {
     /// The client can mend this; the text is sent to it.
     #[error("{0}")]
     InvalidInput(String),
+    /// Something that is needed is busy or away, and the same request may succeed later: the message is sent with the
+    /// request id, the sources are logged.
+    #[error("{message}")]
+    Unavailable {
+        /// What the caller is told.
+        message: &'static str,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
     /// A fault on our side: logged with its sources, never sent to the client.
     #[error("the request failed")]
     Internal(#[source] BoxError),
@@ -116,6 +136,9 @@ pub enum CallError {
         /// What it may have.
         limit: usize,
     },
+    /// Something that is needed is busy or away.
+    #[error("{0}")]
+    Unavailable(&'static str),
     /// A fault on our side; the detail is logged, not sent.
     #[error("internal error")]
     Internal,

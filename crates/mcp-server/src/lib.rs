@@ -78,4 +78,4 @@ pub use resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate};
 pub use router::{Answer, Call, CallOutcome, Rendered, Router};
 pub use schema::MirroredParameter;
 pub use server::Server;
-pub use tool::{IntoToolOutput, Json, NoArguments, Tool, ToolOutput};
+pub use tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput};

@@ -379,6 +379,31 @@ impl IntoToolOutput for Vec<ContentBlock> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 
+impl<T> Json<T> {
+    /// The same with a text of the author's own in place of the JSON.
+    pub fn with_text(self, text: impl Into<String>) -> JsonWithText<T> {
+        JsonWithText { value: self.0, text: text.into() }
+    }
+}
+
+/// A structured result with a text for those who read only text. Made by [`Json::with_text`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonWithText<T> {
+    value: T,
+    text: String,
+}
+
+impl<T: Serialize + JsonSchema + Send> IntoToolOutput for JsonWithText<T> {
+    fn output_schema() -> Option<Value> {
+        Json::<T>::output_schema()
+    }
+
+    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
+        let structured_content = Some(to_raw_value(&self.value)?);
+        Ok(ToolOutput { content: vec![ContentBlock::text(self.text)], structured_content, ..ToolOutput::default() })
+    }
+}
+
 impl<T: Serialize + JsonSchema + Send> IntoToolOutput for Json<T> {
     fn output_schema() -> Option<Value> {
         Some(schema::output_schema_of::<T>())

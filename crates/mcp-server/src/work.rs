@@ -165,12 +165,15 @@ impl<S> Teller<S> {
     }
 
     fn fault(&self, source: BoxError) -> CallOutcome {
+        self.logged("The tool failed.", CallError::Internal, source)
+    }
+
+    /// Something for the log, of which the caller learns only the request id that finds it there.
+    fn logged(&self, tool_says: &str, otherwise: CallError, source: BoxError) -> CallOutcome {
         let result = match (&self.item, self.request_id.as_str()) {
-            (Item::Tool, "") => self.inner.render_tool_error("The tool failed.".to_owned(), self.revision),
-            (Item::Tool, id) => {
-                self.inner.render_tool_error(format!("The tool failed. Request id: {id}"), self.revision)
-            }
-            (Item::Resource { .. } | Item::Other, _) => Err(CallError::Internal),
+            (Item::Tool, "") => self.inner.render_tool_error(tool_says.to_owned(), self.revision),
+            (Item::Tool, id) => self.inner.render_tool_error(format!("{tool_says} Request id: {id}"), self.revision),
+            (Item::Resource { .. } | Item::Other, _) => Err(otherwise),
         };
         CallOutcome { result, fault: Some(source) }
     }
@@ -181,6 +184,10 @@ impl<S> Teller<S> {
             | HandlerError::Request(RequestError::InvalidInput(text)) => CallOutcome::from(self.complain(text)),
             HandlerError::Tool(ToolError::Internal(source)) | HandlerError::Request(RequestError::Internal(source)) => {
                 self.fault(source)
+            }
+            HandlerError::Tool(ToolError::Unavailable { message, source })
+            | HandlerError::Request(RequestError::Unavailable { message, source }) => {
+                self.logged(message, CallError::Unavailable(message), source)
             }
             HandlerError::Request(RequestError::NotFound) => CallOutcome::from(match &self.item {
                 Item::Resource { uri } => Err(CallError::ResourceNotFound { uri: uri.clone() }),

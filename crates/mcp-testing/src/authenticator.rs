@@ -26,7 +26,7 @@ impl TestAuthenticator {
 
     /// An invocation by a caller, for [`exchange_via`](crate::exchange_via).
     pub fn as_caller(&self, subject: &str) -> Invocation {
-        let principal = Principal { issuer: self.issuer.clone(), subject: subject.to_owned() };
+        let principal = Principal { issuer: self.issuer.clone(), subject: subject.to_owned(), email: None };
         Invocation { principal: Some(principal), ..Invocation::default() }
     }
 }

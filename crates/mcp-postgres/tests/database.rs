@@ -1,0 +1,233 @@
+//! What becomes of a connection, and of who waits for one; against a real Postgres.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
+
+use std::time::{Duration, Instant};
+
+use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Repeat};
+use mcp_testing::TestDatabase;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, migrate::Migrator};
+
+static MIGRATOR: Migrator = sqlx::migrate!("tests/migrations");
+
+/// Long enough for anything that happens, so that nothing here hangs.
+const LIMIT: Option<Duration> = Some(Duration::from_secs(9));
+
+async fn open(test: &TestDatabase, concurrency: usize) -> Database {
+    open_with(test, concurrency, &[]).await
+}
+
+async fn open_with(test: &TestDatabase, concurrency: usize, variables: &[(&str, &str)]) -> Database {
+    let get = |name: &str| match name {
+        "DATABASE_URL" => Some(test.url()),
+        other => variables.iter().find(|(own, _)| *own == other).map(|(_, value)| *value),
+    };
+    Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR, concurrency).await
+}
+
+async fn execute(
+    database: &Database,
+    limit: Option<Duration>,
+    repeat: Repeat,
+    sql: &str,
+) -> Result<u64, DatabaseError> {
+    let done = database.run(limit, repeat, |mut connection| async {
+        let done = connection.execute(AssertSqlSafe(sql)).await.map(|done| done.rows_affected());
+        (connection, done)
+    });
+    done.await
+}
+
+/// The connections of others to the database.
+async fn sessions(connection: &mut PgConnection) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    connection.fetch_one(sql).await.unwrap().get(0)
+}
+
+async fn end_sessions(connection: &mut PgConnection) {
+    let sql = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    connection.execute(sql).await.unwrap();
+}
+
+const NOTE: &str = "INSERT INTO notes (text) VALUES ('note')";
+
+#[tokio::test]
+async fn one_connection_is_opened_at_init_and_used_by_everyone() {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    let database = open(&test, 1).await;
+    assert_eq!((sessions(&mut admin).await, database.idle_connections()), (1, 1));
+
+    let notes = (0..20).map(|_| {
+        let database = database.clone();
+        tokio::spawn(async move { execute(&database, LIMIT, Repeat::Never, NOTE).await })
+    });
+    for note in notes.collect::<Vec<_>>() {
+        note.await.unwrap().unwrap();
+    }
+
+    assert_eq!((sessions(&mut admin).await, database.idle_connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_lost_is_replaced_without_the_caller_seeing_it() {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    let database = open(&test, 1).await;
+
+    for _ in 0..3 {
+        end_sessions(&mut admin).await;
+
+        execute(&database, LIMIT, Repeat::Safe, "SELECT 1").await.unwrap();
+    }
+
+    assert_eq!(sessions(&mut admin).await, 1);
+}
+
+#[tokio::test]
+async fn what_must_not_be_repeated_is_not() {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    let database = open(&test, 1).await;
+    end_sessions(&mut admin).await;
+
+    let lost = execute(&database, LIMIT, Repeat::Never, NOTE).await.unwrap_err();
+    let next = execute(&database, LIMIT, Repeat::Never, NOTE).await;
+
+    assert!(matches!(lost, DatabaseError::Unavailable(_)), "{lost:?}");
+    assert_eq!(next.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_held_for_too_long_costs_the_connection_and_no_more_than_the_limit() {
+    let test = TestDatabase::create().await;
+    let database = open(&test, 1).await;
+    let mut holder = test.connect().await;
+    let mut transaction = holder.begin().await.unwrap();
+    transaction.execute("LOCK TABLE notes").await.unwrap();
+    let started = Instant::now();
+
+    let blocked = execute(&database, Some(Duration::from_secs(1)), Repeat::Safe, NOTE).await.unwrap_err();
+
+    assert!(matches!(blocked, DatabaseError::TimedOut), "{blocked:?}");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(database.idle_connections(), 0);
+    // Something else goes on meanwhile, with a connection of its own.
+    execute(&database, LIMIT, Repeat::Safe, "SELECT 1").await.unwrap();
+    transaction.rollback().await.unwrap();
+    assert_eq!(execute(&database, LIMIT, Repeat::Safe, NOTE).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_read_only_database_takes_no_changes_and_says_so() {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    let database = open(&test, 1).await;
+    let set = |value: &str| {
+        AssertSqlSafe(format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = {value}', current_database()); END $$"
+        ))
+    };
+    admin.execute(set("on")).await.unwrap();
+    end_sessions(&mut admin).await;
+
+    let refused = execute(&database, LIMIT, Repeat::Safe, NOTE).await.unwrap_err();
+    let read = execute(&database, LIMIT, Repeat::Safe, "SELECT 1").await;
+
+    assert!(matches!(refused, DatabaseError::ReadOnly(_)), "{refused:?}");
+    assert!(read.is_ok());
+    // A failover ends: the connection to what was a replica is not kept.
+    admin.execute("SET default_transaction_read_only = off").await.unwrap();
+    admin.execute(set("off")).await.unwrap();
+    let refused = execute(&database, LIMIT, Repeat::Safe, NOTE).await;
+    assert!(matches!(refused, Err(DatabaseError::ReadOnly(_))) || refused.is_ok());
+    assert_eq!(execute(&database, LIMIT, Repeat::Safe, NOTE).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_constraint_is_told_by_its_name() {
+    let test = TestDatabase::create().await;
+    let database = open(&test, 1).await;
+
+    let broken = execute(&database, LIMIT, Repeat::Safe, "INSERT INTO notes (text) VALUES ('much too long')").await;
+    let fault = execute(&database, LIMIT, Repeat::Safe, "SELECT nothing").await;
+
+    assert!(matches!(broken, Err(DatabaseError::Constraint { name, .. }) if name == "notes_text_length"));
+    assert!(matches!(fault, Err(DatabaseError::Other(_))), "{fault:?}");
+    assert_eq!(database.idle_connections(), 1);
+}
+
+#[tokio::test]
+async fn concurrent_cold_starts_bring_the_schema_up_to_date_once() {
+    let test = TestDatabase::create().await;
+
+    let databases = (0..12).map(|_| open(&test, 1));
+    let databases = futures_util::future::join_all(databases).await;
+
+    for database in &databases {
+        assert_eq!(execute(database, LIMIT, Repeat::Safe, NOTE).await.unwrap(), 1);
+    }
+    let applied = test.connect().await.fetch_one("SELECT count(*) FROM _sqlx_migrations").await.unwrap();
+    assert_eq!(applied.get::<i64, _>(0), 1);
+}
+
+#[tokio::test]
+async fn migrations_can_be_left_to_someone_else() {
+    let test = TestDatabase::create().await;
+    let database = open_with(&test, 1, &[("DB_MIGRATE", "off")]).await;
+
+    let before = execute(&database, LIMIT, Repeat::Safe, NOTE).await.unwrap_err();
+    MIGRATOR.run(&mut test.connect().await).await.unwrap();
+    let after = execute(&database, LIMIT, Repeat::Safe, NOTE).await;
+
+    assert!(matches!(before, DatabaseError::Other(_)), "{before:?}");
+    assert_eq!(after.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn closing_leaves_no_connection_and_what_comes_later_opens_one() {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    let database = open(&test, 1).await;
+
+    database.close().await;
+
+    for _ in 0..200 {
+        if sessions(&mut admin).await == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(sessions(&mut admin).await, 0);
+    execute(&database, LIMIT, Repeat::Safe, "SELECT 1").await.unwrap();
+    assert_eq!(sessions(&mut admin).await, 1);
+}
+
+#[tokio::test]
+async fn a_database_that_is_full_is_waited_for_and_then_given_up() {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    let role = format!("limited_{}", std::process::id());
+    for sql in [
+        format!("DROP ROLE IF EXISTS {role}"),
+        format!("CREATE ROLE {role} LOGIN PASSWORD 'secret' CONNECTION LIMIT 0"),
+    ] {
+        admin.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+    let (_, rest) = test.url().split_once('@').unwrap();
+    let url = format!("postgres://{role}:secret@{rest}");
+    let get = |name: &str| match name {
+        "DATABASE_URL" => Some(url.as_str()),
+        "DB_MIGRATE" => Some("off"),
+        _ => None,
+    };
+    let database = Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR, 1).await;
+
+    let full = execute(&database, Some(Duration::from_secs(1)), Repeat::Never, "SELECT 1").await.unwrap_err();
+    admin.execute(AssertSqlSafe(format!("ALTER ROLE {role} CONNECTION LIMIT 1"))).await.unwrap();
+    let later = execute(&database, LIMIT, Repeat::Never, "SELECT 1").await;
+
+    assert!(matches!(full, DatabaseError::Unavailable(_)), "{full:?}");
+    assert!(later.is_ok());
+}

@@ -1,0 +1,169 @@
+//! The table of events. All SQL is here.
+
+use mcp_postgres::{DatabaseError, Repeat};
+use mcp_server::{Principal, RequestContext};
+use schemars::JsonSchema;
+use serde::Serialize;
+use sqlx::{FromRow, PgConnection};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+
+use crate::State;
+
+/// A key of an older event can be used anew.
+pub(crate) const INSERT: &str = r#"
+    INSERT INTO events (event_name, issuer, subject, email, idempotency_key)
+    VALUES ($1, $2, $3, $4, coalesce('client:' || $5, 'call:' || md5($6)))
+    ON CONFLICT (issuer, subject, idempotency_key) DO UPDATE SET idempotency_key = excluded.idempotency_key
+    RETURNING id, event_name, "timestamp", issuer, subject, email,
+        xmax = 0 AS is_new, "timestamp" < now() - interval '30 days' AS is_expired
+"#;
+pub(crate) const FORGET_KEY: &str = "UPDATE events SET idempotency_key = NULL WHERE id = $1";
+pub(crate) const LATEST: &str = r#"
+    SELECT id, event_name, "timestamp", issuer, subject, email FROM events ORDER BY "timestamp" DESC, id DESC LIMIT $1
+"#;
+pub(crate) const BY_ID: &str =
+    r#"SELECT id, event_name, "timestamp", issuer, subject, email FROM events WHERE id = $1"#;
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub(crate) struct EventRow {
+    pub(crate) id: i64,
+    pub(crate) event_name: String,
+    pub(crate) timestamp: OffsetDateTime,
+    issuer: String,
+    subject: String,
+    email: String,
+}
+
+/// An event as programs see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Event {
+    /// Its number.
+    id: i64,
+    /// What happened.
+    event_name: String,
+    /// When it was logged: ISO 8601 with time zone.
+    #[schemars(extend("format" = "date-time"))]
+    timestamp: String,
+    /// Who logged it.
+    logged_by: LoggedBy,
+}
+
+/// A caller; every member is empty for one whom nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+struct LoggedBy {
+    /// Who vouches for the caller.
+    issuer: String,
+    /// The caller's name there.
+    subject: String,
+    /// The caller's e-mail address.
+    email: String,
+}
+
+impl EventRow {
+    /// As a line of text: `[YYYY-MM-DD HH:MM:SS] name`, in UTC.
+    pub(crate) fn line(&self) -> String {
+        let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+        // The format needs nothing that a timestamp lacks.
+        let time = self.timestamp.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_default();
+        format!("[{time}] {}", self.event_name)
+    }
+
+    pub(crate) fn into_event(self) -> Event {
+        Event {
+            id: self.id,
+            event_name: self.event_name,
+            // Only years beyond 9999 have no such form.
+            timestamp: self.timestamp.format(&Rfc3339).unwrap_or_default(),
+            logged_by: LoggedBy { issuer: self.issuer, subject: self.subject, email: self.email },
+        }
+    }
+}
+
+/// What is to be logged.
+pub(crate) struct NewEvent<'a> {
+    pub(crate) event_name: &'a str,
+    pub(crate) idempotency_key: Option<&'a str>,
+}
+
+/// What became of it.
+pub(crate) enum Logged {
+    /// It is in the table: since now, or since an earlier call with the same key.
+    Event(EventRow),
+    /// The key belongs to another event.
+    KeyTaken,
+}
+
+/// Logs an event. It is committed when this returns.
+pub(crate) async fn insert(context: &RequestContext<State>, event: &NewEvent<'_>) -> Result<Logged, DatabaseError> {
+    let anonymous = Principal { issuer: String::new(), subject: String::new(), email: None };
+    let caller = context.principal().unwrap_or(&anonymous);
+    // Lambda names each invocation once, and a batch has each id once: the same call, tried again, is the same event.
+    let call = Some(context.request_id()).filter(|id| !id.is_empty()).map(|id| format!("{id}:{}", context.id()));
+    let has_key = call.is_some() || event.idempotency_key.is_some();
+    let repeat = if has_key { Repeat::Safe } else { Repeat::Never };
+
+    let statement = Insert { event, caller, call: call.as_deref() };
+    let inserted = context.state().database.run(context.remaining(), repeat, |mut connection| async {
+        let inserted = statement.execute(&mut connection).await;
+        (connection, inserted)
+    });
+    let inserted = inserted.await?;
+    let is_same = inserted.is_new || inserted.row.event_name == event.event_name;
+    Ok(if is_same { Logged::Event(inserted.row) } else { Logged::KeyTaken })
+}
+
+struct Insert<'a> {
+    event: &'a NewEvent<'a>,
+    caller: &'a Principal,
+    call: Option<&'a str>,
+}
+
+#[derive(FromRow)]
+struct Inserted {
+    #[sqlx(flatten)]
+    row: EventRow,
+    is_new: bool,
+    is_expired: bool,
+}
+
+impl Insert<'_> {
+    async fn execute(&self, connection: &mut PgConnection) -> Result<Inserted, sqlx::Error> {
+        let first = self.insert(connection).await?;
+        if first.is_new || !first.is_expired {
+            return Ok(first);
+        }
+        sqlx::query(FORGET_KEY).bind(first.row.id).execute(&mut *connection).await?;
+        self.insert(connection).await
+    }
+
+    async fn insert(&self, connection: &mut PgConnection) -> Result<Inserted, sqlx::Error> {
+        sqlx::query_as(INSERT)
+            .bind(self.event.event_name)
+            .bind(&self.caller.issuer)
+            .bind(&self.caller.subject)
+            .bind(self.caller.email.as_deref().unwrap_or_default())
+            .bind(self.event.idempotency_key)
+            .bind(self.call)
+            .fetch_one(connection)
+            .await
+    }
+}
+
+/// The latest events, the newest first.
+pub(crate) async fn latest(context: &RequestContext<State>, limit: i64) -> Result<Vec<EventRow>, DatabaseError> {
+    let rows = context.state().database.run(context.remaining(), Repeat::Safe, |mut connection| async move {
+        let rows = sqlx::query_as(LATEST).bind(limit).fetch_all(&mut connection).await;
+        (connection, rows)
+    });
+    rows.await
+}
+
+/// The event of a number, if there is one.
+pub(crate) async fn by_id(context: &RequestContext<State>, id: i64) -> Result<Option<EventRow>, DatabaseError> {
+    let row = context.state().database.run(context.remaining(), Repeat::Safe, |mut connection| async move {
+        let row = sqlx::query_as(BY_ID).bind(id).fetch_optional(&mut connection).await;
+        (connection, row)
+    });
+    row.await
+}

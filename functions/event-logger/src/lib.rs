@@ -1,0 +1,40 @@
+//! An MCP server with state: it logs events in Postgres, and lists them. Read [`service`] to see what it offers.
+
+mod config;
+mod events;
+mod get_latest_events;
+mod log_event;
+mod resources;
+
+use mcp_lambda::McpService;
+use mcp_postgres::Database;
+use mcp_server::{InitError, Server};
+use sqlx::migrate::Migrator;
+
+pub use config::Config;
+
+/// The schema. `DB_MIGRATE=off` leaves it to `sqlx migrate run --source functions/event-logger/migrations`.
+pub static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// What all calls share: the database, opened once for each execution environment.
+#[derive(Debug)]
+pub struct State {
+    database: Database,
+}
+
+/// The server, ready to be called. A database that does not answer is no error: what needs none is served meanwhile.
+///
+/// # Errors
+///
+/// Never: nothing else is set up that could fail, and nothing asks the client.
+pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
+    let database = Database::open(config.database, &MIGRATOR, config.concurrency).await;
+    let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database })
+        .title("Event logger")
+        .tool(log_event::tool())
+        .tool(get_latest_events::tool())
+        .resource(resources::latest())
+        .resource_template(resources::by_id())
+        .on_close(|state| async move { state.database.close().await });
+    McpService::new(server, config.http)
+}

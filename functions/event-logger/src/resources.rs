@@ -1,0 +1,41 @@
+//! The resources `events://latest` and `events://{id}`.
+
+use garde::Validate;
+use mcp_server::{RequestContext, RequestError, Resource, ResourceTemplate};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{State, events, get_latest_events::lines};
+
+/// As many as the tool lists unless told.
+const LATEST: i64 = 5;
+
+pub(crate) fn latest() -> Resource<State> {
+    Resource::new("events://latest", "latest", read_latest)
+        .title("Latest events")
+        .description("The five events that were logged last, one a line, the newest first.")
+        .mime_type("text/plain")
+}
+
+pub(crate) fn by_id() -> ResourceTemplate<State> {
+    ResourceTemplate::new("events://{id}", "event", read_event)
+        .title("Event")
+        .description("One event by its number, as JSON.")
+        .mime_type("application/json")
+}
+
+async fn read_latest(context: RequestContext<State>) -> Result<String, RequestError> {
+    Ok(lines(&events::latest(&context, LATEST).await?))
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct EventUri {
+    /// The event's number.
+    #[garde(range(min = 1))]
+    id: i64,
+}
+
+async fn read_event(context: RequestContext<State>, uri: EventUri) -> Result<String, RequestError> {
+    let row = events::by_id(&context, uri.id).await?.ok_or(RequestError::NotFound)?;
+    serde_json::to_string(&row.into_event()).map_err(RequestError::internal)
+}

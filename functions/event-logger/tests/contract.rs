@@ -1,0 +1,268 @@
+//! The function's contract: what clients see, and what they may rely on; against a real Postgres.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
+
+use event_logger::{Config, State, service};
+use mcp_lambda::{Env, FromEnv, McpService};
+use mcp_protocol::{CallToolResult, ProtocolVersion};
+use mcp_server::Invocation;
+use mcp_testing::{
+    McpRequest, Reply, TestAuthenticator, TestDatabase, Via, assert_contract, bounds, exchange, exchange_via,
+    resources_read, tools_call,
+};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor, Row};
+
+fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
+    Config::from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|error| error.to_string())
+}
+
+async fn event_logger(database: &TestDatabase) -> McpService<State> {
+    let config = config(&[("DATABASE_URL", database.url()), ("MCP_AUTH", "dangerously-off")]).unwrap();
+    service(config).await.unwrap()
+}
+
+async fn log(service: &McpService<State>, arguments: Value) -> CallToolResult {
+    exchange(service, tools_call("log_event", arguments)).await.tool_result()
+}
+
+async fn latest(service: &McpService<State>, arguments: Value) -> CallToolResult {
+    exchange(service, tools_call("get_latest_events", arguments)).await.tool_result()
+}
+
+fn structured(result: &CallToolResult) -> Value {
+    serde_json::from_str(result.structured_content.as_ref().unwrap().get()).unwrap()
+}
+
+async fn count(database: &TestDatabase) -> i64 {
+    let row = database.connect().await.fetch_one("SELECT count(*) FROM events").await.unwrap();
+    row.try_get(0).unwrap()
+}
+
+#[tokio::test]
+async fn what_clients_see_is_the_golden_file() {
+    let database = TestDatabase::create().await;
+
+    assert_contract(&event_logger(&database).await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data")).await;
+}
+
+#[tokio::test]
+async fn events_are_listed_newest_first_in_the_form_of_a_log() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    let empty = latest(&service, json!({})).await;
+    for number in 1..=7 {
+        assert_eq!(log(&service, json!({ "event_name": format!("event {number}") })).await.is_error, None);
+    }
+
+    let five = latest(&service, json!({})).await;
+    let two = latest(&service, json!({ "limit": 2 })).await;
+
+    assert_eq!(empty.text(), "No events have been logged yet.");
+    let names: Vec<String> = five.text().lines().map(|line| line[22..].to_owned()).collect();
+    assert_eq!(names, ["event 7", "event 6", "event 5", "event 4", "event 3"]);
+    let text = two.text();
+    let line = text.lines().next().unwrap();
+    assert!(line.starts_with("[20") && &line[20..22] == "] ", "{line}");
+    let events = structured(&two)["events"].clone();
+    assert_eq!(events.as_array().unwrap().len(), 2);
+    let timestamp = events[0]["timestamp"].as_str().unwrap();
+    assert!(timestamp.starts_with(&line[1..11]) && timestamp.ends_with('Z'), "{timestamp} {line}");
+    assert_eq!(events[0]["logged_by"], json!({ "issuer": "", "subject": "", "email": "" }));
+}
+
+#[tokio::test]
+async fn events_of_the_same_time_have_a_stable_order() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    let insert = "INSERT INTO events (event_name, timestamp) SELECT 'event ' || n, '2026-01-02 03:04:05Z' FROM generate_series(1, 9) n";
+    database.connect().await.execute(insert).await.unwrap();
+
+    let text = latest(&service, json!({ "limit": 3 })).await.text();
+
+    let lines: Vec<String> = (7..=9).rev().map(|number| format!("[2026-01-02 03:04:05] event {number}")).collect();
+    assert_eq!(text, lines.join("\n"));
+}
+
+#[tokio::test]
+async fn an_index_serves_the_latest_events() {
+    let database = TestDatabase::create().await;
+    let _service = event_logger(&database).await;
+    let mut connection = database.connect().await;
+    let insert = "INSERT INTO events (event_name) SELECT 'event ' || n FROM generate_series(1, 5000) n; ANALYZE events";
+    connection.execute(sqlx::raw_sql(insert)).await.unwrap();
+
+    let plan = connection
+        .fetch_all("EXPLAIN SELECT id, event_name FROM events ORDER BY timestamp DESC, id DESC LIMIT 5")
+        .await
+        .unwrap();
+
+    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+    assert!(plan.concat().contains("events_latest"), "{plan:?}");
+}
+
+#[tokio::test]
+async fn a_key_makes_the_second_call_do_nothing() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    let arguments = json!({ "event_name": "paid", "idempotency_key": "k1" });
+
+    let first = log(&service, arguments.clone()).await;
+    let second = log(&service, arguments).await;
+    let other_event = log(&service, json!({ "event_name": "refunded", "idempotency_key": "k1" })).await;
+
+    assert_eq!(structured(&first), structured(&second));
+    assert_eq!(other_event.is_error, Some(true));
+    assert!(other_event.text().contains("`idempotency_key`"), "{}", other_event.text());
+    assert_eq!(count(&database).await, 1);
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_its_caller() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    let callers = TestAuthenticator::new("https://issuer.example");
+    let arguments = json!({ "event_name": "paid", "idempotency_key": "k1" });
+    for caller in ["ada", "bob", "ada"] {
+        let request = tools_call("log_event", arguments.clone());
+        exchange_via(Via::FunctionUrl, &service, request, callers.as_caller(caller)).await.tool_result();
+    }
+    log(&service, arguments).await;
+
+    let events = structured(&latest(&service, json!({})).await)["events"].clone();
+
+    let subjects: Vec<&str> =
+        events.as_array().unwrap().iter().map(|event| event["logged_by"]["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects, ["", "bob", "ada"]);
+}
+
+#[tokio::test]
+async fn a_key_can_be_used_anew_after_thirty_days() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    log(&service, json!({ "event_name": "rent", "idempotency_key": "monthly" })).await;
+    let age = async |interval: &str| {
+        let update = format!("UPDATE events SET timestamp = now() - interval '{interval}'");
+        database.connect().await.execute(AssertSqlSafe(update)).await.unwrap();
+    };
+
+    age("29 days").await;
+    let repeated = log(&service, json!({ "event_name": "rent", "idempotency_key": "monthly" })).await;
+    let before = count(&database).await;
+    age("31 days").await;
+    let anew = log(&service, json!({ "event_name": "other", "idempotency_key": "monthly" })).await;
+
+    assert_eq!((repeated.is_error, anew.is_error), (None, None));
+    assert_eq!((before, count(&database).await), (1, 2));
+}
+
+#[tokio::test]
+async fn the_same_invocation_logs_once_and_another_logs_again() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    let send = async |request_id: &str, id: i64| {
+        let invocation = Invocation { request_id: request_id.to_owned(), ..Invocation::default() };
+        let request = tools_call("log_event", json!({ "event_name": "tick" })).id(json!(id));
+        exchange_via(Via::FunctionUrl, &service, request, invocation).await.tool_result()
+    };
+
+    for (request_id, id) in [("a", 1), ("a", 1), ("a", 2), ("b", 1)] {
+        assert_eq!(send(request_id, id).await.is_error, None);
+    }
+
+    assert_eq!(count(&database).await, 3);
+}
+
+#[tokio::test]
+async fn what_the_schema_shows_is_what_holds() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+
+    let log = json!({ "event_name": "x" });
+    let bounds = bounds::assert_enforced(&service, "log_event", &log).await
+        + bounds::assert_enforced(&service, "get_latest_events", &json!({ "limit": 5 })).await;
+
+    assert_eq!(bounds, 6);
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_could_read_is_refused() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+
+    for name in [" ", "\n\t", "\u{2003}", "a\0b"] {
+        let refused = log(&service, json!({ "event_name": name })).await;
+
+        assert_eq!(refused.is_error, Some(true));
+        assert!(refused.text().contains("`event_name`"), "{}", refused.text());
+    }
+    assert_eq!(count(&database).await, 0);
+}
+
+async fn read(service: &McpService<State>, uri: &str) -> Reply {
+    exchange(service, resources_read(uri)).await
+}
+
+#[tokio::test]
+async fn events_are_resources_too() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    let logged = structured(&log(&service, json!({ "event_name": "login" })).await);
+
+    let list = read(&service, "events://latest").await;
+    let event = read(&service, &format!("events://{}", logged["id"])).await;
+    let missing = read(&service, "events://999").await;
+
+    assert!(list.result()["contents"][0]["text"].as_str().unwrap().ends_with("] login"));
+    let own: Value = serde_json::from_str(event.result()["contents"][0]["text"].as_str().unwrap()).unwrap();
+    assert_eq!(own, logged);
+    assert_eq!(event.result()["contents"][0]["mimeType"], "application/json");
+    assert_eq!(missing.refusal(), (200, -32602));
+}
+
+#[tokio::test]
+async fn every_revision_can_log_and_list() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    for revision in ProtocolVersion::ALL {
+        let request: McpRequest = tools_call("log_event", json!({ "event_name": revision.as_str() }));
+        exchange(&service, request.revision(revision)).await.tool_result();
+        let request = tools_call("get_latest_events", json!({ "limit": 1 })).revision(revision);
+
+        assert!(exchange(&service, request).await.tool_result().text().ends_with(revision.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_an_error_that_says_so_and_nothing_else() {
+    let nowhere = "postgres://app:hunter2@127.0.0.1:1/events";
+    let config = config(&[("DATABASE_URL", nowhere), ("MCP_AUTH", "dangerously-off")]).unwrap();
+    let invocation = || Invocation {
+        request_id: "req-7".to_owned(),
+        deadline: std::time::Instant::now().checked_add(std::time::Duration::from_millis(1500)),
+        ..Invocation::default()
+    };
+    let service = service(config).await.unwrap();
+
+    let list = exchange(&service, mcp_testing::tools_list()).await;
+    let tool = tools_call("log_event", json!({ "event_name": "login" }));
+    let tool = exchange_via(Via::FunctionUrl, &service, tool, invocation()).await;
+    let resource = exchange_via(Via::FunctionUrl, &service, resources_read("events://latest"), invocation()).await;
+
+    assert_eq!(list.result()["tools"].as_array().unwrap().len(), 2);
+    let told = "The database is busy or not available. Try again in a moment.";
+    assert_eq!(tool.tool_result().text(), format!("{told} Request id: req-7"));
+    assert_eq!(resource.refusal(), (200, -32603));
+    assert_eq!(resource.response()["error"]["message"], format!("{told}; request id: req-7"));
+}
+
+#[test]
+fn it_does_not_serve_strangers_by_mistake() {
+    let url = ("DATABASE_URL", "postgres://localhost/events");
+
+    let unset = config(&[url]).unwrap_err();
+    let misspelt = config(&[url, ("MCP_AUTH", "off")]).unwrap_err();
+
+    assert!(unset.contains("MCP_AUTH=dangerously-off"), "{unset}");
+    assert!(misspelt.contains("MCP_AUTH"), "{misspelt}");
+}

