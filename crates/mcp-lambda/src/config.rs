@@ -1,6 +1,6 @@
 //! Settings from the environment. `docs/configuration.md` has the table.
 
-use std::{collections::BTreeMap, env};
+use std::{collections::BTreeMap, env, fmt};
 
 use mcp_server::{InitError, StateKey};
 
@@ -18,7 +18,7 @@ const KNOWN: [&str; 5] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, A
 const PREFIX: &str = "MCP_";
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Env(BTreeMap<String, String>);
 
 impl Env {
@@ -48,6 +48,13 @@ impl Env {
     /// Variables that look like ours and are not: most likely misspelt.
     pub(crate) fn unknown(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX) && !KNOWN.contains(name))
+    }
+}
+
+impl fmt::Debug for Env {
+    /// The names alone: some of the values are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 

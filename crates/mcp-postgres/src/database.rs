@@ -120,9 +120,14 @@ impl Database {
         let limit = remaining.map_or(LONGEST, |remaining| remaining.saturating_sub(ANSWER_TIME).min(LONGEST));
         let deadline = tokio::time::Instant::now() + limit;
         let mut pause = PAUSES.0;
+        let mut last = None;
         loop {
             let failure = match self.attempt(deadline, &work).await {
                 Ok(value) => return Ok(value),
+                // Time was over during a second try: the reason for it says more.
+                Err(Failure { error: DatabaseError::TimedOut, is_without_effect: true, .. }) if last.is_some() => {
+                    return Err(last.unwrap_or(DatabaseError::TimedOut));
+                }
                 Err(failure) => failure,
             };
             let may_repeat = failure.error.is_transient() && (failure.is_without_effect || repeat == Repeat::Safe);
@@ -134,6 +139,7 @@ impl Database {
             if failure.is_authentication {
                 self.inner.forget_password().await;
             }
+            last = Some(failure.error);
             sleep(wait).await;
             pause = (pause * 2).min(PAUSES.1);
         }

@@ -1,7 +1,7 @@
 //! What a peer can do. Schema: `ClientCapabilities`, `ServerCapabilities`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{JsonObject, ProtocolVersion};
 
@@ -34,7 +34,12 @@ impl ClientCapabilities {
 
     /// The capability to ask its user by a form.
     pub fn elicitation() -> Self {
-        Self { elicitation: Some(JsonObject::new()), ..Self::default() }
+        Self { elicitation: Some(JsonObject::from_iter([(FORM.to_owned(), json!({}))])), ..Self::default() }
+    }
+
+    /// The capability to send its user to a page.
+    pub fn elicitation_url() -> Self {
+        Self { elicitation: Some(JsonObject::from_iter([(URL.to_owned(), json!({}))])), ..Self::default() }
     }
 
     /// The capability to list root directories.
@@ -44,12 +49,12 @@ impl ClientCapabilities {
 
     /// Whether it can show a form. Declaring elicitation without a mode means this one.
     pub fn has_elicitation_form(&self) -> bool {
-        self.elicitation.as_ref().is_some_and(|modes| modes.is_empty() || modes.contains_key("form"))
+        self.elicitation.as_ref().is_some_and(|modes| with_form(modes).contains_key(FORM))
     }
 
     /// Whether it can send its user to a page.
     pub fn has_elicitation_url(&self) -> bool {
-        self.elicitation.as_ref().is_some_and(|modes| modes.contains_key("url"))
+        self.elicitation.as_ref().is_some_and(|modes| modes.contains_key(URL))
     }
 
     /// The part of `required` that these capabilities do not cover; empty when they cover all of it.
@@ -59,7 +64,10 @@ impl ClientCapabilities {
             experimental: missing_members(self.experimental.as_ref(), required.experimental.as_ref()),
             roots: missing_members(self.roots.as_ref(), required.roots.as_ref()),
             sampling: missing_members(self.sampling.as_ref(), required.sampling.as_ref()),
-            elicitation: missing_members(self.elicitation.as_ref(), required.elicitation.as_ref()),
+            elicitation: missing_members(
+                self.elicitation.as_ref().map(with_form).as_ref(),
+                required.elicitation.as_ref().map(with_form).as_ref(),
+            ),
             extensions: missing_members(self.extensions.as_ref(), required.extensions.as_ref()),
         }
     }
@@ -68,6 +76,14 @@ impl ClientCapabilities {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+const FORM: &str = "form";
+const URL: &str = "url";
+
+/// Declaring elicitation without a mode means forms (2026-07-28, `client/elicitation`, "Capabilities").
+fn with_form(modes: &JsonObject) -> JsonObject {
+    if modes.is_empty() { JsonObject::from_iter([(FORM.to_owned(), json!({}))]) } else { modes.clone() }
 }
 
 fn missing_members(declared: Option<&JsonObject>, required: Option<&JsonObject>) -> Option<JsonObject> {
@@ -149,8 +165,6 @@ pub struct ResourcesCapability {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn capabilities(value: Value) -> ClientCapabilities {
@@ -165,6 +179,19 @@ mod tests {
         let missing = declared.missing(&required);
 
         assert_eq!(serde_json::to_value(missing).unwrap(), json!({ "elicitation": { "url": {} }, "sampling": {} }));
+    }
+
+    #[test]
+    fn elicitation_without_a_mode_is_by_form() {
+        let missing = |declared: Value, required: Value| capabilities(declared).missing(&capabilities(required));
+
+        for form in [json!({ "elicitation": {} }), json!({ "elicitation": { "form": {} } })] {
+            assert!(missing(json!({ "elicitation": {} }), form.clone()).is_empty());
+            assert!(missing(json!({ "elicitation": { "form": {} } }), form.clone()).is_empty());
+            assert_eq!(missing(json!({ "elicitation": { "url": {} } }), form), ClientCapabilities::elicitation());
+        }
+        let url = json!({ "elicitation": { "url": {} } });
+        assert_eq!(missing(json!({ "elicitation": {} }), url), ClientCapabilities::elicitation_url());
     }
 
     #[test]

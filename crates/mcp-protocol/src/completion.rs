@@ -98,14 +98,23 @@ pub struct Completion {
 impl Completion {
     /// The most values that an answer may have.
     pub const MAX_VALUES: usize = 100;
+
+    /// The same with no more values than an answer may have.
+    #[must_use]
+    pub fn clamped(mut self) -> Self {
+        if self.values.len() > Self::MAX_VALUES {
+            self.total = self.total.or_else(|| u64::try_from(self.values.len()).ok());
+            self.has_more = Some(true);
+            self.values.truncate(Self::MAX_VALUES);
+        }
+        self
+    }
 }
 
 impl<T: Into<String>> FromIterator<T> for Completion {
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
-        let mut values: Vec<String> = values.into_iter().map(Into::into).collect();
-        let total = values.len();
-        values.truncate(Self::MAX_VALUES);
-        Self { total: u64::try_from(total).ok(), has_more: Some(total > values.len()), values }
+        let values: Vec<String> = values.into_iter().map(Into::into).collect();
+        Self { total: u64::try_from(values.len()).ok(), has_more: Some(false), values }.clamped()
     }
 }
 

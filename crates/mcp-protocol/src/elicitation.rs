@@ -174,6 +174,18 @@ pub enum StringField {
     Plain(StringSchema),
 }
 
+impl StringField {
+    /// The texts to choose from; `None` if any text will do.
+    pub fn options(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::Titled(field) => Some(field.one_of.iter().map(|option| option.value.as_str()).collect()),
+            Self::LegacyTitled(field) => Some(field.options.iter().map(String::as_str).collect()),
+            Self::Untitled(field) => Some(field.options.iter().map(String::as_str).collect()),
+            Self::Plain(_) => None,
+        }
+    }
+}
+
 /// A field whose value is a list of strings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -182,6 +194,16 @@ pub enum MultiSelectField {
     Titled(TitledMultiSelectEnumSchema),
     /// Some of several texts.
     Untitled(UntitledMultiSelectEnumSchema),
+}
+
+impl MultiSelectField {
+    /// The texts to choose from.
+    pub fn options(&self) -> Vec<&str> {
+        match self {
+            Self::Titled(field) => field.items.any_of.iter().map(|option| option.value.as_str()).collect(),
+            Self::Untitled(field) => field.items.options.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// Any text.

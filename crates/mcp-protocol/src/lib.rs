@@ -77,8 +77,8 @@ pub use resources::{
 };
 pub use roots::{ListRootsResult, Root};
 pub use sampling::{
-    CreateMessageRequestParams, CreateMessageResult, ModelHint, ModelPreferences, OneOrMany, SamplingMessage,
-    SamplingMessageContentBlock, ToolChoice, ToolResultContent, ToolUseContent,
+    CreateMessageRequestParams, CreateMessageResult, IncludeContext, ModelHint, ModelPreferences, OneOrMany,
+    SamplingMessage, SamplingMessageContentBlock, ToolChoice, ToolChoiceMode, ToolResultContent, ToolUseContent,
 };
 pub use tools::{
     CacheScope, CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, ResultType, Tool,

@@ -19,9 +19,9 @@ pub struct CreateMessageRequestParams {
     /// Which model would suit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_preferences: Option<ModelPreferences>,
-    /// Which servers' context to add: `none`, `thisServer` or `allServers`.
+    /// Which servers' context to add.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub include_context: Option<String>,
+    pub include_context: Option<IncludeContext>,
     /// How random the answer may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
@@ -164,9 +164,33 @@ pub struct ModelHint {
 /// Whether the model may use tools.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolChoice {
-    /// `auto`, `required` or `none`.
+    /// [`ToolChoiceMode::Auto`] unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
+    pub mode: Option<ToolChoiceMode>,
+}
+
+/// Whether the model may use tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToolChoiceMode {
+    /// It may.
+    Auto,
+    /// It must use one.
+    Required,
+    /// It must not.
+    None,
+}
+
+/// Which servers' context is added to a question. All but `None` need the client's `sampling.context`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IncludeContext {
+    /// None.
+    None,
+    /// This server's.
+    ThisServer,
+    /// That of all servers.
+    AllServers,
 }
 
 /// The client's answer to `sampling/createMessage`.

@@ -6,12 +6,11 @@ use mcp_protocol::{
     TitledMultiSelectEnumSchema, TitledOption, TitledSingleSelectEnumSchema, UntitledMultiSelectEnumSchema,
     UntitledSingleSelectEnumSchema,
 };
-use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Number, Value};
 
 use crate::{
-    schema::{input_schema_of, primitive_type},
+    schema::primitive_type,
     strings::{field_order, is_required, options, properties_of},
 };
 
@@ -23,8 +22,8 @@ const FORMATS: [&str; 4] = ["date", "date-time", "email", "uri"];
 /// # Errors
 ///
 /// When a field is neither text, number, boolean, choice nor list of choices: a mistake of the type's author.
-pub(crate) fn form_for<T: JsonSchema + DeserializeOwned>() -> Result<RequestedSchema, String> {
-    form(&input_schema_of::<T>(), field_order::<T>())
+pub(crate) fn form_for<T: DeserializeOwned>(schema: &Value) -> Result<RequestedSchema, String> {
+    form(schema, field_order::<T>())
 }
 
 fn form(schema: &Value, order: &[&str]) -> Result<RequestedSchema, String> {
@@ -92,8 +91,8 @@ fn field(property: &Value) -> Option<PrimitiveSchemaDefinition> {
     }
 }
 
-/// Garde's bounds of whole numbers arrive as `1.0` when they were written for a float.
-fn plain(number: &Number) -> Number {
+/// A whole number as one: garde's bounds arrive as `1.0`, and some clients send all numbers so.
+pub(crate) fn plain(number: &Number) -> Number {
     match number.as_f64() {
         Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
             // Exact, by the line above.
@@ -120,10 +119,12 @@ fn texts(options: Vec<(String, Option<String>)>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use garde::Validate;
+    use schemars::JsonSchema;
     use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
+    use crate::schema::input_schema_of;
 
     #[derive(Debug, Default, Deserialize, serde::Serialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_struct_becomes_a_form_in_the_order_of_its_fields() {
-        let form = serde_json::to_string(&form_for::<Order>().unwrap()).unwrap();
+        let form = serde_json::to_string(&form_for::<Order>(&input_schema_of::<Order>()).unwrap()).unwrap();
 
         let toppings = r#"[{"const":"Basil","title":"With basil"},{"const":"Olives","title":"With olives"}]"#;
         assert_eq!(

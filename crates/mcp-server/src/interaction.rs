@@ -14,13 +14,13 @@ use std::{
 use garde::Validate;
 use mcp_protocol::{
     ClientCapabilities, CreateMessageRequestParams, CreateMessageResult, ElicitAction, ElicitRequestFormParams,
-    ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, InputRequest, InputRequests, JsonObject,
-    ListRootsResult, RequestedSchema, Root, UrlMode,
+    ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, IncludeContext, InputRequest, InputRequests,
+    JsonObject, ListRootsResult, PrimitiveSchemaDefinition, RequestedSchema, Root, UrlMode,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{
-    json,
+    Value, json,
     value::{RawValue, to_raw_value},
 };
 use tokio::sync::Notify;
@@ -28,8 +28,10 @@ use tokio::sync::Notify;
 use crate::{
     BoxError, CallError, RequestContext, arguments,
     context::{FromRequest, HandlerContext},
-    form::form_for,
-    request_state::{NewCipher, RequestState, new_cipher},
+    form::{form_for, plain},
+    lookup,
+    request_state::{Asked, NewCipher, RequestState, digest_of, new_cipher},
+    schema::{input_schema_of, primitive_type},
 };
 
 /// What a handler takes that asks the client: everything in [`RequestContext`], and questions.
@@ -65,12 +67,15 @@ use crate::{
 ///
 /// - whatever happens before the last question happens once for each round: put effects after it, or into
 ///   [`once`](Self::once), or make them idempotent;
-/// - each question has a key of its own within the request, the same in every round;
-/// - questions that do not depend on each other are asked together with `tokio::join!`, in one round.
+/// - a question is known again by its key and its words: each has a key of its own, the same in every round, and words
+///   that do not change. A key that is used again in one round is another question, so that a loop may ask until it likes
+///   the answer;
+/// - questions that do not depend on each other are asked together with `tokio::join!`, in one round;
+/// - questions are asked in the handler's own future: one that is asked in a spawned task keeps that task for ever.
 ///
 /// Answers of earlier rounds and the values of `once` travel with the client, encrypted, bound to the request, its
-/// arguments and its caller, for ten minutes, in at most 8 KiB. That binds them; it does not make them single-use: a
-/// client may send a round twice. What must happen only once needs a key in a database.
+/// arguments and its caller, in at most 8 KiB, ten minutes for each round and an hour for all. That binds them; it does
+/// not make them single-use: a client may send a round twice. What must happen only once needs a key in a database.
 ///
 /// Taking this type is what declares that a handler asks: the server then does not start without a
 /// [`StateKey`](crate::StateKey). Clients of older revisions, and clients that did not declare the capability that a
@@ -102,28 +107,33 @@ impl<T> Elicited<T> {
 
 impl<S> InteractiveContext<S> {
     /// Asks the person to fill in a form with the fields of `T`: a flat struct of text, numbers, booleans, enums and lists
-    /// of enums. Its doc comments and bounds become those of the form. Must not ask for passwords, keys or the like: see
-    /// [`elicit_url`](Self::elicit_url).
+    /// of enums. Its doc comments and bounds become those of the form. What a form cannot show (patterns, formats other
+    /// than `email`, `uri`, `date` and `date-time`, checks of your own) is checked too, and a person whose answer does not
+    /// fit is asked again with the reason: say such rules in the doc comments.
+    ///
+    /// Must not ask for passwords, keys or the like: see [`elicit_url`](Self::elicit_url).
     pub async fn elicit<T>(&self, key: &str, message: &str) -> Elicited<T>
     where
         T: DeserializeOwned + JsonSchema + Validate<Context = ()>,
     {
-        let form = match form_for::<T>() {
+        let schema = input_schema_of::<T>();
+        let form = match form_for::<T>(&schema) {
             Ok(form) => form,
             Err(mistake) => return self.suspend(Suspension::Fault(mistake.into())).await,
         };
         let read = |content: JsonObject| {
-            let text = serde_json::to_string(&content).map_err(|error| error.to_string())?;
+            let text = serde_json::to_string(&integers(content, &schema)).map_err(|error| error.to_string())?;
             let raw: &RawValue = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-            arguments::parse::<T>(Some(raw), &json!({}))
+            arguments::parse::<T>(Some(raw), &schema)
         };
         self.ask_for_form(key, message, form, read).await
     }
 
-    /// Asks the person to fill in a form that is made by hand, for what a type cannot say. The values arrive as the client
-    /// sent them.
+    /// Asks the person to fill in a form that is made by hand, for what a type cannot say. What is required is there, and
+    /// each value is of its field's kind; bounds are for the author to check.
     pub async fn elicit_form(&self, key: &str, message: &str, form: RequestedSchema) -> Elicited<JsonObject> {
-        self.ask_for_form(key, message, form, Ok).await
+        let own = form.clone();
+        self.ask_for_form(key, message, form, move |content| check_content(&own, &content).map(|()| content)).await
     }
 
     async fn ask_for_form<T>(
@@ -133,13 +143,21 @@ impl<S> InteractiveContext<S> {
         form: RequestedSchema,
         read: impl FnOnce(JsonObject) -> Result<T, String>,
     ) -> Elicited<T> {
-        let question = InputRequest::Elicit(ElicitRequestParams::Form(ElicitRequestFormParams {
-            mode: Some(FormMode::Form),
-            message: message.to_owned(),
-            requested_schema: form,
-        }));
-        self.ask(key, question, |answer: ElicitResult| match answer.action {
-            ElicitAction::Accept => read(answer.content.unwrap_or_default()).map(Elicited::Accepted),
+        let question = |message: String| {
+            InputRequest::Elicit(ElicitRequestParams::Form(ElicitRequestFormParams {
+                mode: Some(FormMode::Form),
+                message,
+                requested_schema: form.clone(),
+            }))
+        };
+        let first = question(message.to_owned());
+        self.ask(key, first, |answer: ElicitResult| match answer.action {
+            ElicitAction::Accept => {
+                read(answer.content.unwrap_or_default()).map(Elicited::Accepted).map_err(|complaint| {
+                    let complaint = complaint.strip_prefix("invalid arguments: ").unwrap_or(&complaint);
+                    question(format!("{message}\n\nThe last answer could not be used: {}", arguments::clip(complaint)))
+                })
+            }
             ElicitAction::Decline => Ok(Elicited::Declined),
             ElicitAction::Cancel => Ok(Elicited::Cancelled),
         })
@@ -147,8 +165,19 @@ impl<S> InteractiveContext<S> {
     }
 
     /// Asks the person to visit a page, for what must not pass through the client: secrets, payments, consent at a third
-    /// party. Accepting means that the person has agreed to go there, not that anything was done there: look that up.
+    /// party. Accepting means that the person has agreed to go there, not that anything was done there: look that up, and
+    /// ask again with the same key while it is not.
+    ///
+    /// The URL is `https` (`http` on this machine), holds nothing personal and no credentials, and is of no use to anyone
+    /// else: the page must make sure that whoever opens it is the caller of this request
+    /// (2026-07-28, `client/elicitation`, "Security Considerations").
     pub async fn elicit_url(&self, key: &str, message: &str, url: &str) -> Elicited<()> {
+        let is_url =
+            url.starts_with("https://") || url.starts_with("http://localhost") || url.starts_with("http://127.");
+        if !is_url || url.contains(|character: char| character.is_whitespace() || character.is_control()) {
+            let mistake = "a person can be sent to an https URL only";
+            return self.suspend(Suspension::Fault(mistake.into())).await;
+        }
         let question = InputRequest::Elicit(ElicitRequestParams::Url(ElicitRequestUrlParams {
             mode: UrlMode::Url,
             message: message.to_owned(),
@@ -164,7 +193,8 @@ impl<S> InteractiveContext<S> {
         .await
     }
 
-    /// Asks the client's model. Deprecated in 2026-07-28: call a model's own API instead.
+    /// Asks the client's model. A long answer leaves little room for those of later rounds. Deprecated in 2026-07-28: call a
+    /// model's own API instead.
     pub async fn sample(&self, key: &str, request: CreateMessageRequestParams) -> CreateMessageResult {
         self.ask(key, InputRequest::CreateMessage(Box::new(request)), Ok).await
     }
@@ -177,8 +207,8 @@ impl<S> InteractiveContext<S> {
     /// Does something in one round only: later rounds get the value that it had. For what must not change from round to
     /// round, such as a price that was shown, and for effects before a question.
     ///
-    /// `work` runs again if no question follows it in its round and the client repeats the request, as clients do when a
-    /// connection breaks.
+    /// `work` runs again if its round ends without a question and the client sends the request again: when the connection
+    /// broke, or the request was refused, for example since an answer was malformed.
     ///
     /// # Errors
     ///
@@ -209,32 +239,36 @@ impl<S> InteractiveContext<S> {
         Ok(value)
     }
 
-    /// Returns the answer, or ends the round with the question.
+    /// Returns the answer, or ends the round with the question. `read` says which question to ask in place of this one when
+    /// the answer cannot be used.
     async fn ask<A: DeserializeOwned, T>(
         &self,
         key: &str,
         question: InputRequest,
-        read: impl FnOnce(A) -> Result<T, String>,
+        read: impl FnOnce(A) -> Result<T, InputRequest>,
     ) -> T {
         let Some(interaction) = self.interaction() else {
             return self.suspend(Suspension::Unasked).await;
         };
-        let known = interaction.answer(key);
-        let Some((answer, is_new)) = known else {
-            return self.suspend(interaction.ask(key, question)).await;
+        let key = interaction.key_of_this_time(key);
+        let digest = digest_of(&serde_json::to_string(&question).unwrap_or_default());
+        let Some((answer, is_new)) = interaction.answer(&key, &digest) else {
+            return self.suspend(interaction.ask(&key, question, digest)).await;
         };
-        let value = serde_json::from_str::<A>(answer.get()).map_err(|error| error.to_string()).and_then(read);
-        match value {
-            Ok(value) => {
-                interaction.lock().state.answers.insert(key.to_owned(), answer);
-                value
-            }
-            Err(complaint) if is_new => {
-                let complaint = arguments::clip(&complaint);
-                let refusal = CallError::InvalidInput(format!("the answer to `{key}` does not fit: {complaint}"));
+        match serde_json::from_str::<A>(answer.get()) {
+            Ok(answer_read) => match read(answer_read) {
+                Ok(value) => {
+                    interaction.keep(key, digest, answer);
+                    value
+                }
+                Err(again) => self.suspend(interaction.ask(&key, again, digest)).await,
+            },
+            Err(error) if is_new => {
+                let complaint = arguments::clip(&error.to_string());
+                let refusal = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {complaint}"));
                 self.suspend(Suspension::Refused(refusal)).await
             }
-            // Another version of the function asked something else by this key.
+            // Another version of the function asked something else.
             Err(_) => self.suspend(Suspension::Refused(CallError::RequestState)).await,
         }
     }
@@ -297,8 +331,10 @@ pub(crate) struct Interaction {
 struct Rounds {
     /// What earlier rounds learned, and what this one adds.
     state: RequestState,
-    /// The client's latest answers, as they came.
-    responses: BTreeMap<String, Box<RawValue>>,
+    /// The client's latest answers, by key, as they came; an object.
+    responses: Option<Box<RawValue>>,
+    /// How often each key was used in this round.
+    uses: BTreeMap<String, u32>,
     questions: InputRequests,
     ending: Option<Ending>,
 }
@@ -331,9 +367,10 @@ impl Interaction {
     pub(crate) fn new(
         capabilities: Option<ClientCapabilities>,
         state: RequestState,
-        responses: BTreeMap<String, Box<RawValue>>,
+        responses: Option<Box<RawValue>>,
     ) -> Self {
-        let rounds = Rounds { state, responses, questions: InputRequests::new(), ending: None };
+        let (uses, questions) = (BTreeMap::new(), InputRequests::new());
+        let rounds = Rounds { state, responses, uses, questions, ending: None };
         Self { capabilities, rounds: Mutex::new(rounds), ended: Notify::new() }
     }
 
@@ -351,14 +388,34 @@ impl Interaction {
         self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer by a key, and whether it has just arrived.
-    fn answer(&self, key: &str) -> Option<(Box<RawValue>, bool)> {
-        let rounds = self.lock();
-        let earlier = rounds.state.answers.get(key).map(|answer| (answer.clone(), false));
-        earlier.or_else(|| rounds.responses.get(key).map(|answer| (answer.clone(), true)))
+    /// The key of a question that is asked for the second time in a round has a number: it is another question.
+    fn key_of_this_time(&self, key: &str) -> String {
+        let mut rounds = self.lock();
+        let uses = rounds.uses.entry(key.to_owned()).or_default();
+        *uses += 1;
+        if *uses == 1 { key.to_owned() } else { format!("{key}#{uses}") }
     }
 
-    fn ask(&self, key: &str, question: InputRequest) -> Suspension {
+    /// The answer to a question, and whether it has just arrived. One to a question of other words does not count.
+    fn answer(&self, key: &str, digest: &str) -> Option<(Box<RawValue>, bool)> {
+        let rounds = self.lock();
+        if let Some(asked) = rounds.state.asked.get(key) {
+            if asked.question != digest {
+                return None;
+            }
+            if let Some(answer) = &asked.answer {
+                return Some((answer.clone(), false));
+            }
+        }
+        let response = lookup(rounds.responses.as_ref()?, &[key.to_owned()]).ok()??;
+        Some((response.to_owned(), true))
+    }
+
+    fn keep(&self, key: String, question: String, answer: Box<RawValue>) {
+        self.lock().state.asked.insert(key, Asked { question, answer: Some(answer) });
+    }
+
+    fn ask(&self, key: &str, question: InputRequest, digest: String) -> Suspension {
         let Some(capabilities) = &self.capabilities else {
             return Suspension::Unasked;
         };
@@ -366,9 +423,7 @@ impl Interaction {
             return Suspension::Refused(CallError::MissingClientCapability(Box::new(missing)));
         }
         let mut rounds = self.lock();
-        if rounds.questions.get(key).is_some_and(|other| *other != question) {
-            return Suspension::Fault(format!("two questions of one request have the key `{key}`").into());
-        }
+        rounds.state.asked.insert(key.to_owned(), Asked { question: digest, answer: None });
         rounds.questions.insert(key.to_owned(), question);
         Suspension::Asked
     }
@@ -389,21 +444,61 @@ impl Interaction {
 
 /// What a client would have to declare to be asked this; `None` if it has.
 fn missing_for(question: &InputRequest, declared: &ClientCapabilities) -> Option<ClientCapabilities> {
-    let object = |member: &str| JsonObject::from_iter([(member.to_owned(), json!({}))]);
-    match question {
-        InputRequest::Elicit(ElicitRequestParams::Form(_)) => (!declared.has_elicitation_form())
-            .then(|| ClientCapabilities { elicitation: Some(object("form")), ..ClientCapabilities::default() }),
-        InputRequest::Elicit(ElicitRequestParams::Url(_)) => (!declared.has_elicitation_url())
-            .then(|| ClientCapabilities { elicitation: Some(object("url")), ..ClientCapabilities::default() }),
+    let with = |member: &str| JsonObject::from_iter([(member.to_owned(), json!({}))]);
+    let required = match question {
+        InputRequest::Elicit(ElicitRequestParams::Form(_)) => ClientCapabilities::elicitation(),
+        InputRequest::Elicit(ElicitRequestParams::Url(_)) => ClientCapabilities::elicitation_url(),
         InputRequest::CreateMessage(request) => {
-            let wants_tools = !request.tools.is_empty() || request.tool_choice.is_some();
-            let required = match wants_tools {
-                true => ClientCapabilities { sampling: Some(object("tools")), ..ClientCapabilities::default() },
-                false => ClientCapabilities::sampling(),
-            };
-            let missing = declared.missing(&required);
-            (!missing.is_empty()).then_some(missing)
+            let mut sampling = JsonObject::new();
+            if !request.tools.is_empty() || request.tool_choice.is_some() {
+                sampling.extend(with("tools"));
+            }
+            if request.include_context.is_some_and(|context| context != IncludeContext::None) {
+                sampling.extend(with("context"));
+            }
+            ClientCapabilities { sampling: Some(sampling), ..ClientCapabilities::default() }
         }
-        InputRequest::ListRoots => declared.roots.is_none().then(ClientCapabilities::roots),
+        InputRequest::ListRoots => ClientCapabilities::roots(),
+    };
+    let missing = declared.missing(&required);
+    (!missing.is_empty()).then_some(missing)
+}
+
+/// `3.0` is an integer to JSON Schema, and to clients whose numbers are all of one kind.
+fn integers(mut content: JsonObject, schema: &Value) -> JsonObject {
+    for (name, value) in &mut content {
+        if primitive_type(&schema["properties"][name]) == Some("integer")
+            && let Value::Number(number) = value
+        {
+            *value = Value::Number(plain(number));
+        }
     }
+    content
+}
+
+/// Whether what was filled in has what a form requires, and values of the right kinds.
+fn check_content(form: &RequestedSchema, content: &JsonObject) -> Result<(), String> {
+    if let Some(missing) = form.required.iter().find(|name| !content.contains_key(*name)) {
+        return Err(format!("`{missing}` is missing"));
+    }
+    for (name, field) in &form.properties.0 {
+        let fits = match (content.get(name), field) {
+            (None, _)
+            | (Some(Value::Bool(_)), PrimitiveSchemaDefinition::Boolean(_))
+            | (Some(Value::Number(_)), PrimitiveSchemaDefinition::Number(_)) => true,
+            (Some(Value::Number(number)), PrimitiveSchemaDefinition::Integer(_)) => !plain(number).is_f64(),
+            (Some(Value::String(text)), PrimitiveSchemaDefinition::String(field)) => {
+                field.options().is_none_or(|options| options.contains(&text.as_str()))
+            }
+            (Some(Value::Array(chosen)), PrimitiveSchemaDefinition::Array(field)) => {
+                let options = field.options();
+                chosen.iter().all(|text| text.as_str().is_some_and(|text| options.contains(&text)))
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("`{name}` does not fit its field"));
+        }
+    }
+    Ok(())
 }

@@ -60,8 +60,15 @@ fn decode_text(cursor: &str) -> Option<String> {
 pub(crate) enum Place {
     /// Among what is registered, from this position on.
     Registered(usize),
-    /// At a handler, by its number and the cursor that it gave.
-    Handler(usize, Option<String>),
+    /// At a handler.
+    Handler {
+        /// Its number among those that list something.
+        lister: usize,
+        /// How many items of its page have been listed already.
+        skip: usize,
+        /// The cursor that it gave for the page; `None` for its first.
+        cursor: Option<String>,
+    },
 }
 
 impl Place {
@@ -73,18 +80,28 @@ impl Place {
             return Some(Self::Registered(position));
         }
         let text = decode_text(cursor)?;
-        let place = text.strip_prefix("by:")?;
-        match place.split_once(':') {
-            Some((handler, own)) => Some(Self::Handler(handler.parse().ok()?, Some(own.to_owned()))),
-            None => Some(Self::Handler(place.parse().ok()?, None)),
-        }
+        let (lister, rest) = text.strip_prefix("by:")?.split_once('+')?;
+        let (skip, own) = match rest.split_once(':') {
+            Some((skip, own)) => (skip, Some(own.to_owned())),
+            None => (rest, None),
+        };
+        Some(Self::Handler { lister: lister.parse().ok()?, skip: skip.parse().ok()?, cursor: own })
+    }
+
+    /// At the beginning of what a handler lists.
+    pub(crate) fn handler(lister: usize) -> Self {
+        Self::Handler { lister, skip: 0, cursor: None }
     }
 
     pub(crate) fn encode(&self) -> String {
         match self {
             Self::Registered(position) => encode(*position),
-            Self::Handler(handler, None) => BASE64_URL_SAFE_NO_PAD.encode(format!("by:{handler}")),
-            Self::Handler(handler, Some(own)) => BASE64_URL_SAFE_NO_PAD.encode(format!("by:{handler}:{own}")),
+            Self::Handler { lister, skip, cursor: None } => {
+                BASE64_URL_SAFE_NO_PAD.encode(format!("by:{lister}+{skip}"))
+            }
+            Self::Handler { lister, skip, cursor: Some(own) } => {
+                BASE64_URL_SAFE_NO_PAD.encode(format!("by:{lister}+{skip}:{own}"))
+            }
         }
     }
 }
@@ -130,9 +147,9 @@ mod tests {
     fn a_place_survives_its_cursor() {
         for place in [
             Place::Registered(3),
-            Place::Handler(1, None),
-            Place::Handler(0, Some(String::new())),
-            Place::Handler(2, Some("a:b é".to_owned())),
+            Place::handler(1),
+            Place::Handler { lister: 0, skip: 7, cursor: Some(String::new()) },
+            Place::Handler { lister: 2, skip: 0, cursor: Some("a:b+é".to_owned()) },
         ] {
             assert_eq!(Place::decode(Some(&place.encode())), Some(place));
         }

@@ -1,10 +1,6 @@
 //! A prompt: messages that a person chooses, made from a few arguments.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use garde::Validate;
 use mcp_protocol::{Completion, ContentBlock, Icon, PromptArgument, PromptMessage};
@@ -18,7 +14,7 @@ use crate::{
     completion::{Completer, choices, completer},
     request_state::NewCipher,
     schema,
-    strings::{as_json, field_order, is_required, properties_of},
+    strings::{Strings, as_json, field_order, is_required, not_from_string, properties_of},
     work::Working,
 };
 
@@ -67,7 +63,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
     ///
     /// # Panics
     ///
-    /// When the name is empty, or the argument type is no struct.
+    /// When the name is empty, or the argument type is no struct whose fields are text, numbers, booleans or choices.
     #[track_caller]
     pub fn new<C, A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
     where
@@ -83,6 +79,12 @@ impl<S: Send + Sync + 'static> Prompt<S> {
             .unwrap_or_else(|mistake| panic!("prompt `{name}`: {mistake}"));
         let text = |property: &Value, member: &str| property.get(member).and_then(Value::as_str).map(str::to_owned);
         let properties = properties_of(&schema, field_order::<A>());
+        let has_alternatives = ["oneOf", "anyOf"].iter().any(|keyword| schema.get(keyword).is_some());
+        let is_map = schema.get("additionalProperties").is_some_and(Value::is_object);
+        assert!(!has_alternatives && !is_map, "prompt `{name}`: its arguments must be the fields of a struct");
+        if let Some(field) = not_from_string(&properties) {
+            panic!("prompt `{name}`: the field `{field}` cannot be read from text");
+        }
         let arguments = properties.iter().map(|(argument, property)| PromptArgument {
             name: (*argument).to_owned(),
             title: text(property, "title"),
@@ -103,7 +105,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
 
         let handler = Arc::new(handler);
         let handler: Handler<S> = Arc::new(move |context, raw| {
-            let strings: BTreeMap<String, String> = serde_json::from_str(arguments::as_object(raw)?)
+            let Strings(strings) = serde_json::from_str(arguments::as_object(raw)?)
                 .map_err(|error| format!("the arguments of a prompt are strings: {}", clip(&error.to_string())))?;
             let json = as_json(strings, &schema);
             let raw: &RawValue = serde_json::from_str(&json).map_err(|error| error.to_string())?;

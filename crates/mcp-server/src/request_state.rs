@@ -16,12 +16,14 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use crate::Principal;
 
 /// The time that a client has to answer.
 const LIFETIME: Duration = Duration::from_secs(600);
+/// The time that all rounds of one request may take together.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// The longest state, as it travels.
 pub(crate) const MAX_STATE_BYTES: usize = 8 * 1024;
 /// The first byte of each state, so that another format can follow.
@@ -62,10 +64,26 @@ impl fmt::Debug for StateKey {
 /// What a state says.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RequestState {
-    /// Answers of earlier rounds, by the keys of their questions.
-    pub(crate) answers: BTreeMap<String, Box<RawValue>>,
+    /// When the first question was asked, in seconds since 1970; `None` before that.
+    started: Option<u64>,
+    /// What was asked in earlier rounds, by key.
+    pub(crate) asked: BTreeMap<String, Asked>,
     /// Values that the handler keeps, by its own keys.
     pub(crate) kept: BTreeMap<String, Box<RawValue>>,
+}
+
+/// A question, and its answer if there is one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// A digest of the question: an answer to another one does not count.
+    pub(crate) question: String,
+    pub(crate) answer: Option<Box<RawValue>>,
+}
+
+/// A digest of a question's JSON text.
+pub(crate) fn digest_of(question: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, question.as_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16])
 }
 
 /// What a state belongs to; presented with anything else it is refused.
@@ -74,8 +92,8 @@ pub(crate) struct Binding {
     pub(crate) method: &'static str,
     /// The tool's or prompt's name, or the resource's URI.
     pub(crate) item: String,
-    /// Whatever the spelling: white space and the order of members do not matter.
-    pub(crate) arguments: Value,
+    /// The JSON text as it was sent, but for white space: nothing is read of it that could make two the same.
+    pub(crate) arguments: String,
     pub(crate) issuer: Option<String>,
     pub(crate) subject: Option<String>,
 }
@@ -90,16 +108,31 @@ impl Binding {
         Self {
             method,
             item: item.to_owned(),
-            arguments: arguments.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default(),
+            arguments: arguments.map(|raw| compact(raw.get())).unwrap_or_default(),
             issuer: caller.map(|caller| caller.issuer.clone()),
             subject: caller.map(|caller| caller.subject.clone()),
         }
     }
 }
 
+/// JSON text without the white space between its tokens.
+fn compact(json: &str) -> String {
+    let (mut is_string, mut is_escaped) = (false, false);
+    let is_kept = |character: &char| {
+        let is_kept = is_string || !character.is_ascii_whitespace();
+        match character {
+            '"' if !is_escaped => is_string = !is_string,
+            _ => {}
+        }
+        is_escaped = is_string && *character == '\\' && !is_escaped;
+        is_kept
+    };
+    json.chars().filter(is_kept).collect()
+}
+
 /// Seals and opens states. Behind a trait, so that a server that asks nobody does not link any cryptography.
 pub(crate) trait StateCipher: Send + Sync {
-    fn seal(&self, state: &RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError>;
+    fn seal(&self, state: &mut RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError>;
     /// `None` for a state that was not sealed here for this, or whose time is over.
     fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState>;
 }
@@ -115,7 +148,9 @@ pub(crate) enum SealError {
     Unserialisable(#[from] serde_json::Error),
     #[error("could not encrypt the state")]
     Encryption,
-    #[error("the state has {0} bytes, at most {MAX_STATE_BYTES} can travel: keep less, or ask for less at once")]
+    #[error("the answers so far are too large to be kept while more is asked: at most about 5 KB of them can be")]
+    AnswersTooLarge,
+    #[error("the state has {0} bytes, at most {MAX_STATE_BYTES} can travel: keep less by `once`")]
     TooLarge(usize),
 }
 
@@ -157,13 +192,22 @@ struct Timed<T> {
 }
 
 impl StateCipher for Keys {
-    fn seal(&self, state: &RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError> {
-        let mut text = serde_json::to_vec(&Timed { expires: seconds(now + LIFETIME), state })?;
+    fn seal(&self, state: &mut RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError> {
+        let started = *state.started.get_or_insert(seconds(now));
+        let expires = seconds(now + LIFETIME).min(started + LONGEST.as_secs());
+        let mut text = serde_json::to_vec(&Timed { expires, state: &*state })?;
         let aad = Aad::from(serde_json::to_vec(binding)?);
         let key = self.0.first().ok_or(SealError::Encryption)?;
         let nonce = key.seal_in_place_append_tag(aad, &mut text).map_err(|_| SealError::Encryption)?;
         let sealed = BASE64_URL_SAFE_NO_PAD.encode([&[FORMAT], nonce.as_ref().as_slice(), &text].concat());
-        if sealed.len() > MAX_STATE_BYTES { Err(SealError::TooLarge(sealed.len())) } else { Ok(sealed) }
+        if sealed.len() <= MAX_STATE_BYTES {
+            return Ok(sealed);
+        }
+        let weigh =
+            |values: &mut dyn Iterator<Item = &Box<RawValue>>| values.map(|value| value.get().len()).sum::<usize>();
+        let answers = weigh(&mut state.asked.values().filter_map(|asked| asked.answer.as_ref()));
+        let is_by_answers = answers > weigh(&mut state.kept.values());
+        Err(if is_by_answers { SealError::AnswersTooLarge } else { SealError::TooLarge(sealed.len()) })
     }
 
     fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState> {
@@ -191,8 +235,6 @@ fn seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn key(byte: u8) -> String {
@@ -207,7 +249,7 @@ mod tests {
         Binding {
             method: "tools/call",
             item: "book".to_owned(),
-            arguments: json!({ "day": 1 }),
+            arguments: r#"{"day":1}"#.to_owned(),
             issuer: Some("https://issuer.example".to_owned()),
             subject: Some("ada".to_owned()),
         }
@@ -215,30 +257,31 @@ mod tests {
 
     fn state(text: &str) -> RequestState {
         let value = serde_json::value::to_raw_value(text).unwrap();
-        RequestState { answers: BTreeMap::from([("name".to_owned(), value)]), ..RequestState::default() }
+        let asked = Asked { question: digest_of("Who?"), answer: Some(value) };
+        RequestState { asked: BTreeMap::from([("name".to_owned(), asked)]), ..RequestState::default() }
     }
 
     const NOW: SystemTime = UNIX_EPOCH;
 
     #[test]
     fn a_state_opens_with_the_same_key_in_another_environment() {
-        let sealed = cipher(&key(1)).seal(&state("Ada"), &binding(), NOW).unwrap();
+        let sealed = cipher(&key(1)).seal(&mut state("Ada"), &binding(), NOW).unwrap();
 
         let opened = cipher(&key(1)).open(&sealed, &binding(), NOW).unwrap();
 
-        assert_eq!(opened.answers["name"].get(), "\"Ada\"");
+        assert_eq!(opened.asked["name"].answer.as_ref().unwrap().get(), "\"Ada\"");
         assert!(!String::from_utf8_lossy(&BASE64_URL_SAFE_NO_PAD.decode(&sealed).unwrap()).contains("Ada"));
     }
 
     #[test]
     fn a_state_that_belongs_elsewhere_is_refused() {
         let own = cipher(&key(1));
-        let sealed = own.seal(&state("Ada"), &binding(), NOW).unwrap();
+        let sealed = own.seal(&mut state("Ada"), &binding(), NOW).unwrap();
 
         for other in [
             Binding { method: "prompts/get", ..binding() },
             Binding { item: "cancel".to_owned(), ..binding() },
-            Binding { arguments: json!({ "day": 2 }), ..binding() },
+            Binding { arguments: r#"{"day":2}"#.to_owned(), ..binding() },
             Binding { issuer: Some("https://other.example".to_owned()), ..binding() },
             Binding { subject: Some("eve".to_owned()), ..binding() },
             Binding { issuer: None, subject: None, ..binding() },
@@ -253,7 +296,7 @@ mod tests {
     #[test]
     fn every_changed_bit_is_noticed() {
         let own = cipher(&key(1));
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(own.seal(&state("Ada"), &binding(), NOW).unwrap()).unwrap();
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(own.seal(&mut state("Ada"), &binding(), NOW).unwrap()).unwrap();
 
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
@@ -269,18 +312,46 @@ mod tests {
     #[test]
     fn a_state_lives_for_ten_minutes() {
         let own = cipher(&key(1));
-        let sealed = own.seal(&state("Ada"), &binding(), NOW).unwrap();
+        let sealed = own.seal(&mut state("Ada"), &binding(), NOW).unwrap();
 
         assert!(own.open(&sealed, &binding(), NOW + Duration::from_secs(599)).is_some());
         assert!(own.open(&sealed, &binding(), NOW + Duration::from_secs(600)).is_none());
     }
 
     #[test]
+    fn rounds_do_not_go_on_for_ever() {
+        let own = cipher(&key(1));
+        let (mut now, mut state) = (NOW, state("Ada"));
+        let ended = (0..20).find(|_| {
+            let sealed = own.seal(&mut state, &binding(), now).unwrap();
+            now += Duration::from_secs(540);
+            match own.open(&sealed, &binding(), now) {
+                Some(opened) => {
+                    state = opened;
+                    false
+                }
+                None => true,
+            }
+        });
+
+        assert_eq!(ended, Some(6), "an hour has six times nine minutes, and not seven");
+    }
+
+    #[test]
+    fn arguments_are_the_same_only_if_their_text_is() {
+        let of = |text: &str| compact(text);
+
+        assert_eq!(of("{ \"a\" : [1, \"b c\\\" d\"] }\n"), r#"{"a":[1,"b c\" d"]}"#);
+        assert_eq!(of(r#"{"a":"\\" , "b":" "}"#), r#"{"a":"\\","b":" "}"#);
+        assert_ne!(of(r#"{"item":"pen","x":1e400}"#), of(r#"{"item":"car","x":1e400}"#));
+    }
+
+    #[test]
     fn the_previous_key_still_opens_and_no_longer_seals() {
         let old = cipher(&key(1));
         let rotated = cipher(&format!("{}, {}", key(2), key(1)));
-        let by_old = old.seal(&state("Ada"), &binding(), NOW).unwrap();
-        let by_rotated = rotated.seal(&state("Ada"), &binding(), NOW).unwrap();
+        let by_old = old.seal(&mut state("Ada"), &binding(), NOW).unwrap();
+        let by_rotated = rotated.seal(&mut state("Ada"), &binding(), NOW).unwrap();
 
         assert!(rotated.open(&by_old, &binding(), NOW).is_some());
         assert!(old.open(&by_rotated, &binding(), NOW).is_none());
@@ -288,8 +359,12 @@ mod tests {
 
     #[test]
     fn a_state_that_could_not_travel_is_not_given_out() {
-        let refusal = cipher(&key(1)).seal(&state(&"é".repeat(4096)), &binding(), NOW).unwrap_err();
+        let refusal = cipher(&key(1)).seal(&mut state(&"é".repeat(4096)), &binding(), NOW).unwrap_err();
 
+        assert!(matches!(refusal, SealError::AnswersTooLarge), "{refusal}");
+        let mut keeps = RequestState::default();
+        keeps.kept.insert("long".to_owned(), serde_json::value::to_raw_value(&"x".repeat(8192)).unwrap());
+        let refusal = cipher(&key(1)).seal(&mut keeps, &binding(), NOW).unwrap_err();
         assert!(matches!(refusal, SealError::TooLarge(bytes) if bytes > MAX_STATE_BYTES), "{refusal}");
     }
 

@@ -17,8 +17,8 @@ use crate::{
     completion::{Completer, choices, completer},
     request_state::NewCipher,
     schema,
-    strings::{as_json, is_required, properties_of},
-    uri_template::UriTemplate,
+    strings::{as_json, is_required, not_from_string, properties_of},
+    uri_template::{UriTemplate, is_uri_byte},
     work::Working,
 };
 
@@ -64,6 +64,7 @@ impl<S: Send + Sync + 'static> Resource<S> {
             uri.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme)),
             "resource `{uri}`: a URI has a scheme"
         );
+        assert!(uri.bytes().all(is_uri_byte), "resource `{uri}`: other characters are percent-encoded in a URI");
         assert!(!definition.name.is_empty(), "resource `{uri}` needs a name");
         let handler = Arc::new(handler);
         let handler: Handler<S> = Arc::new(move |context| {
@@ -203,6 +204,9 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         let pattern = UriTemplate::parse(own).unwrap_or_else(|mistake| panic!("resource template `{own}`: {mistake}"));
         let schema = schema::input_schema_of::<P>();
         let properties = properties_of(&schema, &[]);
+        if let Some(name) = not_from_string(&properties) {
+            panic!("resource template `{own}`: the field `{name}` cannot be read from text");
+        }
         for variable in pattern.variables() {
             let is_known = properties.iter().any(|(name, _)| *name == variable);
             assert!(is_known, "resource template `{own}`: its parameter type has no field `{variable}`");
@@ -270,8 +274,9 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     }
 
     /// Lists the resources that there are at the moment, in `resources/list`, after those that are registered. The handler
-    /// gets the cursor that it returned with the page before, and none for the first. The whole list is then private and
-    /// stale at once unless [`Server::caching`](crate::Server::caching) says otherwise.
+    /// gets the cursor that it returned with the page before, and none for the first; check it, since a caller may send any
+    /// text in its place. The whole list is then private and stale at once unless
+    /// [`Server::caching`](crate::Server::caching) says otherwise.
     #[must_use]
     pub fn list<T, F, Fut>(mut self, handler: F) -> Self
     where

@@ -4,14 +4,14 @@
 //! Nothing is remembered between requests.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use mcp_protocol::{
-    CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, CompletionReference,
+    CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, Completion, CompletionReference,
     GetPromptRequestParams, GetPromptResult, JsonObject, ListResourcesResult, LoggingLevel, PaginatedRequestParams,
     ProtocolVersion, ReadResourceRequestParams, ReadResourceResult, RequestId, RequestMeta, ResultType, Retry, meta,
     method,
@@ -33,6 +33,9 @@ use crate::{
     tool::Check,
     work::{Item, Rounds, Working, needs_modern_client, start},
 };
+
+/// What is typed, and the values of other arguments: names and short texts.
+const MAX_COMPLETION_BYTES: usize = 64 * 1024;
 
 /// A finished server. Cheap to clone.
 pub struct Router<S> {
@@ -317,28 +320,33 @@ impl<S: Send + Sync + 'static> Router<S> {
                 let rest = inner.resources[from..].iter().take(page_size);
                 let rest: Vec<_> = rest.map(|resource| resource.definition.clone()).collect();
                 let next = from + rest.len();
-                (rest, if next < inner.resources.len() { Place::Registered(next) } else { Place::Handler(0, None) })
+                (rest, if next < inner.resources.len() { Place::Registered(next) } else { Place::handler(0) })
             }
-            Place::Handler(lister, _) if lister >= listers.len() => return Err(CallError::InvalidCursor),
+            Place::Handler { lister, .. } if lister >= listers.len() => return Err(CallError::InvalidCursor),
             place => (Vec::new(), place),
         };
         let revision = call.revision;
         let begin = |context: RequestContext<S>| {
             let work: Working<_> = Box::pin(async move {
                 let mut next = Some(place);
-                while let Some(Place::Handler(lister, cursor)) = &next {
-                    if resources.len() >= page_size {
+                while let Some(Place::Handler { lister, skip, cursor }) = next.clone() {
+                    let room = page_size.saturating_sub(resources.len());
+                    if room == 0 {
                         break;
                     }
-                    let page = listers[*lister](context.clone(), cursor.clone()).await?;
-                    resources.extend(page.resources);
-                    next = match page.next_cursor {
-                        Some(cursor) => Some(Place::Handler(*lister, Some(cursor))),
-                        None => Some(Place::Handler(lister + 1, None)).filter(|_| lister + 1 < listers.len()),
-                    };
-                    if matches!(next, Some(Place::Handler(_, Some(_)))) {
+                    let page = listers[lister](context.clone(), cursor.clone()).await?;
+                    let rest = page.resources.len().saturating_sub(skip);
+                    resources.extend(page.resources.into_iter().skip(skip).take(room));
+                    if rest > room {
+                        // The handler's own page is longer: it is asked for again, and begun in its middle.
+                        next = Some(Place::Handler { lister, skip: skip.saturating_add(room), cursor });
                         break;
                     }
+                    if page.next_cursor.is_some() {
+                        next = Some(Place::Handler { lister, skip: 0, cursor: page.next_cursor });
+                        break;
+                    }
+                    next = Some(Place::handler(lister + 1)).filter(|_| lister + 1 < listers.len());
                 }
                 Ok((resources, next))
             });
@@ -361,14 +369,22 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// No connection is held that a change could be told on, so that there is nothing to remember.
     fn subscribe(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
         let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
-        match self.inner.resources.iter().find(|resource| resource.definition.uri == params.uri) {
-            Some(resource) if resource.is_subscribable => Ok(Rendered::empty()),
-            Some(_) => Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned())),
-            None => Err(CallError::ResourceNotFound { uri: params.uri.into_owned() }),
+        let is_subscribable =
+            |resource: &Resource<S>| resource.is_subscribable && resource.definition.uri == params.uri;
+        if self.inner.resources.iter().any(is_subscribable) {
+            Ok(Rendered::empty())
+        } else if self.inner.readable(&params.uri).is_some() {
+            Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned()))
+        } else {
+            Err(CallError::ResourceNotFound { uri: params.uri.into_owned() })
         }
     }
 
     fn complete(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        if call.params.is_some_and(|params| params.get().len() > MAX_COMPLETION_BYTES) {
+            let refusal = format!("the parameters of a completion have at most {MAX_COMPLETION_BYTES} bytes");
+            return Err(CallError::InvalidParams(refusal));
+        }
         let params: CompleteRequestParams = required_params(call.params)?;
         let argument = &params.argument.name;
         let (is_known, completer) = match &params.reference {
@@ -399,7 +415,8 @@ impl<S: Send + Sync + 'static> Router<S> {
         let typed = PartialArgument { value: params.argument.value, known };
         let revision = call.revision;
         let begin = |context| Ok(completer(context, typed));
-        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, completion| {
+        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, completion: Completion| {
+            let completion = completion.clamped();
             let result =
                 CompleteResult { result_type: Some(ResultType::Complete), completion, meta: inner.meta_for(revision) };
             own(&result.for_revision(revision))
@@ -540,7 +557,7 @@ impl<S> Inner<S> {
         };
         let binding = binding();
         if !modern {
-            let interaction = Interaction::new(None, RequestState::default(), BTreeMap::new());
+            let interaction = Interaction::new(None, RequestState::default(), None);
             return Ok(Some(Rounds { interaction, binding }));
         }
         let state = match retry.request_state {
@@ -553,11 +570,10 @@ impl<S> Inner<S> {
             None => RequestState::default(),
         };
         let responses = match retry.input_responses {
-            Some(raw) if raw.get().starts_with('{') => serde_json::from_str(raw.get()),
+            Some(raw) if raw.get().starts_with('{') => Some(raw.to_owned()),
             Some(_) => return Err(CallError::InvalidParams("`inputResponses` must be an object".to_owned())),
-            None => Ok(BTreeMap::new()),
+            None => None,
         };
-        let responses = responses.map_err(|error: serde_json::Error| CallError::InvalidParams(error.to_string()))?;
         let capabilities = Some(call.meta.client_capabilities.clone().unwrap_or_default());
         Ok(Some(Rounds { interaction: Interaction::new(capabilities, state, responses), binding }))
     }

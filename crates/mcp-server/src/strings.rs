@@ -1,25 +1,65 @@
 //! Arguments that travel as strings: those of prompts, and the variables of URI templates.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
-    Deserializer,
-    de::{DeserializeOwned, Error, Visitor, value},
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error, MapAccess, Visitor, value},
     forward_to_deserialize_any,
 };
 use serde_json::{Number, Value};
 
 use crate::schema::primitive_type;
 
+/// Strings by name. There are no more than a form can have: what a caller sends beyond is not kept.
+pub(crate) struct Strings(pub(crate) BTreeMap<String, String>);
+
+const MAX_STRINGS: usize = 256;
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringsVisitor;
+
+        impl<'de> Visitor<'de> for StringsVisitor {
+            type Value = Strings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Strings, A::Error> {
+                let mut strings = BTreeMap::new();
+                while let Some((name, text)) = members.next_entry()? {
+                    if strings.len() == MAX_STRINGS {
+                        return Err(A::Error::custom(format_args!("there are more than {MAX_STRINGS}")));
+                    }
+                    strings.insert(name, text);
+                }
+                Ok(Strings(strings))
+            }
+        }
+
+        deserializer.deserialize_map(StringsVisitor)
+    }
+}
+
 /// The strings as the JSON that their schema asks for: a number where it wants a number, a boolean where it wants one.
 pub(crate) fn as_json(strings: BTreeMap<String, String>, schema: &Value) -> String {
-    let members = strings.into_iter().map(|(name, text)| {
-        let value = match primitive_type(&schema["properties"][&name]) {
+    let members = strings.into_iter().filter_map(|(name, text)| {
+        let property = &schema["properties"][&name];
+        let kind = primitive_type(property);
+        // A person who leaves a field empty says nothing, unless it is one for text.
+        let is_nothing =
+            text.is_empty() && !is_required(schema, &name) && (kind != Some("string") || options(property).is_some());
+        if is_nothing && schema["properties"].get(&name).is_some() {
+            return None;
+        }
+        let value = match kind {
             Some("integer" | "number") => serde_json::from_str::<Number>(text.trim()).ok().map(Value::Number),
             Some("boolean") => text.trim().parse().ok().map(Value::Bool),
             _ => None,
         };
-        (name, value.unwrap_or(Value::String(text)))
+        Some((name, value.unwrap_or(Value::String(text))))
     });
     Value::Object(members.collect()).to_string()
 }
@@ -88,6 +128,15 @@ pub(crate) fn properties_of<'a>(schema: &'a Value, order: &[&str]) -> Vec<(&'a s
     properties
 }
 
+/// A property whose value no text could be.
+pub(crate) fn not_from_string<'a>(properties: &[(&'a str, &Value)]) -> Option<&'a str> {
+    let is_readable = |property: &Value| {
+        let is_simple = matches!(primitive_type(property), Some("string" | "integer" | "number" | "boolean"));
+        is_simple || options(property).is_some()
+    };
+    properties.iter().find(|(_, property)| !is_readable(property)).map(|(name, _)| *name)
+}
+
 /// Whether an object schema demands a property.
 pub(crate) fn is_required(schema: &Value, name: &str) -> bool {
     schema.get("required").and_then(Value::as_array).is_some_and(|required| required.iter().any(|own| own == name))
@@ -95,7 +144,6 @@ pub(crate) fn is_required(schema: &Value, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;

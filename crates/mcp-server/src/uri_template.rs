@@ -54,6 +54,13 @@ impl UriTemplate {
         if !rest.is_empty() {
             parts.push(Part::Literal(rest.to_owned()));
         }
+        let is_uri = |part: &Part| match part {
+            Part::Literal(text) => text.bytes().all(is_uri_byte),
+            Part::Variable { .. } => true,
+        };
+        if !parts.iter().all(is_uri) {
+            return Err("other characters are percent-encoded in a URI".to_owned());
+        }
         if !matches!(parts.first(), Some(Part::Literal(scheme)) if scheme.contains(':')) {
             return Err("a template begins with its scheme, such as `events:`".to_owned());
         }
@@ -85,8 +92,8 @@ impl UriTemplate {
                         bytes[position..].starts_with(text.as_bytes()) && fits[index + 1][position + text.len()]
                     }
                     Part::Variable { is_reserved, .. } => {
-                        may_stand(bytes[position], *is_reserved)
-                            && (fits[index + 1][position + 1] || fits[index][position + 1])
+                        let can_end = !is_inside_triplet(bytes, position + 1) && fits[index + 1][position + 1];
+                        may_stand(bytes, position, *is_reserved) && (can_end || fits[index][position + 1])
                     }
                 };
             }
@@ -100,7 +107,8 @@ impl UriTemplate {
             match part {
                 Part::Literal(text) => position += text.len(),
                 Part::Variable { name, .. } => {
-                    let end = (position + 1..=bytes.len()).find(|end| fits[index + 1][*end])?;
+                    let can_end = |end: &usize| fits[index + 1][*end] && !is_inside_triplet(bytes, *end);
+                    let end = (position + 1..=bytes.len()).find(can_end)?;
                     let value = percent_decode_str(uri.get(position..end)?).decode_utf8().ok()?;
                     values.insert(name.clone(), value.into_owned());
                     position = end;
@@ -112,9 +120,26 @@ impl UriTemplate {
 }
 
 /// Whether a byte can be part of a variable's value in a URI (RFC 6570, section 3.2.1).
-fn may_stand(byte: u8, is_reserved: bool) -> bool {
-    let is_unreserved = byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
-    is_unreserved || (is_reserved && b":/?#[]@!$&'()*+,;=".contains(&byte))
+fn may_stand(bytes: &[u8], position: usize, is_reserved: bool) -> bool {
+    let byte = bytes[position];
+    if byte == b'%' {
+        let digits = bytes.get(position + 1..position + 3);
+        return digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    }
+    let is_unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    is_unreserved || (is_reserved && RESERVED.contains(&byte))
+}
+
+/// Whether a position lies within a percent-encoded byte.
+fn is_inside_triplet(bytes: &[u8], position: usize) -> bool {
+    (1..=2).any(|back| position.checked_sub(back).and_then(|start| bytes.get(start)) == Some(&b'%'))
+}
+
+const RESERVED: &[u8] = b":/?#[]@!$&'()*+,;=";
+
+/// Whether a byte can stand in a URI as it is (RFC 3986, section 2).
+pub(crate) fn is_uri_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte) || RESERVED.contains(&byte)
 }
 
 #[cfg(test)]
@@ -136,6 +161,7 @@ mod tests {
             ("events://{id}", "events://a%2Fb%20%C3%A9", pairs(&[("id", "a/b é")])),
             ("test://template/{id}/data", "test://template/123/data", pairs(&[("id", "123")])),
             ("x:{a}-{b}", "x:1-2-3", pairs(&[("a", "1"), ("b", "2-3")])),
+            ("x:{a}2{b}", "x:%2020", pairs(&[("a", " "), ("b", "0")])),
             ("x:{a}data{b}", "x:datadatadata", pairs(&[("a", "data"), ("b", "data")])),
             ("file:///{+path}", "file:///src/main.rs", pairs(&[("path", "src/main.rs")])),
             ("file:///{+path}.rs", "file:///src/a.rs/b.rs", pairs(&[("path", "src/a.rs/b")])),
@@ -154,6 +180,9 @@ mod tests {
             ("events://{id}", "events://%FF"),
             ("events://{id}/x", "events://4"),
             ("events://{id}", "events://é"),
+            ("events://{id}", "events://100%"),
+            ("events://{id}", "events://%zz"),
+            ("x:{a}2{b}", "x:%20z"),
             ("events://{id}", &format!("events://{}", "9".repeat(MAX_URI_BYTES))),
         ] {
             assert_eq!(values(template, uri), None, "{template} {uri}");
@@ -177,6 +206,8 @@ mod tests {
             ("events://{}", "is not of the forms"),
             ("events://{id}/{id}", "twice"),
             ("{id}", "scheme"),
+            ("docs://my files/{id}", "percent-encoded"),
+            ("docs://büch/{id}", "percent-encoded"),
         ] {
             let refusal = UriTemplate::parse(template).unwrap_err();
 

@@ -15,7 +15,7 @@ use crate::{
     Answer, BoxError, Call, CallError, CallOutcome, RequestContext, RequestError, ToolError, ToolOutput,
     context::CallContext,
     interaction::{Ending, Interaction},
-    request_state::Binding,
+    request_state::{Binding, SealError},
     router::{Inner, Rendered, result_meta},
 };
 
@@ -199,7 +199,7 @@ impl<S> Teller<S> {
 
     /// A round that ended before the handler did.
     fn ended(&self, ending: Ending, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
-        let (questions, state) = match ending {
+        let (questions, mut state) = match ending {
             Ending::Questions(questions, state) => (questions, state),
             Ending::Refused(refusal) => return CallOutcome::from(Err(refusal)),
             // It would take a request of ours, whose answer reaches another environment than the one that waits.
@@ -209,8 +209,10 @@ impl<S> Teller<S> {
         let (Some(cipher), Some(binding)) = (&self.inner.cipher, binding) else {
             return CallOutcome::fault("a handler asked that was not expected to");
         };
-        let request_state = match cipher.seal(&state, binding, now) {
+        let request_state = match cipher.seal(&mut state, binding, now) {
             Ok(sealed) => sealed,
+            // The client can answer with less.
+            Err(error @ SealError::AnswersTooLarge) => return CallOutcome::from(self.complain(error.to_string())),
             Err(error) => return self.fault(error.into()),
         };
         let result = InputRequiredResult {

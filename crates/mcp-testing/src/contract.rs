@@ -6,10 +6,11 @@ use mcp_lambda::McpService;
 use mcp_protocol::method;
 use serde_json::{Value, json};
 
-use crate::{McpRequest, discover, exchange};
+use crate::{McpRequest, discover, exchange, resources_read};
 
 /// Compares everything that a client can list, and what `server/discover` says, with `<folder>/contract.json`. With
-/// `UPDATE_GOLDEN` set, writes it instead. Pages are followed to their end.
+/// `UPDATE_GOLDEN` set, writes it instead. Pages are followed to their end; resources are read for how long they may be
+/// kept.
 ///
 /// # Panics
 ///
@@ -28,14 +29,21 @@ pub async fn assert_contract<S: Send + Sync + 'static>(service: &McpService<S>, 
         ("resources", method::RESOURCES_TEMPLATES_LIST, "resourceTemplates"),
     ] {
         if capabilities.get(capability).is_some() {
-            contract[member] = all(service, list, member).await;
+            let (items, caching) = all(service, list, member).await;
+            for resource in items.as_array().expect("a list").iter().filter(|_| member == "resources") {
+                let uri = resource["uri"].as_str().expect("a URI");
+                let read = exchange(service, resources_read(uri)).await;
+                contract["caching"][uri] = read.response().get("result").map_or(Value::Null, caching_of);
+            }
+            contract[member] = items;
+            contract["caching"][list] = caching;
         }
     }
     assert_golden(&Path::new(folder).join("contract.json"), &contract);
 }
 
 /// The items of all pages of a list.
-async fn all<S: Send + Sync + 'static>(service: &McpService<S>, method: &str, member: &str) -> Value {
+async fn all<S: Send + Sync + 'static>(service: &McpService<S>, method: &str, member: &str) -> (Value, Value) {
     let mut items = Vec::new();
     let mut params = json!({});
     loop {
@@ -44,9 +52,14 @@ async fn all<S: Send + Sync + 'static>(service: &McpService<S>, method: &str, me
         items.extend(page[member].as_array().expect("a list").iter().cloned());
         match page.get("nextCursor") {
             Some(cursor) => params = json!({ "cursor": cursor }),
-            None => return Value::Array(items),
+            None => return (Value::Array(items), caching_of(page)),
         }
     }
+}
+
+/// How long a result may be kept, and by whom.
+fn caching_of(result: &Value) -> Value {
+    json!({ "ttlMs": result["ttlMs"], "cacheScope": result["cacheScope"] })
 }
 
 fn assert_golden(path: &Path, value: &Value) {

@@ -6,8 +6,10 @@ use function_url_emulator::{Envelope, Front};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use mcp_lambda::McpService;
-use mcp_protocol::{CallToolResult, ProtocolVersion, RequestId, RequestMeta, method};
-use mcp_server::{Call, Invocation, Server, Tool};
+use mcp_protocol::{
+    CallToolResult, InputRequest, InputRequiredResult, ProtocolVersion, RequestId, RequestMeta, method,
+};
+use mcp_server::{Call, Invocation, Router, Server, Tool};
 use serde_json::{Value, json};
 
 use crate::{McpRequest, schema, state_key};
@@ -86,12 +88,76 @@ impl Reply {
 ///
 /// # Panics
 ///
-/// When the call ends in an error rather than a result; a result with `isError` is a result.
+/// When the call ends in an error rather than a result, or the tool asks; a result with `isError` is a result.
 pub async fn call_tool<S: Send + Sync + 'static>(tool: Tool<S>, state: S, arguments: Value) -> CallToolResult {
-    let params = json!({ "name": tool.name(), "arguments": arguments }).to_string();
+    call_tool_answering(tool, state, arguments, |key, question| {
+        panic!("the tool asks `{key}`, which `call_tool_answering` can answer: {question:?}")
+    })
+    .await
+}
+
+/// The same for a tool that asks: `answer` gets each question by its key, and returns the client's answer. The handler
+/// runs once for each round, as it does on Lambda.
+///
+/// ```
+/// # use garde::Validate;
+/// # use mcp_server::{InteractiveContext, NoArguments, Tool, ToolError};
+/// # #[derive(serde::Deserialize, schemars::JsonSchema, Validate)]
+/// # struct Name { #[garde(skip)] name: String }
+/// # async fn greet(context: InteractiveContext<()>, _: NoArguments) -> Result<String, ToolError> {
+/// #     let name = context.elicit::<Name>("name", "Who are you?").await.accepted();
+/// #     Ok(format!("Hello, {}!", name.map_or_else(String::new, |name| name.name)))
+/// # }
+/// # let tool = Tool::new("greet", greet);
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+/// let answers = |key: &str, _: &_| match key {
+///     "name" => serde_json::json!({ "action": "accept", "content": { "name": "Ada" } }),
+///     other => panic!("`{other}` was not expected"),
+/// };
+///
+/// let result = mcp_testing::call_tool_answering(tool, (), serde_json::json!({}), answers).await;
+///
+/// assert_eq!(result.text(), "Hello, Ada!");
+/// # });
+/// ```
+///
+/// # Panics
+///
+/// When the call ends in an error rather than a result, or asks for more than twenty rounds.
+pub async fn call_tool_answering<S: Send + Sync + 'static>(
+    tool: Tool<S>,
+    state: S,
+    arguments: Value,
+    mut answer: impl FnMut(&str, &InputRequest) -> Value,
+) -> CallToolResult {
+    let mut params = json!({ "name": tool.name(), "arguments": arguments });
     let router = Server::new("test", "0.0.0", state).tool(tool).build(Some(&state_key()));
     let router = router.unwrap_or_else(|error| panic!("{error}"));
-    let everything = json!({ "sampling": {}, "elicitation": { "form": {}, "url": {} }, "roots": {} });
+    for _ in 0..MAX_ROUNDS {
+        let value = call_once(&router, &params).await;
+        if value["resultType"] != "input_required" {
+            schema::check(ProtocolVersion::LATEST, "CallToolResult", &value)
+                .unwrap_or_else(|mistake| panic!("{mistake}"));
+            return serde_json::from_value(value).expect("a CallToolResult");
+        }
+        schema::check(ProtocolVersion::LATEST, "InputRequiredResult", &value)
+            .unwrap_or_else(|mistake| panic!("{mistake}"));
+        let asked: InputRequiredResult = serde_json::from_value(value).expect("an InputRequiredResult");
+        let questions = asked.input_requests.unwrap_or_default();
+        let answers = questions.iter().map(|(key, question)| (key.clone(), answer(key, question)));
+        params["inputResponses"] = Value::Object(answers.collect());
+        params["requestState"] = json!(asked.request_state);
+    }
+    panic!("after {MAX_ROUNDS} rounds there is still something to ask");
+}
+
+const MAX_ROUNDS: usize = 20;
+
+async fn call_once<S: Send + Sync + 'static>(router: &Router<S>, params: &Value) -> Value {
+    let params = params.to_string();
+    let everything =
+        json!({ "sampling": { "tools": {}, "context": {} }, "elicitation": { "form": {}, "url": {} }, "roots": {} });
     let call = Call {
         revision: ProtocolVersion::LATEST,
         id: RequestId::from(1),
@@ -106,9 +172,7 @@ pub async fn call_tool<S: Send + Sync + 'static>(tool: Tool<S>, state: S, argume
     };
     let outcome = router.answer(call).outcome().await;
     let result = outcome.result.unwrap_or_else(|error| panic!("{error}: {:?}", outcome.fault));
-    let value = serde_json::from_str(result.as_str()).expect("a result is JSON");
-    schema::check(ProtocolVersion::LATEST, "CallToolResult", &value).unwrap_or_else(|mistake| panic!("{mistake}"));
-    serde_json::from_value(value).expect("a CallToolResult")
+    serde_json::from_str(result.as_str()).expect("a result is JSON")
 }
 
 /// Sends a request as the event of a Function URL and checks every message of the reply against the schema of the

@@ -49,7 +49,7 @@ use mcp_server::StateKey;
 pub use authenticator::TestAuthenticator;
 pub use contract::assert_contract;
 pub use database::TestDatabase;
-pub use exchange::{Reply, Via, call_tool, event_of, exchange, exchange_via};
+pub use exchange::{Reply, Via, call_tool, call_tool_answering, event_of, exchange, exchange_via};
 pub use request::{McpRequest, complete, discover, initialize, prompts_get, resources_read, tools_call, tools_list};
 
 /// A key for servers that ask their clients; the same in every call.

@@ -5,14 +5,15 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use mcp_protocol::{
-    AudioContent, BlobResourceContents, CallToolResult, ClientCapabilities, CompleteRequestParams, CompleteResult,
-    ContentBlock, CreateMessageRequestParams, CreateMessageResult, DiscoverResult, ElicitRequestParams, ElicitResult,
-    EmbeddedResource, ErrorObject, GetPromptResult, ImageContent, Implementation, Incoming, InitializeResult,
-    InputRequest, InputRequests, InputRequiredResult, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListRootsResult, ListToolsResult, LoggingMessageNotificationParams, Message, ModelPreferences,
-    PrimitiveSchemaDefinition, ProgressNotificationParams, Prompt, ProtocolVersion, ReadResourceResult, RequestMeta,
-    Resource, ResourceLink, ResourceTemplate, Root, SamplingMessage, SamplingMessageContentBlock, ServerCapabilities,
-    TextContent, TextResourceContents, Tool,
+    AudioContent, BlobResourceContents, CallToolRequestParams, CallToolResult, ClientCapabilities,
+    CompleteRequestParams, CompleteResult, ContentBlock, CreateMessageRequestParams, CreateMessageResult,
+    DiscoverResult, ElicitRequestParams, ElicitResult, EmbeddedResource, ErrorObject, GetPromptRequestParams,
+    GetPromptResult, ImageContent, Implementation, Incoming, InitializeResult, InputRequest, InputRequests,
+    InputRequiredResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListRootsResult,
+    ListToolsResult, LoggingMessageNotificationParams, Message, ModelPreferences, PaginatedRequestParams,
+    PrimitiveSchemaDefinition, ProgressNotificationParams, Prompt, ProtocolVersion, ReadResourceRequestParams,
+    ReadResourceResult, RequestMeta, Resource, ResourceLink, ResourceTemplate, Retry, Root, SamplingMessage,
+    SamplingMessageContentBlock, ServerCapabilities, TextContent, TextResourceContents, Tool,
 };
 use mcp_testing::schema::check;
 use serde::{Serialize, de::DeserializeOwned};
@@ -72,7 +73,9 @@ fn every_example_of_a_type_that_is_served_survives_it() {
             | "TitledSingleSelectEnumSchema"
             | "UntitledMultiSelectEnumSchema"
             | "UntitledSingleSelectEnumSchema" => through::<PrimitiveSchemaDefinition>(&value),
-            "CallToolRequestParams" | "GetPromptRequestParams" | "PaginatedRequestParams" => request_params(&value),
+            "CallToolRequestParams" => request_params("tools/call", &value),
+            "GetPromptRequestParams" => request_params("prompts/get", &value),
+            "PaginatedRequestParams" => request_params("tools/list", &value),
             "CompleteRequestParams" => complete_params(&value),
             "CompleteResult" => through::<CompleteResult>(&value),
             "CompleteResultResponse" => member::<CompleteResult>(&value, "result"),
@@ -182,12 +185,36 @@ fn member<T: DeserializeOwned + Serialize>(value: &Value, name: &str) -> Value {
     value
 }
 
-fn request_params(params: &Value) -> Value {
-    let mut params = params.clone();
+/// Parameters are read and never written: what was read of them is put together again.
+fn request_params(method: &str, params: &Value) -> Value {
+    let text = params.to_string();
+    let (mut back, retry) = match method {
+        "tools/call" => {
+            let own: CallToolRequestParams<'_> = serde_json::from_str(&text).unwrap();
+            (json!({ "name": own.name, "arguments": own.arguments }), members(own.retry()))
+        }
+        "prompts/get" => {
+            let own: GetPromptRequestParams<'_> = serde_json::from_str(&text).unwrap();
+            (json!({ "name": own.name, "arguments": own.arguments }), members(own.retry()))
+        }
+        "resources/read" => {
+            let own: ReadResourceRequestParams<'_> = serde_json::from_str(&text).unwrap();
+            (json!({ "uri": own.uri }), members(own.retry()))
+        }
+        "server/discover" => (json!({}), json!({})),
+        _ => (through::<PaginatedRequestParams>(params), json!({})),
+    };
+    let own = back.as_object_mut().unwrap();
+    own.extend(retry.as_object().unwrap().clone());
+    own.retain(|_, value| !value.is_null());
     if params.get("_meta").is_some() {
-        params["_meta"] = through::<RequestMeta>(&params["_meta"]);
+        back["_meta"] = through::<RequestMeta>(&params["_meta"]);
     }
-    params
+    back
+}
+
+fn members(retry: Retry<'_, '_>) -> Value {
+    json!({ "inputResponses": retry.input_responses, "requestState": retry.request_state })
 }
 
 fn complete_params(params: &Value) -> Value {
@@ -202,7 +229,8 @@ fn request(value: &Value) -> Value {
         panic!("a request");
     };
     let params: Value = serde_json::from_str(request.params.unwrap().get()).unwrap();
-    json!({ "jsonrpc": "2.0", "id": request.id, "method": request.method, "params": request_params(&params) })
+    let params = request_params(&request.method, &params);
+    json!({ "jsonrpc": "2.0", "id": request.id, "method": request.method, "params": params })
 }
 
 /// `50` and `50.0` are the same number.
@@ -275,4 +303,25 @@ fn unknown_members_are_kept_where_the_schema_allows_them() {
 #[track_caller]
 fn kept<T: DeserializeOwned + Serialize>(value: &Value) {
     assert_eq!(numbers(through::<T>(value)), numbers(value.clone()));
+}
+
+/// What the specification's examples of requests leave out.
+#[test]
+fn a_further_round_is_read_whole() {
+    for method in ["tools/call", "prompts/get", "resources/read"] {
+        let mut params = json!({
+            "inputResponses": { "name": { "action": "accept" } },
+            "requestState": "state",
+            "_meta": { "progressToken": 1 },
+        });
+        match method {
+            "resources/read" => params["uri"] = json!("x:y"),
+            _ => {
+                params["name"] = json!("name");
+                params["arguments"] = json!({ "a": "b" });
+            }
+        }
+
+        assert_eq!(request_params(method, &params), params);
+    }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use garde::Validate;
 use mcp_lambda::{HttpConfig, InvokeMode, McpService};
-use mcp_protocol::{CreateMessageRequestParams, ProtocolVersion, ToolChoice};
+use mcp_protocol::{
+    CreateMessageRequestParams, IncludeContext, NumberSchema, PrimitiveSchemaDefinition, ProtocolVersion,
+    RequestedSchema, ToolChoice, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
+};
 use mcp_server::{
     Elicited, InteractiveContext, Invocation, NoArguments, Prompt, RequestContext, RequestError, Resource, Server,
     StateKey, Tool, ToolError,
@@ -34,9 +37,15 @@ fn server() -> Server<State> {
         .tool(Tool::new("all", all))
         .tool(Tool::new("visit", visit))
         .tool(Tool::new("with_tools", with_tools))
+        .tool(Tool::new("with_context", with_context))
         .tool(Tool::new("same_key", same_key))
         .tool(Tool::new("nested", nested))
         .tool(Tool::new("long", long))
+        .tool(Tool::new("roots", roots))
+        .tool(Tool::new("insists", insists))
+        .tool(Tool::new("by_hand", by_hand))
+        .tool(Tool::new("talks", talks))
+        .tool(Tool::new("bad_page", bad_page))
         .tool(Tool::new("reports", reports))
         .tool(Tool::new("quiet", quiet))
         .prompt(Prompt::new("write", write))
@@ -117,6 +126,11 @@ async fn with_tools(context: Context, _: NoArguments) -> Result<String, ToolErro
     Ok(context.sample("why", request).await.text())
 }
 
+async fn with_context(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let request = CreateMessageRequestParams { include_context: Some(IncludeContext::ThisServer), ..question() };
+    Ok(context.sample("why", request).await.text())
+}
+
 async fn same_key(context: Context, _: NoArguments) -> Result<String, ToolError> {
     let (name, count) =
         tokio::join!(context.elicit::<Name>("key", "Who?"), context.elicit::<Count>("key", "How many?"));
@@ -137,6 +151,38 @@ async fn nested(context: Context, _: NoArguments) -> Result<String, ToolError> {
 async fn long(context: Context, _: NoArguments) -> Result<String, ToolError> {
     context.once("long", async { Ok::<_, ToolError>("x".repeat(8 * 1024)) }).await?;
     Ok(format!("{:?}", context.elicit::<Name>("name", "Who?").await))
+}
+
+async fn roots(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    Ok(context.list_roots("roots").await.len().to_string())
+}
+
+async fn insists(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let mut questions = 0;
+    loop {
+        questions += 1;
+        if let Elicited::Accepted(Name { name }) = context.elicit("name", "Who are you?").await {
+            return Ok(format!("{name}, after {questions} questions"));
+        }
+    }
+}
+
+async fn by_hand(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let sizes = ["S", "M"].map(str::to_owned).to_vec();
+    let form = RequestedSchema::new()
+        .required("size", UntitledSingleSelectEnumSchema { options: sizes, ..Default::default() })
+        .optional("extras", UntitledMultiSelectEnumSchema::new(["a", "b"]))
+        .optional("count", PrimitiveSchemaDefinition::Integer(NumberSchema::default()));
+    Ok(format!("{:?}", context.elicit_form("order", "What?", form).await))
+}
+
+async fn talks(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    let why = context.sample("why", question()).await.text();
+    Ok(format!("{why} {:?}", context.elicit::<Name>("name", "Who?").await))
+}
+
+async fn bad_page(context: Context, _: NoArguments) -> Result<String, ToolError> {
+    Ok(format!("{:?}", context.elicit_url("page", "Go there.", "javascript:alert(1)").await))
 }
 
 async fn reports(context: Context, _: NoArguments) -> Result<String, ToolError> {
@@ -264,24 +310,158 @@ async fn what_was_answered_is_kept_and_what_was_not_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_is_refused_with_what_is_wrong() {
-    for (answer, complaint) in [
-        (json!(12345), "`name`"),
-        (json!({ "action": "agree" }), "unknown variant `agree`"),
-        (json!({ "action": "accept" }), "missing field `name`"),
-        (json!({ "action": "accept", "content": { "name": "" } }), "length is lower than 1"),
-        (json!({ "action": "accept", "content": { "name": 5 } }), "invalid type: integer"),
+async fn an_answer_that_does_not_fit_is_asked_for_again_with_the_reason() {
+    for (content, complaint) in [
+        (json!({}), "missing field `name`"),
+        (json!({ "name": "" }), "length is lower than 1"),
+        (json!({ "name": 5 }), "invalid type: integer"),
     ] {
         let asked = exchange(&environment(), call("greet")).await;
 
-        let request = call("greet").answered(&asked, json!({ "name": answer }));
-        let refused = exchange(&environment(), request).await;
+        let again = exchange(&environment(), call("greet").answered(&asked, accept("name", content))).await;
+        let answered = exchange(&environment(), call("greet").answered(&again, ada())).await;
+
+        let message = questions(&again)["name"]["params"]["message"].as_str().unwrap();
+        assert!(message.starts_with("Who are you?") && message.contains(complaint), "{message}");
+        assert!(!message.contains("no arguments"), "{message}");
+        assert_eq!(text(&answered), "Hello, Ada!");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_answer_is_refused() {
+    for (tool, key, answer) in [
+        ("greet", "name", json!(12345)),
+        ("greet", "name", json!({ "action": "agree" })),
+        ("with_tools", "why", json!({ "role": "assistant" })),
+        ("roots", "roots", json!({ "roots": [{ "name": "x" }] })),
+    ] {
+        let asked = exchange(&environment(), call(tool)).await;
+
+        let refused = exchange(&environment(), call(tool).answered(&asked, json!({ key: answer }))).await;
 
         assert_eq!(refused.refusal(), (200, -32602));
-        assert!(refused.body.contains(complaint), "{complaint}: {}", refused.body);
+        assert!(refused.body.contains(&format!("`{key}` is malformed")), "{}", refused.body);
     }
     let no_object = call("greet").param("inputResponses", json!([1]));
     assert_eq!(exchange(&environment(), no_object).await.refusal(), (400, -32602));
+}
+
+#[tokio::test]
+async fn what_was_done_once_stays_done_when_an_answer_does_not_fit() {
+    let service = environment();
+    let asked = exchange(&service, call("order")).await;
+    let asked = exchange(&service, call("order").answered(&asked, ada())).await;
+    let bad = accept("count", json!({ "count": -1 }));
+    let again = exchange(&service, call("order").answered(&asked, bad)).await;
+
+    // Clients whose numbers are all of one kind send 3.0.
+    let count = accept("count", json!({ "count": 3.0 }));
+    let done = exchange(&service, call("order").answered(&again, count)).await;
+
+    assert_eq!(text(&done), "order 1: 3 for Ada");
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_again_is_another_question() {
+    let both = exchange(&environment(), call("same_key")).await;
+    let asked = questions(&both).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let mut answers = accept("key", json!({ "name": "Ada", "count": 3 }));
+
+    let one = exchange(&environment(), call("same_key").answered(&both, answers.clone())).await;
+    answers["key#2"] = accept("key", json!({ "count": 3 }))["key"].clone();
+    let two = exchange(&environment(), call("same_key").answered(&both, answers)).await;
+
+    assert_eq!(asked, ["key", "key#2"]);
+    assert_eq!(questions(&one).as_object().unwrap().keys().collect::<Vec<_>>(), ["key#2"]);
+    assert!(text(&two).contains("Ada") && text(&two).contains("count: 3"), "{}", text(&two));
+}
+
+#[tokio::test]
+async fn a_handler_may_ask_until_it_likes_the_answer() {
+    let first = exchange(&environment(), call("insists")).await;
+    let no = |key: &str| json!({ key: { "action": "decline" } });
+    let second = exchange(&environment(), call("insists").answered(&first, no("name"))).await;
+    let third = exchange(&environment(), call("insists").answered(&second, no("name#2"))).await;
+    let mut answer = ada();
+    answer["name#3"] = answer["name"].take();
+
+    let done = exchange(&environment(), call("insists").answered(&third, answer)).await;
+
+    assert_eq!(text(&done), "Ada, after 3 questions");
+}
+
+#[tokio::test]
+async fn an_answer_counts_for_the_words_that_were_asked() {
+    let price = |amount: u32| {
+        Server::new("shop", "1.0.0", State::default()).tool(Tool::new(
+            "pay",
+            move |context: Context, _: NoArguments| async move {
+                let answer = context.elicit::<Name>("pay", &format!("Pay {amount}?")).await;
+                Ok::<_, ToolError>(format!("paid {amount}: {}", answer.accepted().is_some()))
+            },
+        ))
+    };
+    let shop = |amount| {
+        McpService::new(price(amount), HttpConfig { state_key: Some(state_key()), ..HttpConfig::default() }).unwrap()
+    };
+    let asked = exchange(&shop(10), call("pay")).await;
+    let yes = accept("pay", json!({ "name": "Ada" }));
+
+    let paid = exchange(&shop(10), call("pay").answered(&asked, yes.clone())).await;
+    let raised = exchange(&shop(1000), call("pay").answered(&asked, yes)).await;
+
+    assert_eq!(text(&paid), "paid 10: true");
+    assert_eq!(questions(&raised)["pay"]["params"]["message"], "Pay 1000?");
+}
+
+#[tokio::test]
+async fn a_form_made_by_hand_is_checked_too() {
+    for (content, is_accepted) in [
+        (json!({ "size": "S" }), true),
+        (json!({ "size": "S", "extras": ["a"], "count": 2 }), true),
+        (json!({}), false),
+        (json!({ "size": "XL" }), false),
+        (json!({ "size": "S", "extras": ["z"] }), false),
+        (json!({ "size": "S", "count": 2.5 }), false),
+    ] {
+        let asked = exchange(&environment(), call("by_hand")).await;
+
+        let reply = exchange(&environment(), call("by_hand").answered(&asked, accept("order", content.clone()))).await;
+
+        assert_eq!(reply.result()["resultType"] == "complete", is_accepted, "{content}");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_too_long_to_be_kept_are_the_clients_to_shorten() {
+    let asked = exchange(&environment(), call("talks")).await;
+    let answer = |length: usize| {
+        let text = "x".repeat(length);
+        json!({ "why": { "role": "assistant", "content": { "type": "text", "text": text }, "model": "m" } })
+    };
+
+    let short = exchange(&environment(), call("talks").answered(&asked, answer(4000))).await;
+    let long = exchange(&environment(), call("talks").answered(&asked, answer(9000))).await;
+
+    assert!(questions(&short).get("name").is_some());
+    assert_eq!(long.tool_result().is_error, Some(true));
+    assert!(text(&long).contains("answers so far are too large"), "{}", text(&long));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_may_be_asked_at_once() {
+    let service = environment();
+    let calls = (0..64).map(|_| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let asked = exchange(&service, call("all")).await;
+            questions(&asked).as_object().unwrap().len()
+        })
+    });
+    for asked in calls.collect::<Vec<_>>() {
+        assert_eq!(asked.await.unwrap(), 3);
+    }
 }
 
 #[tokio::test]
@@ -289,6 +469,7 @@ async fn only_what_the_client_declared_is_asked() {
     let url_only = json!({ "elicitation": { "url": {} } });
     for (tool, declared, missing) in [
         ("greet", json!({}), json!({ "elicitation": { "form": {} } })),
+        ("with_context", json!({ "sampling": { "tools": {} } }), json!({ "sampling": { "context": {} } })),
         ("greet", url_only, json!({ "elicitation": { "form": {} } })),
         ("visit", json!({ "elicitation": {} }), json!({ "elicitation": { "url": {} } })),
         ("with_tools", json!({ "sampling": {} }), json!({ "sampling": { "tools": {} } })),
@@ -354,19 +535,21 @@ async fn a_state_opens_only_for_its_own_request() {
 }
 
 #[tokio::test]
-async fn arguments_are_the_same_however_they_are_spelled() {
+async fn arguments_are_the_same_whatever_space_is_between_them() {
     let body = |state: &Value, arguments: &str| {
         let mut message = able(tools_call("greet", json!({}))).message();
         message["params"]["requestState"] = state.clone();
         message["params"]["inputResponses"] = ada();
         message.to_string().replace(r#""arguments":{}"#, &format!(r#""arguments":{arguments}"#))
     };
-    let asked = exchange(&environment(), able(tools_call("greet", json!({ "greeting": "Hé" })))).await;
+    let asked = exchange(&environment(), able(tools_call("greet", json!({ "greeting": "Hé !" })))).await;
+    let state = &asked.result()["requestState"];
 
-    let spelled = body(&asked.result()["requestState"], r#"{ "greeting" : "H\u00e9" }"#);
-    let answered = exchange(&environment(), call("greet").body(spelled)).await;
+    let spaced = exchange(&environment(), call("greet").body(body(state, "{ \"greeting\" :\n\"Hé !\" }"))).await;
+    let other = exchange(&environment(), call("greet").body(body(state, r#"{"greeting":"Hé!"}"#))).await;
 
-    assert_eq!(text(&answered), "Hé, Ada!");
+    assert_eq!(text(&spaced), "Hé !, Ada!");
+    assert_eq!(other.refusal(), (200, -32602));
 }
 
 #[tokio::test]
@@ -384,7 +567,7 @@ async fn a_key_may_be_rotated_while_clients_answer() {
 
 #[tokio::test]
 async fn a_mistake_in_the_handler_is_logged_and_not_shown() {
-    for tool in ["same_key", "nested", "long"] {
+    for tool in ["nested", "long", "bad_page"] {
         let reply = exchange(&environment(), call(tool)).await;
 
         assert_eq!(text(&reply), "The tool failed.", "{tool}");
@@ -416,12 +599,13 @@ async fn a_legacy_client_is_told_at_once_that_it_cannot_be_asked() {
     for revision in ProtocolVersion::ALL.into_iter().filter(|revision| !revision.is_modern()) {
         let tool = exchange(&environment(), tools_call("greet", json!({})).revision(revision)).await;
         let prompt = exchange(&environment(), prompts_get("write", json!({})).revision(revision)).await;
+        let resource = exchange(&environment(), resources_read("asking://secret").revision(revision)).await;
         let state = tools_call("quiet", json!({})).revision(revision).param("requestState", json!("x"));
         let state = exchange(&environment(), state).await;
 
         assert_eq!(tool.tool_result().is_error, Some(true));
         assert!(text(&tool).contains("2026-07-28"), "{}", text(&tool));
-        assert_eq!(prompt.refusal(), (200, -32602));
+        assert_eq!((prompt.refusal(), resource.refusal()), ((200, -32602), (200, -32602)));
         assert_eq!(text(&state), "never asks", "the member means nothing in {revision}");
     }
 }

@@ -113,6 +113,7 @@ async fn strings_are_read_as_the_types_of_their_fields() {
             json!({ "to": "Rome", "days": " 30 ", "by_train": "true", "pace": "swift" }),
             "Rome for 30 days, train Some(true), Swift",
         ),
+        (json!({ "to": "Rome", "days": "3", "by_train": "", "pace": "" }), "Rome for 3 days, train None, Slow"),
     ] {
         let reply = exchange(&prompts(), prompts_get("travel", arguments)).await;
 
@@ -137,6 +138,34 @@ async fn arguments_that_do_not_fit_are_refused_with_what_is_wrong() {
         assert_eq!(reply.refusal(), (200, -32602));
         assert!(reply.body.contains(complaint), "{complaint}: {}", reply.body);
     }
+}
+
+#[tokio::test]
+async fn more_arguments_than_a_form_has_are_not_kept() {
+    let many: serde_json::Map<String, Value> = (0..300).map(|number| (number.to_string(), json!("x"))).collect();
+
+    let reply = exchange(&prompts(), prompts_get("travel", Value::Object(many))).await;
+
+    assert_eq!(reply.refusal(), (200, -32602));
+    assert!(reply.body.contains("more than 256"), "{}", reply.body);
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct TagArgs {
+    #[garde(skip)]
+    #[expect(dead_code, reason = "no text can be read as it")]
+    tags: Vec<String>,
+}
+
+async fn tagged(_: Context, _: TagArgs) -> Result<&'static str, RequestError> {
+    Ok("")
+}
+
+#[test]
+fn an_argument_that_no_text_can_be_is_found_while_building() {
+    let refusal = std::panic::catch_unwind(|| Prompt::new("tagged", tagged)).unwrap_err().downcast::<String>().unwrap();
+
+    assert!(refusal.contains("prompt `tagged`: the field `tags`"), "{refusal}");
 }
 
 #[tokio::test]
@@ -181,4 +210,6 @@ async fn completing_what_is_not_there_is_refused() {
 
     assert_eq!((argument.refusal(), prompt.refusal()), ((200, -32602), (200, -32602)));
     assert_eq!(kind.refusal(), (400, -32602));
+    let long = exchange(&prompts(), suggestions("to", &"x".repeat(65 * 1024))).await;
+    assert_eq!(long.refusal(), (400, -32602));
 }

@@ -188,6 +188,7 @@ async fn pages_of_any_size_hold_every_resource_once() {
         let mut cursor = None;
         for _ in 0..20 {
             let reply = exchange(&service, list(cursor.as_ref())).await;
+            assert!(names(&reply).len() <= size, "{size}: {:?}", names(&reply));
             seen.extend(names(&reply).into_iter().map(str::to_owned));
             cursor = reply.result().get("nextCursor").cloned();
             if cursor.is_none() {
@@ -202,8 +203,8 @@ async fn pages_of_any_size_hold_every_resource_once() {
 
 #[tokio::test]
 async fn a_cursor_that_was_not_given_out_is_refused() {
-    // `from:2`, `from:99`, `by:2`, `by:0:x`
-    for cursor in ["", "x", "ZnJvbToy", "ZnJvbTo5OQ", "Ynk6Mg", "Ynk6MDp4"] {
+    // `from:2`, `from:99`, `by:2`, `by:2+0`, `by:0+0:x`
+    for cursor in ["", "x", "ZnJvbToy", "ZnJvbTo5OQ", "Ynk6Mg", "Ynk6MiswCg", "Ynk6Misw", "Ynk6MCswOng"] {
         let service =
             McpService::new(server().page_size(NonZeroUsize::new(3).unwrap()), HttpConfig::default()).unwrap();
 
@@ -248,6 +249,8 @@ async fn legacy_clients_may_subscribe_where_an_author_says_so() {
             let done = exchange(&library(), subscribe(method, "lib://shelf", revision)).await;
             let refused = exchange(&library(), subscribe(method, "lib://terms", revision)).await;
             let missing = exchange(&library(), subscribe(method, "lib://other", revision)).await;
+            let by_template = exchange(&library(), subscribe(method, "lib://books/5", revision)).await;
+            assert_eq!(by_template.refusal(), (200, -32602));
 
             assert_eq!(done.result(), &json!({}));
             assert_eq!((refused.refusal(), missing.refusal()), ((200, -32602), (200, -32002)));
