@@ -11,10 +11,10 @@ INVOKE_MODES = {"stream": "response-stream", "buffered": "buffered"}
 class Emulated:
     """A binary of Cargo's development profile, each invocation in another of several frozen environments."""
 
-    def __init__(self, binary, mode, environments, **variables):
+    def __init__(self, binary, mode, environments, *options, **variables):
         built = tools.target_folder() / "debug"
         command = [built / "function-url-emulator", built / binary, "--port", "0", "--warm", environments]
-        command += ["--invoke-mode", INVOKE_MODES[mode]]
+        command += ["--invoke-mode", INVOKE_MODES[mode], *options]
         for name, value in {"MCP_INVOKE_MODE": mode, **variables}.items():
             command += ["--env", f"{name}={value}"]
         self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)

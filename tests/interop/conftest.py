@@ -93,14 +93,15 @@ class Watched:
 @functools.cache
 def build():
     """Builds what the fixtures run."""
-    packages = ["--package", "greeter", "--package", "conformance", "--package", "function-url-emulator"]
+    functions = ["greeter", "event-logger", "conformance", "function-url-emulator"]
+    packages = [word for function in functions for word in ("--package", function)]
     for arguments in (packages, ["--package", "mcp-lambda", "--example", "countdown"]):
         subprocess.run(["cargo", "build", "--quiet", "--locked", *arguments], cwd=PROJECT, check=True)
 
 
-def emulated(binary, mode, environments, **variables):
+def emulated(binary, mode, environments, *options, **variables):
     build()
-    return Emulated(binary, mode, environments, **variables)
+    return Emulated(binary, mode, environments, *options, **variables)
 
 
 BEHIND = ["watch-buffered", "watch-stream"]

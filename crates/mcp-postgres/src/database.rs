@@ -17,7 +17,8 @@ use crate::{
     DatabaseConfig, DatabaseError, config::Password, credentials::Aws, error::Failure, migrate::ensure_current,
 };
 
-/// The time that the init phase spends on the database, of the ten seconds that Lambda grants.
+/// The time that the init phase spends on the database, of the ten seconds that Lambda grants: enough to wait for another
+/// environment that brings the schema up to date.
 const INIT_TIME: Duration = Duration::from_secs(5);
 /// The longest that one operation may take.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(5);
 const PING_TIME: Duration = Duration::from_millis(500);
 /// The server gives up a statement after this time, whatever became of the client.
 const STATEMENT_TIMEOUT: &str = "15s";
-/// A secret is not fetched more often than this.
+/// A secret whose password is refused is not fetched again more often than this.
 const SECRET_COOLDOWN: Duration = Duration::from_secs(10);
 /// The first pause before something is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -64,7 +65,8 @@ struct Idle {
 #[derive(Default)]
 struct Known {
     options: Option<PgConnectOptions>,
-    fetched: Option<Instant>,
+    /// When the password was given up last.
+    forgotten: Option<Instant>,
 }
 
 /// Whether an operation may be done twice when it is not known whether it was done.
@@ -78,7 +80,8 @@ pub enum Repeat {
 
 impl Database {
     /// Opens the database, in the init phase: connects and brings the schema up to date if the database answers in time.
-    /// If it does not, the first request that needs it does; until then everything else is served.
+    /// If it does not, the first request that needs it does; until then everything else is served. A database that refuses
+    /// is tried once: a cold start does not wait for it.
     ///
     /// `concurrency` is the number of requests that the environment serves at once, and so of connections.
     pub async fn open(config: DatabaseConfig, migrator: &'static Migrator, concurrency: usize) -> Self {
@@ -93,9 +96,10 @@ impl Database {
             aws: Aws::default(),
         };
         let own = Self { inner: Arc::new(inner) };
-        if let Err(error) = own.run(Some(INIT_TIME), Repeat::Safe, |connection| async { (connection, Ok(())) }).await {
+        let deadline = tokio::time::Instant::now() + INIT_TIME;
+        if let Err(failure) = own.attempt(deadline, &|connection| async { (connection, Ok(())) }).await {
             tracing::error!(
-                error = error_chain(&error),
+                error = error_chain(&failure.error),
                 "the database cannot be used yet; the next request that needs it tries again"
             );
         }
@@ -258,7 +262,7 @@ impl Inner {
                     return Ok(options.clone());
                 }
                 let options = self.aws.with_secret(config, arn, overrides).await?;
-                *known = Known { options: Some(options.clone()), fetched: Some(Instant::now()) };
+                known.options = Some(options.clone());
                 Ok(options)
             }
         }
@@ -267,8 +271,8 @@ impl Inner {
     /// The password was refused: it is fetched again, unless it just was.
     async fn forget_password(&self) {
         let mut known = self.options.lock().await;
-        if known.fetched.is_none_or(|fetched| fetched.elapsed() >= SECRET_COOLDOWN) {
-            known.options = None;
+        if known.forgotten.is_none_or(|forgotten| forgotten.elapsed() >= SECRET_COOLDOWN) {
+            *known = Known { options: None, forgotten: Some(Instant::now()) };
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a failed operation means: for the caller of a tool, and for whether it may be repeated.
 
+use std::io;
+
 use mcp_server::{BoxError, RequestError, ToolError};
 use sqlx::postgres::PgDatabaseError;
 
@@ -107,7 +109,12 @@ impl From<sqlx::Error> for Failure {
                 .map(|own| (own.code().to_owned(), own.constraint().map(str::to_owned))),
             _ => None,
         };
-        let is_io = matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed);
+        let is_io = match &error {
+            // A certificate that does not verify arrives as this too, and will not verify the next time.
+            sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+            sqlx::Error::Protocol(_) => true,
+            _ => false,
+        };
         let (code, constraint) = code.unwrap_or_default();
         let failure = |error, is_connection_lost, is_without_effect| Self {
             error,

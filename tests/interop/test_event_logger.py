@@ -1,0 +1,326 @@
+"""event-logger behind the emulator, with a real Postgres that goes away, comes back, locks, fills up and changes its mind."""
+
+import concurrent.futures
+import contextlib
+import datetime
+import http.client
+import json
+import os
+import pathlib
+import socket
+import struct
+import subprocess
+import threading
+import time
+import urllib.parse
+
+import boto3
+import chaos
+import dev as dev_script
+import postgres
+import psycopg
+import pytest
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from conftest import emulated
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from moto.server import ThreadedMotoServer
+
+BUSY = "The database is busy or not available. Try again in a moment."
+# Whatever is waited for comes within this time.
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture
+def server():
+    with postgres.Postgres() as own:
+        yield own
+
+
+@contextlib.contextmanager
+def event_logger(environments, *options, **variables):
+    running = emulated("event-logger", "buffered", environments, *options, MCP_AUTH="dangerously-off", **variables)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def ask(url, method, params):
+    target = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(target.netloc, timeout=PATIENCE_SECONDS)
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    connection.request("POST", target.path, body, {"Content-Type": "application/json"})
+    answer = json.load(connection.getresponse())
+    connection.close()
+    return answer["result"]
+
+
+def call(url, tool="log_event", **arguments):
+    """Whether a call succeeded, and its text."""
+    result = ask(url, "tools/call", {"name": tool, "arguments": arguments or {"event_name": "login"}})
+    return not result.get("isError"), result["content"][0]["text"]
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def sessions(connection):
+    """The sessions of functions."""
+    query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    return [pid for (pid,) in connection.execute(query).fetchall()]
+
+
+@pytest.fixture
+def admin(server):
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        yield connection
+
+
+def test_no_event_is_lost_and_none_is_there_twice_while_everything_breaks():
+    chaos.build()
+
+    figures = chaos.run(calls=1000, clients=16, environments=20)
+
+    assert figures["environments killed"] > 0
+    assert figures["restarts of Postgres"] == 3
+
+
+def test_a_hundred_environments_share_twenty_connections():
+    with postgres.Postgres(settings={"max_connections": 20}) as server:
+        with event_logger(100, "--reserved", 100, "--timeout", 30, DATABASE_URL=server.url()) as running:
+            with concurrent.futures.ThreadPoolExecutor(100) as callers:
+                answers = list(callers.map(lambda _: call(running.url), range(200)))
+
+            succeeded = [text for is_success, text in answers if is_success]
+            refused = {text.partition(" Request id: ")[0] for is_success, text in answers if not is_success}
+            held = connections_of_environments(running.process.pid, server.port)
+
+    assert len(succeeded) >= 17, "three connections are the superuser's"
+    assert refused <= {BUSY}
+    assert held and max(held.values()) == 1, held
+
+
+def connections_of_environments(emulator, port):
+    """The number of open connections to a port, by environment."""
+    if not pathlib.Path("/proc/net/tcp").exists():
+        pytest.skip("without /proc nobody can tell whose a connection is")
+    sockets = set()
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[2].split(":")[1], 16) == port and fields[3] == "01":
+            sockets.add(f"socket:[{fields[9]}]")
+    held = {}
+    for pid, parent, _ in dev_script.processes():
+        if parent != emulator:
+            continue
+        links = [os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+        if own := len(sockets.intersection(links)):
+            held[pid] = own
+    return held
+
+
+def test_a_connection_that_the_server_closed_while_frozen_is_replaced(server, admin):
+    admin.execute("ALTER ROLE postgres SET idle_session_timeout = '1s'")
+    with event_logger(1, DATABASE_URL=server.url()) as running:
+        assert call(running.url)[0]
+        before = sessions(admin)
+        admin.execute("SET idle_session_timeout = 0")
+        wait_until(lambda: not sessions(admin))
+
+        after = call(running.url)
+
+    assert before and after == (True, "Event 'login' logged.")
+
+
+def test_a_database_that_is_down_at_init_is_used_once_it_is_up(server):
+    server.stop()
+    with event_logger(1, DATABASE_URL=server.url()) as running:
+        tools = ask(running.url, "tools/list", {})["tools"]
+        is_success, text = call(running.url)
+        server.start()
+        later = call(running.url)
+
+    assert [tool["name"] for tool in tools] == ["log_event", "get_latest_events"]
+    assert not is_success and text.startswith(BUSY)
+    assert later[0]
+
+
+def test_a_lock_is_waited_for_no_longer_than_the_deadline(server, admin):
+    with event_logger(1, "--timeout", 2, DATABASE_URL=server.url()) as running:
+        assert call(running.url)[0]
+        with psycopg.connect(server.url()) as holder:
+            holder.execute("LOCK TABLE events")
+            is_success, text = call(running.url)
+            holder.rollback()
+        later = call(running.url)
+
+    assert not is_success and text.startswith(BUSY) and "Request id: " in text
+    assert later[0]
+
+
+def test_a_read_only_database_is_read(server, admin):
+    with event_logger(1, DATABASE_URL=server.url()) as running:
+        assert call(running.url)[0]
+        admin.execute("ALTER ROLE postgres SET default_transaction_read_only = on")
+        for pid in sessions(admin):
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        written = call(running.url)
+        read = call(running.url, tool="get_latest_events", limit=1)
+
+    assert not written[0] and written[1].startswith("The database takes no changes at the moment.")
+    assert read[0] and read[1].endswith("] login")
+
+
+@pytest.fixture
+def aws():
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    client = boto3.client(
+        "secretsmanager", endpoint_url=variables["AWS_ENDPOINT_URL"], region_name="eu-west-1",
+        aws_access_key_id="test", aws_secret_access_key="test",
+    )
+    try:
+        yield client, variables
+    finally:
+        moto.stop()
+
+
+def test_a_password_that_is_rotated_under_a_running_environment_is_fetched_again(server, admin, aws):
+    client, variables = aws
+    admin.execute("CREATE ROLE app LOGIN PASSWORD 'first'")
+    admin.execute("GRANT ALL ON SCHEMA public TO app")
+    secret = {"username": "app", "password": "first", "engine": "postgres", "host": "127.0.0.1"}
+    secret |= {"port": server.port, "dbname": "postgres"}
+    arn = client.create_secret(Name="db", SecretString=json.dumps(secret))["ARN"]
+    with event_logger(1, DB_SECRET_ARN=arn, **variables) as running:
+        assert call(running.url)[0]
+        admin.execute("ALTER ROLE app PASSWORD 'second'")
+        client.put_secret_value(SecretId=arn, SecretString=json.dumps(secret | {"password": "second"}))
+        for pid in sessions(admin):
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        after = call(running.url)
+
+    assert after == (True, "Event 'login' logged.")
+
+
+def test_the_server_must_prove_who_it_is(tmp_path, server):
+    authority, key, certificate = certificates("localhost")
+    for name, content in (("server.key", key), ("server.crt", certificate)):
+        path = server.data / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        postgres.hand_over(path, server.account)
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(authority)
+    server.stop().start(ssl="on")
+    variables = {
+        "DB_HOST": "localhost", "DB_PORT": server.port, "DB_USER": "postgres", "DB_PASS": server.password,
+        "DB_NAME": "postgres", "DB_SSLMODE": "verify-full",
+    }
+
+    with event_logger(1, DB_SSLROOTCERT=roots, **variables) as running:
+        known = call(running.url)
+    with event_logger(1, **variables) as running:
+        unknown = call(running.url)
+    with event_logger(1, DB_SSLROOTCERT=roots, **{**variables, "DB_HOST": "127.0.0.1"}) as running:
+        other_name = call(running.url)
+
+    assert known[0]
+    for is_success, text in (unknown, other_name):
+        # Nothing that could be tried again.
+        assert not is_success and text.startswith("The tool failed. Request id: ")
+
+
+def certificates(name):
+    """An authority, and the key and certificate that it made for a name."""
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certificate(subject, issuer, public_key, signing_key, *extensions):
+        builder = x509.CertificateBuilder(
+            issuer_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]),
+            subject_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)]),
+            public_key=public_key,
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - datetime.timedelta(days=1),
+            not_valid_after=now + datetime.timedelta(days=1),
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
+        return builder.sign(signing_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(ec.SECP256R1())
+    authority = certificate(
+        "authority", "authority", authority_key.public_key(), authority_key, x509.BasicConstraints(ca=True, path_length=None)
+    )
+    names = x509.SubjectAlternativeName([x509.DNSName(name)])
+    own = certificate(name, "authority", key.public_key(), authority_key, names)
+    encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return authority, key.private_bytes(*encoding), own
+
+
+def test_a_token_is_signed_as_aws_signs_it():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        passwords = []
+        threading.Thread(target=take_passwords, args=[listener, passwords], daemon=True).start()
+        variables = {
+            "DB_HOST": "127.0.0.1", "DB_PORT": port, "DB_USER": "app user", "DB_NAME": "events", "DB_AUTH": "iam",
+            "AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+        with event_logger(1, **variables):
+            wait_until(lambda: passwords)
+
+    given = urllib.parse.parse_qs(urllib.parse.urlsplit(f"https://{passwords[0]}").query)
+    signed_at = datetime.datetime.strptime(given["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ")
+    expected = token(f"127.0.0.1:{port}", "app user", signed_at)
+    assert urllib.parse.parse_qs(urllib.parse.urlsplit(expected).query) == given
+
+
+def token(endpoint, user, signed_at):
+    """What botocore makes of the same, at the same time."""
+    request = AWSRequest("GET", f"https://{endpoint}/", params={"Action": "connect", "DBUser": user})
+    auth = SigV4QueryAuth(Credentials("AKIDEXAMPLE", "secret"), "rds-db", "eu-west-1", expires=900)
+    request.context["timestamp"] = signed_at.strftime("%Y%m%dT%H%M%SZ")
+    request.url = f"https://{endpoint}/?Action=connect&DBUser={urllib.parse.quote(user, safe='')}"
+    request.params = {}
+    auth._modify_request_before_signing(request)
+    canonical = auth.canonical_request(request)
+    signature = auth.signature(auth.string_to_sign(request, canonical), request)
+    auth._inject_signature_to_request(request, signature)
+    return request.url
+
+
+def take_passwords(listener, passwords):
+    """As much of a Postgres as it takes to be told a password."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            (length,) = struct.unpack("!I", connection.recv(4))
+            connection.recv(length - 4)
+            connection.sendall(b"R" + struct.pack("!II", 8, 3))
+            kind = connection.recv(1)
+            (length,) = struct.unpack("!I", connection.recv(4))
+            password = connection.recv(length - 4).rstrip(b"\0").decode()
+            if kind == b"p":
+                passwords.append(password)
