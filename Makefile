@@ -23,7 +23,7 @@ check: ## What CI checks besides the tests: format, lints, docs, dependencies
 bench: ## Measure the functions against a bare one, in one run
 	$(PYTHON) scripts/bench.py
 
-soak: ## Run what takes longer than a test may: fuzzing
+soak: ## Run what takes longer than a test may: 10,000 calls while everything breaks, fuzzing
 	$(PYTHON) scripts/soak.py
 
 advisories: ## Look up the dependencies in the advisory database (needs the network)

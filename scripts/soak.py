@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """`make soak`: what takes longer than a test may. Run it once per larger change and report its figures.
 
-    python3 scripts/soak.py [--fuzz-seconds N]
+    python3 scripts/soak.py [--fuzz-seconds N] [--calls N]
 
-Fuzzes events and messages. That needs a nightly compiler (`rustup toolchain install nightly`); without one it is
-skipped, loudly.
+Logs events while everything breaks (`scripts/chaos.py`), and fuzzes events and messages. Fuzzing needs a nightly compiler
+(`rustup toolchain install nightly`); without one it is skipped, loudly.
 """
 
 import argparse
@@ -22,7 +22,13 @@ TARGETS = sorted(target.stem for target in (FUZZ / "fuzz_targets").glob("*.rs") 
 def main():
     parser = argparse.ArgumentParser(description="Runs what takes longer than a test may.")
     parser.add_argument("--fuzz-seconds", type=int, default=600, help="for each target")
+    parser.add_argument("--calls", type=int, default=10_000, help="of log_event, while everything breaks")
     arguments = parser.parse_args()
+    tools.install_test()
+    chaos = [tools.BIN / "python", tools.PROJECT / "scripts" / "chaos.py", "--calls", str(arguments.calls)]
+    chaos = subprocess.run([str(word) for word in chaos])
+    if chaos.returncode:
+        sys.exit(chaos.returncode)
     fuzz(arguments.fuzz_seconds)
 
 
