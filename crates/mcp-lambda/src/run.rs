@@ -6,6 +6,7 @@ use std::{
     panic::AssertUnwindSafe,
     process::ExitCode,
     str::FromStr,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,9 +14,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Response, header};
 use http_body_util::BodyExt;
-use lambda_runtime::{Context, Diagnostic, LambdaEvent, Runtime, service_fn};
+use lambda_runtime::{BoxFuture, Context, Diagnostic, LambdaEvent, Runtime, SnapStartResource, service_fn};
 use lambda_runtime_api_client::{PooledClient, body, build_request};
-use mcp_server::{InitError, Invocation, error_chain};
+use mcp_server::{InitError, Invocation, Router, error_chain};
 use serde_json::{json, value::RawValue};
 use tracing::Level;
 use tracing_subscriber::{
@@ -114,13 +115,33 @@ where
     }
     match service.invoke_mode() {
         InvokeMode::Buffered => {
+            let hooks = Arc::new(SnapshotHooks(service.router().clone()));
             let handler = service_fn(move |event| {
                 let service = service.clone();
                 async move { handle_buffered(&service, event).await }
             });
-            Runtime::new(handler).run_concurrent().await
+            Runtime::new(handler).register_snapstart_resource(hooks).run_concurrent().await
         }
         InvokeMode::Stream => streaming::run(service, concurrency).await,
+    }
+}
+
+/// What the server wants to do around a snapshot, for the runtime, which does it only where there is one.
+struct SnapshotHooks<S>(Router<S>);
+
+impl<S: Send + Sync + 'static> SnapStartResource for SnapshotHooks<S> {
+    fn before_snapshot(&self) -> BoxFuture<'_, Result<(), lambda_runtime::Error>> {
+        Box::pin(async {
+            self.0.before_snapshot().await;
+            Ok(())
+        })
+    }
+
+    fn after_restore(&self) -> BoxFuture<'_, Result<(), lambda_runtime::Error>> {
+        Box::pin(async {
+            self.0.after_restore().await;
+            Ok(())
+        })
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) async fn run<S: Send + Sync + 'static>(
     let client = PooledClient::builder().with_connector(connector()).with_pool_size(concurrency).build();
     let client = Arc::new(client);
     if env::var("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Ok("snap-start") {
+        service.router().before_snapshot().await;
         // Blocks until an environment is restored from the snapshot; the connection does not survive that.
         let request = build_request().uri(RESTORE_NEXT).body(ApiBody::empty())?;
         let restored = client.call(request).await?;
@@ -59,6 +60,7 @@ pub(crate) async fn run<S: Send + Sync + 'static>(
             return Err(format!("the Runtime API answered {} to a request to restore", restored.status()).into());
         }
         client.reset_pool();
+        service.router().after_restore().await;
     }
     let mut workers = JoinSet::new();
     for _ in 0..concurrency {

@@ -162,9 +162,11 @@ impl DatabaseConfig {
         Ok(Self { options, password, migrate, tls })
     }
 
-    /// Variables of ours that mean nothing: most likely misspelt.
-    pub fn unknown<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-        names.into_iter().filter(|name| name.starts_with("DB_") && !KNOWN.contains(name)).collect()
+    /// Warns about variables with the prefix `DB_` that mean nothing: most likely they are misspelt.
+    pub fn warn_about_unknown<'a>(names: impl IntoIterator<Item = &'a str>) {
+        for name in unknown(names) {
+            tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
+        }
     }
 
     /// The options with what a secret says.
@@ -181,6 +183,10 @@ impl DatabaseConfig {
         let options = with_parts(PgConnectOptions::new_without_pgpass(), &parts).password(&secret.password);
         Ok(self.tls.apply(options))
     }
+}
+
+fn unknown<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    names.into_iter().filter(|name| name.starts_with("DB_") && !KNOWN.contains(name)).collect()
 }
 
 /// What RDS and Secrets Manager write into a secret of a database.
@@ -367,6 +373,6 @@ mod tests {
 
     #[test]
     fn a_misspelt_variable_is_noticed() {
-        assert_eq!(DatabaseConfig::unknown(["DB_HOSTNAME", "DB_HOST", "PATH"]), ["DB_HOSTNAME"]);
+        assert_eq!(unknown(["DB_HOSTNAME", "DB_HOST", "PATH"]), ["DB_HOSTNAME"]);
     }
 }

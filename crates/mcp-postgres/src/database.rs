@@ -96,14 +96,19 @@ impl Database {
             aws: Aws::default(),
         };
         let own = Self { inner: Arc::new(inner) };
+        own.warm().await;
+        own
+    }
+
+    /// Connects, if the database answers at once: in the init phase, and after a snapshot was restored.
+    pub async fn warm(&self) {
         let deadline = tokio::time::Instant::now() + INIT_TIME;
-        if let Err(failure) = own.attempt(deadline, &|connection| async { (connection, Ok(())) }).await {
+        if let Err(failure) = self.attempt(deadline, &|connection| async { (connection, Ok(())) }).await {
             tracing::error!(
                 error = error_chain(&failure.error),
                 "the database cannot be used yet; the next request that needs it tries again"
             );
         }
-        own
     }
 
     /// Does something with a connection in the time that `remaining` leaves, less what the answer takes; in ten seconds
@@ -185,8 +190,10 @@ impl Database {
         }
     }
 
-    /// Closes what is open: before the process ends, or before a snapshot is taken of it. What comes later opens anew.
+    /// Closes what is open, and forgets a password that was fetched: before the process ends, or before a snapshot is taken
+    /// of it. What comes later opens anew.
     pub async fn close(&self) {
+        *self.inner.options.lock().await = Known::default();
         for idle in self.inner.take_idle() {
             if let Err(error) = idle.connection.close().await {
                 tracing::debug!(%error, "a connection did not close in order");

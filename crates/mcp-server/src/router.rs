@@ -29,7 +29,7 @@ use crate::{
     pages::Place,
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
     schema,
-    server::CloseHook,
+    server::{CloseHook, Hook},
     tool::Check,
     work::{Item, Rounds, Working, needs_modern_client, start},
 };
@@ -53,6 +53,8 @@ pub(crate) struct Inner<S> {
     templates: Vec<ResourceTemplate<S>>,
     lists: Lists,
     close: Mutex<Option<CloseHook<S>>>,
+    before_snapshot: Option<Hook<S>>,
+    after_restore: Option<Hook<S>>,
 }
 
 struct RegisteredTool<S> {
@@ -148,6 +150,8 @@ impl<S: Send + Sync + 'static> Router<S> {
             templates: server.templates,
             lists,
             close: Mutex::new(server.close),
+            before_snapshot: server.before_snapshot,
+            after_restore: server.after_restore,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -166,6 +170,20 @@ impl<S: Send + Sync + 'static> Router<S> {
     pub async fn close(&self) {
         let hook = self.inner.close.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(hook) = hook {
+            hook(Arc::clone(&self.inner.state)).await;
+        }
+    }
+
+    /// Runs what is to be done before a snapshot of the process is taken.
+    pub async fn before_snapshot(&self) {
+        if let Some(hook) = &self.inner.before_snapshot {
+            hook(Arc::clone(&self.inner.state)).await;
+        }
+    }
+
+    /// Runs what is to be done after the process was restored from a snapshot.
+    pub async fn after_restore(&self) {
+        if let Some(hook) = &self.inner.after_restore {
             hook(Arc::clone(&self.inner.state)).await;
         }
     }

@@ -26,8 +26,11 @@ pub struct Server<S> {
     pub(crate) page_size: Option<NonZeroUsize>,
     pub(crate) caching: HashMap<List, Caching>,
     pub(crate) close: Option<CloseHook<S>>,
+    pub(crate) before_snapshot: Option<Hook<S>>,
+    pub(crate) after_restore: Option<Hook<S>>,
 }
 
+pub(crate) type Hook<S> = Box<dyn Fn(Arc<S>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 pub(crate) type CloseHook<S> = Box<dyn FnOnce(Arc<S>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Server<S> {
@@ -44,6 +47,8 @@ impl<S: Send + Sync + 'static> Server<S> {
             page_size: None,
             caching: HashMap::new(),
             close: None,
+            before_snapshot: None,
+            after_restore: None,
         }
     }
 
@@ -160,6 +165,22 @@ impl<S: Send + Sync + 'static> Server<S> {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.close = Some(Box::new(move |state| Box::pin(close(state))));
+        self
+    }
+
+    /// Runs `before` when the platform is about to take a snapshot of the initialised process (SnapStart), and `after` in
+    /// each process that is restored from it. What a snapshot must not hold is closed before: connections, secrets that
+    /// may be rotated meanwhile.
+    #[must_use]
+    pub fn around_snapshot<F, G, Before, After>(mut self, before: F, after: G) -> Self
+    where
+        F: Fn(Arc<S>) -> Before + Send + Sync + 'static,
+        G: Fn(Arc<S>) -> After + Send + Sync + 'static,
+        Before: Future<Output = ()> + Send + 'static,
+        After: Future<Output = ()> + Send + 'static,
+    {
+        self.before_snapshot = Some(Box::new(move |state| Box::pin(before(state))));
+        self.after_restore = Some(Box::new(move |state| Box::pin(after(state))));
         self
     }
 

@@ -31,6 +31,7 @@ impl FromEnv for Config {
                 ));
             }
         }
+        DatabaseConfig::warn_about_unknown(env.names());
         Ok(Self {
             http: HttpConfig::from_env(env)?,
             database: DatabaseConfig::from_env(|name| env.get(name))?,

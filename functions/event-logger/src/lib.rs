@@ -35,6 +35,10 @@ pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
         .tool(get_latest_events::tool())
         .resource(resources::latest())
         .resource_template(resources::by_id())
-        .on_close(|state| async move { state.database.close().await });
+        .on_close(|state| async move { state.database.close().await })
+        .around_snapshot(
+            |state| async move { state.database.close().await },
+            |state| async move { state.database.warm().await },
+        );
     McpService::new(server, config.http)
 }

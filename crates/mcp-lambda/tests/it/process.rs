@@ -40,6 +40,11 @@ fn function() {
             let server = server().on_close(async |_: Arc<State>| println!("the hook has run"));
             McpService::new(server, config.0)
         }
+        "snapshots" => {
+            let print = |what: &'static str| move |_: Arc<State>| async move { println!("{what}") };
+            let server = server().around_snapshot(print("closed before"), print("opened after"));
+            McpService::new(server, config.0)
+        }
         "fails" => {
             Err(InitError::new("could not reach the database").with_source(std::io::Error::other("no route to host")))
         }
@@ -137,6 +142,8 @@ fn serve(mut socket: TcpStream, record: &mpsc::Sender<Seen>, events: &Mutex<mpsc
         let (head, body) = if line.starts_with("GET /2018-06-01/runtime/invocation/next") {
             let Ok(event) = events.lock().unwrap().recv() else { return };
             ("200 OK\r\nlambda-runtime-aws-request-id: req-1\r\nlambda-runtime-deadline-ms: 99999999999999", event)
+        } else if line.starts_with("GET /2018-06-01/runtime/restore/next") {
+            ("200 OK", String::new())
         } else if line.starts_with("GET ") {
             // An extension without events waits forever.
             thread::park();
@@ -352,5 +359,29 @@ fn the_close_hook_runs_on_sigterm_and_an_extension_is_registered_only_for_it() {
         let first = api.next_seen();
         assert!(first.line.contains("/invocation/next"), "nothing is registered without a hook: {first:?}");
         function.kill();
+    }
+}
+
+#[test]
+fn what_a_snapshot_must_not_hold_is_closed_before_and_opened_after() {
+    for mode in ["buffered", "stream"] {
+        let api = RuntimeApi::start();
+        let variables = [("MCP_INVOKE_MODE", mode), ("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")];
+        let function = api.function("snapshots", &variables);
+        let restored = api.next_seen();
+
+        let served = api.answer(tools_call("simple", json!({})));
+        let output = function.kill();
+
+        assert!(restored.line.contains("/restore/next"), "{restored:?}");
+        assert!(served.body.contains("simple"), "{served:?}");
+        let (before, after) = (output.find("closed before"), output.find("opened after"));
+        assert!(before.is_some() && before < after, "{output}");
+
+        let api = RuntimeApi::start();
+        let function = api.function("snapshots", &[("MCP_INVOKE_MODE", mode)]);
+        api.answer(tools_call("simple", json!({})));
+        let output = function.kill();
+        assert!(!output.contains("closed before"), "there is no snapshot: {output}");
     }
 }
