@@ -34,6 +34,9 @@ use crate::{
     schema::{input_schema_of, primitive_type},
 };
 
+/// The most questions that one request may have.
+const MAX_QUESTIONS: u32 = 100;
+
 /// What a handler takes that asks the client: everything in [`RequestContext`], and questions.
 ///
 /// ```
@@ -250,7 +253,11 @@ impl<S> InteractiveContext<S> {
         let Some(interaction) = self.interaction() else {
             return self.suspend(Suspension::Unasked).await;
         };
-        let key = interaction.key_of_this_time(key);
+        let Some(key) = interaction.key_of_this_time(key) else {
+            let refusal =
+                CallError::InvalidInput(format!("nobody is asked more than {MAX_QUESTIONS} questions at once"));
+            return self.suspend(Suspension::Refused(refusal)).await;
+        };
         let digest = digest_of(&serde_json::to_string(&question).unwrap_or_default());
         let Some((answer, is_new)) = interaction.answer(&key, &digest) else {
             return self.suspend(interaction.ask(&key, question, digest)).await;
@@ -388,12 +395,16 @@ impl Interaction {
         self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key of a question that is asked for the second time in a round has a number: it is another question.
-    fn key_of_this_time(&self, key: &str) -> String {
+    /// The key of a question that is asked for the second time in a round has a number: it is another question. `None` when
+    /// there are too many: a caller may have answered any number of them in advance.
+    fn key_of_this_time(&self, key: &str) -> Option<String> {
         let mut rounds = self.lock();
+        if rounds.uses.values().sum::<u32>() >= MAX_QUESTIONS {
+            return None;
+        }
         let uses = rounds.uses.entry(key.to_owned()).or_default();
         *uses += 1;
-        if *uses == 1 { key.to_owned() } else { format!("{key}#{uses}") }
+        Some(if *uses == 1 { key.to_owned() } else { format!("{key}#{uses}") })
     }
 
     /// The answer to a question, and whether it has just arrived. One to a question of other words does not count.

@@ -42,11 +42,13 @@
 //! | `interaction`, `form`, `request_state` | [`InteractiveContext`]: asking the client, and what travels meanwhile |
 //! | `caching` | [`Caching`], how long clients may keep what they were told |
 //! | `error` | [`ToolError`] and [`RequestError`] for authors, [`CallError`] for whoever carries the answer |
-//! | `router`, `lists`, `work` | [`Router`]: one request in, one answer out; lists rendered once; a handler at work |
+//! | `call`, `router`, `reading` | [`Router`]: one [`Call`] in, one [`Answer`] out |
+//! | `lists`, `work` | lists rendered once; a handler at work |
 //! | `arguments`, `schema`, `strings`, `uri_template`, `lookup` | arguments against their schema, both ways |
 
 mod arguments;
 mod caching;
+mod call;
 mod completion;
 mod context;
 mod error;
@@ -56,6 +58,7 @@ mod lists;
 mod lookup;
 mod pages;
 mod prompt;
+mod reading;
 mod request_state;
 mod resource;
 mod router;
@@ -67,6 +70,7 @@ mod uri_template;
 mod work;
 
 pub use caching::{Caching, List};
+pub use call::{Answer, Call, CallOutcome, Rendered};
 pub use completion::PartialArgument;
 pub use context::{HandlerContext, Invocation, Principal, RequestContext, ToolContext};
 pub use error::{BoxError, CallError, InitError, RequestError, ToolError, error_chain};
@@ -75,7 +79,7 @@ pub use lookup::lookup;
 pub use prompt::{IntoPromptMessages, Prompt};
 pub use request_state::StateKey;
 pub use resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate};
-pub use router::{Answer, Call, CallOutcome, Rendered, Router};
+pub use router::Router;
 pub use schema::MirroredParameter;
 pub use server::Server;
 pub use tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput};

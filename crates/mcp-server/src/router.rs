@@ -6,27 +6,23 @@
 use std::{
     collections::HashMap,
     fmt,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use mcp_protocol::{
     CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, Completion, CompletionReference,
-    GetPromptRequestParams, GetPromptResult, JsonObject, ListResourcesResult, LoggingLevel, PaginatedRequestParams,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResult, RequestId, RequestMeta, ResultType, Retry, meta,
-    method,
+    GetPromptRequestParams, GetPromptResult, JsonObject, LoggingLevel, PaginatedRequestParams, ProtocolVersion,
+    ResultType, Retry, meta, method,
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-use tokio::sync::mpsc;
 
 use crate::{
-    BoxError, Caching, CallError, InitError, Invocation, MirroredParameter, PartialArgument, Prompt, RequestContext,
-    Resource, ResourceOutput, ResourceTemplate, Server, StateKey, Tool, ToolOutput, arguments,
+    Answer, Call, CallError, InitError, MirroredParameter, PartialArgument, Prompt, Rendered, RequestContext, Resource,
+    ResourceTemplate, Server, StateKey, Tool, ToolOutput, arguments,
     completion::Completer,
     interaction::Interaction,
     lists::Lists,
-    pages::Place,
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
     schema,
     server::{CloseHook, Hook},
@@ -39,7 +35,7 @@ const MAX_COMPLETION_BYTES: usize = 64 * 1024;
 
 /// A finished server. Cheap to clone.
 pub struct Router<S> {
-    inner: Arc<Inner<S>>,
+    pub(crate) inner: Arc<Inner<S>>,
 }
 
 pub(crate) struct Inner<S> {
@@ -49,9 +45,9 @@ pub(crate) struct Inner<S> {
     tools: Vec<RegisteredTool<S>>,
     tools_by_name: HashMap<String, usize>,
     prompts: Vec<Prompt<S>>,
-    resources: Vec<Resource<S>>,
-    templates: Vec<ResourceTemplate<S>>,
-    lists: Lists,
+    pub(crate) resources: Vec<Resource<S>>,
+    pub(crate) templates: Vec<ResourceTemplate<S>>,
+    pub(crate) lists: Lists,
     close: Mutex<Option<CloseHook<S>>>,
     before_snapshot: Option<Hook<S>>,
     after_restore: Option<Hook<S>>,
@@ -61,66 +57,6 @@ struct RegisteredTool<S> {
     tool: Tool<S>,
     mirrored: Vec<MirroredParameter>,
     check: Option<Check>,
-}
-
-/// One request, with its era decided and its `_meta` read.
-#[derive(Debug)]
-pub struct Call<'a> {
-    /// The revision that the request is made in.
-    pub revision: ProtocolVersion,
-    /// To be repeated in the response.
-    pub id: RequestId,
-    /// The method.
-    pub method: &'a str,
-    /// Its parameters, unread.
-    pub params: Option<&'a RawValue>,
-    /// `_meta` of the parameters.
-    pub meta: RequestMeta,
-    /// What it came in.
-    pub invocation: Invocation,
-    /// Where progress and log messages go, each a JSON-RPC notification on one line; `None` if the client cannot
-    /// receive any.
-    pub notifications: Option<mpsc::Sender<String>>,
-}
-
-/// The answer to a request.
-pub enum Answer {
-    /// There at once.
-    Ready(Box<CallOutcome>),
-    /// A handler is at work.
-    Pending(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
-}
-
-/// How a request ended.
-#[derive(Debug)]
-pub struct CallOutcome {
-    /// The JSON text of the `result`, or why there is none.
-    pub result: Result<Rendered, CallError>,
-    /// A fault on our side, for the log; the client does not see it.
-    pub fault: Option<BoxError>,
-}
-
-/// JSON text: shared if it was rendered in advance.
-#[derive(Debug, Clone)]
-pub enum Rendered {
-    /// Rendered once, for everyone.
-    Shared(Arc<str>),
-    /// Rendered for this request.
-    Own(String),
-}
-
-impl Rendered {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Shared(text) => text,
-            Self::Own(text) => text,
-        }
-    }
-
-    fn empty() -> Self {
-        Self::Own("{}".to_owned())
-    }
 }
 
 impl<S: Send + Sync + 'static> Router<S> {
@@ -292,112 +228,6 @@ impl<S: Send + Sync + 'static> Router<S> {
         }))
     }
 
-    fn read_resource(&self, call: Call<'_>) -> Result<Answer, CallError> {
-        let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
-        let uri = params.uri.as_ref();
-        let readable = self.inner.readable(uri).ok_or_else(|| CallError::ResourceNotFound { uri: uri.to_owned() })?;
-        let binding = || Binding::new(method::RESOURCES_READ, uri, None, call.invocation.principal.as_ref());
-        let rounds = self.inner.rounds(&call, readable.cipher, params.retry(), binding)?;
-        // What depends on answers is not what another request for the same URI would get.
-        let is_retry = params.input_responses.is_some() || params.request_state.is_some();
-        let caching = if is_retry { Caching::NONE } else { readable.caching };
-        let revision = call.revision;
-        let (own_uri, mime_type) = (uri.to_owned(), readable.mime_type.map(str::to_owned));
-        let item = Item::Resource { uri: uri.to_owned() };
-        let begin = |context| Ok((readable.start)(context));
-        Ok(start(&self.inner, call, item, rounds, begin, move |inner, output: ResourceOutput| {
-            let result = ReadResourceResult {
-                result_type: Some(ResultType::Complete),
-                contents: output.into_contents(&own_uri, mime_type.as_deref()),
-                ttl_ms: Some(caching.ttl_ms()),
-                cache_scope: Some(caching.scope),
-                meta: inner.meta_for(revision),
-            };
-            own(&result.for_revision(revision))
-        }))
-    }
-
-    /// What is registered comes first, then what handlers list. A page is filled from as many of them as it takes, since
-    /// many clients never ask for a second one.
-    fn list_resources(&self, call: Call<'_>) -> Result<Answer, CallError> {
-        let inner = &self.inner;
-        if inner.templates.iter().all(|template| template.lister.is_none()) {
-            let pages = inner.lists.resources.get(call.revision);
-            return page(&call, |cursor| pages.get(cursor).cloned()).map(|result| Answer::ready(Ok(result)));
-        }
-        let params: PaginatedRequestParams = optional_params(call.params)?;
-        let place = Place::decode(params.cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
-        let listers: Vec<_> = inner.templates.iter().filter_map(|template| template.lister.clone()).collect();
-        let page_size = inner.lists.page_size.unwrap_or(usize::MAX);
-        let (mut resources, place) = match place {
-            Place::Registered(from) => {
-                let is_start = from == 0 || (from.is_multiple_of(page_size) && from < inner.resources.len());
-                if !is_start {
-                    return Err(CallError::InvalidCursor);
-                }
-                let rest = inner.resources[from..].iter().take(page_size);
-                let rest: Vec<_> = rest.map(|resource| resource.definition.clone()).collect();
-                let next = from + rest.len();
-                (rest, if next < inner.resources.len() { Place::Registered(next) } else { Place::handler(0) })
-            }
-            Place::Handler { lister, .. } if lister >= listers.len() => return Err(CallError::InvalidCursor),
-            place => (Vec::new(), place),
-        };
-        let revision = call.revision;
-        let begin = |context: RequestContext<S>| {
-            let work: Working<_> = Box::pin(async move {
-                let mut next = Some(place);
-                while let Some(Place::Handler { lister, skip, cursor }) = next.clone() {
-                    let room = page_size.saturating_sub(resources.len());
-                    if room == 0 {
-                        break;
-                    }
-                    let page = listers[lister](context.clone(), cursor.clone()).await?;
-                    let rest = page.resources.len().saturating_sub(skip);
-                    resources.extend(page.resources.into_iter().skip(skip).take(room));
-                    if rest > room {
-                        // The handler's own page is longer: it is asked for again, and begun in its middle.
-                        next = Some(Place::Handler { lister, skip: skip.saturating_add(room), cursor });
-                        break;
-                    }
-                    if page.next_cursor.is_some() {
-                        next = Some(Place::Handler { lister, skip: 0, cursor: page.next_cursor });
-                        break;
-                    }
-                    next = Some(Place::handler(lister + 1)).filter(|_| lister + 1 < listers.len());
-                }
-                Ok((resources, next))
-            });
-            Ok(work)
-        };
-        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, (resources, next)| {
-            let is_modern = revision.is_modern();
-            let caching = inner.lists.resources_caching;
-            own(&ListResourcesResult {
-                result_type: is_modern.then_some(ResultType::Complete),
-                resources: resources.iter().map(|resource| resource.for_revision(revision)).collect(),
-                next_cursor: next.map(|place| place.encode()),
-                ttl_ms: is_modern.then(|| caching.ttl_ms()),
-                cache_scope: is_modern.then_some(caching.scope),
-                meta: inner.meta_for(revision),
-            })
-        }))
-    }
-
-    /// No connection is held that a change could be told on, so that there is nothing to remember.
-    fn subscribe(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
-        let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
-        let is_subscribable =
-            |resource: &Resource<S>| resource.is_subscribable && resource.definition.uri == params.uri;
-        if self.inner.resources.iter().any(is_subscribable) {
-            Ok(Rendered::empty())
-        } else if self.inner.readable(&params.uri).is_some() {
-            Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned()))
-        } else {
-            Err(CallError::ResourceNotFound { uri: params.uri.into_owned() })
-        }
-    }
-
     fn complete(&self, call: Call<'_>) -> Result<Answer, CallError> {
         if call.params.is_some_and(|params| params.get().len() > MAX_COMPLETION_BYTES) {
             let refusal = format!("the parameters of a completion have at most {MAX_COMPLETION_BYTES} bytes");
@@ -450,7 +280,7 @@ fn or_error(answer: Result<Answer, CallError>) -> Answer {
     answer.unwrap_or_else(|error| Answer::ready(Err(error)))
 }
 
-fn page(call: &Call<'_>, get: impl FnOnce(Option<&str>) -> Option<Rendered>) -> Result<Rendered, CallError> {
+pub(crate) fn page(call: &Call<'_>, get: impl FnOnce(Option<&str>) -> Option<Rendered>) -> Result<Rendered, CallError> {
     let params: PaginatedRequestParams = optional_params(call.params)?;
     get(params.cursor.as_deref()).ok_or(CallError::InvalidCursor)
 }
@@ -465,12 +295,12 @@ fn set_level(call: &Call<'_>) -> Result<Rendered, CallError> {
     required_params::<SetLevelRequestParams>(call.params).map(|_| Rendered::empty())
 }
 
-fn required_params<'a, P: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<P, CallError> {
+pub(crate) fn required_params<'a, P: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<P, CallError> {
     let text = params.map_or("{}", RawValue::get);
     serde_json::from_str(text).map_err(|error| CallError::InvalidParams(error.to_string()))
 }
 
-fn optional_params<'a, P: Deserialize<'a> + Default>(params: Option<&'a RawValue>) -> Result<P, CallError> {
+pub(crate) fn optional_params<'a, P: Deserialize<'a> + Default>(params: Option<&'a RawValue>) -> Result<P, CallError> {
     params.map_or_else(|| Ok(P::default()), |params| required_params(Some(params)))
 }
 
@@ -512,37 +342,9 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
     }
 }
 
-/// A resource, or one of a template's, that can be read at a URI.
-struct Readable<'a, S> {
-    start: Box<dyn FnOnce(RequestContext<S>) -> Working<ResourceOutput> + 'a>,
-    mime_type: Option<&'a str>,
-    caching: Caching,
-    cipher: Option<NewCipher>,
-}
-
 impl<S> Inner<S> {
     fn tool(&self, name: &str) -> Option<&RegisteredTool<S>> {
         self.tools_by_name.get(name).map(|index| &self.tools[*index])
-    }
-
-    fn readable(&self, uri: &str) -> Option<Readable<'_, S>> {
-        if let Some(resource) = self.resources.iter().find(|resource| resource.definition.uri == uri) {
-            return Some(Readable {
-                start: Box::new(|context| (resource.handler)(context)),
-                mime_type: resource.definition.mime_type.as_deref(),
-                caching: resource.caching,
-                cipher: resource.cipher,
-            });
-        }
-        self.templates.iter().find_map(|template| {
-            let values = template.pattern.values_in(uri)?;
-            Some(Readable {
-                start: Box::new(|context| (template.handler)(context, values)),
-                mime_type: template.definition.mime_type.as_deref(),
-                caching: template.caching,
-                cipher: template.cipher,
-            })
-        })
     }
 
     fn has_subscribable(&self) -> bool {
@@ -559,7 +361,7 @@ impl<S> Inner<S> {
     /// # Errors
     ///
     /// When there is a state that was not given out for this request, or the answers are no object.
-    fn rounds(
+    pub(crate) fn rounds(
         &self,
         call: &Call<'_>,
         cipher: Option<NewCipher>,
@@ -596,7 +398,7 @@ impl<S> Inner<S> {
         Ok(Some(Rounds { interaction: Interaction::new(capabilities, state, responses), binding }))
     }
 
-    fn meta_for(&self, revision: ProtocolVersion) -> Option<JsonObject> {
+    pub(crate) fn meta_for(&self, revision: ProtocolVersion) -> Option<JsonObject> {
         revision.is_modern().then(|| result_meta(&self.server_info))
     }
 
@@ -633,7 +435,7 @@ pub(crate) fn result_meta(server_info: &Value) -> JsonObject {
     JsonObject::from_iter([(meta::SERVER_INFO.to_owned(), server_info.clone())])
 }
 
-fn own<T: serde::Serialize>(value: &T) -> Result<Rendered, serde_json::Error> {
+pub(crate) fn own<T: serde::Serialize>(value: &T) -> Result<Rendered, serde_json::Error> {
     serde_json::to_string(value).map(Rendered::Own)
 }
 
@@ -646,32 +448,6 @@ pub(crate) fn to_value<T: serde::Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-impl Answer {
-    pub(crate) fn ready(result: Result<Rendered, CallError>) -> Self {
-        Self::Ready(Box::new(CallOutcome::from(result)))
-    }
-
-    /// Waits for the outcome.
-    pub async fn outcome(self) -> CallOutcome {
-        match self {
-            Self::Ready(outcome) => *outcome,
-            Self::Pending(future) => future.await,
-        }
-    }
-}
-
-impl CallOutcome {
-    pub(crate) fn fault(source: impl Into<BoxError>) -> Self {
-        Self { result: Err(CallError::Internal), fault: Some(source.into()) }
-    }
-}
-
-impl From<Result<Rendered, CallError>> for CallOutcome {
-    fn from(result: Result<Rendered, CallError>) -> Self {
-        Self { result, fault: None }
-    }
-}
-
 impl<S> Clone for Router<S> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }
@@ -681,14 +457,5 @@ impl<S> Clone for Router<S> {
 impl<S> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").field("server_info", &self.inner.server_info).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ready(outcome) => f.debug_tuple("Ready").field(outcome).finish(),
-            Self::Pending(_) => f.write_str("Pending"),
-        }
     }
 }

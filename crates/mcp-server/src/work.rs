@@ -12,11 +12,11 @@ use mcp_protocol::{InputRequiredResult, ProtocolVersion, ResultType};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Answer, BoxError, Call, CallError, CallOutcome, RequestContext, RequestError, ToolError, ToolOutput,
+    Answer, BoxError, Call, CallError, CallOutcome, Rendered, RequestContext, RequestError, ToolError, ToolOutput,
     context::CallContext,
     interaction::{Ending, Interaction},
     request_state::{Binding, SealError},
-    router::{Inner, Rendered, result_meta},
+    router::{Inner, result_meta},
 };
 
 /// The time between a handler's deadline and the platform's: enough to write an answer and send it.

@@ -392,6 +392,18 @@ async fn a_handler_may_ask_until_it_likes_the_answer() {
 }
 
 #[tokio::test]
+async fn answers_in_advance_do_not_keep_a_handler_asking_for_ever() {
+    let answers = (2..5000).map(|number| (format!("name#{number}"), json!({ "action": "decline" })));
+    let mut answers = Value::Object(answers.collect());
+    answers["name"] = json!({ "action": "decline" });
+
+    let refused = exchange(&environment(), call("insists").param("inputResponses", answers)).await;
+
+    assert_eq!(refused.refusal(), (200, -32602));
+    assert!(refused.body.contains("more than 100 questions"), "{}", refused.body);
+}
+
+#[tokio::test]
 async fn an_answer_counts_for_the_words_that_were_asked() {
     let price = |amount: u32| {
         Server::new("shop", "1.0.0", State::default()).tool(Tool::new(

@@ -1,0 +1,104 @@
+//! A request and its answer, as whoever carries them sees both.
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use mcp_protocol::{ProtocolVersion, RequestId, RequestMeta};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use crate::{BoxError, CallError, Invocation};
+
+/// One request, with its era decided and its `_meta` read.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The revision that the request is made in.
+    pub revision: ProtocolVersion,
+    /// To be repeated in the response.
+    pub id: RequestId,
+    /// The method.
+    pub method: &'a str,
+    /// Its parameters, unread.
+    pub params: Option<&'a RawValue>,
+    /// `_meta` of the parameters.
+    pub meta: RequestMeta,
+    /// What it came in.
+    pub invocation: Invocation,
+    /// Where progress and log messages go, each a JSON-RPC notification on one line; `None` if the client cannot
+    /// receive any.
+    pub notifications: Option<mpsc::Sender<String>>,
+}
+
+/// The answer to a request.
+pub enum Answer {
+    /// There at once.
+    Ready(Box<CallOutcome>),
+    /// A handler is at work.
+    Pending(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub struct CallOutcome {
+    /// The JSON text of the `result`, or why there is none.
+    pub result: Result<Rendered, CallError>,
+    /// A fault on our side, for the log; the client does not see it.
+    pub fault: Option<BoxError>,
+}
+
+/// JSON text: shared if it was rendered in advance.
+#[derive(Debug, Clone)]
+pub enum Rendered {
+    /// Rendered once, for everyone.
+    Shared(Arc<str>),
+    /// Rendered for this request.
+    Own(String),
+}
+
+impl Rendered {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Shared(text) => text,
+            Self::Own(text) => text,
+        }
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::Own("{}".to_owned())
+    }
+}
+
+impl Answer {
+    pub(crate) fn ready(result: Result<Rendered, CallError>) -> Self {
+        Self::Ready(Box::new(CallOutcome::from(result)))
+    }
+
+    /// Waits for the outcome.
+    pub async fn outcome(self) -> CallOutcome {
+        match self {
+            Self::Ready(outcome) => *outcome,
+            Self::Pending(future) => future.await,
+        }
+    }
+}
+
+impl CallOutcome {
+    pub(crate) fn fault(source: impl Into<BoxError>) -> Self {
+        Self { result: Err(CallError::Internal), fault: Some(source.into()) }
+    }
+}
+
+impl From<Result<Rendered, CallError>> for CallOutcome {
+    fn from(result: Result<Rendered, CallError>) -> Self {
+        Self { result, fault: None }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(outcome) => f.debug_tuple("Ready").field(outcome).finish(),
+            Self::Pending(_) => f.write_str("Pending"),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `resources/list`, `resources/read`, and subscriptions of the legacy revisions.
+
+use mcp_protocol::{
+    ListResourcesResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResult, ResultType, method,
+};
+
+use crate::{
+    Answer, Caching, Call, CallError, Rendered, RequestContext, Resource, ResourceOutput, Router,
+    pages::Place,
+    request_state::{Binding, NewCipher},
+    router::{Inner, optional_params, own, page, required_params},
+    work::{Item, Working, start},
+};
+
+impl<S: Send + Sync + 'static> Router<S> {
+    pub(crate) fn read_resource(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
+        let uri = params.uri.as_ref();
+        let readable = self.inner.readable(uri).ok_or_else(|| CallError::ResourceNotFound { uri: uri.to_owned() })?;
+        let binding = || Binding::new(method::RESOURCES_READ, uri, None, call.invocation.principal.as_ref());
+        let rounds = self.inner.rounds(&call, readable.cipher, params.retry(), binding)?;
+        // What depends on answers is not what another request for the same URI would get.
+        let is_retry = params.input_responses.is_some() || params.request_state.is_some();
+        let caching = if is_retry { Caching::NONE } else { readable.caching };
+        let revision = call.revision;
+        let (own_uri, mime_type) = (uri.to_owned(), readable.mime_type.map(str::to_owned));
+        let item = Item::Resource { uri: uri.to_owned() };
+        let begin = |context| Ok((readable.start)(context));
+        Ok(start(&self.inner, call, item, rounds, begin, move |inner, output: ResourceOutput| {
+            let result = ReadResourceResult {
+                result_type: Some(ResultType::Complete),
+                contents: output.into_contents(&own_uri, mime_type.as_deref()),
+                ttl_ms: Some(caching.ttl_ms()),
+                cache_scope: Some(caching.scope),
+                meta: inner.meta_for(revision),
+            };
+            own(&result.for_revision(revision))
+        }))
+    }
+
+    /// What is registered comes first, then what handlers list. A page is filled from as many of them as it takes, since
+    /// many clients never ask for a second one.
+    pub(crate) fn list_resources(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        let inner = &self.inner;
+        if inner.templates.iter().all(|template| template.lister.is_none()) {
+            let pages = inner.lists.resources.get(call.revision);
+            return page(&call, |cursor| pages.get(cursor).cloned()).map(|result| Answer::ready(Ok(result)));
+        }
+        let params: PaginatedRequestParams = optional_params(call.params)?;
+        let place = Place::decode(params.cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
+        let listers: Vec<_> = inner.templates.iter().filter_map(|template| template.lister.clone()).collect();
+        let page_size = inner.lists.page_size.unwrap_or(usize::MAX);
+        let (mut resources, place) = match place {
+            Place::Registered(from) => {
+                let is_start = from == 0 || (from.is_multiple_of(page_size) && from < inner.resources.len());
+                if !is_start {
+                    return Err(CallError::InvalidCursor);
+                }
+                let rest = inner.resources[from..].iter().take(page_size);
+                let rest: Vec<_> = rest.map(|resource| resource.definition.clone()).collect();
+                let next = from + rest.len();
+                (rest, if next < inner.resources.len() { Place::Registered(next) } else { Place::handler(0) })
+            }
+            Place::Handler { lister, .. } if lister >= listers.len() => return Err(CallError::InvalidCursor),
+            place => (Vec::new(), place),
+        };
+        let revision = call.revision;
+        let begin = |context: RequestContext<S>| {
+            let work: Working<_> = Box::pin(async move {
+                let mut next = Some(place);
+                while let Some(Place::Handler { lister, skip, cursor }) = next.clone() {
+                    let room = page_size.saturating_sub(resources.len());
+                    if room == 0 {
+                        break;
+                    }
+                    let page = listers[lister](context.clone(), cursor.clone()).await?;
+                    let rest = page.resources.len().saturating_sub(skip);
+                    resources.extend(page.resources.into_iter().skip(skip).take(room));
+                    if rest > room {
+                        // The handler's own page is longer: it is asked for again, and begun in its middle.
+                        next = Some(Place::Handler { lister, skip: skip.saturating_add(room), cursor });
+                        break;
+                    }
+                    if page.next_cursor.is_some() {
+                        next = Some(Place::Handler { lister, skip: 0, cursor: page.next_cursor });
+                        break;
+                    }
+                    next = Some(Place::handler(lister + 1)).filter(|_| lister + 1 < listers.len());
+                }
+                Ok((resources, next))
+            });
+            Ok(work)
+        };
+        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, (resources, next)| {
+            let is_modern = revision.is_modern();
+            let caching = inner.lists.resources_caching;
+            own(&ListResourcesResult {
+                result_type: is_modern.then_some(ResultType::Complete),
+                resources: resources.iter().map(|resource| resource.for_revision(revision)).collect(),
+                next_cursor: next.map(|place| place.encode()),
+                ttl_ms: is_modern.then(|| caching.ttl_ms()),
+                cache_scope: is_modern.then_some(caching.scope),
+                meta: inner.meta_for(revision),
+            })
+        }))
+    }
+
+    /// No connection is held that a change could be told on, so that there is nothing to remember.
+    pub(crate) fn subscribe(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
+        let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
+        let is_subscribable =
+            |resource: &Resource<S>| resource.is_subscribable && resource.definition.uri == params.uri;
+        if self.inner.resources.iter().any(is_subscribable) {
+            Ok(Rendered::empty())
+        } else if self.inner.readable(&params.uri).is_some() {
+            Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned()))
+        } else {
+            Err(CallError::ResourceNotFound { uri: params.uri.into_owned() })
+        }
+    }
+}
+
+/// A resource, or one of a template's, that can be read at a URI.
+struct Readable<'a, S> {
+    start: Box<dyn FnOnce(RequestContext<S>) -> Working<ResourceOutput> + 'a>,
+    mime_type: Option<&'a str>,
+    caching: Caching,
+    cipher: Option<NewCipher>,
+}
+
+impl<S> Inner<S> {
+    fn readable(&self, uri: &str) -> Option<Readable<'_, S>> {
+        if let Some(resource) = self.resources.iter().find(|resource| resource.definition.uri == uri) {
+            return Some(Readable {
+                start: Box::new(|context| (resource.handler)(context)),
+                mime_type: resource.definition.mime_type.as_deref(),
+                caching: resource.caching,
+                cipher: resource.cipher,
+            });
+        }
+        self.templates.iter().find_map(|template| {
+            let values = template.pattern.values_in(uri)?;
+            Some(Readable {
+                start: Box::new(|context| (template.handler)(context, values)),
+                mime_type: template.definition.mime_type.as_deref(),
+                caching: template.caching,
+                cipher: template.cipher,
+            })
+        })
+    }
+}
