@@ -4,6 +4,7 @@
 //! size, JSON-RPC, era, headers that repeat the body), then `mcp-server` decides, and the decision gets its status.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     fmt,
     pin::Pin,
@@ -208,6 +209,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
         }
         let mut sent = Sent::new(exchange.carrier.max_bytes);
         let mut responses = Vec::new();
+        let mut ids = HashSet::new();
         let mut carrier = exchange.carrier;
         for message in messages {
             let request = match message {
@@ -218,6 +220,11 @@ impl<S: Send + Sync + 'static> McpService<S> {
                     continue;
                 }
             };
+            if !ids.insert(request.id.clone()) {
+                let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "this id is there twice in one batch");
+                responses.push(jsonrpc::error_response(Some(&request.id), &error));
+                continue;
+            }
             let outcome = self.batched(exchange, &request, revision, &mut sent).await;
             let finisher = Finisher { carrier, ..self.finisher(exchange, &request, revision) };
             let (_, response) = finisher.message(outcome);

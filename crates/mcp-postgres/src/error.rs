@@ -3,7 +3,9 @@
 use std::io;
 
 use mcp_server::{BoxError, RequestError, ToolError};
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+use crate::Effect;
 
 /// Why an operation has no result.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +16,9 @@ pub enum DatabaseError {
     /// There was no answer in time: a lock, a slow query, a network that swallows packets.
     #[error("the database did not answer in time")]
     TimedOut,
+    /// The same, after something was asked for: it may have been done.
+    #[error("the database did not answer, and it is not known whether it did what it was asked for")]
+    OutcomeUnknown(#[source] BoxError),
     /// It is a replica, or is failing over.
     #[error("the database is read-only")]
     ReadOnly(#[source] BoxError),
@@ -31,6 +36,9 @@ pub enum DatabaseError {
     Other(#[source] BoxError),
 }
 
+/// What the caller of a tool is told when what it wanted may have happened.
+const UNKNOWN: &str =
+    "The database did not answer. It is not known whether the change was made: look before you try again.";
 /// What the caller of a tool is told when trying again may help.
 const BUSY: &str = "The database is busy or not available. Try again in a moment.";
 const READ_ONLY: &str = "The database takes no changes at the moment. Try again later.";
@@ -59,11 +67,6 @@ impl DatabaseError {
             other => other.into(),
         }
     }
-
-    /// Whether the same may succeed in a moment.
-    pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
 }
 
 impl From<DatabaseError> for ToolError {
@@ -72,6 +75,7 @@ impl From<DatabaseError> for ToolError {
             DatabaseError::Unavailable(_) | DatabaseError::TimedOut => {
                 Self::Unavailable { message: BUSY, source: error.into() }
             }
+            DatabaseError::OutcomeUnknown(_) => Self::Unavailable { message: UNKNOWN, source: error.into() },
             DatabaseError::ReadOnly(_) => Self::Unavailable { message: READ_ONLY, source: error.into() },
             DatabaseError::Constraint { .. } | DatabaseError::Other(_) => Self::internal(error),
         }
@@ -84,6 +88,7 @@ impl From<DatabaseError> for RequestError {
             DatabaseError::Unavailable(_) | DatabaseError::TimedOut => {
                 Self::Unavailable { message: BUSY, source: error.into() }
             }
+            DatabaseError::OutcomeUnknown(_) => Self::Unavailable { message: UNKNOWN, source: error.into() },
             DatabaseError::ReadOnly(_) => Self::Unavailable { message: READ_ONLY, source: error.into() },
             DatabaseError::Constraint { .. } | DatabaseError::Other(_) => Self::internal(error),
         }
@@ -93,6 +98,8 @@ impl From<DatabaseError> for RequestError {
 /// What became of an attempt that failed.
 pub(crate) struct Failure {
     pub(crate) error: DatabaseError,
+    /// The same may succeed in a moment.
+    pub(crate) is_transient: bool,
     /// The connection cannot be used again.
     pub(crate) is_connection_lost: bool,
     /// Nothing of it can have happened.
@@ -101,49 +108,85 @@ pub(crate) struct Failure {
     pub(crate) is_authentication: bool,
 }
 
+impl Failure {
+    /// The connection broke off; what was asked for may have been done.
+    pub(crate) fn lost(error: DatabaseError) -> Self {
+        let is_transient = matches!(error, DatabaseError::Unavailable(_));
+        Self { error, is_transient, is_connection_lost: true, is_without_effect: false, is_authentication: false }
+    }
+
+    /// The database refused, and nothing was done.
+    fn refused(error: DatabaseError) -> Self {
+        Self { is_connection_lost: false, is_without_effect: true, ..Self::lost(error) }
+    }
+
+    /// The error, for someone who wanted an effect.
+    pub(crate) fn into_error(self, effect: Effect) -> DatabaseError {
+        match self.error {
+            error @ (DatabaseError::Unavailable(_) | DatabaseError::TimedOut)
+                if effect != Effect::None && !self.is_without_effect =>
+            {
+                DatabaseError::OutcomeUnknown(error.into())
+            }
+            error => error,
+        }
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        let code = match &error {
-            sqlx::Error::Database(database) => database
-                .try_downcast_ref::<PgDatabaseError>()
-                .map(|own| (own.code().to_owned(), own.constraint().map(str::to_owned))),
-            _ => None,
+        let sqlx::Error::Database(database) = &error else {
+            return match &error {
+                // A certificate that does not verify arrives as this, and will not verify the next time.
+                sqlx::Error::Io(own) if own.kind() == io::ErrorKind::InvalidData => {
+                    Self::lost(DatabaseError::Other(error.into()))
+                }
+                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => Self::lost(DatabaseError::Unavailable(error.into())),
+                // What was read does not fit its type, or is not there.
+                sqlx::Error::RowNotFound
+                | sqlx::Error::ColumnNotFound(_)
+                | sqlx::Error::ColumnIndexOutOfBounds { .. }
+                | sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::Encode(_)
+                | sqlx::Error::TypeNotFound { .. } => Self::refused(DatabaseError::Other(error.into())),
+                _ => Self::lost(DatabaseError::Other(error.into())),
+            };
         };
-        let is_io = match &error {
-            // A certificate that does not verify arrives as this too, and will not verify the next time.
-            sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
-            sqlx::Error::Protocol(_) => true,
-            _ => false,
-        };
-        let (code, constraint) = code.unwrap_or_default();
-        let failure = |error, is_connection_lost, is_without_effect| Self {
-            error,
-            is_connection_lost,
-            is_without_effect,
-            is_authentication: false,
-        };
+        let own = database.try_downcast_ref::<PgDatabaseError>();
+        let code = own.map(|own| own.code().to_owned()).unwrap_or_default();
+        let constraint = own.and_then(|own| own.constraint()).map(str::to_owned);
+        let is_session_over = own.is_some_and(|own| matches!(own.severity(), PgSeverity::Fatal | PgSeverity::Panic));
         // https://www.postgresql.org/docs/current/errcodes-appendix.html
-        match code.as_str() {
-            "" if is_io => failure(DatabaseError::Unavailable(error.into()), true, false),
+        let failure = match code.as_str() {
             // Rolled back: a serialization failure, a deadlock.
-            "40001" | "40P01" => failure(DatabaseError::Unavailable(error.into()), false, true),
-            // The administrator ended the session, or the server goes down, or comes up. Whether a commit was on its way is
-            // not known.
-            "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => {
-                failure(DatabaseError::Unavailable(error.into()), true, false)
+            "40001" | "40P01" => Self::refused(DatabaseError::Unavailable(error.into())),
+            // Another deployment changed a table: the statement is prepared anew on another connection.
+            "0A000" | "26000" => Self {
+                is_transient: true,
+                is_connection_lost: true,
+                ..Self::refused(DatabaseError::Other(error.into()))
+            },
+            // The server comes up or goes down, or is full: nobody was let in.
+            "57P03" | "53300" | "53400" => {
+                Self { is_without_effect: true, ..Self::lost(DatabaseError::Unavailable(error.into())) }
             }
-            "57P03" | "53300" | "53400" => failure(DatabaseError::Unavailable(error.into()), true, true),
-            code if code.starts_with("08") => failure(DatabaseError::Unavailable(error.into()), true, false),
-            "25006" => failure(DatabaseError::ReadOnly(error.into()), true, true),
-            "57014" | "55P03" => failure(DatabaseError::TimedOut, false, true),
-            "28P01" | "28000" => {
-                Self { is_authentication: true, ..failure(DatabaseError::Unavailable(error.into()), true, true) }
-            }
+            // The session was ended. Whether a commit was on its way is not known.
+            "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => Self::lost(DatabaseError::Unavailable(error.into())),
+            code if code.starts_with("08") => Self::lost(DatabaseError::Unavailable(error.into())),
+            "25006" => Self { is_connection_lost: true, ..Self::refused(DatabaseError::ReadOnly(error.into())) },
+            "57014" | "55P03" => Self::refused(DatabaseError::TimedOut),
+            "28P01" | "28000" => Self {
+                is_authentication: true,
+                is_connection_lost: true,
+                ..Self::refused(DatabaseError::Unavailable(error.into()))
+            },
             code if code.starts_with("23") && constraint.is_some() => {
                 let name = constraint.unwrap_or_default();
-                failure(DatabaseError::Constraint { name, source: error.into() }, false, true)
+                Self::refused(DatabaseError::Constraint { name, source: error.into() })
             }
-            _ => failure(DatabaseError::Other(error.into()), false, false),
-        }
+            _ => Self::refused(DatabaseError::Other(error.into())),
+        };
+        Self { is_connection_lost: failure.is_connection_lost || is_session_over, ..failure }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! # use std::time::Duration;
-//! # use mcp_postgres::{Database, DatabaseConfig, Repeat};
+//! # use mcp_postgres::{Database, DatabaseConfig, Effect};
 //! # use sqlx::migrate::Migrator;
 //! # static MIGRATOR: Migrator = Migrator::DEFAULT;
 //! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -11,7 +11,7 @@
 //! let database = Database::open(config, &MIGRATOR, 1).await;
 //!
 //! let count: i64 = database
-//!     .run(Some(Duration::from_secs(3)), Repeat::Safe, |mut connection| async {
+//!     .run(Some(Duration::from_secs(3)), Effect::None, |mut connection| async {
 //!         let count = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&mut connection).await;
 //!         (connection, count)
 //!     })
@@ -36,5 +36,5 @@ mod error;
 mod migrate;
 
 pub use config::DatabaseConfig;
-pub use database::{Database, Repeat};
+pub use database::{Database, Effect};
 pub use error::DatabaseError;

@@ -25,11 +25,8 @@ async fn bring_up_to_date(connection: &mut PgConnection, migrator: &Migrator) ->
     if is_current(connection, migrator).await? {
         return Ok(());
     }
-    // Building an index takes as long as it takes.
-    sqlx::raw_sql("SET statement_timeout = 0").execute(&mut *connection).await?;
     // `run` does the same; its generic parameter hides from the compiler that the future is `Send`.
     migrator.run_direct(None, connection, false).await?;
-    sqlx::raw_sql("RESET statement_timeout").execute(&mut *connection).await?;
     tracing::info!("the schema of the database is up to date now");
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Repeat};
+use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Effect};
 use mcp_testing::TestDatabase;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, migrate::Migrator};
 
@@ -28,10 +28,10 @@ async fn open_with(test: &TestDatabase, concurrency: usize, variables: &[(&str, 
 async fn execute(
     database: &Database,
     limit: Option<Duration>,
-    repeat: Repeat,
+    effect: Effect,
     sql: &str,
 ) -> Result<u64, DatabaseError> {
-    let done = database.run(limit, repeat, |mut connection| async {
+    let done = database.run(limit, effect, |mut connection| async {
         let done = connection.execute(AssertSqlSafe(sql)).await.map(|done| done.rows_affected());
         (connection, done)
     });
@@ -61,7 +61,7 @@ async fn one_connection_is_opened_at_init_and_used_by_everyone() {
 
     let notes = (0..20).map(|_| {
         let database = database.clone();
-        tokio::spawn(async move { execute(&database, LIMIT, Repeat::Never, NOTE).await })
+        tokio::spawn(async move { execute(&database, LIMIT, Effect::Once, NOTE).await })
     });
     for note in notes.collect::<Vec<_>>() {
         note.await.unwrap().unwrap();
@@ -79,7 +79,7 @@ async fn a_connection_that_was_lost_is_replaced_without_the_caller_seeing_it() {
     for _ in 0..3 {
         end_sessions(&mut admin).await;
 
-        execute(&database, LIMIT, Repeat::Safe, "SELECT 1").await.unwrap();
+        execute(&database, LIMIT, Effect::Idempotent, "SELECT 1").await.unwrap();
     }
 
     assert_eq!(sessions(&mut admin).await, 1);
@@ -92,11 +92,76 @@ async fn what_must_not_be_repeated_is_not() {
     let database = open(&test, 1).await;
     end_sessions(&mut admin).await;
 
-    let lost = execute(&database, LIMIT, Repeat::Never, NOTE).await.unwrap_err();
-    let next = execute(&database, LIMIT, Repeat::Never, NOTE).await;
+    let lost = execute(&database, LIMIT, Effect::Once, NOTE).await.unwrap_err();
+    let next = execute(&database, LIMIT, Effect::Once, NOTE).await;
 
-    assert!(matches!(lost, DatabaseError::Unavailable(_)), "{lost:?}");
+    assert!(matches!(lost, DatabaseError::OutcomeUnknown(_)), "{lost:?}");
     assert_eq!(next.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_idle_for_long_is_asked_whether_it_lives() {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    let url = test.url().to_owned();
+    let mut config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
+    // Long is no time at all here.
+    config.trusted_for = Duration::ZERO;
+    let database = Database::open(config, &MIGRATOR, 1).await;
+    end_sessions(&mut admin).await;
+
+    let done = execute(&database, LIMIT, Effect::Once, NOTE).await;
+
+    assert_eq!(done.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn each_session_gives_up_what_nobody_waits_for() {
+    let test = TestDatabase::create().await;
+    // One that has brought the schema up to date, and one that had nothing to do.
+    for _ in 0..2 {
+        let database = open(&test, 1).await;
+        let settings = database.run(LIMIT, Effect::None, |mut connection| async {
+            let sql =
+                "SELECT current_setting('statement_timeout') || ' ' || current_setting('client_connection_check_interval')";
+            let settings = connection.fetch_one(sql).await.map(|row| row.get::<String, _>(0));
+            (connection, settings)
+        });
+
+        assert_eq!(settings.await.unwrap(), "15s 1s");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_is_prepared_anew_when_another_deployment_changed_its_table() {
+    let test = TestDatabase::create().await;
+    let database = open(&test, 1).await;
+    let read = || {
+        database.run(LIMIT, Effect::None, |mut connection| async {
+            let rows = sqlx::query("SELECT * FROM notes").fetch_all(&mut connection).await.map(|rows| rows.len());
+            (connection, rows)
+        })
+    };
+    assert_eq!(read().await.unwrap(), 0);
+
+    test.connect().await.execute("ALTER TABLE notes ADD COLUMN author text").await.unwrap();
+
+    assert_eq!(read().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_not_tried_again() {
+    let test = TestDatabase::create().await;
+    let (_, rest) = test.url().split_once('@').unwrap();
+    let url = format!("postgres://postgres:wrong@{rest}");
+    let config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
+    let database = Database::open(config, &MIGRATOR, 1).await;
+    let started = Instant::now();
+
+    let refused = execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap_err();
+
+    assert!(matches!(refused, DatabaseError::Other(_)), "{refused:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -108,15 +173,24 @@ async fn a_lock_that_is_held_for_too_long_costs_the_connection_and_no_more_than_
     transaction.execute("LOCK TABLE notes").await.unwrap();
     let started = Instant::now();
 
-    let blocked = execute(&database, Some(Duration::from_secs(1)), Repeat::Safe, NOTE).await.unwrap_err();
+    let blocked = execute(&database, Some(Duration::from_secs(1)), Effect::Idempotent, NOTE).await.unwrap_err();
 
-    assert!(matches!(blocked, DatabaseError::TimedOut), "{blocked:?}");
+    assert!(matches!(blocked, DatabaseError::OutcomeUnknown(_)), "{blocked:?}");
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(database.idle_connections(), 0);
     // Something else goes on meanwhile, with a connection of its own.
-    execute(&database, LIMIT, Repeat::Safe, "SELECT 1").await.unwrap();
+    execute(&database, LIMIT, Effect::Idempotent, "SELECT 1").await.unwrap();
+    // And the session that waits for the lock ends, since nobody waits for it: one environment holds one place.
+    let mut admin = test.connect().await;
+    for _ in 0..500 {
+        if sessions(&mut admin).await == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(sessions(&mut admin).await, 2, "the holder's and the function's");
     transaction.rollback().await.unwrap();
-    assert_eq!(execute(&database, LIMIT, Repeat::Safe, NOTE).await.unwrap(), 1);
+    assert_eq!(execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -132,17 +206,17 @@ async fn a_read_only_database_takes_no_changes_and_says_so() {
     admin.execute(set("on")).await.unwrap();
     end_sessions(&mut admin).await;
 
-    let refused = execute(&database, LIMIT, Repeat::Safe, NOTE).await.unwrap_err();
-    let read = execute(&database, LIMIT, Repeat::Safe, "SELECT 1").await;
+    let refused = execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap_err();
+    let read = execute(&database, LIMIT, Effect::Idempotent, "SELECT 1").await;
 
     assert!(matches!(refused, DatabaseError::ReadOnly(_)), "{refused:?}");
     assert!(read.is_ok());
     // A failover ends: the connection to what was a replica is not kept.
     admin.execute("SET default_transaction_read_only = off").await.unwrap();
     admin.execute(set("off")).await.unwrap();
-    let refused = execute(&database, LIMIT, Repeat::Safe, NOTE).await;
+    let refused = execute(&database, LIMIT, Effect::Idempotent, NOTE).await;
     assert!(matches!(refused, Err(DatabaseError::ReadOnly(_))) || refused.is_ok());
-    assert_eq!(execute(&database, LIMIT, Repeat::Safe, NOTE).await.unwrap(), 1);
+    assert_eq!(execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -150,8 +224,9 @@ async fn a_constraint_is_told_by_its_name() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
 
-    let broken = execute(&database, LIMIT, Repeat::Safe, "INSERT INTO notes (text) VALUES ('much too long')").await;
-    let fault = execute(&database, LIMIT, Repeat::Safe, "SELECT nothing").await;
+    let broken =
+        execute(&database, LIMIT, Effect::Idempotent, "INSERT INTO notes (text) VALUES ('much too long')").await;
+    let fault = execute(&database, LIMIT, Effect::Idempotent, "SELECT nothing").await;
 
     assert!(matches!(broken, Err(DatabaseError::Constraint { name, .. }) if name == "notes_text_length"));
     assert!(matches!(fault, Err(DatabaseError::Other(_))), "{fault:?}");
@@ -166,7 +241,7 @@ async fn concurrent_cold_starts_bring_the_schema_up_to_date_once() {
     let databases = futures_util::future::join_all(databases).await;
 
     for database in &databases {
-        assert_eq!(execute(database, LIMIT, Repeat::Safe, NOTE).await.unwrap(), 1);
+        assert_eq!(execute(database, LIMIT, Effect::Idempotent, NOTE).await.unwrap(), 1);
     }
     let applied = test.connect().await.fetch_one("SELECT count(*) FROM _sqlx_migrations").await.unwrap();
     assert_eq!(applied.get::<i64, _>(0), 1);
@@ -177,9 +252,9 @@ async fn migrations_can_be_left_to_someone_else() {
     let test = TestDatabase::create().await;
     let database = open_with(&test, 1, &[("DB_MIGRATE", "off")]).await;
 
-    let before = execute(&database, LIMIT, Repeat::Safe, NOTE).await.unwrap_err();
+    let before = execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap_err();
     MIGRATOR.run(&mut test.connect().await).await.unwrap();
-    let after = execute(&database, LIMIT, Repeat::Safe, NOTE).await;
+    let after = execute(&database, LIMIT, Effect::Idempotent, NOTE).await;
 
     assert!(matches!(before, DatabaseError::Other(_)), "{before:?}");
     assert_eq!(after.unwrap(), 1);
@@ -200,7 +275,7 @@ async fn closing_leaves_no_connection_and_what_comes_later_opens_one() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(sessions(&mut admin).await, 0);
-    execute(&database, LIMIT, Repeat::Safe, "SELECT 1").await.unwrap();
+    execute(&database, LIMIT, Effect::Idempotent, "SELECT 1").await.unwrap();
     assert_eq!(sessions(&mut admin).await, 1);
 }
 
@@ -224,9 +299,9 @@ async fn a_database_that_is_full_is_waited_for_and_then_given_up() {
     };
     let database = Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR, 1).await;
 
-    let full = execute(&database, Some(Duration::from_secs(1)), Repeat::Never, "SELECT 1").await.unwrap_err();
+    let full = execute(&database, Some(Duration::from_secs(1)), Effect::Once, "SELECT 1").await.unwrap_err();
     admin.execute(AssertSqlSafe(format!("ALTER ROLE {role} CONNECTION LIMIT 1"))).await.unwrap();
-    let later = execute(&database, LIMIT, Repeat::Never, "SELECT 1").await;
+    let later = execute(&database, LIMIT, Effect::Once, "SELECT 1").await;
 
     assert!(matches!(full, DatabaseError::Unavailable(_)), "{full:?}");
     assert!(later.is_ok());

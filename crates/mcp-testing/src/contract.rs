@@ -68,6 +68,10 @@ fn assert_golden(path: &Path, value: &Value) {
         fs::write(path, &text).expect("the golden file can be written");
     }
     let golden = fs::read_to_string(path).unwrap_or_default();
+    let differs = text.lines().zip(golden.lines()).enumerate().find(|(_, (now, before))| now != before);
     let path = path.display();
-    assert_eq!(text, golden, "{path} differs; if that is intended, run the test again with UPDATE_GOLDEN=1");
+    assert!(
+        text == golden,
+        "{path} differs, first in {differs:?}; if that is intended, run the test again with UPDATE_GOLDEN=1"
+    );
 }

@@ -1,6 +1,6 @@
 //! The table of events. All SQL is here.
 
-use mcp_postgres::{DatabaseError, Repeat};
+use mcp_postgres::{DatabaseError, Effect};
 use mcp_server::{Principal, RequestContext};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -35,7 +35,7 @@ pub(crate) struct EventRow {
     email: String,
 }
 
-/// An event as programs see it.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Event {
     /// Its number.
@@ -98,13 +98,16 @@ pub(crate) enum Logged {
 pub(crate) async fn insert(context: &RequestContext<State>, event: &NewEvent<'_>) -> Result<Logged, DatabaseError> {
     let anonymous = Principal { issuer: String::new(), subject: String::new(), email: None };
     let caller = context.principal().unwrap_or(&anonymous);
-    // Lambda names each invocation once, and a batch has each id once: the same call, tried again, is the same event.
-    let call = Some(context.request_id()).filter(|id| !id.is_empty()).map(|id| format!("{id}:{}", context.id()));
+    // Lambda names each invocation once, and a batch has each id once: the same call, tried again, is the same event. An id
+    // is written as JSON, where 1 and "1" differ.
+    let id = serde_json::to_string(context.id()).unwrap_or_default();
+    let call =
+        Some(context.request_id()).filter(|request| !request.is_empty()).map(|request| format!("{request}:{id}"));
     let has_key = call.is_some() || event.idempotency_key.is_some();
-    let repeat = if has_key { Repeat::Safe } else { Repeat::Never };
+    let effect = if has_key { Effect::Idempotent } else { Effect::Once };
 
     let statement = Insert { event, caller, call: call.as_deref() };
-    let inserted = context.state().database.run(context.remaining(), repeat, |mut connection| async {
+    let inserted = context.state().database.run(context.remaining(), effect, |mut connection| async {
         let inserted = statement.execute(&mut connection).await;
         (connection, inserted)
     });
@@ -152,7 +155,7 @@ impl Insert<'_> {
 
 /// The latest events, the newest first.
 pub(crate) async fn latest(context: &RequestContext<State>, limit: i64) -> Result<Vec<EventRow>, DatabaseError> {
-    let rows = context.state().database.run(context.remaining(), Repeat::Safe, |mut connection| async move {
+    let rows = context.state().database.run(context.remaining(), Effect::None, |mut connection| async move {
         let rows = sqlx::query_as(LATEST).bind(limit).fetch_all(&mut connection).await;
         (connection, rows)
     });
@@ -161,7 +164,7 @@ pub(crate) async fn latest(context: &RequestContext<State>, limit: i64) -> Resul
 
 /// The event of a number, if there is one.
 pub(crate) async fn by_id(context: &RequestContext<State>, id: i64) -> Result<Option<EventRow>, DatabaseError> {
-    let row = context.state().database.run(context.remaining(), Repeat::Safe, |mut connection| async move {
+    let row = context.state().database.run(context.remaining(), Effect::None, |mut connection| async move {
         let row = sqlx::query_as(BY_ID).bind(id).fetch_optional(&mut connection).await;
         (connection, row)
     });

@@ -1,6 +1,7 @@
 //! The `log_event` tool: stores one event.
 
 use garde::Validate;
+use mcp_postgres::DatabaseError;
 use mcp_server::{Json, JsonWithText, Tool, ToolContext, ToolError};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,7 +24,7 @@ pub(crate) fn tool() -> Tool<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 struct LogEventArgs {
-    /// What happened; 1 to 500 characters, not only white space.
+    /// What happened; 1 to 500 characters on one line, not only white space.
     #[garde(length(chars, min = 1, max = 500), custom(is_visible))]
     event_name: String,
     /// Any text that is new for each event; 1 to 200 characters. A call that is repeated with the same key stores nothing
@@ -31,6 +32,10 @@ struct LogEventArgs {
     #[garde(length(chars, min = 1, max = 200), inner(custom(is_storable)))]
     idempotency_key: Option<String>,
 }
+
+/// Without a key nobody can tell a second try from a second event.
+const PERHAPS_STORED: &str = "The database did not answer. It is not known whether the event was stored: look at \
+    get_latest_events before you log it again, and use an idempotency_key for what must not be stored twice.";
 
 fn is_visible(text: &str, context: &()) -> garde::Result {
     if text.trim().is_empty() {
@@ -40,16 +45,26 @@ fn is_visible(text: &str, context: &()) -> garde::Result {
 }
 
 fn is_storable(text: &str, _: &()) -> garde::Result {
-    if text.contains('\0') { Err(garde::Error::new("must not contain the character U+0000")) } else { Ok(()) }
+    // One event is one line, for whoever reads them; and Postgres stores no U+0000.
+    let is_break = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+    match text.contains(is_break) {
+        true => Err(garde::Error::new("must not contain line breaks or other control characters")),
+        false => Ok(()),
+    }
 }
 
 async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<JsonWithText<Event>, ToolError> {
     let event = NewEvent { event_name: &args.event_name, idempotency_key: args.idempotency_key.as_deref() };
-    let logged = events::insert(&context, &event).await.map_err(|error| {
-        error.into_tool_error(|constraint| match constraint {
+    let logged = events::insert(&context, &event).await.map_err(|error| match error {
+        // The next call has another name; with a key of the caller's it is the same event all the same.
+        DatabaseError::OutcomeUnknown(source) if event.idempotency_key.is_none() => {
+            ToolError::Unavailable { message: PERHAPS_STORED, source }
+        }
+        DatabaseError::OutcomeUnknown(source) => DatabaseError::Unavailable(source).into(),
+        error => error.into_tool_error(|constraint| match constraint {
             "events_name_length" => Some("`event_name` must have 1 to 500 characters".to_owned()),
             _ => None,
-        })
+        }),
     })?;
     match logged {
         Logged::Event(row) => {

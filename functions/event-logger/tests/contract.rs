@@ -174,6 +174,23 @@ async fn the_same_invocation_logs_once_and_another_logs_again() {
 }
 
 #[tokio::test]
+async fn calls_of_one_batch_are_events_of_their_own() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+    let legacy = ProtocolVersion::V2025_03_26;
+    let log = |id: Value| tools_call("log_event", json!({ "event_name": "tick" })).revision(legacy).id(id).message();
+    let batch = Value::Array([json!(1), json!("1"), json!(1)].map(log).to_vec());
+    let request = tools_call("log_event", json!({})).revision(legacy).body(batch.to_string());
+    let invocation = Invocation { request_id: "a".to_owned(), ..Invocation::default() };
+
+    let reply = exchange_via(Via::FunctionUrl, &service, request, invocation).await;
+
+    assert_eq!(reply.messages.iter().filter(|message| message.get("result").is_some()).count(), 2);
+    assert!(reply.body.contains("twice in one batch"), "{}", reply.body);
+    assert_eq!(count(&database).await, 2);
+}
+
+#[tokio::test]
 async fn what_the_schema_shows_is_what_holds() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
@@ -190,7 +207,7 @@ async fn a_name_that_nobody_could_read_is_refused() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
 
-    for name in [" ", "\n\t", "\u{2003}", "a\0b"] {
+    for name in [" ", "\n\t", "\u{2003}", "a\0b", "x\n[2026-01-01 00:00:00] paid", "x\u{2028}y"] {
         let refused = log(&service, json!({ "event_name": name })).await;
 
         assert_eq!(refused.is_error, Some(true));
@@ -258,7 +275,7 @@ async fn a_database_that_is_away_is_an_error_that_says_so_and_nothing_else() {
 
 #[test]
 fn it_does_not_serve_strangers_by_mistake() {
-    let url = ("DATABASE_URL", "postgres://localhost/events");
+    let url = ("DATABASE_URL", "postgres://app@localhost/events");
 
     let unset = config(&[url]).unwrap_err();
     let misspelt = config(&[url, ("MCP_AUTH", "off")]).unwrap_err();
