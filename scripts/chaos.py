@@ -20,8 +20,8 @@ import threading
 import time
 import urllib.parse
 
-import dev
 import postgres
+import processes
 import tools
 from emulated import Emulated
 
@@ -163,12 +163,13 @@ class Breakage:
         self.load = load
         self.killed = 0
         self.restarted = []
+        self.failure = None
         self.ended = threading.Event()
         self.threads = [threading.Thread(target=self.kill), threading.Thread(target=self.restart)]
 
     def kill(self):
         while not self.ended.wait(random.uniform(0.02, 0.2)):
-            environments = [pid for pid, parent, state in dev.processes() if parent == self.emulator and state != "Z"]
+            environments = [pid for pid, parent, state in processes.listed() if parent == self.emulator and state != "Z"]
             if environments:
                 try:
                     os.kill(random.choice(environments), 9)
@@ -181,7 +182,11 @@ class Breakage:
             while self.load.done < self.load.calls * number / (len(RESTARTS) + 1):
                 if self.ended.wait(0.01):
                     return
-            self.server.stop(how).start()
+            try:
+                self.server.stop(how).start()
+            except Exception as failure:  # Reported by `__exit__`, in the thread that waits.
+                self.failure = failure
+                return
             self.restarted.append(how)
 
     def __enter__(self):
@@ -192,6 +197,8 @@ class Breakage:
         self.ended.set()
         for thread in self.threads:
             thread.join()
+        if self.failure:
+            raise self.failure
         assert self.restarted == RESTARTS, f"Postgres was restarted {len(self.restarted)} times"
 
 

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 
 import postgres
+import processes
 import tools
 
 STARTUP_SECONDS = 120
@@ -34,7 +35,8 @@ def main():
 
     tools.install_lambda()
     build()
-    database = None if "DATABASE_URL" in os.environ else postgres.Postgres(postgres.reachable(arguments.data))
+    data = postgres.reachable(arguments.data)
+    database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data)
     try:
         serve(arguments, database)
     finally:
@@ -46,7 +48,7 @@ def serve(arguments, database):
     # For this machine alone: whoever reaches the functions here may do everything.
     variables = {"MCP_AUTH": "dangerously-off", **os.environ}
     if database:
-        variables["DATABASE_URL"] = database.url()
+        variables["DATABASE_URL"] = database.url
     port = arguments.port or (9000 if is_free(9000) else free_port())
     watch = start_watch(port, arguments.no_reload, variables)
     for name in (signal.SIGTERM, signal.SIGHUP):
@@ -122,7 +124,7 @@ def wait_until_listening(process, port):
 
 def introduce(port, database):
     if database:
-        print(f"\nPostgres is running at {database.url()}\nIts data is kept in {database.data}", flush=True)
+        print(f"\nPostgres is running at {database.url}; it keeps its data", flush=True)
     for function in tools.FUNCTIONS:
         url = endpoint(port, function)
         message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))
@@ -156,7 +158,7 @@ def stop(watch):
 def descendants(pid):
     """The processes below one."""
     children = {}
-    for child, parent, _ in processes():
+    for child, parent, _ in processes.listed():
         children.setdefault(parent, []).append(child)
     found, queue = [], [pid]
     while queue:
@@ -169,22 +171,7 @@ def descendants(pid):
 def lives(watch, pid):
     if pid == watch.pid:
         return watch.poll() is None
-    return any(pid == other and not state.startswith("Z") for other, _, state in processes())
-
-
-def processes():
-    """Id, parent and state of every process: from /proc where there is one, since `ps` may not be installed there."""
-    if not pathlib.Path("/proc/self/stat").exists():
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True).stdout
-        return [(int(pid), int(parent), state) for pid, parent, state in map(str.split, listed.splitlines())]
-    found = []
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        found.append((int(folder.name), int(parent), state))
-    return found
+    return any(pid == other and not state.startswith("Z") for other, _, state in processes.listed())
 
 
 def is_free(port):

@@ -11,11 +11,13 @@ Binaries: those in POSTGRES_BIN, else of a Postgres 14 or newer that is installe
 """
 
 import argparse
+import contextlib
 import glob
 import hashlib
 import os
 import pathlib
 import pwd
+import random
 import re
 import secrets
 import shutil
@@ -27,6 +29,7 @@ import tempfile
 import threading
 import time
 
+import processes
 import tools
 
 OLDEST = 14
@@ -40,7 +43,11 @@ class Postgres:
         self.bin = binaries()
         self.account = account()
         self.temporary = data is None
-        self.data = pathlib.Path(data or tempfile.mkdtemp(prefix="postgres-")).resolve()
+        self.temporary_folder = None
+        if self.temporary:
+            self.temporary_folder = pathlib.Path(tempfile.mkdtemp(prefix="postgres-"))
+            self.temporary_folder.chmod(0o755)
+        self.data = pathlib.Path(data or self.temporary_folder / "data").resolve()
         self.port = port or free_port()
         self.settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", **(settings or {})}
         self.process = None
@@ -57,17 +64,21 @@ class Postgres:
         if secret.exists():
             return secret.read_text()
         password = secrets.token_hex(16)
-        self.data.mkdir(parents=True, exist_ok=True)
-        hand_over(self.data, self.account)
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        # Made beside its place and moved there whole: what was interrupted is not taken for a database.
+        making = pathlib.Path(tempfile.mkdtemp(prefix="making-", dir=self.data.parent))
+        hand_over(making, self.account)
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(password)
             file.flush()
             hand_over(file.name, self.account)
-            command = ["initdb", "--pgdata", self.data, "--username", "postgres", "--pwfile", file.name]
+            command = ["initdb", "--pgdata", making, "--username", "postgres", "--pwfile", file.name]
             command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-instructions"]
-            self.run(command)
-        secret.touch(mode=0o600)
-        secret.write_text(password)
+            self.run(command, making)
+        (making / secret.name).touch(mode=0o600)
+        (making / secret.name).write_text(password)
+        # Replaces a folder only if it is empty.
+        making.rename(self.data)
         return password
 
     def start(self, **settings):
@@ -83,11 +94,11 @@ class Postgres:
         deadline = time.monotonic() + STARTUP_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                sys.exit(f"postgres ended with {self.process.returncode}; its log:\n{self.log()}")
+                raise RuntimeError(f"postgres ended with {self.process.returncode}; its log:\n{self.log()}")
             if self.is_ready():
                 return
             time.sleep(0.02)
-        sys.exit(f"postgres did not start within {STARTUP_SECONDS} s; its log:\n{self.log()}")
+        raise RuntimeError(f"postgres did not start within {STARTUP_SECONDS} s; its log:\n{self.log()}")
 
     def is_ready(self):
         """The file's last line, once the server takes connections."""
@@ -100,18 +111,24 @@ class Postgres:
     def stop(self, how="fast"):
         """Stops it: `fast` ends sessions in order, `immediate` does not, `kill` is SIGKILL to all of its processes."""
         if self.process and self.process.poll() is None:
-            names = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+            children = [pid for pid, parent, _ in processes.listed() if parent == self.process.pid]
             if how == "kill":
-                os.killpg(self.process.pid, signal.SIGKILL)
+                # The postmaster first, so that it does not see the others end. Each is in a session of its own.
+                for pid in [self.process.pid, *children]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             else:
-                self.process.send_signal(names[how])
+                self.process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[how])
             self.process.wait(timeout=STARTUP_SECONDS)
+            # Memory that one of them still has would keep the next from starting.
+            while {pid for pid, _, state in processes.listed() if state != "Z"}.intersection(children):
+                time.sleep(0.01)
         return self
 
     def close(self):
         self.stop()
         if self.temporary:
-            shutil.rmtree(self.data, ignore_errors=True)
+            shutil.rmtree(self.temporary_folder, ignore_errors=True)
 
     def url(self, database="postgres", user="postgres", password=None):
         return f"postgres://{user}:{password or self.password}@127.0.0.1:{self.port}/{database}"
@@ -119,11 +136,11 @@ class Postgres:
     def log(self):
         return (self.data / "log").read_text(errors="replace")[-4000:]
 
-    def run(self, command):
+    def run(self, command, folder):
         command = [str(self.bin / command[0]), *(str(word) for word in command[1:])]
-        ran = subprocess.run(command, cwd=self.data, capture_output=True, text=True, **self.account)
+        ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, **self.account)
         if ran.returncode:
-            sys.exit(f"failed: {' '.join(command)}\n{ran.stdout}{ran.stderr}")
+            raise RuntimeError(f"failed: {' '.join(command)}\n{ran.stdout}{ran.stderr}")
 
     def __enter__(self):
         return self
@@ -188,7 +205,11 @@ def reachable(data):
     if os.getuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in data.parents if folder.exists()):
         return data
     name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
-    return pathlib.Path("/var/tmp") / f"mcp-on-lambda-{name}"
+    elsewhere = pathlib.Path("/var/tmp") / f"mcp-on-lambda-{name}"
+    elsewhere.mkdir(mode=0o755, exist_ok=True)
+    if elsewhere.stat().st_uid != 0:
+        sys.exit(f"{elsewhere} belongs to somebody else; remove it")
+    return elsewhere / "postgres"
 
 
 def hand_over(path, account):
@@ -197,9 +218,38 @@ def hand_over(path, account):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to clients: one of them could take it while the server restarts."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Supervised:
+    """A Postgres in a process of its own, which ends with this one, however this one ends."""
+
+    def __init__(self, data=None, **settings):
+        command = [sys.executable, __file__, *(["--data", data] if data else [])]
+        command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+        self.process = subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            # Ctrl-C is for whoever started this, which then closes the pipe.
+            start_new_session=True,
+        )
+        self.url = self.process.stdout.readline().strip()
+        if not self.url:
+            sys.exit(f"scripts/postgres.py ended with {self.process.wait()}")
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=STARTUP_SECONDS)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def main():

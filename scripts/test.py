@@ -11,9 +11,9 @@ import tools
 def main():
     tools.install_test()
     # One server for all Rust tests, each of which has a database of its own there.
-    with postgres.Postgres(settings={"fsync": "off", "max_connections": "300"}) as server:
+    with postgres.Supervised(fsync="off", max_connections=300) as server:
         cargo = ["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"]
-        run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url()})
+        run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
     run([tools.BIN / "python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", tools.INTEROP])
     run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
 

@@ -8,6 +8,7 @@ import subprocess
 import urllib.parse
 
 import dev as dev_script
+import processes
 import pytest
 from conftest import Dev
 
@@ -31,7 +32,7 @@ def test_what_it_prints_works_and_ctrl_c_ends_everything():
         code = dev.stop()
 
     assert code == 0
-    running = {pid for pid, _, state in dev_script.processes() if state != "Z"}
+    running = {pid for pid, _, state in processes.listed() if state != "Z"}
     assert running.isdisjoint(started)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", urllib.parse.urlsplit(url).port)) != 0
