@@ -15,13 +15,15 @@ ARCHITECTURES = {"arm64": "--arm64", "x86-64": "--x86-64"}
 def main():
     tools.install_lambda()
     tools.install_arm64()
-    packages = [word for function in tools.FUNCTIONS for word in ("--package", function)]
     for architecture, flag in ARCHITECTURES.items():
         folder = tools.target_folder() / "lambda" / architecture
-        command = ["cargo", "lambda", "build", "--release", "--locked", "--output-format", "zip", flag, *packages]
-        built = subprocess.run([*command, "--lambda-dir", folder], cwd=tools.PROJECT, env=tools.environment())
-        if built.returncode:
-            sys.exit(built.returncode)
+        # Each by itself: built together, one would carry the features that another needs of what they share.
+        for function in tools.FUNCTIONS:
+            command = ["cargo", "lambda", "build", "--release", "--locked", "--output-format", "zip", flag]
+            command += ["--package", function, "--lambda-dir", folder]
+            built = subprocess.run(command, cwd=tools.PROJECT, env=tools.environment())
+            if built.returncode:
+                sys.exit(built.returncode)
         for archive in sorted(folder.glob("*/bootstrap.zip")):
             print(f"{archive.stat().st_size / 1e6:6.2f} MB  {archive}")
 
