@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -238,30 +239,59 @@ def test_a_password_that_is_rotated_under_a_running_environment_is_fetched_again
 
 def test_the_server_must_prove_who_it_is(tmp_path, server):
     authority, key, certificate = certificates("localhost")
-    for name, content in (("server.key", key), ("server.crt", certificate)):
-        path = server.data / name
-        path.write_bytes(content)
-        path.chmod(0o600)
-        postgres.hand_over(path, server.account)
-    roots = tmp_path / "roots.pem"
+    roots, own = tmp_path / "roots.pem", tmp_path / "own.pem"
     roots.write_bytes(authority)
-    server.stop().start(ssl="on")
-    variables = {
-        "DB_HOST": "localhost", "DB_PORT": server.port, "DB_USER": "postgres", "DB_PASS": server.password,
-        "DB_NAME": "postgres", "DB_SSLMODE": "verify-full",
-    }
-
-    with event_logger(1, DB_SSLROOTCERT=roots, **variables) as running:
-        known = call(running.url)
-    with event_logger(1, **variables) as running:
-        unknown = call(running.url)
-    with event_logger(1, DB_SSLROOTCERT=roots, **{**variables, "DB_HOST": "127.0.0.1"}) as running:
-        other_name = call(running.url)
+    own.write_bytes(key + certificate)
+    with encrypted(own, server.port) as port:
+        variables = {
+            "DB_HOST": "localhost", "DB_PORT": port, "DB_USER": "postgres", "DB_PASS": server.password,
+            "DB_NAME": "postgres", "DB_SSLMODE": "verify-full",
+        }
+        with event_logger(1, DB_SSLROOTCERT=roots, **variables) as running:
+            known = call(running.url)
+        with event_logger(1, **variables) as running:
+            unknown = call(running.url)
+        with event_logger(1, DB_SSLROOTCERT=roots, **{**variables, "DB_HOST": "127.0.0.1"}) as running:
+            other_name = call(running.url)
 
     assert known[0]
     for is_success, text in (unknown, other_name):
         # Nothing that could be tried again.
         assert not is_success and text.startswith("The tool failed. Request id: ")
+
+
+@contextlib.contextmanager
+def encrypted(certificate, port):
+    """A port where Postgres asks for TLS first: not every build of it can do that itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def pump(source, sink):
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                sink.sendall(chunk)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve(plain):
+        with contextlib.suppress(OSError), plain:
+            # Its length, and the code of an SSLRequest.
+            assert struct.unpack("!II", plain.recv(8)) == (8, 80877103)
+            plain.sendall(b"S")
+            with context.wrap_socket(plain, server_side=True) as client:
+                with socket.create_connection(("127.0.0.1", port)) as upstream:
+                    threading.Thread(target=pump, args=[upstream, client], daemon=True).start()
+                    pump(client, upstream)
+
+    def accept(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=[listener], daemon=True).start()
+        yield listener.getsockname()[1]
 
 
 def certificates(name):
