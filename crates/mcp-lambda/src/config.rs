@@ -9,6 +9,7 @@ use crate::{Origin, PublicUrl};
 const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
 const INVOKE_MODE: &str = "MCP_INVOKE_MODE";
 const ALLOWED_ORIGINS: &str = "MCP_ALLOWED_ORIGINS";
+const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 const STATE_KEY: &str = "MCP_STATE_KEY";
 /// Read by functions that want to know their callers.
 const AUTH: &str = "MCP_AUTH";
@@ -38,6 +39,11 @@ impl Env {
     /// "not set".
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// `AWS_LAMBDA_MAX_CONCURRENCY`: the requests that one environment serves at once; one, except on Managed Instances.
+    pub fn max_concurrency(&self) -> usize {
+        self.get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1).max(1)
     }
 
     /// The names of all variables that are set.

@@ -31,7 +31,6 @@ use crate::{
 };
 
 const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
-const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
 const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
 const RUST_LOG: &str = "RUST_LOG";
@@ -62,7 +61,7 @@ where
         );
         return ExitCode::FAILURE;
     }
-    let concurrency = env.get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1).max(1);
+    let concurrency = env.max_concurrency();
     let runtime = match concurrency {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         _ => tokio::runtime::Builder::new_multi_thread().enable_all().build(),

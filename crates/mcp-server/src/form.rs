@@ -2,7 +2,7 @@
 //! `client/elicitation`, "Requested Schema").
 
 use mcp_protocol::{
-    BooleanSchema, NumberSchema, PrimitiveSchemaDefinition, RequestedSchema, StringSchema, TitledItems,
+    BooleanSchema, JsonObject, NumberSchema, PrimitiveSchemaDefinition, RequestedSchema, StringSchema, TitledItems,
     TitledMultiSelectEnumSchema, TitledOption, TitledSingleSelectEnumSchema, UntitledMultiSelectEnumSchema,
     UntitledSingleSelectEnumSchema,
 };
@@ -92,7 +92,7 @@ fn field(property: &Value) -> Option<PrimitiveSchemaDefinition> {
 }
 
 /// A whole number as one: garde's bounds arrive as `1.0`, and some clients send all numbers so.
-pub(crate) fn plain(number: &Number) -> Number {
+fn plain(number: &Number) -> Number {
     match number.as_f64() {
         Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
             // Exact, by the line above.
@@ -102,6 +102,45 @@ pub(crate) fn plain(number: &Number) -> Number {
         }
         _ => number.clone(),
     }
+}
+
+/// `3.0` is an integer to JSON Schema, and to clients whose numbers are all of one kind.
+pub(crate) fn integers(mut content: JsonObject, schema: &Value) -> JsonObject {
+    for (name, value) in &mut content {
+        if primitive_type(&schema["properties"][name]) == Some("integer")
+            && let Value::Number(number) = value
+        {
+            *value = Value::Number(plain(number));
+        }
+    }
+    content
+}
+
+/// Whether what was filled in has what a form requires, and values of the right kinds.
+pub(crate) fn check_content(form: &RequestedSchema, content: &JsonObject) -> Result<(), String> {
+    if let Some(missing) = form.required.iter().find(|name| !content.contains_key(*name)) {
+        return Err(format!("`{missing}` is missing"));
+    }
+    for (name, field) in &form.properties.0 {
+        let fits = match (content.get(name), field) {
+            (None, _)
+            | (Some(Value::Bool(_)), PrimitiveSchemaDefinition::Boolean(_))
+            | (Some(Value::Number(_)), PrimitiveSchemaDefinition::Number(_)) => true,
+            (Some(Value::Number(number)), PrimitiveSchemaDefinition::Integer(_)) => !plain(number).is_f64(),
+            (Some(Value::String(text)), PrimitiveSchemaDefinition::String(field)) => {
+                field.options().is_none_or(|options| options.contains(&text.as_str()))
+            }
+            (Some(Value::Array(chosen)), PrimitiveSchemaDefinition::Array(field)) => {
+                let options = field.options();
+                chosen.iter().all(|text| text.as_str().is_some_and(|text| options.contains(&text)))
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("`{name}` does not fit its field"));
+        }
+    }
+    Ok(())
 }
 
 /// The options with their titles, if any has one.

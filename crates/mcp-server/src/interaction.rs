@@ -15,12 +15,12 @@ use garde::Validate;
 use mcp_protocol::{
     ClientCapabilities, CreateMessageRequestParams, CreateMessageResult, ElicitAction, ElicitRequestFormParams,
     ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, IncludeContext, InputRequest, InputRequests,
-    JsonObject, ListRootsResult, PrimitiveSchemaDefinition, RequestedSchema, Root, UrlMode,
+    JsonObject, ListRootsResult, RequestedSchema, Root, UrlMode,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{
-    Value, json,
+    json,
     value::{RawValue, to_raw_value},
 };
 use tokio::sync::Notify;
@@ -28,10 +28,10 @@ use tokio::sync::Notify;
 use crate::{
     BoxError, CallError, RequestContext, arguments,
     context::{FromRequest, HandlerContext},
-    form::{form_for, plain},
+    form::{check_content, form_for, integers},
     lookup,
     request_state::{Asked, NewCipher, RequestState, digest_of, new_cipher},
-    schema::{input_schema_of, primitive_type},
+    schema::input_schema_of,
 };
 
 /// The most questions that one request may have.
@@ -122,7 +122,7 @@ impl<S> InteractiveContext<S> {
         let schema = input_schema_of::<T>();
         let form = match form_for::<T>(&schema) {
             Ok(form) => form,
-            Err(mistake) => return self.suspend(Suspension::Fault(mistake.into())).await,
+            Err(mistake) => return self.suspend(Some(Ending::Fault(mistake.into()))).await,
         };
         let read = |content: JsonObject| {
             let text = serde_json::to_string(&integers(content, &schema)).map_err(|error| error.to_string())?;
@@ -179,7 +179,7 @@ impl<S> InteractiveContext<S> {
             url.starts_with("https://") || url.starts_with("http://localhost") || url.starts_with("http://127.");
         if !is_url || url.contains(|character: char| character.is_whitespace() || character.is_control()) {
             let mistake = "a person can be sent to an https URL only";
-            return self.suspend(Suspension::Fault(mistake.into())).await;
+            return self.suspend(Some(Ending::Fault(mistake.into()))).await;
         }
         let question = InputRequest::Elicit(ElicitRequestParams::Url(ElicitRequestUrlParams {
             mode: UrlMode::Url,
@@ -228,7 +228,7 @@ impl<S> InteractiveContext<S> {
             return match serde_json::from_str(kept.get()) {
                 Ok(value) => Ok(value),
                 // Another version of the function kept it.
-                Err(_) => self.suspend(Suspension::Refused(CallError::RequestState)).await,
+                Err(_) => self.suspend(Some(Ending::Refused(CallError::RequestState))).await,
             };
         }
         let value = work.await?;
@@ -236,7 +236,7 @@ impl<S> InteractiveContext<S> {
             (Ok(raw), Some(interaction)) => {
                 interaction.lock().state.kept.insert(key.to_owned(), raw);
             }
-            (Err(error), _) => return self.suspend(Suspension::Fault(error.into())).await,
+            (Err(error), _) => return self.suspend(Some(Ending::Fault(error.into()))).await,
             (Ok(_), None) => {}
         }
         Ok(value)
@@ -251,12 +251,12 @@ impl<S> InteractiveContext<S> {
         read: impl FnOnce(A) -> Result<T, InputRequest>,
     ) -> T {
         let Some(interaction) = self.interaction() else {
-            return self.suspend(Suspension::Unasked).await;
+            return self.suspend(Some(Ending::Unasked)).await;
         };
         let Some(key) = interaction.key_of_this_time(key) else {
             let refusal =
                 CallError::InvalidInput(format!("nobody is asked more than {MAX_QUESTIONS} questions at once"));
-            return self.suspend(Suspension::Refused(refusal)).await;
+            return self.suspend(Some(Ending::Refused(refusal))).await;
         };
         let digest = digest_of(&serde_json::to_string(&question).unwrap_or_default());
         let Some((answer, is_new)) = interaction.answer(&key, &digest) else {
@@ -273,10 +273,10 @@ impl<S> InteractiveContext<S> {
             Err(error) if is_new => {
                 let complaint = arguments::clip(&error.to_string());
                 let refusal = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {complaint}"));
-                self.suspend(Suspension::Refused(refusal)).await
+                self.suspend(Some(Ending::Refused(refusal))).await
             }
             // Another version of the function asked something else.
-            Err(_) => self.suspend(Suspension::Refused(CallError::RequestState)).await,
+            Err(_) => self.suspend(Some(Ending::Refused(CallError::RequestState))).await,
         }
     }
 
@@ -284,10 +284,11 @@ impl<S> InteractiveContext<S> {
         self.context.call.interaction.as_ref()
     }
 
-    /// Never returns: whoever polls the handler sees why, and drops it.
-    async fn suspend<T>(&self, suspension: Suspension) -> T {
+    /// Never returns: whoever polls the handler sees how the round ends (with its questions, unless there is another
+    /// `ending`), and drops it.
+    async fn suspend<T>(&self, ending: Option<Ending>) -> T {
         if let Some(interaction) = self.interaction() {
-            interaction.end_with(suspension);
+            interaction.end_with(ending);
         }
         pending().await
     }
@@ -344,18 +345,6 @@ struct Rounds {
     uses: BTreeMap<String, u32>,
     questions: InputRequests,
     ending: Option<Ending>,
-}
-
-/// Why a round ends before the handler does.
-enum Suspension {
-    /// There are questions.
-    Asked,
-    /// The request is refused.
-    Refused(CallError),
-    /// The client speaks a revision in which it cannot be asked.
-    Unasked,
-    /// A mistake in the handler.
-    Fault(BoxError),
 }
 
 /// How a round ended before the handler did.
@@ -426,26 +415,21 @@ impl Interaction {
         self.lock().state.asked.insert(key, Asked { question, answer: Some(answer) });
     }
 
-    fn ask(&self, key: &str, question: InputRequest, digest: String) -> Suspension {
+    /// Notes a question; returns how the round ends if it cannot be asked.
+    fn ask(&self, key: &str, question: InputRequest, digest: String) -> Option<Ending> {
         let Some(capabilities) = &self.capabilities else {
-            return Suspension::Unasked;
+            return Some(Ending::Unasked);
         };
         if let Some(missing) = missing_for(&question, capabilities) {
-            return Suspension::Refused(CallError::MissingClientCapability(Box::new(missing)));
+            return Some(Ending::Refused(CallError::MissingClientCapability(Box::new(missing))));
         }
         let mut rounds = self.lock();
         rounds.state.asked.insert(key.to_owned(), Asked { question: digest, answer: None });
         rounds.questions.insert(key.to_owned(), question);
-        Suspension::Asked
+        None
     }
 
-    fn end_with(&self, suspension: Suspension) {
-        let ending = match suspension {
-            Suspension::Asked => None,
-            Suspension::Refused(refusal) => Some(Ending::Refused(refusal)),
-            Suspension::Unasked => Some(Ending::Unasked),
-            Suspension::Fault(fault) => Some(Ending::Fault(fault)),
-        };
+    fn end_with(&self, ending: Option<Ending>) {
         if let Some(ending) = ending {
             self.lock().ending.get_or_insert(ending);
         }
@@ -473,43 +457,4 @@ fn missing_for(question: &InputRequest, declared: &ClientCapabilities) -> Option
     };
     let missing = declared.missing(&required);
     (!missing.is_empty()).then_some(missing)
-}
-
-/// `3.0` is an integer to JSON Schema, and to clients whose numbers are all of one kind.
-fn integers(mut content: JsonObject, schema: &Value) -> JsonObject {
-    for (name, value) in &mut content {
-        if primitive_type(&schema["properties"][name]) == Some("integer")
-            && let Value::Number(number) = value
-        {
-            *value = Value::Number(plain(number));
-        }
-    }
-    content
-}
-
-/// Whether what was filled in has what a form requires, and values of the right kinds.
-fn check_content(form: &RequestedSchema, content: &JsonObject) -> Result<(), String> {
-    if let Some(missing) = form.required.iter().find(|name| !content.contains_key(*name)) {
-        return Err(format!("`{missing}` is missing"));
-    }
-    for (name, field) in &form.properties.0 {
-        let fits = match (content.get(name), field) {
-            (None, _)
-            | (Some(Value::Bool(_)), PrimitiveSchemaDefinition::Boolean(_))
-            | (Some(Value::Number(_)), PrimitiveSchemaDefinition::Number(_)) => true,
-            (Some(Value::Number(number)), PrimitiveSchemaDefinition::Integer(_)) => !plain(number).is_f64(),
-            (Some(Value::String(text)), PrimitiveSchemaDefinition::String(field)) => {
-                field.options().is_none_or(|options| options.contains(&text.as_str()))
-            }
-            (Some(Value::Array(chosen)), PrimitiveSchemaDefinition::Array(field)) => {
-                let options = field.options();
-                chosen.iter().all(|text| text.as_str().is_some_and(|text| options.contains(&text)))
-            }
-            _ => false,
-        };
-        if !fits {
-            return Err(format!("`{name}` does not fit its field"));
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,6 @@ use mcp_postgres::DatabaseConfig;
 use mcp_server::InitError;
 
 const AUTH: &str = "MCP_AUTH";
-const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 /// Settings, read from the environment once per cold start.
 #[derive(Debug, Clone)]
@@ -35,7 +34,7 @@ impl FromEnv for Config {
         Ok(Self {
             http: HttpConfig::from_env(env)?,
             database: DatabaseConfig::from_env(|name| env.get(name))?,
-            concurrency: env.get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1),
+            concurrency: env.max_concurrency(),
         })
     }
 }
