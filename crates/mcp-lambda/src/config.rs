@@ -4,18 +4,18 @@ use std::{collections::BTreeMap, env, fmt};
 
 use mcp_server::{InitError, StateKey};
 
-use crate::{Origin, PublicUrl};
+use crate::{Authentication, Origin, PublicUrl, authentication::AUTH};
 
 const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
 const INVOKE_MODE: &str = "MCP_INVOKE_MODE";
 const ALLOWED_ORIGINS: &str = "MCP_ALLOWED_ORIGINS";
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 const STATE_KEY: &str = "MCP_STATE_KEY";
-/// Read by functions that want to know their callers.
-const AUTH: &str = "MCP_AUTH";
+const ANONYMOUS: &str = "MCP_ANONYMOUS";
+const CHALLENGE: &str = "MCP_CHALLENGE";
 
 /// Every variable with our prefix that means something.
-const KNOWN: [&str; 5] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH];
+const KNOWN: [&str; 7] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH, ANONYMOUS, CHALLENGE];
 const PREFIX: &str = "MCP_";
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
@@ -53,7 +53,10 @@ impl Env {
 
     /// Variables that look like ours and are not: most likely misspelt.
     pub(crate) fn unknown(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX) && !KNOWN.contains(name))
+        let own = self.names().filter(|name| name.starts_with(PREFIX) && !KNOWN.contains(name));
+        #[cfg(feature = "auth")]
+        let own = own.chain(mcp_auth::OidcConfig::unknown(self.names()));
+        own
     }
 }
 
@@ -85,10 +88,17 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<Origin>,
     /// `MCP_STATE_KEY`: what `requestState` is sealed with. Only a server that asks its clients needs it.
     pub state_key: Option<StateKey>,
+    /// `MCP_AUTH`, and the variables that name issuers of tokens.
+    pub authentication: Authentication,
+    /// `MCP_ANONYMOUS=deny`: nobody gets anything without a token, not even what is public.
+    pub denies_anonymous: bool,
+    /// `MCP_CHALLENGE=result`: a `tools/call` that lacks a token or a scope is answered with a result that carries the
+    /// challenge, for clients that look for it there.
+    pub challenges_in_result: bool,
 }
 
 impl HttpConfig {
-    /// Reads `MCP_PUBLIC_URL`, `MCP_INVOKE_MODE`, `MCP_ALLOWED_ORIGINS` and `MCP_STATE_KEY`.
+    /// Reads all variables that begin with `MCP_`, and those that name issuers of tokens.
     ///
     /// # Errors
     ///
@@ -112,7 +122,16 @@ impl HttpConfig {
             let expected = "32 random bytes in Base64 (`openssl rand -base64 32`), or `current,previous`";
             StateKey::parse(key).ok_or_else(|| InitError::secret(STATE_KEY, expected))
         });
+        let choice = |name: &'static str, usual: &str, other: &str| match env.get(name) {
+            None => Ok(false),
+            Some(value) if value == usual => Ok(false),
+            Some(value) if value == other => Ok(true),
+            Some(value) => Err(InitError::setting(name, &format!("`{usual}` or `{other}`"), value)),
+        };
         Ok(Self {
+            authentication: Authentication::from_env(env)?,
+            denies_anonymous: choice(ANONYMOUS, "allow", "deny")?,
+            challenges_in_result: choice(CHALLENGE, "header", "result")?,
             public_url: public_url.transpose()?,
             invoke_mode,
             allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
@@ -158,6 +177,10 @@ mod tests {
             ("MCP_ALLOWED_ORIGINS", "https://*.a.example", "list of origins"),
             ("MCP_ALLOWED_ORIGINS", "https://a.example:99999", "list of origins"),
             ("MCP_STATE_KEY", "c2hvcnQ=", "32 random bytes"),
+            ("MCP_AUTH", "off", "`required`, `iam` or `dangerously-off`"),
+            ("MCP_AUTH", "required", "OIDC_ISSUER"),
+            ("MCP_ANONYMOUS", "no", "`allow` or `deny`"),
+            ("MCP_CHALLENGE", "body", "`header` or `result`"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
 

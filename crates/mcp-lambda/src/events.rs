@@ -18,6 +18,9 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::value::RawValue;
+
+use crate::IamIdentity;
 
 /// An HTTP request that came as an event.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct LambdaRequest {
     /// `requestContext.domainName` of a payload-2.0 event. A REST API's or a load balancer's name is not taken from
     /// the event, since there the caller chooses it.
     pub domain_name: Option<String>,
+    /// Who signed the request, if the platform has verified a signature (payload 2.0 alone).
+    pub iam: Option<IamIdentity>,
 }
 
 /// The kind of event.
@@ -138,6 +143,14 @@ struct RawRequestContext<'a> {
     stage: Option<Text<'a>>,
     #[serde(default)]
     elb: Option<serde::de::IgnoredAny>,
+    /// Read only for a payload-2.0 event, and only if it has the shape that is looked for.
+    #[serde(borrow, default)]
+    authorizer: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawAuthorizer {
+    iam: IamIdentity,
 }
 
 #[derive(Deserialize)]
@@ -201,9 +214,13 @@ impl RawEvent<'_> {
             *request.headers_mut() = headers.map;
         }
         let request = request.map_err(|_| bad_request("the request's path is malformed"))?;
-        let domain_name = self.request_context.and_then(|context| context.domain_name);
-        let domain_name = domain_name.filter(|_| source == EventSource::FunctionUrl).map(|name| name.0.into_owned());
-        Ok(LambdaRequest { request, source, domain_name })
+        // In the other events callers choose what stands there.
+        let context = self.request_context.filter(|_| source == EventSource::FunctionUrl);
+        let (domain_name, authorizer) = context.map_or((None, None), |own| (own.domain_name, own.authorizer));
+        let domain_name = domain_name.map(|name| name.0.into_owned());
+        let authorizer = authorizer.and_then(|raw| serde_json::from_str::<RawAuthorizer>(raw.get()).ok());
+        let iam = authorizer.map(|authorizer| authorizer.iam).filter(|iam| !iam.user_arn.is_empty());
+        Ok(LambdaRequest { request, source, domain_name, iam })
     }
 }
 

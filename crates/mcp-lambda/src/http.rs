@@ -1,6 +1,6 @@
 //! MCP over `http` types: the service that a function's `main` runs and its tests call.
 //!
-//! The only file that knows status codes. A request is checked from the outside in (path, origin, method, media type,
+//! This module alone knows status codes: `answers` gives each decision its own. A request is checked from the outside in (path, origin, method, media type,
 //! size, JSON-RPC, era, headers that repeat the body), then `mcp-server` decides, and the decision gets its status.
 
 use std::{
@@ -14,21 +14,29 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use mcp_protocol::{
     ErrorObject, Incoming, MalformedMessage, Message, ProtocolVersion, RequestId, RequestMeta, jsonrpc, method,
 };
-use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Router, Server, error_chain};
-use serde_json::json;
+use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Router, Server, Settings, error_chain};
 use tokio::sync::mpsc;
 
 use crate::{
-    Body, EventSource, HttpConfig, InvokeMode, PublicUrl,
-    era::{self, Refusal},
+    Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
+    authentication::{Challenger, Gate, Turned},
+    era,
     events::carried_bytes,
     headers::{self, Accept},
     origin::{Caller, add_preflight_headers},
     sse::{self, EventStream, Sent},
+};
+
+mod answers;
+
+pub(crate) use answers::bad_request;
+use answers::{
+    challenged, empty, event_stream, json_body, malformed_message, method_not_allowed, not_acceptable, not_found,
+    refuse, refuse_era, refuse_invalid, refuse_malformed, refuse_without_id, translate, turn_away,
 };
 
 /// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
@@ -39,10 +47,6 @@ const WELL_KNOWN: &str = "/.well-known/";
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
 /// What a streaming Function URL can carry.
 const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
-/// The longest text of an error.
-const MAX_MESSAGE_CHARS: usize = 500;
-/// The longest URI that is repeated in an error.
-const MAX_URI_CHARS: usize = 8 * 1024;
 /// Notifications that may wait for the reader before the handler has to.
 const NOTIFICATION_BUFFER: usize = 16;
 
@@ -53,6 +57,7 @@ const NOTIFICATION_BUFFER: usize = 16;
 pub struct McpService<S> {
     router: Router<S>,
     config: Arc<HttpConfig>,
+    gate: Arc<Gate>,
 }
 
 /// What an event says about the way back, for the request's extensions.
@@ -62,6 +67,8 @@ pub struct Transport {
     pub source: EventSource,
     /// The name that the request was sent to, if the platform vouches for it.
     pub domain_name: Option<String>,
+    /// Who signed the request, if the platform has verified a signature.
+    pub iam: Option<IamIdentity>,
 }
 
 impl<S: Send + Sync + 'static> McpService<S> {
@@ -69,14 +76,18 @@ impl<S: Send + Sync + 'static> McpService<S> {
     ///
     /// # Errors
     ///
-    /// When something in the server asks the client and `config` has no state key.
+    /// When something in the server asks the client and `config` has no state key; when the server says who may use what
+    /// and `config` has no way to know callers.
     ///
     /// # Panics
     ///
     /// When the server has a mistake that [`Server::build`] finds.
     #[track_caller]
     pub fn new(server: Server<S>, config: HttpConfig) -> Result<Self, InitError> {
-        Ok(Self { router: server.build(config.state_key.as_ref())?, config: Arc::new(config) })
+        let authorization = config.authentication.authorization(&config);
+        let router = server.build(Settings { state_key: config.state_key.clone(), authorization })?;
+        let gate = Arc::new(Gate::new(&config.authentication));
+        Ok(Self { router, config: Arc::new(config), gate })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -87,6 +98,11 @@ impl<S: Send + Sync + 'static> McpService<S> {
         &self.router
     }
 
+    /// Does before the first request what is configured to be done then (`OIDC_WARM`).
+    pub(crate) async fn warm(&self) {
+        self.gate.warm().await;
+    }
+
     /// Answers a request.
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
         let (parts, body) = request.into_parts();
@@ -95,29 +111,45 @@ impl<S: Send + Sync + 'static> McpService<S> {
         let own_url = self.config.public_url.as_ref().or(derived.as_ref());
 
         let path = own_url.map_or(parts.uri.path(), |url| url.strip_prefix(parts.uri.path()));
-        if !matches!(path, ENDPOINT | "/" | "") {
-            return not_found(path);
+        if path.starts_with(WELL_KNOWN) {
+            return self.well_known(&parts, path, own_url);
         }
+        if !matches!(path, ENDPOINT | "/" | "") {
+            return not_found();
+        }
+        // A bare Function URL is a resource of that name.
+        let challenger = Challenger { gate: &self.gate, own_url, endpoint: path.trim_end_matches('/') };
         let caller = Caller::of(&parts.headers, own_url, &self.config.allowed_origins);
         let mut response = if caller == Caller::Foreign {
             refuse(StatusCode::FORBIDDEN, None, "pages of this origin may not call this server")
         } else {
             match parts.method {
                 Method::POST => {
-                    let exchange = Exchange {
+                    let mut exchange = Exchange {
                         headers: &parts.headers,
                         accept: Accept::of(&parts.headers),
                         invocation: parts.extensions.get().cloned().unwrap_or_default(),
                         carrier: self.carrier(transport),
+                        challenger,
                     };
-                    self.post(&exchange, &body).await
+                    let iam = transport.and_then(|transport| transport.iam.as_ref());
+                    match self.gate.admit(&parts.headers, own_url, iam, &exchange.invocation).await {
+                        Ok(principal) => {
+                            exchange.invocation.principal = principal;
+                            self.post(&exchange, &body).await
+                        }
+                        Err(turned) => exchange.turn_away(&turned, &body),
+                    }
                 }
                 Method::OPTIONS => {
                     let mut response = empty(StatusCode::NO_CONTENT);
                     add_preflight_headers(&parts.headers, response.headers_mut());
                     response
                 }
-                _ => method_not_allowed(),
+                _ => {
+                    let message = "the MCP endpoint takes POST; it has no stream to GET and no session to DELETE";
+                    method_not_allowed(message, "POST, OPTIONS")
+                }
             }
         };
         caller.add_headers(response.headers_mut());
@@ -134,30 +166,56 @@ impl<S: Send + Sync + 'static> McpService<S> {
         }
     }
 
+    /// Metadata for clients that look for the issuer: for anyone, from any origin, without a token.
+    fn well_known(&self, parts: &Parts, path: &str, own_url: Option<&PublicUrl>) -> Response<Body> {
+        let metadata = self.gate.metadata(path, own_url, &self.router);
+        let mut response = match (&parts.method, metadata) {
+            (&Method::OPTIONS, _) => {
+                let mut response = empty(StatusCode::NO_CONTENT);
+                add_preflight_headers(&parts.headers, response.headers_mut());
+                response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET"));
+                response
+            }
+            (_, None) => not_found(),
+            (&Method::GET, Some(Ok(metadata))) => json_body(StatusCode::OK, metadata),
+            (&Method::GET, Some(Err(turned))) => {
+                let invocation = parts.extensions.get::<Invocation>();
+                turned.log(invocation.map_or("", |invocation| &invocation.request_id));
+                turn_away(&turned, None, None)
+            }
+            (_, Some(_)) => method_not_allowed("metadata is there to GET", "GET, OPTIONS"),
+        };
+        // Clients in a browser must be able to see also that there is none.
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        response
+    }
+
     async fn post(&self, exchange: &Exchange<'_>, body: &[u8]) -> Response<Body> {
-        if !headers::is_json(exchange.headers.get(header::CONTENT_TYPE)) {
-            return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, "the body must be sent as application/json");
-        }
-        if body.len() > MAX_REQUEST_BYTES {
-            let message = format!("the body has {} bytes; at most {MAX_REQUEST_BYTES} are read", body.len());
-            return refuse(StatusCode::PAYLOAD_TOO_LARGE, None, message);
-        }
-        match Incoming::parse(body) {
+        match read(exchange.headers, body) {
+            // The router knows what this one needs.
             Ok(Incoming::Single(Message::Request(request))) => self.request(exchange, &request).await,
+            _ if !self.is_admitted(exchange) => exchange.refuse_caller(None, &CallError::unauthenticated()),
             Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_without_answer(true),
             Ok(Incoming::Single(Message::Response)) => exchange.accept_without_answer(false),
             Ok(Incoming::Batch(messages)) => self.batch(exchange, messages).await,
-            Err(malformed) => refuse_malformed(&malformed),
+            Err(refusal) => *refusal,
         }
+    }
+
+    fn is_admitted(&self, exchange: &Exchange<'_>) -> bool {
+        self.router.admits(exchange.invocation.principal.as_deref())
     }
 
     async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
         let mirrored = |tool: &str| self.router.mirrored_parameters(tool);
         let (revision, meta) = match era::of(exchange.headers, request, mirrored) {
             Ok(era) => era,
+            Err(_) if !self.is_admitted(exchange) => {
+                return exchange.refuse_caller(Some(&request.id), &CallError::unauthenticated());
+            }
             Err(refusal) => return refuse_era(&refusal, &request.id),
         };
-        if !exchange.accept.fits(revision) {
+        if !exchange.accept.fits(revision) && self.is_admitted(exchange) {
             return not_acceptable(Some(&request.id));
         }
         let (sender, mut receiver) = mpsc::channel(NOTIFICATION_BUFFER);
@@ -165,6 +223,16 @@ impl<S: Send + Sync + 'static> McpService<S> {
         let finisher = self.finisher(exchange, request, revision);
         let mut work = match self.router.answer(call) {
             Answer::Ready(outcome) => {
+                if let Some(refusal) = outcome.authorization_refusal() {
+                    if self.config.challenges_in_result
+                        && request.method == method::TOOLS_CALL
+                        && let Some(challenge) = exchange.challenge(refusal)
+                    {
+                        let result = self.router.challenged_result(refusal, &challenge, revision);
+                        return json_body(StatusCode::OK, jsonrpc::result_response(&request.id, result.as_str()));
+                    }
+                    return exchange.refuse_caller(Some(&request.id), refusal);
+                }
                 return finisher.respond(*outcome, Sent::new(exchange.carrier.max_bytes), exchange.accept);
             }
             Answer::Pending(work) => work,
@@ -189,7 +257,8 @@ impl<S: Send + Sync + 'static> McpService<S> {
         }
     }
 
-    /// Only 2025-03-26 has batches. Its messages are answered one after the other.
+    /// Only 2025-03-26 has batches. Its messages are answered one after the other, and none of them if the caller may not
+    /// make one: there is one status for all.
     async fn batch(
         &self,
         exchange: &Exchange<'_>,
@@ -211,6 +280,14 @@ impl<S: Send + Sync + 'static> McpService<S> {
         let mut responses = Vec::new();
         let mut ids = HashSet::new();
         let mut carrier = exchange.carrier;
+        let requests = messages.iter().flatten().filter_map(|message| match message {
+            Message::Request(request) => Some(request),
+            Message::Notification(_) | Message::Response => None,
+        });
+        let refusals = requests.filter_map(|request| self.refusal_in_batch(exchange, request, revision));
+        if let Some(refusal) = refusals.reduce(CallError::together) {
+            return exchange.refuse_caller(None, &refusal);
+        }
         for message in messages {
             let request = match message {
                 Ok(Message::Request(request)) => request,
@@ -240,6 +317,21 @@ impl<S: Send + Sync + 'static> McpService<S> {
         let weight = responses.iter().map(|response| carried_bytes(&HeaderMap::new(), &sse::event(response))).sum();
         let responses: String = responses.iter().map(|response| sse::event(response)).collect();
         event_stream(Body::whole(sent.before(&responses, weight)))
+    }
+
+    /// Why the caller may not make a request of a batch, if that is so. The request is not carried out.
+    fn refusal_in_batch(
+        &self,
+        exchange: &Exchange<'_>,
+        request: &mcp_protocol::Request<'_>,
+        revision: ProtocolVersion,
+    ) -> Option<CallError> {
+        let (sender, _) = mpsc::channel(1);
+        match self.router.answer(exchange.call(request, revision, RequestMeta::default(), sender)) {
+            Answer::Ready(outcome) => outcome.result.err().filter(CallError::is_authorization),
+            // A handler does nothing before it is awaited.
+            Answer::Pending(_) => None,
+        }
     }
 
     async fn batched(
@@ -295,6 +387,7 @@ struct Exchange<'a> {
     accept: Accept,
     invocation: Invocation,
     carrier: Carrier,
+    challenger: Challenger<'a>,
 }
 
 /// What carries the answer.
@@ -323,6 +416,38 @@ impl Exchange<'_> {
         }
     }
 
+    /// The challenge that goes with a refusal; `None` if no token would help.
+    fn challenge(&self, refusal: &CallError) -> Option<String> {
+        match refusal {
+            CallError::Unauthenticated { scopes } => self.challenger.no_token(scopes),
+            CallError::InsufficientScope { scopes } => self.challenger.insufficient_scope(scopes),
+            _ => None,
+        }
+    }
+
+    /// Refuses a request for who makes it.
+    fn refuse_caller(&self, id: Option<&RequestId>, refusal: &CallError) -> Response<Body> {
+        let principal = self.invocation.principal.as_deref();
+        tracing::info!(
+            lambda.request_id = self.invocation.request_id,
+            issuer = principal.map(|principal| principal.issuer.as_str()),
+            reason = %refusal,
+            "a request was refused for who makes it"
+        );
+        let (status, error) = translate(refusal, true, "");
+        challenged(status, id, error, self.challenge(refusal))
+    }
+
+    /// Refuses a request whatever it asks for; of its body only the id is wanted.
+    fn turn_away(&self, turned: &Turned, body: &[u8]) -> Response<Body> {
+        turned.log(&self.invocation.request_id);
+        let id = match read(self.headers, body) {
+            Ok(Incoming::Single(Message::Request(request))) => Some(request.id),
+            _ => None,
+        };
+        turn_away(turned, id.as_ref(), self.challenger.turned(turned))
+    }
+
     /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless
     /// transport; a modern server makes no requests that could be answered. A version that is not known is refused.
     fn accept_without_answer(&self, is_notification: bool) -> Response<Body> {
@@ -340,12 +465,6 @@ impl Exchange<'_> {
             Some(_) | None => empty(StatusCode::ACCEPTED),
         }
     }
-}
-
-/// A refusal before the router was asked.
-fn refuse_era(refusal: &Refusal, id: &RequestId) -> Response<Body> {
-    let (status, error) = translate(&refusal.error, refusal.is_modern, "");
-    json_body(status, jsonrpc::error_response(Some(id), &error))
 }
 
 /// Turns an outcome into a response message, and knows what it may weigh.
@@ -417,134 +536,17 @@ impl<S: Send + Sync + 'static> Finisher<S> {
     }
 }
 
-/// The one translation from decisions to status and code. The specification closes -32000 to -32019 to new codes and
-/// reserves -32020 to -32099, so that a code of our own is the HTTP status.
-#[deny(clippy::wildcard_enum_match_arm, reason = "a new decision must get a status of its own")]
-fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCode, ErrorObject) {
-    let bad_request = if is_modern { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let not_found = if is_modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
-    let object = |code| ErrorObject::new(code, shortened(&error.to_string()));
-    match error {
-        CallError::MethodNotFound(_) => (not_found, object(jsonrpc::METHOD_NOT_FOUND)),
-        CallError::InvalidParams(_) | CallError::InvalidMeta(_) => (bad_request, object(jsonrpc::INVALID_PARAMS)),
-        CallError::UnknownTool(_)
-        | CallError::UnknownPrompt(_)
-        | CallError::InvalidInput(_)
-        | CallError::RequestState
-        | CallError::InvalidCursor => (StatusCode::OK, object(jsonrpc::INVALID_PARAMS)),
-        CallError::ResourceNotFound { uri } => {
-            let code = if is_modern { jsonrpc::INVALID_PARAMS } else { jsonrpc::RESOURCE_NOT_FOUND };
-            let data = json!({ "uri": clipped(uri, MAX_URI_CHARS) });
-            (StatusCode::OK, object(code).with_data(data))
-        }
-        CallError::HeaderMismatch(_) => (StatusCode::BAD_REQUEST, object(jsonrpc::HEADER_MISMATCH)),
-        CallError::MissingClientCapability(required) => {
-            let data = json!({ "requiredCapabilities": required });
-            (StatusCode::BAD_REQUEST, object(jsonrpc::MISSING_REQUIRED_CLIENT_CAPABILITY).with_data(data))
-        }
-        CallError::UnsupportedVersion { requested } => {
-            let supported = ProtocolVersion::ALL.map(ProtocolVersion::as_str);
-            let data = json!({ "supported": supported, "requested": shortened(requested) });
-            (StatusCode::BAD_REQUEST, object(jsonrpc::UNSUPPORTED_PROTOCOL_VERSION).with_data(data))
-        }
-        CallError::DeadlineExceeded => own_code(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
-        CallError::TooLarge { .. } | CallError::Unavailable(_) | CallError::Internal => {
-            let message = match request_id {
-                "" => error.to_string(),
-                id => format!("{error}; request id: {id}"),
-            };
-            (StatusCode::OK, ErrorObject::new(jsonrpc::INTERNAL_ERROR, message))
-        }
+/// Reads a body, or says what is wrong with it.
+fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Incoming<'a>, Box<Response<Body>>> {
+    if !headers::is_json(headers.get(header::CONTENT_TYPE)) {
+        let message = "the body must be sent as application/json";
+        return Err(Box::new(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, message)));
     }
-}
-
-/// What a caller sent is repeated only so far: names and versions may be megabytes long.
-fn shortened(text: &str) -> String {
-    clipped(text, MAX_MESSAGE_CHARS)
-}
-
-fn clipped(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    if body.len() > MAX_REQUEST_BYTES {
+        let message = format!("the body has {} bytes; at most {MAX_REQUEST_BYTES} are read", body.len());
+        return Err(Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, None, message)));
     }
-}
-
-fn own_code(status: StatusCode, message: impl Into<String>) -> (StatusCode, ErrorObject) {
-    (status, ErrorObject::new(i64::from(status.as_u16()), message))
-}
-
-fn refuse(status: StatusCode, id: Option<&RequestId>, message: impl Into<String>) -> Response<Body> {
-    let (status, error) = own_code(status, message);
-    json_body(status, jsonrpc::error_response(id, &error))
-}
-
-fn refuse_without_id(error: &CallError) -> Response<Body> {
-    let (status, error) = translate(error, true, "");
-    json_body(status, jsonrpc::error_response(None, &error))
-}
-
-fn refuse_invalid(status: StatusCode, message: impl Into<String>) -> Response<Body> {
-    json_body(status, jsonrpc::error_response(None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message)))
-}
-
-fn refuse_malformed(malformed: &MalformedMessage) -> Response<Body> {
-    json_body(StatusCode::BAD_REQUEST, malformed_message(malformed))
-}
-
-fn malformed_message(malformed: &MalformedMessage) -> String {
-    jsonrpc::error_response(malformed.id.as_ref(), &ErrorObject::new(malformed.code, malformed.reason.clone()))
-}
-
-/// A body that an event could not be turned into a request for.
-pub(crate) fn bad_request(reason: &str) -> Response<Body> {
-    refuse_invalid(StatusCode::BAD_REQUEST, reason)
-}
-
-fn not_found(path: &str) -> Response<Body> {
-    let mut response = refuse(StatusCode::NOT_FOUND, None, "nothing is here; the MCP endpoint is /mcp");
-    if path.starts_with(WELL_KNOWN) {
-        // Clients in a browser look here for authorization metadata and must be able to see that there is none.
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    }
-    response
-}
-
-fn not_acceptable(id: Option<&RequestId>) -> Response<Body> {
-    refuse(StatusCode::NOT_ACCEPTABLE, id, "`Accept` must list application/json and text/event-stream")
-}
-
-fn method_not_allowed() -> Response<Body> {
-    let message = "the MCP endpoint takes POST; it has no stream to GET and no session to DELETE";
-    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, None, message);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
-    response
-}
-
-fn json_body(status: StatusCode, message: String) -> Response<Body> {
-    response(status, Some("application/json"), Body::whole(message))
-}
-
-fn event_stream(body: Body) -> Response<Body> {
-    let mut response = response(StatusCode::OK, Some("text/event-stream"), body);
-    // Proxies must not hold events back.
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
-}
-
-fn empty(status: StatusCode) -> Response<Body> {
-    response(status, None, Body::whole(Bytes::new()))
-}
-
-fn response(status: StatusCode, content_type: Option<&'static str>, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(content_type) = content_type {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    }
-    response
+    Incoming::parse(body).map_err(|malformed| Box::new(refuse_malformed(&malformed)))
 }
 
 impl<S: Send + Sync + 'static> tower_service::Service<Request<Bytes>> for McpService<S> {
@@ -564,7 +566,7 @@ impl<S: Send + Sync + 'static> tower_service::Service<Request<Bytes>> for McpSer
 
 impl<S> Clone for McpService<S> {
     fn clone(&self) -> Self {
-        Self { router: self.router.clone(), config: Arc::clone(&self.config) }
+        Self { router: self.router.clone(), config: Arc::clone(&self.config), gate: Arc::clone(&self.gate) }
     }
 }
 

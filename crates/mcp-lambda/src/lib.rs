@@ -31,15 +31,17 @@
 //!
 //! | Module | What it holds |
 //! | --- | --- |
-//! | `http` | [`McpService`]; the only file with status codes |
+//! | `http` | [`McpService`]; the only module with status codes |
 //! | `era` | which revision a request is made in |
 //! | `headers` | headers that repeat the body, and what a client accepts |
 //! | `origin` | the server's public name, and who may call from a browser |
+//! | `authentication` | who calls |
 //! | `sse` | [`Body`], server-sent events |
 //! | `events` | Lambda events to and from `http` types |
 //! | `run`, `streaming` | [`main`], the runtime in both invoke modes |
 //! | `config` | the environment variables |
 
+mod authentication;
 mod config;
 mod era;
 mod events;
@@ -51,6 +53,7 @@ mod sse;
 mod streaming;
 
 pub use self::http::{McpService, Transport};
+pub use authentication::{Authentication, IamIdentity};
 pub use config::{Env, FromEnv, HttpConfig, InvokeMode};
 pub use events::{EventError, EventResponse, EventSource, LambdaRequest};
 pub use origin::{Origin, PublicUrl};

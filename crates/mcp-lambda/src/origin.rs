@@ -3,6 +3,8 @@
 //! `Host` and forwarded headers are never read: behind a load balancer the caller chooses them. The name comes from
 //! the configuration or from the platform's own part of the event.
 
+use std::fmt;
+
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{self, HeaderName},
@@ -13,7 +15,9 @@ use http::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
     origin: Origin,
-    path: String,
+    url: String,
+    /// Where the path begins in `url`.
+    path_start: usize,
 }
 
 impl PublicUrl {
@@ -23,7 +27,7 @@ impl PublicUrl {
         let origin = Origin::new(uri.scheme_str()?, uri.authority()?)?;
         let is_secure = origin.scheme == "https" || origin.is_loopback();
         let path = uri.path().trim_end_matches('/').to_owned();
-        (is_secure && uri.query().is_none() && !url.contains('#')).then_some(Self { origin, path })
+        (is_secure && uri.query().is_none() && !url.contains('#')).then(|| Self::new(origin, &path))
     }
 
     /// The name that an event of payload version 2.0 says it was sent to, if it is one that only the platform can
@@ -33,14 +37,41 @@ impl PublicUrl {
         let authority: Authority = domain_name.parse().ok()?;
         let scheme = if is_loopback(&authority) { "http" } else { "https" };
         let origin = Origin::new(scheme, &authority)?;
-        (is_platforms || origin.is_loopback()).then_some(Self { origin, path: String::new() })
+        (is_platforms || origin.is_loopback()).then(|| Self::new(origin, ""))
+    }
+
+    fn new(origin: Origin, path: &str) -> Self {
+        let mut url = origin.to_string();
+        let path_start = url.len();
+        url.push_str(path);
+        Self { origin, url, path_start }
+    }
+
+    /// The URL: scheme and host in lower case, no default port, no slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.url
+    }
+
+    /// Its path: empty for a server that has its host to itself.
+    pub fn path(&self) -> &str {
+        &self.url[self.path_start..]
     }
 
     /// The part of a request's path below this URL's own.
     pub(crate) fn strip_prefix<'a>(&self, path: &'a str) -> &'a str {
-        match path.strip_prefix(self.path.as_str()) {
+        match path.strip_prefix(self.path()) {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
             _ => path,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        match self.port {
+            Some(port) if Some(port) != default_port(&self.scheme) => write!(f, ":{port}"),
+            _ => Ok(()),
         }
     }
 }
@@ -62,22 +93,25 @@ impl Origin {
 
     fn new(scheme: &str, authority: &Authority) -> Option<Self> {
         let scheme = scheme.to_ascii_lowercase();
-        let default_port = match scheme.as_str() {
-            "https" => Some(443),
-            "http" => Some(80),
-            // A desktop client's own scheme has no ports.
-            _ => None,
-        };
         // `*` would match nothing, and a port beyond 65535 would be taken for none.
         let is_plain = !authority.as_str().contains(['@', '*']) && !authority.host().is_empty();
         let has_odd_port = authority.port_u16().is_none() && authority.as_str().len() > authority.host().len();
         let is_plain = is_plain && !has_odd_port;
-        let port = authority.port_u16().or(default_port);
+        let port = authority.port_u16().or_else(|| default_port(&scheme));
         is_plain.then(|| Self { scheme, host: authority.host().to_ascii_lowercase(), port })
     }
 
     fn is_loopback(&self) -> bool {
         is_loopback_host(&self.host)
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "https" => Some(443),
+        "http" => Some(80),
+        // A desktop client's own scheme has no ports.
+        _ => None,
     }
 }
 
@@ -205,6 +239,9 @@ mod tests {
     fn a_public_url_may_have_a_path() {
         let url = PublicUrl::parse("https://example.com/tools/").unwrap();
 
+        assert_eq!(url.as_str(), "https://example.com/tools");
+        assert_eq!(PublicUrl::parse("HTTPS://Example.com:443/").unwrap().as_str(), "https://example.com");
+        assert_eq!(PublicUrl::parse("http://localhost:9000").unwrap().as_str(), "http://localhost:9000");
         assert_eq!(url.strip_prefix("/tools/mcp"), "/mcp");
         assert_eq!(url.strip_prefix("/tools"), "");
         assert_eq!(url.strip_prefix("/toolshed/mcp"), "/toolshed/mcp");

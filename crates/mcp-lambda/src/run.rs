@@ -108,6 +108,7 @@ where
             return Err(error.into());
         }
     };
+    service.warm().await;
     if service.router().has_close_hook() {
         let router = service.router().clone();
         lambda_runtime::spawn_graceful_shutdown_handler(move || async move { router.close().await }).await;
@@ -180,13 +181,13 @@ pub async fn respond<S: Send + Sync + 'static>(
     event: &[u8],
     invocation: Invocation,
 ) -> Result<(EventSource, Response<Body>), EventError> {
-    let LambdaRequest { mut request, source, domain_name } = match LambdaRequest::from_event(event) {
+    let LambdaRequest { mut request, source, domain_name, iam } = match LambdaRequest::from_event(event) {
         Ok(request) => request,
         Err(EventError::BadRequest { source, reason }) => return Ok((source, bad_request(reason))),
         Err(unknown @ EventError::Unknown(_)) => return Err(unknown),
     };
     request.extensions_mut().insert(invocation);
-    request.extensions_mut().insert(Transport { source, domain_name });
+    request.extensions_mut().insert(Transport { source, domain_name, iam });
     Ok((source, service.handle(request).await))
 }
 

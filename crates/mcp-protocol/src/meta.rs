@@ -16,6 +16,9 @@ pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// The key of the server's name and version in a result (2026-07-28).
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+/// The challenges of a refused request, each as a `WWW-Authenticate` header would have it: in the result of a tool, where
+/// ChatGPT looks for it, and in the data of an error. No revision defines it; no front door strips it.
+pub const WWW_AUTHENTICATE: &str = "mcp/www_authenticate";
 
 /// The token that ties progress notifications to their request: a string or an integer, as an id is.
 pub type ProgressToken = RequestId;

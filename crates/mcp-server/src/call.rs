@@ -83,6 +83,11 @@ impl Answer {
 }
 
 impl CallOutcome {
+    /// Why the caller may not make this request, if that is why there is no result.
+    pub fn authorization_refusal(&self) -> Option<&CallError> {
+        self.result.as_ref().err().filter(|error| error.is_authorization())
+    }
+
     pub(crate) fn fault(source: impl Into<BoxError>) -> Self {
         Self { result: Err(CallError::Internal), fault: Some(source.into()) }
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{interaction::Interaction, request_state::NewCipher};
+use crate::{Principal, interaction::Interaction, policy::Policy, request_state::NewCipher};
 
 /// The invocation that a request came in, as far as a handler may care.
 #[derive(Debug, Clone)]
@@ -28,7 +28,17 @@ pub struct Invocation {
     /// The X-Ray trace header, if there is one.
     pub xray_trace_id: Option<String>,
     /// Who makes the request, if somebody has found out.
-    pub principal: Option<Principal>,
+    pub principal: Option<Arc<Principal>>,
+}
+
+/// The time between the answer and the platform's deadline: enough to write it and send it.
+const DEADLINE_RESERVE: Duration = Duration::from_millis(500);
+
+impl Invocation {
+    /// The instant by which the answer must be given: half a second before the platform ends the invocation.
+    pub fn answer_by(&self) -> Option<Instant> {
+        self.deadline.map(|end| end.checked_sub(DEADLINE_RESERVE).unwrap_or(end))
+    }
 }
 
 impl Default for Invocation {
@@ -42,17 +52,6 @@ impl Default for Invocation {
             principal: None,
         }
     }
-}
-
-/// An authenticated caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// Who vouches for the caller: the issuer's URL.
-    pub issuer: String,
-    /// The caller's name at the issuer; only the pair with `issuer` is unique.
-    pub subject: String,
-    /// The caller's e-mail address, if the issuer says so.
-    pub email: Option<String>,
 }
 
 /// What the handler of a tool gets beside its arguments. Prompts and resources get the same.
@@ -105,6 +104,7 @@ pub(crate) struct CallContext {
     pub(crate) revision: ProtocolVersion,
     pub(crate) meta: RequestMeta,
     pub(crate) invocation: Invocation,
+    pub(crate) policy: Arc<Policy>,
     /// The instant by which the answer is given.
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancellation: CancellationToken,
@@ -152,7 +152,13 @@ impl<S> RequestContext<S> {
 
     /// Who makes the request; `None` when nobody has verified it.
     pub fn principal(&self) -> Option<&Principal> {
-        self.call.invocation.principal.as_ref()
+        self.call.invocation.principal.as_deref()
+    }
+
+    /// Whether the caller has a scope, or one that includes it: for what one handler shows to some of its callers.
+    /// Nobody has one where callers are not known; everyone has where the policy is switched off.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.call.policy.has_scope(self.principal(), scope)
     }
 
     /// Anything else in the request's `_meta`, by its key.

@@ -110,6 +110,21 @@ pub enum CallError {
     /// The `requestState` was not given out for this request, or its time is over.
     #[error("`requestState` is not valid for this request, or has expired: start again without it")]
     RequestState,
+    /// Nobody has said who asks, and that is needed here.
+    #[error("a token is needed for this request")]
+    Unauthenticated {
+        /// What a client must ask the issuer for.
+        scopes: Vec<String>,
+    },
+    /// The caller is known and lacks scopes.
+    #[error("the token lacks a scope: this request needs {}", scopes.join(" "))]
+    InsufficientScope {
+        /// All that the request needs, as a client must ask the issuer for them.
+        scopes: Vec<String>,
+    },
+    /// The caller is known and may not do this, whatever scopes are asked for.
+    #[error("this caller may not use this")]
+    Forbidden,
     /// The cursor is not one that this list gave out.
     #[error("invalid cursor: start the list again without one")]
     InvalidCursor,
@@ -142,6 +157,41 @@ pub enum CallError {
     /// A fault on our side; the detail is logged, not sent.
     #[error("internal error")]
     Internal,
+}
+
+impl CallError {
+    /// That a token is needed, whichever it is.
+    pub fn unauthenticated() -> Self {
+        Self::Unauthenticated { scopes: Vec::new() }
+    }
+
+    /// One refusal for several requests, by which a client learns at once all that it needs; for refusals for who makes
+    /// the request.
+    #[must_use]
+    pub fn together(self, other: Self) -> Self {
+        let both = |mut scopes: Vec<String>, others: Vec<String>| {
+            scopes.extend(others);
+            scopes.sort();
+            scopes.dedup();
+            scopes
+        };
+        match (self, other) {
+            (Self::Unauthenticated { scopes }, Self::Unauthenticated { scopes: others }) => {
+                Self::Unauthenticated { scopes: both(scopes, others) }
+            }
+            (Self::InsufficientScope { scopes }, Self::InsufficientScope { scopes: others }) => {
+                Self::InsufficientScope { scopes: both(scopes, others) }
+            }
+            // No scope would help.
+            (Self::Forbidden, _) | (_, Self::Forbidden) => Self::Forbidden,
+            (first, _) => first,
+        }
+    }
+
+    /// Whether the request was refused for who makes it.
+    pub fn is_authorization(&self) -> bool {
+        matches!(self, Self::Unauthenticated { .. } | Self::InsufficientScope { .. } | Self::Forbidden)
+    }
 }
 
 /// Why a function cannot start. Lambda reports it as an init error.

@@ -26,7 +26,7 @@
 //!
 //! let server = Server::new("calculator", "0.1.0", ())
 //!     .tool(Tool::new("add", add).description("Adds two numbers.").read_only());
-//! # let _ = server.build(None);
+//! # let _ = server.build(mcp_server::Settings::default());
 //! ```
 //!
 //! This crate decides what a request is answered with. It knows nothing of HTTP, Lambda, tokens or databases;
@@ -40,6 +40,7 @@
 //! | `completion` | suggestions for the arguments of prompts and templates |
 //! | `context` | [`RequestContext`], what a handler gets beside its arguments |
 //! | `interaction`, `form`, `request_state` | [`InteractiveContext`]: asking the client, and what travels meanwhile |
+//! | `policy`, `principal` | who may use what, and who asks: [`Principal`] |
 //! | `caching` | [`Caching`], how long clients may keep what they were told |
 //! | `error` | [`ToolError`] and [`RequestError`] for authors, [`CallError`] for whoever carries the answer |
 //! | `call`, `router`, `reading` | [`Router`]: one [`Call`] in, one [`Answer`] out |
@@ -57,6 +58,8 @@ mod interaction;
 mod lists;
 mod lookup;
 mod pages;
+mod policy;
+mod principal;
 mod prompt;
 mod reading;
 mod request_state;
@@ -72,14 +75,16 @@ mod work;
 pub use caching::{Caching, List};
 pub use call::{Answer, Call, CallOutcome, Rendered};
 pub use completion::PartialArgument;
-pub use context::{HandlerContext, Invocation, Principal, RequestContext, ToolContext};
+pub use context::{HandlerContext, Invocation, RequestContext, ToolContext};
 pub use error::{BoxError, CallError, InitError, RequestError, ToolError, error_chain};
 pub use interaction::{Elicited, InteractiveContext};
 pub use lookup::lookup;
+pub use policy::{Authorization, Enforcement, ScopeNames};
+pub use principal::Principal;
 pub use prompt::{IntoPromptMessages, Prompt};
 pub use request_state::StateKey;
 pub use resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate};
 pub use router::Router;
 pub use schema::MirroredParameter;
-pub use server::Server;
+pub use server::{Server, Settings};
 pub use tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput};

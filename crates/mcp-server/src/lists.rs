@@ -8,6 +8,7 @@ use mcp_protocol::{
 use crate::{
     Caching, List, Rendered, Server,
     pages::{Pages, PerRevision},
+    policy::Policy,
     router::{result_meta, shared, to_value},
 };
 
@@ -24,10 +25,11 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    pub(crate) fn render<S: Send + Sync + 'static>(server: &Server<S>) -> Self {
+    pub(crate) fn render<S: Send + Sync + 'static>(server: &Server<S>, policy: &Policy) -> Self {
         let meta = result_meta(&to_value(&server.info));
         let page_size = server.page_size.map(Into::into);
-        let frame = |list: List, revision: ProtocolVersion| Frame::new(revision, server.caching_of(list), &meta);
+        let caching_of = |list: List| policy.narrow_list(server.caching_of(list));
+        let frame = |list: List, revision: ProtocolVersion| Frame::new(revision, caching_of(list), &meta);
         let capabilities = |revision: ProtocolVersion| capabilities(server, revision);
 
         let initialize = PerRevision::new(|revision| {
@@ -38,7 +40,7 @@ impl Lists {
                 instructions: server.instructions.clone(),
             })
         });
-        let caching = server.caching_of(List::Discover);
+        let caching = caching_of(List::Discover);
         let discover = shared(&DiscoverResult {
             result_type: ResultType::Complete,
             supported_versions: ProtocolVersion::ALL.map(|version| version.as_str().to_owned()).to_vec(),
@@ -93,7 +95,10 @@ impl Lists {
                 })
             })
         });
-        let resources_caching = server.caching_of(List::Resources);
+        // What a handler lists, it lists to those who may read it.
+        let listing = server.templates.iter().filter(|template| template.lister.is_some());
+        let resources_caching = listing
+            .fold(caching_of(List::Resources), |caching, template| policy.narrow(caching, &template.requirement));
         Self { initialize, discover, tools, prompts, templates, resources, resources_caching, page_size }
     }
 }

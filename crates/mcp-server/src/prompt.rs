@@ -12,6 +12,7 @@ use crate::{
     HandlerContext, PartialArgument, RequestContext, RequestError,
     arguments::{self, clip},
     completion::{Completer, choices, completer},
+    policy::{Requirement, public_setter, requirement_setters},
     request_state::NewCipher,
     schema,
     strings::{Strings, as_json, field_order, is_required, not_from_string, properties_of},
@@ -48,6 +49,7 @@ pub struct Prompt<S> {
     pub(crate) handler: Handler<S>,
     pub(crate) completers: HashMap<String, Completer<S>>,
     pub(crate) cipher: Option<NewCipher>,
+    pub(crate) requirement: Requirement,
 }
 
 /// Reads the arguments; what comes back is the handler at work, or what is wrong with them.
@@ -113,8 +115,11 @@ impl<S: Send + Sync + 'static> Prompt<S> {
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move { Ok(handler(C::from_context(context), arguments).await?.into_prompt_messages()) }))
         });
-        Self { definition, handler, completers, cipher: C::cipher() }
+        Self { definition, handler, completers, cipher: C::cipher(), requirement: Requirement::default() }
     }
+
+    public_setter!();
+    requirement_setters!();
 
     /// What the prompt is for.
     #[must_use]

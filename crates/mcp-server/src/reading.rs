@@ -5,8 +5,9 @@ use mcp_protocol::{
 };
 
 use crate::{
-    Answer, Caching, Call, CallError, Rendered, RequestContext, Resource, ResourceOutput, Router,
+    Answer, Caching, Call, CallError, Rendered, RequestContext, Resource, ResourceOutput, ResourceTemplate, Router,
     pages::Place,
+    policy::Requirement,
     request_state::{Binding, NewCipher},
     router::{Inner, optional_params, own, page, required_params},
     work::{Item, Working, start},
@@ -17,11 +18,13 @@ impl<S: Send + Sync + 'static> Router<S> {
         let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
         let uri = params.uri.as_ref();
         let readable = self.inner.readable(uri).ok_or_else(|| CallError::ResourceNotFound { uri: uri.to_owned() })?;
-        let binding = || Binding::new(method::RESOURCES_READ, uri, None, call.invocation.principal.as_ref());
+        self.inner.policy.permit(readable.requirement, call.invocation.principal.as_deref())?;
+        let binding = || Binding::new(method::RESOURCES_READ, uri, None, call.invocation.principal.as_deref());
         let rounds = self.inner.rounds(&call, readable.cipher, params.retry(), binding)?;
         // What depends on answers is not what another request for the same URI would get.
         let is_retry = params.input_responses.is_some() || params.request_state.is_some();
-        let caching = if is_retry { Caching::NONE } else { readable.caching };
+        let caching =
+            if is_retry { Caching::NONE } else { self.inner.policy.narrow(readable.caching, readable.requirement) };
         let revision = call.revision;
         let (own_uri, mime_type) = (uri.to_owned(), readable.mime_type.map(str::to_owned));
         let item = Item::Resource { uri: uri.to_owned() };
@@ -48,7 +51,12 @@ impl<S: Send + Sync + 'static> Router<S> {
         }
         let params: PaginatedRequestParams = optional_params(call.params)?;
         let place = Place::decode(params.cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
-        let listers: Vec<_> = inner.templates.iter().filter_map(|template| template.lister.clone()).collect();
+        let caller = call.invocation.principal.clone();
+        let may_read =
+            |template: &&ResourceTemplate<S>| inner.policy.permit(&template.requirement, caller.as_deref()).is_ok();
+        // One that may not be read keeps its number, so that a cursor means the same to everyone.
+        let listing = inner.templates.iter().filter(|template| template.lister.is_some());
+        let listers: Vec<_> = listing.map(|template| template.lister.clone().filter(|_| may_read(&template))).collect();
         let page_size = inner.lists.page_size.unwrap_or(usize::MAX);
         let (mut resources, place) = match place {
             Place::Registered(from) => {
@@ -73,7 +81,11 @@ impl<S: Send + Sync + 'static> Router<S> {
                     if room == 0 {
                         break;
                     }
-                    let page = listers[lister](context.clone(), cursor.clone()).await?;
+                    let Some(list) = &listers[lister] else {
+                        next = Some(Place::handler(lister + 1)).filter(|_| lister + 1 < listers.len());
+                        continue;
+                    };
+                    let page = list(context.clone(), cursor.clone()).await?;
                     let rest = page.resources.len().saturating_sub(skip);
                     resources.extend(page.resources.into_iter().skip(skip).take(room));
                     if rest > room {
@@ -108,11 +120,17 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// No connection is held that a change could be told on, so that there is nothing to remember.
     pub(crate) fn subscribe(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
         let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
+        let readable = self.inner.readable(&params.uri);
+        let caller = call.invocation.principal.as_deref();
+        match &readable {
+            Some(readable) => self.inner.policy.permit(readable.requirement, caller)?,
+            None => self.inner.policy.permit_discovery(caller)?,
+        }
         let is_subscribable =
             |resource: &Resource<S>| resource.is_subscribable && resource.definition.uri == params.uri;
         if self.inner.resources.iter().any(is_subscribable) {
             Ok(Rendered::empty())
-        } else if self.inner.readable(&params.uri).is_some() {
+        } else if readable.is_some() {
             Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned()))
         } else {
             Err(CallError::ResourceNotFound { uri: params.uri.into_owned() })
@@ -126,6 +144,7 @@ struct Readable<'a, S> {
     mime_type: Option<&'a str>,
     caching: Caching,
     cipher: Option<NewCipher>,
+    requirement: &'a Requirement,
 }
 
 impl<S> Inner<S> {
@@ -136,6 +155,7 @@ impl<S> Inner<S> {
                 mime_type: resource.definition.mime_type.as_deref(),
                 caching: resource.caching,
                 cipher: resource.cipher,
+                requirement: &resource.requirement,
             });
         }
         self.templates.iter().find_map(|template| {
@@ -145,6 +165,7 @@ impl<S> Inner<S> {
                 mime_type: template.definition.mime_type.as_deref(),
                 caching: template.caching,
                 cipher: template.cipher,
+                requirement: &template.requirement,
             })
         })
     }

@@ -15,6 +15,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     Caching, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
     completion::{Completer, choices, completer},
+    policy::{Requirement, public_setter, requirement_setters},
     request_state::NewCipher,
     schema,
     strings::{as_json, is_required, not_from_string, properties_of},
@@ -40,6 +41,7 @@ pub struct Resource<S> {
     pub(crate) caching: Caching,
     pub(crate) is_subscribable: bool,
     pub(crate) cipher: Option<NewCipher>,
+    pub(crate) requirement: Requirement,
 }
 
 pub(crate) type Handler<S> = Arc<dyn Fn(RequestContext<S>) -> Working<ResourceOutput> + Send + Sync>;
@@ -71,8 +73,12 @@ impl<S: Send + Sync + 'static> Resource<S> {
             let handler = Arc::clone(&handler);
             Box::pin(async move { Ok(handler(C::from_context(context)).await?.into()) })
         });
-        Self { definition, handler, caching: Caching::NONE, is_subscribable: false, cipher: C::cipher() }
+        let (caching, cipher, requirement) = (Caching::NONE, C::cipher(), Requirement::default());
+        Self { definition, handler, caching, is_subscribable: false, cipher, requirement }
     }
+
+    public_setter!();
+    requirement_setters!();
 
     /// What the resource is.
     #[must_use]
@@ -171,6 +177,7 @@ pub struct ResourceTemplate<S> {
     pub(crate) completers: HashMap<String, Completer<S>>,
     pub(crate) caching: Caching,
     pub(crate) cipher: Option<NewCipher>,
+    pub(crate) requirement: Requirement,
 }
 
 /// Reads the values of the variables; if they do not fit their type, there is no such resource.
@@ -227,9 +234,12 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
             let handler = Arc::clone(&handler);
             Box::pin(async move { Ok(handler(C::from_context(context), parameters).await?.into()) })
         });
-        let (lister, caching, cipher) = (None, Caching::NONE, C::cipher());
-        Self { definition, pattern, handler, lister, completers, caching, cipher }
+        let (lister, caching, cipher, requirement) = (None, Caching::NONE, C::cipher(), Requirement::default());
+        Self { definition, pattern, handler, lister, completers, caching, cipher, requirement }
     }
+
+    public_setter!();
+    requirement_setters!();
 
     /// What the resources are.
     #[must_use]
@@ -275,7 +285,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
 
     /// Lists the resources that there are at the moment, in `resources/list`, after those that are registered. The handler
     /// gets the cursor that it returned with the page before, and none for the first; check it, since a caller may send any
-    /// text in its place. The whole list is then private and stale at once unless
+    /// text in its place. It runs for callers who may read what it lists, and lists nothing to others. The whole list is then private and stale at once unless
     /// [`Server::caching`](crate::Server::caching) says otherwise.
     #[must_use]
     pub fn list<T, F, Fut>(mut self, handler: F) -> Self

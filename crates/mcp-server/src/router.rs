@@ -15,14 +15,15 @@ use mcp_protocol::{
     ResultType, Retry, meta, method,
 };
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    Answer, Call, CallError, InitError, MirroredParameter, PartialArgument, Prompt, Rendered, RequestContext, Resource,
-    ResourceTemplate, Server, StateKey, Tool, ToolOutput, arguments,
+    Answer, Call, CallError, InitError, MirroredParameter, PartialArgument, Principal, Prompt, Rendered,
+    RequestContext, Resource, ResourceTemplate, Server, Settings, StateKey, Tool, ToolOutput, arguments,
     completion::Completer,
     interaction::Interaction,
     lists::Lists,
+    policy::{Policy, Requirement},
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
     schema,
     server::{CloseHook, Hook},
@@ -42,6 +43,7 @@ pub(crate) struct Inner<S> {
     pub(crate) state: Arc<S>,
     pub(crate) server_info: Value,
     pub(crate) cipher: Option<Box<dyn StateCipher>>,
+    pub(crate) policy: Arc<Policy>,
     tools: Vec<RegisteredTool<S>>,
     tools_by_name: HashMap<String, usize>,
     prompts: Vec<Prompt<S>>,
@@ -61,8 +63,8 @@ struct RegisteredTool<S> {
 
 impl<S: Send + Sync + 'static> Router<S> {
     #[track_caller]
-    pub(crate) fn new(server: Server<S>, state_key: Option<&StateKey>) -> Result<Self, InitError> {
-        let cipher = match (server.interactive_item(), state_key) {
+    pub(crate) fn new(mut server: Server<S>, settings: Settings) -> Result<Self, InitError> {
+        let cipher = match (server.interactive_item(), &settings.state_key) {
             (None, _) => None,
             (Some((_, new_cipher)), Some(key)) => Some(make_cipher(new_cipher, key, &server.info.name)?),
             (Some((item, _)), None) => {
@@ -72,13 +74,20 @@ impl<S: Send + Sync + 'static> Router<S> {
                 )));
             }
         };
-        let lists = Lists::render(&server);
+        let policy = Policy::of(&mut server, settings.authorization)?;
+        for tool in &mut server.tools {
+            if let Some(schemes) = policy.security_schemes(&tool.requirement) {
+                tool.definition.meta.get_or_insert_default().extend(schemes);
+            }
+        }
+        let lists = Lists::render(&server, &policy);
         let tools_by_name = server.tools.iter().enumerate();
         let tools_by_name = tools_by_name.map(|(index, tool)| (tool.name().to_owned(), index)).collect();
         let inner = Inner {
             state: server.state,
             server_info: to_value(&server.info),
             cipher,
+            policy: Arc::new(policy),
             tools: server.tools.into_iter().map(RegisteredTool::new).collect(),
             tools_by_name,
             prompts: server.prompts,
@@ -95,6 +104,21 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// The parameters of a tool that clients mirror into headers; empty for an unknown tool.
     pub fn mirrored_parameters(&self, tool: &str) -> &[MirroredParameter] {
         self.inner.tool(tool).map_or(&[], |registered| &registered.mirrored)
+    }
+
+    /// The server's name.
+    pub fn name(&self) -> &str {
+        self.inner.server_info.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Whether this caller, or somebody nobody knows, gets anything at all.
+    pub fn admits(&self, caller: Option<&Principal>) -> bool {
+        self.inner.policy.admits(caller)
+    }
+
+    /// The scopes that something requires, as clients must ask the issuer for them.
+    pub fn scopes_supported(&self) -> Vec<String> {
+        self.inner.policy.scopes_supported()
     }
 
     /// Whether something wants to run before the process ends.
@@ -128,8 +152,31 @@ impl<S: Send + Sync + 'static> Router<S> {
     pub fn answer(&self, call: Call<'_>) -> Answer {
         let modern = call.revision.is_modern();
         let inner = &self.inner;
+        let caller = call.invocation.principal.clone();
+        let is_admitted = inner.policy.admits(caller.as_deref());
+        // Whoever gets nothing here does not learn either what there is.
+        let or_error = |answer: Result<Answer, CallError>| {
+            let answer = answer.map_err(|error| match error {
+                error if is_admitted || error.is_authorization() => error,
+                _ => CallError::unauthenticated(),
+            });
+            answer.unwrap_or_else(|error| Answer::ready(Err(error)))
+        };
         let (has_tools, has_prompts) = (!inner.tools.is_empty(), !inner.prompts.is_empty());
         let has_resources = !inner.resources.is_empty() || !inner.templates.is_empty();
+        match call.method {
+            method::TOOLS_CALL if has_tools => return or_error(self.call_tool(call)),
+            method::PROMPTS_GET if has_prompts => return or_error(self.get_prompt(call)),
+            method::RESOURCES_READ if has_resources => return or_error(self.read_resource(call)),
+            method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE if !modern && inner.has_subscribable() => {
+                return or_error(self.subscribe(&call).map(|rendered| Answer::ready(Ok(rendered))));
+            }
+            method::COMPLETION_COMPLETE if inner.has_completers() => return or_error(self.complete(call)),
+            _ => {}
+        }
+        if let Err(refusal) = inner.policy.permit_discovery(caller.as_deref()) {
+            return Answer::ready(Err(refusal));
+        }
         let result = match call.method {
             method::SERVER_DISCOVER if modern => Ok(inner.lists.discover.clone()),
             method::INITIALIZE if !modern => self.initialize(&call),
@@ -138,20 +185,13 @@ impl<S: Send + Sync + 'static> Router<S> {
             method::TOOLS_LIST if has_tools => {
                 page(&call, |cursor| inner.lists.tools.get(call.revision).get(cursor).cloned())
             }
-            method::TOOLS_CALL if has_tools => return or_error(self.call_tool(call)),
             method::PROMPTS_LIST if has_prompts => {
                 page(&call, |cursor| inner.lists.prompts.get(call.revision).get(cursor).cloned())
             }
-            method::PROMPTS_GET if has_prompts => return or_error(self.get_prompt(call)),
             method::RESOURCES_LIST if has_resources => return or_error(self.list_resources(call)),
             method::RESOURCES_TEMPLATES_LIST if has_resources => {
                 page(&call, |cursor| inner.lists.templates.get(call.revision).get(cursor).cloned())
             }
-            method::RESOURCES_READ if has_resources => return or_error(self.read_resource(call)),
-            method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE if !modern && inner.has_subscribable() => {
-                self.subscribe(&call)
-            }
-            method::COMPLETION_COMPLETE if inner.has_completers() => return or_error(self.complete(call)),
             unknown => Err(CallError::MethodNotFound(unknown.to_owned())),
         };
         Answer::ready(result)
@@ -175,6 +215,13 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.inner.render_tool_error(text, revision)
     }
 
+    /// A refused `tools/call` as a result, with the challenge where clients look that never see a header.
+    pub fn challenged_result(&self, refusal: &CallError, challenge: &str, revision: ProtocolVersion) -> Rendered {
+        let meta = JsonObject::from_iter([(meta::WWW_AUTHENTICATE.to_owned(), json!([challenge]))]);
+        let output = ToolOutput { meta: Some(meta), ..ToolOutput::error(refusal.to_string()) };
+        self.inner.render_tool(output, revision).unwrap_or_else(|_| Rendered::empty())
+    }
+
     fn initialize(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
         // What else it says is for display; it is read nowhere, so that it refuses nobody.
         #[derive(Deserialize)]
@@ -192,13 +239,14 @@ impl<S: Send + Sync + 'static> Router<S> {
         let Some(registered) = self.inner.tool(&params.name) else {
             return Err(CallError::UnknownTool(params.name.into_owned()));
         };
+        self.inner.policy.permit(&registered.tool.requirement, call.invocation.principal.as_deref())?;
         let revision = call.revision;
         if let Some(text) = registered.refuse_client(&call)? {
             return Ok(Answer::ready(self.inner.render_tool_error(text, revision)));
         }
         let tool = &registered.tool;
         let binding =
-            || Binding::new(method::TOOLS_CALL, tool.name(), params.arguments, call.invocation.principal.as_ref());
+            || Binding::new(method::TOOLS_CALL, tool.name(), params.arguments, call.invocation.principal.as_deref());
         let rounds = self.inner.rounds(&call, tool.cipher, params.retry(), binding)?;
         let begin = |context: RequestContext<S>| registered.start(context, params.arguments);
         Ok(start(&self.inner, call, Item::Tool, rounds, begin, move |inner, output| {
@@ -211,8 +259,9 @@ impl<S: Send + Sync + 'static> Router<S> {
         let Some(prompt) = self.inner.prompts.iter().find(|prompt| prompt.name() == params.name) else {
             return Err(CallError::UnknownPrompt(params.name.into_owned()));
         };
+        self.inner.policy.permit(&prompt.requirement, call.invocation.principal.as_deref())?;
         let binding =
-            || Binding::new(method::PROMPTS_GET, prompt.name(), params.arguments, call.invocation.principal.as_ref());
+            || Binding::new(method::PROMPTS_GET, prompt.name(), params.arguments, call.invocation.principal.as_deref());
         let rounds = self.inner.rounds(&call, prompt.cipher, params.retry(), binding)?;
         let revision = call.revision;
         let description = prompt.definition.description.clone();
@@ -235,12 +284,12 @@ impl<S: Send + Sync + 'static> Router<S> {
         }
         let params: CompleteRequestParams = required_params(call.params)?;
         let argument = &params.argument.name;
-        let (is_known, completer) = match &params.reference {
+        let (is_known, completer, requirement): (_, _, &Requirement) = match &params.reference {
             CompletionReference::Prompt { name, .. } => {
                 let prompt = self.inner.prompts.iter().find(|prompt| prompt.name() == name);
                 let prompt = prompt.ok_or_else(|| CallError::UnknownPrompt(name.clone()))?;
                 let is_known = prompt.definition.arguments.iter().any(|own| own.name == *argument);
-                (is_known, prompt.completers.get(argument))
+                (is_known, prompt.completers.get(argument), &prompt.requirement)
             }
             CompletionReference::Resource { uri } => {
                 let fits = |template: &&ResourceTemplate<S>| {
@@ -248,9 +297,11 @@ impl<S: Send + Sync + 'static> Router<S> {
                 };
                 let template = self.inner.templates.iter().find(fits);
                 let template = template.ok_or_else(|| CallError::ResourceNotFound { uri: uri.clone() })?;
-                (template.pattern.variables().any(|own| own == argument), template.completers.get(argument))
+                let is_known = template.pattern.variables().any(|own| own == argument);
+                (is_known, template.completers.get(argument), &template.requirement)
             }
         };
+        self.inner.policy.permit(requirement, call.invocation.principal.as_deref())?;
         if !is_known {
             return Err(CallError::InvalidInput(format!("there is no argument `{}`", arguments::clip(argument))));
         }
@@ -274,10 +325,6 @@ impl<S: Send + Sync + 'static> Router<S> {
 
 fn make_cipher(new: NewCipher, key: &StateKey, server: &str) -> Result<Box<dyn StateCipher>, InitError> {
     (new.0)(key, server).ok_or_else(|| InitError::new("could not derive a key from MCP_STATE_KEY"))
-}
-
-fn or_error(answer: Result<Answer, CallError>) -> Answer {
-    answer.unwrap_or_else(|error| Answer::ready(Err(error)))
 }
 
 pub(crate) fn page(call: &Call<'_>, get: impl FnOnce(Option<&str>) -> Option<Rendered>) -> Result<Rendered, CallError> {

@@ -5,7 +5,9 @@ use std::{collections::HashMap, fmt, num::NonZeroUsize, pin::Pin, sync::Arc, tim
 use mcp_protocol::{Icon, Implementation};
 
 use crate::{
-    Caching, InitError, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool, request_state::NewCipher,
+    Authorization, Caching, InitError, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool,
+    policy::{Requirement, requirement_setters},
+    request_state::NewCipher,
 };
 
 /// How long clients may keep a list, unless the author says otherwise. Lists change only with a deployment.
@@ -25,6 +27,8 @@ pub struct Server<S> {
     pub(crate) templates: Vec<ResourceTemplate<S>>,
     pub(crate) page_size: Option<NonZeroUsize>,
     pub(crate) caching: HashMap<List, Caching>,
+    pub(crate) requirement: Requirement,
+    pub(crate) scope_hierarchy: Vec<(String, Vec<String>)>,
     pub(crate) close: Option<CloseHook<S>>,
     pub(crate) before_snapshot: Option<Hook<S>>,
     pub(crate) after_restore: Option<Hook<S>>,
@@ -46,6 +50,8 @@ impl<S: Send + Sync + 'static> Server<S> {
             templates: Vec::new(),
             page_size: None,
             caching: HashMap::new(),
+            requirement: Requirement::default(),
+            scope_hierarchy: Vec::new(),
             close: None,
             before_snapshot: None,
             after_restore: None,
@@ -149,6 +155,19 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
+    requirement_setters!();
+
+    /// Whoever has the scope `broad` has each of `narrow` too.
+    #[must_use]
+    pub fn scope_includes<T: Into<String>>(
+        mut self,
+        broad: impl Into<String>,
+        narrow: impl IntoIterator<Item = T>,
+    ) -> Self {
+        self.scope_hierarchy.push((broad.into(), narrow.into_iter().map(Into::into).collect()));
+        self
+    }
+
     pub(crate) fn caching_of(&self, list: List) -> Caching {
         let is_made = list == List::Resources && self.templates.iter().any(|template| template.lister.is_some());
         let unset = if is_made { Caching::NONE } else { Caching::public(DEFAULT_LIST_TTL) };
@@ -188,14 +207,15 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// # Errors
     ///
-    /// When something asks the client and there is no state key to seal what has been learned so far.
+    /// When something asks the client and there is no state key to seal what has been learned so far; when there is a
+    /// policy and no way to know callers.
     ///
     /// # Panics
     ///
     /// When a hand-written schema cannot be compiled; the message names its tool.
     #[track_caller]
-    pub fn build(self, state_key: Option<&StateKey>) -> Result<Router<S>, InitError> {
-        Router::new(self, state_key)
+    pub fn build(self, settings: Settings) -> Result<Router<S>, InitError> {
+        Router::new(self, settings)
     }
 
     /// What asks the client, if anything does: how to name it, and how to seal.
@@ -209,6 +229,38 @@ impl<S: Send + Sync + 'static> Server<S> {
             .map(|own| (format!("resource template `{}`", own.definition.uri_template), own.cipher));
         tools.chain(prompts).chain(resources).chain(templates).find_map(|(name, cipher)| Some((name, cipher?)))
     }
+}
+
+impl<S> Server<S> {
+    /// What each item requires, with how to name the item.
+    pub(crate) fn requirements(&self) -> impl Iterator<Item = (String, &Requirement)> {
+        let tools = self.tools.iter().map(|tool| (format!("tool `{}`", tool.definition.name), &tool.requirement));
+        let prompts = self.prompts.iter().map(|own| (format!("prompt `{}`", own.definition.name), &own.requirement));
+        let resources =
+            self.resources.iter().map(|own| (format!("resource `{}`", own.definition.uri), &own.requirement));
+        let templates = self
+            .templates
+            .iter()
+            .map(|own| (format!("resource template `{}`", own.definition.uri_template), &own.requirement));
+        tools.chain(prompts).chain(resources).chain(templates)
+    }
+
+    pub(crate) fn requirements_mut(&mut self) -> impl Iterator<Item = &mut Requirement> {
+        let tools = self.tools.iter_mut().map(|tool| &mut tool.requirement);
+        let prompts = self.prompts.iter_mut().map(|prompt| &mut prompt.requirement);
+        let resources = self.resources.iter_mut().map(|resource| &mut resource.requirement);
+        let templates = self.templates.iter_mut().map(|template| &mut template.requirement);
+        tools.chain(prompts).chain(resources).chain(templates)
+    }
+}
+
+/// What a deployment decides about a server.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What `requestState` is sealed with; only a server that asks its clients needs it.
+    pub state_key: Option<StateKey>,
+    /// How callers are known.
+    pub authorization: Authorization,
 }
 
 impl<S> fmt::Debug for Server<S> {

@@ -13,6 +13,7 @@ use serde_json::{
 
 use crate::{
     HandlerContext, RequestContext, ToolError, arguments,
+    policy::{Requirement, public_setter, requirement_setters},
     request_state::NewCipher,
     schema,
     work::{HandlerError, Working},
@@ -30,6 +31,7 @@ pub struct Tool<S> {
     pub(crate) handler: Handler<S>,
     pub(crate) required_capabilities: ClientCapabilities,
     pub(crate) cipher: Option<NewCipher>,
+    pub(crate) requirement: Requirement,
     raw_schema: Option<RawSchema>,
 }
 
@@ -161,6 +163,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             handler,
             required_capabilities: ClientCapabilities::default(),
             cipher: None,
+            requirement: Requirement::default(),
             raw_schema,
         }
     }
@@ -238,6 +241,9 @@ impl<S: Send + Sync + 'static> Tool<S> {
         }
         self
     }
+
+    public_setter!();
+    requirement_setters!();
 
     /// The tool's name.
     pub fn name(&self) -> &str {

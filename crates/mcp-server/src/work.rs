@@ -4,7 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex},
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use futures_util::FutureExt;
@@ -18,9 +18,6 @@ use crate::{
     request_state::{Binding, SealError},
     router::{Inner, result_meta},
 };
-
-/// The time between a handler's deadline and the platform's: enough to write an answer and send it.
-const DEADLINE_RESERVE: Duration = Duration::from_millis(500);
 
 /// A handler that has its arguments.
 pub(crate) type Working<T> = Pin<Box<dyn Future<Output = Result<T, HandlerError>> + Send>>;
@@ -80,7 +77,7 @@ where
     let received = call.invocation.received;
     let request_id = call.invocation.request_id.clone();
     let revision = call.revision;
-    let deadline = call.invocation.deadline.map(|end| end.checked_sub(DEADLINE_RESERVE).unwrap_or(end));
+    let deadline = call.invocation.answer_by();
     let (interaction, binding) = match rounds {
         Some(Rounds { interaction, binding }) => (Some(interaction), Some(binding)),
         None => (None, None),
@@ -90,6 +87,7 @@ where
         revision,
         meta: call.meta,
         invocation: call.invocation,
+        policy: Arc::clone(&inner.policy),
         deadline,
         cancellation: CancellationToken::new(),
         notifications: call.notifications,

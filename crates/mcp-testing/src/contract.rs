@@ -6,17 +6,17 @@ use mcp_lambda::McpService;
 use mcp_protocol::method;
 use serde_json::{Value, json};
 
-use crate::{McpRequest, discover, exchange, resources_read};
+use crate::{McpRequest, Reply, discover, exchange, resources_read};
 
 /// Compares everything that a client can list, and what `server/discover` says, with `<folder>/contract.json`. With
 /// `UPDATE_GOLDEN` set, writes it instead. Pages are followed to their end; resources are read for how long they may be
-/// kept.
+/// kept. `token` is sent along, for a server that is closed.
 ///
 /// # Panics
 ///
 /// When they differ.
-pub async fn assert_contract<S: Send + Sync + 'static>(service: &McpService<S>, folder: &str) {
-    let discovered = exchange(service, discover()).await.result().clone();
+pub async fn assert_contract<S: Send + Sync + 'static>(service: &McpService<S>, folder: &str, token: Option<&str>) {
+    let discovered = send(service, discover(), token).await.result().clone();
     let mut contract = json!({ "capabilities": discovered["capabilities"] });
     if let Some(instructions) = discovered.get("instructions") {
         contract["instructions"] = instructions.clone();
@@ -29,10 +29,10 @@ pub async fn assert_contract<S: Send + Sync + 'static>(service: &McpService<S>, 
         ("resources", method::RESOURCES_TEMPLATES_LIST, "resourceTemplates"),
     ] {
         if capabilities.get(capability).is_some() {
-            let (items, caching) = all(service, list, member).await;
+            let (items, caching) = all(service, list, member, token).await;
             for resource in items.as_array().expect("a list").iter().filter(|_| member == "resources") {
                 let uri = resource["uri"].as_str().expect("a URI");
-                let read = exchange(service, resources_read(uri)).await;
+                let read = send(service, resources_read(uri), token).await;
                 contract["caching"][uri] = read.response().get("result").map_or(Value::Null, caching_of);
             }
             contract[member] = items;
@@ -42,12 +42,22 @@ pub async fn assert_contract<S: Send + Sync + 'static>(service: &McpService<S>, 
     assert_golden(&Path::new(folder).join("contract.json"), &contract);
 }
 
+async fn send<S: Send + Sync + 'static>(service: &McpService<S>, request: McpRequest, token: Option<&str>) -> Reply {
+    let request = token.into_iter().fold(request, |request, token| request.bearer(token));
+    exchange(service, request).await
+}
+
 /// The items of all pages of a list.
-async fn all<S: Send + Sync + 'static>(service: &McpService<S>, method: &str, member: &str) -> (Value, Value) {
+async fn all<S: Send + Sync + 'static>(
+    service: &McpService<S>,
+    method: &str,
+    member: &str,
+    token: Option<&str>,
+) -> (Value, Value) {
     let mut items = Vec::new();
     let mut params = json!({});
     loop {
-        let reply = exchange(service, McpRequest::new(method, params)).await;
+        let reply = send(service, McpRequest::new(method, params), token).await;
         let page = reply.result();
         items.extend(page[member].as_array().expect("a list").iter().cloned());
         match page.get("nextCursor") {

@@ -9,7 +9,7 @@ use mcp_lambda::McpService;
 use mcp_protocol::{
     CallToolResult, InputRequest, InputRequiredResult, ProtocolVersion, RequestId, RequestMeta, method,
 };
-use mcp_server::{Call, Invocation, Router, Server, Tool};
+use mcp_server::{Authorization, Call, Invocation, Router, Server, Settings, Tool};
 use serde_json::{Value, json};
 
 use crate::{McpRequest, schema, state_key};
@@ -132,7 +132,9 @@ pub async fn call_tool_answering<S: Send + Sync + 'static>(
     mut answer: impl FnMut(&str, &InputRequest) -> Value,
 ) -> CallToolResult {
     let mut params = json!({ "name": tool.name(), "arguments": arguments });
-    let router = Server::new("test", "0.0.0", state).tool(tool).build(Some(&state_key()));
+    let router = Server::new("test", "0.0.0", state)
+        .tool(tool)
+        .build(Settings { state_key: Some(state_key()), authorization: Authorization::DangerouslyOff });
     let router = router.unwrap_or_else(|error| panic!("{error}"));
     for _ in 0..MAX_ROUNDS {
         let value = call_once(&router, &params).await;

@@ -28,7 +28,8 @@
 //! | [`request`] | [`McpRequest`], with everything a client of that revision sends |
 //! | [`exchange`] | request in, checked [`Reply`] out, by several ways |
 //! | [`schema`] | the schemas themselves |
-//! | [`TestAuthenticator`] | callers that are known, without an identity provider |
+//! | [`as_caller`] | a caller who is known, without an issuer |
+//! | [`TestIssuer`] | an issuer on loopback, tokens in the shapes of the usual providers, and hostile ones |
 //! | [`TestDatabase`] | a Postgres database for one test |
 //! | [`assert_contract`] | what clients see, as a golden file |
 //! | [`bounds`] | whether a tool enforces the bounds that its schema shows |
@@ -36,21 +37,33 @@
 // A helper for tests stops the test by panicking.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
-mod authenticator;
 pub mod bounds;
 mod contract;
 mod database;
 mod exchange;
+mod hostile;
+mod issuer;
+mod keys;
 pub mod request;
 pub mod schema;
 
-use mcp_server::StateKey;
+use std::sync::Arc;
 
-pub use authenticator::TestAuthenticator;
+use mcp_server::{Invocation, Principal, StateKey};
+
 pub use contract::assert_contract;
 pub use database::TestDatabase;
 pub use exchange::{Reply, Via, call_tool, call_tool_answering, event_of, exchange, exchange_via};
+pub use hostile::HostileToken;
+pub use issuer::{IssuerAnswer, Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, sign};
+pub use keys::TestKey;
 pub use request::{McpRequest, complete, discover, initialize, prompts_get, resources_read, tools_call, tools_list};
+
+/// An invocation by a caller, for [`exchange_via`]: for what depends on the caller, not for how callers are known. It counts
+/// only where no issuer is configured.
+pub fn as_caller(principal: Principal) -> Invocation {
+    Invocation { principal: Some(Arc::new(principal)), ..Invocation::default() }
+}
 
 /// A key for servers that ask their clients; the same in every call.
 pub fn state_key() -> StateKey {

@@ -154,6 +154,12 @@ impl McpRequest {
         self
     }
 
+    /// Sends a token.
+    #[must_use]
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
     /// Takes a header away.
     #[must_use]
     pub fn without_header(mut self, name: &str) -> Self {

@@ -12,7 +12,7 @@ async fn what_clients_see_is_the_golden_file() {
 
     let service = service(Config { http }).await.unwrap();
 
-    assert_contract(&service, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data")).await;
+    assert_contract(&service, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
-use crate::State;
+use crate::{READ, State};
 
 /// A key of an older event can be used anew.
 pub(crate) const INSERT: &str = r#"
@@ -45,8 +45,9 @@ pub(crate) struct Event {
     /// When it was logged: ISO 8601 with time zone.
     #[schemars(extend("format" = "date-time"))]
     timestamp: String,
-    /// Who logged it.
-    logged_by: LoggedBy,
+    /// Who logged it; only for callers with the scope `events:read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logged_by: Option<LoggedBy>,
 }
 
 /// A caller; every member is empty for one whom nobody knows.
@@ -56,7 +57,7 @@ struct LoggedBy {
     issuer: String,
     /// The caller's name there.
     subject: String,
-    /// The caller's e-mail address.
+    /// The caller's e-mail address, if the issuer has verified it.
     email: String,
 }
 
@@ -69,13 +70,15 @@ impl EventRow {
         format!("[{time}] {}", self.event_name)
     }
 
-    pub(crate) fn into_event(self) -> Event {
+    /// As JSON, with what the caller may see of it.
+    pub(crate) fn into_event(self, context: &RequestContext<State>) -> Event {
+        let logged_by = LoggedBy { issuer: self.issuer, subject: self.subject, email: self.email };
         Event {
             id: self.id,
             event_name: self.event_name,
             // Only years beyond 9999 have no such form.
             timestamp: self.timestamp.format(&Rfc3339).unwrap_or_default(),
-            logged_by: LoggedBy { issuer: self.issuer, subject: self.subject, email: self.email },
+            logged_by: context.has_scope(READ).then_some(logged_by),
         }
     }
 }
@@ -96,7 +99,7 @@ pub(crate) enum Logged {
 
 /// Logs an event. It is committed when this returns.
 pub(crate) async fn insert(context: &RequestContext<State>, event: &NewEvent<'_>) -> Result<Logged, DatabaseError> {
-    let anonymous = Principal { issuer: String::new(), subject: String::new(), email: None };
+    let anonymous = Principal::default();
     let caller = context.principal().unwrap_or(&anonymous);
     // Lambda names each invocation once, and a batch has each id once: the same call, tried again, is the same event. An id
     // is written as JSON, where 1 and "1" differ.
@@ -145,7 +148,7 @@ impl Insert<'_> {
             .bind(self.event.event_name)
             .bind(&self.caller.issuer)
             .bind(&self.caller.subject)
-            .bind(self.caller.email.as_deref().unwrap_or_default())
+            .bind(self.caller.verified_email().unwrap_or_default())
             .bind(self.event.idempotency_key)
             .bind(self.call)
             .fetch_one(connection)

@@ -14,6 +14,7 @@ pub(crate) fn tool() -> Tool<State> {
     Tool::new("get_latest_events", get_latest_events)
         .title("Latest events")
         .description("Lists the events that were logged last, the newest first. Use it when asked what happened.")
+        .public()
         .read_only()
         .idempotent()
         .open_world(false)
@@ -44,7 +45,7 @@ async fn get_latest_events(
 ) -> Result<JsonWithText<LatestEvents>, ToolError> {
     let rows = events::latest(&context, args.limit).await?;
     let text = lines(&rows);
-    Ok(Json(LatestEvents { events: rows.into_iter().map(EventRow::into_event).collect() }).with_text(text))
+    Ok(Json(LatestEvents { events: rows.into_iter().map(|row| row.into_event(&context)).collect() }).with_text(text))
 }
 
 /// One event a line.

@@ -16,6 +16,11 @@ pub use config::Config;
 /// The schema. `DB_MIGRATE=off` leaves it to `sqlx migrate run --source functions/event-logger/migrations`.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
+/// The scope that logging an event takes.
+pub(crate) const WRITE: &str = "events:write";
+/// The scope that reading events as resources takes, and seeing who logged one.
+pub(crate) const READ: &str = "events:read";
+
 /// What all calls share: the database, opened once for each execution environment.
 #[derive(Debug)]
 pub struct State {
@@ -26,7 +31,7 @@ pub struct State {
 ///
 /// # Errors
 ///
-/// Never: nothing else is set up that could fail, and nothing asks the client.
+/// When nothing is configured by which callers are known.
 pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
     let database = Database::open(config.database, &MIGRATOR, config.concurrency).await;
     let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database })

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    State,
+    State, WRITE,
     events::{self, Event, Logged, NewEvent},
 };
 
@@ -18,6 +18,7 @@ pub(crate) fn tool() -> Tool<State> {
             "Stores an event with the current time. Use it when asked to log, record or note that something happened.",
         )
         .destructive(false)
+        .require_scope(WRITE)
         .open_world(false)
 }
 
@@ -68,8 +69,10 @@ async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<Js
     })?;
     match logged {
         Logged::Event(row) => {
-            let text = format!("Event '{}' logged.", row.event_name);
-            Ok(Json(row.into_event()).with_text(text))
+            let caller = context.principal().map(|caller| caller.verified_email().unwrap_or(&caller.subject));
+            let by = caller.map(|caller| format!(" by {caller}")).unwrap_or_default();
+            let text = format!("Event '{}' logged{by}.", row.event_name);
+            Ok(Json(row.into_event(&context)).with_text(text))
         }
         Logged::KeyTaken => Err(ToolError::InvalidInput(
             "`idempotency_key` was used for another event in the last 30 days: use a new key for a new event"

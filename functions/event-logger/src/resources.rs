@@ -5,7 +5,7 @@ use mcp_server::{RequestContext, RequestError, Resource, ResourceTemplate};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{State, events, get_latest_events::lines};
+use crate::{READ, State, events, get_latest_events::lines};
 
 /// As many as the tool lists unless told.
 const LATEST: i64 = 5;
@@ -15,6 +15,7 @@ pub(crate) fn latest() -> Resource<State> {
         .title("Latest events")
         .description("The five events that were logged last, one a line, the newest first.")
         .mime_type("text/plain")
+        .require_scope(READ)
 }
 
 pub(crate) fn by_id() -> ResourceTemplate<State> {
@@ -22,6 +23,7 @@ pub(crate) fn by_id() -> ResourceTemplate<State> {
         .title("Event")
         .description("One event by its number, as JSON.")
         .mime_type("application/json")
+        .require_scope(READ)
 }
 
 async fn read_latest(context: RequestContext<State>) -> Result<String, RequestError> {
@@ -37,5 +39,5 @@ struct EventUri {
 
 async fn read_event(context: RequestContext<State>, uri: EventUri) -> Result<String, RequestError> {
     let row = events::by_id(&context, uri.id).await?.ok_or(RequestError::NotFound)?;
-    serde_json::to_string(&row.into_event()).map_err(RequestError::internal)
+    serde_json::to_string(&row.into_event(&context)).map_err(RequestError::internal)
 }

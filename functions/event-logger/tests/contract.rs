@@ -5,9 +5,9 @@
 use event_logger::{Config, State, service};
 use mcp_lambda::{Env, FromEnv, McpService};
 use mcp_protocol::{CallToolResult, ProtocolVersion};
-use mcp_server::Invocation;
+use mcp_server::{Invocation, Principal};
 use mcp_testing::{
-    McpRequest, Reply, TestAuthenticator, TestDatabase, Via, assert_contract, bounds, exchange, exchange_via,
+    McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, bounds, exchange, exchange_via,
     resources_read, tools_call,
 };
 use serde_json::{Value, json};
@@ -17,9 +17,17 @@ fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
     Config::from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|error| error.to_string())
 }
 
+/// For what does not depend on who calls: everyone may do everything.
 async fn event_logger(database: &TestDatabase) -> McpService<State> {
     let config = config(&[("DATABASE_URL", database.url()), ("MCP_AUTH", "dangerously-off")]).unwrap();
     service(config).await.unwrap()
+}
+
+async fn guarded(database: &TestDatabase, issuer: &TestIssuer) -> McpService<State> {
+    let variables = issuer.variables();
+    let mut pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    pairs.push(("DATABASE_URL", database.url()));
+    service(config(&pairs).unwrap()).await.unwrap()
 }
 
 async fn log(service: &McpService<State>, arguments: Value) -> CallToolResult {
@@ -43,7 +51,11 @@ async fn count(database: &TestDatabase) -> i64 {
 async fn what_clients_see_is_the_golden_file() {
     let database = TestDatabase::create().await;
 
-    assert_contract(&event_logger(&database).await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data")).await;
+    let issuer = TestIssuer::start().await;
+    let service = guarded(&database, &issuer).await;
+
+    assert_contract(&service, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), Some(&issuer.token(["events:read"])))
+        .await;
 }
 
 #[tokio::test]
@@ -121,11 +133,12 @@ async fn a_key_makes_the_second_call_do_nothing() {
 async fn a_key_belongs_to_its_caller() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
-    let callers = TestAuthenticator::new("https://issuer.example");
     let arguments = json!({ "event_name": "paid", "idempotency_key": "k1" });
     for caller in ["ada", "bob", "ada"] {
         let request = tools_call("log_event", arguments.clone());
-        exchange_via(Via::FunctionUrl, &service, request, callers.as_caller(caller)).await.tool_result();
+        exchange_via(Via::FunctionUrl, &service, request, as_caller(Principal::new("https://issuer.example", caller)))
+            .await
+            .tool_result();
     }
     log(&service, arguments).await;
 
@@ -273,13 +286,85 @@ async fn a_database_that_is_away_is_an_error_that_says_so_and_nothing_else() {
     assert_eq!(resource.response()["error"]["message"], format!("{told}; request id: req-7"));
 }
 
-#[test]
-fn it_does_not_serve_strangers_by_mistake() {
-    let url = ("DATABASE_URL", "postgres://app@localhost/events");
+#[tokio::test]
+async fn it_does_not_serve_strangers_by_mistake() {
+    let url = ("DATABASE_URL", "postgres://app@127.0.0.1:1/events");
 
-    let unset = config(&[url]).unwrap_err();
+    let unset = service(config(&[url]).unwrap()).await.unwrap_err().to_string();
     let misspelt = config(&[url, ("MCP_AUTH", "off")]).unwrap_err();
 
-    assert!(unset.contains("MCP_AUTH=dangerously-off"), "{unset}");
+    for part in ["tool `log_event`", "OIDC_ISSUER", "MCP_AUTH=dangerously-off"] {
+        assert!(unset.contains(part), "{unset}");
+    }
     assert!(misspelt.contains("MCP_AUTH"), "{misspelt}");
+}
+
+#[tokio::test]
+async fn no_hostile_token_logs_an_event() {
+    let database = TestDatabase::create().await;
+    let issuer = TestIssuer::start().await;
+    let service = guarded(&database, &issuer).await;
+
+    let tried = issuer.assert_refused(&service, &tools_call("log_event", json!({ "event_name": "login" }))).await;
+
+    assert!(tried >= 80);
+    assert_eq!(count(&database).await, 1, "that of the good token");
+}
+
+#[tokio::test]
+async fn logging_takes_a_scope_and_says_who_logged() {
+    let database = TestDatabase::create().await;
+    let issuer = TestIssuer::start().await;
+    let service = guarded(&database, &issuer).await;
+    let log = || tools_call("log_event", json!({ "event_name": "login" }));
+    let unverified = issuer.mint(["events:write"], |_, claims| claims["email_verified"] = json!(false));
+
+    let anonymous = exchange(&service, log()).await;
+    let reader = exchange(&service, log().bearer(&issuer.token(["events:read"]))).await;
+    let writer = exchange(&service, log().bearer(&issuer.token(["events:write"]))).await;
+    let unverified = exchange(&service, log().bearer(&unverified)).await;
+
+    assert_eq!((anonymous.status.as_u16(), reader.status.as_u16()), (401, 403));
+    for refused in [anonymous, reader] {
+        assert!(refused.headers["www-authenticate"].to_str().unwrap().contains("scope=\"events:write\""));
+    }
+    assert_eq!(writer.tool_result().text(), "Event 'login' logged by ada@example.com.");
+    assert_eq!(unverified.tool_result().text(), "Event 'login' logged by ada.", "anyone can write an address");
+    assert_eq!(count(&database).await, 2);
+}
+
+/// Every way to an event, with and without the scope that shows who logged it.
+#[tokio::test]
+async fn who_logged_an_event_is_shown_only_to_those_who_may_read_events() {
+    let database = TestDatabase::create().await;
+    let issuer = TestIssuer::start().await;
+    let service = guarded(&database, &issuer).await;
+    let log = || tools_call("log_event", json!({ "event_name": "login", "idempotency_key": "k" }));
+    let list = || tools_call("get_latest_events", json!({}));
+    let writer = issuer.token(["events:write"]);
+    let both = issuer.token(["events:read", "events:write"]);
+    let reader = issuer.mint(["events:read"], |_, claims| claims["sub"] = json!("bob"));
+    let id = structured(&exchange(&service, log().bearer(&writer)).await.tool_result())["id"].clone();
+    let event = || resources_read(&format!("events://{id}"));
+
+    for (what, request, is_shown) in [
+        ("the list, by nobody", list(), false),
+        ("the list, by a writer", list().bearer(&writer), false),
+        ("the list, by a reader", list().bearer(&reader), true),
+        ("the list of old, by nobody", list().revision(ProtocolVersion::V2024_11_05), false),
+        ("what logging answers a writer", log().bearer(&writer), false),
+        ("what logging answers a reader", log().bearer(&both), true),
+        ("the resource, by a reader", event().bearer(&reader), true),
+    ] {
+        let reply = exchange(&service, request).await;
+
+        assert_eq!(reply.status, 200, "{what}: {}", reply.body);
+        assert_eq!(reply.body.contains("logged_by"), is_shown, "{what}: {}", reply.body);
+        let names = reply.body.contains(issuer.issuer()) || reply.body.replace("logged by ada@", "").contains("ada@");
+        assert_eq!(names, is_shown, "{what}: {}", reply.body);
+    }
+    for request in [event(), resources_read("events://latest")] {
+        assert_eq!(exchange(&service, request.clone()).await.status, 401);
+        assert_eq!(exchange(&service, request.bearer(&writer)).await.status, 403);
+    }
 }

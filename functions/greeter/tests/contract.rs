@@ -14,7 +14,7 @@ async fn greeter() -> McpService<greeter::State> {
 
 #[tokio::test]
 async fn what_clients_see_is_the_golden_file() {
-    assert_contract(&greeter().await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data")).await;
+    assert_contract(&greeter().await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
 }
 
 #[tokio::test]

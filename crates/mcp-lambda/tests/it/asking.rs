@@ -12,12 +12,11 @@ use mcp_protocol::{
     RequestedSchema, ToolChoice, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
 };
 use mcp_server::{
-    Elicited, InteractiveContext, Invocation, NoArguments, Prompt, RequestContext, RequestError, Resource, Server,
-    StateKey, Tool, ToolError,
+    Elicited, InteractiveContext, Invocation, NoArguments, Principal, Prompt, RequestContext, RequestError, Resource,
+    Server, StateKey, Tool, ToolError,
 };
 use mcp_testing::{
-    McpRequest, Reply, TestAuthenticator, Via, exchange, exchange_via, prompts_get, resources_read, state_key,
-    tools_call,
+    McpRequest, Reply, Via, as_caller, exchange, exchange_via, prompts_get, resources_read, state_key, tools_call,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -509,34 +508,33 @@ async fn a_page_is_asked_for_by_its_url() {
 
 #[tokio::test]
 async fn a_state_opens_only_for_its_own_request() {
-    let callers = TestAuthenticator::new("https://issuer.example");
-    let others = TestAuthenticator::new("https://other.example");
+    let caller = |subject: &str| as_caller(Principal::new("https://issuer.example", subject));
+    let other = || as_caller(Principal::new("https://other.example", "ada"));
     let send = |request: McpRequest, invocation: Invocation| async {
         exchange_via(Via::FunctionUrl, &environment(), request, invocation).await
     };
-    let asked = send(call("greet"), callers.as_caller("ada")).await;
+    let asked = send(call("greet"), caller("ada")).await;
     let state = asked.result()["requestState"].as_str().unwrap().to_owned();
     let with_state =
         |request: McpRequest, state: &str| request.param("requestState", json!(state)).param("inputResponses", ada());
-    let late =
-        Invocation { received: std::time::SystemTime::now() + Duration::from_secs(601), ..callers.as_caller("ada") };
+    let late = Invocation { received: std::time::SystemTime::now() + Duration::from_secs(601), ..caller("ada") };
     let greeting = able(tools_call("greet", json!({ "greeting": "Bye" })));
 
-    let own = send(with_state(call("greet"), &state), callers.as_caller("ada")).await;
+    let own = send(with_state(call("greet"), &state), caller("ada")).await;
     assert_eq!(text(&own), "Hello, Ada!");
     for (what, request, invocation) in [
-        ("tampered", with_state(call("greet"), &format!("{state}-TAMPERED")), callers.as_caller("ada")),
-        ("cut", with_state(call("greet"), &state[..state.len() - 1]), callers.as_caller("ada")),
-        ("empty", with_state(call("greet"), ""), callers.as_caller("ada")),
-        ("endless", with_state(call("greet"), &"A".repeat(100_000)), callers.as_caller("ada")),
+        ("tampered", with_state(call("greet"), &format!("{state}-TAMPERED")), caller("ada")),
+        ("cut", with_state(call("greet"), &state[..state.len() - 1]), caller("ada")),
+        ("empty", with_state(call("greet"), ""), caller("ada")),
+        ("endless", with_state(call("greet"), &"A".repeat(100_000)), caller("ada")),
         ("expired", with_state(call("greet"), &state), late),
-        ("another tool", with_state(call("order"), &state), callers.as_caller("ada")),
-        ("a tool that never asks", with_state(call("quiet"), &state), callers.as_caller("ada")),
-        ("a prompt", with_state(able(prompts_get("write", json!({}))), &state), callers.as_caller("ada")),
-        ("a resource", with_state(able(resources_read("asking://secret")), &state), callers.as_caller("ada")),
-        ("other arguments", with_state(greeting, &state), callers.as_caller("ada")),
-        ("another caller", with_state(call("greet"), &state), callers.as_caller("eve")),
-        ("another issuer's caller", with_state(call("greet"), &state), others.as_caller("ada")),
+        ("another tool", with_state(call("order"), &state), caller("ada")),
+        ("a tool that never asks", with_state(call("quiet"), &state), caller("ada")),
+        ("a prompt", with_state(able(prompts_get("write", json!({}))), &state), caller("ada")),
+        ("a resource", with_state(able(resources_read("asking://secret")), &state), caller("ada")),
+        ("other arguments", with_state(greeting, &state), caller("ada")),
+        ("another caller", with_state(call("greet"), &state), caller("eve")),
+        ("another issuer's caller", with_state(call("greet"), &state), other()),
         ("nobody", with_state(call("greet"), &state), Invocation::default()),
     ] {
         let refused = send(request, invocation).await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mcp_lambda::{HttpConfig, McpService};
-use mcp_server::{Invocation, NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_server::{Invocation, NoArguments, Server, Settings, Tool, ToolContext, ToolError};
 use mcp_testing::{Via, exchange_via, tools_call};
 use serde_json::json;
 
@@ -103,7 +103,7 @@ fn a_mistake_while_building_names_its_tool() {
                 drop(
                     server()
                         .tool(Tool::raw("broken", broken_schema.clone(), |_: ToolContext<State>, _| async { Ok("") }))
-                        .build(None),
+                        .build(Settings::default()),
                 );
             }),
         ),
@@ -115,7 +115,7 @@ fn a_mistake_while_building_names_its_tool() {
                         .tool(Tool::raw("foreign", foreign_reference.clone(), |_: ToolContext<State>, _| async {
                             Ok("")
                         }))
-                        .build(None),
+                        .build(Settings::default()),
                 );
             }),
         ),

@@ -9,6 +9,7 @@
 )]
 
 mod asking;
+mod authorization;
 mod bad_input;
 mod browser;
 mod common;

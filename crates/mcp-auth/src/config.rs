@@ -1,0 +1,376 @@
+//! Which issuers are believed, and what about: read from the environment. `docs/authorization.md` has the table.
+
+use std::collections::HashSet;
+
+use mcp_server::{InitError, ScopeNames};
+use serde::Deserialize;
+
+use crate::fetch::secure_uri;
+
+const ISSUER: &str = "OIDC_ISSUER";
+const AUDIENCE: &str = "OIDC_AUDIENCE";
+const ISSUERS: &str = "OIDC_ISSUERS";
+const SCOPE_PREFIX: &str = "OIDC_SCOPE_PREFIX";
+const GRANT_SCOPES: &str = "OIDC_GRANT_SCOPES";
+const ALLOWED_EMAILS: &str = "OIDC_ALLOWED_EMAILS";
+const WARM: &str = "OIDC_WARM";
+const GOOGLE_CLIENT_ID: &str = "GOOGLE_CLIENT_ID";
+const GOOGLE_HOSTED_DOMAIN: &str = "GOOGLE_HOSTED_DOMAIN";
+const COGNITO_USER_POOL_ID: &str = "COGNITO_USER_POOL_ID";
+const COGNITO_CLIENT_IDS: &str = "COGNITO_CLIENT_IDS";
+
+/// The variables that name an issuer.
+const NAMING: [&str; 4] = [ISSUER, GOOGLE_CLIENT_ID, COGNITO_USER_POOL_ID, ISSUERS];
+/// The variables about the one issuer that another variable names.
+const OF_ONE: [&str; 6] =
+    [AUDIENCE, SCOPE_PREFIX, GRANT_SCOPES, ALLOWED_EMAILS, GOOGLE_HOSTED_DOMAIN, COGNITO_CLIENT_IDS];
+
+pub(crate) const GOOGLE: &str = "https://accounts.google.com";
+/// Some of Google's tokens have it in place of the URL (Google, "OpenID Connect", "Validate an ID token").
+pub(crate) const GOOGLE_BARE: &str = "accounts.google.com";
+/// Hosts of Microsoft Entra: its own cloud, and those of the United States' government and of China.
+const ENTRA_HOSTS: [&str; 3] =
+    ["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"];
+
+/// The issuers whose tokens are accepted.
+#[derive(Debug, Clone)]
+pub struct OidcConfig {
+    pub(crate) issuers: Vec<IssuerConfig>,
+    pub(crate) warm: bool,
+}
+
+/// One issuer.
+#[derive(Debug, Clone)]
+pub(crate) struct IssuerConfig {
+    pub(crate) issuer: String,
+    pub(crate) preset: Preset,
+    /// Empty: the server's own identifiers.
+    pub(crate) audiences: Vec<String>,
+    /// Empty: any client's tokens are accepted.
+    pub(crate) client_ids: Vec<String>,
+    pub(crate) hosted_domain: Option<String>,
+    pub(crate) scope_prefix: String,
+    pub(crate) grant_scopes: Vec<String>,
+    /// In lower case. Empty: anyone whom the issuer knows.
+    pub(crate) allowed_emails: Vec<String>,
+    pub(crate) accepts_id_tokens: bool,
+    pub(crate) jwks_uri: Option<String>,
+}
+
+/// What is known of an issuer's tokens beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Preset {
+    /// ID tokens alone, since its access tokens are opaque.
+    Google,
+    /// `token_use` tells the kind, and access tokens have a client and no audience.
+    Cognito,
+    /// Any other.
+    #[default]
+    #[serde(skip)]
+    Other,
+}
+
+/// An issuer as `OIDC_ISSUERS` names it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawIssuer {
+    preset: Preset,
+    issuer: Option<String>,
+    audience: OneOrMore,
+    client_ids: Vec<String>,
+    user_pool_id: Option<String>,
+    hosted_domain: Option<String>,
+    scope_prefix: String,
+    grant_scopes: Vec<String>,
+    allowed_emails: Vec<String>,
+    id_tokens: bool,
+    jwks_uri: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
+}
+
+impl OidcConfig {
+    /// Reads the variables through `get`, which answers with what is set to something. `None` when no issuer is named.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be used, or they contradict each other; the error says what to do.
+    pub fn from_env<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Option<Self>, InitError> {
+        let naming: Vec<_> = NAMING.into_iter().filter(|name| get(name).is_some()).collect();
+        let issuers = match naming[..] {
+            [] => {
+                return match OF_ONE.into_iter().find(|name| get(name).is_some() && *name != GRANT_SCOPES) {
+                    Some(lonely) => Err(InitError::new(format!(
+                        "{lonely} is set, and nothing names the issuer that it is about: set one of {}",
+                        NAMING.join(", ")
+                    ))),
+                    None => Ok(None),
+                };
+            }
+            [ISSUERS] => several(&get)?,
+            [name] => vec![one(name, &get)?],
+            _ => {
+                return Err(InitError::new(format!(
+                    "{} are set, and each names an issuer: for several, put them all into {ISSUERS}",
+                    naming.join(" and ")
+                )));
+            }
+        };
+        let warm = match get(WARM) {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(other) => return Err(InitError::setting(WARM, "`1` or `0`", other)),
+        };
+        Ok(Some(Self { issuers, warm }))
+    }
+
+    /// The names among those given that have a prefix of ours, and no meaning.
+    pub fn unknown<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+        let is_ours = |name: &&str| name.starts_with("OIDC_") || name.starts_with("COGNITO_");
+        names.filter(is_ours).filter(|name| !NAMING.contains(name) && !OF_ONE.contains(name) && *name != WARM)
+    }
+
+    /// What clients must ask for. Of several issuers the first decides, as a challenge has one list.
+    pub fn scope_names(&self) -> ScopeNames {
+        match self.issuers.first() {
+            Some(first) if first.preset == Preset::Google || !first.grant_scopes.is_empty() => {
+                ScopeNames::Granted { instead: vec!["openid".to_owned(), "email".to_owned()] }
+            }
+            Some(first) => ScopeNames::Requested { prefix: first.scope_prefix.clone() },
+            None => ScopeNames::default(),
+        }
+    }
+}
+
+fn several<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<IssuerConfig>, InitError> {
+    if let Some(stray) = OF_ONE.into_iter().find(|name| get(name).is_some()) {
+        return Err(InitError::new(format!("{stray} is about one issuer: with {ISSUERS}, say it in there for each")));
+    }
+    let raw: Vec<RawIssuer> = serde_json::from_str(get(ISSUERS).unwrap_or_default()).map_err(|error| {
+        InitError::new(format!("{ISSUERS} must be a JSON array of objects, see docs/authorization.md"))
+            .with_source(error)
+    })?;
+    if raw.is_empty() {
+        return Err(InitError::new(format!("{ISSUERS} names no issuer")));
+    }
+    let issuers: Vec<_> = raw.into_iter().map(|raw| raw.into_config(ISSUERS)).collect::<Result<_, _>>()?;
+    let mut seen = HashSet::new();
+    match issuers.iter().find(|own| !seen.insert(own.issuer.as_str())) {
+        Some(twice) => Err(InitError::new(format!("{ISSUERS} names the issuer `{}` twice", twice.issuer))),
+        None => Ok(issuers),
+    }
+}
+
+fn one<'a>(naming: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<IssuerConfig, InitError> {
+    let text = |name: &str| get(name).map(str::to_owned);
+    let (preset, client_ids) = match naming {
+        GOOGLE_CLIENT_ID => (Preset::Google, list(get(GOOGLE_CLIENT_ID))),
+        COGNITO_USER_POOL_ID => (Preset::Cognito, list(get(COGNITO_CLIENT_IDS))),
+        _ => (Preset::Other, Vec::new()),
+    };
+    for (name, owner) in [(GOOGLE_HOSTED_DOMAIN, GOOGLE_CLIENT_ID), (COGNITO_CLIENT_IDS, COGNITO_USER_POOL_ID)] {
+        if get(name).is_some() && naming != owner {
+            return Err(InitError::new(format!("{name} belongs to {owner}, which is not set")));
+        }
+    }
+    let raw = RawIssuer {
+        preset,
+        issuer: text(ISSUER),
+        audience: OneOrMore::More(list(get(AUDIENCE))),
+        client_ids,
+        user_pool_id: text(COGNITO_USER_POOL_ID),
+        hosted_domain: text(GOOGLE_HOSTED_DOMAIN),
+        scope_prefix: text(SCOPE_PREFIX).unwrap_or_default(),
+        grant_scopes: list(get(GRANT_SCOPES)),
+        allowed_emails: list(get(ALLOWED_EMAILS)),
+        id_tokens: false,
+        jwks_uri: None,
+    };
+    raw.into_config(naming)
+}
+
+/// Separated by commas, white space, or both.
+fn list(text: Option<&str>) -> Vec<String> {
+    let words = text.unwrap_or_default().split(|character: char| character == ',' || character.is_whitespace());
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+impl RawIssuer {
+    fn into_config(self, variable: &str) -> Result<IssuerConfig, InitError> {
+        let mistake = |what: &str| InitError::new(format!("{variable}: {what}"));
+        let audiences = match self.audience {
+            OneOrMore::One(audience) => vec![audience],
+            OneOrMore::More(audiences) => audiences,
+        };
+        let issuer = match (self.preset, self.issuer, &self.user_pool_id) {
+            (Preset::Google, None, None) => {
+                if !audiences.is_empty() {
+                    return Err(mistake("the audience of Google's tokens is the client id"));
+                }
+                GOOGLE.to_owned()
+            }
+            (Preset::Cognito, None, Some(pool)) => cognito_issuer(pool)
+                .ok_or_else(|| mistake(&format!("`{pool}` is no user pool's id, such as eu-west-1_AbCdEf123")))?,
+            (Preset::Cognito, None, None) => return Err(mistake("the preset `cognito` needs `user_pool_id`")),
+            (Preset::Other, Some(issuer), None) => match secure_uri(&issuer) {
+                Some(uri) if uri.query().is_none() => issuer,
+                _ => return Err(mistake(&format!("`{issuer}` is no https URL (http on loopback) without query"))),
+            },
+            (Preset::Other, None, None) => return Err(mistake("an issuer needs `issuer` or `preset`")),
+            (Preset::Google | Preset::Other, _, Some(_)) => return Err(mistake("`user_pool_id` is for `cognito`")),
+            (Preset::Google | Preset::Cognito, Some(_), _) => {
+                return Err(mistake("a preset knows its issuer: leave `issuer` out"));
+            }
+        };
+        if self.preset != Preset::Other && self.client_ids.is_empty() {
+            let what = match self.preset {
+                Preset::Cognito => {
+                    "COGNITO_CLIENT_IDS (`client_ids`) must list the app clients whose tokens are accepted"
+                }
+                _ => "`client_ids` must list the clients whose tokens are accepted",
+            };
+            return Err(mistake(what));
+        }
+        if self.hosted_domain.is_some() && self.preset != Preset::Google {
+            return Err(mistake("`hosted_domain` is for `google`"));
+        }
+        if self.id_tokens && self.preset == Preset::Other && audiences.is_empty() {
+            return Err(mistake("the audience of ID tokens is the client id: `id_tokens` needs `audience`"));
+        }
+        if !self.grant_scopes.is_empty() && self.allowed_emails.is_empty() && self.hosted_domain.is_none() {
+            return Err(mistake(
+                "scopes that are granted to everyone whom the issuer knows are granted to strangers: list those who \
+                 get them in OIDC_ALLOWED_EMAILS (`allowed_emails`), or set GOOGLE_HOSTED_DOMAIN (`hosted_domain`)",
+            ));
+        }
+        if let Some(jwks_uri) = self.jwks_uri.as_deref().filter(|jwks_uri| secure_uri(jwks_uri).is_none()) {
+            return Err(mistake(&format!("`jwks_uri` must be an https URL (http on loopback), not `{jwks_uri}`")));
+        }
+        Ok(IssuerConfig {
+            accepts_id_tokens: self.id_tokens || self.preset != Preset::Other,
+            issuer,
+            preset: self.preset,
+            audiences,
+            client_ids: self.client_ids,
+            hosted_domain: self.hosted_domain.map(|domain| domain.to_ascii_lowercase()),
+            scope_prefix: self.scope_prefix,
+            grant_scopes: self.grant_scopes,
+            allowed_emails: self.allowed_emails.iter().map(|email| email.to_ascii_lowercase()).collect(),
+            jwks_uri: self.jwks_uri,
+        })
+    }
+}
+
+impl IssuerConfig {
+    /// Whether it is Microsoft Entra, which takes a scope with a prefix and puts it into the token without.
+    pub(crate) fn is_entra(&self) -> bool {
+        let host = secure_uri(&self.issuer).and_then(|uri| uri.host().map(str::to_owned));
+        host.is_some_and(|host| ENTRA_HOSTS.contains(&host.as_str()))
+    }
+}
+
+/// `https://cognito-idp.<region>.amazonaws.com/<pool>`, where the pool's id begins with its region.
+fn cognito_issuer(pool: &str) -> Option<String> {
+    let (region, id) = pool.split_once('_')?;
+    let is_region = region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    (is_region && region.contains('-') && is_id).then(|| format!("https://cognito-idp.{region}.{domain}/{pool}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &'static str)]) -> Result<Option<OidcConfig>, String> {
+        OidcConfig::from_env(|name| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| *value))
+            .map_err(|error| mcp_server::error_chain(&error))
+    }
+
+    #[test]
+    fn an_issuer_is_named_in_one_of_four_ways() {
+        for (pairs, issuer) in [
+            (&[("OIDC_ISSUER", "https://tenant.auth0.com/")][..], "https://tenant.auth0.com/"),
+            (&[("GOOGLE_CLIENT_ID", "a.apps.googleusercontent.com")], GOOGLE),
+            (
+                &[("COGNITO_USER_POOL_ID", "eu-west-1_AbC"), ("COGNITO_CLIENT_IDS", "x, y")],
+                "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbC",
+            ),
+            (
+                &[("OIDC_ISSUERS", r#"[{"issuer":"http://127.0.0.1:1"},{"preset":"google","client_ids":["a"]}]"#)],
+                "http://127.0.0.1:1",
+            ),
+        ] {
+            assert_eq!(read(pairs).unwrap().unwrap().issuers[0].issuer, issuer);
+        }
+        assert!(read(&[]).unwrap().is_none());
+        assert!(read(&[("OIDC_GRANT_SCOPES", "a")]).unwrap().is_none(), "for MCP_AUTH=iam");
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_meant_is_an_error_that_says_what_to_do() {
+        for (pairs, expected) in [
+            (&[("OIDC_ISSUER", "http://issuer.example")][..], "https URL"),
+            (&[("OIDC_ISSUER", "issuer.example")], "https URL"),
+            (&[("OIDC_ISSUER", "https://issuer.example?x=1")], "without query"),
+            (&[("OIDC_AUDIENCE", "x")], "nothing names the issuer"),
+            (&[("OIDC_ISSUER", "https://a.example"), ("GOOGLE_CLIENT_ID", "a")], "OIDC_ISSUERS"),
+            (
+                &[("OIDC_ISSUER", "https://a.example"), ("GOOGLE_HOSTED_DOMAIN", "a.example")],
+                "belongs to GOOGLE_CLIENT_ID",
+            ),
+            (&[("OIDC_ISSUER", "https://a.example"), ("OIDC_GRANT_SCOPES", "a")], "OIDC_ALLOWED_EMAILS"),
+            (&[("GOOGLE_CLIENT_ID", "a"), ("OIDC_GRANT_SCOPES", "a")], "GOOGLE_HOSTED_DOMAIN"),
+            (&[("GOOGLE_CLIENT_ID", "a"), ("OIDC_AUDIENCE", "a")], "client id"),
+            (&[("COGNITO_USER_POOL_ID", "eu-west-1_AbC")], "COGNITO_CLIENT_IDS"),
+            (&[("COGNITO_USER_POOL_ID", "pool"), ("COGNITO_CLIENT_IDS", "x")], "user pool"),
+            (&[("COGNITO_USER_POOL_ID", "evil.example/_x"), ("COGNITO_CLIENT_IDS", "x")], "user pool"),
+            (&[("OIDC_ISSUER", "https://a.example"), ("OIDC_WARM", "yes")], "OIDC_WARM"),
+            (&[("OIDC_ISSUERS", "[]")], "no issuer"),
+            (&[("OIDC_ISSUERS", "{}")], "JSON array"),
+            (&[("OIDC_ISSUERS", r#"[{"isuer":"https://a.example"}]"#)], "isuer"),
+            (&[("OIDC_ISSUERS", r#"[{"issuer":"https://a.example","id_tokens":true}]"#)], "needs `audience`"),
+            (&[("OIDC_ISSUERS", r#"[{"issuer":"https://a.example"},{"issuer":"https://a.example"}]"#)], "twice"),
+            (&[("OIDC_ISSUERS", r#"[{"issuer":"https://a.example"}]"#), ("OIDC_AUDIENCE", "x")], "OIDC_AUDIENCE"),
+            (&[("OIDC_ISSUERS", r#"[{"issuer":"https://a.example","jwks_uri":"http://b.example"}]"#)], "jwks_uri"),
+        ] {
+            let error = read(pairs).unwrap_err();
+
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_clients_ask_for_depends_on_the_issuer() {
+        let names = |pairs| read(pairs).unwrap().unwrap().scope_names();
+        let google = [("GOOGLE_CLIENT_ID", "a"), ("OIDC_GRANT_SCOPES", "x y"), ("GOOGLE_HOSTED_DOMAIN", "A.example")];
+
+        let ScopeNames::Granted { instead } = names(&google) else { panic!() };
+        assert_eq!(instead, ["openid", "email"]);
+        let entra = [("OIDC_ISSUER", "https://login.microsoftonline.com/t/v2.0"), ("OIDC_SCOPE_PREFIX", "api://app/")];
+        assert_eq!(names(&entra), ScopeNames::Requested { prefix: "api://app/".to_owned() });
+        assert!(read(&entra).unwrap().unwrap().issuers[0].is_entra());
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_noticed() {
+        let names =
+            ["OIDC_ISSUER", "OIDC_AUDIENCES", "COGNITO_CLIENT_ID", "GOOGLE_APPLICATION_CREDENTIALS", "OIDC_WARM"];
+
+        let unknown: Vec<_> = OidcConfig::unknown(names.into_iter()).collect();
+
+        assert_eq!(unknown, ["OIDC_AUDIENCES", "COGNITO_CLIENT_ID"]);
+    }
+}

@@ -1,0 +1,94 @@
+//! Where an issuer's keys are: its metadata document (OpenID Connect Discovery 1.0, RFC 8414).
+
+use serde::Deserialize;
+
+use crate::fetch::{self, FetchError};
+
+/// Why an issuer's keys cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiscoveryError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("`{url}` is no metadata document")]
+    Malformed {
+        url: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("`{url}` belongs to another issuer than `{issuer}`: the configured one must be the same, letter by letter")]
+    OtherIssuer { url: String, issuer: String },
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Finds the URL of an issuer's keys.
+///
+/// # Errors
+///
+/// When no document is to be had; the error is that of the first place.
+pub(crate) async fn jwks_uri(issuer: &str) -> Result<String, DiscoveryError> {
+    let mut first = None;
+    for url in metadata_urls(issuer) {
+        match read(issuer, &url).await {
+            Ok(jwks_uri) => return Ok(jwks_uri),
+            // A server that does not answer here will not answer there.
+            Err(DiscoveryError::Fetch(error)) if !error.is_answer() => return Err(first.unwrap_or(error.into())),
+            Err(error) => _ = first.get_or_insert(error),
+        }
+    }
+    Err(first.unwrap_or_else(|| FetchError::Insecure(issuer.to_owned()).into()))
+}
+
+async fn read(issuer: &str, url: &str) -> Result<String, DiscoveryError> {
+    let document = fetch::get(url).await?;
+    let metadata: Metadata = serde_json::from_slice(&document.body)
+        .map_err(|source| DiscoveryError::Malformed { url: url.to_owned(), source })?;
+    if metadata.issuer != issuer {
+        return Err(DiscoveryError::OtherIssuer { url: url.to_owned(), issuer: issuer.to_owned() });
+    }
+    Ok(metadata.jwks_uri)
+}
+
+/// OpenID's place first; then that of RFC 8414, section 3.1, which goes between host and path; then the same behind the
+/// path, where some servers have it.
+fn metadata_urls(issuer: &str) -> Vec<String> {
+    let issuer = issuer.trim_end_matches('/');
+    let path_start = issuer.find("://").and_then(|scheme| issuer[scheme + 3..].find('/').map(|at| scheme + 3 + at));
+    let (origin, path) = issuer.split_at(path_start.unwrap_or(issuer.len()));
+    let mut urls = vec![
+        format!("{issuer}/.well-known/openid-configuration"),
+        format!("{origin}/.well-known/oauth-authorization-server{path}"),
+    ];
+    if !path.is_empty() {
+        urls.push(format!("{issuer}/.well-known/oauth-authorization-server"));
+    }
+    urls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_with_a_path_has_three_places() {
+        assert_eq!(
+            metadata_urls("https://id.example/realms/main"),
+            [
+                "https://id.example/realms/main/.well-known/openid-configuration",
+                "https://id.example/.well-known/oauth-authorization-server/realms/main",
+                "https://id.example/realms/main/.well-known/oauth-authorization-server",
+            ]
+        );
+        assert_eq!(
+            metadata_urls("https://tenant.auth0.com/"),
+            [
+                "https://tenant.auth0.com/.well-known/openid-configuration",
+                "https://tenant.auth0.com/.well-known/oauth-authorization-server",
+            ]
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Why nobody was let in: what the log says, and what the caller may know.
+
+use std::{fmt, time::Duration};
+
+/// Why a token was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It is not valid here. The caller learns only that (RFC 6750, section 3.1, `invalid_token`); the reason is for the
+    /// log.
+    #[error("{0}")]
+    Invalid(Reason),
+    /// It is valid, and whoever it names is not on the configured list.
+    #[error("the caller is not on the list of those who may use this server")]
+    NotAllowed,
+    /// Nobody can tell, as the issuer's keys are not there.
+    #[error("the keys of the issuer cannot be fetched")]
+    KeysUnavailable {
+        /// When the next try makes sense.
+        retry_after: Duration,
+    },
+}
+
+/// The check that a token failed, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// More than 8 KiB.
+    TooLong,
+    /// Not three parts of Base64 with JSON in them.
+    NotAJwt,
+    /// `alg` is not one of those that are accepted.
+    Algorithm,
+    /// `crit`, or `b64` other than true.
+    CriticalHeader,
+    /// `typ` is something else than `JWT` or `at+jwt`.
+    TokenType,
+    /// `iss` is missing, no string, or nobody's who is configured.
+    Issuer,
+    /// `aud` does not name this server.
+    Audience,
+    /// `exp` is missing or over.
+    Expired,
+    /// `nbf` or `iat` lies ahead.
+    NotYetValid,
+    /// `sub` is missing.
+    Subject,
+    /// `cnf` binds it to a key whose possession nobody has proved.
+    BoundToAKey,
+    /// An ID token in place of an access token.
+    IdToken,
+    /// An access token in place of an ID token.
+    AccessToken,
+    /// Some other kind, such as a logout token.
+    OtherToken,
+    /// The client that it was issued to is not on the list.
+    Client,
+    /// The issuer has no such key.
+    UnknownKey,
+    /// The signature is not the key's.
+    Signature,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "it has more than 8 KiB",
+            Self::NotAJwt => "it is not a signed JWT",
+            Self::Algorithm => "its algorithm is not accepted",
+            Self::CriticalHeader => "its header has an extension that is not understood",
+            Self::TokenType => "its `typ` is not that of a JWT or an access token",
+            Self::Issuer => "its issuer is not configured",
+            Self::Audience => "its audience is not this server",
+            Self::Expired => "it has expired",
+            Self::NotYetValid => "it is not valid yet",
+            Self::Subject => "it names no subject",
+            Self::BoundToAKey => "it is bound to a key of the client's",
+            Self::IdToken => "it is an ID token",
+            Self::AccessToken => "it is an access token",
+            Self::OtherToken => "it is neither an access token nor an ID token",
+            Self::Client => "its client is not allowed",
+            Self::UnknownKey => "its key is not known",
+            Self::Signature => "its signature is wrong",
+        })
+    }
+}
+
+impl From<Reason> for VerifyError {
+    fn from(reason: Reason) -> Self {
+        Self::Invalid(reason)
+    }
+}

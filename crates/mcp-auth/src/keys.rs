@@ -1,0 +1,263 @@
+//! The keys of one issuer: fetched when they are needed, kept while they are good.
+//!
+//! What it does for what happens:
+//!
+//! | Event | What is done |
+//! | --- | --- |
+//! | first token | keys are found and fetched |
+//! | several first tokens at once | one fetch, the others wait for it |
+//! | keys grow old (`Cache-Control`, 5 minutes to 24 hours; 1 hour if the issuer says nothing) | fetched with the next token; a key that is gone then stops working |
+//! | a token of an unknown key | fetched, at most once in 30 s |
+//! | a fetch fails, or brings no usable key | the keys that are there stay good for up to 24 hours; no fetch for 30 s |
+//! | a fetch fails and no key can decide | [`Decision::Unavailable`], which is not the token's fault |
+//!
+//! Time is the request's: the process may have been frozen, or restored from a snapshot, in between.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use mcp_server::error_chain;
+
+use crate::{
+    discovery::{self, DiscoveryError},
+    fetch,
+    jwks::{KeySet, Verdict},
+    token::UnverifiedToken,
+};
+
+/// For one refresh, with all the documents that it takes: it must fit into the 10 s that Claude grants a cold start.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(6);
+const COOLDOWN: Duration = Duration::from_secs(30);
+const MIN_AGE: Duration = Duration::from_secs(5 * 60);
+const DEFAULT_AGE: Duration = Duration::from_secs(60 * 60);
+const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The keys of one issuer.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    issuer: String,
+    /// Where the keys are, if the configuration says so.
+    jwks_uri: Option<String>,
+    state: Mutex<State>,
+    /// Held by whoever fetches.
+    flight: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Arc<Fetched>>,
+    /// Found by discovery.
+    jwks_uri: Option<String>,
+    /// When the last fetch began, if it failed.
+    failed: Option<SystemTime>,
+    /// When a token of an unknown key led to a fetch.
+    asked_again: Option<SystemTime>,
+}
+
+/// A set of keys, and for how long it is good.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    set: KeySet,
+    at: SystemTime,
+    max_age: Duration,
+}
+
+/// What the keys say.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// The issuer has signed the token, with a key of this set.
+    Genuine(Arc<Fetched>),
+    /// It has not, though the token names one of its keys.
+    Wrong,
+    /// The issuer has no such key.
+    UnknownKey,
+    /// Nobody can tell before this time is over.
+    Unavailable { retry_after: Duration },
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RefreshError {
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    #[error(transparent)]
+    Fetch(#[from] fetch::FetchError),
+    #[error("`{url}` is no set of keys")]
+    Malformed {
+        url: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("`{url}` has no key that can verify")]
+    Empty { url: String },
+    #[error("finding and fetching took longer than {} s", REFRESH_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+impl Fetched {
+    /// Whether nothing newer is needed.
+    pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
+        match now.duration_since(self.at) {
+            Ok(age) => age < self.max_age,
+            // Another request, that came a little later, has fetched them. A clock that went back says nothing about age.
+            Err(ahead) => ahead.duration() < COOLDOWN,
+        }
+    }
+
+    fn is_usable(&self, now: SystemTime) -> bool {
+        now.duration_since(self.at).map_or(true, |age| age < MAX_AGE)
+    }
+}
+
+impl Keys {
+    pub(crate) fn new(issuer: String, jwks_uri: Option<String>) -> Self {
+        Self { issuer, jwks_uri, state: Mutex::default(), flight: tokio::sync::Mutex::default() }
+    }
+
+    /// Whether these are the newest keys there are.
+    pub(crate) fn is_current(&self, fetched: &Arc<Fetched>, now: SystemTime) -> bool {
+        fetched.is_fresh(now) && self.state().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, fetched))
+    }
+
+    /// Fetches the keys before anyone needs them. A failure is logged, and the next request tries again.
+    pub(crate) async fn warm(&self) {
+        let now = SystemTime::now();
+        let flight = self.flight.lock().await;
+        if self.state().current.is_none() {
+            self.refresh(now, &flight).await;
+            // Nobody was kept waiting for it, so that the first request may try at once.
+            self.state().failed = None;
+        }
+    }
+
+    /// Asks the keys about a token, and the issuer for newer ones where that may help.
+    pub(crate) async fn decide(&self, token: &UnverifiedToken<'_>, now: SystemTime) -> Decision {
+        let (decision, wish) = self.state().decide(token, now);
+        match wish {
+            Wish::Nothing => return decision,
+            // Somebody fetches already, and this token need not wait for it.
+            Wish::Fresher if self.flight.try_lock().is_err() => return decision,
+            Wish::Fresher | Wish::Keys | Wish::OtherKeys => {}
+        }
+        let flight = self.flight.lock().await;
+        // While this one waited, another may have fetched.
+        let (decision, wish) = self.state().decide(token, now);
+        if wish == Wish::Nothing {
+            return decision;
+        }
+        self.refresh(now, &flight).await;
+        let mut state = self.state();
+        if wish == Wish::OtherKeys {
+            // Not before: others who look for a key meanwhile wait for these.
+            state.asked_again = Some(now);
+        }
+        state.decide(token, now).0
+    }
+
+    async fn refresh(&self, now: SystemTime, _: &tokio::sync::MutexGuard<'_, ()>) {
+        let mut unless_done = FailedUnlessDone { state: &self.state, began: Some(now) };
+        let fetched =
+            tokio::time::timeout(REFRESH_TIMEOUT, self.fetch(now)).await.unwrap_or(Err(RefreshError::Timeout));
+        match fetched {
+            Ok((jwks_uri, fetched)) => {
+                unless_done.began = None;
+                let mut state = self.state();
+                state.failed = None;
+                state.jwks_uri = Some(jwks_uri);
+                state.current = Some(Arc::new(fetched));
+            }
+            Err(error) => {
+                let mut state = self.state();
+                // Perhaps they have moved.
+                state.jwks_uri = None;
+                let has_keys = state.current.is_some();
+                drop(state);
+                tracing::warn!(
+                    issuer = self.issuer,
+                    has_keys,
+                    error = error_chain(&error),
+                    "the keys of an issuer cannot be fetched; the next try is in {} s",
+                    COOLDOWN.as_secs()
+                );
+            }
+        }
+    }
+
+    async fn fetch(&self, now: SystemTime) -> Result<(String, Fetched), RefreshError> {
+        let known = self.jwks_uri.clone().or_else(|| self.state().jwks_uri.clone());
+        let jwks_uri = match known {
+            Some(jwks_uri) => jwks_uri,
+            None => discovery::jwks_uri(&self.issuer).await?,
+        };
+        let document = fetch::get(&jwks_uri).await?;
+        let set = KeySet::parse(&self.issuer, &document.body)
+            .map_err(|source| RefreshError::Malformed { url: jwks_uri.clone(), source })?;
+        if set.is_empty() {
+            return Err(RefreshError::Empty { url: jwks_uri });
+        }
+        let max_age = document.max_age.map_or(DEFAULT_AGE, |age| age.clamp(MIN_AGE, MAX_AGE));
+        Ok((jwks_uri, Fetched { set, at: now, max_age }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A fetch that ends without keys has failed, also when its invocation ends first.
+struct FailedUnlessDone<'a> {
+    state: &'a Mutex<State>,
+    began: Option<SystemTime>,
+}
+
+impl Drop for FailedUnlessDone<'_> {
+    fn drop(&mut self) {
+        if self.began.is_some() {
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).failed = self.began;
+        }
+    }
+}
+
+/// What a fetch would be good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Nothing,
+    /// There are no keys.
+    Keys,
+    /// The keys are old, and good enough for this token.
+    Fresher,
+    /// The token's key is not among them.
+    OtherKeys,
+}
+
+impl State {
+    fn decide(&self, token: &UnverifiedToken<'_>, now: SystemTime) -> (Decision, Wish) {
+        let cooldown = remaining(self.failed, now);
+        let may_fetch = |wish| if cooldown.is_none() { wish } else { Wish::Nothing };
+        let unavailable = || Decision::Unavailable { retry_after: cooldown.unwrap_or(Duration::from_secs(1)) };
+        let Some(fetched) = self.current.as_ref().filter(|fetched| fetched.is_usable(now)) else {
+            return (unavailable(), may_fetch(Wish::Keys));
+        };
+        let wish = if fetched.is_fresh(now) { Wish::Nothing } else { may_fetch(Wish::Fresher) };
+        match fetched.set.verify(token) {
+            Verdict::Genuine => (Decision::Genuine(Arc::clone(fetched)), wish),
+            Verdict::Wrong => (Decision::Wrong, wish),
+            Verdict::UnknownKey => {
+                // Keys that were fetched for this very request are the newest there are.
+                let is_settled = fetched.at >= now || remaining(self.asked_again, now).is_some();
+                match cooldown {
+                    // Perhaps the key is among those that could not be fetched.
+                    Some(_) => (unavailable(), Wish::Nothing),
+                    None if is_settled => (Decision::UnknownKey, wish),
+                    None => (unavailable(), Wish::OtherKeys),
+                }
+            }
+        }
+    }
+}
+
+/// What is left of the cooldown that began then.
+fn remaining(began: Option<SystemTime>, now: SystemTime) -> Option<Duration> {
+    COOLDOWN.checked_sub(now.duration_since(began?).ok()?).filter(|left| !left.is_zero())
+}

@@ -1,0 +1,118 @@
+//! A signed token taken apart, strictly, before anything is believed of it (RFC 7515 and RFC 7519; RFC 8725 for what to
+//! refuse).
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value};
+
+use crate::{Reason, unique_json};
+
+/// The longest token that is looked at.
+pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// A token in its parts. Nothing in it is true until [`signature`](Self::signature) was verified.
+pub(crate) struct UnverifiedToken<'a> {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key_id: Option<String>,
+    pub(crate) token_type: Option<TokenType>,
+    pub(crate) unverified_claims: Map<String, Value>,
+    /// What was signed: header and claims, as they came.
+    pub(crate) message: &'a [u8],
+    /// In Base64.
+    pub(crate) signature: &'a str,
+}
+
+/// The header's `typ`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenType {
+    Jwt,
+    /// An access token (RFC 9068).
+    AccessToken,
+}
+
+impl<'a> UnverifiedToken<'a> {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or its header has what cannot be honoured.
+    pub(crate) fn parse(token: &'a str) -> Result<Self, Reason> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Reason::TooLong);
+        }
+        // A JWE has five parts.
+        let mut parts = token.split('.');
+        let (Some(header), Some(claims), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Reason::NotAJwt);
+        };
+        if signature.is_empty() {
+            return Err(Reason::NotAJwt);
+        }
+        let header_object = decode(header)?;
+        let algorithm = algorithm(&header_object)?;
+        // Extensions that must be understood, and none is; `b64` is one of them (RFC 7797).
+        if header_object.contains_key("crit") || header_object.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
+            return Err(Reason::CriticalHeader);
+        }
+        let token_type = match header_object.get("typ") {
+            None => None,
+            Some(Value::String(name)) => Some(token_type(name).ok_or(Reason::TokenType)?),
+            Some(_) => return Err(Reason::TokenType),
+        };
+        let key_id = match header_object.get("kid") {
+            None => None,
+            Some(Value::String(key_id)) => Some(key_id.clone()),
+            Some(_) => return Err(Reason::NotAJwt),
+        };
+        Ok(Self {
+            algorithm,
+            key_id,
+            token_type,
+            unverified_claims: decode(claims)?,
+            message: &token.as_bytes()[..header.len() + 1 + claims.len()],
+            signature,
+        })
+    }
+}
+
+/// One spelling for each value: no padding, no white space, no stray bits at the end.
+fn decode(part: &str) -> Result<Map<String, Value>, Reason> {
+    let json = BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::NotAJwt)?;
+    unique_json::object(&json).map_err(|_| Reason::NotAJwt)
+}
+
+/// Signatures that only an issuer can make. `none` is not among them, and neither is HMAC, whose key verifiers would have
+/// to share: with a public key in its place anyone could sign (RFC 8725, sections 2.1 and 3.1).
+fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, Reason> {
+    let name = header.get("alg").and_then(Value::as_str).ok_or(Reason::Algorithm)?;
+    parse_algorithm(name).ok_or(Reason::Algorithm)
+}
+
+/// The allow-list.
+pub(crate) fn parse_algorithm(name: &str) -> Option<Algorithm> {
+    match name {
+        "RS256" => Some(Algorithm::RS256),
+        "RS384" => Some(Algorithm::RS384),
+        "RS512" => Some(Algorithm::RS512),
+        "PS256" => Some(Algorithm::PS256),
+        "PS384" => Some(Algorithm::PS384),
+        "PS512" => Some(Algorithm::PS512),
+        "ES256" => Some(Algorithm::ES256),
+        "ES384" => Some(Algorithm::ES384),
+        // The second is the name that says which curve (RFC 9864).
+        "EdDSA" | "Ed25519" => Some(Algorithm::EdDSA),
+        _ => None,
+    }
+}
+
+/// Media types compare without case, and `application/` may be left out (RFC 7515, section 4.1.9).
+fn token_type(name: &str) -> Option<TokenType> {
+    let name = name.to_ascii_lowercase();
+    match name.strip_prefix("application/").unwrap_or(&name) {
+        "jwt" => Some(TokenType::Jwt),
+        "at+jwt" => Some(TokenType::AccessToken),
+        _ => None,
+    }
+}

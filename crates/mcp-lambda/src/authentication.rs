@@ -1,0 +1,380 @@
+//! Who calls: what says so in a request, and what somebody is led to who is not known yet.
+
+use std::sync::Arc;
+#[cfg(feature = "auth")]
+use std::time::Duration;
+
+use http::HeaderMap;
+#[cfg(feature = "auth")]
+use http::header;
+#[cfg(feature = "auth")]
+use mcp_auth::{ChallengeError, OidcConfig, ProtectedResourceMetadata, Verifier, VerifyError};
+use mcp_protocol::JsonObject;
+use mcp_server::{Authorization, Enforcement, InitError, Invocation, Principal, Router, ScopeNames};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{Env, PublicUrl, config::HttpConfig};
+
+pub(crate) const AUTH: &str = "MCP_AUTH";
+#[cfg(not(feature = "auth"))]
+const ISSUER_VARIABLES: [&str; 4] = ["OIDC_ISSUER", "OIDC_ISSUERS", "GOOGLE_CLIENT_ID", "COGNITO_USER_POOL_ID"];
+const GRANT_SCOPES: &str = "OIDC_GRANT_SCOPES";
+
+/// How callers are known.
+#[derive(Debug, Clone, Default)]
+pub enum Authentication {
+    /// In no way. A server that says who may use what does not start.
+    #[default]
+    Unconfigured,
+    /// In no way, on purpose: everyone may use everything.
+    DangerouslyOff,
+    /// By their signature, which AWS has verified before the function runs: for a URL with `AuthType: AWS_IAM`.
+    Iam {
+        /// What each of them may do, as a signature carries no scopes.
+        grant_scopes: Vec<String>,
+    },
+    /// By tokens of OpenID Connect issuers.
+    #[cfg(feature = "auth")]
+    Oidc(OidcConfig),
+}
+
+impl Authentication {
+    /// Reads `MCP_AUTH`, and the variables that name issuers.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be used, or contradict each other.
+    pub(crate) fn from_env(env: &Env) -> Result<Self, InitError> {
+        match env.get(AUTH) {
+            Some("dangerously-off") => Ok(Self::DangerouslyOff),
+            Some("iam") => match Self::issuers(env)? {
+                Self::Unconfigured => Ok(Self::Iam { grant_scopes: granted_scopes(env) }),
+                _ => Err(InitError::new(format!(
+                    "{AUTH}=iam and an issuer of tokens exclude each other: a URL with AuthType AWS_IAM passes no tokens on"
+                ))),
+            },
+            Some("required") => match Self::issuers(env)? {
+                Self::Unconfigured => Err(InitError::new(format!(
+                    "{AUTH}=required needs an issuer of tokens: set OIDC_ISSUER, GOOGLE_CLIENT_ID, \
+                     COGNITO_USER_POOL_ID or OIDC_ISSUERS"
+                ))),
+                issuers => Ok(issuers),
+            },
+            None => Self::issuers(env),
+            Some(other) => Err(InitError::setting(AUTH, "`required`, `iam` or `dangerously-off`", other)),
+        }
+    }
+
+    #[cfg(feature = "auth")]
+    fn issuers(env: &Env) -> Result<Self, InitError> {
+        Ok(OidcConfig::from_env(|name| env.get(name))?.map_or(Self::Unconfigured, Self::Oidc))
+    }
+
+    #[cfg(not(feature = "auth"))]
+    fn issuers(env: &Env) -> Result<Self, InitError> {
+        match ISSUER_VARIABLES.into_iter().find(|name| env.get(name).is_some()) {
+            Some(name) => Err(InitError::new(format!(
+                "{name} is set, and this function was built without authorization: build it with `--features auth`"
+            ))),
+            None => Ok(Self::Unconfigured),
+        }
+    }
+
+    #[cfg_attr(not(feature = "auth"), expect(unused_variables, reason = "nobody is anonymous who has signed"))]
+    pub(crate) fn authorization(&self, config: &HttpConfig) -> Authorization {
+        match self {
+            Self::Unconfigured => Authorization::Unconfigured,
+            Self::DangerouslyOff => Authorization::DangerouslyOff,
+            // Everyone has signed; there is nothing to ask an issuer for.
+            Self::Iam { .. } => Authorization::Required(Enforcement {
+                denies_anonymous: true,
+                scope_names: ScopeNames::Granted { instead: Vec::new() },
+            }),
+            #[cfg(feature = "auth")]
+            Self::Oidc(oidc) => Authorization::Required(Enforcement {
+                denies_anonymous: config.denies_anonymous,
+                scope_names: oidc.scope_names(),
+            }),
+        }
+    }
+}
+
+fn granted_scopes(env: &Env) -> Vec<String> {
+    let words = env.get(GRANT_SCOPES).unwrap_or_default().split([',', ' ']);
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// What stands between a request and the server.
+#[derive(Debug)]
+pub(crate) enum Gate {
+    /// Nobody is asked.
+    Open,
+    Iam {
+        grant_scopes: Vec<String>,
+    },
+    #[cfg(feature = "auth")]
+    Oidc(Verifier),
+}
+
+/// Why a request does not pass the gate, whatever it asks for.
+#[derive(Debug)]
+pub(crate) enum Turned {
+    /// By whom the event was sent is not said: the URL does not have `AuthType: AWS_IAM`.
+    Unsigned,
+    /// The header is no bearer token.
+    #[cfg(feature = "auth")]
+    Malformed,
+    /// Credentials of another kind.
+    #[cfg(feature = "auth")]
+    NoToken,
+    #[cfg(feature = "auth")]
+    Refused(VerifyError),
+    /// Nobody knows the server's own name, which tokens are for.
+    #[cfg(feature = "auth")]
+    Nameless,
+}
+
+impl Gate {
+    pub(crate) fn new(authentication: &Authentication) -> Self {
+        match authentication {
+            Authentication::Unconfigured => Self::Open,
+            Authentication::DangerouslyOff => {
+                tracing::warn!("{AUTH}=dangerously-off: whoever reaches this function may use everything in it");
+                Self::Open
+            }
+            Authentication::Iam { grant_scopes } => Self::Iam { grant_scopes: grant_scopes.clone() },
+            #[cfg(feature = "auth")]
+            Authentication::Oidc(config) => Self::Oidc(Verifier::new(config.clone())),
+        }
+    }
+
+    /// Fetches keys before anyone needs them, where that is configured.
+    pub(crate) async fn warm(&self) {
+        match self {
+            Self::Open | Self::Iam { .. } => {}
+            #[cfg(feature = "auth")]
+            Self::Oidc(verifier) => verifier.warm().await,
+        }
+    }
+
+    /// Finds out who calls; `None` for somebody who does not say.
+    #[cfg_attr(not(feature = "auth"), expect(clippy::unused_async, reason = "tokens are verified by asking an issuer"))]
+    pub(crate) async fn admit(
+        &self,
+        headers: &HeaderMap,
+        own_url: Option<&PublicUrl>,
+        iam: Option<&IamIdentity>,
+        invocation: &Invocation,
+    ) -> Result<Option<Arc<Principal>>, Turned> {
+        #[cfg(not(feature = "auth"))]
+        let _ = (headers, own_url);
+        match self {
+            // A test may say who calls.
+            Self::Open => Ok(invocation.principal.clone()),
+            Self::Iam { grant_scopes } => {
+                let principal = iam.ok_or(Turned::Unsigned)?.principal(grant_scopes);
+                Ok(Some(Arc::new(principal)))
+            }
+            #[cfg(feature = "auth")]
+            Self::Oidc(verifier) => {
+                let own_url = own_url.ok_or(Turned::Nameless)?;
+                let Some(token) = bearer_token(headers)? else {
+                    return Ok(None);
+                };
+                let verified = verifier.verify(token, own_url.as_str(), invocation.received);
+                let verified = match invocation.answer_by() {
+                    Some(end) => tokio::time::timeout_at(end.into(), verified)
+                        .await
+                        .unwrap_or(Err(VerifyError::KeysUnavailable { retry_after: Duration::from_secs(1) })),
+                    None => verified.await,
+                };
+                verified.map(Some).map_err(Turned::Refused)
+            }
+        }
+    }
+
+    /// The metadata of the resource that a well-known path is about; `None` where there is no such thing.
+    #[cfg(not(feature = "auth"))]
+    pub(crate) fn metadata<S>(&self, _: &str, _: Option<&PublicUrl>, _: &Router<S>) -> Option<Result<String, Turned>> {
+        None
+    }
+
+    /// The metadata of the resource that a well-known path is about; `None` where there is no such thing.
+    #[cfg(feature = "auth")]
+    pub(crate) fn metadata<S: Send + Sync + 'static>(
+        &self,
+        path: &str,
+        own_url: Option<&PublicUrl>,
+        router: &Router<S>,
+    ) -> Option<Result<String, Turned>> {
+        let Self::Oidc(verifier) = self else {
+            return None;
+        };
+        let resource_path = path.strip_prefix(mcp_auth::WELL_KNOWN)?;
+        let Some(own_url) = own_url else {
+            return Some(Err(Turned::Nameless));
+        };
+        // Behind a path of its own the server is asked with that path, and also, below it, without.
+        let resource = match resource_path.strip_prefix(own_url.path()).unwrap_or(resource_path) {
+            "" => own_url.as_str().to_owned(),
+            "/" if resource_path == "/" => own_url.as_str().to_owned(),
+            "/mcp" => format!("{}/mcp", own_url.as_str()),
+            _ => return None,
+        };
+        let metadata = ProtectedResourceMetadata {
+            resource,
+            authorization_servers: verifier.issuers().collect(),
+            scopes_supported: router.scopes_supported(),
+            bearer_methods_supported: ["header"],
+            resource_name: router.name().to_owned(),
+        };
+        // Strings and lists of them.
+        Some(Ok(serde_json::to_string(&metadata).unwrap_or_default()))
+    }
+}
+
+/// Leads clients to the issuer, if there is one.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "auth"), expect(dead_code, reason = "there is no issuer to be led to"))]
+pub(crate) struct Challenger<'a> {
+    pub(crate) gate: &'a Gate,
+    pub(crate) own_url: Option<&'a PublicUrl>,
+    /// The path that the request came to, below the server's own: the resource that is asked for.
+    pub(crate) endpoint: &'a str,
+}
+
+#[cfg(feature = "auth")]
+impl Challenger<'_> {
+    /// To somebody without a token.
+    pub(crate) fn no_token(&self, scopes: &[String]) -> Option<String> {
+        self.challenge(None, scopes)
+    }
+
+    /// To somebody whose token is not enough.
+    pub(crate) fn insufficient_scope(&self, scopes: &[String]) -> Option<String> {
+        self.challenge(Some(ChallengeError::InsufficientScope), scopes)
+    }
+
+    /// To somebody whose credentials are no good.
+    pub(crate) fn turned(&self, turned: &Turned) -> Option<String> {
+        match turned {
+            Turned::Malformed => self.challenge(Some(ChallengeError::InvalidRequest), &[]),
+            Turned::Refused(VerifyError::Invalid(_)) => self.challenge(Some(ChallengeError::InvalidToken), &[]),
+            Turned::NoToken => self.challenge(None, &[]),
+            // Another token would not help.
+            Turned::Refused(VerifyError::NotAllowed | VerifyError::KeysUnavailable { .. })
+            | Turned::Nameless
+            | Turned::Unsigned => None,
+        }
+    }
+
+    fn challenge(&self, error: Option<ChallengeError>, scopes: &[String]) -> Option<String> {
+        let Gate::Oidc(_) = self.gate else {
+            return None;
+        };
+        let url = format!("{}{}{}", self.own_url?.as_str(), mcp_auth::WELL_KNOWN, self.endpoint);
+        Some(mcp_auth::challenge(&url, error, scopes))
+    }
+}
+
+#[cfg(not(feature = "auth"))]
+impl Challenger<'_> {
+    pub(crate) fn no_token(&self, _: &[String]) -> Option<String> {
+        None
+    }
+
+    pub(crate) fn insufficient_scope(&self, _: &[String]) -> Option<String> {
+        None
+    }
+
+    pub(crate) fn turned(&self, _: &Turned) -> Option<String> {
+        None
+    }
+}
+
+impl Turned {
+    /// Says in the log which check failed.
+    pub(crate) fn log(&self, request_id: &str) {
+        match self {
+            Self::Unsigned => tracing::error!(
+                lambda.request_id = request_id,
+                "{AUTH}=iam, and the event names nobody who signed it: the URL must have AuthType AWS_IAM"
+            ),
+            #[cfg(feature = "auth")]
+            Self::Nameless => tracing::error!(
+                lambda.request_id = request_id,
+                "tokens are for a server by its name, and this event does not tell it: set MCP_PUBLIC_URL"
+            ),
+            #[cfg(feature = "auth")]
+            Self::Malformed => tracing::info!(lambda.request_id = request_id, "an Authorization header is malformed"),
+            #[cfg(feature = "auth")]
+            Self::NoToken => {
+                tracing::info!(lambda.request_id = request_id, "an Authorization header has no bearer token");
+            }
+            #[cfg(feature = "auth")]
+            Self::Refused(reason) => {
+                tracing::info!(lambda.request_id = request_id, %reason, "a token was refused");
+            }
+        }
+    }
+}
+
+/// The token of a request. The query string is not looked at: it ends up in logs (RFC 6750, section 5.3).
+#[cfg(feature = "auth")]
+fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Turned> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Turned::Malformed);
+    }
+    let (scheme, rest) = match value.to_str() {
+        Ok(text) => text.split_once(' ').unwrap_or((text, "")),
+        Err(_) => return Err(Turned::Malformed),
+    };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(if scheme.is_empty() { Turned::Malformed } else { Turned::NoToken });
+    }
+    let token = rest.trim_start_matches(' ');
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    match !token.is_empty() && token.bytes().all(is_token_byte) {
+        true => Ok(Some(token)),
+        false => Err(Turned::Malformed),
+    }
+}
+
+/// The AWS identity that a request was signed with: `requestContext.authorizer.iam` of a payload-2.0 event. Lambda writes
+/// it, and only for a URL (or API) that verifies signatures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IamIdentity {
+    /// The twelve digits of the account.
+    pub account_id: String,
+    /// The user or the session of a role, by its ARN.
+    pub user_arn: String,
+    /// The unique id of the user or session.
+    pub user_id: Option<String>,
+    /// The organisation that the account belongs to.
+    pub principal_org_id: Option<String>,
+}
+
+impl IamIdentity {
+    fn principal(&self, grant_scopes: &[String]) -> Principal {
+        let claims = [
+            ("accountId", Some(&self.account_id)),
+            ("userArn", Some(&self.user_arn)),
+            ("userId", self.user_id.as_ref()),
+            ("principalOrgId", self.principal_org_id.as_ref()),
+        ];
+        let claims =
+            claims.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?.as_str()))));
+        Principal {
+            claims: claims.collect::<JsonObject>(),
+            tenant: Some(self.account_id.clone()),
+            ..Principal::new(format!("arn:aws:iam::{}:root", self.account_id), self.user_arn.clone())
+                .with_scopes(grant_scopes.iter().cloned())
+        }
+    }
+}

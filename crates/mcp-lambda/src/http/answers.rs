@@ -1,0 +1,203 @@
+//! Decisions as answers: their status, their code, their challenge.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+#[cfg(feature = "auth")]
+use mcp_auth::VerifyError;
+use mcp_protocol::{ErrorObject, MalformedMessage, ProtocolVersion, RequestId, jsonrpc, meta};
+use mcp_server::CallError;
+use serde_json::json;
+
+use crate::{Body, authentication::Turned, era::Refusal};
+
+/// The longest text of an error.
+const MAX_MESSAGE_CHARS: usize = 500;
+/// The longest URI that is repeated in an error.
+const MAX_URI_CHARS: usize = 8 * 1024;
+
+/// A refusal before the router was asked.
+pub(super) fn refuse_era(refusal: &Refusal, id: &RequestId) -> Response<Body> {
+    let (status, error) = translate(&refusal.error, refusal.is_modern, "");
+    json_body(status, jsonrpc::error_response(Some(id), &error))
+}
+
+/// The one translation from decisions to status and code. The specification closes -32000 to -32019 to new codes and
+/// reserves -32020 to -32099, so that a code of our own is the HTTP status.
+#[deny(clippy::wildcard_enum_match_arm, reason = "a new decision must get a status of its own")]
+pub(super) fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCode, ErrorObject) {
+    let bad_request = if is_modern { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    let not_found = if is_modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
+    let object = |code| ErrorObject::new(code, shortened(&error.to_string()));
+    match error {
+        CallError::MethodNotFound(_) => (not_found, object(jsonrpc::METHOD_NOT_FOUND)),
+        CallError::InvalidParams(_) | CallError::InvalidMeta(_) => (bad_request, object(jsonrpc::INVALID_PARAMS)),
+        CallError::UnknownTool(_)
+        | CallError::UnknownPrompt(_)
+        | CallError::InvalidInput(_)
+        | CallError::RequestState
+        | CallError::InvalidCursor => (StatusCode::OK, object(jsonrpc::INVALID_PARAMS)),
+        CallError::ResourceNotFound { uri } => {
+            let code = if is_modern { jsonrpc::INVALID_PARAMS } else { jsonrpc::RESOURCE_NOT_FOUND };
+            let data = json!({ "uri": clipped(uri, MAX_URI_CHARS) });
+            (StatusCode::OK, object(code).with_data(data))
+        }
+        CallError::HeaderMismatch(_) => (StatusCode::BAD_REQUEST, object(jsonrpc::HEADER_MISMATCH)),
+        CallError::MissingClientCapability(required) => {
+            let data = json!({ "requiredCapabilities": required });
+            (StatusCode::BAD_REQUEST, object(jsonrpc::MISSING_REQUIRED_CLIENT_CAPABILITY).with_data(data))
+        }
+        CallError::UnsupportedVersion { requested } => {
+            let supported = ProtocolVersion::ALL.map(ProtocolVersion::as_str);
+            let data = json!({ "supported": supported, "requested": shortened(requested) });
+            (StatusCode::BAD_REQUEST, object(jsonrpc::UNSUPPORTED_PROTOCOL_VERSION).with_data(data))
+        }
+        CallError::Unauthenticated { .. } => own_code(StatusCode::UNAUTHORIZED, error.to_string()),
+        CallError::InsufficientScope { .. } | CallError::Forbidden => {
+            own_code(StatusCode::FORBIDDEN, error.to_string())
+        }
+        CallError::DeadlineExceeded => own_code(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
+        CallError::TooLarge { .. } | CallError::Unavailable(_) | CallError::Internal => {
+            let message = match request_id {
+                "" => error.to_string(),
+                id => format!("{error}; request id: {id}"),
+            };
+            (StatusCode::OK, ErrorObject::new(jsonrpc::INTERNAL_ERROR, message))
+        }
+    }
+}
+
+/// What a caller sent is repeated only so far: names and versions may be megabytes long.
+fn shortened(text: &str) -> String {
+    clipped(text, MAX_MESSAGE_CHARS)
+}
+
+fn clipped(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn own_code(status: StatusCode, message: impl Into<String>) -> (StatusCode, ErrorObject) {
+    (status, ErrorObject::new(i64::from(status.as_u16()), message))
+}
+
+pub(super) fn refuse(status: StatusCode, id: Option<&RequestId>, message: impl Into<String>) -> Response<Body> {
+    let (status, error) = own_code(status, message);
+    json_body(status, jsonrpc::error_response(id, &error))
+}
+
+pub(super) fn refuse_without_id(error: &CallError) -> Response<Body> {
+    let (status, error) = translate(error, true, "");
+    json_body(status, jsonrpc::error_response(None, &error))
+}
+
+pub(super) fn refuse_invalid(status: StatusCode, message: impl Into<String>) -> Response<Body> {
+    json_body(status, jsonrpc::error_response(None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message)))
+}
+
+/// Why the gate stayed shut, as far as the caller may know it.
+#[deny(clippy::wildcard_enum_match_arm, reason = "a new reason must get a status of its own")]
+pub(super) fn turn_away(turned: &Turned, id: Option<&RequestId>, challenge: Option<String>) -> Response<Body> {
+    let (status, message) = match turned {
+        Turned::Unsigned => (StatusCode::FORBIDDEN, "the request does not say who signed it"),
+        #[cfg(feature = "auth")]
+        Turned::Malformed => (StatusCode::BAD_REQUEST, "send one Authorization header: `Bearer`, a space, the token"),
+        #[cfg(feature = "auth")]
+        Turned::NoToken => (StatusCode::UNAUTHORIZED, "send a bearer token: other credentials are not known here"),
+        #[cfg(feature = "auth")]
+        Turned::Refused(VerifyError::Invalid(_)) => (StatusCode::UNAUTHORIZED, "the token is not valid here"),
+        #[cfg(feature = "auth")]
+        Turned::Refused(VerifyError::NotAllowed) => (StatusCode::FORBIDDEN, "this account may not use this server"),
+        #[cfg(feature = "auth")]
+        Turned::Refused(VerifyError::KeysUnavailable { .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be verified at the moment: try again later")
+        }
+        #[cfg(feature = "auth")]
+        Turned::Nameless => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the server does not know its own name: tell its operator")
+        }
+    };
+    let (status, error) = own_code(status, message);
+    #[cfg_attr(not(feature = "auth"), expect(unused_mut, reason = "nobody needs to try again"))]
+    let mut response = challenged(status, id, error, challenge);
+    #[cfg(feature = "auth")]
+    if let Turned::Refused(VerifyError::KeysUnavailable { retry_after }) = turned {
+        let seconds = retry_after.as_secs_f64().ceil().max(1.0);
+        if let Ok(seconds) = HeaderValue::from_str(&format!("{seconds:.0}")) {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+    }
+    response
+}
+
+/// A refusal with its challenge: in the header, which a Function URL gives another name, and in the error's data.
+pub(super) fn challenged(
+    status: StatusCode,
+    id: Option<&RequestId>,
+    error: ErrorObject,
+    challenge: Option<String>,
+) -> Response<Body> {
+    let Some(challenge) = challenge else {
+        return json_body(status, jsonrpc::error_response(id, &error));
+    };
+    let error = error.with_data(json!({ meta::WWW_AUTHENTICATE: [challenge] }));
+    let mut response = json_body(status, jsonrpc::error_response(id, &error));
+    if let Ok(value) = HeaderValue::from_str(&challenge) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+    }
+    response
+}
+
+pub(super) fn refuse_malformed(malformed: &MalformedMessage) -> Response<Body> {
+    json_body(StatusCode::BAD_REQUEST, malformed_message(malformed))
+}
+
+pub(super) fn malformed_message(malformed: &MalformedMessage) -> String {
+    jsonrpc::error_response(malformed.id.as_ref(), &ErrorObject::new(malformed.code, malformed.reason.clone()))
+}
+
+/// A body that an event could not be turned into a request for.
+pub(crate) fn bad_request(reason: &str) -> Response<Body> {
+    refuse_invalid(StatusCode::BAD_REQUEST, reason)
+}
+
+pub(super) fn not_found() -> Response<Body> {
+    refuse(StatusCode::NOT_FOUND, None, "nothing is here; the MCP endpoint is /mcp")
+}
+
+pub(super) fn not_acceptable(id: Option<&RequestId>) -> Response<Body> {
+    refuse(StatusCode::NOT_ACCEPTABLE, id, "`Accept` must list application/json and text/event-stream")
+}
+
+pub(super) fn method_not_allowed(message: &'static str, allowed: &'static str) -> Response<Body> {
+    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, None, message);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+pub(super) fn json_body(status: StatusCode, message: String) -> Response<Body> {
+    response(status, Some("application/json"), Body::whole(message))
+}
+
+pub(super) fn event_stream(body: Body) -> Response<Body> {
+    let mut response = response(StatusCode::OK, Some("text/event-stream"), body);
+    // Proxies must not hold events back.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    response(status, None, Body::whole(Bytes::new()))
+}
+
+fn response(status: StatusCode, content_type: Option<&'static str>, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(content_type) = content_type {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    response
+}

@@ -1,0 +1,241 @@
+//! What callers are told who are not let in, and where they are led.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use mcp_lambda::{Body, EventSource, McpService, Transport};
+use mcp_protocol::ProtocolVersion;
+use mcp_server::Invocation;
+use mcp_testing::{TEST_AUDIENCE, TestIssuer, Via, exchange, exchange_via, tools_call, tools_list};
+use serde_json::{Value, json};
+
+use super::{closed_server, server, service};
+
+const DOMAIN: &str = "abcdefghij.lambda-url.eu-west-1.on.aws";
+
+async fn send(service: &McpService<()>, method: Method, path: &str, domain: Option<&str>) -> Response<Body> {
+    let mut request =
+        Request::builder().method(method).uri(path).header("origin", "https://web.example").body(Bytes::new()).unwrap();
+    let domain_name = domain.map(str::to_owned);
+    request.extensions_mut().insert(Transport { source: EventSource::FunctionUrl, domain_name, iam: None });
+    service.handle(request).await
+}
+
+async fn metadata(service: &McpService<()>, path: &str) -> (StatusCode, Value) {
+    let response = send(service, Method::GET, path, Some(DOMAIN)).await;
+    assert_eq!(response.headers()["access-control-allow-origin"], "*", "{path}");
+    let status = response.status();
+    let Ok(body) = response.into_body().collect().await;
+    (status, serde_json::from_slice(&body.to_bytes()).unwrap())
+}
+
+#[tokio::test]
+async fn metadata_names_the_resource_that_it_was_asked_for() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    for (path, resource) in [
+        ("/.well-known/oauth-protected-resource/mcp", TEST_AUDIENCE),
+        ("/.well-known/oauth-protected-resource", TEST_AUDIENCE.strip_suffix("/mcp").unwrap()),
+        ("/.well-known/oauth-protected-resource/", TEST_AUDIENCE.strip_suffix("/mcp").unwrap()),
+    ] {
+        let (status, document) = metadata(&service, path).await;
+
+        assert_eq!(status, 200, "{path}");
+        let expected = json!({
+            "resource": resource,
+            "authorization_servers": [issuer.issuer()],
+            "scopes_supported": ["events:write", "events:read"],
+            "bearer_methods_supported": ["header"],
+            "resource_name": "guarded",
+        });
+        assert_eq!(document["resource"], resource);
+        let mut scopes: Vec<_> = document["scopes_supported"].as_array().unwrap().clone();
+        scopes.sort_by_key(|scope| scope.to_string());
+        assert_eq!(scopes, ["events:read", "events:write"]);
+        for name in ["authorization_servers", "bearer_methods_supported", "resource_name"] {
+            assert_eq!(document[name], expected[name], "{name}");
+        }
+        assert_eq!(document.as_object().unwrap().len(), 5);
+    }
+    for path in [
+        "/.well-known/oauth-protected-resource/other",
+        "/.well-known/oauth-protected-resource/mcp/",
+        "/.well-known/oauth-protected-resourcemcp",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+    ] {
+        assert_eq!(metadata(&service, path).await.0, 404, "{path}");
+    }
+    assert_eq!(issuer.requests("/.well-known/openid-configuration"), 0, "nobody was asked for it");
+}
+
+#[tokio::test]
+async fn there_is_no_metadata_without_an_issuer() {
+    let open = McpService::new(closed_server_without_policy(), mcp_lambda::HttpConfig::default()).unwrap();
+    for path in ["/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"] {
+        assert_eq!(metadata(&open, path).await.0, 404);
+    }
+}
+
+fn closed_server_without_policy() -> mcp_server::Server<()> {
+    mcp_server::Server::new("open", "1.0.0", ())
+}
+
+#[tokio::test]
+async fn a_browser_may_ask_for_metadata_from_anywhere() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let path = "/.well-known/oauth-protected-resource/mcp";
+
+    let preflight = send(&service, Method::OPTIONS, path, Some(DOMAIN)).await;
+
+    assert_eq!(preflight.status(), 204);
+    assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
+    assert!(preflight.headers()["access-control-allow-headers"].to_str().unwrap().contains("mcp-protocol-version"));
+    assert!(!preflight.headers().contains_key("access-control-allow-credentials"));
+    assert_eq!(send(&service, Method::POST, path, Some(DOMAIN)).await.status(), 405);
+}
+
+#[tokio::test]
+async fn behind_a_path_the_challenge_points_below_it() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[("MCP_PUBLIC_URL", "https://example.com/tools/")]);
+    for (asked, endpoint) in [("/tools/mcp", "/mcp"), ("/mcp", "/mcp"), ("/tools", ""), ("/tools/", "")] {
+        let reply = exchange(&service, tools_list().path(asked)).await;
+
+        let url = format!("https://example.com/tools/.well-known/oauth-protected-resource{endpoint}");
+        let challenge = reply.headers["www-authenticate"].to_str().unwrap();
+        assert!(challenge.contains(&format!("resource_metadata=\"{url}\"")), "{asked}: {challenge}");
+        let path = url.strip_prefix("https://example.com").unwrap();
+        let (status, document) = metadata(&service, path).await;
+        assert_eq!(status, 200);
+        assert_eq!(document["resource"], format!("https://example.com/tools{endpoint}"), "{asked}");
+    }
+    // Where RFC 9728 puts it, if the front passes that on.
+    let (_, document) = metadata(&service, "/.well-known/oauth-protected-resource/tools/mcp").await;
+    assert_eq!(document["resource"], "https://example.com/tools/mcp");
+}
+
+#[tokio::test]
+async fn the_challenge_is_in_the_header_and_in_the_errors_data() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[("OIDC_SCOPE_PREFIX", "api/")]);
+    let call = || tools_call("both", json!({}));
+    let resource = format!(
+        "Bearer resource_metadata=\"{}\"",
+        TEST_AUDIENCE.replace("/mcp", "/.well-known/oauth-protected-resource/mcp")
+    );
+    let expired = issuer.mint([], |_, claims| claims["exp"] = json!(1));
+    for (what, request, status, error) in [
+        ("no token", call(), 401, None),
+        ("a bad token", call().bearer(&expired), 401, Some("invalid_token")),
+        ("another scheme", call().header("authorization", "Basic YWRhOnNlY3JldA=="), 401, None),
+        ("too few scopes", call().bearer(&issuer.token(["api/events:read"])), 403, Some("insufficient_scope")),
+        ("no token after the scheme", call().header("authorization", "Bearer"), 400, Some("invalid_request")),
+        ("a space for a token", call().header("authorization", "Bearer "), 400, Some("invalid_request")),
+        ("two words", call().header("authorization", "Bearer a b"), 400, Some("invalid_request")),
+        ("two tokens", call().header("authorization", "Bearer a, Bearer b"), 400, Some("invalid_request")),
+        ("quotes", call().header("authorization", "Bearer \"a\""), 400, Some("invalid_request")),
+        ("nothing", call().header("authorization", ""), 400, Some("invalid_request")),
+    ] {
+        let reply = exchange(&service, request).await;
+
+        assert_eq!(reply.refusal(), (status, i64::from(status)), "{what}: {}", reply.body);
+        let challenge = reply.headers["www-authenticate"].to_str().unwrap();
+        assert!(challenge.starts_with(&resource), "{what}: {challenge}");
+        let named = challenge.split_once(", error=\"").map(|(_, rest)| rest.split_once('"').unwrap().0);
+        assert_eq!(named, error, "{what}");
+        let says_scope = challenge.contains("scope=\"api/events:read api/events:write\"");
+        assert_eq!(says_scope, what == "no token" || what == "too few scopes", "{what}: {challenge}");
+        assert_eq!(reply.response()["error"]["data"], json!({ "mcp/www_authenticate": [challenge] }), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_caller_learns_of_a_bad_token_is_that_it_is_bad() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let mut bodies = std::collections::BTreeSet::new();
+    for hostile in issuer.hostile_tokens() {
+        bodies.insert(exchange(&service, tools_list().bearer(&hostile.token)).await.body);
+    }
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+}
+
+#[tokio::test]
+async fn a_token_in_the_query_is_not_read() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let token = issuer.token([]);
+
+    let reply = exchange(&service, tools_list().path(&format!("/mcp?access_token={token}"))).await;
+
+    assert_eq!(reply.status, 401);
+    assert!(!reply.body.contains(&token) && !reply.headers["www-authenticate"].to_str().unwrap().contains("error="));
+}
+
+#[tokio::test]
+async fn a_challenge_may_travel_in_a_tools_result() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[("MCP_CHALLENGE", "result")]);
+    for revision in [ProtocolVersion::LATEST, ProtocolVersion::LATEST_LEGACY] {
+        let call = || tools_call("write", json!({})).revision(revision);
+
+        let no_token = exchange(&service, call()).await;
+        let no_scope = exchange(&service, call().bearer(&issuer.token([]))).await;
+        let bad = exchange(&service, call().bearer("garbage")).await;
+        let other = exchange(&service, mcp_testing::resources_read("test://read").revision(revision)).await;
+
+        for (reply, error) in [(no_token, ""), (no_scope, "error=\"insufficient_scope\"")] {
+            assert_eq!(reply.status, 200);
+            assert_eq!(reply.result()["isError"], true);
+            let challenge = reply.result()["_meta"]["mcp/www_authenticate"][0].as_str().unwrap().to_owned();
+            assert!(challenge.starts_with("Bearer resource_metadata=") && challenge.contains(error), "{challenge}");
+            assert!(challenge.contains("scope=\"events:write\""), "{challenge}");
+        }
+        assert_eq!((bad.status.as_u16(), other.status.as_u16()), (401, 401), "only what a tool's result can say");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_cannot_choose_what_the_server_is_called() {
+    let issuer = TestIssuer::start().await;
+    let evil = issuer.mint([], |_, claims| claims["aud"] = json!("https://evil.example/mcp"));
+    let request = || {
+        tools_list()
+            .header("host", "evil.example")
+            .header("x-forwarded-host", "evil.example")
+            .header("forwarded", "host=evil.example")
+    };
+    let nameless = service(closed_server(), &issuer, &[]);
+    let named = service(closed_server(), &issuer, &[("MCP_PUBLIC_URL", "https://mcp.example.com")]);
+    for via in [Via::LoadBalancer, Via::LoadBalancerMultiValue, Via::RestApi] {
+        let unknown = exchange_via(via, &nameless, request().bearer(&evil), Invocation::default()).await;
+        let refused = exchange_via(via, &named, request().bearer(&evil), Invocation::default()).await;
+        let anonymous = exchange_via(via, &named, request(), Invocation::default()).await;
+
+        assert_eq!(unknown.refusal(), (500, 500), "without a name nobody is let in");
+        assert_eq!(refused.status, 401);
+        let challenge = anonymous.headers["www-authenticate"].to_str().unwrap();
+        assert!(challenge.contains("https://mcp.example.com/") && !challenge.contains("evil"), "{challenge}");
+    }
+    assert_eq!(exchange(&named, request().bearer(&evil)).await.status, 401);
+    let response = send(&nameless, Method::GET, "/.well-known/oauth-protected-resource/mcp", None).await;
+    assert_eq!(response.status(), 500);
+    let response =
+        send(&nameless, Method::GET, "/.well-known/oauth-protected-resource/mcp", Some("evil.example")).await;
+    assert_eq!(response.status(), 500, "a name that is not the platform's");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_refused_before_its_token_is_looked_at() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+
+    let reply =
+        exchange(&service, tools_list().header("origin", "https://evil.example").bearer(&issuer.token([]))).await;
+
+    assert_eq!(reply.status, 403);
+    assert!(!reply.headers.contains_key("www-authenticate"));
+    assert_eq!(issuer.key_fetches(), 0);
+}

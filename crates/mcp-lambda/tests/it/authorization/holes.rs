@@ -1,0 +1,152 @@
+//! Holes that servers of this kind have had, each closed here by name. They were found by running a well-known Python
+//! framework for MCP on Lambda.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use mcp_protocol::ProtocolVersion;
+use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_testing::{Provider, TestIssuer, TestKey, exchange, resources_read, sign, tools_call, tools_list};
+use serde_json::json;
+
+use super::{closed_server, server, service};
+
+#[tokio::test]
+async fn a_token_of_another_issuer_for_another_audience_is_not_accepted() {
+    let (own, other) = (TestIssuer::start().await, TestIssuer::start().await);
+    let service = service(server(), &own, &[]);
+    let token = other.mint(["admin"], |_, claims| claims["aud"] = json!("https://other.example/mcp"));
+
+    assert_eq!(exchange(&service, tools_call("closed", json!({})).bearer(&token)).await.status, 401);
+    assert_eq!(other.key_fetches(), 0, "a token does not say where its keys are");
+}
+
+#[tokio::test]
+async fn garbage_is_no_token_of_google() {
+    let issuer = TestIssuer::of(Provider::Google).await;
+    let service = service(server(), &issuer, &[]);
+    for garbage in ["x", "ya29.garbage", "a.b.c", "null", "undefined", "eyJhbGciOiJub25lIn0.e30."] {
+        // A tool that needs no scope.
+        let reply = exchange(&service, tools_call("closed", json!({})).bearer(garbage)).await;
+
+        assert_eq!(reply.status, 401, "{garbage}");
+    }
+}
+
+#[tokio::test]
+async fn the_scopes_of_a_tool_are_enforced() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+
+    let reply = exchange(&service, tools_call("write", json!({})).bearer(&issuer.token(["events:read"]))).await;
+
+    assert_eq!(reply.status, 403);
+}
+
+async fn delete_everything(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+    Ok("deleted")
+}
+
+#[tokio::test]
+async fn a_tool_whose_name_is_not_its_functions_is_protected_all_the_same() {
+    let issuer = TestIssuer::start().await;
+    let named = Tool::new("cleanup", delete_everything).require_scope("admin");
+    let service = service(Server::new("s", "1.0.0", ()).tool(named), &issuer, &[]);
+    for name in ["cleanup", "delete_everything"] {
+        assert_eq!(exchange(&service, tools_call(name, json!({}))).await.status, 401, "{name}");
+        let known = exchange(&service, tools_call(name, json!({})).bearer(&issuer.token([]))).await;
+        assert!(!known.body.contains("deleted"), "{name}: {}", known.body);
+    }
+}
+
+#[tokio::test]
+async fn the_scopes_of_a_resource_are_checked() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    for uri in ["test://read", "item://7"] {
+        assert_eq!(exchange(&service, resources_read(uri)).await.status, 401, "{uri}");
+        assert_eq!(exchange(&service, resources_read(uri).bearer(&issuer.token([]))).await.status, 403, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn lists_of_a_closed_server_are_closed() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    for revision in ProtocolVersion::ALL {
+        assert_eq!(exchange(&service, tools_list().revision(revision)).await.status, 401, "{revision}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_up_once_is_set_up_once_whoever_calls() {
+    static SET_UP: AtomicUsize = AtomicUsize::new(0);
+    async fn state(context: ToolContext<Arc<usize>>, _: NoArguments) -> Result<String, ToolError> {
+        Ok(context.state().to_string())
+    }
+    let issuer = TestIssuer::start().await;
+    let pool = Arc::new(SET_UP.fetch_add(1, Ordering::SeqCst));
+    let env = mcp_lambda::Env::from_pairs([("OIDC_ISSUER", issuer.issuer())]);
+    let server = Server::new("s", "1.0.0", pool).tool(Tool::new("state", state));
+    let service = mcp_lambda::McpService::new(server, mcp_lambda::HttpConfig::from_env(&env).unwrap()).unwrap();
+    for _ in 0..5 {
+        let reply = exchange(&service, tools_call("state", json!({})).bearer(&issuer.token([]))).await;
+        assert_eq!(reply.tool_result().text(), "0");
+    }
+    assert_eq!(SET_UP.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_json_is_the_callers_mistake() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    for (body, code) in [("{", -32700), ("[", -32700), ("null", -32600), ("7", -32600)] {
+        let reply = exchange(&service, tools_list().body(body).bearer(&issuer.token([]))).await;
+
+        assert_eq!(reply.refusal(), (400, code), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_is_what_clients_accept() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let anonymous = exchange(&service, tools_call("write", json!({}))).await;
+    let challenge = anonymous.headers["www-authenticate"].to_str().unwrap().to_owned();
+    let url = challenge.split('"').nth(1).unwrap();
+
+    // The URL of the metadata is that of the resource with the well-known path between host and path (RFC 9728, 3.1).
+    assert_eq!(url.replace("/.well-known/oauth-protected-resource", ""), mcp_testing::TEST_AUDIENCE);
+}
+
+/// What verifiers let pass that rely on the defaults of `jsonwebtoken` 11: each has been tried against one.
+#[tokio::test]
+async fn what_the_library_lets_pass_is_refused() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let without = |name: &str| issuer.mint(["admin"], |_, claims| drop(claims.as_object_mut().unwrap().remove(name)));
+    let with = |name: &str, value: serde_json::Value| issuer.mint(["admin"], |_, claims| claims[name] = value);
+    for (what, token) in [
+        ("issuers that overlap", with("iss", json!([issuer.issuer(), "https://evil.example"]))),
+        ("no issuer", without("iss")),
+        ("an issuer that cannot be read", with("iss", json!({}))),
+        ("no audience", without("aud")),
+        ("an audience that cannot be read", with("aud", json!({}))),
+        ("not yet valid", with("nbf", json!(9_999_999_999_u64))),
+        ("issued in the future", with("iat", json!(9_999_999_999_u64))),
+        ("an extension that must be understood", {
+            issuer.mint(["admin"], |header, _| (header["crit"], header["x"]) = (json!(["x"]), json!(1)))
+        }),
+    ] {
+        assert_eq!(exchange(&service, tools_call("write", json!({})).bearer(&token)).await.status, 401, "{what}");
+    }
+    // One key that it cannot read does not spoil the others.
+    issuer.publish([json!({ "kty": "RSA", "n": 7, "e": [], "alg": "nonsense" }), TestKey::rsa().jwk("later")]);
+    let claims = json!({
+        "iss": issuer.issuer(), "aud": mcp_testing::TEST_AUDIENCE, "sub": "ada", "exp": 9_999_999_999_u64,
+    });
+    let token = sign(r#"{"alg":"RS256","kid":"later"}"#, &claims.to_string(), TestKey::rsa());
+    assert_eq!(exchange(&service, tools_call("closed", json!({})).bearer(&token)).await.status, 200);
+}

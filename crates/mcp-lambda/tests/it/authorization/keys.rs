@@ -1,0 +1,345 @@
+//! The issuer's keys over time: fetched when needed, kept while good, and never a reason to let the wrong one in.
+//!
+//! Time is the invocation's, so that nothing is waited for.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::future::join_all;
+use mcp_lambda::McpService;
+use mcp_server::Invocation;
+use mcp_testing::{IssuerAnswer, Reply, TestIssuer, TestKey, Via, exchange_via, sign, tools_list};
+use serde_json::{Value, json};
+
+use super::{closed_server, service};
+
+/// A request that came so many seconds after the test began.
+struct Clock(SystemTime);
+
+impl Clock {
+    fn start() -> Self {
+        Self(SystemTime::now())
+    }
+
+    fn at(&self, seconds: u64) -> Invocation {
+        Invocation { received: self.0 + Duration::from_secs(seconds), ..Invocation::default() }
+    }
+}
+
+async fn send(service: &McpService<()>, token: &str, invocation: Invocation) -> Reply {
+    exchange_via(Via::FunctionUrl, service, tools_list().bearer(token), invocation).await
+}
+
+/// A token for a day, by a key of some name.
+fn token(issuer: &TestIssuer, key_id: &str, key: &TestKey) -> String {
+    token_of(issuer, "ada", key_id, key)
+}
+
+fn token_of(issuer: &TestIssuer, subject: &str, key_id: &str, key: &TestKey) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({
+        "iss": issuer.issuer(), "aud": mcp_testing::TEST_AUDIENCE, "sub": subject, "exp": now + 100_000,
+    });
+    sign(&json!({ "alg": "RS256", "kid": key_id }).to_string(), &claims.to_string(), key)
+}
+
+fn statuses(replies: &[Reply]) -> Vec<u16> {
+    replies.iter().map(|reply| reply.status.as_u16()).collect()
+}
+
+#[tokio::test]
+async fn keys_are_fetched_with_the_first_token_and_once_for_many_at_a_time() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let clock = Clock::start();
+    let tokens: Vec<_> =
+        (0..50).map(|number| token_of(&issuer, &format!("user {number}"), "rsa", TestKey::rsa())).collect();
+    assert_eq!(issuer.key_fetches(), 0);
+
+    let replies = join_all(tokens.iter().map(|token| send(&service, token, clock.at(0)))).await;
+
+    assert_eq!(statuses(&replies), [200; 50]);
+    assert_eq!((issuer.key_fetches(), issuer.requests("/.well-known/openid-configuration")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_key_that_is_unknown_is_looked_for_once_in_a_while() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let clock = Clock::start();
+    assert_eq!(send(&service, &token(&issuer, "rsa", TestKey::rsa()), clock.at(0)).await.status, 200);
+
+    // A rotation right after the first fetch is noticed at once.
+    issuer.publish([TestKey::rsa().jwk("rsa"), TestKey::other_rsa().jwk("new")]);
+    assert_eq!(send(&service, &token(&issuer, "new", TestKey::other_rsa()), clock.at(1)).await.status, 200);
+    assert_eq!(issuer.key_fetches(), 2);
+
+    // Whoever makes up names of keys causes one fetch in 30 s.
+    for second in 2..62 {
+        let made_up = token(&issuer, &format!("made up {second}"), TestKey::other_rsa());
+        assert_eq!(send(&service, &made_up, clock.at(second)).await.status, 401, "after {second} s");
+    }
+    assert_eq!(issuer.key_fetches(), 4);
+}
+
+#[tokio::test]
+async fn a_key_that_was_removed_stops_working_when_the_keys_grow_old() {
+    for (cache_control, age) in [
+        ("", 3600),
+        ("max-age=1", 300),
+        ("no-store", 300),
+        ("public, max-age=7200", 7200),
+        ("max-age=31536000", 86_400),
+    ] {
+        let issuer = TestIssuer::start().await;
+        let keys = |names: &[(&str, &TestKey)]| {
+            let keys: Vec<Value> = names.iter().map(|(name, key)| key.jwk(name)).collect();
+            issuer.answer_keys(IssuerAnswer::Json { body: json!({ "keys": keys }).to_string(), cache_control });
+        };
+        keys(&[("old", TestKey::rsa()), ("new", TestKey::other_rsa())]);
+        let service = service(closed_server(), &issuer, &[]);
+        let clock = Clock::start();
+        let removed = token(&issuer, "old", TestKey::rsa());
+        assert_eq!(send(&service, &removed, clock.at(0)).await.status, 200);
+        keys(&[("new", TestKey::other_rsa())]);
+
+        let before = send(&service, &removed, clock.at(age - 1)).await;
+        let fetches = issuer.key_fetches();
+        let after = send(&service, &removed, clock.at(age)).await;
+
+        assert_eq!((before.status.as_u16(), fetches), (200, 1), "{cache_control}");
+        assert_eq!(after.status, 401, "{cache_control}: also a token that was seen before");
+        assert_eq!(send(&service, &token(&issuer, "new", TestKey::other_rsa()), clock.at(age)).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_down_for_a_minute_keeps_nobody_out_whose_key_is_known() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let clock = Clock::start();
+    let known = token(&issuer, "rsa", TestKey::rsa());
+    let unknown = token(&issuer, "new", TestKey::other_rsa());
+    assert_eq!(send(&service, &known, clock.at(0)).await.status, 200);
+    issuer.answer_keys(IssuerAnswer::Status(500));
+    issuer.answer("/.well-known/openid-configuration", IssuerAnswer::Status(500));
+
+    let (mut admitted, mut later) = (0, 0);
+    let before = issuer.key_fetches();
+    for second in 3600..3660 {
+        // Not one that is remembered: the key has to decide.
+        let known = token_of(&issuer, &format!("user {second}"), "rsa", TestKey::rsa());
+        admitted += usize::from(send(&service, &known, clock.at(second)).await.status == 200);
+        let refused = send(&service, &unknown, clock.at(second)).await;
+        assert_eq!(refused.refusal(), (503, 503), "the token may be fine");
+        let retry_after: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=30).contains(&retry_after));
+        assert!(!refused.headers.contains_key("www-authenticate"));
+        later += 1;
+    }
+    let fetches = issuer.key_fetches() - before + issuer.requests("/.well-known/openid-configuration") - 1;
+    println!(
+        "60 s without keys: {admitted} of 60 let in by the known key, {later} told to come back, {fetches} fetches"
+    );
+    assert_eq!(admitted, 60);
+    assert!(fetches <= 2, "one in 30 s, not {fetches}");
+
+    issuer.publish([TestKey::rsa().jwk("rsa"), TestKey::other_rsa().jwk("new")]);
+    let metadata = json!({ "issuer": issuer.issuer(), "jwks_uri": issuer.keys_url() });
+    issuer.answer("/.well-known/openid-configuration", IssuerAnswer::json(&metadata));
+    assert_eq!(send(&service, &unknown, clock.at(3661)).await.status, 200);
+}
+
+#[tokio::test]
+async fn keys_that_nobody_could_renew_for_a_day_are_believed_no_longer() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let clock = Clock::start();
+    let token = token(&issuer, "rsa", TestKey::rsa());
+    assert_eq!(send(&service, &token, clock.at(0)).await.status, 200);
+    issuer.answer_keys(IssuerAnswer::Status(500));
+
+    assert_eq!(send(&service, &token, clock.at(86_399)).await.status, 200);
+    assert_eq!(send(&service, &token, clock.at(86_400)).await.status, 503);
+}
+
+#[tokio::test]
+async fn an_issuer_without_keys_is_no_ones_fault() {
+    let issuer = TestIssuer::start().await;
+    issuer.publish([]);
+    let service = service(closed_server(), &issuer, &[]);
+    let clock = Clock::start();
+    for second in 0..30 {
+        let reply = send(&service, &issuer.token([]), clock.at(second)).await;
+        assert_eq!(reply.status, 503);
+    }
+    assert_eq!(issuer.key_fetches(), 1);
+    let (forged, expired) = ("garbage", issuer.mint([], |_, claims| claims["exp"] = json!(1)));
+    assert_eq!(send(&service, forged, clock.at(0)).await.status, 401, "what no key could make good");
+    assert_eq!(send(&service, &expired, clock.at(0)).await.status, 401);
+}
+
+/// Every misbehaviour, first without keys and then with some: what must not happen is that the wrong one is let in, or one
+/// with a known key kept out.
+#[tokio::test]
+async fn a_hostile_key_server_lets_nobody_in_and_keeps_nobody_out() {
+    let padding = "x".repeat(10 * 1024 * 1024);
+    let many: Vec<Value> = (0..10_000).map(|number| TestKey::other_rsa().jwk(&format!("k{number}"))).collect();
+    let json = |body: String| IssuerAnswer::Json { body, cache_control: "" };
+    let secret = TestIssuer::start().await;
+    secret.publish([TestKey::other_rsa().jwk("evil")]);
+    for (what, answer) in [
+        ("10 MB", json(json!({ "keys": [], "padding": padding }).to_string())),
+        ("10,000 keys", json(json!({ "keys": many }).to_string())),
+        (
+            "a redirect to a private address",
+            IssuerAnswer::Redirect("http://169.254.169.254/latest/meta-data".to_owned()),
+        ),
+        ("a redirect to another's keys", IssuerAnswer::Redirect(secret.keys_url())),
+        ("an endless body", IssuerAnswer::Endless),
+        ("silence", IssuerAnswer::Silence),
+        ("an answer that is late", IssuerAnswer::Late(Duration::from_secs(60), Box::new(IssuerAnswer::Status(200)))),
+        ("no JSON", json("<html>".to_owned())),
+        ("no set", json("{}".to_owned())),
+        (
+            "keys that are none",
+            json(r#"{"keys":[7,null,"x",{},{"kty":"oct","k":"AAAA"},{"kty":"RSA","n":"","e":""}]}"#.to_owned()),
+        ),
+        ("deep nesting", json(format!("{{\"keys\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000)))),
+        ("an error", IssuerAnswer::Status(404)),
+    ] {
+        let issuer = TestIssuer::start().await;
+        issuer.answer_keys(answer.clone());
+        let fresh = service(closed_server(), &issuer, &[]);
+        let warmed = {
+            let service = service(closed_server(), &issuer, &[]);
+            issuer.publish([TestKey::rsa().jwk("rsa")]);
+            let clock = Clock::start();
+            assert_eq!(send(&service, &token(&issuer, "rsa", TestKey::rsa()), clock.at(0)).await.status, 200);
+            issuer.answer_keys(answer);
+            service
+        };
+        let clock = Clock::start();
+        let good = token(&issuer, "rsa", TestKey::rsa());
+        let known = token_of(&issuer, "bob", "rsa", TestKey::rsa());
+        let evil = token(&issuer, "evil", TestKey::other_rsa());
+        let fetches = issuer.key_fetches();
+        let started = Instant::now();
+
+        let cold = send(&fresh, &good, clock.at(0)).await;
+        let longest = started.elapsed();
+        let again = send(&fresh, &evil, clock.at(1)).await;
+        let stale = send(&warmed, &known, clock.at(3601)).await;
+        let forged = send(&warmed, &evil, clock.at(3602)).await;
+
+        assert!(matches!(cold.status.as_u16(), 503 | 401), "{what}: {}", cold.status);
+        assert!(matches!(again.status.as_u16(), 503 | 401), "{what}");
+        assert_eq!(stale.status, 200, "{what}: its key is known");
+        assert!(matches!(forged.status.as_u16(), 503 | 401), "{what}");
+        let fetches = issuer.key_fetches() - fetches;
+        println!("{what}: {} at first, {fetches} fetches for four tokens, {:.1} s", cold.status, longest.as_secs_f64());
+        assert!(fetches <= 3, "{what}: {fetches}");
+        // Claude gives a cold start 10 s.
+        assert!(longest < Duration::from_secs(10), "{what}: {longest:?}");
+    }
+    assert_eq!(secret.key_fetches(), 0, "a redirect was followed");
+}
+
+#[tokio::test]
+async fn rotation_under_load_refuses_nobody_and_lets_nobody_else_in() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let clock = Clock::start();
+    let (mut good, mut bad, mut wrong) = (0, 0, 0);
+    // A rotation a minute: the next key is published before it signs, and the last one stays for the tokens it has made.
+    for minute in 0..20_u64 {
+        let key = |minute: u64| if minute.is_multiple_of(2) { TestKey::rsa() } else { TestKey::other_rsa() };
+        let name = |minute: u64| format!("key {minute}");
+        issuer.publish([key(minute).jwk(&name(minute)), key(minute + 1).jwk(&name(minute + 1))]);
+        let requests = (0..30).map(|number| {
+            let subject = format!("{minute} {number}");
+            let second = clock.at(minute * 60 + number * 2);
+            let (token, is_good) = match number % 3 {
+                0 => (token_of(&issuer, &subject, &name(minute), key(minute)), true),
+                1 => (token_of(&issuer, &subject, &name(minute + 1), key(minute + 1)), true),
+                // Signed by a key that goes by another name.
+                _ => (token_of(&issuer, &subject, &name(minute), key(minute + 1)), false),
+            };
+            let service = &service;
+            async move { (is_good, send(service, &token, second).await.status) }
+        });
+        for (is_good, status) in join_all(requests).await {
+            match (is_good, status.as_u16()) {
+                (true, 200) => good += 1,
+                (false, 401) => bad += 1,
+                _ => wrong += 1,
+            }
+        }
+    }
+    let fetches = issuer.key_fetches();
+    println!("20 rotations in 20 minutes: {good} let in, {bad} refused, {wrong} wrongly decided, {fetches} fetches");
+    assert_eq!((good, bad, wrong), (400, 200, 0));
+    assert!(fetches <= 41, "one at most in 30 s, not {fetches}");
+}
+
+#[tokio::test]
+async fn a_slow_issuer_is_not_waited_for_beyond_the_deadline() {
+    let issuer = TestIssuer::start().await;
+    issuer.answer_keys(IssuerAnswer::Silence);
+    let service = service(closed_server(), &issuer, &[]);
+    let deadline = Instant::now().checked_add(Duration::from_millis(900));
+
+    let reply = send(&service, &issuer.token([]), Invocation { deadline, ..Invocation::default() }).await;
+
+    assert_eq!(reply.refusal(), (503, 503));
+    assert!(deadline.unwrap() > Instant::now(), "answered before the platform ends the invocation");
+}
+
+#[tokio::test]
+async fn the_metadata_must_be_the_issuers_own() {
+    let elsewhere = TestIssuer::start().await;
+    let path = "/.well-known/openid-configuration";
+    let of = |issuer: &str, keys: String| IssuerAnswer::json(&json!({ "issuer": issuer, "jwks_uri": keys }));
+    for (what, status, answer) in [
+        ("its own", 200, None),
+        ("another's", 503, Some(of("https://other.example", elsewhere.keys_url()))),
+        ("one with a slash more", 503, Some(of(&format!("{}/", elsewhere.origin()), elsewhere.keys_url()))),
+        ("one whose keys are not secure", 503, Some(of("own", "http://keys.example/jwks".to_owned()))),
+        ("one without keys", 503, Some(IssuerAnswer::json(&json!({ "issuer": "own" })))),
+        ("a redirect", 503, Some(IssuerAnswer::Redirect(format!("{}{path}", elsewhere.origin())))),
+    ] {
+        let issuer = TestIssuer::start().await;
+        match answer {
+            None => {}
+            Some(IssuerAnswer::Json { body, cache_control }) => {
+                let body = body.replace("\"own\"", &format!("\"{}\"", issuer.issuer()));
+                issuer.answer(path, IssuerAnswer::Json { body, cache_control });
+            }
+            Some(answer) => issuer.answer(path, answer),
+        }
+        let service = service(closed_server(), &issuer, &[]);
+
+        let reply = send(&service, &issuer.token([]), Invocation::default()).await;
+
+        assert_eq!(reply.status, status, "{what}: {}", reply.body);
+    }
+    assert_eq!(elsewhere.key_fetches(), 0);
+}
+
+#[tokio::test]
+async fn metadata_is_looked_for_in_three_places() {
+    for path in [
+        "/realms/main/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server/realms/main",
+        "/realms/main/.well-known/oauth-authorization-server",
+    ] {
+        let server = TestIssuer::start().await;
+        let issuer = format!("{}/realms/main", server.origin());
+        server.answer(path, IssuerAnswer::json(&json!({ "issuer": issuer, "jwks_uri": server.keys_url() })));
+        let pairs = [("OIDC_ISSUER", issuer.as_str()), ("MCP_STATE_KEY", super::STATE_KEY)];
+        let config = mcp_lambda::HttpConfig::from_env(&mcp_lambda::Env::from_pairs(pairs)).unwrap();
+        let service = McpService::new(closed_server(), config).unwrap();
+        let token = server.mint([], |_, claims| claims["iss"] = json!(issuer));
+
+        assert_eq!(send(&service, &token, Invocation::default()).await.status, 200, "{path}");
+    }
+}

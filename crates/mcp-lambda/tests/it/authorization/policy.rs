@@ -1,0 +1,311 @@
+//! Who may use what, whichever way it is asked for.
+
+use mcp_lambda::{Env, HttpConfig, McpService};
+use mcp_protocol::ProtocolVersion;
+use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_testing::{
+    McpRequest, Reply, TestIssuer, complete, discover, exchange, initialize, prompts_get, resources_read, tools_call,
+    tools_list,
+};
+use serde_json::{Value, json};
+
+use super::{STATE_KEY, closed_server, server, service};
+
+fn list(method: &str) -> McpRequest {
+    McpRequest::new(method, json!({}))
+}
+
+/// Every item, with the scopes that it takes; `None` for one that is public.
+fn items() -> Vec<(&'static str, McpRequest, Option<&'static [&'static str]>)> {
+    let reference = |name: &str| json!({ "type": "ref/prompt", "name": name });
+    let template = json!({ "type": "ref/resource", "uri": "item://{id}" });
+    let item = json!({ "type": "ref/resource", "uri": "item://7" });
+    vec![
+        ("a public tool", tools_call("open", json!({})), None),
+        ("a closed tool", tools_call("closed", json!({})), Some(&[])),
+        ("a tool with a scope", tools_call("write", json!({})), Some(&["events:write"])),
+        ("a tool with two scopes", tools_call("both", json!({})), Some(&["events:read", "events:write"])),
+        ("a public prompt", prompts_get("open_prompt", json!({ "word": "x" })), None),
+        ("a prompt", prompts_get("write_prompt", json!({ "word": "x" })), Some(&["events:write"])),
+        ("a public resource", resources_read("test://open"), None),
+        ("a resource", resources_read("test://read"), Some(&["events:read"])),
+        ("a resource of a template", resources_read("item://7"), Some(&["events:read"])),
+        ("the completion of a public prompt", complete(reference("open_prompt"), "word", "s"), None),
+        ("the completion of a prompt", complete(reference("write_prompt"), "word", "s"), Some(&["events:write"])),
+        ("the completion of a template", complete(template, "id", "s"), Some(&["events:read"])),
+        ("the completion of a template by a URI of its", complete(item, "id", "s"), Some(&["events:read"])),
+    ]
+}
+
+fn scope_of(reply: &Reply) -> Vec<String> {
+    let challenge = reply.headers["www-authenticate"].to_str().unwrap();
+    let scope = challenge.split_once("scope=\"").map(|(_, rest)| rest.split_once('"').unwrap().0);
+    scope.map(|scope| scope.split(' ').map(str::to_owned).collect()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn an_item_is_closed_whichever_way_it_is_reached() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    for revision in ProtocolVersion::ALL {
+        for (what, request, needed) in items() {
+            let request = request.revision(revision);
+            let anonymous = exchange(&service, request.clone()).await;
+            let Some(needed) = needed else {
+                assert_eq!(anonymous.status, 200, "{what} in {revision}: {}", anonymous.body);
+                continue;
+            };
+            assert_eq!(anonymous.status, 401, "{what} in {revision}");
+            assert_eq!(scope_of(&anonymous), needed, "{what} in {revision}");
+
+            let enough = exchange(&service, request.clone().bearer(&issuer.token(needed.iter().copied()))).await;
+            let broader = exchange(&service, request.clone().bearer(&issuer.token(["admin"]))).await;
+            assert_eq!((enough.status.as_u16(), broader.status.as_u16()), (200, 200), "{what}: {}", enough.body);
+
+            for missing in needed {
+                let some = needed.iter().copied().filter(|scope| scope != missing).chain(["other"]);
+                let refused = exchange(&service, request.clone().bearer(&issuer.token(some))).await;
+
+                assert_eq!(refused.status, 403, "{what} without {missing} in {revision}");
+                assert_eq!(scope_of(&refused), needed, "all that it needs, not only what is missing");
+                assert!(refused.headers["www-authenticate"].to_str().unwrap().contains("error=\"insufficient_scope\""));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_retry_with_an_answer_is_a_request_like_any_other() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let request = || tools_call("asks", json!({})).capabilities(json!({ "elicitation": {} }));
+    let asked = exchange(&service, request().bearer(&issuer.token(["events:write"]))).await;
+    let answer = json!({ "word": { "action": "accept", "content": { "word": "yes" } } });
+    let retry = || request().answered(&asked, answer.clone());
+    let bob = issuer.mint(["events:write"], |_, claims| claims["sub"] = json!("bob"));
+
+    let own = exchange(&service, retry().bearer(&issuer.token(["events:write"]))).await;
+    let anonymous = exchange(&service, retry()).await;
+    let without_scope = exchange(&service, retry().bearer(&issuer.token([]))).await;
+    let another = exchange(&service, retry().bearer(&bob)).await;
+
+    assert_eq!(own.tool_result().text(), "yes");
+    assert_eq!((anonymous.status.as_u16(), without_scope.status.as_u16()), (401, 403));
+    assert_eq!(another.refusal(), (200, -32602), "what Ada answered is not Bob's");
+}
+
+#[tokio::test]
+async fn a_batch_is_carried_out_only_if_all_of_it_may_be() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let legacy = ProtocolVersion::V2025_03_26;
+    let batch = |names: &[&str]| {
+        let call = |(id, name): (usize, &&str)| tools_call(name, json!({})).revision(legacy).id(json!(id)).message();
+        let messages: Vec<Value> = names.iter().enumerate().map(call).collect();
+        tools_call("open", json!({})).revision(legacy).body(Value::Array(messages).to_string())
+    };
+
+    let open = exchange(&service, batch(&["open", "open"])).await;
+    let mixed = exchange(&service, batch(&["open", "write", "both"])).await;
+    let known = exchange(&service, batch(&["open", "write", "both"]).bearer(&issuer.token([]))).await;
+    let enough = exchange(&service, batch(&["open", "write", "both"]).bearer(&issuer.token(["admin"]))).await;
+
+    assert_eq!((open.status.as_u16(), open.messages.len()), (200, 2));
+    assert_eq!((mixed.status.as_u16(), mixed.messages.len()), (401, 1));
+    assert_eq!(scope_of(&mixed), ["events:read", "events:write"], "what all of them need, at once");
+    assert_eq!(known.status, 403);
+    assert_eq!((enough.status.as_u16(), enough.messages.len()), (200, 3));
+}
+
+#[tokio::test]
+async fn a_claim_that_is_required_cannot_be_asked_for() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let of = |department: Value| issuer.mint([], |_, claims| claims["department"] = department);
+    for (department, status) in [
+        (json!("staff"), 200),
+        (json!(["board", "staff"]), 200),
+        (json!("Staff"), 403),
+        (json!(null), 403),
+        (json!({ "staff": true }), 403),
+    ] {
+        let reply = exchange(&service, tools_call("staff", json!({})).bearer(&of(department.clone()))).await;
+
+        assert_eq!(reply.status, status, "{department}");
+        assert!(!reply.headers.contains_key("www-authenticate"), "no token that a client could ask for would help");
+    }
+}
+
+#[tokio::test]
+async fn a_public_item_opens_discovery_and_itself_and_nothing_else() {
+    let issuer = TestIssuer::start().await;
+    let (open, closed) = (service(server(), &issuer, &[]), service(closed_server(), &issuer, &[]));
+    let denying = service(server(), &issuer, &[("MCP_ANONYMOUS", "deny")]);
+    let legacy = |method: &str| list(method).revision(ProtocolVersion::LATEST_LEGACY);
+    for (what, request) in [
+        ("discover", discover()),
+        ("initialize", initialize("2025-11-25")),
+        ("ping", legacy("ping")),
+        ("tools", tools_list()),
+        ("tools of old", legacy("tools/list")),
+        ("prompts", list("prompts/list")),
+        ("resources", list("resources/list")),
+        ("templates", list("resources/templates/list")),
+        ("an unknown method", list("made/up")),
+        ("an unknown tool", tools_call("made_up", json!({}))),
+        ("an unknown resource", resources_read("made://up")),
+        ("malformed parameters", tools_call("open", json!({})).param("name", json!(7)).header("mcp-name", "7")),
+        ("a public tool", tools_call("open", json!({}))),
+        ("no JSON", discover().body("{")),
+        ("an empty batch", discover().body("[]")),
+        ("another media type", discover().header("content-type", "text/plain")),
+        ("an unknown version", discover().header("mcp-protocol-version", "1999-01-01")),
+        ("nothing acceptable", discover().header("accept", "text/html")),
+        ("a notification", discover().body(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)),
+        ("a response", discover().body(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)),
+    ] {
+        let anonymous = exchange(&open, request.clone()).await;
+        assert_ne!(anonymous.status, 401, "{what}");
+        for service in [&closed, &denying] {
+            let refused = exchange(service, request.clone()).await;
+            let known = exchange(service, request.clone().bearer(&issuer.token([]))).await;
+
+            assert_eq!(refused.status, 401, "{what}: {}", refused.body);
+            assert!(refused.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer resource_metadata="));
+            assert_ne!(known.status, 401, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_took_a_token_is_never_shared() {
+    let issuer = TestIssuer::start().await;
+    let (open, closed) = (service(server(), &issuer, &[]), service(closed_server(), &issuer, &[]));
+    let denying = service(server(), &issuer, &[("MCP_ANONYMOUS", "deny")]);
+    let token = issuer.token(["admin"]);
+    let scope = async |service: &McpService<()>, request: McpRequest| {
+        exchange(service, request.bearer(&token)).await.result()["cacheScope"].clone()
+    };
+    for request in [tools_list(), discover()] {
+        assert_eq!(
+            scope(&open, request.clone()).await,
+            "public",
+            "the same for everyone, and to be had without a token"
+        );
+        assert_eq!(scope(&closed, request.clone()).await, "private");
+        assert_eq!(scope(&denying, request).await, "private");
+    }
+    assert_eq!(scope(&open, resources_read("test://open")).await, "public");
+    assert_eq!(scope(&denying, resources_read("test://open")).await, "private");
+    assert_eq!(scope(&open, resources_read("test://read")).await, "private", "whatever its author says");
+}
+
+#[tokio::test]
+async fn each_tool_says_in_its_meta_what_it_takes() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[("OIDC_SCOPE_PREFIX", "api/")]);
+
+    let list = exchange(&service, tools_list()).await;
+
+    let schemes = |name: &str| {
+        let tools = list.result()["tools"].as_array().unwrap();
+        tools.iter().find(|tool| tool["name"] == name).unwrap()["_meta"]["securitySchemes"].clone()
+    };
+    assert_eq!(schemes("open"), json!([{ "type": "noauth" }]));
+    assert_eq!(schemes("closed"), json!([{ "type": "oauth2", "scopes": [] }]));
+    assert_eq!(schemes("both"), json!([{ "type": "oauth2", "scopes": ["api/events:read", "api/events:write"] }]));
+}
+
+#[tokio::test]
+async fn what_the_server_requires_is_required_of_all_but_what_is_public() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server().require_scope("mcp"), &issuer, &[]);
+    let write = |scopes: &[&'static str]| tools_call("write", json!({})).bearer(&issuer.token(scopes.iter().copied()));
+
+    let anonymous = exchange(&service, tools_call("write", json!({}))).await;
+
+    assert_eq!(scope_of(&anonymous), ["mcp", "events:write"]);
+    assert_eq!(exchange(&service, tools_call("open", json!({}))).await.status, 200);
+    for (scopes, status) in [(&["events:write"][..], 403), (&["mcp"], 403), (&["mcp", "events:write"], 200)] {
+        assert_eq!(exchange(&service, write(scopes)).await.status, status, "{scopes:?}");
+    }
+    assert_eq!(exchange(&service, tools_call("closed", json!({})).bearer(&issuer.token([]))).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_server_with_a_policy_does_not_start_without_a_way_to_know_callers() {
+    let build = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().copied().chain([("MCP_STATE_KEY", STATE_KEY)]);
+        McpService::new(server(), HttpConfig::from_env(&Env::from_pairs(pairs))?)
+    };
+
+    let error = build(&[]).unwrap_err().to_string();
+
+    assert!(error.contains("tool `open`") && error.contains("OIDC_ISSUER"), "{error}");
+    assert!(build(&[("MCP_AUTH", "required")]).unwrap_err().to_string().contains("OIDC_ISSUER"));
+    let both = [("MCP_AUTH", "iam"), ("OIDC_ISSUER", "https://issuer.example")];
+    assert!(build(&both).unwrap_err().to_string().contains("exclude each other"));
+    let off = build(&[("MCP_AUTH", "dangerously-off"), ("OIDC_ISSUER", "https://issuer.example")]).unwrap();
+    assert_eq!(exchange(&off, tools_call("both", json!({}))).await.status, 200);
+    let list = exchange(&off, tools_list()).await;
+    assert!(!list.body.contains("securitySchemes"), "nothing is asked for: {}", list.body);
+}
+
+async fn scope(context: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+    Ok(context.has_scope("events:read").to_string())
+}
+
+#[tokio::test]
+async fn a_server_without_policy_is_closed_by_configuration_alone() {
+    let issuer = TestIssuer::start().await;
+    let plain = || Server::new("plain", "1.0.0", ()).tool(Tool::new("scope", scope));
+    let call = tools_call("scope", json!({}));
+
+    let closed = service(plain(), &issuer, &[]);
+    let open = McpService::new(plain(), HttpConfig::default()).unwrap();
+
+    assert_eq!(exchange(&closed, call.clone()).await.status, 401);
+    let known = exchange(&closed, call.clone().bearer(&issuer.token(["events:read"]))).await;
+    assert_eq!(known.tool_result().text(), "true");
+    assert_eq!(exchange(&open, call).await.tool_result().text(), "false", "nobody has a scope whom nobody knows");
+}
+
+/// The event of a Function URL with `AuthType: AWS_IAM` (Lambda Developer Guide, "Invoking Lambda function URLs").
+fn signed(request: McpRequest, iam: &Value) -> String {
+    let mut event = mcp_testing::event_of(mcp_testing::Via::FunctionUrl, &request.into_http());
+    event["requestContext"]["authorizer"] = json!({ "iam": iam });
+    event.to_string()
+}
+
+#[tokio::test]
+async fn with_iam_the_caller_is_whoever_aws_says() {
+    let build = |more: &[(&str, &str)]| {
+        let pairs = more.iter().copied().chain([("MCP_STATE_KEY", STATE_KEY), ("MCP_AUTH", "iam")]);
+        McpService::new(server(), HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap()).unwrap()
+    };
+    let (plain, granting) = (build(&[]), build(&[("OIDC_GRANT_SCOPES", "events:write")]));
+    let ada = json!({
+        "accessKey": "AKIAIOSFODNN7EXAMPLE", "accountId": "111122223333", "callerId": "AIDACKCEVSQ6C2EXAMPLE",
+        "cognitoIdentity": null, "principalOrgId": "aws:PrincipalOrgID",
+        "userArn": "arn:aws:iam::111122223333:user/ada", "userId": "AIDACKCEVSQ6C2EXAMPLE",
+    });
+    let send = async |service: &McpService<()>, event: String| {
+        let response = mcp_lambda::respond_buffered(service, event.as_bytes(), mcp_server::Invocation::default()).await;
+        let response = serde_json::to_value(response.unwrap()).unwrap();
+        (response["statusCode"].as_u64().unwrap(), response["body"].as_str().unwrap().to_owned())
+    };
+    let call = |name: &str| tools_call(name, json!({}));
+
+    let (status, body) = send(&plain, signed(call("closed"), &ada)).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("arn:aws:iam::111122223333:user/ada") && !body.contains("AKIAIOSFODNN7EXAMPLE"), "{body}");
+    assert_eq!(send(&plain, signed(call("write"), &ada)).await.0, 403, "a signature carries no scopes");
+    assert_eq!(send(&granting, signed(call("write"), &ada)).await.0, 200);
+    for unsigned in [json!(null), json!({}), json!("ada"), json!({ "userArn": "" })] {
+        assert_eq!(send(&plain, signed(call("open"), &unsigned)).await.0, 403, "{unsigned}");
+    }
+    // A REST API's callers choose nothing of it, but nobody has verified it either.
+    let mut event = mcp_testing::event_of(mcp_testing::Via::RestApi, &call("open").into_http());
+    event["requestContext"]["authorizer"] = json!({ "iam": ada });
+    assert_eq!(send(&plain, event.to_string()).await.0, 403);
+}

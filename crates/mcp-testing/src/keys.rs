@@ -1,0 +1,141 @@
+//! Key pairs of a test issuer. They are made once a process and signed with directly, so that what verifies in a test was
+//! not signed by the verifier's own library.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::{
+    hmac,
+    rand::SystemRandom,
+    rsa::KeySize,
+    signature::{
+        self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+        RsaEncoding, RsaKeyPair,
+    },
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+/// A key pair.
+#[derive(Debug)]
+pub enum TestKey {
+    /// 2048 bits.
+    Rsa(RsaKeyPair),
+    /// P-256.
+    P256(EcdsaKeyPair),
+    /// P-384.
+    P384(EcdsaKeyPair),
+    /// Ed25519.
+    Ed25519(Ed25519KeyPair),
+}
+
+static RSA: LazyLock<[TestKey; 2]> = LazyLock::new(|| [rsa(KeySize::Rsa2048), rsa(KeySize::Rsa2048)]);
+static P256: LazyLock<[TestKey; 2]> = LazyLock::new(|| [p256(), p256()]);
+static P384: LazyLock<TestKey> = LazyLock::new(|| TestKey::P384(ec(&ECDSA_P384_SHA384_FIXED_SIGNING)));
+static ED25519: LazyLock<TestKey> = LazyLock::new(|| TestKey::Ed25519(Ed25519KeyPair::generate().expect("a key")));
+
+fn rsa(size: KeySize) -> TestKey {
+    TestKey::Rsa(RsaKeyPair::generate(size).expect("a key"))
+}
+
+fn p256() -> TestKey {
+    TestKey::P256(ec(&ECDSA_P256_SHA256_FIXED_SIGNING))
+}
+
+fn ec(algorithm: &'static signature::EcdsaSigningAlgorithm) -> EcdsaKeyPair {
+    EcdsaKeyPair::generate(algorithm).expect("a key")
+}
+
+impl TestKey {
+    /// The issuer's RSA key.
+    pub fn rsa() -> &'static Self {
+        &RSA[0]
+    }
+
+    /// An RSA key that is nobody's, or the issuer's next one.
+    pub fn other_rsa() -> &'static Self {
+        &RSA[1]
+    }
+
+    /// The issuer's P-256 key.
+    pub fn p256() -> &'static Self {
+        &P256[0]
+    }
+
+    /// A P-256 key that is nobody's.
+    pub fn other_p256() -> &'static Self {
+        &P256[1]
+    }
+
+    /// The issuer's P-384 key.
+    pub fn p384() -> &'static Self {
+        &P384
+    }
+
+    /// The issuer's Ed25519 key.
+    pub fn ed25519() -> &'static Self {
+        &ED25519
+    }
+
+    /// The public half as a JWK (RFC 7517), named `key_id`, for the algorithm that goes with the type.
+    pub fn jwk(&self, key_id: &str) -> Value {
+        let mut jwk = match self {
+            Self::Rsa(pair) => {
+                let key = pair.public_key();
+                let (n, e) = (key.modulus(), key.exponent());
+                let (n, e) = (n.big_endian_without_leading_zero(), e.big_endian_without_leading_zero());
+                json!({ "kty": "RSA", "alg": "RS256", "n": base64(n), "e": base64(e) })
+            }
+            Self::P256(pair) => point("P-256", "ES256", pair),
+            Self::P384(pair) => point("P-384", "ES384", pair),
+            Self::Ed25519(pair) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": base64(pair.public_key().as_ref()) })
+            }
+        };
+        jwk["kid"] = json!(key_id);
+        jwk["use"] = json!("sig");
+        jwk
+    }
+
+    /// Signs by an algorithm that suits the type. One that does not is replaced by the type's own, which is what a forger
+    /// would do who only changes the header.
+    pub fn sign(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Rsa(pair) => {
+                let encoding: &'static dyn RsaEncoding = match algorithm {
+                    "RS384" => &signature::RSA_PKCS1_SHA384,
+                    "RS512" => &signature::RSA_PKCS1_SHA512,
+                    "PS256" => &signature::RSA_PSS_SHA256,
+                    "PS384" => &signature::RSA_PSS_SHA384,
+                    "PS512" => &signature::RSA_PSS_SHA512,
+                    _ => &signature::RSA_PKCS1_SHA256,
+                };
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(encoding, &random, message, &mut signature).expect("a signature");
+                signature
+            }
+            Self::P256(pair) | Self::P384(pair) => pair.sign(&random, message).expect("a signature").as_ref().to_vec(),
+            Self::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+        }
+    }
+
+    /// Signs with the public half as the secret of an HMAC: what a verifier accepts that lets the token choose.
+    pub fn hmac_with_public_half(&self, message: &[u8]) -> Vec<u8> {
+        let secret = match self {
+            Self::Rsa(pair) => pair.public_key().as_ref().to_vec(),
+            Self::P256(pair) | Self::P384(pair) => pair.public_key().as_ref().to_vec(),
+            Self::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
+        };
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), message).as_ref().to_vec()
+    }
+}
+
+fn point(curve: &str, algorithm: &str, pair: &EcdsaKeyPair) -> Value {
+    // An uncompressed point: 4, x, y.
+    let (x, y) = pair.public_key().as_ref()[1..].split_at(pair.public_key().as_ref().len() / 2);
+    json!({ "kty": "EC", "crv": curve, "alg": algorithm, "x": base64(x), "y": base64(y) })
+}
+
+pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
