@@ -8,8 +8,8 @@ PYTHON ?= python3
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-dev: ## Run the functions on this machine, rebuilt on each change
-	@$(PYTHON) scripts/dev.py
+dev: ## Run the functions on this machine, rebuilt on each change; AUTH=1: event-logger alone, with an issuer of tokens
+	@$(PYTHON) scripts/dev.py $(if $(AUTH),--auth)
 
 test: ## Run every test: Rust, the official clients, the official conformance suite
 	$(PYTHON) scripts/test.py

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """`make dev`: runs the functions on this machine behind `cargo lambda watch`, which rebuilds them on each change.
 
-    python3 scripts/dev.py [--port PORT] [--no-reload] [--data FOLDER]
+    python3 scripts/dev.py [--port PORT] [--no-reload] [--data FOLDER] [--auth]
 
-Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything that was started.
+Everyone may do everything there; with `--auth` (`make dev AUTH=1`) event-logger alone is run, closed, with an issuer of
+tokens on this machine that signs anyone in. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
+that was started.
 """
 
 import argparse
@@ -18,45 +20,62 @@ import time
 import urllib.error
 import urllib.request
 
+import issuer
 import postgres
 import processes
 import tools
 
 STARTUP_SECONDS = 120
 DATA = tools.PROJECT / ".dev" / "postgres"
+# The function that has a policy.
+GUARDED = "event-logger"
 
 
 def main():
     parser = argparse.ArgumentParser(description="Runs the functions on this machine.")
     parser.add_argument("--port", type=int, help="default: 9000, or a free port if that is taken")
     parser.add_argument("--no-reload", action="store_true", help="do not rebuild on changes")
+    parser.add_argument("--auth", action="store_true", help="close event-logger, and start an issuer that signs anyone in")
     parser.add_argument("--data", type=pathlib.Path, default=DATA, help="where Postgres keeps its data, unless DATABASE_URL is set")
     arguments = parser.parse_args()
 
     tools.install_lambda()
+    if arguments.auth:
+        tools.install_test()
     build()
     data = postgres.reachable(arguments.data)
-    database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data)
+    database = own_issuer = None
     try:
-        serve(arguments, database)
+        database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data)
+        own_issuer = issuer.Issuer() if arguments.auth else None
+        serve(arguments, database, own_issuer)
     finally:
+        if own_issuer:
+            own_issuer.stop()
         if database:
             database.close()
 
 
-def serve(arguments, database):
-    # For this machine alone: whoever reaches the functions here may do everything.
-    variables = {"MCP_AUTH": "dangerously-off", **os.environ}
+def serve(arguments, database, own_issuer):
+    port = arguments.port or (9000 if is_free(9000) else free_port())
+    if own_issuer:
+        # The watcher has all functions below one host and takes the path away, so that the function must be told.
+        functions = [GUARDED]
+        own = {"OIDC_ISSUER": own_issuer.url, "MCP_PUBLIC_URL": endpoint(port, GUARDED).removesuffix("/mcp")}
+        variables = {**os.environ, **own}
+    else:
+        functions = tools.FUNCTIONS
+        # For this machine alone: whoever reaches the functions here may do everything.
+        variables = {"MCP_AUTH": "dangerously-off", **os.environ}
     if database:
         variables["DATABASE_URL"] = database.url
-    port = arguments.port or (9000 if is_free(9000) else free_port())
-    watch = start_watch(port, arguments.no_reload, variables)
+    watch = start_watch(port, arguments.no_reload, variables, GUARDED if own_issuer else None)
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
     try:
-        for function in tools.FUNCTIONS:
+        for function in functions:
             wait_until_answering(watch, endpoint(port, function))
-        introduce(port, database)
+        introduce(port, functions, database, own_issuer)
         watch.wait()
     except KeyboardInterrupt:
         print("\nstopping", file=sys.stderr)
@@ -76,10 +95,12 @@ def build():
         sys.exit(built.returncode)
 
 
-def start_watch(port, no_reload, variables):
+def start_watch(port, no_reload, variables, only=None):
     command = ["cargo", "lambda", "watch", "--invoke-address", "127.0.0.1", "--invoke-port", str(port), "--disable-cors"]
     if no_reload:
         command.append("--ignore-changes")
+    if only:
+        command += ["--manifest-path", str(tools.PROJECT / "functions" / only / "Cargo.toml")]
     # A session of its own: Ctrl-C reaches this process alone, which then ends the whole group.
     return subprocess.Popen(
         command, cwd=tools.PROJECT, env=tools.environment(variables), stdin=subprocess.DEVNULL,
@@ -122,10 +143,14 @@ def wait_until_listening(process, port):
     sys.exit(f"nothing listens on port {port}")
 
 
-def introduce(port, database):
+def introduce(port, functions, database, own_issuer):
     if database:
         print(f"\nPostgres is running at {database.url}; it keeps its data", flush=True)
-    for function in tools.FUNCTIONS:
+    if own_issuer:
+        print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
+    else:
+        print("\nAuthorization is off (MCP_AUTH=dangerously-off); `make dev AUTH=1` has it on", flush=True)
+    for function in functions:
         url = endpoint(port, function)
         message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))
         print(

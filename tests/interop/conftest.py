@@ -25,13 +25,13 @@ from recorder import Recorder  # noqa: E402
 class Dev:
     """`scripts/dev.py`, running."""
 
-    def __init__(self, **variables):
+    def __init__(self, *options, **variables):
         # Data of its own: a developer may have `make dev` running.
         self.data = pathlib.Path(tempfile.mkdtemp(prefix="dev-")) / "postgres"
         self.data.parent.chmod(0o755)
         command = [sys.executable, PROJECT / "scripts" / "dev.py", "--no-reload", "--port", dev.free_port()]
         self.process = subprocess.Popen(
-            [str(word) for word in [*command, "--data", self.data]],
+            [str(word) for word in [*command, "--data", self.data, *options]],
             env={**os.environ, **variables, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             text=True,

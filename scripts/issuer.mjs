@@ -1,0 +1,193 @@
+// An OpenID provider on loopback, for development and tests: whoever asks is who they say they are.
+//
+//     node issuer.mjs [--port PORT] [--resource URL]... [--sign-in NAME] [--algorithm RS256|ES256]
+//                     [--until-stdin-closes]
+//
+// Listens on 127.0.0.1 alone (port 0, the default, is a free one) and then prints one line: {"issuer": "http://..."}.
+// Ends on SIGINT and SIGTERM, and when its standard input ends if told so: then it ends with whoever started it.
+//
+// Clients register themselves or are metadata documents; an authorization code needs PKCE. A token for a resource is a
+// JWT (RFC 9068) with that audience and with all scopes that were asked for. Nothing is kept: each start has new keys.
+//
+// Node looks for `oidc-provider` from where this file lies: copy it next to the `node_modules` that has the package.
+
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { parseArgs } from 'node:util';
+import Provider, { errors } from 'oidc-provider';
+
+const { values: options } = parseArgs({
+  options: {
+    port: { type: 'string', default: '0' },
+    // Resources beyond loopback that tokens are issued for; the first also serves clients that name none.
+    resource: { type: 'string', multiple: true, default: [] },
+    // Every request is signed in, and consented to, under this name: there is no page.
+    'sign-in': { type: 'string' },
+    // What tokens are signed with. Keys for both are published.
+    algorithm: { type: 'string', default: 'RS256' },
+    'until-stdin-closes': { type: 'boolean', default: false },
+  },
+});
+if (!['RS256', 'ES256'].includes(options.algorithm)) throw new Error('--algorithm is RS256 or ES256');
+
+const RESOURCE_SCOPES = ['events:read', 'events:write'];
+const SCOPES = ['openid', 'email', 'profile', 'offline_access', ...RESOURCE_SCOPES];
+const HOUR = 3600;
+const DAY = 24 * HOUR;
+// What fits into an e-mail address and a page as it is.
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+// The package advises, some of it on standard output, to replace what a provider in production must replace.
+console.info = console.warn = () => {};
+
+const server = createServer();
+server.listen(Number(options.port), '127.0.0.1');
+await once(server, 'listening');
+const issuer = `http://127.0.0.1:${server.address().port}`;
+const provider = new Provider(issuer, configuration());
+for (const event of ['authorization.error', 'grant.error', 'registration_create.error', 'server_error']) {
+  provider.on(event, (_, error) => {
+    // What a client did wrong is told to it in OAuth's few words; here is the rest.
+    const words = [error.message, error.error_description, error.error_detail].filter(Boolean).join(': ');
+    console.error(`issuer: ${event}: ${event === 'server_error' ? error.stack : words}`);
+  });
+}
+const answer = provider.callback();
+server.on('request', (request, response) => {
+  if (!request.url.startsWith('/interaction/')) return answer(request, response);
+  interact(request, response).catch((error) => {
+    console.error(`issuer: ${error.stack}`);
+    response.writeHead(400, { 'content-type': 'text/plain' });
+    response.end('This sign-in has ended. Start again at the client.\n');
+  });
+});
+
+const end = () => process.exit(0);
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, end);
+if (options['until-stdin-closes']) process.stdin.once('end', end).once('error', end).resume();
+
+console.log(JSON.stringify({ issuer }));
+
+function configuration() {
+  return {
+    jwks: { keys: keys() },
+    responseTypes: ['code'],
+    clientDefaults: { id_token_signed_response_alg: options.algorithm },
+    scopes: SCOPES,
+    claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
+    // ID tokens say who somebody is as well: a server that takes one for an access token would know whom to serve.
+    conformIdTokenClaims: false,
+    pkce: { required: () => true },
+    cookies: { keys: [randomBytes(32).toString('hex')] },
+    ttl: { AccessToken: HOUR, IdToken: HOUR, Interaction: HOUR, Session: DAY, Grant: DAY, RefreshToken: DAY },
+    features: {
+      devInteractions: { enabled: false },
+      registration: { enabled: true, issueRegistrationAccessToken: false, idFactory: registered },
+      clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
+      revocation: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: (_, __, oneOf) => oneOf ?? options.resource[0],
+        // A client that names the resource in its first request alone means the same one in the second.
+        useGrantedResource: () => true,
+        getResourceServerInfo: (_, resource) => resourceServer(resource),
+      },
+    },
+    extraTokenClaims: (_, { accountId }) => claims(accountId),
+    findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId, ...claims(accountId) }) }),
+    // Whoever may refresh, may so without `offline_access`, and whether or not the browser is still signed in.
+    issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
+    expiresWithSession: () => false,
+    loadExistingGrant: grantAsRequested,
+  };
+}
+
+function keys() {
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const jwk = ({ privateKey }, alg) => ({ ...privateKey.export({ format: 'jwk' }), alg, use: 'sig' });
+  // Their ids are thumbprints, so that no two starts share one.
+  return [jwk(rsa, 'RS256'), jwk(ec, 'ES256')];
+}
+
+function claims(name) {
+  return { email: `${name}@example.com`, email_verified: true, name };
+}
+
+// A new client's id.
+function registered(context) {
+  // Some clients register the scopes of their first request, which would keep them from ever asking for more.
+  delete context.oidc.body.scope;
+  return randomBytes(16).toString('hex');
+}
+
+function resourceServer(resource) {
+  const url = new URL(resource);
+  const isLoopback = url.protocol === 'http:' && ['127.0.0.1', 'localhost'].includes(url.hostname);
+  if (!isLoopback && !options.resource.includes(resource)) {
+    throw new errors.InvalidTarget(`${resource} is neither on loopback nor given as --resource`);
+  }
+  return {
+    scope: RESOURCE_SCOPES.join(' '),
+    audience: resource,
+    accessTokenFormat: 'jwt',
+    accessTokenTTL: HOUR,
+    jwt: { sign: { alg: options.algorithm } },
+  };
+}
+
+// The policy: exactly what is asked for, nothing that was granted before.
+async function grantAsRequested(context) {
+  const { client, session, params, resourceServers } = context.oidc;
+  const grant = new provider.Grant({ clientId: client.clientId, accountId: session.accountId });
+  grant.addOIDCScope(params.scope ?? '');
+  for (const resource of Object.keys(resourceServers ?? {})) grant.addResourceScope(resource, params.scope ?? '');
+  await grant.save();
+  return grant;
+}
+
+// Signs somebody in: at once if there is a name already, else whoever fills in the form.
+async function interact(request, response) {
+  const { params } = await provider.interactionDetails(request, response);
+  const name = options['sign-in'] ?? (request.method === 'POST' ? (await form(request)).get('name') : undefined);
+  if (!NAME.test(name ?? '')) {
+    const policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    const html = await page(params, name);
+    response.writeHead(200, { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': policy });
+    return response.end(html);
+  }
+  // An empty consent says that there was one; what was granted is decided by `grantAsRequested`.
+  await provider.interactionFinished(request, response, { login: { accountId: name }, consent: {} });
+}
+
+async function form(request) {
+  let body = '';
+  for await (const chunk of request) {
+    body += chunk;
+    if (body.length > 10_000) throw new Error('the form is too large');
+  }
+  return new URLSearchParams(body);
+}
+
+async function page({ client_id: clientId, redirect_uri: redirectUri, scope, resource }, refused) {
+  const client = await provider.Client.find(clientId);
+  return `<!doctype html>
+<html lang="en">
+<title>Sign in (development)</title>
+<style>body { font: 1.1rem/1.5 system-ui; max-width: 34rem; margin: 3rem auto } code { word-break: break-all }</style>
+<h1>Sign in</h1>
+<p>This issuer is for development. There are no accounts and no passwords: <strong>any name will do</strong>.</p>
+<p><code>${escape(client?.clientName ?? clientId)}</code> asks for <code>${escape(scope ?? 'no scopes')}</code>
+  at <code>${escape(resource ?? 'no resource')}</code>. It is answered at <code>${escape(redirectUri)}</code>.</p>
+${refused === undefined ? '' : '<p role="alert">A name has letters, digits, dots, hyphens and underscores.</p>'}
+<form method="post">
+  <label>Name <input name="name" value="ada" required autofocus maxlength="64"></label>
+  <button>Sign in and allow</button>
+</form>
+`;
+}
+
+function escape(text) {
+  return String(text).replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}

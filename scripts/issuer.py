@@ -1,0 +1,41 @@
+"""`scripts/issuer.mjs`, running: an OpenID provider on loopback, for `make dev AUTH=1` and tests."""
+
+import json
+import subprocess
+
+import tools
+
+PATIENCE_SECONDS = 60
+
+
+class Issuer:
+    """`sign_in` is whom everybody is taken for; without it a page asks. Options are those of the script, such as
+    `algorithm="ES256"` or `resource=[...]`. It ends with whoever started it."""
+
+    def __init__(self, sign_in=None, **options):
+        # Packages are looked up from where a script lies.
+        script = tools.NODE_MODULES.parent / "issuer.mjs"
+        script.write_bytes((tools.PROJECT / "scripts" / script.name).read_bytes())
+        command = [tools.node(), script, "--until-stdin-closes"]
+        for name, values in {**options, **({"sign_in": sign_in} if sign_in else {})}.items():
+            for value in values if isinstance(values, list) else [values]:
+                command += [f"--{name.replace('_', '-')}", value]
+        # A session of its own: Ctrl-C reaches whoever started it, who then ends it.
+        self.process = subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the issuer ended with {self.process.wait()}")
+        self.url = json.loads(line)["issuer"]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.communicate(timeout=PATIENCE_SECONDS)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()

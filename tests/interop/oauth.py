@@ -1,0 +1,141 @@
+"""An issuer of tokens, and whoever signs in there."""
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import http.server
+import json
+import secrets
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import issuer
+from issuer import PATIENCE_SECONDS
+
+# Nobody listens there: a browser that gets this far is done.
+REDIRECT_URI = "http://127.0.0.1:9/callback"
+RENAMED = "x-amzn-remapped-www-authenticate"
+
+
+class Issuer(issuer.Issuer):
+    """An issuer that makes tokens at once, for whoever is asked for."""
+
+    def __init__(self, sign_in="ada", **options):
+        super().__init__(sign_in, **options)
+
+    def tokens(self, resource, *scopes, name=None):
+        return sign_in(self.url, resource, *scopes, name=name)
+
+    def token(self, resource, *scopes):
+        return self.tokens(resource, *scopes)["access_token"]
+
+
+def sign_in(issuer_url, resource, *scopes, name=None):
+    """What a new client gets that asks for these scopes: the token endpoint's answer. `name` is for the page."""
+    metadata = fetch(f"{issuer_url}/.well-known/openid-configuration")
+    registration = {"redirect_uris": [REDIRECT_URI], "token_endpoint_auth_method": "none"}
+    client_id = fetch(metadata["registration_endpoint"], json.dumps(registration), "application/json")["client_id"]
+    verifier = secrets.token_urlsafe(48)
+    digest = hashlib.sha256(verifier.encode()).digest()
+    authorization = {
+        "response_type": "code", "client_id": client_id, "redirect_uri": REDIRECT_URI, "scope": " ".join(scopes),
+        "resource": resource, "code_challenge_method": "S256",
+        "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
+    }
+    answer = follow(f"{metadata['authorization_endpoint']}?{urllib.parse.urlencode(authorization)}", name)
+    assert "code" in answer, answer
+    grant = {
+        "grant_type": "authorization_code", "client_id": client_id, "redirect_uri": REDIRECT_URI,
+        "code": answer["code"], "code_verifier": verifier, "resource": resource,
+    }
+    return fetch(metadata["token_endpoint"], urllib.parse.urlencode(grant), "application/x-www-form-urlencoded")
+
+
+class _Unfollowed(urllib.request.HTTPRedirectHandler):
+    def http_error_302(self, request, response, *_):
+        return response
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+def _opener(*handlers):
+    # Everything is on this machine, whatever proxy it has.
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
+
+
+def fetch(url, body=None, content_type=None):
+    """The JSON at a URL."""
+    headers = {"Content-Type": content_type} if content_type else {}
+    request = urllib.request.Request(url, body and body.encode(), headers)
+    with _opener().open(request, timeout=PATIENCE_SECONDS) as answer:
+        return json.load(answer)
+
+
+def follow(url, name=None):
+    """Acts as the browser: from an authorization request to the redirect URI that it names. Returns the query there.
+    With a name somebody fills in the page that asks for it."""
+    redirect_uri = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["redirect_uri"][0]
+    browser = _opener(urllib.request.HTTPCookieProcessor(), _Unfollowed())
+    for _ in range(10):
+        with browser.open(url, timeout=PATIENCE_SECONDS) as answer:
+            location, page = answer.headers["location"], answer.read().decode()
+        if name and '<input name="name"' in page:
+            form = urllib.parse.urlencode({"name": name}).encode()
+            with browser.open(url, form, timeout=PATIENCE_SECONDS) as answer:
+                location, page = answer.headers["location"], answer.read().decode()
+        assert location, f"a page instead of a redirect at {url}:\n{page}"
+        url = urllib.parse.urljoin(url, location)
+        if url.startswith(redirect_uri):
+            return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+    raise AssertionError(f"it redirects for ever, at last to {url}")
+
+
+def challenge_of(words):
+    """The parameters of a challenge as written in a header, which must be of one scheme, `Bearer`."""
+    scheme, _, parameters = words.partition(" ")
+    assert scheme == "Bearer", words
+    return urllib.request.parse_keqv_list(urllib.request.parse_http_list(parameters))
+
+
+@contextlib.contextmanager
+def restoring_front():
+    """A CDN in front of a Function URL that gives the challenge its own name back, as an origin-response function at
+    the edge can. Yields it with `origin`, its public name; set `target` before it is used."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self):
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            own = {"connection", "content-length", "host"}
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in own}
+            upstream = http.client.HTTPConnection(urllib.parse.urlsplit(front.target).netloc, timeout=PATIENCE_SECONDS)
+            upstream.request(self.command, self.path, body, headers)
+            response = upstream.getresponse()
+            content = response.read()
+            upstream.close()
+            self.send_response(response.status)
+            for name, value in response.getheaders():
+                if name.lower() not in {"connection", "content-length", "transfer-encoding"}:
+                    self.send_header("WWW-Authenticate" if name.lower() == RENAMED else name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_DELETE = do_OPTIONS = forward
+
+        def log_message(self, *_):
+            pass
+
+    front = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    front.origin = f"http://127.0.0.1:{front.server_port}"
+    front.target = None
+    threading.Thread(target=front.serve_forever, daemon=True).start()
+    try:
+        yield front
+    finally:
+        front.shutdown()
+        front.server_close()
