@@ -7,7 +7,11 @@
 mod api;
 mod process;
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
@@ -15,31 +19,36 @@ use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{api::RuntimeApi, process::Function};
 
-/// Measures functions, each given as NAME=BINARY.
+/// Measures functions.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The functions, in the order of their turns.
-    #[arg(required = true, value_name = "NAME=BINARY")]
-    functions: Vec<String>,
-    /// The event of each call, a file of JSON.
-    #[arg(long)]
-    event: PathBuf,
+    /// The functions, in the order of their turns: a file of JSON, an array of objects.
+    plan: PathBuf,
     /// Turns of each function.
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// Warm calls in a turn.
     #[arg(long, default_value_t = 3000)]
     calls: usize,
-    /// Variables of the functions' environment.
-    #[arg(long = "env", value_name = "NAME=VALUE")]
-    variables: Vec<String>,
     /// Runs each function under this program, such as `valgrind --tool=callgrind`.
     #[arg(long)]
     under: Option<String>,
+}
+
+/// A function, and how it is called.
+#[derive(Debug, Deserialize)]
+struct Candidate {
+    name: String,
+    binary: PathBuf,
+    /// Its environment.
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
+    /// A file of events, one a line, which are sent one after the other and then from the start.
+    events: PathBuf,
 }
 
 /// One turn of one function.
@@ -61,21 +70,23 @@ struct Turn {
 #[expect(clippy::print_stdout, reason = "the result is printed for a script to read")]
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let event = std::fs::read_to_string(&arguments.event)
-        .with_context(|| format!("could not read {}", arguments.event.display()))?;
+    let candidates: Vec<Candidate> = serde_json::from_str(&read(&arguments.plan)?)?;
+    let events = candidates.iter().map(|candidate| read(&candidate.events)).collect::<anyhow::Result<Vec<_>>>()?;
     pin_to_one_core()?;
     let mut turns = Vec::new();
     for _ in 0..arguments.runs {
-        for function in &arguments.functions {
-            let (name, binary) =
-                function.split_once('=').with_context(|| format!("{function}: expected NAME=BINARY"))?;
-            turns.push(
-                measure(name, binary, &event, &arguments).with_context(|| format!("{name} could not be measured"))?,
-            );
+        for (candidate, events) in candidates.iter().zip(&events) {
+            let events: Vec<&str> = events.lines().collect();
+            let measured = measure(candidate, &events, &arguments);
+            turns.push(measured.with_context(|| format!("{} could not be measured", candidate.name))?);
         }
     }
     println!("{}", serde_json::to_string(&turns)?);
     Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))
 }
 
 /// The last core that this process may use; what it starts inherits that.
@@ -88,27 +99,32 @@ fn pin_to_one_core() -> anyhow::Result<()> {
     Ok(sched_setaffinity(this, &one)?)
 }
 
-fn measure(name: &str, binary: &str, event: &str, arguments: &Arguments) -> anyhow::Result<Turn> {
+fn measure(candidate: &Candidate, events: &[&str], arguments: &Arguments) -> anyhow::Result<Turn> {
+    let mut events = events.iter().cycle();
+    let mut next = || events.next().context("there are no events");
     let mut api = RuntimeApi::bind()?;
     let started = Instant::now();
-    let function = Function::start(binary, &api.address()?, &arguments.variables, arguments.under.as_deref())?;
+    let function = Function::start(candidate, &api.address()?, arguments.under.as_deref())?;
     api.wait_for_question()?;
     let start = started.elapsed();
     let start_cpu = function.cpu_time()?;
-    let (first, answer) = api.call(event)?;
+    let (first, answer) = api.call(next()?)?;
     // A function that refuses quickly would look fast.
     ensure!(answer.contains("Hello, Ada!") && answer.contains(r#""statusCode":200"#), "it does not greet: {answer}");
     let before = function.cpu_time()?;
     let mut warm = Vec::with_capacity(arguments.calls);
     for _ in 0..arguments.calls {
-        warm.push(api.call(event)?.0);
+        warm.push(api.call(next()?)?);
     }
+    // Afterwards, so that it is not measured.
+    ensure!(warm.iter().all(|(_, answer)| answer.contains("Hello, Ada!")), "it does not greet every time");
+    let mut warm: Vec<_> = warm.into_iter().map(|(elapsed, _)| elapsed).collect();
     let cpu = function.cpu_time()?.saturating_sub(before);
     warm.sort();
     let microseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e6;
     let at = |share: f64| warm.get(percentile(warm.len(), share)).copied().unwrap_or_default();
     Ok(Turn {
-        name: name.to_owned(),
+        name: candidate.name.clone(),
         start_us: microseconds(start),
         start_cpu_us: microseconds(start_cpu),
         first_call_us: microseconds(first),

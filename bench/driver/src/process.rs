@@ -1,6 +1,7 @@
 //! A function's process, and what `/proc` says of it.
 
 use std::{
+    ffi::OsStr,
     fs,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -8,23 +9,20 @@ use std::{
 
 use anyhow::Context;
 
+use crate::Candidate;
+
 pub(crate) struct Function(Child);
 
 impl Function {
-    pub(crate) fn start(
-        binary: &str,
-        runtime_api: &str,
-        variables: &[String],
-        under: Option<&str>,
-    ) -> anyhow::Result<Self> {
-        let mut words: Vec<&str> = under.unwrap_or_default().split_whitespace().collect();
-        words.push(binary);
+    pub(crate) fn start(candidate: &Candidate, runtime_api: &str, under: Option<&str>) -> anyhow::Result<Self> {
+        let mut words: Vec<&OsStr> = under.unwrap_or_default().split_whitespace().map(OsStr::new).collect();
+        words.push(candidate.binary.as_os_str());
         let mut command = Command::new(words[0]);
         command
             .args(&words[1..])
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .envs(variables.iter().filter_map(|variable| variable.split_once('=')))
+            .envs(&candidate.variables)
             .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
             .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
@@ -32,7 +30,7 @@ impl Function {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        Ok(Self(command.spawn().with_context(|| format!("could not start {}", words[0]))?))
+        Ok(Self(command.spawn().with_context(|| format!("could not start {}", words[0].display()))?))
     }
 
     pub(crate) fn id(&self) -> u32 {
