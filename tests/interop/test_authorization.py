@@ -4,10 +4,12 @@ challenge as Function URLs do; and Cognito's tokens, as moto issues them."""
 import contextlib
 import http.client
 import json
+import subprocess
 import time
 import urllib.parse
 
 import anyio
+import bench
 import boto3
 import postgres
 import pytest
@@ -381,6 +383,23 @@ def test_make_dev_with_authorization_can_be_signed_in_to_by_any_name():
     assert answer["result"]["content"][0]["text"] == LOGGED.replace("ada", "grace")
     assert issuer in dev.output and "signs in anyone" in dev.output
     assert code == 0
+
+
+def test_greeter_is_closed_by_its_feature_and_an_issuer(tmp_path, issuer):
+    _, binaries = bench.build("dev", tmp_path)
+    with emulated(binaries[bench.GREETER], "buffered", 1) as url:
+        assert post(url, "tools/list")[0] == 200
+    with emulated(binaries[bench.GUARDED], "buffered", 1) as url:
+        assert post(url, "tools/list")[0] == 200
+    with emulated(binaries[bench.GUARDED], "buffered", 1, OIDC_ISSUER=issuer.url) as url:
+        assert refused(post(url, "tools/list"))[0] == 401
+        assert post(url, "tools/list", token=issuer.token(url, "openid"))[0] == 200
+
+    # It would be open to everyone, and whoever set the variable would think that it is closed.
+    variables = {"OIDC_ISSUER": issuer.url, "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"}
+    started = subprocess.run([binaries[bench.GREETER]], env=variables, capture_output=True, text=True, timeout=60)
+    assert started.returncode == 1
+    assert "OIDC_ISSUER" in started.stdout and "--features auth" in started.stdout
 
 
 def test_keys_that_change_are_found(event_logger):
