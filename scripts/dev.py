@@ -62,6 +62,7 @@ def serve(arguments, database, own_issuer):
         # The watcher has all functions below one host and takes the path away, so that the function must be told.
         functions = [GUARDED]
         own = {"OIDC_ISSUER": own_issuer.url, "MCP_PUBLIC_URL": endpoint(port, GUARDED).removesuffix("/mcp")}
+        own["MCP_AUTH"] = "required"
         variables = {**os.environ, **own}
     else:
         functions = tools.FUNCTIONS
@@ -75,7 +76,7 @@ def serve(arguments, database, own_issuer):
     try:
         for function in functions:
             wait_until_answering(watch, endpoint(port, function))
-        introduce(port, functions, database, own_issuer)
+        introduce(port, functions, database, own_issuer, variables)
         watch.wait()
     except KeyboardInterrupt:
         print("\nstopping", file=sys.stderr)
@@ -143,13 +144,14 @@ def wait_until_listening(process, port):
     sys.exit(f"nothing listens on port {port}")
 
 
-def introduce(port, functions, database, own_issuer):
+def introduce(port, functions, database, own_issuer, variables):
     if database:
         print(f"\nPostgres is running at {database.url}; it keeps its data", flush=True)
     if own_issuer:
         print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
     else:
-        print("\nAuthorization is off (MCP_AUTH=dangerously-off); `make dev AUTH=1` has it on", flush=True)
+        mode = variables["MCP_AUTH"]
+        print(f"\nMCP_AUTH={mode}: `make dev AUTH=1` has authorization on", flush=True)
     for function in functions:
         url = endpoint(port, function)
         message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))

@@ -1,6 +1,6 @@
 //! Which issuers are believed, and what about: read from the environment. `docs/authorization.md` has the table.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use mcp_server::{InitError, ScopeNames};
 use serde::Deserialize;
@@ -31,6 +31,9 @@ pub(crate) const GOOGLE_BARE: &str = "accounts.google.com";
 /// Hosts of Microsoft Entra: its own cloud, and those of the United States' government and of China.
 const ENTRA_HOSTS: [&str; 3] =
     ["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"];
+
+/// Those of its tenants for customers: External ID, and Azure AD B2C.
+const ENTRA_DOMAINS: [&str; 2] = [".ciamlogin.com", ".b2clogin.com"];
 
 /// The issuers whose tokens are accepted.
 #[derive(Debug, Clone)]
@@ -111,7 +114,7 @@ impl OidcConfig {
         let naming: Vec<_> = NAMING.into_iter().filter(|name| get(name).is_some()).collect();
         let issuers = match naming[..] {
             [] => {
-                return match OF_ONE.into_iter().find(|name| get(name).is_some() && *name != GRANT_SCOPES) {
+                return match OF_ONE.into_iter().find(|name| get(name).is_some()) {
                     Some(lonely) => Err(InitError::new(format!(
                         "{lonely} is set, and nothing names the issuer that it is about: set one of {}",
                         NAMING.join(", ")
@@ -142,15 +145,14 @@ impl OidcConfig {
         names.filter(is_ours).filter(|name| !NAMING.contains(name) && !OF_ONE.contains(name) && *name != WARM)
     }
 
-    /// What clients must ask for. Of several issuers the first decides, as a challenge has one list.
+    /// What clients must ask for whose issuer is not known yet: of several, that of the first, as a challenge has one list.
     pub fn scope_names(&self) -> ScopeNames {
-        match self.issuers.first() {
-            Some(first) if first.preset == Preset::Google || !first.grant_scopes.is_empty() => {
-                ScopeNames::Granted { instead: vec!["openid".to_owned(), "email".to_owned()] }
-            }
-            Some(first) => ScopeNames::Requested { prefix: first.scope_prefix.clone() },
-            None => ScopeNames::default(),
-        }
+        self.issuers.first().map_or_else(ScopeNames::default, IssuerConfig::scope_names)
+    }
+
+    /// What clients of each issuer must ask for.
+    pub fn scope_names_by_issuer(&self) -> BTreeMap<String, ScopeNames> {
+        self.issuers.iter().map(|own| (own.issuer.clone(), own.scope_names())).collect()
     }
 }
 
@@ -255,6 +257,15 @@ impl RawIssuer {
                  get them in OIDC_ALLOWED_EMAILS (`allowed_emails`), or set GOOGLE_HOSTED_DOMAIN (`hosted_domain`)",
             ));
         }
+        if !self.scope_prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')) {
+            return Err(mistake("OIDC_SCOPE_PREFIX (`scope_prefix`) has characters that no scope may have"));
+        }
+        if self.preset == Preset::Google && self.hosted_domain.is_none() && self.allowed_emails.is_empty() {
+            tracing::warn!(
+                "everyone with a Google account is let in to what takes a token and no scope: set GOOGLE_HOSTED_DOMAIN or \
+                 OIDC_ALLOWED_EMAILS if that is not meant"
+            );
+        }
         if let Some(jwks_uri) = self.jwks_uri.as_deref().filter(|jwks_uri| secure_uri(jwks_uri).is_none()) {
             return Err(mistake(&format!("`jwks_uri` must be an https URL (http on loopback), not `{jwks_uri}`")));
         }
@@ -274,10 +285,19 @@ impl RawIssuer {
 }
 
 impl IssuerConfig {
+    fn scope_names(&self) -> ScopeNames {
+        if self.preset == Preset::Google || !self.grant_scopes.is_empty() {
+            return ScopeNames::Granted { instead: vec!["openid".to_owned(), "email".to_owned()] };
+        }
+        ScopeNames::Requested { prefix: self.scope_prefix.clone() }
+    }
+
     /// Whether it is Microsoft Entra, which takes a scope with a prefix and puts it into the token without.
     pub(crate) fn is_entra(&self) -> bool {
-        let host = secure_uri(&self.issuer).and_then(|uri| uri.host().map(str::to_owned));
-        host.is_some_and(|host| ENTRA_HOSTS.contains(&host.as_str()))
+        let host = secure_uri(&self.issuer).and_then(|uri| uri.host().map(str::to_ascii_lowercase));
+        host.is_some_and(|host| {
+            ENTRA_HOSTS.contains(&host.as_str()) || ENTRA_DOMAINS.iter().any(|domain| host.ends_with(domain))
+        })
     }
 }
 
@@ -316,7 +336,6 @@ mod tests {
             assert_eq!(read(pairs).unwrap().unwrap().issuers[0].issuer, issuer);
         }
         assert!(read(&[]).unwrap().is_none());
-        assert!(read(&[("OIDC_GRANT_SCOPES", "a")]).unwrap().is_none(), "for MCP_AUTH=iam");
     }
 
     #[test]
@@ -326,6 +345,9 @@ mod tests {
             (&[("OIDC_ISSUER", "issuer.example")], "https URL"),
             (&[("OIDC_ISSUER", "https://issuer.example?x=1")], "without query"),
             (&[("OIDC_AUDIENCE", "x")], "nothing names the issuer"),
+            (&[("OIDC_GRANT_SCOPES", "x")], "nothing names the issuer"),
+            (&[("OIDC_ISSUER", "https://a.example"), ("OIDC_SCOPE_PREFIX", "a b/")], "OIDC_SCOPE_PREFIX"),
+            (&[("OIDC_ISSUER", "https://a.example"), ("OIDC_SCOPE_PREFIX", "\"/")], "OIDC_SCOPE_PREFIX"),
             (&[("OIDC_ISSUER", "https://a.example"), ("GOOGLE_CLIENT_ID", "a")], "OIDC_ISSUERS"),
             (
                 &[("OIDC_ISSUER", "https://a.example"), ("GOOGLE_HOSTED_DOMAIN", "a.example")],

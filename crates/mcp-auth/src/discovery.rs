@@ -15,6 +15,8 @@ pub(crate) enum DiscoveryError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("`{url}` says that the keys are at `{jwks_uri}`, which is no https URL")]
+    Insecure { url: String, jwks_uri: String },
     #[error("`{url}` belongs to another issuer than `{issuer}`: the configured one must be the same, letter by letter")]
     OtherIssuer { url: String, issuer: String },
 }
@@ -49,6 +51,10 @@ async fn read(issuer: &str, url: &str) -> Result<String, DiscoveryError> {
         .map_err(|source| DiscoveryError::Malformed { url: url.to_owned(), source })?;
     if metadata.issuer != issuer {
         return Err(DiscoveryError::OtherIssuer { url: url.to_owned(), issuer: issuer.to_owned() });
+    }
+    // Loopback is this environment's own, where the Runtime API listens: only an issuer that is there too may say so.
+    if !issuer.starts_with("http://") && !metadata.jwks_uri.starts_with("https://") {
+        return Err(DiscoveryError::Insecure { url: url.to_owned(), jwks_uri: metadata.jwks_uri });
     }
     Ok(metadata.jwks_uri)
 }

@@ -10,12 +10,14 @@
 //! | a token of an unknown key | fetched, at most once in 30 s |
 //! | a fetch fails, or brings no usable key | the keys that are there stay good for up to 24 hours; no fetch for 30 s |
 //! | a fetch fails and no key can decide | [`Decision::Unavailable`], which is not the token's fault |
+//! | a signature is not that of the key that the token names | refused; an issuer that keeps a name for another key is noticed when the keys grow old |
+//! | an issuer that is slow | the answer's time comes first: what the keys that are there say, if there are any |
 //!
 //! Time is the request's: the process may have been frozen, or restored from a snapshot, in between.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use mcp_server::error_chain;
@@ -29,6 +31,8 @@ use crate::{
 
 /// For one refresh, with all the documents that it takes: it must fit into the 10 s that Claude grants a cold start.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(6);
+/// For keys that nobody waits for yet. With what the first request may take it is less than those 10 s.
+const WARM_TIMEOUT: Duration = Duration::from_secs(3);
 const COOLDOWN: Duration = Duration::from_secs(30);
 const MIN_AGE: Duration = Duration::from_secs(5 * 60);
 const DEFAULT_AGE: Duration = Duration::from_secs(60 * 60);
@@ -45,7 +49,7 @@ pub(crate) struct Keys {
     flight: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     current: Option<Arc<Fetched>>,
     /// Found by discovery.
@@ -105,6 +109,10 @@ impl Fetched {
         }
     }
 
+    fn is_just_old(&self, now: SystemTime) -> bool {
+        now.duration_since(self.at).is_ok_and(|age| age < self.max_age + COOLDOWN)
+    }
+
     fn is_usable(&self, now: SystemTime) -> bool {
         now.duration_since(self.at).map_or(true, |age| age < MAX_AGE)
     }
@@ -120,51 +128,64 @@ impl Keys {
         fetched.is_fresh(now) && self.state().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, fetched))
     }
 
-    /// Fetches the keys before anyone needs them. A failure is logged, and the next request tries again.
+    /// Fetches the keys before anyone needs them, if that is soon done: the first request must still have time to try
+    /// again. A failure is logged.
     pub(crate) async fn warm(&self) {
-        let now = SystemTime::now();
         let flight = self.flight.lock().await;
-        if self.state().current.is_none() {
-            self.refresh(now, &flight).await;
-            // Nobody was kept waiting for it, so that the first request may try at once.
+        if self.view().current.is_none() {
+            let refresh = self.refresh(SystemTime::now(), Wish::Keys, &flight);
+            let _ = tokio::time::timeout(WARM_TIMEOUT, refresh).await;
             self.state().failed = None;
         }
     }
 
-    /// Asks the keys about a token, and the issuer for newer ones where that may help.
-    pub(crate) async fn decide(&self, token: &UnverifiedToken<'_>, now: SystemTime) -> Decision {
-        let (decision, wish) = self.state().decide(token, now);
+    /// Asks the keys about a token, and the issuer for newer ones where that may help, by `answer_by`.
+    pub(crate) async fn decide(
+        &self,
+        token: &UnverifiedToken<'_>,
+        now: SystemTime,
+        answer_by: Option<Instant>,
+    ) -> Decision {
+        let (decision, wish) = self.view().decide(token, now);
         match wish {
             Wish::Nothing => return decision,
             // Somebody fetches already, and this token need not wait for it.
-            Wish::Fresher if self.flight.try_lock().is_err() => return decision,
-            Wish::Fresher | Wish::Keys | Wish::OtherKeys => {}
+            Wish::Fresher { is_just_old: true } if self.flight.try_lock().is_err() => return decision,
+            Wish::Fresher { .. } | Wish::Keys | Wish::OtherKeys => {}
         }
-        let flight = self.flight.lock().await;
-        // While this one waited, another may have fetched.
-        let (decision, wish) = self.state().decide(token, now);
-        if wish == Wish::Nothing {
-            return decision;
+        let refreshed = async {
+            let flight = self.flight.lock().await;
+            // While this one waited, another may have fetched.
+            let wish = self.view().decide(token, now).1;
+            if wish != Wish::Nothing {
+                self.refresh(now, wish, &flight).await;
+            }
+        };
+        // What is decided already leaves the handler half of the time.
+        let answer_by = answer_by.map(|end| match wish {
+            Wish::Fresher { .. } => end - end.saturating_duration_since(Instant::now()) / 2,
+            Wish::Nothing | Wish::Keys | Wish::OtherKeys => end,
+        });
+        match answer_by {
+            Some(end) => _ = tokio::time::timeout_at(end.into(), refreshed).await,
+            None => refreshed.await,
         }
-        self.refresh(now, &flight).await;
-        let mut state = self.state();
-        if wish == Wish::OtherKeys {
-            // Not before: others who look for a key meanwhile wait for these.
-            state.asked_again = Some(now);
-        }
-        state.decide(token, now).0
+        self.view().decide(token, now).0
     }
 
-    async fn refresh(&self, now: SystemTime, _: &tokio::sync::MutexGuard<'_, ()>) {
+    async fn refresh(&self, now: SystemTime, wish: Wish, _: &tokio::sync::MutexGuard<'_, ()>) {
         let mut unless_done = FailedUnlessDone { state: &self.state, began: Some(now) };
         let fetched =
-            tokio::time::timeout(REFRESH_TIMEOUT, self.fetch(now)).await.unwrap_or(Err(RefreshError::Timeout));
+            tokio::time::timeout(REFRESH_TIMEOUT, self.fetch(now, wish)).await.unwrap_or(Err(RefreshError::Timeout));
         match fetched {
-            Ok((jwks_uri, fetched)) => {
+            Ok(fetched) => {
                 unless_done.began = None;
                 let mut state = self.state();
                 state.failed = None;
-                state.jwks_uri = Some(jwks_uri);
+                if wish == Wish::OtherKeys {
+                    // Not before: others who look for a key meanwhile wait for these.
+                    state.asked_again = Some(now);
+                }
                 state.current = Some(Arc::new(fetched));
             }
             Err(error) => {
@@ -184,11 +205,17 @@ impl Keys {
         }
     }
 
-    async fn fetch(&self, now: SystemTime) -> Result<(String, Fetched), RefreshError> {
-        let known = self.jwks_uri.clone().or_else(|| self.state().jwks_uri.clone());
-        let jwks_uri = match known {
+    async fn fetch(&self, now: SystemTime, wish: Wish) -> Result<Fetched, RefreshError> {
+        // A key that is missing where the keys were may be where they are now.
+        let found = || self.state().jwks_uri.clone().filter(|_| wish != Wish::OtherKeys);
+        let jwks_uri = match self.jwks_uri.clone().or_else(found) {
             Some(jwks_uri) => jwks_uri,
-            None => discovery::jwks_uri(&self.issuer).await?,
+            None => {
+                let jwks_uri = discovery::jwks_uri(&self.issuer).await?;
+                // Kept at once: where an issuer is slow, the keys may take another request.
+                self.state().jwks_uri = Some(jwks_uri.clone());
+                jwks_uri
+            }
         };
         let document = fetch::get(&jwks_uri).await?;
         let set = KeySet::parse(&self.issuer, &document.body)
@@ -197,7 +224,12 @@ impl Keys {
             return Err(RefreshError::Empty { url: jwks_uri });
         }
         let max_age = document.max_age.map_or(DEFAULT_AGE, |age| age.clamp(MIN_AGE, MAX_AGE));
-        Ok((jwks_uri, Fetched { set, at: now, max_age }))
+        Ok(Fetched { set, at: now, max_age })
+    }
+
+    /// What there is now. Signatures are verified without holding the lock.
+    fn view(&self) -> State {
+        self.state().clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -226,7 +258,10 @@ enum Wish {
     /// There are no keys.
     Keys,
     /// The keys are old, and good enough for this token.
-    Fresher,
+    Fresher {
+        /// So little that a request need not wait while another fetches.
+        is_just_old: bool,
+    },
     /// The token's key is not among them.
     OtherKeys,
 }
@@ -239,25 +274,30 @@ impl State {
         let Some(fetched) = self.current.as_ref().filter(|fetched| fetched.is_usable(now)) else {
             return (unavailable(), may_fetch(Wish::Keys));
         };
-        let wish = if fetched.is_fresh(now) { Wish::Nothing } else { may_fetch(Wish::Fresher) };
+        let wish = match fetched.is_fresh(now) {
+            true => Wish::Nothing,
+            false => may_fetch(Wish::Fresher { is_just_old: fetched.is_just_old(now) }),
+        };
+        // Keys that were fetched for this very request are the newest there are.
+        let is_settled = fetched.at >= now || remaining(self.asked_again, now).is_some();
         match fetched.set.verify(token) {
             Verdict::Genuine => (Decision::Genuine(Arc::clone(fetched)), wish),
             Verdict::Wrong => (Decision::Wrong, wish),
-            Verdict::UnknownKey => {
-                // Keys that were fetched for this very request are the newest there are.
-                let is_settled = fetched.at >= now || remaining(self.asked_again, now).is_some();
-                match cooldown {
-                    // Perhaps the key is among those that could not be fetched.
-                    Some(_) => (unavailable(), Wish::Nothing),
-                    None if is_settled => (Decision::UnknownKey, wish),
-                    None => (unavailable(), Wish::OtherKeys),
-                }
-            }
+            Verdict::UnknownKey => match cooldown {
+                // Perhaps the key is among those that could not be fetched.
+                Some(_) => (unavailable(), Wish::Nothing),
+                None if is_settled => (Decision::UnknownKey, wish),
+                None => (unavailable(), Wish::OtherKeys),
+            },
         }
     }
 }
 
 /// What is left of the cooldown that began then.
 fn remaining(began: Option<SystemTime>, now: SystemTime) -> Option<Duration> {
-    COOLDOWN.checked_sub(now.duration_since(began?).ok()?).filter(|left| !left.is_zero())
+    match now.duration_since(began?) {
+        Ok(age) => COOLDOWN.checked_sub(age).filter(|left| !left.is_zero()),
+        // It began for a request that came a little later.
+        Err(ahead) => Some(COOLDOWN).filter(|cooldown| ahead.duration() < *cooldown),
+    }
 }

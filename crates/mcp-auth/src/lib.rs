@@ -15,7 +15,7 @@
 //! let config = OidcConfig::from_env(get).unwrap().expect("an issuer is named");
 //! let verifier = Verifier::new(config);
 //!
-//! let refused = verifier.verify("not a token", "https://mcp.example.com", SystemTime::now()).await;
+//! let refused = verifier.verify("not a token", "https://mcp.example.com", SystemTime::now(), None).await;
 //!
 //! assert!(matches!(refused, Err(VerifyError::Invalid(Reason::NotAJwt))));
 //! # });

@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use futures_util::future::join_all;
 
 use mcp_server::Principal;
 use serde_json::{Map, Value};
@@ -56,9 +58,7 @@ impl Verifier {
     /// is logged, and no error: the first token tries again.
     pub async fn warm(&self) {
         if self.warm {
-            for issuer in &self.issuers {
-                issuer.keys.warm().await;
-            }
+            join_all(self.issuers.iter().map(|issuer| issuer.keys.warm())).await;
         }
     }
 
@@ -67,12 +67,19 @@ impl Verifier {
         self.issuers.iter().map(|issuer| issuer.config.issuer.as_str())
     }
 
-    /// Verifies a token that came for the server at `base_url` (without a slash at its end), at the time `now`.
+    /// Verifies a token that came for the server at `base_url` (without a slash at its end), at the time `now`. Keys are
+    /// not waited for beyond `answer_by`.
     ///
     /// # Errors
     ///
     /// When the token is not valid here, names somebody who is not on the list, or cannot be judged for lack of keys.
-    pub async fn verify(&self, token: &str, base_url: &str, now: SystemTime) -> Result<Arc<Principal>, VerifyError> {
+    pub async fn verify(
+        &self,
+        token: &str,
+        base_url: &str,
+        now: SystemTime,
+        answer_by: Option<Instant>,
+    ) -> Result<Arc<Principal>, VerifyError> {
         let digest = digest(token, base_url);
         if let Some(principal) = self.recall(&digest, now) {
             return Ok(principal);
@@ -80,7 +87,7 @@ impl Verifier {
         let token = UnverifiedToken::parse(token)?;
         let (index, issuer) = self.issuer_of(&token)?;
         let expires = check(&token, &issuer.config, base_url, now)?;
-        let keys = match issuer.keys.decide(&token, now).await {
+        let keys = match issuer.keys.decide(&token, now, answer_by).await {
             Decision::Genuine(keys) => keys,
             Decision::Wrong => return Err(Reason::Signature.into()),
             Decision::UnknownKey => return Err(Reason::UnknownKey.into()),
@@ -138,7 +145,7 @@ fn digest(token: &str, base_url: &str) -> [u8; 32] {
 /// The rules that a token's claims must keep; in return, when it expires.
 ///
 /// - `exp`, `iss` and `sub` are there (RFC 9068, section 2.2); `iss` has been looked up already.
-/// - `exp` is ahead, `nbf` and `iat` are not, give or take a minute.
+/// - `exp` is ahead; `nbf` and `iat` are not, give or take a minute.
 /// - It is of a kind that the issuer is believed about, see [`kind`].
 /// - Its audience is this server: [`check_audience`].
 /// - No `cnf`: such a token is worth something only with the key that it names (RFC 7800, RFC 8705, RFC 9449), and nobody
@@ -258,7 +265,8 @@ fn check_audience(
         (Preset::Google, _) | (Preset::Cognito, Kind::Id) => Err(Reason::Audience),
         (Preset::Cognito, Kind::Access) if audiences.is_some() && !names_server => Err(Reason::Audience),
         (Preset::Other, _) if !names_server => Err(Reason::Audience),
-        (Preset::Other, _) if config.client_ids.is_empty() => Ok(()),
+        // An ID token's audience is its client.
+        (Preset::Other, kind) if config.client_ids.is_empty() || kind == Kind::Id => Ok(()),
         (Preset::Cognito | Preset::Other, _) if client_id(claims).as_ref().is_some_and(is_client) => Ok(()),
         (Preset::Cognito | Preset::Other, _) => Err(Reason::Client),
     }

@@ -1,8 +1,6 @@
 //! Who calls: what says so in a request, and what somebody is led to who is not known yet.
 
 use std::sync::Arc;
-#[cfg(feature = "auth")]
-use std::time::Duration;
 
 use http::HeaderMap;
 #[cfg(feature = "auth")]
@@ -17,8 +15,6 @@ use serde_json::Value;
 use crate::{Env, PublicUrl, config::HttpConfig};
 
 pub(crate) const AUTH: &str = "MCP_AUTH";
-#[cfg(not(feature = "auth"))]
-const ISSUER_VARIABLES: [&str; 4] = ["OIDC_ISSUER", "OIDC_ISSUERS", "GOOGLE_CLIENT_ID", "COGNITO_USER_POOL_ID"];
 const GRANT_SCOPES: &str = "OIDC_GRANT_SCOPES";
 
 /// How callers are known.
@@ -48,32 +44,37 @@ impl Authentication {
     pub(crate) fn from_env(env: &Env) -> Result<Self, InitError> {
         match env.get(AUTH) {
             Some("dangerously-off") => Ok(Self::DangerouslyOff),
-            Some("iam") => match Self::issuers(env)? {
+            Some("iam") => match Self::issuers(env, &[GRANT_SCOPES])? {
                 Self::Unconfigured => Ok(Self::Iam { grant_scopes: granted_scopes(env) }),
                 _ => Err(InitError::new(format!(
                     "{AUTH}=iam and an issuer of tokens exclude each other: a URL with AuthType AWS_IAM passes no tokens on"
                 ))),
             },
-            Some("required") => match Self::issuers(env)? {
+            Some("required") => match Self::issuers(env, &[])? {
                 Self::Unconfigured => Err(InitError::new(format!(
                     "{AUTH}=required needs an issuer of tokens: set OIDC_ISSUER, GOOGLE_CLIENT_ID, \
                      COGNITO_USER_POOL_ID or OIDC_ISSUERS"
                 ))),
                 issuers => Ok(issuers),
             },
-            None => Self::issuers(env),
+            None => Self::issuers(env, &[]),
             Some(other) => Err(InitError::setting(AUTH, "`required`, `iam` or `dangerously-off`", other)),
         }
     }
 
+    /// The issuers that are configured. Of the variables about them `apart` mean something else here.
     #[cfg(feature = "auth")]
-    fn issuers(env: &Env) -> Result<Self, InitError> {
-        Ok(OidcConfig::from_env(|name| env.get(name))?.map_or(Self::Unconfigured, Self::Oidc))
+    fn issuers(env: &Env, apart: &[&str]) -> Result<Self, InitError> {
+        let get = |name: &str| env.get(name).filter(|_| !apart.contains(&name));
+        Ok(OidcConfig::from_env(get)?.map_or(Self::Unconfigured, Self::Oidc))
     }
 
     #[cfg(not(feature = "auth"))]
-    fn issuers(env: &Env) -> Result<Self, InitError> {
-        match ISSUER_VARIABLES.into_iter().find(|name| env.get(name).is_some()) {
+    fn issuers(env: &Env, apart: &[&str]) -> Result<Self, InitError> {
+        let is_about_issuers =
+            |name: &&str| name.starts_with("OIDC_") || name.starts_with("COGNITO_") || *name == "GOOGLE_CLIENT_ID";
+        let mut set = env.names().filter(is_about_issuers).filter(|name| env.get(name).is_some());
+        match set.find(|name| !apart.contains(name)) {
             Some(name) => Err(InitError::new(format!(
                 "{name} is set, and this function was built without authorization: build it with `--features auth`"
             ))),
@@ -89,19 +90,21 @@ impl Authentication {
             // Everyone has signed; there is nothing to ask an issuer for.
             Self::Iam { .. } => Authorization::Required(Enforcement {
                 denies_anonymous: true,
-                scope_names: ScopeNames::Granted { instead: Vec::new() },
+                scope_names: ScopeNames::None,
+                ..Enforcement::default()
             }),
             #[cfg(feature = "auth")]
             Self::Oidc(oidc) => Authorization::Required(Enforcement {
                 denies_anonymous: config.denies_anonymous,
                 scope_names: oidc.scope_names(),
+                by_issuer: oidc.scope_names_by_issuer(),
             }),
         }
     }
 }
 
 fn granted_scopes(env: &Env) -> Vec<String> {
-    let words = env.get(GRANT_SCOPES).unwrap_or_default().split([',', ' ']);
+    let words = env.get(GRANT_SCOPES).unwrap_or_default().split(|own: char| own == ',' || own.is_whitespace());
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
@@ -182,13 +185,8 @@ impl Gate {
                 let Some(token) = bearer_token(headers)? else {
                     return Ok(None);
                 };
-                let verified = verifier.verify(token, own_url.as_str(), invocation.received);
-                let verified = match invocation.answer_by() {
-                    Some(end) => tokio::time::timeout_at(end.into(), verified)
-                        .await
-                        .unwrap_or(Err(VerifyError::KeysUnavailable { retry_after: Duration::from_secs(1) })),
-                    None => verified.await,
-                };
+                let (now, answer_by) = (invocation.received, invocation.answer_by());
+                let verified = verifier.verify(token, own_url.as_str(), now, answer_by).await;
                 verified.map(Some).map_err(Turned::Refused)
             }
         }

@@ -128,9 +128,16 @@ impl HttpConfig {
             Some(value) if value == other => Ok(true),
             Some(value) => Err(InitError::setting(name, &format!("`{usual}` or `{other}`"), value)),
         };
+        let authentication = Authentication::from_env(env)?;
+        let denies_anonymous = choice(ANONYMOUS, "allow", "deny")?;
+        if denies_anonymous && matches!(authentication, Authentication::Unconfigured | Authentication::DangerouslyOff) {
+            return Err(InitError::new(format!(
+                "{ANONYMOUS}=deny needs a way to know callers: set OIDC_ISSUER or its like, or {AUTH}=iam"
+            )));
+        }
         Ok(Self {
-            authentication: Authentication::from_env(env)?,
-            denies_anonymous: choice(ANONYMOUS, "allow", "deny")?,
+            authentication,
+            denies_anonymous,
             challenges_in_result: choice(CHALLENGE, "header", "result")?,
             public_url: public_url.transpose()?,
             invoke_mode,
@@ -180,6 +187,8 @@ mod tests {
             ("MCP_AUTH", "off", "`required`, `iam` or `dangerously-off`"),
             ("MCP_AUTH", "required", "OIDC_ISSUER"),
             ("MCP_ANONYMOUS", "no", "`allow` or `deny`"),
+            ("MCP_ANONYMOUS", "deny", "a way to know callers"),
+            ("MCP_PUBLIC_URL", "https://mcp.example.com/a\"b", "an https URL"),
             ("MCP_CHALLENGE", "body", "`header` or `result`"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();

@@ -216,8 +216,11 @@ impl RawEvent<'_> {
         let request = request.map_err(|_| bad_request("the request's path is malformed"))?;
         // In the other events callers choose what stands there.
         let context = self.request_context.filter(|_| source == EventSource::FunctionUrl);
-        let (domain_name, authorizer) = context.map_or((None, None), |own| (own.domain_name, own.authorizer));
-        let domain_name = domain_name.map(|name| name.0.into_owned());
+        let (domain_name, stage, authorizer) =
+            context.map_or((None, None, None), |own| (own.domain_name, own.stage, own.authorizer));
+        // The stages of an API share its name, and are not one server.
+        let is_whole = stage.is_none_or(|stage| stage.0 == "$default");
+        let domain_name = domain_name.filter(|_| is_whole).map(|name| name.0.into_owned());
         let authorizer = authorizer.and_then(|raw| serde_json::from_str::<RawAuthorizer>(raw.get()).ok());
         let iam = authorizer.map(|authorizer| authorizer.iam).filter(|iam| !iam.user_arn.is_empty());
         Ok(LambdaRequest { request, source, domain_name, iam })

@@ -191,31 +191,39 @@ impl<S: Send + Sync + 'static> McpService<S> {
     }
 
     async fn post(&self, exchange: &Exchange<'_>, body: &[u8]) -> Response<Body> {
-        match read(exchange.headers, body) {
+        let message = match read(exchange.headers, body) {
             // The router knows what this one needs.
-            Ok(Incoming::Single(Message::Request(request))) => self.request(exchange, &request).await,
-            _ if !self.is_admitted(exchange) => exchange.refuse_caller(None, &CallError::unauthenticated()),
+            Ok(Incoming::Single(Message::Request(request))) => return self.request(exchange, &request).await,
+            message => message,
+        };
+        if let Err(refusal) = self.admit(exchange) {
+            return exchange.refuse_caller(None, &refusal);
+        }
+        match message {
             Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_without_answer(true),
-            Ok(Incoming::Single(Message::Response)) => exchange.accept_without_answer(false),
+            Ok(Incoming::Single(_)) => exchange.accept_without_answer(false),
             Ok(Incoming::Batch(messages)) => self.batch(exchange, messages).await,
             Err(refusal) => *refusal,
         }
     }
 
-    fn is_admitted(&self, exchange: &Exchange<'_>) -> bool {
-        self.router.admits(exchange.invocation.principal.as_deref())
+    /// Whether the caller gets anything at all.
+    fn admit(&self, exchange: &Exchange<'_>) -> Result<(), CallError> {
+        self.router.admit(exchange.invocation.principal.as_deref())
     }
 
     async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
         let mirrored = |tool: &str| self.router.mirrored_parameters(tool);
         let (revision, meta) = match era::of(exchange.headers, request, mirrored) {
             Ok(era) => era,
-            Err(_) if !self.is_admitted(exchange) => {
-                return exchange.refuse_caller(Some(&request.id), &CallError::unauthenticated());
+            Err(refusal) => {
+                return match self.admit(exchange) {
+                    Ok(()) => refuse_era(&refusal, &request.id),
+                    Err(refusal) => exchange.refuse_caller(Some(&request.id), &refusal),
+                };
             }
-            Err(refusal) => return refuse_era(&refusal, &request.id),
         };
-        if !exchange.accept.fits(revision) && self.is_admitted(exchange) {
+        if !exchange.accept.fits(revision) && self.admit(exchange).is_ok() {
             return not_acceptable(Some(&request.id));
         }
         let (sender, mut receiver) = mpsc::channel(NOTIFICATION_BUFFER);
@@ -223,17 +231,14 @@ impl<S: Send + Sync + 'static> McpService<S> {
         let finisher = self.finisher(exchange, request, revision);
         let mut work = match self.router.answer(call) {
             Answer::Ready(outcome) => {
-                if let Some(refusal) = outcome.authorization_refusal() {
-                    if self.config.challenges_in_result
-                        && request.method == method::TOOLS_CALL
-                        && let Some(challenge) = exchange.challenge(refusal)
-                    {
-                        let result = self.router.challenged_result(refusal, &challenge, revision);
-                        return json_body(StatusCode::OK, jsonrpc::result_response(&request.id, result.as_str()));
-                    }
-                    return exchange.refuse_caller(Some(&request.id), refusal);
-                }
-                return finisher.respond(*outcome, Sent::new(exchange.carrier.max_bytes), exchange.accept);
+                let outcome = match outcome.authorization_refusal() {
+                    None => *outcome,
+                    Some(refusal) => match self.challenge_in_result(exchange, request, refusal, revision) {
+                        Some(result) => result,
+                        None => return exchange.refuse_caller(Some(&request.id), refusal),
+                    },
+                };
+                return finisher.respond(outcome, Sent::new(exchange.carrier.max_bytes), exchange.accept);
             }
             Answer::Pending(work) => work,
         };
@@ -257,6 +262,22 @@ impl<S: Send + Sync + 'static> McpService<S> {
         }
     }
 
+    /// A refused call as a tool's result, where that is configured and a token would help.
+    fn challenge_in_result(
+        &self,
+        exchange: &Exchange<'_>,
+        request: &mcp_protocol::Request<'_>,
+        refusal: &CallError,
+        revision: ProtocolVersion,
+    ) -> Option<CallOutcome> {
+        if !self.config.challenges_in_result || request.method != method::TOOLS_CALL {
+            return None;
+        }
+        let challenge = exchange.challenge(refusal)?;
+        exchange.log_refusal(refusal);
+        Some(CallOutcome::from(Ok(self.router.challenged_result(refusal, &challenge, revision))))
+    }
+
     /// Only 2025-03-26 has batches. Its messages are answered one after the other, and none of them if the caller may not
     /// make one: there is one status for all.
     async fn batch(
@@ -276,35 +297,50 @@ impl<S: Send + Sync + 'static> McpService<S> {
         if !exchange.accept.fits(revision) {
             return not_acceptable(None);
         }
-        let mut sent = Sent::new(exchange.carrier.max_bytes);
-        let mut responses = Vec::new();
+        let mut refusals = Vec::new();
         let mut ids = HashSet::new();
-        let mut carrier = exchange.carrier;
-        let requests = messages.iter().flatten().filter_map(|message| match message {
-            Message::Request(request) => Some(request),
-            Message::Notification(_) | Message::Response => None,
-        });
-        let refusals = requests.filter_map(|request| self.refusal_in_batch(exchange, request, revision));
-        if let Some(refusal) = refusals.reduce(CallError::together) {
-            return exchange.refuse_caller(None, &refusal);
-        }
+        let mut entries = Vec::new();
         for message in messages {
             let request = match message {
                 Ok(Message::Request(request)) => request,
                 Ok(Message::Notification(_) | Message::Response) => continue,
                 Err(malformed) => {
-                    responses.push(malformed_message(&malformed));
+                    entries.push(Entry::Refused(malformed_message(&malformed)));
                     continue;
                 }
             };
             if !ids.insert(request.id.clone()) {
                 let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "this id is there twice in one batch");
-                responses.push(jsonrpc::error_response(Some(&request.id), &error));
+                entries.push(Entry::Refused(jsonrpc::error_response(Some(&request.id), &error)));
                 continue;
             }
-            let outcome = self.batched(exchange, &request, revision, &mut sent).await;
-            let finisher = Finisher { carrier, ..self.finisher(exchange, &request, revision) };
-            let (_, response) = finisher.message(outcome);
+            let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
+            // A handler does nothing before its answer is awaited.
+            match self.batched(exchange, &request, revision, sender) {
+                Answer::Ready(outcome) if outcome.authorization_refusal().is_some() => {
+                    refusals.extend(outcome.result.err());
+                }
+                answer => {
+                    let finisher = self.finisher(exchange, &request, revision);
+                    entries.push(Entry::Asked { answer, notifications, finisher });
+                }
+            }
+        }
+        if let Some(refusal) = refusals.into_iter().reduce(CallError::together) {
+            return exchange.refuse_caller(None, &refusal);
+        }
+
+        let mut sent = Sent::new(exchange.carrier.max_bytes);
+        let mut responses = Vec::new();
+        let mut carrier = exchange.carrier;
+        for entry in entries {
+            let response = match entry {
+                Entry::Refused(response) => response,
+                Entry::Asked { answer, notifications, finisher } => {
+                    let outcome = outcome(answer, notifications, &mut sent).await;
+                    Finisher { carrier, ..finisher }.message(outcome).1
+                }
+            };
             carrier.max_bytes = carrier.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
             responses.push(response);
         }
@@ -319,48 +355,22 @@ impl<S: Send + Sync + 'static> McpService<S> {
         event_stream(Body::whole(sent.before(&responses, weight)))
     }
 
-    /// Why the caller may not make a request of a batch, if that is so. The request is not carried out.
-    fn refusal_in_batch(
+    fn batched(
         &self,
         exchange: &Exchange<'_>,
         request: &mcp_protocol::Request<'_>,
         revision: ProtocolVersion,
-    ) -> Option<CallError> {
-        let (sender, _) = mpsc::channel(1);
-        match self.router.answer(exchange.call(request, revision, RequestMeta::default(), sender)) {
-            Answer::Ready(outcome) => outcome.result.err().filter(CallError::is_authorization),
-            // A handler does nothing before it is awaited.
-            Answer::Pending(_) => None,
-        }
-    }
-
-    async fn batched(
-        &self,
-        exchange: &Exchange<'_>,
-        request: &mcp_protocol::Request<'_>,
-        revision: ProtocolVersion,
-        sent: &mut Sent,
-    ) -> CallOutcome {
-        if request.method == method::INITIALIZE {
-            let refusal = CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned());
-            return CallOutcome::from(Err(refusal));
-        }
+        notifications: mpsc::Sender<String>,
+    ) -> Answer {
         let meta = match era::legacy_meta(request.params) {
-            Ok(meta) => meta,
-            Err(error) => return CallOutcome::from(Err(error)),
-        };
-        let (sender, mut receiver) = mpsc::channel(NOTIFICATION_BUFFER);
-        let call = exchange.call(request, revision, meta, sender);
-        let mut work = self.router.answer(call).outcome().boxed();
-        loop {
-            tokio::select! {
-                biased;
-                outcome = &mut work => {
-                    sent.take_rest(&mut receiver);
-                    return outcome;
-                }
-                Some(notification) = receiver.recv() => sent.push(&notification),
+            _ if request.method == method::INITIALIZE => {
+                Err(CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned()))
             }
+            meta => meta,
+        };
+        match meta {
+            Ok(meta) => self.router.answer(exchange.call(request, revision, meta, notifications)),
+            Err(error) => Answer::Ready(Box::new(CallOutcome::from(Err(error)))),
         }
     }
 
@@ -377,6 +387,29 @@ impl<S: Send + Sync + 'static> McpService<S> {
             revision,
             carrier: exchange.carrier,
             request_id: exchange.invocation.request_id.clone(),
+        }
+    }
+}
+
+/// A message of a batch.
+enum Entry<S> {
+    /// Its response: it is no request that could be answered.
+    Refused(String),
+    /// A request that may be answered, with the end of the way that its notifications come.
+    Asked { answer: Answer, notifications: mpsc::Receiver<String>, finisher: Finisher<S> },
+}
+
+/// Waits for an outcome, and keeps what is sent before it.
+async fn outcome(answer: Answer, mut notifications: mpsc::Receiver<String>, sent: &mut Sent) -> CallOutcome {
+    let mut work = answer.outcome().boxed();
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut work => {
+                sent.take_rest(&mut notifications);
+                return outcome;
+            }
+            Some(notification) = notifications.recv() => sent.push(&notification),
         }
     }
 }
@@ -425,8 +458,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Refuses a request for who makes it.
-    fn refuse_caller(&self, id: Option<&RequestId>, refusal: &CallError) -> Response<Body> {
+    fn log_refusal(&self, refusal: &CallError) {
         let principal = self.invocation.principal.as_deref();
         tracing::info!(
             lambda.request_id = self.invocation.request_id,
@@ -434,6 +466,11 @@ impl Exchange<'_> {
             reason = %refusal,
             "a request was refused for who makes it"
         );
+    }
+
+    /// Refuses a request for who makes it.
+    fn refuse_caller(&self, id: Option<&RequestId>, refusal: &CallError) -> Response<Body> {
+        self.log_refusal(refusal);
         let (status, error) = translate(refusal, true, "");
         challenged(status, id, error, self.challenge(refusal))
     }

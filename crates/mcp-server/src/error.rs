@@ -160,11 +160,6 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// That a token is needed, whichever it is.
-    pub fn unauthenticated() -> Self {
-        Self::Unauthenticated { scopes: Vec::new() }
-    }
-
     /// One refusal for several requests, by which a client learns at once all that it needs; for refusals for who makes
     /// the request.
     #[must_use]

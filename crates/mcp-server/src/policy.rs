@@ -29,6 +29,8 @@ pub struct Enforcement {
     pub denies_anonymous: bool,
     /// What clients must ask the issuer for.
     pub scope_names: ScopeNames,
+    /// The same for callers of other issuers, by the issuer.
+    pub by_issuer: BTreeMap<String, ScopeNames>,
 }
 
 /// What an issuer calls the scopes of a server.
@@ -44,6 +46,8 @@ pub enum ScopeNames {
         /// Such as `openid` and `email`.
         instead: Vec<String>,
     },
+    /// Callers are not known by tokens: there is nothing to ask for.
+    None,
 }
 
 impl Default for ScopeNames {
@@ -58,6 +62,7 @@ impl ScopeNames {
         match self {
             Self::Requested { prefix } => scopes.into_iter().map(|scope| format!("{prefix}{scope}")).collect(),
             Self::Granted { instead } => instead.clone(),
+            Self::None => Vec::new(),
         }
     }
 }
@@ -224,12 +229,12 @@ impl Policy {
             };
         };
         if !requirement.scopes.iter().all(|scope| self.is_granted(caller, scope)) {
-            return Err(match &enforcement.scope_names {
+            return Err(match enforcement.by_issuer.get(&caller.issuer).unwrap_or(&enforcement.scope_names) {
                 names @ ScopeNames::Requested { .. } => {
                     CallError::InsufficientScope { scopes: names.of(&requirement.scopes) }
                 }
                 // There is nothing that a client could ask for.
-                ScopeNames::Granted { .. } => CallError::Forbidden,
+                ScopeNames::Granted { .. } | ScopeNames::None => CallError::Forbidden,
             });
         }
         match requirement.claims.iter().all(|(name, value)| caller.has_claim(name, value)) {
@@ -245,11 +250,6 @@ impl Policy {
     /// When not.
     pub(crate) fn permit_discovery(&self, caller: Option<&Principal>) -> Result<(), CallError> {
         if self.is_open { Ok(()) } else { self.permit(&self.of_all, caller) }
-    }
-
-    /// Whether somebody without a token gets anything at all.
-    pub(crate) fn admits(&self, caller: Option<&Principal>) -> bool {
-        caller.is_some() || self.is_open || !matches!(self.authorization, Authorization::Required(_))
     }
 
     /// Whether a caller has a scope, or one that includes it; everyone has where the policy is switched off.
@@ -289,8 +289,9 @@ impl Policy {
 
     /// What a tool's `_meta` says about tokens, in the form that ChatGPT reads; nothing where none are wanted.
     pub(crate) fn security_schemes(&self, requirement: &Requirement) -> Option<JsonObject> {
-        let Authorization::Required(enforcement) = &self.authorization else {
-            return None;
+        let enforcement = match &self.authorization {
+            Authorization::Required(enforcement) if enforcement.scope_names != ScopeNames::None => enforcement,
+            _ => return None,
         };
         let scheme = match self.permit(requirement, None) {
             Ok(()) => json!({ "type": "noauth" }),

@@ -111,9 +111,13 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.inner.server_info.get("name").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Whether this caller, or somebody nobody knows, gets anything at all.
-    pub fn admits(&self, caller: Option<&Principal>) -> bool {
-        self.inner.policy.admits(caller)
+    /// Whether this caller, or somebody nobody knows, gets anything at all: discovery, and what is public.
+    ///
+    /// # Errors
+    ///
+    /// When not.
+    pub fn admit(&self, caller: Option<&Principal>) -> Result<(), CallError> {
+        self.inner.policy.permit_discovery(caller)
     }
 
     /// The scopes that something requires, as clients must ask the issuer for them.
@@ -153,12 +157,11 @@ impl<S: Send + Sync + 'static> Router<S> {
         let modern = call.revision.is_modern();
         let inner = &self.inner;
         let caller = call.invocation.principal.clone();
-        let is_admitted = inner.policy.admits(caller.as_deref());
         // Whoever gets nothing here does not learn either what there is.
         let or_error = |answer: Result<Answer, CallError>| {
-            let answer = answer.map_err(|error| match error {
-                error if is_admitted || error.is_authorization() => error,
-                _ => CallError::unauthenticated(),
+            let answer = answer.map_err(|error| match inner.policy.permit_discovery(caller.as_deref()) {
+                Err(refusal) if !error.is_authorization() => refusal,
+                _ => error,
             });
             answer.unwrap_or_else(|error| Answer::ready(Err(error)))
         };

@@ -5,7 +5,7 @@ use mcp_lambda::McpService;
 use serde_json::{Value, json};
 
 use crate::{
-    McpRequest, TestIssuer, TestKey, exchange,
+    IssuerAnswer, McpRequest, TestIssuer, TestKey, exchange,
     issuer::{now, sign},
     keys::base64,
 };
@@ -49,6 +49,7 @@ impl TestIssuer {
             let challenge = reply.headers["www-authenticate"].to_str().expect("text");
             assert!(challenge.contains("error=\"invalid_token\""), "{flaw}: {challenge}");
         }
+        assert_eq!(self.requests(ELSEWHERE), 0, "a token does not say where its keys are");
         tokens.len()
     }
 
@@ -84,8 +85,9 @@ impl TestIssuer {
         {
             let message = header("alg", json!(algorithm));
             let message = message.rsplit_once('.').expect("three parts").0;
-            let forged = TestKey::rsa().hmac_with_public_half(message.as_bytes());
-            add(flaw, format!("{message}.{}", base64(forged)));
+            for forged in TestKey::rsa().hmacs_with_public_half(algorithm, message.as_bytes()) {
+                add(flaw, format!("{message}.{}", base64(forged)));
+            }
         }
         add("a header that says another algorithm than was signed by", header("alg", json!("ES256")));
         add("PKCS #1 padding said to be PSS", {
@@ -131,7 +133,8 @@ impl TestIssuer {
             "a key in the header",
             resigned(json!({ "alg": "RS256", "kid": "own", "jwk": own_key }), TestKey::other_rsa()),
         );
-        let elsewhere = format!("{}/evil", self.origin());
+        let elsewhere = format!("{}{ELSEWHERE}", self.origin());
+        self.answer(ELSEWHERE, IssuerAnswer::json(&json!({ "keys": [TestKey::other_rsa().jwk("own")] })));
         add("jku", resigned(json!({ "alg": "RS256", "kid": "own", "jku": elsewhere }), TestKey::other_rsa()));
         add("x5u", resigned(json!({ "alg": "RS256", "kid": "own", "x5u": elsewhere }), TestKey::other_rsa()));
         add(
@@ -223,7 +226,14 @@ impl TestIssuer {
             let padded = format!("{}.{claims}", BASE64_URL_SAFE.encode(format!("{json} ")));
             format!("{padded}.{}", base64(TestKey::rsa().sign("RS256", padded.as_bytes())))
         });
-        add("the other alphabet", format!("{}+/.{claims}.{signature}", &head[..head.len() - 2]));
+        add("the other alphabet", {
+            // One of a few signatures has a character that differs between the two.
+            let signed = (0..).map(|number| claim("jti", json!(number)));
+            let differs = |token: &String| token.rsplit_once('.').expect("three parts").1.contains(['-', '_']);
+            let token = signed.into_iter().find(differs).expect("there is no end");
+            let (message, signature) = token.rsplit_once('.').expect("three parts");
+            format!("{message}.{}", signature.replace('-', "+").replace('_', "/"))
+        });
         add("a stray bit at the end", {
             // 256 bytes end with two characters of which the last has four unused bits.
             let last = signature.chars().last().expect("a character");
@@ -264,6 +274,9 @@ impl TestIssuer {
         self.issuer().starts_with("https://accounts.google.com") || self.issuer().starts_with("https://cognito-idp.")
     }
 }
+
+/// Where keys are that a token names itself.
+const ELSEWHERE: &str = "/elsewhere";
 
 /// Both halves of a signature are the order of P-256, which is zero modulo it.
 const P256_ORDER_TWICE: [u8; 64] = {

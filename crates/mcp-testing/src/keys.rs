@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::{
+    encoding::AsDer,
     hmac,
     rand::SystemRandom,
     rsa::KeySize,
@@ -12,7 +13,10 @@ use aws_lc_rs::{
         RsaEncoding, RsaKeyPair,
     },
 };
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 
 /// A key pair.
@@ -119,14 +123,32 @@ impl TestKey {
         }
     }
 
-    /// Signs with the public half as the secret of an HMAC: what a verifier accepts that lets the token choose.
-    pub fn hmac_with_public_half(&self, message: &[u8]) -> Vec<u8> {
-        let secret = match self {
-            Self::Rsa(pair) => pair.public_key().as_ref().to_vec(),
-            Self::P256(pair) | Self::P384(pair) => pair.public_key().as_ref().to_vec(),
-            Self::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
+    /// Signs with the public half as the secret of an HMAC, in each form that a verifier might have it in: what one
+    /// accepts that lets the token choose. `algorithm` is `HS256` or `HS512`.
+    pub fn hmacs_with_public_half(&self, algorithm: &str, message: &[u8]) -> Vec<Vec<u8>> {
+        let algorithm = if algorithm == "HS512" { hmac::HMAC_SHA512 } else { hmac::HMAC_SHA256 };
+        let (own, spki) = match self {
+            Self::Rsa(pair) => {
+                (pair.public_key().as_ref(), pair.public_key().as_der().map(|der| der.as_ref().to_vec()))
+            }
+            Self::P256(pair) | Self::P384(pair) => {
+                (pair.public_key().as_ref(), pair.public_key().as_der().map(|der| der.as_ref().to_vec()))
+            }
+            Self::Ed25519(pair) => {
+                (pair.public_key().as_ref(), pair.public_key().as_der().map(|der| der.as_ref().to_vec()))
+            }
         };
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), message).as_ref().to_vec()
+        let spki: Vec<u8> = spki.expect("a public key has a form in DER");
+        let lines: Vec<String> = BASE64_STANDARD
+            .encode(&spki)
+            .as_bytes()
+            .chunks(64)
+            .map(|line| String::from_utf8_lossy(line).into())
+            .collect();
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"));
+        [own, &spki, pem.as_bytes(), pem.trim_end().as_bytes()]
+            .map(|secret| hmac::sign(&hmac::Key::new(algorithm, secret), message).as_ref().to_vec())
+            .to_vec()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
     time::Duration,
 };
 
@@ -301,9 +301,21 @@ async fn raw(_: ToolContext<State>, args: serde_json::Map<String, Value>) -> Res
 
 /// Collects what this thread logs.
 pub(crate) fn capture_logs() -> Logs {
+    // Without a subscriber for all threads, a line that another test reaches first is taken for one that nobody wants
+    // (`tracing_core::callsite` asks the thread's own when there is just one).
+    static EVERYWHERE: Once = Once::new();
+    EVERYWHERE.call_once(|| {
+        let nowhere =
+            tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::sink).finish();
+        tracing::subscriber::set_global_default(nowhere).expect("nobody else sets one");
+    });
     let buffer = Arc::new(Mutex::new(Vec::new()));
     let writer = Writer(Arc::clone(&buffer));
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
     Logs { buffer, _guard: tracing::subscriber::set_default(subscriber) }
 }
 

@@ -6,10 +6,11 @@ use http_body_util::BodyExt;
 use mcp_lambda::{Body, EventSource, McpService, Transport};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::Invocation;
-use mcp_testing::{TEST_AUDIENCE, TestIssuer, Via, exchange, exchange_via, tools_call, tools_list};
+use mcp_testing::{TEST_AUDIENCE, TestIssuer, TestKey, Via, exchange, exchange_via, sign, tools_call, tools_list};
 use serde_json::{Value, json};
 
 use super::{closed_server, server, service};
+use crate::common::capture_logs;
 
 const DOMAIN: &str = "abcdefghij.lambda-url.eu-west-1.on.aws";
 
@@ -160,6 +161,58 @@ async fn what_the_caller_learns_of_a_bad_token_is_that_it_is_bad() {
         bodies.insert(exchange(&service, tools_list().bearer(&hostile.token)).await.body);
     }
     assert_eq!(bodies.len(), 1, "{bodies:?}");
+}
+
+#[tokio::test]
+async fn the_log_says_which_check_failed_and_holds_no_token() {
+    let logs = capture_logs();
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let expired = issuer.mint([], |_, claims| claims["exp"] = json!(1));
+    let foreign = issuer.mint([], |_, claims| claims["aud"] = json!("https://other.example"));
+    let forged = sign(r#"{"alg":"RS256","kid":"rsa"}"#, &decoded_claims(&issuer.token([])), TestKey::other_rsa());
+    let unscoped = issuer.token([]);
+    for token in [&expired, &foreign, &forged, &issuer.id_token()] {
+        exchange(&service, tools_list().bearer(token)).await;
+    }
+    exchange(&service, tools_call("write", json!({})).bearer(&unscoped)).await;
+    exchange(&service, tools_list().header("authorization", "Basic YWRhOnNlY3JldA==")).await;
+    let (tokens, log) = ([expired, foreign, forged, unscoped, "YWRhOnNlY3JldA==".to_owned()], logs.read());
+
+    for reason in
+        ["it has expired", "its audience is not", "its signature is wrong", "it is an ID token", "lacks a scope"]
+    {
+        assert!(log.contains(reason), "{reason}: {log}");
+    }
+    for token in tokens {
+        // Not a part of one either.
+        let part = token.rsplit('.').next().unwrap();
+        assert!(!log.contains(part), "{log}");
+    }
+}
+
+fn decoded_claims(token: &str) -> String {
+    use base64::Engine as _;
+    let claims = token.split('.').nth(1).unwrap();
+    String::from_utf8(base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_stages_of_an_api_are_not_one_server() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let mut event = mcp_testing::event_of(Via::FunctionUrl, &tools_list().bearer(&issuer.token([])).into_http());
+    let send = async |event: &Value| {
+        let response =
+            mcp_lambda::respond_buffered(&service, event.to_string().as_bytes(), Invocation::default()).await;
+        serde_json::to_value(response.unwrap()).unwrap()["statusCode"].as_u64().unwrap()
+    };
+    assert_eq!(send(&event).await, 200);
+
+    event["requestContext"]["stage"] = json!("dev");
+    event["rawPath"] = json!("/dev/mcp");
+
+    assert_eq!(send(&event).await, 500, "without MCP_PUBLIC_URL");
 }
 
 #[tokio::test]

@@ -1,11 +1,7 @@
 //! Holes that servers of this kind have had, each closed here by name. They were found by running a well-known Python
 //! framework for MCP on Lambda.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
+use http_body_util::BodyExt;
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
 use mcp_testing::{Provider, TestIssuer, TestKey, exchange, resources_read, sign, tools_call, tools_list};
@@ -81,24 +77,6 @@ async fn lists_of_a_closed_server_are_closed() {
 }
 
 #[tokio::test]
-async fn what_is_set_up_once_is_set_up_once_whoever_calls() {
-    static SET_UP: AtomicUsize = AtomicUsize::new(0);
-    async fn state(context: ToolContext<Arc<usize>>, _: NoArguments) -> Result<String, ToolError> {
-        Ok(context.state().to_string())
-    }
-    let issuer = TestIssuer::start().await;
-    let pool = Arc::new(SET_UP.fetch_add(1, Ordering::SeqCst));
-    let env = mcp_lambda::Env::from_pairs([("OIDC_ISSUER", issuer.issuer())]);
-    let server = Server::new("s", "1.0.0", pool).tool(Tool::new("state", state));
-    let service = mcp_lambda::McpService::new(server, mcp_lambda::HttpConfig::from_env(&env).unwrap()).unwrap();
-    for _ in 0..5 {
-        let reply = exchange(&service, tools_call("state", json!({})).bearer(&issuer.token([]))).await;
-        assert_eq!(reply.tool_result().text(), "0");
-    }
-    assert_eq!(SET_UP.load(Ordering::SeqCst), 1);
-}
-
-#[tokio::test]
 async fn what_is_no_json_is_the_callers_mistake() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
@@ -117,8 +95,20 @@ async fn metadata_is_what_clients_accept() {
     let challenge = anonymous.headers["www-authenticate"].to_str().unwrap().to_owned();
     let url = challenge.split('"').nth(1).unwrap();
 
-    // The URL of the metadata is that of the resource with the well-known path between host and path (RFC 9728, 3.1).
-    assert_eq!(url.replace("/.well-known/oauth-protected-resource", ""), mcp_testing::TEST_AUDIENCE);
+    let url: http::Uri = url.parse().unwrap();
+    let mut request = http::Request::get(url.path()).body(bytes::Bytes::new()).unwrap();
+    request.extensions_mut().insert(mcp_lambda::Transport {
+        source: mcp_lambda::EventSource::FunctionUrl,
+        domain_name: url.host().map(str::to_owned),
+        iam: None,
+    });
+    let response = service.handle(request).await;
+    let Ok(body) = response.into_body().collect().await;
+    let metadata: serde_json::Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+
+    // RFC 9728, section 3.3: the resource is the one that was called, and its metadata is where section 3.1 says.
+    assert_eq!(metadata["resource"], mcp_testing::TEST_AUDIENCE);
+    assert_eq!(url.to_string().replace("/.well-known/oauth-protected-resource", ""), mcp_testing::TEST_AUDIENCE);
 }
 
 /// What verifiers let pass that rely on the defaults of `jsonwebtoken` 11: each has been tried against one.

@@ -1,12 +1,17 @@
 //! Who may use what, whichever way it is asked for.
 
+use garde::Validate;
 use mcp_lambda::{Env, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_server::{
+    NoArguments, RequestContext, RequestError, Resource, ResourceTemplate, Server, Tool, ToolContext, ToolError,
+};
 use mcp_testing::{
     McpRequest, Reply, TestIssuer, complete, discover, exchange, initialize, prompts_get, resources_read, tools_call,
     tools_list,
 };
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{STATE_KEY, closed_server, server, service};
@@ -270,6 +275,92 @@ async fn a_server_without_policy_is_closed_by_configuration_alone() {
     assert_eq!(exchange(&open, call).await.tool_result().text(), "false", "nobody has a scope whom nobody knows");
 }
 
+/// A page of a list that a handler makes, and a resource that can be subscribed to.
+#[tokio::test]
+async fn what_a_handler_lists_and_what_is_subscribed_to_is_for_those_who_may_read_it() {
+    let issuer = TestIssuer::start().await;
+    let template = || ResourceTemplate::new("file://{id}", "file", read_file).list(list_files);
+    let guarded = Server::new("files", "1.0.0", ())
+        .tool(Tool::new("scope", scope).public())
+        .resource(Resource::new("file://index", "index", index).require_scope("files:read").subscribable())
+        .resource_template(template().require_scope("files:read"))
+        .caching(mcp_server::List::Resources, mcp_server::Caching::public(std::time::Duration::from_secs(60)));
+    let service = service(guarded, &issuer, &[]);
+    let reader = issuer.token(["files:read"]);
+    let listed = async |token: Option<&str>| {
+        let request = token.into_iter().fold(list("resources/list"), |request, token| request.bearer(token));
+        let reply = exchange(&service, request).await;
+        let names =
+            reply.result()["resources"].as_array().unwrap().iter().map(|own| own["name"].as_str().unwrap().to_owned());
+        (names.collect::<Vec<_>>(), reply.result()["cacheScope"].clone())
+    };
+
+    assert_eq!(listed(None).await, (vec!["index".to_owned()], json!("private")));
+    assert_eq!(listed(Some(&issuer.token([]))).await.0, ["index"]);
+    assert_eq!(listed(Some(&reader)).await.0, ["index", "secret"]);
+    for method in ["resources/subscribe", "resources/unsubscribe"] {
+        let request = McpRequest::new(method, json!({ "uri": "file://index" })).revision(ProtocolVersion::V2025_11_25);
+        assert_eq!(exchange(&service, request.clone()).await.status, 401, "{method}");
+        assert_eq!(exchange(&service, request.clone().bearer(&issuer.token([]))).await.status, 403, "{method}");
+        assert_eq!(exchange(&service, request.bearer(&reader)).await.status, 200, "{method}");
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct FileUri {
+    #[garde(skip)]
+    id: String,
+}
+
+async fn read_file(_: RequestContext<()>, uri: FileUri) -> Result<String, RequestError> {
+    Ok(uri.id)
+}
+
+async fn list_files(_: RequestContext<()>, _: Option<String>) -> Result<Vec<mcp_protocol::Resource>, RequestError> {
+    Ok(vec![mcp_protocol::Resource::new("file://secret", "secret")])
+}
+
+async fn index(_: RequestContext<()>) -> Result<&'static str, RequestError> {
+    Ok("index")
+}
+
+#[tokio::test]
+async fn whoever_lacks_what_the_server_requires_learns_nothing_of_it() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server().require_claim("department", "staff"), &issuer, &[]);
+    let (stranger, staff) = (issuer.token([]), issuer.mint([], |_, claims| claims["department"] = json!("staff")));
+    for (what, request) in [
+        ("the list", tools_list()),
+        ("a tool that is there", tools_call("closed", json!({}))),
+        ("a tool that is not", tools_call("made_up", json!({}))),
+        ("a resource that is not", resources_read("made://up")),
+        ("malformed parameters", tools_call("closed", json!({})).param("name", json!(7)).header("mcp-name", "7")),
+        ("an unknown version", discover().header("mcp-protocol-version", "1999-01-01")),
+        ("no JSON", discover().body("{")),
+    ] {
+        let refused = exchange(&service, request.clone().bearer(&stranger)).await;
+
+        assert_eq!(refused.refusal(), (403, 403), "{what}: {}", refused.body);
+        assert_ne!(exchange(&service, request.bearer(&staff)).await.status, 403, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn each_caller_is_told_the_scopes_of_its_own_issuer() {
+    let (first, second) = (TestIssuer::start().await, TestIssuer::start().await);
+    let entries = json!([
+        { "issuer": first.issuer(), "scope_prefix": "one/" },
+        { "issuer": second.issuer(), "scope_prefix": "two/" },
+    ]);
+    let pairs = [("OIDC_ISSUERS", entries.to_string()), ("MCP_STATE_KEY", STATE_KEY.to_owned())];
+    let service = McpService::new(server(), HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap()).unwrap();
+    let write = || tools_call("write", json!({}));
+
+    assert_eq!(scope_of(&exchange(&service, write()).await), ["one/events:write"], "nobody knows whose caller this is");
+    assert_eq!(scope_of(&exchange(&service, write().bearer(&first.token([]))).await), ["one/events:write"]);
+    assert_eq!(scope_of(&exchange(&service, write().bearer(&second.token([]))).await), ["two/events:write"]);
+}
+
 /// The event of a Function URL with `AuthType: AWS_IAM` (Lambda Developer Guide, "Invoking Lambda function URLs").
 fn signed(request: McpRequest, iam: &Value) -> String {
     let mut event = mcp_testing::event_of(mcp_testing::Via::FunctionUrl, &request.into_http());
@@ -296,6 +387,8 @@ async fn with_iam_the_caller_is_whoever_aws_says() {
     };
     let call = |name: &str| tools_call(name, json!({}));
 
+    let (_, list) = send(&plain, signed(tools_list(), &ada)).await;
+    assert!(list.contains("\"write\"") && !list.contains("securitySchemes"), "there is no issuer to go to: {list}");
     let (status, body) = send(&plain, signed(call("closed"), &ada)).await;
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("arn:aws:iam::111122223333:user/ada") && !body.contains("AKIAIOSFODNN7EXAMPLE"), "{body}");
