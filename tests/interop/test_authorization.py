@@ -12,6 +12,7 @@ import anyio
 import bench
 import boto3
 import postgres
+import psycopg
 import pytest
 from conftest import Dev, emulated
 from mcp import Client
@@ -49,7 +50,7 @@ def event_logger(database):
 
     @contextlib.contextmanager
     def start(mode="buffered", environments=1, **variables):
-        running = emulated("event-logger", mode, environments, DATABASE_URL=database, **variables)
+        running = emulated("event-logger", mode, environments, **{"DATABASE_URL": database, **variables})
         try:
             yield running.url
         finally:
@@ -400,6 +401,23 @@ def test_greeter_is_closed_by_its_feature_and_an_issuer(tmp_path, issuer):
     started = subprocess.run([binaries[bench.GREETER]], env=variables, capture_output=True, text=True, timeout=60)
     assert started.returncode == 1
     assert "OIDC_ISSUER" in started.stdout and "--features auth" in started.stdout
+
+
+def test_the_database_is_opened_once_and_not_for_each_request(event_logger, issuer):
+    with postgres.Postgres() as server, psycopg.connect(server.url(), autocommit=True) as admin:
+        with event_logger(OIDC_ISSUER=issuer.url, DATABASE_URL=server.url()) as url:
+            token = issuer.token(url, "events:write")
+            statuses = [call(url, "log_event", bearer)[0] for bearer in [token, None, "not.a.token", token, token]]
+            query = (
+                "SELECT array_agg(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            opened = admin.execute(query).fetchone()[0]
+            statuses.append(call(url, "log_event", token)[0])
+            assert admin.execute(query).fetchone()[0] == opened, "the same connection serves the next request"
+
+    assert statuses == [200, 401, 401, 200, 200, 200]
+    assert len(opened) == 1
 
 
 def test_keys_that_change_are_found(event_logger):

@@ -1,5 +1,6 @@
 //! Holes that servers of this kind have had, each closed here by name. They were found by running a well-known Python
-//! framework for MCP on Lambda.
+//! framework for MCP on Lambda. One more, a pool of connections for each request, takes a database to show:
+//! `tests/interop/test_authorization.py` has it.
 
 use http_body_util::BodyExt;
 use mcp_protocol::ProtocolVersion;
