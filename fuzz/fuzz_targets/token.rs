@@ -1,0 +1,35 @@
+//! Any bytes as a token: nobody is let in by one, since nobody's key has signed it, and nothing falls over.
+
+#![no_main]
+
+use std::{sync::LazyLock, time::SystemTime};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use libfuzzer_sys::fuzz_target;
+use mcp_auth::{OidcConfig, Reason, Verifier, VerifyError};
+use tokio::runtime::Runtime;
+
+/// An issuer at which nobody listens.
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    let get = |name: &str| (name == "OIDC_ISSUER").then_some("http://127.0.0.1:1");
+    Verifier::new(OidcConfig::from_env(get).expect("good settings").expect("an issuer"))
+});
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
+
+fuzz_target!(|input: &[u8]| {
+    let text = String::from_utf8_lossy(input);
+    refused(&text);
+    // Header, claims and signature on a line each.
+    let parts: Vec<String> = input.splitn(3, |byte| *byte == b'\n').map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).collect();
+    let token = parts.join(".");
+    let refusal = refused(&token);
+    if token.len() > 8 * 1024 {
+        assert!(matches!(refusal, VerifyError::Invalid(Reason::TooLong)), "{refusal}");
+    }
+});
+
+fn refused(token: &str) -> VerifyError {
+    let verified = RUNTIME.block_on(VERIFIER.verify(token, "https://mcp.example.com", SystemTime::now(), None));
+    verified.expect_err("nobody has signed it")
+}
