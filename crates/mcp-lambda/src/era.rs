@@ -1,8 +1,8 @@
 //! Which revision a request is made in, and what comes with it in `_meta`.
 
 use http::HeaderMap;
-use mcp_protocol::{ProtocolVersion, Request, RequestMeta, meta, method};
-use mcp_server::{CallError, MirroredParameter};
+use mcp_protocol::{MirroredParameter, ProtocolVersion, Request, RequestMeta, meta, method};
+use mcp_server::CallError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -2,8 +2,8 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, header};
-use mcp_protocol::{ProtocolVersion, method};
-use mcp_server::{CallError, MirroredParameter, lookup};
+use mcp_protocol::{MirroredParameter, ProtocolVersion, lookup, method};
+use mcp_server::CallError;
 use serde_json::{Value, value::RawValue};
 
 pub(crate) const PROTOCOL_VERSION: &str = "mcp-protocol-version";

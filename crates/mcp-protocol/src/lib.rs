@@ -17,6 +17,8 @@
 //! | [`input`], [`elicitation`], [`sampling`], [`roots`] | what a server asks a client, and how it answers |
 //! | [`notifications`] | progress and log messages |
 //! | [`method`] | every method name, once |
+//! | [`mirrored`] | parameters that are repeated in headers |
+//! | [`mod@lookup`] | one value out of JSON text, without building the rest |
 //!
 //! One set of types serves all revisions. Where an older one lacks a field, `for_revision` takes it away before the
 //! value is written:
@@ -39,8 +41,10 @@ pub mod implementation;
 pub mod input;
 pub mod jsonrpc;
 pub mod lifecycle;
+pub mod lookup;
 pub mod meta;
 pub mod method;
+pub mod mirrored;
 pub mod notifications;
 pub mod prompts;
 pub mod resources;
@@ -68,7 +72,9 @@ pub use implementation::{Icon, IconTheme, Implementation};
 pub use input::{InputRequest, InputRequests, InputRequiredResult, Retry};
 pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId};
 pub use lifecycle::{DiscoverResult, InitializeResult};
+pub use lookup::lookup;
 pub use meta::{ProgressToken, RequestMeta};
+pub use mirrored::{MirroredParameter, mirrored_parameters};
 pub use notifications::{LoggingLevel, LoggingMessageNotificationParams, ProgressNotificationParams};
 pub use prompts::{GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument, PromptMessage};
 pub use resources::{

@@ -4,13 +4,11 @@
 //! it gave.
 
 use garde::Validate;
+use mcp_protocol::lookup::{NameTest, Step, step};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
-use crate::{
-    lookup::{NameTest, Step, step},
-    schema,
-};
+use crate::schema;
 
 /// A value from the caller is shown up to this many characters.
 const SHOWN_CHARS: usize = 80;

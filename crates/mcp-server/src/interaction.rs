@@ -15,7 +15,7 @@ use garde::Validate;
 use mcp_protocol::{
     ClientCapabilities, CreateMessageRequestParams, CreateMessageResult, ElicitAction, ElicitRequestFormParams,
     ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, IncludeContext, InputRequest, InputRequests,
-    JsonObject, ListRootsResult, RequestedSchema, Root, UrlMode,
+    JsonObject, ListRootsResult, RequestedSchema, Root, UrlMode, lookup,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -29,7 +29,6 @@ use crate::{
     BoxError, CallError, RequestContext, arguments,
     context::{FromRequest, HandlerContext},
     form::{check_content, form_for, integers},
-    lookup,
     request_state::{Asked, NewCipher, RequestState, digest_of, new_cipher},
     schema::input_schema_of,
 };

@@ -45,7 +45,7 @@
 //! | `error` | [`ToolError`] and [`RequestError`] for authors, [`CallError`] for whoever carries the answer |
 //! | `call`, `router`, `reading` | [`Router`]: one [`Call`] in, one [`Answer`] out |
 //! | `lists`, `work` | lists rendered once; a handler at work |
-//! | `arguments`, `schema`, `strings`, `uri_template`, `lookup` | arguments against their schema, both ways |
+//! | `arguments`, `schema`, `strings`, `uri_template` | arguments against their schema, both ways |
 
 mod arguments;
 mod caching;
@@ -56,7 +56,6 @@ mod error;
 mod form;
 mod interaction;
 mod lists;
-mod lookup;
 mod pages;
 mod policy;
 mod principal;
@@ -78,13 +77,11 @@ pub use completion::PartialArgument;
 pub use context::{HandlerContext, Invocation, RequestContext, ToolContext};
 pub use error::{BoxError, CallError, InitError, RequestError, ToolError, error_chain};
 pub use interaction::{Elicited, InteractiveContext};
-pub use lookup::lookup;
 pub use policy::{Authorization, Enforcement, ScopeNames};
 pub use principal::Principal;
 pub use prompt::{IntoPromptMessages, Prompt};
 pub use request_state::StateKey;
 pub use resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate};
 pub use router::Router;
-pub use schema::MirroredParameter;
 pub use server::{Server, Settings};
 pub use tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput};

@@ -11,21 +11,20 @@ use std::{
 
 use mcp_protocol::{
     CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, Completion, CompletionReference,
-    GetPromptRequestParams, GetPromptResult, JsonObject, LoggingLevel, PaginatedRequestParams, ProtocolVersion,
-    ResultType, Retry, meta, method,
+    GetPromptRequestParams, GetPromptResult, JsonObject, LoggingLevel, MirroredParameter, PaginatedRequestParams,
+    ProtocolVersion, ResultType, Retry, meta, method, mirrored_parameters,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    Answer, Call, CallError, InitError, MirroredParameter, PartialArgument, Principal, Prompt, Rendered,
-    RequestContext, Resource, ResourceTemplate, Server, Settings, StateKey, Tool, ToolOutput, arguments,
+    Answer, Call, CallError, InitError, PartialArgument, Principal, Prompt, Rendered, RequestContext, Resource,
+    ResourceTemplate, Server, Settings, StateKey, Tool, ToolOutput, arguments,
     completion::Completer,
     interaction::Interaction,
     lists::Lists,
     policy::{Policy, Requirement},
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
-    schema,
     server::{CloseHook, Hook},
     tool::Check,
     work::{Item, Rounds, Working, needs_modern_client, start},
@@ -360,7 +359,7 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
         let name = tool.name();
         let check = tool.compile_check().unwrap_or_else(|mistake| panic!("tool `{name}`: its schema: {mistake}"));
         // `Tool::new` has refused whatever could fail here.
-        let mirrored = schema::mirrored_parameters(&tool.definition.input_schema).unwrap_or_default();
+        let mirrored = mirrored_parameters(&tool.definition.input_schema).unwrap_or_default();
         Self { mirrored, check, tool }
     }
 

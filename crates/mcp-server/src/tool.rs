@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use garde::Validate;
-use mcp_protocol::{ClientCapabilities, ContentBlock, Icon, JsonObject, ToolAnnotations};
+use mcp_protocol::{ClientCapabilities, ContentBlock, Icon, JsonObject, ToolAnnotations, mirrored_parameters};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{
@@ -146,7 +146,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         );
         let input_schema =
             schema::into_input_schema(input_schema).unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
-        if let Err(mistake) = schema::mirrored_parameters(&input_schema) {
+        if let Err(mistake) = mirrored_parameters(&input_schema) {
             panic!("tool `{name}`: {mistake}");
         }
         Self {

@@ -10,14 +10,16 @@ use serde_json::value::RawValue;
 
 /// A step into a value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Step<'s> {
+pub enum Step<'s> {
     /// Into an object, by a test of the member's name.
     Member(&'s dyn NameTest),
     /// Into an array.
     Index(usize),
 }
 
-pub(crate) trait NameTest: fmt::Debug {
+/// Which name is meant.
+pub trait NameTest: fmt::Debug {
+    /// Whether this one is.
     fn fits(&self, name: &str) -> bool;
 }
 
@@ -44,10 +46,11 @@ pub fn lookup<'a>(json: &'a RawValue, path: &[String]) -> Result<Option<&'a RawV
 }
 
 /// One step: the member's own spelling (empty for an index), and its value.
-pub(crate) fn step<'a>(
-    json: &'a RawValue,
-    step: Step<'_>,
-) -> Result<Option<(Cow<'a, str>, &'a RawValue)>, serde_json::Error> {
+///
+/// # Errors
+///
+/// As [`lookup`].
+pub fn step<'a>(json: &'a RawValue, step: Step<'_>) -> Result<Option<(Cow<'a, str>, &'a RawValue)>, serde_json::Error> {
     let fits = match step {
         Step::Member(_) => json.get().starts_with('{'),
         Step::Index(_) => json.get().starts_with('['),
