@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
-"""`make conformance`: the official suite against functions/conformance, behind the emulator.
+"""`make conformance`: the official suite against functions/conformance behind the emulator, and against `mcpl proxy`.
 
     python3 scripts/conformance.py [--environments N]
 
-Each revision's requirement set is run in both invoke modes, each invocation in another of N frozen environments (3 unless
-given). What may fail is listed in tests/interop/conformance/, and fails the run when it starts to pass.
+Each revision's requirement set for servers is run in both invoke modes, each invocation in another of N frozen
+environments (3 unless given). What may fail is listed in tests/interop/conformance/, and fails the run when it starts to
+pass. That for clients is run with a small client of that revision (tests/interop/client_driver.py) on the other side of
+the proxy's standard input and output.
 """
 
 import argparse
 import base64
 import json
+import os
 import pathlib
 import re
 import secrets
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -37,13 +41,17 @@ WARNINGS = {"2025-11-25": {"server-sse-multiple-streams-session", "server-sse-po
 # Without a session there is nothing for these to check: the suite notes that, and goes on.
 IDLE = {"2026-07-28": set(), "2025-11-25": {"server-sse-multiple-streams", "server-session-lifecycle"}}
 
+# Scenarios for clients that are scored, all of which have to pass; and one that is not.
+CLIENT_SCORED = {"2026-07-28": 32, "2025-11-25": 18}
+CLIENT_ALSO = {"json-schema-2020-12-preservation"}
+
 
 def main():
     parser = argparse.ArgumentParser(description="Runs the official conformance suite.")
     parser.add_argument("--environments", type=int, default=3)
     arguments = parser.parse_args()
     tools.install_test()
-    packages = ["--package", "conformance", "--package", "function-url-emulator"]
+    packages = ["--package", "conformance", "--package", "function-url-emulator", "--package", "mcp-cli"]
     built = subprocess.run(["cargo", "build", "--quiet", "--locked", *packages], cwd=tools.PROJECT)
     if built.returncode:
         sys.exit(built.returncode)
@@ -52,6 +60,10 @@ def main():
         line, found = run(revision, mode, arguments.environments)
         lines.append(line)
         problems += [f"{revision} {mode}: {problem}" for problem in found]
+    for revision in CLIENT_SCORED:
+        line, found = run_client(revision)
+        lines.append(line)
+        problems += [f"{revision} client: {problem}" for problem in found]
     for problem in problems:
         print(problem, file=sys.stderr)
     print("\n".join(lines))
@@ -89,24 +101,63 @@ def run(revision, mode, environments):
     return line, problems
 
 
-def suite(*words):
+def run_client(revision):
+    """One run against the proxy: its line, and what is wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = client_results(revision, None, pathlib.Path(folder) / "all")
+        scored = required(revision, "Client")
+        # The suite starts all scenarios at once, which is too much for some machines: those alone count for a failure
+        # that also fail alone.
+        for name in sorted((scored | CLIENT_ALSO) - passing(results)):
+            results |= client_results(revision, name, pathlib.Path(folder) / "again")
+    passed = passing(results)
+    line = f"conformance {revision} client: {len(scored & passed)} of {len(scored)} scenarios passed"
+    total = CLIENT_SCORED[revision]
+    problems = [f"{len(scored)} scenarios are scored, not {total}"] if len(scored) != total else []
+    for name in sorted((scored | CLIENT_ALSO) - passed):
+        bad = [check for check in results.get(name, []) if check["status"] in ("FAILURE", "WARNING")]
+        problems.append(f"failed: {name}: {json.dumps(bad)[:1000]}")
+    return line, problems
+
+
+def passing(results):
+    """The scenarios in which something succeeded, and nothing failed or warned."""
+    good = {"SUCCESS", "INFO", "SKIPPED"}
+    statuses = {name: {check["status"] for check in checks} for name, checks in results.items()}
+    return {name for name, own in statuses.items() if "SUCCESS" in own and own <= good}
+
+
+def client_results(revision, scenario, folder):
+    # The suite cuts the command at spaces, so that the driver is started by a script without any in its path.
+    script = folder.parent / "driver"
+    variables = {"MCPL": str(tools.target_folder() / "debug" / "mcpl")}
+    quoted = " ".join(shlex.quote(str(word)) for word in [tools.BIN / "python", tools.INTEROP / "client_driver.py"])
+    script.write_text(f"#!/bin/sh\nexec {quoted} \"$@\"\n")
+    script.chmod(0o755)
+    which = ["--scenario", scenario, "--spec-version", revision] if scenario else ["--requirements", revision]
+    suite("client", "--command", script, *which, "-o", folder, variables=variables)
+    return read_results(folder)
+
+
+def suite(*words, variables=None):
     command = [tools.node(), SUITE, *words]
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    environment = {**os.environ, **(variables or {})}
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment)
 
 
-def required(revision):
-    """The names of the server scenarios that a revision's conformance is made of."""
+def required(revision, side="Server"):
+    """The names of the scenarios that a revision's conformance is made of."""
     listed = suite("list", "--requirements", revision).stdout
-    section = listed.split("Server scenarios", 1)[1].split("\n\n", 1)[0]
+    section = listed.split(f"{side} scenarios", 1)[1].split("\n\n", 1)[0]
     return set(re.findall(r"^  - (\S+)", section, re.MULTILINE))
 
 
 def read_results(folder):
     """The checks of each scenario."""
     results = {}
-    for file in folder.glob("*/checks.json"):
-        name = re.fullmatch(r"server-(.+)-\d{4}-\d\d-\d\dT.*", file.parent.name)[1]
-        results[name] = json.loads(file.read_text())
+    for file in folder.glob("**/checks.json"):
+        path = str(file.parent.relative_to(folder)).removeprefix("server-")
+        results[re.fullmatch(r"(.+)-\d{4}-\d\d-\d\dT.*", path)[1]] = json.loads(file.read_text())
     return results
 
 

@@ -1,0 +1,143 @@
+//! JSON-RPC messages as they came: read as far as a proxy has to, and otherwise passed on letter by letter.
+
+use std::borrow::Cow;
+
+use mcp_protocol::{ErrorObject, RequestId, jsonrpc, lookup, meta};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A message of the client.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    /// The text, on one line.
+    pub(crate) text: String,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Request {
+        /// As it was written.
+        id: Box<RawValue>,
+        method: String,
+        /// `params`, if there are any.
+        params: Option<Box<RawValue>>,
+    },
+    Notification {
+        method: String,
+        params: Option<Box<RawValue>>,
+    },
+    /// The answer to a request of the server, or a batch.
+    Other,
+}
+
+/// The members that tell what a message is.
+#[derive(Deserialize)]
+pub(crate) struct Shape<'a> {
+    #[serde(borrow)]
+    pub(crate) id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) error: Option<&'a RawValue>,
+}
+
+impl Envelope {
+    /// Reads a line. An array is a batch, of revision 2025-03-26.
+    pub(crate) fn parse(line: &str) -> Result<Self, serde_json::Error> {
+        let text = one_line(line.trim());
+        if text.starts_with('[') {
+            serde_json::from_str::<Vec<&RawValue>>(&text)?;
+            return Ok(Self { text, kind: Kind::Other });
+        }
+        let shape: Shape<'_> = serde_json::from_str(&text)?;
+        let params = shape.params.map(ToOwned::to_owned);
+        let kind = match (shape.method, shape.id) {
+            (Some(method), Some(id)) => Kind::Request { id: id.to_owned(), method: method.into_owned(), params },
+            (Some(method), None) => Kind::Notification { method: method.into_owned(), params },
+            (None, _) => Kind::Other,
+        };
+        Ok(Self { text, kind })
+    }
+
+    pub(crate) fn method(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Request { method, .. } | Kind::Notification { method, .. } => Some(method),
+            Kind::Other => None,
+        }
+    }
+
+    pub(crate) fn params(&self) -> Option<&RawValue> {
+        match &self.kind {
+            Kind::Request { params, .. } | Kind::Notification { params, .. } => params.as_deref(),
+            Kind::Other => None,
+        }
+    }
+
+    /// The id of a request, as it was written.
+    pub(crate) fn id(&self) -> Option<&RawValue> {
+        match &self.kind {
+            Kind::Request { id, .. } => Some(id),
+            Kind::Notification { .. } | Kind::Other => None,
+        }
+    }
+
+    /// The version in `_meta`, which a modern request has.
+    pub(crate) fn modern_version(&self) -> Option<String> {
+        self.param(&["_meta", meta::PROTOCOL_VERSION])
+    }
+
+    /// A parameter that is a string.
+    pub(crate) fn param(&self, path: &[&str]) -> Option<String> {
+        let path: Vec<String> = path.iter().map(|name| (*name).to_owned()).collect();
+        serde_json::from_str(lookup(self.params()?, &path).ok()??.get()).ok()
+    }
+}
+
+/// An error in answer to a request whose id is given as it was written.
+pub(crate) fn error_response(id: Option<&RawValue>, error: &ErrorObject) -> String {
+    let id: Option<RequestId> = id.and_then(|id| serde_json::from_str(id.get()).ok());
+    jsonrpc::error_response(id.as_ref(), error)
+}
+
+/// Whether two ids are the same: a number and its text are not.
+pub(crate) fn is_same_id(one: &RawValue, other: &RawValue) -> bool {
+    let parse = |id: &RawValue| serde_json::from_str::<RequestId>(id.get()).ok();
+    one.get() == other.get() || matches!((parse(one), parse(other)), (Some(one), Some(other)) if one == other)
+}
+
+/// JSON has line ends between its tokens alone, where a space is as good.
+pub(crate) fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_known_by_its_members() {
+        let request = Envelope::parse(r#"{"jsonrpc":"2.0","id":1e2,"method":"tools/list","params":{"a":1}}"#).unwrap();
+        assert_eq!(request.id().unwrap().get(), "1e2");
+        assert_eq!((request.method(), request.params().unwrap().get()), (Some("tools/list"), r#"{"a":1}"#));
+
+        let notification = Envelope::parse(r#"{"method":"notifications/initialized"}"#).unwrap();
+        assert!(matches!(notification.kind, Kind::Notification { .. }));
+        assert!(matches!(Envelope::parse(r#"{"id":1,"result":{}}"#).unwrap().kind, Kind::Other));
+        assert!(matches!(Envelope::parse("[]").unwrap().kind, Kind::Other));
+        assert!(Envelope::parse("{").is_err());
+    }
+
+    #[test]
+    fn ids_are_compared_by_value_and_type() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+
+        assert!(is_same_id(&raw("1"), &raw("1")));
+        assert!(is_same_id(&raw("\"a\""), &raw("\"\\u0061\"")));
+        assert!(!is_same_id(&raw("1"), &raw("\"1\"")));
+    }
+}

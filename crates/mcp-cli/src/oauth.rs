@@ -1,0 +1,407 @@
+//! Tokens for a server: kept, refreshed, or got by signing somebody in.
+//!
+//! The protocol itself is `rmcp`'s (`transport::auth`): discovery, registration, PKCE, `resource`, `iss`, refresh. Here is
+//! what it leaves open: where tokens are kept, the listener, the browser, and which scopes to ask for a second time.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail};
+use mcp_protocol::{lookup, meta};
+use oauth2::TokenResponse as _;
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+use rmcp::transport::auth::{
+    AuthError, AuthorizationManager, AuthorizationMetadata, AuthorizationRequest, AuthorizationSession,
+    OAuthClientConfig, StoredCredentials, WWWAuthenticateParams,
+};
+use serde_json::value::RawValue;
+use tokio::{process::Command, sync::Mutex};
+use url::Url;
+
+use crate::{
+    callback::CallbackListener,
+    store::{Registration, Store},
+};
+
+/// What a Function URL, or API Gateway, makes of `WWW-Authenticate`.
+const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
+/// The time that somebody has to sign in.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(300);
+/// A token is renewed this long before its end.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
+/// Sign-ins for more scopes, after the first, until one succeeds.
+const MAX_STEP_UPS: u32 = 2;
+
+/// How tokens are got.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OAuthOptions {
+    pub(crate) client_id: Option<String>,
+    pub(crate) client_secret: Option<String>,
+    /// The URL of a client id metadata document.
+    pub(crate) client_metadata_url: Option<String>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) callback_port: u16,
+    pub(crate) browser: Browser,
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// How the sign-in page is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Browser {
+    /// The one that the platform opens.
+    #[default]
+    Usual,
+    /// A command, to which the URL is added.
+    Command(String),
+    /// By whoever reads the URL.
+    Nobody,
+}
+
+/// Has tokens for one server.
+#[derive(Debug)]
+pub(crate) enum Authorizer {
+    /// None: other headers, if any, are the client's business.
+    Nobody,
+    /// A command prints them.
+    Command {
+        command: String,
+        token: Mutex<Option<String>>,
+    },
+    OAuth(Box<OAuth>),
+}
+
+pub(crate) struct OAuth {
+    server: String,
+    options: OAuthOptions,
+    store: Store,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    manager: Option<AuthorizationManager>,
+    step_ups: u32,
+}
+
+/// What a refusal asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Challenge {
+    header: Option<String>,
+}
+
+impl Challenge {
+    /// Reads it where it is: in the header, under the name that it has or the one that AWS gives it, or in the error's data.
+    pub(crate) fn of(headers: &HeaderMap, body: &str) -> Self {
+        let in_header = [WWW_AUTHENTICATE.as_str(), REMAPPED]
+            .into_iter()
+            .flat_map(|name| headers.get_all(name))
+            .filter_map(|value| value.to_str().ok())
+            .find(|value| value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer")));
+        let in_data = || {
+            let body: &RawValue = serde_json::from_str(body).ok()?;
+            let path = ["error", "data", meta::WWW_AUTHENTICATE].map(str::to_owned);
+            let listed: Vec<String> = serde_json::from_str(lookup(body, &path).ok()??.get()).ok()?;
+            listed.into_iter().next()
+        };
+        Self { header: in_header.map(str::to_owned).or_else(in_data) }
+    }
+
+    fn params(&self, server: &str) -> Option<WWWAuthenticateParams> {
+        Some(WWWAuthenticateParams::parse(self.header.as_deref()?, &Url::parse(server).ok()?))
+    }
+
+    /// Whether it says that scopes are missing.
+    pub(crate) fn is_insufficient_scope(&self, server: &str) -> bool {
+        self.params(server).is_some_and(|params| params.is_insufficient_scope())
+    }
+}
+
+impl Authorizer {
+    pub(crate) fn oauth(server: &str, options: OAuthOptions) -> anyhow::Result<Self> {
+        let store = Store::of(server, options.state_dir.as_deref()).context("could not open the store of tokens")?;
+        Ok(Self::OAuth(Box::new(OAuth { server: server.to_owned(), options, store, state: Mutex::default() })))
+    }
+
+    /// The token to send, if there is one already.
+    pub(crate) async fn token(&self) -> anyhow::Result<Option<String>> {
+        match self {
+            Self::Nobody => Ok(None),
+            Self::Command { command, token } => {
+                let mut token = token.lock().await;
+                if token.is_none() {
+                    *token = Some(output_of(command).await?);
+                }
+                Ok(token.clone())
+            }
+            Self::OAuth(oauth) => oauth.token().await,
+        }
+    }
+
+    /// Gets a token in place of one that was refused.
+    pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
+        match self {
+            Self::Nobody => bail!("the server wants a token, and `--header` gives another or none"),
+            Self::Command { command, token } => {
+                let mut token = token.lock().await;
+                if token.as_deref() == refused {
+                    *token = Some(output_of(command).await?);
+                }
+                Ok(())
+            }
+            Self::OAuth(oauth) => oauth.renew(refused, challenge).await,
+        }
+    }
+}
+
+async fn output_of(command: &str) -> anyhow::Result<String> {
+    let mut words = command.split_whitespace();
+    let program = words.next().context("`--token-command` is empty")?;
+    let output = Command::new(program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await;
+    let output = output.with_context(|| format!("could not run `{program}`"))?;
+    if !output.status.success() {
+        bail!("`{program}`, which prints tokens, ended with {}", output.status);
+    }
+    let token = String::from_utf8(output.stdout).context("the token is no text")?.trim().to_owned();
+    if token.is_empty() {
+        bail!("`{program}` printed no token");
+    }
+    Ok(token)
+}
+
+impl OAuth {
+    async fn token(&self) -> anyhow::Result<Option<String>> {
+        let Some(credentials) = self.store.credentials()? else {
+            return Ok(None);
+        };
+        let token = access_token(&credentials);
+        if token.is_none() || !is_expiring(&credentials) {
+            return Ok(token);
+        }
+        let mut state = self.state.lock().await;
+        Ok(self.refreshed(&mut state).await.or(token))
+    }
+
+    /// A token that was refreshed; `None` if that cannot be done.
+    async fn refreshed(&self, state: &mut State) -> Option<String> {
+        // Another proxy may have done it.
+        let credentials = self.store.credentials().ok()??;
+        if !is_expiring(&credentials) {
+            return access_token(&credentials);
+        }
+        if state.manager.is_none() {
+            state.manager = self.restored(&credentials).await.inspect_err(log_refresh).ok();
+        }
+        match state.manager.as_ref()?.refresh_token().await {
+            Ok(_) => access_token(&self.store.credentials().ok()??),
+            Err(error) => {
+                log_refresh(&error);
+                None
+            }
+        }
+    }
+
+    /// A manager that can refresh what an earlier run has got.
+    async fn restored(&self, credentials: &StoredCredentials) -> Result<AuthorizationManager, AuthError> {
+        let (mut manager, metadata) = self.discovered(None).await?;
+        if credentials.issuer.is_some() && credentials.issuer != metadata.issuer {
+            // What one issuer gave is shown to no other.
+            return Err(AuthError::AuthorizationRequired);
+        }
+        let kept = self.store.registration().ok().flatten().filter(|own| own.client_id == credentials.client_id);
+        let given = self.options.client_id.as_ref() == Some(&credentials.client_id);
+        let secret = match kept {
+            Some(registration) => registration.client_secret,
+            None if given => self.options.client_secret.clone(),
+            None => None,
+        };
+        let mut config = OAuthClientConfig::new(&credentials.client_id, "http://127.0.0.1/callback");
+        if let Some(secret) = secret {
+            config = config.with_client_secret(secret);
+        }
+        manager.configure_client(config)?;
+        Ok(manager)
+    }
+
+    /// A manager that has found the issuer, and what it found.
+    async fn discovered(
+        &self,
+        challenge: Option<&str>,
+    ) -> Result<(AuthorizationManager, AuthorizationMetadata), AuthError> {
+        let mut manager = AuthorizationManager::new(&self.server).await?;
+        manager.set_credential_store(self.store.clone());
+        let metadata = manager.resolve_metadata_from_challenge(challenge).await?.metadata;
+        manager.set_metadata(metadata.clone());
+        Ok((manager, metadata))
+    }
+
+    /// One at a time: whoever waited may find that another has got the token already.
+    async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
+        let mut state = self.state.lock().await;
+        let credentials = self.store.credentials()?;
+        let current = credentials.as_ref().and_then(access_token);
+        if current.is_some() && current.as_deref() != refused {
+            return Ok(());
+        }
+        let params = challenge.params(&self.server);
+        let is_step_up = params.as_ref().is_some_and(WWWAuthenticateParams::is_insufficient_scope);
+        let mut scopes: BTreeSet<String> = self.options.scopes.iter().cloned().collect();
+        if is_step_up {
+            if state.step_ups == MAX_STEP_UPS {
+                bail!("the server still wants more scopes after {MAX_STEP_UPS} sign-ins for them");
+            }
+            state.step_ups += 1;
+            // What was granted before is asked for again: a token has the scopes of its own request alone.
+            scopes.extend(credentials.into_iter().flat_map(|own| own.granted_scopes));
+            let asked = params.and_then(|params| params.scope).unwrap_or_default();
+            scopes.extend(asked.split_whitespace().map(str::to_owned));
+        }
+        state.manager = Some(self.sign_in(challenge, scopes).await?);
+        Ok(())
+    }
+
+    async fn sign_in(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<AuthorizationManager> {
+        let found = self.discovered(challenge.header.as_deref()).await;
+        let (mut manager, metadata) = found.context("could not find out where to sign in")?;
+        // A registration holds for the issuer that made it, and for its redirect URI.
+        let kept = self.store.registration()?.filter(|own| own.issuer == metadata.issuer);
+        let kept_port = kept.as_ref().and_then(|own| Url::parse(&own.redirect_uri).ok()?.port());
+        let port = if self.options.callback_port == 0 { kept_port.unwrap_or(0) } else { self.options.callback_port };
+        let listener = match CallbackListener::bind(port).await {
+            Err(_) if self.options.callback_port == 0 => CallbackListener::bind(0).await,
+            bound => bound,
+        };
+        let listener = listener.with_context(|| format!("could not listen on 127.0.0.1:{port} for the browser"))?;
+        let redirect_uri = listener.redirect_uri();
+
+        let mut request = AuthorizationRequest::new(&redirect_uri).with_scopes(scopes).with_initial_scope_selection();
+        let kept = kept.filter(|own| own.redirect_uri == redirect_uri);
+        let client = match &self.options.client_id {
+            Some(client_id) => Some((client_id.clone(), self.options.client_secret.clone())),
+            None => kept.map(|own| (own.client_id, own.client_secret)),
+        };
+        match (client, &self.options.client_metadata_url) {
+            (Some(client), _) => request = of_client(request, client),
+            (None, Some(url)) if has_client_metadata(&metadata) => request = request.with_client_metadata_url(url),
+            (None, _) => {
+                // Without scopes: some issuers never grant a client others than it has registered.
+                let registered = manager.register_client("mcpl", &redirect_uri, &[]).await;
+                let registered = registered.context(
+                    "could not register with the issuer; where clients are registered by hand, give `--client-id`",
+                )?;
+                let client = (registered.client_id, registered.client_secret);
+                let registration = Registration {
+                    issuer: metadata.issuer.clone(),
+                    client_id: client.0.clone(),
+                    client_secret: client.1.clone(),
+                    redirect_uri,
+                };
+                self.store.keep_registration(registration)?;
+                request = of_client(request, client);
+            }
+        }
+        let session = AuthorizationSession::new(manager, request).await;
+        let session = session.map_err(|(_, error)| error).context("could not start to sign in")?;
+        let url = session.get_authorization_url().to_owned();
+        let state =
+            Url::parse(&url)?.query_pairs().find(|(name, _)| name == "state").map(|(_, state)| state.into_owned());
+        let waiting = tokio::spawn(listener.wait(state.unwrap_or_default()));
+        open(&self.options.browser, &url);
+        let redirect = tokio::time::timeout(SIGN_IN_TIMEOUT, waiting).await;
+        let redirect = redirect.context("nobody signed in within five minutes")???;
+        if let Some(error) = redirect.error {
+            bail!("signing in failed: {error}");
+        }
+        session.handle_callback_url(&redirect.url).await.context("the issuer gave no token")?;
+        Ok(session.auth_manager)
+    }
+}
+
+fn of_client(request: AuthorizationRequest, client: (String, Option<String>)) -> AuthorizationRequest {
+    let request = request.with_preregistered_client(client.0);
+    match client.1 {
+        Some(secret) => request.with_client_secret(secret),
+        None => request,
+    }
+}
+
+/// Whether an issuer takes the URL of a client id metadata document for a client's id.
+fn has_client_metadata(metadata: &AuthorizationMetadata) -> bool {
+    let supported = metadata.additional_fields.get("client_id_metadata_document_supported");
+    supported.and_then(serde_json::Value::as_bool).unwrap_or(false)
+}
+
+fn access_token(credentials: &StoredCredentials) -> Option<String> {
+    Some(credentials.token_response.as_ref()?.access_token().secret().to_owned())
+}
+
+/// Whether a token is over, or nearly.
+fn is_expiring(credentials: &StoredCredentials) -> bool {
+    let lifetime = credentials.token_response.as_ref().and_then(|token| token.expires_in());
+    let (Some(lifetime), Some(received)) = (lifetime, credentials.token_received_at) else {
+        // The server will say so.
+        return false;
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let margin = EXPIRY_MARGIN.min(lifetime / 2);
+    now + margin >= Duration::from_secs(received) + lifetime
+}
+
+fn log_refresh(error: &AuthError) {
+    tracing::info!(%error, "a token could not be refreshed");
+}
+
+/// Opens the sign-in page. Its address is printed in any case: no browser may come up.
+fn open(browser: &Browser, url: &str) {
+    tracing::warn!("sign in at {url}");
+    let opened = match browser {
+        Browser::Nobody => Ok(()),
+        Browser::Usual => webbrowser::open(url),
+        Browser::Command(command) => {
+            let mut words = command.split_whitespace();
+            let mut program = std::process::Command::new(words.next().unwrap_or_default());
+            // Standard output is the client's.
+            program.args(words).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).spawn().map(drop)
+        }
+    };
+    if let Err(error) = opened {
+        tracing::warn!(%error, "no browser could be opened");
+    }
+}
+
+impl fmt::Debug for OAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuth").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "https://mcp.example.com/mcp";
+
+    #[test]
+    fn a_challenge_is_found_wherever_it_is() {
+        let bearer = r#"Bearer error="insufficient_scope", scope="a""#;
+        let header = |name: &'static str, value: &'static str| {
+            HeaderMap::from_iter([(reqwest::header::HeaderName::from_static(name), value.parse().unwrap())])
+        };
+        let in_data = serde_json::json!({ "error": { "data": { "mcp/www_authenticate": [bearer] } } }).to_string();
+        for (headers, body) in [
+            (header("www-authenticate", r#"Bearer error="insufficient_scope", scope="a""#), ""),
+            (header("x-amzn-remapped-www-authenticate", r#"bearer error="insufficient_scope", scope="a""#), ""),
+            (header("www-authenticate", "Basic"), in_data.as_str()),
+            (HeaderMap::new(), in_data.as_str()),
+        ] {
+            let challenge = Challenge::of(&headers, body);
+
+            assert!(challenge.is_insufficient_scope(SERVER), "{headers:?} {body}");
+        }
+        assert_eq!(Challenge::of(&HeaderMap::new(), "<html>"), Challenge::default());
+    }
+}

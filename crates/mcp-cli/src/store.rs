@@ -1,0 +1,127 @@
+//! What is kept between runs: tokens, and the registration of the client, one file a server, readable by its owner alone.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use etcetera::BaseStrategy;
+use rmcp::transport::auth::{AuthError, CredentialRefreshGuard, CredentialStore, StoredCredentials};
+use serde::{Deserialize, Serialize};
+
+/// The file of one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    file: PathBuf,
+    /// Writers of this process take turns.
+    turn: Arc<Mutex<()>>,
+}
+
+/// What the file holds.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    /// For people who look.
+    server: String,
+    credentials: Option<StoredCredentials>,
+    registration: Option<Registration>,
+}
+
+/// A client that an issuer knows by this id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registration {
+    pub(crate) issuer: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_secret: Option<String>,
+    pub(crate) redirect_uri: String,
+}
+
+impl Store {
+    /// The store of a server, in a folder of one's choice or where the platform keeps an application's state.
+    pub(crate) fn of(server: &str, folder: Option<&Path>) -> io::Result<Self> {
+        let folder = match folder {
+            Some(folder) => folder.to_owned(),
+            None => {
+                let strategy = etcetera::choose_base_strategy().map_err(io::Error::other)?;
+                strategy.state_dir().unwrap_or_else(|| strategy.data_dir()).join("mcpl")
+            }
+        };
+        fs::create_dir_all(&folder)?;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
+        let name: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let own = Self { file: folder.join(format!("{name}.json")), turn: Arc::default() };
+        own.change(|kept| server.clone_into(&mut kept.server))?;
+        Ok(own)
+    }
+
+    pub(crate) fn registration(&self) -> io::Result<Option<Registration>> {
+        Ok(self.read()?.registration)
+    }
+
+    pub(crate) fn keep_registration(&self, registration: Registration) -> io::Result<()> {
+        self.change(|kept| kept.registration = Some(registration))
+    }
+
+    pub(crate) fn credentials(&self) -> io::Result<Option<StoredCredentials>> {
+        Ok(self.read()?.credentials)
+    }
+
+    fn read(&self) -> io::Result<Kept> {
+        match fs::read(&self.file) {
+            // What cannot be read is as good as lost: whoever it was for signs in again.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Kept)) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.read()?;
+        change(&mut kept);
+        // A new file takes the place of the old one, so that nobody reads half of it.
+        let new = self.file.with_extension(format!("{}.new", std::process::id()));
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(&kept)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.file)
+    }
+}
+
+#[async_trait]
+impl CredentialStore for Store {
+    async fn load(&self) -> Result<Option<StoredCredentials>, AuthError> {
+        self.credentials().map_err(failed)
+    }
+
+    async fn save(&self, credentials: StoredCredentials) -> Result<(), AuthError> {
+        self.change(|kept| kept.credentials = Some(credentials)).map_err(failed)
+    }
+
+    async fn clear(&self) -> Result<(), AuthError> {
+        self.change(|kept| kept.credentials = None).map_err(failed)
+    }
+
+    /// One proxy of several refreshes at a time; the next one finds what the first has got.
+    async fn acquire_refresh_guard(&self) -> Result<Option<CredentialRefreshGuard>, AuthError> {
+        let path = self.file.with_extension("lock");
+        let locked = tokio::task::spawn_blocking(move || {
+            let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            file.lock()?;
+            Ok::<_, io::Error>(file)
+        });
+        let file = locked.await.map_err(io::Error::other).and_then(|locked| locked).map_err(failed)?;
+        Ok(Some(CredentialRefreshGuard::new(file)))
+    }
+}
+
+fn failed(error: io::Error) -> AuthError {
+    AuthError::CredentialStoreError(error.to_string())
+}

@@ -1,0 +1,423 @@
+//! The server's side: Streamable HTTP, in both eras.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, bail};
+use futures_util::StreamExt;
+use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, method};
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use serde_json::{json, value::RawValue};
+use sse_stream::SseByteStream;
+use tokio::sync::mpsc;
+
+use crate::{
+    headers,
+    message::{Envelope, Shape, error_response, is_same_id, one_line},
+    oauth::{Authorizer, Challenge},
+    tools::Tools,
+};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Tries of a request that changes nothing.
+const MAX_TRIES: u32 = 3;
+/// Sign-ins and renewals for one request.
+const MAX_RENEWALS: u32 = 4;
+/// Tries to go on reading a stream that broke off.
+const MAX_RESUMPTIONS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// What a server may ask to wait is waited, but no longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A server, as one client uses it.
+pub(crate) struct Upstream {
+    client: Client,
+    url: String,
+    authorizer: Authorizer,
+    /// What `initialize` has agreed on, for a legacy server.
+    legacy: Mutex<Legacy>,
+    tools: Mutex<Tools>,
+    /// Messages for the client.
+    output: mpsc::UnboundedSender<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Legacy {
+    session_id: Option<HeaderValue>,
+    version: Option<String>,
+}
+
+/// How an answer ended.
+enum Ended {
+    /// With the response.
+    Answered,
+    /// Before it; the id of the last event, if it had one, and how long to wait before going on.
+    Broken { last_event_id: Option<String>, pause: Option<Duration> },
+}
+
+impl Upstream {
+    pub(crate) fn new(
+        client: Client,
+        url: String,
+        authorizer: Authorizer,
+        output: mpsc::UnboundedSender<String>,
+    ) -> Self {
+        Self { client, url, authorizer, legacy: Mutex::default(), tools: Mutex::default(), output }
+    }
+
+    /// Passes a message on, and everything that comes back to the client. A request always gets an answer.
+    pub(crate) async fn pass(&self, envelope: &Envelope) {
+        let Err(error) = self.exchange(envelope).await else {
+            return;
+        };
+        let text = format!("{error:#}");
+        match envelope.id() {
+            Some(id) => {
+                let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {text}"));
+                self.send(error_response(Some(id), &error));
+            }
+            None => tracing::warn!(method = envelope.method(), "{text}"),
+        }
+    }
+
+    /// Listens to what a legacy server says by itself, where it has a stream for that.
+    pub(crate) async fn listen(&self) {
+        let mut last_event_id = None;
+        for _ in 0..MAX_RESUMPTIONS {
+            let Ok(response) = self.get(last_event_id.as_deref()).await else { return };
+            if !response.status().is_success() || !is_event_stream(response.headers()) {
+                return;
+            }
+            match self.deliver_stream(response, None).await {
+                Ok(Ended::Broken { last_event_id: Some(id), pause }) => {
+                    last_event_id = Some(id);
+                    tokio::time::sleep(pause.unwrap_or(FIRST_PAUSE)).await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Tells a legacy server that its session is over.
+    pub(crate) async fn close(&self) {
+        if self.legacy().session_id.is_some() {
+            let request = self.client.delete(&self.url).headers(self.legacy_headers()).timeout(Duration::from_secs(2));
+            let _ = self.with_token(request, None).send().await;
+        }
+    }
+
+    async fn exchange(&self, envelope: &Envelope) -> anyhow::Result<()> {
+        let (mut tries, mut renewals) = (0, 0);
+        let mut has_agreed = false;
+        loop {
+            let headers = self.headers(envelope).await;
+            let token = self.authorizer.token().await?;
+            let request = self.client.post(&self.url).headers(headers).body(envelope.text.clone());
+            tries += 1;
+            let response = match self.with_token(request, token.as_deref()).send().await {
+                Ok(response) => response,
+                Err(error) if is_safe(envelope) && tries < MAX_TRIES => {
+                    tracing::info!(%error, "trying again");
+                    tokio::time::sleep(FIRST_PAUSE * tries).await;
+                    continue;
+                }
+                Err(error) => return Err(anyhow!(error).context(format!("could not reach {}", self.url))),
+            };
+            let status = response.status();
+            if status.is_success() {
+                return self.deliver(envelope, response).await;
+            }
+            let headers = response.headers().clone();
+            let body = response.text().await.unwrap_or_default();
+            let challenge = Challenge::of(&headers, &body);
+            let wants_token = status == StatusCode::UNAUTHORIZED
+                || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope(&self.url));
+            if wants_token && renewals < MAX_RENEWALS {
+                renewals += 1;
+                if let Err(error) = self.authorizer.renew(token.as_deref(), &challenge).await {
+                    // The server's own words say more about a missing scope.
+                    tracing::warn!("{error:#}");
+                    if status == StatusCode::FORBIDDEN {
+                        return self.deliver_error(envelope, status, &body);
+                    }
+                    return Err(error.context("could not get a token"));
+                }
+                continue;
+            }
+            if is_busy(status) && is_safe(envelope) && tries < MAX_TRIES {
+                let pause = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                let pause = pause.map_or(FIRST_PAUSE * tries, Duration::from_secs).min(LONGEST_PAUSE);
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            if !has_agreed && speaks_it_after_all(envelope, &body) {
+                has_agreed = true;
+                continue;
+            }
+            return self.deliver_error(envelope, status, &body);
+        }
+    }
+
+    fn with_token(&self, request: RequestBuilder, token: Option<&str>) -> RequestBuilder {
+        match token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    async fn headers(&self, envelope: &Envelope) -> HeaderMap {
+        let mut headers = match envelope.modern_version() {
+            Some(version) => {
+                let tool = envelope.param(&["name"]).unwrap_or_default();
+                if envelope.method() == Some(method::TOOLS_CALL) && !self.tools().knows(&tool) {
+                    self.learn_tools(envelope).await;
+                }
+                headers::of_modern(envelope, &version, self.tools().mirrored(&tool))
+            }
+            None if envelope.method() == Some(method::INITIALIZE) => HeaderMap::new(),
+            None => self.legacy_headers(),
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers
+    }
+
+    fn legacy_headers(&self) -> HeaderMap {
+        let legacy = self.legacy().clone();
+        let mut headers = HeaderMap::new();
+        if let Some(version) = legacy.version.and_then(|version| HeaderValue::from_str(&version).ok()) {
+            headers.insert(headers::PROTOCOL_VERSION, version);
+        }
+        if let Some(session_id) = legacy.session_id {
+            headers.insert(SESSION_ID, session_id);
+        }
+        headers
+    }
+
+    /// Lists the tools for oneself: a call of one that the client has not listed may have parameters to repeat.
+    async fn learn_tools(&self, call: &Envelope) {
+        let meta = call.params().and_then(|params| {
+            let meta = mcp_protocol::lookup(params, &["_meta".to_owned()]).ok()??;
+            serde_json::from_str::<serde_json::Value>(meta.get()).ok()
+        });
+        let mut cursor: Option<String> = None;
+        // A server that never comes to an end is not followed there.
+        for page in 0..100 {
+            let mut params = json!({ "_meta": meta });
+            if let Some(cursor) = &cursor {
+                params["cursor"] = json!(cursor);
+            }
+            let message =
+                json!({ "jsonrpc": "2.0", "id": format!("mcpl-{page}"), "method": "tools/list", "params": params });
+            let Ok(own) = Envelope::parse(&message.to_string()) else { return };
+            let Some(version) = own.modern_version() else { return };
+            let mut headers = headers::of_modern(&own, &version, &[]);
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+            let Ok(token) = self.authorizer.token().await else { return };
+            let request = self.client.post(&self.url).headers(headers).body(own.text);
+            let Ok(response) = self.with_token(request, token.as_deref()).send().await else { return };
+            if !response.status().is_success() || is_event_stream(response.headers()) {
+                return;
+            }
+            let Ok(body) = response.text().await else { return };
+            let Ok(shape) = serde_json::from_str::<Shape<'_>>(&body) else { return };
+            let Some(result) = shape.result else { return };
+            cursor = self.tools().learn(&body, result).0;
+            if cursor.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn get(&self, last_event_id: Option<&str>) -> anyhow::Result<Response> {
+        let mut request = self.client.get(&self.url).headers(self.legacy_headers()).header(ACCEPT, "text/event-stream");
+        if let Some(id) = last_event_id {
+            request = request.header(LAST_EVENT_ID, id);
+        }
+        let token = self.authorizer.token().await?;
+        Ok(self.with_token(request, token.as_deref()).send().await?)
+    }
+
+    async fn deliver(&self, envelope: &Envelope, response: Response) -> anyhow::Result<()> {
+        if envelope.method() == Some(method::INITIALIZE) && envelope.modern_version().is_none() {
+            self.legacy().session_id = response.headers().get(SESSION_ID).cloned();
+        }
+        if is_event_stream(response.headers()) {
+            return self.deliver_whole_stream(envelope, response).await;
+        }
+        let body = response.text().await.context("the answer broke off")?;
+        if body.trim().is_empty() {
+            return match envelope.id() {
+                Some(_) => bail!("the server answered with nothing"),
+                None => Ok(()),
+            };
+        }
+        self.deliver_message(envelope, &body);
+        Ok(())
+    }
+
+    /// A stream, and those that go on where it broke off.
+    async fn deliver_whole_stream(&self, envelope: &Envelope, response: Response) -> anyhow::Result<()> {
+        let mut ended = self.deliver_stream(response, Some(envelope)).await;
+        for _ in 0..MAX_RESUMPTIONS {
+            let (id, pause) = match ended? {
+                Ended::Answered => return Ok(()),
+                // Whatever comes in answer to a notification or a response ends when it likes.
+                Ended::Broken { .. } if envelope.id().is_none() => return Ok(()),
+                Ended::Broken { last_event_id: Some(id), pause } if envelope.modern_version().is_none() => (id, pause),
+                Ended::Broken { .. } => bail!("the stream ended before the answer came"),
+            };
+            tokio::time::sleep(pause.unwrap_or(FIRST_PAUSE)).await;
+            let response = self.get(Some(&id)).await.context("could not go on with the stream")?;
+            if !response.status().is_success() {
+                bail!("the stream ended before the answer came, and cannot be resumed: {}", response.status());
+            }
+            ended = self.deliver_stream(response, Some(envelope)).await;
+        }
+        bail!("the stream broke off too often")
+    }
+
+    /// Everything on a stream; for a request it ends with the response.
+    async fn deliver_stream(&self, response: Response, envelope: Option<&Envelope>) -> anyhow::Result<Ended> {
+        let mut events = SseByteStream::new(response.bytes_stream());
+        let (mut last_event_id, mut pause) = (None, None);
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::info!(%error, "a stream broke off");
+                    break;
+                }
+            };
+            last_event_id = event.id.filter(|id| !id.is_empty()).or(last_event_id);
+            pause = event.retry.map(|retry| Duration::from_millis(retry).min(LONGEST_PAUSE)).or(pause);
+            let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else {
+                continue;
+            };
+            let is_answer = match envelope {
+                Some(envelope) => self.deliver_message(envelope, &data),
+                None => {
+                    self.send(one_line(&data));
+                    false
+                }
+            };
+            if is_answer {
+                return Ok(Ended::Answered);
+            }
+        }
+        Ok(Ended::Broken { last_event_id, pause })
+    }
+
+    /// Passes a message to the client; whether it is the response to the request.
+    fn deliver_message(&self, envelope: &Envelope, message: &str) -> bool {
+        let Ok(shape) = serde_json::from_str::<Shape<'_>>(message) else {
+            // A batch, or something that the client will complain about itself.
+            self.send(one_line(message));
+            return message.trim_start().starts_with('[');
+        };
+        let is_response = shape.result.is_some() || shape.error.is_some();
+        let is_own = matches!((shape.id, envelope.id()), (Some(id), Some(own)) if is_same_id(id, own));
+        if let (true, Some(result)) = (is_own, shape.result) {
+            match envelope.method() {
+                Some(method::INITIALIZE) => self.agree(result),
+                Some(method::TOOLS_LIST) if envelope.modern_version().is_some() => {
+                    if let (_, Some(without)) = self.tools().learn(message, result) {
+                        self.send(one_line(&without));
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.send(one_line(message));
+        is_response && is_own
+    }
+
+    /// What the client is told that got an error over HTTP: the server's JSON-RPC error, or what HTTP says.
+    fn deliver_error(&self, envelope: &Envelope, status: StatusCode, body: &str) -> anyhow::Result<()> {
+        let Some(id) = envelope.id() else {
+            bail!("the server answered {status}");
+        };
+        let shape = serde_json::from_str::<Shape<'_>>(body).ok();
+        if let Some(error) = shape.as_ref().and_then(|shape| shape.error) {
+            let is_own = shape.and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id));
+            // Whoever refuses a request unread does not know its id.
+            let renamed = || format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, id.get(), error.get());
+            self.send(one_line(&if is_own { body.to_owned() } else { renamed() }));
+            return Ok(());
+        }
+        let shown: String = body.chars().take(500).collect();
+        let error = ErrorObject::new(i64::from(status.as_u16()), format!("the server answered {status}"));
+        self.send(error_response(Some(id), &error.with_data(json!({ "body": shown }))));
+        Ok(())
+    }
+
+    fn agree(&self, result: &RawValue) {
+        let version = mcp_protocol::lookup(result, &["protocolVersion".to_owned()]).ok().flatten();
+        self.legacy().version = version.and_then(|version| serde_json::from_str(version.get()).ok());
+    }
+
+    /// A message for the client.
+    pub(crate) fn send(&self, line: String) {
+        // Nobody listens any more when the client has gone.
+        let _ = self.output.send(line);
+    }
+
+    fn legacy(&self) -> MutexGuard<'_, Legacy> {
+        self.legacy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tools(&self) -> MutexGuard<'_, Tools> {
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a request may be sent twice: it changes nothing.
+fn is_safe(envelope: &Envelope) -> bool {
+    const SAFE: [&str; 10] = [
+        method::INITIALIZE,
+        method::PING,
+        method::SERVER_DISCOVER,
+        method::TOOLS_LIST,
+        method::PROMPTS_LIST,
+        method::PROMPTS_GET,
+        method::RESOURCES_LIST,
+        method::RESOURCES_TEMPLATES_LIST,
+        method::RESOURCES_READ,
+        method::COMPLETION_COMPLETE,
+    ];
+    envelope.id().is_some() && envelope.method().is_some_and(|method| SAFE.contains(&method))
+}
+
+fn is_busy(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// Whether the server refused a version that it lists among those that it speaks.
+fn speaks_it_after_all(envelope: &Envelope, body: &str) -> bool {
+    let Some(version) = envelope.modern_version().filter(|version| ProtocolVersion::parse(version).is_some()) else {
+        return false;
+    };
+    let Ok(body) = serde_json::from_str::<serde_json::Value>(body) else { return false };
+    let supported = body["error"]["data"]["supported"].as_array();
+    body["error"]["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION
+        && supported.is_some_and(|supported| supported.iter().any(|own| *own == version))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+}
