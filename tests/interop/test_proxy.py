@@ -1,0 +1,268 @@
+"""`mcpl proxy` between official clients that speak stdio and functions behind the emulator, which renames the challenge as
+Function URLs do."""
+
+import contextlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import anyio
+import postgres
+import pytest
+import tools
+from conftest import PROJECT, emulated
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from oauth import PATIENCE_SECONDS, Issuer
+
+LOGGED = "Event 'login' logged by ada@example.com."
+BROWSER = f"{sys.executable} {tools.INTEROP / 'client_driver.py'} open"
+
+
+@pytest.fixture(scope="module")
+def mcpl():
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "mcp-cli"], cwd=PROJECT, check=True)
+    return str(tools.target_folder() / "debug" / "mcpl")
+
+
+@pytest.fixture(scope="module")
+def issuer():
+    with Issuer() as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def event_logger(issuer):
+    with postgres.Postgres() as server:
+        running = emulated("event-logger", "buffered", 3, DATABASE_URL=server.url(), OIDC_ISSUER=issuer.url)
+        try:
+            yield running.url
+        finally:
+            running.stop()
+
+
+def words(mcpl, url, state, *options):
+    browser = [] if "--no-browser" in options else ["--open", BROWSER]
+    return [mcpl, "proxy", "test", url, "--state-dir", str(state), *browser, *options]
+
+
+class Session:
+    """Messages to and from a proxy, as a client of 2025-11-25 that is at hand."""
+
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.id = 0
+
+    def send(self, method, params=None):
+        self.id += 1
+        self.write({"jsonrpc": "2.0", "id": self.id, "method": method, "params": params or {}})
+        return self.id
+
+    def write(self, message):
+        text = message if isinstance(message, str) else json.dumps(message)
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        assert line, "the proxy has ended"
+        return json.loads(line)
+
+    def call(self, tool, **arguments):
+        self.send("tools/call", {"name": tool, "arguments": arguments})
+        return self.read()
+
+    def text(self, tool, **arguments):
+        answer = self.call(tool, **arguments)
+        assert "result" in answer, answer
+        return answer["result"]["content"][0]["text"]
+
+    def close(self):
+        self.process.stdin.close()
+        return self.process.wait(timeout=PATIENCE_SECONDS)
+
+
+@contextlib.contextmanager
+def session(mcpl, url, state, *options):
+    own = Session(words(mcpl, url, state, *options))
+    try:
+        yield own
+    finally:
+        assert own.close() == 0
+
+
+CLIENTS = [("python", mode) for mode in ("auto", "legacy", "2026-07-28")]
+CLIENTS += [("typescript", mode) for mode in ("auto", "legacy", "2026-07-28", "sdk")]
+
+
+@pytest.mark.parametrize("language, mode", CLIENTS)
+def test_an_official_client_lists_and_calls_and_is_signed_in(mcpl, event_logger, node, tmp_path, language, mode):
+    command = words(mcpl, event_logger, tmp_path)
+    if language == "python":
+        saw = anyio.run(python_client, command, mode)
+    else:
+        saw = json.loads(node("proxy_typescript.mjs", mode, *command).stdout)
+
+    assert saw["tools"] == ["log_event", "get_latest_events"]
+    assert saw["latest"]["isError"] is False
+    assert saw["logged"] == {"text": LOGGED, "isError": False}
+
+
+async def python_client(command, mode):
+    server = StdioServerParameters(command=command[0], args=command[1:])
+    async with Client(stdio_client(server), mode=mode) as client:
+        async def call(name, arguments):
+            result = await client.call_tool(name, arguments)
+            return {"text": result.content[0].text, "isError": result.is_error}
+
+        listed = [tool.name for tool in (await client.list_tools()).tools]
+        latest = await call("get_latest_events", {"limit": 1})
+        return {"tools": listed, "latest": latest, "logged": await call("log_event", {"event_name": "login"})}
+
+
+def kept(state):
+    (file,) = pathlib.Path(state).glob("*.json")
+    return file, json.loads(file.read_text())
+
+
+def test_a_missing_scope_is_asked_for_though_the_challenge_is_renamed(mcpl, event_logger, issuer, tmp_path):
+    with session(mcpl, event_logger, tmp_path, "--scope", "events:read") as proxy:
+        # Any scope will do for a token; a bad one makes the server say so at once.
+        assert proxy.text("log_event", event_name="login") == LOGGED
+    file, before = kept(tmp_path)
+    narrow = issuer.token(event_logger, "events:read")
+    before["credentials"]["token_response"]["access_token"] = narrow
+    before["credentials"]["granted_scopes"] = ["events:read"]
+    file.write_text(json.dumps(before))
+
+    with session(mcpl, event_logger, tmp_path) as proxy:
+        text = proxy.text("log_event", event_name="login")
+
+    assert text == LOGGED
+    granted = set(kept(tmp_path)[1]["credentials"]["granted_scopes"])
+    assert {"events:read", "events:write"} <= granted, "what was granted before is asked for again"
+
+
+def test_what_is_kept_is_for_its_owner_and_serves_the_next_run(mcpl, event_logger, tmp_path):
+    with session(mcpl, event_logger, tmp_path) as proxy:
+        assert proxy.text("log_event", event_name="login") == LOGGED
+    file, _ = kept(tmp_path)
+
+    # Nobody would answer a sign-in page.
+    with session(mcpl, event_logger, tmp_path, "--no-browser") as proxy:
+        assert proxy.text("log_event", event_name="login") == LOGGED
+
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_expired_token_is_refreshed_by_several_proxies_at_once(mcpl, event_logger, tmp_path):
+    with session(mcpl, event_logger, tmp_path) as proxy:
+        assert proxy.text("log_event", event_name="login") == LOGGED
+    file, before = kept(tmp_path)
+    before["credentials"]["token_received_at"] = 0
+    before["credentials"]["token_response"]["access_token"] = "expired"
+    file.write_text(json.dumps(before))
+
+    proxies = [Session(words(mcpl, event_logger, tmp_path, "--no-browser")) for _ in range(4)]
+    for proxy in proxies:
+        proxy.send("tools/call", {"name": "log_event", "arguments": {"event_name": "login"}})
+    answers = [proxy.read() for proxy in proxies]
+    for proxy in proxies:
+        proxy.close()
+
+    assert [answer["result"]["content"][0]["text"] for answer in answers] == [LOGGED] * 4
+    assert kept(tmp_path)[1]["credentials"]["token_received_at"] > 0
+
+
+def test_a_server_that_goes_away_is_an_error_that_says_so(mcpl, tmp_path):
+    running = emulated("greeter", "buffered", 1)
+    with session(mcpl, running.url, tmp_path) as proxy:
+        assert "Hello, Ada" in proxy.text("personalized_greeting", name="Ada")
+        running.stop()
+        call = proxy.call("personalized_greeting", name="Ada")
+        # It changes nothing, so that it is tried again before it is an error.
+        proxy.send("tools/list")
+        listed = proxy.read()
+
+    for answer in (call, listed):
+        assert answer["error"]["code"] == -32603
+        assert "could not reach" in answer["error"]["message"] and running.url in answer["error"]["message"]
+
+
+def test_nothing_of_a_message_changes_on_its_way(mcpl, tmp_path):
+    running = emulated("greeter", "buffered", 1)
+    with running as url, session(mcpl, url, tmp_path) as proxy:
+        for own_id in ("1e2", '"1"', "9007199254740993", "-0"):
+            proxy.write(f'{{"jsonrpc":"2.0","id":{own_id},"method":"ping"}}')
+            line = proxy.process.stdout.readline()
+            assert f'"id":{own_id}' in line or own_id in ("1e2", "-0"), line
+        proxy.write("this is no message")
+        assert proxy.read()["error"]["code"] == -32700
+        name = "é" * 100
+        assert name in proxy.text("personalized_greeting", name=name)
+        # Longer than any buffer on the way.
+        answer = proxy.call("personalized_greeting", name="x" * 3_000_000)
+        assert answer["result"]["isError"] is True
+
+
+META = {
+    f"io.modelcontextprotocol/{key}": value
+    for key, value in {
+        "protocolVersion": "2026-07-28",
+        "clientCapabilities": {"elicitation": {"form": {}}},
+        "clientInfo": {"name": "interop", "version": "1.0.0"},
+    }.items()
+}
+
+
+@pytest.mark.parametrize("mode", ["buffered", "stream"])
+@pytest.mark.parametrize("meta", [{}, META], ids=["legacy", "modern"])
+def test_progress_comes_before_the_answer(mcpl, tmp_path, mode, meta):
+    with emulated("examples/countdown", mode, 1) as url, session(mcpl, url, tmp_path) as proxy:
+        if not meta:
+            client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+            proxy.send("initialize", client)
+            assert proxy.read()["result"]["protocolVersion"] == "2025-11-25"
+            proxy.write({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        proxy.send("tools/call", {"name": "countdown", "arguments": {"from": 2}, "_meta": {**meta, "progressToken": "p"}})
+        messages = [proxy.read() for _ in range(3)]
+
+    assert [message.get("method") for message in messages] == ["notifications/progress"] * 2 + [None]
+    assert messages[2]["result"]["content"][0]["text"] == "Lift-off!"
+
+
+def test_questions_are_passed_on_with_their_state(mcpl, tmp_path):
+    running = emulated("conformance", "buffered", 3, MCP_STATE_KEY="aW50ZXJvcCB0ZXN0cyBhbmQgbm90aGluZyBlbHNlIDE=")
+    with running as url, session(mcpl, url, tmp_path) as proxy:
+        params = {"name": "test_input_required_result_elicitation", "arguments": {}, "_meta": META}
+        proxy.send("tools/call", params)
+        asked = proxy.read()["result"]
+        assert asked["resultType"] == "input_required"
+        (key,) = asked["inputRequests"]
+        params["inputResponses"] = {key: {"action": "accept", "content": {"name": "Ada"}}}
+        params["requestState"] = asked["requestState"]
+        proxy.send("tools/call", params)
+        assert proxy.read()["result"]["content"][0]["text"] == "Hello, Ada!"
+
+
+def test_a_token_may_come_from_a_command_or_a_header(mcpl, event_logger, issuer, tmp_path):
+    token = issuer.token(event_logger, "events:write")
+    file = tmp_path / "token"
+    file.write_text(token)
+
+    with session(mcpl, event_logger, tmp_path, "--token-command", f"cat {file}") as proxy:
+        assert proxy.text("log_event", event_name="login") == LOGGED
+    with session(mcpl, event_logger, tmp_path, "--header", f"Authorization: Bearer {token}") as proxy:
+        assert proxy.text("log_event", event_name="login") == LOGGED
+    with session(mcpl, event_logger, tmp_path, "--header", "Authorization: Bearer garbage") as proxy:
+        assert "wants a token" in proxy.call("log_event", event_name="login")["error"]["message"]
+
+
+def test_what_cannot_be_meant_is_refused_with_what_to_use(mcpl, tmp_path):
+    for options, expected in [(["--mode", "sse"], "leave `--mode` out"), (["--header", "x"], "NAME: VALUE")]:
+        ended = subprocess.run(
+            words(mcpl, "http://127.0.0.1:1/mcp", tmp_path, *options), capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert ended.returncode == 1
+        assert expected in ended.stderr
