@@ -41,9 +41,9 @@ WARNINGS = {"2025-11-25": {"server-sse-multiple-streams-session", "server-sse-po
 # Without a session there is nothing for these to check: the suite notes that, and goes on.
 IDLE = {"2026-07-28": set(), "2025-11-25": {"server-sse-multiple-streams", "server-session-lifecycle"}}
 
-# Scenarios for clients that are scored, all of which have to pass; and one that is not.
+# Scenarios for clients that are scored, all of which have to pass; and two that are not.
 CLIENT_SCORED = {"2026-07-28": 32, "2025-11-25": 18}
-CLIENT_ALSO = {"json-schema-2020-12-preservation"}
+CLIENT_ALSO = {"json-schema-2020-12-preservation", "auth/client-credentials-basic"}
 
 
 def main():

@@ -58,6 +58,8 @@ class Client:
         command = [os.environ["MCPL"], "proxy", "suite", url, "--state-dir", state]
         command += ["--open", f"{sys.executable} {os.path.abspath(__file__)} open"]
         command += ["--client-metadata-url", CLIENT_METADATA_URL]
+        if SCENARIO == "auth/client-credentials-basic":
+            command.append("--client-credentials")
         variables = dict(os.environ)
         if "client_id" in CONTEXT:
             variables["MCPL_CLIENT_ID"] = CONTEXT["client_id"]

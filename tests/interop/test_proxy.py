@@ -14,7 +14,7 @@ import tools
 from conftest import PROJECT, emulated
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
-from oauth import PATIENCE_SECONDS, Issuer
+from oauth import PATIENCE_SECONDS, Issuer, fetch
 
 LOGGED = "Event 'login' logged by ada@example.com."
 BROWSER = f"{sys.executable} {tools.INTEROP / 'client_driver.py'} open"
@@ -244,6 +244,34 @@ def test_questions_are_passed_on_with_their_state(mcpl, tmp_path):
         params["requestState"] = asked["requestState"]
         proxy.send("tools/call", params)
         assert proxy.read()["result"]["content"][0]["text"] == "Hello, Ada!"
+
+
+def test_an_id_token_is_sent_and_refreshed_where_the_server_can_verify_no_other(mcpl, issuer, tmp_path):
+    # As with Google: the client is registered by hand, tokens carry no scopes of ours, and a list says who has them.
+    metadata = fetch(f"{issuer.url}/.well-known/openid-configuration")
+    registration = {
+        "redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none", "application_type": "native",
+        "grant_types": ["authorization_code", "refresh_token"],
+    }
+    client = fetch(metadata["registration_endpoint"], json.dumps(registration), "application/json")["client_id"]
+    believed = {
+        "issuer": issuer.url, "audience": client, "id_tokens": True, "grant_scopes": ["events:write"],
+        "allowed_emails": ["ada@example.com"],
+    }
+    options = ["--client-id", client, "--token-type", "id_token"]
+    with postgres.Postgres() as server:
+        variables = {"DATABASE_URL": server.url(), "OIDC_ISSUERS": json.dumps([believed])}
+        with emulated("event-logger", "buffered", 1, **variables) as url:
+            with session(mcpl, url, tmp_path, *options) as proxy:
+                first = proxy.text("log_event", event_name="login")
+            file, before = kept(tmp_path)
+            before["credentials"]["token_received_at"] = 0
+            before["credentials"]["token_response"]["id_token"] = "expired"
+            file.write_text(json.dumps(before))
+            with session(mcpl, url, tmp_path, "--no-browser", *options) as proxy:
+                second = proxy.text("log_event", event_name="login")
+
+    assert (first, second) == (LOGGED, LOGGED)
 
 
 def test_a_token_may_come_from_a_command_or_a_header(mcpl, event_logger, issuer, tmp_path):

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    oauth::{Authorizer, Browser, OAuthOptions},
+    oauth::{Authorizer, Browser, OAuthOptions, TokenType},
     upstream::Upstream,
 };
 
@@ -66,6 +66,12 @@ struct ProxyArgs {
     /// A scope to ask for besides what the server wants; may be repeated.
     #[arg(long = "scope")]
     scopes: Vec<String>,
+    /// Get tokens for the client itself: nobody signs in. Needs its id and secret.
+    #[arg(long, requires = "client_id")]
+    client_credentials: bool,
+    /// Which token to send; the ID token if the issuer is Google, else the access token.
+    #[arg(long, value_enum)]
+    token_type: Option<TokenType>,
     /// The port on 127.0.0.1 that the browser is sent back to; a free one unless given.
     #[arg(long, default_value_t = 0)]
     callback_port: u16,
@@ -150,6 +156,8 @@ fn oauth_options(args: &ProxyArgs) -> OAuthOptions {
         client_secret: args.client_secret.clone(),
         client_metadata_url: args.client_metadata_url.clone(),
         scopes: args.scopes.clone(),
+        client_credentials: args.client_credentials,
+        token_type: args.token_type,
         callback_port: args.callback_port,
         browser: match &args.open {
             _ if args.no_browser => Browser::Nobody,

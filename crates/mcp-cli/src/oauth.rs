@@ -17,7 +17,7 @@ use oauth2::TokenResponse as _;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use rmcp::transport::auth::{
     AuthError, AuthorizationManager, AuthorizationMetadata, AuthorizationRequest, AuthorizationSession,
-    OAuthClientConfig, StoredCredentials, WWWAuthenticateParams,
+    ClientCredentialsConfig, OAuthClientConfig, StoredCredentials, WWWAuthenticateParams,
 };
 use serde_json::value::RawValue;
 use tokio::{process::Command, sync::Mutex};
@@ -34,6 +34,8 @@ const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(300);
 /// A token is renewed this long before its end.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
+/// The issuer whose access tokens no other server can verify.
+const GOOGLE: &str = "https://accounts.google.com";
 /// Sign-ins for more scopes, after the first, until one succeeds.
 const MAX_STEP_UPS: u32 = 2;
 
@@ -45,9 +47,23 @@ pub(crate) struct OAuthOptions {
     /// The URL of a client id metadata document.
     pub(crate) client_metadata_url: Option<String>,
     pub(crate) scopes: Vec<String>,
+    /// The client is the caller: nobody signs in.
+    pub(crate) client_credentials: bool,
+    /// What is sent; if it is not said, what the issuer's tokens are good for.
+    pub(crate) token_type: Option<TokenType>,
     pub(crate) callback_port: u16,
     pub(crate) browser: Browser,
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Which of an issuer's tokens a server can verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum TokenType {
+    /// The one that is meant for servers.
+    AccessToken,
+    /// The one that says who has signed in: Google's access tokens mean something to Google alone.
+    IdToken,
 }
 
 /// How the sign-in page is opened.
@@ -178,7 +194,7 @@ impl OAuth {
         let Some(credentials) = self.store.credentials()? else {
             return Ok(None);
         };
-        let token = access_token(&credentials);
+        let token = self.token_of(&credentials);
         if token.is_none() || !is_expiring(&credentials) {
             return Ok(token);
         }
@@ -191,13 +207,13 @@ impl OAuth {
         // Another proxy may have done it.
         let credentials = self.store.credentials().ok()??;
         if !is_expiring(&credentials) {
-            return access_token(&credentials);
+            return self.token_of(&credentials);
         }
         if state.manager.is_none() {
             state.manager = self.restored(&credentials).await.inspect_err(log_refresh).ok();
         }
         match state.manager.as_ref()?.refresh_token().await {
-            Ok(_) => access_token(&self.store.credentials().ok()??),
+            Ok(_) => self.token_of(&self.store.credentials().ok()??),
             Err(error) => {
                 log_refresh(&error);
                 None
@@ -243,7 +259,7 @@ impl OAuth {
     async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         let mut state = self.state.lock().await;
         let credentials = self.store.credentials()?;
-        let current = credentials.as_ref().and_then(access_token);
+        let current = credentials.as_ref().and_then(|own| self.token_of(own));
         if current.is_some() && current.as_deref() != refused {
             return Ok(());
         }
@@ -260,13 +276,66 @@ impl OAuth {
             let asked = params.and_then(|params| params.scope).unwrap_or_default();
             scopes.extend(asked.split_whitespace().map(str::to_owned));
         }
-        state.manager = Some(self.sign_in(challenge, scopes).await?);
+        state.manager = Some(match self.options.client_credentials {
+            true => self.present_credentials(challenge, scopes).await?,
+            false => self.sign_in(challenge, scopes).await?,
+        });
         Ok(())
+    }
+
+    /// The token to send of what the issuer gave.
+    fn token_of(&self, credentials: &StoredCredentials) -> Option<String> {
+        let response = credentials.token_response.as_ref()?;
+        match self.token_type(credentials.issuer.as_deref()) {
+            TokenType::AccessToken => Some(response.access_token().secret().to_owned()),
+            TokenType::IdToken => response.extra_fields().0.get("id_token")?.as_str().map(str::to_owned),
+        }
+    }
+
+    fn token_type(&self, issuer: Option<&str>) -> TokenType {
+        let usual = if issuer == Some(GOOGLE) { TokenType::IdToken } else { TokenType::AccessToken };
+        self.options.token_type.unwrap_or(usual)
+    }
+
+    /// The client's own grant (OAuth 2.1, section 4.2): for machines.
+    async fn present_credentials(
+        &self,
+        challenge: &Challenge,
+        scopes: BTreeSet<String>,
+    ) -> anyhow::Result<AuthorizationManager> {
+        let (Some(client_id), Some(client_secret)) = (&self.options.client_id, &self.options.client_secret) else {
+            bail!("`--client-credentials` needs the client's id and secret: set MCPL_CLIENT_ID and MCPL_CLIENT_SECRET");
+        };
+        let found = self.discovered(challenge.header.as_deref()).await;
+        let (mut manager, _) = found.context("could not find out where tokens are to be had")?;
+        let scopes = match scopes.is_empty() {
+            true => manager.select_initial_scopes(&[]).await,
+            false => scopes.into_iter().collect(),
+        };
+        manager.configure_client(OAuthClientConfig::new(client_id, "http://127.0.0.1/callback"))?;
+        // What the metadata calls the server is to be read there alone.
+        let url = Url::parse(&manager.get_authorization_url(&[]).await?)?;
+        let resource =
+            url.query_pairs().find(|(name, _)| name == "resource").map(|(_, resource)| resource.into_owned());
+        let config = ClientCredentialsConfig::ClientSecret {
+            client_id: client_id.clone(),
+            client_secret: client_secret.clone(),
+            scopes,
+            resource,
+        };
+        manager.validate_client_credentials_metadata(&config)?;
+        manager.configure_client_credentials(&config)?;
+        manager.exchange_client_credentials(&config).await.context("the issuer gave no token")?;
+        Ok(manager)
     }
 
     async fn sign_in(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<AuthorizationManager> {
         let found = self.discovered(challenge.header.as_deref()).await;
         let (mut manager, metadata) = found.context("could not find out where to sign in")?;
+        let mut scopes = scopes;
+        if self.token_type(metadata.issuer.as_deref()) == TokenType::IdToken {
+            scopes.extend(["openid".to_owned(), "email".to_owned()]);
+        }
         // A registration holds for the issuer that made it, and for its redirect URI.
         let kept = self.store.registration()?.filter(|own| own.issuer == metadata.issuer);
         let kept_port = kept.as_ref().and_then(|own| Url::parse(&own.redirect_uri).ok()?.port());
@@ -333,10 +402,6 @@ fn of_client(request: AuthorizationRequest, client: (String, Option<String>)) ->
 fn has_client_metadata(metadata: &AuthorizationMetadata) -> bool {
     let supported = metadata.additional_fields.get("client_id_metadata_document_supported");
     supported.and_then(serde_json::Value::as_bool).unwrap_or(false)
-}
-
-fn access_token(credentials: &StoredCredentials) -> Option<String> {
-    Some(credentials.token_response.as_ref()?.access_token().secret().to_owned())
 }
 
 /// Whether a token is over, or nearly.
