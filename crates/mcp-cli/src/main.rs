@@ -2,6 +2,7 @@
 
 mod callback;
 mod headers;
+mod install;
 mod message;
 mod oauth;
 mod proxy;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 
 use crate::{
+    install::Apps,
     oauth::{Authorizer, Browser, OAuthOptions, TokenType},
     upstream::Upstream,
 };
@@ -42,7 +44,25 @@ enum Command {
     /// A client starts it, for example Claude Desktop by the entry
     /// {"mcpServers": {"greeter": {"command": "mcpl", "args": ["proxy", "greeter", "https://…/mcp"]}}}.
     /// If the server wants to know who calls, the sign-in page is opened in a browser.
-    Proxy(ProxyArgs),
+    Proxy(Box<ProxyArgs>),
+    /// Write a server's entry into the configuration of programs that use it.
+    ///
+    /// Programs that speak HTTP get the URL, the others this command. The change is shown before it is made.
+    Install {
+        /// What the server is called there.
+        name: String,
+        /// The URL of the MCP endpoint.
+        url: String,
+        #[command(flatten)]
+        apps: Apps,
+    },
+    /// Take a server's entry out again.
+    Uninstall {
+        /// What the server is called there.
+        name: String,
+        #[command(flatten)]
+        apps: Apps,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +113,9 @@ struct ProxyArgs {
     /// Where tokens are kept.
     #[arg(long, env = "MCPL_STATE_DIR")]
     state_dir: Option<PathBuf>,
+    /// With the name of a program: write the entry by which it starts this, as `mcpl install` does.
+    #[command(flatten)]
+    apps: Apps,
 }
 
 fn main() -> ExitCode {
@@ -107,7 +130,12 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match cli.command {
-            Command::Proxy(args) => proxy(args).await,
+            Command::Proxy(args) if args.apps.is_some() => {
+                install::install(&args.name, &args.url, &args.apps, &args.kept_options())
+            }
+            Command::Proxy(args) => proxy(*args).await,
+            Command::Install { name, url, apps } => install::install(&name, &url, &apps, &[]),
+            Command::Uninstall { name, apps } => install::uninstall(&name, &apps),
         }
     });
     // Standard input may still be read, by a thread that nothing ends.
@@ -118,6 +146,25 @@ fn main() -> ExitCode {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+impl ProxyArgs {
+    /// What an entry in another program's configuration keeps of these: no secret, and nothing about this run alone.
+    fn kept_options(&self) -> Vec<String> {
+        if self.client_secret.is_some() {
+            tracing::warn!("the client secret is written nowhere: set MCPL_CLIENT_SECRET where the program is started");
+        }
+        let mut kept = Vec::new();
+        let mut keep = |name: &str, value: &str| kept.extend([name.to_owned(), value.to_owned()]);
+        if let Some(client_id) = &self.client_id {
+            keep("--client-id", client_id);
+        }
+        self.scopes.iter().for_each(|scope| keep("--scope", scope));
+        if self.callback_port != 0 {
+            keep("--callback-port", &self.callback_port.to_string());
+        }
+        kept
     }
 }
 

@@ -1,0 +1,142 @@
+"""`mcpl install` and `uninstall`: entries come and go in the files of real programs, and nothing else in them changes."""
+
+import json
+import os
+import subprocess
+import tomllib
+
+import pytest
+import tools
+from conftest import PROJECT
+
+URL = "https://abcdefghij.lambda-url.eu-west-1.on.aws/mcp"
+FLAGS = {
+    "--claude": (".config/Claude/claude_desktop_config.json", "mcpServers"),
+    "--claude-code": ("project/.mcp.json", "mcpServers"),
+    "--cursor": (".cursor/mcp.json", "mcpServers"),
+    "--vscode": ("project/.vscode/mcp.json", "servers"),
+    "--codex": (".codex/config.toml", "mcp_servers"),
+    "--gemini": (".gemini/settings.json", "mcpServers"),
+    "--windsurf": (".codeium/windsurf/mcp_config.json", "mcpServers"),
+}
+ODD_JSON = """{
+\t"theme" : "dark",   // as it should be
+\t/* servers */
+\t"%s": {
+\t\t"other": { "command": "npx", "args": ["-y",  "x"] },
+
+\t\t// "off": {},
+\t},
+\t"z": [1e400,  2,
+3]
+}"""
+ODD_TOML = """# mine
+model = "o9"  # the best
+
+[%s.other]
+command = 'npx'
+args = ["-y",
+  "x"] # odd
+
+[tail]
+z=1"""
+
+
+@pytest.fixture(scope="module")
+def mcpl():
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "mcp-cli"], cwd=PROJECT, check=True)
+    return str(tools.target_folder() / "debug" / "mcpl")
+
+
+@pytest.fixture
+def run(mcpl, tmp_path):
+    """Runs the command in a home folder of its own."""
+    (tmp_path / "project").mkdir()
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+
+    def run(*words, check=True):
+        finished = subprocess.run(
+            [mcpl, *words], cwd=tmp_path / "project", env={**variables, "HOME": str(tmp_path)},
+            capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        )
+        assert finished.returncode == 0 or not check, finished.stderr
+        return finished
+
+    return run
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_file_is_what_it_was_when_the_entry_has_come_and_gone(run, tmp_path, flag):
+    path, servers = FLAGS[flag]
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    odd = (ODD_TOML if flag == "--codex" else ODD_JSON) % servers
+    for original in (odd, odd.replace("\n", "\r\n"), f"{odd}\n\n"):
+        file.write_bytes(original.encode())
+        file.chmod(0o640)
+
+        shown = run("install", "greeter", URL, flag, "--dry-run").stdout
+        assert file.read_bytes().decode() == original and URL in shown
+        run("install", "greeter", URL, flag)
+        installed = file.read_bytes().decode()
+        again = run("install", "greeter", URL, flag).stdout
+        assert file.read_bytes().decode() == installed and "needs no change" in again
+        run("uninstall", "greeter", flag)
+
+        assert URL in installed
+        kept = [line for line in installed.splitlines(keepends=True) if line in original.splitlines(keepends=True)]
+        missing = set(original.splitlines()) - {line.rstrip("\r\n") for line in kept}
+        assert not missing, f"{missing} in\n{installed}"
+        assert file.read_bytes().decode() == original
+        assert file.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_program_that_has_no_file_gets_one(run, tmp_path, flag, mcpl):
+    path, servers = FLAGS[flag]
+    file = tmp_path / path
+
+    run("install", "greeter", URL, flag)
+    read = tomllib.loads if flag == "--codex" else json.loads
+    direct = read(file.read_text())[servers]["greeter"]
+    run("install", "greeter", URL, flag, "--via-proxy")
+    proxied = read(file.read_text())[servers]["greeter"]
+
+    assert URL in direct.values() or flag == "--claude"
+    assert proxied["args"] == ["proxy", "greeter", URL] and os.path.samefile(proxied["command"], mcpl)
+
+
+def test_the_proxy_command_installs_itself_as_the_seed_has_it(run, tmp_path):
+    run("proxy", "greeter", URL, "--mode", "http", "--claude", "--cursor")
+
+    for flag in ("--claude", "--cursor"):
+        assert URL in (tmp_path / FLAGS[flag][0]).read_text()
+
+
+def test_a_secret_is_written_nowhere(run, tmp_path):
+    run("proxy", "greeter", URL, "--claude", "--cursor", "--client-id", "me", "--client-secret", "hunter2")
+
+    for flag in ("--claude", "--cursor"):
+        entry = json.loads((tmp_path / FLAGS[flag][0]).read_text())["mcpServers"]["greeter"]
+        assert entry["args"] == ["proxy", "greeter", URL, "--client-id", "me"]
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or "hunter2" not in file.read_text()
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_file_that_does_not_parse_is_left_alone(run, tmp_path, flag):
+    file = tmp_path / FLAGS[flag][0]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for broken in ("{", '{"a": 1} x', "[mcp_servers", "\x00"):
+        file.write_text(broken)
+
+        refused = run("install", "greeter", URL, flag, check=False)
+
+        assert refused.returncode == 1 and "is left as it is" in refused.stderr and str(file) in refused.stderr
+        assert file.read_text() == broken
+
+
+def test_without_a_program_it_says_what_to_write(run):
+    refused = run("install", "greeter", URL, check=False)
+
+    assert refused.returncode == 1 and "--claude" in refused.stderr
