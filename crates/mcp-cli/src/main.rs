@@ -1,11 +1,13 @@
 //! `mcpl`: connects clients that speak stdio to MCP servers behind Function URLs.
 
+mod call;
 mod callback;
 mod headers;
 mod install;
 mod message;
 mod oauth;
 mod proxy;
+mod session;
 mod store;
 mod tools;
 mod upstream;
@@ -21,6 +23,7 @@ use tracing::level_filters::LevelFilter;
 use crate::{
     install::Apps,
     oauth::{Authorizer, Browser, OAuthOptions, TokenType},
+    session::Session,
     upstream::Upstream,
 };
 
@@ -45,6 +48,36 @@ enum Command {
     /// {"mcpServers": {"greeter": {"command": "mcpl", "args": ["proxy", "greeter", "https://…/mcp"]}}}.
     /// If the server wants to know who calls, the sign-in page is opened in a browser.
     Proxy(Box<ProxyArgs>),
+    /// List the tools of a server.
+    Tools {
+        /// The URL of the MCP endpoint.
+        url: String,
+        /// Print them as JSON, as the server says it.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Call a tool of a server, for example `mcpl call URL personalized_greeting name=Ada`.
+    ///
+    /// Ends with 1 if the tool failed.
+    Call {
+        /// The URL of the MCP endpoint.
+        url: String,
+        /// The tool's name.
+        tool: String,
+        /// Its arguments; what is no text is written as JSON.
+        #[arg(value_name = "NAME=VALUE")]
+        arguments: Vec<String>,
+        /// Print the result as JSON, as the server says it.
+        #[arg(long)]
+        json: bool,
+        /// Where images and other files are saved.
+        #[arg(long, default_value = ".")]
+        save_to: PathBuf,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Write a server's entry into the configuration of programs that use it.
     ///
     /// Programs that speak HTTP get the URL, the others this command. The change is shown before it is made.
@@ -74,6 +107,16 @@ struct ProxyArgs {
     /// How the server is spoken to. `http` is the only one.
     #[arg(long, default_value = "http")]
     mode: String,
+    #[command(flatten)]
+    connection: Connection,
+    /// With the name of a program: write the entry by which it starts this, as `mcpl install` does.
+    #[command(flatten)]
+    apps: Apps,
+}
+
+/// How a server is reached, and by whom.
+#[derive(Debug, Args)]
+struct Connection {
     /// The client's id at the issuer, where clients are registered by hand.
     #[arg(long, env = "MCPL_CLIENT_ID")]
     client_id: Option<String>,
@@ -113,9 +156,6 @@ struct ProxyArgs {
     /// Where tokens are kept.
     #[arg(long, env = "MCPL_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// With the name of a program: write the entry by which it starts this, as `mcpl install` does.
-    #[command(flatten)]
-    apps: Apps,
 }
 
 fn main() -> ExitCode {
@@ -128,20 +168,37 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(async {
+    let ended: anyhow::Result<ExitCode> = runtime.block_on(async {
         match cli.command {
             Command::Proxy(args) if args.apps.is_some() => {
                 install::install(&args.name, &args.url, &args.apps, &args.kept_options())
             }
             Command::Proxy(args) => proxy(*args).await,
+            Command::Tools { url, json, connection } => {
+                let mut session = connection.session(url).await?;
+                let listed = call::list(&mut session, json).await;
+                session.close().await;
+                listed
+            }
+            Command::Call { url, tool, arguments, json, save_to, connection } => {
+                let mut session = connection.session(url).await?;
+                let called = call::call(&mut session, &tool, &arguments, &save_to, json).await;
+                session.close().await;
+                if !called? {
+                    // The tool has said why.
+                    return Ok(ExitCode::FAILURE);
+                }
+                Ok(())
+            }
             Command::Install { name, url, apps } => install::install(&name, &url, &apps, &[]),
             Command::Uninstall { name, apps } => install::uninstall(&name, &apps),
         }
+        .map(|()| ExitCode::SUCCESS)
     });
     // Standard input may still be read, by a thread that nothing ends.
     runtime.shutdown_background();
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -152,17 +209,17 @@ fn main() -> ExitCode {
 impl ProxyArgs {
     /// What an entry in another program's configuration keeps of these: no secret, and nothing about this run alone.
     fn kept_options(&self) -> Vec<String> {
-        if self.client_secret.is_some() {
+        if self.connection.client_secret.is_some() {
             tracing::warn!("the client secret is written nowhere: set MCPL_CLIENT_SECRET where the program is started");
         }
         let mut kept = Vec::new();
         let mut keep = |name: &str, value: &str| kept.extend([name.to_owned(), value.to_owned()]);
-        if let Some(client_id) = &self.client_id {
+        if let Some(client_id) = &self.connection.client_id {
             keep("--client-id", client_id);
         }
-        self.scopes.iter().for_each(|scope| keep("--scope", scope));
-        if self.callback_port != 0 {
-            keep("--callback-port", &self.callback_port.to_string());
+        self.connection.scopes.iter().for_each(|scope| keep("--scope", scope));
+        if self.connection.callback_port != 0 {
+            keep("--callback-port", &self.connection.callback_port.to_string());
         }
         kept
     }
@@ -174,44 +231,57 @@ async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
         "sse" => bail!("`--mode sse` is a transport of 2024 that servers here do not have: leave `--mode` out"),
         other => bail!("`--mode {other}` is not known: leave it out"),
     }
-    if args.client_secret.is_some() && std::env::var_os("MCPL_CLIENT_SECRET").is_none() {
-        tracing::warn!("others on this machine can read the client secret: put it into MCPL_CLIENT_SECRET instead");
-    }
-    let headers = headers(&args.headers)?;
-    let authorizer = match &args.token_command {
-        Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
-        None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
-        None => Authorizer::oauth(&args.url, oauth_options(&args))?,
-    };
-    let client = reqwest::Client::builder()
-        .default_headers(headers)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(Duration::from_secs(args.timeout))
-        // A token would be shown to whomever a redirect leads to.
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("mcpl/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .context("could not set up HTTP")?;
     tracing::info!(server = args.name, url = args.url, "ready");
-    let (sender, output) = mpsc::unbounded_channel();
-    proxy::run(Upstream::new(client, args.url, authorizer, sender), output).await
+    let (upstream, output) = args.connection.upstream(args.url)?;
+    proxy::run(upstream, output).await
 }
 
-fn oauth_options(args: &ProxyArgs) -> OAuthOptions {
-    OAuthOptions {
-        client_id: args.client_id.clone(),
-        client_secret: args.client_secret.clone(),
-        client_metadata_url: args.client_metadata_url.clone(),
-        scopes: args.scopes.clone(),
-        client_credentials: args.client_credentials,
-        token_type: args.token_type,
-        callback_port: args.callback_port,
-        browser: match &args.open {
-            _ if args.no_browser => Browser::Nobody,
-            Some(command) => Browser::Command(command.clone()),
-            None => Browser::Usual,
-        },
-        state_dir: args.state_dir.clone(),
+impl Connection {
+    async fn session(&self, url: String) -> anyhow::Result<Session> {
+        let (upstream, output) = self.upstream(url)?;
+        Session::start(upstream, output).await
+    }
+
+    /// A server, and the messages that come from there.
+    fn upstream(&self, url: String) -> anyhow::Result<(Upstream, mpsc::UnboundedReceiver<String>)> {
+        if self.client_secret.is_some() && std::env::var_os("MCPL_CLIENT_SECRET").is_none() {
+            tracing::warn!("others on this machine can read the client secret: put it into MCPL_CLIENT_SECRET instead");
+        }
+        let headers = headers(&self.headers)?;
+        let authorizer = match &self.token_command {
+            Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
+            None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
+            None => Authorizer::oauth(&url, self.oauth_options())?,
+        };
+        let client = reqwest::Client::builder()
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(Duration::from_secs(self.timeout))
+            // A token would be shown to whomever a redirect leads to.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("mcpl/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("could not set up HTTP")?;
+        let (sender, output) = mpsc::unbounded_channel();
+        Ok((Upstream::new(client, url, authorizer, sender), output))
+    }
+
+    fn oauth_options(&self) -> OAuthOptions {
+        OAuthOptions {
+            client_id: self.client_id.clone(),
+            client_secret: self.client_secret.clone(),
+            client_metadata_url: self.client_metadata_url.clone(),
+            scopes: self.scopes.clone(),
+            client_credentials: self.client_credentials,
+            token_type: self.token_type,
+            callback_port: self.callback_port,
+            browser: match &self.open {
+                _ if self.no_browser => Browser::Nobody,
+                Some(command) => Browser::Command(command.clone()),
+                None => Browser::Usual,
+            },
+            state_dir: self.state_dir.clone(),
+        }
     }
 }
 
@@ -235,5 +305,5 @@ fn init_logs(verbose: u8) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).without_time().init();
 }

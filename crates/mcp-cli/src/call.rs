@@ -1,0 +1,162 @@
+//! `mcpl tools` and `mcpl call`: what a server offers, and using it by hand.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, bail};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use mcp_protocol::method;
+use serde_json::{Map, Value, json};
+
+use crate::session::Session;
+
+/// Prints the tools: one a line, with its parameters.
+pub(crate) async fn list(session: &mut Session, as_json: bool) -> anyhow::Result<()> {
+    let tools = session.tools().await?;
+    if as_json {
+        print(&format!("{:#}", Value::Array(tools)));
+        return Ok(());
+    }
+    for tool in &tools {
+        print(&format!("{}({})", tool["name"].as_str().unwrap_or_default(), signature(&tool["inputSchema"])));
+        if let Some(description) = tool["description"].as_str() {
+            print(&format!("    {}", one_paragraph(description)));
+        }
+    }
+    Ok(())
+}
+
+/// Calls a tool; whether it succeeded.
+pub(crate) async fn call(
+    session: &mut Session,
+    name: &str,
+    words: &[String],
+    folder: &Path,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let tools = session.tools().await?;
+    let Some(tool) = tools.iter().find(|tool| tool["name"] == name) else {
+        let names: Vec<&str> = tools.iter().filter_map(|tool| tool["name"].as_str()).collect();
+        bail!("there is no tool `{name}`; there are {}", names.join(", "));
+    };
+    let arguments = arguments(words, &tool["inputSchema"])?;
+    let result = session.request(method::TOOLS_CALL, json!({ "name": name, "arguments": arguments })).await?;
+    if result["resultType"] == "input_required" {
+        bail!("the tool asks its client something, which this command cannot answer");
+    }
+    if as_json {
+        print(&format!("{result:#}"));
+    } else {
+        for (number, block) in result["content"].as_array().into_iter().flatten().enumerate() {
+            print(&shown(block, number, name, folder)?);
+        }
+    }
+    Ok(result["isError"] != true)
+}
+
+/// Words such as `limit=5`, each read by the type that the schema gives its parameter.
+fn arguments(words: &[String], schema: &Value) -> anyhow::Result<Map<String, Value>> {
+    let mut arguments = Map::new();
+    for word in words {
+        let (name, text) = word.split_once('=').with_context(|| format!("`{word}` is not written NAME=VALUE"))?;
+        let Some(property) = schema["properties"].get(name) else {
+            bail!("there is no parameter `{name}`; the tool takes ({})", signature(schema));
+        };
+        let is_text = types(property).all(|kind| kind == "string" || kind == "null");
+        let value = match serde_json::from_str(text) {
+            Ok(value) if !is_text => value,
+            // A parameter of no type, or of several, takes text too.
+            _ if is_text || types(property).next().is_none() || types(property).any(|kind| kind == "string") => {
+                json!(text)
+            }
+            _ => bail!("`{name}` must be of type {}, not `{text}`", types(property).collect::<Vec<_>>().join(" or ")),
+        };
+        arguments.insert(name.to_owned(), value);
+    }
+    Ok(arguments)
+}
+
+fn types(property: &Value) -> impl Iterator<Item = &str> {
+    let listed = property["type"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    property["type"].as_str().into_iter().chain(listed)
+}
+
+/// `name: string, limit?: integer`.
+fn signature(schema: &Value) -> String {
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let parameters = properties.map(|(name, property)| {
+        let kinds: Vec<&str> = types(property).filter(|kind| *kind != "null").collect();
+        let kind = if kinds.is_empty() { "any".to_owned() } else { kinds.join("|") };
+        let mark = if required.contains(&name.as_str()) { "" } else { "?" };
+        format!("{name}{mark}: {kind}")
+    });
+    parameters.collect::<Vec<_>>().join(", ")
+}
+
+/// A block for a terminal; what cannot be shown there is saved.
+fn shown(block: &Value, number: usize, tool: &str, folder: &Path) -> anyhow::Result<String> {
+    let (data, kind) = match block["type"].as_str() {
+        Some("text") => return Ok(printable(block["text"].as_str().unwrap_or_default())),
+        Some("image" | "audio") => (block["data"].as_str(), block["mimeType"].as_str()),
+        Some("resource") => match block["resource"]["text"].as_str() {
+            Some(text) => return Ok(printable(text)),
+            None => (block["resource"]["blob"].as_str(), block["resource"]["mimeType"].as_str()),
+        },
+        Some("resource_link") => {
+            let (name, uri) = (block["name"].as_str().unwrap_or_default(), block["uri"].as_str().unwrap_or_default());
+            return Ok(printable(&format!("{name}: {uri}")));
+        }
+        _ => return Ok(format!("{block:#}")),
+    };
+    let bytes = BASE64_STANDARD.decode(data.unwrap_or_default()).context("a block is not Base64")?;
+    let subtype = kind.and_then(|kind| kind.split_once('/')).map_or("bin", |(_, subtype)| subtype);
+    let extension: String = subtype.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let file = folder.join(format!("{tool}-{}.{extension}", number + 1));
+    fs::write(&file, &bytes).with_context(|| format!("could not save {}", file.display()))?;
+    Ok(format!("{} ({} bytes) saved to {}", kind.unwrap_or("something"), bytes.len(), file.display()))
+}
+
+/// Text without what would move the cursor of a terminal, or hide what stands there.
+fn printable(text: &str) -> String {
+    text.chars().filter(|own| !own.is_control() || matches!(own, '\n' | '\t')).collect()
+}
+
+fn one_paragraph(text: &str) -> String {
+    printable(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_by_the_types_of_the_schema() {
+        let schema = json!({ "properties": {
+            "name": { "type": "string" }, "limit": { "type": "integer" }, "list": { "type": "array" },
+            "maybe": { "type": ["boolean", "null"] }, "any": {},
+        }, "required": ["name"] });
+        let read =
+            |words: &[&str]| arguments(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &schema);
+
+        let read_all = read(&["name=5", "limit=5", "list=[1,\"a\"]", "maybe=true", "any=x=y"]).unwrap();
+
+        let expected = json!({ "name": "5", "limit": 5, "list": [1, "a"], "maybe": true, "any": "x=y" });
+        assert_eq!(Value::Object(read_all), expected);
+        assert_eq!(signature(&schema), "any?: any, limit?: integer, list?: array, maybe?: boolean, name: string");
+        for (word, expected) in
+            [("limit=many", "of type integer"), ("other=1", "no parameter `other`"), ("x", "NAME=VALUE")]
+        {
+            assert!(read(&[word]).unwrap_err().to_string().contains(expected), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_left_out() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\u{7}\nc\td"), "a[2Jb\nc\td");
+    }
+}

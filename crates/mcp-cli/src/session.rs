@@ -1,0 +1,107 @@
+//! One request after the other, for commands that use a server themselves.
+
+use anyhow::{Context, bail};
+use mcp_protocol::{ProtocolVersion, meta, method};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::{message::Envelope, upstream::Upstream};
+
+/// A server that has said what it speaks.
+pub(crate) struct Session {
+    upstream: Upstream,
+    answers: mpsc::UnboundedReceiver<String>,
+    is_modern: bool,
+    next_id: u64,
+}
+
+impl Session {
+    /// Finds out which era the server is of: the modern one if it answers `server/discover`.
+    pub(crate) async fn start(upstream: Upstream, answers: mpsc::UnboundedReceiver<String>) -> anyhow::Result<Self> {
+        let mut own = Self { upstream, answers, is_modern: true, next_id: 0 };
+        let discovered = own.exchange(method::SERVER_DISCOVER, json!({})).await?;
+        if discovered.get("result").is_some() {
+            return Ok(own);
+        }
+        own.is_modern = false;
+        let params = json!({
+            "protocolVersion": ProtocolVersion::LATEST_LEGACY.as_str(),
+            "capabilities": {},
+            "clientInfo": client_info(),
+        });
+        own.request(method::INITIALIZE, params).await.context("could not start a session")?;
+        let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
+        own.upstream.pass(&initialized).await;
+        Ok(own)
+    }
+
+    /// The result of a request. Progress is told on the way.
+    pub(crate) async fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
+        let mut answer = self.exchange(method, params).await?;
+        if let Some(error) = answer.get("error") {
+            bail!("{}", error["message"].as_str().unwrap_or("the server answered with an error"));
+        }
+        Ok(answer["result"].take())
+    }
+
+    /// All tools, of all pages.
+    pub(crate) async fn tools(&mut self) -> anyhow::Result<Vec<Value>> {
+        let mut tools = Vec::new();
+        let mut params = json!({});
+        loop {
+            let mut page = self.request(method::TOOLS_LIST, params).await?;
+            if let Value::Array(listed) = page["tools"].take() {
+                tools.extend(listed);
+            }
+            match page["nextCursor"].take() {
+                Value::String(cursor) => params = json!({ "cursor": cursor }),
+                _ => return Ok(tools),
+            }
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        self.upstream.close().await;
+    }
+
+    async fn exchange(&mut self, method: &str, mut params: Value) -> anyhow::Result<Value> {
+        self.next_id += 1;
+        let mut own_meta = json!({ "progressToken": self.next_id });
+        if self.is_modern {
+            own_meta[meta::PROTOCOL_VERSION] = json!(ProtocolVersion::LATEST.as_str());
+            own_meta[meta::CLIENT_CAPABILITIES] = json!({});
+            own_meta[meta::CLIENT_INFO] = client_info();
+        }
+        params["_meta"] = own_meta;
+        let message = json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
+        let envelope = Envelope::parse(&message.to_string())?;
+        let passing = self.upstream.pass(&envelope);
+        tokio::pin!(passing);
+        let mut is_passed = false;
+        loop {
+            tokio::select! {
+                () = &mut passing, if !is_passed => is_passed = true,
+                Some(line) = self.answers.recv() => {
+                    let answer: Value = serde_json::from_str(&line).context("the server's answer is no JSON")?;
+                    if answer["id"] == self.next_id && answer.get("method").is_none() {
+                        return Ok(answer);
+                    }
+                    tell_progress(&answer);
+                }
+            }
+        }
+    }
+}
+
+fn client_info() -> Value {
+    json!({ "name": "mcpl", "version": env!("CARGO_PKG_VERSION") })
+}
+
+fn tell_progress(message: &Value) {
+    if message["method"] == method::NOTIFICATIONS_PROGRESS {
+        let params = &message["params"];
+        let total = params["total"].as_f64().map(|total| format!(" of {total}")).unwrap_or_default();
+        let text = params["message"].as_str().unwrap_or_default();
+        tracing::warn!("{}{total} {text}", params["progress"]);
+    }
+}
