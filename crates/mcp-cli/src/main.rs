@@ -2,6 +2,7 @@
 
 mod call;
 mod callback;
+mod doctor;
 mod headers;
 mod install;
 mod message;
@@ -28,6 +29,8 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For each step of an examination.
+const DOCTOR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connects clients that speak stdio to MCP servers behind Function URLs.
 #[derive(Debug, Parser)]
@@ -48,6 +51,16 @@ enum Command {
     /// {"mcpServers": {"greeter": {"command": "mcpl", "args": ["proxy", "greeter", "https://…/mcp"]}}}.
     /// If the server wants to know who calls, the sign-in page is opened in a browser.
     Proxy(Box<ProxyArgs>),
+    /// Find out what would stop clients from using a server.
+    ///
+    /// Walks the way that they walk, without signing in and without calling a tool. Ends with 1 if something would stop them.
+    Doctor {
+        /// The URL of the MCP endpoint.
+        url: String,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the tools of a server.
     Tools {
         /// The URL of the MCP endpoint.
@@ -174,6 +187,13 @@ fn main() -> ExitCode {
                 install::install(&args.name, &args.url, &args.apps, &args.kept_options())
             }
             Command::Proxy(args) => proxy(*args).await,
+            Command::Doctor { url, json } => {
+                let client = http_client(HeaderMap::new(), DOCTOR_TIMEOUT)?;
+                if !doctor::run(client, &url, json).await? {
+                    return Ok(ExitCode::FAILURE);
+                }
+                Ok(())
+            }
             Command::Tools { url, json, connection } => {
                 let mut session = connection.session(url).await?;
                 let listed = call::list(&mut session, json).await;
@@ -253,15 +273,7 @@ impl Connection {
             None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
             None => Authorizer::oauth(&url, self.oauth_options())?,
         };
-        let client = reqwest::Client::builder()
-            .default_headers(headers)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(Duration::from_secs(self.timeout))
-            // A token would be shown to whomever a redirect leads to.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("mcpl/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context("could not set up HTTP")?;
+        let client = http_client(headers, Duration::from_secs(self.timeout))?;
         let (sender, output) = mpsc::unbounded_channel();
         Ok((Upstream::new(client, url, authorizer, sender), output))
     }
@@ -283,6 +295,18 @@ impl Connection {
             state_dir: self.state_dir.clone(),
         }
     }
+}
+
+fn http_client(headers: HeaderMap, timeout: Duration) -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .default_headers(headers)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(timeout)
+        // A token would be shown to whomever a redirect leads to.
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("mcpl/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .context("could not set up HTTP")
 }
 
 fn headers(given: &[String]) -> anyhow::Result<HeaderMap> {
