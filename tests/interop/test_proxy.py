@@ -2,15 +2,21 @@
 Function URLs do."""
 
 import contextlib
+import http.server
 import json
+import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import anyio
 import postgres
 import pytest
 import tools
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from conftest import PROJECT, emulated
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -50,8 +56,8 @@ def words(mcpl, url, state, *options):
 class Session:
     """Messages to and from a proxy, as a client of 2025-11-25 that is at hand."""
 
-    def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, command, env=None):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.id = 0
 
     def send(self, method, params=None):
@@ -285,6 +291,50 @@ def test_a_token_may_come_from_a_command_or_a_header(mcpl, event_logger, issuer,
         assert proxy.text("log_event", event_name="login") == LOGGED
     with session(mcpl, event_logger, tmp_path, "--header", "Authorization: Bearer garbage") as proxy:
         assert "wants a token" in proxy.call("log_event", event_name="login")["error"]["message"]
+
+
+def test_requests_are_signed_as_botocore_signs_them(mcpl, tmp_path):
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            seen.append((dict(self.headers), body))
+            answer = json.dumps({"jsonrpc": "2.0", "id": json.loads(body)["id"], "result": {}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/mcp"
+    keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "session"}
+    command = words(mcpl, url, tmp_path, "--sigv4", "--region", "eu-west-1")
+    proxy = Session(command, env={**os.environ, **keys})
+    try:
+        proxy.send("ping")
+        assert proxy.read()["result"] == {}
+    finally:
+        proxy.close()
+        server.shutdown()
+        server.server_close()
+
+    (headers, body), = seen
+    headers = {name.lower(): value for name, value in headers.items()}
+    signed = dict(part.strip().split("=", 1) for part in headers["authorization"].split(" ", 1)[1].split(","))
+    own = {name: headers[name] for name in signed["SignedHeaders"].split(";")}
+    assert {"host", "content-type", "x-amz-date", "x-amz-security-token"} <= set(own)
+    request = AWSRequest("POST", url, own, body)
+    request.context["timestamp"] = headers["x-amz-date"]
+    signer = SigV4Auth(Credentials("AKIDEXAMPLE", "secret", "session"), "lambda", "eu-west-1")
+    text = signer.string_to_sign(request, signer.canonical_request(request))
+    assert signer.signature(text, request) == signed["Signature"]
+    assert signed["Credential"].endswith("/eu-west-1/lambda/aws4_request")
 
 
 def test_what_cannot_be_meant_is_refused_with_what_to_use(mcpl, tmp_path):

@@ -9,6 +9,7 @@ mod message;
 mod oauth;
 mod proxy;
 mod session;
+mod sigv4;
 mod store;
 mod tools;
 mod upstream;
@@ -25,6 +26,7 @@ use crate::{
     install::Apps,
     oauth::{Authorizer, Browser, OAuthOptions, TokenType},
     session::Session,
+    sigv4::Signer,
     upstream::Upstream,
 };
 
@@ -151,8 +153,8 @@ struct Connection {
     /// The port on 127.0.0.1 that the browser is sent back to; a free one unless given.
     #[arg(long, default_value_t = 0)]
     callback_port: u16,
-    /// The command that opens the sign-in page; the URL is added to it.
-    #[arg(long, env = "BROWSER", conflicts_with = "no_browser")]
+    /// The command that opens the sign-in page, to which the URL is added; BROWSER, or what the platform has, unless given.
+    #[arg(long, conflicts_with = "no_browser")]
     open: Option<String>,
     /// Only print the address of the sign-in page, on standard error.
     #[arg(long)]
@@ -160,6 +162,12 @@ struct Connection {
     /// A command that prints a token, for machines without a person.
     #[arg(long)]
     token_command: Option<String>,
+    /// Sign requests with AWS credentials, for a URL with AuthType AWS_IAM.
+    #[arg(long, conflicts_with = "token_command")]
+    sigv4: bool,
+    /// The region to sign for, where the URL does not say it; AWS_REGION unless given.
+    #[arg(long, requires = "sigv4")]
+    region: Option<String>,
     /// A header to send with every request, such as "Authorization: Bearer …"; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -270,6 +278,9 @@ impl Connection {
         let headers = headers(&self.headers)?;
         let authorizer = match &self.token_command {
             Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
+            None if self.sigv4 => {
+                Authorizer::SigV4(Box::new(Signer::of(&url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
+            }
             None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
             None => Authorizer::oauth(&url, self.oauth_options())?,
         };
@@ -290,11 +301,17 @@ impl Connection {
             browser: match &self.open {
                 _ if self.no_browser => Browser::Nobody,
                 Some(command) => Browser::Command(command.clone()),
-                None => Browser::Usual,
+                None => variable("BROWSER").map_or(Browser::Usual, Browser::Command),
             },
             state_dir: self.state_dir.clone(),
         }
     }
+}
+
+/// A variable that is set to something. Those with flags of the same meaning are read here rather than by the parser, for
+/// which they would contradict other flags.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn http_client(headers: HeaderMap, timeout: Duration) -> anyhow::Result<reqwest::Client> {

@@ -25,6 +25,7 @@ use url::Url;
 
 use crate::{
     callback::CallbackListener,
+    sigv4::Signer,
     store::{Registration, Store},
 };
 
@@ -89,6 +90,8 @@ pub(crate) enum Authorizer {
         token: Mutex<Option<String>>,
     },
     OAuth(Box<OAuth>),
+    /// None either: requests are signed.
+    SigV4(Box<Signer>),
 }
 
 pub(crate) struct OAuth {
@@ -146,7 +149,7 @@ impl Authorizer {
     /// The token to send, if there is one already.
     pub(crate) async fn token(&self) -> anyhow::Result<Option<String>> {
         match self {
-            Self::Nobody => Ok(None),
+            Self::Nobody | Self::SigV4(_) => Ok(None),
             Self::Command { command, token } => {
                 let mut token = token.lock().await;
                 if token.is_none() {
@@ -162,6 +165,7 @@ impl Authorizer {
     pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         match self {
             Self::Nobody => bail!("the server wants a token, and `--header` gives another or none"),
+            Self::SigV4(_) => bail!("the server wants a token, though requests are signed: leave `--sigv4` out"),
             Self::Command { command, token } => {
                 let mut token = token.lock().await;
                 if token.as_deref() == refused {

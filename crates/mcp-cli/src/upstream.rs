@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use futures_util::StreamExt;
 use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, method};
 use reqwest::{
@@ -108,7 +108,7 @@ impl Upstream {
     pub(crate) async fn close(&self) {
         if self.legacy().session_id.is_some() {
             let request = self.client.delete(&self.url).headers(self.legacy_headers()).timeout(Duration::from_secs(2));
-            let _ = self.with_token(request, None).send().await;
+            let _ = self.execute(request, None).await;
         }
     }
 
@@ -120,14 +120,14 @@ impl Upstream {
             let token = self.authorizer.token().await?;
             let request = self.client.post(&self.url).headers(headers).body(envelope.text.clone());
             tries += 1;
-            let response = match self.with_token(request, token.as_deref()).send().await {
+            let response = match self.execute(request, token.as_deref()).await {
                 Ok(response) => response,
                 Err(error) if is_safe(envelope) && tries < MAX_TRIES => {
                     tracing::info!(%error, "trying again");
                     tokio::time::sleep(FIRST_PAUSE * tries).await;
                     continue;
                 }
-                Err(error) => return Err(anyhow!(error).context(format!("could not reach {}", self.url))),
+                Err(error) => return Err(error.context(format!("could not reach {}", self.url))),
             };
             let status = response.status();
             if status.is_success() {
@@ -164,11 +164,16 @@ impl Upstream {
         }
     }
 
-    fn with_token(&self, request: RequestBuilder, token: Option<&str>) -> RequestBuilder {
-        match token {
+    async fn execute(&self, request: RequestBuilder, token: Option<&str>) -> anyhow::Result<Response> {
+        let request = match token {
             Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
             None => request,
+        };
+        let mut request = request.build()?;
+        if let Authorizer::SigV4(signer) = &self.authorizer {
+            signer.sign(&mut request).await?;
         }
+        Ok(self.client.execute(request).await?)
     }
 
     async fn headers(&self, envelope: &Envelope) -> HeaderMap {
@@ -222,7 +227,7 @@ impl Upstream {
             headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
             let Ok(token) = self.authorizer.token().await else { return };
             let request = self.client.post(&self.url).headers(headers).body(own.text);
-            let Ok(response) = self.with_token(request, token.as_deref()).send().await else { return };
+            let Ok(response) = self.execute(request, token.as_deref()).await else { return };
             if !response.status().is_success() || is_event_stream(response.headers()) {
                 return;
             }
@@ -242,7 +247,7 @@ impl Upstream {
             request = request.header(LAST_EVENT_ID, id);
         }
         let token = self.authorizer.token().await?;
-        Ok(self.with_token(request, token.as_deref()).send().await?)
+        self.execute(request, token.as_deref()).await
     }
 
     async fn deliver(&self, envelope: &Envelope, response: Response) -> anyhow::Result<()> {
