@@ -202,7 +202,7 @@ def test_nothing_of_a_message_changes_on_its_way(mcpl, tmp_path):
         for own_id in ("1e2", '"1"', "9007199254740993", "-0"):
             proxy.write(f'{{"jsonrpc":"2.0","id":{own_id},"method":"ping"}}')
             line = proxy.process.stdout.readline()
-            assert f'"id":{own_id}' in line or own_id in ("1e2", "-0"), line
+            assert f'"id":{own_id}' in line, line
         proxy.write("this is no message")
         assert proxy.read()["error"]["code"] == -32700
         name = "é" * 100

@@ -17,7 +17,8 @@ pub(crate) async fn list(session: &mut Session, as_json: bool) -> anyhow::Result
         return Ok(());
     }
     for tool in &tools {
-        print(&format!("{}({})", tool["name"].as_str().unwrap_or_default(), signature(&tool["inputSchema"])));
+        let name = tool["name"].as_str().unwrap_or_default();
+        print(&printable(&format!("{name}({})", signature(&tool["inputSchema"]))));
         if let Some(description) = tool["description"].as_str() {
             print(&format!("    {}", one_paragraph(description)));
         }
@@ -113,7 +114,8 @@ fn shown(block: &Value, number: usize, tool: &str, folder: &Path) -> anyhow::Res
     let extension: String = subtype.chars().take_while(char::is_ascii_alphanumeric).collect();
     let file = folder.join(format!("{tool}-{}.{extension}", number + 1));
     fs::write(&file, &bytes).with_context(|| format!("could not save {}", file.display()))?;
-    Ok(format!("{} ({} bytes) saved to {}", kind.unwrap_or("something"), bytes.len(), file.display()))
+    let kind = printable(kind.unwrap_or("something"));
+    Ok(format!("{kind} ({} bytes) saved to {}", bytes.len(), file.display()))
 }
 
 /// Text without what would move the cursor of a terminal, or hide what stands there.

@@ -1,6 +1,6 @@
 //! The end of a sign-in: a listener on loopback that the browser is sent to, and the page that it shows there.
 
-use std::{io, net::Ipv4Addr, sync::Arc};
+use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -11,6 +11,8 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use url::Url;
 
 const PATH: &str = "/callback";
+/// For the page that the browser is shown.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Waits for the browser, on 127.0.0.1 alone.
 #[derive(Debug)]
@@ -42,27 +44,27 @@ impl CallbackListener {
     }
 
     /// Waits for the redirect that carries `state`; others are shown an error and waited on from.
-    pub(crate) async fn wait(self, state: String) -> io::Result<Redirect> {
+    pub(crate) async fn wait(self, state: String, issuer: Option<String>) -> io::Result<Redirect> {
         let (sender, mut redirects) = mpsc::channel(1);
-        let base = self.redirect_uri();
-        let state: Arc<str> = state.into();
+        let expected = Arc::new(Expected { base: self.redirect_uri(), state, issuer });
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => {
                     let (stream, _) = accepted?;
-                    let (sender, base, state) = (sender.clone(), base.clone(), Arc::clone(&state));
+                    let (sender, expected) = (sender.clone(), Arc::clone(&expected));
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let (sender, base, state) = (sender.clone(), base.clone(), Arc::clone(&state));
-                        async move { Ok::<_, std::convert::Infallible>(answer(&request, &base, &state, &sender).await) }
+                        let answered = answer(&request, &expected, &sender);
+                        async move { Ok::<_, std::convert::Infallible>(answered) }
                     });
                     connections.spawn(async move {
                         http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await
                     });
                 }
                 Some(redirect) = redirects.recv() => {
-                    // The browser gets its page first.
-                    while connections.join_next().await.is_some() {}
+                    // The browser gets its page first; whoever says nothing is not waited for.
+                    let written = async { while connections.join_next().await.is_some() {} };
+                    let _ = tokio::time::timeout(PAGE_TIMEOUT, written).await;
                     return Ok(redirect);
                 }
             }
@@ -70,22 +72,28 @@ impl CallbackListener {
     }
 }
 
-async fn answer(
-    request: &Request<Incoming>,
-    base: &str,
-    state: &str,
-    sender: &mpsc::Sender<Redirect>,
-) -> Response<Full<Bytes>> {
+/// What the redirect must have.
+struct Expected {
+    base: String,
+    state: String,
+    issuer: Option<String>,
+}
+
+fn answer(request: &Request<Incoming>, expected: &Expected, sender: &mpsc::Sender<Redirect>) -> Response<Full<Bytes>> {
     if request.uri().path() != PATH {
         return page(StatusCode::NOT_FOUND, "Nothing is here", "This is where a sign-in ends.");
     }
     let query = request.uri().query().unwrap_or_default();
-    let Ok(url) = Url::parse(&format!("{base}?{query}")) else {
+    let Ok(url) = Url::parse(&format!("{}?{query}", expected.base)) else {
         return page(StatusCode::BAD_REQUEST, "Not understood", "The address is malformed.");
     };
     let parameter = |name: &str| url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned());
     // Anyone can send a browser here: only who was sent away with this state is waited for.
-    if parameter("state").as_deref() != Some(state) {
+    // The issuer, where it says who it is, must be the one that was asked (RFC 9207), also in an error.
+    let is_other_issuer = parameter("iss").is_some_and(|issuer| Some(issuer) != expected.issuer);
+    if parameter("state").as_deref() != Some(expected.state.as_str())
+        || (is_other_issuer && parameter("error").is_some())
+    {
         let text = "This is not the answer to the sign-in that mcpl has begun. Start again at your client.";
         return page(StatusCode::BAD_REQUEST, "Not signed in", text);
     }
@@ -94,7 +102,7 @@ async fn answer(
         None => code,
     });
     let shown = match &error {
-        None => page(StatusCode::OK, "Signed in", "You can close this page and go back to your client."),
+        None => page(StatusCode::OK, "Signed in", "You can close this page. Your client goes on from here."),
         Some(error) => page(StatusCode::OK, "Not signed in", &format!("The issuer answered: {error}")),
     };
     // A second redirect is not waited for.
@@ -140,7 +148,7 @@ mod tests {
         let listener = CallbackListener::bind(0).await.unwrap();
         let base = listener.redirect_uri();
         assert!(base.starts_with("http://127.0.0.1:"));
-        let waiting = tokio::spawn(listener.wait("right".to_owned()));
+        let waiting = tokio::spawn(listener.wait("right".to_owned(), None));
 
         assert!(get(format!("{base}?code=c&state=wrong")).await.contains("Not signed in"));
         assert!(get(format!("{base}?code=c")).await.contains("Not signed in"));
@@ -156,9 +164,13 @@ mod tests {
     async fn what_the_issuer_says_is_shown_as_text() {
         let listener = CallbackListener::bind(0).await.unwrap();
         let base = listener.redirect_uri();
-        let waiting = tokio::spawn(listener.wait("s".to_owned()));
+        let waiting = tokio::spawn(listener.wait("s".to_owned(), Some("https://id.example".to_owned())));
 
-        let page = get(format!("{base}?error=access_denied&error_description=%3Cscript%3E&state=s")).await;
+        let other = get(format!("{base}?error=x&error_description=EVIL&iss=https://evil.example&state=s")).await;
+        assert!(!other.contains("EVIL"), "{other}");
+        let page =
+            get(format!("{base}?iss=https://id.example&error=access_denied&error_description=%3Cscript%3E&state=s"))
+                .await;
 
         assert!(page.contains("access_denied: &lt;script&gt;") && !page.contains("<script>"), "{page}");
         assert_eq!(waiting.await.unwrap().unwrap().error.as_deref(), Some("access_denied: <script>"));

@@ -4,8 +4,8 @@
 //! beside it, and comes back when the entry is taken out again and nothing else has changed.
 
 use std::{
-    fs, io,
-    io::IsTerminal,
+    fs,
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
@@ -133,6 +133,9 @@ enum Value {
     List(Vec<String>),
 }
 
+/// The members of an entry that are written here, for one program or another.
+const OWN_MEMBERS: [&str; 6] = ["type", "url", "httpUrl", "serverUrl", "command", "args"];
+
 /// A server, and the command that stands in for it.
 struct Server<'a> {
     name: &'a str,
@@ -204,7 +207,7 @@ pub(crate) fn install(name: &str, url: &str, apps: &Apps, options: &[String]) ->
     let places = Places::usual()?;
     for app in apps.chosen_or_asked()? {
         let entry = app.entry(&server, apps.via_proxy || !options.is_empty());
-        change(app, &places, apps.dry_run, |text| with_entry(app, text, name, &entry))?;
+        change(app, &places, apps.dry_run, name, |text| with_entry(app, text, name, &entry))?;
     }
     Ok(())
 }
@@ -216,13 +219,15 @@ pub(crate) fn uninstall(name: &str, apps: &Apps) -> anyhow::Result<()> {
     for app in apps.chosen_or_asked()? {
         let file = app.file(&places);
         let before = fs::read_to_string(backup_of(&file)).ok();
-        change(app, &places, apps.dry_run, |text| {
+        change(app, &places, apps.dry_run, name, |text| {
             let without = without_entry(app, text, name)?;
-            // Spacing that came with the entry goes with it.
-            Ok(match before {
-                Some(before) if is_alike(app, &before, &without) => before,
-                _ => without,
-            })
+            // Spacing that came with the entry goes with it, if an entry that comes and goes leaves just this behind.
+            let is_all = |before: &String| {
+                let plain = [("url", Value::Text(String::new()))];
+                let came = with_entry(app, before, name, &plain).and_then(|came| without_entry(app, &came, name));
+                came.is_ok_and(|gone| gone == without) && !has_entry(app, before, name)
+            };
+            Ok(before.filter(is_all).unwrap_or(without))
         })?;
     }
     Ok(())
@@ -232,6 +237,7 @@ fn change(
     app: App,
     places: &Places,
     dry_run: bool,
+    name: &str,
     edit: impl FnOnce(&str) -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
     let file = app.file(places);
@@ -255,27 +261,35 @@ fn change(
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
     }
-    if let Some(before) = &before {
+    // What was there before the entry came, and not what was there while it was.
+    if let Some(before) = before.as_ref().filter(|before| !has_entry(app, before, name)) {
         write(&backup_of(&file), before, &file)?;
     }
-    write(&file, &new, &file)?;
+    // What is linked to stays linked to.
+    write(&fs::canonicalize(&file).unwrap_or_else(|_| file.clone()), &new, &file)?;
     tell(&format!("{}: {shown} is changed; restart the program if it is running", app.title()));
     Ok(())
 }
 
-/// A new file takes the place of the old one, with its permissions.
+/// A new file takes the place of the old one, with its permissions, and is readable by nobody else before.
 fn write(file: &Path, text: &str, like: &Path) -> anyhow::Result<()> {
-    // What is linked to stays linked to.
-    let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let new = target.with_extension(format!("mcpl-{}", std::process::id()));
+    let new = file.with_extension(format!("mcpl-{}", std::process::id()));
     let write = || {
-        fs::write(&new, text)?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&new)?.write_all(text.as_bytes())?;
         if let Ok(metadata) = fs::metadata(like) {
             fs::set_permissions(&new, metadata.permissions())?;
         }
-        fs::rename(&new, &target)
+        fs::rename(&new, file)
     };
     write().with_context(|| format!("could not write {}", file.display()))
+}
+
+fn has_entry(app: App, text: &str, name: &str) -> bool {
+    without_entry(app, text, name).is_ok_and(|without| without != text)
 }
 
 fn backup_of(file: &Path) -> PathBuf {
@@ -316,12 +330,30 @@ fn with_json_entry(app: App, text: &str, name: &str, entry: &[(&'static str, Val
     let root = parse_json(if text.trim().is_empty() { "{}\n" } else { text })?;
     let object = root.object_value().context("it is no JSON object")?;
     let servers = object.object_value_or_create(app.map()).with_context(|| format!("`{}` is no object", app.map()))?;
-    let value =
-        CstInputValue::Object(entry.iter().map(|(name, value)| ((*name).to_owned(), value.to_json())).collect());
+    if servers.properties().iter().filter(|own| own.decoded_name().as_deref() == Some(name)).count() > 1 {
+        bail!("it has `{name}` twice");
+    }
     match servers.get(name) {
-        Some(own) if own.value().is_some_and(|own| is_same_json(&own.to_string(), entry)) => return Ok(text.to_owned()),
-        Some(own) => own.set_value(value),
-        None => _ = servers.append(name, value),
+        Some(own) => {
+            // What somebody has added to the entry stays.
+            let own = own.object_value().with_context(|| format!("`{name}` is no object"))?;
+            for stale in OWN_MEMBERS.into_iter().filter(|member| entry.iter().all(|(name, _)| name != member)) {
+                if let Some(stale) = own.get(stale) {
+                    stale.remove();
+                }
+            }
+            for (member, value) in entry {
+                match own.get(member) {
+                    Some(old) if old.value().is_some_and(|old| value.is(&old.to_string())) => {}
+                    Some(old) => old.set_value(value.to_json()),
+                    None => _ = own.append(member, value.to_json()),
+                }
+            }
+        }
+        None => {
+            let members = entry.iter().map(|(name, value)| ((*name).to_owned(), value.to_json()));
+            _ = servers.append(name, CstInputValue::Object(members.collect()));
+        }
     }
     Ok(root.to_string())
 }
@@ -335,18 +367,25 @@ fn with_toml_entry(app: App, text: &str, name: &str, entry: &[(&'static str, Val
         Item::Table(servers)
     });
     let servers = servers.as_table_like_mut().with_context(|| format!("`{}` is no table", app.map()))?;
-    let mut own = Table::new();
-    for (name, value) in entry {
-        own.insert(name, Item::Value(value.to_toml()));
+    if let Some(own) = servers.get_mut(name) {
+        // What somebody has added to the entry stays.
+        let own = own.as_table_like_mut().with_context(|| format!("`{name}` is no table"))?;
+        for stale in OWN_MEMBERS.into_iter().filter(|member| entry.iter().all(|(name, _)| name != member)) {
+            own.remove(stale);
+        }
+        for (member, value) in entry {
+            let new = Item::Value(value.to_toml());
+            if own.get(member).is_none_or(|old| plain(old) != plain(&new)) {
+                own.insert(member, new);
+            }
+        }
+    } else {
+        let mut own = Table::new();
+        for (member, value) in entry {
+            own.insert(member, Item::Value(value.to_toml()));
+        }
+        servers.insert(name, Item::Table(own));
     }
-    let is_same = servers.get(name).and_then(Item::as_table_like).is_some_and(|old| {
-        old.len() == own.len()
-            && own.iter().all(|(name, value)| old.get(name).is_some_and(|old| plain(old) == plain(value)))
-    });
-    if is_same {
-        return Ok(text.to_owned());
-    }
-    servers.insert(name, Item::Table(own));
     Ok(with_line_ends_of(text, &document))
 }
 
@@ -373,32 +412,20 @@ impl Value {
         }
     }
 
+    /// Whether JSON text says the same.
+    fn is(&self, text: &str) -> bool {
+        match self {
+            Self::Text(own) => serde_json::from_str::<String>(text).is_ok_and(|text| text == *own),
+            Self::List(own) => serde_json::from_str::<Vec<String>>(text).is_ok_and(|list| list == *own),
+        }
+    }
+
     fn to_toml(&self) -> toml_edit::Value {
         match self {
             Self::Text(text) => text.as_str().into(),
             Self::List(list) => list.iter().map(String::as_str).collect(),
         }
     }
-}
-
-fn is_same_json(own: &str, entry: &[(&'static str, Value)]) -> bool {
-    let wanted = entry.iter().map(|(name, value)| {
-        let value = match value {
-            Value::Text(text) => serde_json::json!(text),
-            Value::List(list) => serde_json::json!(list),
-        };
-        ((*name).to_owned(), value)
-    });
-    serde_json::from_str::<serde_json::Value>(own).is_ok_and(|own| own == serde_json::Value::Object(wanted.collect()))
-}
-
-/// Whether two texts differ in spacing alone, once an entry was taken out.
-fn is_alike(app: App, one: &str, other: &str) -> bool {
-    let squeezed = |text: &str| text.split_whitespace().collect::<String>().replace(",}", "}");
-    let with_map = |text: &str| {
-        squeezed(text).replace(&format!("\"{}\":{{}}", app.map()), "").replace("{,", "{").replace(",}", "}")
-    };
-    squeezed(one) == squeezed(other) || with_map(one) == with_map(other)
 }
 
 /// JSON with comments and trailing commas, as several of these programs take it.
@@ -493,12 +520,12 @@ mod tests {
                         let line = line.trim_end_matches(',');
                         assert!(rest.any(|own| own.contains(line)), "{app:?}: `{line}` is missing in\n{installed}");
                     }
-                    let is_restored = is_alike(app, &original, &removed)
-                        || (original.trim().is_empty() && is_alike(app, "{}", &removed));
                     assert!(
-                        is_restored || app == App::Codex && removed.trim() == original.trim(),
-                        "{app:?}:\n{original}\n{removed}"
+                        !removed.contains(SERVER.name) && !has_entry(app, &removed, SERVER.name),
+                        "{app:?}: {removed}"
                     );
+                    let twice = with_entry(app, &removed, SERVER.name, &entry).unwrap();
+                    assert_eq!(without_entry(app, &twice, SERVER.name).unwrap(), removed, "{app:?}");
                 }
             }
         }
@@ -513,6 +540,25 @@ mod tests {
             let new = with_entry(app, &text, SERVER.name, &app.entry(&SERVER, false)).unwrap();
 
             assert!(new.contains(SERVER.url) && !new.contains("old.example"), "{new}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_has_added_to_an_entry_stays() {
+        for app in App::ALL {
+            let text = with_entry(app, "", SERVER.name, &app.entry(&SERVER, true)).unwrap();
+            let added = match app {
+                App::Codex => format!("{text}env = {{ MCPL_CLIENT_SECRET = \"s\" }}\n"),
+                _ => text.replace("\"command\"", "\"env\": {\"MCPL_CLIENT_SECRET\": \"s\"}, \"command\""),
+            };
+            assert_ne!(added, text);
+
+            let again = with_entry(app, &added, SERVER.name, &app.entry(&SERVER, true)).unwrap();
+            let direct = with_entry(app, &added, SERVER.name, &app.entry(&SERVER, false)).unwrap();
+
+            assert_eq!(again, added, "{app:?}");
+            assert!(direct.contains("MCPL_CLIENT_SECRET"), "{direct}");
+            assert_eq!(direct.contains("\"command\"") || direct.contains("command ="), app == App::Claude, "{direct}");
         }
     }
 

@@ -17,10 +17,14 @@ mod upstream;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::mpsc;
-use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     install::Apps,
@@ -136,7 +140,7 @@ struct Connection {
     #[arg(long, env = "MCPL_CLIENT_ID")]
     client_id: Option<String>,
     /// The client's secret. Others on this machine can read arguments: prefer the variable.
-    #[arg(long, env = "MCPL_CLIENT_SECRET", hide_env_values = true, requires = "client_id")]
+    #[arg(long, env = "MCPL_CLIENT_SECRET", hide_env_values = true)]
     client_secret: Option<String>,
     /// The URL of a client id metadata document that names this client.
     #[arg(long)]
@@ -249,6 +253,33 @@ impl ProxyArgs {
         if self.connection.callback_port != 0 {
             keep("--callback-port", &self.connection.callback_port.to_string());
         }
+        for (name, value) in [
+            ("--client-metadata-url", &self.connection.client_metadata_url),
+            ("--open", &self.connection.open),
+            ("--token-command", &self.connection.token_command),
+            ("--region", &self.connection.region),
+        ] {
+            if let Some(value) = value {
+                keep(name, value);
+            }
+        }
+        if let Some(token_type) = self.connection.token_type.and_then(|own| own.to_possible_value()) {
+            keep("--token-type", token_type.get_name());
+        }
+        for (name, is_set) in [
+            ("--client-credentials", self.connection.client_credentials),
+            ("--no-browser", self.connection.no_browser),
+            ("--sigv4", self.connection.sigv4),
+        ] {
+            if is_set {
+                kept.push(name.to_owned());
+            }
+        }
+        if !self.connection.headers.is_empty() {
+            tracing::warn!(
+                "headers are written nowhere, since they may be secret: let `--token-command` print a token"
+            );
+        }
         kept
     }
 }
@@ -272,6 +303,9 @@ impl Connection {
 
     /// A server, and the messages that come from there.
     fn upstream(&self, url: String) -> anyhow::Result<(Upstream, mpsc::UnboundedReceiver<String>)> {
+        if !oauth::is_secure(&url) {
+            bail!("`{url}` must be https (http on this machine)");
+        }
         if self.client_secret.is_some() && std::env::var_os("MCPL_CLIENT_SECRET").is_none() {
             tracing::warn!("others on this machine can read the client secret: put it into MCPL_CLIENT_SECRET instead");
         }
@@ -346,10 +380,8 @@ fn init_logs(verbose: u8) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
+    // At more than info the library prints authorization codes.
+    let targets = Targets::new().with_default(level).with_target("rmcp", level.min(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    tracing_subscriber::registry().with(lines).with(targets).init();
 }

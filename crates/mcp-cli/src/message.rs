@@ -100,8 +100,13 @@ impl Envelope {
 
 /// An error in answer to a request whose id is given as it was written.
 pub(crate) fn error_response(id: Option<&RawValue>, error: &ErrorObject) -> String {
-    let id: Option<RequestId> = id.and_then(|id| serde_json::from_str(id.get()).ok());
-    jsonrpc::error_response(id.as_ref(), error)
+    let response = jsonrpc::error_response(None, error);
+    // Whatever the client takes for an id.
+    let Some(id) = id else { return response };
+    match serde_json::from_str::<serde_json::Value>(&response) {
+        Ok(response) => format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, id.get(), response["error"]),
+        Err(_) => response,
+    }
 }
 
 /// Whether two ids are the same: a number and its text are not.
@@ -130,6 +135,15 @@ mod tests {
         assert!(matches!(Envelope::parse(r#"{"id":1,"result":{}}"#).unwrap().kind, Kind::Other));
         assert!(matches!(Envelope::parse("[]").unwrap().kind, Kind::Other));
         assert!(Envelope::parse("{").is_err());
+    }
+
+    #[test]
+    fn an_error_has_the_id_as_it_was_written() {
+        for id in ["1.5", "1e2", "\"x\"", "9007199254740993"] {
+            let raw = RawValue::from_string(id.to_owned()).unwrap();
+            let response = error_response(Some(&raw), &ErrorObject::new(-32603, "no"));
+            assert_eq!(response, format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"no"}}}}"#));
+        }
     }
 
     #[test]

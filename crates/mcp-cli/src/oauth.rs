@@ -8,7 +8,8 @@ use std::{
     fmt,
     path::PathBuf,
     process::Stdio,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::PoisonError,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
@@ -99,12 +100,18 @@ pub(crate) struct OAuth {
     options: OAuthOptions,
     store: Store,
     state: Mutex<State>,
+    /// A token that was signed in for and not accepted yet. If that one is refused, another will be too.
+    untried: std::sync::Mutex<Option<String>>,
 }
 
 #[derive(Default)]
 struct State {
-    manager: Option<AuthorizationManager>,
-    step_ups: u32,
+    /// The refused token that a refresh was tried for.
+    refreshed_for: Option<String>,
+    /// The scopes that were asked for last, and how often.
+    step_ups: (String, u32),
+    /// Why the last try failed, for those who waited for it.
+    failure: Option<(Instant, String)>,
 }
 
 /// What a refusal asks for.
@@ -143,7 +150,13 @@ impl Challenge {
 impl Authorizer {
     pub(crate) fn oauth(server: &str, options: OAuthOptions) -> anyhow::Result<Self> {
         let store = Store::of(server, options.state_dir.as_deref()).context("could not open the store of tokens")?;
-        Ok(Self::OAuth(Box::new(OAuth { server: server.to_owned(), options, store, state: Mutex::default() })))
+        Ok(Self::OAuth(Box::new(OAuth {
+            server: server.to_owned(),
+            options,
+            store,
+            state: Mutex::default(),
+            untried: std::sync::Mutex::default(),
+        })))
     }
 
     /// The token to send, if there is one already.
@@ -158,6 +171,13 @@ impl Authorizer {
                 Ok(token.clone())
             }
             Self::OAuth(oauth) => oauth.token().await,
+        }
+    }
+
+    /// Notes that the server has taken a token for good.
+    pub(crate) fn accepted(&self, token: &str) {
+        if let Self::OAuth(oauth) = self {
+            oauth.untried().take_if(|untried| untried == token);
         }
     }
 
@@ -198,31 +218,34 @@ impl OAuth {
         let Some(credentials) = self.store.credentials()? else {
             return Ok(None);
         };
+        if !self.is_own(&credentials) {
+            return Ok(None);
+        }
         let token = self.token_of(&credentials);
         if token.is_none() || !is_expiring(&credentials) {
             return Ok(token);
         }
-        let mut state = self.state.lock().await;
-        Ok(self.refreshed(&mut state).await.or(token))
+        let _turn = self.state.lock().await;
+        // Another request, or another proxy, may have done it.
+        match self.store.credentials()? {
+            Some(credentials) if !is_expiring(&credentials) => Ok(self.token_of(&credentials)),
+            _ => Ok(self.refreshed().await.or(token)),
+        }
+    }
+
+    /// Whether what is kept was got as the client that is meant now.
+    fn is_own(&self, credentials: &StoredCredentials) -> bool {
+        self.options.client_id.as_ref().is_none_or(|client_id| *client_id == credentials.client_id)
     }
 
     /// A token that was refreshed; `None` if that cannot be done.
-    async fn refreshed(&self, state: &mut State) -> Option<String> {
-        // Another proxy may have done it.
+    async fn refreshed(&self) -> Option<String> {
         let credentials = self.store.credentials().ok()??;
-        if !is_expiring(&credentials) {
-            return self.token_of(&credentials);
-        }
-        if state.manager.is_none() {
-            state.manager = self.restored(&credentials).await.inspect_err(log_refresh).ok();
-        }
-        match state.manager.as_ref()?.refresh_token().await {
-            Ok(_) => self.token_of(&self.store.credentials().ok()??),
-            Err(error) => {
-                log_refresh(&error);
-                None
-            }
-        }
+        credentials.token_response.as_ref()?.refresh_token()?;
+        // Made anew: registration and issuer may be others than at the last time.
+        let manager = self.restored(&credentials).await.inspect_err(log_refresh).ok()?;
+        manager.refresh_token().await.inspect_err(log_refresh).ok()?;
+        self.token_of(&self.store.credentials().ok()??)
     }
 
     /// A manager that can refresh what an earlier run has got.
@@ -255,14 +278,37 @@ impl OAuth {
         let mut manager = AuthorizationManager::new(&self.server).await?;
         manager.set_credential_store(self.store.clone());
         let metadata = manager.resolve_metadata_from_challenge(challenge).await?.metadata;
+        // A server names its issuer, and the issuer its pages: neither may start programs, or listen in.
+        let endpoints = [Some(&metadata.authorization_endpoint), Some(&metadata.token_endpoint)];
+        for endpoint in endpoints.into_iter().chain([metadata.registration_endpoint.as_ref()]).flatten() {
+            if !is_secure(endpoint) {
+                let refusal = format!("the issuer's endpoint `{endpoint}` is no https URL");
+                return Err(AuthError::AuthorizationFailed(refusal));
+            }
+        }
         manager.set_metadata(metadata.clone());
         Ok((manager, metadata))
     }
 
-    /// One at a time: whoever waited may find that another has got the token already.
+    /// One at a time: whoever waited finds what another has got, or why there is nothing.
     async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
+        let asked = Instant::now();
         let mut state = self.state.lock().await;
-        let credentials = self.store.credentials()?;
+        if let Some((_, failure)) = state.failure.as_ref().filter(|(at, _)| *at > asked) {
+            bail!("{failure}");
+        }
+        let renewed = self.renew_in_turn(&mut state, refused, challenge).await;
+        state.failure = renewed.as_ref().err().map(|error| (Instant::now(), format!("{error:#}")));
+        renewed
+    }
+
+    async fn renew_in_turn(
+        &self,
+        state: &mut State,
+        refused: Option<&str>,
+        challenge: &Challenge,
+    ) -> anyhow::Result<()> {
+        let credentials = self.store.credentials()?.filter(|own| self.is_own(own));
         let current = credentials.as_ref().and_then(|own| self.token_of(own));
         if current.is_some() && current.as_deref() != refused {
             return Ok(());
@@ -271,20 +317,60 @@ impl OAuth {
         let is_step_up = params.as_ref().is_some_and(WWWAuthenticateParams::is_insufficient_scope);
         let mut scopes: BTreeSet<String> = self.options.scopes.iter().cloned().collect();
         if is_step_up {
-            if state.step_ups == MAX_STEP_UPS {
-                bail!("the server still wants more scopes after {MAX_STEP_UPS} sign-ins for them");
+            let asked = params.and_then(|params| params.scope).unwrap_or_default();
+            let tries = if state.step_ups.0 == asked { state.step_ups.1 } else { 0 };
+            if tries == MAX_STEP_UPS {
+                bail!("the server still wants `{asked}` after {MAX_STEP_UPS} sign-ins for it");
             }
-            state.step_ups += 1;
             // What was granted before is asked for again: a token has the scopes of its own request alone.
             scopes.extend(credentials.into_iter().flat_map(|own| own.granted_scopes));
-            let asked = params.and_then(|params| params.scope).unwrap_or_default();
             scopes.extend(asked.split_whitespace().map(str::to_owned));
+            state.step_ups = (asked, tries + 1);
+        } else if let Some(refused) = refused {
+            if self.untried().as_deref() == Some(refused) {
+                bail!(
+                    "the server refuses the token that the issuer has just given: it may be meant for another server"
+                );
+            }
+            if state.refreshed_for.as_deref() != Some(refused) {
+                state.refreshed_for = Some(refused.to_owned());
+                if self.refreshed().await.is_some_and(|token| token != refused) {
+                    return Ok(());
+                }
+            }
         }
-        state.manager = Some(match self.options.client_credentials {
+        match self.options.client_credentials {
             true => self.present_credentials(challenge, scopes).await?,
             false => self.sign_in(challenge, scopes).await?,
-        });
+        }
+        *self.untried() = self.store.credentials()?.and_then(|own| self.token_of(&own));
         Ok(())
+    }
+
+    fn untried(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.untried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client's id is one issuer's, and its secret is shown to no other
+    /// (2026-07-28, Client Registration, "Authorization Server Binding").
+    fn bind(&self, metadata: &AuthorizationMetadata) -> anyhow::Result<()> {
+        let Some(client_id) = &self.options.client_id else { return Ok(()) };
+        let kept = self.store.registration()?.filter(|own| own.client_id == *client_id);
+        match kept {
+            Some(own) if own.issuer != metadata.issuer => bail!(
+                "the server names the issuer {}, and the client id was used with {}: if that is meant, remove {}",
+                metadata.issuer.as_deref().unwrap_or("without a name"),
+                own.issuer.as_deref().unwrap_or("one without a name"),
+                self.store.path().display()
+            ),
+            Some(_) => Ok(()),
+            None => Ok(self.store.keep_registration(Registration {
+                issuer: metadata.issuer.clone(),
+                client_id: client_id.clone(),
+                client_secret: None,
+                redirect_uri: String::new(),
+            })?),
+        }
     }
 
     /// The token to send of what the issuer gave.
@@ -302,16 +388,13 @@ impl OAuth {
     }
 
     /// The client's own grant (OAuth 2.1, section 4.2): for machines.
-    async fn present_credentials(
-        &self,
-        challenge: &Challenge,
-        scopes: BTreeSet<String>,
-    ) -> anyhow::Result<AuthorizationManager> {
+    async fn present_credentials(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<()> {
         let (Some(client_id), Some(client_secret)) = (&self.options.client_id, &self.options.client_secret) else {
             bail!("`--client-credentials` needs the client's id and secret: set MCPL_CLIENT_ID and MCPL_CLIENT_SECRET");
         };
         let found = self.discovered(challenge.header.as_deref()).await;
-        let (mut manager, _) = found.context("could not find out where tokens are to be had")?;
+        let (mut manager, metadata) = found.context("could not find out where tokens are to be had")?;
+        self.bind(&metadata)?;
         let scopes = match scopes.is_empty() {
             true => manager.select_initial_scopes(&[]).await,
             false => scopes.into_iter().collect(),
@@ -330,12 +413,13 @@ impl OAuth {
         manager.validate_client_credentials_metadata(&config)?;
         manager.configure_client_credentials(&config)?;
         manager.exchange_client_credentials(&config).await.context("the issuer gave no token")?;
-        Ok(manager)
+        Ok(())
     }
 
-    async fn sign_in(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<AuthorizationManager> {
+    async fn sign_in(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<()> {
         let found = self.discovered(challenge.header.as_deref()).await;
         let (mut manager, metadata) = found.context("could not find out where to sign in")?;
+        self.bind(&metadata)?;
         let mut scopes = scopes;
         if self.token_type(metadata.issuer.as_deref()) == TokenType::IdToken {
             scopes.extend(["openid".to_owned(), "email".to_owned()]);
@@ -382,16 +466,23 @@ impl OAuth {
         let url = session.get_authorization_url().to_owned();
         let state =
             Url::parse(&url)?.query_pairs().find(|(name, _)| name == "state").map(|(_, state)| state.into_owned());
-        let waiting = tokio::spawn(listener.wait(state.unwrap_or_default()));
         open(&self.options.browser, &url);
+        let waiting = listener.wait(state.unwrap_or_default(), metadata.issuer);
         let redirect = tokio::time::timeout(SIGN_IN_TIMEOUT, waiting).await;
-        let redirect = redirect.context("nobody signed in within five minutes")???;
+        let redirect = redirect.context("nobody signed in within five minutes")??;
         if let Some(error) = redirect.error {
             bail!("signing in failed: {error}");
         }
         session.handle_callback_url(&redirect.url).await.context("the issuer gave no token")?;
-        Ok(session.auth_manager)
+        Ok(())
     }
+}
+
+/// `https`, or `http` on this machine.
+pub(crate) fn is_secure(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let is_loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
 }
 
 fn of_client(request: AuthorizationRequest, client: (String, Option<String>)) -> AuthorizationRequest {
@@ -453,6 +544,23 @@ mod tests {
     use super::*;
 
     const SERVER: &str = "https://mcp.example.com/mcp";
+
+    #[test]
+    fn only_what_nobody_can_listen_to_is_opened() {
+        for url in ["https://id.example/authorize", "http://127.0.0.1:9/a", "http://localhost/a", "http://[::1]/a"] {
+            assert!(is_secure(url), "{url}");
+        }
+        for url in [
+            "http://id.example/a",
+            "file:///bin/sh",
+            "javascript:alert(1)",
+            "vscode://x",
+            "http://localhost.evil.example",
+            "",
+        ] {
+            assert!(!is_secure(url), "{url}");
+        }
+    }
 
     #[test]
     fn a_challenge_is_found_wherever_it_is() {

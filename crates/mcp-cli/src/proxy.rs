@@ -10,7 +10,7 @@ use anyhow::Context;
 use mcp_protocol::{ErrorObject, jsonrpc};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::{AbortHandle, JoinSet},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 };
 
 const INITIALIZED: &str = "notifications/initialized";
+/// For what comes after `initialized` to wait.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 const CANCELLED: &str = "notifications/cancelled";
 /// What is still asked when the client hangs up may be answered for so long.
 const GRACE: Duration = Duration::from_secs(30);
@@ -75,8 +77,14 @@ async fn take(upstream: &Arc<Upstream>, envelope: Envelope, in_flight: &InFlight
         Kind::Notification { method, .. } if method == CANCELLED && in_flight.cancel_modern(&envelope) => {}
         // A server with sessions must have heard it before whatever comes next.
         Kind::Notification { method, .. } if method == INITIALIZED => {
-            own.pass(&envelope).await;
-            tasks.background.spawn(async move { own.listen().await });
+            let (told, is_told) = oneshot::channel();
+            tasks.background.spawn(async move {
+                own.pass(&envelope).await;
+                let _ = told.send(());
+                own.listen().await;
+            });
+            // Not at any price: it may take a sign-in.
+            let _ = tokio::time::timeout(ORDER_TIMEOUT, is_told).await;
         }
         Kind::Notification { .. } | Kind::Other => {
             tasks.waited_for.spawn(async move { own.pass(&envelope).await });

@@ -23,6 +23,10 @@ impl Session {
         if discovered.get("result").is_some() {
             return Ok(own);
         }
+        // Nobody else's errors begin so: there is no server to try again at.
+        if let Some(failure) = discovered["error"]["message"].as_str().and_then(|text| text.strip_prefix("mcpl: ")) {
+            bail!("{failure}");
+        }
         own.is_modern = false;
         let params = json!({
             "protocolVersion": ProtocolVersion::LATEST_LEGACY.as_str(),
@@ -49,12 +53,12 @@ impl Session {
         let mut tools = Vec::new();
         let mut params = json!({});
         loop {
-            let mut page = self.request(method::TOOLS_LIST, params).await?;
+            let mut page = self.request(method::TOOLS_LIST, params.clone()).await?;
             if let Value::Array(listed) = page["tools"].take() {
                 tools.extend(listed);
             }
             match page["nextCursor"].take() {
-                Value::String(cursor) => params = json!({ "cursor": cursor }),
+                Value::String(cursor) if params["cursor"] != cursor => params = json!({ "cursor": cursor }),
                 _ => return Ok(tools),
             }
         }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 /// The file of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
+    server: String,
     file: PathBuf,
     /// Writers of this process take turns.
     turn: Arc<Mutex<()>>,
@@ -52,9 +53,11 @@ impl Store {
         fs::create_dir_all(&folder)?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
         let name: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        let own = Self { file: folder.join(format!("{name}.json")), turn: Arc::default() };
-        own.change(|kept| server.clone_into(&mut kept.server))?;
-        Ok(own)
+        Ok(Self { server: server.to_owned(), file: folder.join(format!("{name}.json")), turn: Arc::default() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.file
     }
 
     pub(crate) fn registration(&self) -> io::Result<Option<Registration>> {
@@ -80,7 +83,12 @@ impl Store {
 
     fn change(&self, change: impl FnOnce(&mut Kept)) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Other proxies of the same server change it too. Not the lock of a refresh, under which tokens are saved.
+        let mut options = fs::OpenOptions::new();
+        let lock = options.create(true).truncate(false).write(true).open(self.file.with_extension("writing"))?;
+        lock.lock()?;
         let mut kept = self.read()?;
+        self.server.clone_into(&mut kept.server);
         change(&mut kept);
         // A new file takes the place of the old one, so that nobody reads half of it.
         let new = self.file.with_extension(format!("{}.new", std::process::id()));

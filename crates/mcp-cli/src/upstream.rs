@@ -108,7 +108,8 @@ impl Upstream {
     pub(crate) async fn close(&self) {
         if self.legacy().session_id.is_some() {
             let request = self.client.delete(&self.url).headers(self.legacy_headers()).timeout(Duration::from_secs(2));
-            let _ = self.execute(request, None).await;
+            let token = self.authorizer.token().await.ok().flatten();
+            let _ = self.execute(request, token.as_deref()).await;
         }
     }
 
@@ -130,6 +131,9 @@ impl Upstream {
                 Err(error) => return Err(error.context(format!("could not reach {}", self.url))),
             };
             let status = response.status();
+            if let Some(token) = token.as_ref().filter(|_| status != StatusCode::UNAUTHORIZED) {
+                self.authorizer.accepted(token);
+            }
             if status.is_success() {
                 return self.deliver(envelope, response).await;
             }
@@ -264,15 +268,29 @@ impl Upstream {
                 None => Ok(()),
             };
         }
-        self.deliver_message(envelope, &body);
-        Ok(())
+        match (self.deliver_message(envelope, &body)?, envelope.id()) {
+            (false, Some(_)) => bail!("the server answered with something else than a response"),
+            _ => Ok(()),
+        }
     }
 
     /// A stream, and those that go on where it broke off.
     async fn deliver_whole_stream(&self, envelope: &Envelope, response: Response) -> anyhow::Result<()> {
         let mut ended = self.deliver_stream(response, Some(envelope)).await;
-        for _ in 0..MAX_RESUMPTIONS {
-            let (id, pause) = match ended? {
+        let (mut known, mut tries) = (None, 0);
+        while tries < MAX_RESUMPTIONS {
+            // A stream that brought nothing new goes on where the last one did; one that did is worth as many tries again.
+            let ended_at = match ended? {
+                Ended::Broken { last_event_id: None, pause } => Ended::Broken { last_event_id: known.clone(), pause },
+                other => other,
+            };
+            if let Ended::Broken { last_event_id, .. } = &ended_at
+                && *last_event_id != known
+            {
+                (known, tries) = (last_event_id.clone(), 0);
+            }
+            tries += 1;
+            let (id, pause) = match ended_at {
                 Ended::Answered => return Ok(()),
                 // Whatever comes in answer to a notification or a response ends when it likes.
                 Ended::Broken { .. } if envelope.id().is_none() => return Ok(()),
@@ -307,8 +325,9 @@ impl Upstream {
                 continue;
             };
             let is_answer = match envelope {
-                Some(envelope) => self.deliver_message(envelope, &data),
+                Some(envelope) => self.deliver_message(envelope, &data)?,
                 None => {
+                    check_message(&data)?;
                     self.send(one_line(&data));
                     false
                 }
@@ -321,11 +340,16 @@ impl Upstream {
     }
 
     /// Passes a message to the client; whether it is the response to the request.
-    fn deliver_message(&self, envelope: &Envelope, message: &str) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// When it is no message: a page of somebody in between, for example.
+    fn deliver_message(&self, envelope: &Envelope, message: &str) -> anyhow::Result<bool> {
+        check_message(message)?;
         let Ok(shape) = serde_json::from_str::<Shape<'_>>(message) else {
-            // A batch, or something that the client will complain about itself.
+            // A batch, in answer to one.
             self.send(one_line(message));
-            return message.trim_start().starts_with('[');
+            return Ok(envelope.id().is_none());
         };
         let is_response = shape.result.is_some() || shape.error.is_some();
         let is_own = matches!((shape.id, envelope.id()), (Some(id), Some(own)) if is_same_id(id, own));
@@ -335,14 +359,14 @@ impl Upstream {
                 Some(method::TOOLS_LIST) if envelope.modern_version().is_some() => {
                     if let (_, Some(without)) = self.tools().learn(message, result) {
                         self.send(one_line(&without));
-                        return true;
+                        return Ok(true);
                     }
                 }
                 _ => {}
             }
         }
         self.send(one_line(message));
-        is_response && is_own
+        Ok(is_response && is_own)
     }
 
     /// What the client is told that got an error over HTTP: the server's JSON-RPC error, or what HTTP says.
@@ -420,6 +444,16 @@ fn speaks_it_after_all(envelope: &Envelope, body: &str) -> bool {
     let supported = body["error"]["data"]["supported"].as_array();
     body["error"]["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION
         && supported.is_some_and(|supported| supported.iter().any(|own| *own == version))
+}
+
+/// Whether a text may be written to the client: an object, or a list of them.
+fn check_message(text: &str) -> anyhow::Result<()> {
+    let is_message = match text.trim_start().as_bytes().first() {
+        Some(b'{') => serde_json::from_str::<Shape<'_>>(text).is_ok(),
+        Some(b'[') => serde_json::from_str::<Vec<Shape<'_>>>(text).is_ok(),
+        _ => false,
+    };
+    if is_message { Ok(()) } else { bail!("the server answered with something that is no message") }
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
