@@ -19,7 +19,8 @@ import urllib.request
 
 PATIENCE_SECONDS = 25
 SCENARIO = os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
-VERSION = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2026-07-28")
+# What the suite's server speaks, if the proxy is not to translate for another.
+VERSION = os.environ.get("DRIVER_VERSION") or os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2026-07-28")
 CONTEXT = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
 IS_MODERN = VERSION >= "2026-07-28"
 CAPABILITIES = {"elicitation": {"form": {}}} if IS_MODERN else {"elicitation": {}}

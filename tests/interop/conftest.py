@@ -171,3 +171,10 @@ def node():
         return finished
 
     return run
+
+
+@pytest.fixture(scope="session")
+def mcpl():
+    """The path of the command."""
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "mcp-cli"], cwd=PROJECT, check=True)
+    return str(tools.target_folder() / "debug" / "mcpl")

@@ -5,23 +5,21 @@ import subprocess
 
 import postgres
 import pytest
-import tools
-from conftest import PROJECT, emulated
+from conftest import emulated
 from oauth import Issuer
-from test_proxy import BROWSER, LOGGED
+from proxied import BROWSER, LOGGED
 
 
 @pytest.fixture(scope="module")
-def mcpl(tmp_path_factory):
+def run(mcpl, tmp_path_factory):
     """Runs the command; what it printed."""
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "mcp-cli"], cwd=PROJECT, check=True)
     state = tmp_path_factory.mktemp("state")
 
-    def run(*words):
-        command = [tools.target_folder() / "debug" / "mcpl", *words, "--state-dir", state, "--open", BROWSER]
+    def own(*words):
+        command = [mcpl, *words, "--state-dir", state, "--open", BROWSER]
         return subprocess.run([str(word) for word in command], capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
-    return run
+    return own
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +28,20 @@ def greeter():
         yield url
 
 
-def test_tools_are_listed_with_their_parameters(mcpl, greeter):
-    shown = mcpl("tools", greeter)
-    as_json = mcpl("tools", greeter, "--json")
+def test_tools_are_listed_with_their_parameters(run, greeter):
+    shown = run("tools", greeter)
+    as_json = run("tools", greeter, "--json")
 
     assert shown.returncode == 0 and shown.stdout.startswith("personalized_greeting(name: string)\n")
     assert [tool["name"] for tool in json.loads(as_json.stdout)] == ["personalized_greeting"]
 
 
-def test_a_tool_is_called_and_a_mistake_ends_with_one(mcpl, greeter):
-    greeted = mcpl("call", greeter, "personalized_greeting", "name=Ada")
-    refused = mcpl("call", greeter, "personalized_greeting", "name=")
-    unknown = mcpl("call", greeter, "greet", "name=Ada")
-    misspelt = mcpl("call", greeter, "personalized_greeting", "nam=Ada")
-    away = mcpl("tools", "http://127.0.0.1:1/mcp")
+def test_a_tool_is_called_and_a_mistake_ends_with_one(run, greeter):
+    greeted = run("call", greeter, "personalized_greeting", "name=Ada")
+    refused = run("call", greeter, "personalized_greeting", "name=")
+    unknown = run("call", greeter, "greet", "name=Ada")
+    misspelt = run("call", greeter, "personalized_greeting", "nam=Ada")
+    away = run("tools", "http://127.0.0.1:1/mcp")
 
     assert (greeted.returncode, greeted.stdout) == (0, "Hello, Ada! Welcome to the serverless MCP world.\n")
     assert refused.returncode == 1 and "`name`" in refused.stdout
@@ -52,19 +50,19 @@ def test_a_tool_is_called_and_a_mistake_ends_with_one(mcpl, greeter):
     assert away.returncode == 1 and "could not reach" in away.stderr
 
 
-def test_a_caller_is_signed_in(mcpl):
+def test_a_caller_is_signed_in(run):
     with postgres.Postgres() as server, Issuer() as issuer:
         variables = {"DATABASE_URL": server.url(), "OIDC_ISSUER": issuer.url}
         with emulated("event-logger", "buffered", 1, **variables) as url:
-            logged = mcpl("call", url, "log_event", "event_name=login")
+            logged = run("call", url, "log_event", "event_name=login")
 
     assert (logged.returncode, logged.stdout) == (0, f"{LOGGED}\n"), logged.stderr
 
 
-def test_what_no_terminal_shows_is_saved(mcpl, tmp_path):
+def test_what_no_terminal_shows_is_saved(run, tmp_path):
     key = "aW50ZXJvcCB0ZXN0cyBhbmQgbm90aGluZyBlbHNlIDE="
     with emulated("conformance", "buffered", 1, MCP_STATE_KEY=key) as url:
-        saved = mcpl("call", url, "test_image_content", "--save-to", tmp_path)
+        saved = run("call", url, "test_image_content", "--save-to", tmp_path)
 
     (file,) = tmp_path.iterdir()
     assert saved.returncode == 0 and str(file) in saved.stdout

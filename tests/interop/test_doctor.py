@@ -8,18 +8,15 @@ import threading
 
 import postgres
 import pytest
-import tools
-from conftest import PROJECT, emulated
+from conftest import emulated
 from oauth import Issuer
 
 
 @pytest.fixture(scope="module")
-def doctor():
+def doctor(mcpl):
     """Runs the command: its code, and its findings."""
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "mcp-cli"], cwd=PROJECT, check=True)
-
     def run(url):
-        command = [tools.target_folder() / "debug" / "mcpl", "doctor", url]
+        command = [mcpl, "doctor", url]
         shown = subprocess.run([*command], capture_output=True, text=True)
         as_json = subprocess.run([*command, "--json"], capture_output=True, text=True)
         findings = json.loads(as_json.stdout)

@@ -42,12 +42,6 @@ args = ["-y",
 z=1"""
 
 
-@pytest.fixture(scope="module")
-def mcpl():
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "mcp-cli"], cwd=PROJECT, check=True)
-    return str(tools.target_folder() / "debug" / "mcpl")
-
-
 @pytest.fixture
 def run(mcpl, tmp_path):
     """Runs the command in a home folder of its own."""

@@ -20,16 +20,9 @@ from botocore.credentials import Credentials
 from conftest import PROJECT, emulated
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
-from oauth import PATIENCE_SECONDS, Issuer, fetch
+from oauth import Issuer, fetch
+from proxied import LEGACY_CLIENT, LOGGED, META, Session, session, words
 
-LOGGED = "Event 'login' logged by ada@example.com."
-BROWSER = f"{sys.executable} {tools.INTEROP / 'client_driver.py'} open"
-
-
-@pytest.fixture(scope="module")
-def mcpl():
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "mcp-cli"], cwd=PROJECT, check=True)
-    return str(tools.target_folder() / "debug" / "mcpl")
 
 
 @pytest.fixture(scope="module")
@@ -46,56 +39,6 @@ def event_logger(issuer):
             yield running.url
         finally:
             running.stop()
-
-
-def words(mcpl, url, state, *options):
-    browser = [] if "--no-browser" in options else ["--open", BROWSER]
-    return [mcpl, "proxy", "test", url, "--state-dir", str(state), *browser, *options]
-
-
-class Session:
-    """Messages to and from a proxy, as a client of 2025-11-25 that is at hand."""
-
-    def __init__(self, command, env=None):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-        self.id = 0
-
-    def send(self, method, params=None):
-        self.id += 1
-        self.write({"jsonrpc": "2.0", "id": self.id, "method": method, "params": params or {}})
-        return self.id
-
-    def write(self, message):
-        text = message if isinstance(message, str) else json.dumps(message)
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-
-    def read(self):
-        line = self.process.stdout.readline()
-        assert line, "the proxy has ended"
-        return json.loads(line)
-
-    def call(self, tool, **arguments):
-        self.send("tools/call", {"name": tool, "arguments": arguments})
-        return self.read()
-
-    def text(self, tool, **arguments):
-        answer = self.call(tool, **arguments)
-        assert "result" in answer, answer
-        return answer["result"]["content"][0]["text"]
-
-    def close(self):
-        self.process.stdin.close()
-        return self.process.wait(timeout=PATIENCE_SECONDS)
-
-
-@contextlib.contextmanager
-def session(mcpl, url, state, *options):
-    own = Session(words(mcpl, url, state, *options))
-    try:
-        yield own
-    finally:
-        assert own.close() == 0
 
 
 CLIENTS = [("python", mode) for mode in ("auto", "legacy", "2026-07-28")]
@@ -212,23 +155,12 @@ def test_nothing_of_a_message_changes_on_its_way(mcpl, tmp_path):
         assert answer["result"]["isError"] is True
 
 
-META = {
-    f"io.modelcontextprotocol/{key}": value
-    for key, value in {
-        "protocolVersion": "2026-07-28",
-        "clientCapabilities": {"elicitation": {"form": {}}},
-        "clientInfo": {"name": "interop", "version": "1.0.0"},
-    }.items()
-}
-
-
 @pytest.mark.parametrize("mode", ["buffered", "stream"])
 @pytest.mark.parametrize("meta", [{}, META], ids=["legacy", "modern"])
 def test_progress_comes_before_the_answer(mcpl, tmp_path, mode, meta):
     with emulated("examples/countdown", mode, 1) as url, session(mcpl, url, tmp_path) as proxy:
         if not meta:
-            client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-            proxy.send("initialize", client)
+            proxy.send("initialize", LEGACY_CLIENT)
             assert proxy.read()["result"]["protocolVersion"] == "2025-11-25"
             proxy.write({"jsonrpc": "2.0", "method": "notifications/initialized"})
         proxy.send("tools/call", {"name": "countdown", "arguments": {"from": 2}, "_meta": {**meta, "progressToken": "p"}})

@@ -1,5 +1,6 @@
 //! `mcpl`: connects clients that speak stdio to MCP servers behind Function URLs.
 
+mod bridge;
 mod call;
 mod callback;
 mod doctor;
@@ -19,7 +20,6 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::mpsc;
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt,
@@ -291,18 +291,16 @@ async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
         other => bail!("`--mode {other}` is not known: leave it out"),
     }
     tracing::info!(server = args.name, url = args.url, "ready");
-    let (upstream, output) = args.connection.upstream(args.url)?;
-    proxy::run(upstream, output).await
+    let upstream = args.connection.upstream(args.url)?;
+    proxy::run(upstream).await
 }
 
 impl Connection {
     async fn session(&self, url: String) -> anyhow::Result<Session> {
-        let (upstream, output) = self.upstream(url)?;
-        Session::start(upstream, output).await
+        Session::start(self.upstream(url)?).await
     }
 
-    /// A server, and the messages that come from there.
-    fn upstream(&self, url: String) -> anyhow::Result<(Upstream, mpsc::UnboundedReceiver<String>)> {
+    fn upstream(&self, url: String) -> anyhow::Result<Upstream> {
         if !oauth::is_secure(&url) {
             bail!("`{url}` must be https (http on this machine)");
         }
@@ -319,8 +317,7 @@ impl Connection {
             None => Authorizer::oauth(&url, self.oauth_options())?,
         };
         let client = http_client(headers, Duration::from_secs(self.timeout))?;
-        let (sender, output) = mpsc::unbounded_channel();
-        Ok((Upstream::new(client, url, authorizer, sender), output))
+        Ok(Upstream::new(client, url, authorizer))
     }
 
     fn oauth_options(&self) -> OAuthOptions {

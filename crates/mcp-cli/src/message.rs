@@ -46,6 +46,12 @@ pub(crate) struct Shape<'a> {
     pub(crate) error: Option<&'a RawValue>,
 }
 
+impl Shape<'_> {
+    pub(crate) fn is_response(&self) -> bool {
+        self.method.is_none() && (self.result.is_some() || self.error.is_some())
+    }
+}
+
 impl Envelope {
     /// Reads a line. An array is a batch, of revision 2025-03-26.
     pub(crate) fn parse(line: &str) -> Result<Self, serde_json::Error> {
@@ -115,6 +121,19 @@ pub(crate) fn is_same_id(one: &RawValue, other: &RawValue) -> bool {
     one.get() == other.get() || matches!((parse(one), parse(other)), (Some(one), Some(other)) if one == other)
 }
 
+/// The text of an object with members in front of its own; `members` is text too.
+pub(crate) fn with_members(object: &str, members: &str) -> String {
+    let rest = object.trim_start().strip_prefix('{').unwrap_or_default().trim_start();
+    let comma = if rest.starts_with('}') || members.is_empty() { "" } else { "," };
+    format!("{{{members}{comma}{rest}")
+}
+
+/// A text in which a part of its own is replaced.
+pub(crate) fn with_part(text: &str, part: &str, new: &str) -> String {
+    let start = part.as_ptr().addr() - text.as_ptr().addr();
+    [&text[..start], new, &text[start + part.len()..]].concat()
+}
+
 /// JSON has line ends between its tokens alone, where a space is as good.
 pub(crate) fn one_line(json: &str) -> String {
     json.replace(['\n', '\r'], " ")
@@ -153,5 +172,17 @@ mod tests {
         assert!(is_same_id(&raw("1"), &raw("1")));
         assert!(is_same_id(&raw("\"a\""), &raw("\"\\u0061\"")));
         assert!(!is_same_id(&raw("1"), &raw("\"1\"")));
+    }
+
+    #[test]
+    fn members_come_first_and_parts_are_found_where_they_are() {
+        assert_eq!(with_members("{}", r#""a":1"#), r#"{"a":1}"#);
+        assert_eq!(with_members(r#" { "b":2}"#, r#""a":1"#), r#"{"a":1,"b":2}"#);
+        assert_eq!(with_members(r#"{"b":2}"#, ""), r#"{"b":2}"#);
+
+        let text = r#"{"x":{},"y":{}}"#;
+        let second: &RawValue = serde_json::from_str(text).unwrap();
+        let second = lookup(second, &["y".to_owned()]).unwrap().unwrap();
+        assert_eq!(with_part(text, second.get(), "1"), r#"{"x":{},"y":1}"#);
     }
 }

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    bridge::Bridge,
     message::{Envelope, Kind, error_response},
     upstream::Upstream,
 };
@@ -27,8 +28,9 @@ const CANCELLED: &str = "notifications/cancelled";
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Passes messages between standard input and output and a server, until the input ends.
-pub(crate) async fn run(upstream: Upstream, output: mpsc::UnboundedReceiver<String>) -> anyhow::Result<()> {
-    let upstream = Arc::new(upstream);
+pub(crate) async fn run(upstream: Upstream) -> anyhow::Result<()> {
+    let (client, output) = mpsc::unbounded_channel();
+    let bridge = Arc::new(Bridge::new(upstream, client));
     let writer = tokio::spawn(write(output));
     let mut input = BufReader::new(tokio::io::stdin());
     let mut tasks = Tasks::default();
@@ -46,23 +48,23 @@ pub(crate) async fn run(upstream: Upstream, output: mpsc::UnboundedReceiver<Stri
             continue;
         }
         match Envelope::parse(&text) {
-            Ok(envelope) => take(&upstream, envelope, &in_flight, &mut tasks).await,
+            Ok(envelope) => take(&bridge, envelope, &in_flight, &mut tasks).await,
             Err(error) => {
                 let error = ErrorObject::new(jsonrpc::PARSE_ERROR, format!("mcpl: this line is no message: {error}"));
-                upstream.send(error_response(None, &error));
+                bridge.say(error_response(None, &error));
             }
         }
     }
     let _ = tokio::time::timeout(GRACE, async { while tasks.waited_for.join_next().await.is_some() {} }).await;
     tasks.waited_for.shutdown().await;
     tasks.background.shutdown().await;
-    upstream.close().await;
-    drop(upstream);
+    bridge.close().await;
+    drop(bridge);
     writer.await?
 }
 
-async fn take(upstream: &Arc<Upstream>, envelope: Envelope, in_flight: &InFlight, tasks: &mut Tasks) {
-    let own = Arc::clone(upstream);
+async fn take(bridge: &Arc<Bridge>, envelope: Envelope, in_flight: &InFlight, tasks: &mut Tasks) {
+    let own = Arc::clone(bridge);
     match &envelope.kind {
         Kind::Request { id, .. } => {
             let (key, is_modern) = (id.get().to_owned(), envelope.modern_version().is_some());
@@ -74,7 +76,7 @@ async fn take(upstream: &Arc<Upstream>, envelope: Envelope, in_flight: &InFlight
             in_flight.insert(key, Request { handle, is_modern });
         }
         // A modern server is told by the end of the connection.
-        Kind::Notification { method, .. } if method == CANCELLED && in_flight.cancel_modern(&envelope) => {}
+        Kind::Notification { method, .. } if method == CANCELLED && in_flight.cancel(&envelope, bridge) => {}
         // A server with sessions must have heard it before whatever comes next.
         Kind::Notification { method, .. } if method == INITIALIZED => {
             let (told, is_told) = oneshot::channel();
@@ -122,16 +124,16 @@ impl InFlight {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Breaks off the request that a notification names, if it is a modern one.
-    fn cancel_modern(&self, cancelled: &Envelope) -> bool {
+    /// Breaks off the request that a notification names, if that is the way to tell the server.
+    fn cancel(&self, cancelled: &Envelope, bridge: &Bridge) -> bool {
         let Some(params) = cancelled.params() else { return false };
         let Ok(Some(id)) = mcp_protocol::lookup(params, &["requestId".to_owned()]) else { return false };
         let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_modern = requests.get(id.get()).is_some_and(|request| request.is_modern);
-        if is_modern && let Some(request) = requests.remove(id.get()) {
+        let breaks_off = requests.get(id.get()).is_some_and(|request| bridge.cancels_by_closing(request.is_modern));
+        if breaks_off && let Some(request) = requests.remove(id.get()) {
             request.handle.abort();
         }
-        is_modern
+        breaks_off
     }
 }
 

@@ -10,15 +10,14 @@ use crate::{message::Envelope, upstream::Upstream};
 /// A server that has said what it speaks.
 pub(crate) struct Session {
     upstream: Upstream,
-    answers: mpsc::UnboundedReceiver<String>,
     is_modern: bool,
     next_id: u64,
 }
 
 impl Session {
     /// Finds out which era the server is of: the modern one if it answers `server/discover`.
-    pub(crate) async fn start(upstream: Upstream, answers: mpsc::UnboundedReceiver<String>) -> anyhow::Result<Self> {
-        let mut own = Self { upstream, answers, is_modern: true, next_id: 0 };
+    pub(crate) async fn start(upstream: Upstream) -> anyhow::Result<Self> {
+        let mut own = Self { upstream, is_modern: true, next_id: 0 };
         let discovered = own.exchange(method::SERVER_DISCOVER, json!({})).await?;
         if discovered.get("result").is_some() {
             return Ok(own);
@@ -35,7 +34,8 @@ impl Session {
         });
         own.request(method::INITIALIZE, params).await.context("could not start a session")?;
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
-        own.upstream.pass(&initialized).await;
+        let (output, _) = mpsc::unbounded_channel();
+        own.upstream.pass(&initialized, &output).await;
         Ok(own)
     }
 
@@ -79,21 +79,19 @@ impl Session {
         params["_meta"] = own_meta;
         let message = json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
         let envelope = Envelope::parse(&message.to_string())?;
-        let passing = self.upstream.pass(&envelope);
-        tokio::pin!(passing);
-        let mut is_passed = false;
-        loop {
-            tokio::select! {
-                () = &mut passing, if !is_passed => is_passed = true,
-                Some(line) = self.answers.recv() => {
-                    let answer: Value = serde_json::from_str(&line).context("the server's answer is no JSON")?;
-                    if answer["id"] == self.next_id && answer.get("method").is_none() {
-                        return Ok(answer);
-                    }
-                    tell_progress(&answer);
-                }
+        let (output, mut others) = mpsc::unbounded_channel();
+        let asking = async {
+            let response = self.upstream.request(&envelope, &output).await;
+            drop(output);
+            response
+        };
+        let telling = async {
+            while let Some(line) = others.recv().await {
+                tell_progress(&serde_json::from_str(&line).unwrap_or_default());
             }
-        }
+        };
+        let (response, ()) = tokio::join!(asking, telling);
+        serde_json::from_str(&response).context("the server's answer is no JSON")
     }
 }
 

@@ -6,6 +6,8 @@ use mcp_protocol::{MirroredParameter, mirrored_parameters};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
+use crate::message::with_part;
+
 /// The tools that were listed.
 #[derive(Debug, Default)]
 pub(crate) struct Tools {
@@ -49,10 +51,8 @@ impl Tools {
             return (list.next_cursor, None);
         };
         let kept: Vec<&str> = tools.iter().filter(|tool| self.keep(tool)).map(|tool| tool.get()).collect();
-        let without = (kept.len() < tools.len()).then(|| {
-            // The list is a part of the message's own text.
-            message.replacen(list.tools.get(), &format!("[{}]", kept.join(",")), 1)
-        });
+        let without =
+            (kept.len() < tools.len()).then(|| with_part(message, list.tools.get(), &format!("[{}]", kept.join(","))));
         (list.next_cursor, without)
     }
 

@@ -42,13 +42,18 @@ pub(crate) struct Upstream {
     authorizer: Authorizer,
     /// What `initialize` has agreed on, for a legacy server.
     legacy: Mutex<Legacy>,
+    /// For one request at a time that finds its session gone.
+    beginning: tokio::sync::Mutex<()>,
     tools: Mutex<Tools>,
-    /// Messages for the client.
-    output: mpsc::UnboundedSender<String>,
 }
+
+/// Where the messages of a server go, each on one line.
+pub(crate) type Output = mpsc::UnboundedSender<String>;
 
 #[derive(Debug, Clone, Default)]
 struct Legacy {
+    /// The `initialize` that began the session, for the time when the server has forgotten it.
+    initialize: Option<String>,
     session_id: Option<HeaderValue>,
     version: Option<String>,
 }
@@ -62,39 +67,64 @@ enum Ended {
 }
 
 impl Upstream {
-    pub(crate) fn new(
-        client: Client,
-        url: String,
-        authorizer: Authorizer,
-        output: mpsc::UnboundedSender<String>,
-    ) -> Self {
-        Self { client, url, authorizer, legacy: Mutex::default(), tools: Mutex::default(), output }
+    pub(crate) fn new(client: Client, url: String, authorizer: Authorizer) -> Self {
+        Self {
+            client,
+            url,
+            authorizer,
+            legacy: Mutex::default(),
+            beginning: tokio::sync::Mutex::default(),
+            tools: Mutex::default(),
+        }
     }
 
-    /// Passes a message on, and everything that comes back to the client. A request always gets an answer.
-    pub(crate) async fn pass(&self, envelope: &Envelope) {
-        let Err(error) = self.exchange(envelope).await else {
+    /// Passes a message on, and everything that comes back. A request always gets an answer.
+    pub(crate) async fn pass(&self, envelope: &Envelope, output: &Output) {
+        let Err(error) = self.exchange(envelope, output).await else {
             return;
         };
         let text = format!("{error:#}");
         match envelope.id() {
             Some(id) => {
                 let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {text}"));
-                self.send(error_response(Some(id), &error));
+                send(output, error_response(Some(id), &error));
             }
             None => tracing::warn!(method = envelope.method(), "{text}"),
         }
     }
 
+    /// Sends a request, and returns the response as it was written; what comes before it is passed on.
+    pub(crate) async fn request(&self, envelope: &Envelope, output: &Output) -> String {
+        let (own, mut lines) = mpsc::unbounded_channel();
+        let passing = async {
+            self.pass(envelope, &own).await;
+            drop(own);
+        };
+        let mut response = None;
+        let relaying = async {
+            while let Some(line) = lines.recv().await {
+                match envelope.id() {
+                    Some(id) if is_response_to(id, &line) => response = Some(line),
+                    _ => send(output, line),
+                }
+            }
+        };
+        tokio::join!(passing, relaying);
+        response.unwrap_or_else(|| {
+            let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, "mcpl: the server answered with no response");
+            error_response(envelope.id(), &error)
+        })
+    }
+
     /// Listens to what a legacy server says by itself, where it has a stream for that.
-    pub(crate) async fn listen(&self) {
+    pub(crate) async fn listen(&self, output: &Output) {
         let mut last_event_id = None;
         for _ in 0..MAX_RESUMPTIONS {
             let Ok(response) = self.get(last_event_id.as_deref()).await else { return };
             if !response.status().is_success() || !is_event_stream(response.headers()) {
                 return;
             }
-            match self.deliver_stream(response, None).await {
+            match self.deliver_stream(response, None, output).await {
                 Ok(Ended::Broken { last_event_id: Some(id), pause }) => {
                     last_event_id = Some(id);
                     tokio::time::sleep(pause.unwrap_or(FIRST_PAUSE)).await;
@@ -113,11 +143,12 @@ impl Upstream {
         }
     }
 
-    async fn exchange(&self, envelope: &Envelope) -> anyhow::Result<()> {
+    async fn exchange(&self, envelope: &Envelope, output: &Output) -> anyhow::Result<()> {
         let (mut tries, mut renewals) = (0, 0);
-        let mut has_agreed = false;
+        let (mut has_agreed, mut has_begun_again) = (false, false);
         loop {
             let headers = self.headers(envelope).await;
+            let sent_session = headers.get(SESSION_ID).cloned();
             let token = self.authorizer.token().await?;
             let request = self.client.post(&self.url).headers(headers).body(envelope.text.clone());
             tries += 1;
@@ -135,7 +166,7 @@ impl Upstream {
                 self.authorizer.accepted(token);
             }
             if status.is_success() {
-                return self.deliver(envelope, response).await;
+                return self.deliver(envelope, response, output).await;
             }
             let headers = response.headers().clone();
             let body = response.text().await.unwrap_or_default();
@@ -148,7 +179,7 @@ impl Upstream {
                     // The server's own words say more about a missing scope.
                     tracing::warn!("{error:#}");
                     if status == StatusCode::FORBIDDEN {
-                        return self.deliver_error(envelope, status, &body);
+                        return deliver_error(envelope, status, &body, output);
                     }
                     return Err(error.context("could not get a token"));
                 }
@@ -160,12 +191,39 @@ impl Upstream {
                 tokio::time::sleep(pause).await;
                 continue;
             }
+            if status == StatusCode::NOT_FOUND && sent_session.is_some() && !has_begun_again {
+                has_begun_again = true;
+                self.begin_again(sent_session.as_ref()).await?;
+                continue;
+            }
             if !has_agreed && speaks_it_after_all(envelope, &body) {
                 has_agreed = true;
                 continue;
             }
-            return self.deliver_error(envelope, status, &body);
+            return deliver_error(envelope, status, &body, output);
         }
+    }
+
+    /// Begins a new session in place of one that the server has forgotten
+    /// (2025-11-25, Streamable HTTP, "Session Management").
+    async fn begin_again(&self, forgotten: Option<&HeaderValue>) -> anyhow::Result<()> {
+        let _turn = self.beginning.lock().await;
+        let legacy = self.legacy().clone();
+        let Some(initialize) = legacy.initialize.filter(|_| legacy.session_id.as_ref() == forgotten) else {
+            // Another request has done it.
+            return Ok(());
+        };
+        tracing::info!("the server has forgotten the session: a new one begins");
+        self.legacy().session_id = None;
+        let initialize = Envelope::parse(&initialize)?;
+        let (output, _) = mpsc::unbounded_channel();
+        let response = Box::pin(self.request(&initialize, &output)).await;
+        if !serde_json::from_str::<Shape<'_>>(&response).is_ok_and(|shape| shape.result.is_some()) {
+            bail!("the server has forgotten the session and begins no new one");
+        }
+        let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
+        Box::pin(self.pass(&initialized, &output)).await;
+        Ok(())
     }
 
     async fn execute(&self, request: RequestBuilder, token: Option<&str>) -> anyhow::Result<Response> {
@@ -254,12 +312,14 @@ impl Upstream {
         self.execute(request, token.as_deref()).await
     }
 
-    async fn deliver(&self, envelope: &Envelope, response: Response) -> anyhow::Result<()> {
+    async fn deliver(&self, envelope: &Envelope, response: Response, output: &Output) -> anyhow::Result<()> {
         if envelope.method() == Some(method::INITIALIZE) && envelope.modern_version().is_none() {
-            self.legacy().session_id = response.headers().get(SESSION_ID).cloned();
+            let mut legacy = self.legacy();
+            legacy.initialize = Some(envelope.text.clone());
+            legacy.session_id = response.headers().get(SESSION_ID).cloned();
         }
         if is_event_stream(response.headers()) {
-            return self.deliver_whole_stream(envelope, response).await;
+            return self.deliver_whole_stream(envelope, response, output).await;
         }
         let body = response.text().await.context("the answer broke off")?;
         if body.trim().is_empty() {
@@ -268,15 +328,20 @@ impl Upstream {
                 None => Ok(()),
             };
         }
-        match (self.deliver_message(envelope, &body)?, envelope.id()) {
+        match (self.deliver_message(envelope, &body, output)?, envelope.id()) {
             (false, Some(_)) => bail!("the server answered with something else than a response"),
             _ => Ok(()),
         }
     }
 
     /// A stream, and those that go on where it broke off.
-    async fn deliver_whole_stream(&self, envelope: &Envelope, response: Response) -> anyhow::Result<()> {
-        let mut ended = self.deliver_stream(response, Some(envelope)).await;
+    async fn deliver_whole_stream(
+        &self,
+        envelope: &Envelope,
+        response: Response,
+        output: &Output,
+    ) -> anyhow::Result<()> {
+        let mut ended = self.deliver_stream(response, Some(envelope), output).await;
         let (mut known, mut tries) = (None, 0);
         while tries < MAX_RESUMPTIONS {
             // A stream that brought nothing new goes on where the last one did; one that did is worth as many tries again.
@@ -302,13 +367,18 @@ impl Upstream {
             if !response.status().is_success() {
                 bail!("the stream ended before the answer came, and cannot be resumed: {}", response.status());
             }
-            ended = self.deliver_stream(response, Some(envelope)).await;
+            ended = self.deliver_stream(response, Some(envelope), output).await;
         }
         bail!("the stream broke off too often")
     }
 
     /// Everything on a stream; for a request it ends with the response.
-    async fn deliver_stream(&self, response: Response, envelope: Option<&Envelope>) -> anyhow::Result<Ended> {
+    async fn deliver_stream(
+        &self,
+        response: Response,
+        envelope: Option<&Envelope>,
+        output: &Output,
+    ) -> anyhow::Result<Ended> {
         let mut events = SseByteStream::new(response.bytes_stream());
         let (mut last_event_id, mut pause) = (None, None);
         while let Some(event) = events.next().await {
@@ -325,10 +395,10 @@ impl Upstream {
                 continue;
             };
             let is_answer = match envelope {
-                Some(envelope) => self.deliver_message(envelope, &data)?,
+                Some(envelope) => self.deliver_message(envelope, &data, output)?,
                 None => {
                     check_message(&data)?;
-                    self.send(one_line(&data));
+                    send(output, one_line(&data));
                     false
                 }
             };
@@ -344,59 +414,33 @@ impl Upstream {
     /// # Errors
     ///
     /// When it is no message: a page of somebody in between, for example.
-    fn deliver_message(&self, envelope: &Envelope, message: &str) -> anyhow::Result<bool> {
+    fn deliver_message(&self, envelope: &Envelope, message: &str, output: &Output) -> anyhow::Result<bool> {
         check_message(message)?;
         let Ok(shape) = serde_json::from_str::<Shape<'_>>(message) else {
             // A batch, in answer to one.
-            self.send(one_line(message));
+            send(output, one_line(message));
             return Ok(envelope.id().is_none());
         };
-        let is_response = shape.result.is_some() || shape.error.is_some();
         let is_own = matches!((shape.id, envelope.id()), (Some(id), Some(own)) if is_same_id(id, own));
         if let (true, Some(result)) = (is_own, shape.result) {
             match envelope.method() {
                 Some(method::INITIALIZE) => self.agree(result),
                 Some(method::TOOLS_LIST) if envelope.modern_version().is_some() => {
                     if let (_, Some(without)) = self.tools().learn(message, result) {
-                        self.send(one_line(&without));
+                        send(output, one_line(&without));
                         return Ok(true);
                     }
                 }
                 _ => {}
             }
         }
-        self.send(one_line(message));
-        Ok(is_response && is_own)
-    }
-
-    /// What the client is told that got an error over HTTP: the server's JSON-RPC error, or what HTTP says.
-    fn deliver_error(&self, envelope: &Envelope, status: StatusCode, body: &str) -> anyhow::Result<()> {
-        let Some(id) = envelope.id() else {
-            bail!("the server answered {status}");
-        };
-        let shape = serde_json::from_str::<Shape<'_>>(body).ok();
-        if let Some(error) = shape.as_ref().and_then(|shape| shape.error) {
-            let is_own = shape.and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id));
-            // Whoever refuses a request unread does not know its id.
-            let renamed = || format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, id.get(), error.get());
-            self.send(one_line(&if is_own { body.to_owned() } else { renamed() }));
-            return Ok(());
-        }
-        let shown: String = body.chars().take(500).collect();
-        let error = ErrorObject::new(i64::from(status.as_u16()), format!("the server answered {status}"));
-        self.send(error_response(Some(id), &error.with_data(json!({ "body": shown }))));
-        Ok(())
+        send(output, one_line(message));
+        Ok(shape.is_response() && is_own)
     }
 
     fn agree(&self, result: &RawValue) {
         let version = mcp_protocol::lookup(result, &["protocolVersion".to_owned()]).ok().flatten();
         self.legacy().version = version.and_then(|version| serde_json::from_str(version.get()).ok());
-    }
-
-    /// A message for the client.
-    pub(crate) fn send(&self, line: String) {
-        // Nobody listens any more when the client has gone.
-        let _ = self.output.send(line);
     }
 
     fn legacy(&self) -> MutexGuard<'_, Legacy> {
@@ -406,6 +450,36 @@ impl Upstream {
     fn tools(&self) -> MutexGuard<'_, Tools> {
         self.tools.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the client is told that got an error over HTTP: the server's JSON-RPC error, or what HTTP says.
+fn deliver_error(envelope: &Envelope, status: StatusCode, body: &str, output: &Output) -> anyhow::Result<()> {
+    let Some(id) = envelope.id() else {
+        bail!("the server answered {status}");
+    };
+    let shape = serde_json::from_str::<Shape<'_>>(body).ok();
+    if let Some(error) = shape.as_ref().and_then(|shape| shape.error) {
+        let is_own = shape.and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id));
+        // Whoever refuses a request unread does not know its id.
+        let renamed = || format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, id.get(), error.get());
+        send(output, one_line(&if is_own { body.to_owned() } else { renamed() }));
+        return Ok(());
+    }
+    let shown: String = body.chars().take(500).collect();
+    let error = ErrorObject::new(i64::from(status.as_u16()), format!("the server answered {status}"));
+    send(output, error_response(Some(id), &error.with_data(json!({ "body": shown }))));
+    Ok(())
+}
+
+/// Sends a line on. Nobody listens any more when the client has gone.
+pub(crate) fn send(output: &Output, line: String) {
+    let _ = output.send(line);
+}
+
+/// Whether a line is the response to the request with that id.
+fn is_response_to(id: &RawValue, line: &str) -> bool {
+    let shape = serde_json::from_str::<Shape<'_>>(line).ok();
+    shape.filter(Shape::is_response).and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id))
 }
 
 /// Whether a request may be sent twice: it changes nothing.

@@ -1,0 +1,251 @@
+//! Between a client and a server of different eras.
+//!
+//! Where both speak the same, messages pass as they are. The server's era shows at the first request, and holds from then
+//! on (2026-07-28, "Versioning and Compatibility").
+
+mod legacy_client;
+mod modern_client;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, method};
+use serde_json::{json, value::RawValue};
+use tokio::sync::{mpsc, oneshot};
+
+use self::{legacy_client::LegacyClient, modern_client::ModernClient};
+use crate::{
+    message::{Envelope, Kind, Shape, error_response},
+    upstream::{Output, Upstream, send},
+};
+
+/// Codes of JSON-RPC errors that only a modern server gives.
+const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32099..=-32020;
+/// What HTTP says of a request that a server of another era makes nothing of.
+const NOT_UNDERSTOOD: [i64; 6] = [400, 404, 405, 406, 415, 422];
+
+/// One client and one server.
+pub(crate) struct Bridge {
+    /// Known after the first request that was answered.
+    sides: OnceLock<Sides>,
+    deciding: tokio::sync::Mutex<()>,
+    link: Arc<Link>,
+}
+
+const CANCELLED: &str = "notifications/cancelled";
+const SUBSCRIPTIONS_LISTEN: &str = "subscriptions/listen";
+const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+
+/// Which eras meet.
+enum Sides {
+    Alike,
+    /// A client with a session in front of a server without.
+    LegacyClient(LegacyClient),
+    /// A client without sessions in front of a server with one.
+    ModernClient(ModernClient),
+}
+
+/// Both ends.
+struct Link {
+    upstream: Upstream,
+    client: Output,
+    /// Questions to the client that it has not answered yet, by their ids as they are written.
+    asked: Mutex<HashMap<String, oneshot::Sender<String>>>,
+    next_id: AtomicU64,
+}
+
+impl Bridge {
+    pub(crate) fn new(upstream: Upstream, client: Output) -> Self {
+        let link = Link { upstream, client, asked: Mutex::default(), next_id: AtomicU64::new(1) };
+        Self { sides: OnceLock::new(), deciding: tokio::sync::Mutex::default(), link: Arc::new(link) }
+    }
+
+    /// Passes a message of the client on, translated if need be, and everything that comes back.
+    pub(crate) async fn pass(&self, envelope: &Envelope) {
+        match self.sides.get() {
+            Some(Sides::Alike) => self.link.upstream.pass(envelope, &self.link.client).await,
+            Some(Sides::LegacyClient(bridge)) => bridge.pass(envelope).await,
+            Some(Sides::ModernClient(bridge)) => bridge.pass(envelope).await,
+            None => self.pass_first(envelope).await,
+        }
+    }
+
+    /// After `initialized`: what the server says by itself.
+    pub(crate) async fn listen(&self) {
+        match self.sides.get() {
+            Some(Sides::LegacyClient(bridge)) => bridge.listen().await,
+            // A modern client asks for it.
+            Some(Sides::ModernClient(_)) => {}
+            Some(Sides::Alike) | None => self.link.upstream.listen(&self.link.client).await,
+        }
+    }
+
+    /// Whether the server is told that a request is cancelled by the end of its connection.
+    pub(crate) fn cancels_by_closing(&self, is_modern: bool) -> bool {
+        match self.sides.get() {
+            Some(Sides::LegacyClient(_)) => true,
+            Some(Sides::ModernClient(_)) => false,
+            Some(Sides::Alike) | None => is_modern,
+        }
+    }
+
+    /// A message for the client that no server has said.
+    pub(crate) fn say(&self, line: String) {
+        send(&self.link.client, line);
+    }
+
+    pub(crate) async fn close(&self) {
+        self.link.upstream.close().await;
+    }
+
+    async fn pass_first(&self, envelope: &Envelope) {
+        let is_handshake = envelope.method() == Some(method::INITIALIZE) && envelope.modern_version().is_none();
+        if envelope.id().is_none() || !(is_handshake || envelope.modern_version().is_some()) {
+            return self.link.upstream.pass(envelope, &self.link.client).await;
+        }
+        let response = self.link.upstream.request(envelope, &self.link.client).await;
+        let refusal = Refusal::of(&response, is_handshake);
+        if refusal == Refusal::None {
+            let _ = self.sides.set(Sides::Alike);
+        }
+        if refusal != Refusal::OfAnotherEra {
+            return self.say(response);
+        }
+        let turn = self.deciding.lock().await;
+        if self.sides.get().is_none() {
+            let sides = match is_handshake {
+                true => LegacyClient::before(&self.link, envelope).await.map(Sides::LegacyClient),
+                false => ModernClient::before(&self.link, envelope).await,
+            };
+            if let Some(sides) = sides {
+                let _ = self.sides.set(sides);
+            }
+        }
+        drop(turn);
+        match self.sides.get() {
+            Some(Sides::LegacyClient(bridge)) => bridge.pass(envelope).await,
+            Some(Sides::ModernClient(bridge)) => bridge.pass(envelope).await,
+            // It is no question of the era: what the server has said stands.
+            Some(Sides::Alike) | None => self.say(response),
+        }
+    }
+}
+
+/// What a response says of the server's era.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The server has understood.
+    None,
+    /// The server may be of another era.
+    OfAnotherEra,
+    /// Nothing about eras.
+    Other,
+}
+
+impl Refusal {
+    /// `is_handshake`: in answer to an `initialize`, which a modern server may refuse as it likes.
+    fn of(response: &str, is_handshake: bool) -> Self {
+        let Ok(shape) = serde_json::from_str::<Shape<'_>>(response) else { return Self::Other };
+        let Some(error) = shape.error else { return Self::None };
+        let Ok(error) = serde_json::from_str::<ErrorObject>(error.get()) else { return Self::Other };
+        match error.code {
+            code if MODERN_ERRORS.contains(&code) && !is_handshake => Self::None,
+            jsonrpc::INTERNAL_ERROR => Self::Other,
+            code if code < 0 || NOT_UNDERSTOOD.contains(&code) => Self::OfAnotherEra,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Link {
+    fn fresh_id(&self) -> String {
+        format!("\"mcpl-{}\"", self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn asked(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<String>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the client, as a legacy server does, and returns its response as it was written; `None` if it hangs up.
+    async fn ask(&self, method: &str, params: Option<&str>) -> Option<String> {
+        let id = self.fresh_id();
+        let (answered, answer) = oneshot::channel();
+        self.asked().insert(id.clone(), answered);
+        let params = params.map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
+        send(&self.client, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{}{params}}}"#, json!(method)));
+        answer.await.ok()
+    }
+
+    /// Hands a response of the client to whoever waits for it.
+    fn take_answer(&self, response: &Envelope) {
+        let Ok(shape) = serde_json::from_str::<Shape<'_>>(&response.text) else { return };
+        let waiting = shape.id.and_then(|id| self.asked().remove(id.get()));
+        match waiting {
+            Some(waiting) => _ = waiting.send(response.text.clone()),
+            None => tracing::info!("the client answers something that nobody has asked"),
+        }
+    }
+
+    /// A request of our own.
+    async fn request(&self, method: &str, params: &str) -> String {
+        let id = self.fresh_id();
+        let request = request(&id, method, params);
+        let (unheard, _) = mpsc::unbounded_channel();
+        match request {
+            Ok(request) => self.upstream.request(&request, &unheard).await,
+            Err(error) => error_response(None, &ErrorObject::new(jsonrpc::INTERNAL_ERROR, error.to_string())),
+        }
+    }
+
+    fn answer(&self, id: &RawValue, result: &str) {
+        send(&self.client, format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.get()));
+    }
+
+    fn refuse(&self, id: &RawValue, error: &ErrorObject) {
+        send(&self.client, error_response(Some(id), error));
+    }
+
+    /// A response of the server, with the id of the client's request.
+    fn answer_as(&self, id: &RawValue, response: &str) {
+        match serde_json::from_str::<Shape<'_>>(response) {
+            Ok(Shape { result: Some(result), .. }) => self.answer(id, result.get()),
+            Ok(Shape { error: Some(error), .. }) => {
+                let error = error.get();
+                send(&self.client, format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, id.get()));
+            }
+            _ => self.refuse(id, &ErrorObject::new(jsonrpc::INTERNAL_ERROR, "mcpl: the server's response is none")),
+        }
+    }
+}
+
+fn request(id: &str, method: &str, params: &str) -> Result<Envelope, serde_json::Error> {
+    Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, json!(method)))
+}
+
+/// A member of an object, if it is there.
+fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+    mcp_protocol::lookup(object, &[name.to_owned()]).ok().flatten()
+}
+
+/// A member that is text.
+fn text_member(object: &RawValue, name: &str) -> Option<String> {
+    serde_json::from_str(member(object, name)?.get()).ok()
+}
+
+/// The params of a request, or none.
+fn params_text(kind: &Kind) -> &str {
+    match kind {
+        Kind::Request { params: Some(params), .. } | Kind::Notification { params: Some(params), .. } => params.get(),
+        _ => "{}",
+    }
+}
+
+/// The revision that is spoken with modern servers here.
+fn modern_version() -> &'static str {
+    ProtocolVersion::LATEST.as_str()
+}

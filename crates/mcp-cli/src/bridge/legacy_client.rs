@@ -1,0 +1,281 @@
+//! A client that has shaken hands, in front of a server that knows no sessions.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, meta, method};
+use serde_json::{json, value::RawValue};
+use tokio::sync::{Notify, mpsc};
+
+use super::{ACKNOWLEDGED, Link, SUBSCRIPTIONS_LISTEN, member, modern_version, params_text, request, text_member};
+use crate::{
+    message::{Envelope, Kind, Shape, with_members, with_part},
+    upstream::send,
+};
+
+/// Rounds of questions for one request.
+const MAX_ROUNDS: usize = 20;
+/// A stream of notifications that ended is opened again after so long.
+const LISTEN_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the handshake has said, and what a session has kept since.
+pub(super) struct LegacyClient {
+    link: Arc<Link>,
+    /// The answer to `initialize`.
+    welcome: String,
+    capabilities: Box<RawValue>,
+    client_info: Box<RawValue>,
+    client_capabilities: Box<RawValue>,
+    kept: Mutex<Kept>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Kept {
+    log_level: Option<String>,
+    subscribed: BTreeSet<String>,
+}
+
+/// Why a request has no response of the server.
+struct Unanswered(String);
+
+impl LegacyClient {
+    /// Asks the server whether it is a modern one; `None` if it is not.
+    pub(super) async fn before(link: &Arc<Link>, initialize: &Envelope) -> Option<Self> {
+        let params = initialize.params()?;
+        let empty = || RawValue::from_string("{}".to_owned()).ok();
+        let unnamed = || RawValue::from_string(r#"{"name":"unknown","version":"unknown"}"#.to_owned()).ok();
+        let mut own = Self {
+            link: Arc::clone(link),
+            welcome: String::new(),
+            capabilities: empty()?,
+            client_info: member(params, "clientInfo").map(ToOwned::to_owned).or_else(unnamed)?,
+            client_capabilities: member(params, "capabilities").map(ToOwned::to_owned).or_else(empty)?,
+            kept: Mutex::default(),
+            changed: Notify::new(),
+        };
+        let discovered = link.request(method::SERVER_DISCOVER, &own.with_meta("{}")).await;
+        let shape: Shape<'_> = serde_json::from_str(&discovered).ok()?;
+        let result = shape.result?;
+        let supported: Vec<String> = serde_json::from_str(member(result, "supportedVersions")?.get()).ok()?;
+        if !supported.iter().any(|version| version == modern_version()) {
+            return None;
+        }
+        let asked = text_member(params, "protocolVersion").and_then(|version| ProtocolVersion::parse(&version));
+        let version = asked.filter(|version| !version.is_modern()).unwrap_or(ProtocolVersion::LATEST_LEGACY);
+        own.capabilities = member(result, "capabilities")?.to_owned();
+        let server_info = member(result, "_meta").and_then(|meta| member(meta, meta::SERVER_INFO));
+        let server_info = server_info.map_or(r#"{"name":"unknown","version":"unknown"}"#, RawValue::get);
+        let instructions = member(result, "instructions");
+        let instructions = instructions.map(|text| format!(r#","instructions":{text}"#)).unwrap_or_default();
+        own.welcome = format!(
+            r#"{{"protocolVersion":"{version}","capabilities":{},"serverInfo":{server_info}{instructions}}}"#,
+            own.capabilities
+        );
+        Some(own)
+    }
+
+    pub(super) async fn pass(&self, envelope: &Envelope) {
+        match &envelope.kind {
+            Kind::Request { id, method, .. } => self.request(envelope, id, method).await,
+            // What notifications say, a modern server learns otherwise or not at all.
+            Kind::Notification { .. } => {}
+            Kind::Other => self.link.take_answer(envelope),
+        }
+    }
+
+    async fn request(&self, envelope: &Envelope, id: &RawValue, method: &str) {
+        match method {
+            method::INITIALIZE => self.link.answer(id, &self.welcome),
+            method::PING => self.link.answer(id, "{}"),
+            method::LOGGING_SET_LEVEL => {
+                self.kept().log_level = envelope.param(&["level"]);
+                self.link.answer(id, "{}");
+            }
+            method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
+                let Some(uri) = envelope.param(&["uri"]) else {
+                    let error = ErrorObject::new(jsonrpc::INVALID_PARAMS, "`uri` is missing");
+                    return self.link.refuse(id, &error);
+                };
+                let changed = match method == method::RESOURCES_SUBSCRIBE {
+                    true => self.kept().subscribed.insert(uri),
+                    false => self.kept().subscribed.remove(&uri),
+                };
+                if changed {
+                    self.changed.notify_one();
+                }
+                self.link.answer(id, "{}");
+            }
+            _ => match self.rounds(envelope, id, method).await {
+                Ok(response) => self.link.answer_as(id, &response),
+                Err(Unanswered(why)) => {
+                    self.link.refuse(id, &ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {why}")));
+                }
+            },
+        }
+    }
+
+    /// Sends a request, as often as the server has questions first. Returns the response.
+    async fn rounds(&self, envelope: &Envelope, id: &RawValue, method: &str) -> Result<String, Unanswered> {
+        let mut own_id = id.get().to_owned();
+        let mut answers = String::new();
+        for _ in 0..MAX_ROUNDS {
+            let params = with_members(&self.with_meta(params_text(&envelope.kind)), &answers);
+            let request = request(&own_id, method, &params).map_err(|error| Unanswered(error.to_string()))?;
+            let response = self.link.upstream.request(&request, &self.link.client).await;
+            let Some(asked) = Asked::of(&response) else { return Ok(response) };
+            answers = self.ask(&asked).await?;
+            // Each round is a request of its own.
+            own_id = self.link.fresh_id();
+        }
+        Err(Unanswered(format!("the server still has questions after {MAX_ROUNDS} rounds")))
+    }
+
+    /// Puts the server's questions to the client. Returns the members of the next round.
+    async fn ask(&self, asked: &Asked) -> Result<String, Unanswered> {
+        let answers = asked.questions.iter().map(|(key, question)| async move {
+            let method = text_member(question, "method").unwrap_or_default();
+            let params = member(question, "params").map(|params| with_elicitation_id(params, key));
+            let response = self.link.ask(&method, params.as_deref()).await;
+            let response = response.ok_or_else(|| Unanswered("the client has hung up".to_owned()))?;
+            match serde_json::from_str::<Shape<'_>>(&response) {
+                Ok(Shape { result: Some(result), .. }) => Ok(format!("{}:{result}", json!(key))),
+                Ok(Shape { error: Some(error), .. }) => {
+                    let text = text_member(error, "message").unwrap_or_default();
+                    Err(Unanswered(format!("the client could not answer `{method}`: {text}")))
+                }
+                _ => Err(Unanswered(format!("the client's answer to `{method}` is none"))),
+            }
+        });
+        let answers: Vec<String> = join_all(answers).await.into_iter().collect::<Result<_, _>>()?;
+        let mut members = Vec::new();
+        if !answers.is_empty() {
+            members.push(format!(r#""inputResponses":{{{}}}"#, answers.join(",")));
+        }
+        if let Some(state) = &asked.state {
+            members.push(format!(r#""requestState":{state}"#));
+        }
+        Ok(members.join(","))
+    }
+
+    /// What the server says by itself, for as long as there is something that it may say.
+    pub(super) async fn listen(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let Some(wanted) = self.wanted() else {
+                changed.await;
+                continue;
+            };
+            let listening = async {
+                let params = with_members(&self.with_meta("{}"), &format!(r#""notifications":{wanted}"#));
+                let Ok(request) = request(&self.link.fresh_id(), SUBSCRIPTIONS_LISTEN, &params) else { return };
+                let (output, mut lines) = mpsc::unbounded_channel::<String>();
+                let relaying = async {
+                    while let Some(line) = lines.recv().await {
+                        let is_news = Envelope::parse(&line).is_ok_and(|own| own.method() != Some(ACKNOWLEDGED));
+                        if is_news {
+                            send(&self.link.client, line);
+                        }
+                    }
+                };
+                let passing = async {
+                    let response = self.link.upstream.request(&request, &output).await;
+                    drop(output);
+                    response
+                };
+                let (response, ()) = tokio::join!(passing, relaying);
+                if serde_json::from_str::<Shape<'_>>(&response).is_ok_and(|shape| shape.error.is_some()) {
+                    tracing::info!(response, "the server tells no news");
+                    // It will not tell them the next time either.
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(LISTEN_PAUSE).await;
+            };
+            tokio::select! {
+                () = listening => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// The filter for `subscriptions/listen`; `None` if the server has no news to tell.
+    fn wanted(&self) -> Option<serde_json::Value> {
+        let tells = |kind: &str, news: &str| {
+            let own = member(&self.capabilities, kind).and_then(|own| member(own, news));
+            own.is_some_and(|own| own.get() == "true")
+        };
+        let mut wanted = serde_json::Map::new();
+        for (kind, name) in
+            [("tools", "toolsListChanged"), ("prompts", "promptsListChanged"), ("resources", "resourcesListChanged")]
+        {
+            if tells(kind, "listChanged") {
+                wanted.insert(name.to_owned(), json!(true));
+            }
+        }
+        let subscribed = self.kept().subscribed.clone();
+        if tells("resources", "subscribe") && !subscribed.is_empty() {
+            wanted.insert("resourceSubscriptions".to_owned(), json!(subscribed));
+        }
+        (!wanted.is_empty()).then(|| wanted.into())
+    }
+
+    /// Parameters with what every modern request says of its client.
+    fn with_meta(&self, params: &str) -> String {
+        let mut members = format!(
+            r#""{}":"{}","{}":{},"{}":{}"#,
+            meta::PROTOCOL_VERSION,
+            modern_version(),
+            meta::CLIENT_INFO,
+            self.client_info,
+            meta::CLIENT_CAPABILITIES,
+            self.client_capabilities
+        );
+        if let Some(level) = &self.kept().log_level {
+            members.push_str(&format!(r#","{}":{}"#, meta::LOG_LEVEL, json!(level)));
+        }
+        let own = serde_json::from_str::<&RawValue>(params).ok().and_then(|params| member(params, "_meta"));
+        match own.filter(|own| own.get().starts_with('{')) {
+            Some(own) => with_part(params, own.get(), &with_members(own.get(), &members)),
+            None => with_members(params, &format!(r#""_meta":{{{members}}}"#)),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An `InputRequiredResult`.
+struct Asked {
+    questions: Vec<(String, Box<RawValue>)>,
+    /// `requestState`, as it is written.
+    state: Option<Box<RawValue>>,
+}
+
+impl Asked {
+    fn of(response: &str) -> Option<Self> {
+        let shape: Shape<'_> = serde_json::from_str(response).ok()?;
+        let result = shape.result?;
+        if text_member(result, "resultType")? != "input_required" {
+            return None;
+        }
+        let questions = member(result, "inputRequests").map(|own| serde_json::from_str(own.get()));
+        let questions: std::collections::BTreeMap<String, Box<RawValue>> =
+            questions.transpose().ok()?.unwrap_or_default();
+        let state = member(result, "requestState").map(ToOwned::to_owned);
+        Some(Self { questions: questions.into_iter().collect(), state })
+    }
+}
+
+/// A question for an answer at a URL has an id in 2025-11-25, and none since.
+fn with_elicitation_id(params: &RawValue, key: &str) -> String {
+    let is_url = text_member(params, "mode").is_some_and(|mode| mode == "url");
+    match is_url && member(params, "elicitationId").is_none() {
+        true => with_members(params.get(), &format!(r#""elicitationId":{}"#, json!(key))),
+        false => params.get().to_owned(),
+    }
+}
