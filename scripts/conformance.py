@@ -41,9 +41,9 @@ WARNINGS = {"2025-11-25": {"server-sse-multiple-streams-session", "server-sse-po
 # Without a session there is nothing for these to check: the suite notes that, and goes on.
 IDLE = {"2026-07-28": set(), "2025-11-25": {"server-sse-multiple-streams", "server-session-lifecycle"}}
 
-# Scenarios for clients that are scored, all of which have to pass; and two that are not.
+# Scenarios for clients that are scored, all of which have to pass; and those that are not.
 CLIENT_SCORED = {"2026-07-28": 32, "2025-11-25": 18}
-CLIENT_ALSO = {"json-schema-2020-12-preservation", "auth/client-credentials-basic"}
+CLIENT_ALSO = {"json-schema-2020-12-preservation", "auth/client-credentials-basic", "auth/client-credentials-jwt"}
 # Who drives the proxy: a client of the suite's own revision, or one that the proxy has to translate for.
 CLIENTS = [("2026-07-28", None), ("2025-11-25", None), ("2026-07-28", "2025-11-25")]
 # The suite's servers of these scenarios take an `initialize` too, so that nothing is translated, and then want of a legacy

@@ -59,8 +59,13 @@ class Client:
         command = [os.environ["MCPL"], "proxy", "suite", url, "--state-dir", state]
         command += ["--open", f"{sys.executable} {os.path.abspath(__file__)} open"]
         command += ["--client-metadata-url", CLIENT_METADATA_URL]
-        if SCENARIO == "auth/client-credentials-basic":
+        if SCENARIO.startswith("auth/client-credentials"):
             command.append("--client-credentials")
+        if "private_key_pem" in CONTEXT:
+            key = os.path.join(state, "key.pem")
+            with open(key, "w", encoding="utf-8") as file:
+                file.write(CONTEXT["private_key_pem"])
+            command += ["--private-key", key, "--signing-algorithm", CONTEXT["signing_algorithm"]]
         variables = dict(os.environ)
         if "client_id" in CONTEXT:
             variables["MCPL_CLIENT_ID"] = CONTEXT["client_id"]

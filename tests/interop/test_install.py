@@ -107,14 +107,34 @@ def test_the_proxy_command_installs_itself_as_the_seed_has_it(run, tmp_path):
         assert URL in (tmp_path / FLAGS[flag][0]).read_text()
 
 
-def test_a_secret_is_written_nowhere(run, tmp_path):
-    run("proxy", "greeter", URL, "--claude", "--cursor", "--client-id", "me", "--client-secret", "hunter2")
+def test_a_secret_is_kept_apart_from_the_configuration(run, tmp_path):
+    secret = ["--client-id", "me", "--client-secret", "hunter2"]
+    run("install", "greeter", URL, "--claude", "--cursor", *secret, "--dry-run")
+    assert not files_with("hunter2", tmp_path)
+
+    said = run("install", "greeter", URL, "--claude", "--cursor", *secret)
 
     for flag in ("--claude", "--cursor"):
         entry = json.loads((tmp_path / FLAGS[flag][0]).read_text())["mcpServers"]["greeter"]
         assert entry["args"] == ["proxy", "greeter", URL, "--client-id", "me"]
-    for file in tmp_path.rglob("*"):
-        assert not file.is_file() or "hunter2" not in file.read_text()
+    [kept] = files_with("hunter2", tmp_path)
+    assert str(kept) in said.stdout and kept.stat().st_mode & 0o777 == 0o600
+    run("forget", URL)
+    assert not files_with("hunter2", tmp_path)
+
+
+def test_a_secret_in_a_file_stays_there(run, tmp_path):
+    (tmp_path / "project" / "secret").write_text("hunter2\n")
+
+    run("install", "greeter", URL, "--claude", "--client-id", "me", "--client-secret-file", "secret")
+
+    entry = json.loads((tmp_path / FLAGS["--claude"][0]).read_text())["mcpServers"]["greeter"]
+    assert entry["args"][-2:] == ["--client-secret-file", str(tmp_path / "project" / "secret")]
+    assert files_with("hunter2", tmp_path) == [tmp_path / "project" / "secret"]
+
+
+def files_with(text, folder):
+    return [file for file in folder.rglob("*") if file.is_file() and text in file.read_text()]
 
 
 @pytest.mark.parametrize("flag", FLAGS)

@@ -7,7 +7,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use mcp_protocol::method;
 use serde_json::{Map, Value, json};
 
-use crate::session::Session;
+use crate::{
+    output::{self, BOLD, print, printable},
+    session::Session,
+};
 
 /// Prints the tools: one a line, with its parameters.
 pub(crate) async fn list(session: &mut Session, as_json: bool) -> anyhow::Result<()> {
@@ -18,7 +21,8 @@ pub(crate) async fn list(session: &mut Session, as_json: bool) -> anyhow::Result
     }
     for tool in &tools {
         let name = tool["name"].as_str().unwrap_or_default();
-        print(&printable(&format!("{name}({})", signature(&tool["inputSchema"]))));
+        let (name, parameters) = (printable(name), printable(&signature(&tool["inputSchema"])));
+        print(&format!("{BOLD}{name}{BOLD:#}({parameters})"));
         if let Some(description) = tool["description"].as_str() {
             print(&format!("    {}", one_paragraph(description)));
         }
@@ -97,17 +101,17 @@ fn signature(schema: &Value) -> String {
 /// A block for a terminal; what cannot be shown there is saved.
 fn shown(block: &Value, number: usize, tool: &str, folder: &Path) -> anyhow::Result<String> {
     let (data, kind) = match block["type"].as_str() {
-        Some("text") => return Ok(printable(block["text"].as_str().unwrap_or_default())),
+        Some("text") => return Ok(text(block["text"].as_str().unwrap_or_default())),
         Some("image" | "audio") => (block["data"].as_str(), block["mimeType"].as_str()),
         Some("resource") => match block["resource"]["text"].as_str() {
-            Some(text) => return Ok(printable(text)),
+            Some(own) => return Ok(text(own)),
             None => (block["resource"]["blob"].as_str(), block["resource"]["mimeType"].as_str()),
         },
         Some("resource_link") => {
             let (name, uri) = (block["name"].as_str().unwrap_or_default(), block["uri"].as_str().unwrap_or_default());
             return Ok(printable(&format!("{name}: {uri}")));
         }
-        _ => return Ok(format!("{block:#}")),
+        _ => return Ok(output::of_json(block)),
     };
     let bytes = BASE64_STANDARD.decode(data.unwrap_or_default()).context("a block is not Base64")?;
     let subtype = kind.and_then(|kind| kind.split_once('/')).map_or("bin", |(_, subtype)| subtype);
@@ -118,18 +122,15 @@ fn shown(block: &Value, number: usize, tool: &str, folder: &Path) -> anyhow::Res
     Ok(format!("{kind} ({} bytes) saved to {}", bytes.len(), file.display()))
 }
 
-/// Text without what would move the cursor of a terminal, or hide what stands there.
-fn printable(text: &str) -> String {
-    text.chars().filter(|own| !own.is_control() || matches!(own, '\n' | '\t')).collect()
+fn text(text: &str) -> String {
+    match serde_json::from_str(text) {
+        Ok(value @ (Value::Array(_) | Value::Object(_))) => output::of_json(&value),
+        _ => printable(text),
+    }
 }
 
 fn one_paragraph(text: &str) -> String {
     printable(text).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
-fn print(text: &str) {
-    println!("{text}");
 }
 
 #[cfg(test)]
@@ -155,10 +156,5 @@ mod tests {
         {
             assert!(read(&[word]).unwrap_err().to_string().contains(expected), "{word}");
         }
-    }
-
-    #[test]
-    fn what_a_terminal_would_obey_is_left_out() {
-        assert_eq!(printable("a\u{1b}[2Jb\r\u{7}\nc\td"), "a[2Jb\nc\td");
     }
 }

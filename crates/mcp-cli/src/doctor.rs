@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::output::{GOOD, NOTE, PROBLEM, print, printable};
+
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// What Claude grants discovery and tokens.
 const CLAUDE_PATIENCE: Duration = Duration::from_secs(10);
@@ -47,14 +49,14 @@ pub(crate) async fn run(client: Client, url: &str, as_json: bool) -> anyhow::Res
         print(&serde_json::to_string_pretty(&findings)?);
     } else {
         for finding in &findings {
-            let mark = match finding.level {
-                Level::Good => "ok      ",
-                Level::Note => "note    ",
-                Level::Problem => "PROBLEM ",
+            let (style, word) = match finding.level {
+                Level::Good => (GOOD, "ok"),
+                Level::Note => (NOTE, "note"),
+                Level::Problem => (PROBLEM, "PROBLEM"),
             };
-            print(&format!("{mark}{:<14}{}", finding.check, finding.found));
+            print(&format!("{style}{word:<8}{style:#}{:<14}{}", finding.check, printable(&finding.found)));
             if let Some(fix) = &finding.fix {
-                print(&format!("{:22}-> {fix}", ""));
+                print(&format!("{:22}-> {}", "", printable(fix)));
             }
         }
     }
@@ -449,9 +451,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
-fn print(text: &str) {
-    println!("{text}");
 }

@@ -19,6 +19,8 @@ use jsonc_parser::{
 use similar::TextDiff;
 use toml_edit::{DocumentMut, Item, Table};
 
+use crate::output::print;
+
 /// Which programs.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -170,6 +172,10 @@ impl Apps {
         !self.chosen().is_empty()
     }
 
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     fn chosen(&self) -> Vec<App> {
         let flags = [self.claude, self.claude_code, self.cursor, self.vscode, self.codex, self.gemini, self.windsurf];
         App::ALL.into_iter().zip(flags).filter(|(_, is_chosen)| *is_chosen).map(|(app, _)| app).collect()
@@ -184,9 +190,9 @@ impl Apps {
             bail!("say which programs, such as `--claude` or `--cursor`; `--help` lists them");
         }
         for (number, app) in App::ALL.iter().enumerate() {
-            tell(&format!("  {}  {}", number + 1, app.title()));
+            print(&format!("  {}  {}", number + 1, app.title()));
         }
-        tell("Which ones? Numbers, separated by spaces:");
+        print("Which ones? Numbers, separated by spaces:");
         let mut line = String::new();
         io::stdin().read_line(&mut line)?;
         let asked: Option<Vec<App>> = line
@@ -197,8 +203,8 @@ impl Apps {
     }
 }
 
-/// Writes the entries of a server. `options` are for `mcpl proxy`, which every program starts if there are any.
-pub(crate) fn install(name: &str, url: &str, apps: &Apps, options: &[String]) -> anyhow::Result<()> {
+/// Writes the entries of a server. `options` are for `mcpl proxy`, which with `via_proxy` every program starts.
+pub(crate) fn install(name: &str, url: &str, apps: &Apps, options: &[String], via_proxy: bool) -> anyhow::Result<()> {
     check_name(name)?;
     check_url(url)?;
     let command = std::env::current_exe().context("the path of this command is not known")?;
@@ -206,7 +212,7 @@ pub(crate) fn install(name: &str, url: &str, apps: &Apps, options: &[String]) ->
     let server = Server { name, url, command, options };
     let places = Places::usual()?;
     for app in apps.chosen_or_asked()? {
-        let entry = app.entry(&server, apps.via_proxy || !options.is_empty());
+        let entry = app.entry(&server, apps.via_proxy || via_proxy);
         change(app, &places, apps.dry_run, name, |text| with_entry(app, text, name, &entry))?;
     }
     Ok(())
@@ -250,11 +256,11 @@ fn change(
     let old = before.as_deref().unwrap_or_default();
     let new = edit(old).with_context(|| format!("{shown} is left as it is"))?;
     if new == old {
-        tell(&format!("{}: {shown} needs no change", app.title()));
+        print(&format!("{}: {shown} needs no change", app.title()));
         return Ok(());
     }
     let diff = TextDiff::from_lines(old, &new);
-    tell(diff.unified_diff().header(&shown.to_string(), &shown.to_string()).to_string().trim_end());
+    print(diff.unified_diff().header(&shown.to_string(), &shown.to_string()).to_string().trim_end());
     if dry_run {
         return Ok(());
     }
@@ -267,7 +273,7 @@ fn change(
     }
     // What is linked to stays linked to.
     write(&fs::canonicalize(&file).unwrap_or_else(|_| file.clone()), &new, &file)?;
-    tell(&format!("{}: {shown} is changed; restart the program if it is running", app.title()));
+    print(&format!("{}: {shown} is changed; restart the program if it is running", app.title()));
     Ok(())
 }
 
@@ -453,11 +459,6 @@ fn check_url(url: &str) -> anyhow::Result<()> {
         bail!("`{url}` must be https (http on this machine)");
     }
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
-fn tell(text: &str) {
-    println!("{text}");
 }
 
 #[cfg(test)]

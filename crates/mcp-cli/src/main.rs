@@ -3,11 +3,14 @@
 mod bridge;
 mod call;
 mod callback;
+mod connection;
 mod doctor;
 mod headers;
 mod install;
+mod keychain;
 mod message;
 mod oauth;
+mod output;
 mod proxy;
 mod session;
 mod sigv4;
@@ -15,24 +18,28 @@ mod store;
 mod tools;
 mod upstream;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use reqwest::header::HeaderMap;
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
 
-use crate::{
-    install::Apps,
-    oauth::{Authorizer, Browser, OAuthOptions, TokenType},
-    session::Session,
-    sigv4::Signer,
-    upstream::Upstream,
-};
+use crate::{connection::Connection, install::Apps, output::print, store::Store};
+
+const EXAMPLES: &str = "\
+Examples:
+  mcpl doctor URL                                   what would stop clients from using a server
+  mcpl call URL personalized_greeting name=Ada      use a tool by hand
+  mcpl install greeter URL --claude --cursor        let programs use the server
+  mcpl install events URL --claude --client-id ID --ask-client-secret
+                                                    … where clients are registered by hand
+  mcpl proxy greeter URL                            what such a program starts";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For each step of an examination.
@@ -40,7 +47,7 @@ const DOCTOR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connects clients that speak stdio to MCP servers behind Function URLs.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "mcpl", version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -106,6 +113,8 @@ enum Command {
         /// The URL of the MCP endpoint.
         url: String,
         #[command(flatten)]
+        connection: Box<Connection>,
+        #[command(flatten)]
         apps: Apps,
     },
     /// Take a server's entry out again.
@@ -114,6 +123,26 @@ enum Command {
         name: String,
         #[command(flatten)]
         apps: Apps,
+    },
+    /// Forget who has signed in at a server, and how this client is registered there.
+    Forget {
+        /// The URL of the MCP endpoint.
+        url: String,
+        /// Where it is kept, if not at the usual place.
+        #[arg(long, env = "MCPL_STATE_DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// Print what a shell needs to complete these commands.
+    ///
+    /// For example `mcpl completions bash > ~/.local/share/bash-completion/completions/mcpl`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write manual pages, one a command, into a folder such as ~/.local/share/man/man1.
+    Man {
+        /// The folder, which must exist.
+        folder: PathBuf,
     },
 }
 
@@ -133,56 +162,6 @@ struct ProxyArgs {
     apps: Apps,
 }
 
-/// How a server is reached, and by whom.
-#[derive(Debug, Args)]
-struct Connection {
-    /// The client's id at the issuer, where clients are registered by hand.
-    #[arg(long, env = "MCPL_CLIENT_ID")]
-    client_id: Option<String>,
-    /// The client's secret. Others on this machine can read arguments: prefer the variable.
-    #[arg(long, env = "MCPL_CLIENT_SECRET", hide_env_values = true)]
-    client_secret: Option<String>,
-    /// The URL of a client id metadata document that names this client.
-    #[arg(long)]
-    client_metadata_url: Option<String>,
-    /// A scope to ask for besides what the server wants; may be repeated.
-    #[arg(long = "scope")]
-    scopes: Vec<String>,
-    /// Get tokens for the client itself: nobody signs in. Needs its id and secret.
-    #[arg(long, requires = "client_id")]
-    client_credentials: bool,
-    /// Which token to send; the ID token if the issuer is Google, else the access token.
-    #[arg(long, value_enum)]
-    token_type: Option<TokenType>,
-    /// The port on 127.0.0.1 that the browser is sent back to; a free one unless given.
-    #[arg(long, default_value_t = 0)]
-    callback_port: u16,
-    /// The command that opens the sign-in page, to which the URL is added; BROWSER, or what the platform has, unless given.
-    #[arg(long, conflicts_with = "no_browser")]
-    open: Option<String>,
-    /// Only print the address of the sign-in page, on standard error.
-    #[arg(long)]
-    no_browser: bool,
-    /// A command that prints a token, for machines without a person.
-    #[arg(long)]
-    token_command: Option<String>,
-    /// Sign requests with AWS credentials, for a URL with AuthType AWS_IAM.
-    #[arg(long, conflicts_with = "token_command")]
-    sigv4: bool,
-    /// The region to sign for, where the URL does not say it; AWS_REGION unless given.
-    #[arg(long, requires = "sigv4")]
-    region: Option<String>,
-    /// A header to send with every request, such as "Authorization: Bearer …"; may be repeated.
-    #[arg(long = "header", value_name = "NAME: VALUE")]
-    headers: Vec<String>,
-    /// Seconds that an answer may take.
-    #[arg(long, default_value_t = 900)]
-    timeout: u64,
-    /// Where tokens are kept.
-    #[arg(long, env = "MCPL_STATE_DIR")]
-    state_dir: Option<PathBuf>,
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     init_logs(cli.verbose);
@@ -195,9 +174,7 @@ fn main() -> ExitCode {
     };
     let ended: anyhow::Result<ExitCode> = runtime.block_on(async {
         match cli.command {
-            Command::Proxy(args) if args.apps.is_some() => {
-                install::install(&args.name, &args.url, &args.apps, &args.kept_options())
-            }
+            Command::Proxy(args) if args.apps.is_some() => install(&args.name, &args.url, &args.connection, &args.apps),
             Command::Proxy(args) => proxy(*args).await,
             Command::Doctor { url, json } => {
                 let client = http_client(HeaderMap::new(), DOCTOR_TIMEOUT)?;
@@ -222,8 +199,17 @@ fn main() -> ExitCode {
                 }
                 Ok(())
             }
-            Command::Install { name, url, apps } => install::install(&name, &url, &apps, &[]),
+            Command::Install { name, url, connection, apps } => install(&name, &url, &connection, &apps),
             Command::Uninstall { name, apps } => install::uninstall(&name, &apps),
+            Command::Forget { url, state_dir } => Ok(Store::of(&url, state_dir.as_deref())?.forget()?),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "mcpl", &mut script);
+                print(&String::from_utf8_lossy(&script));
+                Ok(())
+            }
+            Command::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
+                .with_context(|| format!("could not write into {}", folder.display())),
         }
         .map(|()| ExitCode::SUCCESS)
     });
@@ -238,50 +224,15 @@ fn main() -> ExitCode {
     }
 }
 
-impl ProxyArgs {
-    /// What an entry in another program's configuration keeps of these: no secret, and nothing about this run alone.
-    fn kept_options(&self) -> Vec<String> {
-        if self.connection.client_secret.is_some() {
-            tracing::warn!("the client secret is written nowhere: set MCPL_CLIENT_SECRET where the program is started");
-        }
-        let mut kept = Vec::new();
-        let mut keep = |name: &str, value: &str| kept.extend([name.to_owned(), value.to_owned()]);
-        if let Some(client_id) = &self.connection.client_id {
-            keep("--client-id", client_id);
-        }
-        self.connection.scopes.iter().for_each(|scope| keep("--scope", scope));
-        if self.connection.callback_port != 0 {
-            keep("--callback-port", &self.connection.callback_port.to_string());
-        }
-        for (name, value) in [
-            ("--client-metadata-url", &self.connection.client_metadata_url),
-            ("--open", &self.connection.open),
-            ("--token-command", &self.connection.token_command),
-            ("--region", &self.connection.region),
-        ] {
-            if let Some(value) = value {
-                keep(name, value);
-            }
-        }
-        if let Some(token_type) = self.connection.token_type.and_then(|own| own.to_possible_value()) {
-            keep("--token-type", token_type.get_name());
-        }
-        for (name, is_set) in [
-            ("--client-credentials", self.connection.client_credentials),
-            ("--no-browser", self.connection.no_browser),
-            ("--sigv4", self.connection.sigv4),
-        ] {
-            if is_set {
-                kept.push(name.to_owned());
-            }
-        }
-        if !self.connection.headers.is_empty() {
-            tracing::warn!(
-                "headers are written nowhere, since they may be secret: let `--token-command` print a token"
-            );
-        }
-        kept
+/// Writes the entries by which programs reach a server as it is reached now.
+fn install(name: &str, url: &str, connection: &Connection, apps: &Apps) -> anyhow::Result<()> {
+    let mut options = connection.kept_options()?;
+    let via_proxy = !options.is_empty();
+    options.extend(connection.kept_state_dir()?);
+    if !apps.is_dry_run() {
+        connection.keep_secret(url)?;
     }
+    install::install(name, url, apps, &options, via_proxy)
 }
 
 async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
@@ -293,56 +244,6 @@ async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
     tracing::info!(server = args.name, url = args.url, "ready");
     let upstream = args.connection.upstream(args.url)?;
     proxy::run(upstream).await
-}
-
-impl Connection {
-    async fn session(&self, url: String) -> anyhow::Result<Session> {
-        Session::start(self.upstream(url)?).await
-    }
-
-    fn upstream(&self, url: String) -> anyhow::Result<Upstream> {
-        if !oauth::is_secure(&url) {
-            bail!("`{url}` must be https (http on this machine)");
-        }
-        if self.client_secret.is_some() && std::env::var_os("MCPL_CLIENT_SECRET").is_none() {
-            tracing::warn!("others on this machine can read the client secret: put it into MCPL_CLIENT_SECRET instead");
-        }
-        let headers = headers(&self.headers)?;
-        let authorizer = match &self.token_command {
-            Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
-            None if self.sigv4 => {
-                Authorizer::SigV4(Box::new(Signer::of(&url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
-            }
-            None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
-            None => Authorizer::oauth(&url, self.oauth_options())?,
-        };
-        let client = http_client(headers, Duration::from_secs(self.timeout))?;
-        Ok(Upstream::new(client, url, authorizer))
-    }
-
-    fn oauth_options(&self) -> OAuthOptions {
-        OAuthOptions {
-            client_id: self.client_id.clone(),
-            client_secret: self.client_secret.clone(),
-            client_metadata_url: self.client_metadata_url.clone(),
-            scopes: self.scopes.clone(),
-            client_credentials: self.client_credentials,
-            token_type: self.token_type,
-            callback_port: self.callback_port,
-            browser: match &self.open {
-                _ if self.no_browser => Browser::Nobody,
-                Some(command) => Browser::Command(command.clone()),
-                None => variable("BROWSER").map_or(Browser::Usual, Browser::Command),
-            },
-            state_dir: self.state_dir.clone(),
-        }
-    }
-}
-
-/// A variable that is set to something. Those with flags of the same meaning are read here rather than by the parser, for
-/// which they would contradict other flags.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn http_client(headers: HeaderMap, timeout: Duration) -> anyhow::Result<reqwest::Client> {
@@ -357,18 +258,6 @@ fn http_client(headers: HeaderMap, timeout: Duration) -> anyhow::Result<reqwest:
         .context("could not set up HTTP")
 }
 
-fn headers(given: &[String]) -> anyhow::Result<HeaderMap> {
-    let parsed = given.iter().map(|header| {
-        let (name, value) = header.split_once(':').context("`--header` is written NAME: VALUE")?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).context("`--header` has no header's name")?;
-        let mut value =
-            HeaderValue::from_str(value.trim()).context("`--header` has a value that no header can have")?;
-        value.set_sensitive(true);
-        Ok((name, value))
-    });
-    parsed.collect()
-}
-
 /// On standard error: standard output is the client's.
 fn init_logs(verbose: u8) {
     let level = match verbose {
@@ -379,6 +268,6 @@ fn init_logs(verbose: u8) {
     };
     // At more than info the library prints authorization codes.
     let targets = Targets::new().with_default(level).with_target("rmcp", level.min(LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).without_time();
     tracing_subscriber::registry().with(lines).with(targets).init();
 }

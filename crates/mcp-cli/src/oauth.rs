@@ -18,7 +18,7 @@ use oauth2::TokenResponse as _;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use rmcp::transport::auth::{
     AuthError, AuthorizationManager, AuthorizationMetadata, AuthorizationRequest, AuthorizationSession,
-    ClientCredentialsConfig, OAuthClientConfig, StoredCredentials, WWWAuthenticateParams,
+    ClientCredentialsConfig, JwtSigningAlgorithm, OAuthClientConfig, StoredCredentials, WWWAuthenticateParams,
 };
 use serde_json::value::RawValue;
 use tokio::{process::Command, sync::Mutex};
@@ -46,6 +46,8 @@ const MAX_STEP_UPS: u32 = 2;
 pub(crate) struct OAuthOptions {
     pub(crate) client_id: Option<String>,
     pub(crate) client_secret: Option<String>,
+    /// In place of a secret, where the client is the caller.
+    pub(crate) private_key: Option<PrivateKey>,
     /// The URL of a client id metadata document.
     pub(crate) client_metadata_url: Option<String>,
     pub(crate) scopes: Vec<String>,
@@ -66,6 +68,43 @@ pub(crate) enum TokenType {
     AccessToken,
     /// The one that says who has signed in: Google's access tokens mean something to Google alone.
     IdToken,
+}
+
+/// What a client proves itself with instead of a secret (RFC 7523).
+#[derive(Clone)]
+pub(crate) struct PrivateKey {
+    /// PKCS #8.
+    pub(crate) pem: String,
+    pub(crate) algorithm: SigningAlgorithm,
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+/// An algorithm of RFC 7518, by its name there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum SigningAlgorithm {
+    Es256,
+    Es384,
+    Rs256,
+    Rs384,
+    Rs512,
+}
+
+impl From<SigningAlgorithm> for JwtSigningAlgorithm {
+    fn from(own: SigningAlgorithm) -> Self {
+        match own {
+            SigningAlgorithm::Es256 => Self::ES256,
+            SigningAlgorithm::Es384 => Self::ES384,
+            SigningAlgorithm::Rs256 => Self::RS256,
+            SigningAlgorithm::Rs384 => Self::RS384,
+            SigningAlgorithm::Rs512 => Self::RS512,
+        }
+    }
 }
 
 /// How the sign-in page is opened.
@@ -255,19 +294,20 @@ impl OAuth {
             // What one issuer gave is shown to no other.
             return Err(AuthError::AuthorizationRequired);
         }
-        let kept = self.store.registration().ok().flatten().filter(|own| own.client_id == credentials.client_id);
-        let given = self.options.client_id.as_ref() == Some(&credentials.client_id);
-        let secret = match kept {
-            Some(registration) => registration.client_secret,
-            None if given => self.options.client_secret.clone(),
-            None => None,
-        };
         let mut config = OAuthClientConfig::new(&credentials.client_id, "http://127.0.0.1/callback");
-        if let Some(secret) = secret {
+        if let Some(secret) = self.secret_of(&credentials.client_id) {
             config = config.with_client_secret(secret);
         }
         manager.configure_client(config)?;
         Ok(manager)
+    }
+
+    /// The secret of a client: the one that was given with its id, or what is kept since it was installed or registered.
+    fn secret_of(&self, client_id: &str) -> Option<String> {
+        let given = self.options.client_secret.clone().filter(|_| self.options.client_id.as_deref() == Some(client_id));
+        given.or_else(|| {
+            self.store.registration().ok().flatten().filter(|own| own.client_id == client_id)?.client_secret
+        })
     }
 
     /// A manager that has found the issuer, and what it found.
@@ -357,19 +397,17 @@ impl OAuth {
         let Some(client_id) = &self.options.client_id else { return Ok(()) };
         let kept = self.store.registration()?.filter(|own| own.client_id == *client_id);
         match kept {
-            Some(own) if own.issuer != metadata.issuer => bail!(
-                "the server names the issuer {}, and the client id was used with {}: if that is meant, remove {}",
+            Some(own) if own.issuer == metadata.issuer => Ok(()),
+            Some(Registration { issuer: Some(issuer), .. }) => bail!(
+                "the server names the issuer {}, and the client id was used with {issuer}: if that is meant, run \
+                 `mcpl forget {}`",
                 metadata.issuer.as_deref().unwrap_or("without a name"),
-                own.issuer.as_deref().unwrap_or("one without a name"),
-                self.store.path().display()
+                self.server
             ),
-            Some(_) => Ok(()),
-            None => Ok(self.store.keep_registration(Registration {
-                issuer: metadata.issuer.clone(),
-                client_id: client_id.clone(),
-                client_secret: None,
-                redirect_uri: String::new(),
-            })?),
+            own => {
+                let own = own.unwrap_or_else(|| Registration::given(client_id.clone(), None));
+                Ok(self.store.keep_registration(Registration { issuer: metadata.issuer.clone(), ..own })?)
+            }
         }
     }
 
@@ -389,9 +427,7 @@ impl OAuth {
 
     /// The client's own grant (OAuth 2.1, section 4.2): for machines.
     async fn present_credentials(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<()> {
-        let (Some(client_id), Some(client_secret)) = (&self.options.client_id, &self.options.client_secret) else {
-            bail!("`--client-credentials` needs the client's id and secret: set MCPL_CLIENT_ID and MCPL_CLIENT_SECRET");
-        };
+        let client_id = self.options.client_id.clone().context("`--client-credentials` needs `--client-id`")?;
         let found = self.discovered(challenge.header.as_deref()).await;
         let (mut manager, metadata) = found.context("could not find out where tokens are to be had")?;
         self.bind(&metadata)?;
@@ -399,21 +435,34 @@ impl OAuth {
             true => manager.select_initial_scopes(&[]).await,
             false => scopes.into_iter().collect(),
         };
-        manager.configure_client(OAuthClientConfig::new(client_id, "http://127.0.0.1/callback"))?;
+        manager.configure_client(OAuthClientConfig::new(&client_id, "http://127.0.0.1/callback"))?;
         // What the metadata calls the server is to be read there alone.
         let url = Url::parse(&manager.get_authorization_url(&[]).await?)?;
         let resource =
             url.query_pairs().find(|(name, _)| name == "resource").map(|(_, resource)| resource.into_owned());
-        let config = ClientCredentialsConfig::ClientSecret {
-            client_id: client_id.clone(),
-            client_secret: client_secret.clone(),
-            scopes,
-            resource,
+        let config = match &self.options.private_key {
+            Some(key) => ClientCredentialsConfig::PrivateKeyJwt {
+                client_id,
+                signing_key: key.pem.clone().into_bytes(),
+                signing_algorithm: key.algorithm.into(),
+                token_endpoint_audience: None,
+                scopes,
+                resource,
+            },
+            None => {
+                let client_secret = self.secret_of(&client_id).context(
+                    "`--client-credentials` needs the client's secret or private key: set MCPL_CLIENT_SECRET, or give \
+                     `--client-secret-file`, `--ask-client-secret` or `--private-key`",
+                )?;
+                ClientCredentialsConfig::ClientSecret { client_id, client_secret, scopes, resource }
+            }
         };
         manager.validate_client_credentials_metadata(&config)?;
         manager.configure_client_credentials(&config)?;
-        manager.exchange_client_credentials(&config).await.context("the issuer gave no token")?;
-        Ok(())
+        // On a thread of its own: the library's future stays on the thread that began it (rmcp 3.11, `!Send`).
+        let runtime = tokio::runtime::Handle::current();
+        let exchange = move || runtime.block_on(manager.exchange_client_credentials(&config)).map(drop);
+        tokio::task::spawn_blocking(exchange).await?.context("the issuer gave no token")
     }
 
     async fn sign_in(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<()> {
@@ -438,7 +487,7 @@ impl OAuth {
         let mut request = AuthorizationRequest::new(&redirect_uri).with_scopes(scopes).with_initial_scope_selection();
         let kept = kept.filter(|own| own.redirect_uri == redirect_uri);
         let client = match &self.options.client_id {
-            Some(client_id) => Some((client_id.clone(), self.options.client_secret.clone())),
+            Some(client_id) => Some((client_id.clone(), self.secret_of(client_id))),
             None => kept.map(|own| (own.client_id, own.client_secret)),
         };
         match (client, &self.options.client_metadata_url) {

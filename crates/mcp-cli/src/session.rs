@@ -1,11 +1,14 @@
 //! One request after the other, for commands that use a server themselves.
 
+use std::{io::IsTerminal as _, time::Duration};
+
 use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 use mcp_protocol::{ProtocolVersion, meta, method};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::{message::Envelope, upstream::Upstream};
+use crate::{message::Envelope, output::printable, upstream::Upstream};
 
 /// A server that has said what it speaks.
 pub(crate) struct Session {
@@ -86,9 +89,11 @@ impl Session {
             response
         };
         let telling = async {
-            while let Some(line) = others.recv().await {
-                tell_progress(&serde_json::from_str(&line).unwrap_or_default());
+            let line = progress_line(method);
+            while let Some(message) = others.recv().await {
+                tell_progress(&serde_json::from_str(&message).unwrap_or_default(), &line);
             }
+            line.finish_and_clear();
         };
         let (response, ()) = tokio::join!(asking, telling);
         serde_json::from_str(&response).context("the server's answer is no JSON")
@@ -99,11 +104,25 @@ fn client_info() -> Value {
     json!({ "name": "mcpl", "version": env!("CARGO_PKG_VERSION") })
 }
 
-fn tell_progress(message: &Value) {
+/// A line on standard error that says how long it takes, if that is a terminal.
+fn progress_line(method: &str) -> ProgressBar {
+    let line = ProgressBar::new_spinner().with_message(method.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        line.set_style(style);
+    }
+    line.enable_steady_tick(Duration::from_millis(100));
+    line
+}
+
+fn tell_progress(message: &Value, line: &ProgressBar) {
     if message["method"] == method::NOTIFICATIONS_PROGRESS {
         let params = &message["params"];
         let total = params["total"].as_f64().map(|total| format!(" of {total}")).unwrap_or_default();
-        let text = params["message"].as_str().unwrap_or_default();
-        tracing::warn!("{}{total} {text}", params["progress"]);
+        let text = printable(params["message"].as_str().unwrap_or_default());
+        let told = format!("{}{total} {text}", params["progress"]);
+        match std::io::stderr().is_terminal() {
+            true => line.set_message(told),
+            false => tracing::warn!("{told}"),
+        }
     }
 }

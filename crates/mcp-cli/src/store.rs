@@ -1,16 +1,20 @@
-//! What is kept between runs: tokens, and the registration of the client, one file a server, readable by its owner alone.
+//! What is kept between runs: tokens, and the registration of the client, one file a server, readable by its owner alone,
+//! and sealed where the system has a keychain.
 
 use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use async_trait::async_trait;
 use etcetera::BaseStrategy;
 use rmcp::transport::auth::{AuthError, CredentialRefreshGuard, CredentialStore, StoredCredentials};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::keychain::Key;
 
 /// The file of one server.
 #[derive(Debug, Clone)]
@@ -19,6 +23,8 @@ pub(crate) struct Store {
     file: PathBuf,
     /// Writers of this process take turns.
     turn: Arc<Mutex<()>>,
+    /// What the file is sealed with, once it was asked for.
+    key: Arc<OnceLock<Result<Key, String>>>,
 }
 
 /// What the file holds.
@@ -31,6 +37,12 @@ struct Kept {
     registration: Option<Registration>,
 }
 
+/// What the file holds if it is sealed.
+#[derive(Deserialize)]
+struct Sealed {
+    sealed: String,
+}
+
 /// A client that an issuer knows by this id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registration {
@@ -40,11 +52,22 @@ pub(crate) struct Registration {
     pub(crate) redirect_uri: String,
 }
 
+impl Registration {
+    /// That of a client which was registered by hand; with which issuer shows when it is used.
+    pub(crate) fn given(client_id: String, client_secret: Option<String>) -> Self {
+        Self { issuer: None, client_id, client_secret, redirect_uri: String::new() }
+    }
+}
+
 impl Store {
-    /// The store of a server, in a folder of one's choice or where the platform keeps an application's state.
+    /// The store of a server: in a folder of one's choice, or sealed where the platform keeps an application's state.
     pub(crate) fn of(server: &str, folder: Option<&Path>) -> io::Result<Self> {
+        let key = Arc::new(OnceLock::new());
         let folder = match folder {
-            Some(folder) => folder.to_owned(),
+            Some(folder) => {
+                let _ = key.set(Err("files are wanted".to_owned()));
+                folder.to_owned()
+            }
             None => {
                 let strategy = etcetera::choose_base_strategy().map_err(io::Error::other)?;
                 strategy.state_dir().unwrap_or_else(|| strategy.data_dir()).join("mcpl")
@@ -53,11 +76,22 @@ impl Store {
         fs::create_dir_all(&folder)?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
         let name: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { server: server.to_owned(), file: folder.join(format!("{name}.json")), turn: Arc::default() })
+        Ok(Self { server: server.to_owned(), file: folder.join(format!("{name}.json")), turn: Arc::default(), key })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.file
+    /// Where it is, in words.
+    pub(crate) fn place(&self) -> String {
+        let how =
+            if self.key().is_ok() { "sealed with a key of the system's keychain" } else { "readable by you alone" };
+        format!("{}, {how}", self.file.display())
+    }
+
+    /// Forgets everything about the server.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn registration(&self) -> io::Result<Option<Registration>> {
@@ -74,11 +108,45 @@ impl Store {
 
     fn read(&self) -> io::Result<Kept> {
         match fs::read(&self.file) {
-            // What cannot be read is as good as lost: whoever it was for signs in again.
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+            Ok(bytes) => {
+                let opened = match serde_json::from_slice(&bytes) {
+                    Ok(Sealed { sealed }) => self.opened(&sealed)?,
+                    Err(_) => bytes,
+                };
+                // What is broken is as good as lost: whoever it was for signs in again.
+                Ok(serde_json::from_slice(&opened).unwrap_or_default())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Asked for at the first use, because the system may ask whoever is there to unlock it.
+    fn key(&self) -> Result<&Key, &str> {
+        let folder = self.file.parent().unwrap_or(Path::new("."));
+        let key = self.key.get_or_init(|| {
+            let key = Key::of_keychain(folder);
+            key.map_err(|error| format!("{error:#}"))
+                .inspect_err(|reason| tracing::info!(reason, "what is kept is not sealed"))
+        });
+        key.as_ref().map_err(String::as_str)
+    }
+
+    fn opened(&self, sealed: &str) -> io::Result<Vec<u8>> {
+        let key = self.key();
+        let opened = key.map(|key| key.open(&self.server, sealed));
+        let reason = match opened {
+            Ok(Some(opened)) => return Ok(opened),
+            Ok(None) => "it has another one now",
+            Err(reason) => reason,
+        };
+        // Not to be overwritten: the keychain may just be locked.
+        Err(io::Error::other(format!(
+            "{} is sealed with a key of the system's keychain ({reason}): unlock that, or run `mcpl forget {}` and sign \
+             in again",
+            self.file.display(),
+            self.server
+        )))
     }
 
     fn change(&self, change: impl FnOnce(&mut Kept)) -> io::Result<()> {
@@ -97,7 +165,14 @@ impl Store {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(&kept)?)?;
+        let content = match self.key() {
+            Ok(key) => {
+                let sealed = key.seal(&self.server, serde_json::to_vec(&kept)?)?;
+                serde_json::to_vec_pretty(&json!({ "server": self.server, "sealed": sealed }))?
+            }
+            Err(_) => serde_json::to_vec_pretty(&kept)?,
+        };
+        file.write_all(&content)?;
         file.sync_all()?;
         fs::rename(&new, &self.file)
     }

@@ -1,0 +1,252 @@
+//! How a server is reached, and by whom: the options that all commands have that use one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+
+use crate::{
+    http_client,
+    oauth::{self, Authorizer, Browser, OAuthOptions, PrivateKey, SigningAlgorithm, TokenType},
+    output::print,
+    session::Session,
+    sigv4::Signer,
+    store::{Registration, Store},
+    upstream::Upstream,
+};
+
+const SECRET_VARIABLE: &str = "MCPL_CLIENT_SECRET";
+
+/// How a server is reached, and by whom.
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    /// The client's id at the issuer, where clients are registered by hand.
+    #[arg(long, env = "MCPL_CLIENT_ID")]
+    client_id: Option<String>,
+    /// The client's secret. Others on this machine can read arguments: prefer the variable, a file or being asked.
+    #[arg(long, env = SECRET_VARIABLE, hide_env_values = true)]
+    client_secret: Option<String>,
+    /// A file that holds the client's secret.
+    #[arg(long, value_name = "FILE")]
+    client_secret_file: Option<PathBuf>,
+    /// Ask for the client's secret on the terminal.
+    #[arg(long, requires = "client_id", conflicts_with = "client_secret_file")]
+    ask_client_secret: bool,
+    /// A file that holds the client's private key (PEM, PKCS #8), in place of a secret: the client signs what it asks for.
+    #[arg(long, value_name = "FILE", requires = "client_credentials")]
+    private_key: Option<PathBuf>,
+    /// What the client signs with.
+    #[arg(long, value_enum, requires = "private_key", default_value = "ES256")]
+    signing_algorithm: SigningAlgorithm,
+    /// The URL of a client id metadata document that names this client.
+    #[arg(long)]
+    client_metadata_url: Option<String>,
+    /// A scope to ask for besides what the server wants; may be repeated.
+    #[arg(long = "scope")]
+    scopes: Vec<String>,
+    /// Get tokens for the client itself: nobody signs in. Needs its id, and its secret or private key.
+    #[arg(long, requires = "client_id")]
+    client_credentials: bool,
+    /// Which token to send; the ID token if the issuer is Google, else the access token.
+    #[arg(long, value_enum)]
+    token_type: Option<TokenType>,
+    /// The port on 127.0.0.1 that the browser is sent back to; a free one unless given.
+    #[arg(long, default_value_t = 0)]
+    callback_port: u16,
+    /// The command that opens the sign-in page, to which the URL is added; BROWSER, or what the platform has, unless given.
+    #[arg(long, conflicts_with = "no_browser")]
+    open: Option<String>,
+    /// Only print the address of the sign-in page, on standard error.
+    #[arg(long)]
+    no_browser: bool,
+    /// A command that prints a token, for machines without a person.
+    #[arg(long)]
+    token_command: Option<String>,
+    /// Sign requests with AWS credentials, for a URL with AuthType AWS_IAM.
+    #[arg(long, conflicts_with = "token_command")]
+    sigv4: bool,
+    /// The region to sign for, where the URL does not say it; AWS_REGION unless given.
+    #[arg(long, requires = "sigv4")]
+    region: Option<String>,
+    /// A header to send with every request, such as "Authorization: Bearer …"; may be repeated.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Seconds that an answer may take.
+    #[arg(long, default_value_t = 900)]
+    timeout: u64,
+    /// Where tokens are kept: in files there, instead of the platform's folder and keychain.
+    #[arg(long, env = "MCPL_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl Connection {
+    pub(crate) async fn session(&self, url: String) -> anyhow::Result<Session> {
+        Session::start(self.upstream(url)?).await
+    }
+
+    pub(crate) fn upstream(&self, url: String) -> anyhow::Result<Upstream> {
+        if !oauth::is_secure(&url) {
+            bail!("`{url}` must be https (http on this machine)");
+        }
+        let headers = headers(&self.headers)?;
+        let authorizer = match &self.token_command {
+            Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
+            None if self.sigv4 => {
+                Authorizer::SigV4(Box::new(Signer::of(&url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
+            }
+            None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
+            None => Authorizer::oauth(&url, self.oauth_options()?)?,
+        };
+        let client = http_client(headers, Duration::from_secs(self.timeout))?;
+        Ok(Upstream::new(client, url, authorizer))
+    }
+
+    fn oauth_options(&self) -> anyhow::Result<OAuthOptions> {
+        let private_key = match &self.private_key {
+            Some(file) => Some(PrivateKey { pem: read(file)?, algorithm: self.signing_algorithm }),
+            None => None,
+        };
+        Ok(OAuthOptions {
+            client_id: self.client_id.clone(),
+            client_secret: self.secret()?,
+            private_key,
+            client_metadata_url: self.client_metadata_url.clone(),
+            scopes: self.scopes.clone(),
+            client_credentials: self.client_credentials,
+            token_type: self.token_type,
+            callback_port: self.callback_port,
+            browser: match &self.open {
+                _ if self.no_browser => Browser::Nobody,
+                Some(command) => Browser::Command(command.clone()),
+                None => variable("BROWSER").map_or(Browser::Usual, Browser::Command),
+            },
+            state_dir: self.state_dir.clone(),
+        })
+    }
+
+    /// The client's secret, from wherever it is said to be.
+    fn secret(&self) -> anyhow::Result<Option<String>> {
+        if let Some(file) = &self.client_secret_file {
+            return Ok(Some(read(file)?.trim().to_owned()));
+        }
+        if self.ask_client_secret {
+            let asked = rpassword::prompt_password("Client secret: ");
+            return Ok(Some(asked.context("there is no terminal to ask for the client's secret on")?));
+        }
+        let given = self.client_secret.clone().filter(|secret| !secret.is_empty());
+        if given.is_some() && std::env::var_os(SECRET_VARIABLE).is_none() {
+            tracing::warn!(
+                "others on this machine can read the client secret: put it into {SECRET_VARIABLE}, or let \
+                 `--ask-client-secret` ask for it"
+            );
+        }
+        Ok(given)
+    }
+
+    /// What an entry in another program's configuration keeps of these: no secret, and nothing about this run alone.
+    pub(crate) fn kept_options(&self) -> anyhow::Result<Vec<String>> {
+        let mut kept = Vec::new();
+        let mut keep = |name: &str, value: &str| kept.extend([name.to_owned(), value.to_owned()]);
+        if let Some(client_id) = &self.client_id {
+            keep("--client-id", client_id);
+        }
+        self.scopes.iter().for_each(|scope| keep("--scope", scope));
+        if self.callback_port != 0 {
+            keep("--callback-port", &self.callback_port.to_string());
+        }
+        for (name, value) in [
+            ("--client-metadata-url", &self.client_metadata_url),
+            ("--open", &self.open),
+            ("--token-command", &self.token_command),
+            ("--region", &self.region),
+        ] {
+            if let Some(value) = value {
+                keep(name, value);
+            }
+        }
+        for (name, file) in [("--client-secret-file", &self.client_secret_file), ("--private-key", &self.private_key)] {
+            if let Some(file) = file {
+                keep(name, &absolute(file)?);
+            }
+        }
+        if self.private_key.is_some() {
+            keep("--signing-algorithm", &name_of(self.signing_algorithm));
+        }
+        if let Some(token_type) = self.token_type {
+            keep("--token-type", &name_of(token_type));
+        }
+        for (name, is_set) in [
+            ("--client-credentials", self.client_credentials),
+            ("--no-browser", self.no_browser),
+            ("--sigv4", self.sigv4),
+        ] {
+            if is_set {
+                kept.push(name.to_owned());
+            }
+        }
+        if !self.headers.is_empty() {
+            tracing::warn!(
+                "headers are written nowhere, since they may be secret: let `--token-command` print a token"
+            );
+        }
+        Ok(kept)
+    }
+
+    /// The same of where tokens are kept, which by itself is no reason to start `mcpl proxy`.
+    pub(crate) fn kept_state_dir(&self) -> anyhow::Result<Vec<String>> {
+        match &self.state_dir {
+            Some(folder) => Ok(vec!["--state-dir".to_owned(), absolute(folder)?]),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Keeps the client's secret for the programs that start `mcpl proxy`, in whose configuration it is not written.
+    pub(crate) fn keep_secret(&self, url: &str) -> anyhow::Result<()> {
+        let Some(client_id) = self.client_id.as_ref().filter(|_| self.client_secret_file.is_none()) else {
+            return Ok(());
+        };
+        let Some(client_secret) = self.secret()? else { return Ok(()) };
+        let store = Store::of(url, self.state_dir.as_deref())?;
+        store.keep_registration(Registration::given(client_id.clone(), Some(client_secret)))?;
+        print(&format!("the client's secret is kept in {}", store.place()));
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))
+}
+
+/// A path that holds wherever a program is started.
+fn absolute(path: &Path) -> anyhow::Result<String> {
+    let path = std::path::absolute(path).context("this folder is not known")?;
+    path.into_os_string().into_string().ok().context("a path is not Unicode")
+}
+
+/// A variable that is set to something. Those with flags of the same meaning are read here rather than by the parser, for
+/// which they would contradict other flags.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn headers(given: &[String]) -> anyhow::Result<HeaderMap> {
+    let parsed = given.iter().map(|header| {
+        let (name, value) = header.split_once(':').context("`--header` is written NAME: VALUE")?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).context("`--header` has no header's name")?;
+        let mut value =
+            HeaderValue::from_str(value.trim()).context("`--header` has a value that no header can have")?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    });
+    parsed.collect()
+}
+
+/// How a value is written on the command line.
+fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,106 @@
+//! The system's keychain holds one key, which seals what is kept in files.
+//!
+//! Not the tokens themselves: they are too long for some keychains (Windows takes 2,560 bytes), and several processes
+//! change them, for which files have locks.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    rand,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+/// What the entry is called in the keychain.
+const SERVICE: &str = "mcpl";
+const ACCOUNT: &str = "state";
+const KEY_BYTES: usize = 32;
+/// For whoever has to unlock the keychain.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A key for AES-256-GCM.
+pub(crate) struct Key(RandomizedNonceKey);
+
+impl Key {
+    /// The key in the keychain; it is made if there is none yet. `folder` is shared by all who would make one.
+    ///
+    /// # Errors
+    ///
+    /// If there is no keychain, or nobody unlocks it.
+    pub(crate) fn of_keychain(folder: &Path) -> anyhow::Result<Self> {
+        let lock = folder.join("keychain.lock");
+        let (sender, receiver) = mpsc::channel();
+        // It may ask somebody, and block for as long as that takes.
+        thread::spawn(move || sender.send(found_or_made(lock)));
+        let bytes = receiver.recv_timeout(TIMEOUT).map_err(|_| anyhow!("the keychain does not answer"))??;
+        Self::new(&bytes)
+    }
+
+    fn new(bytes: &[u8]) -> anyhow::Result<Self> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM, bytes);
+        Ok(Self(key.map_err(|_| anyhow!("the entry `{SERVICE}` in the keychain is no key"))?))
+    }
+
+    /// Seals something that is about a server: nonce, ciphertext and tag, in Base64.
+    pub(crate) fn seal(&self, server: &str, mut content: Vec<u8>) -> io::Result<String> {
+        let nonce = self.0.seal_in_place_append_tag(Aad::from(server), &mut content).map_err(io::Error::other)?;
+        let sealed = [nonce.as_ref().as_slice(), &content].concat();
+        Ok(BASE64_STANDARD.encode(sealed))
+    }
+
+    /// What was sealed about a server; `None` if it was not sealed so.
+    pub(crate) fn open(&self, server: &str, sealed: &str) -> Option<Vec<u8>> {
+        let mut sealed = BASE64_STANDARD.decode(sealed).ok()?;
+        let (nonce, content) = sealed.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        self.0.open_in_place(nonce, Aad::from(server), content).ok().map(|opened| opened.to_vec())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+fn found_or_made(lock: PathBuf) -> anyhow::Result<Vec<u8>> {
+    let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(lock)?;
+    // Two processes would make two keys.
+    lock.lock()?;
+    let entry = keyring::Entry::new(SERVICE, ACCOUNT).context("there is no keychain")?;
+    match entry.get_secret() {
+        Err(keyring::Error::NoEntry) => {
+            let mut bytes = vec![0; KEY_BYTES];
+            rand::fill(&mut bytes).map_err(io::Error::other)?;
+            entry.set_secret(&bytes).context("the keychain takes no key")?;
+            Ok(bytes)
+        }
+        found => found.context("the keychain gives no key"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_for_its_server_alone() {
+        let (key, other) = (Key::new(&[1; KEY_BYTES]).unwrap(), Key::new(&[2; KEY_BYTES]).unwrap());
+
+        let sealed = key.seal("https://a.example/mcp", b"token".to_vec()).unwrap();
+
+        assert_eq!(key.open("https://a.example/mcp", &sealed).as_deref(), Some(b"token".as_slice()));
+        assert_eq!(key.open("https://b.example/mcp", &sealed), None);
+        assert_eq!(other.open("https://a.example/mcp", &sealed), None);
+        assert_eq!(key.open("https://a.example/mcp", "AAAA"), None);
+        assert_ne!(key.seal("https://a.example/mcp", b"token".to_vec()).unwrap(), sealed);
+        assert!(Key::new(&[1; 5]).is_err());
+    }
+}
