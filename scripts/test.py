@@ -14,7 +14,7 @@ def main():
     with postgres.Supervised(fsync="off", max_connections=300) as server:
         cargo = ["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"]
         run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
-    run([tools.BIN / "python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", tools.INTEROP])
+    run([tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider", tools.INTEROP])
     run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
 
 
