@@ -1,12 +1,15 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test conformance check bench bench-proxies soak advisories build clean
+.PHONY: help new dev test conformance check bench bench-proxies soak advisories build clean
 
 PYTHON ?= python3
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+new: ## Make a new function from a template: make new FUNCTION=weather
+	@$(PYTHON) scripts/new.py "$(FUNCTION)"
 
 dev: ## Run the functions on this machine, rebuilt on each change; AUTH=1: event-logger alone, with an issuer of tokens
 	@$(PYTHON) scripts/dev.py $(if $(AUTH),--auth)

@@ -1,0 +1,43 @@
+//! The `count_words` tool: counts the words of a text.
+
+use garde::Validate;
+use mcp_server::{Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::State;
+
+pub(crate) fn tool() -> Tool<State> {
+    Tool::new("count_words", count_words)
+        .title("Count words")
+        .description("Counts the words of a text. Use it when asked how long a text is.")
+        .read_only()
+        .idempotent()
+        .open_world(false)
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct CountWordsArgs {
+    /// The text; 1 to 10,000 characters. Words are what white space separates.
+    #[garde(length(chars, min = 1, max = 10_000))]
+    text: String,
+}
+
+async fn count_words(_: ToolContext<State>, args: CountWordsArgs) -> Result<String, ToolError> {
+    Ok(args.text.split_whitespace().count().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn white_space_separates_words() {
+        let result = mcp_testing::call_tool(tool(), State, json!({ "text": " to be,\nor not\tto be " })).await;
+
+        assert_eq!(result.text(), "6");
+    }
+}

@@ -1,0 +1,23 @@
+//! An MCP server with one tool. Read [`service`] to see it.
+
+mod config;
+mod count_words;
+
+use mcp_lambda::McpService;
+use mcp_server::{InitError, Server};
+
+pub use config::Config;
+
+/// What all calls share: nothing yet. A client of another service, for example, belongs here.
+#[derive(Debug)]
+pub struct State;
+
+/// The server, ready to be called.
+///
+/// # Errors
+///
+/// Never: nothing is set up that could fail, and nothing asks the client.
+pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
+    let server = Server::new("{{ project_name }}", env!("CARGO_PKG_VERSION"), State).tool(count_words::tool());
+    McpService::new(server, config.http)
+}

@@ -1,0 +1,37 @@
+//! The function's contract: what clients see, and what they may rely on.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+use mcp_lambda::McpService;
+use mcp_testing::{assert_contract, bounds, exchange, tools_call};
+use serde_json::json;
+
+use {{ project_name | replace: "-", "_" }}::{Config, State, service};
+
+async fn server() -> McpService<State> {
+    service(Config::default()).await.unwrap()
+}
+
+/// After a change that is meant: `UPDATE_GOLDEN=1 cargo test`.
+#[tokio::test]
+async fn what_clients_see_is_the_golden_file() {
+    assert_contract(&server().await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
+}
+
+#[tokio::test]
+async fn the_words_of_a_text_are_counted() {
+    let request = tools_call("count_words", json!({ "text": "to be, or not to be" }));
+
+    let result = exchange(&server().await, request).await.tool_result();
+
+    assert_eq!(result.text(), "6");
+}
+
+#[tokio::test]
+async fn the_bounds_in_the_schema_are_the_bounds_that_hold() {
+    let arguments = json!({ "text": "to be" });
+
+    let tried = bounds::assert_enforced(&server().await, "count_words", &arguments).await;
+
+    assert_eq!(tried, 2);
+}
