@@ -66,6 +66,7 @@ CHECKS = {
     "dependencies": command("cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"),
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,
+    "dockerfile": command("hadolint", "container/Dockerfile"),
 }
 
 ONLINE_CHECKS = {"advisories": command("cargo", "deny", "--log-level", "error", "check", "advisories")}

@@ -4,7 +4,7 @@
     python3 scripts/tools.py GROUP...     installs the groups and prints the folder
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
-cargo-machete), `fuzz` (cargo-fuzz), `arm64` (the Rust target), `postgres` (its binaries), `proxies` (other people's, to measure `mcpl proxy`
+cargo-machete, hadolint), `fuzz` (cargo-fuzz), `arm64` (the Rust target), `postgres` (its binaries), `proxies` (other people's, to measure `mcpl proxy`
 beside). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left
 alone.
 """
@@ -97,6 +97,7 @@ def npm(name, source, target):
 
 def install_check():
     cargo_install(CARGO_TOOLS)
+    pip("check", PROJECT / "scripts" / "requirements-check.txt")
 
 
 def install_fuzz():
