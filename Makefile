@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test conformance check bench bench-proxies soak advisories build clean
+.PHONY: help new dev test conformance check bench bench-proxies soak advisories build sbom clean
 
 PYTHON ?= python3
 
@@ -37,6 +37,9 @@ advisories: ## Look up the dependencies in the advisory database (needs the netw
 
 build: ## Build the functions for Lambda: zips for arm64 and x86-64
 	$(PYTHON) scripts/build.py
+
+sbom: ## Say what is linked into each function and mcpl, as CycloneDX; FOLDER=… says where to
+	$(PYTHON) scripts/sbom.py $(FOLDER)
 
 clean: ## Remove what was built and installed
 	rm -rf .tools

@@ -4,9 +4,9 @@
     python3 scripts/tools.py GROUP...     installs the groups and prints the folder
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
-cargo-machete, hadolint), `fuzz` (cargo-fuzz), `arm64` (the Rust target), `postgres` (its binaries), `proxies` (other people's, to measure `mcpl proxy`
-beside). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left
-alone.
+cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `sbom` (cargo-cyclonedx), `arm64` (the Rust
+target), `postgres` (its binaries), `proxies` (other people's, to measure `mcpl proxy` beside). The folder is `.tools` in
+the project, or TOOLS_DIR. A group whose pinned versions are there already is left alone.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions")
 
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
 FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
+SBOM_TOOLS = {"cargo-cyclonedx": "0.5.9"}
 INTEROP = PROJECT / "tests" / "interop"
 PROXIES = PROJECT / "bench" / "proxies"
 POSTGRES_REQUIREMENTS = PROJECT / "scripts" / "requirements-postgres.txt"
@@ -104,6 +105,10 @@ def install_fuzz():
     cargo_install(FUZZ_TOOLS)
 
 
+def install_sbom():
+    cargo_install(SBOM_TOOLS)
+
+
 def cargo_install(wanted):
     for name, version in wanted.items():
         installed = FOLDER / "bin" / name
@@ -167,6 +172,7 @@ INSTALLERS = {
     "postgres": install_postgres,
     "check": install_check,
     "fuzz": install_fuzz,
+    "sbom": install_sbom,
     "arm64": install_arm64,
     "proxies": install_proxies,
 }
