@@ -35,6 +35,10 @@ def command(*words, **variables):
     return lambda: subprocess.run(words, cwd=tools.PROJECT, env=environment).returncode == 0
 
 
+def schema(name, *files):
+    return command("check-jsonschema", "--quiet", "--builtin-schema", f"vendor.{name}", *files)
+
+
 def features_are_allowed():
     metadata = json.loads(
         subprocess.run(
@@ -66,7 +70,12 @@ CHECKS = {
     "dependencies": command("cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"),
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,
+    "workflows": command("actionlint", *map(str, sorted((tools.PROJECT / ".github" / "workflows").glob("*.yml")))),
+    # What it would look up on the network stays out: CI says the same as a machine without one.
+    "workflows' security": command("zizmor", "--offline", "--quiet", ".github"),
+    "dependabot": schema("dependabot", ".github/dependabot.yml"),
     "dockerfile": command("hadolint", "container/Dockerfile"),
+    "issue forms": schema("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"),
 }
 
 ONLINE_CHECKS = {"advisories": command("cargo", "deny", "--log-level", "error", "check", "advisories")}
