@@ -13,19 +13,28 @@ ARCHITECTURES = {"arm64": "--arm64", "x86-64": "--x86-64"}
 
 
 def main():
+    prepare()
+    for architecture in ARCHITECTURES:
+        for function in tools.FUNCTIONS:
+            archive = build(architecture, function)
+            print(f"{archive.stat().st_size / 1e6:6.2f} MB  {archive}")
+
+
+def prepare():
     tools.install_lambda()
     tools.install_arm64()
-    for architecture, flag in ARCHITECTURES.items():
-        folder = tools.target_folder() / "lambda" / architecture
-        # Each by itself: built together, one would carry the features that another needs of what they share.
-        for function in tools.FUNCTIONS:
-            command = ["cargo", "lambda", "build", "--release", "--locked", "--output-format", "zip", flag]
-            command += ["--package", function, "--lambda-dir", folder]
-            built = subprocess.run(command, cwd=tools.PROJECT, env=tools.environment())
-            if built.returncode:
-                sys.exit(built.returncode)
-        for archive in sorted(folder.glob("*/bootstrap.zip")):
-            print(f"{archive.stat().st_size / 1e6:6.2f} MB  {archive}")
+
+
+def build(architecture, function):
+    """Builds one function for one architecture; returns its zip."""
+    folder = tools.target_folder() / "lambda" / architecture
+    command = ["cargo", "lambda", "build", "--release", "--locked", "--output-format", "zip", ARCHITECTURES[architecture]]
+    # By itself: built together, one would carry the features that another needs of what they share.
+    command += ["--package", function, "--lambda-dir", folder]
+    built = subprocess.run(command, cwd=tools.PROJECT, env=tools.environment())
+    if built.returncode:
+        sys.exit(built.returncode)
+    return folder / function / "bootstrap.zip"
 
 
 if __name__ == "__main__":

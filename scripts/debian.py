@@ -1,33 +1,45 @@
-"""Programs of Debian's that only tests need, unpacked into the tool folder: nothing is installed, and nobody has to be root."""
+"""Programs of Debian's or Ubuntu's that only tests need, unpacked into the tool folder: nothing is installed, and nobody has
+to be root. An archive keeps the newest build of a package alone, so that no version can be pinned."""
 
 import shutil
+import subprocess
 
 import tools
 
 
-def unpacked(name, packages):
-    """The folder in which these packages are laid out as under /; `None` on a machine that is no Debian."""
+class Unavailable(Exception):
+    """Something cannot be had on this machine; the text says why."""
+
+
+def unpacked(name, packages, only=None):
+    """The folder in which these packages are laid out as under /, or what is wanted of them alone."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        return None
+        raise Unavailable(f"{name} is taken from Debian's or Ubuntu's archive, and this is neither")
     folder = tools.FOLDER / "debian" / name
     root, stamp = folder / "root", folder / "packages"
-    wanted = " ".join(packages)
+    wanted = " ".join([*packages, *(only or [])])
     if stamp.exists() and stamp.read_text() == wanted:
         return root
-    tools.say(f"unpacking {wanted}")
+    tools.say(f"unpacking {' '.join(packages)}")
     shutil.rmtree(folder, ignore_errors=True)
-    lists = folder / "lists"
-    for made in (root, lists / "partial", folder / "cache" / "archives" / "partial"):
+    whole, lists, cache = folder / "whole", folder / "lists", folder / "cache"
+    for made in (whole, lists / "partial", cache / "archives" / "partial"):
         made.mkdir(parents=True)
-    apt = ["apt-get", "--quiet=2", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={folder / 'cache'}"]
+    apt = ["apt-get", "--quiet=2", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}"]
     apt += ["-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=1"]
-    tools.run([*apt, "update"], cwd=folder)
-    tools.run([*apt, "download", *packages], cwd=folder)
+    for words in (["update"], ["download", *packages]):
+        ran = subprocess.run([*apt, *words], cwd=folder, capture_output=True, text=True)
+        if ran.returncode:
+            raise Unavailable(f"apt-get {' '.join(words)} failed:\n{ran.stderr.strip()}")
     for package in sorted(folder.glob("*.deb")):
-        tools.run(["dpkg-deb", "-x", package, root])
+        tools.run(["dpkg-deb", "--extract", package, whole])
         package.unlink()
-    for own in (lists, folder / "cache"):
-        shutil.rmtree(own)
+    for path in only or ["."]:
+        if (whole / path).exists():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (whole / path).rename(root / path)
+    for own in (whole, lists, cache):
+        shutil.rmtree(own, ignore_errors=True)
     stamp.write_text(wanted)
     return root
 

@@ -3,8 +3,9 @@
 
     python3 scripts/soak.py [--fuzz-seconds N] [--calls N]
 
-Logs events while everything breaks (`scripts/chaos.py`), and fuzzes events and messages. Fuzzing needs a nightly compiler
-(`rustup toolchain install nightly`); without one it is skipped, loudly.
+Calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), and fuzzes events
+and messages. Fuzzing needs a nightly compiler (`rustup toolchain install nightly`), running the zips Debian or Ubuntu;
+without them they are skipped, loudly.
 """
 
 import argparse
@@ -25,11 +26,16 @@ def main():
     parser.add_argument("--calls", type=int, default=10_000, help="of log_event, while everything breaks")
     arguments = parser.parse_args()
     tools.install_test()
-    chaos = [tools.BIN / "python", tools.PROJECT / "scripts" / "chaos.py", "--calls", str(arguments.calls)]
-    chaos = subprocess.run([str(word) for word in chaos])
-    if chaos.returncode:
-        sys.exit(chaos.returncode)
+    run("arm64.py")
+    run("chaos.py", "--calls", arguments.calls)
     fuzz(arguments.fuzz_seconds)
+
+
+def run(script, *options):
+    command = [tools.BIN / "python", tools.PROJECT / "scripts" / script, *options]
+    ran = subprocess.run([str(word) for word in command])
+    if ran.returncode:
+        sys.exit(ran.returncode)
 
 
 def fuzz(seconds):

@@ -39,9 +39,10 @@ def run(mcpl, tmp_path):
 @contextlib.contextmanager
 def keychain(home):
     """A keychain that is unlocked; yields the address of its bus."""
-    root = debian.unpacked("gnome-keyring", PACKAGES)
-    if root is None:
-        pytest.skip("there is no keychain to test with: GNOME's is unpacked from Debian's packages")
+    try:
+        root = debian.unpacked("gnome-keyring", PACKAGES)
+    except debian.Unavailable as reason:
+        pytest.skip(f"there is no keychain to test with: {reason}")
     variables = {**os.environ, **debian.variables(root), "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
     configuration = home / "bus.conf"
     configuration.write_text(BUS.format(folder=home))
