@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make check`: format, lints, documentation and dependencies.
+"""`make check`: format, lints, documentation, dependencies and templates.
 
     python3 scripts/check.py [NAME...]     runs the named checks; without a name, all that need no network
 
@@ -76,6 +76,7 @@ CHECKS = {
     "dependabot": schema("dependabot", ".github/dependabot.yml"),
     "dockerfile": command("hadolint", "container/Dockerfile"),
     "issue forms": schema("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"),
+    "templates": command("cfn-lint", "infra/*.yaml"),
 }
 
 ONLINE_CHECKS = {"advisories": command("cargo", "deny", "--log-level", "error", "check", "advisories")}

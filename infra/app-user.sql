@@ -1,0 +1,13 @@
+-- The function's own user, which signs tokens in place of a password. `make deploy` executes this as the database's owner
+-- after each deployment; it changes nothing the second time. One statement, since the Data API takes one at a time.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app') THEN
+        CREATE ROLE app LOGIN;
+    END IF;
+    GRANT rds_iam TO app;
+    GRANT CONNECT ON DATABASE events TO app;
+    -- Migrations are part of the function, and make its tables.
+    GRANT USAGE, CREATE ON SCHEMA public TO app;
+END
+$$
