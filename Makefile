@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test conformance check bench bench-proxies soak advisories build sbom clean
+.PHONY: help new dev test conformance check bench bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
 
 PYTHON ?= python3
 
@@ -40,6 +40,23 @@ build: ## Build the functions for Lambda: zips for arm64 and x86-64
 
 sbom: ## Say what is linked into each function and mcpl, as CycloneDX; FOLDER=… says where to
 	$(PYTHON) scripts/sbom.py $(FOLDER)
+
+# By the Python that has the AWS SDK.
+DEPLOY = "$$($(PYTHON) scripts/tools.py deploy)/venv/bin/python" scripts/deploy.py
+CONFIRMED = $(if $(YES),--yes)
+NAMED = $(if $(NAME),--name $(NAME))
+
+deploy: ## Deploy STACK=greeter|event-logger|custom-domain to AWS, with PARAMETERS="Name=value …"; YES=1 does not ask
+	@$(DEPLOY) up $(STACK) $(NAMED) $(CONFIRMED) $(foreach own,$(PARAMETERS),--parameter '$(own)')
+
+deploy-code: ## Deploy FUNCTION=greeter alone, by `cargo lambda deploy`; ENV_FILE=… has its variables
+	@$(DEPLOY) code $(FUNCTION) $(CONFIRMED) $(if $(ENV_FILE),--env-file $(ENV_FILE))
+
+outputs: ## Show what STACK=… tells: URLs, ids
+	@$(DEPLOY) outputs $(STACK) $(NAMED)
+
+destroy: ## Delete STACK=… from AWS; a database leaves a snapshot
+	@$(DEPLOY) down $(STACK) $(NAMED) $(CONFIRMED)
 
 clean: ## Remove what was built and installed
 	rm -rf .tools

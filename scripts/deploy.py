@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""`make deploy`, `deploy-code`, `outputs` and `destroy`: the functions in an AWS account.
+
+    deploy.py up STACK [--parameter NAME=VALUE]...    makes or updates the stack of infra/STACK.yaml
+    deploy.py code FUNCTION [--env-file FILE]         `cargo lambda deploy`, without a stack
+    deploy.py outputs STACK                           what the stack tells: URLs, ids
+    deploy.py down STACK                              deletes the stack
+
+Account and region are those of the AWS SDKs' own configuration: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. Whatever
+changes something there names them and asks first.
+"""
+
+import argparse
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+
+import build
+import tools
+
+INFRA = tools.PROJECT / "infra"
+TEMPLATES = sorted(INFRA.glob("*.yaml"))
+# Those that others contain are not deployed by themselves.
+STACKS = ["custom-domain", "event-logger", "greeter"]
+CLOUDFRONT_REGION = "us-east-1"
+APP_USER = INFRA / "app-user.sql"
+PATIENCE_SECONDS = 3600
+POLL_SECONDS = 5
+RESUME_SECONDS = 120
+
+
+def main():
+    arguments = read_arguments()
+    try:
+        account = Account()
+        arguments.run(account, arguments)
+    except (BotoCoreError, ClientError) as error:
+        sys.exit(f"AWS: {error}")
+
+
+def read_arguments():
+    parser = argparse.ArgumentParser(description="Deploys the functions to AWS.")
+    commands = parser.add_subparsers(required=True)
+
+    def command(name, run, subject, choices):
+        own = commands.add_parser(name)
+        own.add_argument("subject", metavar=subject, choices=choices, help=", ".join(choices))
+        own.set_defaults(run=run)
+        return own
+
+    stack_commands = [command(name, run, "STACK", STACKS) for name, run in (("up", up), ("outputs", outputs), ("down", down))]
+    for own in stack_commands:
+        own.add_argument("--name", help="the stack's name, if it is another than the template's")
+    code_command = command("code", code, "FUNCTION", tools.FUNCTIONS)
+    code_command.add_argument("--env-file", help="variables for the function, NAME=VALUE in each line")
+    up_command, _, down_command = stack_commands
+    up_command.add_argument(
+        "--parameter", action="append", default=[], type=parameter, metavar="NAME=VALUE", dest="parameters",
+        help="of the template; one that is not given stays as it is",
+    )
+    for own in (up_command, code_command):
+        own.add_argument("--lambda-dir", type=pathlib.Path, help="where built zips are, FUNCTION/bootstrap.zip; builds none")
+        own.add_argument("--no-doctor", action="store_true", help="do not try the URL afterwards")
+    for own in (up_command, code_command, down_command):
+        own.add_argument("--yes", action="store_true", help="do not ask")
+    return parser.parse_args()
+
+
+def parameter(text):
+    name, is_one, value = text.partition("=")
+    if not is_one:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
+    return name, value
+
+
+class Account:
+    """Whose account it is, and which region of it."""
+
+    def __init__(self):
+        # boto3 is the only SDK that does not look there; cargo-lambda does.
+        self.session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
+        self.region = self.session.region_name
+        if not self.region:
+            sys.exit("no region: set AWS_REGION, or one in the profile")
+        identity = self.client("sts").get_caller_identity()
+        self.id, self.caller = identity["Account"], identity["Arn"]
+
+    def client(self, service):
+        return self.session.client(service)
+
+    def ask(self, arguments, *plan):
+        """Says where something is about to happen, and what; ends unless the answer is yes."""
+        print(f"account  {self.id}, as {self.caller}\nregion   {self.region}")
+        for line in plan:
+            print(line)
+        if arguments.yes:
+            return
+        try:
+            answer = input("Go on? [y/N] ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            sys.exit("Nothing was changed.")
+
+
+def up(account, arguments):
+    if arguments.subject == "custom-domain" and account.region != CLOUDFRONT_REGION:
+        sys.exit(f"what CloudFront uses must be in {CLOUDFRONT_REGION}: set AWS_REGION={CLOUDFRONT_REGION}")
+    stack = Stack(account, arguments.name or arguments.subject)
+    artifacts = Artifacts(account)
+    if stack.status == "ROLLBACK_COMPLETE":
+        sys.exit(f"{stack.name} could not be made: `make destroy` it first")
+    of_the_bucket = "is there" if artifacts.exists() else "will be made, closed to the public"
+    account.ask(
+        arguments,
+        f"stack    {stack.name}: {'will be updated' if stack.exists else 'will be made'}",
+        f"bucket   {artifacts.bucket}, for code and templates: {of_the_bucket}",
+    )
+    parameters = dict(arguments.parameters)
+    archive = archive_of(arguments) if arguments.subject in tools.FUNCTIONS else None
+    artifacts.make()
+    templates = artifacts.put_templates()
+    if archive:
+        code_key = artifacts.put_code(arguments.subject, archive)
+        parameters |= {"ArtifactBucket": artifacts.bucket, "CodeKey": code_key, "TemplatesPrefix": templates}
+    stack.deploy(artifacts.url(f"{templates}/{arguments.subject}.yaml"), parameters)
+    told = stack.outputs()
+    if "DatabaseArn" in told:
+        make_app_user(account, told)
+    show(told)
+    if not arguments.no_doctor:
+        doctor(told["Url"])
+
+
+def archive_of(arguments):
+    if arguments.lambda_dir:
+        return arguments.lambda_dir / arguments.subject / "bootstrap.zip"
+    build.prepare()
+    return build.build("arm64", arguments.subject)
+
+
+class Artifacts:
+    """The bucket that CloudFormation and Lambda read from. What is there is named after its content, and stays: whoever
+    rolls back needs it."""
+
+    def __init__(self, account):
+        self.account = account
+        self.bucket = f"mcp-on-lambda-{account.id}-{account.region}"
+        self.s3 = account.client("s3")
+
+    def exists(self):
+        try:
+            # Names are everyone's: one that somebody else has taken is no place for code.
+            self.s3.head_bucket(Bucket=self.bucket, ExpectedBucketOwner=self.account.id)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
+                return False
+            raise
+        return True
+
+    def make(self):
+        if not self.exists():
+            elsewhere = {} if self.account.region == "us-east-1" else {
+                "CreateBucketConfiguration": {"LocationConstraint": self.account.region}
+            }
+            self.s3.create_bucket(Bucket=self.bucket, **elsewhere)
+        closed = ["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"]
+        self.s3.put_public_access_block(
+            Bucket=self.bucket, ExpectedBucketOwner=self.account.id,
+            PublicAccessBlockConfiguration=dict.fromkeys(closed, True),
+        )
+
+    def put_code(self, function, archive):
+        content = archive.read_bytes()
+        key = f"code/{function}-{hashlib.sha256(content).hexdigest()}.zip"
+        self.put(key, content)
+        return key
+
+    def put_templates(self):
+        """All of them, below one prefix: what is nested is found there."""
+        prefix = f"templates/{tools.digest(TEMPLATES)}"
+        for template in TEMPLATES:
+            self.put(f"{prefix}/{template.name}", template.read_bytes())
+        return prefix
+
+    def put(self, key, content):
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content, ExpectedBucketOwner=self.account.id)
+
+    def url(self, key):
+        return f"https://{self.bucket}.s3.{self.account.region}.amazonaws.com/{key}"
+
+
+class Stack:
+    """A stack of CloudFormation's, which may not be there yet."""
+
+    def __init__(self, account, name):
+        self.name = name
+        self.client = account.client("cloudformation")
+        self.described = self.describe()
+
+    def describe(self):
+        try:
+            return self.client.describe_stacks(StackName=self.name)["Stacks"][0]
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ValidationError":
+                return None
+            raise
+
+    @property
+    def status(self):
+        return self.described and self.described["StackStatus"]
+
+    @property
+    def exists(self):
+        return self.described is not None
+
+    def deploy(self, template_url, parameters):
+        request = {"StackName": self.name, "TemplateURL": template_url, "Capabilities": ["CAPABILITY_IAM"]}
+        request["Parameters"] = self.parameters(template_url, parameters)
+        if not self.exists:
+            self.client.create_stack(**request)
+            return self.wait_for("create")
+        try:
+            self.client.update_stack(**request)
+        except ClientError as error:
+            if "No updates are to be performed" not in error.response["Error"]["Message"]:
+                raise
+            print("the stack is as it should be")
+            return
+        self.wait_for("update")
+
+    def parameters(self, template_url, given):
+        """Those that are given; the others stay as they are, or are the template's own."""
+        known = {own["ParameterKey"] for own in self.client.get_template_summary(TemplateURL=template_url)["Parameters"]}
+        if unknown := given.keys() - known:
+            sys.exit(f"the template has no parameter {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
+        # None of them is a secret, which would not be told.
+        before = self.described.get("Parameters", []) if self.exists else []
+        values = {own["ParameterKey"]: own["ParameterValue"] for own in before if own["ParameterKey"] in known} | given
+        return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+
+    def wait_for(self, what):
+        print(f"waiting for {what} of {self.name} …", flush=True)
+        patience = {"Delay": POLL_SECONDS, "MaxAttempts": PATIENCE_SECONDS // POLL_SECONDS}
+        try:
+            self.client.get_waiter(f"stack_{what}_complete").wait(StackName=self.name, WaiterConfig=patience)
+        except WaiterError:
+            for line in self.failures(self.name):
+                print(line, file=sys.stderr)
+            sys.exit(f"{what} of {self.name} failed")
+
+    def failures(self, name):
+        """Why, in this stack and in those in it."""
+        for page in self.client.get_paginator("describe_stack_events").paginate(StackName=name):
+            for event in page["StackEvents"]:
+                if not event.get("ResourceStatus", "").endswith("_FAILED"):
+                    continue
+                yield f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', event['ResourceStatus'])}"
+                nested = event.get("PhysicalResourceId")
+                if event["ResourceType"] == "AWS::CloudFormation::Stack" and nested and nested != event["StackId"]:
+                    yield from self.failures(nested)
+
+    def outputs(self):
+        self.described = self.describe()
+        if not self.exists:
+            sys.exit(f"there is no stack {self.name}")
+        return {own["OutputKey"]: own["OutputValue"] for own in self.described.get("Outputs", [])}
+
+
+def make_app_user(account, told):
+    """The function's own user, by the Data API, which needs no way into the network. A database that sleeps wakes up."""
+    data = account.client("rds-data")
+    deadline = time.monotonic() + RESUME_SECONDS
+    while True:
+        try:
+            data.execute_statement(
+                resourceArn=told["DatabaseArn"], secretArn=told["DatabaseOwnerSecretArn"], database="events",
+                sql=APP_USER.read_text(),
+            )
+            return
+        except data.exceptions.DatabaseResumingException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(2)
+
+
+def code(account, arguments):
+    account.ask(arguments, f"function {arguments.subject}: will be made or updated, with a public URL")
+    tools.install_lambda()
+    folder = archive_of(arguments).parent.parent
+    command = ["cargo", "lambda", "deploy", arguments.subject, "--region", account.region, "--lambda-dir", folder]
+    command += ["--manifest-path", f"functions/{arguments.subject}/Cargo.toml"]
+    command += ["--env-file", arguments.env_file] if arguments.env_file else []
+    run(command)
+    url = account.client("lambda").get_function_url_config(FunctionName=arguments.subject)["FunctionUrl"].rstrip("/") + "/mcp"
+    show({"Url": url})
+    if not arguments.no_doctor:
+        doctor(url)
+
+
+def outputs(account, arguments):
+    show(Stack(account, arguments.name or arguments.subject).outputs())
+
+
+def show(told):
+    for name, value in told.items():
+        print(f"{name}: {value}")
+
+
+def down(account, arguments):
+    stack = Stack(account, arguments.name or arguments.subject)
+    if not stack.exists:
+        sys.exit(f"there is no stack {stack.name}")
+    account.ask(
+        arguments, f"stack    {stack.name}: will be deleted, its logs too",
+        "stays    a last snapshot of a database, a user pool, and the bucket with code and templates",
+    )
+    # By its id, by which it is still found when it is gone.
+    stack.name = stack.described["StackId"]
+    stack.client.delete_stack(StackName=stack.name)
+    stack.wait_for("delete")
+
+
+def doctor(url):
+    run(["cargo", "run", "--quiet", "--release", "--locked", "--package", "mcp-cli", "--", "doctor", url])
+
+
+def run(command):
+    finished = subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment())
+    if finished.returncode:
+        sys.exit(finished.returncode)
+
+
+if __name__ == "__main__":
+    main()
