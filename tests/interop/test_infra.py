@@ -1,0 +1,603 @@
+"""The templates of infra/, as `make deploy` deploys them, in an account that moto plays."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import boto3
+import postgres
+import psycopg
+import pytest
+import yaml
+from aws_account import ACCOUNT, REGION, STAND_INS, account, given, register
+from cfnlint.decode import cfn_yaml
+from cfnlint.template.template import Template
+from conftest import PROJECT, build, emulated
+from moto.cloudformation import parsing
+from oauth import fetch
+
+import tools
+
+INFRA = PROJECT / "infra"
+TEMPLATES = sorted(INFRA.glob("*.yaml"))
+DEPLOY = PROJECT / "scripts" / "deploy.py"
+KNOWN_TO_MOTO = set(parsing.get_model_map())
+register()
+
+ANYONE_BY_URL = [
+    {"Action": "lambda:InvokeFunctionUrl", "Principal": "*", "FunctionUrlAuthType": "NONE"},
+    {"Action": "lambda:InvokeFunction", "Principal": "*", "InvokedViaFunctionUrl": True},
+]
+LAMBDA_ASSUMES = [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]
+TRACES = {"Effect": "Allow", "Action": ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Resource": "*"}
+IN_A_NETWORK = [
+    {
+        "Effect": "Allow",
+        "Action": [
+            "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets", "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses",
+        ],
+        "Resource": "*",
+    },
+    {
+        "Effect": "Deny", "Action": "ec2:*", "Resource": "*",
+        "Condition": {"Null": {"lambda:SourceFunctionArn": "false"}},
+    },
+]
+OWNER_SECRET = STAND_INS["AWS::RDS::DBCluster"]["MasterUserSecret.SecretArn"]
+
+
+@pytest.fixture(scope="module")
+def lambda_dir(tmp_path_factory):
+    """Built functions, zipped as Lambda wants them: real ones, though not of its architecture."""
+    build()
+    folder = tmp_path_factory.mktemp("lambda")
+    for function in tools.FUNCTIONS:
+        (folder / function).mkdir()
+        binary = folder / function / "bootstrap"
+        shutil.copy(tools.target_folder() / "debug" / function, binary)
+        # Without what debuggers read, which is nine tenths of it.
+        subprocess.run(["strip", binary], check=True)
+        with zipfile.ZipFile(binary.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.write(binary, binary.name)
+        binary.unlink()
+    return folder
+
+
+@pytest.fixture
+def aws():
+    with account():
+        yield
+
+
+@pytest.fixture
+def deploy(aws, lambda_dir):
+    """Runs scripts/deploy.py; returns what it tells at its end."""
+
+    def run(*words, confirmed=True):
+        command = [sys.executable, DEPLOY, *words]
+        if words[0] in ("up", "code"):
+            command += ["--lambda-dir", lambda_dir, "--no-doctor"]
+        if words[0] != "outputs" and confirmed:
+            command.append("--yes")
+        finished = subprocess.run([str(word) for word in command], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if confirmed:
+            assert finished.returncode == 0, finished.stdout + finished.stderr
+            return dict(re.findall(r"^(\w+): (.*)$", finished.stdout, re.MULTILINE))
+        return finished
+
+    return run
+
+
+def parameters(**values):
+    return [word for name, value in values.items() for word in ("--parameter", f"{name}={value}")]
+
+
+def function_of(stack):
+    """A stack's function: configuration, URL, reserved concurrency, and its policy's statements."""
+    client = boto3.client("lambda")
+    names = [own["FunctionName"] for own in client.list_functions()["Functions"]]
+    name = next(name for name in names if name.startswith(f"{stack}-Function-"))
+    statements = yaml.safe_load(client.get_policy(FunctionName=name)["Policy"])["Statement"]
+    said = {"Action", "Principal", "Condition", "FunctionUrlAuthType", "InvokedViaFunctionUrl"}
+    return (
+        client.get_function_configuration(FunctionName=name),
+        client.get_function_url_config(FunctionName=name),
+        client.get_function_concurrency(FunctionName=name).get("ReservedConcurrentExecutions"),
+        [{key: value for key, value in statement.items() if key in said} for statement in statements],
+    )
+
+
+def role_of(configuration):
+    """Who may assume a function's role, and all that it may do."""
+    return role(configuration["Role"].rpartition("/")[2])
+
+
+def role(beginning):
+    """The same of the only role whose name begins so."""
+    client = boto3.client("iam")
+    (name,) = [own["RoleName"] for own in client.list_roles()["Roles"] if own["RoleName"].startswith(beginning)]
+    assert not client.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+    policies = []
+    for policy in client.list_role_policies(RoleName=name)["PolicyNames"]:
+        document = client.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+        # moto keeps what its CloudFormation hands over as Python writes it.
+        policies += (ast.literal_eval(document) if isinstance(document, str) else document)["Statement"]
+    return client.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]["Statement"], policies
+
+
+def own_log(stack):
+    (found,) = boto3.client("logs").describe_log_groups(logGroupNamePrefix=f"{stack}-LogGroup-")["logGroups"]
+    assert found["retentionInDays"] == 30
+    # In AWS the attribute ends in `:*`; moto leaves that off.
+    arn = found["arn"].removesuffix(":*")
+    return {"Effect": "Allow", "Action": ["logs:CreateLogStream", "logs:PutLogEvents"], "Resource": arn}
+
+
+def asked_for(kind):
+    """What stand-ins of a type were given, by logical id."""
+    return {logical_id: properties for own, logical_id, properties in given if own == kind}
+
+
+def test_stand_ins_are_for_what_moto_lacks_and_for_nothing_else():
+    used = {resource["Type"] for template in TEMPLATES for resource in cfn_yaml.load(str(template))["Resources"].values()}
+
+    # moto makes instances, but none of Aurora's.
+    assert set(STAND_INS) == (used - KNOWN_TO_MOTO) | {"AWS::RDS::DBInstance"}
+
+
+@pytest.mark.parametrize("name", tools.FUNCTIONS)
+def test_what_moto_does_not_keep_of_a_function(name):
+    function = cfn_yaml.load(str(INFRA / f"{name}.yaml"))["Resources"]["Function"]["Properties"]
+
+    assert function["Architectures"] == ["arm64"]
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    assert function["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": {"Ref": "LogGroup"}}
+
+
+def test_greeter_is_public_and_may_do_nothing_but_log_and_trace(deploy):
+    told = deploy("up", "greeter", *parameters(AlarmEmail="ops@example.com"))
+
+    configuration, url, concurrency, statements = function_of("greeter")
+    assert told["Url"] == f"{STAND_INS['AWS::Lambda::Url']['FunctionUrl']}mcp"
+    assert configuration["Runtime"] == "provided.al2023"
+    assert concurrency == 10
+    assert url["AuthType"] == "NONE"
+    assert statements == ANYONE_BY_URL
+    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("greeter"), TRACES])
+    alarms = asked_for("AWS::CloudWatch::Alarm")
+    assert {alarm["MetricName"] for alarm in alarms.values()} == {"Errors", "Throttles", "Duration"}
+    assert alarms["Duration"]["Threshold"] < configuration["Timeout"] * 1000
+    (subscription,) = boto3.client("sns").list_subscriptions()["Subscriptions"]
+    assert subscription["Endpoint"] == "ops@example.com"
+    assert [alarm["AlarmActions"] for alarm in alarms.values()] == [[subscription["TopicArn"]]] * 3
+
+
+@pytest.mark.parametrize(("of_the_url", "of_the_function"), [("BUFFERED", "buffered"), ("RESPONSE_STREAM", "stream")])
+def test_url_and_function_agree_on_how_answers_travel(deploy, of_the_url, of_the_function):
+    deploy("up", "greeter", *parameters(InvokeMode=of_the_url))
+
+    configuration, url, *_ = function_of("greeter")
+    assert (url["InvokeMode"], configuration["Environment"]["Variables"]["MCP_INVOKE_MODE"]) == (of_the_url, of_the_function)
+
+
+def test_a_url_for_signed_calls_is_open_to_nobody_but_the_distribution(deploy):
+    distribution = f"arn:aws:cloudfront::{ACCOUNT}:distribution/E1"
+    deploy("up", "greeter", *parameters(AuthType="AWS_IAM", DistributionArn=distribution))
+
+    _, url, _, statements = function_of("greeter")
+    signed = {
+        "Principal": {"Service": "cloudfront.amazonaws.com"}, "Condition": {"ArnLike": {"AWS:SourceArn": distribution}},
+    }
+    assert url["AuthType"] == "AWS_IAM"
+    assert statements == [
+        {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "AWS_IAM", **signed},
+        {"Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True, **signed},
+    ]
+
+
+def test_event_logger_with_a_user_pool_of_its_own(deploy):
+    told = deploy("up", "event-logger", *parameters(Issuer="cognito"))
+
+    configuration, url, concurrency, statements = function_of("event-logger")
+    variables = configuration["Environment"]["Variables"]
+    assert (url["AuthType"], url["InvokeMode"], variables["MCP_INVOKE_MODE"]) == ("NONE", "BUFFERED", "buffered")
+    assert statements == ANYONE_BY_URL
+    assert concurrency == 10
+    assert variables["MCP_AUTH"] == "required"
+
+    # The issuer, its clients and its scopes are those of the pool.
+    clients = asked_for("AWS::Cognito::UserPoolClient")
+    (scopes,) = asked_for("AWS::Cognito::UserPoolResourceServer").values()
+    assert variables["COGNITO_USER_POOL_ID"] == "UserPool" and not variables["OIDC_ISSUER"]
+    assert variables["COGNITO_CLIENT_IDS"].split(",") == list(clients)
+    assert (told["ClaudeClientId"], told["CommandLineClientId"]) == ("Claude", "CommandLine")
+    assert variables["OIDC_SCOPE_PREFIX"] == f"{scopes['Identifier']}/"
+    for client in clients.values():
+        own = {f"{scopes['Identifier']}/{scope['ScopeName']}" for scope in scopes["Scopes"]}
+        assert own == {"event-logger/events:read", "event-logger/events:write"} <= set(client["AllowedOAuthScopes"])
+    assert clients["Claude"]["CallbackURLs"] == ["https://claude.ai/api/mcp/auth_callback"]
+    assert "http://127.0.0.1:33418/callback" in clients["CommandLine"]["CallbackURLs"]
+    (pool,) = asked_for("AWS::Cognito::UserPool").values()
+    assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
+
+    # It signs in as itself, and as nobody else.
+    connect = {
+        "Effect": "Allow", "Action": "rds-db:connect",
+        "Resource": f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:cluster-EVENTS/app",
+    }
+    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("event-logger"), TRACES, *IN_A_NETWORK, connect])
+    database = {name: value for name, value in variables.items() if name.startswith("DB_")}
+    host = STAND_INS["AWS::RDS::DBCluster"]["Endpoint.Address"]
+    assert database == {
+        "DB_HOST": host, "DB_NAME": "events", "DB_AUTH": "iam", "DB_USER": "app", "DB_SECRET_ARN": "", "DB_SSLROOTCERT": "",
+    }
+
+
+def test_the_database_is_private_and_encrypted(deploy):
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com"))
+
+    (cluster,) = asked_for("AWS::RDS::DBCluster").values()
+    (instance,) = asked_for("AWS::RDS::DBInstance").values()
+    (settings,) = asked_for("AWS::RDS::DBClusterParameterGroup").values()
+    assert (cluster["StorageEncrypted"], cluster["ManageMasterUserPassword"]) == (True, True)
+    assert "MasterUserPassword" not in cluster
+    assert cluster["BackupRetentionPeriod"] >= 7
+    assert instance["PubliclyAccessible"] is False
+    assert settings["Parameters"]["rds.force_ssl"] == "1"
+    # Twice as many environments as may run at once may hold a connection, and 20 are not the function's.
+    most = cfn_yaml.load(str(INFRA / "event-logger.yaml"))["Parameters"]["ReservedConcurrency"]["MaxValue"]
+    assert 2 * most + 20 <= int(settings["Parameters"]["max_connections"])
+    # In ms. Longer than an environment trusts a connection, and short enough that the database can sleep.
+    assert 5_000 < int(settings["Parameters"]["idle_session_timeout"]) <= 300_000
+
+    ec2 = boto3.client("ec2")
+    groups = {group["GroupId"]: group for group in ec2.describe_security_groups()["SecurityGroups"]}
+    configuration, *_ = function_of("event-logger")
+    (own,) = configuration["VpcConfig"]["SecurityGroupIds"]
+    (of_the_database,) = cluster["VpcSecurityGroupIds"]
+    (rule,) = groups[of_the_database]["IpPermissions"]
+    assert (rule["FromPort"], rule["ToPort"], rule["IpRanges"], rule["Ipv6Ranges"]) == (5432, 5432, [], [])
+    assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == [own]
+    assert groups[own]["IpPermissions"] == []
+    # Neither function nor database is where the internet could knock.
+    private = set(configuration["VpcConfig"]["SubnetIds"])
+    assert {subnet["SubnetIdentifier"] for subnet in database_subnets()} == private
+    assert not [route for route in routes("PrivateRoutes") if route.get("GatewayId", "").startswith("igw-")]
+
+
+def database_subnets():
+    (group,) = boto3.client("rds").describe_db_subnet_groups()["DBSubnetGroups"]
+    return group["Subnets"]
+
+
+def routes(logical_id):
+    tag = {"Name": "tag:aws:cloudformation:logical-id", "Values": [logical_id]}
+    (table,) = boto3.client("ec2").describe_route_tables(Filters=[tag])["RouteTables"]
+    return table["Routes"]
+
+
+def test_the_way_out_by_nat(deploy):
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com", IssuerEgress="nat"))
+
+    configuration, *_ = function_of("event-logger")
+    (way_out,) = [route for route in routes("PrivateRoutes") if route.get("DestinationCidrBlock") == "0.0.0.0/0"]
+    assert way_out["NatGatewayId"] and not configuration["VpcConfig"]["Ipv6AllowedForDualStack"]
+
+
+def test_the_way_out_by_ipv6(deploy):
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com", IssuerEgress="ipv6"))
+
+    configuration, *_ = function_of("event-logger")
+    (way_out,) = [route for route in routes("PrivateRoutes") if route.get("GatewayId") != "local"]
+    assert way_out["EgressOnlyInternetGatewayId"] and configuration["VpcConfig"]["Ipv6AllowedForDualStack"]
+    ec2 = boto3.client("ec2")
+    assert ec2.describe_nat_gateways()["NatGateways"] == []
+    # It signs its tokens itself, so that nothing of AWS has to be reached.
+    assert ec2.describe_vpc_endpoints()["VpcEndpoints"] == []
+
+
+def test_the_owners_secret_is_all_that_can_be_read_and_is_reached_without_nat(deploy):
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com", IssuerEgress="ipv6", DatabaseAuth="secret"))
+
+    configuration, *_ = function_of("event-logger")
+    read = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": OWNER_SECRET}
+    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("event-logger"), TRACES, *IN_A_NETWORK, read])
+    variables = configuration["Environment"]["Variables"]
+    assert (variables["DB_SECRET_ARN"], variables["DB_AUTH"], variables["DB_USER"]) == (OWNER_SECRET, "password", "")
+    (endpoint,) = boto3.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+    assert endpoint["ServiceName"] == f"com.amazonaws.{REGION}.secretsmanager"
+    assert asked_for("AWS::EC2::SecurityGroupEgress").keys() == {"FunctionEgress", "SecretsManagerEgress"}
+
+
+def test_a_proxy_stands_between_and_is_another_resource(deploy):
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com", DatabaseProxy="yes"))
+
+    configuration, *_ = function_of("event-logger")
+    (proxy,) = asked_for("AWS::RDS::DBProxy").values()
+    assert (proxy["RequireTLS"], proxy["DefaultAuthScheme"]) == (True, "IAM_AUTH")
+    *_, connect = role_of(configuration)[1]
+    users = f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser"
+    assert connect == {"Effect": "Allow", "Action": "rds-db:connect", "Resource": f"{users}:prx-1/app"}
+    (assumed,), of_the_proxy = role("event-logger-Database-")
+    assert assumed["Principal"] == {"Service": "rds.amazonaws.com"}
+    assert assumed["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    assert of_the_proxy == [{**connect, "Resource": f"{users}:cluster-EVENTS/app"}]
+    variables = configuration["Environment"]["Variables"]
+    assert variables["DB_HOST"] == STAND_INS["AWS::RDS::DBProxy"]["Endpoint"]
+    # Its certificate is no RDS certificate.
+    assert variables["DB_SSLROOTCERT"] == "/etc/pki/tls/certs/ca-bundle.crt"
+    (cluster,) = asked_for("AWS::RDS::DBCluster").values()
+    groups = {group["GroupId"]: group for group in boto3.client("ec2").describe_security_groups()["SecurityGroups"]}
+    (rule,) = groups[cluster["VpcSecurityGroupIds"][0]]["IpPermissions"]
+    assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == proxy["VpcSecurityGroupIds"]
+
+
+def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
+    certificate = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1"
+    host = "abc.lambda-url.eu-west-1.on.aws"
+    told = deploy(
+        "up", "custom-domain", *parameters(DomainName="mcp.example.com", CertificateArn=certificate, FunctionUrlHost=host)
+    )
+
+    (distribution,) = asked_for("AWS::CloudFront::Distribution").values()
+    config = distribution["DistributionConfig"]
+    behavior, (origin,) = config["DefaultCacheBehavior"], config["Origins"]
+    assert (told["PublicUrl"], told["Url"]) == ("https://mcp.example.com", "https://mcp.example.com/mcp")
+    assert (origin["DomainName"], origin["CustomOriginConfig"]["OriginProtocolPolicy"]) == (host, "https-only")
+    assert "OriginAccessControlId" not in origin
+    assert "POST" in behavior["AllowedMethods"]
+    # AWS's own policies, the same ids in every account: CachingDisabled, AllViewerExceptHostHeader.
+    assert behavior["CachePolicyId"] == "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+    assert behavior["OriginRequestPolicyId"] == "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+    assert [own["EventType"] for own in behavior["LambdaFunctionAssociations"]] == ["origin-response"]
+    (web_acl,) = asked_for("AWS::WAFv2::WebACL").values()
+    assert "RateBasedStatement" in web_acl["Rules"][0]["Statement"]
+    assert config["WebACLId"] == STAND_INS["AWS::WAFv2::WebACL"]["Arn"]
+    (assumed,), at_the_edge = role("custom-domain-ChallengeRole-")
+    assert assumed["Principal"] == {"Service": ["lambda.amazonaws.com", "edgelambda.amazonaws.com"]}
+    assert at_the_edge == [{
+        "Effect": "Allow", "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
+        "Resource": f"arn:aws:logs:*:{ACCOUNT}:log-group:/aws/lambda/us-east-1.custom-domain-*",
+    }]
+
+
+def test_the_edge_gives_the_challenge_its_name_back(node, tmp_path):
+    code = cfn_yaml.load(str(INFRA / "custom-domain.yaml"))["Resources"]["Challenge"]["Properties"]["Code"]["ZipFile"]
+    script = tmp_path / "edge.cjs"
+    script.write_text(code + """
+        const lists = (headers) => Object.fromEntries(headers.map(([key, value]) => [key.toLowerCase(), [{ key, value }]]));
+        const answer = (headers) => exports.handler({ Records: [{ cf: { response: { status: "401", headers: lists(headers) } } }] });
+        Promise.all([
+          answer([["x-amzn-Remapped-WWW-Authenticate", "Bearer scope=a"], ["Content-Type", "application/json"]]),
+          answer([["Content-Type", "application/json"]]),
+        ]).then((answers) => console.log(JSON.stringify(answers)));
+    """)
+
+    renamed, other = yaml.safe_load(node(str(script)).stdout)
+
+    plain = [{"key": "Content-Type", "value": "application/json"}]
+    challenge = [{"key": "WWW-Authenticate", "value": "Bearer scope=a"}]
+    assert renamed == {"status": "401", "headers": {"content-type": plain, "www-authenticate": challenge}}
+    assert other == {"status": "401", "headers": {"content-type": plain}}
+
+
+def template(name):
+    return Template(name, cfn_yaml.load(str(INFRA / name)), [REGION])
+
+
+@pytest.mark.parametrize(
+    ("name", "conditions", "values", "is_valid"),
+    [
+        ("event-logger.yaml", {"IsCognito": True, "IsIpv6": True}, {"Issuer": "cognito", "IssuerEgress": "ipv6"}, False),
+        ("event-logger.yaml", {"IsCognito": True, "IsIpv6": False}, {"Issuer": "cognito", "IssuerEgress": "nat"}, True),
+        ("event-logger.yaml", {"IsCognito": False, "IsIpv6": True}, {"Issuer": "https://x", "IssuerEgress": "ipv6"}, True),
+        ("event-logger.yaml", {"HasProxy": True, "IsIam": False}, {"DatabaseProxy": "yes", "DatabaseAuth": "secret"}, False),
+        ("event-logger.yaml", {"HasProxy": True, "IsIam": True}, {"DatabaseProxy": "yes", "DatabaseAuth": "iam"}, True),
+        ("greeter.yaml", {"HasDistribution": True, "IsPublic": True}, {"DistributionArn": "x", "AuthType": "NONE"}, False),
+        ("greeter.yaml", {"HasDistribution": True, "IsPublic": False}, {"DistributionArn": "x", "AuthType": "AWS_IAM"}, True),
+    ],
+)
+def test_rules_refuse_what_cannot_work(name, conditions, values, is_valid):
+    assert template(name).conditions.satisfiable(conditions, values) is is_valid
+
+
+def test_an_issuer_without_a_way_out_is_refused(tmp_path):
+    def lint(**values):
+        deployment = tmp_path / "deployment.yaml"
+        artifacts = {"ArtifactBucket": "artifacts", "CodeKey": "key", "TemplatesPrefix": "templates"}
+        deployment.write_text(yaml.safe_dump({
+            "template-file-path": str(INFRA / "event-logger.yaml"), "parameters": {**artifacts, **values},
+        }))
+        linter = [tools.BIN / "cfn-lint", "--deployment-files", deployment]
+        return subprocess.run([str(word) for word in linter], capture_output=True, text=True)
+
+    good = lint(Issuer="https://id.example.com", IssuerEgress="nat")
+    without = lint(Issuer="https://id.example.com", IssuerEgress="none")
+
+    assert good.returncode == 0, good.stdout
+    assert without.returncode != 0 and "'none' is not one of ['nat', 'ipv6']" in without.stdout
+
+
+def test_authorization_cannot_be_switched_off_by_a_parameter():
+    known = cfn_yaml.load(str(INFRA / "event-logger.yaml"))
+    issuer = known["Parameters"]["Issuer"]
+
+    assert "Default" not in issuer
+    for refused in ("", "none", "off", "http://id.example.com"):
+        assert not re.fullmatch(issuer["AllowedPattern"], refused), refused
+    assert known["Resources"]["Function"]["Properties"]["Environment"]["Variables"]["MCP_AUTH"] == "required"
+    assert not [name for name in known["Parameters"] if "auth" in name.lower() and name != "DatabaseAuth"]
+
+
+def test_every_generated_state_key_is_one():
+    known = cfn_yaml.load(str(INFRA / "event-logger.yaml"))["Resources"]
+    generated = known["StateKey"]["Properties"]["GenerateSecretString"]
+    written = known["Function"]["Properties"]["Environment"]["Variables"]["MCP_STATE_KEY"]["Fn::Sub"]
+    with account():
+        password = boto3.client("secretsmanager").get_random_password(**generated)["RandomPassword"]
+    key = written.replace("{{resolve:secretsmanager:${StateKey}:SecretString}}", password)
+
+    # A function that asks its clients does not start with a key that is none.
+    with emulated("conformance", "buffered", 1, MCP_STATE_KEY=key) as url:
+        answer = fetch(url, '{"jsonrpc":"2.0","id":1,"method":"ping"}', "application/json")
+
+    assert answer["result"] == {}
+
+
+def test_the_functions_user_is_made_once_and_owns_its_tables():
+    sql = (INFRA / "app-user.sql").read_text()
+    with postgres.Postgres() as server:
+        with psycopg.connect(server.url(), autocommit=True) as superuser:
+            # As RDS makes them; its owner of the database is no superuser.
+            superuser.execute("CREATE ROLE rds_iam")
+            superuser.execute("CREATE ROLE events_owner LOGIN CREATEROLE PASSWORD 'x'")
+            superuser.execute("GRANT rds_iam TO events_owner WITH ADMIN OPTION")
+            superuser.execute("CREATE DATABASE events OWNER events_owner")
+        with psycopg.connect(server.url("events", "events_owner", "x"), autocommit=True) as owner:
+            owner.execute(sql)
+            owner.execute(sql)
+            # In place of a token.
+            owner.execute("ALTER ROLE app PASSWORD 'x'")
+        variables = {"DATABASE_URL": server.url("events", "app", "x"), "MCP_AUTH": "dangerously-off"}
+        with emulated("event-logger", "buffered", 1, **variables):
+            pass
+        with psycopg.connect(server.url("events", "app", "x")) as app:
+            (takes_tokens,) = app.execute("SELECT pg_has_role('rds_iam', 'member')").fetchone()
+            (tables,) = app.execute("SELECT count(*) FROM pg_tables WHERE tableowner = 'app'").fetchone()
+
+    assert takes_tokens
+    # The migrations ran, in the init phase.
+    assert tables >= 2
+
+
+def test_what_cloudfront_uses_is_deployed_in_its_region(deploy, monkeypatch):
+    # The one that all SDKs but boto3 read.
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+
+    refused = deploy("up", "custom-domain", confirmed=False)
+
+    assert refused.returncode != 0 and "us-east-1" in refused.stderr
+
+
+def test_nothing_happens_to_an_account_unasked(deploy):
+    for words in (["up", "greeter"], ["code", "greeter"]):
+        refused = deploy(*words, confirmed=False)
+
+        assert refused.returncode != 0 and "Nothing was changed" in refused.stderr
+        assert ACCOUNT in refused.stdout and REGION in refused.stdout
+    assert boto3.client("s3").list_buckets()["Buckets"] == []
+    assert boto3.client("lambda").list_functions()["Functions"] == []
+
+    deploy("up", "greeter")
+    refused = deploy("down", "greeter", confirmed=False)
+
+    assert refused.returncode != 0
+    assert len(boto3.client("cloudformation").list_stacks()["StackSummaries"]) == 2
+
+
+def test_a_stack_is_made_updated_told_of_and_deleted(deploy):
+    first = deploy("up", "greeter", *parameters(ReservedConcurrency="5"))
+    (bucket,) = boto3.client("s3").list_buckets()["Buckets"]
+    closed = boto3.client("s3").get_public_access_block(Bucket=bucket["Name"])["PublicAccessBlockConfiguration"]
+
+    # What is not given again stays.
+    deploy("up", "greeter", *parameters(PublicUrl="https://mcp.example.com"))
+    (stack,) = boto3.client("cloudformation").describe_stacks(StackName="greeter")["Stacks"]
+    values = {own["ParameterKey"]: own["ParameterValue"] for own in stack["Parameters"]}
+    told = deploy("outputs", "greeter")
+    deploy("down", "greeter")
+
+    assert set(closed.values()) == {True}
+    assert (values["ReservedConcurrency"], values["PublicUrl"]) == ("5", "https://mcp.example.com")
+    assert told["Url"] == first["Url"]
+    assert boto3.client("lambda").list_functions()["Functions"] == []
+
+
+@pytest.mark.parametrize("function", tools.FUNCTIONS)
+def test_cargo_lambda_deploys_with_what_the_manifest_says(deploy, function):
+    told = deploy("code", function)
+
+    client = boto3.client("lambda")
+    configuration = client.get_function_configuration(FunctionName=function)
+    of_the_template = cfn_yaml.load(str(INFRA / f"{function}.yaml"))["Resources"]["Function"]["Properties"]
+    for name in ("MemorySize", "Timeout", "Runtime", "TracingConfig"):
+        assert configuration[name] == of_the_template[name], name
+    assert configuration["Environment"]["Variables"] == {"MCP_INVOKE_MODE": "buffered"}
+    url = client.get_function_url_config(FunctionName=function)
+    assert (url["AuthType"], url["InvokeMode"].upper()) == ("NONE", "BUFFERED")
+    assert told["Url"] == url["FunctionUrl"].rstrip("/") + "/mcp"
+    statements = yaml.safe_load(client.get_policy(FunctionName=function)["Policy"])["Statement"]
+    actions = [(own["Action"], own["Principal"], own.get("InvokedViaFunctionUrl", False)) for own in statements]
+    assert actions == [("lambda:InvokeFunctionUrl", "*", False), ("lambda:InvokeFunction", "*", True)]
+
+
+# What a statement could be too generous in; a permission of Lambda's has two of them.
+GENEROUS = {"Action", "NotAction", "Resource", "NotResource", "Principal", "NotPrincipal"}
+
+
+def wildcards(text):
+    """Every wildcard of a statement that says for nobody why it is there: a comment on its line or the one before. With the
+    number of statements."""
+    lines, count, found = text.splitlines(), 0, []
+
+    def walk(node):
+        nonlocal count
+        if isinstance(node, yaml.MappingNode):
+            entries = {key.value: value for key, value in node.value}
+            if {"Effect", "Action"} <= entries.keys() or {"Action", "Principal"} <= entries.keys():
+                count += 1
+                for name in GENEROUS & entries.keys():
+                    found.extend(scalars(entries[name]))
+            for _, value in node.value:
+                walk(value)
+        elif isinstance(node, yaml.SequenceNode):
+            for value in node.value:
+                walk(value)
+
+    def scalars(node):
+        if isinstance(node, yaml.ScalarNode):
+            if "*" in node.value and not explained(node.start_mark.line):
+                yield f"{node.start_mark.line + 1}: {lines[node.start_mark.line].strip()}"
+            return
+        for value in node.value:
+            yield from scalars(value[1] if isinstance(value, tuple) else value)
+
+    def explained(line):
+        before = lines[line - 1].strip() if line else ""
+        return before.startswith("#") or " # " in lines[line]
+
+    walk(yaml.compose(text))
+    return count, found
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_every_wildcard_says_why(path):
+    count, found = wildcards(path.read_text())
+
+    assert found == []
+    assert (count > 0) == (path.stem in {"custom-domain", "database", "event-logger", "greeter"})
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "{Effect: Allow, Action: 's3:*', Resource: arn}",
+        "{Effect: Allow, Action: [s3:GetObject, 's3:Put*'], Resource: arn}",
+        "{Effect: Allow, Action: s3:GetObject, Resource: '*'}",
+        "{Effect: Allow, Action: s3:GetObject, Resource: !Sub 'arn:${AWS::Partition}:s3:::*'}",
+        "{Effect: Allow, Action: s3:GetObject, Resource: !If [Own, arn, '*']}",
+        "{Effect: Allow, Action: sts:AssumeRole, Principal: '*'}",
+        "{Effect: Allow, Action: sts:AssumeRole, Principal: {AWS: '*'}}",
+        "{FunctionName: f, Action: lambda:InvokeFunction, Principal: '*'}",
+    ],
+)
+def test_a_wildcard_without_a_reason_is_found(statement):
+    bare = f"Statement:\n  - {statement}\n"
+    with_a_reason = f"Statement:\n  # Since there is no other way.\n  - {statement}\n"
+
+    assert len(wildcards(bare)[1]) == 1
+    assert wildcards(with_a_reason) == (1, [])
