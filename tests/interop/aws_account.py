@@ -5,12 +5,17 @@ a test reads what CloudFormation would have asked for, and answers the attribute
 """
 
 import contextlib
+import functools
 import ipaddress
 import itertools
 import os
+import shutil
+import subprocess
 import urllib.request
+import zipfile
 
 import boto3
+import tools
 from moto.cloudformation import models, parsing, responses, utils
 from moto.core.common_models import CloudFormationModel
 from moto.server import ThreadedMotoServer
@@ -32,6 +37,7 @@ STAND_INS = {
     "AWS::EC2::EgressOnlyInternetGateway": {},
     "AWS::EC2::SecurityGroupEgress": {},
     "AWS::EC2::VPCCidrBlock": {},
+    "AWS::IAM::OIDCProvider": {},
     "AWS::Lambda::Url": {"FunctionUrl": "https://abcdef.lambda-url.us-east-1.on.aws/"},
     "AWS::RDS::DBCluster": {
         "DBClusterArn": ARN.format("rds", "cluster:events"),
@@ -51,10 +57,13 @@ STAND_INS = {
     "AWS::WAFv2::WebACL": {"Arn": ARN.format("wafv2", "global/webacl/mcp/1")},
 }
 
+KNOWN_TO_MOTO = set(parsing.get_model_map())
+
 # What stand-ins were given: the type, the logical id, the properties with everything resolved.
 given = []
 
 
+@functools.cache
 def register():
     """Makes moto find them: it looks for subclasses."""
     for kind, attributes in STAND_INS.items():
@@ -161,3 +170,15 @@ def account():
         moto.stop()
         os.environ.clear()
         os.environ.update(before)
+
+
+def archive(function, folder):
+    """Zips a built function as Lambda wants it, where --lambda-dir looks: a real one, though not of its architecture."""
+    (folder / function).mkdir(parents=True)
+    binary = folder / function / "bootstrap"
+    shutil.copy(tools.target_folder() / "debug" / function, binary)
+    # Without what debuggers read, which is nine tenths of it.
+    subprocess.run(["strip", binary], check=True)
+    with zipfile.ZipFile(binary.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+        made.write(binary, binary.name)
+    binary.unlink()

@@ -93,8 +93,8 @@ class Watched:
 @functools.cache
 def build():
     """Builds what the fixtures run."""
-    functions = ["greeter", "event-logger", "conformance", "function-url-emulator"]
-    packages = [word for function in functions for word in ("--package", function)]
+    programs = [*tools.FUNCTIONS, "conformance", "function-url-emulator"]
+    packages = [word for program in programs for word in ("--package", program)]
     for arguments in (packages, ["--package", "mcp-lambda", "--example", "countdown"]):
         subprocess.run(["cargo", "build", "--quiet", "--locked", *arguments], cwd=PROJECT, check=True)
 
