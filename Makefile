@@ -46,7 +46,7 @@ DEPLOY = "$$($(PYTHON) scripts/tools.py deploy)/venv/bin/python" scripts/deploy.
 CONFIRMED = $(if $(YES),--yes)
 NAMED = $(if $(NAME),--name $(NAME))
 
-deploy: ## Deploy STACK=greeter|event-logger|custom-domain to AWS, with PARAMETERS="Name=value …"; YES=1 does not ask
+deploy: ## Deploy STACK=…, a template of infra/, to AWS, with PARAMETERS="Name=value …"; YES=1 does not ask
 	@$(DEPLOY) up $(STACK) $(NAMED) $(CONFIRMED) $(foreach own,$(PARAMETERS),--parameter '$(own)')
 
 deploy-code: ## Deploy FUNCTION=greeter alone, by `cargo lambda deploy`; ENV_FILE=… has its variables

@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -26,8 +27,8 @@ import tools
 
 INFRA = tools.PROJECT / "infra"
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
-# Those that others contain are not deployed by themselves.
-STACKS = ["custom-domain", "event-logger", "greeter"]
+# How a template names one that it contains.
+NESTED = re.compile(r"\$\{TemplatesPrefix\}/([a-z0-9-]+)\.yaml")
 CLOUDFRONT_REGION = "us-east-1"
 APP_USER = INFRA / "app-user.sql"
 PATIENCE_SECONDS = 3600
@@ -54,7 +55,7 @@ def read_arguments():
         own.set_defaults(run=run)
         return own
 
-    stack_commands = [command(name, run, "STACK", STACKS) for name, run in (("up", up), ("outputs", outputs), ("down", down))]
+    stack_commands = [command(name, run, "STACK", stacks()) for name, run in (("up", up), ("outputs", outputs), ("down", down))]
     for own in stack_commands:
         own.add_argument("--name", help="the stack's name, if it is another than the template's")
     code_command = command("code", code, "FUNCTION", tools.FUNCTIONS)
@@ -70,6 +71,12 @@ def read_arguments():
     for own in (up_command, code_command, down_command):
         own.add_argument("--yes", action="store_true", help="do not ask")
     return parser.parse_args()
+
+
+def stacks():
+    """The templates that are deployed by themselves: those that no other one contains."""
+    nested = {name for template in TEMPLATES for name in NESTED.findall(template.read_text())}
+    return [template.stem for template in TEMPLATES if template.stem not in nested]
 
 
 def parameter(text):

@@ -40,7 +40,8 @@ def main(arguments):
         f"functions/{name} is the function, infra/{name}.yaml its stack.\n\n"
         f"  cargo test --package {name}    passes\n"
         "  make dev                       runs it, with the others\n"
-        "  make build                     makes its zips\n\n"
+        "  make build                     makes its zips\n"
+        f"  make deploy STACK={name}       puts it behind a URL\n\n"
         "Its first tool is in src/count_words.rs; src/lib.rs says which there are."
     )
 

@@ -325,6 +325,28 @@ def test_a_proxy_stands_between_and_is_another_resource(deploy):
     assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == proxy["VpcSecurityGroupIds"]
 
 
+def test_github_may_be_one_environment_and_change_one_stack(deploy):
+    who = {"Owner": "somebody", "OwnerId": "1", "Repository": "servers", "RepositoryId": "2", "Environment": "production"}
+    told = deploy("up", "github-oidc", *parameters(Stack="greeter", **who))
+
+    (assumed,), policies = role("github-oidc-Role-")
+    assert told["RoleArn"].startswith(f"arn:aws:iam::{ACCOUNT}:role/github-oidc-Role-")
+    assert (assumed["Action"], assumed["Principal"]) == ("sts:AssumeRoleWithWebIdentity", {"Federated": "Provider"})
+    assert assumed["Condition"] == {"StringEquals": {
+        "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+        "token.actions.githubusercontent.com:sub": "repo:somebody@1/servers@2:environment:production",
+    }}
+    through_cloudformation = {"ForAnyValue:StringEquals": {"aws:CalledVia": "cloudformation.amazonaws.com"}}
+    for statement in policies:
+        actions, resources = ([own] if isinstance(own, str) else own for own in (statement["Action"], statement["Resource"]))
+        if {action.partition(":")[0] for action in actions} <= {"cloudformation", "s3"}:
+            continue
+        assert through_cloudformation.items() <= statement["Condition"].items(), statement
+        # What is not of the stack can only be read.
+        of_the_stack = all("greeter" in resource for resource in resources)
+        assert of_the_stack or all(action.partition(":")[2].startswith("Describe") for action in actions), statement
+
+
 def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
     certificate = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1"
     host = "abc.lambda-url.eu-west-1.on.aws"
@@ -470,6 +492,13 @@ def test_what_cloudfront_uses_is_deployed_in_its_region(deploy, monkeypatch):
     refused = deploy("up", "custom-domain", confirmed=False)
 
     assert refused.returncode != 0 and "us-east-1" in refused.stderr
+
+
+def test_what_is_contained_is_not_deployed_by_itself(deploy):
+    for contained in ("alarms", "cognito", "database", "network"):
+        refused = deploy("up", contained, confirmed=False)
+
+        assert refused.returncode != 0 and "invalid choice" in refused.stderr
 
 
 def test_nothing_happens_to_an_account_unasked(deploy):

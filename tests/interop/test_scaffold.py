@@ -1,18 +1,23 @@
-"""`make new` and `cargo lambda new --template`: what they make builds, passes its test and answers a client, unchanged.
+"""`make new` and `cargo lambda new --template`: what they make builds, passes its test, answers a client and deploys, unchanged.
 
 The workspace is copied first, and the checkout is left as it is.
 """
 
+import json
 import os
 import shutil
 import subprocess
 
 import anyio
+import boto3
 import pytest
 import tools
+from aws_account import account, archive, register
 from conftest import PROJECT, build
 from emulated import Emulated
 from mcp import Client
+
+register()
 
 # No crate has it, so that nothing in the shared target folder is replaced.
 NAME = "scaffolded-function"
@@ -39,7 +44,7 @@ def workspace(target):
     shutil.rmtree(copy)
 
 
-def test_a_new_function_of_the_workspace_works_as_it_is(workspace, target):
+def test_a_new_function_of_the_workspace_works_as_it_is(workspace, target, tmp_path):
     made = run(workspace, target, "make", "--silent", "new", f"FUNCTION={NAME}")
     assert f"functions/{NAME}" in made and f"infra/{NAME}.yaml" in made
 
@@ -56,6 +61,17 @@ def test_a_new_function_of_the_workspace_works_as_it_is(workspace, target):
     # What `make dev` and `make build` go through.
     listed = run(workspace / "scripts", target, tools.BIN / "python", "-c", "import tools; print(*tools.FUNCTIONS)")
     assert NAME in listed.split()
+
+    archive(NAME, tmp_path)
+    with account():
+        command = [tools.BIN / "python", "scripts/deploy.py", "up", NAME, "--lambda-dir", tmp_path, "--yes", "--no-doctor"]
+        assert "/mcp" in run(workspace, target, *command)
+        (deployed,) = boto3.client("lambda").list_functions()["Functions"]
+        assert deployed["FunctionName"].startswith(f"{NAME}-Function-")
+        # A public URL with both of its permissions.
+        policy = json.loads(boto3.client("lambda").get_policy(FunctionName=deployed["FunctionName"])["Policy"])
+        actions = [statement["Action"] for statement in policy["Statement"]]
+        assert actions == ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"]
 
     refused = new(workspace, target, NAME)
     assert refused.returncode != 0
