@@ -141,7 +141,8 @@ def up(account, arguments):
     if "DatabaseArn" in told:
         make_app_user(account, told)
     show(told)
-    if not arguments.no_doctor:
+    # A domain leads nowhere before its DNS and its function know of it.
+    if archive and not arguments.no_doctor:
         doctor(told["Url"])
 
 
@@ -233,6 +234,7 @@ class Stack:
         if not self.exists:
             self.client.create_stack(**request)
             return self.wait_for("create")
+        since = self.last_event()
         try:
             self.client.update_stack(**request)
         except ClientError as error:
@@ -240,7 +242,18 @@ class Stack:
                 raise
             print("the stack is as it should be")
             return
-        self.wait_for("update")
+        self.wait_for("update", since)
+
+    def delete(self):
+        # By its id, by which it is still found when it is gone.
+        self.name = self.described["StackId"]
+        since = self.last_event()
+        self.client.delete_stack(StackName=self.name)
+        self.wait_for("delete", since)
+
+    def last_event(self):
+        """When something last happened to the stack."""
+        return self.client.describe_stack_events(StackName=self.name)["StackEvents"][0]["Timestamp"]
 
     def parameters(self, template_url, given):
         """Those that are given; the others stay as they are, or are the template's own."""
@@ -252,26 +265,29 @@ class Stack:
         values = {own["ParameterKey"]: own["ParameterValue"] for own in before if own["ParameterKey"] in known} | given
         return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
 
-    def wait_for(self, what):
+    def wait_for(self, what, since=None):
         print(f"waiting for {what} of {self.name} …", flush=True)
         patience = {"Delay": POLL_SECONDS, "MaxAttempts": PATIENCE_SECONDS // POLL_SECONDS}
         try:
             self.client.get_waiter(f"stack_{what}_complete").wait(StackName=self.name, WaiterConfig=patience)
         except WaiterError:
-            for line in self.failures(self.name):
+            for line in self.failures(self.name, since):
                 print(line, file=sys.stderr)
             sys.exit(f"{what} of {self.name} failed")
 
-    def failures(self, name):
-        """Why, in this stack and in those in it."""
+    def failures(self, name, since):
+        """Why, in this stack and in those in it; not what failed in an earlier deployment."""
         for page in self.client.get_paginator("describe_stack_events").paginate(StackName=name):
             for event in page["StackEvents"]:
+                # The newest come first.
+                if since and event["Timestamp"] <= since:
+                    return
                 if not event.get("ResourceStatus", "").endswith("_FAILED"):
                     continue
                 yield f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', event['ResourceStatus'])}"
                 nested = event.get("PhysicalResourceId")
                 if event["ResourceType"] == "AWS::CloudFormation::Stack" and nested and nested != event["StackId"]:
-                    yield from self.failures(nested)
+                    yield from self.failures(nested, since)
 
     def outputs(self):
         self.described = self.describe()
@@ -328,20 +344,24 @@ def down(account, arguments):
         arguments, f"stack    {stack.name}: will be deleted, its logs too",
         "stays    a last snapshot of a database, a user pool, and the bucket with code and templates",
     )
-    # By its id, by which it is still found when it is gone.
-    stack.name = stack.described["StackId"]
-    stack.client.delete_stack(StackName=stack.name)
-    stack.wait_for("delete")
+    stack.delete()
 
 
 def doctor(url):
-    run(["cargo", "run", "--quiet", "--release", "--locked", "--package", "mcp-cli", "--", "doctor", url])
+    if ended := run_on(["cargo", "run", "--quiet", "--release", "--locked", "--package", "mcp-cli", "--", "doctor", url]):
+        # No success for those who watch a deployment's end: clients are stopped.
+        print("The deployment itself succeeded, and stays. `mcpl doctor`, above, says what stops clients.", file=sys.stderr)
+        sys.exit(ended)
 
 
 def run(command):
-    finished = subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment())
-    if finished.returncode:
-        sys.exit(finished.returncode)
+    if ended := run_on(command):
+        sys.exit(ended)
+
+
+def run_on(command):
+    """Runs a command; returns how it ended."""
+    return subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment()).returncode
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """The templates of infra/, as `make deploy` deploys them, in an account that moto plays."""
 
 import ast
+import datetime
+import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import boto3
 import postgres
@@ -11,9 +14,11 @@ import psycopg
 import pytest
 import yaml
 from aws_account import ACCOUNT, KNOWN_TO_MOTO, REGION, STAND_INS, account, archive, given, register
+from botocore.stub import Stubber
 from cfnlint.decode import cfn_yaml
 from cfnlint.template.template import Template
 from conftest import PROJECT, build, emulated
+from deploy import Stack
 from oauth import fetch
 
 import tools
@@ -66,10 +71,11 @@ def aws():
 def deploy(aws, lambda_dir):
     """Runs scripts/deploy.py; returns what it tells at its end."""
 
-    def run(*words, confirmed=True):
+    def run(*words, confirmed=True, doctor=False):
         command = [sys.executable, DEPLOY, *words]
         if words[0] in ("up", "code"):
-            command += ["--lambda-dir", lambda_dir, "--no-doctor"]
+            command += ["--lambda-dir", lambda_dir]
+            command += [] if doctor else ["--no-doctor"]
         if words[0] != "outputs" and confirmed:
             command.append("--yes")
         finished = subprocess.run([str(word) for word in command], capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -501,6 +507,37 @@ def test_what_is_contained_is_not_deployed_by_itself(deploy):
         assert refused.returncode != 0 and "invalid choice" in refused.stderr
 
 
+def test_what_failed_in_an_earlier_deployment_is_not_told_again():
+    names = {name: f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/1" for name in ("outer", "inner")}
+
+    def event(stack, minute, resource="AWS::CloudFormation::Stack", **said):
+        at = datetime.datetime(2026, 11, 22, 12, minute, tzinfo=datetime.timezone.utc)
+        return {
+            "StackId": names[stack], "StackName": stack, "EventId": f"{stack}-{minute}", "ResourceType": resource,
+            "Timestamp": at, **said,
+        }
+
+    reason = {"ResourceStatus": "CREATE_FAILED", "LogicalResourceId": "Role", "resource": "AWS::IAM::Role"}
+    outer = [
+        event("outer", 9, ResourceStatus="UPDATE_ROLLBACK_COMPLETE", PhysicalResourceId=names["outer"]),
+        event("outer", 8, ResourceStatus="UPDATE_FAILED", LogicalResourceId="Inner", PhysicalResourceId=names["inner"]),
+        event("outer", 3, **reason, ResourceStatusReason="earlier"),
+    ]
+    inner = [
+        event("inner", 7, **reason, ResourceStatusReason="now"),
+        event("inner", 2, **reason, ResourceStatusReason="earlier"),
+    ]
+    client = boto3.client("cloudformation", region_name=REGION)
+    with Stubber(client) as events:
+        events.add_client_error("describe_stacks", "ValidationError")
+        events.add_response("describe_stack_events", {"StackEvents": outer}, {"StackName": names["outer"]})
+        events.add_response("describe_stack_events", {"StackEvents": inner}, {"StackName": names["inner"]})
+        stack = Stack(SimpleNamespace(client=lambda _: client), names["outer"])
+        told = list(stack.failures(names["outer"], outer[-1]["Timestamp"]))
+
+    assert told == ["  Inner: UPDATE_FAILED", "  Role: now"]
+
+
 def test_nothing_happens_to_an_account_unasked(deploy):
     for words in (["up", "greeter"], ["code", "greeter"]):
         refused = deploy(*words, confirmed=False)
@@ -524,6 +561,7 @@ def test_a_stack_is_made_updated_told_of_and_deleted(deploy):
 
     # What is not given again stays.
     deploy("up", "greeter", *parameters(PublicUrl="https://mcp.example.com"))
+    (variables,) = [own["Environment"]["Variables"] for own in boto3.client("lambda").list_functions()["Functions"]]
     (stack,) = boto3.client("cloudformation").describe_stacks(StackName="greeter")["Stacks"]
     values = {own["ParameterKey"]: own["ParameterValue"] for own in stack["Parameters"]}
     told = deploy("outputs", "greeter")
@@ -531,8 +569,28 @@ def test_a_stack_is_made_updated_told_of_and_deleted(deploy):
 
     assert set(closed.values()) == {True}
     assert (values["ReservedConcurrency"], values["PublicUrl"]) == ("5", "https://mcp.example.com")
-    assert told["Url"] == first["Url"]
+    # What clients use, and what the function says of itself, is the same.
+    assert first["Url"] == f"{STAND_INS['AWS::Lambda::Url']['FunctionUrl']}mcp"
+    assert (told["Url"], variables["MCP_PUBLIC_URL"]) == ("https://mcp.example.com/mcp", "https://mcp.example.com")
     assert boto3.client("lambda").list_functions()["Functions"] == []
+
+
+def test_a_url_that_clients_cannot_use_is_no_success_but_a_deployment(deploy, mcpl, tmp_path, monkeypatch):
+    # The built `mcpl`, where `cargo run` would build another.
+    cargo = tmp_path / "cargo"
+    cargo.write_text(f'#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift\nexec {mcpl} "$@"\n')
+    cargo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    # Nobody listens there.
+    nowhere = parameters(PublicUrl="https://127.0.0.1:1")
+    ended = deploy("up", "greeter", "--yes", *nowhere, confirmed=False, doctor=True)
+
+    assert ended.returncode == 1
+    assert "PROBLEM" in ended.stdout and "127.0.0.1:1" in ended.stdout
+    assert "The deployment itself succeeded" in ended.stderr
+    (stack,) = boto3.client("cloudformation").describe_stacks(StackName="greeter")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
 
 
 @pytest.mark.parametrize("function", tools.FUNCTIONS)
