@@ -366,7 +366,11 @@ def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
     assert (told["PublicUrl"], told["Url"]) == ("https://mcp.example.com", "https://mcp.example.com/mcp")
     assert (origin["DomainName"], origin["CustomOriginConfig"]["OriginProtocolPolicy"]) == (host, "https-only")
     assert "OriginAccessControlId" not in origin
-    assert "POST" in behavior["AllowedMethods"]
+    assert {"GET", "HEAD", "OPTIONS", "POST", "DELETE"} <= set(behavior["AllowedMethods"])
+    # Those that CloudFront keeps unless it is told otherwise.
+    kept = {error["ErrorCode"]: error["ErrorCachingMinTTL"] for error in config["CustomErrorResponses"]}
+    assert kept == dict.fromkeys([400, 403, 404, 405, 414, 500, 501, 502, 503, 504], 0)
+    assert config["ViewerCertificate"]["MinimumProtocolVersion"].startswith("TLSv1.2")
     # AWS's own policies, the same ids in every account: CachingDisabled, AllViewerExceptHostHeader.
     assert behavior["CachePolicyId"] == "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
     assert behavior["OriginRequestPolicyId"] == "b689b0a8-53d0-40ab-baf2-68738e2966ac"
