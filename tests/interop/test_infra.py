@@ -19,6 +19,7 @@ from cfnlint.decode import cfn_yaml
 from cfnlint.template.template import Template
 from conftest import PROJECT, build, emulated
 from deploy import Stack
+from moto.cloudformation import parsing
 from oauth import fetch
 
 import tools
@@ -218,6 +219,7 @@ def test_event_logger_with_a_user_pool_of_its_own(deploy):
     assert "http://127.0.0.1:33418/callback" in clients["CommandLine"]["CallbackURLs"]
     (pool,) = asked_for("AWS::Cognito::UserPool").values()
     assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
+    assert pool["UsernameConfiguration"] == {"CaseSensitive": False}
 
     # It signs in as itself, and as nobody else.
     connect = {
@@ -424,6 +426,26 @@ def template(name):
 )
 def test_rules_refuse_what_cannot_work(name, conditions, values, is_valid):
     assert template(name).conditions.satisfiable(conditions, values) is is_valid
+
+
+@pytest.mark.parametrize(
+    ("issuer", "audience", "prefix", "is_valid"),
+    [
+        ("cognito", "", "", True),
+        ("cognito", "api", "", False),
+        ("cognito", "", "api/", False),
+        ("https://id.example.com", "api", "api/", True),
+    ],
+)
+def test_a_user_pool_of_the_stack_brings_its_own_audience_and_prefix(issuer, audience, prefix, is_valid):
+    # By moto: cfn-lint knows of a parameter what conditions say of it, and none names these two.
+    rule = cfn_yaml.load(str(INFRA / "event-logger.yaml"))["Rules"]["CognitoBringsItsOwn"]
+    values = {"Issuer": issuer, "Audience": audience, "ScopePrefix": prefix}
+    (assertion,) = rule["Assertions"]
+
+    applies, holds = (parsing.parse_condition(own, values, {}) for own in (rule["RuleCondition"], assertion["Assert"]))
+
+    assert (not applies or holds) is is_valid
 
 
 def test_an_issuer_without_a_way_out_is_refused(tmp_path):
