@@ -110,6 +110,7 @@ def npm(name, source, target):
 def install_check():
     cargo_install(CARGO_TOOLS)
     pip("check", PROJECT / "scripts" / "requirements-check.txt")
+    pip("actionlint", PROJECT / "scripts" / "requirements-actionlint.txt")
     install_templates()
 
 
