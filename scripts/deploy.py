@@ -141,8 +141,12 @@ def up(account, arguments):
     if "DatabaseArn" in told:
         make_app_user(account, told)
     show(told)
-    # A domain leads nowhere before its DNS and its function know of it.
-    if archive and not arguments.no_doctor:
+    if arguments.no_doctor or not archive:
+        # A domain leads nowhere before its DNS and its function know of it.
+        return
+    if stack.values().get("AuthType") == "AWS_IAM":
+        print(f"The doctor signs nothing; `mcpl tools {told['Url']} --sigv4` does.")
+    else:
         doctor(told["Url"])
 
 
@@ -260,10 +264,12 @@ class Stack:
         known = {own["ParameterKey"] for own in self.client.get_template_summary(TemplateURL=template_url)["Parameters"]}
         if unknown := given.keys() - known:
             sys.exit(f"the template has no parameter {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
-        # None of them is a secret, which would not be told.
-        before = self.described.get("Parameters", []) if self.exists else []
-        values = {own["ParameterKey"]: own["ParameterValue"] for own in before if own["ParameterKey"] in known} | given
+        values = {name: value for name, value in self.values().items() if name in known} | given
         return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+
+    def values(self):
+        """Its parameters. None of them is a secret, which would not be told."""
+        return {own["ParameterKey"]: own["ParameterValue"] for own in (self.described or {}).get("Parameters", [])}
 
     def wait_for(self, what, since=None):
         print(f"waiting for {what} of {self.name} …", flush=True)
