@@ -44,6 +44,7 @@
 //! | `caching` | [`Caching`], how long clients may keep what they were told |
 //! | `error` | [`ToolError`] and [`RequestError`] for authors, [`CallError`] for whoever carries the answer |
 //! | `call`, `router`, `reading` | [`Router`]: one [`Call`] in, one [`Answer`] out |
+//! | `introduction` | [`Introduction`]: what a page about the server may tell |
 //! | `lists`, `work` | lists rendered once; a handler at work |
 //! | `arguments`, `schema`, `strings`, `uri_template` | arguments against their schema, both ways |
 
@@ -55,6 +56,7 @@ mod context;
 mod error;
 mod form;
 mod interaction;
+mod introduction;
 mod lists;
 mod pages;
 mod policy;
@@ -77,6 +79,7 @@ pub use completion::PartialArgument;
 pub use context::{HandlerContext, Invocation, RequestContext, ToolContext};
 pub use error::{BoxError, CallError, InitError, RequestError, ToolError, error_chain};
 pub use interaction::{Elicited, InteractiveContext};
+pub use introduction::{IntroducedTool, Introduction};
 pub use policy::{Authorization, Enforcement, ScopeNames};
 pub use principal::Principal;
 pub use prompt::{IntoPromptMessages, Prompt};

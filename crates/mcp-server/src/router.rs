@@ -11,8 +11,8 @@ use std::{
 
 use mcp_protocol::{
     CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, Completion, CompletionReference,
-    GetPromptRequestParams, GetPromptResult, JsonObject, LoggingLevel, MirroredParameter, PaginatedRequestParams,
-    ProtocolVersion, ResultType, Retry, meta, method, mirrored_parameters,
+    GetPromptRequestParams, GetPromptResult, Implementation, JsonObject, LoggingLevel, MirroredParameter,
+    PaginatedRequestParams, ProtocolVersion, ResultType, Retry, meta, method, mirrored_parameters,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -40,10 +40,12 @@ pub struct Router<S> {
 
 pub(crate) struct Inner<S> {
     pub(crate) state: Arc<S>,
+    pub(crate) info: Implementation,
+    pub(crate) instructions: Option<String>,
     pub(crate) server_info: Value,
     pub(crate) cipher: Option<Box<dyn StateCipher>>,
     pub(crate) policy: Arc<Policy>,
-    tools: Vec<RegisteredTool<S>>,
+    pub(crate) tools: Vec<RegisteredTool<S>>,
     tools_by_name: HashMap<String, usize>,
     prompts: Vec<Prompt<S>>,
     pub(crate) resources: Vec<Resource<S>>,
@@ -54,9 +56,9 @@ pub(crate) struct Inner<S> {
     after_restore: Option<Hook<S>>,
 }
 
-struct RegisteredTool<S> {
-    tool: Tool<S>,
-    mirrored: Vec<MirroredParameter>,
+pub(crate) struct RegisteredTool<S> {
+    pub(crate) tool: Tool<S>,
+    pub(crate) mirrored: Vec<MirroredParameter>,
     check: Option<Check>,
 }
 
@@ -85,6 +87,8 @@ impl<S: Send + Sync + 'static> Router<S> {
         let inner = Inner {
             state: server.state,
             server_info: to_value(&server.info),
+            info: server.info,
+            instructions: server.instructions,
             cipher,
             policy: Arc::new(policy),
             tools: server.tools.into_iter().map(RegisteredTool::new).collect(),
@@ -107,7 +111,7 @@ impl<S: Send + Sync + 'static> Router<S> {
 
     /// The server's name.
     pub fn name(&self) -> &str {
-        self.inner.server_info.get("name").and_then(Value::as_str).unwrap_or_default()
+        &self.inner.info.name
     }
 
     /// Whether this caller, or somebody nobody knows, gets anything at all: discovery, and what is public.

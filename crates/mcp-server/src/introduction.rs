@@ -1,0 +1,48 @@
+//! What a page about a server may tell somebody.
+
+use mcp_protocol::{Implementation, Tool};
+
+use crate::{
+    CallError, Principal, Router,
+    router::{Inner, RegisteredTool},
+};
+
+/// A server as far as somebody may see it.
+#[derive(Debug)]
+pub struct Introduction<'a> {
+    /// Name, title, version.
+    pub info: &'a Implementation,
+    /// How to use the server as a whole.
+    pub instructions: Option<&'a str>,
+    /// Every tool of the list, in its order.
+    pub tools: Vec<IntroducedTool<'a>>,
+}
+
+/// A tool of the list, and what it takes to call it.
+#[derive(Debug)]
+pub struct IntroducedTool<'a> {
+    /// What the list says of it.
+    pub definition: &'a Tool,
+    /// Why this caller may not use it; `None` for one who may.
+    pub refusal: Option<CallError>,
+    /// One request of any client is enough: it asks nothing back, needs no capability, mirrors no parameter into a header.
+    pub is_plain: bool,
+}
+
+impl<S: Send + Sync + 'static> Router<S> {
+    /// Introduces the server to somebody, who learns what discovery and the list of tools would tell.
+    ///
+    /// # Errors
+    ///
+    /// When those would be refused.
+    pub fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError> {
+        let Inner { info, instructions, policy, tools, .. } = &*self.inner;
+        policy.permit_discovery(caller)?;
+        let tools = tools.iter().map(|RegisteredTool { tool, mirrored, .. }| IntroducedTool {
+            definition: &tool.definition,
+            refusal: policy.permit(&tool.requirement, caller).err(),
+            is_plain: tool.cipher.is_none() && tool.required_capabilities.is_empty() && mirrored.is_empty(),
+        });
+        Ok(Introduction { info, instructions: instructions.as_deref(), tools: tools.collect() })
+    }
+}
