@@ -152,6 +152,15 @@ impl Gate {
         }
     }
 
+    /// Whom clients sign in with.
+    pub(crate) fn issuers(&self) -> Vec<&str> {
+        match self {
+            Self::Open | Self::Iam { .. } => Vec::new(),
+            #[cfg(feature = "auth")]
+            Self::Oidc(verifier) => verifier.issuers().collect(),
+        }
+    }
+
     /// Fetches keys before anyone needs them, where that is configured.
     pub(crate) async fn warm(&self) {
         match self {

@@ -13,9 +13,10 @@ const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 const STATE_KEY: &str = "MCP_STATE_KEY";
 const ANONYMOUS: &str = "MCP_ANONYMOUS";
 const CHALLENGE: &str = "MCP_CHALLENGE";
+const PAGE: &str = "MCP_PAGE";
 
 /// Every variable with our prefix that means something.
-const KNOWN: [&str; 7] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH, ANONYMOUS, CHALLENGE];
+const KNOWN: [&str; 8] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH, ANONYMOUS, CHALLENGE, PAGE];
 const PREFIX: &str = "MCP_";
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
@@ -95,6 +96,8 @@ pub struct HttpConfig {
     /// `MCP_CHALLENGE=result`: a `tools/call` that lacks a token or a scope is answered with a result that carries the
     /// challenge, for clients that look for it there.
     pub challenges_in_result: bool,
+    /// `MCP_PAGE=off`: a browser gets no page.
+    pub hides_page: bool,
 }
 
 impl HttpConfig {
@@ -139,6 +142,7 @@ impl HttpConfig {
             authentication,
             denies_anonymous,
             challenges_in_result: choice(CHALLENGE, "header", "result")?,
+            hides_page: choice(PAGE, "on", "off")?,
             public_url: public_url.transpose()?,
             invoke_mode,
             allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
@@ -190,6 +194,7 @@ mod tests {
             ("MCP_ANONYMOUS", "deny", "a way to know callers"),
             ("MCP_PUBLIC_URL", "https://mcp.example.com/a\"b", "an https URL"),
             ("MCP_CHALLENGE", "body", "`header` or `result`"),
+            ("MCP_PAGE", "no", "`on` or `off`"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
 

@@ -165,9 +165,23 @@ impl Accept {
     }
 }
 
-/// Whether `Accept` names a media type, by itself or by a wildcard; the most specific range counts, and `q=0` refuses
-/// (RFC 9110, section 12.5.1).
+/// Whether a browser wants something to show: `text/html` by its name, as clients take anything, and no event stream.
+pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
+    let names = |kind, subtype| accepted(headers, kind, subtype) == Some((NAMED, true));
+    names("text", "html") && !names("text", "event-stream")
+}
+
+/// Whether `Accept` names a media type, by itself or by a wildcard.
 fn takes(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
+    accepted(headers, kind, subtype).is_some_and(|(_, is_taken)| is_taken)
+}
+
+/// How specific a range is that has no wildcard.
+const NAMED: u8 = 2;
+
+/// What the most specific range for a media type says, which counts: how specific it is, and whether the type is taken;
+/// `q=0` refuses (RFC 9110, section 12.5.1).
+fn accepted(headers: &HeaderMap, kind: &str, subtype: &str) -> Option<(u8, bool)> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges = values.flat_map(|value| value.split(',')).filter_map(|range| {
         let (media_type, parameters) = range.split_once(';').unwrap_or((range, ""));
@@ -175,7 +189,7 @@ fn takes(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
         let specificity = match (own_kind, own_subtype) {
             ("*", "*") => 0,
             (own, "*") if own.eq_ignore_ascii_case(kind) => 1,
-            (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => 2,
+            (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => NAMED,
             _ => return None,
         };
         let is_refused = parameters.split(';').any(|parameter| {
@@ -184,7 +198,7 @@ fn takes(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
         });
         Some((specificity, !is_refused))
     });
-    ranges.max_by_key(|(specificity, _)| *specificity).is_some_and(|(_, is_taken)| is_taken)
+    ranges.max_by_key(|(specificity, _)| *specificity)
 }
 
 /// Whether a body is declared as JSON in UTF-8.
@@ -225,6 +239,25 @@ mod tests {
         assert_eq!(accept("text/event-stream;q=0, */*"), (true, false));
         assert_eq!(accept("text/html"), (false, false));
         assert_eq!(accept(""), (false, false));
+    }
+
+    #[test]
+    fn only_who_names_html_and_no_stream_wants_a_page() {
+        for (value, wants) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", true),
+            ("text/html", true),
+            ("*/*", false),
+            ("text/*", false),
+            ("application/json, text/event-stream", false),
+            ("text/html, text/event-stream", false),
+            ("text/html, text/event-stream;q=0", true),
+            ("text/html;q=0, */*", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]);
+
+            assert_eq!(wants_page(&headers), wants, "{value}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::{
     events::carried_bytes,
     headers::{self, Accept},
     origin::{Caller, add_preflight_headers},
+    page,
     sse::{self, EventStream, Sent},
 };
 
@@ -35,7 +36,7 @@ mod answers;
 
 pub(crate) use answers::bad_request;
 use answers::{
-    challenged, empty, event_stream, json_body, malformed_message, method_not_allowed, not_acceptable, not_found,
+    challenged, empty, event_stream, html, json_body, malformed_message, method_not_allowed, not_acceptable, not_found,
     refuse, refuse_era, refuse_invalid, refuse_malformed, refuse_without_id, translate, turn_away,
 };
 
@@ -146,6 +147,9 @@ impl<S: Send + Sync + 'static> McpService<S> {
                     add_preflight_headers(&parts.headers, response.headers_mut());
                     response
                 }
+                Method::GET | Method::HEAD if !self.config.hides_page && headers::wants_page(&parts.headers) => {
+                    self.page(&parts.method, own_url)
+                }
                 _ => {
                     let message = "the MCP endpoint takes POST; it has no stream to GET and no session to DELETE";
                     method_not_allowed(message, "POST, OPTIONS")
@@ -163,6 +167,14 @@ impl<S: Send + Sync + 'static> McpService<S> {
                 let source = transport.map_or(EventSource::FunctionUrl, |transport| transport.source);
                 Carrier { streams: false, max_bytes: source.max_response_bytes() }
             }
+        }
+    }
+
+    /// The page for a browser, which says the same to everyone.
+    fn page(&self, method: &Method, own_url: Option<&PublicUrl>) -> Response<Body> {
+        match *method {
+            Method::HEAD => html(String::new()),
+            _ => html(page::render(&self.router, &self.gate.issuers(), own_url)),
         }
     }
 

@@ -36,6 +36,7 @@
 //! | `headers` | headers that repeat the body, and what a client accepts |
 //! | `origin` | the server's public name, and who may call from a browser |
 //! | `authentication` | who calls |
+//! | `page` | what a browser is shown |
 //! | `sse` | [`Body`], server-sent events |
 //! | `events` | Lambda events to and from `http` types |
 //! | `run`, `streaming` | [`main`], the runtime in both invoke modes |
@@ -48,6 +49,7 @@ mod events;
 mod headers;
 mod http;
 mod origin;
+mod page;
 mod run;
 mod sse;
 mod streaming;

@@ -235,7 +235,7 @@ impl Reply {
         let body = String::from_utf8(body.to_vec()).expect("a body of text");
         let content_type = headers.get("content-type").and_then(|value| value.to_str().ok());
         let messages = match content_type {
-            None => Vec::new(),
+            None | Some("text/html; charset=utf-8") => Vec::new(),
             Some("application/json") => match serde_json::from_str(&body).expect("a body of JSON") {
                 Value::Array(messages) => messages,
                 message => vec![message],

@@ -1,14 +1,14 @@
 //! Decisions as answers: their status, their code, their challenge.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 #[cfg(feature = "auth")]
 use mcp_auth::VerifyError;
 use mcp_protocol::{ErrorObject, MalformedMessage, ProtocolVersion, RequestId, jsonrpc, meta};
 use mcp_server::CallError;
 use serde_json::json;
 
-use crate::{Body, authentication::Turned, era::Refusal};
+use crate::{Body, authentication::Turned, era::Refusal, page};
 
 /// The longest text of an error.
 const MAX_MESSAGE_CHARS: usize = 500;
@@ -178,6 +178,15 @@ pub(super) fn method_not_allowed(message: &'static str, allowed: &'static str) -
 
 pub(super) fn json_body(status: StatusCode, message: String) -> Response<Body> {
     response(status, Some("application/json"), Body::whole(message))
+}
+
+/// A page for a browser, with what it may do there.
+pub(super) fn html(page: String) -> Response<Body> {
+    let mut response = response(StatusCode::OK, None, Body::whole(page));
+    for (name, value) in page::HEADERS {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
 }
 
 pub(super) fn event_stream(body: Body) -> Response<Body> {

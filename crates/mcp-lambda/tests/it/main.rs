@@ -18,6 +18,7 @@ mod events;
 mod legacy;
 mod lifecycle;
 mod modern;
+mod page;
 mod process;
 mod prompts;
 mod properties;

@@ -3,6 +3,7 @@
 mod answers;
 mod holes;
 mod keys;
+mod page;
 mod policy;
 mod tokens;
 

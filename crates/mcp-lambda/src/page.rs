@@ -1,0 +1,287 @@
+//! The page that somebody sees who opens the server's URL in a browser: what there is, how to connect, and a form for what
+//! anyone may call. It tells what an anonymous caller would be told by the lists, and nothing else.
+
+use std::fmt::{self, Display, Write};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use mcp_protocol::ProtocolVersion;
+use mcp_server::{CallError, IntroducedTool, Introduction, Router};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::PublicUrl;
+
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// What a browser may do with the page. The hashes are those of `page.js` and `page.css`; a test compares them, and says
+/// what they have to be.
+pub(crate) const HEADERS: [(&str, &str); 4] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'sha256-wvDZDaxSBGnpLl9zCer1ihQOw2lM7eUCDPgq8nWx89s='; \
+         style-src 'sha256-1sVhcbRAb1CZ78CVzJimkR6WNGnGwscvJSbBI4WwunA='; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'",
+    ),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("content-type", "text/html; charset=utf-8"),
+];
+
+/// Renders the page. `issuers` are those that clients sign in with.
+pub(crate) fn render<S: Send + Sync + 'static>(
+    router: &Router<S>,
+    issuers: &[&str],
+    own_url: Option<&PublicUrl>,
+) -> String {
+    let introduction = router.introduce(None);
+    let introduction = introduction.as_ref();
+    let info = introduction.ok().map(|own| own.info);
+    let title = info.and_then(|own| own.title.as_deref()).unwrap_or(router.name());
+    let about = fragment(|page| {
+        write!(page, "<p class=\"facts\"><code>{}</code>", Escaped(router.name()))?;
+        if let Some(info) = info {
+            write!(page, " <span>version {}</span>", Escaped(&info.version))?;
+        }
+        write!(page, " {}</p>", access(introduction))
+    });
+    let instructions = introduction.ok().and_then(|own| own.instructions).map(Escaped);
+    let connect = match own_url {
+        Some(url) => connect(router.name(), &format!("{}/mcp", url.as_str()), !issuers.is_empty()),
+        None => NAMELESS.to_owned(),
+    };
+    let connect = connect + &sign_in(issuers);
+    format!(
+        include_str!("page/page.html"),
+        title = Escaped(title),
+        style = STYLE,
+        version = ProtocolVersion::LATEST,
+        about = about,
+        instructions = Optional("<p class=\"instructions\">", instructions, "</p>"),
+        connect = connect,
+        tools = introduction.map_or_else(|_| CLOSED.to_owned(), |own| tools(own, own_url.is_some())),
+        script = SCRIPT,
+    )
+}
+
+const NAMELESS: &str = "<p class=\"notice\">This server does not know the URL that it is reached by, so that it cannot \
+     say here how to connect, and refuses calls from web pages. Its operator can set <code>MCP_PUBLIC_URL</code>.</p>";
+
+const CLOSED: &str = "<section aria-labelledby=\"tools\"><h2 id=\"tools\">Tools</h2><p class=\"notice\">What this server offers \
+     is told to those who have signed in.</p></section>";
+
+fn access(introduction: Result<&Introduction<'_>, &CallError>) -> &'static str {
+    match introduction {
+        Err(_) => "<span>Sign-in required</span>",
+        Ok(own) if own.tools.iter().any(|tool| tool.refusal.is_some()) => "<span>Sign-in for some tools</span>",
+        Ok(_) => "<span class=\"free\">No sign-in needed</span>",
+    }
+}
+
+fn sign_in(issuers: &[&str]) -> String {
+    fragment(|page| {
+        for issuer in issuers {
+            write!(page, "<p class=\"soft\">Clients sign in with <code>{}</code>.</p>", Escaped(issuer))?;
+        }
+        Ok(())
+    })
+}
+
+/// What connects each client. Links: cursor.com/docs/mcp/install-links; code.visualstudio.com, "MCP developer guide";
+/// Claude's is in wide use and not documented, and opens the right dialog at least.
+fn connect(server: &str, url: &str, signs_in: bool) -> String {
+    let name = shell_name(server);
+    let cursor = json!({ "url": url });
+    let vscode = json!({ "name": name, "type": "http", "url": url });
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let cursor_link = encoded(&BASE64_STANDARD.encode(cursor.to_string()));
+    let file = |member: &str, entry: &Value| format!("{:#}", json!({ member: { &name: entry } }));
+    format!(
+        include_str!("page/connect.html"),
+        url = Escaped(url),
+        name = Escaped(&name),
+        quoted = Escaped(&shell_quoted(url)),
+        claude = format_args!(
+            "https://claude.ai/customize/connectors?modal=add-custom-connector&amp;connectorName={name}&amp;connectorUrl={}",
+            encoded(url)
+        ),
+        cursor = format_args!("cursor://anysphere.cursor-deeplink/mcp/install?name={name}&amp;config={cursor_link}"),
+        vscode = format_args!("vscode:mcp/install?{}", encoded(&vscode.to_string())),
+        chatgpt = if signs_in { " and OAuth" } else { ", without authentication" },
+        cursor_file = Escaped(&file("mcpServers", &cursor)),
+        vscode_file = Escaped(&file("servers", &json!({ "type": "http", "url": url }))),
+    )
+}
+
+/// The server's name with what every shell, file and client takes.
+fn shell_name(server: &str) -> String {
+    let name: String = server.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    match name.trim_matches('-') {
+        "" => "server".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn shell_quoted(url: &str) -> String {
+    let is_plain = url.chars().all(|c| c.is_ascii_alphanumeric() || "-._~:/%".contains(c));
+    if is_plain { url.to_owned() } else { format!("'{}'", url.replace('\'', r"'\''")) }
+}
+
+fn tools(introduction: &Introduction<'_>, may_call: bool) -> String {
+    if introduction.tools.is_empty() {
+        return String::new();
+    }
+    fragment(|page| {
+        write!(page, "<section aria-labelledby=\"tools\"><h2 id=\"tools\">Tools</h2>")?;
+        if may_call {
+            write!(page, "<noscript><p class=\"soft\">Calling one from here takes JavaScript.</p></noscript>")?;
+        }
+        for (index, tool) in introduction.tools.iter().enumerate() {
+            write_tool(page, index, tool, may_call)?;
+        }
+        write!(page, "</section>")
+    })
+}
+
+fn write_tool(page: &mut String, index: usize, tool: &IntroducedTool<'_>, may_call: bool) -> fmt::Result {
+    let own = tool.definition;
+    let is_read_only = own.annotations.as_ref().and_then(|own| own.read_only_hint) == Some(true);
+    write!(page, "<article class=\"tool\" aria-labelledby=\"tool{index}\">")?;
+    let title = own.title.as_ref().unwrap_or(&own.name);
+    write!(page, "<h3 id=\"tool{index}\">{}</h3><p><code>{}</code>", Escaped(title), Escaped(&own.name))?;
+    if is_read_only {
+        write!(page, " <span class=\"tag\">read-only</span>")?;
+    }
+    match &tool.refusal {
+        Some(CallError::Unauthenticated { scopes }) if !scopes.is_empty() => {
+            write!(page, " <span class=\"tag\">sign-in: {}</span>", Escaped(&scopes.join(" ")))?;
+        }
+        Some(_) => write!(page, " <span class=\"tag\">sign-in</span>")?,
+        None => {}
+    }
+    write!(page, "</p>{}", Optional("<p>", own.description.as_deref().map(Escaped), "</p>"))?;
+    let parameters = parameters(&own.input_schema);
+    if may_call && is_read_only && tool.is_plain && tool.refusal.is_none() {
+        write_form(page, index, &own.name, &parameters)?;
+    } else if !parameters.is_empty() {
+        write!(page, "<dl>")?;
+        for parameter in &parameters {
+            let description = Optional("<dd>", parameter.description().map(Escaped), "</dd>");
+            write!(page, "<div><dt>{}</dt>{description}</div>", parameter.head())?;
+        }
+        write!(page, "</dl>")?;
+    }
+    write!(page, "</article>")
+}
+
+fn write_form(page: &mut String, index: usize, tool: &str, parameters: &[Parameter<'_>]) -> fmt::Result {
+    write!(page, "<form id=\"form{index}\" autocomplete=\"off\">")?;
+    for (number, parameter) in parameters.iter().enumerate() {
+        let id = format!("field{index}-{number}");
+        write!(page, "<div><label for=\"{id}\">{}", parameter.head())?;
+        let description = parameter.description().map(Escaped);
+        write!(page, "{}</label>", Optional(" <span>", description, "</span>"))?;
+        parameter.write_control(page, &id, index)?;
+        write!(page, "</div>")?;
+    }
+    let tool = Escaped(tool);
+    write!(
+        page,
+        "<div><button type=\"submit\" id=\"form{index}-button\" data-tool=\"{tool}\" aria-label=\"Call {tool}\" disabled>\
+         Call</button></div><output id=\"form{index}-output\"></output></form>"
+    )
+}
+
+/// A property of a tool's input schema.
+struct Parameter<'a> {
+    name: &'a str,
+    schema: &'a Value,
+    is_required: bool,
+}
+
+fn parameters(schema: &Value) -> Vec<Parameter<'_>> {
+    let required = schema.get("required").and_then(Value::as_array);
+    let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|own| own == name));
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let parameters = properties.map(|(name, schema)| Parameter { name, schema, is_required: is_required(name) });
+    parameters.collect()
+}
+
+impl<'a> Parameter<'a> {
+    fn description(&self) -> Option<&'a str> {
+        self.schema.get("description").and_then(Value::as_str)
+    }
+
+    /// Its type, if the schema names one besides `null`.
+    fn kind(&self) -> Option<&'a str> {
+        match self.schema.get("type")? {
+            Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
+            kind => kind.as_str(),
+        }
+    }
+
+    fn head(&self) -> String {
+        let name = Escaped(self.name);
+        let kind = Escaped(self.kind().unwrap_or("JSON"));
+        let need = if self.is_required { "required" } else { "optional" };
+        format!("<code>{name}</code> <span>{kind}, {need}</span>")
+    }
+
+    fn write_control(&self, page: &mut String, id: &str, form: usize) -> fmt::Result {
+        let required = if self.is_required { " required" } else { "" };
+        let name = Escaped(self.name);
+        let attributes = format_args!(" id=\"{id}\" data-form=\"form{form}\" data-name=\"{name}\"{required}");
+        let choices = match (self.schema.get("enum").and_then(Value::as_array), self.kind()) {
+            (Some(values), _) => values.clone(),
+            (None, Some("boolean")) => vec![json!(true), json!(false)],
+            (None, Some("string")) => return write!(page, "<input{attributes}>"),
+            (None, Some("integer" | "number")) => {
+                return write!(page, "<input{attributes} type=\"number\" step=\"any\" data-json=\"1\">");
+            }
+            (None, _) => return write!(page, "<textarea{attributes} data-json=\"1\" rows=\"3\"></textarea>"),
+        };
+        write!(page, "<select{attributes} data-json=\"1\"><option></option>")?;
+        for choice in choices {
+            let text = choice.to_string();
+            let shown = choice.as_str().unwrap_or(&text);
+            write!(page, "<option value=\"{}\">{}</option>", Escaped(&text), Escaped(shown))?;
+        }
+        write!(page, "</select>")
+    }
+}
+
+/// A text without markup, for elements and for attributes in quotes.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|own| match own {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            own => f.write_char(own),
+        })
+    }
+}
+
+/// A text in its element; nothing without a text.
+struct Optional<'a>(&'a str, Option<Escaped<'a>>, &'a str);
+
+impl Display for Optional<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(before, Some(text), after) => write!(f, "{before}{text}{after}"),
+            Self(_, None, _) => Ok(()),
+        }
+    }
+}
+
+fn fragment(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut page = String::new();
+    // Writing to a string does not fail.
+    let _ = write(&mut page);
+    page
+}

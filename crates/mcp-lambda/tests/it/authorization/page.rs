@@ -1,0 +1,59 @@
+//! What a browser is shown of a server that knows its callers: what anyone is told, and nothing else.
+
+use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use mcp_testing::{TestIssuer, exchange};
+
+use super::{closed_server, server, service};
+use crate::page::opened;
+
+#[tokio::test]
+async fn a_closed_server_shows_its_name_and_where_to_sign_in() {
+    let issuer = TestIssuer::start().await;
+    let closed = service(closed_server().instructions("s3cret"), &issuer, &[]);
+    let denied = service(server().instructions("s3cret"), &issuer, &[("MCP_ANONYMOUS", "deny")]);
+    for (service, name) in [(closed, "closed"), (denied, "guarded")] {
+        let anonymous = exchange(&service, opened()).await;
+        let known = exchange(&service, opened().bearer(&issuer.token(["admin"]))).await;
+
+        assert_eq!(anonymous.status, 200);
+        assert!(anonymous.body.contains(&format!("<h1>{name}</h1>")) && anonymous.body.contains("Sign-in required"));
+        assert!(anonymous.body.contains("is told to those who have signed in"));
+        assert!(anonymous.body.contains(&format!("Clients sign in with <code>{}</code>", issuer.issuer())));
+        for hidden in ["s3cret", "1.0.0", "<article", "<form", "events:write", "whoami"] {
+            assert!(!anonymous.body.contains(hidden), "{hidden}");
+        }
+        assert_eq!(known.body, anonymous.body, "no token is read");
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_something_public_shows_its_list_and_what_takes_a_token() {
+    async fn look(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+        Ok("")
+    }
+    let issuer = TestIssuer::start().await;
+    let open = server().tool(Tool::new("look", look).public().read_only()).tool(Tool::new("peek", look).read_only());
+    let service = service(open, &issuer, &[]);
+
+    let page = exchange(&service, opened()).await.body;
+
+    assert!(page.contains("Sign-in for some tools") && page.contains("version 1.0.0"));
+    assert!(page.contains("both</code> <span class=\"tag\">sign-in: events:read events:write</span>"), "{page}");
+    assert!(page.contains("closed</code> <span class=\"tag\">sign-in</span>"));
+    assert_eq!(page.matches("<form").count(), 1, "for what is read-only and public alone");
+    assert!(page.contains("data-tool=\"look\""));
+}
+
+#[tokio::test]
+async fn a_policy_that_is_switched_off_is_not_spoken_of() {
+    let config = mcp_lambda::HttpConfig {
+        authentication: mcp_lambda::Authentication::DangerouslyOff,
+        state_key: Some(mcp_testing::state_key()),
+        ..Default::default()
+    };
+    let service = mcp_lambda::McpService::new(server(), config).unwrap();
+
+    let page = exchange(&service, opened()).await.body;
+
+    assert!(page.contains("No sign-in needed") && !page.contains("sign-in: "));
+}
