@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import platform
 import re
 import shutil
 import signal
@@ -157,7 +158,7 @@ def asking(request):
 def node():
     """Runs a script of this folder, or a file of an installed package, on Node; returns what it prints."""
 
-    def run(*words, check=True):
+    def run(*words, check=True, **variables):
         script = pathlib.Path(words[0])
         if not script.is_absolute():
             # Packages are looked up from where a script lies.
@@ -165,12 +166,26 @@ def node():
             target.write_bytes((tools.INTEROP / script).read_bytes())
             script = target
         command = [str(tools.node()), str(script), *words[1:]]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, env={**os.environ, **variables})
         if check:
             assert finished.returncode == 0, finished.stdout + finished.stderr
         return finished
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The variables that a script needs which opens Chromium by `chromium.mjs`."""
+    module = tools.NODE_MODULES.parent / "chromium.mjs"
+    module.write_bytes((tools.INTEROP / module.name).read_bytes())
+    variables = {"TMPDIR": str(tools.FOLDER / "chromium")}
+    own = shutil.which("chromium") or shutil.which("google-chrome")
+    if own:
+        variables["CHROMIUM"] = own
+    elif (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        pytest.skip("there is no Chromium: install it, so that pages are tried in a real browser")
+    return variables
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 import json
 import os
-import platform
-import shutil
 import time
 
 import postgres
@@ -15,17 +13,11 @@ from proxied import LEGACY_CLIENT, LOGGED, Session
 
 
 @pytest.fixture
-def browser(tmp_path):
+def browser(chromium, tmp_path):
     """The command that opens Chromium, and the variables that it needs."""
     script = tools.NODE_MODULES.parent / "browser.mjs"
     script.write_bytes((tools.INTEROP / script.name).read_bytes())
-    variables = {"TMPDIR": str(tools.FOLDER / "chromium")}
-    own = shutil.which("chromium") or shutil.which("google-chrome")
-    if own:
-        variables["CHROMIUM"] = own
-    elif (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        pytest.skip("there is no Chromium: install it, so that signing in is tried in a real browser")
-    return f"{tools.node()} {script} ada {tmp_path}", variables
+    return f"{tools.node()} {script} ada {tmp_path}", chromium
 
 
 def test_somebody_signs_in_in_chromium(mcpl, browser, tmp_path):
