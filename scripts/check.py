@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 
+import documentation
 import tools
 
 # Features unify: one crate that turns these on would change how every server reads and writes JSON.
@@ -57,6 +58,13 @@ def features_are_allowed():
     return not found
 
 
+def holds(mistakes):
+    found = list(mistakes(tools.PROJECT))
+    for mistake in found:
+        print(f"  {mistake}", file=sys.stderr)
+    return not found
+
+
 CHECKS = {
     "format": command("cargo", "fmt", "--all", "--check"),
     "clippy": command(
@@ -70,6 +78,8 @@ CHECKS = {
     "dependencies": command("cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"),
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,
+    "variables": lambda: holds(documentation.stray_variables),
+    "links": lambda: holds(documentation.dead_links),
     "workflows": command("actionlint", *map(str, sorted((tools.PROJECT / ".github" / "workflows").glob("*.yml")))),
     # What it would look up on the network stays out: CI says the same as a machine without one.
     "workflows' security": command("zizmor", "--offline", "--quiet", ".github"),

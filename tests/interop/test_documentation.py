@@ -1,0 +1,31 @@
+"""What `make check` finds in the documentation."""
+
+import documentation
+
+
+def test_a_variable_is_in_the_table_and_in_the_code(tmp_path):
+    source = tmp_path / "crates" / "own" / "src" / "config.rs"
+    source.parent.mkdir(parents=True)
+    source.write_text('const KEPT: &str = "MCP_KEPT";\npub(crate) const NEW: &str = "MCP_NEW";\nconst TITLE: &str = "MCP";\n')
+    (tmp_path / "docs").mkdir()
+    table = "| Variable | |\n| --- | --- |\n| `MCP_KEPT`, `MCP_GONE` | `MCP_VALUE` |\n\n## Limits\n\n| `MCP_OTHER` | |\n"
+    (tmp_path / "docs" / "configuration.md").write_text(table)
+
+    assert list(documentation.stray_variables(tmp_path)) == [
+        "MCP_NEW is read, and not in docs/configuration.md",
+        "MCP_GONE is in docs/configuration.md, and read nowhere",
+    ]
+
+
+def test_a_link_leads_to_a_file_and_to_a_heading_of_it(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "other.md").write_text("# `MCP_AUTH`, and more\n\n```sh\n# No heading\n```\n")
+    good = "[a](docs/other.md) [b](docs/other.md#mcp_auth-and-more) [c](https://example.com/x) [d](#own) [e](docs)"
+    bad = "[f](other.md) [g](docs/other.md#no-heading) [h](#elsewhere)"
+    (tmp_path / "README.md").write_text(f"## Own\n\n{good}\n\n```text\n[i](nowhere)\n```\n\n{bad}\n")
+
+    assert list(documentation.dead_links(tmp_path)) == [
+        "README.md: other.md leads nowhere",
+        "README.md: docs/other.md#no-heading names no heading there",
+        "README.md: #elsewhere names no heading there",
+    ]
