@@ -79,6 +79,7 @@ CHECKS = {
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,
     "variables": lambda: holds(documentation.stray_variables),
+    "log lines": lambda: holds(documentation.unexplained_lines),
     "links": lambda: holds(documentation.dead_links),
     "workflows": command("actionlint", *map(str, sorted((tools.PROJECT / ".github" / "workflows").glob("*.yml")))),
     # What it would look up on the network stays out: CI says the same as a machine without one.

@@ -1,4 +1,4 @@
-"""What the documentation says that can be compared with what is there: variables, and links."""
+"""What the documentation says that can be compared with what is there: variables, log lines, links."""
 
 import os
 import pathlib
@@ -10,7 +10,12 @@ PLATFORM = {"AWS_LAMBDA_RUNTIME_API", "AWS_REGION"}
 # Built or installed, or made from a template whose links are those of the place it is copied to.
 ELSEWHERE = {"target", "templates", "node_modules"}
 
+# Crates that run on a developer's machine.
+TOOLS = {"function-url-emulator", "mcp-cli", "mcp-testing"}
+
 DECLARATION = re.compile(r'^\s*(?:pub(?:\(\w+\))? )?const \w+: &str = "([A-Z]+(?:_[A-Z]+)+)";', re.MULTILINE)
+LOGGING = re.compile(r"tracing::(?:error|warn|info)!\(")
+TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([()])', re.DOTALL)
 FENCE = re.compile(r"^(```+).*?^\1", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ +(.*)", re.MULTILINE)
@@ -18,14 +23,40 @@ HEADING = re.compile(r"^#+ +(.*)", re.MULTILINE)
 
 def stray_variables(project):
     """Variables that a function reads and the table of docs/configuration.md has not, or the other way round."""
-    sources = [path for folder in ("crates", "functions") for path in (project / folder).glob("*/src/**/*.rs")]
-    sources = [path for path in sources if "mcp-cli" not in path.parts]
-    read = {name for path in sources for name in DECLARATION.findall(path.read_text())} - PLATFORM
+    read = {name for source in sources(project) for name in DECLARATION.findall(source)} - PLATFORM
     table = (project / "docs" / "configuration.md").read_text().partition("\n## ")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     yield from (f"{name} is read, and not in docs/configuration.md" for name in sorted(read - documented))
     yield from (f"{name} is in docs/configuration.md, and read nowhere" for name in sorted(documented - read))
+
+
+def unexplained_lines(project):
+    """What a function logs from `info` on, and docs/operations.md does not explain."""
+    explained = (project / "docs" / "operations.md").read_text()
+    for line in sorted({line for source in sources(project) for line in logged(source)}):
+        # Of what is put together, the longest part that stands in the code; a lone `{error}` has none.
+        part = max(re.split(r"\{[^}]*\}", re.sub(r"\\\n\s*", "", line)), key=len).strip()
+        if part not in explained:
+            yield f"docs/operations.md says nothing of {line!r}"
+
+
+def logged(source):
+    """The message of each call that logs: the first text among its own arguments, fields of which may have calls."""
+    for call in LOGGING.finditer(source):
+        depth = 1
+        for text, bracket in (token.groups() for token in TOKEN.finditer(source, call.end())):
+            depth += {"(": 1, ")": -1}.get(bracket, 0)
+            if depth == 1 and not bracket:
+                yield text
+            if depth == 0 or (depth == 1 and not bracket):
+                break
+
+
+def sources(project):
+    """The code of functions, and of what they are made of."""
+    paths = [path for folder in ("crates", "functions") for path in (project / folder).glob("*/src/**/*.rs")]
+    return [path.read_text() for path in paths if path.relative_to(project).parts[1] not in TOOLS]
 
 
 def dead_links(project):

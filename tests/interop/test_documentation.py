@@ -17,6 +17,20 @@ def test_a_variable_is_in_the_table_and_in_the_code(tmp_path):
     ]
 
 
+def test_a_log_line_is_explained(tmp_path):
+    source = tmp_path / "functions" / "own" / "src" / "main.rs"
+    source.parent.mkdir(parents=True)
+    source.write_text(
+        'tracing::info!(lambda.request_id = id, "known");\n'
+        'tracing::warn!(\n    field = f(1, "no line"),\n    "try again in {} s, or \\\n        later",\n    COOLDOWN.as_secs()\n);\n'
+        'tracing::error!(%error, "unknown");\ntracing::warn!("{error}");\ntracing::debug!("not for operators");\n'
+    )
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "operations.md").write_text("| `known` | |\n| `try again in 30 s, or later` | |\n")
+
+    assert list(documentation.unexplained_lines(tmp_path)) == ["docs/operations.md says nothing of 'unknown'"]
+
+
 def test_a_link_leads_to_a_file_and_to_a_heading_of_it(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "other.md").write_text("# `MCP_AUTH`, and more\n\n```sh\n# No heading\n```\n")
