@@ -39,13 +39,18 @@ const call = async (name) => {
 saw.counted = await call('count');
 saw.greeted = await call('greet');
 // The stream of news may open a moment later.
-for (let tries = 0; tries < 50 && saw.changed === 0; tries += 1) {
-  saw.grown = await call('grow');
-  await new Promise((resolve) => setTimeout(resolve, 100));
-}
-saw.changed = saw.changed > 0;
+const news = async () => {
+  saw.changed = 0;
+  for (let tries = 0; tries < 50 && saw.changed === 0; tries += 1) {
+    saw.grown = await call('grow');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return saw.changed > 0;
+};
+saw.news = await news();
 saw.forgotten = await call('forget');
 await new Promise((resolve) => setTimeout(resolve, 300));
 saw.again = await call('count');
+saw.newsAgain = await news();
 await client.close();
 console.log(JSON.stringify(saw));

@@ -46,9 +46,9 @@ def test_a_typescript_client_of_any_era_uses_a_server_of_any(mcpl, one_era, node
     assert saw["server"]["name"] == "one-era" and saw["instructions"] == "Be kind."
     assert saw["tools"] == TOOLS
     assert (saw["asked"], saw["greeted"]) == (["Who is there?"], "Hello, Ada!")
-    assert saw["changed"], "news reach the client"
-    # A session that the server has forgotten is begun again.
-    assert (saw["forgotten"], saw["again"]) == ("forgotten", "counted")
+    assert saw["news"], "news reach the client"
+    # A session that the server has forgotten is begun again, and listened to.
+    assert (saw["forgotten"], saw["again"], saw["newsAgain"]) == ("forgotten", "counted", True)
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy", "2026-07-28"])

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -14,7 +14,7 @@ use reqwest::{
 };
 use serde_json::{json, value::RawValue};
 use sse_stream::SseByteStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     headers,
@@ -44,6 +44,8 @@ pub(crate) struct Upstream {
     legacy: Mutex<Legacy>,
     /// For one request at a time that finds its session gone.
     beginning: tokio::sync::Mutex<()>,
+    /// Told when a new session has taken the place of a forgotten one.
+    begun: Notify,
     tools: Mutex<Tools>,
 }
 
@@ -74,6 +76,7 @@ impl Upstream {
             authorizer,
             legacy: Mutex::default(),
             beginning: tokio::sync::Mutex::default(),
+            begun: Notify::new(),
             tools: Mutex::default(),
         }
     }
@@ -116,21 +119,46 @@ impl Upstream {
         })
     }
 
-    /// Listens to what a legacy server says by itself, where it has a stream for that.
+    /// Listens to what a legacy server says by itself, where it has a stream for that: for as long as it is listened to.
     pub(crate) async fn listen(&self, output: &Output) {
-        let mut last_event_id = None;
-        for _ in 0..MAX_RESUMPTIONS {
-            let Ok(response) = self.get(last_event_id.as_deref()).await else { return };
-            if !response.status().is_success() || !is_event_stream(response.headers()) {
-                return;
-            }
-            match self.deliver_stream(response, None, output).await {
-                Ok(Ended::Broken { last_event_id: Some(id), pause }) => {
-                    last_event_id = Some(id);
-                    tokio::time::sleep(pause.unwrap_or(FIRST_PAUSE)).await;
+        let (mut last_event_id, mut tries) = (None, 0);
+        while tries < MAX_RESUMPTIONS {
+            let begun = self.begun.notified();
+            let began = Instant::now();
+            let pause = tokio::select! {
+                heard = self.hear(&mut last_event_id, output) => match heard {
+                    Some(pause) => pause,
+                    None => return,
+                },
+                // What the forgotten session had to say is over.
+                () = begun => {
+                    (last_event_id, tries) = (None, 0);
+                    continue;
                 }
-                _ => return,
+            };
+            // A stream that lasted is worth as many tries again.
+            tries = if began.elapsed() > LONGEST_PAUSE { 1 } else { tries + 1 };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Hears one stream to its end; the time to wait before the next one, or `None` if there is none to hear.
+    async fn hear(&self, last_event_id: &mut Option<String>, output: &Output) -> Option<Duration> {
+        // Whoever is away may come back.
+        let Ok(response) = self.get(last_event_id.as_deref()).await else { return Some(LONGEST_PAUSE) };
+        if response.status() == StatusCode::NOT_FOUND && self.legacy().session_id.is_some() {
+            // The next request begins a new session.
+            return std::future::pending().await;
+        }
+        if !response.status().is_success() || !is_event_stream(response.headers()) {
+            return None;
+        }
+        match self.deliver_stream(response, None, output).await {
+            Ok(Ended::Broken { last_event_id: new, pause }) => {
+                *last_event_id = new.or(last_event_id.take());
+                Some(pause.unwrap_or(FIRST_PAUSE))
             }
+            _ => None,
         }
     }
 
@@ -223,6 +251,7 @@ impl Upstream {
         }
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
         Box::pin(self.pass(&initialized, &output)).await;
+        self.begun.notify_waiters();
         Ok(())
     }
 
