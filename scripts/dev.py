@@ -71,7 +71,8 @@ def serve(arguments, database, own_issuer):
     if database:
         variables["DATABASE_URL"] = database.url
     watch = start_watch(port, arguments.no_reload, variables, GUARDED if own_issuer else None)
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: whoever is started in the background of a script ignores it otherwise.
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
     try:
         for function in functions:
