@@ -5,6 +5,8 @@ import json
 import os
 import pty
 import subprocess
+import termios
+import time
 
 import dev
 import postgres
@@ -110,6 +112,9 @@ def on_a_terminal(command, answer, home):
     shown = b""
     while b"secret:" not in shown:
         shown += os.read(terminal, 1024)
+    # It asks first, and then hides what is typed: nobody types as fast.
+    while termios.tcgetattr(terminal)[3] & termios.ECHO:
+        time.sleep(0.01)
     os.write(terminal, answer.encode() + b"\n")
     with contextlib.suppress(OSError):
         while part := os.read(terminal, 1024):
