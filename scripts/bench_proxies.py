@@ -20,6 +20,7 @@ import time
 import urllib.parse
 
 import tools
+from emulated import Emulated
 
 VERSION = "2025-11-25"
 HEADERS = {
@@ -37,7 +38,7 @@ def main():
     tools.install_proxies()
     built = build()
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(emulated(built))
+        url = stack.enter_context(Released("greeter", "buffered", 1))
         clients = {DIRECT: stack.enter_context(contextlib.closing(Direct(url)))}
         for name, command in commands(built, url).items():
             clients[name] = stack.enter_context(contextlib.closing(Proxied(command)))
@@ -62,18 +63,8 @@ def build():
     return tools.target_folder() / "release"
 
 
-@contextlib.contextmanager
-def emulated(built):
-    command = [built / "function-url-emulator", built / "greeter", "--port", "0", "--warm", "1"]
-    emulator = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
-    try:
-        url = emulator.stdout.readline().strip()
-        if not url:
-            sys.exit(f"the emulator ended with {emulator.wait()}")
-        yield url
-    finally:
-        emulator.terminate()
-        emulator.communicate()
+class Released(Emulated):
+    profile = "release"
 
 
 def commands(built, url):

@@ -9,10 +9,13 @@ INVOKE_MODES = {"stream": "response-stream", "buffered": "buffered"}
 
 
 class Emulated:
-    """A binary of Cargo's development profile, each invocation in another of several frozen environments."""
+    """A binary of Cargo's, each invocation in another of several frozen environments."""
+
+    # Cargo's folder of the profile.
+    profile = "debug"
 
     def __init__(self, binary, mode, environments, *options, **variables):
-        built = tools.target_folder() / "debug"
+        built = tools.target_folder() / self.profile
         command = [built / "function-url-emulator", built / binary, "--port", "0", "--warm", environments]
         command += ["--invoke-mode", INVOKE_MODES[mode], *options]
         for name, value in {"MCP_INVOKE_MODE": mode, **variables}.items():

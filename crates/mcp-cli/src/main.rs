@@ -3,6 +3,7 @@
 mod bridge;
 mod call;
 mod callback;
+mod challenge;
 mod connection;
 mod doctor;
 mod headers;

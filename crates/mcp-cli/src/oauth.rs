@@ -13,25 +13,21 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use mcp_protocol::{lookup, meta};
 use oauth2::TokenResponse as _;
-use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use rmcp::transport::auth::{
     AuthError, AuthorizationManager, AuthorizationMetadata, AuthorizationRequest, AuthorizationSession,
     ClientCredentialsConfig, JwtSigningAlgorithm, OAuthClientConfig, StoredCredentials, WWWAuthenticateParams,
 };
-use serde_json::value::RawValue;
 use tokio::{process::Command, sync::Mutex};
 use url::Url;
 
 use crate::{
     callback::CallbackListener,
+    challenge::Challenge,
     sigv4::Signer,
     store::{Registration, Store},
 };
 
-/// What a Function URL, or API Gateway, makes of `WWW-Authenticate`.
-const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
 /// The time that somebody has to sign in.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(300);
 /// A token is renewed this long before its end.
@@ -151,39 +147,6 @@ struct State {
     step_ups: (String, u32),
     /// Why the last try failed, for those who waited for it.
     failure: Option<(Instant, String)>,
-}
-
-/// What a refusal asks for.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Challenge {
-    header: Option<String>,
-}
-
-impl Challenge {
-    /// Reads it where it is: in the header, under the name that it has or the one that AWS gives it, or in the error's data.
-    pub(crate) fn of(headers: &HeaderMap, body: &str) -> Self {
-        let in_header = [WWW_AUTHENTICATE.as_str(), REMAPPED]
-            .into_iter()
-            .flat_map(|name| headers.get_all(name))
-            .filter_map(|value| value.to_str().ok())
-            .find(|value| value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer")));
-        let in_data = || {
-            let body: &RawValue = serde_json::from_str(body).ok()?;
-            let path = ["error", "data", meta::WWW_AUTHENTICATE].map(str::to_owned);
-            let listed: Vec<String> = serde_json::from_str(lookup(body, &path).ok()??.get()).ok()?;
-            listed.into_iter().next()
-        };
-        Self { header: in_header.map(str::to_owned).or_else(in_data) }
-    }
-
-    fn params(&self, server: &str) -> Option<WWWAuthenticateParams> {
-        Some(WWWAuthenticateParams::parse(self.header.as_deref()?, &Url::parse(server).ok()?))
-    }
-
-    /// Whether it says that scopes are missing.
-    pub(crate) fn is_insufficient_scope(&self, server: &str) -> bool {
-        self.params(server).is_some_and(|params| params.is_insufficient_scope())
-    }
 }
 
 impl Authorizer {
@@ -592,8 +555,6 @@ impl fmt::Debug for OAuth {
 mod tests {
     use super::*;
 
-    const SERVER: &str = "https://mcp.example.com/mcp";
-
     #[test]
     fn only_what_nobody_can_listen_to_is_opened() {
         for url in ["https://id.example/authorize", "http://127.0.0.1:9/a", "http://localhost/a", "http://[::1]/a"] {
@@ -609,25 +570,5 @@ mod tests {
         ] {
             assert!(!is_secure(url), "{url}");
         }
-    }
-
-    #[test]
-    fn a_challenge_is_found_wherever_it_is() {
-        let bearer = r#"Bearer error="insufficient_scope", scope="a""#;
-        let header = |name: &'static str, value: &'static str| {
-            HeaderMap::from_iter([(reqwest::header::HeaderName::from_static(name), value.parse().unwrap())])
-        };
-        let in_data = serde_json::json!({ "error": { "data": { "mcp/www_authenticate": [bearer] } } }).to_string();
-        for (headers, body) in [
-            (header("www-authenticate", r#"Bearer error="insufficient_scope", scope="a""#), ""),
-            (header("x-amzn-remapped-www-authenticate", r#"bearer error="insufficient_scope", scope="a""#), ""),
-            (header("www-authenticate", "Basic"), in_data.as_str()),
-            (HeaderMap::new(), in_data.as_str()),
-        ] {
-            let challenge = Challenge::of(&headers, body);
-
-            assert!(challenge.is_insufficient_scope(SERVER), "{headers:?} {body}");
-        }
-        assert_eq!(Challenge::of(&HeaderMap::new(), "<html>"), Challenge::default());
     }
 }

@@ -17,9 +17,10 @@ use sse_stream::SseByteStream;
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
+    challenge::Challenge,
     headers,
     message::{Envelope, Shape, error_response, is_same_id, one_line},
-    oauth::{Authorizer, Challenge},
+    oauth::Authorizer,
     tools::Tools,
 };
 
