@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, env, fmt};
 
 use mcp_server::{InitError, StateKey};
 
-use crate::{Authentication, Origin, PublicUrl, authentication::AUTH};
+use crate::{
+    Authentication, Origin, PublicUrl,
+    authentication::AUTH,
+    logs::{self, METRICS},
+};
 
 const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
 const INVOKE_MODE: &str = "MCP_INVOKE_MODE";
@@ -16,7 +20,8 @@ const CHALLENGE: &str = "MCP_CHALLENGE";
 const PAGE: &str = "MCP_PAGE";
 
 /// Every variable with our prefix that means something.
-const KNOWN: [&str; 8] = [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH, ANONYMOUS, CHALLENGE, PAGE];
+const KNOWN: [&str; 9] =
+    [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH, ANONYMOUS, CHALLENGE, PAGE, METRICS];
 const PREFIX: &str = "MCP_";
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
@@ -131,6 +136,7 @@ impl HttpConfig {
             Some(value) if value == other => Ok(true),
             Some(value) => Err(InitError::setting(name, &format!("`{usual}` or `{other}`"), value)),
         };
+        logs::check(env)?;
         let authentication = Authentication::from_env(env)?;
         let denies_anonymous = choice(ANONYMOUS, "allow", "deny")?;
         if denies_anonymous && matches!(authentication, Authentication::Unconfigured | Authentication::DangerouslyOff) {

@@ -4,7 +4,7 @@
 //! (1.0) and load balancers. They are told apart by content. Only the members that matter here are read, so that a
 //! surprise elsewhere in an event refuses nobody; the types of `aws_lambda_events` are used for what is sent back.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use aws_lambda_events::{
     alb::AlbTargetGroupResponse,
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 
@@ -91,6 +91,12 @@ impl fmt::Display for EventError {
 
 impl std::error::Error for EventError {}
 
+impl EventError {
+    fn of_other_types() -> Self {
+        Self::Unknown("this one has members of other types".to_owned())
+    }
+}
+
 impl LambdaRequest {
     /// Reads an event.
     ///
@@ -98,53 +104,57 @@ impl LambdaRequest {
     ///
     /// When it is not an HTTP request, or its headers or body cannot be decoded.
     pub fn from_event(event: &[u8]) -> Result<Self, EventError> {
-        let event: RawEvent<'_> = serde_json::from_slice(event).map_err(|error| {
-            // Only the kind of mistake: the text of the error could repeat what a caller sent.
-            EventError::Unknown(match error.classify() {
-                serde_json::error::Category::Data => "this one has members of other types".to_owned(),
-                _ => "this is not JSON".to_owned(),
-            })
-        })?;
-        event.into_request()
+        // Only that it is none: the text of the error could repeat what a caller sent.
+        let not_json = |_| EventError::Unknown("this is not JSON".to_owned());
+        serde_json::from_slice::<Event>(event).map_err(not_json)?.0
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawEvent<'a> {
-    #[serde(borrow, default)]
-    version: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    raw_path: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    path: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    http_method: Option<Text<'a>>,
-    #[serde(default)]
-    headers: Option<Headers>,
-    #[serde(default)]
-    multi_value_headers: Option<Headers>,
-    #[serde(borrow, default)]
-    body: Option<Text<'a>>,
-    #[serde(default)]
-    is_base64_encoded: Option<bool>,
-    #[serde(borrow, default)]
-    request_context: Option<RawRequestContext<'a>>,
+/// An event, read in one go from the bytes that the runtime has. Whatever JSON it is, reading succeeds, and says if it is no
+/// request.
+pub(crate) struct Event(pub(crate) Result<LambdaRequest, EventError>);
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match Member::<RawEvent<'de>>::deserialize(deserializer)? {
+            Member::Is(event) => event.into_request(),
+            Member::Absent | Member::Other => Err(EventError::of_other_types()),
+        }))
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawEvent<'a> {
+    #[serde(borrow)]
+    version: Member<Text<'a>>,
+    #[serde(borrow)]
+    raw_path: Member<Text<'a>>,
+    #[serde(borrow)]
+    path: Member<Text<'a>>,
+    #[serde(borrow)]
+    http_method: Member<Text<'a>>,
+    headers: Member<Headers>,
+    multi_value_headers: Member<Headers>,
+    #[serde(borrow)]
+    body: Member<Text<'a>>,
+    is_base64_encoded: Member<bool>,
+    #[serde(borrow)]
+    request_context: Member<RawRequestContext<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
 struct RawRequestContext<'a> {
-    #[serde(borrow, default)]
-    http: Option<RawHttp<'a>>,
-    #[serde(borrow, default)]
-    domain_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    stage: Option<Text<'a>>,
-    #[serde(default)]
-    elb: Option<serde::de::IgnoredAny>,
+    #[serde(borrow)]
+    http: Member<RawHttp<'a>>,
+    #[serde(borrow)]
+    domain_name: Member<Text<'a>>,
+    #[serde(borrow)]
+    stage: Member<Text<'a>>,
+    elb: Option<IgnoredAny>,
     /// Read only for a payload-2.0 event, and only if it has the shape that is looked for.
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     authorizer: Option<&'a RawValue>,
 }
 
@@ -153,25 +163,156 @@ struct RawAuthorizer {
     iam: IamIdentity,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct RawHttp<'a> {
-    #[serde(borrow, default)]
-    method: Option<Text<'a>>,
+    #[serde(borrow)]
+    method: Member<Text<'a>>,
+}
+
+/// A member of an event.
+#[derive(Default)]
+enum Member<T> {
+    /// Not there, or `null`.
+    #[default]
+    Absent,
+    Is(T),
+    /// Of another type.
+    Other,
+}
+
+impl<T> Member<T> {
+    /// What is there, if anything.
+    ///
+    /// # Errors
+    ///
+    /// When it is of another type.
+    fn read(self) -> Result<Option<T>, EventError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Is(value) => Ok(Some(value)),
+            Self::Other => Err(EventError::of_other_types()),
+        }
+    }
+}
+
+/// What a member may be; whatever is left as it is here is of another type.
+trait FromMember<'de>: Sized {
+    fn from_text(_: Cow<'de, str>) -> Option<Self> {
+        None
+    }
+
+    fn from_bool(_: bool) -> Option<Self> {
+        None
+    }
+
+    fn from_map<M: MapAccess<'de>>(mut map: M) -> Result<Option<Self>, M::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn from_seq<A: SeqAccess<'de>>(mut elements: A) -> Result<Option<Self>, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+}
+
+impl<'de, T: FromMember<'de>> Deserialize<'de> for Member<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MemberVisitor(PhantomData))
+    }
+}
+
+struct MemberVisitor<T>(PhantomData<T>);
+
+impl<'de, T: FromMember<'de>> Visitor<'de> for MemberVisitor<T> {
+    type Value = Member<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member of an event")
+    }
+
+    fn visit_unit<E>(self) -> Result<Member<T>, E> {
+        Ok(Member::Absent)
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Member<T>, E> {
+        Ok(T::from_text(text.into()).map_or(Member::Other, Member::Is))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Member<T>, E> {
+        Ok(T::from_text(text.to_owned().into()).map_or(Member::Other, Member::Is))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Member<T>, E> {
+        Ok(T::from_bool(value).map_or(Member::Other, Member::Is))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Member<T>, M::Error> {
+        Ok(T::from_map(map)?.map_or(Member::Other, Member::Is))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Member<T>, A::Error> {
+        Ok(T::from_seq(elements)?.map_or(Member::Other, Member::Is))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Member<T>, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Member<T>, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Member<T>, E> {
+        Ok(Member::Other)
+    }
 }
 
 /// A string that is borrowed from the event unless it has escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+impl<'de: 'a, 'a> FromMember<'de> for Text<'a> {
+    fn from_text(text: Cow<'de, str>) -> Option<Self> {
+        Some(Self(text))
+    }
+}
+
+impl FromMember<'_> for bool {
+    fn from_bool(value: bool) -> Option<Self> {
+        Some(value)
+    }
+}
+
+/// Structs whose members are members of an event.
+macro_rules! from_map {
+    ($($name:ident),*) => {$(
+        impl<'de: 'a, 'a> FromMember<'de> for $name<'a> {
+            fn from_map<M: MapAccess<'de>>(map: M) -> Result<Option<Self>, M::Error> {
+                Self::deserialize(MapAccessDeserializer::new(map)).map(Some)
+            }
+        }
+    )*};
+}
+
+from_map!(RawEvent, RawRequestContext, RawHttp);
+
 impl RawEvent<'_> {
     fn into_request(self) -> Result<LambdaRequest, EventError> {
-        let context = self.request_context.as_ref();
-        let http = context.and_then(|context| context.http.as_ref());
-        let source = if let (Some(_), Some("2.0") | None) = (http, self.version.as_ref().map(|text| text.0.as_ref())) {
+        let context = self.request_context.read()?;
+        let has_context = context.is_some();
+        let RawRequestContext { http, domain_name, stage, elb, authorizer } = context.unwrap_or_default();
+        let (http, domain_name, stage) = (http.read()?, domain_name.read()?, stage.read()?);
+        let (version, raw_path, path) = (self.version.read()?, self.raw_path.read()?, self.path.read()?);
+        let (http_method, body, is_base64) = (self.http_method.read()?, self.body.read()?, self.is_base64_encoded.read()?);
+        let (headers, multi_value_headers) = (self.headers.read()?, self.multi_value_headers.read()?);
+
+        let source = if let (Some(_), Some("2.0") | None) = (&http, version.as_ref().map(|text| text.0.as_ref())) {
             EventSource::FunctionUrl
-        } else if context.is_some_and(|context| context.elb.is_some()) {
-            EventSource::LoadBalancer { multi_value: self.multi_value_headers.is_some() }
-        } else if context.is_some() && self.http_method.is_some() && self.path.is_some() {
+        } else if elb.is_some() {
+            EventSource::LoadBalancer { multi_value: multi_value_headers.is_some() }
+        } else if has_context && http_method.is_some() && path.is_some() {
             EventSource::RestApi
         } else {
             return Err(EventError::Unknown("this one has neither `requestContext.http` nor `httpMethod`".to_owned()));
@@ -180,27 +321,27 @@ impl RawEvent<'_> {
 
         // `cargo lambda watch` puts `"httpMethod": "GET"` into every payload-2.0 event.
         let (method, path) = match source {
-            EventSource::FunctionUrl => (http.and_then(|http| http.method.as_ref()), self.raw_path.as_ref()),
-            EventSource::RestApi | EventSource::LoadBalancer { .. } => (self.http_method.as_ref(), self.path.as_ref()),
+            EventSource::FunctionUrl => (http.map(|http| http.method.read()).transpose()?.flatten(), raw_path),
+            EventSource::RestApi | EventSource::LoadBalancer { .. } => (http_method, path),
         };
         let method = method.and_then(|method| Method::from_bytes(method.0.as_bytes()).ok());
         let method = method.ok_or_else(|| bad_request("the request's method is no HTTP method"))?;
-        let path = path.map_or("/", |path| path.0.as_ref());
+        let path = path.as_ref().map_or("/", |path| path.0.as_ref());
         let path = match source {
             // An HTTP API's path begins with the name of its stage, except in the default one.
-            EventSource::FunctionUrl => without_stage(path, context.and_then(|context| context.stage.as_ref())),
+            EventSource::FunctionUrl => without_stage(path, stage.as_ref()),
             EventSource::RestApi | EventSource::LoadBalancer { .. } => path,
         };
 
-        let headers = match (self.multi_value_headers, self.headers) {
+        let headers = match (multi_value_headers, headers) {
             (Some(headers), _) if !headers.map.is_empty() || headers.has_malformed => headers,
             (_, headers) => headers.unwrap_or_default(),
         };
         if headers.has_malformed {
             return Err(bad_request("the request has a malformed header"));
         }
-        let body = self.body.map_or(Cow::Borrowed(""), |body| body.0);
-        let body = match self.is_base64_encoded {
+        let body = body.map_or(Cow::Borrowed(""), |body| body.0);
+        let body = match is_base64 {
             Some(true) => {
                 let decoded = BASE64_STANDARD.decode(body.as_bytes());
                 decoded.map_err(|_| bad_request("the request's body is not valid Base64"))?.into()
@@ -214,10 +355,10 @@ impl RawEvent<'_> {
             *request.headers_mut() = headers.map;
         }
         let request = request.map_err(|_| bad_request("the request's path is malformed"))?;
-        // In the other events callers choose what stands there.
-        let context = self.request_context.filter(|_| source == EventSource::FunctionUrl);
-        let (domain_name, stage, authorizer) =
-            context.map_or((None, None, None), |own| (own.domain_name, own.stage, own.authorizer));
+        if source != EventSource::FunctionUrl {
+            // There callers choose what the event says of names and signers.
+            return Ok(LambdaRequest { request, source, domain_name: None, iam: None });
+        }
         // The stages of an API share its name, and are not one server.
         let is_whole = stage.is_none_or(|stage| stage.0 == "$default");
         let domain_name = domain_name.filter(|_| is_whole).map(|name| name.0.into_owned());
@@ -238,10 +379,18 @@ fn without_stage<'a>(path: &'a str, stage: Option<&Text<'_>>) -> &'a str {
 }
 
 /// Headers as events write them: each value a string, or, with multi-value headers, a list of strings.
-#[derive(Default)]
 struct Headers {
     map: HeaderMap,
     has_malformed: bool,
+}
+
+/// As many as a request through a Function URL or an API mostly has; more are welcome.
+const USUAL_HEADERS: usize = 24;
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self { map: HeaderMap::with_capacity(USUAL_HEADERS), has_malformed: false }
+    }
 }
 
 impl Headers {
@@ -256,65 +405,41 @@ impl Headers {
     }
 }
 
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct HeadersVisitor;
-
-        impl<'de> Visitor<'de> for HeadersVisitor {
-            type Value = Headers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of headers")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut entries: M) -> Result<Headers, M::Error> {
-                let mut headers = Headers::default();
-                while let Some(Text(name)) = entries.next_key()? {
-                    entries.next_value_seed(Values { headers: &mut headers, name: &name })?;
-                }
-                Ok(headers)
+impl<'de> FromMember<'de> for Headers {
+    fn from_map<M: MapAccess<'de>>(mut entries: M) -> Result<Option<Self>, M::Error> {
+        let mut headers = Self::default();
+        while let Some(Text(name)) = entries.next_key()? {
+            match entries.next_value()? {
+                Member::Is(HeaderValues::One(Text(value))) => headers.add(&name, &value),
+                Member::Is(HeaderValues::Several(values)) => values.iter().for_each(|value| headers.add(&name, value)),
+                Member::Absent => {}
+                Member::Other => headers.has_malformed = true,
             }
         }
-
-        deserializer.deserialize_map(HeadersVisitor)
+        Ok(Some(headers))
     }
 }
 
-/// Adds what a header has: a string, a list of strings, or nothing.
-struct Values<'h> {
-    headers: &'h mut Headers,
-    name: &'h str,
+/// What a header has.
+enum HeaderValues<'a> {
+    One(Text<'a>),
+    Several(Vec<String>),
 }
 
-impl<'de> DeserializeSeed<'de> for Values<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Values<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a header's value or a list of them")
+impl<'de> FromMember<'de> for HeaderValues<'de> {
+    fn from_text(text: Cow<'de, str>) -> Option<Self> {
+        Some(Self::One(Text(text)))
     }
 
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
-        self.headers.add(self.name, value);
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        while let Some(Text(value)) = values.next_element()? {
-            self.headers.add(self.name, &value);
+    fn from_seq<A: SeqAccess<'de>>(mut elements: A) -> Result<Option<Self>, A::Error> {
+        let mut values = Some(Vec::new());
+        while let Some(element) = elements.next_element::<Member<Text<'de>>>()? {
+            match (element, &mut values) {
+                (Member::Is(Text(value)), Some(values)) => values.push(value.into_owned()),
+                _ => values = None,
+            }
         }
-        Ok(())
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        Ok(())
+        Ok(values.map(Self::Several))
     }
 }
 
@@ -336,12 +461,12 @@ impl EventResponse {
         let (parts, body) = response.into_parts();
         let status_code = i64::from(parts.status.as_u16());
         // A body of ours is text; one that is not could not be sent either way.
-        let body = String::from_utf8_lossy(&body).into_owned();
+        let body = String::from_utf8(body.into()).unwrap_or_else(|error| error.to_string());
         let body = (!body.is_empty()).then_some(encodings::Body::Text(body));
         match source {
             EventSource::FunctionUrl => {
                 let mut response = ApiGatewayV2httpResponse::default();
-                (response.status_code, response.headers, response.body) = (status_code, joined(&parts.headers), body);
+                (response.status_code, response.headers, response.body) = (status_code, joined(parts.headers), body);
                 Self::FunctionUrl(response)
             }
             EventSource::RestApi => {
@@ -357,7 +482,7 @@ impl EventResponse {
                 if multi_value {
                     response.multi_value_headers = parts.headers;
                 } else {
-                    response.headers = joined(&parts.headers);
+                    response.headers = joined(parts.headers);
                 }
                 Self::LoadBalancer(response)
             }
@@ -366,7 +491,10 @@ impl EventResponse {
 }
 
 /// One value a name. Ours that can occur twice (`Vary`) are lists, which a comma joins.
-fn joined(headers: &HeaderMap) -> HeaderMap {
+fn joined(headers: HeaderMap) -> HeaderMap {
+    if headers.len() == headers.keys_len() {
+        return headers;
+    }
     let mut joined = HeaderMap::with_capacity(headers.keys_len());
     for name in headers.keys() {
         let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();

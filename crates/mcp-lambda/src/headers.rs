@@ -147,6 +147,10 @@ pub(crate) struct Accept {
 
 impl Accept {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
+        // What nearly every client sends needs no reading.
+        if headers.get(header::ACCEPT).is_some_and(|value| value == "application/json, text/event-stream") {
+            return Self { json: true, event_stream: true, is_present: true };
+        }
         Self {
             json: takes(headers, "application", "json"),
             event_stream: takes(headers, "text", "event-stream"),

@@ -4,11 +4,12 @@
 //! size, JSON-RPC, era, headers that repeat the body), then `mcp-server` decides, and the decision gets its status.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -59,6 +60,8 @@ pub struct McpService<S> {
     router: Router<S>,
     config: Arc<HttpConfig>,
     gate: Arc<Gate>,
+    /// The first name that a request was sent to, and what it means.
+    first_name: Arc<OnceLock<(String, Option<PublicUrl>)>>,
 }
 
 /// What an event says about the way back, for the request's extensions.
@@ -88,7 +91,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
         let authorization = config.authentication.authorization(&config);
         let router = server.build(Settings { state_key: config.state_key.clone(), authorization })?;
         let gate = Arc::new(Gate::new(&config.authentication));
-        Ok(Self { router, config: Arc::new(config), gate })
+        Ok(Self { router, config: Arc::new(config), gate, first_name: Arc::default() })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -105,15 +108,25 @@ impl<S: Send + Sync + 'static> McpService<S> {
     }
 
     /// Answers a request.
-    pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
+    pub async fn handle(&self, mut request: Request<Bytes>) -> Response<Body> {
+        let invocation = request.extensions_mut().remove::<Invocation>().unwrap_or_default();
+        let transport = request.extensions_mut().remove::<Transport>();
+        self.serve(request, invocation, transport.as_ref()).await
+    }
+
+    pub(crate) async fn serve(
+        &self,
+        request: Request<Bytes>,
+        invocation: Invocation,
+        transport: Option<&Transport>,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let transport = parts.extensions.get::<Transport>();
-        let derived = transport.and_then(|transport| PublicUrl::from_domain_name(transport.domain_name.as_deref()?));
-        let own_url = self.config.public_url.as_ref().or(derived.as_ref());
+        let own_url = self.own_url(transport);
+        let own_url = own_url.as_deref();
 
         let path = own_url.map_or(parts.uri.path(), |url| url.strip_prefix(parts.uri.path()));
         if path.starts_with(WELL_KNOWN) {
-            return self.well_known(&parts, path, own_url);
+            return self.well_known(&parts, path, own_url, &invocation);
         }
         if !matches!(path, ENDPOINT | "/" | "") {
             return not_found();
@@ -129,7 +142,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
                     let mut exchange = Exchange {
                         headers: &parts.headers,
                         accept: Accept::of(&parts.headers),
-                        invocation: parts.extensions.get().cloned().unwrap_or_default(),
+                        invocation,
                         carrier: self.carrier(transport),
                         challenger,
                     };
@@ -160,6 +173,20 @@ impl<S: Send + Sync + 'static> McpService<S> {
         response
     }
 
+    /// The server's name: as it is configured, or as the platform says. An environment has one name mostly, which is read
+    /// once.
+    fn own_url(&self, transport: Option<&Transport>) -> Option<Cow<'_, PublicUrl>> {
+        if let Some(configured) = &self.config.public_url {
+            return Some(Cow::Borrowed(configured));
+        }
+        let name = transport?.domain_name.as_deref()?;
+        let (first, url) = self.first_name.get_or_init(|| (name.to_owned(), PublicUrl::from_domain_name(name)));
+        match first == name {
+            true => url.as_ref().map(Cow::Borrowed),
+            false => PublicUrl::from_domain_name(name).map(Cow::Owned),
+        }
+    }
+
     fn carrier(&self, transport: Option<&Transport>) -> Carrier {
         match self.config.invoke_mode {
             InvokeMode::Stream => Carrier { streams: true, max_bytes: MAX_STREAMED_BYTES },
@@ -179,7 +206,13 @@ impl<S: Send + Sync + 'static> McpService<S> {
     }
 
     /// Metadata for clients that look for the issuer: for anyone, from any origin, without a token.
-    fn well_known(&self, parts: &Parts, path: &str, own_url: Option<&PublicUrl>) -> Response<Body> {
+    fn well_known(
+        &self,
+        parts: &Parts,
+        path: &str,
+        own_url: Option<&PublicUrl>,
+        invocation: &Invocation,
+    ) -> Response<Body> {
         let metadata = self.gate.metadata(path, own_url, &self.router);
         let mut response = match (&parts.method, metadata) {
             (&Method::OPTIONS, _) => {
@@ -191,8 +224,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
             (_, None) => not_found(),
             (&Method::GET, Some(Ok(metadata))) => json_body(StatusCode::OK, metadata),
             (&Method::GET, Some(Err(turned))) => {
-                let invocation = parts.extensions.get::<Invocation>();
-                turned.log(invocation.map_or("", |invocation| &invocation.request_id));
+                turned.log(&invocation.request_id);
                 turn_away(&turned, None, None)
             }
             (_, Some(_)) => method_not_allowed("metadata is there to GET", "GET, OPTIONS"),
@@ -615,7 +647,12 @@ impl<S: Send + Sync + 'static> tower_service::Service<Request<Bytes>> for McpSer
 
 impl<S> Clone for McpService<S> {
     fn clone(&self) -> Self {
-        Self { router: self.router.clone(), config: Arc::clone(&self.config), gate: Arc::clone(&self.gate) }
+        Self {
+            router: self.router.clone(),
+            config: Arc::clone(&self.config),
+            gate: Arc::clone(&self.gate),
+            first_name: Arc::clone(&self.first_name),
+        }
     }
 }
 

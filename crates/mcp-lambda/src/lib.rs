@@ -40,6 +40,8 @@
 //! | `sse` | [`Body`], server-sent events |
 //! | `events` | Lambda events to and from `http` types |
 //! | `run`, `streaming` | [`main`], the runtime in both invoke modes |
+//! | `shutdown` | what is done before the process ends |
+//! | `logs` | log lines, and metrics in them |
 //! | `config` | the environment variables |
 
 mod authentication;
@@ -48,9 +50,11 @@ mod era;
 mod events;
 mod headers;
 mod http;
+mod logs;
 mod origin;
 mod page;
 mod run;
+mod shutdown;
 mod sse;
 mod streaming;
 

@@ -2,10 +2,8 @@
 
 use std::{
     error::Error,
-    io::IsTerminal,
     panic::AssertUnwindSafe,
     process::ExitCode,
-    str::FromStr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -17,24 +15,14 @@ use http_body_util::BodyExt;
 use lambda_runtime::{BoxFuture, Context, Diagnostic, LambdaEvent, Runtime, SnapStartResource, service_fn};
 use lambda_runtime_api_client::{PooledClient, body, build_request};
 use mcp_server::{InitError, Invocation, Router, error_chain};
-use serde_json::{json, value::RawValue};
-use tracing::Level;
-use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
+use serde_json::json;
 
 use crate::{
     Body, Env, EventError, EventResponse, EventSource, FromEnv, InvokeMode, LambdaRequest, McpService, Transport,
-    http::bad_request, streaming,
+    events::Event, http::bad_request, logs, shutdown, streaming,
 };
 
 const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
-const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
-const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
-const RUST_LOG: &str = "RUST_LOG";
-const RUNTIME_TARGET: &str = "lambda_runtime";
 
 /// The `main` of a function: reads the configuration, awaits the service once, and serves invocations.
 ///
@@ -51,7 +39,7 @@ where
     Fut: Future<Output = Result<McpService<S>, InitError>>,
 {
     let env = Env::process();
-    init_logs(&env);
+    logs::init(&env);
     for name in env.unknown() {
         tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
     }
@@ -111,7 +99,7 @@ where
     service.warm().await;
     if service.router().has_close_hook() {
         let router = service.router().clone();
-        lambda_runtime::spawn_graceful_shutdown_handler(move || async move { router.close().await }).await;
+        shutdown::on_shutdown(move || async move { router.close().await }).await?;
     }
     match service.invoke_mode() {
         InvokeMode::Buffered => {
@@ -147,10 +135,9 @@ impl<S: Send + Sync + 'static> SnapStartResource for SnapshotHooks<S> {
 
 async fn handle_buffered<S: Send + Sync + 'static>(
     service: &McpService<S>,
-    event: LambdaEvent<Box<RawValue>>,
+    event: LambdaEvent<Event>,
 ) -> Result<EventResponse, Diagnostic> {
-    let event_bytes = event.payload.get().as_bytes();
-    respond_buffered(service, event_bytes, invocation(event.context))
+    answer_buffered(service, event.payload, invocation(event.context))
         .await
         .map_err(|error| Diagnostic { error_type: "UnknownEvent".to_owned(), error_message: error.to_string() })
 }
@@ -181,14 +168,21 @@ pub async fn respond<S: Send + Sync + 'static>(
     event: &[u8],
     invocation: Invocation,
 ) -> Result<(EventSource, Response<Body>), EventError> {
-    let LambdaRequest { mut request, source, domain_name, iam } = match LambdaRequest::from_event(event) {
+    answer(service, Event(LambdaRequest::from_event(event)), invocation).await
+}
+
+async fn answer<S: Send + Sync + 'static>(
+    service: &McpService<S>,
+    event: Event,
+    invocation: Invocation,
+) -> Result<(EventSource, Response<Body>), EventError> {
+    let LambdaRequest { request, source, domain_name, iam } = match event.0 {
         Ok(request) => request,
         Err(EventError::BadRequest { source, reason }) => return Ok((source, bad_request(reason))),
         Err(unknown @ EventError::Unknown(_)) => return Err(unknown),
     };
-    request.extensions_mut().insert(invocation);
-    request.extensions_mut().insert(Transport { source, domain_name, iam });
-    Ok((source, service.handle(request).await))
+    let transport = Transport { source, domain_name, iam };
+    Ok((source, service.serve(request, invocation, Some(&transport)).await))
 }
 
 /// Answers one event with a whole body, in the shape that its sender reads.
@@ -201,7 +195,15 @@ pub async fn respond_buffered<S: Send + Sync + 'static>(
     event: &[u8],
     invocation: Invocation,
 ) -> Result<EventResponse, EventError> {
-    let (source, response) = respond(service, event, invocation).await?;
+    answer_buffered(service, Event(LambdaRequest::from_event(event)), invocation).await
+}
+
+async fn answer_buffered<S: Send + Sync + 'static>(
+    service: &McpService<S>,
+    event: Event,
+    invocation: Invocation,
+) -> Result<EventResponse, EventError> {
+    let (source, response) = answer(service, event, invocation).await?;
     let (parts, body) = response.into_parts();
     let Ok(body) = body.collect().await;
     Ok(EventResponse::new(source, Response::from_parts(parts, body.to_bytes())))
@@ -220,47 +222,6 @@ async fn report_init_error(error: &InitError) -> Result<(), Box<dyn Error + Send
     Ok(())
 }
 
-/// JSON on Lambda, text on a terminal; Lambda's own variables choose level and format.
-fn init_logs(env: &Env) {
-    let (filter, is_understood) = log_filter(env.get(RUST_LOG).or(env.get(LOG_LEVEL)));
-    let is_json = match env.get(LOG_FORMAT) {
-        Some(format) => format.eq_ignore_ascii_case("json"),
-        None => !std::io::stdout().is_terminal(),
-    };
-    let registry = tracing_subscriber::registry().with(filter);
-    // A second call, in a process that has its subscriber already, changes nothing.
-    let _ = if is_json {
-        registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true)).try_init()
-    } else {
-        registry.with(tracing_subscriber::fmt::layer()).try_init()
-    };
-    if !is_understood {
-        tracing::warn!(
-            "{RUST_LOG} or {LOG_LEVEL} is no level and no list of targets with levels: logging from info on"
-        );
-    }
-}
-
-/// Which lines are logged, and whether the wish was understood. A bare word that is no level is not taken for the name
-/// of a target, as that would switch everything else off.
-fn log_filter(wish: Option<&str>) -> (Targets, bool) {
-    let from_info = Targets::new().with_default(LevelFilter::INFO);
-    let wish = wish.unwrap_or("info").to_ascii_lowercase();
-    let understood = match wish.as_str() {
-        // Lambda's own name for what is worse than an error.
-        "fatal" => Some(Targets::new().with_default(LevelFilter::ERROR)),
-        targets if targets.contains(['=', ',']) => Targets::from_str(targets).ok(),
-        level => LevelFilter::from_str(level).ok().map(|level| Targets::new().with_default(level)),
-    };
-    let is_understood = understood.is_some();
-    let mut filter = understood.unwrap_or(from_info);
-    // At trace level the runtime logs whole events, bodies and tokens included.
-    if filter.would_enable(RUNTIME_TARGET, &Level::TRACE) {
-        filter = filter.with_target(RUNTIME_TARGET, LevelFilter::DEBUG);
-    }
-    (filter, is_understood)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,31 +234,5 @@ mod tests {
         let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
         let soon = deadline(u64::try_from(soon.as_millis()).unwrap()).unwrap();
         assert!(soon.duration_since(Instant::now()) > Duration::from_secs(50));
-    }
-
-    #[test]
-    fn a_wish_that_is_not_understood_means_info() {
-        for (wish, is_understood, level) in [
-            (None, true, Level::INFO),
-            (Some("DEBUG"), true, Level::DEBUG),
-            (Some("verbose"), false, Level::INFO),
-            (Some("FATAL"), true, Level::ERROR),
-            (Some("warn,mcp_lambda=trace"), true, Level::TRACE),
-        ] {
-            let (filter, understood) = log_filter(wish);
-
-            assert_eq!(understood, is_understood, "{wish:?}");
-            assert!(filter.would_enable("mcp_lambda", &level), "{wish:?}");
-            assert!(level == Level::TRACE || !filter.would_enable("mcp_lambda", &Level::TRACE));
-        }
-    }
-
-    #[test]
-    fn the_runtime_never_logs_whole_events() {
-        for wish in ["trace", "lambda_runtime=trace"] {
-            let (filter, _) = log_filter(Some(wish));
-
-            assert!(!filter.would_enable("lambda_runtime::layers::api_response", &Level::TRACE), "{wish}");
-        }
     }
 }

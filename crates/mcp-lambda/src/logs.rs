@@ -1,0 +1,430 @@
+//! Log lines: JSON where a service reads them, text where a person does, and CloudWatch metrics inside the JSON.
+//!
+//! A subscriber of our own: what `tracing-subscriber` brings to format lines is a fifth of a small function's zip.
+//!
+//! Three prefixes of a field's name make a metric of its value, in CloudWatch's
+//! [embedded metric format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html);
+//! the first two are those of `tracing-opentelemetry`. A handler may use them too:
+//!
+//! | Prefix | |
+//! | --- | --- |
+//! | `monotonic_counter.` | a number of things; the unit is Count |
+//! | `histogram.` | a size; the unit is Milliseconds for a name that ends in `_ms`, Bytes for `_bytes` |
+//! | `dimension.` | what the metrics of this line are told apart by, besides the function. Each value is a series of its own, which costs money: never anything that a caller chooses |
+
+use std::{
+    cell::RefCell,
+    fmt::{self, Write as _},
+    io::{IsTerminal, Write as _},
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use mcp_server::InitError;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+    span,
+};
+use tracing_subscriber::filter::Targets;
+
+use crate::Env;
+
+const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
+const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
+const RUST_LOG: &str = "RUST_LOG";
+const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
+pub(crate) const METRICS: &str = "MCP_METRICS";
+const RUNTIME_TARGET: &str = "lambda_runtime";
+
+/// The namespace of all metrics.
+const NAMESPACE: &str = "mcp";
+const COUNTER: &str = "monotonic_counter.";
+const HISTOGRAM: &str = "histogram.";
+const DIMENSION: &str = "dimension.";
+
+/// Begins to log: JSON on Lambda, text on a terminal; Lambda's own variables choose level and format.
+pub(crate) fn init(env: &Env) {
+    let (filter, is_understood) = filter(env.get(RUST_LOG).or(env.get(LOG_LEVEL)));
+    // A second call, in a process that has its subscriber already, changes nothing.
+    let _ = tracing::subscriber::set_global_default(Logs::new(env, filter, write_to_stdout));
+    if !is_understood {
+        tracing::warn!("{RUST_LOG} or {LOG_LEVEL} is no level and no list of targets with levels: logging from info on");
+    }
+}
+
+/// Refuses a value of `MCP_METRICS` that means nothing.
+pub(crate) fn check(env: &Env) -> Result<(), InitError> {
+    match env.get(METRICS) {
+        None | Some("on" | "off") => Ok(()),
+        Some(other) => Err(InitError::setting(METRICS, "`on` or `off`", other)),
+    }
+}
+
+/// Which lines are logged, and whether the wish was understood. A bare word that is no level is not taken for the name
+/// of a target, as that would switch everything else off.
+fn filter(wish: Option<&str>) -> (Targets, bool) {
+    let from_info = Targets::new().with_default(LevelFilter::INFO);
+    let wish = wish.unwrap_or("info").to_ascii_lowercase();
+    let understood = match wish.as_str() {
+        // Lambda's own name for what is worse than an error.
+        "fatal" => Some(Targets::new().with_default(LevelFilter::ERROR)),
+        targets if targets.contains(['=', ',']) => Targets::from_str(targets).ok(),
+        level => LevelFilter::from_str(level).ok().map(|level| Targets::new().with_default(level)),
+    };
+    let is_understood = understood.is_some();
+    let mut filter = understood.unwrap_or(from_info);
+    // At trace level the runtime logs whole events, bodies and tokens included.
+    if filter.would_enable(RUNTIME_TARGET, &Level::TRACE) {
+        filter = filter.with_target(RUNTIME_TARGET, LevelFilter::DEBUG);
+    }
+    (filter, is_understood)
+}
+
+/// In one piece, so that lines of several threads do not mix. Nobody could be told that it failed.
+fn write_to_stdout(line: &[u8]) {
+    let _ = std::io::stdout().lock().write_all(line);
+}
+
+/// What writes the lines.
+pub(crate) struct Logs<W> {
+    filter: Targets,
+    max_level: LevelFilter,
+    format: Format,
+    write: W,
+}
+
+enum Format {
+    Json(JsonFormat),
+    Text { is_coloured: bool },
+}
+
+impl<W: Fn(&[u8]) + 'static> Logs<W> {
+    fn new(env: &Env, filter: Targets, write: W) -> Self {
+        let is_terminal = std::io::stdout().is_terminal();
+        let is_json = env.get(LOG_FORMAT).map_or(!is_terminal, |format| format.eq_ignore_ascii_case("json"));
+        let format = if is_json {
+            let has_metrics = env.get(METRICS) != Some("off");
+            let function = env.get(FUNCTION_NAME).filter(|_| has_metrics);
+            Format::Json(JsonFormat { function: function.map(json_string) })
+        } else {
+            Format::Text { is_coloured: is_terminal }
+        };
+        let levels = filter.iter().map(|(_, level)| level).chain(filter.default_level());
+        Self { max_level: levels.max().unwrap_or(LevelFilter::OFF), filter, format, write }
+    }
+
+    fn line(&self, event: &Event<'_>) {
+        thread_local! {
+            /// Lines are written in the same memory one after the other.
+            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let now = SystemTime::now();
+        LINE.with(|line| {
+            let render = |line: &mut Vec<u8>| {
+                line.clear();
+                match &self.format {
+                    Format::Json(format) => format.render(line, event, now),
+                    Format::Text { is_coloured } => render_text(line, event, now, *is_coloured),
+                }
+                line.push(b'\n');
+                (self.write)(line);
+            };
+            match line.try_borrow_mut() {
+                Ok(mut line) => render(&mut line),
+                // Something logs while it is written into a line.
+                Err(_) => render(&mut Vec::new()),
+            }
+        });
+    }
+}
+
+impl<W: Fn(&[u8]) + 'static> Subscriber for Logs<W> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && self.filter.would_enable(metadata.target(), metadata.level())
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.max_level)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.line(event);
+    }
+
+    // There are no spans here: a line says itself what it belongs to.
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct JsonFormat {
+    /// The function's name, as a JSON string; `None` where there are no metrics.
+    function: Option<String>,
+}
+
+impl JsonFormat {
+    fn render(&self, line: &mut Vec<u8>, event: &Event<'_>, now: SystemTime) {
+        let metadata = event.metadata();
+        let (time, level, target) = (humantime::format_rfc3339_millis(now), metadata.level(), metadata.target());
+        let _ = write!(line, r#"{{"timestamp":"{time}","level":"{level}","target":"{target}""#);
+        let mut fields = JsonFields { line, metrics: String::new(), dimensions: String::new() };
+        event.record(&mut fields);
+        let JsonFields { metrics, dimensions, .. } = fields;
+        if let Some(function) = &self.function
+            && !metrics.is_empty()
+        {
+            let milliseconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+            let more = if dimensions.is_empty() { String::new() } else { format!(r#",["function_name"{dimensions}]"#) };
+            let _ = write!(
+                line,
+                r#","function_name":{function},"_aws":{{"Timestamp":{milliseconds},"CloudWatchMetrics":[{{"Namespace":"{NAMESPACE}","Dimensions":[["function_name"]{more}],"Metrics":[{metrics}]}}]}}"#
+            );
+        }
+        line.push(b'}');
+    }
+}
+
+/// Writes fields as members. Names are the code's own, and need no escapes.
+struct JsonFields<'l> {
+    line: &'l mut Vec<u8>,
+    /// Definitions of metrics, separated by commas.
+    metrics: String,
+    /// Names of dimensions, each with a comma before it.
+    dimensions: String,
+}
+
+impl JsonFields<'_> {
+    fn key(&mut self, field: &Field) {
+        let name = field.name();
+        let name = if let Some(name) = name.strip_prefix(COUNTER) {
+            self.metric(name, "Count");
+            name
+        } else if let Some(name) = name.strip_prefix(HISTOGRAM) {
+            self.metric(name, unit(name));
+            name
+        } else if let Some(name) = name.strip_prefix(DIMENSION) {
+            let _ = write!(self.dimensions, r#","{name}""#);
+            name
+        } else {
+            name
+        };
+        self.line.extend_from_slice(b",\"");
+        self.line.extend_from_slice(name.as_bytes());
+        self.line.extend_from_slice(b"\":");
+    }
+
+    fn metric(&mut self, name: &str, unit: &str) {
+        let comma = if self.metrics.is_empty() { "" } else { "," };
+        let _ = write!(self.metrics, r#"{comma}{{"Name":"{name}","Unit":"{unit}"}}"#);
+    }
+
+    fn value(&mut self, field: &Field, value: &(impl serde::Serialize + ?Sized)) {
+        self.key(field);
+        // A number or a string, into memory: it cannot fail.
+        let _ = serde_json::to_writer(&mut *self.line, value);
+    }
+}
+
+fn unit(name: &str) -> &'static str {
+    match name.rsplit_once('_') {
+        Some((_, "ms")) => "Milliseconds",
+        Some((_, "bytes")) => "Bytes",
+        _ => "None",
+    }
+}
+
+impl Visit for JsonFields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.value(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.value(field, &value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.value(field, &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.value(field, &value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.value(field, &value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.value(field, &format!("{value:?}"));
+    }
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn render_text(line: &mut Vec<u8>, event: &Event<'_>, now: SystemTime, is_coloured: bool) {
+    let metadata = event.metadata();
+    let (time, level, target) = (humantime::format_rfc3339_millis(now), metadata.level(), metadata.target());
+    let colour = match *level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG | Level::TRACE => 2,
+    };
+    let _ = match is_coloured {
+        true => write!(line, "\x1b[2m{time}\x1b[0m \x1b[{colour}m{level:>5}\x1b[0m \x1b[2m{target}:\x1b[0m"),
+        false => write!(line, "{time} {level:>5} {target}:"),
+    };
+    event.record(&mut TextFields(line));
+}
+
+struct TextFields<'l>(&'l mut Vec<u8>);
+
+impl Visit for TextFields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.record_debug(field, &format_args!("{value}")),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let name = field.name();
+        let _ = match [COUNTER, HISTOGRAM, DIMENSION].iter().find_map(|prefix| name.strip_prefix(prefix)) {
+            Some(name) => write!(self.0, " {name}={value:?}"),
+            None if name == "message" => write!(self.0, " {value:?}"),
+            None => write!(self.0, " {name}={value:?}"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What is written while `log` runs.
+    fn written(variables: &[(&str, &str)], log: impl FnOnce()) -> String {
+        let env = Env::from_pairs(variables.iter().copied());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let write = move |line: &[u8]| sink.lock().unwrap().extend_from_slice(line);
+        let (filter, _) = filter(env.get(RUST_LOG));
+        tracing::subscriber::with_default(Logs::new(&env, filter, write), log);
+        String::from_utf8(std::mem::take(&mut lines.lock().unwrap())).unwrap()
+    }
+
+    fn json_line(variables: &[(&str, &str)], log: impl FnOnce()) -> Value {
+        let line = written(&[&[(LOG_FORMAT, "JSON")], variables].concat(), log);
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_whatever_is_in_it() {
+        let hostile = "a \"quote\",\na line, {\"level\":\"ERROR\"} and \u{1}";
+
+        let line = json_line(&[], || tracing::warn!(text = hostile, shown = %hostile, number = 1.5, yes = true, "{hostile}"));
+
+        assert_eq!((&line["level"], &line["target"]), (&json!("WARN"), &json!(module_path!())));
+        assert_eq!((&line["text"], &line["shown"], &line["message"]), (&json!(hostile), &json!(hostile), &json!(hostile)));
+        assert_eq!((&line["number"], &line["yes"]), (&json!(1.5), &json!(true)));
+        humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn metrics_are_in_the_line_that_tells_of_them() {
+        let log = || {
+            tracing::info!(
+                dimension.item = "greet",
+                monotonic_counter.faults = 1,
+                histogram.duration_ms = 1.25,
+                "called"
+            );
+        };
+
+        let line = json_line(&[(FUNCTION_NAME, "greeter")], log);
+
+        let expected = json!([{
+            "Namespace": "mcp",
+            "Dimensions": [["function_name"], ["function_name", "item"]],
+            "Metrics": [{ "Name": "faults", "Unit": "Count" }, { "Name": "duration_ms", "Unit": "Milliseconds" }],
+        }]);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"], expected);
+        assert!(line["_aws"]["Timestamp"].as_u64().unwrap() > 1_700_000_000_000);
+        assert_eq!((&line["function_name"], &line["item"]), (&json!("greeter"), &json!("greet")));
+        assert_eq!((&line["faults"], &line["duration_ms"]), (&json!(1), &json!(1.25)));
+
+        let off = json_line(&[(FUNCTION_NAME, "greeter"), (METRICS, "off")], log);
+        assert_eq!((off.get("_aws"), &off["faults"]), (None, &json!(1)));
+    }
+
+    #[test]
+    fn a_person_gets_text() {
+        let line = written(&[(LOG_FORMAT, "Text")], || {
+            tracing::error!(dimension.item = "greet", histogram.duration_ms = 2, "it {}", "broke");
+        });
+
+        let rest = line.split_once(' ').unwrap().1;
+        assert_eq!(rest, format!("ERROR {}: it broke item=\"greet\" duration_ms=2\n", module_path!()));
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_written() {
+        let log = || {
+            tracing::debug!("a detail");
+            let _span = tracing::info_span!("a span").entered();
+        };
+
+        assert_eq!(written(&[], log), "");
+        assert!(written(&[(RUST_LOG, "debug")], log).contains("a detail"));
+        assert_eq!(written(&[(RUST_LOG, "off")], || tracing::error!("the end")), "");
+    }
+
+    #[test]
+    fn a_wish_that_is_not_understood_means_info() {
+        for (wish, is_understood, level) in [
+            (None, true, Level::INFO),
+            (Some("DEBUG"), true, Level::DEBUG),
+            (Some("verbose"), false, Level::INFO),
+            (Some("FATAL"), true, Level::ERROR),
+            (Some("warn,mcp_lambda=trace"), true, Level::TRACE),
+        ] {
+            let (filter, understood) = filter(wish);
+
+            assert_eq!(understood, is_understood, "{wish:?}");
+            assert!(filter.would_enable("mcp_lambda", &level), "{wish:?}");
+            assert!(level == Level::TRACE || !filter.would_enable("mcp_lambda", &Level::TRACE));
+        }
+    }
+
+    #[test]
+    fn the_runtime_never_logs_whole_events() {
+        for wish in ["trace", "lambda_runtime=trace"] {
+            let (filter, _) = filter(Some(wish));
+
+            assert!(!filter.would_enable("lambda_runtime::layers::api_response", &Level::TRACE), "{wish}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_mcp_metrics_that_means_nothing_is_refused() {
+        let error = check(&Env::from_pairs([(METRICS, "no")])).unwrap_err().to_string();
+
+        assert!(error.contains(METRICS) && error.contains("`on` or `off`"), "{error}");
+    }
+}
