@@ -21,7 +21,7 @@ def test_a_log_line_is_explained(tmp_path):
     source = tmp_path / "functions" / "own" / "src" / "main.rs"
     source.parent.mkdir(parents=True)
     source.write_text(
-        'tracing::info!(lambda.request_id = id, "known");\n'
+        'tracing::info!(request_id = id, "known");\n'
         'tracing::warn!(\n    field = f(1, "no line"),\n    "try again in {} s, or \\\n        later",\n    COOLDOWN.as_secs()\n);\n'
         'tracing::error!(%error, "unknown");\ntracing::warn!("{error}");\ntracing::debug!("not for operators");\n'
     )

@@ -187,6 +187,12 @@ impl Keys {
                     state.asked_again = Some(now);
                 }
                 state.current = Some(Arc::new(fetched));
+                drop(state);
+                tracing::info!(
+                    issuer = self.issuer,
+                    monotonic_counter.key_refreshes = 1,
+                    "the keys of an issuer were fetched"
+                );
             }
             Err(error) => {
                 let mut state = self.state();
@@ -198,6 +204,7 @@ impl Keys {
                     issuer = self.issuer,
                     has_keys,
                     error = error_chain(&error),
+                    monotonic_counter.key_refresh_failures = 1,
                     "the keys of an issuer cannot be fetched; the next try is in {} s",
                     COOLDOWN.as_secs()
                 );

@@ -305,23 +305,27 @@ impl Turned {
     pub(crate) fn log(&self, request_id: &str) {
         match self {
             Self::Unsigned => tracing::error!(
-                lambda.request_id = request_id,
+                request_id,
                 "{AUTH}=iam, and the event names nobody who signed it: the URL must have AuthType AWS_IAM"
             ),
             #[cfg(feature = "auth")]
             Self::Nameless => tracing::error!(
-                lambda.request_id = request_id,
+                request_id,
                 "tokens are for a server by its name, and this event does not tell it: set MCP_PUBLIC_URL"
             ),
             #[cfg(feature = "auth")]
-            Self::Malformed => tracing::info!(lambda.request_id = request_id, "an Authorization header is malformed"),
-            #[cfg(feature = "auth")]
-            Self::NoToken => {
-                tracing::info!(lambda.request_id = request_id, "an Authorization header has no bearer token");
+            Self::Malformed => {
+                tracing::info!(request_id, monotonic_counter.token_refusals = 1, "an Authorization header is malformed")
             }
             #[cfg(feature = "auth")]
+            Self::NoToken => tracing::info!(
+                request_id,
+                monotonic_counter.token_refusals = 1,
+                "an Authorization header has no bearer token"
+            ),
+            #[cfg(feature = "auth")]
             Self::Refused(reason) => {
-                tracing::info!(lambda.request_id = request_id, %reason, "a token was refused");
+                tracing::info!(request_id, %reason, monotonic_counter.token_refusals = 1, "a token was refused");
             }
         }
     }

@@ -18,10 +18,11 @@ const STATE_KEY: &str = "MCP_STATE_KEY";
 const ANONYMOUS: &str = "MCP_ANONYMOUS";
 const CHALLENGE: &str = "MCP_CHALLENGE";
 const PAGE: &str = "MCP_PAGE";
+const LOG_SUBJECT: &str = "MCP_LOG_SUBJECT";
 
 /// Every variable with our prefix that means something.
-const KNOWN: [&str; 9] =
-    [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH, ANONYMOUS, CHALLENGE, PAGE, METRICS];
+const KNOWN: [&str; 10] =
+    [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH, ANONYMOUS, CHALLENGE, PAGE, LOG_SUBJECT, METRICS];
 const PREFIX: &str = "MCP_";
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
@@ -103,6 +104,8 @@ pub struct HttpConfig {
     pub challenges_in_result: bool,
     /// `MCP_PAGE=off`: a browser gets no page.
     pub hides_page: bool,
+    /// `MCP_LOG_SUBJECT=plain`: the log names callers as their tokens do.
+    pub logs_subjects: bool,
 }
 
 impl HttpConfig {
@@ -149,6 +152,7 @@ impl HttpConfig {
             denies_anonymous,
             challenges_in_result: choice(CHALLENGE, "header", "result")?,
             hides_page: choice(PAGE, "on", "off")?,
+            logs_subjects: choice(LOG_SUBJECT, "pseudonym", "plain")?,
             public_url: public_url.transpose()?,
             invoke_mode,
             allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
@@ -201,6 +205,8 @@ mod tests {
             ("MCP_PUBLIC_URL", "https://mcp.example.com/a\"b", "an https URL"),
             ("MCP_CHALLENGE", "body", "`header` or `result`"),
             ("MCP_PAGE", "no", "`on` or `off`"),
+            ("MCP_LOG_SUBJECT", "yes", "`pseudonym` or `plain`"),
+            ("MCP_METRICS", "no", "`on` or `off`"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
 

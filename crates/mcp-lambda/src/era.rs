@@ -1,5 +1,7 @@
 //! Which revision a request is made in, and what comes with it in `_meta`.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use mcp_protocol::{MirroredParameter, ProtocolVersion, Request, RequestMeta, meta, method};
 use mcp_server::CallError;
@@ -11,24 +13,35 @@ use crate::headers;
 /// The largest `_meta` that is read. It holds names, tokens and capabilities.
 const MAX_META_BYTES: usize = 64 * 1024;
 
+/// A request, as far as it is read before the router is asked.
+pub(crate) struct Head<'a> {
+    pub(crate) revision: ProtocolVersion,
+    pub(crate) meta: RequestMeta,
+    /// `name` of the parameters, if it is a string.
+    pub(crate) name: Option<Cow<'a, str>>,
+    /// `uri` of the parameters, if it is a string.
+    pub(crate) uri: Option<Cow<'a, str>>,
+}
+
 /// Decides which revision a request is made in, and checks what a modern one must bring along.
 ///
 /// A version in `_meta` or in the header decides; the method does not, so that `initialize` on the modern wire is
 /// an unknown method. Without either the request is legacy, as revisions before 2025-06-18 have no header.
-pub(crate) fn of<'r>(
+pub(crate) fn of<'a, 'r>(
     headers: &HeaderMap,
-    request: &Request<'_>,
+    request: &Request<'a>,
     mirrored: impl Fn(&str) -> &'r [MirroredParameter],
-) -> Result<(ProtocolVersion, RequestMeta), Refusal> {
+) -> Result<Head<'a>, Refusal> {
     let header = headers::single(headers, headers::PROTOCOL_VERSION).map_err(Refusal::modern)?;
     let head = ParamsHead::of(request.params);
     let declared = head.as_ref().ok().and_then(ParamsHead::protocol_version);
     let requested = declared.as_deref().or(header);
     let revision = match requested.map(ProtocolVersion::parse) {
-        None => return Ok((ProtocolVersion::V2025_03_26, legacy_meta(request.params).map_err(Refusal::legacy)?)),
+        None => return legacy(ProtocolVersion::V2025_03_26, head),
         Some(None) if declared.is_none() && request.method == method::INITIALIZE => {
             // The handshake is where versions are agreed on; the header of such a request says nothing yet.
-            return Ok((ProtocolVersion::LATEST_LEGACY, RequestMeta::default()));
+            let meta = RequestMeta::default();
+            return Ok(Head { revision: ProtocolVersion::LATEST_LEGACY, meta, name: None, uri: None });
         }
         Some(revision) => revision,
     };
@@ -43,7 +56,7 @@ pub(crate) fn of<'r>(
         return Err(Refusal::modern(CallError::UnsupportedVersion { requested }));
     };
     if !revision.is_modern() {
-        return Ok((revision, legacy_meta(request.params).map_err(Refusal::legacy)?));
+        return legacy(revision, head);
     }
 
     let head = head.map_err(Refusal::modern)?;
@@ -52,13 +65,26 @@ pub(crate) fn of<'r>(
         return Err(Refusal::modern(CallError::HeaderMismatch(reason)));
     }
     let meta = head.modern_meta().map_err(Refusal::modern)?;
-    headers::check_standard(headers, &request.method, head.name, head.uri).map_err(Refusal::modern)?;
+    let (name, uri) = (head.name.and_then(text), head.uri.and_then(text));
+    headers::check_standard(headers, &request.method, name.as_deref(), uri.as_deref()).map_err(Refusal::modern)?;
     if request.method == method::TOOLS_CALL {
-        let tool: Option<String> = head.name.and_then(|name| serde_json::from_str(name.get()).ok());
-        let parameters = mirrored(tool.as_deref().unwrap_or_default());
+        let parameters = mirrored(name.as_deref().unwrap_or_default());
         headers::check_parameters(headers, parameters, head.arguments).map_err(Refusal::modern)?;
     }
-    Ok((revision, meta))
+    Ok(Head { revision, meta, name, uri })
+}
+
+fn legacy<'a>(revision: ProtocolVersion, head: Result<ParamsHead<'a>, CallError>) -> Result<Head<'a>, Refusal> {
+    let head = head.map_err(Refusal::legacy)?;
+    let meta = head.legacy_meta().map_err(Refusal::legacy)?;
+    Ok(Head { revision, meta, name: head.name.and_then(text), uri: head.uri.and_then(text) })
+}
+
+/// A string, borrowed unless it has escapes.
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
 }
 
 /// A refusal before the router was asked, with the era that decides its status.
@@ -98,6 +124,15 @@ impl<'a> ParamsHead<'a> {
         serde_json::from_str(params.get()).map_err(|error| CallError::InvalidParams(error.to_string()))
     }
 
+    /// Of a legacy request's `_meta` only the progress token and trace context mean anything.
+    fn legacy_meta(&self) -> Result<RequestMeta, CallError> {
+        let Some(meta) = self.meta else {
+            return Ok(RequestMeta::default());
+        };
+        let own = read_meta(meta)?;
+        Ok(RequestMeta { protocol_version: None, client_capabilities: None, client_info: None, log_level: None, ..own })
+    }
+
     fn protocol_version(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct VersionOnly {
@@ -129,11 +164,7 @@ fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
     serde_json::from_str(text).map_err(|error| CallError::InvalidMeta(error.to_string()))
 }
 
-/// Of a legacy request's `_meta` only the progress token and trace context mean anything.
-pub(crate) fn legacy_meta(params: Option<&RawValue>) -> Result<RequestMeta, CallError> {
-    let Some(meta) = ParamsHead::of(params)?.meta else {
-        return Ok(RequestMeta::default());
-    };
-    let own = read_meta(meta)?;
-    Ok(RequestMeta { protocol_version: None, client_capabilities: None, client_info: None, log_level: None, ..own })
+/// What a request of a batch, which is legacy, brings along.
+pub(crate) fn of_batched<'a>(revision: ProtocolVersion, request: &Request<'a>) -> Result<Head<'a>, Refusal> {
+    legacy(revision, ParamsHead::of(request.params))
 }

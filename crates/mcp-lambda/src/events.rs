@@ -305,7 +305,8 @@ impl RawEvent<'_> {
         let RawRequestContext { http, domain_name, stage, elb, authorizer } = context.unwrap_or_default();
         let (http, domain_name, stage) = (http.read()?, domain_name.read()?, stage.read()?);
         let (version, raw_path, path) = (self.version.read()?, self.raw_path.read()?, self.path.read()?);
-        let (http_method, body, is_base64) = (self.http_method.read()?, self.body.read()?, self.is_base64_encoded.read()?);
+        let (http_method, body, is_base64) =
+            (self.http_method.read()?, self.body.read()?, self.is_base64_encoded.read()?);
         let (headers, multi_value_headers) = (self.headers.read()?, self.multi_value_headers.read()?);
 
         let source = if let (Some(_), Some("2.0") | None) = (&http, version.as_ref().map(|text| text.0.as_ref())) {
@@ -409,6 +410,10 @@ impl<'de> FromMember<'de> for Headers {
     fn from_map<M: MapAccess<'de>>(mut entries: M) -> Result<Option<Self>, M::Error> {
         let mut headers = Self::default();
         while let Some(Text(name)) = entries.next_key()? {
+            if is_about_connection(&name) {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
             match entries.next_value()? {
                 Member::Is(HeaderValues::One(Text(value))) => headers.add(&name, &value),
                 Member::Is(HeaderValues::Several(values)) => values.iter().for_each(|value| headers.add(&name, value)),
@@ -418,6 +423,14 @@ impl<'de> FromMember<'de> for Headers {
         }
         Ok(Some(headers))
     }
+}
+
+/// What the platform adds, and proxies claim, about the way that a request has come: a third of its headers, which nothing
+/// here may rely on.
+fn is_about_connection(header: &str) -> bool {
+    ["x-amzn-", "x-forwarded-"]
+        .iter()
+        .any(|prefix| header.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
 }
 
 /// What a header has.

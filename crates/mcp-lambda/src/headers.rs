@@ -39,8 +39,8 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
 pub(crate) fn check_standard(
     headers: &HeaderMap,
     method: &str,
-    name: Option<&RawValue>,
-    uri: Option<&RawValue>,
+    name: Option<&str>,
+    uri: Option<&str>,
 ) -> Result<(), CallError> {
     match single(headers, METHOD)? {
         None => return Err(mismatch("header `Mcp-Method` is missing")),
@@ -58,8 +58,7 @@ pub(crate) fn check_standard(
         return Err(mismatch("header `Mcp-Name` is missing"));
     };
     let header = decode(header).ok_or_else(|| mismatch("header `Mcp-Name` is not valid Base64 between its markers"))?;
-    let body: Option<String> = source.and_then(|raw| serde_json::from_str(raw.get()).ok());
-    match body {
+    match source {
         Some(body) if body == header => Ok(()),
         // A body without a name is refused for that, whatever the header says.
         None => Ok(()),

@@ -9,8 +9,9 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -19,12 +20,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use mcp_protocol::{
     ErrorObject, Incoming, MalformedMessage, Message, ProtocolVersion, RequestId, RequestMeta, jsonrpc, method,
 };
-use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Router, Server, Settings, error_chain};
+use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Router, Server, Settings};
 use tokio::sync::mpsc;
 
 use crate::{
     Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
     authentication::{Challenger, Gate, Turned},
+    call_log::{CallLog, CallLogs, Ending, Told},
     era,
     events::carried_bytes,
     headers::{self, Accept},
@@ -62,6 +64,7 @@ pub struct McpService<S> {
     gate: Arc<Gate>,
     /// The first name that a request was sent to, and what it means.
     first_name: Arc<OnceLock<(String, Option<PublicUrl>)>>,
+    logs: Arc<CallLogs>,
 }
 
 /// What an event says about the way back, for the request's extensions.
@@ -91,7 +94,8 @@ impl<S: Send + Sync + 'static> McpService<S> {
         let authorization = config.authentication.authorization(&config);
         let router = server.build(Settings { state_key: config.state_key.clone(), authorization })?;
         let gate = Arc::new(Gate::new(&config.authentication));
-        Ok(Self { router, config: Arc::new(config), gate, first_name: Arc::default() })
+        let logs = Arc::new(CallLogs::new(&config, router.name()));
+        Ok(Self { router, config: Arc::new(config), gate, first_name: Arc::default(), logs })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -139,21 +143,28 @@ impl<S: Send + Sync + 'static> McpService<S> {
         } else {
             match parts.method {
                 Method::POST => {
-                    let mut exchange = Exchange {
+                    let begin = Instant::now();
+                    let iam = transport.and_then(|transport| transport.iam.as_ref());
+                    let admitted = self.gate.admit(&parts.headers, own_url, iam, &invocation).await;
+                    let (principal, turned) = match admitted {
+                        Ok(principal) => (principal, None),
+                        Err(turned) => (None, Some(turned)),
+                    };
+                    let invocation = Arc::new(Invocation { principal, ..invocation });
+                    let exchange = Exchange {
                         headers: &parts.headers,
                         accept: Accept::of(&parts.headers),
+                        log: Mutex::new(Some(self.logs.begin(&invocation, begin))),
                         invocation,
                         carrier: self.carrier(transport),
                         challenger,
                     };
-                    let iam = transport.and_then(|transport| transport.iam.as_ref());
-                    match self.gate.admit(&parts.headers, own_url, iam, &exchange.invocation).await {
-                        Ok(principal) => {
-                            exchange.invocation.principal = principal;
-                            self.post(&exchange, &body).await
-                        }
-                        Err(turned) => exchange.turn_away(&turned, &body),
-                    }
+                    let response = match &turned {
+                        None => self.post(&exchange, &body).await,
+                        Some(turned) => exchange.turn_away(turned, &body),
+                    };
+                    exchange.log_early_end(&response);
+                    response
                 }
                 Method::OPTIONS => {
                     let mut response = empty(StatusCode::NO_CONTENT);
@@ -258,21 +269,23 @@ impl<S: Send + Sync + 'static> McpService<S> {
 
     async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
         let mirrored = |tool: &str| self.router.mirrored_parameters(tool);
-        let (revision, meta) = match era::of(exchange.headers, request, mirrored) {
-            Ok(era) => era,
+        let head = match era::of(exchange.headers, request, mirrored) {
+            Ok(head) => head,
             Err(refusal) => {
+                exchange.note(|log| log.asked_with(&request.method));
                 return match self.admit(exchange) {
                     Ok(()) => refuse_era(&refusal, &request.id),
                     Err(refusal) => exchange.refuse_caller(Some(&request.id), &refusal),
                 };
             }
         };
+        exchange.note(|log| self.note_request(log, request, &head));
+        let era::Head { revision, meta, .. } = head;
         if !exchange.accept.fits(revision) && self.admit(exchange).is_ok() {
             return not_acceptable(Some(&request.id));
         }
-        let (sender, mut receiver) = mpsc::channel(NOTIFICATION_BUFFER);
+        let (sender, mut receiver) = exchange.notifications(&meta, revision);
         let call = exchange.call(request, revision, meta, sender);
-        let finisher = self.finisher(exchange, request, revision);
         let mut work = match self.router.answer(call) {
             Answer::Ready(outcome) => {
                 let outcome = match outcome.authorization_refusal() {
@@ -282,10 +295,12 @@ impl<S: Send + Sync + 'static> McpService<S> {
                         None => return exchange.refuse_caller(Some(&request.id), refusal),
                     },
                 };
+                let finisher = self.finisher(exchange, request, revision, exchange.take_log());
                 return finisher.respond(outcome, Sent::new(exchange.carrier.max_bytes), exchange.accept);
             }
             Answer::Pending(work) => work,
         };
+        let finisher = self.finisher(exchange, request, revision, exchange.take_log());
 
         let mut sent = Sent::new(exchange.carrier.max_bytes);
         loop {
@@ -297,13 +312,20 @@ impl<S: Send + Sync + 'static> McpService<S> {
                 }
                 Some(notification) = receiver.recv() => {
                     if exchange.carrier.streams {
-                        let finish = Box::new(move |outcome| finisher.message(outcome).1);
+                        let finish = Box::new(move |outcome, sent_bytes| finisher.finish_stream(outcome, sent_bytes));
                         return event_stream(Body::stream(EventStream::new(notification, receiver, work, finish)));
                     }
                     sent.push(&notification);
                 }
             }
         }
+    }
+
+    /// What is asked for, for the log.
+    fn note_request(&self, log: &mut CallLog, request: &mcp_protocol::Request<'_>, head: &era::Head<'_>) {
+        let item = self.router.registered_name(&request.method, head.name.as_deref(), head.uri.as_deref());
+        log.asked_with(&request.method);
+        log.asked_for(item, head.revision, &head.meta);
     }
 
     /// A refused call as a tool's result, where that is configured and a token would help.
@@ -360,17 +382,24 @@ impl<S: Send + Sync + 'static> McpService<S> {
             }
             let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
             // A handler does nothing before its answer is awaited.
-            match self.batched(exchange, &request, revision, sender) {
+            let mut log = exchange.note(|log| log.of_batch());
+            match self.batched(exchange, &request, revision, sender, log.as_mut()) {
                 Answer::Ready(outcome) if outcome.authorization_refusal().is_some() => {
+                    discard(log);
                     refusals.extend(outcome.result.err());
                 }
                 answer => {
-                    let finisher = self.finisher(exchange, &request, revision);
-                    entries.push(Entry::Asked { answer, notifications, finisher });
+                    let finisher = self.finisher(exchange, &request, revision, log);
+                    entries.push(Entry::Asked { answer, notifications, finisher: Box::new(finisher) });
                 }
             }
         }
         if let Some(refusal) = refusals.into_iter().reduce(CallError::together) {
+            for entry in entries {
+                if let Entry::Asked { finisher, .. } = entry {
+                    discard(finisher.log);
+                }
+            }
             return exchange.refuse_caller(None, &refusal);
         }
 
@@ -382,11 +411,15 @@ impl<S: Send + Sync + 'static> McpService<S> {
                 Entry::Refused(response) => response,
                 Entry::Asked { answer, notifications, finisher } => {
                     let outcome = outcome(answer, notifications, &mut sent).await;
-                    Finisher { carrier, ..finisher }.message(outcome).1
+                    Finisher { carrier, ..*finisher }.finish_batched(outcome)
                 }
             };
             carrier.max_bytes = carrier.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
             responses.push(response);
+        }
+        if !responses.is_empty() {
+            // Each message has a line of its own.
+            discard(exchange.take_log());
         }
         if responses.is_empty() {
             return empty(StatusCode::ACCEPTED);
@@ -405,15 +438,25 @@ impl<S: Send + Sync + 'static> McpService<S> {
         request: &mcp_protocol::Request<'_>,
         revision: ProtocolVersion,
         notifications: mpsc::Sender<String>,
+        mut log: Option<&mut CallLog>,
     ) -> Answer {
-        let meta = match era::legacy_meta(request.params) {
+        if let Some(log) = &mut log {
+            log.asked_with(&request.method);
+        }
+        let head = match era::of_batched(revision, request) {
             _ if request.method == method::INITIALIZE => {
                 Err(CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned()))
             }
-            meta => meta,
+            head => head.map_err(|refusal| refusal.error),
         };
-        match meta {
-            Ok(meta) => self.router.answer(exchange.call(request, revision, meta, notifications)),
+        match head {
+            Ok(head) => {
+                if let Some(log) = log {
+                    self.note_request(log, request, &head);
+                }
+                let notifications = exchange.accept.event_stream.then_some(notifications);
+                self.router.answer(exchange.call(request, revision, head.meta, notifications))
+            }
             Err(error) => Answer::Ready(Box::new(CallOutcome::from(Err(error)))),
         }
     }
@@ -423,14 +466,16 @@ impl<S: Send + Sync + 'static> McpService<S> {
         exchange: &Exchange<'_>,
         request: &mcp_protocol::Request<'_>,
         revision: ProtocolVersion,
+        log: Option<CallLog>,
     ) -> Finisher<S> {
         Finisher {
             router: self.router.clone(),
             id: request.id.clone(),
-            method: request.method.clone().into_owned(),
+            method: method::known(&request.method).unwrap_or_default(),
             revision,
             carrier: exchange.carrier,
-            request_id: exchange.invocation.request_id.clone(),
+            invocation: Arc::clone(&exchange.invocation),
+            log,
         }
     }
 }
@@ -440,7 +485,7 @@ enum Entry<S> {
     /// Its response: it is no request that could be answered.
     Refused(String),
     /// A request that may be answered, with the end of the way that its notifications come.
-    Asked { answer: Answer, notifications: mpsc::Receiver<String>, finisher: Finisher<S> },
+    Asked { answer: Answer, notifications: mpsc::Receiver<String>, finisher: Box<Finisher<S>> },
 }
 
 /// Waits for an outcome, and keeps what is sent before it.
@@ -462,9 +507,11 @@ async fn outcome(answer: Answer, mut notifications: mpsc::Receiver<String>, sent
 struct Exchange<'a> {
     headers: &'a HeaderMap,
     accept: Accept,
-    invocation: Invocation,
+    invocation: Arc<Invocation>,
     carrier: Carrier,
     challenger: Challenger<'a>,
+    /// Until somebody takes it who knows how the call ends.
+    log: Mutex<Option<CallLog>>,
 }
 
 /// What carries the answer.
@@ -475,12 +522,42 @@ struct Carrier {
 }
 
 impl Exchange<'_> {
+    /// Adds to the log, if it is still here.
+    fn note<T>(&self, note: impl FnOnce(&mut CallLog) -> T) -> Option<T> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(note)
+    }
+
+    fn take_log(&self) -> Option<CallLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Logs a call that was answered before a handler could be asked.
+    fn log_early_end(&self, response: &Response<Body>) {
+        if let Some(log) = self.take_log() {
+            let bytes = response.body().as_whole().map_or(0, Bytes::len);
+            log.end_early(&Told { status: response.status(), code: None, bytes, is_streamed: false });
+        }
+    }
+
+    /// The way that notifications go; there is none where nobody could see them.
+    fn notifications(
+        &self,
+        meta: &RequestMeta,
+        revision: ProtocolVersion,
+    ) -> (Option<mpsc::Sender<String>>, mpsc::Receiver<String>) {
+        // A legacy client names its level elsewhere.
+        let wants_any = meta.progress_token.is_some() || meta.log_level.is_some() || !revision.is_modern();
+        let capacity = if wants_any { NOTIFICATION_BUFFER } else { 1 };
+        let (sender, receiver) = mpsc::channel(capacity);
+        ((self.accept.event_stream && wants_any).then_some(sender), receiver)
+    }
+
     fn call<'r>(
         &self,
         request: &'r mcp_protocol::Request<'_>,
         revision: ProtocolVersion,
         meta: RequestMeta,
-        notifications: mpsc::Sender<String>,
+        notifications: Option<mpsc::Sender<String>>,
     ) -> Call<'r> {
         Call {
             revision,
@@ -488,8 +565,8 @@ impl Exchange<'_> {
             method: &request.method,
             params: request.params,
             meta,
-            invocation: self.invocation.clone(),
-            notifications: self.accept.event_stream.then_some(notifications),
+            invocation: Arc::clone(&self.invocation),
+            notifications,
         }
     }
 
@@ -505,9 +582,10 @@ impl Exchange<'_> {
     fn log_refusal(&self, refusal: &CallError) {
         let principal = self.invocation.principal.as_deref();
         tracing::info!(
-            lambda.request_id = self.invocation.request_id,
+            request_id = self.invocation.request_id,
             issuer = principal.map(|principal| principal.issuer.as_str()),
             reason = %refusal,
+            monotonic_counter.token_refusals = 1,
             "a request was refused for who makes it"
         );
     }
@@ -548,50 +626,44 @@ impl Exchange<'_> {
     }
 }
 
-/// Turns an outcome into a response message, and knows what it may weigh.
+/// Turns an outcome into a response message, knows what it may weigh, and writes the call's line into the log.
 struct Finisher<S> {
     router: Router<S>,
     id: RequestId,
-    method: String,
+    method: &'static str,
     revision: ProtocolVersion,
     carrier: Carrier,
-    request_id: String,
+    invocation: Arc<Invocation>,
+    log: Option<CallLog>,
+}
+
+/// A response message, and what the log says of it.
+struct Finished {
+    status: StatusCode,
+    message: String,
+    code: Option<i64>,
+    ending: Ending,
 }
 
 impl<S: Send + Sync + 'static> Finisher<S> {
-    fn message(&self, outcome: CallOutcome) -> (StatusCode, String) {
-        if let Some(fault) = &outcome.fault {
-            tracing::error!(
-                lambda.request_id = self.request_id,
-                mcp.method = self.method,
-                error = error_chain(fault.as_ref()),
-                "a request failed through a fault of the server"
-            );
-        }
+    fn finish(&self, outcome: CallOutcome) -> Finished {
+        let mut ending = Ending::of(&outcome);
         let result = outcome.result.and_then(|result| {
             let message = jsonrpc::result_response(&self.id, result.as_str());
             let bytes = self.weigh(&message);
             if bytes <= self.carrier.max_bytes {
                 return Ok(message);
             }
-            tracing::warn!(
-                lambda.request_id = self.request_id,
-                mcp.method = self.method,
-                bytes,
-                limit = self.carrier.max_bytes,
-                "a result is too large to be carried"
-            );
-            let instead = self.router.too_large(&self.method, self.revision, bytes, self.carrier.max_bytes)?;
+            ending = Ending::too_large(bytes, self.carrier.max_bytes);
+            let instead = self.router.too_large(self.method, self.revision, bytes, self.carrier.max_bytes)?;
             Ok(jsonrpc::result_response(&self.id, instead.as_str()))
         });
         match result {
-            Ok(message) => (StatusCode::OK, message),
+            Ok(message) => Finished { status: StatusCode::OK, message, code: None, ending },
             Err(error) => {
-                if matches!(error, CallError::DeadlineExceeded) {
-                    tracing::warn!(lambda.request_id = self.request_id, mcp.method = self.method, "{error}");
-                }
-                let (status, error) = translate(&error, self.revision.is_modern(), &self.request_id);
-                (status, jsonrpc::error_response(Some(&self.id), &error))
+                let (status, error) = translate(&error, self.revision.is_modern(), &self.invocation.request_id);
+                let message = jsonrpc::error_response(Some(&self.id), &error);
+                Finished { status, message, code: Some(error.code), ending }
             }
         }
     }
@@ -606,14 +678,45 @@ impl<S: Send + Sync + 'static> Finisher<S> {
     }
 
     /// JSON, unless something was sent before the result, or the client takes only a stream.
-    fn respond(&self, outcome: CallOutcome, sent: Sent, accept: Accept) -> Response<Body> {
-        let (status, message) = self.message(outcome);
-        let is_stream = !sent.is_empty() || accept.is_stream_only();
-        if !is_stream || status != StatusCode::OK {
-            return json_body(status, message);
+    fn respond(self, outcome: CallOutcome, sent: Sent, accept: Accept) -> Response<Body> {
+        let Finished { status, message, code, ending } = self.finish(outcome);
+        let is_stream = (!sent.is_empty() || accept.is_stream_only()) && status == StatusCode::OK;
+        let body = match is_stream {
+            false => message,
+            true => {
+                let last = sse::event(&message);
+                sent.before(&last, self.weigh(&last))
+            }
+        };
+        if let Some(log) = self.log {
+            log.end(&ending, &Told { status, code, bytes: body.len(), is_streamed: is_stream });
         }
-        let last = sse::event(&message);
-        event_stream(Body::whole(sent.before(&last, self.weigh(&last))))
+        if is_stream { event_stream(Body::whole(body)) } else { json_body(status, body) }
+    }
+
+    /// The last message of a stream that has carried so many bytes before it.
+    fn finish_stream(self, outcome: CallOutcome, bytes: usize) -> String {
+        let Finished { message, code, ending, .. } = self.finish(outcome);
+        if let Some(log) = self.log {
+            let bytes = bytes + message.len();
+            log.end(&ending, &Told { status: StatusCode::OK, code, bytes, is_streamed: true });
+        }
+        message
+    }
+
+    fn finish_batched(self, outcome: CallOutcome) -> String {
+        let Finished { message, code, ending, .. } = self.finish(outcome);
+        if let Some(log) = self.log {
+            log.end(&ending, &Told { status: StatusCode::OK, code, bytes: message.len(), is_streamed: false });
+        }
+        message
+    }
+}
+
+/// For a call whose line another one is.
+fn discard(log: Option<CallLog>) {
+    if let Some(log) = log {
+        log.discard();
     }
 }
 
@@ -652,6 +755,7 @@ impl<S> Clone for McpService<S> {
             config: Arc::clone(&self.config),
             gate: Arc::clone(&self.gate),
             first_name: Arc::clone(&self.first_name),
+            logs: Arc::clone(&self.logs),
         }
     }
 }

@@ -42,9 +42,11 @@
 //! | `run`, `streaming` | [`main`], the runtime in both invoke modes |
 //! | `shutdown` | what is done before the process ends |
 //! | `logs` | log lines, and metrics in them |
+//! | `call_log` | the line of each call |
 //! | `config` | the environment variables |
 
 mod authentication;
+mod call_log;
 mod config;
 mod era;
 mod events;

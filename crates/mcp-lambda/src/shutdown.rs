@@ -20,7 +20,9 @@ const NAME: &str = "mcp-close-hook";
 /// # Errors
 ///
 /// When the platform registers no extension: the hook would never run.
-pub(crate) async fn on_shutdown<F>(hook: impl FnOnce() -> F + Send + 'static) -> Result<(), Box<dyn Error + Send + Sync>>
+pub(crate) async fn on_shutdown<F>(
+    hook: impl FnOnce() -> F + Send + 'static,
+) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     F: Future<Output = ()> + Send + 'static,
 {

@@ -86,8 +86,8 @@ pub(crate) fn event(message: &str) -> String {
 /// A handler at work.
 pub(crate) type Work = Pin<Box<dyn Future<Output = CallOutcome> + Send>>;
 
-/// The response message that an outcome becomes.
-pub(crate) type Finish = Box<dyn FnOnce(CallOutcome) -> String + Send>;
+/// The response message that an outcome becomes, after so many bytes of other messages.
+pub(crate) type Finish = Box<dyn FnOnce(CallOutcome, usize) -> String + Send>;
 
 /// A call whose notifications are sent as they come, and then its response. Reading the stream is what drives the
 /// handler: when the reader stops, so does the work.
@@ -95,7 +95,9 @@ pub(crate) struct EventStream {
     first: Option<String>,
     notifications: mpsc::Receiver<String>,
     work: Option<(Work, Finish)>,
-    last: Option<String>,
+    /// What the handler has come to, until all that was sent before it is gone.
+    done: Option<(CallOutcome, Finish)>,
+    sent_bytes: usize,
     keep_alive: Pin<Box<Sleep>>,
 }
 
@@ -103,7 +105,7 @@ impl EventStream {
     /// A stream that begins with `first`, which made it one.
     pub(crate) fn new(first: String, notifications: mpsc::Receiver<String>, work: Work, finish: Finish) -> Self {
         let keep_alive = Box::pin(sleep(KEEP_ALIVE));
-        Self { first: Some(first), notifications, work: Some((work, finish)), last: None, keep_alive }
+        Self { first: Some(first), notifications, work: Some((work, finish)), done: None, sent_bytes: 0, keep_alive }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<String>> {
@@ -115,13 +117,16 @@ impl EventStream {
             && let Poll::Ready(outcome) = work.as_mut().poll(cx)
             && let Some((_, finish)) = self.work.take()
         {
-            self.last = Some(finish(outcome));
+            self.done = Some((outcome, finish));
         }
         if self.work.is_none() {
             // Whatever was sent before the result goes before it, and nothing after. `try_recv` is never told to
             // yield, as `poll_recv` is when a task has done much.
             self.notifications.close();
-            let next = self.notifications.try_recv().ok().or_else(|| self.last.take());
+            let next = self.notifications.try_recv().ok().or_else(|| {
+                let (outcome, finish) = self.done.take()?;
+                Some(finish(outcome, self.sent_bytes))
+            });
             return Poll::Ready(next.map(|message| event(&message)));
         }
         if let Poll::Ready(Some(notification)) = self.notifications.poll_recv(cx) {
@@ -142,6 +147,7 @@ impl http_body::Body for EventStream {
         let this = self.get_mut();
         let event = std::task::ready!(this.poll_event(cx));
         this.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        this.sent_bytes += event.as_ref().map_or(0, String::len);
         Poll::Ready(event.map(|event| Ok(Frame::data(Bytes::from(event)))))
     }
 }
@@ -203,9 +209,9 @@ mod tests {
     fn stream(work: impl Future<Output = ()> + Send + 'static, notifications: mpsc::Receiver<String>) -> EventStream {
         let work = async move {
             work.await;
-            CallOutcome { result: Ok(Rendered::Own("{}".to_owned())), fault: None }
+            CallOutcome::from(Ok(Rendered::Own("{}".to_owned())))
         };
-        EventStream::new("first".to_owned(), notifications, Box::pin(work), Box::new(|_| "last".to_owned()))
+        EventStream::new("first".to_owned(), notifications, Box::pin(work), Box::new(|_, _| "last".to_owned()))
     }
 
     async fn next(stream: &mut EventStream) -> Option<Bytes> {

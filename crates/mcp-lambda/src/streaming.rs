@@ -114,7 +114,7 @@ async fn serve_next<S: Send + Sync + 'static>(client: &PooledClient, service: &M
     let request = match answer {
         Ok(Ok((_, response))) => response_request(&request_id, response)?,
         Ok(Err(error)) => {
-            tracing::error!(lambda.request_id = request_id, "{error}");
+            tracing::error!(request_id = request_id, "{error}");
             error_request(&request_id, "UnknownEvent", &error.to_string())?
         }
         Err(_) => error_request(&request_id, "Panic", "answering the request panicked")?,
@@ -125,9 +125,9 @@ async fn serve_next<S: Send + Sync + 'static>(client: &PooledClient, service: &M
     match answer {
         Ok(response) if response.status().is_success() => {}
         Ok(response) => {
-            tracing::warn!(lambda.request_id = request_id, status = %response.status(), "an answer was refused")
+            tracing::warn!(request_id = request_id, status = %response.status(), "an answer was refused")
         }
-        Err(error) => tracing::warn!(lambda.request_id = request_id, %error, "an answer could not be sent"),
+        Err(error) => tracing::warn!(request_id = request_id, %error, "an answer could not be sent"),
     }
     Ok(())
 }

@@ -150,7 +150,7 @@ impl Database {
             if !may_repeat || tokio::time::Instant::now() + wait >= deadline {
                 return Err(error);
             }
-            tracing::info!(error = error_chain(&error), "trying again");
+            tracing::info!(error = error_chain(&error), monotonic_counter.database_retries = 1, "trying again");
             last = Some(error);
             sleep(wait).await;
             pause = (pause * 2).min(PAUSES.1);

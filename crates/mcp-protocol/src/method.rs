@@ -34,3 +34,26 @@ pub const RESOURCES_UNSUBSCRIBE: &str = "resources/unsubscribe";
 pub const NOTIFICATIONS_PROGRESS: &str = "notifications/progress";
 /// `notifications/message`, server to client.
 pub const NOTIFICATIONS_MESSAGE: &str = "notifications/message";
+
+/// Every method that a client may ask for here.
+const REQUESTS: [&str; 14] = [
+    SERVER_DISCOVER,
+    TOOLS_LIST,
+    TOOLS_CALL,
+    RESOURCES_LIST,
+    RESOURCES_TEMPLATES_LIST,
+    RESOURCES_READ,
+    PROMPTS_LIST,
+    PROMPTS_GET,
+    COMPLETION_COMPLETE,
+    INITIALIZE,
+    PING,
+    LOGGING_SET_LEVEL,
+    RESOURCES_SUBSCRIBE,
+    RESOURCES_UNSUBSCRIBE,
+];
+
+/// A method's name as it is written here; `None` for one that is not.
+pub fn known(name: &str) -> Option<&'static str> {
+    REQUESTS.into_iter().find(|own| *own == name)
+}

@@ -22,7 +22,7 @@ pub struct Call<'a> {
     /// `_meta` of the parameters.
     pub meta: RequestMeta,
     /// What it came in.
-    pub invocation: Invocation,
+    pub invocation: Arc<Invocation>,
     /// Where progress and log messages go, each a JSON-RPC notification on one line; `None` if the client cannot
     /// receive any.
     pub notifications: Option<mpsc::Sender<String>>,
@@ -43,6 +43,20 @@ pub struct CallOutcome {
     pub result: Result<Rendered, CallError>,
     /// A fault on our side, for the log; the client does not see it.
     pub fault: Option<BoxError>,
+    /// What kind of result there is, if there is one.
+    pub kind: ResultKind,
+}
+
+/// What a result says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResultKind {
+    /// The request is done.
+    #[default]
+    Complete,
+    /// A tool has failed, and tells the model so (`isError`).
+    ToolError,
+    /// The client is asked something (`input_required`).
+    InputRequired,
 }
 
 /// JSON text: shared if it was rendered in advance.
@@ -88,14 +102,19 @@ impl CallOutcome {
         self.result.as_ref().err().filter(|error| error.is_authorization())
     }
 
+    /// One whose result says something else than that all is done.
+    pub(crate) fn of_kind(self, kind: ResultKind) -> Self {
+        Self { kind, ..self }
+    }
+
     pub(crate) fn fault(source: impl Into<BoxError>) -> Self {
-        Self { result: Err(CallError::Internal), fault: Some(source.into()) }
+        Self { fault: Some(source.into()), ..Self::from(Err(CallError::Internal)) }
     }
 }
 
 impl From<Result<Rendered, CallError>> for CallOutcome {
     fn from(result: Result<Rendered, CallError>) -> Self {
-        Self { result, fault: None }
+        Self { result, fault: None, kind: ResultKind::Complete }
     }
 }
 

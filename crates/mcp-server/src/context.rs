@@ -103,7 +103,7 @@ pub(crate) struct CallContext {
     pub(crate) id: RequestId,
     pub(crate) revision: ProtocolVersion,
     pub(crate) meta: RequestMeta,
-    pub(crate) invocation: Invocation,
+    pub(crate) invocation: Arc<Invocation>,
     pub(crate) policy: Arc<Policy>,
     /// The instant by which the answer is given.
     pub(crate) deadline: Option<Instant>,

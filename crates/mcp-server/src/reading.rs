@@ -9,7 +9,7 @@ use crate::{
     pages::Place,
     policy::Requirement,
     request_state::{Binding, NewCipher},
-    router::{Inner, optional_params, own, page, required_params},
+    router::{Inner, optional_params, outcome_of, page, required_params},
     work::{Item, Working, start},
 };
 
@@ -37,7 +37,7 @@ impl<S: Send + Sync + 'static> Router<S> {
                 cache_scope: Some(caching.scope),
                 meta: inner.meta_for(revision),
             };
-            own(&result.for_revision(revision))
+            outcome_of(&result.for_revision(revision))
         }))
     }
 
@@ -106,7 +106,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, (resources, next)| {
             let is_modern = revision.is_modern();
             let caching = inner.lists.resources_caching;
-            own(&ListResourcesResult {
+            outcome_of(&ListResourcesResult {
                 result_type: is_modern.then_some(ResultType::Complete),
                 resources: resources.iter().map(|resource| resource.for_revision(revision)).collect(),
                 next_cursor: next.map(|place| place.encode()),
@@ -148,6 +148,16 @@ struct Readable<'a, S> {
 }
 
 impl<S> Inner<S> {
+    /// The name of the resource or template that can be read at a URI.
+    pub(crate) fn resource_name(&self, uri: &str) -> Option<&str> {
+        let resource = self.resources.iter().find(|resource| resource.definition.uri == uri);
+        let template = || self.templates.iter().find(|template| template.pattern.values_in(uri).is_some());
+        match resource {
+            Some(resource) => Some(&resource.definition.name),
+            None => template().map(|template| template.definition.name.as_str()),
+        }
+    }
+
     fn readable(&self, uri: &str) -> Option<Readable<'_, S>> {
         if let Some(resource) = self.resources.iter().find(|resource| resource.definition.uri == uri) {
             return Some(Readable {

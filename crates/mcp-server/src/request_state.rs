@@ -53,6 +53,10 @@ impl StateKey {
         };
         keys.next().is_none().then_some(Self { current, previous })
     }
+
+    pub(crate) fn current(&self) -> &[u8; KEY_BYTES] {
+        &self.current
+    }
 }
 
 impl fmt::Debug for StateKey {
@@ -160,13 +164,16 @@ pub(crate) fn new_cipher(key: &StateKey, server: &str) -> Option<Box<dyn StateCi
     let keys: Option<Vec<_>> = [Some(&key.current), key.previous.as_ref()]
         .into_iter()
         .flatten()
-        .map(|secret| derive(secret, server))
+        .map(|secret| {
+            let key = derive(secret, b"mcp requestState", &[&[FORMAT], server.as_bytes()])?;
+            RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()
+        })
         .collect();
     Some(Box::new(Keys(keys?)))
 }
 
-/// HKDF (RFC 5869): servers that share a secret do not share a key.
-fn derive(secret: &[u8; KEY_BYTES], server: &str) -> Option<RandomizedNonceKey> {
+/// HKDF (RFC 5869): servers that share a secret do not share a key, nor do the purposes of one.
+pub(crate) fn derive(secret: &[u8; KEY_BYTES], purpose: &[u8], info: &[&[u8]]) -> Option<[u8; KEY_BYTES]> {
     struct KeyLength;
 
     impl KeyType for KeyLength {
@@ -176,9 +183,9 @@ fn derive(secret: &[u8; KEY_BYTES], server: &str) -> Option<RandomizedNonceKey> 
     }
 
     let mut key = [0; KEY_BYTES];
-    let pseudo_random = Salt::new(HKDF_SHA256, b"mcp requestState").extract(secret);
-    pseudo_random.expand(&[&[FORMAT], server.as_bytes()], KeyLength).ok()?.fill(&mut key).ok()?;
-    RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()
+    let pseudo_random = Salt::new(HKDF_SHA256, purpose).extract(secret);
+    pseudo_random.expand(info, KeyLength).ok()?.fill(&mut key).ok()?;
+    Some(key)
 }
 
 /// The current key first.

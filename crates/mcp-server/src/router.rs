@@ -18,8 +18,8 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    Answer, Call, CallError, InitError, PartialArgument, Principal, Prompt, Rendered, RequestContext, Resource,
-    ResourceTemplate, Server, Settings, StateKey, Tool, ToolOutput, arguments,
+    Answer, Call, CallError, CallOutcome, InitError, PartialArgument, Principal, Prompt, Rendered, RequestContext,
+    Resource, ResourceTemplate, ResultKind, Server, Settings, StateKey, Tool, ToolOutput, arguments,
     completion::Completer,
     interaction::Interaction,
     lists::Lists,
@@ -43,6 +43,8 @@ pub(crate) struct Inner<S> {
     pub(crate) info: Implementation,
     pub(crate) instructions: Option<String>,
     pub(crate) server_info: Value,
+    /// The end of a modern result's JSON text: `_meta`, and the brace after it.
+    rendered_meta: String,
     pub(crate) cipher: Option<Box<dyn StateCipher>>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) tools: Vec<RegisteredTool<S>>,
@@ -84,9 +86,11 @@ impl<S: Send + Sync + 'static> Router<S> {
         let lists = Lists::render(&server, &policy);
         let tools_by_name = server.tools.iter().enumerate();
         let tools_by_name = tools_by_name.map(|(index, tool)| (tool.name().to_owned(), index)).collect();
+        let server_info = to_value(&server.info);
         let inner = Inner {
             state: server.state,
-            server_info: to_value(&server.info),
+            rendered_meta: format!(r#","_meta":{}}}"#, Value::Object(result_meta(&server_info))),
+            server_info,
             info: server.info,
             instructions: server.instructions,
             cipher,
@@ -155,6 +159,17 @@ impl<S: Send + Sync + 'static> Router<S> {
         }
     }
 
+    /// The name that the item of a request is registered by: of a tool or prompt by its name, of a resource, or the template
+    /// that it comes from, by its URI. `None` for what is not there, and for other requests.
+    pub fn registered_name(&self, method: &str, name: Option<&str>, uri: Option<&str>) -> Option<&str> {
+        match method {
+            method::TOOLS_CALL => Some(self.inner.tool(name?)?.tool.name()),
+            method::PROMPTS_GET => self.inner.prompts.iter().map(Prompt::name).find(|own| Some(*own) == name),
+            method::RESOURCES_READ => self.inner.resource_name(uri?),
+            _ => None,
+        }
+    }
+
     /// Answers one request.
     pub fn answer(&self, call: Call<'_>) -> Answer {
         let modern = call.revision.is_modern();
@@ -218,14 +233,14 @@ impl<S: Send + Sync + 'static> Router<S> {
             "The result has {bytes} bytes, but at most {limit} can be sent. Ask for less, for example with a filter \
              or a smaller limit."
         );
-        self.inner.render_tool_error(text, revision)
+        self.inner.tool_error(text, revision).result
     }
 
     /// A refused `tools/call` as a result, with the challenge where clients look that never see a header.
     pub fn challenged_result(&self, refusal: &CallError, challenge: &str, revision: ProtocolVersion) -> Rendered {
         let meta = JsonObject::from_iter([(meta::WWW_AUTHENTICATE.to_owned(), json!([challenge]))]);
         let output = ToolOutput { meta: Some(meta), ..ToolOutput::error(refusal.to_string()) };
-        self.inner.render_tool(output, revision).unwrap_or_else(|_| Rendered::empty())
+        self.inner.render_tool(output, revision).map_or_else(|_| Rendered::empty(), Rendered::Own)
     }
 
     fn initialize(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
@@ -248,7 +263,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.inner.policy.permit(&registered.tool.requirement, call.invocation.principal.as_deref())?;
         let revision = call.revision;
         if let Some(text) = registered.refuse_client(&call)? {
-            return Ok(Answer::ready(self.inner.render_tool_error(text, revision)));
+            return Ok(Answer::Ready(Box::new(self.inner.tool_error(text, revision))));
         }
         let tool = &registered.tool;
         let binding =
@@ -256,7 +271,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         let rounds = self.inner.rounds(&call, tool.cipher, params.retry(), binding)?;
         let begin = |context: RequestContext<S>| registered.start(context, params.arguments);
         Ok(start(&self.inner, call, Item::Tool, rounds, begin, move |inner, output| {
-            inner.render_tool(output, revision)
+            inner.tool_outcome(output, revision)
         }))
     }
 
@@ -279,7 +294,7 @@ impl<S: Send + Sync + 'static> Router<S> {
                 messages,
                 meta: inner.meta_for(revision),
             };
-            own(&result.for_revision(revision))
+            outcome_of(&result.for_revision(revision))
         }))
     }
 
@@ -324,7 +339,7 @@ impl<S: Send + Sync + 'static> Router<S> {
             let completion = completion.clamped();
             let result =
                 CompleteResult { result_type: Some(ResultType::Complete), completion, meta: inner.meta_for(revision) };
-            own(&result.for_revision(revision))
+            outcome_of(&result.for_revision(revision))
         }))
     }
 }
@@ -455,18 +470,26 @@ impl<S> Inner<S> {
         revision.is_modern().then(|| result_meta(&self.server_info))
     }
 
-    pub(crate) fn render_tool(
-        &self,
-        output: ToolOutput,
-        revision: ProtocolVersion,
-    ) -> Result<Rendered, serde_json::Error> {
-        let meta = match (self.meta_for(revision), output.meta) {
-            (Some(mut meta), own) => {
-                meta.extend(own.unwrap_or_default());
-                Some(meta)
-            }
-            (None, own) => own,
-        };
+    pub(crate) fn tool_outcome(&self, output: ToolOutput, revision: ProtocolVersion) -> CallOutcome {
+        let kind = if output.is_error { ResultKind::ToolError } else { ResultKind::Complete };
+        match self.render_tool(output, revision) {
+            Ok(json) => CallOutcome::from(Ok(Rendered::Own(json))).of_kind(kind),
+            Err(error) => CallOutcome::fault(error),
+        }
+    }
+
+    /// A failed call as a result, which the model reads.
+    pub(crate) fn tool_error(&self, text: String, revision: ProtocolVersion) -> CallOutcome {
+        self.tool_outcome(ToolOutput::error(text), revision)
+    }
+
+    fn render_tool(&self, output: ToolOutput, revision: ProtocolVersion) -> Result<String, serde_json::Error> {
+        let has_own_meta = output.meta.is_some();
+        let meta = output.meta.map(|own| {
+            let mut meta = self.meta_for(revision).unwrap_or_default();
+            meta.extend(own);
+            meta
+        });
         let result = CallToolResult {
             result_type: Some(ResultType::Complete),
             content: output.content,
@@ -476,10 +499,14 @@ impl<S> Inner<S> {
         };
         let mut json = serde_json::to_string(&result.for_revision(revision))?;
         // An author's raw JSON may have line ends between its tokens; an event of a stream may not.
-        if json.contains(['\n', '\r']) {
+        if json.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
             json = json.replace(['\n', '\r'], " ");
         }
-        Ok(Rendered::Own(json))
+        // What all results have was written once, and goes where the object ends.
+        if revision.is_modern() && !has_own_meta && json.pop().is_some() {
+            json.push_str(&self.rendered_meta);
+        }
+        Ok(json)
     }
 }
 
@@ -488,8 +515,12 @@ pub(crate) fn result_meta(server_info: &Value) -> JsonObject {
     JsonObject::from_iter([(meta::SERVER_INFO.to_owned(), server_info.clone())])
 }
 
-pub(crate) fn own<T: serde::Serialize>(value: &T) -> Result<Rendered, serde_json::Error> {
-    serde_json::to_string(value).map(Rendered::Own)
+/// The outcome whose result is this.
+pub(crate) fn outcome_of<T: serde::Serialize>(result: &T) -> CallOutcome {
+    match serde_json::to_string(result) {
+        Ok(json) => CallOutcome::from(Ok(Rendered::Own(json))),
+        Err(error) => CallOutcome::fault(error),
+    }
 }
 
 /// Serialises a type of ours that holds only strings, numbers, lists and JSON, which cannot fail.

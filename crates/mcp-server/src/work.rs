@@ -12,11 +12,11 @@ use mcp_protocol::{InputRequiredResult, ProtocolVersion, ResultType};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Answer, BoxError, Call, CallError, CallOutcome, Rendered, RequestContext, RequestError, ToolError, ToolOutput,
+    Answer, BoxError, Call, CallError, CallOutcome, RequestContext, RequestError, ResultKind, ToolError,
     context::CallContext,
     interaction::{Ending, Interaction},
     request_state::{Binding, SealError},
-    router::{Inner, result_meta},
+    router::{Inner, outcome_of, result_meta},
 };
 
 /// A handler that has its arguments.
@@ -68,14 +68,13 @@ pub(crate) fn start<S, T>(
     item: Item,
     rounds: Option<Rounds>,
     start: impl FnOnce(RequestContext<S>) -> Result<Working<T>, String>,
-    render: impl FnOnce(&Inner<S>, T) -> Result<Rendered, serde_json::Error> + Send + 'static,
+    render: impl FnOnce(&Inner<S>, T) -> CallOutcome + Send + 'static,
 ) -> Answer
 where
     S: Send + Sync + 'static,
     T: Send + 'static,
 {
     let received = call.invocation.received;
-    let request_id = call.invocation.request_id.clone();
     let revision = call.revision;
     let deadline = call.invocation.answer_by();
     let (interaction, binding) = match rounds {
@@ -95,12 +94,12 @@ where
         interaction,
     });
     let context = RequestContext::new(Arc::clone(&inner.state), Arc::clone(&call));
-    let teller = Teller { inner: Arc::clone(inner), item, request_id, revision };
+    let teller = Teller { inner: Arc::clone(inner), item, call: Arc::clone(&call), revision };
 
     // Reading arguments runs code of the author's too.
     let handler = match catch_unwind(AssertUnwindSafe(|| start(context))) {
         Ok(Ok(handler)) => handler,
-        Ok(Err(complaint)) => return Answer::ready(teller.complain(complaint)),
+        Ok(Err(complaint)) => return Answer::Ready(Box::new(teller.complain(complaint))),
         Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("reading the arguments panicked"))),
     };
     Answer::Pending(Box::pin(async move {
@@ -123,10 +122,7 @@ where
                     unless_done.disarm();
                 }
                 match done {
-                    Ok(Ok(output)) => match render(&teller.inner, output) {
-                        Ok(rendered) => CallOutcome::from(Ok(rendered)),
-                        Err(error) => CallOutcome::fault(error),
-                    },
+                    Ok(Ok(output)) => render(&teller.inner, output),
                     Ok(Err(error)) => teller.failed(error),
                     // The panic hook has printed where and why.
                     Err(_) => CallOutcome::fault("the handler panicked"),
@@ -149,16 +145,16 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
 struct Teller<S> {
     inner: Arc<Inner<S>>,
     item: Item,
-    request_id: String,
+    call: Arc<CallContext>,
     revision: ProtocolVersion,
 }
 
 impl<S> Teller<S> {
     /// Something that the caller can mend.
-    fn complain(&self, text: String) -> Result<Rendered, CallError> {
+    fn complain(&self, text: String) -> CallOutcome {
         match self.item {
-            Item::Tool => self.inner.render_tool_error(text, self.revision),
-            Item::Resource { .. } | Item::Other => Err(CallError::InvalidInput(text)),
+            Item::Tool => self.inner.tool_error(text, self.revision),
+            Item::Resource { .. } | Item::Other => CallOutcome::from(Err(CallError::InvalidInput(text))),
         }
     }
 
@@ -168,18 +164,18 @@ impl<S> Teller<S> {
 
     /// Something for the log, of which the caller learns only the request id that finds it there.
     fn logged(&self, tool_says: &str, otherwise: CallError, source: BoxError) -> CallOutcome {
-        let result = match (&self.item, self.request_id.as_str()) {
-            (Item::Tool, "") => self.inner.render_tool_error(tool_says.to_owned(), self.revision),
-            (Item::Tool, id) => self.inner.render_tool_error(format!("{tool_says} Request id: {id}"), self.revision),
-            (Item::Resource { .. } | Item::Other, _) => Err(otherwise),
+        let outcome = match (&self.item, self.call.invocation.request_id.as_str()) {
+            (Item::Tool, "") => self.inner.tool_error(tool_says.to_owned(), self.revision),
+            (Item::Tool, id) => self.inner.tool_error(format!("{tool_says} Request id: {id}"), self.revision),
+            (Item::Resource { .. } | Item::Other, _) => CallOutcome::from(Err(otherwise)),
         };
-        CallOutcome { result, fault: Some(source) }
+        CallOutcome { fault: Some(source), ..outcome }
     }
 
     fn failed(&self, error: HandlerError) -> CallOutcome {
         match error {
             HandlerError::Tool(ToolError::InvalidInput(text) | ToolError::Failed(text))
-            | HandlerError::Request(RequestError::InvalidInput(text)) => CallOutcome::from(self.complain(text)),
+            | HandlerError::Request(RequestError::InvalidInput(text)) => self.complain(text),
             HandlerError::Tool(ToolError::Internal(source)) | HandlerError::Request(RequestError::Internal(source)) => {
                 self.fault(source)
             }
@@ -187,10 +183,10 @@ impl<S> Teller<S> {
             | HandlerError::Request(RequestError::Unavailable { message, source }) => {
                 self.logged(message, CallError::Unavailable(message), source)
             }
-            HandlerError::Request(RequestError::NotFound) => CallOutcome::from(match &self.item {
-                Item::Resource { uri } => Err(CallError::ResourceNotFound { uri: uri.clone() }),
+            HandlerError::Request(RequestError::NotFound) => match &self.item {
+                Item::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),
                 Item::Tool | Item::Other => self.complain("there is nothing of that name".to_owned()),
-            }),
+            },
             HandlerError::Unserialisable(error) => CallOutcome::fault(error),
         }
     }
@@ -201,7 +197,7 @@ impl<S> Teller<S> {
             Ending::Questions(questions, state) => (questions, state),
             Ending::Refused(refusal) => return CallOutcome::from(Err(refusal)),
             // It would take a request of ours, whose answer reaches another environment than the one that waits.
-            Ending::Unasked => return CallOutcome::from(self.complain(needs_modern_client(self.revision))),
+            Ending::Unasked => return self.complain(needs_modern_client(self.revision)),
             Ending::Fault(fault) => return self.fault(fault),
         };
         let (Some(cipher), Some(binding)) = (&self.inner.cipher, binding) else {
@@ -210,7 +206,7 @@ impl<S> Teller<S> {
         let request_state = match cipher.seal(&mut state, binding, now) {
             Ok(sealed) => sealed,
             // The client can answer with less.
-            Err(error @ SealError::AnswersTooLarge) => return CallOutcome::from(self.complain(error.to_string())),
+            Err(error @ SealError::AnswersTooLarge) => return self.complain(error.to_string()),
             Err(error) => return self.fault(error.into()),
         };
         let result = InputRequiredResult {
@@ -219,10 +215,7 @@ impl<S> Teller<S> {
             request_state: Some(request_state),
             meta: Some(result_meta(&self.inner.server_info)),
         };
-        match serde_json::to_string(&result) {
-            Ok(json) => CallOutcome::from(Ok(Rendered::Own(json))),
-            Err(error) => CallOutcome::fault(error),
-        }
+        outcome_of(&result).of_kind(ResultKind::InputRequired)
     }
 }
 
@@ -233,11 +226,4 @@ pub(crate) fn needs_modern_client(revision: ProtocolVersion) -> String {
          newer; this request was made in {revision}.",
         ProtocolVersion::V2026_07_28,
     )
-}
-
-impl<S> Inner<S> {
-    /// A failed call as a result, which the model reads.
-    pub(crate) fn render_tool_error(&self, text: String, revision: ProtocolVersion) -> Result<Rendered, CallError> {
-        self.render_tool(ToolOutput::error(text), revision).map_err(|_| CallError::Internal)
-    }
 }

@@ -169,7 +169,7 @@ async fn call_once<S: Send + Sync + 'static>(router: &Router<S>, params: &Value)
             client_capabilities: Some(serde_json::from_value(everything).expect("capabilities")),
             ..RequestMeta::default()
         },
-        invocation: Invocation::default(),
+        invocation: std::sync::Arc::default(),
         notifications: None,
     };
     let outcome = router.answer(call).outcome().await;

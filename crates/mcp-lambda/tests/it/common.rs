@@ -312,8 +312,9 @@ pub(crate) fn capture_logs() -> Logs {
     let buffer = Arc::new(Mutex::new(Vec::new()));
     let writer = Writer(Arc::clone(&buffer));
     let subscriber = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
         .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
     Logs { buffer, _guard: tracing::subscriber::set_default(subscriber) }
@@ -327,6 +328,15 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) fn read(&self) -> String {
         String::from_utf8(self.buffer.lock().expect("no panic while logging").clone()).expect("text")
+    }
+
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        self.read().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    /// The lines of calls.
+    pub(crate) fn calls(&self) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line["target"] == "mcp_lambda::call").collect()
     }
 }
 

@@ -12,6 +12,7 @@ mod asking;
 mod authorization;
 mod bad_input;
 mod browser;
+mod call_log;
 mod common;
 mod emulated;
 mod events;

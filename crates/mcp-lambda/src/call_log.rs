@@ -1,0 +1,358 @@
+//! One line for each call, which has its metrics too ([`crate::logs`]). Never arguments, results or tokens.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use http::StatusCode;
+use mcp_protocol::{ProtocolVersion, RequestMeta, method};
+#[cfg(feature = "auth")]
+use mcp_server::Pseudonyms;
+use mcp_server::{CallError, CallOutcome, Invocation, Principal, ResultKind, error_chain};
+
+use crate::HttpConfig;
+
+/// What a client says of itself is logged up to here.
+const MAX_CLIENT_CHARS: usize = 64;
+/// What is logged, and counted, for whatever is not registered here: callers choose those names.
+const UNKNOWN: &str = "unknown";
+
+/// What a service knows about all its calls.
+pub(crate) struct CallLogs {
+    /// No call has been begun yet.
+    is_cold: AtomicBool,
+    subjects: Subjects,
+}
+
+/// How callers appear.
+enum Subjects {
+    Unlogged,
+    Plain,
+    #[cfg(feature = "auth")]
+    Pseudonyms(Box<Pseudonyms>),
+}
+
+impl CallLogs {
+    #[cfg_attr(not(feature = "auth"), expect(unused_variables, reason = "without tokens no cryptography is linked"))]
+    pub(crate) fn new(config: &HttpConfig, server: &str) -> Self {
+        let subjects = match &config.state_key {
+            _ if config.logs_subjects => Subjects::Plain,
+            #[cfg(feature = "auth")]
+            Some(key) => {
+                Pseudonyms::new(key, server).map_or(Subjects::Unlogged, |own| Subjects::Pseudonyms(Box::new(own)))
+            }
+            _ => Subjects::Unlogged,
+        };
+        Self { is_cold: AtomicBool::new(true), subjects }
+    }
+
+    /// The log of a call that came at an instant.
+    pub(crate) fn begin(&self, invocation: &Arc<Invocation>, begin: Instant) -> CallLog {
+        CallLog {
+            invocation: Arc::clone(invocation),
+            begin,
+            is_cold: self.is_cold.swap(false, Ordering::Relaxed),
+            asked: Asked::default(),
+            subject: invocation.principal.as_deref().and_then(|caller| self.subject(caller)),
+            is_written: false,
+        }
+    }
+
+    fn subject(&self, caller: &Principal) -> Option<String> {
+        match &self.subjects {
+            Subjects::Unlogged => None,
+            Subjects::Plain => Some(caller.subject.clone()),
+            #[cfg(feature = "auth")]
+            Subjects::Pseudonyms(pseudonyms) => Some(pseudonyms.of(caller)),
+        }
+    }
+}
+
+/// What is asked for; empty for a body that is no request.
+#[derive(Clone, Default)]
+struct Asked {
+    method: Option<&'static str>,
+    /// The name that it is registered by, for a method that has such items.
+    item: Option<String>,
+    revision: Option<ProtocolVersion>,
+    client: Option<(String, String)>,
+    traceparent: Option<String>,
+}
+
+/// What is to be said of one call. Says that it was given up if it is dropped before its end.
+pub(crate) struct CallLog {
+    invocation: Arc<Invocation>,
+    begin: Instant,
+    is_cold: bool,
+    asked: Asked,
+    subject: Option<String>,
+    is_written: bool,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Ok,
+    InputRequired,
+    ToolError,
+    Invalid,
+    Refused,
+    Timeout,
+    TooLarge,
+    Fault,
+    Abandoned,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::InputRequired => "input_required",
+            Self::ToolError => "tool_error",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::Fault => "fault",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    fn of(outcome: &CallOutcome) -> Self {
+        match (&outcome.result, outcome.fault.is_some(), outcome.kind) {
+            (_, true, _) => Self::Fault,
+            (Err(error), _, _) => Self::of_error(error),
+            (Ok(_), _, ResultKind::Complete) => Self::Ok,
+            (Ok(_), _, ResultKind::ToolError) => Self::ToolError,
+            (Ok(_), _, ResultKind::InputRequired) => Self::InputRequired,
+        }
+    }
+
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a new error must be counted as what it is")]
+    fn of_error(error: &CallError) -> Self {
+        match error {
+            CallError::Unauthenticated { .. } | CallError::InsufficientScope { .. } | CallError::Forbidden => {
+                Self::Refused
+            }
+            CallError::DeadlineExceeded => Self::Timeout,
+            CallError::TooLarge { .. } => Self::TooLarge,
+            CallError::Unavailable(_) | CallError::Internal => Self::Fault,
+            CallError::MethodNotFound(_)
+            | CallError::InvalidParams(_)
+            | CallError::InvalidMeta(_)
+            | CallError::UnknownTool(_)
+            | CallError::UnknownPrompt(_)
+            | CallError::ResourceNotFound { .. }
+            | CallError::InvalidInput(_)
+            | CallError::RequestState
+            | CallError::InvalidCursor
+            | CallError::HeaderMismatch(_)
+            | CallError::MissingClientCapability(_)
+            | CallError::UnsupportedVersion { .. } => Self::Invalid,
+        }
+    }
+
+    /// A body that was answered before anyone knew what it asks for.
+    fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Refused,
+            _ if status.is_server_error() => Self::Fault,
+            _ if status.is_client_error() => Self::Invalid,
+            _ => Self::Ok,
+        }
+    }
+}
+
+/// Why there is no result, for the log alone; made while the outcome is still whole.
+pub(crate) struct Ending {
+    outcome: Outcome,
+    fault: Option<String>,
+    /// The bytes of a result that is too large, and those that can be carried.
+    too_large: Option<(usize, usize)>,
+}
+
+impl Ending {
+    pub(crate) fn of(outcome: &CallOutcome) -> Self {
+        let fault = outcome.fault.as_ref().map(|fault| error_chain(fault.as_ref()));
+        Self { outcome: Outcome::of(outcome), fault, too_large: None }
+    }
+
+    pub(crate) fn too_large(bytes: usize, limit: usize) -> Self {
+        Self { outcome: Outcome::TooLarge, fault: None, too_large: Some((bytes, limit)) }
+    }
+}
+
+/// What the client was told.
+pub(crate) struct Told {
+    pub(crate) status: StatusCode,
+    /// The code of a JSON-RPC error.
+    pub(crate) code: Option<i64>,
+    pub(crate) bytes: usize,
+    pub(crate) is_streamed: bool,
+}
+
+impl CallLog {
+    /// Notes what the message says it wants.
+    pub(crate) fn asked_with(&mut self, name: &str) {
+        self.asked.method = Some(method::known(name).unwrap_or(UNKNOWN));
+    }
+
+    /// Notes what is asked for. `item` is its registered name; `None` for one that is not registered.
+    pub(crate) fn asked_for(&mut self, item: Option<&str>, revision: ProtocolVersion, meta: &RequestMeta) {
+        let has_item =
+            matches!(self.asked.method, Some(method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ));
+        let client = meta.client_info.as_ref();
+        self.asked = Asked {
+            method: self.asked.method,
+            item: has_item.then(|| item.unwrap_or(UNKNOWN).to_owned()),
+            revision: Some(revision),
+            client: client.map(|client| (clip(&client.name), clip(&client.version))),
+            traceparent: meta.traceparent.as_deref().filter(|value| is_traceparent(value)).map(str::to_owned),
+        };
+    }
+
+    /// Says nothing of this call.
+    pub(crate) fn discard(mut self) {
+        self.is_written = true;
+    }
+
+    /// Another message of the same body.
+    pub(crate) fn of_batch(&self) -> Self {
+        Self {
+            invocation: Arc::clone(&self.invocation),
+            begin: self.begin,
+            is_cold: false,
+            asked: Asked::default(),
+            subject: self.subject.clone(),
+            is_written: false,
+        }
+    }
+
+    pub(crate) fn end(mut self, ending: &Ending, told: &Told) {
+        self.write(ending, Some(told));
+    }
+
+    /// For a body that was answered before anyone knew what it asks for.
+    pub(crate) fn end_early(self, told: &Told) {
+        let ending = Ending { outcome: Outcome::of_status(told.status), fault: None, too_large: None };
+        self.end(&ending, told);
+    }
+
+    fn write(&mut self, ending: &Ending, told: Option<&Told>) {
+        self.is_written = true;
+        let count = |outcome: Outcome| (ending.outcome == outcome).then_some(1_u64);
+        let asked = &self.asked;
+        let client = asked.client.as_ref();
+        let duration = self.begin.elapsed().as_secs_f64() * 1000.0;
+        // The fields are the same at each level; a level belongs to the place in the code.
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                tracing::event!(
+                    target: "mcp_lambda::call",
+                    tracing::Level::$level,
+                    request_id = self.invocation.request_id,
+                    trace_id = self.invocation.xray_trace_id.as_deref().and_then(xray_root),
+                    traceparent = asked.traceparent,
+                    method = asked.method,
+                    dimension.item = asked.item,
+                    era = asked.revision.map(|revision| if revision.is_modern() { "modern" } else { "legacy" }),
+                    revision = asked.revision.map(ProtocolVersion::as_str),
+                    client_name = client.map(|client| client.0.as_str()),
+                    client_version = client.map(|client| client.1.as_str()),
+                    subject = self.subject,
+                    outcome = ending.outcome.as_str(),
+                    error = ending.fault,
+                    error_code = told.and_then(|told| told.code),
+                    status = told.map(|told| told.status.as_u16()),
+                    histogram.duration_ms = duration,
+                    response_bytes = told.map(|told| told.bytes),
+                    result_bytes = ending.too_large.map(|(bytes, _)| bytes),
+                    limit_bytes = ending.too_large.map(|(_, limit)| limit),
+                    streamed = told.map(|told| told.is_streamed),
+                    cold_start = self.is_cold,
+                    monotonic_counter.cold_starts = self.is_cold.then_some(1_u64),
+                    monotonic_counter.invalid_calls = count(Outcome::Invalid),
+                    monotonic_counter.refused_calls = count(Outcome::Refused),
+                    monotonic_counter.tool_errors = count(Outcome::ToolError),
+                    monotonic_counter.timeouts = count(Outcome::Timeout),
+                    monotonic_counter.too_large_results = count(Outcome::TooLarge),
+                    monotonic_counter.faults = count(Outcome::Fault),
+                    $message
+                )
+            };
+        }
+        match ending.outcome {
+            Outcome::Fault => line!(ERROR, "a request failed through a fault of the server"),
+            Outcome::Timeout => line!(WARN, "a request did not finish before the function's deadline"),
+            Outcome::TooLarge => line!(WARN, "a result is too large to be carried"),
+            Outcome::Abandoned => line!(WARN, "a request was given up before its answer was complete"),
+            Outcome::Ok | Outcome::InputRequired | Outcome::ToolError | Outcome::Invalid | Outcome::Refused => {
+                line!(INFO, "a request was answered");
+            }
+        }
+    }
+}
+
+impl Drop for CallLog {
+    fn drop(&mut self) {
+        if !self.is_written {
+            self.write(&Ending { outcome: Outcome::Abandoned, fault: None, too_large: None }, None);
+        }
+    }
+}
+
+impl fmt::Debug for CallLogs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallLogs").finish_non_exhaustive()
+    }
+}
+
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(MAX_CLIENT_CHARS) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// `Root` of an X-Ray trace header: `Root=1-…;Parent=…;Sampled=1`.
+fn xray_root(header: &str) -> Option<&str> {
+    header.split(';').find_map(|part| part.trim().strip_prefix("Root="))
+}
+
+/// Whether this has the shape of a `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)): the client
+/// chooses it.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &&str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2]) && parts.iter().all(is_hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_traceparent_is_one() {
+        for (text, is) in [
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", false),
+            ("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", false),
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333\"-01", false),
+            ("", false),
+        ] {
+            assert_eq!(is_traceparent(text), is, "{text}");
+        }
+        assert_eq!(xray_root("Root=1-a-b;Parent=c;Sampled=1"), Some("1-a-b"));
+    }
+
+    #[test]
+    fn what_a_client_calls_itself_is_cut() {
+        assert_eq!(clip(&"ä".repeat(65)), "ä".repeat(64));
+        assert_eq!(clip("claude"), "claude");
+    }
+}

@@ -1,0 +1,56 @@
+//! Names for callers that say nothing about them: for logs, where one caller must be found again and nobody be known.
+
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use crate::{Principal, StateKey, request_state::derive};
+
+/// As many bytes of a digest as keep two callers apart.
+const BYTES: usize = 12;
+
+/// Gives callers names that only whoever has the state key can tie to them, the same in every environment.
+#[derive(Debug, Clone)]
+pub struct Pseudonyms(Key);
+
+impl Pseudonyms {
+    /// Those of a server. Servers that share a key do not share names.
+    pub fn new(key: &StateKey, server: &str) -> Option<Self> {
+        let key = derive(key.current(), b"mcp log subject", &[server.as_bytes()])?;
+        Some(Self(Key::new(HMAC_SHA256, &key)))
+    }
+
+    /// The name of a caller: 16 characters.
+    pub fn of(&self, caller: &Principal) -> String {
+        // An issuer is a URL or an ARN, which has no line end.
+        let message = [caller.issuer.as_bytes(), b"\n", caller.subject.as_bytes()].concat();
+        BASE64_URL_SAFE_NO_PAD.encode(&sign(&self.0, &message).as_ref()[..BYTES])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_same_everywhere_and_says_nothing() {
+        let key = |text| StateKey::parse(text).unwrap();
+        let (one, other) =
+            (key("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="), key("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="));
+        let name = |key: &StateKey, server: &str, issuer: &str, subject: &str| {
+            Pseudonyms::new(key, server).unwrap().of(&Principal::new(issuer, subject))
+        };
+
+        let ada = name(&one, "server", "https://issuer.example", "ada");
+
+        assert_eq!(ada, name(&one, "server", "https://issuer.example", "ada"));
+        assert_eq!(ada.len(), 16);
+        for another in [
+            name(&other, "server", "https://issuer.example", "ada"),
+            name(&one, "another", "https://issuer.example", "ada"),
+            name(&one, "server", "https://another.example", "ada"),
+            name(&one, "server", "https://issuer.example", "bob"),
+        ] {
+            assert_ne!(ada, another);
+        }
+    }
+}
