@@ -6,7 +6,7 @@ import re
 import urllib.parse
 
 # Written by Lambda itself: nothing that anyone sets.
-PLATFORM = {"AWS_LAMBDA_RUNTIME_API", "AWS_REGION"}
+PLATFORM = {"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION"}
 # Built or installed, or made from a template whose links are those of the place it is copied to.
 ELSEWHERE = {"target", "templates", "node_modules"}
 
@@ -14,7 +14,8 @@ ELSEWHERE = {"target", "templates", "node_modules"}
 TOOLS = {"function-url-emulator", "mcp-cli", "mcp-testing"}
 
 DECLARATION = re.compile(r'^\s*(?:pub(?:\(\w+\))? )?const \w+: &str = "([A-Z]+(?:_[A-Z]+)+)";', re.MULTILINE)
-LOGGING = re.compile(r"tracing::(?:error|warn|info)!\(")
+# `line!` is that of a call, whose fields are the same at each level.
+LOGGING = re.compile(r"(?:tracing::(?:error|warn|info)|\bline)!\(")
 TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([()])', re.DOTALL)
 FENCE = re.compile(r"^(```+).*?^\1", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
@@ -56,7 +57,8 @@ def logged(source):
 def sources(project):
     """The code of functions, and of what they are made of."""
     paths = [path for folder in ("crates", "functions") for path in (project / folder).glob("*/src/**/*.rs")]
-    return [path.read_text() for path in paths if path.relative_to(project).parts[1] not in TOOLS]
+    texts = [path.read_text() for path in paths if path.relative_to(project).parts[1] not in TOOLS]
+    return [text.partition("\n#[cfg(test)]\n")[0] for text in texts]
 
 
 def dead_links(project):

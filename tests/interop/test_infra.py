@@ -2,6 +2,7 @@
 
 import ast
 import datetime
+import json
 import os
 import re
 import subprocess
@@ -165,11 +166,41 @@ def test_greeter_is_public_and_may_do_nothing_but_log_and_trace(deploy):
     assert statements == ANYONE_BY_URL
     assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("greeter"), TRACES])
     alarms = asked_for("AWS::CloudWatch::Alarm")
-    assert {alarm["MetricName"] for alarm in alarms.values()} == {"Errors", "Throttles", "Duration"}
+    assert {alarm["MetricName"] for alarm in alarms.values()} == {
+        "Errors", "Throttles", "Duration", "faults", "key_refresh_failures",
+    }
     assert alarms["Duration"]["Threshold"] < configuration["Timeout"] * 1000
     (subscription,) = boto3.client("sns").list_subscriptions()["Subscriptions"]
     assert subscription["Endpoint"] == "ops@example.com"
-    assert [alarm["AlarmActions"] for alarm in alarms.values()] == [[subscription["TopicArn"]]] * 3
+    assert [alarm["AlarmActions"] for alarm in alarms.values()] == [[subscription["TopicArn"]]] * 5
+
+
+def metrics_in_code():
+    """The metrics that the functions write into their log lines, by name."""
+    sources = [*(tools.PROJECT / "crates").glob("mcp-*/src/**/*.rs"), *(tools.PROJECT / "functions").glob("*/src/**/*.rs")]
+    texts = [source.read_text().partition("\n#[cfg(test)]\n")[0] for source in sources]
+    found = {name for text in texts for name in re.findall(r"(?:monotonic_counter|histogram)\.(\w+) =", text)}
+    assert len(found) > 10
+    return found
+
+
+def test_what_is_watched_is_written_by_the_functions_and_explained():
+    resources = cfn_yaml.load(str(INFRA / "monitoring.yaml"))["Resources"]
+    text = resources["Watched"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    dashboard = json.loads(re.sub(r"\$\{[\w:]+\}", "x", text))
+    rows = [row for widget in dashboard["widgets"] for row in widget["properties"].get("metrics", []) if isinstance(row[0], str)]
+    alarms = [own["Properties"] for own in resources.values() if own["Type"] == "AWS::CloudWatch::Alarm"]
+    (search,) = re.findall(r'MetricName=\\"(\w+)\\"', text)
+
+    watched = {search} | {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "mcp"}
+    namespace = None
+    for row in rows:
+        namespace = namespace if row[0] in {".", "..."} else row[0]
+        watched |= {row[1]} if namespace == "mcp" and row[0] != "..." else set()
+
+    documented = (tools.PROJECT / "docs" / "operations.md").read_text()
+    assert watched <= metrics_in_code()
+    assert {name for name in metrics_in_code() if f"`{name}`" not in documented} == set()
 
 
 @pytest.mark.parametrize(("of_the_url", "of_the_function"), [("BUFFERED", "buffered"), ("RESPONSE_STREAM", "stream")])
@@ -528,7 +559,7 @@ def test_what_cloudfront_uses_is_deployed_in_its_region(deploy, monkeypatch):
 
 
 def test_what_is_contained_is_not_deployed_by_itself(deploy):
-    for contained in ("alarms", "cognito", "database", "network"):
+    for contained in ("cognito", "database", "monitoring", "network"):
         refused = deploy("up", contained, confirmed=False)
 
         assert refused.returncode != 0 and "invalid choice" in refused.stderr
@@ -682,7 +713,7 @@ def test_every_wildcard_says_why(path):
     count, found = wildcards(path.read_text())
 
     assert found == []
-    assert (count == 0) == (path.stem in {"alarms", "cognito", "network"})
+    assert (count == 0) == (path.stem in {"cognito", "monitoring", "network"})
 
 
 @pytest.mark.parametrize(
