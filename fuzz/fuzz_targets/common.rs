@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
-static SERVICE: LazyLock<McpService<State>> =
+static SERVICE: LazyLock<McpService> =
     LazyLock::new(|| RUNTIME.block_on(greeter::service(Config::default())).expect("greeter needs nothing"));
 
 /// The answer to an event; `None` if it is of no known kind.

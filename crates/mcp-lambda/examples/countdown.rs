@@ -41,7 +41,7 @@ async fn countdown(context: ToolContext<()>, args: CountdownArgs) -> Result<Stri
     Ok("Lift-off!".to_owned())
 }
 
-async fn service(config: Config) -> Result<McpService<()>, InitError> {
+async fn service(config: Config) -> Result<McpService, InitError> {
     let tool = Tool::new("countdown", countdown).description("Counts down to 0.").read_only();
     McpService::new(Server::new("countdown", env!("CARGO_PKG_VERSION"), ()).tool(tool), config.http)
 }

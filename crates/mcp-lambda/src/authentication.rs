@@ -203,17 +203,17 @@ impl Gate {
 
     /// The metadata of the resource that a well-known path is about; `None` where there is no such thing.
     #[cfg(not(feature = "auth"))]
-    pub(crate) fn metadata<S>(&self, _: &str, _: Option<&PublicUrl>, _: &Router<S>) -> Option<Result<String, Turned>> {
+    pub(crate) fn metadata(&self, _: &str, _: Option<&PublicUrl>, _: &Router) -> Option<Result<String, Turned>> {
         None
     }
 
     /// The metadata of the resource that a well-known path is about; `None` where there is no such thing.
     #[cfg(feature = "auth")]
-    pub(crate) fn metadata<S: Send + Sync + 'static>(
+    pub(crate) fn metadata(
         &self,
         path: &str,
         own_url: Option<&PublicUrl>,
-        router: &Router<S>,
+        router: &Router,
     ) -> Option<Result<String, Turned>> {
         let Self::Oidc(verifier) = self else {
             return None;

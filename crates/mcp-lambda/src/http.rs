@@ -58,8 +58,8 @@ const NOTIFICATION_BUFFER: usize = 16;
 ///
 /// What the invocation adds to a request travels in its extensions: [`Invocation`] and [`Transport`]. Without them it
 /// is served as one without deadline or name, which is what most tests want.
-pub struct McpService<S> {
-    router: Router<S>,
+pub struct McpService {
+    router: Router,
     config: Arc<HttpConfig>,
     gate: Arc<Gate>,
     /// The first name that a request was sent to, and what it means.
@@ -78,7 +78,7 @@ pub struct Transport {
     pub iam: Option<IamIdentity>,
 }
 
-impl<S: Send + Sync + 'static> McpService<S> {
+impl McpService {
     /// Puts a server behind HTTP.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
     ///
     /// When the server has a mistake that [`Server::build`] finds.
     #[track_caller]
-    pub fn new(server: Server<S>, config: HttpConfig) -> Result<Self, InitError> {
+    pub fn new<S: Send + Sync + 'static>(server: Server<S>, config: HttpConfig) -> Result<Self, InitError> {
         let authorization = config.authentication.authorization(&config);
         let router = server.build(Settings { state_key: config.state_key.clone(), authorization })?;
         let gate = Arc::new(Gate::new(&config.authentication));
@@ -102,7 +102,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
         self.config.invoke_mode
     }
 
-    pub(crate) fn router(&self) -> &Router<S> {
+    pub(crate) fn router(&self) -> &Router {
         &self.router
     }
 
@@ -341,7 +341,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
         }
         let challenge = exchange.challenge(refusal)?;
         exchange.log_refusal(refusal);
-        Some(CallOutcome::from(Ok(self.router.challenged_result(refusal, &challenge, revision))))
+        Some(self.router.challenged_result(refusal, &challenge, revision))
     }
 
     /// Only 2025-03-26 has batches. Its messages are answered one after the other, and none of them if the caller may not
@@ -467,7 +467,7 @@ impl<S: Send + Sync + 'static> McpService<S> {
         request: &mcp_protocol::Request<'_>,
         revision: ProtocolVersion,
         log: Option<CallLog>,
-    ) -> Finisher<S> {
+    ) -> Finisher {
         Finisher {
             router: self.router.clone(),
             id: request.id.clone(),
@@ -481,11 +481,11 @@ impl<S: Send + Sync + 'static> McpService<S> {
 }
 
 /// A message of a batch.
-enum Entry<S> {
+enum Entry {
     /// Its response: it is no request that could be answered.
     Refused(String),
     /// A request that may be answered, with the end of the way that its notifications come.
-    Asked { answer: Answer, notifications: mpsc::Receiver<String>, finisher: Box<Finisher<S>> },
+    Asked { answer: Answer, notifications: mpsc::Receiver<String>, finisher: Box<Finisher> },
 }
 
 /// Waits for an outcome, and keeps what is sent before it.
@@ -627,8 +627,8 @@ impl Exchange<'_> {
 }
 
 /// Turns an outcome into a response message, knows what it may weigh, and writes the call's line into the log.
-struct Finisher<S> {
-    router: Router<S>,
+struct Finisher {
+    router: Router,
     id: RequestId,
     method: &'static str,
     revision: ProtocolVersion,
@@ -645,7 +645,7 @@ struct Finished {
     ending: Ending,
 }
 
-impl<S: Send + Sync + 'static> Finisher<S> {
+impl Finisher {
     fn finish(&self, outcome: CallOutcome) -> Finished {
         let mut ending = Ending::of(&outcome);
         let result = outcome.result.and_then(|result| {
@@ -733,7 +733,7 @@ fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Incoming<'a>, Box<Res
     Incoming::parse(body).map_err(|malformed| Box::new(refuse_malformed(&malformed)))
 }
 
-impl<S: Send + Sync + 'static> tower_service::Service<Request<Bytes>> for McpService<S> {
+impl tower_service::Service<Request<Bytes>> for McpService {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -748,7 +748,7 @@ impl<S: Send + Sync + 'static> tower_service::Service<Request<Bytes>> for McpSer
     }
 }
 
-impl<S> Clone for McpService<S> {
+impl Clone for McpService {
     fn clone(&self) -> Self {
         Self {
             router: self.router.clone(),
@@ -760,7 +760,7 @@ impl<S> Clone for McpService<S> {
     }
 }
 
-impl<S> fmt::Debug for McpService<S> {
+impl fmt::Debug for McpService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("McpService").field("router", &self.router).field("config", &self.config).finish()
     }

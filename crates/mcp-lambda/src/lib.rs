@@ -16,7 +16,7 @@
 //!     }
 //! }
 //!
-//! pub async fn service(config: Config) -> Result<McpService<()>, InitError> {
+//! pub async fn service(config: Config) -> Result<McpService, InitError> {
 //!     McpService::new(Server::new("greeter", "0.1.0", ()), config.http)
 //! }
 //!

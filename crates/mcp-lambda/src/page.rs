@@ -30,11 +30,7 @@ pub(crate) const HEADERS: [(&str, &str); 4] = [
 ];
 
 /// Renders the page. `issuers` are those that clients sign in with.
-pub(crate) fn render<S: Send + Sync + 'static>(
-    router: &Router<S>,
-    issuers: &[&str],
-    own_url: Option<&PublicUrl>,
-) -> String {
+pub(crate) fn render(router: &Router, issuers: &[&str], own_url: Option<&PublicUrl>) -> String {
     let introduction = router.introduce(None);
     let introduction = introduction.as_ref();
     let info = introduction.ok().map(|own| own.info);

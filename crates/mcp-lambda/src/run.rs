@@ -31,12 +31,11 @@ const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 ///
 /// A setting that cannot be used, or a service that cannot be built, fails the init phase: Lambda reports the error,
 /// and no request is accepted.
-pub fn main<C, S, F, Fut>(service: F) -> ExitCode
+pub fn main<C, F, Fut>(service: F) -> ExitCode
 where
     C: FromEnv,
-    S: Send + Sync + 'static,
     F: FnOnce(C) -> Fut,
-    Fut: Future<Output = Result<McpService<S>, InitError>>,
+    Fut: Future<Output = Result<McpService, InitError>>,
 {
     let env = Env::process();
     logs::init(&env);
@@ -70,16 +69,15 @@ where
     }
 }
 
-async fn init_and_serve<C, S, F, Fut>(
+async fn init_and_serve<C, F, Fut>(
     env: &Env,
     service: F,
     concurrency: usize,
 ) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     C: FromEnv,
-    S: Send + Sync + 'static,
     F: FnOnce(C) -> Fut,
-    Fut: Future<Output = Result<McpService<S>, InitError>>,
+    Fut: Future<Output = Result<McpService, InitError>>,
 {
     // A panic while building, such as two tools of one name, is an init error like any other.
     let built = AssertUnwindSafe(async { service(C::from_env(env)?).await }).catch_unwind().await;
@@ -115,9 +113,9 @@ where
 }
 
 /// What the server wants to do around a snapshot, for the runtime, which does it only where there is one.
-struct SnapshotHooks<S>(Router<S>);
+struct SnapshotHooks(Router);
 
-impl<S: Send + Sync + 'static> SnapStartResource for SnapshotHooks<S> {
+impl SnapStartResource for SnapshotHooks {
     fn before_snapshot(&self) -> BoxFuture<'_, Result<(), lambda_runtime::Error>> {
         Box::pin(async {
             self.0.before_snapshot().await;
@@ -133,10 +131,7 @@ impl<S: Send + Sync + 'static> SnapStartResource for SnapshotHooks<S> {
     }
 }
 
-async fn handle_buffered<S: Send + Sync + 'static>(
-    service: &McpService<S>,
-    event: LambdaEvent<Event>,
-) -> Result<EventResponse, Diagnostic> {
+async fn handle_buffered(service: &McpService, event: LambdaEvent<Event>) -> Result<EventResponse, Diagnostic> {
     answer_buffered(service, event.payload, invocation(event.context))
         .await
         .map_err(|error| Diagnostic { error_type: "UnknownEvent".to_owned(), error_message: error.to_string() })
@@ -163,16 +158,16 @@ pub(crate) fn deadline(deadline_ms: u64) -> Option<Instant> {
 /// # Errors
 ///
 /// When the event is none that this function can be invoked with. A malformed HTTP request is answered, not an error.
-pub async fn respond<S: Send + Sync + 'static>(
-    service: &McpService<S>,
+pub async fn respond(
+    service: &McpService,
     event: &[u8],
     invocation: Invocation,
 ) -> Result<(EventSource, Response<Body>), EventError> {
     answer(service, Event(LambdaRequest::from_event(event)), invocation).await
 }
 
-async fn answer<S: Send + Sync + 'static>(
-    service: &McpService<S>,
+async fn answer(
+    service: &McpService,
     event: Event,
     invocation: Invocation,
 ) -> Result<(EventSource, Response<Body>), EventError> {
@@ -190,16 +185,16 @@ async fn answer<S: Send + Sync + 'static>(
 /// # Errors
 ///
 /// As [`respond`].
-pub async fn respond_buffered<S: Send + Sync + 'static>(
-    service: &McpService<S>,
+pub async fn respond_buffered(
+    service: &McpService,
     event: &[u8],
     invocation: Invocation,
 ) -> Result<EventResponse, EventError> {
     answer_buffered(service, Event(LambdaRequest::from_event(event)), invocation).await
 }
 
-async fn answer_buffered<S: Send + Sync + 'static>(
-    service: &McpService<S>,
+async fn answer_buffered(
+    service: &McpService,
     event: Event,
     invocation: Invocation,
 ) -> Result<EventResponse, EventError> {

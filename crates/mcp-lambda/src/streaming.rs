@@ -45,10 +45,7 @@ const STREAM_CONTENT_TYPE: &str = "application/vnd.awslambda.http-integration-re
 const DELIMITER: [u8; 8] = [0; 8];
 
 /// Serves invocations until the environment ends, `concurrency` at a time.
-pub(crate) async fn run<S: Send + Sync + 'static>(
-    service: McpService<S>,
-    concurrency: usize,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) async fn run(service: McpService, concurrency: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
     let client = PooledClient::builder().with_connector(connector()).with_pool_size(concurrency).build();
     let client = Arc::new(client);
     if env::var("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Ok("snap-start") {
@@ -79,10 +76,7 @@ pub(crate) async fn run<S: Send + Sync + 'static>(
     last
 }
 
-async fn serve<S: Send + Sync + 'static>(
-    client: &PooledClient,
-    service: &McpService<S>,
-) -> Result<Infallible, BoxError> {
+async fn serve(client: &PooledClient, service: &McpService) -> Result<Infallible, BoxError> {
     loop {
         serve_next(client, service).await?;
     }
@@ -95,7 +89,7 @@ fn connector() -> HttpConnector {
     connector
 }
 
-async fn serve_next<S: Send + Sync + 'static>(client: &PooledClient, service: &McpService<S>) -> Result<(), BoxError> {
+async fn serve_next(client: &PooledClient, service: &McpService) -> Result<(), BoxError> {
     let next = client.call(build_request().uri(NEXT).body(ApiBody::empty())?).await?;
     let (parts, body) = next.into_parts();
     if !parts.status.is_success() {
@@ -224,7 +218,7 @@ mod tests {
         Ok("done".to_owned())
     }
 
-    fn service(seen: Arc<Semaphore>) -> McpService<Arc<Semaphore>> {
+    fn service(seen: Arc<Semaphore>) -> McpService {
         let server = Server::new("test", "0.0.0", seen).tool(Tool::new("counts", counts));
         McpService::new(server, HttpConfig { invoke_mode: InvokeMode::Stream, ..HttpConfig::default() }).unwrap()
     }

@@ -3,8 +3,8 @@
 use mcp_protocol::{Implementation, Tool};
 
 use crate::{
-    CallError, Principal, Router,
-    router::{Inner, RegisteredTool},
+    CallError, Principal,
+    routes::{Inner, RegisteredTool},
 };
 
 /// A server as far as somebody may see it.
@@ -29,14 +29,9 @@ pub struct IntroducedTool<'a> {
     pub is_plain: bool,
 }
 
-impl<S: Send + Sync + 'static> Router<S> {
-    /// Introduces the server to somebody, who learns what discovery and the list of tools would tell.
-    ///
-    /// # Errors
-    ///
-    /// When those would be refused.
-    pub fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError> {
-        let Inner { info, instructions, policy, tools, .. } = &*self.inner;
+impl<S> Inner<S> {
+    pub(crate) fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError> {
+        let Inner { info, instructions, policy, tools, .. } = self;
         policy.permit_discovery(caller)?;
         let tools = tools.iter().map(|RegisteredTool { tool, mirrored, .. }| IntroducedTool {
             definition: &tool.definition,

@@ -67,6 +67,7 @@ mod reading;
 mod request_state;
 mod resource;
 mod router;
+mod routes;
 mod schema;
 mod server;
 mod strings;

@@ -9,7 +9,7 @@ use crate::{
     Caching, List, Rendered, Server,
     pages::{Pages, PerRevision},
     policy::Policy,
-    router::{result_meta, shared, to_value},
+    routes::{result_meta, shared, to_value},
 };
 
 pub(crate) struct Lists {

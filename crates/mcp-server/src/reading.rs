@@ -5,15 +5,15 @@ use mcp_protocol::{
 };
 
 use crate::{
-    Answer, Caching, Call, CallError, Rendered, RequestContext, Resource, ResourceOutput, ResourceTemplate, Router,
+    Answer, Caching, Call, CallError, Rendered, RequestContext, Resource, ResourceOutput, ResourceTemplate,
     pages::Place,
     policy::Requirement,
     request_state::{Binding, NewCipher},
-    router::{Inner, optional_params, outcome_of, page, required_params},
+    routes::{Inner, Routes, optional_params, outcome_of, page, required_params},
     work::{Item, Working, start},
 };
 
-impl<S: Send + Sync + 'static> Router<S> {
+impl<S: Send + Sync + 'static> Routes<S> {
     pub(crate) fn read_resource(&self, call: Call<'_>) -> Result<Answer, CallError> {
         let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
         let uri = params.uri.as_ref();

@@ -1,121 +1,60 @@
-//! One request in, one answer out.
-//!
-//! Whatever can be answered from what was rendered when the server was built is answered at once; a handler is a future.
-//! Nothing is remembered between requests.
+//! A finished server, whatever its state is: what carries requests to it is compiled once, not for each function anew.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, pin::Pin, sync::Arc};
 
-use mcp_protocol::{
-    CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, Completion, CompletionReference,
-    GetPromptRequestParams, GetPromptResult, Implementation, JsonObject, LoggingLevel, MirroredParameter,
-    PaginatedRequestParams, ProtocolVersion, ResultType, Retry, meta, method, mirrored_parameters,
-};
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use mcp_protocol::{Implementation, JsonObject, MirroredParameter, ProtocolVersion, meta, method};
+use serde_json::json;
 
 use crate::{
-    Answer, Call, CallError, CallOutcome, InitError, PartialArgument, Principal, Prompt, Rendered, RequestContext,
-    Resource, ResourceTemplate, ResultKind, Server, Settings, StateKey, Tool, ToolOutput, arguments,
-    completion::Completer,
-    interaction::Interaction,
-    lists::Lists,
-    policy::{Policy, Requirement},
-    request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
-    server::{CloseHook, Hook},
-    tool::Check,
-    work::{Item, Rounds, Working, needs_modern_client, start},
+    Answer, Call, CallError, CallOutcome, Introduction, Principal, Rendered, ToolOutput, policy::Policy, routes::Routes,
 };
 
-/// What is typed, and the values of other arguments: names and short texts.
-const MAX_COMPLETION_BYTES: usize = 64 * 1024;
-
 /// A finished server. Cheap to clone.
-pub struct Router<S> {
-    pub(crate) inner: Arc<Inner<S>>,
+#[derive(Clone)]
+pub struct Router(Arc<dyn AnyRoutes>);
+
+/// What a hook does.
+pub(crate) type Hooked = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The server behind a router.
+pub(crate) trait AnyRoutes: Send + Sync {
+    fn info(&self) -> &Implementation;
+    fn policy(&self) -> &Policy;
+    fn mirrored_parameters(&self, tool: &str) -> &[MirroredParameter];
+    fn registered_name(&self, method: &str, name: Option<&str>, uri: Option<&str>) -> Option<&str>;
+    fn answer(&self, call: Call<'_>) -> Answer;
+    fn tool_outcome(&self, output: ToolOutput, revision: ProtocolVersion) -> CallOutcome;
+    fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError>;
+    fn has_close_hook(&self) -> bool;
+    fn close(&self) -> Hooked;
+    fn before_snapshot(&self) -> Hooked;
+    fn after_restore(&self) -> Hooked;
 }
 
-pub(crate) struct Inner<S> {
-    pub(crate) state: Arc<S>,
-    pub(crate) info: Implementation,
-    pub(crate) instructions: Option<String>,
-    pub(crate) server_info: Value,
-    /// The end of a modern result's JSON text: `_meta`, and the brace after it.
-    rendered_meta: String,
-    pub(crate) cipher: Option<Box<dyn StateCipher>>,
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) tools: Vec<RegisteredTool<S>>,
-    tools_by_name: HashMap<String, usize>,
-    prompts: Vec<Prompt<S>>,
-    pub(crate) resources: Vec<Resource<S>>,
-    pub(crate) templates: Vec<ResourceTemplate<S>>,
-    pub(crate) lists: Lists,
-    close: Mutex<Option<CloseHook<S>>>,
-    before_snapshot: Option<Hook<S>>,
-    after_restore: Option<Hook<S>>,
-}
-
-pub(crate) struct RegisteredTool<S> {
-    pub(crate) tool: Tool<S>,
-    pub(crate) mirrored: Vec<MirroredParameter>,
-    check: Option<Check>,
-}
-
-impl<S: Send + Sync + 'static> Router<S> {
-    #[track_caller]
-    pub(crate) fn new(mut server: Server<S>, settings: Settings) -> Result<Self, InitError> {
-        let cipher = match (server.interactive_item(), &settings.state_key) {
-            (None, _) => None,
-            (Some((_, new_cipher)), Some(key)) => Some(make_cipher(new_cipher, key, &server.info.name)?),
-            (Some((item, _)), None) => {
-                return Err(InitError::new(format!(
-                    "MCP_STATE_KEY must be set, since the {item} asks the client: 32 random bytes in Base64, the same for \
-                     all environments, such as `openssl rand -base64 32` prints"
-                )));
-            }
-        };
-        let policy = Policy::of(&mut server, settings.authorization)?;
-        for tool in &mut server.tools {
-            if let Some(schemes) = policy.security_schemes(&tool.requirement) {
-                tool.definition.meta.get_or_insert_default().extend(schemes);
-            }
-        }
-        let lists = Lists::render(&server, &policy);
-        let tools_by_name = server.tools.iter().enumerate();
-        let tools_by_name = tools_by_name.map(|(index, tool)| (tool.name().to_owned(), index)).collect();
-        let server_info = to_value(&server.info);
-        let inner = Inner {
-            state: server.state,
-            rendered_meta: format!(r#","_meta":{}}}"#, Value::Object(result_meta(&server_info))),
-            server_info,
-            info: server.info,
-            instructions: server.instructions,
-            cipher,
-            policy: Arc::new(policy),
-            tools: server.tools.into_iter().map(RegisteredTool::new).collect(),
-            tools_by_name,
-            prompts: server.prompts,
-            resources: server.resources,
-            templates: server.templates,
-            lists,
-            close: Mutex::new(server.close),
-            before_snapshot: server.before_snapshot,
-            after_restore: server.after_restore,
-        };
-        Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// The parameters of a tool that clients mirror into headers; empty for an unknown tool.
-    pub fn mirrored_parameters(&self, tool: &str) -> &[MirroredParameter] {
-        self.inner.tool(tool).map_or(&[], |registered| &registered.mirrored)
+impl Router {
+    pub(crate) fn new<S: Send + Sync + 'static>(routes: Routes<S>) -> Self {
+        Self(Arc::new(routes))
     }
 
     /// The server's name.
     pub fn name(&self) -> &str {
-        &self.inner.info.name
+        &self.0.info().name
+    }
+
+    /// Answers one request.
+    pub fn answer(&self, call: Call<'_>) -> Answer {
+        self.0.answer(call)
+    }
+
+    /// The parameters of a tool that clients mirror into headers; empty for an unknown tool.
+    pub fn mirrored_parameters(&self, tool: &str) -> &[MirroredParameter] {
+        self.0.mirrored_parameters(tool)
+    }
+
+    /// The name that the item of a request is registered by: of a tool or prompt by its name, of a resource, or the template
+    /// that it comes from, by its URI. `None` for what is not there, and for other requests.
+    pub fn registered_name(&self, method: &str, name: Option<&str>, uri: Option<&str>) -> Option<&str> {
+        self.0.registered_name(method, name, uri)
     }
 
     /// Whether this caller, or somebody nobody knows, gets anything at all: discovery, and what is public.
@@ -124,101 +63,28 @@ impl<S: Send + Sync + 'static> Router<S> {
     ///
     /// When not.
     pub fn admit(&self, caller: Option<&Principal>) -> Result<(), CallError> {
-        self.inner.policy.permit_discovery(caller)
+        self.0.policy().permit_discovery(caller)
     }
 
     /// The scopes that something requires, as clients must ask the issuer for them.
     pub fn scopes_supported(&self) -> Vec<String> {
-        self.inner.policy.scopes_supported()
+        self.0.policy().scopes_supported()
     }
 
-    /// Whether something wants to run before the process ends.
-    pub fn has_close_hook(&self) -> bool {
-        self.inner.close.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    /// Runs the close hook, the first time it is called.
-    pub async fn close(&self) {
-        let hook = self.inner.close.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(hook) = hook {
-            hook(Arc::clone(&self.inner.state)).await;
-        }
-    }
-
-    /// Runs what is to be done before a snapshot of the process is taken.
-    pub async fn before_snapshot(&self) {
-        if let Some(hook) = &self.inner.before_snapshot {
-            hook(Arc::clone(&self.inner.state)).await;
-        }
-    }
-
-    /// Runs what is to be done after the process was restored from a snapshot.
-    pub async fn after_restore(&self) {
-        if let Some(hook) = &self.inner.after_restore {
-            hook(Arc::clone(&self.inner.state)).await;
-        }
-    }
-
-    /// The name that the item of a request is registered by: of a tool or prompt by its name, of a resource, or the template
-    /// that it comes from, by its URI. `None` for what is not there, and for other requests.
-    pub fn registered_name(&self, method: &str, name: Option<&str>, uri: Option<&str>) -> Option<&str> {
-        match method {
-            method::TOOLS_CALL => Some(self.inner.tool(name?)?.tool.name()),
-            method::PROMPTS_GET => self.inner.prompts.iter().map(Prompt::name).find(|own| Some(*own) == name),
-            method::RESOURCES_READ => self.inner.resource_name(uri?),
-            _ => None,
-        }
-    }
-
-    /// Answers one request.
-    pub fn answer(&self, call: Call<'_>) -> Answer {
-        let modern = call.revision.is_modern();
-        let inner = &self.inner;
-        let caller = call.invocation.principal.clone();
-        // Whoever gets nothing here does not learn either what there is.
-        let or_error = |answer: Result<Answer, CallError>| {
-            let answer = answer.map_err(|error| match inner.policy.permit_discovery(caller.as_deref()) {
-                Err(refusal) if !error.is_authorization() => refusal,
-                _ => error,
-            });
-            answer.unwrap_or_else(|error| Answer::ready(Err(error)))
-        };
-        let (has_tools, has_prompts) = (!inner.tools.is_empty(), !inner.prompts.is_empty());
-        let has_resources = !inner.resources.is_empty() || !inner.templates.is_empty();
-        match call.method {
-            method::TOOLS_CALL if has_tools => return or_error(self.call_tool(call)),
-            method::PROMPTS_GET if has_prompts => return or_error(self.get_prompt(call)),
-            method::RESOURCES_READ if has_resources => return or_error(self.read_resource(call)),
-            method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE if !modern && inner.has_subscribable() => {
-                return or_error(self.subscribe(&call).map(|rendered| Answer::ready(Ok(rendered))));
-            }
-            method::COMPLETION_COMPLETE if inner.has_completers() => return or_error(self.complete(call)),
-            _ => {}
-        }
-        if let Err(refusal) = inner.policy.permit_discovery(caller.as_deref()) {
-            return Answer::ready(Err(refusal));
-        }
-        let result = match call.method {
-            method::SERVER_DISCOVER if modern => Ok(inner.lists.discover.clone()),
-            method::INITIALIZE if !modern => self.initialize(&call),
-            method::PING if !modern => Ok(Rendered::empty()),
-            method::LOGGING_SET_LEVEL if !modern => set_level(&call),
-            method::TOOLS_LIST if has_tools => {
-                page(&call, |cursor| inner.lists.tools.get(call.revision).get(cursor).cloned())
-            }
-            method::PROMPTS_LIST if has_prompts => {
-                page(&call, |cursor| inner.lists.prompts.get(call.revision).get(cursor).cloned())
-            }
-            method::RESOURCES_LIST if has_resources => return or_error(self.list_resources(call)),
-            method::RESOURCES_TEMPLATES_LIST if has_resources => {
-                page(&call, |cursor| inner.lists.templates.get(call.revision).get(cursor).cloned())
-            }
-            unknown => Err(CallError::MethodNotFound(unknown.to_owned())),
-        };
-        Answer::ready(result)
+    /// Introduces the server to somebody, who learns what discovery and the list of tools would tell.
+    ///
+    /// # Errors
+    ///
+    /// When those would be refused.
+    pub fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError> {
+        self.0.introduce(caller)
     }
 
     /// The answer instead of a result that is too large to carry: for a tool, one that the model can act on.
+    ///
+    /// # Errors
+    ///
+    /// For anything but a tool.
     pub fn too_large(
         &self,
         method: &str,
@@ -233,313 +99,39 @@ impl<S: Send + Sync + 'static> Router<S> {
             "The result has {bytes} bytes, but at most {limit} can be sent. Ask for less, for example with a filter \
              or a smaller limit."
         );
-        self.inner.tool_error(text, revision).result
+        self.0.tool_outcome(ToolOutput::error(text), revision).result
     }
 
     /// A refused `tools/call` as a result, with the challenge where clients look that never see a header.
-    pub fn challenged_result(&self, refusal: &CallError, challenge: &str, revision: ProtocolVersion) -> Rendered {
+    pub fn challenged_result(&self, refusal: &CallError, challenge: &str, revision: ProtocolVersion) -> CallOutcome {
         let meta = JsonObject::from_iter([(meta::WWW_AUTHENTICATE.to_owned(), json!([challenge]))]);
         let output = ToolOutput { meta: Some(meta), ..ToolOutput::error(refusal.to_string()) };
-        self.inner.render_tool(output, revision).map_or_else(|_| Rendered::empty(), Rendered::Own)
+        self.0.tool_outcome(output, revision)
     }
 
-    fn initialize(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
-        // What else it says is for display; it is read nowhere, so that it refuses nobody.
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct RequestedVersion {
-            protocol_version: String,
-        }
-        let params: RequestedVersion = required_params(call.params)?;
-        let version = ProtocolVersion::parse(&params.protocol_version).filter(|version| !version.is_modern());
-        Ok(self.inner.lists.initialize.get(version.unwrap_or(ProtocolVersion::LATEST_LEGACY)).clone())
+    /// Whether something wants to run before the process ends.
+    pub fn has_close_hook(&self) -> bool {
+        self.0.has_close_hook()
     }
 
-    fn call_tool(&self, call: Call<'_>) -> Result<Answer, CallError> {
-        let params: CallToolRequestParams<'_> = required_params(call.params)?;
-        let Some(registered) = self.inner.tool(&params.name) else {
-            return Err(CallError::UnknownTool(params.name.into_owned()));
-        };
-        self.inner.policy.permit(&registered.tool.requirement, call.invocation.principal.as_deref())?;
-        let revision = call.revision;
-        if let Some(text) = registered.refuse_client(&call)? {
-            return Ok(Answer::Ready(Box::new(self.inner.tool_error(text, revision))));
-        }
-        let tool = &registered.tool;
-        let binding =
-            || Binding::new(method::TOOLS_CALL, tool.name(), params.arguments, call.invocation.principal.as_deref());
-        let rounds = self.inner.rounds(&call, tool.cipher, params.retry(), binding)?;
-        let begin = |context: RequestContext<S>| registered.start(context, params.arguments);
-        Ok(start(&self.inner, call, Item::Tool, rounds, begin, move |inner, output| {
-            inner.tool_outcome(output, revision)
-        }))
+    /// Runs the close hook, the first time it is called.
+    pub async fn close(&self) {
+        self.0.close().await;
     }
 
-    fn get_prompt(&self, call: Call<'_>) -> Result<Answer, CallError> {
-        let params: GetPromptRequestParams<'_> = required_params(call.params)?;
-        let Some(prompt) = self.inner.prompts.iter().find(|prompt| prompt.name() == params.name) else {
-            return Err(CallError::UnknownPrompt(params.name.into_owned()));
-        };
-        self.inner.policy.permit(&prompt.requirement, call.invocation.principal.as_deref())?;
-        let binding =
-            || Binding::new(method::PROMPTS_GET, prompt.name(), params.arguments, call.invocation.principal.as_deref());
-        let rounds = self.inner.rounds(&call, prompt.cipher, params.retry(), binding)?;
-        let revision = call.revision;
-        let description = prompt.definition.description.clone();
-        let begin = |context| (prompt.handler)(context, params.arguments);
-        Ok(start(&self.inner, call, Item::Other, rounds, begin, move |inner, messages| {
-            let result = GetPromptResult {
-                result_type: Some(ResultType::Complete),
-                description,
-                messages,
-                meta: inner.meta_for(revision),
-            };
-            outcome_of(&result.for_revision(revision))
-        }))
+    /// Runs what is to be done before a snapshot of the process is taken.
+    pub async fn before_snapshot(&self) {
+        self.0.before_snapshot().await;
     }
 
-    fn complete(&self, call: Call<'_>) -> Result<Answer, CallError> {
-        if call.params.is_some_and(|params| params.get().len() > MAX_COMPLETION_BYTES) {
-            let refusal = format!("the parameters of a completion have at most {MAX_COMPLETION_BYTES} bytes");
-            return Err(CallError::InvalidParams(refusal));
-        }
-        let params: CompleteRequestParams = required_params(call.params)?;
-        let argument = &params.argument.name;
-        let (is_known, completer, requirement): (_, _, &Requirement) = match &params.reference {
-            CompletionReference::Prompt { name, .. } => {
-                let prompt = self.inner.prompts.iter().find(|prompt| prompt.name() == name);
-                let prompt = prompt.ok_or_else(|| CallError::UnknownPrompt(name.clone()))?;
-                let is_known = prompt.definition.arguments.iter().any(|own| own.name == *argument);
-                (is_known, prompt.completers.get(argument), &prompt.requirement)
-            }
-            CompletionReference::Resource { uri } => {
-                let fits = |template: &&ResourceTemplate<S>| {
-                    template.definition.uri_template == *uri || template.pattern.values_in(uri).is_some()
-                };
-                let template = self.inner.templates.iter().find(fits);
-                let template = template.ok_or_else(|| CallError::ResourceNotFound { uri: uri.clone() })?;
-                let is_known = template.pattern.variables().any(|own| own == argument);
-                (is_known, template.completers.get(argument), &template.requirement)
-            }
-        };
-        self.inner.policy.permit(requirement, call.invocation.principal.as_deref())?;
-        if !is_known {
-            return Err(CallError::InvalidInput(format!("there is no argument `{}`", arguments::clip(argument))));
-        }
-        let completer: Completer<S> = match completer {
-            Some(completer) => Arc::clone(completer),
-            // Nothing is suggested for it.
-            None => Arc::new(|_, _| Box::pin(async { Ok(Vec::<String>::new().into()) })),
-        };
-        let known = params.context.unwrap_or_default().arguments;
-        let typed = PartialArgument { value: params.argument.value, known };
-        let revision = call.revision;
-        let begin = |context| Ok(completer(context, typed));
-        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, completion: Completion| {
-            let completion = completion.clamped();
-            let result =
-                CompleteResult { result_type: Some(ResultType::Complete), completion, meta: inner.meta_for(revision) };
-            outcome_of(&result.for_revision(revision))
-        }))
+    /// Runs what is to be done after the process was restored from a snapshot.
+    pub async fn after_restore(&self) {
+        self.0.after_restore().await;
     }
 }
 
-fn make_cipher(new: NewCipher, key: &StateKey, server: &str) -> Result<Box<dyn StateCipher>, InitError> {
-    (new.0)(key, server).ok_or_else(|| InitError::new("could not derive a key from MCP_STATE_KEY"))
-}
-
-pub(crate) fn page(call: &Call<'_>, get: impl FnOnce(Option<&str>) -> Option<Rendered>) -> Result<Rendered, CallError> {
-    let params: PaginatedRequestParams = optional_params(call.params)?;
-    get(params.cursor.as_deref()).ok_or(CallError::InvalidCursor)
-}
-
-fn set_level(call: &Call<'_>) -> Result<Rendered, CallError> {
-    #[derive(Deserialize)]
-    struct SetLevelRequestParams {
-        #[serde(rename = "level")]
-        _level: LoggingLevel,
-    }
-    // Nothing can be remembered for the next request; the default level is what such clients get.
-    required_params::<SetLevelRequestParams>(call.params).map(|_| Rendered::empty())
-}
-
-pub(crate) fn required_params<'a, P: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<P, CallError> {
-    let text = params.map_or("{}", RawValue::get);
-    serde_json::from_str(text).map_err(|error| CallError::InvalidParams(error.to_string()))
-}
-
-pub(crate) fn optional_params<'a, P: Deserialize<'a> + Default>(params: Option<&'a RawValue>) -> Result<P, CallError> {
-    params.map_or_else(|| Ok(P::default()), |params| required_params(Some(params)))
-}
-
-impl<S: Send + Sync + 'static> RegisteredTool<S> {
-    #[track_caller]
-    fn new(tool: Tool<S>) -> Self {
-        let name = tool.name();
-        let check = tool.compile_check().unwrap_or_else(|mistake| panic!("tool `{name}`: its schema: {mistake}"));
-        // `Tool::new` has refused whatever could fail here.
-        let mirrored = mirrored_parameters(&tool.definition.input_schema).unwrap_or_default();
-        Self { mirrored, check, tool }
-    }
-
-    /// What a legacy client that cannot use the tool is told.
-    ///
-    /// # Errors
-    ///
-    /// When a modern client cannot.
-    fn refuse_client(&self, call: &Call<'_>) -> Result<Option<String>, CallError> {
-        let required = &self.tool.required_capabilities;
-        if required.is_empty() {
-            return Ok(None);
-        }
-        if !call.revision.is_modern() {
-            return Ok(Some(needs_modern_client(call.revision)));
-        }
-        let declared = call.meta.client_capabilities.clone().unwrap_or_default();
-        let missing = declared.missing(required);
-        if missing.is_empty() { Ok(None) } else { Err(CallError::MissingClientCapability(Box::new(missing))) }
-    }
-
-    fn start(&self, context: RequestContext<S>, arguments: Option<&RawValue>) -> Result<Working<ToolOutput>, String> {
-        if let Some(check) = &self.check {
-            let text = arguments::as_object(arguments)?;
-            let value = serde_json::from_str(text).map_err(|error| format!("invalid arguments: {error}"))?;
-            check(&value)?;
-        }
-        (self.tool.handler)(context, arguments, &self.tool.definition.input_schema)
-    }
-}
-
-impl<S> Inner<S> {
-    fn tool(&self, name: &str) -> Option<&RegisteredTool<S>> {
-        self.tools_by_name.get(name).map(|index| &self.tools[*index])
-    }
-
-    fn has_subscribable(&self) -> bool {
-        self.resources.iter().any(|resource| resource.is_subscribable)
-    }
-
-    fn has_completers(&self) -> bool {
-        self.prompts.iter().any(|prompt| !prompt.completers.is_empty())
-            || self.templates.iter().any(|template| !template.completers.is_empty())
-    }
-
-    /// What the client has answered so far; `None` for an item that never asks.
-    ///
-    /// # Errors
-    ///
-    /// When there is a state that was not given out for this request, or the answers are no object.
-    pub(crate) fn rounds(
-        &self,
-        call: &Call<'_>,
-        cipher: Option<NewCipher>,
-        retry: Retry<'_, '_>,
-        binding: impl FnOnce() -> Binding,
-    ) -> Result<Option<Rounds>, CallError> {
-        let modern = call.revision.is_modern();
-        let (Some(_), Some(cipher)) = (cipher, &self.cipher) else {
-            return match retry.request_state {
-                Some(_) if modern => Err(CallError::RequestState),
-                _ => Ok(None),
-            };
-        };
-        let binding = binding();
-        if !modern {
-            let interaction = Interaction::new(None, RequestState::default(), None);
-            return Ok(Some(Rounds { interaction, binding }));
-        }
-        let state = match retry.request_state {
-            Some(sealed) => {
-                let opened = (sealed.len() <= MAX_STATE_BYTES)
-                    .then(|| cipher.open(sealed, &binding, call.invocation.received))
-                    .flatten();
-                opened.ok_or(CallError::RequestState)?
-            }
-            None => RequestState::default(),
-        };
-        let responses = match retry.input_responses {
-            Some(raw) if raw.get().starts_with('{') => Some(raw.to_owned()),
-            Some(_) => return Err(CallError::InvalidParams("`inputResponses` must be an object".to_owned())),
-            None => None,
-        };
-        let capabilities = Some(call.meta.client_capabilities.clone().unwrap_or_default());
-        Ok(Some(Rounds { interaction: Interaction::new(capabilities, state, responses), binding }))
-    }
-
-    pub(crate) fn meta_for(&self, revision: ProtocolVersion) -> Option<JsonObject> {
-        revision.is_modern().then(|| result_meta(&self.server_info))
-    }
-
-    pub(crate) fn tool_outcome(&self, output: ToolOutput, revision: ProtocolVersion) -> CallOutcome {
-        let kind = if output.is_error { ResultKind::ToolError } else { ResultKind::Complete };
-        match self.render_tool(output, revision) {
-            Ok(json) => CallOutcome::from(Ok(Rendered::Own(json))).of_kind(kind),
-            Err(error) => CallOutcome::fault(error),
-        }
-    }
-
-    /// A failed call as a result, which the model reads.
-    pub(crate) fn tool_error(&self, text: String, revision: ProtocolVersion) -> CallOutcome {
-        self.tool_outcome(ToolOutput::error(text), revision)
-    }
-
-    fn render_tool(&self, output: ToolOutput, revision: ProtocolVersion) -> Result<String, serde_json::Error> {
-        let has_own_meta = output.meta.is_some();
-        let meta = output.meta.map(|own| {
-            let mut meta = self.meta_for(revision).unwrap_or_default();
-            meta.extend(own);
-            meta
-        });
-        let result = CallToolResult {
-            result_type: Some(ResultType::Complete),
-            content: output.content,
-            structured_content: output.structured_content,
-            is_error: output.is_error.then_some(true),
-            meta,
-        };
-        let mut json = serde_json::to_string(&result.for_revision(revision))?;
-        // An author's raw JSON may have line ends between its tokens; an event of a stream may not.
-        if json.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
-            json = json.replace(['\n', '\r'], " ");
-        }
-        // What all results have was written once, and goes where the object ends.
-        if revision.is_modern() && !has_own_meta && json.pop().is_some() {
-            json.push_str(&self.rendered_meta);
-        }
-        Ok(json)
-    }
-}
-
-/// `_meta` of a modern result.
-pub(crate) fn result_meta(server_info: &Value) -> JsonObject {
-    JsonObject::from_iter([(meta::SERVER_INFO.to_owned(), server_info.clone())])
-}
-
-/// The outcome whose result is this.
-pub(crate) fn outcome_of<T: serde::Serialize>(result: &T) -> CallOutcome {
-    match serde_json::to_string(result) {
-        Ok(json) => CallOutcome::from(Ok(Rendered::Own(json))),
-        Err(error) => CallOutcome::fault(error),
-    }
-}
-
-/// Serialises a type of ours that holds only strings, numbers, lists and JSON, which cannot fail.
-pub(crate) fn shared<T: serde::Serialize>(value: &T) -> Rendered {
-    Rendered::Shared(serde_json::to_string(value).unwrap_or_default().into())
-}
-
-pub(crate) fn to_value<T: serde::Serialize>(value: &T) -> Value {
-    serde_json::to_value(value).unwrap_or_default()
-}
-
-impl<S> Clone for Router<S> {
-    fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
-    }
-}
-
-impl<S> fmt::Debug for Router<S> {
+impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router").field("server_info", &self.inner.server_info).finish_non_exhaustive()
+        f.debug_struct("Router").field("server", self.0.info()).finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     Authorization, Caching, InitError, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool,
     policy::{Requirement, requirement_setters},
     request_state::NewCipher,
+    routes::Routes,
 };
 
 /// How long clients may keep a list, unless the author says otherwise. Lists change only with a deployment.
@@ -214,8 +215,8 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// When a hand-written schema cannot be compiled; the message names its tool.
     #[track_caller]
-    pub fn build(self, settings: Settings) -> Result<Router<S>, InitError> {
-        Router::new(self, settings)
+    pub fn build(self, settings: Settings) -> Result<Router, InitError> {
+        Routes::new(self, settings).map(Router::new)
     }
 
     /// What asks the client, if anything does: how to name it, and how to seal.

@@ -16,7 +16,7 @@ use crate::{
     context::CallContext,
     interaction::{Ending, Interaction},
     request_state::{Binding, SealError},
-    router::{Inner, outcome_of, result_meta},
+    routes::{Inner, outcome_of, result_meta},
 };
 
 /// A handler that has its arguments.

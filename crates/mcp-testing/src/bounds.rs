@@ -12,7 +12,7 @@ use crate::{exchange, tools_call, tools_list};
 /// # Panics
 ///
 /// When schema and tool disagree.
-pub async fn assert_enforced<S: Send + Sync + 'static>(service: &McpService<S>, tool: &str, valid: &Value) -> usize {
+pub async fn assert_enforced(service: &McpService, tool: &str, valid: &Value) -> usize {
     let list = exchange(service, tools_list()).await;
     let tools = list.result()["tools"].as_array().expect("tools").clone();
     let definition = tools.iter().find(|definition| definition["name"] == tool).expect("the tool is listed");

@@ -15,7 +15,7 @@ use crate::{McpRequest, Reply, discover, exchange, resources_read};
 /// # Panics
 ///
 /// When they differ.
-pub async fn assert_contract<S: Send + Sync + 'static>(service: &McpService<S>, folder: &str, token: Option<&str>) {
+pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&str>) {
     let discovered = send(service, discover(), token).await.result().clone();
     let mut contract = json!({ "capabilities": discovered["capabilities"] });
     if let Some(instructions) = discovered.get("instructions") {
@@ -42,18 +42,13 @@ pub async fn assert_contract<S: Send + Sync + 'static>(service: &McpService<S>, 
     assert_golden(&Path::new(folder).join("contract.json"), &contract);
 }
 
-async fn send<S: Send + Sync + 'static>(service: &McpService<S>, request: McpRequest, token: Option<&str>) -> Reply {
+async fn send(service: &McpService, request: McpRequest, token: Option<&str>) -> Reply {
     let request = token.into_iter().fold(request, |request, token| request.bearer(token));
     exchange(service, request).await
 }
 
 /// The items of all pages of a list.
-async fn all<S: Send + Sync + 'static>(
-    service: &McpService<S>,
-    method: &str,
-    member: &str,
-    token: Option<&str>,
-) -> (Value, Value) {
+async fn all(service: &McpService, method: &str, member: &str, token: Option<&str>) -> (Value, Value) {
     let mut items = Vec::new();
     let mut params = json!({});
     loop {

@@ -156,7 +156,7 @@ pub async fn call_tool_answering<S: Send + Sync + 'static>(
 
 const MAX_ROUNDS: usize = 20;
 
-async fn call_once<S: Send + Sync + 'static>(router: &Router<S>, params: &Value) -> Value {
+async fn call_once(router: &Router, params: &Value) -> Value {
     let params = params.to_string();
     let everything =
         json!({ "sampling": { "tools": {}, "context": {} }, "elicitation": { "form": {}, "url": {} }, "roots": {} });
@@ -183,7 +183,7 @@ async fn call_once<S: Send + Sync + 'static>(router: &Router<S>, params: &Value)
 /// # Panics
 ///
 /// When a message breaks the schema.
-pub async fn exchange<S: Send + Sync + 'static>(service: &McpService<S>, request: McpRequest) -> Reply {
+pub async fn exchange(service: &McpService, request: McpRequest) -> Reply {
     exchange_via(Via::FunctionUrl, service, request, Invocation::default()).await
 }
 
@@ -192,12 +192,7 @@ pub async fn exchange<S: Send + Sync + 'static>(service: &McpService<S>, request
 /// # Panics
 ///
 /// When a message breaks the schema.
-pub async fn exchange_via<S: Send + Sync + 'static>(
-    via: Via,
-    service: &McpService<S>,
-    request: McpRequest,
-    invocation: Invocation,
-) -> Reply {
+pub async fn exchange_via(via: Via, service: &McpService, request: McpRequest, invocation: Invocation) -> Reply {
     let sent = request.clone();
     let request = request.into_http();
     if via == Via::Http {

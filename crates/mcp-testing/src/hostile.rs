@@ -25,7 +25,7 @@ impl TestIssuer {
     ///
     /// ```no_run
     /// # use mcp_lambda::McpService;
-    /// # async fn example(service: McpService<()>, issuer: mcp_testing::TestIssuer) {
+    /// # async fn example(service: McpService, issuer: mcp_testing::TestIssuer) {
     /// let count = issuer.assert_refused(&service, &mcp_testing::tools_list()).await;
     /// # let _ = count;
     /// # }
@@ -34,11 +34,7 @@ impl TestIssuer {
     /// # Panics
     ///
     /// When a token is not refused.
-    pub async fn assert_refused<S: Send + Sync + 'static>(
-        &self,
-        service: &McpService<S>,
-        request: &McpRequest,
-    ) -> usize {
+    pub async fn assert_refused(&self, service: &McpService, request: &McpRequest) -> usize {
         let good = exchange(service, request.clone().bearer(&self.token(["events:read", "events:write"]))).await;
         assert_eq!(good.status, 200, "a good token must be let in, or the rest says nothing: {}", good.body);
         let tokens = self.hostile_tokens();

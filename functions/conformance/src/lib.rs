@@ -31,7 +31,7 @@ pub struct State;
 /// # Errors
 ///
 /// When there is no state key.
-pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
+pub async fn service(config: Config) -> Result<McpService, InitError> {
     let mut server = Server::new("conformance", env!("CARGO_PKG_VERSION"), State);
     for tool in tools::all().into_iter().chain(asking::tools()) {
         server = server.tool(tool);

@@ -32,7 +32,7 @@ pub struct State {
 /// # Errors
 ///
 /// When nothing is configured by which callers are known.
-pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
+pub async fn service(config: Config) -> Result<McpService, InitError> {
     let database = Database::open(config.database, &MIGRATOR, config.concurrency).await;
     let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database })
         .title("Event logger")

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
-use event_logger::{Config, State, service};
+use event_logger::{Config, service};
 use mcp_lambda::{Env, FromEnv, McpService};
 use mcp_protocol::{CallToolResult, ProtocolVersion};
 use mcp_server::{Invocation, Principal};
@@ -18,23 +18,23 @@ fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 /// For what does not depend on who calls: everyone may do everything.
-async fn event_logger(database: &TestDatabase) -> McpService<State> {
+async fn event_logger(database: &TestDatabase) -> McpService {
     let config = config(&[("DATABASE_URL", database.url()), ("MCP_AUTH", "dangerously-off")]).unwrap();
     service(config).await.unwrap()
 }
 
-async fn guarded(database: &TestDatabase, issuer: &TestIssuer) -> McpService<State> {
+async fn guarded(database: &TestDatabase, issuer: &TestIssuer) -> McpService {
     let variables = issuer.variables();
     let mut pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     pairs.push(("DATABASE_URL", database.url()));
     service(config(&pairs).unwrap()).await.unwrap()
 }
 
-async fn log(service: &McpService<State>, arguments: Value) -> CallToolResult {
+async fn log(service: &McpService, arguments: Value) -> CallToolResult {
     exchange(service, tools_call("log_event", arguments)).await.tool_result()
 }
 
-async fn latest(service: &McpService<State>, arguments: Value) -> CallToolResult {
+async fn latest(service: &McpService, arguments: Value) -> CallToolResult {
     exchange(service, tools_call("get_latest_events", arguments)).await.tool_result()
 }
 
@@ -229,7 +229,7 @@ async fn a_name_that_nobody_could_read_is_refused() {
     assert_eq!(count(&database).await, 0);
 }
 
-async fn read(service: &McpService<State>, uri: &str) -> Reply {
+async fn read(service: &McpService, uri: &str) -> Reply {
     exchange(service, resources_read(uri)).await
 }
 

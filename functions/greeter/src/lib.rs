@@ -19,7 +19,7 @@ pub struct State;
 /// # Errors
 ///
 /// Never: nothing is set up that could fail, and nothing asks the client.
-pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
+pub async fn service(config: Config) -> Result<McpService, InitError> {
     let server = Server::new("greeter", env!("CARGO_PKG_VERSION"), State)
         .title("Greeter")
         .tool(personalized_greeting::tool())

@@ -8,7 +8,7 @@ use mcp_protocol::ProtocolVersion;
 use mcp_testing::{assert_contract, bounds, complete, exchange, prompts_get, resources_read, tools_call};
 use serde_json::json;
 
-async fn greeter() -> McpService<greeter::State> {
+async fn greeter() -> McpService {
     service(Config::default()).await.unwrap()
 }
 

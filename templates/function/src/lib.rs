@@ -17,7 +17,7 @@ pub struct State;
 /// # Errors
 ///
 /// Never: nothing is set up that could fail, and nothing asks the client.
-pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
+pub async fn service(config: Config) -> Result<McpService, InitError> {
     let server = Server::new("{{ project_name }}", env!("CARGO_PKG_VERSION"), State).tool(count_words::tool());
     McpService::new(server, config.http)
 }

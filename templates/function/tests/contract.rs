@@ -8,7 +8,7 @@ use serde_json::json;
 
 use {{ project_name | replace: "-", "_" }}::{Config, State, service};
 
-async fn server() -> McpService<State> {
+async fn server() -> McpService {
     service(Config::default()).await.unwrap()
 }
 

@@ -52,11 +52,11 @@ fn server() -> Server<State> {
 }
 
 /// An execution environment of its own.
-fn environment() -> McpService<State> {
+fn environment() -> McpService {
     with_key(state_key())
 }
 
-fn with_key(key: StateKey) -> McpService<State> {
+fn with_key(key: StateKey) -> McpService {
     McpService::new(server(), HttpConfig { state_key: Some(key), ..HttpConfig::default() }).unwrap()
 }
 

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub(crate) type Fixture = McpService<State>;
+pub(crate) type Fixture = McpService;
 
 /// What the tools share.
 #[derive(Debug, Default)]

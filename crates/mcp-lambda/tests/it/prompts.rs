@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 type Context = RequestContext<()>;
 
-fn prompts() -> McpService<()> {
+fn prompts() -> McpService {
     let server = Server::new("prompts", "1.2.3", ())
         .prompt(
             Prompt::new("travel", travel)

@@ -33,7 +33,7 @@ fn server() -> Server<()> {
         .resource_template(ResourceTemplate::new("lib://files/{+path}", "file", file).list(files))
 }
 
-fn library() -> McpService<()> {
+fn library() -> McpService {
     McpService::new(server(), HttpConfig::default()).unwrap()
 }
 

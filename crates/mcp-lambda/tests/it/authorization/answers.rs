@@ -14,7 +14,7 @@ use crate::common::capture_logs;
 
 const DOMAIN: &str = "abcdefghij.lambda-url.eu-west-1.on.aws";
 
-async fn send(service: &McpService<()>, method: Method, path: &str, domain: Option<&str>) -> Response<Body> {
+async fn send(service: &McpService, method: Method, path: &str, domain: Option<&str>) -> Response<Body> {
     let mut request =
         Request::builder().method(method).uri(path).header("origin", "https://web.example").body(Bytes::new()).unwrap();
     let domain_name = domain.map(str::to_owned);
@@ -22,7 +22,7 @@ async fn send(service: &McpService<()>, method: Method, path: &str, domain: Opti
     service.handle(request).await
 }
 
-async fn metadata(service: &McpService<()>, path: &str) -> (StatusCode, Value) {
+async fn metadata(service: &McpService, path: &str) -> (StatusCode, Value) {
     let response = send(service, Method::GET, path, Some(DOMAIN)).await;
     assert_eq!(response.headers()["access-control-allow-origin"], "*", "{path}");
     let status = response.status();

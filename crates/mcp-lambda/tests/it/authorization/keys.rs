@@ -25,7 +25,7 @@ impl Clock {
     }
 }
 
-async fn send(service: &McpService<()>, token: &str, invocation: Invocation) -> Reply {
+async fn send(service: &McpService, token: &str, invocation: Invocation) -> Reply {
     exchange_via(Via::FunctionUrl, service, tools_list().bearer(token), invocation).await
 }
 

@@ -52,7 +52,7 @@ pub(super) fn closed_server() -> Server<()> {
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// A service that believes an issuer, with further variables.
-pub(super) fn service(server: Server<()>, issuer: &TestIssuer, more: &[(&str, &str)]) -> McpService<()> {
+pub(super) fn service(server: Server<()>, issuer: &TestIssuer, more: &[(&str, &str)]) -> McpService {
     let mut pairs = issuer.variables();
     pairs.push(("MCP_STATE_KEY".to_owned(), STATE_KEY.to_owned()));
     pairs.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));

@@ -188,7 +188,7 @@ async fn what_took_a_token_is_never_shared() {
     let (open, closed) = (service(server(), &issuer, &[]), service(closed_server(), &issuer, &[]));
     let denying = service(server(), &issuer, &[("MCP_ANONYMOUS", "deny")]);
     let token = issuer.token(["admin"]);
-    let scope = async |service: &McpService<()>, request: McpRequest| {
+    let scope = async |service: &McpService, request: McpRequest| {
         exchange(service, request.bearer(&token)).await.result()["cacheScope"].clone()
     };
     for request in [tools_list(), discover()] {
@@ -380,7 +380,7 @@ async fn with_iam_the_caller_is_whoever_aws_says() {
         "cognitoIdentity": null, "principalOrgId": "aws:PrincipalOrgID",
         "userArn": "arn:aws:iam::111122223333:user/ada", "userId": "AIDACKCEVSQ6C2EXAMPLE",
     });
-    let send = async |service: &McpService<()>, event: String| {
+    let send = async |service: &McpService, event: String| {
         let response = mcp_lambda::respond_buffered(service, event.as_bytes(), mcp_server::Invocation::default()).await;
         let response = serde_json::to_value(response.unwrap()).unwrap();
         (response["statusCode"].as_u64().unwrap(), response["body"].as_str().unwrap().to_owned())
