@@ -19,6 +19,7 @@ use crate::HttpConfig;
 
 /// What a client says of itself is logged up to here.
 const MAX_CLIENT_CHARS: usize = 64;
+const TARGET: &str = "mcp_lambda::call";
 /// What is logged, and counted, for whatever is not registered here: callers choose those names.
 const UNKNOWN: &str = "unknown";
 
@@ -53,12 +54,14 @@ impl CallLogs {
 
     /// The log of a call that came at an instant.
     pub(crate) fn begin(&self, invocation: &Arc<Invocation>, begin: Instant) -> CallLog {
+        let is_wanted = tracing::enabled!(target: TARGET, tracing::Level::ERROR);
         CallLog {
+            is_wanted,
             invocation: Arc::clone(invocation),
             begin,
             is_cold: self.is_cold.swap(false, Ordering::Relaxed),
             asked: Asked::default(),
-            subject: invocation.principal.as_deref().and_then(|caller| self.subject(caller)),
+            subject: invocation.principal.as_deref().filter(|_| is_wanted).and_then(|caller| self.subject(caller)),
             is_written: false,
         }
     }
@@ -91,6 +94,8 @@ pub(crate) struct CallLog {
     is_cold: bool,
     asked: Asked,
     subject: Option<String>,
+    /// Somebody reads the log; otherwise there is nothing to note.
+    is_wanted: bool,
     is_written: bool,
 }
 
@@ -204,6 +209,9 @@ impl CallLog {
 
     /// Notes what is asked for. `item` is its registered name; `None` for one that is not registered.
     pub(crate) fn asked_for(&mut self, item: Option<&str>, revision: ProtocolVersion, meta: &RequestMeta) {
+        if !self.is_wanted {
+            return;
+        }
         let has_item =
             matches!(self.asked.method, Some(method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ));
         let client = meta.client_info.as_ref();
@@ -224,6 +232,7 @@ impl CallLog {
     /// Another message of the same body.
     pub(crate) fn of_batch(&self) -> Self {
         Self {
+            is_wanted: self.is_wanted,
             invocation: Arc::clone(&self.invocation),
             begin: self.begin,
             is_cold: false,
@@ -245,6 +254,9 @@ impl CallLog {
 
     fn write(&mut self, ending: &Ending, told: Option<&Told>) {
         self.is_written = true;
+        if !self.is_wanted {
+            return;
+        }
         let count = |outcome: Outcome| (ending.outcome == outcome).then_some(1_u64);
         let asked = &self.asked;
         let client = asked.client.as_ref();
@@ -253,7 +265,7 @@ impl CallLog {
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 tracing::event!(
-                    target: "mcp_lambda::call",
+                    target: TARGET,
                     tracing::Level::$level,
                     request_id = self.invocation.request_id,
                     trace_id = self.invocation.xray_trace_id.as_deref().and_then(xray_root),

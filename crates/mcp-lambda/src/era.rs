@@ -32,12 +32,18 @@ pub(crate) fn of<'a, 'r>(
     request: &Request<'a>,
     mirrored: impl Fn(&str) -> &'r [MirroredParameter],
 ) -> Result<Head<'a>, Refusal> {
-    let header = headers::single(headers, headers::PROTOCOL_VERSION).map_err(Refusal::modern)?;
+    let header = headers::single(headers, &headers::PROTOCOL_VERSION).map_err(Refusal::modern)?;
     let head = ParamsHead::of(request.params);
-    let declared = head.as_ref().ok().and_then(ParamsHead::protocol_version);
+    let meta = head.as_ref().ok().and_then(|head| head.meta.map(read_meta));
+    let declared = match &meta {
+        Some(Ok(meta)) => meta.protocol_version.clone(),
+        // What else is wrong with it is told in the words of the version that it names.
+        Some(Err(_)) => head.as_ref().ok().and_then(ParamsHead::protocol_version),
+        None => None,
+    };
     let requested = declared.as_deref().or(header);
     let revision = match requested.map(ProtocolVersion::parse) {
-        None => return legacy(ProtocolVersion::V2025_03_26, head),
+        None => return legacy(ProtocolVersion::V2025_03_26, head, meta),
         Some(None) if declared.is_none() && request.method == method::INITIALIZE => {
             // The handshake is where versions are agreed on; the header of such a request says nothing yet.
             let meta = RequestMeta::default();
@@ -56,7 +62,7 @@ pub(crate) fn of<'a, 'r>(
         return Err(Refusal::modern(CallError::UnsupportedVersion { requested }));
     };
     if !revision.is_modern() {
-        return legacy(revision, head);
+        return legacy(revision, head, meta);
     }
 
     let head = head.map_err(Refusal::modern)?;
@@ -64,7 +70,7 @@ pub(crate) fn of<'a, 'r>(
         let reason = "header `MCP-Protocol-Version` is missing".to_owned();
         return Err(Refusal::modern(CallError::HeaderMismatch(reason)));
     }
-    let meta = head.modern_meta().map_err(Refusal::modern)?;
+    let meta = modern_meta(meta).map_err(Refusal::modern)?;
     let (name, uri) = (head.name.and_then(text), head.uri.and_then(text));
     headers::check_standard(headers, &request.method, name.as_deref(), uri.as_deref()).map_err(Refusal::modern)?;
     if request.method == method::TOOLS_CALL {
@@ -74,9 +80,16 @@ pub(crate) fn of<'a, 'r>(
     Ok(Head { revision, meta, name, uri })
 }
 
-fn legacy<'a>(revision: ProtocolVersion, head: Result<ParamsHead<'a>, CallError>) -> Result<Head<'a>, Refusal> {
+fn legacy<'a>(
+    revision: ProtocolVersion,
+    head: Result<ParamsHead<'a>, CallError>,
+    meta: Option<Result<RequestMeta, CallError>>,
+) -> Result<Head<'a>, Refusal> {
     let head = head.map_err(Refusal::legacy)?;
-    let meta = head.legacy_meta().map_err(Refusal::legacy)?;
+    let own = meta.transpose().map_err(Refusal::legacy)?.unwrap_or_default();
+    // Only the progress token and trace context mean anything there.
+    let meta =
+        RequestMeta { protocol_version: None, client_capabilities: None, client_info: None, log_level: None, ..own };
     Ok(Head { revision, meta, name: head.name.and_then(text), uri: head.uri.and_then(text) })
 }
 
@@ -124,15 +137,6 @@ impl<'a> ParamsHead<'a> {
         serde_json::from_str(params.get()).map_err(|error| CallError::InvalidParams(error.to_string()))
     }
 
-    /// Of a legacy request's `_meta` only the progress token and trace context mean anything.
-    fn legacy_meta(&self) -> Result<RequestMeta, CallError> {
-        let Some(meta) = self.meta else {
-            return Ok(RequestMeta::default());
-        };
-        let own = read_meta(meta)?;
-        Ok(RequestMeta { protocol_version: None, client_capabilities: None, client_info: None, log_level: None, ..own })
-    }
-
     fn protocol_version(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct VersionOnly {
@@ -141,19 +145,20 @@ impl<'a> ParamsHead<'a> {
         }
         serde_json::from_str::<VersionOnly>(self.meta?.get()).ok().map(|meta| meta.protocol_version)
     }
+}
 
-    fn modern_meta(&self) -> Result<RequestMeta, CallError> {
-        let meta = read_meta(self.meta.ok_or_else(|| CallError::InvalidMeta("it is missing".to_owned()))?)?;
-        for (name, is_missing) in [
-            (meta::PROTOCOL_VERSION, meta.protocol_version.is_none()),
-            (meta::CLIENT_CAPABILITIES, meta.client_capabilities.is_none()),
-        ] {
-            if is_missing {
-                return Err(CallError::InvalidMeta(format!("`{name}` is missing")));
-            }
+/// `_meta` of a modern request, which must be there and say these.
+fn modern_meta(meta: Option<Result<RequestMeta, CallError>>) -> Result<RequestMeta, CallError> {
+    let meta = meta.unwrap_or_else(|| Err(CallError::InvalidMeta("it is missing".to_owned())))?;
+    for (name, is_missing) in [
+        (meta::PROTOCOL_VERSION, meta.protocol_version.is_none()),
+        (meta::CLIENT_CAPABILITIES, meta.client_capabilities.is_none()),
+    ] {
+        if is_missing {
+            return Err(CallError::InvalidMeta(format!("`{name}` is missing")));
         }
-        Ok(meta)
     }
+    Ok(meta)
 }
 
 fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
@@ -166,5 +171,7 @@ fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
 
 /// What a request of a batch, which is legacy, brings along.
 pub(crate) fn of_batched<'a>(revision: ProtocolVersion, request: &Request<'a>) -> Result<Head<'a>, Refusal> {
-    legacy(revision, ParamsHead::of(request.params))
+    let head = ParamsHead::of(request.params);
+    let meta = head.as_ref().ok().and_then(|head| head.meta.map(read_meta));
+    legacy(revision, head, meta)
 }

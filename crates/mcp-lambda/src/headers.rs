@@ -1,14 +1,19 @@
 //! Headers that repeat parts of the body (2026-07-28, Streamable HTTP, "Request Metadata"), and what a client accepts.
 
+use std::{borrow::Cow, fmt::Display};
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderValue, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, AsHeaderName},
+};
 use mcp_protocol::{MirroredParameter, ProtocolVersion, lookup, method};
 use mcp_server::CallError;
 use serde_json::{Value, value::RawValue};
 
-pub(crate) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
-const METHOD: &str = "mcp-method";
-const NAME: &str = "mcp-name";
+pub(crate) static PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+static METHOD: HeaderName = HeaderName::from_static("mcp-method");
+static NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM_PREFIX: &str = "mcp-param-";
 
 /// Largest integer that is compared as a number; beyond it floating point loses digits.
@@ -19,7 +24,7 @@ const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 /// # Errors
 ///
 /// When there are several values or characters that a value must not have.
-pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, CallError> {
+pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName + Copy + Display) -> Result<Option<&str>, CallError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -42,7 +47,7 @@ pub(crate) fn check_standard(
     name: Option<&str>,
     uri: Option<&str>,
 ) -> Result<(), CallError> {
-    match single(headers, METHOD)? {
+    match single(headers, &METHOD)? {
         None => return Err(mismatch("header `Mcp-Method` is missing")),
         Some(header) if header != method => {
             return Err(mismatch("header `Mcp-Method` does not equal the method in the body"));
@@ -54,7 +59,7 @@ pub(crate) fn check_standard(
         method::RESOURCES_READ => uri,
         _ => return Ok(()),
     };
-    let Some(header) = single(headers, NAME)? else {
+    let Some(header) = single(headers, &NAME)? else {
         return Err(mismatch("header `Mcp-Name` is missing"));
     };
     let header = decode(header).ok_or_else(|| mismatch("header `Mcp-Name` is not valid Base64 between its markers"))?;
@@ -81,7 +86,7 @@ pub(crate) fn check_parameters(
     }
     for parameter in parameters {
         let name = format!("{PARAM_PREFIX}{}", parameter.header.to_ascii_lowercase());
-        let header = single(headers, &name)?;
+        let header = single(headers, name.as_str())?;
         let unreadable = |_| mismatch(format!("header `{name}` cannot be compared: the arguments are malformed"));
         let value = arguments.map(|arguments| lookup(arguments, &parameter.path)).transpose().map_err(unreadable)?;
         let value = value.flatten().map(|value| serde_json::from_str::<Value>(value.get())).transpose();
@@ -124,10 +129,10 @@ fn equals_number(header: &str, number: &serde_json::Number) -> bool {
 
 /// Undoes the Base64 form of values that a header cannot carry plainly. Strict: `None` for anything between the
 /// markers that is not canonical Base64 of UTF-8.
-fn decode(value: &str) -> Option<String> {
+fn decode(value: &str) -> Option<Cow<'_, str>> {
     match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
-        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok(),
-        None => Some(value.to_owned()),
+        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok().map(Cow::Owned),
+        None => Some(Cow::Borrowed(value)),
     }
 }
 

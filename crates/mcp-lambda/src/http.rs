@@ -351,7 +351,7 @@ impl McpService {
         exchange: &Exchange<'_>,
         messages: Vec<Result<Message<'_>, MalformedMessage>>,
     ) -> Response<Body> {
-        let revision = match headers::single(exchange.headers, headers::PROTOCOL_VERSION) {
+        let revision = match headers::single(exchange.headers, &headers::PROTOCOL_VERSION) {
             Ok(None) => Some(ProtocolVersion::V2025_03_26),
             Ok(Some(name)) => ProtocolVersion::parse(name),
             Err(_) => None,
@@ -610,7 +610,7 @@ impl Exchange<'_> {
     /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless
     /// transport; a modern server makes no requests that could be answered. A version that is not known is refused.
     fn accept_without_answer(&self, is_notification: bool) -> Response<Body> {
-        let header = match headers::single(self.headers, headers::PROTOCOL_VERSION) {
+        let header = match headers::single(self.headers, &headers::PROTOCOL_VERSION) {
             Ok(header) => header,
             Err(error) => return refuse_without_id(&error),
         };
