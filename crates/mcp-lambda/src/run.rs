@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     panic::AssertUnwindSafe,
+    pin::Pin,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -38,7 +39,15 @@ where
     Fut: Future<Output = Result<McpService, InitError>>,
 {
     let env = Env::process();
-    logs::init(&env);
+    // All else is the same code for every function.
+    start(&env, Box::pin(async { service(C::from_env(&env)?).await }))
+}
+
+/// A service in the making.
+type Building<'a> = Pin<Box<dyn Future<Output = Result<McpService, InitError>> + 'a>>;
+
+fn start(env: &Env, building: Building<'_>) -> ExitCode {
+    logs::init(env);
     for name in env.unknown() {
         tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
     }
@@ -60,7 +69,7 @@ where
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(init_and_serve(&env, service, concurrency)) {
+    match runtime.block_on(init_and_serve(building, concurrency)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = error_chain(error.as_ref()), "the function has stopped");
@@ -69,18 +78,9 @@ where
     }
 }
 
-async fn init_and_serve<C, F, Fut>(
-    env: &Env,
-    service: F,
-    concurrency: usize,
-) -> Result<(), Box<dyn Error + Send + Sync>>
-where
-    C: FromEnv,
-    F: FnOnce(C) -> Fut,
-    Fut: Future<Output = Result<McpService, InitError>>,
-{
+async fn init_and_serve(building: Building<'_>, concurrency: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
     // A panic while building, such as two tools of one name, is an init error like any other.
-    let built = AssertUnwindSafe(async { service(C::from_env(env)?).await }).catch_unwind().await;
+    let built = AssertUnwindSafe(building).catch_unwind().await;
     let built = built.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(InitError::new(message.unwrap_or("building the service panicked").to_owned()))
