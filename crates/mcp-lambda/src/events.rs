@@ -410,7 +410,7 @@ impl<'de> FromMember<'de> for Headers {
     fn from_map<M: MapAccess<'de>>(mut entries: M) -> Result<Option<Self>, M::Error> {
         let mut headers = Self::default();
         while let Some(Text(name)) = entries.next_key()? {
-            if is_about_connection(&name) {
+            if is_unread(&name) {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -425,12 +425,14 @@ impl<'de> FromMember<'de> for Headers {
     }
 }
 
-/// What the platform adds, and proxies claim, about the way that a request has come: a third of its headers, which nothing
-/// here may rely on.
-fn is_about_connection(header: &str) -> bool {
-    ["x-amzn-", "x-forwarded-"]
-        .iter()
-        .any(|prefix| header.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
+/// Headers that nothing here reads, or may rely on: what the platform adds and proxies claim about the way that a request has
+/// come, and what clients send with every request. They are most of its headers, and reading one takes time.
+const UNREAD_PREFIXES: [&str; 2] = ["x-amzn-", "x-forwarded-"];
+const UNREAD: [&str; 5] = ["accept-encoding", "accept-language", "content-length", "host", "user-agent"];
+
+fn is_unread(header: &str) -> bool {
+    let starts_with = |prefix: &&str| header.get(..prefix.len()).is_some_and(|own| own.eq_ignore_ascii_case(prefix));
+    UNREAD_PREFIXES.iter().any(starts_with) || UNREAD.iter().any(|name| name.eq_ignore_ascii_case(header))
 }
 
 /// What a header has.
