@@ -1,0 +1,91 @@
+//! What greeter is too small to show: requests of any size, an answer that streams, and as many tools as one likes.
+
+use std::process::ExitCode;
+
+use garde::Validate;
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+use mcp_server::{InitError, Server, Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+const TOOLS: &str = "BENCH_TOOLS";
+
+fn main() -> ExitCode {
+    mcp_lambda::main(service)
+}
+
+struct Config {
+    http: HttpConfig,
+    /// `BENCH_TOOLS`: this many tools that greet, and no others.
+    tools: Option<usize>,
+}
+
+impl FromEnv for Config {
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        let number = |text: &str| text.parse().map_err(|_| InitError::setting(TOOLS, "a number", text));
+        Ok(Self { http: HttpConfig::from_env(env)?, tools: env.get(TOOLS).map(number).transpose()? })
+    }
+}
+
+async fn service(config: Config) -> Result<McpService<()>, InitError> {
+    let tools = match config.tools {
+        Some(count) => (1..=count).map(greeting).collect(),
+        None => vec![
+            Tool::new("measure", measure).description("Says how long a text is.").read_only(),
+            Tool::new("report", report).description("Tells how far it is.").read_only(),
+        ],
+    };
+    let server = Server::new("bench-subject", env!("CARGO_PKG_VERSION"), ());
+    McpService::new(tools.into_iter().fold(server, Server::tool), config.http)
+}
+
+/// The same as greeter's, so that only their number differs.
+fn greeting(number: usize) -> Tool<()> {
+    Tool::new(format!("greeting_{number}"), greet)
+        .title("Personalized greeting")
+        .description("Generates a friendly greeting for a name. Use it when asked to greet someone.")
+        .read_only()
+        .idempotent()
+        .open_world(false)
+}
+
+#[derive(Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct GreetingArgs {
+    /// Name of the person to greet; 1 to 100 characters.
+    #[garde(length(chars, min = 1, max = 100))]
+    name: String,
+}
+
+async fn greet(_: ToolContext<()>, args: GreetingArgs) -> Result<String, ToolError> {
+    Ok(format!("Hello, {}! Welcome to the serverless MCP world.", args.name))
+}
+
+#[derive(Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct MeasureArgs {
+    /// Any text.
+    #[garde(skip)]
+    text: String,
+}
+
+async fn measure(_: ToolContext<()>, args: MeasureArgs) -> Result<String, ToolError> {
+    Ok(format!("{} bytes", args.text.len()))
+}
+
+#[derive(Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct ReportArgs {
+    /// How often to report.
+    #[garde(skip)]
+    times: u32,
+}
+
+async fn report(context: ToolContext<()>, args: ReportArgs) -> Result<&'static str, ToolError> {
+    for done in 1..=args.times {
+        context.progress(done.into(), Some(args.times.into()), None).await;
+        // As a tool that waits for something in between: what it sent leaves by itself.
+        tokio::task::yield_now().await;
+    }
+    Ok("Hello, Ada!")
+}
