@@ -1,20 +1,29 @@
-"""The benchmark's driver: it measures, and what it prints is what scripts/bench.py reads. No figure is judged."""
+"""The benchmark: its driver measures what it is told to, and its rows say what they should. No time is judged."""
 
-import json
+import pytest
 
 import bench
+import bench_events
+import bench_table
+import counting
+import debian
+from driving import CONCURRENT_FLOOR, FLOOR, GREETER, GUARDED, SUBJECT, build, candidate, drive, spread, turns_of
 
 
-def test_the_driver_measures_every_function_in_every_run(tmp_path):
-    driver, binaries = bench.build("dev", tmp_path)
-    events = tmp_path / "event.jsonl"
-    events.write_text(json.dumps(json.loads(bench.EVENT.read_text())))
-    candidates = [bench.candidate(name, binaries[name], events) for name in (bench.FLOOR, bench.GREETER)]
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build("dev", tmp_path_factory.mktemp("binaries"))
+
+
+def test_the_driver_measures_every_function_in_every_run(built, tmp_path):
+    driver, binaries = built
+    call = bench_events.save(bench_events.template(), tmp_path / "call.jsonl")
+    candidates = [candidate(name, binaries[name], call) for name in (FLOOR, GREETER)]
     with bench.tokens(tmp_path, 30) as issuer:
         new = tmp_path / "ES256-new.jsonl"
-        candidates.append(bench.candidate("ES256, new", binaries[bench.GUARDED], new, OIDC_ISSUER=issuer))
+        candidates.append(candidate("ES256, new", binaries[GUARDED], new, OIDC_ISSUER=issuer))
 
-        turns = bench.drive(driver, candidates, 2, 20)
+        turns = drive(driver, candidates, 2, 20)
 
     assert [turn["name"] for turn in turns] == ["floor", "greeter", "ES256, new"] * 2
     for turn in turns:
@@ -23,3 +32,73 @@ def test_the_driver_measures_every_function_in_every_run(tmp_path):
     warm = bench.summary([greeter], [floor])["warm_p50_us"]
     assert warm["median"] == greeter["warm_p50_us"]
     assert warm["ratio"]["max"] == greeter["warm_p50_us"] / floor["warm_p50_us"]
+
+
+def test_every_request_is_answered_as_it_should(built, tmp_path):
+    driver, binaries = built
+    files = bench_events.write(tmp_path)
+    candidates = [
+        candidate(name, binaries[GREETER], files[name], expects) for name, expects in bench_events.REQUESTS.items()
+    ]
+    streamed = bench_events.event("tools/call", "report", {"times": 2}, progressToken=1)
+    large = bench_events.event("tools/call", "measure", {"text": '"' * 300_000})
+    many = bench_events.event("tools/call", "greeting_7", {"name": "Ada"})
+    subject = binaries[SUBJECT]
+    for name, event, expects, variables in (
+        ("streamed", streamed, '"progress":2', {"MCP_INVOKE_MODE": "stream"}),
+        ("large", large, "300000 bytes", {}),
+        ("many", many, "Hello, Ada!", {"BENCH_TOOLS": "7"}),
+    ):
+        file = bench_events.save(event, tmp_path / f"{name}.jsonl")
+        candidates.append(candidate(name, subject, file, expects, **variables))
+
+    turns = drive(driver, candidates, 1, 3)
+
+    assert len(turns) == len(candidates)
+
+
+def test_invocations_are_handed_out_at_once(built, tmp_path):
+    driver, binaries = built
+    call = bench_events.save(bench_events.template(), tmp_path / "call.jsonl")
+    candidates = [candidate(name, binaries[name], call, at_once=8) for name in (CONCURRENT_FLOOR, GREETER)]
+
+    turns = turns_of(drive(driver, candidates, 1, 200))
+
+    assert all(turn["calls_per_second"] > 0 for [turn] in turns.values())
+
+
+def test_an_answer_without_what_is_expected_stops_the_driver(built, tmp_path):
+    driver, binaries = built
+    call = bench_events.save(bench_events.template(), tmp_path / "call.jsonl")
+
+    with pytest.raises(SystemExit):
+        drive(driver, [candidate(GREETER, binaries[GREETER], call, "Hello, Grace!")], 1, 3)
+
+
+def test_counts_are_the_same_twice(built, tmp_path):
+    driver, binaries = built
+    call = bench_events.save(bench_events.template(), tmp_path / "call.jsonl")
+    try:
+        valgrind = counting.Valgrind()
+    except debian.Unavailable as reason:
+        pytest.skip(str(reason))
+    own = candidate(FLOOR, binaries[FLOOR], call)
+
+    first, second = (valgrind.count(driver, own, few=5, many=25) for _ in range(2))
+
+    for key, value in first.items():
+        assert value > 0
+        assert second[key] == pytest.approx(value, rel=0.02), key
+
+
+def test_a_row_says_whether_its_limit_is_kept():
+    slow, fast = [{"warm_p50_us": 30}], [{"warm_p50_us": 20}]
+
+    kept = bench_table.compared("a call", "warm_p50_us", slow, fast, 1, "µs", 1.5)
+    broken = bench_table.compared("a call", "warm_p50_us", slow, fast, 1, "µs", 1.4)
+    unlimited = bench_table.compared("a call", "warm_p50_us", slow, fast, 1, "µs")
+    zipped = bench_table.absolute("zip", spread([1_300_000]), 1e6, "MB", 1_200_000)
+
+    assert [row.is_kept for row in (kept, broken, unlimited, zipped)] == [True, False, None, False]
+    assert broken.cells() == ["a call", "20.00 µs", "30.00 µs", "1.50 ×", "≤ 1.40 ×  BROKEN"]
+    assert zipped.cells()[-1] == "≤ 1.20 MB  BROKEN"

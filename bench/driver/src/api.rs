@@ -1,6 +1,7 @@
 //! Just enough of the Runtime API, with as little of its own cost as can be: blocking sockets, no threads.
 
 use std::{
+    collections::{HashMap, VecDeque},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::fd::AsFd,
@@ -8,30 +9,49 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 /// A function that says nothing for this long has failed.
 const PATIENCE_MS: u16 = 60_000;
 
+/// What epoll says of the listener; connections have their index.
+const LISTENER: u64 = u64::MAX;
+
 pub(crate) struct RuntimeApi {
     listener: TcpListener,
-    connections: Vec<TcpStream>,
-    /// The connection on which the function asks for an invocation.
-    asking: Option<usize>,
+    epoll: Epoll,
+    /// `None` once the function has closed it.
+    connections: Vec<Option<TcpStream>>,
+    /// What can be read, as epoll said last.
+    readable: VecDeque<u64>,
+    /// The connections on which the function asks for an invocation.
+    asking: VecDeque<usize>,
+    /// When each invocation was handed out that is not answered.
+    handed_out: HashMap<u64, Instant>,
+    last_id: u64,
     buffer: Vec<u8>,
-    /// When the last request was complete.
-    last_read: Instant,
+}
+
+/// What the function sends.
+enum Request {
+    Question,
+    Answer { connection: usize, took: Duration, text: String },
 }
 
 impl RuntimeApi {
     pub(crate) fn bind() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         Ok(Self {
             listener,
+            epoll,
             connections: Vec::new(),
-            asking: None,
+            readable: VecDeque::new(),
+            asking: VecDeque::new(),
+            handed_out: HashMap::new(),
+            last_id: 0,
             buffer: vec![0; 1 << 16],
-            last_read: Instant::now(),
         })
     }
 
@@ -41,94 +61,138 @@ impl RuntimeApi {
 
     /// Waits until the function asks for an invocation.
     pub(crate) fn wait_for_question(&mut self) -> anyhow::Result<()> {
-        while self.asking.is_none() {
-            let (connection, head) = self.read_request()?;
-            if head.starts_with("GET ") && head.contains("/runtime/invocation/next") {
-                self.asking = Some(connection);
-            } else {
-                bail!("expected a question for the next invocation, got {}", head.lines().next().unwrap_or_default());
-            }
+        while self.asking.is_empty() {
+            let Request::Question = self.read_request()? else { bail!("the function answers what nobody asked") };
         }
         Ok(())
     }
 
-    /// Hands out an event and waits for the answer: the time between, and the answer.
-    pub(crate) fn call(&mut self, event: &str) -> anyhow::Result<(Duration, String)> {
-        self.wait_for_question()?;
-        let asking = self.asking.take().context("the function has asked")?;
+    /// Hands out as many events as there are, up to `at_once` at a time, and waits for their answers, each of which has
+    /// to hold `expected`: how long each took, in the order of their ends.
+    pub(crate) fn call<'e>(
+        &mut self,
+        events: impl Iterator<Item = &'e str>,
+        at_once: usize,
+        expected: &[&str],
+    ) -> anyhow::Result<Vec<Duration>> {
+        let mut events = events.peekable();
+        let mut times = Vec::new();
+        while events.peek().is_some() || !self.handed_out.is_empty() {
+            let is_wanted = self.handed_out.len() < at_once && events.peek().is_some();
+            if is_wanted && let Some(connection) = self.asking.pop_front() {
+                self.hand_out(connection, events.next().unwrap_or_default())?;
+                continue;
+            }
+            if let Request::Answer { connection, took, text } = self.read_request()? {
+                // A function that refuses quickly would look fast.
+                for expected in expected {
+                    ensure!(text.contains(expected), "an answer lacks {expected:?}: {text}");
+                }
+                self.write(connection, b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")?;
+                times.push(took);
+            }
+        }
+        Ok(times)
+    }
+
+    fn hand_out(&mut self, connection: usize, event: &str) -> anyhow::Result<()> {
+        self.last_id += 1;
         let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nlambda-runtime-aws-request-id: req\r\n\
-             lambda-runtime-deadline-ms: 99999999999999\r\nlambda-runtime-trace-id: Root=1-2-3\r\n\
-             lambda-runtime-invoked-function-arn: arn\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+             lambda-runtime-aws-request-id: 8476a536-e9f4-11e8-9739-{:012}\r\nlambda-runtime-deadline-ms: 99999999999999\r\n\
+             lambda-runtime-trace-id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0\r\n\
+             lambda-runtime-invoked-function-arn: arn:aws:lambda:eu-west-1:123456789012:function:bench\r\n\
+             content-length: {}\r\n\r\n",
+            self.last_id,
             event.len()
         );
         let response = [head.as_bytes(), event.as_bytes()].concat();
-        let begin = Instant::now();
-        self.connections[asking].write_all(&response)?;
-        let (connection, request) = self.read_request()?;
-        let elapsed = self.last_read.duration_since(begin);
-        ensure!(
-            request.contains("/response "),
-            "expected an answer, got {}",
-            request.lines().next().unwrap_or_default()
-        );
-        self.connections[connection].write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")?;
-        Ok((elapsed, request))
+        self.handed_out.insert(self.last_id, Instant::now());
+        self.write(connection, &response)
     }
 
-    /// Reads one whole request, on whichever connection it comes; the request, and on which. Sleeps until there is
-    /// something to read: the function needs the core.
-    fn read_request(&mut self) -> anyhow::Result<(usize, String)> {
+    fn write(&mut self, connection: usize, bytes: &[u8]) -> anyhow::Result<()> {
+        let connection = self.connections[connection].as_mut().context("the function has closed its connection")?;
+        Ok(connection.write_all(bytes)?)
+    }
+
+    /// Reads one whole request, on whichever connection it comes. Sleeps until there is something to read: the function
+    /// needs the core.
+    fn read_request(&mut self) -> anyhow::Result<Request> {
         loop {
-            let readable = self.wait()?;
-            if readable[0] {
+            let Some(next) = self.readable.pop_front() else {
+                self.wait()?;
+                continue;
+            };
+            if next == LISTENER {
                 let (connection, _) = self.listener.accept()?;
                 connection.set_nodelay(true)?;
-                self.connections.push(connection);
-            }
-            for index in 0..readable.len() - 1 {
-                if readable[index + 1] && Some(index) != self.asking {
-                    return Ok((index, self.read_from(index)?));
-                }
+                self.epoll
+                    .add(connection.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, self.connections.len() as u64))?;
+                self.connections.push(Some(connection));
+            } else if let index = usize::try_from(next)?
+                && let Some((text, end)) = self.read_from(index)?
+            {
+                return self.understand(index, text, end);
             }
         }
     }
 
-    /// Which can be read: the listener, then each connection.
-    fn wait(&self) -> anyhow::Result<Vec<bool>> {
-        let sockets = std::iter::once(self.listener.as_fd()).chain(self.connections.iter().map(AsFd::as_fd));
-        let mut polled: Vec<PollFd<'_>> = sockets.map(|socket| PollFd::new(socket, PollFlags::POLLIN)).collect();
-        if let Some(asking) = self.asking {
-            // Nothing is expected there, and its end would be noticed when the event is written.
-            polled[asking + 1].set_events(PollFlags::empty());
-        }
-        let ready = poll(&mut polled, PATIENCE_MS)?;
+    fn wait(&mut self) -> anyhow::Result<()> {
+        let mut events = [EpollEvent::empty(); 128];
+        let ready = self.epoll.wait(&mut events, PATIENCE_MS)?;
         ensure!(ready > 0, "the function has said nothing for {PATIENCE_MS} ms");
-        Ok(polled.iter().map(|socket| socket.any().unwrap_or(false)).collect())
+        self.readable.extend(events[..ready].iter().map(EpollEvent::data));
+        Ok(())
     }
 
-    fn read_from(&mut self, index: usize) -> anyhow::Result<String> {
+    /// A whole request and when it ended; `None` when the function has closed the connection instead, as clients do with
+    /// one that they have no use for.
+    fn read_from(&mut self, index: usize) -> anyhow::Result<Option<(String, Instant)>> {
         let mut filled = 0;
         loop {
-            let read = self.connections[index].read(&mut self.buffer[filled..])?;
-            ensure!(read > 0, "the function has closed its connection");
-            self.last_read = Instant::now();
+            let connection = self.connections[index].as_mut().context("a closed connection is not waited for")?;
+            let read = connection.read(&mut self.buffer[filled..])?;
+            let end = Instant::now();
+            if read == 0 {
+                self.connections[index] = None;
+                let is_there = self.connections.iter().any(Option::is_some);
+                ensure!(filled == 0 && !self.asking.contains(&index) && is_there, "the function has ended");
+                return Ok(None);
+            }
             filled += read;
             let bytes = &self.buffer[..filled];
-            if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            if let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&bytes[..head_end]).to_ascii_lowercase();
                 let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
                 let is_whole = match length {
-                    Some(length) => filled >= end + 4 + length,
+                    Some(length) => filled >= head_end + 4 + length,
                     None => !head.contains("transfer-encoding: chunked") || bytes.ends_with(b"0\r\n\r\n"),
                 };
                 if is_whole {
-                    return Ok(String::from_utf8_lossy(bytes).into_owned());
+                    return Ok(Some((String::from_utf8_lossy(bytes).into_owned(), end)));
                 }
             }
             if filled == self.buffer.len() {
                 self.buffer.resize(2 * filled, 0);
             }
+        }
+    }
+
+    fn understand(&mut self, connection: usize, text: String, end: Instant) -> anyhow::Result<Request> {
+        let path = text.lines().next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+        let words: Vec<&str> = path.rsplitn(3, '/').collect();
+        match words[..] {
+            ["next", "invocation", _] => {
+                self.asking.push_back(connection);
+                Ok(Request::Question)
+            }
+            ["response", id, _] => {
+                let id = id.rsplit('-').next().and_then(|number| number.parse().ok());
+                let began = id.and_then(|id| self.handed_out.remove(&id)).context("an answer names no invocation")?;
+                Ok(Request::Answer { connection, took: end.duration_since(began), text })
+            }
+            _ => bail!("expected a question or an answer, got {text}"),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Drives built functions through the Runtime API and prints what they took, as JSON.
 //!
-//! Driver and function share one core, as a function and the service's own parts do in a small environment, and the
-//! functions take turns, so that whatever else the machine does meets all of them. Only ratios within one run mean
-//! anything.
+//! Driver and function share one core (unless a candidate asks for more), as a function and the service's own parts do in
+//! a small environment, and the functions take turns, so that whatever else the machine does meets all of them. Only
+//! ratios within one run mean anything.
 
 mod api;
 mod process;
@@ -10,7 +10,7 @@ mod process;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
@@ -34,9 +34,9 @@ struct Arguments {
     /// Warm calls in a turn.
     #[arg(long, default_value_t = 3000)]
     calls: usize,
-    /// Runs each function under this program, such as `valgrind --tool=callgrind`.
+    /// Runs each function under this program; its arguments follow, each by the same option.
     #[arg(long)]
-    under: Option<String>,
+    under: Vec<String>,
 }
 
 /// A function, and how it is called.
@@ -49,6 +49,23 @@ struct Candidate {
     variables: BTreeMap<String, String>,
     /// A file of events, one a line, which are sent one after the other and then from the start.
     events: PathBuf,
+    /// What each answer holds.
+    #[serde(default = "greeting")]
+    expects: String,
+    /// How many invocations are handed out at once; the function is told.
+    #[serde(default = "one")]
+    at_once: usize,
+    /// How many cores driver and function share.
+    #[serde(default = "one")]
+    cores: usize,
+}
+
+fn greeting() -> String {
+    "Hello, Ada!".to_owned()
+}
+
+fn one() -> usize {
+    1
 }
 
 /// One turn of one function.
@@ -63,6 +80,9 @@ struct Turn {
     warm_p50_us: f64,
     warm_p99_us: f64,
     cpu_per_call_us: f64,
+    calls_per_second: f64,
+    /// After a hundredth of the warm calls.
+    early_memory_kib: u64,
     peak_memory_kib: u64,
     process_id: u32,
 }
@@ -72,11 +92,12 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let candidates: Vec<Candidate> = serde_json::from_str(&read(&arguments.plan)?)?;
     let events = candidates.iter().map(|candidate| read(&candidate.events)).collect::<anyhow::Result<Vec<_>>>()?;
-    pin_to_one_core()?;
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let mut turns = Vec::new();
     for _ in 0..arguments.runs {
         for (candidate, events) in candidates.iter().zip(&events) {
             let events: Vec<&str> = events.lines().collect();
+            pin(&allowed, candidate.cores)?;
             let measured = measure(candidate, &events, &arguments);
             turns.push(measured.with_context(|| format!("{} could not be measured", candidate.name))?);
         }
@@ -89,48 +110,50 @@ fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))
 }
 
-/// The last core that this process may use; what it starts inherits that.
-fn pin_to_one_core() -> anyhow::Result<()> {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this)?;
-    let last = (0..CpuSet::count()).rev().find(|core| allowed.is_set(*core).unwrap_or(false));
-    let mut one = CpuSet::new();
-    one.set(last.context("this process may use no core")?)?;
-    Ok(sched_setaffinity(this, &one)?)
+/// The last cores that this process may use; what it starts inherits that.
+fn pin(allowed: &CpuSet, count: usize) -> anyhow::Result<()> {
+    let allowed = (0..CpuSet::count()).rev().filter(|core| allowed.is_set(*core).unwrap_or(false));
+    let mut chosen = CpuSet::new();
+    let mut found = 0;
+    for core in allowed.take(count) {
+        chosen.set(core)?;
+        found += 1;
+    }
+    ensure!(found == count, "this process may use {found} cores, not {count}");
+    Ok(sched_setaffinity(Pid::from_raw(0), &chosen)?)
 }
 
 fn measure(candidate: &Candidate, events: &[&str], arguments: &Arguments) -> anyhow::Result<Turn> {
-    let mut events = events.iter().cycle();
-    let mut next = || events.next().context("there are no events");
+    ensure!(!events.is_empty(), "there are no events");
+    let mut events = events.iter().copied().cycle();
     let mut api = RuntimeApi::bind()?;
     let started = Instant::now();
-    let function = Function::start(candidate, &api.address()?, arguments.under.as_deref())?;
+    let function = Function::start(candidate, &api.address()?, &arguments.under)?;
     api.wait_for_question()?;
     let start = started.elapsed();
     let start_cpu = function.cpu_time()?;
-    let (first, answer) = api.call(next()?)?;
-    // A function that refuses quickly would look fast.
-    ensure!(answer.contains("Hello, Ada!") && answer.contains(r#""statusCode":200"#), "it does not greet: {answer}");
-    let before = function.cpu_time()?;
-    let mut warm = Vec::with_capacity(arguments.calls);
-    for _ in 0..arguments.calls {
-        warm.push(api.call(next()?)?);
-    }
-    // Afterwards, so that it is not measured.
-    ensure!(warm.iter().all(|(_, answer)| answer.contains("Hello, Ada!")), "it does not greet every time");
-    let mut warm: Vec<_> = warm.into_iter().map(|(elapsed, _)| elapsed).collect();
+    let expects = candidate.expects.as_str();
+    let first = api.call(events.by_ref().take(1), 1, &[expects, r#""statusCode":200"#])?;
+    let (before, began) = (function.cpu_time()?, Instant::now());
+    let early = arguments.calls / 100;
+    let mut warm = api.call(events.by_ref().take(early), candidate.at_once, &[expects])?;
+    let early_memory_kib = function.peak_memory_kib()?;
+    warm.extend(api.call(events.take(arguments.calls - early), candidate.at_once, &[expects])?);
+    let elapsed = began.elapsed();
     let cpu = function.cpu_time()?.saturating_sub(before);
     warm.sort();
-    let microseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e6;
+    let microseconds = |duration: Duration| duration.as_secs_f64() * 1e6;
     let at = |share: f64| warm.get(percentile(warm.len(), share)).copied().unwrap_or_default();
     Ok(Turn {
         name: candidate.name.clone(),
         start_us: microseconds(start),
         start_cpu_us: microseconds(start_cpu),
-        first_call_us: microseconds(first),
+        first_call_us: microseconds(first[0]),
         warm_p50_us: microseconds(at(0.5)),
         warm_p99_us: microseconds(at(0.99)),
         cpu_per_call_us: microseconds(cpu) / arguments.calls.max(1) as f64,
+        calls_per_second: arguments.calls as f64 / elapsed.as_secs_f64(),
+        early_memory_kib,
         peak_memory_kib: function.peak_memory_kib()?,
         process_id: function.id(),
     })

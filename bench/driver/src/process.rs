@@ -14,8 +14,8 @@ use crate::Candidate;
 pub(crate) struct Function(Child);
 
 impl Function {
-    pub(crate) fn start(candidate: &Candidate, runtime_api: &str, under: Option<&str>) -> anyhow::Result<Self> {
-        let mut words: Vec<&OsStr> = under.unwrap_or_default().split_whitespace().map(OsStr::new).collect();
+    pub(crate) fn start(candidate: &Candidate, runtime_api: &str, under: &[String]) -> anyhow::Result<Self> {
+        let mut words: Vec<&OsStr> = under.iter().map(OsStr::new).collect();
         words.push(candidate.binary.as_os_str());
         let mut command = Command::new(words[0]);
         command
@@ -27,6 +27,7 @@ impl Function {
             .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .envs((candidate.at_once > 1).then(|| ("AWS_LAMBDA_MAX_CONCURRENCY", candidate.at_once.to_string())))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());

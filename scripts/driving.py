@@ -1,0 +1,79 @@
+"""What `make bench` and `make budget` share: built functions, the driver that calls them, and what it measured."""
+
+import io
+import json
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+import tools
+
+FLOOR = "floor"
+CONCURRENT_FLOOR = "floor, concurrent"
+GREETER = "greeter"
+GUARDED = "greeter, closed"
+SUBJECT = "subject"
+# The binaries: package, its binary, features. Each is built by itself, so that none carries another's features.
+BINARIES = {
+    "driver": ("bench-driver", "bench-driver", []),
+    FLOOR: ("bench-floor", "bench-floor", []),
+    CONCURRENT_FLOOR: ("bench-floor", "bench-floor-concurrent", []),
+    GREETER: ("greeter", "greeter", []),
+    GUARDED: ("greeter", "greeter", ["auth"]),
+    SUBJECT: ("bench-subject", "bench-subject", []),
+}
+
+
+def build(profile, folder):
+    """The driver, and a copy of each binary."""
+    copies = {name: build_one(profile, name, folder) for name in BINARIES}
+    return copies.pop("driver"), copies
+
+
+def build_one(profile, name, folder):
+    """A copy of the binary: another one's features may go by the same name."""
+    package, binary, features = BINARIES[name]
+    command = ["cargo", "build", "--quiet", "--locked", "--profile", profile, "--package", package]
+    finished = subprocess.run([*command, "--features", ",".join(features)], cwd=tools.PROJECT)
+    if finished.returncode:
+        sys.exit(finished.returncode)
+    built = tools.target_folder() / ("debug" if profile == "dev" else profile) / binary
+    return pathlib.Path(shutil.copy(built, folder / name.replace(", ", "-")))
+
+
+def candidate(name, binary, events, expects=None, at_once=1, cores=1, **variables):
+    """A function and how it is called; without `expects`, each answer has to greet Ada."""
+    told = {"name": name, "binary": str(binary), "events": str(events), "variables": variables}
+    return told | {"at_once": at_once, "cores": cores} | ({"expects": expects} if expects else {})
+
+
+def drive(driver, candidates, runs, calls, *options):
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as plan:
+        json.dump(candidates, plan)
+        plan.flush()
+        command = [driver, plan.name, "--runs", str(runs), "--calls", str(calls), *options]
+        driven = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+    if driven.returncode:
+        sys.exit(driven.returncode)
+    return json.loads(driven.stdout)
+
+
+def turns_of(turns):
+    """The turns of each candidate, by its name."""
+    names = dict.fromkeys(turn["name"] for turn in turns)
+    return {name: [turn for turn in turns if turn["name"] == name] for name in names}
+
+
+def spread(values):
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def zip_size(binary):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("bootstrap", binary.read_bytes())
+    return len(buffer.getvalue())
