@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test conformance check bench bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
+.PHONY: help new dev test conformance check bench budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
 
 PYTHON ?= python3
 
@@ -23,8 +23,11 @@ conformance: ## Run the official conformance suite (part of `make test`)
 check: ## What CI checks besides the tests: format, lints, docs, dependencies
 	$(PYTHON) scripts/check.py
 
-bench: ## Measure the functions against a bare one, in one run
+bench: ## Measure the functions against a bare one, in one run, beside the limits that they should keep
 	$(PYTHON) scripts/bench.py
+
+budget: ## Compare what can be counted of greeter's cost with bench/budget.json (part of `make test`); ACCEPT=1 accepts it
+	$(PYTHON) scripts/budget.py $(if $(ACCEPT),--accept)
 
 bench-proxies: ## Measure what `mcpl proxy` adds to a call, beside other proxies, in one run
 	$(PYTHON) scripts/bench_proxies.py

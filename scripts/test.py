@@ -16,6 +16,7 @@ def main():
         run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
     run([tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider", tools.INTEROP])
     run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
+    run([sys.executable, tools.PROJECT / "scripts" / "budget.py"])
 
 
 def run(command, environment=None):

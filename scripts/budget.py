@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""`make budget`: what can be counted of the functions' cost, against bench/budget.json; no time.
+
+    python3 scripts/budget.py [--accept]          a call of greeter's: instructions, allocations; its zip. Part of `make test`
+    python3 scripts/budget.py --zips [--accept]   the zips that `make build` has made
+
+What costs more than the budget says, beyond its tolerance, fails. `--accept` makes what is measured the budget.
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import sys
+import tempfile
+
+import bench_events
+import counting
+import debian
+import tools
+from driving import GREETER, build_one, candidate, zip_size
+
+FILE = tools.PROJECT / "bench" / "budget.json"
+QUIET = {"AWS_LAMBDA_LOG_LEVEL": "FATAL"}
+# The part that `make build` decides; the others are named by the machine that they were counted on.
+ZIPS = "zips"
+HOW_TO_ACCEPT = {False: "make budget ACCEPT=1", True: "python3 scripts/budget.py --zips --accept"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Compares what the functions cost with their budget.")
+    parser.add_argument("--zips", action="store_true", help="compare the zips that `make build` has made")
+    parser.add_argument("--accept", action="store_true", help="make what is measured the budget")
+    arguments = parser.parse_args()
+    if arguments.zips:
+        settle(ZIPS, zips(), arguments.accept)
+        return
+    machine = platform.machine()
+    if machine not in read() and not arguments.accept:
+        skip(f"nothing is compared with bench/budget.json, which has no figures for {machine}")
+        return
+    try:
+        valgrind = counting.Valgrind()
+    except debian.Unavailable as reason:
+        if arguments.accept:
+            sys.exit(f"there is no Valgrind to count with: {reason}")
+        skip(f"instructions and allocations are not compared with bench/budget.json, since {reason}")
+        valgrind = None
+    settle(machine, measure(valgrind), arguments.accept, is_whole=valgrind is not None)
+
+
+def skip(what):
+    print(f"SKIPPED: {what}", file=sys.stderr)
+
+
+def read():
+    return json.loads(FILE.read_text())
+
+
+def measure(valgrind):
+    """Each figure by its name."""
+    with tempfile.TemporaryDirectory(prefix="budget-") as folder:
+        folder = pathlib.Path(folder)
+        # What drives is not measured.
+        driver, binary = build_one("dev", "driver", folder), build_one("release", GREETER, folder)
+        figures = {"bytes of greeter's zip": zip_size(binary)}
+        if not valgrind:
+            return figures
+        files = bench_events.write(folder)
+        greeters = {name: candidate(name, binary, files[name], expects) for name, expects in bench_events.REQUESTS.items()}
+        call = greeters[bench_events.CALL]
+        counted = {"start and first call": valgrind.totals(driver, call, 0)}
+        counted |= {name: valgrind.count(driver, own) for name, own in greeters.items()}
+        counted[f"{bench_events.CALL}, no log"] = valgrind.count(driver, {**call, "variables": QUIET})
+        return figures | {
+            f"{name}: {key}": round(value) for name, counts in counted.items() for key, value in counts.items()
+        }
+
+
+def zips():
+    archives = sorted((tools.target_folder() / "lambda").glob("*/*/bootstrap.zip"))
+    return {f"{archive.parent.parent.name}/{archive.parent.name}": archive.stat().st_size for archive in archives}
+
+
+def settle(part, measured, accept, is_whole=True):
+    """Compares what was measured with that part of the budget, or makes it the budget."""
+    budget = read()
+    tolerance = budget["tolerance_percent"]
+    if accept:
+        budget[part] = measured
+        FILE.write_text(json.dumps(budget, indent=2) + "\n")
+        print(f"{FILE.relative_to(tools.PROJECT)} has new figures; its diff is part of the review")
+        return
+    accepted = budget[part]
+    if not is_whole:
+        accepted = {name: figure for name, figure in accepted.items() if name in measured}
+    broken, less = compare(accepted, measured, tolerance)
+    for line in less:
+        print(f"budget: {line}; `{HOW_TO_ACCEPT[part == ZIPS]}` keeps it so")
+    if broken:
+        lines = ["bench/budget.json is broken:", *(f"  {line}" for line in broken)]
+        lines += [f"If this is meant, run `{HOW_TO_ACCEPT[part == ZIPS]}`, and say in the commit what is worth it."]
+        sys.exit("\n".join(lines))
+    print(f"budget: {len(measured)} figures cost no more than bench/budget.json says, and {tolerance} %")
+
+
+def compare(accepted, measured, tolerance_percent):
+    """What is over the budget or not in it, and what costs less."""
+    broken = [f"{name}: {measured[name]:,}, for which there is no figure" for name in measured if name not in accepted]
+    broken += [f"{name}: no longer measured" for name in accepted if name not in measured]
+    less = []
+    for name in accepted.keys() & measured.keys():
+        was, is_now = accepted[name], measured[name]
+        change = f"{name}: {was:,} is now {is_now:,} ({(is_now / was - 1) * 100:+.1f} %)"
+        if is_now > was * (100 + tolerance_percent) / 100:
+            broken.append(change)
+        elif is_now < was * (100 - tolerance_percent) / 100:
+            less.append(change)
+    return sorted(broken), sorted(less)
+
+
+if __name__ == "__main__":
+    main()
