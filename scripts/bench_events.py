@@ -3,12 +3,13 @@
 import json
 
 import tools
+from driving import GREETING
 
 # A `tools/call` of 2026-07-28 as a Function URL hands it on; the others are made of it.
 EVENT = tools.PROJECT / "bench" / "event.json"
 ENVELOPES = tools.PROJECT / "crates" / "mcp-lambda" / "tests" / "data"
 
-GREETING = "personalized_greeting"
+TOOL = "personalized_greeting"
 LEGACY = "2025-11-25"
 
 CALL = "tools/call"
@@ -19,12 +20,12 @@ REST_CALL = "tools/call by a REST API"
 LOAD_BALANCER_CALL = "tools/call by a load balancer"
 # What greeter is asked, and what its answer holds.
 REQUESTS = {
-    CALL: "Hello, Ada!",
-    LIST: GREETING,
+    CALL: GREETING,
+    LIST: TOOL,
     DISCOVER: LEGACY,
-    LEGACY_CALL: "Hello, Ada!",
-    REST_CALL: "Hello, Ada!",
-    LOAD_BALANCER_CALL: "Hello, Ada!",
+    LEGACY_CALL: GREETING,
+    REST_CALL: GREETING,
+    LOAD_BALANCER_CALL: GREETING,
 }
 
 

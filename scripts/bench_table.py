@@ -4,6 +4,17 @@ import dataclasses
 
 from driving import spread
 
+# What is measured: its name in the driver's output, how it is shown, and what it is divided by.
+MEASURES = [
+    ("start_us", "start to first /next", 1000, "ms"),
+    ("start_cpu_us", "processor time of that", 1000, "ms"),
+    ("first_call_us", "first call", 1000, "ms"),
+    ("warm_p50_us", "warm call, median", 1, "µs"),
+    ("warm_p99_us", "warm call, p99", 1, "µs"),
+    ("cpu_per_call_us", "processor time per call", 1, "µs"),
+    ("peak_memory_kib", "peak memory", 1024, "MiB"),
+]
+
 
 @dataclasses.dataclass
 class Row:
@@ -35,6 +46,14 @@ class Row:
         return [self.title, base, cell(self.own, self.unit, self.label), ratio, limit]
 
 
+def measured(own, base, limits, title="{}", keys=tuple(key for key, *_ in MEASURES)):
+    """A row for each measure; `limits` are by its name."""
+    return [
+        compared(title.format(what), key, own, base, unit, label, limits.get(key))
+        for key, what, unit, label in MEASURES if key in keys
+    ]
+
+
 def compared(title, key, own, base, unit, label, at_most=None):
     """A measure of the driver's, and its ratio to the base's turn of the same run."""
     ratio = spread([turn[key] / other[key] for turn, other in zip(own, base, strict=True)])
@@ -49,9 +68,9 @@ def absolute(title, value, unit, label, at_most=None, base=None):
 
 
 def show(title, rows, names=("bare function", "greeter")):
-    print(f"\n{title}\n{'':50}{names[0]:>34}{names[1]:>34}{'ratio':>24}{'limit':>26}")
+    print(f"\n{title}\n{'':64}{names[0]:>28}{names[1]:>28}{'ratio':>22}{'limit':>26}")
     for title, *cells, limit in map(Row.cells, rows):
-        print(f"{title:<50}{cells[0]:>34}{cells[1]:>34}{cells[2]:>24}{limit:>26}".rstrip(), flush=True)
+        print(f"{title:<64}{cells[0]:>28}{cells[1]:>28}{cells[2]:>22}{limit:>26}".rstrip(), flush=True)
 
 
 def show_verdict(rows):

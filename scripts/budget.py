@@ -18,7 +18,7 @@ import bench_events
 import counting
 import debian
 import tools
-from driving import GREETER, build_one, candidate, zip_size
+from driving import BINARIES, DRIVER, GREETER, build_one, candidate, zip_size
 
 FILE = tools.PROJECT / "bench" / "budget.json"
 QUIET = {"AWS_LAMBDA_LOG_LEVEL": "FATAL"}
@@ -62,12 +62,13 @@ def measure(valgrind):
     with tempfile.TemporaryDirectory(prefix="budget-") as folder:
         folder = pathlib.Path(folder)
         # What drives is not measured.
-        driver, binary = build_one("dev", "driver", folder), build_one("release", GREETER, folder)
+        driver = build_one("dev", folder, "driver", *DRIVER)
+        binary = build_one("release", folder, GREETER, *BINARIES[GREETER])
         figures = {"bytes of greeter's zip": zip_size(binary)}
         if not valgrind:
             return figures
         files = bench_events.write(folder)
-        greeters = {name: candidate(name, binary, files[name], expects) for name, expects in bench_events.REQUESTS.items()}
+        greeters = {name: candidate(name, binary, files[name], answer) for name, answer in bench_events.REQUESTS.items()}
         call = greeters[bench_events.CALL]
         counted = {"start and first call": valgrind.totals(driver, call, 0)}
         counted |= {name: valgrind.count(driver, own) for name, own in greeters.items()}

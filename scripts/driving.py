@@ -17,38 +17,39 @@ CONCURRENT_FLOOR = "floor, concurrent"
 GREETER = "greeter"
 GUARDED = "greeter, closed"
 SUBJECT = "subject"
-# The binaries: package, its binary, features. Each is built by itself, so that none carries another's features.
+GREETING = "Hello, Ada!"
+# The binaries: package, features, and its name unless it is the package's. Each is built by itself, so that none carries
+# another's features.
+DRIVER = ("bench-driver", [])
 BINARIES = {
-    "driver": ("bench-driver", "bench-driver", []),
-    FLOOR: ("bench-floor", "bench-floor", []),
-    CONCURRENT_FLOOR: ("bench-floor", "bench-floor-concurrent", []),
-    GREETER: ("greeter", "greeter", []),
-    GUARDED: ("greeter", "greeter", ["auth"]),
-    SUBJECT: ("bench-subject", "bench-subject", []),
+    FLOOR: ("bench-floor", []),
+    CONCURRENT_FLOOR: ("bench-floor", [], "bench-floor-concurrent"),
+    GREETER: ("greeter", []),
+    GUARDED: ("greeter", ["auth"]),
+    SUBJECT: ("bench-subject", []),
 }
 
 
-def build(profile, folder):
+def build(profile, folder, binaries=BINARIES):
     """The driver, and a copy of each binary."""
-    copies = {name: build_one(profile, name, folder) for name in BINARIES}
-    return copies.pop("driver"), copies
+    copies = {name: build_one(profile, folder, name, *binary) for name, binary in binaries.items()}
+    return build_one(profile, folder, "driver", *DRIVER), copies
 
 
-def build_one(profile, name, folder):
+def build_one(profile, folder, name, package, features, binary=None):
     """A copy of the binary: another one's features may go by the same name."""
-    package, binary, features = BINARIES[name]
     command = ["cargo", "build", "--quiet", "--locked", "--profile", profile, "--package", package]
     finished = subprocess.run([*command, "--features", ",".join(features)], cwd=tools.PROJECT)
     if finished.returncode:
         sys.exit(finished.returncode)
-    built = tools.target_folder() / ("debug" if profile == "dev" else profile) / binary
+    built = tools.target_folder() / ("debug" if profile == "dev" else profile) / (binary or package)
     return pathlib.Path(shutil.copy(built, folder / name.replace(", ", "-")))
 
 
-def candidate(name, binary, events, expects=None, at_once=1, cores=1, **variables):
-    """A function and how it is called; without `expects`, each answer has to greet Ada."""
-    told = {"name": name, "binary": str(binary), "events": str(events), "variables": variables}
-    return told | {"at_once": at_once, "cores": cores} | ({"expects": expects} if expects else {})
+def candidate(name, binary, events, answer=GREETING, at_once=1, cores=1, **variables):
+    """A function, how it is called, and what each answer holds."""
+    called = {"events": str(events), "answer": answer, "at_once": at_once, "cores": cores}
+    return {"name": name, "binary": str(binary), "variables": variables, **called}
 
 
 def drive(driver, candidates, runs, calls, *options):

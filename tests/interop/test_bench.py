@@ -38,19 +38,19 @@ def test_every_request_is_answered_as_it_should(built, tmp_path):
     driver, binaries = built
     files = bench_events.write(tmp_path)
     candidates = [
-        candidate(name, binaries[GREETER], files[name], expects) for name, expects in bench_events.REQUESTS.items()
+        candidate(name, binaries[GREETER], files[name], answer) for name, answer in bench_events.REQUESTS.items()
     ]
     streamed = bench_events.event("tools/call", "report", {"times": 2}, progressToken=1)
     large = bench_events.event("tools/call", "measure", {"text": '"' * 300_000})
     many = bench_events.event("tools/call", "greeting_7", {"name": "Ada"})
     subject = binaries[SUBJECT]
-    for name, event, expects, variables in (
+    for name, event, answer, variables in (
         ("streamed", streamed, '"progress":2', {"MCP_INVOKE_MODE": "stream"}),
         ("large", large, "300000 bytes", {}),
         ("many", many, "Hello, Ada!", {"BENCH_TOOLS": "7"}),
     ):
         file = bench_events.save(event, tmp_path / f"{name}.jsonl")
-        candidates.append(candidate(name, subject, file, expects, **variables))
+        candidates.append(candidate(name, subject, file, answer, **variables))
 
     turns = drive(driver, candidates, 1, 3)
 
