@@ -32,7 +32,6 @@ START_PER_TOOL_LIMIT_US = 10
 EQUAL_LIMIT = 1.05
 MEMORY_LIMIT = 1.01
 
-
 # The text that grows: as in most, some characters are escaped.
 LINE = "A line as people and models write them, with a \"quotation\".\n"
 

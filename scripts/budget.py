@@ -32,12 +32,12 @@ def main():
     parser.add_argument("--zips", action="store_true", help="compare the zips that `make build` has made")
     parser.add_argument("--accept", action="store_true", help="make what is measured the budget")
     arguments = parser.parse_args()
-    if arguments.zips:
-        settle(ZIPS, zips(), arguments.accept)
+    part = ZIPS if arguments.zips else platform.machine()
+    if part not in read() and not arguments.accept:
+        skip(f"nothing is compared with bench/budget.json, which has no figures for {part}")
         return
-    machine = platform.machine()
-    if machine not in read() and not arguments.accept:
-        skip(f"nothing is compared with bench/budget.json, which has no figures for {machine}")
+    if arguments.zips:
+        settle(part, zips(), arguments.accept)
         return
     try:
         valgrind = counting.Valgrind()
@@ -46,7 +46,7 @@ def main():
             sys.exit(f"there is no Valgrind to count with: {reason}")
         skip(f"instructions and allocations are not compared with bench/budget.json, since {reason}")
         valgrind = None
-    settle(machine, measure(valgrind), arguments.accept, is_whole=valgrind is not None)
+    settle(part, measure(valgrind), arguments.accept, is_whole=valgrind is not None)
 
 
 def skip(what):
