@@ -57,7 +57,7 @@ def main():
     arguments = parser.parse_args()
 
     tools.install_test()
-    print("Builds what has changed, which can take minutes, and then measures for about four.", flush=True)
+    print("Builds what has changed, which can take minutes, and then measures for about three.", flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         folder = pathlib.Path(folder)
         driver, binaries = build("release", folder)
