@@ -21,7 +21,7 @@ import tools
 from driving import BINARIES, DRIVER, GREETER, build_one, candidate, zip_size
 
 FILE = tools.PROJECT / "bench" / "budget.json"
-QUIET = {"AWS_LAMBDA_LOG_LEVEL": "FATAL"}
+QUIET = {"RUST_LOG": "off"}
 # The part that `make build` decides; the others are named by the machine that they were counted on.
 ZIPS = "zips"
 HOW_TO_ACCEPT = {False: "make budget ACCEPT=1", True: "python3 scripts/budget.py --zips --accept"}

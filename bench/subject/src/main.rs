@@ -27,7 +27,7 @@ impl FromEnv for Config {
     }
 }
 
-async fn service(config: Config) -> Result<McpService<()>, InitError> {
+async fn service(config: Config) -> Result<McpService, InitError> {
     let tools = match config.tools {
         Some(count) => (1..=count).map(greeting).collect(),
         None => vec![

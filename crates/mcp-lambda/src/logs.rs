@@ -144,7 +144,8 @@ impl<W: Fn(&[u8]) + 'static> Logs<W> {
 
 impl<W: Fn(&[u8]) + 'static> Subscriber for Logs<W> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && self.filter.would_enable(metadata.target(), metadata.level())
+        // `tracing::enabled!` asks about what is neither.
+        !metadata.is_span() && self.filter.would_enable(metadata.target(), metadata.level())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

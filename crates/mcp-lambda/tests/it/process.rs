@@ -295,6 +295,34 @@ fn no_level_of_logging_shows_a_body() {
 }
 
 #[test]
+fn each_call_is_a_line_of_json_with_its_metrics() {
+    for mode in ["buffered", "stream"] {
+        let api = RuntimeApi::start();
+        let function = api.function("plain", &[("MCP_INVOKE_MODE", mode)]);
+
+        api.answer(tools_call("simple", json!({})));
+        api.answer(tools_call("fails_inside", json!({})));
+        let output = function.kill();
+
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let calls: Vec<Value> = lines.filter(|line| line["target"] == "mcp_lambda::call").collect();
+        assert_eq!(calls.len(), 2, "{output}");
+        for (call, level, item, metrics) in [
+            (&calls[0], "INFO", "simple", &["duration_ms", "cold_starts"][..]),
+            (&calls[1], "ERROR", "fails_inside", &["duration_ms", "faults"][..]),
+        ] {
+            assert_eq!((&call["level"], &call["item"]), (&json!(level), &json!(item)));
+            assert_eq!((&call["function_name"], &call["request_id"]), (&json!("fixture"), &json!("req-1")));
+            let [embedded] = &call["_aws"]["CloudWatchMetrics"].as_array().unwrap()[..] else { panic!("{call}") };
+            assert_eq!(embedded["Dimensions"], json!([["function_name"], ["function_name", "item"]]));
+            let named: Vec<_> = embedded["Metrics"].as_array().unwrap().iter().map(|own| &own["Name"]).collect();
+            assert_eq!(named, metrics);
+            assert!(metrics.iter().all(|name| call[*name].is_number()), "{call}");
+        }
+    }
+}
+
+#[test]
 fn an_event_of_no_known_shape_is_reported_and_the_next_one_is_served() {
     for mode in ["buffered", "stream"] {
         let api = RuntimeApi::start();
