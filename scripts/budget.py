@@ -70,8 +70,7 @@ def measure(valgrind):
         files = bench_events.write(folder)
         greeters = {name: candidate(name, binary, files[name], answer) for name, answer in bench_events.REQUESTS.items()}
         call = greeters[bench_events.CALL]
-        counted = {"start and first call": valgrind.totals(driver, call, 0)}
-        counted |= {name: valgrind.count(driver, own) for name, own in greeters.items()}
+        counted = {name: valgrind.count(driver, own) for name, own in greeters.items()}
         counted[f"{bench_events.CALL}, no log"] = valgrind.count(driver, {**call, "variables": QUIET})
         return figures | {
             f"{name}: {key}": round(value) for name, counts in counted.items() for key, value in counts.items()

@@ -8,7 +8,8 @@ import tempfile
 import debian
 from driving import drive
 
-# A warm call is the difference between many calls and few, over their number: start and first call stay out.
+# A warm call is the difference between many calls and few, over their number. Start and first call stay out: whether the
+# function opens one connection then or two is a matter of luck.
 FEW, MANY = 50, 250
 # Where the stack lies decides how bytes are copied, and so do the lengths of variables: half a per cent.
 PATH = "/usr/local/bin:/usr/bin:/bin"
