@@ -14,7 +14,11 @@ use tokio::{
 };
 
 use crate::{
-    DatabaseConfig, DatabaseError, config::Password, credentials::Aws, error::Failure, migrate::ensure_current,
+    DatabaseConfig, DatabaseError,
+    config::Password,
+    credentials::Aws,
+    error::Failure,
+    migrate::{ensure_current, is_current_after},
 };
 
 /// The time that the init phase spends on the database, of the ten seconds that Lambda grants: enough to wait for another
@@ -211,7 +215,8 @@ impl Inner {
     async fn ready_connection(&self) -> Result<PgConnection, Failure> {
         let mut connection = match self.living_connection().await {
             Some(connection) => connection,
-            None => self.connect().await?,
+            // In a box: the SDK's future is 200 KB, which each operation would move although hardly any connects.
+            None => Box::pin(self.connect()).await?,
         };
         if let Some(migrator) = self.migrator {
             let current = self.is_current.get_or_try_init(|| ensure_current(&mut connection, migrator)).await;
@@ -246,6 +251,14 @@ impl Inner {
             Failure { is_transient: false, ..Failure::lost(DatabaseError::Unavailable(error)) }
         })?;
         let mut connection = PgConnection::connect_with(&options).await?;
+        // Both in one round trip, since almost always nothing is to be done.
+        if let Some(migrator) = self.migrator.filter(|_| !self.is_current.initialized())
+            && is_current_after(SESSION, &mut connection, migrator).await?
+        {
+            // Whoever was faster has said the same.
+            let _ = self.is_current.set(());
+            return Ok(connection);
+        }
         connection.execute(sqlx::raw_sql(SESSION)).await?;
         Ok(connection)
     }

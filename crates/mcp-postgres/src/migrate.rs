@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use sqlx::{
-    PgConnection, Row,
+    AssertSqlSafe, Executor, PgConnection, Row,
     migrate::{MigrateError, Migrator},
 };
 
@@ -22,7 +22,7 @@ pub(crate) fn ensure_current<'a>(
 }
 
 async fn bring_up_to_date(connection: &mut PgConnection, migrator: &Migrator) -> Result<(), MigrateError> {
-    if is_current(connection, migrator).await? {
+    if is_current_after("", connection, migrator).await? {
         return Ok(());
     }
     // `run` does the same; its generic parameter hides from the compiler that the future is `Send`.
@@ -31,9 +31,16 @@ async fn bring_up_to_date(connection: &mut PgConnection, migrator: &Migrator) ->
     Ok(())
 }
 
-async fn is_current(connection: &mut PgConnection, migrator: &Migrator) -> Result<bool, sqlx::Error> {
-    let applied =
-        sqlx::query("SELECT version, checksum FROM _sqlx_migrations WHERE success").fetch_all(connection).await;
+/// Whether the schema is up to date: by one query, in one round trip with the statements `before` it. Those have no effect
+/// when there is no schema at all.
+pub(crate) async fn is_current_after(
+    before: &str,
+    connection: &mut PgConnection,
+    migrator: &Migrator,
+) -> Result<bool, sqlx::Error> {
+    let query = format!("{before}; SELECT version, checksum FROM _sqlx_migrations WHERE success");
+    // Made of constants.
+    let applied = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(query))).await;
     let applied = match applied {
         Ok(applied) => applied,
         // There is no such table yet.
