@@ -2,8 +2,20 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use aws_config::{
+    BehaviorVersion, SdkConfig,
+    default_provider::{
+        endpoint_url::endpoint_url_provider, use_dual_stack::use_dual_stack_provider, use_fips::use_fips_provider,
+    },
+    ecs::EcsCredentialsProvider,
+    environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider},
+    meta::{credentials::CredentialsProviderChain, region::ProvideRegion},
+    provider_config::ProviderConfig,
+};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
     sign::v4,
@@ -13,14 +25,17 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::OnceCell;
 
-use crate::config::{DatabaseConfig, Parts, Secret};
+use crate::{
+    aws_http,
+    config::{DatabaseConfig, Parts, Secret},
+};
 
 /// All but the unreserved characters (RFC 3986, section 2.3), as signatures want it.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// RDS takes a token for this long after it was signed.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
 
-/// The AWS SDK's own configuration, read when it is first needed.
+/// The AWS SDK's configuration, read when it is first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Aws {
     config: OnceCell<SdkConfig>,
@@ -28,7 +43,7 @@ pub(crate) struct Aws {
 
 impl Aws {
     async fn config(&self) -> &SdkConfig {
-        self.config.get_or_init(|| aws_config::load_defaults(BehaviorVersion::latest())).await
+        self.config.get_or_init(sdk_config).await
     }
 
     /// The options with what a secret says now.
@@ -58,6 +73,26 @@ impl Aws {
         let token = token(options, region, credentials, SystemTime::now())?;
         Ok(options.clone().password(&token))
     }
+}
+
+/// With credentials as a function on Lambda has them: in the environment, or from a service beside it where a snapshot was
+/// restored. The SDK's own defaults link, and try, whatever else gives credentials elsewhere.
+async fn sdk_config() -> SdkConfig {
+    let http_client = aws_http::client();
+    let environment = ProviderConfig::default().with_http_client(http_client.clone());
+    let local_service = EcsCredentialsProvider::builder().configure(&environment).build();
+    let credentials = CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+        .or_else("EcsContainer", local_service);
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .http_client(http_client)
+        .region(EnvironmentVariableRegionProvider::new().region().await);
+    config
+        .set_endpoint_url(endpoint_url_provider(&environment).await)
+        .set_use_dual_stack(use_dual_stack_provider(&environment).await)
+        .set_use_fips(use_fips_provider(&environment).await);
+    config.build()
 }
 
 /// A token for RDS: a presigned URL without its scheme

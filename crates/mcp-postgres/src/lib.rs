@@ -24,11 +24,13 @@
 //! | Module | What it holds |
 //! | --- | --- |
 //! | `config` | [`DatabaseConfig`]: where the database is and how to get in |
+//! | `aws_http` | how the AWS SDK reaches Secrets Manager |
 //! | `credentials` | passwords from Secrets Manager, tokens for RDS |
 //! | `database` | [`Database`]: connections, deadlines, second tries |
 //! | `migrate` | the schema |
 //! | `error` | [`DatabaseError`]: what a failure means for the caller |
 
+mod aws_http;
 mod config;
 mod credentials;
 mod database;
