@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import datetime
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -237,6 +238,25 @@ def test_a_password_that_is_rotated_under_a_running_environment_is_fetched_again
     assert after == (True, "Event 'login' logged.")
 
 
+def test_a_secret_is_fetched_over_tls_from_whom_the_machine_trusts(tmp_path, server, aws):
+    client, variables = aws
+    secret = {"username": "postgres", "password": server.password, "host": "127.0.0.1", "dbname": "postgres"}
+    arn = client.create_secret(Name="db", SecretString=json.dumps(secret | {"port": server.port}))["ARN"]
+    authority, key, certificate = certificates("localhost")
+    roots, own = tmp_path / "roots.pem", tmp_path / "own.pem"
+    roots.write_bytes(authority)
+    own.write_bytes(key + certificate)
+    with encrypted(own, urllib.parse.urlsplit(variables["AWS_ENDPOINT_URL"]).port, asks_first=False) as port:
+        variables = {**variables, "AWS_ENDPOINT_URL": f"https://localhost:{port}", "DB_SECRET_ARN": arn}
+        with event_logger(1, SSL_CERT_FILE=roots, **variables) as running:
+            known = call(running.url)
+        with event_logger(1, **variables) as running:
+            unknown = call(running.url)
+
+    assert known == (True, "Event 'login' logged.")
+    assert not unknown[0]
+
+
 def test_the_server_must_prove_who_it_is(tmp_path, server):
     authority, key, certificate = certificates("localhost")
     roots, own = tmp_path / "roots.pem", tmp_path / "own.pem"
@@ -261,8 +281,8 @@ def test_the_server_must_prove_who_it_is(tmp_path, server):
 
 
 @contextlib.contextmanager
-def encrypted(certificate, port):
-    """A port where Postgres asks for TLS first: not every build of it can do that itself."""
+def encrypted(certificate, port, asks_first=True):
+    """A port with TLS before one without; asked for as Postgres is, not every build of which can do that itself."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
@@ -276,9 +296,10 @@ def encrypted(certificate, port):
 
     def serve(plain):
         with contextlib.suppress(OSError), plain:
-            # Its length, and the code of an SSLRequest.
-            assert struct.unpack("!II", plain.recv(8)) == (8, 80877103)
-            plain.sendall(b"S")
+            if asks_first:
+                # Its length, and the code of an SSLRequest.
+                assert struct.unpack("!II", plain.recv(8)) == (8, 80877103)
+                plain.sendall(b"S")
             with context.wrap_socket(plain, server_side=True) as client:
                 with socket.create_connection(("127.0.0.1", port)) as upstream:
                     threading.Thread(target=pump, args=[upstream, client], daemon=True).start()
@@ -322,28 +343,61 @@ def certificates(name):
     return authority, key.private_bytes(*encoding), own
 
 
-def test_a_token_is_signed_as_aws_signs_it():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+@pytest.mark.parametrize("from_service", [False, True], ids=["environment", "service"])
+def test_a_token_is_signed_as_aws_signs_it(from_service):
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = listener.getsockname()[1]
         passwords = []
         threading.Thread(target=take_passwords, args=[listener, passwords], daemon=True).start()
         variables = {
             "DB_HOST": "127.0.0.1", "DB_PORT": port, "DB_USER": "app user", "DB_NAME": "events", "DB_AUTH": "iam",
-            "AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "eu-west-1",
         }
+        if from_service:
+            variables |= stack.enter_context(credentials_service())
+        else:
+            variables |= {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
         with event_logger(1, **variables):
             wait_until(lambda: passwords)
 
     given = urllib.parse.parse_qs(urllib.parse.urlsplit(f"https://{passwords[0]}").query)
     signed_at = datetime.datetime.strptime(given["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ")
-    expected = token(f"127.0.0.1:{port}", "app user", signed_at)
+    expected = token(f"127.0.0.1:{port}", "app user", signed_at, "session" if from_service else None)
     assert urllib.parse.parse_qs(urllib.parse.urlsplit(expected).query) == given
 
 
-def token(endpoint, user, signed_at):
+@contextlib.contextmanager
+def credentials_service():
+    """Where a function finds its credentials after a snapshot was restored; the variables that say so."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            is_known = self.headers["Authorization"] == "the function"
+            body = json.dumps({
+                "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret", "Token": "session",
+                "Expiration": (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            })
+            self.send_response(200 if is_known else 403)
+            self.end_headers()
+            self.wfile.write(body.encode() if is_known else b"")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        yield {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{service.server_port}/credentials",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": "the function",
+        }
+        service.shutdown()
+
+
+def token(endpoint, user, signed_at, session):
     """What botocore makes of the same, at the same time."""
     request = AWSRequest("GET", f"https://{endpoint}/", params={"Action": "connect", "DBUser": user})
-    auth = SigV4QueryAuth(Credentials("AKIDEXAMPLE", "secret"), "rds-db", "eu-west-1", expires=900)
+    auth = SigV4QueryAuth(Credentials("AKIDEXAMPLE", "secret", session), "rds-db", "eu-west-1", expires=900)
     request.context["timestamp"] = signed_at.strftime("%Y%m%dT%H%M%SZ")
     request.url = f"https://{endpoint}/?Action=connect&DBUser={urllib.parse.quote(user, safe='')}"
     request.params = {}
