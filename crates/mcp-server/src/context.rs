@@ -186,6 +186,12 @@ impl<S> RequestContext<S> {
         self.call.invocation.xray_trace_id.as_deref()
     }
 
+    /// When the request came. Time for whatever depends on it, such as the age of something kept: it is the same however
+    /// long the handler takes, and a test can say what it is.
+    pub fn received(&self) -> SystemTime {
+        self.call.invocation.received
+    }
+
     /// When the server answers in the handler's place: half a second before the platform ends the invocation. `None`
     /// when there is no limit. A handler that blocks its thread is not interrupted: use `spawn_blocking` for such work.
     pub fn deadline(&self) -> Option<Instant> {
