@@ -44,7 +44,7 @@ def main():
     zips = {function: build.build(ARCHITECTURE, function) for function in tools.FUNCTIONS}
     with tempfile.TemporaryDirectory() as folder:
         functions = {name: unpack(path, pathlib.Path(folder) / name, emulator) for name, path in zips.items()}
-        calls = greet(functions["greeter"])
+        calls = greet(functions["greeter"]) + read(functions["api-docs"])
         with postgres.Supervised() as server:
             calls += log(functions["event-logger"], server.url)
     how = "under qemu" if emulator else "on this machine"
@@ -100,6 +100,17 @@ def greet(program):
         with Emulated(program, mode, 2) as url:
             anyio.run(call, url)
     return 2
+
+
+def read(program):
+    async def call(url):
+        async with Client(url) as client:
+            read = await client.call_tool("find_operation", {"query": "cancel an order"})
+            assert read.structured_content["operation_id"] == "cancelOrder", read
+
+    with Emulated(program, "buffered", 2, MCP_STATE_KEY="c29hayB0ZXN0cyBhbmQgbm90aGluZyBidXQgc29hayE=") as url:
+        anyio.run(call, url)
+    return 1
 
 
 def log(program, database_url):

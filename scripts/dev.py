@@ -9,6 +9,7 @@ that was started.
 """
 
 import argparse
+import base64
 import json
 import os
 import pathlib
@@ -67,7 +68,9 @@ def serve(arguments, database, own_issuer):
     else:
         functions = tools.FUNCTIONS
         # For this machine alone: whoever reaches the functions here may do everything.
-        variables = {"MCP_AUTH": "dangerously-off", **os.environ}
+        # The key is for api-docs, which asks: a question lasts no longer than the functions run.
+        key = base64.b64encode(os.urandom(32)).decode()
+        variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
     if database:
         variables["DATABASE_URL"] = database.url
     watch = start_watch(port, arguments.no_reload, variables, GUARDED if own_issuer else None)

@@ -227,6 +227,36 @@ def test_a_url_for_signed_calls_is_open_to_nobody_but_the_distribution(deploy):
     ]
 
 
+@pytest.mark.parametrize(
+    ("source", "object_arn"),
+    [
+        ("s3://docs.example/api/v1/openapi.json", "arn:aws:s3:::docs.example/api/v1/openapi.json"),
+        ("https://api.example.com/openapi.json?v=1", None),
+        ("file:openapi.yaml", None),
+    ],
+)
+def test_api_docs_may_read_its_document_and_nothing_else(deploy, source, object_arn):
+    deploy("up", "api-docs", *parameters(Source=source, MaxAgeSeconds="60"))
+
+    configuration, url, _, statements = function_of("api-docs")
+    variables = configuration["Environment"]["Variables"]
+    # moto keeps a number as one.
+    assert (variables["OPENAPI_SOURCE"], str(variables["OPENAPI_MAX_AGE_SECONDS"])) == (source, "60")
+    assert (url["AuthType"], statements) == ("NONE", ANYONE_BY_URL)
+    read = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": object_arn}] if object_arn else []
+    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("api-docs"), TRACES, *read])
+
+
+def test_the_name_of_a_document_is_no_pattern():
+    source = cfn_yaml.load(str(INFRA / "api-docs.yaml"))["Parameters"]["Source"]
+
+    assert "Default" not in source
+    for refused in ("", "s3://bucket/*", "s3://bucket/a?c", "s3://*/key", "s3://bucket/", "s3://bucket/${aws:username}"):
+        assert not re.fullmatch(source["AllowedPattern"], refused), refused
+    for refused in ("http://api.example.com/openapi.json", "https://user:secret@api.example.com/", "file:/etc/passwd"):
+        assert not re.fullmatch(source["AllowedPattern"], refused), refused
+
+
 def test_event_logger_with_a_user_pool_of_its_own(deploy):
     told = deploy("up", "event-logger", *parameters(Issuer="cognito"))
 
@@ -508,8 +538,9 @@ def test_authorization_cannot_be_switched_off_by_a_parameter():
     assert not [name for name in known["Parameters"] if "auth" in name.lower() and name != "DatabaseAuth"]
 
 
-def test_every_generated_state_key_is_one():
-    known = cfn_yaml.load(str(INFRA / "event-logger.yaml"))["Resources"]
+@pytest.mark.parametrize("name", ["api-docs", "event-logger"])
+def test_every_generated_state_key_is_one(name):
+    known = cfn_yaml.load(str(INFRA / f"{name}.yaml"))["Resources"]
     generated = known["StateKey"]["Properties"]["GenerateSecretString"]
     written = known["Function"]["Properties"]["Environment"]["Variables"]["MCP_STATE_KEY"]["Fn::Sub"]
     with account():

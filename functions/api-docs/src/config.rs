@@ -1,0 +1,98 @@
+//! Settings of this function.
+
+use std::time::Duration;
+
+use mcp_lambda::{Env, FromEnv, HttpConfig};
+use mcp_server::InitError;
+
+use crate::Source;
+
+const SOURCE: &str = "OPENAPI_SOURCE";
+const MAX_AGE: &str = "OPENAPI_MAX_AGE_SECONDS";
+const PREFIX: &str = "OPENAPI_";
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// Settings, read from the environment once per cold start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How the function is reached; needs a state key, since `find_operation` asks.
+    pub http: HttpConfig,
+    /// Where the document is.
+    pub source: Source,
+    /// For how long a document is used before its source is asked whether there is another.
+    pub max_age: Duration,
+}
+
+impl FromEnv for Config {
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        for name in env.names().filter(|name| name.starts_with(PREFIX) && ![SOURCE, MAX_AGE].contains(name)) {
+            tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
+        }
+        let source = match env.get(SOURCE) {
+            Some(text) => Source::parse(text, env).map_err(|expected| InitError::setting(SOURCE, &expected, text))?,
+            None => {
+                tracing::warn!("{SOURCE} is not set: the documentation is that of an example");
+                Source::Example
+            }
+        };
+        let max_age = match env.get(MAX_AGE) {
+            Some(text) => text
+                .parse()
+                .map(Duration::from_secs)
+                .map_err(|_| InitError::setting(MAX_AGE, "a whole number of seconds", text))?,
+            None => DEFAULT_MAX_AGE,
+        };
+        Ok(Self { http: HttpConfig::from_env(env)?, source, max_age })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        Config::from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_needs_to_be_set_to_try_it() {
+        let config = read(&[]).unwrap();
+
+        assert_eq!(config.source.to_string(), "the example");
+        assert_eq!(config.max_age, DEFAULT_MAX_AGE);
+    }
+
+    #[test]
+    fn a_place_is_named_in_one_of_three_ways() {
+        let aws =
+            [("AWS_REGION", "eu-west-1"), ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+        for place in
+            ["file:api/openapi.yaml", "s3://bucket/api/openapi.json", "https://api.example.com/openapi.json?v=2"]
+        {
+            let config = read(&[&aws[..], &[("OPENAPI_SOURCE", place)]].concat()).unwrap();
+
+            assert_eq!(config.source.to_string(), place);
+            assert!(!format!("{config:?}").contains("secret\""), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_meant_is_an_error_that_says_what_is_expected() {
+        for (name, value, expected) in [
+            ("OPENAPI_SOURCE", "openapi.yaml", "`file:NAME`"),
+            ("OPENAPI_SOURCE", "http://api.example.com/openapi.json", "https"),
+            ("OPENAPI_SOURCE", "https://user:pass@api.example.com/", "https"),
+            ("OPENAPI_SOURCE", "file:/etc/passwd", "`file:NAME`"),
+            ("OPENAPI_SOURCE", "file:../openapi.json", "`file:NAME`"),
+            ("OPENAPI_SOURCE", "file:", "`file:NAME`"),
+            ("OPENAPI_SOURCE", "s3://bucket", "s3://bucket/key"),
+            ("OPENAPI_SOURCE", "s3://Bucket/../key", "s3://bucket/key"),
+            ("OPENAPI_SOURCE", "s3://bucket/key", "AWS_REGION"),
+            ("OPENAPI_MAX_AGE_SECONDS", "5m", "seconds"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err();
+
+            assert!(error.contains(name) && error.contains(expected), "{error}");
+        }
+    }
+}

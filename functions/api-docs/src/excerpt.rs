@@ -1,0 +1,509 @@
+//! A part of a document with its references resolved, as much of it as an answer should have.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, VecDeque},
+};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::document::Document;
+
+/// Of an excerpt, as JSON. An answer has it twice, once for those who read only text: far below Lambda's 6 MB, and about
+/// what a model can read at once.
+const MAX_BYTES: usize = 48 * 1024;
+/// Many parsers refuse 128 levels, and an answer has some around this.
+const MAX_DEPTH: usize = 64;
+/// A longer text is cut where it stands among others.
+const LONG_TEXT_CHARS: usize = 4000;
+const REFERENCE: &str = "$ref";
+/// What a value was referred to by, in place of which it stands.
+const ORIGIN: &str = "x-ref";
+/// What stands for a value that was left out: where it is.
+const CUT: &str = "x-cut";
+
+/// Members whose own members are named by the author, so that none of them is a keyword.
+const MAPS: [&str; 18] = [
+    "$defs",
+    "callbacks",
+    "content",
+    "definitions",
+    "dependentSchemas",
+    "encoding",
+    "examples",
+    "headers",
+    "links",
+    "mapping",
+    "parameters",
+    "pathItems",
+    "patternProperties",
+    "properties",
+    "requestBodies",
+    "responses",
+    "scopes",
+    "variables",
+];
+/// Members that hold data, in which nothing is a reference.
+const DATA: [&str; 4] = ["const", "default", "enum", "example"];
+
+/// A part of the document.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Excerpt {
+    /// As the document has it, with references resolved: what stands for one has it as `x-ref`.
+    pub(crate) definition: Value,
+    /// What is missing, and how to read it; absent if it is all there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
+}
+
+/// Where an excerpt begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Start<'a> {
+    /// A JSON pointer (RFC 6901), which goes on through references.
+    pub(crate) pointer: &'a str,
+    /// Members, items or characters to leave out at the beginning.
+    pub(crate) skip: usize,
+}
+
+/// The excerpt of a value from a place in it; `None` if there is no such place.
+pub(crate) fn excerpt(document: &Document, value: &Value, start: Start<'_>) -> Option<Excerpt> {
+    let (value, is_data, is_map) = walk(document, value, start.pointer)?;
+    if let Value::String(text) = value {
+        return Some(excerpt_of_text(text, start.skip));
+    }
+    let mut tree = Tree { document, nodes: Vec::new(), left: MAX_BYTES, left_out: LeftOut::default() };
+    tree.grow(value, start, is_data, is_map);
+    Some(Excerpt { definition: tree.value(0), note: tree.left_out.note() })
+}
+
+fn excerpt_of_text(text: &str, skip: usize) -> Excerpt {
+    // Six bytes are the most that a character becomes in JSON, for each of its own.
+    let shown: String = text.chars().skip(skip).take(MAX_BYTES / 6).collect();
+    let (end, all) = (skip + shown.chars().count(), text.chars().count());
+    let note =
+        (end < all).then(|| format!("This is not all of the text: go on with `skip` {end} (of {all} characters)."));
+    Excerpt { definition: shown.into(), note }
+}
+
+/// Follows a pointer; says of what it leads to whether it is data, and whether its members' names are the author's own.
+fn walk<'a>(document: &'a Document, value: &'a Value, pointer: &str) -> Option<(&'a Value, bool, bool)> {
+    let (mut value, mut is_data, mut is_map) = (value, false, false);
+    if pointer.is_empty() {
+        return Some((value, is_data, is_map));
+    }
+    for part in pointer.strip_prefix('/')?.split('/') {
+        let key = part.replace("~1", "/").replace("~0", "~");
+        let next = |value: &'a Value| match value {
+            Value::Object(members) => members.get(&key),
+            Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+            _ => None,
+        };
+        // Each reference once at most: a chain of them may go round.
+        let mut seen = Vec::new();
+        let found = loop {
+            if let Some(found) = next(value) {
+                break found;
+            }
+            let reference = reference_of(value).filter(|own| !is_data && !seen.contains(own))?;
+            seen.push(reference);
+            value = document.target(reference)?;
+        };
+        (is_data, is_map) = kind_of(&key, found, value, is_data, is_map);
+        value = found;
+    }
+    Some((value, is_data, is_map))
+}
+
+/// Whether a member is data, and whether it is a map of names.
+fn kind_of(key: &str, member: &Value, parent: &Value, is_data: bool, is_map: bool) -> (bool, bool) {
+    if is_data || is_map || parent.is_array() {
+        return (is_data, false);
+    }
+    // A schema's `examples` is a list of data; that of a parameter is a map of objects.
+    let is_data = DATA.contains(&key) || (key == "examples" && member.is_array());
+    (is_data, MAPS.contains(&key) && member.is_object())
+}
+
+fn reference_of(value: &Value) -> Option<&str> {
+    value.get(REFERENCE)?.as_str()
+}
+
+/// What an excerpt lacks.
+#[derive(Default)]
+struct LeftOut {
+    /// References to what they are in.
+    cycles: usize,
+    /// References for which there was no room.
+    references: usize,
+    /// Values for which there was no room.
+    values: usize,
+    /// Where to go on with the members of the root, and how many there are.
+    rest: Option<(usize, usize)>,
+}
+
+impl LeftOut {
+    fn note(&self) -> Option<String> {
+        let mut notes = Vec::new();
+        if let Some((next, all)) = self.rest {
+            notes.push(format!("this is not all of it: go on with `skip` {next} (of {all})"));
+        }
+        if self.references > 0 {
+            notes.push(format!(
+                "{} references were left as `$ref` for length: read them with read_schema, or by `pointer`",
+                self.references
+            ));
+        }
+        if self.values > 0 {
+            notes.push(format!("{} values were cut for length: read them by the `pointer` in `{CUT}`", self.values));
+        }
+        if self.cycles > 0 {
+            notes.push(format!("{} references lead back to what they are in, and stay `$ref`", self.cycles));
+        }
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+}
+
+/// Grows from its root, level by level, while there is room: what is near the root matters more.
+struct Tree<'a> {
+    document: &'a Document,
+    nodes: Vec<Node<'a>>,
+    /// Bytes that may still be used. For each node that waits, what would stand in its place is paid already.
+    left: usize,
+    left_out: LeftOut,
+}
+
+struct Node<'a> {
+    shape: Shape<'a>,
+    parent: Option<usize>,
+    depth: usize,
+    pointer: String,
+    /// The references that led here from the parent.
+    references: Vec<&'a str>,
+    is_data: bool,
+    is_map: bool,
+    /// What was paid for it.
+    paid: usize,
+}
+
+enum Shape<'a> {
+    Waiting(&'a Value),
+    Done(Value),
+    Object(Vec<(Cow<'a, str>, usize)>),
+    Array(Vec<usize>),
+}
+
+impl<'a> Tree<'a> {
+    fn grow(&mut self, value: &'a Value, start: Start<'_>, is_data: bool, is_map: bool) {
+        let shape = Shape::Waiting(value);
+        let pointer = start.pointer.to_owned();
+        self.nodes.push(Node { shape, parent: None, depth: 0, pointer, references: vec![], is_data, is_map, paid: 0 });
+        let mut queue = VecDeque::from([0]);
+        while let Some(index) = queue.pop_front() {
+            let skip = if index == 0 { start.skip } else { 0 };
+            queue.extend(self.grow_node(index, skip));
+        }
+    }
+
+    /// Gives a node its members; returns those that wait for theirs.
+    fn grow_node(&mut self, index: usize, skip: usize) -> Vec<usize> {
+        let Shape::Waiting(written) = self.nodes[index].shape else { return Vec::new() };
+        let (mut value, mut siblings) = (written, Vec::new());
+        if !self.nodes[index].is_data && !self.nodes[index].is_map {
+            while let Some(reference) = reference_of(value) {
+                if self.is_within(index, reference) {
+                    self.left_out.cycles += 1;
+                    self.nodes[index].shape = Shape::Done(json!({ REFERENCE: reference }));
+                    return Vec::new();
+                }
+                // One that leads out of the document, or nowhere, stays as it is.
+                let Some(target) = self.document.target(reference) else { break };
+                self.nodes[index].references.push(reference);
+                siblings.extend(value.as_object());
+                value = target;
+            }
+        }
+        let members = match value {
+            Value::Object(own) => members_of(own, &siblings),
+            Value::Array(items) => {
+                items.iter().enumerate().map(|(number, item)| (number.to_string().into(), item)).collect()
+            }
+            scalar => {
+                self.nodes[index].shape = Shape::Done(scalar.clone());
+                return Vec::new();
+            }
+        };
+        let room = self.left + self.nodes[index].paid;
+        let origin = self.nodes[index].references.first().copied().filter(|_| value.is_object());
+        let mut cost = 2 + origin.map_or(0, |origin| size_of(origin) + ORIGIN.len() + 4);
+        let count = members.len();
+        let mut children = Vec::new();
+        for (name, member) in members.into_iter().skip(skip) {
+            let pointer = format!("{}/{}", self.nodes[index].pointer, name.replace('~', "~0").replace('/', "~1"));
+            let (shape, paid) = sprout(member, &pointer);
+            let name_cost = if value.is_array() { 1 } else { size_of(&*name) + 2 };
+            if cost + name_cost + paid > room {
+                break;
+            }
+            cost += name_cost + paid;
+            let parent = &self.nodes[index];
+            let (is_data, is_map) = kind_of(&name, member, value, parent.is_data, parent.is_map);
+            let depth = parent.depth + 1;
+            children.push((
+                name,
+                Node { shape, parent: Some(index), depth, pointer, references: vec![], is_data, is_map, paid },
+            ));
+        }
+        let is_whole = skip + children.len() >= count;
+        if index != 0 && (!is_whole || self.nodes[index].depth >= MAX_DEPTH) {
+            self.cut(index, written);
+            return Vec::new();
+        }
+        if !is_whole {
+            self.left_out.rest = Some((skip + children.len(), count));
+        }
+        self.left = room.saturating_sub(cost);
+        self.adopt(index, value.is_array(), origin, children)
+    }
+
+    fn adopt(
+        &mut self,
+        index: usize,
+        is_array: bool,
+        origin: Option<&'a str>,
+        children: Vec<(Cow<'a, str>, Node<'a>)>,
+    ) -> Vec<usize> {
+        let first = self.nodes.len();
+        let mut names = Vec::new();
+        for (name, child) in children {
+            if let Shape::Done(Value::String(text)) = &child.shape
+                && text.ends_with(&marker(&child.pointer))
+            {
+                self.left_out.values += 1;
+            }
+            names.push((name, self.nodes.len()));
+            self.nodes.push(child);
+        }
+        if let Some(origin) = origin {
+            let node = Node {
+                shape: Shape::Done(origin.into()),
+                parent: Some(index),
+                depth: 0,
+                pointer: String::new(),
+                references: vec![],
+                is_data: true,
+                is_map: false,
+                paid: 0,
+            };
+            names.push((ORIGIN.into(), self.nodes.len()));
+            self.nodes.push(node);
+        }
+        self.nodes[index].shape = match is_array {
+            true => Shape::Array(names.into_iter().map(|(_, child)| child).collect()),
+            false => Shape::Object(names),
+        };
+        (first..self.nodes.len()).filter(|child| matches!(self.nodes[*child].shape, Shape::Waiting(_))).collect()
+    }
+
+    /// Leaves a node out: what stands in its place is paid.
+    fn cut(&mut self, index: usize, written: &Value) {
+        let stand_in = match reference_of(written).filter(|_| !self.nodes[index].references.is_empty()) {
+            Some(reference) => {
+                self.left_out.references += 1;
+                json!({ REFERENCE: reference })
+            }
+            None => {
+                self.left_out.values += 1;
+                json!({ CUT: self.nodes[index].pointer })
+            }
+        };
+        self.nodes[index].shape = Shape::Done(stand_in);
+    }
+
+    fn is_within(&self, index: usize, reference: &str) -> bool {
+        let mut node = Some(index);
+        while let Some(index) = node {
+            if self.nodes[index].references.contains(&reference) {
+                return true;
+            }
+            node = self.nodes[index].parent;
+        }
+        false
+    }
+
+    fn value(&self, index: usize) -> Value {
+        match &self.nodes[index].shape {
+            Shape::Waiting(_) => Value::Null,
+            Shape::Done(value) => value.clone(),
+            Shape::Object(members) => {
+                members.iter().map(|(name, child)| (name.to_string(), self.value(*child))).collect::<Map<_, _>>().into()
+            }
+            Shape::Array(items) => items.iter().map(|child| self.value(*child)).collect(),
+        }
+    }
+}
+
+/// The members of an object that stands for references, whose own members go before it (OpenAPI 3.1, "Reference Object").
+fn members_of<'a>(own: &'a Map<String, Value>, siblings: &[&'a Map<String, Value>]) -> Vec<(Cow<'a, str>, &'a Value)> {
+    let mut members: BTreeMap<&str, &Value> = own.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    // The reference that was met first is the nearest.
+    for siblings in siblings.iter().rev() {
+        let said = siblings.iter().filter(|(name, _)| *name != REFERENCE);
+        members.extend(said.map(|(name, value)| (name.as_str(), value)));
+    }
+    members.into_iter().map(|(name, value)| (name.into(), value)).collect()
+}
+
+/// A member, and the bytes of what stands for it until it grows.
+fn sprout<'a>(member: &'a Value, pointer: &str) -> (Shape<'a>, usize) {
+    match member {
+        Value::Object(_) | Value::Array(_) => {
+            let reference = reference_of(member).map_or(0, |reference| size_of(reference) + REFERENCE.len() + 5);
+            (Shape::Waiting(member), reference.max(size_of(pointer) + CUT.len() + 5))
+        }
+        Value::String(text) => {
+            let shown = match text.char_indices().nth(LONG_TEXT_CHARS) {
+                Some((end, _)) => format!("{}{}", &text[..end], marker(pointer)),
+                None => text.clone(),
+            };
+            let size = size_of(&*shown);
+            (Shape::Done(shown.into()), size)
+        }
+        scalar => (Shape::Done(scalar.clone()), size_of(scalar)),
+    }
+}
+
+fn marker(pointer: &str) -> String {
+    format!("… ({CUT}: {pointer})")
+}
+
+fn size_of<T: Serialize + ?Sized>(value: &T) -> usize {
+    // Text and scalars can always be written.
+    serde_json::to_string(value).map_or(0, |json| json.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Schemas by name, and the excerpt of one of them.
+    fn of(schemas: Value, name: &str, pointer: &str, skip: usize) -> (Value, String) {
+        let document = json!({ "openapi": "3.1.0", "components": { "schemas": schemas } }).to_string();
+        let document = Document::parse(document.as_bytes()).unwrap();
+        let excerpt = excerpt(&document, document.schema(name).unwrap(), Start { pointer, skip }).unwrap();
+        (excerpt.definition, excerpt.note.unwrap_or_default())
+    }
+
+    fn reference(name: &str) -> Value {
+        json!({ "$ref": format!("#/components/schemas/{name}") })
+    }
+
+    #[test]
+    fn references_are_resolved_and_what_stands_beside_one_stays() {
+        let schemas = json!({
+            "A": { "properties": { "b": { "$ref": "#/components/schemas/B", "description": "nearer" } } },
+            "B": { "$ref": "#/components/schemas/C", "title": "B" },
+            "C": { "type": "string", "title": "C", "description": "farther" },
+        });
+
+        let (a, note) = of(schemas, "A", "", 0);
+
+        let b = json!({ "type": "string", "title": "B", "description": "nearer", "x-ref": "#/components/schemas/B" });
+        assert_eq!((a, note.as_str()), (json!({ "properties": { "b": b } }), ""));
+    }
+
+    #[test]
+    fn cycles_are_cut_where_they_close() {
+        let schemas = json!({
+            "Loop": reference("Loop"),
+            "Node": { "properties": { "next": reference("Node"), "twice": [reference("Leaf"), reference("Leaf")] } },
+            "Leaf": { "type": "null" },
+        });
+
+        let (node, note) = of(schemas.clone(), "Node", "", 0);
+        let (own, _) = of(schemas, "Loop", "", 0);
+
+        // The schema itself is not reached by a reference, and stands there once more.
+        assert_eq!(node["properties"]["next"]["properties"]["next"], reference("Node"));
+        assert_eq!(node["properties"]["twice"][1]["type"], "null");
+        assert!(note.contains("1 references lead back"), "{note}");
+        assert_eq!(own, reference("Loop"));
+    }
+
+    #[test]
+    fn data_and_names_are_not_references() {
+        let schema = json!({
+            "enum": [{ "$ref": "#/components/schemas/A" }],
+            "example": { "$ref": "#/components/schemas/A" },
+            "examples": [{ "$ref": "#/components/schemas/A" }],
+            "properties": { "$ref": { "type": "string" }, "default": reference("B"), "const": { "const": reference("B") } },
+            "items": { "$ref": "https://example.com/schema.json" },
+            "not": { "$ref": "#/components/schemas/Missing" },
+        });
+
+        let (read, note) = of(json!({ "A": schema.clone(), "B": { "type": "null" } }), "A", "", 0);
+
+        let mut expected = schema;
+        expected["properties"]["default"] = json!({ "type": "null", "x-ref": "#/components/schemas/B" });
+        assert_eq!((read, note.as_str()), (expected, ""));
+    }
+
+    #[test]
+    fn an_excerpt_has_a_size_and_says_how_to_read_on() {
+        // Each of 60 schemas refers to all.
+        let properties: Map<_, _> =
+            (0..60).map(|number| (format!("p{number}"), reference(&format!("S{number}")))).collect();
+        let schemas: Map<_, _> = (0..60)
+            .map(|number| (format!("S{number}"), json!({ "description": "\"quoted\" ", "properties": properties })))
+            .collect();
+
+        let (read, note) = of(schemas.into(), "S0", "", 0);
+
+        let size = read.to_string().len();
+        assert!((MAX_BYTES / 2..=MAX_BYTES).contains(&size), "{size}");
+        assert!(note.contains("left as `$ref` for length"), "{note}");
+        // What is near is there.
+        assert!(read["properties"]["p59"]["x-ref"].is_string());
+    }
+
+    #[test]
+    fn what_was_cut_is_read_by_its_pointer() {
+        let values: Vec<_> = (0..4000).map(|number| json!({ "const": format!("value {number}") })).collect();
+        let schemas =
+            json!({ "A": { "description": "é".repeat(20_000), "properties": { "a/b": { "oneOf": values } } } });
+
+        let (whole, note) = of(schemas.clone(), "A", "", 0);
+        assert!(whole.to_string().len() <= MAX_BYTES);
+        assert_eq!(whole["properties"]["a/b"]["oneOf"], json!({ "x-cut": "/properties/a~1b/oneOf" }));
+        assert!(whole["description"].as_str().unwrap().ends_with("(x-cut: /description)"));
+        assert!(note.contains("2 values were cut"), "{note}");
+
+        let mut read = Vec::new();
+        loop {
+            let (part, note) = of(schemas.clone(), "A", "/properties/a~1b/oneOf", read.len());
+            assert!(part.to_string().len() <= MAX_BYTES);
+            read.extend(part.as_array().unwrap().clone());
+            if note.is_empty() {
+                break;
+            }
+            assert!(note.contains(&format!("`skip` {}", read.len())), "{note}");
+        }
+        assert_eq!(read, values);
+
+        let (text, note) = of(schemas, "A", "/description", 15_000);
+        assert_eq!((text.as_str().unwrap().chars().count(), note.as_str()), (5_000, ""));
+    }
+
+    #[test]
+    fn what_is_nested_without_end_is_cut_before_parsers_refuse_it() {
+        let schemas: Map<_, _> = (0..500)
+            .map(|number| (format!("S{number}"), json!({ "items": reference(&format!("S{}", number + 1)) })))
+            .collect();
+
+        let (read, note) = of(schemas.into(), "S0", "", 0);
+
+        assert!(serde_json::from_str::<Value>(&read.to_string()).is_ok());
+        assert!(note.contains("1 references were left"), "{note}");
+    }
+}

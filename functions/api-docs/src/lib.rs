@@ -1,0 +1,47 @@
+//! An MCP server that reads an OpenAPI document (3.0 or 3.1) to coding agents: what operations and schemas there are, and
+//! each of them with its references resolved. Read [`service`] to see its tools.
+
+mod config;
+mod document;
+mod excerpt;
+mod fetch;
+mod find_operation;
+mod list_operations;
+mod list_schemas;
+mod operation_resource;
+mod ranking;
+mod read_operation;
+mod read_schema;
+mod search;
+mod source;
+mod state;
+
+use mcp_lambda::McpService;
+use mcp_server::{InitError, Server};
+
+pub use config::Config;
+pub use source::Source;
+pub use state::State;
+
+/// The server, ready to be called.
+///
+/// # Errors
+///
+/// When there is no state key; when the document cannot be had, cannot be parsed, or is of another version.
+pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
+    let state = State::load(config.source, config.max_age).await?;
+    let server = Server::new("api-docs", env!("CARGO_PKG_VERSION"), state)
+        .title("API documentation")
+        .instructions(
+            "Knows one HTTP API by its OpenAPI document. Look here before writing code that calls the API: `search` finds \
+             operations and schemas by words, `read_operation` and `read_schema` have every detail.",
+        )
+        .tool(search::tool())
+        .tool(find_operation::tool())
+        .tool(read_operation::tool())
+        .tool(read_schema::tool())
+        .tool(list_operations::tool())
+        .tool(list_schemas::tool())
+        .resource_template(operation_resource::template());
+    McpService::new(server, config.http)
+}

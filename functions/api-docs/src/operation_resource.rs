@@ -1,0 +1,44 @@
+//! The resources `openapi://operations/{operationId}`: operations for people to attach.
+
+use garde::Validate;
+use mcp_server::{PartialArgument, RequestContext, RequestError, ResourceTemplate};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{State, excerpt::Start, read_operation::read};
+
+/// As many as are sent.
+const SUGGESTIONS: usize = 100;
+
+pub(crate) fn template() -> ResourceTemplate<State> {
+    ResourceTemplate::new("openapi://operations/{operationId}", "operation", operation)
+        .title("Operation")
+        .description("One operation of the API, its references resolved.")
+        .mime_type("application/json")
+        .complete("operationId", suggest)
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct OperationUri {
+    /// The operation's id.
+    #[garde(skip)]
+    #[serde(rename = "operationId")]
+    operation_id: String,
+}
+
+async fn operation(context: RequestContext<State>, uri: OperationUri) -> Result<String, RequestError> {
+    let document = State::document(&context).await;
+    let operation = document.operation(&uri.operation_id).ok_or(RequestError::NotFound)?;
+    let read = read(&document, operation, Start::default()).map_err(RequestError::internal)?;
+    serde_json::to_string(&read).map_err(RequestError::internal)
+}
+
+/// Ids that begin with what was typed, then those that have it elsewhere.
+async fn suggest(context: RequestContext<State>, typed: PartialArgument) -> Result<Vec<String>, RequestError> {
+    let document = State::document(&context).await;
+    let typed = typed.value.to_lowercase();
+    let ids = || document.operations().iter().map(|operation| &operation.id);
+    let begin = ids().filter(|id| id.to_lowercase().starts_with(&typed));
+    let have = ids().filter(|id| id.to_lowercase().find(&typed).is_some_and(|at| at > 0));
+    Ok(begin.chain(have).take(SUGGESTIONS + 1).cloned().collect())
+}

@@ -1,0 +1,84 @@
+//! The `read_operation` tool: all that the document says of one operation.
+
+use garde::Validate;
+use mcp_server::{Json, Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    State,
+    document::{Document, Operation},
+    excerpt::{Excerpt, Start, excerpt},
+    ranking::{self, Item},
+};
+
+pub(crate) fn tool() -> Tool<State> {
+    Tool::new("read_operation", read_operation)
+        .title("Read an operation")
+        .description(
+            "Returns one operation of the API with parameters, request body, responses, security and servers, its references \
+             resolved. Use it before writing a call.",
+        )
+        .read_only()
+        .idempotent()
+        .open_world(false)
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct ReadArgs {
+    /// The operation's id, or its method and path, such as `GET /users/{id}`. 1 to 500 characters.
+    #[garde(length(chars, min = 1, max = 500))]
+    operation_id: String,
+    /// A JSON pointer to a part of the operation, such as `/requestBody`: what `x-cut` names. All of it unless given. At most
+    /// 2000 characters.
+    #[garde(length(chars, max = 2000))]
+    pointer: Option<String>,
+    /// How many members, items or characters of that part to leave out at its beginning; none unless given.
+    #[garde(skip)]
+    skip: Option<u32>,
+}
+
+/// An operation, or a part of one.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct OperationRead {
+    operation_id: String,
+    /// The HTTP method.
+    method: String,
+    /// The path, below the URL of a server.
+    path: String,
+    #[serde(flatten)]
+    excerpt: Excerpt,
+}
+
+async fn read_operation(context: ToolContext<State>, args: ReadArgs) -> Result<Json<OperationRead>, ToolError> {
+    let document = State::document(&context).await;
+    let Some(operation) = document.operation(&args.operation_id) else {
+        return Err(ToolError::InvalidInput(unknown(&document, &args.operation_id)));
+    };
+    let start =
+        Start { pointer: args.pointer.as_deref().unwrap_or_default(), skip: args.skip.unwrap_or_default() as usize };
+    read(&document, operation, start).map(Json)
+}
+
+pub(crate) fn read(document: &Document, operation: &Operation, start: Start<'_>) -> Result<OperationRead, ToolError> {
+    let definition = document.definition_of(operation);
+    let excerpt = excerpt(document, &definition, start)
+        .ok_or_else(|| ToolError::InvalidInput("`pointer` leads to nothing in this operation".to_owned()))?;
+    let Operation { id, method, path, .. } = operation.clone();
+    Ok(OperationRead { operation_id: id, method, path, excerpt })
+}
+
+fn unknown(document: &Document, id: &str) -> String {
+    let hits = ranking::operations(document, id).into_iter().take(3);
+    let similar: Vec<_> = hits
+        .filter_map(|hit| match hit.item {
+            Item::Operation(own) => Some(format!("`{}`", own.id)),
+            Item::Schema(_) => None,
+        })
+        .collect();
+    match similar.is_empty() {
+        true => "there is no operation of that id: use search, or list_operations".to_owned(),
+        false => format!("there is no operation of that id; similar are {}", similar.join(", ")),
+    }
+}

@@ -1,0 +1,57 @@
+//! The `read_schema` tool: one of the API's types.
+
+use garde::Validate;
+use mcp_server::{Json, Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    State,
+    excerpt::{Excerpt, Start, excerpt},
+};
+
+const PREFIX: &str = "#/components/schemas/";
+
+pub(crate) fn tool() -> Tool<State> {
+    Tool::new("read_schema", read_schema)
+        .title("Read a schema")
+        .description("Returns one named schema of the API with its references resolved. Use it for what an operation left as `$ref`.")
+        .read_only()
+        .idempotent()
+        .open_world(false)
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct ReadArgs {
+    /// The schema's name, or a reference to it, such as `#/components/schemas/User`. 1 to 500 characters.
+    #[garde(length(chars, min = 1, max = 500))]
+    name: String,
+    /// A JSON pointer to a part of the schema, such as `/properties/address`: what `x-cut` names. All of it unless given. At
+    /// most 2000 characters.
+    #[garde(length(chars, max = 2000))]
+    pointer: Option<String>,
+    /// How many members, items or characters of that part to leave out at its beginning; none unless given.
+    #[garde(skip)]
+    skip: Option<u32>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct SchemaRead {
+    name: String,
+    #[serde(flatten)]
+    excerpt: Excerpt,
+}
+
+async fn read_schema(context: ToolContext<State>, args: ReadArgs) -> Result<Json<SchemaRead>, ToolError> {
+    let document = State::document(&context).await;
+    let name = args.name.strip_prefix(PREFIX).unwrap_or(&args.name);
+    let Some(schema) = document.schema(name) else {
+        return Err(ToolError::InvalidInput("there is no schema of that name: use search, or list_schemas".to_owned()));
+    };
+    let start =
+        Start { pointer: args.pointer.as_deref().unwrap_or_default(), skip: args.skip.unwrap_or_default() as usize };
+    let excerpt = excerpt(&document, schema, start)
+        .ok_or_else(|| ToolError::InvalidInput("`pointer` leads to nothing in this schema".to_owned()))?;
+    Ok(Json(SchemaRead { name: name.to_owned(), excerpt }))
+}

@@ -1,0 +1,85 @@
+//! The `search` tool: operations and schemas by words.
+
+use garde::Validate;
+use mcp_server::{Json, Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    State,
+    document::summary_of,
+    list_operations::Listed,
+    list_schemas::ListedSchema,
+    ranking::{self, Item},
+};
+
+const USUAL_LIMIT: u32 = 20;
+
+pub(crate) fn tool() -> Tool<State> {
+    Tool::new("search", search)
+        .title("Search the API")
+        .description(
+            "Finds operations and schemas of the API by words, the best first. Use it when you know what you want to do and \
+             not what it is called; then read what fits.",
+        )
+        .read_only()
+        .idempotent()
+        .open_world(false)
+}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+struct SearchArgs {
+    /// A few words, such as `create invoice`; names and paths are words too. 1 to 200 characters.
+    #[garde(length(chars, min = 1, max = 200))]
+    query: String,
+    /// Only operations, or only schemas; both unless given.
+    #[garde(skip)]
+    kind: Option<Kind>,
+    /// The most of each that are returned, 1 to 100; 20 unless given.
+    #[garde(range(min = 1, max = 100))]
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Operations,
+    Schemas,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Found {
+    /// The best first.
+    operations: Vec<Listed>,
+    /// How many fit.
+    operations_total: usize,
+    /// The best first.
+    schemas: Vec<ListedSchema>,
+    /// How many fit.
+    schemas_total: usize,
+}
+
+async fn search(context: ToolContext<State>, args: SearchArgs) -> Result<Json<Found>, ToolError> {
+    let document = State::document(&context).await;
+    let limit = args.limit.unwrap_or(USUAL_LIMIT) as usize;
+    let of = |kind: Kind| args.kind.is_none_or(|wanted| wanted == kind);
+    let operations = if of(Kind::Operations) { ranking::operations(&document, &args.query) } else { Vec::new() };
+    let schemas = if of(Kind::Schemas) { ranking::schemas(&document, &args.query) } else { Vec::new() };
+    let mut found = Found {
+        operations_total: operations.len(),
+        schemas_total: schemas.len(),
+        operations: Vec::new(),
+        schemas: Vec::new(),
+    };
+    for hit in operations.into_iter().take(limit).chain(schemas.into_iter().take(limit)) {
+        match hit.item {
+            Item::Operation(own) => found.operations.push(own.into()),
+            Item::Schema(name) => {
+                let summary = document.schema(name).map(summary_of).unwrap_or_default();
+                found.schemas.push(ListedSchema { name: name.to_owned(), summary });
+            }
+        }
+    }
+    Ok(Json(found))
+}

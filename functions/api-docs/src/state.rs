@@ -1,0 +1,92 @@
+//! What all calls share: the document, and whether its source has another one by now.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use http::HeaderValue;
+use mcp_server::{BoxError, InitError, RequestContext, error_chain};
+
+use crate::{
+    Source,
+    document::Document,
+    fetch::{Answer, Fetched, Progress},
+};
+
+/// What all calls share: the document.
+#[derive(Debug)]
+pub struct State {
+    source: Source,
+    max_age: Duration,
+    kept: Mutex<Kept>,
+    /// When the source was last asked. Held by whoever asks it, so that nobody else does meanwhile.
+    asked: tokio::sync::Mutex<SystemTime>,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    document: Arc<Document>,
+    etag: Option<HeaderValue>,
+}
+
+impl State {
+    pub(crate) async fn load(source: Source, max_age: Duration) -> Result<Self, InitError> {
+        let failed = |error: BoxError| InitError::new(format!("there is no document from {source}")).with_source(error);
+        let fetched = match source.get(None, &None).await.map_err(failed)? {
+            Answer::Document(fetched) => fetched,
+            Answer::Unchanged => return Err(failed("the source did not send it".into())),
+        };
+        let kept = keep(fetched).await.map_err(failed)?;
+        tracing::info!(%source, operations = kept.document.operations().len(), "the document was read");
+        Ok(Self { source, max_age, kept: Mutex::new(kept), asked: tokio::sync::Mutex::new(SystemTime::now()) })
+    }
+
+    /// The document as it is now. Once it is of age its source is asked for another, by one request; while the source is
+    /// away, or has what cannot be read, the document is the one that is there.
+    pub(crate) async fn document(context: &RequestContext<Self>) -> Arc<Document> {
+        let state = context.state();
+        let kept = state.kept();
+        if !state.source.may_change() {
+            return kept.document;
+        }
+        let Ok(mut asked) = state.asked.try_lock() else { return kept.document };
+        // An age that cannot be told, as the clock was set back, is too much.
+        if context.received().duration_since(*asked).is_ok_and(|age| age < state.max_age) {
+            return kept.document;
+        }
+        // Also if this request does not come to its end: a source that hangs delays one request each time.
+        *asked = context.received();
+        match state.newer(kept.etag.as_ref(), &Some(context)).await {
+            Ok(None) => kept.document,
+            Ok(Some(newer)) => {
+                tracing::info!(source = %state.source, "the document has changed");
+                let document = Arc::clone(&newer.document);
+                *state.kept.lock().unwrap_or_else(PoisonError::into_inner) = newer;
+                document
+            }
+            Err(error) => {
+                let error = error_chain(error.as_ref());
+                tracing::warn!(source = %state.source, error, "the document was not renewed; the old one is kept");
+                kept.document
+            }
+        }
+    }
+
+    async fn newer(&self, etag: Option<&HeaderValue>, progress: &Progress<'_>) -> Result<Option<Kept>, BoxError> {
+        match self.source.get(etag, progress).await? {
+            Answer::Unchanged => Ok(None),
+            Answer::Document(fetched) => Ok(Some(keep(fetched).await?)),
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Reading a large document takes a while, in which the deadline must still be seen.
+async fn keep(Fetched { bytes, etag }: Fetched) -> Result<Kept, BoxError> {
+    let document = tokio::task::spawn_blocking(move || Document::parse(&bytes)).await??;
+    Ok(Kept { document: Arc::new(document), etag })
+}

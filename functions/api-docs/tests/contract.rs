@@ -1,0 +1,313 @@
+//! The function's contract: what clients see, and what they may rely on.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
+
+mod origin;
+
+use std::time::{Duration, SystemTime};
+
+use api_docs::{Config, State, service};
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+use mcp_protocol::ProtocolVersion;
+use mcp_server::{Invocation, error_chain};
+use mcp_testing::{
+    McpRequest, Reply, Via, assert_contract, bounds, complete, exchange, exchange_via, resources_read, state_key,
+    tools_call,
+};
+use serde_json::{Value, json};
+
+use origin::{Origin, Says};
+
+const FORM: &str = r#"{"elicitation":{"form":{}}}"#;
+
+async fn try_start(pairs: &[(&str, &str)]) -> Result<McpService<State>, String> {
+    let config = Config::from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|error| error_chain(&error))?;
+    let http = HttpConfig { state_key: Some(state_key()), ..config.http };
+    service(Config { http, ..config }).await.map_err(|error| error_chain(&error))
+}
+
+/// With the small document that the function carries.
+async fn example() -> McpService<State> {
+    try_start(&[]).await.unwrap()
+}
+
+async fn call(service: &McpService<State>, tool: &str, arguments: Value) -> Value {
+    let result = exchange(service, tools_call(tool, arguments)).await.tool_result();
+    assert_eq!(result.is_error, None, "{}", result.text());
+    serde_json::from_str(result.structured_content.unwrap().get()).unwrap()
+}
+
+async fn refusal(service: &McpService<State>, tool: &str, arguments: Value) -> String {
+    let result = exchange(service, tools_call(tool, arguments)).await.tool_result();
+    assert_eq!(result.is_error, Some(true), "{}", result.text());
+    result.text()
+}
+
+fn asking(tool: &str, arguments: Value) -> McpRequest {
+    tools_call(tool, arguments).capabilities(serde_json::from_str(FORM).unwrap())
+}
+
+#[tokio::test]
+async fn what_clients_see_is_the_golden_file() {
+    assert_contract(&example().await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
+}
+
+#[tokio::test]
+async fn the_bounds_in_the_schemas_are_the_bounds_that_hold() {
+    let service = example().await;
+    let mut tried = 0;
+    for (tool, arguments) in [
+        ("search", json!({ "query": "book", "limit": 1 })),
+        ("list_operations", json!({ "path": "/", "tag": "books", "limit": 1 })),
+        ("list_schemas", json!({ "name": "Book", "limit": 1 })),
+    ] {
+        tried += bounds::assert_enforced(&service, tool, &arguments).await;
+    }
+
+    assert_eq!(tried, 13);
+}
+
+#[tokio::test]
+async fn operations_are_listed_by_path_in_every_revision() {
+    let service = example().await;
+    for revision in ProtocolVersion::ALL {
+        let request = tools_call("list_operations", json!({})).revision(revision);
+
+        let result = exchange(&service, request).await.tool_result();
+
+        let listed: Value = serde_json::from_str(&result.text()).unwrap();
+        assert_eq!((&listed["api"], &listed["total"]), (&json!("Bookshop"), &json!(5)));
+        let ids: Vec<_> =
+            listed["operations"].as_array().unwrap().iter().map(|own| own["operation_id"].clone()).collect();
+        assert_eq!(ids, ["listBooks", "getBook", "listOrders", "createOrder", "cancelOrder"]);
+    }
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_and_parts() {
+    let service = example().await;
+
+    let first = call(&service, "list_operations", json!({ "limit": 2 })).await;
+    let last = call(&service, "list_operations", json!({ "limit": 2, "skip": 4 })).await;
+    let orders = call(&service, "list_operations", json!({ "path": "/orders", "tag": "Orders" })).await;
+    let beyond = call(&service, "list_schemas", json!({ "skip": 4_000_000_000u32 })).await;
+    let schemas = call(&service, "list_schemas", json!({ "name": "order" })).await;
+
+    assert_eq!((&first["next_skip"], last.get("next_skip")), (&json!(2), None));
+    assert_eq!(last["operations"][0]["operation_id"], "cancelOrder");
+    assert_eq!(last["operations"][0]["deprecated"], true);
+    assert_eq!(orders["total"], 3);
+    assert_eq!(beyond["schemas"], json!([]));
+    assert_eq!(schemas["schemas"], json!([{ "name": "NewOrder", "summary": "" }, { "name": "Order", "summary": "" }]));
+}
+
+#[tokio::test]
+async fn an_operation_is_read_with_its_references_resolved_and_cycles_cut() {
+    let read = call(&example().await, "read_operation", json!({ "operation_id": "get /books/{isbn}" })).await;
+
+    let definition = &read["definition"];
+    assert_eq!((&read["operation_id"], &read["method"]), (&json!("getBook"), &json!("GET")));
+    assert_eq!(definition["servers"][0]["url"], "https://bookshop.example.com/v1");
+    assert_eq!(definition["security"], json!([]));
+    assert_eq!(definition["parameters"][0]["name"], "isbn");
+    assert_eq!(definition["responses"]["404"]["x-ref"], "#/components/responses/NotFound");
+    let book = &definition["responses"]["200"]["content"]["application/json"]["schema"];
+    assert_eq!(book["x-ref"], "#/components/schemas/Book");
+    let author = &book["properties"]["authors"]["items"];
+    assert_eq!(author["x-ref"], "#/components/schemas/Author");
+    assert_eq!(author["properties"]["books"]["items"], json!({ "$ref": "#/components/schemas/Book" }));
+    assert!(read["note"].as_str().unwrap().contains("lead back"), "{read}");
+}
+
+#[tokio::test]
+async fn a_part_is_read_by_a_pointer_that_goes_on_through_references() {
+    let service = example().await;
+    let pointer = "/responses/200/content/application~1json/schema/properties/authors";
+
+    let part = call(&service, "read_operation", json!({ "operation_id": "getBook", "pointer": pointer })).await;
+    let schema =
+        call(&service, "read_schema", json!({ "name": "#/components/schemas/Author", "pointer": "/required" })).await;
+
+    assert_eq!(part["definition"]["items"]["x-ref"], "#/components/schemas/Author");
+    assert_eq!(schema["definition"], json!(["name"]));
+    for (tool, arguments, expected) in [
+        ("read_operation", json!({ "operation_id": "getBook", "pointer": "/nothing" }), "`pointer`"),
+        ("read_operation", json!({ "operation_id": "getBook", "pointer": "responses" }), "`pointer`"),
+        ("read_operation", json!({ "operation_id": "get book" }), "similar are `getBook`"),
+        ("read_operation", json!({ "operation_id": "xyzzy" }), "list_operations"),
+        ("read_schema", json!({ "name": "Nobody" }), "list_schemas"),
+    ] {
+        let text = refusal(&service, tool, arguments).await;
+
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn words_find_operations_and_schemas() {
+    let service = example().await;
+
+    let found = call(&service, "search", json!({ "query": "order" })).await;
+    let schemas = call(&service, "search", json!({ "query": "author", "kind": "schemas" })).await;
+
+    assert_eq!((&found["operations_total"], &found["schemas_total"]), (&json!(3), &json!(2)));
+    assert_eq!(schemas["operations"], json!([]));
+    assert_eq!(schemas["schemas"][0]["name"], "Author");
+}
+
+#[tokio::test]
+async fn words_that_mean_one_operation_are_answered_with_it() {
+    let service = example().await;
+    for query in ["cancel order", "DELETE /orders/{id}", "cancelOrder"] {
+        let read = call(&service, "find_operation", json!({ "query": query })).await;
+
+        assert_eq!(read["operation_id"], "cancelOrder", "{query}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_the_person_chooses() {
+    let service = example().await;
+    let request = asking("find_operation", json!({ "query": "list" }));
+
+    let asked = exchange(&service, request.clone()).await;
+    let options = &asked.result()["inputRequests"]["operation"]["params"]["requestedSchema"]["properties"]["operation"];
+    let answer = |content: Value| json!({ "operation": content });
+    let chosen = json!({ "action": "accept", "content": { "operation": "listOrders" } });
+    let read = exchange(&service, request.clone().answered(&asked, answer(chosen))).await.tool_result();
+    let declined = json!({ "action": "decline" });
+    let refused = exchange(&service, request.answered(&asked, answer(declined))).await.tool_result();
+
+    assert_eq!(
+        options["oneOf"],
+        json!([
+            { "const": "listBooks", "title": "GET /books: List books" },
+            { "const": "listOrders", "title": "GET /orders: List orders" },
+        ])
+    );
+    assert!(read.text().contains(r#""operation_id":"listOrders""#), "{}", read.text());
+    assert_eq!(refused.is_error, Some(true));
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_be_asked_is_told_the_choices() {
+    let service = example().await;
+    for revision in [ProtocolVersion::LATEST, ProtocolVersion::LATEST_LEGACY] {
+        let request = tools_call("find_operation", json!({ "query": "list" })).revision(revision);
+
+        let result = exchange(&service, request).await.tool_result();
+
+        assert_eq!(result.is_error, Some(true));
+        assert!(result.text().ends_with("`listBooks`, `listOrders`"), "{}", result.text());
+    }
+}
+
+#[tokio::test]
+async fn operations_are_resources_whose_ids_are_suggested() {
+    let service = example().await;
+    let template = json!({ "type": "ref/resource", "uri": "openapi://operations/{operationId}" });
+
+    let suggested = exchange(&service, complete(template, "operationId", "order")).await;
+    let read = exchange(&service, resources_read("openapi://operations/createOrder")).await;
+    let by_path = exchange(&service, resources_read("openapi://operations/POST%20%2Forders")).await;
+    let unknown = exchange(&service, resources_read("openapi://operations/destroyOrder")).await;
+
+    assert_eq!(suggested.result()["completion"]["values"], json!(["listOrders", "createOrder", "cancelOrder"]));
+    let text = read.result()["contents"][0]["text"].as_str().unwrap();
+    assert!(text.contains(r#""method":"POST""#), "{text}");
+    assert_eq!(by_path.result()["contents"][0]["text"], text);
+    assert_eq!(unknown.refusal(), (200, -32602));
+}
+
+#[tokio::test]
+async fn without_a_state_key_it_does_not_start_and_says_what_to_set() {
+    let config = Config::from_env(&Env::default()).unwrap();
+
+    let refusal = service(config).await.unwrap_err().to_string();
+
+    assert!(refusal.contains("MCP_STATE_KEY") && refusal.contains("`find_operation`"), "{refusal}");
+}
+
+fn document(title: &str, schemas: usize) -> String {
+    let schemas: serde_json::Map<_, _> =
+        (0..schemas).map(|number| (format!("S{number}"), json!({ "description": "x".repeat(1000) }))).collect();
+    let info = json!({ "title": title, "version": "1" });
+    json!({ "openapi": "3.0.3", "info": info, "paths": {}, "components": { "schemas": schemas } }).to_string()
+}
+
+/// Asks for the title of the document, `seconds` from now.
+async fn title_at(service: &McpService<State>, seconds: u64) -> (String, Reply) {
+    let request = tools_call("list_operations", json!({})).progress_token(json!("p"));
+    let received = SystemTime::now() + Duration::from_secs(seconds);
+    let reply = exchange_via(Via::Http, service, request, Invocation { received, ..Invocation::default() }).await;
+    let listed: Value = serde_json::from_str(&reply.tool_result().text()).unwrap();
+    (listed["api"].as_str().unwrap().to_owned(), reply)
+}
+
+#[tokio::test]
+async fn a_document_of_age_is_asked_for_by_its_etag_and_kept_while_its_source_is_away() {
+    let origin = Origin::start(Says::document(document("One", 0), "\"1\"")).await;
+    let service = try_start(&[("OPENAPI_SOURCE", &origin.url()), ("OPENAPI_MAX_AGE_SECONDS", "60")]).await.unwrap();
+    assert_eq!(origin.asked(), [None]);
+
+    assert_eq!(title_at(&service, 30).await.0, "One");
+    assert_eq!(origin.asked().len(), 1, "it is not of age");
+    assert_eq!(title_at(&service, 61).await.0, "One");
+    assert_eq!(origin.asked(), [None, Some("\"1\"".to_owned())]);
+    assert_eq!(title_at(&service, 90).await.0, "One");
+    assert_eq!(origin.asked().len(), 2, "it was asked for a moment ago");
+
+    for (says, at) in [
+        (Says::Status(503), 200),
+        (Says::Status(302), 300),
+        (Says::document("swagger: '2.0'".to_owned(), "\"2\""), 400),
+        (Says::document("{".to_owned(), "\"3\""), 500),
+        (Says::Nothing, 600),
+    ] {
+        origin.says(says);
+        assert_eq!(title_at(&service, at).await.0, "One");
+    }
+    assert_eq!(origin.asked().len(), 7);
+    assert!(origin.asked()[1..].iter().all(|etag| etag.as_deref() == Some("\"1\"")), "{:?}", origin.asked());
+
+    origin.says(Says::document(document("Two", 0), "\"4\""));
+    assert_eq!(title_at(&service, 700).await.0, "Two");
+}
+
+#[tokio::test]
+async fn progress_is_told_while_a_large_document_is_read() {
+    let origin = Origin::start(Says::document(document("Small", 0), "\"1\"")).await;
+    let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
+    let large = document("Large", 2000);
+    let length = large.len();
+    origin.says(Says::document(large, "\"2\""));
+
+    let (title, reply) = title_at(&service, 301).await;
+
+    assert_eq!(title, "Large");
+    let told = &reply.messages[..reply.messages.len() - 1];
+    assert!(told.len() >= 4, "{told:?}");
+    assert_eq!(told[0]["params"]["total"].as_f64(), Some(length as f64));
+    assert_eq!(told[0]["params"]["message"], "reading the document");
+}
+
+#[tokio::test]
+async fn without_a_document_that_can_be_read_it_does_not_start() {
+    let origin = Origin::start(Says::Nothing).await;
+    for (says, expected) in [
+        (Says::Status(404), "answered 404"),
+        (Says::Status(302), "redirects are not followed"),
+        (Says::document("swagger: '2.0'".to_owned(), "\"1\""), "Swagger 2.0; OpenAPI 3.0 and 3.1"),
+        (Says::document("{\"openapi\": ".to_owned(), "\"1\""), "not JSON"),
+        (Says::document(" ".repeat(41 * 1024 * 1024), "\"1\""), "more than 40 MiB"),
+        (Says::Nothing, "could not reach"),
+    ] {
+        origin.says(says);
+
+        let error = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap_err();
+
+        assert!(error.contains(expected) && error.contains(&origin.url()), "{error}");
+    }
+    let missing = try_start(&[("OPENAPI_SOURCE", "file:no-such-file.json")]).await.unwrap_err();
+    assert!(missing.contains("file:no-such-file.json"), "{missing}");
+}
