@@ -36,6 +36,20 @@ const ENTRA_HOSTS: [&str; 3] =
 const ENTRA_DOMAINS: [&str; 2] = [".ciamlogin.com", ".b2clogin.com"];
 
 /// The issuers whose tokens are accepted.
+///
+/// ```
+/// use mcp_auth::OidcConfig;
+///
+/// let set = |name: &str| match name {
+///     "OIDC_ISSUER" => Some("https://id.example.com"),
+///     "OIDC_AUDIENCE" => Some("https://mcp.example.com/mcp"),
+///     _ => None,
+/// };
+///
+/// assert!(OidcConfig::from_env(set)?.is_some());
+/// assert!(OidcConfig::from_env(|_| None)?.is_none());
+/// # Ok::<(), mcp_server::InitError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct OidcConfig {
     pub(crate) issuers: Vec<IssuerConfig>,
@@ -137,12 +151,6 @@ impl OidcConfig {
             Some(other) => return Err(InitError::setting(WARM, "`1` or `0`", other)),
         };
         Ok(Some(Self { issuers, warm }))
-    }
-
-    /// The names among those given that have a prefix of ours, and no meaning.
-    pub fn unknown<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
-        let is_ours = |name: &&str| name.starts_with("OIDC_") || name.starts_with("COGNITO_");
-        names.filter(is_ours).filter(|name| !NAMING.contains(name) && !OF_ONE.contains(name) && *name != WARM)
     }
 
     /// What clients must ask for whose issuer is not known yet: of several, that of the first, as a challenge has one list.
@@ -384,15 +392,5 @@ mod tests {
         let entra = [("OIDC_ISSUER", "https://login.microsoftonline.com/t/v2.0"), ("OIDC_SCOPE_PREFIX", "api://app/")];
         assert_eq!(names(&entra), ScopeNames::Requested { prefix: "api://app/".to_owned() });
         assert!(read(&entra).unwrap().unwrap().issuers[0].is_entra());
-    }
-
-    #[test]
-    fn a_misspelt_variable_is_noticed() {
-        let names =
-            ["OIDC_ISSUER", "OIDC_AUDIENCES", "COGNITO_CLIENT_ID", "GOOGLE_APPLICATION_CREDENTIALS", "OIDC_WARM"];
-
-        let unknown: Vec<_> = OidcConfig::unknown(names.into_iter()).collect();
-
-        assert_eq!(unknown, ["OIDC_AUDIENCES", "COGNITO_CLIENT_ID"]);
     }
 }

@@ -9,20 +9,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use garde::Validate;
-use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+use mcp_lambda::{HttpConfig, McpService};
 use mcp_server::{InitError, Server, Tool, ToolContext, ToolError};
 use schemars::JsonSchema;
 use serde::Deserialize;
-
-struct Config {
-    http: HttpConfig,
-}
-
-impl FromEnv for Config {
-    fn from_env(env: &Env) -> Result<Self, InitError> {
-        Ok(Self { http: HttpConfig::from_env(env)? })
-    }
-}
 
 #[derive(Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
@@ -41,9 +31,9 @@ async fn countdown(context: ToolContext<()>, args: CountdownArgs) -> Result<Stri
     Ok("Lift-off!".to_owned())
 }
 
-async fn service(config: Config) -> Result<McpService, InitError> {
+async fn service(config: HttpConfig) -> Result<McpService, InitError> {
     let tool = Tool::new("countdown", countdown).description("Counts down to 0.").read_only();
-    McpService::new(Server::new("countdown", env!("CARGO_PKG_VERSION"), ()).tool(tool), config.http)
+    McpService::new(Server::new("countdown", env!("CARGO_PKG_VERSION"), ()).tool(tool), config)
 }
 
 fn main() -> ExitCode {

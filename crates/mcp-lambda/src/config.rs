@@ -1,6 +1,10 @@
 //! Settings from the environment. `docs/configuration.md` has the table.
 
-use std::{collections::BTreeMap, env, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use mcp_server::{InitError, StateKey};
 
@@ -20,57 +24,69 @@ const CHALLENGE: &str = "MCP_CHALLENGE";
 const PAGE: &str = "MCP_PAGE";
 const LOG_SUBJECT: &str = "MCP_LOG_SUBJECT";
 
-/// Every variable with our prefix that means something.
-const KNOWN: [&str; 10] =
-    [PUBLIC_URL, INVOKE_MODE, ALLOWED_ORIGINS, STATE_KEY, AUTH, ANONYMOUS, CHALLENGE, PAGE, LOG_SUBJECT, METRICS];
-const PREFIX: &str = "MCP_";
+/// Prefixes under which others have variables, too.
+const SHARED: [&str; 3] = ["AWS_", "GOOGLE_", "RUST_"];
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
 #[derive(Clone, Default)]
-pub struct Env(BTreeMap<String, String>);
+pub struct Env {
+    variables: BTreeMap<String, String>,
+    /// The names that somebody asked for.
+    asked: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Env {
     /// The variables of this process. One that is not Unicode is as good as absent.
     pub fn process() -> Self {
         let pairs =
             env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self(pairs.collect())
+        Self::from_pairs(pairs)
     }
 
     /// These variables and no others.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let variables = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { variables, asked: Arc::default() }
     }
 
     /// A variable's value without surrounding spaces; `None` when it is unset or empty, which templates write for
     /// "not set".
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// `AWS_LAMBDA_MAX_CONCURRENCY`: the requests that one environment serves at once; one, except on Managed Instances.
-    pub fn max_concurrency(&self) -> usize {
+    pub(crate) fn max_concurrency(&self) -> usize {
         self.get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1).max(1)
     }
 
     /// The names of all variables that are set.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+    #[cfg(not(feature = "auth"))]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
     }
 
-    /// Variables that look like ours and are not: most likely misspelt.
-    pub(crate) fn unknown(&self) -> impl Iterator<Item = &str> {
-        let own = self.names().filter(|name| name.starts_with(PREFIX) && !KNOWN.contains(name));
-        #[cfg(feature = "auth")]
-        let own = own.chain(mcp_auth::OidcConfig::unknown(self.names()));
-        own
+    /// Variables that nobody asked for, though for others with the same prefix, up to the first `_`: most likely they are
+    /// misspelt.
+    pub(crate) fn unknown(&self) -> Vec<&str> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefixes: BTreeSet<&str> = asked.iter().filter_map(|name| prefix(name)).collect();
+        let is_unknown = |name: &&str| !asked.contains(*name) && prefix(name).is_some_and(|own| prefixes.contains(own));
+        self.variables.keys().map(String::as_str).filter(is_unknown).collect()
     }
+}
+
+/// `MCP_` of `MCP_PUBLIC_URL`, unless others have variables that begin so.
+fn prefix(name: &str) -> Option<&str> {
+    let (prefix, _) = name.split_at(name.find('_')? + 1);
+    (!SHARED.contains(&prefix)).then_some(prefix)
 }
 
 impl fmt::Debug for Env {
     /// The names alone: some of the values are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.variables.keys()).finish()
     }
 }
 
@@ -84,7 +100,7 @@ pub trait FromEnv: Sized {
     fn from_env(env: &Env) -> Result<Self, InitError>;
 }
 
-/// How the function is reached, and what its environments share.
+/// How the function is reached, and what its environments share. A function without settings of its own takes this one.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
     /// `MCP_PUBLIC_URL`: the URL that clients use, when it is not the Function URL's own (a custom domain, a CDN).
@@ -108,13 +124,9 @@ pub struct HttpConfig {
     pub logs_subjects: bool,
 }
 
-impl HttpConfig {
+impl FromEnv for HttpConfig {
     /// Reads all variables that begin with `MCP_`, and those that name issuers of tokens.
-    ///
-    /// # Errors
-    ///
-    /// When one of them cannot be used; the error names it.
-    pub fn from_env(env: &Env) -> Result<Self, InitError> {
+    fn from_env(env: &Env) -> Result<Self, InitError> {
         let public_url = env.get(PUBLIC_URL).map(|url| {
             PublicUrl::parse(url)
                 .ok_or_else(|| InitError::setting(PUBLIC_URL, "an https URL (http on loopback) without query", url))
@@ -223,8 +235,15 @@ mod tests {
 
     #[test]
     fn a_misspelt_variable_is_noticed() {
-        let env = Env::from_pairs([("MCP_INVOKEMODE", "stream"), ("MCP_INVOKE_MODE", "stream"), ("PATH", "/bin")]);
+        let known = ["MCP_INVOKE_MODE", "OIDC_AUDIENCE", "OWN_URL", "GOOGLE_CLIENT_ID", "AWS_REGION"];
+        let misspelt = ["MCP_INVOKEMODE", "OIDC_AUDIENCES", "OWN_ULR"];
+        let others = ["PATH", "DB_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "AWS_EXECUTION_ENV"];
+        let env = Env::from_pairs(known.iter().chain(&misspelt).chain(&others).map(|name| (*name, "x")));
 
-        assert_eq!(env.unknown().collect::<Vec<_>>(), ["MCP_INVOKEMODE"]);
+        for name in ["OIDC_ISSUER", "OIDC_WARM"].iter().chain(&known) {
+            env.get(name);
+        }
+
+        assert_eq!(env.unknown(), misspelt);
     }
 }

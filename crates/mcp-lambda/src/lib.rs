@@ -3,21 +3,11 @@
 //! A function's `main` is one line, and its service is a value that tests call like any other:
 //!
 //! ```no_run
-//! use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+//! use mcp_lambda::{HttpConfig, McpService};
 //! use mcp_server::{InitError, Server};
 //!
-//! pub struct Config {
-//!     pub http: HttpConfig,
-//! }
-//!
-//! impl FromEnv for Config {
-//!     fn from_env(env: &Env) -> Result<Self, InitError> {
-//!         Ok(Self { http: HttpConfig::from_env(env)? })
-//!     }
-//! }
-//!
-//! pub async fn service(config: Config) -> Result<McpService, InitError> {
-//!     McpService::new(Server::new("greeter", "0.1.0", ()), config.http)
+//! pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
+//!     McpService::new(Server::new("greeter", "0.1.0", ()), config)
 //! }
 //!
 //! fn main() -> std::process::ExitCode {

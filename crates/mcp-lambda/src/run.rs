@@ -32,6 +32,21 @@ const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 ///
 /// A setting that cannot be used, or a service that cannot be built, fails the init phase: Lambda reports the error,
 /// and no request is accepted.
+///
+/// ```no_run
+/// # mod greeter {
+/// #     use mcp_lambda::{HttpConfig, McpService};
+/// #     use mcp_server::{InitError, Server};
+/// #     pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
+/// #         McpService::new(Server::new("greeter", "0.1.0", ()), config)
+/// #     }
+/// # }
+/// use std::process::ExitCode;
+///
+/// fn main() -> ExitCode {
+///     mcp_lambda::main(greeter::service)
+/// }
+/// ```
 pub fn main<C, F, Fut>(service: F) -> ExitCode
 where
     C: FromEnv,
@@ -40,7 +55,20 @@ where
 {
     let env = Env::process();
     // All else is the same code for every function.
-    start(&env, Box::pin(async { service(C::from_env(&env)?).await }))
+    start(
+        &env,
+        Box::pin(async {
+            let config = C::from_env(&env)?;
+            warn_of_unknown(&env);
+            service(config).await
+        }),
+    )
+}
+
+fn warn_of_unknown(env: &Env) {
+    for name in env.unknown() {
+        tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
+    }
 }
 
 /// A service in the making.
@@ -48,9 +76,6 @@ type Building<'a> = Pin<Box<dyn Future<Output = Result<McpService, InitError>> +
 
 fn start(env: &Env, building: Building<'_>) -> ExitCode {
     logs::init(env);
-    for name in env.unknown() {
-        tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
-    }
     if env.get(RUNTIME_API).is_none() {
         tracing::error!(
             "{RUNTIME_API} is not set: this is a Lambda function; run it with `make dev` or `cargo lambda watch`"

@@ -18,9 +18,8 @@ const SSLMODE: &str = "DB_SSLMODE";
 const SSLROOTCERT: &str = "DB_SSLROOTCERT";
 const MIGRATE: &str = "DB_MIGRATE";
 const REGION: &str = "AWS_REGION";
-
-/// Every variable with the prefix `DB_` that means something.
-const KNOWN: [&str; 10] = [HOST, PORT, USER, PASS, NAME, SECRET_ARN, AUTH, SSLMODE, SSLROOTCERT, MIGRATE];
+/// The requests that one environment serves at once; one where it is not set, which is everywhere but on Managed Instances.
+const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 const DEFAULT_PORT: u16 = 5432;
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
@@ -38,6 +37,8 @@ const RDS: &str = ".rds.amazonaws.com";
 pub struct DatabaseConfig {
     pub(crate) options: PgConnectOptions,
     pub(crate) password: Password,
+    /// Connections that one environment may have at once: one for each request that it serves at once.
+    pub connections: usize,
     /// `DB_MIGRATE`: whether the function brings the schema up to date by itself.
     pub migrate: bool,
     /// A connection that was idle for longer is asked whether it lives: five seconds. An environment may have been frozen
@@ -162,14 +163,8 @@ impl DatabaseConfig {
             }
         };
         let options = tls.apply(options);
-        Ok(Self { options, password, migrate, trusted_for: TRUSTED_FOR, tls })
-    }
-
-    /// Warns about variables with the prefix `DB_` that mean nothing: most likely they are misspelt.
-    pub fn warn_about_unknown<'a>(names: impl IntoIterator<Item = &'a str>) {
-        for name in unknown(names) {
-            tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
-        }
+        let connections = get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1);
+        Ok(Self { options, password, connections, migrate, trusted_for: TRUSTED_FOR, tls })
     }
 
     /// The options with what a secret says.
@@ -243,10 +238,6 @@ impl UrlParameters {
         }
         Ok(own)
     }
-}
-
-fn unknown<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    names.into_iter().filter(|name| name.starts_with("DB_") && !KNOWN.contains(name)).collect()
 }
 
 /// What RDS and Secrets Manager write into a secret of a database.
@@ -482,10 +473,5 @@ mod tests {
         );
         assert_eq!(managed_options.unwrap().get_username(), "admin");
         assert!(without_host.contains("DB_HOST and DB_NAME"), "{without_host}");
-    }
-
-    #[test]
-    fn a_misspelt_variable_is_noticed() {
-        assert_eq!(unknown(["DB_HOSTNAME", "DB_HOST", "PATH"]), ["DB_HOSTNAME"]);
     }
 }

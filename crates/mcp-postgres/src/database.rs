@@ -42,6 +42,24 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 ///
 /// There is no task in the background, since an environment is frozen between requests: what has to be done is done by
 /// the request that needs it. (sqlx's own pool pings each connection in a spawned task when it is given back.)
+///
+/// ```no_run
+/// use mcp_postgres::{Database, Effect};
+/// use mcp_server::{NoArguments, ToolContext, ToolError};
+///
+/// struct State {
+///     database: Database,
+/// }
+///
+/// async fn count(context: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+///     let count = |mut connection| async {
+///         let count = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&mut connection).await;
+///         (connection, count)
+///     };
+///     let count: i64 = context.state().database.run(context.remaining(), Effect::None, count).await?;
+///     Ok(count.to_string())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Database {
     inner: Arc<Inner>,
@@ -87,14 +105,12 @@ impl Database {
     /// Opens the database, in the init phase: connects and brings the schema up to date if the database answers in time.
     /// If it does not, the first request that needs it does; until then everything else is served. A database that refuses
     /// is tried once: a cold start does not wait for it.
-    ///
-    /// `concurrency` is the number of requests that the environment serves at once, and so of connections.
-    pub async fn open(config: DatabaseConfig, migrator: &'static Migrator, concurrency: usize) -> Self {
+    pub async fn open(config: DatabaseConfig, migrator: &'static Migrator) -> Self {
         let migrator = Some(migrator).filter(|_| config.migrate);
         let inner = Inner {
+            permits: Semaphore::new(config.connections.max(1)),
             config,
             migrator,
-            permits: Semaphore::new(concurrency.max(1)),
             idle: Mutex::default(),
             options: AsyncMutex::default(),
             is_current: OnceCell::new(),

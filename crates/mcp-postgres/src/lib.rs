@@ -8,7 +8,7 @@
 //! # static MIGRATOR: Migrator = Migrator::DEFAULT;
 //! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! let config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some("postgres://localhost/events"))?;
-//! let database = Database::open(config, &MIGRATOR, 1).await;
+//! let database = Database::open(config, &MIGRATOR).await;
 //!
 //! let count: i64 = database
 //!     .run(Some(Duration::from_secs(3)), Effect::None, |mut connection| async {

@@ -22,7 +22,9 @@ async fn open_with(test: &TestDatabase, concurrency: usize, variables: &[(&str, 
         "DATABASE_URL" => Some(test.url()),
         other => variables.iter().find(|(own, _)| *own == other).map(|(_, value)| *value),
     };
-    Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR, concurrency).await
+    let mut config = DatabaseConfig::from_env(get).unwrap();
+    config.connections = concurrency;
+    Database::open(config, &MIGRATOR).await
 }
 
 async fn execute(
@@ -107,7 +109,7 @@ async fn a_connection_that_was_idle_for_long_is_asked_whether_it_lives() {
     let mut config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
     // Long is no time at all here.
     config.trusted_for = Duration::ZERO;
-    let database = Database::open(config, &MIGRATOR, 1).await;
+    let database = Database::open(config, &MIGRATOR).await;
     end_sessions(&mut admin).await;
 
     let done = execute(&database, LIMIT, Effect::Once, NOTE).await;
@@ -155,7 +157,7 @@ async fn a_wrong_password_is_not_tried_again() {
     let (_, rest) = test.url().split_once('@').unwrap();
     let url = format!("postgres://postgres:wrong@{rest}");
     let config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
-    let database = Database::open(config, &MIGRATOR, 1).await;
+    let database = Database::open(config, &MIGRATOR).await;
     let started = Instant::now();
 
     let refused = execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap_err();
@@ -297,7 +299,7 @@ async fn a_database_that_is_full_is_waited_for_and_then_given_up() {
         "DB_MIGRATE" => Some("off"),
         _ => None,
     };
-    let database = Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR, 1).await;
+    let database = Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR).await;
 
     let full = execute(&database, Some(Duration::from_secs(1)), Effect::Once, "SELECT 1").await.unwrap_err();
     admin.execute(AssertSqlSafe(format!("ALTER ROLE {role} CONNECTION LIMIT 1"))).await.unwrap();

@@ -9,7 +9,6 @@ use crate::Source;
 
 const SOURCE: &str = "OPENAPI_SOURCE";
 const MAX_AGE: &str = "OPENAPI_MAX_AGE_SECONDS";
-const PREFIX: &str = "OPENAPI_";
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(300);
 
 /// Settings, read from the environment once per cold start.
@@ -25,9 +24,6 @@ pub struct Config {
 
 impl FromEnv for Config {
     fn from_env(env: &Env) -> Result<Self, InitError> {
-        for name in env.names().filter(|name| name.starts_with(PREFIX) && ![SOURCE, MAX_AGE].contains(name)) {
-            tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
-        }
         let source = match env.get(SOURCE) {
             Some(text) => Source::parse(text, env).map_err(|expected| InitError::setting(SOURCE, &expected, text))?,
             None => {

@@ -28,7 +28,7 @@ pub use state::State;
 /// # Errors
 ///
 /// When there is no state key; when the document cannot be had, cannot be parsed, or is of another version.
-pub async fn service(config: Config) -> Result<McpService<State>, InitError> {
+pub async fn service(config: Config) -> Result<McpService, InitError> {
     let state = State::load(config.source, config.max_age).await?;
     let server = Server::new("api-docs", env!("CARGO_PKG_VERSION"), state)
         .title("API documentation")

@@ -20,24 +20,24 @@ use origin::{Origin, Says};
 
 const FORM: &str = r#"{"elicitation":{"form":{}}}"#;
 
-async fn try_start(pairs: &[(&str, &str)]) -> Result<McpService<State>, String> {
+async fn try_start(pairs: &[(&str, &str)]) -> Result<McpService, String> {
     let config = Config::from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|error| error_chain(&error))?;
     let http = HttpConfig { state_key: Some(state_key()), ..config.http };
     service(Config { http, ..config }).await.map_err(|error| error_chain(&error))
 }
 
 /// With the small document that the function carries.
-async fn example() -> McpService<State> {
+async fn example() -> McpService {
     try_start(&[]).await.unwrap()
 }
 
-async fn call(service: &McpService<State>, tool: &str, arguments: Value) -> Value {
+async fn call(service: &McpService, tool: &str, arguments: Value) -> Value {
     let result = exchange(service, tools_call(tool, arguments)).await.tool_result();
     assert_eq!(result.is_error, None, "{}", result.text());
     serde_json::from_str(result.structured_content.unwrap().get()).unwrap()
 }
 
-async fn refusal(service: &McpService<State>, tool: &str, arguments: Value) -> String {
+async fn refusal(service: &McpService, tool: &str, arguments: Value) -> String {
     let result = exchange(service, tools_call(tool, arguments)).await.tool_result();
     assert_eq!(result.is_error, Some(true), "{}", result.text());
     result.text()
@@ -236,7 +236,7 @@ fn document(title: &str, schemas: usize) -> String {
 }
 
 /// Asks for the title of the document, `seconds` from now.
-async fn title_at(service: &McpService<State>, seconds: u64) -> (String, Reply) {
+async fn title_at(service: &McpService, seconds: u64) -> (String, Reply) {
     let request = tools_call("list_operations", json!({})).progress_token(json!("p"));
     let received = SystemTime::now() + Duration::from_secs(seconds);
     let reply = exchange_via(Via::Http, service, request, Invocation { received, ..Invocation::default() }).await;

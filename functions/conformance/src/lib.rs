@@ -6,21 +6,8 @@ mod prompts;
 mod resources;
 mod tools;
 
-use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+use mcp_lambda::{HttpConfig, McpService};
 use mcp_server::{InitError, Server};
-
-/// Settings, read from the environment once per cold start.
-#[derive(Debug, Clone, Default)]
-pub struct Config {
-    /// How the function is reached; needs a state key, since most of `asking` asks.
-    pub http: HttpConfig,
-}
-
-impl FromEnv for Config {
-    fn from_env(env: &Env) -> Result<Self, InitError> {
-        Ok(Self { http: HttpConfig::from_env(env)? })
-    }
-}
 
 /// What all calls share: nothing.
 #[derive(Debug)]
@@ -30,8 +17,8 @@ pub struct State;
 ///
 /// # Errors
 ///
-/// When there is no state key.
-pub async fn service(config: Config) -> Result<McpService, InitError> {
+/// When there is no state key, since most of `asking` asks.
+pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
     let mut server = Server::new("conformance", env!("CARGO_PKG_VERSION"), State);
     for tool in tools::all().into_iter().chain(asking::tools()) {
         server = server.tool(tool);
@@ -42,7 +29,7 @@ pub async fn service(config: Config) -> Result<McpService, InitError> {
     for resource in resources::all() {
         server = server.resource(resource);
     }
-    McpService::new(server.resource_template(resources::template()), config.http)
+    McpService::new(server.resource_template(resources::template()), config)
 }
 
 /// A picture of one red pixel.

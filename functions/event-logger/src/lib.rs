@@ -33,7 +33,7 @@ pub struct State {
 ///
 /// When nothing is configured by which callers are known.
 pub async fn service(config: Config) -> Result<McpService, InitError> {
-    let database = Database::open(config.database, &MIGRATOR, config.concurrency).await;
+    let database = Database::open(config.database, &MIGRATOR).await;
     let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database })
         .title("Event logger")
         .tool(log_event::tool())

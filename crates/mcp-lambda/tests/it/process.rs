@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+use mcp_lambda::{HttpConfig, McpService};
 use mcp_server::InitError;
 use mcp_testing::{McpRequest, Via, event_of, tools_call};
 use serde_json::{Value, json};
@@ -22,33 +22,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Tells this test binary to be a function instead; the value says which.
 const ROLE: &str = "TEST_FUNCTION_ROLE";
 
-struct Config(HttpConfig);
-
-impl FromEnv for Config {
-    fn from_env(env: &Env) -> Result<Self, InitError> {
-        HttpConfig::from_env(env).map(Self)
-    }
-}
-
 /// Not a test: the function that the tests below start, in a process of its own.
 #[test]
 fn function() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let code = mcp_lambda::main(async |config: Config| match role.as_str() {
-        "plain" => McpService::new(server(), config.0),
+    let code = mcp_lambda::main(async |config: HttpConfig| match role.as_str() {
+        "plain" => McpService::new(server(), config),
         "closes" => {
             let server = server().on_close(async |_: Arc<State>| println!("the hook has run"));
-            McpService::new(server, config.0)
+            McpService::new(server, config)
         }
         "snapshots" => {
             let print = |what: &'static str| move |_: Arc<State>| async move { println!("{what}") };
             let server = server().around_snapshot(print("closed before"), print("opened after"));
-            McpService::new(server, config.0)
+            McpService::new(server, config)
         }
         "fails" => {
             Err(InitError::new("could not reach the database").with_source(std::io::Error::other("no route to host")))
         }
-        _ => McpService::new(server().tool(crate::common::second_simple()), config.0),
+        _ => McpService::new(server().tool(crate::common::second_simple()), config),
     });
     assert_eq!(code, std::process::ExitCode::SUCCESS);
 }

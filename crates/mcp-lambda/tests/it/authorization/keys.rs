@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
-use mcp_lambda::McpService;
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_server::Invocation;
 use mcp_testing::{IssuerAnswer, Reply, TestIssuer, TestKey, Via, exchange_via, sign, tools_call, tools_list};
 use serde_json::{Value, json};
@@ -398,7 +398,7 @@ async fn metadata_is_looked_for_in_three_places() {
         let issuer = format!("{}/realms/main", server.origin());
         server.answer(path, IssuerAnswer::json(&json!({ "issuer": issuer, "jwks_uri": server.keys_url() })));
         let pairs = [("OIDC_ISSUER", issuer.as_str()), ("MCP_STATE_KEY", super::STATE_KEY)];
-        let config = mcp_lambda::HttpConfig::from_env(&mcp_lambda::Env::from_pairs(pairs)).unwrap();
+        let config = HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap();
         let service = McpService::new(closed_server(), config).unwrap();
         let token = server.mint([], |_, claims| claims["iss"] = json!(issuer));
 

@@ -8,7 +8,7 @@ mod policy;
 mod tokens;
 
 use garde::Validate;
-use mcp_lambda::{Env, HttpConfig, McpService};
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_server::{
     Caching, InteractiveContext, NoArguments, Prompt, RequestContext, RequestError, Resource, ResourceTemplate, Server,
     Tool, ToolContext, ToolError,

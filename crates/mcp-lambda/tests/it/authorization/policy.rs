@@ -1,7 +1,7 @@
 //! Who may use what, whichever way it is asked for.
 
 use garde::Validate;
-use mcp_lambda::{Env, HttpConfig, McpService};
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{
     NoArguments, RequestContext, RequestError, Resource, ResourceTemplate, Server, Tool, ToolContext, ToolError,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::Invocation;
 use mcp_testing::{
@@ -189,9 +190,8 @@ async fn an_id_token_is_accepted_only_where_a_preset_says_so() {
     }
     let issuer = TestIssuer::start().await;
     let entry = json!([{ "issuer": issuer.issuer(), "audience": TEST_CLIENT, "id_tokens": true }]).to_string();
-    let env = mcp_lambda::Env::from_pairs([("OIDC_ISSUERS", entry.as_str()), ("MCP_STATE_KEY", super::STATE_KEY)]);
-    let service =
-        mcp_lambda::McpService::new(closed_server(), mcp_lambda::HttpConfig::from_env(&env).unwrap()).unwrap();
+    let env = Env::from_pairs([("OIDC_ISSUERS", entry.as_str()), ("MCP_STATE_KEY", super::STATE_KEY)]);
+    let service = McpService::new(closed_server(), HttpConfig::from_env(&env).unwrap()).unwrap();
     assert_eq!(exchange(&service, tools_list().bearer(&issuer.id_token())).await.status, 200);
 }
 
@@ -335,8 +335,8 @@ async fn several_issuers_are_believed_each_by_its_own_keys() {
     second.publish([TestKey::other_rsa().jwk("rsa")]);
     let entries =
         json!([{ "issuer": first.issuer() }, { "issuer": second.issuer(), "scope_prefix": "two/" }]).to_string();
-    let env = mcp_lambda::Env::from_pairs([("OIDC_ISSUERS", entries.as_str()), ("MCP_STATE_KEY", super::STATE_KEY)]);
-    let service = mcp_lambda::McpService::new(server(), mcp_lambda::HttpConfig::from_env(&env).unwrap()).unwrap();
+    let env = Env::from_pairs([("OIDC_ISSUERS", entries.as_str()), ("MCP_STATE_KEY", super::STATE_KEY)]);
+    let service = McpService::new(server(), HttpConfig::from_env(&env).unwrap()).unwrap();
     let of_second = |key: &TestKey| {
         let token = second.mint([], |_, claims| claims["scope"] = json!("two/events:write"));
         let mut parts = token.split('.');
