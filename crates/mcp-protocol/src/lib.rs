@@ -6,16 +6,16 @@
 //!
 //! | Module | What it holds |
 //! | --- | --- |
-//! | [`version`] | the revisions, as a type |
+//! | `version` | the revisions, as a type |
 //! | [`jsonrpc`] | reading a body into messages, writing responses, error codes |
 //! | [`meta`] | `_meta` of requests and results |
-//! | [`capabilities`], [`implementation`] | what a peer can do, and who it is |
-//! | [`lifecycle`] | `initialize` (legacy) and `server/discover` (modern) |
-//! | [`tools`], [`content`] | `tools/list`, `tools/call` and what a tool returns |
-//! | [`resources`], [`prompts`] | what can be read, and what a person can choose |
-//! | [`completion`] | values for the arguments of both |
-//! | [`input`], [`elicitation`], [`sampling`], [`roots`] | what a server asks a client, and how it answers |
-//! | [`notifications`] | progress and log messages |
+//! | `capabilities`, `implementation` | what a peer can do, and who it is |
+//! | `lifecycle` | `initialize` (legacy) and `server/discover` (modern) |
+//! | `tools`, `content` | `tools/list`, `tools/call` and what a tool returns |
+//! | `resources`, `prompts` | what can be read, and what a person can choose |
+//! | `completion` | values for the arguments of both |
+//! | `input`, `elicitation`, `sampling`, `roots` | what a server asks a client, and how it answers |
+//! | `notifications` | progress and log messages |
 //! | [`method`] | every method name, once |
 //! | [`mirrored`] | parameters that are repeated in headers |
 //! | [`mod@lookup`] | one value out of JSON text, without building the rest |
@@ -33,25 +33,25 @@
 //! assert_eq!(seen_in_2025_03_26.title, None);
 //! ```
 
-pub mod capabilities;
-pub mod completion;
-pub mod content;
-pub mod elicitation;
-pub mod implementation;
-pub mod input;
+mod capabilities;
+mod completion;
+mod content;
+mod elicitation;
+mod implementation;
+mod input;
 pub mod jsonrpc;
-pub mod lifecycle;
+mod lifecycle;
 pub mod lookup;
 pub mod meta;
 pub mod method;
 pub mod mirrored;
-pub mod notifications;
-pub mod prompts;
-pub mod resources;
-pub mod roots;
-pub mod sampling;
-pub mod tools;
-pub mod version;
+mod notifications;
+mod prompts;
+mod resources;
+mod roots;
+mod sampling;
+mod tools;
+mod version;
 
 pub use capabilities::{ClientCapabilities, ResourcesCapability, ServerCapabilities};
 pub use completion::{
