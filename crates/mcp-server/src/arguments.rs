@@ -5,10 +5,23 @@
 
 use garde::Validate;
 use mcp_protocol::lookup::{NameTest, Step, step};
+use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use crate::schema;
+
+/// What a handler takes: a struct that derives `Deserialize`, `JsonSchema` and `Validate`, and owns what it holds.
+#[diagnostic::on_unimplemented(
+    message = "a handler's arguments are a struct with `#[derive(Deserialize, JsonSchema, Validate)]`, which `{Self}` is not",
+    label = "its second parameter is a `{Self}`",
+    note = "the derives are those of serde, schemars and garde; a handler without arguments takes `NoArguments`"
+)]
+pub trait Arguments: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static {}
+
+// Otherwise one of the three is named, and the other two in the next errors.
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static> Arguments for T {}
 
 /// A value from the caller is shown up to this many characters.
 const SHOWN_CHARS: usize = 80;

@@ -46,7 +46,7 @@
 //! | `call`, `router`, `reading` | [`Router`]: one [`Call`] in, one [`Answer`] out |
 //! | `introduction` | [`Introduction`]: what a page about the server may tell |
 //! | `lists`, `work` | lists rendered once; a handler at work |
-//! | `arguments`, `schema`, `strings`, `uri_template` | arguments against their schema, both ways |
+//! | `arguments`, `schema`, `strings`, `uri_template` | [`Arguments`], against their schema, both ways |
 
 mod arguments;
 mod caching;
@@ -75,6 +75,7 @@ mod tool;
 mod uri_template;
 mod work;
 
+pub use arguments::Arguments;
 pub use caching::{Caching, List};
 pub use call::{Answer, Call, CallOutcome, Rendered, ResultKind};
 pub use completion::PartialArgument;

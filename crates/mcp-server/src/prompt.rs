@@ -2,14 +2,11 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use garde::Validate;
 use mcp_protocol::{Completion, ContentBlock, Icon, PromptArgument, PromptMessage};
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    HandlerContext, PartialArgument, RequestContext, RequestError,
+    Arguments, HandlerContext, PartialArgument, RequestContext, RequestError,
     arguments::{self, clip},
     completion::{Completer, choices, completer},
     policy::{Requirement, public_setter, requirement_setters},
@@ -70,7 +67,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
     pub fn new<C, A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
     where
         C: HandlerContext<State = S>,
-        A: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static,
+        A: Arguments,
         T: IntoPromptMessages,
         F: Fn(C, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
@@ -175,6 +172,10 @@ impl<S> fmt::Debug for Prompt<S> {
 }
 
 /// What a prompt's handler may return.
+#[diagnostic::on_unimplemented(
+    message = "a prompt returns text, `ContentBlock`, `PromptMessage` or `Vec<PromptMessage>`, not `{Self}`",
+    label = "its handler returns `Result<{Self}, RequestError>`"
+)]
 pub trait IntoPromptMessages {
     /// The messages.
     fn into_prompt_messages(self) -> Vec<PromptMessage>;

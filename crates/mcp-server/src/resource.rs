@@ -8,12 +8,11 @@ use std::{
 
 use garde::Validate;
 use mcp_protocol::{Annotations, Completion, Icon, ResourceContents};
-use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    Caching, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
+    Arguments, Caching, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
     completion::{Completer, choices, completer},
     policy::{Requirement, public_setter, requirement_setters},
     request_state::NewCipher,
@@ -201,7 +200,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     pub fn new<C, P, T, F, Fut>(uri_template: impl Into<String>, name: impl Into<String>, handler: F) -> Self
     where
         C: HandlerContext<State = S>,
-        P: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static,
+        P: Arguments,
         T: Into<ResourceOutput>,
         F: Fn(C, P) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, RequestError>> + Send + 'static,

@@ -5,14 +5,14 @@ use std::{fmt, sync::Arc};
 use garde::Validate;
 use mcp_protocol::{ClientCapabilities, ContentBlock, Icon, JsonObject, ToolAnnotations, mirrored_parameters};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{
     Value,
     value::{RawValue, to_raw_value},
 };
 
 use crate::{
-    HandlerContext, RequestContext, ToolError, arguments,
+    Arguments, HandlerContext, RequestContext, ToolError, arguments,
     policy::{Requirement, public_setter, requirement_setters},
     request_state::NewCipher,
     schema,
@@ -26,6 +26,43 @@ const MAX_NAME_CHARS: usize = 128;
 ///
 /// Built from an async function over a typed argument struct. Whatever clients need to know follows from the types;
 /// the rest is said with the methods below.
+///
+/// ```
+/// use garde::Validate;
+/// use mcp_server::{Json, Tool, ToolContext, ToolError};
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize, JsonSchema, Validate)]
+/// #[serde(deny_unknown_fields)]
+/// struct DivideArgs {
+///     /// What is divided.
+///     #[garde(skip)]
+///     dividend: i64,
+///     /// By what; not 0.
+///     #[garde(skip)]
+///     divisor: i64,
+/// }
+///
+/// #[derive(Serialize, JsonSchema)]
+/// struct Quotient {
+///     quotient: i64,
+///     remainder: i64,
+/// }
+///
+/// async fn divide(_: ToolContext<()>, args: DivideArgs) -> Result<Json<Quotient>, ToolError> {
+///     let quotient = args.dividend.checked_div(args.divisor);
+///     let remainder = args.dividend.checked_rem(args.divisor);
+///     match (quotient, remainder) {
+///         (Some(quotient), Some(remainder)) => Ok(Json(Quotient { quotient, remainder })),
+///         // The model reads it, and can do better.
+///         _ => Err(ToolError::InvalidInput("`divisor` must not be 0".to_owned())),
+///     }
+/// }
+///
+/// let tool = Tool::new("divide", divide).description("Divides integers.").read_only().idempotent();
+/// # assert_eq!(tool.name(), "divide");
+/// ```
 pub struct Tool<S> {
     pub(crate) definition: mcp_protocol::Tool,
     pub(crate) handler: Handler<S>,
@@ -65,7 +102,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
     pub fn new<C, A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
     where
         C: HandlerContext<State = S>,
-        A: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static,
+        A: Arguments,
         T: IntoToolOutput + 'static,
         F: Fn(C, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
@@ -315,6 +352,11 @@ impl ToolOutput {
 }
 
 /// What a handler may return.
+#[diagnostic::on_unimplemented(
+    message = "a tool returns text, content, `ToolOutput`, or `Json` of a type of its own, not `{Self}`",
+    label = "its handler returns `Result<{Self}, ToolError>`",
+    note = "what is in `Json` has `#[derive(Serialize, JsonSchema)]`, of serde and schemars"
+)]
 pub trait IntoToolOutput: Send {
     /// The schema of the structured content, if there is one.
     fn output_schema() -> Option<Value> {

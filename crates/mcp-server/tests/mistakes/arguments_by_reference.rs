@@ -1,0 +1,18 @@
+use garde::Validate;
+use mcp_server::{Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+#[derive(Deserialize, JsonSchema, Validate)]
+struct GreetArgs {
+    #[garde(length(chars, min = 1))]
+    name: String,
+}
+
+async fn greet(_: ToolContext<()>, args: &GreetArgs) -> Result<String, ToolError> {
+    Ok(args.name.clone())
+}
+
+fn main() {
+    let _ = Tool::new("greet", greet);
+}

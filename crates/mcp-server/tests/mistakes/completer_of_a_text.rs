@@ -1,0 +1,22 @@
+use garde::Validate;
+use mcp_server::{Prompt, RequestContext, RequestError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+#[derive(Deserialize, JsonSchema, Validate)]
+struct ReviewArgs {
+    #[garde(range(min = 1, max = 5))]
+    strictness: u8,
+}
+
+async fn review(_: RequestContext<()>, args: ReviewArgs) -> Result<String, RequestError> {
+    Ok(format!("Review this code, strictness {} of 5.", args.strictness))
+}
+
+async fn strictness(_: RequestContext<()>, typed: String) -> Result<Vec<String>, RequestError> {
+    Ok(vec![typed])
+}
+
+fn main() {
+    let _ = Prompt::new("review", review).complete("strictness", strictness);
+}

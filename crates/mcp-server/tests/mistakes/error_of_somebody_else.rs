@@ -1,0 +1,10 @@
+use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+
+async fn read(_: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+    let text = std::fs::read_to_string("/etc/hostname")?;
+    Ok(text)
+}
+
+fn main() {
+    let _ = Tool::new("read", read);
+}

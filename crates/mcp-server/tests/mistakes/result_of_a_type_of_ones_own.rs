@@ -1,0 +1,16 @@
+use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+#[derive(Serialize, JsonSchema)]
+struct Uptime {
+    seconds: u64,
+}
+
+async fn uptime(_: ToolContext<()>, _: NoArguments) -> Result<Uptime, ToolError> {
+    Ok(Uptime { seconds: 42 })
+}
+
+fn main() {
+    let _ = Tool::new("uptime", uptime);
+}

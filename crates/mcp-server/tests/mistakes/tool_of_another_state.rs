@@ -1,0 +1,11 @@
+use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+
+struct State;
+
+async fn greet(_: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+    Ok("Hello!".to_owned())
+}
+
+fn main() {
+    let _ = Server::new("greeter", "0.1.0", State).tool(Tool::new("greet", greet));
+}
