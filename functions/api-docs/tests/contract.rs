@@ -60,11 +60,14 @@ async fn the_bounds_in_the_schemas_are_the_bounds_that_hold() {
         ("search", json!({ "query": "book", "limit": 1 })),
         ("list_operations", json!({ "path": "/", "tag": "books", "limit": 1 })),
         ("list_schemas", json!({ "name": "Book", "limit": 1 })),
+        ("read_operation", json!({ "operation_id": "listBooks" })),
+        ("read_schema", json!({ "name": "Book" })),
+        ("find_operation", json!({ "query": "list books" })),
     ] {
         tried += bounds::assert_enforced(&service, tool, &arguments).await;
     }
 
-    assert_eq!(tried, 13);
+    assert_eq!(tried, 23);
 }
 
 #[tokio::test]
