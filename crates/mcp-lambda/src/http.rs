@@ -58,6 +58,26 @@ const NOTIFICATION_BUFFER: usize = 16;
 ///
 /// What the invocation adds to a request travels in its extensions: [`Invocation`] and [`Transport`]. Without them it
 /// is served as one without deadline or name, which is what most tests want.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, StatusCode};
+/// use mcp_lambda::{HttpConfig, McpService};
+/// use mcp_server::Server;
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = McpService::new(Server::new("greeter", "0.1.0", ()), HttpConfig::default())?;
+/// let ping = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+/// let request = Request::post("/mcp").header("content-type", "application/json").body(ping)?;
+///
+/// let response = service.oneshot(request).await?;
+///
+/// assert_eq!(response.status(), StatusCode::OK);
+/// # Ok(())
+/// # }
+/// ```
 pub struct McpService {
     router: Router,
     config: Arc<HttpConfig>,

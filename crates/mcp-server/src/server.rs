@@ -18,6 +18,28 @@ const DEFAULT_LIST_TTL: Duration = Duration::from_secs(300);
 ///
 /// `S` is what the function sets up once per execution environment and every call shares: a database pool, a client,
 /// or `()`. The order of registration is the order that clients see.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use mcp_server::{NoArguments, Server, Settings, Tool, ToolContext, ToolError};
+///
+/// struct State {
+///     calls: AtomicU64,
+/// }
+///
+/// async fn count(context: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+///     let before = context.state().calls.fetch_add(1, Ordering::Relaxed);
+///     Ok(format!("{before} calls before this one, in this environment"))
+/// }
+///
+/// let router = Server::new("counter", "0.1.0", State { calls: AtomicU64::new(0) })
+///     .instructions("Counts its calls.")
+///     .tool(Tool::new("count", count).description("How often this was called.").destructive(false))
+///     .build(Settings::default())?;
+/// # let _ = router;
+/// # Ok::<(), mcp_server::InitError>(())
+/// ```
 pub struct Server<S> {
     pub(crate) info: Implementation,
     pub(crate) instructions: Option<String>,

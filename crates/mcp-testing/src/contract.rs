@@ -12,6 +12,12 @@ use crate::{McpRequest, Reply, discover, exchange, resources_read};
 /// `UPDATE_GOLDEN` set, writes it instead. Pages are followed to their end; resources are read for how long they may be
 /// kept. `token` is sent along, for a server that is closed.
 ///
+/// ```no_run
+/// # async fn example(service: mcp_lambda::McpService<()>) {
+/// mcp_testing::assert_contract(&service, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
+/// # }
+/// ```
+///
 /// # Panics
 ///
 /// When they differ.

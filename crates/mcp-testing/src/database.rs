@@ -17,6 +17,14 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 ///
 /// The server is the one at `TEST_DATABASE_URL`, which `make test` starts; without it one is started for this process and
 /// ends with it (`scripts/postgres.py`).
+///
+/// ```no_run
+/// # async fn example() {
+/// let database = mcp_testing::TestDatabase::create().await;
+/// let variables = [("DATABASE_URL", database.url())];
+/// # let _ = variables;
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TestDatabase {
     url: String,

@@ -180,6 +180,27 @@ async fn call_once(router: &Router, params: &Value) -> Value {
 /// Sends a request as the event of a Function URL and checks every message of the reply against the schema of the
 /// request's revision.
 ///
+/// ```
+/// use mcp_lambda::{HttpConfig, McpService};
+/// use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+/// use mcp_testing::{exchange, tools_call};
+/// use serde_json::json;
+///
+/// async fn greet(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+///     Ok("Hello!")
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let server = Server::new("greeter", "0.1.0", ()).tool(Tool::new("greet", greet));
+/// let service = McpService::new(server, HttpConfig::default()).unwrap();
+///
+/// let result = exchange(&service, tools_call("greet", json!({}))).await.tool_result();
+///
+/// assert_eq!(result.text(), "Hello!");
+/// # }
+/// ```
+///
 /// # Panics
 ///
 /// When a message breaks the schema.

@@ -59,11 +59,21 @@ impl Provider {
 
 /// An issuer on loopback, which ends when it is dropped.
 ///
-/// ```no_run
-/// # async fn example() {
-/// let issuer = mcp_testing::TestIssuer::start().await;
+/// ```
+/// use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+/// use mcp_server::Server;
+/// use mcp_testing::{TestIssuer, discover, exchange};
 ///
-/// let token = issuer.token(["events:write"]);
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let issuer = TestIssuer::start().await;
+/// let config = HttpConfig::from_env(&Env::from_pairs(issuer.variables())).unwrap();
+/// let service = McpService::new(Server::new("greeter", "0.1.0", ()), config).unwrap();
+///
+/// let without = exchange(&service, discover()).await;
+/// let with = exchange(&service, discover().bearer(&issuer.token(["openid"]))).await;
+///
+/// assert_eq!((without.status.as_u16(), with.status.as_u16()), (401, 200));
 /// # }
 /// ```
 #[derive(Debug)]
