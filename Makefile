@@ -11,8 +11,8 @@ help: ## List the targets
 new: ## Make a new function from a template: make new FUNCTION=weather
 	@$(PYTHON) scripts/new.py "$(FUNCTION)"
 
-dev: ## Run the functions on this machine, rebuilt on each change; AUTH=1: event-logger alone, with an issuer of tokens
-	@$(PYTHON) scripts/dev.py $(if $(AUTH),--auth)
+dev: ## Run the functions on this machine, rebuilt on each change; AUTH=event-logger: that one alone, and an issuer of tokens
+	@$(PYTHON) scripts/dev.py $(if $(AUTH),--auth $(AUTH))
 
 test: ## Run every test: Rust, the official clients, the official conformance suite
 	$(PYTHON) scripts/test.py

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """`make dev`: runs the functions on this machine behind `cargo lambda watch`, which rebuilds them on each change.
 
-    python3 scripts/dev.py [--port PORT] [--no-reload] [--data FOLDER] [--auth]
+    python3 scripts/dev.py [--port PORT] [--no-reload] [--data FOLDER] [--auth FUNCTION]
 
-Everyone may do everything there; with `--auth` (`make dev AUTH=1`) event-logger alone is run, closed, with an issuer of
-tokens on this machine that signs anyone in. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
+Everyone may do everything there; with `--auth event-logger` (`make dev AUTH=event-logger`) that one alone is run, closed,
+with an issuer of tokens on this machine that signs anyone in. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
 that was started.
 """
 
@@ -28,15 +28,13 @@ import tools
 
 STARTUP_SECONDS = 120
 DATA = tools.PROJECT / ".dev" / "postgres"
-# The function that has a policy.
-GUARDED = "event-logger"
 
 
 def main():
     parser = argparse.ArgumentParser(description="Runs the functions on this machine.")
     parser.add_argument("--port", type=int, help="default: 9000, or a free port if that is taken")
     parser.add_argument("--no-reload", action="store_true", help="do not rebuild on changes")
-    parser.add_argument("--auth", action="store_true", help="close event-logger, and start an issuer that signs anyone in")
+    parser.add_argument("--auth", choices=tools.FUNCTIONS, help="run this one alone, closed, and an issuer that signs anyone in")
     parser.add_argument("--data", type=pathlib.Path, default=DATA, help="where Postgres keeps its data, unless DATABASE_URL is set")
     arguments = parser.parse_args()
 
@@ -61,8 +59,9 @@ def serve(arguments, database, own_issuer):
     port = arguments.port or (9000 if is_free(9000) else free_port())
     if own_issuer:
         # The watcher has all functions below one host and takes the path away, so that the function must be told.
-        functions = [GUARDED]
-        own = {"OIDC_ISSUER": own_issuer.url, "MCP_PUBLIC_URL": endpoint(port, GUARDED).removesuffix("/mcp")}
+        functions = [arguments.auth]
+        own = {"OIDC_ISSUER": own_issuer.url}
+        own["MCP_PUBLIC_URL"] = endpoint(port, arguments.auth).removesuffix("/mcp")
         own["MCP_AUTH"] = "required"
         variables = {**os.environ, **own}
     else:
@@ -73,7 +72,7 @@ def serve(arguments, database, own_issuer):
         variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
     if database:
         variables["DATABASE_URL"] = database.url
-    watch = start_watch(port, arguments.no_reload, variables, GUARDED if own_issuer else None)
+    watch = start_watch(port, arguments.no_reload, variables, arguments.auth)
     # SIGINT too: whoever is started in the background of a script ignores it otherwise.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
@@ -155,7 +154,7 @@ def introduce(port, functions, database, own_issuer, variables):
         print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
     else:
         mode = variables["MCP_AUTH"]
-        print(f"\nMCP_AUTH={mode}: `make dev AUTH=1` has authorization on", flush=True)
+        print(f"\nMCP_AUTH={mode}: `make dev AUTH=event-logger` has authorization on", flush=True)
     for function in functions:
         url = endpoint(port, function)
         message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))

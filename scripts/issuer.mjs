@@ -7,7 +7,7 @@
 // Ends on SIGINT and SIGTERM, and when its standard input ends if told so: then it ends with whoever started it.
 //
 // Clients register themselves or are metadata documents; an authorization code needs PKCE. A token for a resource is a
-// JWT (RFC 9068) with that audience and with all scopes that were asked for. Nothing is kept: each start has new keys.
+// JWT (RFC 9068) with that audience and with all scopes that were asked for, whatever they are called. Nothing is kept: each start has new keys.
 //
 // Node looks for `oidc-provider` from where this file lies: copy it next to the `node_modules` that has the package.
 
@@ -91,7 +91,7 @@ function configuration() {
         defaultResource: (_, __, oneOf) => oneOf ?? options.resource[0],
         // A client that names the resource in its first request alone means the same one in the second.
         useGrantedResource: () => true,
-        getResourceServerInfo: (_, resource) => resourceServer(resource),
+        getResourceServerInfo: ({ oidc }, resource) => resourceServer(resource, oidc),
       },
     },
     extraTokenClaims: (_, { accountId }) => claims(accountId),
@@ -122,14 +122,14 @@ function registered(context) {
   return randomBytes(16).toString('hex');
 }
 
-function resourceServer(resource) {
+function resourceServer(resource, { params, entities }) {
   const url = new URL(resource);
   const isLoopback = url.protocol === 'http:' && ['127.0.0.1', 'localhost'].includes(url.hostname);
   if (!isLoopback && !options.resource.includes(resource)) {
     throw new errors.InvalidTarget(`${resource} is neither on loopback nor given as --resource`);
   }
   return {
-    scope: RESOURCE_SCOPES.join(' '),
+    scope: [params.scope, entities.AuthorizationCode?.scope, entities.RefreshToken?.scope].filter(Boolean).join(' '),
     audience: resource,
     accessTokenFormat: 'jwt',
     accessTokenTTL: HOUR,

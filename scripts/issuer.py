@@ -1,4 +1,4 @@
-"""`scripts/issuer.mjs`, running: an OpenID provider on loopback, for `make dev AUTH=1` and tests."""
+"""`scripts/issuer.mjs`, running: an OpenID provider on loopback, for `make dev AUTH=…` and tests."""
 
 import json
 import subprocess

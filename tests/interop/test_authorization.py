@@ -368,7 +368,7 @@ def test_whoever_develops_signs_in_by_any_name(event_logger):
 
 
 def test_make_dev_with_authorization_can_be_signed_in_to_by_any_name():
-    dev = Dev("--auth")
+    dev = Dev("--auth", "event-logger")
     try:
         url = dev.url("event-logger")
         status, headers, _ = call(url, "log_event")

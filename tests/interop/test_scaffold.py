@@ -4,12 +4,12 @@ The workspace is copied first, and the checkout is left as it is.
 """
 
 import json
-import os
 import shutil
 import subprocess
 
 import anyio
 import boto3
+import copied
 import pytest
 import tools
 from aws_account import account, archive, register
@@ -19,53 +19,43 @@ from mcp import Client
 
 register()
 
-# No crate has it, so that nothing in the shared target folder is replaced.
 NAME = "scaffolded-function"
-LEFT_OUT = shutil.ignore_patterns(".git", ".tools", ".dev", "target", "node_modules", "__pycache__", "artifacts")
 
 
 @pytest.fixture
-def target():
-    """Cargo's folder, where everything else is built already. What was made of the function is taken out again."""
-    folder = tools.target_folder()
-    yield folder
-    for built in ("debug", "debug/deps", "debug/.fingerprint"):
-        for path in [*folder.glob(f"{built}/*{NAME}*"), *folder.glob(f"{built}/*{NAME.replace('-', '_')}*")]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+def workspace():
+    with copied.workspace(NAME) as copy:
+        yield copy
 
 
 @pytest.fixture
-def workspace(target):
-    """A copy of the workspace; always in the same place, so that Cargo knows its crates again the next time."""
-    copy = target / "scaffold"
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(PROJECT, copy, ignore=LEFT_OUT)
-    yield copy
-    shutil.rmtree(copy)
+def forgotten():
+    yield
+    copied.forget(NAME)
 
 
-def test_a_new_function_of_the_workspace_works_as_it_is(workspace, target, tmp_path):
-    made = run(workspace, target, "make", "--silent", "new", f"FUNCTION={NAME}")
+def test_a_new_function_of_the_workspace_works_as_it_is(workspace, tmp_path):
+    made = run(workspace, "make", "--silent", "new", f"FUNCTION={NAME}")
     assert f"functions/{NAME}" in made and f"infra/{NAME}.yaml" in made
 
     # `--locked`: the lock file is up to date.
-    run(workspace, target, "cargo", "test", "--quiet", "--locked", "--package", NAME)
-    run(workspace, target, "cargo", "build", "--quiet", "--locked", "--package", NAME)
+    run(workspace, "cargo", "test", "--quiet", "--locked", "--package", NAME)
+    run(workspace, "cargo", "build", "--quiet", "--locked", "--package", NAME)
     assert count_words() == "6"
 
-    run(workspace, target, "cargo", "fmt", "--all", "--check")
+    run(workspace, "cargo", "fmt", "--all", "--check")
     stack = workspace / "infra" / f"{NAME}.yaml"
     assert NAME in stack.read_text()
     assert "greet" not in stack.read_text()
-    run(workspace, target, tools.BIN / "cfn-lint", "--regions", "eu-central-1", "--template", stack)
+    run(workspace, tools.BIN / "cfn-lint", "--regions", "eu-central-1", "--template", stack)
     # What `make dev` and `make build` go through.
-    listed = run(workspace / "scripts", target, tools.BIN / "python", "-c", "import tools; print(*tools.FUNCTIONS)")
+    listed = run(workspace / "scripts", tools.BIN / "python", "-c", "import tools; print(*tools.FUNCTIONS)")
     assert NAME in listed.split()
 
     archive(NAME, tmp_path)
     with account():
         command = [tools.BIN / "python", "scripts/deploy.py", "up", NAME, "--lambda-dir", tmp_path, "--yes", "--no-doctor"]
-        assert "/mcp" in run(workspace, target, *command)
+        assert "/mcp" in run(workspace, *command)
         (deployed,) = boto3.client("lambda").list_functions()["Functions"]
         assert deployed["FunctionName"].startswith(f"{NAME}-Function-")
         # A public URL with both of its permissions.
@@ -73,26 +63,26 @@ def test_a_new_function_of_the_workspace_works_as_it_is(workspace, target, tmp_p
         actions = [statement["Action"] for statement in policy["Statement"]]
         assert actions == ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"]
 
-    refused = new(workspace, target, NAME)
+    refused = new(workspace, NAME)
     assert refused.returncode != 0
     assert f"functions/{NAME} exists" in refused.stderr
 
 
-def test_a_function_outside_the_workspace_works_as_it_is(tmp_path, target):
+def test_a_function_outside_the_workspace_works_as_it_is(tmp_path, forgotten):
     template = PROJECT / "templates" / "function"
     # Cargo would read one, and complain, wherever the crates come from a repository.
     assert not list(template.rglob("Cargo.toml"))
     command = ["cargo", "lambda", "new", "--no-interactive", "--template", template, "--render-var", f"crates={PROJECT}"]
-    run(tmp_path, target, *command, NAME)
+    run(tmp_path, *command, NAME)
     crate = tmp_path / NAME
 
     # The versions that everything else is tested with, and nothing to download.
     shutil.copy(PROJECT / "Cargo.lock", crate)
-    run(crate, target, "cargo", "test", "--quiet", "--offline")
-    run(crate, target, "cargo", "build", "--quiet", "--offline")
+    run(crate, "cargo", "test", "--quiet", "--offline")
+    run(crate, "cargo", "build", "--quiet", "--offline")
 
     assert count_words() == "6"
-    run(crate, target, "cargo", "fmt", "--check")
+    run(crate, "cargo", "fmt", "--check")
     assert "cargo lambda deploy" in (crate / "README.md").read_text()
 
 
@@ -114,10 +104,10 @@ def test_a_function_outside_the_workspace_works_as_it_is(tmp_path, target):
         ("con", "Windows"),
     ],
 )
-def test_a_name_that_cannot_be_one_is_refused_and_nothing_is_written(name, reason, target):
+def test_a_name_that_cannot_be_one_is_refused_and_nothing_is_written(name, reason):
     listed = [sorted((PROJECT / folder).iterdir()) for folder in ("functions", "infra")]
 
-    refused = new(PROJECT, target, name)
+    refused = new(PROJECT, name)
 
     assert refused.returncode != 0
     assert reason in refused.stderr
@@ -138,21 +128,15 @@ def count_words():
         return anyio.run(call, url)
 
 
-def new(workspace, target, name):
+def new(workspace, name):
     command = ["make", "--silent", "new", f"FUNCTION={name}"]
-    return subprocess.run(command, cwd=workspace, env=environment(target), capture_output=True, text=True)
+    return subprocess.run(command, cwd=workspace, env=copied.environment(), capture_output=True, text=True)
 
 
-def run(folder, target, *command):
+def run(folder, *command):
     ran = subprocess.run(
-        [str(word) for word in command], cwd=folder, env=environment(target), capture_output=True, text=True,
+        [str(word) for word in command], cwd=folder, env=copied.environment(), capture_output=True, text=True,
         stdin=subprocess.DEVNULL,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
-
-
-def environment(target):
-    own = {"TOOLS_DIR": str(tools.FOLDER), "CARGO_TARGET_DIR": str(target), "MAKEFLAGS": ""}
-    # As in this workspace, so that nothing is built twice.
-    return tools.environment({**os.environ, **own, "CARGO_PROFILE_DEV_DEBUG": "line-tables-only"})

@@ -1,0 +1,195 @@
+"""The README's jobs: each block is taken out of it and run, in its order, in a copy of the workspace, as if somebody pasted it.
+
+Two things are not as there: ports are free ones, and `cargo` uses what is built already where it would build for a release.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+
+import copied
+import pytest
+from aws_account import STAND_INS, account, archive, register
+from conftest import PROJECT, emulated
+from oauth import PATIENCE_SECONDS, fetch
+
+register()
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ADDRESS = "127.0.0.1:9000"
+# What each of the pasted commands would take minutes for: the zip and mcpl are those of the tests.
+CARGO = """#!{python}
+import os, shutil, sys
+words = sys.argv[1:]
+if words[:2] == ["lambda", "build"]:
+    function = words[words.index("--package") + 1]
+    shutil.copytree("{zips}/" + function, words[words.index("--lambda-dir") + 1] + "/" + function, dirs_exist_ok=True)
+    sys.exit()
+if words[0] == "install":
+    words.insert(1, "--debug")
+if words[0] == "run":
+    words.remove("--release")
+os.execv("{cargo}", ["cargo", *words])
+"""
+# Whoever signs in fills in the page that asks for a name.
+BROWSER = """#!{python}
+import sys, urllib.parse, urllib.request
+sys.path[:0] = {path}
+import oauth
+url = sys.argv[-1]
+answer = urllib.parse.urlencode(oauth.follow(url, "ada"))
+redirect_uri = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["redirect_uri"][0]
+urllib.request.urlopen(redirect_uri + "?" + answer).close()
+"""
+PING = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
+
+
+def blocks(job):
+    """The fenced blocks below a heading: language and text."""
+    text = (PROJECT / "README.md").read_text()
+    (section,) = re.findall(rf"^## {job}$(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
+    return BLOCK.findall(section)
+
+
+class Terminal:
+    """A shell in the copy, in which blocks are pasted."""
+
+    def __init__(self, workspace, home):
+        self.workspace, self.home = workspace, home
+        self.address = ADDRESS
+        (home / "bin").mkdir()
+        (home / "zips").mkdir()
+        self.program("cargo", CARGO.format(python=sys.executable, zips=home / "zips", cargo=shutil.which("cargo")))
+        # The target for arm64 need not be there.
+        self.program("rustup", "#!/bin/sh\necho aarch64-unknown-linux-gnu\n")
+        self.browser = self.program("browser", BROWSER.format(python=sys.executable, path=sys.path))
+
+    def program(self, name, text):
+        path = self.home / "bin" / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def paste(self, block, answer=""):
+        """Runs a block; what it printed."""
+        language, text = block
+        assert language == "sh"
+        ran = subprocess.run(
+            self.command(text), cwd=self.workspace, env=self.environment(), input=answer, capture_output=True, text=True,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    @contextlib.contextmanager
+    def running(self, block):
+        """Runs a block that goes on until Ctrl-C, from when it is ready; what it printed by then."""
+        language, text = block
+        assert language == "sh"
+        process = subprocess.Popen(
+            self.command(text), cwd=self.workspace, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )
+        printed = ""
+        try:
+            for line in process.stdout:
+                printed += line
+                if line.startswith("Ctrl-C"):
+                    break
+            else:
+                raise AssertionError(f"it ended:\n{printed}")
+            # 9000, unless it was taken.
+            self.address = re.search(r"^\w[\w-]* is running at http://([^/]+)/", printed, re.MULTILINE)[1]
+            yield printed
+        finally:
+            # As a terminal does: to all in the foreground.
+            os.killpg(process.pid, signal.SIGINT)
+            process.stdout.read()
+            process.wait(timeout=PATIENCE_SECONDS)
+            self.address = ADDRESS
+
+    def command(self, text):
+        return ["sh", "-ec", text.replace(ADDRESS, self.address)]
+
+    def environment(self):
+        own = copied.environment()
+        kept = {"CARGO_HOME": ".cargo", "RUSTUP_HOME": ".rustup"}
+        kept = {name: own.get(name, os.path.expanduser(f"~/{folder}")) for name, folder in kept.items()}
+        path = os.pathsep.join([str(self.home / "bin"), own["PATH"]])
+        # `cargo install` and `mcpl` write below these.
+        return {
+            **own, **kept, "PATH": path, "HOME": str(self.home), "CARGO_INSTALL_ROOT": str(self.home),
+            "BROWSER": str(self.browser),
+        }
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory):
+    with copied.workspace("notes") as workspace:
+        yield Terminal(workspace, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def installed(terminal):
+    """`mcpl`, by the line that installs it."""
+    _, (language, text) = blocks("Run it")
+    install, _, call = text.partition("\n")
+    terminal.paste((language, install))
+    return language, call
+
+
+def test_run_it(terminal, installed):
+    dev, _ = blocks("Run it")
+
+    with terminal.running(dev) as printed:
+        assert ADDRESS in (PROJECT / "README.md").read_text()
+        greeting = terminal.paste(installed)
+
+    assert "Postgres is running" in printed and "event-logger is running" in printed
+    assert greeting == "Hello, Ada! Welcome to the serverless MCP world.\n"
+
+
+def test_write_a_tool_add_state_add_authorization(terminal, installed):
+    new, (_, tool) = blocks("Write a tool")
+    change, (_, whole), dev, call = blocks("Add state")
+    (_, line), closed, call_signed_in = blocks("Add authorization")
+    function = terminal.workspace / "functions" / "notes"
+
+    # The tool that is shown is the one that is there, and has passed its tests.
+    terminal.paste(new)
+    assert tool in (function / "src" / "count_words.rs").read_text()
+
+    terminal.paste(change)
+    source = function / "src" / "lib.rs"
+    source.write_text(whole)
+    with terminal.running(dev):
+        saved = terminal.paste(call)
+    assert saved == "Saved.\n"
+
+    (open_line,) = [own for own in whole.splitlines(keepends=True) if own.startswith(line.partition(",")[0])]
+    source.write_text(whole.replace(open_line, line))
+    with terminal.running(closed) as printed:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            fetch(f"http://{terminal.address}/lambda-url/notes/mcp", PING, "application/json")
+        saved = terminal.paste(call_signed_in)
+    assert "signs in anyone" in printed
+    assert saved == "Saved.\n"
+
+
+def test_deploy_and_connect(terminal, installed, monkeypatch):
+    deploy, connect = blocks("Deploy and connect")
+
+    with emulated("greeter", "buffered", 1) as url, account():
+        archive("greeter", terminal.home / "zips")
+        # The stack's URL leads to the function, which `mcpl doctor` tries at the end.
+        monkeypatch.setitem(STAND_INS["AWS::Lambda::Url"], "FunctionUrl", url.removesuffix("mcp"))
+        deployed = terminal.paste(deploy, answer="y\n")
+        connected = terminal.paste(connect)
+
+    assert f"Url: {url}\n" in deployed
+    (configuration,) = terminal.home.rglob("claude_desktop_config.json")
+    assert url in configuration.read_text() and "greeter" in connected
