@@ -39,14 +39,6 @@ impl Body {
     pub(crate) fn stream(stream: EventStream) -> Self {
         Self(Inner::Stream(Box::pin(stream)))
     }
-
-    /// The bytes of a whole body; `None` for one that is sent as it comes.
-    pub fn as_whole(&self) -> Option<&Bytes> {
-        match &self.0 {
-            Inner::Whole(bytes) => Some(bytes),
-            Inner::Stream(_) => None,
-        }
-    }
 }
 
 impl http_body::Body for Body {

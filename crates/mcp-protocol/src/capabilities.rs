@@ -52,11 +52,6 @@ impl ClientCapabilities {
         self.elicitation.as_ref().is_some_and(|modes| with_form(modes).contains_key(FORM))
     }
 
-    /// Whether it can send its user to a page.
-    pub fn has_elicitation_url(&self) -> bool {
-        self.elicitation.as_ref().is_some_and(|modes| modes.contains_key(URL))
-    }
-
     /// The part of `required` that these capabilities do not cover; empty when they cover all of it.
     #[must_use]
     pub fn missing(&self, required: &Self) -> Self {

@@ -31,7 +31,7 @@ pub const MISSING_REQUIRED_CLIENT_CAPABILITY: i64 = -32021;
 pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
 
 /// The most messages that a batch may have: each costs as much as a request of its own.
-pub const MAX_BATCH: usize = 100;
+const MAX_BATCH: usize = 100;
 
 /// Longest integer that is accepted as an id, in digits. Generous: no client counts this far.
 const MAX_ID_DIGITS: usize = 64;
@@ -51,7 +51,7 @@ pub enum RequestId {
 
 impl RequestId {
     /// Reads an id from JSON text; `None` if it is neither a string nor an integer, or longer than 4 KiB.
-    pub fn from_json(text: &str) -> Option<Self> {
+    fn from_json(text: &str) -> Option<Self> {
         if text.len() > MAX_ID_BYTES {
             return None;
         }

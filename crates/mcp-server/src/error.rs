@@ -184,7 +184,7 @@ impl CallError {
     }
 
     /// Whether the request was refused for who makes it.
-    pub fn is_authorization(&self) -> bool {
+    pub(crate) fn is_authorization(&self) -> bool {
         matches!(self, Self::Unauthenticated { .. } | Self::InsufficientScope { .. } | Self::Forbidden)
     }
 }

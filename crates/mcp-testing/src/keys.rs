@@ -66,7 +66,7 @@ impl TestKey {
     }
 
     /// A P-256 key that is nobody's.
-    pub fn other_p256() -> &'static Self {
+    pub(crate) fn other_p256() -> &'static Self {
         &P256[1]
     }
 
@@ -125,7 +125,7 @@ impl TestKey {
 
     /// Signs with the public half as the secret of an HMAC, in each form that a verifier might have it in: what one
     /// accepts that lets the token choose. `algorithm` is `HS256` or `HS512`.
-    pub fn hmacs_with_public_half(&self, algorithm: &str, message: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn hmacs_with_public_half(&self, algorithm: &str, message: &[u8]) -> Vec<Vec<u8>> {
         let algorithm = if algorithm == "HS512" { hmac::HMAC_SHA512 } else { hmac::HMAC_SHA256 };
         let (own, spki) = match self {
             Self::Rsa(pair) => {
