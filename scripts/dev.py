@@ -45,7 +45,7 @@ def main():
     data = postgres.reachable(arguments.data)
     database = own_issuer = None
     try:
-        database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data)
+        database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data, tools.FUNCTIONS)
         own_issuer = issuer.Issuer() if arguments.auth else None
         serve(arguments, database, own_issuer)
     finally:
@@ -71,7 +71,7 @@ def serve(arguments, database, own_issuer):
         key = base64.b64encode(os.urandom(32)).decode()
         variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
     if database:
-        variables["DATABASE_URL"] = database.url
+        variables |= {"DATABASE_SERVER": database.url.rpartition("/")[0], runner(): "sh scripts/own_database.sh"}
     watch = start_watch(port, arguments.no_reload, variables, arguments.auth)
     # SIGINT too: whoever is started in the background of a script ignores it otherwise.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -97,6 +97,13 @@ def build():
     built = subprocess.run(["cargo", "build", *packages], cwd=tools.PROJECT)
     if built.returncode:
         sys.exit(built.returncode)
+
+
+def runner():
+    """The variable that says what `cargo run` starts programs with."""
+    about = subprocess.run(["rustc", "-vV"], cwd=tools.PROJECT, capture_output=True, text=True, check=True).stdout
+    host = next(line.partition(": ")[2] for line in about.splitlines() if line.startswith("host: "))
+    return f"CARGO_TARGET_{host.upper().replace('-', '_')}_RUNNER"
 
 
 def start_watch(port, no_reload, variables, only=None):
@@ -149,7 +156,7 @@ def wait_until_listening(process, port):
 
 def introduce(port, functions, database, own_issuer, variables):
     if database:
-        print(f"\nPostgres is running at {database.url}; it keeps its data", flush=True)
+        print(f"\nPostgres is running at {database.url}; it keeps its data, in a database for each function", flush=True)
     if own_issuer:
         print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
     else:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A real Postgres on loopback, for `make dev` and for tests, without anything installed by hand.
 
-    python3 scripts/postgres.py [--data FOLDER] [--port PORT] [--set NAME=VALUE]...
+    python3 scripts/postgres.py [--data FOLDER] [--port PORT] [--database NAME]... [--set NAME=VALUE]...
 
 Prints the URL of its superuser, and serves until its standard input ends, or until SIGINT or SIGTERM: whoever starts it
 with a pipe takes it along. Without --data it keeps nothing.
@@ -39,7 +39,7 @@ STARTUP_SECONDS = 60
 class Postgres:
     """A server of its own: a data folder, a port, a password."""
 
-    def __init__(self, data=None, port=None, settings=None):
+    def __init__(self, data=None, port=None, settings=None, databases=()):
         self.bin = binaries()
         self.account = account()
         self.temporary = data is None
@@ -53,6 +53,7 @@ class Postgres:
         self.process = None
         try:
             self.password = self.init()
+            self.make(databases)
             self.start()
         except BaseException:
             self.close()
@@ -80,6 +81,16 @@ class Postgres:
         # Replaces a folder only if it is empty.
         making.rename(self.data)
         return password
+
+    def make(self, databases):
+        """Makes databases that are not there; before it starts, since no client is at hand."""
+        if databases:
+            statements = "".join(f'CREATE DATABASE "{name}"\n' for name in databases)
+            command = [self.bin / "postgres", "--single", "-D", self.data, "postgres"]
+            # One that is there is an error, after which it goes on.
+            subprocess.run(
+                [str(word) for word in command], cwd=self.data, input=statements, text=True, capture_output=True, **self.account,
+            )
 
     def start(self, **settings):
         """Starts it, and waits until it answers."""
@@ -229,8 +240,9 @@ def free_port():
 class Supervised:
     """A Postgres in a process of its own, which ends with this one, however this one ends."""
 
-    def __init__(self, data=None, **settings):
+    def __init__(self, data=None, databases=(), **settings):
         command = [sys.executable, __file__, *(["--data", data] if data else [])]
+        command += [word for name in databases for word in ("--database", name)]
         command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
         self.process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -256,12 +268,14 @@ def main():
     parser = argparse.ArgumentParser(description="Runs a Postgres on loopback.")
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--port", type=int)
+    parser.add_argument("--database", action="append", default=[], metavar="NAME", dest="databases")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings")
     arguments = parser.parse_args()
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, lambda *_: ended.set())
-    with Postgres(arguments.data, arguments.port, dict(setting.split("=", 1) for setting in arguments.settings)) as own:
+    settings = dict(setting.split("=", 1) for setting in arguments.settings)
+    with Postgres(arguments.data, arguments.port, settings, arguments.databases) as own:
         print(own.url(), flush=True)
         threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
         ended.wait()
