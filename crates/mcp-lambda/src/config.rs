@@ -8,11 +8,7 @@ use std::{
 
 use mcp_server::{InitError, StateKey};
 
-use crate::{
-    Authentication, Origin, PublicUrl,
-    authentication::AUTH,
-    logs::{self, METRICS},
-};
+use crate::{Authentication, Origin, PublicUrl, authentication::AUTH, logs};
 
 const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
 const INVOKE_MODE: &str = "MCP_INVOKE_MODE";

@@ -554,7 +554,10 @@ impl Exchange<'_> {
     /// Logs a call that was answered before a handler could be asked.
     fn log_early_end(&self, response: &Response<Body>) {
         if let Some(log) = self.take_log() {
-            let bytes = response.body().as_whole().map_or(0, Bytes::len);
+            // Such an answer is whole.
+            let bytes =
+                http_body::Body::size_hint(response.body()).exact().and_then(|bytes| usize::try_from(bytes).ok());
+            let bytes = bytes.unwrap_or(0);
             log.end_early(&Told { status: response.status(), code: None, bytes, is_streamed: false });
         }
     }

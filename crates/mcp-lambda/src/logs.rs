@@ -35,7 +35,7 @@ const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
 const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
 const RUST_LOG: &str = "RUST_LOG";
 const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
-pub(crate) const METRICS: &str = "MCP_METRICS";
+const METRICS: &str = "MCP_METRICS";
 const RUNTIME_TARGET: &str = "lambda_runtime";
 
 /// The namespace of all metrics.

@@ -13,7 +13,7 @@ use crate::{McpRequest, Reply, discover, exchange, resources_read};
 /// kept. `token` is sent along, for a server that is closed.
 ///
 /// ```no_run
-/// # async fn example(service: mcp_lambda::McpService<()>) {
+/// # async fn example(service: mcp_lambda::McpService) {
 /// mcp_testing::assert_contract(&service, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
 /// # }
 /// ```

@@ -6,7 +6,7 @@ mod origin;
 
 use std::time::{Duration, SystemTime};
 
-use api_docs::{Config, State, service};
+use api_docs::{Config, service};
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{Invocation, error_chain};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
-use mcp_lambda::{Env, HttpConfig, McpService};
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{Invocation, Principal};
 use mcp_testing::{McpRequest, TestIssuer, Via, exchange, exchange_via, prompts_get, tools_call, tools_list};
