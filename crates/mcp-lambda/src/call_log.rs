@@ -133,7 +133,7 @@ impl Outcome {
             (_, true, _) => Self::Fault,
             (Err(error), _, _) => Self::of_error(error),
             (Ok(_), _, ResultKind::Complete) => Self::Ok,
-            (Ok(_), _, ResultKind::ToolError) => Self::ToolError,
+            (Ok(_), _, ResultKind::Failed) => Self::ToolError,
             (Ok(_), _, ResultKind::InputRequired) => Self::InputRequired,
         }
     }

@@ -54,7 +54,7 @@ pub enum ResultKind {
     #[default]
     Complete,
     /// A tool has failed, and tells the model so (`isError`).
-    ToolError,
+    Failed,
     /// The client is asked something (`input_required`).
     InputRequired,
 }

@@ -440,7 +440,7 @@ impl<S> Inner<S> {
     }
 
     pub(crate) fn tool_outcome(&self, output: ToolOutput, revision: ProtocolVersion) -> CallOutcome {
-        let kind = if output.is_error { ResultKind::ToolError } else { ResultKind::Complete };
+        let kind = if output.is_error { ResultKind::Failed } else { ResultKind::Complete };
         match self.render_tool(output, revision) {
             Ok(json) => CallOutcome::from(Ok(Rendered::Own(json))).of_kind(kind),
             Err(error) => CallOutcome::fault(error),
