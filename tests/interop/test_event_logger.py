@@ -241,7 +241,7 @@ def test_a_password_that_is_rotated_under_a_running_environment_is_fetched_again
 def test_a_secret_is_fetched_over_tls_from_whom_the_machine_trusts(tmp_path, server, aws):
     client, variables = aws
     secret = {"username": "postgres", "password": server.password, "host": "127.0.0.1", "dbname": "postgres"}
-    arn = client.create_secret(Name="db", SecretString=json.dumps(secret | {"port": server.port}))["ARN"]
+    arn = client.create_secret(Name="db-over-tls", SecretString=json.dumps(secret | {"port": server.port}))["ARN"]
     authority, key, certificate = certificates("localhost")
     roots, own = tmp_path / "roots.pem", tmp_path / "own.pem"
     roots.write_bytes(authority)
