@@ -136,6 +136,9 @@ def wait_until_answering(watch, url):
                 if json.load(response).get("result") == {}:
                     return
         except urllib.error.HTTPError as error:
+            if error.code == 401:
+                # It wants to know who asks.
+                return
             problem = f"{error.code}: {error.read(500).decode(errors='replace')}"
         except (OSError, json.JSONDecodeError) as error:
             problem = str(error)
