@@ -73,6 +73,7 @@ def register():
     for module in (models, responses, utils):
         module.yaml_tag_constructor = read_tag
     parsing.clean_json = resolve
+    parsing.parse_and_update_resource = update
     # A nested stack is referred to by what it tells.
     models.Stack.get_cfn_attribute = lambda stack, name: stack.output_map[name.removeprefix("Outputs.")].value
     parsing.get_model_list.cache_clear()
@@ -99,6 +100,11 @@ def resolve(value, resources, clean=parsing.clean_json):
         subnets = network.subnets(new_prefix=network.max_prefixlen - int(bits))
         return [str(subnet) for subnet in itertools.islice(subnets, int(count))]
     return clean(value, resources)
+
+
+def update(logical_id, template, resources, parse=parsing.parse_and_update_resource, **where):
+    """moto forgets a resource whose type it cannot update, and then drops what refers to it."""
+    return parse(logical_id, template, resources, **where) or resources[logical_id]
 
 
 class StandIn:
