@@ -106,20 +106,10 @@ impl LambdaRequest {
     pub fn from_event(event: &[u8]) -> Result<Self, EventError> {
         // Only that it is none: the text of the error could repeat what a caller sent.
         let not_json = |_| EventError::Unknown("this is not JSON".to_owned());
-        serde_json::from_slice::<Event>(event).map_err(not_json)?.0
-    }
-}
-
-/// An event, read in one go from the bytes that the runtime has. Whatever JSON it is, reading succeeds, and says if it is no
-/// request.
-pub(crate) struct Event(pub(crate) Result<LambdaRequest, EventError>);
-
-impl<'de> Deserialize<'de> for Event {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Member::<RawEvent<'de>>::deserialize(deserializer)? {
+        match serde_json::from_slice::<Member<RawEvent<'_>>>(event).map_err(not_json)? {
             Member::Is(event) => event.into_request(),
             Member::Absent | Member::Other => Err(EventError::of_other_types()),
-        }))
+        }
     }
 }
 

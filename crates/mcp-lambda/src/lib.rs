@@ -15,9 +15,9 @@
 //! }
 //! ```
 //!
-//! A request's path through the modules: `run` receives an invocation, `events` turns it into an `http::Request`,
+//! A request's path through the modules: `invocations` takes it from the Runtime API, `events` turns it into an `http::Request`,
 //! `http` checks it, decides its era, asks `mcp-server` and gives the answer a status, `sse` writes a stream if
-//! there is something to stream, and `run` (or `streaming`, if the URL streams) sends it back.
+//! there is something to stream, and `invocations` sends it back.
 //!
 //! | Module | What it holds |
 //! | --- | --- |
@@ -29,7 +29,9 @@
 //! | `page` | what a browser is shown |
 //! | `sse` | [`Body`], server-sent events |
 //! | `events` | Lambda events to and from `http` types |
-//! | `run`, `streaming` | [`main`], the runtime in both invoke modes |
+//! | `run` | [`main`] |
+//! | `invocations` | the runtime loop, in both invoke modes |
+//! | `runtime_api` | the connection to the Runtime API |
 //! | `shutdown` | what is done before the process ends |
 //! | `logs` | log lines, and metrics in them |
 //! | `call_log` | the line of each call |
@@ -42,18 +44,20 @@ mod era;
 mod events;
 mod headers;
 mod http;
+mod invocations;
 mod logs;
 mod origin;
 mod page;
 mod run;
+mod runtime_api;
 mod shutdown;
 mod sse;
-mod streaming;
 
 pub use self::http::{McpService, Transport};
 pub use authentication::{Authentication, IamIdentity};
 pub use config::{Env, FromEnv, HttpConfig, InvokeMode};
 pub use events::{EventError, EventResponse, EventSource, LambdaRequest};
+pub use invocations::{respond, respond_buffered};
 pub use origin::{Origin, PublicUrl};
-pub use run::{main, respond, respond_buffered};
+pub use run::main;
 pub use sse::Body;

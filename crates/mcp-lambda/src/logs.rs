@@ -36,7 +36,6 @@ const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
 const RUST_LOG: &str = "RUST_LOG";
 const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const METRICS: &str = "MCP_METRICS";
-const RUNTIME_TARGET: &str = "lambda_runtime";
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "mcp";
@@ -76,12 +75,7 @@ fn filter(wish: Option<&str>) -> (Targets, bool) {
         level => LevelFilter::from_str(level).ok().map(|level| Targets::new().with_default(level)),
     };
     let is_understood = understood.is_some();
-    let mut filter = understood.unwrap_or(from_info);
-    // At trace level the runtime logs whole events, bodies and tokens included.
-    if filter.would_enable(RUNTIME_TARGET, &Level::TRACE) {
-        filter = filter.with_target(RUNTIME_TARGET, LevelFilter::DEBUG);
-    }
-    (filter, is_understood)
+    (understood.unwrap_or(from_info), is_understood)
 }
 
 /// In one piece, so that lines of several threads do not mix. Nobody could be told that it failed.
@@ -416,15 +410,6 @@ mod tests {
             assert_eq!(understood, is_understood, "{wish:?}");
             assert!(filter.would_enable("mcp_lambda", &level), "{wish:?}");
             assert!(level == Level::TRACE || !filter.would_enable("mcp_lambda", &Level::TRACE));
-        }
-    }
-
-    #[test]
-    fn the_runtime_never_logs_whole_events() {
-        for wish in ["trace", "lambda_runtime=trace"] {
-            let (filter, _) = filter(Some(wish));
-
-            assert!(!filter.would_enable("lambda_runtime::layers::api_response", &Level::TRACE), "{wish}");
         }
     }
 }

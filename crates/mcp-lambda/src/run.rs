@@ -1,29 +1,11 @@
 //! A function's `main`: settings, the service, the runtime.
 
-use std::{
-    error::Error,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{error::Error, panic::AssertUnwindSafe, pin::Pin, process::ExitCode};
 
-use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Response, header};
-use http_body_util::BodyExt;
-use lambda_runtime::{BoxFuture, Context, Diagnostic, LambdaEvent, Runtime, SnapStartResource, service_fn};
-use lambda_runtime_api_client::{PooledClient, body, build_request};
-use mcp_server::{InitError, Invocation, Router, error_chain};
-use serde_json::json;
+use mcp_server::{InitError, error_chain};
 
-use crate::{
-    Body, Env, EventError, EventResponse, EventSource, FromEnv, InvokeMode, LambdaRequest, McpService, Transport,
-    events::Event, http::bad_request, logs, shutdown, streaming,
-};
-
-const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
+use crate::{Env, FromEnv, McpService, invocations, logs, runtime_api, shutdown};
 
 /// The `main` of a function: reads the configuration, awaits the service once, and serves invocations.
 ///
@@ -76,9 +58,10 @@ type Building<'a> = Pin<Box<dyn Future<Output = Result<McpService, InitError>> +
 
 fn start(env: &Env, building: Building<'_>) -> ExitCode {
     logs::init(env);
-    if env.get(RUNTIME_API).is_none() {
+    if env.get(runtime_api::ENDPOINT).is_none() {
         tracing::error!(
-            "{RUNTIME_API} is not set: this is a Lambda function; run it with `make dev` or `cargo lambda watch`"
+            "{} is not set: this is a Lambda function; run it with `make dev` or `cargo lambda watch`",
+            runtime_api::ENDPOINT
         );
         return ExitCode::FAILURE;
     }
@@ -113,7 +96,7 @@ async fn init_and_serve(building: Building<'_>, concurrency: usize) -> Result<()
     let service = match built {
         Ok(service) => service,
         Err(error) => {
-            if let Err(unreported) = report_init_error(&error).await {
+            if let Err(unreported) = invocations::report_init_error(error_chain(&error)).await {
                 tracing::error!(error = error_chain(unreported.as_ref()), "could not report the init error");
             }
             return Err(error.into());
@@ -124,135 +107,5 @@ async fn init_and_serve(building: Building<'_>, concurrency: usize) -> Result<()
         let router = service.router().clone();
         shutdown::on_shutdown(move || async move { router.close().await }).await?;
     }
-    match service.invoke_mode() {
-        InvokeMode::Buffered => {
-            let hooks = Arc::new(SnapshotHooks(service.router().clone()));
-            let handler = service_fn(move |event| {
-                let service = service.clone();
-                async move { handle_buffered(&service, event).await }
-            });
-            Runtime::new(handler).register_snapstart_resource(hooks).run_concurrent().await
-        }
-        InvokeMode::Stream => streaming::run(service, concurrency).await,
-    }
-}
-
-/// What the server wants to do around a snapshot, for the runtime, which does it only where there is one.
-struct SnapshotHooks(Router);
-
-impl SnapStartResource for SnapshotHooks {
-    fn before_snapshot(&self) -> BoxFuture<'_, Result<(), lambda_runtime::Error>> {
-        Box::pin(async {
-            self.0.before_snapshot().await;
-            Ok(())
-        })
-    }
-
-    fn after_restore(&self) -> BoxFuture<'_, Result<(), lambda_runtime::Error>> {
-        Box::pin(async {
-            self.0.after_restore().await;
-            Ok(())
-        })
-    }
-}
-
-async fn handle_buffered(service: &McpService, event: LambdaEvent<Event>) -> Result<EventResponse, Diagnostic> {
-    answer_buffered(service, event.payload, invocation(event.context))
-        .await
-        .map_err(|error| Diagnostic { error_type: "UnknownEvent".to_owned(), error_message: error.to_string() })
-}
-
-fn invocation(context: Context) -> Invocation {
-    Invocation {
-        deadline: deadline(context.deadline),
-        request_id: context.request_id,
-        xray_trace_id: context.xray_trace_id,
-        ..Invocation::default()
-    }
-}
-
-/// A wall-clock deadline in milliseconds as an instant. None when it is over: the platform sends no such deadline, but
-/// `cargo lambda watch` does (its clock begins with the process).
-pub(crate) fn deadline(deadline_ms: u64) -> Option<Instant> {
-    let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(deadline_ms))?;
-    Instant::now().checked_add(deadline.duration_since(SystemTime::now()).ok()?)
-}
-
-/// Answers one event.
-///
-/// # Errors
-///
-/// When the event is none that this function can be invoked with. A malformed HTTP request is answered, not an error.
-pub async fn respond(
-    service: &McpService,
-    event: &[u8],
-    invocation: Invocation,
-) -> Result<(EventSource, Response<Body>), EventError> {
-    answer(service, Event(LambdaRequest::from_event(event)), invocation).await
-}
-
-async fn answer(
-    service: &McpService,
-    event: Event,
-    invocation: Invocation,
-) -> Result<(EventSource, Response<Body>), EventError> {
-    let LambdaRequest { request, source, domain_name, iam } = match event.0 {
-        Ok(request) => request,
-        Err(EventError::BadRequest { source, reason }) => return Ok((source, bad_request(reason))),
-        Err(unknown @ EventError::Unknown(_)) => return Err(unknown),
-    };
-    let transport = Transport { source, domain_name, iam };
-    Ok((source, service.serve(request, invocation, Some(&transport)).await))
-}
-
-/// Answers one event with a whole body, in the shape that its sender reads.
-///
-/// # Errors
-///
-/// As [`respond`].
-pub async fn respond_buffered(
-    service: &McpService,
-    event: &[u8],
-    invocation: Invocation,
-) -> Result<EventResponse, EventError> {
-    answer_buffered(service, Event(LambdaRequest::from_event(event)), invocation).await
-}
-
-async fn answer_buffered(
-    service: &McpService,
-    event: Event,
-    invocation: Invocation,
-) -> Result<EventResponse, EventError> {
-    let (source, response) = answer(service, event, invocation).await?;
-    let (parts, body) = response.into_parts();
-    let Ok(body) = body.collect().await;
-    Ok(EventResponse::new(source, Response::from_parts(parts, body.to_bytes())))
-}
-
-/// Tells Lambda why the function cannot start (Runtime API, "Initialization error").
-async fn report_init_error(error: &InitError) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let body = json!({ "errorType": "InitError", "errorMessage": error_chain(error), "stackTrace": [] }).to_string();
-    let request = build_request()
-        .method("POST")
-        .uri("/2018-06-01/runtime/init/error")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header("lambda-runtime-function-error-type", "Runtime.InitError")
-        .body(body::Body::from(Bytes::from(body)))?;
-    PooledClient::builder().build().call(request).await?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deadline_that_is_over_is_none() {
-        assert_eq!(deadline(0), None);
-        assert_eq!(deadline(600_000), None, "what `cargo lambda watch` sends");
-        assert!(deadline(u64::MAX / 2).is_none_or(|deadline| deadline > Instant::now()));
-        let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
-        let soon = deadline(u64::try_from(soon.as_millis()).unwrap()).unwrap();
-        assert!(soon.duration_since(Instant::now()) > Duration::from_secs(50));
-    }
+    invocations::run(service, concurrency).await
 }

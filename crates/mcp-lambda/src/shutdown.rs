@@ -3,11 +3,12 @@
 //! `lambda_runtime`'s own handler does the same with the crate for extensions, which brings a server and parsers for
 //! telemetry along: an eighth of a small function's zip for two requests.
 
-use std::{error::Error, process};
+use std::process;
 
 use http::header;
-use lambda_runtime_api_client::{BoxError, PooledClient, body::Body, build_request};
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::runtime_api::{BoxError, RuntimeApi, whole};
 
 const REGISTER: &str = "/2020-01-01/extension/register";
 const NEXT: &str = "/2020-01-01/extension/event/next";
@@ -20,21 +21,19 @@ const NAME: &str = "mcp-close-hook";
 /// # Errors
 ///
 /// When the platform registers no extension: the hook would never run.
-pub(crate) async fn on_shutdown<F>(
-    hook: impl FnOnce() -> F + Send + 'static,
-) -> Result<(), Box<dyn Error + Send + Sync>>
+pub(crate) async fn on_shutdown<F>(hook: impl FnOnce() -> F + Send + 'static) -> Result<(), BoxError>
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let client = PooledClient::builder().build();
-    let id = register(&client).await?;
-    let ready = build_request().uri(NEXT).header(IDENTIFIER, id).body(Body::empty())?;
+    let mut api = RuntimeApi::from_env()?;
+    let id = register(&mut api).await?;
+    let ready = api.request("GET", NEXT).header(IDENTIFIER, id).body(whole(""))?;
     tokio::spawn(async move {
         // Says that the extension is ready. There is never an answer, as there are no events.
         let wait = async {
-            let _ = client.call(ready).await;
+            let _ = api.call(ready).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -50,14 +49,13 @@ where
 
 /// Registers an extension without events ([Extensions API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html));
 /// its identifier.
-async fn register(client: &PooledClient) -> Result<String, BoxError> {
-    let request = build_request()
-        .method("POST")
-        .uri(REGISTER)
+async fn register(api: &mut RuntimeApi) -> Result<String, BoxError> {
+    let request = api
+        .request("POST", REGISTER)
         .header("lambda-extension-name", NAME)
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(r#"{"events":[]}"#))?;
-    let response = client.call(request).await?;
+        .body(whole(r#"{"events":[]}"#))?;
+    let response = api.call(request).await?;
     let id = response.headers().get(IDENTIFIER).and_then(|id| id.to_str().ok());
     match id {
         Some(id) if response.status().is_success() => Ok(id.to_owned()),

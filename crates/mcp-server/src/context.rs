@@ -182,6 +182,10 @@ impl<S> RequestContext<S> {
     }
 
     /// The invocation's X-Ray trace header.
+    ///
+    /// A tool that calls AWS should send it on as `X-Amzn-Trace-Id`, by which Lambda ends recursive loops and X-Ray joins what
+    /// belongs together. AWS's SDK would take it from the variable `_X_AMZN_TRACE_ID`, which is not set: a process with threads
+    /// cannot change its environment safely.
     pub fn xray_trace_id(&self) -> Option<&str> {
         self.call.invocation.xray_trace_id.as_deref()
     }

@@ -1,0 +1,360 @@
+//! The runtime loop: invocations are taken from the Runtime API, answered, and their answers sent back, in both invoke modes.
+//!
+//! It stands in for `lambda_runtime`'s own, which leaves `TCP_NODELAY` off and writes the prelude of a stream, its delimiter
+//! and the first bytes as separate small writes, has no hook to change that, and takes a quarter of the time of a warm call.
+//! Here prelude, delimiter and first bytes are ready together and sent in one write.
+
+use std::{
+    convert::Infallible,
+    env,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use lambda_runtime::{Diagnostic, MetadataPrelude};
+use mcp_server::Invocation;
+use tokio::task::JoinSet;
+
+use crate::{
+    Body, EventError, EventResponse, EventSource, InvokeMode, LambdaRequest, McpService, Transport,
+    http::bad_request,
+    runtime_api::{BoxError, RequestBody, RuntimeApi, whole},
+};
+
+const NEXT: &str = "/2018-06-01/runtime/invocation/next";
+const RESTORE_NEXT: &str = "/2018-06-01/runtime/restore/next";
+const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
+const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
+const DEADLINE_MS: &str = "lambda-runtime-deadline-ms";
+const TRACE_ID: &str = "lambda-runtime-trace-id";
+const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
+const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
+const STREAM_CONTENT_TYPE: &str = "application/vnd.awslambda.http-integration-response";
+
+/// Ends the prelude.
+const DELIMITER: [u8; 8] = [0; 8];
+
+/// Serves invocations until the environment ends, `concurrency` at a time.
+pub(crate) async fn run(service: McpService, concurrency: usize) -> Result<(), BoxError> {
+    let mut api = RuntimeApi::from_env()?;
+    if env::var("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Ok("snap-start") {
+        service.router().before_snapshot().await;
+        // Blocks until an environment is restored from the snapshot.
+        let restored = api.call(api.request("GET", RESTORE_NEXT).body(whole(""))?).await?;
+        if !restored.status().is_success() {
+            return Err(format!("the Runtime API answered {} to a request to restore", restored.status()).into());
+        }
+        api.disconnect();
+        service.router().after_restore().await;
+    }
+    if concurrency == 1 {
+        return serve(api, service).await.map(|never| match never {});
+    }
+    let mut workers = JoinSet::new();
+    for _ in 0..concurrency {
+        workers.spawn(serve(api.another(), service.clone()));
+    }
+    // No worker ends by itself. When one fails, the others go on; when the last has failed, the environment ends, and
+    // Lambda starts another.
+    let mut last = Ok(());
+    while let Some(ended) = workers.join_next().await {
+        last = ended.map_err(BoxError::from).flatten().map(|never| match never {});
+        if let Err(error) = &last {
+            tracing::error!(%error, remaining = workers.len(), "a worker has failed");
+        }
+    }
+    last
+}
+
+async fn serve(mut api: RuntimeApi, service: McpService) -> Result<Infallible, BoxError> {
+    loop {
+        serve_next(&mut api, &service).await?;
+    }
+}
+
+async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), BoxError> {
+    let (parts, event) = api.call(api.request("GET", NEXT).body(whole(""))?).await?.into_parts();
+    if !parts.status.is_success() {
+        return Err(format!("the Runtime API answered {} to a request for the next invocation", parts.status).into());
+    }
+    let headers = Headers(&parts.headers);
+    let request_id = headers.get(REQUEST_ID).unwrap_or_default();
+    let invocation = Invocation {
+        request_id: request_id.to_owned(),
+        deadline: headers.get(DEADLINE_MS).and_then(|ms| deadline(ms.parse().ok()?)),
+        xray_trace_id: headers.get(TRACE_ID).map(str::to_owned),
+        ..Invocation::default()
+    };
+    let answer = AssertUnwindSafe(answer(service, &event, invocation)).catch_unwind().await;
+    drop(event);
+    let mut request = match answer {
+        Ok(Ok(answer)) => answer.into_request(api, request_id)?,
+        Ok(Err(error)) => {
+            tracing::error!(request_id, "{error}");
+            error_request(api, request_id, "UnknownEvent", error.to_string())?
+        }
+        Err(_) => error_request(api, request_id, "Panic", "answering the request panicked".to_owned())?,
+    };
+    // Keeps an answer from reaching another invocation.
+    if let Some(id) = parts.headers.get(INVOCATION_ID) {
+        request.headers_mut().insert(INVOCATION_ID, id.clone());
+    }
+    // The platform refuses an answer that comes too late; the next invocation is none the worse for it.
+    match api.call(request).await {
+        Ok(response) if response.status().is_success() => {}
+        Ok(response) => tracing::warn!(request_id, status = %response.status(), "an answer was refused"),
+        Err(error) => tracing::warn!(request_id, %error, "an answer could not be sent"),
+    }
+    Ok(())
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl<'a> Headers<'a> {
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.get(name)?.to_str().ok()
+    }
+}
+
+/// A wall-clock deadline in milliseconds as an instant. None when it is over: the platform sends no such deadline, but
+/// `cargo lambda watch` does (its clock begins with the process).
+fn deadline(deadline_ms: u64) -> Option<Instant> {
+    let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(deadline_ms))?;
+    Instant::now().checked_add(deadline.duration_since(SystemTime::now()).ok()?)
+}
+
+/// What an invocation is answered with.
+enum Answer {
+    Whole(EventResponse),
+    Stream(Response<Body>),
+}
+
+async fn answer(service: &McpService, event: &[u8], invocation: Invocation) -> Result<Answer, EventError> {
+    match service.invoke_mode() {
+        InvokeMode::Buffered => respond_buffered(service, event, invocation).await.map(Answer::Whole),
+        InvokeMode::Stream => respond(service, event, invocation).await.map(|(_, response)| Answer::Stream(response)),
+    }
+}
+
+impl Answer {
+    fn into_request(self, api: &RuntimeApi, request_id: &str) -> Result<Request<RequestBody>, BoxError> {
+        let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
+        Ok(match self {
+            Self::Whole(response) => {
+                let request = request.header(header::CONTENT_TYPE, "application/json");
+                request.body(whole(serde_json::to_vec(&response)?))?
+            }
+            Self::Stream(response) => request
+                .header(header::CONTENT_TYPE, STREAM_CONTENT_TYPE)
+                .header(RESPONSE_MODE, "streaming")
+                .header(header::TRANSFER_ENCODING, "chunked")
+                .body(RequestBody::Right(Streamed::new(response)?))?,
+        })
+    }
+}
+
+fn error_request(
+    api: &RuntimeApi,
+    request_id: &str,
+    error_type: &'static str,
+    error_message: String,
+) -> Result<Request<RequestBody>, BoxError> {
+    let diagnostic = Diagnostic { error_type: error_type.to_owned(), error_message };
+    Ok(api
+        .request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/error"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(ERROR_TYPE, HeaderValue::from_static(error_type))
+        .body(whole(serde_json::to_vec(&diagnostic)?))?)
+}
+
+/// Tells Lambda why the function cannot start (Runtime API, "Initialization error").
+pub(crate) async fn report_init_error(message: String) -> Result<(), BoxError> {
+    let mut api = RuntimeApi::from_env()?;
+    let diagnostic = Diagnostic { error_type: "InitError".to_owned(), error_message: message };
+    let request = api
+        .request("POST", "/2018-06-01/runtime/init/error")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(ERROR_TYPE, "Runtime.InitError")
+        .body(whole(serde_json::to_vec(&diagnostic)?))?;
+    api.call(request).await?;
+    Ok(())
+}
+
+/// Answers one event.
+///
+/// # Errors
+///
+/// When the event is none that this function can be invoked with. A malformed HTTP request is answered, not an error.
+pub async fn respond(
+    service: &McpService,
+    event: &[u8],
+    invocation: Invocation,
+) -> Result<(EventSource, Response<Body>), EventError> {
+    let LambdaRequest { request, source, domain_name, iam } = match LambdaRequest::from_event(event) {
+        Ok(request) => request,
+        Err(EventError::BadRequest { source, reason }) => return Ok((source, bad_request(reason))),
+        Err(unknown @ EventError::Unknown(_)) => return Err(unknown),
+    };
+    let transport = Transport { source, domain_name, iam };
+    Ok((source, service.serve(request, invocation, Some(&transport)).await))
+}
+
+/// Answers one event with a whole body, in the shape that its sender reads.
+///
+/// # Errors
+///
+/// As [`respond`].
+pub async fn respond_buffered(
+    service: &McpService,
+    event: &[u8],
+    invocation: Invocation,
+) -> Result<EventResponse, EventError> {
+    let (source, response) = respond(service, event, invocation).await?;
+    let (parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await;
+    Ok(EventResponse::new(source, Response::from_parts(parts, body.to_bytes())))
+}
+
+/// A body after its prelude and delimiter. The three are frames of their own, as `cargo lambda watch` wants them, but
+/// each is ready when the one before it is taken, so that the client writes them at once.
+pub(crate) struct Streamed {
+    before: std::array::IntoIter<Bytes, 2>,
+    body: Body,
+}
+
+impl Streamed {
+    fn new(response: Response<Body>) -> serde_json::Result<Self> {
+        let (parts, body) = response.into_parts();
+        let prelude = MetadataPrelude { status_code: parts.status, headers: parts.headers, cookies: Vec::new() };
+        let before = [Bytes::from(serde_json::to_vec(&prelude)?), Bytes::from_static(&DELIMITER)].into_iter();
+        Ok(Self { before, body })
+    }
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        match this.before.next() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Pin::new(&mut this.body).poll_frame(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::Semaphore,
+    };
+
+    use super::*;
+    use crate::{HttpConfig, InvokeMode};
+
+    /// Goes on after each notification only when the reader has seen it.
+    async fn counts(context: ToolContext<Arc<Semaphore>>, _: NoArguments) -> Result<String, ToolError> {
+        for number in 1..=3 {
+            context.progress(number.into(), None, None).await;
+            context.state().acquire().await.map_err(ToolError::internal)?.forget();
+        }
+        Ok("done".to_owned())
+    }
+
+    fn service(seen: Arc<Semaphore>) -> McpService {
+        let server = Server::new("test", "0.0.0", seen).tool(Tool::new("counts", counts));
+        McpService::new(server, HttpConfig { invoke_mode: InvokeMode::Stream, ..HttpConfig::default() }).unwrap()
+    }
+
+    /// Hands out one invocation as the Runtime API does and returns what the answer was written in, write by write.
+    async fn writes_of_answer(message: &str) -> Vec<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut api = RuntimeApi::at(&listener.local_addr().unwrap().to_string()).unwrap();
+        let event = json!({
+            "version": "2.0", "rawPath": "/mcp", "body": message, "isBase64Encoded": false,
+            "headers": { "content-type": "application/json", "accept": "application/json, text/event-stream" },
+            "requestContext": { "http": { "method": "POST" } },
+        });
+        let event = event.to_string();
+        let seen = Arc::new(Semaphore::new(0));
+        let service = service(Arc::clone(&seen));
+        let worker = tokio::spawn(async move { serve_next(&mut api, &service).await });
+
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut buffer = vec![0; 65536];
+        let read = socket.read(&mut buffer).await.unwrap();
+        assert!(buffer[..read].starts_with(b"GET /2018-06-01/runtime/invocation/next"));
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nlambda-runtime-aws-request-id: abc\r\nlambda-runtime-invocation-id: xyz\r\n\
+             content-length: {}\r\n\r\n",
+            event.len()
+        );
+        socket.write_all(format!("{head}{event}").as_bytes()).await.unwrap();
+        let mut writes: Vec<String> = Vec::new();
+        while writes.last().is_none_or(|last| !last.ends_with("0\r\n\r\n")) {
+            let read = socket.read(&mut buffer).await.unwrap();
+            assert_ne!(read, 0, "the answer is not complete: {writes:?}");
+            writes.push(String::from_utf8(buffer[..read].to_vec()).unwrap());
+            seen.add_permits(1);
+        }
+        socket.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        worker.await.unwrap().unwrap();
+        writes
+    }
+
+    #[tokio::test]
+    async fn a_plain_answer_is_one_write() {
+        let writes = writes_of_answer(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
+
+        assert_eq!(writes.len(), 1, "{writes:?}");
+        let head = writes[0].to_ascii_lowercase();
+        assert!(head.starts_with("post /2018-06-01/runtime/invocation/abc/response"));
+        for header in [
+            "lambda-runtime-function-response-mode: streaming",
+            "lambda-runtime-invocation-id: xyz",
+            "transfer-encoding: chunked",
+            "content-type: application/vnd.awslambda.http-integration-response",
+        ] {
+            assert!(head.contains(header), "{head}");
+        }
+        assert!(writes[0].contains("\"statusCode\":200") && writes[0].contains("\r\n\0\0\0\0\0\0\0\0\r\n"));
+        assert!(writes[0].contains(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#));
+    }
+
+    #[tokio::test]
+    async fn three_notifications_are_three_writes_the_first_with_the_prelude_and_the_result_is_the_last() {
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call",
+            "params":{"name":"counts","_meta":{"progressToken":1}}}"#;
+
+        let writes = writes_of_answer(call).await;
+
+        let events = |write: &String| write.matches("data: ").count();
+        assert_eq!(writes.iter().map(events).collect::<Vec<_>>(), [1, 1, 1, 1], "{writes:?}");
+        assert!(writes[0].contains("statusCode"));
+        assert!(writes[3].contains("done"));
+    }
+
+    #[test]
+    fn a_deadline_that_is_over_is_none() {
+        assert_eq!(deadline(0), None);
+        assert_eq!(deadline(600_000), None, "what `cargo lambda watch` sends");
+        assert!(deadline(u64::MAX / 2).is_none_or(|deadline| deadline > Instant::now()));
+        let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
+        let soon = deadline(u64::try_from(soon.as_millis()).unwrap()).unwrap();
+        assert!(soon.duration_since(Instant::now()) > Duration::from_secs(50));
+    }
+}
