@@ -95,7 +95,9 @@ async fn invoke(
     }
     let request_id = format!("00000000-0000-4000-8000-{number:012x}");
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let trace_id = format!("Root=1-{seconds:08x}-{number:024x};Parent={number:016x};Sampled=0");
+    // Zero is no span's number.
+    let span = number + 1;
+    let trace_id = format!("Root=1-{seconds:08x}-{number:024x};Parent={span:016x};Sampled=0");
     let envelope = Envelope {
         request_id: request_id.clone(),
         domain_name,
