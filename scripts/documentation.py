@@ -6,7 +6,7 @@ import re
 import urllib.parse
 
 # Written by Lambda itself: nothing that anyone sets.
-PLATFORM = {"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION"}
+PLATFORM = {"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION"}
 # Built or installed, or made from a template whose links are those of the place it is copied to.
 ELSEWHERE = {"target", "templates", "node_modules"}
 

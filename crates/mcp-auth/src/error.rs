@@ -20,6 +20,17 @@ pub enum VerifyError {
     },
 }
 
+impl VerifyError {
+    /// The kind, for a span.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid_token",
+            Self::NotAllowed => "not_allowed",
+            Self::KeysUnavailable { .. } => "keys_unavailable",
+        }
+    }
+}
+
 /// The check that a token failed, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {

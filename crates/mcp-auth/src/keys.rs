@@ -21,6 +21,7 @@ use std::{
 };
 
 use mcp_server::error_chain;
+use tracing::{Instrument, field::Empty};
 
 use crate::{
     discovery::{self, DiscoveryError},
@@ -175,8 +176,12 @@ impl Keys {
 
     async fn refresh(&self, now: SystemTime, wish: Wish, _: &tokio::sync::MutexGuard<'_, ()>) {
         let mut unless_done = FailedUnlessDone { state: &self.state, began: Some(now) };
-        let fetched =
-            tokio::time::timeout(REFRESH_TIMEOUT, self.fetch(now, wish)).await.unwrap_or(Err(RefreshError::Timeout));
+        let span = tracing::info_span!("fetch keys", issuer = self.issuer, otel.status_code = Empty);
+        let fetch = self.fetch(now, wish).instrument(span.clone());
+        let fetched = tokio::time::timeout(REFRESH_TIMEOUT, fetch).await.unwrap_or(Err(RefreshError::Timeout));
+        if fetched.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
         match fetched {
             Ok(fetched) => {
                 unless_done.began = None;

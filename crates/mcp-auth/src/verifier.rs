@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use mcp_server::Principal;
 use serde_json::{Map, Value};
+use tracing::{Instrument, field::Empty};
 
 use crate::{
     OidcConfig, Reason, VerifyError,
@@ -74,6 +75,22 @@ impl Verifier {
     ///
     /// When the token is not valid here, names somebody who is not on the list, or cannot be judged for lack of keys.
     pub async fn verify(
+        &self,
+        token: &str,
+        base_url: &str,
+        now: SystemTime,
+        answer_by: Option<Instant>,
+    ) -> Result<Arc<Principal>, VerifyError> {
+        let span = tracing::info_span!("verify token", error.type = Empty, otel.status_code = Empty);
+        let verified = self.judge(token, base_url, now, answer_by).instrument(span.clone()).await;
+        if let Err(error) = &verified {
+            span.record("error.type", error.kind());
+            span.record("otel.status_code", "ERROR");
+        }
+        verified
+    }
+
+    async fn judge(
         &self,
         token: &str,
         base_url: &str,

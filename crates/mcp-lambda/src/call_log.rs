@@ -14,14 +14,15 @@ use mcp_protocol::{ProtocolVersion, RequestMeta, method};
 #[cfg(feature = "auth")]
 use mcp_server::Pseudonyms;
 use mcp_server::{CallError, CallOutcome, Invocation, Principal, ResultKind, error_chain};
+use tracing::Span;
 
-use crate::HttpConfig;
+use crate::{HttpConfig, traces};
 
 /// What a client says of itself is logged up to here.
 const MAX_CLIENT_CHARS: usize = 64;
 const TARGET: &str = "mcp_lambda::call";
 /// What is logged, and counted, for whatever is not registered here: callers choose those names.
-const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// What a service knows about all its calls.
 pub(crate) struct CallLogs {
@@ -52,14 +53,17 @@ impl CallLogs {
         Self { is_cold: AtomicBool::new(true), subjects }
     }
 
-    /// The log of a call that came at an instant.
-    pub(crate) fn begin(&self, invocation: &Arc<Invocation>, begin: Instant) -> CallLog {
+    /// The log of a call that came at an instant; its span ends with it.
+    pub(crate) fn begin(&self, invocation: &Arc<Invocation>, begin: Instant, span: Span) -> CallLog {
         let is_wanted = tracing::enabled!(target: TARGET, tracing::Level::ERROR);
+        let is_cold = self.is_cold.swap(false, Ordering::Relaxed);
+        span.record("faas.coldstart", is_cold);
         CallLog {
             is_wanted,
             invocation: Arc::clone(invocation),
             begin,
-            is_cold: self.is_cold.swap(false, Ordering::Relaxed),
+            is_cold,
+            span,
             asked: Asked::default(),
             subject: invocation.principal.as_deref().filter(|_| is_wanted).and_then(|caller| self.subject(caller)),
             is_written: false,
@@ -92,6 +96,7 @@ pub(crate) struct CallLog {
     invocation: Arc<Invocation>,
     begin: Instant,
     is_cold: bool,
+    span: Span,
     asked: Asked,
     subject: Option<String>,
     /// Somebody reads the log; otherwise there is nothing to note.
@@ -126,6 +131,10 @@ impl Outcome {
             Self::Fault => "fault",
             Self::Abandoned => "abandoned",
         }
+    }
+
+    fn is_success(self) -> bool {
+        matches!(self, Self::Ok | Self::InputRequired)
     }
 
     fn of(outcome: &CallOutcome) -> Self {
@@ -209,6 +218,7 @@ impl CallLog {
 
     /// Notes what is asked for. `item` is its registered name; `None` for one that is not registered.
     pub(crate) fn asked_for(&mut self, item: Option<&str>, revision: ProtocolVersion, meta: &RequestMeta) {
+        traces::record_item(&self.span, self.asked.method, item, revision);
         if !self.is_wanted {
             return;
         }
@@ -236,6 +246,8 @@ impl CallLog {
             invocation: Arc::clone(&self.invocation),
             begin: self.begin,
             is_cold: false,
+            // A batch has one span.
+            span: Span::none(),
             asked: Asked::default(),
             subject: self.subject.clone(),
             is_written: false,
@@ -254,6 +266,8 @@ impl CallLog {
 
     fn write(&mut self, ending: &Ending, told: Option<&Told>) {
         self.is_written = true;
+        let code = told.and_then(|told| told.code);
+        traces::record_end(&self.span, (!ending.outcome.is_success()).then(|| ending.outcome.as_str()), code);
         if !self.is_wanted {
             return;
         }
@@ -279,7 +293,7 @@ impl CallLog {
                     subject = self.subject,
                     outcome = ending.outcome.as_str(),
                     error = ending.fault,
-                    error_code = told.and_then(|told| told.code),
+                    error_code = code,
                     status = told.map(|told| told.status.as_u16()),
                     histogram.duration_ms = duration,
                     response_bytes = told.map(|told| told.bytes),
@@ -338,7 +352,7 @@ fn xray_root(header: &str) -> Option<&str> {
 
 /// Whether this has the shape of a `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)): the client
 /// chooses it.
-fn is_traceparent(text: &str) -> bool {
+pub(crate) fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let is_hex = |part: &&str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     parts.iter().map(|part| part.len()).eq([2, 32, 16, 2]) && parts.iter().all(is_hex)

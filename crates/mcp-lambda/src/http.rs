@@ -22,6 +22,7 @@ use mcp_protocol::{
 };
 use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Router, Server, Settings};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::{
     Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
@@ -33,6 +34,7 @@ use crate::{
     origin::{Caller, add_preflight_headers},
     page,
     sse::{self, EventStream, Sent},
+    traces::server_span,
 };
 
 mod answers;
@@ -165,7 +167,10 @@ impl McpService {
                 Method::POST => {
                     let begin = Instant::now();
                     let iam = transport.and_then(|transport| transport.iam.as_ref());
-                    let admitted = self.gate.admit(&parts.headers, own_url, iam, &invocation).await;
+                    let message = read(&parts.headers, &body);
+                    let span = server_span(message.as_ref().ok(), &invocation);
+                    let admission = self.gate.admit(&parts.headers, own_url, iam, &invocation);
+                    let admitted = admission.instrument(span.clone()).await;
                     let (principal, turned) = match admitted {
                         Ok(principal) => (principal, None),
                         Err(turned) => (None, Some(turned)),
@@ -174,14 +179,14 @@ impl McpService {
                     let exchange = Exchange {
                         headers: &parts.headers,
                         accept: Accept::of(&parts.headers),
-                        log: Mutex::new(Some(self.logs.begin(&invocation, begin))),
+                        log: Mutex::new(Some(self.logs.begin(&invocation, begin, span.clone()))),
                         invocation,
                         carrier: self.carrier(transport),
                         challenger,
                     };
                     let response = match &turned {
-                        None => self.post(&exchange, &body).await,
-                        Some(turned) => exchange.turn_away(turned, &body),
+                        None => self.post(&exchange, message).instrument(span).await,
+                        Some(turned) => exchange.turn_away(turned, message.as_ref().ok()),
                     };
                     exchange.log_early_end(&response);
                     response
@@ -265,8 +270,12 @@ impl McpService {
         response
     }
 
-    async fn post(&self, exchange: &Exchange<'_>, body: &[u8]) -> Response<Body> {
-        let message = match read(exchange.headers, body) {
+    async fn post(
+        &self,
+        exchange: &Exchange<'_>,
+        message: Result<Incoming<'_>, Box<Response<Body>>>,
+    ) -> Response<Body> {
+        let message = match message {
             // The router knows what this one needs.
             Ok(Incoming::Single(Message::Request(request))) => return self.request(exchange, &request).await,
             message => message,
@@ -333,6 +342,8 @@ impl McpService {
                 Some(notification) = receiver.recv() => {
                     if exchange.carrier.streams {
                         let finish = Box::new(move |outcome, sent_bytes| finisher.finish_stream(outcome, sent_bytes));
+                        // The rest of the work is done while the body is read.
+                        let work = Box::pin(work.in_current_span());
                         return event_stream(Body::stream(EventStream::new(notification, receiver, work, finish)));
                     }
                     sent.push(&notification);
@@ -621,13 +632,13 @@ impl Exchange<'_> {
     }
 
     /// Refuses a request whatever it asks for; of its body only the id is wanted.
-    fn turn_away(&self, turned: &Turned, body: &[u8]) -> Response<Body> {
+    fn turn_away(&self, turned: &Turned, message: Option<&Incoming<'_>>) -> Response<Body> {
         turned.log(&self.invocation.request_id);
-        let id = match read(self.headers, body) {
-            Ok(Incoming::Single(Message::Request(request))) => Some(request.id),
+        let id = match message {
+            Some(Incoming::Single(Message::Request(request))) => Some(&request.id),
             _ => None,
         };
-        turn_away(turned, id.as_ref(), self.challenger.turned(turned))
+        turn_away(turned, id, self.challenger.turned(turned))
     }
 
     /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless

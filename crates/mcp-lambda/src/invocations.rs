@@ -112,6 +112,8 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
         Ok(response) => tracing::warn!(request_id, status = %response.status(), "an answer was refused"),
         Err(error) => tracing::warn!(request_id, %error, "an answer could not be sent"),
     }
+    #[cfg(feature = "otel")]
+    crate::traces::export::flush().await;
     Ok(())
 }
 

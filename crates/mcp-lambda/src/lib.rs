@@ -35,6 +35,7 @@
 //! | `shutdown` | what is done before the process ends |
 //! | `logs` | log lines, and metrics in them |
 //! | `call_log` | the line of each call |
+//! | `traces` | the span of each call, and with the feature `otel` the way of spans to a collector |
 //! | `config` | the environment variables |
 
 mod authentication;
@@ -52,6 +53,7 @@ mod run;
 mod runtime_api;
 mod shutdown;
 mod sse;
+mod traces;
 
 pub use self::http::{McpService, Transport};
 pub use authentication::{Authentication, IamIdentity};

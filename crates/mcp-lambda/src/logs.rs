@@ -34,7 +34,7 @@ use crate::Env;
 const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
 const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
 const RUST_LOG: &str = "RUST_LOG";
-const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
+pub(crate) const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const METRICS: &str = "MCP_METRICS";
 
 /// The namespace of all metrics.
@@ -47,7 +47,11 @@ const DIMENSION: &str = "dimension.";
 pub(crate) fn init(env: &Env) {
     let (filter, is_understood) = filter(env.get(RUST_LOG).or(env.get(LOG_LEVEL)));
     // A second call, in a process that has its subscriber already, changes nothing.
-    let _ = tracing::subscriber::set_global_default(Logs::new(env, filter, write_to_stdout));
+    let logs = Logs::new(env, filter, write_to_stdout);
+    #[cfg(not(feature = "otel"))]
+    let _ = tracing::subscriber::set_global_default(logs);
+    #[cfg(feature = "otel")]
+    crate::traces::export::init(env, logs);
     if !is_understood {
         tracing::warn!(
             "{RUST_LOG} or {LOG_LEVEL} is no level and no list of targets with levels: logging from info on"
@@ -162,6 +166,32 @@ impl<W: Fn(&[u8]) + 'static> Subscriber for Logs<W> {
     fn enter(&self, _: &span::Id) {}
 
     fn exit(&self, _: &span::Id) {}
+}
+
+/// The same beside the layer that exports spans, which wants a registry below.
+#[cfg(feature = "otel")]
+impl<W: Fn(&[u8]) + Send + Sync + 'static> Logs<W> {
+    pub(crate) fn into_layer<S>(self) -> impl tracing_subscriber::Layer<S>
+    where
+        S: Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>,
+    {
+        use tracing_subscriber::{Layer, filter::FilterFn, layer};
+
+        struct Lines<W>(Logs<W>);
+
+        impl<S: Subscriber, W: Fn(&[u8]) + Send + Sync + 'static> Layer<S> for Lines<W> {
+            fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+                self.0.line(event);
+            }
+        }
+
+        let filter = self.filter.clone();
+        let is_wanted = move |metadata: &Metadata<'_>| {
+            !metadata.is_span() && filter.would_enable(metadata.target(), metadata.level())
+        };
+        let max_level = self.max_level;
+        Lines(self).with_filter(FilterFn::new(is_wanted).with_max_level_hint(max_level))
+    }
 }
 
 struct JsonFormat {

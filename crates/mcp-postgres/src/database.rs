@@ -12,6 +12,7 @@ use tokio::{
     sync::{Mutex as AsyncMutex, OnceCell, Semaphore},
     time::{sleep, timeout, timeout_at},
 };
+use tracing::{Instrument, field::Empty};
 
 use crate::{
     DatabaseConfig, DatabaseError,
@@ -152,7 +153,20 @@ impl Database {
         let mut pause = PAUSES.0;
         let mut last = None;
         loop {
-            let failure = match self.attempt(deadline, &work).await {
+            let span = tracing::info_span!(
+                "postgresql",
+                otel.kind = "client",
+                db.system.name = "postgresql",
+                error.type = Empty,
+                otel.status_code = Empty
+            );
+            let attempt = self.attempt(deadline, &work).instrument(span.clone()).await;
+            if let Err(failure) = &attempt {
+                span.record("error.type", failure.error.kind());
+                span.record("otel.status_code", "ERROR");
+            }
+            drop(span);
+            let failure = match attempt {
                 Ok(value) => return Ok(value),
                 // Time was over during a second try: the reason for it says more.
                 Err(Failure { error: DatabaseError::TimedOut, is_without_effect: true, .. }) if last.is_some() => {

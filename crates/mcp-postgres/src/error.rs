@@ -69,6 +69,20 @@ impl DatabaseError {
     }
 }
 
+impl DatabaseError {
+    /// The kind, for a span: what the database says may repeat values.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::TimedOut => "timed_out",
+            Self::OutcomeUnknown(_) => "outcome_unknown",
+            Self::ReadOnly(_) => "read_only",
+            Self::Constraint { .. } => "constraint",
+            Self::Other(_) => "_OTHER",
+        }
+    }
+}
+
 impl From<DatabaseError> for ToolError {
     fn from(error: DatabaseError) -> Self {
         match error {

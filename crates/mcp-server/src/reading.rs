@@ -3,6 +3,7 @@
 use mcp_protocol::{
     ListResourcesResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResult, ResultType, method,
 };
+use tracing::Span;
 
 use crate::{
     Answer, Caching, Call, CallError, Rendered, RequestContext, Resource, ResourceOutput, ResourceTemplate,
@@ -29,7 +30,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
         let (own_uri, mime_type) = (uri.to_owned(), readable.mime_type.map(str::to_owned));
         let item = Item::Resource { uri: uri.to_owned() };
         let begin = |context| Ok((readable.start)(context));
-        Ok(start(&self.inner, call, item, rounds, begin, move |inner, output: ResourceOutput| {
+        Ok(start(&self.inner, call, item, rounds, Span::none(), begin, move |inner, output: ResourceOutput| {
             let result = ReadResourceResult {
                 result_type: Some(ResultType::Complete),
                 contents: output.into_contents(&own_uri, mime_type.as_deref()),
@@ -103,7 +104,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
             });
             Ok(work)
         };
-        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, (resources, next)| {
+        Ok(start(&self.inner, call, Item::Other, None, Span::none(), begin, move |inner, (resources, next)| {
             let is_modern = revision.is_modern();
             let caching = inner.lists.resources_caching;
             outcome_of(&ListResourcesResult {

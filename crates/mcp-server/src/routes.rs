@@ -15,6 +15,7 @@ use mcp_protocol::{
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+use tracing::Span;
 
 use crate::{
     Answer, Call, CallError, CallOutcome, InitError, Introduction, PartialArgument, Principal, Prompt, Rendered,
@@ -135,7 +136,14 @@ impl<S: Send + Sync + 'static> Routes<S> {
             || Binding::new(method::TOOLS_CALL, tool.name(), params.arguments, call.invocation.principal.as_deref());
         let rounds = self.inner.rounds(&call, tool.cipher, params.retry(), binding)?;
         let begin = |context: RequestContext<S>| registered.start(context, params.arguments);
-        Ok(start(&self.inner, call, Item::Tool, rounds, begin, move |inner, output| {
+        let name = tool.name();
+        let span = tracing::info_span!(
+            "execute_tool",
+            otel.name = %format_args!("execute_tool {name}"),
+            gen_ai.operation.name = "execute_tool",
+            gen_ai.tool.name = name
+        );
+        Ok(start(&self.inner, call, Item::Tool, rounds, span, begin, move |inner, output| {
             inner.tool_outcome(output, revision)
         }))
     }
@@ -152,7 +160,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
         let revision = call.revision;
         let description = prompt.definition.description.clone();
         let begin = |context| (prompt.handler)(context, params.arguments);
-        Ok(start(&self.inner, call, Item::Other, rounds, begin, move |inner, messages| {
+        Ok(start(&self.inner, call, Item::Other, rounds, Span::none(), begin, move |inner, messages| {
             let result = GetPromptResult {
                 result_type: Some(ResultType::Complete),
                 description,
@@ -200,7 +208,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
         let typed = PartialArgument { value: params.argument.value, known };
         let revision = call.revision;
         let begin = |context| Ok(completer(context, typed));
-        Ok(start(&self.inner, call, Item::Other, None, begin, move |inner, completion: Completion| {
+        Ok(start(&self.inner, call, Item::Other, None, Span::none(), begin, move |inner, completion: Completion| {
             let completion = completion.clamped();
             let result =
                 CompleteResult { result_type: Some(ResultType::Complete), completion, meta: inner.meta_for(revision) };

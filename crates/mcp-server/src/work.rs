@@ -10,6 +10,7 @@ use std::{
 use futures_util::FutureExt;
 use mcp_protocol::{InputRequiredResult, ProtocolVersion, ResultType};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::{
     Answer, BoxError, Call, CallError, CallOutcome, RequestContext, RequestError, ResultKind, ToolError,
@@ -61,12 +62,13 @@ pub(crate) struct Rounds {
 
 /// Starts a handler and answers with what becomes of it.
 ///
-/// `start` gets the handler's context and reads its arguments; `render` writes what it returned.
+/// `start` gets the handler's context and reads its arguments; `render` writes what it returned. The handler runs in `span`.
 pub(crate) fn start<S, T>(
     inner: &Arc<Inner<S>>,
     call: Call<'_>,
     item: Item,
     rounds: Option<Rounds>,
+    span: Span,
     start: impl FnOnce(RequestContext<S>) -> Result<Working<T>, String>,
     render: impl FnOnce(&Inner<S>, T) -> CallOutcome + Send + 'static,
 ) -> Answer
@@ -105,7 +107,7 @@ where
     Answer::Pending(Box::pin(async move {
         // Whoever was spawned stops when this future ends early, for whatever reason.
         let unless_done = call.cancellation.clone().drop_guard();
-        let work = AssertUnwindSafe(handler).catch_unwind();
+        let work = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
         let ended = within(deadline, async {
             match &call.interaction {
                 None => Ok(work.await),

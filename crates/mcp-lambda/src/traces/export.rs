@@ -1,0 +1,172 @@
+//! Spans on their way to a collector: OTLP over HTTP, with the variables of OpenTelemetry.
+//!
+//! Nothing runs in the background, as an environment is frozen between invocations: what has ended is kept in memory, and
+//! sent after the answer, before the next invocation is asked for.
+
+use std::{
+    fmt,
+    mem,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use mcp_server::error_chain;
+use opentelemetry::{
+    KeyValue,
+    trace::{TraceContextExt, TracerProvider},
+};
+use opentelemetry_otlp::{RetryPolicy, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor},
+};
+use tracing::{Level, Metadata, level_filters::LevelFilter};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::{Layer, filter::FilterFn, layer::SubscriberExt};
+
+use crate::{
+    Env,
+    logs::{FUNCTION_NAME, Logs},
+};
+
+const DISABLED: &str = "OTEL_SDK_DISABLED";
+const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+const FUNCTION_VERSION: &str = "AWS_LAMBDA_FUNCTION_VERSION";
+const REGION: &str = "AWS_REGION";
+
+/// What the environment is kept awake for, at most: a collector is beside the function, or near it.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// Spans of one invocation; further ones are left out.
+const MAX_SPANS: usize = 4096;
+/// Whose spans tell nothing of a call: what the export itself does.
+const OTHERS: [&str; 2] = ["hyper", "opentelemetry"];
+
+static EXPORT: OnceLock<Export> = OnceLock::new();
+
+struct Export {
+    exporter: opentelemetry_otlp::SpanExporter,
+    ended: Ended,
+    /// The last export failed, and somebody was told.
+    is_failing: AtomicBool,
+}
+
+/// Begins to log and, unless the variables say otherwise, to collect spans.
+pub(crate) fn init<W: Fn(&[u8]) + Send + Sync + 'static>(env: &Env, logs: Logs<W>) {
+    // A second call, in a process that has its subscriber already, changes nothing.
+    if env.get(DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        let _ = tracing::subscriber::set_global_default(logs);
+        return;
+    }
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_timeout(TIMEOUT)
+        .with_retry_policy(RetryPolicy::disabled())
+        .build();
+    let mut exporter = match exporter {
+        Ok(exporter) => exporter,
+        Err(error) => {
+            let _ = tracing::subscriber::set_global_default(logs);
+            tracing::warn!(error = error_chain(&error), "no spans are exported: a variable of OpenTelemetry is wrong");
+            return;
+        }
+    };
+    let resource = resource(env);
+    exporter.set_resource(&resource);
+    let ended = Ended::default();
+    let provider = SdkTracerProvider::builder().with_resource(resource).with_span_processor(ended.clone()).build();
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer(env!("CARGO_PKG_NAME")))
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false)
+        .with_filter(FilterFn::new(is_exported).with_max_level_hint(LevelFilter::INFO));
+    let subscriber = tracing_subscriber::registry().with(logs.into_layer()).with(spans);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = EXPORT.set(Export { exporter, ended, is_failing: AtomicBool::new(false) });
+    }
+}
+
+/// Log lines are no part of spans: they have fields of their own.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span()
+        && *metadata.level() <= Level::INFO
+        && !OTHERS.iter().any(|other| metadata.target().starts_with(other))
+}
+
+/// Who the spans are from. What `OTEL_RESOURCE_ATTRIBUTES` says goes with it.
+fn resource(env: &Env) -> Resource {
+    let attributes = [
+        ("faas.name", env.get(FUNCTION_NAME)),
+        ("faas.version", env.get(FUNCTION_VERSION)),
+        ("cloud.region", env.get(REGION)),
+        ("cloud.provider", Some("aws")),
+        ("cloud.platform", Some("aws_lambda")),
+    ];
+    let known = attributes.into_iter().filter_map(|(name, value)| Some(KeyValue::new(name, value?.to_owned())));
+    let resource = Resource::builder().with_attributes(known);
+    match env.get(SERVICE_NAME).or(env.get(FUNCTION_NAME)) {
+        Some(name) => resource.with_service_name(name.to_owned()).build(),
+        None => resource.build(),
+    }
+}
+
+/// Sends what has ended. A collector that does not take it is told of once, until it does.
+pub(crate) async fn flush() {
+    let Some(Export { exporter, ended, is_failing }) = EXPORT.get() else { return };
+    let spans = ended.take();
+    if spans.is_empty() {
+        return;
+    }
+    match exporter.export(spans).await {
+        Ok(()) => is_failing.store(false, Ordering::Relaxed),
+        Err(error) if !is_failing.swap(true, Ordering::Relaxed) => {
+            tracing::warn!(error = error_chain(&error), "spans could not be exported");
+        }
+        Err(_) => {}
+    }
+}
+
+/// Gives a span that has begun another name. Recording `otel.name` does so only before.
+pub(super) fn rename(span: &tracing::Span, name: String) {
+    span.context().span().update_name(name);
+}
+
+/// Spans that have ended and were not sent yet.
+#[derive(Clone, Default)]
+struct Ended(Arc<Mutex<Vec<SpanData>>>);
+
+impl Ended {
+    fn take(&self) -> Vec<SpanData> {
+        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl SpanProcessor for Ended {
+    fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if span.span_context.is_sampled() && spans.len() < MAX_SPANS {
+            spans.push(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ended").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,167 @@
+//! What a call's span continues: the client's trace, X-Ray's, or both.
+//!
+//! What a client sends is a claim like any other: a span gets its place by it, and nothing else is derived from it.
+
+use std::collections::HashMap;
+
+use opentelemetry::{
+    Context,
+    propagation::TextMapPropagator,
+    trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState},
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::call_log::is_traceparent;
+
+/// What every implementation has to carry ([W3C Trace Context](https://www.w3.org/TR/trace-context/#tracestate-limits)).
+const MAX_TRACESTATE_BYTES: usize = 512;
+
+/// Says what a span continues, and what it links to.
+pub(super) fn set(span: &Span, params: Option<&RawValue>, xray_header: Option<&str>) {
+    let (parent, link) = related(params.and_then(of_client), xray_header.and_then(of_xray));
+    if let Some(parent) = parent {
+        // It can fail only for a span that has begun, or that nobody collects.
+        let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+    }
+    if let Some(link) = link {
+        span.add_link(link);
+    }
+}
+
+/// The parent, and what is linked to. Whoever called knows best what the call belongs to; in the same trace X-Ray's span is
+/// the nearer one, as the client's contains it.
+fn related(client: Option<SpanContext>, xray: Option<SpanContext>) -> (Option<SpanContext>, Option<SpanContext>) {
+    match (client, xray) {
+        (Some(client), Some(xray)) if client.trace_id() == xray.trace_id() => (Some(xray), None),
+        (Some(client), xray) => (Some(client), xray),
+        (None, xray) => (xray, None),
+    }
+}
+
+/// `traceparent` and `tracestate` of `_meta`.
+fn of_client(params: &RawValue) -> Option<SpanContext> {
+    #[derive(Deserialize)]
+    struct Params {
+        #[serde(rename = "_meta")]
+        meta: Option<Meta>,
+    }
+
+    #[derive(Deserialize)]
+    struct Meta {
+        traceparent: Option<String>,
+        tracestate: Option<String>,
+    }
+
+    let meta = serde_json::from_str::<Params>(params.get()).ok()?.meta?;
+    let traceparent = meta.traceparent.filter(|value| is_traceparent(value))?;
+    let tracestate = meta.tracestate.filter(|value| value.len() <= MAX_TRACESTATE_BYTES);
+    let fields = [("traceparent", Some(traceparent)), ("tracestate", tracestate)];
+    let carrier: HashMap<String, String> =
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
+    let parent = context.span().span_context().clone();
+    parent.is_valid().then_some(parent)
+}
+
+/// Lambda's header: `Root=1-<8 hexadecimal digits>-<24>;Parent=<16>;Sampled=<0 or 1>`, and perhaps more. The trace id of
+/// W3C is that of X-Ray without its version and hyphens.
+fn of_xray(header: &str) -> Option<SpanContext> {
+    let part = |name| header.split(';').find_map(|part| part.trim().strip_prefix(name));
+    let (time, unique) = part("Root=1-")?.split_once('-')?;
+    let parent = part("Parent=")?;
+    let is_hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex(time, 8) || !is_hex(unique, 24) || !is_hex(parent, 16) {
+        return None;
+    }
+    let trace_id = TraceId::from_hex(&format!("{time}{unique}")).ok()?;
+    let span_id = SpanId::from_hex(parent).ok()?;
+    let flags = if part("Sampled=") == Some("1") { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    let parent = SpanContext::new(trace_id, span_id, flags, true, TraceState::default());
+    parent.is_valid().then_some(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const TRACE: &str = "5759e988bd862e3fe1be46a994272793";
+    const CLIENT_SPAN: &str = "00f067aa0ba902b7";
+    const XRAY_SPAN: &str = "53995c3f42cd8ad8";
+
+    fn client(meta: serde_json::Value) -> Option<SpanContext> {
+        of_client(&RawValue::from_string(json!({ "name": "greet", "_meta": meta }).to_string()).unwrap())
+    }
+
+    fn hex(context: &SpanContext) -> (String, String, bool) {
+        (context.trace_id().to_string(), context.span_id().to_string(), context.is_sampled())
+    }
+
+    #[test]
+    fn the_header_of_x_ray_is_read() {
+        for (header, is_sampled) in [
+            ("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1", true),
+            ("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0;Lineage=1:a:0", false),
+            (" Sampled=1; Parent=53995c3f42cd8ad8; Root=1-5759e988-bd862e3fe1be46a994272793", true),
+            ("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8", false),
+        ] {
+            let expected = (TRACE.to_owned(), XRAY_SPAN.to_owned(), is_sampled);
+            assert_eq!(of_xray(header).as_ref().map(hex), Some(expected), "{header}");
+        }
+        for header in [
+            "",
+            "Root=1-5759e988-bd862e3fe1be46a994272793",
+            "Root=2-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
+            "Root=1-5759e988-bd862e3fe1be46a99427279;Parent=53995c3f42cd8ad8;Sampled=1",
+            "Root=1-5759e98-8bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
+            "Root=1-+759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=0000000000000000;Sampled=1",
+            "Root=1-00000000-000000000000000000000000;Parent=53995c3f42cd8ad8;Sampled=1",
+        ] {
+            assert_eq!(of_xray(header), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_sends_is_read() {
+        let traceparent = format!("00-{TRACE}-{CLIENT_SPAN}-01");
+        let read = client(json!({ "traceparent": traceparent, "tracestate": "vendor=1", "other": [1] })).unwrap();
+
+        assert_eq!(hex(&read), (TRACE.to_owned(), CLIENT_SPAN.to_owned(), true));
+        assert_eq!(read.trace_state().get("vendor"), Some("1"));
+        assert!(!client(json!({ "traceparent": format!("00-{TRACE}-{CLIENT_SPAN}-00") })).unwrap().is_sampled());
+        // What cannot be carried on is left out; the rest is good.
+        let long = client(json!({ "traceparent": traceparent, "tracestate": format!("v={}", "1".repeat(600)) }));
+        assert_eq!(long.unwrap().trace_state().header(), "");
+        for meta in [
+            json!({}),
+            json!(null),
+            json!([traceparent]),
+            json!({ "traceparent": 1 }),
+            json!({ "traceparent": format!("ff-{TRACE}-{CLIENT_SPAN}-01") }),
+            json!({ "traceparent": format!("00-{}-{CLIENT_SPAN}-01", "0".repeat(32)) }),
+            json!({ "traceparent": format!("00-{TRACE}-{}-01", "0".repeat(16)) }),
+            json!({ "traceparent": traceparent.to_uppercase().replace('-', "_") }),
+        ] {
+            assert_eq!(client(meta.clone()), None, "{meta}");
+        }
+    }
+
+    #[test]
+    fn the_client_s_trace_is_continued_and_x_ray_s_is_linked_to() {
+        let own = client(json!({ "traceparent": format!("00-{}-{CLIENT_SPAN}-01", "ab".repeat(16)) })).unwrap();
+        let same = client(json!({ "traceparent": format!("00-{TRACE}-{CLIENT_SPAN}-01") })).unwrap();
+        let xray = of_xray("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0").unwrap();
+
+        assert_eq!(related(Some(own.clone()), Some(xray.clone())), (Some(own.clone()), Some(xray.clone())));
+        assert_eq!(related(Some(same), Some(xray.clone())), (Some(xray.clone()), None));
+        assert_eq!(related(Some(own.clone()), None), (Some(own), None));
+        assert_eq!(related(None, Some(xray.clone())), (Some(xray), None));
+        assert_eq!(related(None, None), (None, None));
+    }
+}
