@@ -94,10 +94,30 @@ class Watched:
 @functools.cache
 def build():
     """Builds what the fixtures run."""
+    cargo_build()
+
+
+def cargo_build(*features):
     programs = [*tools.FUNCTIONS, "conformance", "function-url-emulator"]
     packages = [word for program in programs for word in ("--package", program)]
-    for arguments in (packages, ["--package", "mcp-lambda", "--example", "countdown"]):
+    of_functions = [word for feature in features for word in ("--features", f"event-logger/{feature}")]
+    of_example = [word for feature in features for word in ("--features", feature)]
+    for arguments in (packages + of_functions, ["--package", "mcp-lambda", "--example", "countdown", *of_example]):
         subprocess.run(["cargo", "build", "--quiet", "--locked", *arguments], cwd=PROJECT, check=True)
+
+
+@functools.cache
+def build_traced():
+    """Builds the same with the feature `otel`; the folder where it is, as the others stay where they are looked for."""
+    cargo_build("otel")
+    built = tools.target_folder() / "debug"
+    folder = built / "traced"
+    (folder / "examples").mkdir(parents=True, exist_ok=True)
+    for binary in ("event-logger", "examples/countdown"):
+        shutil.copy2(built / binary, folder / binary)
+    # Nothing is compiled again: those without the feature are put back.
+    cargo_build()
+    return folder
 
 
 def emulated(binary, mode, environments, *options, **variables):
