@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test conformance check bench budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
+.PHONY: help new dev test conformance check bench bench-database budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
 
 PYTHON ?= python3
 
@@ -28,6 +28,9 @@ bench: ## Measure the functions against a bare one, in one run, beside the limit
 
 budget: ## Compare what can be counted of greeter's cost with bench/budget.json (part of `make test`); ACCEPT=1 accepts it
 	$(PYTHON) scripts/budget.py $(if $(ACCEPT),--accept)
+
+bench-database: ## Measure `log_event` against a bare function with the same insert, on one Postgres, in one run
+	$(PYTHON) scripts/bench_database.py
 
 bench-proxies: ## Measure what `mcpl proxy` adds to a call, beside other proxies, in one run
 	$(PYTHON) scripts/bench_proxies.py

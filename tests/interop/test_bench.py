@@ -3,6 +3,7 @@
 import pytest
 
 import bench
+import bench_database
 import bench_events
 import bench_table
 import counting
@@ -65,6 +66,16 @@ def test_invocations_are_handed_out_at_once(built, tmp_path):
     turns = turns_of(drive(driver, candidates, 1, 200))
 
     assert all(turn["calls_per_second"] > 0 for [turn] in turns.values())
+
+
+def test_event_logger_is_measured_beside_the_same_insert(tmp_path):
+    driver, binaries = build("dev", tmp_path, bench_database.BINARIES)
+
+    tables = bench_database.measure(driver, binaries, tmp_path, 1, 20)
+
+    assert list(tables) == [bench_database.OPEN, bench_database.CLOSED]
+    for row in sum(tables.values(), []):
+        assert row.own["median"] > 0 and row.base["median"] > 0 and row.ratio["median"] > 0, row
 
 
 def test_an_answer_without_what_is_expected_stops_the_driver(built, tmp_path):
