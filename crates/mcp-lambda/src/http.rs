@@ -1,49 +1,50 @@
 //! MCP over `http` types: the service that a function's `main` runs and its tests call.
 //!
-//! This module alone knows status codes: `answers` gives each decision its own. A request is checked from the outside in (path, origin, method, media type,
-//! size, JSON-RPC, era, headers that repeat the body), then `mcp-server` decides, and the decision gets its status.
+//! This module alone knows status codes: `answers` gives each decision its own. A request is checked from the outside in
+//! (path, origin, method, media type, size, JSON-RPC, era, headers that repeat the body), then `mcp-server` decides, and the
+//! decision gets its status. `exchange` is a request while it is answered, `finisher` the end of a call, `batch` several calls
+//! in one request.
 
 use std::{
     borrow::Cow,
-    collections::HashSet,
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     task::{Context, Poll},
     time::Instant,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use mcp_protocol::{
-    ErrorObject, Incoming, MalformedMessage, Message, ProtocolVersion, RequestId, RequestMeta, jsonrpc, method,
-};
-use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Router, Server, Settings};
-use tokio::sync::mpsc;
+use mcp_protocol::{Incoming, Message, ProtocolVersion, method};
+use mcp_server::{Answer, CallError, CallOutcome, InitError, Invocation, Router, Server, Settings};
 use tracing::Instrument;
 
 use crate::{
     Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
-    authentication::{Challenger, Gate, Turned},
-    call_log::{CallLog, CallLogs, Ending, Told},
+    authentication::{Challenger, Gate},
+    call_log::{CallLog, CallLogs},
     era,
-    events::carried_bytes,
     headers::{self, Accept},
     origin::{Caller, add_preflight_headers},
     page,
-    sse::{self, EventStream, Sent},
+    sse::{EventStream, Sent},
     traces::server_span,
 };
 
 mod answers;
+mod batch;
+mod exchange;
+mod finisher;
 
 pub(crate) use answers::bad_request;
 use answers::{
-    challenged, empty, event_stream, html, json_body, malformed_message, method_not_allowed, not_acceptable, not_found,
-    refuse, refuse_era, refuse_invalid, refuse_malformed, refuse_without_id, translate, turn_away,
+    empty, event_stream, html, json_body, method_not_allowed, not_acceptable, not_found, refuse, refuse_era,
+    refuse_malformed, turn_away,
 };
+use exchange::{Carrier, Exchange};
+use finisher::Finisher;
 
 /// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
 const ENDPOINT: &str = "/mcp";
@@ -53,8 +54,6 @@ const WELL_KNOWN: &str = "/.well-known/";
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
 /// What a streaming Function URL can carry.
 const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
-/// Notifications that may wait for the reader before the handler has to.
-const NOTIFICATION_BUFFER: usize = 16;
 
 /// An MCP server over HTTP: a [`tower_service::Service`] from requests with whole bodies to responses.
 ///
@@ -375,123 +374,6 @@ impl McpService {
         Some(self.router.challenged_result(refusal, &challenge, revision))
     }
 
-    /// Only 2025-03-26 has batches. Its messages are answered one after the other, and none of them if the caller may not
-    /// make one: there is one status for all.
-    async fn batch(
-        &self,
-        exchange: &Exchange<'_>,
-        messages: Vec<Result<Message<'_>, MalformedMessage>>,
-    ) -> Response<Body> {
-        let revision = match headers::single(exchange.headers, &headers::PROTOCOL_VERSION) {
-            Ok(None) => Some(ProtocolVersion::V2025_03_26),
-            Ok(Some(name)) => ProtocolVersion::parse(name),
-            Err(_) => None,
-        };
-        let Some(revision) = revision.filter(|revision| revision.has_batches()) else {
-            let reason = "only protocol version 2025-03-26 has batches: send each message in a request of its own";
-            return refuse_invalid(StatusCode::BAD_REQUEST, reason);
-        };
-        if !exchange.accept.fits(revision) {
-            return not_acceptable(None);
-        }
-        let mut refusals = Vec::new();
-        let mut ids = HashSet::new();
-        let mut entries = Vec::new();
-        for message in messages {
-            let request = match message {
-                Ok(Message::Request(request)) => request,
-                Ok(Message::Notification(_) | Message::Response) => continue,
-                Err(malformed) => {
-                    entries.push(Entry::Refused(malformed_message(&malformed)));
-                    continue;
-                }
-            };
-            if !ids.insert(request.id.clone()) {
-                let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "this id is there twice in one batch");
-                entries.push(Entry::Refused(jsonrpc::error_response(Some(&request.id), &error)));
-                continue;
-            }
-            let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
-            // A handler does nothing before its answer is awaited.
-            let mut log = exchange.note(|log| log.of_batch());
-            match self.batched(exchange, &request, revision, sender, log.as_mut()) {
-                Answer::Ready(outcome) if outcome.authorization_refusal().is_some() => {
-                    discard(log);
-                    refusals.extend(outcome.result.err());
-                }
-                answer => {
-                    let finisher = self.finisher(exchange, &request, revision, log);
-                    entries.push(Entry::Asked { answer, notifications, finisher: Box::new(finisher) });
-                }
-            }
-        }
-        if let Some(refusal) = refusals.into_iter().reduce(CallError::together) {
-            for entry in entries {
-                if let Entry::Asked { finisher, .. } = entry {
-                    discard(finisher.log);
-                }
-            }
-            return exchange.refuse_caller(None, &refusal);
-        }
-
-        let mut sent = Sent::new(exchange.carrier.max_bytes);
-        let mut responses = Vec::new();
-        let mut carrier = exchange.carrier;
-        for entry in entries {
-            let response = match entry {
-                Entry::Refused(response) => response,
-                Entry::Asked { answer, notifications, finisher } => {
-                    let outcome = outcome(answer, notifications, &mut sent).await;
-                    Finisher { carrier, ..*finisher }.finish_batched(outcome)
-                }
-            };
-            carrier.max_bytes = carrier.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
-            responses.push(response);
-        }
-        if !responses.is_empty() {
-            // Each message has a line of its own.
-            discard(exchange.take_log());
-        }
-        if responses.is_empty() {
-            return empty(StatusCode::ACCEPTED);
-        }
-        if sent.is_empty() && !exchange.accept.is_stream_only() {
-            return json_body(StatusCode::OK, format!("[{}]", responses.join(",")));
-        }
-        let weight = responses.iter().map(|response| carried_bytes(&HeaderMap::new(), &sse::event(response))).sum();
-        let responses: String = responses.iter().map(|response| sse::event(response)).collect();
-        event_stream(Body::whole(sent.before(&responses, weight)))
-    }
-
-    fn batched(
-        &self,
-        exchange: &Exchange<'_>,
-        request: &mcp_protocol::Request<'_>,
-        revision: ProtocolVersion,
-        notifications: mpsc::Sender<String>,
-        mut log: Option<&mut CallLog>,
-    ) -> Answer {
-        if let Some(log) = &mut log {
-            log.asked_with(&request.method);
-        }
-        let head = match era::of_batched(revision, request) {
-            _ if request.method == method::INITIALIZE => {
-                Err(CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned()))
-            }
-            head => head.map_err(|refusal| refusal.error),
-        };
-        match head {
-            Ok(head) => {
-                if let Some(log) = log {
-                    self.note_request(log, request, &head);
-                }
-                let notifications = exchange.accept.event_stream.then_some(notifications);
-                self.router.answer(exchange.call(request, revision, head.meta, notifications))
-            }
-            Err(error) => Answer::Ready(Box::new(CallOutcome::from(Err(error)))),
-        }
-    }
-
     fn finisher(
         &self,
         exchange: &Exchange<'_>,
@@ -508,249 +390,6 @@ impl McpService {
             invocation: Arc::clone(&exchange.invocation),
             log,
         }
-    }
-}
-
-/// A message of a batch.
-enum Entry {
-    /// Its response: it is no request that could be answered.
-    Refused(String),
-    /// A request that may be answered, with the end of the way that its notifications come.
-    Asked { answer: Answer, notifications: mpsc::Receiver<String>, finisher: Box<Finisher> },
-}
-
-/// Waits for an outcome, and keeps what is sent before it.
-async fn outcome(answer: Answer, mut notifications: mpsc::Receiver<String>, sent: &mut Sent) -> CallOutcome {
-    let mut work = answer.outcome().boxed();
-    loop {
-        tokio::select! {
-            biased;
-            outcome = &mut work => {
-                sent.take_rest(&mut notifications);
-                return outcome;
-            }
-            Some(notification) = notifications.recv() => sent.push(&notification),
-        }
-    }
-}
-
-/// What a request brings apart from its body, and what its answer may be.
-struct Exchange<'a> {
-    headers: &'a HeaderMap,
-    accept: Accept,
-    invocation: Arc<Invocation>,
-    carrier: Carrier,
-    challenger: Challenger<'a>,
-    /// Until somebody takes it who knows how the call ends.
-    log: Mutex<Option<CallLog>>,
-}
-
-/// What carries the answer.
-#[derive(Debug, Clone, Copy)]
-struct Carrier {
-    streams: bool,
-    max_bytes: usize,
-}
-
-impl Exchange<'_> {
-    /// Adds to the log, if it is still here.
-    fn note<T>(&self, note: impl FnOnce(&mut CallLog) -> T) -> Option<T> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(note)
-    }
-
-    fn take_log(&self) -> Option<CallLog> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Logs a call that was answered before a handler could be asked.
-    fn log_early_end(&self, response: &Response<Body>) {
-        if let Some(log) = self.take_log() {
-            // Such an answer is whole.
-            let bytes =
-                http_body::Body::size_hint(response.body()).exact().and_then(|bytes| usize::try_from(bytes).ok());
-            let bytes = bytes.unwrap_or(0);
-            log.end_early(&Told { status: response.status(), code: None, bytes, is_streamed: false });
-        }
-    }
-
-    /// The way that notifications go; there is none where nobody could see them.
-    fn notifications(
-        &self,
-        meta: &RequestMeta,
-        revision: ProtocolVersion,
-    ) -> (Option<mpsc::Sender<String>>, mpsc::Receiver<String>) {
-        // A legacy client names its level elsewhere.
-        let wants_any = meta.progress_token.is_some() || meta.log_level.is_some() || !revision.is_modern();
-        let capacity = if wants_any { NOTIFICATION_BUFFER } else { 1 };
-        let (sender, receiver) = mpsc::channel(capacity);
-        ((self.accept.event_stream && wants_any).then_some(sender), receiver)
-    }
-
-    fn call<'r>(
-        &self,
-        request: &'r mcp_protocol::Request<'_>,
-        revision: ProtocolVersion,
-        meta: RequestMeta,
-        notifications: Option<mpsc::Sender<String>>,
-    ) -> Call<'r> {
-        Call {
-            revision,
-            id: request.id.clone(),
-            method: &request.method,
-            params: request.params,
-            meta,
-            invocation: Arc::clone(&self.invocation),
-            notifications,
-        }
-    }
-
-    /// The challenge that goes with a refusal; `None` if no token would help.
-    fn challenge(&self, refusal: &CallError) -> Option<String> {
-        match refusal {
-            CallError::Unauthenticated { scopes } => self.challenger.no_token(scopes),
-            CallError::InsufficientScope { scopes } => self.challenger.insufficient_scope(scopes),
-            _ => None,
-        }
-    }
-
-    fn log_refusal(&self, refusal: &CallError) {
-        let principal = self.invocation.principal.as_deref();
-        tracing::info!(
-            request_id = self.invocation.request_id,
-            issuer = principal.map(|principal| principal.issuer.as_str()),
-            reason = %refusal,
-            monotonic_counter.token_refusals = 1,
-            "a request was refused for who makes it"
-        );
-    }
-
-    /// Refuses a request for who makes it.
-    fn refuse_caller(&self, id: Option<&RequestId>, refusal: &CallError) -> Response<Body> {
-        self.log_refusal(refusal);
-        let (status, error) = translate(refusal, true, "");
-        challenged(status, id, error, self.challenge(refusal))
-    }
-
-    /// Refuses a request whatever it asks for; of its body only the id is wanted.
-    fn turn_away(&self, turned: &Turned, message: Option<&Incoming<'_>>) -> Response<Body> {
-        turned.log(&self.invocation.request_id);
-        let id = match message {
-            Some(Incoming::Single(Message::Request(request))) => Some(&request.id),
-            _ => None,
-        };
-        turn_away(turned, id, self.challenger.turned(turned))
-    }
-
-    /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless
-    /// transport; a modern server makes no requests that could be answered. A version that is not known is refused.
-    fn accept_without_answer(&self, is_notification: bool) -> Response<Body> {
-        let header = match headers::single(self.headers, &headers::PROTOCOL_VERSION) {
-            Ok(header) => header,
-            Err(error) => return refuse_without_id(&error),
-        };
-        match header.map(|name| (name, ProtocolVersion::parse(name))) {
-            Some((requested, None)) => {
-                refuse_without_id(&CallError::UnsupportedVersion { requested: requested.to_owned() })
-            }
-            Some((_, Some(revision))) if revision.is_modern() && !is_notification => {
-                refuse_invalid(StatusCode::BAD_REQUEST, "clients send requests and notifications, not responses")
-            }
-            Some(_) | None => empty(StatusCode::ACCEPTED),
-        }
-    }
-}
-
-/// Turns an outcome into a response message, knows what it may weigh, and writes the call's line into the log.
-struct Finisher {
-    router: Router,
-    id: RequestId,
-    method: &'static str,
-    revision: ProtocolVersion,
-    carrier: Carrier,
-    invocation: Arc<Invocation>,
-    log: Option<CallLog>,
-}
-
-/// A response message, and what the log says of it.
-struct Finished {
-    status: StatusCode,
-    message: String,
-    code: Option<i64>,
-    ending: Ending,
-}
-
-impl Finisher {
-    fn finish(&self, outcome: CallOutcome) -> Finished {
-        let mut ending = Ending::of(&outcome);
-        let result = outcome.result.and_then(|result| {
-            let message = jsonrpc::result_response(&self.id, result.as_str());
-            let bytes = self.weigh(&message);
-            if bytes <= self.carrier.max_bytes {
-                return Ok(message);
-            }
-            ending = Ending::too_large(bytes, self.carrier.max_bytes);
-            let instead = self.router.too_large(self.method, self.revision, bytes, self.carrier.max_bytes)?;
-            Ok(jsonrpc::result_response(&self.id, instead.as_str()))
-        });
-        match result {
-            Ok(message) => Finished { status: StatusCode::OK, message, code: None, ending },
-            Err(error) => {
-                let (status, error) = translate(&error, self.revision.is_modern(), &self.invocation.request_id);
-                let message = jsonrpc::error_response(Some(&self.id), &error);
-                Finished { status, message, code: Some(error.code), ending }
-            }
-        }
-    }
-
-    fn weigh(&self, message: &str) -> usize {
-        match self.carrier.streams {
-            true => message.len(),
-            // At most every byte is escaped: only what comes near the limit is looked at closely.
-            false if message.len() < self.carrier.max_bytes / 4 => message.len(),
-            false => carried_bytes(&HeaderMap::new(), message) + 2048,
-        }
-    }
-
-    /// JSON, unless something was sent before the result, or the client takes only a stream.
-    fn respond(self, outcome: CallOutcome, sent: Sent, accept: Accept) -> Response<Body> {
-        let Finished { status, message, code, ending } = self.finish(outcome);
-        let is_stream = (!sent.is_empty() || accept.is_stream_only()) && status == StatusCode::OK;
-        let body = match is_stream {
-            false => message,
-            true => {
-                let last = sse::event(&message);
-                sent.before(&last, self.weigh(&last))
-            }
-        };
-        if let Some(log) = self.log {
-            log.end(&ending, &Told { status, code, bytes: body.len(), is_streamed: is_stream });
-        }
-        if is_stream { event_stream(Body::whole(body)) } else { json_body(status, body) }
-    }
-
-    /// The last message of a stream that has carried so many bytes before it.
-    fn finish_stream(self, outcome: CallOutcome, bytes: usize) -> String {
-        let Finished { message, code, ending, .. } = self.finish(outcome);
-        if let Some(log) = self.log {
-            let bytes = bytes + message.len();
-            log.end(&ending, &Told { status: StatusCode::OK, code, bytes, is_streamed: true });
-        }
-        message
-    }
-
-    fn finish_batched(self, outcome: CallOutcome) -> String {
-        let Finished { message, code, ending, .. } = self.finish(outcome);
-        if let Some(log) = self.log {
-            log.end(&ending, &Told { status: StatusCode::OK, code, bytes: message.len(), is_streamed: false });
-        }
-        message
-    }
-}
-
-/// For a call whose line another one is.
-fn discard(log: Option<CallLog>) {
-    if let Some(log) = log {
-        log.discard();
     }
 }
 

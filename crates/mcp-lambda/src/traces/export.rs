@@ -4,8 +4,7 @@
 //! sent after the answer, before the next invocation is asked for.
 
 use std::{
-    fmt,
-    mem,
+    fmt, mem,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},

@@ -1,0 +1,145 @@
+//! One request while it is answered: what it brought, and what its answer may be.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{HeaderMap, Response, StatusCode};
+use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, RequestMeta};
+use mcp_server::{Call, CallError, Invocation};
+use tokio::sync::mpsc;
+
+use super::answers::{challenged, empty, refuse_invalid, refuse_without_id, translate, turn_away};
+use crate::{
+    Body,
+    authentication::{Challenger, Turned},
+    call_log::{CallLog, Told},
+    headers::{self, Accept},
+};
+
+/// Notifications that may wait for the reader before the handler has to.
+pub(super) const NOTIFICATION_BUFFER: usize = 16;
+
+/// What a request brings apart from its body, and what its answer may be.
+pub(super) struct Exchange<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) accept: Accept,
+    pub(super) invocation: Arc<Invocation>,
+    pub(super) carrier: Carrier,
+    pub(super) challenger: Challenger<'a>,
+    /// Until somebody takes it who knows how the call ends.
+    pub(super) log: Mutex<Option<CallLog>>,
+}
+
+/// What carries the answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carrier {
+    pub(super) streams: bool,
+    pub(super) max_bytes: usize,
+}
+
+impl Exchange<'_> {
+    /// Adds to the log, if it is still here.
+    pub(super) fn note<T>(&self, note: impl FnOnce(&mut CallLog) -> T) -> Option<T> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(note)
+    }
+
+    pub(super) fn take_log(&self) -> Option<CallLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Logs a call that was answered before a handler could be asked.
+    pub(super) fn log_early_end(&self, response: &Response<Body>) {
+        if let Some(log) = self.take_log() {
+            // Such an answer is whole.
+            let bytes =
+                http_body::Body::size_hint(response.body()).exact().and_then(|bytes| usize::try_from(bytes).ok());
+            let bytes = bytes.unwrap_or(0);
+            log.end_early(&Told { status: response.status(), code: None, bytes, is_streamed: false });
+        }
+    }
+
+    /// The way that notifications go; there is none where nobody could see them.
+    pub(super) fn notifications(
+        &self,
+        meta: &RequestMeta,
+        revision: ProtocolVersion,
+    ) -> (Option<mpsc::Sender<String>>, mpsc::Receiver<String>) {
+        // A legacy client names its level elsewhere.
+        let wants_any = meta.progress_token.is_some() || meta.log_level.is_some() || !revision.is_modern();
+        let capacity = if wants_any { NOTIFICATION_BUFFER } else { 1 };
+        let (sender, receiver) = mpsc::channel(capacity);
+        ((self.accept.event_stream && wants_any).then_some(sender), receiver)
+    }
+
+    pub(super) fn call<'r>(
+        &self,
+        request: &'r mcp_protocol::Request<'_>,
+        revision: ProtocolVersion,
+        meta: RequestMeta,
+        notifications: Option<mpsc::Sender<String>>,
+    ) -> Call<'r> {
+        Call {
+            revision,
+            id: request.id.clone(),
+            method: &request.method,
+            params: request.params,
+            meta,
+            invocation: Arc::clone(&self.invocation),
+            notifications,
+        }
+    }
+
+    /// The challenge that goes with a refusal; `None` if no token would help.
+    pub(super) fn challenge(&self, refusal: &CallError) -> Option<String> {
+        match refusal {
+            CallError::Unauthenticated { scopes } => self.challenger.no_token(scopes),
+            CallError::InsufficientScope { scopes } => self.challenger.insufficient_scope(scopes),
+            _ => None,
+        }
+    }
+
+    pub(super) fn log_refusal(&self, refusal: &CallError) {
+        let principal = self.invocation.principal.as_deref();
+        tracing::info!(
+            request_id = self.invocation.request_id,
+            issuer = principal.map(|principal| principal.issuer.as_str()),
+            reason = %refusal,
+            monotonic_counter.token_refusals = 1,
+            "a request was refused for who makes it"
+        );
+    }
+
+    /// Refuses a request for who makes it.
+    pub(super) fn refuse_caller(&self, id: Option<&RequestId>, refusal: &CallError) -> Response<Body> {
+        self.log_refusal(refusal);
+        let (status, error) = translate(refusal, true, "");
+        challenged(status, id, error, self.challenge(refusal))
+    }
+
+    /// Refuses a request whatever it asks for; of its body only the id is wanted.
+    pub(super) fn turn_away(&self, turned: &Turned, message: Option<&Incoming<'_>>) -> Response<Body> {
+        turned.log(&self.invocation.request_id);
+        let id = match message {
+            Some(Incoming::Single(Message::Request(request))) => Some(&request.id),
+            _ => None,
+        };
+        turn_away(turned, id, self.challenger.turned(turned))
+    }
+
+    /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless
+    /// transport; a modern server makes no requests that could be answered. A version that is not known is refused.
+    pub(super) fn accept_without_answer(&self, is_notification: bool) -> Response<Body> {
+        let header = match headers::single(self.headers, &headers::PROTOCOL_VERSION) {
+            Ok(header) => header,
+            Err(error) => return refuse_without_id(&error),
+        };
+        match header.map(|name| (name, ProtocolVersion::parse(name))) {
+            Some((requested, None)) => {
+                refuse_without_id(&CallError::UnsupportedVersion { requested: requested.to_owned() })
+            }
+            Some((_, Some(revision))) if revision.is_modern() && !is_notification => {
+                refuse_invalid(StatusCode::BAD_REQUEST, "clients send requests and notifications, not responses")
+            }
+            Some(_) | None => empty(StatusCode::ACCEPTED),
+        }
+    }
+}
