@@ -38,14 +38,15 @@ pub struct Tool {
 impl Tool {
     /// The same without what `revision` lacks.
     #[must_use]
-    pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
-        let mut own = self.clone();
-        if !revision.is_modern() {
-            // Until 2025-11-25 the schema of a property is an object, never `true` or `false`.
-            spell_out_boolean_properties(&mut own.input_schema);
-            own.output_schema = own.output_schema.filter(is_object_schema);
-            own.output_schema.iter_mut().for_each(spell_out_boolean_properties);
+    pub fn for_revision(&self, revision: ProtocolVersion) -> Cow<'_, Self> {
+        if revision.is_modern() {
+            return Cow::Borrowed(self);
         }
+        let mut own = self.clone();
+        // Until 2025-11-25 the schema of a property is an object, never `true` or `false`.
+        spell_out_boolean_properties(&mut own.input_schema);
+        own.output_schema = own.output_schema.filter(is_object_schema);
+        own.output_schema.iter_mut().for_each(spell_out_boolean_properties);
         if revision < ProtocolVersion::V2025_11_25 {
             own.icons.clear();
         }
@@ -57,7 +58,7 @@ impl Tool {
         if revision < ProtocolVersion::V2025_03_26 {
             own.annotations = None;
         }
-        own
+        Cow::Owned(own)
     }
 }
 
@@ -109,12 +110,12 @@ pub struct PaginatedRequestParams {
 /// Result of `tools/list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ListToolsResult {
+pub struct ListToolsResult<'a> {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
     /// The tools of this page.
-    pub tools: Vec<Tool>,
+    pub tools: Vec<Cow<'a, Tool>>,
     /// Where the next page begins; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,

@@ -33,10 +33,10 @@ impl<S> Inner<S> {
     pub(crate) fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError> {
         let Inner { info, instructions, policy, tools, .. } = self;
         policy.permit_discovery(caller)?;
-        let tools = tools.iter().map(|RegisteredTool { tool, mirrored, .. }| IntroducedTool {
+        let tools = tools.iter().map(|RegisteredTool { tool, .. }| IntroducedTool {
             definition: &tool.definition,
             refusal: policy.permit(&tool.requirement, caller).err(),
-            is_plain: tool.cipher.is_none() && tool.required_capabilities.is_empty() && mirrored.is_empty(),
+            is_plain: tool.cipher.is_none() && tool.required_capabilities.is_empty() && tool.mirrored.is_empty(),
         });
         Ok(Introduction { info, instructions: instructions.as_deref(), tools: tools.collect() })
     }

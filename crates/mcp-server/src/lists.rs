@@ -1,4 +1,6 @@
-//! What clients are told about a server, rendered once for each revision.
+//! What clients are told about a server, rendered once for each revision that one of them speaks.
+
+use std::sync::OnceLock;
 
 use mcp_protocol::{
     DiscoverResult, InitializeResult, JsonObject, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
@@ -6,30 +8,37 @@ use mcp_protocol::{
 };
 
 use crate::{
-    Caching, List, Rendered, Server,
+    Caching, List, Prompt, Rendered, Resource, ResourceTemplate, Server,
     pages::{Pages, PerRevision},
     policy::Policy,
-    routes::{result_meta, shared, to_value},
+    routes::{RegisteredTool, result_meta, shared, to_value},
 };
 
 pub(crate) struct Lists {
     pub(crate) initialize: PerRevision<Rendered>,
     pub(crate) discover: Rendered,
-    pub(crate) tools: PerRevision<Pages<Rendered>>,
-    pub(crate) prompts: PerRevision<Pages<Rendered>>,
-    pub(crate) templates: PerRevision<Pages<Rendered>>,
-    /// What is registered; unused where handlers list more.
-    pub(crate) resources: PerRevision<Pages<Rendered>>,
+    tools: Paged,
+    prompts: Paged,
+    templates: Paged,
+    resources: Paged,
+    /// What handlers list besides is not kept.
     pub(crate) resources_caching: Caching,
     pub(crate) page_size: Option<usize>,
+    meta: JsonObject,
+}
+
+/// A list that is rendered when it is first asked for in a revision: with many tools, each revision costs time at the start.
+struct Paged {
+    caching: Caching,
+    pages: PerRevision<OnceLock<Pages<Rendered>>>,
 }
 
 impl Lists {
-    pub(crate) fn render<S: Send + Sync + 'static>(server: &Server<S>, policy: &Policy) -> Self {
+    pub(crate) fn new<S: Send + Sync + 'static>(server: &Server<S>, policy: &Policy) -> Self {
         let meta = result_meta(&to_value(&server.info));
         let page_size = server.page_size.map(Into::into);
         let caching_of = |list: List| policy.narrow_list(server.caching_of(list));
-        let frame = |list: List, revision: ProtocolVersion| Frame::new(revision, caching_of(list), &meta);
+        let paged = |list: List| Paged { caching: caching_of(list), pages: PerRevision::new(|_| OnceLock::new()) };
         let capabilities = |revision: ProtocolVersion| capabilities(server, revision);
 
         let initialize = PerRevision::new(|revision| {
@@ -50,56 +59,79 @@ impl Lists {
             cache_scope: caching.scope,
             meta: Some(meta.clone()),
         });
-        let tools = PerRevision::new(|revision| {
-            let Frame { result_type, ttl_ms, cache_scope, meta } = frame(List::Tools, revision);
-            Pages::new(&server.tools, page_size, |tools, next_cursor| {
-                let tools = tools.iter().map(|tool| tool.definition.for_revision(revision)).collect();
-                shared(&ListToolsResult { result_type, tools, next_cursor, ttl_ms, cache_scope, meta: meta.clone() })
-            })
-        });
-        let prompts = PerRevision::new(|revision| {
-            let Frame { result_type, ttl_ms, cache_scope, meta } = frame(List::Prompts, revision);
-            Pages::new(&server.prompts, page_size, |prompts, next_cursor| {
-                let prompts = prompts.iter().map(|prompt| prompt.definition.for_revision(revision)).collect();
-                shared(&ListPromptsResult {
-                    result_type,
-                    prompts,
-                    next_cursor,
-                    ttl_ms,
-                    cache_scope,
-                    meta: meta.clone(),
-                })
-            })
-        });
-        let resources = PerRevision::new(|revision| {
-            let Frame { result_type, ttl_ms, cache_scope, meta } = frame(List::Resources, revision);
-            Pages::new(&server.resources, page_size, |resources, next_cursor| {
-                let resources = resources.iter().map(|resource| resource.definition.for_revision(revision)).collect();
-                let meta = meta.clone();
-                shared(&ListResourcesResult { result_type, resources, next_cursor, ttl_ms, cache_scope, meta })
-            })
-        });
-        let templates = PerRevision::new(|revision| {
-            let Frame { result_type, ttl_ms, cache_scope, meta } = frame(List::ResourceTemplates, revision);
-            Pages::new(&server.templates, page_size, |templates, next_cursor| {
-                let resource_templates =
-                    templates.iter().map(|template| template.definition.for_revision(revision)).collect();
-                let meta = meta.clone();
-                shared(&ListResourceTemplatesResult {
-                    result_type,
-                    resource_templates,
-                    next_cursor,
-                    ttl_ms,
-                    cache_scope,
-                    meta,
-                })
-            })
-        });
         // What a handler lists, it lists to those who may read it.
         let listing = server.templates.iter().filter(|template| template.lister.is_some());
         let resources_caching = listing
             .fold(caching_of(List::Resources), |caching, template| policy.narrow(caching, &template.requirement));
-        Self { initialize, discover, tools, prompts, templates, resources, resources_caching, page_size }
+        Self {
+            initialize,
+            discover,
+            tools: paged(List::Tools),
+            prompts: paged(List::Prompts),
+            templates: paged(List::ResourceTemplates),
+            resources: paged(List::Resources),
+            resources_caching,
+            page_size,
+            meta,
+        }
+    }
+
+    pub(crate) fn tools<S>(&self, tools: &[RegisteredTool<S>], revision: ProtocolVersion) -> &Pages<Rendered> {
+        self.pages(&self.tools, tools, revision, |tools, frame, next_cursor| {
+            let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
+            let tools = tools.iter().map(|own| own.tool.definition.for_revision(revision)).collect();
+            shared(&ListToolsResult { result_type, tools, next_cursor, ttl_ms, cache_scope, meta })
+        })
+    }
+
+    pub(crate) fn prompts<S>(&self, prompts: &[Prompt<S>], revision: ProtocolVersion) -> &Pages<Rendered> {
+        self.pages(&self.prompts, prompts, revision, |prompts, frame, next_cursor| {
+            let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
+            let prompts = prompts.iter().map(|prompt| prompt.definition.for_revision(revision)).collect();
+            shared(&ListPromptsResult { result_type, prompts, next_cursor, ttl_ms, cache_scope, meta })
+        })
+    }
+
+    /// What is registered, where handlers do not list more.
+    pub(crate) fn resources<S>(&self, resources: &[Resource<S>], revision: ProtocolVersion) -> &Pages<Rendered> {
+        self.pages(&self.resources, resources, revision, |resources, frame, next_cursor| {
+            let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
+            let resources = resources.iter().map(|resource| resource.definition.for_revision(revision)).collect();
+            shared(&ListResourcesResult { result_type, resources, next_cursor, ttl_ms, cache_scope, meta })
+        })
+    }
+
+    pub(crate) fn templates<S>(
+        &self,
+        templates: &[ResourceTemplate<S>],
+        revision: ProtocolVersion,
+    ) -> &Pages<Rendered> {
+        self.pages(&self.templates, templates, revision, |templates, frame, next_cursor| {
+            let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
+            let resource_templates = templates.iter().map(|own| own.definition.for_revision(revision)).collect();
+            shared(&ListResourceTemplatesResult {
+                result_type,
+                resource_templates,
+                next_cursor,
+                ttl_ms,
+                cache_scope,
+                meta,
+            })
+        })
+    }
+
+    fn pages<'a, I>(
+        &self,
+        list: &'a Paged,
+        items: &[I],
+        revision: ProtocolVersion,
+        render: impl Fn(&[I], Frame, Option<String>) -> Rendered,
+    ) -> &'a Pages<Rendered> {
+        list.pages.get(revision).get_or_init(|| {
+            Pages::new(items, self.page_size, |items, next_cursor| {
+                render(items, Frame::new(revision, list.caching, &self.meta), next_cursor)
+            })
+        })
     }
 }
 

@@ -47,7 +47,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
     pub(crate) fn list_resources(&self, call: Call<'_>) -> Result<Answer, CallError> {
         let inner = &self.inner;
         if inner.templates.iter().all(|template| template.lister.is_none()) {
-            let pages = inner.lists.resources.get(call.revision);
+            let pages = inner.lists.resources(&inner.resources, call.revision);
             return page(&call, |cursor| pages.get(cursor).cloned()).map(|result| Answer::ready(Ok(result)));
         }
         let params: PaginatedRequestParams = optional_params(call.params)?;

@@ -1,6 +1,6 @@
 //! One request in, one answer out: the typed half of a router.
 //!
-//! Whatever can be answered from what was rendered when the server was built is answered at once; a handler is a future.
+//! Whatever can be answered from what is rendered once is answered at once; a handler is a future.
 //! Nothing is remembered between requests.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 use mcp_protocol::{
     CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, Completion, CompletionReference,
     GetPromptRequestParams, GetPromptResult, Implementation, JsonObject, LoggingLevel, MirroredParameter,
-    PaginatedRequestParams, ProtocolVersion, ResultType, Retry, meta, method, mirrored_parameters,
+    PaginatedRequestParams, ProtocolVersion, ResultType, Retry, meta, method,
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -61,7 +61,6 @@ pub(crate) struct Inner<S> {
 
 pub(crate) struct RegisteredTool<S> {
     pub(crate) tool: Tool<S>,
-    pub(crate) mirrored: Vec<MirroredParameter>,
     check: Option<Check>,
 }
 
@@ -84,9 +83,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
                 tool.definition.meta.get_or_insert_default().extend(schemes);
             }
         }
-        let lists = Lists::render(&server, &policy);
-        let tools_by_name = server.tools.iter().enumerate();
-        let tools_by_name = tools_by_name.map(|(index, tool)| (tool.name().to_owned(), index)).collect();
+        let lists = Lists::new(&server, &policy);
         let server_info = to_value(&server.info);
         let inner = Inner {
             state: server.state,
@@ -97,7 +94,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
             cipher,
             policy: Arc::new(policy),
             tools: server.tools.into_iter().map(RegisteredTool::new).collect(),
-            tools_by_name,
+            tools_by_name: server.tools_by_name,
             prompts: server.prompts,
             resources: server.resources,
             templates: server.templates,
@@ -106,6 +103,8 @@ impl<S: Send + Sync + 'static> Routes<S> {
             before_snapshot: server.before_snapshot,
             after_restore: server.after_restore,
         };
+        // In the init phase, which has a whole processor.
+        inner.lists.tools(&inner.tools, ProtocolVersion::LATEST);
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -227,7 +226,7 @@ impl<S: Send + Sync + 'static> AnyRoutes for Routes<S> {
     }
 
     fn mirrored_parameters(&self, tool: &str) -> &[MirroredParameter] {
-        self.inner.tool(tool).map_or(&[], |registered| &registered.mirrored)
+        self.inner.tool(tool).map_or(&[], |registered| &registered.tool.mirrored)
     }
 
     fn registered_name(&self, method: &str, name: Option<&str>, uri: Option<&str>) -> Option<&str> {
@@ -298,14 +297,14 @@ impl<S: Send + Sync + 'static> AnyRoutes for Routes<S> {
             method::PING if !modern => Ok(Rendered::empty()),
             method::LOGGING_SET_LEVEL if !modern => set_level(&call),
             method::TOOLS_LIST if has_tools => {
-                page(&call, |cursor| inner.lists.tools.get(call.revision).get(cursor).cloned())
+                page(&call, |cursor| inner.lists.tools(&inner.tools, call.revision).get(cursor).cloned())
             }
             method::PROMPTS_LIST if has_prompts => {
-                page(&call, |cursor| inner.lists.prompts.get(call.revision).get(cursor).cloned())
+                page(&call, |cursor| inner.lists.prompts(&inner.prompts, call.revision).get(cursor).cloned())
             }
             method::RESOURCES_LIST if has_resources => return or_error(self.list_resources(call)),
             method::RESOURCES_TEMPLATES_LIST if has_resources => {
-                page(&call, |cursor| inner.lists.templates.get(call.revision).get(cursor).cloned())
+                page(&call, |cursor| inner.lists.templates(&inner.templates, call.revision).get(cursor).cloned())
             }
             unknown => Err(CallError::MethodNotFound(unknown.to_owned())),
         };
@@ -354,9 +353,7 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
     fn new(tool: Tool<S>) -> Self {
         let name = tool.name();
         let check = tool.compile_check().unwrap_or_else(|mistake| panic!("tool `{name}`: its schema: {mistake}"));
-        // `Tool::new` has refused whatever could fail here.
-        let mirrored = mirrored_parameters(&tool.definition.input_schema).unwrap_or_default();
-        Self { mirrored, check, tool }
+        Self { check, tool }
     }
 
     /// What a legacy client that cannot use the tool is told.

@@ -45,6 +45,8 @@ pub struct Server<S> {
     pub(crate) instructions: Option<String>,
     pub(crate) state: Arc<S>,
     pub(crate) tools: Vec<Tool<S>>,
+    /// Their positions.
+    pub(crate) tools_by_name: HashMap<String, usize>,
     pub(crate) prompts: Vec<Prompt<S>>,
     pub(crate) resources: Vec<Resource<S>>,
     pub(crate) templates: Vec<ResourceTemplate<S>>,
@@ -68,6 +70,7 @@ impl<S: Send + Sync + 'static> Server<S> {
             instructions: None,
             state: Arc::new(state),
             tools: Vec::new(),
+            tools_by_name: HashMap::new(),
             prompts: Vec::new(),
             resources: Vec::new(),
             templates: Vec::new(),
@@ -89,11 +92,8 @@ impl<S: Send + Sync + 'static> Server<S> {
     #[must_use]
     #[track_caller]
     pub fn tool(mut self, tool: Tool<S>) -> Self {
-        assert!(
-            self.tools.iter().all(|other| other.name() != tool.name()),
-            "there are two tools named `{}`",
-            tool.name()
-        );
+        let same = self.tools_by_name.insert(tool.name().to_owned(), self.tools.len());
+        assert!(same.is_none(), "there are two tools named `{}`", tool.name());
         self.tools.push(tool);
         self
     }

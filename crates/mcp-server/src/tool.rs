@@ -3,7 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use garde::Validate;
-use mcp_protocol::{ClientCapabilities, ContentBlock, Icon, JsonObject, ToolAnnotations, mirrored_parameters};
+use mcp_protocol::{
+    ClientCapabilities, ContentBlock, Icon, JsonObject, MirroredParameter, ToolAnnotations, mirrored_parameters,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{
@@ -69,6 +71,7 @@ pub struct Tool<S> {
     pub(crate) required_capabilities: ClientCapabilities,
     pub(crate) cipher: Option<NewCipher>,
     pub(crate) requirement: Requirement,
+    pub(crate) mirrored: Vec<MirroredParameter>,
     raw_schema: Option<RawSchema>,
 }
 
@@ -183,9 +186,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         );
         let input_schema =
             schema::into_input_schema(input_schema).unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
-        if let Err(mistake) = mirrored_parameters(&input_schema) {
-            panic!("tool `{name}`: {mistake}");
-        }
+        let mirrored = mirrored_parameters(&input_schema).unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
         Self {
             definition: mcp_protocol::Tool {
                 name,
@@ -201,6 +202,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             required_capabilities: ClientCapabilities::default(),
             cipher: None,
             requirement: Requirement::default(),
+            mirrored,
             raw_schema,
         }
     }
