@@ -4,12 +4,16 @@ use std::{
     ffi::OsStr,
     fs,
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 
 use crate::Candidate;
+
+/// What a function that is asked to end may take, under valgrind too.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Function(Child);
 
@@ -60,6 +64,12 @@ impl Drop for Function {
         // SIGTERM first: valgrind writes its counts when it ends by that.
         let pid = i32::try_from(self.id()).unwrap_or_default();
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
-        let _ = self.0.wait();
+        let end = Instant::now() + PATIENCE;
+        while let Ok(None) = self.0.try_wait() {
+            if Instant::now() > end {
+                let _ = self.0.kill();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
