@@ -58,7 +58,9 @@ def streamed(driver, binaries, folder, call):
     for count in NOTIFICATIONS:
         for key, title in (("warm_p50_us", "median"), ("cpu_per_call_us", "processor time")):
             title = f"{count} notification{'s' if count > 1 else ''} and the result: {title}"
-            rows.append(compared(title, key, turns[str(count)], turns[FLOOR], 1, "µs", STREAMED_LIMIT))
+            # Each further notification is a write of its own, which the plain answer has no match for.
+            limit = STREAMED_LIMIT if count == 1 else None
+            rows.append(compared(title, key, turns[str(count)], turns[FLOOR], 1, "µs", limit))
     bench_table.show("a streamed answer (bench/subject)", rows, NAMES)
     return rows
 
