@@ -169,7 +169,7 @@ def asking(request):
     try:
         with Recorder(running.url) as recorder:
             yield recorder.url
-        recorder.check(least=10)
+        recorder.check(least=6)
     finally:
         running.stop()
 
