@@ -1,22 +1,42 @@
 #!/usr/bin/env python3
 """`make soak`: what takes longer than a test may. Run it once per larger change and report its figures.
 
-    python3 scripts/soak.py [--fuzz-seconds N] [--calls N]
+    python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--mutate FILE... | --no-mutants]
 
-Calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), and fuzzes events
-and messages. Fuzzing needs a nightly compiler (`rustup toolchain install nightly`), running the zips Debian or Ubuntu;
-without them they are skipped, loudly.
+Calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), fuzzes events and
+messages, and changes the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly
+compiler (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
+`--mutate` changes the files given and does nothing else; one of them takes some minutes, all of them hours.
 """
 
 import argparse
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 import tools
 
 FUZZ = tools.PROJECT / "fuzz"
+# The code that decides who gets in.
+MUTATED = [
+    "crates/mcp-server/src/policy.rs",
+    "crates/mcp-auth/src/token.rs",
+    "crates/mcp-auth/src/verifier.rs",
+    "crates/mcp-server/src/request_state.rs",
+    "crates/mcp-lambda/src/http.rs",
+    "crates/mcp-lambda/src/http/*.rs",
+]
+# The tests that a change is put to, until some fail: those of who is let in, then all of them. One waits until requests time
+# out, again and again.
+SERVICE = ["--package=mcp-auth", "--package=mcp-lambda", "--test=it"]
+SKIPPED = ["--skip", "a_hostile_key_server"]
+STAGES = [(SERVICE, ["authorization", *SKIPPED]), ([*SERVICE, "--lib"], SKIPPED)]
+# Hundreds of times the same, but for a line.
+FAST_BUILDS = {"CARGO_INCREMENTAL": "1", "CARGO_PROFILE_DEV_DEBUG": "none", "CARGO_PROFILE_TEST_DEBUG": "none"}
 TARGETS = sorted(target.stem for target in (FUZZ / "fuzz_targets").glob("*.rs") if target.stem != "common")
 
 
@@ -24,11 +44,17 @@ def main():
     parser = argparse.ArgumentParser(description="Runs what takes longer than a test may.")
     parser.add_argument("--fuzz-seconds", type=int, default=600, help="for each target")
     parser.add_argument("--calls", type=int, default=10_000, help="of log_event, while everything breaks")
+    parser.add_argument("--no-mutants", action="store_true", help="leave the code as it is")
+    parser.add_argument("--mutate", nargs="+", metavar="FILE", help="change these files alone, and do nothing else")
     arguments = parser.parse_args()
+    if arguments.mutate:
+        return mutate(arguments.mutate)
     tools.install_test()
     run("arm64.py")
     run("chaos.py", "--calls", arguments.calls)
     fuzz(arguments.fuzz_seconds)
+    if not arguments.no_mutants:
+        mutate()
 
 
 def run(script, *options):
@@ -55,6 +81,45 @@ def fuzz(seconds):
             sys.exit(f"fuzzing {target} found a failure: the input is below {FUZZ / 'artifacts'}")
         runs = re.findall(r"^Done (\d+) runs in (\d+) second", ran.stderr, re.MULTILINE)[-1]
         print(f"fuzz {target}: {runs[0]} inputs in {runs[1]} s, no failure")
+
+
+def mutate(files=MUTATED):
+    tools.install_mutation()
+    # In copies of the workspace, with a target folder of their own: what is built of mutants is of no use to anyone.
+    target = tools.target_folder() / "mutants"
+    variables = {"CARGO_TARGET_DIR": str(target), **FAST_BUILDS}
+    try:
+        missed = [mutant for file in files for mutant in mutate_file(file, {**tools.environment(), **variables})]
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+    if missed:
+        sys.exit("\n".join(["no test noticed:", *missed]))
+
+
+def mutate_file(file, environment):
+    """Changes one file, and returns the changes that were missed by all tests."""
+    begin = time.monotonic()
+    # The unit tests of this one alone do not need the rest of the workspace, and are at hand in a second.
+    first = [(["--lib"], [])] if file.startswith("crates/mcp-server/") else []
+    with tempfile.TemporaryDirectory() as folder:
+        for targets, tests in [*first, *STAGES]:
+            command = ["cargo", "mutants", "--file", file, "--output", folder, "--iterate", "--copy-vcs", "false"]
+            command += [f"--cargo-arg={word}" for word in targets] + ["--", "--", *tests]
+            ran = subprocess.run(command, cwd=tools.PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
+            # 2 and 3: some were missed, some made a test hang.
+            if ran.returncode not in (0, 2, 3):
+                sys.exit(ran.stdout)
+        found = {
+            name: (pathlib.Path(folder) / "mutants.out" / f"{name}.txt").read_text().splitlines()
+            for name in ("previously_caught", "caught", "unviable", "timeout", "missed")
+        }
+    if not any(found.values()):
+        sys.exit(f"there is nothing to change in {file}")
+    # Those before the last stage are in one list, whether a test failed or the compiler.
+    failed = sum(len(found[name]) for name in ("previously_caught", "caught", "unviable"))
+    counts = f"{failed} fail, {len(found['timeout'])} hang, {len(found['missed'])} missed"
+    print(f"mutants of {file}: {counts}; {time.monotonic() - begin:.0f} s", flush=True)
+    return found["missed"]
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
     python3 scripts/tools.py GROUP...     installs the groups and prints the folder
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
-cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `sbom` (cargo-cyclonedx), `arm64` (the Rust
-target), `postgres` (its binaries), `deploy` (the AWS SDK), `templates` (cfn-lint), `proxies` (other people's, to measure
-`mcpl proxy` beside), `peers` (other people's libraries, to measure greeter beside). The folder is `.tools` in the project,
-or TOOLS_DIR. A group whose pinned versions are there already is left alone.
+cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `mutation` (cargo-mutants), `sbom`
+(cargo-cyclonedx), `arm64` (the Rust target), `postgres` (its binaries), `deploy` (the AWS SDK), `templates` (cfn-lint),
+`proxies` (other people's, to measure `mcpl proxy` beside), `peers` (other people's libraries, to measure greeter beside).
+The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left alone.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions")
 
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
 FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
+MUTATION_TOOLS = {"cargo-mutants": "27.1.0"}
 SBOM_TOOLS = {"cargo-cyclonedx": "0.5.9"}
 INTEROP = PROJECT / "tests" / "interop"
 PROXIES = PROJECT / "bench" / "proxies"
@@ -148,6 +149,10 @@ def install_fuzz():
     cargo_install(FUZZ_TOOLS)
 
 
+def install_mutation():
+    cargo_install(MUTATION_TOOLS)
+
+
 def install_sbom():
     cargo_install(SBOM_TOOLS)
 
@@ -226,6 +231,7 @@ INSTALLERS = {
     "postgres": install_postgres,
     "check": install_check,
     "fuzz": install_fuzz,
+    "mutation": install_mutation,
     "sbom": install_sbom,
     "arm64": install_arm64,
     "peers": install_peers,
