@@ -354,6 +354,12 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_to_its_question_alone() {
+        assert_eq!(digest_of("Who?"), digest_of("Who?"));
+        assert_ne!(digest_of("Who?"), digest_of("When?"));
+    }
+
+    #[test]
     fn the_previous_key_still_opens_and_no_longer_seals() {
         let old = cipher(&key(1));
         let rotated = cipher(&format!("{}, {}", key(2), key(1)));
@@ -373,6 +379,21 @@ mod tests {
         keeps.kept.insert("long".to_owned(), serde_json::value::to_raw_value(&"x".repeat(8192)).unwrap());
         let refusal = cipher(&key(1)).seal(&mut keeps, &binding(), NOW).unwrap_err();
         assert!(matches!(refusal, SealError::TooLarge(bytes) if bytes > MAX_STATE_BYTES), "{refusal}");
+        let asked = Asked { question: digest_of("Who?"), answer: None };
+        let mut asks = RequestState { asked: BTreeMap::from([("x".repeat(8192), asked)]), ..RequestState::default() };
+        let refusal = cipher(&key(1)).seal(&mut asks, &binding(), NOW).unwrap_err();
+        assert!(matches!(refusal, SealError::TooLarge(_)), "nothing was answered: {refusal}");
+    }
+
+    #[test]
+    fn the_longest_state_that_is_given_out_opens() {
+        let own = cipher(&key(1));
+        let seal = |bytes: usize| own.seal(&mut state(&"x".repeat(bytes)), &binding(), NOW).ok();
+
+        let longest = (0..MAX_STATE_BYTES).rev().find_map(seal).unwrap();
+
+        assert_eq!(longest.len(), 8192);
+        assert!(own.open(&longest, &binding(), NOW).is_some());
     }
 
     #[test]
