@@ -116,3 +116,17 @@ fn token_type(name: &str) -> Option<TokenType> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_at_most_8_kib() {
+        let message = format!("{}.{}.", BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#), "e30");
+        let of = |bytes: usize| format!("{message}{}", "x".repeat(bytes - message.len()));
+
+        assert!(UnverifiedToken::parse(&of(8192)).is_ok());
+        assert!(matches!(UnverifiedToken::parse(&of(8193)), Err(Reason::TooLong)));
+    }
+}

@@ -188,11 +188,34 @@ async fn an_id_token_is_accepted_only_where_a_preset_says_so() {
         let is_accepted = matches!(provider, Provider::Google | Provider::Cognito);
         assert_eq!(reply.status == 200, is_accepted, "{provider:?}: {}", reply.body);
     }
+    for provider in [Provider::Standard, Provider::Keycloak] {
+        let issuer = TestIssuer::of(provider).await;
+        let more = json!({ "audience": TEST_CLIENT, "id_tokens": true });
+
+        let reply = exchange(&configured(&issuer, &more), tools_list().bearer(&issuer.id_token())).await;
+
+        assert_eq!(reply.status, 200, "{provider:?}: {}", reply.body);
+    }
+}
+
+/// A service that believes an issuer as further configured.
+fn configured(issuer: &TestIssuer, more: &Value) -> McpService {
+    let mut entry = json!({ "issuer": issuer.issuer(), "jwks_uri": issuer.keys_url() });
+    entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let pairs = [("OIDC_ISSUERS", json!([entry]).to_string()), ("MCP_STATE_KEY", super::STATE_KEY.to_owned())];
+    McpService::new(closed_server(), HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn where_clients_are_listed_a_token_is_of_one_of_them() {
     let issuer = TestIssuer::start().await;
-    let entry = json!([{ "issuer": issuer.issuer(), "audience": TEST_CLIENT, "id_tokens": true }]).to_string();
-    let env = Env::from_pairs([("OIDC_ISSUERS", entry.as_str()), ("MCP_STATE_KEY", super::STATE_KEY)]);
-    let service = McpService::new(closed_server(), HttpConfig::from_env(&env).unwrap()).unwrap();
-    assert_eq!(exchange(&service, tools_list().bearer(&issuer.id_token())).await.status, 200);
+    for (clients, status) in [(json!(["other", TEST_CLIENT]), 200), (json!(["other"]), 401), (json!([]), 200)] {
+        let service = configured(&issuer, &json!({ "client_ids": clients }));
+
+        let reply = exchange(&service, tools_list().bearer(&issuer.token([]))).await;
+
+        assert_eq!(reply.status, status, "{clients}: {}", reply.body);
+    }
 }
 
 #[tokio::test]
@@ -310,6 +333,29 @@ async fn a_token_ends_when_it_says_also_if_it_was_seen_before() {
         let reply = exchange_via(Via::FunctionUrl, &service, tools_list().bearer(&token), at(seconds)).await;
 
         assert_eq!(reply.status, status, "after {seconds} s");
+    }
+}
+
+#[tokio::test]
+async fn clocks_may_differ_by_a_minute_and_an_end_is_an_end() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for (claim, seconds, status) in [
+        ("nbf", now + 60, 200),
+        ("nbf", now + 61, 401),
+        ("iat", now + 60, 200),
+        ("iat", now + 61, 401),
+        ("exp", now + 1, 200),
+        ("exp", now, 401),
+    ] {
+        let token = issuer.mint([], |_, claims| claims[claim] = json!(seconds));
+        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+        let invocation = Invocation { received, ..Invocation::default() };
+
+        let reply = exchange_via(Via::FunctionUrl, &service, tools_list().bearer(&token), invocation).await;
+
+        assert_eq!(reply.status, status, "{claim} {} s after now", seconds - now);
     }
 }
 

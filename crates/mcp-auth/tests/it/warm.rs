@@ -1,7 +1,5 @@
 //! Keys that are fetched before the first token.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
-
 use std::time::{Instant, SystemTime};
 
 use mcp_auth::{OidcConfig, Verifier};
