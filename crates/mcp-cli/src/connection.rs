@@ -11,8 +11,9 @@ use clap::{Args, ValueEnum};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
+    authorizer::Authorizer,
     http_client,
-    oauth::{self, Authorizer, Browser, OAuthOptions, PrivateKey, SigningAlgorithm, TokenType},
+    oauth::{self, Browser, OAuth, OAuthOptions, PrivateKey, SigningAlgorithm, TokenType},
     output::print,
     session::Session,
     sigv4::Signer,
@@ -100,7 +101,7 @@ impl Connection {
                 Authorizer::SigV4(Box::new(Signer::of(&url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
             }
             None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
-            None => Authorizer::oauth(&url, self.oauth_options()?)?,
+            None => Authorizer::OAuth(Box::new(OAuth::new(&url, self.oauth_options()?)?)),
         };
         let client = http_client(headers, Duration::from_secs(self.timeout))?;
         Ok(Upstream::new(client, url, authorizer))

@@ -1,5 +1,6 @@
 //! `mcpl`: connects clients that speak stdio to MCP servers behind Function URLs.
 
+mod authorizer;
 mod bridge;
 mod call;
 mod callback;

@@ -18,13 +18,12 @@ use rmcp::transport::auth::{
     AuthError, AuthorizationManager, AuthorizationMetadata, AuthorizationRequest, AuthorizationSession,
     ClientCredentialsConfig, JwtSigningAlgorithm, OAuthClientConfig, StoredCredentials, WWWAuthenticateParams,
 };
-use tokio::{process::Command, sync::Mutex};
+use tokio::sync::Mutex;
 use url::Url;
 
 use crate::{
     callback::CallbackListener,
     challenge::Challenge,
-    sigv4::Signer,
     store::{Registration, Store},
 };
 
@@ -115,21 +114,7 @@ pub(crate) enum Browser {
     Nobody,
 }
 
-/// Has tokens for one server.
-#[derive(Debug)]
-pub(crate) enum Authorizer {
-    /// None: other headers, if any, are the client's business.
-    Nobody,
-    /// A command prints them.
-    Command {
-        command: String,
-        token: Mutex<Option<String>>,
-    },
-    OAuth(Box<OAuth>),
-    /// None either: requests are signed.
-    SigV4(Box<Signer>),
-}
-
+/// Tokens of the issuer that a server names.
 pub(crate) struct OAuth {
     server: String,
     options: OAuthOptions,
@@ -149,74 +134,20 @@ struct State {
     failure: Option<(Instant, String)>,
 }
 
-impl Authorizer {
-    pub(crate) fn oauth(server: &str, options: OAuthOptions) -> anyhow::Result<Self> {
+impl OAuth {
+    pub(crate) fn new(server: &str, options: OAuthOptions) -> anyhow::Result<Self> {
         let store = Store::of(server, options.state_dir.as_deref()).context("could not open the store of tokens")?;
-        Ok(Self::OAuth(Box::new(OAuth {
+        Ok(Self {
             server: server.to_owned(),
             options,
             store,
             state: Mutex::default(),
             untried: std::sync::Mutex::default(),
-        })))
+        })
     }
 
-    /// The token to send, if there is one already.
+    /// The token to send, if there is one already: refreshed, where it is nearly over.
     pub(crate) async fn token(&self) -> anyhow::Result<Option<String>> {
-        match self {
-            Self::Nobody | Self::SigV4(_) => Ok(None),
-            Self::Command { command, token } => {
-                let mut token = token.lock().await;
-                if token.is_none() {
-                    *token = Some(output_of(command).await?);
-                }
-                Ok(token.clone())
-            }
-            Self::OAuth(oauth) => oauth.token().await,
-        }
-    }
-
-    /// Notes that the server has taken a token for good.
-    pub(crate) fn accepted(&self, token: &str) {
-        if let Self::OAuth(oauth) = self {
-            oauth.untried().take_if(|untried| untried == token);
-        }
-    }
-
-    /// Gets a token in place of one that was refused.
-    pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
-        match self {
-            Self::Nobody => bail!("the server wants a token, and `--header` gives another or none"),
-            Self::SigV4(_) => bail!("the server wants a token, though requests are signed: leave `--sigv4` out"),
-            Self::Command { command, token } => {
-                let mut token = token.lock().await;
-                if token.as_deref() == refused {
-                    *token = Some(output_of(command).await?);
-                }
-                Ok(())
-            }
-            Self::OAuth(oauth) => oauth.renew(refused, challenge).await,
-        }
-    }
-}
-
-async fn output_of(command: &str) -> anyhow::Result<String> {
-    let mut words = command.split_whitespace();
-    let program = words.next().context("`--token-command` is empty")?;
-    let output = Command::new(program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await;
-    let output = output.with_context(|| format!("could not run `{program}`"))?;
-    if !output.status.success() {
-        bail!("`{program}`, which prints tokens, ended with {}", output.status);
-    }
-    let token = String::from_utf8(output.stdout).context("the token is no text")?.trim().to_owned();
-    if token.is_empty() {
-        bail!("`{program}` printed no token");
-    }
-    Ok(token)
-}
-
-impl OAuth {
-    async fn token(&self) -> anyhow::Result<Option<String>> {
         let Some(credentials) = self.store.credentials()? else {
             return Ok(None);
         };
@@ -293,8 +224,14 @@ impl OAuth {
         Ok((manager, metadata))
     }
 
-    /// One at a time: whoever waited finds what another has got, or why there is nothing.
-    async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
+    /// Notes that the server has taken a token for good.
+    pub(crate) fn accepted(&self, token: &str) {
+        self.untried().take_if(|untried| untried == token);
+    }
+
+    /// Gets a token in place of one that was refused. One at a time: whoever waited finds what another has got, or why there
+    /// is nothing.
+    pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         let asked = Instant::now();
         let mut state = self.state.lock().await;
         if let Some((_, failure)) = state.failure.as_ref().filter(|(at, _)| *at > asked) {

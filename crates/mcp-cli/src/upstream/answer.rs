@@ -1,0 +1,200 @@
+//! The way of an answer to the client: a message, or a stream of them that may break off.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::StreamExt;
+use mcp_protocol::{ErrorObject, method};
+use reqwest::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap},
+};
+use serde_json::{json, value::RawValue};
+use sse_stream::SseByteStream;
+
+use super::{FIRST_PAUSE, LONGEST_PAUSE, Output, SESSION_ID, Upstream, send};
+use crate::message::{Envelope, Shape, error_response, is_same_id, one_line};
+
+/// Tries to go on reading a stream that broke off.
+pub(super) const MAX_RESUMPTIONS: u32 = 5;
+
+/// How an answer ended.
+pub(super) enum Ended {
+    /// With the response.
+    Answered,
+    /// Before it; the id of the last event, if it had one, and how long to wait before going on.
+    Broken { last_event_id: Option<String>, pause: Option<Duration> },
+}
+
+impl Upstream {
+    /// Passes everything on that comes in answer to a message.
+    pub(super) async fn deliver(&self, envelope: &Envelope, response: Response, output: &Output) -> anyhow::Result<()> {
+        if envelope.method() == Some(method::INITIALIZE) && envelope.modern_version().is_none() {
+            let mut legacy = self.legacy();
+            legacy.initialize = Some(envelope.text.clone());
+            legacy.session_id = response.headers().get(SESSION_ID).cloned();
+        }
+        if is_event_stream(response.headers()) {
+            return self.deliver_whole_stream(envelope, response, output).await;
+        }
+        let body = response.text().await.context("the answer broke off")?;
+        if body.trim().is_empty() {
+            return match envelope.id() {
+                Some(_) => bail!("the server answered with nothing"),
+                None => Ok(()),
+            };
+        }
+        match (self.deliver_message(envelope, &body, output)?, envelope.id()) {
+            (false, Some(_)) => bail!("the server answered with something else than a response"),
+            _ => Ok(()),
+        }
+    }
+
+    /// A stream, and those that go on where it broke off.
+    async fn deliver_whole_stream(
+        &self,
+        envelope: &Envelope,
+        response: Response,
+        output: &Output,
+    ) -> anyhow::Result<()> {
+        let mut ended = self.deliver_stream(response, Some(envelope), output).await;
+        let (mut known, mut tries) = (None, 0);
+        while tries < MAX_RESUMPTIONS {
+            // A stream that brought nothing new goes on where the last one did; one that did is worth as many tries again.
+            let ended_at = match ended? {
+                Ended::Broken { last_event_id: None, pause } => Ended::Broken { last_event_id: known.clone(), pause },
+                other => other,
+            };
+            if let Ended::Broken { last_event_id, .. } = &ended_at
+                && *last_event_id != known
+            {
+                (known, tries) = (last_event_id.clone(), 0);
+            }
+            tries += 1;
+            let (id, pause) = match ended_at {
+                Ended::Answered => return Ok(()),
+                // Whatever comes in answer to a notification or a response ends when it likes.
+                Ended::Broken { .. } if envelope.id().is_none() => return Ok(()),
+                Ended::Broken { last_event_id: Some(id), pause } if envelope.modern_version().is_none() => (id, pause),
+                Ended::Broken { .. } => bail!("the stream ended before the answer came"),
+            };
+            tokio::time::sleep(pause.unwrap_or(FIRST_PAUSE)).await;
+            let response = self.get(Some(&id)).await.context("could not go on with the stream")?;
+            if !response.status().is_success() {
+                bail!("the stream ended before the answer came, and cannot be resumed: {}", response.status());
+            }
+            ended = self.deliver_stream(response, Some(envelope), output).await;
+        }
+        bail!("the stream broke off too often")
+    }
+
+    /// Everything on a stream; for a request it ends with the response.
+    pub(super) async fn deliver_stream(
+        &self,
+        response: Response,
+        envelope: Option<&Envelope>,
+        output: &Output,
+    ) -> anyhow::Result<Ended> {
+        let mut events = SseByteStream::new(response.bytes_stream());
+        let (mut last_event_id, mut pause) = (None, None);
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::info!(%error, "a stream broke off");
+                    break;
+                }
+            };
+            last_event_id = event.id.filter(|id| !id.is_empty()).or(last_event_id);
+            pause = event.retry.map(|retry| Duration::from_millis(retry).min(LONGEST_PAUSE)).or(pause);
+            let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else {
+                continue;
+            };
+            let is_answer = match envelope {
+                Some(envelope) => self.deliver_message(envelope, &data, output)?,
+                None => {
+                    check_message(&data)?;
+                    send(output, one_line(&data));
+                    false
+                }
+            };
+            if is_answer {
+                return Ok(Ended::Answered);
+            }
+        }
+        Ok(Ended::Broken { last_event_id, pause })
+    }
+
+    /// Passes a message to the client; whether it is the response to the request.
+    ///
+    /// # Errors
+    ///
+    /// When it is no message: a page of somebody in between, for example.
+    fn deliver_message(&self, envelope: &Envelope, message: &str, output: &Output) -> anyhow::Result<bool> {
+        check_message(message)?;
+        let Ok(shape) = serde_json::from_str::<Shape<'_>>(message) else {
+            // A batch, in answer to one.
+            send(output, one_line(message));
+            return Ok(envelope.id().is_none());
+        };
+        let is_own = matches!((shape.id, envelope.id()), (Some(id), Some(own)) if is_same_id(id, own));
+        if let (true, Some(result)) = (is_own, shape.result) {
+            match envelope.method() {
+                Some(method::INITIALIZE) => self.agree(result),
+                Some(method::TOOLS_LIST) if envelope.modern_version().is_some() => {
+                    if let (_, Some(without)) = self.tools().learn(message, result) {
+                        send(output, one_line(&without));
+                        return Ok(true);
+                    }
+                }
+                _ => {}
+            }
+        }
+        send(output, one_line(message));
+        Ok(shape.is_response() && is_own)
+    }
+
+    fn agree(&self, result: &RawValue) {
+        let version = mcp_protocol::lookup(result, &["protocolVersion".to_owned()]).ok().flatten();
+        self.legacy().version = version.and_then(|version| serde_json::from_str(version.get()).ok());
+    }
+}
+
+/// What the client is told that got an error over HTTP: the server's JSON-RPC error, or what HTTP says.
+pub(super) fn deliver_error(
+    envelope: &Envelope,
+    status: StatusCode,
+    body: &str,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let Some(id) = envelope.id() else {
+        bail!("the server answered {status}");
+    };
+    let shape = serde_json::from_str::<Shape<'_>>(body).ok();
+    if let Some(error) = shape.as_ref().and_then(|shape| shape.error) {
+        let is_own = shape.and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id));
+        // Whoever refuses a request unread does not know its id.
+        let renamed = || format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, id.get(), error.get());
+        send(output, one_line(&if is_own { body.to_owned() } else { renamed() }));
+        return Ok(());
+    }
+    let shown: String = body.chars().take(500).collect();
+    let error = ErrorObject::new(i64::from(status.as_u16()), format!("the server answered {status}"));
+    send(output, error_response(Some(id), &error.with_data(json!({ "body": shown }))));
+    Ok(())
+}
+
+/// Whether a text may be written to the client: an object, or a list of them.
+fn check_message(text: &str) -> anyhow::Result<()> {
+    let is_message = match text.trim_start().as_bytes().first() {
+        Some(b'{') => serde_json::from_str::<Shape<'_>>(text).is_ok(),
+        Some(b'[') => serde_json::from_str::<Vec<Shape<'_>>>(text).is_ok(),
+        _ => false,
+    };
+    if is_message { Ok(()) } else { bail!("the server answered with something that is no message") }
+}
+
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+}
