@@ -37,9 +37,7 @@ def main():
     except debian.Unavailable as reason:
         print(f"SKIPPED: the zips for arm64 were not run, since {reason}", file=sys.stderr)
         return
-    subprocess.run(
-        ["cargo", "build", "--quiet", "--locked", "--package", "function-url-emulator"], cwd=tools.PROJECT, check=True
-    )
+    tools.build("function-url-emulator")
     build.prepare()
     zips = {function: build.build(ARCHITECTURE, function) for function in tools.FUNCTIONS}
     with tempfile.TemporaryDirectory() as folder:

@@ -14,8 +14,6 @@ import itertools
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -37,16 +35,9 @@ def main():
     parser.add_argument("--environments", type=int, default=20)
     arguments = parser.parse_args()
     tools.install_test()
-    build()
+    tools.build("event-logger", "function-url-emulator")
     figures = run(arguments.calls, arguments.clients, arguments.environments)
     print(", ".join(f"{name} {value}" for name, value in figures.items()))
-
-
-def build():
-    packages = ["--package", "event-logger", "--package", "function-url-emulator"]
-    built = subprocess.run(["cargo", "build", "--quiet", "--locked", *packages], cwd=tools.PROJECT)
-    if built.returncode:
-        sys.exit(built.returncode)
 
 
 def run(calls, clients, environments):

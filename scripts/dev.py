@@ -41,13 +41,15 @@ def main():
     tools.install_lambda()
     if arguments.auth:
         tools.install_test()
-    build()
+    # As the watcher will, which has little time for the first call.
+    functions = [arguments.auth] if arguments.auth else tools.FUNCTIONS
+    tools.build(*functions, options=["--manifest-path", str(manifest(arguments.auth))])
     data = postgres.reachable(arguments.data)
     database = own_issuer = None
     try:
         database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data, tools.FUNCTIONS)
         own_issuer = issuer.Issuer() if arguments.auth else None
-        serve(arguments, database, own_issuer)
+        serve(arguments, functions, database, own_issuer)
     finally:
         if own_issuer:
             own_issuer.stop()
@@ -55,23 +57,17 @@ def main():
             database.close()
 
 
-def serve(arguments, database, own_issuer):
+def serve(arguments, functions, database, own_issuer):
     port = arguments.port or (9000 if is_free(9000) else free_port())
     if own_issuer:
-        # The watcher has all functions below one host and takes the path away, so that the function must be told.
-        functions = [arguments.auth]
-        own = {"OIDC_ISSUER": own_issuer.url}
-        own["MCP_PUBLIC_URL"] = endpoint(port, arguments.auth).removesuffix("/mcp")
-        own["MCP_AUTH"] = "required"
-        variables = {**os.environ, **own}
+        variables = {**os.environ, "OIDC_ISSUER": own_issuer.url, "MCP_AUTH": "required"}
     else:
-        functions = tools.FUNCTIONS
         # For this machine alone: whoever reaches the functions here may do everything.
         # The key is for api-docs, which asks: a question lasts no longer than the functions run.
         key = base64.b64encode(os.urandom(32)).decode()
         variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
-    if database:
-        variables |= {"DATABASE_SERVER": database.url.rpartition("/")[0], runner(): "sh scripts/own_database.sh"}
+    variables |= {runner(): "sh scripts/start_function.sh", "DEV_URL": f"http://127.0.0.1:{port}/lambda-url"}
+    variables["DEV_DATABASE_SERVER"] = database.url.rpartition("/")[0] if database else ""
     watch = start_watch(port, arguments.no_reload, variables, arguments.auth)
     # SIGINT too: whoever is started in the background of a script ignores it otherwise.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -92,11 +88,9 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def build():
-    packages = [part for function in tools.FUNCTIONS for part in ("--package", function)]
-    built = subprocess.run(["cargo", "build", *packages], cwd=tools.PROJECT)
-    if built.returncode:
-        sys.exit(built.returncode)
+def manifest(only):
+    """What the watcher is about: one function, or all."""
+    return tools.PROJECT / "functions" / only / "Cargo.toml" if only else tools.PROJECT / "Cargo.toml"
 
 
 def runner():
@@ -108,10 +102,9 @@ def runner():
 
 def start_watch(port, no_reload, variables, only=None):
     command = ["cargo", "lambda", "watch", "--invoke-address", "127.0.0.1", "--invoke-port", str(port), "--disable-cors"]
+    command += ["--manifest-path", str(manifest(only))]
     if no_reload:
         command.append("--ignore-changes")
-    if only:
-        command += ["--manifest-path", str(tools.PROJECT / "functions" / only / "Cargo.toml")]
     # A session of its own: Ctrl-C reaches this process alone, which then ends the whole group.
     return subprocess.Popen(
         command, cwd=tools.PROJECT, env=tools.environment(variables), stdin=subprocess.DEVNULL,

@@ -4,10 +4,11 @@
     python3 scripts/tools.py GROUP...     installs the groups and prints the folder
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
-cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `mutation` (cargo-mutants), `sbom`
-(cargo-cyclonedx), `arm64` (the Rust target), `postgres` (its binaries), `deploy` (the AWS SDK), `templates` (cfn-lint),
-`proxies` (other people's, to measure `mcpl proxy` beside), `peers` (other people's libraries, to measure greeter beside).
-The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left alone.
+cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `mutation` (cargo-mutants), `coverage`
+(cargo-llvm-cov, and LLVM's tools), `sbom` (cargo-cyclonedx), `arm64` (the Rust target), `postgres` (its binaries), `deploy`
+(the AWS SDK), `templates` (cfn-lint), `proxies` (other people's, to measure `mcpl proxy` beside), `peers` (other people's
+libraries, to measure greeter beside). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are
+there already is left alone.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions")
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
 FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
 MUTATION_TOOLS = {"cargo-mutants": "27.1.0"}
+COVERAGE_TOOLS = {"cargo-llvm-cov": "0.9.1"}
 SBOM_TOOLS = {"cargo-cyclonedx": "0.5.9"}
 INTEROP = PROJECT / "tests" / "interop"
 PROXIES = PROJECT / "bench" / "proxies"
@@ -70,9 +72,26 @@ def node():
 
 def target_folder():
     """Cargo's folder for what it builds."""
+    return pathlib.Path(metadata()["target_directory"])
+
+
+def features(package):
+    """The names of a package's features."""
+    return next(own["features"] for own in metadata()["packages"] if own["name"] == package)
+
+
+def metadata():
     command = ["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"]
-    metadata = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True)
-    return pathlib.Path(json.loads(metadata.stdout)["target_directory"])
+    return json.loads(subprocess.run(command, cwd=PROJECT, capture_output=True, check=True).stdout)
+
+
+def build(*binaries, options=("--quiet", "--locked")):
+    """Builds binaries of the workspace for running them here. Each by itself: together they would have the features that any of
+    them asks for, and `cargo lambda watch`, which builds one at a time, would compile much a second time."""
+    for binary in binaries:
+        built = subprocess.run(["cargo", "build", *options, "--bin", binary], cwd=PROJECT)
+        if built.returncode:
+            sys.exit(built.returncode)
 
 
 def install_lambda():
@@ -153,6 +172,11 @@ def install_mutation():
     cargo_install(MUTATION_TOOLS)
 
 
+def install_coverage():
+    cargo_install(COVERAGE_TOOLS)
+    rustup("component", "llvm-tools")
+
+
 def install_sbom():
     cargo_install(SBOM_TOOLS)
 
@@ -172,10 +196,15 @@ def cargo_install(wanted):
 
 
 def install_arm64():
-    target = "aarch64-unknown-linux-gnu"
-    listed = subprocess.run(["rustup", "target", "list", "--installed"], cwd=PROJECT, capture_output=True, text=True)
-    if target not in listed.stdout.split():
-        run(["rustup", "target", "add", target], cwd=PROJECT)
+    rustup("target", "aarch64-unknown-linux-gnu")
+
+
+def rustup(kind, name):
+    """Adds a target or a component to the compiler, unless it has it."""
+    listed = subprocess.run(["rustup", kind, "list", "--installed"], cwd=PROJECT, capture_output=True, text=True)
+    # Components carry the machine's own target in their name.
+    if not any(own.startswith(name) for own in listed.stdout.split()):
+        run(["rustup", kind, "add", name], cwd=PROJECT)
 
 
 def pip(name, requirements, venv=VENV):
@@ -232,6 +261,7 @@ INSTALLERS = {
     "check": install_check,
     "fuzz": install_fuzz,
     "mutation": install_mutation,
+    "coverage": install_coverage,
     "sbom": install_sbom,
     "arm64": install_arm64,
     "peers": install_peers,

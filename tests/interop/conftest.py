@@ -22,6 +22,8 @@ import tools  # noqa: E402
 from emulated import Emulated  # noqa: E402
 from recorder import Recorder  # noqa: E402
 
+PROGRAMS = [*tools.FUNCTIONS, "conformance", "function-url-emulator"]
+
 
 class Dev:
     """`scripts/dev.py`, running."""
@@ -94,29 +96,24 @@ class Watched:
 @functools.cache
 def build():
     """Builds what the fixtures run."""
-    cargo_build()
-
-
-def cargo_build(*features):
-    programs = [*tools.FUNCTIONS, "conformance", "function-url-emulator"]
-    packages = [word for program in programs for word in ("--package", program)]
-    of_functions = [word for feature in features for word in ("--features", f"event-logger/{feature}")]
-    of_example = [word for feature in features for word in ("--features", feature)]
-    for arguments in (packages + of_functions, ["--package", "mcp-lambda", "--example", "countdown", *of_example]):
-        subprocess.run(["cargo", "build", "--quiet", "--locked", *arguments], cwd=PROJECT, check=True)
+    tools.build(*PROGRAMS)
+    example = ["cargo", "build", "--quiet", "--locked", "--package", "mcp-lambda", "--example", "countdown"]
+    subprocess.run(example, cwd=PROJECT, check=True)
 
 
 @functools.cache
 def build_traced():
     """Builds the same with the feature `otel`; the folder where it is, as the others stay where they are looked for."""
-    cargo_build("otel")
+    # With every feature there is, they are built for the Rust tests already.
+    tests = ["cargo", "test", "--workspace", "--all-features", "--no-run", "--quiet", "--locked"]
+    subprocess.run(tests, cwd=PROJECT, check=True)
     built = tools.target_folder() / "debug"
     folder = built / "traced"
     (folder / "examples").mkdir(parents=True, exist_ok=True)
     for binary in ("event-logger", "examples/countdown"):
         shutil.copy2(built / binary, folder / binary)
     # Nothing is compiled again: those without the feature are put back.
-    cargo_build()
+    build.__wrapped__()
     return folder
 
 
@@ -211,5 +208,5 @@ def chromium():
 @pytest.fixture(scope="session")
 def mcpl():
     """The path of the command."""
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "mcp-cli"], cwd=PROJECT, check=True)
+    tools.build("mcpl")
     return str(tools.target_folder() / "debug" / "mcpl")

@@ -6,6 +6,7 @@ import socket
 import shutil
 import subprocess
 import urllib.parse
+import urllib.request
 
 import dev as dev_script
 import processes
@@ -25,6 +26,12 @@ def test_what_it_prints_works_and_ctrl_c_ends_everything():
         url = dev.url("greeter")
         inspectors = [shlex.split(line)[3:] for line in dev.output.splitlines() if line.startswith("  Inspector")]
         assert ["--cli", url] in [words[:2] for words in inspectors]
+
+        # A browser is told the URL that leads here.
+        page = urllib.request.Request(url, headers={"Accept": "text/html"})
+        with urllib.request.urlopen(page) as answer:
+            assert f"claude mcp add --transport http greeter {url}" in answer.read().decode()
+        assert "misspelt" not in dev.output
 
         started = dev_script.descendants(dev.process.pid)
         assert len(started) >= 2, "cargo-lambda and the function"

@@ -25,7 +25,7 @@ import pytest
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from conftest import emulated
+from conftest import build, emulated
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -87,7 +87,7 @@ def admin(server):
 
 
 def test_no_event_is_lost_and_none_is_there_twice_while_everything_breaks():
-    chaos.build()
+    build()
 
     figures = chaos.run(calls=1000, clients=16, environments=20)
 
