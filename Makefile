@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test conformance check bench bench-database budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
+.PHONY: help new dev test conformance check coverage bench bench-database budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
 
 PYTHON ?= python3
 
@@ -22,6 +22,9 @@ conformance: ## Run the official conformance suite (part of `make test`)
 
 check: ## What CI checks besides the tests: format, lints, docs, dependencies
 	$(PYTHON) scripts/check.py
+
+coverage: ## Say how many of each crate's lines the Rust tests run
+	$(PYTHON) scripts/coverage.py
 
 bench: ## Measure the functions against a bare one, beside limits; PEERS=1: greeter beside other people's libraries
 	$(PYTHON) scripts/$(if $(PEERS),bench_peers,bench).py
@@ -50,13 +53,14 @@ sbom: ## Say what is linked into each function and mcpl, as CycloneDX; FOLDER=�
 # By the Python that has the AWS SDK.
 DEPLOY = "$$($(PYTHON) scripts/tools.py deploy)/venv/bin/python" scripts/deploy.py
 CONFIRMED = $(if $(YES),--yes)
+FEATURED = $(if $(FEATURES),--features $(FEATURES))
 NAMED = $(if $(NAME),--name $(NAME))
 
-deploy: ## Deploy STACK=…, a template of infra/, to AWS, with PARAMETERS="Name=value …"; YES=1 does not ask
-	@$(DEPLOY) up $(STACK) $(NAMED) $(CONFIRMED) $(foreach own,$(PARAMETERS),--parameter '$(own)')
+deploy: ## Deploy STACK=…, a template of infra/, to AWS, with PARAMETERS="Name=value …", FEATURES=…; YES=1 does not ask
+	@$(DEPLOY) up $(STACK) $(NAMED) $(CONFIRMED) $(FEATURED) $(foreach own,$(PARAMETERS),--parameter '$(own)')
 
 deploy-code: ## Deploy FUNCTION=greeter alone, by `cargo lambda deploy`; ENV_FILE=… has its variables
-	@$(DEPLOY) code $(FUNCTION) $(CONFIRMED) $(if $(ENV_FILE),--env-file $(ENV_FILE))
+	@$(DEPLOY) code $(FUNCTION) $(CONFIRMED) $(FEATURED) $(if $(ENV_FILE),--env-file $(ENV_FILE))
 
 outputs: ## Show what STACK=… tells: URLs, ids
 	@$(DEPLOY) outputs $(STACK) $(NAMED)

@@ -25,12 +25,13 @@ def prepare():
     tools.install_arm64()
 
 
-def build(architecture, function):
+def build(architecture, function, features=()):
     """Builds one function for one architecture; returns its zip."""
     folder = tools.target_folder() / "lambda" / architecture
     command = ["cargo", "lambda", "build", "--release", "--locked", "--output-format", "zip", ARCHITECTURES[architecture]]
     # By itself: built together, one would carry the features that another needs of what they share.
     command += ["--package", function, "--lambda-dir", folder]
+    command += [word for feature in features for word in ("--features", feature)]
     built = subprocess.run(command, cwd=tools.PROJECT, env=tools.environment())
     if built.returncode:
         sys.exit(built.returncode)

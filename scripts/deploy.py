@@ -67,6 +67,7 @@ def read_arguments():
     )
     for own in (up_command, code_command):
         own.add_argument("--lambda-dir", type=pathlib.Path, help="where built zips are, FUNCTION/bootstrap.zip; builds none")
+        own.add_argument("--features", action="append", default=[], help="features of the function to build it with")
         own.add_argument("--no-doctor", action="store_true", help="do not try the URL afterwards")
     for own in (up_command, code_command, down_command):
         own.add_argument("--yes", action="store_true", help="do not ask")
@@ -130,7 +131,8 @@ def up(account, arguments):
         f"bucket   {artifacts.bucket}, for code and templates: {of_the_bucket}",
     )
     parameters = dict(arguments.parameters)
-    archive = archive_of(arguments) if arguments.subject in tools.FUNCTIONS else None
+    issuer = (stack.values() | parameters).get("Issuer")
+    archive = archive_of(arguments, issuer) if arguments.subject in tools.FUNCTIONS else None
     artifacts.make()
     templates = artifacts.put_templates()
     if archive:
@@ -150,11 +152,13 @@ def up(account, arguments):
         doctor(told["Url"])
 
 
-def archive_of(arguments):
+def archive_of(arguments, issuer=None):
     if arguments.lambda_dir:
         return arguments.lambda_dir / arguments.subject / "bootstrap.zip"
     build.prepare()
-    return build.build("arm64", arguments.subject)
+    # Some functions verify tokens only if they are built for that, and do not start with an issuer otherwise.
+    auth = {"auth"} & set(tools.features(arguments.subject)) if issuer else set()
+    return build.build("arm64", arguments.subject, sorted(auth.union(arguments.features)))
 
 
 class Artifacts:

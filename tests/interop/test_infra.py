@@ -1,5 +1,6 @@
 """The templates of infra/, as `make deploy` deploys them, in an account that moto plays."""
 
+import argparse
 import ast
 import datetime
 import json
@@ -10,6 +11,7 @@ import sys
 from types import SimpleNamespace
 
 import boto3
+import deploy as deploy_script
 import postgres
 import psycopg
 import pytest
@@ -19,7 +21,6 @@ from botocore.stub import Stubber
 from cfnlint.decode import cfn_yaml
 from cfnlint.template.template import Template
 from conftest import PROJECT, build, emulated
-from deploy import Stack
 from moto.cloudformation import parsing
 from oauth import fetch
 
@@ -173,6 +174,35 @@ def test_greeter_is_public_and_may_do_nothing_but_log_and_trace(deploy):
     (subscription,) = boto3.client("sns").list_subscriptions()["Subscriptions"]
     assert subscription["Endpoint"] == "ops@example.com"
     assert [alarm["AlarmActions"] for alarm in alarms.values()] == [[subscription["TopicArn"]]] * 5
+
+
+def test_an_issuer_closes_a_function(deploy):
+    deploy("up", "greeter", *parameters(Issuer="https://id.example.com", Audience="api", ScopePrefix="api/"))
+
+    variables = function_of("greeter")[0]["Environment"]["Variables"]
+    assert {name: variables[f"OIDC_{name}"] for name in ("ISSUER", "AUDIENCE", "SCOPE_PREFIX")} == {
+        "ISSUER": "https://id.example.com", "AUDIENCE": "api", "SCOPE_PREFIX": "api/",
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "issuer", "asked", "features"),
+    [
+        ("greeter", "https://id.example.com", [], ["auth"]),
+        ("greeter", "https://id.example.com", ["otel", "auth"], ["auth", "otel"]),
+        ("greeter", "", ["otel"], ["otel"]),
+        # It is always closed.
+        ("event-logger", "https://id.example.com", [], []),
+    ],
+)
+def test_a_function_is_built_with_what_it_is_deployed_for(function, issuer, asked, features, monkeypatch):
+    built = []
+    monkeypatch.setattr(deploy_script.build, "prepare", lambda: None)
+    monkeypatch.setattr(deploy_script.build, "build", lambda *words: built.append(words))
+
+    deploy_script.archive_of(argparse.Namespace(lambda_dir=None, subject=function, features=asked), issuer)
+
+    assert built == [("arm64", function, features)]
 
 
 def metrics_in_code():
@@ -490,22 +520,32 @@ def test_rules_refuse_what_cannot_work(name, conditions, values, is_valid):
     assert template(name).conditions.satisfiable(conditions, values) is is_valid
 
 
+EXTERNAL = "https://id.example.com"
+
+
 @pytest.mark.parametrize(
-    ("issuer", "audience", "prefix", "is_valid"),
+    ("name", "rule", "issuer", "values", "is_valid"),
     [
-        ("cognito", "", "", True),
-        ("cognito", "api", "", False),
-        ("cognito", "", "api/", False),
-        ("https://id.example.com", "api", "api/", True),
+        ("event-logger", "CognitoBringsItsOwn", "cognito", {}, True),
+        ("event-logger", "CognitoBringsItsOwn", "cognito", {"Audience": "api"}, False),
+        ("event-logger", "CognitoBringsItsOwn", "cognito", {"ScopePrefix": "api/"}, False),
+        ("event-logger", "CognitoBringsItsOwn", EXTERNAL, {"Audience": "api", "ScopePrefix": "api/"}, True),
+        ("greeter", "AnIssuerIsNamed", "", {}, True),
+        ("greeter", "AnIssuerIsNamed", "", {"Audience": "api"}, False),
+        ("greeter", "AnIssuerIsNamed", "", {"ScopePrefix": "api/"}, False),
+        ("greeter", "AnIssuerIsNamed", EXTERNAL, {"Audience": "api", "ScopePrefix": "api/"}, True),
+        ("greeter", "AnIssuerIsAsked", EXTERNAL, {}, True),
+        ("greeter", "AnIssuerIsAsked", EXTERNAL, {"AuthType": "AWS_IAM"}, False),
+        ("greeter", "AnIssuerIsAsked", "", {"AuthType": "AWS_IAM"}, True),
     ],
 )
-def test_a_user_pool_of_the_stack_brings_its_own_audience_and_prefix(issuer, audience, prefix, is_valid):
-    # By moto: cfn-lint knows of a parameter what conditions say of it, and none names these two.
-    rule = cfn_yaml.load(str(INFRA / "event-logger.yaml"))["Rules"]["CognitoBringsItsOwn"]
-    values = {"Issuer": issuer, "Audience": audience, "ScopePrefix": prefix}
-    (assertion,) = rule["Assertions"]
+def test_what_goes_with_an_issuer_and_what_does_not(name, rule, issuer, values, is_valid):
+    # By moto: cfn-lint knows of a parameter what conditions say of it, and none names all of these.
+    rules = cfn_yaml.load(str(INFRA / f"{name}.yaml"))["Rules"]
+    values = {"Issuer": issuer, "Audience": "", "ScopePrefix": "", "AuthType": "NONE", **values}
+    (assertion,) = rules[rule]["Assertions"]
 
-    applies, holds = (parsing.parse_condition(own, values, {}) for own in (rule["RuleCondition"], assertion["Assert"]))
+    applies, holds = (parsing.parse_condition(own, values, {}) for own in (rules[rule]["RuleCondition"], assertion["Assert"]))
 
     assert (not applies or holds) is is_valid
 
@@ -621,7 +661,7 @@ def test_what_failed_in_an_earlier_deployment_is_not_told_again():
         events.add_client_error("describe_stacks", "ValidationError")
         events.add_response("describe_stack_events", {"StackEvents": outer}, {"StackName": names["outer"]})
         events.add_response("describe_stack_events", {"StackEvents": inner}, {"StackName": names["inner"]})
-        stack = Stack(SimpleNamespace(client=lambda _: client), names["outer"])
+        stack = deploy_script.Stack(SimpleNamespace(client=lambda _: client), names["outer"])
         told = list(stack.failures(names["outer"], outer[-1]["Timestamp"]))
 
     assert told == ["  Inner: UPDATE_FAILED", "  Role: now"]

@@ -63,6 +63,12 @@ def test_a_new_function_of_the_workspace_works_as_it_is(workspace, tmp_path):
         actions = [statement["Action"] for statement in policy["Statement"]]
         assert actions == ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"]
 
+    # With a database, by the line of the documentation.
+    (line,) = [own for own in (PROJECT / "docs" / "deployment.md").read_text().splitlines() if own.startswith("sed ")]
+    run(workspace, "sh", "-c", line.replace("notes", NAME))
+    assert "database.yaml" in stack.read_text()
+    run(workspace, tools.BIN / "cfn-lint", "--regions", "eu-central-1", "--template", stack)
+
     refused = new(workspace, NAME)
     assert refused.returncode != 0
     assert f"functions/{NAME} exists" in refused.stderr
@@ -138,5 +144,5 @@ def run(folder, *command):
         [str(word) for word in command], cwd=folder, env=copied.environment(), capture_output=True, text=True,
         stdin=subprocess.DEVNULL,
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.returncode == 0 and "warning:" not in ran.stderr, ran.stdout + ran.stderr
     return ran.stdout

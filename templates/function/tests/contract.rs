@@ -6,7 +6,7 @@ use mcp_lambda::McpService;
 use mcp_testing::{assert_contract, bounds, exchange, tools_call};
 use serde_json::json;
 
-use {{ project_name | replace: "-", "_" }}::{Config, State, service};
+use {{ project_name | replace: "-", "_" }}::{Config, service};
 
 async fn server() -> McpService {
     service(Config::default()).await.unwrap()
