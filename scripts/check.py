@@ -81,6 +81,7 @@ CHECKS = {
     "variables": lambda: holds(documentation.stray_variables),
     "log lines": lambda: holds(documentation.unexplained_lines),
     "links": lambda: holds(documentation.dead_links),
+    "tables": lambda: holds(documentation.torn_tables),
     "workflows": command("actionlint", *map(str, sorted((tools.PROJECT / ".github" / "workflows").glob("*.yml")))),
     # What it would look up on the network stays out: CI says the same as a machine without one.
     "workflows' security": command("zizmor", "--offline", "--quiet", ".github"),

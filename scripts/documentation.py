@@ -1,4 +1,4 @@
-"""What the documentation says that can be compared with what is there: variables, log lines, links."""
+"""What the documentation says that can be compared with what is there: variables, log lines, links; and whether its tables are whole."""
 
 import os
 import pathlib
@@ -73,6 +73,15 @@ def dead_links(project):
                 yield f"{path.relative_to(project)}: {link} leads nowhere"
             elif fragment and target.suffix == ".md" and fragment not in anchors(target.read_text()):
                 yield f"{path.relative_to(project)}: {link} names no heading there"
+
+
+def torn_tables(project):
+    """Rows that belong to no table: there is a gap above them, and no delimiter row below."""
+    for path in sorted(markdown(project)):
+        lines = ["", *FENCE.sub("", path.read_text()).splitlines(), ""]
+        for above, line, below in zip(lines, lines[1:], lines[2:]):
+            if line.startswith("|") and not above.startswith("|") and not below.startswith("| --"):
+                yield f"{path.relative_to(project)}: a row without a table: {line[:60]}"
 
 
 def markdown(project):

@@ -43,3 +43,10 @@ def test_a_link_leads_to_a_file_and_to_a_heading_of_it(tmp_path):
         "README.md: docs/other.md#no-heading names no heading there",
         "README.md: #elsewhere names no heading there",
     ]
+
+
+def test_a_row_belongs_to_a_table(tmp_path):
+    table = "| Alarm | |\n| --- | --- |\n| `Errors` | |\n"
+    (tmp_path / "README.md").write_text(f"{table}\n| `Faults` | |\n\n```text\n| drawn |\n```\n\n{table}")
+
+    assert list(documentation.torn_tables(tmp_path)) == ["README.md: a row without a table: | `Faults` | |"]

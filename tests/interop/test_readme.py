@@ -46,6 +46,51 @@ answer = urllib.parse.urlencode(oauth.follow(url, "ada"))
 redirect_uri = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["redirect_uri"][0]
 urllib.request.urlopen(redirect_uri + "?" + answer).close()
 """
+# What the migration guide's code leaves out, as every function has it.
+AROUND = """
+use garde::Validate;
+use mcp_lambda::{{Env, FromEnv, HttpConfig, McpService}};
+use mcp_postgres::{{Database, DatabaseConfig, Effect}};
+use mcp_server::{{InitError, NoArguments, Principal, Server, Tool, ToolContext, ToolError}};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sqlx::migrate::Migrator;
+
+static MIGRATOR: Migrator = sqlx::migrate!();
+
+pub struct State {{
+    database: Database,
+}}
+
+pub struct Config {{
+    http: HttpConfig,
+    database: DatabaseConfig,
+}}
+
+impl FromEnv for Config {{
+    fn from_env(env: &Env) -> Result<Self, InitError> {{
+        let database = DatabaseConfig::from_env(|name| env.get(name))?;
+        Ok(Self {{ http: HttpConfig::from_env(env)?, database }})
+    }}
+}}
+
+pub mod greeting {{
+    use super::*;
+    {tool}
+}}
+
+#[derive(Debug, Deserialize, JsonSchema, Validate)]
+struct LogEventArgs {{
+    #[garde(length(chars, min = 1, max = 100))]
+    event_name: String,
+}}
+
+async fn get_latest_events(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {{
+    Ok(String::new())
+}}
+
+{service}
+"""
 PING = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
 
@@ -193,3 +238,16 @@ def test_deploy_and_connect(terminal, installed, monkeypatch):
     assert f"Url: {url}\n" in deployed
     (configuration,) = terminal.home.rglob("claude_desktop_config.json")
     assert url in configuration.read_text() and "greeter" in connected
+
+
+def test_the_code_of_the_migration_guide_compiles(terminal):
+    guide = BLOCK.findall((PROJECT / "docs" / "migration.md").read_text())
+    tool, service = [text for language, text in guide if language == "rust"]
+    function = terminal.workspace / "functions" / "migrated"
+
+    terminal.paste(("sh", "make new FUNCTION=migrated && cargo add --quiet --package migrated mcp-postgres sqlx"))
+    (function / "migrations").mkdir()
+    (function / "src" / "lib.rs").write_text(AROUND.format(tool=tool, service=service))
+
+    terminal.paste(("sh", "cargo build --quiet --bin migrated"))
+    copied.forget("migrated")

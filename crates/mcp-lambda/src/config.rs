@@ -69,7 +69,8 @@ impl Env {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let prefixes: BTreeSet<&str> = asked.iter().filter_map(|name| prefix(name)).collect();
         let is_unknown = |name: &&str| !asked.contains(*name) && prefix(name).is_some_and(|own| prefixes.contains(own));
-        self.variables.keys().map(String::as_str).filter(is_unknown).collect()
+        let set = self.variables.iter().filter(|(_, value)| !value.trim().is_empty());
+        set.map(|(name, _)| name.as_str()).filter(is_unknown).collect()
     }
 }
 
@@ -87,6 +88,29 @@ impl fmt::Debug for Env {
 }
 
 /// A configuration that is read from the environment, once, in the init phase.
+///
+/// ```
+/// use mcp_lambda::{Env, FromEnv, HttpConfig};
+/// use mcp_server::InitError;
+///
+/// struct Config {
+///     http: HttpConfig,
+///     greeting: String,
+/// }
+///
+/// impl FromEnv for Config {
+///     fn from_env(env: &Env) -> Result<Self, InitError> {
+///         let greeting = env.get("GREETING").unwrap_or("Hello").to_owned();
+///         Ok(Self { http: HttpConfig::from_env(env)?, greeting })
+///     }
+/// }
+///
+/// // A test gives the variables itself.
+/// let config = Config::from_env(&Env::from_pairs([("GREETING", "Olá")]))?;
+/// assert_eq!(config.greeting, "Olá");
+/// # let _ = config.http;
+/// # Ok::<(), InitError>(())
+/// ```
 pub trait FromEnv: Sized {
     /// Reads it.
     ///
@@ -234,7 +258,8 @@ mod tests {
         let known = ["MCP_INVOKE_MODE", "OIDC_AUDIENCE", "OWN_URL", "GOOGLE_CLIENT_ID", "AWS_REGION"];
         let misspelt = ["MCP_INVOKEMODE", "OIDC_AUDIENCES", "OWN_ULR"];
         let others = ["PATH", "DB_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "AWS_EXECUTION_ENV"];
-        let env = Env::from_pairs(known.iter().chain(&misspelt).chain(&others).map(|name| (*name, "x")));
+        let set = known.iter().chain(&misspelt).chain(&others).map(|name| (*name, "x"));
+        let env = Env::from_pairs(set.chain([("MCP_UNSET", " ")]));
 
         for name in ["OIDC_ISSUER", "OIDC_WARM"].iter().chain(&known) {
             env.get(name);
