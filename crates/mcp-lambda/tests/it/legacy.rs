@@ -252,9 +252,11 @@ fn message(id: u32, method: &str, params: Value) -> Value {
 async fn a_batch_is_answered_message_by_message() {
     let call = message(2, "tools/call", json!({ "name": "simple" }));
     let notification = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    let client = json!({ "name": "c", "version": "1" });
+    let hello = json!({ "protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": client });
     let body = json!([
         message(1, "tools/list", json!({})), notification, call, message(3, "no/such", json!({})), 5,
-        message(4, "initialize", json!({})), { "jsonrpc": "2.0", "id": 5, "method": 5 },
+        message(4, "initialize", hello), { "jsonrpc": "2.0", "id": 5, "method": 5 },
     ]);
 
     let reply = exchange(&fixture(), batch(&body)).await;
@@ -292,6 +294,24 @@ async fn notifications_never_crowd_out_the_results_of_a_batch() {
     assert!(reply.body.len() < 6_291_456, "{}", reply.body.len());
     let ids: Vec<&Value> = reply.messages[reply.messages.len() - 2..].iter().map(|message| &message["id"]).collect();
     assert_eq!(ids, [1, 2]);
+}
+
+#[tokio::test]
+async fn the_results_of_a_batch_are_too_large_together() {
+    let large = json!({ "name": "large", "arguments": { "bytes": 4_000_000 } });
+    let body = json!([
+        message(1, "tools/call", large.clone()),
+        message(2, "tools/call", large),
+        message(3, "ping", json!({}))
+    ]);
+
+    let reply = exchange(&fixture(), batch(&body)).await;
+
+    assert!(reply.body.len() < 6_291_456, "{}", reply.body.len());
+    let errors: Vec<&Value> = reply.messages.iter().map(|message| &message["result"]["isError"]).collect();
+    assert_eq!(errors, [&Value::Null, &json!(true), &Value::Null]);
+    let told = reply.messages[1]["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(told.contains("229") && !told.contains("6291456"), "what the first has left: {told}");
 }
 
 #[tokio::test]
