@@ -189,12 +189,8 @@ pub(crate) async fn report_init_error(message: String) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Answers one event.
-///
-/// # Errors
-///
-/// When the event is none that this function can be invoked with. A malformed HTTP request is answered, not an error.
-pub async fn respond(
+/// Answers one event; who sent it, and the answer.
+async fn respond(
     service: &McpService,
     event: &[u8],
     invocation: Invocation,
@@ -212,7 +208,7 @@ pub async fn respond(
 ///
 /// # Errors
 ///
-/// As [`respond`].
+/// When the event is none that this function can be invoked with. A malformed HTTP request is answered, not an error.
 pub async fn respond_buffered(
     service: &McpService,
     event: &[u8],

@@ -59,7 +59,7 @@ pub use self::http::{McpService, Transport};
 pub use authentication::{Authentication, IamIdentity};
 pub use config::{Env, FromEnv, HttpConfig, InvokeMode};
 pub use events::{EventError, EventResponse, EventSource, LambdaRequest};
-pub use invocations::{respond, respond_buffered};
+pub use invocations::respond_buffered;
 pub use origin::{Origin, PublicUrl};
 pub use run::main;
 pub use sse::Body;

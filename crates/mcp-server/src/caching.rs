@@ -5,6 +5,16 @@ use std::time::Duration;
 use mcp_protocol::CacheScope;
 
 /// How long a client may keep an answer, and who may share it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use mcp_server::{Caching, List, Server};
+///
+/// // The tools are the same for everyone, and change only with a deployment.
+/// let server = Server::new("greeter", "0.1.0", ()).caching(List::Tools, Caching::public(Duration::from_secs(3600)));
+/// # let _ = server;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caching {
     /// How long the answer stays fresh; zero for one that should be asked for again each time.

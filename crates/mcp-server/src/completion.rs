@@ -8,6 +8,32 @@ use serde_json::Value;
 use crate::{RequestContext, RequestError, strings::options, work::Working};
 
 /// An argument that is being typed.
+///
+/// ```
+/// use garde::Validate;
+/// use mcp_server::{PartialArgument, Prompt, RequestContext, RequestError};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema, Validate)]
+/// struct TripArgs {
+///     /// Where to go.
+///     #[garde(length(min = 1))]
+///     city: String,
+/// }
+///
+/// async fn plan(_: RequestContext<()>, args: TripArgs) -> Result<String, RequestError> {
+///     Ok(format!("Plan a trip to {}.", args.city))
+/// }
+///
+/// async fn cities(_: RequestContext<()>, typed: PartialArgument) -> Result<Vec<String>, RequestError> {
+///     let cities = ["Lima", "Lisbon", "London"].into_iter();
+///     Ok(cities.filter(|city| city.starts_with(&typed.value)).map(str::to_owned).collect())
+/// }
+///
+/// let prompt = Prompt::new("plan_trip", plan).complete("city", cities);
+/// # assert_eq!(prompt.name(), "plan_trip");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartialArgument {
     /// What has been typed so far.

@@ -127,6 +127,16 @@ macro_rules! requirement_setters {
         /// # Panics
         ///
         /// When it has characters that no scope may have (RFC 6749, section 3.3), or the item is public.
+        ///
+        /// ```
+        /// # use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+        /// async fn purge(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+        ///     Ok("Nothing is left.")
+        /// }
+        ///
+        /// let tool = Tool::new("purge", purge).require_scope("events:purge").require_claim("department", "security");
+        /// # assert_eq!(tool.name(), "purge");
+        /// ```
         #[must_use]
         #[track_caller]
         pub fn require_scope(mut self, scope: impl Into<String>) -> Self {
