@@ -161,9 +161,11 @@ def introduce(port, functions, database, own_issuer, variables):
     for function in functions:
         url = endpoint(port, function)
         message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))
+        # curl cannot sign in.
+        listing = f"mcpl tools {url}" if own_issuer else f"curl -s {url} -H 'content-type: application/json' -d '{message}'"
         print(
             f"\n{function} is running at {url}\n\n"
-            f"  try it       curl -s {url} -H 'content-type: application/json' -d '{message}'\n"
+            f"  try it       {listing}\n"
             f"  Inspector    npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list\n"
             f"  Claude Code  claude mcp add --transport http {function} {url}",
             flush=True,

@@ -6,7 +6,7 @@ import shutil
 
 import tools
 
-LEFT_OUT = shutil.ignore_patterns(".git", ".tools", ".dev", "target", "node_modules", "__pycache__", "artifacts")
+LEFT_OUT = [".git", ".tools", ".dev", "target", "node_modules", "__pycache__", "artifacts"]
 
 
 @contextlib.contextmanager
@@ -16,7 +16,8 @@ def workspace(name):
     # Always in the same place, so that Cargo knows its crates again the next time.
     copy = tools.target_folder() / "scaffold"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(tools.PROJECT, copy, ignore=LEFT_OUT)
+    # Whoever has followed the README has one of this name.
+    shutil.copytree(tools.PROJECT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT, name, f"{name}.yaml"))
     try:
         yield copy
     finally:

@@ -133,3 +133,31 @@ def test_a_closed_server_without_metadata_and_doubled_cors_are_problems(doctor):
 
     assert code == 1 and told(findings, "metadata")[0]["level"] == "problem"
     assert nobody[0] == 1 and told(nobody[1], "reach")[0]["level"] == "problem"
+
+
+def test_metadata_may_be_where_the_challenge_says_alone(doctor):
+    answers = {}
+    with Issuer() as issuer, answering(answers) as origin:
+        challenge = f'Bearer resource_metadata="{origin}/own/metadata"'
+        document = json.dumps({"resource": f"{origin}/mcp", "authorization_servers": [issuer.url]})
+        answers[("POST", "/mcp")] = (401, {"WWW-Authenticate": challenge}, "{}")
+        answers[("GET", "/own/metadata")] = (200, {"Content-Type": "application/json"}, document)
+        code, findings = doctor(f"{origin}/mcp")
+
+    assert code == 0, findings
+    assert "/own/metadata, where the challenge says" in told(findings, "metadata")[0]["found"]
+    assert told(findings, "issuer")[0]["found"].startswith(issuer.url)
+
+
+def test_a_server_with_closed_tools_is_not_open(doctor):
+    tools = [
+        {"name": name, "inputSchema": {"type": "object"}, "_meta": {"securitySchemes": [{"type": kind}]}}
+        for name, kind in (("read", "noauth"), ("write", "oauth2"))
+    ]
+    # In answer to anything.
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"supportedVersions": ["2026-07-28"], "tools": tools}})
+    with answering({("POST", "/mcp"): (200, {}, body)}) as origin:
+        code, findings = doctor(f"{origin}/mcp")
+
+    assert code == 0 and not told(findings, "authorization")
+    assert told(findings, "metadata")[0]["found"].startswith("write takes a token")

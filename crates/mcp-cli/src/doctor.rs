@@ -12,7 +12,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::output::{GOOD, NOTE, PROBLEM, print, printable};
+use crate::{
+    challenge::Challenge,
+    output::{GOOD, NOTE, PROBLEM, print, printable},
+};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// What Claude grants discovery and tokens.
@@ -75,6 +78,7 @@ struct Answer {
     status: StatusCode,
     is_chunked: bool,
     error_type: String,
+    challenge: Challenge,
     body: String,
     took: Duration,
 }
@@ -96,7 +100,7 @@ impl Doctor {
         let is_modern = self.eras(&first).await;
         self.invoke_mode(&first);
         self.browsers().await;
-        let issuers = self.metadata(first.status == StatusCode::UNAUTHORIZED).await;
+        let issuers = self.metadata(&first).await;
         self.clients(is_modern, issuers.as_deref());
     }
 
@@ -237,21 +241,28 @@ impl Doctor {
         }
     }
 
-    /// Protected-resource metadata, at both places, and the issuers that it names; `None` without authorization.
-    async fn metadata(&mut self, is_closed: bool) -> Option<Vec<Issuer>> {
+    /// Protected-resource metadata, at both places or where the challenge says, and the issuers that it names; `None` without
+    /// authorization.
+    async fn metadata(&mut self, first: &Answer) -> Option<Vec<Issuer>> {
         let path = self.url.path().trim_end_matches('/').to_owned();
         let of_path = self.document(&format!("{WELL_KNOWN}{path}")).await;
         let of_root = self.document(WELL_KNOWN).await;
-        let Some(document) = of_path.as_ref().or(of_root.as_ref()) else {
-            if is_closed {
-                let fix = "clients find the issuer there, since a Function URL renames the challenge: serve it without a token";
-                self.problem("metadata", format!("a token is needed, and there is nothing at {WELL_KNOWN}{path}"), fix);
-            } else {
-                self.good("authorization", "none: anyone may use it".to_owned());
-            }
+        let of_challenge = match first.challenge.params(self.url.as_str()).and_then(|own| own.resource_metadata_url) {
+            Some(url) if of_path.is_none() && of_root.is_none() => self.json(url.as_str()).await.map(|own| (url, own)),
+            _ => None,
+        };
+        let elsewhere = of_challenge.as_ref().map(|(_, document)| document);
+        let Some(document) = of_path.as_ref().or(of_root.as_ref()).or(elsewhere) else {
+            self.no_metadata(first.status == StatusCode::UNAUTHORIZED, &format!("{WELL_KNOWN}{path}")).await;
             return None;
         };
-        if of_path.is_none() || of_root.is_none() {
+        if let Some((url, _)) = &of_challenge {
+            self.note(
+                "metadata",
+                format!("it is only at {url}, where the challenge says"),
+                format!("clients that do not see the challenge look at {WELL_KNOWN}{path}, at the root of the host"),
+            );
+        } else if of_path.is_none() || of_root.is_none() {
             let missing = if of_path.is_none() { format!("{WELL_KNOWN}{path}") } else { WELL_KNOWN.to_owned() };
             self.note(
                 "metadata",
@@ -290,6 +301,35 @@ impl Doctor {
             issuers.extend(self.issuer(&issuer).await);
         }
         Some(issuers)
+    }
+
+    async fn no_metadata(&mut self, is_closed: bool, place: &str) {
+        let closed = self.closed_tools().await;
+        if is_closed {
+            let fix =
+                "clients find the issuer there, since a Function URL renames the challenge: serve it without a token";
+            self.problem("metadata", format!("a token is needed, and there is nothing at {place}"), fix);
+        } else if !closed.is_empty() {
+            self.note(
+                "metadata",
+                format!("{} takes a token, and there is nothing at {place}", closed.join(", ")),
+                "clients find the issuer there, at the root of the host, unless they see the challenge of a refusal",
+            );
+        } else {
+            self.good("authorization", "none: anyone may use it".to_owned());
+        }
+    }
+
+    /// The tools that say that they take a token.
+    async fn closed_tools(&self) -> Vec<String> {
+        let listed = self.ask(method::TOOLS_LIST, json!({}), true).await.ok();
+        let listed: Value = listed.and_then(|answer| serde_json::from_str(&answer.body).ok()).unwrap_or_default();
+        let takes_token = |tool: &&Value| {
+            let schemes = tool["_meta"]["securitySchemes"].as_array();
+            schemes.is_some_and(|schemes| !schemes.is_empty() && schemes.iter().all(|own| own["type"] != "noauth"))
+        };
+        let tools = listed["result"]["tools"].as_array().into_iter().flatten();
+        tools.filter(takes_token).filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
     }
 
     async fn issuer(&mut self, issuer: &str) -> Option<Issuer> {
@@ -407,8 +447,10 @@ impl Doctor {
         let error_type =
             headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let (status, is_chunked) = (response.status(), !headers.contains_key(CONTENT_LENGTH));
+        let headers = headers.clone();
         let body = response.text().await?;
-        Ok(Answer { status, is_chunked, error_type, body, took: started.elapsed() })
+        let challenge = Challenge::of(&headers, &body);
+        Ok(Answer { status, is_chunked, error_type, challenge, body, took: started.elapsed() })
     }
 
     /// A document of the server's own.
