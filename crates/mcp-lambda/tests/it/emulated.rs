@@ -7,7 +7,7 @@ use function_url_emulator::{Emulator, FunctionConfig, InvokeError, InvokeMode};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use mcp_protocol::ProtocolVersion;
-use mcp_testing::{McpRequest, Via, event_of, tools_call, tools_list};
+use mcp_testing::{McpRequest, TestIssuer, Via, event_of, tools_call, tools_list};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +19,16 @@ async fn emulator(folder: &Path, mode: InvokeMode, environments: usize) -> Emula
 }
 
 async fn emulator_of(role: &str, folder: &Path, mode: InvokeMode, environments: usize) -> Emulator {
+    emulator_with(role, folder, mode, environments, []).await
+}
+
+async fn emulator_with(
+    role: &str,
+    folder: &Path,
+    mode: InvokeMode,
+    environments: usize,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Emulator {
     let bootstrap = folder.join("bootstrap");
     let test = std::env::current_exe().unwrap();
     fs::write(&bootstrap, format!("#!/bin/sh\nexec '{}' --exact process::function --nocapture\n", test.display()))
@@ -28,6 +38,7 @@ async fn emulator_of(role: &str, folder: &Path, mode: InvokeMode, environments: 
     config.variables.insert("TEST_FUNCTION_ROLE".to_owned(), role.to_owned());
     let invoke_mode = if mode == InvokeMode::Buffered { "buffered" } else { "stream" };
     config.variables.insert("MCP_INVOKE_MODE".to_owned(), invoke_mode.to_owned());
+    config.variables.extend(variables);
     config.invoke_mode = mode;
     config.warm_environments = environments;
     Emulator::start(config).await.unwrap()
@@ -230,4 +241,18 @@ async fn a_service_that_cannot_be_built_is_a_502() {
 
     assert_eq!(send(&emulator, tools_call("simple", json!({}))).await.status(), 502);
     emulator.stop().await;
+}
+
+#[tokio::test]
+async fn an_issuers_keys_may_be_there_before_the_first_request() {
+    for (warm, fetches) in [("1", 1), ("0", 0)] {
+        let (folder, issuer) = (tempfile::tempdir().unwrap(), TestIssuer::start().await);
+        let mut variables = issuer.variables();
+        variables.push(("OIDC_WARM".to_owned(), warm.to_owned()));
+
+        let emulator = emulator_with("plain", folder.path(), InvokeMode::Buffered, 1, variables).await;
+
+        assert_eq!(issuer.key_fetches(), fetches, "{warm}");
+        emulator.stop().await;
+    }
 }

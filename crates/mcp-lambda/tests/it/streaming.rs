@@ -109,3 +109,12 @@ async fn in_buffered_mode_a_whole_stream_is_sent() {
         assert_eq!(reply.messages.len(), 4);
     }
 }
+
+#[tokio::test]
+async fn a_stream_carries_more_than_a_buffered_answer() {
+    const BYTES: usize = 20 * 1024 * 1024;
+
+    let (_, frames) = frames(tools_call("large", json!({ "bytes": BYTES }))).await;
+
+    assert!(frames.concat().len() > BYTES);
+}

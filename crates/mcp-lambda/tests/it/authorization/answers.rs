@@ -71,6 +71,20 @@ async fn metadata_names_the_resource_that_it_was_asked_for() {
 }
 
 #[tokio::test]
+async fn an_environment_that_is_reached_by_several_names_answers_by_each() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let other = DOMAIN.replace("abc", "xyz");
+    for name in [DOMAIN, &other, DOMAIN] {
+        let response = send(&service, Method::GET, "/.well-known/oauth-protected-resource/mcp", Some(name)).await;
+
+        let Ok(body) = response.into_body().collect().await;
+        let document: Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+        assert_eq!(document["resource"], format!("https://{name}/mcp"));
+    }
+}
+
+#[tokio::test]
 async fn there_is_no_metadata_without_an_issuer() {
     let open = McpService::new(closed_server_without_policy(), mcp_lambda::HttpConfig::default()).unwrap();
     for path in ["/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"] {
