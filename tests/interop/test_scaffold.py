@@ -4,6 +4,7 @@ The workspace is copied first, and the checkout is left as it is.
 """
 
 import json
+import pathlib
 import shutil
 import subprocess
 
@@ -82,6 +83,9 @@ def test_a_function_outside_the_workspace_works_as_it_is(tmp_path, forgotten):
     run(tmp_path, *command, NAME)
     crate = tmp_path / NAME
 
+    # How libraries in C are built. With another configuration, what the workspace has built would be built again, too.
+    configuration = pathlib.Path(".cargo", "config.toml")
+    assert (crate / configuration).read_text() == (PROJECT / configuration).read_text()
     # The versions that everything else is tested with, and nothing to download.
     shutil.copy(PROJECT / "Cargo.lock", crate)
     run(crate, "cargo", "test", "--quiet", "--offline")
