@@ -131,8 +131,8 @@ def up(account, arguments):
         f"bucket   {artifacts.bucket}, for code and templates: {of_the_bucket}",
     )
     parameters = dict(arguments.parameters)
-    issuer = (stack.values() | parameters).get("Issuer")
-    archive = archive_of(arguments, issuer) if arguments.subject in tools.FUNCTIONS else None
+    values = stack.values() | parameters
+    archive = archive_of(arguments, values.get("Issuer") or values.get("Issuers")) if arguments.subject in tools.FUNCTIONS else None
     artifacts.make()
     templates = artifacts.put_templates()
     if archive:

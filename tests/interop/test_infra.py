@@ -185,6 +185,42 @@ def test_an_issuer_closes_a_function(deploy):
     }
 
 
+# As the page on Google has it.
+GOOGLE = '[{"preset":"google","client_ids":["123-abc.apps.googleusercontent.com"],"hosted_domain":"example.com"}]'
+
+
+@pytest.mark.parametrize("name", ["greeter", "event-logger"])
+def test_issuers_that_need_more_words_are_a_list(deploy, name):
+    deploy("up", name, *parameters(Issuers=GOOGLE))
+
+    variables = function_of(name)[0]["Environment"]["Variables"]
+    assert variables["OIDC_ISSUERS"] == GOOGLE
+    assert variables["OIDC_ISSUER"] == variables["OIDC_AUDIENCE"] == variables["OIDC_SCOPE_PREFIX"] == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "auth"),
+    [
+        ({}, ""),
+        ({"AuthType": "AWS_IAM"}, "iam"),
+        # Who asks is not in what CloudFront signs.
+        ({"AuthType": "AWS_IAM", "DistributionArn": "arn:aws:cloudfront::123456789012:distribution/E1"}, ""),
+    ],
+)
+def test_who_signs_is_known_to_the_function(deploy, given, auth):
+    deploy("up", "greeter", *parameters(**given))
+
+    # One that only AWS's own credentials reach has no policy.
+    (function,) = boto3.client("lambda").list_functions()["Functions"]
+    assert function["Environment"]["Variables"]["MCP_AUTH"] == auth
+
+
+def test_a_new_account_has_no_concurrency_to_reserve(deploy):
+    deploy("up", "greeter", *parameters(ReservedConcurrency=""))
+
+    assert function_of("greeter")[2] is None
+
+
 @pytest.mark.parametrize(
     ("function", "issuer", "asked", "features"),
     [
@@ -530,6 +566,16 @@ EXTERNAL = "https://id.example.com"
         ("event-logger", "CognitoBringsItsOwn", "cognito", {"Audience": "api"}, False),
         ("event-logger", "CognitoBringsItsOwn", "cognito", {"ScopePrefix": "api/"}, False),
         ("event-logger", "CognitoBringsItsOwn", EXTERNAL, {"Audience": "api", "ScopePrefix": "api/"}, True),
+        ("event-logger", "SomebodyIssues", "", {}, False),
+        ("event-logger", "SomebodyIssues", "cognito", {}, True),
+        ("event-logger", "SomebodyIssues", EXTERNAL, {}, True),
+        ("event-logger", "SomebodyIssues", "", {"Issuers": GOOGLE}, True),
+        ("event-logger", "IssuersStandAlone", EXTERNAL, {"Issuers": GOOGLE}, False),
+        ("event-logger", "IssuersStandAlone", "", {"Issuers": GOOGLE, "Audience": "api"}, False),
+        ("event-logger", "IssuersStandAlone", "", {"Issuers": GOOGLE}, True),
+        ("greeter", "IssuersStandAlone", EXTERNAL, {"Issuers": GOOGLE}, False),
+        ("greeter", "IssuersStandAlone", "", {"Issuers": GOOGLE}, True),
+        ("greeter", "AnIssuerIsAsked", "", {"Issuers": GOOGLE, "AuthType": "AWS_IAM"}, False),
         ("greeter", "AnIssuerIsNamed", "", {}, True),
         ("greeter", "AnIssuerIsNamed", "", {"Audience": "api"}, False),
         ("greeter", "AnIssuerIsNamed", "", {"ScopePrefix": "api/"}, False),
@@ -542,7 +588,7 @@ EXTERNAL = "https://id.example.com"
 def test_what_goes_with_an_issuer_and_what_does_not(name, rule, issuer, values, is_valid):
     # By moto: cfn-lint knows of a parameter what conditions say of it, and none names all of these.
     rules = cfn_yaml.load(str(INFRA / f"{name}.yaml"))["Rules"]
-    values = {"Issuer": issuer, "Audience": "", "ScopePrefix": "", "AuthType": "NONE", **values}
+    values = {"Issuer": issuer, "Issuers": "", "Audience": "", "ScopePrefix": "", "AuthType": "NONE", **values}
     (assertion,) = rules[rule]["Assertions"]
 
     applies, holds = (parsing.parse_condition(own, values, {}) for own in (rules[rule]["RuleCondition"], assertion["Assert"]))
@@ -569,11 +615,13 @@ def test_an_issuer_without_a_way_out_is_refused(tmp_path):
 
 def test_authorization_cannot_be_switched_off_by_a_parameter():
     known = cfn_yaml.load(str(INFRA / "event-logger.yaml"))
-    issuer = known["Parameters"]["Issuer"]
+    issuer, issuers = known["Parameters"]["Issuer"], known["Parameters"]["Issuers"]
 
-    assert "Default" not in issuer
-    for refused in ("", "none", "off", "http://id.example.com"):
+    # With neither the rule SomebodyIssues refuses.
+    for refused in ("none", "off", "http://id.example.com"):
         assert not re.fullmatch(issuer["AllowedPattern"], refused), refused
+    for refused in ("none", "[]", "{}"):
+        assert not re.fullmatch(issuers["AllowedPattern"], refused), refused
     assert known["Resources"]["Function"]["Properties"]["Environment"]["Variables"]["MCP_AUTH"] == "required"
     assert not [name for name in known["Parameters"] if "auth" in name.lower() and name != "DatabaseAuth"]
 
