@@ -1,6 +1,11 @@
 //! A function's `main`: settings, the service, the runtime.
 
-use std::{error::Error, panic::AssertUnwindSafe, pin::Pin, process::ExitCode};
+use std::{
+    error::Error,
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
+    pin::Pin,
+    process::ExitCode,
+};
 
 use futures_util::FutureExt;
 use mcp_server::{InitError, error_chain};
@@ -47,6 +52,14 @@ where
     )
 }
 
+/// Says where the code panicked, in one line of the log. A message that was put together there may have in it what a caller
+/// has sent, with line breaks and all, and stays out.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    let reason = panic.payload().downcast_ref::<&'static str>().copied();
+    tracing::error!(location, reason, "the code panicked");
+}
+
 fn warn_of_unknown(env: &Env) {
     for name in env.unknown() {
         tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
@@ -58,6 +71,7 @@ type Building<'a> = Pin<Box<dyn Future<Output = Result<McpService, InitError>> +
 
 fn start(env: &Env, building: Building<'_>) -> ExitCode {
     logs::init(env);
+    panic::set_hook(Box::new(log_panic));
     if env.get(runtime_api::ENDPOINT).is_none() {
         tracing::error!(
             "{} is not set: this is a Lambda function; run it with `make dev` or `cargo lambda watch`",

@@ -126,7 +126,7 @@ where
                 match done {
                     Ok(Ok(output)) => render(&teller.inner, output),
                     Ok(Err(error)) => teller.failed(error),
-                    // The panic hook has printed where and why.
+                    // The panic hook has said where and why.
                     Err(_) => CallOutcome::fault("the handler panicked"),
                 }
             }

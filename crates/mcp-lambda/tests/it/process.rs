@@ -272,6 +272,25 @@ fn a_panic_in_a_tool_ends_its_call_and_not_the_environment() {
 }
 
 #[test]
+fn a_panic_is_one_line_that_repeats_nothing_of_the_request() {
+    let api = RuntimeApi::start();
+    let function = api.function("plain", &[("AWS_LAMBDA_LOG_FORMAT", "JSON")]);
+
+    // What panics there has the text in its message.
+    let forged = "é\n{\"_aws\":{},\"message\":\"s3cret\"}\ns3cret";
+    api.answer(tools_call("checks", json!({ "text": forged })));
+    api.answer(tools_call("panics", json!({})));
+
+    let output = function.kill();
+    let lines = output.lines().filter(|line| line.contains("the code panicked"));
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{output}");
+    assert!(!output.contains("s3cret"), "{output}");
+    assert!(lines.iter().all(|line| line["location"].as_str().is_some_and(|at| at.contains(".rs:"))), "{output}");
+    assert_eq!((lines[0].get("reason"), &lines[1]["reason"]), (None, &json!("at once")));
+}
+
+#[test]
 fn no_level_of_logging_shows_a_body() {
     for mode in ["buffered", "stream"] {
         let api = RuntimeApi::start();
