@@ -13,6 +13,7 @@
 //! | `dimension.` | what the metrics of this line are told apart by, besides the function. Each value is a series of its own, which costs money: never anything that a caller chooses |
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     fmt::{self, Write as _},
     io::{IsTerminal, Write as _},
@@ -29,7 +30,7 @@ use tracing::{
 };
 use tracing_subscriber::filter::Targets;
 
-use crate::Env;
+use crate::{Env, call_log::UNKNOWN};
 
 const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
 const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
@@ -42,6 +43,7 @@ const NAMESPACE: &str = "mcp";
 const COUNTER: &str = "monotonic_counter.";
 const HISTOGRAM: &str = "histogram.";
 const DIMENSION: &str = "dimension.";
+const MAX_DIMENSION_BYTES: usize = 1024;
 
 /// Begins to log: JSON on Lambda, text on a terminal; Lambda's own variables choose level and format.
 pub(crate) fn init(env: &Env) {
@@ -231,13 +233,13 @@ struct JsonFields<'l> {
 }
 
 impl JsonFields<'_> {
-    fn key(&mut self, field: &Field) {
+    fn key(&mut self, field: &Field, is_number: bool) {
         let name = field.name();
         let name = if let Some(name) = name.strip_prefix(COUNTER) {
-            self.metric(name, "Count");
+            self.metric(name, "Count", is_number);
             name
         } else if let Some(name) = name.strip_prefix(HISTOGRAM) {
-            self.metric(name, unit(name));
+            self.metric(name, unit(name), is_number);
             name
         } else if let Some(name) = name.strip_prefix(DIMENSION) {
             let _ = write!(self.dimensions, r#","{name}""#);
@@ -250,13 +252,29 @@ impl JsonFields<'_> {
         self.line.extend_from_slice(b"\":");
     }
 
-    fn metric(&mut self, name: &str, unit: &str) {
+    /// One that is no number is a field of the line; declared, it would spoil the others.
+    fn metric(&mut self, name: &str, unit: &str, is_number: bool) {
+        if !is_number {
+            return;
+        }
         let comma = if self.metrics.is_empty() { "" } else { "," };
         let _ = write!(self.metrics, r#"{comma}{{"Name":"{name}","Unit":"{unit}"}}"#);
     }
 
-    fn value(&mut self, field: &Field, value: &(impl serde::Serialize + ?Sized)) {
-        self.key(field);
+    fn number(&mut self, field: &Field, value: impl serde::Serialize, is_finite: bool) {
+        self.key(field, is_finite);
+        self.value(&value);
+    }
+
+    fn text(&mut self, field: &Field, value: &str) {
+        self.key(field, false);
+        match field.name().starts_with(DIMENSION) {
+            true => self.value(&dimension_value(value)),
+            false => self.value(value),
+        }
+    }
+
+    fn value(&mut self, value: &(impl serde::Serialize + ?Sized)) {
         // A number or a string, into memory: it cannot fail.
         let _ = serde_json::to_writer(&mut *self.line, value);
     }
@@ -272,27 +290,42 @@ fn unit(name: &str) -> &'static str {
 
 impl Visit for JsonFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.value(field, value);
+        self.text(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.value(field, &value);
+        self.key(field, false);
+        self.value(&value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.value(field, &value);
+        self.number(field, value, true);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.value(field, &value);
+        self.number(field, value, true);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.value(field, &value);
+        self.number(field, value, value.is_finite());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.value(field, &format!("{value:?}"));
+        self.text(field, &format!("{value:?}"));
+    }
+}
+
+/// What CloudWatch takes for the value of a dimension: ASCII without control characters, not blank, at most so long.
+fn dimension_value(value: &str) -> Cow<'_, str> {
+    let is_valid = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    if value.len() <= MAX_DIMENSION_BYTES && value.bytes().all(is_valid) && !value.trim().is_empty() {
+        return Cow::Borrowed(value);
+    }
+    let valid = value.chars().take(MAX_DIMENSION_BYTES);
+    let valid: String = valid.map(|own| if u8::try_from(own).is_ok_and(is_valid) { own } else { '?' }).collect();
+    match valid.trim() {
+        "" => Cow::Borrowed(UNKNOWN),
+        _ => Cow::Owned(valid),
     }
 }
 
@@ -402,6 +435,32 @@ mod tests {
 
         let off = json_line(&[(FUNCTION_NAME, "greeter"), (METRICS, "off")], log);
         assert_eq!((off.get("_aws"), &off["faults"]), (None, &json!(1)));
+    }
+
+    #[test]
+    fn what_cloudwatch_would_refuse_is_not_declared() {
+        let variables = &[(FUNCTION_NAME, "greeter")];
+        for not_a_number in [f64::NAN, f64::INFINITY] {
+            let line = json_line(variables, || {
+                tracing::info!(monotonic_counter.faults = 1, histogram.ratio = not_a_number, "called");
+            });
+            let metrics = &line["_aws"]["CloudWatchMetrics"][0]["Metrics"];
+            assert_eq!(metrics, &json!([{ "Name": "faults", "Unit": "Count" }]));
+        }
+        let line = json_line(variables, || tracing::info!(histogram.duration_ms = "long", "called"));
+        assert_eq!((line.get("_aws"), &line["duration_ms"]), (None, &json!("long")));
+
+        for (item, value) in
+            [("grüße", "gr??e"), (" ", "unknown"), ("", "unknown"), ("a\tb", "a?b"), ("events://{id}", "events://{id}")]
+        {
+            let line =
+                json_line(variables, || tracing::info!(dimension.item = item, monotonic_counter.faults = 1, "called"));
+            assert_eq!(line["item"], value);
+        }
+        let long = "é".repeat(2000);
+        let line =
+            json_line(variables, || tracing::info!(dimension.item = long, monotonic_counter.faults = 1, "called"));
+        assert_eq!(line["item"].as_str().unwrap().len(), MAX_DIMENSION_BYTES);
     }
 
     #[test]
