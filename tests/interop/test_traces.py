@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import secrets
 import socket
@@ -163,10 +164,23 @@ def test_calls_are_answered_without_a_collector(mode, listens, countdown, capfd)
             listener.close()
         with running(countdown, mode, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as url:
             calls = [Called(url, "countdown", {"from": 1}) for _ in range(3)]
+        # It is left alone for a while then.
+        assert not listens or connections(listener) == 1
 
     assert all(own.result["content"][0]["text"] == "Lift-off!" for own in calls)
     output, errors = capfd.readouterr()
     assert (output + errors).count("spans could not be exported") == 1
+    assert "misspelt" not in output + errors
+
+
+def connections(listener):
+    """How many were made to it."""
+    listener.setblocking(False)
+    for number in itertools.count():
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return number
 
 
 def test_it_can_be_switched_off(countdown, collector):

@@ -21,7 +21,7 @@ const PAGE: &str = "MCP_PAGE";
 const LOG_SUBJECT: &str = "MCP_LOG_SUBJECT";
 
 /// Prefixes under which others have variables, too.
-const SHARED: [&str; 3] = ["AWS_", "GOOGLE_", "RUST_"];
+const SHARED: [&str; 4] = ["AWS_", "GOOGLE_", "OTEL_", "RUST_"];
 
 /// The environment variables that a configuration is read from: the process's own, or a test's.
 #[derive(Clone, Default)]
@@ -255,9 +255,10 @@ mod tests {
 
     #[test]
     fn a_misspelt_variable_is_noticed() {
-        let known = ["MCP_INVOKE_MODE", "OIDC_AUDIENCE", "OWN_URL", "GOOGLE_CLIENT_ID", "AWS_REGION"];
+        let known =
+            ["MCP_INVOKE_MODE", "OIDC_AUDIENCE", "OWN_URL", "GOOGLE_CLIENT_ID", "AWS_REGION", "OTEL_SERVICE_NAME"];
         let misspelt = ["MCP_INVOKEMODE", "OIDC_AUDIENCES", "OWN_ULR"];
-        let others = ["PATH", "DB_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "AWS_EXECUTION_ENV"];
+        let others = ["PATH", "DB_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "AWS_EXECUTION_ENV", "OTEL_TRACES_SAMPLER"];
         let set = known.iter().chain(&misspelt).chain(&others).map(|name| (*name, "x"));
         let env = Env::from_pairs(set.chain([("MCP_UNSET", " ")]));
 

@@ -92,6 +92,8 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
         xray_trace_id: headers.get(TRACE_ID).map(str::to_owned),
         ..Invocation::default()
     };
+    #[cfg(feature = "otel")]
+    let deadline = invocation.deadline;
     let answer = AssertUnwindSafe(answer(service, &event, invocation)).catch_unwind().await;
     drop(event);
     let mut request = match answer {
@@ -113,7 +115,7 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
         Err(error) => tracing::warn!(request_id, %error, "an answer could not be sent"),
     }
     #[cfg(feature = "otel")]
-    crate::traces::export::flush().await;
+    crate::traces::export::flush(deadline).await;
     Ok(())
 }
 

@@ -5,11 +5,8 @@
 
 use std::{
     fmt, mem,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use mcp_server::error_chain;
@@ -39,7 +36,9 @@ const REGION: &str = "AWS_REGION";
 
 /// What the environment is kept awake for, at most: a collector is beside the function, or near it.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Spans of one invocation; further ones are left out.
+/// How long a collector is left alone that has not taken what was sent.
+const PAUSE: Duration = Duration::from_secs(30);
+/// Spans that wait to be sent; further ones are left out.
 const MAX_SPANS: usize = 4096;
 /// Whose spans tell nothing of a call: what the export itself does.
 const OTHERS: [&str; 2] = ["hyper", "opentelemetry"];
@@ -49,8 +48,8 @@ static EXPORT: OnceLock<Export> = OnceLock::new();
 struct Export {
     exporter: opentelemetry_otlp::SpanExporter,
     ended: Ended,
-    /// The last export failed, and somebody was told.
-    is_failing: AtomicBool,
+    /// When the next try makes sense, after one that failed.
+    retry_at: Mutex<Option<Instant>>,
 }
 
 /// Begins to log and, unless the variables say otherwise, to collect spans.
@@ -86,7 +85,7 @@ pub(crate) fn init<W: Fn(&[u8]) + Send + Sync + 'static>(env: &Env, logs: Logs<W
         .with_filter(FilterFn::new(is_exported).with_max_level_hint(LevelFilter::INFO));
     let subscriber = tracing_subscriber::registry().with(logs.into_layer()).with(spans);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
-        let _ = EXPORT.set(Export { exporter, ended, is_failing: AtomicBool::new(false) });
+        let _ = EXPORT.set(Export { exporter, ended, retry_at: Mutex::new(None) });
     }
 }
 
@@ -114,20 +113,32 @@ fn resource(env: &Env) -> Resource {
     }
 }
 
-/// Sends what has ended. A collector that does not take it is told of once, until it does.
-pub(crate) async fn flush() {
-    let Some(Export { exporter, ended, is_failing }) = EXPORT.get() else { return };
+/// Sends what has ended, in half of the time that the invocation has left at most: Lambda stops an environment that goes on
+/// beyond its deadline, though its answer was sent.
+pub(crate) async fn flush(deadline: Option<Instant>) {
+    let Some(Export { exporter, ended, retry_at }) = EXPORT.get() else { return };
+    let now = Instant::now();
+    if lock(retry_at).is_some_and(|retry_at| now < retry_at) {
+        return;
+    }
     let spans = ended.take();
     if spans.is_empty() {
         return;
     }
-    match exporter.export(spans).await {
-        Ok(()) => is_failing.store(false, Ordering::Relaxed),
-        Err(error) if !is_failing.swap(true, Ordering::Relaxed) => {
-            tracing::warn!(error = error_chain(&error), "spans could not be exported");
-        }
-        Err(_) => {}
+    let left = deadline.map_or(TIMEOUT, |deadline| TIMEOUT.min(deadline.saturating_duration_since(now) / 2));
+    let error = match tokio::time::timeout(left, exporter.export(spans)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error_chain(&error)),
+        Err(_) => Some(format!("the collector took longer than {} ms", left.as_millis())),
+    };
+    *lock(retry_at) = error.is_some().then(|| Instant::now() + PAUSE);
+    if let Some(error) = error {
+        tracing::warn!(error, "spans could not be exported");
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gives a span that has begun another name. Recording `otel.name` does so only before.
@@ -141,7 +152,7 @@ struct Ended(Arc<Mutex<Vec<SpanData>>>);
 
 impl Ended {
     fn take(&self) -> Vec<SpanData> {
-        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *lock(&self.0))
     }
 }
 
@@ -149,7 +160,7 @@ impl SpanProcessor for Ended {
     fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
 
     fn on_end(&self, span: SpanData) {
-        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spans = lock(&self.0);
         if span.span_context.is_sampled() && spans.len() < MAX_SPANS {
             spans.push(span);
         }
