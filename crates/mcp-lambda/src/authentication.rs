@@ -301,6 +301,19 @@ impl Challenger<'_> {
 }
 
 impl Turned {
+    /// What is wrong with the server, or with what it needs; `None` if it is the caller who is refused.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Unsigned => None,
+            #[cfg(feature = "auth")]
+            Self::Nameless => Some("the server does not know its own name"),
+            #[cfg(feature = "auth")]
+            Self::Refused(VerifyError::KeysUnavailable { .. }) => Some("the keys of the issuer cannot be fetched"),
+            #[cfg(feature = "auth")]
+            Self::Malformed | Self::NoToken | Self::Refused(VerifyError::Invalid(_) | VerifyError::NotAllowed) => None,
+        }
+    }
+
     /// Says in the log which check failed.
     pub(crate) fn log(&self, request_id: &str) {
         match self {
@@ -323,6 +336,10 @@ impl Turned {
                 monotonic_counter.token_refusals = 1,
                 "an Authorization header has no bearer token"
             ),
+            #[cfg(feature = "auth")]
+            Self::Refused(VerifyError::KeysUnavailable { .. }) => {
+                tracing::warn!(request_id, "a token cannot be judged, as the keys of its issuer are not there");
+            }
             #[cfg(feature = "auth")]
             Self::Refused(reason) => {
                 tracing::info!(request_id, %reason, monotonic_counter.token_refusals = 1, "a token was refused");

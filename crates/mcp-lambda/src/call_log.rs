@@ -20,6 +20,8 @@ use crate::{HttpConfig, traces};
 
 /// What a client says of itself is logged up to here.
 const MAX_CLIENT_CHARS: usize = 64;
+/// The longest chain of errors: a line with metrics must fit into one event of CloudWatch Logs.
+const MAX_ERROR_CHARS: usize = 8 * 1024;
 const TARGET: &str = "mcp_lambda::call";
 /// What is logged, and counted, for whatever is not registered here: callers choose those names.
 pub(crate) const UNKNOWN: &str = "unknown";
@@ -66,6 +68,7 @@ impl CallLogs {
             span,
             asked: Asked::default(),
             subject: invocation.principal.as_deref().filter(|_| is_wanted).and_then(|caller| self.subject(caller)),
+            fault: None,
             is_written: false,
         }
     }
@@ -99,6 +102,8 @@ pub(crate) struct CallLog {
     span: Span,
     asked: Asked,
     subject: Option<String>,
+    /// Why it is answered before a handler was asked, if that is no fault of the client's.
+    fault: Option<&'static str>,
     /// Somebody reads the log; otherwise there is nothing to note.
     is_wanted: bool,
     is_written: bool,
@@ -144,6 +149,7 @@ impl Outcome {
             (Ok(_), _, ResultKind::Complete) => Self::Ok,
             (Ok(_), _, ResultKind::Failed) => Self::ToolError,
             (Ok(_), _, ResultKind::InputRequired) => Self::InputRequired,
+            (Ok(_), _, ResultKind::Challenged) => Self::Refused,
         }
     }
 
@@ -171,12 +177,12 @@ impl Outcome {
         }
     }
 
-    /// A body that was answered before anyone knew what it asks for.
-    fn of_status(status: StatusCode) -> Self {
-        match status {
+    /// A body that was answered before anyone knew what it asks for. Errors have status 200 for legacy clients.
+    fn of_early(told: &Told) -> Self {
+        match told.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Refused,
-            _ if status.is_server_error() => Self::Fault,
-            _ if status.is_client_error() => Self::Invalid,
+            status if status.is_server_error() => Self::Fault,
+            status if status.is_client_error() || told.code.is_some() => Self::Invalid,
             _ => Self::Ok,
         }
     }
@@ -192,7 +198,7 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn of(outcome: &CallOutcome) -> Self {
-        let fault = outcome.fault.as_ref().map(|fault| error_chain(fault.as_ref()));
+        let fault = outcome.fault.as_ref().map(|fault| clip(&error_chain(fault.as_ref()), MAX_ERROR_CHARS));
         Self { outcome: Outcome::of(outcome), fault, too_large: None }
     }
 
@@ -229,7 +235,8 @@ impl CallLog {
             method: self.asked.method,
             item: has_item.then(|| item.unwrap_or(UNKNOWN).to_owned()),
             revision: Some(revision),
-            client: client.map(|client| (clip(&client.name), clip(&client.version))),
+            client: client
+                .map(|client| (clip(&client.name, MAX_CLIENT_CHARS), clip(&client.version, MAX_CLIENT_CHARS))),
             traceparent: meta.traceparent.as_deref().filter(|value| is_traceparent(value)).map(str::to_owned),
         };
     }
@@ -239,19 +246,30 @@ impl CallLog {
         self.is_written = true;
     }
 
-    /// Another message of the same body.
+    /// Notes why nothing could be answered.
+    pub(crate) fn failed(&mut self, fault: &'static str) {
+        self.fault = Some(fault);
+    }
+
+    /// Another message of the same body; it is the environment's first if this one is not written.
     pub(crate) fn of_batch(&self) -> Self {
         Self {
             is_wanted: self.is_wanted,
             invocation: Arc::clone(&self.invocation),
             begin: self.begin,
-            is_cold: false,
+            is_cold: self.is_cold,
             // A batch has one span.
             span: Span::none(),
             asked: Asked::default(),
             subject: self.subject.clone(),
+            fault: None,
             is_written: false,
         }
+    }
+
+    /// Of several messages of one body only the first is the environment's first.
+    pub(crate) fn is_not_first(&mut self) {
+        self.is_cold = false;
     }
 
     pub(crate) fn end(mut self, ending: &Ending, told: &Told) {
@@ -260,7 +278,7 @@ impl CallLog {
 
     /// For a body that was answered before anyone knew what it asks for.
     pub(crate) fn end_early(self, told: &Told) {
-        let ending = Ending { outcome: Outcome::of_status(told.status), fault: None, too_large: None };
+        let ending = Ending { outcome: Outcome::of_early(told), fault: self.fault.map(str::to_owned), too_large: None };
         self.end(&ending, told);
     }
 
@@ -338,8 +356,8 @@ impl fmt::Debug for CallLogs {
     }
 }
 
-fn clip(text: &str) -> String {
-    match text.char_indices().nth(MAX_CLIENT_CHARS) {
+fn clip(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((end, _)) => text[..end].to_owned(),
         None => text.to_owned(),
     }
@@ -378,7 +396,7 @@ mod tests {
 
     #[test]
     fn what_a_client_calls_itself_is_cut() {
-        assert_eq!(clip(&"ä".repeat(65)), "ä".repeat(64));
-        assert_eq!(clip("claude"), "claude");
+        assert_eq!(clip(&"ä".repeat(65), 64), "ä".repeat(64));
+        assert_eq!(clip("claude", 64), "claude");
     }
 }

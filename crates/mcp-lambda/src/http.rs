@@ -49,6 +49,8 @@ use finisher::Finisher;
 /// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
 const ENDPOINT: &str = "/mcp";
 const WELL_KNOWN: &str = "/.well-known/";
+/// The longest origin that is repeated in the log.
+const MAX_LOGGED_ORIGIN_BYTES: usize = 256;
 
 /// The largest body that is read. What Lambda passes on is smaller still.
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
@@ -160,6 +162,7 @@ impl McpService {
         let challenger = Challenger { gate: &self.gate, own_url, endpoint: path.trim_end_matches('/') };
         let caller = Caller::of(&parts.headers, own_url, &self.config.allowed_origins);
         let mut response = if caller == Caller::Foreign {
+            log_foreign(&parts.headers, &invocation.request_id);
             refuse(StatusCode::FORBIDDEN, None, "pages of this origin may not call this server")
         } else {
             match parts.method {
@@ -391,6 +394,13 @@ impl McpService {
             log,
         }
     }
+}
+
+/// Says which pages might have been meant to call this server.
+fn log_foreign(headers: &HeaderMap, request_id: &str) {
+    let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
+    let origin = String::from_utf8_lossy(&origin[..origin.len().min(MAX_LOGGED_ORIGIN_BYTES)]);
+    tracing::info!(request_id, %origin, "a page of an origin that is not allowed was refused");
 }
 
 /// Reads a body, or says what is wrong with it.

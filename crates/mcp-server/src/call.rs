@@ -57,6 +57,8 @@ pub enum ResultKind {
     Failed,
     /// The client is asked something (`input_required`).
     InputRequired,
+    /// A tool was refused to a caller, who is told what token to bring.
+    Challenged,
 }
 
 /// JSON text: shared if it was rendered in advance.

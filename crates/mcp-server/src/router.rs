@@ -6,7 +6,8 @@ use mcp_protocol::{Implementation, JsonObject, MirroredParameter, ProtocolVersio
 use serde_json::json;
 
 use crate::{
-    Answer, Call, CallError, CallOutcome, Introduction, Principal, Rendered, ToolOutput, policy::Policy, routes::Routes,
+    Answer, Call, CallError, CallOutcome, Introduction, Principal, Rendered, ResultKind, ToolOutput, policy::Policy,
+    routes::Routes,
 };
 
 /// A finished server. Cheap to clone.
@@ -106,7 +107,7 @@ impl Router {
     pub fn challenged_result(&self, refusal: &CallError, challenge: &str, revision: ProtocolVersion) -> CallOutcome {
         let meta = JsonObject::from_iter([(meta::WWW_AUTHENTICATE.to_owned(), json!([challenge]))]);
         let output = ToolOutput { meta: Some(meta), ..ToolOutput::error(refusal.to_string()) };
-        self.0.tool_outcome(output, revision)
+        self.0.tool_outcome(output, revision).of_kind(ResultKind::Challenged)
     }
 
     /// Whether something wants to run before the process ends.

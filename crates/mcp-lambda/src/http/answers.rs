@@ -18,7 +18,7 @@ const MAX_URI_CHARS: usize = 8 * 1024;
 /// A refusal before the router was asked.
 pub(super) fn refuse_era(refusal: &Refusal, id: &RequestId) -> Response<Body> {
     let (status, error) = translate(&refusal.error, refusal.is_modern, "");
-    json_body(status, jsonrpc::error_response(Some(id), &error))
+    error_body(status, Some(id), &error)
 }
 
 /// The one translation from decisions to status and code. The specification closes -32000 to -32019 to new codes and
@@ -84,16 +84,16 @@ fn own_code(status: StatusCode, message: impl Into<String>) -> (StatusCode, Erro
 
 pub(super) fn refuse(status: StatusCode, id: Option<&RequestId>, message: impl Into<String>) -> Response<Body> {
     let (status, error) = own_code(status, message);
-    json_body(status, jsonrpc::error_response(id, &error))
+    error_body(status, id, &error)
 }
 
 pub(super) fn refuse_without_id(error: &CallError) -> Response<Body> {
     let (status, error) = translate(error, true, "");
-    json_body(status, jsonrpc::error_response(None, &error))
+    error_body(status, None, &error)
 }
 
 pub(super) fn refuse_invalid(status: StatusCode, message: impl Into<String>) -> Response<Body> {
-    json_body(status, jsonrpc::error_response(None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message)))
+    error_body(status, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message))
 }
 
 /// Why the gate stayed shut, as far as the caller may know it.
@@ -139,10 +139,10 @@ pub(super) fn challenged(
     challenge: Option<String>,
 ) -> Response<Body> {
     let Some(challenge) = challenge else {
-        return json_body(status, jsonrpc::error_response(id, &error));
+        return error_body(status, id, &error);
     };
     let error = error.with_data(json!({ meta::WWW_AUTHENTICATE: [challenge] }));
-    let mut response = json_body(status, jsonrpc::error_response(id, &error));
+    let mut response = error_body(status, id, &error);
     if let Ok(value) = HeaderValue::from_str(&challenge) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
@@ -150,11 +150,15 @@ pub(super) fn challenged(
 }
 
 pub(super) fn refuse_malformed(malformed: &MalformedMessage) -> Response<Body> {
-    json_body(StatusCode::BAD_REQUEST, malformed_message(malformed))
+    error_body(StatusCode::BAD_REQUEST, malformed.id.as_ref(), &malformed_error(malformed))
 }
 
 pub(super) fn malformed_message(malformed: &MalformedMessage) -> String {
-    jsonrpc::error_response(malformed.id.as_ref(), &ErrorObject::new(malformed.code, malformed.reason.clone()))
+    jsonrpc::error_response(malformed.id.as_ref(), &malformed_error(malformed))
+}
+
+fn malformed_error(malformed: &MalformedMessage) -> ErrorObject {
+    ErrorObject::new(malformed.code, malformed.reason.clone())
 }
 
 /// A body that an event could not be turned into a request for.
@@ -173,6 +177,16 @@ pub(super) fn not_acceptable(id: Option<&RequestId>) -> Response<Body> {
 pub(super) fn method_not_allowed(message: &'static str, allowed: &'static str) -> Response<Body> {
     let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, None, message);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The code of the JSON-RPC error that a response carries: an extension of it, for the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ErrorCode(pub(super) i64);
+
+fn error_body(status: StatusCode, id: Option<&RequestId>, error: &ErrorObject) -> Response<Body> {
+    let mut response = json_body(status, jsonrpc::error_response(id, error));
+    response.extensions_mut().insert(ErrorCode(error.code));
     response
 }
 

@@ -82,6 +82,17 @@ impl McpService {
             return exchange.refuse_caller(None, &refusal);
         }
 
+        let logs = entries.iter_mut().filter_map(|entry| match entry {
+            Entry::Asked { finisher, .. } => finisher.log.as_mut(),
+            Entry::Refused(_) => None,
+        });
+        let mut has_lines = false;
+        for log in logs {
+            if has_lines {
+                log.is_not_first();
+            }
+            has_lines = true;
+        }
         let mut sent = Sent::new(exchange.carrier.max_bytes);
         let mut responses = Vec::new();
         let mut carrier = exchange.carrier;
@@ -96,8 +107,8 @@ impl McpService {
             carrier.max_bytes = carrier.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
             responses.push(response);
         }
-        if !responses.is_empty() {
-            // Each message has a line of its own.
+        if has_lines {
+            // One for each request that could be read.
             discard(exchange.take_log());
         }
         if responses.is_empty() {

@@ -7,7 +7,7 @@ use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, RequestMeta};
 use mcp_server::{Call, CallError, Invocation};
 use tokio::sync::mpsc;
 
-use super::answers::{challenged, empty, refuse_invalid, refuse_without_id, translate, turn_away};
+use super::answers::{ErrorCode, challenged, empty, refuse_invalid, refuse_without_id, translate, turn_away};
 use crate::{
     Body,
     authentication::{Challenger, Turned},
@@ -53,7 +53,8 @@ impl Exchange<'_> {
             let bytes =
                 http_body::Body::size_hint(response.body()).exact().and_then(|bytes| usize::try_from(bytes).ok());
             let bytes = bytes.unwrap_or(0);
-            log.end_early(&Told { status: response.status(), code: None, bytes, is_streamed: false });
+            let code = response.extensions().get().map(|ErrorCode(code)| *code);
+            log.end_early(&Told { status: response.status(), code, bytes, is_streamed: false });
         }
     }
 
@@ -119,9 +120,15 @@ impl Exchange<'_> {
     pub(super) fn turn_away(&self, turned: &Turned, message: Option<&Incoming<'_>>) -> Response<Body> {
         turned.log(&self.invocation.request_id);
         let id = match message {
-            Some(Incoming::Single(Message::Request(request))) => Some(&request.id),
+            Some(Incoming::Single(Message::Request(request))) => {
+                self.note(|log| log.asked_with(&request.method));
+                Some(&request.id)
+            }
             _ => None,
         };
+        if let Some(fault) = turned.fault() {
+            self.note(|log| log.failed(fault));
+        }
         turn_away(turned, id, self.challenger.turned(turned))
     }
 

@@ -6,7 +6,9 @@ use http_body_util::BodyExt;
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{Invocation, Principal};
-use mcp_testing::{McpRequest, TestIssuer, Via, exchange, exchange_via, prompts_get, tools_call, tools_list};
+use mcp_testing::{
+    IssuerAnswer, McpRequest, TestIssuer, Via, exchange, exchange_via, prompts_get, tools_call, tools_list,
+};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -75,11 +77,12 @@ async fn the_outcome_is_one_of_a_few_and_counted() {
         (tools_list().without_header("mcp-method"), "invalid", Some("invalid_calls"), "INFO"),
         (tools_list().header("accept", "text/html"), "invalid", Some("invalid_calls"), "INFO"),
         (tools_list().body("{"), "invalid", Some("invalid_calls"), "INFO"),
+        (legacy_list_of("[1]"), "invalid", Some("invalid_calls"), "INFO"),
     ] {
         let logs = capture_logs();
         let name = format!("{} {}", request.message(), outcome);
 
-        exchange_via(Via::FunctionUrl, &fixture(), request, soon.clone()).await;
+        let reply = exchange_via(Via::FunctionUrl, &fixture(), request, soon.clone()).await;
 
         let calls = logs.calls();
         assert_eq!(calls.len(), 1, "{name}: {calls:?}");
@@ -89,7 +92,25 @@ async fn the_outcome_is_one_of_a_few_and_counted() {
         let counted: Vec<_> = counted.filter(|name| *name != "cold_starts").collect();
         assert_eq!(counted, counter.into_iter().collect::<Vec<_>>(), "{name}");
         assert_eq!(call.get("error").is_some(), outcome == "fault", "{name}");
+        assert_eq!(call.get("error_code").is_some(), reply.body.contains(r#""error":"#), "{name}: {call}");
     }
+}
+
+/// With a progress token that is none, of which a client with status 200 is told.
+fn legacy_list_of(progress_token: &str) -> McpRequest {
+    let message = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"progressToken":TOKEN}}}"#;
+    tools_list().revision(ProtocolVersion::V2025_11_25).body(message.replace("TOKEN", progress_token))
+}
+
+#[tokio::test]
+async fn a_long_chain_of_errors_is_cut() {
+    let logs = capture_logs();
+
+    exchange(&fixture(), tools_call("fails_at_length", json!({}))).await;
+
+    let call = &logs.calls()[0];
+    assert_eq!(call["outcome"], "fault");
+    assert_eq!(call["error"].as_str().unwrap().len(), 8 * 1024);
 }
 
 #[tokio::test]
@@ -154,6 +175,31 @@ async fn each_message_of_a_batch_has_its_line() {
     let ends: Vec<_> = calls.iter().map(|call| (call["method"].as_str().unwrap(), &call["outcome"])).collect();
     assert_eq!(ends, [("tools/call", &json!("ok")), ("ping", &json!("ok")), ("tools/call", &json!("tool_error"))]);
     assert!(calls.iter().all(|call| call["era"] == "legacy"));
+    let cold: Vec<_> = calls.iter().map(|call| call["cold_start"].as_bool().unwrap()).collect();
+    assert_eq!(cold, [true, false, false]);
+}
+
+#[tokio::test]
+async fn a_batch_without_a_request_that_can_be_read_has_one_line() {
+    let logs = capture_logs();
+    let request = tools_list().revision(ProtocolVersion::V2025_03_26).body("[1,2,3]");
+
+    exchange(&fixture(), request).await;
+
+    let calls = logs.calls();
+    assert_eq!((calls.len(), &calls[0]["cold_start"]), (1, &json!(true)), "{calls:?}");
+}
+
+#[tokio::test]
+async fn an_origin_that_is_refused_can_be_found() {
+    let logs = capture_logs();
+
+    let reply = exchange(&fixture(), tools_list().header("origin", "https://evil.example")).await;
+
+    assert_eq!(reply.status, 403);
+    let lines = logs.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["origin"], "https://evil.example");
 }
 
 #[tokio::test]
@@ -222,5 +268,37 @@ async fn whoever_is_refused_has_a_line_in_the_audit_and_one_as_a_call() {
         let audits: Vec<_> = logs.lines().into_iter().filter(|line| line["message"] == audit).collect();
         assert_eq!(audits.len(), 1, "{}", logs.read());
         assert_eq!(audits[0]["monotonic_counter.token_refusals"], json!(1), "{}", audits[0]);
+        assert!(calls[0]["method"].is_string(), "{}", calls[0]);
     }
+}
+
+#[tokio::test]
+async fn a_refusal_is_one_also_where_it_is_told_as_a_result() {
+    let issuer = TestIssuer::start().await;
+    let service = authorization::service(authorization::server(), &issuer, &[("MCP_CHALLENGE", "result")]);
+    let logs = capture_logs();
+
+    let reply = exchange(&service, tools_call("closed", json!({}))).await;
+
+    assert_eq!(reply.status, 200);
+    let call = &logs.calls()[0];
+    assert_eq!((&call["outcome"], &call["monotonic_counter.refused_calls"]), (&json!("refused"), &json!(1)), "{call}");
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_can_judge_is_a_fault_and_not_refused() {
+    let issuer = TestIssuer::start().await;
+    let service = authorization::service(authorization::server(), &issuer, &[]);
+    let token = issuer.token([]);
+    issuer.answer_keys(IssuerAnswer::Status(500));
+    issuer.answer("/.well-known/openid-configuration", IssuerAnswer::Status(500));
+    let logs = capture_logs();
+
+    let reply = exchange(&service, tools_call("closed", json!({})).bearer(&token)).await;
+
+    assert_eq!(reply.status, 503);
+    let call = &logs.calls()[0];
+    assert_eq!((&call["outcome"], &call["level"]), (&json!("fault"), &json!("ERROR")), "{call}");
+    assert!(call["error"].as_str().unwrap().contains("keys"), "{call}");
+    assert!(!logs.read().contains("token_refusals"), "{}", logs.read());
 }

@@ -57,6 +57,7 @@ pub(crate) fn server() -> Server<State> {
         .tool(Tool::new("region", region).description("Has mirrored parameters."))
         .tool(Tool::new("fails", fails).description("Cannot succeed."))
         .tool(Tool::new("fails_inside", fails_inside).description("Has a fault."))
+        .tool(Tool::new("fails_at_length", fails_at_length).description("Has a fault of many words."))
         .tool(Tool::new("panics", panics).description("Panics."))
         .tool(Tool::new("unserialisable", unserialisable).description("Returns what is no JSON."))
         .tool(Tool::new("checks", checks).description("Panics while its arguments are checked."))
@@ -214,6 +215,10 @@ async fn fails(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolErro
 
 async fn fails_inside(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
     Err(ToolError::internal("the disk is full"))
+}
+
+async fn fails_at_length(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+    Err(ToolError::internal("full".repeat(500_000)))
 }
 
 async fn panics(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {

@@ -232,6 +232,19 @@ async fn an_access_token_is_no_id_token() {
 }
 
 #[tokio::test]
+async fn a_token_that_says_twice_what_it_is_agrees_with_itself() {
+    let issuer = TestIssuer::start().await;
+    let service = service(closed_server(), &issuer, &[]);
+    for (said, status) in [("access", 200), ("id", 401)] {
+        let token = issuer.mint([], |header, claims| {
+            (header["typ"], claims["token_use"]) = (json!("at+jwt"), json!(said));
+        });
+
+        assert_eq!(exchange(&service, tools_list().bearer(&token)).await.status, status, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn cognitos_tokens_say_what_they_are_and_whose() {
     let issuer = TestIssuer::of(Provider::Cognito).await;
     let service = service(closed_server(), &issuer, &[]);
