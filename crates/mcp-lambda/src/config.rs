@@ -129,7 +129,8 @@ pub struct HttpConfig {
     pub invoke_mode: InvokeMode,
     /// `MCP_ALLOWED_ORIGINS`: web pages that may call the function from a browser, besides its own.
     pub allowed_origins: Vec<Origin>,
-    /// `MCP_STATE_KEY`: what `requestState` is sealed with. Only a server that asks its clients needs it.
+    /// `MCP_STATE_KEY`: what `requestState` is sealed with, and callers' pseudonyms in the log are made with. A server that
+    /// asks its clients does not start without it.
     pub state_key: Option<StateKey>,
     /// `MCP_AUTH`, and the variables that name issuers of tokens.
     pub authentication: Authentication,
