@@ -343,7 +343,8 @@ def test_event_logger_with_a_user_pool_of_its_own(deploy):
     for client in clients.values():
         own = {f"{scopes['Identifier']}/{scope['ScopeName']}" for scope in scopes["Scopes"]}
         assert own == {"event-logger/events:read", "event-logger/events:write"} <= set(client["AllowedOAuthScopes"])
-    assert clients["Claude"]["CallbackURLs"] == ["https://claude.ai/api/mcp/auth_callback"]
+    own = [f"https://{host}/api/mcp/auth_callback" for host in ("claude.ai", "claude.com")]
+    assert clients["Claude"]["CallbackURLs"] == own
     assert "http://127.0.0.1:33418/callback" in clients["CommandLine"]["CallbackURLs"]
     (pool,) = asked_for("AWS::Cognito::UserPool").values()
     assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
