@@ -104,7 +104,7 @@ fn connect(server: &str, url: &str, signs_in: bool) -> String {
         ),
         cursor = format_args!("cursor://anysphere.cursor-deeplink/mcp/install?name={name}&amp;config={cursor_link}"),
         vscode = format_args!("vscode:mcp/install?{}", encoded(&vscode.to_string())),
-        chatgpt = if signs_in { " and OAuth" } else { ", without authentication" },
+        chatgpt = if signs_in { "OAuth" } else { "No authentication" },
         cursor_file = Escaped(&file("mcpServers", &cursor)),
         vscode_file = Escaped(&file("servers", &json!({ "type": "http", "url": url }))),
     )
