@@ -85,7 +85,7 @@ fn sign_in(issuers: &[&str]) -> String {
 }
 
 /// What connects each client. Links: cursor.com/docs/mcp/install-links; code.visualstudio.com, "MCP developer guide";
-/// Claude's is in wide use and not documented, and opens the right dialog at least.
+/// claude.com/docs/connectors/building/directory-vs-custom.
 fn connect(server: &str, url: &str, signs_in: bool) -> String {
     let name = shell_name(server);
     let cursor = json!({ "url": url });
