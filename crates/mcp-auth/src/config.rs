@@ -234,6 +234,12 @@ impl RawIssuer {
             (Preset::Cognito, None, Some(pool)) => cognito_issuer(pool)
                 .ok_or_else(|| mistake(&format!("`{pool}` is no user pool's id, such as eu-west-1_AbCdEf123")))?,
             (Preset::Cognito, None, None) => return Err(mistake("the preset `cognito` needs `user_pool_id`")),
+            (Preset::Other, Some(issuer), None) if is_google(&issuer) && !self.id_tokens => {
+                return Err(mistake(
+                    "Google's access tokens cannot be verified by anyone else: set GOOGLE_CLIENT_ID (the preset `google`) \
+                     instead, to take its ID tokens",
+                ));
+            }
             (Preset::Other, Some(issuer), None) => match secure_uri(&issuer) {
                 Some(uri) if uri.query().is_none() => issuer,
                 _ => return Err(mistake(&format!("`{issuer}` is no https URL (http on loopback) without query"))),
@@ -309,6 +315,10 @@ impl IssuerConfig {
     }
 }
 
+fn is_google(issuer: &str) -> bool {
+    issuer.trim_end_matches('/') == GOOGLE
+}
+
 /// `https://cognito-idp.<region>.amazonaws.com/<pool>`, where the pool's id begins with its region.
 fn cognito_issuer(pool: &str) -> Option<String> {
     let (region, id) = pool.split_once('_')?;
@@ -363,6 +373,8 @@ mod tests {
             ),
             (&[("OIDC_ISSUER", "https://a.example"), ("OIDC_GRANT_SCOPES", "a")], "OIDC_ALLOWED_EMAILS"),
             (&[("GOOGLE_CLIENT_ID", "a"), ("OIDC_GRANT_SCOPES", "a")], "GOOGLE_HOSTED_DOMAIN"),
+            (&[("OIDC_ISSUER", "https://accounts.google.com")], "GOOGLE_CLIENT_ID"),
+            (&[("OIDC_ISSUER", "https://accounts.google.com/"), ("OIDC_AUDIENCE", "a")], "GOOGLE_CLIENT_ID"),
             (&[("GOOGLE_CLIENT_ID", "a"), ("OIDC_AUDIENCE", "a")], "client id"),
             (&[("COGNITO_USER_POOL_ID", "eu-west-1_AbC")], "COGNITO_CLIENT_IDS"),
             (&[("COGNITO_USER_POOL_ID", "pool"), ("COGNITO_CLIENT_IDS", "x")], "user pool"),
