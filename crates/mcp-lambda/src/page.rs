@@ -71,6 +71,7 @@ fn access(introduction: Result<&Introduction<'_>, &CallError>) -> &'static str {
     match introduction {
         Err(_) => "<span>Sign-in required</span>",
         Ok(own) if own.tools.iter().any(|tool| tool.refusal.is_some()) => "<span>Sign-in for some tools</span>",
+        Ok(own) if own.refuses_others => "<span>Sign-in for some of it</span>",
         Ok(_) => "<span class=\"free\">No sign-in needed</span>",
     }
 }

@@ -16,6 +16,8 @@ pub struct Introduction<'a> {
     pub instructions: Option<&'a str>,
     /// Every tool of the list, in its order.
     pub tools: Vec<IntroducedTool<'a>>,
+    /// Whether there is a prompt, a resource or a template that this caller may not use.
+    pub refuses_others: bool,
 }
 
 /// A tool of the list, and what it takes to call it.
@@ -31,13 +33,21 @@ pub struct IntroducedTool<'a> {
 
 impl<S> Inner<S> {
     pub(crate) fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError> {
-        let Inner { info, instructions, policy, tools, .. } = self;
+        let Inner { info, instructions, policy, tools, prompts, resources, templates, .. } = self;
         policy.permit_discovery(caller)?;
         let tools = tools.iter().map(|RegisteredTool { tool, .. }| IntroducedTool {
             definition: &tool.definition,
             refusal: policy.permit(&tool.requirement, caller).err(),
             is_plain: tool.cipher.is_none() && tool.required_capabilities.is_empty() && tool.mirrored.is_empty(),
         });
-        Ok(Introduction { info, instructions: instructions.as_deref(), tools: tools.collect() })
+        let others = prompts.iter().map(|prompt| &prompt.requirement);
+        let others = others.chain(resources.iter().map(|resource| &resource.requirement));
+        let mut others = others.chain(templates.iter().map(|template| &template.requirement));
+        Ok(Introduction {
+            info,
+            instructions: instructions.as_deref(),
+            tools: tools.collect(),
+            refuses_others: others.any(|requirement| policy.permit(requirement, caller).is_err()),
+        })
     }
 }

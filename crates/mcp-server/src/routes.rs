@@ -50,7 +50,7 @@ pub(crate) struct Inner<S> {
     pub(crate) policy: Arc<Policy>,
     pub(crate) tools: Vec<RegisteredTool<S>>,
     tools_by_name: HashMap<String, usize>,
-    prompts: Vec<Prompt<S>>,
+    pub(crate) prompts: Vec<Prompt<S>>,
     pub(crate) resources: Vec<Resource<S>>,
     pub(crate) templates: Vec<ResourceTemplate<S>>,
     pub(crate) lists: Lists,

@@ -1,9 +1,9 @@
 //! What a browser is shown of a server that knows its callers: what anyone is told, and nothing else.
 
-use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use mcp_server::{NoArguments, Resource, Server, Tool, ToolContext, ToolError};
 use mcp_testing::{TestIssuer, exchange};
 
-use super::{closed_server, server, service};
+use super::{closed_server, read, server, service, whoami};
 use crate::page::opened;
 
 #[tokio::test]
@@ -42,6 +42,21 @@ async fn a_server_with_something_public_shows_its_list_and_what_takes_a_token() 
     assert!(page.contains("closed</code> <span class=\"tag\">sign-in</span>"));
     assert_eq!(page.matches("<form").count(), 1, "for what is read-only and public alone");
     assert!(page.contains("data-tool=\"look\""));
+}
+
+#[tokio::test]
+async fn a_server_is_not_called_open_for_its_tools_alone() {
+    let issuer = TestIssuer::start().await;
+    for (resource, expected) in [
+        (Resource::new("test://a", "a", read), "Sign-in for some of it"),
+        (Resource::new("test://a", "a", read).public(), "No sign-in needed"),
+    ] {
+        let open = Server::new("open", "1.0.0", ()).tool(Tool::new("whoami", whoami).public()).resource(resource);
+
+        let page = exchange(&service(open, &issuer, &[]), opened()).await.body;
+
+        assert!(page.contains(expected), "{page}");
+    }
 }
 
 #[tokio::test]
