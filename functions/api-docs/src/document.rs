@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use crate::yaml;
+
 /// The methods of a path item, in the order of the specification.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
@@ -57,7 +59,7 @@ impl Document {
         let text = text.trim_start_matches('\u{feff}');
         let root: Value = match text.trim_start().starts_with('{') {
             true => serde_json::from_str(text).map_err(DocumentError::Json)?,
-            false => yaml_serde::from_str(text).map_err(DocumentError::Yaml)?,
+            false => yaml::read(text).map_err(DocumentError::Yaml)?,
         };
         check_version(&root)?;
         for name in ["info", "paths", "components"] {

@@ -15,6 +15,7 @@ mod read_schema;
 mod search;
 mod source;
 mod state;
+mod yaml;
 
 use mcp_lambda::McpService;
 use mcp_server::{InitError, Server};

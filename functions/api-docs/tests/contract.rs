@@ -238,6 +238,12 @@ fn document(title: &str, schemas: usize) -> String {
     json!({ "openapi": "3.0.3", "info": info, "paths": {}, "components": { "schemas": schemas } }).to_string()
 }
 
+/// YAML of 60 KB that stands for 225 million numbers.
+fn aliases() -> String {
+    let many = |what: &str| vec![what; 15_000].join(",");
+    format!("openapi: 3.1.0\nx-a: &a [{}]\nx-b: [{}]\n", many("1"), many("*a"))
+}
+
 /// Asks for the title of the document, `seconds` from now.
 async fn title_at(service: &McpService, seconds: u64) -> (String, Reply) {
     let request = tools_call("list_operations", json!({})).progress_token(json!("p"));
@@ -265,16 +271,17 @@ async fn a_document_of_age_is_asked_for_by_its_etag_and_kept_while_its_source_is
         (Says::Status(302), 300),
         (Says::document("swagger: '2.0'".to_owned(), "\"2\""), 400),
         (Says::document("{".to_owned(), "\"3\""), 500),
-        (Says::Nothing, 600),
+        (Says::document(aliases(), "\"4\""), 600),
+        (Says::Nothing, 660),
     ] {
         origin.says(says);
         assert_eq!(title_at(&service, at).await.0, "One");
     }
-    assert_eq!(origin.asked().len(), 7);
+    assert_eq!(origin.asked().len(), 8);
     assert!(origin.asked()[1..].iter().all(|etag| etag.as_deref() == Some("\"1\"")), "{:?}", origin.asked());
 
-    origin.says(Says::document(document("Two", 0), "\"4\""));
-    assert_eq!(title_at(&service, 700).await.0, "Two");
+    origin.says(Says::document(document("Two", 0), "\"5\""));
+    assert_eq!(title_at(&service, 750).await.0, "Two");
 }
 
 #[tokio::test]
