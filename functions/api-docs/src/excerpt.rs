@@ -2,12 +2,14 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
+    iter::{self, Peekable},
+    slice,
 };
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, map};
 
 use crate::document::Document;
 
@@ -16,6 +18,8 @@ use crate::document::Document;
 const MAX_BYTES: usize = 48 * 1024;
 /// Many parsers refuse 128 levels, and an answer has some around this.
 const MAX_DEPTH: usize = 64;
+/// Of members that are looked at in vain, in all: a large object that does not fit may be referred to from everywhere.
+const MAX_BYTES_IN_VAIN: usize = 32 * MAX_BYTES;
 /// A longer text is cut where it stands among others.
 const LONG_TEXT_CHARS: usize = 4000;
 const REFERENCE: &str = "$ref";
@@ -73,7 +77,7 @@ pub(crate) fn excerpt(document: &Document, value: &Value, start: Start<'_>) -> O
     if let Value::String(text) = value {
         return Some(excerpt_of_text(text, start.skip));
     }
-    let mut tree = Tree { document, nodes: Vec::new(), left: MAX_BYTES, left_out: LeftOut::default() };
+    let mut tree = Tree { document, nodes: Vec::new(), left: MAX_BYTES, in_vain: 0, left_out: LeftOut::default() };
     tree.grow(value, start, is_data, is_map);
     Some(Excerpt { definition: tree.value(0), note: tree.left_out.note() })
 }
@@ -171,6 +175,8 @@ struct Tree<'a> {
     nodes: Vec<Node<'a>>,
     /// Bytes that may still be used. For each node that waits, what would stand in its place is paid already.
     left: usize,
+    /// Bytes of members that were looked at, and did not fit.
+    in_vain: usize,
     left_out: LeftOut,
 }
 
@@ -224,29 +230,34 @@ impl<'a> Tree<'a> {
                 value = target;
             }
         }
-        let members = match value {
-            Value::Object(own) => members_of(own, &siblings),
-            Value::Array(items) => {
-                items.iter().enumerate().map(|(number, item)| (number.to_string().into(), item)).collect()
-            }
+        let room = self.left + self.nodes[index].paid;
+        // The least that members can take: `1,` and `"":1,`.
+        let (members, least) = match value {
+            Value::Object(own) => (Members::of_object(own, &siblings), 5 * own.len()),
+            Value::Array(items) => (Members::of_array(items), 2 * items.len()),
             scalar => {
                 self.nodes[index].shape = Shape::Done(scalar.clone());
                 return Vec::new();
             }
         };
-        let room = self.left + self.nodes[index].paid;
+        let is_hopeless = least > room || self.in_vain > MAX_BYTES_IN_VAIN || self.nodes[index].depth >= MAX_DEPTH;
+        if index != 0 && is_hopeless {
+            self.cut(index, written);
+            return Vec::new();
+        }
         let origin = self.nodes[index].references.first().copied().filter(|_| value.is_object());
         let mut cost = 2 + origin.map_or(0, |origin| size_of(origin) + ORIGIN.len() + 4);
-        let count = members.len();
-        let mut children = Vec::new();
-        for (name, member) in members.into_iter().skip(skip) {
+        let (mut children, mut has_room) = (Vec::new(), true);
+        for (name, member) in members.skip(skip) {
             let pointer = format!("{}/{}", self.nodes[index].pointer, name.replace('~', "~0").replace('/', "~1"));
             let (shape, paid) = sprout(member, &pointer);
-            let name_cost = if value.is_array() { 1 } else { size_of(&*name) + 2 };
-            if cost + name_cost + paid > room {
+            let with_it = cost + paid + if value.is_array() { 1 } else { size_of(&*name) + 2 };
+            if with_it > room {
+                has_room = false;
+                self.in_vain += with_it;
                 break;
             }
-            cost += name_cost + paid;
+            cost = with_it;
             let parent = &self.nodes[index];
             let (is_data, is_map) = kind_of(&name, member, value, parent.is_data, parent.is_map);
             let depth = parent.depth + 1;
@@ -255,12 +266,15 @@ impl<'a> Tree<'a> {
                 Node { shape, parent: Some(index), depth, pointer, references: vec![], is_data, is_map, paid },
             ));
         }
-        let is_whole = skip + children.len() >= count;
-        if index != 0 && (!is_whole || self.nodes[index].depth >= MAX_DEPTH) {
-            self.cut(index, written);
-            return Vec::new();
-        }
-        if !is_whole {
+        if !has_room {
+            if index != 0 {
+                self.cut(index, written);
+                return Vec::new();
+            }
+            let count = match value {
+                Value::Object(own) => Members::of_object(own, &siblings).count(),
+                _ => value.as_array().map_or(0, Vec::len),
+            };
             self.left_out.rest = Some((skip + children.len(), count));
         }
         self.left = room.saturating_sub(cost);
@@ -344,15 +358,46 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// The members of an object that stands for references, whose own members go before it (OpenAPI 3.1, "Reference Object").
-fn members_of<'a>(own: &'a Map<String, Value>, siblings: &[&'a Map<String, Value>]) -> Vec<(Cow<'a, str>, &'a Value)> {
-    let mut members: BTreeMap<&str, &Value> = own.iter().map(|(name, value)| (name.as_str(), value)).collect();
-    // The reference that was met first is the nearest.
-    for siblings in siblings.iter().rev() {
-        let said = siblings.iter().filter(|(name, _)| *name != REFERENCE);
-        members.extend(said.map(|(name, value)| (name.as_str(), value)));
+/// The members of an array or object, found one by one: there may be a million of them, and room for a few.
+enum Members<'a> {
+    Array(iter::Enumerate<slice::Iter<'a, Value>>),
+    /// Of the object, and of the references that it stands for, the nearest first: what is said beside one goes before
+    /// (OpenAPI 3.1, "Reference Object").
+    Object(Vec<Peekable<map::Iter<'a>>>),
+}
+
+impl<'a> Members<'a> {
+    fn of_array(items: &'a [Value]) -> Self {
+        Self::Array(items.iter().enumerate())
     }
-    members.into_iter().map(|(name, value)| (name.into(), value)).collect()
+
+    fn of_object(own: &'a Map<String, Value>, siblings: &[&'a Map<String, Value>]) -> Self {
+        Self::Object(siblings.iter().copied().chain([own]).map(|members| members.iter().peekable()).collect())
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Cow<'a, str>, &'a Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let sorted = match self {
+            Self::Array(items) => return items.next().map(|(number, item)| (number.to_string().into(), item)),
+            Self::Object(sorted) => sorted,
+        };
+        loop {
+            let name = sorted.iter_mut().filter_map(|members| Some(members.peek()?.0)).min()?;
+            let last = sorted.len() - 1;
+            let mut same = sorted.iter_mut().map(|members| members.next_if(|(own, _)| *own == name)).enumerate();
+            // One that leads nowhere is shown, those that were followed are not.
+            let shown = |(at, member): (usize, Option<_>)| member.filter(|_| at == last || name != REFERENCE);
+            let nearest = same.by_ref().find_map(shown);
+            // The others go on as well.
+            same.for_each(drop);
+            if let Some((name, value)) = nearest {
+                return Some((name.into(), value));
+            }
+        }
+    }
 }
 
 /// A member, and the bytes of what stands for it until it grows.
@@ -385,6 +430,8 @@ fn size_of<T: Serialize + ?Sized>(value: &T) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     /// Schemas by name, and the excerpt of one of them.
@@ -465,6 +512,37 @@ mod tests {
         assert!(note.contains("left as `$ref` for length"), "{note}");
         // What is near is there.
         assert!(read["properties"]["p59"]["x-ref"].is_string());
+    }
+
+    #[test]
+    fn what_has_no_room_takes_no_time() {
+        let references = |count: usize, name: &str| {
+            let properties: Map<_, _> = (0..count).map(|number| (format!("p{number}"), reference(name))).collect();
+            json!({ "properties": properties })
+        };
+        let members: Map<_, _> = (0..1_000_000).map(|number| (format!("p{number}"), 1.into())).collect();
+        let schemas = json!({
+            "Long": { "enum": vec![1; 1_000_000] },
+            "Wide": members,
+            "Beside": { "$ref": "#/components/schemas/Wide", "type": "object" },
+            // There is almost room for it.
+            "Near": vec![10; 15_000],
+            "Z": references(600, "Long"),
+            "Y": references(600, "Beside"),
+            "X": references(600, "Near"),
+        });
+        let document = json!({ "openapi": "3.1.0", "components": { "schemas": schemas } }).to_string();
+        let document = Document::parse(document.as_bytes()).unwrap();
+
+        for name in ["Z", "Y", "X", "Long", "Wide", "Beside"] {
+            let started = Instant::now();
+            let read = excerpt(&document, document.schema(name).unwrap(), Start::default()).unwrap();
+
+            // Without a bound it is half a minute.
+            assert!(started.elapsed() < Duration::from_secs(5), "{name}: {:?}", started.elapsed());
+            assert!(read.definition.to_string().len() <= MAX_BYTES, "{name}");
+            assert!(read.note.is_some_and(|note| note.contains("for length") || note.contains("(of 100000")), "{name}");
+        }
     }
 
     #[test]
