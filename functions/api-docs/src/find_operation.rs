@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     State,
-    document::Operation,
+    document::{Document, Operation},
     excerpt::Start,
     ranking::{self, Item},
     read_operation::{OperationRead, read},
@@ -16,7 +16,10 @@ use crate::{
 
 /// More would be no question but a list.
 const MOST_CHOICES: usize = 12;
+/// Of choices in all. They are kept in `requestState`, which has 8 KiB.
+const MOST_CHOICES_BYTES: usize = 5000;
 const FIELD: &str = "operation";
+const CHOICES: &str = "choices";
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("find_operation", find_operation)
@@ -40,53 +43,69 @@ struct FindArgs {
 
 async fn find_operation(context: InteractiveContext<State>, args: FindArgs) -> Result<Json<OperationRead>, ToolError> {
     let document = State::document(&context).await;
-    if let Some(operation) = document.operation(&args.query) {
-        return read(&document, operation, Start::default()).map(Json);
+    // The answer is to the question that was asked: the document may have changed since.
+    let choices = context.once(CHOICES, async { choices(&document, &args.query) }).await?;
+    let id = match &*choices {
+        [only] => only.value.clone(),
+        several => choose(&context, several).await?,
+    };
+    let operation = document.operation(&id);
+    let operation =
+        operation.ok_or_else(|| ToolError::Failed(format!("the document does not have `{id}` any more")))?;
+    read(&document, operation, Start::default()).map(Json)
+}
+
+/// The operations that fit equally well, by id: one or several.
+fn choices(document: &Document, query: &str) -> Result<Vec<TitledOption>, ToolError> {
+    let option = |own: &Operation| TitledOption::new(&own.id, title(own));
+    if let Some(operation) = document.operation(query) {
+        return Ok(vec![option(operation)]);
     }
-    let hits = ranking::operations(&document, &args.query);
+    let hits = ranking::operations(document, query);
     let equals = ranking::equals(&hits).iter().filter_map(|hit| match hit.item {
         Item::Operation(own) => Some(own),
         Item::Schema(_) => None,
     });
-    let operation = match *equals.collect::<Vec<_>>() {
-        [] => return Err(ToolError::InvalidInput("no operation fits: try other words, or list_operations".to_owned())),
-        [operation] => operation,
-        ref choices => choose(&context, choices).await?,
-    };
-    read(&document, operation, Start::default()).map(Json)
+    let choices: Vec<_> = equals.map(option).collect();
+    let bytes: usize = choices.iter().map(|own| own.value.len() + own.title.len()).sum();
+    match choices.len() {
+        0 => Err(ToolError::InvalidInput("no operation fits: try other words, or list_operations".to_owned())),
+        2.. if choices.len() > MOST_CHOICES || bytes > MOST_CHOICES_BYTES => Err(too_many(&choices)),
+        _ => Ok(choices),
+    }
 }
 
-async fn choose<'a>(
-    context: &InteractiveContext<State>,
-    choices: &[&'a Operation],
-) -> Result<&'a Operation, ToolError> {
-    let can_be_asked = context.client_capabilities().is_some_and(|can| can.has_elicitation_form());
-    if !can_be_asked || choices.len() > MOST_CHOICES {
-        let named: Vec<_> = choices.iter().take(MOST_CHOICES).map(|own| format!("`{}`", own.id)).collect();
-        return Err(ToolError::InvalidInput(format!(
-            "{} operations fit equally well: read one of them, or say more. {}",
-            choices.len(),
-            named.join(", ")
-        )));
+async fn choose(context: &InteractiveContext<State>, choices: &[TitledOption]) -> Result<String, ToolError> {
+    if !context.client_capabilities().is_some_and(|can| can.has_elicitation_form()) {
+        return Err(too_many(choices));
     }
-    let options = choices.iter().map(|own| TitledOption::new(&own.id, title(own)));
     let field = TitledSingleSelectEnumSchema {
         title: Some("Operation".to_owned()),
         description: None,
-        one_of: options.collect(),
+        one_of: choices.to_vec(),
         default: None,
     };
     let form = RequestedSchema::new().required(FIELD, field);
     match context.elicit_form("operation", "Several operations fit. Which one is meant?", form).await {
         Elicited::Accepted(answer) => {
             let chosen = answer.get(FIELD).and_then(|chosen| chosen.as_str());
-            let chosen = choices.iter().find(|own| Some(own.id.as_str()) == chosen);
-            chosen.copied().ok_or_else(|| ToolError::Failed("the answer is none of the choices".to_owned()))
+            let chosen = choices.iter().find(|own| Some(&*own.value) == chosen);
+            let chosen = chosen.ok_or_else(|| ToolError::Failed("the answer is none of the choices".to_owned()))?;
+            Ok(chosen.value.clone())
         }
         Elicited::Declined | Elicited::Cancelled => {
             Err(ToolError::Failed("several operations fit, and the person did not say which is meant".to_owned()))
         }
     }
+}
+
+fn too_many(choices: &[TitledOption]) -> ToolError {
+    let named: Vec<_> = choices.iter().take(MOST_CHOICES).map(|own| format!("`{}`", own.value)).collect();
+    ToolError::InvalidInput(format!(
+        "{} operations fit equally well: read one of them, or say more. {}",
+        choices.len(),
+        named.join(", ")
+    ))
 }
 
 fn title(operation: &Operation) -> String {

@@ -193,6 +193,54 @@ async fn of_several_the_person_chooses() {
 }
 
 #[tokio::test]
+async fn an_answer_is_to_what_was_asked_though_the_document_has_changed() {
+    let of = |ids: &[&str]| {
+        let paths: serde_json::Map<_, _> =
+            ids.iter().map(|id| (format!("/{id}"), json!({ "get": { "operationId": id } }))).collect();
+        json!({ "openapi": "3.1.0", "paths": paths }).to_string()
+    };
+    let origin = Origin::start(Says::document(of(&["listCats", "listDogs"]), "\"1\"")).await;
+    let service = try_start(&[("OPENAPI_SOURCE", &origin.url()), ("OPENAPI_MAX_AGE_SECONDS", "0")]).await.unwrap();
+    let request = asking("find_operation", json!({ "query": "list" }));
+
+    let asked = exchange(&service, request.clone()).await;
+    let answered = async |answer: Value| {
+        let request = request.clone().answered(&asked, json!({ "operation": answer }));
+        exchange(&service, request).await.tool_result()
+    };
+    let accepted = |id: &str| json!({ "action": "accept", "content": { "operation": id } });
+    origin.says(Says::document(of(&["listCats", "listCows"]), "\"2\""));
+    let there = answered(accepted("listCats")).await;
+    let gone = answered(accepted("listDogs")).await;
+    origin.says(Says::document(of(&["listCats"]), "\"3\""));
+    let gone_and_one_left = answered(accepted("listDogs")).await;
+    let declined = answered(json!({ "action": "decline" })).await;
+
+    assert!(there.text().contains(r#""operation_id":"listCats""#), "{}", there.text());
+    for (refused, expected) in [
+        (gone, "does not have `listDogs` any more"),
+        (gone_and_one_left, "does not have `listDogs` any more"),
+        (declined, "did not say"),
+    ] {
+        assert!(refused.is_error == Some(true) && refused.text().contains(expected), "{}", refused.text());
+    }
+}
+
+#[tokio::test]
+async fn choices_that_are_too_long_to_keep_are_told_instead() {
+    let paths: serde_json::Map<_, _> = (0..4)
+        .map(|number| (format!("/{number}/{}", "x".repeat(1000)), json!({ "get": { "summary": "list" } })))
+        .collect();
+    let document = json!({ "openapi": "3.1.0", "paths": paths }).to_string();
+    let origin = Origin::start(Says::document(document, "\"1\"")).await;
+    let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
+
+    let told = exchange(&service, asking("find_operation", json!({ "query": "list" }))).await.tool_result();
+
+    assert!(told.text().starts_with("4 operations fit equally well"), "{}", told.text());
+}
+
+#[tokio::test]
 async fn a_client_that_cannot_be_asked_is_told_the_choices() {
     let service = example().await;
     for revision in [ProtocolVersion::LATEST, ProtocolVersion::LATEST_LEGACY] {
