@@ -28,17 +28,15 @@ const ORIGIN: &str = "x-ref";
 /// What stands for a value that was left out: where it is.
 const CUT: &str = "x-cut";
 
-/// Members whose own members are named by the author, so that none of them is a keyword.
-const MAPS: [&str; 18] = [
+/// Members whose own members are named by the author, so that none of them is a keyword; `examples` and `links` besides.
+const MAPS: [&str; 16] = [
     "$defs",
     "callbacks",
     "content",
     "definitions",
     "dependentSchemas",
     "encoding",
-    "examples",
     "headers",
-    "links",
     "mapping",
     "parameters",
     "pathItems",
@@ -73,12 +71,12 @@ pub(crate) struct Start<'a> {
 
 /// The excerpt of a value from a place in it; `None` if there is no such place.
 pub(crate) fn excerpt(document: &Document, value: &Value, start: Start<'_>) -> Option<Excerpt> {
-    let (value, is_data, is_map) = walk(document, value, start.pointer)?;
+    let (value, kind) = walk(document, value, start.pointer)?;
     if let Value::String(text) = value {
         return Some(excerpt_of_text(text, start.skip));
     }
     let mut tree = Tree { document, nodes: Vec::new(), left: MAX_BYTES, in_vain: 0, left_out: LeftOut::default() };
-    tree.grow(value, start, is_data, is_map);
+    tree.grow(value, start, kind);
     Some(Excerpt { definition: tree.value(0), note: tree.left_out.note() })
 }
 
@@ -91,11 +89,11 @@ fn excerpt_of_text(text: &str, skip: usize) -> Excerpt {
     Excerpt { definition: shown.into(), note }
 }
 
-/// Follows a pointer; says of what it leads to whether it is data, and whether its members' names are the author's own.
-fn walk<'a>(document: &'a Document, value: &'a Value, pointer: &str) -> Option<(&'a Value, bool, bool)> {
-    let (mut value, mut is_data, mut is_map) = (value, false, false);
+/// Follows a pointer; says also what kind of value it leads to.
+fn walk<'a>(document: &'a Document, value: &'a Value, pointer: &str) -> Option<(&'a Value, Kind)> {
+    let (mut value, mut kind) = (value, Kind::Keywords);
     if pointer.is_empty() {
-        return Some((value, is_data, is_map));
+        return Some((value, kind));
     }
     for part in pointer.strip_prefix('/')?.split('/') {
         let key = part.replace("~1", "/").replace("~0", "~");
@@ -110,24 +108,58 @@ fn walk<'a>(document: &'a Document, value: &'a Value, pointer: &str) -> Option<(
             if let Some(found) = next(value) {
                 break found;
             }
-            let reference = reference_of(value).filter(|own| !is_data && !seen.contains(own))?;
+            let reference = reference_of(value).filter(|own| kind.may_refer() && !seen.contains(own))?;
             seen.push(reference);
             value = document.target(reference)?;
         };
-        (is_data, is_map) = kind_of(&key, found, value, is_data, is_map);
+        kind = kind.of_member(&key, found, value);
         value = found;
     }
-    Some((value, is_data, is_map))
+    Some((value, kind))
 }
 
-/// Whether a member is data, and whether it is a map of names.
-fn kind_of(key: &str, member: &Value, parent: &Value, is_data: bool, is_map: bool) -> (bool, bool) {
-    if is_data || is_map || parent.is_array() {
-        return (is_data, false);
+/// What the names of a value's members mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Most of them are keywords.
+    Keywords,
+    /// They are the author's own.
+    Names,
+    /// The same, of Example Objects.
+    Examples,
+    /// The same, of Link Objects.
+    Links,
+    /// An Example Object, whose value is data.
+    Example,
+    /// A Link Object, which has data to send.
+    Link,
+    /// Nothing: it is data.
+    Data,
+}
+
+impl Kind {
+    fn of_member(self, key: &str, member: &Value, parent: &Value) -> Self {
+        match (self, key) {
+            (Self::Data, _) => Self::Data,
+            (Self::Examples, _) => Self::Example,
+            (Self::Links, _) => Self::Link,
+            (Self::Names, _) => Self::Keywords,
+            _ if parent.is_array() => Self::Keywords,
+            (Self::Example, "value") | (Self::Link, "parameters" | "requestBody") => Self::Data,
+            // A schema's is a list of data; that of a parameter is a map of objects.
+            (_, "examples") if member.is_array() => Self::Data,
+            (_, key) if DATA.contains(&key) => Self::Data,
+            (_, "examples") if member.is_object() => Self::Examples,
+            (_, "links") if member.is_object() => Self::Links,
+            (_, key) if MAPS.contains(&key) && member.is_object() => Self::Names,
+            _ => Self::Keywords,
+        }
     }
-    // A schema's `examples` is a list of data; that of a parameter is a map of objects.
-    let is_data = DATA.contains(&key) || (key == "examples" && member.is_array());
-    (is_data, MAPS.contains(&key) && member.is_object())
+
+    /// Whether its `$ref` is a reference.
+    fn may_refer(self) -> bool {
+        matches!(self, Self::Keywords | Self::Example | Self::Link)
+    }
 }
 
 fn reference_of(value: &Value) -> Option<&str> {
@@ -187,8 +219,7 @@ struct Node<'a> {
     pointer: String,
     /// The references that led here from the parent.
     references: Vec<&'a str>,
-    is_data: bool,
-    is_map: bool,
+    kind: Kind,
     /// What was paid for it.
     paid: usize,
 }
@@ -201,10 +232,10 @@ enum Shape<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn grow(&mut self, value: &'a Value, start: Start<'_>, is_data: bool, is_map: bool) {
+    fn grow(&mut self, value: &'a Value, start: Start<'_>, kind: Kind) {
         let shape = Shape::Waiting(value);
         let pointer = start.pointer.to_owned();
-        self.nodes.push(Node { shape, parent: None, depth: 0, pointer, references: vec![], is_data, is_map, paid: 0 });
+        self.nodes.push(Node { shape, parent: None, depth: 0, pointer, references: vec![], kind, paid: 0 });
         let mut queue = VecDeque::from([0]);
         while let Some(index) = queue.pop_front() {
             let skip = if index == 0 { start.skip } else { 0 };
@@ -216,7 +247,7 @@ impl<'a> Tree<'a> {
     fn grow_node(&mut self, index: usize, skip: usize) -> Vec<usize> {
         let Shape::Waiting(written) = self.nodes[index].shape else { return Vec::new() };
         let (mut value, mut siblings) = (written, Vec::new());
-        if !self.nodes[index].is_data && !self.nodes[index].is_map {
+        if self.nodes[index].kind.may_refer() {
             while let Some(reference) = reference_of(value) {
                 if self.is_within(index, reference) {
                     self.left_out.cycles += 1;
@@ -259,12 +290,9 @@ impl<'a> Tree<'a> {
             }
             cost = with_it;
             let parent = &self.nodes[index];
-            let (is_data, is_map) = kind_of(&name, member, value, parent.is_data, parent.is_map);
+            let kind = parent.kind.of_member(&name, member, value);
             let depth = parent.depth + 1;
-            children.push((
-                name,
-                Node { shape, parent: Some(index), depth, pointer, references: vec![], is_data, is_map, paid },
-            ));
+            children.push((name, Node { shape, parent: Some(index), depth, pointer, references: vec![], kind, paid }));
         }
         if !has_room {
             if index != 0 {
@@ -306,8 +334,7 @@ impl<'a> Tree<'a> {
                 depth: 0,
                 pointer: String::new(),
                 references: vec![],
-                is_data: true,
-                is_map: false,
+                kind: Kind::Data,
                 paid: 0,
             };
             names.push((ORIGIN.into(), self.nodes.len()));
@@ -494,6 +521,32 @@ mod tests {
         let mut expected = schema;
         expected["properties"]["default"] = json!({ "type": "null", "x-ref": "#/components/schemas/B" });
         assert_eq!((read, note.as_str()), (expected, ""));
+    }
+
+    #[test]
+    fn the_data_of_examples_and_links_is_not_a_reference() {
+        let data = json!({ "$ref": "#/components/schemas/B", "note": "data" });
+        let parameter = json!({
+            "examples": {
+                "one": { "value": data },
+                "two": { "$ref": "#/components/schemas/Shared" },
+                "value": { "value": [data], "summary": "a name like a keyword" },
+            },
+            "links": { "next": { "parameters": { "id": data }, "requestBody": data, "server": reference("B") } },
+            "properties": { "examples": { "properties": { "value": reference("B") } } },
+        });
+        let schemas = json!({ "A": parameter, "B": { "type": "null" }, "Shared": { "value": data } });
+
+        let (read, note) = of(schemas.clone(), "A", "", 0);
+        let (part, _) = of(schemas, "A", "/examples/two/value", 0);
+
+        let resolved = json!({ "type": "null", "x-ref": "#/components/schemas/B" });
+        let mut expected = parameter;
+        expected["examples"]["two"] = json!({ "value": data, "x-ref": "#/components/schemas/Shared" });
+        expected["links"]["next"]["server"] = resolved.clone();
+        expected["properties"]["examples"]["properties"]["value"] = resolved;
+        assert_eq!((read, note.as_str()), (expected, ""));
+        assert_eq!(part, data);
     }
 
     #[test]
