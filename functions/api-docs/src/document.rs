@@ -3,15 +3,22 @@
 //! It is kept as JSON. The typed libraries know one version each (`openapiv3` 3.0, `oas3` 3.1), refuse a document for a
 //! mistake far from what is read, and lose what they do not know; what is shown here is what the author wrote.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
-use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde_json::{Map, Value, json};
 
 use crate::yaml;
 
 /// The methods of a path item, in the order of the specification.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+
+/// What a fragment has in another form (RFC 3986, section 3.5).
+const FRAGMENT: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'`').add(b'{').add(b'}');
+
+/// What stands in an operation for the security schemes that it names: its readers know nothing else of the document.
+pub(crate) const SECURITY_SCHEMES: &str = "x-security-schemes";
 
 /// A document that can be read.
 #[derive(Debug)]
@@ -107,7 +114,21 @@ impl Document {
                 definition.insert(name.to_owned(), inherited.clone());
             }
         }
+        let schemes = self.security_schemes(definition.get("security"));
+        if !schemes.is_empty() {
+            definition.insert(SECURITY_SCHEMES.to_owned(), schemes.into());
+        }
         definition.into()
+    }
+
+    /// References to the schemes that security requirements name.
+    fn security_schemes(&self, security: Option<&Value>) -> Map<String, Value> {
+        let requirements = security.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+        let references = requirements.flat_map(Map::keys).map(|name| {
+            let reference = format!("#/components/securitySchemes/{}", fragment(name));
+            (name.clone(), json!({ "$ref": reference }))
+        });
+        references.filter(|(_, scheme)| scheme["$ref"].as_str().and_then(|own| self.target(own)).is_some()).collect()
     }
 
     /// An operation as it is written.
@@ -126,8 +147,11 @@ impl Document {
 
     /// What a reference within the document leads to. Nothing is fetched for one that leads out of it.
     pub(crate) fn target(&self, reference: &str) -> Option<&Value> {
-        let pointer = percent_decode_str(reference.strip_prefix('#')?).decode_utf8().ok()?;
-        self.root.pointer(&pointer)
+        self.root.pointer(&pointer_in(reference)?)
+    }
+
+    pub(crate) fn root(&self) -> &Value {
+        &self.root
     }
 
     fn find_operations(&self) -> Vec<Operation> {
@@ -175,6 +199,16 @@ impl Document {
     }
 }
 
+/// The JSON pointer of a reference within the document: its fragment.
+pub(crate) fn pointer_in(reference: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(reference.strip_prefix('#')?).decode_utf8().ok()
+}
+
+/// A name as a part of a reference.
+fn fragment(name: &str) -> String {
+    utf8_percent_encode(&name.replace('~', "~0").replace('/', "~1"), FRAGMENT).to_string()
+}
+
 fn check_version(root: &Value) -> Result<(), DocumentError> {
     // YAML without quotes makes `3.1` a number.
     let version = match root.get("openapi") {
@@ -216,8 +250,6 @@ fn text_of(value: &Value, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn parse(value: &Value) -> Document {
@@ -309,6 +341,25 @@ mod tests {
                     { "$ref": "#/components/parameters/Trace" },
                     { "name": "id", "in": "path", "description": "own" },
                 ],
+            })
+        );
+    }
+
+    #[test]
+    fn an_operation_refers_to_the_security_schemes_that_it_names() {
+        let document = parse(&json!({
+            "openapi": "3.0.0",
+            "paths": { "/a": { "get": { "security": [{ "a/b~{c}": [], "unknown": [] }, { "d": ["read"] }] } } },
+            "components": { "securitySchemes": { "a/b~{c}": { "type": "http" }, "d": { "type": "oauth2" }, "e": {} } },
+        }));
+
+        let definition = document.definition_of(&document.operations()[0]);
+
+        assert_eq!(
+            definition[SECURITY_SCHEMES],
+            json!({
+                "a/b~{c}": { "$ref": "#/components/securitySchemes/a~1b~0%7Bc%7D" },
+                "d": { "$ref": "#/components/securitySchemes/d" },
             })
         );
     }

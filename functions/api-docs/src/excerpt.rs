@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json, map};
 
-use crate::document::Document;
+use crate::document::{Document, SECURITY_SCHEMES, pointer_in};
 
 /// Of an excerpt, as JSON. An answer has it twice, once for those who read only text: far below Lambda's 6 MB, and about
 /// what a model can read at once.
@@ -29,7 +29,7 @@ const ORIGIN: &str = "x-ref";
 const CUT: &str = "x-cut";
 
 /// Members whose own members are named by the author, so that none of them is a keyword; `examples` and `links` besides.
-const MAPS: [&str; 16] = [
+const MAPS: [&str; 20] = [
     "$defs",
     "callbacks",
     "content",
@@ -40,12 +40,16 @@ const MAPS: [&str; 16] = [
     "mapping",
     "parameters",
     "pathItems",
+    "paths",
     "patternProperties",
     "properties",
     "requestBodies",
     "responses",
+    "schemas",
     "scopes",
+    "securitySchemes",
     "variables",
+    SECURITY_SCHEMES,
 ];
 /// Members that hold data, in which nothing is a reference.
 const DATA: [&str; 4] = ["const", "default", "enum", "example"];
@@ -71,7 +75,18 @@ pub(crate) struct Start<'a> {
 
 /// The excerpt of a value from a place in it; `None` if there is no such place.
 pub(crate) fn excerpt(document: &Document, value: &Value, start: Start<'_>) -> Option<Excerpt> {
-    let (value, kind) = walk(document, value, start.pointer)?;
+    excerpt_of(document, (value, Kind::Keywords), start)
+}
+
+/// The excerpt of what a reference within the document leads to.
+pub(crate) fn excerpt_at(document: &Document, reference: &str, start: Start<'_>) -> Option<Excerpt> {
+    let pointer = pointer_in(reference)?;
+    let target = walk(document, (document.root(), Kind::Keywords), &pointer)?;
+    excerpt_of(document, target, start)
+}
+
+fn excerpt_of(document: &Document, from: (&Value, Kind), start: Start<'_>) -> Option<Excerpt> {
+    let (value, kind) = walk(document, from, start.pointer)?;
     if let Value::String(text) = value {
         return Some(excerpt_of_text(text, start.skip));
     }
@@ -90,10 +105,10 @@ fn excerpt_of_text(text: &str, skip: usize) -> Excerpt {
 }
 
 /// Follows a pointer; says also what kind of value it leads to.
-fn walk<'a>(document: &'a Document, value: &'a Value, pointer: &str) -> Option<(&'a Value, Kind)> {
-    let (mut value, mut kind) = (value, Kind::Keywords);
+fn walk<'a>(document: &'a Document, from: (&'a Value, Kind), pointer: &str) -> Option<(&'a Value, Kind)> {
+    let (mut value, mut kind) = from;
     if pointer.is_empty() {
-        return Some((value, kind));
+        return Some(from);
     }
     for part in pointer.strip_prefix('/')?.split('/') {
         let key = part.replace("~1", "/").replace("~0", "~");

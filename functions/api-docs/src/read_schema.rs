@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    excerpt::{Excerpt, Start, excerpt},
+    excerpt::{Excerpt, Start, excerpt, excerpt_at},
 };
 
 const PREFIX: &str = "#/components/schemas/";
@@ -15,7 +15,10 @@ const PREFIX: &str = "#/components/schemas/";
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("read_schema", read_schema)
         .title("Read a schema")
-        .description("Returns one named schema of the API with its references resolved. Use it for what an operation left as `$ref`.")
+        .description(
+            "Returns one named schema of the API with its references resolved, or whatever else a reference within the \
+             document leads to. Use it for what an operation left as `$ref`.",
+        )
         .read_only()
         .idempotent()
         .open_world(false)
@@ -24,7 +27,7 @@ pub(crate) fn tool() -> Tool<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 struct ReadArgs {
-    /// The schema's name, or a reference to it, such as `#/components/schemas/User`. 1 to 500 characters.
+    /// The schema's name, or a reference within the document, such as `#/components/responses/NotFound`. 1 to 500 characters.
     #[garde(length(chars, min = 1, max = 500))]
     name: String,
     /// A JSON pointer to a part of the schema, such as `/properties/address`: what `x-cut` names. All of it unless given. At
@@ -45,13 +48,20 @@ struct SchemaRead {
 
 async fn read_schema(context: ToolContext<State>, args: ReadArgs) -> Result<Json<SchemaRead>, ToolError> {
     let document = State::document(&context).await;
-    let name = args.name.strip_prefix(PREFIX).unwrap_or(&args.name);
-    let Some(schema) = document.schema(name) else {
-        return Err(ToolError::InvalidInput("there is no schema of that name: use search, or list_schemas".to_owned()));
-    };
     let start =
         Start { pointer: args.pointer.as_deref().unwrap_or_default(), skip: args.skip.unwrap_or_default() as usize };
-    let excerpt = excerpt(&document, schema, start)
-        .ok_or_else(|| ToolError::InvalidInput("`pointer` leads to nothing in this schema".to_owned()))?;
-    Ok(Json(SchemaRead { name: name.to_owned(), excerpt }))
+    let (is_there, excerpt) = match args.name.starts_with('#') {
+        true => (document.target(&args.name).is_some(), excerpt_at(&document, &args.name, start)),
+        false => {
+            let schema = document.schema(&args.name);
+            (schema.is_some(), schema.and_then(|schema| excerpt(&document, schema, start)))
+        }
+    };
+    if !is_there {
+        return Err(ToolError::InvalidInput("there is no schema of that name: use search, or list_schemas".to_owned()));
+    }
+    let excerpt =
+        excerpt.ok_or_else(|| ToolError::InvalidInput("`pointer` leads to nothing in this schema".to_owned()))?;
+    let name = args.name.strip_prefix(PREFIX).unwrap_or(&args.name).to_owned();
+    Ok(Json(SchemaRead { name, excerpt }))
 }

@@ -147,6 +147,52 @@ async fn a_part_is_read_by_a_pointer_that_goes_on_through_references() {
 }
 
 #[tokio::test]
+async fn whatever_a_reference_leads_to_is_read_by_it() {
+    let document = json!({ "openapi": "3.1.0", "components": {
+        "schemas": { "v1/Page<User>": { "properties": { "next": { "type": "string" } } } },
+        "responses": { "None": { "description": "Nothing." } },
+        "parameters": { "Id": { "name": "id", "in": "path" } },
+        "securitySchemes": { "key": { "type": "apiKey", "in": "header", "name": "X-Secret" } },
+        "examples": { "One": { "value": { "$ref": "#/components/parameters/Id" } } },
+    } });
+    let origin = Origin::start(Says::document(document.to_string(), "\"1\"")).await;
+    let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
+    let components = &document["components"];
+    let page = &components["schemas"]["v1/Page<User>"];
+    for (name, shown, expected) in [
+        ("v1/Page<User>", "v1/Page<User>", page),
+        ("#/components/schemas/v1~1Page%3CUser%3E", "v1~1Page%3CUser%3E", page),
+        (
+            "#/components/schemas/v1~1Page<User>/properties/next",
+            "v1~1Page<User>/properties/next",
+            &page["properties"]["next"],
+        ),
+        ("#/components/responses/None", "#/components/responses/None", &components["responses"]["None"]),
+        ("#/components/parameters/Id", "#/components/parameters/Id", &components["parameters"]["Id"]),
+        ("#/components/securitySchemes/key", "#/components/securitySchemes/key", &components["securitySchemes"]["key"]),
+        ("#/components/examples/One", "#/components/examples/One", &components["examples"]["One"]),
+    ] {
+        let read = call(&service, "read_schema", json!({ "name": name })).await;
+
+        assert_eq!((&read["name"], &read["definition"]), (&json!(shown), expected));
+    }
+    let nothing = refusal(&service, "read_schema", json!({ "name": "#/components/responses/Nowhere" })).await;
+    assert!(nothing.contains("no schema of that name"), "{nothing}");
+}
+
+#[tokio::test]
+async fn an_operation_has_the_security_schemes_that_it_names() {
+    let service = example().await;
+
+    let global = call(&service, "read_operation", json!({ "operation_id": "createOrder" })).await;
+    let none = call(&service, "read_operation", json!({ "operation_id": "listBooks" })).await;
+
+    let token = &global["definition"]["x-security-schemes"]["token"];
+    assert_eq!((&token["type"], &token["scheme"]), (&json!("http"), &json!("bearer")));
+    assert_eq!(none["definition"].get("x-security-schemes"), None);
+}
+
+#[tokio::test]
 async fn words_find_operations_and_schemas() {
     let service = example().await;
 
