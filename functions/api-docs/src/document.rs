@@ -27,6 +27,7 @@ pub(crate) struct Document {
     pub(crate) title: String,
     pub(crate) version: String,
     operations: Vec<Operation>,
+    elsewhere: Vec<String>,
 }
 
 /// What is known of an operation without reading it.
@@ -76,14 +77,19 @@ impl Document {
         }
         let info = |name: &str| text_of(&root["info"], name);
         let (title, version) = (info("title"), info("version"));
-        let mut document = Self { root, title, version, operations: Vec::new() };
-        document.operations = document.find_operations();
+        let mut document = Self { root, title, version, operations: Vec::new(), elsewhere: Vec::new() };
+        (document.operations, document.elsewhere) = document.find_operations();
         Ok(document)
     }
 
     /// All operations, by path, as the document's maps are sorted.
     pub(crate) fn operations(&self) -> &[Operation] {
         &self.operations
+    }
+
+    /// Paths that refer to what is not in the document, and may have further operations there.
+    pub(crate) fn elsewhere(&self) -> &[String] {
+        &self.elsewhere
     }
 
     /// The operation of that id, or of `METHOD /path`.
@@ -98,9 +104,8 @@ impl Document {
 
     /// What an operation is, with what it has from its path and from the document: parameters, servers, security.
     pub(crate) fn definition_of(&self, operation: &Operation) -> Value {
-        let item = self.path_item(&operation.path);
         let mut definition = self.written(operation).and_then(Value::as_object).cloned().unwrap_or_default();
-        let shared = item.and_then(|item| item.get("parameters")).and_then(Value::as_array);
+        let shared = self.of_path(&operation.path, "parameters").and_then(Value::as_array);
         if let Some(shared) = shared {
             let own = definition.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
             let named: HashSet<_> = own.iter().filter_map(|own| self.parameter_name(own)).collect();
@@ -109,7 +114,7 @@ impl Document {
             definition.insert("parameters".to_owned(), all.into());
         }
         for name in ["servers", "security"] {
-            let inherited = item.and_then(|item| item.get(name)).or_else(|| self.root.get(name));
+            let inherited = self.of_path(&operation.path, name).or_else(|| self.root.get(name));
             if let (false, Some(inherited)) = (definition.contains_key(name), inherited) {
                 definition.insert(name.to_owned(), inherited.clone());
             }
@@ -133,7 +138,7 @@ impl Document {
 
     /// An operation as it is written.
     pub(crate) fn written(&self, operation: &Operation) -> Option<&Value> {
-        self.path_item(&operation.path)?.get(operation.method.to_ascii_lowercase())
+        self.of_path(&operation.path, &operation.method.to_ascii_lowercase())
     }
 
     pub(crate) fn schemas(&self) -> impl Iterator<Item = (&str, &Value)> {
@@ -154,16 +159,17 @@ impl Document {
         &self.root
     }
 
-    fn find_operations(&self) -> Vec<Operation> {
+    /// The operations, and the paths of which some may be missing.
+    fn find_operations(&self) -> (Vec<Operation>, Vec<String>) {
         let mut taken = HashSet::new();
-        let mut operations = Vec::new();
+        let (mut operations, mut elsewhere) = (Vec::new(), Vec::new());
         let paths = self.root.get("paths").and_then(Value::as_object);
-        for path in paths.into_iter().flat_map(Map::keys) {
+        for path in paths.into_iter().flat_map(Map::keys).filter(|path| !path.starts_with("x-")) {
+            let (items, nowhere) = self.path_items(path);
+            elsewhere.extend(nowhere.map(|_| path.clone()));
             for method in METHODS {
-                let Some(own) = self.path_item(path).and_then(|item| item.get(method)).filter(|own| own.is_object())
-                else {
-                    continue;
-                };
+                let own = items.iter().find_map(|item| item.get(method)).filter(|own| own.is_object());
+                let Some(own) = own else { continue };
                 let method = method.to_ascii_uppercase();
                 let id = own.get("operationId").and_then(Value::as_str).map(str::to_owned);
                 let id = id.filter(|id| !id.is_empty() && taken.insert(id.clone()));
@@ -178,15 +184,28 @@ impl Document {
                 });
             }
         }
-        operations
+        (operations, elsewhere)
     }
 
-    fn path_item(&self, path: &str) -> Option<&Value> {
-        let item = self.root.get("paths")?.get(path)?;
-        match item.get("$ref").and_then(Value::as_str) {
-            Some(reference) => self.target(reference),
-            None => Some(item),
+    /// A member of a path item, which may go on at what it refers to: the nearest counts.
+    fn of_path(&self, path: &str, name: &str) -> Option<&Value> {
+        self.path_items(path).0.into_iter().find_map(|item| item.get(name))
+    }
+
+    /// The item of a path and those that it refers to; and a reference of the last one that leads nowhere in this document.
+    fn path_items(&self, path: &str) -> (Vec<&Value>, Option<&str>) {
+        let mut items = Vec::new();
+        let mut seen = Vec::new();
+        let mut next = self.root.get("paths").and_then(|paths| paths.get(path));
+        while let Some(item) = next {
+            items.push(item);
+            let Some(reference) = item.get("$ref").and_then(Value::as_str).filter(|own| !seen.contains(own)) else {
+                return (items, None);
+            };
+            seen.push(reference);
+            next = self.target(reference);
         }
+        (items, seen.pop())
     }
 
     /// Name and place of a parameter, by which it replaces another.
@@ -343,6 +362,36 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn a_path_goes_on_at_what_it_refers_to() {
+        let document = parse(&json!({
+            "openapi": "3.1.0",
+            "paths": {
+                "/a": { "$ref": "#/components/pathItems/B", "get": { "operationId": "own" }, "servers": [{ "url": "/a" }] },
+                "/loop": { "$ref": "#/paths/~1loop", "put": { "operationId": "once" } },
+                "/other": { "$ref": "./other.yaml", "get": { "operationId": "beside" } },
+                "/nowhere": { "$ref": "#/components/pathItems/Nowhere" },
+                "x-ext": { "get": { "operationId": "extension" } },
+            },
+            "components": { "pathItems": {
+                "B": { "$ref": "#/components/pathItems/C", "get": { "operationId": "farther" }, "servers": [] },
+                "C": { "post": { "operationId": "chained" }, "parameters": [{ "name": "id", "in": "query" }] },
+            } },
+        }));
+
+        let ids: Vec<_> = document.operations().iter().map(|own| own.id.as_str()).collect();
+        assert_eq!(ids, ["own", "chained", "once", "beside"]);
+        assert_eq!(
+            document.definition_of(document.operation("chained").unwrap()),
+            json!({
+                "operationId": "chained",
+                "servers": [{ "url": "/a" }],
+                "parameters": [{ "name": "id", "in": "query" }],
+            })
+        );
+        assert_eq!(document.elsewhere(), ["/nowhere", "/other"]);
     }
 
     #[test]

@@ -51,6 +51,9 @@ struct Operations {
     /// What to skip for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_skip: Option<usize>,
+    /// What the document leaves out; absent if it is all there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// An operation in a list.
@@ -97,6 +100,10 @@ async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<
         total: wanted.len(),
         operations: operations.iter().map(|own| (*own).into()).collect(),
         next_skip,
+        note: document.elsewhere().first().map(|path| {
+            let count = document.elsewhere().len();
+            format!("{count} paths refer to what is not in the document, such as `{path}`: what is there is not listed")
+        }),
     }))
 }
 

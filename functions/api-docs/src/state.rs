@@ -88,5 +88,9 @@ impl State {
 /// Reading a large document takes a while, in which the deadline must still be seen.
 async fn keep(Fetched { bytes, etag }: Fetched) -> Result<Kept, BoxError> {
     let document = tokio::task::spawn_blocking(move || Document::parse(&bytes)).await??;
+    if let [path, ..] = document.elsewhere() {
+        let count = document.elsewhere().len();
+        tracing::warn!(count, path, "paths refer to what is not in the document: what is there is not listed");
+    }
     Ok(Kept { document: Arc::new(document), etag })
 }

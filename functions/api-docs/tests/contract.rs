@@ -147,6 +147,19 @@ async fn a_part_is_read_by_a_pointer_that_goes_on_through_references() {
 }
 
 #[tokio::test]
+async fn paths_that_are_elsewhere_are_told_of() {
+    let paths = json!({ "/a": { "get": {} }, "/b": { "$ref": "./b.yaml" } });
+    let document = json!({ "openapi": "3.1.0", "paths": paths }).to_string();
+    let origin = Origin::start(Says::document(document, "\"1\"")).await;
+    let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
+
+    let listed = call(&service, "list_operations", json!({})).await;
+
+    assert_eq!(listed["total"], 1);
+    assert!(listed["note"].as_str().unwrap().contains("1 paths") && listed["note"].as_str().unwrap().contains("`/b`"));
+}
+
+#[tokio::test]
 async fn whatever_a_reference_leads_to_is_read_by_it() {
     let document = json!({ "openapi": "3.1.0", "components": {
         "schemas": { "v1/Page<User>": { "properties": { "next": { "type": "string" } } } },
