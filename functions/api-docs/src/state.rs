@@ -1,6 +1,7 @@
 //! What all calls share: the document, and whether its source has another one by now.
 
 use std::{
+    hash::{DefaultHasher, Hasher},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -10,7 +11,7 @@ use mcp_server::{BoxError, InitError, RequestContext, error_chain};
 
 use crate::{
     Source,
-    document::Document,
+    document::{Document, DocumentError},
     fetch::{Answer, Fetched, Progress},
 };
 
@@ -28,6 +29,8 @@ pub struct State {
 struct Kept {
     document: Arc<Document>,
     etag: Option<HeaderValue>,
+    /// Of its bytes: a source without ETags sends them each time.
+    digest: u64,
 }
 
 impl State {
@@ -57,10 +60,11 @@ impl State {
         }
         // Also if this request does not come to its end: a source that hangs delays one request each time.
         *asked = context.received();
-        match state.newer(kept.etag.as_ref(), &Some(context)).await {
-            Ok(None) => kept.document,
-            Ok(Some(newer)) => {
-                tracing::info!(source = %state.source, "the document has changed");
+        match state.newer(&kept, &Some(context)).await {
+            Ok(newer) => {
+                if !Arc::ptr_eq(&kept.document, &newer.document) {
+                    tracing::info!(source = %state.source, "the document has changed");
+                }
                 let document = Arc::clone(&newer.document);
                 *state.kept.lock().unwrap_or_else(PoisonError::into_inner) = newer;
                 document
@@ -73,10 +77,13 @@ impl State {
         }
     }
 
-    async fn newer(&self, etag: Option<&HeaderValue>, progress: &Progress<'_>) -> Result<Option<Kept>, BoxError> {
-        match self.source.get(etag, progress).await? {
-            Answer::Unchanged => Ok(None),
-            Answer::Document(fetched) => Ok(Some(keep(fetched).await?)),
+    async fn newer(&self, kept: &Kept, progress: &Progress<'_>) -> Result<Kept, BoxError> {
+        match self.source.get(kept.etag.as_ref(), progress).await? {
+            Answer::Unchanged => Ok(kept.clone()),
+            Answer::Document(Fetched { bytes, etag }) if digest(&bytes) == kept.digest => {
+                Ok(Kept { etag, ..kept.clone() })
+            }
+            Answer::Document(fetched) => keep(fetched).await,
         }
     }
 
@@ -87,10 +94,38 @@ impl State {
 
 /// Reading a large document takes a while, in which the deadline must still be seen.
 async fn keep(Fetched { bytes, etag }: Fetched) -> Result<Kept, BoxError> {
-    let document = tokio::task::spawn_blocking(move || Document::parse(&bytes)).await??;
+    let read = move || Ok::<_, DocumentError>((Document::parse(&bytes)?, digest(&bytes)));
+    let (document, digest) = tokio::task::spawn_blocking(read).await??;
     if let [path, ..] = document.elsewhere() {
         let count = document.elsewhere().len();
         tracing::warn!(count, path, "paths refer to what is not in the document: what is there is not listed");
     }
-    Ok(Kept { document: Arc::new(document), etag })
+    Ok(Kept { document: Arc::new(document), etag, digest })
+}
+
+/// Tells one version from the next; not for what anyone could gain by a collision.
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_same_bytes_are_the_same_document() {
+        let state = State::load(Source::Example, Duration::ZERO).await.unwrap();
+        let kept = state.kept();
+        let other = keep(Fetched { bytes: Bytes::from_static(b"openapi: 3.1.0"), etag: None }).await.unwrap();
+
+        let same = state.newer(&kept, &None).await.unwrap();
+        let newer = state.newer(&other, &None).await.unwrap();
+
+        assert!(Arc::ptr_eq(&same.document, &kept.document));
+        assert!(!Arc::ptr_eq(&newer.document, &other.document));
+    }
 }
