@@ -67,7 +67,8 @@ mod tests {
         {
             let config = read(&[&aws[..], &[("OPENAPI_SOURCE", place)]].concat()).unwrap();
 
-            assert_eq!(config.source.to_string(), place);
+            // A query may hold a token.
+            assert_eq!(config.source.to_string(), place.trim_end_matches("?v=2"));
             assert!(!format!("{config:?}").contains("secret\""), "{config:?}");
         }
     }

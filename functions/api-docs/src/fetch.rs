@@ -74,12 +74,22 @@ pub(crate) async fn get(
     etag: Option<&HeaderValue>,
     progress: &Progress<'_>,
 ) -> Result<Answer, FetchError> {
-    let fetched = tokio::time::timeout(FETCH_TIMEOUT, exchange(url, headers, etag, progress)).await;
-    fetched.unwrap_or_else(|_| Err(FetchError::Timeout { url: url.clone() }))
+    let place = without_query(url);
+    let fetched = tokio::time::timeout(FETCH_TIMEOUT, exchange(url, &place, headers, etag, progress)).await;
+    fetched.unwrap_or(Err(FetchError::Timeout { url: place }))
+}
+
+/// A URL as it is told: a query may hold a token.
+pub(crate) fn without_query(url: &Uri) -> Uri {
+    let mut parts = url.clone().into_parts();
+    parts.path_and_query = url.path().parse().ok();
+    // Its parts are those of a URL.
+    Uri::from_parts(parts).unwrap_or_default()
 }
 
 async fn exchange(
     url: &Uri,
+    place: &Uri,
     headers: HeaderMap,
     etag: Option<&HeaderValue>,
     progress: &Progress<'_>,
@@ -92,21 +102,21 @@ async fn exchange(
         request.headers_mut().insert(header::IF_NONE_MATCH, etag.clone());
     }
     let response = client()?.request(request).await;
-    let response = response.map_err(|error| FetchError::Unreachable { url: url.clone(), source: error.into() })?;
+    let response = response.map_err(|error| FetchError::Unreachable { url: place.clone(), source: error.into() })?;
     let (parts, mut body) = response.into_parts();
     match parts.status {
         StatusCode::OK => {}
         StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Answer::Unchanged),
-        status => return Err(FetchError::Status { url: url.clone(), status }),
+        status => return Err(FetchError::Status { url: place.clone(), status }),
     }
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut bytes = BytesMut::new();
     let mut told = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| FetchError::Broken { url: url.clone(), source: error.into() })?;
+        let frame = frame.map_err(|error| FetchError::Broken { url: place.clone(), source: error.into() })?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > MAX_DOCUMENT_BYTES {
-            return Err(FetchError::TooLarge { url: url.clone() });
+            return Err(FetchError::TooLarge { url: place.clone() });
         }
         bytes.extend_from_slice(&data);
         if bytes.len() - told >= PROGRESS_BYTES {

@@ -95,13 +95,14 @@ impl Source {
     }
 }
 
+/// For logs, without a URL's query.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Example => f.write_str("the example"),
             Self::File(name) => write!(f, "file:{}", name.display()),
             Self::S3(object) => write!(f, "s3://{}/{}", object.bucket, object.key),
-            Self::Https(url) => write!(f, "{url}"),
+            Self::Https(url) => write!(f, "{}", fetch::without_query(url)),
         }
     }
 }

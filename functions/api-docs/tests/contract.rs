@@ -392,6 +392,19 @@ async fn a_document_of_age_is_asked_for_by_its_etag_and_kept_while_its_source_is
 }
 
 #[tokio::test]
+async fn a_url_is_told_without_its_query() {
+    let origin = Origin::start(Says::Status(403)).await;
+    let source = format!("{}?token=SECRET", origin.url());
+    for says in [Says::Status(403), Says::Nothing] {
+        origin.says(says);
+
+        let error = try_start(&[("OPENAPI_SOURCE", &source)]).await.unwrap_err();
+
+        assert!(error.contains(&origin.url()) && !error.contains("SECRET"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn progress_is_told_while_a_large_document_is_read() {
     let origin = Origin::start(Says::document(document("Small", 0), "\"1\"")).await;
     let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
