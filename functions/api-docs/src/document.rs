@@ -65,13 +65,16 @@ impl Document {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
         let text = std::str::from_utf8(bytes).map_err(DocumentError::Encoding)?;
         let text = text.trim_start_matches('\u{feff}');
-        let root: Value = match text.trim_start().starts_with('{') {
-            true => serde_json::from_str(text).map_err(DocumentError::Json)?,
+        let root = match text.trim_start().starts_with('{') {
+            // YAML has braces, too.
+            true => {
+                serde_json::from_str(text).or_else(|json| yaml::read(text).map_err(|_| DocumentError::Json(json)))?
+            }
             false => yaml::read(text).map_err(DocumentError::Yaml)?,
         };
         check_version(&root)?;
         for name in ["info", "paths", "components"] {
-            if root.get(name).is_some_and(|value| !value.is_object()) {
+            if root.get(name).is_some_and(|value| !value.is_object() && !value.is_null()) {
                 return Err(DocumentError::NotAnObject(name));
             }
         }
@@ -285,6 +288,8 @@ mod tests {
             r#"{"openapi":"3.0.3","info":{"title":"Pets","version":"1"}}"#,
             "\u{feff}openapi: 3.1.1\ninfo:\n  title: Pets\n  version: 1\n",
             "openapi: 3.1\ninfo: { title: Pets, version: '1' }",
+            "{ openapi: 3.1.0, info: { title: Pets, version: 1 } }",
+            "openapi: 3.1.0\ninfo: { title: Pets, version: 1 }\npaths:\ncomponents:\n",
         ] {
             let document = Document::parse(text.as_bytes()).unwrap();
 

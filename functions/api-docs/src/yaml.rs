@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fmt};
 
-use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// What a document may take in memory, whatever its length, and for each of its bytes. Real ones take less than ten for each.
@@ -69,6 +69,16 @@ impl<'de> Visitor<'de> for Room<'_> {
         Ok(value.into())
     }
 
+    /// JSON has no such integer.
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
+        self.visit_f64(value as f64)
+    }
+
+    /// The same.
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
+        self.visit_f64(value as f64)
+    }
+
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
@@ -102,6 +112,12 @@ impl<'de> Visitor<'de> for Room<'_> {
         }
         Ok(object.into())
     }
+
+    /// A value with a tag of the author's own, without the tag.
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Value, A::Error> {
+        let (IgnoredAny, value) = tagged.variant()?;
+        value.newtype_variant_seed(self)
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +132,15 @@ mod tests {
 
         let a = json!({ "x": 1.5, "y": [-1, null, true] });
         assert_eq!(value, json!({ "a": a, "b": a, "200": null }));
+    }
+
+    #[test]
+    fn what_json_does_not_have_is_near_to_what_was_meant() {
+        let value =
+            read("big: 1000000000000000000000\nless: -1000000000000000000000\nown: !include a.yaml\nlist: !a [1]")
+                .unwrap();
+
+        assert_eq!(value, json!({ "big": 1e21, "less": -1e21, "own": "a.yaml", "list": [1] }));
     }
 
     #[test]
