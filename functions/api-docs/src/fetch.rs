@@ -16,8 +16,6 @@ use crate::State;
 
 /// For a whole document, connecting included: less than the 10 s that Lambda gives the init phase.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(8);
-/// Three times the largest that is known of (GitHub's, 13 MB); in memory a document has several times its size.
-pub(crate) const MAX_DOCUMENT_BYTES: usize = 40 * 1024 * 1024;
 /// Whoever waits is told once for each of these.
 const PROGRESS_BYTES: usize = 256 * 1024;
 const USER_AGENT: &str = concat!("api-docs/", env!("CARGO_PKG_VERSION"));
@@ -62,8 +60,8 @@ pub(crate) enum FetchError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("`{url}` has more than {} MiB", MAX_DOCUMENT_BYTES / 1024 / 1024)]
-    TooLarge { url: Uri },
+    #[error("`{url}` has {}", too_large(*.most))]
+    TooLarge { url: Uri, most: usize },
 }
 
 /// Fetches a document, unless it still has this `etag`. No redirect is followed: what is behind one may be elsewhere
@@ -72,11 +70,16 @@ pub(crate) async fn get(
     url: &Uri,
     headers: HeaderMap,
     etag: Option<&HeaderValue>,
+    most: usize,
     progress: &Progress<'_>,
 ) -> Result<Answer, FetchError> {
     let place = without_query(url);
-    let fetched = tokio::time::timeout(FETCH_TIMEOUT, exchange(url, &place, headers, etag, progress)).await;
+    let fetched = tokio::time::timeout(FETCH_TIMEOUT, exchange(url, &place, headers, etag, most, progress)).await;
     fetched.unwrap_or(Err(FetchError::Timeout { url: place }))
+}
+
+pub(crate) fn too_large(most: usize) -> String {
+    format!("more than {} MiB, for which there is no memory: raise the function's MemorySize", most / 1024 / 1024)
 }
 
 /// A URL as it is told: a query may hold a token.
@@ -92,6 +95,7 @@ async fn exchange(
     place: &Uri,
     headers: HeaderMap,
     etag: Option<&HeaderValue>,
+    most: usize,
     progress: &Progress<'_>,
 ) -> Result<Answer, FetchError> {
     let mut request = Request::new(Empty::<Bytes>::new());
@@ -115,8 +119,8 @@ async fn exchange(
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| FetchError::Broken { url: place.clone(), source: error.into() })?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > MAX_DOCUMENT_BYTES {
-            return Err(FetchError::TooLarge { url: place.clone() });
+        if bytes.len() + data.len() > most {
+            return Err(FetchError::TooLarge { url: place.clone(), most });
         }
         bytes.extend_from_slice(&data);
         if bytes.len() - told >= PROGRESS_BYTES {

@@ -30,7 +30,7 @@ pub use state::State;
 ///
 /// When there is no state key; when the document cannot be had, cannot be parsed, or is of another version.
 pub async fn service(config: Config) -> Result<McpService, InitError> {
-    let state = State::load(config.source, config.max_age).await?;
+    let state = State::load(config.source, config.max_age, config.max_document_bytes).await?;
     let server = Server::new("api-docs", env!("CARGO_PKG_VERSION"), state)
         .title("API documentation")
         .instructions(

@@ -76,21 +76,30 @@ impl Source {
         matches!(self, Self::S3(_) | Self::Https(_))
     }
 
-    /// Gets the document, unless it is still the one with this `etag`.
-    pub(crate) async fn get(&self, etag: Option<&HeaderValue>, progress: &Progress<'_>) -> Result<Answer, BoxError> {
+    /// Gets the document, if it has at most so many bytes, unless it is still the one with this `etag`.
+    pub(crate) async fn get(
+        &self,
+        etag: Option<&HeaderValue>,
+        most: usize,
+        progress: &Progress<'_>,
+    ) -> Result<Answer, BoxError> {
         let here = |bytes: Bytes| Ok(Answer::Document(Fetched { bytes, etag: None }));
         match self {
             Self::Example => here(Bytes::from_static(EXAMPLE.as_bytes())),
             Self::File(name) => {
                 let folder = env::var_os("LAMBDA_TASK_ROOT").map(PathBuf::from).unwrap_or_default();
-                here(std::fs::read(folder.join(name))?.into())
+                let path = folder.join(name);
+                if std::fs::metadata(&path)?.len() > most as u64 {
+                    return Err(format!("it has {}", fetch::too_large(most)).into());
+                }
+                here(std::fs::read(path)?.into())
             }
             Self::S3(object) => {
                 let headers = object.signed_headers(SystemTime::now())?;
-                let answer = fetch::get(&object.url, headers, etag, progress).await;
+                let answer = fetch::get(&object.url, headers, etag, most, progress).await;
                 answer.map_err(|error| object.explained(error))
             }
-            Self::Https(url) => Ok(fetch::get(url, HeaderMap::new(), etag, progress).await?),
+            Self::Https(url) => Ok(fetch::get(url, HeaderMap::new(), etag, most, progress).await?),
         }
     }
 }

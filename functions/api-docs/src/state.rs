@@ -20,6 +20,7 @@ use crate::{
 pub struct State {
     source: Source,
     max_age: Duration,
+    max_bytes: usize,
     kept: Mutex<Kept>,
     /// When the source was last asked. Held by whoever asks it, so that nobody else does meanwhile.
     asked: tokio::sync::Mutex<SystemTime>,
@@ -34,15 +35,21 @@ struct Kept {
 }
 
 impl State {
-    pub(crate) async fn load(source: Source, max_age: Duration) -> Result<Self, InitError> {
+    pub(crate) async fn load(source: Source, max_age: Duration, max_bytes: usize) -> Result<Self, InitError> {
         let failed = |error: BoxError| InitError::new(format!("there is no document from {source}")).with_source(error);
-        let fetched = match source.get(None, &None).await.map_err(failed)? {
+        let fetched = match source.get(None, max_bytes, &None).await.map_err(failed)? {
             Answer::Document(fetched) => fetched,
             Answer::Unchanged => return Err(failed("the source did not send it".into())),
         };
         let kept = keep(fetched).await.map_err(failed)?;
         tracing::info!(%source, operations = kept.document.operations().len(), "the document was read");
-        Ok(Self { source, max_age, kept: Mutex::new(kept), asked: tokio::sync::Mutex::new(SystemTime::now()) })
+        Ok(Self {
+            source,
+            max_age,
+            max_bytes,
+            kept: Mutex::new(kept),
+            asked: tokio::sync::Mutex::new(SystemTime::now()),
+        })
     }
 
     /// The document as it is now. Once it is of age its source is asked for another, by one request; while the source is
@@ -78,7 +85,7 @@ impl State {
     }
 
     async fn newer(&self, kept: &Kept, progress: &Progress<'_>) -> Result<Kept, BoxError> {
-        match self.source.get(kept.etag.as_ref(), progress).await? {
+        match self.source.get(kept.etag.as_ref(), self.max_bytes, progress).await? {
             Answer::Unchanged => Ok(kept.clone()),
             Answer::Document(Fetched { bytes, etag }) if digest(&bytes) == kept.digest => {
                 Ok(Kept { etag, ..kept.clone() })
@@ -118,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_bytes_are_the_same_document() {
-        let state = State::load(Source::Example, Duration::ZERO).await.unwrap();
+        let state = State::load(Source::Example, Duration::ZERO, usize::MAX).await.unwrap();
         let kept = state.kept();
         let other = keep(Fetched { bytes: Bytes::from_static(b"openapi: 3.1.0"), etag: None }).await.unwrap();
 

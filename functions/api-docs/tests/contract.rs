@@ -438,6 +438,10 @@ async fn without_a_document_that_can_be_read_it_does_not_start() {
 
         assert!(error.contains(expected) && error.contains(&origin.url()), "{error}");
     }
+    let memory = [("OPENAPI_SOURCE", &*origin.url()), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")];
+    origin.says(Says::document(" ".repeat(11 * 1024 * 1024), "\"1\""));
+    let large = try_start(&memory).await.unwrap_err();
+    assert!(large.contains("more than 10 MiB") && large.contains("MemorySize"), "{large}");
     let missing = try_start(&[("OPENAPI_SOURCE", "file:no-such-file.json")]).await.unwrap_err();
     assert!(missing.contains("file:no-such-file.json"), "{missing}");
 }
