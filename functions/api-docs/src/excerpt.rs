@@ -99,9 +99,16 @@ fn excerpt_of_text(text: &str, skip: usize) -> Excerpt {
     // Six bytes are the most that a character becomes in JSON, for each of its own.
     let shown: String = text.chars().skip(skip).take(MAX_BYTES / 6).collect();
     let (end, all) = (skip + shown.chars().count(), text.chars().count());
-    let note =
-        (end < all).then(|| format!("This is not all of the text: go on with `skip` {end} (of {all} characters)."));
+    let note = match () {
+        () if end < all => Some(format!("This is not all of the text: go on with `skip` {end} (of {all} characters).")),
+        () if skip > 0 && skip >= all => Some(beyond(all)),
+        () => None,
+    };
     Excerpt { definition: shown.into(), note }
+}
+
+fn beyond(all: usize) -> String {
+    format!("there is nothing left after `skip`: there are {all} in all")
 }
 
 /// Follows a pointer; says also what kind of value it leads to.
@@ -192,6 +199,10 @@ struct LeftOut {
     values: usize,
     /// Where to go on with the members of the root, and how many there are.
     rest: Option<(usize, usize)>,
+    /// A member of the root whose name alone is too long.
+    too_long: Option<usize>,
+    /// How many members the root has, if all of them were skipped.
+    beyond: Option<usize>,
 }
 
 impl LeftOut {
@@ -199,6 +210,12 @@ impl LeftOut {
         let mut notes = Vec::new();
         if let Some((next, all)) = self.rest {
             notes.push(format!("this is not all of it: go on with `skip` {next} (of {all})"));
+        }
+        if let Some(at) = self.too_long {
+            notes.push(format!("the name of member {at} is too long to show"));
+        }
+        if let Some(all) = self.beyond {
+            notes.push(beyond(all));
         }
         if self.references > 0 {
             notes.push(format!(
@@ -314,11 +331,13 @@ impl<'a> Tree<'a> {
                 self.cut(index, written);
                 return Vec::new();
             }
-            let count = match value {
-                Value::Object(own) => Members::of_object(own, &siblings).count(),
-                _ => value.as_array().map_or(0, Vec::len),
-            };
-            self.left_out.rest = Some((skip + children.len(), count));
+            // What is too long by itself is passed over, or there would be no end of trying.
+            let is_too_long = children.is_empty();
+            self.left_out.too_long = is_too_long.then_some(skip);
+            let next = skip + children.len() + usize::from(is_too_long);
+            self.left_out.rest = Some((next, count(value, &siblings))).filter(|(next, all)| next < all);
+        } else if skip > 0 && children.is_empty() {
+            self.left_out.beyond = Some(count(value, &siblings));
         }
         self.left = room.saturating_sub(cost);
         self.adopt(index, value.is_array(), origin, children)
@@ -397,6 +416,13 @@ impl<'a> Tree<'a> {
             }
             Shape::Array(items) => items.iter().map(|child| self.value(*child)).collect(),
         }
+    }
+}
+
+fn count(value: &Value, siblings: &[&Map<String, Value>]) -> usize {
+    match value {
+        Value::Object(own) => Members::of_object(own, siblings).count(),
+        _ => value.as_array().map_or(0, Vec::len),
     }
 }
 
@@ -639,6 +665,23 @@ mod tests {
 
         let (text, note) = of(schemas, "A", "/description", 15_000);
         assert_eq!((text.as_str().unwrap().chars().count(), note.as_str()), (5_000, ""));
+    }
+
+    #[test]
+    fn what_is_skipped_comes_to_an_end() {
+        let schemas = json!({ "A": { "a": 1, "b".repeat(MAX_BYTES): 2, "c": 3, "t": "text" } });
+
+        let (first, note) = of(schemas.clone(), "A", "", 0);
+        assert_eq!(first, json!({ "a": 1 }));
+        assert!(note.contains("`skip` 1 (of 4)"), "{note}");
+        let (none, note) = of(schemas.clone(), "A", "", 1);
+        assert_eq!(none, json!({}));
+        assert!(note.contains("member 1 is too long") && note.contains("`skip` 2 (of 4)"), "{note}");
+        assert_eq!(of(schemas.clone(), "A", "", 2), (json!({ "c": 3, "t": "text" }), String::new()));
+        for (pointer, skip, all) in [("", 4, "4 in all"), ("", 9, "4 in all"), ("/t", 4, "4 in all")] {
+            let (_, note) = of(schemas.clone(), "A", pointer, skip);
+            assert!(note.contains(all), "{note}");
+        }
     }
 
     #[test]
