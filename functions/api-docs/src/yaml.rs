@@ -5,7 +5,7 @@ use std::{cell::Cell, fmt};
 use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// What a document may take in memory, whatever its length, and for each of its bytes. Real ones take less than ten for each.
+/// What a document may take in memory, whatever its length, and for each of its bytes.
 const LEAST_ROOM_BYTES: usize = 16 * 1024 * 1024;
 const ROOM_PER_BYTE: usize = 32;
 /// What an object takes for so many members, besides their texts: a node of a `BTreeMap`.
