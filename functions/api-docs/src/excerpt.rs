@@ -638,7 +638,8 @@ mod tests {
             LOOKED_AT.set(0);
             let read = excerpt(&document, document.schema(name).unwrap(), Start::default()).unwrap();
 
-            assert!(LOOKED_AT.get() < 1_000_000, "{name}: {}", LOOKED_AT.get());
+            // Those of the root are counted, once.
+            assert!(LOOKED_AT.get() < 2_000_000, "{name}: {}", LOOKED_AT.get());
             assert!(read.definition.to_string().len() <= MAX_BYTES, "{name}");
             assert!(read.note.is_some_and(|note| note.contains("for length") || note.contains("(of 100000")), "{name}");
         }
