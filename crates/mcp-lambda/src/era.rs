@@ -3,7 +3,11 @@
 use std::borrow::Cow;
 
 use http::HeaderMap;
-use mcp_protocol::{MirroredParameter, ProtocolVersion, Request, RequestMeta, meta, method};
+use mcp_protocol::{
+    MirroredParameter, ProtocolVersion, Request, RequestMeta,
+    json::{self, Budget},
+    meta, method,
+};
 use mcp_server::CallError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,6 +16,8 @@ use crate::headers;
 
 /// The largest `_meta` that is read. It holds names, tokens and capabilities.
 const MAX_META_BYTES: usize = 64 * 1024;
+/// What reading it may cost in memory, beside the arguments.
+const META_BUDGET: Budget = Budget::memory(512 * 1024);
 
 /// A request, as far as it is read before the router is asked.
 pub(crate) struct Head<'a> {
@@ -97,7 +103,7 @@ fn legacy<'a>(
 fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+    json::borrow::<Text<'_>>(raw.get()).ok().map(|text| text.0)
 }
 
 /// A refusal before the router was asked, with the era that decides its status.
@@ -134,7 +140,7 @@ impl<'a> ParamsHead<'a> {
         let Some(params) = params else {
             return Ok(Self::default());
         };
-        serde_json::from_str(params.get()).map_err(|error| CallError::InvalidParams(error.to_string()))
+        json::borrow(params.get()).map_err(|error| CallError::InvalidParams(error.to_string()))
     }
 
     fn protocol_version(&self) -> Option<String> {
@@ -143,7 +149,7 @@ impl<'a> ParamsHead<'a> {
             #[serde(rename = "io.modelcontextprotocol/protocolVersion")]
             protocol_version: String,
         }
-        serde_json::from_str::<VersionOnly>(self.meta?.get()).ok().map(|meta| meta.protocol_version)
+        json::borrow::<VersionOnly>(self.meta?.get()).ok().map(|meta| meta.protocol_version)
     }
 }
 
@@ -166,7 +172,7 @@ fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
     if !text.starts_with('{') || text.len() > MAX_META_BYTES {
         return Err(CallError::InvalidMeta(format!("it must be an object of at most {MAX_META_BYTES} bytes")));
     }
-    serde_json::from_str(text).map_err(|error| CallError::InvalidMeta(error.to_string()))
+    json::read(text, META_BUDGET).map_err(|error| CallError::InvalidMeta(error.to_string()))
 }
 
 /// What a request of a batch, which is legacy, brings along.

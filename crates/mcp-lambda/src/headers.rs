@@ -7,7 +7,11 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{self, AsHeaderName},
 };
-use mcp_protocol::{MirroredParameter, ProtocolVersion, lookup, method};
+use mcp_protocol::{
+    MirroredParameter, ProtocolVersion,
+    json::{self, JsonError},
+    lookup, method,
+};
 use mcp_server::CallError;
 use serde_json::{Value, value::RawValue};
 
@@ -84,15 +88,24 @@ pub(crate) fn check_parameters(
     if parameters.is_empty() {
         return Ok(());
     }
+    let unreadable = |name: &str| mismatch(format!("header `{name}` cannot be compared: the arguments are malformed"));
     for parameter in parameters {
         let name = format!("{PARAM_PREFIX}{}", parameter.header.to_ascii_lowercase());
         let header = single(headers, name.as_str())?;
-        let unreadable = |_| mismatch(format!("header `{name}` cannot be compared: the arguments are malformed"));
-        let value = arguments.map(|arguments| lookup(arguments, &parameter.path)).transpose().map_err(unreadable)?;
-        let value = value.flatten().map(|value| serde_json::from_str::<Value>(value.get())).transpose();
-        check_parameter(&name, header, value.map_err(unreadable)?.as_ref())?;
+        let value = arguments.map(|arguments| lookup(arguments, &parameter.path)).transpose();
+        let value = value.map_err(|_| unreadable(&name))?.flatten().map(scalar).transpose();
+        let value = value.map_err(|_| unreadable(&name))?;
+        check_parameter(&name, header, value.as_ref())?;
     }
     Ok(())
+}
+
+/// The value of a mirrored parameter. What is no scalar equals no header, and is left unread.
+fn scalar(value: &RawValue) -> Result<Value, JsonError> {
+    match value.get().as_bytes().first() {
+        Some(b'{' | b'[') => Ok(Value::Array(Vec::new())),
+        _ => json::borrow(value.get()),
+    }
 }
 
 fn check_parameter(name: &str, header: Option<&str>, value: Option<&Value>) -> Result<(), CallError> {

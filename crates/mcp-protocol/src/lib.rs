@@ -7,6 +7,7 @@
 //! | Module | What it holds |
 //! | --- | --- |
 //! | `version` | the revisions, as a type |
+//! | [`json`] | JSON text of a peer, within a budget |
 //! | [`jsonrpc`] | reading a body into messages, writing responses, error codes |
 //! | [`meta`] | `_meta` of requests and results |
 //! | `capabilities`, `implementation` | what a peer can do, and who it is |
@@ -39,6 +40,7 @@ mod content;
 mod elicitation;
 mod implementation;
 mod input;
+pub mod json;
 pub mod jsonrpc;
 mod lifecycle;
 pub mod lookup;

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{ClientCapabilities, Implementation, JsonObject, LoggingLevel, RequestId};
+use crate::{ClientCapabilities, Implementation, JsonObject, LoggingLevel, RequestId, json};
 
 /// The key of the request's protocol version (2026-07-28).
 pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -125,7 +125,7 @@ fn object<'de, T: DeserializeOwned, A: MapAccess<'de>>(
         return Err(A::Error::duplicate_field(name));
     }
     *slot = match raw.map(RawValue::get) {
-        Some(text) if text.starts_with('{') => Some(serde_json::from_str(text).map_err(A::Error::custom)?),
+        Some(text) if text.starts_with('{') => Some(json::borrow(text).map_err(A::Error::custom)?),
         Some(_) => return Err(A::Error::custom(format_args!("`{name}` must be an object"))),
         None => None,
     };

@@ -4,7 +4,11 @@
 //! it gave.
 
 use garde::Validate;
-use mcp_protocol::lookup::{NameTest, Step, step};
+use mcp_protocol::{
+    JsonObject,
+    json::{self, Budget, JsonError, shortened},
+    lookup::{NameTest, Step, step},
+};
 use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, value::RawValue};
@@ -52,22 +56,49 @@ where
     A: DeserializeOwned + Validate<Context = ()>,
 {
     let text = as_object(raw)?;
+    check(text).map_err(|error| format!("{error}. Expected: {}", schema::summary(input_schema)))?;
+    // Unbounded JSON: checked above; the error is written once, in words for a model.
     let arguments: A = serde_json::from_str(text).map_err(|_| explain_shape::<A>(text, input_schema))?;
     arguments.validate().map_err(|report| explain_bounds(&report, text))?;
     Ok(arguments)
 }
 
+/// Reads arguments as an object of JSON values.
+///
+/// # Errors
+///
+/// What is wrong, for the model.
+pub(crate) fn parse_object(raw: Option<&RawValue>) -> Result<JsonObject, String> {
+    let text = as_object(raw)?;
+    json::read(text, Budget::of(text)).map_err(|error| invalid(&error))
+}
+
+/// Checks that arguments may be read: what they may cost in memory, and that no member is there twice.
+///
+/// # Errors
+///
+/// What is wrong, for the model.
+pub(crate) fn check(text: &str) -> Result<(), String> {
+    json::check(text, Budget::of(text)).map_err(|error| invalid(&error))
+}
+
+fn invalid(error: &JsonError) -> String {
+    format!("invalid arguments: {}", without_position(&error.to_string()))
+}
+
 /// Reads them again, slowly, to learn which argument does not fit.
 fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> String {
+    // Unbounded JSON: checked by the caller.
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let what = match serde_path_to_error::deserialize::<_, A>(&mut deserializer) {
         Ok(_) => "they are followed by something else".to_owned(),
         Err(error) => {
             let path = error.path().to_string();
-            let reason = without_position(&error.inner().to_string());
+            let inner = shortened(error.inner());
+            let reason = without_position(&inner);
             // A path of "." is the object itself; messages about a field name it already.
             if path == "." || reason.contains(&format!("field `{path}`")) {
-                reason
+                reason.to_owned()
             } else {
                 format!("`{path}`: {reason}")
             }
@@ -77,18 +108,13 @@ fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> Strin
 }
 
 /// Line and column mean nothing to a model.
-fn without_position(message: &str) -> String {
+pub(crate) fn without_position(message: &str) -> &str {
     let end = message.rfind(" at line ").unwrap_or(message.len());
-    clip(&message[..end])
-}
-
-/// A message that may repeat what the caller sent, cut to a readable length.
-pub(crate) fn clip(message: &str) -> String {
-    shorten_to(message, 4 * SHOWN_CHARS)
+    &message[..end]
 }
 
 fn explain_bounds(report: &garde::Report, text: &str) -> String {
-    let arguments: Option<&RawValue> = serde_json::from_str(text).ok();
+    let arguments: Option<&RawValue> = json::borrow(text).ok();
     let violations = report.iter().take(SHOWN_VIOLATIONS).map(|(path, error)| {
         match arguments.and_then(|arguments| find(arguments, &path.to_string())) {
             Some((name, given)) => format!("`{name}`: {error}; given: {}", describe(given)),
@@ -136,11 +162,11 @@ fn describe(value: &RawValue) -> String {
     let text = value.get();
     match text.as_bytes().first() {
         Some(b'"') => {
-            let text: String = serde_json::from_str(text).unwrap_or_default();
+            let text: String = json::borrow(text).unwrap_or_default();
             format!("\"{}\" ({} characters)", shorten(&text), text.chars().count())
         }
         Some(b'[') => {
-            let items = serde_json::from_str::<Vec<IgnoredAny>>(text).map_or(0, |items| items.len());
+            let items = json::borrow::<Vec<IgnoredAny>>(text).map_or(0, |items| items.len());
             format!("an array of {items} items")
         }
         Some(b'{') => "an object".to_owned(),
@@ -149,11 +175,7 @@ fn describe(value: &RawValue) -> String {
 }
 
 fn shorten(text: &str) -> String {
-    shorten_to(text, SHOWN_CHARS)
-}
-
-fn shorten_to(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
+    match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

@@ -15,12 +15,14 @@ use garde::Validate;
 use mcp_protocol::{
     ClientCapabilities, CreateMessageRequestParams, CreateMessageResult, ElicitAction, ElicitRequestFormParams,
     ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, IncludeContext, InputRequest, InputRequests,
-    JsonObject, ListRootsResult, RequestedSchema, Root, UrlMode, lookup,
+    JsonObject, ListRootsResult, RequestedSchema, Root, UrlMode,
+    json::{self, Budget, shortened},
+    lookup,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{
-    json,
+    json as object,
     value::{RawValue, to_raw_value},
 };
 use tokio::sync::Notify;
@@ -125,7 +127,7 @@ impl<S> InteractiveContext<S> {
         };
         let read = |content: JsonObject| {
             let text = serde_json::to_string(&integers(content, &schema)).map_err(|error| error.to_string())?;
-            let raw: &RawValue = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            let raw: &RawValue = json::borrow(&text).map_err(|error| error.to_string())?;
             arguments::parse::<T>(Some(raw), &schema)
         };
         self.ask_for_form(key, message, form, read).await
@@ -157,7 +159,7 @@ impl<S> InteractiveContext<S> {
             ElicitAction::Accept => {
                 read(answer.content.unwrap_or_default()).map(Elicited::Accepted).map_err(|complaint| {
                     let complaint = complaint.strip_prefix("invalid arguments: ").unwrap_or(&complaint);
-                    question(format!("{message}\n\nThe last answer could not be used: {}", arguments::clip(complaint)))
+                    question(format!("{message}\n\nThe last answer could not be used: {}", shortened(complaint)))
                 })
             }
             ElicitAction::Decline => Ok(Elicited::Declined),
@@ -224,6 +226,10 @@ impl<S> InteractiveContext<S> {
             None => None,
         };
         if let Some(kept) = kept {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a value that the handler kept, which the server has sealed"
+            )]
             return match serde_json::from_str(kept.get()) {
                 Ok(value) => Ok(value),
                 // Another version of the function kept it.
@@ -270,8 +276,7 @@ impl<S> InteractiveContext<S> {
                 Err(again) => self.suspend(interaction.ask(&key, again, digest)).await,
             },
             Err(error) if is_new => {
-                let complaint = arguments::clip(&error.to_string());
-                let refusal = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {complaint}"));
+                let refusal = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {error}"));
                 self.suspend(Some(Ending::Refused(refusal))).await
             }
             // Another version of the function asked something else.
@@ -438,7 +443,7 @@ impl Interaction {
 
 /// What a client would have to declare to be asked this; `None` if it has.
 fn missing_for(question: &InputRequest, declared: &ClientCapabilities) -> Option<ClientCapabilities> {
-    let with = |member: &str| JsonObject::from_iter([(member.to_owned(), json!({}))]);
+    let with = |member: &str| JsonObject::from_iter([(member.to_owned(), object!({}))]);
     let required = match question {
         InputRequest::Elicit(ElicitRequestParams::Form(_)) => ClientCapabilities::elicitation(),
         InputRequest::Elicit(ElicitRequestParams::Url(_)) => ClientCapabilities::elicitation_url(),

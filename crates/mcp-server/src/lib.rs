@@ -89,6 +89,6 @@ pub use prompt::{IntoPromptMessages, Prompt};
 pub use pseudonym::Pseudonyms;
 pub use request_state::StateKey;
 pub use resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate};
-pub use router::Router;
+pub use router::{Router, Target};
 pub use server::{Server, Settings};
 pub use tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput};

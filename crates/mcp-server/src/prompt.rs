@@ -2,12 +2,11 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use mcp_protocol::{Completion, ContentBlock, Icon, PromptArgument, PromptMessage};
+use mcp_protocol::{Completion, ContentBlock, Icon, PromptArgument, PromptMessage, json};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    Arguments, HandlerContext, PartialArgument, RequestContext, RequestError,
-    arguments::{self, clip},
+    Arguments, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
     completion::{Completer, choices, completer},
     policy::{Requirement, public_setter, requirement_setters},
     request_state::NewCipher,
@@ -104,10 +103,12 @@ impl<S: Send + Sync + 'static> Prompt<S> {
 
         let handler = Arc::new(handler);
         let handler: Handler<S> = Arc::new(move |context, raw| {
-            let Strings(strings) = serde_json::from_str(arguments::as_object(raw)?)
-                .map_err(|error| format!("the arguments of a prompt are strings: {}", clip(&error.to_string())))?;
+            let text = arguments::as_object(raw)?;
+            arguments::check(text)?;
+            let Strings(strings) =
+                json::borrow(text).map_err(|error| format!("the arguments of a prompt are strings: {error}"))?;
             let json = as_json(strings, &schema);
-            let raw: &RawValue = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+            let raw: &RawValue = json::borrow(&json).map_err(|error| error.to_string())?;
             let arguments = arguments::parse::<A>(Some(raw), &schema)?;
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move { Ok(handler(C::from_context(context), arguments).await?.into_prompt_messages()) }))

@@ -159,6 +159,10 @@ impl<S> Inner<S> {
         }
     }
 
+    pub(crate) fn resource_requirement(&self, uri: &str) -> Option<&Requirement> {
+        self.readable(uri).map(|readable| readable.requirement)
+    }
+
     fn readable(&self, uri: &str) -> Option<Readable<'_, S>> {
         if let Some(resource) = self.resources.iter().find(|resource| resource.definition.uri == uri) {
             return Some(Readable {

@@ -9,6 +9,7 @@ use std::{
 
 use aws_lc_rs::{
     aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    digest,
     hkdf::{HKDF_SHA256, KeyType, Salt},
 };
 use base64::{
@@ -86,7 +87,7 @@ pub(crate) struct Asked {
 
 /// A digest of a question's JSON text.
 pub(crate) fn digest_of(question: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, question.as_bytes());
+    let digest = digest::digest(&digest::SHA256, question.as_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16])
 }
 
@@ -131,7 +132,25 @@ fn compact(json: &str) -> String {
         is_escaped = is_string && *character == '\\' && !is_escaped;
         is_kept
     };
-    json.chars().filter(is_kept).collect()
+    let mut text = String::with_capacity(json.len());
+    text.extend(json.chars().filter(is_kept));
+    text
+}
+
+/// Longer arguments are bound by their digest, so that nothing of their size is made of them.
+const MAX_BOUND_BYTES: usize = 1024;
+
+/// The additional data that a state is sealed with.
+fn additional_data(binding: &Binding) -> serde_json::Result<Vec<u8>> {
+    if binding.arguments.len() <= MAX_BOUND_BYTES {
+        return serde_json::to_vec(binding);
+    }
+    let digest = digest::digest(&digest::SHA256, binding.arguments.as_bytes());
+    // Arguments are an object's text, so that none equals it.
+    let arguments = format!("SHA-256 {}", BASE64_URL_SAFE_NO_PAD.encode(digest));
+    let Binding { method, item, issuer, subject, .. } = binding;
+    let (item, issuer, subject) = (item.clone(), issuer.clone(), subject.clone());
+    serde_json::to_vec(&Binding { method, item, arguments, issuer, subject })
 }
 
 /// Seals and opens states. Behind a trait, so that a server that asks nobody does not link any cryptography.
@@ -203,7 +222,7 @@ impl StateCipher for Keys {
         let started = *state.started.get_or_insert(seconds(now));
         let expires = seconds(now + LIFETIME).min(started + LONGEST.as_secs());
         let mut text = serde_json::to_vec(&Timed { expires, state: &*state })?;
-        let aad = Aad::from(serde_json::to_vec(binding)?);
+        let aad = Aad::from(additional_data(binding)?);
         let key = self.0.first().ok_or(SealError::Encryption)?;
         let nonce = key.seal_in_place_append_tag(aad, &mut text).map_err(|_| SealError::Encryption)?;
         let sealed = BASE64_URL_SAFE_NO_PAD.encode([&[FORMAT], nonce.as_ref().as_slice(), &text].concat());
@@ -223,7 +242,7 @@ impl StateCipher for Keys {
         }
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (nonce, text) = bytes.strip_prefix(&[FORMAT])?.split_first_chunk::<NONCE_LEN>()?;
-        let aad = serde_json::to_vec(binding).ok()?;
+        let aad = additional_data(binding).ok()?;
         let opened = self.0.iter().find_map(|key| {
             let mut text = text.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
@@ -231,6 +250,7 @@ impl StateCipher for Keys {
             text.truncate(length);
             Some(text)
         })?;
+        // Unbounded JSON: sealed by this server, at most 8 KiB.
         let Timed { expires, state } = serde_json::from_slice(&opened).ok()?;
         (seconds(now) < expires).then_some(state)
     }
@@ -351,6 +371,11 @@ mod tests {
         assert_eq!(of("{ \"a\" : [1, \"b c\\\" d\"] }\n"), r#"{"a":[1,"b c\" d"]}"#);
         assert_eq!(of(r#"{"a":"\\" , "b":" "}"#), r#"{"a":"\\","b":" "}"#);
         assert_ne!(of(r#"{"item":"pen","x":1e400}"#), of(r#"{"item":"car","x":1e400}"#));
+        let long = |first: &str, space: &str| format!(r#"{{"a":{space}["{first}","{}é"]}}"#, "x".repeat(5000));
+        let data = |text: String| additional_data(&Binding { arguments: of(&text), ..binding() }).unwrap();
+        assert_eq!(data(long("1", "")), data(long("1", " \n ")));
+        assert_ne!(data(long("1", "")), data(long("2", "")));
+        assert!(data(long("1", "")).len() < 300, "a digest");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use garde::Validate;
-use mcp_protocol::{Annotations, Completion, Icon, ResourceContents};
+use mcp_protocol::{Annotations, Completion, Icon, ResourceContents, json};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
@@ -324,7 +324,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
 
 fn read<P: DeserializeOwned + Validate<Context = ()>>(values: BTreeMap<String, String>, schema: &Value) -> Option<P> {
     let json = as_json(values, schema);
-    let raw: &RawValue = serde_json::from_str(&json).ok()?;
+    let raw: &RawValue = json::borrow(&json).ok()?;
     arguments::parse(Some(raw), schema).ok()
 }
 

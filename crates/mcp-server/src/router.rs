@@ -3,7 +3,7 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
 use mcp_protocol::{Implementation, JsonObject, MirroredParameter, ProtocolVersion, meta, method};
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 use crate::{
     Answer, Call, CallError, CallOutcome, Introduction, Principal, Rendered, ResultKind, ToolOutput, policy::Policy,
@@ -24,12 +24,26 @@ pub(crate) trait AnyRoutes: Send + Sync {
     fn mirrored_parameters(&self, tool: &str) -> &[MirroredParameter];
     fn registered_name(&self, method: &str, name: Option<&str>, uri: Option<&str>) -> Option<&str>;
     fn answer(&self, call: Call<'_>) -> Answer;
+    fn permit(&self, target: &Target<'_>, caller: Option<&Principal>) -> Result<(), CallError>;
     fn tool_outcome(&self, output: ToolOutput, revision: ProtocolVersion) -> CallOutcome;
     fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError>;
     fn has_close_hook(&self) -> bool;
     fn close(&self) -> Hooked;
     fn before_snapshot(&self) -> Hooked;
     fn after_restore(&self) -> Hooked;
+}
+
+/// What a request is for, as far as it decides who may make it.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// `name` of the parameters, if it is a string.
+    pub name: Option<&'a str>,
+    /// `uri` of the parameters, if it is a string.
+    pub uri: Option<&'a str>,
+    /// The parameters, unread.
+    pub params: Option<&'a RawValue>,
 }
 
 impl Router {
@@ -45,6 +59,15 @@ impl Router {
     /// Answers one request.
     pub fn answer(&self, call: Call<'_>) -> Answer {
         self.0.answer(call)
+    }
+
+    /// Whether the caller may make a request, without preparing it: a batch is permitted as a whole before any of it runs.
+    ///
+    /// # Errors
+    ///
+    /// When not. Other faults of the request are left to [`answer`](Self::answer).
+    pub fn permit(&self, target: &Target<'_>, caller: Option<&Principal>) -> Result<(), CallError> {
+        self.0.permit(target, caller)
     }
 
     /// The parameters of a tool that clients mirror into headers; empty for an unknown tool.

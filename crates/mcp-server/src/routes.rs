@@ -11,7 +11,9 @@ use std::{
 use mcp_protocol::{
     CallToolRequestParams, CallToolResult, CompleteRequestParams, CompleteResult, Completion, CompletionReference,
     GetPromptRequestParams, GetPromptResult, Implementation, JsonObject, LoggingLevel, MirroredParameter,
-    PaginatedRequestParams, ProtocolVersion, ResultType, Retry, meta, method,
+    PaginatedRequestParams, ProtocolVersion, ResultType, Retry,
+    json::{self, Budget, shortened},
+    meta, method,
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -25,9 +27,9 @@ use crate::{
     lists::Lists,
     policy::{Policy, Requirement},
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
-    router::{AnyRoutes, Hooked},
+    router::{AnyRoutes, Hooked, Target},
     server::{CloseHook, Hook},
-    tool::Check,
+    tool::{Check, Handler},
     work::{Item, Rounds, Working, needs_modern_client, start},
 };
 
@@ -171,32 +173,21 @@ impl<S: Send + Sync + 'static> Routes<S> {
     }
 
     fn complete(&self, call: Call<'_>) -> Result<Answer, CallError> {
-        if call.params.is_some_and(|params| params.get().len() > MAX_COMPLETION_BYTES) {
-            let refusal = format!("the parameters of a completion have at most {MAX_COMPLETION_BYTES} bytes");
-            return Err(CallError::InvalidParams(refusal));
-        }
-        let params: CompleteRequestParams = required_params(call.params)?;
+        let params = completion_params(call.params)?;
         let argument = &params.argument.name;
-        let (is_known, completer, requirement): (_, _, &Requirement) = match &params.reference {
-            CompletionReference::Prompt { name, .. } => {
-                let prompt = self.inner.prompts.iter().find(|prompt| prompt.name() == name);
-                let prompt = prompt.ok_or_else(|| CallError::UnknownPrompt(name.clone()))?;
+        let (is_known, completer, requirement) = match self.inner.completed(&params.reference)? {
+            Completed::Prompt(prompt) => {
                 let is_known = prompt.definition.arguments.iter().any(|own| own.name == *argument);
                 (is_known, prompt.completers.get(argument), &prompt.requirement)
             }
-            CompletionReference::Resource { uri } => {
-                let fits = |template: &&ResourceTemplate<S>| {
-                    template.definition.uri_template == *uri || template.pattern.values_in(uri).is_some()
-                };
-                let template = self.inner.templates.iter().find(fits);
-                let template = template.ok_or_else(|| CallError::ResourceNotFound { uri: uri.clone() })?;
+            Completed::Template(template) => {
                 let is_known = template.pattern.variables().any(|own| own == argument);
                 (is_known, template.completers.get(argument), &template.requirement)
             }
         };
         self.inner.policy.permit(requirement, call.invocation.principal.as_deref())?;
         if !is_known {
-            return Err(CallError::InvalidInput(format!("there is no argument `{}`", arguments::clip(argument))));
+            return Err(CallError::InvalidInput(format!("there is no argument `{}`", shortened(argument))));
         }
         let completer: Completer<S> = match completer {
             Some(completer) => Arc::clone(completer),
@@ -240,6 +231,13 @@ impl<S: Send + Sync + 'static> AnyRoutes for Routes<S> {
 
     fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError> {
         self.inner.introduce(caller)
+    }
+
+    fn permit(&self, target: &Target<'_>, caller: Option<&Principal>) -> Result<(), CallError> {
+        match self.inner.requirement(target) {
+            Some(requirement) => self.inner.policy.permit(requirement, caller),
+            None => self.inner.policy.permit_discovery(caller),
+        }
     }
 
     fn tool_outcome(&self, output: ToolOutput, revision: ProtocolVersion) -> CallOutcome {
@@ -312,6 +310,12 @@ impl<S: Send + Sync + 'static> AnyRoutes for Routes<S> {
     }
 }
 
+/// The item whose argument is completed.
+enum Completed<'a, S> {
+    Prompt(&'a Prompt<S>),
+    Template(&'a ResourceTemplate<S>),
+}
+
 /// Runs a hook, if there is one.
 fn run<S>(hook: Option<&Hook<S>>, state: &Arc<S>) -> Hooked {
     match hook {
@@ -339,9 +343,18 @@ fn set_level(call: &Call<'_>) -> Result<Rendered, CallError> {
     required_params::<SetLevelRequestParams>(call.params).map(|_| Rendered::empty())
 }
 
+fn completion_params(params: Option<&RawValue>) -> Result<CompleteRequestParams, CallError> {
+    let text = params.map_or("{}", RawValue::get);
+    if text.len() > MAX_COMPLETION_BYTES {
+        let refusal = format!("the parameters of a completion have at most {MAX_COMPLETION_BYTES} bytes");
+        return Err(CallError::InvalidParams(refusal));
+    }
+    json::read(text, Budget::of(text)).map_err(|error| CallError::InvalidParams(error.to_string()))
+}
+
 pub(crate) fn required_params<'a, P: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<P, CallError> {
     let text = params.map_or("{}", RawValue::get);
-    serde_json::from_str(text).map_err(|error| CallError::InvalidParams(error.to_string()))
+    json::borrow(text).map_err(|error| CallError::InvalidParams(error.to_string()))
 }
 
 pub(crate) fn optional_params<'a, P: Deserialize<'a> + Default>(params: Option<&'a RawValue>) -> Result<P, CallError> {
@@ -375,12 +388,18 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
     }
 
     fn start(&self, context: RequestContext<S>, arguments: Option<&RawValue>) -> Result<Working<ToolOutput>, String> {
-        if let Some(check) = &self.check {
-            let text = arguments::as_object(arguments)?;
-            let value = serde_json::from_str(text).map_err(|error| format!("invalid arguments: {error}"))?;
-            check(&value)?;
+        match &self.tool.handler {
+            Handler::Typed(handler) => handler(context, arguments, &self.tool.definition.input_schema),
+            Handler::Raw(handler) => {
+                let arguments = Value::Object(arguments::parse_object(arguments)?);
+                if let Some(check) = &self.check {
+                    check(&arguments)?;
+                }
+                // What was checked is what the handler gets.
+                let Value::Object(arguments) = arguments else { unreachable!("it was made an object above") };
+                Ok(handler(context, arguments))
+            }
         }
-        (self.tool.handler)(context, arguments, &self.tool.definition.input_schema)
     }
 }
 
@@ -396,6 +415,45 @@ impl<S> Inner<S> {
     fn has_completers(&self) -> bool {
         self.prompts.iter().any(|prompt| !prompt.completers.is_empty())
             || self.templates.iter().any(|template| !template.completers.is_empty())
+    }
+
+    /// The item whose argument is completed.
+    fn completed(&self, reference: &CompletionReference) -> Result<Completed<'_, S>, CallError> {
+        match reference {
+            CompletionReference::Prompt { name, .. } => {
+                let prompt = self.prompts.iter().find(|prompt| prompt.definition.name == *name);
+                prompt.map(Completed::Prompt).ok_or_else(|| CallError::UnknownPrompt(name.clone()))
+            }
+            CompletionReference::Resource { uri } => {
+                let fits = |template: &&ResourceTemplate<S>| {
+                    template.definition.uri_template == *uri || template.pattern.values_in(uri).is_some()
+                };
+                let template = self.templates.iter().find(fits);
+                template.map(Completed::Template).ok_or_else(|| CallError::ResourceNotFound { uri: uri.clone() })
+            }
+        }
+    }
+
+    /// The access rule of the item that a request names; `None` if it names none that is registered.
+    fn requirement(&self, request: &Target<'_>) -> Option<&Requirement> {
+        match request.method {
+            method::TOOLS_CALL => Some(&self.tool(request.name?)?.tool.requirement),
+            method::PROMPTS_GET => {
+                let prompt = self.prompts.iter().find(|prompt| Some(prompt.definition.name.as_str()) == request.name);
+                prompt.map(|prompt| &prompt.requirement)
+            }
+            method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
+                self.resource_requirement(request.uri?)
+            }
+            method::COMPLETION_COMPLETE => {
+                let params = completion_params(request.params).ok()?;
+                Some(match self.completed(&params.reference).ok()? {
+                    Completed::Prompt(prompt) => &prompt.requirement,
+                    Completed::Template(template) => &template.requirement,
+                })
+            }
+            _ => None,
+        }
     }
 
     /// What the client has answered so far; `None` for an item that never asks.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use mcp_protocol::json;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error, MapAccess, Visitor, value},
@@ -55,7 +56,7 @@ pub(crate) fn as_json(strings: BTreeMap<String, String>, schema: &Value) -> Stri
             return None;
         }
         let value = match kind {
-            Some("integer" | "number") => serde_json::from_str::<Number>(text.trim()).ok().map(Value::Number),
+            Some("integer" | "number") => json::borrow::<Number>(text.trim()).ok().map(Value::Number),
             Some("boolean") => text.trim().parse().ok().map(Value::Bool),
             _ => None,
         };

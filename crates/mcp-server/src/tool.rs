@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc};
 
 use garde::Validate;
 use mcp_protocol::{
-    ClientCapabilities, ContentBlock, Icon, JsonObject, MirroredParameter, ToolAnnotations, mirrored_parameters,
+    ClientCapabilities, ContentBlock, Icon, JsonObject, MirroredParameter, ToolAnnotations, json::shortened,
+    mirrored_parameters,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,9 +76,19 @@ pub struct Tool<S> {
     raw_schema: Option<RawSchema>,
 }
 
-/// Reads the arguments; what comes back is the handler at work, or, for the model, what is wrong with them.
-pub(crate) type Handler<S> =
+/// How a tool is called.
+pub(crate) enum Handler<S> {
+    /// With arguments of a type.
+    Typed(TypedHandler<S>),
+    /// With arguments that fit a hand-written schema.
+    Raw(RawHandler<S>),
+}
+
+/// Reads the arguments; returns the running handler, or, for the model, what is wrong with them.
+type TypedHandler<S> =
     Arc<dyn Fn(RequestContext<S>, Option<&RawValue>, &Value) -> Result<Working<ToolOutput>, String> + Send + Sync>;
+
+type RawHandler<S> = Arc<dyn Fn(RequestContext<S>, JsonObject) -> Working<ToolOutput> + Send + Sync>;
 
 /// Checks arguments against a hand-written schema; says what is wrong.
 pub(crate) type Check = Box<dyn Fn(&Value) -> Result<(), String> + Send + Sync>;
@@ -111,12 +122,13 @@ impl<S: Send + Sync + 'static> Tool<S> {
         Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let call: Handler<S> = Arc::new(move |context, raw, input_schema| {
+        let call: TypedHandler<S> = Arc::new(move |context, raw, input_schema| {
             let arguments = arguments::parse::<A>(raw, input_schema)?;
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move { finish(handler(C::from_context(context), arguments).await) }))
         });
         let input_schema = schema::input_schema_of::<A>();
+        let call = Handler::Typed(call);
         Self { cipher: C::cipher(), ..Self::with_schema(name.into(), input_schema, T::output_schema(), call, None) }
     }
 
@@ -158,16 +170,14 @@ impl<S: Send + Sync + 'static> Tool<S> {
         Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let call: Handler<S> = Arc::new(move |context, raw, _| {
-            let arguments: JsonObject = serde_json::from_str(arguments::as_object(raw)?)
-                .map_err(|error| format!("invalid arguments: {error}"))?;
+        let call: RawHandler<S> = Arc::new(move |context, arguments| {
             let handler = Arc::clone(&handler);
-            Ok(Box::pin(async move { finish(handler(C::from_context(context), arguments).await) }))
+            Box::pin(async move { finish(handler(C::from_context(context), arguments).await) })
         });
         let raw_schema = Some(RawSchema { compile: Some(compile) });
         Self {
             cipher: C::cipher(),
-            ..Self::with_schema(name.into(), input_schema, T::output_schema(), call, raw_schema)
+            ..Self::with_schema(name.into(), input_schema, T::output_schema(), Handler::Raw(call), raw_schema)
         }
     }
 
@@ -308,18 +318,14 @@ fn finish<T: IntoToolOutput>(result: Result<T, ToolError>) -> Result<ToolOutput,
 fn compile(schema: &Value) -> Result<Check, String> {
     let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
     Ok(Box::new(move |value| {
-        let mistakes: Vec<String> = validator
-            .iter_errors(value)
-            .take(arguments::SHOWN_VIOLATIONS)
-            .map(|error| match error.instance_path().as_str() {
-                "" => arguments::clip(&error.to_string()),
-                path => {
-                    let path = path.trim_start_matches('/').replace('/', ".");
-                    format!("`{}`: {}", arguments::clip(&path), arguments::clip(&error.to_string()))
-                }
-            })
-            .collect();
-        if mistakes.is_empty() { Ok(()) } else { Err(format!("invalid arguments: {}", mistakes.join("; "))) }
+        // The first violation is enough: collecting all costs more than the arguments do. Its text names no value, which
+        // would be copied whole.
+        let Err(error) = validator.validate(value) else { return Ok(()) };
+        let pointer = error.instance_path().as_str();
+        let path = shortened(&pointer.trim_start_matches('/').replace('/', "."));
+        let place = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
+        let given = value.pointer(pointer).map(shortened).unwrap_or_default();
+        Err(format!("invalid arguments: {place}{}; given: {given}", shortened(&error.masked_with("the value"))))
     }))
 }
 

@@ -32,6 +32,7 @@
 //! | [`TestIssuer`] | an issuer on loopback, tokens in the shapes of the usual providers, and hostile ones |
 //! | [`TestDatabase`] | a Postgres database for one test |
 //! | [`assert_contract`] | what clients see, as a golden file |
+//! | [`assert_memory_is_bounded`] | bodies that cost more than they weigh |
 //! | [`bounds`] | whether a tool enforces the bounds that its schema shows |
 
 // A helper for tests stops the test by panicking.
@@ -39,6 +40,7 @@
 
 pub mod bounds;
 mod contract;
+mod costly;
 mod database;
 mod exchange;
 mod hostile;
@@ -52,11 +54,13 @@ use std::sync::Arc;
 use mcp_server::{Invocation, Principal, StateKey};
 
 pub use contract::assert_contract;
+pub use costly::assert_memory_is_bounded;
 pub use database::TestDatabase;
 pub use exchange::{Reply, Via, call_tool, call_tool_answering, event_of, exchange, exchange_via};
 pub use hostile::HostileToken;
 pub use issuer::{IssuerAnswer, Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, sign};
 pub use keys::TestKey;
+pub use peak_alloc::PeakAlloc;
 pub use request::{McpRequest, complete, discover, initialize, prompts_get, resources_read, tools_call, tools_list};
 
 /// An invocation by a caller, for [`exchange_via`]: for what depends on the caller, not for how callers are known. It counts

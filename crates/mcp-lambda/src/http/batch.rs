@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::FutureExt;
 use http::{HeaderMap, Response, StatusCode};
 use mcp_protocol::{ErrorObject, MalformedMessage, Message, ProtocolVersion, jsonrpc, method};
-use mcp_server::{Answer, CallError, CallOutcome};
+use mcp_server::{Answer, CallError, CallOutcome, Target};
 use tokio::sync::mpsc;
 
 use super::{
@@ -42,74 +42,42 @@ impl McpService {
         if !exchange.accept.fits(revision) {
             return not_acceptable(None);
         }
-        let mut refusals = Vec::new();
-        let mut ids = HashSet::new();
-        let mut entries = Vec::new();
-        for message in messages {
-            let request = match message {
-                Ok(Message::Request(request)) => request,
-                Ok(Message::Notification(_) | Message::Response) => continue,
-                Err(malformed) => {
-                    entries.push(Entry::Refused(malformed_message(&malformed)));
-                    continue;
-                }
-            };
-            if !ids.insert(request.id.clone()) {
-                let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "this id is there twice in one batch");
-                entries.push(Entry::Refused(jsonrpc::error_response(Some(&request.id), &error)));
-                continue;
-            }
-            let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
-            // A handler does nothing before its answer is awaited.
-            let mut log = exchange.note(|log| log.of_batch());
-            match self.batched(exchange, &request, revision, sender, log.as_mut()) {
-                Answer::Ready(outcome) if outcome.authorization_refusal().is_some() => {
-                    discard(log);
-                    refusals.extend(outcome.result.err());
-                }
-                answer => {
-                    let finisher = self.finisher(exchange, &request, revision, log);
-                    entries.push(Entry::Asked { answer, notifications, finisher: Box::new(finisher) });
-                }
-            }
-        }
-        if let Some(refusal) = refusals.into_iter().reduce(CallError::together) {
-            for entry in entries {
-                if let Entry::Asked { finisher, .. } = entry {
-                    discard(finisher.log);
-                }
-            }
+        if let Some(refusal) = self.refusal_of(exchange, revision, &messages) {
             return exchange.refuse_caller(None, &refusal);
         }
-
-        let logs = entries.iter_mut().filter_map(|entry| match entry {
-            Entry::Asked { finisher, .. } => finisher.log.as_mut(),
-            Entry::Refused(_) => None,
-        });
-        let mut has_lines = false;
-        for log in logs {
-            if has_lines {
-                log.is_not_first();
-            }
-            has_lines = true;
-        }
+        let mut ids = HashSet::new();
         let mut sent = Sent::new(exchange.carrier.max_bytes);
         let mut responses = Vec::new();
         let mut carrier = exchange.carrier;
-        for entry in entries {
-            let response = match entry {
-                Entry::Refused(response) => response,
-                Entry::Asked { answer, notifications, finisher } => {
+        let mut has_lines = false;
+        // Each is prepared when its turn comes, so that no more than one is held in memory.
+        for message in messages {
+            let response = match message {
+                Ok(Message::Notification(_) | Message::Response) => continue,
+                Err(malformed) => malformed_message(&malformed),
+                Ok(Message::Request(request)) if !ids.insert(request.id.clone()) => {
+                    let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "duplicate request id in batch");
+                    jsonrpc::error_response(Some(&request.id), &error)
+                }
+                Ok(Message::Request(request)) => {
+                    let mut log = exchange.note(|log| log.of_batch());
+                    if let Some(log) = log.as_mut().filter(|_| has_lines) {
+                        log.is_not_first();
+                    }
+                    has_lines |= log.is_some();
+                    let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
+                    let answer = self.batched(exchange, &request, revision, sender, log.as_mut());
                     let outcome = outcome(answer, notifications, &mut sent).await;
-                    Finisher { carrier, ..*finisher }.finish_batched(outcome)
+                    let finisher = self.finisher(exchange, &request, revision, log);
+                    Finisher { carrier, ..finisher }.finish_batched(outcome)
                 }
             };
             carrier.max_bytes = carrier.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
             responses.push(response);
         }
-        if has_lines {
-            // One for each request that could be read.
-            discard(exchange.take_log());
+        if has_lines && let Some(log) = exchange.take_log() {
+            // Each request that could be read has a line of its own.
+            log.discard();
         }
         if responses.is_empty() {
             return empty(StatusCode::ACCEPTED);
@@ -120,6 +88,24 @@ impl McpService {
         let weight = responses.iter().map(|response| carried_bytes(&HeaderMap::new(), &sse::event(response))).sum();
         let responses: String = responses.iter().map(|response| sse::event(response)).collect();
         event_stream(Body::whole(sent.before(&responses, weight)))
+    }
+
+    /// Why the caller may not make the requests of a batch: one refusal for all of them. Nothing is prepared for it.
+    fn refusal_of(
+        &self,
+        exchange: &Exchange<'_>,
+        revision: ProtocolVersion,
+        messages: &[Result<Message<'_>, MalformedMessage>],
+    ) -> Option<CallError> {
+        let caller = exchange.invocation.principal.as_deref();
+        let refusals = messages.iter().filter_map(|message| {
+            let Ok(Message::Request(request)) = message else { return None };
+            let head = era::of_batched(revision, request).ok()?;
+            let (name, uri) = (head.name.as_deref(), head.uri.as_deref());
+            let target = Target { method: &request.method, name, uri, params: request.params };
+            self.router.permit(&target, caller).err()
+        });
+        refusals.reduce(CallError::together)
     }
 
     fn batched(
@@ -152,14 +138,6 @@ impl McpService {
     }
 }
 
-/// A message of a batch.
-enum Entry {
-    /// Its response: it is no request that could be answered.
-    Refused(String),
-    /// A request that may be answered, with the end of the way that its notifications come.
-    Asked { answer: Answer, notifications: mpsc::Receiver<String>, finisher: Box<Finisher> },
-}
-
 /// Waits for an outcome, and keeps what is sent before it.
 async fn outcome(answer: Answer, mut notifications: mpsc::Receiver<String>, sent: &mut Sent) -> CallOutcome {
     let mut work = answer.outcome().boxed();
@@ -172,12 +150,5 @@ async fn outcome(answer: Answer, mut notifications: mpsc::Receiver<String>, sent
             }
             Some(notification) = notifications.recv() => sent.push(&notification),
         }
-    }
-}
-
-/// For a call whose line another one is.
-fn discard(log: Option<CallLog>) {
-    if let Some(log) = log {
-        log.discard();
     }
 }

@@ -1,0 +1,531 @@
+//! Bounded JSON: the one way from a peer's text to a tree or a typed value.
+//!
+//! A tree costs many times its text: `{"":{"":…` takes 4 bytes a level and more than 600 bytes of memory. [`check`] therefore
+//! charges a text for what it may cost in memory, before anything is built of it, and rejects what serde_json would read in
+//! two ways. [`read`] does both steps.
+//!
+//! ```
+//! use mcp_protocol::json::{self, Budget, JsonError};
+//! use serde_json::Value;
+//!
+//! let text = r#"{"limit":5,"tags":["a","b"]}"#;
+//! let value: Value = json::read(text, Budget::of(text))?;
+//! assert_eq!(value["limit"], 5);
+//!
+//! let bomb = "[".repeat(1_000_000);
+//! assert!(matches!(json::check(&bomb, Budget::of(&bomb)), Err(JsonError::TooDeep)));
+//! # Ok::<(), JsonError>(())
+//! ```
+
+use std::{borrow::Cow, collections::BTreeSet, fmt};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// The deepest nesting of arrays and objects.
+pub const MAX_DEPTH: usize = 100;
+/// The longest name of a member, in bytes of JSON text.
+const MAX_NAME_BYTES: usize = 16 * 1024;
+/// The member by which serde_json marks a value that is JSON text itself. From a peer it would be text that is read twice.
+const PRIVATE_NAME: &str = "$serde_json::private::RawValue";
+
+/// Memory that a value may take: 32 bytes as a [`serde_json::Value`], twice that in a list that grows, more in a list of
+/// structs, and about 200 where each of them breaks a bound and is reported.
+const VALUE_COST: usize = 192;
+/// The node of a B-tree that the first member of an object allocates.
+const OBJECT_COST: usize = 640;
+/// The first allocation of a list.
+const ARRAY_COST: usize = 128;
+/// A member's name, beside its text.
+const NAME_COST: usize = 32;
+/// The length of what a message repeats.
+const SHOWN_BYTES: usize = 320;
+/// A string that is shorter is repeated in an error message at no notable cost.
+const LONG_STRING_BYTES: usize = 4096;
+
+/// What the value of a JSON text may cost in memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    memory: usize,
+}
+
+impl Budget {
+    /// For the text of a whole request: 3 MiB and four times the text. With the event, the body and the response beside it, a
+    /// request stays below eight times its body and 4 MiB.
+    pub const fn of(text: &str) -> Self {
+        Self::memory(3 * 1024 * 1024 + 4 * text.len())
+    }
+
+    /// A fixed amount.
+    pub const fn memory(bytes: usize) -> Self {
+        Self { memory: bytes }
+    }
+}
+
+/// Why a JSON text is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JsonError {
+    /// Not JSON, or not of the type that is wanted.
+    Malformed(String),
+    /// Its value would cost more memory than the budget has.
+    TooLarge {
+        /// What it may cost, in bytes.
+        budget: usize,
+    },
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// A member's name is longer than 16 KiB, or reserved by serde_json.
+    InvalidName,
+    /// An object has a member twice: two readers could see different values (RFC 8725, section 2.4).
+    Duplicate {
+        /// Where the object is, such as `filters[2]`; empty for the outermost.
+        path: String,
+        /// The member.
+        name: String,
+    },
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(reason) => f.write_str(reason),
+            Self::TooLarge { budget } => {
+                write!(
+                    f,
+                    "the value has too many members or elements: reading it would take more than {budget} bytes of memory"
+                )
+            }
+            Self::TooDeep => write!(f, "the value is nested deeper than {MAX_DEPTH} levels"),
+            Self::InvalidName => {
+                write!(f, "a member's name is reserved, or longer than {MAX_NAME_BYTES} bytes")
+            }
+            Self::Duplicate { path, name } if path.is_empty() => write!(f, "duplicate field `{name}`"),
+            Self::Duplicate { path, name } => write!(f, "`{path}`: duplicate field `{name}`"),
+        }
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// Reads a value that owns what it holds.
+///
+/// # Errors
+///
+/// As [`check`]; and when the text is not JSON of that type.
+pub fn read<T: DeserializeOwned>(text: &str, budget: Budget) -> Result<T, JsonError> {
+    check(text, budget)?;
+    borrow(text)
+}
+
+/// The same from bytes.
+///
+/// # Errors
+///
+/// As [`read`]; and when the bytes are not UTF-8.
+pub fn read_bytes<T: DeserializeOwned>(bytes: &[u8], budget: Budget) -> Result<T, JsonError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Malformed(error.to_string()))?;
+    read(text, budget)
+}
+
+/// Reads a value of fixed size that borrows from the text, such as a struct whose members are strings and
+/// [`RawValue`](serde_json::value::RawValue)s. Without a budget, since nothing of it grows with what is in the text: not for
+/// lists, maps, or structs that hold some.
+///
+/// # Errors
+///
+/// When the text is not JSON of that type.
+// Unbounded JSON: the place that all others use.
+pub fn borrow<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, JsonError> {
+    serde_json::from_str(text).map_err(|error| JsonError::Malformed(shortened(&error)))
+}
+
+/// A text for a message, cut to 320 bytes. No more of it is ever written, so that a message that repeats what a peer sent
+/// costs as little as it shows.
+pub fn shortened(text: &(impl fmt::Display + ?Sized)) -> String {
+    struct Short(String);
+
+    impl fmt::Write for Short {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for character in text.chars() {
+                if self.0.len() >= SHOWN_BYTES {
+                    self.0.push('…');
+                    return Err(fmt::Error);
+                }
+                self.0.push(character);
+            }
+            Ok(())
+        }
+    }
+
+    let mut short = Short(String::new());
+    // Fails where the text is cut.
+    let _ = fmt::Write::write_fmt(&mut short, format_args!("{text}"));
+    short.0
+}
+
+/// Checks that the value of a text can be built within a budget, nested at most [`MAX_DEPTH`] deep, and that no object has a
+/// member twice. Allocates nothing for usual texts, and less than a value of the text would take for all.
+///
+/// Syntax is not checked: what is no JSON may pass, and costs no more than its budget before serde_json rejects it.
+///
+/// # Errors
+///
+/// The first violation.
+pub fn check(text: &str, budget: Budget) -> Result<(), JsonError> {
+    Scan {
+        text,
+        budget: budget.memory,
+        spent: 0,
+        longest_message: 0,
+        frames: [Frame::default(); MAX_DEPTH],
+        depth: 0,
+        names: [Span::default(); INLINE_NAMES],
+        names_len: 0,
+        spilled: Vec::new(),
+    }
+    .run()
+}
+
+/// Names of open objects that are compared one by one; an object that brings more gets a set.
+const INLINE_NAMES: usize = 48;
+
+/// A part of the text.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// An array or object that is open.
+#[derive(Debug, Clone, Copy, Default)]
+struct Frame {
+    is_object: bool,
+    /// The object's names are in the last of the sets.
+    is_spilled: bool,
+    /// Where the object's names begin.
+    first_name: usize,
+    /// The name of the member that is being read.
+    name: Span,
+    /// The position of the element that is being read.
+    index: usize,
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    budget: usize,
+    spent: usize,
+    /// The longest error message that a string could become part of.
+    longest_message: usize,
+    frames: [Frame; MAX_DEPTH],
+    depth: usize,
+    names: [Span; INLINE_NAMES],
+    names_len: usize,
+    spilled: Vec<BTreeSet<Cow<'a, str>>>,
+}
+
+impl<'a> Scan<'a> {
+    fn run(mut self) -> Result<(), JsonError> {
+        let bytes = self.text.as_bytes();
+        let mut at = 0;
+        let mut expects_name = false;
+        while let Some(&byte) = bytes.get(at) {
+            at += 1;
+            match byte {
+                b' ' | b'\n' | b'\r' | b'\t' => {}
+                b':' => expects_name = false,
+                b',' => match self.open() {
+                    Some(frame) if frame.is_object => expects_name = true,
+                    Some(frame) => frame.index += 1,
+                    None => {}
+                },
+                b'{' | b'[' => {
+                    expects_name = byte == b'{';
+                    self.charge(VALUE_COST + if expects_name { OBJECT_COST } else { ARRAY_COST })?;
+                    let frame = Frame { is_object: expects_name, first_name: self.names_len, ..Frame::default() };
+                    *self.frames.get_mut(self.depth).ok_or(JsonError::TooDeep)? = frame;
+                    self.depth += 1;
+                }
+                b'}' | b']' => {
+                    let Some(frame) = self.open().copied() else { break };
+                    self.names_len = frame.first_name;
+                    if frame.is_spilled {
+                        self.spilled.pop();
+                    }
+                    self.depth -= 1;
+                    expects_name = false;
+                }
+                b'"' => {
+                    let span = Span { start: at, end: end_of_string(bytes, at) };
+                    at = span.end + 1;
+                    if expects_name { self.name(span)? } else { self.string(span)? }
+                }
+                _ => {
+                    self.charge(VALUE_COST)?;
+                    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+                    while bytes.get(at).is_some_and(is_part) {
+                        at += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Option<&mut Frame> {
+        self.frames[..self.depth].last_mut()
+    }
+
+    fn charge(&mut self, cost: usize) -> Result<(), JsonError> {
+        self.spent += cost;
+        if self.spent + self.longest_message > self.budget {
+            return Err(JsonError::TooLarge { budget: self.budget });
+        }
+        Ok(())
+    }
+
+    fn string(&mut self, span: Span) -> Result<(), JsonError> {
+        let text = self.slice(span);
+        if text.len() > LONG_STRING_BYTES {
+            // serde repeats a string of the wrong type with its `Debug` escapes, in a buffer that doubles.
+            let escaped = |character: char| match character {
+                ' '..='~' if character != '\\' => 1,
+                // Begins an escape of JSON already.
+                '\\' => 3,
+                _ => character.escape_debug().len(),
+            };
+            self.longest_message = self.longest_message.max(2 * text.chars().map(escaped).sum::<usize>());
+        }
+        self.charge(VALUE_COST + text.len())
+    }
+
+    fn name(&mut self, span: Span) -> Result<(), JsonError> {
+        let raw = self.slice(span);
+        if raw.len() > MAX_NAME_BYTES {
+            return Err(JsonError::InvalidName);
+        }
+        self.charge(NAME_COST + 2 * raw.len())?;
+        if (raw.starts_with('$') || raw.contains('\\')) && *self.unescaped(span)? == *PRIVATE_NAME {
+            return Err(JsonError::InvalidName);
+        }
+        let Some(&mut Frame { first_name, is_spilled, .. }) = self.open() else { return Ok(()) };
+        let is_new = if is_spilled {
+            let name = self.unescaped(span)?;
+            self.spilled.last_mut().is_none_or(|names| names.insert(name))
+        } else {
+            let mut is_new = true;
+            for index in first_name..self.names_len {
+                is_new &= !self.is_same(self.names[index], span)?;
+            }
+            is_new
+        };
+        if !is_new {
+            return Err(JsonError::Duplicate { path: self.path(), name: shortened(&*self.unescaped(span)?) });
+        }
+        if !is_spilled {
+            self.remember(first_name, span)?;
+        }
+        if let Some(frame) = self.open() {
+            frame.name = span;
+        }
+        Ok(())
+    }
+
+    /// Keeps a name for comparison with those that follow.
+    fn remember(&mut self, first_name: usize, span: Span) -> Result<(), JsonError> {
+        if self.names_len < INLINE_NAMES {
+            self.names[self.names_len] = span;
+            self.names_len += 1;
+            return Ok(());
+        }
+        let mut names = BTreeSet::from([self.unescaped(span)?]);
+        for index in first_name..self.names_len {
+            names.insert(self.unescaped(self.names[index])?);
+        }
+        self.names_len = first_name;
+        self.spilled.push(names);
+        if let Some(frame) = self.open() {
+            frame.is_spilled = true;
+        }
+        Ok(())
+    }
+
+    fn is_same(&self, one: Span, other: Span) -> Result<bool, JsonError> {
+        let (raw, other_raw) = (self.slice(one), self.slice(other));
+        if !raw.contains('\\') && !other_raw.contains('\\') {
+            return Ok(raw == other_raw);
+        }
+        Ok(self.unescaped(one)? == self.unescaped(other)?)
+    }
+
+    fn slice(&self, span: Span) -> &'a str {
+        // Quotes are ASCII, so that both ends are boundaries; a string without an end has nothing behind it.
+        self.text.get(span.start..span.end).unwrap_or_default()
+    }
+
+    fn unescaped(&self, span: Span) -> Result<Cow<'a, str>, JsonError> {
+        let raw = self.slice(span);
+        if !raw.contains('\\') {
+            return Ok(Cow::Borrowed(raw));
+        }
+        let quoted = self.text.get(span.start - 1..span.end + 1).unwrap_or_default();
+        borrow::<String>(quoted).map(Cow::Owned)
+    }
+
+    /// Where the innermost open object is.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for frame in &self.frames[..self.depth.saturating_sub(1)] {
+            if frame.is_object {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(&shortened(self.slice(frame.name)));
+            } else {
+                path.push_str(&format!("[{}]", frame.index));
+            }
+        }
+        path
+    }
+}
+
+/// The position of the quote that ends a string, or the end of the text.
+fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn checked(text: &str) -> Result<(), JsonError> {
+        check(text, Budget::of(text))
+    }
+
+    #[test]
+    fn what_is_no_attack_is_read_as_serde_json_reads_it() {
+        for text in [
+            "null",
+            "1e400",
+            r#""a\"b\\""#,
+            "[]",
+            "{}",
+            r#" { "a" : [ 1 , -2.5e+3 , true , "x" , { "a" : { } } ] , "b" : "\u00e9" } "#,
+            r#"[{"a":1},{"a":2}]"#,
+            r#"{"a":{"b":1},"b":{"a":1}}"#,
+            r#"{"a":{"c":1},"b":{"c":1},"c":"a"}"#,
+        ] {
+            assert_eq!(checked(text), Ok(()), "{text}");
+        }
+        let text = r#"{"a":[1,-2,0.5,"x",null,true,{"a":{}}],"b":"\u00e9"}"#;
+        let expected = json!({ "a": [1, -2, 0.5, "x", null, true, { "a": {} }], "b": "é" });
+        assert_eq!(read::<Value>(text, Budget::of(text)), Ok(expected));
+    }
+
+    /// 8.3: duplicate members, in any spelling and at any depth.
+    #[test]
+    fn a_member_that_is_there_twice_is_rejected_with_its_place() {
+        for (text, path) in [
+            (r#"{"a":1,"a":1}"#, ""),
+            (r#"{"a":1,"\u0061":2}"#, ""),
+            (r#"{"\u0061":1,"b":2,"a":2}"#, ""),
+            (r#"{"x":{"a":1,"a":2}}"#, "x"),
+            (r#"{"x":[{},{"b":0,"a":1,"a":2}]}"#, "x[1]"),
+            (r#"{"x":{"y":[0,[{"a":{"q":1},"a":2}]]}}"#, "x.y[1][0]"),
+        ] {
+            let expected = JsonError::Duplicate { path: path.to_owned(), name: "a".to_owned() };
+
+            assert_eq!(checked(text), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_however_many_there_are() {
+        for count in [2, INLINE_NAMES, INLINE_NAMES + 1, 1_000] {
+            let members: Vec<String> = (0..count).map(|index| format!(r#""n{index}":{{"n0":0,"n1":[]}}"#)).collect();
+            let unique = format!("{{{}}}", members.join(","));
+            assert_eq!(checked(&unique), Ok(()), "{count}");
+            for repeated in [0, count / 2, count - 1] {
+                let twice = format!(r#"{{{},"\u006e{repeated}":0}}"#, members.join(","));
+                assert!(matches!(checked(&twice), Err(JsonError::Duplicate { .. })), "{count}: {repeated}");
+            }
+        }
+    }
+
+    /// 8.3: the key by which serde_json would read a string as JSON text.
+    #[test]
+    fn the_private_name_of_serde_json_is_rejected() {
+        for text in [
+            r#"{"$serde_json::private::RawValue":"[1]"}"#,
+            r#"{"a":[{"\u0024serde_json::private::RawValue":"[1]"}]}"#,
+            r#"{"$serde_json::private::Ra\u0077Value":"[1]"}"#,
+        ] {
+            assert_eq!(checked(text), Err(JsonError::InvalidName), "{text}");
+        }
+        assert_eq!(checked(r#"["$serde_json::private::RawValue"]"#), Ok(()));
+    }
+
+    /// 8.1: what costs many times its text.
+    #[test]
+    fn what_would_cost_more_than_its_budget_is_rejected() {
+        const BYTES: usize = 1_000_000;
+        let repeat = |part: &str| part.repeat(BYTES / part.len());
+        for (text, expected) in [
+            (format!("[{}0]", repeat("0,")), JsonError::TooLarge { budget: 0 }),
+            (format!("[{}0]", repeat("{},")), JsonError::TooLarge { budget: 0 }),
+            (format!("[{}0]", repeat(r#"{"":0},"#)), JsonError::TooLarge { budget: 0 }),
+            (format!("[{}0]", repeat("[[]],")), JsonError::TooLarge { budget: 0 }),
+            (format!(r#"["{}"]"#, repeat("\u{7f}")), JsonError::TooLarge { budget: 0 }),
+            (repeat("["), JsonError::TooDeep),
+            (repeat(r#"{"":"#), JsonError::TooDeep),
+            (format!(r#"{{"{}":0}}"#, repeat("a")), JsonError::InvalidName),
+        ] {
+            let found = match checked(&text) {
+                Err(JsonError::TooLarge { .. }) => Err(JsonError::TooLarge { budget: 0 }),
+                found => found,
+            };
+
+            assert_eq!(found, Err(expected), "{}", &text[..20]);
+        }
+    }
+
+    #[test]
+    fn large_values_that_are_no_attack_pass() {
+        let rows: Vec<Value> = (0..1_000)
+            .map(|row| json!({ "id": row, "name": "Ada Lovelace", "city": "London", "active": true, "score": 0.5 }))
+            .collect();
+        let numbers: Vec<f64> = (0..10_000).map(|index| f64::from(index) / 7.0).collect();
+        for value in [json!(rows), json!(numbers), json!("x".repeat(5_000_000)), json!("ä".repeat(1_500_000))] {
+            assert_eq!(checked(&value.to_string()), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_does_no_harm() {
+        for text in [
+            "",
+            "\"",
+            "\"\\",
+            "}",
+            "]]]",
+            "{\"a",
+            "{\"a\":",
+            ",,,",
+            ":",
+            "{\"\\u00\":1,\"\\u00\":2}",
+            "[}",
+            "{]\"",
+            "é\"é\\",
+        ] {
+            let _ = checked(text);
+            assert!(matches!(read::<Value>(text, Budget::of(text)), Err(JsonError::Malformed(_))), "{text}");
+        }
+    }
+}
