@@ -1,9 +1,11 @@
 //! A handler at work: with a deadline, with panics caught, and with an end of its own when it asks the client something.
 
 use std::{
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex},
+    task::Poll,
     time::{Instant, SystemTime},
 };
 
@@ -79,6 +81,9 @@ where
     let received = call.invocation.received;
     let revision = call.revision;
     let deadline = call.invocation.answer_by();
+    if is_over(deadline) {
+        return Answer::ready(Err(CallError::DeadlineExceeded));
+    }
     let (interaction, binding) = match rounds {
         Some(Rounds { interaction, binding }) => (Some(interaction), Some(binding)),
         None => (None, None),
@@ -136,11 +141,28 @@ where
     }))
 }
 
+/// Runs a future until a deadline. It is not polled after that: one that computes for long would go on, and so would each that
+/// follows it in a batch.
 async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
-    match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
-        None => Some(future.await),
-    }
+    let Some(end) = deadline else {
+        return Some(future.await);
+    };
+    let (mut future, mut timer) = (pin!(future), pin!(tokio::time::sleep_until(end.into())));
+    poll_fn(|context| {
+        if is_over(deadline) {
+            return Poll::Ready(None);
+        }
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => timer.as_mut().poll(context).map(|()| None),
+        }
+    })
+    .await
+}
+
+/// Whether a deadline has passed, by the clock itself: a timer learns of it only between two polls.
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|end| tokio::time::Instant::now() >= end.into())
 }
 
 /// Says in the right words why there is no output.

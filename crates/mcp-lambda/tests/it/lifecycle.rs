@@ -2,12 +2,17 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use mcp_lambda::{HttpConfig, McpService};
+use mcp_protocol::ProtocolVersion;
 use mcp_server::{Invocation, NoArguments, Server, Settings, Tool, ToolContext, ToolError};
-use mcp_testing::{Via, exchange_via, tools_call};
+use mcp_testing::{Via, exchange_via, tools_call, tools_list};
 use serde_json::json;
 
 use crate::common::{State, fixture};
@@ -30,11 +35,43 @@ async fn the_server_answers_itself_before_the_platform_ends_the_invocation() {
 async fn a_call_that_is_done_in_time_is_not_disturbed() {
     let request = tools_call("simple", json!({}));
 
-    let late = exchange_via(Via::FunctionUrl, &fixture(), request.clone(), ends_in(Duration::ZERO)).await;
     let reply = exchange_via(Via::FunctionUrl, &fixture(), request, ends_in(Duration::from_secs(60))).await;
 
     assert_eq!(reply.tool_result().text(), "simple");
-    assert_eq!(late.tool_result().text(), "simple", "there is no reason to refuse what is there at once");
+}
+
+/// 8.2: a handler that computes past the deadline is the last that runs, also in a batch.
+#[tokio::test]
+async fn no_handler_is_polled_after_its_deadline() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&polls);
+    let tool = Tool::new("computes", move |context: ToolContext<State>, _: NoArguments| {
+        let counter = Arc::clone(&counter);
+        async move {
+            loop {
+                counter.fetch_add(1, Ordering::Relaxed);
+                // Computes: nothing can interrupt it.
+                while context.remaining().is_some_and(|remaining| !remaining.is_zero()) {}
+                tokio::task::yield_now().await;
+            }
+            #[expect(unreachable_code, reason = "says what the handler would return")]
+            Ok::<String, ToolError>(String::new())
+        }
+    });
+    let service = McpService::new(Server::new("test", "0.0.0", State).tool(tool), HttpConfig::default()).unwrap();
+    let call =
+        |id: usize| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"computes"}}}}"#);
+    let batch = format!("[{}]", (0..5).map(call).collect::<Vec<_>>().join(","));
+    let request = tools_list().revision(ProtocolVersion::V2025_03_26).body(batch);
+
+    let reply = exchange_via(Via::FunctionUrl, &service, request, ends_in(Duration::from_millis(550))).await;
+
+    assert_eq!(polls.load(Ordering::Relaxed), 1);
+    let codes: Vec<_> = reply.messages.iter().map(|message| message["error"]["code"].as_i64().unwrap()).collect();
+    assert_eq!(codes, [504; 5]);
+    let late =
+        exchange_via(Via::FunctionUrl, &service, tools_call("computes", json!({})), ends_in(Duration::ZERO)).await;
+    assert_eq!((late.refusal(), polls.load(Ordering::Relaxed)), ((504, 504), 1));
 }
 
 #[tokio::test]
