@@ -259,15 +259,14 @@ impl<S> InteractiveContext<S> {
             return self.suspend(Some(Ending::Unasked)).await;
         };
         let Some(key) = interaction.key_of_this_time(key) else {
-            let refusal =
-                CallError::InvalidInput(format!("nobody is asked more than {MAX_QUESTIONS} questions at once"));
+            let refusal = CallError::InvalidInput(format!("a request may ask at most {MAX_QUESTIONS} questions"));
             return self.suspend(Some(Ending::Refused(refusal))).await;
         };
         let digest = digest_of(&serde_json::to_string(&question).unwrap_or_default());
         let Some((answer, is_new)) = interaction.answer(&key, &digest) else {
             return self.suspend(interaction.ask(&key, question, digest)).await;
         };
-        match serde_json::from_str::<A>(answer.get()) {
+        match json::read::<A>(answer.get(), Budget::of(answer.get())) {
             Ok(answer_read) => match read(answer_read) {
                 Ok(value) => {
                     interaction.keep(key, digest, answer);
@@ -400,16 +399,13 @@ impl Interaction {
         Some(if *uses == 1 { key.to_owned() } else { format!("{key}#{uses}") })
     }
 
-    /// The answer to a question, and whether it has just arrived. One to a question of other words does not count.
+    /// The answer to a question, and whether it has just arrived. `None` unless an earlier round asked this very question:
+    /// what a client answers unasked, or to a question of other words, does not count.
     fn answer(&self, key: &str, digest: &str) -> Option<(Box<RawValue>, bool)> {
         let rounds = self.lock();
-        if let Some(asked) = rounds.state.asked.get(key) {
-            if asked.question != digest {
-                return None;
-            }
-            if let Some(answer) = &asked.answer {
-                return Some((answer.clone(), false));
-            }
+        let asked = rounds.state.asked.get(key).filter(|asked| asked.question == digest)?;
+        if let Some(answer) = &asked.answer {
+            return Some((answer.clone(), false));
         }
         let response = lookup(rounds.responses.as_ref()?, &[key.to_owned()]).ok()??;
         Some((response.to_owned(), true))

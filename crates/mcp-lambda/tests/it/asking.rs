@@ -275,14 +275,6 @@ async fn answers_of_earlier_rounds_travel_and_effects_in_once_happen_once() {
     assert_ne!(one.result()["requestState"], two.result()["requestState"]);
     // The second environment never counted an order of its own.
     assert_eq!(text(&three), "order 1: 3 for Ada");
-    assert_eq!(text(&exchange(&second, all_at_once("order")).await), "order 1: 3 for Ada");
-}
-
-/// Both answers in the first round: nobody has to be asked.
-fn all_at_once(tool: &str) -> McpRequest {
-    let mut answers = ada();
-    answers["count"] = accept("count", json!({ "count": 3 }))["count"].clone();
-    call(tool).param("inputResponses", answers)
 }
 
 #[tokio::test]
@@ -390,16 +382,39 @@ async fn a_handler_may_ask_until_it_likes_the_answer() {
     assert_eq!(text(&done), "Ada, after 3 questions");
 }
 
+/// 8.14: an answer counts only for a question that an earlier round asked.
 #[tokio::test]
-async fn answers_in_advance_do_not_keep_a_handler_asking_for_ever() {
+async fn answers_to_questions_that_were_not_asked_do_not_count() {
     let answers = (2..5000).map(|number| (format!("name#{number}"), json!({ "action": "decline" })));
     let mut answers = Value::Object(answers.collect());
+    answers["name"] = ada()["name"].clone();
+
+    let unasked = exchange(&environment(), call("insists").param("inputResponses", answers.clone())).await;
     answers["name"] = json!({ "action": "decline" });
+    let first = exchange(&environment(), call("insists")).await;
+    let ahead = exchange(&environment(), call("insists").answered(&first, answers)).await;
 
-    let refused = exchange(&environment(), call("insists").param("inputResponses", answers)).await;
+    assert_eq!(questions(&unasked).as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
+    assert_eq!(questions(&ahead).as_object().unwrap().keys().collect::<Vec<_>>(), ["name#2"]);
+}
 
+#[tokio::test]
+async fn a_handler_asks_a_hundred_questions_at_most() {
+    let asks = |count: u32| {
+        let tool = Tool::new("asks", move |context: Context, _: NoArguments| async move {
+            let keys: Vec<String> = (0..count).map(|number| format!("name {number}")).collect();
+            futures_util::future::join_all(keys.iter().map(|key| context.elicit::<Name>(key, "Who are you?"))).await;
+            Ok::<_, ToolError>(String::new())
+        });
+        let config = HttpConfig { state_key: Some(state_key()), ..HttpConfig::default() };
+        McpService::new(Server::new("asks", "1.0.0", State::default()).tool(tool), config).unwrap()
+    };
+
+    // The questions themselves are too large a state long before; which is another error.
+    assert_eq!(questions(&exchange(&asks(50), call("asks")).await).as_object().unwrap().len(), 50);
+    let refused = exchange(&asks(101), call("asks")).await;
     assert_eq!(refused.refusal(), (200, -32602));
-    assert!(refused.body.contains("more than 100 questions"), "{}", refused.body);
+    assert!(refused.body.contains("at most 100 questions"), "{}", refused.body);
 }
 
 #[tokio::test]
