@@ -1,19 +1,22 @@
 //! The keys in a JWK Set (RFC 7517), and which of them may have made a signature.
 
+use aws_lc_rs::{
+    encoding::AsDer,
+    signature::{self, ParsedPublicKey, RsaPublicKeyComponents, VerificationAlgorithm},
+};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    token::{UnverifiedToken, parse_algorithm},
+    token::{Algorithm, UnverifiedToken, parse_algorithm},
     unique_json,
 };
 
 /// As many as are read of a set.
 const MAX_KEYS: usize = 100;
-/// Sizes of an RSA modulus that are accepted, in bytes: 2048 (RFC 7518, section 3.3) to 8192 bits.
-const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+/// Sizes of an RSA modulus that are accepted: from 2048 bits on (RFC 7518, section 3.3).
+const RSA_MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The keys of an issuer that can verify.
 #[derive(Debug, Default)]
@@ -24,9 +27,8 @@ pub(crate) struct KeySet {
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
-    /// Those that it can be used with.
-    algorithms: Vec<Algorithm>,
-    decoding_key: DecodingKey,
+    /// The key as the cryptographic library has parsed it, for each algorithm that it can be used with.
+    parsed: Vec<(Algorithm, ParsedPublicKey)>,
 }
 
 /// What the keys of a set say about a signature.
@@ -78,17 +80,17 @@ impl KeySet {
     /// Whether one of the keys has signed a token.
     pub(crate) fn verify(&self, token: &UnverifiedToken<'_>) -> Verdict {
         let mut has_named = false;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(token.signature);
         for key in &self.keys {
             // A token without a key's name may be from any of them.
             if token.key_id.is_some() && key.id != token.key_id {
                 continue;
             }
             has_named |= token.key_id.is_some();
-            if !key.algorithms.contains(&token.algorithm) {
-                continue;
-            }
-            let verified = crypto::verify(token.signature, token.message, &key.decoding_key, token.algorithm);
-            if matches!(verified, Ok(true)) {
+            let parsed = key.parsed.iter().find(|(algorithm, _)| *algorithm == token.algorithm);
+            if let (Some((_, parsed)), Ok(signature)) = (parsed, &signature)
+                && parsed.verify_sig(token.message, signature).is_ok()
+            {
                 return Verdict::Genuine;
             }
         }
@@ -113,41 +115,107 @@ impl Key {
         if !may_verify(&jwk) {
             return Err("it is not for verifying");
         }
-        let component = |name: &'static str| text(name)?.ok_or("a component is missing");
-        let (suitable, decoding_key): (&[Algorithm], _) = match (component("kty")?, text("crv")?) {
-            ("RSA", _) => {
-                let (modulus, exponent) = (component("n")?, component("e")?);
-                let bytes = BASE64_URL_SAFE_NO_PAD.decode(modulus).map_err(|_| "its modulus is not Base64")?;
-                let bytes = bytes.iter().skip_while(|byte| **byte == 0).count();
-                if !RSA_MODULUS_BYTES.contains(&bytes) {
-                    return Err("its modulus is shorter than 2048 bits or longer than 8192");
-                }
-                (&RSA, DecodingKey::from_rsa_components(modulus, exponent))
-            }
-            ("EC", Some("P-256")) => {
-                (&[Algorithm::ES256], DecodingKey::from_ec_components(component("x")?, component("y")?))
-            }
-            ("EC", Some("P-384")) => {
-                (&[Algorithm::ES384], DecodingKey::from_ec_components(component("x")?, component("y")?))
-            }
-            ("OKP", Some("Ed25519")) => (&[Algorithm::EdDSA], DecodingKey::from_ed_components(component("x")?)),
+        let component = |name: &'static str| {
+            let text = text(name)?.ok_or("a component is missing")?;
+            BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| "a component is not Base64")
+        };
+        let (suitable, encoded): (&[Algorithm], _) = match (text("kty")?.ok_or("it has no type")?, text("crv")?) {
+            ("RSA", _) => (&RSA, rsa(&component("n")?, &component("e")?)?),
+            ("EC", Some("P-256")) => (&[Algorithm::Es256], point(&component("x")?, &component("y")?, 32)?),
+            ("EC", Some("P-384")) => (&[Algorithm::Es384], point(&component("x")?, &component("y")?, 48)?),
+            ("OKP", Some("Ed25519")) => (&[Algorithm::EdDsa], ed25519(component("x")?)?),
             _ => return Err("its type is not one that is verified with"),
         };
-        let decoding_key = decoding_key.map_err(|_| "its components cannot be read")?;
         // Microsoft Entra leaves `alg` out: then any algorithm that suits the type.
         let algorithms = match text("alg")? {
-            None => suitable.to_vec(),
+            None => suitable,
             Some(name) => {
-                let own = parse_algorithm(name).filter(|own| suitable.contains(own));
-                vec![own.ok_or("its algorithm is not accepted, or does not suit its type")?]
+                let own = parse_algorithm(name).and_then(|own| suitable.iter().position(|suitable| *suitable == own));
+                let own = own.ok_or("its algorithm is not accepted, or does not suit its type")?;
+                &suitable[own..=own]
             }
         };
-        Ok(Self { id: text("kid")?.map(str::to_owned), algorithms, decoding_key })
+        let parse = |own: &Algorithm| ParsedPublicKey::new(verification(*own), &encoded).map(|parsed| (*own, parsed));
+        let parsed = algorithms.iter().map(parse).collect::<Result<_, _>>().map_err(|_| "it is no key of its type")?;
+        Ok(Self { id: text("kid")?.map(str::to_owned), parsed })
+    }
+}
+
+/// An RSA key as a `SubjectPublicKeyInfo`: in that form the library checks exponent and modulus when it parses the key,
+/// else only with each signature.
+fn rsa(n: &[u8], e: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let unused = n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    if !RSA_MODULUS_BITS.contains(&(8 * n.len() - unused)) {
+        return Err("its modulus is shorter than 2048 bits or longer than 8192");
+    }
+    let der = RsaPublicKeyComponents { n, e }.as_der().map_err(|_| "its modulus or its exponent is malformed")?;
+    Ok(der.as_ref().to_vec())
+}
+
+/// A point of a curve, uncompressed (SEC 1, section 2.3.3). The library checks that it is on the curve.
+fn point(x: &[u8], y: &[u8], bytes: usize) -> Result<Vec<u8>, &'static str> {
+    match (x.len(), y.len()) == (bytes, bytes) {
+        true => Ok([&[4][..], x, y].concat()),
+        false => Err("a coordinate has another size than those of its curve"),
+    }
+}
+
+/// An Ed25519 key, unless it is a point of small order, for which anyone can sign, or not the one encoding of its point.
+/// The library checks neither; whether the point is on the curve it sees with each signature, and then none is genuine.
+fn ed25519(x: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+    let mut y = <[u8; 32]>::try_from(x.as_slice()).map_err(|_| "it does not have 32 bytes")?;
+    // The highest bit is the sign of the other coordinate.
+    y[31] &= 0x7f;
+    // The prime is 2^255 - 19, and the lowest byte comes first.
+    if y[0] >= 0xed && y[1..31].iter().all(|byte| *byte == 0xff) && y[31] == 0x7f {
+        return Err("it is not in its canonical encoding");
+    }
+    match SMALL_ORDER.contains(&y) {
+        false => Ok(x),
+        true => Err("it is of small order: anyone can sign for it"),
+    }
+}
+
+/// What the eight points of Ed25519 have for `y` whose order divides 8: both points of order 4 have 0, the neutral element
+/// 1, the point of order 2 has -1, and each of the last two belongs to two points of order 8.
+const SMALL_ORDER: [[u8; 32]; 5] = [
+    [0; 32],
+    {
+        let mut one = [0; 32];
+        one[0] = 1;
+        one
+    },
+    {
+        let mut minus_one = [0xff; 32];
+        (minus_one[0], minus_one[31]) = (0xec, 0x7f);
+        minus_one
+    },
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];
+
+fn verification(algorithm: Algorithm) -> &'static dyn VerificationAlgorithm {
+    match algorithm {
+        Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+        Algorithm::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
+        Algorithm::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
+        Algorithm::Es256 => &signature::ECDSA_P256_SHA256_FIXED,
+        Algorithm::Es384 => &signature::ECDSA_P384_SHA384_FIXED,
+        Algorithm::EdDsa => &signature::ED25519,
     }
 }
 
 const RSA: [Algorithm; 6] =
-    [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
+    [Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256, Algorithm::Ps384, Algorithm::Ps512];
 
 fn may_verify(jwk: &Map<String, Value>) -> bool {
     match jwk.get("key_ops") {
@@ -169,6 +237,12 @@ mod tests {
     const Y: &str = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM";
     const ED: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
+    impl Key {
+        fn algorithms(&self) -> Vec<Algorithm> {
+            self.parsed.iter().map(|(algorithm, _)| *algorithm).collect()
+        }
+    }
+
     fn parse(key: Value) -> Result<Key, &'static str> {
         Key::parse(key.to_string().as_bytes())
     }
@@ -184,11 +258,11 @@ mod tests {
         let ec = json!({ "kty": "EC", "crv": "P-256", "x": X, "y": Y });
         for (key, algorithms) in [
             (rsa.clone(), Some(&RSA[..])),
-            (with(&rsa, "alg", json!("RS256")), Some(&[Algorithm::RS256][..])),
+            (with(&rsa, "alg", json!("RS256")), Some(&[Algorithm::Rs256][..])),
             (with(&rsa, "use", json!("sig")), Some(&RSA)),
             (with(&rsa, "key_ops", json!(["verify"])), Some(&RSA)),
-            (ec.clone(), Some(&[Algorithm::ES256])),
-            (json!({ "kty": "OKP", "crv": "Ed25519", "x": ED, "alg": "EdDSA" }), Some(&[Algorithm::EdDSA])),
+            (ec.clone(), Some(&[Algorithm::Es256])),
+            (json!({ "kty": "OKP", "crv": "Ed25519", "x": ED, "alg": "EdDSA" }), Some(&[Algorithm::EdDsa])),
             (with(&rsa, "use", json!("enc")), None),
             (with(&rsa, "use", json!(["sig"])), None),
             (with(&rsa, "key_ops", json!(["encrypt"])), None),
@@ -207,7 +281,108 @@ mod tests {
             (json!("RSA"), None),
             (json!({}), None),
         ] {
-            assert_eq!(parse(key.clone()).ok().map(|key| key.algorithms), algorithms.map(<[_]>::to_vec), "{key}");
+            assert_eq!(parse(key.clone()).ok().map(|key| key.algorithms()), algorithms.map(<[_]>::to_vec), "{key}");
+        }
+    }
+
+    fn base64(bytes: impl AsRef<[u8]>) -> Value {
+        json!(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    fn bytes(text: &str) -> Vec<u8> {
+        BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()
+    }
+
+    /// 8.11: each of these has the form of a key, and would verify nothing.
+    #[test]
+    fn what_the_library_does_not_take_is_no_key() {
+        let rsa = |n: &[u8], e: &[u8]| json!({ "kty": "RSA", "n": base64(n), "e": base64(e) });
+        let ec = |curve: &str, x: &[u8], y: &[u8]| json!({ "kty": "EC", "crv": curve, "x": base64(x), "y": base64(y) });
+        let n = bytes(N);
+        let (x, y) = (bytes(X), bytes(Y));
+        let with = |bytes: &[u8], index: usize, byte: u8| {
+            let mut bytes = bytes.to_vec();
+            bytes[index] = byte;
+            bytes
+        };
+        for (what, key, is_key) in [
+            ("RSA", rsa(&n, &[1, 0, 1]), true),
+            ("an exponent of 3", rsa(&n, &[3]), true),
+            ("an exponent of 1", rsa(&n, &[1]), false),
+            ("an even exponent", rsa(&n, &[1, 0, 0]), false),
+            ("an exponent of 0", rsa(&n, &[0]), false),
+            ("no exponent", rsa(&n, &[]), false),
+            ("an exponent of 34 bits", rsa(&n, &[2, 0, 0, 0, 1]), false),
+            ("an exponent with a zero before it", rsa(&n, &[0, 1, 0, 1]), false),
+            ("a modulus with a zero before it", rsa(&[&[0][..], &n[..]].concat(), &[1, 0, 1]), false),
+            ("an even modulus", rsa(&with(&n, 255, 0), &[1, 0, 1]), false),
+            ("a modulus of 2047 bits", rsa(&with(&n, 0, 0x7f), &[1, 0, 1]), false),
+            ("a modulus of 1024 bits", rsa(&with(&n[..128], 127, 1), &[1, 0, 1]), false),
+            ("a modulus of 8200 bits", rsa(&with(&[0xff; 1025], 0, 0xff), &[1, 0, 1]), false),
+            ("no modulus", rsa(&[], &[1, 0, 1]), false),
+            ("P-256", ec("P-256", &x, &y), true),
+            ("a point that is not on the curve", ec("P-256", &x, &with(&y, 31, y[31] ^ 1)), false),
+            ("the point at infinity", ec("P-256", &[0; 32], &[0; 32]), false),
+            ("a coordinate beyond the field", ec("P-256", &[0xff; 32], &y), false),
+            ("a point of another curve", ec("P-384", &x, &y), false),
+            ("zeros of another curve", ec("P-384", &[0; 48], &[0; 48]), false),
+            ("a byte too few", ec("P-256", &x[1..], &y), false),
+            ("bytes in the wrong coordinate", ec("P-256", &x[..31], &[&x[31..], &y[..]].concat()), false),
+            ("no point", ec("P-256", &[], &[]), false),
+        ] {
+            assert_eq!(parse(key.clone()).is_ok(), is_key, "{what}: {key}");
+        }
+    }
+
+    /// 8.11: for a point of small order anyone can sign, and a point has one encoding.
+    #[test]
+    fn an_ed25519_key_is_of_large_order_and_in_its_one_encoding() {
+        let ed = |x: &[u8]| json!({ "kty": "OKP", "crv": "Ed25519", "x": base64(x) });
+        let own = bytes(ED);
+        assert!(parse(ed(&own)).is_ok());
+        let mut refused = Vec::new();
+        for sign in [0, 0x80] {
+            // Canonical, but for the two points whose other coordinate is 0, which have no sign.
+            refused.extend(SMALL_ORDER.map(|mut y| {
+                y[31] |= sign;
+                y
+            }));
+            // From the prime on: 0 and 1 once more, and 17 others.
+            refused.extend((0xed..=0xff_u8).map(|lowest| {
+                let mut y = [0xff; 32];
+                (y[0], y[31]) = (lowest, 0x7f | sign);
+                y
+            }));
+        }
+        assert_eq!(refused.len(), 2 * (5 + 19));
+
+        for x in &refused {
+            assert!(parse(ed(x)).is_err(), "{x:02x?}");
+        }
+        // Neither a part of a key nor another form of one.
+        let spki = [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00][..], &own[..]].concat();
+        for x in [own[..31].to_vec(), Vec::new(), [&own[..], &[0][..]].concat(), spki] {
+            assert!(parse(ed(&x)).is_err(), "{x:02x?}");
+        }
+    }
+
+    /// 8.11: what the list of points of small order is for. Where the hash of a message is divisible by the order of a
+    /// point, this is its signature for that point, and no private key is needed.
+    #[test]
+    fn anyone_could_sign_for_the_points_of_small_order() {
+        let [zero, one, minus_one, fifth, sixth] = SMALL_ORDER;
+        let other = |mut point: [u8; 32]| {
+            point[31] |= 0x80;
+            point
+        };
+        let forged = [one, [0; 32]].concat();
+        for point in [zero, other(zero), one, minus_one, fifth, other(fifth), sixth, other(sixth)] {
+            let parsed = ParsedPublicKey::new(&signature::ED25519, point).unwrap();
+
+            let signed =
+                (0..1000_u32).filter(|message| parsed.verify_sig(&message.to_le_bytes(), &forged).is_ok()).count();
+
+            assert!(signed >= 50, "{point:02x?}: {signed} of 1000 messages");
         }
     }
 

@@ -35,11 +35,15 @@ fn token(issuer: &TestIssuer, key_id: &str, key: &TestKey) -> String {
 }
 
 fn token_of(issuer: &TestIssuer, subject: &str, key_id: &str, key: &TestKey) -> String {
+    token_by(issuer, subject, &json!({ "alg": "RS256", "kid": key_id }), key)
+}
+
+fn token_by(issuer: &TestIssuer, subject: &str, header: &Value, key: &TestKey) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({
         "iss": issuer.issuer(), "aud": mcp_testing::TEST_AUDIENCE, "sub": subject, "exp": now + 100_000,
     });
-    sign(&json!({ "alg": "RS256", "kid": key_id }).to_string(), &claims.to_string(), key)
+    sign(&header.to_string(), &claims.to_string(), key)
 }
 
 fn statuses(replies: &[Reply]) -> Vec<u16> {
@@ -241,6 +245,61 @@ async fn a_hostile_key_server_lets_nobody_in_and_keeps_nobody_out() {
         assert!(longest < Duration::from_secs(10), "{what}: {longest:?}");
     }
     assert_eq!(secret.key_fetches(), 0, "a redirect was followed");
+}
+
+/// 8.11: a set of keys none of which the cryptographic library takes is no set: the keys that are there stay, and the next
+/// fetch is 30 s away.
+#[tokio::test]
+async fn keys_that_cannot_verify_replace_none_that_can() {
+    let p256 = TestKey::p256().jwk("rsa");
+    let with = |base: Value, name: &str, value: Value| {
+        let mut key = base;
+        key[name] = value;
+        key
+    };
+    let rsa = || TestKey::rsa().jwk("rsa");
+    let neutral = format!("AQ{}", "A".repeat(41));
+    for (what, key) in [
+        ("an exponent of 1", with(rsa(), "e", json!("AQ"))),
+        ("an exponent with a zero before it", with(rsa(), "e", json!("AAEAAQ"))),
+        ("a point that is not on the curve", with(p256.clone(), "x", p256["y"].clone())),
+        ("the point of another curve", with(p256.clone(), "crv", json!("P-384"))),
+        ("a point of small order", json!({ "kid": "rsa", "kty": "OKP", "crv": "Ed25519", "x": neutral })),
+    ] {
+        let issuer = TestIssuer::start().await;
+        let service = service(closed_server(), &issuer, &[]);
+        let clock = Clock::start();
+        let good = |subject: &str| token_of(&issuer, subject, "rsa", TestKey::rsa());
+        assert_eq!(send(&service, &good("ada"), clock.at(0)).await.status, 200);
+        issuer.publish([key]);
+
+        let stale = [
+            send(&service, &good("bob"), clock.at(3600)).await,
+            send(&service, &good("eve"), clock.at(3629)).await,
+            send(&service, &good("ada"), clock.at(3629)).await,
+        ];
+
+        assert_eq!(statuses(&stale), [200; 3], "{what}: the key that is there decides");
+        assert_eq!(issuer.key_fetches(), 2, "{what}: a fetch that fails is tried again after 30 s");
+        issuer.publish([TestKey::other_rsa().jwk("new")]);
+        assert_eq!(send(&service, &good("ada"), clock.at(3630)).await.status, 401, "{what}: until there is a good set");
+    }
+}
+
+/// 8.11: beside a good key, one that everyone can sign for.
+#[tokio::test]
+async fn a_key_of_small_order_verifies_nothing() {
+    let issuer = TestIssuer::start().await;
+    let neutral = format!("AQ{}", "A".repeat(41));
+    let small = json!({ "kid": "small", "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": neutral });
+    issuer.publish([TestKey::rsa().jwk("rsa"), small]);
+    let service = service(closed_server(), &issuer, &[]);
+    let signed = token_by(&issuer, "eve", &json!({ "alg": "EdDSA", "kid": "small" }), TestKey::ed25519());
+    // R is the neutral element, S is 0.
+    let forged = format!("{}.AQ{}", signed.rsplit_once('.').unwrap().0, "A".repeat(84));
+
+    assert_eq!(send(&service, &token(&issuer, "rsa", TestKey::rsa()), Invocation::default()).await.status, 200);
+    assert_eq!(send(&service, &forged, Invocation::default()).await.status, 401);
 }
 
 #[tokio::test]
