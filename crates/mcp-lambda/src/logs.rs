@@ -109,7 +109,12 @@ impl<W: Fn(&[u8]) + 'static> Logs<W> {
         let format = if is_json {
             let has_metrics = env.get(METRICS) != Some("off");
             let function = env.get(FUNCTION_NAME).filter(|_| has_metrics);
-            Format::Json(JsonFormat { function: function.map(json_string) })
+            let quoted = |name: &str| {
+                let mut quoted = Vec::new();
+                write_quoted(&mut quoted, name);
+                quoted
+            };
+            Format::Json(JsonFormat { function: function.map(quoted) })
         } else {
             Format::Text { is_coloured: is_terminal }
         };
@@ -197,8 +202,8 @@ impl<W: Fn(&[u8]) + Send + Sync + 'static> Logs<W> {
 }
 
 struct JsonFormat {
-    /// The function's name, as a JSON string; `None` where there are no metrics.
-    function: Option<String>,
+    /// The function's name, quoted; `None` where there are no metrics.
+    function: Option<Vec<u8>>,
 }
 
 impl JsonFormat {
@@ -214,9 +219,11 @@ impl JsonFormat {
         {
             let milliseconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
             let more = if dimensions.is_empty() { String::new() } else { format!(r#",["function_name"{dimensions}]"#) };
+            line.extend_from_slice(br#","function_name":"#);
+            line.extend_from_slice(function);
             let _ = write!(
                 line,
-                r#","function_name":{function},"_aws":{{"Timestamp":{milliseconds},"CloudWatchMetrics":[{{"Namespace":"{NAMESPACE}","Dimensions":[["function_name"]{more}],"Metrics":[{metrics}]}}]}}"#
+                r#","_aws":{{"Timestamp":{milliseconds},"CloudWatchMetrics":[{{"Namespace":"{NAMESPACE}","Dimensions":[["function_name"]{more}],"Metrics":[{metrics}]}}]}}"#
             );
         }
         line.push(b'}');
@@ -269,13 +276,13 @@ impl JsonFields<'_> {
     fn text(&mut self, field: &Field, value: &str) {
         self.key(field, false);
         match field.name().starts_with(DIMENSION) {
-            true => self.value(&dimension_value(value)),
-            false => self.value(value),
+            true => write_quoted(self.line, &dimension_value(value)),
+            false => write_quoted(self.line, value),
         }
     }
 
-    fn value(&mut self, value: &(impl serde::Serialize + ?Sized)) {
-        // A number or a string, into memory: it cannot fail.
+    fn value(&mut self, value: &impl serde::Serialize) {
+        // A number or a boolean, into memory: it cannot fail.
         let _ = serde_json::to_writer(&mut *self.line, value);
     }
 }
@@ -329,8 +336,36 @@ fn dimension_value(value: &str) -> Cow<'_, str> {
     }
 }
 
-fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+/// Writes what is not a literal of the code, in both formats: a JSON string, in which characters that a reader of the log
+/// might act on instead of show them are escaped too.
+fn write_quoted(line: &mut Vec<u8>, text: &str) {
+    line.push(b'"');
+    // Most texts are ASCII and need no escape.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    let (plain, rest) = text.split_at(text.bytes().position(|byte| !is_plain(byte)).unwrap_or(text.len()));
+    line.extend_from_slice(plain.as_bytes());
+    for own in rest.chars() {
+        // Into memory: it cannot fail.
+        let _ = match own {
+            '"' | '\\' => write!(line, "\\{own}"),
+            '\n' => line.write_all(b"\\n"),
+            '\r' => line.write_all(b"\\r"),
+            '\t' => line.write_all(b"\\t"),
+            // None of them takes more than four digits.
+            _ if is_control(own) => write!(line, "\\u{:04x}", u32::from(own)),
+            _ => line.write_all(own.encode_utf8(&mut [0; 4]).as_bytes()),
+        };
+    }
+    line.push(b'"');
+}
+
+/// C0, DEL and C1, which terminals act on, line and paragraph separators, and what turns the direction of text.
+fn is_control(own: char) -> bool {
+    own.is_control()
+        || matches!(
+            own,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 fn render_text(line: &mut Vec<u8>, event: &Event<'_>, now: SystemTime, is_coloured: bool) {
@@ -351,21 +386,53 @@ fn render_text(line: &mut Vec<u8>, event: &Event<'_>, now: SystemTime, is_colour
 
 struct TextFields<'l>(&'l mut Vec<u8>);
 
+impl TextFields<'_> {
+    fn key(&mut self, field: &Field) {
+        let name = field.name();
+        let name = [COUNTER, HISTOGRAM, DIMENSION].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+        let _ = write!(self.0, " {name}=");
+    }
+
+    /// A number or a boolean.
+    fn plain(&mut self, field: &Field, value: impl fmt::Display) {
+        self.key(field);
+        let _ = write!(self.0, "{value}");
+    }
+}
+
 impl Visit for TextFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "message" => self.record_debug(field, &format_args!("{value}")),
-            _ => self.record_debug(field, &value),
+        // A message is a literal, or has one in it; which, nothing here tells. Quoted, it cannot be taken for fields.
+        if field.name() == "message" {
+            self.0.push(b' ');
+            if !value.contains(|own: char| matches!(own, '"' | '\\' | '=') || is_control(own)) {
+                self.0.extend_from_slice(value.as_bytes());
+                return;
+            }
+        } else {
+            self.key(field);
         }
+        write_quoted(self.0, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.plain(field, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let name = field.name();
-        let _ = match [COUNTER, HISTOGRAM, DIMENSION].iter().find_map(|prefix| name.strip_prefix(prefix)) {
-            Some(name) => write!(self.0, " {name}={value:?}"),
-            None if name == "message" => write!(self.0, " {value:?}"),
-            None => write!(self.0, " {name}={value:?}"),
-        };
+        self.record_str(field, &format!("{value:?}"));
     }
 }
 
@@ -373,9 +440,11 @@ impl Visit for TextFields<'_> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use mcp_server::{Invocation, Server, Tool, ToolContext, ToolError};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::{Authentication, HttpConfig, McpService, respond_buffered};
 
     /// What is written while `log` runs.
     fn written(variables: &[(&str, &str)], log: impl FnOnce()) -> String {
@@ -408,6 +477,131 @@ mod tests {
         );
         assert_eq!((&line["number"], &line["yes"]), (&json!(1.5), &json!(true)));
         humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
+    }
+
+    /// Every character that is escaped (8.12).
+    fn hostile() -> impl Iterator<Item = char> {
+        let bidirectional = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        let marks = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'];
+        ('\0'..='\u{1f}').chain('\u{7f}'..='\u{9f}').chain(bidirectional).chain(marks)
+    }
+
+    /// 8.12: of every character, in every kind of field and in the message.
+    #[test]
+    fn what_a_terminal_or_an_editor_would_act_on_is_escaped() {
+        let (mut all, mut count) = (String::new(), 0);
+        for own in '\0'..=char::MAX {
+            all.push(own);
+            if all.len() < 60_000 && own != char::MAX {
+                continue;
+            }
+            count += all.chars().count();
+            let text = std::mem::take(&mut all);
+            let log = || tracing::warn!(text, shown = %text, debug = ?text, "{text}");
+
+            let json = written(&[(LOG_FORMAT, "JSON")], log);
+            let plain = written(&[(LOG_FORMAT, "Text")], log);
+
+            for line in [&json, &plain] {
+                let raw: Vec<char> = hostile().filter(|own| line.trim_end_matches('\n').contains(*own)).collect();
+                assert_eq!((raw, line.matches('\n').count()), (vec![], 1));
+            }
+            let line: Value = serde_json::from_str(&json).unwrap();
+            for field in ["text", "shown", "message"] {
+                assert_eq!(line[field], json!(text));
+            }
+        }
+        assert_eq!(count, 0x11_0000 - 0x800, "all but surrogates");
+    }
+
+    /// 8.12: quoted, a value is one value.
+    #[test]
+    fn no_value_and_no_message_can_pass_for_other_fields() {
+        for text in ["x outcome=ok", "x\" outcome=\"ok", "x\\\" outcome=ok", "x\n2026-11-26T00:00:00Z ERROR forged"] {
+            let line = written(&[(LOG_FORMAT, "Text")], || tracing::info!(shown = %text, last = 1, "{text}"));
+
+            let rest = line.split_once(module_path!()).unwrap().1;
+            let quoted = json!(text).to_string();
+            assert_eq!(rest, format!(": {quoted} shown={quoted} last=1\n"));
+        }
+    }
+
+    /// 8.12: what a caller sends, in all that is logged of it.
+    #[test]
+    fn what_a_caller_sends_is_escaped_in_both_formats() {
+        #[derive(serde::Deserialize, schemars::JsonSchema, garde::Validate)]
+        struct Args {
+            #[garde(skip)]
+            text: String,
+        }
+        async fn panics(_: ToolContext<()>, args: Args) -> Result<String, ToolError> {
+            panic!("{}", args.text)
+        }
+        async fn fails(_: ToolContext<()>, args: Args) -> Result<String, ToolError> {
+            Err(ToolError::internal(std::io::Error::other(args.text)))
+        }
+        let authentication = Authentication::Iam { grant_scopes: Vec::new() };
+        let config = HttpConfig { authentication, logs_subjects: true, ..HttpConfig::default() };
+        let server = Server::new("test", "0", ()).tool(Tool::new("panics", panics)).tool(Tool::new("fails", fails));
+        let service = McpService::new(server, config).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for own in hostile() {
+            let text = format!("a{own}b\" outcome=\"ok");
+            let text = text.as_str();
+            for (version, origin, method, tool) in [
+                ("2026-07-28", Some(text), "tools/call", "fails"),
+                ("2026-07-28", None, "tools/call", "fails"),
+                ("2026-07-28", None, "tools/call", "panics"),
+                ("2025-11-25", None, text, "fails"),
+                ("2025-11-25", None, "tools/call", text),
+            ] {
+                let mut meta = json!({
+                    "traceparent": text, "io.modelcontextprotocol/clientCapabilities": {},
+                    "io.modelcontextprotocol/clientInfo": { "name": text, "version": text },
+                });
+                let mut headers = json!({
+                    "accept": "application/json, text/event-stream", "content-type": "application/json",
+                    "mcp-protocol-version": version, "origin": origin, "user-agent": text,
+                });
+                if version == "2026-07-28" {
+                    meta["io.modelcontextprotocol/protocolVersion"] = json!(version);
+                    (headers["mcp-method"], headers["mcp-name"]) = (json!(method), json!(tool));
+                }
+                let params = json!({ "name": tool, "arguments": { "text": text }, "_meta": meta });
+                let body = json!({ "jsonrpc": "2.0", "id": text, "method": method, "params": params });
+                let event = json!({
+                    "version": "2.0", "rawPath": "/mcp", "rawQueryString": text, "body": body.to_string(), "headers": headers,
+                    "requestContext": {
+                        "http": { "method": "POST", "userAgent": text, "path": text },
+                        "authorizer": { "iam": { "accountId": text, "userArn": text, "userId": text } },
+                    },
+                })
+                .to_string();
+                let log = || {
+                    let invocation = Invocation {
+                        request_id: text.to_owned(),
+                        xray_trace_id: Some(format!("Root={text}")),
+                        ..Invocation::default()
+                    };
+                    let answer = respond_buffered(&service, event.as_bytes(), invocation);
+                    runtime.block_on(answer).unwrap();
+                };
+
+                let json = written(&[(LOG_FORMAT, "JSON")], log);
+                let plain = written(&[(LOG_FORMAT, "Text")], log);
+
+                for line in json.lines().chain(plain.lines()) {
+                    assert!(!hostile().any(|own| line.contains(own)), "{method:?} {tool:?}: {line:?}");
+                }
+                for line in json.lines().map(serde_json::from_str::<Value>) {
+                    assert_eq!(line.unwrap()["request_id"], text);
+                }
+                assert!(!plain.contains(" outcome=\"ok"), "{plain}");
+                // The value of a header has no such characters: the request is malformed.
+                let is_malformed = origin.is_some() && own.is_ascii() && own != '\t';
+                assert_eq!((json.lines().count(), plain.lines().count()), if is_malformed { (0, 0) } else { (1, 1) });
+            }
+        }
     }
 
     #[test]
