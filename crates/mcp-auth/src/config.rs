@@ -292,7 +292,7 @@ impl RawIssuer {
             hosted_domain: self.hosted_domain.map(|domain| domain.to_ascii_lowercase()),
             scope_prefix: self.scope_prefix,
             grant_scopes: self.grant_scopes,
-            allowed_emails: self.allowed_emails.iter().map(|email| email.to_ascii_lowercase()).collect(),
+            allowed_emails: self.allowed_emails,
             jwks_uri: self.jwks_uri,
         })
     }

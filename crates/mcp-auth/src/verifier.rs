@@ -303,9 +303,8 @@ fn is_origin(base_url: &str) -> bool {
 }
 
 fn is_allowed(principal: &Principal, config: &IssuerConfig) -> bool {
-    let email = principal.verified_email().map(str::to_ascii_lowercase);
-    let is_listed =
-        config.allowed_emails.is_empty() || email.is_some_and(|email| config.allowed_emails.contains(&email));
+    let is_listed = config.allowed_emails.is_empty()
+        || config.allowed_emails.iter().any(|address| principal.has_verified_email(address));
     let is_of_domain = config
         .hosted_domain
         .as_ref()

@@ -147,6 +147,9 @@ macro_rules! requirement_setters {
         /// Callers need a claim of this value, or one that is a list with this value in it. No client can ask for a
         /// claim, so that a caller without it is refused for good.
         ///
+        /// A rule about `email` is met only by an address that the issuer says it has verified (`email_verified`), in
+        /// upper or lower case.
+        ///
         /// # Panics
         ///
         /// When the item is public.
@@ -413,6 +416,29 @@ mod tests {
             assert_eq!(policy.permit(&requirement, Some(&caller)).is_ok(), is_enough, "{claim}");
         }
         assert!(policy.permit(&requirement, Some(&Principal::new("i", "s"))).is_err());
+    }
+
+    /// 8.14: many issuers let people write any address into `email`.
+    #[test]
+    fn a_rule_about_an_address_takes_a_verified_one() {
+        let policy = policy(Server::new("s", "1", ()), required());
+        let mut requirement = Requirement::default();
+        requirement.add_claim("email".to_owned(), json!("Ada@example.com"));
+        for (email, email_verified, is_enough) in [
+            ("ada@example.com", true, true),
+            ("Ada@Example.com", true, true),
+            ("Ada@example.com", false, false),
+            ("eve@example.com", true, false),
+        ] {
+            let claims = JsonObject::from_iter([("email".to_owned(), json!(email))]);
+            let email = Some(email.to_owned());
+            let caller = Principal { claims, email, email_verified, ..Principal::new("i", "s") };
+
+            assert_eq!(policy.permit(&requirement, Some(&caller)).is_ok(), is_enough, "{caller:?}");
+        }
+        let claims = JsonObject::from_iter([("email".to_owned(), json!(["Ada@example.com"]))]);
+        let caller = Principal { claims, email_verified: true, ..Principal::new("i", "s") };
+        assert!(policy.permit(&requirement, Some(&caller)).is_err(), "which of a list is verified, nothing says");
     }
 
     #[test]

@@ -51,9 +51,16 @@ impl Principal {
         self.email.as_deref().filter(|_| self.email_verified)
     }
 
-    /// Whether a claim has this value, or is a list that holds it.
+    /// Whether this is the caller's e-mail address, and the issuer has verified it. Upper and lower case of ASCII are the
+    /// same.
+    pub fn has_verified_email(&self, address: &str) -> bool {
+        self.verified_email().is_some_and(|own| own.eq_ignore_ascii_case(address))
+    }
+
+    /// Whether a claim has this value, or is a list that holds it; `email` has it only if the issuer has verified it.
     pub(crate) fn has_claim(&self, name: &str, value: &Value) -> bool {
         match self.claims.get(name) {
+            _ if name == "email" => value.as_str().is_some_and(|address| self.has_verified_email(address)),
             Some(Value::Array(list)) => list.contains(value),
             Some(own) => own == value,
             None => false,

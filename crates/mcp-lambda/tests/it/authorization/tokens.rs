@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::Invocation;
+use mcp_server::{Invocation, NoArguments, Server, Tool, ToolContext, ToolError};
 use mcp_testing::{
     Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, TestKey, Via, exchange, exchange_via, sign, tools_call,
     tools_list,
@@ -331,6 +331,40 @@ async fn an_address_counts_only_if_the_issuer_has_verified_it() {
 
         assert_eq!(reply.status, status, "{email} {verified}");
     }
+}
+
+/// 8.14: the same for a rule of the code.
+#[tokio::test]
+async fn a_rule_about_an_address_takes_one_that_the_issuer_has_verified() {
+    let issuer = TestIssuer::start().await;
+    let pairs = issuer.variables();
+    let tool = Tool::new("admin", nothing).require_claim("email", "ada@example.com");
+    let config = HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap();
+    let service = McpService::new(Server::new("guarded", "1.0.0", ()).tool(tool), config).unwrap();
+    for (email, verified, status) in [
+        (json!("ada@example.com"), json!(true), 200),
+        // Cognito writes it as text.
+        (json!("ada@example.com"), json!("true"), 200),
+        (json!("ada@example.com"), json!(false), 403),
+        (json!("ada@example.com"), json!("false"), 403),
+        (json!("ada@example.com"), json!(null), 403),
+        (json!("ada@example.com"), json!(1), 403),
+        (json!("ada@example.com"), json!([true]), 403),
+        (json!(["ada@example.com"]), json!(true), 403),
+        (json!("ADA@example.com"), json!(true), 200),
+        (json!("eve@example.com"), json!(true), 403),
+    ] {
+        let token = issuer
+            .mint([], |_, claims| (claims["email"], claims["email_verified"]) = (email.clone(), verified.clone()));
+
+        let reply = exchange(&service, tools_call("admin", json!({})).bearer(&token)).await;
+
+        assert_eq!(reply.status, status, "{email} {verified}");
+    }
+}
+
+async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+    Ok("")
 }
 
 #[tokio::test]
