@@ -380,9 +380,9 @@ fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Turned> {
 pub struct IamIdentity {
     /// The twelve digits of the account.
     pub account_id: String,
-    /// The user or the session of a role, by its ARN.
+    /// The user or the session of a role, by its ARN. The name of a session is chosen by the caller.
     pub user_arn: String,
-    /// The unique id of the user or session.
+    /// The unique id of the user, or of the role with the session's name.
     pub user_id: Option<String>,
     /// The organisation that the account belongs to.
     pub principal_org_id: Option<String>,
@@ -390,19 +390,58 @@ pub struct IamIdentity {
 
 impl IamIdentity {
     fn principal(&self, grant_scopes: &[String]) -> Principal {
+        let subject = without_chosen_name(&self.user_arn);
         let claims = [
-            ("accountId", Some(&self.account_id)),
-            ("userArn", Some(&self.user_arn)),
-            ("userId", self.user_id.as_ref()),
-            ("principalOrgId", self.principal_org_id.as_ref()),
+            ("sub", Some(subject)),
+            ("accountId", Some(self.account_id.as_str())),
+            ("userArn", Some(self.user_arn.as_str())),
+            ("userId", self.user_id.as_deref()),
+            ("principalOrgId", self.principal_org_id.as_deref()),
         ];
-        let claims =
-            claims.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?.as_str()))));
+        let claims = claims.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))));
         Principal {
             claims: claims.collect::<JsonObject>(),
             tenant: Some(self.account_id.clone()),
-            ..Principal::new(format!("arn:aws:iam::{}:root", self.account_id), self.user_arn.clone())
+            ..Principal::new(format!("arn:aws:iam::{}:root", self.account_id), subject)
                 .with_scopes(grant_scopes.iter().cloned())
+        }
+    }
+}
+
+/// The ARN of a caller without the part that the caller chooses: the session name of an assumed role, the name of a
+/// federated user. With them in the subject, a session could pass for another of its role; and SDKs make a new name each
+/// time, under which nothing that was stored would be found again. The names of users and roles are the account's.
+fn without_chosen_name(arn: &str) -> &str {
+    let is_session = arn.split(':').nth(2) == Some("sts");
+    arn.rsplit_once('/').filter(|_| is_session).map_or(arn, |(own, _)| own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 8.14: a session's name is no part of its subject.
+    #[test]
+    fn the_subject_has_no_name_that_the_caller_chooses() {
+        for (arn, subject) in [
+            ("arn:aws:sts::123456789012:assumed-role/Reader/ada", "arn:aws:sts::123456789012:assumed-role/Reader"),
+            ("arn:aws:sts::123456789012:assumed-role/Reader/a:b=c@d", "arn:aws:sts::123456789012:assumed-role/Reader"),
+            ("arn:aws-cn:sts::123456789012:assumed-role/R/x", "arn:aws-cn:sts::123456789012:assumed-role/R"),
+            ("arn:aws:sts::123456789012:federated-user/ada", "arn:aws:sts::123456789012:federated-user"),
+            ("arn:aws:iam::123456789012:user/team/ada", "arn:aws:iam::123456789012:user/team/ada"),
+            ("arn:aws:iam::123456789012:root", "arn:aws:iam::123456789012:root"),
+        ] {
+            let identity = IamIdentity {
+                account_id: "123456789012".to_owned(),
+                user_arn: arn.to_owned(),
+                user_id: Some("AROAEXAMPLE:ada".to_owned()),
+                ..IamIdentity::default()
+            };
+
+            let principal = identity.principal(&[]);
+
+            assert_eq!((principal.subject.as_str(), &principal.claims["sub"]), (subject, &Value::from(subject)));
+            assert_eq!(principal.claims["userArn"], arn, "the log of an author may still tell sessions apart");
         }
     }
 }

@@ -392,6 +392,19 @@ async fn with_iam_the_caller_is_whoever_aws_says() {
     let (status, body) = send(&plain, signed(call("closed"), &ada)).await;
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("arn:aws:iam::111122223333:user/ada") && !body.contains("AKIAIOSFODNN7EXAMPLE"), "{body}");
+    // 8.14: the caller chooses the name of a session.
+    let session = |name: &str| {
+        json!({
+            "accountId": "111122223333", "callerId": format!("AROAEXAMPLE:{name}"), "userId": format!("AROAEXAMPLE:{name}"),
+            "userArn": format!("arn:aws:sts::111122223333:assumed-role/Reader/{name}"),
+        })
+    };
+    let (one, other) = (
+        send(&plain, signed(call("closed"), &session("ada"))).await,
+        send(&plain, signed(call("closed"), &session("botocore-session-1764169200"))).await,
+    );
+    assert_eq!(one, other);
+    assert!(one.1.contains(":assumed-role/Reader\\\""), "{}", one.1);
     assert_eq!(send(&plain, signed(call("write"), &ada)).await.0, 403, "a signature carries no scopes");
     assert_eq!(send(&granting, signed(call("write"), &ada)).await.0, 200);
     for unsigned in [json!(null), json!({}), json!("ada"), json!({ "userArn": "" })] {
