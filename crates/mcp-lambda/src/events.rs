@@ -325,9 +325,12 @@ impl RawEvent<'_> {
         };
 
         let headers = match (multi_value_headers, headers) {
-            (Some(headers), _) if !headers.map.is_empty() || headers.has_malformed => headers,
+            (Some(headers), _) if !headers.map.is_empty() || headers.has_malformed || headers.is_too_much => headers,
             (_, headers) => headers.unwrap_or_default(),
         };
+        if headers.is_too_much {
+            return Err(bad_request("the request has too many headers: at most 256 with 64 KiB are read"));
+        }
         if headers.has_malformed {
             return Err(bad_request("the request has a malformed header"));
         }
@@ -372,25 +375,37 @@ fn without_stage<'a>(path: &'a str, stage: Option<&Text<'_>>) -> &'a str {
 /// Headers as events write them: each value a string, or, with multi-value headers, a list of strings.
 struct Headers {
     map: HeaderMap,
+    /// The names and values in it, each with its name.
+    bytes: usize,
     has_malformed: bool,
+    /// More than is read.
+    is_too_much: bool,
 }
 
-/// As many as a request through a Function URL or an API mostly has; more are welcome.
+/// As many as a request through a Function URL or an API mostly has.
 const USUAL_HEADERS: usize = 24;
+/// The most values that are read of the headers that are looked at, and the most bytes of them with their names. No platform
+/// passes on more than 64 KiB, a load balancer's limit; who may invoke the function directly can write 6 MB, and
+/// [`HeaderMap`] panics from 24,576 on.
+const MAX_HEADERS: usize = 256;
+const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 impl Default for Headers {
     fn default() -> Self {
-        Self { map: HeaderMap::with_capacity(USUAL_HEADERS), has_malformed: false }
+        Self { map: HeaderMap::with_capacity(USUAL_HEADERS), bytes: 0, has_malformed: false, is_too_much: false }
     }
 }
 
 impl Headers {
+    // What is malformed or too much is not dropped silently: an `Origin` that is not seen would not be checked.
     fn add(&mut self, name: &str, value: &str) {
+        self.bytes += name.len() + value.len();
+        if self.map.len() == MAX_HEADERS || self.bytes > MAX_HEADER_BYTES {
+            self.is_too_much = true;
+            return;
+        }
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes())) {
-            (Ok(name), Ok(value)) => {
-                self.map.append(name, value);
-            }
-            // Not dropped silently: an `Origin` that is not seen would not be checked.
+            (Ok(name), Ok(value)) => self.is_too_much |= self.map.try_append(name, value).is_err(),
             _ => self.has_malformed = true,
         }
     }

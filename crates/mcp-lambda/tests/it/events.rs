@@ -122,6 +122,51 @@ async fn a_malformed_request_inside_a_good_event_is_a_bad_request() {
     }
 }
 
+/// 8.14: more headers than `http::HeaderMap` can hold panicked.
+#[tokio::test]
+async fn too_many_headers_are_a_bad_request() {
+    let of = |via: Via, headers: Vec<(String, Value)>| {
+        let mut event = event_of(via, &tools_list().into_http());
+        let is_multi = !event["multiValueHeaders"].is_null();
+        let own = event[if is_multi { "multiValueHeaders" } else { "headers" }].as_object_mut().unwrap();
+        let before: Vec<String> = own.keys().cloned().collect();
+        let list = |value: Value| if is_multi && !value.is_array() { json!([value]) } else { value };
+        own.extend(headers.into_iter().map(|(name, value)| (name, list(value))));
+        (event.to_string(), before)
+    };
+    let names = |count: usize| (0..count).map(|number| (format!("x-{number}"), json!("1"))).collect::<Vec<_>>();
+    let status = async |event: &str| {
+        let answer = respond_buffered(&fixture(), event.as_bytes(), Invocation::default()).await.unwrap();
+        let answer = serde_json::to_value(answer).unwrap();
+        (answer["statusCode"].as_u64().unwrap(), answer["body"].as_str().unwrap().to_owned())
+    };
+    for via in [Via::FunctionUrl, Via::RestApi, Via::LoadBalancer] {
+        let (_, before) = of(via, Vec::new());
+        // As many as are looked at besides these, of which some names are passed over.
+        let room = 256 - before.len();
+        let text = |bytes: usize| vec![("x-a".to_owned(), json!("a".repeat(bytes)))];
+        for (what, headers, expected) in [
+            ("many", names(room), 200),
+            ("more than a map holds", names(24_577), 400),
+            ("more than are read", names(257), 400),
+            ("many more", names(100_000), 400),
+            ("large ones", text(60_000), 200),
+            ("too large", text(65_534), 400),
+            ("much more", text(5_000_000), 400),
+            ("names that are not looked at", (0..300).map(|own| (format!("x-amzn-{own}"), json!("1"))).collect(), 200),
+        ] {
+            let (event, _) = of(via, headers);
+
+            let (status, body) = status(&event).await;
+
+            assert_eq!(status, expected, "{via:?}, {what}: {body}");
+            assert_eq!(body.contains("at most 256 with 64 KiB are read"), expected == 400, "{via:?}, {what}: {body}");
+        }
+    }
+    let (event, _) = of(Via::RestApi, vec![("x-a".to_owned(), json!(vec!["1"; 30_000]))]);
+    assert_eq!(status(&event).await.0, 400, "one name with many values");
+}
+
 #[tokio::test]
 async fn surprises_that_do_not_matter_are_no_trouble() {
     let mut event = event_of(Via::FunctionUrl, &tools_list().into_http());
