@@ -19,6 +19,7 @@
 //! | `notifications` | progress and log messages |
 //! | [`method`] | every method name, once |
 //! | [`mirrored`] | parameters that are repeated in headers |
+//! | [`uri`] | URIs as they are compared, and which URLs are secure |
 //! | [`mod@lookup`] | one value out of JSON text, without building the rest |
 //!
 //! One set of types serves all revisions. Where an older one lacks a field, `for_revision` takes it away before the
@@ -53,6 +54,7 @@ mod resources;
 mod roots;
 mod sampling;
 mod tools;
+pub mod uri;
 mod version;
 
 pub use capabilities::{ClientCapabilities, ResourcesCapability, ServerCapabilities};
