@@ -18,6 +18,7 @@ use mcp_protocol::{
     JsonObject, ListRootsResult, RequestedSchema, Root, UrlMode,
     json::{self, Budget, shortened},
     lookup,
+    uri::SecureUrl,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -172,14 +173,14 @@ impl<S> InteractiveContext<S> {
     /// party. Accepting means that the person has agreed to go there, not that anything was done there: look that up, and
     /// ask again with the same key while it is not.
     ///
-    /// The URL is `https` (`http` on this machine), holds nothing personal and no credentials, and is of no use to anyone
+    /// The URL is `https`, or `http` on this machine ([`SecureUrl`]: with international characters encoded, no user name, and
+    /// nothing that two parsers could read differently), holds nothing personal and no credentials, and is of no use to anyone
     /// else: the page must make sure that whoever opens it is the caller of this request
     /// (2026-07-28, `client/elicitation`, "Security Considerations").
     pub async fn elicit_url(&self, key: &str, message: &str, url: &str) -> Elicited<()> {
-        let is_url =
-            url.starts_with("https://") || url.starts_with("http://localhost") || url.starts_with("http://127.");
-        if !is_url || url.contains(|character: char| character.is_whitespace() || character.is_control()) {
-            let mistake = "a person can be sent to an https URL only";
+        if SecureUrl::parse(url).is_none() {
+            let mistake = "a person can be sent to an https URL only (http on loopback), without a user name: \
+                           percent-encode other characters than those of RFC 3986";
             return self.suspend(Some(Ending::Fault(mistake.into()))).await;
         }
         let question = InputRequest::Elicit(ElicitRequestParams::Url(ElicitRequestUrlParams {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcp_protocol::JsonObject;
+use mcp_protocol::{JsonObject, uri::NormalUri};
 use serde_json::{Value, json};
 
 use crate::{Caching, CallError, InitError, Principal, Server};
@@ -99,6 +99,18 @@ impl Requirement {
     pub(crate) fn make_public(&mut self) {
         assert!(self.scopes.is_empty() && self.claims.is_empty(), "what requires something is not public");
         self.is_public = true;
+    }
+
+    /// Whether everyone who has what this requires has what the other requires.
+    fn is_as_strong_as(&self, other: &Self, included_in: &BTreeMap<String, BTreeSet<String>>) -> bool {
+        let implies = |scope: &String| {
+            let broader = included_in.get(scope);
+            self.scopes.iter().any(|own| own == scope || broader.is_some_and(|broader| broader.contains(own)))
+        };
+        other.is_public
+            || (!self.is_public
+                && other.scopes.iter().all(implies)
+                && other.claims.iter().all(|claim| self.claims.contains(claim)))
     }
 
     /// Together with what the server requires of everyone.
@@ -199,7 +211,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// When there is a policy, and no way to know callers.
+    /// When there is a policy, and no way to know callers; when a template requires less than what it fits.
     pub(crate) fn of<S>(server: &mut Server<S>, authorization: Authorization) -> Result<Self, InitError> {
         let of_all = server.requirement.clone();
         let has_policy = of_all.is_some() || server.requirements().any(|(_, own)| own.is_some());
@@ -223,6 +235,12 @@ impl Policy {
             scopes.extend(new);
         }
         let included_in = included_in(&server.scope_hierarchy);
+        if let Some((template, other)) = weaker_template(server, &included_in) {
+            return Err(InitError::new(format!(
+                "the resource template `{template}` fits the {other} but requires less: give the template the same rules \
+                 (require_scope, require_claim), register it after narrower templates, or give one of them another URI"
+            )));
+        }
         Ok(Self { authorization, of_all, is_open, included_in, scopes })
     }
 
@@ -312,6 +330,29 @@ impl Policy {
         };
         Some(JsonObject::from_iter([("securitySchemes".to_owned(), json!([scheme]))]))
     }
+}
+
+/// A template that requires less than what it fits, and the name of that: a resource, or a later template by an example of
+/// its URIs. Reading finds a resource before each template, so that this is a second defense for resources; of two
+/// templates, the earlier is read.
+fn weaker_template<S>(
+    server: &Server<S>,
+    included_in: &BTreeMap<String, BTreeSet<String>>,
+) -> Option<(String, String)> {
+    server.templates.iter().enumerate().find_map(|(index, template)| {
+        let is_weaker = |other: &Requirement| !template.requirement.is_as_strong_as(other, included_in);
+        let fits = |uri: &NormalUri| template.pattern.values_in(uri).is_some();
+        let resource = server.resources.iter().find(|own| is_weaker(&own.requirement) && fits(&own.uri));
+        let later = || {
+            let mut later = server.templates[index + 1..].iter();
+            later.find(|own| is_weaker(&own.requirement) && fits(&own.pattern.example()))
+        };
+        let other = match resource {
+            Some(own) => format!("resource `{}`", own.definition.uri),
+            None => format!("later resource template `{}`", later()?.definition.uri_template),
+        };
+        Some((template.definition.uri_template.clone(), other))
+    })
 }
 
 /// For each scope, those that include it, directly or by another.

@@ -1,7 +1,10 @@
 //! `resources/list`, `resources/read`, and subscriptions of the legacy revisions.
 
+use std::collections::BTreeMap;
+
 use mcp_protocol::{
     ListResourcesResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResult, ResultType, method,
+    uri::NormalUri,
 };
 use tracing::Span;
 
@@ -20,6 +23,8 @@ impl<S: Send + Sync + 'static> Routes<S> {
         let uri = params.uri.as_ref();
         let readable = self.inner.readable(uri).ok_or_else(|| CallError::ResourceNotFound { uri: uri.to_owned() })?;
         self.inner.policy.permit(readable.requirement, call.invocation.principal.as_deref())?;
+        // In the caller's own spelling: a template's variables get the letters of a host as they were written, so that
+        // another spelling may have other values.
         let binding = || Binding::new(method::RESOURCES_READ, uri, None, call.invocation.principal.as_deref());
         let rounds = self.inner.rounds(&call, readable.cipher, params.retry(), binding)?;
         // What depends on answers is not what another request for the same URI would get.
@@ -121,20 +126,32 @@ impl<S: Send + Sync + 'static> Routes<S> {
     /// No connection is held that a change could be told on, so that there is nothing to remember.
     pub(crate) fn subscribe(&self, call: &Call<'_>) -> Result<Rendered, CallError> {
         let params: ReadResourceRequestParams<'_> = required_params(call.params)?;
-        let readable = self.inner.readable(&params.uri);
+        let item = self.inner.item_at(&params.uri);
         let caller = call.invocation.principal.as_deref();
-        match &readable {
-            Some(readable) => self.inner.policy.permit(readable.requirement, caller)?,
+        match &item {
+            Some(item) => self.inner.policy.permit(item.requirement(), caller)?,
             None => self.inner.policy.permit_discovery(caller)?,
         }
-        let is_subscribable =
-            |resource: &Resource<S>| resource.is_subscribable && resource.definition.uri == params.uri;
-        if self.inner.resources.iter().any(is_subscribable) {
-            Ok(Rendered::empty())
-        } else if readable.is_some() {
-            Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned()))
-        } else {
-            Err(CallError::ResourceNotFound { uri: params.uri.into_owned() })
+        match item {
+            Some(ItemAt::Resource(resource)) if resource.is_subscribable => Ok(Rendered::empty()),
+            Some(_) => Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned())),
+            None => Err(CallError::ResourceNotFound { uri: params.uri.into_owned() }),
+        }
+    }
+}
+
+/// What is registered for a URI.
+pub(crate) enum ItemAt<'a, S> {
+    Resource(&'a Resource<S>),
+    /// A template, and the values of its variables.
+    Template(&'a ResourceTemplate<S>, BTreeMap<String, String>),
+}
+
+impl<'a, S> ItemAt<'a, S> {
+    pub(crate) fn requirement(&self) -> &'a Requirement {
+        match self {
+            Self::Resource(resource) => &resource.requirement,
+            Self::Template(template, _) => &template.requirement,
         }
     }
 }
@@ -149,39 +166,40 @@ struct Readable<'a, S> {
 }
 
 impl<S> Inner<S> {
-    /// The name of the resource or template that can be read at a URI.
-    pub(crate) fn resource_name(&self, uri: &str) -> Option<&str> {
-        let resource = self.resources.iter().find(|resource| resource.definition.uri == uri);
-        let template = || self.templates.iter().find(|template| template.pattern.values_in(uri).is_some());
-        match resource {
-            Some(resource) => Some(&resource.definition.name),
-            None => template().map(|template| template.definition.name.as_str()),
-        }
+    /// What is registered for a URI, in any spelling: a resource goes before each template. Every caller's URI is
+    /// looked up here, so that no way to an item has a policy of its own.
+    pub(crate) fn item_at(&self, uri: &str) -> Option<ItemAt<'_, S>> {
+        let uri = NormalUri::new(uri);
+        let resource = self.resources.iter().find(|resource| resource.uri == uri);
+        let template =
+            || self.templates.iter().find_map(|own| Some(ItemAt::Template(own, own.pattern.values_in(&uri)?)));
+        resource.map(ItemAt::Resource).or_else(template)
     }
 
-    pub(crate) fn resource_requirement(&self, uri: &str) -> Option<&Requirement> {
-        self.readable(uri).map(|readable| readable.requirement)
+    /// The name of the resource or template that can be read at a URI.
+    pub(crate) fn resource_name(&self, uri: &str) -> Option<&str> {
+        Some(match self.item_at(uri)? {
+            ItemAt::Resource(resource) => &resource.definition.name,
+            ItemAt::Template(template, _) => &template.definition.name,
+        })
     }
 
     fn readable(&self, uri: &str) -> Option<Readable<'_, S>> {
-        if let Some(resource) = self.resources.iter().find(|resource| resource.definition.uri == uri) {
-            return Some(Readable {
+        Some(match self.item_at(uri)? {
+            ItemAt::Resource(resource) => Readable {
                 start: Box::new(|context| (resource.handler)(context)),
                 mime_type: resource.definition.mime_type.as_deref(),
                 caching: resource.caching,
                 cipher: resource.cipher,
                 requirement: &resource.requirement,
-            });
-        }
-        self.templates.iter().find_map(|template| {
-            let values = template.pattern.values_in(uri)?;
-            Some(Readable {
+            },
+            ItemAt::Template(template, values) => Readable {
                 start: Box::new(|context| (template.handler)(context, values)),
                 mime_type: template.definition.mime_type.as_deref(),
                 caching: template.caching,
                 cipher: template.cipher,
                 requirement: &template.requirement,
-            })
+            },
         })
     }
 }

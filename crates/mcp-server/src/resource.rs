@@ -7,7 +7,10 @@ use std::{
 };
 
 use garde::Validate;
-use mcp_protocol::{Annotations, Completion, Icon, ResourceContents, json};
+use mcp_protocol::{
+    Annotations, Completion, Icon, ResourceContents, json,
+    uri::{NormalUri, is_scheme, is_uri_text},
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
@@ -18,7 +21,7 @@ use crate::{
     request_state::NewCipher,
     schema,
     strings::{as_json, is_required, not_from_string, properties_of},
-    uri_template::{UriTemplate, is_uri_byte},
+    uri_template::UriTemplate,
     work::Working,
 };
 
@@ -36,6 +39,7 @@ use crate::{
 /// ```
 pub struct Resource<S> {
     pub(crate) definition: mcp_protocol::Resource,
+    pub(crate) uri: NormalUri,
     pub(crate) handler: Handler<S>,
     pub(crate) caching: Caching,
     pub(crate) is_subscribable: bool,
@@ -46,7 +50,8 @@ pub struct Resource<S> {
 pub(crate) type Handler<S> = Arc<dyn Fn(RequestContext<S>) -> Working<ResourceOutput> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Resource<S> {
-    /// A resource at `uri`, named `name`, that `handler` reads.
+    /// A resource at `uri`, named `name`, that `handler` reads. It is read at each spelling of the URI that
+    /// [RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2) knows: `docs://terms` at `DOCS://%74erms/`, too.
     ///
     /// # Panics
     ///
@@ -65,7 +70,7 @@ impl<S: Send + Sync + 'static> Resource<S> {
             uri.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme)),
             "resource `{uri}`: a URI has a scheme"
         );
-        assert!(uri.bytes().all(is_uri_byte), "resource `{uri}`: other characters are percent-encoded in a URI");
+        assert!(is_uri_text(&uri), "resource `{uri}`: other characters are percent-encoded in a URI");
         assert!(!definition.name.is_empty(), "resource `{uri}` needs a name");
         let handler = Arc::new(handler);
         let handler: Handler<S> = Arc::new(move |context| {
@@ -73,7 +78,8 @@ impl<S: Send + Sync + 'static> Resource<S> {
             Box::pin(async move { Ok(handler(C::from_context(context)).await?.into()) })
         });
         let (caching, cipher, requirement) = (Caching::NONE, C::cipher(), Requirement::default());
-        Self { definition, handler, caching, is_subscribable: false, cipher, requirement }
+        let uri = NormalUri::new(&uri);
+        Self { definition, uri, handler, caching, is_subscribable: false, cipher, requirement }
     }
 
     public_setter!();
@@ -191,7 +197,12 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     /// The pattern knows `{name}`, and `{+name}` for a value that may have slashes
     /// ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570), level 1 and `+` of level 2). Its variables are the fields of
     /// the parameter type: numbers and booleans are read from their text, bounds are checked, and a URI whose values do
-    /// not fit is not found. Values are percent-decoded and chosen by the caller: `{path}` may be `../secret`.
+    /// not fit is not found. A URI is matched in its normal form
+    /// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2)); its spelling does not matter.
+    ///
+    /// Values are percent-decoded once, and chosen by the caller. None has a segment `.` or `..`, between slashes or
+    /// backslashes: a URI with one, encoded or not, is not found, or is another URI. `{name}` may still have slashes
+    /// (`a%2Fb` is `a/b`), and a value may begin with one: `Path::join` would then leave its folder.
     ///
     /// # Panics
     ///
@@ -401,9 +412,4 @@ impl From<Vec<ResourceContents>> for ResourceOutput {
     fn from(contents: Vec<ResourceContents>) -> Self {
         Self::Contents(contents)
     }
-}
-
-fn is_scheme(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }

@@ -26,6 +26,7 @@ use crate::{
     interaction::Interaction,
     lists::Lists,
     policy::{Policy, Requirement},
+    reading::ItemAt,
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
     router::{AnyRoutes, Hooked, Target},
     server::{CloseHook, Hook},
@@ -180,6 +181,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
                 let is_known = prompt.definition.arguments.iter().any(|own| own.name == *argument);
                 (is_known, prompt.completers.get(argument), &prompt.requirement)
             }
+            Completed::Resource(resource) => (false, None, &resource.requirement),
             Completed::Template(template) => {
                 let is_known = template.pattern.variables().any(|own| own == argument);
                 (is_known, template.completers.get(argument), &template.requirement)
@@ -313,6 +315,8 @@ impl<S: Send + Sync + 'static> AnyRoutes for Routes<S> {
 /// The item whose argument is completed.
 enum Completed<'a, S> {
     Prompt(&'a Prompt<S>),
+    /// A resource has no arguments.
+    Resource(&'a Resource<S>),
     Template(&'a ResourceTemplate<S>),
 }
 
@@ -425,11 +429,14 @@ impl<S> Inner<S> {
                 prompt.map(Completed::Prompt).ok_or_else(|| CallError::UnknownPrompt(name.clone()))
             }
             CompletionReference::Resource { uri } => {
-                let fits = |template: &&ResourceTemplate<S>| {
-                    template.definition.uri_template == *uri || template.pattern.values_in(uri).is_some()
-                };
-                let template = self.templates.iter().find(fits);
-                template.map(Completed::Template).ok_or_else(|| CallError::ResourceNotFound { uri: uri.clone() })
+                if let Some(named) = self.templates.iter().find(|template| template.definition.uri_template == *uri) {
+                    return Ok(Completed::Template(named));
+                }
+                match self.item_at(uri) {
+                    Some(ItemAt::Resource(resource)) => Ok(Completed::Resource(resource)),
+                    Some(ItemAt::Template(template, _)) => Ok(Completed::Template(template)),
+                    None => Err(CallError::ResourceNotFound { uri: uri.clone() }),
+                }
             }
         }
     }
@@ -443,12 +450,13 @@ impl<S> Inner<S> {
                 prompt.map(|prompt| &prompt.requirement)
             }
             method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
-                self.resource_requirement(request.uri?)
+                Some(self.item_at(request.uri?)?.requirement())
             }
             method::COMPLETION_COMPLETE => {
                 let params = completion_params(request.params).ok()?;
                 Some(match self.completed(&params.reference).ok()? {
                     Completed::Prompt(prompt) => &prompt.requirement,
+                    Completed::Resource(resource) => &resource.requirement,
                     Completed::Template(template) => &template.requirement,
                 })
             }

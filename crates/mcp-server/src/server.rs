@@ -116,18 +116,19 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// # Panics
     ///
-    /// When there is a resource at that URI already.
+    /// When there is a resource at that URI already, in any spelling.
     #[must_use]
     #[track_caller]
     pub fn resource(mut self, resource: Resource<S>) -> Self {
         let uri = &resource.definition.uri;
-        assert!(self.resources.iter().all(|other| other.definition.uri != *uri), "there are two resources at `{uri}`");
+        assert!(self.resources.iter().all(|other| other.uri != resource.uri), "there are two resources at `{uri}`");
         self.resources.push(resource);
         self
     }
 
-    /// Adds a resource template. A URI that several templates fit is read by the first of them; a resource at just that
-    /// URI goes before all templates.
+    /// Adds a resource template. A URI that several templates fit is read by the first of them; a resource at that URI, in
+    /// any spelling, goes before all templates. A template that fits a resource's URI must require what the resource
+    /// requires, or the server does not build.
     ///
     /// # Panics
     ///
@@ -231,7 +232,8 @@ impl<S: Send + Sync + 'static> Server<S> {
     /// # Errors
     ///
     /// When something asks the client and there is no state key to seal what has been learned so far; when there is a
-    /// policy and no way to know callers.
+    /// policy and no way to know callers; when a resource template requires less than a resource whose URI it fits, or than
+    /// a later template of which it fits a URI.
     ///
     /// # Panics
     ///

@@ -1,14 +1,15 @@
 //! URI templates ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570)): `{name}` of level 1 and `{+name}` of level 2,
 //! read backwards, from a URI to the values of its variables.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
+use mcp_protocol::uri::{NormalUri, RESERVED, is_unreserved, is_uri_text};
 use percent_encoding::percent_decode_str;
 
 /// A longer URI fits no template. Each position of a URI is looked at once for each part of a template.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
-/// A template, taken apart.
+/// A template in its normal form ([`NormalUri`]), taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UriTemplate {
     parts: Vec<Part>,
@@ -28,7 +29,9 @@ impl UriTemplate {
     /// What is wrong with it, for its author.
     pub(crate) fn parse(template: &str) -> Result<Self, String> {
         let mut parts: Vec<Part> = Vec::new();
-        let mut rest = template;
+        // Expressions have no characters that mean something in a URI; they stay as they are.
+        let template = NormalUri::new(template);
+        let mut rest = template.as_str();
         while let Some((literal, after)) = rest.split_once('{') {
             let (expression, after) = after.split_once('}').ok_or("`{` is not closed")?;
             if !literal.is_empty() {
@@ -55,7 +58,7 @@ impl UriTemplate {
             parts.push(Part::Literal(rest.to_owned()));
         }
         let is_uri = |part: &Part| match part {
-            Part::Literal(text) => text.bytes().all(is_uri_byte),
+            Part::Literal(text) => is_uri_text(text),
             Part::Variable { .. } => true,
         };
         if !parts.iter().all(is_uri) {
@@ -75,10 +78,23 @@ impl UriTemplate {
         })
     }
 
-    /// The values that make the template into this URI, percent-decoded; `None` if no values do. A variable has at least
-    /// one character, and takes no more than it must.
-    pub(crate) fn values_in(&self, uri: &str) -> Option<BTreeMap<String, String>> {
-        let bytes = uri.as_bytes();
+    /// A URI that the template makes, with a letter for each variable.
+    pub(crate) fn example(&self) -> NormalUri {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Literal(text) => text.as_str(),
+            Part::Variable { .. } => "a",
+        });
+        NormalUri::new(&parts.collect::<String>())
+    }
+
+    /// The values that make the template into this URI, in any spelling; `None` if no values do. A variable has at
+    /// least one character, and takes no more than it must.
+    ///
+    /// Values are decoded once. One that has a segment `.` or `..` makes no URI of this template: plain, such a segment
+    /// would have been removed from the URI.
+    pub(crate) fn values_in(&self, uri: &NormalUri) -> Option<BTreeMap<String, String>> {
+        let (text, host) = (uri.as_str(), uri.host());
+        let bytes = text.as_bytes();
         if bytes.len() > MAX_URI_BYTES {
             return None;
         }
@@ -88,8 +104,8 @@ impl UriTemplate {
         for (index, part) in self.parts.iter().enumerate().rev() {
             for position in (0..bytes.len()).rev() {
                 fits[index][position] = match part {
-                    Part::Literal(text) => {
-                        bytes[position..].starts_with(text.as_bytes()) && fits[index + 1][position + text.len()]
+                    Part::Literal(literal) => {
+                        starts_with(bytes, position, literal, &host) && fits[index + 1][position + literal.len()]
                     }
                     Part::Variable { is_reserved, .. } => {
                         let can_end = !is_inside_triplet(bytes, position + 1) && fits[index + 1][position + 1];
@@ -105,11 +121,14 @@ impl UriTemplate {
         let mut position = 0;
         for (index, part) in self.parts.iter().enumerate() {
             match part {
-                Part::Literal(text) => position += text.len(),
+                Part::Literal(literal) => position += literal.len(),
                 Part::Variable { name, .. } => {
                     let can_end = |end: &usize| fits[index + 1][*end] && !is_inside_triplet(bytes, *end);
                     let end = (position + 1..=bytes.len()).find(can_end)?;
-                    let value = percent_decode_str(uri.get(position..end)?).decode_utf8().ok()?;
+                    let value = percent_decode_str(text.get(position..end)?).decode_utf8().ok()?;
+                    if value.split(['/', '\\']).any(|segment| matches!(segment, "." | "..")) {
+                        return None;
+                    }
                     values.insert(name.clone(), value.into_owned());
                     position = end;
                 }
@@ -119,6 +138,15 @@ impl UriTemplate {
     }
 }
 
+/// Whether a literal stands at a position of a URI. In the host, upper and lower case are the same.
+fn starts_with(bytes: &[u8], position: usize, literal: &str, host: &Range<usize>) -> bool {
+    let there = bytes[position..].iter().enumerate();
+    let is_same = |(own, (offset, byte)): (&u8, (usize, &u8))| {
+        own == byte || (host.contains(&(position + offset)) && own.eq_ignore_ascii_case(byte))
+    };
+    literal.len() <= bytes.len() - position && literal.as_bytes().iter().zip(there).all(is_same)
+}
+
 /// Whether a byte can be part of a variable's value in a URI (RFC 6570, section 3.2.1).
 fn may_stand(bytes: &[u8], position: usize, is_reserved: bool) -> bool {
     let byte = bytes[position];
@@ -126,8 +154,7 @@ fn may_stand(bytes: &[u8], position: usize, is_reserved: bool) -> bool {
         let digits = bytes.get(position + 1..position + 3);
         return digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     }
-    let is_unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    is_unreserved || (is_reserved && RESERVED.contains(&byte))
+    is_unreserved(byte) || (is_reserved && RESERVED.contains(&byte))
 }
 
 /// Whether a position lies within a percent-encoded byte.
@@ -135,19 +162,12 @@ fn is_inside_triplet(bytes: &[u8], position: usize) -> bool {
     (1..=2).any(|back| position.checked_sub(back).and_then(|start| bytes.get(start)) == Some(&b'%'))
 }
 
-const RESERVED: &[u8] = b":/?#[]@!$&'()*+,;=";
-
-/// Whether a byte can stand in a URI as it is (RFC 3986, section 2).
-pub(crate) fn is_uri_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte) || RESERVED.contains(&byte)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn values(template: &str, uri: &str) -> Option<Vec<(String, String)>> {
-        UriTemplate::parse(template).unwrap().values_in(uri).map(|values| values.into_iter().collect())
+        UriTemplate::parse(template).unwrap().values_in(&NormalUri::new(uri)).map(|values| values.into_iter().collect())
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
@@ -171,18 +191,35 @@ mod tests {
     }
 
     #[test]
+    fn each_spelling_has_the_same_values_8_10() {
+        for (template, spellings) in [
+            ("events://{id}", &["events://A", "Events://%41", "events://A/", "events://A:", "events://A/b/.."][..]),
+            ("docs://Files-{id}/b", &["docs://files-A/b", "DOCS://FILES-A/./b", "docs://f%49les-A/c/../b"]),
+            ("docs://files-%7eb/../a/{id}", &["docs://files-~b/a/A", "docs://FILES-%7Eb/%61/A"]),
+            ("https://a.example:443/{id}", &["https://a.example/A", "https://A.example:443/A", "https://a.example:/A"]),
+            ("docs://{id}/", &["docs://A", "docs://A/"]),
+            ("docs://{id}/?q=1", &["docs://A?q=1", "docs://A/?q=%31"]),
+        ] {
+            for uri in spellings {
+                assert_eq!(values(template, uri), pairs(&[("id", "A")]), "{template} {uri}");
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_has_no_values() {
         for (template, uri) in [
             ("events://{id}", "events://"),
             ("events://{id}", "events://a/b"),
             ("events://{id}", "events://4?x"),
-            ("events://{id}", "Events://4"),
             ("events://{id}", "events://%FF"),
             ("events://{id}/x", "events://4"),
             ("events://{id}", "events://é"),
             ("events://{id}", "events://100%"),
             ("events://{id}", "events://%zz"),
             ("x:{a}2{b}", "x:%20z"),
+            ("x:{a}/b", "x:../b"),
+            ("x:a/{b}", "x:a/c%2F.."),
             ("events://{id}", &format!("events://{}", "9".repeat(MAX_URI_BYTES))),
         ] {
             assert_eq!(values(template, uri), None, "{template} {uri}");
@@ -208,6 +245,8 @@ mod tests {
             ("{id}", "scheme"),
             ("docs://my files/{id}", "percent-encoded"),
             ("docs://büch/{id}", "percent-encoded"),
+            ("docs://%{id}", "percent-encoded"),
+            ("docs://%4{id}", "percent-encoded"),
         ] {
             let refusal = UriTemplate::parse(template).unwrap_err();
 
