@@ -360,6 +360,8 @@ mod tests {
     fn a_setting_that_cannot_be_meant_is_an_error_that_says_what_to_do() {
         for (pairs, expected) in [
             (&[("OIDC_ISSUER", "http://issuer.example")][..], "https URL"),
+            (&[("OIDC_ISSUER", "http://localhost.issuer.example")], "https URL"),
+            (&[("OIDC_ISSUER", "https://issuer.example:/")], "https URL"),
             (&[("OIDC_ISSUER", "issuer.example")], "https URL"),
             (&[("OIDC_ISSUER", "https://issuer.example?x=1")], "without query"),
             (&[("OIDC_AUDIENCE", "x")], "nothing names the issuer"),

@@ -1,5 +1,6 @@
 //! Where an issuer's keys are: its metadata document (OpenID Connect Discovery 1.0, RFC 8414).
 
+use mcp_server::uri::SecureUrl;
 use serde::Deserialize;
 
 use crate::fetch::{self, FetchError};
@@ -53,7 +54,8 @@ async fn read(issuer: &str, url: &str) -> Result<String, DiscoveryError> {
         return Err(DiscoveryError::OtherIssuer { url: url.to_owned(), issuer: issuer.to_owned() });
     }
     // Loopback is this environment's own, where the Runtime API listens: only an issuer that is there too may say so.
-    if !issuer.starts_with("http://") && !metadata.jwks_uri.starts_with("https://") {
+    let may_be_http = SecureUrl::parse(issuer).is_some_and(|issuer| !issuer.is_https);
+    if SecureUrl::parse(&metadata.jwks_uri).is_none_or(|keys| !keys.is_https && !may_be_http) {
         return Err(DiscoveryError::Insecure { url: url.to_owned(), jwks_uri: metadata.jwks_uri });
     }
     Ok(metadata.jwks_uri)

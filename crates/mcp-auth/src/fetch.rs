@@ -1,6 +1,6 @@
 //! Documents of an issuer, fetched with every limit that an unfriendly server makes necessary.
 
-use std::{net::IpAddr, sync::OnceLock, time::Duration};
+use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header};
@@ -10,6 +10,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use mcp_server::uri::SecureUrl;
 
 /// For one document, connecting included.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -74,22 +75,10 @@ pub(crate) async fn get(url: &str) -> Result<Document, FetchError> {
     fetched.await.unwrap_or_else(|_| Err(FetchError::Timeout { url: url.to_owned() }))
 }
 
-/// An `https` URL, or an `http` one that does not leave this machine.
+/// An `https` URL, or an `http` one that does not leave this machine ([`SecureUrl`]). What is fetched has no fragment.
 pub(crate) fn secure_uri(url: &str) -> Option<Uri> {
-    let uri: Uri = url.parse().ok()?;
-    let host = uri.host()?;
-    let is_secure = match uri.scheme_str()? {
-        "https" => true,
-        "http" => is_loopback(host),
-        _ => false,
-    };
-    let is_plain = !uri.authority()?.as_str().contains('@') && !url.contains('#');
-    (is_secure && is_plain).then_some(uri)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    SecureUrl::parse(url).filter(|url| url.fragment.is_none())?;
+    url.parse().ok()
 }
 
 type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
@@ -133,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_can_read_along_is_fetched() {
+    fn only_secure_urls_are_fetched_8_13() {
         for url in ["https://issuer.example/keys", "http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:1/x"]
         {
             assert!(secure_uri(url).is_some(), "{url}");
@@ -143,7 +132,12 @@ mod tests {
             "http://169.254.169.254/latest",
             "http://10.0.0.1/",
             "http://localhost.evil.example/",
+            "http://127.evil.example/",
             "http://127.0.0.1@evil.example/",
+            "https://issuer.example\\.evil.example/",
+            "https://issuer.example:/",
+            "https://issuer%2eexample/",
+            "https://issuer..example/",
             "https://user:pass@issuer.example/",
             "https://issuer.example/#x",
             "file:///etc/passwd",

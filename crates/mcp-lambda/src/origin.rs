@@ -6,10 +6,11 @@
 use std::fmt;
 
 use http::{
-    HeaderMap, HeaderValue, Uri,
+    HeaderMap, HeaderValue,
     header::{self, HeaderName},
     uri::Authority,
 };
+use mcp_protocol::uri::{SecureUrl, is_loopback};
 
 /// The URL that clients use, without a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,14 +22,14 @@ pub struct PublicUrl {
 }
 
 impl PublicUrl {
-    /// Reads an `https` URL; `http` is enough on loopback. `None` when it is something else or has a query.
+    /// Reads an `https` URL; `http` is enough on loopback ([`SecureUrl`]). `None` when it is something else or has a query or
+    /// a fragment.
     pub fn parse(url: &str) -> Option<Self> {
-        // It is quoted in challenges.
-        let uri: Uri = url.parse().ok().filter(|_| !url.contains(['"', '\\']))?;
-        let origin = Origin::new(uri.scheme_str()?, uri.authority()?)?;
-        let is_secure = origin.scheme == "https" || origin.is_loopback();
-        let path = uri.path().trim_end_matches('/').to_owned();
-        (is_secure && uri.query().is_none() && !url.contains('#')).then(|| Self::new(origin, &path))
+        let url = SecureUrl::parse(url).filter(|url| url.query.is_none() && url.fragment.is_none())?;
+        let scheme = if url.is_https { "https" } else { "http" };
+        let port = url.port.or_else(|| default_port(scheme));
+        let origin = Origin { scheme: scheme.to_owned(), host: url.host.to_ascii_lowercase(), port };
+        Some(Self::new(origin, url.path.trim_end_matches('/')))
     }
 
     /// The name that an event of payload version 2.0 says it was sent to, if it is one that only the platform can
@@ -36,7 +37,7 @@ impl PublicUrl {
     pub(crate) fn from_domain_name(domain_name: &str) -> Option<Self> {
         let is_platforms = domain_name.ends_with(".on.aws") || domain_name.ends_with(".amazonaws.com");
         let authority: Authority = domain_name.parse().ok()?;
-        let scheme = if is_loopback(&authority) { "http" } else { "https" };
+        let scheme = if is_loopback(authority.host()) { "http" } else { "https" };
         let origin = Origin::new(scheme, &authority)?;
         (is_platforms || origin.is_loopback()).then(|| Self::new(origin, ""))
     }
@@ -103,7 +104,7 @@ impl Origin {
     }
 
     fn is_loopback(&self) -> bool {
-        is_loopback_host(&self.host)
+        is_loopback(&self.host)
     }
 }
 
@@ -114,15 +115,6 @@ fn default_port(scheme: &str) -> Option<u16> {
         // A desktop client's own scheme has no ports.
         _ => None,
     }
-}
-
-fn is_loopback(authority: &Authority) -> bool {
-    is_loopback_host(&authority.host().to_ascii_lowercase())
-}
-
-fn is_loopback_host(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 /// What a request's `Origin` header means for it.
@@ -233,6 +225,22 @@ mod tests {
     fn a_name_that_the_caller_could_have_chosen_is_no_name() {
         for name in ["evil.example", "on.aws.evil.example", "abc.on.aws:8443@evil.example", "", "a b"] {
             assert_eq!(PublicUrl::from_domain_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_a_secure_url_8_13() {
+        for url in [
+            "http://localhost.evil.example",
+            "https://user@mcp.example.com",
+            "https://mcp.example.com:/",
+            "https://mcp..example.com",
+            "https://mcp%2eexample.com",
+            "https://mcp.example.com\\.evil.example",
+            "https://mcp.example.com?a",
+            "https://mcp.example.com#a",
+        ] {
+            assert_eq!(PublicUrl::parse(url), None, "{url}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! Where the database is, and how to get in. `docs/configuration.md` has the table.
 
-use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
-use mcp_server::InitError;
+use mcp_server::{InitError, uri::is_loopback};
 use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -281,10 +281,6 @@ impl Tls {
             },
         }
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || IpAddr::from_str(host.trim_matches(['[', ']'])).is_ok_and(|address| address.is_loopback())
 }
 
 /// The roots for a host of RDS: those of its region alone, since decoding all of them takes a millisecond of each start.

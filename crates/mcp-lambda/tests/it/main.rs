@@ -26,3 +26,4 @@ mod properties;
 mod resources;
 mod results;
 mod streaming;
+mod uris;
