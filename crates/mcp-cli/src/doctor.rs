@@ -105,7 +105,7 @@ impl Doctor {
     }
 
     fn address(&mut self) {
-        let is_loopback = self.url.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
+        let is_loopback = self.url.host_str().is_some_and(mcp_protocol::uri::is_loopback);
         match (self.url.scheme(), is_loopback) {
             ("https", false) => self.good("address", format!("{} is https", self.url)),
             ("https" | "http", true) => {

@@ -297,10 +297,8 @@ fn check_name(name: &str) -> anyhow::Result<()> {
 }
 
 fn check_url(url: &str) -> anyhow::Result<()> {
-    let parsed = url::Url::parse(url).with_context(|| format!("`{url}` is no URL"))?;
-    let is_loopback = matches!(parsed.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    if parsed.scheme() != "https" && !(parsed.scheme() == "http" && is_loopback) {
-        bail!("`{url}` must be https (http on this machine)");
+    if !crate::oauth::is_secure(url) {
+        bail!("`{url}` must be an https URL (http on this machine), without a user name");
     }
     Ok(())
 }
@@ -336,7 +334,7 @@ mod tests {
         for name in ["", "a b", "a.b", "\"", "é"] {
             assert!(check_name(name).is_err(), "{name}");
         }
-        for url in ["abc", "http://mcp.example.com/mcp", "file:///etc/passwd", ""] {
+        for url in ["abc", "http://mcp.example.com/mcp", "file:///etc/passwd", "https://a@b.example", ""] {
             assert!(check_url(url).is_err(), "{url}");
         }
         check_url("http://127.0.0.1:9000/mcp").unwrap();

@@ -429,9 +429,7 @@ impl OAuth {
 
 /// `https`, or `http` on this machine.
 pub(crate) fn is_secure(url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else { return false };
-    let is_loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
+    mcp_protocol::uri::SecureUrl::parse(url).is_some()
 }
 
 fn of_client(request: AuthorizationRequest, client: (String, Option<String>)) -> AuthorizationRequest {
@@ -493,7 +491,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_can_listen_to_is_opened() {
+    fn only_secure_urls_are_opened_8_13() {
         for url in ["https://id.example/authorize", "http://127.0.0.1:9/a", "http://localhost/a", "http://[::1]/a"] {
             assert!(is_secure(url), "{url}");
         }
@@ -503,6 +501,8 @@ mod tests {
             "javascript:alert(1)",
             "vscode://x",
             "http://localhost.evil.example",
+            "https://id.example@evil.example",
+            "https://evil.example\\@id.example",
             "",
         ] {
             assert!(!is_secure(url), "{url}");
