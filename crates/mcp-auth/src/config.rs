@@ -168,6 +168,7 @@ fn several<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<IssuerConfig
     if let Some(stray) = OF_ONE.into_iter().find(|name| get(name).is_some()) {
         return Err(InitError::new(format!("{stray} is about one issuer: with {ISSUERS}, say it in there for each")));
     }
+    // Unbounded JSON: written by the operator.
     let raw: Vec<RawIssuer> = serde_json::from_str(get(ISSUERS).unwrap_or_default()).map_err(|error| {
         InitError::new(format!("{ISSUERS} must be a JSON array of objects, see docs/authorization.md"))
             .with_source(error)

@@ -48,6 +48,7 @@ pub(crate) async fn jwks_uri(issuer: &str) -> Result<String, DiscoveryError> {
 
 async fn read(issuer: &str, url: &str) -> Result<String, DiscoveryError> {
     let document = fetch::get(url).await?;
+    // Unbounded JSON: at most 256 KiB, of which two texts are kept.
     let metadata: Metadata = serde_json::from_slice(&document.body)
         .map_err(|source| DiscoveryError::Malformed { url: url.to_owned(), source })?;
     if metadata.issuer != issuer {

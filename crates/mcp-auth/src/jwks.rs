@@ -5,13 +5,11 @@ use aws_lc_rs::{
     signature::{self, ParsedPublicKey, RsaPublicKeyComponents, VerificationAlgorithm},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use mcp_server::json::{self, Budget};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{
-    token::{Algorithm, UnverifiedToken, parse_algorithm},
-    unique_json,
-};
+use crate::token::{Algorithm, UnverifiedToken, parse_algorithm};
 
 /// As many as are read of a set.
 const MAX_KEYS: usize = 100;
@@ -42,6 +40,9 @@ pub(crate) enum Verdict {
     UnknownKey,
 }
 
+/// What one key of a set may take in memory.
+const KEY_BUDGET: Budget = Budget::memory(512 * 1024);
+
 #[derive(Deserialize)]
 struct RawKeySet<'a> {
     #[serde(borrow)]
@@ -55,6 +56,7 @@ impl KeySet {
     ///
     /// When the document is no set.
     pub(crate) fn parse(issuer: &str, json: &[u8]) -> Result<Self, serde_json::Error> {
+        // Unbounded JSON: at most 256 KiB, of which the keys stay text.
         let set: RawKeySet<'_> = serde_json::from_slice(json)?;
         if set.keys.len() > MAX_KEYS {
             tracing::warn!(
@@ -65,7 +67,7 @@ impl KeySet {
         }
         let mut keys = Vec::new();
         for raw in set.keys.iter().take(MAX_KEYS) {
-            match Key::parse(raw.get().as_bytes()) {
+            match Key::parse(raw.get()) {
                 Ok(key) => keys.push(key),
                 Err(why) => tracing::warn!(issuer, why, "a key of an issuer is left out"),
             }
@@ -99,8 +101,9 @@ impl KeySet {
 }
 
 impl Key {
-    fn parse(json: &[u8]) -> Result<Self, &'static str> {
-        let jwk = unique_json::object(json).map_err(|_| "it is no JSON object, or has a member twice")?;
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let jwk: Map<String, Value> =
+            json::read(text, KEY_BUDGET).map_err(|_| "it is no JSON object, or has a member twice")?;
         let text = |name: &str| match jwk.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
@@ -244,7 +247,7 @@ mod tests {
     }
 
     fn parse(key: Value) -> Result<Key, &'static str> {
-        Key::parse(key.to_string().as_bytes())
+        Key::parse(&key.to_string())
     }
 
     #[test]

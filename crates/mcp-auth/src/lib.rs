@@ -25,7 +25,7 @@
 //! | --- | --- |
 //! | `config` | [`OidcConfig`], which issuers are believed, and the presets |
 //! | `verifier` | [`Verifier`], the rules |
-//! | `token`, `unique_json` | a token taken apart, strictly |
+//! | `token` | a token taken apart, strictly |
 //! | `claims` | what issuers call what they say about a caller |
 //! | `keys` | an issuer's keys over time: when they are fetched, how long they are good |
 //! | `jwks`, `discovery`, `fetch` | a set of keys; where it is; fetching with limits |
@@ -41,7 +41,6 @@ mod jwks;
 mod keys;
 mod metadata;
 mod token;
-mod unique_json;
 mod verifier;
 
 pub use config::OidcConfig;

@@ -2,12 +2,15 @@
 //! refuse).
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use mcp_server::json::{self, Budget};
 use serde_json::{Map, Value};
 
-use crate::{Reason, unique_json};
+use crate::Reason;
 
 /// The longest token that is looked at.
 pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// What the header or the claims may take in memory. Both are read before the signature is verified.
+const UNVERIFIED_BUDGET: Budget = Budget::memory(512 * 1024);
 
 /// A token in its parts. Nothing in it is true until [`signature`](Self::signature) was verified.
 pub(crate) struct UnverifiedToken<'a> {
@@ -93,7 +96,7 @@ impl<'a> UnverifiedToken<'a> {
 /// One spelling for each value: no padding, no white space, no stray bits at the end.
 fn decode(part: &str) -> Result<Map<String, Value>, Reason> {
     let json = BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::NotAJwt)?;
-    unique_json::object(&json).map_err(|_| Reason::NotAJwt)
+    json::read_bytes(&json, UNVERIFIED_BUDGET).map_err(|_| Reason::NotAJwt)
 }
 
 /// Signatures that only an issuer can make. `none` is not among them, and neither is HMAC, whose key verifiers would have

@@ -14,6 +14,7 @@ use aws_lambda_events::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use mcp_protocol::json;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
@@ -106,6 +107,7 @@ impl LambdaRequest {
     pub fn from_event(event: &[u8]) -> Result<Self, EventError> {
         // Only that it is none: the text of the error could repeat what a caller sent.
         let not_json = |_| EventError::Unknown("this is not JSON".to_owned());
+        // Unbounded JSON: of fixed size but for the headers, which are bounded; the rest is borrowed.
         match serde_json::from_slice::<Member<RawEvent<'_>>>(event).map_err(not_json)? {
             Member::Is(event) => event.into_request(),
             Member::Absent | Member::Other => Err(EventError::of_other_types()),
@@ -356,7 +358,7 @@ impl RawEvent<'_> {
         // The stages of an API share its name, and are not one server.
         let is_whole = stage.is_none_or(|stage| stage.0 == "$default");
         let domain_name = domain_name.filter(|_| is_whole).map(|name| name.0.into_owned());
-        let authorizer = authorizer.and_then(|raw| serde_json::from_str::<RawAuthorizer>(raw.get()).ok());
+        let authorizer = authorizer.and_then(|raw| json::borrow::<RawAuthorizer>(raw.get()).ok());
         let iam = authorizer.map(|authorizer| authorizer.iam).filter(|iam| !iam.user_arn.is_empty());
         Ok(LambdaRequest { request, source, domain_name, iam })
     }

@@ -57,6 +57,7 @@ impl Aws {
         let fetched = client.get_secret_value().secret_id(arn).send().await?;
         let text = fetched.secret_string().ok_or("the secret is binary, not the JSON that RDS writes")?;
         // The parser's message could repeat a part of the secret.
+        // Unbounded JSON: written by AWS or the operator.
         let secret: Secret = serde_json::from_str(text)
             .map_err(|_| "the secret is not the JSON that RDS writes: `username` and `password` are needed")?;
         Ok(config.with_secret(&secret, overrides)?)

@@ -11,6 +11,8 @@ use serde::{
 };
 use serde_json::{Value, error::Category, value::RawValue};
 
+use crate::json;
+
 /// The body is not JSON.
 pub const PARSE_ERROR: i64 = -32700;
 /// The JSON is not a JSON-RPC message.
@@ -56,7 +58,7 @@ impl RequestId {
             return None;
         }
         if text.starts_with('"') {
-            return serde_json::from_str::<Box<str>>(text).ok().map(Self::String);
+            return json::borrow::<Box<str>>(text).ok().map(Self::String);
         }
         let digits = text.strip_prefix('-').unwrap_or(text);
         let is_integer =
@@ -68,7 +70,7 @@ impl RequestId {
 /// `1.0` and `1e2` are integers to JSON Schema, whatever they look like.
 fn is_integral_float(text: &str) -> bool {
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
-    serde_json::from_str::<f64>(text).is_ok_and(|number| number.fract() == 0.0 && number.abs() <= LARGEST_EXACT)
+    json::borrow::<f64>(text).is_ok_and(|number| number.fract() == 0.0 && number.abs() <= LARGEST_EXACT)
 }
 
 impl From<i64> for RequestId {
@@ -95,7 +97,7 @@ impl Serialize for RequestId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Integer(text) => {
-                let raw: &RawValue = serde_json::from_str(text).map_err(serde::ser::Error::custom)?;
+                let raw: &RawValue = json::borrow(text).map_err(serde::ser::Error::custom)?;
                 raw.serialize(serializer)
             }
             Self::String(text) => serializer.serialize_str(text),
@@ -185,8 +187,8 @@ impl<'a> Incoming<'a> {
         if !text.trim_ascii_start().starts_with('[') {
             return Message::parse(text).map(Self::Single);
         }
-        let elements: BatchElements<'_> = serde_json::from_str(text)
-            .map_err(|error| MalformedMessage::not_json(format!("the body is not JSON: {error}")))?;
+        let elements: BatchElements<'_> =
+            json::borrow(text).map_err(|error| MalformedMessage::not_json(format!("the body is not JSON: {error}")))?;
         if elements.first.is_empty() || elements.count > MAX_BATCH {
             let reason = format!("a batch has 1 to {MAX_BATCH} messages, not {}", elements.count);
             return Err(MalformedMessage::not_a_message(None, reason));
@@ -236,6 +238,7 @@ impl<'a> Message<'a> {
             // A struct could be read from an array too.
             return Err(MalformedMessage::not_a_message(None, "a message is a JSON object"));
         }
+        // Unbounded JSON: of fixed size, as its members stay text.
         let envelope: Envelope<'a> = serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Syntax | Category::Eof | Category::Io => {
                 MalformedMessage::not_json(format!("the body is not JSON: {error}"))
@@ -277,7 +280,7 @@ fn salvage_id(text: &str) -> Option<RequestId> {
         #[serde(borrow)]
         id: &'a RawValue,
     }
-    serde_json::from_str::<IdOnly<'_>>(text).ok().and_then(|only| RequestId::from_json(only.id.get()))
+    json::borrow::<IdOnly<'_>>(text).ok().and_then(|only| RequestId::from_json(only.id.get()))
 }
 
 impl<'a> Envelope<'a> {
@@ -315,7 +318,7 @@ fn parse_string(raw: &RawValue) -> Option<Cow<'_, str>> {
     // Borrows unless the string has escapes.
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+    json::borrow::<Text<'_>>(raw.get()).ok().map(|text| text.0)
 }
 
 /// The `error` member of a response.

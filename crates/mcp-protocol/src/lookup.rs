@@ -58,6 +58,7 @@ pub fn step<'a>(json: &'a RawValue, step: Step<'_>) -> Result<Option<(Cow<'a, st
     if !fits {
         return Ok(None);
     }
+    // Unbounded JSON: one member is found, and borrowed.
     StepSeed(step).deserialize(&mut serde_json::Deserializer::from_str(json.get()))
 }
 

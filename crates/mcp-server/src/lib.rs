@@ -83,7 +83,7 @@ pub use context::{HandlerContext, Invocation, RequestContext, ToolContext};
 pub use error::{BoxError, CallError, InitError, RequestError, ToolError, error_chain};
 pub use interaction::{Elicited, InteractiveContext};
 pub use introduction::{IntroducedTool, Introduction};
-pub use mcp_protocol::uri;
+pub use mcp_protocol::{json, uri};
 pub use policy::{Authorization, Enforcement, ScopeNames};
 pub use principal::Principal;
 pub use prompt::{IntoPromptMessages, Prompt};

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use mcp_protocol::json;
 use opentelemetry::{
     Context,
     propagation::TextMapPropagator,
@@ -56,7 +57,7 @@ fn of_client(params: &RawValue) -> Option<SpanContext> {
         tracestate: Option<String>,
     }
 
-    let meta = serde_json::from_str::<Params>(params.get()).ok()?.meta?;
+    let meta = json::borrow::<Params>(params.get()).ok()?.meta?;
     let traceparent = meta.traceparent.filter(|value| is_traceparent(value))?;
     let tracestate = meta.tracestate.filter(|value| value.len() <= MAX_TRACESTATE_BYTES);
     let fields = [("traceparent", Some(traceparent)), ("tracestate", tracestate)];
