@@ -44,8 +44,8 @@ soak: ## Run what takes longer than a test may: 10,000 calls while everything br
 advisories: ## Look up the dependencies in the advisory database (needs the network)
 	$(PYTHON) scripts/check.py advisories
 
-build: ## Build the functions for Lambda: zips for arm64 and x86-64
-	$(PYTHON) scripts/build.py
+build: ## Build the functions for Lambda: zips for arm64 and x86-64, without and with `auth`; or FUNCTION=… alone, FEATURES=…
+	$(PYTHON) scripts/build.py $(FUNCTION) $(FEATURED)
 
 sbom: ## Say what is linked into each function and mcpl, as CycloneDX; FOLDER=… says where to
 	$(PYTHON) scripts/sbom.py $(FOLDER)
@@ -53,7 +53,7 @@ sbom: ## Say what is linked into each function and mcpl, as CycloneDX; FOLDER=�
 # By the Python that has the AWS SDK.
 DEPLOY = "$$($(PYTHON) scripts/tools.py deploy)/venv/bin/python" scripts/deploy.py
 CONFIRMED = $(if $(YES),--yes)
-FEATURED = $(if $(FEATURES),--features $(FEATURES))
+FEATURED = $(if $(FEATURES),--features '$(FEATURES)')
 NAMED = $(if $(NAME),--name $(NAME))
 
 deploy: ## Deploy STACK=…, a template of infra/, to AWS, with PARAMETERS="Name=value …", FEATURES=…; YES=1 does not ask

@@ -8,6 +8,10 @@
 
 Account and region are those of the AWS SDKs' own configuration: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. Whatever
 changes something there names them and asks first.
+
+A function is deployed with the features that its variables need (`auth`, once there is an issuer), and with those that
+--features names. Without --features those of the running deployment stay. `none` drops them. A zip of --lambda-dir that does not
+have these features is refused before anything is uploaded.
 """
 
 import argparse
@@ -15,8 +19,10 @@ import hashlib
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import boto3
@@ -31,6 +37,14 @@ TEMPLATES = sorted(INFRA.glob("*.yaml"))
 NESTED = re.compile(r"\$\{TemplatesPrefix\}/([a-z0-9-]+)\.yaml")
 CLOUDFRONT_REGION = "us-east-1"
 APP_USER = INFRA / "app-user.sql"
+# As every template has it.
+ARCHITECTURE = "arm64"
+ABOUT_ISSUERS = re.compile(r"OIDC_|COGNITO_|GOOGLE_CLIENT_ID$")
+VARIABLE = re.compile(r"\b(MCP_AUTH|OIDC_\w+|COGNITO_\w+|GOOGLE_CLIENT_ID): *(.*?) *$", re.MULTILINE)
+COMMENT = re.compile(r"(?:^|\s)#.*$", re.MULTILINE)
+CODE_KEY = re.compile(r"code/[\w-]+/([\w.-]+)/[0-9a-f]{64}\.zip")
+# What `make deploy-code` notes at a function that has no stack.
+FEATURES_TAG = "mcp-features"
 PATIENCE_SECONDS = 3600
 POLL_SECONDS = 5
 RESUME_SECONDS = 120
@@ -59,16 +73,20 @@ def read_arguments():
     for own in stack_commands:
         own.add_argument("--name", help="the stack's name, if it is another than the template's")
     code_command = command("code", code, "FUNCTION", tools.FUNCTIONS)
-    code_command.add_argument("--env-file", help="variables for the function, NAME=VALUE in each line")
+    code_command.add_argument("--env-file", type=pathlib.Path, help="variables for the function, NAME=VALUE in each line")
     up_command, _, down_command = stack_commands
     up_command.add_argument(
         "--parameter", action="append", default=[], type=parameter, metavar="NAME=VALUE", dest="parameters",
         help="of the template; one that is not given stays as it is",
     )
     for own in (up_command, code_command):
-        own.add_argument("--lambda-dir", type=pathlib.Path, help="where built zips are, FUNCTION/bootstrap.zip; builds none")
-        own.add_argument("--features", action="append", default=[], help="features of the function to build it with")
-        own.add_argument("--no-doctor", action="store_true", help="do not try the URL afterwards")
+        own.add_argument("--lambda-dir", type=pathlib.Path, help="the zips of `make build` for arm64; builds none")
+        own.add_argument(
+            "--features", type=build.feature_list, metavar="NAMES",
+            help="features of the function's Cargo.toml, separated by commas; those of the running deployment unless named, "
+            f"{build.NO_FEATURES} for none",
+        )
+        own.add_argument("--no-doctor", action="store_true", help="print the command that tries the URL, and do not run it")
     for own in (up_command, code_command, down_command):
         own.add_argument("--yes", action="store_true", help="do not ask")
     return parser.parse_args()
@@ -125,40 +143,100 @@ def up(account, arguments):
     if stack.status == "ROLLBACK_COMPLETE":
         sys.exit(f"{stack.name} could not be made: `make destroy` it first")
     of_the_bucket = "is there" if artifacts.exists() else "will be made, closed to the public"
+    parameters = dict(arguments.parameters)
+    is_function = arguments.subject in tools.FUNCTIONS
+    features = stack_features(stack, arguments, parameters) if is_function else None
     account.ask(
         arguments,
         f"stack    {stack.name}: {'will be updated' if stack.exists else 'will be made'}",
         f"bucket   {artifacts.bucket}, for code and templates: {of_the_bucket}",
+        *([f"features {', '.join(features) or build.NO_FEATURES}"] if is_function else []),
     )
-    parameters = dict(arguments.parameters)
-    values = stack.values() | parameters
-    archive = archive_of(arguments, values.get("Issuer") or values.get("Issuers")) if arguments.subject in tools.FUNCTIONS else None
+    archive = archive_of(arguments, features) if is_function else None
     artifacts.make()
     templates = artifacts.put_templates()
     if archive:
-        code_key = artifacts.put_code(arguments.subject, archive)
+        code_key = artifacts.put_code(arguments.subject, features, archive)
         parameters |= {"ArtifactBucket": artifacts.bucket, "CodeKey": code_key, "TemplatesPrefix": templates}
     stack.deploy(artifacts.url(f"{templates}/{arguments.subject}.yaml"), parameters)
     told = stack.outputs()
     if "DatabaseArn" in told:
         make_app_user(account, told)
     show(told)
-    if arguments.no_doctor or not archive:
+    if not archive:
         # A domain leads nowhere before its DNS and its function know of it.
         return
     if stack.values().get("AuthType") == "AWS_IAM":
         print(f"The doctor signs nothing; `mcpl tools {told['Url']} --sigv4` does.")
     else:
-        doctor(told["Url"])
+        check_url(arguments, told["Url"])
 
 
-def archive_of(arguments, issuer=None):
-    if arguments.lambda_dir:
-        return arguments.lambda_dir / arguments.subject / "bootstrap.zip"
-    build.prepare()
-    # Some functions verify tokens only if they are built for that, and do not start with an issuer otherwise.
-    auth = {"auth"} & set(tools.features(arguments.subject)) if issuer else set()
-    return build.build("arm64", arguments.subject, sorted(auth.union(arguments.features)))
+def stack_features(stack, arguments, given):
+    """The features that a stack's function is deployed with."""
+    template = (INFRA / f"{arguments.subject}.yaml").read_text()
+    values = stack.defaults(template) | stack.values() | given
+    return choose_features(arguments, needs_auth(variables_of(template, values)), stack.features())
+
+
+def variables_of(template, values):
+    """The function's variables that decide whether it verifies tokens, as CloudFormation will set them. A value that is neither
+    text nor a parameter counts as set."""
+    for name, written in VARIABLE.findall(COMMENT.sub("", template)):
+        reference = re.fullmatch(r"!Ref (\w+)", written)
+        yield name, values.get(reference[1], "") if reference else written.strip("\"'") if written else "unknown"
+
+
+def needs_auth(variables):
+    """Whether a function with these variables starts only if it was built with `auth`: the rule of
+    crates/mcp-lambda/src/authentication.rs, without its exceptions (`MCP_AUTH=iam` and `dangerously-off` start either way)."""
+    return any(
+        value == "required" if name == "MCP_AUTH" else ABOUT_ISSUERS.match(name) and value.strip() for name, value in variables
+    )
+
+
+def choose_features(arguments, is_auth_needed, running):
+    """Those that are named, or those of the running deployment (None if they are unknown); and `auth`, where it is needed."""
+    function = arguments.subject
+    offered = set(tools.features(function))
+    named = arguments.features
+    if named is None:
+        if running is None and offered - {build.AUTH}:
+            sys.exit(
+                f"the features of the running {function} are unknown: name them, as in FEATURES={min(offered - {build.AUTH})}, "
+                f"or FEATURES={build.NO_FEATURES}"
+            )
+        named = set(running or ()) - {build.AUTH}
+    if unknown := set(named) - offered:
+        sys.exit(
+            f"{function} has no feature {', '.join(sorted(unknown))}: set FEATURES to some of "
+            f"{', '.join(sorted(offered | {build.NO_FEATURES}))}"
+        )
+    return sorted({*named, *({build.AUTH} & offered if is_auth_needed else ())})
+
+
+def archive_of(arguments, features):
+    if not arguments.lambda_dir:
+        build.prepare()
+        return build.build(ARCHITECTURE, arguments.subject, features)
+    archive, fault = build.recorded(arguments.lambda_dir, ARCHITECTURE, arguments.subject, features)
+    if fault:
+        others = [feature for feature in features if feature != build.AUTH]
+        named = f" FEATURES={','.join(others)}" if others else ""
+        what = f"the feature{'s' if features[1:] else ''} {', '.join(features)}" if features else "no features"
+        dropped = f"; FEATURES={build.NO_FEATURES} deploys without {', '.join(others)}" if others and not arguments.features else ""
+        sys.exit(
+            f"{arguments.subject} cannot be deployed with {what}: {fault}. Build such a zip with "
+            f"`make build FUNCTION={arguments.subject}{named}`{dropped}"
+        )
+    return archive
+
+
+def check_url(arguments, url):
+    if arguments.no_doctor:
+        print(f"next: mcpl doctor {url}")
+    else:
+        doctor(url)
 
 
 class Artifacts:
@@ -192,9 +270,10 @@ class Artifacts:
             PublicAccessBlockConfiguration=dict.fromkeys(closed, True),
         )
 
-    def put_code(self, function, archive):
+    def put_code(self, function, features, archive):
         content = archive.read_bytes()
-        key = f"code/{function}-{hashlib.sha256(content).hexdigest()}.zip"
+        # By the key the next deployment knows the features.
+        key = f"code/{function}/{'.'.join(features) or build.NO_FEATURES}/{hashlib.sha256(content).hexdigest()}.zip"
         self.put(key, content)
         return key
 
@@ -275,6 +354,18 @@ class Stack:
         """Its parameters. None of them is a secret, which would not be told."""
         return {own["ParameterKey"]: own["ParameterValue"] for own in (self.described or {}).get("Parameters", [])}
 
+    def defaults(self, template):
+        """What the parameters of a template are if they are not given."""
+        known = self.client.get_template_summary(TemplateBody=template)["Parameters"]
+        return {own["ParameterKey"]: own.get("DefaultValue", "") for own in known}
+
+    def features(self):
+        """Those that its function was deployed with; None if that is unknown."""
+        if not self.exists:
+            return []
+        key = CODE_KEY.fullmatch(self.values().get("CodeKey", ""))
+        return key and features_in(key[1])
+
     def wait_for(self, what, since=None):
         print(f"waiting for {what} of {self.name} …", flush=True)
         patience = {"Delay": POLL_SECONDS, "MaxAttempts": PATIENCE_SECONDS // POLL_SECONDS}
@@ -323,18 +414,48 @@ def make_app_user(account, told):
             time.sleep(2)
 
 
+def features_in(text):
+    return [] if text == build.NO_FEATURES else text.split(".")
+
+
 def code(account, arguments):
-    account.ask(arguments, f"function {arguments.subject}: will be made or updated, with a public URL")
+    client = account.client("lambda")
+    features = code_features(client, arguments)
+    account.ask(
+        arguments, f"function {arguments.subject}: will be made or updated, with a public URL",
+        f"features {', '.join(features) or build.NO_FEATURES}",
+    )
     tools.install_lambda()
-    folder = archive_of(arguments).parent.parent
-    command = ["cargo", "lambda", "deploy", arguments.subject, "--region", account.region, "--lambda-dir", folder]
+    archive = archive_of(arguments, features)
+    command = ["cargo", "lambda", "deploy", arguments.subject, "--region", account.region]
     command += ["--manifest-path", f"functions/{arguments.subject}/Cargo.toml"]
+    command += ["--tags", f"{FEATURES_TAG}={'.'.join(features) or build.NO_FEATURES}"]
     command += ["--env-file", arguments.env_file] if arguments.env_file else []
-    run(command)
-    url = account.client("lambda").get_function_url_config(FunctionName=arguments.subject)["FunctionUrl"].rstrip("/") + "/mcp"
+    with tempfile.TemporaryDirectory() as folder:
+        # cargo-lambda takes a zip from a folder of the function's name alone.
+        (pathlib.Path(folder) / arguments.subject).mkdir()
+        shutil.copy(archive, pathlib.Path(folder) / arguments.subject)
+        run([*command, "--lambda-dir", folder])
+    url = client.get_function_url_config(FunctionName=arguments.subject)["FunctionUrl"].rstrip("/") + "/mcp"
     show({"Url": url})
-    if not arguments.no_doctor:
-        doctor(url)
+    check_url(arguments, url)
+
+
+def code_features(client, arguments):
+    """The same for a function without a stack: variables that it has stay, and its tag says what it was deployed with."""
+    try:
+        function = client.get_function(FunctionName=arguments.subject)
+    except client.exceptions.ResourceNotFoundException:
+        variables, running = {}, []
+    else:
+        variables = function["Configuration"].get("Environment", {}).get("Variables", {})
+        tagged = function.get("Tags", {}).get(FEATURES_TAG)
+        running = tagged and features_in(tagged)
+    if arguments.env_file:
+        lines = [line.strip() for line in arguments.env_file.read_text().splitlines()]
+        assigned = [line.removeprefix("export ").partition("=") for line in lines if line and not line.startswith("#")]
+        variables = variables | {name.strip(): value.strip(" \"'") for name, _, value in assigned}
+    return choose_features(arguments, needs_auth(variables.items()), running)
 
 
 def outputs(account, arguments):

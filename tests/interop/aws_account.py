@@ -15,6 +15,7 @@ import urllib.request
 import zipfile
 
 import boto3
+import build as built
 import tools
 from moto.cloudformation import models, parsing, responses, utils
 from moto.core.common_models import CloudFormationModel
@@ -178,13 +179,19 @@ def account():
         os.environ.update(before)
 
 
-def archive(function, folder):
-    """Zips a built function as Lambda wants it, where --lambda-dir looks: a real one, though not of its architecture."""
-    (folder / function).mkdir(parents=True)
-    binary = folder / function / "bootstrap"
+def archive(function, folder, features=(), architecture="arm64"):
+    """Zips a built function as Lambda wants it, where --lambda-dir looks, with the record of having been built so: a real one,
+    though neither of its architecture nor with its features. Returns the zip."""
+    made = built.archive_in(folder, function, sorted(features))
+    made.parent.mkdir(parents=True)
+    binary = made.with_name("bootstrap")
     shutil.copy(tools.target_folder() / "debug" / function, binary)
     # Without what debuggers read, which is nine tenths of it.
     subprocess.run(["strip", binary], check=True)
-    with zipfile.ZipFile(binary.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
-        made.write(binary, binary.name)
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as opened:
+        opened.write(binary, binary.name)
+        # No two are the same.
+        opened.comment = " ".join(features).encode()
     binary.unlink()
+    built.record(made, architecture, function, features)
+    return made

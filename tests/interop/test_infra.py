@@ -60,7 +60,8 @@ def lambda_dir(tmp_path_factory):
     build()
     folder = tmp_path_factory.mktemp("lambda")
     for function in tools.FUNCTIONS:
-        archive(function, folder)
+        for features in deploy_script.build.variants(function, []):
+            archive(function, folder, features)
     return folder
 
 
@@ -74,10 +75,10 @@ def aws():
 def deploy(aws, lambda_dir):
     """Runs scripts/deploy.py; returns what it tells at its end."""
 
-    def run(*words, confirmed=True, doctor=False):
+    def run(*words, confirmed=True, doctor=False, folder=lambda_dir):
         command = [sys.executable, DEPLOY, *words]
         if words[0] in ("up", "code"):
-            command += ["--lambda-dir", lambda_dir]
+            command += ["--lambda-dir", folder]
             command += [] if doctor else ["--no-doctor"]
         if words[0] != "outputs" and confirmed:
             command.append("--yes")
@@ -221,24 +222,212 @@ def test_a_new_account_has_no_concurrency_to_reserve(deploy):
     assert function_of("greeter")[2] is None
 
 
+ISSUER = {"Issuer": "https://id.example.com"}
+
+
 @pytest.mark.parametrize(
-    ("function", "issuer", "asked", "features"),
+    ("function", "given", "named", "features"),
     [
-        ("greeter", "https://id.example.com", [], ["auth"]),
-        ("greeter", "https://id.example.com", ["otel", "auth"], ["auth", "otel"]),
-        ("greeter", "", ["otel"], ["otel"]),
+        ("greeter", ISSUER, None, ["auth"]),
+        ("greeter", {"Issuers": GOOGLE}, None, ["auth"]),
+        ("greeter", ISSUER, ["auth", "otel"], ["auth", "otel"]),
+        ("greeter", ISSUER, [], ["auth"]),
+        ("greeter", {}, ["otel"], ["otel"]),
+        ("greeter", {"AuthType": "AWS_IAM"}, None, []),
         # It is always closed.
-        ("event-logger", "https://id.example.com", [], []),
+        ("event-logger", ISSUER, None, []),
     ],
 )
-def test_a_function_is_built_with_what_it_is_deployed_for(function, issuer, asked, features, monkeypatch):
+def test_a_function_is_built_with_what_it_is_deployed_for(aws, function, given, named, features, monkeypatch):
     built = []
     monkeypatch.setattr(deploy_script.build, "prepare", lambda: None)
     monkeypatch.setattr(deploy_script.build, "build", lambda *words: built.append(words))
+    arguments = argparse.Namespace(lambda_dir=None, subject=function, features=named)
+    stack = deploy_script.Stack(deploy_script.Account(), "new")
 
-    deploy_script.archive_of(argparse.Namespace(lambda_dir=None, subject=function, features=asked), issuer)
+    deploy_script.archive_of(arguments, deploy_script.stack_features(stack, arguments, given))
 
     assert built == [("arm64", function, features)]
+
+
+def uploaded():
+    """What the account holds of code, by key."""
+    s3 = boto3.client("s3")
+    buckets = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    keys = [(bucket, own["Key"]) for bucket in buckets for own in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for bucket, key in keys if key.startswith("code/")}
+
+
+def nothing_was_deployed():
+    stacks = boto3.client("cloudformation").list_stacks()["StackSummaries"]
+    return boto3.client("s3").list_buckets()["Buckets"] == [] == stacks and not boto3.client("lambda").list_functions()["Functions"]
+
+
+@pytest.mark.parametrize("given", [ISSUER, {"Issuers": GOOGLE}, {**ISSUER, "Audience": "api"}])
+def test_a_zip_without_auth_is_not_deployed_with_an_issuer(deploy, given, tmp_path):
+    """A3: its init would end with an error, and every call with 502."""
+    archive("greeter", tmp_path)
+
+    refused = deploy("up", "greeter", *parameters(**given), "--yes", confirmed=False, folder=tmp_path)
+
+    assert refused.returncode != 0
+    assert "the feature auth" in refused.stderr and "`make build FUNCTION=greeter`" in refused.stderr
+    assert nothing_was_deployed()
+
+
+def test_a_stack_that_gets_an_issuer_gets_a_zip_with_auth(deploy, lambda_dir):
+    """A3: also where the issuer is known from an earlier deployment."""
+    deploy("up", "greeter")
+    deploy("up", "greeter", *parameters(**ISSUER))
+    deploy("up", "greeter", *parameters(AlarmEmail="ops@example.com"))
+
+    plain, closed = ((lambda_dir / folder / "bootstrap.zip").read_bytes() for folder in ("greeter", "greeter.auth"))
+    assert plain != closed
+    assert sorted(uploaded().values()) == sorted([plain, closed])
+    (stack,) = boto3.client("cloudformation").describe_stacks(StackName="greeter")["Stacks"]
+    (code_key,) = [own["ParameterValue"] for own in stack["Parameters"] if own["ParameterKey"] == "CodeKey"]
+    assert uploaded()[code_key] == closed
+
+
+def rewrite(archive, **members):
+    path = archive.with_name("features.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | members))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda archive: archive.with_name("features.json").unlink(), "has no features.json beside it"),
+        (lambda archive: archive.write_bytes(archive.read_bytes() + b"\0"), "is not the record of"),
+        (lambda archive: rewrite(archive, features=["auth"]), 'records another build: features ["auth"]'),
+        (lambda archive: rewrite(archive, architecture="x86-64"), 'records another build: architecture "x86-64"'),
+        (lambda archive: rewrite(archive, function="api-docs"), 'records another build: function "api-docs"'),
+        (lambda archive: archive.with_name("features.json").write_text("[]"), "is not a record"),
+        (lambda archive: archive.unlink(), "does not exist"),
+    ],
+)
+def test_a_zip_whose_record_is_not_its_own_is_not_deployed(deploy, spoil, why, tmp_path):
+    """A3: stale, missing or of another zip."""
+    spoil(archive("greeter", tmp_path))
+
+    refused = deploy("up", "greeter", "--yes", confirmed=False, folder=tmp_path)
+
+    assert refused.returncode != 0
+    assert why in refused.stderr and "`make build FUNCTION=greeter`" in refused.stderr
+    assert nothing_was_deployed()
+
+
+def test_features_that_are_named_must_be_those_of_the_zip(deploy):
+    """A3"""
+    for named, why in (
+        ("otel", "`make build FUNCTION=greeter FEATURES=otel`"),
+        ("oetl", "greeter has no feature oetl: set FEATURES to some of auth, none, otel"),
+        ("none,otel", "none excludes every feature"),
+        ("../greeter", "is not the name of a feature"),
+    ):
+        refused = deploy("up", "greeter", "--features", named, "--yes", confirmed=False)
+
+        assert refused.returncode != 0 and why in refused.stderr
+    assert nothing_was_deployed()
+
+
+def test_a_deployment_that_names_no_features_keeps_them(deploy, lambda_dir, tmp_path):
+    """A3: what the running one was built with does not get lost."""
+    traced = archive("greeter", tmp_path, ["otel"]), archive("greeter", tmp_path, ["auth", "otel"])
+    deploy("up", "greeter", "--features", "otel", folder=tmp_path)
+
+    refused = deploy("up", "greeter", "--yes", confirmed=False)
+    assert refused.returncode != 0
+    assert "the feature otel" in refused.stderr and "`make build FUNCTION=greeter FEATURES=otel`" in refused.stderr
+    assert "FEATURES=none" in refused.stderr
+    assert list(uploaded().values()) == [traced[0].read_bytes()]
+
+    # The empty text is what the workflow gives if its input is empty.
+    deploy("up", "greeter", "--features", "", *parameters(**ISSUER), folder=tmp_path)
+    assert sorted(uploaded().values()) == sorted(own.read_bytes() for own in traced)
+    deploy("up", "greeter", *parameters(Issuer=""), "--features", "none")
+    assert (lambda_dir / "greeter" / "bootstrap.zip").read_bytes() in uploaded().values()
+
+
+@pytest.mark.parametrize("code_key", ["code/greeter-0a.zip", "own/place.zip", ""])
+def test_a_deployment_whose_features_are_unknown_has_to_name_them(code_key):
+    """A3: its zip was uploaded by other means."""
+    stack = deploy_script.Stack.__new__(deploy_script.Stack)
+    stack.described = {"Parameters": [{"ParameterKey": "CodeKey", "ParameterValue": code_key}]}
+    arguments = argparse.Namespace(subject="greeter", features=None)
+
+    with pytest.raises(SystemExit, match="FEATURES=otel, or FEATURES=none"):
+        deploy_script.choose_features(arguments, True, stack.features())
+    # There is nothing to lose.
+    api_docs = argparse.Namespace(subject="api-docs", features=None)
+    assert deploy_script.choose_features(api_docs, True, stack.features()) == []
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {}, {"OIDC_ISSUER": "https://id.example.com"}, {"OIDC_ISSUER": ""}, {"OIDC_AUDIENCE": " "}, {"OIDC_AUDIENCE": "api"},
+        {"OIDC_ISSUERS": GOOGLE}, {"GOOGLE_CLIENT_ID": "123"}, {"GOOGLE_HOSTED_DOMAIN": "example.com"},
+        {"COGNITO_USER_POOL_ID": "eu-central-1_a"}, {"COGNITO_CLIENT_IDS": ""}, {"MCP_AUTH": "required"}, {"MCP_AUTH": "iam"},
+        {"MCP_AUTH": "iam", "OIDC_ISSUER": "https://id.example.com"}, {"MCP_AUTH": ""},
+    ],
+    ids=lambda variables: ",".join(f"{name}={value}" for name, value in variables.items()) or "none",
+)
+def test_auth_is_needed_where_a_function_without_it_does_not_start(variables):
+    """A3: the rule of `make deploy` is the function's own."""
+    build()
+    # Nothing answers there: a function that gets so far has been made.
+    lambda_ = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}
+    names = {"AWS_LAMBDA_FUNCTION_NAME": "greeter", "AWS_LAMBDA_FUNCTION_VERSION": "1", "MCP_INVOKE_MODE": "buffered"}
+    ended = subprocess.run(
+        [tools.target_folder() / "debug" / "greeter"], env={**lambda_, **names, **variables}, capture_output=True, text=True,
+    )
+    said = ended.stdout + ended.stderr
+
+    starts = "was built without authorization" not in said and "needs an issuer of tokens" not in said
+    assert deploy_script.needs_auth(variables.items()) is not starts, said
+
+
+@pytest.mark.parametrize(
+    ("written", "is_needed"),
+    [
+        ("OIDC_ISSUER: !Ref Own", False),
+        ("OIDC_ISSUER: !Ref Given # a reason", True),
+        ("OIDC_ISSUER: !Ref Default", True),
+        ("GOOGLE_CLIENT_ID: 123-abc.apps.googleusercontent.com", True),
+        ('OIDC_ISSUER: ""', False),
+        ("# OIDC_ISSUER: https://id.example.com", False),
+        ("OIDC_ISSUERS: !Sub '[{\"issuer\":\"${Own}\"}]'", True),
+        ("COGNITO_USER_POOL_ID:\n  Ref: Own", True),
+        ("Variables: {A: b, OIDC_ISSUER: !Ref Given}", True),
+        ("MCP_AUTH: required", True),
+        ('MCP_AUTH: !If [IsSigned, iam, ""]', False),
+    ],
+)
+def test_auth_is_needed_for_what_a_template_sets(written, is_needed):
+    """A3: a function's own variables, too."""
+    values = {"Own": "", "Default": "https://id.example.com", "Given": "https://id.example.com"}
+
+    assert deploy_script.needs_auth(deploy_script.variables_of(f"Variables:\n  {written}\n", values)) is is_needed
+
+
+def test_a_function_without_a_stack_keeps_its_features(deploy, lambda_dir, tmp_path):
+    """A3: by `make deploy-code`, whose variables stay, too."""
+    env_file = tmp_path / "production.env"
+    env_file.write_text("# A comment\nOIDC_ISSUER=https://id.example.com\n")
+    archive("greeter", tmp_path)
+    only_traced = tmp_path / "traced"
+    archive("greeter", only_traced, ["auth", "otel"])
+
+    refused = deploy("code", "greeter", "--yes", "--env-file", env_file, confirmed=False, folder=tmp_path)
+    assert refused.returncode != 0 and "the feature auth" in refused.stderr
+    assert nothing_was_deployed()
+
+    deploy("code", "greeter", "--features", "otel", "--env-file", env_file, folder=only_traced)
+    for folder, missing in ((tmp_path, "auth, otel"), (lambda_dir, "auth, otel")):
+        refused = deploy("code", "greeter", "--yes", confirmed=False, folder=folder)
+        assert refused.returncode != 0 and f"the features {missing}" in refused.stderr
+    deploy("code", "greeter", folder=only_traced)
 
 
 def metrics_in_code():
