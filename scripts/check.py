@@ -85,6 +85,8 @@ CHECKS = {
     "workflows": command("actionlint", *map(str, sorted((tools.PROJECT / ".github" / "workflows").glob("*.yml")))),
     # What it would look up on the network stays out: CI says the same as a machine without one.
     "workflows' security": command("zizmor", "--offline", "--quiet", ".github"),
+    # By the Python that reads YAML.
+    "workflows' builds": command(str(tools.BIN / "python"), "scripts/workflows.py"),
     "dependabot": schema("dependabot", ".github/dependabot.yml"),
     "dockerfile": command("hadolint", "container/Dockerfile"),
     "issue forms": schema("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"),

@@ -430,6 +430,30 @@ def test_a_function_without_a_stack_keeps_its_features(deploy, lambda_dir, tmp_p
     deploy("code", "greeter", folder=only_traced)
 
 
+def test_the_workflow_deploys_with_what_was_built_and_builds_nothing(aws, lambda_dir, tmp_path):
+    """A3, 8.5: the step of deploy.yml, as it stands there."""
+    workflow = yaml.safe_load((PROJECT / ".github" / "workflows" / "deploy.yml").read_text())
+    (step,) = [step for step in workflow["jobs"]["deploy"]["steps"] if step.get("id") == "deploy"]
+    (tmp_path / "built").mkdir()
+    (tmp_path / "built" / "lambda").symlink_to(lambda_dir)
+    for name in ("cargo", "rustup", "mcpl"):
+        (tmp_path / name).write_text("#!/bin/sh\necho a build >&2\nexit 99\n")
+        (tmp_path / name).chmod(0o755)
+    output = tmp_path / "output"
+    variables = {"STACK": "greeter", "FEATURES": "", "RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": str(output)}
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+
+    ran = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], cwd=PROJECT, capture_output=True, text=True,
+        env={**os.environ, **variables, "PATH": path, "TOOLS_DIR": str(tools.FOLDER)},
+    )
+
+    assert ran.returncode == 0 and "a build" not in ran.stderr, ran.stdout + ran.stderr
+    # What the next job tries.
+    assert output.read_text() == f"url={STAND_INS['AWS::Lambda::Url']['FunctionUrl']}mcp\n"
+    assert list(uploaded().values()) == [(lambda_dir / "greeter" / "bootstrap.zip").read_bytes()]
+
+
 def metrics_in_code():
     """The metrics that the functions write into their log lines, by name."""
     sources = [*(tools.PROJECT / "crates").glob("mcp-*/src/**/*.rs"), *(tools.PROJECT / "functions").glob("*/src/**/*.rs")]
