@@ -191,7 +191,8 @@ def needs_auth(variables):
     """Whether a function with these variables starts only if it was built with `auth`: the rule of
     crates/mcp-lambda/src/authentication.rs, without its exceptions (`MCP_AUTH=iam` and `dangerously-off` start either way)."""
     return any(
-        value == "required" if name == "MCP_AUTH" else ABOUT_ISSUERS.match(name) and value.strip() for name, value in variables
+        value == "required" if name == "MCP_AUTH" else bool(ABOUT_ISSUERS.match(name) and value.strip())
+        for name, value in variables
     )
 
 

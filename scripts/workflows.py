@@ -3,8 +3,8 @@
 
     workflows.py [PROJECT]     reads .github/workflows
 
-A build runs other people's code: build scripts, procedural macros, install scripts. Everything that runs in a job can read its tokens.
-Therefore a job that GitHub or AWS lets write something (a `write` permission, `id-token` above all, or AWS credentials)
+A build runs other people's code: build scripts, procedural macros, install scripts. Everything that runs in a job can read its
+tokens. Therefore a job that GitHub or AWS lets write something (a `write` permission, `id-token` above all, or AWS credentials)
 runs nothing but the commands, actions and scripts below: no compiler, no package manager, nothing that was built. It gets what
 other jobs have built as an artifact, and compares its digest.
 """
