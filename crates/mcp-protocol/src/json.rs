@@ -133,8 +133,8 @@ pub fn read_bytes<T: DeserializeOwned>(bytes: &[u8], budget: Budget) -> Result<T
 /// # Errors
 ///
 /// When the text is not JSON of that type.
-// Unbounded JSON: the place that all others use.
 pub fn borrow<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, JsonError> {
+    // Unbounded JSON: the place that all others use.
     serde_json::from_str(text).map_err(|error| JsonError::Malformed(shortened(&error)))
 }
 

@@ -1,0 +1,16 @@
+//! 8.1: what a request may cost. By itself, since it measures the whole process.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+use greeter::{Config, service};
+use mcp_testing::{PeakAlloc, assert_memory_is_bounded};
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+#[tokio::test]
+async fn no_body_takes_more_memory_than_eight_times_its_size_and_4_mib() {
+    let count = assert_memory_is_bounded(&service(Config::default()).await.unwrap(), 64 * 1024).await;
+
+    assert!(count > 700, "{count} bodies");
+}
