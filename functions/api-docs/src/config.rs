@@ -5,17 +5,13 @@ use std::time::Duration;
 use mcp_lambda::{Env, FromEnv, HttpConfig};
 use mcp_server::InitError;
 
-use crate::Source;
+use crate::{Budget, Source};
 
 const SOURCE: &str = "OPENAPI_SOURCE";
 const MAX_AGE: &str = "OPENAPI_MAX_AGE_SECONDS";
 const MEMORY_MB: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
-/// A document has up to 24 times its size in memory while it is read, and the one before is still there.
-const MEMORY_PER_BYTE: usize = 48;
-/// What is tried with any memory.
-const LEAST_MAX_BYTES: usize = 5 * 1024 * 1024;
-/// Three times the largest that is known of (GitHub's, 13 MB).
-const MOST_MAX_BYTES: usize = 40 * 1024 * 1024;
+/// Where Lambda does not say: what the stack gives the function.
+const DEFAULT_MEMORY_MB: usize = 512;
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(300);
 
 /// Settings, read from the environment once per cold start.
@@ -27,8 +23,8 @@ pub struct Config {
     pub source: Source,
     /// For how long a document is used before its source is asked whether there is another.
     pub max_age: Duration,
-    /// The largest document that is read: what the function has memory for.
-    pub max_document_bytes: usize,
+    /// What a document may take of the function's memory.
+    pub budget: Budget,
 }
 
 impl FromEnv for Config {
@@ -47,11 +43,9 @@ impl FromEnv for Config {
                 .map_err(|_| InitError::setting(MAX_AGE, "a whole number of seconds", text))?,
             None => DEFAULT_MAX_AGE,
         };
-        let memory: Option<usize> = env.get(MEMORY_MB).and_then(|text| text.parse().ok());
-        let max_document_bytes = memory.map_or(MOST_MAX_BYTES, |memory| {
-            (memory.saturating_mul(1024 * 1024) / MEMORY_PER_BYTE).clamp(LEAST_MAX_BYTES, MOST_MAX_BYTES)
-        });
-        Ok(Self { http: HttpConfig::from_env(env)?, source, max_age, max_document_bytes })
+        let memory = env.get(MEMORY_MB).and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_MEMORY_MB);
+        let budget = Budget::of_function(memory);
+        Ok(Self { http: HttpConfig::from_env(env)?, source, max_age, budget })
     }
 }
 
@@ -88,10 +82,14 @@ mod tests {
 
     #[test]
     fn a_document_may_be_as_large_as_there_is_memory() {
-        let max = |pairs: &[(&str, &str)]| read(pairs).unwrap().max_document_bytes / 1024 / 1024;
+        let budget = |pairs: &[(&str, &str)]| {
+            let budget = read(pairs).unwrap().budget;
+            (budget.bytes() / 1024 / 1024, budget.max_text() / 1024 / 1024)
+        };
 
-        assert_eq!(["128", "512", "1024", "10240"].map(|memory| max(&[(MEMORY_MB, memory)])), [5, 10, 21, 40]);
-        assert_eq!(max(&[]), 40);
+        let memories = ["128", "512", "1024", "10240"].map(|memory| budget(&[(MEMORY_MB, memory)]));
+        assert_eq!(memories, [(48, 6), (192, 24), (384, 40), (3840, 40)]);
+        assert_eq!(budget(&[]), (192, 24));
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 use std::{
     borrow::Cow,
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque, btree_map},
     iter::{self, Peekable},
-    slice,
+    ptr, slice,
 };
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json, map};
 
-use crate::document::{Document, SECURITY_SCHEMES, pointer_in};
+use crate::document::{Beside, Document, MAX_CHAIN, SECURITY_SCHEMES, pointer_in};
 
 /// Of an excerpt, as JSON. An answer has it twice, once for those who read only text: far below Lambda's 6 MB, and about
 /// what a model can read at once.
@@ -20,6 +20,10 @@ const MAX_BYTES: usize = 48 * 1024;
 const MAX_DEPTH: usize = 64;
 /// Of members that are looked at in vain, in all: a large object that does not fit may be referred to from everywhere.
 const MAX_BYTES_IN_VAIN: usize = 32 * MAX_BYTES;
+/// References that are followed for one answer, in all; those after them stay as they are.
+const MAX_REFERENCES: usize = 10_000;
+/// Members beside a reference; one with more stays as it is.
+const MAX_BESIDE: usize = 64;
 /// A longer text is cut where it stands among others.
 const LONG_TEXT_CHARS: usize = 4000;
 const REFERENCE: &str = "$ref";
@@ -73,25 +77,29 @@ pub(crate) struct Start<'a> {
     pub(crate) skip: usize,
 }
 
-/// The excerpt of a value from a place in it; `None` if there is no such place.
-pub(crate) fn excerpt(document: &Document, value: &Value, start: Start<'_>) -> Option<Excerpt> {
-    excerpt_of(document, (value, Kind::Keywords), start)
+/// The excerpt of a value, and what it has besides, from a place in it; `None` if there is no such place.
+pub(crate) fn excerpt(document: &Document, value: &Value, beside: &Beside<'_>, start: Start<'_>) -> Option<Excerpt> {
+    excerpt_of(document, (value, Kind::Keywords), beside, start)
 }
 
 /// The excerpt of what a reference within the document leads to.
 pub(crate) fn excerpt_at(document: &Document, reference: &str, start: Start<'_>) -> Option<Excerpt> {
     let pointer = pointer_in(reference)?;
-    let target = walk(document, (document.root(), Kind::Keywords), &pointer)?;
-    excerpt_of(document, target, start)
+    let none = Beside::new();
+    let mut references = References { document, left: MAX_REFERENCES };
+    let target = references.walk((document.root(), Kind::Keywords), &none, &pointer)?;
+    excerpt_of(document, target, &none, start)
 }
 
-fn excerpt_of(document: &Document, from: (&Value, Kind), start: Start<'_>) -> Option<Excerpt> {
-    let (value, kind) = walk(document, from, start.pointer)?;
+fn excerpt_of(document: &Document, from: (&Value, Kind), beside: &Beside<'_>, start: Start<'_>) -> Option<Excerpt> {
+    let mut references = References { document, left: MAX_REFERENCES };
+    let (value, kind) = references.walk(from, beside, start.pointer)?;
     if let Value::String(text) = value {
         return Some(excerpt_of_text(text, start.skip));
     }
-    let mut tree = Tree { document, nodes: Vec::new(), left: MAX_BYTES, in_vain: 0, left_out: LeftOut::default() };
-    tree.grow(value, start, kind);
+    let mut tree = Tree { references, nodes: Vec::new(), left: MAX_BYTES, in_vain: 0, left_out: LeftOut::default() };
+    let none = Beside::new();
+    tree.grow(value, if start.pointer.is_empty() { beside } else { &none }, start, kind);
     Some(Excerpt { definition: tree.value(0), note: tree.left_out.note() })
 }
 
@@ -111,33 +119,56 @@ fn beyond(all: usize) -> String {
     format!("there is nothing left after `skip`: there are {all} in all")
 }
 
-/// Follows a pointer; says also what kind of value it leads to.
-fn walk<'a>(document: &'a Document, from: (&'a Value, Kind), pointer: &str) -> Option<(&'a Value, Kind)> {
-    let (mut value, mut kind) = from;
-    if pointer.is_empty() {
-        return Some(from);
+#[cfg(test)]
+thread_local! {
+    /// References that were followed.
+    static FOLLOWED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Follows references, as many as one answer may.
+struct References<'a> {
+    document: &'a Document,
+    left: usize,
+}
+
+impl<'a> References<'a> {
+    /// What a value's reference leads to; `None` for one that leads out of the document, or nowhere.
+    fn follow(&mut self, reference: &str) -> Option<&'a Value> {
+        self.left = self.left.checked_sub(1)?;
+        #[cfg(test)]
+        FOLLOWED.set(FOLLOWED.get() + 1);
+        self.document.target(reference)
     }
-    for part in pointer.strip_prefix('/')?.split('/') {
-        let key = part.replace("~1", "/").replace("~0", "~");
-        let next = |value: &'a Value| match value {
-            Value::Object(members) => members.get(&key),
-            Value::Array(items) => items.get(key.parse::<usize>().ok()?),
-            _ => None,
-        };
-        // Each reference once at most: a chain of them may go round.
-        let mut seen = Vec::new();
-        let found = loop {
-            if let Some(found) = next(value) {
-                break found;
-            }
-            let reference = reference_of(value).filter(|own| kind.may_refer() && !seen.contains(own))?;
-            seen.push(reference);
-            value = document.target(reference)?;
-        };
-        kind = kind.of_member(&key, found, value);
-        value = found;
+
+    /// Follows a pointer; says also what kind of value it leads to.
+    fn walk(&mut self, from: (&'a Value, Kind), beside: &'a Beside<'_>, pointer: &str) -> Option<(&'a Value, Kind)> {
+        let (mut value, mut kind) = from;
+        if pointer.is_empty() {
+            return Some(from);
+        }
+        for (number, part) in pointer.strip_prefix('/')?.split('/').enumerate() {
+            let key = part.replace("~1", "/").replace("~0", "~");
+            let beside = beside.get(&*key).filter(|_| number == 0).map(|value| &**value);
+            let next = |value: &'a Value| match value {
+                Value::Object(members) => members.get(&key),
+                Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+                _ => None,
+            };
+            // A chain of references may go round.
+            let mut chain = 0;
+            let found = loop {
+                if let Some(found) = beside.or_else(|| next(value)) {
+                    break found;
+                }
+                let reference = reference_of(value).filter(|_| kind.may_refer() && chain < MAX_CHAIN)?;
+                chain += 1;
+                value = self.follow(reference)?;
+            };
+            kind = kind.of_member(&key, found, value);
+            value = found;
+        }
+        Some((value, kind))
     }
-    Some((value, kind))
 }
 
 /// What the names of a value's members mean.
@@ -235,7 +266,7 @@ impl LeftOut {
 
 /// Grows from its root, level by level, while there is room: what is near the root matters more.
 struct Tree<'a> {
-    document: &'a Document,
+    references: References<'a>,
     nodes: Vec<Node<'a>>,
     /// Bytes that may still be used. For each node that waits, what would stand in its place is paid already.
     left: usize,
@@ -248,9 +279,10 @@ struct Node<'a> {
     shape: Shape<'a>,
     parent: Option<usize>,
     depth: usize,
+    /// Where it is; of a value that is shown as it is, empty.
     pointer: String,
-    /// The references that led here from the parent.
-    references: Vec<&'a str>,
+    /// The references that led here from the parent, and what they lead to.
+    references: Vec<(&'a str, &'a Value)>,
     kind: Kind,
     /// What was paid for it.
     paid: usize,
@@ -264,40 +296,50 @@ enum Shape<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn grow(&mut self, value: &'a Value, start: Start<'_>, kind: Kind) {
+    fn grow(&mut self, value: &'a Value, beside: &'a Beside<'_>, start: Start<'_>, kind: Kind) {
         let shape = Shape::Waiting(value);
         let pointer = start.pointer.to_owned();
         self.nodes.push(Node { shape, parent: None, depth: 0, pointer, references: vec![], kind, paid: 0 });
-        let mut queue = VecDeque::from([0]);
+        let nearer = beside.iter().map(|(name, value)| (*name, &**value)).collect();
+        let mut queue = VecDeque::from(self.grow_node(0, nearer, start.skip));
         while let Some(index) = queue.pop_front() {
-            let skip = if index == 0 { start.skip } else { 0 };
-            queue.extend(self.grow_node(index, skip));
+            queue.extend(self.grow_node(index, BTreeMap::new(), 0));
         }
     }
 
-    /// Gives a node its members; returns those that wait for theirs.
-    fn grow_node(&mut self, index: usize, skip: usize) -> Vec<usize> {
+    /// Gives a node its members, and those that are nearer; returns those that wait for theirs.
+    fn grow_node(&mut self, index: usize, mut nearer: BTreeMap<&'a str, &'a Value>, skip: usize) -> Vec<usize> {
         let Shape::Waiting(written) = self.nodes[index].shape else { return Vec::new() };
-        let (mut value, mut siblings) = (written, Vec::new());
+        let mut value = written;
         if self.nodes[index].kind.may_refer() {
-            while let Some(reference) = reference_of(value) {
-                if self.is_within(index, reference) {
+            while let Some((reference, members)) = reference_of(value).zip(value.as_object()) {
+                let followed = self.nodes[index].references.len();
+                if followed == MAX_CHAIN || members.len() > MAX_BESIDE || self.references.left == 0 {
+                    self.left_out.references += 1;
+                    break;
+                }
+                // One that leads out of the document, or nowhere, stays as it is.
+                let Some(target) = self.references.follow(reference) else { break };
+                if self.is_within(index, target) {
                     self.left_out.cycles += 1;
                     self.nodes[index].shape = Shape::Done(json!({ REFERENCE: reference }));
                     return Vec::new();
                 }
-                // One that leads out of the document, or nowhere, stays as it is.
-                let Some(target) = self.document.target(reference) else { break };
-                self.nodes[index].references.push(reference);
-                siblings.extend(value.as_object());
+                self.nodes[index].references.push((reference, target));
+                for (name, member) in members.iter().filter(|(name, _)| *name != REFERENCE) {
+                    nearer.entry(name).or_insert(member);
+                }
                 value = target;
             }
         }
         let room = self.left + self.nodes[index].paid;
         // The least that members can take: `1,` and `"":1,`.
-        let (members, least) = match value {
-            Value::Object(own) => (Members::of_object(own, &siblings), 5 * own.len()),
-            Value::Array(items) => (Members::of_array(items), 2 * items.len()),
+        let (members, least, all) = match value {
+            Value::Object(own) => {
+                let all = own.len() + nearer.keys().filter(|name| !own.contains_key(**name)).count();
+                (Members::of_object(own, nearer), 5 * own.len(), all)
+            }
+            Value::Array(items) => (Members::of_array(items), 2 * items.len(), items.len()),
             scalar => {
                 self.nodes[index].shape = Shape::Done(scalar.clone());
                 return Vec::new();
@@ -308,12 +350,13 @@ impl<'a> Tree<'a> {
             self.cut(index, written);
             return Vec::new();
         }
-        let origin = self.nodes[index].references.first().copied().filter(|_| value.is_object());
+        let origin = self.nodes[index].references.first().map(|(origin, _)| *origin).filter(|_| value.is_object());
         let mut cost = 2 + origin.map_or(0, |origin| size_of(origin) + ORIGIN.len() + 4);
         let (mut children, mut has_room) = (Vec::new(), true);
         for (name, member) in members.skip(skip) {
-            let pointer = format!("{}/{}", self.nodes[index].pointer, name.replace('~', "~0").replace('/', "~1"));
-            let (shape, paid) = sprout(member, &pointer);
+            let parent = &self.nodes[index];
+            let place = || format!("{}/{}", parent.pointer, name.replace('~', "~0").replace('/', "~1"));
+            let (shape, pointer, paid) = sprout(member, place);
             let with_it = cost + paid + if value.is_array() { 1 } else { size_of(&*name) + 2 };
             if with_it > room {
                 has_room = false;
@@ -321,7 +364,6 @@ impl<'a> Tree<'a> {
                 break;
             }
             cost = with_it;
-            let parent = &self.nodes[index];
             let kind = parent.kind.of_member(&name, member, value);
             let depth = parent.depth + 1;
             children.push((name, Node { shape, parent: Some(index), depth, pointer, references: vec![], kind, paid }));
@@ -335,9 +377,9 @@ impl<'a> Tree<'a> {
             let is_too_long = children.is_empty();
             self.left_out.too_long = is_too_long.then_some(skip);
             let next = skip + children.len() + usize::from(is_too_long);
-            self.left_out.rest = Some((next, count(value, &siblings))).filter(|(next, all)| next < all);
+            self.left_out.rest = Some((next, all)).filter(|(next, all)| next < all);
         } else if skip > 0 && children.is_empty() {
-            self.left_out.beyond = Some(count(value, &siblings));
+            self.left_out.beyond = Some(all);
         }
         self.left = room.saturating_sub(cost);
         self.adopt(index, value.is_array(), origin, children)
@@ -353,9 +395,7 @@ impl<'a> Tree<'a> {
         let first = self.nodes.len();
         let mut names = Vec::new();
         for (name, child) in children {
-            if let Shape::Done(Value::String(text)) = &child.shape
-                && text.ends_with(&marker(&child.pointer))
-            {
+            if matches!(child.shape, Shape::Done(_)) && !child.pointer.is_empty() {
                 self.left_out.values += 1;
             }
             names.push((name, self.nodes.len()));
@@ -396,10 +436,11 @@ impl<'a> Tree<'a> {
         self.nodes[index].shape = Shape::Done(stand_in);
     }
 
-    fn is_within(&self, index: usize, reference: &str) -> bool {
+    /// Whether a node is in what a reference leads to.
+    fn is_within(&self, index: usize, target: &Value) -> bool {
         let mut node = Some(index);
         while let Some(index) = node {
-            if self.nodes[index].references.contains(&reference) {
+            if self.nodes[index].references.iter().any(|(_, own)| ptr::eq(*own, target)) {
                 return true;
             }
             node = self.nodes[index].parent;
@@ -419,19 +460,15 @@ impl<'a> Tree<'a> {
     }
 }
 
-fn count(value: &Value, siblings: &[&Map<String, Value>]) -> usize {
-    match value {
-        Value::Object(own) => Members::of_object(own, siblings).count(),
-        _ => value.as_array().map_or(0, Vec::len),
-    }
-}
-
 /// The members of an array or object, found one by one: there may be a million of them, and room for a few.
 enum Members<'a> {
     Array(iter::Enumerate<slice::Iter<'a, Value>>),
-    /// Of the object, and of the references that it stands for, the nearest first: what is said beside one goes before
+    /// Of the object, and those that are nearer than the references that led to it: what is said beside one goes before
     /// (OpenAPI 3.1, "Reference Object").
-    Object(Vec<Peekable<map::Iter<'a>>>),
+    Object {
+        nearer: Peekable<btree_map::IntoIter<&'a str, &'a Value>>,
+        own: Peekable<map::Iter<'a>>,
+    },
 }
 
 impl<'a> Members<'a> {
@@ -439,8 +476,8 @@ impl<'a> Members<'a> {
         Self::Array(items.iter().enumerate())
     }
 
-    fn of_object(own: &'a Map<String, Value>, siblings: &[&'a Map<String, Value>]) -> Self {
-        Self::Object(siblings.iter().copied().chain([own]).map(|members| members.iter().peekable()).collect())
+    fn of_object(own: &'a Map<String, Value>, nearer: BTreeMap<&'a str, &'a Value>) -> Self {
+        Self::Object { nearer: nearer.into_iter().peekable(), own: own.iter().peekable() }
     }
 }
 
@@ -456,42 +493,42 @@ impl<'a> Iterator for Members<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         #[cfg(test)]
         LOOKED_AT.set(LOOKED_AT.get() + 1);
-        let sorted = match self {
+        let (nearer, own) = match self {
             Self::Array(items) => return items.next().map(|(number, item)| (number.to_string().into(), item)),
-            Self::Object(sorted) => sorted,
+            Self::Object { nearer, own } => (nearer, own),
         };
-        loop {
-            let name = sorted.iter_mut().filter_map(|members| Some(members.peek()?.0)).min()?;
-            let last = sorted.len() - 1;
-            let mut same = sorted.iter_mut().map(|members| members.next_if(|(own, _)| *own == name)).enumerate();
-            // One that leads nowhere is shown, those that were followed are not.
-            let shown = |(at, member): (usize, Option<_>)| member.filter(|_| at == last || name != REFERENCE);
-            let nearest = same.by_ref().find_map(shown);
-            // The others go on as well.
-            same.for_each(drop);
-            if let Some((name, value)) = nearest {
-                return Some((name.into(), value));
+        let before = nearer.next_if(|(name, _)| own.peek().is_none_or(|(own, _)| *name <= own.as_str()));
+        match before {
+            Some((name, value)) => {
+                own.next_if(|(own, _)| *own == name);
+                Some((name.into(), value))
             }
+            None => own.next().map(|(name, value)| (name.into(), value)),
         }
     }
 }
 
-/// A member, and the bytes of what stands for it until it grows.
-fn sprout<'a>(member: &'a Value, pointer: &str) -> (Shape<'a>, usize) {
+/// A member, its place if that is or may be shown, and the bytes of what stands for it until it grows.
+fn sprout<'a>(member: &'a Value, place: impl FnOnce() -> String) -> (Shape<'a>, String, usize) {
     match member {
         Value::Object(_) | Value::Array(_) => {
+            let pointer = place();
             let reference = reference_of(member).map_or(0, |reference| size_of(reference) + REFERENCE.len() + 5);
-            (Shape::Waiting(member), reference.max(size_of(pointer) + CUT.len() + 5))
+            let size = reference.max(size_of(&*pointer) + CUT.len() + 5);
+            (Shape::Waiting(member), pointer, size)
         }
         Value::String(text) => {
-            let shown = match text.char_indices().nth(LONG_TEXT_CHARS) {
-                Some((end, _)) => format!("{}{}", &text[..end], marker(pointer)),
-                None => text.clone(),
+            let (shown, pointer) = match text.char_indices().nth(LONG_TEXT_CHARS) {
+                Some((end, _)) => {
+                    let pointer = place();
+                    (format!("{}{}", &text[..end], marker(&pointer)), pointer)
+                }
+                None => (text.clone(), String::new()),
             };
             let size = size_of(&*shown);
-            (Shape::Done(shown.into()), size)
+            (Shape::Done(shown.into()), pointer, size)
         }
-        scalar => (Shape::Done(scalar.clone()), size_of(scalar)),
+        scalar => (Shape::Done(scalar.clone()), String::new(), size_of(scalar)),
     }
 }
 
@@ -507,12 +544,18 @@ fn size_of<T: Serialize + ?Sized>(value: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
+
+    fn parse(document: &str) -> Document {
+        Document::parse(document.as_bytes(), Budget::of_function(4096)).unwrap()
+    }
 
     /// Schemas by name, and the excerpt of one of them.
     fn of(schemas: Value, name: &str, pointer: &str, skip: usize) -> (Value, String) {
         let document = json!({ "openapi": "3.1.0", "components": { "schemas": schemas } }).to_string();
-        let document = Document::parse(document.as_bytes()).unwrap();
-        let excerpt = excerpt(&document, document.schema(name).unwrap(), Start { pointer, skip }).unwrap();
+        let document = parse(&document);
+        let start = Start { pointer, skip };
+        let excerpt = excerpt(&document, document.schema(name).unwrap(), &Beside::new(), start).unwrap();
         (excerpt.definition, excerpt.note.unwrap_or_default())
     }
 
@@ -632,17 +675,41 @@ mod tests {
             "X": references(600, "Near"),
         });
         let document = json!({ "openapi": "3.1.0", "components": { "schemas": schemas } }).to_string();
-        let document = Document::parse(document.as_bytes()).unwrap();
+        let document = parse(&document);
 
         for name in ["Z", "Y", "X", "Long", "Wide", "Beside"] {
             LOOKED_AT.set(0);
-            let read = excerpt(&document, document.schema(name).unwrap(), Start::default()).unwrap();
+            let schema = document.schema(name).unwrap();
+            let read = excerpt(&document, schema, &Beside::new(), Start::default()).unwrap();
 
             // Those of the root are counted, once.
             assert!(LOOKED_AT.get() < 2_000_000, "{name}: {}", LOOKED_AT.get());
             assert!(read.definition.to_string().len() <= MAX_BYTES, "{name}");
             assert!(read.note.is_some_and(|note| note.contains("for length") || note.contains("(of 100000")), "{name}");
         }
+    }
+
+    /// 8.4
+    #[test]
+    fn a_chain_of_schemas_is_followed_for_so_many_steps() {
+        let mut schemas: Map<_, _> =
+            (0..2000).map(|number| (format!("S{number}"), reference(&format!("S{}", number + 1)))).collect();
+        schemas.insert("S2000".to_owned(), json!({ "type": "null" }));
+        let starts: Map<_, _> = (0..1000).map(|number| (format!("p{number}"), reference("S0"))).collect();
+        schemas.insert("All".to_owned(), json!({ "properties": starts }));
+        let schemas = Value::from(schemas);
+
+        FOLLOWED.set(0);
+        let (near, _) = of(schemas.clone(), &format!("S{}", 2000 - MAX_CHAIN), "", 0);
+        let (far, _) = of(schemas.clone(), "S0", "", 0);
+        assert!(FOLLOWED.get() <= 2 * MAX_CHAIN, "{}", FOLLOWED.get());
+        assert_eq!(near["type"], "null");
+        assert_eq!((&far["$ref"], far.get("type")), (&json!("#/components/schemas/S33"), None));
+
+        FOLLOWED.set(0);
+        let (all, _) = of(schemas, "All", "", 0);
+        assert!(FOLLOWED.get() <= MAX_REFERENCES, "{}", FOLLOWED.get());
+        assert!(all.to_string().len() <= MAX_BYTES);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     State,
     document::{Document, Operation},
     excerpt::Start,
-    ranking::{self, Item},
+    ranking,
     read_operation::{OperationRead, read},
 };
 
@@ -62,22 +62,19 @@ fn choices(document: &Document, query: &str) -> Result<Vec<TitledOption>, ToolEr
         return Ok(vec![option(operation)]);
     }
     let hits = ranking::operations(document, query);
-    let equals = ranking::equals(&hits).iter().filter_map(|hit| match hit.item {
-        Item::Operation(own) => Some(own),
-        Item::Schema(_) => None,
-    });
-    let choices: Vec<_> = equals.map(option).collect();
+    let equals = ranking::equals(&hits);
+    let choices: Vec<_> = equals.iter().take(MOST_CHOICES).map(|hit| option(hit.item)).collect();
     let bytes: usize = choices.iter().map(|own| own.value.len() + own.title.len()).sum();
-    match choices.len() {
+    match equals.len() {
         0 => Err(ToolError::InvalidInput("no operation fits: try other words, or list_operations".to_owned())),
-        2.. if choices.len() > MOST_CHOICES || bytes > MOST_CHOICES_BYTES => Err(too_many(&choices)),
+        count @ 2.. if count > MOST_CHOICES || bytes > MOST_CHOICES_BYTES => Err(too_many(count, &choices)),
         _ => Ok(choices),
     }
 }
 
 async fn choose(context: &InteractiveContext<State>, choices: &[TitledOption]) -> Result<String, ToolError> {
     if !context.client_capabilities().is_some_and(|can| can.has_elicitation_form()) {
-        return Err(too_many(choices));
+        return Err(too_many(choices.len(), choices));
     }
     let field = TitledSingleSelectEnumSchema {
         title: Some("Operation".to_owned()),
@@ -99,11 +96,10 @@ async fn choose(context: &InteractiveContext<State>, choices: &[TitledOption]) -
     }
 }
 
-fn too_many(choices: &[TitledOption]) -> ToolError {
-    let named: Vec<_> = choices.iter().take(MOST_CHOICES).map(|own| format!("`{}`", own.value)).collect();
+fn too_many(count: usize, choices: &[TitledOption]) -> ToolError {
+    let named: Vec<_> = choices.iter().map(|own| format!("`{}`", own.value)).collect();
     ToolError::InvalidInput(format!(
-        "{} operations fit equally well: read one of them, or say more. {}",
-        choices.len(),
+        "{count} operations fit equally well: read one of them, or say more. {}",
         named.join(", ")
     ))
 }

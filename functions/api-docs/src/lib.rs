@@ -1,11 +1,13 @@
 //! An MCP server that reads an OpenAPI document (3.0 or 3.1) to coding agents: what operations and schemas there are, and
 //! each of them with its references resolved. Read [`service`] to see its tools.
 
+mod budget;
 mod config;
 mod document;
 mod excerpt;
 mod fetch;
 mod find_operation;
+mod json;
 mod list_operations;
 mod list_schemas;
 mod operation_resource;
@@ -20,7 +22,9 @@ mod yaml;
 use mcp_lambda::McpService;
 use mcp_server::{InitError, Server};
 
+pub use budget::Budget;
 pub use config::Config;
+pub use document::{Document, DocumentError};
 pub use source::Source;
 pub use state::State;
 
@@ -30,7 +34,7 @@ pub use state::State;
 ///
 /// When there is no state key; when the document cannot be had, cannot be parsed, or is of another version.
 pub async fn service(config: Config) -> Result<McpService, InitError> {
-    let state = State::load(config.source, config.max_age, config.max_document_bytes).await?;
+    let state = State::load(config.source, config.max_age, config.budget).await?;
     let server = Server::new("api-docs", env!("CARGO_PKG_VERSION"), state)
         .title("API documentation")
         .instructions(
@@ -45,4 +49,19 @@ pub async fn service(config: Config) -> Result<McpService, InitError> {
         .tool(list_schemas::tool())
         .resource_template(operation_resource::template());
     McpService::new(server, config.http)
+}
+
+/// Searches a document, and reads operations and schemas in it: for `fuzz/` and a test, which have no client.
+#[doc(hidden)]
+pub fn read_some(document: &Document) {
+    const SOME: usize = 100;
+    let start = excerpt::Start::default();
+    for own in document.operations().iter().take(SOME) {
+        let _ = read_operation::read(document, own, start);
+    }
+    let none = document::Beside::new();
+    for own in document.schemas().iter().take(SOME) {
+        let _ = document.schema(&own.name).map(|schema| excerpt::excerpt(document, schema, &none, start));
+        let _ = (ranking::operations(document, &own.name), ranking::schemas(document, &own.name));
+    }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{State, document::Operation};
 
 pub(crate) const USUAL_LIMIT: u32 = 50;
+/// Of the items of a page, as JSON.
+const MAX_PAGE_BYTES: usize = 256 * 1024;
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("list_operations", list_operations)
@@ -93,12 +95,13 @@ async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<
             && args.tag.as_ref().is_none_or(|tag| operation.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)))
     };
     let wanted: Vec<&Operation> = document.operations().iter().filter(is_wanted).collect();
-    let (operations, next_skip) = page(&wanted, args.skip, args.limit);
+    let limit = args.limit.unwrap_or(USUAL_LIMIT);
+    let (operations, next_skip) = page(wanted.iter().map(|own| Listed::from(*own)), args.skip, limit);
     Ok(Json(Operations {
         api: document.title.clone(),
         version: document.version.clone(),
         total: wanted.len(),
-        operations: operations.iter().map(|own| (*own).into()).collect(),
+        operations,
         next_skip,
         note: document.elsewhere().first().map(|path| {
             let count = document.elsewhere().len();
@@ -107,9 +110,43 @@ async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<
     }))
 }
 
-/// A part of a list, and where the next begins.
-pub(crate) fn page<T>(all: &[T], skip: Option<u32>, limit: Option<u32>) -> (&[T], Option<usize>) {
-    let from = (skip.unwrap_or_default() as usize).min(all.len());
-    let to = (from + limit.unwrap_or(USUAL_LIMIT) as usize).min(all.len());
-    (&all[from..to], (to < all.len()).then_some(to))
+/// A part of a list, and where the next begins. What is long makes it shorter than `limit`; it has one item at least, if
+/// there is one.
+pub(crate) fn page<T: Serialize>(
+    all: impl ExactSizeIterator<Item = T>,
+    skip: Option<u32>,
+    limit: u32,
+) -> (Vec<T>, Option<usize>) {
+    let (count, from) = (all.len(), skip.unwrap_or_default() as usize);
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    for item in all.skip(from).take(limit as usize) {
+        // Texts can always be written.
+        bytes += serde_json::to_vec(&item).map_or(0, |json| json.len());
+        if bytes > MAX_PAGE_BYTES && !items.is_empty() {
+            break;
+        }
+        items.push(item);
+    }
+    let to = from.saturating_add(items.len());
+    (items, (to < count).then_some(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 8.4
+    #[test]
+    fn a_page_has_at_most_so_many_bytes_and_is_gone_on_with() {
+        let all = vec!["x".repeat(MAX_PAGE_BYTES / 3); 10];
+
+        let (first, next) = page(all.iter(), None, 200);
+        let (last, end) = page(all.iter(), Some(8), 200);
+        let long = ["x".repeat(2 * MAX_PAGE_BYTES)];
+        let (one, after) = page(long.iter(), None, 200);
+
+        assert_eq!((first.len(), next), (2, Some(2)));
+        assert_eq!((last.len(), end), (2, None));
+        assert_eq!((one.len(), after), (1, None));
+    }
 }

@@ -5,7 +5,11 @@ use mcp_server::{Json, Tool, ToolContext, ToolError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{State, document::summary_of, list_operations::page};
+use crate::{
+    State,
+    document::Schema,
+    list_operations::{USUAL_LIMIT, page},
+};
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("list_schemas", list_schemas)
@@ -53,13 +57,18 @@ pub(crate) struct ListedSchema {
     pub(crate) summary: String,
 }
 
+impl From<&Schema> for ListedSchema {
+    fn from(schema: &Schema) -> Self {
+        Self { name: schema.name.clone(), summary: schema.summary.clone() }
+    }
+}
+
 async fn list_schemas(context: ToolContext<State>, args: ListArgs) -> Result<Json<Schemas>, ToolError> {
     let document = State::document(&context).await;
     let part = args.name.map(|name| name.to_lowercase());
-    let is_wanted = |name: &str| part.as_ref().is_none_or(|part| name.to_lowercase().contains(part));
-    let wanted: Vec<_> = document.schemas().filter(|(name, _)| is_wanted(name)).collect();
-    let (schemas, next_skip) = page(&wanted, args.skip, args.limit);
-    let listed =
-        schemas.iter().map(|(name, schema)| ListedSchema { name: (*name).to_owned(), summary: summary_of(schema) });
-    Ok(Json(Schemas { total: wanted.len(), schemas: listed.collect(), next_skip }))
+    let is_wanted = |own: &&Schema| part.as_ref().is_none_or(|part| own.name.to_lowercase().contains(part));
+    let wanted: Vec<&Schema> = document.schemas().iter().filter(is_wanted).collect();
+    let limit = args.limit.unwrap_or(USUAL_LIMIT);
+    let (schemas, next_skip) = page(wanted.iter().map(|own| ListedSchema::from(*own)), args.skip, limit);
+    Ok(Json(Schemas { total: wanted.len(), schemas, next_skip }))
 }

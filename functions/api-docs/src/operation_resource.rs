@@ -37,8 +37,13 @@ async fn operation(context: RequestContext<State>, uri: OperationUri) -> Result<
 async fn suggest(context: RequestContext<State>, typed: PartialArgument) -> Result<Vec<String>, RequestError> {
     let document = State::document(&context).await;
     let typed = typed.value.to_lowercase();
-    let ids = || document.operations().iter().map(|operation| &operation.id);
-    let begin = ids().filter(|id| id.to_lowercase().starts_with(&typed));
-    let have = ids().filter(|id| id.to_lowercase().find(&typed).is_some_and(|at| at > 0));
-    Ok(begin.chain(have).take(SUGGESTIONS + 1).cloned().collect())
+    let (mut begin, mut have) = (Vec::new(), Vec::new());
+    for id in document.operations().iter().map(|operation| &operation.id) {
+        match id.to_lowercase().find(&typed) {
+            Some(0) => begin.push(id),
+            Some(_) => have.push(id),
+            None => {}
+        }
+    }
+    Ok(begin.into_iter().chain(have).take(SUGGESTIONS + 1).cloned().collect())
 }

@@ -1,93 +1,212 @@
 //! What fits a few words best.
 
-use crate::document::{Document, Operation, summary_of};
+use std::{
+    collections::BTreeMap,
+    iter,
+    ops::Bound::{Included, Unbounded},
+};
+
+use serde_json::Value;
+
+use crate::{
+    budget::{Meter, Spent},
+    document::{Document, Operation, Schema},
+};
 
 /// Words of a question that mean nothing by themselves.
 const FILLERS: [&str; 16] =
     ["a", "all", "an", "and", "by", "for", "from", "i", "in", "my", "of", "on", "the", "to", "want", "with"];
+/// Words of a question that count; those after them do not.
+const MAX_QUERY_WORDS: usize = 16;
+/// Of a word; what is after them is not compared.
+const MAX_WORD_CHARS: usize = 64;
+/// Words of a text with more weight than this say what the item is: `user` means `/user` rather than `/user/repos`.
+const HEAVY: u8 = 4;
+/// Words of more bytes than this are found by their beginning.
+const MIN_BEGINNING: usize = 2;
 
 /// An operation or a schema that fits, the better the more points.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hit<'a> {
-    pub(crate) item: Item<'a>,
+pub(crate) struct Hit<T> {
+    pub(crate) item: T,
     points: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Item<'a> {
-    Operation(&'a Operation),
-    Schema(&'a str),
-}
-
 /// The operations that have most of the words of a query, the best first; those that are equal as the document has them.
-pub(crate) fn operations<'a>(document: &'a Document, query: &str) -> Vec<Hit<'a>> {
-    let hits = document.operations().iter().map(|own| {
-        let definition = document.written(own);
-        let description = definition.and_then(|own| own.get("description")?.as_str()).unwrap_or_default();
-        let weighed = [(&*own.id, 8), (&*own.path, 6), (&*own.method, 6), (&*own.summary, 4), (description, 1)];
-        let tags = own.tags.iter().map(|tag| (tag.as_str(), 3));
-        (Item::Operation(own), Points::of(query, weighed.into_iter().chain(tags)))
-    });
-    best(hits)
+pub(crate) fn operations<'a>(document: &'a Document, query: &str) -> Vec<Hit<&'a Operation>> {
+    document.index().operations.find(query, document.operations())
 }
 
 /// The same of schemas.
-pub(crate) fn schemas<'a>(document: &'a Document, query: &str) -> Vec<Hit<'a>> {
-    let hits = document.schemas().map(|(name, schema)| {
-        let summary = summary_of(schema);
-        let properties = schema.get("properties").and_then(|own| own.as_object());
-        let properties = properties.into_iter().flatten().map(|(name, _)| (name.as_str(), 1));
-        let weighed = [(name, 8), (summary.as_str(), 3)];
-        (Item::Schema(name), Points::of(query, weighed.into_iter().chain(properties)))
-    });
-    best(hits)
+pub(crate) fn schemas<'a>(document: &'a Document, query: &str) -> Vec<Hit<&'a Schema>> {
+    document.index().schemas.find(query, document.schemas())
 }
 
 /// Those at the beginning that are equally good.
-pub(crate) fn equals<'h, 'a>(hits: &'h [Hit<'a>]) -> &'h [Hit<'a>] {
+pub(crate) fn equals<T>(hits: &[Hit<T>]) -> &[Hit<T>] {
     let count = hits.iter().take_while(|hit| hit.points == hits[0].points).count();
     &hits[..count]
 }
 
-fn best<'a>(hits: impl Iterator<Item = (Item<'a>, Points)>) -> Vec<Hit<'a>> {
-    let mut hits: Vec<_> = hits.filter(|(_, points)| points.words > 0).collect();
-    // One that lacks a word is of use only if all do.
-    let most = hits.iter().map(|(_, points)| points.words).max().unwrap_or_default();
-    hits.retain(|(_, points)| points.words == most);
-    hits.sort_by_key(|(_, points)| std::cmp::Reverse(points.points));
-    hits.into_iter().map(|(item, points)| Hit { item, points: points.points }).collect()
+/// The words of a document, made once when it is read.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    operations: Words,
+    schemas: Words,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Points {
-    /// Words of the query that are somewhere.
-    words: usize,
-    points: u32,
-}
-
-impl Points {
-    fn of<'t>(query: &str, weighed: impl Iterator<Item = (&'t str, u32)>) -> Self {
-        let mut wanted = words(query);
-        if wanted.iter().any(|word| !FILLERS.contains(&word.as_str())) {
-            wanted.retain(|word| !FILLERS.contains(&word.as_str()));
+impl Index {
+    pub(crate) fn of(document: &Document, meter: &Meter) -> Result<Self, Spent> {
+        let mut index = Self::default();
+        for own in document.operations() {
+            let definition = document.written(own);
+            let description = definition.and_then(|own| own.get("description")?.as_str()).unwrap_or_default();
+            let weighed = [(&*own.id, 8), (&*own.path, 6), (&*own.method, 6), (&*own.summary, 4), (description, 1)];
+            let tags = own.tags.iter().map(|tag| (tag.as_str(), 3));
+            index.operations.add(weighed.into_iter().chain(tags), meter)?;
         }
-        let mut best = vec![0; wanted.len()];
-        let mut spare = 0;
-        for (text, weight) in weighed {
-            let there = words(text);
-            for (best, wanted) in best.iter_mut().zip(&wanted) {
-                let points = there.iter().map(|word| likeness(wanted, word) * weight).max().unwrap_or_default();
-                *best = points.max(*best);
-            }
-            // `user` means `/user` rather than `/user/repos`.
-            if weight > 4 {
-                spare += there.iter().filter(|word| wanted.iter().all(|wanted| likeness(wanted, word) == 0)).count();
-            }
+        for own in document.schemas() {
+            let schema = document.schema(&own.name);
+            let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+            let properties = properties.into_iter().flatten().map(|(name, _)| (name.as_str(), 1));
+            let weighed = [(&*own.name, 8), (&*own.summary, 3)];
+            index.schemas.add(weighed.into_iter().chain(properties), meter)?;
         }
-        let points: u32 = best.iter().sum::<u32>() * 8;
-        let spare = u32::try_from(spare).unwrap_or(u32::MAX);
-        Self { words: best.iter().filter(|best| **best > 0).count(), points: points.saturating_sub(spare.min(7)) }
+        Ok(index)
     }
+}
+
+/// The words of all operations, or of all schemas.
+#[derive(Debug, Default)]
+struct Words {
+    places: BTreeMap<Box<str>, Vec<Place>>,
+    /// For each item, how many of its words are heavy.
+    heavy: Vec<u16>,
+}
+
+/// A word of an item.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    item: u32,
+    /// How often it is in heavy texts of the item.
+    heavy: u16,
+    /// The most that one of its texts has.
+    weight: u8,
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Places that were looked at.
+    static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+impl Words {
+    /// Adds the texts of the next item.
+    fn add<'t>(&mut self, weighed: impl Iterator<Item = (&'t str, u8)>, meter: &Meter) -> Result<(), Spent> {
+        // There are fewer items than bytes that lists show.
+        let item = u32::try_from(self.heavy.len()).unwrap_or(u32::MAX);
+        let mut all_heavy = 0u16;
+        for (text, weight) in weighed {
+            let heavy = u16::from(weight > HEAVY);
+            for word in words(text) {
+                meter.take(0)?;
+                all_heavy = all_heavy.saturating_add(heavy);
+                if !self.places.contains_key(&*word) {
+                    meter.take_word(Some(&word))?;
+                    self.places.insert(word.into(), vec![Place { item, heavy, weight }]);
+                    continue;
+                }
+                let Some(places) = self.places.get_mut(&*word) else { continue };
+                match places.last_mut().filter(|place| place.item == item) {
+                    Some(place) => {
+                        place.heavy = place.heavy.saturating_add(heavy);
+                        place.weight = place.weight.max(weight);
+                    }
+                    None => {
+                        meter.take_word(None)?;
+                        meter.push(places, Place { item, heavy, weight })?;
+                    }
+                }
+            }
+        }
+        meter.push(&mut self.heavy, all_heavy)
+    }
+
+    /// The items that have most of the words of a query, the best first. No place is looked at more than once for a word.
+    fn find<'a, T>(&self, query: &str, items: &'a [T]) -> Vec<Hit<&'a T>> {
+        let wanted = wanted(query);
+        let mut scores = vec![Score::default(); items.len()];
+        for (number, word) in wanted.iter().enumerate() {
+            for (there, places) in self.like(word) {
+                let likeness = likeness(word, there);
+                let is_first = wanted[..number].iter().all(|before| self::likeness(before, there) == 0);
+                for place in places {
+                    #[cfg(test)]
+                    LOOKED_AT.set(LOOKED_AT.get() + 1);
+                    let score = &mut scores[place.item as usize];
+                    score.best = score.best.max(likeness * u32::from(place.weight));
+                    score.heavy += if is_first { u32::from(place.heavy) } else { 0 };
+                }
+            }
+            for score in &mut scores {
+                score.words += u32::from(score.best > 0);
+                score.points += std::mem::take(&mut score.best);
+            }
+        }
+        // One that lacks a word is of use only if all do.
+        let most = scores.iter().map(|score| score.words).max().unwrap_or_default();
+        let scored = items.iter().zip(&scores).zip(&self.heavy);
+        let fitting = scored.filter(|((_, score), _)| score.words > 0 && score.words == most);
+        let mut hits: Vec<_> = fitting
+            .map(|((item, score), heavy)| {
+                let spare = u32::from(*heavy).saturating_sub(score.heavy);
+                Hit { item, points: (score.points * 8).saturating_sub(spare.min(7)) }
+            })
+            .collect();
+        hits.sort_by_key(|hit| std::cmp::Reverse(hit.points));
+        hits
+    }
+
+    /// The words that are like one, each once.
+    fn like<'a>(&'a self, word: &'a str) -> impl Iterator<Item = (&'a str, &'a [Place])> {
+        let singular = ["es", "s"].into_iter().filter_map(|end| word.strip_suffix(end)).map(str::to_owned);
+        // The plurals of a word that is long enough begin with it.
+        let plural = ["", "s", "es"].into_iter().map(move |end| format!("{word}{end}"));
+        let is_short = word.len() <= MIN_BEGINNING;
+        let exact = singular.chain(plural.filter(move |_| is_short)).filter(|own| !own.is_empty());
+        let exact = exact.filter_map(|own| self.places.get_key_value(&*own));
+        let beginning = self.places.range::<str, _>((Included(word), Unbounded));
+        let beginning = beginning.take_while(move |(own, _)| !is_short && own.starts_with(word));
+        exact.chain(beginning).map(|(own, places)| (&**own, &**places))
+    }
+}
+
+/// How an item fits.
+#[derive(Debug, Clone, Copy, Default)]
+struct Score {
+    /// Words of the query that it has.
+    words: u32,
+    points: u32,
+    /// Of the word of the query that is looked for.
+    best: u32,
+    /// Heavy words of it that are like one of the query.
+    heavy: u32,
+}
+
+/// The words of a query that count, each once.
+fn wanted(query: &str) -> Vec<String> {
+    let is_filler = |word: &String| FILLERS.contains(&word.as_str());
+    let has_others = words(query).any(|word| !is_filler(&word));
+    let mut wanted = Vec::new();
+    for word in words(query).filter(|word| !has_others || !is_filler(word)) {
+        if wanted.len() == MAX_QUERY_WORDS {
+            break;
+        }
+        if !wanted.contains(&word) {
+            wanted.push(word);
+        }
+    }
+    wanted
 }
 
 /// 4 for the same word, 3 for its plural or singular, 2 for its beginning.
@@ -96,53 +215,125 @@ fn likeness(wanted: &str, word: &str) -> u32 {
     match () {
         () if wanted == word => 4,
         () if is_plural(wanted, word) || is_plural(word, wanted) => 3,
-        () if wanted.len() > 2 && word.starts_with(wanted) => 2,
+        () if wanted.len() > MIN_BEGINNING && word.starts_with(wanted) => 2,
         () => 0,
     }
 }
 
 /// In small letters; `listPets`, `list-pets` and `list pets` have the same.
-fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
+fn words(text: &str) -> impl Iterator<Item = String> {
+    let mut characters = text.chars().peekable();
     let mut before = ' ';
-    for character in text.chars() {
-        let begins = character.is_uppercase() && (before.is_lowercase() || before.is_ascii_digit());
-        if begins || !character.is_alphanumeric() {
-            words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()));
+    iter::from_fn(move || {
+        let mut word = String::new();
+        let mut length = 0;
+        while let Some(character) = characters.peek().copied() {
+            let begins = character.is_uppercase() && (before.is_lowercase() || before.is_ascii_digit());
+            if !word.is_empty() && (begins || !character.is_alphanumeric()) {
+                return Some(word);
+            }
+            characters.next();
+            before = character;
+            if character.is_alphanumeric() && length < MAX_WORD_CHARS {
+                word.extend(character.to_lowercase());
+                length += 1;
+            }
         }
-        if character.is_alphanumeric() {
-            word.extend(character.to_lowercase());
-        }
-        before = character;
-    }
-    words.extend(Some(word).filter(|word| !word.is_empty()));
-    words
+        Some(word).filter(|word| !word.is_empty())
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
+    use crate::budget::Budget;
+
+    fn parse(document: &Value) -> Document {
+        Document::parse(document.to_string().as_bytes(), Budget::of_function(1024)).unwrap()
+    }
 
     fn found(query: &str) -> Vec<String> {
-        let document = json!({ "openapi": "3.1.0", "paths": {
+        let document = parse(&json!({ "openapi": "3.1.0", "paths": {
             "/user": { "get": { "operationId": "getUser", "summary": "Who calls" } },
             "/user/repos": { "get": { "operationId": "list-repos-of-user" }, "post": { "operationId": "createRepo" } },
             "/pets": { "get": { "operationId": "x", "description": "Lists the animals of a user." } },
-        } });
-        let document = Document::parse(document.to_string().as_bytes()).unwrap();
-        let ids = operations(&document, query).into_iter().map(|hit| match hit.item {
-            Item::Operation(own) => own.id.clone(),
-            Item::Schema(name) => name.to_owned(),
-        });
-        ids.collect()
+        } }));
+        operations(&document, query).into_iter().map(|hit| hit.item.id.clone()).collect()
     }
 
     #[test]
     fn words_are_found_however_a_name_is_written() {
-        assert_eq!(words("listPets/by-ID_v2: JSONSchema"), ["list", "pets", "by", "id", "v2", "jsonschema"]);
+        let found: Vec<_> = words("listPets/by-ID_v2: JSONSchema").collect();
+
+        assert_eq!(found, ["list", "pets", "by", "id", "v2", "jsonschema"]);
+        assert_eq!(words("v2Beta  --").collect::<Vec<_>>(), ["v2", "beta"]);
+        assert_eq!(words("").next(), None);
+    }
+
+    #[test]
+    fn a_word_is_found_by_its_plural_and_its_beginning() {
+        let schemas: Map<_, _> = ["Id", "Ids", "Box", "Boxes", "Boxer", "Users"]
+            .map(|name| (name.to_owned(), json!({})))
+            .into_iter()
+            .collect();
+        let document = parse(&json!({ "openapi": "3.1.0", "components": { "schemas": schemas } }));
+        let found = |query: &str| {
+            let hits = super::schemas(&document, query).into_iter();
+            hits.map(|hit| (hit.item.name.as_str(), hit.points / 64)).collect::<Vec<_>>()
+        };
+
+        assert_eq!(found("id"), [("Id", 4), ("Ids", 3)]);
+        assert_eq!(found("ids"), [("Ids", 4), ("Id", 3)]);
+        assert_eq!(found("box"), [("Box", 4), ("Boxes", 3), ("Boxer", 2)]);
+        assert_eq!(found("boxes"), [("Boxes", 4), ("Box", 3)]);
+        assert_eq!(found("user"), [("Users", 3)]);
+        assert_eq!(found("s"), []);
+    }
+
+    /// 8.2
+    #[test]
+    fn the_words_of_a_query_are_bounded_in_number_and_length() {
+        let many: String = (0..100).map(|number| format!("w{number} ")).collect();
+
+        assert_eq!(wanted(&many).len(), MAX_QUERY_WORDS);
+        assert_eq!(wanted(&"same ".repeat(40)), ["same"]);
+        assert_eq!(wanted(&"é".repeat(200)), ["é".repeat(MAX_WORD_CHARS)]);
+    }
+
+    /// 8.2
+    #[test]
+    fn a_search_looks_at_each_word_of_the_document_once_for_each_of_its_own() {
+        // 400 operations with 300 words each that all begin alike: without an index, each is read for each query.
+        let words: Vec<_> = (0..300).map(|number| format!("abcdefghijklmnopqrs{number}")).collect();
+        let paths: Map<_, _> = (0..400)
+            .map(|number| (format!("/{number}"), json!({ "get": { "description": words.join(" ").repeat(20) } })))
+            .collect();
+        let document = parse(&json!({ "openapi": "3.1.0", "paths": paths }));
+        let query: Vec<_> = (3..19).map(|end| &"abcdefghijklmnopqrs"[..end]).collect();
+
+        LOOKED_AT.set(0);
+        let hits = operations(&document, &query.join(" "));
+
+        assert_eq!(hits.len(), 400);
+        let places: usize = document.index().operations.places.values().map(Vec::len).sum();
+        assert!(LOOKED_AT.get() <= MAX_QUERY_WORDS * places, "{} of {places}", LOOKED_AT.get());
+        assert!(places < 400 * 330, "{places}");
+    }
+
+    /// 8.2
+    #[test]
+    fn a_document_of_more_words_than_a_call_can_look_at_is_refused() {
+        let words: Vec<_> = (0..2000).map(|number| format!("w{number}")).collect();
+        let paths: Map<_, _> = (0..1100)
+            .map(|number| (format!("/{number}"), json!({ "get": { "description": words.join(" ") } })))
+            .collect();
+        let document = json!({ "openapi": "3.1.0", "paths": paths }).to_string();
+
+        let refusal = Document::parse(document.as_bytes(), Budget::of_function(4096)).unwrap_err();
+
+        assert!(mcp_server::error_chain(&refusal).contains("words to search"), "{refusal}");
     }
 
     #[test]

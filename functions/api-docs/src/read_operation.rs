@@ -9,7 +9,7 @@ use crate::{
     State,
     document::{Document, Operation},
     excerpt::{Excerpt, Start, excerpt},
-    ranking::{self, Item},
+    ranking,
 };
 
 pub(crate) fn tool() -> Tool<State> {
@@ -62,21 +62,18 @@ async fn read_operation(context: ToolContext<State>, args: ReadArgs) -> Result<J
 }
 
 pub(crate) fn read(document: &Document, operation: &Operation, start: Start<'_>) -> Result<OperationRead, ToolError> {
-    let definition = document.definition_of(operation);
-    let excerpt = excerpt(document, &definition, start)
+    let beside = document.beside(operation);
+    let excerpt = document
+        .written(operation)
+        .and_then(|written| excerpt(document, written, &beside, start))
         .ok_or_else(|| ToolError::InvalidInput("`pointer` leads to nothing in this operation".to_owned()))?;
-    let Operation { id, method, path, .. } = operation.clone();
-    Ok(OperationRead { operation_id: id, method, path, excerpt })
+    let Operation { id, method, path, .. } = operation;
+    Ok(OperationRead { operation_id: id.clone(), method: method.clone(), path: path.clone(), excerpt })
 }
 
 fn unknown(document: &Document, id: &str) -> String {
     let hits = ranking::operations(document, id).into_iter().take(3);
-    let similar: Vec<_> = hits
-        .filter_map(|hit| match hit.item {
-            Item::Operation(own) => Some(format!("`{}`", own.id)),
-            Item::Schema(_) => None,
-        })
-        .collect();
+    let similar: Vec<_> = hits.map(|hit| format!("`{}`", hit.item.id)).collect();
     match similar.is_empty() {
         true => "there is no operation of that id: use search, or list_operations".to_owned(),
         false => format!("there is no operation of that id; similar are {}", similar.join(", ")),

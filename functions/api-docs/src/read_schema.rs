@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
+    document::Beside,
     excerpt::{Excerpt, Start, excerpt, excerpt_at},
 };
 
@@ -54,7 +55,7 @@ async fn read_schema(context: ToolContext<State>, args: ReadArgs) -> Result<Json
         true => (document.target(&args.name).is_some(), excerpt_at(&document, &args.name, start)),
         false => {
             let schema = document.schema(&args.name);
-            (schema.is_some(), schema.and_then(|schema| excerpt(&document, schema, start)))
+            (schema.is_some(), schema.and_then(|schema| excerpt(&document, schema, &Beside::new(), start)))
         }
     };
     if !is_there {

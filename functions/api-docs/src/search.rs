@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    document::summary_of,
-    list_operations::Listed,
+    list_operations::{Listed, page},
     list_schemas::ListedSchema,
-    ranking::{self, Item},
+    ranking,
 };
 
 const USUAL_LIMIT: u32 = 20;
@@ -62,24 +61,17 @@ struct Found {
 
 async fn search(context: ToolContext<State>, args: SearchArgs) -> Result<Json<Found>, ToolError> {
     let document = State::document(&context).await;
-    let limit = args.limit.unwrap_or(USUAL_LIMIT) as usize;
+    let limit = args.limit.unwrap_or(USUAL_LIMIT);
     let of = |kind: Kind| args.kind.is_none_or(|wanted| wanted == kind);
     let operations = if of(Kind::Operations) { ranking::operations(&document, &args.query) } else { Vec::new() };
     let schemas = if of(Kind::Schemas) { ranking::schemas(&document, &args.query) } else { Vec::new() };
-    let mut found = Found {
+    let (listed, _) = page(operations.iter().map(|hit| Listed::from(hit.item)), None, limit);
+    let (listed_schemas, _) = page(schemas.iter().map(|hit| ListedSchema::from(hit.item)), None, limit);
+    let found = Found {
         operations_total: operations.len(),
         schemas_total: schemas.len(),
-        operations: Vec::new(),
-        schemas: Vec::new(),
+        operations: listed,
+        schemas: listed_schemas,
     };
-    for hit in operations.into_iter().take(limit).chain(schemas.into_iter().take(limit)) {
-        match hit.item {
-            Item::Operation(own) => found.operations.push(own.into()),
-            Item::Schema(name) => {
-                let summary = document.schema(name).map(summary_of).unwrap_or_default();
-                found.schemas.push(ListedSchema { name: name.to_owned(), summary });
-            }
-        }
-    }
     Ok(Json(found))
 }

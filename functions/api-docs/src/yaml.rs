@@ -1,137 +1,266 @@
-//! YAML as JSON.
+//! YAML as JSON, within a budget.
 
-use std::{cell::Cell, fmt};
+use std::collections::HashMap;
 
-use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
 use serde_json::{Map, Number, Value};
 
-/// What a document may take in memory, whatever its length, and for each of its bytes.
-const LEAST_ROOM_BYTES: usize = 16 * 1024 * 1024;
-const ROOM_PER_BYTE: usize = 32;
-/// What an object takes for so many members, besides their texts: a node of a `BTreeMap`.
-const NODE_BYTES: usize = 640;
-const NODE_MEMBERS: usize = 6;
+use crate::budget::{Meter, Spent};
+
+/// What an anchor takes besides its value: in the parser, and here.
+const ANCHOR_BYTES: usize = 512;
+/// Directives at the beginning: the parser keeps each of them.
+const MAX_DIRECTIVES: usize = 16;
+
+/// Why a text was not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum YamlError {
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    #[error(transparent)]
+    Spent(#[from] Spent),
+    #[error("the member {name:.100?} is there twice at line {line}")]
+    Twice { name: String, line: usize },
+    #[error("the name of a member is an array, an object or null at line {line}")]
+    Name { line: usize },
+    #[error("an alias is within what it stands for at line {line}")]
+    Cycle { line: usize },
+    #[error("it has more than {MAX_DIRECTIVES} directives")]
+    Directives,
+    #[error("it has several documents")]
+    Several,
+    #[error("it breaks off")]
+    End,
+}
 
 /// Reads YAML, each alias as what it stands for: a few lines of them can stand for more than any memory holds.
 ///
 /// # Errors
 ///
-/// When the text is not YAML, or stands for much more than it is long.
-pub(crate) fn read(text: &str) -> Result<Value, yaml_serde::Error> {
-    let most = LEAST_ROOM_BYTES.saturating_add(text.len().saturating_mul(ROOM_PER_BYTE));
-    let room = Room { most, left: &Cell::new(most) };
-    room.deserialize(yaml_serde::Deserializer::from_str(text))
-}
-
-/// Builds a value of the document; all of them share the bytes that are left.
-#[derive(Clone, Copy)]
-struct Room<'a> {
-    most: usize,
-    left: &'a Cell<usize>,
-}
-
-impl Room<'_> {
-    fn take<E: de::Error>(self, bytes: usize) -> Result<(), E> {
-        let left = self.left.get().checked_sub(bytes).ok_or_else(|| {
-            let most = self.most / 1024 / 1024;
-            E::custom(format_args!("its aliases stand for more than {most} MiB: use fewer, or `$ref` in their place"))
-        })?;
-        self.left.set(left);
-        Ok(())
+/// When the text is not YAML, or an object has a member twice; when the budget is spent.
+pub(crate) fn read(text: &str, meter: &Meter) -> Result<Value, YamlError> {
+    if text.lines().filter(|line| line.starts_with('%')).count() > MAX_DIRECTIVES {
+        return Err(YamlError::Directives);
+    }
+    let mut options = Options::default();
+    options.set_emit_comments(false);
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut reader = Reader { parser, meter, anchors: HashMap::new(), line: 0 };
+    let mut value = Value::Null;
+    let mut documents = 0;
+    loop {
+        match reader.next()? {
+            Event::StreamStart | Event::DocumentEnd => {}
+            Event::StreamEnd => return Ok(value),
+            Event::DocumentStart(..) if documents == 1 => return Err(YamlError::Several),
+            Event::DocumentStart(..) => documents += 1,
+            event => (value, _) = reader.value(event, 0)?,
+        }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Room<'_> {
-    type Value = Value;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        self.take(size_of::<Value>())?;
-        deserializer.deserialize_any(self)
-    }
+struct Reader<'t> {
+    parser: Parser<'t, StrInput<'t>>,
+    meter: &'t Meter,
+    anchors: HashMap<usize, Anchor>,
+    /// Of the last event.
+    line: usize,
 }
 
-impl<'de> Visitor<'de> for Room<'_> {
-    type Value = Value;
+/// What aliases stand for.
+#[derive(Clone)]
+struct Anchor {
+    value: Value,
+    /// What it takes in memory.
+    bytes: usize,
+    /// How many values it is.
+    values: usize,
+    /// Levels of arrays and objects in it.
+    height: usize,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON or YAML value")
+impl<'t> Reader<'t> {
+    fn next(&mut self) -> Result<Event<'t>, YamlError> {
+        let (event, span) = match self.parser.next_event().ok_or(YamlError::End)? {
+            Ok(event) => event,
+            Err(error) if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) => {
+                return Ok(self.meter.refuse(Spent::Depth)?);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.line = span.start.line();
+        Ok(event)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
+    /// The value that begins with an event, and its height.
+    fn value(&mut self, event: Event<'t>, depth: usize) -> Result<(Value, usize), YamlError> {
+        let (left, values) = (self.meter.left(), self.meter.values());
+        self.meter.take_values(1, depth)?;
+        let (value, height, anchor) = match event {
+            Event::Alias(anchor) => return self.alias(anchor, depth),
+            Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, tag.as_deref())?, 0, anchor),
+            Event::SequenceStart(_, anchor, _) => {
+                let (array, height) = self.array(depth)?;
+                (array, height, anchor)
+            }
+            Event::MappingStart(_, anchor, _) => {
+                let (object, height) = self.object(depth)?;
+                (object, height, anchor)
+            }
+            _ => return Err(YamlError::End),
+        };
+        if anchor != 0 {
+            let bytes = left - self.meter.left();
+            let values = values - self.meter.values();
+            self.meter.take(bytes.saturating_add(ANCHOR_BYTES))?;
+            self.anchors.insert(anchor, Anchor { value: value.clone(), bytes, values, height });
+        }
+        Ok((value, height))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
+    fn array(&mut self, depth: usize) -> Result<(Value, usize), YamlError> {
+        let (mut array, mut height) = (Vec::new(), 0);
+        loop {
+            match self.next()? {
+                Event::SequenceEnd => return Ok((array.into(), height + 1)),
+                event => {
+                    let (item, own) = self.value(event, depth + 1)?;
+                    height = height.max(own);
+                    self.meter.push(&mut array, item)?;
+                }
+            }
+        }
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
+    fn object(&mut self, depth: usize) -> Result<(Value, usize), YamlError> {
+        let (mut object, mut height) = (Map::new(), 0);
+        loop {
+            let name = match self.next()? {
+                Event::MappingEnd => return Ok((object.into(), height + 1)),
+                event => self.name(event)?,
+            };
+            self.meter.take_member(object.len())?;
+            if object.contains_key(&name) {
+                return Err(YamlError::Twice { name, line: self.line });
+            }
+            let event = self.next()?;
+            let (value, own) = self.value(event, depth + 1)?;
+            height = height.max(own);
+            object.insert(name, value);
+        }
     }
 
-    /// JSON has no such integer.
-    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
-        self.visit_f64(value as f64)
+    /// The name of a member: as it is written, so that `200` is one.
+    fn name(&mut self, event: Event<'t>) -> Result<String, YamlError> {
+        let name = match event {
+            Event::Scalar(text, _, 0, _) => text,
+            Event::Scalar(text, style, anchor, tag) => {
+                self.value(Event::Scalar(text.clone(), style, anchor, tag), 0)?;
+                text
+            }
+            Event::Alias(anchor) => match self.alias(anchor, 0)?.0 {
+                Value::String(text) => return Ok(text),
+                Value::Number(number) => number.to_string().into(),
+                Value::Bool(truth) => truth.to_string().into(),
+                _ => return Err(YamlError::Name { line: self.line }),
+            },
+            _ => return Err(YamlError::Name { line: self.line }),
+        };
+        self.meter.take_string(&name)?;
+        Ok(name.into_owned())
     }
 
-    /// The same.
-    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
-        self.visit_f64(value as f64)
+    fn alias(&mut self, anchor: usize, depth: usize) -> Result<(Value, usize), YamlError> {
+        let anchor = self.anchors.get(&anchor).ok_or(YamlError::Cycle { line: self.line })?;
+        self.meter.take_values(anchor.values, depth + anchor.height)?;
+        self.meter.take(anchor.bytes)?;
+        Ok((anchor.value.clone(), anchor.height))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
-        self.take(text.len())?;
+    /// By the core schema of YAML 1.2.
+    fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, Spent> {
+        let tag = tag.and_then(Tag::core_suffix);
+        if tag == Some("str") || tag.is_none() && style != ScalarStyle::Plain {
+            self.meter.take_string(text)?;
+            return Ok(text.into());
+        }
+        self.meter.take(0)?;
+        match text {
+            "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
+            "true" | "True" | "TRUE" => return Ok(true.into()),
+            "false" | "False" | "FALSE" => return Ok(false.into()),
+            _ => {}
+        }
+        if let Some(number) = number(text) {
+            return Ok(number);
+        }
+        self.meter.take_string(text)?;
         Ok(text.into())
     }
+}
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+/// A number; null for one that JSON does not have.
+fn number(text: &str) -> Option<Value> {
+    let (is_negative, digits) = match text.as_bytes() {
+        [b'-', ..] => (true, &text[1..]),
+        [b'+', ..] => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if matches!(digits, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return Some(Value::Null);
     }
+    let (radix, digits) = match digits.get(..2) {
+        Some("0x") => (16, &digits[2..]),
+        Some("0o") => (8, &digits[2..]),
+        _ => (10, digits),
+    };
+    let begins = |digits: &str| digits.starts_with(|first: char| first.is_ascii_hexdigit() || first == '.');
+    // A name with zeros before it, such as a postal code.
+    let is_text =
+        radix == 10 && digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|own| own.is_ascii_digit());
+    if !begins(digits) || is_text {
+        return None;
+    }
+    if let Ok(integer) = u64::from_str_radix(digits, radix) {
+        return match is_negative {
+            false => Some(integer.into()),
+            true => Some(0i64.checked_sub_unsigned(integer).map_or_else(|| float(-(integer as f64)), Into::into)),
+        };
+    }
+    if radix != 10 || !digits.bytes().all(|own| own.is_ascii_digit() || b".eE+-".contains(&own)) {
+        return None;
+    }
+    let parsed: f64 = digits.parse().ok().filter(|parsed: &f64| parsed.is_finite())?;
+    Some(float(if is_negative { -parsed } else { parsed }))
+}
 
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(self)? {
-            array.push(item);
-        }
-        Ok(array.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            self.take(name.len() + if object.len().is_multiple_of(NODE_MEMBERS) { NODE_BYTES } else { 0 })?;
-            object.insert(name, members.next_value_seed(self)?);
-        }
-        Ok(object.into())
-    }
-
-    /// A value with a tag of the author's own, without the tag.
-    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Value, A::Error> {
-        let (IgnoredAny, value) = tagged.variant()?;
-        value.newtype_variant_seed(self)
-    }
+fn float(number: f64) -> Value {
+    Number::from_f64(number).map_or(Value::Null, Value::Number)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
+    use crate::budget::Budget;
+
+    fn read(text: &str) -> Result<Value, String> {
+        let wanted = Arc::new(());
+        super::read(text, &Meter::new(Budget::of_function(512), &Arc::downgrade(&wanted)))
+            .map_err(|error| error.to_string())
+    }
 
     #[test]
     fn aliases_are_what_they_stand_for() {
-        let value = read("a: &a { x: 1.5, y: [-1, ~, true] }\nb: *a\n200: .inf\n").unwrap();
+        let value = read("a: &a { x: 1.5, y: [-1, ~, true] }\nb: *a\n200: .inf\n&n name: *n\n").unwrap();
 
         let a = json!({ "x": 1.5, "y": [-1, null, true] });
-        assert_eq!(value, json!({ "a": a, "b": a, "200": null }));
+        assert_eq!(value, json!({ "a": a, "b": a, "200": null, "name": "name" }));
+        assert!(read("a: &a [*a]").unwrap_err().contains("within what it stands for"));
+        assert!(read("a: *b").is_err());
     }
 
     #[test]
@@ -144,18 +273,87 @@ mod tests {
     }
 
     #[test]
+    fn scalars_are_those_of_the_core_schema() {
+        for (text, expected) in [
+            ("0x1F", json!(31)),
+            ("-0o17", json!(-15)),
+            ("+12", json!(12)),
+            ("007", json!("007")),
+            ("-9223372036854775808", json!(i64::MIN)),
+            ("18446744073709551615", json!(u64::MAX)),
+            ("1e3", json!(1000.0)),
+            (".5", json!(0.5)),
+            ("-.5", json!(-0.5)),
+            ("1.", json!(1.0)),
+            ("--1", json!("--1")),
+            ("+-1", json!("+-1")),
+            ("1_000", json!("1_000")),
+            ("0x", json!("0x")),
+            ("0xZ", json!("0xZ")),
+            ("infinity", json!("infinity")),
+            ("nan", json!("nan")),
+            (".nan", json!(null)),
+            ("2024-01-01", json!("2024-01-01")),
+            ("1.2.3", json!("1.2.3")),
+            ("é", json!("é")),
+            ("0é", json!("0é")),
+            ("yes", json!("yes")),
+            ("True", json!(true)),
+            ("'1'", json!("1")),
+            ("\"a\\nb\"", json!("a\nb")),
+            ("|\n a\n b\n", json!("a\nb\n")),
+            ("!!str 1", json!("1")),
+            ("!!int '1'", json!(1)),
+            ("!own 'x'", json!("x")),
+        ] {
+            assert_eq!(read(&format!("a: {text}")).unwrap()["a"], expected, "{text}");
+        }
+    }
+
+    #[test]
     fn aliases_that_stand_for_more_than_memory_holds_are_refused() {
         let many = |what: &str, times: usize| vec![what; times].join(",");
         let numbers = format!("a: &a [{}]\nb: [{}]", many("1", 15_000), many("*a", 15_000));
         let objects = format!("a: &a [{}]\nb: [{}]", many("{x: 1}", 5000), many("*a", 5000));
         let texts = format!("a: &a {}\nb: [{}]", "x".repeat(40_000), many("*a", 15_000));
-        let names = format!("a: &a {{{}: 1}}\nb: [{}]", "x".repeat(900), many("*a", 60_000));
+        let names = format!("a: &a {{{}: 1}}\nb: [{}]", "x".repeat(900), many("*a", 200_000));
 
         for text in [numbers, objects, texts, names] {
-            let refusal = read(&text).unwrap_err().to_string();
+            let refusal = read(&text).unwrap_err();
 
-            assert!(refusal.contains("use fewer"), "{refusal}");
+            assert!(refusal.contains("more than"), "{refusal}");
         }
+    }
+
+    /// 8.4
+    #[test]
+    fn aliases_do_not_nest_deeper_than_what_is_written() {
+        let mut text = format!("- &a0 {}{}\n", "[".repeat(50), "]".repeat(50));
+        for number in 1..5 {
+            text += &format!("- &a{number} {}*a{}{}\n", "[".repeat(50), number - 1, "]".repeat(50));
+        }
+
+        assert!(read(&text).unwrap_err().contains("levels deep"));
+    }
+
+    /// 8.4
+    #[test]
+    fn a_member_that_is_there_twice_is_an_error() {
+        for text in ["a: 1\na: 2", "x: [{ a: 1, 'a': 2 }]", "x: { &a a: 1, *a : 2 }"] {
+            let refusal = read(text).unwrap_err();
+
+            assert!(refusal.contains("\"a\" is there twice"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_document_is_an_error() {
+        for text in ["a: 1\n---\nb: 2", "? [a]\n: 1", "a: [1", "a: }", "\"a", "a: 1\n b: 2"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert_eq!(read("").unwrap(), Value::Null);
+        assert_eq!(read("%YAML 1.2\n---\na: 1\n...\n").unwrap(), json!({ "a": 1 }));
+        assert!(read(&"%TAG !a! b\n".repeat(20)).unwrap_err().contains("directives"));
     }
 
     #[test]

@@ -351,6 +351,11 @@ fn aliases() -> String {
     format!("openapi: 3.1.0\nx-a: &a [{}]\nx-b: [{}]\n", many("1"), many("*a"))
 }
 
+/// JSON of so many objects with one member, each of which takes much more memory than its text.
+fn members(count: usize) -> String {
+    format!(r#"{{"openapi":"3.1.0","x":[{}]}}"#, vec![r#"{"":0}"#; count].join(","))
+}
+
 /// Asks for the title of the document, `seconds` from now.
 async fn title_at(service: &McpService, seconds: u64) -> (String, Reply) {
     let request = tools_call("list_operations", json!({})).progress_token(json!("p"));
@@ -379,16 +384,33 @@ async fn a_document_of_age_is_asked_for_by_its_etag_and_kept_while_its_source_is
         (Says::document("swagger: '2.0'".to_owned(), "\"2\""), 400),
         (Says::document("{".to_owned(), "\"3\""), 500),
         (Says::document(aliases(), "\"4\""), 600),
-        (Says::Nothing, 660),
+        // 8.4
+        (Says::document(members(400_000), "\"4\""), 660),
+        (Says::document(format!(r#"{{"openapi":"3.1.0","x":{}"#, "[".repeat(1_000_000)), "\"4\""), 720),
+        (Says::Nothing, 780),
     ] {
         origin.says(says);
         assert_eq!(title_at(&service, at).await.0, "One");
     }
-    assert_eq!(origin.asked().len(), 8);
+    assert_eq!(origin.asked().len(), 10);
     assert!(origin.asked()[1..].iter().all(|etag| etag.as_deref() == Some("\"1\"")), "{:?}", origin.asked());
 
     origin.says(Says::document(document("Two", 0), "\"5\""));
-    assert_eq!(title_at(&service, 750).await.0, "Two");
+    assert_eq!(title_at(&service, 850).await.0, "Two");
+}
+
+/// 8.3, 8.4: names that libraries give a meaning of their own.
+#[tokio::test]
+async fn no_name_of_a_member_is_special() {
+    let name = "$serde_json::private::RawValue";
+    let schema = json!({ "properties": { name: { "type": "string" } }, name: "{\"a\":" });
+    let document = json!({ "openapi": "3.1.0", "components": { "schemas": { "A": schema } } });
+    let origin = Origin::start(Says::document(document.to_string(), "\"1\"")).await;
+    let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
+
+    let result = exchange(&service, tools_call("read_schema", json!({ "name": "A" }))).await.tool_result();
+
+    assert!(result.text().contains(r#""$serde_json::private::RawValue":"{\"a\":""#), "{}", result.text());
 }
 
 #[tokio::test]
@@ -429,7 +451,7 @@ async fn without_a_document_that_can_be_read_it_does_not_start() {
         (Says::Status(302), "redirects are not followed"),
         (Says::document("swagger: '2.0'".to_owned(), "\"1\""), "Swagger 2.0; OpenAPI 3.0 and 3.1"),
         (Says::document("{\"openapi\": ".to_owned(), "\"1\""), "not JSON"),
-        (Says::document(" ".repeat(41 * 1024 * 1024), "\"1\""), "more than 40 MiB"),
+        (Says::document(" ".repeat(25 * 1024 * 1024), "\"1\""), "more than 24 MiB"),
         (Says::Nothing, "could not reach"),
     ] {
         origin.says(says);
@@ -438,10 +460,12 @@ async fn without_a_document_that_can_be_read_it_does_not_start() {
 
         assert!(error.contains(expected) && error.contains(&origin.url()), "{error}");
     }
-    let memory = [("OPENAPI_SOURCE", &*origin.url()), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")];
-    origin.says(Says::document(" ".repeat(11 * 1024 * 1024), "\"1\""));
-    let large = try_start(&memory).await.unwrap_err();
-    assert!(large.contains("more than 10 MiB") && large.contains("MemorySize"), "{large}");
+    let memory = [("OPENAPI_SOURCE", &*origin.url()), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")];
+    for (text, expected) in [(" ".repeat(7 * 1024 * 1024), "more than 6 MiB"), (members(100_000), "more than 48 MiB")] {
+        origin.says(Says::document(text, "\"1\""));
+        let large = try_start(&memory).await.unwrap_err();
+        assert!(large.contains(expected) && large.contains("MemorySize"), "{large}");
+    }
     let missing = try_start(&[("OPENAPI_SOURCE", "file:no-such-file.json")]).await.unwrap_err();
     assert!(missing.contains("file:no-such-file.json"), "{missing}");
 }

@@ -1,0 +1,181 @@
+//! JSON within a budget. Each object names a member once: two readers of a name that is there twice may see different
+//! values.
+
+use std::{cell::Cell, fmt};
+
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::budget::{Meter, Spent};
+
+/// Why a text was not read.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: serde_json::Error,
+    /// Whether a first member was there: the text is meant to be JSON.
+    pub(crate) has_begun: bool,
+}
+
+/// Reads JSON.
+///
+/// # Errors
+///
+/// When the text is not JSON, or an object has a member twice; when the budget is spent, as the meter knows.
+pub(crate) fn read(text: &str, meter: &Meter) -> Result<Value, Failure> {
+    let has_begun = Cell::new(false);
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Reader { meter, depth: 0, has_begun: &has_begun }.deserialize(&mut deserializer);
+    value
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| Failure { error, has_begun: has_begun.get() })
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    meter: &'a Meter,
+    depth: usize,
+    has_begun: &'a Cell<bool>,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.meter.take_values(1, self.depth).map_err(custom)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// `serde_json`'s own has members that are special to it.
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+        self.meter.take_string(text).map_err(custom)?;
+        Ok(text.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let inner = Self { depth: self.depth + 1, ..self };
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(inner)? {
+            self.meter.push(&mut array, item).map_err(custom)?;
+        }
+        Ok(array.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let inner = Self { depth: self.depth + 1, ..self };
+        let mut object = Map::new();
+        while let Some(name) = members.next_key_seed(Name { meter: self.meter })? {
+            self.has_begun.set(true);
+            self.meter.take_member(object.len()).map_err(custom)?;
+            if object.contains_key(&name) {
+                return Err(de::Error::custom(format_args!("the member {name:.100?} is there twice")));
+            }
+            object.insert(name, members.next_value_seed(inner)?);
+        }
+        Ok(object.into())
+    }
+}
+
+/// The name of a member.
+struct Name<'a> {
+    meter: &'a Meter,
+}
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = String;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<String, E> {
+        self.meter.take_string(name).map_err(custom)?;
+        Ok(name.to_owned())
+    }
+}
+
+/// Ends the reading; the meter knows why.
+fn custom<E: de::Error>(spent: Spent) -> E {
+    E::custom(spent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    fn read(text: &str) -> Result<Value, String> {
+        let wanted = Arc::new(());
+        super::read(text, &Meter::new(Budget::of_function(512), &Arc::downgrade(&wanted)))
+            .map_err(|failure| failure.error.to_string())
+    }
+
+    #[test]
+    fn json_is_read_as_it_is() {
+        let text = r#"{"a":[1,-2,0.5,"x",null,true,{"a":{}}],"b":"\u00e9","":[],"big":18446744073709551615}"#;
+
+        assert_eq!(read(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        for text in ["{} {}", "[1,]", "{\"a\":1e999}", "\"\\x\"", "nul"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    /// 8.4
+    #[test]
+    fn a_member_that_is_there_twice_is_an_error_at_any_depth() {
+        for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":[{"a":1,"a":2}]}"#] {
+            let refusal = read(text).unwrap_err();
+
+            assert!(refusal.contains(r#""a" is there twice at line 1"#), "{refusal}");
+        }
+    }
+
+    /// 8.4
+    #[test]
+    fn no_name_of_a_member_is_special() {
+        for name in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
+            let text = json!({ name: "{\"a\":1}" }).to_string();
+
+            assert_eq!(read(&text).unwrap()[name], "{\"a\":1}");
+        }
+    }
+}

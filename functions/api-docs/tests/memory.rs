@@ -1,0 +1,158 @@
+//! 8.4: what reading a document takes in memory, counted by the allocator.
+//!
+//! A binary of its own, with one test: the allocator counts what all threads do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
+
+use api_docs::{Budget, Document};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Functions, and how much of a budget a text is: the smallest one, and the one that the stack makes.
+const FUNCTIONS_MIB: [(usize, usize); 4] = [(128, 50_000), (128, 40), (128, 8), (512, 40)];
+
+/// Of answers, which have 48 KiB each, and of searches.
+const ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a document took.
+struct Taken {
+    /// At most, while it was read.
+    peak: usize,
+    /// When it had been read.
+    kept: usize,
+    /// At most, while operations and schemas in it were read.
+    answering: usize,
+    refusal: Option<String>,
+}
+
+fn read(text: &str, budget: Budget) -> Taken {
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    let document = Document::parse(text.as_bytes(), budget);
+    let (peak, after) = (ALLOCATOR.peak_usage(), ALLOCATOR.current_usage());
+    ALLOCATOR.reset_peak_usage();
+    let refusal = match &document {
+        Ok(document) => {
+            api_docs::read_some(document);
+            None
+        }
+        Err(error) => Some(mcp_server::error_chain(error)),
+    };
+    Taken { peak: peak - before, kept: after - before, answering: ALLOCATOR.peak_usage() - after, refusal }
+}
+
+/// Texts of about so many bytes that become as much as they can.
+fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
+    let repeated = |part: &str, between: &str| vec![part; bytes / (part.len() + between.len())].join(between);
+    let numbered = |part: fn(usize) -> String| {
+        let mut text = String::new();
+        for number in 0.. {
+            if text.len() > bytes {
+                break;
+            }
+            text += &part(number);
+        }
+        text
+    };
+    let json = |inner: String| format!(r#"{{"openapi":"3.1.0","x":[{inner}0]}}"#);
+    let yaml = |inner: String| format!("openapi: 3.1.0\nx: [{inner}0]");
+    let paths = |inner: String| format!(r#"{{"openapi":"3.1.0","paths":{{{inner}"/":{{}}}}}}"#);
+    let schemas = |inner: String| format!(r#"{{"openapi":"3.1.0","components":{{"schemas":{{{inner}"":{{}}}}}}}}"#);
+    vec![
+        ("JSON: objects of one member", json(repeated(r#"{"":0}"#, ",") + ",")),
+        ("JSON: objects in objects", json(repeated(&(r#"{"":"#.repeat(80) + "0" + &"}".repeat(80)), ",") + ",")),
+        ("JSON: arrays of one item", json(repeated("[0]", ",") + ",")),
+        ("JSON: arrays in arrays", json(repeated(&("[".repeat(90) + &"]".repeat(90)), ",") + ",")),
+        ("JSON: one array", json(repeated("0", ",") + ",")),
+        ("JSON: short texts", json(repeated(r#""a""#, ",") + ",")),
+        ("JSON: escaped text", json(format!(r#""{}","#, repeated(r"\u0061", "")))),
+        (
+            "JSON: members in order",
+            format!(r#"{{"openapi":"3.1.0",{}"z":0}}"#, numbered(|number| format!(r#""{number:07}":0,"#))),
+        ),
+        (
+            "JSON: members against the order",
+            format!(
+                r#"{{"openapi":"3.1.0",{}"z":0}}"#,
+                numbered(|number| format!(r#""{:07}":0,"#, 9_999_999 - number))
+            ),
+        ),
+        ("JSON: nested without end", format!(r#"{{"openapi":"3.1.0","x":{}"#, repeated("[", ""))),
+        ("JSON: breaks off", format!(r#"{{"openapi":"3.1.0","x":[{}"#, repeated(r#"{"":0}"#, ","))),
+        ("operations", paths(numbered(|number| format!(r#""/{number}":{{"get":{{}},"put":{{}},"post":{{}}}},"#)))),
+        (
+            "operations with tags",
+            paths(numbered(|number| format!(r#""/{number}":{{"get":{{"tags":["a","b","c"]}}}},"#))),
+        ),
+        (
+            "operations with parameters of their path",
+            paths(numbered(|number| {
+                format!(
+                    r#""/{number}":{{"parameters":[{{"name":"{}"}}],"get":{{}},"put":{{}},"post":{{}},"head":{{}}}},"#,
+                    "x".repeat(500)
+                )
+            })),
+        ),
+        ("words", schemas(numbered(|number| format!(r#""a{number} b{number} c{number}":{{}},"#)))),
+        (
+            "properties",
+            schemas(format!(r#""A":{{"properties":{{{}"z":0}}}},"#, numbered(|number| format!(r#""p{number}":0,"#)))),
+        ),
+        ("a long description", schemas(format!(r#""A":{{"description":"{}"}},"#, repeated("a", " ")))),
+        ("a long name of many values", {
+            let values = vec!["1"; 10_000].join(",");
+            schemas(format!(r#""A":{{"{}":[{values}]}},"#, "x".repeat(20_000)))
+        }),
+        ("YAML: a flow array", yaml(repeated("1", ",") + ",")),
+        ("YAML: flow objects", yaml(repeated("{a: }", ",") + ",")),
+        ("YAML: empty flow objects", yaml(repeated("{}", ",") + ",")),
+        ("YAML: a flow array as a name", format!("[{}]: 1", repeated("1", ","))),
+        ("YAML: nested without end", repeated("[", "")),
+        ("YAML: objects nested without end", repeated("{a: ", "")),
+        ("YAML: block arrays without end", repeated("- ", "")),
+        ("YAML: explicit names without end", repeated("? ", "")),
+        ("YAML: a block array", format!("openapi: 3.1.0\nx:\n{}\n", repeated("- 1", "\n"))),
+        ("YAML: block objects", format!("openapi: 3.1.0\nx:\n{}\n", repeated("- a:", "\n"))),
+        ("YAML: nothing", format!("openapi: 3.1.0\nx:\n{}\n", repeated("-", "\n"))),
+        ("YAML: anchors", yaml(numbered(|number| format!("&a{number} 1,")))),
+        ("YAML: anchors of one name", yaml(repeated("&a x", ",") + ",")),
+        ("YAML: aliases", format!("openapi: 3.1.0\nx: &a {{a: 1}}\ny: [{}]", repeated("*a", ","))),
+        ("YAML: aliases of aliases", {
+            let items = |number: usize| vec![format!("*a{number}"); 9].join(",");
+            let levels: String =
+                (1..9).map(|number| format!("a{number}: &a{number} [{}]\n", items(number - 1))).collect();
+            format!("openapi: 3.1.0\na0: &a0 [1,1,1]\n{levels}")
+        }),
+        ("YAML: tags", yaml(repeated("!a b", ",") + ",")),
+        ("YAML: long tags", yaml(numbered(|number| format!("!{}{number} 1,", "t".repeat(100))))),
+        ("YAML: directives", repeated("%TAG !a! b\n", "") + "---\nopenapi: 3.1.0"),
+        ("YAML: many directives", numbered(|number| format!("%TAG !a{number}! b\n"))),
+        ("YAML: comments", repeated("# a\n", "") + "openapi: 3.1.0"),
+        ("YAML: escaped text", format!("openapi: 3.1.0\nx: \"{}\"", repeated(r"\x61", ""))),
+        ("YAML: folded text", format!("openapi: 3.1.0\nx: >\n  {}\n", repeated("a", "\n  "))),
+        ("YAML: members", format!("openapi: 3.1.0\n{}", numbered(|number| format!("{number}: 0\n")))),
+        ("YAML: after what begins like JSON", format!("{{ x: [{}]", repeated("1", ","))),
+        ("YAML: documents", repeated("---\n", "")),
+    ]
+}
+
+#[test]
+fn a_document_takes_no_more_memory_than_its_budget() {
+    let mut refused = 0;
+    for (memory, part) in FUNCTIONS_MIB {
+        let budget = Budget::of_function(memory);
+        let bytes = budget.bytes() / part;
+        for (name, text) in hostile(bytes) {
+            let Taken { peak, kept, answering, refusal } = read(&text, budget);
+
+            let place = format!("{name}: {bytes} bytes in {memory} MiB: {refusal:?}");
+            assert!(peak <= budget.bytes(), "{place}: {peak} of {}", budget.bytes());
+            assert!(answering <= ANSWER_BYTES, "{place}: {answering} to answer");
+            assert!(refusal.is_none() || kept < 64 * 1024, "{place}: {kept} are kept");
+            refused += usize::from(refusal.is_some_and(|refusal| refusal.contains("MiB of memory")));
+        }
+    }
+    assert!(refused > 20, "{refused} were refused");
+}
