@@ -3,8 +3,8 @@
 
     python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--mutate FILE... | --no-mutants]
 
-Calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), fuzzes events and
-messages, and changes the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly
+Calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), fuzzes documents,
+events, messages and tokens, and changes the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly
 compiler (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
 `--mutate` changes the files given and does nothing else; one of them takes some minutes, all of them hours.
 """

@@ -1,0 +1,11 @@
+//! Any bytes as an OpenAPI document: refused, or read, and then operations and schemas in it are.
+
+#![no_main]
+
+use api_docs::{Budget, Document};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(document) = Document::parse(bytes, Budget::of_function(128)) else { return };
+    api_docs::read_some(&document);
+});
