@@ -45,6 +45,13 @@ impl Authorizer {
         }
     }
 
+    /// Notes that a request has succeeded.
+    pub(crate) fn succeeded(&self) {
+        if let Self::OAuth(oauth) = self {
+            oauth.succeeded();
+        }
+    }
+
     /// Gets a token in place of one that was refused.
     pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         match self {

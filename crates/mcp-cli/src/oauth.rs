@@ -8,7 +8,10 @@ use std::{
     fmt,
     path::PathBuf,
     process::Stdio,
-    sync::PoisonError,
+    sync::{
+        PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -33,8 +36,10 @@ const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(300);
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 /// The issuer whose access tokens no other server can verify.
 const GOOGLE: &str = "https://accounts.google.com";
-/// Sign-ins for more scopes, after the first, until one succeeds.
-const MAX_STEP_UPS: u32 = 2;
+/// Sign-ins, or grants to the client itself, without a request that succeeds: a first one and two for more scopes.
+const MAX_FRUITLESS_SIGN_INS: u32 = 3;
+/// For finding the issuer: a few documents, each of which may take 30 s (`rmcp`).
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How tokens are got.
 #[derive(Debug, Clone, Default)]
@@ -122,14 +127,14 @@ pub(crate) struct OAuth {
     state: Mutex<State>,
     /// A token that was signed in for and not accepted yet. If that one is refused, another will be too.
     untried: std::sync::Mutex<Option<String>>,
+    /// Sign-ins since the last request that succeeded.
+    fruitless_sign_ins: AtomicU32,
 }
 
 #[derive(Default)]
 struct State {
     /// The refused token that a refresh was tried for.
     refreshed_for: Option<String>,
-    /// The scopes that were asked for last, and how often.
-    step_ups: (String, u32),
     /// Why the last try failed, for those who waited for it.
     failure: Option<(Instant, String)>,
 }
@@ -143,6 +148,7 @@ impl OAuth {
             store,
             state: Mutex::default(),
             untried: std::sync::Mutex::default(),
+            fruitless_sign_ins: AtomicU32::new(0),
         })
     }
 
@@ -211,7 +217,9 @@ impl OAuth {
     ) -> Result<(AuthorizationManager, AuthorizationMetadata), AuthError> {
         let mut manager = AuthorizationManager::new(&self.server).await?;
         manager.set_credential_store(self.store.clone());
-        let metadata = manager.resolve_metadata_from_challenge(challenge).await?.metadata;
+        let found = tokio::time::timeout(DISCOVERY_TIMEOUT, manager.resolve_metadata_from_challenge(challenge)).await;
+        let late = |_| AuthError::AuthorizationFailed(format!("its metadata took longer than {DISCOVERY_TIMEOUT:?}"));
+        let metadata = found.map_err(late)??.metadata;
         // A server names its issuer, and the issuer its pages: neither may start programs, or listen in.
         let endpoints = [Some(&metadata.authorization_endpoint), Some(&metadata.token_endpoint)];
         for endpoint in endpoints.into_iter().chain([metadata.registration_endpoint.as_ref()]).flatten() {
@@ -227,6 +235,11 @@ impl OAuth {
     /// Notes that the server has taken a token for good.
     pub(crate) fn accepted(&self, token: &str) {
         self.untried().take_if(|untried| untried == token);
+    }
+
+    /// Notes that a request has succeeded, which proves the sign-ins before it worth their while.
+    pub(crate) fn succeeded(&self) {
+        self.fruitless_sign_ins.store(0, Ordering::Relaxed);
     }
 
     /// Gets a token in place of one that was refused. One at a time: whoever waited finds what another has got, or why there
@@ -258,14 +271,9 @@ impl OAuth {
         let mut scopes: BTreeSet<String> = self.options.scopes.iter().cloned().collect();
         if is_step_up {
             let asked = params.and_then(|params| params.scope).unwrap_or_default();
-            let tries = if state.step_ups.0 == asked { state.step_ups.1 } else { 0 };
-            if tries == MAX_STEP_UPS {
-                bail!("the server still wants `{asked}` after {MAX_STEP_UPS} sign-ins for it");
-            }
             // What was granted before is asked for again: a token has the scopes of its own request alone.
             scopes.extend(credentials.into_iter().flat_map(|own| own.granted_scopes));
             scopes.extend(asked.split_whitespace().map(str::to_owned));
-            state.step_ups = (asked, tries + 1);
         } else if let Some(refused) = refused {
             if self.untried().as_deref() == Some(refused) {
                 bail!(
@@ -279,10 +287,17 @@ impl OAuth {
                 }
             }
         }
+        if self.fruitless_sign_ins.load(Ordering::Relaxed) == MAX_FRUITLESS_SIGN_INS {
+            bail!(
+                "the server wants another sign-in after {MAX_FRUITLESS_SIGN_INS} since the last request that succeeded: \
+                 start again if that is meant"
+            );
+        }
         match self.options.client_credentials {
             true => self.present_credentials(challenge, scopes).await?,
             false => self.sign_in(challenge, scopes).await?,
         }
+        self.fruitless_sign_ins.fetch_add(1, Ordering::Relaxed);
         *self.untried() = self.store.credentials()?.and_then(|own| self.token_of(&own));
         Ok(())
     }

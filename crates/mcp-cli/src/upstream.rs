@@ -186,6 +186,9 @@ impl Upstream {
                 self.authorizer.accepted(token);
             }
             if status.is_success() {
+                if is_use(envelope) {
+                    self.authorizer.succeeded();
+                }
                 return self.deliver(envelope, response, output).await;
             }
             let headers = response.headers().clone();
@@ -368,6 +371,12 @@ fn is_safe(envelope: &Envelope) -> bool {
         method::COMPLETION_COMPLETE,
     ];
     envelope.id().is_some() && envelope.method().is_some_and(|method| SAFE.contains(&method))
+}
+
+/// Whether a request uses the server: not the handshake and the pings that clients send by themselves.
+fn is_use(envelope: &Envelope) -> bool {
+    const AUTOMATIC: [&str; 3] = [method::INITIALIZE, method::PING, method::SERVER_DISCOVER];
+    envelope.id().is_some() && envelope.method().is_some_and(|method| !AUTOMATIC.contains(&method))
 }
 
 fn is_busy(status: StatusCode) -> bool {
