@@ -1,6 +1,6 @@
 //! `mcpl tools` and `mcpl call`: what a server offers, and using it by hand.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -8,6 +8,7 @@ use mcp_protocol::method;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    files,
     output::{self, BOLD, print, printable},
     session::Session,
 };
@@ -51,8 +52,8 @@ pub(crate) async fn call(
     if as_json {
         print(&format!("{result:#}"));
     } else {
-        for (number, block) in result["content"].as_array().into_iter().flatten().enumerate() {
-            print(&shown(block, number, name, folder)?);
+        for block in result["content"].as_array().into_iter().flatten() {
+            print(&shown(block, name, folder)?);
         }
     }
     Ok(result["isError"] != true)
@@ -99,7 +100,7 @@ fn signature(schema: &Value) -> String {
 }
 
 /// A block for a terminal; what cannot be shown there is saved.
-fn shown(block: &Value, number: usize, tool: &str, folder: &Path) -> anyhow::Result<String> {
+fn shown(block: &Value, tool: &str, folder: &Path) -> anyhow::Result<String> {
     let (data, kind) = match block["type"].as_str() {
         Some("text") => return Ok(text(block["text"].as_str().unwrap_or_default())),
         Some("image" | "audio") => (block["data"].as_str(), block["mimeType"].as_str()),
@@ -115,9 +116,7 @@ fn shown(block: &Value, number: usize, tool: &str, folder: &Path) -> anyhow::Res
     };
     let bytes = BASE64_STANDARD.decode(data.unwrap_or_default()).context("a block is not Base64")?;
     let subtype = kind.and_then(|kind| kind.split_once('/')).map_or("bin", |(_, subtype)| subtype);
-    let extension: String = subtype.chars().take_while(char::is_ascii_alphanumeric).collect();
-    let file = folder.join(format!("{tool}-{}.{extension}", number + 1));
-    fs::write(&file, &bytes).with_context(|| format!("could not save {}", file.display()))?;
+    let file = files::save(folder, tool, subtype, &bytes).context("could not save a file")?;
     let kind = printable(kind.unwrap_or("something"));
     Ok(format!("{kind} ({} bytes) saved to {}", bytes.len(), file.display()))
 }

@@ -7,7 +7,7 @@ mod entry;
 
 use std::{
     fs,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,10 @@ use etcetera::BaseStrategy;
 use similar::TextDiff;
 
 use self::entry::{Value, has_entry, with_entry, without_entry};
-use crate::output::print;
+use crate::{
+    files::{self, Readers},
+    output::{print, printable},
+};
 
 /// Which programs.
 #[derive(Debug, Clone, Args)]
@@ -248,38 +251,27 @@ fn change(
         return Ok(());
     }
     let diff = TextDiff::from_lines(old, &new);
-    print(diff.unified_diff().header(&shown.to_string(), &shown.to_string()).to_string().trim_end());
+    let diff = diff.unified_diff().header(&shown.to_string(), &shown.to_string()).to_string();
+    print(printable(&diff).trim_end());
     if dry_run {
         return Ok(());
     }
-    if let Some(folder) = file.parent() {
+    // What is linked to stays linked to.
+    let target = files::linked(&file).with_context(|| format!("could not follow {shown}"))?;
+    for folder in [file.parent(), target.parent()].into_iter().flatten() {
         fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
     }
+    let write = |path: &Path, text: &str, readers: &Readers| {
+        let written = files::replace(path, text.as_bytes(), readers);
+        written.with_context(|| format!("could not write {}", path.display()))
+    };
     // What was there before the entry came, and not what was there while it was.
     if let Some(before) = before.as_ref().filter(|before| !has_entry(app, before, name)) {
-        write(&backup_of(&file), before, &file)?;
+        write(&backup_of(&file), before, &Readers::Owner)?;
     }
-    // What is linked to stays linked to.
-    write(&fs::canonicalize(&file).unwrap_or_else(|_| file.clone()), &new, &file)?;
+    write(&target, &new, &Readers::SameAsBefore)?;
     print(&format!("{}: {shown} is changed; restart the program if it is running", app.title()));
     Ok(())
-}
-
-/// A new file takes the place of the old one, with its permissions, and is readable by nobody else before.
-fn write(file: &Path, text: &str, like: &Path) -> anyhow::Result<()> {
-    let new = file.with_extension(format!("mcpl-{}", std::process::id()));
-    let write = || {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(&new)?.write_all(text.as_bytes())?;
-        if let Ok(metadata) = fs::metadata(like) {
-            fs::set_permissions(&new, metadata.permissions())?;
-        }
-        fs::rename(&new, file)
-    };
-    write().with_context(|| format!("could not write {}", file.display()))
 }
 
 fn backup_of(file: &Path) -> PathBuf {

@@ -4,7 +4,7 @@
 //! change them, for which files have locks.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -17,6 +17,8 @@ use aws_lc_rs::{
     rand,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use crate::files;
 
 /// What the entry is called in the keychain.
 const SERVICE: &str = "mcpl";
@@ -71,9 +73,8 @@ impl fmt::Debug for Key {
 }
 
 fn found_or_made(lock: PathBuf) -> anyhow::Result<Vec<u8>> {
-    let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(lock)?;
     // Two processes would make two keys.
-    lock.lock()?;
+    let _lock = files::lock(&lock)?;
     let entry = keyring::Entry::new(SERVICE, ACCOUNT).context("there is no keychain")?;
     match entry.get_secret() {
         Err(keyring::Error::NoEntry) => {

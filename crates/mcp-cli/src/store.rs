@@ -2,8 +2,7 @@
 //! and sealed where the system has a keychain.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -14,7 +13,10 @@ use rmcp::transport::auth::{AuthError, CredentialRefreshGuard, CredentialStore, 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::keychain::Key;
+use crate::{
+    files::{self, Readers},
+    keychain::Key,
+};
 
 /// The file of one server.
 #[derive(Debug, Clone)]
@@ -63,6 +65,7 @@ impl Store {
     /// The store of a server: in a folder of one's choice, or sealed where the platform keeps an application's state.
     pub(crate) fn of(server: &str, folder: Option<&Path>) -> io::Result<Self> {
         let key = Arc::new(OnceLock::new());
+        let is_usual = folder.is_none();
         let folder = match folder {
             Some(folder) => {
                 let _ = key.set(Err("files are wanted".to_owned()));
@@ -73,7 +76,8 @@ impl Store {
                 strategy.state_dir().unwrap_or_else(|| strategy.data_dir()).join("mcpl")
             }
         };
-        fs::create_dir_all(&folder)?;
+        // One that was given may be for other things too: its mode is the user's business.
+        files::secret_folder(&folder, is_usual)?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
         let name: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { server: server.to_owned(), file: folder.join(format!("{name}.json")), turn: Arc::default(), key })
@@ -152,19 +156,10 @@ impl Store {
     fn change(&self, change: impl FnOnce(&mut Kept)) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // Other proxies of the same server change it too. Not the lock of a refresh, under which tokens are saved.
-        let mut options = fs::OpenOptions::new();
-        let lock = options.create(true).truncate(false).write(true).open(self.file.with_extension("writing"))?;
-        lock.lock()?;
+        let _lock = files::lock(&self.file.with_extension("writing"))?;
         let mut kept = self.read()?;
         self.server.clone_into(&mut kept.server);
         change(&mut kept);
-        // A new file takes the place of the old one, so that nobody reads half of it.
-        let new = self.file.with_extension(format!("{}.new", std::process::id()));
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&new)?;
         let content = match self.key() {
             Ok(key) => {
                 let sealed = key.seal(&self.server, serde_json::to_vec(&kept)?)?;
@@ -172,9 +167,7 @@ impl Store {
             }
             Err(_) => serde_json::to_vec_pretty(&kept)?,
         };
-        file.write_all(&content)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.file)
+        files::replace(&self.file, &content, &Readers::Owner)
     }
 }
 
@@ -195,11 +188,7 @@ impl CredentialStore for Store {
     /// One proxy of several refreshes at a time; the next one finds what the first has got.
     async fn acquire_refresh_guard(&self) -> Result<Option<CredentialRefreshGuard>, AuthError> {
         let path = self.file.with_extension("lock");
-        let locked = tokio::task::spawn_blocking(move || {
-            let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-            file.lock()?;
-            Ok::<_, io::Error>(file)
-        });
+        let locked = tokio::task::spawn_blocking(move || files::lock(&path));
         let file = locked.await.map_err(io::Error::other).and_then(|locked| locked).map_err(failed)?;
         Ok(Some(CredentialRefreshGuard::new(file)))
     }

@@ -1,0 +1,277 @@
+//! Every file that is written: under a name that cannot be guessed or followed first, then renamed, for its owner alone
+//! where it holds secrets.
+
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use tempfile::Builder;
+
+/// Links that lead to a file; more are a circle.
+const MAX_LINKS: usize = 32;
+/// Files of one name that are saved beside each other.
+const MAX_NAMESAKES: usize = 1000;
+/// The longest name of a tool that is part of a file's name.
+const MAX_STEM_CHARS: usize = 64;
+
+/// Who may read a replaced file.
+pub(crate) enum Readers {
+    /// The owner, whoever could before.
+    Owner,
+    /// Those who can read the file that is replaced; the owner, if there is none.
+    SameAsBefore,
+}
+
+/// Puts a file in the place of another one, or of a link, at once: readers find the old content or the new.
+pub(crate) fn replace(file: &Path, content: &[u8], readers: &Readers) -> io::Result<()> {
+    // It is new, of a random name, and of mode 0600.
+    let mut new = Builder::new().prefix(".mcpl-").tempfile_in(folder_of(file))?;
+    new.write_all(content)?;
+    let before = match readers {
+        Readers::Owner => None,
+        Readers::SameAsBefore => fs::metadata(file).ok().map(|metadata| metadata.permissions()),
+    };
+    match before {
+        Some(permissions) => new.as_file().set_permissions(permissions)?,
+        None => for_owner(new.as_file())?,
+    }
+    new.as_file().sync_all()?;
+    new.persist(file)?;
+    Ok(())
+}
+
+/// Opens a file for its lock, which takes no content.
+pub(crate) fn lock(file: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(file)?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Where a file is that may be a link, also one to a file that does not exist yet.
+pub(crate) fn linked(file: &Path) -> io::Result<PathBuf> {
+    let mut file = file.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&file) {
+            Ok(target) => file = folder_of(&file).join(target),
+            Err(_) => return Ok(file),
+        }
+    }
+    Err(io::Error::other(format!("{} is a link that leads in a circle", file.display())))
+}
+
+/// Makes a folder for secrets. One that is there must be the user's own.
+///
+/// # Errors
+///
+/// When others own the folder, or may look into it: with `repair` its mode is changed instead.
+pub(crate) fn secret_folder(folder: &Path, repair: bool) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_folder(folder, repair),
+        made => made,
+    }
+}
+
+#[cfg(unix)]
+fn check_folder(folder: &Path, repair: bool) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    let metadata = fs::metadata(folder)?;
+    let shown = folder.display();
+    if !metadata.is_dir() {
+        return Err(io::Error::other(format!("{shown} is no folder: give another `--state-dir`")));
+    }
+    let user = nix::unistd::geteuid().as_raw();
+    if metadata.uid() != user {
+        let owner = metadata.uid();
+        let why = format!("{shown} belongs to user {owner}, not to user {user}: give a `--state-dir` of your own");
+        return Err(io::Error::other(why));
+    }
+    let mode = metadata.mode() & 0o777;
+    match (mode & 0o077 != 0, repair) {
+        (false, _) => Ok(()),
+        (true, true) => {
+            tracing::info!("{shown} had the mode {mode:o}: it is now 700");
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+        }
+        (true, false) => {
+            let why = format!("{shown} is open to other users (mode {mode:o}): run `chmod 700 {shown}`");
+            Err(io::Error::other(why))
+        }
+    }
+}
+
+/// The folders of a user are the user's alone.
+#[cfg(not(unix))]
+fn check_folder(_: &Path, _: bool) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn for_owner(file: &fs::File) -> io::Result<()> {
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn for_owner(_: &fs::File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Saves a file under a new name, which begins with `stem` and ends with `extension` as far as both are letters, digits,
+/// `-` and `_`.
+pub(crate) fn save(folder: &Path, stem: &str, extension: &str, content: &[u8]) -> io::Result<PathBuf> {
+    let allowed = |own: char| own.is_ascii_alphanumeric() || "-_".contains(own);
+    let stem: String = stem.chars().take(MAX_STEM_CHARS).map(|own| if allowed(own) { own } else { '_' }).collect();
+    // What begins with `-` would be an option of a command.
+    let stem = match stem.trim_start_matches('-') {
+        "" => "file",
+        stem => stem,
+    };
+    let extension: String = extension.chars().take_while(char::is_ascii_alphanumeric).take(16).collect();
+    let extension = if extension.is_empty() { "bin" } else { &extension };
+    for number in 1..=MAX_NAMESAKES {
+        let file = folder.join(format!("{stem}-{number}.{extension}"));
+        match fs::OpenOptions::new().write(true).create_new(true).open(&file) {
+            Ok(mut new) => {
+                new.write_all(content)?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
+        }
+    }
+    Err(io::Error::other(format!("{} has {MAX_NAMESAKES} files of this name already", folder.display())))
+}
+
+/// The folder of a file.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    /// 8.6: neither the file's own mode, nor a link in its place, nor one at the temporary name of earlier versions.
+    #[test]
+    fn a_secret_is_for_its_owner_whatever_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, other] = ["secret.json", "other"].map(|name| folder.path().join(name));
+        let old_name = file.with_extension(format!("{}.new", std::process::id()));
+        fs::write(&other, "untouched").unwrap();
+        fs::write(&file, "open").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        symlink(&other, &old_name).unwrap();
+
+        replace(&file, b"token", &Readers::Owner).unwrap();
+
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("token", 0o600));
+        fs::remove_file(&file).unwrap();
+        symlink(&other, &file).unwrap();
+        replace(&file, b"again", &Readers::Owner).unwrap();
+        assert!(!file.is_symlink() && mode(&file) == 0o600);
+        assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing else is left");
+    }
+
+    /// 8.6
+    #[test]
+    fn what_is_no_secret_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        replace(&file, b"{}", &Readers::SameAsBefore).unwrap();
+        assert_eq!(mode(&file), 0o600);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+
+        replace(&file, b"{}", &Readers::SameAsBefore).unwrap();
+
+        assert_eq!(mode(&file), 0o644);
+    }
+
+    /// 8.6
+    #[test]
+    fn a_folder_for_secrets_is_its_owners_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("new/mcpl");
+        secret_folder(&folder, false).unwrap();
+        assert_eq!(mode(&folder), 0o700);
+
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = secret_folder(&folder, false).unwrap_err().to_string();
+        assert!(error.contains("mode 755") && error.contains("chmod 700"), "{error}");
+        secret_folder(&folder, true).unwrap();
+        assert_eq!(mode(&folder), 0o700);
+
+        let file = parent.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(secret_folder(&file, true).unwrap_err().to_string().contains("is no folder"));
+        let others = if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&folder, Some(12345), None).unwrap();
+            folder
+        } else {
+            PathBuf::from("/")
+        };
+        let error = secret_folder(&others, true).unwrap_err().to_string();
+        assert!(error.contains("belongs to user"), "{error}");
+    }
+
+    /// 8.6: the target of a link may not exist yet.
+    #[test]
+    fn a_link_is_followed_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        symlink("second", path("first")).unwrap();
+        symlink(path("dotfiles/config.json"), path("second")).unwrap();
+        symlink("circle", path("circle")).unwrap();
+
+        assert_eq!(linked(&path("first")).unwrap(), path("dotfiles/config.json"));
+        assert_eq!(linked(&path("none")).unwrap(), path("none"));
+        assert!(linked(&path("circle")).is_err());
+    }
+
+    /// 8.9
+    #[test]
+    fn a_saved_file_is_new_and_where_it_should_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        fs::create_dir(&own).unwrap();
+        let outside = folder.path().join("outside");
+        symlink(&outside, own.join("chart-1.png")).unwrap();
+        fs::write(own.join("chart-2.png"), "mine").unwrap();
+
+        let saved = save(&own, "chart", "png", b"image").unwrap();
+
+        assert_eq!(saved, own.join("chart-3.png"));
+        assert_eq!(fs::read(saved).unwrap(), b"image");
+        assert!(!outside.exists());
+        assert_eq!(fs::read_to_string(own.join("chart-2.png")).unwrap(), "mine");
+        for (stem, extension, expected) in [
+            ("../../outside", "png", "______outside-1.png"),
+            ("/etc/passwd", "x/../y", "_etc_passwd-1.x"),
+            ("a\n\u{1b}[2J\u{202e}b", "svg+xml", "a___2J_b-1.svg"),
+            ("--", "", "file-1.bin"),
+            ("-rf", "png", "rf-1.png"),
+            (&"é".repeat(1000), &"x".repeat(1000), &format!("{}-1.{}", "_".repeat(64), "x".repeat(16))),
+        ] {
+            assert_eq!(save(&own, stem, extension, b"").unwrap(), own.join(expected));
+        }
+        assert!(save(&own.join("none"), "a", "b", b"").unwrap_err().to_string().contains("a-1.b"));
+    }
+}

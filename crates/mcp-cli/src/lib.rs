@@ -1,0 +1,295 @@
+//! The command `mcpl`. A library for `main` and for fuzz targets alone: it has no interface for others.
+
+mod authorizer;
+mod bridge;
+mod call;
+mod callback;
+mod challenge;
+mod connection;
+mod doctor;
+mod files;
+mod headers;
+mod install;
+mod keychain;
+mod message;
+mod oauth;
+mod output;
+mod proxy;
+mod session;
+mod sigv4;
+mod store;
+mod tools;
+mod upstream;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use reqwest::header::HeaderMap;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use crate::{connection::Connection, install::Apps, output::print, store::Store};
+
+const EXAMPLES: &str = "\
+Examples:
+  mcpl doctor URL                                   what would stop clients from using a server
+  mcpl call URL personalized_greeting name=Ada      use a tool by hand
+  mcpl install greeter URL --claude --cursor        let programs use the server
+  mcpl install events URL --claude --client-id ID --ask-client-secret
+                                                    … where clients are registered by hand
+  mcpl proxy greeter URL                            what such a program starts";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For each step of an examination.
+const DOCTOR_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connects clients that speak stdio to MCP servers behind Function URLs.
+#[derive(Debug, Parser)]
+#[command(name = "mcpl", version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more on standard error; twice for what is sent and received there.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stand between a client on standard input and output and a server at a URL.
+    ///
+    /// A client starts it, for example Claude Desktop by the entry
+    /// {"mcpServers": {"greeter": {"command": "mcpl", "args": ["proxy", "greeter", "https://…/mcp"]}}}.
+    /// If the server wants to know who calls, the sign-in page is opened in a browser.
+    Proxy(Box<ProxyArgs>),
+    /// Find out what would stop clients from using a server.
+    ///
+    /// Walks the way that they walk, without signing in and without calling a tool. Ends with 1 if something would stop them.
+    Doctor {
+        /// The URL of the MCP endpoint.
+        url: String,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the tools of a server.
+    Tools {
+        /// The URL of the MCP endpoint.
+        url: String,
+        /// Print them as JSON, as the server says it.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Call a tool of a server, for example `mcpl call URL personalized_greeting name=Ada`.
+    ///
+    /// Ends with 1 if the tool failed.
+    Call {
+        /// The URL of the MCP endpoint.
+        url: String,
+        /// The tool's name.
+        tool: String,
+        /// Its arguments; what is no text is written as JSON.
+        #[arg(value_name = "NAME=VALUE")]
+        arguments: Vec<String>,
+        /// Print the result as JSON, as the server says it.
+        #[arg(long)]
+        json: bool,
+        /// Where images and other files are saved.
+        #[arg(long, default_value = ".")]
+        save_to: PathBuf,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Write a server's entry into the configuration of programs that use it.
+    ///
+    /// Programs that speak HTTP get the URL, the others this command. The change is shown before it is made.
+    Install {
+        /// What the server is called there.
+        name: String,
+        /// The URL of the MCP endpoint.
+        url: String,
+        #[command(flatten)]
+        connection: Box<Connection>,
+        #[command(flatten)]
+        apps: Apps,
+    },
+    /// Take a server's entry out again.
+    Uninstall {
+        /// What the server is called there.
+        name: String,
+        #[command(flatten)]
+        apps: Apps,
+    },
+    /// Forget who has signed in at a server, and how this client is registered there.
+    Forget {
+        /// The URL of the MCP endpoint.
+        url: String,
+        /// Where it is kept, if not at the usual place.
+        #[arg(long, env = "MCPL_STATE_DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// Print what a shell needs to complete these commands.
+    ///
+    /// For example `mcpl completions bash > ~/.local/share/bash-completion/completions/mcpl`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write manual pages, one a command, into a folder such as ~/.local/share/man/man1.
+    Man {
+        /// The folder, which must exist.
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ProxyArgs {
+    /// What the server is called at the client; for people.
+    name: String,
+    /// The URL of the MCP endpoint.
+    url: String,
+    /// How the server is spoken to. `http` is the only one.
+    #[arg(long, default_value = "http")]
+    mode: String,
+    #[command(flatten)]
+    connection: Connection,
+    /// With the name of a program: write the entry by which it starts this, as `mcpl install` does.
+    #[command(flatten)]
+    apps: Apps,
+}
+
+/// Runs the command.
+#[doc(hidden)]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_logs(cli.verbose);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "could not start the async runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended: anyhow::Result<ExitCode> = runtime.block_on(async {
+        match cli.command {
+            Command::Proxy(args) if args.apps.is_some() => install(&args.name, &args.url, &args.connection, &args.apps),
+            Command::Proxy(args) => proxy(*args).await,
+            Command::Doctor { url, json } => {
+                let client = http_client(HeaderMap::new(), DOCTOR_TIMEOUT)?;
+                if !doctor::run(client, &url, json).await? {
+                    return Ok(ExitCode::FAILURE);
+                }
+                Ok(())
+            }
+            Command::Tools { url, json, connection } => {
+                let mut session = connection.session(url).await?;
+                let listed = call::list(&mut session, json).await;
+                session.close().await;
+                listed
+            }
+            Command::Call { url, tool, arguments, json, save_to, connection } => {
+                let mut session = connection.session(url).await?;
+                let called = call::call(&mut session, &tool, &arguments, &save_to, json).await;
+                session.close().await;
+                if !called? {
+                    // The tool has said why.
+                    return Ok(ExitCode::FAILURE);
+                }
+                Ok(())
+            }
+            Command::Install { name, url, connection, apps } => install(&name, &url, &connection, &apps),
+            Command::Uninstall { name, apps } => install::uninstall(&name, &apps),
+            Command::Forget { url, state_dir } => Ok(Store::of(&url, state_dir.as_deref())?.forget()?),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "mcpl", &mut script);
+                print(&String::from_utf8_lossy(&script));
+                Ok(())
+            }
+            Command::Man { folder } => {
+                manual(&folder).with_context(|| format!("could not write into {}", folder.display()))
+            }
+        }
+        .map(|()| ExitCode::SUCCESS)
+    });
+    // Standard input may still be read, by a thread that nothing ends.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes the manual pages beside those that are there, and puts them in their places.
+fn manual(folder: &Path) -> anyhow::Result<()> {
+    let new = tempfile::Builder::new().prefix(".mcpl-").tempdir_in(folder)?;
+    clap_mangen::generate_to(Cli::command(), new.path())?;
+    for page in fs::read_dir(new.path())? {
+        let page = page?;
+        fs::rename(page.path(), folder.join(page.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Writes the entries by which programs reach a server as it is reached now.
+fn install(name: &str, url: &str, connection: &Connection, apps: &Apps) -> anyhow::Result<()> {
+    let mut options = connection.kept_options()?;
+    let via_proxy = !options.is_empty();
+    options.extend(connection.kept_state_dir()?);
+    if !apps.is_dry_run() {
+        connection.keep_secret(url)?;
+    }
+    install::install(name, url, apps, &options, via_proxy)
+}
+
+async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
+    match args.mode.as_str() {
+        "http" => {}
+        "sse" => bail!("`--mode sse` is a transport of 2024 that servers here do not have: leave `--mode` out"),
+        other => bail!("`--mode {other}` is not known: leave it out"),
+    }
+    tracing::info!(server = args.name, url = args.url, "ready");
+    let upstream = args.connection.upstream(args.url)?;
+    proxy::run(upstream).await
+}
+
+fn http_client(headers: HeaderMap, timeout: Duration) -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .default_headers(headers)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(timeout)
+        // A token would be shown to whomever a redirect leads to.
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("mcpl/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .context("could not set up HTTP")
+}
+
+/// On standard error: standard output is the client's.
+fn init_logs(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    // At more than info the library prints authorization codes.
+    let targets = Targets::new().with_default(level).with_target("rmcp", level.min(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).without_time();
+    tracing_subscriber::registry().with(lines).with(targets).init();
+}
