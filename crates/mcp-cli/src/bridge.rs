@@ -18,7 +18,10 @@ use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, method};
 use serde_json::{json, value::RawValue};
 use tokio::sync::{mpsc, oneshot};
 
-use self::{legacy_client::LegacyClient, modern_client::ModernClient};
+use self::{
+    legacy_client::{Asked, LegacyClient},
+    modern_client::ModernClient,
+};
 use crate::{
     message::{Envelope, Kind, Shape, error_response},
     upstream::{Output, Upstream, send},
@@ -152,8 +155,9 @@ impl Refusal {
     fn of(response: &str, is_handshake: bool) -> Self {
         let Ok(shape) = serde_json::from_str::<Shape<'_>>(response) else { return Self::Other };
         let Some(error) = shape.error else { return Self::None };
-        let Ok(error) = serde_json::from_str::<ErrorObject>(error.get()) else { return Self::Other };
-        match error.code {
+        let code = member(error, "code").and_then(|code| serde_json::from_str(code.get()).ok());
+        let Some(code) = code else { return Self::Other };
+        match code {
             code if MODERN_ERRORS.contains(&code) && !is_handshake => Self::None,
             jsonrpc::INTERNAL_ERROR => Self::Other,
             code if code < 0 || NOT_UNDERSTOOD.contains(&code) => Self::OfAnotherEra,
@@ -243,6 +247,11 @@ fn params_text(kind: &Kind) -> &str {
         Kind::Request { params: Some(params), .. } | Kind::Notification { params: Some(params), .. } => params.get(),
         _ => "{}",
     }
+}
+
+/// For fuzzing: what is made of a response, whatever was asked.
+pub(crate) fn read(response: &str) {
+    let _ = (Refusal::of(response, true), Refusal::of(response, false), Asked::of(response));
 }
 
 /// The revision that is spoken with modern servers here.

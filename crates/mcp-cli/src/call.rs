@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     files,
-    output::{self, BOLD, print, printable},
+    output::{self, BOLD, print, printable, printable_line},
+    received,
     session::Session,
 };
 
@@ -17,12 +18,12 @@ use crate::{
 pub(crate) async fn list(session: &mut Session, as_json: bool) -> anyhow::Result<()> {
     let tools = session.tools().await?;
     if as_json {
-        print(&format!("{:#}", Value::Array(tools)));
+        print(&output::json(&tools)?);
         return Ok(());
     }
     for tool in &tools {
         let name = tool["name"].as_str().unwrap_or_default();
-        let (name, parameters) = (printable(name), printable(&signature(&tool["inputSchema"])));
+        let (name, parameters) = (printable_line(name), printable_line(&signature(&tool["inputSchema"])));
         print(&format!("{BOLD}{name}{BOLD:#}({parameters})"));
         if let Some(description) = tool["description"].as_str() {
             print(&format!("    {}", one_paragraph(description)));
@@ -50,7 +51,7 @@ pub(crate) async fn call(
         bail!("the tool asks its client something, which this command cannot answer");
     }
     if as_json {
-        print(&format!("{result:#}"));
+        print(&output::json(&result)?);
     } else {
         for block in result["content"].as_array().into_iter().flatten() {
             print(&shown(block, name, folder)?);
@@ -87,7 +88,7 @@ fn types(property: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// `name: string, limit?: integer`.
-fn signature(schema: &Value) -> String {
+pub(crate) fn signature(schema: &Value) -> String {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let properties = schema["properties"].as_object().into_iter().flatten();
     let parameters = properties.map(|(name, property)| {
@@ -110,19 +111,19 @@ fn shown(block: &Value, tool: &str, folder: &Path) -> anyhow::Result<String> {
         },
         Some("resource_link") => {
             let (name, uri) = (block["name"].as_str().unwrap_or_default(), block["uri"].as_str().unwrap_or_default());
-            return Ok(printable(&format!("{name}: {uri}")));
+            return Ok(printable_line(&format!("{name}: {uri}")));
         }
         _ => return Ok(output::of_json(block)),
     };
     let bytes = BASE64_STANDARD.decode(data.unwrap_or_default()).context("a block is not Base64")?;
     let subtype = kind.and_then(|kind| kind.split_once('/')).map_or("bin", |(_, subtype)| subtype);
     let file = files::save(folder, tool, subtype, &bytes).context("could not save a file")?;
-    let kind = printable(kind.unwrap_or("something"));
+    let kind = printable_line(kind.unwrap_or("something"));
     Ok(format!("{kind} ({} bytes) saved to {}", bytes.len(), file.display()))
 }
 
-fn text(text: &str) -> String {
-    match serde_json::from_str(text) {
+pub(crate) fn text(text: &str) -> String {
+    match received::tree_of(text) {
         Ok(value @ (Value::Array(_) | Value::Object(_))) => output::of_json(&value),
         _ => printable(text),
     }

@@ -103,8 +103,8 @@ impl Connection {
             None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
             None => Authorizer::OAuth(Box::new(OAuth::new(&url, self.oauth_options()?)?)),
         };
-        let client = http_client(headers, Duration::from_secs(self.timeout))?;
-        Ok(Upstream::new(client, url, authorizer))
+        let patience = Duration::from_secs(self.timeout);
+        Ok(Upstream::new(http_client(headers, patience)?, patience, url, authorizer))
     }
 
     fn oauth_options(&self) -> anyhow::Result<OAuthOptions> {

@@ -14,12 +14,16 @@ use url::Url;
 
 use crate::{
     challenge::Challenge,
-    output::{GOOD, NOTE, PROBLEM, print, printable},
+    output::{self, GOOD, NOTE, PROBLEM, print, printable_line},
+    received,
 };
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// What Claude grants discovery and tokens.
 const CLAUDE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Issuers that are looked at.
+const MAX_ISSUERS: usize = 10;
 
 /// What was found about one thing.
 #[derive(Debug, Serialize)]
@@ -49,7 +53,7 @@ pub(crate) async fn run(client: Client, url: &str, as_json: bool) -> anyhow::Res
     doctor.examine().await;
     let findings = doctor.findings;
     if as_json {
-        print(&serde_json::to_string_pretty(&findings)?);
+        print(&output::json(&findings)?);
     } else {
         for finding in &findings {
             let (style, word) = match finding.level {
@@ -57,9 +61,9 @@ pub(crate) async fn run(client: Client, url: &str, as_json: bool) -> anyhow::Res
                 Level::Note => (NOTE, "note"),
                 Level::Problem => (PROBLEM, "PROBLEM"),
             };
-            print(&format!("{style}{word:<8}{style:#}{:<14}{}", finding.check, printable(&finding.found)));
+            print(&format!("{style}{word:<8}{style:#}{:<14}{}", finding.check, printable_line(&finding.found)));
             if let Some(fix) = &finding.fix {
-                print(&format!("{:22}-> {}", "", printable(fix)));
+                print(&format!("{:22}-> {}", "", printable_line(fix)));
             }
         }
     }
@@ -125,7 +129,7 @@ impl Doctor {
             Ok(first) => first,
             Err(error) => {
                 let fix = "check the name, the network, and that the certificate is one that browsers trust";
-                self.problem("reach", chain(&error), fix);
+                self.problem("reach", format!("{error:#}"), fix);
                 return None;
             }
         };
@@ -146,7 +150,7 @@ impl Doctor {
                     );
                 }
             }
-            Err(error) => self.problem("reach", format!("the second request failed: {}", chain(&error)), "try again"),
+            Err(error) => self.problem("reach", format!("the second request failed: {error:#}"), "try again"),
         }
         Some(first)
     }
@@ -185,13 +189,12 @@ impl Doctor {
             );
             return true;
         }
-        let discovered: Value = serde_json::from_str(&first.body).unwrap_or_default();
+        let discovered = received::tree_of(&first.body).unwrap_or_default();
         let versions = discovered["result"]["supportedVersions"].as_array().cloned().unwrap_or_default();
         let is_modern = !versions.is_empty();
         let params = json!({ "protocolVersion": ProtocolVersion::LATEST_LEGACY.as_str(), "capabilities": {}, "clientInfo": info() });
         let initialized = self.ask(method::INITIALIZE, params, false).await.ok();
-        let initialized: Value =
-            initialized.and_then(|answer| serde_json::from_str(&answer.body).ok()).unwrap_or_default();
+        let initialized = initialized.and_then(|answer| received::tree_of(&answer.body).ok()).unwrap_or_default();
         let legacy = initialized["result"]["protocolVersion"].as_str();
         match (is_modern, legacy) {
             (true, Some(legacy)) => {
@@ -296,8 +299,12 @@ impl Doctor {
         if named.is_empty() {
             self.problem("issuer", "the metadata names none".to_owned(), "set OIDC_ISSUER or its like on the function");
         }
+        if named.len() > MAX_ISSUERS {
+            let found = format!("the metadata names {} issuers: the first {MAX_ISSUERS} are looked at", named.len());
+            self.note("issuer", found, "clients try one, or a few");
+        }
         let mut issuers = Vec::new();
-        for issuer in named {
+        for issuer in named.into_iter().take(MAX_ISSUERS) {
             issuers.extend(self.issuer(&issuer).await);
         }
         Some(issuers)
@@ -323,7 +330,7 @@ impl Doctor {
     /// The tools that say that they take a token.
     async fn closed_tools(&self) -> Vec<String> {
         let listed = self.ask(method::TOOLS_LIST, json!({}), true).await.ok();
-        let listed: Value = listed.and_then(|answer| serde_json::from_str(&answer.body).ok()).unwrap_or_default();
+        let listed = listed.and_then(|answer| received::tree_of(&answer.body).ok()).unwrap_or_default();
         let takes_token = |tool: &&Value| {
             let schemes = tool["_meta"]["securitySchemes"].as_array();
             schemes.is_some_and(|schemes| !schemes.is_empty() && schemes.iter().all(|own| own["type"] != "noauth"))
@@ -428,7 +435,7 @@ impl Doctor {
         }
     }
 
-    async fn ask(&self, method: &str, mut params: Value, is_modern: bool) -> Result<Answer, reqwest::Error> {
+    async fn ask(&self, method: &str, mut params: Value, is_modern: bool) -> anyhow::Result<Answer> {
         let mut request = self.client.post(self.url.clone()).header(ACCEPT, "application/json, text/event-stream");
         if is_modern {
             params["_meta"] = json!({
@@ -448,7 +455,7 @@ impl Doctor {
             headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let (status, is_chunked) = (response.status(), !headers.contains_key(CONTENT_LENGTH));
         let headers = headers.clone();
-        let body = response.text().await?;
+        let body = received::body(response).await?;
         let challenge = Challenge::of(&headers, &body);
         Ok(Answer { status, is_chunked, error_type, challenge, body, took: started.elapsed() })
     }
@@ -463,7 +470,7 @@ impl Doctor {
         if response.status() != StatusCode::OK {
             return None;
         }
-        serde_json::from_str(&response.text().await.ok()?).ok()
+        received::tree_of(&received::body(response).await.ok()?).ok()
     }
 
     fn good(&mut self, check: &'static str, found: String) {
@@ -481,16 +488,4 @@ impl Doctor {
 
 fn info() -> Value {
     json!({ "name": "mcpl", "version": env!("CARGO_PKG_VERSION") })
-}
-
-/// An error and what led to it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

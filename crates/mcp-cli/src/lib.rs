@@ -8,6 +8,8 @@ mod challenge;
 mod connection;
 mod doctor;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod install;
 mod keychain;
@@ -15,6 +17,7 @@ mod message;
 mod oauth;
 mod output;
 mod proxy;
+mod received;
 mod session;
 mod sigv4;
 mod store;
@@ -22,7 +25,7 @@ mod tools;
 mod upstream;
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -38,7 +41,12 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{connection::Connection, install::Apps, output::print, store::Store};
+use crate::{
+    connection::Connection,
+    install::Apps,
+    output::{LogWriter, print},
+    store::Store,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -290,6 +298,6 @@ fn init_logs(verbose: u8) {
     };
     // At more than info the library prints authorization codes.
     let targets = Targets::new().with_default(level).with_target("rmcp", level.min(LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).without_time();
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| LogWriter).with_target(false).without_time();
     tracing_subscriber::registry().with(lines).with(targets).init();
 }

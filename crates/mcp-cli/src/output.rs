@@ -1,9 +1,10 @@
 //! What commands answer, on standard output: with colours and in tables for people.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets::NOTHING};
+use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -19,9 +20,51 @@ pub(crate) fn print(line: &str) {
     let _ = writeln!(anstream::stdout(), "{line}");
 }
 
-/// Text without what would move the cursor of a terminal, or hide what stands there.
+/// Text of a server for a terminal: without what would move its cursor, or change the order of what stands there.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().filter(|own| !own.is_control() || matches!(own, '\n' | '\t')).collect()
+    text.chars().filter(|own| !is_unprintable(*own)).collect()
+}
+
+/// The same on one line, where another one would look like a line of ours.
+pub(crate) fn printable_line(text: &str) -> String {
+    printable(&text.replace(['\n', '\t'], " "))
+}
+
+/// JSON for programs: what is not printable is escaped, so that it means the same.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    let mut escaped = String::new();
+    for own in serde_json::to_string_pretty(value)?.chars() {
+        // All of them are in the first plane; line ends are between the tokens alone.
+        match is_unprintable(own) {
+            true => escaped.push_str(&format!("\\u{:04x}", u32::from(own))),
+            false => escaped.push(own),
+        }
+    }
+    Ok(escaped)
+}
+
+/// Controls (C0 and C1), separators of lines, and the controls of bidirectional text; not line ends and tabs.
+fn is_unprintable(own: char) -> bool {
+    let is_bidirectional =
+        matches!(own, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    is_bidirectional || matches!(own, '\u{2028}' | '\u{2029}') || (own.is_control() && !matches!(own, '\n' | '\t'))
+}
+
+/// Standard error, for log events: each is one printable line, whoever has said what is in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogWriter;
+
+impl io::Write for LogWriter {
+    /// Takes one whole event, as `tracing_subscriber` writes them.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let line = printable_line(String::from_utf8_lossy(event).trim_end_matches('\n'));
+        writeln!(io::stderr(), "{line}")?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// JSON for people: records of short values as a table, everything else indented.
@@ -84,8 +127,32 @@ mod tests {
         }
     }
 
+    /// C0 and C1 controls, and those of bidirectional text.
+    const HOSTILE: &str =
+        "a\u{1b}[2Jb\r\u{7}\u{7f}\u{9b}31m\u{85}\u{202e}c\u{2066}\u{2069}\u{200e}\u{200f}\u{61c}\u{2028}d\ne\tf";
+
+    /// 8.9
     #[test]
     fn what_a_terminal_would_obey_is_left_out() {
-        assert_eq!(printable("a\u{1b}[2Jb\r\u{7}\nc\td"), "a[2Jb\nc\td");
+        assert_eq!(printable(HOSTILE), "a[2Jb31mcd\ne\tf");
+        assert_eq!(printable_line(HOSTILE), "a[2Jb31mcd e f");
+        for written in ["\u{202a}", "\u{202b}", "\u{202c}", "\u{202d}", "\u{2067}", "\u{2068}", "\u{80}", "\0"] {
+            assert_eq!(printable(written), "", "{written:?}");
+        }
+        assert_eq!(printable("שלום é 👩‍👧 \u{301}"), "שלום é 👩‍👧 \u{301}");
+        let shown = [of_json(&json!({ "a": HOSTILE })), of_json(&json!([{ HOSTILE: HOSTILE }]))];
+        assert!(shown.iter().all(|text| text.chars().all(|own| own == '\n' || !is_unprintable(own))), "{shown:?}");
+    }
+
+    /// 8.9
+    #[test]
+    fn json_means_the_same_and_is_printable() {
+        let value = json!({ HOSTILE: [HOSTILE, { "x": "é" }] });
+
+        let written = json(&value).unwrap();
+
+        assert!(written.chars().all(|own| own == '\n' || (!is_unprintable(own) && own != '\t')), "{written}");
+        assert!(written.contains("\\u202e") && written.contains("\\u009b") && written.contains('é'), "{written}");
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), value);
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     bridge::Bridge,
     message::{Envelope, Kind, error_response},
-    upstream::Upstream,
+    upstream::{Line, Upstream},
 };
 
 const INITIALIZED: &str = "notifications/initialized";
@@ -138,11 +138,11 @@ impl InFlight {
 }
 
 /// One message a line, whole, in the order in which they come.
-async fn write(mut output: mpsc::UnboundedReceiver<String>) -> anyhow::Result<()> {
+async fn write(mut output: mpsc::UnboundedReceiver<Line>) -> anyhow::Result<()> {
     let mut stdout = tokio::io::stdout();
     while let Some(mut line) = output.recv().await {
-        line.push('\n');
-        stdout.write_all(line.as_bytes()).await.context("could not write to the client")?;
+        line.text.push('\n');
+        stdout.write_all(line.text.as_bytes()).await.context("could not write to the client")?;
         stdout.flush().await.context("could not write to the client")?;
     }
     Ok(())

@@ -5,10 +5,16 @@ use std::{io::IsTerminal as _, time::Duration};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use mcp_protocol::{ProtocolVersion, meta, method};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::{message::Envelope, output::printable, upstream::Upstream};
+use crate::{
+    message::Envelope,
+    output::printable_line,
+    received::{self, MAX_NODES, Pages},
+    upstream::Upstream,
+};
 
 /// A server that has said what it speaks.
 pub(crate) struct Session {
@@ -21,12 +27,12 @@ impl Session {
     /// Finds out which era the server is of: the modern one if it answers `server/discover`.
     pub(crate) async fn start(upstream: Upstream) -> anyhow::Result<Self> {
         let mut own = Self { upstream, is_modern: true, next_id: 0 };
-        let discovered = own.exchange(method::SERVER_DISCOVER, json!({})).await?;
-        if discovered.get("result").is_some() {
-            return Ok(own);
-        }
-        // Nobody else's errors begin so: there is no server to try again at.
-        if let Some(failure) = discovered["error"]["message"].as_str().and_then(|text| text.strip_prefix("mcpl: ")) {
+        let error = match own.exchange(method::SERVER_DISCOVER, json!({}), &mut { MAX_NODES }).await? {
+            Answer::Result(_) => return Ok(own),
+            Answer::Error(message) => message,
+        };
+        // The errors of others do not begin so: there is no server to try again at.
+        if let Some(failure) = error.strip_prefix("mcpl: ") {
             bail!("{failure}");
         }
         own.is_modern = false;
@@ -42,28 +48,33 @@ impl Session {
         Ok(own)
     }
 
-    /// The result of a request. Progress is told on the way.
+    /// The result of a request. Progress is shown on the way.
     pub(crate) async fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
-        let mut answer = self.exchange(method, params).await?;
-        if let Some(error) = answer.get("error") {
-            bail!("{}", error["message"].as_str().unwrap_or("the server answered with an error"));
+        self.request_within(method, params, &mut { MAX_NODES }).await
+    }
+
+    async fn request_within(&mut self, method: &str, params: Value, nodes: &mut usize) -> anyhow::Result<Value> {
+        match self.exchange(method, params, nodes).await? {
+            Answer::Result(result) => Ok(result),
+            Answer::Error(message) => bail!("{message}"),
         }
-        Ok(answer["result"].take())
     }
 
     /// All tools, of all pages.
+    ///
+    /// # Errors
+    ///
+    /// When the pages have no end, or too many values altogether.
     pub(crate) async fn tools(&mut self) -> anyhow::Result<Vec<Value>> {
-        let mut tools = Vec::new();
+        let (mut tools, mut pages, mut nodes) = (Vec::new(), Pages::default(), MAX_NODES);
         let mut params = json!({});
         loop {
-            let mut page = self.request(method::TOOLS_LIST, params.clone()).await?;
-            if let Value::Array(listed) = page["tools"].take() {
-                tools.extend(listed);
-            }
-            match page["nextCursor"].take() {
-                Value::String(cursor) if params["cursor"] != cursor => params = json!({ "cursor": cursor }),
-                _ => return Ok(tools),
-            }
+            let page = self.request_within(method::TOOLS_LIST, params, &mut nodes).await?;
+            let page: ToolsPage = serde_json::from_value(page).context("the server's answer is no list of tools")?;
+            tools.extend(page.tools);
+            let Some(cursor) = page.next_cursor else { return Ok(tools) };
+            pages.next(&cursor)?;
+            params = json!({ "cursor": cursor });
         }
     }
 
@@ -71,7 +82,7 @@ impl Session {
         self.upstream.close().await;
     }
 
-    async fn exchange(&mut self, method: &str, mut params: Value) -> anyhow::Result<Value> {
+    async fn exchange(&mut self, method: &str, mut params: Value, nodes: &mut usize) -> anyhow::Result<Answer> {
         self.next_id += 1;
         let mut own_meta = json!({ "progressToken": self.next_id });
         if self.is_modern {
@@ -91,13 +102,44 @@ impl Session {
         let telling = async {
             let line = progress_line(method);
             while let Some(message) = others.recv().await {
-                tell_progress(&serde_json::from_str(&message).unwrap_or_default(), &line);
+                tell_progress(&received::tree_of(&message.text).unwrap_or_default(), &line);
             }
             line.finish_and_clear();
         };
         let (response, ()) = tokio::join!(asking, telling);
-        serde_json::from_str(&response).context("the server's answer is no JSON")
+        let response = received::tree(&response, nodes).context("the server's answer cannot be read")?;
+        Answer::of(response)
     }
+}
+
+/// A response.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// An object, as every result is.
+    Result(Value),
+    /// What it says.
+    Error(String),
+}
+
+impl Answer {
+    pub(crate) fn of(mut response: Value) -> anyhow::Result<Self> {
+        if let Some(error) = response.get("error") {
+            let message = error["message"].as_str().unwrap_or("the server answered with an error");
+            return Ok(Self::Error(message.to_owned()));
+        }
+        match response.get_mut("result").map(Value::take) {
+            Some(result @ Value::Object(_)) => Ok(Self::Result(result)),
+            _ => bail!("the server's answer has neither an error nor a result that is an object"),
+        }
+    }
+}
+
+/// `ListToolsResult`, as far as it is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolsPage {
+    tools: Vec<Value>,
+    next_cursor: Option<String>,
 }
 
 fn client_info() -> Value {
@@ -117,12 +159,34 @@ fn progress_line(method: &str) -> ProgressBar {
 fn tell_progress(message: &Value, line: &ProgressBar) {
     if message["method"] == method::NOTIFICATIONS_PROGRESS {
         let params = &message["params"];
-        let total = params["total"].as_f64().map(|total| format!(" of {total}")).unwrap_or_default();
-        let text = printable(params["message"].as_str().unwrap_or_default());
-        let told = format!("{}{total} {text}", params["progress"]);
+        let number = |name: &str| params[name].as_f64();
+        let total = number("total").map(|total| format!(" of {total}")).unwrap_or_default();
+        let text = params["message"].as_str().unwrap_or_default();
+        let told = printable_line(&format!("{}{total} {text}", number("progress").unwrap_or_default()));
         match std::io::stderr().is_terminal() {
             true => line.set_message(told),
             false => tracing::warn!("{told}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 8.7: an array in place of a result has crashed `mcpl tools`.
+    #[test]
+    fn a_result_is_an_object() {
+        for result in ["[]", "null", "1", "\"x\"", "[[{}],\"c\"]"] {
+            let response = received::tree_of(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap();
+            assert!(Answer::of(response).is_err(), "{result}");
+        }
+        for response in [json!([]), json!(null), json!([{ "result": {} }]), json!({ "id": 1 })] {
+            assert!(Answer::of(response).is_err());
+        }
+        for error in [json!([]), json!("x"), json!({ "message": 1 })] {
+            let answer = Answer::of(json!({ "error": error })).unwrap();
+            assert!(matches!(answer, Answer::Error(text) if text == "the server answered with an error"));
         }
     }
 }

@@ -4,14 +4,20 @@ use std::collections::HashMap;
 
 use mcp_protocol::{MirroredParameter, mirrored_parameters};
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
-use crate::message::with_part;
+use crate::{message::with_part, received};
+
+/// Values in a schema that are looked at: more than the schemas of a hundred tools have.
+const MAX_SCHEMA_NODES: usize = 20_000;
+/// The names that are kept.
+const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 /// The tools that were listed.
 #[derive(Debug, Default)]
 pub(crate) struct Tools {
     mirrored: HashMap<String, Vec<MirroredParameter>>,
+    kept_bytes: usize,
 }
 
 #[derive(Deserialize)]
@@ -24,10 +30,10 @@ struct List<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct Listed<'a> {
     name: String,
-    #[serde(default)]
-    input_schema: Value,
+    #[serde(borrow)]
+    input_schema: Option<&'a RawValue>,
 }
 
 impl Tools {
@@ -57,19 +63,34 @@ impl Tools {
     }
 
     fn keep(&mut self, tool: &RawValue) -> bool {
-        let Ok(listed) = serde_json::from_str::<Listed>(tool.get()) else {
+        let Ok(listed) = serde_json::from_str::<Listed<'_>>(tool.get()) else {
             // The client may make sense of it.
             return true;
         };
-        match mirrored_parameters(&listed.input_schema) {
+        let schema = listed.input_schema.map_or("null", RawValue::get);
+        let mirrored = received::tree(schema, &mut { MAX_SCHEMA_NODES }).map_err(|error| error.to_string());
+        match mirrored.and_then(|schema| mirrored_parameters(&schema)) {
             Ok(mirrored) => {
-                self.mirrored.insert(listed.name, mirrored);
+                self.note(listed.name, mirrored);
                 true
             }
             Err(mistake) => {
                 tracing::warn!(tool = listed.name, mistake, "a tool is left out");
                 false
             }
+        }
+    }
+
+    /// Keeps what a tool wants, unless a server has listed more tools than there is room for.
+    fn note(&mut self, name: String, mirrored: Vec<MirroredParameter>) {
+        let texts = mirrored.iter().flat_map(|own| own.path.iter().chain([&own.header]));
+        let bytes = name.len() + texts.map(String::len).sum::<usize>();
+        if self.kept_bytes + bytes > MAX_KEPT_BYTES {
+            tracing::warn!("the server has listed too many tools: forgetting those before");
+            (self.mirrored, self.kept_bytes) = (HashMap::new(), 0);
+        }
+        if self.mirrored.insert(name, mirrored).is_none() {
+            self.kept_bytes += bytes;
         }
     }
 }

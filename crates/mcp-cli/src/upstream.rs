@@ -3,7 +3,7 @@
 mod answer;
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use serde_json::{json, value::RawValue};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use self::answer::{Ended, MAX_RESUMPTIONS, deliver_error, is_event_stream};
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     challenge::Challenge,
     headers,
     message::{Envelope, Shape, error_response, is_same_id},
+    received::{self, MAX_MESSAGE_BYTES, Pages},
     tools::Tools,
 };
 
@@ -35,9 +36,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// What a server may ask to wait is waited, but no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Two of the largest messages.
+const MAX_QUEUED_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
+
 /// A server, as one client uses it.
 pub(crate) struct Upstream {
     client: Client,
+    /// What an answer may take, with all the streams that it comes on.
+    patience: Duration,
     url: String,
     authorizer: Authorizer,
     /// What `initialize` has agreed on, for a legacy server.
@@ -47,10 +53,33 @@ pub(crate) struct Upstream {
     /// Told when a new session has taken the place of a forgotten one.
     begun: Notify,
     tools: Mutex<Tools>,
+    /// Bytes of events that may be on their way to the client. A client that reads slowly slows the server down.
+    room: Arc<Semaphore>,
 }
 
 /// Where the messages of a server go, each on one line.
-pub(crate) type Output = mpsc::UnboundedSender<String>;
+pub(crate) type Output = mpsc::UnboundedSender<Line>;
+
+/// A message on its way to the client, with the room that it takes until it is there.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) text: String,
+    /// For what a server sends unasked; an answer of its own has none, since the client has asked for it.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Line {
+    /// The same room for another text.
+    pub(crate) fn with_text(self, text: String) -> Self {
+        Self { text, ..self }
+    }
+}
+
+impl From<String> for Line {
+    fn from(text: String) -> Self {
+        Self { text, _room: None }
+    }
+}
 
 #[derive(Debug, Clone, Default)]
 struct Legacy {
@@ -61,15 +90,17 @@ struct Legacy {
 }
 
 impl Upstream {
-    pub(crate) fn new(client: Client, url: String, authorizer: Authorizer) -> Self {
+    pub(crate) fn new(client: Client, patience: Duration, url: String, authorizer: Authorizer) -> Self {
         Self {
             client,
+            patience,
             url,
             authorizer,
             legacy: Mutex::default(),
             beginning: tokio::sync::Mutex::default(),
             begun: Notify::new(),
             tools: Mutex::default(),
+            room: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
         }
     }
 
@@ -99,7 +130,7 @@ impl Upstream {
         let relaying = async {
             while let Some(line) = lines.recv().await {
                 match envelope.id() {
-                    Some(id) if is_response_to(id, &line) => response = Some(line),
+                    Some(id) if is_response_to(id, &line.text) => response = Some(line.text),
                     _ => send(output, line),
                 }
             }
@@ -189,10 +220,11 @@ impl Upstream {
                 if is_use(envelope) {
                     self.authorizer.succeeded();
                 }
-                return self.deliver(envelope, response, output).await;
+                let delivered = tokio::time::timeout(self.patience, self.deliver(envelope, response, output)).await;
+                return delivered.unwrap_or_else(|_| bail!("the answer took longer than {:?}", self.patience));
             }
             let headers = response.headers().clone();
-            let body = response.text().await.unwrap_or_default();
+            let body = received::body(response).await?;
             let challenge = Challenge::of(&headers, &body);
             let wants_token = status == StatusCode::UNAUTHORIZED
                 || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope(&self.url));
@@ -291,40 +323,48 @@ impl Upstream {
         headers
     }
 
-    /// Lists the tools for oneself: a call of one that the client has not listed may have parameters to repeat.
+    /// Lists the tools for oneself: a call of one that the client has not listed may have parameters to repeat. Without the
+    /// list the call is made all the same.
     async fn learn_tools(&self, call: &Envelope) {
-        let meta = call.params().and_then(|params| {
-            let meta = mcp_protocol::lookup(params, &["_meta".to_owned()]).ok()??;
-            serde_json::from_str::<serde_json::Value>(meta.get()).ok()
-        });
-        let mut cursor: Option<String> = None;
-        // A server that never comes to an end is not followed there.
-        for page in 0..100 {
-            let mut params = json!({ "_meta": meta });
-            if let Some(cursor) = &cursor {
-                params["cursor"] = json!(cursor);
-            }
-            let message =
-                json!({ "jsonrpc": "2.0", "id": format!("mcpl-{page}"), "method": "tools/list", "params": params });
-            let Ok(own) = Envelope::parse(&message.to_string()) else { return };
-            let Some(version) = own.modern_version() else { return };
-            let mut headers = headers::of_modern(&own, &version, &[]);
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-            let Ok(token) = self.authorizer.token().await else { return };
-            let request = self.client.post(&self.url).headers(headers).body(own.text);
-            let Ok(response) = self.execute(request, token.as_deref()).await else { return };
-            if !response.status().is_success() || is_event_stream(response.headers()) {
-                return;
-            }
-            let Ok(body) = response.text().await else { return };
-            let Ok(shape) = serde_json::from_str::<Shape<'_>>(&body) else { return };
-            let Some(result) = shape.result else { return };
-            cursor = self.tools().learn(&body, result).0;
-            if cursor.is_none() {
-                return;
+        let (mut cursor, mut pages) = (None, Pages::default());
+        loop {
+            cursor = match self.learn_page(call, cursor.as_deref()).await {
+                Ok(Some(next)) => Some(next),
+                Ok(None) => return,
+                Err(error) => return tracing::info!("the tools could not be listed: {error:#}"),
+            };
+            if let Err(error) = cursor.as_deref().map_or(Ok(()), |next| pages.next(next)) {
+                return tracing::warn!("the tools could not be listed: {error:#}");
             }
         }
+    }
+
+    /// Reads one page; the cursor of the next one.
+    async fn learn_page(&self, call: &Envelope, cursor: Option<&str>) -> anyhow::Result<Option<String>> {
+        let meta = match call.params() {
+            Some(params) => mcp_protocol::lookup(params, &["_meta".to_owned()])?,
+            None => None,
+        };
+        let mut params = json!({ "_meta": meta });
+        if let Some(cursor) = cursor {
+            params["cursor"] = json!(cursor);
+        }
+        let message = json!({ "jsonrpc": "2.0", "id": "mcpl-tools", "method": "tools/list", "params": params });
+        let own = Envelope::parse(&message.to_string())?;
+        let Some(version) = own.modern_version() else { return Ok(None) };
+        let mut headers = headers::of_modern(&own, &version, &[]);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        let token = self.authorizer.token().await?;
+        let request = self.client.post(&self.url).headers(headers).body(own.text);
+        let response = self.execute(request, token.as_deref()).await?;
+        if !response.status().is_success() || is_event_stream(response.headers()) {
+            return Ok(None);
+        }
+        let body = received::body(response).await?;
+        received::check(&body)?;
+        let shape: Shape<'_> = serde_json::from_str(&body)?;
+        Ok(shape.result.and_then(|result| self.tools().learn(&body, result).0))
     }
 
     async fn get(&self, last_event_id: Option<&str>) -> anyhow::Result<Response> {
@@ -346,8 +386,8 @@ impl Upstream {
 }
 
 /// Sends a line on. Nobody listens any more when the client has gone.
-pub(crate) fn send(output: &Output, line: String) {
-    let _ = output.send(line);
+pub(crate) fn send(output: &Output, line: impl Into<Line>) {
+    let _ = output.send(line.into());
 }
 
 /// Whether a line is the response to the request with that id.
@@ -394,7 +434,7 @@ fn speaks_it_after_all(envelope: &Envelope, body: &str) -> bool {
     let Some(version) = envelope.modern_version().filter(|version| ProtocolVersion::parse(version).is_some()) else {
         return false;
     };
-    let Ok(body) = serde_json::from_str::<serde_json::Value>(body) else { return false };
+    let Ok(body) = received::tree_of(body) else { return false };
     let supported = body["error"]["data"]["supported"].as_array();
     body["error"]["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION
         && supported.is_some_and(|supported| supported.iter().any(|own| *own == version))

@@ -14,11 +14,13 @@ use tokio::sync::{Notify, mpsc};
 use super::{ACKNOWLEDGED, Link, SUBSCRIPTIONS_LISTEN, member, modern_version, params_text, request, text_member};
 use crate::{
     message::{Envelope, Kind, Shape, with_members, with_part},
-    upstream::send,
+    upstream::{Line, send},
 };
 
 /// Rounds of questions for one request.
 const MAX_ROUNDS: usize = 20;
+/// Questions in one round.
+const MAX_QUESTIONS: usize = 100;
 /// A stream of notifications that ended is opened again after so long.
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -128,6 +130,9 @@ impl LegacyClient {
             let request = request(&own_id, method, &params).map_err(|error| Unanswered(error.to_string()))?;
             let response = self.link.upstream.request(&request, &self.link.client).await;
             let Some(asked) = Asked::of(&response) else { return Ok(response) };
+            if asked.questions.len() > MAX_QUESTIONS {
+                return Err(Unanswered(format!("the server asks more than {MAX_QUESTIONS} questions at once")));
+            }
             answers = self.ask(&asked).await?;
             // Each round is a request of its own.
             own_id = self.link.fresh_id();
@@ -173,10 +178,10 @@ impl LegacyClient {
             let listening = async {
                 let params = with_members(&self.with_meta("{}"), &format!(r#""notifications":{wanted}"#));
                 let Ok(request) = request(&self.link.fresh_id(), SUBSCRIPTIONS_LISTEN, &params) else { return };
-                let (output, mut lines) = mpsc::unbounded_channel::<String>();
+                let (output, mut lines) = mpsc::unbounded_channel::<Line>();
                 let relaying = async {
                     while let Some(line) = lines.recv().await {
-                        let is_news = Envelope::parse(&line).is_ok_and(|own| own.method() != Some(ACKNOWLEDGED));
+                        let is_news = Envelope::parse(&line.text).is_ok_and(|own| own.method() != Some(ACKNOWLEDGED));
                         if is_news {
                             send(&self.link.client, line);
                         }
@@ -250,14 +255,14 @@ impl LegacyClient {
 }
 
 /// An `InputRequiredResult`.
-struct Asked {
+pub(super) struct Asked {
     questions: Vec<(String, Box<RawValue>)>,
     /// `requestState`, as it is written.
     state: Option<Box<RawValue>>,
 }
 
 impl Asked {
-    fn of(response: &str) -> Option<Self> {
+    pub(super) fn of(response: &str) -> Option<Self> {
         let shape: Shape<'_> = serde_json::from_str(response).ok()?;
         let result = shape.result?;
         if text_member(result, "resultType")? != "input_required" {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     message::{Envelope, Kind, Shape, is_same_id, with_members, with_part},
-    upstream::send,
+    upstream::{Line, send},
 };
 
 /// How long a call waits for the answer to its question.
@@ -52,7 +52,7 @@ struct Call {
     /// As the server knows it.
     id: Box<RawValue>,
     progress_token: Option<Box<RawValue>>,
-    lines: mpsc::UnboundedReceiver<String>,
+    lines: mpsc::UnboundedReceiver<Line>,
     working: AbortHandle,
 }
 
@@ -161,7 +161,7 @@ impl ModernClient {
     /// Passes on what a call brings, until its response or its next question.
     async fn go_on(&self, mut call: Call, id: &RawValue, method: &str, token: Option<&RawValue>) {
         while let Some(line) = call.lines.recv().await {
-            let Ok(message) = Envelope::parse(&line) else { continue };
+            let Ok(message) = Envelope::parse(&line.text) else { continue };
             match &message.kind {
                 Kind::Request { id: asked, method: question, .. } => {
                     if question == method::PING {
@@ -176,27 +176,31 @@ impl ModernClient {
                 Kind::Notification { .. } if self.news.take(&message) => {}
                 Kind::Notification { .. } => {
                     let own = message.params().and_then(|params| member(params, "progressToken"));
-                    let text = match (own, token, &call.progress_token) {
+                    let renamed = match (own, token, &call.progress_token) {
                         (Some(own), Some(token), Some(known)) if own.get() == known.get() => {
                             let params = params_text(&message.kind);
                             let renamed = member(message.params().unwrap_or(token), "progressToken");
                             let renamed = renamed.map(|own| with_part(params, own.get(), token.get()));
                             let method = json!(message.method());
                             let params = renamed.unwrap_or_else(|| params.to_owned());
-                            format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#)
+                            Some(format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#))
                         }
-                        _ => line,
+                        _ => None,
                     };
-                    send(&self.link.client, text);
+                    let line = match renamed {
+                        Some(text) => line.with_text(text),
+                        None => line,
+                    };
+                    send(&self.link.client, line);
                 }
                 Kind::Other => {
-                    let Ok(shape) = serde_json::from_str::<Shape<'_>>(&line) else { continue };
+                    let Ok(shape) = serde_json::from_str::<Shape<'_>>(&line.text) else { continue };
                     if !shape.id.is_some_and(|own| is_same_id(own, &call.id)) {
                         continue;
                     }
                     return match shape.result {
                         Some(result) => self.link.answer(id, &completed(result, method)),
-                        None => self.link.answer_as(id, &line),
+                        None => self.link.answer_as(id, &line.text),
                     };
                 }
             }
@@ -345,14 +349,14 @@ impl News {
     }
 
     async fn listen(self: Arc<Self>) {
-        let (output, mut lines) = mpsc::unbounded_channel::<String>();
+        let (output, mut lines) = mpsc::unbounded_channel::<Line>();
         let listening = async {
             self.link.upstream.listen(&output).await;
             drop(output);
         };
         let telling = async {
             while let Some(line) = lines.recv().await {
-                match Envelope::parse(&line) {
+                match Envelope::parse(&line.text) {
                     Ok(message) if message.id().is_none() => _ = self.take(&message),
                     _ => tracing::info!("the server asks something outside of any call"),
                 }

@@ -1,19 +1,20 @@
 //! The way of an answer to the client: a message, or a stream of them that may break off.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use futures_util::StreamExt;
 use mcp_protocol::{ErrorObject, method};
 use reqwest::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderMap},
 };
 use serde_json::{json, value::RawValue};
-use sse_stream::SseByteStream;
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, Output, SESSION_ID, Upstream, send};
-use crate::message::{Envelope, Shape, error_response, is_same_id, one_line};
+use super::{FIRST_PAUSE, LONGEST_PAUSE, Line, Output, SESSION_ID, Upstream, send};
+use crate::{
+    message::{Envelope, Shape, error_response, is_same_id, one_line},
+    received::{self, Events},
+};
 
 /// Tries to go on reading a stream that broke off.
 pub(super) const MAX_RESUMPTIONS: u32 = 5;
@@ -37,14 +38,19 @@ impl Upstream {
         if is_event_stream(response.headers()) {
             return self.deliver_whole_stream(envelope, response, output).await;
         }
-        let body = response.text().await.context("the answer broke off")?;
+        self.deliver_body(envelope, response, output).await
+    }
+
+    /// A single message.
+    async fn deliver_body(&self, envelope: &Envelope, response: Response, output: &Output) -> anyhow::Result<()> {
+        let body = received::body(response).await?;
         if body.trim().is_empty() {
             return match envelope.id() {
                 Some(_) => bail!("the server answered with nothing"),
                 None => Ok(()),
             };
         }
-        match (self.deliver_message(envelope, &body, output)?, envelope.id()) {
+        match (self.deliver_message(envelope, body.into(), output)?, envelope.id()) {
             (false, Some(_)) => bail!("the server answered with something else than a response"),
             _ => Ok(()),
         }
@@ -95,26 +101,23 @@ impl Upstream {
         envelope: Option<&Envelope>,
         output: &Output,
     ) -> anyhow::Result<Ended> {
-        let mut events = SseByteStream::new(response.bytes_stream());
+        let mut events = Events::of(response);
         let (mut last_event_id, mut pause) = (None, None);
-        while let Some(event) = events.next().await {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    tracing::info!(%error, "a stream broke off");
-                    break;
-                }
-            };
+        while let Some(event) = events.next().await? {
             last_event_id = event.id.filter(|id| !id.is_empty()).or(last_event_id);
             pause = event.retry.map(|retry| Duration::from_millis(retry).min(LONGEST_PAUSE)).or(pause);
             let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else {
                 continue;
             };
+            let room = u32::try_from(data.len())?;
+            let room = Arc::clone(&self.room).acquire_many_owned(room).await?;
+            let line = Line { text: data, _room: Some(room) };
             let is_answer = match envelope {
-                Some(envelope) => self.deliver_message(envelope, &data, output)?,
+                Some(envelope) => self.deliver_message(envelope, line, output)?,
                 None => {
-                    check_message(&data)?;
-                    send(output, one_line(&data));
+                    check_message(&line.text)?;
+                    let text = one_line(&line.text);
+                    send(output, line.with_text(text));
                     false
                 }
             };
@@ -130,28 +133,39 @@ impl Upstream {
     /// # Errors
     ///
     /// When it is no message: a page of somebody in between, for example.
-    fn deliver_message(&self, envelope: &Envelope, message: &str, output: &Output) -> anyhow::Result<bool> {
+    fn deliver_message(&self, envelope: &Envelope, line: Line, output: &Output) -> anyhow::Result<bool> {
+        let message = line.text.as_str();
         check_message(message)?;
-        let Ok(shape) = serde_json::from_str::<Shape<'_>>(message) else {
+        let mut passed_on = one_line(message);
+        if message.trim_start().starts_with('[') {
             // A batch, in answer to one.
-            send(output, one_line(message));
+            send(output, line.with_text(passed_on));
             return Ok(envelope.id().is_none());
-        };
+        }
+        let shape: Shape<'_> = serde_json::from_str(message)?;
         let is_own = matches!((shape.id, envelope.id()), (Some(id), Some(own)) if is_same_id(id, own));
         if let (true, Some(result)) = (is_own, shape.result) {
             match envelope.method() {
                 Some(method::INITIALIZE) => self.agree(result),
                 Some(method::TOOLS_LIST) if envelope.modern_version().is_some() => {
                     if let (_, Some(without)) = self.tools().learn(message, result) {
-                        send(output, one_line(&without));
-                        return Ok(true);
+                        passed_on = one_line(&without);
                     }
                 }
                 _ => {}
             }
         }
-        send(output, one_line(message));
-        Ok(shape.is_response() && is_own)
+        let is_answer = shape.is_response() && is_own;
+        send(output, line.with_text(passed_on));
+        Ok(is_answer)
+    }
+
+    /// For fuzzing: an answer as one body or one stream, which is not resumed.
+    pub(crate) async fn read(&self, envelope: &Envelope, response: Response, is_stream: bool, output: &Output) {
+        let _ = match is_stream {
+            true => self.deliver_stream(response, Some(envelope), output).await.map(drop),
+            false => self.deliver_body(envelope, response, output).await,
+        };
     }
 
     fn agree(&self, result: &RawValue) {
@@ -170,7 +184,7 @@ pub(super) fn deliver_error(
     let Some(id) = envelope.id() else {
         bail!("the server answered {status}");
     };
-    let shape = serde_json::from_str::<Shape<'_>>(body).ok();
+    let shape = received::check(body).ok().and_then(|()| serde_json::from_str::<Shape<'_>>(body).ok());
     if let Some(error) = shape.as_ref().and_then(|shape| shape.error) {
         let is_own = shape.and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id));
         // Whoever refuses a request unread does not know its id.
@@ -186,15 +200,74 @@ pub(super) fn deliver_error(
 
 /// Whether a text may be written to the client: an object, or a list of them.
 fn check_message(text: &str) -> anyhow::Result<()> {
-    let is_message = match text.trim_start().as_bytes().first() {
-        Some(b'{') => serde_json::from_str::<Shape<'_>>(text).is_ok(),
-        Some(b'[') => serde_json::from_str::<Vec<Shape<'_>>>(text).is_ok(),
+    let is_object = |own: &str| own.starts_with('{') && serde_json::from_str::<Shape<'_>>(own).is_ok();
+    let text = text.trim_start();
+    let is_message = match text.as_bytes().first() {
+        Some(b'{') => is_object(text),
+        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
+            .is_ok_and(|messages| messages.iter().all(|message| is_object(message.get()))),
         _ => false,
     };
-    if is_message { Ok(()) } else { bail!("the server answered with something that is no message") }
+    if !is_message {
+        bail!("the server answered with something that is no message");
+    }
+    received::check(text).context("the server's message cannot be passed on")
 }
 
 pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::{FutureExt as _, StreamExt as _};
+    use tokio::sync::mpsc;
+
+    use super::{super::MAX_QUEUED_BYTES, *};
+    use crate::authorizer::Authorizer;
+
+    /// 8.7: events that the client does not read are not read from the server either.
+    #[tokio::test]
+    async fn a_client_that_does_not_read_slows_the_server_down() {
+        const EVENT_BYTES: usize = 1024 * 1024;
+        let text = format!(r#"{{"method":"n","params":"{}"}}"#, "x".repeat(EVENT_BYTES));
+        let event = bytes::Bytes::from(format!("data: {text}\n\n"));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&taken);
+        let events = futures_util::stream::repeat(event).take(60);
+        let events = events.inspect(move |_| _ = counter.fetch_add(1, Ordering::Relaxed)).map(Ok::<_, std::io::Error>);
+        let response = http::Response::new(reqwest::Body::wrap_stream(events)).into();
+        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
+        let (output, mut lines) = mpsc::unbounded_channel();
+        let delivering = tokio::task::unconstrained(upstream.deliver_stream(response, None, &output));
+        let mut delivering = std::pin::pin!(delivering);
+
+        assert!(delivering.as_mut().now_or_never().is_none(), "it waits");
+        let waiting = taken.load(Ordering::Relaxed);
+        let mut read = 0;
+        while delivering.as_mut().now_or_never().is_none() {
+            lines.try_recv().expect("there is something to read while it waits");
+            read += 1;
+        }
+
+        assert!(waiting <= MAX_QUEUED_BYTES / EVENT_BYTES + 1, "{waiting}");
+        while lines.try_recv().is_ok() {
+            read += 1;
+        }
+        assert_eq!(read, 60, "nothing is lost");
+    }
+
+    /// 8.7
+    #[test]
+    fn what_is_passed_on_is_a_message_of_one_reading() {
+        for good in [r#"{"a":1e400,"b":{}}"#, r#" [{"id":1},{"id":2}]"#, "{}"] {
+            check_message(good).unwrap();
+        }
+        for bad in [r#"{"id":1,"id":2}"#, r#"{"a":{"b":1,"b":1}}"#, "[[1,null,null,{},null]]", "[1]", "1", "", "{"] {
+            assert!(check_message(bad).is_err(), "{bad}");
+        }
+    }
 }
