@@ -1,4 +1,4 @@
-"""A server, and an issuer of tokens on the same origin, that answer whatever a test says."""
+"""A server, and an issuer of tokens on the same origin, that answer as a test says."""
 
 import contextlib
 import http.server

@@ -265,7 +265,7 @@ def test_a_saved_file_is_new_and_stays_in_its_folder(run, tmp_path):
 
 
 # 8.6
-def test_what_is_secret_is_for_its_owner_whatever_the_umask(run, tmp_path):
+def test_what_is_secret_is_for_its_owner_with_any_umask(run, tmp_path):
     state = tmp_path / "state"
     with Hostile(is_closed=True) as server:
         first = run("tools", server.url, umask=0)

@@ -249,7 +249,7 @@ fn params_text(kind: &Kind) -> &str {
     }
 }
 
-/// For fuzzing: what is made of a response, whatever was asked.
+/// For fuzzing: what is made of a response to any request.
 pub(crate) fn read(response: &str) {
     let _ = (Refusal::of(response, true), Refusal::of(response, false), Asked::of(response));
 }

@@ -18,7 +18,7 @@ const MAX_STEM_CHARS: usize = 64;
 
 /// Who may read a replaced file.
 pub(crate) enum Readers {
-    /// The owner, whoever could before.
+    /// The owner alone.
     Owner,
     /// Those who can read the file that is replaced; the owner, if there is none.
     SameAsBefore,
@@ -172,7 +172,7 @@ mod tests {
 
     /// 8.6: neither the file's own mode, nor a link in its place, nor one at the temporary name of earlier versions.
     #[test]
-    fn a_secret_is_for_its_owner_whatever_was_there() {
+    fn a_secret_is_for_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let [file, other] = ["secret.json", "other"].map(|name| folder.path().join(name));
         let old_name = file.with_extension(format!("{}.new", std::process::id()));

@@ -50,7 +50,7 @@ fn is_unprintable(own: char) -> bool {
     is_bidirectional || matches!(own, '\u{2028}' | '\u{2029}') || (own.is_control() && !matches!(own, '\n' | '\t'))
 }
 
-/// Standard error, for log events: each is one printable line, whoever has said what is in it.
+/// Standard error, for log events: each is one printable line, also with texts of servers in it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogWriter;
 
