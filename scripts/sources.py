@@ -1,0 +1,47 @@
+"""What the code says that a compiler does not check: where JSON is read without a budget."""
+
+import pathlib
+import re
+
+# Not deployed, and reading no JSON of others.
+EXEMPT = {"conformance", "function-url-emulator", "mcp-testing"}
+
+READER = re.compile(r"\bserde_json::(?:de::)?(?:from_(?:str|slice|reader)\b|Deserializer\b|StreamDeserializer\b)")
+IMPORT = re.compile(r"^\s*use serde_json::[^;]*\b(?:from_(?:str|slice|reader)|Deserializer|StreamDeserializer)\b", re.MULTILINE)
+# `borrow` has no budget, so that it is for values of fixed size.
+GROWING = re.compile(r"\bjson::borrow::<[^(;]*\b(?:Value|JsonObject|Map|\w*Map)\b")
+REASON = re.compile(r"// Unbounded JSON: (.+)\.$")
+
+def unbounded_readers(project):
+    """The places outside tests that read JSON in another way than by `mcp_protocol::json`: path, line, reason or `None`."""
+    for path in sorted(path for folder in ("crates", "functions", "templates") for path in (project / folder).rglob("src/**/*.rs")):
+        name = path.relative_to(project).parts[1]
+        if name in EXEMPT or path.name == "tests.rs":
+            continue
+        code = path.read_text().partition("#[cfg(test)]\nmod tests")[0]
+        lines = code.splitlines()
+        for found in (match for pattern in (READER, IMPORT, GROWING) for match in pattern.finditer(code)):
+            number = code.count("\n", 0, found.start()) + found[0].count("\n", 0, len(found[0]) - len(found[0].lstrip())) + 1
+            if lines[number - 1].lstrip().startswith("//"):
+                continue
+            yield path.relative_to(project), number, reason_above(lines[: number - 1])
+
+
+def reason_above(lines):
+    """The reason that stands above the statement, which may have begun some lines before."""
+    while lines and lines[-1].strip() and not lines[-1].endswith((";", "}", "{")):
+        if reason := REASON.search(lines[-1]):
+            return reason[1]
+        lines = lines[:-1]
+    return None
+
+
+def unexplained_readers(project):
+    """Prints each place with its reason; yields those without one."""
+    for path, line, reason in unbounded_readers(project):
+        if reason:
+            print(f"  {path}:{line}: {reason}")
+        else:
+            yield (
+                f"{path}:{line} reads JSON without a budget: use mcp_protocol::json, or write `// Unbounded JSON: why.` above"
+            )
