@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import documentation
+import sources
 import tools
 
 # Features unify: one crate that turns these on would change how every server reads and writes JSON.
@@ -78,6 +79,7 @@ CHECKS = {
     "dependencies": command("cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"),
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,
+    "JSON of others": lambda: holds(sources.unexplained_readers),
     "variables": lambda: holds(documentation.stray_variables),
     "log lines": lambda: holds(documentation.unexplained_lines),
     "links": lambda: holds(documentation.dead_links),

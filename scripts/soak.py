@@ -44,6 +44,7 @@ def main():
     parser = argparse.ArgumentParser(description="Runs what takes longer than a test may.")
     parser.add_argument("--fuzz-seconds", type=int, default=600, help="for each target")
     parser.add_argument("--calls", type=int, default=10_000, help="of log_event, while everything breaks")
+    parser.add_argument("--memory-seconds", type=int, default=60, help="of hostile bodies, for each function")
     parser.add_argument("--no-mutants", action="store_true", help="leave the code as it is")
     parser.add_argument("--mutate", nargs="+", metavar="FILE", help="change these files alone, and do nothing else")
     arguments = parser.parse_args()
@@ -52,6 +53,7 @@ def main():
     tools.install_test()
     run("arm64.py")
     run("chaos.py", "--calls", arguments.calls)
+    run("memory.py", "--seconds", arguments.memory_seconds)
     fuzz(arguments.fuzz_seconds)
     if not arguments.no_mutants:
         mutate()

@@ -23,6 +23,7 @@ pub(crate) struct Failure {
 /// When the text is not JSON, or an object has a member twice; when the budget is spent, as the meter knows.
 pub(crate) fn read(text: &str, meter: &Meter) -> Result<Value, Failure> {
     let has_begun = Cell::new(false);
+    // Unbounded JSON: a reader whose budget, which has a deadline too, YAML shares.
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Reader { meter, depth: 0, has_begun: &has_begun }.deserialize(&mut deserializer);
     value

@@ -1,0 +1,68 @@
+//! Any text as the arguments of a tool with a hand-written schema: the handler gets what fits it, and nothing else.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use mcp_protocol::{JsonObject, ProtocolVersion, RequestId, RequestMeta, method};
+use mcp_server::{Authorization, Call, Invocation, Router, Server, Settings, Tool, ToolContext, ToolError};
+use serde_json::{Value, json, value::RawValue};
+use tokio::runtime::Runtime;
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
+
+static ROUTER: LazyLock<Router> = LazyLock::new(|| {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "number": { "type": "integer", "maximum": 10 },
+            "texts": { "type": "array", "items": { "type": "string", "maxLength": 3 }, "maxItems": 3 },
+            "inner": { "type": "object", "properties": { "a": { "const": 1 } }, "additionalProperties": false },
+        },
+        "additionalProperties": false,
+    });
+    let server = Server::new("fuzz", "1.0.0", ()).tool(Tool::raw("raw", schema, raw));
+    server.build(Settings { state_key: None, authorization: Authorization::DangerouslyOff }).expect("a server")
+});
+
+async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, ToolError> {
+    for (name, value) in &arguments {
+        let fits = match (name.as_str(), value) {
+            ("number", Value::Number(number)) => number.as_f64().is_some_and(|number| number <= 10.0 && number.fract() == 0.0),
+            ("texts", Value::Array(texts)) => {
+                texts.len() <= 3 && texts.iter().all(|text| text.as_str().is_some_and(|text| text.chars().count() <= 3))
+            }
+            ("inner", Value::Object(inner)) => {
+                inner.iter().all(|(name, value)| name == "a" && value.as_f64() == Some(1.0))
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(ToolError::internal(std::io::Error::other(format!("{name}: {value} does not fit the schema"))));
+        }
+    }
+    Ok("fits".to_owned())
+}
+
+fuzz_target!(|arguments: &str| {
+    // Parameters reach a tool as JSON.
+    if serde_json::from_str::<&RawValue>(arguments).is_err() {
+        return;
+    }
+    let params = format!(r#"{{"name":"raw","arguments":{arguments}}}"#);
+    let call = Call {
+        revision: ProtocolVersion::LATEST,
+        id: RequestId::from(1),
+        method: method::TOOLS_CALL,
+        params: Some(serde_json::from_str(&params).expect("JSON")),
+        meta: RequestMeta::default(),
+        invocation: std::sync::Arc::new(Invocation::default()),
+        notifications: None,
+    };
+
+    let outcome = RUNTIME.block_on(ROUTER.answer(call).outcome());
+
+    assert!(outcome.fault.is_none(), "{:?}", outcome.fault);
+});
