@@ -19,7 +19,9 @@
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
+use memchr::memchr2;
 use serde::{Deserialize, de::DeserializeOwned};
+use smallvec::SmallVec;
 
 /// The deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 100;
@@ -171,28 +173,22 @@ pub fn shortened(text: &(impl fmt::Display + ?Sized)) -> String {
 ///
 /// The first violation.
 pub fn check(text: &str, budget: Budget) -> Result<(), JsonError> {
-    Scan {
-        text,
-        budget: budget.memory,
-        spent: 0,
-        longest_message: 0,
-        frames: [Frame::default(); MAX_DEPTH],
-        depth: 0,
-        names: [Span::default(); INLINE_NAMES],
-        names_len: 0,
-        spilled: Vec::new(),
+    if u32::try_from(text.len()).is_err() {
+        return Err(JsonError::TooLarge { budget: budget.memory });
     }
-    .run()
+    let (frames, names) = (SmallVec::new(), SmallVec::new());
+    Scan { text, budget: budget.memory, spent: 0, longest_message: 0, frames, names, spilled: Vec::new() }.run()
 }
 
-/// Names of open objects that are compared one by one; an object that brings more gets a set.
-const INLINE_NAMES: usize = 48;
+/// Names of one object that are compared one by one; an object that brings more gets a set.
+const COMPARED_NAMES: usize = 32;
 
-/// A part of the text.
+/// The text of a member's name, between its quotes.
 #[derive(Debug, Clone, Copy, Default)]
-struct Span {
-    start: usize,
-    end: usize,
+struct Name {
+    start: u32,
+    end: u32,
+    has_escapes: bool,
 }
 
 /// An array or object that is open.
@@ -202,11 +198,11 @@ struct Frame {
     /// The object's names are in the last of the sets.
     is_spilled: bool,
     /// Where the object's names begin.
-    first_name: usize,
-    /// The name of the member that is being read.
-    name: Span,
+    first_name: u32,
     /// The position of the element that is being read.
-    index: usize,
+    index: u32,
+    /// The name of the member that is being read.
+    name: Name,
 }
 
 struct Scan<'a> {
@@ -215,10 +211,9 @@ struct Scan<'a> {
     spent: usize,
     /// The longest error message that a string could become part of.
     longest_message: usize,
-    frames: [Frame; MAX_DEPTH],
-    depth: usize,
-    names: [Span; INLINE_NAMES],
-    names_len: usize,
+    frames: SmallVec<[Frame; 8]>,
+    /// The names of all open objects that are not in a set.
+    names: SmallVec<[Name; 16]>,
     spilled: Vec<BTreeSet<Cow<'a, str>>>,
 }
 
@@ -230,34 +225,37 @@ impl<'a> Scan<'a> {
         while let Some(&byte) = bytes.get(at) {
             at += 1;
             match byte {
-                b' ' | b'\n' | b'\r' | b'\t' => {}
+                b'"' => {
+                    let start = at;
+                    let (end, has_escapes) = end_of_string(bytes, at);
+                    at = end + 1;
+                    if expects_name { self.name(start, end, has_escapes)? } else { self.string(start, end)? }
+                }
                 b':' => expects_name = false,
-                b',' => match self.open() {
-                    Some(frame) if frame.is_object => expects_name = true,
-                    Some(frame) => frame.index += 1,
-                    None => {}
-                },
+                b',' => {
+                    if let Some(frame) = self.frames.last_mut() {
+                        expects_name = frame.is_object;
+                        frame.index += 1;
+                    }
+                }
                 b'{' | b'[' => {
                     expects_name = byte == b'{';
                     self.charge(VALUE_COST + if expects_name { OBJECT_COST } else { ARRAY_COST })?;
-                    let frame = Frame { is_object: expects_name, first_name: self.names_len, ..Frame::default() };
-                    *self.frames.get_mut(self.depth).ok_or(JsonError::TooDeep)? = frame;
-                    self.depth += 1;
+                    if self.frames.len() == MAX_DEPTH {
+                        return Err(JsonError::TooDeep);
+                    }
+                    let first_name = narrow(self.names.len());
+                    self.frames.push(Frame { is_object: expects_name, first_name, ..Frame::default() });
                 }
                 b'}' | b']' => {
-                    let Some(frame) = self.open().copied() else { break };
-                    self.names_len = frame.first_name;
+                    let Some(frame) = self.frames.pop() else { break };
+                    self.names.truncate(frame.first_name as usize);
                     if frame.is_spilled {
                         self.spilled.pop();
                     }
-                    self.depth -= 1;
                     expects_name = false;
                 }
-                b'"' => {
-                    let span = Span { start: at, end: end_of_string(bytes, at) };
-                    at = span.end + 1;
-                    if expects_name { self.name(span)? } else { self.string(span)? }
-                }
+                b' ' | b'\n' | b'\r' | b'\t' => {}
                 _ => {
                     self.charge(VALUE_COST)?;
                     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
@@ -270,10 +268,6 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn open(&mut self) -> Option<&mut Frame> {
-        self.frames[..self.depth].last_mut()
-    }
-
     fn charge(&mut self, cost: usize) -> Result<(), JsonError> {
         self.spent += cost;
         if self.spent + self.longest_message > self.budget {
@@ -282,103 +276,95 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn string(&mut self, span: Span) -> Result<(), JsonError> {
-        let text = self.slice(span);
-        if text.len() > LONG_STRING_BYTES {
+    fn string(&mut self, start: usize, end: usize) -> Result<(), JsonError> {
+        let bytes = end - start;
+        if bytes > LONG_STRING_BYTES {
             // serde repeats a string of the wrong type with its `Debug` escapes, in a buffer that doubles.
             let escaped = |character: char| match character {
-                ' '..='~' if character != '\\' => 1,
                 // Begins an escape of JSON already.
                 '\\' => 3,
+                ' '..='~' => 1,
                 _ => character.escape_debug().len(),
             };
+            let text = self.text.get(start..end).unwrap_or_default();
             self.longest_message = self.longest_message.max(2 * text.chars().map(escaped).sum::<usize>());
         }
-        self.charge(VALUE_COST + text.len())
+        self.charge(VALUE_COST + bytes)
     }
 
-    fn name(&mut self, span: Span) -> Result<(), JsonError> {
-        let raw = self.slice(span);
-        if raw.len() > MAX_NAME_BYTES {
+    fn name(&mut self, start: usize, end: usize, has_escapes: bool) -> Result<(), JsonError> {
+        let bytes = end - start;
+        if bytes > MAX_NAME_BYTES {
             return Err(JsonError::InvalidName);
         }
-        self.charge(NAME_COST + 2 * raw.len())?;
-        if (raw.starts_with('$') || raw.contains('\\')) && *self.unescaped(span)? == *PRIVATE_NAME {
+        self.charge(NAME_COST + 2 * bytes)?;
+        let name = Name { start: narrow(start), end: narrow(end), has_escapes };
+        if (has_escapes || bytes == PRIVATE_NAME.len()) && *self.unescaped(name)? == *PRIVATE_NAME {
             return Err(JsonError::InvalidName);
         }
-        let Some(&mut Frame { first_name, is_spilled, .. }) = self.open() else { return Ok(()) };
+        let Some(frame) = self.frames.last_mut() else { return Ok(()) };
+        frame.name = name;
+        let (first_name, is_spilled) = (frame.first_name as usize, frame.is_spilled);
         let is_new = if is_spilled {
-            let name = self.unescaped(span)?;
-            self.spilled.last_mut().is_none_or(|names| names.insert(name))
+            let unescaped = self.unescaped(name)?;
+            self.spilled.last_mut().is_none_or(|names| names.insert(unescaped))
         } else {
             let mut is_new = true;
-            for index in first_name..self.names_len {
-                is_new &= !self.is_same(self.names[index], span)?;
+            for index in first_name..self.names.len() {
+                is_new &= !self.is_same(self.names[index], name)?;
             }
             is_new
         };
         if !is_new {
-            return Err(JsonError::Duplicate { path: self.path(), name: shortened(&*self.unescaped(span)?) });
+            return Err(JsonError::Duplicate { path: self.path(), name: shortened(&*self.unescaped(name)?) });
         }
-        if !is_spilled {
-            self.remember(first_name, span)?;
-        }
-        if let Some(frame) = self.open() {
-            frame.name = span;
-        }
-        Ok(())
+        if is_spilled { Ok(()) } else { self.remember(first_name, name) }
     }
 
     /// Keeps a name for comparison with those that follow.
-    fn remember(&mut self, first_name: usize, span: Span) -> Result<(), JsonError> {
-        if self.names_len < INLINE_NAMES {
-            self.names[self.names_len] = span;
-            self.names_len += 1;
+    fn remember(&mut self, first_name: usize, name: Name) -> Result<(), JsonError> {
+        self.names.push(name);
+        if self.names.len() - first_name <= COMPARED_NAMES {
             return Ok(());
         }
-        let mut names = BTreeSet::from([self.unescaped(span)?]);
-        for index in first_name..self.names_len {
-            names.insert(self.unescaped(self.names[index])?);
-        }
-        self.names_len = first_name;
-        self.spilled.push(names);
-        if let Some(frame) = self.open() {
+        let names: Result<_, _> = self.names[first_name..].iter().map(|name| self.unescaped(*name)).collect();
+        self.spilled.push(names?);
+        self.names.truncate(first_name);
+        if let Some(frame) = self.frames.last_mut() {
             frame.is_spilled = true;
         }
         Ok(())
     }
 
-    fn is_same(&self, one: Span, other: Span) -> Result<bool, JsonError> {
-        let (raw, other_raw) = (self.slice(one), self.slice(other));
-        if !raw.contains('\\') && !other_raw.contains('\\') {
-            return Ok(raw == other_raw);
+    fn is_same(&self, one: Name, other: Name) -> Result<bool, JsonError> {
+        if !one.has_escapes && !other.has_escapes {
+            return Ok(self.raw(one) == self.raw(other));
         }
         Ok(self.unescaped(one)? == self.unescaped(other)?)
     }
 
-    fn slice(&self, span: Span) -> &'a str {
-        // Quotes are ASCII, so that both ends are boundaries; a string without an end has nothing behind it.
-        self.text.get(span.start..span.end).unwrap_or_default()
+    fn raw(&self, name: Name) -> &'a str {
+        // Quotes are ASCII, so that both ends are boundaries of characters.
+        self.text.get(name.start as usize..name.end as usize).unwrap_or_default()
     }
 
-    fn unescaped(&self, span: Span) -> Result<Cow<'a, str>, JsonError> {
-        let raw = self.slice(span);
-        if !raw.contains('\\') {
-            return Ok(Cow::Borrowed(raw));
+    fn unescaped(&self, name: Name) -> Result<Cow<'a, str>, JsonError> {
+        if !name.has_escapes {
+            return Ok(Cow::Borrowed(self.raw(name)));
         }
-        let quoted = self.text.get(span.start - 1..span.end + 1).unwrap_or_default();
+        let quoted = self.text.get(name.start as usize - 1..name.end as usize + 1).unwrap_or_default();
         borrow::<String>(quoted).map(Cow::Owned)
     }
 
     /// Where the innermost open object is.
     fn path(&self) -> String {
         let mut path = String::new();
-        for frame in &self.frames[..self.depth.saturating_sub(1)] {
+        for frame in &self.frames[..self.frames.len().saturating_sub(1)] {
             if frame.is_object {
                 if !path.is_empty() {
                     path.push('.');
                 }
-                path.push_str(&shortened(self.slice(frame.name)));
+                path.push_str(&shortened(self.raw(frame.name)));
             } else {
                 path.push_str(&format!("[{}]", frame.index));
             }
@@ -387,16 +373,24 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The position of the quote that ends a string, or the end of the text.
-fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at,
-            b'\\' => at += 2,
-            _ => at += 1,
+/// A position in a text that is known to have less than 4 GiB.
+#[expect(clippy::cast_possible_truncation, reason = "checked before the scan begins")]
+fn narrow(position: usize) -> u32 {
+    position as u32
+}
+
+/// The position of the quote that ends a string, or the end of the text; and whether the string has escapes.
+fn end_of_string(bytes: &[u8], start: usize) -> (usize, bool) {
+    let (mut at, mut has_escapes) = (start, false);
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if bytes[at] == b'"' {
+            return (at, has_escapes);
         }
+        has_escapes = true;
+        at += 2;
     }
-    bytes.len()
+    (bytes.len(), has_escapes)
 }
 
 #[cfg(test)]
@@ -448,7 +442,7 @@ mod tests {
 
     #[test]
     fn names_are_compared_however_many_there_are() {
-        for count in [2, INLINE_NAMES, INLINE_NAMES + 1, 1_000] {
+        for count in [2, COMPARED_NAMES, COMPARED_NAMES + 1, 1_000] {
             let members: Vec<String> = (0..count).map(|index| format!(r#""n{index}":{{"n0":0,"n1":[]}}"#)).collect();
             let unique = format!("{{{}}}", members.join(","));
             assert_eq!(checked(&unique), Ok(()), "{count}");
