@@ -5,11 +5,12 @@ use aws_lc_rs::{
     signature::{self, ParsedPublicKey, RsaPublicKeyComponents, VerificationAlgorithm},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use mcp_server::json::{self, Budget};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::token::{Algorithm, UnverifiedToken, parse_algorithm};
+use crate::token::{UnverifiedToken, parse_algorithm};
 
 /// As many as are read of a set.
 const MAX_KEYS: usize = 100;
@@ -25,8 +26,9 @@ pub(crate) struct KeySet {
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
-    /// The key as the cryptographic library has parsed it, for each algorithm that it can be used with.
-    parsed: Vec<(Algorithm, ParsedPublicKey)>,
+    /// Those that it can be used with.
+    algorithms: Vec<Algorithm>,
+    decoding_key: DecodingKey,
 }
 
 /// What the keys of a set say about a signature.
@@ -82,17 +84,17 @@ impl KeySet {
     /// Whether one of the keys has signed a token.
     pub(crate) fn verify(&self, token: &UnverifiedToken<'_>) -> Verdict {
         let mut has_named = false;
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(token.signature);
         for key in &self.keys {
             // A token without a key's name may be from any of them.
             if token.key_id.is_some() && key.id != token.key_id {
                 continue;
             }
             has_named |= token.key_id.is_some();
-            let parsed = key.parsed.iter().find(|(algorithm, _)| *algorithm == token.algorithm);
-            if let (Some((_, parsed)), Ok(signature)) = (parsed, &signature)
-                && parsed.verify_sig(token.message, signature).is_ok()
-            {
+            if !key.algorithms.contains(&token.algorithm) {
+                continue;
+            }
+            let verified = crypto::verify(token.signature, token.message, &key.decoding_key, token.algorithm);
+            if matches!(verified, Ok(true)) {
                 return Verdict::Genuine;
             }
         }
@@ -118,17 +120,30 @@ impl Key {
         if !may_verify(&jwk) {
             return Err("it is not for verifying");
         }
-        let component = |name: &'static str| {
-            let text = text(name)?.ok_or("a component is missing")?;
-            BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| "a component is not Base64")
+        let component = |name: &'static str| text(name)?.ok_or("a component is missing");
+        let bytes = |name: &'static str| {
+            BASE64_URL_SAFE_NO_PAD.decode(component(name)?).map_err(|_| "a component is not Base64")
         };
-        let (suitable, encoded): (&[Algorithm], _) = match (text("kty")?.ok_or("it has no type")?, text("crv")?) {
-            ("RSA", _) => (&RSA, rsa(&component("n")?, &component("e")?)?),
-            ("EC", Some("P-256")) => (&[Algorithm::Es256], point(&component("x")?, &component("y")?, 32)?),
-            ("EC", Some("P-384")) => (&[Algorithm::Es384], point(&component("x")?, &component("y")?, 48)?),
-            ("OKP", Some("Ed25519")) => (&[Algorithm::EdDsa], ed25519(component("x")?)?),
+        let ec = |size| Ok::<_, &str>((point(&bytes("x")?, &bytes("y")?, size)?, component("x")?, component("y")?));
+        let (suitable, encoded, decoding_key): (&[Algorithm], _, _) = match (component("kty")?, text("crv")?) {
+            ("RSA", _) => {
+                let encoded = rsa(&bytes("n")?, &bytes("e")?)?;
+                (&RSA, encoded, DecodingKey::from_rsa_components(component("n")?, component("e")?))
+            }
+            ("EC", Some("P-256")) => {
+                let (encoded, x, y) = ec(32)?;
+                (&[Algorithm::ES256], encoded, DecodingKey::from_ec_components(x, y))
+            }
+            ("EC", Some("P-384")) => {
+                let (encoded, x, y) = ec(48)?;
+                (&[Algorithm::ES384], encoded, DecodingKey::from_ec_components(x, y))
+            }
+            ("OKP", Some("Ed25519")) => {
+                (&[Algorithm::EdDSA], ed25519(bytes("x")?)?, DecodingKey::from_ed_components(component("x")?))
+            }
             _ => return Err("its type is not one that is verified with"),
         };
+        let decoding_key = decoding_key.map_err(|_| "its components cannot be read")?;
         // Microsoft Entra leaves `alg` out: then any algorithm that suits the type.
         let algorithms = match text("alg")? {
             None => suitable,
@@ -138,9 +153,14 @@ impl Key {
                 &suitable[own..=own]
             }
         };
-        let parse = |own: &Algorithm| ParsedPublicKey::new(verification(*own), &encoded).map(|parsed| (*own, parsed));
-        let parsed = algorithms.iter().map(parse).collect::<Result<_, _>>().map_err(|_| "it is no key of its type")?;
-        Ok(Self { id: text("kid")?.map(str::to_owned), parsed })
+        // jsonwebtoken parses a key with each signature only: what could verify nothing would replace what can.
+        if algorithms
+            .iter()
+            .any(|own| verification(*own).is_none_or(|own| ParsedPublicKey::new(own, &encoded).is_err()))
+        {
+            return Err("it is no key of its type");
+        }
+        Ok(Self { id: text("kid")?.map(str::to_owned), algorithms: algorithms.to_vec(), decoding_key })
     }
 }
 
@@ -203,22 +223,24 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
     ],
 ];
 
-fn verification(algorithm: Algorithm) -> &'static dyn VerificationAlgorithm {
-    match algorithm {
-        Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
-        Algorithm::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
-        Algorithm::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
-        Algorithm::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
-        Algorithm::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
-        Algorithm::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
-        Algorithm::Es256 => &signature::ECDSA_P256_SHA256_FIXED,
-        Algorithm::Es384 => &signature::ECDSA_P384_SHA384_FIXED,
-        Algorithm::EdDsa => &signature::ED25519,
-    }
+/// As whom the cryptographic library parses a key; `None` for what is no signature of an issuer.
+fn verification(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+    Some(match algorithm {
+        Algorithm::RS256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::RS384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::RS512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::PS256 => &signature::RSA_PSS_2048_8192_SHA256,
+        Algorithm::PS384 => &signature::RSA_PSS_2048_8192_SHA384,
+        Algorithm::PS512 => &signature::RSA_PSS_2048_8192_SHA512,
+        Algorithm::ES256 => &signature::ECDSA_P256_SHA256_FIXED,
+        Algorithm::ES384 => &signature::ECDSA_P384_SHA384_FIXED,
+        Algorithm::EdDSA => &signature::ED25519,
+        _ => return None,
+    })
 }
 
 const RSA: [Algorithm; 6] =
-    [Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256, Algorithm::Ps384, Algorithm::Ps512];
+    [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
 fn may_verify(jwk: &Map<String, Value>) -> bool {
     match jwk.get("key_ops") {
@@ -240,12 +262,6 @@ mod tests {
     const Y: &str = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM";
     const ED: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-    impl Key {
-        fn algorithms(&self) -> Vec<Algorithm> {
-            self.parsed.iter().map(|(algorithm, _)| *algorithm).collect()
-        }
-    }
-
     fn parse(key: Value) -> Result<Key, &'static str> {
         Key::parse(&key.to_string())
     }
@@ -261,11 +277,11 @@ mod tests {
         let ec = json!({ "kty": "EC", "crv": "P-256", "x": X, "y": Y });
         for (key, algorithms) in [
             (rsa.clone(), Some(&RSA[..])),
-            (with(&rsa, "alg", json!("RS256")), Some(&[Algorithm::Rs256][..])),
+            (with(&rsa, "alg", json!("RS256")), Some(&[Algorithm::RS256][..])),
             (with(&rsa, "use", json!("sig")), Some(&RSA)),
             (with(&rsa, "key_ops", json!(["verify"])), Some(&RSA)),
-            (ec.clone(), Some(&[Algorithm::Es256])),
-            (json!({ "kty": "OKP", "crv": "Ed25519", "x": ED, "alg": "EdDSA" }), Some(&[Algorithm::EdDsa])),
+            (ec.clone(), Some(&[Algorithm::ES256])),
+            (json!({ "kty": "OKP", "crv": "Ed25519", "x": ED, "alg": "EdDSA" }), Some(&[Algorithm::EdDSA])),
             (with(&rsa, "use", json!("enc")), None),
             (with(&rsa, "use", json!(["sig"])), None),
             (with(&rsa, "key_ops", json!(["encrypt"])), None),
@@ -284,7 +300,7 @@ mod tests {
             (json!("RSA"), None),
             (json!({}), None),
         ] {
-            assert_eq!(parse(key.clone()).ok().map(|key| key.algorithms()), algorithms.map(<[_]>::to_vec), "{key}");
+            assert_eq!(parse(key.clone()).ok().map(|key| key.algorithms), algorithms.map(<[_]>::to_vec), "{key}");
         }
     }
 

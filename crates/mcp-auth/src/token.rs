@@ -2,6 +2,7 @@
 //! refuse).
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
 use mcp_server::json::{self, Budget};
 use serde_json::{Map, Value};
 
@@ -22,20 +23,6 @@ pub(crate) struct UnverifiedToken<'a> {
     pub(crate) message: &'a [u8],
     /// In Base64.
     pub(crate) signature: &'a str,
-}
-
-/// How an issuer may sign, by the names of RFC 7518 (section 3.1) and RFC 8037.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Algorithm {
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    EdDsa,
 }
 
 /// The header's `typ`.
@@ -109,16 +96,16 @@ fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, Reason> {
 /// The allow-list.
 pub(crate) fn parse_algorithm(name: &str) -> Option<Algorithm> {
     match name {
-        "RS256" => Some(Algorithm::Rs256),
-        "RS384" => Some(Algorithm::Rs384),
-        "RS512" => Some(Algorithm::Rs512),
-        "PS256" => Some(Algorithm::Ps256),
-        "PS384" => Some(Algorithm::Ps384),
-        "PS512" => Some(Algorithm::Ps512),
-        "ES256" => Some(Algorithm::Es256),
-        "ES384" => Some(Algorithm::Es384),
+        "RS256" => Some(Algorithm::RS256),
+        "RS384" => Some(Algorithm::RS384),
+        "RS512" => Some(Algorithm::RS512),
+        "PS256" => Some(Algorithm::PS256),
+        "PS384" => Some(Algorithm::PS384),
+        "PS512" => Some(Algorithm::PS512),
+        "ES256" => Some(Algorithm::ES256),
+        "ES384" => Some(Algorithm::ES384),
         // The second is the name that says which curve (RFC 9864).
-        "EdDSA" | "Ed25519" => Some(Algorithm::EdDsa),
+        "EdDSA" | "Ed25519" => Some(Algorithm::EdDSA),
         _ => None,
     }
 }

@@ -199,7 +199,7 @@ async fn calls_of_one_batch_are_events_of_their_own() {
     let reply = exchange_via(Via::FunctionUrl, &service, request, invocation).await;
 
     assert_eq!(reply.messages.iter().filter(|message| message.get("result").is_some()).count(), 2);
-    assert!(reply.body.contains("twice in one batch"), "{}", reply.body);
+    assert!(reply.body.contains("duplicate request id in batch"), "{}", reply.body);
     assert_eq!(count(&database).await, 2);
 }
 
