@@ -302,3 +302,28 @@ async fn every_way_in_refuses_alike() {
         }
     }
 }
+
+/// 8.3: the arguments that a hand-written schema has checked are those that the handler gets, by whichever reader.
+#[tokio::test]
+async fn arguments_that_two_readers_could_take_for_different_values_are_rejected() {
+    let call = |tool: &str, arguments: &str| {
+        let message = tools_call(tool, json!("ARGUMENTS")).message().to_string().replace("\"ARGUMENTS\"", arguments);
+        tools_call(tool, json!({})).body(message)
+    };
+    for tool in ["raw", "anything", "echo"] {
+        for arguments in [
+            r#"{"kind":"a","kind":"z"}"#,
+            r#"{"kind":"a","note":{"x":1,"\u0078":2}}"#,
+            r#"{"$serde_json::private::RawValue":"{\"kind\":\"z\"}"}"#,
+            r#"{"kind":"a","note":{"$serde_json::private::RawValue":"[1]"}}"#,
+        ] {
+            let result = exchange(&fixture(), call(tool, arguments)).await.tool_result();
+
+            assert_eq!(result.is_error, Some(true), "{tool} {arguments}");
+            let text = result.text();
+            assert!(text.contains("duplicate field") || text.contains("name is reserved"), "{tool} {arguments}: {text}");
+        }
+    }
+    let good = exchange(&fixture(), call("anything", r#"{"kind":"a","note":{"x":1}}"#)).await.tool_result();
+    assert_eq!(good.text(), r#"{"kind":"a","note":{"x":1}}"#);
+}
