@@ -48,6 +48,7 @@ const LONG_STRING_BYTES: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     memory: usize,
+    spent: usize,
 }
 
 impl Budget {
@@ -59,7 +60,7 @@ impl Budget {
 
     /// A fixed amount.
     pub const fn memory(bytes: usize) -> Self {
-        Self { memory: bytes }
+        Self { memory: bytes, spent: 0 }
     }
 }
 
@@ -118,7 +119,17 @@ pub fn read<T: DeserializeOwned>(text: &str, budget: Budget) -> Result<T, JsonEr
     borrow(text)
 }
 
-/// The same from bytes.
+/// Reads one of several values that are kept together, and takes from their budget what it may cost.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_within<T: DeserializeOwned>(text: &str, budget: &mut Budget) -> Result<T, JsonError> {
+    spend(text, budget)?;
+    borrow(text)
+}
+
+/// The same as [`read`] from bytes.
 ///
 /// # Errors
 ///
@@ -172,12 +183,16 @@ pub fn shortened(text: &(impl fmt::Display + ?Sized)) -> String {
 /// # Errors
 ///
 /// The first violation.
-pub fn check(text: &str, budget: Budget) -> Result<(), JsonError> {
+pub fn check(text: &str, mut budget: Budget) -> Result<(), JsonError> {
+    spend(text, &mut budget)
+}
+
+fn spend(text: &str, budget: &mut Budget) -> Result<(), JsonError> {
     if u32::try_from(text.len()).is_err() {
         return Err(JsonError::TooLarge { budget: budget.memory });
     }
     let (frames, names) = (SmallVec::new(), SmallVec::new());
-    Scan { text, budget: budget.memory, spent: 0, longest_message: 0, frames, names, spilled: Vec::new() }.run()
+    Scan { text, budget, longest_message: 0, frames, names, spilled: Vec::new() }.run()
 }
 
 /// Names of one object that are compared one by one; an object that brings more gets a set.
@@ -205,10 +220,9 @@ struct Frame {
     name: Name,
 }
 
-struct Scan<'a> {
+struct Scan<'a, 'b> {
     text: &'a str,
-    budget: usize,
-    spent: usize,
+    budget: &'b mut Budget,
     /// The longest error message that a string could become part of.
     longest_message: usize,
     frames: SmallVec<[Frame; 8]>,
@@ -217,7 +231,7 @@ struct Scan<'a> {
     spilled: Vec<BTreeSet<Cow<'a, str>>>,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> Scan<'a, '_> {
     fn run(mut self) -> Result<(), JsonError> {
         let bytes = self.text.as_bytes();
         let mut at = 0;
@@ -269,9 +283,9 @@ impl<'a> Scan<'a> {
     }
 
     fn charge(&mut self, cost: usize) -> Result<(), JsonError> {
-        self.spent += cost;
-        if self.spent + self.longest_message > self.budget {
-            return Err(JsonError::TooLarge { budget: self.budget });
+        self.budget.spent += cost;
+        if self.budget.spent + self.longest_message > self.budget.memory {
+            return Err(JsonError::TooLarge { budget: self.budget.memory });
         }
         Ok(())
     }
@@ -499,6 +513,20 @@ mod tests {
         for value in [json!(rows), json!(numbers), json!("x".repeat(5_000_000)), json!("ä".repeat(1_500_000))] {
             assert_eq!(checked(&value.to_string()), Ok(()));
         }
+    }
+
+    /// 8.7
+    #[test]
+    fn values_that_are_kept_together_share_a_budget() {
+        let text = format!("[{}0]", "0,".repeat(9));
+        let mut budget = Budget::memory(2 * (11 * VALUE_COST + ARRAY_COST));
+
+        for _ in 0..2 {
+            assert_eq!(read_within::<Vec<u8>>(&text, &mut budget), Ok(vec![0; 10]));
+        }
+
+        let expected = JsonError::TooLarge { budget: 2 * (11 * VALUE_COST + ARRAY_COST) };
+        assert_eq!(read_within::<u8>("0", &mut budget), Err(expected));
     }
 
     #[test]
