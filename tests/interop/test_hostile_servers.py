@@ -87,16 +87,16 @@ def test_a_list_without_an_end_is_an_error(mcpl, run, tmp_path):
 
 
 # 8.7
-def test_the_values_of_all_pages_are_bounded(run):
+def test_the_memory_of_all_pages_is_bounded(run):
     def page(request):
         cursor = int(request["params"].get("cursor", 0)) + 1
-        return {"tools": [{"name": "t", "x": [0] * 50_000}], **({"nextCursor": str(cursor)} if cursor < 10 else {})}
+        return {"tools": [{"name": "t", "x": [0] * 400_000}], **({"nextCursor": str(cursor)} if cursor < 10 else {})}
 
     with Hostile({"tools/list": page}) as server:
         listed = run("tools", server.url)
         asked = server.count("tools/list")
 
-    assert (listed.returncode, asked) == (1, 4) and "more than 200000 values" in listed.stderr, listed.stderr
+    assert (listed.returncode, asked) == (1, 4) and "more than 268435456 bytes of memory" in listed.stderr, listed.stderr
 
 
 # 8.7
@@ -164,7 +164,7 @@ def test_json_has_one_reading_and_a_bounded_depth(mcpl, run, tmp_path, result):
 
     assert listed.returncode == 1
     assert relayed["error"]["message"].startswith("mcpl: "), relayed
-    assert re.search("occurs twice|deeper than 100", relayed["error"]["message"] + listed.stderr)
+    assert re.search("duplicate field|deeper than 100", relayed["error"]["message"] + listed.stderr)
 
 
 # 8.8: a sign-in for each new scope, without end.

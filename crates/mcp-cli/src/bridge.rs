@@ -14,7 +14,11 @@ use std::{
     },
 };
 
-use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, method};
+use mcp_protocol::{
+    ErrorObject, ProtocolVersion,
+    json::{self, JsonError},
+    jsonrpc, method,
+};
 use serde_json::{json, value::RawValue};
 use tokio::sync::{mpsc, oneshot};
 
@@ -153,9 +157,9 @@ enum Refusal {
 impl Refusal {
     /// `is_handshake`: in answer to an `initialize`, which a modern server may refuse as it likes.
     fn of(response: &str, is_handshake: bool) -> Self {
-        let Ok(shape) = serde_json::from_str::<Shape<'_>>(response) else { return Self::Other };
+        let Ok(shape) = json::borrow::<Shape<'_>>(response) else { return Self::Other };
         let Some(error) = shape.error else { return Self::None };
-        let code = member(error, "code").and_then(|code| serde_json::from_str(code.get()).ok());
+        let code = member(error, "code").and_then(|code| json::borrow(code.get()).ok());
         let Some(code) = code else { return Self::Other };
         match code {
             code if MODERN_ERRORS.contains(&code) && !is_handshake => Self::None,
@@ -187,7 +191,7 @@ impl Link {
 
     /// Hands a response of the client to whoever waits for it.
     fn take_answer(&self, response: &Envelope) {
-        let Ok(shape) = serde_json::from_str::<Shape<'_>>(&response.text) else { return };
+        let Ok(shape) = json::borrow::<Shape<'_>>(&response.text) else { return };
         let waiting = shape.id.and_then(|id| self.asked().remove(id.get()));
         match waiting {
             Some(waiting) => _ = waiting.send(response.text.clone()),
@@ -216,7 +220,7 @@ impl Link {
 
     /// A response of the server, with the id of the client's request.
     fn answer_as(&self, id: &RawValue, response: &str) {
-        match serde_json::from_str::<Shape<'_>>(response) {
+        match json::borrow::<Shape<'_>>(response) {
             Ok(Shape { result: Some(result), .. }) => self.answer(id, result.get()),
             Ok(Shape { error: Some(error), .. }) => {
                 let error = error.get();
@@ -227,7 +231,7 @@ impl Link {
     }
 }
 
-fn request(id: &str, method: &str, params: &str) -> Result<Envelope, serde_json::Error> {
+fn request(id: &str, method: &str, params: &str) -> Result<Envelope, JsonError> {
     Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, json!(method)))
 }
 
@@ -238,7 +242,7 @@ fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
 
 /// A member that is text.
 fn text_member(object: &RawValue, name: &str) -> Option<String> {
-    serde_json::from_str(member(object, name)?.get()).ok()
+    json::borrow(member(object, name)?.get()).ok()
 }
 
 /// The params of a request, or none.

@@ -69,6 +69,7 @@ fn arguments(words: &[String], schema: &Value) -> anyhow::Result<Map<String, Val
             bail!("there is no parameter `{name}`; the tool takes ({})", signature(schema));
         };
         let is_text = types(property).all(|kind| kind == "string" || kind == "null");
+        // Unbounded JSON: an argument that the user has typed.
         let value = match serde_json::from_str(text) {
             Ok(value) if !is_text => value,
             // A parameter of no type, or of several, takes text too.
@@ -123,7 +124,7 @@ fn shown(block: &Value, tool: &str, folder: &Path) -> anyhow::Result<String> {
 }
 
 pub(crate) fn text(text: &str) -> String {
-    match received::tree_of(text) {
+    match received::read(text) {
         Ok(value @ (Value::Array(_) | Value::Object(_))) => output::of_json(&value),
         _ => printable(text),
     }

@@ -1,10 +1,12 @@
 //! What a refusal asks for: a Bearer challenge (RFC 6750, section 3), wherever it has arrived.
 
-use mcp_protocol::{lookup, meta};
+use mcp_protocol::{json, lookup, meta};
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use rmcp::transport::auth::WWWAuthenticateParams;
 use serde_json::value::RawValue;
 use url::Url;
+
+use crate::received;
 
 /// What a Function URL, or API Gateway, makes of `WWW-Authenticate`.
 const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
@@ -25,9 +27,9 @@ impl Challenge {
             .filter_map(|value| value.to_str().ok())
             .find(|value| value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer")));
         let in_data = || {
-            let body: &RawValue = serde_json::from_str(body).ok()?;
+            let body: &RawValue = json::borrow(body).ok()?;
             let path = ["error", "data", meta::WWW_AUTHENTICATE].map(str::to_owned);
-            let listed: Vec<String> = serde_json::from_str(lookup(body, &path).ok()??.get()).ok()?;
+            let listed: Vec<String> = received::read(lookup(body, &path).ok()??.get()).ok()?;
             listed.into_iter().next()
         };
         Self { header: in_header.map(str::to_owned).or_else(in_data) }

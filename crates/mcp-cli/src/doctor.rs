@@ -189,12 +189,12 @@ impl Doctor {
             );
             return true;
         }
-        let discovered = received::tree_of(&first.body).unwrap_or_default();
+        let discovered = received::read::<Value>(&first.body).unwrap_or_default();
         let versions = discovered["result"]["supportedVersions"].as_array().cloned().unwrap_or_default();
         let is_modern = !versions.is_empty();
         let params = json!({ "protocolVersion": ProtocolVersion::LATEST_LEGACY.as_str(), "capabilities": {}, "clientInfo": info() });
         let initialized = self.ask(method::INITIALIZE, params, false).await.ok();
-        let initialized = initialized.and_then(|answer| received::tree_of(&answer.body).ok()).unwrap_or_default();
+        let initialized = initialized.and_then(|answer| received::read::<Value>(&answer.body).ok()).unwrap_or_default();
         let legacy = initialized["result"]["protocolVersion"].as_str();
         match (is_modern, legacy) {
             (true, Some(legacy)) => {
@@ -330,7 +330,7 @@ impl Doctor {
     /// The tools that say that they take a token.
     async fn closed_tools(&self) -> Vec<String> {
         let listed = self.ask(method::TOOLS_LIST, json!({}), true).await.ok();
-        let listed = listed.and_then(|answer| received::tree_of(&answer.body).ok()).unwrap_or_default();
+        let listed = listed.and_then(|answer| received::read::<Value>(&answer.body).ok()).unwrap_or_default();
         let takes_token = |tool: &&Value| {
             let schemes = tool["_meta"]["securitySchemes"].as_array();
             schemes.is_some_and(|schemes| !schemes.is_empty() && schemes.iter().all(|own| own["type"] != "noauth"))
@@ -470,7 +470,7 @@ impl Doctor {
         if response.status() != StatusCode::OK {
             return None;
         }
-        received::tree_of(&received::body(response).await.ok()?).ok()
+        received::read(&received::body(response).await.ok()?).ok()
     }
 
     fn good(&mut self, check: &'static str, found: String) {

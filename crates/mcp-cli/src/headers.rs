@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use mcp_protocol::{MirroredParameter, lookup, method};
+use mcp_protocol::{MirroredParameter, json, lookup, method};
 use serde_json::value::RawValue;
 
 use crate::message::Envelope;
@@ -44,7 +44,7 @@ fn mirrored_text(params: &RawValue, parameter: &MirroredParameter) -> Option<Str
     let path: Vec<String> = std::iter::once("arguments".to_owned()).chain(parameter.path.iter().cloned()).collect();
     let raw = lookup(params, &path).ok()??.get();
     match raw.as_bytes().first()? {
-        b'"' => serde_json::from_str(raw).ok(),
+        b'"' => json::borrow(raw).ok(),
         b'n' | b'{' | b'[' => None,
         _ => Some(raw.to_owned()),
     }

@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 
-use mcp_protocol::{ErrorObject, RequestId, jsonrpc, lookup, meta};
-use serde::Deserialize;
+use mcp_protocol::{
+    ErrorObject, RequestId,
+    json::{self, JsonError},
+    jsonrpc, lookup, meta,
+};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 /// A message of the client.
@@ -54,13 +58,13 @@ impl Shape<'_> {
 
 impl Envelope {
     /// Reads a line. An array is a batch, of revision 2025-03-26.
-    pub(crate) fn parse(line: &str) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(line: &str) -> Result<Self, JsonError> {
         let text = one_line(line.trim());
         if text.starts_with('[') {
-            serde_json::from_str::<Vec<&RawValue>>(&text)?;
+            json::borrow::<IgnoredAny>(&text)?;
             return Ok(Self { text, kind: Kind::Other });
         }
-        let shape: Shape<'_> = serde_json::from_str(&text)?;
+        let shape: Shape<'_> = json::borrow(&text)?;
         let params = shape.params.map(ToOwned::to_owned);
         let kind = match (shape.method, shape.id) {
             (Some(method), Some(id)) => Kind::Request { id: id.to_owned(), method: method.into_owned(), params },
@@ -100,7 +104,7 @@ impl Envelope {
     /// A parameter that is a string.
     pub(crate) fn param(&self, path: &[&str]) -> Option<String> {
         let path: Vec<String> = path.iter().map(|name| (*name).to_owned()).collect();
-        serde_json::from_str(lookup(self.params()?, &path).ok()??.get()).ok()
+        json::borrow(lookup(self.params()?, &path).ok()??.get()).ok()
     }
 }
 
@@ -109,15 +113,15 @@ pub(crate) fn error_response(id: Option<&RawValue>, error: &ErrorObject) -> Stri
     let response = jsonrpc::error_response(None, error);
     // Whatever the client takes for an id.
     let Some(id) = id else { return response };
-    match serde_json::from_str::<serde_json::Value>(&response) {
-        Ok(response) => format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, id.get(), response["error"]),
-        Err(_) => response,
+    match json::borrow::<Shape<'_>>(&response) {
+        Ok(Shape { error: Some(error), .. }) => format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, id.get()),
+        _ => response,
     }
 }
 
 /// Whether two ids are the same: a number and its text are not.
 pub(crate) fn is_same_id(one: &RawValue, other: &RawValue) -> bool {
-    let parse = |id: &RawValue| serde_json::from_str::<RequestId>(id.get()).ok();
+    let parse = |id: &RawValue| json::borrow::<RequestId>(id.get()).ok();
     one.get() == other.get() || matches!((parse(one), parse(other)), (Some(one), Some(other)) if one == other)
 }
 

@@ -3,7 +3,6 @@
 //! The deadline of a response is that of the HTTP client ([`http_client`](crate::http_client)), its body included.
 
 use std::{
-    borrow::Cow,
     collections::HashSet,
     io,
     pin::Pin,
@@ -16,23 +15,21 @@ use std::{
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use mcp_protocol::json::{self, Budget, JsonError};
 use reqwest::Response;
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use sse_stream::{Sse, SseByteStream};
 
 /// A body, or an event of a stream. A function that buffers answers with 6 MB at most; a streamed message may be larger, and
 /// one of more than this is no text for a model.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
-/// Nested arrays and objects: more than schemas need, and less than the 128 at which `serde_json` stops.
-pub(crate) const MAX_DEPTH: usize = 100;
-/// Values in a tree. The most expensive, `{"":…}`, takes about 600 bytes of memory: 120 MB at most.
-pub(crate) const MAX_NODES: usize = 200_000;
+/// What a message may cost in memory as a value, and all pages of a list together: on a desk, for one command at a time. It is
+/// enough for a message that is one string of any characters, and for several lists of 2,000 tools with schemas.
+pub(crate) const MESSAGE_BUDGET: Budget = Budget::memory(256 * 1024 * 1024);
+/// What is passed on stays text, and may have as many values as fit into [`MAX_MESSAGE_BYTES`].
+const TEXT_BUDGET: Budget = Budget::memory(usize::MAX);
 /// Pages of a list.
 pub(crate) const MAX_PAGES: usize = 100;
-
-/// The member by which `serde_json` tells raw JSON from an object. Read into a tree, its text would become one, unchecked.
-const PRIVATE_NAME: &str = "$serde_json::private::RawValue";
 
 /// Reads a body to its end.
 ///
@@ -93,93 +90,23 @@ impl Events {
     }
 }
 
-/// Reads JSON of a server into a tree: the only place that does. `nodes` is what is left of a budget, at first
-/// [`MAX_NODES`].
+/// Reads JSON of a server into a value that grows with it.
 ///
 /// # Errors
 ///
-/// When it is no JSON, breaks a rule of [`check`], has the private name of `serde_json`, or spends the budget.
-pub(crate) fn tree(json: &str, nodes: &mut usize) -> anyhow::Result<Value> {
-    let scanned = scan(json)?;
-    if scanned.has_private_name {
-        bail!("the member `{PRIVATE_NAME}` is not read");
-    }
-    *nodes = nodes.checked_sub(scanned.nodes).with_context(|| format!("there are more than {MAX_NODES} values"))?;
-    Ok(serde_json::from_str(json)?)
+/// As [`json::read`].
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, JsonError> {
+    json::read(text, MESSAGE_BUDGET)
 }
 
-/// [`tree`] of a text of its own.
-pub(crate) fn tree_of(json: &str) -> anyhow::Result<Value> {
-    tree(json, &mut { MAX_NODES })
-}
-
-/// Checks JSON of a server that is passed on as it is written.
+/// Checks JSON of a server that is passed on as it is written: its depth and its names, while the syntax is that of who reads
+/// it.
 ///
 /// # Errors
 ///
-/// When it is no JSON, nests deeper than [`MAX_DEPTH`], or has an object with two members of one name, so that readers could
-/// differ.
-pub(crate) fn check(json: &str) -> anyhow::Result<()> {
-    scan(json).map(drop)
-}
-
-struct Scanned {
-    nodes: usize,
-    has_private_name: bool,
-}
-
-fn scan(json: &str) -> anyhow::Result<Scanned> {
-    serde_json::from_str::<IgnoredAny>(json)?;
-    // From here on it is known to be JSON: brackets match, and a string in an object is a name or follows one.
-    let mut scanned = Scanned { nodes: 1, has_private_name: false };
-    // The names of each open object; an array has none.
-    let mut open: Vec<Option<HashSet<Cow<'_, str>>>> = Vec::new();
-    let mut is_name = false;
-    let mut rest = json;
-    while let Some(start) = rest.find(['"', '{', '[', '}', ']', ',']) {
-        let found = rest.as_bytes()[start];
-        if found == b'"' {
-            let text = &rest[start..];
-            let text = &text[..string_len(text)];
-            if let (true, Some(Some(names))) = (is_name, open.last_mut()) {
-                let name: Name<'_> = serde_json::from_str(text)?;
-                scanned.has_private_name |= name.0 == PRIVATE_NAME;
-                if let Some(name) = names.replace(name.0) {
-                    bail!("the member `{name}` occurs twice in one object");
-                }
-            }
-            is_name = false;
-            rest = &rest[start + text.len()..];
-            continue;
-        }
-        match found {
-            b'{' | b'[' if open.len() == MAX_DEPTH => bail!("it nests deeper than {MAX_DEPTH} levels"),
-            b'{' => open.push(Some(HashSet::new())),
-            b'[' => open.push(None),
-            b'}' | b']' => _ = open.pop(),
-            _ => {}
-        }
-        // An empty object or array counts for two.
-        scanned.nodes += usize::from(!matches!(found, b'}' | b']'));
-        is_name = matches!(found, b'{' | b',') && matches!(open.last(), Some(Some(_)));
-        rest = &rest[start + 1..];
-    }
-    Ok(scanned)
-}
-
-/// A name, borrowed where it has no escapes.
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The length of the string at the start of a text, with its quotes.
-fn string_len(text: &str) -> usize {
-    let mut is_escaped = true;
-    let end = text.bytes().position(|byte| {
-        let is_end = byte == b'"' && !is_escaped;
-        is_escaped = byte == b'\\' && !is_escaped;
-        is_end
-    });
-    end.map_or(text.len(), |end| end + 1)
+/// As [`json::check`].
+pub(crate) fn check(text: &str) -> Result<(), JsonError> {
+    json::check(text, TEXT_BUDGET)
 }
 
 /// The cursors of a list's pages.
@@ -205,6 +132,8 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn response(parts: Vec<io::Result<Bytes>>) -> Response {
@@ -253,48 +182,38 @@ mod tests {
     #[test]
     fn json_is_bounded_and_has_one_reading() {
         let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let wide = |nodes: usize| format!("[{}0]", "0,".repeat(nodes - 2));
-        for good in [
-            r#"{"a":{"a":1},"b":[{"a":1},{"a":1}],"c":"{\"a\":1,\"a\":2}","":{},"d":[],"e":1e400,"f":"\\"}"#.to_owned(),
-            "[\"a\",\"a\",{\"a\":\"a\"},\"a\"]".to_owned(),
-            " [ { } , [ ] , \"\\\"{\" ] ".to_owned(),
-            deep(MAX_DEPTH),
-            wide(MAX_NODES + 1),
-        ] {
-            check(&good).unwrap_or_else(|error| panic!("{}: {error}", &good[..good.len().min(100)]));
+        let wide = format!("[{}0]", "0,".repeat(2_000_000));
+        for good in [r#"{"a":{"a":1},"b":[{"a":1},{"a":1}],"e":1e400,"f":"\\"}"#, &deep(100), &wide] {
+            check(good).unwrap_or_else(|error| panic!("{}: {error}", &good[..good.len().min(100)]));
         }
         for (bad, expected) in [
-            (r#"{"a":1,"a":2}"#.to_owned(), "`a` occurs twice"),
-            (r#"{"a":1,"\u0061":2}"#.to_owned(), "`a` occurs twice"),
-            (r#"[{"x":[{"a":{"b":1 , "c":"b","b" :{}}}]}]"#.to_owned(), "`b` occurs twice"),
-            (deep(MAX_DEPTH + 1), "deeper than 100"),
-            (deep(1_000_000), "deeper than 100"),
-            ("{".to_owned(), "EOF"),
-            (String::new(), "EOF"),
-            ("{}{}".to_owned(), "trailing"),
+            (r#"{"a":1,"\u0061":2}"#, "duplicate field `a`"),
+            (r#"[{"x":[{"a":{"b":1 , "c":"b","b" :{}}}]}]"#, "`[0].x[0].a`: duplicate field `b`"),
+            (&deep(101), "deeper than 100"),
+            (r#"{"a":{"\u0024serde_json::private::RawValue":"{}"}}"#, "reserved"),
         ] {
-            for read in [check(&bad).err(), tree_of(&bad).err()] {
-                let error = read.unwrap_or_else(|| panic!("{}", &bad[..bad.len().min(100)])).to_string();
-                assert!(error.contains(expected), "{error}");
+            for error in [check(bad).unwrap_err(), read::<Value>(bad).unwrap_err()] {
+                assert!(error.to_string().contains(expected), "{error}");
             }
         }
-        let (mut nodes, text) = (MAX_NODES, wide(MAX_NODES / 2 + 1));
-        tree(&text, &mut nodes).unwrap();
-        let error = tree(&text, &mut nodes).unwrap_err();
-        assert!(error.to_string().contains("more than 200000 values"), "one budget for both: {error}");
+        let error = read::<Value>(&wide).unwrap_err();
+        assert!(error.to_string().contains("more than 268435456 bytes of memory"), "{error}");
     }
 
-    /// 8.7: text inside of text stays text.
+    /// 8.7: what is large, and no attack.
     #[test]
-    fn the_private_name_of_serde_json_is_harmless() {
-        for name in [PRIVATE_NAME, "\\u0024serde_json::private::RawValue"] {
-            let json = format!(r#"{{"a":{{"{name}":"{{\"b\":1}}"}}}}"#);
+    fn large_messages_are_read() {
+        let schema =
+            r#"{"type":"string","description":"A text that says what the parameter is for, and how it is written"}"#;
+        let properties: Vec<String> = (0..25).map(|index| format!(r#""p{index}":{schema}"#)).collect();
+        let tool = format!(r#"{{"name":"t","inputSchema":{{"properties":{{{}}}}}}}"#, properties.join(","));
+        let list = format!(r#"{{"result":{{"tools":[{}]}}}}"#, vec![tool.as_str(); 2_000].join(","));
+        assert!(list.len() > 5_000_000);
+        // No character is more in an error message, and so in what it may cost.
+        let string = format!(r#""{}""#, "\u{7f}".repeat(MAX_MESSAGE_BYTES - 2));
 
-            let read = tree_of(&json).unwrap_or_default();
-
-            assert!(read["a"]["b"].is_null(), "{read}");
-            check(&json).unwrap();
-        }
+        assert_eq!(read::<Value>(&list).unwrap()["result"]["tools"].as_array().unwrap().len(), 2_000);
+        assert!(read::<String>(&string).is_ok());
     }
 
     /// 8.7

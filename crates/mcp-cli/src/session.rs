@@ -4,7 +4,11 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use mcp_protocol::{ProtocolVersion, meta, method};
+use mcp_protocol::{
+    ProtocolVersion,
+    json::{self, Budget},
+    meta, method,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -12,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::{
     message::Envelope,
     output::printable_line,
-    received::{self, MAX_NODES, Pages},
+    received::{self, MESSAGE_BUDGET, Pages},
     upstream::Upstream,
 };
 
@@ -27,7 +31,7 @@ impl Session {
     /// Finds out which era the server is of: the modern one if it answers `server/discover`.
     pub(crate) async fn start(upstream: Upstream) -> anyhow::Result<Self> {
         let mut own = Self { upstream, is_modern: true, next_id: 0 };
-        let error = match own.exchange(method::SERVER_DISCOVER, json!({}), &mut { MAX_NODES }).await? {
+        let error = match own.exchange(method::SERVER_DISCOVER, json!({}), &mut { MESSAGE_BUDGET }).await? {
             Answer::Result(_) => return Ok(own),
             Answer::Error(message) => message,
         };
@@ -50,11 +54,11 @@ impl Session {
 
     /// The result of a request. Progress is shown on the way.
     pub(crate) async fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
-        self.request_within(method, params, &mut { MAX_NODES }).await
+        self.request_within(method, params, &mut { MESSAGE_BUDGET }).await
     }
 
-    async fn request_within(&mut self, method: &str, params: Value, nodes: &mut usize) -> anyhow::Result<Value> {
-        match self.exchange(method, params, nodes).await? {
+    async fn request_within(&mut self, method: &str, params: Value, budget: &mut Budget) -> anyhow::Result<Value> {
+        match self.exchange(method, params, budget).await? {
             Answer::Result(result) => Ok(result),
             Answer::Error(message) => bail!("{message}"),
         }
@@ -64,12 +68,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the pages have no end, or too many values altogether.
+    /// When the pages have no end, or cost too much memory altogether.
     pub(crate) async fn tools(&mut self) -> anyhow::Result<Vec<Value>> {
-        let (mut tools, mut pages, mut nodes) = (Vec::new(), Pages::default(), MAX_NODES);
+        let (mut tools, mut pages, mut budget) = (Vec::new(), Pages::default(), MESSAGE_BUDGET);
         let mut params = json!({});
         loop {
-            let page = self.request_within(method::TOOLS_LIST, params, &mut nodes).await?;
+            let page = self.request_within(method::TOOLS_LIST, params, &mut budget).await?;
             let page: ToolsPage = serde_json::from_value(page).context("the server's answer is no list of tools")?;
             tools.extend(page.tools);
             let Some(cursor) = page.next_cursor else { return Ok(tools) };
@@ -82,7 +86,7 @@ impl Session {
         self.upstream.close().await;
     }
 
-    async fn exchange(&mut self, method: &str, mut params: Value, nodes: &mut usize) -> anyhow::Result<Answer> {
+    async fn exchange(&mut self, method: &str, mut params: Value, budget: &mut Budget) -> anyhow::Result<Answer> {
         self.next_id += 1;
         let mut own_meta = json!({ "progressToken": self.next_id });
         if self.is_modern {
@@ -102,12 +106,12 @@ impl Session {
         let telling = async {
             let line = progress_line(method);
             while let Some(message) = others.recv().await {
-                tell_progress(&received::tree_of(&message.text).unwrap_or_default(), &line);
+                tell_progress(&received::read(&message.text).unwrap_or_default(), &line);
             }
             line.finish_and_clear();
         };
         let (response, ()) = tokio::join!(asking, telling);
-        let response = received::tree(&response, nodes).context("the server's answer cannot be read")?;
+        let response = json::read_within(&response, budget).context("the server's answer cannot be read")?;
         Answer::of(response)
     }
 }
@@ -178,7 +182,7 @@ mod tests {
     #[test]
     fn a_result_is_an_object() {
         for result in ["[]", "null", "1", "\"x\"", "[[{}],\"c\"]"] {
-            let response = received::tree_of(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap();
+            let response = received::read(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap();
             assert!(Answer::of(response).is_err(), "{result}");
         }
         for response in [json!([]), json!(null), json!([{ "result": {} }]), json!({ "id": 1 })] {

@@ -113,11 +113,13 @@ impl Store {
     fn read(&self) -> io::Result<Kept> {
         match fs::read(&self.file) {
             Ok(bytes) => {
+                // Unbounded JSON: a file that mcpl has written.
                 let opened = match serde_json::from_slice(&bytes) {
                     Ok(Sealed { sealed }) => self.opened(&sealed)?,
                     Err(_) => bytes,
                 };
-                // What is broken is as good as lost: whoever it was for signs in again.
+                // What is broken is as good as lost: the user signs in again.
+                // Unbounded JSON: a file that mcpl has written.
                 Ok(serde_json::from_slice(&opened).unwrap_or_default())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),

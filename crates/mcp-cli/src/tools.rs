@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 
-use mcp_protocol::{MirroredParameter, mirrored_parameters};
+use mcp_protocol::{
+    MirroredParameter,
+    json::{self, Budget},
+    mirrored_parameters,
+};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::{message::with_part, received};
 
-/// Values in a schema that are looked at: more than the schemas of a hundred tools have.
-const MAX_SCHEMA_NODES: usize = 20_000;
+/// What a schema may cost in memory: about 20,000 values, more than the schemas of a hundred tools have. Much less than a
+/// message's budget, since each annotation is compared with all before it.
+const SCHEMA_BUDGET: Budget = Budget::memory(8 * 1024 * 1024);
 /// The names that are kept.
 const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
@@ -50,10 +55,10 @@ impl Tools {
     /// Learns from the result of `tools/list`. Returns the cursor of the next page, and, if a tool has annotations that
     /// the specification forbids, the message without it; everything else stays as it was written.
     pub(crate) fn learn(&mut self, message: &str, result: &RawValue) -> (Option<String>, Option<String>) {
-        let Ok(list) = serde_json::from_str::<List<'_>>(result.get()) else {
+        let Ok(list) = json::borrow::<List<'_>>(result.get()) else {
             return (None, None);
         };
-        let Ok(tools) = serde_json::from_str::<Vec<&RawValue>>(list.tools.get()) else {
+        let Ok(tools) = received::read::<Vec<Box<RawValue>>>(list.tools.get()) else {
             return (list.next_cursor, None);
         };
         let kept: Vec<&str> = tools.iter().filter(|tool| self.keep(tool)).map(|tool| tool.get()).collect();
@@ -63,12 +68,12 @@ impl Tools {
     }
 
     fn keep(&mut self, tool: &RawValue) -> bool {
-        let Ok(listed) = serde_json::from_str::<Listed<'_>>(tool.get()) else {
+        let Ok(listed) = json::borrow::<Listed<'_>>(tool.get()) else {
             // The client may make sense of it.
             return true;
         };
         let schema = listed.input_schema.map_or("null", RawValue::get);
-        let mirrored = received::tree(schema, &mut { MAX_SCHEMA_NODES }).map_err(|error| error.to_string());
+        let mirrored = json::read::<Value>(schema, SCHEMA_BUDGET).map_err(|error| error.to_string());
         match mirrored.and_then(|schema| mirrored_parameters(&schema)) {
             Ok(mirrored) => {
                 self.note(listed.name, mirrored);

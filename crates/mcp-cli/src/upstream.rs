@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::bail;
-use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, method};
+use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, method};
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use self::answer::{Ended, MAX_RESUMPTIONS, deliver_error, is_event_stream};
@@ -273,7 +273,7 @@ impl Upstream {
         let initialize = Envelope::parse(&initialize)?;
         let (output, _) = mpsc::unbounded_channel();
         let response = Box::pin(self.request(&initialize, &output)).await;
-        if !serde_json::from_str::<Shape<'_>>(&response).is_ok_and(|shape| shape.result.is_some()) {
+        if !json::borrow::<Shape<'_>>(&response).is_ok_and(|shape| shape.result.is_some()) {
             bail!("the server has forgotten the session and begins no new one");
         }
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
@@ -363,7 +363,7 @@ impl Upstream {
         }
         let body = received::body(response).await?;
         received::check(&body)?;
-        let shape: Shape<'_> = serde_json::from_str(&body)?;
+        let shape: Shape<'_> = json::borrow(&body)?;
         Ok(shape.result.and_then(|result| self.tools().learn(&body, result).0))
     }
 
@@ -392,7 +392,7 @@ pub(crate) fn send(output: &Output, line: impl Into<Line>) {
 
 /// Whether a line is the response to the request with that id.
 fn is_response_to(id: &RawValue, line: &str) -> bool {
-    let shape = serde_json::from_str::<Shape<'_>>(line).ok();
+    let shape = json::borrow::<Shape<'_>>(line).ok();
     shape.filter(Shape::is_response).and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id))
 }
 
@@ -434,7 +434,7 @@ fn speaks_it_after_all(envelope: &Envelope, body: &str) -> bool {
     let Some(version) = envelope.modern_version().filter(|version| ProtocolVersion::parse(version).is_some()) else {
         return false;
     };
-    let Ok(body) = received::tree_of(body) else { return false };
+    let Ok(body) = received::read::<Value>(body) else { return false };
     let supported = body["error"]["data"]["supported"].as_array();
     body["error"]["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION
         && supported.is_some_and(|supported| supported.iter().any(|own| *own == version))

@@ -7,13 +7,14 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, meta, method};
+use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, meta, method};
 use serde_json::{json, value::RawValue};
 use tokio::sync::{Notify, mpsc};
 
 use super::{ACKNOWLEDGED, Link, SUBSCRIPTIONS_LISTEN, member, modern_version, params_text, request, text_member};
 use crate::{
     message::{Envelope, Kind, Shape, with_members, with_part},
+    received,
     upstream::{Line, send},
 };
 
@@ -61,9 +62,9 @@ impl LegacyClient {
             changed: Notify::new(),
         };
         let discovered = link.request(method::SERVER_DISCOVER, &own.with_meta("{}")).await;
-        let shape: Shape<'_> = serde_json::from_str(&discovered).ok()?;
+        let shape: Shape<'_> = json::borrow(&discovered).ok()?;
         let result = shape.result?;
-        let supported: Vec<String> = serde_json::from_str(member(result, "supportedVersions")?.get()).ok()?;
+        let supported: Vec<String> = received::read(member(result, "supportedVersions")?.get()).ok()?;
         if !supported.iter().any(|version| version == modern_version()) {
             return None;
         }
@@ -147,7 +148,7 @@ impl LegacyClient {
             let params = member(question, "params").map(|params| with_elicitation_id(params, key));
             let response = self.link.ask(&method, params.as_deref()).await;
             let response = response.ok_or_else(|| Unanswered("the client has hung up".to_owned()))?;
-            match serde_json::from_str::<Shape<'_>>(&response) {
+            match json::borrow::<Shape<'_>>(&response) {
                 Ok(Shape { result: Some(result), .. }) => Ok(format!("{}:{result}", json!(key))),
                 Ok(Shape { error: Some(error), .. }) => {
                     let text = text_member(error, "message").unwrap_or_default();
@@ -193,7 +194,7 @@ impl LegacyClient {
                     response
                 };
                 let (response, ()) = tokio::join!(passing, relaying);
-                if serde_json::from_str::<Shape<'_>>(&response).is_ok_and(|shape| shape.error.is_some()) {
+                if json::borrow::<Shape<'_>>(&response).is_ok_and(|shape| shape.error.is_some()) {
                     tracing::info!(response, "the server tells no news");
                     // It will not tell them the next time either.
                     std::future::pending::<()>().await;
@@ -242,7 +243,7 @@ impl LegacyClient {
         if let Some(level) = &self.kept().log_level {
             members.push_str(&format!(r#","{}":{}"#, meta::LOG_LEVEL, json!(level)));
         }
-        let own = serde_json::from_str::<&RawValue>(params).ok().and_then(|params| member(params, "_meta"));
+        let own = json::borrow::<&RawValue>(params).ok().and_then(|params| member(params, "_meta"));
         match own.filter(|own| own.get().starts_with('{')) {
             Some(own) => with_part(params, own.get(), &with_members(own.get(), &members)),
             None => with_members(params, &format!(r#""_meta":{{{members}}}"#)),
@@ -263,12 +264,12 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn of(response: &str) -> Option<Self> {
-        let shape: Shape<'_> = serde_json::from_str(response).ok()?;
+        let shape: Shape<'_> = json::borrow(response).ok()?;
         let result = shape.result?;
         if text_member(result, "resultType")? != "input_required" {
             return None;
         }
-        let questions = member(result, "inputRequests").map(|own| serde_json::from_str(own.get()));
+        let questions = member(result, "inputRequests").map(|own| received::read(own.get()));
         let questions: std::collections::BTreeMap<String, Box<RawValue>> =
             questions.transpose().ok()?.unwrap_or_default();
         let state = member(result, "requestState").map(ToOwned::to_owned);

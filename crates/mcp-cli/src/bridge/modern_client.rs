@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mcp_protocol::{ErrorObject, ProtocolVersion, jsonrpc, meta, method};
+use mcp_protocol::{
+    ErrorObject, ProtocolVersion,
+    json::{self, JsonError},
+    jsonrpc, meta, method,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use tokio::{
@@ -22,6 +26,7 @@ use super::{
 };
 use crate::{
     message::{Envelope, Kind, Shape, is_same_id, with_members, with_part},
+    received,
     upstream::{Line, send},
 };
 
@@ -84,7 +89,7 @@ impl ModernClient {
         let handshake =
             format!(r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{client_info}}}"#);
         let welcome = link.request(method::INITIALIZE, &handshake).await;
-        let welcome: Shape<'_> = serde_json::from_str(&welcome).ok()?;
+        let welcome: Shape<'_> = json::borrow(&welcome).ok()?;
         let result = welcome.result?;
         let capabilities = member(result, "capabilities")?;
         let discovered = [
@@ -146,7 +151,7 @@ impl ModernClient {
     }
 
     /// Sends a request.
-    async fn called(&self, envelope: &Envelope, id: &RawValue, method: &str) -> Result<Call, serde_json::Error> {
+    async fn called(&self, envelope: &Envelope, id: &RawValue, method: &str) -> Result<Call, JsonError> {
         self.set_log_level(envelope).await;
         let params = without_what_is_said_once(params_text(&envelope.kind));
         let own = request(id.get(), method, &params)?;
@@ -194,7 +199,7 @@ impl ModernClient {
                     send(&self.link.client, line);
                 }
                 Kind::Other => {
-                    let Ok(shape) = serde_json::from_str::<Shape<'_>>(&line.text) else { continue };
+                    let Ok(shape) = json::borrow::<Shape<'_>>(&line.text) else { continue };
                     if !shape.id.is_some_and(|own| is_same_id(own, &call.id)) {
                         continue;
                     }
@@ -337,7 +342,7 @@ impl News {
     /// Answers `subscriptions/listen` until it is cancelled.
     async fn tell(&self, envelope: &Envelope, id: &RawValue) {
         let filter = envelope.params().and_then(|params| member(params, "notifications"));
-        let filter: Filter = filter.and_then(|own| serde_json::from_str(own.get()).ok()).unwrap_or_default();
+        let filter: Filter = filter.and_then(|own| received::read(own.get()).ok()).unwrap_or_default();
         for uri in &filter.resource_subscriptions {
             self.link.request(method::RESOURCES_SUBSCRIBE, &json!({ "uri": uri }).to_string()).await;
         }
@@ -373,7 +378,7 @@ impl News {
             return false;
         }
         for (id, listener) in self.listeners().iter() {
-            if let (true, Ok(id)) = (listener.filter.lets_through(notification), serde_json::from_str(id)) {
+            if let (true, Ok(id)) = (listener.filter.lets_through(notification), json::borrow(id)) {
                 self.say(id, method, params_text(&notification.kind));
             }
         }
@@ -429,9 +434,9 @@ fn completed(result: &RawValue, method: &str) -> String {
 
 /// Parameters without what a legacy server learns in the handshake.
 fn without_what_is_said_once(params: &str) -> String {
-    let own = serde_json::from_str::<&RawValue>(params).ok().and_then(|params| member(params, "_meta"));
+    let own = json::borrow::<&RawValue>(params).ok().and_then(|params| member(params, "_meta"));
     let Some(own) = own else { return params.to_owned() };
-    let Ok(members) = serde_json::from_str::<std::collections::BTreeMap<String, &RawValue>>(own.get()) else {
+    let Ok(members) = received::read::<std::collections::BTreeMap<String, Box<RawValue>>>(own.get()) else {
         return params.to_owned();
     };
     let kept: Vec<String> = members

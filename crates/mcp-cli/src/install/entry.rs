@@ -138,6 +138,7 @@ impl Value {
     /// Whether JSON text says the same.
     fn is(&self, text: &str) -> bool {
         match self {
+            // Unbounded JSON: the user's own configuration.
             Self::Text(own) => serde_json::from_str::<String>(text).is_ok_and(|text| text == *own),
             Self::List(own) => serde_json::from_str::<Vec<String>>(text).is_ok_and(|list| list == *own),
         }

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use mcp_protocol::{ErrorObject, method};
+use mcp_protocol::{
+    ErrorObject,
+    json::{self, JsonError},
+    method,
+};
 use reqwest::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderMap},
@@ -142,7 +146,7 @@ impl Upstream {
             send(output, line.with_text(passed_on));
             return Ok(envelope.id().is_none());
         }
-        let shape: Shape<'_> = serde_json::from_str(message)?;
+        let shape: Shape<'_> = json::borrow(message)?;
         let is_own = matches!((shape.id, envelope.id()), (Some(id), Some(own)) if is_same_id(id, own));
         if let (true, Some(result)) = (is_own, shape.result) {
             match envelope.method() {
@@ -170,7 +174,7 @@ impl Upstream {
 
     fn agree(&self, result: &RawValue) {
         let version = mcp_protocol::lookup(result, &["protocolVersion".to_owned()]).ok().flatten();
-        self.legacy().version = version.and_then(|version| serde_json::from_str(version.get()).ok());
+        self.legacy().version = version.and_then(|version| json::borrow(version.get()).ok());
     }
 }
 
@@ -184,7 +188,7 @@ pub(super) fn deliver_error(
     let Some(id) = envelope.id() else {
         bail!("the server answered {status}");
     };
-    let shape = received::check(body).ok().and_then(|()| serde_json::from_str::<Shape<'_>>(body).ok());
+    let shape = received::check(body).ok().and_then(|()| json::borrow::<Shape<'_>>(body).ok());
     if let Some(error) = shape.as_ref().and_then(|shape| shape.error) {
         let is_own = shape.and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id));
         // Whoever refuses a request unread does not know its id.
@@ -200,18 +204,19 @@ pub(super) fn deliver_error(
 
 /// Whether a text may be written to the client: an object, or a list of them.
 fn check_message(text: &str) -> anyhow::Result<()> {
-    let is_object = |own: &str| own.starts_with('{') && serde_json::from_str::<Shape<'_>>(own).is_ok();
+    let is_object = |own: &str| own.starts_with('{') && json::borrow::<Shape<'_>>(own).is_ok();
     let text = text.trim_start();
     let is_message = match text.as_bytes().first() {
-        Some(b'{') => is_object(text),
-        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
-            .is_ok_and(|messages| messages.iter().all(|message| is_object(message.get()))),
-        _ => false,
+        Some(b'{') => received::check(text).map(|()| is_object(text)),
+        Some(b'[') => received::read::<Vec<Box<RawValue>>>(text)
+            .map(|messages| messages.iter().all(|message| is_object(message.get()))),
+        _ => Ok(false),
     };
-    if !is_message {
-        bail!("the server answered with something that is no message");
+    match is_message {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(JsonError::Malformed(_)) => bail!("the server answered with something that is no message"),
+        Err(error) => Err(error).context("the server's message cannot be passed on"),
     }
-    received::check(text).context("the server's message cannot be passed on")
 }
 
 pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -263,10 +268,14 @@ mod tests {
     /// 8.7
     #[test]
     fn what_is_passed_on_is_a_message_of_one_reading() {
-        for good in [r#"{"a":1e400,"b":{}}"#, r#" [{"id":1},{"id":2}]"#, "{}"] {
+        let many_numbers = format!(r#"{{"result":[{}0]}}"#, "0,".repeat(2_000_000));
+        for good in [r#"{"a":1e400,"b":{}}"#, r#" [{"id":1},{"id":2}]"#, "{}", &many_numbers] {
             check_message(good).unwrap();
         }
-        for bad in [r#"{"id":1,"id":2}"#, r#"{"a":{"b":1,"b":1}}"#, "[[1,null,null,{},null]]", "[1]", "1", "", "{"] {
+        let private = r#"{"result":{"$serde_json::private::RawValue":"{}"}}"#;
+        for bad in
+            [private, r#"{"id":1,"id":2}"#, r#"{"a":{"b":1,"b":1}}"#, "[[1,null,null,{},null]]", "[1]", "1", "", "{"]
+        {
             assert!(check_message(bad).is_err(), "{bad}");
         }
     }
