@@ -6,6 +6,9 @@ use serde_json::Value;
 /// The annotation that asks clients to mirror a parameter into a header.
 pub const HEADER_ANNOTATION: &str = "x-mcp-header";
 
+/// As many parameters as may be mirrored: each keeps its own path.
+const MAX_MIRRORED: usize = 100;
+
 /// A parameter whose value clients repeat in a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirroredParameter {
@@ -42,6 +45,9 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<MirroredParam
         path.push(name.clone());
         if let Some(header) = property.get(HEADER_ANNOTATION) {
             let header = check_annotation(header, property)?;
+            if found.len() == MAX_MIRRORED {
+                return Err(format!("`{HEADER_ANNOTATION}` stands on more than {MAX_MIRRORED} parameters"));
+            }
             found.push(MirroredParameter { header: header.to_owned(), path: path.clone() });
         }
         collect(property, path, found)?;
@@ -111,6 +117,19 @@ mod tests {
 
         let path = vec!["where".to_owned(), "region".to_owned()];
         assert_eq!(found, [MirroredParameter { header: "Region".to_owned(), path }]);
+    }
+
+    /// 8.7: a schema of a server's, whose names could be long and nested.
+    #[test]
+    fn a_hundred_parameters_are_mirrored_at_most() {
+        let schema = |count: usize| {
+            let property =
+                |index| (format!("p{index}"), json!({ "type": "string", "x-mcp-header": format!("h{index}") }));
+            json!({ "type": "object", "properties": Value::Object((0..count).map(property).collect()) })
+        };
+
+        assert_eq!(mirrored_parameters(&schema(100)).unwrap().len(), 100);
+        assert!(mirrored_parameters(&schema(101)).unwrap_err().contains("more than 100"));
     }
 
     #[test]

@@ -321,7 +321,10 @@ async fn arguments_that_two_readers_could_take_for_different_values_are_rejected
 
             assert_eq!(result.is_error, Some(true), "{tool} {arguments}");
             let text = result.text();
-            assert!(text.contains("duplicate field") || text.contains("name is reserved"), "{tool} {arguments}: {text}");
+            assert!(
+                text.contains("duplicate field") || text.contains("name is reserved"),
+                "{tool} {arguments}: {text}"
+            );
         }
     }
     let good = exchange(&fixture(), call("anything", r#"{"kind":"a","note":{"x":1}}"#)).await.tool_result();
