@@ -175,6 +175,12 @@ fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
     json::read(text, META_BUDGET).map_err(|error| CallError::InvalidMeta(error.to_string()))
 }
 
+/// `name` and `uri` of a request's parameters, where they are strings; nothing else is read.
+pub(crate) fn target<'a>(request: &Request<'a>) -> (Option<Cow<'a, str>>, Option<Cow<'a, str>>) {
+    let head = ParamsHead::of(request.params).unwrap_or_default();
+    (head.name.and_then(text), head.uri.and_then(text))
+}
+
 /// What a request of a batch, which is legacy, brings along.
 pub(crate) fn of_batched<'a>(revision: ProtocolVersion, request: &Request<'a>) -> Result<Head<'a>, Refusal> {
     let head = ParamsHead::of(request.params);

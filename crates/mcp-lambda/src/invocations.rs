@@ -199,7 +199,16 @@ async fn respond(
 ) -> Result<(EventSource, Response<Body>), EventError> {
     let LambdaRequest { request, source, domain_name, iam } = match LambdaRequest::from_event(event) {
         Ok(request) => request,
-        Err(EventError::BadRequest { source, reason }) => return Ok((source, bad_request(reason))),
+        Err(EventError::BadRequest { source, reason }) => {
+            let request_id = invocation.request_id;
+            tracing::info!(
+                request_id,
+                reason,
+                monotonic_counter.invalid_calls = 1,
+                "request rejected: malformed event"
+            );
+            return Ok((source, bad_request(reason)));
+        }
         Err(unknown @ EventError::Unknown(_)) => return Err(unknown),
     };
     let transport = Transport { source, domain_name, iam };

@@ -203,7 +203,6 @@ const COMPARED_NAMES: usize = 32;
 struct Name {
     start: u32,
     end: u32,
-    has_escapes: bool,
 }
 
 /// An array or object that is open.
@@ -226,7 +225,7 @@ struct Scan<'a, 'b> {
     /// The longest error message that a string could become part of.
     longest_message: usize,
     frames: SmallVec<[Frame; 8]>,
-    /// The names of all open objects that are not in a set.
+    /// The names of all open objects that are not in a set; none has escapes.
     names: SmallVec<[Name; 16]>,
     spilled: Vec<BTreeSet<Cow<'a, str>>>,
 }
@@ -312,59 +311,45 @@ impl<'a> Scan<'a, '_> {
             return Err(JsonError::InvalidName);
         }
         self.charge(NAME_COST + 2 * bytes)?;
-        let name = Name { start: narrow(start), end: narrow(end), has_escapes };
-        if (has_escapes || bytes == PRIVATE_NAME.len()) && *self.unescaped(name)? == *PRIVATE_NAME {
+        let name = Name { start: narrow(start), end: narrow(end) };
+        let unescaped = self.unescaped(name, has_escapes)?;
+        if *unescaped == *PRIVATE_NAME {
             return Err(JsonError::InvalidName);
         }
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         frame.name = name;
-        let (first_name, is_spilled) = (frame.first_name as usize, frame.is_spilled);
-        let is_new = if is_spilled {
-            let unescaped = self.unescaped(name)?;
-            self.spilled.last_mut().is_none_or(|names| names.insert(unescaped))
-        } else {
-            let mut is_new = true;
-            for index in first_name..self.names.len() {
-                is_new &= !self.is_same(self.names[index], name)?;
+        let first_name = frame.first_name as usize;
+        let compared = &self.names[first_name..];
+        if !frame.is_spilled {
+            if compared.iter().any(|own| raw(self.text, *own) == unescaped) {
+                return Err(self.duplicate(&unescaped));
             }
-            is_new
-        };
-        if !is_new {
-            return Err(JsonError::Duplicate { path: self.path(), name: shortened(&*self.unescaped(name)?) });
-        }
-        if is_spilled { Ok(()) } else { self.remember(first_name, name) }
-    }
-
-    /// Keeps a name for comparison with those that follow.
-    fn remember(&mut self, first_name: usize, name: Name) -> Result<(), JsonError> {
-        self.names.push(name);
-        if self.names.len() - first_name <= COMPARED_NAMES {
-            return Ok(());
-        }
-        let names: Result<_, _> = self.names[first_name..].iter().map(|name| self.unescaped(*name)).collect();
-        self.spilled.push(names?);
-        self.names.truncate(first_name);
-        if let Some(frame) = self.frames.last_mut() {
+            // Names with escapes are read once, and kept as they were read.
+            if !has_escapes && compared.len() < COMPARED_NAMES {
+                self.names.push(name);
+                return Ok(());
+            }
             frame.is_spilled = true;
+            self.spilled.push(compared.iter().map(|own| Cow::Borrowed(raw(self.text, *own))).collect());
+            self.names.truncate(first_name);
         }
-        Ok(())
-    }
-
-    fn is_same(&self, one: Name, other: Name) -> Result<bool, JsonError> {
-        if !one.has_escapes && !other.has_escapes {
-            return Ok(self.raw(one) == self.raw(other));
+        match self.spilled.last_mut() {
+            Some(names) if names.contains(&unescaped) => Err(self.duplicate(&unescaped)),
+            Some(names) => {
+                names.insert(unescaped);
+                Ok(())
+            }
+            None => Ok(()),
         }
-        Ok(self.unescaped(one)? == self.unescaped(other)?)
     }
 
-    fn raw(&self, name: Name) -> &'a str {
-        // Quotes are ASCII, so that both ends are boundaries of characters.
-        self.text.get(name.start as usize..name.end as usize).unwrap_or_default()
+    fn duplicate(&self, name: &str) -> JsonError {
+        JsonError::Duplicate { path: self.path(), name: shortened(name) }
     }
 
-    fn unescaped(&self, name: Name) -> Result<Cow<'a, str>, JsonError> {
-        if !name.has_escapes {
-            return Ok(Cow::Borrowed(self.raw(name)));
+    fn unescaped(&self, name: Name, has_escapes: bool) -> Result<Cow<'a, str>, JsonError> {
+        if !has_escapes {
+            return Ok(Cow::Borrowed(raw(self.text, name)));
         }
         let quoted = self.text.get(name.start as usize - 1..name.end as usize + 1).unwrap_or_default();
         borrow::<String>(quoted).map(Cow::Owned)
@@ -378,13 +363,18 @@ impl<'a> Scan<'a, '_> {
                 if !path.is_empty() {
                     path.push('.');
                 }
-                path.push_str(&shortened(self.raw(frame.name)));
+                path.push_str(&shortened(raw(self.text, frame.name)));
             } else {
                 path.push_str(&format!("[{}]", frame.index));
             }
         }
         path
     }
+}
+
+fn raw(text: &str, name: Name) -> &str {
+    // Quotes are ASCII, so that both ends are boundaries of characters.
+    text.get(name.start as usize..name.end as usize).unwrap_or_default()
 }
 
 /// A position in a text that is known to have less than 4 GiB.

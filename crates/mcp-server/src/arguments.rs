@@ -57,6 +57,14 @@ where
 {
     let text = as_object(raw)?;
     check(text).map_err(|error| format!("{error}. Expected: {}", schema::summary(input_schema)))?;
+    parse_checked(text, input_schema)
+}
+
+/// The same for the text of an object that was checked, or written here.
+pub(crate) fn parse_checked<A>(text: &str, input_schema: &Value) -> Result<A, String>
+where
+    A: DeserializeOwned + Validate<Context = ()>,
+{
     // Unbounded JSON: checked above; the error is written once, in words for a model.
     let arguments: A = serde_json::from_str(text).map_err(|_| explain_shape::<A>(text, input_schema))?;
     arguments.validate().map_err(|report| explain_bounds(&report, text))?;

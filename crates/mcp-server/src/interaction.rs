@@ -16,7 +16,7 @@ use mcp_protocol::{
     ClientCapabilities, CreateMessageRequestParams, CreateMessageResult, ElicitAction, ElicitRequestFormParams,
     ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, IncludeContext, InputRequest, InputRequests,
     JsonObject, ListRootsResult, RequestedSchema, Root, UrlMode,
-    json::{self, Budget, shortened},
+    json::{self, Budget, JsonError, shortened},
     lookup,
     uri::SecureUrl,
 };
@@ -128,8 +128,7 @@ impl<S> InteractiveContext<S> {
         };
         let read = |content: JsonObject| {
             let text = serde_json::to_string(&integers(content, &schema)).map_err(|error| error.to_string())?;
-            let raw: &RawValue = json::borrow(&text).map_err(|error| error.to_string())?;
-            arguments::parse::<T>(Some(raw), &schema)
+            arguments::parse_checked::<T>(&text, &schema)
         };
         self.ask_for_form(key, message, form, read).await
     }
@@ -264,7 +263,12 @@ impl<S> InteractiveContext<S> {
         let Some((answer, is_new)) = interaction.answer(&key, &digest) else {
             return self.suspend(interaction.ask(&key, question, digest)).await;
         };
-        match json::read::<A>(answer.get(), Budget::of(answer.get())) {
+        // A struct could be read from an array too.
+        let read_answer = match answer.get().starts_with('{') {
+            true => json::read::<A>(answer.get(), Budget::of(answer.get())),
+            false => Err(JsonError::Malformed("an answer is an object".to_owned())),
+        };
+        match read_answer {
             Ok(answer_read) => match read(answer_read) {
                 Ok(value) => {
                     interaction.keep(key, digest, answer);

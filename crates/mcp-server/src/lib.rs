@@ -46,7 +46,7 @@
 //! | `call`, `router`, `reading` | [`Router`]: one [`Call`] in, one [`Answer`] out |
 //! | `introduction` | [`Introduction`]: what a page about the server may tell |
 //! | `lists`, `work` | lists rendered once; a handler at work |
-//! | `arguments`, `schema`, `strings`, `uri_template` | [`Arguments`], against their schema, both ways |
+//! | `arguments`, `schema`, `raw_schema`, `strings`, `uri_template` | [`Arguments`], against their schema, both ways |
 
 mod arguments;
 mod caching;
@@ -63,6 +63,8 @@ mod policy;
 mod principal;
 mod prompt;
 mod pseudonym;
+
+mod raw_schema;
 mod reading;
 mod request_state;
 mod resource;

@@ -108,8 +108,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
             let Strings(strings) =
                 json::borrow(text).map_err(|error| format!("the arguments of a prompt are strings: {error}"))?;
             let json = as_json(strings, &schema);
-            let raw: &RawValue = json::borrow(&json).map_err(|error| error.to_string())?;
-            let arguments = arguments::parse::<A>(Some(raw), &schema)?;
+            let arguments = arguments::parse_checked::<A>(&json, &schema)?;
             let handler = Arc::clone(&handler);
             Ok(Box::pin(async move { Ok(handler(C::from_context(context), arguments).await?.into_prompt_messages()) }))
         });

@@ -8,11 +8,11 @@ use std::{
 
 use garde::Validate;
 use mcp_protocol::{
-    Annotations, Completion, Icon, ResourceContents, json,
+    Annotations, Completion, Icon, ResourceContents,
     uri::{NormalUri, is_scheme, is_uri_text},
 };
 use serde::de::DeserializeOwned;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use crate::{
     Arguments, Caching, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
@@ -335,8 +335,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
 
 fn read<P: DeserializeOwned + Validate<Context = ()>>(values: BTreeMap<String, String>, schema: &Value) -> Option<P> {
     let json = as_json(values, schema);
-    let raw: &RawValue = json::borrow(&json).ok()?;
-    arguments::parse(Some(raw), schema).ok()
+    arguments::parse_checked(&json, schema).ok()
 }
 
 impl<S> fmt::Debug for ResourceTemplate<S> {

@@ -26,11 +26,12 @@ use crate::{
     interaction::Interaction,
     lists::Lists,
     policy::{Policy, Requirement},
+    raw_schema::Check,
     reading::ItemAt,
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
     router::{AnyRoutes, Hooked, Target},
     server::{CloseHook, Hook},
-    tool::{Check, Handler},
+    tool::Handler,
     work::{Item, Rounds, Working, needs_modern_client, start},
 };
 
@@ -395,9 +396,10 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
         match &self.tool.handler {
             Handler::Typed(handler) => handler(context, arguments, &self.tool.definition.input_schema),
             Handler::Raw(handler) => {
+                let bytes = arguments.map_or(0, |raw| raw.get().len());
                 let arguments = Value::Object(arguments::parse_object(arguments)?);
                 if let Some(check) = &self.check {
-                    check(&arguments)?;
+                    check(&arguments, bytes)?;
                 }
                 // What was checked is what the handler gets.
                 let Value::Object(arguments) = arguments else { unreachable!("it was made an object above") };

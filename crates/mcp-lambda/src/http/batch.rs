@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{
     answers::{empty, event_stream, json_body, malformed_message, not_acceptable, refuse_invalid},
-    exchange::{Exchange, NOTIFICATION_BUFFER},
+    exchange::{Carrier, Exchange, NOTIFICATION_BUFFER},
     finisher::Finisher,
 };
 use crate::{
@@ -21,6 +21,9 @@ use crate::{
     headers,
     sse::{self, Sent},
 };
+
+/// What all responses of a batch may have together.
+const MAX_BATCH_BYTES: usize = 6 * 1024 * 1024;
 
 impl McpService {
     /// Only 2025-03-26 has batches. Its messages are answered one after the other, and none of them if the caller may not
@@ -42,13 +45,14 @@ impl McpService {
         if !exchange.accept.fits(revision) {
             return not_acceptable(None);
         }
-        if let Some(refusal) = self.refusal_of(exchange, revision, &messages) {
+        if let Some(refusal) = self.refusal_of(exchange, &messages) {
             return exchange.refuse_caller(None, &refusal);
         }
         let mut ids = HashSet::new();
-        let mut sent = Sent::new(exchange.carrier.max_bytes);
+        let mut sent = Sent::new(exchange.carrier.max_bytes.min(MAX_BATCH_BYTES));
         let mut responses = Vec::new();
-        let mut carrier = exchange.carrier;
+        // A batch is answered as a whole, by a URL that streams too.
+        let mut carrier = Carrier { max_bytes: exchange.carrier.max_bytes.min(MAX_BATCH_BYTES), ..exchange.carrier };
         let mut has_lines = false;
         // Each is prepared when its turn comes, so that no more than one is held in memory.
         for message in messages {
@@ -94,14 +98,13 @@ impl McpService {
     fn refusal_of(
         &self,
         exchange: &Exchange<'_>,
-        revision: ProtocolVersion,
         messages: &[Result<Message<'_>, MalformedMessage>],
     ) -> Option<CallError> {
         let caller = exchange.invocation.principal.as_deref();
         let refusals = messages.iter().filter_map(|message| {
             let Ok(Message::Request(request)) = message else { return None };
-            let head = era::of_batched(revision, request).ok()?;
-            let (name, uri) = (head.name.as_deref(), head.uri.as_deref());
+            let (name, uri) = era::target(request);
+            let (name, uri) = (name.as_deref(), uri.as_deref());
             let target = Target { method: &request.method, name, uri, params: request.params };
             self.router.permit(&target, caller).err()
         });
