@@ -5,12 +5,14 @@ import ast
 import datetime
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import boto3
+import cfnlint
 import deploy as deploy_script
 import postgres
 import psycopg
@@ -19,6 +21,7 @@ import yaml
 from aws_account import ACCOUNT, KNOWN_TO_MOTO, REGION, STAND_INS, account, archive, given, register
 from botocore.stub import Stubber
 from cfnlint.decode import cfn_yaml
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from cfnlint.template.template import Template
 from conftest import PROJECT, build, emulated
 from moto.cloudformation import parsing
@@ -30,6 +33,8 @@ INFRA = PROJECT / "infra"
 TEMPLATES = sorted(INFRA.glob("*.yaml"))
 DEPLOY = PROJECT / "scripts" / "deploy.py"
 register()
+# What cfn-lint knows of IAM: the actions of each service, with the kinds of resources that they can be limited to.
+IAM_ACTIONS = json.loads((pathlib.Path(cfnlint.__file__).parent / "data" / "AdditionalSpecs" / "Policies.json").read_text())
 
 ANYONE_BY_URL = [
     {"Action": "lambda:InvokeFunctionUrl", "Principal": "*", "FunctionUrlAuthType": "NONE"},
@@ -526,6 +531,9 @@ def test_api_docs_may_read_its_document_and_nothing_else(deploy, source, object_
     assert (url["AuthType"], statements) == ("NONE", ANYONE_BY_URL)
     read = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": object_arn}] if object_arn else []
     assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("api-docs"), TRACES, *read])
+    (secret,) = asked_for("AWS::SecretsManager::Secret").values()
+    # A2
+    assert secret["Name"] == "api-docs/state-key"
 
 
 def test_the_name_of_a_document_is_no_pattern():
@@ -697,6 +705,233 @@ def test_github_may_be_one_environment_and_change_one_stack(deploy):
         # What is not of the stack can only be read.
         of_the_stack = all("greeter" in resource for resource in resources)
         assert of_the_stack or all(action.partition(":")[2].startswith("Describe") for action in actions), statement
+
+
+# The stacks that the role is for, as docs/github.md lists them, with the value of its parameter Database.
+ROLE_STACKS = dict(re.findall(r"^\| `([\w-]+)`.* \| `(yes|no)` \|$", (PROJECT / "docs" / "github.md").read_text(), re.MULTILINE))
+# Permissions of CloudFormation's handlers that the role does not need: by resource type, the property that they are for. An
+# entry applies to resources without the property.
+UNNEEDED = {
+    "AWS::CloudFormation::Stack": {
+        "EnableTerminationProtection": ["cloudformation:UpdateTerminationProtection"],
+        "RoleARN": ["iam:PassRole"],
+        "StackPolicyBody": ["cloudformation:SetStackPolicy"],
+    },
+    "AWS::Cognito::UserPool": {
+        "EmailConfiguration": ["iam:CreateServiceLinkedRole"],
+        "LambdaConfig.KMSKeyID": ["kms:*"],
+        "SmsConfiguration": ["iam:PassRole"],
+    },
+    # Both roles are for Pinpoint.
+    "AWS::Cognito::UserPoolClient": {"AnalyticsConfiguration": ["iam:CreateServiceLinkedRole", "iam:PassRole"]},
+    "AWS::Cognito::UserPoolDomain": {"CustomDomainConfig": ["cloudfront:updateDistribution", "kms:*"]},
+    "AWS::EC2::VPCEndpoint": {"ServiceNetworkArn": ["vpc-lattice:*"], "ServiceRegion": ["vpce:AllowMultiRegion"]},
+    "AWS::IAM::Policy": {"Groups": ["iam:*GroupPolicy"], "Users": ["iam:*UserPolicy"]},
+    "AWS::IAM::Role": {
+        "ManagedPolicyArns": ["iam:AttachRolePolicy", "iam:DetachRolePolicy"],
+        "PermissionsBoundary": ["iam:*RolePermissionsBoundary"],
+    },
+    "AWS::Lambda::Function": {
+        "Code.S3ObjectVersion": ["s3:GetObjectVersion"],
+        "FileSystemConfigs": ["elasticfilesystem:*", "s3files:*"],
+        "KmsKeyArn": ["kms:*"],
+        "VpcConfig": ["ec2:*"],
+    },
+    "AWS::Logs::LogGroup": {
+        "DataProtectionPolicy": ["firehose:TagDeliveryStream", "logs:CreateLogDelivery", "s3:REST.PUT.OBJECT"],
+        "FieldIndexPolicies": ["logs:DeleteIndexPolicy", "logs:PutIndexPolicy"],
+        "ResourcePolicyDocument": ["logs:DeleteResourcePolicy", "logs:PutResourcePolicy"],
+    },
+    "AWS::RDS::DBInstance": {"MonitoringRoleArn": ["iam:ListRoles"]},
+    "AWS::SNS::Topic": {"DeliveryStatusLogging": ["iam:PassRole"]},
+}
+
+
+def deploy_role(stack, database):
+    """The statements of the role that deploys a stack from GitHub."""
+    own = {"Owner": "owner", "Repository": "servers", "Environment": "production", "Stack": stack, "Database": database}
+    boto3.client("cloudformation").create_stack(
+        StackName="github", TemplateBody=(INFRA / "github-oidc.yaml").read_text(), Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in own.items()],
+    )
+    return role("github-Role-")[1]
+
+
+def listed(value):
+    return [value] if isinstance(value, str) else value
+
+
+def matches(patterns, text):
+    """IAM's patterns."""
+    expressions = (re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in listed(patterns))
+    return any(re.fullmatch(expression, text, re.IGNORECASE) for expression in expressions)
+
+
+def is_allowed(statements, action, resource, context):
+    """IAM's evaluation, as far as the role's statements need it."""
+
+    def applies(statement):
+        assert statement.keys() <= {"Effect", "Action", "Resource", "Condition"} and statement["Effect"] == "Allow"
+        conditions = statement.get("Condition", {})
+        assert conditions.keys() <= {"StringEquals", "ForAnyValue:StringEquals"}
+        wanted = [own for keys in conditions.values() for own in keys.items()]
+        if not all(context.get(key) in listed(values) for key, values in wanted):
+            return False
+        return matches(statement["Action"], action) and matches(statement["Resource"], resource)
+
+    return any(applies(statement) for statement in statements)
+
+
+def with_nested(name, stack):
+    """The resources of a template, and of those nested in it: the name of the stack, the logical id, the definition."""
+    for logical_id, resource in cfn_yaml.load(str(INFRA / f"{name}.yaml"))["Resources"].items():
+        yield stack, logical_id, resource
+        if resource["Type"] == "AWS::CloudFormation::Stack":
+            (nested,) = deploy_script.NESTED.findall(json.dumps(resource["Properties"]["TemplateURL"]))
+            yield from with_nested(nested, f"{stack}-{logical_id}-1A2B3C")
+
+
+def physical_name(stack, logical_id, resource):
+    """The name that a resource has: the template's, or the one that CloudFormation generates."""
+    kind = resource["Type"]
+    generated = logical_id if kind == "AWS::SecretsManager::Secret" else f"{stack}-{logical_id}"
+    given = {"AWS::SecretsManager::Secret": "Name", "AWS::CloudWatch::Dashboard": "DashboardName"}.get(kind)
+    written = resource["Properties"].get(given) if given else None
+    if not written:
+        return f"{generated}-1A2B3C"
+    function = f"{stack.partition('-Monitoring-')[0]}-Function-1A2B3C"
+    return written["Fn::Sub"].replace("${AWS::StackName}", stack).replace("${FunctionName}", function)
+
+
+def arn_for(action, stack, logical_id, resource):
+    """What an action of a resource's handler is asked for. An action that IAM cannot limit to resources is asked for all."""
+    service, _, name = action.lower().partition(":")
+    if "Resources" not in IAM_ACTIONS.get(service, {}).get("Actions", {}).get(name, {"Resources": ["unknown"]}):
+        return "*"
+    own = physical_name(stack, logical_id, resource)
+    if name == "createservicelinkedrole":
+        return f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
+    if resource["Type"] == "AWS::CloudWatch::Dashboard":
+        return f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{own}"
+    in_region = f"arn:aws:{service}:{REGION}:{ACCOUNT}:"
+    return {
+        "cloudformation": f"{in_region}stack/{own}/1",
+        "cloudwatch": f"{in_region}alarm:{own}",
+        # The resource's own, or one that it is given.
+        "iam": f"arn:aws:iam::{ACCOUNT}:role/{stack}-Role-1A2B3C",
+        # URL and permissions are their function's.
+        "lambda": f"{in_region}function:{stack}-Function-1A2B3C",
+        "logs": f"{in_region}log-group:{own}",
+        "s3": f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}/code/greeter/none/0.zip",
+        "secretsmanager": f"{in_region}secret:{own}-AbCdEf",
+        "sns": f"{in_region}{own}",
+    }.get(service, f"{in_region}id-of-aws")
+
+
+def refused(name, database):
+    """What CloudFormation's handlers would be refused if the role deployed a template: type, permission, resource, and the
+    properties of the resource."""
+    statements = deploy_role("weather", database)
+    for stack, logical_id, resource in with_nested(name, "weather"):
+        kind = resource["Type"]
+        service = f"{kind.split('::')[1].lower()}.amazonaws.com"
+        context = {
+            "aws:CalledVia": "cloudformation.amazonaws.com", "iam:PassedToService": service, "iam:AWSServiceName": service,
+        }
+        handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
+        # `list` is for an inventory of an account, which no stack needs.
+        permissions = {action for name in handlers.keys() - {"list"} for action in handlers[name]["permissions"]}
+        for action in sorted(permissions):
+            arn = arn_for(action, stack, logical_id, resource)
+            if not is_allowed(statements, action, arn, context):
+                yield kind, action, arn, resource.get("Properties", {})
+
+
+def has(properties, path):
+    for name in path.split("."):
+        if name not in properties:
+            return False
+        properties = properties[name]
+    return True
+
+
+def test_the_role_is_for_every_stack_but_those_that_docs_name():
+    """A2"""
+    documented = (PROJECT / "docs" / "github.md").read_text()
+
+    assert set(deploy_script.stacks()) - ROLE_STACKS.keys() == {"custom-domain", "github-oidc"}
+    assert "not for [`custom-domain.yaml`]" in documented
+
+
+@pytest.mark.parametrize(("name", "database"), ROLE_STACKS.items())
+def test_the_role_may_do_what_cloudformation_does_for_each_stack(aws, name, database):
+    """A1, A2: by the registry schemas of the resource types."""
+    found = [
+        f"{kind}: {action} on {arn}" for kind, action, arn, properties in refused(name, database)
+        if not any(
+            matches(actions, action) and not has(properties, path) for path, actions in UNNEEDED.get(kind, {}).items()
+        )
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize(("name", "deployments"), [("greeter", [{}, {"LogRetentionDays": "7"}]), ("event-logger", [ISSUER])])
+def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monkeypatch, tmp_path):
+    """A1: without CloudFormation in between."""
+    statements = deploy_role("weather", ROLE_STACKS[name])
+    called = set()
+
+    def client(account, service):
+        made = account.session.client(service)
+        made.meta.events.register(
+            "provide-client-params", lambda params, model, **_: called.add((service, model.name, arn(params))),
+        )
+        return made
+
+    def arn(params):
+        if own := params.get("StackName"):
+            return own if own.startswith("arn:") else f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{own}/1"
+        if own := params.get("Bucket"):
+            return f"arn:aws:s3:::{own}" + (f"/{params['Key']}" if "Key" in params else "")
+        return params.get("resourceArn", "*")
+
+    zipped = tmp_path / "bootstrap.zip"
+    zipped.write_bytes(b"PK")
+    monkeypatch.setattr(deploy_script.Account, "client", client)
+    monkeypatch.setattr(deploy_script, "archive_of", lambda *_: zipped)
+    for words in [["up", "--no-doctor", *parameters(**given)] for given in deployments] + [["down"]]:
+        monkeypatch.setattr(sys, "argv", ["deploy.py", *words, name, "--name", "weather", "--yes"])
+        deploy_script.main()
+
+    permissions = {"HeadBucket": "ListBucket", "PutPublicAccessBlock": "PutBucketPublicAccessBlock"}
+    asked = {(f"{service}:{permissions.get(name, name)}", arn) for service, name, arn in called if service != "sts"}
+    different = "rds-data:ExecuteStatement" if name == "event-logger" else "cloudformation:UpdateStack"
+    assert {"s3:PutObject", "cloudformation:CreateStack", "cloudformation:DeleteStack", different} <= {own for own, _ in asked}
+    assert [own for own in asked if not is_allowed(statements, *own, {})] == []
+
+
+def test_every_permission_that_the_role_does_not_need_is_one_of_cloudformations(aws):
+    """A1: an entry that excuses nothing is out of date."""
+    used = set()
+    for name, database in ROLE_STACKS.items():
+        with account():
+            for kind, action, _, properties in refused(name, database):
+                used |= {
+                    (kind, path, own) for path, actions in UNNEEDED.get(kind, {}).items() for own in actions
+                    if matches(own, action) and not has(properties, path)
+                }
+
+    listed_ones = {(kind, path, own) for kind, paths in UNNEEDED.items() for path, actions in paths.items() for own in actions}
+    assert listed_ones - used == set()
+
+
+def test_secrets_have_the_name_of_their_stack():
+    """A2: the role knows them by it. CloudFormation's own names begin with the logical id."""
+    resources = [own for path in TEMPLATES for own in cfn_yaml.load(str(path))["Resources"].values()]
+    secrets = [own["Properties"] for own in resources if own["Type"] == "AWS::SecretsManager::Secret"]
+
+    assert [own.get("Name") for own in secrets] == [{"Fn::Sub": "${AWS::StackName}/state-key"}] * 2
 
 
 def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):

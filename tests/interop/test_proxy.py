@@ -215,6 +215,25 @@ def test_questions_are_passed_on_with_their_state(mcpl, tmp_path):
         assert proxy.read()["result"]["content"][0]["text"] == "Hello, Ada!"
 
 
+def test_a_replaced_state_key_ends_an_open_question_and_nothing_else(mcpl, tmp_path):
+    """A2: as when a deployment replaces the secret of a stack."""
+    keys = ("aW50ZXJvcCB0ZXN0cyBhbmQgbm90aGluZyBlbHNlIDE=", "aW50ZXJvcCB0ZXN0cyBhbmQgbm90aGluZyBlbHNlIDI=")
+    params = {"name": "test_input_required_result_elicitation", "arguments": {}, "_meta": META}
+    with emulated("conformance", "buffered", 1, MCP_STATE_KEY=keys[0]) as url, session(mcpl, url, tmp_path) as proxy:
+        proxy.send("tools/call", params)
+        asked = proxy.read()["result"]
+    (key,) = asked["inputRequests"]
+    answer = {key: {"action": "accept", "content": {"name": "Ada"}}}
+
+    with emulated("conformance", "buffered", 1, MCP_STATE_KEY=keys[1]) as url, session(mcpl, url, tmp_path) as proxy:
+        proxy.send("tools/call", {**params, "inputResponses": answer, "requestState": asked["requestState"]})
+        assert "requestState" in proxy.read()["error"]["message"]
+        proxy.send("tools/call", params)
+        asked = proxy.read()["result"]
+        proxy.send("tools/call", {**params, "inputResponses": answer, "requestState": asked["requestState"]})
+        assert proxy.read()["result"]["content"][0]["text"] == "Hello, Ada!"
+
+
 def test_an_id_token_is_sent_and_refreshed_where_the_server_can_verify_no_other(mcpl, issuer, tmp_path):
     # As with Google: the client is registered by hand, tokens carry no scopes of ours, and a list says who has them.
     metadata = fetch(f"{issuer.url}/.well-known/openid-configuration")
