@@ -934,6 +934,25 @@ def test_secrets_have_the_name_of_their_stack():
     assert [own.get("Name") for own in secrets] == [{"Fn::Sub": "${AWS::StackName}/state-key"}] * 2
 
 
+def test_what_is_kept_is_not_in_the_way_of_a_second_try():
+    """B5: what a first deployment that fails has made is deleted. Only a cluster leaves a snapshot, with a name of its own."""
+    kept = {
+        (path.stem, logical_id, attribute): resource[attribute]
+        for path in TEMPLATES for logical_id, resource in cfn_yaml.load(str(path))["Resources"].items()
+        for attribute in ("DeletionPolicy", "UpdateReplacePolicy") if attribute in resource
+    }
+
+    assert kept == {
+        ("cognito", "UserPool", "DeletionPolicy"): "RetainExceptOnCreate",
+        # CloudFormation knows no such word for replacements, which have no first deployment.
+        ("cognito", "UserPool", "UpdateReplacePolicy"): "Retain",
+        ("database", "Cluster", "DeletionPolicy"): "Snapshot",
+        ("database", "Cluster", "UpdateReplacePolicy"): "Snapshot",
+        ("github-oidc", "Provider", "DeletionPolicy"): "RetainExceptOnCreate",
+        ("github-oidc", "Provider", "UpdateReplacePolicy"): "Retain",
+    }
+
+
 def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
     certificate = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1"
     host = "abc.lambda-url.eu-west-1.on.aws"
