@@ -953,6 +953,40 @@ def test_what_is_kept_is_not_in_the_way_of_a_second_try():
     }
 
 
+def settled(name, **conditions):
+    """The resources of a template under these conditions."""
+
+    def resolve(value):
+        if isinstance(value, dict) and "Fn::If" in value:
+            condition, yes, no = value["Fn::If"]
+            return resolve(yes if conditions[condition] else no)
+        if isinstance(value, dict):
+            resolved = {key: resolve(own) for key, own in value.items()}
+            return {key: own for key, own in resolved.items() if own != {"Ref": "AWS::NoValue"}}
+        return [resolve(own) for own in value] if isinstance(value, list) else value
+
+    resources = cfn_yaml.load(str(INFRA / f"{name}.yaml"))["Resources"]
+    return {key: resolve(own) for key, own in resources.items() if conditions.get(own.get("Condition"), True)}
+
+
+def test_another_way_out_changes_nothing_that_interfaces_are_in():
+    """B4: a block of addresses cannot be taken from a subnet while the function's interfaces have some of it."""
+    nat, ipv6 = (settled("network", Nat=not is_ipv6, Ipv6=is_ipv6, HasEndpoint=False) for is_ipv6 in (False, True))
+    both = nat.keys() & ipv6.keys()
+
+    assert {"PrivateSubnetA", "PrivateSubnetB", "Ipv6Block"} <= both
+    assert {name for name in both if nat[name] != ipv6[name]} == {"FunctionSecurityGroup"}
+    for network in (nat, ipv6):
+        network["FunctionSecurityGroup"]["Properties"].pop("SecurityGroupEgress")
+    assert nat["FunctionSecurityGroup"] == ipv6["FunctionSecurityGroup"]
+    # One route out of the private subnets, in each.
+    ways = [
+        name for network in (nat, ipv6) for name in network.keys() - both
+        if network[name].get("Properties", {}).get("RouteTableId") == {"Ref": "PrivateRoutes"}
+    ]
+    assert ways == ["NatRoute", "Ipv6Route"]
+
+
 def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
     certificate = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1"
     host = "abc.lambda-url.eu-west-1.on.aws"
