@@ -92,7 +92,7 @@ def read_tag(loader, tag, node, read=utils.yaml_tag_constructor):
 
 
 def resolve(value, resources, clean=parsing.clean_json):
-    """moto knows neither Fn::Cidr nor the IPv6 addresses of a VPC."""
+    """moto knows neither Fn::Cidr nor the IPv6 addresses of a VPC, and keeps an AWS::NoValue in a list."""
     if isinstance(value, dict) and value.get("Fn::GetAtt", ["", ""])[1] == "Ipv6CidrBlocks":
         return ["2600:1f18::/56"]
     if isinstance(value, dict) and "Fn::Cidr" in value:
@@ -100,7 +100,8 @@ def resolve(value, resources, clean=parsing.clean_json):
         network = ipaddress.ip_network(block)
         subnets = network.subnets(new_prefix=network.max_prefixlen - int(bits))
         return [str(subnet) for subnet in itertools.islice(subnets, int(count))]
-    return clean(value, resources)
+    cleaned = clean(value, resources)
+    return [own for own in cleaned if own is not None] if isinstance(value, list) else cleaned
 
 
 def update(logical_id, template, resources, parse=parsing.parse_and_update_resource, **where):

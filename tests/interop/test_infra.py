@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import boto3
 import cfnlint
 import deploy as deploy_script
+import networkx
 import postgres
 import psycopg
 import pytest
@@ -513,16 +514,21 @@ def test_a_url_for_signed_calls_is_open_to_nobody_but_the_distribution(deploy):
     ]
 
 
+SOURCE_KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
 @pytest.mark.parametrize(
-    ("source", "object_arn"),
+    ("source", "object_arn", "key_arn"),
     [
-        ("s3://docs.example/api/v1/openapi.json", "arn:aws:s3:::docs.example/api/v1/openapi.json"),
-        ("https://api.example.com/openapi.json?v=1", None),
-        ("file:openapi.yaml", None),
+        ("s3://docs.example/api/v1/openapi.json", "arn:aws:s3:::docs.example/api/v1/openapi.json", ""),
+        # B17
+        ("s3://docs.example/api/v1/openapi.json", "arn:aws:s3:::docs.example/api/v1/openapi.json", SOURCE_KEY),
+        ("https://api.example.com/openapi.json?v=1", None, ""),
+        ("file:openapi.yaml", None, SOURCE_KEY),
     ],
 )
-def test_api_docs_may_read_its_document_and_nothing_else(deploy, source, object_arn):
-    deploy("up", "api-docs", *parameters(Source=source, MaxAgeSeconds="60"))
+def test_api_docs_may_read_its_document_and_nothing_else(deploy, source, object_arn, key_arn):
+    deploy("up", "api-docs", *parameters(Source=source, SourceKeyArn=key_arn, MaxAgeSeconds="60"))
 
     configuration, url, _, statements = function_of("api-docs")
     variables = configuration["Environment"]["Variables"]
@@ -530,7 +536,8 @@ def test_api_docs_may_read_its_document_and_nothing_else(deploy, source, object_
     assert (variables["OPENAPI_SOURCE"], str(variables["OPENAPI_MAX_AGE_SECONDS"])) == (source, "60")
     assert (url["AuthType"], statements) == ("NONE", ANYONE_BY_URL)
     read = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": object_arn}] if object_arn else []
-    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("api-docs"), TRACES, *read])
+    decrypt = [{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": key_arn}] if object_arn and key_arn else []
+    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("api-docs"), TRACES, *read, *decrypt])
     (secret,) = asked_for("AWS::SecretsManager::Secret").values()
     # A2
     assert secret["Name"] == "api-docs/state-key"
@@ -726,7 +733,6 @@ UNNEEDED = {
     "AWS::Cognito::UserPoolClient": {"AnalyticsConfiguration": ["iam:CreateServiceLinkedRole", "iam:PassRole"]},
     "AWS::Cognito::UserPoolDomain": {"CustomDomainConfig": ["cloudfront:updateDistribution", "kms:*"]},
     "AWS::EC2::VPCEndpoint": {"ServiceNetworkArn": ["vpc-lattice:*"], "ServiceRegion": ["vpce:AllowMultiRegion"]},
-    "AWS::IAM::Policy": {"Groups": ["iam:*GroupPolicy"], "Users": ["iam:*UserPolicy"]},
     "AWS::IAM::Role": {
         "ManagedPolicyArns": ["iam:AttachRolePolicy", "iam:DetachRolePolicy"],
         "PermissionsBoundary": ["iam:*RolePermissionsBoundary"],
@@ -951,6 +957,22 @@ def test_what_is_kept_is_not_in_the_way_of_a_second_try():
         ("github-oidc", "Provider", "DeletionPolicy"): "RetainExceptOnCreate",
         ("github-oidc", "Provider", "UpdateReplacePolicy"): "Retain",
     }
+
+
+@pytest.mark.parametrize("path", [path for path in TEMPLATES if path.stem not in {"github-oidc"}], ids=lambda path: path.stem)
+def test_no_function_starts_before_its_role_has_its_policies(path):
+    """B17"""
+    resources = cfn_yaml.load(str(path))["Resources"]
+    before = template(path.name).graph.graph
+    for logical_id, function in resources.items():
+        if function["Type"] != "AWS::Lambda::Function":
+            continue
+        own_role = function["Properties"]["Role"]["Fn::GetAtt"][0]
+        policies = {
+            name for name, policy in resources.items()
+            if policy["Type"] == "AWS::IAM::Policy" and {"Ref": own_role} in policy["Properties"]["Roles"]
+        }
+        assert {own_role} | policies <= networkx.descendants(before, logical_id)
 
 
 def settled(name, **conditions):
