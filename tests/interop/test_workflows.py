@@ -1,4 +1,4 @@
-"""8.5: what `make check` finds in workflows: builds in jobs that may write."""
+"""8.5: what `make check` finds in workflows: jobs with rights that have another form than the permitted one."""
 
 import pytest
 import workflows
@@ -6,8 +6,15 @@ import yaml
 from conftest import PROJECT
 
 BUILD = {"permissions": {"contents": "read"}, "steps": [{"run": "make build\ncargo test\nnpm ci"}]}
-CHECKED = [{"uses": "actions/download-artifact@1"}, {"run": 'echo "$DIGEST  SHA256SUMS" | sha256sum --check --strict'}]
-DEPLOYS = '"$(python3 scripts/tools.py deploy)/venv/bin/python" scripts/deploy.py up "$STACK" {} --yes'
+DOWNLOAD = {"uses": "actions/download-artifact@1", "with": {"name": "built", "path": "built"}}
+DIGEST = {"DIGEST": "${{ needs.build.outputs.digest }}"}
+COMPARES = 'echo "$DIGEST  SHA256SUMS" | sha256sum --check --strict\nsha256sum --check --strict --quiet SHA256SUMS\n'
+CHECK = {"env": DIGEST, "run": f"cd built\n{COMPARES}"}
+TOOLS = "python3 scripts/tools.py deploy"
+DEPLOYS = f'"$({TOOLS})/venv/bin/python" scripts/deploy.py up "$STACK" {{}} --features "$FEATURES" | tee "$RUNNER_TEMP/deployed"'
+WITH_ZIPS = '--yes --no-doctor \\\n  --lambda-dir "$RUNNER_TEMP/built/lambda"'
+URL = "sed -n 's/^next: .* /url=/p' \"$RUNNER_TEMP/deployed\" >> \"$GITHUB_OUTPUT\""
+DRAFT = 'gh release create "$TAG" --draft --verify-tag --generate-notes dist/*'
 
 
 @pytest.fixture
@@ -21,10 +28,16 @@ def faults(tmp_path):
         (tmp_path / "scripts" / "requirements-deploy.txt").write_text(requirements)
         written = {"permissions": {"id-token": "write"}, "jobs": {"build": BUILD, "deploy": {**job, "steps": [*steps]}}, **workflow}
         for name, content in {"deploy.yml": written, **others}.items():
-            (tmp_path / ".github" / "workflows" / name).write_text(yaml.safe_dump(content))
+            text = content if isinstance(content, str) else yaml.dump(content, Dumper=Plain)
+            (tmp_path / ".github" / "workflows" / name).write_text(text)
         return list(workflows.builds_with_permissions(tmp_path))
 
     return find
+
+
+class Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
 
 
 def test_no_job_of_this_repository_builds_and_may_write():
@@ -32,55 +45,134 @@ def test_no_job_of_this_repository_builds_and_may_write():
 
 
 def test_what_deploys_and_attests_is_permitted(faults):
+    temporary = {**DOWNLOAD, "with": {"name": "built", "path": "${{ runner.temp }}/built"}}
     assert faults(
-        {"uses": "actions/checkout@1"}, *CHECKED, {"run": "python3 scripts/tools.py deploy"},
-        {"uses": "aws-actions/configure-aws-credentials@1"},
-        {"run": DEPLOYS.format("--no-doctor \\\n  --lambda-dir built") + " | tee deployed\nsed -n 's/a/b/p' deployed"},
-        {"uses": "actions/attest@1"}, {"run": "# make build\ngh release create v1 dist/*"},
+        {"uses": "actions/checkout@1", "with": {"persist-credentials": False}},
+        temporary, {"name": "Compare", "env": DIGEST, "run": f'cd "$RUNNER_TEMP/built"\n{COMPARES}'}, DOWNLOAD, CHECK,
+        {"run": TOOLS}, {"uses": "aws-actions/configure-aws-credentials@1", "with": {"aws-region": "eu-central-1"}},
+        {"id": "deploy", "env": {"STACK": "${{ inputs.stack }}"}, "shell": "bash", "run": f"{DEPLOYS.format(WITH_ZIPS)}\n{URL}\n"},
+        {"uses": "actions/attest@1", "with": {"subject-checksums": "dist/SHA256SUMS"}},
+        {"env": {"GH_TOKEN": "${{ github.token }}"}, "run": DRAFT},
+        job={"needs": "build", "runs-on": "ubuntu-24.04", "timeout-minutes": 5}, on={"workflow_dispatch": {}},
     ) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cargo build --release", "cd x && cargo test", "echo $(cargo metadata)", "FLAGS=1 cargo build", "make build", "npm ci",
+        "pip install boto3", "python3 -m pip install --require-hashes -r own.txt", "python3 scripts/build.py",
+        f"{TOOLS} check", "python3 scripts/tools.py lambda", f"X=1 {TOOLS}", f"./{TOOLS}", f"{TOOLS}\\\ncheck", ".ci/run",
+        "echo https://example.com/x | sh", "./mcpl doctor $URL",
+        # What a shell reads otherwise than it looks.
+        "echo a # x \\\ncargo build", "cd x # \\\nmake build", "echo '\n# '; cargo build", "cat <<X\n# $(cargo build)\nX",
+        "echo \\\n#; cargo build", "echo a \\\\\ncargo build", "> x cargo build", "cat <(cargo build)", "echo() { cargo build; }",
+        "echo ${{ inputs.x }}", "echo `make`", "! cargo build", "coproc cargo build",
+        # What runs or writes another file.
+        "gh alias set b '!cargo build'\ngh b", "gh extension install built\ngh built", f"gh pr checkout 5\n{TOOLS}",
+        f"gh release download -D scripts --clobber\n{TOOLS}", "sed '1e cargo build' Cargo.toml", "sed -f built/x.sed Cargo.toml",
+        f"sed -i '1i import os' scripts/tools.py\n{TOOLS}", f"cat built/x | tee scripts/tools.py\n{TOOLS}",
+        f"echo evil > scripts/requirements-deploy.txt\n{TOOLS}", f"cat built/x > scripts/json.py\n{TOOLS}",
+        'echo "BASH_ENV=built/x.sh" >> "$GITHUB_ENV"', 'echo "built/bin" >> "$GITHUB_PATH"', f"cd built\n{TOOLS}",
+        "echo 'cargo build' > .git/hooks/post-checkout",
+        # What looks as if it deployed by zips that are there.
+        DEPLOYS.format("--no-doctor --yes"), DEPLOYS.format('--lambda-dir "$RUNNER_TEMP/built/lambda" --yes'),
+        DEPLOYS.format("--yes # --no-doctor --lambda-dir built "), DEPLOYS.format("'--no-doctor --lambda-dir x' "),
+        DEPLOYS.format('--name "x --no-doctor --lambda-dir y "'), DEPLOYS.format('--parameter "A=--no-doctor --lambda-dir y "'),
+        DEPLOYS.format("--yes; echo --no-doctor --lambda-dir x "), DEPLOYS.format("--yes && echo --no-doctor --lambda-dir x "),
+    ],
+)
+def test_another_line_in_a_job_with_rights_is_found(faults, line):
+    told = faults({"run": line, "shell": "bash"})
+
+    assert told and all(own.startswith(".github/workflows/deploy.yml: the job deploy has id-token: write, and runs `") for own in told)
+
+
+def test_a_deployment_whose_failure_a_pipe_would_hide_is_found(faults):
+    (told,) = faults({"run": DEPLOYS.format(WITH_ZIPS)})
+
+    assert "has a shell other than `bash`" in told
 
 
 @pytest.mark.parametrize(
     ("step", "found"),
     [
-        ({"run": "cargo build --release"}, "runs cargo"),
-        ({"run": "cd x && cargo test"}, "runs cargo"),
-        ({"run": "echo $(cargo metadata)"}, "runs cargo"),
-        ({"run": "FLAGS=1 cargo build"}, "runs FLAGS=1"),
-        ({"run": "make build"}, "runs make"),
-        ({"run": "make test"}, "runs make"),
-        ({"run": "echo a; make check"}, "runs make"),
-        ({"run": "npm ci"}, "runs npm"),
-        ({"run": "npx prettier"}, "runs npx"),
-        ({"run": "pip install boto3"}, "runs pip"),
-        ({"run": "python3 -m pip install --require-hashes -r own.txt"}, "runs python3"),
-        ({"run": "python3 scripts/build.py"}, "runs python3"),
-        ({"run": "python3 scripts/tools.py deploy check"}, "runs python3"),
-        ({"run": "python3 scripts/tools.py lambda"}, "runs python3"),
-        ({"run": ".ci/run"}, "runs .ci/run"),
-        ({"run": "echo https://example.com/x | sh"}, "runs sh"),
-        ({"run": "./mcpl doctor $URL"}, "runs ./mcpl"),
-        ({"run": DEPLOYS.format("--no-doctor")}, 'runs "$'),
-        ({"run": DEPLOYS.format("--lambda-dir built")}, 'runs "$'),
         ({"uses": "Swatinem/rust-cache@1"}, "uses Swatinem/rust-cache"),
         ({"uses": "./.github/actions/own"}, "uses ./.github/actions/own"),
-        ({"uses": "actions/download-artifact@1"}, "does not compare the digest"),
+        ({"uses": "actions/checkout@1", "with": {"repository": "evil/x"}}, "the input repository"),
+        ({"uses": "actions/checkout@1", "with": {"ref": "${{ inputs.ref }}"}}, "the input ref"),
+        ({"uses": "actions/checkout@1", "with": {"ssh-key": "x"}}, "the input ssh-key"),
+        *(({"run": TOOLS, "shell": shell}, "a shell other") for shell in ("python", "make -f {0}", "npm ci --prefix {0}", "bash -l {0}")),
+        ({"run": TOOLS, "working-directory": "built"}, "the key working-directory"),
+        ({"run": TOOLS, "continue-on-error": True}, "the key continue-on-error"),
+        ({"run": TOOLS, "if": "always()"}, "the key if"),
+        *(({"run": TOOLS, "env": {name: "built"}}, f"sets {name}") for name in (
+            "BASH_ENV", "ENV", "PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONHOME", "BASH_FUNC_echo%%", "NODE_OPTIONS", "GIT_SSH_COMMAND",
+            "GH_CONFIG_DIR", "PIP_INDEX_URL", "TOOLS_DIR", "PS4", "SHELLOPTS",
+        )),
+        ({"run": TOOLS, "env": {"STACK": "${{ github.head_ref }}"}}, "sets STACK"),
+        ({"Run": TOOLS}, "the key Run"),
     ],
-    ids=lambda own: str(own),
+    ids=str,
 )
-def test_a_build_in_a_job_that_may_write_is_found(faults, step, found):
+def test_another_key_of_a_step_in_a_job_with_rights_is_found(faults, step, found):
     told = faults(step)
 
-    assert told and all(line.startswith(".github/workflows/deploy.yml: the job deploy has id-token: write, and ") for line in told)
-    assert any(f"and {found}" in line for line in told)
+    assert any(found in line for line in told) and all("the job deploy has id-token: write, and " in line for line in told)
 
 
-def test_an_artifact_is_compared_before_it_is_used(faults):
-    download, check = CHECKED
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"job": {"defaults": {"run": {"shell": "make -f {0}"}}}}, "the key defaults"),
+        ({"job": {"env": {"BASH_ENV": "built/x.sh"}}}, "the key env"),
+        ({"job": {"container": "evil/image"}}, "the key container"),
+        ({"job": {"services": {"x": {"image": "evil/image"}}}}, "the key services"),
+        ({"job": {"continue-on-error": True}}, "the key continue-on-error"),
+        ({"job": {"runs-on": ["self-hosted"]}}, "runs on"),
+        ({"job": {"Permissions": {}}}, "the key Permissions"),
+        ({"defaults": {"run": {"working-directory": "built"}}}, "the key defaults"),
+        ({"env": {"PATH": "built"}}, "the key env"),
+        ({"on": "pull_request_target"}, "started by pull_request_target"),
+        ({"on": ["push", "issue_comment"]}, "started by issue_comment"),
+        ({"on": {"workflow_run": {"workflows": ["CI"]}}}, "started by workflow_run"),
+        ({"on": {"pull_request": None}}, "started by pull_request"),
+    ],
+    ids=str,
+)
+def test_another_key_of_a_job_with_rights_is_found(faults, where, found):
+    told = faults({"run": TOOLS}, **where)
 
-    (told,) = faults(download, {"uses": "actions/attest@1"}, check)
+    assert any(found in line for line in told)
 
-    assert "uses an artifact before its digest is compared" in told
+
+def at(path):
+    return {**DOWNLOAD, "with": {"name": "built", "path": path}}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [DOWNLOAD], [DOWNLOAD, {"run": TOOLS}, CHECK], [DOWNLOAD, DOWNLOAD, CHECK],
+        *([DOWNLOAD, {**CHECK, "run": run}] for run in (
+            COMPARES, "echo sha256sum --check", "echo a # sha256sum x --check", "cd built\nsha256sum --check SHA256SUMS",
+            "cat built/digest | sha256sum --check", f"cd built\nset +e\n{COMPARES}echo", f"cd built\n{COMPARES.rstrip()} || echo",
+            f"cd built\n{COMPARES.rstrip()} | cat", f"cd built\n{COMPARES.rstrip()} &", "cd built\nsha256sum --help --check",
+            f"cat built/env >> $GITHUB_ENV\ncd built\n{COMPARES}", f"cd other\n{COMPARES}",
+        )),
+        *([DOWNLOAD, {**CHECK, **other}] for other in (
+            {"continue-on-error": True}, {"if": "false"}, {"env": {**DIGEST, "PATH": "built"}}, {"env": {"DIGEST": "${{ inputs.digest }}"}},
+            {"shell": "cat {0}"}, {"working-directory": "other"},
+        )),
+        *([at(path), {**CHECK, "run": f"cd {path}\n{COMPARES}"}] for path in (".", "scripts", "scripts/x", "./built", "../built", "")),
+        [{**DOWNLOAD, "with": {**DOWNLOAD["with"], "run-id": "1"}}, CHECK],
+        [{**DOWNLOAD, "with": {"path": "built"}}, CHECK],
+        [DOWNLOAD, CHECK, {"uses": "actions/checkout@1"}],
+    ],
+    ids=str,
+)
+def test_an_artifact_whose_digest_is_not_compared_is_found(faults, steps):
+    assert faults(*steps)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +181,7 @@ def test_an_artifact_is_compared_before_it_is_used(faults):
      f"--only-binary :all:\nboto3>=1.44.5 --hash=sha256:{'0' * 64}\n"],
 )
 def test_the_sdk_is_pinned_by_digest(faults, requirements):
-    (told,) = faults({"run": "python3 scripts/tools.py deploy"}, requirements=requirements)
+    (told,) = faults({"run": TOOLS}, requirements=requirements)
 
     assert "installs scripts/requirements-deploy.txt" in told
 
@@ -100,25 +192,50 @@ def test_the_sdk_is_pinned_by_digest(faults, requirements):
         ({"permissions": {"id-token": "write"}}, {"permissions": {}}, True),
         ({"permissions": {"attestations": "write"}}, {"permissions": {}}, True),
         ({"permissions": {"contents": "write"}}, {"permissions": {}}, True),
+        ({"permissions": {"id-token": "${{ 'write' }}"}}, {"permissions": {}}, True),
+        ({"permissions": {"id-token": "Write"}}, {"permissions": {}}, True),
         ({"permissions": "write-all"}, {"permissions": {}}, True),
+        ({"permissions": None}, {"permissions": {"id-token": "write"}}, True),
         ({}, {"permissions": "write-all"}, True),
-        ({"env": {"AWS_SECRET_ACCESS_KEY": "${{ secrets.KEY }}"}}, {"permissions": {}}, True),
-        ({}, {"permissions": {}, "env": {"AWS_SECRET_ACCESS_KEY": "${{ secrets.KEY }}"}}, True),
+        ({"env": {"AWS_SECRET_ACCESS_KEY": "x"}}, {"permissions": {}}, True),
+        ({"env": {"aws_session_token": "x"}}, {"permissions": {}}, True),
+        ({"env": {"X": "${{ secrets.KEY }}"}}, {"permissions": {}}, True),
+        ({"env": {"X": "${{ Secrets.KEY }}"}}, {"permissions": {}}, True),
+        ({"env": {"X": "${{ secrets[format('AWS{0}', '_KEY')] }}"}}, {"permissions": {}}, True),
+        ({"env": {"X": "${{ toJSON(secrets) }}"}}, {"permissions": {}}, True),
+        ({}, {"permissions": {}, "env": {"X": "${{ secrets.KEY }}"}}, True),
         ({"permissions": {}}, {}, False),
+        ({"env": {"X": "${{ secrets.GITHUB_TOKEN }}", "AWS_LC_SYS_PREBUILT_NASM": "1"}}, {"permissions": {}}, False),
         ({"permissions": {"id-token": "none", "contents": "read"}}, {}, False),
         ({}, {"permissions": "read-all"}, False),
     ],
 )
-def test_where_permissions_come_from(faults, job, workflow, is_found):
+def test_where_rights_come_from(faults, job, workflow, is_found):
     assert bool(faults({"run": "make build"}, job=job, **workflow)) is is_found
 
 
-def test_a_role_is_a_permission(faults):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "permissions: {}\nname: &w write\njobs:\n  d:\n    permissions: {id-token: *w}\n    steps: [{run: make build}]\n",
+        "permissions: {}\njobs:\n  d:\n    permissions: {id-token: write}\n    permissions: {}\n    steps: [{run: make build}]\n",
+        "permissions: {}\njobs:\n  d:\n    permissions: {id-token: write, id-token: none}\n    steps: [{run: make build}]\n",
+        "permissions: {}\njobs: {}\n---\njobs:\n  d:\n    permissions: {id-token: write}\n    steps: [{run: make build}]\n",
+        "permissions: {id-token: write}\njobs:\n  d:\n    steps: [{run: !!binary bWFrZSBidWlsZA==}]\n",
+        "permissions: {}\njobs:\n  d: {steps: [{run: make build}]}\n# \x85permissions: write-all\n",
+        "jobs:\n  d: {steps: [{run: make build}]}\n", "permissions: {}\njobs: []\n", "permissions: {}\njobs: {d: {steps: x}}\n", "x: [\n",
+    ],
+)
+def test_yaml_that_may_be_read_differently_is_found(faults, text):
+    assert any(".github/workflows/own.yml: " in line for line in faults(others={"own.yml": text}))
+
+
+def test_a_role_is_a_right(faults):
     told = faults({"uses": "aws-actions/configure-aws-credentials@1"}, {"run": "make build"}, permissions={})
 
     assert told == [
-        ".github/workflows/deploy.yml: the job deploy has aws-actions/configure-aws-credentials, and runs make, "
-        "which is not known to build nothing"
+        ".github/workflows/deploy.yml: the job deploy has AWS credentials, and runs `make build`, "
+        "which is not in the list of scripts/workflows.py"
     ]
 
 
@@ -129,12 +246,19 @@ def test_a_called_workflow_inherits_permissions(faults, permissions, is_found):
 
     told = faults(others={"build.yml": called, "release.yml": caller})
 
-    assert bool(told) is is_found and all("build.yml: the job compile" in line for line in told)
+    assert any("id-token: write" in line for line in told) is is_found and all("build.yml: the job compile" in line for line in told)
 
 
-def test_a_workflow_of_another_repository_gets_no_permission(faults):
-    caller = {"jobs": {"all": {"uses": "own/other/.github/workflows/x.yml@1", "permissions": {"id-token": "write"}}}}
+@pytest.mark.parametrize("called", ["own/other/.github/workflows/x.yml@1", ".//.github/workflows/x.yml", "./.github/workflows/../x.yml"])
+def test_a_workflow_that_is_not_read_gets_no_permission(faults, called):
+    caller = {"jobs": {"all": {"uses": called, "permissions": {"id-token": "write"}}}}
 
     (told,) = faults(others={"release.yml": caller})
 
-    assert "calls own/other/.github/workflows/x.yml@1, which cannot be looked into" in told
+    assert f"calls {called}, which cannot be looked into" in told
+
+
+def test_a_called_workflow_gets_no_secrets(faults):
+    caller = {"jobs": {"all": {"uses": "./.github/workflows/deploy.yml", "permissions": {}, "secrets": "inherit"}}}
+
+    assert any("has a secret, and has the key secrets" in line for line in faults(others={"release.yml": caller}))
