@@ -89,37 +89,47 @@ def archive_in(folder, function, features):
 def record(archive, architecture, function, features):
     """Records beside a zip what it was built with."""
     path = archive.with_name(RECORD)
-    path.write_text(json.dumps(contents(archive, architecture, function, features), indent=2) + "\n")
+    path.write_text(json.dumps(members(archive.read_bytes(), architecture, function, features), indent=2) + "\n")
 
 
-def contents(archive, architecture, function, features):
+def members(content, architecture, function, features):
     return {
         "function": function, "architecture": architecture, "features": sorted(features),
-        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
 
 
 def recorded(folder, architecture, function, features):
-    """The zip of a function in a folder, and what is wrong with it: why its record does not say that it was built so, or None."""
+    """The content of a function's zip in a folder, and what is wrong with it: why its record does not say that it was built so,
+    or None. The content is read once: a zip that is replaced afterwards is not what was compared."""
     archive = archive_in(folder, function, features)
-    if not archive.exists():
-        return archive, f"{archive} does not exist"
+    try:
+        content = archive.read_bytes()
+    except FileNotFoundError:
+        return None, f"{archive} does not exist"
     path = archive.with_name(RECORD)
     if not path.exists():
-        return archive, f"{archive} has no {RECORD} beside it, so that its features are unknown"
+        return None, f"{archive} has no {RECORD} beside it, so that its features are unknown"
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
         differences = [
-            name for name, value in contents(archive, architecture, function, features).items() if found.get(name) != value
+            name for name, value in members(content, architecture, function, features).items() if found.get(name) != value
         ]
-    except (ValueError, AttributeError):
-        return archive, f"{path} is not a record of `make build`"
+    except (ValueError, AttributeError, RecursionError):
+        return None, f"{path} is not a record of `make build`"
     if "sha256" in differences:
-        return archive, f"{path} is not the record of {archive}, whose SHA-256 is another"
+        return None, f"{path} is not the record of {archive}, whose SHA-256 is another"
     if differences:
         said = "; ".join(f"{name} {json.dumps(found.get(name))}" for name in differences)
-        return archive, f"{path} records another build: {said}"
-    return archive, None
+        return None, f"{path} records another build: {said}"
+    return content, None
+
+
+def unique(pairs):
+    """An object of JSON, which has each member once."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("duplicate member")
+    return dict(pairs)
 
 
 if __name__ == "__main__":

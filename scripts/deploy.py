@@ -9,8 +9,8 @@
 Account and region are those of the AWS SDKs' own configuration: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. Whatever
 changes something there names them and asks first.
 
-A function is deployed with the features that its variables need (`auth`, once there is an issuer), and with those that
---features names. Without --features those of the running deployment stay. `none` drops them. A zip of --lambda-dir that does not
+A function is deployed with the features that its variables need (`auth`, once there is an issuer, or a variable about issuers
+whose value cannot be known before), and with those that --features names. Without --features those of the running deployment stay. `none` drops them. A zip of --lambda-dir that does not
 have these features is refused before anything is uploaded.
 """
 
@@ -19,7 +19,6 @@ import hashlib
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,9 +39,17 @@ APP_USER = INFRA / "app-user.sql"
 # As every template has it.
 ARCHITECTURE = "arm64"
 ABOUT_ISSUERS = re.compile(r"OIDC_|COGNITO_|GOOGLE_CLIENT_ID$")
-VARIABLE = re.compile(r"\b(MCP_AUTH|OIDC_\w+|COGNITO_\w+|GOOGLE_CLIENT_ID): *(.*?) *$", re.MULTILINE)
-COMMENT = re.compile(r"(?:^|\s)#.*$", re.MULTILINE)
-CODE_KEY = re.compile(r"code/[\w-]+/([\w.-]+)/[0-9a-f]{64}\.zip")
+# The function's variables in a template: the one line that begins them, a line of one, and the values that are understood.
+VARIABLES = re.compile(r"^( *)Variables:$", re.MULTILINE)
+VARIABLE = re.compile(r"([A-Za-z]\w*):(?: +(.*?))?(?: +#.*)?")
+TEXT = r"""(?:"([^"\\]*)"|'([^']*)'|([\w./][\w./@-]*(?::[\w./@-]+)*))"""
+REFERENCE = r"!Ref (\w+)"
+VALUE = re.compile(rf"(?:{TEXT}|{REFERENCE})", re.ASCII)
+CHOICE = re.compile(r"!If \[\w+, ([^,\[\]]+), ([^,\[\]]+)\]")
+# The same of an env file.
+ASSIGNMENT = re.compile(r"""(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(?:"([^"\\$`]*)"|'([^'\\]*)'|([^\s"'\\$`#]*))(?:[ \t]+\#.*)?""")
+OTHER_ASSIGNMENT = re.compile(r"""(?:export[ \t]+)?(\w+)[ \t]*=[^"']*""")
+CODE_KEY = re.compile(r"code/([\w-]+)/([\w.-]+)/[0-9a-f]{64}\.zip", re.ASCII)
 # What `make deploy-code` notes at a function that has no stack.
 FEATURES_TAG = "mcp-features"
 PATIENCE_SECONDS = 3600
@@ -176,22 +183,64 @@ def stack_features(stack, arguments, given):
     """The features that a stack's function is deployed with."""
     template = (INFRA / f"{arguments.subject}.yaml").read_text()
     values = stack.defaults(template) | stack.values() | given
-    return choose_features(arguments, needs_auth(variables_of(template, values)), stack.features())
+    return choose_features(arguments, needs_auth(variables_of(template, values)), stack.features(arguments.subject))
 
 
 def variables_of(template, values):
-    """The function's variables that decide whether it verifies tokens, as CloudFormation will set them. A value that is neither
-    text nor a parameter counts as set."""
-    for name, written in VARIABLE.findall(COMMENT.sub("", template)):
-        reference = re.fullmatch(r"!Ref (\w+)", written)
-        yield name, values.get(reference[1], "") if reference else written.strip("\"'") if written else "unknown"
+    """The function's variables that decide whether it verifies tokens, as CloudFormation will set them: names and values. There
+    is no YAML library where this runs. Therefore it reads one form of lines, and the value is None, which is unknown, for
+    everything else."""
+    begins = VARIABLES.findall(template)
+    # Written otherwise, or a second function's.
+    if len(begins) != 1 or len(re.findall(r"\bVariables\b", template)) != 1:
+        yield "", None
+    for begin in VARIABLES.finditer(template):
+        yield from variables_below(template[begin.end():].splitlines(), len(begin[1]), values)
+
+
+def variables_below(lines, outer, values):
+    depth, name = None, ""
+    for line in lines:
+        content = line.lstrip(" ")
+        if not content or content.startswith("#"):
+            continue
+        indent = len(line) - len(content)
+        if indent <= outer:
+            return
+        depth = depth or indent
+        if indent > depth:
+            # It continues the value before.
+            if is_about_auth(name):
+                yield name, None
+            continue
+        variable = VARIABLE.fullmatch(content)
+        name = variable[1] if variable else ""
+        if not variable:
+            yield "", None
+        elif is_about_auth(name):
+            choice = CHOICE.fullmatch(variable[2] or "")
+            yield from ((name, value_of(own, values)) for own in (choice.groups() if choice else [variable[2] or ""]))
+
+
+def value_of(written, values):
+    value = VALUE.fullmatch(written)
+    if not value:
+        return None
+    if value[4]:
+        return values.get(value[4])
+    return next(text for text in value.groups() if text is not None)
+
+
+def is_about_auth(name):
+    return name == "MCP_AUTH" or bool(ABOUT_ISSUERS.match(name))
 
 
 def needs_auth(variables):
     """Whether a function with these variables starts only if it was built with `auth`: the rule of
-    crates/mcp-lambda/src/authentication.rs, without its exceptions (`MCP_AUTH=iam` and `dangerously-off` start either way)."""
+    crates/mcp-lambda/src/authentication.rs, without its exceptions (`MCP_AUTH=iam` and `dangerously-off` start either way).
+    A value that is unknown (None) counts as set."""
     return any(
-        value == "required" if name == "MCP_AUTH" else bool(ABOUT_ISSUERS.match(name) and value.strip())
+        value is None or (value.strip() == "required" if name == "MCP_AUTH" else bool(ABOUT_ISSUERS.match(name) and value.strip()))
         for name, value in variables
     )
 
@@ -217,9 +266,10 @@ def choose_features(arguments, is_auth_needed, running):
 
 
 def archive_of(arguments, features):
+    """The content of the zip to be deployed. What is deployed is this, and not what is in the file later."""
     if not arguments.lambda_dir:
         build.prepare()
-        return build.build(ARCHITECTURE, arguments.subject, features)
+        return build.build(ARCHITECTURE, arguments.subject, features).read_bytes()
     archive, fault = build.recorded(arguments.lambda_dir, ARCHITECTURE, arguments.subject, features)
     if fault:
         others = [feature for feature in features if feature != build.AUTH]
@@ -271,8 +321,7 @@ class Artifacts:
             PublicAccessBlockConfiguration=dict.fromkeys(closed, True),
         )
 
-    def put_code(self, function, features, archive):
-        content = archive.read_bytes()
+    def put_code(self, function, features, content):
         # By the key the next deployment knows the features.
         key = f"code/{function}/{'.'.join(features) or build.NO_FEATURES}/{hashlib.sha256(content).hexdigest()}.zip"
         self.put(key, content)
@@ -360,12 +409,12 @@ class Stack:
         known = self.client.get_template_summary(TemplateBody=template)["Parameters"]
         return {own["ParameterKey"]: own.get("DefaultValue", "") for own in known}
 
-    def features(self):
+    def features(self, function):
         """Those that its function was deployed with; None if that is unknown."""
         if not self.exists:
             return []
         key = CODE_KEY.fullmatch(self.values().get("CodeKey", ""))
-        return key and features_in(key[1])
+        return features_in(key[2]) if key and key[1] == function else None
 
     def wait_for(self, what, since=None):
         print(f"waiting for {what} of {self.name} …", flush=True)
@@ -416,7 +465,9 @@ def make_app_user(account, told):
 
 
 def features_in(text):
-    return [] if text == build.NO_FEATURES else text.split(".")
+    """The features in a key or in a tag; None if it is not one of this script's."""
+    features = [] if text == build.NO_FEATURES else text.split(".")
+    return None if "" in features or build.NO_FEATURES in features else features
 
 
 def code(account, arguments):
@@ -435,7 +486,7 @@ def code(account, arguments):
     with tempfile.TemporaryDirectory() as folder:
         # cargo-lambda takes a zip from a folder of the function's name alone.
         (pathlib.Path(folder) / arguments.subject).mkdir()
-        shutil.copy(archive, pathlib.Path(folder) / arguments.subject)
+        (pathlib.Path(folder) / arguments.subject / build.ARCHIVE).write_bytes(archive)
         run([*command, "--lambda-dir", folder])
     url = client.get_function_url_config(FunctionName=arguments.subject)["FunctionUrl"].rstrip("/") + "/mcp"
     show({"Url": url})
@@ -453,10 +504,21 @@ def code_features(client, arguments):
         tagged = function.get("Tags", {}).get(FEATURES_TAG)
         running = tagged and features_in(tagged)
     if arguments.env_file:
-        lines = [line.strip() for line in arguments.env_file.read_text().splitlines()]
-        assigned = [line.removeprefix("export ").partition("=") for line in lines if line and not line.startswith("#")]
-        variables = variables | {name.strip(): value.strip(" \"'") for name, _, value in assigned}
+        variables |= assigned_in(arguments.env_file.read_text(encoding="utf-8-sig"))
     return choose_features(arguments, needs_auth(variables.items()), running)
+
+
+def assigned_in(text):
+    """The variables of an env file by name; with None by "", if it has a line that is not understood."""
+    variables = {}
+    for line in map(str.strip, text.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        if assigned := ASSIGNMENT.fullmatch(line):
+            variables[assigned[1]] = next(value for value in assigned.groups()[1:] if value is not None)
+        elif not (other := OTHER_ASSIGNMENT.fullmatch(line)) or is_about_auth(other[1]):
+            variables[""] = None
+    return variables
 
 
 def outputs(account, arguments):
