@@ -10,8 +10,8 @@ Account and region are those of the AWS SDKs' own configuration: AWS_PROFILE, `a
 changes something there names them and asks first.
 
 A function is deployed with the features that its variables need (`auth`, once there is an issuer, or a variable about issuers
-whose value cannot be known before), and with those that --features names. Without --features those of the running deployment stay. `none` drops them. A zip of --lambda-dir that does not
-have these features is refused before anything is uploaded.
+whose value cannot be known before), and with those that --features names. Without --features those of the running deployment
+stay. `none` drops them. A zip of --lambda-dir that does not have these features is refused before anything is uploaded.
 """
 
 import argparse
