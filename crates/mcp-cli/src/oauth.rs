@@ -470,7 +470,8 @@ fn is_expiring(credentials: &StoredCredentials) -> bool {
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let margin = EXPIRY_MARGIN.min(lifetime / 2);
-    now + margin >= Duration::from_secs(received) + lifetime
+    // The issuer's number may be any.
+    now.saturating_add(margin) >= Duration::from_secs(received).saturating_add(lifetime)
 }
 
 fn log_refresh(error: &AuthError) {
@@ -504,6 +505,24 @@ impl fmt::Debug for OAuth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 8.7: as it is read from the file, where `received` is no less odd.
+    #[test]
+    fn a_lifetime_is_any_number() {
+        let kept = |lifetime: u64, received: u64| -> StoredCredentials {
+            let token = serde_json::json!({ "access_token": "t", "token_type": "Bearer", "expires_in": lifetime });
+            let kept = serde_json::json!({
+                "client_id": "c", "token_response": token, "granted_scopes": [], "token_received_at": received,
+            });
+            serde_json::from_value(kept).unwrap()
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+
+        for received in [0, now, u64::MAX] {
+            assert!(!is_expiring(&kept(u64::MAX, received)), "{received}");
+        }
+        assert!(!is_expiring(&kept(3600, now)) && is_expiring(&kept(0, now)) && is_expiring(&kept(3600, 0)));
+    }
 
     #[test]
     fn only_secure_urls_are_opened_8_13() {

@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context;
+use futures_util::FutureExt as _;
 use mcp_protocol::{ErrorObject, jsonrpc};
+use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     sync::{mpsc, oneshot},
@@ -70,7 +73,9 @@ async fn take(bridge: &Arc<Bridge>, envelope: Envelope, in_flight: &InFlight, ta
             let (key, is_modern) = (id.get().to_owned(), envelope.modern_version().is_some());
             let (ended, done) = (key.clone(), in_flight.clone());
             let handle = tasks.waited_for.spawn(async move {
-                own.pass(&envelope).await;
+                if let Some(id) = envelope.id() {
+                    answered(&own, id, Box::pin(own.pass(&envelope))).await;
+                }
                 done.remove(&ended);
             });
             in_flight.insert(key, Request { handle, is_modern });
@@ -91,6 +96,17 @@ async fn take(bridge: &Arc<Bridge>, envelope: Envelope, in_flight: &InFlight, ta
         Kind::Notification { .. } | Kind::Other => {
             tasks.waited_for.spawn(async move { own.pass(&envelope).await });
         }
+    }
+}
+
+/// Passes a request on, and answers it all the same if that panics.
+async fn answered(bridge: &Bridge, id: &RawValue, passing: impl Future<Output = ()>) {
+    if AssertUnwindSafe(passing).catch_unwind().await.is_err() {
+        let error = ErrorObject::new(
+            jsonrpc::INTERNAL_ERROR,
+            "mcpl: could not pass the request on: its task panicked, as standard error says",
+        );
+        bridge.say(error_response(Some(id), &error));
     }
 }
 
@@ -146,4 +162,30 @@ async fn write(mut output: mpsc::UnboundedReceiver<Line>) -> anyhow::Result<()> 
         stdout.flush().await.context("could not write to the client")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorizer::Authorizer;
+
+    /// 8.7
+    #[tokio::test]
+    async fn a_request_whose_task_panics_is_answered() {
+        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
+        let (client, mut output) = mpsc::unbounded_channel();
+        let bridge = Bridge::new(upstream, client);
+        let id = RawValue::from_string("1e2".to_owned()).unwrap();
+
+        answered(&bridge, &id, async { panic!("an arithmetic overflow") }).await;
+        answered(&bridge, &id, async {}).await;
+        drop(bridge);
+
+        let answer = output.recv().await.unwrap().text;
+        assert!(
+            answer.starts_with(r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-32603,"message":"mcpl: "#),
+            "{answer}"
+        );
+        assert!(output.recv().await.is_none(), "one answer, and none to what has not panicked");
+    }
 }
