@@ -38,6 +38,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Two of the largest messages.
 const MAX_QUEUED_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
+/// What an event on its way takes beside its text: allocations, a place in a queue, its part of the room.
+const EVENT_COST: usize = 256;
 
 /// A server, as one client uses it.
 pub(crate) struct Upstream {
@@ -65,7 +67,7 @@ pub(crate) type Output = mpsc::UnboundedSender<Line>;
 pub(crate) struct Line {
     pub(crate) text: String,
     /// For what a server sends unasked; an answer of its own has none, since the client has asked for it.
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Line {
@@ -73,11 +75,16 @@ impl Line {
     pub(crate) fn with_text(self, text: String) -> Self {
         Self { text, ..self }
     }
+
+    /// A line that comes of this one: the room is free when both have arrived.
+    pub(crate) fn followed_by(&self, text: String) -> Self {
+        Self { text, room: self.room.clone() }
+    }
 }
 
 impl From<String> for Line {
     fn from(text: String) -> Self {
-        Self { text, _room: None }
+        Self { text, room: None }
     }
 }
 

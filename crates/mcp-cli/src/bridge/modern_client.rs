@@ -178,7 +178,7 @@ impl ModernClient {
                             .await;
                     }
                 }
-                Kind::Notification { .. } if self.news.take(&message) => {}
+                Kind::Notification { .. } if self.news.take(&line, &message) => {}
                 Kind::Notification { .. } => {
                     let own = message.params().and_then(|params| member(params, "progressToken"));
                     let renamed = match (own, token, &call.progress_token) {
@@ -348,7 +348,7 @@ impl News {
         }
         let (open, closed) = oneshot::channel();
         let acknowledged = json!({ "notifications": filter }).to_string();
-        self.say(id, ACKNOWLEDGED, &acknowledged);
+        send(&self.link.client, for_listener(id, ACKNOWLEDGED, &acknowledged));
         self.listeners().insert(id.get().to_owned(), Listener { filter, _open: open });
         let _ = closed.await;
     }
@@ -362,7 +362,7 @@ impl News {
         let telling = async {
             while let Some(line) = lines.recv().await {
                 match Envelope::parse(&line.text) {
-                    Ok(message) if message.id().is_none() => _ = self.take(&message),
+                    Ok(message) if message.id().is_none() => _ = self.take(&line, &message),
                     _ => tracing::info!("the server asks something outside of any call"),
                 }
             }
@@ -371,7 +371,7 @@ impl News {
     }
 
     /// Tells those who want to hear it. Whether it is news at all.
-    fn take(&self, notification: &Envelope) -> bool {
+    fn take(&self, line: &Line, notification: &Envelope) -> bool {
         const NEWS: [&str; 2] = ["/list_changed", "notifications/resources/updated"];
         let method = notification.method().unwrap_or_default();
         if !NEWS.iter().any(|end| method.ends_with(end)) {
@@ -379,15 +379,11 @@ impl News {
         }
         for (id, listener) in self.listeners().iter() {
             if let (true, Ok(id)) = (listener.filter.lets_through(notification), json::borrow(id)) {
-                self.say(id, method, params_text(&notification.kind));
+                let text = for_listener(id, method, params_text(&notification.kind));
+                send(&self.link.client, line.followed_by(text));
             }
         }
         true
-    }
-
-    fn say(&self, id: &RawValue, method: &str, params: &str) {
-        let params = with_members(params, &format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#));
-        send(&self.link.client, format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#));
     }
 
     /// Whether somebody listened under that id.
@@ -398,6 +394,12 @@ impl News {
     fn listeners(&self) -> MutexGuard<'_, HashMap<String, Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A notification with the id of the `subscriptions/listen` that it belongs to.
+fn for_listener(id: &RawValue, method: &str, params: &str) -> String {
+    let params = with_members(params, &format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#));
+    format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#)
 }
 
 /// Requests during which a modern client takes questions.

@@ -14,7 +14,7 @@ use reqwest::{
 };
 use serde_json::{json, value::RawValue};
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, Line, Output, SESSION_ID, Upstream, send};
+use super::{EVENT_COST, FIRST_PAUSE, LONGEST_PAUSE, Line, Output, SESSION_ID, Upstream, send};
 use crate::{
     message::{Envelope, Shape, error_response, is_same_id, one_line},
     received::{self, Events},
@@ -113,9 +113,9 @@ impl Upstream {
             let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else {
                 continue;
             };
-            let room = u32::try_from(data.len())?;
+            let room = u32::try_from(data.len() + EVENT_COST)?;
             let room = Arc::clone(&self.room).acquire_many_owned(room).await?;
-            let line = Line { text: data, _room: Some(room) };
+            let line = Line { text: data, room: Some(Arc::new(room)) };
             let is_answer = match envelope {
                 Some(envelope) => self.deliver_message(envelope, line, output)?,
                 None => {
@@ -263,6 +263,22 @@ mod tests {
             read += 1;
         }
         assert_eq!(read, 60, "nothing is lost");
+    }
+
+    /// 8.7: the smallest events take as much memory as those of a hundred bytes.
+    #[tokio::test]
+    async fn small_events_that_are_not_read_are_bounded_too() {
+        const EVENTS: usize = 1024;
+        let part = bytes::Bytes::from("data:{}\n\n".repeat(EVENTS));
+        let parts =
+            futures_util::stream::repeat(part).take(MAX_QUEUED_BYTES / 64 / EVENTS).map(Ok::<_, std::io::Error>);
+        let response = http::Response::new(reqwest::Body::wrap_stream(parts)).into();
+        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
+        let (output, lines) = mpsc::unbounded_channel();
+        let delivering = tokio::task::unconstrained(upstream.deliver_stream(response, None, &output));
+
+        assert!(std::pin::pin!(delivering).now_or_never().is_none(), "it waits");
+        assert!(lines.len() <= MAX_QUEUED_BYTES / EVENT_COST, "{}", lines.len());
     }
 
     /// 8.7
