@@ -30,6 +30,10 @@ pub(crate) const MESSAGE_BUDGET: Budget = Budget::memory(256 * 1024 * 1024);
 const TEXT_BUDGET: Budget = Budget::memory(usize::MAX);
 /// Pages of a list.
 pub(crate) const MAX_PAGES: usize = 100;
+/// The text of all pages of a list.
+pub(crate) const MAX_LIST_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+/// The cursor of a page, which goes back to the server.
+const MAX_CURSOR_BYTES: usize = 16 * 1024;
 
 /// Reads a body to its end.
 ///
@@ -109,21 +113,57 @@ pub(crate) fn check(text: &str) -> Result<(), JsonError> {
     json::check(text, TEXT_BUDGET)
 }
 
-/// The cursors of a list's pages.
-#[derive(Debug, Default)]
-pub(crate) struct Pages(HashSet<String>);
+/// What all pages of a list share.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    cursors: HashSet<String>,
+    bytes: usize,
+    budget: Budget,
+}
+
+impl Default for Pages {
+    fn default() -> Self {
+        Self { cursors: HashSet::new(), bytes: 0, budget: MESSAGE_BUDGET }
+    }
+}
 
 impl Pages {
+    /// Counts the text of a page.
+    ///
+    /// # Errors
+    ///
+    /// When the pages have more than [`MAX_LIST_BYTES`] together.
+    pub(crate) fn count(&mut self, page: &str) -> anyhow::Result<()> {
+        self.bytes += page.len();
+        if self.bytes > MAX_LIST_BYTES {
+            bail!("the server's list has more than {MAX_LIST_BYTES} bytes");
+        }
+        Ok(())
+    }
+
+    /// Reads a page that is kept together with the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::count`]; and as [`json::read_within`].
+    pub(crate) fn read<T: DeserializeOwned>(&mut self, page: &str) -> anyhow::Result<T> {
+        self.count(page)?;
+        Ok(json::read_within(page, &mut self.budget)?)
+    }
+
     /// Takes the cursor of the next page.
     ///
     /// # Errors
     ///
-    /// When the page was read before, or is one too many.
+    /// When the page was read before, or is one too many; and when the cursor is too long.
     pub(crate) fn next(&mut self, cursor: &str) -> anyhow::Result<()> {
-        if !self.0.insert(cursor.to_owned()) {
+        if cursor.len() > MAX_CURSOR_BYTES {
+            bail!("the server's list has a cursor of more than {MAX_CURSOR_BYTES} bytes");
+        }
+        if !self.cursors.insert(cursor.to_owned()) {
             bail!("the server's list leads back to a page that was read before");
         }
-        if self.0.len() == MAX_PAGES {
+        if self.cursors.len() == MAX_PAGES {
             bail!("the server's list has more than {MAX_PAGES} pages");
         }
         Ok(())
@@ -229,5 +269,30 @@ mod tests {
             pages.next(cursor).unwrap();
         }
         assert!(pages.next("a").unwrap_err().to_string().contains("leads back"), "not only the last one");
+    }
+
+    /// 8.7
+    #[test]
+    fn all_pages_share_their_bounds() {
+        let mut pages = Pages::default();
+        pages.next(&"x".repeat(MAX_CURSOR_BYTES)).unwrap();
+        let error = pages.next(&"y".repeat(MAX_CURSOR_BYTES + 1)).unwrap_err();
+        assert!(error.to_string().contains("a cursor of more than 16384 bytes"), "{error}");
+
+        let page = format!(r#"{{"x":"{}"}}"#, "x".repeat(MAX_MESSAGE_BYTES - 8));
+        for _ in 0..4 {
+            pages.read::<Value>(&page).unwrap();
+        }
+        let error = pages.read::<Value>("{}").unwrap_err();
+        assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
+
+        // A third of what one list may cost.
+        let page = format!("[{}0]", "0,".repeat(450_000));
+        let mut pages = Pages::default();
+        for _ in 0..3 {
+            pages.read::<Value>(&page).unwrap();
+        }
+        let error = pages.read::<Value>(&page).unwrap_err();
+        assert!(error.to_string().contains("more than 268435456 bytes of memory"), "{error}");
     }
 }

@@ -4,11 +4,7 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use mcp_protocol::{
-    ProtocolVersion,
-    json::{self, Budget},
-    meta, method,
-};
+use mcp_protocol::{ProtocolVersion, meta, method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -16,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::{
     message::Envelope,
     output::printable_line,
-    received::{self, MESSAGE_BUDGET, Pages},
+    received::{self, Pages},
     upstream::Upstream,
 };
 
@@ -31,7 +27,7 @@ impl Session {
     /// Finds out which era the server is of: the modern one if it answers `server/discover`.
     pub(crate) async fn start(upstream: Upstream) -> anyhow::Result<Self> {
         let mut own = Self { upstream, is_modern: true, next_id: 0 };
-        let error = match own.exchange(method::SERVER_DISCOVER, json!({}), &mut { MESSAGE_BUDGET }).await? {
+        let error = match own.exchange(method::SERVER_DISCOVER, json!({}), &mut Pages::default()).await? {
             Answer::Result(_) => return Ok(own),
             Answer::Error(message) => message,
         };
@@ -54,11 +50,12 @@ impl Session {
 
     /// The result of a request. Progress is shown on the way.
     pub(crate) async fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
-        self.request_within(method, params, &mut { MESSAGE_BUDGET }).await
+        self.request_page(method, params, &mut Pages::default()).await
     }
 
-    async fn request_within(&mut self, method: &str, params: Value, budget: &mut Budget) -> anyhow::Result<Value> {
-        match self.exchange(method, params, budget).await? {
+    /// The same for one page of several.
+    async fn request_page(&mut self, method: &str, params: Value, pages: &mut Pages) -> anyhow::Result<Value> {
+        match self.exchange(method, params, pages).await? {
             Answer::Result(result) => Ok(result),
             Answer::Error(message) => bail!("{message}"),
         }
@@ -68,12 +65,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the pages have no end, or cost too much memory altogether.
+    /// When the pages have no end, or are too large altogether.
     pub(crate) async fn tools(&mut self) -> anyhow::Result<Vec<Value>> {
-        let (mut tools, mut pages, mut budget) = (Vec::new(), Pages::default(), MESSAGE_BUDGET);
+        let (mut tools, mut pages) = (Vec::new(), Pages::default());
         let mut params = json!({});
         loop {
-            let page = self.request_within(method::TOOLS_LIST, params, &mut budget).await?;
+            let page = self.request_page(method::TOOLS_LIST, params, &mut pages).await?;
             let page: ToolsPage = serde_json::from_value(page).context("the server's answer is no list of tools")?;
             tools.extend(page.tools);
             let Some(cursor) = page.next_cursor else { return Ok(tools) };
@@ -86,7 +83,7 @@ impl Session {
         self.upstream.close().await;
     }
 
-    async fn exchange(&mut self, method: &str, mut params: Value, budget: &mut Budget) -> anyhow::Result<Answer> {
+    async fn exchange(&mut self, method: &str, mut params: Value, pages: &mut Pages) -> anyhow::Result<Answer> {
         self.next_id += 1;
         let mut own_meta = json!({ "progressToken": self.next_id });
         if self.is_modern {
@@ -111,7 +108,7 @@ impl Session {
             line.finish_and_clear();
         };
         let (response, ()) = tokio::join!(asking, telling);
-        let response = json::read_within(&response, budget).context("the server's answer cannot be read")?;
+        let response = pages.read(&response).context("the server's answer cannot be read")?;
         Answer::of(response)
     }
 }

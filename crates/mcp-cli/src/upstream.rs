@@ -335,7 +335,7 @@ impl Upstream {
     async fn learn_tools(&self, call: &Envelope) {
         let (mut cursor, mut pages) = (None, Pages::default());
         loop {
-            cursor = match self.learn_page(call, cursor.as_deref()).await {
+            cursor = match self.learn_page(call, cursor.as_deref(), &mut pages).await {
                 Ok(Some(next)) => Some(next),
                 Ok(None) => return,
                 Err(error) => return tracing::info!("the tools could not be listed: {error:#}"),
@@ -347,7 +347,12 @@ impl Upstream {
     }
 
     /// Reads one page; the cursor of the next one.
-    async fn learn_page(&self, call: &Envelope, cursor: Option<&str>) -> anyhow::Result<Option<String>> {
+    async fn learn_page(
+        &self,
+        call: &Envelope,
+        cursor: Option<&str>,
+        pages: &mut Pages,
+    ) -> anyhow::Result<Option<String>> {
         let meta = match call.params() {
             Some(params) => mcp_protocol::lookup(params, &["_meta".to_owned()])?,
             None => None,
@@ -369,6 +374,7 @@ impl Upstream {
             return Ok(None);
         }
         let body = received::body(response).await?;
+        pages.count(&body)?;
         received::check(&body)?;
         let shape: Shape<'_> = json::borrow(&body)?;
         Ok(shape.result.and_then(|result| self.tools().learn(&body, result).0))
