@@ -1,9 +1,9 @@
 //! Every file that is written: under a name that cannot be guessed or followed first, then renamed, for its owner alone
-//! where it holds secrets.
+//! where it holds secrets. Files are read within a bound, and only where they are regular ones: a FIFO or a device has no end.
 
 use std::{
     fs, io,
-    io::Write as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -15,6 +15,9 @@ const MAX_LINKS: usize = 32;
 const MAX_NAMESAKES: usize = 1000;
 /// The longest name of a tool that is part of a file's name.
 const MAX_STEM_CHARS: usize = 64;
+
+/// The largest file that is read.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Who may read a replaced file.
 pub(crate) enum Readers {
@@ -42,15 +45,53 @@ pub(crate) fn replace(file: &Path, content: &[u8], readers: &Readers) -> io::Res
     Ok(())
 }
 
+/// Reads a regular file.
+///
+/// # Errors
+///
+/// As [`fs::read`]; and when it is none, or larger than [`MAX_FILE_BYTES`].
+pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let opened = open_regular(file, fs::OpenOptions::new().read(true))?;
+    let mut content = Vec::new();
+    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("{} has more than {MAX_FILE_BYTES} bytes", file.display())));
+    }
+    Ok(content)
+}
+
+/// Reads a regular file of text.
+///
+/// # Errors
+///
+/// As [`read`]; and when it is not UTF-8.
+pub(crate) fn read_text(file: &Path) -> io::Result<String> {
+    String::from_utf8(read(file)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
 /// Opens a file for its lock, which takes no content.
 pub(crate) fn lock(file: &Path) -> io::Result<fs::File> {
     let mut options = fs::OpenOptions::new();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(file)?;
+    let file = open_regular(file, &mut options)?;
     file.lock()?;
     Ok(file)
+}
+
+/// Opens a file without waiting for it, as one would for the other end of a FIFO, and looks at what was opened.
+fn open_regular(file: &Path, options: &mut fs::OpenOptions) -> io::Result<fs::File> {
+    #[cfg(unix)]
+    {
+        use nix::fcntl::OFlag;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+    }
+    let opened = options.open(file)?;
+    if !opened.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{} is no regular file", file.display())));
+    }
+    Ok(opened)
 }
 
 /// Where a file is that may be a link, also one to a file that does not exist yet.
@@ -231,6 +272,33 @@ mod tests {
         };
         let error = secret_folder(&others, true).unwrap_err().to_string();
         assert!(error.contains("belongs to user"), "{error}");
+    }
+
+    /// 8.6: neither waits for the other end of a FIFO, nor reads a device without end.
+    #[test]
+    fn only_regular_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        symlink("fifo", path("link")).unwrap();
+        symlink("/dev/zero", path("zero")).unwrap();
+        fs::write(path("file"), "text").unwrap();
+        fs::write(path("bytes"), [0xff]).unwrap();
+        let size = |bytes| fs::File::options().write(true).open(path("bytes")).unwrap().set_len(bytes).unwrap();
+
+        for name in ["fifo", "link", "zero", "."] {
+            let error = read(&path(name)).unwrap_err().to_string();
+            assert!(error.contains("no regular file"), "{name}: {error}");
+            assert!(lock(&path(name)).is_err(), "{name}");
+        }
+        assert_eq!(read_text(&path("file")).unwrap(), "text");
+        assert_eq!(read_text(&path("bytes")).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read(&path("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        size(MAX_FILE_BYTES);
+        assert_eq!(read(&path("bytes")).unwrap().len() as u64, MAX_FILE_BYTES);
+        size(MAX_FILE_BYTES + 1);
+        assert!(read(&path("bytes")).unwrap_err().to_string().contains("more than 16777216 bytes"));
+        lock(&path("file")).unwrap();
     }
 
     /// 8.6: the target of a link may not exist yet.

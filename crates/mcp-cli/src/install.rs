@@ -1,7 +1,8 @@
 //! `mcpl install` and `mcpl uninstall`: a server's entry in the configuration of the programs that use it.
 //!
 //! A file is changed where the entry is and nowhere else: comments, order and spacing stay. What it was before is kept
-//! beside it, and comes back when the entry is taken out again and nothing else has changed.
+//! beside it (beside the real file, where a link leads to it), and comes back when the entry is taken out again and nothing
+//! else has changed.
 
 mod entry;
 
@@ -215,7 +216,7 @@ pub(crate) fn uninstall(name: &str, apps: &Apps) -> anyhow::Result<()> {
     let places = Places::usual()?;
     for app in apps.chosen_or_asked()? {
         let file = app.file(&places);
-        let before = fs::read_to_string(backup_of(&file)).ok();
+        let before = files::linked(&file).and_then(|target| files::read_text(&backup_of(&target))).ok();
         change(app, &places, apps.dry_run, name, |text| {
             let without = without_entry(app, text, name)?;
             // Spacing that came with the entry goes with it, if an entry that comes and goes leaves just this behind.
@@ -239,7 +240,9 @@ fn change(
 ) -> anyhow::Result<()> {
     let file = app.file(places);
     let shown = file.display();
-    let before = match fs::read_to_string(&file) {
+    // What is linked to stays linked to.
+    let target = files::linked(&file).with_context(|| format!("could not follow {shown}"))?;
+    let before = match files::read_text(&target) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("could not read {shown}")),
@@ -256,8 +259,6 @@ fn change(
     if dry_run {
         return Ok(());
     }
-    // What is linked to stays linked to.
-    let target = files::linked(&file).with_context(|| format!("could not follow {shown}"))?;
     for folder in [file.parent(), target.parent()].into_iter().flatten() {
         fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
     }
@@ -267,13 +268,14 @@ fn change(
     };
     // What was there before the entry came, and not what was there while it was.
     if let Some(before) = before.as_ref().filter(|before| !has_entry(app, before, name)) {
-        write(&backup_of(&file), before, &Readers::Owner)?;
+        write(&backup_of(&target), before, &Readers::Owner)?;
     }
     write(&target, &new, &Readers::SameAsBefore)?;
     print(&format!("{}: {shown} is changed; restart the program if it is running", app.title()));
     Ok(())
 }
 
+/// Beside a file that is no link: what is private elsewhere is copied into no project.
 fn backup_of(file: &Path) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".before-mcpl");
@@ -281,9 +283,10 @@ fn backup_of(file: &Path) -> PathBuf {
 }
 
 fn check_name(name: &str) -> anyhow::Result<()> {
+    // What begins with `-` would be an option of the command in the entry.
     let is_plain = !name.is_empty() && name.chars().all(|own| own.is_ascii_alphanumeric() || "-_".contains(own));
-    if !is_plain {
-        bail!("the name `{name}` must be letters, digits, `-` and `_`");
+    if !is_plain || name.starts_with('-') {
+        bail!("the name `{name}` must be letters, digits, `-` and `_`, and not begin with `-`");
     }
     Ok(())
 }
@@ -323,12 +326,13 @@ mod tests {
 
     #[test]
     fn a_name_or_url_that_would_not_work_is_refused() {
-        for name in ["", "a b", "a.b", "\"", "é"] {
+        for name in ["", "a b", "a.b", "\"", "é", "-v", "--sigv4", "-"] {
             assert!(check_name(name).is_err(), "{name}");
         }
         for url in ["abc", "http://mcp.example.com/mcp", "file:///etc/passwd", "https://a@b.example", ""] {
             assert!(check_url(url).is_err(), "{url}");
         }
+        check_name("a-b_1").unwrap();
         check_url("http://127.0.0.1:9000/mcp").unwrap();
     }
 }

@@ -111,7 +111,7 @@ impl Store {
     }
 
     fn read(&self) -> io::Result<Kept> {
-        match fs::read(&self.file) {
+        match files::read(&self.file) {
             Ok(bytes) => {
                 // Unbounded JSON: a file that mcpl has written.
                 let opened = match serde_json::from_slice(&bytes) {

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use jsonc_parser::{
     ParseOptions,
-    cst::{CstInputValue, CstRootNode},
+    cst::{CstInputValue, CstObject, CstObjectProp, CstRootNode},
 };
 use toml_edit::{DocumentMut, Item, Table};
 
@@ -39,11 +39,12 @@ pub(super) fn without_entry(app: App, text: &str, name: &str) -> anyhow::Result<
         }
         _ => {
             let root = parse_json(text)?;
-            let servers = root.object_value().and_then(|object| object.object_value(app.map()));
-            match servers.and_then(|servers| servers.get(name)) {
-                Some(entry) => entry.remove(),
-                None => return Ok(text.to_owned()),
-            }
+            let unchanged = || Ok(text.to_owned());
+            let Some(object) = root.object_value() else { return unchanged() };
+            let servers = only(&object, app.map())?.and_then(|servers| servers.object_value());
+            let Some(servers) = servers else { return unchanged() };
+            let Some(entry) = only(&servers, name)? else { return unchanged() };
+            entry.remove();
             Ok(root.to_string())
         }
     }
@@ -52,21 +53,19 @@ pub(super) fn without_entry(app: App, text: &str, name: &str) -> anyhow::Result<
 fn with_json_entry(app: App, text: &str, name: &str, entry: &[(&'static str, Value)]) -> anyhow::Result<String> {
     let root = parse_json(if text.trim().is_empty() { "{}\n" } else { text })?;
     let object = root.object_value().context("it is no JSON object")?;
+    only(&object, app.map())?;
     let servers = object.object_value_or_create(app.map()).with_context(|| format!("`{}` is no object", app.map()))?;
-    if servers.properties().iter().filter(|own| own.decoded_name().as_deref() == Some(name)).count() > 1 {
-        bail!("it has `{name}` twice");
-    }
-    match servers.get(name) {
+    match only(&servers, name)? {
         Some(own) => {
             // What somebody has added to the entry stays.
             let own = own.object_value().with_context(|| format!("`{name}` is no object"))?;
             for stale in OWN_MEMBERS.into_iter().filter(|member| entry.iter().all(|(name, _)| name != member)) {
-                if let Some(stale) = own.get(stale) {
+                if let Some(stale) = only(&own, stale)? {
                     stale.remove();
                 }
             }
             for (member, value) in entry {
-                match own.get(member) {
+                match only(&own, member)? {
                     Some(old) if old.value().is_some_and(|old| value.is(&old.to_string())) => {}
                     Some(old) => old.set_value(value.to_json()),
                     None => _ = own.append(member, value.to_json()),
@@ -150,6 +149,20 @@ impl Value {
             Self::List(list) => list.iter().map(String::as_str).collect(),
         }
     }
+}
+
+/// A member, if it is there.
+///
+/// # Errors
+///
+/// When it is there twice, however it is spelled: programs differ in which one they take.
+fn only(object: &CstObject, name: &str) -> anyhow::Result<Option<CstObjectProp>> {
+    let mut own = object.properties().into_iter().filter(|own| own.decoded_name().as_deref() == Some(name));
+    let first = own.next();
+    if own.next().is_some() {
+        bail!("it has `{name}` twice: leave one of them");
+    }
+    Ok(first)
 }
 
 /// JSON with comments and trailing commas, as several of these programs take it.
@@ -262,6 +275,29 @@ mod tests {
             assert!(direct.contains("MCPL_CLIENT_SECRET"), "{direct}");
             assert_eq!(direct.contains("\"command\"") || direct.contains("command ="), app == App::Claude, "{direct}");
         }
+    }
+
+    /// 8.6: the program may take the one that was not changed.
+    #[test]
+    fn a_file_with_two_members_of_one_name_is_left_alone() {
+        let app = App::Cursor;
+        let (entry, name) = (app.entry(&SERVER, false), SERVER.name);
+        for (text, twice) in [
+            (r#"{"mcpServers":{},"mcpServers":{"greeter":{"url":"x"}}}"#, "mcpServers"),
+            (r#"{"mcpServers":{"greeter":{}},"mcp\u0053ervers":{}}"#, "mcpServers"),
+            (r#"{"mcpServers":{"greeter":{},"gr\u0065eter":{}}}"#, "greeter"),
+            (r#"{"mcpServers":{"greeter":{"url":"x","url":"y"}}}"#, "url"),
+            (r#"{"mcpServers":{"greeter":{"\u0075rl":"x","url":"y"}}}"#, "url"),
+            (r#"{"mcpServers":{"greeter":{"command":"x","c\u006fmmand":"y"}}}"#, "command"),
+        ] {
+            let error = with_entry(app, text, name, &entry).unwrap_err().to_string();
+            assert_eq!(error, format!("it has `{twice}` twice: leave one of them"), "{text}");
+            // An entry that goes as a whole may be odd in itself.
+            let gone = without_entry(app, text, name);
+            assert_eq!(gone.is_err(), matches!(twice, "mcpServers" | "greeter"), "{text}: {gone:?}");
+        }
+        let toml = "[mcp_servers.greeter]\nurl = 'x'\nurl = 'y'\n";
+        assert!(with_entry(App::Codex, toml, name, &entry).is_err());
     }
 
     #[test]
