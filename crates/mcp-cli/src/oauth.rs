@@ -228,6 +228,10 @@ impl OAuth {
                 return Err(AuthError::AuthorizationFailed(refusal));
             }
         }
+        if let Some(name) = reserved_parameter(&metadata.authorization_endpoint) {
+            let refusal = format!("the issuer's `authorization_endpoint` sets `{name}`, which is the client's to set");
+            return Err(AuthError::AuthorizationFailed(refusal));
+        }
         manager.set_metadata(metadata.clone());
         Ok((manager, metadata))
     }
@@ -447,6 +451,22 @@ pub(crate) fn is_secure(url: &str) -> bool {
     mcp_protocol::uri::SecureUrl::parse(url).is_some()
 }
 
+/// The parameter of an authorization request that an endpoint has already: a second one beside it may be read, or not.
+fn reserved_parameter(endpoint: &str) -> Option<&'static str> {
+    const RESERVED: [&str; 8] = [
+        "client_id",
+        "code_challenge",
+        "code_challenge_method",
+        "redirect_uri",
+        "resource",
+        "response_type",
+        "scope",
+        "state",
+    ];
+    let endpoint = Url::parse(endpoint).ok()?;
+    endpoint.query_pairs().find_map(|(name, _)| RESERVED.into_iter().find(|own| *own == name))
+}
+
 fn of_client(request: AuthorizationRequest, client: (String, Option<String>)) -> AuthorizationRequest {
     let request = request.with_preregistered_client(client.0);
     match client.1 {
@@ -522,6 +542,16 @@ mod tests {
             assert!(!is_expiring(&kept(u64::MAX, received)), "{received}");
         }
         assert!(!is_expiring(&kept(3600, now)) && is_expiring(&kept(0, now)) && is_expiring(&kept(3600, 0)));
+    }
+
+    #[test]
+    fn an_endpoint_leaves_the_request_to_the_client_8_13() {
+        for query in ["state=x", "a=b&client_id", "redirect%5Furi=x", "response_type=token", "code_challenge=x"] {
+            assert!(reserved_parameter(&format!("https://id.example/authorize?{query}")).is_some(), "{query}");
+        }
+        for query in ["", "tenant=x", "stat=x", "State=x"] {
+            assert_eq!(reserved_parameter(&format!("https://id.example/authorize?{query}")), None, "{query}");
+        }
     }
 
     #[test]
