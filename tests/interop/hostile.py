@@ -36,11 +36,12 @@ class Endless:
 
 class Hostile:
     """Of 2025-11-25. `methods` are results by method, or functions of the request that make one: text is a whole body, and
-    bytes are a whole stream. `metadata` is sent in place of every document, and `more_metadata` at the end of the issuer's."""
+    bytes are a whole stream. `metadata` is sent in place of every document, `more_metadata` at the end of the issuer's, and `more_token` in its tokens."""
 
-    def __init__(self, methods=(), is_closed=False, metadata=None, more_metadata=""):
+    def __init__(self, methods=(), is_closed=False, metadata=None, more_metadata="", more_token=()):
         self.methods = {"initialize": self.welcome, "tools/list": {"tools": [{"name": "t", "inputSchema": {}}]}, **dict(methods)}
         self.is_closed, self.metadata, self.more_metadata = is_closed, metadata, more_metadata
+        self.more_token, self.endpoints = dict(more_token), {}
         self.asked, self.pages, self.tokens = [], 0, 0
         hostile = self
 
@@ -80,7 +81,8 @@ class Hostile:
             return send(handler, 201, {**json.loads(body), "client_id": "c"})
         if path == "/token":
             self.tokens += 1
-            return send(handler, 200, {"access_token": f"t{self.tokens}", "token_type": "Bearer", "expires_in": 3600})
+            token = {"access_token": f"t{self.tokens}", "token_type": "Bearer", "expires_in": 3600}
+            return send(handler, 200, {**token, **self.more_token})
         message = json.loads(body)
         method = message.get("method")
         self.asked.append(method)
@@ -118,7 +120,7 @@ class Hostile:
         if url.path == "/.well-known/oauth-protected-resource/mcp":
             return send(handler, 200, {"resource": self.url, "authorization_servers": [self.origin]})
         if url.path == "/.well-known/oauth-authorization-server":
-            own = {name: f"{self.origin}/{path}" for name, path in ENDPOINTS.items()}
+            own = {**{name: f"{self.origin}/{path}" for name, path in ENDPOINTS.items()}, **self.endpoints}
             document = json.dumps({"issuer": self.origin, "code_challenge_methods_supported": ["S256"], **own})
             return send(handler, 200, document[:-1] + self.more_metadata + "}")
         send(handler, 404 if url.path != "/mcp" else 405, "")

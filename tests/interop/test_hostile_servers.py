@@ -100,6 +100,56 @@ def test_the_memory_of_all_pages_is_bounded(run):
 
 
 # 8.7
+def test_the_text_of_all_pages_is_bounded(mcpl, run, tmp_path):
+    def long_cursor(_):
+        return {"tools": [], "nextCursor": "x" * (16 * 1024 + 1)}
+
+    def long_text(request):
+        cursor = int(request["params"].get("cursor", 0)) + 1
+        return {"tools": [{"name": "t", "x": "x" * 15 * 1024 * 1024}], **({"nextCursor": str(cursor)} if cursor < 6 else {})}
+
+    (tmp_path / "proxy").mkdir(mode=0o700)
+    counts = []
+    for answer, error in ((long_cursor, "a cursor of more than 16384 bytes"), (long_text, "more than 67108864 bytes")):
+        with Hostile({"tools/list": answer, "tools/call": {"content": []}}) as server:
+            listed = run("tools", server.url)
+            counts.append(server.count("tools/list"))
+            with session(mcpl, server.url, tmp_path / "proxy") as proxy:
+                proxy.send("tools/call", {"name": "other", "arguments": {}, "_meta": META})
+                assert "result" in proxy.read()
+            counts.append(server.count("tools/list"))
+        assert listed.returncode == 1 and error in listed.stderr, listed.stderr
+
+    assert counts == [1, 2, 5, 10]
+
+
+# 8.7
+@pytest.mark.parametrize("lifetime", [2**64 - 1, 2**63, 0])
+def test_a_token_lives_for_any_time(mcpl, run, tmp_path, lifetime):
+    with Hostile(is_closed=True, more_token={"expires_in": lifetime}) as server:
+        started = [run("tools", server.url).returncode for _ in range(2)]
+        with session(mcpl, server.url, tmp_path / "state") as proxy:
+            proxy.send("initialize", LEGACY_CLIENT)
+            assert "result" in proxy.read()
+
+    assert started == [0, 0]
+
+
+# 8.13
+@pytest.mark.parametrize("name", ["state", "client_id", "redirect_uri", "code_challenge", "response_type", "st%61te"])
+def test_an_issuer_names_no_parameter_that_the_client_sets(run, name):
+    with Hostile(is_closed=True) as server:
+        server.endpoints = {"authorization_endpoint": f"{server.origin}/authorize?{name}=x"}
+        refused = run("tools", server.url)
+        pages = server.pages
+        server.endpoints = {"authorization_endpoint": f"{server.origin}/authorize?tenant=x"}
+        signed_in = run("tools", server.url)
+
+    assert (refused.returncode, pages) == (1, 0) and "authorization_endpoint" in refused.stderr, refused.stderr
+    assert signed_in.returncode == 0, signed_in.stderr
+
+
+# 8.7
 @pytest.mark.parametrize(
     "endless",
     [

@@ -9,6 +9,8 @@ import pytest
 import tools
 from conftest import PROJECT
 
+# What waits for a FIFO waits forever.
+HANG_SECONDS = 120
 URL = "https://abcdefghij.lambda-url.eu-west-1.on.aws/mcp"
 FLAGS = {
     "--claude": (".config/Claude/claude_desktop_config.json", "mcpServers"),
@@ -51,7 +53,7 @@ def run(mcpl, tmp_path):
     def run(*words, check=True):
         finished = subprocess.run(
             [mcpl, *words], cwd=tmp_path / "project", env={**variables, "HOME": str(tmp_path)},
-            capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=HANG_SECONDS,
         )
         assert finished.returncode == 0 or not check, finished.stderr
         return finished
@@ -154,3 +156,100 @@ def test_without_a_program_it_says_what_to_write(run):
     refused = run("install", "greeter", URL, check=False)
 
     assert refused.returncode == 1 and "--claude" in refused.stderr
+
+
+# 8.6
+@pytest.mark.parametrize("odd", ["fifo", "link to a fifo", "device", "folder"])
+def test_only_regular_files_are_read(run, tmp_path, odd):
+    file = tmp_path / "project" / ".mcp.json"
+    place_odd(file, odd)
+
+    installed = run("install", "greeter", URL, "--claude-code", check=False)
+    uninstalled = run("uninstall", "greeter", "--claude-code", check=False)
+
+    for refused in (installed, uninstalled):
+        assert refused.returncode == 1 and "no regular file" in refused.stderr, refused.stderr
+    assert not file.is_file() and not list(file.parent.glob("*.before-mcpl"))
+
+
+# 8.6
+@pytest.mark.parametrize("odd", ["fifo", "link to a fifo", "device", "folder"])
+def test_a_backup_that_is_no_regular_file_is_not_read(run, tmp_path, odd):
+    file = tmp_path / "project" / ".mcp.json"
+    run("install", "greeter", URL, "--claude-code")
+    backup = file.with_name(".mcp.json.before-mcpl")
+    backup.unlink(missing_ok=True)
+    place_odd(backup, odd)
+
+    run("uninstall", "greeter", "--claude-code")
+
+    assert "greeter" not in file.read_text()
+
+
+def place_odd(file, odd):
+    match odd:
+        case "fifo":
+            os.mkfifo(file)
+        case "link to a fifo":
+            os.mkfifo(file.with_name("fifo"))
+            file.symlink_to("fifo")
+        case "device":
+            file.symlink_to("/dev/zero")
+        case "folder":
+            file.mkdir()
+
+
+# 8.6
+def test_a_file_that_is_too_large_is_left_alone(run, tmp_path):
+    file = tmp_path / "project" / ".mcp.json"
+    file.write_text("{}" + " " * 16 * 1024 * 1024)
+
+    refused = run("install", "greeter", URL, "--claude-code", check=False)
+
+    assert refused.returncode == 1 and "more than 16777216 bytes" in refused.stderr, refused.stderr
+
+
+# 8.6
+def test_a_file_elsewhere_is_backed_up_where_it_is(run, tmp_path):
+    private = tmp_path / "private.json"
+    original = '{"key": "hunter2",   "mcpServers": {}}'
+    private.write_text(original)
+    link = tmp_path / "project" / ".mcp.json"
+    link.symlink_to(private)
+
+    run("install", "greeter", URL, "--claude-code")
+    backups = set(files_with("hunter2", tmp_path)) - {private, link}
+    run("uninstall", "greeter", "--claude-code")
+
+    assert backups == {tmp_path / "private.json.before-mcpl"}
+    assert link.is_symlink() and private.read_text() == original
+
+
+# 8.6
+@pytest.mark.parametrize("name", ["-v", "--sigv4", "-"])
+def test_a_name_is_no_option(run, tmp_path, name):
+    refused = run("install", "--claude", "--", name, URL, check=False)
+
+    assert refused.returncode == 1 and "begin with `-`" in refused.stderr, refused.stderr
+    assert not (tmp_path / FLAGS["--claude"][0]).exists()
+
+
+# 8.6
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"mcpServers":{},"mcpServers":{"greeter":{"url":"x"}}}',
+        '{"mcpServers":{"greeter":{"url":"x"}},"mcp\\u0053ervers":{}}',
+        '{"mcpServers":{"greeter":{"url":"x","url":"y"}}}',
+        '{"mcpServers":{"greeter":{"command":"x","c\\u006fmmand":"y"}}}',
+    ],
+)
+def test_a_file_with_two_members_of_one_name_is_left_alone(run, tmp_path, text):
+    file = tmp_path / FLAGS["--cursor"][0]
+    file.parent.mkdir()
+    file.write_text(text)
+
+    refused = run("install", "greeter", URL, "--cursor", check=False)
+
+    assert refused.returncode == 1 and "twice" in refused.stderr and "is left as it is" in refused.stderr
+    assert file.read_text() == text
