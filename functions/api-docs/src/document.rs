@@ -31,13 +31,15 @@ pub(crate) const SECURITY_SCHEMES: &str = "x-security-schemes";
 
 /// References that are followed from one to the next.
 pub(crate) const MAX_CHAIN: usize = 32;
-/// Of a reference that is followed, and of each name that lists show.
-const MAX_NAME_BYTES: usize = 2048;
+/// Of a reference that is followed, and of each name that lists show or that is looked up.
+pub(crate) const MAX_NAME_BYTES: usize = 2048;
 /// Tags of an operation, and security schemes that it names, which are shown.
 const MAX_TAGS: usize = 64;
 /// Of the API's name and version.
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_SUMMARY_CHARS: usize = 160;
+/// Of a text of the document in an error or a log event.
+const MAX_QUOTED_CHARS: usize = 100;
 
 /// A document that can be read.
 #[derive(Debug)]
@@ -190,7 +192,9 @@ impl Document {
     /// References to the schemes that security requirements name.
     fn security_schemes(&self, security: Option<&Value>) -> Map<String, Value> {
         let requirements = security.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
-        let references = requirements.take(MAX_TAGS).flat_map(Map::keys).take(MAX_TAGS).map(|name| {
+        let names = requirements.take(MAX_TAGS).flat_map(Map::keys).take(MAX_TAGS);
+        let short = names.filter(|name| name.len() <= MAX_NAME_BYTES);
+        let references = short.map(|name| {
             let reference = format!("#/components/securitySchemes/{}", fragment(name));
             (name.clone(), json!({ "$ref": reference }))
         });
@@ -245,7 +249,10 @@ impl Document {
                 let id = own.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
                 let id = match id.filter(|id| taken.insert(*id)) {
                     Some(id) => listed("name of an operation", id, meter)?,
-                    None => listed("path", &format!("{method} {path}"), meter)?,
+                    None => {
+                        check_length("path", path)?;
+                        listed("path", &format!("{method} {path}"), meter)?
+                    }
                 };
                 let mut tags = Vec::new();
                 let written = own.get("tags").and_then(Value::as_array).into_iter().flatten();
@@ -318,9 +325,13 @@ impl Document {
         let mut next = self.root.get("paths").and_then(|paths| paths.get(path));
         while let Some(item) = next {
             items.push(item);
-            let Some(reference) = item.get("$ref").and_then(Value::as_str).filter(|own| seen.insert(*own)) else {
+            let Some(reference) = item.get("$ref").and_then(Value::as_str) else { return Ok((items, false)) };
+            if reference.len() > MAX_NAME_BYTES {
+                return Ok((items, true));
+            }
+            if !seen.insert(reference) {
                 return Ok((items, false));
-            };
+            }
             if items.len() > MAX_CHAIN {
                 break;
             }
@@ -330,12 +341,12 @@ impl Document {
         Ok((items, !seen.is_empty()))
     }
 
-    /// Name and place of a parameter, by which it replaces another.
+    /// Name and place of a parameter, by which it replaces another; long ones are not compared.
     fn parameter_name<'a>(&'a self, parameter: &'a Value, meter: &Meter) -> Result<Option<(&'a str, &'a str)>, Spent> {
         let reference = parameter.get("$ref").and_then(Value::as_str);
         meter.take_reference(reference.unwrap_or_default())?;
         let parameter = reference.map_or(Some(parameter), |reference| self.target(reference));
-        let text = |name: &str| parameter?.get(name)?.as_str();
+        let text = |name: &str| parameter?.get(name)?.as_str().filter(|own| own.len() <= MAX_NAME_BYTES);
         Ok(text("name").zip(text("in")))
     }
 }
@@ -361,11 +372,21 @@ fn read(text: &str, meter: &Meter) -> Result<Value, DocumentError> {
 
 /// A name that lists show.
 fn listed(kind: &'static str, name: &str, meter: &Meter) -> Result<String, DocumentError> {
-    if name.len() > MAX_NAME_BYTES {
-        return Err(DocumentError::Long(kind));
-    }
+    check_length(kind, name)?;
     meter.take_listed(name)?;
     Ok(name.to_owned())
+}
+
+fn check_length(kind: &'static str, name: &str) -> Result<(), DocumentError> {
+    if name.len() > MAX_NAME_BYTES { Err(DocumentError::Long(kind)) } else { Ok(()) }
+}
+
+/// The beginning of a text of the document, for an error or a log event.
+pub(crate) fn beginning(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_QUOTED_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 /// A value once more, charged as the first.
@@ -399,27 +420,30 @@ pub(crate) fn pointer_in(reference: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(reference.strip_prefix('#')?).decode_utf8().ok()
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Bytes of names of which references were made.
+    static MADE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A name as a part of a reference.
 fn fragment(name: &str) -> String {
+    #[cfg(test)]
+    MADE.set(MADE.get() + name.len());
     utf8_percent_encode(&name.replace('~', "~0").replace('/', "~1"), FRAGMENT).to_string()
 }
 
 fn check_version(root: &Value) -> Result<(), DocumentError> {
-    // YAML without quotes makes `3.1` a number.
-    let version = match root.get("openapi") {
-        Some(Value::String(version)) => version.clone(),
-        Some(Value::Number(version)) => version.to_string(),
-        _ => {
-            return Err(match root.get("swagger") {
-                Some(version) => DocumentError::Version(format!("Swagger {}", version.to_string().trim_matches('"'))),
-                None => DocumentError::NotOpenApi,
-            });
-        }
-    };
+    let unknown = |format: &str, version: &str| DocumentError::Version(format!("{format} {}", beginning(version)));
+    let version = text_of(root, "openapi");
+    if version.is_empty() {
+        let swagger = text_of(root, "swagger");
+        return Err(if swagger.is_empty() { DocumentError::NotOpenApi } else { unknown("Swagger", &swagger) });
+    }
     let is_known = ["3.0", "3.1"]
         .iter()
         .any(|known| version.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
-    if is_known { Ok(()) } else { Err(DocumentError::Version(format!("OpenAPI {version}"))) }
+    if is_known { Ok(()) } else { Err(unknown("OpenAPI", &version)) }
 }
 
 /// The summary of an operation or schema, or the beginning of its description; on one line.
@@ -720,6 +744,55 @@ mod tests {
         let root = json!({ "openapi": "3.1.0", "paths": paths, "components": { "pathItems": items } });
 
         assert!(refusal(&root.to_string()).contains("too many references"), "{}", refusal(&root.to_string()));
+    }
+
+    /// F9
+    #[test]
+    fn an_error_has_the_beginning_of_what_is_in_the_document() {
+        let long = "\"\u{1}x".repeat(100_000);
+        for text in [
+            json!({ "openapi": long }).to_string(),
+            json!({ "swagger": long }).to_string(),
+            json!({ "openapi": "3.1.0", "paths": [long] }).to_string(),
+            json!({ "openapi": [long] }).to_string(),
+            json!({ "openapi": "3.1.0", "paths": { long.clone(): { "get": {} } } }).to_string(),
+            format!("openapi: {}", "4".repeat(100_000)),
+            format!("swagger: {}", "4".repeat(100_000)),
+            format!("openapi: 3.1.0\nx: *{}", "4".repeat(100_000)),
+            format!("openapi: 3.1.0\nx: !{}!a 1", "4".repeat(100_000)),
+            format!("{{\"{0}\":1,\"{0}\":2}}", "4".repeat(100_000)),
+            format!("openapi: 3.1.0\n? {0}\n: 1\n? {0}\n: 1\n", "4".repeat(100_000)),
+        ] {
+            let refusal = refusal(&text);
+
+            assert!(refusal.len() < 1000, "{} bytes: {}", refusal.len(), beginning(&refusal));
+        }
+    }
+
+    /// F9
+    #[test]
+    fn names_that_are_looked_up_have_a_length_that_is_checked_first() {
+        let long = "/".repeat(MAX_NAME_BYTES + 1);
+        let parameter = |description: &str| json!({ "name": long, "in": "query", "description": description });
+        let document = parse(&json!({
+            "openapi": "3.1.0",
+            "security": [{ long.clone(): [], "short": [] }],
+            "paths": {
+                "/a": { "parameters": [parameter("shared")], "get": { "parameters": [parameter("own")] } },
+                "/b": { "$ref": format!("#/{long}"), "put": {} },
+            },
+            "components": { "securitySchemes": { long.clone(): {}, "short": {} } },
+        }));
+
+        MADE.set(0);
+        let definition = definition_of(&document, &document.operations()[0]);
+
+        assert_eq!(MADE.get(), "short".len());
+        let schemes = definition[SECURITY_SCHEMES].as_object().unwrap();
+        assert_eq!(schemes.keys().collect::<Vec<_>>(), ["short"]);
+        // Long names are not compared: both are there.
+        assert_eq!(definition["parameters"], json!([parameter("shared"), parameter("own")]));
+        assert_eq!(document.elsewhere(), ["/b"]);
     }
 
     /// 8.4

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, VecDeque, btree_map},
+    io,
     iter::{self, Peekable},
     ptr, slice,
 };
@@ -11,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json, map};
 
-use crate::document::{Beside, Document, MAX_CHAIN, SECURITY_SCHEMES, pointer_in};
+use crate::document::{Beside, Document, MAX_CHAIN, MAX_NAME_BYTES, SECURITY_SCHEMES, pointer_in};
 
 /// Of an excerpt, as JSON. An answer has it twice, once for those who read only text: far below Lambda's 6 MB, and about
 /// what a model can read at once.
@@ -22,7 +23,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_BYTES_IN_VAIN: usize = 32 * MAX_BYTES;
 /// References that are followed for one answer, in all; those after them stay as they are.
 const MAX_REFERENCES: usize = 10_000;
-/// Members beside a reference; one with more stays as it is.
+/// Members beside a reference; one with more, or with a name that is too long to look up, stays as it is.
 const MAX_BESIDE: usize = 64;
 /// A longer text is cut where it stands among others.
 const LONG_TEXT_CHARS: usize = 4000;
@@ -314,7 +315,7 @@ impl<'a> Tree<'a> {
         if self.nodes[index].kind.may_refer() {
             while let Some((reference, members)) = reference_of(value).zip(value.as_object()) {
                 let followed = self.nodes[index].references.len();
-                if followed == MAX_CHAIN || members.len() > MAX_BESIDE || self.references.left == 0 {
+                if followed == MAX_CHAIN || !may_stand_beside(members) || self.references.left == 0 {
                     self.left_out.references += 1;
                     break;
                 }
@@ -354,6 +355,12 @@ impl<'a> Tree<'a> {
         let mut cost = 2 + origin.map_or(0, |origin| size_of(origin) + ORIGIN.len() + 4);
         let (mut children, mut has_room) = (Vec::new(), true);
         for (name, member) in members.skip(skip) {
+            // Before anything is made of it, or done with it.
+            if name.len() > room {
+                has_room = false;
+                self.in_vain += cost;
+                break;
+            }
             let parent = &self.nodes[index];
             let place = || format!("{}/{}", parent.pointer, name.replace('~', "~0").replace('/', "~1"));
             let (shape, pointer, paid) = sprout(member, place);
@@ -536,9 +543,28 @@ fn marker(pointer: &str) -> String {
     format!("… ({CUT}: {pointer})")
 }
 
-fn size_of<T: Serialize + ?Sized>(value: &T) -> usize {
-    // Text and scalars can always be written.
-    serde_json::to_string(value).map_or(0, |json| json.len())
+fn may_stand_beside(members: &Map<String, Value>) -> bool {
+    members.len() <= MAX_BESIDE && members.keys().all(|name| name.len() <= MAX_NAME_BYTES)
+}
+
+/// As JSON, which is not kept.
+pub(crate) fn size_of<T: Serialize + ?Sized>(value: &T) -> usize {
+    let mut size = Size(0);
+    // All that is shown can be written.
+    serde_json::to_writer(&mut size, value).map_or(0, |()| size.0)
+}
+
+struct Size(usize);
+
+impl io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     State,
-    document::{Document, Operation},
+    document::{Document, Operation, beginning},
     excerpt::Start,
     ranking,
     read_operation::{OperationRead, read},
@@ -50,8 +50,8 @@ async fn find_operation(context: InteractiveContext<State>, args: FindArgs) -> R
         several => choose(&context, several).await?,
     };
     let operation = document.operation(&id);
-    let operation =
-        operation.ok_or_else(|| ToolError::Failed(format!("the document does not have `{id}` any more")))?;
+    let operation = operation
+        .ok_or_else(|| ToolError::Failed(format!("the document does not have `{}` any more", beginning(&id))))?;
     read(&document, operation, Start::default()).map(Json)
 }
 
@@ -97,7 +97,7 @@ async fn choose(context: &InteractiveContext<State>, choices: &[TitledOption]) -
 }
 
 fn too_many(count: usize, choices: &[TitledOption]) -> ToolError {
-    let named: Vec<_> = choices.iter().map(|own| format!("`{}`", own.value)).collect();
+    let named: Vec<_> = choices.iter().map(|own| format!("`{}`", beginning(&own.value))).collect();
     ToolError::InvalidInput(format!(
         "{count} operations fit equally well: read one of them, or say more. {}",
         named.join(", ")

@@ -6,7 +6,10 @@ use std::{cell::Cell, fmt};
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::budget::{Meter, Spent};
+use crate::{
+    budget::{Meter, Spent},
+    document::beginning,
+};
 
 /// Why a text was not read.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
             self.has_begun.set(true);
             self.meter.take_member(object.len()).map_err(custom)?;
             if object.contains_key(&name) {
-                return Err(de::Error::custom(format_args!("the member {name:.100?} is there twice")));
+                return Err(de::Error::custom(format_args!("the member {:?} is there twice", beginning(&name))));
             }
             object.insert(name, members.next_value_seed(inner)?);
         }
@@ -168,6 +171,16 @@ mod tests {
 
             assert!(refusal.contains(r#""a" is there twice at line 1"#), "{refusal}");
         }
+    }
+
+    /// F9
+    #[test]
+    fn what_is_there_twice_is_named_by_its_beginning() {
+        let name = "x".repeat(10_000);
+
+        let refusal = read(&format!(r#"{{"{name}":1,"{name}":2}}"#)).unwrap_err();
+
+        assert!(refusal.contains("is there twice") && refusal.len() < 300, "{}", refusal.len());
     }
 
     /// 8.4

@@ -5,11 +5,17 @@ use mcp_server::{Json, Tool, ToolContext, ToolError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{State, document::Operation};
+use crate::{
+    State,
+    document::{Operation, beginning},
+    excerpt::size_of,
+};
 
 pub(crate) const USUAL_LIMIT: u32 = 50;
-/// Of the items of a page, as JSON.
-const MAX_PAGE_BYTES: usize = 256 * 1024;
+/// Of the items of a page, as JSON, in both forms in which an answer has them.
+pub(crate) const MAX_PAGE_BYTES: usize = 256 * 1024;
+/// Of an operation's tags in a list, as JSON; those after them are not shown.
+const MAX_TAGS_BYTES: usize = 4 * 1024;
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("list_operations", list_operations)
@@ -82,10 +88,20 @@ impl From<&Operation> for Listed {
             method: operation.method.clone(),
             path: operation.path.clone(),
             summary: operation.summary.clone(),
-            tags: operation.tags.clone(),
+            tags: shown(&operation.tags),
             deprecated: operation.is_deprecated,
         }
     }
+}
+
+/// The first tags that a list has room for.
+fn shown(tags: &[String]) -> Vec<String> {
+    let mut bytes = 0;
+    let has_room = |tag: &&String| {
+        bytes += size_of(*tag) + 1;
+        bytes <= MAX_TAGS_BYTES
+    };
+    tags.iter().take_while(has_room).cloned().collect()
 }
 
 async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<Json<Operations>, ToolError> {
@@ -96,7 +112,7 @@ async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<
     };
     let wanted: Vec<&Operation> = document.operations().iter().filter(is_wanted).collect();
     let limit = args.limit.unwrap_or(USUAL_LIMIT);
-    let (operations, next_skip) = page(wanted.iter().map(|own| Listed::from(*own)), args.skip, limit);
+    let (operations, next_skip) = page(wanted.iter().map(|own| Listed::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
     Ok(Json(Operations {
         api: document.title.clone(),
         version: document.version.clone(),
@@ -105,30 +121,37 @@ async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<
         next_skip,
         note: document.elsewhere().first().map(|path| {
             let count = document.elsewhere().len();
+            let path = beginning(path);
             format!("{count} paths refer to what is not in the document, such as `{path}`: what is there is not listed")
         }),
     }))
 }
 
-/// A part of a list, and where the next begins. What is long makes it shorter than `limit`; it has one item at least, if
-/// there is one.
+/// A part of a list, and where the next begins. What is long makes it shorter than `limit`, so that it takes at most so many
+/// bytes of an answer; it has one item at least, if there is one.
 pub(crate) fn page<T: Serialize>(
     all: impl ExactSizeIterator<Item = T>,
     skip: Option<u32>,
     limit: u32,
+    max_bytes: usize,
 ) -> (Vec<T>, Option<usize>) {
     let (count, from) = (all.len(), skip.unwrap_or_default() as usize);
     let (mut items, mut bytes) = (Vec::new(), 0);
     for item in all.skip(from).take(limit as usize) {
-        // Texts can always be written.
-        bytes += serde_json::to_vec(&item).map_or(0, |json| json.len());
-        if bytes > MAX_PAGE_BYTES && !items.is_empty() {
+        bytes += size_in_answer(&item);
+        if bytes > max_bytes && !items.is_empty() {
             break;
         }
         items.push(item);
     }
     let to = from.saturating_add(items.len());
     (items, (to < count).then_some(to))
+}
+
+/// As JSON, and once more as a text in JSON, for those who read only text.
+fn size_in_answer<T: Serialize>(item: &T) -> usize {
+    // Texts can always be written.
+    serde_json::to_string(item).map_or(0, |json| json.len() + size_of(&json))
 }
 
 #[cfg(test)]
@@ -138,15 +161,44 @@ mod tests {
     /// 8.4
     #[test]
     fn a_page_has_at_most_so_many_bytes_and_is_gone_on_with() {
-        let all = vec!["x".repeat(MAX_PAGE_BYTES / 3); 10];
+        let all = vec!["x".repeat(MAX_PAGE_BYTES / 6); 10];
 
-        let (first, next) = page(all.iter(), None, 200);
-        let (last, end) = page(all.iter(), Some(8), 200);
+        let (first, next) = page(all.iter(), None, 200, MAX_PAGE_BYTES);
+        let (last, end) = page(all.iter(), Some(8), 200, MAX_PAGE_BYTES);
         let long = ["x".repeat(2 * MAX_PAGE_BYTES)];
-        let (one, after) = page(long.iter(), None, 200);
+        let (one, after) = page(long.iter(), None, 200, MAX_PAGE_BYTES);
 
         assert_eq!((first.len(), next), (2, Some(2)));
         assert_eq!((last.len(), end), (2, None));
         assert_eq!((one.len(), after), (1, None));
+    }
+
+    /// F9
+    #[test]
+    fn a_page_has_at_most_so_many_bytes_in_both_forms_of_an_answer_with_whatever_tags() {
+        for tag in ["t".repeat(2000), "\u{1}".repeat(2000), "\"".repeat(30), "t".to_owned()] {
+            let tags: Vec<_> = (0..64).map(|number| format!("{number}{tag}")).collect();
+            let paths: serde_json::Map<_, _> = (0..100)
+                .map(|number| {
+                    let id = format!("{number}{}", "\u{1}".repeat(1900));
+                    (format!("/{id}"), serde_json::json!({ "get": { "operationId": id, "tags": tags } }))
+                })
+                .collect();
+            let text = serde_json::json!({ "openapi": "3.1.0", "paths": paths }).to_string();
+            let document = crate::Document::parse(text.as_bytes(), crate::Budget::of_function(4096)).unwrap();
+
+            for skip in [0, 50, 99] {
+                let listed = document.operations().iter().map(Listed::from);
+                let (items, _) = page(listed, Some(skip), 200, MAX_PAGE_BYTES);
+
+                let json = serde_json::to_string(&items).unwrap();
+                let twice = json.len() + serde_json::to_string(&json).unwrap().len();
+                assert!(!items.is_empty() && twice <= MAX_PAGE_BYTES + 1024, "{twice} bytes");
+            }
+            assert_eq!(
+                Listed::from(&document.operations()[0]).tags.is_empty(),
+                tag.len() >= 2000 && tag.contains('\u{1}')
+            );
+        }
     }
 }

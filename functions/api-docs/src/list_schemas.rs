@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     State,
     document::Schema,
-    list_operations::{USUAL_LIMIT, page},
+    list_operations::{MAX_PAGE_BYTES, USUAL_LIMIT, page},
 };
 
 pub(crate) fn tool() -> Tool<State> {
@@ -69,6 +69,7 @@ async fn list_schemas(context: ToolContext<State>, args: ListArgs) -> Result<Jso
     let is_wanted = |own: &&Schema| part.as_ref().is_none_or(|part| own.name.to_lowercase().contains(part));
     let wanted: Vec<&Schema> = document.schemas().iter().filter(is_wanted).collect();
     let limit = args.limit.unwrap_or(USUAL_LIMIT);
-    let (schemas, next_skip) = page(wanted.iter().map(|own| ListedSchema::from(*own)), args.skip, limit);
+    let (schemas, next_skip) =
+        page(wanted.iter().map(|own| ListedSchema::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
     Ok(Json(Schemas { total: wanted.len(), schemas, next_skip }))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    document::{Document, Operation},
+    document::{Document, Operation, beginning},
     excerpt::{Excerpt, Start, excerpt},
     ranking,
 };
@@ -73,7 +73,7 @@ pub(crate) fn read(document: &Document, operation: &Operation, start: Start<'_>)
 
 fn unknown(document: &Document, id: &str) -> String {
     let hits = ranking::operations(document, id).into_iter().take(3);
-    let similar: Vec<_> = hits.map(|hit| format!("`{}`", hit.item.id)).collect();
+    let similar: Vec<_> = hits.map(|hit| format!("`{}`", beginning(&hit.item.id))).collect();
     match similar.is_empty() {
         true => "there is no operation of that id: use search, or list_operations".to_owned(),
         false => format!("there is no operation of that id; similar are {}", similar.join(", ")),

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    list_operations::{Listed, page},
+    list_operations::{Listed, MAX_PAGE_BYTES, page},
     list_schemas::ListedSchema,
     ranking,
 };
 
 const USUAL_LIMIT: u32 = 20;
+/// An answer has a page of operations and one of schemas.
+const MAX_BYTES: usize = MAX_PAGE_BYTES / 2;
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("search", search)
@@ -65,8 +67,8 @@ async fn search(context: ToolContext<State>, args: SearchArgs) -> Result<Json<Fo
     let of = |kind: Kind| args.kind.is_none_or(|wanted| wanted == kind);
     let operations = if of(Kind::Operations) { ranking::operations(&document, &args.query) } else { Vec::new() };
     let schemas = if of(Kind::Schemas) { ranking::schemas(&document, &args.query) } else { Vec::new() };
-    let (listed, _) = page(operations.iter().map(|hit| Listed::from(hit.item)), None, limit);
-    let (listed_schemas, _) = page(schemas.iter().map(|hit| ListedSchema::from(hit.item)), None, limit);
+    let (listed, _) = page(operations.iter().map(|hit| Listed::from(hit.item)), None, limit, MAX_BYTES);
+    let (listed_schemas, _) = page(schemas.iter().map(|hit| ListedSchema::from(hit.item)), None, limit, MAX_BYTES);
     let found = Found {
         operations_total: operations.len(),
         schemas_total: schemas.len(),

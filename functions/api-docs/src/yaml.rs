@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
 use serde_json::{Map, Number, Value};
 
-use crate::budget::{Meter, Spent};
+use crate::{
+    budget::{Meter, Spent},
+    document::beginning,
+};
 
 /// What an anchor takes besides its value: in the parser, and here.
 const ANCHOR_BYTES: usize = 512;
-/// Directives at the beginning: the parser keeps each of them.
+/// Directives in a text: the parser keeps all of a document's until its first event.
 const MAX_DIRECTIVES: usize = 16;
 
 /// Why a text was not read.
@@ -19,7 +22,7 @@ pub(crate) enum YamlError {
     Scan(#[from] ScanError),
     #[error(transparent)]
     Spent(#[from] Spent),
-    #[error("the member {name:.100?} is there twice at line {line}")]
+    #[error("the member {name:?} is there twice at line {line}")]
     Twice { name: String, line: usize },
     #[error("the name of a member is an array, an object or null at line {line}")]
     Name { line: usize },
@@ -39,12 +42,10 @@ pub(crate) enum YamlError {
 ///
 /// When the text is not YAML, or an object has a member twice; when the budget is spent.
 pub(crate) fn read(text: &str, meter: &Meter) -> Result<Value, YamlError> {
-    if text.lines().filter(|line| line.starts_with('%')).count() > MAX_DIRECTIVES {
+    if directives(text).take(MAX_DIRECTIVES + 1).count() > MAX_DIRECTIVES {
         return Err(YamlError::Directives);
     }
-    let mut options = Options::default();
-    options.set_emit_comments(false);
-    let parser = Parser::new_from_str_with_options(text, options);
+    let parser = Parser::new_from_str_with_options(text, options());
     let mut reader = Reader { parser, meter, anchors: HashMap::new(), line: 0 };
     let mut value = Value::Null;
     let mut documents = 0;
@@ -57,6 +58,17 @@ pub(crate) fn read(text: &str, meter: &Meter) -> Result<Value, YamlError> {
             event => (value, _) = reader.value(event, 0)?,
         }
     }
+}
+
+/// What may be a directive. To the parser a line ends at each LF and CR, and goes on to be at its beginning after a BOM.
+fn directives(text: &str) -> impl Iterator<Item = &str> {
+    text.split(['\n', '\r', '\u{feff}']).filter(|line| line.starts_with('%'))
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.set_emit_comments(false);
+    options
 }
 
 struct Reader<'t> {
@@ -141,7 +153,7 @@ impl<'t> Reader<'t> {
             };
             self.meter.take_member(object.len())?;
             if object.contains_key(&name) {
-                return Err(YamlError::Twice { name, line: self.line });
+                return Err(YamlError::Twice { name: beginning(&name).into(), line: self.line });
             }
             let event = self.next()?;
             let (value, own) = self.value(event, depth + 1)?;
@@ -242,6 +254,7 @@ fn float(number: f64) -> Value {
 mod tests {
     use std::sync::Arc;
 
+    use granit_parser::{BorrowedInput, Input};
     use serde_json::json;
 
     use super::*;
@@ -354,6 +367,192 @@ mod tests {
         assert_eq!(read("").unwrap(), Value::Null);
         assert_eq!(read("%YAML 1.2\n---\na: 1\n...\n").unwrap(), json!({ "a": 1 }));
         assert!(read(&"%TAG !a! b\n".repeat(20)).unwrap_err().contains("directives"));
+    }
+
+    /// F2: the parser keeps all directives of a document until its first event, in which no meter is asked.
+    #[test]
+    fn directives_are_counted_at_each_beginning_of_a_line_that_the_parser_knows() {
+        for end in ["\n", "\r", "\r\n", "\n\u{feff}", "\r\u{feff}\u{feff}"] {
+            for before in ["", "\r", "# a\r", "\u{feff}"] {
+                let directives: String = (0..1000).map(|number| format!("%TAG !a{number}! b{end}")).collect();
+
+                let refusal = read(&format!("{before}{directives}---\ropenapi: 3.1.0")).unwrap_err();
+
+                assert!(refusal.contains("directives"), "{end:?}: {refusal}");
+            }
+        }
+        // Neither ends a line, to the parser.
+        for no_end in ['\u{85}', '\u{2028}', '\u{2029}', '\u{b}', '\u{c}'] {
+            let text = format!("%TAG !a! b{no_end}%TAG !b! c\n--- !b!x 1");
+            assert!(Parser::new_from_str(&text).any(|event| event.is_err()), "{no_end:?}");
+        }
+    }
+
+    /// F9
+    #[test]
+    fn what_is_there_twice_is_named_by_its_beginning() {
+        let name = "x".repeat(10_000);
+
+        let refusal = read(&format!("? {name}\n: 1\n? {name}\n: 2\n")).unwrap_err();
+
+        assert!(refusal.contains("is there twice") && refusal.len() < 300, "{}", refusal.len());
+    }
+
+    thread_local! {
+        /// Characters that the parser looked at or passed over.
+        static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    struct Counting<'t>(StrInput<'t>);
+
+    fn step(count: usize) {
+        STEPS.set(STEPS.get() + count);
+    }
+
+    impl Input for Counting<'_> {
+        fn lookahead(&mut self, count: usize) {
+            step(1);
+            self.0.lookahead(count);
+        }
+
+        fn buflen(&self) -> usize {
+            self.0.buflen()
+        }
+
+        fn bufmaxlen(&self) -> usize {
+            self.0.bufmaxlen()
+        }
+
+        fn raw_read_ch(&mut self) -> char {
+            step(1);
+            self.0.raw_read_ch()
+        }
+
+        fn raw_read_non_breakz_ch(&mut self) -> Option<char> {
+            step(1);
+            self.0.raw_read_non_breakz_ch()
+        }
+
+        fn skip(&mut self) {
+            step(1);
+            self.0.skip();
+        }
+
+        fn skip_n(&mut self, count: usize) {
+            step(count);
+            self.0.skip_n(count);
+        }
+
+        fn peek(&self) -> char {
+            step(1);
+            self.0.peek()
+        }
+
+        fn peek_nth(&self, n: usize) -> char {
+            step(n + 1);
+            self.0.peek_nth(n)
+        }
+
+        fn byte_offset(&self) -> Option<usize> {
+            self.0.byte_offset()
+        }
+
+        fn slice_bytes(&self, start: usize, end: usize) -> Option<&str> {
+            step(end - start);
+            self.0.slice_bytes(start, end)
+        }
+    }
+
+    impl<'t> BorrowedInput<'t> for Counting<'t> {
+        fn slice_borrowed(&self, start: usize, end: usize) -> Option<&'t str> {
+            self.0.slice_borrowed(start, end)
+        }
+    }
+
+    /// Steps that the parser takes for a text.
+    fn steps(text: &str) -> usize {
+        STEPS.set(0);
+        let mut parser = Parser::with_options(Counting(StrInput::new(text)), options());
+        while let Some(Ok(_)) = parser.next_event() {}
+        STEPS.get()
+    }
+
+    /// F2: what is long within one event, where no meter is asked, is read in steps that its length bounds.
+    #[test]
+    fn the_parser_takes_a_bounded_number_of_steps_for_each_byte_of_an_event() {
+        let times = |part: &str| part.repeat(100_000 / part.len());
+        let (lines, spaces, letters) = (times("\n"), times(" "), times("x"));
+        for (name, text) in [
+            ("comments", times("# a\n") + "a: 1"),
+            ("comments at CR", times("# a\r") + "a: 1"),
+            ("comments in an array", format!("[1, {}]", times("# a\n"))),
+            ("comments behind a name", format!("a: {}\n  b", times("# a\n "))),
+            ("a comment", format!("# {letters}\na: 1")),
+            ("empty lines", format!("{lines}a: 1")),
+            ("spaces", format!("a:{spaces}1")),
+            ("tabs", format!("a:{}1", times("\t"))),
+            ("tabs on lines", format!("a:\n{}  b", times("\t\n"))),
+            ("tabs behind a question mark", format!("?{}\n  b", times(" \t"))),
+            ("BOMs", times("\u{feff}") + "a: 1"),
+            ("BOMs on lines", times("\u{feff}\n") + "a: 1"),
+            ("ends of documents", times("...\n")),
+            ("ends of documents with comments", times("... # a\n")),
+            ("beginnings of documents", times("---\n")),
+            ("an anchor", format!("a: &{letters} 1")),
+            ("an alias", format!("a: *{letters}")),
+            ("anchors of one value", format!("a: {}1", times("&a "))),
+            ("a tag", format!("a: !{letters} 1")),
+            ("a tag of exclamation marks", format!("a: {} 1", times("!"))),
+            ("a verbatim tag", format!("a: !<{letters}> 1")),
+            ("a tag of escapes", format!("a: !x{} 1", times("%61"))),
+            ("a directive", format!("%{letters}\n---\na: 1")),
+            ("a directive of spaces", format!("%TAG{spaces}!a! b\n---\na: 1")),
+            ("a reserved directive of words", format!("%A{}\n---\na: 1", times(" b"))),
+            ("a plain text", format!("a: {letters}")),
+            ("a plain text of words", format!("a: {}x", times("x "))),
+            ("a plain text of lines", format!("a: {}x", times("x\n "))),
+            ("a plain text with empty lines", format!("a: x{lines} x")),
+            ("a plain text with spaces", format!("a: x{spaces}\n x")),
+            ("a plain text of colons", format!("a: x{}", times(":"))),
+            ("a plain text of colons in an array", format!("[x{}]", times(":x"))),
+            ("a plain text of signs", format!("a: x{}", times("#"))),
+            ("a quoted text", format!("a: \"{letters}\"")),
+            ("a quoted text without an end", format!("a: \"{letters}")),
+            ("a quoted text of escapes", format!("a: \"{}\"", times("\\x61"))),
+            ("a quoted text of escaped lines", format!("a: \"{}\"", times("\\\n "))),
+            ("a quoted text with empty lines", format!("a: \"x{lines} x\"")),
+            ("a quoted text with spaces", format!("a: \"x{}\"", times(" \n"))),
+            ("quotes", format!("a: '{}'", times("''"))),
+            ("spaces behind a quoted text", format!("[\"a\"{spaces}]")),
+            ("lines behind a quoted text", format!("[\"a\"{lines}]")),
+            ("a literal text", format!("a: |\n{}", times(" x\n"))),
+            ("a literal text of one line", format!("a: |\n {letters}")),
+            ("a literal text with empty lines before", format!("a: |\n{lines} x")),
+            ("a literal text with empty lines behind", format!("a: |+\n x{lines}")),
+            ("a literal text without those behind", format!("a: |-\n x{lines}b: 1")),
+            ("a literal text of empty lines", format!("a: |+\n{lines}")),
+            ("a literal text that is far in", format!("a: |\n{spaces}x\n{spaces}x")),
+            (
+                "a literal text of shorter lines",
+                format!("a: |\n{}x\n{}", " ".repeat(300), times(&(" ".repeat(299) + "\n"))),
+            ),
+            ("a folded text", format!("a: >\n{}", times(" x\n"))),
+            ("a folded text with empty lines", format!("a: >+\n x{lines}\n x{lines}")),
+            ("a head of a literal text", format!("a: |{spaces}# {letters}\n x")),
+            ("names in an array", format!("[{}]", times("? x : y,"))),
+            ("brackets", times("[")),
+            ("brackets that end", format!("[{}]", times("[],"))),
+            ("braces that end", format!("{{{}}}", times("{},"))),
+            ("commas", format!("[{}]", times(","))),
+            ("question marks", times("? ")),
+            ("hyphens", times("- ")),
+            ("colons", times(": ")),
+            ("levels", (0..440).map(|level| format!("{}a:\n", " ".repeat(level))).collect()),
+        ] {
+            let steps = steps(&text);
+
+            assert!(steps <= 24 * text.len() + 1000, "{name}: {steps} steps for {} bytes", text.len());
+        }
     }
 
     #[test]
