@@ -83,9 +83,13 @@ fn arguments(words: &[String], schema: &Value) -> anyhow::Result<Map<String, Val
     Ok(arguments)
 }
 
+/// The types that a schema names, by itself or in the alternatives of its `anyOf`, as that of an optional parameter does.
 fn types(property: &Value) -> impl Iterator<Item = &str> {
-    let listed = property["type"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    property["type"].as_str().into_iter().chain(listed)
+    let alternatives = property["anyOf"].as_array().into_iter().flatten();
+    [property].into_iter().chain(alternatives).flat_map(|schema| {
+        let listed = schema["type"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        schema["type"].as_str().into_iter().chain(listed)
+    })
 }
 
 /// `name: string, limit?: integer`.
@@ -143,18 +147,28 @@ mod tests {
         let schema = json!({ "properties": {
             "name": { "type": "string" }, "limit": { "type": "integer" }, "list": { "type": "array" },
             "maybe": { "type": ["boolean", "null"] }, "any": {},
+            "most": { "anyOf": [{ "type": "integer" }, { "type": "null" }] },
+            "note": { "anyOf": [{ "type": "string" }, { "type": "null" }] },
         }, "required": ["name"] });
         let read =
             |words: &[&str]| arguments(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &schema);
 
-        let read_all = read(&["name=5", "limit=5", "list=[1,\"a\"]", "maybe=true", "any=x=y"]).unwrap();
+        let read_all =
+            read(&["name=5", "limit=5", "list=[1,\"a\"]", "maybe=true", "any=x=y", "most=5", "note=5"]).unwrap();
 
-        let expected = json!({ "name": "5", "limit": 5, "list": [1, "a"], "maybe": true, "any": "x=y" });
+        let expected = json!({ "name": "5", "limit": 5, "list": [1, "a"], "maybe": true, "any": "x=y", "most": 5,
+            "note": "5" });
         assert_eq!(Value::Object(read_all), expected);
-        assert_eq!(signature(&schema), "any?: any, limit?: integer, list?: array, maybe?: boolean, name: string");
-        for (word, expected) in
-            [("limit=many", "of type integer"), ("other=1", "no parameter `other`"), ("x", "NAME=VALUE")]
-        {
+        assert_eq!(
+            signature(&schema),
+            "any?: any, limit?: integer, list?: array, maybe?: boolean, most?: integer, name: string, note?: string"
+        );
+        for (word, expected) in [
+            ("limit=many", "of type integer"),
+            ("most=many", "of type integer"),
+            ("other=1", "no parameter `other`"),
+            ("x", "NAME=VALUE"),
+        ] {
             assert!(read(&[word]).unwrap_err().to_string().contains(expected), "{word}");
         }
     }
