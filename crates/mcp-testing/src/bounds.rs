@@ -52,10 +52,12 @@ pub async fn assert_enforced(service: &McpService, tool: &str, valid: &Value) ->
     let validator = jsonschema::draft202012::new(schema).expect("the input schema compiles");
     let mut bounds = 0;
     for (name, property) in schema["properties"].as_object().expect("properties") {
-        for keyword in ["minLength", "maxLength", "minimum", "maximum"] {
-            let Some(bound) = property.get(keyword).and_then(Value::as_i64) else {
-                continue;
-            };
+        // An optional parameter has its bounds in an alternative to `null`.
+        let alternatives = property["anyOf"].as_array().into_iter().flatten();
+        let schemas = [property].into_iter().chain(alternatives);
+        let keywords = ["minLength", "maxLength", "minimum", "maximum"];
+        for (keyword, bound) in schemas.flat_map(|schema| keywords.map(|keyword| (keyword, &schema[keyword]))) {
+            let Some(bound) = bound.as_i64() else { continue };
             bounds += 1;
             for number in [bound - 1, bound, bound + 1] {
                 let value = match keyword {

@@ -1,7 +1,8 @@
 //! What clients see of a server, as a golden file: its diff is the review of a change to the contract.
 
-use std::{env, fs, path::Path};
+use std::{env, fs, path::Path, sync::OnceLock};
 
+use jsonschema::Validator;
 use mcp_lambda::McpService;
 use mcp_protocol::method;
 use serde_json::{Value, json};
@@ -12,6 +13,9 @@ use crate::{McpRequest, Reply, discover, exchange, resources_read};
 /// `UPDATE_GOLDEN` set, writes it instead. Pages are followed to their end; resources are read for how long they may be
 /// kept. `token` is sent along, for a server that is closed.
 ///
+/// Patterns in the schemas of tools must be regular expressions of ECMAScript: clients in TypeScript drop the whole list
+/// for one that is not, such as one with `(?i)`.
+///
 /// ```no_run
 /// # async fn example(service: mcp_lambda::McpService) {
 /// mcp_testing::assert_contract(&service, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
@@ -20,7 +24,7 @@ use crate::{McpRequest, Reply, discover, exchange, resources_read};
 ///
 /// # Panics
 ///
-/// When they differ.
+/// When they differ, or a tool has such a pattern.
 pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&str>) {
     let discovered = send(service, discover(), token).await.result().clone();
     let mut contract = json!({ "capabilities": discovered["capabilities"] });
@@ -40,6 +44,17 @@ pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&
                 let uri = resource["uri"].as_str().expect("a URI");
                 let read = send(service, resources_read(uri), token).await;
                 contract["caching"][uri] = read.response().get("result").map_or(Value::Null, caching_of);
+            }
+            for item in items.as_array().expect("a list") {
+                for schema in ["inputSchema", "outputSchema"] {
+                    if let Some(pattern) = foreign_pattern(&item[schema]) {
+                        panic!(
+                            "tool {}: `{schema}` has the pattern `{pattern}`, which is no regular expression of ECMAScript: \
+                             write it without what only Rust has, such as `(?i)` and `\\A`",
+                            item["name"]
+                        );
+                    }
+                }
             }
             contract[member] = items;
             contract["caching"][list] = caching;
@@ -68,6 +83,36 @@ async fn all(service: &McpService, method: &str, member: &str, token: Option<&st
     }
 }
 
+/// A pattern in a schema that ECMAScript does not know.
+fn foreign_pattern(schema: &Value) -> Option<String> {
+    let Value::Object(members) = schema else {
+        return schema.as_array().into_iter().flatten().find_map(foreign_pattern);
+    };
+    members.iter().find_map(|(keyword, value)| match (keyword.as_str(), value) {
+        ("pattern", Value::String(pattern)) => (!is_ecmascript(pattern)).then(|| pattern.clone()),
+        ("patternProperties", Value::Object(map)) => {
+            let pattern = map.keys().find(|pattern| !is_ecmascript(pattern));
+            pattern.cloned().or_else(|| map.values().find_map(foreign_pattern))
+        }
+        // Maps from names to schemas, with any names.
+        ("properties" | "$defs" | "definitions" | "dependentSchemas", Value::Object(map)) => {
+            map.values().find_map(foreign_pattern)
+        }
+        // Data, not schemas.
+        ("default" | "const" | "enum" | "examples", _) => None,
+        (_, value) => foreign_pattern(value),
+    })
+}
+
+fn is_ecmascript(pattern: &str) -> bool {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    let validator = VALIDATOR.get_or_init(|| {
+        let options = jsonschema::options().should_validate_formats(true);
+        options.build(&json!({ "format": "regex" })).expect("the schema compiles")
+    });
+    validator.is_valid(&json!(pattern))
+}
+
 /// How long a result may be kept, and by whom.
 fn caching_of(result: &Value) -> Value {
     json!({ "ttlMs": result["ttlMs"], "cacheScope": result["cacheScope"] })
@@ -85,4 +130,33 @@ fn assert_golden(path: &Path, value: &Value) {
         text == golden,
         "{path} differs, first in {differs:?}; if that is intended, run the test again with UPDATE_GOLDEN=1"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1.9
+    #[test]
+    fn patterns_that_only_rust_knows_are_found_at_every_depth() {
+        for pattern in ["(?i)abc", r"\Aabc\z", "(?P<name>a)", "[[:alpha:]]", "(?x) a", "a{2", "a++"] {
+            for schema in [
+                json!({ "pattern": pattern }),
+                json!({ "properties": { "pattern": { "items": { "anyOf": [{ "pattern": pattern }] } } } }),
+                json!({ "additionalProperties": { "patternProperties": { pattern: {} } } }),
+                json!({ "patternProperties": { "^a": { "pattern": pattern } } }),
+            ] {
+                assert_eq!(foreign_pattern(&schema).as_deref(), Some(pattern), "{schema}");
+            }
+            for schema in [
+                json!({ "default": { "pattern": pattern }, "enum": [{ "pattern": pattern }] }),
+                json!({ "properties": { "patternProperties": { "description": pattern } } }),
+            ] {
+                assert_eq!(foreign_pattern(&schema), None, "{schema}");
+            }
+        }
+        for pattern in [r"^\d{4}-\d\d$", "^(?:a|b)+$", r"^\p{L}+$", "^(?<name>a)(?=b)", "", r"^[\w.-]+$"] {
+            assert_eq!(foreign_pattern(&json!({ "pattern": pattern })), None, "{pattern}");
+        }
+    }
 }
