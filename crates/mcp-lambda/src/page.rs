@@ -210,12 +210,29 @@ impl<'a> Parameter<'a> {
         self.schema.get("description").and_then(Value::as_str)
     }
 
+    /// What it may be besides `null`: an optional parameter is an `anyOf` of its type and `null`.
+    fn alternatives(&self) -> impl Iterator<Item = &'a Value> {
+        let alternatives = self.schema.get("anyOf").and_then(Value::as_array);
+        let own = alternatives.is_none().then_some(self.schema);
+        let is_some = |own: &&Value| own.get("type").is_none_or(|kind| kind != "null");
+        own.into_iter().chain(alternatives.into_iter().flatten().filter(is_some))
+    }
+
     /// Its type, if the schema names one besides `null`.
     fn kind(&self) -> Option<&'a str> {
-        match self.schema.get("type")? {
+        let mut alternatives = self.alternatives();
+        let only = alternatives.next().filter(|_| alternatives.next().is_none())?;
+        match only.get("type")? {
             Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
             kind => kind.as_str(),
         }
+    }
+
+    /// The values that it may have, if the schema lists them.
+    fn choices(&self) -> Option<Vec<Value>> {
+        let lists: Option<Vec<&Vec<Value>>> =
+            self.alternatives().map(|own| own.get("enum").and_then(Value::as_array)).collect();
+        lists.map(|lists| lists.into_iter().flatten().cloned().collect())
     }
 
     fn head(&self) -> String {
@@ -229,8 +246,8 @@ impl<'a> Parameter<'a> {
         let required = if self.is_required { " required" } else { "" };
         let name = Escaped(self.name);
         let attributes = format_args!(" id=\"{id}\" data-form=\"form{form}\" data-name=\"{name}\"{required}");
-        let choices = match (self.schema.get("enum").and_then(Value::as_array), self.kind()) {
-            (Some(values), _) => values.clone(),
+        let choices = match (self.choices(), self.kind()) {
+            (Some(values), _) => values,
             (None, Some("boolean")) => vec![json!(true), json!(false)],
             (None, Some("string")) => return write!(page, "<input{attributes}>"),
             (None, Some("integer" | "number")) => {

@@ -108,7 +108,7 @@ async fn no_text_becomes_markup() {
     let schema = json!({
         "type": "object",
         "properties": {
-            HOSTILE: { "type": "string", "description": HOSTILE },
+            "text": { "type": "string", "description": HOSTILE },
             "choice": { "enum": [HOSTILE] },
             "kind": { "type": [HOSTILE] },
         },
@@ -125,8 +125,8 @@ async fn no_text_becomes_markup() {
     assert!(!page.contains("<img") && !page.contains("'>"), "{page}");
     assert_eq!((page.matches("</script>").count(), page.matches("</style>").count()), (1, 1));
     let escaped = "&quot;&#39;&gt;&lt;img src=x onerror=alert(1)&gt;&lt;/script&gt;&lt;/style&gt;&amp;lt;{title}";
-    // Title twice, name, version, instructions; of each tool title and description, name, description and type of parameters.
-    assert!(page.matches(escaped).count() >= 5 + 2 * 5, "{page}");
+    // Title twice, name, version, instructions; of each tool title and description, description and type of parameters.
+    assert!(page.matches(escaped).count() >= 5 + 2 * 4, "{page}");
     assert!(
         page.contains("claude mcp add --transport http img-src-x-onerror-alert-1----script---style--lt--title https")
     );
@@ -174,17 +174,20 @@ async fn a_field_fits_its_parameter() {
             "sure": { "type": "boolean" },
             "level": { "enum": ["low", 2] },
             "any": {},
+            "size": { "enum": ["small", null] },
         },
         "required": ["text"],
     });
     let page = page_of(Server::new("fields", "1", ()).tool(Tool::raw("all", schema, raw).read_only())).await.body;
 
     for part in [
-        "<label for=\"field0-4\"><code>text</code> <span>string, required</span> <span>Some text.</span></label>\
-         <input id=\"field0-4\" data-form=\"form0\" data-name=\"text\" required>",
+        "<label for=\"field0-5\"><code>text</code> <span>string, required</span> <span>Some text.</span></label>\
+         <input id=\"field0-5\" data-form=\"form0\" data-name=\"text\" required>",
         "<span>integer, optional</span></label><input id=\"field0-1\" data-form=\"form0\" data-name=\"count\" type=\"number\"",
         "<option></option><option value=\"true\">true</option><option value=\"false\">false</option></select>",
         "<option value=\"&quot;low&quot;\">low</option><option value=\"2\">2</option>",
+        "<select id=\"field0-3\" data-form=\"form0\" data-name=\"size\" data-json=\"1\"><option></option>\
+         <option value=\"&quot;small&quot;\">small</option></select>",
         "<textarea id=\"field0-0\"",
     ] {
         assert!(page.contains(part), "{part}: {page}");
