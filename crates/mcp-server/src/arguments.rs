@@ -16,6 +16,29 @@ use serde_json::{Value, value::RawValue};
 use crate::schema;
 
 /// What a handler takes: a struct that derives `Deserialize`, `JsonSchema` and `Validate`, and owns what it holds.
+///
+/// Clients and model APIs accept only a part of JSON Schema, so that a tool's schemas are rewritten into it when the tool is
+/// made. The types of arguments, and of results in [`Json`](crate::Json), become:
+///
+/// | Type | JSON Schema |
+/// | --- | --- |
+/// | integers, floats | `integer` or `number` with `minimum` and `maximum`, no `format` |
+/// | `Option<T>` | `anyOf` of `T` with its bounds, and `null`; an optional argument may be left out, too |
+/// | enum without data | `enum`; the doc comments of its variants go into the `description` |
+/// | enum with data | `oneOf`, or `anyOf` if it is untagged |
+/// | struct | its properties, written out where it is used |
+/// | `HashMap<String, T>` | `object` with `additionalProperties` |
+/// | tuple | `array` with `prefixItems`, and `items` for clients that do not know it |
+/// | `serde_json::Value` | `{}` |
+/// | times, UUIDs, URLs, addresses | `string`, with a `format` of JSON Schema 2020-12 if there is one |
+///
+/// Limits of arguments:
+///
+/// - An enum with data must be in a field of its own. As the arguments themselves, or flattened into them, it is a union at
+///   the root of the schema, for which model APIs reject the whole request: making the tool panics.
+/// - Names of properties are 1 to 64 of `A-Z a-z 0-9 _ - .`: making the tool panics otherwise.
+/// - A type that contains itself becomes a `$ref`, which some clients cannot read. Prefer a list with ids.
+/// - Patterns must be regular expressions of ECMAScript, too: no `(?i)`. `mcp_testing::assert_contract` checks that.
 #[diagnostic::on_unimplemented(
     message = "a handler's arguments are a struct with `#[derive(Deserialize, JsonSchema, Validate)]`, which `{Self}` is not",
     label = "its second parameter is a `{Self}`",

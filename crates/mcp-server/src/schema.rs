@@ -1,15 +1,24 @@
 //! JSON Schema of arguments and results (2020-12).
 
+mod normalize;
+#[cfg(test)]
+mod tests;
+
 use mcp_protocol::{JsonObject, mirrored::HEADER_ANNOTATION};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-/// The schema of `T`, as clients see it: nested types written out where they are used, since many clients do not
-/// follow `$ref`, and without the name of the Rust type, which means nothing to a model.
+use self::normalize::{for_each_subschema, normalize};
+
+/// The dialect that clients expect, and that is rewritten for them.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+/// Length that a property's name may have.
+const MAX_NAME_CHARS: usize = 64;
+
+/// The schema of `T`: nested types written out where they are used, since many clients do not follow `$ref`, and without
+/// the name of the Rust type, which means nothing to a model.
 pub(crate) fn input_schema_of<T: JsonSchema>() -> Value {
-    let mut schema = schema_of::<T>(SchemaSettings::draft2020_12().for_deserialize());
-    pin_mirrored_types(&mut schema);
-    schema
+    schema_of::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
 /// The schema of `T` as it is written, which may differ from how it is read.
@@ -45,17 +54,122 @@ pub(crate) fn into_input_schema(mut schema: Value) -> Result<Value, String> {
     }
 }
 
-/// Clients drop a tool whose mirrored parameter has more than one type, so that an optional one (`[type, "null"]`) is
-/// shown with its own alone: leaving it out is as good as null.
+/// Who wrote an input schema.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// The derive macro of a type.
+    Derive,
+    /// A person, for [`Tool::raw`](crate::Tool::raw).
+    Person,
+}
+
+/// The input schema of a tool as clients see it.
+///
+/// # Errors
+///
+/// When clients or model APIs would reject it.
+pub(crate) fn tool_input_schema(schema: Value, author: Author) -> Result<Value, String> {
+    let schema = into_input_schema(schema)?;
+    check_root(&schema, author)?;
+    let mut normalized = for_clients(schema.clone());
+    if let Some(reference) = broken_reference(&schema, &normalized, &schema) {
+        return Err(format!(
+            "`\"$ref\": \"{reference}\"` points into a part that clients see in another form: move it to `$defs`"
+        ));
+    }
+    if let Some(members) = normalized.as_object_mut() {
+        members.entry("properties").or_insert_with(|| json!({}));
+    }
+    check_names(&mut normalized)?;
+    pin_mirrored_types(&mut normalized);
+    Ok(normalized)
+}
+
+/// A schema as clients see it. One of another dialect stays as it is.
+pub(crate) fn for_clients(mut schema: Value) -> Value {
+    if schema.get("$schema").and_then(Value::as_str).is_none_or(|own| own.trim_end_matches('#') == DIALECT) {
+        normalize(&mut schema);
+    }
+    schema
+}
+
+/// Model APIs reject a request, with the tools of all servers in it, for a tool whose input schema is a union.
+fn check_root(schema: &Value, author: Author) -> Result<(), String> {
+    let unions = ["oneOf", "anyOf", "enum", "not", "allOf"];
+    // `allOf` of a type combines the unions of flattened enums. By hand it may be anything.
+    let keyword = unions
+        .iter()
+        .find(|keyword| schema.get(*keyword).is_some() && (author == Author::Derive || **keyword != "allOf"));
+    let Some(keyword) = keyword else { return Ok(()) };
+    let remedy = match author {
+        Author::Derive => {
+            "make the enum a field of a struct, without `#[serde(flatten)]`, or register a tool for each variant"
+        }
+        Author::Person => "list all properties, describe the rule between them, and check it in the handler",
+    };
+    Err(format!("its schema has `{keyword}` at the root, for which model APIs reject the whole request: {remedy}"))
+}
+
+/// Model APIs reject properties with other names.
+fn check_names(schema: &mut Value) -> Result<(), String> {
+    let Some(members) = schema.as_object_mut() else { return Ok(()) };
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let mut names = members.get("properties").and_then(Value::as_object).into_iter().flat_map(JsonObject::keys);
+    let odd = names.find(|name| !(1..=MAX_NAME_CHARS).contains(&name.len()) || !name.chars().all(is_allowed));
+    if let Some(name) = odd {
+        return Err(format!(
+            "its schema has a property {name:?}, whose name model APIs reject: use 1 to {MAX_NAME_CHARS} of \
+             A-Z a-z 0-9 _ - . (`#[serde(rename = \"…\")]` renames a field)"
+        ));
+    }
+    let mut result = Ok(());
+    for_each_subschema(members, &mut |schema| {
+        if result.is_ok() {
+            result = check_names(schema);
+        }
+    });
+    result
+}
+
+/// A pointer of a `$ref` that leads somewhere in one schema and nowhere in the other.
+fn broken_reference<'a>(before: &Value, after: &Value, part: &'a Value) -> Option<&'a str> {
+    match part {
+        Value::Object(members) => {
+            let reference = members.get("$ref").and_then(Value::as_str).filter(|reference| {
+                let pointer = reference.strip_prefix('#');
+                pointer.is_some_and(|own| before.pointer(own).is_some() && after.pointer(own).is_none())
+            });
+            reference.or_else(|| members.values().find_map(|part| broken_reference(before, after, part)))
+        }
+        Value::Array(parts) => parts.iter().find_map(|part| broken_reference(before, after, part)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+/// Clients drop a tool whose mirrored parameter has more than one type, so that an optional one is shown as the one that
+/// it has besides `null`: leaving it out is as good as null.
 fn pin_mirrored_types(schema: &mut Value) {
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     for property in properties.into_iter().flat_map(JsonObject::values_mut) {
-        let primitive = property.get(HEADER_ANNOTATION).and(primitive_type(property)).map(str::to_owned);
-        if let (Some(primitive), Some(members)) = (primitive, property.as_object_mut()) {
-            members.insert("type".to_owned(), Value::from(primitive));
+        if property.get(HEADER_ANNOTATION).is_some()
+            && let [only] = alternatives(property).collect::<Vec<_>>()[..]
+            && let (Some(only), Some(members)) = (only.as_object().cloned(), property.as_object_mut())
+        {
+            members.remove("anyOf");
+            for (keyword, value) in only {
+                // The description of a field goes before that of its type.
+                members.entry(keyword).or_insert(value);
+            }
         }
         pin_mirrored_types(property);
     }
+}
+
+/// What a property may be besides `null`: the alternatives of its `anyOf`, or itself without one.
+fn alternatives(property: &Value) -> impl Iterator<Item = &Value> {
+    let nested = property.get("anyOf").and_then(Value::as_array);
+    let own = nested.is_none().then_some(property);
+    own.into_iter().chain(nested.into_iter().flatten().filter(|own| own.get("type") != Some(&json!("null"))))
 }
 
 /// The type of a property; an optional one is `[type, "null"]`, and `null` is never mirrored.
@@ -80,10 +194,9 @@ pub(crate) fn summary(schema: &Value) -> String {
     let required: Vec<&str> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let parameters = properties.iter().map(|(name, property)| {
-        let kind = match property.get("type") {
-            Some(Value::String(kind)) => kind.clone(),
-            Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
-            _ => "see the tool's schema".to_owned(),
+        let kind = match kinds(property)[..] {
+            [] => "see the tool's schema".to_owned(),
+            ref kinds => kinds.join(" or "),
         };
         let need = if required.contains(&name.as_str()) { "required" } else { "optional" };
         format!("`{name}` ({kind}, {need})")
@@ -91,32 +204,15 @@ pub(crate) fn summary(schema: &Value) -> String {
     parameters.collect::<Vec<_>>().join(", ")
 }
 
-#[cfg(test)]
-mod tests {
-    use mcp_protocol::mirrored_parameters;
-
-    use super::*;
-
-    fn schema(property: &Value) -> Value {
-        json!({ "type": "object", "properties": { "region": property } })
-    }
-
-    #[derive(JsonSchema)]
-    #[expect(dead_code, reason = "only its schema matters")]
-    struct Optional {
-        #[schemars(extend("x-mcp-header" = "R"))]
-        region: Option<i64>,
-        other: Option<i64>,
-    }
-
-    #[test]
-    fn an_optional_parameter_is_mirrored_with_the_one_type_that_clients_take() {
-        let by_hand = mirrored_parameters(&schema(&json!({ "type": ["integer", "null"], "x-mcp-header": "R" })));
-        let typed = input_schema_of::<Optional>();
-
-        assert!(by_hand.is_err());
-        assert_eq!(mirrored_parameters(&typed).unwrap().len(), 1);
-        assert_eq!(typed["properties"]["region"]["type"], "integer");
-        assert_eq!(typed["properties"]["other"]["type"], json!(["integer", "null"]));
+/// The types that a schema names, by itself or in each alternative of its `anyOf`.
+fn kinds(schema: &Value) -> Vec<&str> {
+    match (schema.get("type"), schema.get("anyOf")) {
+        (Some(Value::String(kind)), _) => vec![kind],
+        (Some(Value::Array(kinds)), _) => kinds.iter().filter_map(Value::as_str).collect(),
+        (None, Some(Value::Array(alternatives))) => {
+            let kinds: Vec<Vec<&str>> = alternatives.iter().map(kinds).collect();
+            if kinds.iter().any(Vec::is_empty) { Vec::new() } else { kinds.concat() }
+        }
+        _ => Vec::new(),
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     policy::{Requirement, public_setter, requirement_setters},
     raw_schema::{self, Check},
     request_state::NewCipher,
-    schema,
+    schema::{self, Author},
     work::{HandlerError, Working},
 };
 
@@ -95,6 +95,8 @@ type Compile = fn(&Value) -> Result<Check, String>;
 /// What becomes of a hand-written schema when the server is built. A plain function pointer, so that a server without
 /// one does not link a JSON Schema validator.
 struct RawSchema {
+    /// As its author wrote it: arguments are checked against it, and errors name its keywords.
+    schema: Value,
     compile: Option<Compile>,
 }
 
@@ -102,13 +104,14 @@ impl<S: Send + Sync + 'static> Tool<S> {
     /// A tool named `name` that `handler` serves.
     ///
     /// The argument type derives `Deserialize`, `JsonSchema` and `Validate`: its fields, their doc comments and their
-    /// bounds become the input schema, and arguments that break it never reach the handler. Write
-    /// `#[garde(length(chars, ..))]` for strings: a schema counts characters, garde bytes unless told.
+    /// bounds become the input schema, and arguments that break it never reach the handler. [`Arguments`] lists what each
+    /// type becomes. Write `#[garde(length(chars, ..))]` for strings: a schema counts characters, garde bytes by default.
     ///
     /// # Panics
     ///
-    /// When the name is not 1 to 128 of `A-Z a-z 0-9 _ - .`, or the schema does not describe an object, or an
-    /// `x-mcp-header` annotation breaks the specification's rules: mistakes that no client would forgive either.
+    /// When the name is not 1 to 128 of `A-Z a-z 0-9 _ - .`; when the schema does not describe an object, is a union, or has
+    /// a property with a name that model APIs reject; when an `x-mcp-header` annotation breaks the specification's rules.
+    /// No client could use the tool.
     #[track_caller]
     pub fn new<C, A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
     where
@@ -129,28 +132,36 @@ impl<S: Send + Sync + 'static> Tool<S> {
         Self { cipher: C::cipher(), ..Self::with_schema(name.into(), input_schema, T::output_schema(), call, None) }
     }
 
-    /// A tool whose input schema is written by hand, for what types cannot say. Clients see it unchanged, and
-    /// arguments are checked against it before the handler gets them as JSON, unless the tool is
-    /// [`unvalidated`](Self::unvalidated). The dialect is the one that `$schema` names (drafts 4, 6, 7, 2019-09 and
-    /// 2020-12), 2020-12 without; no reference is fetched. A schema that refers to itself in several places, such as a union of
-    /// trees, takes arguments of a few levels only: 16 with two such references, 8 with four. The first violation is named, with
-    /// its place if the arguments have at most 4 KiB.
+    /// A tool whose input schema is written by hand, for what types cannot say. Arguments are checked against it before the
+    /// handler gets them as JSON, unless the tool is [`unvalidated`](Self::unvalidated). The dialect is the one that `$schema`
+    /// names (drafts 4, 6, 7, 2019-09 and 2020-12), 2020-12 without; no reference is fetched.
+    ///
+    /// Clients see a schema of 2020-12 rewritten as those of types are ([`Arguments`]), and accepting the same; its `$ref`s
+    /// stay. Schemas of other dialects stay as they are. A rule between parameters that takes `oneOf`, `anyOf`, `not` or `enum`
+    /// at the root goes into the description, and into the handler. Some model APIs reject `allOf` there, too.
+    ///
+    /// A schema that refers to itself in several places, such as a union of trees, takes arguments of a few levels only: 16 with
+    /// two such references, 8 with four. The first violation is named, with its place if the arguments have at most 4 KiB.
     ///
     /// ```
     /// use mcp_protocol::JsonObject;
     /// use mcp_server::{Tool, ToolContext, ToolError};
     /// use serde_json::json;
     ///
-    /// // A route is given by two points or by its name: a rule between parameters.
     /// let schema = json!({
     ///     "type": "object",
-    ///     "properties": { "from": { "type": "string" }, "to": { "type": "string" }, "name": { "type": "string" } },
-    ///     "oneOf": [{ "required": ["from", "to"] }, { "required": ["name"] }],
+    ///     "properties": {
+    ///         "stops": {
+    ///             "description": "Names of the stops, each once.",
+    ///             "type": "array", "items": { "type": "string" }, "minItems": 2, "uniqueItems": true,
+    ///         },
+    ///     },
+    ///     "required": ["stops"],
     ///     "additionalProperties": false,
     /// });
     ///
     /// async fn find_route(_: ToolContext<()>, args: JsonObject) -> Result<String, ToolError> {
-    ///     Ok(format!("{} parameters", args.len()))
+    ///     Ok(format!("{} stops", args["stops"].as_array().map_or(0, Vec::len)))
     /// }
     ///
     /// let tool = Tool::<()>::raw("find_route", schema, find_route).read_only();
@@ -159,7 +170,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new) does; and building the server does when the schema cannot be compiled.
+    /// As [`new`](Self::new) does, and when a `$ref` points into a part of the schema that is rewritten; building the server
+    /// panics when the schema cannot be compiled.
     #[track_caller]
     pub fn raw<C, T, F, Fut>(name: impl Into<String>, input_schema: Value, handler: F) -> Self
     where
@@ -173,7 +185,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             let handler = Arc::clone(&handler);
             Box::pin(async move { finish(handler(C::from_context(context), arguments).await) })
         });
-        let raw_schema = Some(RawSchema { compile: Some(raw_schema::compile) });
+        let raw_schema = Some(RawSchema { schema: input_schema.clone(), compile: Some(raw_schema::compile) });
         Self {
             cipher: C::cipher(),
             ..Self::with_schema(name.into(), input_schema, T::output_schema(), Handler::Raw(call), raw_schema)
@@ -193,8 +205,9 @@ impl<S: Send + Sync + 'static> Tool<S> {
             (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(is_allowed),
             "tool name `{name}`: use 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 _ - ."
         );
-        let input_schema =
-            schema::into_input_schema(input_schema).unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
+        let author = if raw_schema.is_some() { Author::Person } else { Author::Derive };
+        let input_schema = schema::tool_input_schema(input_schema, author)
+            .unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
         let mirrored = mirrored_parameters(&input_schema).unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
         Self {
             definition: mcp_protocol::Tool {
@@ -202,7 +215,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
                 title: None,
                 description: None,
                 input_schema,
-                output_schema,
+                output_schema: output_schema.map(schema::for_clients),
                 annotations: None,
                 icons: Vec::new(),
                 meta: None,
@@ -304,8 +317,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
 
     /// The check of a hand-written schema, compiled.
     pub(crate) fn compile_check(&self) -> Result<Option<Check>, String> {
-        let compile = self.raw_schema.as_ref().and_then(|raw_schema| raw_schema.compile);
-        compile.map(|compile| compile(&self.definition.input_schema)).transpose()
+        let Some(RawSchema { schema, compile: Some(compile) }) = &self.raw_schema else { return Ok(None) };
+        compile(schema).map(Some)
     }
 }
 
@@ -322,6 +335,8 @@ impl<S> fmt::Debug for Tool<S> {
 /// Arguments of a tool that takes none.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
+// The comment above is for readers of this crate, not for models.
+#[schemars(description = "")]
 pub struct NoArguments {}
 
 /// What a tool returns, in full. Most tools return something simpler that turns [into](IntoToolOutput) it.

@@ -1,0 +1,548 @@
+//! Types as authors write them, and the schemas that clients see of them. Numbers are those of the field report.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use garde::Validate;
+use mcp_protocol::mirrored_parameters;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Author, for_clients, input_schema_of, output_schema_of, tool_input_schema};
+use crate::{NoArguments, Tool, ToolContext, ToolError};
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema matters")]
+struct Holder<T> {
+    value: T,
+}
+
+macro_rules! schema_only {
+    ($($item:item)*) => { $(
+        #[derive(Deserialize, Serialize, JsonSchema, Validate)]
+        #[garde(allow_unvalidated)]
+        #[allow(dead_code, reason = "only its schema matters")]
+        $item
+    )* };
+}
+
+schema_only! {
+    #[serde(rename_all = "lowercase")]
+    enum Size { Small, Large }
+
+    /// What is on it.
+    enum Topping {
+        /// With basil
+        Basil,
+        /// With olives
+        Olives,
+        Plain,
+    }
+
+    enum Only {
+        /// There is no other.
+        One,
+    }
+
+    struct Point { x: f64, y: f64 }
+
+    #[serde(tag = "type", rename_all = "lowercase")]
+    enum Shape {
+        Circle { radius: u32 },
+        Point,
+    }
+
+    enum Step {
+        /// Stop here.
+        Stop,
+        /// Turn around.
+        Turn,
+        Walk { steps: u8 },
+    }
+
+    #[serde(untagged)]
+    enum TextOrNumber { Text(String), Number(i64) }
+
+    struct Bounded {
+        /// The most.
+        #[garde(range(min = 1, max = 100))]
+        limit: Option<u32>,
+        #[garde(length(chars, min = 1, max = 5))]
+        name: Option<String>,
+        #[schemars(inner(length(max = 3)))]
+        #[garde(length(max = 2))]
+        tags: Option<Vec<String>>,
+        /// The size.
+        #[serde(default)]
+        size: Option<Size>,
+        /// On it.
+        topping: Topping,
+    }
+
+    struct Formats {
+        #[schemars(extend("format" = "date-time"))]
+        moment: String,
+        #[schemars(extend("format" = "date"))]
+        day: Option<String>,
+        #[schemars(extend("format" = "time"))]
+        time: String,
+        #[schemars(extend("format" = "duration"))]
+        span: String,
+        #[schemars(extend("format" = "partial-date-time"))]
+        naive: Option<String>,
+        #[schemars(extend("format" = "partial-time"))]
+        naive_time: String,
+        #[schemars(extend("format" = "uuid"))]
+        id: String,
+        #[schemars(extend("format" = "uri"))]
+        link: String,
+        #[schemars(email)]
+        email: String,
+        #[schemars(extend("format" = "iri"))]
+        iri: String,
+        #[schemars(extend("format" = "semver"))]
+        version: Option<String>,
+    }
+
+    struct Flattened {
+        id: u8,
+        #[serde(flatten)]
+        point: Point,
+        #[serde(flatten)]
+        rest: BTreeMap<String, Value>,
+    }
+
+    struct Anything { any: Value, #[serde(default)] maybe: Option<Value>, list: Vec<Value> }
+
+    struct Tree { name: String, point: Option<Point>, children: Vec<Tree>, parent: Option<Box<Tree>> }
+
+    struct Renamed { #[serde(rename = "größe")] size: u8 }
+
+    struct Deep { list: Vec<Option<Renamed>> }
+
+    struct WithUnion { id: u8, #[serde(flatten)] shape: Shape }
+
+    struct WithUnions { #[serde(flatten)] shape: Shape, #[serde(flatten)] step: Step }
+}
+
+/// The entry, the schema as derived, the schema as clients see it, and the expected one.
+struct Row {
+    name: String,
+    before: Value,
+    after: Value,
+    expected: Value,
+}
+
+/// A type as a property, in arguments and in results.
+fn rows_of<T: JsonSchema>(entry: &str, expected: &Value) -> Vec<Row> {
+    let name = format!("{entry} {}", std::any::type_name::<T>());
+    let (arguments, result) = (input_schema_of::<Holder<T>>(), output_schema_of::<Holder<T>>());
+    let as_input = tool_input_schema(arguments.clone(), Author::Derive).unwrap();
+    let expected = json!({ "type": "object", "properties": { "value": expected }, "required": ["value"] });
+    let mut of_input = expected.clone();
+    if arguments.get("required").is_none() {
+        of_input.as_object_mut().unwrap().remove("required");
+    }
+    vec![
+        Row { name: format!("{name} (input)"), before: arguments, after: as_input, expected: of_input },
+        Row { name: format!("{name} (output)"), after: for_clients(result.clone()), before: result, expected },
+    ]
+}
+
+/// A type as the arguments of a tool.
+fn row_of<T: JsonSchema>(entry: &str, expected: Value) -> Row {
+    let before = input_schema_of::<T>();
+    let after = tool_input_schema(before.clone(), Author::Derive).unwrap();
+    Row { name: format!("{entry} {}", std::any::type_name::<T>()), before, after, expected }
+}
+
+/// A schema that an author wrote.
+fn raw_row(entry: &str, before: Value, expected: Value) -> Row {
+    Row {
+        name: format!("{entry} by hand"),
+        after: tool_input_schema(before.clone(), Author::Person).unwrap(),
+        before,
+        expected,
+    }
+}
+
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+fn rows() -> Vec<Row> {
+    let (string, number) = (json!({ "type": "string" }), json!({ "type": "number" }));
+    let byte = json!({ "type": "integer", "minimum": 0, "maximum": 255 });
+    let unsigned = json!({ "type": "integer", "minimum": 0 });
+    let point = json!({ "type": "object", "properties": { "x": number, "y": number }, "required": ["x", "y"] });
+    let size = json!({ "type": "string", "enum": ["small", "large"] });
+    let comments = "- `Basil`: With basil\n- `Olives`: With olives";
+    let topping = |own: &str| json!({ "type": "string", "enum": ["Plain", "Basil", "Olives"], "description": format!("{own}\n{comments}") });
+    let pair = json!({ "type": "array", "prefixItems": [string, byte], "items": { "anyOf": [string, byte] },
+        "minItems": 2, "maxItems": 2 });
+    let shape = json!({ "oneOf": [
+        { "type": "object", "properties": { "radius": unsigned, "type": { "type": "string", "enum": ["circle"] } },
+          "required": ["type", "radius"] },
+        { "type": "object", "properties": { "type": { "type": "string", "enum": ["point"] } }, "required": ["type"] },
+    ] });
+    let format = |name: &str| json!({ "type": "string", "format": name });
+    let tree = |own: &str| {
+        json!({ "type": "object", "properties": {
+            "name": string, "point": or_null(point.clone()),
+            "children": { "type": "array", "items": { "$ref": own } }, "parent": or_null(json!({ "$ref": own })),
+        }, "required": ["name", "children"] })
+    };
+    let inner_tree = tree("#/$defs/Tree");
+    let mut rows = vec![
+        rows_of::<u8>("1.1", &byte),
+        rows_of::<u16>("1.1", &json!({ "type": "integer", "minimum": 0, "maximum": 65535 })),
+        rows_of::<u32>("1.1", &unsigned),
+        rows_of::<u64>("1.1", &unsigned),
+        rows_of::<usize>("1.1", &unsigned),
+        rows_of::<i8>("1.1", &json!({ "type": "integer", "minimum": -128, "maximum": 127 })),
+        rows_of::<i32>("1.1", &json!({ "type": "integer" })),
+        rows_of::<i64>("1.1", &json!({ "type": "integer" })),
+        rows_of::<f32>("1.1", &number),
+        rows_of::<f64>("1.1", &number),
+        rows_of::<IpAddr>("1.1", &string),
+        rows_of::<Ipv4Addr>("1.1", &format("ipv4")),
+        rows_of::<Vec<u64>>("1.1", &json!({ "type": "array", "items": unsigned })),
+        rows_of::<BTreeMap<String, u64>>("1.1", &json!({ "type": "object", "additionalProperties": unsigned })),
+        rows_of::<std::time::Duration>(
+            "1.1",
+            &json!({ "type": "object", "properties": { "secs": unsigned, "nanos": unsigned }, "required": ["secs", "nanos"] }),
+        ),
+        rows_of::<Option<String>>("1.2", &or_null(string.clone())),
+        rows_of::<Option<bool>>("1.2", &or_null(json!({ "type": "boolean" }))),
+        rows_of::<Option<u8>>("1.2", &or_null(byte.clone())),
+        rows_of::<Option<Option<u8>>>("1.2", &or_null(byte.clone())),
+        rows_of::<Option<f64>>("1.2", &or_null(number.clone())),
+        rows_of::<Option<Ipv4Addr>>("1.2", &or_null(format("ipv4"))),
+        rows_of::<Option<Point>>("1.2", &or_null(point.clone())),
+        rows_of::<Option<Vec<String>>>("1.2", &or_null(json!({ "type": "array", "items": string }))),
+        rows_of::<Option<BTreeMap<String, u8>>>(
+            "1.2",
+            &or_null(json!({ "type": "object", "additionalProperties": byte })),
+        ),
+        rows_of::<Vec<Option<String>>>("1.2", &json!({ "type": "array", "items": or_null(string.clone()) })),
+        rows_of::<BTreeMap<String, Option<Point>>>(
+            "1.2",
+            &json!({ "type": "object", "additionalProperties": or_null(point.clone()) }),
+        ),
+        rows_of::<Option<Shape>>("1.2", &or_null(shape.clone())),
+        rows_of::<TextOrNumber>("1.2", &json!({ "anyOf": [string, { "type": "integer" }] })),
+        rows_of::<Option<Size>>("1.3", &or_null(size.clone())),
+        rows_of::<Vec<Option<Size>>>("1.3", &json!({ "type": "array", "items": or_null(size.clone()) })),
+        rows_of::<Value>("1.4", &json!({})),
+        rows_of::<Option<Value>>("1.4", &json!({})),
+        rows_of::<Vec<Value>>("1.4", &json!({ "type": "array", "items": {} })),
+        rows_of::<Vec<Vec<Value>>>("1.4", &json!({ "type": "array", "items": { "type": "array", "items": {} } })),
+        rows_of::<BTreeMap<String, Value>>("1.4", &json!({ "type": "object", "additionalProperties": true })),
+        rows_of::<(String, u8)>("1.7", &pair),
+        rows_of::<Option<(String, u8)>>("1.7", &or_null(pair.clone())),
+        rows_of::<(u8, u8)>(
+            "1.7",
+            &json!({ "type": "array", "prefixItems": [byte, byte], "items": byte, "minItems": 2, "maxItems": 2 }),
+        ),
+        rows_of::<(Value, u8)>(
+            "1.7",
+            &json!({ "type": "array", "prefixItems": [{}, byte], "items": {}, "minItems": 2, "maxItems": 2 }),
+        ),
+        rows_of::<[u8; 3]>("1.7", &json!({ "type": "array", "items": byte, "minItems": 3, "maxItems": 3 })),
+        rows_of::<Size>("1.8", &size),
+        rows_of::<Topping>("1.8", &topping("What is on it.")),
+        rows_of::<Option<Topping>>("1.8", &or_null(topping("What is on it."))),
+        rows_of::<Vec<Topping>>("1.8", &json!({ "type": "array", "items": topping("What is on it.") })),
+        rows_of::<Only>(
+            "1.8",
+            &json!({ "type": "string", "enum": ["One"], "description": "- `One`: There is no other." }),
+        ),
+        rows_of::<Shape>("1.8", &shape),
+        rows_of::<Step>(
+            "1.8",
+            &json!({ "oneOf": [
+                { "type": "string", "enum": ["Stop", "Turn"],
+                  "description": "- `Stop`: Stop here.\n- `Turn`: Turn around." },
+                { "type": "object", "properties": { "Walk": { "type": "object", "properties": { "steps": byte },
+                  "required": ["steps"] } }, "required": ["Walk"], "additionalProperties": false },
+            ] }),
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>();
+    rows.extend([
+        row_of::<Formats>(
+            "1.1",
+            json!({ "type": "object", "properties": {
+                "moment": format("date-time"), "day": or_null(format("date")), "time": format("time"),
+                "span": format("duration"), "naive": or_null(string.clone()), "naive_time": string,
+                "id": format("uuid"), "link": format("uri"), "email": format("email"), "iri": string,
+                "version": or_null(string.clone()),
+            }, "required": ["moment", "time", "span", "naive_time", "id", "link", "email", "iri"] }),
+        ),
+        row_of::<Bounded>(
+            "1.2",
+            json!({ "type": "object", "properties": {
+                "limit": { "description": "The most.",
+                    "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 100 }, { "type": "null" }] },
+                "name": or_null(json!({ "type": "string", "minLength": 1, "maxLength": 5 })),
+                "tags": or_null(json!({ "type": "array", "items": { "type": "string", "maxLength": 3 },
+                    "maxItems": 2 })),
+                "size": { "description": "The size.", "default": null, "anyOf": [size, { "type": "null" }] },
+                "topping": topping("On it."),
+            }, "required": ["topping"] }),
+        ),
+        row_of::<Anything>(
+            "1.4",
+            json!({ "type": "object", "properties": { "any": {}, "maybe": { "default": null },
+                "list": { "type": "array", "items": {} } }, "required": ["any", "list"] }),
+        ),
+        row_of::<Flattened>(
+            "1.4",
+            json!({ "type": "object", "properties": { "id": byte, "x": number, "y": number },
+                "required": ["id", "x", "y"], "additionalProperties": true }),
+        ),
+        row_of::<NoArguments>("1.6", json!({ "type": "object", "properties": {}, "additionalProperties": false })),
+        row_of::<BTreeMap<String, bool>>(
+            "1.6",
+            json!({ "type": "object", "properties": {}, "additionalProperties": { "type": "boolean" } }),
+        ),
+        row_of::<Tree>("1.10", tree("#")),
+        row_of::<Holder<Tree>>(
+            "1.10",
+            json!({ "type": "object", "properties": { "value": inner_tree.clone() }, "required": ["value"],
+                "$defs": { "Tree": inner_tree } }),
+        ),
+        raw_row("1.6", json!({}), json!({ "type": "object", "properties": {} })),
+        raw_row(
+            "1.2",
+            json!({ "type": "object", "properties": {
+                "several": { "type": ["string", "integer", "null"], "minLength": 1, "minimum": 2, "title": "S" },
+                "mixed": { "enum": ["a", 1, null] },
+                "kind": { "const": null },
+                "not_null": { "type": ["string", "null"], "enum": ["a"] },
+                "closed": { "type": "array", "prefixItems": [{ "type": "string" }], "items": false },
+                "open": { "type": "array", "prefixItems": [{ "type": "string" }] },
+                "never": false,
+                "list": { "type": "array" },
+                "both": { "type": ["object", "null"], "anyOf": [{ "required": ["a"] }, { "type": "null" }] },
+            }, "allOf": [{ "anyOf": [{ "required": ["kind"] }, { "required": ["list"] }, { "required": ["both"] },
+                { "required": ["open"] }, { "required": ["several"] }] }] }),
+            json!({ "type": "object", "properties": {
+                "several": { "title": "S", "anyOf": [{ "type": "string", "minLength": 1 },
+                    { "type": "integer", "minimum": 2 }, { "type": "null" }] },
+                "mixed": { "anyOf": [{ "type": "string", "enum": ["a"] }, { "type": "integer", "enum": [1] },
+                    { "type": "null" }] },
+                "kind": { "type": "null" },
+                "not_null": { "type": "string", "enum": ["a"] },
+                "closed": { "type": "array", "prefixItems": [{ "type": "string" }], "items": { "type": "string" },
+                    "maxItems": 1 },
+                "open": { "type": "array", "prefixItems": [{ "type": "string" }], "items": {} },
+                "never": { "not": {} },
+                "list": { "type": "array", "items": {} },
+                "both": { "anyOf": [{ "type": "object" }, { "type": "null" }],
+                    "allOf": [{ "anyOf": [{ "required": ["a"] }, { "type": "null" }] }] },
+            }, "allOf": [{ "anyOf": [{ "required": ["kind"] }, { "required": ["list"] }, { "required": ["both"] },
+                { "required": ["open"] }, { "required": ["several"] }] }] }),
+        ),
+        raw_row(
+            "other dialects",
+            json!({ "$schema": "http://json-schema.org/draft-07/schema#", "type": "object",
+                "properties": { "a": { "type": ["string", "null"] } } }),
+            json!({ "$schema": "http://json-schema.org/draft-07/schema#", "type": "object",
+                "properties": { "a": { "type": ["string", "null"] } } }),
+        ),
+    ]);
+    rows
+}
+
+#[test]
+fn clients_see_schemas_in_the_form_that_they_accept() {
+    let wrong = rows().into_iter().filter(|row| row.after != row.expected);
+    let wrong: Vec<String> =
+        wrong.map(|row| format!("{}:\n  is        {}\n  should be {}", row.name, row.after, row.expected)).collect();
+
+    assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What is valid under the schema as derived is valid as clients see it, and the other way round.
+#[test]
+fn the_form_for_clients_accepts_the_same_values() {
+    let mut invalid = 0;
+    for row in rows() {
+        let before = jsonschema::validator_for(&row.before).unwrap();
+        let after = jsonschema::validator_for(&row.after).unwrap();
+        let mut valid = 0;
+        // Arguments are objects, and so are the results here.
+        for instance in instances(&row.before, &row.before, 4).iter().filter(|instance| instance.is_object()) {
+            let is_valid = before.is_valid(instance);
+            if is_valid {
+                valid += 1
+            } else {
+                invalid += 1
+            }
+
+            assert_eq!(after.is_valid(instance), is_valid, "{}: {instance}\n{}\n{}", row.name, row.before, row.after);
+        }
+        assert!(valid > 0, "{}: no value is valid", row.name);
+    }
+    assert!(invalid > 0);
+}
+
+/// Values at and around what a schema describes.
+fn instances(schema: &Value, root: &Value, depth: usize) -> Vec<Value> {
+    let long = "ä".repeat(6);
+    let mut all: Vec<Value> = [json!(null), json!(true), json!(-129), json!(0), json!(1), json!(2), json!(1.0)].into();
+    all.extend([json!(1.5), json!(300), json!(70_000), json!(""), json!("a"), json!(long), json!([]), json!({})]);
+    all.extend([json!(["a"]), json!(["a", 1]), json!([1, 2]), json!([1, 2, 3]), json!([null]), json!({ "a": 1 })]);
+    if depth == 0 {
+        return all;
+    }
+    let own = |schema: &Value| instances(schema, root, depth - 1);
+    if let Some(reference) = schema["$ref"].as_str() {
+        all.extend(own(root.pointer(&reference[1..]).unwrap()));
+    }
+    all.extend(schema["enum"].as_array().into_iter().flatten().cloned());
+    all.extend(schema.get("const").cloned());
+    for keyword in ["oneOf", "anyOf", "allOf"] {
+        all.extend(schema[keyword].as_array().into_iter().flatten().flat_map(own));
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        let values: Vec<(&String, Vec<Value>)> =
+            properties.iter().map(|(name, property)| (name, instances(property, root, depth.min(2) - 1))).collect();
+        // One that is valid, as far as the single values tell, and from there one member at a time.
+        let fitting = values.iter().filter_map(|(name, values)| {
+            let validator = jsonschema::validator_for(&with_definitions(&properties[*name], root)).unwrap();
+            let value = values.iter().find(|value| validator.is_valid(value))?;
+            Some(((*name).clone(), value.clone()))
+        });
+        let fitting: serde_json::Map<String, Value> = fitting.collect();
+        all.push(Value::Object(fitting.clone()));
+        for (name, property) in properties {
+            let mut without = fitting.clone();
+            without.remove(name);
+            all.push(Value::Object(without));
+            for value in own(property) {
+                let mut object = fitting.clone();
+                object.insert(name.clone(), value);
+                all.push(Value::Object(object));
+            }
+        }
+        let mut more = fitting;
+        more.insert("unknown".to_owned(), json!(1));
+        all.push(Value::Object(more));
+    }
+    for keyword in ["items", "additionalProperties"] {
+        for value in schema.get(keyword).map(own).unwrap_or_default() {
+            all.push(json!([value]));
+            all.push(json!({ "key": value }));
+        }
+    }
+    all
+}
+
+/// A part of a schema, on its own.
+fn with_definitions(part: &Value, root: &Value) -> Value {
+    let mut part = part.clone();
+    if let (Some(members), Some(definitions)) = (part.as_object_mut(), root.get("$defs")) {
+        members.insert("$defs".to_owned(), definitions.clone());
+    }
+    part
+}
+
+fn complaint<T: JsonSchema>() -> String {
+    tool_input_schema(input_schema_of::<T>(), Author::Derive).unwrap_err()
+}
+
+fn raw_complaint(schema: Value) -> String {
+    tool_input_schema(schema, Author::Person).unwrap_err()
+}
+
+/// 1.5
+#[test]
+fn a_union_at_the_root_of_arguments_is_rejected_with_the_remedy() {
+    for (complaint, keyword) in [
+        (complaint::<Shape>(), "oneOf"),
+        (complaint::<TextOrNumber>(), "anyOf"),
+        (complaint::<WithUnion>(), "oneOf"),
+        (complaint::<WithUnions>(), "allOf"),
+    ] {
+        assert!(complaint.contains(&format!("has `{keyword}` at the root")), "{complaint}");
+        assert!(complaint.contains("make the enum a field of a struct"), "{complaint}");
+    }
+    for keyword in ["oneOf", "anyOf"] {
+        let complaint =
+            raw_complaint(json!({ "type": "object", keyword: [{ "required": ["a"] }, { "required": ["b"] }] }));
+
+        assert!(complaint.contains(&format!("has `{keyword}` at the root")), "{complaint}");
+        assert!(complaint.contains("check it in the handler"), "{complaint}");
+    }
+}
+
+/// 1.5
+#[test]
+#[should_panic(expected = "tool `draw`: its schema has `oneOf` at the root")]
+fn a_union_at_the_root_names_its_tool() {
+    async fn draw(_: ToolContext<()>, _: Shape) -> Result<String, ToolError> {
+        Ok(String::new())
+    }
+
+    drop(Tool::new("draw", draw));
+}
+
+/// 1.9
+#[test]
+fn a_property_whose_name_model_apis_reject_is_named() {
+    let long = "a".repeat(65);
+    let nested = json!({ "type": "object", "properties": { "a": { "type": "array", "items": {
+        "anyOf": [{ "type": "object", "properties": { "b c": {} } }] } } } });
+    for (complaint, name) in [
+        (complaint::<Renamed>(), "größe"),
+        (complaint::<Deep>(), "größe"),
+        (raw_complaint(json!({ "type": "object", "properties": { "": {} } })), ""),
+        (raw_complaint(json!({ "type": "object", "properties": { &long: {} } })), &*long),
+        (raw_complaint(nested), "b c"),
+    ] {
+        assert!(complaint.contains(&format!("a property {name:?}, whose name")), "{complaint}");
+        assert!(complaint.contains("use 1 to 64 of"), "{complaint}");
+    }
+    let longest = json!({ "type": "object", "properties": { "a".repeat(64): {}, "A-1_b.c": {} } });
+    assert!(tool_input_schema(longest, Author::Person).is_ok());
+}
+
+#[test]
+fn a_reference_into_a_part_that_changes_is_named() {
+    let schema = json!({ "type": "object", "properties": {
+        "a": { "type": ["array", "null"], "items": { "type": "string" } }, "b": { "$ref": "#/properties/a/items" },
+        "c": { "$ref": "#/properties/a" },
+    } });
+
+    assert!(raw_complaint(schema).contains("#/properties/a/items"));
+}
+
+fn schema(property: &Value) -> Value {
+    json!({ "type": "object", "properties": { "region": property } })
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema matters")]
+struct Optional {
+    #[schemars(extend("x-mcp-header" = "R"))]
+    region: Option<i64>,
+    other: Option<i64>,
+}
+
+#[test]
+fn an_optional_parameter_is_mirrored_with_the_one_type_that_clients_take() {
+    let by_hand = mirrored_parameters(&schema(&json!({ "type": ["integer", "null"], "x-mcp-header": "R" })));
+    let typed = tool_input_schema(input_schema_of::<Optional>(), Author::Derive).unwrap();
+
+    assert!(by_hand.is_err());
+    assert_eq!(mirrored_parameters(&typed).unwrap().len(), 1);
+    assert_eq!(typed["properties"]["region"]["type"], "integer");
+    assert_eq!(typed["properties"]["other"], json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] }));
+}
