@@ -70,7 +70,7 @@ def started(function):
         if function == "event-logger":
             server = stack.enter_context(postgres.Supervised())
             variables |= {"DATABASE_URL": server.url, "MCP_AUTH": "dangerously-off"}
-        emulated = Released(program, "buffered", 1, "--timeout", 60, **variables)
+        emulated = Released(program, "buffered", 1, "--timeout", 60, "--memory", megabytes, **variables)
         try:
             yield emulated.url, emulated.process.pid
         finally:

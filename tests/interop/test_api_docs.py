@@ -58,7 +58,8 @@ def document(request):
     assert tools.DOCUMENTS[request.param].stat().st_size > 1_000_000
     place = {"gitbook": from_its_zip, "kubernetes": from_s3, "stripe": from_a_url}[request.param]
     with place(tools.DOCUMENTS[request.param]) as (program, variables):
-        running = emulated(program, "buffered", 2, MCP_STATE_KEY=STATE_KEY, **variables)
+        # The memory of its stack, by which the document is bounded.
+        running = emulated(program, "buffered", 2, "--memory", 512, MCP_STATE_KEY=STATE_KEY, **variables)
         try:
             with Recorder(running.url) as recorder:
                 yield Document(request.param, recorder.url)

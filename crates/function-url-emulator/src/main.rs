@@ -34,6 +34,9 @@ struct Arguments {
     /// Invocations that one environment takes at once, as on Managed Instances.
     #[arg(long, default_value_t = 1)]
     concurrency: usize,
+    /// The function's memory in MB, as it learns it; not enforced.
+    #[arg(long, default_value_t = 128)]
+    memory: u32,
     /// The function's timeout in seconds.
     #[arg(long, default_value_t = 30.0)]
     timeout: f64,
@@ -95,6 +98,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
     config.warm_environments = arguments.warm;
     config.reserved_environments = arguments.reserved.max(arguments.warm);
     config.concurrency = arguments.concurrency.max(1);
+    config.memory_mb = arguments.memory;
     config.timeout = seconds("--timeout", arguments.timeout)?;
     config.idle_timeout = seconds("--idle-timeout", arguments.idle_timeout)?;
     config.freeze = !arguments.no_freeze;
