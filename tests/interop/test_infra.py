@@ -1011,7 +1011,7 @@ def test_the_role_may_do_what_cloudformation_does_for_each_stack(aws, name, data
 
 
 @pytest.mark.parametrize(("name", "deployments"), [("greeter", [{}, {"LogRetentionDays": "7"}]), ("event-logger", [ISSUER])])
-def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monkeypatch, tmp_path):
+def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monkeypatch):
     """A1: without CloudFormation in between."""
     statements = deploy_role("weather", ROLE_STACKS[name])
     called = set()
@@ -1030,10 +1030,8 @@ def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monk
             return f"arn:aws:s3:::{own}" + (f"/{params['Key']}" if "Key" in params else "")
         return params.get("resourceArn", "*")
 
-    zipped = tmp_path / "bootstrap.zip"
-    zipped.write_bytes(b"PK")
     monkeypatch.setattr(deploy_script.Account, "client", client)
-    monkeypatch.setattr(deploy_script, "archive_of", lambda *_: zipped)
+    monkeypatch.setattr(deploy_script, "archive_of", lambda *_: b"PK")
     for words in [["up", "--no-doctor", *parameters(**given)] for given in deployments] + [["down"]]:
         monkeypatch.setattr(sys, "argv", ["deploy.py", *words, name, "--name", "weather", "--yes"])
         deploy_script.main()
