@@ -11,9 +11,8 @@ fuzz_target!(|text: &str| {
     match (json::read::<Value>(text, Budget::of(text)), plain) {
         (Ok(value), Ok(plain)) => {
             assert_eq!(value, plain);
-            // Written again, it is read again, and takes no more than before.
-            let written = plain.to_string();
-            assert_eq!(json::read::<Value>(&written, Budget::memory(usize::MAX / 2)), Ok(value));
+            // Written again, it has no violation either; a number may be rounded.
+            assert_eq!(json::check(&plain.to_string(), Budget::memory(usize::MAX / 2)), Ok(()));
         }
         (Ok(value), Err(error)) => panic!("{value} of what is no JSON: {error}"),
         (Err(JsonError::Malformed(reason)), Ok(plain)) => panic!("{plain} is JSON: {reason}"),
