@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use greeter::{Config, State};
+use greeter::Config;
 use mcp_lambda::{McpService, respond_buffered};
 use mcp_server::Invocation;
 use serde_json::Value;
