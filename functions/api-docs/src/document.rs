@@ -80,7 +80,7 @@ pub(crate) type Beside<'a> = BTreeMap<&'a str, Cow<'a, Value>>;
 
 /// Why a document cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[expect(private_interfaces, reason = "what is wrong is told by the chain of sources")]
+#[expect(private_interfaces, reason = "callers read the chain of sources")]
 pub enum DocumentError {
     /// Bytes that are no text.
     #[error("the document is not UTF-8")]

@@ -238,7 +238,7 @@ fn two_spellings_of_one_uri_are_not_registered_twice_8_10() {
 #[tokio::test]
 async fn a_value_is_decoded_once_and_cannot_climb_out_8_10() {
     let server = Server::new("docs", "1.0.0", ())
-        .resource_template(template("files://root/{+value}"))
+        .resource_template(template("files://folder/{+value}"))
         .resource_template(template("file:///srv/{value}.txt"))
         .resource_template(template("Greeting://{value}"))
         .resource_template(template("docs://Name-{value}/./x/../%61"));
@@ -249,23 +249,23 @@ async fn a_value_is_decoded_once_and_cannot_climb_out_8_10() {
         response.get("result").map(|result| result["contents"][0]["text"].as_str().unwrap().to_owned())
     };
     for (uri, expected) in [
-        ("files://root/a/b.md", Some("value a/b.md")),
-        ("files://root/a%2Fb", Some("value a/b")),
-        ("files://root/a/../b", Some("value b")),
-        ("files://root/a/%2e%2e/b", Some("value b")),
-        ("files://root/%252e%252e%252Fb", Some("value %2e%2e%2Fb")),
-        ("files://root/...", Some("value ...")),
-        ("files://root/a..b", Some("value a..b")),
-        ("files://root/..%2Fb", None),
-        ("files://root/..%2fb", None),
-        ("files://root/%2e%2E%2Fb", None),
-        ("files://root/a/..%2F..%2F..%2Fb", None),
-        ("files://root/a%2F..", None),
-        ("files://root/a%2F.%2Fb", None),
-        ("files://root/..%5Cb", None),
-        ("files://root/a%5C..%5C..%5Cb", None),
-        ("files://root/..", None),
-        ("files://root/../../other/b", Some("value other/b")),
+        ("files://folder/a/b.md", Some("value a/b.md")),
+        ("files://folder/a%2Fb", Some("value a/b")),
+        ("files://folder/a/../b", Some("value b")),
+        ("files://folder/a/%2e%2e/b", Some("value b")),
+        ("files://folder/%252e%252e%252Fb", Some("value %2e%2e%2Fb")),
+        ("files://folder/...", Some("value ...")),
+        ("files://folder/a..b", Some("value a..b")),
+        ("files://folder/..%2Fb", None),
+        ("files://folder/..%2fb", None),
+        ("files://folder/%2e%2E%2Fb", None),
+        ("files://folder/a/..%2F..%2F..%2Fb", None),
+        ("files://folder/a%2F..", None),
+        ("files://folder/a%2F.%2Fb", None),
+        ("files://folder/..%5Cb", None),
+        ("files://folder/a%5C..%5C..%5Cb", None),
+        ("files://folder/..", None),
+        ("files://folder/../../other/b", Some("value other/b")),
         ("file:///srv/..%2F..%2Fetc%2Fpasswd.txt", None),
         ("file:///srv/a%2Fb.txt", Some("value a/b")),
         ("file:///SRV/a.txt", None),
