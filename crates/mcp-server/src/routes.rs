@@ -297,14 +297,15 @@ impl<S: Send + Sync + 'static> AnyRoutes for Routes<S> {
             method::INITIALIZE if !modern => self.initialize(&call),
             method::PING if !modern => Ok(Rendered::empty()),
             method::LOGGING_SET_LEVEL if !modern => set_level(&call),
-            method::TOOLS_LIST if has_tools => {
+            // Also where there is nothing to list: programs ask for all lists, whatever the capabilities say.
+            method::TOOLS_LIST => {
                 page(&call, |cursor| inner.lists.tools(&inner.tools, call.revision).get(cursor).cloned())
             }
-            method::PROMPTS_LIST if has_prompts => {
+            method::PROMPTS_LIST => {
                 page(&call, |cursor| inner.lists.prompts(&inner.prompts, call.revision).get(cursor).cloned())
             }
-            method::RESOURCES_LIST if has_resources => return or_error(self.list_resources(call)),
-            method::RESOURCES_TEMPLATES_LIST if has_resources => {
+            method::RESOURCES_LIST => return or_error(self.list_resources(call)),
+            method::RESOURCES_TEMPLATES_LIST => {
                 page(&call, |cursor| inner.lists.templates(&inner.templates, call.revision).get(cursor).cloned())
             }
             unknown => Err(CallError::MethodNotFound(unknown.to_owned())),

@@ -97,7 +97,9 @@ async fn notifications_and_responses_are_accepted() {
 
 #[tokio::test]
 async fn an_unknown_method_is_an_error_with_status_200() {
-    for request in [discover(), McpRequest::new("prompts/list", json!({})), McpRequest::new("no/such", json!({}))] {
+    for request in
+        [discover(), McpRequest::new("resources/subscribe", json!({})), McpRequest::new("no/such", json!({}))]
+    {
         for revision in LEGACY {
             assert_eq!(exchange(&fixture(), request.clone().revision(revision)).await.refusal(), (200, -32601));
         }

@@ -1,6 +1,8 @@
 //! The wire of 2026-07-28.
 
+use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
+use mcp_server::Server;
 use mcp_testing::{McpRequest, Via, discover, exchange, exchange_via, tools_call, tools_list};
 use serde_json::{Value, json};
 
@@ -91,9 +93,33 @@ async fn pages_end_and_a_foreign_cursor_is_refused() {
     );
 }
 
+/// 3.2: programs ask for every list, whatever the capabilities are.
+#[tokio::test]
+async fn a_list_of_what_there_is_none_of_is_empty_and_not_declared() {
+    let bare = McpService::new(Server::new("bare", "1.0.0", ()), HttpConfig::default()).unwrap();
+    for revision in ProtocolVersion::ALL {
+        for (method, list) in [
+            ("tools/list", "tools"),
+            ("prompts/list", "prompts"),
+            ("resources/list", "resources"),
+            ("resources/templates/list", "resourceTemplates"),
+        ] {
+            let reply = exchange(&bare, McpRequest::new(method, json!({})).revision(revision)).await;
+
+            assert_eq!(reply.result()[list], json!([]), "{method} in {revision:?}");
+        }
+    }
+    let capabilities = exchange(&bare, discover()).await.result()["capabilities"].clone();
+    for capability in ["tools", "prompts", "resources"] {
+        assert!(capabilities.get(capability).is_none(), "{capabilities}");
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_method_is_not_found() {
-    for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "prompts/list", "no/such", ""] {
+    for method in
+        ["initialize", "ping", "logging/setLevel", "resources/subscribe", "completion/complete", "no/such", ""]
+    {
         let request = McpRequest::new(method, json!({}));
         let request = if method.is_empty() { request.header("mcp-method", "") } else { request };
 

@@ -4,7 +4,7 @@ use garde::Validate;
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::{ContentBlock, Icon, PromptMessage, ProtocolVersion, method};
 use mcp_server::{PartialArgument, Prompt, RequestContext, RequestError, Server};
-use mcp_testing::{McpRequest, complete, exchange, prompts_get, tools_list};
+use mcp_testing::{McpRequest, complete, exchange, prompts_get, tools_call};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -172,7 +172,7 @@ fn an_argument_that_no_text_can_be_is_found_while_building() {
 async fn an_unknown_prompt_a_fault_and_a_server_without_tools_are_told_apart() {
     let unknown = exchange(&prompts(), prompts_get("other", json!({}))).await;
     let broken = exchange(&prompts(), prompts_get("broken", json!({}))).await;
-    let tools = exchange(&prompts(), tools_list()).await;
+    let tools = exchange(&prompts(), tools_call("simple", json!({}))).await;
 
     assert_eq!((unknown.refusal(), broken.refusal(), tools.refusal()), ((200, -32602), (200, -32603), (404, -32601)));
     assert!(unknown.body.contains("unknown prompt") && !broken.body.contains("password"));
