@@ -34,6 +34,8 @@ impl VerifyError {
 /// The check that a token failed, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
+    /// Characters that no bearer token has (RFC 6750, section 2.1), or none at all.
+    NotABearerToken,
     /// More than 8 KiB.
     TooLong,
     /// Not three parts of Base64 with JSON in them.
@@ -73,6 +75,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NotABearerToken => "it is empty or has characters that no bearer token has",
             Self::TooLong => "it has more than 8 KiB",
             Self::NotAJwt => "it is not a signed JWT",
             Self::Algorithm => "its algorithm is not accepted",

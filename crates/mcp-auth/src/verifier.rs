@@ -289,17 +289,9 @@ fn check_audience(
     }
 }
 
-/// The MCP endpoint, or the server's base with or without the slash that an origin may end with.
+/// The MCP endpoint or the server's base, with or without a slash at the end.
 fn is_own_identifier(audience: &str, base_url: &str) -> bool {
-    match audience.strip_prefix(base_url) {
-        Some("" | "/mcp") => true,
-        Some("/") => is_origin(base_url),
-        _ => false,
-    }
-}
-
-fn is_origin(base_url: &str) -> bool {
-    base_url.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'))
+    matches!(audience.strip_prefix(base_url), Some("" | "/" | "/mcp" | "/mcp/"))
 }
 
 fn is_allowed(principal: &Principal, config: &IssuerConfig) -> bool {
@@ -344,12 +336,14 @@ mod tests {
     use super::*;
 
     #[test]
+    /// 3.1 is the slash at the end.
     fn exactly_the_servers_own_identifiers_are_its_audience() {
         for (audience, base_url, is_own) in [
             ("https://a.example/mcp", "https://a.example", true),
             ("https://a.example", "https://a.example", true),
             ("https://a.example/", "https://a.example", true),
-            ("https://a.example/mcp/", "https://a.example", false),
+            ("https://a.example/mcp/", "https://a.example", true),
+            ("https://a.example/mcp//", "https://a.example", false),
             ("https://a.example//", "https://a.example", false),
             ("https://a.example/other", "https://a.example", false),
             ("https://a.example.evil.example", "https://a.example", false),
@@ -358,7 +352,8 @@ mod tests {
             ("https://A.example/mcp", "https://a.example", false),
             ("https://a.example/tools/mcp", "https://a.example/tools", true),
             ("https://a.example/tools", "https://a.example/tools", true),
-            ("https://a.example/tools/", "https://a.example/tools", false),
+            ("https://a.example/tools/", "https://a.example/tools", true),
+            ("https://a.example/tools/mcp/", "https://a.example/tools", true),
             ("https://a.example", "https://a.example/tools", false),
             ("", "https://a.example", false),
         ] {

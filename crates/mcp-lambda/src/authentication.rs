@@ -1,12 +1,14 @@
 //! Who calls: what says so in a request, and what somebody is led to who is not known yet.
 
+#[cfg(feature = "auth")]
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
 #[cfg(feature = "auth")]
 use http::header;
 #[cfg(feature = "auth")]
-use mcp_auth::{ChallengeError, OidcConfig, ProtectedResourceMetadata, Verifier, VerifyError};
+use mcp_auth::{ChallengeError, OidcConfig, ProtectedResourceMetadata, Reason, Verifier, VerifyError};
 use mcp_protocol::JsonObject;
 use mcp_server::{Authorization, Enforcement, InitError, Invocation, Principal, Router, ScopeNames};
 use serde::Deserialize;
@@ -125,7 +127,7 @@ pub(crate) enum Gate {
 pub(crate) enum Turned {
     /// By whom the event was sent is not said: the URL does not have `AuthType: AWS_IAM`.
     Unsigned,
-    /// The header is no bearer token.
+    /// The header names no scheme.
     #[cfg(feature = "auth")]
     Malformed,
     /// Credentials of another kind.
@@ -225,8 +227,8 @@ impl Gate {
         // Behind a path of its own the server is asked with that path, and also, below it, without.
         let resource = match resource_path.strip_prefix(own_url.path()).unwrap_or(resource_path) {
             "" => own_url.as_str().to_owned(),
-            "/" if resource_path == "/" => own_url.as_str().to_owned(),
-            "/mcp" => format!("{}/mcp", own_url.as_str()),
+            "/" => own_url.as_str().to_owned(),
+            "/mcp" | "/mcp/" => format!("{}/mcp", own_url.as_str()),
             _ => return None,
         };
         let metadata = ProtectedResourceMetadata {
@@ -246,6 +248,7 @@ impl Gate {
 #[cfg_attr(not(feature = "auth"), expect(dead_code, reason = "there is no issuer to be led to"))]
 pub(crate) struct Challenger<'a> {
     pub(crate) gate: &'a Gate,
+    pub(crate) router: &'a Router,
     pub(crate) own_url: Option<&'a PublicUrl>,
     /// The path that the request came to, below the server's own: the resource that is asked for.
     pub(crate) endpoint: &'a str,
@@ -263,12 +266,12 @@ impl Challenger<'_> {
         self.challenge(Some(ChallengeError::InsufficientScope), scopes)
     }
 
-    /// To somebody whose credentials are no good.
-    pub(crate) fn turned(&self, turned: &Turned) -> Option<String> {
+    /// For credentials that are rejected, with the scopes that the request needs.
+    pub(crate) fn turned(&self, turned: &Turned, scopes: &[String]) -> Option<String> {
         match turned {
-            Turned::Malformed => self.challenge(Some(ChallengeError::InvalidRequest), &[]),
-            Turned::Refused(VerifyError::Invalid(_)) => self.challenge(Some(ChallengeError::InvalidToken), &[]),
-            Turned::NoToken => self.challenge(None, &[]),
+            Turned::Malformed => self.challenge(Some(ChallengeError::InvalidRequest), scopes),
+            Turned::Refused(VerifyError::Invalid(_)) => self.challenge(Some(ChallengeError::InvalidToken), scopes),
+            Turned::NoToken => self.challenge(None, scopes),
             // Another token would not help.
             Turned::Refused(VerifyError::NotAllowed | VerifyError::KeysUnavailable { .. })
             | Turned::Nameless
@@ -281,7 +284,9 @@ impl Challenger<'_> {
             return None;
         };
         let url = format!("{}{}{}", self.own_url?.as_str(), mcp_auth::WELL_KNOWN, self.endpoint);
-        Some(mcp_auth::challenge(&url, error, scopes))
+        // Where a request needs none, what clients request without this parameter: what the metadata lists.
+        let scopes = if scopes.is_empty() { Cow::Owned(self.router.scopes_supported()) } else { Cow::Borrowed(scopes) };
+        Some(mcp_auth::challenge(&url, error, &scopes))
     }
 }
 
@@ -295,7 +300,7 @@ impl Challenger<'_> {
         None
     }
 
-    pub(crate) fn turned(&self, _: &Turned) -> Option<String> {
+    pub(crate) fn turned(&self, _: &Turned, _: &[String]) -> Option<String> {
         None
     }
 }
@@ -355,21 +360,17 @@ fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Turned> {
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    if values.next().is_some() {
-        return Err(Turned::Malformed);
-    }
-    let (scheme, rest) = match value.to_str() {
-        Ok(text) => text.split_once(' ').unwrap_or((text, "")),
-        Err(_) => return Err(Turned::Malformed),
-    };
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    // A front joins several headers by a comma, which no token has: they are rejected alike.
+    let is_single = values.next().is_none();
+    let (scheme, token) = value.as_bytes().split_at(value.as_bytes().iter().take_while(|byte| **byte != b' ').count());
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(if scheme.is_empty() { Turned::Malformed } else { Turned::NoToken });
     }
-    let token = rest.trim_start_matches(' ');
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    match !token.is_empty() && token.bytes().all(is_token_byte) {
-        true => Ok(Some(token)),
-        false => Err(Turned::Malformed),
+    match std::str::from_utf8(token).map(|token| token.trim_start_matches(' ')) {
+        Ok(token) if is_single && !token.is_empty() && token.bytes().all(is_token_byte) => Ok(Some(token)),
+        // Clients discard a token that is invalid, and sign in again; `invalid_request` would stop them.
+        _ => Err(Turned::Refused(VerifyError::Invalid(Reason::NotABearerToken))),
     }
 }
 

@@ -21,7 +21,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::IamIdentity;
+use crate::{IamIdentity, headers};
 
 /// An HTTP request that came as an event.
 #[derive(Debug)]
@@ -406,9 +406,18 @@ impl Headers {
             self.is_too_much = true;
             return;
         }
-        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes())) {
-            (Ok(name), Ok(value)) => self.is_too_much |= self.map.try_append(name, value).is_err(),
-            _ => self.has_malformed = true,
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            self.has_malformed = true;
+            return;
+        };
+        let value = match HeaderValue::from_bytes(value.as_bytes()) {
+            // These have an error code of their own, for which the body must be read first.
+            Err(_) if headers::is_mirrored(&name) => headers::invalid_value(),
+            value => value,
+        };
+        match value {
+            Ok(value) => self.is_too_much |= self.map.try_append(name, value).is_err(),
+            Err(_) => self.has_malformed = true,
         }
     }
 }

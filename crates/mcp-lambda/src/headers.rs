@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Display};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{self, AsHeaderName},
+    header::{self, AsHeaderName, InvalidHeaderValue},
 };
 use mcp_protocol::{
     MirroredParameter, ProtocolVersion,
@@ -20,6 +20,16 @@ static METHOD: HeaderName = HeaderName::from_static("mcp-method");
 static NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM_PREFIX: &str = "mcp-param-";
 
+/// Whether a header repeats a part of the body, or the protocol version.
+pub(crate) fn is_mirrored(name: &HeaderName) -> bool {
+    name.as_str().starts_with("mcp-")
+}
+
+/// Stands for the value of a mirrored header that HTTP cannot carry, such as one with control characters. [`single`] rejects it.
+pub(crate) fn invalid_value() -> Result<HeaderValue, InvalidHeaderValue> {
+    HeaderValue::from_bytes(b"\xff")
+}
+
 /// Largest integer that is compared as a number; beyond it floating point loses digits.
 const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
@@ -27,7 +37,7 @@ const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 ///
 /// # Errors
 ///
-/// When there are several values or characters that a value must not have.
+/// When there are several values, or characters that a value must not have: control characters, and what is not ASCII.
 pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName + Copy + Display) -> Result<Option<&str>, CallError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
@@ -36,7 +46,12 @@ pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName + Copy + Displ
     if values.next().is_some() {
         return Err(mismatch(format!("header `{name}` is sent more than once")));
     }
-    let text = value.to_str().map_err(|_| mismatch(format!("header `{name}` has characters that are not ASCII")))?;
+    let text = value.to_str().map_err(|_| {
+        mismatch(format!(
+            "header `{name}` has control characters or characters beyond ASCII: send its value in Base64, as \
+             `=?base64?...?=`"
+        ))
+    })?;
     Ok(Some(text.trim_matches([' ', '\t'])))
 }
 
@@ -220,6 +235,12 @@ fn accepted(headers: &HeaderMap, kind: &str, subtype: &str) -> Option<(u8, bool)
         Some((specificity, !is_refused))
     });
     ranges.max_by_key(|(specificity, _)| *specificity)
+}
+
+/// Whether a body is declared as compressed, or encoded in another way.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    values.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity") && !value.is_empty())
 }
 
 /// Whether a body is declared as JSON in UTF-8.

@@ -41,7 +41,7 @@ mod finisher;
 pub(crate) use answers::bad_request;
 use answers::{
     empty, event_stream, html, json_body, method_not_allowed, not_acceptable, not_found, refuse, refuse_era,
-    refuse_malformed, turn_away,
+    refuse_malformed, turn_away, without_body,
 };
 use exchange::{Carrier, Exchange};
 use finisher::Finisher;
@@ -155,11 +155,13 @@ impl McpService {
         if path.starts_with(WELL_KNOWN) {
             return self.well_known(&parts, path, own_url, &invocation);
         }
-        if !matches!(path, ENDPOINT | "/" | "") {
+        // People and clients write a URL with a slash at its end or without: both are the same endpoint and resource.
+        let endpoint = path.strip_suffix('/').unwrap_or(path);
+        if !matches!(endpoint, ENDPOINT | "") {
             return not_found();
         }
         // A bare Function URL is a resource of that name.
-        let challenger = Challenger { gate: &self.gate, own_url, endpoint: path.trim_end_matches('/') };
+        let challenger = Challenger { gate: &self.gate, router: &self.router, own_url, endpoint };
         let caller = Caller::of(&parts.headers, own_url, &self.config.allowed_origins);
         let mut response = if caller == Caller::Foreign {
             log_foreign(&parts.headers, &invocation.request_id);
@@ -256,20 +258,22 @@ impl McpService {
             (&Method::OPTIONS, _) => {
                 let mut response = empty(StatusCode::NO_CONTENT);
                 add_preflight_headers(&parts.headers, response.headers_mut());
-                response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET"));
+                response
+                    .headers_mut()
+                    .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
                 response
             }
             (_, None) => not_found(),
-            (&Method::GET, Some(Ok(metadata))) => json_body(StatusCode::OK, metadata),
-            (&Method::GET, Some(Err(turned))) => {
+            (&(Method::GET | Method::HEAD), Some(Ok(metadata))) => json_body(StatusCode::OK, metadata),
+            (&(Method::GET | Method::HEAD), Some(Err(turned))) => {
                 turned.log(&invocation.request_id);
                 turn_away(&turned, None, None)
             }
-            (_, Some(_)) => method_not_allowed("metadata is there to GET", "GET, OPTIONS"),
+            (_, Some(_)) => method_not_allowed("metadata is there to GET", "GET, HEAD, OPTIONS"),
         };
         // Clients in a browser must be able to see also that there is none.
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        response
+        if parts.method == Method::HEAD { without_body(response) } else { response }
     }
 
     async fn post(
@@ -403,17 +407,30 @@ fn log_foreign(headers: &HeaderMap, request_id: &str) {
     tracing::info!(request_id, %origin, "a page of an origin that is not allowed was refused");
 }
 
-/// Reads a body, or says what is wrong with it.
+/// Parses a body, or builds the response that rejects it, with the request's id wherever the body can be parsed.
 fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Incoming<'a>, Box<Response<Body>>> {
-    if !headers::is_json(headers.get(header::CONTENT_TYPE)) {
-        let message = "the body must be sent as application/json";
-        return Err(Box::new(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, message)));
-    }
+    let message = Incoming::parse(body);
+    let id = || match &message {
+        Ok(Incoming::Single(Message::Request(request))) => Some(&request.id),
+        Ok(_) => None,
+        Err(malformed) => malformed.id.as_ref(),
+    };
+    let unsupported = |message: &str| Box::new(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, id(), message));
     if body.len() > MAX_REQUEST_BYTES {
         let message = format!("the body has {} bytes; at most {MAX_REQUEST_BYTES} are read", body.len());
-        return Err(Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, None, message)));
+        return Err(Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, id(), message)));
     }
-    Incoming::parse(body).map_err(|malformed| Box::new(refuse_malformed(&malformed)))
+    if headers::is_encoded(headers) {
+        let mut response =
+            unsupported("the body must be sent as it is, without Content-Encoding: compression is not supported");
+        // RFC 9110, section 12.5.3: what a request may use instead.
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        return Err(response);
+    }
+    if !headers::is_json(headers.get(header::CONTENT_TYPE)) {
+        return Err(unsupported("the body must be sent as application/json"));
+    }
+    message.map_err(|malformed| Box::new(refuse_malformed(&malformed)))
 }
 
 impl tower_service::Service<Request<Bytes>> for McpService {

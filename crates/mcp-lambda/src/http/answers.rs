@@ -203,6 +203,11 @@ pub(super) fn html(page: String) -> Response<Body> {
     response
 }
 
+/// The response to HEAD instead of the one to GET.
+pub(super) fn without_body(response: Response<Body>) -> Response<Body> {
+    response.map(|_| Body::whole(Bytes::new()))
+}
+
 pub(super) fn event_stream(body: Body) -> Response<Body> {
     let mut response = response(StatusCode::OK, Some("text/event-stream"), body);
     // Proxies must not hold events back.

@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use futures_util::FutureExt;
 use http::{HeaderMap, Response, StatusCode};
 use mcp_protocol::{ErrorObject, MalformedMessage, Message, ProtocolVersion, jsonrpc, method};
-use mcp_server::{Answer, CallError, CallOutcome, Target};
+use mcp_server::{Answer, CallError, CallOutcome};
 use tokio::sync::mpsc;
 
 use super::{
     answers::{empty, event_stream, json_body, malformed_message, not_acceptable, refuse_invalid},
-    exchange::{Carrier, Exchange, NOTIFICATION_BUFFER},
+    exchange::{Carrier, Exchange, NOTIFICATION_BUFFER, refusal_of},
     finisher::Finisher,
 };
 use crate::{
@@ -101,13 +101,7 @@ impl McpService {
         messages: &[Result<Message<'_>, MalformedMessage>],
     ) -> Option<CallError> {
         let caller = exchange.invocation.principal.as_deref();
-        let refusals = messages.iter().filter_map(|message| {
-            let Ok(Message::Request(request)) = message else { return None };
-            let (name, uri) = era::target(request);
-            let (name, uri) = (name.as_deref(), uri.as_deref());
-            let target = Target { method: &request.method, name, uri, params: request.params };
-            self.router.permit(&target, caller).err()
-        });
+        let refusals = messages.iter().flatten().filter_map(|message| refusal_of(&self.router, message, caller));
         refusals.reduce(CallError::together)
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Response, StatusCode};
 use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, RequestMeta};
-use mcp_server::{Call, CallError, Invocation};
+use mcp_server::{Call, CallError, Invocation, Principal, Router, Target};
 use tokio::sync::mpsc;
 
 use super::answers::{ErrorCode, challenged, empty, refuse_invalid, refuse_without_id, translate, turn_away};
@@ -12,6 +12,7 @@ use crate::{
     Body,
     authentication::{Challenger, Turned},
     call_log::{CallLog, Told},
+    era,
     headers::{self, Accept},
 };
 
@@ -34,6 +35,17 @@ pub(super) struct Exchange<'a> {
 pub(super) struct Carrier {
     pub(super) streams: bool,
     pub(super) max_bytes: usize,
+}
+
+/// Why a caller may not make a request; `None` if it may, and for what is no request. Nothing is prepared for it.
+pub(super) fn refusal_of(router: &Router, message: &Message<'_>, caller: Option<&Principal>) -> Option<CallError> {
+    let Message::Request(request) = message else {
+        return None;
+    };
+    let (name, uri) = era::target(request);
+    let (name, uri) = (name.as_deref(), uri.as_deref());
+    let target = Target { method: &request.method, name, uri, params: request.params };
+    router.permit(&target, caller).err()
 }
 
 impl Exchange<'_> {
@@ -129,7 +141,23 @@ impl Exchange<'_> {
         if let Some(fault) = turned.fault() {
             self.note(|log| log.failed(fault));
         }
-        turn_away(turned, id, self.challenger.turned(turned))
+        turn_away(turned, id, self.challenger.turned(turned, &self.scopes_of(message)))
+    }
+
+    /// The scopes that an anonymous caller lacks for the requests of a body.
+    fn scopes_of(&self, message: Option<&Incoming<'_>>) -> Vec<String> {
+        let refusal_of = |message: &Message<'_>| refusal_of(self.challenger.router, message, None);
+        let refusal = match message {
+            Some(Incoming::Single(message)) => refusal_of(message),
+            Some(Incoming::Batch(messages)) => {
+                messages.iter().flatten().filter_map(refusal_of).reduce(CallError::together)
+            }
+            None => None,
+        };
+        match refusal {
+            Some(CallError::Unauthenticated { scopes }) => scopes,
+            _ => Vec::new(),
+        }
     }
 
     /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless

@@ -3,6 +3,7 @@
 use crate::common::{self, Fixture, fixture};
 use http::Method;
 use mcp_protocol::ProtocolVersion;
+use mcp_server::Invocation;
 use mcp_testing::{McpRequest, Via, exchange, exchange_via, tools_call, tools_list};
 use serde_json::{Value, json};
 
@@ -128,7 +129,7 @@ async fn a_body_of_six_megabytes_is_read_and_a_larger_one_is_not() {
     let too_large = exchange(&service, with_text(LIMIT - overhead + 1)).await;
 
     assert_eq!(largest.tool_result().text(), (LIMIT - overhead).to_string());
-    assert_eq!(too_large.refusal(), (413, 413));
+    assert_eq!((too_large.refusal(), &too_large.response()["id"]), ((413, 413), &json!(1)), "S10");
     assert!(too_large.response()["error"]["message"].as_str().unwrap().contains("6291456"));
 }
 
@@ -138,9 +139,32 @@ async fn another_content_type_is_refused() {
         let reply = exchange(&fixture(), tools_list().header("content-type", content_type)).await;
 
         assert_eq!(reply.refusal(), (415, 415), "{content_type}");
+        assert_eq!(reply.response()["id"], 1, "S10");
     }
     let without = exchange(&fixture(), tools_list().without_header("content-type")).await;
     assert_eq!(without.refusal(), (415, 415));
+}
+
+/// 3.4
+#[tokio::test]
+async fn a_compressed_body_is_rejected_with_what_to_send_instead() {
+    let gzip = [0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 3, 0xab, 0xae, 5, 0, 0x43, 0xbf, 0xa6, 0xa3, 2, 0, 0, 0];
+    for via in [Via::Http, Via::FunctionUrlBase64] {
+        for request in [
+            tools_list().body(gzip.to_vec()).header("content-encoding", "gzip"),
+            tools_list().header("content-encoding", "br"),
+            tools_list().header("content-encoding", "identity, zstd"),
+        ] {
+            let reply = exchange_via(via, &fixture(), request, Invocation::default()).await;
+
+            assert_eq!(reply.refusal(), (415, 415));
+            assert!(reply.body.contains("without Content-Encoding"), "{}", reply.body);
+            assert_eq!(reply.headers["accept-encoding"], "identity");
+        }
+        let identity = tools_list().header("content-encoding", "Identity");
+        let identity = exchange_via(via, &fixture(), identity, Invocation::default()).await;
+        assert_eq!(identity.status, 200);
+    }
 }
 
 #[tokio::test]
@@ -266,10 +290,11 @@ async fn get_and_delete_are_not_served_in_either_era() {
 
 #[tokio::test]
 async fn other_paths_are_not_found() {
-    for path in ["/mcp2", "/mcp/", "/.well-known/oauth-protected-resource", "//", "/admin"] {
+    for path in ["/mcp2", "/mcp//", "/.well-known/oauth-protected-resource", "//", "/admin"] {
         assert_eq!(exchange(&fixture(), tools_list().path(path)).await.status, 404, "{path}");
     }
-    for path in ["/mcp", "/", "/mcp?token=x"] {
+    // 3.1: people and clients write a slash at the end or none.
+    for path in ["/mcp", "/", "/mcp?token=x", "/mcp/", "/mcp/?token=x"] {
         assert_eq!(exchange(&fixture(), tools_list().path(path)).await.status, 200, "{path}");
     }
 }

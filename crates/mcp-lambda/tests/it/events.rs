@@ -122,6 +122,33 @@ async fn a_malformed_request_inside_a_good_event_is_a_bad_request() {
     }
 }
 
+/// S9: a mirrored header that HTTP cannot carry is a mismatch with its own error code, as any other malformed header is not.
+#[tokio::test]
+async fn a_control_character_in_a_mirrored_header_is_a_mismatch() {
+    for via in [Via::FunctionUrl, Via::RestApi, Via::LoadBalancer, Via::LoadBalancerMultiValue] {
+        for name in ["mcp-name", "mcp-method", "mcp-param-region", "mcp-protocol-version"] {
+            let call = tools_call("region", json!({ "region": "eu" })).header("mcp-param-region", "eu");
+            let mut event = event_of(via, &call.into_http());
+            for (headers, value) in [("headers", json!("a\u{1}b")), ("multiValueHeaders", json!(["a\u{1}b"]))] {
+                if let Some(headers) = event[headers].as_object_mut() {
+                    headers.insert(name.to_owned(), value);
+                }
+            }
+
+            let reply =
+                respond_buffered(&fixture(), event.to_string().as_bytes(), Invocation::default()).await.unwrap();
+
+            let reply = serde_json::to_value(reply).unwrap();
+            let body: Value = serde_json::from_str(reply["body"].as_str().unwrap()).unwrap();
+            assert_eq!(
+                (&reply["statusCode"], &body["error"]["code"]),
+                (&json!(400), &json!(-32020)),
+                "{via:?} {name}: {body}"
+            );
+        }
+    }
+}
+
 /// 8.14: more headers than `http::HeaderMap` can hold panicked.
 #[tokio::test]
 async fn too_many_headers_are_a_bad_request() {

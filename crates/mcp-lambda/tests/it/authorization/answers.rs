@@ -38,6 +38,8 @@ async fn metadata_names_the_resource_that_it_was_asked_for() {
         ("/.well-known/oauth-protected-resource/mcp", TEST_AUDIENCE),
         ("/.well-known/oauth-protected-resource", TEST_AUDIENCE.strip_suffix("/mcp").unwrap()),
         ("/.well-known/oauth-protected-resource/", TEST_AUDIENCE.strip_suffix("/mcp").unwrap()),
+        // 3.1
+        ("/.well-known/oauth-protected-resource/mcp/", TEST_AUDIENCE),
     ] {
         let (status, document) = metadata(&service, path).await;
 
@@ -60,7 +62,7 @@ async fn metadata_names_the_resource_that_it_was_asked_for() {
     }
     for path in [
         "/.well-known/oauth-protected-resource/other",
-        "/.well-known/oauth-protected-resource/mcp/",
+        "/.well-known/oauth-protected-resource/mcp//",
         "/.well-known/oauth-protected-resourcemcp",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
@@ -96,6 +98,21 @@ fn closed_server_without_policy() -> mcp_server::Server<()> {
     mcp_server::Server::new("open", "1.0.0", ())
 }
 
+/// Section 4 of the field findings: HEAD is GET without a body (RFC 9110, section 9.3.2).
+#[tokio::test]
+async fn metadata_answers_head_as_get_without_a_body() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    for path in ["/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource/other"] {
+        let get = send(&service, Method::GET, path, Some(DOMAIN)).await;
+        let head = send(&service, Method::HEAD, path, Some(DOMAIN)).await;
+
+        assert_eq!((head.status(), head.headers()), (get.status(), get.headers()), "{path}");
+        let Ok(body) = head.into_body().collect().await;
+        assert!(body.to_bytes().is_empty(), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_browser_may_ask_for_metadata_from_anywhere() {
     let issuer = TestIssuer::start().await;
@@ -115,7 +132,9 @@ async fn a_browser_may_ask_for_metadata_from_anywhere() {
 async fn behind_a_path_the_challenge_points_below_it() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[("MCP_PUBLIC_URL", "https://example.com/tools/")]);
-    for (asked, endpoint) in [("/tools/mcp", "/mcp"), ("/mcp", "/mcp"), ("/tools", ""), ("/tools/", "")] {
+    for (asked, endpoint) in
+        [("/tools/mcp", "/mcp"), ("/mcp", "/mcp"), ("/tools/mcp/", "/mcp"), ("/tools", ""), ("/tools/", "")]
+    {
         let reply = exchange(&service, tools_list().path(asked)).await;
 
         let url = format!("https://example.com/tools/.well-known/oauth-protected-resource{endpoint}");
@@ -131,6 +150,7 @@ async fn behind_a_path_the_challenge_points_below_it() {
     assert_eq!(document["resource"], "https://example.com/tools/mcp");
 }
 
+/// S7, S11.
 #[tokio::test]
 async fn the_challenge_is_in_the_header_and_in_the_errors_data() {
     let issuer = TestIssuer::start().await;
@@ -146,11 +166,12 @@ async fn the_challenge_is_in_the_header_and_in_the_errors_data() {
         ("a bad token", call().bearer(&expired), 401, Some("invalid_token")),
         ("another scheme", call().header("authorization", "Basic YWRhOnNlY3JldA=="), 401, None),
         ("too few scopes", call().bearer(&issuer.token(["api/events:read"])), 403, Some("insufficient_scope")),
-        ("no token after the scheme", call().header("authorization", "Bearer"), 400, Some("invalid_request")),
-        ("a space for a token", call().header("authorization", "Bearer "), 400, Some("invalid_request")),
-        ("two words", call().header("authorization", "Bearer a b"), 400, Some("invalid_request")),
-        ("two tokens", call().header("authorization", "Bearer a, Bearer b"), 400, Some("invalid_request")),
-        ("quotes", call().header("authorization", "Bearer \"a\""), 400, Some("invalid_request")),
+        ("no token after the scheme", call().header("authorization", "Bearer"), 401, Some("invalid_token")),
+        ("a space for a token", call().header("authorization", "Bearer "), 401, Some("invalid_token")),
+        ("two words", call().header("authorization", "Bearer a b"), 401, Some("invalid_token")),
+        ("two tokens", call().header("authorization", "Bearer a, Bearer b"), 401, Some("invalid_token")),
+        ("quotes", call().header("authorization", "Bearer \"a\""), 401, Some("invalid_token")),
+        ("beyond ASCII", call().header("authorization", "Bearer \u{e9}"), 401, Some("invalid_token")),
         ("nothing", call().header("authorization", ""), 400, Some("invalid_request")),
     ] {
         let reply = exchange(&service, request).await;
@@ -160,9 +181,42 @@ async fn the_challenge_is_in_the_header_and_in_the_errors_data() {
         assert!(challenge.starts_with(&resource), "{what}: {challenge}");
         let named = challenge.split_once(", error=\"").map(|(_, rest)| rest.split_once('"').unwrap().0);
         assert_eq!(named, error, "{what}");
-        let says_scope = challenge.contains("scope=\"api/events:read api/events:write\"");
-        assert_eq!(says_scope, what == "no token" || what == "too few scopes", "{what}: {challenge}");
+        assert!(challenge.ends_with(", scope=\"api/events:read api/events:write\""), "{what}: {challenge}");
         assert_eq!(reply.response()["error"]["data"], json!({ "mcp/www_authenticate": [challenge] }), "{what}");
+    }
+}
+
+/// S11: of several requests all scopes, and for what needs none those that the metadata lists.
+#[tokio::test]
+async fn a_challenge_names_the_scopes_of_what_was_asked_for() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+    let expired = issuer.mint([], |_, claims| claims["exp"] = json!(1));
+    let batch = |names: &[&str]| {
+        let calls = names.iter().enumerate().map(
+            |(id, name)| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": name } }),
+        );
+        tools_list().revision(ProtocolVersion::V2025_03_26).body(Value::Array(calls.collect()).to_string())
+    };
+    for (what, request, scopes) in [
+        ("a tool", tools_call("write", json!({})), "events:write"),
+        ("a list", tools_list(), "events:write events:read"),
+        ("no such tool", tools_call("no_such", json!({})), "events:write events:read"),
+        ("no JSON", tools_list().body("{"), "events:write events:read"),
+        ("a batch of one", batch(&["write"]), "events:write"),
+        ("a batch of two", batch(&["write", "both"]), "events:read events:write"),
+    ] {
+        let reply = exchange(&service, request.bearer(&expired)).await;
+
+        let challenge = reply.headers["www-authenticate"].to_str().unwrap();
+        let named = challenge.split_once("scope=\"").map(|(_, scopes)| scopes.trim_end_matches('"'));
+        let sorted = |scopes: &str| {
+            let mut scopes: Vec<_> = scopes.split(' ').map(str::to_owned).collect();
+            scopes.sort();
+            scopes
+        };
+        assert_eq!(reply.status, 401, "{what}");
+        assert_eq!(sorted(named.unwrap_or_default()), sorted(scopes), "{what}: {challenge}");
     }
 }
 
