@@ -12,6 +12,10 @@ use crate::{
 
 /// What an anchor takes besides its value: in the parser, and here.
 const ANCHOR_BYTES: usize = 512;
+/// Adds the members of another object, or of several (<https://yaml.org/type/merge.html>); YAML 1.2 has no such name, and its
+/// readers go on merging.
+const MERGE_KEY: &str = "<<";
+const YAML_TAGS: &str = "tag:yaml.org,2002:";
 /// Directives in a text: the parser keeps all of a document's until its first event.
 const MAX_DIRECTIVES: usize = 16;
 
@@ -26,6 +30,8 @@ pub(crate) enum YamlError {
     Twice { name: String, line: usize },
     #[error("the name of a member is an array, an object or null at line {line}")]
     Name { line: usize },
+    #[error("`{MERGE_KEY}` at line {line} merges neither an object nor an array of objects: quote it if it is a name")]
+    Merge { line: usize },
     #[error("an alias is within what it stands for at line {line}")]
     Cycle { line: usize },
     #[error("it has more than {MAX_DIRECTIVES} directives")]
@@ -146,11 +152,18 @@ impl<'t> Reader<'t> {
 
     fn object(&mut self, depth: usize) -> Result<(Value, usize), YamlError> {
         let (mut object, mut height) = (Map::new(), 0);
+        let mut merged = Vec::new();
         loop {
-            let name = match self.next()? {
-                Event::MappingEnd => return Ok((object.into(), height + 1)),
-                event => self.name(event)?,
+            let event = match self.next()? {
+                Event::MappingEnd => break,
+                event => event,
             };
+            let is_merge_key = is_merge_key(&event);
+            let name = self.name(event)?;
+            if is_merge_key {
+                height = height.max(self.merge(depth, &mut merged)?);
+                continue;
+            }
             self.meter.take_member(object.len())?;
             if object.contains_key(&name) {
                 return Err(YamlError::Twice { name: beginning(&name).into(), line: self.line });
@@ -160,6 +173,30 @@ impl<'t> Reader<'t> {
             height = height.max(own);
             object.insert(name, value);
         }
+        for (name, value) in merged.into_iter().flatten() {
+            if !object.contains_key(&name) {
+                self.meter.take_member(object.len())?;
+                object.insert(name, value);
+            }
+        }
+        Ok((object.into(), height + 1))
+    }
+
+    /// Reads what a merge key merges: those that go before first. Returns the height of their members.
+    ///
+    /// An alias is charged as the value that it stands for, even if no member of it is missing.
+    fn merge(&mut self, depth: usize, merged: &mut Vec<Map<String, Value>>) -> Result<usize, YamlError> {
+        let line = self.line;
+        let event = self.next()?;
+        let (objects, levels) = match self.value(event, depth + 1)? {
+            (Value::Array(items), height) => (items, height.saturating_sub(2)),
+            (value, height) => (vec![value], height.saturating_sub(1)),
+        };
+        for object in objects {
+            let Value::Object(members) = object else { return Err(YamlError::Merge { line }) };
+            self.meter.push(merged, members)?;
+        }
+        Ok(levels)
     }
 
     /// The name of a member: as it is written, so that `200` is one.
@@ -209,6 +246,16 @@ impl<'t> Reader<'t> {
         self.meter.take_string(text)?;
         Ok(text.into())
     }
+}
+
+/// Whether it is plain, or tagged as one; a quoted one is a name like any other.
+fn is_merge_key(event: &Event<'_>) -> bool {
+    let Event::Scalar(text, style, _, tag) = event else { return false };
+    let is_meant = match tag {
+        None => *style == ScalarStyle::Plain,
+        Some(tag) => tag.suffix_in_namespace(YAML_TAGS).is_some_and(|own| own == "merge"),
+    };
+    text == MERGE_KEY && is_meant
 }
 
 /// A number; null for one that JSON does not have.
@@ -274,6 +321,111 @@ mod tests {
         assert_eq!(value, json!({ "a": a, "b": a, "200": null, "name": "name" }));
         assert!(read("a: &a [*a]").unwrap_err().contains("within what it stands for"));
         assert!(read("a: *b").is_err());
+    }
+
+    /// 6.7: as PyYAML and js-yaml do it.
+    #[test]
+    fn merge_keys_add_the_members_that_an_object_does_not_have() {
+        let base = "a: &a { x: 1, y: { p: 1 } }\nb: &b { x: 2, z: 3 }\nl: &l [*a, *b]\n";
+        for (text, expected) in [
+            ("<<: *a", json!({ "x": 1, "y": { "p": 1 } })),
+            ("x: 0, <<: *a", json!({ "x": 0, "y": { "p": 1 } })),
+            ("<<: *a, y: 0", json!({ "x": 1, "y": 0 })),
+            ("<<: [*b, *a]", json!({ "x": 2, "y": { "p": 1 }, "z": 3 })),
+            ("<<: *l, w: 4", json!({ "w": 4, "x": 1, "y": { "p": 1 }, "z": 3 })),
+            ("<<: *b, <<: *a", json!({ "x": 2, "y": { "p": 1 }, "z": 3 })),
+            ("<<: { x: 5, <<: *b }", json!({ "x": 5, "z": 3 })),
+            ("<<: [{ <<: [*b] }, { w: 6 }]", json!({ "w": 6, "x": 2, "z": 3 })),
+            ("<<: &i { x: 7 }, i: *i", json!({ "i": { "x": 7 }, "x": 7 })),
+            ("<<: []", json!({})),
+            ("? << : *b", json!({ "x": 2, "z": 3 })),
+            ("&k <<: *b, k: *k", json!({ "k": "<<", "x": 2, "z": 3 })),
+            ("!!merge <<: *b", json!({ "x": 2, "z": 3 })),
+            ("!<tag:yaml.org,2002:merge> <<: *b", json!({ "x": 2, "z": 3 })),
+            // Names like any other.
+            ("\"<<\": *b", json!({ "<<": { "x": 2, "z": 3 } })),
+            ("'<<': 1", json!({ "<<": 1 })),
+            ("!!str <<: 1", json!({ "<<": 1 })),
+            ("<<<: 1", json!({ "<<<": 1 })),
+        ] {
+            for value in [
+                read(&format!("{base}v: {{ {text} }}")).unwrap()["v"].take(),
+                read(&format!("{base}v: [[{{ {text} }}]]")).unwrap()["v"][0][0].take(),
+            ] {
+                assert_eq!(value, expected, "{text}");
+            }
+        }
+        let block = "a: &a\n  x: 1\n  y: 2\nb: &b\n  <<: *a\n  y: 3\nc:\n  z: 4\n  <<:\n    - *b\n    - *a\n";
+        assert_eq!(read(block).unwrap()["c"], json!({ "x": 1, "y": 3, "z": 4 }));
+    }
+
+    /// 6.7
+    #[test]
+    fn a_merge_key_with_another_value_is_an_error_that_names_its_line() {
+        for text in ["<<:", "<<: 1", "<<: text", "<<: [1]", "<<: [{}, []]", "<<: *s", "<<: [*s]"] {
+            let refusal = read(&format!("s: &s text\nb:\n  a: 1\n  {text}\n  c: 1\n")).unwrap_err();
+
+            assert!(refusal.contains("`<<` at line 4"), "{text}: {refusal}");
+        }
+        for text in ["a: &a { <<: *a }", "a: &a { b: { <<: [*a] } }", "&a <<: *a", "a: &a [{ <<: *a }]"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert!(read("a: &a { <<: *a }").unwrap_err().contains("within what it stands for"));
+        assert!(read("a: { <<: { b: 1 }, c: 1, c: 2 }").unwrap_err().contains("\"c\" is there twice"));
+    }
+
+    /// 6.7
+    #[test]
+    fn merge_keys_that_stand_for_more_than_memory_holds_are_refused() {
+        let list = |count: usize, what: &str| vec![what; count].join(",");
+        let members = |count: usize| (0..count).map(|number| format!("k{number}: 1,")).collect::<String>();
+        // Nine times as much on each level.
+        let laughs: String = (1..12)
+            .map(|level| {
+                format!("a{level}: &a{level} {{ <<: [{}], k{level}: 1 }}\n", list(9, &format!("*a{}", level - 1)))
+            })
+            .collect();
+        let nested: String = (1..12)
+            .map(|level| {
+                let before = level - 1;
+                format!("a{level}: &a{level} {{ l: {{ <<: *a{before} }}, r: {{ <<: *a{before} }}, m: *a{before} }}\n")
+            })
+            .collect();
+        let wide = format!("a: &a {{ {} }}\nb: {{ <<: [{}] }}", members(10_000), list(100_000, "*a"));
+        let many = format!("a: &a {{ {} }}\nb: [{}]", members(10_000), list(100_000, "{ <<: *a }"));
+        // All members are there already.
+        let overridden = format!("a: &a {{ {0} }}\nb: {{ {0} <<: [{1}] }}", members(10_000), list(100_000, "*a"));
+        for text in [
+            format!("a0: &a0 {{ k0: 1 }}\n{laughs}"),
+            format!("a0: &a0 {{ k0: 1 }}\n{nested}a: [{}]", list(100_000, "*a11")),
+            wide,
+            many,
+            overridden,
+        ] {
+            let refusal = read(&text).unwrap_err();
+
+            assert!(refusal.contains("more than"), "{refusal}");
+        }
+    }
+
+    /// 6.7
+    #[test]
+    fn merge_keys_do_not_nest_deeper_than_what_is_written() {
+        let inline = format!("a: {}1{}", "{ <<: ".repeat(1_000_000), "}".repeat(1_000_000));
+        let mut chain = format!("- &a0 {{ x: {}{} }}\n", "[".repeat(50), "]".repeat(50));
+        for number in 1..5 {
+            let before = number - 1;
+            chain += &format!("- &a{number} {{ y: {}{{ <<: *a{before} }}{} }}\n", "[".repeat(50), "]".repeat(50));
+        }
+        for text in [inline, chain] {
+            assert!(read(&text).unwrap_err().contains("levels deep"));
+        }
+        // What is merged takes the place of what merges it.
+        let mut long = "- &a0 { x: 1 }\n".to_owned();
+        for number in 1..200 {
+            long += &format!("- &a{number} {{ <<: *a{} }}\n", number - 1);
+        }
+        assert_eq!(read(&long).unwrap()[199], json!({ "x": 1 }));
     }
 
     #[test]

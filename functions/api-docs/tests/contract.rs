@@ -159,6 +159,36 @@ async fn paths_that_are_elsewhere_are_told_of() {
     assert!(listed["note"].as_str().unwrap().contains("1 paths") && listed["note"].as_str().unwrap().contains("`/b`"));
 }
 
+async fn of(document: &str) -> McpService {
+    let origin = Origin::start(Says::document(document.to_owned(), "\"1\"")).await;
+    try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap()
+}
+
+fn ids(operations: &Value) -> Vec<&str> {
+    operations.as_array().unwrap().iter().map(|own| own["operation_id"].as_str().unwrap()).collect()
+}
+
+/// 6.7
+#[tokio::test]
+async fn operations_of_merge_keys_are_listed_and_read() {
+    let service = of("
+openapi: 3.0.3
+info: { title: Shared, version: '1' }
+x-item: &item
+  get: { operationId: readIt, responses: { '200': { description: ok } } }
+paths:
+  /a: { <<: *item }
+  /b: { <<: *item, post: { operationId: addIt, responses: { '201': { description: made } } } }
+")
+    .await;
+
+    let listed = call(&service, "list_operations", json!({})).await;
+    let read = call(&service, "read_operation", json!({ "operation_id": "GET /b" })).await;
+
+    assert_eq!(ids(&listed["operations"]), ["readIt", "GET /b", "addIt"]);
+    assert_eq!(read["definition"]["responses"]["200"]["description"], "ok");
+}
+
 #[tokio::test]
 async fn whatever_a_reference_leads_to_is_read_by_it() {
     let document = json!({ "openapi": "3.1.0", "components": {

@@ -125,6 +125,29 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
                 (1..9).map(|number| format!("a{number}: &a{number} [{}]\n", items(number - 1))).collect();
             format!("openapi: 3.1.0\na0: &a0 [1,1,1]\n{levels}")
         }),
+        // 6.7
+        ("YAML: merge keys", format!("openapi: 3.1.0\nx: &a {{a: 1}}\ny: [{}]", repeated("{<<: *a}", ","))),
+        ("YAML: merge keys of lists", format!("openapi: 3.1.0\nx: &a {{a: 1}}\ny: {{<<: [{}]}}", repeated("*a", ","))),
+        (
+            "YAML: merge keys of one object",
+            format!("openapi: 3.1.0\nx: &a {{a: 1}}\ny: {{{}}}", repeated("<<: *a", ",")),
+        ),
+        (
+            "YAML: merge keys with members",
+            format!("openapi: 3.1.0\ny: [{}]", repeated("{<<: {a: 1, b: 2}, c: 3}", ",")),
+        ),
+        ("YAML: merge keys without end", repeated("{<<: ", "")),
+        (
+            "YAML: merge keys of other members",
+            yaml(numbered(|number| format!("&a{number} {{k{number}: 1, <<: {{l{number}: 1}}}},"))),
+        ),
+        (
+            "YAML: merge keys of merge keys",
+            numbered(|number| match number {
+                0 => "openapi: 3.1.0\na0: &a0 {k0: 1}\n".to_owned(),
+                _ => format!("a{number}: &a{number} {{k{number}: 1, <<: [*a{0}, *a{0}]}}\n", number - 1),
+            }),
+        ),
         ("YAML: tags", yaml(repeated("!a b", ",") + ",")),
         ("YAML: long tags", yaml(numbered(|number| format!("!{}{number} 1,", "t".repeat(100))))),
         ("YAML: directives", repeated("%TAG !a! b\n", "") + "---\nopenapi: 3.1.0"),
