@@ -22,6 +22,12 @@ use crate::{
 /// The methods of a path item, in the order of the specification.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
+/// Members of the document whose members are path items: `webhooks` by name (OpenAPI 3.1; in 3.0 an extension that tools know).
+const PATHS: &str = "paths";
+const WEBHOOKS: [&str; 2] = ["webhooks", "x-webhooks"];
+/// What distinguishes the webhook `/pets` from the path.
+const WEBHOOK_PREFIX: &str = "webhook ";
+
 /// What a fragment has in another form (RFC 3986, section 3.5).
 const FRAGMENT: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'`').add(b'{').add(b'}');
@@ -56,16 +62,31 @@ pub struct Document {
 /// What is known of an operation without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
-    /// Its `operationId`; method and path, if it has none or another has the same.
+    /// Its `operationId`; what [`Operation::place`] returns, if it has none or another has the same.
     pub(crate) id: String,
     /// In capitals.
     pub(crate) method: String,
+    /// The name of a webhook.
     pub(crate) path: String,
     pub(crate) summary: String,
     pub(crate) tags: Vec<String>,
     pub(crate) is_deprecated: bool,
     /// Those of its path and its own, if its path has some.
     parameters: Option<Value>,
+    /// The member of the document that has its path item.
+    section: &'static str,
+}
+
+impl Operation {
+    /// Whether it is a request that the API sends, to a URL that its user registers.
+    pub(crate) fn is_webhook(&self) -> bool {
+        self.section != PATHS
+    }
+
+    /// Method and path; those of a webhook begin with a word of their own, for its name may be that of a path.
+    pub(crate) fn place(&self) -> String {
+        place(self.section, &self.method, &self.path)
+    }
 }
 
 /// What is known of a schema without reading it.
@@ -148,22 +169,26 @@ impl Document {
         Ok(document)
     }
 
-    /// All operations, by path, as the document's maps are sorted.
+    /// All operations, by path, as the document's maps are sorted; then the webhooks, by name.
     pub(crate) fn operations(&self) -> &[Operation] {
         &self.operations
     }
 
-    /// Paths that refer to what is not in the document, and may have further operations there.
+    /// Paths and webhooks that refer to what is not in the document, and may have further operations there.
     pub(crate) fn elsewhere(&self) -> &[String] {
         &self.elsewhere
     }
 
-    /// The operation of that id, or of `METHOD /path`.
+    /// The operation of that id, or of `METHOD /path`, or the webhook of `METHOD name` or `webhook METHOD name`.
     pub(crate) fn operation(&self, name: &str) -> Option<&Operation> {
         let by_id = self.operations.iter().find(|operation| operation.id == name);
         by_id.or_else(|| {
-            let (method, path) = name.split_once(' ')?;
-            let is_it = |own: &&Operation| own.path == path.trim() && own.method.eq_ignore_ascii_case(method);
+            let of_webhook = name.strip_prefix(WEBHOOK_PREFIX);
+            let (method, path) = of_webhook.unwrap_or(name).split_once(' ')?;
+            let is_it = |own: &&Operation| {
+                let is_there = own.path == path.trim() && own.method.eq_ignore_ascii_case(method);
+                is_there && (own.is_webhook() || of_webhook.is_none())
+            };
             self.operations.iter().find(is_it)
         })
     }
@@ -175,8 +200,10 @@ impl Document {
         if let Some(parameters) = &operation.parameters {
             beside.insert("parameters", Cow::Borrowed(parameters));
         }
+        // Those of the document are for requests to the API.
+        let root = Some(&self.root).filter(|_| !operation.is_webhook());
         for name in ["servers", "security"] {
-            let inherited = || self.of_path(&operation.path, name).or_else(|| self.root.get(name));
+            let inherited = || self.of_path(operation, name).or_else(|| root?.get(name));
             if let (None, Some(inherited)) = (written.and_then(|own| own.get(name)), inherited()) {
                 beside.insert(name, Cow::Borrowed(inherited));
             }
@@ -203,7 +230,7 @@ impl Document {
 
     /// An operation as it is written.
     pub(crate) fn written(&self, operation: &Operation) -> Option<&Value> {
-        self.of_path(&operation.path, &operation.method.to_ascii_lowercase())
+        self.of_path(operation, &operation.method.to_ascii_lowercase())
     }
 
     /// All schemas, by name.
@@ -235,9 +262,15 @@ impl Document {
     fn find_operations(&self, meter: &Meter) -> Result<(Vec<Operation>, Vec<String>), DocumentError> {
         let mut taken = HashSet::new();
         let (mut operations, mut elsewhere) = (Vec::new(), Vec::new());
-        let paths = self.root.get("paths").and_then(Value::as_object);
-        for path in paths.into_iter().flat_map(Map::keys).filter(|path| !path.starts_with("x-")) {
-            let (items, nowhere) = self.path_items(path, |reference| meter.take_reference(reference))?;
+        let keys = |section| self.root.get(section).and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        let paths = keys(PATHS).filter(|path| !path.starts_with("x-")).map(|path| (PATHS, path));
+        let webhooks = WEBHOOKS.into_iter().flat_map(|section| keys(section).map(move |name| (section, name)));
+        // A document may have them under both names, for old tools.
+        let is_new =
+            |(section, name): &(&str, &String)| *section == WEBHOOKS[0] || self.root[WEBHOOKS[0]].get(name).is_none();
+        let webhooks = webhooks.filter(is_new);
+        for (section, path) in paths.chain(webhooks) {
+            let (items, nowhere) = self.path_items(section, path, |reference| meter.take_reference(reference))?;
             if nowhere {
                 meter.push(&mut elsewhere, listed("path", path, meter)?)?;
             }
@@ -251,7 +284,7 @@ impl Document {
                     Some(id) => listed("name of an operation", id, meter)?,
                     None => {
                         check_length("path", path)?;
-                        listed("path", &format!("{method} {path}"), meter)?
+                        listed("path", &place(section, &method, path), meter)?
                     }
                 };
                 let mut tags = Vec::new();
@@ -269,6 +302,7 @@ impl Document {
                     tags,
                     is_deprecated: own.get("deprecated") == Some(&Value::Bool(true)),
                     parameters: shared.map(|shared| self.parameters(shared, own, meter)).transpose()?,
+                    section,
                 };
                 meter.push(&mut operations, operation)?;
             }
@@ -308,8 +342,8 @@ impl Document {
     }
 
     /// A member of a path item, which may go on at what it refers to: the nearest counts.
-    fn of_path(&self, path: &str, name: &str) -> Option<&Value> {
-        let (items, _) = self.path_items(path, |_| Ok(())).ok()?;
+    fn of_path(&self, operation: &Operation, name: &str) -> Option<&Value> {
+        let (items, _) = self.path_items(operation.section, &operation.path, |_| Ok(())).ok()?;
         items.into_iter().find_map(|item| item.get(name))
     }
 
@@ -317,12 +351,13 @@ impl Document {
     /// nowhere in this document, or that is one too many. Each reference that is followed is counted.
     fn path_items(
         &self,
+        section: &str,
         path: &str,
         mut count: impl FnMut(&str) -> Result<(), Spent>,
     ) -> Result<(Vec<&Value>, bool), Spent> {
         let mut items = Vec::new();
         let mut seen = HashSet::new();
-        let mut next = self.root.get("paths").and_then(|paths| paths.get(path));
+        let mut next = self.root.get(section).and_then(|paths| paths.get(path));
         while let Some(item) = next {
             items.push(item);
             let Some(reference) = item.get("$ref").and_then(Value::as_str) else { return Ok((items, false)) };
@@ -368,6 +403,10 @@ fn read(text: &str, meter: &Meter) -> Result<Value, DocumentError> {
     }
     // YAML has braces, too.
     yaml::read(text, meter).map_err(|_| spent(json))
+}
+
+fn place(section: &str, method: &str, path: &str) -> String {
+    format!("{}{method} {path}", if section == PATHS { "" } else { WEBHOOK_PREFIX })
 }
 
 /// A name that lists show.
@@ -553,6 +592,29 @@ mod tests {
         assert!(document.operation("DELETE /a").is_none());
     }
 
+    /// 6.7
+    #[test]
+    fn a_webhook_is_found_by_its_place_and_is_there_once() {
+        let document = parse(&json!({
+            "openapi": "3.1.0",
+            "paths": { "/a": { "post": {} }, "/b": { "post": {} } },
+            "webhooks": { "/a": { "post": { "operationId": "hook" } }, "c": { "put": {} }, "x-d": { "get": {} } },
+            "x-webhooks": { "c": { "put": { "summary": "old" } }, "e": { "put": {} } },
+        }));
+
+        let ids: Vec<_> = document.operations().iter().map(|own| own.id.as_str()).collect();
+        assert_eq!(ids, ["POST /a", "POST /b", "hook", "webhook PUT c", "webhook GET x-d", "webhook PUT e"]);
+        let id_of = |name: &str| document.operation(name).map(|own| own.id.as_str());
+        assert_eq!(id_of("POST /a"), Some("POST /a"));
+        assert_eq!(id_of("webhook POST /a"), Some("hook"));
+        assert_eq!(id_of("webhook POST /b"), None);
+        assert_eq!(id_of("put c"), Some("webhook PUT c"));
+        assert_eq!(document.operation("PUT c").unwrap().summary, "");
+        for webhooks in [json!([]), json!(null), json!("none")] {
+            assert!(parse(&json!({ "openapi": "3.1.0", "webhooks": webhooks })).operations().is_empty());
+        }
+    }
+
     #[test]
     fn an_operation_has_what_its_path_and_the_document_say() {
         let document = parse(&json!({
@@ -724,7 +786,7 @@ mod tests {
                 steps += 1;
                 Ok(())
             };
-            assert!(document.path_items(path, count).unwrap().0.len() <= MAX_CHAIN + 1);
+            assert!(document.path_items(PATHS, path, count).unwrap().0.len() <= MAX_CHAIN + 1);
         }
 
         assert!(steps <= 2000 * MAX_CHAIN, "{steps}");

@@ -34,7 +34,7 @@ const ORIGIN: &str = "x-ref";
 const CUT: &str = "x-cut";
 
 /// Members whose own members are named by the author, so that none of them is a keyword; `examples` and `links` besides.
-const MAPS: [&str; 20] = [
+const MAPS: [&str; 22] = [
     "$defs",
     "callbacks",
     "content",
@@ -54,6 +54,8 @@ const MAPS: [&str; 20] = [
     "scopes",
     "securitySchemes",
     "variables",
+    "webhooks",
+    "x-webhooks",
     SECURITY_SCHEMES,
 ];
 /// Members that hold data, in which nothing is a reference.

@@ -105,6 +105,6 @@ fn too_many(count: usize, choices: &[TitledOption]) -> ToolError {
 }
 
 fn title(operation: &Operation) -> String {
-    let place = format!("{} {}", operation.method, operation.path);
+    let place = operation.place();
     if operation.summary.is_empty() { place } else { format!("{place}: {}", operation.summary) }
 }

@@ -1,5 +1,7 @@
 //! The `list_operations` tool: what the API can do, page by page.
 
+use std::ops::Not;
+
 use garde::Validate;
 use mcp_server::{Json, Tool, ToolContext, ToolError};
 use schemars::JsonSchema;
@@ -21,8 +23,9 @@ pub(crate) fn tool() -> Tool<State> {
     Tool::new("list_operations", list_operations)
         .title("List operations")
         .description(
-            "Lists the operations of the API by path, with method and summary, page by page. Use it to see what there is, or \
-             all that begins with a path or has a tag; use search for anything else.",
+            "Lists the operations of the API by path, with method and summary, page by page; after them its webhooks by name, \
+             the requests that it sends. Use it to see what there is, or all that begins with a path or has a tag; use search \
+             for anything else.",
         )
         .read_only()
         .idempotent()
@@ -54,7 +57,7 @@ struct Operations {
     version: String,
     /// How many there are in all.
     total: usize,
-    /// By path.
+    /// By path; then the webhooks, by name.
     operations: Vec<Listed>,
     /// What to skip for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +74,7 @@ pub(crate) struct Listed {
     pub(crate) operation_id: String,
     /// The HTTP method.
     pub(crate) method: String,
-    /// The path, with its parameters in braces.
+    /// The path, with its parameters in braces; the name of a webhook.
     pub(crate) path: String,
     /// What it does, in one line; empty if the document does not say.
     pub(crate) summary: String,
@@ -79,6 +82,9 @@ pub(crate) struct Listed {
     pub(crate) tags: Vec<String>,
     /// Whether it should no longer be used.
     pub(crate) deprecated: bool,
+    /// Whether it is a webhook: a request that the API sends, to a URL that its user registers. Absent if it is not.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub(crate) webhook: bool,
 }
 
 impl From<&Operation> for Listed {
@@ -90,6 +96,7 @@ impl From<&Operation> for Listed {
             summary: operation.summary.clone(),
             tags: shown(&operation.tags),
             deprecated: operation.is_deprecated,
+            webhook: operation.is_webhook(),
         }
     }
 }
@@ -122,7 +129,9 @@ async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<
         note: document.elsewhere().first().map(|path| {
             let count = document.elsewhere().len();
             let path = beginning(path);
-            format!("{count} paths refer to what is not in the document, such as `{path}`: what is there is not listed")
+            format!(
+                "{count} paths or webhooks refer to what is not in the document, such as `{path}`: what is there is not listed"
+            )
         }),
     }))
 }

@@ -22,6 +22,8 @@ const MAX_QUERY_WORDS: usize = 16;
 const MAX_WORD_CHARS: usize = 64;
 /// Words of a text with more weight than this say what the item is: `user` means `/user` rather than `/user/repos`.
 const HEAVY: u8 = 4;
+/// What finds webhooks, whatever their names.
+const WEBHOOK: &str = "webhook";
 /// Words of more bytes than this are found by their beginning.
 const MIN_BEGINNING: usize = 2;
 
@@ -63,7 +65,8 @@ impl Index {
             let description = definition.and_then(|own| own.get("description")?.as_str()).unwrap_or_default();
             let weighed = [(&*own.id, 8), (&*own.path, 6), (&*own.method, 6), (&*own.summary, 4), (description, 1)];
             let tags = own.tags.iter().map(|tag| (tag.as_str(), 3));
-            index.operations.add(weighed.into_iter().chain(tags), meter)?;
+            let kind = own.is_webhook().then_some((WEBHOOK, 4));
+            index.operations.add(weighed.into_iter().chain(tags).chain(kind), meter)?;
         }
         for own in document.schemas() {
             let schema = document.schema(&own.name);

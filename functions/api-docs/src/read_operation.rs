@@ -1,5 +1,7 @@
 //! The `read_operation` tool: all that the document says of one operation.
 
+use std::ops::Not;
+
 use garde::Validate;
 use mcp_server::{Json, Tool, ToolContext, ToolError};
 use schemars::JsonSchema;
@@ -27,7 +29,7 @@ pub(crate) fn tool() -> Tool<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 struct ReadArgs {
-    /// The operation's id, or its method and path, such as `GET /users/{id}`. 1 to 500 characters.
+    /// The operation's id, or its method and path, such as `GET /users/{id}`; of a webhook, its method and name. 1 to 500 characters.
     #[garde(length(chars, min = 1, max = 500))]
     operation_id: String,
     /// A JSON pointer to a part of the operation, such as `/requestBody`: what `x-cut` names. All of it unless given. At most
@@ -45,8 +47,11 @@ pub(crate) struct OperationRead {
     operation_id: String,
     /// The HTTP method.
     method: String,
-    /// The path, below the URL of a server.
+    /// The path, below the URL of a server; the name of a webhook.
     path: String,
+    /// Whether it is a webhook: a request that the API sends, to a URL that its user registers. Absent if it is not.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    webhook: bool,
     #[serde(flatten)]
     excerpt: Excerpt,
 }
@@ -67,8 +72,13 @@ pub(crate) fn read(document: &Document, operation: &Operation, start: Start<'_>)
         .written(operation)
         .and_then(|written| excerpt(document, written, &beside, start))
         .ok_or_else(|| ToolError::InvalidInput("`pointer` leads to nothing in this operation".to_owned()))?;
-    let Operation { id, method, path, .. } = operation;
-    Ok(OperationRead { operation_id: id.clone(), method: method.clone(), path: path.clone(), excerpt })
+    Ok(OperationRead {
+        operation_id: operation.id.clone(),
+        method: operation.method.clone(),
+        path: operation.path.clone(),
+        webhook: operation.is_webhook(),
+        excerpt,
+    })
 }
 
 fn unknown(document: &Document, id: &str) -> String {

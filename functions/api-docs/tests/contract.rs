@@ -189,6 +189,71 @@ paths:
     assert_eq!(read["definition"]["responses"]["200"]["description"], "ok");
 }
 
+/// 6.7
+#[tokio::test]
+async fn webhooks_are_operations_that_are_marked() {
+    let hook = json!({ "post": { "operationId": "newPetHook", "summary": "A pet was added", "tags": ["events"],
+        "requestBody": { "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Pet" } } } } } });
+    for (version, member) in [("3.1.0", "webhooks"), ("3.0.3", "x-webhooks")] {
+        let document = json!({
+            "openapi": version,
+            "servers": [{ "url": "https://api.example.com" }],
+            "security": [{ "token": [] }],
+            "paths": { "/pets": { "post": { "operationId": "addPet", "summary": "Add a pet" } } },
+            member: { "newPet": hook, "/pets": { "post": {} }, "example": { "$ref": "#/components/pathItems/Hook" },
+                "elsewhere": { "$ref": "./hooks.yaml" } },
+            "components": {
+                "schemas": { "Pet": { "type": "object" } },
+                "pathItems": { "Hook": { "parameters": [{ "name": "id", "in": "header" }], "put": { "security": [{ "token": [] }] } } },
+                "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            },
+        });
+        let service = of(&document.to_string()).await;
+
+        let listed = call(&service, "list_operations", json!({})).await;
+        let of_tag = call(&service, "list_operations", json!({ "tag": "events" })).await;
+        let new_pet = call(&service, "search", json!({ "query": "new pet" })).await;
+        let all = call(&service, "search", json!({ "query": "webhooks" })).await;
+        let read = async |id: &str| call(&service, "read_operation", json!({ "operation_id": id })).await;
+        let (named, of_path, referred) =
+            (read("newPetHook").await, read("POST /pets").await, read("webhook PUT example").await);
+
+        let listed_ids = ["addPet", "webhook POST /pets", "webhook PUT example", "newPetHook"];
+        assert_eq!((ids(&listed["operations"]), &listed["total"]), (listed_ids.to_vec(), &json!(4)));
+        let last = &listed["operations"][3];
+        assert_eq!(
+            (&last["path"], &last["method"], &last["webhook"]),
+            (&json!("newPet"), &json!("POST"), &json!(true))
+        );
+        assert_eq!(listed["operations"][0].get("webhook"), None);
+        assert!(listed["note"].as_str().unwrap().contains("`elsewhere`"), "{listed}");
+        assert_eq!(ids(&of_tag["operations"]), ["newPetHook"]);
+        assert_eq!(
+            (&new_pet["operations"][0]["operation_id"], &new_pet["operations"][0]["webhook"]),
+            (&json!("newPetHook"), &json!(true))
+        );
+        assert_eq!(all["operations_total"], 3);
+        assert_eq!((&named["webhook"], &named["path"]), (&json!(true), &json!("newPet")));
+        let body = &named["definition"]["requestBody"]["content"]["application/json"]["schema"];
+        assert_eq!(body["x-ref"], "#/components/schemas/Pet");
+        // The server and the security of the API are for requests to it.
+        assert_eq!((named["definition"].get("servers"), named["definition"].get("security")), (None, None));
+        assert_eq!((&of_path["operation_id"], of_path.get("webhook")), (&json!("addPet"), None));
+        assert_eq!(referred["definition"]["parameters"][0]["name"], "id");
+        assert_eq!(referred["definition"]["x-security-schemes"]["token"]["scheme"], "bearer");
+        // Its name is the author's, and none of a member that holds data.
+        let item = call(&service, "read_schema", json!({ "name": format!("#/{member}/example") })).await;
+        assert_eq!(item["definition"]["x-ref"], "#/components/pathItems/Hook");
+        let found = call(&service, "find_operation", json!({ "query": "webhook PUT example" })).await;
+        assert_eq!((&found["operation_id"], &found["webhook"]), (&json!("webhook PUT example"), &json!(true)));
+        let template = json!({ "type": "ref/resource", "uri": "openapi://operations/{operationId}" });
+        let suggested = exchange(&service, complete(template, "operationId", "webhook p")).await;
+        assert_eq!(suggested.result()["completion"]["values"], json!(["webhook POST /pets", "webhook PUT example"]));
+        let resource = exchange(&service, resources_read("openapi://operations/webhook%20PUT%20example")).await;
+        assert!(resource.result()["contents"][0]["text"].as_str().unwrap().contains(r#""webhook":true"#));
+    }
+}
+
 #[tokio::test]
 async fn whatever_a_reference_leads_to_is_read_by_it() {
     let document = json!({ "openapi": "3.1.0", "components": {

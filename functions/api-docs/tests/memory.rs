@@ -82,6 +82,14 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
         ("JSON: nested without end", format!(r#"{{"openapi":"3.1.0","x":{}"#, repeated("[", ""))),
         ("JSON: breaks off", format!(r#"{{"openapi":"3.1.0","x":[{}"#, repeated(r#"{"":0}"#, ","))),
         ("operations", paths(numbered(|number| format!(r#""/{number}":{{"get":{{}},"put":{{}},"post":{{}}}},"#)))),
+        // 6.7
+        (
+            "webhooks",
+            format!(
+                r#"{{"openapi":"3.1.0","webhooks":{{{}"":{{}}}}}}"#,
+                numbered(|number| format!(r#""{number}":{{"get":{{}},"put":{{}},"post":{{}}}},"#))
+            ),
+        ),
         (
             "operations with tags",
             paths(numbered(|number| format!(r#""/{number}":{{"get":{{"tags":["a","b","c"]}}}},"#))),
