@@ -17,6 +17,7 @@ mod read_schema;
 mod search;
 mod source;
 mod state;
+mod words;
 mod yaml;
 
 use mcp_lambda::McpService;

@@ -11,6 +11,7 @@ use crate::{
     State,
     document::{Operation, beginning},
     excerpt::size_of,
+    words::fold,
 };
 
 pub(crate) const USUAL_LIMIT: u32 = 50;
@@ -113,9 +114,10 @@ fn shown(tags: &[String]) -> Vec<String> {
 
 async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<Json<Operations>, ToolError> {
     let document = State::document(&context).await;
+    let tag = args.tag.map(|tag| fold(&tag));
     let is_wanted = |operation: &&Operation| {
         args.path.as_ref().is_none_or(|path| operation.path.starts_with(path))
-            && args.tag.as_ref().is_none_or(|tag| operation.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)))
+            && tag.as_ref().is_none_or(|tag| operation.tags.iter().any(|own| fold(own) == *tag))
     };
     let wanted: Vec<&Operation> = document.operations().iter().filter(is_wanted).collect();
     let limit = args.limit.unwrap_or(USUAL_LIMIT);

@@ -9,6 +9,7 @@ use crate::{
     State,
     document::Schema,
     list_operations::{MAX_PAGE_BYTES, USUAL_LIMIT, page},
+    words::fold,
 };
 
 pub(crate) fn tool() -> Tool<State> {
@@ -65,8 +66,8 @@ impl From<&Schema> for ListedSchema {
 
 async fn list_schemas(context: ToolContext<State>, args: ListArgs) -> Result<Json<Schemas>, ToolError> {
     let document = State::document(&context).await;
-    let part = args.name.map(|name| name.to_lowercase());
-    let is_wanted = |own: &&Schema| part.as_ref().is_none_or(|part| own.name.to_lowercase().contains(part));
+    let part = args.name.map(|name| fold(&name));
+    let is_wanted = |own: &&Schema| part.as_ref().is_none_or(|part| fold(&own.name).contains(part));
     let wanted: Vec<&Schema> = document.schemas().iter().filter(is_wanted).collect();
     let limit = args.limit.unwrap_or(USUAL_LIMIT);
     let (schemas, next_skip) =

@@ -5,7 +5,7 @@ use mcp_server::{PartialArgument, RequestContext, RequestError, ResourceTemplate
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{State, excerpt::Start, read_operation::read};
+use crate::{State, excerpt::Start, read_operation::read, words::fold};
 
 /// As many as are sent.
 const SUGGESTIONS: usize = 100;
@@ -36,10 +36,10 @@ async fn operation(context: RequestContext<State>, uri: OperationUri) -> Result<
 /// Ids that begin with what was typed, then those that have it elsewhere.
 async fn suggest(context: RequestContext<State>, typed: PartialArgument) -> Result<Vec<String>, RequestError> {
     let document = State::document(&context).await;
-    let typed = typed.value.to_lowercase();
+    let typed = fold(&typed.value);
     let (mut begin, mut have) = (Vec::new(), Vec::new());
     for id in document.operations().iter().map(|operation| &operation.id) {
-        match id.to_lowercase().find(&typed) {
+        match fold(id).find(&typed) {
             Some(0) => begin.push(id),
             Some(_) => have.push(id),
             None => {}

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    iter,
     ops::Bound::{Included, Unbounded},
 };
 
@@ -11,6 +10,7 @@ use serde_json::Value;
 use crate::{
     budget::{Meter, Spent},
     document::{Document, Operation, Schema},
+    words::{words, words_of_query},
 };
 
 /// Words of a question that mean nothing by themselves.
@@ -18,8 +18,6 @@ const FILLERS: [&str; 16] =
     ["a", "all", "an", "and", "by", "for", "from", "i", "in", "my", "of", "on", "the", "to", "want", "with"];
 /// Words of a question that count; those after them do not.
 const MAX_QUERY_WORDS: usize = 16;
-/// Of a word; what is after them is not compared.
-const MAX_WORD_CHARS: usize = 64;
 /// Words of a text with more weight than this say what the item is: `user` means `/user` rather than `/user/repos`.
 const HEAVY: u8 = 4;
 /// What finds webhooks, whatever their names.
@@ -199,9 +197,9 @@ struct Score {
 /// The words of a query that count, each once.
 fn wanted(query: &str) -> Vec<String> {
     let is_filler = |word: &String| FILLERS.contains(&word.as_str());
-    let has_others = words(query).any(|word| !is_filler(&word));
+    let has_others = words_of_query(query).any(|word| !is_filler(&word));
     let mut wanted = Vec::new();
-    for word in words(query).filter(|word| !has_others || !is_filler(word)) {
+    for word in words_of_query(query).filter(|word| !has_others || !is_filler(word)) {
         if wanted.len() == MAX_QUERY_WORDS {
             break;
         }
@@ -223,35 +221,12 @@ fn likeness(wanted: &str, word: &str) -> u32 {
     }
 }
 
-/// In small letters; `listPets`, `list-pets` and `list pets` have the same.
-fn words(text: &str) -> impl Iterator<Item = String> {
-    let mut characters = text.chars().peekable();
-    let mut before = ' ';
-    iter::from_fn(move || {
-        let mut word = String::new();
-        let mut length = 0;
-        while let Some(character) = characters.peek().copied() {
-            let begins = character.is_uppercase() && (before.is_lowercase() || before.is_ascii_digit());
-            if !word.is_empty() && (begins || !character.is_alphanumeric()) {
-                return Some(word);
-            }
-            characters.next();
-            before = character;
-            if character.is_alphanumeric() && length < MAX_WORD_CHARS {
-                word.extend(character.to_lowercase());
-                length += 1;
-            }
-        }
-        Some(word).filter(|word| !word.is_empty())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Map, json};
 
     use super::*;
-    use crate::budget::Budget;
+    use crate::{budget::Budget, words::MAX_WORD_CHARS};
 
     fn parse(document: &Value) -> Document {
         Document::parse(document.to_string().as_bytes(), Budget::of_function(1024)).unwrap()
@@ -264,15 +239,6 @@ mod tests {
             "/pets": { "get": { "operationId": "x", "description": "Lists the animals of a user." } },
         } }));
         operations(&document, query).into_iter().map(|hit| hit.item.id.clone()).collect()
-    }
-
-    #[test]
-    fn words_are_found_however_a_name_is_written() {
-        let found: Vec<_> = words("listPets/by-ID_v2: JSONSchema").collect();
-
-        assert_eq!(found, ["list", "pets", "by", "id", "v2", "jsonschema"]);
-        assert_eq!(words("v2Beta  --").collect::<Vec<_>>(), ["v2", "beta"]);
-        assert_eq!(words("").next(), None);
     }
 
     #[test]
@@ -295,6 +261,94 @@ mod tests {
         assert_eq!(found("s"), []);
     }
 
+    /// The schemas that a query finds among some of these descriptions.
+    fn described(descriptions: &[&str], query: &str) -> Vec<usize> {
+        let schemas: Map<_, _> = (0..)
+            .zip(descriptions)
+            .map(|(number, text): (usize, _)| (format!("S{number}"), json!({ "description": text })))
+            .collect();
+        let document = parse(&json!({ "openapi": "3.1.0", "components": { "schemas": schemas } }));
+        let hits = super::schemas(&document, query).into_iter();
+        hits.map(|hit| hit.item.name[1..].parse().unwrap()).collect()
+    }
+
+    /// 6.7
+    #[test]
+    fn words_are_found_inside_text_without_spaces() {
+        let texts = [
+            "查询发票列表",
+            "请求書を作成します。",
+            "ユーザーの一覧",
+            "ค้นหาใบแจ้งหนี้ทั้งหมด",
+            "ຄົ້ນຫາໃບແຈ້ງໜີ້",
+            "ស្វែងរកវិក្កយបត្រ",
+            "ငွေတောင်းခံလွှာရှာဖွေပါ",
+            "송장을 조회합니다",
+            "v2版本API接口",
+            "𠮷野家の注文",
+        ];
+        for (query, expected) in [
+            ("发票", 0),
+            ("列表", 0),
+            ("票", 0),
+            ("表", 0),
+            ("发票列表", 0),
+            ("查询 发票", 0),
+            ("作成", 1),
+            ("書", 1),
+            ("ユーザー", 2),
+            ("一覧", 2),
+            ("ใบแจ้งหนี้", 3),
+            ("หา", 3),
+            ("ໃບແຈ້ງໜີ້", 4),
+            ("វិក្កយបត្រ", 5),
+            ("ငွေ", 6),
+            ("ရှာဖွေ", 6),
+            ("송장", 7),
+            ("조회", 7),
+            ("송", 7),
+            ("api", 8),
+            ("接口", 8),
+            ("版本", 8),
+            ("v2", 8),
+            ("𠮷野", 9),
+            ("𠮷", 9),
+        ] {
+            assert_eq!(described(&texts, query), [expected], "{query}");
+        }
+        assert_eq!(described(&["销售发票", "发送票据", "发票"], "发票"), [0, 2]);
+        // As they are composed, and as letters that follow each other.
+        assert_eq!(described(&["ガス", "カス"], "カ\u{3099}ス"), [0]);
+        assert_eq!(described(&["송장", "조회"], "\u{1109}\u{1169}\u{11bc}\u{110c}\u{1161}\u{11bc}"), [0]);
+    }
+
+    /// 6.7
+    #[test]
+    fn case_is_folded_in_every_alphabet() {
+        for (text, query) in [
+            ("État", "ÉTAT"),
+            ("ÉTAT", "état"),
+            ("e\u{301}tat", "ÉTAT"),
+            ("état", "E\u{301}TAT"),
+            ("Straße", "STRASSE"),
+            ("STRASSE", "straße"),
+            ("STRAẞE", "Straße"),
+            ("ΟΔΟΣ", "οδος"),
+            ("οδος", "οδοσ"),
+            ("İstanbul", "istanbul"),
+            ("istanbul", "İSTANBUL"),
+            ("ISPARTA", "ısparta"),
+            ("СЧЁТ", "счёт"),
+            ("ﬁle", "FILE"),
+            ("ǅ", "ǆ"),
+            ("Ա\u{587}", "աեւ"),
+        ] {
+            assert_eq!(described(&[text, "other"], query), [0], "{text}: {query}");
+        }
+        // A letter is more than the same with a mark.
+        assert_eq!(described(&["résumé", "resume"], "resume"), [1]);
+    }
+
     /// 8.2
     #[test]
     fn the_words_of_a_query_are_bounded_in_number_and_length() {
@@ -302,6 +356,8 @@ mod tests {
 
         assert_eq!(wanted(&many).len(), MAX_QUERY_WORDS);
         assert_eq!(wanted(&"same ".repeat(40)), ["same"]);
+        let characters: String = ('一'..'龥').take(200).collect();
+        assert_eq!(wanted(&characters).len(), MAX_QUERY_WORDS);
         assert_eq!(wanted(&"é".repeat(200)), ["é".repeat(MAX_WORD_CHARS)]);
     }
 

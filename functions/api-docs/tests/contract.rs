@@ -254,6 +254,30 @@ async fn webhooks_are_operations_that_are_marked() {
     }
 }
 
+/// 6.7
+#[tokio::test]
+async fn names_are_compared_without_case_in_every_alphabet() {
+    let document = json!({
+        "openapi": "3.1.0",
+        "paths": { "/a": { "get": { "operationId": "étatCivil", "tags": ["ÉTAT"] } } },
+        "components": { "schemas": { "Größe": {}, "ΟΔΟΣ": {} } },
+    });
+    let service = of(&document.to_string()).await;
+    let template = json!({ "type": "ref/resource", "uri": "openapi://operations/{operationId}" });
+
+    let of_tag = call(&service, "list_operations", json!({ "tag": "état" })).await;
+    let suggested = exchange(&service, complete(template, "operationId", "ÉTAT")).await;
+
+    assert_eq!(of_tag["total"], 1);
+    assert_eq!(suggested.result()["completion"]["values"], json!(["étatCivil"]));
+    for (part, name) in [("GRÖSSE", "Größe"), ("größe", "Größe"), ("οδος", "ΟΔΟΣ"), ("gro\u{308}ße", "Größe")]
+    {
+        let schemas = call(&service, "list_schemas", json!({ "name": part })).await;
+
+        assert_eq!((&schemas["total"], &schemas["schemas"][0]["name"]), (&json!(1), &json!(name)), "{part}");
+    }
+}
+
 #[tokio::test]
 async fn whatever_a_reference_leads_to_is_read_by_it() {
     let document = json!({ "openapi": "3.1.0", "components": {

@@ -108,6 +108,22 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
             "properties",
             schemas(format!(r#""A":{{"properties":{{{}"z":0}}}},"#, numbered(|number| format!(r#""p{number}":0,"#)))),
         ),
+        // 6.7
+        ("words without spaces", {
+            let characters: Vec<_> = ('一'..='龥').collect();
+            let mut number = 1;
+            let mut next = || {
+                number = number * 48_271 % 2_147_483_647;
+                characters[number % characters.len()]
+            };
+            let text: String = (0..bytes / 3).map(|_| next()).collect();
+            // Descriptions are cut in schemas, and not in operations.
+            paths(format!(r#""/":{{"get":{{"description":"{text}"}}}},"#))
+        }),
+        (
+            "marks without end",
+            paths(format!(r#""/":{{"get":{{"description":"a{}"}}}},"#, repeated("\u{316}\u{301}", ""))),
+        ),
         ("a long description", schemas(format!(r#""A":{{"description":"{}"}},"#, repeated("a", " ")))),
         ("a long name of many values", {
             let values = vec!["1"; 10_000].join(",");
