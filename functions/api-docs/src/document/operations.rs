@@ -1,0 +1,324 @@
+//! The operations and schemas of a document: what is known of them without reading them.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use super::{Document, DocumentError, references::MAX_NAME_BYTES, text_of};
+use crate::budget::{Meter, Spent};
+
+/// The methods of a path item, in the order of the specification.
+const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+
+/// Members of the document whose members are path items: `webhooks` by name (OpenAPI 3.1; in 3.0 an extension that tools know).
+pub(super) const PATHS: &str = "paths";
+const WEBHOOKS: [&str; 2] = ["webhooks", "x-webhooks"];
+/// What distinguishes the webhook `/pets` from the path.
+const WEBHOOK_PREFIX: &str = "webhook ";
+
+/// Tags of an operation, and security schemes that it names, which are shown.
+pub(super) const MAX_TAGS: usize = 64;
+const MAX_SUMMARY_CHARS: usize = 160;
+
+/// What is known of an operation without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Operation {
+    /// Its `operationId`; what [`Operation::place`] returns, if it has none or another has the same.
+    pub(crate) id: String,
+    /// In capitals.
+    pub(crate) method: String,
+    /// The name of a webhook.
+    pub(crate) path: String,
+    pub(crate) summary: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) is_deprecated: bool,
+    /// Those of its path and its own, if its path has some.
+    pub(super) parameters: Option<Value>,
+    /// The member of the document that has its path item.
+    pub(super) section: &'static str,
+}
+
+impl Operation {
+    /// Whether it is a request that the API sends, to a URL that its user registers.
+    pub(crate) fn is_webhook(&self) -> bool {
+        self.section != PATHS
+    }
+
+    /// Method and path; those of a webhook begin with a word of their own, for its name may be that of a path.
+    pub(crate) fn place(&self) -> String {
+        place(self.section, &self.method, &self.path)
+    }
+}
+
+/// What is known of a schema without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schema {
+    pub(crate) name: String,
+    pub(crate) summary: String,
+}
+
+impl Document {
+    /// The operation of that id, or of `METHOD /path`, or the webhook of `METHOD name` or `webhook METHOD name`.
+    pub(crate) fn operation(&self, name: &str) -> Option<&Operation> {
+        let by_id = self.operations.iter().find(|operation| operation.id == name);
+        by_id.or_else(|| {
+            let of_webhook = name.strip_prefix(WEBHOOK_PREFIX);
+            let (method, path) = of_webhook.unwrap_or(name).split_once(' ')?;
+            let is_it = |own: &&Operation| {
+                let is_there = own.path == path.trim() && own.method.eq_ignore_ascii_case(method);
+                is_there && (own.is_webhook() || of_webhook.is_none())
+            };
+            self.operations.iter().find(is_it)
+        })
+    }
+
+    /// The operations, and the paths of which some may be missing.
+    pub(super) fn find_operations(&self, meter: &Meter) -> Result<(Vec<Operation>, Vec<String>), DocumentError> {
+        let mut taken = HashSet::new();
+        let (mut operations, mut elsewhere) = (Vec::new(), Vec::new());
+        let keys = |section| self.root.get(section).and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        let paths = keys(PATHS).filter(|path| !path.starts_with("x-")).map(|path| (PATHS, path));
+        let webhooks = WEBHOOKS.into_iter().flat_map(|section| keys(section).map(move |name| (section, name)));
+        // A document may have them under both names, for old tools.
+        let is_new =
+            |(section, name): &(&str, &String)| *section == WEBHOOKS[0] || self.root[WEBHOOKS[0]].get(name).is_none();
+        let webhooks = webhooks.filter(is_new);
+        for (section, path) in paths.chain(webhooks) {
+            let (items, nowhere) = self.path_items(section, path, |reference| meter.take_reference(reference))?;
+            if nowhere {
+                meter.push(&mut elsewhere, listed("path", path, meter)?)?;
+            }
+            let shared = items.iter().find_map(|item| item.get("parameters")).and_then(Value::as_array);
+            for method in METHODS {
+                let own = items.iter().find_map(|item| item.get(method)).filter(|own| own.is_object());
+                let Some(own) = own else { continue };
+                let method = method.to_ascii_uppercase();
+                let id = own.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
+                let id = match id.filter(|id| taken.insert(*id)) {
+                    Some(id) => listed("name of an operation", id, meter)?,
+                    None => {
+                        check_length("path", path)?;
+                        listed("path", &place(section, &method, path), meter)?
+                    }
+                };
+                let mut tags = Vec::new();
+                let written = own.get("tags").and_then(Value::as_array).into_iter().flatten();
+                for tag in written.filter_map(Value::as_str).take(MAX_TAGS) {
+                    meter.push(&mut tags, listed("tag", tag, meter)?)?;
+                }
+                let summary = summary_of(own);
+                meter.take_listed(&summary)?;
+                let operation = Operation {
+                    id,
+                    method,
+                    path: listed("path", path, meter)?,
+                    summary,
+                    tags,
+                    is_deprecated: own.get("deprecated") == Some(&Value::Bool(true)),
+                    parameters: shared.map(|shared| self.parameters(shared, own, meter)).transpose()?,
+                    section,
+                };
+                meter.push(&mut operations, operation)?;
+            }
+        }
+        Ok((operations, elsewhere))
+    }
+
+    /// The parameters of an operation, after those of its path that it does not replace.
+    fn parameters(&self, shared: &[Value], operation: &Value, meter: &Meter) -> Result<Value, Spent> {
+        let own = operation.get("parameters").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let mut named = HashSet::new();
+        for parameter in own {
+            named.extend(self.parameter_name(parameter, meter)?);
+        }
+        let mut all = Vec::new();
+        for parameter in shared {
+            if self.parameter_name(parameter, meter)?.is_none_or(|name| !named.contains(&name)) {
+                meter.push(&mut all, copy(parameter, meter)?)?;
+            }
+        }
+        for parameter in own {
+            meter.push(&mut all, copy(parameter, meter)?)?;
+        }
+        Ok(all.into())
+    }
+
+    pub(super) fn find_schemas(&self, meter: &Meter) -> Result<Vec<Schema>, DocumentError> {
+        let mut schemas = Vec::new();
+        let written = self.root.pointer("/components/schemas").and_then(Value::as_object);
+        for (name, schema) in written.into_iter().flatten() {
+            let name = listed("name of a schema", name, meter)?;
+            let summary = summary_of(schema);
+            meter.take_listed(&summary)?;
+            meter.push(&mut schemas, Schema { name, summary })?;
+        }
+        Ok(schemas)
+    }
+
+    /// Name and place of a parameter, by which it replaces another; long ones are not compared.
+    fn parameter_name<'a>(&'a self, parameter: &'a Value, meter: &Meter) -> Result<Option<(&'a str, &'a str)>, Spent> {
+        let reference = parameter.get("$ref").and_then(Value::as_str);
+        meter.take_reference(reference.unwrap_or_default())?;
+        let parameter = reference.map_or(Some(parameter), |reference| self.target(reference));
+        let text = |name: &str| parameter?.get(name)?.as_str().filter(|own| own.len() <= MAX_NAME_BYTES);
+        Ok(text("name").zip(text("in")))
+    }
+}
+
+fn place(section: &str, method: &str, path: &str) -> String {
+    format!("{}{method} {path}", if section == PATHS { "" } else { WEBHOOK_PREFIX })
+}
+
+/// A name that lists show.
+fn listed(kind: &'static str, name: &str, meter: &Meter) -> Result<String, DocumentError> {
+    check_length(kind, name)?;
+    meter.take_listed(name)?;
+    Ok(name.to_owned())
+}
+
+fn check_length(kind: &'static str, name: &str) -> Result<(), DocumentError> {
+    if name.len() > MAX_NAME_BYTES { Err(DocumentError::Long(kind)) } else { Ok(()) }
+}
+
+/// A value once more, charged as the first.
+fn copy(value: &Value, meter: &Meter) -> Result<Value, Spent> {
+    meter.take_values(1, 0)?;
+    match value {
+        Value::String(text) => meter.take_string(text)?,
+        Value::Array(items) => {
+            let mut array = Vec::new();
+            for item in items {
+                meter.push(&mut array, copy(item, meter)?)?;
+            }
+            return Ok(array.into());
+        }
+        Value::Object(members) => {
+            let mut object = Map::new();
+            for (name, member) in members {
+                meter.take_string(name)?;
+                meter.take_member(object.len())?;
+                object.insert(name.clone(), copy(member, meter)?);
+            }
+            return Ok(object.into());
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => meter.take(0)?,
+    }
+    Ok(value.clone())
+}
+
+/// The summary of an operation or schema, or the beginning of its description; on one line.
+fn summary_of(value: &Value) -> String {
+    let texts = ["summary", "title", "description"].map(|name| text_of(value, name));
+    let text = texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+    let mut line = String::new();
+    let mut chars = 0;
+    for word in text.split_whitespace() {
+        for character in (chars > 0).then_some(' ').into_iter().chain(word.chars()) {
+            if chars == MAX_SUMMARY_CHARS {
+                line.push('…');
+                return line;
+            }
+            line.push(character);
+            chars += 1;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::document::MAX_TITLE_CHARS;
+    use crate::document::tests::{definition_of, parse, refusal};
+
+    #[test]
+    fn each_operation_has_a_name_of_its_own() {
+        let document = parse(&json!({ "openapi": "3.0.0", "paths": {
+            "/a": { "get": { "operationId": "read" }, "post": {} },
+            "/b": { "get": { "operationId": "read" } },
+        } }));
+
+        let ids: Vec<_> = document.operations().iter().map(|operation| operation.id.as_str()).collect();
+        assert_eq!(ids, ["read", "POST /a", "GET /b"]);
+        assert_eq!(document.operation("get /b").unwrap().path, "/b");
+        assert_eq!(document.operation("GET /a").unwrap().id, "read");
+        assert!(document.operation("DELETE /a").is_none());
+    }
+
+    /// 6.7
+    #[test]
+    fn a_webhook_is_found_by_its_place_and_is_there_once() {
+        let document = parse(&json!({
+            "openapi": "3.1.0",
+            "paths": { "/a": { "post": {} }, "/b": { "post": {} } },
+            "webhooks": { "/a": { "post": { "operationId": "hook" } }, "c": { "put": {} }, "x-d": { "get": {} } },
+            "x-webhooks": { "c": { "put": { "summary": "old" } }, "e": { "put": {} } },
+        }));
+
+        let ids: Vec<_> = document.operations().iter().map(|own| own.id.as_str()).collect();
+        assert_eq!(ids, ["POST /a", "POST /b", "hook", "webhook PUT c", "webhook GET x-d", "webhook PUT e"]);
+        let id_of = |name: &str| document.operation(name).map(|own| own.id.as_str());
+        assert_eq!(id_of("POST /a"), Some("POST /a"));
+        assert_eq!(id_of("webhook POST /a"), Some("hook"));
+        assert_eq!(id_of("webhook POST /b"), None);
+        assert_eq!(id_of("put c"), Some("webhook PUT c"));
+        assert_eq!(document.operation("PUT c").unwrap().summary, "");
+        for webhooks in [json!([]), json!(null), json!("none")] {
+            assert!(parse(&json!({ "openapi": "3.1.0", "webhooks": webhooks })).operations().is_empty());
+        }
+    }
+
+    #[test]
+    fn an_operation_has_what_its_path_and_the_document_say() {
+        let document = parse(&json!({
+            "openapi": "3.0.0",
+            "servers": [{ "url": "https://api.example.com" }],
+            "security": [{ "key": [] }],
+            "paths": { "/pets/{id}": {
+                "parameters": [
+                    { "name": "id", "in": "path", "description": "shared" },
+                    { "$ref": "#/components/parameters/Trace" },
+                ],
+                "get": { "security": [], "parameters": [{ "name": "id", "in": "path", "description": "own" }] },
+            } },
+            "components": { "parameters": { "Trace": { "name": "trace", "in": "header" } } },
+        }));
+
+        let definition = definition_of(&document, &document.operations()[0]);
+
+        assert_eq!(
+            definition,
+            json!({
+                "servers": [{ "url": "https://api.example.com" }],
+                "security": [],
+                "parameters": [
+                    { "$ref": "#/components/parameters/Trace" },
+                    { "name": "id", "in": "path", "description": "own" },
+                ],
+            })
+        );
+    }
+
+    /// 8.4
+    #[test]
+    fn names_that_lists_show_have_a_length() {
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
+        for (text, expected) in [
+            (json!({ "openapi": "3.1.0", "paths": { long.clone(): { "get": {} } } }), "path"),
+            (json!({ "openapi": "3.1.0", "paths": { "/": { "get": { "operationId": long } } } }), "operation"),
+            (json!({ "openapi": "3.1.0", "paths": { "/": { "get": { "tags": [long] } } } }), "tag"),
+            (json!({ "openapi": "3.1.0", "components": { "schemas": { long.clone(): {} } } }), "schema"),
+        ] {
+            let refusal = refusal(&text.to_string());
+
+            assert!(refusal.contains(expected) && refusal.contains("2048 bytes"), "{refusal}");
+        }
+        let words = "word ".repeat(100_000);
+        let document = parse(&json!({ "openapi": "3.1.0", "info": { "title": words },
+            "paths": { "/": { "get": { "description": words } } } }));
+        assert_eq!(document.title.chars().count(), MAX_TITLE_CHARS);
+        assert_eq!(document.operations()[0].summary.chars().count(), MAX_SUMMARY_CHARS + 1);
+    }
+}
