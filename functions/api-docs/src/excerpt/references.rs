@@ -1,0 +1,140 @@
+//! Following references, and telling them from data.
+
+use serde_json::Value;
+
+use crate::document::{Beside, Document, MAX_CHAIN, SECURITY_SCHEMES};
+
+pub(super) const REFERENCE: &str = "$ref";
+
+/// Members whose own members are named by the author, so that none of them is a keyword; `examples` and `links` besides.
+const MAPS: [&str; 22] = [
+    "$defs",
+    "callbacks",
+    "content",
+    "definitions",
+    "dependentSchemas",
+    "encoding",
+    "headers",
+    "mapping",
+    "parameters",
+    "pathItems",
+    "paths",
+    "patternProperties",
+    "properties",
+    "requestBodies",
+    "responses",
+    "schemas",
+    "scopes",
+    "securitySchemes",
+    "variables",
+    "webhooks",
+    "x-webhooks",
+    SECURITY_SCHEMES,
+];
+/// Members that hold data, in which nothing is a reference.
+const DATA: [&str; 4] = ["const", "default", "enum", "example"];
+
+#[cfg(test)]
+thread_local! {
+    /// References that were followed.
+    pub(super) static FOLLOWED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Follows references, as many as one answer may.
+pub(super) struct References<'a> {
+    pub(super) document: &'a Document,
+    pub(super) left: usize,
+}
+
+impl<'a> References<'a> {
+    /// What a value's reference leads to; `None` for one that leads out of the document, or nowhere.
+    pub(super) fn follow(&mut self, reference: &str) -> Option<&'a Value> {
+        self.left = self.left.checked_sub(1)?;
+        #[cfg(test)]
+        FOLLOWED.set(FOLLOWED.get() + 1);
+        self.document.target(reference)
+    }
+
+    /// Follows a pointer; says also what kind of value it leads to.
+    pub(super) fn walk(
+        &mut self,
+        from: (&'a Value, Kind),
+        beside: &'a Beside<'_>,
+        pointer: &str,
+    ) -> Option<(&'a Value, Kind)> {
+        let (mut value, mut kind) = from;
+        if pointer.is_empty() {
+            return Some(from);
+        }
+        for (number, part) in pointer.strip_prefix('/')?.split('/').enumerate() {
+            let key = part.replace("~1", "/").replace("~0", "~");
+            let beside = beside.get(&*key).filter(|_| number == 0).map(|value| &**value);
+            let next = |value: &'a Value| match value {
+                Value::Object(members) => members.get(&key),
+                Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+                _ => None,
+            };
+            // A chain of references may go round.
+            let mut chain = 0;
+            let found = loop {
+                if let Some(found) = beside.or_else(|| next(value)) {
+                    break found;
+                }
+                let reference = reference_of(value).filter(|_| kind.may_refer() && chain < MAX_CHAIN)?;
+                chain += 1;
+                value = self.follow(reference)?;
+            };
+            kind = kind.of_member(&key, found, value);
+            value = found;
+        }
+        Some((value, kind))
+    }
+}
+
+/// What the names of a value's members mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Most of them are keywords.
+    Keywords,
+    /// They are the author's own.
+    Names,
+    /// The same, of Example Objects.
+    Examples,
+    /// The same, of Link Objects.
+    Links,
+    /// An Example Object, whose value is data.
+    Example,
+    /// A Link Object, which has data to send.
+    Link,
+    /// Nothing: it is data.
+    Data,
+}
+
+impl Kind {
+    pub(super) fn of_member(self, key: &str, member: &Value, parent: &Value) -> Self {
+        match (self, key) {
+            (Self::Data, _) => Self::Data,
+            (Self::Examples, _) => Self::Example,
+            (Self::Links, _) => Self::Link,
+            (Self::Names, _) => Self::Keywords,
+            _ if parent.is_array() => Self::Keywords,
+            (Self::Example, "value") | (Self::Link, "parameters" | "requestBody") => Self::Data,
+            // A schema's is a list of data; that of a parameter is a map of objects.
+            (_, "examples") if member.is_array() => Self::Data,
+            (_, key) if DATA.contains(&key) => Self::Data,
+            (_, "examples") if member.is_object() => Self::Examples,
+            (_, "links") if member.is_object() => Self::Links,
+            (_, key) if MAPS.contains(&key) && member.is_object() => Self::Names,
+            _ => Self::Keywords,
+        }
+    }
+
+    /// Whether its `$ref` is a reference.
+    pub(super) fn may_refer(self) -> bool {
+        matches!(self, Self::Keywords | Self::Example | Self::Link)
+    }
+}
+
+pub(super) fn reference_of(value: &Value) -> Option<&str> {
+    value.get(REFERENCE)?.as_str()
+}
