@@ -1,9 +1,15 @@
 //! YAML as JSON, within a budget.
 
+mod scalars;
+#[cfg(test)]
+mod steps;
+
 use std::collections::HashMap;
 
-use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
-use serde_json::{Map, Number, Value};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, StrInput};
+use serde_json::{Map, Value};
+
+use self::scalars::scalar;
 
 use crate::{
     budget::{Meter, Spent},
@@ -116,7 +122,7 @@ impl<'t> Reader<'t> {
         self.meter.take_values(1, depth)?;
         let (value, height, anchor) = match event {
             Event::Alias(anchor) => return self.alias(anchor, depth),
-            Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, tag.as_deref())?, 0, anchor),
+            Event::Scalar(text, style, anchor, tag) => (scalar(&text, style, tag.as_deref(), self.meter)?, 0, anchor),
             Event::SequenceStart(_, anchor, _) => {
                 let (array, height) = self.array(depth)?;
                 (array, height, anchor)
@@ -225,27 +231,6 @@ impl<'t> Reader<'t> {
         self.meter.take(anchor.bytes)?;
         Ok((anchor.value.clone(), anchor.height))
     }
-
-    /// By the core schema of YAML 1.2.
-    fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, Spent> {
-        let tag = tag.and_then(Tag::core_suffix);
-        if tag == Some("str") || tag.is_none() && style != ScalarStyle::Plain {
-            self.meter.take_string(text)?;
-            return Ok(text.into());
-        }
-        self.meter.take(0)?;
-        match text {
-            "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
-            "true" | "True" | "TRUE" => return Ok(true.into()),
-            "false" | "False" | "FALSE" => return Ok(false.into()),
-            _ => {}
-        }
-        if let Some(number) = number(text) {
-            return Ok(number);
-        }
-        self.meter.take_string(text)?;
-        Ok(text.into())
-    }
 }
 
 /// Whether it is plain, or tagged as one; a quoted one is a name like any other.
@@ -258,56 +243,16 @@ fn is_merge_key(event: &Event<'_>) -> bool {
     text == MERGE_KEY && is_meant
 }
 
-/// A number; null for one that JSON does not have.
-fn number(text: &str) -> Option<Value> {
-    let (is_negative, digits) = match text.as_bytes() {
-        [b'-', ..] => (true, &text[1..]),
-        [b'+', ..] => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if matches!(digits, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
-        return Some(Value::Null);
-    }
-    let (radix, digits) = match digits.get(..2) {
-        Some("0x") => (16, &digits[2..]),
-        Some("0o") => (8, &digits[2..]),
-        _ => (10, digits),
-    };
-    let begins = |digits: &str| digits.starts_with(|first: char| first.is_ascii_hexdigit() || first == '.');
-    // A name with zeros before it, such as a postal code.
-    let is_text =
-        radix == 10 && digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|own| own.is_ascii_digit());
-    if !begins(digits) || is_text {
-        return None;
-    }
-    if let Ok(integer) = u64::from_str_radix(digits, radix) {
-        return match is_negative {
-            false => Some(integer.into()),
-            true => Some(0i64.checked_sub_unsigned(integer).map_or_else(|| float(-(integer as f64)), Into::into)),
-        };
-    }
-    if radix != 10 || !digits.bytes().all(|own| own.is_ascii_digit() || b".eE+-".contains(&own)) {
-        return None;
-    }
-    let parsed: f64 = digits.parse().ok().filter(|parsed: &f64| parsed.is_finite())?;
-    Some(float(if is_negative { -parsed } else { parsed }))
-}
-
-fn float(number: f64) -> Value {
-    Number::from_f64(number).map_or(Value::Null, Value::Number)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use granit_parser::{BorrowedInput, Input};
     use serde_json::json;
 
     use super::*;
     use crate::budget::Budget;
 
-    fn read(text: &str) -> Result<Value, String> {
+    pub(super) fn read(text: &str) -> Result<Value, String> {
         let wanted = Arc::new(());
         super::read(text, &Meter::new(Budget::of_function(512), &Arc::downgrade(&wanted)))
             .map_err(|error| error.to_string())
@@ -438,44 +383,6 @@ mod tests {
     }
 
     #[test]
-    fn scalars_are_those_of_the_core_schema() {
-        for (text, expected) in [
-            ("0x1F", json!(31)),
-            ("-0o17", json!(-15)),
-            ("+12", json!(12)),
-            ("007", json!("007")),
-            ("-9223372036854775808", json!(i64::MIN)),
-            ("18446744073709551615", json!(u64::MAX)),
-            ("1e3", json!(1000.0)),
-            (".5", json!(0.5)),
-            ("-.5", json!(-0.5)),
-            ("1.", json!(1.0)),
-            ("--1", json!("--1")),
-            ("+-1", json!("+-1")),
-            ("1_000", json!("1_000")),
-            ("0x", json!("0x")),
-            ("0xZ", json!("0xZ")),
-            ("infinity", json!("infinity")),
-            ("nan", json!("nan")),
-            (".nan", json!(null)),
-            ("2024-01-01", json!("2024-01-01")),
-            ("1.2.3", json!("1.2.3")),
-            ("é", json!("é")),
-            ("0é", json!("0é")),
-            ("yes", json!("yes")),
-            ("True", json!(true)),
-            ("'1'", json!("1")),
-            ("\"a\\nb\"", json!("a\nb")),
-            ("|\n a\n b\n", json!("a\nb\n")),
-            ("!!str 1", json!("1")),
-            ("!!int '1'", json!(1)),
-            ("!own 'x'", json!("x")),
-        ] {
-            assert_eq!(read(&format!("a: {text}")).unwrap()["a"], expected, "{text}");
-        }
-    }
-
-    #[test]
     fn aliases_that_stand_for_more_than_memory_holds_are_refused() {
         let many = |what: &str, times: usize| vec![what; times].join(",");
         let numbers = format!("a: &a [{}]\nb: [{}]", many("1", 15_000), many("*a", 15_000));
@@ -548,163 +455,6 @@ mod tests {
         let refusal = read(&format!("? {name}\n: 1\n? {name}\n: 2\n")).unwrap_err();
 
         assert!(refusal.contains("is there twice") && refusal.len() < 300, "{}", refusal.len());
-    }
-
-    thread_local! {
-        /// Characters that the parser looked at or passed over.
-        static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-    }
-
-    struct Counting<'t>(StrInput<'t>);
-
-    fn step(count: usize) {
-        STEPS.set(STEPS.get() + count);
-    }
-
-    impl Input for Counting<'_> {
-        fn lookahead(&mut self, count: usize) {
-            step(1);
-            self.0.lookahead(count);
-        }
-
-        fn buflen(&self) -> usize {
-            self.0.buflen()
-        }
-
-        fn bufmaxlen(&self) -> usize {
-            self.0.bufmaxlen()
-        }
-
-        fn raw_read_ch(&mut self) -> char {
-            step(1);
-            self.0.raw_read_ch()
-        }
-
-        fn raw_read_non_breakz_ch(&mut self) -> Option<char> {
-            step(1);
-            self.0.raw_read_non_breakz_ch()
-        }
-
-        fn skip(&mut self) {
-            step(1);
-            self.0.skip();
-        }
-
-        fn skip_n(&mut self, count: usize) {
-            step(count);
-            self.0.skip_n(count);
-        }
-
-        fn peek(&self) -> char {
-            step(1);
-            self.0.peek()
-        }
-
-        fn peek_nth(&self, n: usize) -> char {
-            step(n + 1);
-            self.0.peek_nth(n)
-        }
-
-        fn byte_offset(&self) -> Option<usize> {
-            self.0.byte_offset()
-        }
-
-        fn slice_bytes(&self, start: usize, end: usize) -> Option<&str> {
-            step(end - start);
-            self.0.slice_bytes(start, end)
-        }
-    }
-
-    impl<'t> BorrowedInput<'t> for Counting<'t> {
-        fn slice_borrowed(&self, start: usize, end: usize) -> Option<&'t str> {
-            self.0.slice_borrowed(start, end)
-        }
-    }
-
-    /// Steps that the parser takes for a text.
-    fn steps(text: &str) -> usize {
-        STEPS.set(0);
-        let mut parser = Parser::with_options(Counting(StrInput::new(text)), options());
-        while let Some(Ok(_)) = parser.next_event() {}
-        STEPS.get()
-    }
-
-    /// F2: what is long within one event, where no meter is asked, is read in steps that its length bounds.
-    #[test]
-    fn the_parser_takes_a_bounded_number_of_steps_for_each_byte_of_an_event() {
-        let times = |part: &str| part.repeat(100_000 / part.len());
-        let (lines, spaces, letters) = (times("\n"), times(" "), times("x"));
-        for (name, text) in [
-            ("comments", times("# a\n") + "a: 1"),
-            ("comments at CR", times("# a\r") + "a: 1"),
-            ("comments in an array", format!("[1, {}]", times("# a\n"))),
-            ("comments behind a name", format!("a: {}\n  b", times("# a\n "))),
-            ("a comment", format!("# {letters}\na: 1")),
-            ("empty lines", format!("{lines}a: 1")),
-            ("spaces", format!("a:{spaces}1")),
-            ("tabs", format!("a:{}1", times("\t"))),
-            ("tabs on lines", format!("a:\n{}  b", times("\t\n"))),
-            ("tabs behind a question mark", format!("?{}\n  b", times(" \t"))),
-            ("BOMs", times("\u{feff}") + "a: 1"),
-            ("BOMs on lines", times("\u{feff}\n") + "a: 1"),
-            ("ends of documents", times("...\n")),
-            ("ends of documents with comments", times("... # a\n")),
-            ("beginnings of documents", times("---\n")),
-            ("an anchor", format!("a: &{letters} 1")),
-            ("an alias", format!("a: *{letters}")),
-            ("anchors of one value", format!("a: {}1", times("&a "))),
-            ("a tag", format!("a: !{letters} 1")),
-            ("a tag of exclamation marks", format!("a: {} 1", times("!"))),
-            ("a verbatim tag", format!("a: !<{letters}> 1")),
-            ("a tag of escapes", format!("a: !x{} 1", times("%61"))),
-            ("a directive", format!("%{letters}\n---\na: 1")),
-            ("a directive of spaces", format!("%TAG{spaces}!a! b\n---\na: 1")),
-            ("a reserved directive of words", format!("%A{}\n---\na: 1", times(" b"))),
-            ("a plain text", format!("a: {letters}")),
-            ("a plain text of words", format!("a: {}x", times("x "))),
-            ("a plain text of lines", format!("a: {}x", times("x\n "))),
-            ("a plain text with empty lines", format!("a: x{lines} x")),
-            ("a plain text with spaces", format!("a: x{spaces}\n x")),
-            ("a plain text of colons", format!("a: x{}", times(":"))),
-            ("a plain text of colons in an array", format!("[x{}]", times(":x"))),
-            ("a plain text of signs", format!("a: x{}", times("#"))),
-            ("a quoted text", format!("a: \"{letters}\"")),
-            ("a quoted text without an end", format!("a: \"{letters}")),
-            ("a quoted text of escapes", format!("a: \"{}\"", times("\\x61"))),
-            ("a quoted text of escaped lines", format!("a: \"{}\"", times("\\\n "))),
-            ("a quoted text with empty lines", format!("a: \"x{lines} x\"")),
-            ("a quoted text with spaces", format!("a: \"x{}\"", times(" \n"))),
-            ("quotes", format!("a: '{}'", times("''"))),
-            ("spaces behind a quoted text", format!("[\"a\"{spaces}]")),
-            ("lines behind a quoted text", format!("[\"a\"{lines}]")),
-            ("a literal text", format!("a: |\n{}", times(" x\n"))),
-            ("a literal text of one line", format!("a: |\n {letters}")),
-            ("a literal text with empty lines before", format!("a: |\n{lines} x")),
-            ("a literal text with empty lines behind", format!("a: |+\n x{lines}")),
-            ("a literal text without those behind", format!("a: |-\n x{lines}b: 1")),
-            ("a literal text of empty lines", format!("a: |+\n{lines}")),
-            ("a literal text that is far in", format!("a: |\n{spaces}x\n{spaces}x")),
-            (
-                "a literal text of shorter lines",
-                format!("a: |\n{}x\n{}", " ".repeat(300), times(&(" ".repeat(299) + "\n"))),
-            ),
-            ("a folded text", format!("a: >\n{}", times(" x\n"))),
-            ("a folded text with empty lines", format!("a: >+\n x{lines}\n x{lines}")),
-            ("a head of a literal text", format!("a: |{spaces}# {letters}\n x")),
-            ("names in an array", format!("[{}]", times("? x : y,"))),
-            ("brackets", times("[")),
-            ("brackets that end", format!("[{}]", times("[],"))),
-            ("braces that end", format!("{{{}}}", times("{},"))),
-            ("commas", format!("[{}]", times(","))),
-            ("question marks", times("? ")),
-            ("hyphens", times("- ")),
-            ("colons", times(": ")),
-            ("levels", (0..440).map(|level| format!("{}a:\n", " ".repeat(level))).collect()),
-        ] {
-            let steps = steps(&text);
-
-            assert!(steps <= 24 * text.len() + 1000, "{name}: {steps} steps for {} bytes", text.len());
-        }
     }
 
     #[test]
