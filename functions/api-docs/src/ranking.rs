@@ -20,7 +20,7 @@ const FILLERS: [&str; 16] =
 const MAX_QUERY_WORDS: usize = 16;
 /// Words of a text with more weight than this say what the item is: `user` means `/user` rather than `/user/repos`.
 const HEAVY: u8 = 4;
-/// What finds webhooks, whatever their names.
+/// A word of every webhook, so that a search finds all of them.
 const WEBHOOK: &str = "webhook";
 /// Words of more bytes than this are found by their beginning.
 const MIN_BEGINNING: usize = 2;

@@ -144,7 +144,7 @@ mod tests {
 
     /// 6.7
     #[test]
-    fn names_are_the_same_whatever_their_case_and_composition() {
+    fn names_are_the_same_in_any_case_and_composition() {
         for (one, other) in [
             ("ÉTAT", "e\u{301}tat"),
             ("Straße", "STRASSE"),
