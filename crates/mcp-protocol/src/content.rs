@@ -91,17 +91,19 @@ impl ContentBlock {
             Self::Image(block) => (&mut block.annotations, &mut block.meta),
             Self::Audio(block) => (&mut block.annotations, &mut block.meta),
             Self::ResourceLink(block) => {
-                block.icons.clear();
+                if !revision.may_have(ProtocolVersion::V2025_11_25) {
+                    block.icons.clear();
+                }
                 (&mut block.annotations, &mut block.meta)
             }
             Self::Resource(block) => {
-                if revision < ProtocolVersion::V2025_06_18 {
+                if !revision.may_have(ProtocolVersion::V2025_06_18) {
                     block.resource.drop_meta();
                 }
                 (&mut block.annotations, &mut block.meta)
             }
         };
-        if revision < ProtocolVersion::V2025_06_18 {
+        if !revision.may_have(ProtocolVersion::V2025_06_18) {
             *meta = None;
             if let Some(annotations) = annotations {
                 annotations.last_modified = None;

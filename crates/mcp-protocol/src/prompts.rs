@@ -38,10 +38,10 @@ impl Prompt {
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
         let mut own = self.clone();
-        if revision < ProtocolVersion::V2025_11_25 {
+        if !revision.may_have(ProtocolVersion::V2025_11_25) {
             own.icons.clear();
         }
-        if revision < ProtocolVersion::V2025_06_18 {
+        if !revision.may_have(ProtocolVersion::V2025_06_18) {
             own.title = None;
             own.meta = None;
             own.arguments.iter_mut().for_each(|argument| argument.title = None);

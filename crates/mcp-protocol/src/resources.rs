@@ -59,10 +59,10 @@ impl Resource {
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
         let mut own = self.clone();
-        if revision < ProtocolVersion::V2025_11_25 {
+        if !revision.may_have(ProtocolVersion::V2025_11_25) {
             own.icons.clear();
         }
-        if revision < ProtocolVersion::V2025_06_18 {
+        if !revision.may_have(ProtocolVersion::V2025_06_18) {
             own.title = None;
             own.meta = None;
             own.annotations.iter_mut().for_each(|annotations| annotations.last_modified = None);
@@ -118,10 +118,10 @@ impl ResourceTemplate {
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
         let mut own = self.clone();
-        if revision < ProtocolVersion::V2025_11_25 {
+        if !revision.may_have(ProtocolVersion::V2025_11_25) {
             own.icons.clear();
         }
-        if revision < ProtocolVersion::V2025_06_18 {
+        if !revision.may_have(ProtocolVersion::V2025_06_18) {
             own.title = None;
             own.meta = None;
             own.annotations.iter_mut().for_each(|annotations| annotations.last_modified = None);
@@ -222,7 +222,7 @@ impl ReadResourceResult {
     /// The same in the words of `revision`.
     #[must_use]
     pub fn for_revision(mut self, revision: ProtocolVersion) -> Self {
-        if revision < ProtocolVersion::V2025_06_18 {
+        if !revision.may_have(ProtocolVersion::V2025_06_18) {
             self.contents.iter_mut().for_each(ResourceContents::drop_meta);
         }
         if !revision.is_modern() {

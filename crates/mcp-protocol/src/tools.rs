@@ -36,7 +36,7 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// The same without what `revision` lacks.
+    /// The same without what `revision` may not have.
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Cow<'_, Self> {
         if revision.is_modern() {
@@ -47,10 +47,10 @@ impl Tool {
         spell_out_boolean_properties(&mut own.input_schema);
         own.output_schema = own.output_schema.filter(is_object_schema);
         own.output_schema.iter_mut().for_each(spell_out_boolean_properties);
-        if revision < ProtocolVersion::V2025_11_25 {
+        if !revision.may_have(ProtocolVersion::V2025_11_25) {
             own.icons.clear();
         }
-        if revision < ProtocolVersion::V2025_06_18 {
+        if !revision.may_have(ProtocolVersion::V2025_06_18) {
             own.title = None;
             own.output_schema = None;
             own.meta = None;
@@ -180,9 +180,9 @@ impl CallToolResult {
     #[must_use]
     pub fn for_revision(mut self, revision: ProtocolVersion) -> Self {
         let is_object = |value: &RawValue| value.get().starts_with('{');
-        self.structured_content = self
-            .structured_content
-            .filter(|value| revision.is_modern() || (revision >= ProtocolVersion::V2025_06_18 && is_object(value)));
+        self.structured_content = self.structured_content.filter(|value| {
+            revision.is_modern() || (revision.may_have(ProtocolVersion::V2025_06_18) && is_object(value))
+        });
         if revision < ProtocolVersion::V2025_11_25 {
             self.content = self.content.into_iter().map(|block| block.for_revision(revision)).collect();
         }

@@ -54,6 +54,16 @@ impl ProtocolVersion {
         matches!(self, Self::V2026_07_28)
     }
 
+    /// Whether a member that came with the revision `since` may be sent in this one.
+    ///
+    /// 2025-03-26 may have members of every later revision with a handshake: a request without the header
+    /// `MCP-Protocol-Version` counts as 2025-03-26, and some clients of later revisions leave the header out. The schema of
+    /// 2025-03-26 allows further members, so that its own clients ignore them. Not for kinds of values, nor for the result of
+    /// `initialize`, where the client names its revision.
+    pub fn may_have(self, since: Self) -> bool {
+        self >= since || (self == Self::V2025_03_26 && !since.is_modern())
+    }
+
     /// Whether a body may be a JSON-RPC batch. Only 2025-03-26 has them.
     pub const fn has_batches(self) -> bool {
         matches!(self, Self::V2025_03_26)

@@ -259,11 +259,18 @@ impl Reply {
             Some("text/event-stream") => read_events(&body),
             Some(other) => panic!("unexpected content type `{other}`"),
         };
-        let methods = methods_of_batch(request.clone().into_http().body());
+        let http = request.clone().into_http();
+        let is_unnamed = !http.headers().contains_key("mcp-protocol-version") && request.method != method::INITIALIZE;
+        // A request that does not name its revision counts as 2025-03-26.
+        let revision = match request.revision {
+            ProtocolVersion::V2024_11_05 if is_unnamed => ProtocolVersion::V2025_03_26,
+            revision => revision,
+        };
+        let methods = methods_of_batch(http.body());
         for message in &messages {
             let id = message.get("id");
             let batched = methods.iter().find(|(own, _)| Some(own) == id).map(|(_, method)| method);
-            schema::check_from_server(request.revision, batched.unwrap_or(&request.method), message)
+            schema::check_from_server(revision, batched.unwrap_or(&request.method), message)
                 .unwrap_or_else(|error| panic!("{error}"));
         }
         assert_eq!(headers.get("cache-control").map(HeaderValue::as_bytes), Some(&b"no-store"[..]));

@@ -125,11 +125,28 @@ fn compile(revision: ProtocolVersion, definition: &str) -> Validator {
     let definitions = if schema.get("$defs").is_some() { "$defs" } else { "definitions" };
     let own = schema[definitions].as_object_mut().expect("definitions");
     assert!(own.contains_key(definition), "{revision} has no definition `{definition}`");
+    let newer = (revision == ProtocolVersion::V2025_03_26).then(|| self::schema(ProtocolVersion::V2025_11_25));
     for (name, body) in own {
+        if let Some(newer) = &newer {
+            allow_members(name, body, &newer["$defs"][name]);
+        }
         close(name, body);
     }
     schema["$ref"] = json!(format!("#/{definitions}/{definition}"));
     jsonschema::validator_for(&schema).expect("the specification's schemas compile")
+}
+
+/// Lets a definition have the members that it has in a newer revision. The client of a request that counts as 2025-03-26 may
+/// speak a newer one (`ProtocolVersion::may_have`), unless it has named its revision.
+fn allow_members(name: &str, definition: &mut Value, newer: &Value) {
+    let is_negotiated = matches!(name, "Implementation" | "InitializeResult" | "ServerCapabilities");
+    if let (Some(own), Some(newer), false) =
+        (definition["properties"].as_object_mut(), newer["properties"].as_object(), is_negotiated)
+    {
+        for member in newer.keys() {
+            own.entry(member).or_insert(json!(true));
+        }
+    }
 }
 
 /// TypeScript's types are closed, the schemas made from them are not: a definition that lists members and does not

@@ -63,8 +63,31 @@ async fn a_client_without_the_version_header_is_served_as_2025_03_26() {
 
     let reply = exchange(&fixture(), request).await;
 
-    let tool = &reply.result()["tools"][0];
-    assert!(tool.get("annotations").is_some() && tool.get("title").is_none());
+    assert!(reply.result()["tools"][0].get("annotations").is_some());
+}
+
+/// 2.7: clients that negotiate a newer revision and leave the header out afterwards.
+#[tokio::test]
+async fn a_client_without_the_version_header_gets_the_members_that_newer_revisions_have() {
+    let service = fixture();
+    let bare =
+        |request: McpRequest| request.revision(ProtocolVersion::V2025_03_26).without_header("mcp-protocol-version");
+
+    let list = exchange(&service, bare(tools_list())).await;
+    let structured = exchange(&service, bare(tools_call("structured", json!({})))).await;
+    let array = exchange(&service, bare(tools_call("list", json!({})))).await;
+    let blocks = exchange(&service, bare(tools_call("blocks", json!({})))).await;
+
+    let tools = list.result()["tools"].as_array().unwrap();
+    let named = |name: &str| tools.iter().find(|tool| tool["name"] == name).unwrap();
+    assert_eq!(named("simple")["title"], "Simple");
+    assert_eq!(named("structured")["outputSchema"]["type"], "object");
+    assert_eq!(structured.result()["structuredContent"]["x"], 1);
+    assert_eq!(blocks.result()["content"][0]["annotations"]["lastModified"], "2026-07-28T00:00:00Z");
+    // What no legacy client knows, and kinds of content that old clients reject, are still left out.
+    assert!(named("list").get("outputSchema").is_none() && array.result().get("structuredContent").is_none());
+    assert!(list.result().get("ttlMs").is_none() && list.result().get("resultType").is_none());
+    assert_eq!(blocks.result()["content"][5]["type"], "text");
 }
 
 #[tokio::test]
@@ -112,7 +135,7 @@ async fn no_message_has_a_field_that_its_revision_lacks() {
     for (revision, lacks, has) in [
         (ProtocolVersion::V2025_11_25, &["resultType", "ttlMs"][..], &["title", "icons"][..]),
         (ProtocolVersion::V2025_06_18, &["resultType", "icons"], &["title", "outputSchema", "annotations"]),
-        (ProtocolVersion::V2025_03_26, &["resultType", "icons", "outputSchema", "_meta"], &["annotations"]),
+        (ProtocolVersion::V2025_03_26, &["resultType", "ttlMs"], &["annotations", "title", "outputSchema"]),
         (ProtocolVersion::V2024_11_05, &["resultType", "icons", "outputSchema", "annotations"], &["description"]),
     ] {
         let list =
@@ -136,7 +159,7 @@ async fn the_check_of_messages_notices_a_field_that_a_revision_lacks() {
     let message = json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": [tool] } });
 
     assert!(schema::check_from_server(ProtocolVersion::V2025_06_18, "tools/list", &message).is_ok());
-    assert!(schema::check_from_server(ProtocolVersion::V2025_03_26, "tools/list", &message).is_err());
+    assert!(schema::check_from_server(ProtocolVersion::V2024_11_05, "tools/list", &message).is_err());
 }
 
 #[tokio::test]
@@ -154,7 +177,7 @@ async fn structured_output_that_is_no_object_is_left_out_with_its_schema() {
         let tools = list.result()["tools"].as_array().unwrap();
         let schema_of =
             |name: &str| tools.iter().find(|tool| tool["name"] == name).unwrap().get("outputSchema").cloned();
-        let has_structured = revision >= ProtocolVersion::V2025_06_18;
+        let has_structured = revision >= ProtocolVersion::V2025_03_26;
         assert_eq!(array.result(), &json!({ "content": [{ "type": "text", "text": "[1,2,3]" }] }));
         assert_eq!(schema_of("list"), None);
         assert_eq!(object.result().get("structuredContent").is_some(), has_structured, "{revision}");
