@@ -3,6 +3,8 @@
 //! The texts go to a model, which can repair its call if it learns which argument is wrong, what is expected and what
 //! it gave.
 
+use std::borrow::Cow;
+
 use garde::Validate;
 use mcp_protocol::{
     JsonObject,
@@ -13,7 +15,7 @@ use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
-use crate::schema;
+use crate::schema::{self, with_whole_numbers};
 
 /// What a handler takes: a struct that derives `Deserialize`, `JsonSchema` and `Validate`, and owns what it holds.
 ///
@@ -31,6 +33,12 @@ use crate::schema;
 /// | tuple | `array` with `prefixItems`, and `items` for clients that do not know it |
 /// | `serde_json::Value` | `{}` |
 /// | times, UUIDs, URLs, addresses | `string`, with a `format` of JSON Schema 2020-12 if there is one |
+///
+/// A whole number in another spelling (`5.0`, `1e3`) is an integer, as it is to JSON Schema: models and languages with one
+/// type of number send them. A field of `serde_json::Value` keeps what the client wrote.
+///
+/// Integers beyond 2^53 - 1 in either direction lose digits in clients that read numbers as floating point, JavaScript among
+/// them, in arguments and in results. Identifiers of that size, such as snowflake ids, must be strings.
 ///
 /// Limits of arguments:
 ///
@@ -55,7 +63,7 @@ const SHOWN_CHARS: usize = 80;
 /// The first mistakes are enough to repair a call.
 pub(crate) const SHOWN_VIOLATIONS: usize = 10;
 
-/// The arguments as JSON text: an absent object is an empty one.
+/// The arguments as JSON text: without any, and for `null`, they are an empty object.
 ///
 /// # Errors
 ///
@@ -64,6 +72,7 @@ pub(crate) fn as_object(raw: Option<&RawValue>) -> Result<&str, String> {
     let text = raw.map_or("{}", RawValue::get);
     match text.as_bytes().first() {
         Some(b'{') => Ok(text),
+        Some(b'n') => Ok("{}"),
         Some(b'[') => Err("the arguments must be a JSON object, not an array".to_owned()),
         _ => Err(format!("the arguments must be a JSON object, not `{}`", shorten(text))),
     }
@@ -88,20 +97,40 @@ pub(crate) fn parse_checked<A>(text: &str, input_schema: &Value) -> Result<A, St
 where
     A: DeserializeOwned + Validate<Context = ()>,
 {
-    // Unbounded JSON: checked above; the error is written once, in words for a model.
-    let arguments: A = serde_json::from_str(text).map_err(|_| explain_shape::<A>(text, input_schema))?;
+    // Unbounded JSON: checked above.
+    let arguments: A = match serde_json::from_str(text) {
+        Ok(arguments) => arguments,
+        Err(_) => {
+            let text = with_whole_numbers(text, input_schema);
+            // Unbounded JSON: no longer than what was checked; the error is written once, in words for a model.
+            serde_json::from_str(&text).map_err(|_| explain_shape::<A>(&text, input_schema))?
+        }
+    };
     arguments.validate().map_err(|report| explain_bounds(&report, text))?;
     Ok(arguments)
 }
 
-/// Reads arguments as an object of JSON values.
+/// The same for values that have one spelling only: `5.0` is no integer.
+pub(crate) fn parse_exact<A>(text: &str) -> Option<A>
+where
+    A: DeserializeOwned + Validate<Context = ()>,
+{
+    // Unbounded JSON: written here.
+    serde_json::from_str::<A>(text).ok().filter(|arguments| arguments.validate().is_ok())
+}
+
+/// Reads arguments as an object of JSON values. Whole numbers are integers where the schema wants integers, as `5.0` is one
+/// to JSON Schema.
 ///
 /// # Errors
 ///
 /// What is wrong, for the model.
-pub(crate) fn parse_object(raw: Option<&RawValue>) -> Result<JsonObject, String> {
+pub(crate) fn parse_object(raw: Option<&RawValue>, input_schema: &Value) -> Result<JsonObject, String> {
     let text = as_object(raw)?;
-    json::read(text, Budget::of(text)).map_err(|error| invalid(&error))
+    check(text)?;
+    let text = with_whole_numbers(text, input_schema);
+    // Without a budget, since the text was checked.
+    json::borrow(&text).map_err(|error| invalid(&error))
 }
 
 /// Checks that arguments may be read: what they may cost in memory, and that no member is there twice.
@@ -126,16 +155,28 @@ fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> Strin
         Err(error) => {
             let path = error.path().to_string();
             let inner = shortened(error.inner());
-            let reason = without_position(&inner);
+            let reason = in_words(without_position(&inner));
             // A path of "." is the object itself; messages about a field name it already.
             if path == "." || reason.contains(&format!("field `{path}`")) {
-                reason.to_owned()
+                reason.into_owned()
             } else {
                 format!("`{path}`: {reason}")
             }
         }
     };
     format!("invalid arguments: {what}. Expected: {}", schema::summary(input_schema))
+}
+
+/// serde names a type of Rust where an integer is expected and something else was given.
+fn in_words(reason: &str) -> Cow<'_, str> {
+    const INTEGERS: [&str; 12] =
+        ["i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize"];
+    match reason.rsplit_once(", expected ") {
+        Some((given, kind)) if given.contains("floating point") && INTEGERS.contains(&kind) => {
+            Cow::Owned(format!("{given}, expected a whole number ({kind})"))
+        }
+        _ => Cow::Borrowed(reason),
+    }
 }
 
 /// Line and column mean nothing to a model.
@@ -214,6 +255,8 @@ fn shorten(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use schemars::JsonSchema;
     use serde::Deserialize;
 
@@ -279,7 +322,129 @@ mod tests {
     #[test]
     fn what_is_no_object_is_refused_even_where_serde_would_take_it() {
         assert_eq!(refusal(r#"["name"]"#), "the arguments must be a JSON object, not an array");
-        assert_eq!(refusal("null"), "the arguments must be a JSON object, not `null`");
+        assert_eq!(refusal("5"), "the arguments must be a JSON object, not `5`");
+    }
+
+    fn parsed<A: DeserializeOwned + JsonSchema + Validate<Context = ()>>(arguments: &str) -> Result<A, String> {
+        let raw: &RawValue = serde_json::from_str(arguments).unwrap();
+        parse(Some(raw), &schema::tool_input_schema(schema::input_schema_of::<A>(), schema::Author::Derive).unwrap())
+    }
+
+    #[derive(Debug, PartialEq, Deserialize, JsonSchema, Validate)]
+    #[garde(allow_unvalidated)]
+    struct Numbers {
+        small: u8,
+        #[serde(default)]
+        large: i64,
+        #[serde(default)]
+        perhaps: Option<u32>,
+        #[serde(default)]
+        sizes: Vec<i16>,
+        #[serde(default)]
+        pair: Option<(f64, u64)>,
+        #[serde(default)]
+        by_name: BTreeMap<String, usize>,
+        #[serde(default)]
+        shape: Option<Shape>,
+        #[serde(default)]
+        either: Option<Either>,
+        #[serde(flatten)]
+        page: Page,
+        #[serde(default)]
+        share: f64,
+        #[serde(default)]
+        free: Value,
+        #[serde(default)]
+        nested: Option<Box<Numbers>>,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+    struct Page {
+        #[serde(default)]
+        skip: u32,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+    #[serde(tag = "type", rename_all = "lowercase")]
+    enum Shape {
+        Circle { radius: u32 },
+        Square { radius: f64 },
+    }
+
+    #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+    #[serde(untagged)]
+    enum Either {
+        Id(u64),
+        Name(String),
+    }
+
+    /// 2.1: the numbers of models and languages that have one type of them.
+    #[test]
+    fn a_whole_number_is_an_integer_in_any_spelling_and_at_every_depth() {
+        let numbers: Numbers = parsed(
+            r#"{"small":5.0,"large":-9007199254740993.0,"perhaps":1e3,"sizes":[2.50e1,-3.0,4],"pair":[0.1,2.0],
+            "by_name":{"a":1E1},"shape":{"type":"circle","radius":7.0},"either":8.0,"skip":9.0,"share":0.3,
+            "free":[1.0,{"small":1e2}],"nested":{"small":1.0,"shape":{"radius":2.0,"type":"square"},"skip":0.0}}"#,
+        )
+        .unwrap();
+
+        let nested = Numbers { small: 1, shape: Some(Shape::Square { radius: 2.0 }), ..empty() };
+        let expected = Numbers {
+            small: 5,
+            large: -9_007_199_254_740_993,
+            perhaps: Some(1000),
+            sizes: vec![25, -3, 4],
+            pair: Some((0.1, 2)),
+            by_name: BTreeMap::from([("a".to_owned(), 10)]),
+            shape: Some(Shape::Circle { radius: 7 }),
+            either: Some(Either::Id(8)),
+            page: Page { skip: 9 },
+            share: 0.3,
+            free: serde_json::json!([1.0, { "small": 100.0 }]),
+            nested: Some(Box::new(nested)),
+        };
+        assert_eq!(numbers, expected);
+        assert!(numbers.free[0].is_f64() && numbers.free[1]["small"].is_f64(), "as the client wrote it");
+    }
+
+    fn empty() -> Numbers {
+        parsed(r#"{"small":0}"#).unwrap()
+    }
+
+    /// 2.1
+    #[test]
+    fn a_number_with_a_fraction_is_no_integer() {
+        for (arguments, says) in [
+            (r#"{"small":1.5}"#, "`small`: invalid type: floating point `1.5`, expected a whole number (u8)"),
+            (r#"{"small":300.0}"#, "`small`: invalid value: integer `300`, expected u8"),
+            (r#"{"small":-1.0}"#, "`small`: invalid value: integer `-1`, expected u8"),
+            (r#"{"small":1e300}"#, "expected a whole number (u8)"),
+            (r#"{"small":1e999999999}"#, "number out of range"),
+            (
+                r#"{"small":1,"sizes":[1.0,2.5]}"#,
+                "`sizes[1]`: invalid type: floating point `2.5`, expected a whole number",
+            ),
+            (r#"{"small":1,"skip":0.1}"#, "expected a whole number (u32)"),
+            (r#"{"small":"5.0"}"#, "string \"5.0\", expected u8"),
+        ] {
+            let refusal = parsed::<Numbers>(arguments).unwrap_err();
+
+            assert!(refusal.contains(says), "{arguments}: {refusal}");
+        }
+    }
+
+    /// 2.2
+    #[test]
+    fn null_is_no_arguments() {
+        #[derive(Debug, Deserialize, JsonSchema, Validate)]
+        struct Optional {
+            #[garde(skip)]
+            name: Option<String>,
+        }
+
+        assert!(parsed::<Optional>("null").unwrap().name.is_none());
+        assert!(parse::<Optional>(None, &Value::Null).is_ok());
+        assert!(parsed::<Args>("null").unwrap_err().contains("missing field `eventName`"));
     }
 
     #[test]

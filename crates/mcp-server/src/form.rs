@@ -104,29 +104,21 @@ fn plain(number: &Number) -> Number {
     }
 }
 
-/// `3.0` is an integer to JSON Schema, and to clients whose numbers are all of one kind.
-pub(crate) fn integers(mut content: JsonObject, schema: &Value) -> JsonObject {
-    for (name, value) in &mut content {
-        if primitive_type(&schema["properties"][name]) == Some("integer")
-            && let Value::Number(number) = value
-        {
-            *value = Value::Number(plain(number));
-        }
-    }
-    content
-}
-
-/// Whether what was filled in has what a form requires, and values of the right kinds.
-pub(crate) fn check_content(form: &RequestedSchema, content: &JsonObject) -> Result<(), String> {
+/// What was filled in, if it has what a form requires, and values of the right kinds. Whole numbers are integers where the
+/// form has integers: `3.0` is one to JSON Schema.
+pub(crate) fn read_content(form: &RequestedSchema, mut content: JsonObject) -> Result<JsonObject, String> {
     if let Some(missing) = form.required.iter().find(|name| !content.contains_key(*name)) {
         return Err(format!("`{missing}` is missing"));
     }
     for (name, field) in &form.properties.0 {
+        if let (Some(Value::Number(number)), PrimitiveSchemaDefinition::Integer(_)) = (content.get_mut(name), field) {
+            *number = plain(number);
+        }
         let fits = match (content.get(name), field) {
             (None, _)
             | (Some(Value::Bool(_)), PrimitiveSchemaDefinition::Boolean(_))
             | (Some(Value::Number(_)), PrimitiveSchemaDefinition::Number(_)) => true,
-            (Some(Value::Number(number)), PrimitiveSchemaDefinition::Integer(_)) => !plain(number).is_f64(),
+            (Some(Value::Number(number)), PrimitiveSchemaDefinition::Integer(_)) => !number.is_f64(),
             (Some(Value::String(text)), PrimitiveSchemaDefinition::String(field)) => {
                 field.options().is_none_or(|options| options.contains(&text.as_str()))
             }
@@ -140,7 +132,7 @@ pub(crate) fn check_content(form: &RequestedSchema, content: &JsonObject) -> Res
             return Err(format!("`{name}` does not fit its field"));
         }
     }
-    Ok(())
+    Ok(content)
 }
 
 /// The options with their titles, if any has one.
@@ -227,6 +219,25 @@ mod tests {
                 r#""required":["name","count"]}"#,
             ]
             .concat()
+        );
+    }
+
+    /// 2.1: answers of clients with one type of numbers.
+    #[test]
+    fn a_whole_number_in_an_answer_is_an_integer() {
+        let field = |schema| RequestedSchema::new().required("count", schema);
+        let read = |form, count: &str| {
+            let content = serde_json::from_str(&format!(r#"{{"count":{count}}}"#)).unwrap();
+            read_content(&form, content).map(|content| content["count"].to_string())
+        };
+        let integer = || field(PrimitiveSchemaDefinition::Integer(NumberSchema::default()));
+
+        assert_eq!(read(integer(), "3.0").as_deref(), Ok("3"));
+        assert_eq!(read(integer(), "1e3").as_deref(), Ok("1000"));
+        assert!(read(integer(), "1.5").unwrap_err().contains("`count`"));
+        assert_eq!(
+            read(field(PrimitiveSchemaDefinition::Number(NumberSchema::default())), "3.0").as_deref(),
+            Ok("3.0")
         );
     }
 

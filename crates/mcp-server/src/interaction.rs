@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 use crate::{
     BoxError, CallError, RequestContext, arguments,
     context::{FromRequest, HandlerContext},
-    form::{check_content, form_for, integers},
+    form::{form_for, read_content},
     request_state::{Asked, NewCipher, RequestState, digest_of, new_cipher},
     schema::input_schema_of,
 };
@@ -127,7 +127,7 @@ impl<S> InteractiveContext<S> {
             Err(mistake) => return self.suspend(Some(Ending::Fault(mistake.into()))).await,
         };
         let read = |content: JsonObject| {
-            let text = serde_json::to_string(&integers(content, &schema)).map_err(|error| error.to_string())?;
+            let text = serde_json::to_string(&content).map_err(|error| error.to_string())?;
             arguments::parse_checked::<T>(&text, &schema)
         };
         self.ask_for_form(key, message, form, read).await
@@ -137,7 +137,7 @@ impl<S> InteractiveContext<S> {
     /// each value is of its field's kind; bounds are for the author to check.
     pub async fn elicit_form(&self, key: &str, message: &str, form: RequestedSchema) -> Elicited<JsonObject> {
         let own = form.clone();
-        self.ask_for_form(key, message, form, move |content| check_content(&own, &content).map(|()| content)).await
+        self.ask_for_form(key, message, form, move |content| read_content(&own, content)).await
     }
 
     async fn ask_for_form<T>(

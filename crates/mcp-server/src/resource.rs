@@ -334,8 +334,8 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
 }
 
 fn read<P: DeserializeOwned + Validate<Context = ()>>(values: BTreeMap<String, String>, schema: &Value) -> Option<P> {
-    let json = as_json(values, schema);
-    arguments::parse_checked(&json, schema).ok()
+    // `events://5.0` is not another name of `events://5`.
+    arguments::parse_exact(&as_json(values, schema))
 }
 
 impl<S> fmt::Debug for ResourceTemplate<S> {

@@ -398,7 +398,8 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
             Handler::Typed(handler) => handler(context, arguments, &self.tool.definition.input_schema),
             Handler::Raw(handler) => {
                 let bytes = arguments.map_or(0, |raw| raw.get().len());
-                let arguments = Value::Object(arguments::parse_object(arguments)?);
+                let schema = &self.tool.definition.input_schema;
+                let arguments = Value::Object(arguments::parse_object(arguments, schema)?);
                 if let Some(check) = &self.check {
                     check(&arguments, bytes)?;
                 }

@@ -3,12 +3,15 @@
 mod normalize;
 #[cfg(test)]
 mod tests;
+mod text;
+mod whole;
 
 use mcp_protocol::{JsonObject, mirrored::HEADER_ANNOTATION};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use self::normalize::{for_each_subschema, normalize};
+pub(crate) use self::whole::with_whole_numbers;
 
 /// The dialect that clients expect, and that is rewritten for them.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";

@@ -121,6 +121,9 @@ async fn strings_are_read_as_the_types_of_their_fields() {
             "Rome for 30 days, train Some(true), Swift",
         ),
         (json!({ "to": "Rome", "days": "3", "by_train": "", "pace": "" }), "Rome for 3 days, train None, Slow"),
+        // 2.1
+        (json!({ "to": "Rome", "days": "3.0" }), "Rome for 3 days, train None, Slow"),
+        (json!({ "to": "Rome", "days": "0.3e1" }), "Rome for 3 days, train None, Slow"),
     ] {
         let reply = exchange(&prompts(), prompts_get("travel", arguments)).await;
 
@@ -135,6 +138,8 @@ async fn arguments_that_do_not_fit_are_refused_with_what_is_wrong() {
         (json!({ "to": "Rome" }), "missing field `days`"),
         (json!({ "to": "Rome", "days": "31" }), "`days`: greater than 30; given: 31"),
         (json!({ "to": "Rome", "days": "soon" }), "`days`: invalid type: string"),
+        (json!({ "to": "Rome", "days": "1.5" }), "expected a whole number"),
+        (json!({ "to": "Rome", "days": "1e999999999" }), "`days`: invalid type: string"),
         (json!({ "to": "Rome", "days": "3", "pace": "wild" }), "unknown variant `wild`"),
         (json!({ "to": "Rome", "days": "3", "why": "x" }), "unknown field `why`"),
         (json!({ "to": "Rome", "days": 3 }), "the arguments of a prompt are strings"),
@@ -145,6 +150,16 @@ async fn arguments_that_do_not_fit_are_refused_with_what_is_wrong() {
         assert_eq!(reply.refusal(), (200, -32602));
         assert!(reply.body.contains(complaint), "{complaint}: {}", reply.body);
     }
+}
+
+/// 2.2
+#[tokio::test]
+async fn null_is_no_arguments() {
+    let talk = exchange(&prompts(), prompts_get("talk", Value::Null)).await;
+    let travel = exchange(&prompts(), prompts_get("travel", Value::Null)).await;
+
+    assert_eq!(talk.result()["messages"].as_array().unwrap().len(), 3);
+    assert!(travel.body.contains("missing field"), "{}", travel.body);
 }
 
 #[tokio::test]
