@@ -30,6 +30,7 @@ use crate::{
     reading::ItemAt,
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
     router::{AnyRoutes, Hooked, Target},
+    schema::{ResultCheck, Violation},
     server::{CloseHook, Hook},
     tool::Handler,
     work::{Item, Rounds, Working, needs_modern_client, start},
@@ -66,6 +67,7 @@ pub(crate) struct Inner<S> {
 pub(crate) struct RegisteredTool<S> {
     pub(crate) tool: Tool<S>,
     check: Option<Check>,
+    result_check: Option<ResultCheck>,
 }
 
 impl<S: Send + Sync + 'static> Routes<S> {
@@ -126,9 +128,10 @@ impl<S: Send + Sync + 'static> Routes<S> {
 
     fn call_tool(&self, call: Call<'_>) -> Result<Answer, CallError> {
         let params: CallToolRequestParams<'_> = required_params(call.params)?;
-        let Some(registered) = self.inner.tool(&params.name) else {
+        let Some(&index) = self.inner.tools_by_name.get(&*params.name) else {
             return Err(CallError::UnknownTool(params.name.into_owned()));
         };
+        let registered = &self.inner.tools[index];
         self.inner.policy.permit(&registered.tool.requirement, call.invocation.principal.as_deref())?;
         let revision = call.revision;
         if let Some(text) = registered.refuse_client(&call)? {
@@ -147,7 +150,10 @@ impl<S: Send + Sync + 'static> Routes<S> {
             gen_ai.tool.name = name
         );
         Ok(start(&self.inner, call, Item::Tool, rounds, span, begin, move |inner, output| {
-            inner.tool_outcome(output, revision)
+            match inner.tools[index].check_result(&output) {
+                Ok(()) => inner.tool_outcome(output, revision),
+                Err(violation) => CallOutcome::fault(violation),
+            }
         }))
     }
 
@@ -372,7 +378,17 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
     fn new(tool: Tool<S>) -> Self {
         let name = tool.name();
         let check = tool.compile_check().unwrap_or_else(|mistake| panic!("tool `{name}`: its schema: {mistake}"));
-        Self { check, tool }
+        let result_check = tool.definition.output_schema.as_ref().map(ResultCheck::new);
+        Self { check, result_check, tool }
+    }
+
+    /// Checks that a result is what the tool's output schema says. A failed call has none.
+    fn check_result(&self, output: &ToolOutput) -> Result<(), Violation> {
+        match (&self.result_check, &output.structured_content) {
+            (Some(check), Some(result)) if !output.is_error => check.check(result.get()),
+            (Some(_), None) if !output.is_error => Err(Violation::missing_result()),
+            _ => Ok(()),
+        }
     }
 
     /// What a legacy client that cannot use the tool is told.

@@ -1,6 +1,7 @@
 //! JSON Schema of arguments and results (2020-12).
 
 mod normalize;
+mod result;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -11,7 +12,10 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use self::normalize::{for_each_subschema, normalize};
-pub(crate) use self::whole::with_whole_numbers;
+pub(crate) use self::{
+    result::{ResultCheck, Violation},
+    whole::with_whole_numbers,
+};
 
 /// The dialect that clients expect, and that is rewritten for them.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";

@@ -1,0 +1,708 @@
+//! The check of a structured result against the output schema of its tool, before a client makes it and discards the result.
+//!
+//! Serialization can break what a type promises: `NaN` becomes `null`, a value may be outside its bounds, and a
+//! `Serialize` by hand may disagree with its schema. Checked are types, bounds, lengths, choices and members; formats,
+//! patterns and rules between members are not.
+
+use std::{collections::BTreeMap, fmt};
+
+use mcp_protocol::json;
+use serde_json::{Map, Value};
+
+use super::text::{Cursor, Text};
+
+/// The alternatives of nested unions are tried one after the other. A result that takes more steps is sent unchecked.
+const MAX_STEPS: u32 = 1_000_000;
+/// The same for schemas within schemas: one may refer to itself without going into the value.
+const MAX_DEPTH: u32 = 500;
+
+/// An output schema, ready to check results.
+#[derive(Debug)]
+pub(crate) struct ResultCheck {
+    /// The schema and those in it; others refer to them by index.
+    nodes: Vec<Node>,
+}
+
+/// What a schema says of a value.
+#[derive(Debug, Default)]
+struct Node {
+    /// [`Kind`]s that the value may be of, as bits; any if 0.
+    kinds: u8,
+    minimum: Option<f64>,
+    maximum: Option<f64>,
+    exclusive_minimum: Option<f64>,
+    exclusive_maximum: Option<f64>,
+    min_length: Option<u64>,
+    max_length: Option<u64>,
+    min_items: Option<u64>,
+    max_items: Option<u64>,
+    min_properties: Option<u64>,
+    max_properties: Option<u64>,
+    choices: Option<Vec<Value>>,
+    /// In the order of their names.
+    properties: Vec<Property>,
+    required: usize,
+    additional: Additional,
+    prefix: Vec<usize>,
+    items: Option<usize>,
+    /// Each must hold.
+    all: Vec<usize>,
+    /// Of each list one must hold.
+    any: Vec<Vec<usize>>,
+    is_never: bool,
+}
+
+#[derive(Debug)]
+struct Property {
+    name: String,
+    /// `None` for one that is required and not described.
+    node: Option<usize>,
+    is_required: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Additional {
+    #[default]
+    Any,
+    Of(usize),
+    None,
+}
+
+/// A kind of JSON value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Null,
+    Boolean,
+    Integer,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl Kind {
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Null, "null"),
+        (Self::Boolean, "boolean"),
+        (Self::Integer, "integer"),
+        (Self::Number, "number"),
+        (Self::String, "string"),
+        (Self::Array, "array"),
+        (Self::Object, "object"),
+    ];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, own)| *own == name).map(|(kind, _)| kind)
+    }
+
+    fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// Where and how a result breaks its schema. Names no value, since it goes to the log.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    /// From the innermost to the outermost.
+    path: Vec<String>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Kind {
+        is: Kind,
+        expected: u8,
+    },
+    Bound(&'static str),
+    Missing(String),
+    Unknown,
+    /// The check has taken too long.
+    GivenUp,
+}
+
+impl Violation {
+    /// A tool that has an output schema returned nothing structured.
+    pub(crate) fn missing_result() -> Self {
+        Self::new(What::Missing("structuredContent".to_owned()))
+    }
+
+    fn new(what: What) -> Self {
+        Self { path: Vec::new(), what }
+    }
+
+    /// Of two alternatives that a value does not fit, the one that it fits further: that one was meant.
+    fn or(mut self, other: Self) -> Self {
+        let is_kind = |own: &Self| own.path.is_empty() && matches!(own.what, What::Kind { .. });
+        match (is_kind(&self), is_kind(&other)) {
+            (true, true) => {
+                if let (What::Kind { expected, .. }, What::Kind { expected: more, .. }) = (&mut self.what, &other.what)
+                {
+                    *expected |= more;
+                }
+                self
+            }
+            (true, false) => other,
+            (false, true) => self,
+            (false, false) => {
+                if other.path.len() > self.path.len() {
+                    other
+                } else {
+                    self
+                }
+            }
+        }
+    }
+
+    fn below(mut self, step: impl FnOnce() -> String) -> Self {
+        self.path.push(step());
+        self
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path: String = self.path.iter().rev().map(String::as_str).collect();
+        let path = match path.strip_prefix('.') {
+            Some(path) => path,
+            None if path.is_empty() => "the result",
+            None => &path,
+        };
+        write!(f, "the result does not fit the output schema of its tool: `{path}` ")?;
+        match &self.what {
+            What::Kind { is, expected } => {
+                let kinds = Kind::ALL.iter().filter(|(kind, _)| expected & kind.bit() != 0);
+                let names: Vec<&str> = kinds.map(|(_, name)| *name).collect();
+                write!(f, "is of type {}, expected {}", is.name(), names.join(" or "))?;
+                let is_number = expected & (Kind::Number.bit() | Kind::Integer.bit()) != 0;
+                if *is == Kind::Null && is_number { f.write_str(" (NaN and infinity become null)") } else { Ok(()) }
+            }
+            What::Bound(keyword) => write!(f, "violates `{keyword}`"),
+            What::Missing(name) => write!(f, "lacks the required member `{name}`"),
+            What::Unknown => f.write_str("has a member that the schema does not allow"),
+            What::GivenUp => f.write_str("could not be checked"),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+impl ResultCheck {
+    /// Prepares the check of a schema.
+    pub(crate) fn new(schema: &Value) -> Self {
+        let mut compiling = Compiling { root: schema, nodes: Vec::new(), by_pointer: BTreeMap::new() };
+        compiling.by_pointer.insert(String::new(), 0);
+        compiling.add(schema);
+        Self { nodes: compiling.nodes }
+    }
+
+    /// Checks the JSON text of a result.
+    ///
+    /// # Errors
+    ///
+    /// The first violation.
+    pub(crate) fn check(&self, result: &str) -> Result<(), Violation> {
+        let mut checking = Checking { nodes: &self.nodes, steps: 0, depth: 0 };
+        match checking.value(0, &mut Cursor::new(result)) {
+            Err(Violation { what: What::GivenUp, .. }) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+struct Compiling<'s> {
+    root: &'s Value,
+    nodes: Vec<Node>,
+    /// What references lead to.
+    by_pointer: BTreeMap<String, usize>,
+}
+
+impl<'s> Compiling<'s> {
+    fn add(&mut self, schema: &'s Value) -> usize {
+        let index = self.nodes.len();
+        self.nodes.push(Node::default());
+        self.nodes[index] = self.node(schema);
+        index
+    }
+
+    fn refer(&mut self, pointer: &str) -> Option<usize> {
+        if let Some(known) = self.by_pointer.get(pointer) {
+            return Some(*known);
+        }
+        let schema = self.root.pointer(pointer)?;
+        // Known before it is read, since it may lead back to itself.
+        self.by_pointer.insert(pointer.to_owned(), self.nodes.len());
+        Some(self.add(schema))
+    }
+
+    fn node(&mut self, schema: &'s Value) -> Node {
+        let number = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
+        let count = |keyword: &str| schema.get(keyword).and_then(Value::as_u64);
+        let list = |keyword: &str| schema.get(keyword).and_then(Value::as_array).into_iter().flatten();
+        let mut node = Node {
+            kinds: kinds(schema.get("type")),
+            minimum: number("minimum"),
+            maximum: number("maximum"),
+            exclusive_minimum: number("exclusiveMinimum"),
+            exclusive_maximum: number("exclusiveMaximum"),
+            min_length: count("minLength"),
+            max_length: count("maxLength"),
+            min_items: count("minItems"),
+            max_items: count("maxItems"),
+            min_properties: count("minProperties"),
+            max_properties: count("maxProperties"),
+            choices: match (schema.get("enum"), schema.get("const")) {
+                (Some(Value::Array(choices)), _) => Some(choices.clone()),
+                (_, Some(only)) => Some(vec![only.clone()]),
+                _ => None,
+            },
+            is_never: *schema == Value::Bool(false) || schema.get("not") == Some(&Value::Object(Map::new())),
+            ..Node::default()
+        };
+        let mut properties: BTreeMap<&str, Property> = BTreeMap::new();
+        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            let described = Property { name: name.clone(), node: Some(self.add(property)), is_required: false };
+            properties.insert(name, described);
+        }
+        for name in list("required").filter_map(Value::as_str) {
+            let undescribed = || Property { name: name.to_owned(), node: None, is_required: false };
+            properties.entry(name).or_insert_with(undescribed).is_required = true;
+        }
+        node.required = properties.values().filter(|property| property.is_required).count();
+        node.properties = properties.into_values().collect();
+        node.additional = match schema.get("additionalProperties") {
+            // A name may fit a pattern, which is not looked at.
+            _ if schema.get("patternProperties").is_some() => Additional::Any,
+            None | Some(Value::Bool(true)) => Additional::Any,
+            Some(Value::Bool(false)) => Additional::None,
+            Some(others) => Additional::Of(self.add(others)),
+        };
+        node.prefix = list("prefixItems").map(|item| self.add(item)).collect();
+        node.items = schema.get("items").map(|items| self.add(items));
+        node.all = list("allOf").map(|own| self.add(own)).collect();
+        let pointer = schema.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
+        node.all.extend(pointer.and_then(|pointer| self.refer(pointer)));
+        for keyword in ["anyOf", "oneOf"] {
+            if schema.get(keyword).is_some() {
+                node.any.push(list(keyword).map(|own| self.add(own)).collect());
+            }
+        }
+        node
+    }
+}
+
+fn kinds(names: Option<&Value>) -> u8 {
+    let names: &[Value] = match names {
+        Some(Value::Array(names)) => names,
+        Some(name) => std::slice::from_ref(name),
+        None => &[],
+    };
+    names.iter().filter_map(|name| Kind::named(name.as_str()?)).fold(0, |kinds, kind| kinds | kind.bit())
+}
+
+struct Checking<'c> {
+    nodes: &'c [Node],
+    steps: u32,
+    depth: u32,
+}
+
+impl Checking<'_> {
+    /// Checks the value at the cursor, and goes behind it.
+    fn value(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
+        self.steps += 1;
+        self.depth += 1;
+        let result = match self.steps > MAX_STEPS || self.depth > MAX_DEPTH {
+            true => Err(Violation::new(What::GivenUp)),
+            false => self.value_of(index, cursor),
+        };
+        self.depth -= 1;
+        result
+    }
+
+    fn value_of(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
+        let node = &self.nodes[index];
+        if node.is_never {
+            return Err(Violation::new(What::Unknown));
+        }
+        for own in &node.all {
+            self.value(*own, &mut { *cursor })?;
+        }
+        for alternatives in &node.any {
+            self.one_of(alternatives, *cursor)?;
+        }
+        match cursor.peek() {
+            Some(b'{') => {
+                of_kind(node, Kind::Object)?;
+                self.object(node, cursor)
+            }
+            Some(b'[') => {
+                of_kind(node, Kind::Array)?;
+                self.array(node, cursor)
+            }
+            Some(b'"') => {
+                of_kind(node, Kind::String)?;
+                string(node, cursor.string())
+            }
+            _ => scalar(node, cursor.literal()),
+        }
+    }
+
+    fn one_of(&mut self, alternatives: &[usize], cursor: Cursor<'_>) -> Result<(), Violation> {
+        let mut nearest: Option<Violation> = None;
+        for own in alternatives {
+            match self.value(*own, &mut { cursor }) {
+                Ok(()) => return Ok(()),
+                Err(given_up @ Violation { what: What::GivenUp, .. }) => return Err(given_up),
+                Err(violation) => {
+                    nearest = Some(match nearest {
+                        Some(own) => own.or(violation),
+                        None => violation,
+                    });
+                }
+            }
+        }
+        nearest.map_or(Ok(()), Err)
+    }
+
+    fn object(&mut self, node: &Node, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
+        let start = *cursor;
+        let (mut count, mut required) = (0, 0);
+        cursor.enter();
+        while cursor.has_next() {
+            count += 1;
+            let name = cursor.name().unescaped();
+            match node.properties.binary_search_by(|own| own.name.as_str().cmp(&name)) {
+                Ok(place) => {
+                    let property = &node.properties[place];
+                    required += usize::from(property.is_required);
+                    match property.node {
+                        Some(own) => {
+                            self.value(own, cursor).map_err(|own| own.below(|| format!(".{}", property.name)))?;
+                        }
+                        None => cursor.skip(),
+                    }
+                }
+                // The names of a map are data: the log does not get them.
+                Err(_) => match node.additional {
+                    Additional::Any => cursor.skip(),
+                    Additional::Of(own) => self.value(own, cursor).map_err(|own| own.below(|| ".*".to_owned()))?,
+                    Additional::None => return Err(Violation::new(What::Unknown)),
+                },
+            }
+        }
+        if required < node.required {
+            return Err(Violation::new(What::Missing(missing(node, start))));
+        }
+        between(count, node.min_properties, node.max_properties, ["minProperties", "maxProperties"])
+    }
+
+    fn array(&mut self, node: &Node, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
+        let mut count = 0;
+        cursor.enter();
+        while cursor.has_next() {
+            let position = usize::try_from(count).ok();
+            match position.and_then(|position| node.prefix.get(position)).or(node.items.as_ref()) {
+                Some(own) => self.value(*own, cursor).map_err(|own| own.below(|| format!("[{count}]")))?,
+                None => cursor.skip(),
+            }
+            count += 1;
+        }
+        between(count, node.min_items, node.max_items, ["minItems", "maxItems"])
+    }
+}
+
+/// The first required member that an object lacks.
+fn missing(node: &Node, mut object: Cursor<'_>) -> String {
+    let mut names = Vec::new();
+    object.enter();
+    while object.has_next() {
+        names.push(object.name().unescaped());
+        object.skip();
+    }
+    let lacks = |property: &&Property| property.is_required && !names.iter().any(|name| *name == property.name);
+    node.properties.iter().find(lacks).map(|property| property.name.clone()).unwrap_or_default()
+}
+
+fn of_kind(node: &Node, kind: Kind) -> Result<(), Violation> {
+    // An integer is a number, too.
+    let bits = if kind == Kind::Integer { kind.bit() | Kind::Number.bit() } else { kind.bit() };
+    match node.kinds == 0 || node.kinds & bits != 0 {
+        true => Ok(()),
+        false => Err(Violation::new(What::Kind { is: kind, expected: node.kinds })),
+    }
+}
+
+fn between(count: u64, min: Option<u64>, max: Option<u64>, keywords: [&'static str; 2]) -> Result<(), Violation> {
+    if min.is_some_and(|min| count < min) {
+        return Err(Violation::new(What::Bound(keywords[0])));
+    }
+    if max.is_some_and(|max| count > max) {
+        return Err(Violation::new(What::Bound(keywords[1])));
+    }
+    Ok(())
+}
+
+fn string(node: &Node, text: Text<'_>) -> Result<(), Violation> {
+    if node.min_length.is_none() && node.max_length.is_none() && node.choices.is_none() {
+        return Ok(());
+    }
+    let text = text.unescaped();
+    if let Some(choices) = &node.choices
+        && !choices.iter().any(|choice| choice.as_str() == Some(&text))
+    {
+        return Err(Violation::new(What::Bound("enum")));
+    }
+    between(text.chars().count() as u64, node.min_length, node.max_length, ["minLength", "maxLength"])
+}
+
+fn scalar(node: &Node, literal: &str) -> Result<(), Violation> {
+    let kind = match literal.as_bytes().first() {
+        Some(b'n') => Kind::Null,
+        Some(b't' | b'f') => Kind::Boolean,
+        _ if !literal.contains(['.', 'e', 'E']) => Kind::Integer,
+        _ if literal.parse::<f64>().is_ok_and(|value| value.fract() == 0.0) => Kind::Integer,
+        _ => Kind::Number,
+    };
+    of_kind(node, kind)?;
+    if let Some(choices) = &node.choices {
+        let value: Value = json::borrow(literal).unwrap_or_default();
+        let is_chosen = |choice: &Value| match (choice.as_f64(), value.as_f64()) {
+            (Some(choice), Some(value)) => choice == value,
+            _ => *choice == value,
+        };
+        if !choices.iter().any(is_chosen) {
+            return Err(Violation::new(What::Bound("enum")));
+        }
+    }
+    if !matches!(kind, Kind::Integer | Kind::Number) {
+        return Ok(());
+    }
+    let bounds = [node.minimum, node.maximum, node.exclusive_minimum, node.exclusive_maximum];
+    if bounds.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let Ok(value) = literal.parse::<f64>() else { return Ok(()) };
+    let [minimum, maximum, above, below] = bounds;
+    for (is_broken, keyword) in [
+        (minimum.is_some_and(|bound| value < bound), "minimum"),
+        (maximum.is_some_and(|bound| value > bound), "maximum"),
+        (above.is_some_and(|bound| value <= bound), "exclusiveMinimum"),
+        (below.is_some_and(|bound| value >= bound), "exclusiveMaximum"),
+    ] {
+        if is_broken {
+            return Err(Violation::new(What::Bound(keyword)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use garde::Validate;
+    use schemars::JsonSchema;
+    use serde::{Serialize, Serializer};
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::{for_clients, output_schema_of};
+
+    fn checked<T: Serialize + JsonSchema>(value: &T) -> Result<(), String> {
+        let check = ResultCheck::new(&for_clients(output_schema_of::<T>()));
+        check.check(&serde_json::to_string(value).unwrap()).map_err(|violation| violation.to_string())
+    }
+
+    /// What the log says after the words that all violations have.
+    #[track_caller]
+    fn violation<T: Serialize + JsonSchema>(value: &T) -> String {
+        let text = checked(value).unwrap_err();
+        text.strip_prefix("the result does not fit the output schema of its tool: ").unwrap().to_owned()
+    }
+
+    #[derive(Serialize, JsonSchema, Validate, Clone)]
+    struct Measured {
+        #[garde(range(min = -273.15))]
+        celsius: f64,
+        #[garde(length(chars, min = 1, max = 3))]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        place: Option<String>,
+        #[garde(range(min = 1, max = 9))]
+        count: u32,
+        #[garde(length(max = 2))]
+        samples: Vec<f32>,
+        #[garde(skip)]
+        kind: Kinds,
+        #[garde(skip)]
+        shape: Option<Shape>,
+        #[garde(skip)]
+        by_name: HashMap<String, f64>,
+        #[garde(skip)]
+        pair: (i64, bool),
+        #[garde(skip)]
+        free: Value,
+        #[garde(skip)]
+        next: Option<Box<Measured>>,
+    }
+
+    #[derive(Serialize, JsonSchema, Clone)]
+    enum Kinds {
+        /// By hand.
+        Manual,
+        #[expect(dead_code, reason = "only in the schema")]
+        Automatic,
+    }
+
+    #[derive(Serialize, JsonSchema, Clone)]
+    #[serde(tag = "type", rename_all = "lowercase")]
+    enum Shape {
+        Circle { radius: f64 },
+        Square { side: f64, name: Option<String> },
+    }
+
+    fn measured() -> Measured {
+        Measured {
+            celsius: 20.5,
+            place: Some("größ".chars().take(3).collect()),
+            count: 9,
+            samples: vec![1.0, 0.1],
+            kind: Kinds::Manual,
+            shape: Some(Shape::Square { side: 2.0, name: None }),
+            by_name: HashMap::from([("a\"b".to_owned(), 1.0)]),
+            pair: (i64::MIN, true),
+            free: json!({ "anything": [null, 1e300, "x"] }),
+            next: None,
+        }
+    }
+
+    /// 2.3
+    #[test]
+    fn what_a_type_promises_and_keeps_passes() {
+        let inner = Measured { celsius: -273.15, place: None, shape: None, samples: Vec::new(), ..measured() };
+
+        assert_eq!(checked(&measured()), Ok(()));
+        assert_eq!(checked(&Measured { next: Some(Box::new(inner)), ..measured() }), Ok(()));
+        assert_eq!(checked(&(u64::MAX, i64::MIN, u8::MAX, f64::MIN_POSITIVE, '\u{1F600}')), Ok(()));
+        assert_eq!(checked(&json!([1, { "a": null }])), Ok(()));
+    }
+
+    /// 2.3: floats that JSON does not have, at every depth.
+    #[test]
+    fn what_becomes_null_is_found_with_its_place() {
+        let expected = "is of type null, expected number (NaN and infinity become null)";
+        for celsius in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(violation(&Measured { celsius, ..measured() }), format!("`celsius` {expected}"));
+        }
+        let inner = Measured { samples: vec![0.0, f32::NAN], ..measured() };
+        let outer = Measured { next: Some(Box::new(inner)), ..measured() };
+        assert_eq!(violation(&outer), format!("`next.samples[1]` {expected}"));
+        let shape = Some(Shape::Circle { radius: f64::NAN });
+        assert_eq!(violation(&Measured { shape, ..measured() }), format!("`shape.radius` {expected}"));
+        assert_eq!(violation(&f64::NAN), format!("`the result` {expected}"));
+    }
+
+    /// 2.3: names of a map are data, such as addresses of people.
+    #[test]
+    fn no_violation_names_data() {
+        let by_name = HashMap::from([("ada@example.com".to_owned(), f64::NAN)]);
+
+        let text = violation(&Measured { by_name, ..measured() });
+
+        assert!(text.starts_with("`by_name.*` is of type null"), "{text}");
+        let text = violation(&Measured { place: Some("secret".to_owned()), ..measured() });
+        assert_eq!(text, "`place` violates `maxLength`");
+    }
+
+    /// 2.3
+    #[test]
+    fn a_value_outside_its_bounds_is_found() {
+        for (value, expected) in [
+            (Measured { celsius: -273.16, ..measured() }, "`celsius` violates `minimum`"),
+            (Measured { count: 10, ..measured() }, "`count` violates `maximum`"),
+            (Measured { count: 0, ..measured() }, "`count` violates `minimum`"),
+            (Measured { place: Some(String::new()), ..measured() }, "`place` violates `minLength`"),
+            (Measured { place: Some("\u{1}\"\\\u{1F600}".to_owned()), ..measured() }, "`place` violates `maxLength`"),
+            (Measured { samples: vec![0.0; 3], ..measured() }, "`samples` violates `maxItems`"),
+        ] {
+            assert_eq!(violation(&value), expected);
+        }
+        assert_eq!(checked(&Measured { place: Some("\u{1}\"\u{1F600}".to_owned()), ..measured() }), Ok(()));
+    }
+
+    /// 2.3: a `Serialize` by hand that disagrees with the schema.
+    #[test]
+    fn a_result_of_another_shape_is_found() {
+        #[derive(JsonSchema)]
+        #[expect(dead_code, reason = "only its schema matters")]
+        #[serde(deny_unknown_fields)]
+        struct Promised {
+            name: String,
+            size: Option<u8>,
+            kind: Kinds,
+        }
+
+        let check = ResultCheck::new(&for_clients(output_schema_of::<Promised>()));
+        let violation = |result: Value| check.check(&result.to_string()).unwrap_err().to_string();
+        for (result, expected) in [
+            (json!({ "name": 5, "kind": "Manual" }), "`name` is of type integer, expected string"),
+            (json!({ "kind": "Manual" }), "`the result` lacks the required member `name`"),
+            (json!({ "name": "a", "kind": "Other" }), "`kind` violates `enum`"),
+            (json!({ "name": "a", "kind": "Manual", "x": 1 }), "`the result` has a member that the schema does not"),
+            (
+                json!({ "name": "a", "kind": "Manual", "size": 1.5 }),
+                "`size` is of type number, expected null or integer",
+            ),
+            (json!({ "name": "a", "kind": "Manual", "size": 256 }), "`size` violates `maximum`"),
+            (json!("a"), "`the result` is of type string, expected object"),
+        ] {
+            let text = violation(result);
+
+            assert!(text.contains(expected), "{text}");
+        }
+        assert!(check.check(r#" { "kind" : "Man\u0075al" , "size" : 5.0 , "name" : "a" } "#).is_ok());
+    }
+
+    #[derive(JsonSchema)]
+    struct Tree {
+        #[expect(dead_code, reason = "only its schema matters")]
+        children: Vec<Tree>,
+        #[expect(dead_code, reason = "only its schema matters")]
+        weight: f64,
+    }
+
+    impl Serialize for Tree {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            json!({ "children": [{ "children": [], "weight": 1 }, { "children": [], "weight": null }], "weight": 0 })
+                .serialize(serializer)
+        }
+    }
+
+    /// 2.3
+    #[test]
+    fn recursive_types_are_checked_and_schemas_without_an_end_are_not() {
+        let tree = Tree { children: Vec::new(), weight: 0.0 };
+        assert!(violation(&tree).starts_with("`children[1].weight` is of type null"), "{}", violation(&tree));
+        for schema in [
+            json!({ "$ref": "#" }),
+            json!({ "anyOf": [{ "$ref": "#" }, { "type": "string" }] }),
+            json!({ "allOf": [{ "$ref": "#/$defs/a" }], "$defs": { "a": { "$ref": "#/$defs/a" } } }),
+        ] {
+            assert!(ResultCheck::new(&schema).check("5").is_ok(), "{schema}");
+        }
+    }
+
+    /// 2.3: branches that all go on, tried at each level.
+    #[test]
+    fn a_union_whose_branches_multiply_is_given_up() {
+        let branch = |kind: &str| json!({ "properties": { "a": { "$ref": "#" }, "z": { "enum": [kind] } } });
+        let schema = json!({ "anyOf": [branch("x"), branch("y")] });
+        let result = |depth: usize| (0..depth).fold(json!({ "z": "-" }), |inner, _| json!({ "a": inner, "z": "-" }));
+
+        assert!(ResultCheck::new(&schema).check(&result(3).to_string()).is_err());
+        assert!(ResultCheck::new(&schema).check(&result(60).to_string()).is_ok());
+    }
+}
