@@ -15,7 +15,7 @@ use garde::Validate;
 use mcp_protocol::{
     ClientCapabilities, CreateMessageRequestParams, CreateMessageResult, ElicitAction, ElicitRequestFormParams,
     ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, IncludeContext, InputRequest, InputRequests,
-    JsonObject, ListRootsResult, RequestedSchema, Root, UrlMode,
+    JsonObject, ListRootsResult, RequestedSchema, Root, TitledOption, TitledSingleSelectEnumSchema, UrlMode,
     json::{self, Budget, JsonError, shortened},
     lookup,
     uri::SecureUrl,
@@ -23,13 +23,13 @@ use mcp_protocol::{
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{
-    json as object,
+    Value, json as object,
     value::{RawValue, to_raw_value},
 };
 use tokio::sync::Notify;
 
 use crate::{
-    BoxError, CallError, RequestContext, arguments,
+    BoxError, CallError, RequestContext, RequestError, ToolError, arguments,
     context::{FromRequest, HandlerContext},
     form::{form_for, read_content},
     request_state::{Asked, NewCipher, RequestState, digest_of, new_cipher},
@@ -110,13 +110,47 @@ impl<T> Elicited<T> {
     }
 }
 
+/// No choice was made of those that [`InteractiveContext::choose`] offers. Its text names them, for the model.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotChosen(String);
+
+impl NotChosen {
+    fn new(why: &str, question: &str, choices: &[TitledOption]) -> Self {
+        let named = choices.iter().map(|TitledOption { value, title }| match title == value {
+            true => format!("`{value}`"),
+            false => format!("`{value}` ({title})"),
+        });
+        let named: Vec<String> = named.collect();
+        Self(format!("{why}: {question} Call again with one of the choices: {}", named.join(", ")))
+    }
+}
+
+impl From<NotChosen> for ToolError {
+    fn from(NotChosen(text): NotChosen) -> Self {
+        Self::InvalidInput(text)
+    }
+}
+
+impl From<NotChosen> for RequestError {
+    fn from(NotChosen(text): NotChosen) -> Self {
+        Self::InvalidInput(text)
+    }
+}
+
 impl<S> InteractiveContext<S> {
     /// Asks the person to fill in a form with the fields of `T`: a flat struct of text, numbers, booleans, enums and lists
     /// of enums. Its doc comments and bounds become those of the form. What a form cannot show (patterns, formats other
     /// than `email`, `uri`, `date` and `date-time`, checks of your own) is checked too, and a person whose answer does not
     /// fit is asked again with the reason: say such rules in the doc comments.
     ///
-    /// Must not ask for passwords, keys or the like: see [`elicit_url`](Self::elicit_url).
+    /// A form must not ask for sensitive information: passwords, API keys, access tokens, payment credentials
+    /// (2026-07-28, `client/elicitation`: "Servers MUST NOT use form mode elicitation to request sensitive information").
+    /// The client sees the answer, may log it and show it to the model. Use [`elicit_url`](Self::elicit_url) for such. Fields
+    /// should not hold URLs to be clicked either.
+    ///
+    /// For one choice of several, use [`choose`](Self::choose). Many clients decline at once, since no user is present: an
+    /// error that follows should then say what the model can do without the answer.
     pub async fn elicit<T>(&self, key: &str, message: &str) -> Elicited<T>
     where
         T: DeserializeOwned + JsonSchema + Validate<Context = ()>,
@@ -134,10 +168,61 @@ impl<S> InteractiveContext<S> {
     }
 
     /// Asks the person to fill in a form that is made by hand, for what a type cannot say. What is required is there, and
-    /// each value is of its field's kind; bounds are for the author to check.
+    /// each value is of its field's kind; bounds are for the author to check. Not for sensitive information, as
+    /// [`elicit`](Self::elicit) says.
     pub async fn elicit_form(&self, key: &str, message: &str, form: RequestedSchema) -> Elicited<JsonObject> {
         let own = form.clone();
         self.ask_for_form(key, message, form, move |content| read_content(&own, content)).await
+    }
+
+    /// Asks the person to choose one of several. If the client cannot ask, or the person declines or cancels, the
+    /// error names the choices, so that the model can call again with one of them. `?` makes it an error of the handler.
+    ///
+    /// ```
+    /// use garde::Validate;
+    /// use mcp_protocol::TitledOption;
+    /// use mcp_server::{InteractiveContext, Tool, ToolError};
+    /// use schemars::JsonSchema;
+    /// use serde::Deserialize;
+    ///
+    /// #[derive(Deserialize, JsonSchema, Validate)]
+    /// struct BookArgs {
+    ///     /// The city; asked for unless given.
+    ///     #[garde(length(chars, max = 100))]
+    ///     city: Option<String>,
+    /// }
+    ///
+    /// async fn book(context: InteractiveContext<()>, args: BookArgs) -> Result<String, ToolError> {
+    ///     let cities = [TitledOption::new("LIM", "Lima"), TitledOption::new("LIS", "Lisbon")];
+    ///     let city = match args.city {
+    ///         Some(city) => city,
+    ///         None => context.choose("city", "Where to?", &cities).await?,
+    ///     };
+    ///     Ok(format!("booked for {city}"))
+    /// }
+    ///
+    /// let tool = Tool::new("book", book).description("Books a trip.");
+    /// # let _ = tool;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`NotChosen`] when the client cannot show a form, and when the person declines or cancels.
+    pub async fn choose(&self, key: &str, message: &str, choices: &[TitledOption]) -> Result<String, NotChosen> {
+        if !self.client_capabilities().is_some_and(ClientCapabilities::has_elicitation_form) {
+            return Err(NotChosen::new("the client cannot ask the user", message, choices));
+        }
+        let field =
+            TitledSingleSelectEnumSchema { one_of: choices.to_vec(), ..TitledSingleSelectEnumSchema::default() };
+        // Its content is checked: one of the choices.
+        match self.elicit_form(key, message, RequestedSchema::new().required(key, field)).await {
+            Elicited::Accepted(mut content) => match content.remove(key) {
+                Some(Value::String(choice)) => Ok(choice),
+                _ => Err(NotChosen::new("the answer is none of the choices", message, choices)),
+            },
+            Elicited::Declined => Err(NotChosen::new("the user declined to choose", message, choices)),
+            Elicited::Cancelled => Err(NotChosen::new("the user did not choose", message, choices)),
+        }
     }
 
     async fn ask_for_form<T>(

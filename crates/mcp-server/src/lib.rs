@@ -83,7 +83,7 @@ pub use call::{Answer, Call, CallOutcome, Rendered, ResultKind};
 pub use completion::PartialArgument;
 pub use context::{HandlerContext, Invocation, RequestContext, ToolContext};
 pub use error::{BoxError, CallError, InitError, RequestError, ToolError, error_chain};
-pub use interaction::{Elicited, InteractiveContext};
+pub use interaction::{Elicited, InteractiveContext, NotChosen};
 pub use introduction::{IntroducedTool, Introduction};
 pub use mcp_protocol::{json, uri};
 pub use policy::{Authorization, Enforcement, ScopeNames};

@@ -1,8 +1,8 @@
 //! The `find_operation` tool: the one operation that is meant, asking the person if several may be.
 
 use garde::Validate;
-use mcp_protocol::{RequestedSchema, TitledOption, TitledSingleSelectEnumSchema};
-use mcp_server::{Elicited, InteractiveContext, Json, Tool, ToolError};
+use mcp_protocol::TitledOption;
+use mcp_server::{InteractiveContext, Json, Tool, ToolError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,7 +18,6 @@ use crate::{
 const MOST_CHOICES: usize = 12;
 /// Of choices in all. They are kept in `requestState`, which has 8 KiB.
 const MOST_CHOICES_BYTES: usize = 5000;
-const FIELD: &str = "operation";
 const CHOICES: &str = "choices";
 
 pub(crate) fn tool() -> Tool<State> {
@@ -26,7 +25,7 @@ pub(crate) fn tool() -> Tool<State> {
         .title("Find an operation")
         .description(
             "Returns the one operation of the API that a few words mean, as read_operation does. If several fit equally well \
-             the person is asked which; without a person to ask they are named.",
+             the user is asked which; if the user does not choose, the error names them.",
         )
         .read_only()
         .idempotent()
@@ -47,7 +46,7 @@ async fn find_operation(context: InteractiveContext<State>, args: FindArgs) -> R
     let choices = context.once(CHOICES, async { choices(&document, &args.query) }).await?;
     let id = match &*choices {
         [only] => only.value.clone(),
-        several => choose(&context, several).await?,
+        several => context.choose("operation", "Several operations fit. Which one is meant?", several).await?,
     };
     let operation = document.operation(&id);
     let operation = operation
@@ -69,30 +68,6 @@ fn choices(document: &Document, query: &str) -> Result<Vec<TitledOption>, ToolEr
         0 => Err(ToolError::InvalidInput("no operation fits: try other words, or list_operations".to_owned())),
         count @ 2.. if count > MOST_CHOICES || bytes > MOST_CHOICES_BYTES => Err(too_many(count, &choices)),
         _ => Ok(choices),
-    }
-}
-
-async fn choose(context: &InteractiveContext<State>, choices: &[TitledOption]) -> Result<String, ToolError> {
-    if !context.client_capabilities().is_some_and(|can| can.has_elicitation_form()) {
-        return Err(too_many(choices.len(), choices));
-    }
-    let field = TitledSingleSelectEnumSchema {
-        title: Some("Operation".to_owned()),
-        description: None,
-        one_of: choices.to_vec(),
-        default: None,
-    };
-    let form = RequestedSchema::new().required(FIELD, field);
-    match context.elicit_form("operation", "Several operations fit. Which one is meant?", form).await {
-        Elicited::Accepted(answer) => {
-            let chosen = answer.get(FIELD).and_then(|chosen| chosen.as_str());
-            let chosen = choices.iter().find(|own| Some(&*own.value) == chosen);
-            let chosen = chosen.ok_or_else(|| ToolError::Failed("the answer is none of the choices".to_owned()))?;
-            Ok(chosen.value.clone())
-        }
-        Elicited::Declined | Elicited::Cancelled => {
-            Err(ToolError::Failed("several operations fit, and the person did not say which is meant".to_owned()))
-        }
     }
 }
 

@@ -356,8 +356,11 @@ async fn of_several_the_person_chooses() {
     let answer = |content: Value| json!({ "operation": content });
     let chosen = json!({ "action": "accept", "content": { "operation": "listOrders" } });
     let read = exchange(&service, request.clone().answered(&asked, answer(chosen))).await.tool_result();
-    let declined = json!({ "action": "decline" });
-    let refused = exchange(&service, request.answered(&asked, answer(declined))).await.tool_result();
+    let mut refused = Vec::new();
+    for action in ["decline", "cancel"] {
+        let answer = answer(json!({ "action": action }));
+        refused.push(exchange(&service, request.clone().answered(&asked, answer)).await.tool_result());
+    }
 
     assert_eq!(
         options["oneOf"],
@@ -367,7 +370,35 @@ async fn of_several_the_person_chooses() {
         ])
     );
     assert!(read.text().contains(r#""operation_id":"listOrders""#), "{}", read.text());
-    assert_eq!(refused.is_error, Some(true));
+    // 2.4: the model can go on by itself.
+    for refused in refused {
+        assert_eq!(refused.is_error, Some(true));
+        for choice in ["listBooks", "listOrders"] {
+            assert!(refused.text().contains(&format!("`{choice}`")), "{}", refused.text());
+            let read = call(&service, "find_operation", json!({ "query": choice })).await;
+            assert_eq!(read["operation_id"], choice);
+        }
+    }
+}
+
+/// 2.5: half of the clients show the model the text alone.
+#[tokio::test]
+async fn the_text_of_each_result_is_its_structured_content() {
+    let service = example().await;
+    for (tool, arguments) in [
+        ("search", json!({ "query": "book" })),
+        ("find_operation", json!({ "query": "cancelOrder" })),
+        ("read_operation", json!({ "operation_id": "cancelOrder" })),
+        ("read_schema", json!({ "name": "Author" })),
+        ("list_operations", json!({ "limit": 1 })),
+        ("list_schemas", json!({ "limit": 1 })),
+    ] {
+        let result = exchange(&service, tools_call(tool, arguments)).await.tool_result();
+
+        let text: Value = serde_json::from_str(&result.text()).unwrap();
+        let structured: Value = serde_json::from_str(result.structured_content.as_ref().unwrap().get()).unwrap();
+        assert_eq!(text, structured, "{tool}");
+    }
 }
 
 #[tokio::test]
@@ -398,7 +429,12 @@ async fn an_answer_is_to_what_was_asked_though_the_document_has_changed() {
     for (refused, expected) in [
         (gone, "does not have `listDogs` any more"),
         (gone_and_one_left, "does not have `listDogs` any more"),
-        (declined, "did not say"),
+        // 2.4: clients without a user decline at once.
+        (
+            declined,
+            "the user declined to choose: Several operations fit. Which one is meant? Call again with one of the \
+            choices: `listCats` (GET /listCats), `listDogs` (GET /listDogs)",
+        ),
     ] {
         assert!(refused.is_error == Some(true) && refused.text().contains(expected), "{}", refused.text());
     }
@@ -427,7 +463,8 @@ async fn a_client_that_cannot_be_asked_is_told_the_choices() {
         let result = exchange(&service, request).await.tool_result();
 
         assert_eq!(result.is_error, Some(true));
-        assert!(result.text().ends_with("`listBooks`, `listOrders`"), "{}", result.text());
+        let choices = "choices: `listBooks` (GET /books: List books), `listOrders` (GET /orders: List orders)";
+        assert!(result.text().ends_with(choices), "{}", result.text());
     }
 }
 
