@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,23 @@ import tools
 from oauth import PATIENCE_SECONDS
 
 BROWSER = f"{sys.executable} {tools.INTEROP / 'client_driver.py'} open"
-LOGGED = "Event 'login' logged by ada@example.com."
+
+
+class Logged:
+    """Equals what `log_event` returns for an event, with any number."""
+
+    def __init__(self, name="login", by=" by ada@example.com", end=""):
+        self.pattern = re.escape(f"Event '{name}' logged{by}. Its number is ") + r"\d+\." + end
+
+    def __eq__(self, text):
+        return isinstance(text, str) and re.fullmatch(self.pattern, text) is not None
+
+    def __repr__(self):
+        return f"<text that matches {self.pattern!r}>"
+
+
+LOGGED = Logged()
+LOGGED_LINE = Logged(end="\n")
 # What a client of 2025-11-25 says once, and one of 2026-07-28 with each request.
 LEGACY_CLIENT = {
     "protocolVersion": "2025-11-25",

@@ -25,8 +25,8 @@ from moto.server import ThreadedMotoServer
 from oauth import (
     PATIENCE_SECONDS, REDIRECT_URI, RENAMED, Issuer, challenge_of, fetch, follow, restoring_front, sign_in,
 )
+from proxied import LOGGED, Logged
 
-LOGGED = "Event 'login' logged by ada@example.com."
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 # Longer than any time for which a server leaves its issuer alone.
 COOLDOWN_SECONDS = 180
@@ -171,7 +171,7 @@ def test_the_first_tool_that_needs_it_leads_to_the_issuer(function_url, use):
     assert saw["logged"]["text"] == LOGGED
     # Nobody can read the renamed challenge: what to ask for is found at the well-known URI.
     assert_asks(saw["logged"]["asked"], function_url, "events:write")
-    assert saw["again"] == {"text": LOGGED.replace("login", "logout"), "isError": False, "asked": []}
+    assert saw["again"] == {"text": Logged("logout"), "isError": False, "asked": []}
 
 
 def test_where_every_request_needs_a_token_connecting_leads_to_the_issuer(closed, use):
@@ -364,7 +364,7 @@ def test_whoever_develops_signs_in_by_any_name(event_logger):
             with pytest.raises(AssertionError, match="A name has letters"):
                 own.tokens(url, "events:write", name="<b>")
 
-    assert texts == [LOGGED.replace("ada", "grace"), LOGGED.replace("ada", "edsger")]
+    assert texts == [Logged(by=" by grace@example.com"), Logged(by=" by edsger@example.com")]
 
 
 def test_make_dev_with_authorization_can_be_signed_in_to_by_any_name():
@@ -381,7 +381,7 @@ def test_make_dev_with_authorization_can_be_signed_in_to_by_any_name():
 
     assert status == 401
     assert metadata["resource"] == url
-    assert answer["result"]["content"][0]["text"] == LOGGED.replace("ada", "grace")
+    assert answer["result"]["content"][0]["text"] == Logged(by=" by grace@example.com")
     assert issuer in dev.output and "signs in anyone" in dev.output
     assert code == 0
 

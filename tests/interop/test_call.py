@@ -13,7 +13,7 @@ import postgres
 import pytest
 from conftest import emulated
 from oauth import Issuer, fetch
-from proxied import BROWSER, LOGGED
+from proxied import BROWSER, LOGGED_LINE
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_caller_is_signed_in(run):
         with emulated("event-logger", "buffered", 1, **variables) as url:
             logged = run("call", url, "log_event", "event_name=login")
 
-    assert (logged.returncode, logged.stdout) == (0, f"{LOGGED}\n"), logged.stderr
+    assert (logged.returncode, logged.stdout) == (0, LOGGED_LINE), logged.stderr
 
 
 def test_what_no_terminal_shows_is_saved(run, tmp_path):
@@ -99,8 +99,8 @@ def test_a_client_registered_by_hand_is_asked_for_its_secret_once(mcpl, run, tmp
             again = run("call", url, "log_event", "event_name=login", *own)
 
     assert unknown.returncode == 1 and "the issuer gave no token" in unknown.stderr
-    assert (logged.returncode, logged.stdout) == (0, f"{LOGGED}\n"), logged.stderr
-    assert (again.returncode, again.stdout) == (0, f"{LOGGED}\n"), again.stderr
+    assert (logged.returncode, logged.stdout) == (0, LOGGED_LINE), logged.stderr
+    assert (again.returncode, again.stdout) == (0, LOGGED_LINE), again.stderr
     assert "sign in at" in logged.stderr and "sign in at" not in again.stderr
 
 

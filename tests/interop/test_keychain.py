@@ -10,7 +10,7 @@ import postgres
 import pytest
 from conftest import emulated
 from oauth import PATIENCE_SECONDS, Issuer
-from proxied import BROWSER, LOGGED
+from proxied import BROWSER, LOGGED_LINE
 
 PACKAGES = [
     "dbus-bin", "dbus-daemon", "gnome-keyring", "libcap-ng0", "libdbus-1-3", "libgck-1-0", "libgcr-base-3-1", "libgcrypt20",
@@ -84,8 +84,8 @@ def test_tokens_are_sealed_with_a_key_of_the_keychain(run, tmp_path):
         left = file.read_text()
         forgotten = run("forget", url)
 
-    assert (first.returncode, first.stdout) == (0, f"{LOGGED}\n"), first.stderr
-    assert (second.returncode, second.stdout) == (0, f"{LOGGED}\n"), second.stderr
+    assert (first.returncode, first.stdout) == (0, LOGGED_LINE), first.stderr
+    assert (second.returncode, second.stdout) == (0, LOGGED_LINE), second.stderr
     assert '"sealed"' in sealed and "token" not in sealed and file.name
     assert locked.returncode == 1 and f"mcpl forget {url}" in locked.stderr
     assert left == sealed

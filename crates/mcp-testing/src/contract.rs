@@ -4,7 +4,7 @@ use std::{env, fs, path::Path, sync::OnceLock};
 
 use jsonschema::Validator;
 use mcp_lambda::McpService;
-use mcp_protocol::method;
+use mcp_protocol::{CallToolResult, method};
 use serde_json::{Value, json};
 
 use crate::{McpRequest, Reply, discover, exchange, resources_read};
@@ -65,6 +65,36 @@ pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&
 
 async fn send(service: &McpService, request: McpRequest, token: Option<&str>) -> Reply {
     let request = token.into_iter().fold(request, |request, token| request.bearer(token));
+/// Compares the text of a structured result with its members of these names, at every depth: half of the clients show the
+/// model only the text, the other half only the structured content. Returns how many members were found.
+///
+/// # Panics
+///
+/// When the text lacks the value of such a member.
+#[track_caller]
+pub fn assert_text_has(result: &CallToolResult, names: &[&str]) -> usize {
+    let structured = result.structured_content.as_ref().expect("a structured result");
+    let structured: Value = serde_json::from_str(structured.get()).expect("JSON");
+    let text = result.text();
+    let mut values = Vec::new();
+    collect(&structured, names, &mut values);
+    for (name, value) in &values {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        assert!(text.contains(&value), "the text lacks `{name}`, {value}: {text}");
+    }
+    values.len()
+}
+
+fn collect<'v>(value: &'v Value, names: &[&str], found: &mut Vec<(&'v str, &'v Value)>) {
+    for (name, member) in value.as_object().into_iter().flatten() {
+        if names.contains(&name.as_str()) {
+            found.push((name, member));
+        }
+        collect(member, names, found);
+    }
+    value.as_array().into_iter().flatten().for_each(|element| collect(element, names, found));
+}
+
     exchange(service, request).await
 }
 

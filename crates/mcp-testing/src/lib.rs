@@ -33,6 +33,7 @@
 //! | [`TestDatabase`] | a Postgres database for one test |
 //! | [`assert_contract`] | what clients see, as a golden file |
 //! | [`assert_memory_is_bounded`] | bodies that cost more than they weigh |
+//! | [`assert_text_has`] | whether the text of a structured result has what a model needs |
 //! | [`bounds`] | whether a tool enforces the bounds that its schema shows |
 
 // A helper for tests stops the test by panicking.
@@ -53,7 +54,7 @@ use std::sync::Arc;
 
 use mcp_server::{Invocation, Principal, StateKey};
 
-pub use contract::assert_contract;
+pub use contract::{assert_contract, assert_text_has};
 pub use costly::assert_memory_is_bounded;
 pub use database::TestDatabase;
 pub use exchange::{Reply, Via, call_tool, call_tool_answering, event_of, exchange, exchange_via};

@@ -62,12 +62,12 @@ struct LoggedBy {
 }
 
 impl EventRow {
-    /// As a line of text: `[YYYY-MM-DD HH:MM:SS] name`, in UTC.
+    /// As a line of text: `[YYYY-MM-DD HH:MM:SS] #number name`, in UTC.
     pub(crate) fn line(&self) -> String {
         let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
         // The format needs nothing that a timestamp lacks.
         let time = self.timestamp.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_default();
-        format!("[{time}] {}", self.event_name)
+        format!("[{time}] #{} {}", self.id, self.event_name)
     }
 
     /// As JSON, with what the caller may see of it.

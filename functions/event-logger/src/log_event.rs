@@ -71,7 +71,7 @@ async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<Js
         Logged::Event(row) => {
             let caller = context.principal().map(|caller| caller.verified_email().unwrap_or(&caller.subject));
             let by = caller.map(|caller| format!(" by {caller}")).unwrap_or_default();
-            let text = format!("Event '{}' logged{by}.", row.event_name);
+            let text = format!("Event '{}' logged{by}. Its number is {}.", row.event_name, row.id);
             Ok(Json(row.into_event(&context)).with_text(text))
         }
         Logged::KeyTaken => Err(ToolError::InvalidInput(

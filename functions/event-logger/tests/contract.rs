@@ -7,8 +7,8 @@ use mcp_lambda::{Env, FromEnv, McpService};
 use mcp_protocol::{CallToolResult, ProtocolVersion};
 use mcp_server::{Invocation, Principal};
 use mcp_testing::{
-    McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, bounds, exchange, exchange_via,
-    resources_read, tools_call,
+    McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, assert_text_has, bounds, exchange,
+    exchange_via, resources_read, tools_call,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor, Row};
@@ -72,7 +72,7 @@ async fn events_are_listed_newest_first_in_the_form_of_a_log() {
 
     assert_eq!(empty.text(), "No events have been logged yet.");
     let names: Vec<String> = five.text().lines().map(|line| line[22..].to_owned()).collect();
-    assert_eq!(names, ["event 7", "event 6", "event 5", "event 4", "event 3"]);
+    assert_eq!(names, ["#7 event 7", "#6 event 6", "#5 event 5", "#4 event 4", "#3 event 3"]);
     let text = two.text();
     let line = text.lines().next().unwrap();
     assert!(line.starts_with("[20") && &line[20..22] == "] ", "{line}");
@@ -81,6 +81,20 @@ async fn events_are_listed_newest_first_in_the_form_of_a_log() {
     let timestamp = events[0]["timestamp"].as_str().unwrap();
     assert!(timestamp.starts_with(&line[1..11]) && timestamp.ends_with('Z'), "{timestamp} {line}");
     assert_eq!(events[0]["logged_by"], json!({ "issuer": "", "subject": "", "email": "" }));
+}
+
+/// 2.5: half of the clients show the model the text alone.
+#[tokio::test]
+async fn the_text_of_a_result_has_what_further_calls_need() {
+    let database = TestDatabase::create().await;
+    let service = event_logger(&database).await;
+
+    let logged = log(&service, json!({ "event_name": "login" })).await;
+    log(&service, json!({ "event_name": "logout" })).await;
+    let listed = latest(&service, json!({})).await;
+
+    assert_eq!(assert_text_has(&logged, &["id", "event_name"]), 2);
+    assert_eq!(assert_text_has(&listed, &["id", "event_name"]), 4);
 }
 
 #[tokio::test]
@@ -92,7 +106,8 @@ async fn events_of_the_same_time_have_a_stable_order() {
 
     let text = latest(&service, json!({ "limit": 3 })).await.text();
 
-    let lines: Vec<String> = (7..=9).rev().map(|number| format!("[2026-01-02 03:04:05] event {number}")).collect();
+    let lines: Vec<String> =
+        (7..=9).rev().map(|number| format!("[2026-01-02 03:04:05] #{number} event {number}")).collect();
     assert_eq!(text, lines.join("\n"));
 }
 
@@ -328,8 +343,9 @@ async fn logging_takes_a_scope_and_says_who_logged() {
     for refused in [anonymous, reader] {
         assert!(refused.headers["www-authenticate"].to_str().unwrap().contains("scope=\"events:write\""));
     }
-    assert_eq!(writer.tool_result().text(), "Event 'login' logged by ada@example.com.");
-    assert_eq!(unverified.tool_result().text(), "Event 'login' logged by ada.", "anyone can write an address");
+    assert_eq!(writer.tool_result().text(), "Event 'login' logged by ada@example.com. Its number is 1.");
+    let text = unverified.tool_result().text();
+    assert_eq!(text, "Event 'login' logged by ada. Its number is 2.", "anyone can write an address");
     assert_eq!(count(&database).await, 2);
 }
 
