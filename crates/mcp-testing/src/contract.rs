@@ -24,13 +24,15 @@ use crate::{McpRequest, Reply, discover, exchange, resources_read};
 ///
 /// # Panics
 ///
-/// When they differ, or a tool has such a pattern.
+/// When they differ, a tool has such a pattern, or the server has no instructions.
 pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&str>) {
     let discovered = send(service, discover(), token).await.result().clone();
-    let mut contract = json!({ "capabilities": discovered["capabilities"] });
-    if let Some(instructions) = discovered.get("instructions") {
-        contract["instructions"] = instructions.clone();
-    }
+    let instructions = discovered["instructions"].as_str().unwrap_or_default().trim();
+    assert!(
+        !instructions.is_empty(),
+        "the server has no instructions, which clients show as its description: set them with `Server::instructions`"
+    );
+    let mut contract = json!({ "capabilities": discovered["capabilities"], "instructions": instructions });
     let capabilities = &discovered["capabilities"];
     for (capability, list, member) in [
         ("tools", method::TOOLS_LIST, "tools"),
@@ -63,8 +65,6 @@ pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&
     assert_golden(&Path::new(folder).join("contract.json"), &contract);
 }
 
-async fn send(service: &McpService, request: McpRequest, token: Option<&str>) -> Reply {
-    let request = token.into_iter().fold(request, |request, token| request.bearer(token));
 /// Compares the text of a structured result with its members of these names, at every depth: half of the clients show the
 /// model only the text, the other half only the structured content. Returns how many members were found.
 ///
@@ -95,6 +95,8 @@ fn collect<'v>(value: &'v Value, names: &[&str], found: &mut Vec<(&'v str, &'v V
     value.as_array().into_iter().flatten().for_each(|element| collect(element, names, found));
 }
 
+async fn send(service: &McpService, request: McpRequest, token: Option<&str>) -> Reply {
+    let request = token.into_iter().fold(request, |request, token| request.bearer(token));
     exchange(service, request).await
 }
 

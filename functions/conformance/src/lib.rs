@@ -19,7 +19,8 @@ pub struct State;
 ///
 /// When there is no state key, since most of `asking` asks.
 pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
-    let mut server = Server::new("conformance", env!("CARGO_PKG_VERSION"), State);
+    let mut server = Server::new("conformance", env!("CARGO_PKG_VERSION"), State)
+        .instructions("Serves the official conformance suite: a tool, prompt or resource for each of its cases.");
     for tool in tools::all().into_iter().chain(asking::tools()) {
         server = server.tool(tool);
     }

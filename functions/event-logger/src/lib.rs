@@ -36,6 +36,10 @@ pub async fn service(config: Config) -> Result<McpService, InitError> {
     let database = Database::open(config.database, &MIGRATOR).await;
     let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database })
         .title("Event logger")
+        .instructions(
+            "Keeps a log of events in a database. `log_event` stores one with the current time and returns its number; \
+             `get_latest_events` lists the latest. An event cannot be changed or deleted.",
+        )
         .tool(log_event::tool())
         .tool(get_latest_events::tool())
         .resource(resources::latest())

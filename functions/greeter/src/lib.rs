@@ -22,6 +22,7 @@ pub struct State;
 pub async fn service(config: Config) -> Result<McpService, InitError> {
     let server = Server::new("greeter", env!("CARGO_PKG_VERSION"), State)
         .title("Greeter")
+        .instructions("Greets people by name with `personalized_greeting`. Keeps no data.")
         .tool(personalized_greeting::tool())
         .prompt(introduction::prompt())
         .resource(guide::resource());

@@ -18,6 +18,9 @@ pub struct State;
 ///
 /// Never: nothing is set up that could fail, and nothing asks the client.
 pub async fn service(config: Config) -> Result<McpService, InitError> {
-    let server = Server::new("{{ project_name }}", env!("CARGO_PKG_VERSION"), State).tool(count_words::tool());
+    let server = Server::new("{{ project_name }}", env!("CARGO_PKG_VERSION"), State)
+        // Clients show it to the model: what the server is for, and when to use it.
+        .instructions("Measures texts. Use `count_words` when asked how long a text is.")
+        .tool(count_words::tool());
     McpService::new(server, config.http)
 }
