@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -109,9 +109,61 @@ pub(crate) struct CallContext {
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) notifications: Option<mpsc::Sender<String>>,
-    pub(crate) last_progress: Mutex<f64>,
+    pub(crate) sent: Mutex<SentNotifications>,
     /// `None` for a handler that never asks.
     pub(crate) interaction: Option<Interaction>,
+}
+
+impl CallContext {
+    fn sent(&self) -> MutexGuard<'_, SentNotifications> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for CallContext {
+    fn drop(&mut self) {
+        let SentNotifications { count, dropped, .. } = *self.sent();
+        if dropped > 0 {
+            let request_id = &self.invocation.request_id;
+            tracing::warn!(request_id, sent = count, dropped, "notifications of a call were dropped: it sent too many");
+        }
+    }
+}
+
+/// The most notifications that a call sends, of progress and of logging together.
+const MAX_NOTIFICATIONS: u32 = 1000;
+/// The most that it sends in one second.
+const MAX_NOTIFICATIONS_PER_SECOND: u32 = 100;
+
+/// What a call has sent to its client before the result.
+#[derive(Debug)]
+pub(crate) struct SentNotifications {
+    last_progress: f64,
+    count: u32,
+    /// When the current second began, and how many were sent in it.
+    second: Option<(tokio::time::Instant, u32)>,
+    dropped: u32,
+}
+
+impl Default for SentNotifications {
+    fn default() -> Self {
+        Self { last_progress: f64::NEG_INFINITY, count: 0, second: None, dropped: 0 }
+    }
+}
+
+impl SentNotifications {
+    /// Whether one more may be sent now; it is counted either way.
+    fn admit(&mut self, now: tokio::time::Instant) -> bool {
+        let (start, in_second) = match self.second {
+            Some((start, count)) if now.duration_since(start) < Duration::from_secs(1) => (start, count),
+            _ => (now, 0),
+        };
+        let is_admitted = self.count < MAX_NOTIFICATIONS && in_second < MAX_NOTIFICATIONS_PER_SECOND;
+        let counter = if is_admitted { &mut self.count } else { &mut self.dropped };
+        *counter = counter.saturating_add(1);
+        self.second = Some((start, in_second + u32::from(is_admitted)));
+        is_admitted
+    }
 }
 
 impl<S> RequestContext<S> {
@@ -220,6 +272,9 @@ impl<S> RequestContext<S> {
     /// `progress` must grow from call to call and `total`, if known, is its value at the end. A value that does not
     /// grow, or is no finite number, is left out, as the protocol wants it.
     ///
+    /// A call sends at most 100 notifications in one second and 1000 in all, of progress and of [`log`](Self::log) together.
+    /// Further ones are dropped, and counted in a log event of the function when the call has ended.
+    ///
     /// ```
     /// # use mcp_server::{NoArguments, ToolContext, ToolError};
     /// async fn import(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
@@ -234,11 +289,11 @@ impl<S> RequestContext<S> {
             return;
         };
         {
-            let mut last = self.call.last_progress.lock().unwrap_or_else(PoisonError::into_inner);
-            if !progress.is_finite() || progress <= *last {
+            let mut sent = self.call.sent();
+            if !progress.is_finite() || progress <= sent.last_progress || !sent.admit(tokio::time::Instant::now()) {
                 return;
             }
-            *last = progress;
+            sent.last_progress = progress;
         }
         let params = ProgressNotificationParams {
             progress_token: token.clone(),
@@ -254,7 +309,7 @@ impl<S> RequestContext<S> {
     ///
     /// A modern client names its level in each request and gets nothing otherwise. A legacy client names it in a
     /// request that another environment may have answered, so [`LoggingLevel::Info`] is assumed. Logging to the client
-    /// is deprecated in 2026-07-28: for operators, use `tracing`.
+    /// is deprecated in 2026-07-28: for operators, use `tracing`. Bounded as [`progress`](Self::progress) is.
     pub async fn log(&self, level: LoggingLevel, logger: Option<&str>, data: impl Into<Value>) {
         let wanted = match self.call.revision.is_modern() {
             true => self.call.meta.log_level,
@@ -264,6 +319,9 @@ impl<S> RequestContext<S> {
         else {
             return;
         };
+        if !self.call.sent().admit(tokio::time::Instant::now()) {
+            return;
+        }
         let params = LoggingMessageNotificationParams { level, logger: logger.map(str::to_owned), data: data.into() };
         send(notifications, jsonrpc::notification(method::NOTIFICATIONS_MESSAGE, &params)).await;
     }
@@ -289,5 +347,24 @@ impl<S> fmt::Debug for RequestContext<S> {
             .field("revision", &self.call.revision)
             .field("request_id", &self.call.invocation.request_id)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S13
+    #[test]
+    fn a_call_sends_so_many_notifications_in_a_second_and_in_all() {
+        let start = tokio::time::Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let mut sent = SentNotifications::default();
+        let mut admitted = |millis: u64| (0..150).filter(|_| sent.admit(at(millis))).count();
+
+        assert_eq!((admitted(0), admitted(999), admitted(1000), admitted(1500)), (100, 0, 100, 0));
+        let others: usize = (2..20).map(|second| admitted(second * 1000)).sum();
+        assert_eq!(others, 800);
+        assert_eq!((sent.count, sent.dropped), (1000, 22 * 150 - 1000));
     }
 }

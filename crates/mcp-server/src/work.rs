@@ -97,7 +97,7 @@ where
         deadline,
         cancellation: CancellationToken::new(),
         notifications: call.notifications,
-        last_progress: Mutex::new(f64::NEG_INFINITY),
+        sent: Mutex::default(),
         interaction,
     });
     let context = RequestContext::new(Arc::clone(&inner.state), Arc::clone(&call));

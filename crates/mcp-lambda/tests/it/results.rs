@@ -1,8 +1,14 @@
 //! What a tool may return, and what becomes of it.
 
+use std::collections::BTreeMap;
+
+use garde::Validate;
+use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::Invocation;
+use mcp_server::{Invocation, Json, NoArguments, Server, Tool, ToolContext, ToolError};
 use mcp_testing::{Via, exchange, exchange_via, tools_call};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::common::fixture;
@@ -160,4 +166,147 @@ async fn notifications_never_crowd_out_the_result() {
     assert!(reply.messages.len() > 500, "{}", reply.messages.len());
     assert!(reply.body.len() < 6_291_456);
     assert_eq!(reply.tool_result().text().len(), 5_000_000);
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema, Validate)]
+struct Reading {
+    /// The temperature; NaN if it is left out.
+    #[garde(skip)]
+    celsius: Option<f64>,
+    #[garde(skip)]
+    #[serde(default)]
+    samples: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema, Validate)]
+struct Measured {
+    #[garde(skip)]
+    by_place: BTreeMap<String, Inner>,
+}
+
+#[derive(Debug, Serialize, JsonSchema, Validate)]
+struct Inner {
+    #[garde(skip)]
+    celsius: f64,
+    #[garde(range(max = 9))]
+    samples: u64,
+}
+
+async fn measure(_: ToolContext<()>, reading: Reading) -> Result<Json<Measured>, ToolError> {
+    let inner = Inner { celsius: reading.celsius.unwrap_or(f64::NAN), samples: reading.samples };
+    Ok(Json(Measured { by_place: BTreeMap::from([("secret-place".to_owned(), inner)]) }))
+}
+
+/// 2.3: a client would discard such a result, and the operator would not learn of it.
+#[tokio::test]
+async fn a_result_that_breaks_its_schema_is_a_fault_that_names_the_member() {
+    let server = Server::new("test", "0.0.0", ()).tool(Tool::new("measure", measure));
+    let service = McpService::new(server, HttpConfig::default()).unwrap();
+
+    for (arguments, says) in [
+        (json!({}), "`by_place.*.celsius` is of type null, expected number (NaN and infinity become null)"),
+        (json!({ "celsius": -4.25, "samples": 77 }), "`by_place.*.samples` violates `maximum`"),
+    ] {
+        for revision in [ProtocolVersion::LATEST, ProtocolVersion::V2025_03_26] {
+            let logs = crate::common::capture_logs();
+            let request = tools_call("measure", arguments.clone()).revision(revision);
+
+            let reply = exchange_via(Via::FunctionUrl, &service, request, invocation("abc-123")).await;
+
+            assert_eq!(reply.refusal(), (200, -32603), "{}", reply.body);
+            assert_eq!(reply.response()["error"]["message"], "internal error; request id: abc-123");
+            let text = logs.read();
+            let fault = logs.lines().into_iter().find(|line| line["outcome"] == "fault").unwrap();
+            assert!(fault["error"].as_str().unwrap().contains(says) && fault["request_id"] == "abc-123", "{fault}");
+            assert!(!text.contains("secret-place") && !text.contains("77"), "{text}");
+        }
+    }
+    let kept = exchange(&service, tools_call("measure", json!({ "celsius": -4.25, "samples": 9.0 }))).await;
+    assert_eq!(kept.result()["structuredContent"]["by_place"]["secret-place"]["samples"], 9);
+}
+
+/// 2.1: JSON Schema says that `5.0` is an integer; the handler gets one.
+#[tokio::test]
+async fn a_handler_with_a_schema_by_hand_gets_whole_numbers_as_integers() {
+    let service = fixture();
+    let call = |arguments: &str| {
+        let body =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "raw", "arguments": {} } });
+        let body = body.to_string().replace(r#""arguments":{}"#, &format!(r#""arguments":{arguments}"#));
+        exchange(&service, tools_call("raw", json!({})).revision(ProtocolVersion::V2025_11_25).body(body))
+    };
+
+    for (arguments, expected) in [
+        (r#"{"kind":"b","size":5.0}"#, r#"{"kind":"b","size":5}"#),
+        (r#"{"kind":"b","size":-1.50e1}"#, r#"{"kind":"b","size":-15}"#),
+        (r#"{"kind":"a","note":5.0}"#, r#"{"kind":"a","note":5.0}"#),
+        (r#"{"kind":"a","note":{"size":[1e3]}}"#, r#"{"kind":"a","note":{"size":[1000.0]}}"#),
+    ] {
+        let result = call(arguments).await.tool_result();
+
+        assert_eq!((result.is_error, result.text().as_str()), (None, expected), "{arguments}");
+    }
+    for (arguments, says) in [
+        (r#"{"kind":"b","size":1.5}"#, "`size`: "),
+        (r#"{"kind":"b","size":1e999999999}"#, "number out of range"),
+        (r#"{"kind":"b","size":"5.0"}"#, "`size`: "),
+    ] {
+        let result = call(arguments).await.tool_result();
+
+        assert!(result.is_error == Some(true) && result.text().contains(says), "{arguments}: {}", result.text());
+    }
+}
+
+/// 2.2
+#[tokio::test]
+async fn null_is_no_arguments() {
+    let service = fixture();
+    for revision in ProtocolVersion::ALL {
+        let simple = exchange(&service, tools_call("simple", Value::Null).revision(revision)).await.tool_result();
+        let anything = exchange(&service, tools_call("anything", Value::Null).revision(revision)).await.tool_result();
+        let echo = exchange(&service, tools_call("echo", Value::Null).revision(revision)).await.tool_result();
+
+        assert_eq!((simple.is_error, simple.text().as_str()), (None, "simple"));
+        assert_eq!((anything.is_error, anything.text().as_str()), (None, "{}"));
+        assert!(echo.text().contains("missing field `text`"), "{}", echo.text());
+    }
+}
+
+/// S13
+#[tokio::test(start_paused = true)]
+async fn a_call_that_sends_too_many_notifications_is_bounded_and_the_log_counts_what_was_dropped() {
+    let logs = crate::common::capture_logs();
+    let request = || tools_call("count", json!({ "to": 1000 })).progress_token(json!(1));
+
+    // The clock stands still.
+    let burst = exchange(&fixture(), request()).await;
+    let few = exchange(&fixture(), tools_call("count", json!({ "to": 100 })).progress_token(json!(1))).await;
+
+    assert_eq!((burst.messages.len(), few.messages.len()), (101, 101));
+    assert_eq!(burst.tool_result().text(), "counted to 1000");
+    let lines = logs.lines();
+    let dropped: Vec<_> = lines.iter().filter_map(|line| line.get("dropped")).collect();
+    // Values that do not grow are left out before they are counted, but for the one beside each that was dropped.
+    assert_eq!(dropped, [&json!(1800)]);
+    assert!(lines.iter().all(|line| line.get("dropped").is_none() || line["level"] == "WARN"));
+}
+
+/// S13: for as long as it takes.
+#[tokio::test(start_paused = true)]
+async fn a_call_sends_a_thousand_notifications_in_all() {
+    async fn chatter(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+        for _ in 0..20 {
+            for _ in 0..100 {
+                context.log(mcp_protocol::LoggingLevel::Error, None, "again").await;
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        Ok("done")
+    }
+    let server = Server::new("test", "0.0.0", ()).tool(Tool::new("chatter", chatter));
+    let service = McpService::new(server, HttpConfig::default()).unwrap();
+
+    let reply = exchange(&service, tools_call("chatter", json!({})).log_level("info")).await;
+
+    assert_eq!(reply.messages.len(), 1001);
 }
