@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// The longest state, as it travels.
 pub(crate) const MAX_STATE_BYTES: usize = 8 * 1024;
 /// The first byte of each state, so that another format can follow.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const KEY_BYTES: usize = 32;
 
 /// The secret that `requestState` is sealed with, the same in every environment of a function.
@@ -101,6 +101,8 @@ pub(crate) struct Binding {
     pub(crate) arguments: String,
     pub(crate) issuer: Option<String>,
     pub(crate) subject: Option<String>,
+    /// Another client of the same user has asked nothing.
+    pub(crate) client_id: Option<String>,
 }
 
 impl Binding {
@@ -116,6 +118,7 @@ impl Binding {
             arguments: arguments.map(|raw| compact(raw.get())).unwrap_or_default(),
             issuer: caller.map(|caller| caller.issuer.clone()),
             subject: caller.map(|caller| caller.subject.clone()),
+            client_id: caller.and_then(|caller| caller.client_id.clone()),
         }
     }
 }
@@ -148,9 +151,9 @@ fn additional_data(binding: &Binding) -> serde_json::Result<Vec<u8>> {
     let digest = digest::digest(&digest::SHA256, binding.arguments.as_bytes());
     // Arguments are an object's text, so that none equals it.
     let arguments = format!("SHA-256 {}", BASE64_URL_SAFE_NO_PAD.encode(digest));
-    let Binding { method, item, issuer, subject, .. } = binding;
+    let Binding { method, item, issuer, subject, client_id, .. } = binding;
     let (item, issuer, subject) = (item.clone(), issuer.clone(), subject.clone());
-    serde_json::to_vec(&Binding { method, item, arguments, issuer, subject })
+    serde_json::to_vec(&Binding { method, item, arguments, issuer, subject, client_id: client_id.clone() })
 }
 
 /// Seals and opens states. Behind a trait, so that a server that asks nobody does not link any cryptography.
@@ -279,6 +282,7 @@ mod tests {
             arguments: r#"{"day":1}"#.to_owned(),
             issuer: Some("https://issuer.example".to_owned()),
             subject: Some("ada".to_owned()),
+            client_id: Some("desktop".to_owned()),
         }
     }
 
@@ -312,6 +316,8 @@ mod tests {
             Binding { issuer: Some("https://other.example".to_owned()), ..binding() },
             Binding { subject: Some("eve".to_owned()), ..binding() },
             Binding { issuer: None, subject: None, ..binding() },
+            Binding { client_id: Some("phone".to_owned()), ..binding() },
+            Binding { client_id: None, ..binding() },
         ] {
             assert!(own.open(&sealed, &other, NOW).is_none(), "{other:?}");
         }

@@ -559,6 +559,27 @@ async fn a_state_opens_only_for_its_own_request() {
     }
 }
 
+/// S3: the specification binds a question to the client and to the user.
+#[tokio::test]
+async fn a_state_opens_only_for_the_client_that_was_asked() {
+    let by = |client: Option<&str>| {
+        let client_id = client.map(str::to_owned);
+        as_caller(Principal { client_id, ..Principal::new("https://issuer.example", "ada") })
+    };
+    let send = |request: McpRequest, invocation: Invocation| async {
+        exchange_via(Via::FunctionUrl, &environment(), request, invocation).await
+    };
+    for (asked_by, others) in [(Some("desktop"), [Some("phone"), None]), (None, [Some("desktop"), Some("")])] {
+        let asked = send(call("greet"), by(asked_by)).await;
+        let retry = || call("greet").answered(&asked, ada());
+
+        assert_eq!(text(&send(retry(), by(asked_by)).await), "Hello, Ada!");
+        for other in others {
+            assert_eq!(send(retry(), by(other)).await.refusal(), (200, -32602), "{asked_by:?} {other:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn arguments_are_the_same_whatever_space_is_between_them() {
     let body = |state: &Value, arguments: &str| {
