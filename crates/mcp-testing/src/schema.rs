@@ -140,9 +140,8 @@ fn compile(revision: ProtocolVersion, definition: &str) -> Validator {
 /// speak a newer one (`ProtocolVersion::may_have`), unless it has named its revision.
 fn allow_members(name: &str, definition: &mut Value, newer: &Value) {
     let is_negotiated = matches!(name, "Implementation" | "InitializeResult" | "ServerCapabilities");
-    if let (Some(own), Some(newer), false) =
-        (definition["properties"].as_object_mut(), newer["properties"].as_object(), is_negotiated)
-    {
+    let own = definition.get_mut("properties").and_then(Value::as_object_mut);
+    if let (Some(own), Some(newer), false) = (own, newer["properties"].as_object(), is_negotiated) {
         for member in newer.keys() {
             own.entry(member).or_insert(json!(true));
         }

@@ -258,7 +258,7 @@ async fn events_are_resources_too() {
     let event = read(&service, &format!("events://{}", logged["id"])).await;
     let missing = read(&service, "events://999").await;
 
-    assert!(list.result()["contents"][0]["text"].as_str().unwrap().ends_with("] login"));
+    assert!(list.result()["contents"][0]["text"].as_str().unwrap().ends_with("] #1 login"));
     let own: Value = serde_json::from_str(event.result()["contents"][0]["text"].as_str().unwrap()).unwrap();
     assert_eq!(own, logged);
     assert_eq!(event.result()["contents"][0]["mimeType"], "application/json");

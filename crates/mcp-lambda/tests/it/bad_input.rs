@@ -257,7 +257,7 @@ async fn arguments_that_do_not_fit_are_explained() {
         (json!({ "text": "a", "other": 1 }), &["unknown field `other`", "expected `text`"]),
         (json!({ "text": 5 }), &["`text`", "integer `5`", "expected a string"]),
         (json!([]), &["must be a JSON object, not an array"]),
-        (json!(null), &["must be a JSON object, not `null`"]),
+        (json!(5), &["must be a JSON object, not `5`"]),
         (json!("x"), &["must be a JSON object"]),
     ] {
         let result = exchange(&fixture(), tools_call("echo", arguments.clone())).await.tool_result();

@@ -180,7 +180,7 @@ fn x() -> String {
 
 async fn large(context: ToolContext<State>, args: LargeArgs) -> Result<String, ToolError> {
     for number in 0..args.notifications {
-        context.progress(number.into(), None, Some(&"m".repeat(1000))).await;
+        context.progress(number.into(), None, Some(&"m".repeat(30_000))).await;
     }
     Ok(args.of.repeat(args.bytes / args.of.len()))
 }

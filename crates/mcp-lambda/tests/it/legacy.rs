@@ -311,7 +311,7 @@ async fn a_batch_with_something_to_stream_becomes_a_stream() {
 
 #[tokio::test]
 async fn notifications_never_crowd_out_the_results_of_a_batch() {
-    let loud = json!({ "name": "large", "arguments": { "bytes": 1_000_000, "notifications": 2000 }, "_meta": { "progressToken": 7 } });
+    let loud = json!({ "name": "large", "arguments": { "bytes": 1_000_000, "notifications": 100 }, "_meta": { "progressToken": 7 } });
     let body = json!([message(1, "tools/call", loud.clone()), message(2, "tools/call", loud)]);
 
     let reply = exchange(&fixture(), batch(&body)).await;

@@ -159,11 +159,11 @@ async fn a_result_too_large_to_carry_is_an_error_that_names_size_and_limit() {
 
 #[tokio::test]
 async fn notifications_never_crowd_out_the_result() {
-    let request = tools_call("large", json!({ "bytes": 5_000_000, "notifications": 3000 })).progress_token(json!(1));
+    let request = tools_call("large", json!({ "bytes": 5_000_000, "notifications": 100 })).progress_token(json!(1));
 
     let reply = exchange(&fixture(), request).await;
 
-    assert!(reply.messages.len() > 500, "{}", reply.messages.len());
+    assert!((10..101).contains(&reply.messages.len()), "{}", reply.messages.len());
     assert!(reply.body.len() < 6_291_456);
     assert_eq!(reply.tool_result().text().len(), 5_000_000);
 }
