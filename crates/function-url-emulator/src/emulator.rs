@@ -1,14 +1,6 @@
 //! The emulator, as tests and the command line hold it.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
@@ -18,7 +10,7 @@ use crate::{
     EnvironmentReport, FunctionConfig, InvocationRecord,
     environment::{Log, Outcome},
     front,
-    function::{Function, Refused},
+    function::{Function, Refused, new_request_id},
 };
 
 /// How often it is looked for idle environments.
@@ -40,7 +32,6 @@ pub struct Emulator {
     function: Arc<Function>,
     address: SocketAddr,
     tasks: Vec<AbortHandle>,
-    direct: AtomicU64,
 }
 
 impl Emulator {
@@ -69,8 +60,7 @@ impl Emulator {
         let function = Arc::new(Function::new(config, log));
         let url = tokio::spawn(front::serve(listener, address, Arc::clone(&function)));
         let idle = tokio::spawn(retire_idle(Arc::clone(&function)));
-        let emulator =
-            Self { function, address, tasks: vec![url.abort_handle(), idle.abort_handle()], direct: AtomicU64::new(0) };
+        let emulator = Self { function, address, tasks: vec![url.abort_handle(), idle.abort_handle()] };
         if let Err(reason) = emulator.function.warm().await {
             emulator.stop().await;
             anyhow::bail!("an environment did not become ready: {reason}");
@@ -100,10 +90,8 @@ impl Emulator {
     ///
     /// When the function does not answer, or answers with an error; its environment lives on only in that last case.
     pub async fn invoke(&self, event: impl Into<Bytes>) -> Result<Bytes, InvokeError> {
-        let number = self.direct.fetch_add(1, Ordering::Relaxed);
-        let request_id = format!("00000000-0000-4000-9000-{number:012x}");
         let invoked =
-            self.function.invoke(request_id, "Root=1-00000000-000000000000000000000000".to_owned(), event.into());
+            self.function.invoke(new_request_id(), "Root=1-00000000-000000000000000000000000".to_owned(), event.into());
         match invoked.await {
             Err(Refused::Throttled) => Err(InvokeError::Throttled),
             Err(Refused::CannotStart(error)) => Err(InvokeError::NoAnswer(error.to_string())),

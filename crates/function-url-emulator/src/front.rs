@@ -23,7 +23,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use crate::{
     Cors, Envelope,
     environment::Outcome,
-    function::{Function, Refused},
+    function::{Function, Refused, new_request_id},
     payload::MAX_PAYLOAD_BYTES,
 };
 
@@ -93,7 +93,7 @@ async fn invoke(
     if front.limits_body() && body.len() > front.max_bytes() {
         return too_large(front.max_bytes());
     }
-    let request_id = format!("00000000-0000-4000-8000-{number:012x}");
+    let request_id = new_request_id();
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     // Zero is no span's number.
     let span = number + 1;

@@ -1,6 +1,8 @@
 //! A function: its environments, and which of them gets the next request.
 
 use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -36,6 +38,16 @@ pub struct InvocationRecord {
     pub is_cold: bool,
     /// From the request's arrival to the answer's beginning.
     pub duration: Duration,
+}
+
+/// A request id as Lambda's: a random UUID (version 4), so that a function never sees one again, not even in another run.
+pub(crate) fn new_request_id() -> String {
+    // The standard library seeds its hashers from the operating system.
+    let half = || RandomState::new().build_hasher().finish();
+    let (high, low) = (half(), half());
+    let (first, second, third) = (high >> 32, high >> 16 & 0xffff, high & 0xfff);
+    let (fourth, fifth) = (low >> 48 & 0x3fff | 0x8000, low & 0xffff_ffff_ffff);
+    format!("{first:08x}-{second:04x}-4{third:03x}-{fourth:04x}-{fifth:012x}")
 }
 
 /// Why a request was not handed to any environment.

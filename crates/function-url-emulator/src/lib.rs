@@ -29,6 +29,7 @@
 //! | What | Where it is written |
 //! | --- | --- |
 //! | Runtime API: next, response, error, init error, with their headers | documented: "Using the Lambda runtime API" |
+//! | Request ids are random UUIDs | documented: the same; the version is reported |
 //! | Streaming responses: mode header, prelude, eight NUL bytes, error trailers | documented: "Building a custom runtime", "Response streaming" |
 //! | `Lambda-Runtime-Invocation-Id`, repeated in the answer | reported: read in `lambda_runtime` 1.5 |
 //! | Extensions API: register, and a first event that never comes | documented: "Lambda Extensions API" |

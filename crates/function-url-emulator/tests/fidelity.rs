@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fs,
     io::{Read, Write},
     net::TcpStream,
@@ -267,6 +267,28 @@ async fn a_request_arrives_as_payload_version_2() {
     assert_eq!(event["requestContext"]["http"]["method"], "POST");
     assert_eq!(event["isBase64Encoded"], true, "no content type says that it is text");
     assert!(headers.contains_key("x-amzn-requestid") && headers.contains_key("x-amzn-trace-id"));
+}
+
+/// 6.6: a second run on the same database was taken for a repetition of the first.
+#[tokio::test]
+async fn request_ids_are_random_uuids() {
+    let mut ids = HashSet::new();
+    for _ in 0..2 {
+        let running = Running::start("plain", |_| {}).await;
+        for _ in 0..2 {
+            let (_, headers, body) = running.get("/event").await;
+            let event: Value = serde_json::from_str(&body).unwrap();
+            let id = headers["x-amzn-requestid"].to_str().unwrap().to_owned();
+
+            assert_eq!(event["requestContext"]["requestId"], id.as_str());
+            let bytes = id.as_bytes();
+            let is_uuid = id.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+                && bytes.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9' | b'a'..=b'f'));
+            assert!(is_uuid && bytes[14] == b'4' && matches!(bytes[19], b'8'..=b'9' | b'a' | b'b'), "{id}");
+            ids.insert(id);
+        }
+    }
+    assert_eq!(ids.len(), 4, "{ids:?}");
 }
 
 #[tokio::test]
