@@ -119,6 +119,7 @@ enum Outcome {
     Refused,
     Timeout,
     TooLarge,
+    Unavailable,
     Fault,
     Abandoned,
 }
@@ -133,6 +134,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
+            Self::Unavailable => "unavailable",
             Self::Fault => "fault",
             Self::Abandoned => "abandoned",
         }
@@ -144,12 +146,14 @@ impl Outcome {
 
     fn of(outcome: &CallOutcome) -> Self {
         match (&outcome.result, outcome.fault.is_some(), outcome.kind) {
+            (_, true, ResultKind::Unavailable) => Self::Unavailable,
             (_, true, _) => Self::Fault,
             (Err(error), _, _) => Self::of_error(error),
             (Ok(_), _, ResultKind::Complete) => Self::Ok,
             (Ok(_), _, ResultKind::Failed) => Self::ToolError,
             (Ok(_), _, ResultKind::InputRequired) => Self::InputRequired,
             (Ok(_), _, ResultKind::Challenged) => Self::Refused,
+            (Ok(_), _, ResultKind::Unavailable) => Self::Unavailable,
         }
     }
 
@@ -161,7 +165,8 @@ impl Outcome {
             }
             CallError::DeadlineExceeded => Self::Timeout,
             CallError::TooLarge { .. } => Self::TooLarge,
-            CallError::Unavailable(_) | CallError::Internal => Self::Fault,
+            CallError::Unavailable(_) => Self::Unavailable,
+            CallError::Internal => Self::Fault,
             CallError::MethodNotFound(_)
             | CallError::InvalidParams(_)
             | CallError::InvalidMeta(_)
@@ -325,6 +330,7 @@ impl CallLog {
                     monotonic_counter.tool_errors = count(Outcome::ToolError),
                     monotonic_counter.timeouts = count(Outcome::Timeout),
                     monotonic_counter.too_large_results = count(Outcome::TooLarge),
+                    monotonic_counter.unavailable_calls = count(Outcome::Unavailable),
                     monotonic_counter.faults = count(Outcome::Fault),
                     $message
                 )
@@ -334,6 +340,7 @@ impl CallLog {
             Outcome::Fault => line!(ERROR, "a request failed through a fault of the server"),
             Outcome::Timeout => line!(WARN, "a request did not finish before the function's deadline"),
             Outcome::TooLarge => line!(WARN, "a result is too large to be carried"),
+            Outcome::Unavailable => line!(WARN, "a request failed: something that it needs is not available"),
             Outcome::Abandoned => line!(WARN, "a request was given up before its answer was complete"),
             Outcome::Ok | Outcome::InputRequired | Outcome::ToolError | Outcome::Invalid | Outcome::Refused => {
                 line!(INFO, "a request was answered");

@@ -59,6 +59,8 @@ pub enum ResultKind {
     InputRequired,
     /// A tool was refused to a caller, who is told what token to bring.
     Challenged,
+    /// A tool has failed, since something that it needs is not available at the moment.
+    Unavailable,
 }
 
 /// JSON text: shared if it was rendered in advance.

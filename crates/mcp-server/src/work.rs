@@ -205,7 +205,7 @@ impl<S> Teller<S> {
             }
             HandlerError::Tool(ToolError::Unavailable { message, source })
             | HandlerError::Request(RequestError::Unavailable { message, source }) => {
-                self.logged(message, CallError::Unavailable(message), source)
+                self.logged(message, CallError::Unavailable(message), source).of_kind(ResultKind::Unavailable)
             }
             HandlerError::Request(RequestError::NotFound) => match &self.item {
                 Item::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),

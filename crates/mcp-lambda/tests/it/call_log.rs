@@ -5,16 +5,19 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt;
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{Invocation, Principal};
+use mcp_server::{
+    Invocation, NoArguments, Principal, RequestContext, RequestError, Resource, Server, Tool, ToolContext, ToolError,
+};
 use mcp_testing::{
-    IssuerAnswer, McpRequest, TestIssuer, Via, exchange, exchange_via, prompts_get, tools_call, tools_list,
+    IssuerAnswer, McpRequest, TestIssuer, Via, exchange, exchange_via, prompts_get, resources_read, tools_call,
+    tools_list,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::{
     authorization,
-    common::{capture_logs, fixture, server, streaming_fixture},
+    common::{State, capture_logs, config, fixture, server, streaming_fixture},
 };
 
 #[tokio::test]
@@ -94,6 +97,37 @@ async fn the_outcome_is_one_of_a_few_and_counted() {
         assert_eq!(counted, counter.into_iter().collect::<Vec<_>>(), "{name}");
         assert_eq!(call.get("error").is_some(), outcome == "fault", "{name}");
         assert_eq!(call.get("error_code").is_some(), reply.body.contains(r#""error":"#), "{name}: {call}");
+    }
+}
+
+/// 6.3: a database that sleeps is no fault of the server, and has a counter of its own.
+#[tokio::test]
+async fn what_is_not_available_is_counted_by_itself() {
+    async fn away(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+        Err(ToolError::Unavailable { message: "Try again.", source: "no route".into() })
+    }
+    async fn read_away(_: RequestContext<State>) -> Result<String, RequestError> {
+        Err(RequestError::Unavailable { message: "Try again.", source: "no route".into() })
+    }
+    let server = Server::new("away", "1.0.0", State)
+        .tool(Tool::new("away", away).description("Is away."))
+        .resource(Resource::new("away://it", "away", read_away));
+    let service = McpService::new(server, config()).unwrap();
+    for request in [tools_call("away", json!({})), resources_read("away://it")] {
+        let logs = capture_logs();
+
+        exchange_via(Via::FunctionUrl, &service, request, Invocation::default()).await;
+
+        let call = &logs.calls()[0];
+        for (field, value) in [
+            ("outcome", json!("unavailable")),
+            ("level", json!("WARN")),
+            ("monotonic_counter.unavailable_calls", json!(1)),
+            ("error", json!("no route")),
+        ] {
+            assert_eq!(call[field], value, "{field}: {call}");
+        }
+        assert_eq!(call.get("monotonic_counter.faults"), None);
     }
 }
 
