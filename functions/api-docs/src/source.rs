@@ -3,7 +3,7 @@
 use std::{
     env, fmt,
     path::{Component, Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use aws_credential_types::Credentials;
@@ -15,7 +15,7 @@ use aws_sigv4::{
     sign::v4,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use mcp_lambda::Env;
 use mcp_server::BoxError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -25,6 +25,11 @@ use crate::fetch::{self, Answer, FetchError, Fetched, Progress};
 const EXAMPLE: &str = include_str!("example.yaml");
 /// All but the unreserved characters (RFC 3986, section 2.3) and the slashes of a key.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
+/// How often S3 is asked in the init phase while it answers 403, and the pause before the next time: five seconds in all. IAM is
+/// eventually consistent, so that the first environments of a stack can be ahead of their role's policy.
+const PERMISSION_TRIES: u32 = 11;
+const PERMISSION_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where the document is.
 #[derive(Debug, Clone)]
@@ -96,12 +101,30 @@ impl Source {
             }
             Self::S3(object) => {
                 let headers = object.signed_headers(SystemTime::now())?;
-                let answer = fetch::get(&object.url, headers, etag, most, progress).await;
-                answer.map_err(|error| object.explained(error))
+                // Without a receiver of progress it is the init phase.
+                let tries = if progress.is_none() { PERMISSION_TRIES } else { 1 };
+                let get = || fetch::get(&object.url, headers.clone(), etag, most, progress);
+                until_permitted(tries, get).await.map_err(|error| object.explained(error))
             }
             Self::Https(url) => Ok(fetch::get(url, HeaderMap::new(), etag, most, progress).await?),
         }
     }
+}
+
+/// Repeats a request that is answered 403.
+async fn until_permitted<F>(tries: u32, mut request: impl FnMut() -> F) -> Result<Answer, FetchError>
+where
+    F: Future<Output = Result<Answer, FetchError>>,
+{
+    for _ in 1..tries {
+        match request().await {
+            Err(FetchError::Status { status: StatusCode::FORBIDDEN, .. }) => {
+                tokio::time::sleep(PERMISSION_PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+    request().await
 }
 
 /// For logs, without a URL's query.
@@ -199,9 +222,30 @@ impl fmt::Display for Object {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    /// B17: the first environments of a stack did not start, where their role's policy was not in force yet.
+    #[tokio::test(start_paused = true)]
+    async fn a_role_whose_policy_is_not_in_force_yet_is_waited_for() {
+        let refused = |status| Err(FetchError::Status { url: Uri::default(), status });
+        for (status, refusals, tries, succeeds) in [
+            (StatusCode::FORBIDDEN, 10, 11, true),
+            (StatusCode::FORBIDDEN, 11, 11, false),
+            (StatusCode::NOT_FOUND, 1, 1, false),
+        ] {
+            let mut tried = 0;
+            let started = tokio::time::Instant::now();
+
+            let answer = until_permitted(PERMISSION_TRIES, || {
+                tried += 1;
+                std::future::ready(if tried <= refusals { refused(status) } else { Ok(Answer::Unchanged) })
+            });
+            let succeeded = answer.await.is_ok();
+
+            assert_eq!((succeeded, tried), (succeeds, tries), "{status} {refusals}");
+            assert!(started.elapsed() <= Duration::from_secs(5));
+        }
+    }
 
     #[test]
     fn an_object_is_asked_for_with_a_signature_of_its_region() {
