@@ -18,6 +18,8 @@ import urllib.parse
 
 import boto3
 import chaos
+import debian
+import pgbouncer
 import postgres
 import processes
 import psycopg
@@ -166,6 +168,76 @@ def test_a_database_that_is_down_at_init_is_used_once_it_is_up(server):
     assert later[0]
 
 
+@contextlib.contextmanager
+def gate(port):
+    """A port that accepts connections and holds them, as that of a database that wakes up; they go on when it is opened."""
+    is_open = threading.Event()
+
+    def serve(client):
+        is_open.wait()
+        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", port)) as upstream:
+            threading.Thread(target=pump, args=[upstream, client], daemon=True).start()
+            pump(client, upstream)
+
+    def accept(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=[listener], daemon=True).start()
+        yield listener.getsockname()[1], is_open
+        is_open.set()
+
+
+def test_calls_wait_for_a_database_that_wakes_up(server, admin, capfd):
+    """6.3: waking took longer than a call waited, and each was a fault."""
+    with gate(server.port) as (port, is_open):
+        url = server.url().replace(f":{server.port}/", f":{port}/")
+        with event_logger(3, "--timeout", 30, DATABASE_URL=url, DB_WARM="off") as running:
+            opener = threading.Timer(20, is_open.set)
+            opener.start()
+            with concurrent.futures.ThreadPoolExecutor(3) as callers:
+                answers = list(callers.map(lambda _: call(running.url), range(3)))
+            opener.join()
+
+    assert answers == [(True, "Event 'login' logged.")] * 3
+    assert admin.execute("SELECT count(*) FROM events").fetchone() == (3,)
+    log = capfd.readouterr().err
+    assert log.count("outcome=") >= 3 and "ERROR" not in log and "WARN" not in log, log
+
+
+@pytest.mark.parametrize("ignored", ["", "extra_float_digits,options"], ids=["rejects", "ignores"])
+def test_environments_share_the_connections_of_a_pooler(server, admin, ignored):
+    """6.1: the second environment failed with "prepared statement already exists". The pooler rejects settings of a session,
+    or ignores them."""
+    try:
+        pooler = pgbouncer.PgBouncer(server, ignore_startup_parameters=ignored)
+    except debian.Unavailable as reason:
+        pytest.skip(f"there is no PgBouncer to test with: {reason}")
+    with pooler, event_logger(3, DATABASE_URL=pooler.url()) as running:
+        answers = []
+        for number in range(12):
+            answers.append(call(running.url, event_name=f"event {number}"))
+            read = call(running.url, tool="get_latest_events", limit=1)
+            assert read[0] and read[1].endswith(f"] event {number}")
+        with concurrent.futures.ThreadPoolExecutor(9) as callers:
+            answers += callers.map(lambda _: call(running.url), range(27))
+        with contextlib.ExitStack() as stack:
+            left = []
+            for _ in range(2):
+                # A session of the pooler's each, as long as its transaction lasts.
+                client = stack.enter_context(psycopg.connect(pooler.url(), prepare_threshold=None))
+                left.append(client.execute("SELECT count(*) FROM pg_prepared_statements").fetchone())
+        pooled = len(sessions(admin))
+
+    assert [text for is_success, text in answers if not is_success] == []
+    assert pooled == 2
+    assert admin.execute("SELECT count(*) FROM events").fetchone() == (39,)
+    assert left == [(0,), (0,)]
+    assert admin.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
 def test_a_lock_is_waited_for_no_longer_than_the_deadline(server, admin):
     with event_logger(1, "--timeout", 2, DATABASE_URL=server.url()) as running:
         assert call(running.url)[0]
@@ -281,19 +353,20 @@ def test_the_server_must_prove_who_it_is(tmp_path, server):
         assert not is_success and text.startswith("The tool failed. Request id: ")
 
 
+def pump(source, sink):
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65536):
+            sink.sendall(chunk)
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
 @contextlib.contextmanager
 def encrypted(certificate, port, asks_first=True):
     """A port with TLS before one without; asked for as Postgres is, not every build of which can do that itself."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-
-    def pump(source, sink):
-        with contextlib.suppress(OSError):
-            while chunk := source.recv(65536):
-                sink.sendall(chunk)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
 
     def serve(plain):
         with contextlib.suppress(OSError), plain:

@@ -17,6 +17,7 @@ const AUTH: &str = "DB_AUTH";
 const SSLMODE: &str = "DB_SSLMODE";
 const SSLROOTCERT: &str = "DB_SSLROOTCERT";
 const MIGRATE: &str = "DB_MIGRATE";
+const WARM: &str = "DB_WARM";
 const REGION: &str = "AWS_REGION";
 /// The requests that one environment serves at once; one where it is not set, which is everywhere but on Managed Instances.
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
@@ -41,6 +42,9 @@ pub struct DatabaseConfig {
     pub connections: usize,
     /// `DB_MIGRATE`: whether the function brings the schema up to date by itself.
     pub migrate: bool,
+    /// `DB_WARM`: whether the init phase connects. Off for a database that sleeps, which only requests that need it shall
+    /// wake.
+    pub warm: bool,
     /// A connection that was idle for longer is asked whether it lives: five seconds. An environment may have been frozen
     /// meanwhile.
     pub trusted_for: Duration,
@@ -93,11 +97,12 @@ impl DatabaseConfig {
         };
         let mode = get(SSLMODE).map(|mode| ssl_mode(SSLMODE, mode)).transpose()?;
         let mut tls = Tls { mode, root_cert: get(SSLROOTCERT).map(str::to_owned) };
-        let migrate = match get(MIGRATE) {
-            None | Some("on") => true,
-            Some("off") => false,
-            Some(other) => return Err(InitError::setting(MIGRATE, "`on` or `off`", other)),
+        let is_on = |name: &str| match get(name) {
+            None | Some("on") => Ok(true),
+            Some("off") => Ok(false),
+            Some(other) => Err(InitError::setting(name, "`on` or `off`", other)),
         };
+        let (migrate, warm) = (is_on(MIGRATE)?, is_on(WARM)?);
         let port = get(PORT).map(|port| port.parse().map_err(|_| InitError::setting(PORT, "a port number", port)));
         let parts = Parts {
             host: get(HOST).map(str::to_owned),
@@ -164,7 +169,7 @@ impl DatabaseConfig {
         };
         let options = tls.apply(options);
         let connections = get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1);
-        Ok(Self { options, password, connections, migrate, trusted_for: TRUSTED_FOR, tls })
+        Ok(Self { options, password, connections, migrate, warm, trusted_for: TRUSTED_FOR, tls })
     }
 
     /// The options with what a secret says.
@@ -301,6 +306,7 @@ impl fmt::Debug for DatabaseConfig {
             .field("ssl_mode", &self.options.get_ssl_mode())
             .field("password", &self.password)
             .field("migrate", &self.migrate)
+            .field("warm", &self.warm)
             .finish()
     }
 }
@@ -439,6 +445,7 @@ mod tests {
             (&[url, ("DB_PORT", "x")], &["DB_PORT"]),
             (&[url, ("DB_SSLMODE", "prefer")], &["DB_SSLMODE"]),
             (&[url, ("DB_MIGRATE", "yes")], &["DB_MIGRATE"]),
+            (&[url, ("DB_WARM", "yes")], &["DB_WARM"]),
             (&[url, ("DB_AUTH", "kerberos")], &["DB_AUTH"]),
         ] {
             let refusal = read(pairs).unwrap_err();

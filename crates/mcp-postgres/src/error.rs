@@ -120,13 +120,22 @@ pub(crate) struct Failure {
     pub(crate) is_without_effect: bool,
     /// The password is wrong, perhaps since it was rotated.
     pub(crate) is_authentication: bool,
+    /// All connections are taken.
+    pub(crate) is_full: bool,
 }
 
 impl Failure {
     /// The connection broke off; what was asked for may have been done.
     pub(crate) fn lost(error: DatabaseError) -> Self {
         let is_transient = matches!(error, DatabaseError::Unavailable(_));
-        Self { error, is_transient, is_connection_lost: true, is_without_effect: false, is_authentication: false }
+        Self {
+            error,
+            is_transient,
+            is_connection_lost: true,
+            is_without_effect: false,
+            is_authentication: false,
+            is_full: false,
+        }
     }
 
     /// The database refused, and nothing was done.
@@ -175,16 +184,21 @@ impl From<sqlx::Error> for Failure {
         let failure = match code.as_str() {
             // Rolled back: a serialization failure, a deadlock.
             "40001" | "40P01" => Self::refused(DatabaseError::Unavailable(error.into())),
-            // Another deployment changed a table: the statement is prepared anew on another connection.
-            "0A000" | "26000" => Self {
+            // Another deployment changed a table: the statement is prepared anew on another connection. Everything
+            // else that is not supported is permanent.
+            code if code == "26000" || code == "0A000" && own.is_some_and(is_stale_plan) => Self {
                 is_transient: true,
                 is_connection_lost: true,
                 ..Self::refused(DatabaseError::Other(error.into()))
             },
+            // A pooler's session has a prepared statement of this name, which another client left: the next has another.
+            "42P05" => Self { is_transient: true, ..Self::refused(DatabaseError::Other(error.into())) },
             // The server comes up or goes down, or is full: nobody was let in.
-            "57P03" | "53300" | "53400" => {
-                Self { is_without_effect: true, ..Self::lost(DatabaseError::Unavailable(error.into())) }
-            }
+            code @ ("57P03" | "53300" | "53400") => Self {
+                is_without_effect: true,
+                is_full: code != "57P03",
+                ..Self::lost(DatabaseError::Unavailable(error.into()))
+            },
             // The session was ended. Whether a commit was on its way is not known.
             "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => Self::lost(DatabaseError::Unavailable(error.into())),
             code if code.starts_with("08") => Self::lost(DatabaseError::Unavailable(error.into())),
@@ -203,4 +217,15 @@ impl From<sqlx::Error> for Failure {
         };
         Self { is_connection_lost: failure.is_connection_lost || is_session_over, ..failure }
     }
+}
+
+/// `cached plan must not change result type`, in the language of the server.
+fn is_stale_plan(error: &PgDatabaseError) -> bool {
+    error.routine() == Some("RevalidateCachedQuery") || error.message() == "cached plan must not change result type"
+}
+
+/// Whether a pooler rejects settings in the startup message: PgBouncer as an unsupported startup parameter, RDS Proxy as a
+/// feature that is not supported.
+pub(crate) fn refuses_settings(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| matches!(error.code().as_deref(), Some("08P01" | "0A000")))
 }

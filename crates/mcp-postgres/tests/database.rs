@@ -308,3 +308,43 @@ async fn a_database_that_is_full_is_waited_for_and_then_given_up() {
     assert!(matches!(full, DatabaseError::Unavailable(_)), "{full:?}");
     assert!(later.is_ok());
 }
+
+/// 6.4: each request that started an environment opened the database, and kept it awake.
+#[tokio::test]
+async fn a_database_that_need_not_be_warm_is_opened_by_the_first_operation() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("postgres://app:x@{}/events", listener.local_addr().unwrap());
+    let get = |name: &str| match name {
+        "DATABASE_URL" => Some(url.as_str()),
+        "DB_WARM" => Some("off"),
+        _ => None,
+    };
+
+    let database = Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR).await;
+    database.warm().await;
+
+    let none = listener.accept().map(|_| ()).unwrap_err();
+    assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
+    // The kernel accepts it, and there is no answer.
+    let limit = Some(Duration::from_millis(400));
+    assert!(execute(&database, limit, Effect::Once, NOTE).await.is_err());
+    assert!(listener.accept().is_ok());
+}
+
+/// 6.5: what a database or pooler does not support was repeated until the deadline.
+#[tokio::test]
+async fn what_is_not_supported_is_not_repeated() {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    let database = open(&test, 1).await;
+    // Sequences are not rolled back.
+    admin.execute("CREATE SEQUENCE tries").await.unwrap();
+    let sql = "DO $$ BEGIN PERFORM nextval('tries'); RAISE 'not here' USING ERRCODE = '0A000'; END $$";
+
+    let refused = execute(&database, LIMIT, Effect::Idempotent, sql).await.unwrap_err();
+
+    assert!(matches!(refused, DatabaseError::Other(_)), "{refused:?}");
+    let tries: i64 = admin.fetch_one("SELECT last_value FROM tries").await.unwrap().get(0);
+    assert_eq!(tries, 1);
+}

@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
+use std::time::{Duration, Instant};
+
 use event_logger::{Config, service};
 use mcp_lambda::{Env, FromEnv, McpService};
 use mcp_protocol::{CallToolResult, ProtocolVersion};
 use mcp_server::{Invocation, Principal};
 use mcp_testing::{
-    McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, assert_text_has, bounds, exchange,
-    exchange_via, resources_read, tools_call,
+    McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, assert_text_has, bounds, discover, exchange,
+    exchange_via, resources_read, tools_call, tools_list,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor, Row};
@@ -28,6 +30,43 @@ async fn guarded(database: &TestDatabase, issuer: &TestIssuer) -> McpService {
     let mut pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     pairs.push(("DATABASE_URL", database.url()));
     service(config(&pairs).unwrap()).await.unwrap()
+}
+
+/// 6.4: what needs no database does not wake one, whoever asks.
+#[tokio::test]
+async fn only_calls_that_need_the_database_open_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let is_reached = || listener.accept().is_ok();
+    let url = format!("postgres://app:x@{}/events", listener.local_addr().unwrap());
+    let issuer = TestIssuer::start().await;
+    let variables = issuer.variables();
+    let mut pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    pairs.extend([("DATABASE_URL", url.as_str()), ("DB_WARM", "off")]);
+
+    let service = service(config(&pairs).unwrap()).await.unwrap();
+    let call = || tools_call("log_event", json!({ "event_name": "login" }));
+    for (request, status) in [
+        (discover(), 200),
+        (tools_list(), 200),
+        (McpRequest::new("resources/list", json!({})), 200),
+        (resources_read("events://latest"), 401),
+        (call(), 401),
+        (call().bearer("x"), 401),
+        (call().bearer(&issuer.token(["events:read"])), 403),
+        (tools_call("log_event", json!({})).bearer(&issuer.token(["events:write"])), 200),
+        (discover().http_method("GET".parse().unwrap()).path("/favicon.ico"), 404),
+    ] {
+        let name = format!("{} {status}", request.message());
+        assert_eq!(exchange(&service, request).await.status, status, "{name}");
+        assert!(!is_reached(), "{name}");
+    }
+
+    let soon = Instant::now().checked_add(Duration::from_millis(1500));
+    let invocation = Invocation { deadline: soon, ..Invocation::default() };
+    let permitted = call().bearer(&issuer.token(["events:write"]));
+    exchange_via(Via::FunctionUrl, &service, permitted, invocation).await;
+    assert!(is_reached(), "a call that may log an event opens it");
 }
 
 async fn log(service: &McpService, arguments: Value) -> CallToolResult {
