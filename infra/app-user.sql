@@ -6,6 +6,9 @@ BEGIN
         CREATE ROLE app LOGIN;
     END IF;
     GRANT rds_iam TO app;
+    -- As the function sends them with each connection, for RDS Proxy, which rejects settings.
+    ALTER ROLE app SET statement_timeout = '15s';
+    ALTER ROLE app SET client_connection_check_interval = '1s';
     GRANT CONNECT ON DATABASE events TO app;
     -- Migrations are part of the function, and make its tables.
     GRANT USAGE, CREATE ON SCHEMA public TO app;

@@ -175,12 +175,12 @@ def test_greeter_is_public_and_may_do_nothing_but_log_and_trace(deploy):
     assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("greeter"), TRACES])
     alarms = asked_for("AWS::CloudWatch::Alarm")
     assert {alarm["MetricName"] for alarm in alarms.values()} == {
-        "Errors", "Throttles", "Duration", "faults", "key_refresh_failures",
+        "Errors", "Throttles", "Duration", "faults", "unavailable_calls", "key_refresh_failures",
     }
     assert alarms["Duration"]["Threshold"] < configuration["Timeout"] * 1000
     (subscription,) = boto3.client("sns").list_subscriptions()["Subscriptions"]
     assert subscription["Endpoint"] == "ops@example.com"
-    assert [alarm["AlarmActions"] for alarm in alarms.values()] == [[subscription["TopicArn"]]] * 5
+    assert [alarm["AlarmActions"] for alarm in alarms.values()] == [[subscription["TopicArn"]]] * 6
 
 
 def test_an_issuer_closes_a_function(deploy):
@@ -717,7 +717,19 @@ def test_event_logger_with_a_user_pool_of_its_own(deploy):
     host = STAND_INS["AWS::RDS::DBCluster"]["Endpoint.Address"]
     assert database == {
         "DB_HOST": host, "DB_NAME": "events", "DB_AUTH": "iam", "DB_USER": "app", "DB_SECRET_ARN": "", "DB_SSLROOTCERT": "",
+        "DB_WARM": "off",
     }
+
+
+@pytest.mark.parametrize(("capacity", "warm", "slowest"), [("0", "off", 29_500), ("0.5", "on", 24_000)])
+def test_only_a_database_that_is_always_awake_is_opened_at_init(deploy, capacity, warm, slowest):
+    """6.3 and 6.4: a call that wakes the database may take half a minute, and raises no alarm."""
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com", DatabaseMinCapacity=capacity))
+
+    assert function_of("event-logger")[0]["Environment"]["Variables"]["DB_WARM"] == warm
+    alarms = asked_for("AWS::CloudWatch::Alarm")
+    assert float(alarms["Duration"]["Threshold"]) == slowest
+    assert (alarms["Unavailable"]["EvaluationPeriods"], alarms["Unavailable"]["DatapointsToAlarm"]) == (3, 3)
 
 
 def test_the_database_is_private_and_encrypted(deploy):
@@ -815,8 +827,13 @@ def test_a_proxy_stands_between_and_is_another_resource(deploy):
     assert variables["DB_SSLROOTCERT"] == "/etc/pki/tls/certs/ca-bundle.crt"
     (cluster,) = asked_for("AWS::RDS::DBCluster").values()
     groups = {group["GroupId"]: group for group in boto3.client("ec2").describe_security_groups()["SecurityGroups"]}
+    # B3: the function's way to the database stays, so that a switch is no outage. Those of the proxy are resources of their
+    # own, which are deleted when the function connects to the database again.
+    (own,) = configuration["VpcConfig"]["SecurityGroupIds"]
     (rule,) = groups[cluster["VpcSecurityGroupIds"][0]]["IpPermissions"]
-    assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == proxy["VpcSecurityGroupIds"]
+    allowed = {pair["GroupId"] for pair in rule["UserIdGroupPairs"]}
+    assert allowed == {own, *proxy["VpcSecurityGroupIds"]}
+    assert asked_for("AWS::EC2::SecurityGroupEgress").keys() == {"FunctionEgress", "FunctionProxyEgress", "ProxyEgress"}
 
 
 def test_github_may_be_one_environment_and_change_one_stack(deploy):
