@@ -830,8 +830,8 @@ def test_a_proxy_stands_between_and_is_another_resource(deploy):
     # B3: the function's way to the database stays, so that a switch is no outage. Those of the proxy are resources of their
     # own, which are deleted when the function connects to the database again.
     (own,) = configuration["VpcConfig"]["SecurityGroupIds"]
-    (rule,) = groups[cluster["VpcSecurityGroupIds"][0]]["IpPermissions"]
-    allowed = {pair["GroupId"] for pair in rule["UserIdGroupPairs"]}
+    rules = groups[cluster["VpcSecurityGroupIds"][0]]["IpPermissions"]
+    allowed = {pair["GroupId"] for rule in rules for pair in rule["UserIdGroupPairs"]}
     assert allowed == {own, *proxy["VpcSecurityGroupIds"]}
     assert asked_for("AWS::EC2::SecurityGroupEgress").keys() == {"FunctionEgress", "FunctionProxyEgress", "ProxyEgress"}
 
