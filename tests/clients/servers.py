@@ -1,0 +1,173 @@
+"""The functions that programs are tried with, and what a session with all of them must show."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import re
+import sys
+import urllib.request
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+INTEROP = PROJECT / "tests" / "interop"
+sys.path[:0] = [str(PROJECT / "scripts"), str(INTEROP)]
+
+import postgres  # noqa: E402
+import recorder  # noqa: E402
+import tools  # noqa: E402
+from emulated import Emulated  # noqa: E402
+from providers import Call  # noqa: E402
+
+STATE_KEY = "aW50ZXJvcCB0ZXN0cyBhbmQgbm90aGluZyBlbHNlIDE="
+PATIENCE_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One function: its tools, a call that succeeds with a word that its result has, and a call that the server rejects."""
+
+    function: str
+    tools: tuple
+    tool: str
+    good: dict
+    shows: str
+    bad: dict
+
+
+CASES = (
+    Case("greeter", ("personalized_greeting",), "personalized_greeting", {"name": "Ada"}, "Ada", {"name": ""}),
+    # The schema takes this text, the server does not: a program that checks arguments lets it pass.
+    Case("event-logger", ("log_event", "get_latest_events"), "log_event", {"event_name": "deployed"}, "deployed", {"event_name": " "}),
+    Case(
+        "api-docs",
+        ("list_operations", "list_schemas", "search", "read_operation", "read_schema", "find_operation"),
+        "read_operation", {"operation_id": "getBook"}, "/books/", {"operation_id": "paintHouse"},
+    ),
+)
+
+# What a scripted model does in one session: a good and a bad call on each function.
+SCRIPT = [Call(case.tool, arguments) for case in CASES for arguments in (case.good, case.bad)]
+DONE = "That is all."
+
+
+class Server:
+    """A function behind a recorder of its own."""
+
+    def __init__(self, case, record):
+        self.case, self.record, self.url = case, record, record.url
+
+    @property
+    def name(self):
+        return self.case.function
+
+    @property
+    def messages(self):
+        """Each request with its response, as (headers, request, response)."""
+        found = []
+        for headers, body, response_headers, content in self.record.exchanges:
+            if body and content:
+                for message in recorder.messages(response_headers.get("content-type", ""), content.decode()):
+                    found.append((headers, json.loads(body), message))
+        return found
+
+    @property
+    def revisions(self):
+        """The revisions that the program called tools and listed them with."""
+        return {
+            recorder.revision_of(request, headers) for headers, request, _ in self.messages
+            if request.get("method") in ("tools/list", "tools/call")
+        }
+
+    def responses(self, method):
+        return [message for _, request, message in self.messages if request.get("method") == method]
+
+    @property
+    def listed(self):
+        """The tools as this server lists them, in the program's revision, or in an old one before it has listed them."""
+        for message in self.responses("tools/list"):
+            return {own["name"]: own for own in message["result"]["tools"]}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).encode()
+        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
+            return {own["name"]: own for own in json.load(response)["result"]["tools"]}
+
+
+@contextlib.contextmanager
+def running():
+    """The URLs of the functions, by name."""
+    tools.build(*(case.function for case in CASES), "function-url-emulator")
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(postgres.Postgres())
+        variables = {
+            "greeter": {},
+            "event-logger": {"DATABASE_URL": database.url(), "MCP_AUTH": "dangerously-off"},
+            "api-docs": {"MCP_STATE_KEY": STATE_KEY, "RUST_LOG": "error"},
+        }
+        yield {
+            name: stack.enter_context(Emulated(name, "buffered", 3, **own)) for name, own in variables.items()
+        }
+
+
+@contextlib.contextmanager
+def recorded(urls):
+    """A `Server` for each function, in the order of the cases, with nothing recorded yet."""
+    with contextlib.ExitStack() as stack:
+        yield [Server(case, stack.enter_context(recorder.Recorder(urls[case.function]))) for case in CASES]
+
+
+def check_session(provider, servers, output, checks_arguments=False, ignored=()):
+    """A program went through `SCRIPT` with all servers. `output` is all that it printed and logged; lines that match one of
+    `ignored` are no warnings. `checks_arguments`: it rejects arguments that break a schema itself, so that the server sees
+    fewer bad calls."""
+    assert not provider.refusals, "the provider refuses the tools:\n" + "\n".join(provider.refusals)
+    assert not provider.missing, f"the model was not given the tool: {provider.missing}"
+    for server in servers:
+        for name in server.case.tools:
+            provider.tool(name)
+    results = provider.results
+    assert len(results) == len(SCRIPT), f"{len(results)} results:\n{results}\n{output}"
+    for server, good, bad in zip(servers, results[::2], results[1::2]):
+        check_calls(server, good.text, bad.text, checks_arguments)
+        server.record.check(least=3)
+    assert_no_warnings(output, ignored)
+
+
+def check_calls(server, good, bad, checks_arguments=False):
+    """What the model, or a person, was shown of a good and a bad call."""
+    case = server.case
+    assert case.shows in good, f"the result of {case.tool} is not shown:\n{good}"
+    errors = [own["result"] for own in server.responses("tools/call") if own.get("result", {}).get("isError")]
+    if checks_arguments and not errors:
+        assert case.shows not in bad and bad.strip(), bad
+        return
+    assert errors, f"{case.function} has rejected no call; the model was shown:\n{bad}"
+    text = errors[-1]["content"][0]["text"]
+    assert plain(text) in plain(bad), f"the error is not shown:\n{text}\nbut:\n{bad}"
+
+
+def plain(text):
+    """Without what escaping and wrapping do to a text."""
+    return re.sub(r"[\s\\]+", "", text)
+
+
+TROUBLE = re.compile(
+    r"warn|deprecat|unsupported|unknown format|invalid schema|not (?:supported|valid|found)|fail|error|exception|traceback|"
+    r"could not|cannot|missing|ignor", re.IGNORECASE,
+)
+
+
+def warnings(output, ignored=()):
+    """The lines of a program's output that complain about the servers: with a word of trouble and one of ours."""
+    ours = {word for case in CASES for word in (case.function, case.function.replace("-", "_"), *case.tools)}
+    ours |= {"schema", "format", "prompts/", "resources/", "resources_", "prompts_", "MCP error", "-32601", "Method not found"}
+    found = []
+    for line in output.splitlines():
+        if TROUBLE.search(line) and any(word.lower() in line.lower() for word in ours):
+            if not any(re.search(own, line) for own in ignored):
+                found.append(line[:500])
+    return found
+
+
+def assert_no_warnings(output, ignored=()):
+    found = warnings(output, ignored)
+    assert not found, "the program warns about a server:\n" + "\n".join(found)
