@@ -7,8 +7,8 @@ Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and wh
 cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `mutation` (cargo-mutants), `coverage`
 (cargo-llvm-cov, and LLVM's tools), `sbom` (cargo-cyclonedx), `arm64` (the Rust target), `postgres` (its binaries), `deploy`
 (the AWS SDK), `templates` (cfn-lint), `proxies` (other people's, to measure `mcpl proxy` beside), `peers` (other people's
-libraries, to measure greeter beside). The folder is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are
-there already is left alone.
+libraries, to measure greeter beside), `clients-fast` and `clients` (other people's programs that use MCP servers). The folder
+is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left alone.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ BIN = VENV / "bin"
 NODE_MODULES = FOLDER / "interop" / "node_modules"
 PROXIES_FOLDER = FOLDER / "proxies"
 PEERS_FOLDER = FOLDER / "peers"
+CLIENTS_FOLDER = FOLDER / "clients"
 
 # The functions that are deployed; `conformance` exists for the official suite alone.
 FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml")} - {"conformance"})
@@ -39,6 +40,7 @@ SBOM_TOOLS = {"cargo-cyclonedx": "0.5.9"}
 INTEROP = PROJECT / "tests" / "interop"
 PROXIES = PROJECT / "bench" / "proxies"
 PEERS = PROJECT / "bench" / "peers"
+CLIENTS = PROJECT / "tests" / "clients"
 # Other people's OpenAPI documents, of more than 1 MB each: what is kept of the packages that have them.
 DOCUMENTS = {
     name: FOLDER / "documents" / "node_modules" / path
@@ -142,6 +144,16 @@ def install_peers():
     for name in ("awslabs", "mcpengine", "python"):
         pip_folder(f"peers-{name}", PEERS / name / "requirements.txt", PEERS_FOLDER / name)
     npm("peers-typescript", PEERS / "typescript", PEERS_FOLDER / "typescript")
+
+
+def install_clients_fast():
+    install_test()
+    npm("clients-fast", CLIENTS / "node" / "fast", CLIENTS_FOLDER / "fast")
+
+
+def install_clients():
+    install_clients_fast()
+    npm("clients-all", CLIENTS / "node" / "all", CLIENTS_FOLDER / "all")
 
 
 def npm(name, source, target):
@@ -267,6 +279,8 @@ INSTALLERS = {
     "coverage": install_coverage,
     "sbom": install_sbom,
     "arm64": install_arm64,
+    "clients-fast": install_clients_fast,
+    "clients": install_clients,
     "peers": install_peers,
     "proxies": install_proxies,
     "deploy": install_deploy,

@@ -10,6 +10,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import servers as own  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "fast: part of `make test`")
+
+
 @pytest.fixture(scope="session")
 def urls():
     """The URLs of the functions, by name."""

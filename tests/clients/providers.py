@@ -94,8 +94,7 @@ class Provider:
 
     def __enter__(self):
         handler = type("Handler", (_Handler,), {"provider": self})
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
+        self.server = _HttpServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         return self
@@ -163,6 +162,14 @@ def _named(tools, name):
         if re.sub(r"\W", "_", tool.name).endswith(re.sub(r"\W", "_", name)):
             return tool
     raise KeyError(name)
+
+
+class _HttpServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 100
+
+    def handle_error(self, *_):
+        """A program that ends closes connections as it likes."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -71,12 +71,14 @@ class Server:
         return found
 
     @property
-    def revisions(self):
-        """The revisions that the program called tools and listed them with."""
-        return {
-            recorder.revision_of(request, headers) for headers, request, _ in self.messages
-            if request.get("method") in ("tools/list", "tools/call")
-        }
+    def revision(self):
+        """The revision in which the program listed the tools: the negotiated one, where it negotiates."""
+        negotiated = [own["result"]["protocolVersion"] for own in self.responses("initialize") if "result" in own]
+        requests = [(request, headers) for headers, request, _ in self.messages if request.get("method") == "tools/list"]
+        assert requests, f"no tools of {self.name} were listed"
+        request, headers = requests[-1]
+        is_modern = "io.modelcontextprotocol/protocolVersion" in ((request.get("params") or {}).get("_meta") or {})
+        return recorder.revision_of(request, headers) if is_modern or not negotiated else negotiated[-1]
 
     def responses(self, method):
         return [message for _, request, message in self.messages if request.get("method") == method]
@@ -148,6 +150,12 @@ def check_calls(server, good, bad, checks_arguments=False):
     assert server.errors, f"{case.function} has rejected no call; the model was shown:\n{bad}"
     text = server.errors[-1]
     assert plain(text) in plain(bad), f"the error is not shown:\n{text}\nbut:\n{bad}"
+
+
+def shown(result):
+    """What a program shows the model of a result that has text and structure, told by event-logger's."""
+    has_text, has_structure = "Event 'deployed" in result, '"event_name"' in result.replace("\\", "")
+    return {(True, True): "both", (True, False): "text", (False, True): "structure"}[has_text, has_structure]
 
 
 def plain(text):

@@ -1,0 +1,121 @@
+"""Agents: programs that give a model the tools of servers. Each is started with the scripted stand-in as its provider and
+the three functions as its servers, and goes through `servers.SCRIPT` in one session."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+
+import programs
+from providers import MODEL
+from servers import DONE
+
+import tools
+
+HERE = pathlib.Path(__file__).parent
+FAST = tools.FOLDER / "clients" / "fast" / "node_modules"
+ALL = tools.FOLDER / "clients" / "all" / "node_modules"
+PROMPT = "Greet Ada, log that it was deployed, and read how to get a book."
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """`run` takes a provider, the servers and a home, and returns all that the program printed and logged.
+    What docs/clients.md says of it: the revision that it speaks and what the model is shown of a result."""
+
+    run: Callable
+    revision: str
+    # `text`, `structure` or `both`.
+    shows: str
+    is_fast: bool = False
+    # It rejects arguments that break a tool's schema itself.
+    checks_arguments: bool = False
+    # Lines of its own that are no warnings about a server.
+    ignored: tuple = ()
+    # The model's last turn: some end a conversation by a tool of their own.
+    done: object = DONE
+
+
+def session(command, home, env, *logs):
+    """Runs a program to its end, which must be a good one; returns its output with the log files that fit patterns."""
+    folder = home / "project"
+    folder.mkdir(exist_ok=True)
+    code, output = programs.run(command, folder, env)
+    for pattern in logs:
+        output += "".join(path.read_text(errors="replace") for path in sorted(home.glob(pattern)) if path.is_file())
+    assert code == 0, f"it ended with {code}:\n{output}"
+    return output
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value, indent=2))
+    return path
+
+
+def script(name, folder, provider, servers, home, *words, **variables):
+    """Runs a script of ours on Node beside the packages of `folder`, where Node looks for them."""
+    target = folder.parent / name
+    target.write_bytes((HERE / "node" / folder.parent.name / name).read_bytes())
+    command = [tools.node(), target, provider.url, MODEL, PROMPT, *(f"{own.name}={own.url}" for own in servers), *words]
+    return session(command, home, programs.environment(home, provider.url, **variables))
+
+
+def claude_code(provider, servers, home):
+    entries = {own.name: {"type": "http", "url": own.url} for own in servers}
+    config = write(home / "mcp.json", {"mcpServers": entries})
+    program = FAST / "@anthropic-ai" / "claude-code-linux-x64" / "claude"
+    command = [program, "-p", PROMPT, "--mcp-config", config, "--strict-mcp-config", "--model", MODEL]
+    command += ["--allowedTools", ",".join(f"mcp__{own.name}" for own in servers)]
+    command += ["--debug", "--debug-file", home / "debug.log"]
+    env = programs.environment(
+        home, provider.url, ANTHROPIC_BASE_URL=provider.url, ANTHROPIC_API_KEY="sk-ant-api03-none", ENABLE_TOOL_SEARCH="false",
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", DISABLE_AUTOUPDATER="1",
+    )
+    return session(command, home, env, "debug.log")
+
+
+def codex(provider, servers, home):
+    lines = [
+        f'model = "{MODEL}"', 'model_provider = "loopback"', 'approval_policy = "never"', 'sandbox_mode = "read-only"',
+        "check_for_update_on_startup = false",
+        "[model_providers.loopback]", 'name = "loopback"', f'base_url = "{provider.url}/v1"', 'wire_api = "responses"',
+        'env_key = "LOOPBACK_KEY"', "request_max_retries = 0", "stream_max_retries = 0",
+        "[analytics]", "enabled = false", "[feedback]", "enabled = false",
+    ]
+    for own in servers:
+        # Only an approved tool is called where there is no person to ask.
+        lines += [f'[mcp_servers."{own.name}"]', f'url = "{own.url}"', 'default_tools_approval_mode = "approve"']
+    write(home / ".codex" / "config.toml", "\n".join(lines) + "\n")
+    program = next((FAST / "@openai").glob("codex-linux-*/vendor/*/bin/codex"))
+    env = programs.environment(home, provider.url, LOOPBACK_KEY="none", RUST_LOG="warn", CODEX_HOME=str(home / ".codex"))
+    return session([program, "exec", "--skip-git-repo-check", PROMPT], home, env, ".codex/log/*")
+
+
+def gemini_cli(provider, servers, home):
+    entries = {own.name: {"httpUrl": own.url, "trust": True} for own in servers}
+    settings = {
+        "mcpServers": entries, "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "privacy": {"usageStatisticsEnabled": False}, "telemetry": {"enabled": False},
+        "general": {"enableAutoUpdate": False, "disableAutoUpdate": True}, "model": {"name": "gemini-2.5-pro"},
+    }
+    write(home / ".gemini" / "settings.json", settings)
+    program = FAST / "@google" / "gemini-cli" / "bundle" / "gemini.js"
+    env = programs.environment(
+        home, provider.url, GEMINI_API_KEY="none", GOOGLE_GEMINI_BASE_URL=provider.url, GEMINI_CLI_TRUST_WORKSPACE="true",
+    )
+    return session([tools.node(), program, "--yolo", "--prompt", PROMPT], home, env)
+
+
+def ai_sdk(provider, servers, home):
+    return script("ai_sdk.mjs", FAST, provider, servers, home)
+
+
+PROGRAMS = {
+    "claude-code": Program(claude_code, "2026-07-28", "structure", is_fast=True),
+    "codex": Program(codex, "2025-06-18", "structure", is_fast=True, ignored=(r"^mcp: \S+ \(failed\)$",)),
+    "gemini-cli": Program(
+        gemini_cli, "2025-06-18", "text", is_fast=True, checks_arguments=True, ignored=(r"^Error executing tool mcp_",),
+    ),
+    "ai-sdk": Program(ai_sdk, "2026-07-28", "text", is_fast=True),
+}
