@@ -111,6 +111,85 @@ def ai_sdk(provider, servers, home):
     return script("ai_sdk.mjs", FAST, provider, servers, home)
 
 
+def opencode(provider, servers, home):
+    options = {"baseURL": f"{provider.url}/v1", "apiKey": "none"}
+    config = {
+        "autoupdate": False, "share": "disabled", "permission": "allow", "model": f"loopback/{MODEL}",
+        "provider": {"loopback": {"npm": "@ai-sdk/openai-compatible", "options": options, "models": {MODEL: {}}}},
+        "mcp": {own.name: {"type": "remote", "url": own.url} for own in servers},
+    }
+    write(home / "project" / "opencode.json", config)
+    program = ALL / "opencode-linux-x64" / "bin" / "opencode"
+    env = programs.environment(home, provider.url, OPENCODE_DISABLE_MODELS_FETCH="1", OPENCODE_DISABLE_AUTOUPDATE="1")
+    return session([program, "run", "--print-logs", "--log-level", "WARN", PROMPT], home, env)
+
+
+def cline(provider, servers, home):
+    settings = {"provider": "openai-compatible", "apiKey": "none", "model": MODEL, "baseUrl": f"{provider.url}/v1"}
+    entry = {"settings": settings, "updatedAt": "2026-01-01T00:00:00.000Z", "tokenSource": "manual"}
+    providers = {"version": 1, "lastUsedProvider": settings["provider"], "modes": {}, "providers": {settings["provider"]: entry}}
+    entries = {own.name: {"transport": {"type": "streamableHttp", "url": own.url}} for own in servers}
+    write(home / ".cline" / "data" / "settings" / "providers.json", providers)
+    write(home / ".cline" / "data" / "settings" / "cline_mcp_settings.json", {"mcpServers": entries})
+    program = ALL / "@cline" / "cli-linux-x64" / "bin" / "cline"
+    env = programs.environment(home, provider.url)
+    return session([program, "--verbose", "--auto-approve", "true", PROMPT], home, env, ".cline/**/*.log")
+
+
+def copilot(provider, servers, home):
+    entries = {own.name: {"type": "http", "url": own.url, "tools": ["*"]} for own in servers}
+    config = write(home / "mcp.json", {"mcpServers": entries})
+    program = ALL / "@github" / "copilot-linux-x64" / "copilot"
+    env = programs.environment(
+        home, provider.url, COPILOT_PROVIDER_BASE_URL=f"{provider.url}/v1", COPILOT_PROVIDER_API_KEY="none", COPILOT_MODEL=MODEL,
+        COPILOT_AUTO_UPDATE="false",
+    )
+    command = [program, "-p", PROMPT, "--allow-all-tools", "--disable-builtin-mcps", "--disable-client-telemetry"]
+    command += ["--additional-mcp-config", f"@{config}", "--log-dir", home / "logs", "--log-level", "warning"]
+    return session(command, home, env, "logs/*")
+
+
+def qwen_code(provider, servers, home):
+    entries = {own.name: {"httpUrl": own.url, "trust": True} for own in servers}
+    settings = {
+        "mcpServers": entries, "privacy": {"usageStatisticsEnabled": False}, "telemetry": {"enabled": False},
+        "general": {"enableAutoUpdate": False, "disableAutoUpdate": True},
+        # Otherwise the model finds a tool by a search, and calls it through another tool.
+        "tools": {"toolSearch": {"enabled": False}},
+    }
+    write(home / ".qwen" / "settings.json", settings)
+    program = ALL / "@qwen-code" / "qwen-code" / "cli-entry.js"
+    command = [tools.node(), program, "--yolo", "--auth-type", "openai", "--openai-api-key", "none", "--model", MODEL]
+    command += ["--openai-base-url", f"{provider.url}/v1", PROMPT]
+    return session(command, home, programs.environment(home, provider.url))
+
+
+def continue_cli(provider, servers, home):
+    model = {
+        "name": MODEL, "provider": "openai", "model": MODEL, "apiBase": f"{provider.url}/v1", "apiKey": "none",
+        "roles": ["chat"], "capabilities": ["tool_use"],
+    }
+    entries = [{"name": own.name, "type": "streamable-http", "url": own.url} for own in servers]
+    config = {"name": "clients", "version": "1.0.0", "schema": "v1", "models": [model], "mcpServers": entries}
+    # JSON is YAML.
+    path = write(home / "config.yaml", config)
+    env = programs.environment(home, provider.url, CONTINUE_GLOBAL_DIR=str(home / ".continue"), CONTINUE_TELEMETRY_ENABLED="0")
+    program = ALL / "@continuedev" / "cli" / "dist" / "cn.js"
+    return session([tools.node(), program, "--config", path, "--auto", "-p", PROMPT], home, env, ".continue/logs/*")
+
+
+def openai_agents(provider, servers, home):
+    return script("openai_agents.mjs", ALL, provider, servers, home)
+
+
+def langchain(provider, servers, home):
+    return script("langchain.mjs", ALL, provider, servers, home)
+
+
+def mastra(provider, servers, home):
+    return script("mastra.mjs", ALL, provider, servers, home, MASTRA_TELEMETRY_DISABLED="1")
+
+
 PROGRAMS = {
     "claude-code": Program(claude_code, "2026-07-28", "structure", is_fast=True),
     "codex": Program(codex, "2025-06-18", "structure", is_fast=True, ignored=(r"^mcp: \S+ \(failed\)$",)),
@@ -118,4 +197,14 @@ PROGRAMS = {
         gemini_cli, "2025-06-18", "text", is_fast=True, checks_arguments=True, ignored=(r"^Error executing tool mcp_",),
     ),
     "ai-sdk": Program(ai_sdk, "2026-07-28", "text", is_fast=True),
+    "opencode": Program(opencode, "2025-11-25", "text", ignored=(r"^✗ \S+ \{.*\} failed$",)),
+    "cline": Program(cline, "2025-11-25", "both"),
+    "copilot": Program(copilot, "2026-07-28", "both"),
+    "qwen-code": Program(qwen_code, "2025-11-25", "both", checks_arguments=True),
+    "continue": Program(continue_cli, "2025-11-25", "text"),
+    "openai-agents-js": Program(openai_agents, "2026-07-28", "text"),
+    "langchain-js": Program(langchain, "2025-11-25", "text"),
+    "mastra": Program(
+        mastra, "2026-07-28", "text", checks_arguments=True, ignored=(r"^\[LLM\] \[\S+\] Error calling tool: ",),
+    ),
 }

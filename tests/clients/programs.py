@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import subprocess
 
@@ -43,6 +44,15 @@ def started(command, cwd, env, output, stdin=subprocess.DEVNULL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        end_daemons(env["HOME"])
+
+
+def end_daemons(home):
+    """Ends what left its group: known by its home, which no other process has."""
+    for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"HOME={home}".encode() in file.read_bytes().split(b"\0"):
+                os.kill(int(file.parent.name), signal.SIGKILL)
 
 
 def run(command, cwd, env, patience=PATIENCE_SECONDS):
@@ -54,6 +64,10 @@ def run(command, cwd, env, patience=PATIENCE_SECONDS):
             code = process.wait(patience)
         except subprocess.TimeoutExpired:
             code = None
-    text = output.read_bytes()[before:].decode(errors="replace")
+    text = without_colours(output.read_bytes()[before:].decode(errors="replace"))
     assert code is not None, f"{command[0]} does not end within {patience} s:\n{text}"
     return code, text
+
+
+def without_colours(text):
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
