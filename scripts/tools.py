@@ -149,11 +149,19 @@ def install_peers():
 def install_clients_fast():
     install_test()
     npm("clients-fast", CLIENTS / "node" / "fast", CLIENTS_FOLDER / "fast")
+    install_framework("langchain_google")
 
 
 def install_clients():
     install_clients_fast()
     npm("clients-all", CLIENTS / "node" / "all", CLIENTS_FOLDER / "all")
+    for requirements in sorted((CLIENTS / "python" / "requirements").glob("*.txt")):
+        install_framework(requirements.stem)
+
+
+def install_framework(name):
+    """Each has an environment of its own: they need other versions of the same packages."""
+    pip(f"clients-{name}", CLIENTS / "python" / "requirements" / f"{name}.txt", CLIENTS_FOLDER / name)
 
 
 def npm(name, source, target):
