@@ -40,7 +40,8 @@ def session(command, home, env, *logs):
     """Runs a program to its end, which must be a good one; returns its output with the log files that fit patterns."""
     folder = home / "project"
     folder.mkdir(exist_ok=True)
-    code, output = programs.run(command, folder, env)
+    with programs.daemons_ended(home):
+        code, output = programs.run(command, folder, env)
     for pattern in logs:
         output += "".join(path.read_text(errors="replace") for path in sorted(home.glob(pattern)) if path.is_file())
     assert code == 0, f"it ended with {code}:\n{output}"
@@ -190,6 +191,14 @@ def mastra(provider, servers, home):
     return script("mastra.mjs", ALL, provider, servers, home, MASTRA_TELEMETRY_DISABLED="1")
 
 
+def adk(provider, servers, home):
+    return script("adk.mjs", ALL, provider, servers, home, GOOGLE_GEMINI_BASE_URL=provider.url, GEMINI_API_KEY="none")
+
+
+def genkit(provider, servers, home):
+    return script("genkit.mjs", ALL, provider, servers, home)
+
+
 PROGRAMS = {
     "claude-code": Program(claude_code, "2026-07-28", "structure", is_fast=True),
     "codex": Program(codex, "2025-06-18", "structure", is_fast=True, ignored=(r"^mcp: \S+ \(failed\)$",)),
@@ -203,8 +212,10 @@ PROGRAMS = {
     "qwen-code": Program(qwen_code, "2025-11-25", "both", checks_arguments=True),
     "continue": Program(continue_cli, "2025-11-25", "text"),
     "openai-agents-js": Program(openai_agents, "2026-07-28", "text"),
-    "langchain-js": Program(langchain, "2025-11-25", "text"),
+    "langchain-js": Program(langchain, "2025-11-25", "both", checks_arguments=True),
     "mastra": Program(
         mastra, "2026-07-28", "text", checks_arguments=True, ignored=(r"^\[LLM\] \[\S+\] Error calling tool: ",),
     ),
+    "adk-js": Program(adk, "2025-11-25", "both"),
+    "genkit": Program(genkit, "2025-11-25", "text"),
 }

@@ -41,18 +41,26 @@ def started(command, cwd, env, output, stdin=subprocess.DEVNULL):
     try:
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        end_daemons(env["HOME"])
+        end(process)
 
 
-def end_daemons(home):
-    """Ends what left its group: known by its home, which no other process has."""
-    for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if f"HOME={home}".encode() in file.read_bytes().split(b"\0"):
-                os.kill(int(file.parent.name), signal.SIGKILL)
+def end(process):
+    """Ends a group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextlib.contextmanager
+def daemons_ended(home):
+    """Ends at last what has left its group: known by its home, which no other process has."""
+    try:
+        yield
+    finally:
+        for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"HOME={home}".encode() in file.read_bytes().split(b"\0"):
+                    os.kill(int(file.parent.name), signal.SIGKILL)
 
 
 def run(command, cwd, env, patience=PATIENCE_SECONDS):

@@ -14,7 +14,7 @@ const client = new MultiServerMCPClient({ mcpServers, prefixToolNameWithServerNa
 const tools = await client.getTools();
 const chat = new ChatOpenAI({ model, apiKey: 'none', configuration: { baseURL: `${provider}/v1` } });
 // Without it an error of a tool ends the agent.
-const middleware = [toolRetryMiddleware({ maxRetries: 0, onFailure: 'continue' })];
+const middleware = [toolRetryMiddleware({ maxRetries: 0, onFailure: (error) => error.message })];
 const agent = createAgent({ model: chat, tools, middleware });
 const { messages } = await agent.invoke({ messages: prompt }, { recursionLimit: 50 });
 await client.close();
