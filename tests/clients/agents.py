@@ -195,10 +195,6 @@ def adk(provider, servers, home):
     return script("adk.mjs", ALL, provider, servers, home, GOOGLE_GEMINI_BASE_URL=provider.url, GEMINI_API_KEY="none")
 
 
-def genkit(provider, servers, home):
-    return script("genkit.mjs", ALL, provider, servers, home)
-
-
 PROGRAMS = {
     "claude-code": Program(claude_code, "2026-07-28", "structure", is_fast=True),
     "codex": Program(codex, "2025-06-18", "structure", is_fast=True, ignored=(r"^mcp: \S+ \(failed\)$",)),
@@ -217,5 +213,4 @@ PROGRAMS = {
         mastra, "2026-07-28", "text", checks_arguments=True, ignored=(r"^\[LLM\] \[\S+\] Error calling tool: ",),
     ),
     "adk-js": Program(adk, "2025-11-25", "both"),
-    "genkit": Program(genkit, "2025-11-25", "text"),
 }
