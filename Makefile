@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. What needs logic lives in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test conformance check coverage bench bench-database budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
+.PHONY: help new dev test clients conformance check coverage bench bench-database budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
 
 PYTHON ?= python3
 
@@ -14,8 +14,11 @@ new: ## Make a new function from a template: make new FUNCTION=weather
 dev: ## Run the functions on this machine, rebuilt on each change; AUTH=event-logger: that one alone, and an issuer of tokens
 	@$(PYTHON) scripts/dev.py $(if $(AUTH),--auth $(AUTH))
 
-test: ## Run every test: Rust, the official clients, the official conformance suite
+test: ## Run every test: Rust, the official clients, five programs of others, the official conformance suite
 	$(PYTHON) scripts/test.py
+
+clients: ## Drive other people's programs against the functions, without a model; ONLY=opencode: that one alone
+	$(PYTHON) scripts/clients.py $(if $(ONLY),-k $(ONLY))
 
 conformance: ## Run the official conformance suite (part of `make test`)
 	$(PYTHON) scripts/conformance.py

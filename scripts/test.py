@@ -4,17 +4,19 @@
 import subprocess
 import sys
 
+import clients
 import postgres
 import tools
 
 
 def main():
-    tools.install_test()
+    tools.install_clients_fast()
     # One server for all Rust tests, each of which has a database of its own there.
     with postgres.Supervised(fsync="off", max_connections=300) as server:
         cargo = ["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"]
         run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
     run([tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider", tools.INTEROP])
+    run(clients.command("-m", "fast"))
     run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
     run([sys.executable, tools.PROJECT / "scripts" / "budget.py"])
 
