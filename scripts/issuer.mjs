@@ -1,7 +1,7 @@
 // An OpenID provider on loopback, for development and tests: whoever asks is who they say they are.
 //
 //     node issuer.mjs [--port PORT] [--resource URL]... [--sign-in NAME] [--algorithm RS256|ES256]
-//                     [--until-stdin-closes]
+//                     [--register-only] [--until-stdin-closes]
 //
 // Listens on 127.0.0.1 alone (port 0, the default, is a free one) and then prints one line: {"issuer": "http://..."}.
 // Ends on SIGINT and SIGTERM, and when its standard input ends if told so: then it ends with whoever started it.
@@ -26,6 +26,8 @@ const { values: options } = parseArgs({
     'sign-in': { type: 'string' },
     // What tokens are signed with. Keys for both are published.
     algorithm: { type: 'string', default: 'RS256' },
+    // Clients are no metadata documents, which an issuer without internet cannot fetch: they register.
+    'register-only': { type: 'boolean', default: false },
     'until-stdin-closes': { type: 'boolean', default: false },
   },
 });
@@ -84,7 +86,7 @@ function configuration() {
     features: {
       devInteractions: { enabled: false },
       registration: { enabled: true, issueRegistrationAccessToken: false, idFactory: registered },
-      clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
+      clientIdMetadataDocument: { enabled: !options['register-only'], ack: 'draft-02' },
       revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,

@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 60
 
 class Issuer:
     """`sign_in` is whom everybody is taken for; without it a page asks. Options are those of the script, such as
-    `algorithm="ES256"` or `resource=[...]`. It ends with whoever started it."""
+    `algorithm="ES256"`, `resource=[...]` or `register_only=True`. It ends with whoever started it."""
 
     def __init__(self, sign_in=None, **options):
         # Packages are looked up from where a script lies.
@@ -19,7 +19,8 @@ class Issuer:
         command = [tools.node(), script, "--until-stdin-closes"]
         for name, values in {**options, **({"sign_in": sign_in} if sign_in else {})}.items():
             for value in values if isinstance(values, list) else [values]:
-                command += [f"--{name.replace('_', '-')}", value]
+                flag = f"--{name.replace('_', '-')}"
+                command += [flag] if value is True else [flag, value]
         # A session of its own: Ctrl-C reaches whoever started it, who then ends it.
         self.process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -4,6 +4,8 @@ the three functions as its servers, and goes through `servers.SCRIPT` in one ses
 import dataclasses
 import json
 import pathlib
+import platform
+import sys
 from collections.abc import Callable
 
 import programs
@@ -15,6 +17,8 @@ import tools
 HERE = pathlib.Path(__file__).parent
 FAST = tools.FOLDER / "clients" / "fast" / "node_modules"
 ALL = tools.FOLDER / "clients" / "all" / "node_modules"
+# As npm packages of binaries are called.
+PLATFORM = f"{sys.platform}-{'arm64' if platform.machine() in ('arm64', 'aarch64') else 'x64'}"
 PROMPT = "Greet Ada, log that it was deployed, and read how to get a book."
 
 
@@ -62,24 +66,45 @@ def script(name, folder, provider, servers, home, *words, **variables):
     return session(command, home, programs.environment(home, provider.url, **variables))
 
 
+CLAUDE_CODE = FAST / "@anthropic-ai" / f"claude-code-{PLATFORM}" / "claude"
+
+
 def claude_code(provider, servers, home):
     entries = {own.name: {"type": "http", "url": own.url} for own in servers}
     config = write(home / "mcp.json", {"mcpServers": entries})
-    program = FAST / "@anthropic-ai" / "claude-code-linux-x64" / "claude"
-    command = [program, "-p", PROMPT, "--mcp-config", config, "--strict-mcp-config", "--model", MODEL]
+    command = [CLAUDE_CODE, "-p", PROMPT, "--mcp-config", config, "--strict-mcp-config", "--model", MODEL]
     command += ["--allowedTools", ",".join(f"mcp__{own.name}" for own in servers)]
     command += ["--debug", "--debug-file", home / "debug.log"]
-    env = programs.environment(
-        home, provider.url, ANTHROPIC_BASE_URL=provider.url, ANTHROPIC_API_KEY="sk-ant-api03-none", ENABLE_TOOL_SEARCH="false",
-        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", DISABLE_AUTOUPDATER="1",
-    )
+    env = programs.environment(home, provider.url, **claude_code_variables(provider))
     return session(command, home, env, "debug.log")
 
 
+def claude_code_variables(provider):
+    return {
+        "ANTHROPIC_BASE_URL": provider.url, "ANTHROPIC_API_KEY": "sk-ant-api03-none",
+        # Otherwise the model may have to find a tool by a search first.
+        "ENABLE_TOOL_SEARCH": "false", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+
+
 def codex(provider, servers, home):
+    write_codex_config(provider, servers, home)
+    env = programs.environment(home, provider.url, **codex_variables(home))
+    return session([codex_program(), "exec", "--skip-git-repo-check", PROMPT], home, env, ".codex/log/*")
+
+
+def codex_program():
+    return next((FAST / "@openai").glob(f"codex-{PLATFORM}/vendor/*/bin/codex"))
+
+
+def codex_variables(home):
+    return {"LOOPBACK_KEY": "none", "RUST_LOG": "warn", "CODEX_HOME": str(home / ".codex")}
+
+
+def write_codex_config(provider, servers, home):
     lines = [
         f'model = "{MODEL}"', 'model_provider = "loopback"', 'approval_policy = "never"', 'sandbox_mode = "read-only"',
-        "check_for_update_on_startup = false",
+        "check_for_update_on_startup = false", 'mcp_oauth_credentials_store = "file"',
         "[model_providers.loopback]", 'name = "loopback"', f'base_url = "{provider.url}/v1"', 'wire_api = "responses"',
         'env_key = "LOOPBACK_KEY"', "request_max_retries = 0", "stream_max_retries = 0",
         "[analytics]", "enabled = false", "[feedback]", "enabled = false",
@@ -88,9 +113,6 @@ def codex(provider, servers, home):
         # Only an approved tool is called where there is no person to ask.
         lines += [f'[mcp_servers."{own.name}"]', f'url = "{own.url}"', 'default_tools_approval_mode = "approve"']
     write(home / ".codex" / "config.toml", "\n".join(lines) + "\n")
-    program = next((FAST / "@openai").glob("codex-linux-*/vendor/*/bin/codex"))
-    env = programs.environment(home, provider.url, LOOPBACK_KEY="none", RUST_LOG="warn", CODEX_HOME=str(home / ".codex"))
-    return session([program, "exec", "--skip-git-repo-check", PROMPT], home, env, ".codex/log/*")
 
 
 def gemini_cli(provider, servers, home):
@@ -120,7 +142,7 @@ def opencode(provider, servers, home):
         "mcp": {own.name: {"type": "remote", "url": own.url} for own in servers},
     }
     write(home / "project" / "opencode.json", config)
-    program = ALL / "opencode-linux-x64" / "bin" / "opencode"
+    program = ALL / f"opencode-{PLATFORM}" / "bin" / "opencode"
     env = programs.environment(home, provider.url, OPENCODE_DISABLE_MODELS_FETCH="1", OPENCODE_DISABLE_AUTOUPDATE="1")
     return session([program, "run", "--print-logs", "--log-level", "WARN", PROMPT], home, env)
 
@@ -132,7 +154,7 @@ def cline(provider, servers, home):
     entries = {own.name: {"transport": {"type": "streamableHttp", "url": own.url}} for own in servers}
     write(home / ".cline" / "data" / "settings" / "providers.json", providers)
     write(home / ".cline" / "data" / "settings" / "cline_mcp_settings.json", {"mcpServers": entries})
-    program = ALL / "@cline" / "cli-linux-x64" / "bin" / "cline"
+    program = ALL / "@cline" / f"cli-{PLATFORM}" / "bin" / "cline"
     env = programs.environment(home, provider.url)
     return session([program, "--verbose", "--auto-approve", "true", PROMPT], home, env, ".cline/**/*.log")
 
@@ -140,7 +162,7 @@ def cline(provider, servers, home):
 def copilot(provider, servers, home):
     entries = {own.name: {"type": "http", "url": own.url, "tools": ["*"]} for own in servers}
     config = write(home / "mcp.json", {"mcpServers": entries})
-    program = ALL / "@github" / "copilot-linux-x64" / "copilot"
+    program = ALL / "@github" / f"copilot-{PLATFORM}" / "copilot"
     env = programs.environment(
         home, provider.url, COPILOT_PROVIDER_BASE_URL=f"{provider.url}/v1", COPILOT_PROVIDER_API_KEY="none", COPILOT_MODEL=MODEL,
         COPILOT_AUTO_UPDATE="false",

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import pathlib
+import pty
 import re
+import select
 import signal
 import subprocess
 
@@ -75,6 +77,26 @@ def run(command, cwd, env, patience=PATIENCE_SECONDS):
     text = without_colours(output.read_bytes()[before:].decode(errors="replace"))
     assert code is not None, f"{command[0]} does not end within {patience} s:\n{text}"
     return code, text
+
+
+def run_in_terminal(command, cwd, env, patience=PATIENCE_SECONDS):
+    """The same for a program that asks only a person at a terminal."""
+    own, its = pty.openpty()
+    process = subprocess.Popen(
+        [str(word) for word in command], cwd=cwd, env=env, stdin=its, stdout=its, stderr=its, start_new_session=True,
+    )
+    os.close(its)
+    output = b""
+    try:
+        # Reading fails once the program has closed the terminal.
+        with contextlib.suppress(OSError):
+            while select.select([own], [], [], patience)[0] and (part := os.read(own, 4096)):
+                output += part
+        code = process.poll() if process.poll() is not None else process.wait(5)
+    finally:
+        os.close(own)
+        end(process)
+    return code, without_colours(output.decode(errors="replace"))
 
 
 def without_colours(text):

@@ -15,6 +15,7 @@ sys.path[:0] = [str(PROJECT / "scripts"), str(INTEROP)]
 import postgres  # noqa: E402
 import recorder  # noqa: E402
 import tools  # noqa: E402
+from dev import free_port  # noqa: E402, F401
 from emulated import Emulated  # noqa: E402
 from providers import Call  # noqa: E402
 
@@ -53,8 +54,8 @@ DONE = "That is all."
 class Server:
     """A function behind a recorder of its own."""
 
-    def __init__(self, case, record):
-        self.case, self.record, self.url = case, record, record.url
+    def __init__(self, case, record, url=None):
+        self.case, self.record, self.url = case, record, url or record.url
 
     @property
     def name(self):
@@ -100,20 +101,29 @@ class Server:
             return {own["name"]: own for own in json.load(response)["result"]["tools"]}
 
 
+def build():
+    tools.build(*(case.function for case in CASES), "function-url-emulator")
+
+
 @contextlib.contextmanager
 def running():
     """The URLs of the functions, by name."""
-    tools.build(*(case.function for case in CASES), "function-url-emulator")
+    build()
     with contextlib.ExitStack() as stack:
-        database = stack.enter_context(postgres.Postgres())
-        variables = {
-            "greeter": {},
-            "event-logger": {"DATABASE_URL": database.url(), "MCP_AUTH": "dangerously-off"},
-            "api-docs": {"MCP_STATE_KEY": STATE_KEY, "RUST_LOG": "error"},
-        }
         yield {
-            name: stack.enter_context(Emulated(name, "buffered", 3, **own)) for name, own in variables.items()
+            "greeter": stack.enter_context(Emulated("greeter", "buffered", 3)),
+            "event-logger": stack.enter_context(event_logger(MCP_AUTH="dangerously-off")),
+            "api-docs": stack.enter_context(Emulated("api-docs", "buffered", 3, MCP_STATE_KEY=STATE_KEY)),
         }
+
+
+@contextlib.contextmanager
+def event_logger(**variables):
+    """The URL of event-logger, with a database of its own."""
+    build()
+    with postgres.Postgres() as database:
+        with Emulated("event-logger", "buffered", 3, DATABASE_URL=database.url(), **variables) as url:
+            yield url
 
 
 @contextlib.contextmanager
