@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 30
 
 
 def main(url):
-    # Everything is on this machine, whatever proxy it has.
+    # Everything is on this machine: no proxy is used.
     handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor()]
     browser = urllib.request.build_opener(*handlers)
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -266,13 +266,15 @@ def _event(data, name=None):
 
 
 def _texts(content):
-    """The text of a result, whatever its parts are called."""
+    """All text of a result, by any of its names."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
         return "\n".join(_texts(part) for part in content)
+    if "structuredContent" in content:
+        return json.dumps(content, ensure_ascii=False)
     for key in ("text", "output", "content"):
         if key in content and isinstance(content[key], str | list):
             return _texts(content[key])

@@ -12,7 +12,7 @@ CASE = next(case for case in own.CASES if case.function == "event-logger")
 
 @pytest.fixture(scope="module")
 def closed():
-    """event-logger with an issuer that asks nobody, behind what renames its challenges as a Function URL does."""
+    """event-logger with an issuer that has no page, behind what renames its challenges as a Function URL does."""
     # Its clients register: it cannot fetch metadata documents from the internet.
     with oauth.Issuer(register_only=True) as issuer, own.event_logger(OIDC_ISSUER=issuer.url) as url:
         # A recorder would have another URL than the one that tokens are for.
