@@ -5,7 +5,7 @@
 `drivers/NAME.py` has `use(server)`, async or not: it connects as the framework's documentation shows, and has the framework's
 agent run with the model at `server.provider`, the base URL of a stand-in that makes the calls. TASK is a JSON list of servers,
 each with `name`, `url`, `provider`, and `calls`: those that the model makes, for what has no model. `use` returns what a
-model would see then, as `tools` and `results`; it may return further facts.
+model would see then, as `tools` and `results`. `server.auth` is "oauth" where a person signs in.
 """
 
 import asyncio
@@ -36,9 +36,9 @@ def main(name, task, result):
     pathlib.Path(result).write_text(json.dumps(document))
 
 
-def server(provider, **members):
+def server(provider, auth=None, **members):
     constants = {"openai": f"{provider}/v1", "model": "stand-in", "key": KEY, "prompt": "Do what the tools allow."}
-    return types.SimpleNamespace(provider=provider, **constants, **members)
+    return types.SimpleNamespace(provider=provider, auth=auth, **constants, **members)
 
 
 async def use_all(use, servers):

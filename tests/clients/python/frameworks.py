@@ -105,22 +105,26 @@ class Seen:
     results: list
 
 
-def run(name, servers, providers, home):
-    """Runs a framework's driver with all servers, each with its provider. Returns what the model saw of each, and all that was
-    printed and logged."""
+def run(name, servers, providers, home, environment=programs.environment, **members):
+    """Runs a framework's driver with all servers, each with its provider; `members` are what the driver is told more. Returns
+    what the model saw of each, and all that was printed and logged."""
     task, result = home / "task.json", home / "result.json"
     given = [
-        {"name": own.name, "url": own.url, "provider": provider.url, "calls": [(own.case.tool, own.case.good), (own.case.tool, own.case.bad)]}
+        {"name": own.name, "url": own.url, "provider": provider.url, "calls": calls(own.case), **members}
         for own, provider in zip(servers, providers)
     ]
     task.write_text(json.dumps(given))
     python = tools.CLIENTS_FOLDER / name / "bin" / "python"
-    nowhere = providers[0].url
+    env = environment(home, providers[0].url)
     with programs.daemons_ended(home):
-        code, output = programs.run([python, HERE / "driver.py", name, task, result], home, programs.environment(home, nowhere))
+        code, output = programs.run([python, HERE / "driver.py", name, task, result], home, env)
     assert code == 0, f"it ended with {code}:\n{output}"
     document = json.loads(result.read_text())
     return [seen(FRAMEWORKS[name], own, provider, document[own.name]) for own, provider in zip(servers, providers)], output
+
+
+def calls(case):
+    return [(case.tool, case.good), (case.tool, case.bad)]
 
 
 def seen(framework, server, provider, document):

@@ -2,15 +2,12 @@
 
 import contextlib
 import dataclasses
-import pathlib
 import re
-import sys
 
 import pytest
 import servers as own
 from providers import Call, Provider
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import frameworks  # noqa: E402
 

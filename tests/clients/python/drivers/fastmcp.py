@@ -4,7 +4,7 @@ from fastmcp import Client
 
 
 async def use(server):
-    async with Client(server.url) as client:
+    async with Client(server.url, auth=server.auth) as client:
         tools = await client.list_tools()
         await client.list_prompts()
         await client.list_resources()
