@@ -31,6 +31,10 @@ class Program:
     revision: str
     # `text`, `structure` or `both`.
     shows: str
+    # What the model is shown of a call that needs a sign-in first.
+    unsigned: str
+    # The keywords of the servers' schemas that it does not send to the provider.
+    drops: frozenset = frozenset()
     is_fast: bool = False
     # It rejects arguments that break a tool's schema itself.
     checks_arguments: bool = False
@@ -38,6 +42,10 @@ class Program:
     ignored: tuple = ()
     # The model's last turn: some end a conversation by a tool of their own.
     done: object = DONE
+
+
+# Several leave these out.
+BOUNDS = frozenset({"minimum", "maximum", "minLength", "maxLength"})
 
 
 def session(command, home, env, *logs):
@@ -217,22 +225,34 @@ def adk(provider, servers, home):
     return script("adk.mjs", ALL, provider, servers, home, GOOGLE_GEMINI_BASE_URL=provider.url, GEMINI_API_KEY="none")
 
 
+# The server's own words.
+TOKEN_NEEDED = "a token is needed for this request"
+
 PROGRAMS = {
-    "claude-code": Program(claude_code, "2026-07-28", "structure", is_fast=True),
-    "codex": Program(codex, "2025-06-18", "structure", is_fast=True, ignored=(r"^mcp: \S+ \(failed\)$",)),
+    "claude-code": Program(claude_code, "2026-07-28", "structure", "needs you to sign in again", is_fast=True),
+    "codex": Program(
+        codex, "2025-06-18", "structure", TOKEN_NEEDED, BOUNDS | {"default"}, is_fast=True,
+        ignored=(r"^mcp: \S+ \(failed\)$",),
+    ),
     "gemini-cli": Program(
-        gemini_cli, "2025-06-18", "text", is_fast=True, checks_arguments=True, ignored=(r"^Error executing tool mcp_",),
+        gemini_cli, "2025-06-18", "text", TOKEN_NEEDED, is_fast=True, checks_arguments=True,
+        ignored=(r"^Error executing tool mcp_",),
     ),
-    "ai-sdk": Program(ai_sdk, "2026-07-28", "text", is_fast=True),
-    "opencode": Program(opencode, "2025-11-25", "text", ignored=(r"^✗ \S+ \{.*\} failed$",)),
-    "cline": Program(cline, "2025-11-25", "both"),
-    "copilot": Program(copilot, "2026-07-28", "both"),
-    "qwen-code": Program(qwen_code, "2025-11-25", "both", checks_arguments=True),
-    "continue": Program(continue_cli, "2025-11-25", "text"),
-    "openai-agents-js": Program(openai_agents, "2026-07-28", "text"),
-    "langchain-js": Program(langchain, "2025-11-25", "both", checks_arguments=True),
+    "ai-sdk": Program(ai_sdk, "2026-07-28", "text", TOKEN_NEEDED, is_fast=True),
+    "opencode": Program(opencode, "2025-11-25", "text", "Unauthorized", ignored=(r"^✗ \S+ \{.*\} failed$",)),
+    "cline": Program(cline, "2025-11-25", "both", "requires OAuth authorization"),
+    "copilot": Program(copilot, "2026-07-28", "both", "Re-authentication required", BOUNDS),
+    "qwen-code": Program(qwen_code, "2025-11-25", "both", "Do not retry automatically", checks_arguments=True),
+    "continue": Program(continue_cli, "2025-11-25", "text", TOKEN_NEEDED, frozenset({"additionalProperties"})),
+    "openai-agents-js": Program(openai_agents, "2026-07-28", "text", "An error occurred while running the tool"),
+    "langchain-js": Program(
+        langchain, "2025-11-25", "both", TOKEN_NEEDED, frozenset({"anyOf", "enum"}), checks_arguments=True,
+    ),
     "mastra": Program(
-        mastra, "2026-07-28", "text", checks_arguments=True, ignored=(r"^\[LLM\] \[\S+\] Error calling tool: ",),
+        mastra, "2026-07-28", "text", TOKEN_NEEDED, BOUNDS, checks_arguments=True,
+        ignored=(r"^\[LLM\] \[\S+\] Error calling tool: ",),
     ),
-    "adk-js": Program(adk, "2025-11-25", "both"),
+    "adk-js": Program(
+        adk, "2025-11-25", "both", TOKEN_NEEDED, BOUNDS | {"additionalProperties", "anyOf", "default"},
+    ),
 }

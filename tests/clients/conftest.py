@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import servers as own  # noqa: E402
+import oauth  # noqa: E402
 
 
 def pytest_configure(config):
@@ -19,6 +20,16 @@ def urls():
     """The URLs of the functions, by name."""
     with own.running() as urls:
         yield urls
+
+
+@pytest.fixture(scope="session")
+def closed():
+    """event-logger with an issuer that has no page, behind what renames its challenges as a Function URL does."""
+    case = next(case for case in own.CASES if case.function == "event-logger")
+    # Its clients register: it cannot fetch metadata documents from the internet.
+    with oauth.Issuer(register_only=True) as issuer, own.event_logger(OIDC_ISSUER=issuer.url) as url:
+        # A recorder would have another URL than the one that tokens are for.
+        yield own.Server(case, None, url)
 
 
 @pytest.fixture

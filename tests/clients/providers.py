@@ -74,8 +74,9 @@ class Request:
         """The whole request, to look for words in."""
         return json.dumps(self.body, ensure_ascii=False)
 
-    def tool(self, name):
-        return _named(self.tools, name)
+    def tool(self, name, server=""):
+        """The tool of a server: programs put a prefix before its name."""
+        return _named(self.tools, name, server)
 
 
 class Provider:
@@ -115,11 +116,11 @@ class Provider:
         """The results of the longest conversation."""
         return max((own.results for own in self.requests), key=len, default=[])
 
-    def tool(self, name):
+    def tool(self, name, server=""):
         """A tool as it was sent first."""
         for request in self.requests:
             with contextlib.suppress(KeyError):
-                return request.tool(name)
+                return request.tool(name, server)
         raise KeyError(f"no request has the tool {name}: {sorted({own.name for one in self.requests for own in one.tools})}")
 
     def turn(self, request):
@@ -155,15 +156,20 @@ class Provider:
         return 200, (api.streamed if is_streamed else api.plain)(turn, body)
 
 
-def _named(tools, name):
+def _named(tools, name, server):
     for tool in tools:
         if tool.name == name:
             return tool
-    # Programs write a prefix, some with the hyphens of a server's name replaced.
-    for tool in tools:
-        if re.sub(r"\W", "_", tool.name).endswith(re.sub(r"\W", "_", name)):
-            return tool
+    # Some replace the hyphens of a server's name. A program may have a tool of its own whose name ends the same.
+    ends = [tool for tool in tools if _plain(tool.name).endswith(f"_{_plain(name)}")]
+    of_server = [tool for tool in ends if _plain(server) in _plain(f"{tool.namespace}_{tool.name}")]
+    for tool in of_server or ends:
+        return tool
     raise KeyError(name)
+
+
+def _plain(name):
+    return re.sub(r"\W", "_", name)
 
 
 class _HttpServer(http.server.ThreadingHTTPServer):

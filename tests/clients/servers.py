@@ -17,7 +17,7 @@ import recorder  # noqa: E402
 import tools  # noqa: E402
 from dev import free_port  # noqa: E402, F401
 from emulated import Emulated  # noqa: E402
-from providers import Call  # noqa: E402
+from providers import Call, subschemas  # noqa: E402
 
 STATE_KEY = "aW50ZXJvcCB0ZXN0cyBhbmQgbm90aGluZyBlbHNlIDE="
 PATIENCE_SECONDS = 60
@@ -145,7 +145,7 @@ def check_session(provider, servers, output, checks_arguments=False, ignored=())
     assert not provider.missing, f"the model was not given the tool: {provider.missing}"
     for server in servers:
         for name in server.case.tools:
-            provider.tool(name)
+            provider.tool(name, server.name)
     results = provider.results
     assert len(results) == len(SCRIPT), f"{len(results)} results:\n{results}\n{output}"
     for server, good, bad in zip(servers, results[::2], results[1::2]):
@@ -170,6 +170,16 @@ def shown(result):
     """What a program shows the model of a result that has text and structure, told by event-logger's."""
     has_text, has_structure = "Event 'deployed" in result, '"event_name"' in result.replace("\\", "")
     return {(True, True): "both", (True, False): "text", (False, True): "structure"}[has_text, has_structure]
+
+
+def dropped(provider, servers):
+    """The keywords of the servers' schemas that no tool has any more which the provider was sent."""
+    def keywords(schemas):
+        return {key for schema in schemas for _, own in subschemas(schema) if isinstance(own, dict) for key in own}
+
+    listed = [(server.name, tool) for server in servers for tool in server.listed.values()]
+    given = keywords(provider.tool(tool["name"], name).schema for name, tool in listed)
+    return keywords(tool["inputSchema"] for _, tool in listed) - given
 
 
 def plain(text):

@@ -3,7 +3,7 @@
 import agents
 import pytest
 import servers as own
-from providers import Provider
+from providers import Call, Provider
 
 NAMES = [pytest.param(name, marks=[pytest.mark.fast] * program.is_fast) for name, program in agents.PROGRAMS.items()]
 
@@ -17,3 +17,21 @@ def test_an_agent_lists_and_calls_and_warns_of_nothing(name, servers, tmp_path):
     own.check_session(provider, servers, output, program.checks_arguments, program.ignored)
     assert {server.revision for server in servers} == {program.revision}
     assert own.shown(provider.results[2].text) == program.shows
+    assert own.dropped(provider, servers) == program.drops
+
+
+# Of the example document two operations fit.
+QUESTION = Call("find_operation", {"query": "list"})
+CHOICES = ["listBooks", "listOrders"]
+
+
+@pytest.mark.parametrize("name", agents.PROGRAMS)
+def test_a_model_is_shown_the_choices_of_a_question_and_what_a_call_lacks(name, servers, closed, tmp_path):
+    program = agents.PROGRAMS[name]
+    asking = next(server for server in servers if server.name == "api-docs")
+    with Provider([QUESTION, Call(closed.case.tool, closed.case.good), program.done]) as provider:
+        program.run(provider, [asking, closed], tmp_path)
+
+    question, unsigned = (result.text for result in provider.results)
+    assert all(choice in question for choice in CHOICES), question
+    assert program.unsigned in unsigned, unsigned
