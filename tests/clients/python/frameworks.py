@@ -54,13 +54,15 @@ FRAMEWORKS = {
     "agno": Framework("2025-11-25", "text"),
     "anthropic": Framework("2026-07-28", "text"),
     "autogen": Framework("2025-11-25", "text", checks_arguments=True),
-    "camel": Framework("2025-11-25", "text", ignored=("Unknown model 'stand-in'",)),
+    "camel": Framework("2025-11-25", "text", drops("default"), ignored=("Unknown model 'stand-in'",)),
     "chuk_mcp": Framework("2025-06-18", "text"),
     # What it draws is no warning: it draws all results.
-    "crewai": Framework("2025-11-25", "text", checks_arguments=True, ignored=("approximate input token count", "^│")),
+    "crewai": Framework(
+        "2025-11-25", "text", drops("default"), checks_arguments=True, ignored=("approximate input token count", "^│"),
+    ),
     "dspy": Framework("2026-07-28", "text", drops("additionalProperties", "required"), checks_arguments=True),
     "fastmcp": Framework("2026-07-28", "text"),
-    "google_adk": Framework("2025-11-25", "text", ignored=("Failed to configure mTLS using AsyncAuthorizedSession",)),
+    "google_adk": Framework("2025-11-25", "both", ignored=("Failed to configure mTLS using AsyncAuthorizedSession",)),
     "google_genai": Framework("2026-07-28", "text"),
     "haystack": Framework("2025-11-25", "both"),
     "huggingface_hub": Framework("2025-11-25", "text"),
@@ -75,7 +77,7 @@ FRAMEWORKS = {
     "llm": Framework("2025-11-25", "text"),
     "mcp_agent": Framework("2025-11-25", "text"),
     "mcp_use": Framework(
-        "2025-11-25", "text", drops(*BOUNDS),
+        "2025-11-25", "text", drops("additionalProperties", "enum", *BOUNDS),
         # It looks for an issuer first, and logs an error where a server is open; and it logs all results.
         ignored=("Failed to discover OAuth/OIDC metadata", "INFO.* Tool result: "),
     ),
