@@ -27,6 +27,8 @@ class Program:
     """`run` takes a provider, the servers and a home, and returns all that the program printed and logged.
     What docs/clients.md says of it: the revision that it speaks and what the model is shown of a result."""
 
+    title: str
+    package: str
     run: Callable
     revision: str
     # `text`, `structure` or `both`.
@@ -35,6 +37,8 @@ class Program:
     unsigned: str
     # The keywords of the servers' schemas that it does not send to the provider.
     drops: frozenset = frozenset()
+    # The model is shown a server's instructions.
+    is_instructed: bool = False
     is_fast: bool = False
     # It rejects arguments that break a tool's schema itself.
     checks_arguments: bool = False
@@ -58,6 +62,14 @@ def session(command, home, env, *logs):
         output += "".join(path.read_text(errors="replace") for path in sorted(home.glob(pattern)) if path.is_file())
     assert code == 0, f"it ended with {code}:\n{output}"
     return output
+
+
+def version(package):
+    """The pinned version of an npm package."""
+    for manifest in (HERE / "node").glob("*/package.json"):
+        if found := json.loads(manifest.read_text())["dependencies"].get(package):
+            return found
+    raise KeyError(package)
 
 
 def write(path, value):
@@ -229,30 +241,45 @@ def adk(provider, servers, home):
 TOKEN_NEEDED = "a token is needed for this request"
 
 PROGRAMS = {
-    "claude-code": Program(claude_code, "2026-07-28", "structure", "needs you to sign in again", is_fast=True),
+    "claude-code": Program(
+        "Claude Code", "@anthropic-ai/claude-code", claude_code, "2026-07-28", "structure", "needs you to sign in again",
+        is_instructed=True, is_fast=True,
+    ),
     "codex": Program(
-        codex, "2025-06-18", "structure", TOKEN_NEEDED, BOUNDS | {"default"}, is_fast=True,
-        ignored=(r"^mcp: \S+ \(failed\)$",),
+        "Codex", "@openai/codex", codex, "2025-06-18", "structure", TOKEN_NEEDED, BOUNDS | {"default"}, is_instructed=True,
+        is_fast=True, ignored=(r"^mcp: \S+ \(failed\)$",),
     ),
     "gemini-cli": Program(
-        gemini_cli, "2025-06-18", "text", TOKEN_NEEDED, is_fast=True, checks_arguments=True,
-        ignored=(r"^Error executing tool mcp_",),
+        "Gemini CLI", "@google/gemini-cli", gemini_cli, "2025-06-18", "text", TOKEN_NEEDED, is_instructed=True, is_fast=True,
+        checks_arguments=True, ignored=(r"^Error executing tool mcp_",),
     ),
-    "ai-sdk": Program(ai_sdk, "2026-07-28", "text", TOKEN_NEEDED, is_fast=True),
-    "opencode": Program(opencode, "2025-11-25", "text", "Unauthorized", ignored=(r"^✗ \S+ \{.*\} failed$",)),
-    "cline": Program(cline, "2025-11-25", "both", "requires OAuth authorization"),
-    "copilot": Program(copilot, "2026-07-28", "both", "Re-authentication required", BOUNDS),
-    "qwen-code": Program(qwen_code, "2025-11-25", "both", "Do not retry automatically", checks_arguments=True),
-    "continue": Program(continue_cli, "2025-11-25", "text", TOKEN_NEEDED, frozenset({"additionalProperties"})),
-    "openai-agents-js": Program(openai_agents, "2026-07-28", "text", "An error occurred while running the tool"),
+    "ai-sdk": Program("AI SDK", "@ai-sdk/mcp", ai_sdk, "2026-07-28", "text", TOKEN_NEEDED, is_fast=True),
+    "opencode": Program(
+        "opencode", "opencode-ai", opencode, "2025-11-25", "text", "Unauthorized", is_instructed=True,
+        ignored=(r"^✗ \S+ \{.*\} failed$",),
+    ),
+    "cline": Program("Cline", "cline", cline, "2025-11-25", "both", "requires OAuth authorization"),
+    "copilot": Program("Copilot CLI", "@github/copilot", copilot, "2026-07-28", "both", "Re-authentication required", BOUNDS),
+    "qwen-code": Program(
+        "Qwen Code", "@qwen-code/qwen-code", qwen_code, "2025-11-25", "both", "Do not retry automatically", is_instructed=True,
+        checks_arguments=True,
+    ),
+    "continue": Program(
+        "Continue", "@continuedev/cli", continue_cli, "2025-11-25", "text", TOKEN_NEEDED, frozenset({"additionalProperties"}),
+    ),
+    "openai-agents-js": Program(
+        "OpenAI Agents SDK", "@openai/agents", openai_agents, "2026-07-28", "text", "An error occurred while running the tool",
+    ),
     "langchain-js": Program(
-        langchain, "2025-11-25", "both", TOKEN_NEEDED, frozenset({"anyOf", "enum"}), checks_arguments=True,
+        "LangChain.js", "@langchain/mcp-adapters", langchain, "2025-11-25", "both", TOKEN_NEEDED,
+        frozenset({"anyOf", "enum"}), checks_arguments=True,
     ),
     "mastra": Program(
-        mastra, "2026-07-28", "text", TOKEN_NEEDED, BOUNDS, checks_arguments=True,
+        "Mastra", "@mastra/mcp", mastra, "2026-07-28", "text", TOKEN_NEEDED, BOUNDS, checks_arguments=True,
         ignored=(r"^\[LLM\] \[\S+\] Error calling tool: ",),
     ),
     "adk-js": Program(
-        adk, "2025-11-25", "both", TOKEN_NEEDED, BOUNDS | {"additionalProperties", "anyOf", "default"},
+        "Agent Development Kit", "@google/adk", adk, "2025-11-25", "both", TOKEN_NEEDED,
+        BOUNDS | {"additionalProperties", "anyOf", "default"},
     ),
 }

@@ -17,6 +17,8 @@ class Cli:
     """`prepare` takes a server and a home, and returns the words of the command; `listing` and `calling` add theirs. What docs/clients.md says of it: the revision that it speaks, what it prints of
     a result, and its exit code after a call that is an error."""
 
+    title: str
+    package: str
     prepare: Callable
     listing: Callable
     calling: Callable
@@ -38,7 +40,7 @@ def mcporter(server, home):
 
 
 MCPORTER = Cli(
-    mcporter,
+    "mcporter", "mcporter", mcporter,
     lambda server: ["list", server.name, "--schema"],
     lambda server, tool, arguments: ["call", f"{server.name}.{tool}", "--args", json.dumps(arguments)],
     "2025-11-25", "structure", 1,
@@ -50,7 +52,7 @@ def mcpc(server, home):
 
 
 MCPC = Cli(
-    mcpc,
+    "mcpc", "@apify/mcpc", mcpc,
     lambda server: ["@session", "tools-list", "--full"],
     lambda server, tool, arguments: ["@session", "tools-call", tool, json.dumps(arguments)],
     "2025-11-25", "text", 0, ignored=(r"^✗ Tool \S+ returned an error$",), before=lambda server: [["connect", server.url, "@session"]],
@@ -63,7 +65,7 @@ def inspector(server, home):
 
 
 INSPECTOR = Cli(
-    inspector,
+    "Inspector", "@modelcontextprotocol/inspector", inspector,
     lambda server: ["--method", "tools/list"],
     lambda server, tool, arguments: [
         "--method", "tools/call", "--tool-name", tool,

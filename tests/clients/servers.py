@@ -182,6 +182,14 @@ def dropped(provider, servers):
     return keywords(tool["inputSchema"] for _, tool in listed) - given
 
 
+def is_instructed(provider, servers):
+    """Whether the model is shown what a server says of itself."""
+    server = next(server for server in servers if server.name == "api-docs")
+    (message, *_) = [*server.responses("server/discover"), *server.responses("initialize")]
+    instructions = plain(message["result"]["instructions"])
+    return any(instructions in plain(request.text) for request in provider.with_tools)
+
+
 def plain(text):
     """Without what escaping and wrapping do to a text."""
     text = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text)

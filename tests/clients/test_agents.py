@@ -18,6 +18,7 @@ def test_an_agent_lists_and_calls_and_warns_of_nothing(name, servers, tmp_path):
     assert {server.revision for server in servers} == {program.revision}
     assert own.shown(provider.results[2].text) == program.shows
     assert own.dropped(provider, servers) == program.drops
+    assert own.is_instructed(provider, servers) == program.is_instructed
 
 
 # Of the example document two operations fit.
