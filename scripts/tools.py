@@ -161,7 +161,9 @@ def install_clients():
 
 def install_framework(name):
     """Each has an environment of its own: they need other versions of the same packages."""
-    pip(f"clients-{name}", CLIENTS / "python" / "requirements" / f"{name}.txt", CLIENTS_FOLDER / name)
+    requirements = CLIENTS / "python" / "requirements" / f"{name}.txt"
+    # Most of their modules are never imported.
+    pip(f"clients-{name}", requirements, CLIENTS_FOLDER / name, "--no-compile")
 
 
 def npm(name, source, target):
@@ -230,7 +232,7 @@ def rustup(kind, name):
         run(["rustup", kind, "add", name], cwd=PROJECT)
 
 
-def pip(name, requirements, venv=VENV):
+def pip(name, requirements, venv=VENV, *options):
     if is_done(name, [requirements]):
         return
     say(f"installing {requirements.relative_to(PROJECT)}")
@@ -238,7 +240,8 @@ def pip(name, requirements, venv=VENV):
         made = subprocess.run([sys.executable, "-m", "venv", venv])
         if made.returncode:
             sys.exit("Python cannot make a virtual environment; on Debian or Ubuntu install python3-venv")
-    run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements])
+    command = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run([*command, *options, "-r", requirements])
     done(name, [requirements])
 
 
