@@ -9,8 +9,8 @@ use mcp_lambda::{Env, FromEnv, McpService};
 use mcp_protocol::{CallToolResult, ProtocolVersion};
 use mcp_server::{Invocation, Principal};
 use mcp_testing::{
-    McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, assert_text_has, bounds, discover, exchange,
-    exchange_via, resources_read, tools_call, tools_list,
+    McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, assert_text_has, bounds, discover,
+    exchange, exchange_via, resources_read, tools_call, tools_list,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor, Row};
@@ -323,12 +323,12 @@ async fn a_database_that_is_away_is_an_error_that_says_so_and_nothing_else() {
     let config = config(&[("DATABASE_URL", nowhere), ("MCP_AUTH", "dangerously-off")]).unwrap();
     let invocation = || Invocation {
         request_id: "req-7".to_owned(),
-        deadline: std::time::Instant::now().checked_add(std::time::Duration::from_millis(1500)),
+        deadline: Instant::now().checked_add(Duration::from_millis(1500)),
         ..Invocation::default()
     };
     let service = service(config).await.unwrap();
 
-    let list = exchange(&service, mcp_testing::tools_list()).await;
+    let list = exchange(&service, tools_list()).await;
     let tool = tools_call("log_event", json!({ "event_name": "login" }));
     let tool = exchange_via(Via::FunctionUrl, &service, tool, invocation()).await;
     let resource = exchange_via(Via::FunctionUrl, &service, resources_read("events://latest"), invocation()).await;
