@@ -154,7 +154,8 @@ def install_clients_fast():
 
 def install_clients():
     install_clients_fast()
-    npm("clients-all", CLIENTS / "node" / "all", CLIENTS_FOLDER / "all")
+    # Some programs name a binary for each platform, and a registry may not have all: `ci` wants them in the lock file.
+    npm("clients-all", CLIENTS / "node" / "all", CLIENTS_FOLDER / "all", command="install")
     for requirements in sorted((CLIENTS / "python" / "requirements").glob("*.txt")):
         install_framework(requirements.stem)
 
@@ -166,7 +167,7 @@ def install_framework(name):
     pip(f"clients-{name}", requirements, CLIENTS_FOLDER / name, "--no-compile")
 
 
-def npm(name, source, target):
+def npm(name, source, target, command="ci"):
     """Installs packages, and says whether they were not there."""
     manifests = [source / "package.json", source / "package-lock.json"]
     if is_done(name, manifests):
@@ -177,7 +178,7 @@ def npm(name, source, target):
     for manifest in manifests:
         shutil.copy(manifest, target)
     program = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    run([node(), program, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=target)
+    run([node(), program, command, "--ignore-scripts", "--no-audit", "--no-fund"], cwd=target)
     done(name, manifests)
     return True
 
