@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -87,7 +87,10 @@ fn raw_function() {
             let ends = "0\r\nLambda-Runtime-Function-Error-Type: Broken\r\n\r\n";
             post(&path, &format!("{streams}{trailers}"), &format!("{begins}{ends}"))
         } else if event.contains("/breaks-off") {
-            drop(post(&path, streams, begins));
+            let mut broken = post(&path, streams, begins);
+            broken.shutdown(Shutdown::Write).unwrap();
+            // Until the emulator has seen that the response ends too early: it reports an exit before that as a crash.
+            let _ = broken.read(&mut [0; 64]);
             std::process::exit(9)
         } else if event.contains("/of-another") {
             let mut refused = post(&path, "lambda-runtime-invocation-id: another\r\n", "{}");
