@@ -24,6 +24,8 @@ class Framework:
     shows: str
     # Keywords of the tools' schemas that the model is not given.
     drops: frozenset = frozenset()
+    # The model is shown the server's instructions.
+    is_instructed: bool = False
     # It rejects arguments that break a tool's schema itself.
     checks_arguments: bool = False
     # It tells results to the model as messages of the user, which have this before them.
@@ -48,7 +50,7 @@ FRAMEWORKS = {
     "agent_framework": Framework(
         "2026-07-28", "structure",
         # It logs each call that is an error.
-        ignored=(r"Function \S+ failed \(ToolExecutionException\)", "raised an exception; returning an error result to the model"),
+        ignored=(r"Function \S+ failed \(ToolExecutionException\)", "raised an exception; returning an error result"),
     ),
     "agentscope": Framework("2026-07-28", "text", checks_arguments=True),
     "agno": Framework("2025-11-25", "text"),
@@ -90,7 +92,8 @@ FRAMEWORKS = {
         # It requires the arguments that may be left out, and takes them for strings: those that are integers cannot be given.
         cases={
             "event-logger": {
-                "good": {"event_name": "deployed", "idempotency_key": "one"}, "bad": {"event_name": " ", "idempotency_key": "two"},
+                "good": {"event_name": "deployed", "idempotency_key": "one"},
+                "bad": {"event_name": " ", "idempotency_key": "two"},
             },
             "api-docs": {"tool": "find_operation", "good": {"query": "getBook"}, "bad": {"query": "paintHouse"}},
         },
@@ -108,8 +111,8 @@ class Seen:
 
 
 def run(name, servers, providers, home, environment=programs.environment, **members):
-    """Runs a framework's driver with all servers, each with its provider; `members` are what the driver is told more. Returns
-    what the model saw of each, and all that was printed and logged."""
+    """Runs a framework's driver with all servers, each with its provider; `members` are for the driver, too. Returns what the
+    model saw of each, and all that was printed and logged."""
     task, result = home / "task.json", home / "result.json"
     given = [
         {"name": own.name, "url": own.url, "provider": provider.url, "calls": calls(own.case), **members}

@@ -40,8 +40,11 @@ def test_a_framework_gives_its_model_tools_results_and_errors_and_warns_of_nothi
         listed |= frameworks.keywords(tool["inputSchema"] for tool in server.listed.values())
         given |= frameworks.keywords(model.schemas.values())
     assert_nothing_is_logged(output, framework.ignored, servers)
+    # The bad call of greeter breaks the schema, and the others do not.
+    assert framework.checks_arguments == (not servers[0].errors)
     assert {server.revision for server in servers} == {framework.revision}
     assert own.shown(seen[1].results[0].replace("'event_name'", '"event_name"')) == framework.shows
+    assert own.is_instructed(providers[2], servers) == framework.is_instructed
     assert listed - given == framework.drops & listed
 
 

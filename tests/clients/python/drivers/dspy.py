@@ -16,4 +16,5 @@ async def use(server):
             except Exception as error:
                 # As ReAct shows it to the model.
                 results.append(f"Execution error in {name}: {error}")
-        return {"tools": [{"name": tool.name, "schema": {"type": "object", "properties": tool.args}} for tool in tools], "results": results}
+        given = [{"name": tool.name, "schema": {"type": "object", "properties": tool.args}} for tool in tools]
+        return {"tools": given, "results": results}
