@@ -14,8 +14,8 @@ import tools
 
 @dataclasses.dataclass(frozen=True)
 class Cli:
-    """`prepare` takes a server and a home, and returns the words of the command; `listing` and `calling` add theirs. What docs/clients.md says of it: the revision that it speaks, what it prints of
-    a result, and its exit code after a call that is an error."""
+    """`prepare` takes a server and a home, and returns the words of the command; `listing` and `calling` add theirs. What
+    docs/clients.md says of it: the revision that it speaks, what it prints of a result, and its exit code after an error."""
 
     title: str
     package: str
@@ -55,7 +55,8 @@ MCPC = Cli(
     "mcpc", "@apify/mcpc", mcpc,
     lambda server: ["@session", "tools-list", "--full"],
     lambda server, tool, arguments: ["@session", "tools-call", tool, json.dumps(arguments)],
-    "2025-11-25", "text", 0, ignored=(r"^✗ Tool \S+ returned an error$",), before=lambda server: [["connect", server.url, "@session"]],
+    "2025-11-25", "text", 0, ignored=(r"^✗ Tool \S+ returned an error$",),
+    before=lambda server: [["connect", server.url, "@session"]],
 )
 
 

@@ -449,7 +449,8 @@ class OpenAiResponses(OpenAi):
     def items(self, turn):
         if isinstance(turn, str):
             content = [{"type": "output_text", "text": turn, "annotations": []}]
-            return [{"type": "message", "id": f"msg_{next(RESPONSES):08}", "role": "assistant", "status": "completed", "content": content}]
+            head = {"type": "message", "id": f"msg_{next(RESPONSES):08}", "role": "assistant", "status": "completed"}
+            return [{**head, "content": content}]
         return [
             {"type": "function_call", "id": f"fc_{id}", "call_id": id, "name": own.name, "status": "completed",
              "arguments": json.dumps(arguments), **({"namespace": own.namespace} if own.namespace else {})}
@@ -538,7 +539,8 @@ class Gemini:
             parts = [{"functionCall": {"id": id, "name": own.name, "args": arguments}} for own, arguments, id in turn]
         candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
         usage = {"promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110}
-        return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": MODEL, "responseId": f"response-{next(RESPONSES):08}"}
+        head = {"modelVersion": MODEL, "responseId": f"response-{next(RESPONSES):08}"}
+        return {**head, "candidates": [candidate], "usageMetadata": usage}
 
     def streamed(self, turn, body):
         return [_event(self.plain(turn, body))]

@@ -15,7 +15,6 @@ sys.path[:0] = [str(PROJECT / "scripts"), str(INTEROP)]
 import postgres  # noqa: E402
 import recorder  # noqa: E402
 import tools  # noqa: E402
-from dev import free_port  # noqa: E402, F401
 from emulated import Emulated  # noqa: E402
 from providers import Call, subschemas  # noqa: E402
 
@@ -38,7 +37,10 @@ class Case:
 CASES = (
     Case("greeter", ("personalized_greeting",), "personalized_greeting", {"name": "Ada"}, "Ada", {"name": 101 * "n"}),
     # The schema takes this text, the server does not: a program that checks arguments lets it pass.
-    Case("event-logger", ("log_event", "get_latest_events"), "log_event", {"event_name": "deployed"}, "deployed", {"event_name": " "}),
+    Case(
+        "event-logger", ("log_event", "get_latest_events"),
+        "log_event", {"event_name": "deployed"}, "deployed", {"event_name": " "},
+    ),
     Case(
         "api-docs",
         ("list_operations", "list_schemas", "search", "read_operation", "read_schema", "find_operation"),

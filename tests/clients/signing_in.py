@@ -10,7 +10,7 @@ import sys
 import agents
 import clis
 import programs
-from servers import free_port
+from dev import free_port
 
 BROWSER = agents.HERE / "browser.py"
 
