@@ -142,9 +142,9 @@ fn check_parameter(name: &str, header: Option<&str>, value: Option<&Value>) -> R
     if equal { Ok(()) } else { Err(mismatch(format!("header `{name}` does not equal the value in the body"))) }
 }
 
-/// `42.0` and `42` are equal; beyond 2^53 only the same digits are.
+/// `42.0` and `42` are equal; beyond 2^53 only the same digits are, without a fraction or an exponent.
 fn equals_number(header: &str, number: &serde_json::Number) -> bool {
-    if header == number.to_string() {
+    if !number.is_f64() && header == number.to_string() {
         return true;
     }
     let is_decimal = header.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-' || byte == b'.');
@@ -341,6 +341,16 @@ mod tests {
             (Some("x"), json!({}), false),
         ] {
             assert_eq!(check_parameter("mcp-param-x", header, Some(&value)).is_ok(), equal, "{header:?} {value}");
+        }
+    }
+
+    /// The handler gets the digits of the body, which a floating-point number does not have.
+    #[test]
+    fn beyond_2_to_the_53_a_number_with_a_fraction_equals_no_header() {
+        for header in ["9007199254740992.0", "9007199254740992", "9007199254740993", "9007199254740993.0"] {
+            let value: Value = serde_json::from_str("9007199254740993.0").unwrap();
+
+            assert!(check_parameter("mcp-param-x", Some(header), Some(&value)).is_err(), "{header}");
         }
     }
 }

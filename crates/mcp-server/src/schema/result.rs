@@ -4,15 +4,19 @@
 //! `Serialize` by hand may disagree with its schema. Checked are types, bounds, lengths, choices and members; formats,
 //! patterns and rules between members are not.
 
-use std::{collections::BTreeMap, fmt};
+use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use mcp_protocol::json;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::text::{Cursor, Text};
 
-/// The alternatives of nested unions are tried one after the other. A result that takes more steps is sent unchecked.
-const MAX_STEPS: u32 = 1_000_000;
+/// The alternatives of nested unions are tried one after the other, each over the same text. A result that takes more work than this,
+/// and as much for each of its bytes, is sent unchecked. A unit is one byte that is read.
+const BASE_WORK: usize = 1_000_000;
+const WORK_PER_BYTE: usize = 32;
+/// What a value takes besides its bytes.
+const WORK_PER_VALUE: usize = 8;
 /// The same for schemas within schemas: one may refer to itself without going into the value.
 const MAX_DEPTH: u32 = 500;
 
@@ -28,10 +32,10 @@ pub(crate) struct ResultCheck {
 struct Node {
     /// [`Kind`]s that the value may be of, as bits; any if 0.
     kinds: u8,
-    minimum: Option<f64>,
-    maximum: Option<f64>,
-    exclusive_minimum: Option<f64>,
-    exclusive_maximum: Option<f64>,
+    minimum: Option<Number>,
+    maximum: Option<Number>,
+    exclusive_minimum: Option<Number>,
+    exclusive_maximum: Option<Number>,
     min_length: Option<u64>,
     max_length: Option<u64>,
     min_items: Option<u64>,
@@ -206,7 +210,8 @@ impl ResultCheck {
     ///
     /// The first violation.
     pub(crate) fn check(&self, result: &str) -> Result<(), Violation> {
-        let mut checking = Checking { nodes: &self.nodes, steps: 0, depth: 0 };
+        let work = BASE_WORK.saturating_add(WORK_PER_BYTE.saturating_mul(result.len()));
+        let mut checking = Checking { nodes: &self.nodes, work, depth: 0 };
         match checking.value(0, &mut Cursor::new(result)) {
             Err(Violation { what: What::GivenUp, .. }) => Ok(()),
             result => result,
@@ -240,7 +245,7 @@ impl<'s> Compiling<'s> {
     }
 
     fn node(&mut self, schema: &'s Value) -> Node {
-        let number = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
+        let number = |keyword: &str| schema.get(keyword).and_then(Value::as_number).cloned();
         let count = |keyword: &str| schema.get(keyword).and_then(Value::as_u64);
         let list = |keyword: &str| schema.get(keyword).and_then(Value::as_array).into_iter().flatten();
         let mut node = Node {
@@ -306,21 +311,39 @@ fn kinds(names: Option<&Value>) -> u8 {
 
 struct Checking<'c> {
     nodes: &'c [Node],
-    steps: u32,
+    /// What may still be done.
+    work: usize,
     depth: u32,
 }
 
 impl Checking<'_> {
     /// Checks the value at the cursor, and goes behind it.
     fn value(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
-        self.steps += 1;
+        self.take(WORK_PER_VALUE)?;
         self.depth += 1;
-        let result = match self.steps > MAX_STEPS || self.depth > MAX_DEPTH {
+        let result = match self.depth > MAX_DEPTH {
             true => Err(Violation::new(What::GivenUp)),
             false => self.value_of(index, cursor),
         };
         self.depth -= 1;
         result
+    }
+
+    fn take(&mut self, work: usize) -> Result<(), Violation> {
+        self.work = self.work.checked_sub(work).ok_or_else(|| Violation::new(What::GivenUp))?;
+        Ok(())
+    }
+
+    /// Reads at the cursor, for as much work as there are bytes.
+    fn read<'t, T>(
+        &mut self,
+        cursor: &mut Cursor<'t>,
+        read: impl FnOnce(&mut Cursor<'t>) -> T,
+    ) -> Result<T, Violation> {
+        let start = cursor.at;
+        let value = read(cursor);
+        self.take(cursor.at.saturating_sub(start))?;
+        Ok(value)
     }
 
     fn value_of(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
@@ -345,9 +368,9 @@ impl Checking<'_> {
             }
             Some(b'"') => {
                 of_kind(node, Kind::String)?;
-                string(node, cursor.string())
+                string(node, self.read(cursor, Cursor::string)?)
             }
-            _ => scalar(node, cursor.literal()),
+            _ => scalar(node, self.read(cursor, Cursor::literal)?),
         }
     }
 
@@ -374,7 +397,7 @@ impl Checking<'_> {
         cursor.enter();
         while cursor.has_next() {
             count += 1;
-            let name = cursor.name().unescaped();
+            let name = self.read(cursor, Cursor::name)?.unescaped();
             match node.properties.binary_search_by(|own| own.name.as_str().cmp(&name)) {
                 Ok(place) => {
                     let property = &node.properties[place];
@@ -383,18 +406,20 @@ impl Checking<'_> {
                         Some(own) => {
                             self.value(own, cursor).map_err(|own| own.below(|| format!(".{}", property.name)))?;
                         }
-                        None => cursor.skip(),
+                        None => self.read(cursor, Cursor::skip)?,
                     }
                 }
                 // The names of a map are data: the log does not get them.
                 Err(_) => match node.additional {
-                    Additional::Any => cursor.skip(),
+                    Additional::Any => self.read(cursor, Cursor::skip)?,
                     Additional::Of(own) => self.value(own, cursor).map_err(|own| own.below(|| ".*".to_owned()))?,
                     Additional::None => return Err(Violation::new(What::Unknown)),
                 },
             }
         }
         if required < node.required {
+            // Which one is found by reading the object again.
+            self.take(cursor.at.saturating_sub(start.at))?;
             return Err(Violation::new(What::Missing(missing(node, start))));
         }
         between(count, node.min_properties, node.max_properties, ["minProperties", "maxProperties"])
@@ -407,7 +432,7 @@ impl Checking<'_> {
             let position = usize::try_from(count).ok();
             match position.and_then(|position| node.prefix.get(position)).or(node.items.as_ref()) {
                 Some(own) => self.value(*own, cursor).map_err(|own| own.below(|| format!("[{count}]")))?,
-                None => cursor.skip(),
+                None => self.read(cursor, Cursor::skip)?,
             }
             count += 1;
         }
@@ -481,23 +506,26 @@ fn scalar(node: &Node, literal: &str) -> Result<(), Violation> {
     if !matches!(kind, Kind::Integer | Kind::Number) {
         return Ok(());
     }
-    let bounds = [node.minimum, node.maximum, node.exclusive_minimum, node.exclusive_maximum];
-    if bounds.iter().all(Option::is_none) {
-        return Ok(());
-    }
-    let Ok(value) = literal.parse::<f64>() else { return Ok(()) };
-    let [minimum, maximum, above, below] = bounds;
-    for (is_broken, keyword) in [
-        (minimum.is_some_and(|bound| value < bound), "minimum"),
-        (maximum.is_some_and(|bound| value > bound), "maximum"),
-        (above.is_some_and(|bound| value <= bound), "exclusiveMinimum"),
-        (below.is_some_and(|bound| value >= bound), "exclusiveMaximum"),
+    for (bound, allowed, keyword) in [
+        (&node.minimum, [Ordering::Greater, Ordering::Equal], "minimum"),
+        (&node.maximum, [Ordering::Less, Ordering::Equal], "maximum"),
+        (&node.exclusive_minimum, [Ordering::Greater; 2], "exclusiveMinimum"),
+        (&node.exclusive_maximum, [Ordering::Less; 2], "exclusiveMaximum"),
     ] {
-        if is_broken {
+        let order = bound.as_ref().and_then(|bound| compared(literal, bound));
+        if order.is_some_and(|order| !allowed.contains(&order)) {
             return Err(Violation::new(What::Bound(keyword)));
         }
     }
     Ok(())
+}
+
+/// Integers are compared digit by digit: beyond 2^53 two of them can be one floating-point number.
+fn compared(literal: &str, bound: &Number) -> Option<Ordering> {
+    match (literal.parse::<i128>(), bound.as_i128()) {
+        (Ok(value), Some(bound)) => Some(value.cmp(&bound)),
+        _ => literal.parse::<f64>().ok()?.partial_cmp(&bound.as_f64()?),
+    }
 }
 
 #[cfg(test)]
@@ -704,5 +732,41 @@ mod tests {
 
         assert!(ResultCheck::new(&schema).check(&result(3).to_string()).is_err());
         assert!(ResultCheck::new(&schema).check(&result(60).to_string()).is_ok());
+    }
+
+    /// 2.3: each branch fails after the text within it was read, so that each level doubles what is read.
+    #[test]
+    fn the_text_that_branches_read_again_and_again_is_bounded() {
+        let branch = |name: &str| json!({ "properties": { "child": { "anyOf": [{ "$ref": "#" }, { "type": "null" }] } }, "required": [name] });
+        let schema = json!({ "anyOf": [branch("a"), branch("b")] });
+        let leaf = json!({ "b": 1, "text": "x".repeat(100_000) });
+        let result = (0..14).fold(leaf, |child, _| json!({ "child": child, "b": 1 })).to_string();
+        let check = ResultCheck::new(&schema);
+        let mut checking = Checking { nodes: &check.nodes, work: BASE_WORK + WORK_PER_BYTE * result.len(), depth: 0 };
+
+        let checked = checking.value(0, &mut Cursor::new(&result));
+
+        assert!(matches!(checked, Err(Violation { what: What::GivenUp, .. })));
+        assert!(check.check(&result).is_ok());
+    }
+
+    /// 2.3: beyond 2^53, where floating-point numbers are not dense.
+    #[test]
+    fn bounds_of_integers_are_exact() {
+        for (schema, fits, does_not) in [
+            (json!({ "exclusiveMinimum": 9_007_199_254_740_992_u64 }), "9007199254740993", "9007199254740992"),
+            (
+                json!({ "exclusiveMaximum": 9_223_372_036_854_775_808_u64 }),
+                "9223372036854775807",
+                "9223372036854775808",
+            ),
+            (json!({ "maximum": u64::MAX }), "18446744073709551615", "18446744073709551616"),
+            (json!({ "minimum": 0.5 }), "1", "0"),
+            (json!({ "maximum": 10 }), "1e1", "10.5"),
+        ] {
+            let check = ResultCheck::new(&schema);
+
+            assert!(check.check(fits).is_ok() && check.check(does_not).is_err(), "{schema}");
+        }
     }
 }

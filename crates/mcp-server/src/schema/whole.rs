@@ -8,17 +8,29 @@ use serde_json::Value;
 use super::text::Cursor;
 
 /// Arguments in which each whole number that their schema calls an integer is written in digits alone. Numbers beyond 64
-/// bits and numbers elsewhere stay as they are written.
+/// bits and numbers elsewhere stay as they are written, and so does a text that would take more than [`MAX_VISITS`].
 ///
 /// Where a schema has alternatives a number is rewritten if one of them has an integer there: to the others it is the same
 /// number.
 pub(crate) fn with_whole_numbers<'a>(text: &'a str, schema: &Value) -> Cow<'a, str> {
-    let mut rewriting = Rewriting { text, schema, cursor: Cursor::new(text), written: String::new(), copied: 0 };
-    rewriting.value(&rewriting.expanded([schema]));
+    let mut rewriting = Rewriting::new(text, schema);
+    rewriting.run();
     match rewriting.copied {
         0 => Cow::Borrowed(text),
+        _ if rewriting.visits == 0 => Cow::Borrowed(text),
         copied => Cow::Owned(rewriting.written + text.get(copied..).unwrap_or_default()),
     }
+}
+
+/// The most schemas that are looked at for one text: with many alternatives, many names are many times as many.
+const MAX_VISITS: usize = 1_000_000;
+
+/// Schemas with what they refer to and their alternatives, each once.
+#[derive(Clone, Default)]
+struct Schemas<'s> {
+    all: Vec<&'s Value>,
+    /// One of them is of an integer.
+    has_integer: bool,
 }
 
 struct Rewriting<'a, 's> {
@@ -29,35 +41,52 @@ struct Rewriting<'a, 's> {
     /// The text until `copied`, rewritten.
     written: String,
     copied: usize,
+    /// How many schemas may still be looked at.
+    visits: usize,
 }
 
-impl<'s> Rewriting<'_, 's> {
-    fn value(&mut self, schemas: &[&'s Value]) {
-        if schemas.is_empty() {
+impl<'a, 's> Rewriting<'a, 's> {
+    fn new(text: &'a str, schema: &'s Value) -> Self {
+        Self { text, schema, cursor: Cursor::new(text), written: String::new(), copied: 0, visits: MAX_VISITS }
+    }
+
+    fn run(&mut self) {
+        let own = self.expanded(&[self.schema]);
+        self.value(&own);
+    }
+
+    fn value(&mut self, schemas: &Schemas<'s>) {
+        if schemas.all.is_empty() || self.visits == 0 {
             return self.cursor.skip();
         }
         match self.cursor.peek() {
             Some(b'{') => {
+                let mut last = Last::default();
                 self.cursor.enter();
                 while self.cursor.has_next() {
                     let name = self.cursor.name().unescaped();
-                    let members = self.expanded(schemas.iter().flat_map(|schema| member(schema, &name)));
-                    self.value(&members);
+                    self.visit(schemas.all.len());
+                    let members = schemas.all.iter().flat_map(|schema| member(schema, &name)).collect();
+                    last.expand(members, self);
+                    self.value(&last.expanded);
                 }
             }
             Some(b'[') => {
+                let mut last = Last::default();
                 self.cursor.enter();
                 let mut index = 0;
                 while self.cursor.has_next() {
-                    let elements = self.expanded(schemas.iter().filter_map(|schema| element(schema, index)));
-                    self.value(&elements);
+                    self.visit(schemas.all.len());
+                    let elements = schemas.all.iter().filter_map(|schema| element(schema, index)).collect();
+                    last.expand(elements, self);
+                    self.value(&last.expanded);
                     index += 1;
                 }
             }
             Some(b'-' | b'0'..=b'9') => {
                 let start = self.cursor.at;
                 let number = self.cursor.literal();
-                if schemas.iter().any(|schema| is_integer(schema))
+                if schemas.has_integer
                     && let Some(whole) = whole(number)
                 {
                     self.written.push_str(self.text.get(self.copied..start).unwrap_or_default());
@@ -69,11 +98,15 @@ impl<'s> Rewriting<'_, 's> {
         }
     }
 
-    /// Schemas with what they refer to and their alternatives, each once.
-    fn expanded(&self, schemas: impl IntoIterator<Item = &'s Value>) -> Vec<&'s Value> {
+    fn visit(&mut self, count: usize) {
+        self.visits = self.visits.saturating_sub(count);
+    }
+
+    fn expanded(&mut self, schemas: &[&'s Value]) -> Schemas<'s> {
         let mut all: Vec<&Value> = Vec::new();
-        let mut open: Vec<&Value> = schemas.into_iter().collect();
-        while let Some(schema) = open.pop() {
+        let mut open = schemas.to_vec();
+        while let Some(schema) = open.pop().filter(|_| self.visits > 0) {
+            self.visit(1 + all.len() / 8);
             if !schema.is_object() || all.iter().any(|own| ptr::eq(*own, schema)) {
                 continue;
             }
@@ -84,7 +117,25 @@ impl<'s> Rewriting<'_, 's> {
             open.extend(lists.flatten());
             open.extend(["then", "else"].into_iter().filter_map(|keyword| schema.get(keyword)));
         }
-        all
+        let has_integer = all.iter().any(|schema| is_integer(schema));
+        Schemas { all, has_integer }
+    }
+}
+
+/// The schemas of the element or member before: mostly the next has the same.
+#[derive(Default)]
+struct Last<'s> {
+    own: Vec<&'s Value>,
+    expanded: Schemas<'s>,
+}
+
+impl<'s> Last<'s> {
+    fn expand(&mut self, own: Vec<&'s Value>, rewriting: &mut Rewriting<'_, 's>) {
+        let is_same = own.len() == self.own.len() && own.iter().zip(&self.own).all(|(own, last)| ptr::eq(*own, *last));
+        if !is_same {
+            self.expanded = rewriting.expanded(&own);
+            self.own = own;
+        }
     }
 }
 
@@ -238,6 +289,25 @@ mod tests {
 
             assert_eq!(with_whole_numbers(before, &schema), expected);
         }
+    }
+
+    /// 2.1: many numbers with many alternatives, and names that each have other schemas.
+    #[test]
+    fn alternatives_cost_no_more_than_a_bound() {
+        let object = |index: usize| json!({ "properties": { format!("p{index}"): { "type": "integer" } } });
+        let alternatives: Vec<_> = (0..100).map(object).chain([json!({ "type": "integer" })]).collect();
+        let schema = json!({ "properties": { "list": { "items": { "anyOf": alternatives } } } });
+        let numbers = |number: &str| format!("{{\"list\":[{}]}}", vec![number; 200_000].join(","));
+        let text = numbers("1.0");
+        let mut rewriting = Rewriting::new(&text, &schema);
+        rewriting.run();
+        assert_eq!(with_whole_numbers(&text, &schema), numbers("1"));
+        assert!(rewriting.visits > MAX_VISITS / 2, "{}", rewriting.visits);
+
+        let maps: Vec<_> = (0..100).map(|_| json!({ "additionalProperties": { "type": "integer" } })).collect();
+        let members: Vec<_> = (0..20_000).map(|index| format!("\"n{index}\":1.0")).collect();
+        let text = format!("{{{}}}", members.join(","));
+        assert_eq!(with_whole_numbers(&text, &json!({ "anyOf": maps })), text, "over the bound it stays as it is");
     }
 
     /// 2.1: a schema that leads back to itself by every way.
