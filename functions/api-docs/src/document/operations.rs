@@ -23,7 +23,7 @@ const MAX_SUMMARY_CHARS: usize = 160;
 /// What is known of an operation without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
-    /// Its `operationId`; what [`Operation::place`] returns, if it has none or another has the same.
+    /// Its `operationId`; what [`Operation::place`] returns, if it has none, another has the same, or it could be another's place.
     pub(crate) id: String,
     /// In capitals.
     pub(crate) method: String,
@@ -90,10 +90,11 @@ impl Document {
             }
             let shared = items.iter().find_map(|item| item.get("parameters")).and_then(Value::as_array);
             for method in METHODS {
-                let own = items.iter().find_map(|item| item.get(method)).filter(|own| own.is_object());
+                let own = items.iter().find_map(|item| item.get(method).filter(|own| own.is_object()));
                 let Some(own) = own else { continue };
                 let method = method.to_ascii_uppercase();
-                let id = own.get("operationId").and_then(Value::as_str).filter(|id| !id.is_empty());
+                let id = own.get("operationId").and_then(Value::as_str);
+                let id = id.filter(|id| !id.is_empty() && !is_place(id));
                 let id = match id.filter(|id| taken.insert(*id)) {
                     Some(id) => listed("name of an operation", id, meter)?,
                     None => {
@@ -167,6 +168,12 @@ impl Document {
 
 fn place(section: &str, method: &str, path: &str) -> String {
     format!("{}{method} {path}", if section == PATHS { "" } else { WEBHOOK_PREFIX })
+}
+
+/// Whether an `operationId` reads as the place of an operation, which could be another's.
+fn is_place(id: &str) -> bool {
+    let (method, _) = id.strip_prefix(WEBHOOK_PREFIX).unwrap_or(id).split_once(' ').unwrap_or_default();
+    METHODS.iter().any(|own| own.eq_ignore_ascii_case(method))
 }
 
 /// A name that lists show.
@@ -245,6 +252,32 @@ mod tests {
         assert_eq!(document.operation("get /b").unwrap().path, "/b");
         assert_eq!(document.operation("GET /a").unwrap().id, "read");
         assert!(document.operation("DELETE /a").is_none());
+    }
+
+    /// An `operationId` must not hide the operation at the place that it names.
+    #[test]
+    fn an_id_that_reads_as_a_place_is_none() {
+        let document = parse(&json!({ "openapi": "3.0.0", "paths": {
+            "/a": { "post": { "summary": "a" } },
+            "/b": { "get": { "operationId": "POST /a", "summary": "b" } },
+            "/c": { "get": { "operationId": "get everything" } },
+        } }));
+
+        let ids: Vec<_> = document.operations().iter().map(|operation| operation.id.as_str()).collect();
+        assert_eq!(ids, ["POST /a", "GET /b", "GET /c"]);
+        assert_eq!(document.operation("POST /a").unwrap().summary, "a");
+        assert_eq!(document.operation("GET /b").unwrap().summary, "b");
+    }
+
+    #[test]
+    fn a_null_does_not_hide_the_operation_of_a_shared_item() {
+        let document = parse(&json!({ "openapi": "3.1.0",
+            "paths": { "/d": { "$ref": "#/components/pathItems/P", "put": null } },
+            "components": { "pathItems": { "P": { "put": { "operationId": "shared" } } } },
+        }));
+
+        let operation = document.operation("shared").unwrap();
+        assert_eq!(document.written(operation).unwrap()["operationId"], "shared");
     }
 
     /// 6.7

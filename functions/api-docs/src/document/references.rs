@@ -81,7 +81,7 @@ impl Document {
     /// A member of a path item, which may go on at what it refers to: the nearest counts.
     fn of_path(&self, operation: &Operation, name: &str) -> Option<&Value> {
         let (items, _) = self.path_items(operation.section, &operation.path, |_| Ok(())).ok()?;
-        items.into_iter().find_map(|item| item.get(name))
+        items.into_iter().find_map(|item| item.get(name).filter(|own| own.is_object() || own.is_array()))
     }
 
     /// The item of a path and those that it refers to; and whether more may be elsewhere: behind a reference that leads
