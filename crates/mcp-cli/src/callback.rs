@@ -1,52 +1,126 @@
 //! The end of a sign-in: a listener on loopback that the browser is sent to, and the page that it shows there.
 
-use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    io::{self, IsTerminal as _},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+#[cfg(unix)]
+use tokio::sync::oneshot;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
-use url::Url;
+use url::form_urlencoded;
 
 const PATH: &str = "/callback";
 /// For the page that the browser is shown.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two tries of a port that is taken.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The host of the redirect URI, as issuers may have it written down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CallbackHost {
+    #[default]
+    #[value(name = "127.0.0.1")]
+    Address,
+    #[value(name = "localhost")]
+    Localhost,
+}
 
 /// Waits for the browser, on 127.0.0.1 alone.
 #[derive(Debug)]
 pub(crate) struct CallbackListener {
     listener: TcpListener,
+    host: CallbackHost,
     port: u16,
 }
 
 /// What the browser brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redirect {
-    /// The whole URL.
-    pub(crate) url: String,
-    /// What the issuer says went wrong: `error`, and its description.
+    pub(crate) code: Option<String>,
+    /// The issuer that it names (RFC 9207).
+    pub(crate) issuer: Option<String>,
+    /// What the issuer reports: `error`, and its description.
     pub(crate) error: Option<String>,
+}
+
+/// What the redirect of a sign-in must have.
+#[derive(Debug, Clone)]
+pub(crate) struct ExpectedRedirect {
+    pub(crate) state: String,
+    pub(crate) issuer: Option<String>,
+    /// Whether the issuer's redirects always name it.
+    pub(crate) requires_issuer: bool,
+}
+
+impl ExpectedRedirect {
+    /// Reads a redirect's query. Anyone can send a browser here: one that was not sent away with this state is none of this
+    /// sign-in, nor is an error of another issuer, or of none where it must be named. (A code goes to the right issuer only.)
+    fn read(&self, query: &str) -> Option<Redirect> {
+        let parameter = |name: &str| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
+        };
+        if parameter("state")? != self.state {
+            return None;
+        }
+        let issuer = parameter("iss");
+        let error = parameter("error").map(|code| match parameter("error_description") {
+            Some(description) => format!("{code}: {description}"),
+            None => code,
+        });
+        let is_of_issuer = if issuer.is_some() { issuer == self.issuer } else { !self.requires_issuer };
+        (error.is_none() || is_of_issuer).then(|| Redirect { code: parameter("code"), issuer, error })
+    }
 }
 
 impl CallbackListener {
     /// Listens on a port; 0 for a free one.
-    pub(crate) async fn bind(port: u16) -> io::Result<Self> {
+    pub(crate) async fn bind(host: CallbackHost, port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let port = listener.local_addr()?.port();
-        Ok(Self { listener, port })
+        Ok(Self { listener, host, port })
+    }
+
+    /// The same for a port that may be taken by another sign-in.
+    pub(crate) async fn bind_when_free(host: CallbackHost, port: u16) -> io::Result<Self> {
+        let mut is_told = false;
+        loop {
+            match Self::bind(host, port).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                bound => return bound,
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!("port {port} is taken, perhaps by another sign-in: waiting for it");
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// What the issuer must send the browser to.
     pub(crate) fn redirect_uri(&self) -> String {
-        format!("http://127.0.0.1:{}{PATH}", self.port)
+        let host = match self.host {
+            CallbackHost::Address => "127.0.0.1",
+            CallbackHost::Localhost => "localhost",
+        };
+        format!("http://{host}:{}{PATH}", self.port)
     }
 
-    /// Waits for the redirect that carries `state`; others are shown an error and waited on from.
-    pub(crate) async fn wait(self, state: String, issuer: Option<String>) -> io::Result<Redirect> {
+    /// Waits for the redirect of a sign-in; others are shown an error and waited on from.
+    pub(crate) async fn wait(self, expected: ExpectedRedirect) -> io::Result<Redirect> {
         let (sender, mut redirects) = mpsc::channel(1);
-        let expected = Arc::new(Expected { base: self.redirect_uri(), state, issuer });
+        let expected = Arc::new(expected);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -62,7 +136,7 @@ impl CallbackListener {
                     });
                 }
                 Some(redirect) = redirects.recv() => {
-                    // The browser gets its page first; whoever says nothing is not waited for.
+                    // The browser gets its page first; a connection without a request is not waited for.
                     let written = async { while connections.join_next().await.is_some() {} };
                     let _ = tokio::time::timeout(PAGE_TIMEOUT, written).await;
                     return Ok(redirect);
@@ -72,41 +146,76 @@ impl CallbackListener {
     }
 }
 
-/// What the redirect must have.
-struct Expected {
-    base: String,
-    state: String,
-    issuer: Option<String>,
+/// Waits for the address of a redirect on the terminal, where a browser on another machine has ended at it.
+pub(crate) async fn pasted(expected: ExpectedRedirect) -> io::Result<Redirect> {
+    loop {
+        let Some(line) = terminal_line().await? else { return std::future::pending().await };
+        let query = line.trim().split_once('?').map_or(line.trim(), |(_, query)| query);
+        match expected.read(query) {
+            Some(redirect) => return Ok(redirect),
+            None if line.trim().is_empty() => {}
+            None => tracing::warn!("this is not the address at which the page of this sign-in ends: paste that one"),
+        }
+    }
 }
 
-fn answer(request: &Request<Incoming>, expected: &Expected, sender: &mpsc::Sender<Redirect>) -> Response<Full<Bytes>> {
+/// A line of the terminal; `None` if there is none. Nothing is read before it is there, so that a question after the sign-in
+/// gets its own answer.
+#[cfg(unix)]
+async fn terminal_line() -> io::Result<Option<String>> {
+    use std::os::fd::AsFd as _;
+
+    use nix::{
+        errno::Errno,
+        poll::{PollFd, PollFlags, poll},
+    };
+
+    /// After it the thread looks whether the line is still wanted.
+    const TIMEOUT_MILLISECONDS: u8 = 200;
+
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let (sender, receiver) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        while !sender.is_closed() {
+            let stdin = io::stdin();
+            match poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], TIMEOUT_MILLISECONDS) {
+                Ok(0) | Err(Errno::EINTR) => continue,
+                _ => {}
+            }
+            let mut line = String::new();
+            let read = stdin.read_line(&mut line).map(|bytes| (bytes > 0).then_some(line));
+            let _ = sender.send(read);
+            return;
+        }
+    });
+    receiver.await.map_err(io::Error::other)?
+}
+
+#[cfg(not(unix))]
+async fn terminal_line() -> io::Result<Option<String>> {
+    Ok(None)
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    expected: &ExpectedRedirect,
+    sender: &mpsc::Sender<Redirect>,
+) -> Response<Full<Bytes>> {
     if request.uri().path() != PATH {
         return page(StatusCode::NOT_FOUND, "Nothing is here", "This is where a sign-in ends.");
     }
-    let query = request.uri().query().unwrap_or_default();
-    let Ok(url) = Url::parse(&format!("{}?{query}", expected.base)) else {
-        return page(StatusCode::BAD_REQUEST, "Not understood", "The address is malformed.");
-    };
-    let parameter = |name: &str| url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned());
-    // Anyone can send a browser here: only who was sent away with this state is waited for.
-    // The issuer, where it says who it is, must be the one that was asked (RFC 9207), also in an error.
-    let is_other_issuer = parameter("iss").is_some_and(|issuer| Some(issuer) != expected.issuer);
-    if parameter("state").as_deref() != Some(expected.state.as_str())
-        || (is_other_issuer && parameter("error").is_some())
-    {
+    let Some(redirect) = expected.read(request.uri().query().unwrap_or_default()) else {
         let text = "This is not the answer to the sign-in that mcpl has begun. Start again at your client.";
         return page(StatusCode::BAD_REQUEST, "Not signed in", text);
-    }
-    let error = parameter("error").map(|code| match parameter("error_description") {
-        Some(description) => format!("{code}: {description}"),
-        None => code,
-    });
-    let shown = match &error {
+    };
+    let shown = match &redirect.error {
         None => page(StatusCode::OK, "Signed in", "You can close this page. Your client goes on from here."),
         Some(error) => page(StatusCode::OK, "Not signed in", &format!("The issuer answered: {error}")),
     };
     // A second redirect is not waited for.
-    let _ = sender.try_send(Redirect { url: url.into(), error });
+    let _ = sender.try_send(redirect);
     shown
 }
 
@@ -143,12 +252,16 @@ mod tests {
         reqwest::get(url).await.unwrap().text().await.unwrap()
     }
 
+    fn expected(state: &str, issuer: Option<&str>, requires_issuer: bool) -> ExpectedRedirect {
+        ExpectedRedirect { state: state.to_owned(), issuer: issuer.map(str::to_owned), requires_issuer }
+    }
+
     #[tokio::test]
     async fn only_the_redirect_of_this_sign_in_ends_it() {
-        let listener = CallbackListener::bind(0).await.unwrap();
+        let listener = CallbackListener::bind(CallbackHost::Address, 0).await.unwrap();
         let base = listener.redirect_uri();
         assert!(base.starts_with("http://127.0.0.1:"));
-        let waiting = tokio::spawn(listener.wait("right".to_owned(), None));
+        let waiting = tokio::spawn(listener.wait(expected("right", None, false)));
 
         assert!(get(format!("{base}?code=c&state=wrong")).await.contains("Not signed in"));
         assert!(get(format!("{base}?code=c")).await.contains("Not signed in"));
@@ -157,14 +270,14 @@ mod tests {
         assert!(get(format!("{base}?code=c&state=right")).await.contains("close this page"));
 
         let redirect = waiting.await.unwrap().unwrap();
-        assert_eq!(redirect, Redirect { url: format!("{base}?code=c&state=right"), error: None });
+        assert_eq!(redirect, Redirect { code: Some("c".to_owned()), issuer: None, error: None });
     }
 
     #[tokio::test]
     async fn what_the_issuer_says_is_shown_as_text() {
-        let listener = CallbackListener::bind(0).await.unwrap();
+        let listener = CallbackListener::bind(CallbackHost::Address, 0).await.unwrap();
         let base = listener.redirect_uri();
-        let waiting = tokio::spawn(listener.wait("s".to_owned(), Some("https://id.example".to_owned())));
+        let waiting = tokio::spawn(listener.wait(expected("s", Some("https://id.example"), false)));
 
         let other = get(format!("{base}?error=x&error_description=EVIL&iss=https://evil.example&state=s")).await;
         assert!(!other.contains("EVIL"), "{other}");
@@ -174,5 +287,43 @@ mod tests {
 
         assert!(page.contains("access_denied: &lt;script&gt;") && !page.contains("<script>"), "{page}");
         assert_eq!(waiting.await.unwrap().unwrap().error.as_deref(), Some("access_denied: <script>"));
+    }
+
+    #[tokio::test]
+    async fn an_error_without_the_advertised_issuer_is_neither_shown_nor_acted_on_c2() {
+        let listener = CallbackListener::bind(CallbackHost::Address, 0).await.unwrap();
+        let base = listener.redirect_uri();
+        let waiting = tokio::spawn(listener.wait(expected("s", Some("https://id.example"), true)));
+
+        for iss in ["", "&iss=https://evil.example", "&iss="] {
+            let page = get(format!("{base}?error=x&error_description=EVIL&state=s{iss}")).await;
+            assert!(page.contains("not the answer") && !page.contains("EVIL"), "{page}");
+        }
+        assert!(!waiting.is_finished());
+        let page = get(format!("{base}?error=x&state=s&iss=https://id.example")).await;
+
+        assert!(page.contains("The issuer answered: x"), "{page}");
+        assert_eq!(waiting.await.unwrap().unwrap().error.as_deref(), Some("x"));
+        // Not advertised, it may be left out.
+        assert!(expected("s", Some("https://id.example"), false).read("error=x&state=s").is_some());
+    }
+
+    #[tokio::test]
+    async fn the_redirect_may_name_localhost() {
+        let listener = CallbackListener::bind(CallbackHost::Localhost, 0).await.unwrap();
+
+        assert_eq!(listener.redirect_uri(), format!("http://localhost:{}/callback", listener.port()));
+    }
+
+    #[tokio::test]
+    async fn a_port_is_waited_for_o14() {
+        let taken = CallbackListener::bind(CallbackHost::Address, 0).await.unwrap();
+        let port = taken.port();
+        let waiting = tokio::spawn(CallbackListener::bind_when_free(CallbackHost::Address, port));
+        tokio::task::yield_now().await;
+        assert!(CallbackListener::bind(CallbackHost::Address, port).await.is_err());
+        drop(taken);
+
+        assert_eq!(waiting.await.unwrap().unwrap().port(), port);
     }
 }

@@ -1,8 +1,7 @@
-//! What a refusal asks for: a Bearer challenge (RFC 6750, section 3), wherever it has arrived.
+//! Bearer challenges (RFC 6750, section 3), wherever a rejected request's response has them.
 
 use mcp_protocol::{json, lookup, meta};
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
-use rmcp::transport::auth::WWWAuthenticateParams;
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -11,38 +10,108 @@ use crate::received;
 /// What a Function URL, or API Gateway, makes of `WWW-Authenticate`.
 const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
 
-/// What a refusal asks for.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// A Bearer challenge; empty if there is none.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
-    /// The challenge as it was written.
-    pub(crate) header: Option<String>,
+    scope: Option<String>,
+    error: Option<String>,
+    /// Where the metadata of the resource is (RFC 9728, section 5.1).
+    resource_metadata: Option<String>,
 }
 
 impl Challenge {
-    /// Reads it where it is: in the header, under the name that it has or the one that AWS gives it, or in the error's data.
+    /// Reads a challenge: from the header, under the name that it has or the one that AWS gives it, or from the error's data.
+    /// Of several, the one that says where the metadata is.
     pub(crate) fn of(headers: &HeaderMap, body: &str) -> Self {
-        let in_header = [WWW_AUTHENTICATE.as_str(), REMAPPED]
+        let fields = [WWW_AUTHENTICATE.as_str(), REMAPPED]
             .into_iter()
             .flat_map(|name| headers.get_all(name))
-            .filter_map(|value| value.to_str().ok())
-            .find(|value| value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer")));
-        let in_data = || {
+            .filter_map(|value| value.to_str().ok());
+        let in_headers: Vec<Self> = fields.flat_map(bearer_challenges).collect();
+        let in_data = || -> Option<Vec<String>> {
             let body: &RawValue = json::borrow(body).ok()?;
             let path = ["error", "data", meta::WWW_AUTHENTICATE].map(str::to_owned);
-            let listed: Vec<String> = received::read(lookup(body, &path).ok()??.get()).ok()?;
-            listed.into_iter().next()
+            received::read(lookup(body, &path).ok()??.get()).ok()
         };
-        Self { header: in_header.map(str::to_owned).or_else(in_data) }
+        let found = if in_headers.is_empty() {
+            in_data().unwrap_or_default().iter().flat_map(|field| bearer_challenges(field)).collect()
+        } else {
+            in_headers
+        };
+        let best = found.iter().find(|own| own.resource_metadata.is_some()).or(found.first());
+        best.cloned().unwrap_or_default()
     }
 
-    pub(crate) fn params(&self, server: &str) -> Option<WWWAuthenticateParams> {
-        Some(WWWAuthenticateParams::parse(self.header.as_deref()?, &Url::parse(server).ok()?))
+    /// The URL of the resource's metadata, which may be relative to the server's.
+    pub(crate) fn resource_metadata(&self, server: &str) -> Option<Url> {
+        Url::parse(server).ok()?.join(self.resource_metadata.as_deref()?.trim()).ok()
     }
 
-    /// Whether it says that scopes are missing.
-    pub(crate) fn is_insufficient_scope(&self, server: &str) -> bool {
-        self.params(server).is_some_and(|params| params.is_insufficient_scope())
+    /// The scopes that the request needs.
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        self.scope.as_deref().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     }
+
+    /// Whether scopes are missing.
+    pub(crate) fn is_insufficient_scope(&self) -> bool {
+        self.error.as_deref() == Some("insufficient_scope")
+    }
+}
+
+/// The Bearer challenges of a field, which may have challenges of other schemes before and between them (RFC 9110, section
+/// 11.6.1). It is read leniently: with spaces around `=`, and with commas that are missing.
+fn bearer_challenges(field: &str) -> Vec<Challenge> {
+    let mut found = Vec::new();
+    // The challenge that parameters belong to, if its scheme is Bearer.
+    let mut current: Option<Challenge> = None;
+    let mut rest = field;
+    loop {
+        rest = rest.trim_start_matches(|own: char| own.is_whitespace() || own == ',');
+        let Some(first) = rest.chars().next() else { break };
+        let end = rest.find(|own: char| own.is_whitespace() || matches!(own, ',' | '=' | '"')).unwrap_or(rest.len());
+        if end == 0 {
+            // No name begins so.
+            rest = &rest[first.len_utf8()..];
+            continue;
+        }
+        let name = &rest[..end];
+        rest = rest[end..].trim_start();
+        let Some(value) = rest.strip_prefix('=') else {
+            found.extend(current.take());
+            current = name.eq_ignore_ascii_case("bearer").then(Challenge::default);
+            continue;
+        };
+        let (value, after) = parameter_value(value.trim_start());
+        rest = after;
+        let Some(challenge) = &mut current else { continue };
+        let parameter = match name.to_ascii_lowercase().as_str() {
+            "scope" => &mut challenge.scope,
+            "error" => &mut challenge.error,
+            "resource_metadata" => &mut challenge.resource_metadata,
+            _ => continue,
+        };
+        parameter.get_or_insert(value);
+    }
+    found.extend(current);
+    found
+}
+
+/// The value of a parameter, quoted or not, and what follows it.
+fn parameter_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(|own: char| own.is_whitespace() || own == ',').unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((index, own)) = characters.next() {
+        match own {
+            '"' => return (value, &quoted[index + 1..]),
+            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+            _ => value.push(own),
+        }
+    }
+    (value, "")
 }
 
 #[cfg(test)]
@@ -50,6 +119,13 @@ mod tests {
     use super::*;
 
     const SERVER: &str = "https://mcp.example.com/mcp";
+
+    fn of_fields(fields: &[&str]) -> Challenge {
+        let fields = fields.iter().map(|field| (WWW_AUTHENTICATE, field.parse().unwrap()));
+        let mut headers = HeaderMap::new();
+        fields.for_each(|(name, value)| _ = headers.append(name, value));
+        Challenge::of(&headers, "")
+    }
 
     #[test]
     fn a_challenge_is_found_wherever_it_is() {
@@ -66,8 +142,36 @@ mod tests {
         ] {
             let challenge = Challenge::of(&headers, body);
 
-            assert!(challenge.is_insufficient_scope(SERVER), "{headers:?} {body}");
+            assert!(challenge.is_insufficient_scope(), "{headers:?} {body}");
         }
         assert_eq!(Challenge::of(&HeaderMap::new(), "<html>"), Challenge::default());
+    }
+
+    #[test]
+    fn a_challenge_behind_another_scheme_is_found_c14_o16() {
+        for field in [
+            r#"Basic realm="x", Bearer scope="a b", resource_metadata="https://x.example/m""#,
+            r#"Basic realm="Bearer scope=no, x", Bearer scope="a b" , resource_metadata="https://x.example/m""#,
+            r#"Negotiate YWJj==, Bearer scope="a b", resource_metadata="https://x.example/m", Digest scope="no""#,
+            r#"Bearer scope = "a b" , resource_metadata= "https://x.example/m""#,
+            r#", , BEARER Scope="a b" RESOURCE_METADATA=https://x.example/m,"#,
+            r#"Bearer error="a \"quoted\", scope=no", scope="a b", resource_metadata="https://x.example/m""#,
+        ] {
+            let challenge = of_fields(&[field]);
+
+            assert_eq!(challenge.scope.as_deref(), Some("a b"), "{field}");
+            assert_eq!(challenge.resource_metadata(SERVER).unwrap().as_str(), "https://x.example/m", "{field}");
+        }
+        for field in ["", "Basic", "Basic scope=a", "Basic realm=\"Bearer", "=", "\"", "Bearers scope=a", "é=é"] {
+            assert_eq!(bearer_challenges(field), [], "{field}");
+        }
+    }
+
+    #[test]
+    fn of_several_challenges_the_one_with_metadata_counts_o16() {
+        let challenge = of_fields(&["Bearer", r#"Bearer scope=a"#, r#"Basic, Bearer resource_metadata="/m""#]);
+
+        assert_eq!(challenge.resource_metadata(SERVER).unwrap().as_str(), "https://mcp.example.com/m");
+        assert_eq!(of_fields(&["Basic x", "Bearer scope=a", "Bearer scope=b"]).scope.as_deref(), Some("a"));
     }
 }

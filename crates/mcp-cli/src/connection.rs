@@ -12,8 +12,9 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     authorizer::Authorizer,
+    callback::CallbackHost,
     http_client,
-    oauth::{self, Browser, OAuth, OAuthOptions, PrivateKey, SigningAlgorithm, TokenType},
+    oauth::{self, Browser, OAuth, OAuthOptions, PrivateKey, ResourceParameter, SigningAlgorithm, TokenType},
     output::print,
     session::Session,
     sigv4::Signer,
@@ -50,19 +51,31 @@ pub(crate) struct Connection {
     /// A scope to ask for besides what the server wants; may be repeated.
     #[arg(long = "scope")]
     scopes: Vec<String>,
-    /// Get tokens for the client itself: nobody signs in. Needs its id, and its secret or private key.
+    /// Get tokens for the client itself, without a sign-in. Needs its id, and its secret or private key.
     #[arg(long, requires = "client_id")]
     client_credentials: bool,
     /// Which token to send; the ID token if the issuer is Google, else the access token.
     #[arg(long, value_enum)]
     token_type: Option<TokenType>,
-    /// The port on 127.0.0.1 that the browser is sent back to; a free one unless given.
+    /// The parameter `resource` of requests for tokens; what the server's metadata has unless given.
+    #[arg(long, value_name = "URI")]
+    resource: Option<String>,
+    /// Leave the parameter `resource` out, for an issuer that rejects it.
+    #[arg(long, conflicts_with = "resource")]
+    no_resource: bool,
+    /// Sign in although the issuer's metadata does not list PKCE with S256, for an issuer that supports it all the same.
+    #[arg(long)]
+    assume_pkce: bool,
+    /// The port on 127.0.0.1 that the browser is sent back to; a free one unless given. One that is taken is waited for.
     #[arg(long, default_value_t = 0)]
     callback_port: u16,
+    /// How the redirect URI names this machine, as it is registered with the issuer.
+    #[arg(long, value_enum, default_value = "127.0.0.1")]
+    callback_host: CallbackHost,
     /// The command that opens the sign-in page, to which the URL is added; BROWSER, or what the platform has, unless given.
     #[arg(long, conflicts_with = "no_browser")]
     open: Option<String>,
-    /// Only print the address of the sign-in page, on standard error.
+    /// Only print the address of the sign-in page, on standard error; the address at which it ends may be pasted there.
     #[arg(long)]
     no_browser: bool,
     /// A command that prints a token, for machines without a person.
@@ -77,6 +90,12 @@ pub(crate) struct Connection {
     /// A header to send with every request, such as "Authorization: Bearer …"; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// A header whose value is that of a variable, such as X-API-Key=MY_KEY; may be repeated.
+    #[arg(long, value_name = "NAME=VARIABLE")]
+    header_env: Vec<String>,
+    /// A header whose value is in a file, such as X-API-Key=/run/secrets/key; may be repeated.
+    #[arg(long, value_name = "NAME=FILE")]
+    header_file: Vec<String>,
     /// Seconds that an answer may take.
     #[arg(long, default_value_t = 900)]
     timeout: u64,
@@ -94,20 +113,40 @@ impl Connection {
         if !oauth::is_secure(&url) {
             bail!("`{url}` must be https (http on this machine)");
         }
-        let headers = headers(&self.headers)?;
+        let headers = self.headers()?;
         let authorizer = match &self.token_command {
             Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
             None if self.sigv4 => {
                 Authorizer::SigV4(Box::new(Signer::of(&url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
             }
             None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
-            None => Authorizer::OAuth(Box::new(OAuth::new(&url, self.oauth_options()?)?)),
+            None => Authorizer::OAuth(Box::new(OAuth::new(&url, self.oauth_options(headers.clone())?)?)),
         };
         let patience = Duration::from_secs(self.timeout);
         Ok(Upstream::new(http_client(headers, patience)?, patience, url, authorizer))
     }
 
-    fn oauth_options(&self) -> anyhow::Result<OAuthOptions> {
+    /// The configured headers, from wherever they are said to be.
+    fn headers(&self) -> anyhow::Result<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        for header in &self.headers {
+            let (name, value) = header.split_once(':').context("`--header` is written NAME: VALUE")?;
+            add_header(&mut headers, name, value)?;
+        }
+        for header in &self.header_env {
+            let (name, variable_name) = header.split_once('=').context("`--header-env` is written NAME=VARIABLE")?;
+            let value =
+                variable(variable_name).with_context(|| format!("`--header-env`: {variable_name} is not set"))?;
+            add_header(&mut headers, name, &value)?;
+        }
+        for header in &self.header_file {
+            let (name, file) = header.split_once('=').context("`--header-file` is written NAME=FILE")?;
+            add_header(&mut headers, name, &read(Path::new(file))?)?;
+        }
+        Ok(headers)
+    }
+
+    fn oauth_options(&self, headers: HeaderMap) -> anyhow::Result<OAuthOptions> {
         let private_key = match &self.private_key {
             Some(file) => Some(PrivateKey { pem: read(file)?, algorithm: self.signing_algorithm }),
             None => None,
@@ -120,13 +159,21 @@ impl Connection {
             scopes: self.scopes.clone(),
             client_credentials: self.client_credentials,
             token_type: self.token_type,
+            resource: match &self.resource {
+                _ if self.no_resource => ResourceParameter::LeftOut,
+                Some(resource) => ResourceParameter::Other(resource.clone()),
+                None => ResourceParameter::OfServer,
+            },
+            assume_pkce: self.assume_pkce,
+            callback_host: self.callback_host,
             callback_port: self.callback_port,
             browser: match &self.open {
-                _ if self.no_browser => Browser::Nobody,
+                _ if self.no_browser => Browser::LeftOut,
                 Some(command) => Browser::Command(command.clone()),
                 None => variable("BROWSER").map_or(Browser::Usual, Browser::Command),
             },
             state_dir: self.state_dir.clone(),
+            headers,
         })
     }
 
@@ -160,8 +207,17 @@ impl Connection {
         if self.callback_port != 0 {
             keep("--callback-port", &self.callback_port.to_string());
         }
+        if self.callback_host != CallbackHost::default() {
+            keep("--callback-host", &name_of(self.callback_host));
+        }
+        self.header_env.iter().for_each(|header| keep("--header-env", header));
+        for header in &self.header_file {
+            let (name, file) = header.split_once('=').context("`--header-file` is written NAME=FILE")?;
+            keep("--header-file", &format!("{name}={}", absolute(Path::new(file))?));
+        }
         for (name, value) in [
             ("--client-metadata-url", &self.client_metadata_url),
+            ("--resource", &self.resource),
             ("--open", &self.open),
             ("--token-command", &self.token_command),
             ("--region", &self.region),
@@ -183,6 +239,8 @@ impl Connection {
         }
         for (name, is_set) in [
             ("--client-credentials", self.client_credentials),
+            ("--no-resource", self.no_resource),
+            ("--assume-pkce", self.assume_pkce),
             ("--no-browser", self.no_browser),
             ("--sigv4", self.sigv4),
         ] {
@@ -192,7 +250,8 @@ impl Connection {
         }
         if !self.headers.is_empty() {
             tracing::warn!(
-                "headers are written nowhere, since they may be secret: let `--token-command` print a token"
+                "values of `--header` are written nowhere, since they may be secret: use `--header-env`, `--header-file` or \
+                 `--token-command`"
             );
         }
         Ok(kept)
@@ -235,16 +294,14 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn headers(given: &[String]) -> anyhow::Result<HeaderMap> {
-    let parsed = given.iter().map(|header| {
-        let (name, value) = header.split_once(':').context("`--header` is written NAME: VALUE")?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).context("`--header` has no header's name")?;
-        let mut value =
-            HeaderValue::from_str(value.trim()).context("`--header` has a value that no header can have")?;
-        value.set_sensitive(true);
-        Ok((name, value))
-    });
-    parsed.collect()
+fn add_header(headers: &mut HeaderMap, name: &str, value: &str) -> anyhow::Result<()> {
+    let name = name.trim();
+    let parsed = HeaderName::from_bytes(name.as_bytes()).with_context(|| format!("`{name}` is no header's name"))?;
+    let value = HeaderValue::from_str(value.trim());
+    let mut value = value.with_context(|| format!("the value of the header {name} is none that a header can have"))?;
+    value.set_sensitive(true);
+    headers.append(parsed, value);
+    Ok(())
 }
 
 /// How a value is written on the command line.

@@ -250,7 +250,7 @@ impl Doctor {
         let path = self.url.path().trim_end_matches('/').to_owned();
         let of_path = self.document(&format!("{WELL_KNOWN}{path}")).await;
         let of_root = self.document(WELL_KNOWN).await;
-        let of_challenge = match first.challenge.params(self.url.as_str()).and_then(|own| own.resource_metadata_url) {
+        let of_challenge = match first.challenge.resource_metadata(self.url.as_str()) {
             Some(url) if of_path.is_none() && of_root.is_none() => self.json(url.as_str()).await.map(|own| (url, own)),
             _ => None,
         };

@@ -71,13 +71,27 @@ pub(crate) fn read_text(file: &Path) -> io::Result<String> {
 
 /// Opens a file for its lock, which takes no content.
 pub(crate) fn lock(file: &Path) -> io::Result<fs::File> {
+    let file = open_for_lock(file)?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// The same without waiting: `None` if another has the lock.
+pub(crate) fn try_lock(file: &Path) -> io::Result<Option<fs::File>> {
+    let file = open_for_lock(file)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn open_for_lock(file: &Path) -> io::Result<fs::File> {
     let mut options = fs::OpenOptions::new();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = open_regular(file, &mut options)?;
-    file.lock()?;
-    Ok(file)
+    open_regular(file, &mut options)
 }
 
 /// Opens a file without waiting for it, as one would for the other end of a FIFO, and looks at what was opened.

@@ -35,11 +35,7 @@ use anyhow::{Context, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use reqwest::header::HeaderMap;
-use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     connection::Connection,
@@ -219,7 +215,7 @@ pub fn main() -> ExitCode {
             }
             Command::Install { name, url, connection, apps } => install(&name, &url, &connection, &apps),
             Command::Uninstall { name, apps } => install::uninstall(&name, &apps),
-            Command::Forget { url, state_dir } => Ok(Store::of(&url, state_dir.as_deref())?.forget()?),
+            Command::Forget { url, state_dir } => forget(&url, state_dir.as_deref()),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "mcpl", &mut script);
@@ -241,6 +237,15 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Forgets what is kept about a server.
+fn forget(url: &str, state_dir: Option<&Path>) -> anyhow::Result<()> {
+    match Store::of(url, state_dir)?.forget()? {
+        Some(what) => print(&format!("forgot {}, for {url}", output::printable_line(&what))),
+        None => print(&format!("nothing is kept for {url}")),
+    }
+    Ok(())
 }
 
 /// Writes the manual pages beside those that are there, and puts them in their places.
@@ -283,9 +288,14 @@ fn http_client(headers: HeaderMap, timeout: Duration) -> anyhow::Result<reqwest:
         .timeout(timeout)
         // A token would be shown to whomever a redirect leads to.
         .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("mcpl/", env!("CARGO_PKG_VERSION")))
+        .user_agent(user_agent())
         .build()
         .context("could not set up HTTP")
+}
+
+/// What every request says of its sender, those to issuers included.
+fn user_agent() -> &'static str {
+    concat!("mcpl/", env!("CARGO_PKG_VERSION"))
 }
 
 /// On standard error: standard output is the client's.
@@ -296,8 +306,6 @@ fn init_logs(verbose: u8) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    // At more than info the library prints authorization codes.
-    let targets = Targets::new().with_default(level).with_target("rmcp", level.min(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer().with_writer(|| LogWriter).with_target(false).without_time();
-    tracing_subscriber::registry().with(lines).with(targets).init();
+    tracing_subscriber::registry().with(lines).with(level).init();
 }

@@ -40,11 +40,20 @@ const MAX_CURSOR_BYTES: usize = 16 * 1024;
 /// # Errors
 ///
 /// When it breaks off, takes too long or is larger than [`MAX_MESSAGE_BYTES`].
-pub(crate) async fn body(mut response: Response) -> anyhow::Result<String> {
+pub(crate) async fn body(response: Response) -> anyhow::Result<String> {
+    body_within(response, MAX_MESSAGE_BYTES).await
+}
+
+/// Reads a body of at most `bound` bytes to its end.
+///
+/// # Errors
+///
+/// As [`body`].
+pub(crate) async fn body_within(mut response: Response, bound: usize) -> anyhow::Result<String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
-        if chunk.len() > MAX_MESSAGE_BYTES - body.len() {
-            bail!("the server answered with more than {MAX_MESSAGE_BYTES} bytes");
+        if chunk.len() > bound - body.len() {
+            bail!("the server answered with more than {bound} bytes");
         }
         body.extend_from_slice(&chunk);
     }

@@ -5,18 +5,21 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
-use async_trait::async_trait;
 use etcetera::BaseStrategy;
-use rmcp::transport::auth::{AuthError, CredentialRefreshGuard, CredentialStore, StoredCredentials};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
     files::{self, Readers},
     keychain::Key,
+    oauth::TokenResponse,
 };
+
+/// Between two looks at a lock that another process has.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The file of one server.
 #[derive(Debug, Clone)]
@@ -35,7 +38,7 @@ pub(crate) struct Store {
 struct Kept {
     /// For people who look.
     server: String,
-    credentials: Option<StoredCredentials>,
+    credentials: Option<Credentials>,
     registration: Option<Registration>,
 }
 
@@ -45,19 +48,71 @@ struct Sealed {
     sealed: String,
 }
 
+/// Tokens, with what refreshing them takes: the client that they were given to, as it was then, and where.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Credentials {
+    pub(crate) client_id: String,
+    /// Of a client that was registered by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_secret: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) auth_method: Option<String>,
+    pub(crate) token_response: TokenResponse,
+    pub(crate) granted_scopes: Vec<String>,
+    /// In seconds since the epoch.
+    pub(crate) token_received_at: Option<u64>,
+    #[serde(default)]
+    pub(crate) issuer: Option<String>,
+    #[serde(default)]
+    pub(crate) token_endpoint: Option<String>,
+    /// The parameter `resource` of requests for these tokens.
+    #[serde(default)]
+    pub(crate) resource: Option<String>,
+}
+
+/// How a client authenticates at a token endpoint.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) secret: Option<String>,
+    /// `client_secret_basic` unless it says otherwise.
+    pub(crate) auth_method: Option<String>,
+}
+
+impl From<Registration> for Client {
+    fn from(own: Registration) -> Self {
+        Self { id: own.client_id, secret: own.client_secret, auth_method: own.auth_method }
+    }
+}
+
+/// What one process of several does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Refresh,
+    /// A page may be open for minutes, while tokens are refreshed.
+    SignIn,
+}
+
 /// A client that an issuer knows by this id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registration {
     pub(crate) issuer: Option<String>,
     pub(crate) client_id: String,
     pub(crate) client_secret: Option<String>,
+    #[serde(default)]
+    pub(crate) auth_method: Option<String>,
     pub(crate) redirect_uri: String,
 }
 
 impl Registration {
     /// That of a client which was registered by hand; with which issuer shows when it is used.
     pub(crate) fn given(client_id: String, client_secret: Option<String>) -> Self {
-        Self { issuer: None, client_id, client_secret, redirect_uri: String::new() }
+        Self { issuer: None, client_id, client_secret, auth_method: None, redirect_uri: String::new() }
+    }
+
+    /// Whether the client was registered by itself, and can be again.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        !self.redirect_uri.is_empty()
     }
 }
 
@@ -90,12 +145,20 @@ impl Store {
         format!("{}, {how}", self.file.display())
     }
 
-    /// Forgets everything about the server.
-    pub(crate) fn forget(&self) -> io::Result<()> {
+    /// Forgets everything about the server. Returns what that was, or `None` if there was nothing.
+    pub(crate) fn forget(&self) -> io::Result<Option<String>> {
+        let content = files::read(&self.file);
         match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            removed => removed?,
         }
+        // Unbounded JSON: a file that mcpl has written. What is sealed stays so: the keychain may be why it is forgotten.
+        let kept: Kept = content.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let tokens =
+            kept.credentials.map(|own| format!("the tokens of {}", own.issuer.as_deref().unwrap_or("its issuer")));
+        let registration = kept.registration.map(|own| format!("the client {}", own.client_id));
+        let parts: Vec<String> = tokens.into_iter().chain(registration).collect();
+        Ok(Some(if parts.is_empty() { "everything that was kept".to_owned() } else { parts.join(" and ") }))
     }
 
     pub(crate) fn registration(&self) -> io::Result<Option<Registration>> {
@@ -106,8 +169,49 @@ impl Store {
         self.change(|kept| kept.registration = Some(registration))
     }
 
-    pub(crate) fn credentials(&self) -> io::Result<Option<StoredCredentials>> {
+    /// Drops the registration of a client that can be registered again. Returns whether it was that of this client.
+    pub(crate) fn drop_registration(&self, client_id: &str) -> io::Result<bool> {
+        let mut is_dropped = false;
+        self.change(|kept| {
+            let dropped = kept.registration.take_if(|own| own.client_id == client_id && own.is_dynamic());
+            is_dropped = dropped.is_some();
+        })?;
+        Ok(is_dropped)
+    }
+
+    pub(crate) fn credentials(&self) -> io::Result<Option<Credentials>> {
         Ok(self.read()?.credentials)
+    }
+
+    pub(crate) fn keep_credentials(&self, credentials: Credentials) -> io::Result<()> {
+        self.change(|kept| kept.credentials = Some(credentials))
+    }
+
+    pub(crate) fn drop_refresh_token(&self) -> io::Result<()> {
+        self.change(|kept| {
+            if let Some(credentials) = &mut kept.credentials {
+                credentials.token_response.refresh_token = None;
+            }
+        })
+    }
+
+    /// Waits until no other process, and no other request, does the same with this server's tokens. The turn ends when the
+    /// file is dropped.
+    pub(crate) async fn turn(&self, turn: Turn) -> io::Result<fs::File> {
+        let path = self.file.with_extension(match turn {
+            Turn::Refresh => "lock",
+            Turn::SignIn => "page",
+        });
+        let mut is_told = false;
+        loop {
+            if let Some(file) = files::try_lock(&path)? {
+                return Ok(file);
+            }
+            if turn == Turn::SignIn && !std::mem::replace(&mut is_told, true) {
+                tracing::warn!("another mcpl has a sign-in page of this server open: waiting for it");
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     fn read(&self) -> io::Result<Kept> {
@@ -171,31 +275,4 @@ impl Store {
         };
         files::replace(&self.file, &content, &Readers::Owner)
     }
-}
-
-#[async_trait]
-impl CredentialStore for Store {
-    async fn load(&self) -> Result<Option<StoredCredentials>, AuthError> {
-        self.credentials().map_err(failed)
-    }
-
-    async fn save(&self, credentials: StoredCredentials) -> Result<(), AuthError> {
-        self.change(|kept| kept.credentials = Some(credentials)).map_err(failed)
-    }
-
-    async fn clear(&self) -> Result<(), AuthError> {
-        self.change(|kept| kept.credentials = None).map_err(failed)
-    }
-
-    /// One proxy of several refreshes at a time; the next one finds what the first has got.
-    async fn acquire_refresh_guard(&self) -> Result<Option<CredentialRefreshGuard>, AuthError> {
-        let path = self.file.with_extension("lock");
-        let locked = tokio::task::spawn_blocking(move || files::lock(&path));
-        let file = locked.await.map_err(io::Error::other).and_then(|locked| locked).map_err(failed)?;
-        Ok(Some(CredentialRefreshGuard::new(file)))
-    }
-}
-
-fn failed(error: io::Error) -> AuthError {
-    AuthError::CredentialStoreError(error.to_string())
 }

@@ -234,13 +234,13 @@ impl Upstream {
             let body = received::body(response).await?;
             let challenge = Challenge::of(&headers, &body);
             let wants_token = status == StatusCode::UNAUTHORIZED
-                || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope(&self.url));
+                || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope());
             if wants_token && renewals < MAX_RENEWALS {
                 renewals += 1;
                 if let Err(error) = self.authorizer.renew(token.as_deref(), &challenge).await {
-                    // The server's own words say more about a missing scope.
-                    tracing::warn!("{error:#}");
                     if status == StatusCode::FORBIDDEN {
+                        // The server's own words say more about a missing scope.
+                        tracing::warn!("{error:#}");
                         return deliver_error(envelope, status, &body, output);
                     }
                     return Err(error.context("could not get a token"));

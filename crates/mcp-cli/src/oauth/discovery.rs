@@ -1,0 +1,309 @@
+//! Finding the issuer: the server's metadata (RFC 9728), then the issuer's (RFC 8414, OpenID Connect Discovery).
+//!
+//! Documents are asked for at several places in turn. One that does not answer, or leads to another origin, is passed over,
+//! and asked once more when no other has the document. The endpoint itself is not asked: its GET is a stream of events.
+
+use anyhow::{Context as _, bail};
+use mcp_protocol::uri::SecureUrl;
+use serde::Deserialize;
+use url::Url;
+
+use super::http::{Failure, IssuerHttp};
+use crate::{challenge::Challenge, received};
+
+/// RFC 8414, section 3.
+const RFC_8414: &str = "/.well-known/oauth-authorization-server";
+
+/// What an issuer publishes about itself (RFC 8414, section 2), as far as it is used.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct IssuerMetadata {
+    pub(super) issuer: Option<String>,
+    pub(super) authorization_endpoint: Option<String>,
+    pub(super) token_endpoint: String,
+    pub(super) registration_endpoint: Option<String>,
+    pub(super) scopes_supported: Option<Vec<String>>,
+    pub(super) code_challenge_methods_supported: Option<Vec<String>>,
+    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) client_id_metadata_document_supported: Option<bool>,
+    /// RFC 9207, section 3.
+    #[serde(default)]
+    pub(super) authorization_response_iss_parameter_supported: Option<bool>,
+}
+
+/// What a server publishes about its issuers (RFC 9728, section 2), as far as it is used.
+#[derive(Debug, Deserialize)]
+struct ResourceMetadata {
+    resource: Option<String>,
+    authorization_servers: Option<Vec<String>>,
+    scopes_supported: Option<Vec<String>>,
+}
+
+/// What is known about a server's tokens.
+#[derive(Debug)]
+pub(super) struct Discovered {
+    pub(super) issuer: IssuerMetadata,
+    /// The server's identifier, as it is written there.
+    pub(super) resource: String,
+    /// The scopes that the server's metadata lists.
+    pub(super) scopes: Vec<String>,
+}
+
+/// Finds the issuer of a server's tokens.
+///
+/// # Errors
+///
+/// When there is none, when the server's metadata is another server's, and when the issuer's metadata is another issuer's or
+/// leads where no token may go.
+pub(super) async fn discover(http: &IssuerHttp, server: &Url, challenge: &Challenge) -> anyhow::Result<Discovered> {
+    let metadata = resource_metadata(http, server, challenge).await?;
+    let (resource, issuers, scopes) = match metadata {
+        Some(own) => (own.resource, own.authorization_servers.unwrap_or_default(), own.scopes_supported),
+        None => (None, Vec::new(), None),
+    };
+    let found = match issuers.is_empty() {
+        false => Some(issuer_of(http, &issuers).await?),
+        // As servers of 2025-03-26 have it.
+        true => issuer_at(http, server, None).await?,
+    };
+    let issuer = found.context(
+        "the server rejects the request and names no issuer of tokens: if it wants an API key or a token of its own, give it \
+         by `--header \"NAME: VALUE\"`",
+    )?;
+    check(&issuer)?;
+    let resource = resource.unwrap_or_else(|| {
+        let mut server = server.clone();
+        server.set_fragment(None);
+        server.into()
+    });
+    Ok(Discovered { issuer, resource, scopes: scopes.unwrap_or_default() })
+}
+
+async fn resource_metadata(
+    http: &IssuerHttp,
+    server: &Url,
+    challenge: &Challenge,
+) -> anyhow::Result<Option<ResourceMetadata>> {
+    let named = challenge.resource_metadata(server.as_str()).filter(|url| {
+        let is_secure = SecureUrl::parse(url.as_str()).is_some();
+        if !is_secure {
+            tracing::warn!("the server's metadata at {url} is not read: it is no https URL");
+        }
+        is_secure
+    });
+    let mut places: Vec<Url> = named.iter().cloned().collect();
+    for place in well_known(server, "oauth-protected-resource") {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    first(http, &places, |place, document| {
+        let Ok(metadata) = received::read::<ResourceMetadata>(document) else { return Ok(None) };
+        let reason = match metadata.resource.as_deref() {
+            Some(resource) if is_of(resource, server) => return Ok(Some(metadata)),
+            Some(resource) => format!("is that of `{resource}`"),
+            None => "has no `resource`".to_owned(),
+        };
+        // What the server itself names must be right; what is only guessed is passed over.
+        match named.as_ref() == Some(place) {
+            true => bail!("the server's metadata at {place} {reason}"),
+            false => Ok(None),
+        }
+    })
+    .await
+}
+
+/// Whether a resource's identifier is that of the server, or of a path above it.
+fn is_of(resource: &str, server: &Url) -> bool {
+    let Ok(resource) = Url::parse(resource) else { return false };
+    if resource.fragment().is_some() || resource.origin() != server.origin() {
+        return false;
+    }
+    let (above, path) = (resource.path().trim_end_matches('/'), server.path());
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The metadata of the first issuer that has some.
+async fn issuer_of(http: &IssuerHttp, issuers: &[String]) -> anyhow::Result<IssuerMetadata> {
+    let mut failure = None;
+    for issuer in issuers {
+        let Some(url) = SecureUrl::parse(issuer).and_then(|_| Url::parse(issuer).ok()) else {
+            failure = Some(anyhow::anyhow!("the issuer `{issuer}` is no https URL"));
+            continue;
+        };
+        match issuer_at(http, &url, Some(issuer)).await {
+            Ok(Some(metadata)) => return Ok(metadata),
+            Ok(None) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    let names = issuers.join(", ");
+    match failure {
+        Some(failure) => Err(failure.context(format!("no metadata of the server's issuer {names}"))),
+        None => bail!("the server names the issuer {names}, which publishes no metadata"),
+    }
+}
+
+async fn issuer_at(http: &IssuerHttp, url: &Url, issuer: Option<&str>) -> anyhow::Result<Option<IssuerMetadata>> {
+    let path = url.path().trim_matches('/');
+    let places = match path {
+        "" => vec![at(url, RFC_8414), at(url, "/.well-known/openid-configuration")],
+        _ => vec![
+            at(url, &format!("{RFC_8414}/{path}")),
+            at(url, &format!("/.well-known/openid-configuration/{path}")),
+            at(url, &format!("/{path}/.well-known/openid-configuration")),
+            at(url, RFC_8414),
+        ],
+    };
+    first(http, &places, |place, document| {
+        let Ok(metadata) = received::read::<IssuerMetadata>(document) else { return Ok(None) };
+        let expected = match issuer {
+            Some(issuer) => issuer.to_owned(),
+            // Where the server names no issuer it is one itself: as a whole, or at its path.
+            None if path.is_empty() || place.path() == RFC_8414 => at(url, "").into(),
+            None => at(url, &format!("/{path}")).into(),
+        };
+        let own = metadata.issuer.as_deref();
+        if !own.is_some_and(|own| is_same_issuer(own, &expected)) {
+            let own = own.unwrap_or("without a name");
+            bail!("the metadata at {place} is that of the issuer {own}, not of {expected}");
+        }
+        Ok(Some(metadata))
+    })
+    .await
+}
+
+/// RFC 8414, section 3.3: character by character; but a URL without a path may be written with its slash.
+fn is_same_issuer(one: &str, other: &str) -> bool {
+    let without_slash = |own: &str| own.strip_suffix('/').unwrap_or(own).to_owned();
+    let has_no_path = Url::parse(one).is_ok_and(|url| url.path() == "/");
+    one == other || (has_no_path && without_slash(one) == without_slash(other))
+}
+
+/// The first document that is read. A place that is away is asked a second time, if no other has the document.
+async fn first<T>(
+    http: &IssuerHttp,
+    places: &[Url],
+    mut read: impl FnMut(&Url, &str) -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<Option<T>> {
+    let mut places: Vec<&Url> = places.iter().collect();
+    let mut lasting = None;
+    for is_last in [false, true] {
+        let mut away = Vec::new();
+        for place in std::mem::take(&mut places) {
+            match http.get(place).await {
+                Ok(Some(document)) => {
+                    if let Some(found) = read(place, &document)? {
+                        return Ok(Some(found));
+                    }
+                }
+                Ok(None) => {}
+                Err(Failure { is_transient: true, error }) => away.push((place, error)),
+                Err(Failure { error, .. }) => lasting = Some(error),
+            }
+        }
+        if away.is_empty() {
+            break;
+        }
+        for (place, error) in away {
+            tracing::info!("{error:#}");
+            places.push(place);
+            if is_last {
+                return Err(error);
+            }
+        }
+        http.pause().await;
+    }
+    lasting.map_or(Ok(None), Err)
+}
+
+/// The places of a document about a server (RFC 9728, section 3.1), and one that some have it at.
+fn well_known(server: &Url, name: &str) -> Vec<Url> {
+    let root = at(server, &format!("/.well-known/{name}"));
+    match server.path().trim_matches('/') {
+        "" => vec![root],
+        path => vec![
+            at(server, &format!("/.well-known/{name}/{path}")),
+            at(server, &format!("/{path}/.well-known/{name}")),
+            root,
+        ],
+    }
+}
+
+fn at(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.set_path(path);
+    url
+}
+
+/// A server names its issuer, and the issuer its pages: neither may start programs, or listen in.
+fn check(issuer: &IssuerMetadata) -> anyhow::Result<()> {
+    let endpoints =
+        [issuer.authorization_endpoint.as_ref(), Some(&issuer.token_endpoint), issuer.registration_endpoint.as_ref()];
+    for endpoint in endpoints.into_iter().flatten() {
+        if SecureUrl::parse(endpoint).is_none() {
+            bail!("the issuer's endpoint `{endpoint}` is no https URL");
+        }
+    }
+    if let Some(name) = issuer.authorization_endpoint.as_deref().and_then(reserved_parameter) {
+        bail!("the issuer's `authorization_endpoint` sets `{name}`, which is the client's to set");
+    }
+    Ok(())
+}
+
+/// The parameter of an authorization request that an endpoint has already: a second one beside it may be read, or not.
+fn reserved_parameter(endpoint: &str) -> Option<&'static str> {
+    const RESERVED: [&str; 8] = [
+        "client_id",
+        "code_challenge",
+        "code_challenge_method",
+        "redirect_uri",
+        "resource",
+        "response_type",
+        "scope",
+        "state",
+    ];
+    let endpoint = Url::parse(endpoint).ok()?;
+    endpoint.query_pairs().find_map(|(name, _)| RESERVED.into_iter().find(|own| *own == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_leaves_the_request_to_the_client_8_13() {
+        for query in ["state=x", "a=b&client_id", "redirect%5Furi=x", "response_type=token", "code_challenge=x"] {
+            assert!(reserved_parameter(&format!("https://id.example/authorize?{query}")).is_some(), "{query}");
+        }
+        for query in ["", "tenant=x", "stat=x", "State=x"] {
+            assert_eq!(reserved_parameter(&format!("https://id.example/authorize?{query}")), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_of_the_server_or_of_a_path_above() {
+        let server = Url::parse("https://mcp.example.com/a/mcp?x=1").unwrap();
+        for resource in [
+            "https://mcp.example.com/a/mcp",
+            "https://mcp.example.com/a/mcp/",
+            "https://mcp.example.com/a",
+            "https://mcp.example.com",
+            "https://mcp.example.com:443/a/mcp?y",
+        ] {
+            assert!(is_of(resource, &server), "{resource}");
+        }
+        for resource in [
+            "https://evil.example/a/mcp",
+            "http://mcp.example.com/a/mcp",
+            "https://mcp.example.com/a/mcp#x",
+            "https://mcp.example.com/a/m",
+            "https://mcp.example.com/a/mcp/more",
+            "mcp.example.com",
+        ] {
+            assert!(!is_of(resource, &server), "{resource}");
+        }
+    }
+}

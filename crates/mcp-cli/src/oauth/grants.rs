@@ -1,0 +1,264 @@
+//! Requests to an issuer's endpoints: registration (RFC 7591) and tokens (RFC 6749, section 5).
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, bail};
+use aws_lc_rs::{digest, rand};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::header::HeaderValue;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::{PrivateKey, SigningAlgorithm, discovery::IssuerMetadata, http::IssuerHttp};
+use crate::{received, store::Client};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+/// How long a client's assertion about itself holds.
+const ASSERTION_SECONDS: u64 = 300;
+
+/// What an issuer gives (RFC 6749, section 5.1).
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct TokenResponse {
+    pub(crate) access_token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token_type: Option<String>,
+    /// Seconds. Some issuers write the number as text.
+    #[serde(default, deserialize_with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_in: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refresh_token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id_token: Option<String>,
+}
+
+impl fmt::Debug for TokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenResponse").field("expires_in", &self.expires_in).finish_non_exhaustive()
+    }
+}
+
+/// A number of seconds, any number; without a meaning it is none.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = match Value::deserialize(deserializer)? {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text,
+        _ => return Ok(None),
+    };
+    let text = text.trim();
+    let of_fraction = |number: f64| {
+        let largest = if number > 0.0 { u64::MAX } else { 0 };
+        Duration::try_from_secs_f64(number).map_or(largest, |lifetime| lifetime.as_secs())
+    };
+    Ok(text.parse().ok().or_else(|| text.parse().ok().map(of_fraction)))
+}
+
+/// Why an issuer gives no token.
+#[derive(Debug)]
+pub(super) enum GrantError {
+    /// The code or the refresh token is void: sign in again.
+    InvalidGrant(String),
+    /// The issuer does not know the client, or not with this secret.
+    InvalidClient(String),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl From<GrantError> for anyhow::Error {
+    fn from(error: GrantError) -> Self {
+        match error {
+            GrantError::InvalidGrant(reason) | GrantError::InvalidClient(reason) => Self::msg(reason),
+            GrantError::Other(error) => error,
+        }
+    }
+}
+
+/// Asks the token endpoint. `form` has everything but the client's own parameters.
+pub(super) async fn token(
+    http: &IssuerHttp,
+    endpoint: &str,
+    client: &Client,
+    form: &[(&str, &str)],
+) -> Result<TokenResponse, GrantError> {
+    let (own, authorization) = match (&client.secret, client.auth_method.as_deref()) {
+        (None, _) | (_, Some("none")) => (vec![("client_id", client.id.as_str())], None),
+        (Some(secret), Some("client_secret_post")) => {
+            (vec![("client_id", client.id.as_str()), ("client_secret", secret.as_str())], None)
+        }
+        (Some(secret), _) => (Vec::new(), Some(basic(&client.id, secret))),
+    };
+    request(http, endpoint, &[form, &own].concat(), authorization).await
+}
+
+/// RFC 6749, section 2.3.1.
+fn basic(id: &str, secret: &str) -> HeaderValue {
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let credentials = BASE64_STANDARD.encode(format!("{}:{}", encode(id), encode(secret)));
+    let mut value = HeaderValue::from_str(&format!("Basic {credentials}")).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// Asks the token endpoint for a token of the client itself, which signs an assertion (RFC 7523).
+pub(super) async fn token_by_assertion(
+    http: &IssuerHttp,
+    issuer: &IssuerMetadata,
+    client_id: &str,
+    key: &PrivateKey,
+    form: &[(&str, &str)],
+) -> Result<TokenResponse, GrantError> {
+    let assertion = assertion(issuer, client_id, key).map_err(GrantError::Other)?;
+    // Without the client's id: the assertion has it.
+    let own = [
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", assertion.as_str()),
+    ];
+    request(http, &issuer.token_endpoint, &[form, &own].concat(), None).await
+}
+
+fn assertion(issuer: &IssuerMetadata, client_id: &str, key: &PrivateKey) -> anyhow::Result<String> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let claims = json!({
+        "iss": client_id, "sub": client_id, "aud": issuer.issuer, "iat": now, "exp": now + ASSERTION_SECONDS,
+        "jti": random()?,
+    });
+    let (algorithm, encoding_key) = match key.algorithm {
+        SigningAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem(key.pem.as_bytes())),
+        SigningAlgorithm::Es384 => (Algorithm::ES384, EncodingKey::from_ec_pem(key.pem.as_bytes())),
+        SigningAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem(key.pem.as_bytes())),
+        SigningAlgorithm::Rs384 => (Algorithm::RS384, EncodingKey::from_rsa_pem(key.pem.as_bytes())),
+        SigningAlgorithm::Rs512 => (Algorithm::RS512, EncodingKey::from_rsa_pem(key.pem.as_bytes())),
+    };
+    let mut header = Header::new(algorithm);
+    header.typ = Some("client-authentication+jwt".to_owned());
+    let encoding_key = encoding_key.context("`--private-key` is no key for the signing algorithm")?;
+    jsonwebtoken::encode(&header, &claims, &encoding_key).context("could not sign with `--private-key`")
+}
+
+async fn request(
+    http: &IssuerHttp,
+    endpoint: &str,
+    form: &[(&str, &str)],
+    authorization: Option<HeaderValue>,
+) -> Result<TokenResponse, GrantError> {
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    let answer = http.post(endpoint, FORM, &body, authorization.as_ref()).await.map_err(GrantError::Other)?;
+    // Some issuers answer 200 with an error.
+    match answer.error_code().as_deref() {
+        Some("invalid_grant") => return Err(GrantError::InvalidGrant(answer.reason())),
+        Some("invalid_client") => return Err(GrantError::InvalidClient(answer.reason())),
+        Some(_) => return Err(GrantError::Other(anyhow::Error::msg(answer.reason()))),
+        None if !answer.status.is_success() => return Err(GrantError::Other(anyhow::Error::msg(answer.reason()))),
+        None => {}
+    }
+    let response = received::read(&answer.body).map_err(anyhow::Error::new);
+    response.context("the issuer's answer has no token").map_err(GrantError::Other)
+}
+
+/// Registers this client.
+pub(super) async fn register(http: &IssuerHttp, issuer: &IssuerMetadata, redirect_uri: &str) -> anyhow::Result<Client> {
+    let endpoint = issuer.registration_endpoint.as_deref().context("the issuer registers no clients by itself")?;
+    let request = json!({
+        "client_name": "mcpl",
+        "redirect_uris": [redirect_uri],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        // Without scopes: some issuers never grant a client others than it has registered.
+        "token_endpoint_auth_method": wanted_auth_method(issuer),
+        "application_type": "native",
+    });
+    let answer = http.post(endpoint, "application/json", &request.to_string(), None).await?;
+    if !answer.status.is_success() {
+        bail!("{}", answer.reason());
+    }
+    let registered: Registered = received::read(&answer.body).context("the issuer's answer is no registration")?;
+    // An empty secret is none.
+    let secret = registered.client_secret.filter(|secret| !secret.is_empty());
+    let auth_method = registered.token_endpoint_auth_method.or_else(|| auth_method(issuer));
+    Ok(Client { id: registered.client_id, secret, auth_method })
+}
+
+#[derive(Deserialize)]
+struct Registered {
+    client_id: String,
+    client_secret: Option<String>,
+    token_endpoint_auth_method: Option<String>,
+}
+
+/// The client has no place for a secret that is worth the name, and takes one only where it must.
+fn wanted_auth_method(issuer: &IssuerMetadata) -> &str {
+    const KNOWN: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
+    let supported = issuer.token_endpoint_auth_methods_supported.as_deref().unwrap_or_default();
+    KNOWN.into_iter().find(|known| supported.iter().any(|own| own == known)).unwrap_or("none")
+}
+
+/// How a client with a secret that was not registered here shows it.
+pub(super) fn auth_method(issuer: &IssuerMetadata) -> Option<String> {
+    let supported = issuer.token_endpoint_auth_methods_supported.as_deref().unwrap_or_default();
+    let has = |name: &str| supported.iter().any(|own| own == name);
+    (has("client_secret_post") && !has("client_secret_basic")).then(|| "client_secret_post".to_owned())
+}
+
+/// A text that cannot be guessed.
+pub(super) fn random() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).ok().context("there are no random numbers")?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// The challenge for a verifier (RFC 7636, section 4.2).
+pub(super) fn code_challenge(verifier: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_may_be_text_o09() {
+        let lifetime = |written: &str| {
+            let text = format!(r#"{{"access_token":"t","token_type":"Bearer","expires_in":{written}}}"#);
+            received::read::<TokenResponse>(&text).unwrap().expires_in
+        };
+        for written in ["3600", "\"3600\"", "3600.0", "\" 3600 \""] {
+            assert_eq!(lifetime(written), Some(3600), "{written}");
+        }
+        assert_eq!((lifetime("null"), lifetime("\"soon\""), lifetime("-1")), (None, None, Some(0)));
+        assert_eq!((lifetime("18446744073709551615"), lifetime("1e300")), (Some(u64::MAX), Some(u64::MAX)));
+    }
+
+    #[test]
+    fn a_challenge_is_that_of_rfc_7636() {
+        // Appendix B.
+        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(code_challenge(verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    }
+
+    #[test]
+    fn a_registration_asks_for_a_method_that_the_issuer_has_o01() {
+        let issuer = |methods: &[&str]| IssuerMetadata {
+            token_endpoint_auth_methods_supported: Some(methods.iter().map(|own| (*own).to_owned()).collect()),
+            ..IssuerMetadata::default()
+        };
+        for (methods, wanted, shown) in [
+            (vec![], "none", None),
+            (vec!["client_secret_basic", "none"], "none", None),
+            (vec!["client_secret_post"], "client_secret_post", Some("client_secret_post")),
+            (vec!["client_secret_post", "client_secret_basic"], "client_secret_basic", None),
+            (vec!["private_key_jwt"], "none", None),
+        ] {
+            assert_eq!(wanted_auth_method(&issuer(&methods)), wanted, "{methods:?}");
+            assert_eq!(auth_method(&issuer(&methods)).as_deref(), shown, "{methods:?}");
+        }
+    }
+}

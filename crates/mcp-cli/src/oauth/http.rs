@@ -1,0 +1,272 @@
+//! Requests for documents and tokens: bounded, retried with backoff, and to no address to which a server may not lead.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use reqwest::{
+    Client, Request, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER},
+};
+use serde_json::Value;
+use url::Url;
+
+use super::addresses::Addresses;
+use crate::{received, user_agent};
+
+/// For one document, its body included.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A document of an issuer.
+const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
+const MAX_REDIRECTS: u32 = 10;
+/// Tries of a request that fails for a reason that may pass.
+const MAX_TRIES: u32 = 4;
+/// Before the second try; twice as long before each further one.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// What an issuer may ask to wait is waited, but no longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Of what an issuer reports, in an error.
+const MAX_REASON_CHARS: usize = 500;
+
+/// An HTTP client for one server's issuers.
+#[derive(Debug)]
+pub(super) struct IssuerHttp {
+    client: Client,
+    server: Url,
+    /// The configured headers, for requests to the server's own origin.
+    headers: HeaderMap,
+    addresses: Addresses,
+    first_pause: Duration,
+}
+
+/// A response, read to its end.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    headers: HeaderMap,
+    pub(super) body: String,
+}
+
+impl Answer {
+    /// What went wrong, in the issuer's words if they are JSON of OAuth.
+    pub(super) fn reason(&self) -> String {
+        let body: Value = received::read(&self.body).unwrap_or_default();
+        let reason = match (body["error"].as_str(), body["error_description"].as_str()) {
+            (Some(error), Some(description)) => format!("{error}: {description}"),
+            (Some(error), None) => error.to_owned(),
+            (None, _) => format!("HTTP {}: {}", self.status, self.body),
+        };
+        reason.trim_end_matches([' ', ':']).chars().take(MAX_REASON_CHARS).collect()
+    }
+
+    /// The `error` of an OAuth error response (RFC 6749, section 5.2).
+    pub(super) fn error_code(&self) -> Option<String> {
+        Some(received::read::<Value>(&self.body).ok()?["error"].as_str()?.to_owned())
+    }
+
+    /// Whether the same request may succeed later.
+    fn is_transient(&self) -> bool {
+        let is_busy = self.status.is_server_error()
+            || matches!(
+                self.status,
+                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+            );
+        is_busy || self.error_code().as_deref() == Some("temporarily_unavailable")
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?))
+    }
+}
+
+/// Why there is no response to use.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Whether the same request may succeed later.
+    pub(super) is_transient: bool,
+    pub(super) error: anyhow::Error,
+}
+
+impl Failure {
+    fn lasting(error: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { is_transient: false, error: anyhow!(error) }
+    }
+}
+
+impl IssuerHttp {
+    pub(super) fn of(server: &Url, headers: HeaderMap, first_pause: Duration) -> anyhow::Result<Self> {
+        let addresses = Addresses::of(server);
+        let client = Client::builder()
+            .user_agent(user_agent())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            // Each step is checked.
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(addresses.clone()))
+            .build()
+            .context("could not set up HTTP")?;
+        Ok(Self { client, server: server.clone(), headers, addresses, first_pause })
+    }
+
+    /// The document at a URL; `None` if there is none. Redirects are followed within their origin. Not retried.
+    pub(super) async fn get(&self, url: &Url) -> Result<Option<String>, Failure> {
+        let mut url = url.clone();
+        for _ in 0..MAX_REDIRECTS {
+            let mut request = Request::new(reqwest::Method::GET, url.clone());
+            request.headers_mut().insert(ACCEPT, reqwest::header::HeaderValue::from_static("application/json"));
+            let answer = self.execute(request).await?;
+            if answer.is_transient() {
+                return Err(Failure { is_transient: true, error: anyhow!("{url} answered HTTP {}", answer.status) });
+            }
+            let location = answer.headers.get(LOCATION).filter(|_| answer.status.is_redirection());
+            let Some(location) = location.and_then(|location| location.to_str().ok()) else {
+                return Ok((answer.status == StatusCode::OK).then_some(answer.body));
+            };
+            let next = url.join(location).map_err(Failure::lasting)?;
+            if next.origin() != url.origin() {
+                tracing::info!("{url} leads to another origin, {next}: not followed");
+                return Ok(None);
+            }
+            url = next;
+        }
+        Err(Failure::lasting(format!("{url} redirects more than {MAX_REDIRECTS} times")))
+    }
+
+    /// Sends a form or JSON, again after a pause while the failure may pass. The response may be an error that will not.
+    ///
+    /// # Errors
+    ///
+    /// When there was no response, or none but failures that may pass.
+    pub(super) async fn post(
+        &self,
+        url: &str,
+        content_type: &'static str,
+        body: &str,
+        authorization: Option<&reqwest::header::HeaderValue>,
+    ) -> anyhow::Result<Answer> {
+        let url = Url::parse(url).with_context(|| format!("`{url}` is no URL"))?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut request = Request::new(reqwest::Method::POST, url.clone());
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_TYPE, reqwest::header::HeaderValue::from_static(content_type));
+            headers.insert(ACCEPT, reqwest::header::HeaderValue::from_static("application/json"));
+            if let Some(authorization) = authorization {
+                headers.insert(AUTHORIZATION, authorization.clone());
+            }
+            *request.body_mut() = Some(body.to_owned().into());
+            let (error, pause) = match self.execute(request).await {
+                Ok(answer) if answer.is_transient() => (anyhow!("{url}: {}", answer.reason()), answer.retry_after()),
+                Ok(answer) => return Ok(answer),
+                Err(Failure { is_transient: true, error }) => (error, None),
+                Err(Failure { error, .. }) => return Err(error),
+            };
+            if tries == MAX_TRIES {
+                return Err(error.context(format!("no answer after {tries} tries")));
+            }
+            tracing::info!("{error:#}: trying again");
+            let usual = self.first_pause * 2_u32.pow(tries - 1);
+            tokio::time::sleep(pause.unwrap_or(usual).min(LONGEST_PAUSE)).await;
+        }
+    }
+
+    /// Waits before a second round.
+    pub(super) async fn pause(&self) {
+        tokio::time::sleep(self.first_pause).await;
+    }
+
+    async fn execute(&self, mut request: Request) -> Result<Answer, Failure> {
+        let url = request.url().clone();
+        self.addresses.check(&url).map_err(|error| Failure { is_transient: false, error })?;
+        if url.origin() == self.server.origin() {
+            for (name, value) in &self.headers {
+                request.headers_mut().entry(name).or_insert_with(|| value.clone());
+            }
+        }
+        let sent = self.client.execute(request).await;
+        let response = sent.map_err(|error| Failure {
+            is_transient: true,
+            error: anyhow::Error::new(error.without_url()).context(format!("could not reach {}", shown(&url))),
+        })?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = received::body_within(response, MAX_DOCUMENT_BYTES).await;
+        let body = body.map_err(|error| Failure {
+            // A body that broke off; one that is too large stays so.
+            is_transient: error.is::<reqwest::Error>(),
+            error: error.context(format!("could not read {}", shown(&url))),
+        })?;
+        Ok(Answer { status, headers, body })
+    }
+}
+
+/// A URL without its query, which may be secret.
+fn shown(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// An issuer that writes the same to each connection, and how many there were; and a client without pauses.
+    async fn issuer(answer: &'static str) -> (Url, Arc<AtomicU32>, IssuerHttp) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/token", listener.local_addr().unwrap())).unwrap();
+        let tries = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&tries);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                counter.fetch_add(1, Ordering::Relaxed);
+                _ = stream.read(&mut [0; 4096]).await;
+                _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let http = IssuerHttp::of(&url, HeaderMap::new(), Duration::ZERO).unwrap();
+        (url, tries, http)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_tried_four_times_o02() {
+        for (answer, expected) in [
+            ("", "could not reach"),
+            (
+                "HTTP/1.1 503 X\r\nContent-Length: 4\r\nConnection: close\r\n\r\naway",
+                "HTTP 503 Service Unavailable: away",
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\naway", "the answer broke off"),
+        ] {
+            let (url, tries, http) = issuer(answer).await;
+
+            let error = http.post(url.as_str(), "text/plain", "", None).await.unwrap_err();
+
+            let error = format!("{error:#}");
+            assert!(error.contains("no answer after 4 tries") && error.contains(expected), "{error}");
+            assert_eq!(tries.load(Ordering::Relaxed), 4, "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_that_stays_is_not_tried_again_o02() {
+        let answer = "HTTP/1.1 400 X\r\nContent-Length: 25\r\nConnection: close\r\n\r\n{\"error\":\"invalid_grant\"}";
+        let (url, tries, http) = issuer(answer).await;
+
+        let answer = http.post(url.as_str(), "text/plain", "", None).await.unwrap();
+
+        assert_eq!(
+            (answer.error_code().as_deref(), answer.reason().as_str()),
+            (Some("invalid_grant"), "invalid_grant")
+        );
+        assert_eq!(tries.load(Ordering::Relaxed), 1);
+    }
+}

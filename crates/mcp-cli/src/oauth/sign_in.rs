@@ -1,0 +1,271 @@
+//! Signing a person in (OAuth 2.1, section 4.1): a page in a browser, a redirect to this machine, a code, tokens.
+
+use std::{collections::BTreeSet, io, time::Duration};
+
+use anyhow::{Context, bail};
+use mcp_protocol::uri::SecureUrl;
+use url::Url;
+
+use super::{
+    OAuth, TokenType, browser,
+    discovery::{Discovered, IssuerMetadata},
+    grants::{self, GrantError},
+    wanted_scopes,
+};
+use crate::{
+    callback::{CallbackListener, ExpectedRedirect, Redirect, pasted},
+    challenge::Challenge,
+    store::{Client, Registration},
+};
+
+/// The time that a person has to sign in, and that a port may be taken by another sign-in.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(300);
+/// So that there is a refresh token (2026-07-28, Authorization, "Refresh Tokens").
+const OFFLINE_ACCESS: &str = "offline_access";
+
+impl OAuth {
+    pub(super) async fn sign_in(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<()> {
+        let found = self.discover(challenge).await.context("could not find out where to sign in")?;
+        check_pkce(&found.issuer, self.options.assume_pkce)?;
+        let mut scopes = scopes;
+        if self.token_type(found.issuer.issuer.as_deref()) == TokenType::IdToken {
+            scopes.extend(["openid".to_owned(), "email".to_owned()]);
+        }
+        let mut scopes = wanted_scopes(&found, challenge, scopes);
+        let has_offline = |own: &[String]| own.iter().any(|scope| scope == OFFLINE_ACCESS);
+        if !scopes.is_empty()
+            && !has_offline(&scopes)
+            && has_offline(found.issuer.scopes_supported.as_deref().unwrap_or_default())
+        {
+            scopes.push(OFFLINE_ACCESS.to_owned());
+        }
+        let scope = scopes.join(" ");
+        let Some(reason) = self.sign_in_at(&found, &scope).await? else { return Ok(()) };
+        tracing::info!(reason, "the issuer has dropped the registration: a new one is made");
+        match self.sign_in_at(&found, &scope).await? {
+            Some(reason) => bail!("the issuer does not know the client: {reason}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a page and waits for what comes of it. Returns why, when the issuer does not know a client that it has
+    /// registered itself: its registration is dropped then.
+    async fn sign_in_at(&self, found: &Discovered, scope: &str) -> anyhow::Result<Option<String>> {
+        let issuer = &found.issuer;
+        let endpoint = issuer.authorization_endpoint.as_deref();
+        let endpoint =
+            endpoint.context("the issuer has no page to sign in at: its metadata has no `authorization_endpoint`")?;
+        // A registration holds for the issuer that made it, and for its redirect URI.
+        let kept = self.store.registration()?.filter(|own| own.issuer == issuer.issuer && own.is_dynamic());
+        let listener = self.listen(kept.as_ref()).await?;
+        let client = self.client_for(issuer, &listener.redirect_uri(), kept).await?;
+        let (verifier, state) = (grants::random()?, grants::random()?);
+        let resource = self.resource(found);
+        let mut url = Url::parse(endpoint)?;
+        url.set_fragment(None);
+        url.query_pairs_mut().extend_pairs(
+            [
+                ("response_type", Some("code")),
+                ("client_id", Some(client.id.as_str())),
+                ("state", Some(&state)),
+                ("code_challenge", Some(&grants::code_challenge(&verifier))),
+                ("code_challenge_method", Some("S256")),
+                ("redirect_uri", Some(&listener.redirect_uri())),
+                ("scope", Some(scope).filter(|scope| !scope.is_empty())),
+                ("resource", resource.as_deref()),
+            ]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?))),
+        );
+        let redirect_uri = listener.redirect_uri();
+        let expected = ExpectedRedirect {
+            state,
+            issuer: issuer.issuer.clone(),
+            requires_issuer: issuer.authorization_response_iss_parameter_supported == Some(true),
+        };
+        let code = self.redirect(listener, url.as_str(), expected).await?;
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("redirect_uri", &redirect_uri),
+            ("code_verifier", &verifier),
+        ];
+        form.extend(resource.as_deref().map(|resource| ("resource", resource)));
+        match grants::token(&self.http, &issuer.token_endpoint, &client, &form).await {
+            Ok(response) => self.keep(found, client, response, scope, resource).map(|()| None),
+            Err(GrantError::InvalidClient(reason)) if self.store.drop_registration(&client.id)? => Ok(Some(reason)),
+            Err(error) => Err(anyhow::Error::from(error).context("the issuer gave no token")),
+        }
+    }
+
+    /// The client to sign in with: one that was given, that the issuer knows by its document, or that is registered.
+    async fn client_for(
+        &self,
+        issuer: &IssuerMetadata,
+        redirect_uri: &str,
+        kept: Option<Registration>,
+    ) -> anyhow::Result<Client> {
+        if let Some(id) = &self.options.client_id {
+            return Ok(self.client(id, issuer));
+        }
+        if let Some(kept) = kept.filter(|own| own.redirect_uri == redirect_uri) {
+            return Ok(kept.into());
+        }
+        if let Some(url) = &self.options.client_metadata_url
+            && issuer.client_id_metadata_document_supported == Some(true)
+        {
+            return Ok(Client { id: url.clone(), secret: None, auth_method: None });
+        }
+        let registered = grants::register(&self.http, issuer, redirect_uri).await;
+        let client = registered
+            .context("could not register with the issuer; where clients are registered by hand, give `--client-id`")?;
+        self.store.keep_registration(Registration {
+            issuer: issuer.issuer.clone(),
+            client_id: client.id.clone(),
+            client_secret: client.secret.clone(),
+            auth_method: client.auth_method.clone(),
+            redirect_uri: redirect_uri.to_owned(),
+        })?;
+        Ok(client)
+    }
+
+    /// Listens on the port that was given, waiting until it is free; or on that of the registration, if it is free.
+    async fn listen(&self, kept: Option<&Registration>) -> anyhow::Result<CallbackListener> {
+        let (host, port) = (self.options.callback_host, self.options.callback_port);
+        if port == 0 {
+            let kept = kept.and_then(|own| Url::parse(&own.redirect_uri).ok()?.port());
+            let kept = match kept {
+                Some(port) => CallbackListener::bind(host, port).await.ok(),
+                None => None,
+            };
+            return match kept {
+                Some(listener) => Ok(listener),
+                None => CallbackListener::bind(host, 0).await.context("could not listen on 127.0.0.1 for the browser"),
+            };
+        }
+        let bound = tokio::time::timeout(SIGN_IN_TIMEOUT, CallbackListener::bind_when_free(host, port)).await;
+        let bound = bound.unwrap_or_else(|_| Err(io::ErrorKind::AddrInUse.into()));
+        bound.with_context(|| format!("could not listen on 127.0.0.1:{port} for the browser"))
+    }
+
+    /// Sends the browser away, and returns the code that it comes back with.
+    async fn redirect(
+        &self,
+        listener: CallbackListener,
+        url: &str,
+        expected: ExpectedRedirect,
+    ) -> anyhow::Result<String> {
+        let port = listener.port();
+        tracing::warn!("sign in at {url}");
+        let is_opened = browser::open(&self.options.browser, url);
+        if !is_opened {
+            tracing::warn!(
+                "the page ends at 127.0.0.1:{port}, on this machine: for a browser on another one, run \
+                 `ssh -L {port}:127.0.0.1:{port} HOST` there first{}",
+                if io::IsTerminal::is_terminal(&io::stdin()) {
+                    ", or paste here the address at which it ends"
+                } else {
+                    ""
+                }
+            );
+        }
+        let issuer = expected.issuer.clone();
+        let requires_issuer = expected.requires_issuer;
+        let typed = expected.clone();
+        let redirect = async {
+            tokio::select! {
+                redirect = listener.wait(expected) => redirect,
+                redirect = pasted(typed), if !is_opened => redirect,
+            }
+        };
+        let redirect = tokio::time::timeout(SIGN_IN_TIMEOUT, redirect).await;
+        let redirect: Redirect = redirect.with_context(|| {
+            format!(
+                "no sign-in within five minutes: if the page reports an unknown client, run `mcpl forget {}`",
+                self.server
+            )
+        })??;
+        if let Some(error) = redirect.error {
+            bail!("signing in failed: {error}");
+        }
+        let expected = issuer.as_deref().unwrap_or("without a name");
+        match &redirect.issuer {
+            // RFC 9207, section 2.4.
+            Some(other) if redirect.issuer != issuer => {
+                bail!("signing in failed: the answer is of the issuer {other}, not of {expected}")
+            }
+            None if requires_issuer => {
+                bail!("signing in failed: the answer does not name its issuer, as those of {expected} do")
+            }
+            _ => redirect.code.context("signing in failed: the answer has no code"),
+        }
+    }
+}
+
+/// 2026-07-28, Authorization, "Authorization Code Protection": an issuer that does not list PKCE is not used.
+fn check_pkce(issuer: &IssuerMetadata, is_assumed: bool) -> anyhow::Result<()> {
+    let name = issuer.issuer.as_deref().unwrap_or("without a name");
+    match &issuer.code_challenge_methods_supported {
+        Some(methods) if methods.iter().any(|method| method == "S256") => Ok(()),
+        Some(methods) => bail!("the issuer {name} does not support PKCE with S256, but {}", methods.join(", ")),
+        None if is_assumed || lists_no_pkce(name) => Ok(()),
+        None => bail!(
+            "the issuer {name} does not say that it supports PKCE, as `code_challenge_methods_supported`: if it does, give \
+             `--assume-pkce`"
+        ),
+    }
+}
+
+/// Whether an issuer is one of those that support PKCE and do not list it: user pools of Cognito, and tenants of Entra.
+fn lists_no_pkce(issuer: &str) -> bool {
+    const ENTRA: [&str; 4] = [
+        "login.microsoftonline.com",
+        "login.microsoftonline.us",
+        "login.partner.microsoftonline.cn",
+        "sts.windows.net",
+    ];
+    let Some(url) = SecureUrl::parse(issuer).filter(|url| url.is_https && url.port.is_none()) else { return false };
+    let labels: Vec<&str> = url.host.split('.').collect();
+    let is_cognito =
+        matches!(labels[..], ["cognito-idp", _, "amazonaws", "com"] | ["cognito-idp", _, "amazonaws", "com", "cn"]);
+    is_cognito || ENTRA.contains(&url.host) || matches!(labels[..], [_, "ciamlogin", "com"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_lists_pkce_or_is_known_to_support_it_c1() {
+        let issuer = |name: &str, methods: Option<&[&str]>| IssuerMetadata {
+            issuer: Some(name.to_owned()),
+            code_challenge_methods_supported: methods.map(|own| own.iter().map(|own| (*own).to_owned()).collect()),
+            ..IssuerMetadata::default()
+        };
+        let any = "https://id.example";
+        assert!(check_pkce(&issuer(any, Some(&["plain", "S256"])), false).is_ok());
+        let error = check_pkce(&issuer(any, None), false).unwrap_err().to_string();
+        assert!(error.contains("--assume-pkce"), "{error}");
+        assert!(check_pkce(&issuer(any, None), true).is_ok());
+        for is_assumed in [false, true] {
+            assert!(check_pkce(&issuer(any, Some(&["plain"])), is_assumed).is_err());
+        }
+        for known in [
+            "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_abc",
+            "https://login.microsoftonline.com/2d1b/v2.0",
+            "https://sts.windows.net/2d1b/",
+        ] {
+            assert!(check_pkce(&issuer(known, None), false).is_ok(), "{known}");
+            assert!(check_pkce(&issuer(known, Some(&[])), false).is_err(), "{known}");
+        }
+        for other in [
+            "https://cognito-idp.evil.example/x",
+            "https://cognito-idp.eu-west-1.amazonaws.com.evil.example",
+            "https://x.cognito-idp.eu-west-1.amazonaws.com",
+            "https://login.microsoftonline.com.evil.example",
+            "http://login.microsoftonline.com/x",
+        ] {
+            assert!(check_pkce(&issuer(other, None), false).is_err(), "{other}");
+        }
+    }
+}
