@@ -127,6 +127,8 @@ pub(crate) struct OAuth {
     http: IssuerHttp,
     state: Mutex<State>,
     untried: std::sync::Mutex<Option<Untried>>,
+    /// Why the last refresh failed, for those who waited for it.
+    refresh_failure: std::sync::Mutex<Option<(Instant, String)>>,
     /// Sign-ins since the last request that succeeded.
     fruitless_sign_ins: AtomicU32,
 }
@@ -154,6 +156,7 @@ impl OAuth {
             store,
             state: Mutex::default(),
             untried: std::sync::Mutex::default(),
+            refresh_failure: std::sync::Mutex::default(),
             fruitless_sign_ins: AtomicU32::new(0),
         })
     }
@@ -193,7 +196,18 @@ impl OAuth {
     ///
     /// When the refresh failed for any other reason than a refresh token or a client that is void.
     async fn refreshed(&self, old: &str) -> anyhow::Result<Option<String>> {
+        let asked = Instant::now();
         let _turn = self.store.turn(Turn::Refresh).await?;
+        let failure = || self.refresh_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, failure)) = failure().as_ref().filter(|(at, _)| *at > asked) {
+            bail!("{failure}");
+        }
+        let refreshed = self.refresh_in_turn(old).await;
+        *failure() = refreshed.as_ref().err().map(|error| (Instant::now(), format!("{error:#}")));
+        refreshed
+    }
+
+    async fn refresh_in_turn(&self, old: &str) -> anyhow::Result<Option<String>> {
         let Some(credentials) = self.credentials()? else { return Ok(None) };
         // Another request, or another process, may have done it.
         if let Some(token) = self.token_of(&credentials).filter(|token| token != old) {
@@ -473,7 +487,49 @@ impl fmt::Debug for OAuth {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
     use super::*;
+
+    /// As when a client sends several requests at once: they do not try one after the other.
+    #[tokio::test]
+    async fn requests_share_a_refresh_that_fails_o02() {
+        const AWAY: &[u8] = b"HTTP/1.1 503 X\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let tries = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&tries);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                counter.fetch_add(1, Ordering::Relaxed);
+                _ = stream.read(&mut [0; 4096]).await;
+                _ = stream.write_all(AWAY).await;
+            }
+        });
+        let state = tempfile::tempdir().unwrap();
+        let options = OAuthOptions { state_dir: Some(state.path().join("mcpl")), ..OAuthOptions::default() };
+        let oauth = OAuth::new(&format!("{origin}/mcp"), options).unwrap();
+        let expired = serde_json::json!({
+            "client_id": "c", "token_response": { "access_token": "t", "expires_in": 1, "refresh_token": "r" },
+            "granted_scopes": [], "token_received_at": 0, "token_endpoint": format!("{origin}/token"),
+        });
+        oauth.store.keep_credentials(serde_json::from_value(expired).unwrap()).unwrap();
+
+        let (one, two, three) = tokio::join!(oauth.token(), oauth.token(), oauth.token());
+
+        for failed in [one, two, three] {
+            assert!(format!("{:#}", failed.unwrap_err()).contains("no answer after 4 tries"));
+        }
+        assert_eq!(tries.load(Ordering::Relaxed), 4);
+        assert!(oauth.token().await.is_err());
+        assert_eq!(tries.load(Ordering::Relaxed), 8, "a later request tries again");
+    }
 
     /// 8.7: as it is read from the file, where `received` is no less odd.
     #[test]
