@@ -50,14 +50,15 @@ def run(mcpl, tmp_path):
     (tmp_path / "project").mkdir()
     variables = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
 
-    def run(*words, check=True):
+    def run(*words, check=True, program=mcpl, **more):
         finished = subprocess.run(
-            [mcpl, *words], cwd=tmp_path / "project", env={**variables, "HOME": str(tmp_path)},
+            [program, *words], cwd=tmp_path / "project", env={**variables, "HOME": str(tmp_path), **more},
             capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=HANG_SECONDS,
         )
         assert finished.returncode == 0 or not check, finished.stderr
         return finished
 
+    run.variables = {**variables, "HOME": str(tmp_path)}
     return run
 
 
@@ -253,3 +254,133 @@ def test_a_file_with_two_members_of_one_name_is_left_alone(run, tmp_path, text):
 
     assert refused.returncode == 1 and "twice" in refused.stderr and "is left as it is" in refused.stderr
     assert file.read_text() == text
+
+
+# i01
+@pytest.mark.parametrize("flag", ["--cursor", "--codex"])
+def test_a_byte_order_mark_stays(run, tmp_path, flag):
+    file = tmp_path / FLAGS[flag][0]
+    file.parent.mkdir()
+    original = b"\xef\xbb\xbf" + (b"# mine\r\n" if flag == "--codex" else b'{"mcpServers": {}}\r\n')
+    file.write_bytes(original)
+
+    shown = run("install", "greeter", URL, flag)
+    installed = file.read_bytes()
+    run("uninstall", "greeter", flag)
+
+    assert installed.startswith(original[:3]) and installed.count(original[:3]) == 1 and URL.encode() in installed
+    assert "\ufeff" not in shown.stdout
+    assert file.read_bytes() == original
+
+
+# i03
+def test_installations_at_the_same_time_wait_for_each_other(mcpl, run, tmp_path):
+    file = tmp_path / FLAGS["--cursor"][0]
+    file.parent.mkdir()
+    names = [f"server{number}" for number in range(40)]
+    # Large enough that one is still reading while the next one writes.
+    file.write_text(json.dumps({"mcpServers": {}, "notes": ["x" * 60] * 5000}))
+
+    command = [mcpl, "install", "NAME", URL, "--cursor"]
+    started = [
+        subprocess.Popen([name if word == "NAME" else word for word in command], env=run.variables, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        for name in names
+    ]
+    codes = {process.wait(HANG_SECONDS) for process in started}
+
+    assert codes == {0} and list(json.loads(file.read_text())["mcpServers"].keys() ^ set(names)) == []
+
+
+# i04
+def test_codex_has_its_files_where_its_variable_says(run, tmp_path):
+    other = tmp_path / "codex"
+    other.mkdir()
+    (other / "config.toml").write_text('model = "o9"\n')
+
+    run("install", "greeter", URL, "--codex", CODEX_HOME=str(other))
+
+    assert "greeter" in tomllib.loads((other / "config.toml").read_text())["mcp_servers"]
+    assert not (tmp_path / ".codex").exists()
+
+
+# i05
+def test_the_command_is_named_as_path_has_it(mcpl, run, tmp_path):
+    real = tmp_path / "Cellar" / "mcpl" / "0.1.0" / "mcpl"
+    real.parent.mkdir(parents=True)
+    os.link(mcpl, real) if os.stat(mcpl).st_dev == os.stat(tmp_path).st_dev else real.write_bytes(open(mcpl, "rb").read())
+    real.chmod(0o755)
+    linked = tmp_path / "bin" / "mcpl"
+    linked.parent.mkdir()
+    linked.symlink_to(real)
+
+    run("install", "greeter", URL, "--claude", program=str(linked), PATH=f"{linked.parent}:{os.environ['PATH']}")
+
+    entry = json.loads((tmp_path / FLAGS["--claude"][0]).read_text())["mcpServers"]["greeter"]
+    assert entry["command"] == str(linked)
+
+
+# i07, c12
+def test_spaces_around_a_url_are_left_out_and_others_are_refused(run, tmp_path):
+    run("install", "greeter", f" {URL}\t", "--cursor")
+    spaced = run("install", "greeter", URL.replace("/mcp", "/m cp"), "--cursor", check=False)
+    bare = run("install", "greeter", URL.removeprefix("https://"), "--cursor", check=False)
+
+    assert json.loads((tmp_path / FLAGS["--cursor"][0]).read_text())["mcpServers"]["greeter"] == {"url": URL}
+    assert spaced.returncode == 1 and "must be an https URL" in spaced.stderr, spaced.stderr
+    assert bare.returncode == 1 and f"has no scheme: write {URL}" in bare.stderr, bare.stderr
+
+
+# i08
+def test_a_header_is_not_left_out_silently(run, tmp_path):
+    refused = run("install", "greeter", URL, "--claude", "--header", "X-Api-Key: hunter2", check=False)
+
+    assert refused.returncode == 1 and "--token-command" in refused.stderr, refused.stderr
+    assert not (tmp_path / FLAGS["--claude"][0]).exists() and not files_with("hunter2", tmp_path)
+
+
+# i09
+def test_a_program_without_the_variables_of_this_shell_finds_what_is_kept(run, tmp_path):
+    secret = ["--client-id", "me", "--client-secret", "hunter2"]
+    state = tmp_path / "state"
+
+    run("install", "greeter", URL, "--claude", *secret, XDG_STATE_HOME=str(state))
+    entry = json.loads((tmp_path / FLAGS["--claude"][0]).read_text())["mcpServers"]["greeter"]
+    # What the program starts, asked for what it keeps.
+    own = entry["args"][entry["args"].index("--state-dir") :]
+    [kept] = files_with("hunter2", tmp_path)
+    run("forget", URL, *own)
+
+    assert own == ["--state-dir", str(state / "mcpl")] and kept.parent == state / "mcpl"
+    assert not files_with("hunter2", tmp_path)
+    run("install", "greeter", URL, "--claude", XDG_STATE_HOME=str(tmp_path / ".local" / "state"))
+    entry = json.loads((tmp_path / FLAGS["--claude"][0]).read_text())["mcpServers"]["greeter"]
+    assert entry["args"] == ["proxy", "greeter", URL], "the usual folder needs no option"
+
+
+# 7, and section 9, "after installing"
+def test_it_is_said_what_comes_next(run):
+    proxied = run("install", "greeter", URL, "--claude", "--claude-code", "--gemini", "--scope", "a b").stdout
+    direct = run("install", "other", URL, "--cursor", "--gemini").stdout
+    dry = run("install", "third", URL, "--claude", "--claude-code", "--gemini", "--dry-run").stdout
+
+    assert f"sign in first: mcpl tools {URL} --scope 'a b'\n" in proxied
+    assert "Claude Code asks for approval" in proxied and "trust the folder" in proxied
+    assert "sign in first" not in direct and "approval" not in direct and "trust the folder" in direct
+    assert "sign in first" not in dry and "approval" not in dry and "trust the folder" not in dry
+
+
+# Section 9, "one broken file does not stop the others"
+def test_a_broken_file_stops_no_other(run, tmp_path):
+    broken = [tmp_path / FLAGS[flag][0] for flag in ("--claude-code", "--cursor")]
+    for file in broken:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{")
+
+    installed = run("install", "greeter", URL, "--claude-code", "--cursor", "--gemini", "--codex", check=False)
+    entries = [(tmp_path / FLAGS[flag][0]).read_text() for flag in ("--gemini", "--codex")]
+    removed = run("uninstall", "greeter", "--cursor", "--gemini", "--claude-code", "--codex", check=False)
+
+    for ended in (installed, removed):
+        assert ended.returncode == 1 and all(ended.stderr.count(f"{file} is left as it is") == 1 for file in broken)
+    assert all(URL in entry for entry in entries)
+    assert not any(URL in (tmp_path / FLAGS[flag][0]).read_text() for flag in ("--gemini", "--codex"))

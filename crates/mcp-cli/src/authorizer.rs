@@ -5,7 +5,7 @@ use std::process::Stdio;
 use anyhow::{Context, bail};
 use tokio::{process::Command, sync::Mutex};
 
-use crate::{challenge::Challenge, oauth::OAuth, sigv4::Signer};
+use crate::{challenge::Challenge, command_line, oauth::OAuth, sigv4::Signer};
 
 /// Has tokens for one server.
 #[derive(Debug)]
@@ -70,9 +70,8 @@ impl Authorizer {
 }
 
 async fn output_of(command: &str) -> anyhow::Result<String> {
-    let mut words = command.split_whitespace();
-    let program = words.next().context("`--token-command` is empty")?;
-    let output = Command::new(program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await;
+    let (program, words) = command_line::split(command).context("could not read `--token-command`")?;
+    let output = Command::new(&program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await;
     let output = output.with_context(|| format!("could not run `{program}`"))?;
     if !output.status.success() {
         bail!("`{program}`, which prints tokens, ended with {}", output.status);

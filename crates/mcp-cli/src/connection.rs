@@ -13,12 +13,12 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use crate::{
     authorizer::Authorizer,
     callback::CallbackHost,
-    http_client,
-    oauth::{self, Browser, OAuth, OAuthOptions, PrivateKey, ResourceParameter, SigningAlgorithm, TokenType},
+    endpoint, http_client,
+    oauth::{Browser, OAuth, OAuthOptions, PrivateKey, ResourceParameter, SigningAlgorithm, TokenType},
     output::print,
     session::Session,
     sigv4::Signer,
-    store::{Registration, Store},
+    store::{self, Registration, Store},
     upstream::Upstream,
 };
 
@@ -110,9 +110,7 @@ impl Connection {
     }
 
     pub(crate) fn upstream(&self, url: String) -> anyhow::Result<Upstream> {
-        if !oauth::is_secure(&url) {
-            bail!("`{url}` must be https (http on this machine)");
-        }
+        let url = endpoint::parse(&url)?;
         let headers = self.headers()?;
         let authorizer = match &self.token_command {
             Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
@@ -249,8 +247,8 @@ impl Connection {
             }
         }
         if !self.headers.is_empty() {
-            tracing::warn!(
-                "values of `--header` are written nowhere, since they may be secret: use `--header-env`, `--header-file` or \
+            bail!(
+                "`--header` may be secret, and is written into no configuration: use `--header-env`, `--header-file` or \
                  `--token-command`"
             );
         }
@@ -259,10 +257,15 @@ impl Connection {
 
     /// The same of where tokens are kept, which by itself is no reason to start `mcpl proxy`.
     pub(crate) fn kept_state_dir(&self) -> anyhow::Result<Vec<String>> {
-        match &self.state_dir {
-            Some(folder) => Ok(vec!["--state-dir".to_owned(), absolute(folder)?]),
+        match self.lasting_state_dir() {
+            Some(folder) => Ok(vec!["--state-dir".to_owned(), absolute(&folder)?]),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Where a program that does not have this shell's variables keeps tokens too; `None` at the usual place.
+    fn lasting_state_dir(&self) -> Option<PathBuf> {
+        self.state_dir.clone().or_else(store::folder_of_variable)
     }
 
     /// Keeps the client's secret for the programs that start `mcpl proxy`, in whose configuration it is not written.
@@ -271,7 +274,7 @@ impl Connection {
             return Ok(());
         };
         let Some(client_secret) = self.secret()? else { return Ok(()) };
-        let store = Store::of(url, self.state_dir.as_deref())?;
+        let store = Store::of(url, self.lasting_state_dir().as_deref())?;
         store.keep_registration(Registration::given(client_id.clone(), Some(client_secret)))?;
         print(&format!("the client's secret is kept in {}", store.place()));
         Ok(())

@@ -7,6 +7,7 @@
 mod entry;
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
@@ -19,9 +20,14 @@ use similar::TextDiff;
 
 use self::entry::{Value, has_entry, with_entry, without_entry};
 use crate::{
+    command_line,
     files::{self, Readers},
     output::{print, printable},
+    store,
 };
+
+/// Some editors write it at the beginning of a file, and want it there.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Which programs.
 #[derive(Debug, Clone, Args)]
@@ -84,16 +90,29 @@ impl App {
         }
     }
 
-    /// The file that the program reads.
+    /// The file that the program reads: docs/mcpl.md has the paths of every system, and their sources.
     fn file(self, places: &Places) -> PathBuf {
         match self {
-            Self::Claude => places.config.join("Claude").join("claude_desktop_config.json"),
+            Self::Claude => places.claude().join("claude_desktop_config.json"),
             Self::ClaudeCode => places.project.join(".mcp.json"),
             Self::Cursor => places.home.join(".cursor").join("mcp.json"),
             Self::VsCode => places.project.join(".vscode").join("mcp.json"),
-            Self::Codex => places.home.join(".codex").join("config.toml"),
+            Self::Codex => places.codex.clone().unwrap_or_else(|| places.home.join(".codex")).join("config.toml"),
             Self::Gemini => places.home.join(".gemini").join("settings.json"),
             Self::Windsurf => places.home.join(".codeium").join("windsurf").join("mcp_config.json"),
+        }
+    }
+
+    /// What the program asks for before it uses a new server.
+    fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::ClaudeCode => {
+                Some("Claude Code asks for approval of a project's servers: approve it at the next start, or by `/mcp`")
+            }
+            Self::Gemini => {
+                Some("Gemini CLI connects in trusted folders alone: trust the folder in which you start it")
+            }
+            Self::Claude | Self::Cursor | Self::VsCode | Self::Codex | Self::Windsurf => None,
         }
     }
 
@@ -145,6 +164,10 @@ struct Places {
     /// Where the platform keeps the configuration of programs with windows.
     config: PathBuf,
     project: PathBuf,
+    /// CODEX_HOME.
+    codex: Option<PathBuf>,
+    /// What Windows keeps of programs that are MSIX packages.
+    packages: Option<PathBuf>,
 }
 
 impl Places {
@@ -154,7 +177,20 @@ impl Places {
             true => home.join("Library").join("Application Support"),
             false => etcetera::choose_base_strategy().context("the home folder is not known")?.config_dir(),
         };
-        Ok(Self { home, config, project: std::env::current_dir().context("this folder is not known")? })
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let packages = variable("LOCALAPPDATA").filter(|_| cfg!(windows)).map(|local| local.join("Packages"));
+        let project = std::env::current_dir().context("this folder is not known")?;
+        Ok(Self { home, config, project, codex: variable("CODEX_HOME"), packages })
+    }
+
+    /// The folder of Claude Desktop. As an MSIX package it sees a folder of its own in place of the usual one.
+    fn claude(&self) -> PathBuf {
+        let packages = self.packages.as_ref().and_then(|packages| fs::read_dir(packages).ok()).into_iter().flatten();
+        let own = packages.flatten().filter(|package| package.file_name().to_string_lossy().starts_with("Claude_"));
+        let folders = own.map(|package| package.path().join("LocalCache").join("Roaming").join("Claude"));
+        // Of several, the one that it has used.
+        let packaged = folders.max_by_key(|folder| (folder.exists(), folder.clone()));
+        packaged.unwrap_or_else(|| self.config.join("Claude"))
     }
 }
 
@@ -196,39 +232,97 @@ impl Apps {
 }
 
 /// Writes the entries of a server. `options` are for `mcpl proxy`, which with `via_proxy` every program starts.
+///
+/// # Errors
+///
+/// The last one, when the others have been written and their errors are logged.
 pub(crate) fn install(name: &str, url: &str, apps: &Apps, options: &[String], via_proxy: bool) -> anyhow::Result<()> {
     check_name(name)?;
-    check_url(url)?;
-    let command = std::env::current_exe().context("the path of this command is not known")?;
+    let current = std::env::current_exe().context("the path of this command is not known")?;
+    let command = lasting(&current, &std::env::var_os("PATH").unwrap_or_default());
     let command = command.to_str().context("the path of this command is not Unicode")?;
     let server = Server { name, url, command, options };
     let places = Places::usual()?;
-    for app in apps.chosen_or_asked()? {
-        let entry = app.entry(&server, apps.via_proxy || via_proxy);
-        change(app, &places, apps.dry_run, name, |text| with_entry(app, text, name, &entry))?;
+    let chosen = apps.chosen_or_asked()?;
+    let is_proxied = |app: App| apps.via_proxy || via_proxy || app.direct(url).is_none();
+    let installed = change_all(&chosen, &places, apps.dry_run, name, |app, text| {
+        with_entry(app, text, name, &app.entry(&server, is_proxied(app)))
+    });
+    if !apps.dry_run {
+        chosen.iter().filter_map(|app| app.advice()).for_each(print);
+        if chosen.iter().any(|app| is_proxied(*app)) {
+            let words = ["mcpl", "tools", url].into_iter().chain(options.iter().map(String::as_str));
+            print(&format!("If the server wants a sign-in, sign in first: {}", command_line::join(words)));
+        }
     }
-    Ok(())
+    installed
 }
 
 /// Takes the entries of a server out.
+///
+/// # Errors
+///
+/// As [`install`].
 pub(crate) fn uninstall(name: &str, apps: &Apps) -> anyhow::Result<()> {
     check_name(name)?;
     let places = Places::usual()?;
-    for app in apps.chosen_or_asked()? {
-        let file = app.file(&places);
-        let before = files::linked(&file).and_then(|target| files::read_text(&backup_of(&target))).ok();
-        change(app, &places, apps.dry_run, name, |text| {
-            let without = without_entry(app, text, name)?;
-            // Spacing that came with the entry goes with it, if an entry that comes and goes leaves just this behind.
-            let is_all = |before: &String| {
-                let plain = [("url", Value::Text(String::new()))];
-                let came = with_entry(app, before, name, &plain).and_then(|came| without_entry(app, &came, name));
-                came.is_ok_and(|gone| gone == without) && !has_entry(app, before, name)
-            };
-            Ok(before.filter(is_all).unwrap_or(without))
-        })?;
+    change_all(&apps.chosen_or_asked()?, &places, apps.dry_run, name, |app, text| {
+        let target = files::linked(&app.file(&places));
+        let before = target.and_then(|target| files::read_text(&backup_of(&target))).ok();
+        let before = before.map(|before| without_mark(&before).1.to_owned());
+        let without = without_entry(app, text, name)?;
+        // Spacing that came with the entry goes with it, if an entry that comes and goes leaves just this behind.
+        let is_all = |before: &String| {
+            let plain = [("url", Value::Text(String::new()))];
+            let came = with_entry(app, before, name, &plain).and_then(|came| without_entry(app, &came, name));
+            came.is_ok_and(|gone| gone == without) && !has_entry(app, before, name)
+        };
+        Ok(before.filter(is_all).unwrap_or(without))
+    })
+}
+
+/// Changes the files of all programs, one installation after the other. A file that cannot be changed stops no other.
+fn change_all(
+    chosen: &[App],
+    places: &Places,
+    dry_run: bool,
+    name: &str,
+    edit: impl Fn(App, &str) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let _lock = if dry_run { None } else { lock() };
+    let mut failed = None;
+    for app in chosen {
+        if let Err(error) = change(*app, places, dry_run, name, |text| edit(*app, text))
+            && let Some(before) = failed.replace(error)
+        {
+            tracing::error!("{before:#}");
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
+}
+
+/// Waits for other installations: each reads a file, and replaces it. Where nothing can be locked, there is no waiting.
+fn lock() -> Option<fs::File> {
+    let lock = || {
+        let folder = store::usual_folder()?;
+        files::secret_folder(&folder, true)?;
+        files::lock(&folder.join("install.lock"))
+    };
+    lock().inspect_err(|error| tracing::info!(%error, "other installations are not waited for")).ok()
+}
+
+/// The path of a command that outlives an update: package managers put a link into a folder of PATH, and the program of each
+/// version into a folder of its own.
+fn lasting(current: &Path, path: &OsStr) -> PathBuf {
+    let (Ok(real), Some(name)) = (current.canonicalize(), current.file_name()) else { return current.to_owned() };
+    let found = std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name));
+    let mut own = found.filter(|found| found.canonicalize().is_ok_and(|found| found == real));
+    own.next().unwrap_or_else(|| current.to_owned())
+}
+
+/// The byte order mark that a text begins with, or nothing, and the rest.
+fn without_mark(text: &str) -> (&str, &str) {
+    text.split_at(if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 })
 }
 
 fn change(
@@ -247,7 +341,7 @@ fn change(
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("could not read {shown}")),
     };
-    let old = before.as_deref().unwrap_or_default();
+    let (mark, old) = without_mark(before.as_deref().unwrap_or_default());
     let new = edit(old).with_context(|| format!("{shown} is left as it is"))?;
     if new == old {
         print(&format!("{}: {shown} needs no change", app.title()));
@@ -267,10 +361,10 @@ fn change(
         written.with_context(|| format!("could not write {}", path.display()))
     };
     // What was there before the entry came, and not what was there while it was.
-    if let Some(before) = before.as_ref().filter(|before| !has_entry(app, before, name)) {
+    if let Some(before) = before.as_ref().filter(|_| !has_entry(app, old, name)) {
         write(&backup_of(&target), before, &Readers::Owner)?;
     }
-    write(&target, &new, &Readers::SameAsBefore)?;
+    write(&target, &format!("{mark}{new}"), &Readers::SameAsBefore)?;
     print(&format!("{}: {shown} is changed; restart the program if it is running", app.title()));
     Ok(())
 }
@@ -287,13 +381,6 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     let is_plain = !name.is_empty() && name.chars().all(|own| own.is_ascii_alphanumeric() || "-_".contains(own));
     if !is_plain || name.starts_with('-') {
         bail!("the name `{name}` must be letters, digits, `-` and `_`, and not begin with `-`");
-    }
-    Ok(())
-}
-
-fn check_url(url: &str) -> anyhow::Result<()> {
-    if !crate::oauth::is_secure(url) {
-        bail!("`{url}` must be an https URL (http on this machine), without a user name");
     }
     Ok(())
 }
@@ -325,14 +412,69 @@ mod tests {
     }
 
     #[test]
-    fn a_name_or_url_that_would_not_work_is_refused() {
+    fn a_name_that_would_not_work_is_refused() {
         for name in ["", "a b", "a.b", "\"", "é", "-v", "--sigv4", "-"] {
             assert!(check_name(name).is_err(), "{name}");
         }
-        for url in ["abc", "http://mcp.example.com/mcp", "file:///etc/passwd", "https://a@b.example", ""] {
-            assert!(check_url(url).is_err(), "{url}");
-        }
         check_name("a-b_1").unwrap();
-        check_url("http://127.0.0.1:9000/mcp").unwrap();
+    }
+
+    fn places(folder: &Path) -> Places {
+        let path = |name: &str| folder.join(name);
+        Places { home: path("home"), config: path("config"), project: path("project"), codex: None, packages: None }
+    }
+
+    /// i04
+    #[test]
+    fn codex_has_a_folder_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let usual = places(folder.path());
+        let moved = Places { codex: Some(folder.path().join("codex")), ..places(folder.path()) };
+
+        assert_eq!(App::Codex.file(&usual), folder.path().join("home/.codex/config.toml"));
+        assert_eq!(App::Codex.file(&moved), folder.path().join("codex/config.toml"));
+    }
+
+    /// Section 9, "Claude Desktop as an MSIX package on Windows"
+    #[test]
+    fn claude_desktop_as_a_package_has_a_folder_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let packages = folder.path().join("Packages");
+        let own = Places { packages: Some(packages.clone()), ..places(folder.path()) };
+        let file = |folder: PathBuf| folder.join("claude_desktop_config.json");
+        let packaged = |name: &str| packages.join(name).join("LocalCache").join("Roaming").join("Claude");
+
+        assert_eq!(App::Claude.file(&own), file(folder.path().join("config").join("Claude")));
+        fs::create_dir_all(packages.join("Other_1")).unwrap();
+        assert_eq!(App::Claude.file(&own), file(folder.path().join("config").join("Claude")));
+        fs::create_dir_all(packages.join("Claude_z")).unwrap();
+        assert_eq!(App::Claude.file(&own), file(packaged("Claude_z")));
+        fs::create_dir_all(packaged("Claude_a")).unwrap();
+        assert_eq!(App::Claude.file(&own), file(packaged("Claude_a")), "the one that was used");
+    }
+
+    /// i05
+    #[test]
+    #[cfg(unix)]
+    fn a_command_is_named_as_path_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [real, linked, other] = ["1.0/bin", "bin", "other"].map(|name| folder.path().join(name));
+        for folder in [&real, &linked, &other] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        for folder in [&real, &other] {
+            fs::write(folder.join("mcpl"), "").unwrap();
+        }
+        std::os::unix::fs::symlink("../1.0/bin/mcpl", linked.join("mcpl")).unwrap();
+        let path = |folders: &[&Path]| std::env::join_paths(folders).unwrap();
+        let current = real.join("mcpl");
+
+        assert_eq!(lasting(&current, &path(&[&other, &linked, &real])), linked.join("mcpl"));
+        assert_eq!(
+            lasting(&current, &path(&[&other, Path::new("bin")])),
+            current,
+            "no other program, no relative folder"
+        );
+        assert_eq!(lasting(&current, OsStr::new("")), current);
     }
 }

@@ -5,8 +5,10 @@ mod bridge;
 mod call;
 mod callback;
 mod challenge;
+mod command_line;
 mod connection;
 mod doctor;
+mod endpoint;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -261,6 +263,7 @@ fn manual(folder: &Path) -> anyhow::Result<()> {
 
 /// Writes the entries by which programs reach a server as it is reached now.
 fn install(name: &str, url: &str, connection: &Connection, apps: &Apps) -> anyhow::Result<()> {
+    let url = &endpoint::parse(url)?;
     let mut options = connection.kept_options()?;
     let via_proxy = !options.is_empty();
     options.extend(connection.kept_state_dir()?);

@@ -26,6 +26,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Store {
     server: String,
     file: PathBuf,
+    /// The platform's folder, or that of a variable, whose mode is repaired.
+    is_usual: bool,
     /// Writers of this process take turns.
     turn: Arc<Mutex<()>>,
     /// What the file is sealed with, once it was asked for.
@@ -126,16 +128,27 @@ impl Store {
                 let _ = key.set(Err("files are wanted".to_owned()));
                 folder.to_owned()
             }
-            None => {
-                let strategy = etcetera::choose_base_strategy().map_err(io::Error::other)?;
-                strategy.state_dir().unwrap_or_else(|| strategy.data_dir()).join("mcpl")
-            }
+            None => usual_folder()?,
         };
-        // One that was given may be for other things too: its mode is the user's business.
-        files::secret_folder(&folder, is_usual)?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
         let name: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { server: server.to_owned(), file: folder.join(format!("{name}.json")), turn: Arc::default(), key })
+        let file = folder.join(format!("{name}.json"));
+        let own = Self { server: server.to_owned(), file, is_usual, turn: Arc::default(), key };
+        // It is made when there is something to keep: a home that cannot be written is none of a reader's business.
+        if own.folder().exists() {
+            own.make_folder()?;
+        }
+        Ok(own)
+    }
+
+    fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Makes the folder, or checks the one that is there.
+    fn make_folder(&self) -> io::Result<()> {
+        // One that was given may be for other things too: its mode is the user's business.
+        files::secret_folder(self.folder(), self.is_usual)
     }
 
     /// Where it is, in words.
@@ -198,6 +211,7 @@ impl Store {
     /// Waits until no other process, and no other request, does the same with this server's tokens. The turn ends when the
     /// file is dropped.
     pub(crate) async fn turn(&self, turn: Turn) -> io::Result<fs::File> {
+        self.make_folder()?;
         let path = self.file.with_extension(match turn {
             Turn::Refresh => "lock",
             Turn::SignIn => "page",
@@ -233,9 +247,8 @@ impl Store {
 
     /// Asked for at the first use, because the system may ask whoever is there to unlock it.
     fn key(&self) -> Result<&Key, &str> {
-        let folder = self.file.parent().unwrap_or(Path::new("."));
         let key = self.key.get_or_init(|| {
-            let key = Key::of_keychain(folder);
+            let key = Key::of_keychain(self.folder());
             key.map_err(|error| format!("{error:#}"))
                 .inspect_err(|reason| tracing::info!(reason, "what is kept is not sealed"))
         });
@@ -243,7 +256,9 @@ impl Store {
     }
 
     fn opened(&self, sealed: &str) -> io::Result<Vec<u8>> {
-        let key = self.key();
+        // In a folder that was given, it was sealed by a command for which that was the usual one.
+        let given = (!self.is_usual).then(|| Key::of_keychain(self.folder()).map_err(|error| format!("{error:#}")));
+        let key = given.as_ref().map_or_else(|| self.key(), |key| key.as_ref().map_err(String::as_str));
         let opened = key.map(|key| key.open(&self.server, sealed));
         let reason = match opened {
             Ok(Some(opened)) => return Ok(opened),
@@ -261,6 +276,7 @@ impl Store {
 
     fn change(&self, change: impl FnOnce(&mut Kept)) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.make_folder()?;
         // Other proxies of the same server change it too. Not the lock of a refresh, under which tokens are saved.
         let _lock = files::lock(&self.file.with_extension("writing"))?;
         let mut kept = self.read()?;
@@ -275,4 +291,19 @@ impl Store {
         };
         files::replace(&self.file, &content, &Readers::Owner)
     }
+}
+
+/// Where the platform keeps an application's state.
+pub(crate) fn usual_folder() -> io::Result<PathBuf> {
+    let strategy = etcetera::choose_base_strategy().map_err(io::Error::other)?;
+    Ok(strategy.state_dir().unwrap_or_else(|| strategy.data_dir()).join("mcpl"))
+}
+
+/// The usual folder, if a variable of this shell makes it another one: a program that is started from a menu has no such
+/// variable.
+pub(crate) fn folder_of_variable() -> Option<PathBuf> {
+    let usual = usual_folder().ok()?;
+    let platforms = etcetera::home_dir().ok()?.join(".local").join("state").join("mcpl");
+    let is_set = std::env::var_os("XDG_STATE_HOME").is_some_and(|folder| !folder.is_empty());
+    (is_set && !cfg!(windows) && usual != platforms).then_some(usual)
 }

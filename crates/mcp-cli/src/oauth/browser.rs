@@ -5,6 +5,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use crate::command_line;
+
 /// What Linux has where it runs within Windows and may start programs there.
 const WSL_FILES: [&str; 2] = ["/proc/sys/fs/binfmt_misc/WSLInterop", "/proc/sys/fs/binfmt_misc/WSLInterop-late"];
 
@@ -29,10 +31,11 @@ pub(super) fn open(browser: &Browser, url: &str) -> bool {
             None => webbrowser::open(url),
         },
         Browser::Command(command) => {
-            let mut words = command.split_whitespace();
-            let mut program = Command::new(words.next().unwrap_or_default());
-            program.args(words).arg(url);
-            start(program)
+            command_line::split(command).map_err(io::Error::other).and_then(|(program, words)| {
+                let mut program = Command::new(program);
+                program.args(words).arg(url);
+                start(program)
+            })
         }
     };
     if let Err(error) = &opened {

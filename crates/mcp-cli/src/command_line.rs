@@ -1,0 +1,81 @@
+//! Commands in options, such as `--token-command`: split into words as a shell does.
+
+use anyhow::{Context, bail};
+
+/// The words of a command. Words may be quoted by `'` or `"`; a backslash takes the next character as it is, except between
+/// single quotes and on Windows, where it separates folders. Nothing is expanded.
+///
+/// # Errors
+///
+/// When there is no word, or a quote does not end.
+pub(crate) fn split(command: &str) -> anyhow::Result<(String, Vec<String>)> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut characters = command.chars();
+    while let Some(own) = characters.next() {
+        match (own, quote) {
+            (end, Some(open)) if end == open => quote = None,
+            ('\'' | '"', None) => {
+                quote = Some(own);
+                word.get_or_insert_default();
+            }
+            ('\\', None | Some('"')) if !cfg!(windows) => {
+                let escaped = characters.next().with_context(|| format!("`{command}` ends with a backslash"))?;
+                let word = word.get_or_insert_default();
+                // Between double quotes it stays, unless there is something to escape.
+                if quote.is_some() && !matches!(escaped, '"' | '\\' | '$' | '`') {
+                    word.push('\\');
+                }
+                word.push(escaped);
+            }
+            (space, None) if space.is_whitespace() => words.extend(word.take()),
+            (own, _) => word.get_or_insert_default().push(own),
+        }
+    }
+    if let Some(open) = quote {
+        bail!("`{command}` has a {open} that does not end");
+    }
+    words.extend(word);
+    let mut words = words.into_iter();
+    let program = words.next().filter(|program| !program.is_empty()).context("a command is empty")?;
+    Ok((program, words.collect()))
+}
+
+/// Words as a shell reads them again.
+pub(crate) fn join<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted = words.into_iter().map(|word| {
+        let is_plain =
+            !word.is_empty() && word.chars().all(|own| own.is_ascii_alphanumeric() || "-_./:@%+=,".contains(own));
+        if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+#[cfg(not(windows))]
+mod tests {
+    use super::*;
+
+    /// Section 9, "Commands in options are split as a shell does".
+    #[test]
+    fn a_command_is_split_as_a_shell_does() {
+        for (command, expected) in [
+            ("gcloud auth print-identity-token", vec!["gcloud", "auth", "print-identity-token"]),
+            ("sh -c 'echo  a \"b\"'", vec!["sh", "-c", "echo  a \"b\""]),
+            (r#" "/opt/my tools/token"  --x='a b'c "" "#, vec!["/opt/my tools/token", "--x=a bc", ""]),
+            (r#"a\ b "c\"d" "e\f" 'g\h'"#, vec!["a b", "c\"d", "e\\f", "g\\h"]),
+        ] {
+            let (program, words) = split(command).unwrap();
+            let words: Vec<String> = std::iter::once(program).chain(words).collect();
+            assert_eq!(words, expected, "{command}");
+            let again = join(words.iter().map(String::as_str));
+            let (program, rest) = split(&again).unwrap();
+            assert_eq!(std::iter::once(program).chain(rest).collect::<Vec<_>>(), expected, "{again}");
+        }
+        for (command, expected) in
+            [("", "is empty"), ("  ", "is empty"), ("'' a", "is empty"), ("a 'b", "does not end"), ("a\\", "backslash")]
+        {
+            let error = split(command).unwrap_err().to_string();
+            assert!(error.contains(expected), "{command}: {error}");
+        }
+    }
+}

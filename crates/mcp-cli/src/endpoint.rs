@@ -1,0 +1,52 @@
+//! The URL of a server, as a person has typed or pasted it.
+
+use anyhow::bail;
+
+use crate::oauth::is_secure;
+
+/// The URL without the spaces around it.
+///
+/// # Errors
+///
+/// When it is no `https` URL, or `http` on this machine. One without a scheme is repeated with it.
+pub(crate) fn parse(given: &str) -> anyhow::Result<String> {
+    let url = given.trim();
+    if is_secure(url) {
+        return Ok(url.to_owned());
+    }
+    let with_scheme = ["http", "https"].map(|scheme| format!("{scheme}://{url}"));
+    if let Some(meant) = with_scheme.iter().find(|meant| !url.contains("://") && is_secure(meant)) {
+        bail!("`{url}` has no scheme: write {meant}");
+    }
+    bail!("`{url}` must be an https URL (http on this machine), without a user name or spaces");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// c12, i07
+    #[test]
+    fn a_url_is_trimmed_and_a_missing_scheme_is_named() {
+        for (given, expected) in [
+            ("https://mcp.example.com/mcp", "https://mcp.example.com/mcp"),
+            (" \thttps://mcp.example.com/mcp\r\n", "https://mcp.example.com/mcp"),
+            ("http://127.0.0.1:9000/mcp ", "http://127.0.0.1:9000/mcp"),
+        ] {
+            assert_eq!(parse(given).unwrap(), expected);
+        }
+        for (given, expected) in [
+            ("127.0.0.1:9000/mcp", "no scheme: write http://127.0.0.1:9000/mcp"),
+            ("localhost:9000/mcp", "no scheme: write http://localhost:9000/mcp"),
+            ("mcp.example.com/mcp", "no scheme: write https://mcp.example.com/mcp"),
+            ("https://mcp.example.com/a b", "must be an https URL"),
+            ("http://mcp.example.com/mcp", "must be an https URL"),
+            ("https://a@mcp.example.com/mcp", "must be an https URL"),
+            ("file:///etc/passwd", "must be an https URL"),
+            ("", "must be an https URL"),
+        ] {
+            let error = parse(given).unwrap_err().to_string();
+            assert!(error.contains(expected), "{given}: {error}");
+        }
+    }
+}
