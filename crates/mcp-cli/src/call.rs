@@ -1,33 +1,35 @@
-//! `mcpl tools` and `mcpl call`: what a server offers, and using it by hand.
+//! A server by hand: `mcpl tools`, `call`, `resources`, `read`, `prompts` and `prompt`.
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use mcp_protocol::method;
-use serde_json::{Map, Value, json};
+use mcp_protocol::{json, jsonrpc, method};
+use serde_json::{Value, json, value::RawValue};
 
+pub(crate) use crate::arguments::signature;
 use crate::{
+    arguments::{self, Arguments},
     files,
-    output::{self, BOLD, print, printable, printable_line},
+    json_text::{items, member},
+    output::{self, BOLD, note, print, printable, printable_line},
     received,
-    session::Session,
+    session::{ServerError, Session},
 };
 
 /// Prints the tools: one a line, with its parameters.
-pub(crate) async fn list(session: &mut Session, as_json: bool) -> anyhow::Result<()> {
-    let tools = session.tools().await?;
+pub(crate) async fn tools(session: &mut Session, as_json: bool) -> anyhow::Result<()> {
+    let tools = session.list(method::TOOLS_LIST, "tools").await?;
     if as_json {
-        print(&output::json(&tools)?);
+        print(&output::json_as_written(&array(&tools)));
         return Ok(());
     }
-    for tool in &tools {
+    for tool in values(&tools)? {
         let name = tool["name"].as_str().unwrap_or_default();
-        let (name, parameters) = (printable_line(name), printable_line(&signature(&tool["inputSchema"])));
-        print(&format!("{BOLD}{name}{BOLD:#}({parameters})"));
-        if let Some(description) = tool["description"].as_str() {
-            print(&format!("    {}", one_paragraph(description)));
-        }
+        print_item(name, &format!("({})", signature(&tool["inputSchema"])), &tool);
+    }
+    if tools.is_empty() {
+        note("the server has no tools");
     }
     Ok(())
 }
@@ -40,98 +42,199 @@ pub(crate) async fn call(
     folder: &Path,
     as_json: bool,
 ) -> anyhow::Result<bool> {
-    let tools = session.tools().await?;
+    let tools = values(&session.list(method::TOOLS_LIST, "tools").await?)?;
     let Some(tool) = tools.iter().find(|tool| tool["name"] == name) else {
-        let names: Vec<&str> = tools.iter().filter_map(|tool| tool["name"].as_str()).collect();
-        bail!("there is no tool `{name}`; there are {}", names.join(", "));
+        bail!("there is no tool `{name}`; {}", those(&tools, "tools"));
     };
-    let arguments = arguments(words, &tool["inputSchema"])?;
-    let result = session.request(method::TOOLS_CALL, json!({ "name": name, "arguments": arguments })).await?;
-    if result["resultType"] == "input_required" {
-        bail!("the tool asks its client something, which this command cannot answer");
-    }
+    let arguments = read_arguments(words, tool["inputSchema"].clone()).await?;
+    let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, json!(name));
+    let result = session.ask(method::TOOLS_CALL, &params).await?;
     if as_json {
-        print(&output::json(&result)?);
+        print(&output::json_as_written(result.text.get()));
     } else {
-        for block in result["content"].as_array().into_iter().flatten() {
+        let blocks = member(&result.text, "content").and_then(|content| items(content.get())).unwrap_or_default();
+        for block in &blocks {
             print(&shown(block, name, folder)?);
         }
+        if let Some(structured) = member(&result.text, "structuredContent").filter(|_| blocks.is_empty()) {
+            print(&text(structured.get()));
+        }
     }
-    Ok(result["isError"] != true)
+    Ok(result.value["isError"] != true)
 }
 
-/// Words such as `limit=5`, each read by the type that the schema gives its parameter.
-fn arguments(words: &[String], schema: &Value) -> anyhow::Result<Map<String, Value>> {
-    let mut arguments = Map::new();
-    for word in words {
-        let (name, text) = word.split_once('=').with_context(|| format!("`{word}` is not written NAME=VALUE"))?;
-        let Some(property) = schema["properties"].get(name) else {
-            bail!("there is no parameter `{name}`; the tool takes ({})", signature(schema));
-        };
-        let is_text = types(property).all(|kind| kind == "string" || kind == "null");
-        // Unbounded JSON: an argument that the user has typed.
-        let value = match serde_json::from_str(text) {
-            Ok(value) if !is_text => value,
-            // A parameter of no type, or of several, takes text too.
-            _ if is_text || types(property).next().is_none() || types(property).any(|kind| kind == "string") => {
-                json!(text)
-            }
-            _ => bail!("`{name}` must be of type {}, not `{text}`", types(property).collect::<Vec<_>>().join(" or ")),
-        };
-        arguments.insert(name.to_owned(), value);
+/// Prints the resources and the templates of resources.
+pub(crate) async fn resources(session: &mut Session, as_json: bool) -> anyhow::Result<()> {
+    let resources = list_if_any(session, method::RESOURCES_LIST, "resources").await?;
+    let templates = list_if_any(session, method::RESOURCES_TEMPLATES_LIST, "resourceTemplates").await?;
+    if as_json {
+        let (resources, templates) = (array(&resources), array(&templates));
+        print(&output::json_as_written(&format!(r#"{{"resources":{resources},"resourceTemplates":{templates}}}"#)));
+        return Ok(());
     }
-    Ok(arguments)
+    for resource in values(&resources)?.into_iter().chain(values(&templates)?) {
+        let uri = resource["uri"].as_str().or_else(|| resource["uriTemplate"].as_str()).unwrap_or_default();
+        let of = |name: &str| resource[name].as_str().map(|text| format!("  {text}")).unwrap_or_default();
+        print_item(uri, &format!("{}{}", of("name"), of("mimeType")), &resource);
+    }
+    if resources.is_empty() && templates.is_empty() {
+        note("the server has no resources");
+    }
+    Ok(())
 }
 
-/// The types that a schema names, by itself or in the alternatives of its `anyOf`, as that of an optional parameter does.
-fn types(property: &Value) -> impl Iterator<Item = &str> {
-    let alternatives = property["anyOf"].as_array().into_iter().flatten();
-    [property].into_iter().chain(alternatives).flat_map(|schema| {
-        let listed = schema["type"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        schema["type"].as_str().into_iter().chain(listed)
-    })
+/// Reads a resource.
+pub(crate) async fn read(session: &mut Session, uri: &str, folder: &Path, as_json: bool) -> anyhow::Result<()> {
+    let result = session.ask(method::RESOURCES_READ, &json!({ "uri": uri }).to_string()).await?;
+    if as_json {
+        print(&output::json_as_written(result.text.get()));
+        return Ok(());
+    }
+    let contents = member(&result.text, "contents").and_then(|contents| items(contents.get()));
+    let name = uri.rsplit(['/', ':']).find(|part| !part.is_empty()).unwrap_or_default();
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    for content in contents.context("the server's answer has no contents")? {
+        let content: Value = received::read(content.get())?;
+        print(&resource(&content, stem, folder)?);
+    }
+    Ok(())
 }
 
-/// `name: string, limit?: integer`.
-pub(crate) fn signature(schema: &Value) -> String {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let properties = schema["properties"].as_object().into_iter().flatten();
-    let parameters = properties.map(|(name, property)| {
-        let kinds: Vec<&str> = types(property).filter(|kind| *kind != "null").collect();
-        let kind = if kinds.is_empty() { "any".to_owned() } else { kinds.join("|") };
-        let mark = if required.contains(&name.as_str()) { "" } else { "?" };
-        format!("{name}{mark}: {kind}")
-    });
-    parameters.collect::<Vec<_>>().join(", ")
+/// Prints the prompts: one a line, with its arguments.
+pub(crate) async fn prompts(session: &mut Session, as_json: bool) -> anyhow::Result<()> {
+    let prompts = list_if_any(session, method::PROMPTS_LIST, "prompts").await?;
+    if as_json {
+        print(&output::json_as_written(&array(&prompts)));
+        return Ok(());
+    }
+    for prompt in values(&prompts)? {
+        let name = prompt["name"].as_str().unwrap_or_default();
+        print_item(name, &format!("({})", signature(&schema_of(&prompt))), &prompt);
+    }
+    if prompts.is_empty() {
+        note("the server has no prompts");
+    }
+    Ok(())
+}
+
+/// Prints the messages of a prompt.
+pub(crate) async fn prompt(
+    session: &mut Session,
+    name: &str,
+    words: &[String],
+    folder: &Path,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let prompts = values(&list_if_any(session, method::PROMPTS_LIST, "prompts").await?)?;
+    let Some(prompt) = prompts.iter().find(|prompt| prompt["name"] == name) else {
+        bail!("there is no prompt `{name}`; {}", those(&prompts, "prompts"));
+    };
+    let arguments = read_arguments(words, schema_of(prompt)).await?;
+    let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, json!(name));
+    let result = session.ask(method::PROMPTS_GET, &params).await?;
+    if as_json {
+        print(&output::json_as_written(result.text.get()));
+        return Ok(());
+    }
+    let messages = member(&result.text, "messages").and_then(|messages| items(messages.get()));
+    for message in messages.context("the server's answer has no messages")? {
+        let role = member(message, "role").and_then(|role| json::borrow::<String>(role.get()).ok());
+        let content = member(message, "content").context("a message has no content")?;
+        let role = printable_line(&role.unwrap_or_default());
+        print(&format!("{BOLD}{role}:{BOLD:#} {}", shown(content, name, folder)?));
+    }
+    Ok(())
+}
+
+/// A list that a server without any may not have at all.
+async fn list_if_any(session: &mut Session, method: &str, name: &str) -> anyhow::Result<Vec<Box<RawValue>>> {
+    match session.list(method, name).await {
+        Err(error) if error.downcast_ref().is_some_and(|own: &ServerError| own.code() == jsonrpc::METHOD_NOT_FOUND) => {
+            Ok(Vec::new())
+        }
+        listed => listed,
+    }
+}
+
+fn values(listed: &[Box<RawValue>]) -> anyhow::Result<Vec<Value>> {
+    Ok(listed.iter().map(|item| received::read(item.get())).collect::<Result<_, _>>()?)
+}
+
+fn array(listed: &[Box<RawValue>]) -> String {
+    format!("[{}]", listed.iter().map(|item| item.get()).collect::<Vec<_>>().join(","))
+}
+
+/// `there are a, b`, of what has names.
+fn those(listed: &[Value], what: &str) -> String {
+    let names: Vec<&str> = listed.iter().filter_map(|own| own["name"].as_str()).collect();
+    if names.is_empty() { format!("the server has no {what}") } else { format!("there are {}", names.join(", ")) }
+}
+
+/// The parameters of a prompt as a schema: all of them are text.
+fn schema_of(prompt: &Value) -> Value {
+    let arguments = || prompt["arguments"].as_array().into_iter().flatten();
+    let names = arguments().filter_map(|own| own["name"].as_str());
+    let properties: serde_json::Map<String, Value> =
+        names.map(|name| (name.to_owned(), json!({ "type": "string" }))).collect();
+    let required: Vec<&Value> = arguments().filter(|own| own["required"] == true).map(|own| &own["name"]).collect();
+    json!({ "properties": properties, "required": required })
+}
+
+/// Reads words where reading may wait for a terminal or a pipe, so that Ctrl-C is heard meanwhile.
+async fn read_arguments(words: &[String], schema: Value) -> anyhow::Result<String> {
+    let words = words.to_vec();
+    let read = tokio::task::spawn_blocking(move || arguments::read(&words, &schema)).await;
+    let read: Arguments = read.context("could not read the arguments")??;
+    Ok(serde_json::to_string(&read)?)
+}
+
+fn print_item(name: &str, more: &str, item: &Value) {
+    let (name, more) = (printable_line(name), printable_line(more));
+    print(&format!("{BOLD}{name}{BOLD:#}{more}"));
+    if let Some(description) = item["description"].as_str() {
+        print(&format!("    {}", one_paragraph(description)));
+    }
 }
 
 /// A block for a terminal; what cannot be shown there is saved.
-fn shown(block: &Value, tool: &str, folder: &Path) -> anyhow::Result<String> {
-    let (data, kind) = match block["type"].as_str() {
-        Some("text") => return Ok(text(block["text"].as_str().unwrap_or_default())),
-        Some("image" | "audio") => (block["data"].as_str(), block["mimeType"].as_str()),
-        Some("resource") => match block["resource"]["text"].as_str() {
-            Some(own) => return Ok(text(own)),
-            None => (block["resource"]["blob"].as_str(), block["resource"]["mimeType"].as_str()),
-        },
+fn shown(block: &RawValue, name: &str, folder: &Path) -> anyhow::Result<String> {
+    let value: Value = received::read(block.get())?;
+    match value["type"].as_str() {
+        Some("text") => Ok(text(value["text"].as_str().unwrap_or_default())),
+        Some("image" | "audio") => saved(&value["data"], &value["mimeType"], name, folder),
+        Some("resource") => resource(&value["resource"], name, folder),
         Some("resource_link") => {
-            let (name, uri) = (block["name"].as_str().unwrap_or_default(), block["uri"].as_str().unwrap_or_default());
-            return Ok(printable_line(&format!("{name}: {uri}")));
+            let (name, uri) = (value["name"].as_str().unwrap_or_default(), value["uri"].as_str().unwrap_or_default());
+            Ok(printable_line(&format!("{name}: {uri}")))
         }
-        _ => return Ok(output::of_json(block)),
-    };
-    let bytes = BASE64_STANDARD.decode(data.unwrap_or_default()).context("a block is not Base64")?;
+        _ => Ok(output::of_json(block.get())),
+    }
+}
+
+/// The contents of a resource.
+fn resource(contents: &Value, stem: &str, folder: &Path) -> anyhow::Result<String> {
+    match contents["text"].as_str() {
+        Some(own) => Ok(text(own)),
+        None => saved(&contents["blob"], &contents["mimeType"], stem, folder),
+    }
+}
+
+/// Saves Base64 under a new name.
+fn saved(data: &Value, kind: &Value, stem: &str, folder: &Path) -> anyhow::Result<String> {
+    let (data, kind) = (data.as_str().unwrap_or_default(), kind.as_str());
+    // Several encoders end lines after 76 characters.
+    let data: String = data.split_ascii_whitespace().collect();
+    let bytes = BASE64_STANDARD.decode(data).context("a block is not Base64")?;
     let subtype = kind.and_then(|kind| kind.split_once('/')).map_or("bin", |(_, subtype)| subtype);
-    let file = files::save(folder, tool, subtype, &bytes).context("could not save a file")?;
+    let file = files::save(folder, stem, subtype, &bytes).context("could not save a file")?;
     let kind = printable_line(kind.unwrap_or("something"));
     Ok(format!("{kind} ({} bytes) saved to {}", bytes.len(), file.display()))
 }
 
+/// Text of a server: for people, JSON is laid out.
 pub(crate) fn text(text: &str) -> String {
-    match received::read(text) {
-        Ok(value @ (Value::Array(_) | Value::Object(_))) => output::of_json(&value),
-        _ => printable(text),
-    }
+    let is_json = || text.trim_start().starts_with(['{', '[']) && received::read::<Value>(text).is_ok();
+    if output::is_for_people() && is_json() { output::of_json(text) } else { printable(text) }
 }
 
 fn one_paragraph(text: &str) -> String {
@@ -142,34 +245,23 @@ fn one_paragraph(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Section 9, "Base64 with line ends"
     #[test]
-    fn words_are_read_by_the_types_of_the_schema() {
-        let schema = json!({ "properties": {
-            "name": { "type": "string" }, "limit": { "type": "integer" }, "list": { "type": "array" },
-            "maybe": { "type": ["boolean", "null"] }, "any": {},
-            "most": { "anyOf": [{ "type": "integer" }, { "type": "null" }] },
-            "note": { "anyOf": [{ "type": "string" }, { "type": "null" }] },
-        }, "required": ["name"] });
-        let read =
-            |words: &[&str]| arguments(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &schema);
+    fn base64_may_have_line_ends() {
+        let folder = tempfile::tempdir().unwrap();
 
-        let read_all =
-            read(&["name=5", "limit=5", "list=[1,\"a\"]", "maybe=true", "any=x=y", "most=5", "note=5"]).unwrap();
+        let said = saved(&json!("iVBO\r\nRw==\n"), &json!("image/png"), "chart", folder.path()).unwrap();
 
-        let expected = json!({ "name": "5", "limit": 5, "list": [1, "a"], "maybe": true, "any": "x=y", "most": 5,
-            "note": "5" });
-        assert_eq!(Value::Object(read_all), expected);
-        assert_eq!(
-            signature(&schema),
-            "any?: any, limit?: integer, list?: array, maybe?: boolean, most?: integer, name: string, note?: string"
-        );
-        for (word, expected) in [
-            ("limit=many", "of type integer"),
-            ("most=many", "of type integer"),
-            ("other=1", "no parameter `other`"),
-            ("x", "NAME=VALUE"),
-        ] {
-            assert!(read(&[word]).unwrap_err().to_string().contains(expected), "{word}");
-        }
+        assert!(said.starts_with("image/png (4 bytes) saved to "), "{said}");
+        assert_eq!(std::fs::read(folder.path().join("chart-1.png")).unwrap(), b"\x89PNG");
+        assert!(saved(&json!("?"), &Value::Null, "chart", folder.path()).is_err());
+    }
+
+    #[test]
+    fn the_arguments_of_a_prompt_are_text() {
+        let prompt = json!({ "arguments": [{ "name": "b", "required": true }, { "name": "a" }, 1] });
+
+        assert_eq!(signature(&schema_of(&prompt)), "a?: string, b: string");
+        assert_eq!(signature(&schema_of(&json!({}))), "");
     }
 }

@@ -45,8 +45,10 @@ fn read_as_command(text: &str) {
     call::text(text);
     let Ok(value) = received::read::<Value>(text) else { return };
     call::signature(&value);
-    let written = output::json(&value).unwrap_or_default();
-    assert!(json::borrow::<IgnoredAny>(&written).is_ok(), "it is JSON: {written}");
+    output::of_json(text);
+    for written in [output::json(&value).unwrap_or_default(), output::json_as_written(text)] {
+        assert!(json::borrow::<IgnoredAny>(&written).is_ok(), "it is JSON: {written}");
+    }
     let _ = Answer::of(value);
 }
 

@@ -1,5 +1,6 @@
 //! The command `mcpl`. A library for `main` and for fuzz targets alone: it has no interface for others.
 
+mod arguments;
 mod authorizer;
 mod bridge;
 mod call;
@@ -14,11 +15,13 @@ mod files;
 pub mod fuzzing;
 mod headers;
 mod install;
+mod json_text;
 mod keychain;
 mod message;
 mod oauth;
 mod output;
 mod proxy;
+mod question;
 mod received;
 mod session;
 mod sigv4;
@@ -27,7 +30,7 @@ mod tools;
 mod upstream;
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -37,12 +40,14 @@ use anyhow::{Context, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use reqwest::header::HeaderMap;
+use serde_json::json;
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     connection::Connection,
     install::Apps,
     output::{LogWriter, print},
+    session::{ServerError, Session},
     store::Store,
 };
 
@@ -50,10 +55,14 @@ const EXAMPLES: &str = "\
 Examples:
   mcpl doctor URL                                   what would stop clients from using a server
   mcpl call URL personalized_greeting name=Ada      use a tool by hand
+  mcpl read URL notes://today                       read a resource
   mcpl install greeter URL --claude --cursor        let programs use the server
   mcpl install events URL --claude --client-id ID --ask-client-secret
                                                     … where clients are registered by hand
-  mcpl proxy greeter URL                            what such a program starts";
+  mcpl proxy greeter URL                            what such a program starts
+
+Exit codes: 0 done; 1 the tool, the request or the command failed; 2 the command line is wrong; 130 interrupted by Ctrl-C,
+143 terminated.";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For each step of an examination.
@@ -90,33 +99,58 @@ enum Command {
     },
     /// List the tools of a server.
     Tools {
-        /// The URL of the MCP endpoint.
-        url: String,
-        /// Print them as JSON, as the server says it.
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
-        connection: Connection,
+        server: ServerArgs,
     },
     /// Call a tool of a server, for example `mcpl call URL personalized_greeting name=Ada`.
     ///
-    /// Ends with 1 if the tool failed.
+    /// Ends with 1 if the tool failed. Questions of the server are asked at the terminal.
     Call {
-        /// The URL of the MCP endpoint.
-        url: String,
+        #[command(flatten)]
+        server: ServerArgs,
         /// The tool's name.
         tool: String,
-        /// Its arguments; what is no text is written as JSON.
+        /// Its arguments, of the types of its schema: NAME=VALUE, where VALUE may be JSON, a list such as a,b, or @FILE
+        /// (@- for standard input, @@x for the text @x); NAME.MEMBER=VALUE for a member of an object; or a whole object:
+        /// {…}, @FILE, or - for standard input.
         #[arg(value_name = "NAME=VALUE")]
         arguments: Vec<String>,
-        /// Print the result as JSON, as the server says it.
-        #[arg(long)]
-        json: bool,
         /// Where images and other files are saved.
         #[arg(long, default_value = ".")]
         save_to: PathBuf,
+    },
+    /// List the resources of a server, and its templates of resources.
+    Resources {
         #[command(flatten)]
-        connection: Connection,
+        server: ServerArgs,
+    },
+    /// Read a resource of a server.
+    Read {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The URI of the resource.
+        uri: String,
+        /// Where what is no text is saved.
+        #[arg(long, default_value = ".")]
+        save_to: PathBuf,
+    },
+    /// List the prompts of a server.
+    Prompts {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Print the messages of a prompt.
+    Prompt {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The prompt's name.
+        prompt: String,
+        /// Its arguments, which are text: as those of `mcpl call`.
+        #[arg(value_name = "NAME=VALUE")]
+        arguments: Vec<String>,
+        /// Where images and other files are saved.
+        #[arg(long, default_value = ".")]
+        save_to: PathBuf,
     },
     /// Write a server's entry into the configuration of programs that use it.
     ///
@@ -160,6 +194,70 @@ enum Command {
     },
 }
 
+/// A server that is used by hand.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// The URL of the MCP endpoint.
+    url: String,
+    /// Print JSON: what the server has sent, or {"error": …}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Box<Connection>,
+}
+
+impl ServerArgs {
+    /// Uses a session, and ends it. What is interrupted is cancelled at the server.
+    async fn with_session<T>(&self, use_it: impl AsyncFnOnce(&mut Session) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let mut interrupted = std::pin::pin!(interrupted());
+        let mut session = tokio::select! {
+            started = Box::pin(self.connection.session(self.url.clone())) => started?,
+            interruption = &mut interrupted => return Err(interruption.into()),
+        };
+        let used = tokio::select! {
+            used = Box::pin(use_it(&mut session)) => used,
+            interruption = &mut interrupted => Err(interruption.into()),
+        };
+        session.cancel().await;
+        session.close().await;
+        used
+    }
+}
+
+/// The command was interrupted by a signal.
+#[derive(Debug)]
+struct Interruption {
+    code: u8,
+}
+
+impl fmt::Display for Interruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interruption {}
+
+/// Waits for Ctrl-C, or on Unix for a request to end.
+async fn interrupted() -> Interruption {
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<Option<()>>();
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => match pressed {
+            Ok(()) => Interruption { code: 130 },
+            Err(_) => std::future::pending().await,
+        },
+        _ = terminated => Interruption { code: 143 },
+    }
+}
+
 #[derive(Debug, Args)]
 struct ProxyArgs {
     /// What the server is called at the client; for people.
@@ -181,6 +279,7 @@ struct ProxyArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     init_logs(cli.verbose);
+    let as_json = cli.command.server().is_some_and(|server| server.json);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -193,27 +292,34 @@ pub fn main() -> ExitCode {
             Command::Proxy(args) if args.apps.is_some() => install(&args.name, &args.url, &args.connection, &args.apps),
             Command::Proxy(args) => proxy(*args).await,
             Command::Doctor { url, json } => {
+                // Of another scheme, it is examined all the same.
+                let url = if url.contains("://") { url } else { endpoint::parse(&url)? };
                 let client = http_client(HeaderMap::new(), DOCTOR_TIMEOUT)?;
                 if !doctor::run(client, &url, json).await? {
                     return Ok(ExitCode::FAILURE);
                 }
                 Ok(())
             }
-            Command::Tools { url, json, connection } => {
-                let mut session = connection.session(url).await?;
-                let listed = call::list(&mut session, json).await;
-                session.close().await;
-                listed
-            }
-            Command::Call { url, tool, arguments, json, save_to, connection } => {
-                let mut session = connection.session(url).await?;
-                let called = call::call(&mut session, &tool, &arguments, &save_to, json).await;
-                session.close().await;
-                if !called? {
+            Command::Tools { server } => server.with_session(async |own| call::tools(own, server.json).await).await,
+            Command::Call { server, tool, arguments, save_to } => {
+                let calling = async |own: &mut Session| call::call(own, &tool, &arguments, &save_to, server.json).await;
+                if !server.with_session(calling).await? {
                     // The tool has said why.
                     return Ok(ExitCode::FAILURE);
                 }
                 Ok(())
+            }
+            Command::Resources { server } => {
+                server.with_session(async |own| call::resources(own, server.json).await).await
+            }
+            Command::Read { server, uri, save_to } => {
+                server.with_session(async |own| call::read(own, &uri, &save_to, server.json).await).await
+            }
+            Command::Prompts { server } => server.with_session(async |own| call::prompts(own, server.json).await).await,
+            Command::Prompt { server, prompt, arguments, save_to } => {
+                let getting =
+                    async |own: &mut Session| call::prompt(own, &prompt, &arguments, &save_to, server.json).await;
+                server.with_session(getting).await
             }
             Command::Install { name, url, connection, apps } => install(&name, &url, &connection, &apps),
             Command::Uninstall { name, apps } => install::uninstall(&name, &apps),
@@ -234,9 +340,37 @@ pub fn main() -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(code) => code,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
+        Err(error) => match error.downcast_ref::<Interruption>() {
+            Some(interruption) => ExitCode::from(interruption.code),
+            None => {
+                if as_json {
+                    print(&output::json_as_written(&error_json(&error)));
+                }
+                tracing::error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// An error as an object: the server's, if it is one.
+fn error_json(error: &anyhow::Error) -> String {
+    let own = error.downcast_ref::<ServerError>().map(|own| own.text().to_owned());
+    let own = own.filter(|own| own.starts_with('{'));
+    format!(r#"{{"error":{}}}"#, own.unwrap_or_else(|| json!({ "message": format!("{error:#}") }).to_string()))
+}
+
+impl Command {
+    /// The server that is used by hand, if this is such a command.
+    fn server(&self) -> Option<&ServerArgs> {
+        match self {
+            Self::Tools { server }
+            | Self::Call { server, .. }
+            | Self::Resources { server }
+            | Self::Read { server, .. }
+            | Self::Prompts { server }
+            | Self::Prompt { server, .. } => Some(server),
+            _ => None,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What commands answer, on standard output: with colours and in tables for people.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets::NOTHING};
+use mcp_protocol::json;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::json_text::{self, Members, indented};
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
@@ -13,11 +16,23 @@ pub(crate) const NOTE: Style = AnsiColor::Yellow.on_default();
 pub(crate) const PROBLEM: Style = AnsiColor::Red.on_default().bold();
 /// Longer texts would tear a table apart.
 const MAX_CELL_CHARS: usize = 60;
+/// A longer list is no table for people.
+const MAX_ROWS: usize = 10_000;
 
 /// Prints a line. Colours are left out unless they are for a terminal.
 pub(crate) fn print(line: &str) {
     // Nobody is left to tell that nobody reads.
     let _ = writeln!(anstream::stdout(), "{line}");
+}
+
+/// Prints a line beside what was asked for, on standard error.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{}", printable(line));
+}
+
+/// Whether people read what is printed: a program gets it as it came.
+pub(crate) fn is_for_people() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Text of a server for a terminal: without what would move its cursor, or change the order of what stands there.
@@ -32,15 +47,24 @@ pub(crate) fn printable_line(text: &str) -> String {
 
 /// JSON for programs: what is not printable is escaped, so that it means the same.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(escaped(&serde_json::to_string_pretty(value)?))
+}
+
+/// The same of JSON text, with its numbers and the order of its members.
+pub(crate) fn json_as_written(text: &str) -> String {
+    escaped(&indented(text))
+}
+
+fn escaped(json: &str) -> String {
     let mut escaped = String::new();
-    for own in serde_json::to_string_pretty(value)?.chars() {
+    for own in json.chars() {
         // All of them are in the first plane; line ends are between the tokens alone.
         match is_unprintable(own) {
             true => escaped.push_str(&format!("\\u{:04x}", u32::from(own))),
             false => escaped.push(own),
         }
     }
-    Ok(escaped)
+    escaped
 }
 
 /// Controls (C0 and C1), separators of lines, and the controls of bidirectional text; not line ends and tabs.
@@ -68,23 +92,35 @@ impl io::Write for LogWriter {
 }
 
 /// JSON for people: records of short values as a table, everything else indented.
-pub(crate) fn of_json(value: &Value) -> String {
-    let records = match value {
-        Value::Array(records) => Some(records),
+pub(crate) fn of_json(text: &str) -> String {
+    let records = match text.trim_start().as_bytes().first() {
+        Some(b'[') => json_text::items(text),
         // As tools wrap them: `{"events": [...]}`.
-        Value::Object(members) if members.len() == 1 => members.values().next().and_then(Value::as_array),
+        Some(b'{') => match json_text::members(text).as_slice() {
+            [(_, only)] => json_text::items(only.get()),
+            _ => None,
+        },
         _ => None,
     };
-    printable(&records.and_then(|records| table(records)).unwrap_or_else(|| format!("{value:#}")))
+    printable(&records.and_then(|records| table(&records)).unwrap_or_else(|| indented(text)))
 }
 
-fn table(records: &[Value]) -> Option<String> {
-    let columns: Vec<&String> = records.first()?.as_object()?.keys().collect();
+fn table(records: &[&RawValue]) -> Option<String> {
+    fn read<'a>(record: &&'a RawValue) -> Option<Members<'a>> {
+        json::borrow(record.get()).ok()
+    }
+    if records.len() > MAX_ROWS {
+        return None;
+    }
+    let columns: Vec<String> = records.first().and_then(read)?.0.into_iter().map(|(name, _)| name).collect();
+    if columns.is_empty() {
+        return None;
+    }
     let rows: Option<Vec<Vec<String>>> = records
         .iter()
         .map(|record| {
-            let members = record.as_object().filter(|own| own.keys().eq(columns.iter().copied()))?;
-            members.values().map(cell).collect()
+            let record = read(record).filter(|own| own.0.iter().map(|(name, _)| name).eq(&columns))?;
+            record.0.iter().map(|(_, value)| cell(value.get())).collect()
         })
         .collect();
     let mut table = Table::new();
@@ -92,38 +128,44 @@ fn table(records: &[Value]) -> Option<String> {
     Some(table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
 }
 
-fn cell(value: &Value) -> Option<String> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(_) | Value::Object(_) => return None,
+fn cell(value: &str) -> Option<String> {
+    let text = match value.as_bytes().first()? {
+        b'"' => json::borrow(value).ok()?,
+        b'n' => String::new(),
+        b'[' | b'{' => return None,
+        _ => value.to_owned(),
     };
     (text.chars().count() <= MAX_CELL_CHARS && !text.contains('\n')).then_some(text)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     #[test]
     fn records_are_a_table_and_the_rest_is_indented() {
-        let records = json!([{ "id": 1, "name": "login" }, { "id": 20, "name": null }]);
-        let shown = of_json(&records);
+        let records = r#"[{"name":"login","id":1.10},{"name":null,"id":123456789012345678901}]"#;
+        let shown = of_json(records);
 
         let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines, [vec!["id", "name"], vec!["1", "login"], vec!["20"]]);
-        assert_eq!(of_json(&json!({ "events": records })), shown);
+        // c03: numbers as they were written
+        assert_eq!(lines, [vec!["name", "id"], vec!["login", "1.10"], vec!["123456789012345678901"]]);
+        assert_eq!(of_json(&format!(r#"{{"events":{records}}}"#)), shown);
+        let long = format!(r#"[{{"a":"{}"}}]"#, "x".repeat(61));
         for other in [
-            json!([{ "a": 1 }, { "b": 1 }]),
-            json!([{ "a": [1] }]),
-            json!([{ "a": "x".repeat(61) }]),
-            json!([]),
-            json!({ "a": 1, "b": [{ "c": 1 }] }),
+            r#"[{"a":1},{"b":1}]"#,
+            r#"[{"a":[1]}]"#,
+            &long,
+            "[]",
+            "[{}]",
+            r#"{"a":1,"b":[{"c":1}]}"#,
+            "[1,2]",
+            "[{},1]",
         ] {
-            assert_eq!(of_json(&other), format!("{other:#}"));
+            let expected: Value = serde_json::from_str(other).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&of_json(other)).unwrap_or_default(), expected, "{other}");
         }
     }
 
@@ -140,7 +182,8 @@ mod tests {
             assert_eq!(printable(written), "", "{written:?}");
         }
         assert_eq!(printable("שלום é 👩‍👧 \u{301}"), "שלום é 👩‍👧 \u{301}");
-        let shown = [of_json(&json!({ "a": HOSTILE })), of_json(&json!([{ HOSTILE: HOSTILE }]))];
+        let shown =
+            [of_json(&json!({ "a": HOSTILE }).to_string()), of_json(&json!([{ HOSTILE: HOSTILE }]).to_string())];
         assert!(shown.iter().all(|text| text.chars().all(|own| own == '\n' || !is_unprintable(own))), "{shown:?}");
     }
 
@@ -151,6 +194,7 @@ mod tests {
 
         let written = json(&value).unwrap();
 
+        assert_eq!(json_as_written(&value.to_string()), written);
         assert!(written.chars().all(|own| own == '\n' || (!is_unprintable(own) && own != '\t')), "{written}");
         assert!(written.contains("\\u202e") && written.contains("\\u009b") && written.contains('é'), "{written}");
         assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), value);

@@ -1,81 +1,135 @@
 //! One request after the other, for commands that use a server themselves.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::{fmt, io::IsTerminal as _, time::Duration};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use mcp_protocol::{ProtocolVersion, meta, method};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, meta, method};
+use serde_json::{Value, json, value::RawValue};
 use tokio::sync::mpsc;
 
 use crate::{
-    message::Envelope,
+    json_text::{self, member},
+    message::{Envelope, Kind, Shape, error_response, with_members},
     output::printable_line,
+    question,
     received::{self, Pages},
     upstream::Upstream,
 };
+
+const ELICITATION_CREATE: &str = "elicitation/create";
+/// Rounds of questions for one request.
+const MAX_ROUNDS: usize = 20;
+/// For telling a server that a request is cancelled.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The data of an error that is shown.
+const MAX_SHOWN_CHARS: usize = 2000;
 
 /// A server that has said what it speaks.
 pub(crate) struct Session {
     upstream: Upstream,
     is_modern: bool,
     next_id: u64,
+    /// The request that has no answer yet.
+    in_flight: Option<u64>,
+}
+
+/// A result, and how it was written.
+pub(crate) struct Reply {
+    pub(crate) value: Value,
+    pub(crate) text: Box<RawValue>,
 }
 
 impl Session {
     /// Finds out which era the server is of: the modern one if it answers `server/discover`.
     pub(crate) async fn start(upstream: Upstream) -> anyhow::Result<Self> {
-        let mut own = Self { upstream, is_modern: true, next_id: 0 };
-        let error = match own.exchange(method::SERVER_DISCOVER, json!({}), &mut Pages::default()).await? {
+        let mut own = Self { upstream, is_modern: true, next_id: 0, in_flight: None };
+        let (answer, response) = own.exchange(method::SERVER_DISCOVER, "{}", &mut Pages::default()).await?;
+        let error = match answer {
             Answer::Result(_) => return Ok(own),
             Answer::Error(message) => message,
         };
         // The errors of others do not begin so: there is no server to try again at.
-        if let Some(failure) = error.strip_prefix("mcpl: ") {
-            bail!("{failure}");
+        if error.starts_with(OWN_PREFIX) {
+            return Err(ServerError::of(&response).into());
         }
         own.is_modern = false;
         let params = json!({
             "protocolVersion": ProtocolVersion::LATEST_LEGACY.as_str(),
-            "capabilities": {},
+            "capabilities": question::capabilities(),
             "clientInfo": client_info(),
         });
-        own.request(method::INITIALIZE, params).await.context("could not start a session")?;
+        own.request(method::INITIALIZE, &params.to_string()).await.context("could not start a session")?;
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
         let (output, _) = mpsc::unbounded_channel();
-        own.upstream.pass(&initialized, &output).await;
+        Box::pin(own.upstream.pass(&initialized, &output)).await;
         Ok(own)
     }
 
-    /// The result of a request. Progress is shown on the way.
-    pub(crate) async fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
+    /// The result of a request, whose parameters are an object. Progress is shown on the way.
+    async fn request(&mut self, method: &str, params: &str) -> anyhow::Result<Reply> {
         self.request_page(method, params, &mut Pages::default()).await
     }
 
     /// The same for one page of several.
-    async fn request_page(&mut self, method: &str, params: Value, pages: &mut Pages) -> anyhow::Result<Value> {
-        match self.exchange(method, params, pages).await? {
-            Answer::Result(result) => Ok(result),
-            Answer::Error(message) => bail!("{message}"),
+    async fn request_page(&mut self, method: &str, params: &str, pages: &mut Pages) -> anyhow::Result<Reply> {
+        let (answer, response) = self.exchange(method, params, pages).await?;
+        match answer {
+            Answer::Result(value) => {
+                let result =
+                    json::borrow::<Shape<'_>>(&response)?.result.context("the server's answer is no result")?;
+                Ok(Reply { value, text: result.to_owned() })
+            }
+            Answer::Error(_) => Err(ServerError::of(&response).into()),
         }
     }
 
-    /// All tools, of all pages.
+    /// The result of a request before which the server may have questions, for the person at the terminal.
+    pub(crate) async fn ask(&mut self, method: &str, params: &str) -> anyhow::Result<Reply> {
+        let mut answers = String::new();
+        for _ in 0..MAX_ROUNDS {
+            let reply = self.request(method, &with_members(params, &answers)).await?;
+            match reply.value["resultType"].as_str() {
+                None | Some("complete") => return Ok(reply),
+                Some("input_required") => answers = answers_to(&reply.text).await?,
+                Some(other) => bail!("the server's answer is of a type that is not known: `{other}`"),
+            }
+        }
+        bail!("the server still has questions after {MAX_ROUNDS} rounds")
+    }
+
+    /// All items of a list, of all pages, as they were written. `name` is the member that has them.
     ///
     /// # Errors
     ///
     /// When the pages have no end, or are too large altogether.
-    pub(crate) async fn tools(&mut self) -> anyhow::Result<Vec<Value>> {
-        let (mut tools, mut pages) = (Vec::new(), Pages::default());
-        let mut params = json!({});
+    pub(crate) async fn list(&mut self, method: &str, name: &str) -> anyhow::Result<Vec<Box<RawValue>>> {
+        let (mut items, mut pages) = (Vec::new(), Pages::default());
+        let mut params = "{}".to_owned();
         loop {
-            let page = self.request_page(method::TOOLS_LIST, params, &mut pages).await?;
-            let page: ToolsPage = serde_json::from_value(page).context("the server's answer is no list of tools")?;
-            tools.extend(page.tools);
-            let Some(cursor) = page.next_cursor else { return Ok(tools) };
-            pages.next(&cursor)?;
-            params = json!({ "cursor": cursor });
+            let page = self.request_page(method, &params, &mut pages).await?;
+            let listed = member(&page.text, name).and_then(|listed| json_text::items(listed.get()));
+            let listed = listed.with_context(|| format!("the server's answer is no list of {name}"))?;
+            items.extend(listed.into_iter().map(ToOwned::to_owned));
+            let cursor = match &page.value["nextCursor"] {
+                Value::Null => return Ok(items),
+                Value::String(cursor) => cursor,
+                _ => bail!("the server's answer is no list of {name}: its `nextCursor` is no string"),
+            };
+            pages.next(cursor)?;
+            params = json!({ "cursor": cursor }).to_string();
+        }
+    }
+
+    /// Cancels the request that has no answer yet, if there is one.
+    pub(crate) async fn cancel(&mut self) {
+        // A modern server notices that the connection has ended.
+        let Some(id) = self.in_flight.take().filter(|_| !self.is_modern) else { return };
+        let params = json!({ "requestId": id, "reason": "interrupted" });
+        let message = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params });
+        if let Ok(message) = Envelope::parse(&message.to_string()) {
+            let (output, _) = mpsc::unbounded_channel();
+            let _ = tokio::time::timeout(CANCEL_TIMEOUT, Box::pin(self.upstream.pass(&message, &output))).await;
         }
     }
 
@@ -83,18 +137,22 @@ impl Session {
         self.upstream.close().await;
     }
 
-    async fn exchange(&mut self, method: &str, mut params: Value, pages: &mut Pages) -> anyhow::Result<Answer> {
+    /// Sends a request; the answer, and the response as it was written.
+    async fn exchange(&mut self, method: &str, params: &str, pages: &mut Pages) -> anyhow::Result<(Answer, String)> {
         self.next_id += 1;
-        let mut own_meta = json!({ "progressToken": self.next_id });
+        let id = self.next_id;
+        let mut own_meta = json!({ "progressToken": id });
         if self.is_modern {
             own_meta[meta::PROTOCOL_VERSION] = json!(ProtocolVersion::LATEST.as_str());
-            own_meta[meta::CLIENT_CAPABILITIES] = json!({});
+            own_meta[meta::CLIENT_CAPABILITIES] = question::capabilities();
             own_meta[meta::CLIENT_INFO] = client_info();
         }
-        params["_meta"] = own_meta;
-        let message = json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
-        let envelope = Envelope::parse(&message.to_string())?;
+        let params = with_members(params, &format!(r#""_meta":{own_meta}"#));
+        let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, json!(method));
+        let envelope = Envelope::parse(&message)?;
         let (output, mut others) = mpsc::unbounded_channel();
+        // It stays so when the caller gives up.
+        self.in_flight = (method != method::INITIALIZE).then_some(id);
         let asking = async {
             let response = self.upstream.request(&envelope, &output).await;
             drop(output);
@@ -103,15 +161,111 @@ impl Session {
         let telling = async {
             let line = progress_line(method);
             while let Some(message) = others.recv().await {
-                tell_progress(&received::read(&message.text).unwrap_or_default(), &line);
+                let Ok(envelope) = Envelope::parse(&message.text) else { continue };
+                if let (Kind::Request { id, method, params }, false) = (&envelope.kind, self.is_modern) {
+                    self.answer(id, method, params.as_deref(), &line).await;
+                } else {
+                    tell_progress(&received::read(&message.text).unwrap_or_default(), &line);
+                }
             }
             line.finish_and_clear();
         };
-        let (response, ()) = tokio::join!(asking, telling);
-        let response = pages.read(&response).context("the server's answer cannot be read")?;
-        Answer::of(response)
+        let (response, ()) = tokio::join!(Box::pin(asking), Box::pin(telling));
+        self.in_flight = None;
+        let value = pages.read(&response).context("the server's answer cannot be read")?;
+        Ok((Answer::of(value)?, response))
+    }
+
+    /// Answers a request of the server in the middle of one of ours.
+    async fn answer(&self, id: &RawValue, method: &str, params: Option<&RawValue>, line: &ProgressBar) {
+        let result = match method {
+            method::PING => Ok(json!({})),
+            ELICITATION_CREATE if question::is_possible() => {
+                // It would write over the question.
+                line.finish_and_clear();
+                question::ask(params)
+                    .await
+                    .map_err(|error| ErrorObject::new(jsonrpc::INVALID_PARAMS, error.to_string()))
+            }
+            _ => Err(ErrorObject::new(jsonrpc::METHOD_NOT_FOUND, "mcpl: this client does not answer such requests")),
+        };
+        let response = match result {
+            Ok(result) => format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.get()),
+            Err(error) => error_response(Some(id), &error),
+        };
+        if let Ok(response) = Envelope::parse(&response) {
+            let (output, _) = mpsc::unbounded_channel();
+            Box::pin(self.upstream.pass(&response, &output)).await;
+        }
     }
 }
+
+/// The members of the next round, which answer the questions of an `InputRequiredResult`.
+async fn answers_to(asked: &RawValue) -> anyhow::Result<String> {
+    let mut answers = Vec::new();
+    for (key, question) in member(asked, "inputRequests").map(|own| json_text::members(own.get())).unwrap_or_default() {
+        let method = member(question, "method").and_then(|own| json::borrow::<String>(own.get()).ok());
+        let method = method.unwrap_or_default();
+        if method != ELICITATION_CREATE {
+            bail!("the server asks for `{method}`, which this command cannot answer");
+        }
+        if !question::is_possible() {
+            bail!("the server asks a question, and standard input is no terminal: run the command at one");
+        }
+        answers.push(format!("{}:{}", json!(key), question::ask(member(question, "params")).await?));
+    }
+    let state = member(asked, "requestState").map(|state| format!(r#","requestState":{state}"#)).unwrap_or_default();
+    Ok(format!(r#""inputResponses":{{{}}}{state}"#, answers.join(",")))
+}
+
+/// What an error of `mcpl` itself begins with, in place of a server's.
+const OWN_PREFIX: &str = "mcpl: ";
+
+/// An error in place of a result.
+#[derive(Debug)]
+pub(crate) struct ServerError {
+    /// The error object as it was written.
+    text: Box<RawValue>,
+}
+
+impl ServerError {
+    /// The error of a response.
+    fn of(response: &str) -> Self {
+        let shape = json::borrow::<Shape<'_>>(response).ok();
+        let text = shape.and_then(|shape| shape.error.map(ToOwned::to_owned));
+        Self { text: text.unwrap_or_else(|| RawValue::NULL.to_owned()) }
+    }
+
+    /// The error object as it was written.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get()
+    }
+
+    /// Its code; zero if it has none.
+    pub(crate) fn code(&self) -> i64 {
+        member(&self.text, "code").and_then(|code| json::borrow(code.get()).ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ServerError {
+    /// The message, and the data besides.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |own: &RawValue| json::borrow::<String>(own.get()).ok();
+        let message = member(&self.text, "message").and_then(text);
+        let message = message.as_deref().unwrap_or(NO_MESSAGE);
+        f.write_str(message.strip_prefix(OWN_PREFIX).unwrap_or(message))?;
+        let Some(data) = member(&self.text, "data").filter(|data| data.get() != "null") else { return Ok(()) };
+        // What came with an error of HTTP, or text: without the quotes.
+        let body = member(data, "body").filter(|_| json_text::members(data.get()).len() == 1);
+        let data = body.and_then(text).or_else(|| text(data)).unwrap_or_else(|| data.get().to_owned());
+        let data: String = data.trim().chars().take(MAX_SHOWN_CHARS).collect();
+        if data.is_empty() { Ok(()) } else { write!(f, ": {data}") }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+const NO_MESSAGE: &str = "the server answered with an error";
 
 /// A response.
 #[derive(Debug)]
@@ -125,7 +279,7 @@ pub(crate) enum Answer {
 impl Answer {
     pub(crate) fn of(mut response: Value) -> anyhow::Result<Self> {
         if let Some(error) = response.get("error") {
-            let message = error["message"].as_str().unwrap_or("the server answered with an error");
+            let message = error["message"].as_str().unwrap_or(NO_MESSAGE);
             return Ok(Self::Error(message.to_owned()));
         }
         match response.get_mut("result").map(Value::take) {
@@ -133,14 +287,6 @@ impl Answer {
             _ => bail!("the server's answer has neither an error nor a result that is an object"),
         }
     }
-}
-
-/// `ListToolsResult`, as far as it is read.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ToolsPage {
-    tools: Vec<Value>,
-    next_cursor: Option<String>,
 }
 
 fn client_info() -> Value {
@@ -189,5 +335,29 @@ mod tests {
             let answer = Answer::of(json!({ "error": error })).unwrap();
             assert!(matches!(answer, Answer::Error(text) if text == "the server answered with an error"));
         }
+    }
+    /// c13
+    #[test]
+    fn an_error_shows_its_data() {
+        for (error, expected) in [
+            (
+                r#"{"code":-32602,"message":"Invalid params","data":{"issues":["text is too long"],"n":1.10}}"#,
+                r#"Invalid params: {"issues":["text is too long"],"n":1.10}"#,
+            ),
+            (
+                r#"{"code":500,"message":"the server answered 500","data":{"body":"{\"message\": \"the reason\"}\n"}}"#,
+                r#"the server answered 500: {"message": "the reason"}"#,
+            ),
+            (r#"{"code":-32603,"message":"mcpl: could not reach it"}"#, "could not reach it"),
+            (r#"{"code":1,"message":"no","data":null}"#, "no"),
+            (r#"{"code":1,"message":"no","data":"because"}"#, "no: because"),
+            (r#"{"code":1,"message":"no","data":[]}"#, "no: []"),
+            ("[]", NO_MESSAGE),
+        ] {
+            let own = ServerError::of(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{error}}}"#));
+            assert_eq!((own.to_string().as_str(), own.text()), (expected, error));
+        }
+        let long = ServerError::of(&format!(r#"{{"error":{{"message":"no","data":"{}"}}}}"#, "é".repeat(3000)));
+        assert_eq!(long.to_string().chars().count(), "no: ".len() + MAX_SHOWN_CHARS);
     }
 }
