@@ -235,7 +235,9 @@ def test_a_url_without_a_scheme_is_named_and_one_with_spaces_is_trimmed(run):
     with server_of({}, {"content": [TEXT]}) as server:
         bare = run("call", server.url.removeprefix("http://"), "t")
         spaced = run("call", f" {server.url}\n", "t")
+        doctor = subprocess.run([run.mcpl, "doctor", server.url.removeprefix("http://")], capture_output=True, text=True)
 
+    assert doctor.returncode == 1 and f"write {server.url}" in doctor.stderr, doctor.stderr
     assert bare.returncode == 1 and f"write {server.url}" in bare.stderr, bare.stderr
     assert spaced.returncode == 0, spaced.stderr
 

@@ -9,6 +9,7 @@ use crate::{
     json_text::{member, members},
     oauth::is_secure,
     output::{printable, printable_line},
+    received::{self, MESSAGE_BUDGET},
 };
 
 /// Fields of one form.
@@ -32,6 +33,7 @@ pub(crate) fn capabilities() -> Value {
 /// Asks what `elicitation/create` wants to know; its result.
 pub(crate) async fn ask(params: Option<&RawValue>) -> anyhow::Result<Value> {
     let params = params.context("the server's question has no parameters")?.to_owned();
+    mcp_protocol::json::check(params.get(), MESSAGE_BUDGET).context("could not read the server's question")?;
     let asking = move || put(&params, &mut io::stdin().lock(), &mut io::stderr());
     let asked = tokio::task::spawn_blocking(asking).await.context("could not ask the server's question")?;
     asked.context("could not ask the server's question")
@@ -47,7 +49,7 @@ fn put(params: &RawValue, input: &mut impl BufRead, output: &mut impl Write) -> 
     let fields = schema.and_then(|own| member(own, "properties")).map(|own| members(own.get())).unwrap_or_default();
     let required: Vec<String> = schema
         .and_then(|own| member(own, "required"))
-        .and_then(|own| crate::received::read(own.get()).ok())
+        .and_then(|own| received::read(own.get()).ok())
         .unwrap_or_default();
     if fields.len() > MAX_FIELDS {
         writeln!(output, "declined: the form has more than {MAX_FIELDS} fields")?;
@@ -55,7 +57,7 @@ fn put(params: &RawValue, input: &mut impl BufRead, output: &mut impl Write) -> 
     }
     let mut content = Map::new();
     for (name, schema) in fields {
-        let schema: Value = crate::received::read(schema.get()).map_err(io::Error::other)?;
+        let schema: Value = received::read(schema.get()).map_err(io::Error::other)?;
         match field(&name, &schema, required.contains(&name), input, output)? {
             Entered::Value(value) => _ = content.insert(name, value),
             Entered::Nothing => {}
