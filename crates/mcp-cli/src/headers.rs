@@ -24,6 +24,8 @@ pub(crate) fn of_modern(envelope: &Envelope, version: &str, mirrored: &[Mirrored
     let name = match method {
         method::TOOLS_CALL | method::PROMPTS_GET => envelope.param(&["name"]),
         method::RESOURCES_READ => envelope.param(&["uri"]),
+        // The extension `io.modelcontextprotocol/tasks`.
+        task if task.starts_with("tasks/") => envelope.param(&["taskId"]),
         _ => None,
     };
     if let Some(name) = name {
@@ -39,15 +41,25 @@ pub(crate) fn of_modern(envelope: &Envelope, version: &str, mirrored: &[Mirrored
     headers
 }
 
-/// A parameter's value as a header has it: numbers and booleans as they were written; nothing for null.
+/// A parameter's value as a header has it: integers in decimal, nothing for null.
 fn mirrored_text(params: &RawValue, parameter: &MirroredParameter) -> Option<String> {
     let path: Vec<String> = std::iter::once("arguments".to_owned()).chain(parameter.path.iter().cloned()).collect();
     let raw = lookup(params, &path).ok()??.get();
     match raw.as_bytes().first()? {
         b'"' => json::borrow(raw).ok(),
         b'n' | b'{' | b'[' => None,
-        _ => Some(raw.to_owned()),
+        _ => Some(in_decimal(raw).unwrap_or_else(|| raw.to_owned())),
     }
+}
+
+/// An integer that is written with a fraction or an exponent, such as `1e2`, in decimal. Those that a header may have are exact
+/// as a float: between -2^53 and 2^53.
+fn in_decimal(number: &str) -> Option<String> {
+    const LARGEST: f64 = 9_007_199_254_740_991.0;
+    let is_decimal = number.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
+    let value: f64 = json::borrow(number).ok().filter(|_| !is_decimal)?;
+    // Zero has no sign.
+    (value.fract() == 0.0 && value.abs() <= LARGEST).then(|| format!("{:.0}", value + 0.0))
 }
 
 /// A value that a header can hold; what it cannot, in Base64 between markers.
@@ -77,6 +89,40 @@ mod tests {
             ("=?base64?eA==?=", "=?base64?PT9iYXNlNjQ/ZUE9PT89?="),
         ] {
             assert_eq!(encode(text), value, "{text:?}");
+        }
+    }
+
+    /// C10
+    #[test]
+    fn integers_are_mirrored_in_decimal() {
+        for (number, text) in [
+            ("1e2", "100"),
+            ("1.0", "1"),
+            ("-5E0", "-5"),
+            ("-0.0", "0"),
+            ("9007199254740991.0", "9007199254740991"),
+            ("42", "42"),
+            ("12345678901234567890", "12345678901234567890"),
+            ("1.5", "1.5"),
+            ("1e400", "1e400"),
+            ("true", "true"),
+        ] {
+            let params = RawValue::from_string(format!(r#"{{"arguments":{{"n":{number}}}}}"#)).unwrap();
+            let parameter = MirroredParameter { header: "N".to_owned(), path: vec!["n".to_owned()] };
+
+            assert_eq!(mirrored_text(&params, &parameter).as_deref(), Some(text), "{number}");
+        }
+    }
+
+    /// C11
+    #[test]
+    fn the_name_of_a_task_is_mirrored() {
+        for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+            let line = format!(r#"{{"id":1,"method":"{method}","params":{{"taskId":"t-1"}}}}"#);
+
+            let headers = of_modern(&Envelope::parse(&line).unwrap(), "2026-07-28", &[]);
+
+            assert_eq!(headers["mcp-name"], "t-1", "{method}");
         }
     }
 

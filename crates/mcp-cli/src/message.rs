@@ -1,6 +1,14 @@
 //! JSON-RPC messages as they came: read as far as a proxy has to, and otherwise passed on letter by letter.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher as _, RandomState},
+    process,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use mcp_protocol::{
     ErrorObject, RequestId,
@@ -8,7 +16,7 @@ use mcp_protocol::{
     jsonrpc, lookup, meta,
 };
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 
 /// A message of the client.
 #[derive(Debug)]
@@ -16,6 +24,8 @@ pub(crate) struct Envelope {
     /// The text, on one line.
     pub(crate) text: String,
     pub(crate) kind: Kind,
+    /// The id that its response has for the client, if it is sent under another.
+    client_id: Option<Box<RawValue>>,
 }
 
 #[derive(Debug)]
@@ -41,7 +51,7 @@ pub(crate) struct Shape<'a> {
     #[serde(borrow)]
     pub(crate) id: Option<&'a RawValue>,
     #[serde(borrow)]
-    method: Option<Cow<'a, str>>,
+    pub(crate) method: Option<Cow<'a, str>>,
     #[serde(borrow)]
     params: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -54,6 +64,15 @@ impl Shape<'_> {
     pub(crate) fn is_response(&self) -> bool {
         self.method.is_none() && (self.result.is_some() || self.error.is_some())
     }
+
+    pub(crate) fn is_request(&self) -> bool {
+        self.method.is_some() && self.id.is_some()
+    }
+
+    /// Whether it is a request, a notification or a response; only an error may be without the id of its request.
+    pub(crate) fn is_message(&self) -> bool {
+        self.method.is_some() || self.error.is_some() || (self.id.is_some() && self.result.is_some())
+    }
 }
 
 impl Envelope {
@@ -62,7 +81,7 @@ impl Envelope {
         let text = one_line(line.trim());
         if text.starts_with('[') {
             json::borrow::<IgnoredAny>(&text)?;
-            return Ok(Self { text, kind: Kind::Other });
+            return Ok(Self { text, kind: Kind::Other, client_id: None });
         }
         let shape: Shape<'_> = json::borrow(&text)?;
         let params = shape.params.map(ToOwned::to_owned);
@@ -71,7 +90,16 @@ impl Envelope {
             (Some(method), None) => Kind::Notification { method: method.into_owned(), params },
             (None, _) => Kind::Other,
         };
-        Ok(Self { text, kind })
+        Ok(Self { text, kind, client_id: None })
+    }
+
+    /// The same request under an id of its own; its response still has the client's.
+    pub(crate) fn with_fresh_id(&self) -> Result<Self, JsonError> {
+        let shape: Shape<'_> = json::borrow(&self.text)?;
+        let text = shape.id.map(|id| with_part(&self.text, id.get(), &fresh_id()));
+        let mut own = Self::parse(text.as_deref().unwrap_or(&self.text))?;
+        own.client_id = self.client_id().map(ToOwned::to_owned);
+        Ok(own)
     }
 
     pub(crate) fn method(&self) -> Option<&str> {
@@ -96,6 +124,11 @@ impl Envelope {
         }
     }
 
+    /// The id that the client has given the request.
+    pub(crate) fn client_id(&self) -> Option<&RawValue> {
+        self.client_id.as_deref().or_else(|| self.id())
+    }
+
     /// The version in `_meta`, which a modern request has.
     pub(crate) fn modern_version(&self) -> Option<String> {
         self.param(&["_meta", meta::PROTOCOL_VERSION])
@@ -106,6 +139,18 @@ impl Envelope {
         let path: Vec<String> = path.iter().map(|name| (*name).to_owned()).collect();
         json::borrow(lookup(self.params()?, &path).ok()??.get()).ok()
     }
+}
+
+/// A request of our own.
+pub(crate) fn request(id: &str, method: &str, params: &str) -> Result<Envelope, JsonError> {
+    Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, json!(method)))
+}
+
+/// An id, as JSON, that no other request in the session has: neither of this process nor of its client.
+pub(crate) fn fresh_id() -> String {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(process::id()));
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("\"mcpl-{:016x}-{}\"", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// An error in answer to a request whose id is given as it was written.
@@ -176,6 +221,19 @@ mod tests {
         assert!(is_same_id(&raw("1"), &raw("1")));
         assert!(is_same_id(&raw("\"a\""), &raw("\"\\u0061\"")));
         assert!(!is_same_id(&raw("1"), &raw("\"1\"")));
+    }
+
+    /// C4, C5
+    #[test]
+    fn a_request_that_is_sent_again_has_an_id_of_its_own() {
+        let first = Envelope::parse(r#"{"id":"a","method":"m","params":{"id":"a"}}"#).unwrap();
+        let (second, third) = (first.with_fresh_id().unwrap(), first.with_fresh_id().unwrap());
+
+        let ids = [&first, &second, &third].map(|own| own.id().unwrap().get().to_owned());
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
+        assert_eq!(second.text, format!(r#"{{"id":{},"method":"m","params":{{"id":"a"}}}}"#, ids[1]));
+        let again = second.with_fresh_id().unwrap();
+        assert!([&first, &second, &again].iter().all(|own| own.client_id().unwrap().get() == r#""a""#));
     }
 
     #[test]

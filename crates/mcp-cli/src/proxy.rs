@@ -34,36 +34,80 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(crate) async fn run(upstream: Upstream) -> anyhow::Result<()> {
     let (client, output) = mpsc::unbounded_channel();
     let bridge = Arc::new(Bridge::new(upstream, client));
-    let writer = tokio::spawn(write(output));
+    let mut writer = tokio::spawn(write(output));
     let mut input = BufReader::new(tokio::io::stdin());
     let mut tasks = Tasks::default();
     let in_flight = InFlight::default();
     let mut line = Vec::new();
-    loop {
+    let mut terminated = std::pin::pin!(terminated());
+    let end = loop {
         line.clear();
         // A line may be megabytes long.
-        if input.read_until(b'\n', &mut line).await.context("could not read from the client")? == 0 {
-            break;
+        let read = tokio::select! {
+            read = input.read_until(b'\n', &mut line) => read.context("could not read from the client")?,
+            written = &mut writer => break End::Reader(written?),
+            () = &mut terminated => break End::Signal,
+        };
+        if read == 0 {
+            break End::Input;
         }
         while tasks.waited_for.try_join_next().is_some() {}
         let text = String::from_utf8_lossy(&line);
+        // Some programs on Windows begin with a byte order mark.
+        let text = text.trim_start_matches('\u{feff}');
         if text.trim().is_empty() {
             continue;
         }
-        match Envelope::parse(&text) {
+        match Envelope::parse(text) {
             Ok(envelope) => take(&bridge, envelope, &in_flight, &mut tasks).await,
             Err(error) => {
                 let error = ErrorObject::new(jsonrpc::PARSE_ERROR, format!("mcpl: this line is no message: {error}"));
                 bridge.say(error_response(None, &error));
             }
         }
+    };
+    if matches!(end, End::Input) {
+        let answering = async { while tasks.waited_for.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GRACE, answering).await;
     }
-    let _ = tokio::time::timeout(GRACE, async { while tasks.waited_for.join_next().await.is_some() {} }).await;
     tasks.waited_for.shutdown().await;
     tasks.background.shutdown().await;
     bridge.close().await;
     drop(bridge);
-    writer.await?
+    match end {
+        End::Reader(written) => written,
+        End::Input | End::Signal => writer.await?,
+    }
+}
+
+/// Why the proxy ends.
+enum End {
+    /// The client has hung up.
+    Input,
+    /// The client does not read any more.
+    Reader(anyhow::Result<()>),
+    Signal,
+}
+
+/// Waits for a signal that ends programs.
+async fn terminated() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        if let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            return;
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_ok() {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn take(bridge: &Arc<Bridge>, envelope: Envelope, in_flight: &InFlight, tasks: &mut Tasks) {

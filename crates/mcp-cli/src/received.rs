@@ -65,6 +65,7 @@ pub(crate) struct Events {
     events: SseByteStream<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>>,
     /// Bytes since the last event.
     unread: Arc<AtomicUsize>,
+    has_event: bool,
 }
 
 impl Events {
@@ -78,7 +79,7 @@ impl Events {
                 _ => Ok(chunk),
             }
         });
-        Self { events: SseByteStream::new(Box::pin(bytes)), unread }
+        Self { events: SseByteStream::new(Box::pin(bytes)), unread, has_event: false }
     }
 
     /// The next event; `None` at the end of the stream, which may have broken off.
@@ -98,8 +99,16 @@ impl Events {
             }
             None => None,
         };
-        self.unread.store(0, Ordering::Relaxed);
+        if event.is_some() {
+            self.has_event = true;
+            self.unread.store(0, Ordering::Relaxed);
+        }
         Ok(event)
+    }
+
+    /// Whether anything has come, be it a comment.
+    pub(crate) fn have_begun(&self) -> bool {
+        self.has_event || self.unread.load(Ordering::Relaxed) > 0
     }
 }
 

@@ -4,7 +4,11 @@ use std::{fmt, io::IsTerminal as _, time::Duration};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, meta, method};
+use mcp_protocol::{
+    ErrorObject, ProtocolVersion,
+    json::{self, shortened},
+    jsonrpc, meta, method,
+};
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::mpsc;
 
@@ -29,6 +33,8 @@ const MAX_SHOWN_CHARS: usize = 2000;
 pub(crate) struct Session {
     upstream: Upstream,
     is_modern: bool,
+    /// Whether the server has refused the revision of the last request.
+    is_refused: bool,
     next_id: u64,
     /// The request that has no answer yet.
     in_flight: Option<u64>,
@@ -43,27 +49,42 @@ pub(crate) struct Reply {
 impl Session {
     /// Finds out which era the server is of: the modern one if it answers `server/discover`.
     pub(crate) async fn start(upstream: Upstream) -> anyhow::Result<Self> {
-        let mut own = Self { upstream, is_modern: true, next_id: 0, in_flight: None };
+        let mut own = Self { upstream, is_modern: true, is_refused: false, next_id: 0, in_flight: None };
         let (answer, response) = own.exchange(method::SERVER_DISCOVER, "{}", &mut Pages::default()).await?;
-        let error = match answer {
-            Answer::Result(_) => return Ok(own),
-            Answer::Error(message) => message,
-        };
-        // The errors of others do not begin so: there is no server to try again at.
-        if error.starts_with(OWN_PREFIX) {
-            return Err(ServerError::of(&response).into());
+        match answer {
+            Answer::Result(discovered) if speaks_modern(&discovered) => return Ok(own),
+            // The errors of others do not begin so: there is no server to try again at.
+            Answer::Error(error) if error.starts_with(OWN_PREFIX) => return Err(ServerError::of(&response).into()),
+            Answer::Result(_) | Answer::Error(_) => {}
         }
-        own.is_modern = false;
+        own.shake_hands().await?;
+        Ok(own)
+    }
+
+    /// Begins a session with a legacy server.
+    async fn shake_hands(&mut self) -> anyhow::Result<()> {
+        self.is_modern = false;
         let params = json!({
             "protocolVersion": ProtocolVersion::LATEST_LEGACY.as_str(),
             "capabilities": question::capabilities(),
             "clientInfo": client_info(),
         });
-        own.request(method::INITIALIZE, &params.to_string()).await.context("could not start a session")?;
+        let (answer, response) = self.exchange(method::INITIALIZE, &params.to_string(), &mut Pages::default()).await?;
+        let welcome = match answer {
+            Answer::Result(welcome) => welcome,
+            Answer::Error(_) => return Err(ServerError::of(&response)).context("could not start a session"),
+        };
+        let version = welcome["protocolVersion"].as_str().unwrap_or_default();
+        if ProtocolVersion::parse(version).is_none_or(ProtocolVersion::is_modern) {
+            self.close().await;
+            bail!(
+                "the server answers `initialize` with the unknown revision `{version}`: update mcpl if there is a newer one"
+            );
+        }
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
         let (output, _) = mpsc::unbounded_channel();
-        Box::pin(own.upstream.pass(&initialized, &output)).await;
-        Ok(own)
+        Box::pin(self.upstream.pass(&initialized, &output)).await;
+        Ok(())
     }
 
     /// The result of a request, whose parameters are an object. Progress is shown on the way.
@@ -73,7 +94,12 @@ impl Session {
 
     /// The same for one page of several.
     async fn request_page(&mut self, method: &str, params: &str, pages: &mut Pages) -> anyhow::Result<Reply> {
-        let (answer, response) = self.exchange(method, params, pages).await?;
+        let (mut answer, mut response) = self.exchange(method, params, pages).await?;
+        if self.is_modern && self.is_refused {
+            // It may speak an older one (2026-07-28, "Protocol Version Negotiation").
+            self.shake_hands().await?;
+            (answer, response) = self.exchange(method, params, pages).await?;
+        }
         match answer {
             Answer::Result(value) => {
                 let result =
@@ -172,7 +198,8 @@ impl Session {
         };
         let (response, ()) = tokio::join!(Box::pin(asking), Box::pin(telling));
         self.in_flight = None;
-        let value = pages.read(&response).context("the server's answer cannot be read")?;
+        let value: Value = pages.read(&response).context("the server's answer cannot be read")?;
+        self.is_refused = value["error"]["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION;
         Ok((Answer::of(value)?, response))
     }
 
@@ -198,6 +225,12 @@ impl Session {
             Box::pin(self.upstream.pass(&response, &output)).await;
         }
     }
+}
+
+/// Whether the result of `server/discover` has the revision that is spoken here.
+fn speaks_modern(discovered: &Value) -> bool {
+    let supported = discovered["supportedVersions"].as_array();
+    supported.is_none_or(|supported| supported.iter().any(|own| *own == ProtocolVersion::LATEST.as_str()))
 }
 
 /// The members of the next round, which answer the questions of an `InputRequiredResult`.
@@ -283,7 +316,11 @@ impl Answer {
             return Ok(Self::Error(message.to_owned()));
         }
         match response.get_mut("result").map(Value::take) {
-            Some(result @ Value::Object(_)) => Ok(Self::Result(result)),
+            Some(result @ Value::Object(_)) => match &result["resultType"] {
+                Value::Null => Ok(Self::Result(result)),
+                Value::String(known) if known == "complete" || known == "input_required" => Ok(Self::Result(result)),
+                other => bail!("the server's result is of the unknown type {}", shortened(other)),
+            },
             _ => bail!("the server's answer has neither an error nor a result that is an object"),
         }
     }
@@ -327,6 +364,13 @@ mod tests {
         for result in ["[]", "null", "1", "\"x\"", "[[{}],\"c\"]"] {
             let response = received::read(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap();
             assert!(Answer::of(response).is_err(), "{result}");
+        }
+        // C6
+        for (kind, is_known) in
+            [("\"complete\"", true), ("\"input_required\"", true), ("\"task\"", false), ("5", false)]
+        {
+            let response = received::read(&format!(r#"{{"id":1,"result":{{"resultType":{kind}}}}}"#)).unwrap();
+            assert_eq!(Answer::of(response).is_ok(), is_known, "{kind}");
         }
         for response in [json!([]), json!(null), json!([{ "result": {} }]), json!({ "id": 1 })] {
             assert!(Answer::of(response).is_err());

@@ -1,6 +1,10 @@
 //! What a list of tools says that a client has to do: which parameters to mirror, and which tools to leave out.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use mcp_protocol::{
     MirroredParameter,
@@ -17,20 +21,32 @@ use crate::{message::with_part, received};
 const SCHEMA_BUDGET: Budget = Budget::memory(8 * 1024 * 1024);
 /// The names that are kept.
 const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// How long a list holds that does not say it (`ttlMs`).
+const USUAL_LIFETIME: Duration = Duration::from_secs(300);
+/// A list that is stale at once would be asked for before each call; a server that misses a header says so.
+const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
 
 /// The tools that were listed.
 #[derive(Debug, Default)]
 pub(crate) struct Tools {
-    mirrored: HashMap<String, Vec<MirroredParameter>>,
+    kept: HashMap<String, Kept>,
     kept_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    mirrored: Vec<MirroredParameter>,
+    /// When the list is no longer fresh; `None` if it is not.
+    until: Option<Instant>,
 }
 
 #[derive(Deserialize)]
 struct List<'a> {
     #[serde(borrow)]
     tools: &'a RawValue,
-    #[serde(rename = "nextCursor")]
-    next_cursor: Option<String>,
+    /// `ttlMs`, as it is written.
+    #[serde(rename = "ttlMs", borrow)]
+    ttl_ms: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -42,32 +58,34 @@ struct Listed<'a> {
 }
 
 impl Tools {
-    /// Whether a tool has been listed.
-    pub(crate) fn knows(&self, name: &str) -> bool {
-        self.mirrored.contains_key(name)
+    /// Whether a tool has been listed, and the list is fresh.
+    pub(crate) fn knows(&self, name: &str, now: Instant) -> bool {
+        self.kept.get(name).and_then(|kept| kept.until).is_some_and(|until| now < until)
+    }
+
+    /// Makes all lists stale: the server has said that they changed.
+    pub(crate) fn expire(&mut self) {
+        self.kept.values_mut().for_each(|kept| kept.until = None);
     }
 
     /// The parameters that a tool wants mirrored.
     pub(crate) fn mirrored(&self, name: &str) -> &[MirroredParameter] {
-        self.mirrored.get(name).map_or(&[], Vec::as_slice)
+        self.kept.get(name).map_or(&[], |kept| kept.mirrored.as_slice())
     }
 
-    /// Learns from the result of `tools/list`. Returns the cursor of the next page, and, if a tool has annotations that
-    /// the specification forbids, the message without it; everything else stays as it was written.
-    pub(crate) fn learn(&mut self, message: &str, result: &RawValue) -> (Option<String>, Option<String>) {
-        let Ok(list) = json::borrow::<List<'_>>(result.get()) else {
-            return (None, None);
-        };
-        let Ok(tools) = received::read::<Vec<Box<RawValue>>>(list.tools.get()) else {
-            return (list.next_cursor, None);
-        };
-        let kept: Vec<&str> = tools.iter().filter(|tool| self.keep(tool)).map(|tool| tool.get()).collect();
-        let without =
-            (kept.len() < tools.len()).then(|| with_part(message, list.tools.get(), &format!("[{}]", kept.join(","))));
-        (list.next_cursor, without)
+    /// Learns from the result of `tools/list`. Returns, if a tool has annotations that the specification forbids, the message
+    /// without it; everything else stays as it was written.
+    pub(crate) fn learn(&mut self, message: &str, result: &RawValue, now: Instant) -> Option<String> {
+        let list = json::borrow::<List<'_>>(result.get()).ok()?;
+        let tools = received::read::<Vec<Box<RawValue>>>(list.tools.get()).ok()?;
+        let ttl = list.ttl_ms.and_then(|own| json::borrow::<f64>(own.get()).ok());
+        let ttl = ttl.and_then(|own| Duration::try_from_secs_f64(own / 1000.0).ok()).unwrap_or(USUAL_LIFETIME);
+        let until = now + ttl.clamp(*LIFETIMES.start(), *LIFETIMES.end());
+        let kept: Vec<&str> = tools.iter().filter(|tool| self.keep(tool, until)).map(|tool| tool.get()).collect();
+        (kept.len() < tools.len()).then(|| with_part(message, list.tools.get(), &format!("[{}]", kept.join(","))))
     }
 
-    fn keep(&mut self, tool: &RawValue) -> bool {
+    fn keep(&mut self, tool: &RawValue, until: Instant) -> bool {
         let Ok(listed) = json::borrow::<Listed<'_>>(tool.get()) else {
             // The client may make sense of it.
             return true;
@@ -76,7 +94,7 @@ impl Tools {
         let mirrored = json::read::<Value>(schema, SCHEMA_BUDGET).map_err(|error| error.to_string());
         match mirrored.and_then(|schema| mirrored_parameters(&schema)) {
             Ok(mirrored) => {
-                self.note(listed.name, mirrored);
+                self.note(listed.name, Kept { mirrored, until: Some(until) });
                 true
             }
             Err(mistake) => {
@@ -87,14 +105,14 @@ impl Tools {
     }
 
     /// Keeps what a tool wants, unless a server has listed more tools than there is room for.
-    fn note(&mut self, name: String, mirrored: Vec<MirroredParameter>) {
-        let texts = mirrored.iter().flat_map(|own| own.path.iter().chain([&own.header]));
+    fn note(&mut self, name: String, kept: Kept) {
+        let texts = kept.mirrored.iter().flat_map(|own| own.path.iter().chain([&own.header]));
         let bytes = name.len() + texts.map(String::len).sum::<usize>();
         if self.kept_bytes + bytes > MAX_KEPT_BYTES {
             tracing::warn!("the server has listed too many tools: forgetting those before");
-            (self.mirrored, self.kept_bytes) = (HashMap::new(), 0);
+            (self.kept, self.kept_bytes) = (HashMap::new(), 0);
         }
-        if self.mirrored.insert(name, mirrored).is_none() {
+        if self.kept.insert(name, kept).is_none() {
             self.kept_bytes += bytes;
         }
     }
@@ -114,11 +132,29 @@ mod tests {
         let shape: Shape<'_> = serde_json::from_str(&message).unwrap();
         let mut tools = Tools::default();
 
-        let (next, without) = tools.learn(&message, shape.result.unwrap());
+        let now = Instant::now();
+        let without = tools.learn(&message, shape.result.unwrap(), now);
 
-        assert_eq!(next.as_deref(), Some("c"));
         assert_eq!(without.unwrap(), format!(r#"{{"id":1, "result":{{"z":[],"tools":[{good}],"nextCursor":"c"}}}}"#));
-        assert!(tools.knows("good") && !tools.knows("bad"));
+        assert!(tools.knows("good", now) && !tools.knows("bad", now));
         assert_eq!(tools.mirrored("good")[0].header, "B");
+    }
+
+    /// C20
+    #[test]
+    fn a_list_holds_as_long_as_it_says() {
+        for (ttl, seconds) in
+            [("", 300), (r#""ttlMs":120000,"#, 120), (r#""ttlMs":0,"#, 60), (r#""ttlMs":1e300,"#, 300)]
+        {
+            let message = format!(r#"{{"id":1,"result":{{{ttl}"tools":[{{"name":"t","inputSchema":{{}}}}]}}}}"#);
+            let shape: Shape<'_> = serde_json::from_str(&message).unwrap();
+            let (mut tools, now) = (Tools::default(), Instant::now());
+            tools.learn(&message, shape.result.unwrap(), now);
+
+            let end = now + Duration::from_secs(seconds);
+            assert!(tools.knows("t", end - Duration::from_millis(1)) && !tools.knows("t", end), "{ttl}");
+            tools.expire();
+            assert!(!tools.knows("t", now));
+        }
     }
 }

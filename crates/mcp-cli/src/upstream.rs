@@ -1,27 +1,33 @@
 //! The server's side: Streamable HTTP, in both eras.
 
 mod answer;
+mod standing;
 
 use std::{
+    collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, method};
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+        LOCATION, RETRY_AFTER,
+    },
 };
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use self::answer::{Ended, MAX_RESUMPTIONS, deliver_error, is_event_stream};
+use self::answer::deliver_error;
 use crate::{
     authorizer::Authorizer,
     challenge::Challenge,
     headers,
-    message::{Envelope, Shape, error_response, is_same_id},
+    message::{Envelope, Shape, error_response, fresh_id, is_same_id, request, with_part},
     received::{self, MAX_MESSAGE_BYTES, Pages},
     tools::Tools,
 };
@@ -33,8 +39,13 @@ const MAX_TRIES: u32 = 3;
 /// Sign-ins and renewals for one request.
 const MAX_RENEWALS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// What a server may ask to wait is waited, but no longer than this.
+/// The longest pause before a request is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Redirects that one request follows.
+const MAX_REDIRECTS: usize = 5;
+/// The timeout of requests that end a session or a call.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+const CANCELLED: &str = "notifications/cancelled";
 
 /// Two of the largest messages.
 const MAX_QUEUED_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
@@ -55,6 +66,8 @@ pub(crate) struct Upstream {
     /// Told when a new session has taken the place of a forgotten one.
     begun: Notify,
     tools: Mutex<Tools>,
+    /// What the server calls requests that were sent again, by the ids that the client has given them.
+    renamed: Mutex<HashMap<String, String>>,
     /// Bytes of events that may be on their way to the client. A client that reads slowly slows the server down.
     room: Arc<Semaphore>,
 }
@@ -107,6 +120,7 @@ impl Upstream {
             beginning: tokio::sync::Mutex::default(),
             begun: Notify::new(),
             tools: Mutex::default(),
+            renamed: Mutex::default(),
             room: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
         }
     }
@@ -117,7 +131,7 @@ impl Upstream {
             return;
         };
         let text = format!("{error:#}");
-        match envelope.id() {
+        match envelope.client_id() {
             Some(id) => {
                 let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {text}"));
                 send(output, error_response(Some(id), &error));
@@ -136,7 +150,7 @@ impl Upstream {
         let mut response = None;
         let relaying = async {
             while let Some(line) = lines.recv().await {
-                match envelope.id() {
+                match envelope.client_id() {
                     Some(id) if is_response_to(id, &line.text) => response = Some(line.text),
                     _ => send(output, line),
                 }
@@ -145,125 +159,160 @@ impl Upstream {
         tokio::join!(passing, relaying);
         response.unwrap_or_else(|| {
             let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, "mcpl: the server answered with no response");
-            error_response(envelope.id(), &error)
+            error_response(envelope.client_id(), &error)
         })
-    }
-
-    /// Listens to what a legacy server says by itself, where it has a stream for that: for as long as it is listened to.
-    pub(crate) async fn listen(&self, output: &Output) {
-        let (mut last_event_id, mut tries) = (None, 0);
-        while tries < MAX_RESUMPTIONS {
-            let begun = self.begun.notified();
-            let began = Instant::now();
-            let pause = tokio::select! {
-                heard = self.hear(&mut last_event_id, output) => match heard {
-                    Some(pause) => pause,
-                    None => return,
-                },
-                // What the forgotten session had to say is over.
-                () = begun => {
-                    (last_event_id, tries) = (None, 0);
-                    continue;
-                }
-            };
-            // A stream that lasted is worth as many tries again.
-            tries = if began.elapsed() > LONGEST_PAUSE { 1 } else { tries + 1 };
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Hears one stream to its end; the time to wait before the next one, or `None` if there is none to hear.
-    async fn hear(&self, last_event_id: &mut Option<String>, output: &Output) -> Option<Duration> {
-        // Whoever is away may come back.
-        let Ok(response) = self.get(last_event_id.as_deref()).await else { return Some(LONGEST_PAUSE) };
-        if response.status() == StatusCode::NOT_FOUND && self.legacy().session_id.is_some() {
-            // The next request begins a new session.
-            return std::future::pending().await;
-        }
-        if !response.status().is_success() || !is_event_stream(response.headers()) {
-            return None;
-        }
-        match self.deliver_stream(response, None, output).await {
-            Ok(Ended::Broken { last_event_id: new, pause }) => {
-                *last_event_id = new.or(last_event_id.take());
-                Some(pause.unwrap_or(FIRST_PAUSE))
-            }
-            _ => None,
-        }
     }
 
     /// Tells a legacy server that its session is over.
     pub(crate) async fn close(&self) {
-        if self.legacy().session_id.is_some() {
-            let request = self.client.delete(&self.url).headers(self.legacy_headers()).timeout(Duration::from_secs(2));
+        let headers = self.legacy_headers();
+        if self.legacy().session_id.take().is_some() {
+            let request = self.client.delete(&self.url).headers(headers).timeout(FAREWELL_TIMEOUT);
             let token = self.authorizer.token().await.ok().flatten();
             let _ = self.execute(request, token.as_deref()).await;
         }
     }
 
     async fn exchange(&self, envelope: &Envelope, output: &Output) -> anyhow::Result<()> {
-        let (mut tries, mut renewals) = (0, 0);
-        let (mut has_agreed, mut has_begun_again) = (false, false);
+        let cancelled = self.cancelled_as_sent(envelope);
+        let envelope = cancelled.as_ref().unwrap_or(envelope);
+        let mut attempts = Attempts::default();
+        let mut again: Option<(Envelope, Renaming<'_>)> = None;
         loop {
-            let headers = self.headers(envelope).await;
-            let sent_session = headers.get(SESSION_ID).cloned();
-            let token = self.authorizer.token().await?;
-            let request = self.client.post(&self.url).headers(headers).body(envelope.text.clone());
-            tries += 1;
-            let response = match self.execute(request, token.as_deref()).await {
-                Ok(response) => response,
-                Err(error) if is_safe(envelope) && tries < MAX_TRIES => {
-                    tracing::info!(%error, "trying again");
-                    tokio::time::sleep(FIRST_PAUSE * tries).await;
-                    continue;
+            let sent = again.as_ref().map_or(envelope, |(sent, _)| sent);
+            match Box::pin(self.attempt(sent, &mut attempts, output)).await {
+                Ok(Outcome::Done) => return Ok(()),
+                Ok(Outcome::Again) if envelope.id().is_some() => {
+                    let sent = envelope.with_fresh_id()?;
+                    let renaming = Renaming::of(self, &sent);
+                    again = Some((sent, renaming));
                 }
-                Err(error) => return Err(error.context(format!("could not reach {}", self.url))),
-            };
-            let status = response.status();
-            if let Some(token) = token.as_ref().filter(|_| status != StatusCode::UNAUTHORIZED) {
-                self.authorizer.accepted(token);
-            }
-            if status.is_success() {
-                if is_use(envelope) {
-                    self.authorizer.succeeded();
-                }
-                let delivered = tokio::time::timeout(self.patience, self.deliver(envelope, response, output)).await;
-                return delivered.unwrap_or_else(|_| bail!("the answer took longer than {:?}", self.patience));
-            }
-            let headers = response.headers().clone();
-            let body = received::body(response).await?;
-            let challenge = Challenge::of(&headers, &body);
-            let wants_token = status == StatusCode::UNAUTHORIZED
-                || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope());
-            if wants_token && renewals < MAX_RENEWALS {
-                renewals += 1;
-                if let Err(error) = self.authorizer.renew(token.as_deref(), &challenge).await {
-                    if status == StatusCode::FORBIDDEN {
-                        // The server's own words say more about a missing scope.
-                        tracing::warn!("{error:#}");
-                        return deliver_error(envelope, status, &body, output);
+                Ok(Outcome::Again) => {}
+                Err(error) => {
+                    if error.is::<TimedOut>() {
+                        self.cancel(sent).await;
                     }
-                    return Err(error.context("could not get a token"));
+                    return Err(error);
                 }
-                continue;
             }
-            if is_busy(status) && is_safe(envelope) && tries < MAX_TRIES {
-                let pause = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-                let pause = pause.map_or(FIRST_PAUSE * tries, Duration::from_secs).min(LONGEST_PAUSE);
-                tokio::time::sleep(pause).await;
-                continue;
-            }
-            if status == StatusCode::NOT_FOUND && sent_session.is_some() && !has_begun_again {
-                has_begun_again = true;
-                self.begin_again(sent_session.as_ref()).await?;
-                continue;
-            }
-            if !has_agreed && speaks_it_after_all(envelope, &body) {
-                has_agreed = true;
-                continue;
-            }
-            return deliver_error(envelope, status, &body, output);
         }
+    }
+
+    /// Sends a message once.
+    async fn attempt(&self, sent: &Envelope, attempts: &mut Attempts, output: &Output) -> anyhow::Result<Outcome> {
+        let headers = self.headers(sent).await;
+        let sent_session = headers.get(SESSION_ID).cloned();
+        let token = self.authorizer.token().await?;
+        let request = self.client.post(&self.url).headers(headers).body(sent.text.clone());
+        attempts.tries += 1;
+        let began = Instant::now();
+        // The client's own timeout ends with the same error.
+        let timed_out = |error: anyhow::Error| match began.elapsed() >= self.patience {
+            true => error.context(TimedOut(self.patience)),
+            false => error,
+        };
+        let response = match self.execute(request, token.as_deref()).await {
+            Ok(response) => response,
+            Err(error) if is_safe(sent) && attempts.tries < MAX_TRIES => {
+                tracing::info!(%error, "trying again");
+                tokio::time::sleep(FIRST_PAUSE * attempts.tries).await;
+                return Ok(Outcome::Again);
+            }
+            Err(error) => return Err(timed_out(self.explain(error, sent))),
+        };
+        let status = response.status();
+        if let Some(token) = token.as_ref().filter(|_| status != StatusCode::UNAUTHORIZED) {
+            self.authorizer.accepted(token);
+        }
+        if status.is_success() {
+            if is_use(sent) {
+                self.authorizer.succeeded();
+            }
+            let delivered = tokio::time::timeout(self.patience, self.deliver(sent, response, output)).await;
+            let delivered = delivered.unwrap_or_else(|_| Err(TimedOut(self.patience).into()));
+            return delivered.map(|()| Outcome::Done).map_err(timed_out);
+        }
+        let headers = response.headers().clone();
+        let body = received::body(response).await?;
+        let challenge = Challenge::of(&headers, &body);
+        let wants_token = status == StatusCode::UNAUTHORIZED
+            || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope());
+        if wants_token && attempts.renewals < MAX_RENEWALS {
+            attempts.renewals += 1;
+            if let Err(error) = self.authorizer.renew(token.as_deref(), &challenge).await {
+                if status == StatusCode::FORBIDDEN {
+                    // The server's own words say more about a missing scope.
+                    tracing::warn!("{error:#}");
+                    return deliver_error(sent, status, &body, output).map(|()| Outcome::Done);
+                }
+                return Err(error.context("could not get a token"));
+            }
+            return Ok(Outcome::Again);
+        }
+        if is_busy(status) && is_safe(sent) && attempts.tries < MAX_TRIES {
+            let pause = retry_after(&headers, SystemTime::now()).unwrap_or(FIRST_PAUSE * attempts.tries);
+            tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+            return Ok(Outcome::Again);
+        }
+        if sent_session.is_some() && is_lost_session(status, &body) && !attempts.has_begun_again {
+            attempts.has_begun_again = true;
+            self.begin_again(sent_session.as_ref()).await?;
+            return Ok(Outcome::Again);
+        }
+        if let Some(error) = modern_error(sent, &body) {
+            if !attempts.has_agreed && speaks_it_after_all(sent, &error) {
+                attempts.has_agreed = true;
+                return Ok(Outcome::Again);
+            }
+            let is_call = sent.method() == Some(method::TOOLS_CALL);
+            if is_call && error["code"] == jsonrpc::HEADER_MISMATCH && !attempts.has_listed {
+                attempts.has_listed = true;
+                // The parameters to mirror may be others by now (2026-07-28, Streamable HTTP, "Client Behavior").
+                self.learn_tools(sent).await;
+                return Ok(Outcome::Again);
+            }
+        }
+        if let Some(location) = headers.get(LOCATION).filter(|_| status.is_redirection()) {
+            let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
+            bail!(
+                "the server redirects to `{location}`, which is no other path of {}: use that URL if it is meant",
+                self.url
+            );
+        }
+        deliver_error(sent, status, &body, output).map(|()| Outcome::Done)
+    }
+
+    /// What the end of a connection means: a request that was sent may have been carried out.
+    fn explain(&self, error: anyhow::Error, sent: &Envelope) -> anyhow::Error {
+        let own = error.downcast_ref::<reqwest::Error>();
+        if own.is_none_or(|own| own.is_connect() || own.is_builder()) {
+            return error.context(format!("could not reach {}", self.url));
+        }
+        error.context(format!("the connection to {} broke off{}", self.url, unknown_outcome(sent)))
+    }
+
+    /// Cancels a request at a legacy server. For a modern one the end of the connection cancels it.
+    async fn cancel(&self, sent: &Envelope) {
+        let is_cancelled = sent.modern_version().is_none() && sent.method() != Some(method::INITIALIZE);
+        let Some(id) = sent.id().filter(|_| is_cancelled) else { return };
+        let params = format!(r#"{{"requestId":{id},"reason":"timed out"}}"#);
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"{CANCELLED}","params":{params}}}"#);
+        let Ok(cancelled) = Envelope::parse(&text) else { return };
+        let (unheard, _) = mpsc::unbounded_channel();
+        let mut attempts = Attempts::default();
+        let telling = Box::pin(self.attempt(&cancelled, &mut attempts, &unheard));
+        if tokio::time::timeout(FAREWELL_TIMEOUT, telling).await.is_err() {
+            tracing::info!("the server does not take the cancellation of a request that timed out");
+        }
+    }
+
+    /// A cancellation with the id under which the request was sent last, if that is another.
+    fn cancelled_as_sent(&self, envelope: &Envelope) -> Option<Envelope> {
+        let params = envelope.params().filter(|_| envelope.method() == Some(CANCELLED))?;
+        let id = mcp_protocol::lookup(params, &["requestId".to_owned()]).ok()??;
+        let sent = self.renamed().get(id.get())?.clone();
+        let params = with_part(params.get(), id.get(), &sent);
+        Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","method":"{CANCELLED}","params":{params}}}"#)).ok()
     }
 
     /// Begins a new session in place of one that the server has forgotten
@@ -277,7 +326,7 @@ impl Upstream {
         };
         tracing::info!("the server has forgotten the session: a new one begins");
         self.legacy().session_id = None;
-        let initialize = Envelope::parse(&initialize)?;
+        let initialize = Envelope::parse(&initialize)?.with_fresh_id()?;
         let (output, _) = mpsc::unbounded_channel();
         let response = Box::pin(self.request(&initialize, &output)).await;
         if !json::borrow::<Shape<'_>>(&response).is_ok_and(|shape| shape.result.is_some()) {
@@ -289,23 +338,37 @@ impl Upstream {
         Ok(())
     }
 
+    /// Sends a request, also where redirects within the server's origin lead.
     async fn execute(&self, request: RequestBuilder, token: Option<&str>) -> anyhow::Result<Response> {
+        let request = request.header(ACCEPT_ENCODING, "identity");
         let request = match token {
             Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
             None => request,
         };
         let mut request = request.build()?;
-        if let Authorizer::SigV4(signer) = &self.authorizer {
-            signer.sign(&mut request).await?;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut own = request.try_clone().context("the request cannot be sent twice")?;
+            if let Authorizer::SigV4(signer) = &self.authorizer {
+                signer.sign(&mut own).await?;
+            }
+            let response = self.client.execute(own).await?;
+            let encoding = response.headers().get(CONTENT_ENCODING).filter(|own| !own.is_empty());
+            if let Some(encoding) = encoding.filter(|own| *own != "identity") {
+                bail!("the answer is compressed ({encoding:?}), though the request has `Accept-Encoding: identity`");
+            }
+            match redirected(&response) {
+                Some(url) => *request.url_mut() = url,
+                None => return Ok(response),
+            }
         }
-        Ok(self.client.execute(request).await?)
+        bail!("the server redirects more than {MAX_REDIRECTS} times")
     }
 
     async fn headers(&self, envelope: &Envelope) -> HeaderMap {
         let mut headers = match envelope.modern_version() {
             Some(version) => {
                 let tool = envelope.param(&["name"]).unwrap_or_default();
-                if envelope.method() == Some(method::TOOLS_CALL) && !self.tools().knows(&tool) {
+                if envelope.method() == Some(method::TOOLS_CALL) && !self.tools().knows(&tool, Instant::now()) {
                     self.learn_tools(envelope).await;
                 }
                 headers::of_modern(envelope, &version, self.tools().mirrored(&tool))
@@ -361,32 +424,25 @@ impl Upstream {
         if let Some(cursor) = cursor {
             params["cursor"] = json!(cursor);
         }
-        let message = json!({ "jsonrpc": "2.0", "id": "mcpl-tools", "method": "tools/list", "params": params });
-        let own = Envelope::parse(&message.to_string())?;
-        let Some(version) = own.modern_version() else { return Ok(None) };
-        let mut headers = headers::of_modern(&own, &version, &[]);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        let token = self.authorizer.token().await?;
-        let request = self.client.post(&self.url).headers(headers).body(own.text);
-        let response = self.execute(request, token.as_deref()).await?;
-        if !response.status().is_success() || is_event_stream(response.headers()) {
-            return Ok(None);
-        }
-        let body = received::body(response).await?;
-        pages.count(&body)?;
-        received::check(&body)?;
-        let shape: Shape<'_> = json::borrow(&body)?;
-        Ok(shape.result.and_then(|result| self.tools().learn(&body, result).0))
+        let own = request(&fresh_id(), method::TOOLS_LIST, &params.to_string())?;
+        let (unheard, _) = mpsc::unbounded_channel();
+        // What the response says is learnt on its way.
+        let response = Box::pin(self.request(&own, &unheard)).await;
+        pages.count(&response)?;
+        let shape: Shape<'_> = json::borrow(&response)?;
+        let Some(result) = shape.result else {
+            bail!("{}", shape.error.map_or("the response has no result", RawValue::get));
+        };
+        let cursor = mcp_protocol::lookup(result, &["nextCursor".to_owned()])?;
+        Ok(cursor.and_then(|cursor| json::borrow(cursor.get()).ok()))
     }
 
-    async fn get(&self, last_event_id: Option<&str>) -> anyhow::Result<Response> {
+    async fn get(&self, last_event_id: Option<&str>, token: Option<&str>) -> anyhow::Result<Response> {
         let mut request = self.client.get(&self.url).headers(self.legacy_headers()).header(ACCEPT, "text/event-stream");
         if let Some(id) = last_event_id {
             request = request.header(LAST_EVENT_ID, id);
         }
-        let token = self.authorizer.token().await?;
-        self.execute(request, token.as_deref()).await
+        self.execute(request, token).await
     }
 
     fn legacy(&self) -> MutexGuard<'_, Legacy> {
@@ -396,7 +452,61 @@ impl Upstream {
     fn tools(&self) -> MutexGuard<'_, Tools> {
         self.tools.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn renamed(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.renamed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// What was done for one message.
+#[derive(Default)]
+struct Attempts {
+    tries: u32,
+    renewals: u32,
+    has_agreed: bool,
+    has_begun_again: bool,
+    has_listed: bool,
+}
+
+/// How an attempt ended.
+enum Outcome {
+    Done,
+    /// The message is to be sent again.
+    Again,
+}
+
+/// Notes the id under which a request was sent again, for as long as it has no answer.
+struct Renaming<'a> {
+    upstream: &'a Upstream,
+    client_id: String,
+}
+
+impl<'a> Renaming<'a> {
+    fn of(upstream: &'a Upstream, sent: &Envelope) -> Self {
+        let text = |id: Option<&RawValue>| id.map(|id| id.get().to_owned()).unwrap_or_default();
+        let client_id = text(sent.client_id());
+        upstream.renamed().insert(client_id.clone(), text(sent.id()));
+        Self { upstream, client_id }
+    }
+}
+
+impl Drop for Renaming<'_> {
+    fn drop(&mut self) {
+        self.upstream.renamed().remove(&self.client_id);
+    }
+}
+
+/// An answer took too long.
+#[derive(Debug)]
+struct TimedOut(Duration);
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the answer took longer than {:?}", self.0)
+    }
+}
+
+impl std::error::Error for TimedOut {}
 
 /// Sends a line on. Nobody listens any more when the client has gone.
 pub(crate) fn send(output: &Output, line: impl Into<Line>) {
@@ -442,13 +552,123 @@ fn is_busy(status: StatusCode) -> bool {
     )
 }
 
+/// How long to wait before a request is sent again: seconds, or until a date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let until_date = || httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default());
+    text.parse().ok().map(Duration::from_secs).or_else(until_date)
+}
+
+/// Whether a session is no longer known: by 404, or, with some servers, by 400 and a text about it.
+fn is_lost_session(status: StatusCode, body: &str) -> bool {
+    status == StatusCode::NOT_FOUND
+        || (status == StatusCode::BAD_REQUEST && body.to_ascii_lowercase().contains("session"))
+}
+
+/// Where a redirect leads, if that is the same origin: a token would be shown to another. The method stays, as `POST` is the
+/// only one that an endpoint has for messages.
+fn redirected(response: &Response) -> Option<reqwest::Url> {
+    let is_redirect = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    let location = response.headers().get(LOCATION).filter(|_| is_redirect)?.to_str().ok()?;
+    let url = response.url().join(location).ok()?;
+    (url.origin() == response.url().origin()).then_some(url)
+}
+
+/// What is not known of a request after its connection broke off.
+fn unknown_outcome(sent: &Envelope) -> String {
+    match sent.method().filter(|_| sent.id().is_some() && !is_safe(sent)) {
+        Some(method) => format!(", and it is not known whether `{method}` was carried out"),
+        None => String::new(),
+    }
+}
+
+/// The JSON-RPC error in answer to a modern request.
+fn modern_error(sent: &Envelope, body: &str) -> Option<Value> {
+    sent.modern_version()?;
+    Some(received::read::<Value>(body).ok()?["error"].take())
+}
+
 /// Whether the server refused a version that it lists among those that it speaks.
-fn speaks_it_after_all(envelope: &Envelope, body: &str) -> bool {
-    let Some(version) = envelope.modern_version().filter(|version| ProtocolVersion::parse(version).is_some()) else {
+fn speaks_it_after_all(sent: &Envelope, error: &Value) -> bool {
+    let Some(version) = sent.modern_version().filter(|version| ProtocolVersion::parse(version).is_some()) else {
         return false;
     };
-    let Ok(body) = received::read::<Value>(body) else { return false };
-    let supported = body["error"]["data"]["supported"].as_array();
-    body["error"]["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION
+    let supported = error["data"]["supported"].as_array();
+    error["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION
         && supported.is_some_and(|supported| supported.iter().any(|own| *own == version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_says_how_long_to_wait_in_two_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for (text, seconds) in [
+            ("7", Some(7)),
+            ("Sun, 09 Sep 2001 01:46:50 GMT", Some(10)),
+            ("Sun, 09 Sep 2001 01:46:30 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_lost_session_is_told_by_either_status() {
+        for (status, body, is_lost) in [
+            (404, "", true),
+            (400, r#"{"error":{"message":"Bad Request: No valid Session ID provided"}}"#, true),
+            (400, r#"{"error":{"message":"Invalid params"}}"#, false),
+            (403, "session", false),
+        ] {
+            assert_eq!(is_lost_session(StatusCode::from_u16(status).unwrap(), body), is_lost, "{status} {body}");
+        }
+    }
+
+    /// h01
+    #[test]
+    fn a_redirect_stays_within_its_origin() {
+        let redirect = |status: u16, location: &str| {
+            let response = http::Response::builder().status(status).header(LOCATION, location).body("").unwrap();
+            // A response that is made by hand has this URL.
+            let response = Response::from(response);
+            assert_eq!(response.url().as_str(), "http://no.url.provided.local/");
+            redirected(&response).map(String::from)
+        };
+        for status in [301, 302, 307, 308] {
+            assert_eq!(redirect(status, "/mcp/").as_deref(), Some("http://no.url.provided.local/mcp/"), "{status}");
+        }
+        assert!(redirect(307, "http://no.url.provided.local:80/x").is_some());
+        for location in [
+            "https://no.url.provided.local/",
+            "http://evil.example/mcp",
+            "//evil.example",
+            "http://no.url.provided.local:81/",
+            "http://",
+        ] {
+            assert_eq!(redirect(307, location), None, "{location}");
+        }
+        assert_eq!((redirect(303, "/x"), redirect(200, "/x")), (None, None));
+    }
+
+    /// h10
+    #[test]
+    fn only_what_changes_nothing_leaves_nothing_open() {
+        let unknown = |line: &str| unknown_outcome(&Envelope::parse(line).unwrap());
+        assert_eq!(
+            unknown(r#"{"id":1,"method":"tools/call"}"#),
+            ", and it is not known whether `tools/call` was carried out"
+        );
+        assert_eq!(unknown(r#"{"id":1,"method":"tools/list"}"#), "");
+        assert_eq!(unknown(r#"{"method":"notifications/initialized"}"#), "");
+    }
 }

@@ -1,6 +1,9 @@
 //! The way of an answer to the client: a message, or a stream of them that may break off.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use mcp_protocol::{
@@ -14,21 +17,45 @@ use reqwest::{
 };
 use serde_json::{json, value::RawValue};
 
-use super::{EVENT_COST, FIRST_PAUSE, LONGEST_PAUSE, Line, Output, SESSION_ID, Upstream, send};
+use sse_stream::Sse;
+
+use super::{EVENT_COST, FIRST_PAUSE, Line, Output, SESSION_ID, Upstream, is_busy, send, unknown_outcome};
 use crate::{
-    message::{Envelope, Shape, error_response, is_same_id, one_line},
+    message::{Envelope, Shape, error_response, is_same_id, one_line, with_part},
     received::{self, Events},
 };
 
+const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
 /// Tries to go on reading a stream that broke off.
 pub(super) const MAX_RESUMPTIONS: u32 = 5;
 
-/// How an answer ended.
+/// How a stream ended.
 pub(super) enum Ended {
     /// With the response.
     Answered,
-    /// Before it; the id of the last event, if it had one, and how long to wait before going on.
-    Broken { last_event_id: Option<String>, pause: Option<Duration> },
+    /// Before it.
+    Broken { brought_something: bool },
+}
+
+/// How far streams that follow each other have come (the fields `id` and `retry` of Server-Sent Events).
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    pub(super) last_event_id: Option<String>,
+    retry: Option<Duration>,
+}
+
+impl Place {
+    fn pass(&mut self, event: &Sse) {
+        if let Some(id) = event.id.as_ref().filter(|id| !id.is_empty()) {
+            self.last_event_id = Some(id.clone());
+        }
+        self.retry = event.retry.map(Duration::from_millis).or(self.retry);
+    }
+
+    /// How long to wait before the next stream.
+    pub(super) fn pause(&self) -> Duration {
+        self.retry.unwrap_or(FIRST_PAUSE)
+    }
 }
 
 impl Upstream {
@@ -67,35 +94,42 @@ impl Upstream {
         response: Response,
         output: &Output,
     ) -> anyhow::Result<()> {
-        let mut ended = self.deliver_stream(response, Some(envelope), output).await;
-        let (mut known, mut tries) = (None, 0);
-        while tries < MAX_RESUMPTIONS {
+        let (mut place, mut tries) = (Place::default(), 0);
+        let mut response = Some(response);
+        loop {
+            let before = place.last_event_id.clone();
+            let ended = match response.take() {
+                Some(response) => self.deliver_stream(response, Some(envelope), &mut place, output).await?,
+                None => Ended::Broken { brought_something: false },
+            };
+            match (ended, &place.last_event_id) {
+                (Ended::Answered, _) => return Ok(()),
+                // A stream in answer to a notification or a response has no end of its own.
+                (Ended::Broken { .. }, _) if envelope.id().is_none() => return Ok(()),
+                (Ended::Broken { .. }, Some(_)) if envelope.modern_version().is_none() => {}
+                _ => bail!("the stream ended before the answer came{}", unknown_outcome(envelope)),
+            }
             // A stream that brought nothing new goes on where the last one did; one that did is worth as many tries again.
-            let ended_at = match ended? {
-                Ended::Broken { last_event_id: None, pause } => Ended::Broken { last_event_id: known.clone(), pause },
-                other => other,
-            };
-            if let Ended::Broken { last_event_id, .. } = &ended_at
-                && *last_event_id != known
-            {
-                (known, tries) = (last_event_id.clone(), 0);
+            tries = if place.last_event_id == before { tries + 1 } else { 1 };
+            if tries > MAX_RESUMPTIONS {
+                bail!("the stream broke off too often{}", unknown_outcome(envelope));
             }
-            tries += 1;
-            let (id, pause) = match ended_at {
-                Ended::Answered => return Ok(()),
-                // Whatever comes in answer to a notification or a response ends when it likes.
-                Ended::Broken { .. } if envelope.id().is_none() => return Ok(()),
-                Ended::Broken { last_event_id: Some(id), pause } if envelope.modern_version().is_none() => (id, pause),
-                Ended::Broken { .. } => bail!("the stream ended before the answer came"),
+            tokio::time::sleep(place.pause()).await;
+            let token = self.authorizer.token().await?;
+            response = match self.get(place.last_event_id.as_deref(), token.as_deref()).await {
+                Ok(next) if next.status().is_success() => Some(next),
+                Ok(next) if !is_busy(next.status()) && !next.status().is_server_error() => {
+                    let (status, unknown) = (next.status(), unknown_outcome(envelope));
+                    bail!("the stream ended before the answer came, and cannot be resumed ({status}){unknown}");
+                }
+                // The server may come back.
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::info!("could not go on with a stream: {error:#}");
+                    None
+                }
             };
-            tokio::time::sleep(pause.unwrap_or(FIRST_PAUSE)).await;
-            let response = self.get(Some(&id)).await.context("could not go on with the stream")?;
-            if !response.status().is_success() {
-                bail!("the stream ended before the answer came, and cannot be resumed: {}", response.status());
-            }
-            ended = self.deliver_stream(response, Some(envelope), output).await;
         }
-        bail!("the stream broke off too often")
     }
 
     /// Everything on a stream; for a request it ends with the response.
@@ -103,33 +137,37 @@ impl Upstream {
         &self,
         response: Response,
         envelope: Option<&Envelope>,
+        place: &mut Place,
         output: &Output,
     ) -> anyhow::Result<Ended> {
         let mut events = Events::of(response);
-        let (mut last_event_id, mut pause) = (None, None);
         while let Some(event) = events.next().await? {
-            last_event_id = event.id.filter(|id| !id.is_empty()).or(last_event_id);
-            pause = event.retry.map(|retry| Duration::from_millis(retry).min(LONGEST_PAUSE)).or(pause);
-            let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else {
+            place.pass(&event);
+            // Other events, such as pings, are for other readers.
+            let is_message = event.event.as_deref().is_none_or(|name| name.is_empty() || name == "message");
+            let Some(data) = event.data.filter(|data| is_message && !data.trim().is_empty()) else {
                 continue;
             };
             let room = u32::try_from(data.len() + EVENT_COST)?;
             let room = Arc::clone(&self.room).acquire_many_owned(room).await?;
             let line = Line { text: data, room: Some(Arc::new(room)) };
-            let is_answer = match envelope {
-                Some(envelope) => self.deliver_message(envelope, line, output)?,
-                None => {
-                    check_message(&line.text)?;
-                    let text = one_line(&line.text);
-                    send(output, line.with_text(text));
-                    false
+            match envelope {
+                Some(envelope) => {
+                    if self.deliver_message(envelope, line, output)? {
+                        return Ok(Ended::Answered);
+                    }
                 }
-            };
-            if is_answer {
-                return Ok(Ended::Answered);
+                None => match check_message(&line.text) {
+                    Ok(()) => {
+                        self.notice(&line.text);
+                        let text = one_line(&line.text);
+                        send(output, line.with_text(text));
+                    }
+                    Err(error) => tracing::warn!("an event is left out: {error:#}"),
+                },
             }
         }
-        Ok(Ended::Broken { last_event_id, pause })
+        Ok(Ended::Broken { brought_something: events.have_begun() })
     }
 
     /// Passes a message to the client; whether it is the response to the request.
@@ -147,12 +185,19 @@ impl Upstream {
             return Ok(envelope.id().is_none());
         }
         let shape: Shape<'_> = json::borrow(message)?;
+        let is_modern = envelope.modern_version().is_some();
+        if is_modern && shape.is_request() {
+            // Since 2026-07-28 a server asks in its results alone.
+            tracing::warn!(method = shape.method.as_deref(), "the server sends a request on the stream of a response");
+            return Ok(false);
+        }
+        self.notice(message);
         let is_own = matches!((shape.id, envelope.id()), (Some(id), Some(own)) if is_same_id(id, own));
         if let (true, Some(result)) = (is_own, shape.result) {
             match envelope.method() {
                 Some(method::INITIALIZE) => self.agree(result),
-                Some(method::TOOLS_LIST) if envelope.modern_version().is_some() => {
-                    if let (_, Some(without)) = self.tools().learn(message, result) {
+                Some(method::TOOLS_LIST) if is_modern => {
+                    if let Some(without) = self.tools().learn(message, result, Instant::now()) {
                         passed_on = one_line(&without);
                     }
                 }
@@ -160,14 +205,25 @@ impl Upstream {
             }
         }
         let is_answer = shape.is_response() && is_own;
+        if is_answer {
+            passed_on = as_client_knows(envelope, passed_on);
+        }
         send(output, line.with_text(passed_on));
         Ok(is_answer)
+    }
+
+    /// Takes notice of what a server says to all.
+    fn notice(&self, message: &str) {
+        let shape = json::borrow::<Shape<'_>>(message).ok();
+        if shape.and_then(|shape| shape.method).is_some_and(|method| method == TOOLS_CHANGED) {
+            self.tools().expire();
+        }
     }
 
     /// For fuzzing: an answer as one body or one stream, which is not resumed.
     pub(crate) async fn read(&self, envelope: &Envelope, response: Response, is_stream: bool, output: &Output) {
         let _ = match is_stream {
-            true => self.deliver_stream(response, Some(envelope), output).await.map(drop),
+            true => self.deliver_stream(response, Some(envelope), &mut Place::default(), output).await.map(drop),
             false => self.deliver_body(envelope, response, output).await,
         };
     }
@@ -178,6 +234,19 @@ impl Upstream {
     }
 }
 
+/// A response with the id that the client has given the request.
+fn as_client_knows(envelope: &Envelope, response: String) -> String {
+    let (Some(sent), Some(known)) = (envelope.id(), envelope.client_id()) else { return response };
+    if sent.get() == known.get() {
+        return response;
+    }
+    let renamed = json::borrow::<Shape<'_>>(&response)
+        .ok()
+        .and_then(|shape| shape.id)
+        .map(|id| with_part(&response, id.get(), known.get()));
+    renamed.unwrap_or(response)
+}
+
 /// What the client is told that got an error over HTTP: the server's JSON-RPC error, or what HTTP says.
 pub(super) fn deliver_error(
     envelope: &Envelope,
@@ -185,7 +254,7 @@ pub(super) fn deliver_error(
     body: &str,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let Some(id) = envelope.id() else {
+    let Some(id) = envelope.client_id() else {
         bail!("the server answered {status}");
     };
     let shape = received::check(body).ok().and_then(|()| json::borrow::<Shape<'_>>(body).ok());
@@ -204,7 +273,8 @@ pub(super) fn deliver_error(
 
 /// Whether a text may be written to the client: an object, or a list of them.
 fn check_message(text: &str) -> anyhow::Result<()> {
-    let is_object = |own: &str| own.starts_with('{') && json::borrow::<Shape<'_>>(own).is_ok();
+    let is_object =
+        |own: &str| own.starts_with('{') && json::borrow::<Shape<'_>>(own).is_ok_and(|shape| shape.is_message());
     let text = text.trim_start();
     let is_message = match text.as_bytes().first() {
         Some(b'{') => received::check(text).map(|()| is_object(text)),
@@ -247,7 +317,8 @@ mod tests {
         let response = http::Response::new(reqwest::Body::wrap_stream(events)).into();
         let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
         let (output, mut lines) = mpsc::unbounded_channel();
-        let delivering = tokio::task::unconstrained(upstream.deliver_stream(response, None, &output));
+        let mut place = Place::default();
+        let delivering = tokio::task::unconstrained(upstream.deliver_stream(response, None, &mut place, &output));
         let mut delivering = std::pin::pin!(delivering);
 
         assert!(delivering.as_mut().now_or_never().is_none(), "it waits");
@@ -269,26 +340,43 @@ mod tests {
     #[tokio::test]
     async fn small_events_that_are_not_read_are_bounded_too() {
         const EVENTS: usize = 1024;
-        let part = bytes::Bytes::from("data:{}\n\n".repeat(EVENTS));
+        let part = bytes::Bytes::from("data:{\"method\":\"n\"}\n\n".repeat(EVENTS));
         let parts =
             futures_util::stream::repeat(part).take(MAX_QUEUED_BYTES / 64 / EVENTS).map(Ok::<_, std::io::Error>);
         let response = http::Response::new(reqwest::Body::wrap_stream(parts)).into();
         let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
         let (output, lines) = mpsc::unbounded_channel();
-        let delivering = tokio::task::unconstrained(upstream.deliver_stream(response, None, &output));
+        let mut place = Place::default();
+        let delivering = tokio::task::unconstrained(upstream.deliver_stream(response, None, &mut place, &output));
 
         assert!(std::pin::pin!(delivering).now_or_never().is_none(), "it waits");
         assert!(lines.len() <= MAX_QUEUED_BYTES / EVENT_COST, "{}", lines.len());
     }
 
+    /// C17: what a server wants is kept for all streams that follow, however long it is.
+    #[test]
+    fn a_server_says_how_long_to_wait_before_the_next_stream() {
+        let mut place = Place::default();
+        assert_eq!(place.pause(), FIRST_PAUSE);
+        place.pass(&Sse { retry: Some(3_600_000), ..Sse::default() });
+        place.pass(&Sse { id: Some("1".to_owned()), ..Sse::default() });
+        place.pass(&Sse { id: Some(String::new()), ..Sse::default() });
+        assert_eq!((place.pause(), place.last_event_id.as_deref()), (Duration::from_secs(3600), Some("1")));
+    }
+
     /// 8.7
     #[test]
     fn what_is_passed_on_is_a_message_of_one_reading() {
-        let many_numbers = format!(r#"{{"result":[{}0]}}"#, "0,".repeat(2_000_000));
-        for good in [r#"{"a":1e400,"b":{}}"#, r#" [{"id":1},{"id":2}]"#, "{}", &many_numbers] {
+        let many_numbers = format!(r#"{{"id":1,"result":[{}0]}}"#, "0,".repeat(2_000_000));
+        let batch = r#" [{"id":1,"result":{}},{"method":"n"}]"#;
+        for good in [r#"{"method":"n","b":1e400}"#, batch, r#"{"id":null,"error":{}}"#, &many_numbers] {
             check_message(good).unwrap();
         }
         let private = r#"{"result":{"$serde_json::private::RawValue":"{}"}}"#;
+        // h03: what is neither a request nor a notification nor a response.
+        for bad in ["{}", r#"{"id":1}"#, r#"{"result":{}}"#, r#"[{"id":1}]"#] {
+            assert!(check_message(bad).is_err(), "{bad}");
+        }
         for bad in
             [private, r#"{"id":1,"id":2}"#, r#"{"a":{"b":1,"b":1}}"#, "[[1,null,null,{},null]]", "[1]", "1", "", "{"]
         {
