@@ -3,22 +3,20 @@
 //! Where both speak the same, messages pass as they are. The server's era shows at the first request, and holds from then
 //! on (2026-07-28, "Versioning and Compatibility").
 
+mod answers;
+mod capabilities;
 mod legacy_client;
+mod legacy_shapes;
 mod modern_client;
+mod schema;
+mod structured;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use mcp_protocol::{
-    ErrorObject, ProtocolVersion,
-    json::{self, JsonError},
-    jsonrpc, method,
-};
+use mcp_protocol::{ErrorObject, LoggingLevel, ProtocolVersion, json, jsonrpc, method};
 use serde_json::{json, value::RawValue};
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,7 +25,7 @@ use self::{
     modern_client::ModernClient,
 };
 use crate::{
-    message::{Envelope, Kind, Shape, error_response},
+    message::{Envelope, Kind, Shape, error_response, fresh_id, request},
     upstream::{Output, Upstream, send},
 };
 
@@ -48,6 +46,9 @@ const CANCELLED: &str = "notifications/cancelled";
 const SUBSCRIPTIONS_LISTEN: &str = "subscriptions/listen";
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
+/// Questions in one round.
+const MAX_QUESTIONS: usize = 100;
+
 /// Which eras meet.
 enum Sides {
     Alike,
@@ -63,12 +64,11 @@ struct Link {
     client: Output,
     /// Questions to the client that it has not answered yet, by their ids as they are written.
     asked: Mutex<HashMap<String, oneshot::Sender<String>>>,
-    next_id: AtomicU64,
 }
 
 impl Bridge {
     pub(crate) fn new(upstream: Upstream, client: Output) -> Self {
-        let link = Link { upstream, client, asked: Mutex::default(), next_id: AtomicU64::new(1) };
+        let link = Link { upstream, client, asked: Mutex::default() };
         Self { sides: OnceLock::new(), deciding: tokio::sync::Mutex::default(), link: Arc::new(link) }
     }
 
@@ -126,11 +126,16 @@ impl Bridge {
         let turn = self.deciding.lock().await;
         if self.sides.get().is_none() {
             let sides = match is_handshake {
-                true => LegacyClient::before(&self.link, envelope).await.map(Sides::LegacyClient),
+                true => Ok(LegacyClient::before(&self.link, envelope).await.map(Sides::LegacyClient)),
                 false => ModernClient::before(&self.link, envelope).await,
             };
-            if let Some(sides) = sides {
-                let _ = self.sides.set(sides);
+            match (sides, envelope.id()) {
+                (Ok(Some(sides)), _) => _ = self.sides.set(sides),
+                (Err(why), Some(id)) => {
+                    let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {why}"));
+                    return self.link.refuse(id, &error);
+                }
+                _ => {}
             }
         }
         drop(turn);
@@ -171,17 +176,13 @@ impl Refusal {
 }
 
 impl Link {
-    fn fresh_id(&self) -> String {
-        format!("\"mcpl-{}\"", self.next_id.fetch_add(1, Ordering::Relaxed))
-    }
-
     fn asked(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<String>>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the client, as a legacy server does, and returns its response as it was written; `None` if it hangs up.
     async fn ask(&self, method: &str, params: Option<&str>) -> Option<String> {
-        let id = self.fresh_id();
+        let id = fresh_id();
         let (answered, answer) = oneshot::channel();
         self.asked().insert(id.clone(), answered);
         let params = params.map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
@@ -201,12 +202,19 @@ impl Link {
 
     /// A request of our own.
     async fn request(&self, method: &str, params: &str) -> String {
-        let id = self.fresh_id();
+        let id = fresh_id();
         let request = request(&id, method, params);
         let (unheard, _) = mpsc::unbounded_channel();
         match request {
             Ok(request) => self.upstream.request(&request, &unheard).await,
             Err(error) => error_response(None, &ErrorObject::new(jsonrpc::INTERNAL_ERROR, error.to_string())),
+        }
+    }
+
+    /// Answers a request of the server.
+    async fn reply(&self, id: &RawValue, outcome: &str) {
+        if let Ok(reply) = Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","id":{},{outcome}}}"#, id.get())) {
+            self.upstream.pass(&reply, &self.client).await;
         }
     }
 
@@ -231,13 +239,32 @@ impl Link {
     }
 }
 
-fn request(id: &str, method: &str, params: &str) -> Result<Envelope, JsonError> {
-    Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, json!(method)))
-}
-
 /// A member of an object, if it is there.
 fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     mcp_protocol::lookup(object, &[name.to_owned()]).ok().flatten()
+}
+
+/// Whether a server's capabilities have a member that is `true`, such as `listChanged` of `tools`.
+fn announces(capabilities: &RawValue, kind: &str, news: &str) -> bool {
+    member(capabilities, kind).and_then(|own| member(own, news)).is_some_and(|own| own.get() == "true")
+}
+
+/// The level of log messages that a client wants.
+///
+/// # Errors
+///
+/// When there is no such level.
+fn log_level(level: &RawValue) -> Result<String, ErrorObject> {
+    match json::borrow::<LoggingLevel>(level.get()) {
+        Ok(_) => {
+            json::borrow(level.get()).map_err(|error| ErrorObject::new(jsonrpc::INVALID_PARAMS, error.to_string()))
+        }
+        Err(_) => {
+            let text =
+                "there is no such log level: use debug, info, notice, warning, error, critical, alert or emergency";
+            Err(ErrorObject::new(jsonrpc::INVALID_PARAMS, text))
+        }
+    }
 }
 
 /// A member that is text.
@@ -256,6 +283,13 @@ fn params_text(kind: &Kind) -> &str {
 /// For fuzzing: what is made of a response to any request.
 pub(crate) fn read(response: &str) {
     let _ = (Refusal::of(response, true), Refusal::of(response, false), Asked::of(response));
+    let Ok(Shape { result: Some(result), .. }) = json::borrow::<Shape<'_>>(response) else { return };
+    for method in [method::TOOLS_LIST, method::TOOLS_CALL] {
+        for revision in ProtocolVersion::ALL {
+            let reduced = legacy_shapes::reduced(result, method, revision);
+            assert!(json::borrow::<serde::de::IgnoredAny>(&reduced).is_ok(), "it is JSON: {reduced}");
+        }
+    }
 }
 
 /// The revision that is spoken with modern servers here.

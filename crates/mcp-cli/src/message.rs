@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     hash::{BuildHasher as _, RandomState},
     process,
     sync::{
@@ -15,8 +16,13 @@ use mcp_protocol::{
     json::{self, JsonError},
     jsonrpc, lookup, meta,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::{json, value::RawValue};
+
+use crate::received;
 
 /// A message of the client.
 #[derive(Debug)]
@@ -177,6 +183,49 @@ pub(crate) fn with_members(object: &str, members: &str) -> String {
     format!("{{{members}{comma}{rest}")
 }
 
+/// The members of an object, each as it is written.
+///
+/// # Errors
+///
+/// As [`received::read`].
+pub(crate) fn members(object: &str) -> Result<Vec<(String, Box<RawValue>)>, JsonError> {
+    struct Members(Vec<(String, Box<RawValue>)>);
+
+    impl<'de> Deserialize<'de> for Members {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct MembersVisitor;
+
+            impl<'de> Visitor<'de> for MembersVisitor {
+                type Value = Members;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                    let mut members = Vec::new();
+                    while let Some(member) = map.next_entry()? {
+                        members.push(member);
+                    }
+                    Ok(Members(members))
+                }
+            }
+
+            deserializer.deserialize_map(MembersVisitor)
+        }
+    }
+
+    received::read::<Members>(object).map(|members| members.0)
+}
+
+/// The text of an object without some of its members; what is no object stays as it is.
+pub(crate) fn without_members(object: &str, names: &[&str]) -> String {
+    let Ok(members) = members(object) else { return object.to_owned() };
+    let kept = members.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+    let kept: Vec<String> = kept.map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+    format!("{{{}}}", kept.join(","))
+}
+
 /// A text in which a part of its own is replaced.
 pub(crate) fn with_part(text: &str, part: &str, new: &str) -> String {
     let start = part.as_ptr().addr() - text.as_ptr().addr();
@@ -234,6 +283,13 @@ mod tests {
         assert_eq!(second.text, format!(r#"{{"id":{},"method":"m","params":{{"id":"a"}}}}"#, ids[1]));
         let again = second.with_fresh_id().unwrap();
         assert!([&first, &second, &again].iter().all(|own| own.client_id().unwrap().get() == r#""a""#));
+    }
+
+    #[test]
+    fn members_are_left_out_and_the_others_keep_their_order() {
+        let object = r#"{ "z":1e400, "\u0061":{"a":1},"b":[1, 2] }"#;
+        assert_eq!(without_members(object, &["a", "x"]), r#"{"z":1e400,"b":[1, 2]}"#);
+        assert_eq!(without_members("[1]", &["a"]), "[1]");
     }
 
     #[test]

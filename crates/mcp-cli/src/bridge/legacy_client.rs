@@ -11,28 +11,35 @@ use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, meta, method};
 use serde_json::{json, value::RawValue};
 use tokio::sync::{Notify, mpsc};
 
-use super::{ACKNOWLEDGED, Link, SUBSCRIPTIONS_LISTEN, member, modern_version, params_text, request, text_member};
+use super::{
+    ACKNOWLEDGED, Link, MAX_QUESTIONS, SUBSCRIPTIONS_LISTEN, announces, answers,
+    capabilities::{self, ELICIT},
+    legacy_shapes, log_level, member, modern_version, params_text,
+    structured::OutputSchemas,
+    text_member,
+};
 use crate::{
-    message::{Envelope, Kind, Shape, with_members, with_part},
+    message::{Envelope, Kind, Shape, fresh_id, request, with_members, with_part, without_members},
     received,
     upstream::{Line, send},
 };
 
 /// Rounds of questions for one request.
 const MAX_ROUNDS: usize = 20;
-/// Questions in one round.
-const MAX_QUESTIONS: usize = 100;
 /// A stream of notifications that ended is opened again after so long.
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the handshake has said, and what a session has kept since.
 pub(super) struct LegacyClient {
     link: Arc<Link>,
+    /// What the client speaks.
+    revision: ProtocolVersion,
     /// The answer to `initialize`.
     welcome: String,
     capabilities: Box<RawValue>,
     client_info: Box<RawValue>,
     client_capabilities: Box<RawValue>,
+    schemas: OutputSchemas,
     kept: Mutex<Kept>,
     changed: Notify,
 }
@@ -52,12 +59,15 @@ impl LegacyClient {
         let params = initialize.params()?;
         let empty = || RawValue::from_string("{}".to_owned()).ok();
         let unnamed = || RawValue::from_string(r#"{"name":"unknown","version":"unknown"}"#.to_owned()).ok();
+        let asked = text_member(params, "protocolVersion").and_then(|version| ProtocolVersion::parse(&version));
         let mut own = Self {
             link: Arc::clone(link),
+            revision: asked.filter(|version| !version.is_modern()).unwrap_or(ProtocolVersion::LATEST_LEGACY),
             welcome: String::new(),
             capabilities: empty()?,
             client_info: member(params, "clientInfo").map(ToOwned::to_owned).or_else(unnamed)?,
             client_capabilities: member(params, "capabilities").map(ToOwned::to_owned).or_else(empty)?,
+            schemas: OutputSchemas::default(),
             kept: Mutex::default(),
             changed: Notify::new(),
         };
@@ -68,16 +78,16 @@ impl LegacyClient {
         if !supported.iter().any(|version| version == modern_version()) {
             return None;
         }
-        let asked = text_member(params, "protocolVersion").and_then(|version| ProtocolVersion::parse(&version));
-        let version = asked.filter(|version| !version.is_modern()).unwrap_or(ProtocolVersion::LATEST_LEGACY);
-        own.capabilities = member(result, "capabilities")?.to_owned();
+        // No legacy revision has extensions.
+        let capabilities = without_members(member(result, "capabilities")?.get(), &["extensions"]);
+        own.capabilities = RawValue::from_string(capabilities).ok()?;
         let server_info = member(result, "_meta").and_then(|meta| member(meta, meta::SERVER_INFO));
         let server_info = server_info.map_or(r#"{"name":"unknown","version":"unknown"}"#, RawValue::get);
         let instructions = member(result, "instructions");
         let instructions = instructions.map(|text| format!(r#","instructions":{text}"#)).unwrap_or_default();
         own.welcome = format!(
-            r#"{{"protocolVersion":"{version}","capabilities":{},"serverInfo":{server_info}{instructions}}}"#,
-            own.capabilities
+            r#"{{"protocolVersion":"{}","capabilities":{},"serverInfo":{server_info}{instructions}}}"#,
+            own.revision, own.capabilities
         );
         Some(own)
     }
@@ -96,8 +106,14 @@ impl LegacyClient {
             method::INITIALIZE => self.link.answer(id, &self.welcome),
             method::PING => self.link.answer(id, "{}"),
             method::LOGGING_SET_LEVEL => {
-                self.kept().log_level = envelope.param(&["level"]);
-                self.link.answer(id, "{}");
+                let none = RawValue::NULL;
+                match log_level(envelope.params().and_then(|params| member(params, "level")).unwrap_or(none)) {
+                    Ok(level) => {
+                        self.kept().log_level = Some(level);
+                        self.link.answer(id, "{}");
+                    }
+                    Err(error) => self.link.refuse(id, &error),
+                }
             }
             method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
                 let Some(uri) = envelope.param(&["uri"]) else {
@@ -113,12 +129,33 @@ impl LegacyClient {
                 }
                 self.link.answer(id, "{}");
             }
-            _ => match self.rounds(envelope, id, method).await {
-                Ok(response) => self.link.answer_as(id, &response),
+            _ => match self.rounds(envelope, id, method).await.and_then(|own| self.checked(envelope, method, own)) {
+                Ok(response) => self.answer(id, method, &response),
                 Err(Unanswered(why)) => {
                     self.link.refuse(id, &ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {why}")));
                 }
             },
+        }
+    }
+
+    /// A response whose structured result, if it has one, is as its tool has said.
+    fn checked(&self, envelope: &Envelope, method: &str, response: String) -> Result<String, Unanswered> {
+        let result = json::borrow::<Shape<'_>>(&response).ok().and_then(|shape| shape.result);
+        match (method, result, envelope.params()) {
+            (method::TOOLS_LIST, Some(result), _) => self.schemas.learn(result),
+            (method::TOOLS_CALL, Some(result), Some(call)) => self.schemas.check(call, result).map_err(Unanswered)?,
+            _ => {}
+        }
+        Ok(response)
+    }
+
+    /// A response of the server, with what the client's revision has of it.
+    fn answer(&self, id: &RawValue, method: &str, response: &str) {
+        match json::borrow::<Shape<'_>>(response) {
+            Ok(Shape { result: Some(result), .. }) => {
+                self.link.answer(id, &legacy_shapes::reduced(result, method, self.revision));
+            }
+            _ => self.link.answer_as(id, response),
         }
     }
 
@@ -130,26 +167,39 @@ impl LegacyClient {
             let params = with_members(&self.with_meta(params_text(&envelope.kind)), &answers);
             let request = request(&own_id, method, &params).map_err(|error| Unanswered(error.to_string()))?;
             let response = self.link.upstream.request(&request, &self.link.client).await;
-            let Some(asked) = Asked::of(&response) else { return Ok(response) };
+            match result_type(&response)?.as_deref() {
+                Some("input_required") => {}
+                _ => return Ok(response),
+            }
+            let unread = || Unanswered("the server's questions cannot be read".to_owned());
+            let asked = Asked::of(&response).ok_or_else(unread)?;
             if asked.questions.len() > MAX_QUESTIONS {
                 return Err(Unanswered(format!("the server asks more than {MAX_QUESTIONS} questions at once")));
             }
             answers = self.ask(&asked).await?;
             // Each round is a request of its own.
-            own_id = self.link.fresh_id();
+            own_id = fresh_id();
         }
         Err(Unanswered(format!("the server still has questions after {MAX_ROUNDS} rounds")))
     }
 
     /// Puts the server's questions to the client. Returns the members of the next round.
     async fn ask(&self, asked: &Asked) -> Result<String, Unanswered> {
+        for (_, question) in &asked.questions {
+            self.check_declared(question)?;
+        }
         let answers = asked.questions.iter().map(|(key, question)| async move {
             let method = text_member(question, "method").unwrap_or_default();
-            let params = member(question, "params").map(|params| with_elicitation_id(params, key));
-            let response = self.link.ask(&method, params.as_deref()).await;
+            let params = member(question, "params");
+            let shown = params.map(|params| self.in_revision(&method, params));
+            let response = self.link.ask(&method, shown.as_deref()).await;
             let response = response.ok_or_else(|| Unanswered("the client has hung up".to_owned()))?;
             match json::borrow::<Shape<'_>>(&response) {
-                Ok(Shape { result: Some(result), .. }) => Ok(format!("{}:{result}", json!(key))),
+                Ok(Shape { result: Some(result), .. }) => {
+                    let wrong = |why| Unanswered(format!("the client's answer to `{method}` is not usable: {why}"));
+                    answers::check(&method, params, result).map_err(wrong)?;
+                    Ok(format!("{}:{result}", json!(key)))
+                }
                 Ok(Shape { error: Some(error), .. }) => {
                     let text = text_member(error, "message").unwrap_or_default();
                     Err(Unanswered(format!("the client could not answer `{method}`: {text}")))
@@ -168,6 +218,30 @@ impl LegacyClient {
         Ok(members.join(","))
     }
 
+    /// Checks that the client takes a question.
+    fn check_declared(&self, question: &RawValue) -> Result<(), Unanswered> {
+        let method = text_member(question, "method").unwrap_or_default();
+        let params = member(question, "params");
+        capabilities::check(&self.client_capabilities, self.revision, &method, params).map_err(|undeclared| {
+            let missing = undeclared.map(|own| format!(": {}", own.capabilities)).unwrap_or_default();
+            Unanswered(format!(
+                "the server asks `{method}`, for which the client has not declared a capability{missing}"
+            ))
+        })
+    }
+
+    /// The parameters of a question in the client's revision: before 2025-11-25 a form had no mode, and until then a page to
+    /// visit has an id.
+    fn in_revision(&self, method: &str, params: &RawValue) -> String {
+        match method {
+            ELICIT if self.revision < ProtocolVersion::V2025_11_25 => without_members(params.get(), &["mode"]),
+            ELICIT if capabilities::mode(Some(params)) == "url" && member(params, "elicitationId").is_none() => {
+                with_members(params.get(), &format!(r#""elicitationId":{}"#, fresh_id()))
+            }
+            _ => params.get().to_owned(),
+        }
+    }
+
     /// What the server says by itself, for as long as there is something that it may say.
     pub(super) async fn listen(&self) {
         loop {
@@ -178,7 +252,7 @@ impl LegacyClient {
             };
             let listening = async {
                 let params = with_members(&self.with_meta("{}"), &format!(r#""notifications":{wanted}"#));
-                let Ok(request) = request(&self.link.fresh_id(), SUBSCRIPTIONS_LISTEN, &params) else { return };
+                let Ok(request) = request(&fresh_id(), SUBSCRIPTIONS_LISTEN, &params) else { return };
                 let (output, mut lines) = mpsc::unbounded_channel::<Line>();
                 let relaying = async {
                     while let Some(line) = lines.recv().await {
@@ -210,10 +284,7 @@ impl LegacyClient {
 
     /// The filter for `subscriptions/listen`; `None` if the server has no news to tell.
     fn wanted(&self) -> Option<serde_json::Value> {
-        let tells = |kind: &str, news: &str| {
-            let own = member(&self.capabilities, kind).and_then(|own| member(own, news));
-            own.is_some_and(|own| own.get() == "true")
-        };
+        let tells = |kind: &str, news: &str| announces(&self.capabilities, kind, news);
         let mut wanted = serde_json::Map::new();
         for (kind, name) in
             [("tools", "toolsListChanged"), ("prompts", "promptsListChanged"), ("resources", "resourcesListChanged")]
@@ -277,11 +348,16 @@ impl Asked {
     }
 }
 
-/// A question for an answer at a URL has an id in 2025-11-25, and none since.
-fn with_elicitation_id(params: &RawValue, key: &str) -> String {
-    let is_url = text_member(params, "mode").is_some_and(|mode| mode == "url");
-    match is_url && member(params, "elicitationId").is_none() {
-        true => with_members(params.get(), &format!(r#""elicitationId":{}"#, json!(key))),
-        false => params.get().to_owned(),
+/// How a result is to be read, if it says so.
+///
+/// # Errors
+///
+/// When it is of a type that is unknown here: 2026-07-28 has `complete` and `input_required`.
+fn result_type(response: &str) -> Result<Option<String>, Unanswered> {
+    let result = json::borrow::<Shape<'_>>(response).ok().and_then(|shape| shape.result);
+    let Some(written) = result.and_then(|result| member(result, "resultType")) else { return Ok(None) };
+    match json::borrow::<String>(written.get()) {
+        Ok(known) if known == "complete" || known == "input_required" => Ok(Some(known)),
+        _ => Err(Unanswered(format!("the server's result is of the unknown type {}", json::shortened(written.get())))),
     }
 }

@@ -4,36 +4,40 @@
 //! `input_required`; the call itself stays open, and the client's next round goes on with it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use mcp_protocol::{
-    ErrorObject, ProtocolVersion,
-    json::{self, JsonError},
-    jsonrpc, meta, method,
-};
+use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, meta, method};
 use serde::{Deserialize, Serialize};
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use tokio::{
     sync::{mpsc, oneshot},
     task::AbortHandle,
 };
 
 use super::{
-    ACKNOWLEDGED, CANCELLED, Link, Refusal, SUBSCRIPTIONS_LISTEN, Sides, member, modern_version, params_text, request,
+    ACKNOWLEDGED, CANCELLED, Link, MAX_QUESTIONS, Refusal, SUBSCRIPTIONS_LISTEN, Sides, announces, answers,
+    capabilities::{self, ELICIT, may_ask},
+    log_level, member, modern_version, params_text,
+    structured::OutputSchemas,
+    text_member,
 };
 use crate::{
-    message::{Envelope, Kind, Shape, is_same_id, with_members, with_part},
+    message::{Envelope, Kind, Shape, fresh_id, is_same_id, request, with_members, with_part, without_members},
     received,
-    upstream::{Line, send},
+    upstream::{Line, Output, send},
 };
 
 /// How long a call waits for the answer to its question.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The name of the only question of a round.
 const QUESTION: &str = "question";
+/// A page must be visited before the request is made again (2025-11-25 alone).
+const URL_ELICITATION_REQUIRED: i64 = -32042;
+/// What makes a request a further round of another.
+const ROUND: [&str; 2] = ["inputResponses", "requestState"];
 /// What a client says of itself with each request, and a legacy server learns in the handshake.
 const SAID_ONCE: [&str; 4] = [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL];
 
@@ -45,6 +49,7 @@ pub(super) struct ModernClient {
     has_logging: bool,
     log_level: tokio::sync::Mutex<Option<String>>,
     news: Arc<News>,
+    schemas: OutputSchemas,
     /// Calls whose question the client has not answered yet, by `requestState`.
     waiting: Mutex<HashMap<String, Waiting>>,
     /// What the server calls a request that goes on under another id.
@@ -61,24 +66,61 @@ struct Call {
     working: AbortHandle,
 }
 
+/// A round that waits for the client's answers.
 struct Waiting {
-    call: Call,
-    /// The server's request: its id, method and params.
-    id: Box<RawValue>,
-    question: String,
+    asked_for: AskedFor,
+    /// `inputRequests`: questions by their keys.
+    questions: BTreeMap<String, Box<RawValue>>,
+    then: Then,
     since: Instant,
+}
+
+/// What is done with the answers.
+enum Then {
+    /// The server's request has that id, and the call goes on with the answer.
+    Reply { call: Call, id: Box<RawValue> },
+    /// The call is made again, since pages were visited.
+    CallAgain,
+}
+
+/// What a request asks for, in each of its rounds.
+struct AskedFor {
+    method: String,
+    params: String,
+}
+
+impl AskedFor {
+    fn of(envelope: &Envelope) -> Self {
+        let params = without_members(params_text(&envelope.kind), &["_meta", ROUND[0], ROUND[1]]);
+        Self { method: envelope.method().unwrap_or_default().to_owned(), params }
+    }
+
+    /// Whether it is the same, in whichever order its members are written.
+    fn is(&self, other: &Self) -> bool {
+        let values = || received::read::<Value>(&self.params).ok().zip(received::read::<Value>(&other.params).ok());
+        self.method == other.method
+            && (self.params == other.params || values().is_some_and(|(own, others)| own == others))
+    }
 }
 
 impl ModernClient {
     /// Shakes hands with a server that has not understood a request; `None` if it refuses that too.
-    pub(super) async fn before(link: &Arc<Link>, first: &Envelope) -> Option<Sides> {
+    ///
+    /// # Errors
+    ///
+    /// When the server answers in a revision that is unknown here.
+    pub(super) async fn before(link: &Arc<Link>, first: &Envelope) -> Result<Option<Sides>, String> {
+        Self::shake_hands(link, first).await.transpose()
+    }
+
+    async fn shake_hands(link: &Arc<Link>, first: &Envelope) -> Option<Result<Sides, String>> {
         let params = first.params()?;
         let own = member(params, "_meta")?;
         if first.method() != Some(method::SERVER_DISCOVER) {
             // A modern server may have refused just this request.
             let probed = link.request(method::SERVER_DISCOVER, &format!(r#"{{"_meta":{own}}}"#)).await;
             match Refusal::of(&probed, false) {
-                Refusal::None => return Some(Sides::Alike),
+                Refusal::None => return Some(Ok(Sides::Alike)),
                 Refusal::Other => return None,
                 Refusal::OfAnotherEra => {}
             }
@@ -91,6 +133,11 @@ impl ModernClient {
         let welcome = link.request(method::INITIALIZE, &handshake).await;
         let welcome: Shape<'_> = json::borrow(&welcome).ok()?;
         let result = welcome.result?;
+        let version = text_member(result, "protocolVersion").unwrap_or_default();
+        if ProtocolVersion::parse(&version).is_none_or(ProtocolVersion::is_modern) {
+            link.upstream.close().await;
+            return Some(Err(format!("the server answers `initialize` with the unknown revision `{version}`")));
+        }
         let capabilities = member(result, "capabilities")?;
         let discovered = [
             r#"{"resultType":"complete""#.to_owned(),
@@ -102,18 +149,24 @@ impl ModernClient {
         ];
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).ok()?;
         link.upstream.pass(&initialized, &link.client).await;
-        let news = Arc::new(News { link: Arc::clone(link), listeners: Mutex::default() });
+        let news = Arc::new(News {
+            link: Arc::clone(link),
+            capabilities: capabilities.to_owned(),
+            listeners: Mutex::default(),
+            calls: Mutex::default(),
+        });
         let listening = tokio::spawn(Arc::clone(&news).listen()).abort_handle();
-        Some(Sides::ModernClient(Self {
+        Some(Ok(Sides::ModernClient(Self {
             link: Arc::clone(link),
             discovered: discovered.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(","),
             has_logging: member(capabilities, "logging").is_some(),
             log_level: tokio::sync::Mutex::default(),
             news,
+            schemas: OutputSchemas::default(),
             waiting: Mutex::default(),
             renamed: Mutex::default(),
             listening,
-        }))
+        })))
     }
 
     pub(super) async fn pass(&self, envelope: &Envelope) {
@@ -132,50 +185,49 @@ impl ModernClient {
             return self.news.tell(envelope, id).await;
         }
         let call = match envelope.param(&["requestState"]) {
-            Some(state) => match self.resumed(envelope, id, &state).await {
-                Ok(call) => call,
-                Err(Some(error)) => return self.link.refuse(id, &error),
-                Err(None) => return,
-            },
-            None => match self.called(envelope, id, method).await {
-                Ok(call) => call,
-                Err(error) => {
-                    let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {error}"));
-                    return self.link.refuse(id, &error);
-                }
-            },
+            Some(state) => self.resumed(envelope, id, &state).await,
+            None => self.called(envelope, id, method).await.map(Some),
         };
-        let token = envelope.params().and_then(|params| member(member(params, "_meta")?, "progressToken"));
-        self.go_on(call, id, method, token).await;
+        match call {
+            Ok(Some(call)) => self.go_on(call, envelope, id, method).await,
+            // The questions are asked once more.
+            Ok(None) => {}
+            Err(error) => self.link.refuse(id, &error),
+        }
         self.renamed().remove(id.get());
     }
 
     /// Sends a request.
-    async fn called(&self, envelope: &Envelope, id: &RawValue, method: &str) -> Result<Call, JsonError> {
-        self.set_log_level(envelope).await;
-        let params = without_what_is_said_once(params_text(&envelope.kind));
-        let own = request(id.get(), method, &params)?;
+    async fn called(&self, envelope: &Envelope, id: &RawValue, method: &str) -> Result<Call, ErrorObject> {
+        self.set_log_level(envelope).await?;
+        let params = without_members(&without_what_is_said_once(params_text(&envelope.kind)), &ROUND);
+        let internal = |error| ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {error}"));
+        let own = request(id.get(), method, &params).map_err(internal)?;
         let token = own.params().and_then(|params| member(member(params, "_meta")?, "progressToken"));
         let progress_token = token.map(ToOwned::to_owned);
         let (output, lines) = mpsc::unbounded_channel();
+        if may_ask(method) {
+            self.news.note_call(&output);
+        }
         let link = Arc::clone(&self.link);
         let working = tokio::spawn(async move { link.upstream.pass(&own, &output).await }).abort_handle();
         Ok(Call { id: id.to_owned(), progress_token, lines, working })
     }
 
     /// Passes on what a call brings, until its response or its next question.
-    async fn go_on(&self, mut call: Call, id: &RawValue, method: &str, token: Option<&RawValue>) {
+    async fn go_on(&self, mut call: Call, envelope: &Envelope, id: &RawValue, method: &str) {
+        let token = envelope.params().and_then(|params| member(member(params, "_meta")?, "progressToken"));
         while let Some(line) = call.lines.recv().await {
             let Ok(message) = Envelope::parse(&line.text) else { continue };
             match &message.kind {
-                Kind::Request { id: asked, method: question, .. } => {
+                Kind::Request { id: asked, method: question, params } => {
                     if question == method::PING {
-                        self.reply(asked, r#""result":{}"#).await;
-                    } else if may_ask(method) && is_question(question) {
-                        return self.ask(call, id, asked, question, params_text(&message.kind));
-                    } else {
-                        self.reply(asked, r#""error":{"code":-32601,"message":"the client takes no such request"}"#)
-                            .await;
+                        self.link.reply(asked, r#""result":{}"#).await;
+                        continue;
+                    }
+                    match refusal_of(envelope, question, params.as_deref()) {
+                        None => return self.ask(call, envelope, id, asked, question, params_text(&message.kind)),
+                        Some(error) => self.link.reply(asked, &format!(r#""error":{}"#, json!(error))).await,
                     }
                 }
                 Kind::Notification { .. } if self.news.take(&line, &message) => {}
@@ -203,9 +255,10 @@ impl ModernClient {
                     if !shape.id.is_some_and(|own| is_same_id(own, &call.id)) {
                         continue;
                     }
-                    return match shape.result {
-                        Some(result) => self.link.answer(id, &completed(result, method)),
-                        None => self.link.answer_as(id, &line.text),
+                    return match (shape.result, shape.error) {
+                        (Some(result), _) => self.answer(envelope, id, method, result),
+                        (None, Some(error)) => self.fail(envelope, id, error),
+                        (None, None) => self.link.answer_as(id, &line.text),
                     };
                 }
             }
@@ -213,49 +266,143 @@ impl ModernClient {
         self.link.refuse(id, &ErrorObject::new(jsonrpc::INTERNAL_ERROR, "mcpl: the server's answer has no end"));
     }
 
+    fn answer(&self, envelope: &Envelope, id: &RawValue, method: &str, result: &RawValue) {
+        let checked = match (method, envelope.params()) {
+            (method::TOOLS_LIST, _) => {
+                self.schemas.learn(result);
+                Ok(())
+            }
+            (method::TOOLS_CALL, Some(call)) => self.schemas.check(call, result),
+            _ => Ok(()),
+        };
+        match checked {
+            Ok(()) => self.link.answer(id, &completed(result, method)),
+            Err(why) => {
+                self.link.refuse(id, &ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("mcpl: {why}")));
+            }
+        }
+    }
+
+    /// Gives the client an error of the server, with none of the codes that 2026-07-28 has no more.
+    fn fail(&self, envelope: &Envelope, id: &RawValue, error: &RawValue) {
+        let code = member(error, "code");
+        let text = match code.and_then(|code| json::borrow::<i64>(code.get()).ok()) {
+            Some(URL_ELICITATION_REQUIRED) => return self.ask_for_pages(envelope, id, error),
+            Some(jsonrpc::RESOURCE_NOT_FOUND) => {
+                code.map(|code| with_part(error.get(), code.get(), &jsonrpc::INVALID_PARAMS.to_string()))
+            }
+            _ => None,
+        };
+        let text = text.unwrap_or_else(|| error.get().to_owned());
+        send(&self.link.client, format!(r#"{{"jsonrpc":"2.0","id":{},"error":{text}}}"#, id.get()));
+    }
+
     /// Ends the client's request with the server's question.
-    fn ask(&self, call: Call, id: &RawValue, asked: &RawValue, method: &str, params: &str) {
-        let state = self.link.fresh_id();
-        let question = format!(r#"{{"method":{},"params":{params}}}"#, json!(method));
-        let waiting = Waiting { call, id: asked.to_owned(), question, since: Instant::now() };
+    fn ask(&self, call: Call, envelope: &Envelope, id: &RawValue, asked: &RawValue, method: &str, params: &str) {
+        // A page to visit has no id any more.
+        let params = if method == ELICIT { without_members(params, &["elicitationId"]) } else { params.to_owned() };
+        let question = RawValue::from_string(format!(r#"{{"method":{},"params":{params}}}"#, json!(method)));
+        let questions = question.ok().map(|question| (QUESTION.to_owned(), question)).into_iter().collect();
+        let then = Then::Reply { call, id: asked.to_owned() };
+        self.wait(id, Waiting { asked_for: AskedFor::of(envelope), questions, then, since: Instant::now() });
+    }
+
+    /// Ends the client's request with the pages that must be visited before it is made again.
+    fn ask_for_pages(&self, envelope: &Envelope, id: &RawValue, error: &RawValue) {
+        let pages = member(error, "data").and_then(|data| member(data, "elicitations"));
+        let pages = pages.and_then(|own| received::read::<Vec<Box<RawValue>>>(own.get()).ok()).unwrap_or_default();
+        let is_url = |page: &RawValue| capabilities::mode(Some(page)) == "url";
+        if pages.is_empty() || pages.len() > MAX_QUESTIONS || !pages.iter().all(|page| is_url(page)) {
+            let text = "mcpl: the server wants pages to be visited first, and names none that can be used";
+            return self.link.refuse(id, &ErrorObject::new(jsonrpc::INTERNAL_ERROR, text));
+        }
+        if refusal_of(envelope, ELICIT, Some(&pages[0])).is_some() {
+            let text = "the server wants a page to be visited first, which takes the capability `elicitation.url`";
+            let error = ErrorObject::new(jsonrpc::MISSING_REQUIRED_CLIENT_CAPABILITY, text);
+            let data = json!({ "requiredCapabilities": { "elicitation": { "url": {} } } });
+            return self.link.refuse(id, &error.with_data(data));
+        }
+        let questions = pages.iter().enumerate().filter_map(|(index, page)| {
+            let params = without_members(page.get(), &["elicitationId"]);
+            let question = format!(r#"{{"method":"{ELICIT}","params":{params}}}"#);
+            Some((format!("{QUESTION}{index}"), RawValue::from_string(question).ok()?))
+        });
+        let waiting = Waiting {
+            asked_for: AskedFor::of(envelope),
+            questions: questions.collect(),
+            then: Then::CallAgain,
+            since: Instant::now(),
+        };
+        self.wait(id, waiting);
+    }
+
+    fn wait(&self, id: &RawValue, waiting: Waiting) {
+        let state = fresh_id();
         self.link.answer(id, &waiting.result(&state));
         let mut all = self.waiting();
         all.retain(|_, waiting| waiting.since.elapsed() < PATIENCE);
         all.insert(state.trim_matches('"').to_owned(), waiting);
     }
 
-    /// Gives the server the answer to its question.
-    async fn resumed(&self, envelope: &Envelope, id: &RawValue, state: &str) -> Result<Call, Option<ErrorObject>> {
+    /// Gives the server the answers to its questions; `None` if some are missing, which are asked again.
+    async fn resumed(&self, envelope: &Envelope, id: &RawValue, state: &str) -> Result<Option<Call>, ErrorObject> {
+        let invalid = |text: String| Err(ErrorObject::new(jsonrpc::INVALID_PARAMS, format!("mcpl: {text}")));
+        let asked_for = AskedFor::of(envelope);
         let waiting = self.waiting().remove(state);
         let Some(waiting) = waiting else {
-            let text = "mcpl: `requestState` is of no call that is still open: call again without it";
-            return Err(Some(ErrorObject::new(jsonrpc::INVALID_PARAMS, text)));
+            return invalid("`requestState` is of no call that is still open: call again without it".to_owned());
         };
-        let answers = envelope.params().and_then(|params| member(params, "inputResponses"));
-        let Some(answer) = answers.and_then(|answers| member(answers, QUESTION)) else {
-            self.link.answer(id, &waiting.result(&json!(state).to_string()));
-            self.waiting().insert(state.to_owned(), waiting);
-            return Err(None);
-        };
-        self.reply(&waiting.id, &format!(r#""result":{answer}"#)).await;
-        self.renamed().insert(id.get().to_owned(), waiting.call.id.get().to_owned());
-        Ok(waiting.call)
-    }
-
-    async fn reply(&self, id: &RawValue, outcome: &str) {
-        if let Ok(reply) = Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","id":{},{outcome}}}"#, id.get())) {
-            self.link.upstream.pass(&reply, &self.link.client).await;
+        // What is not usable leaves the question open.
+        let keep = |waiting| _ = self.waiting().insert(state.to_owned(), waiting);
+        if !waiting.asked_for.is(&asked_for) {
+            keep(waiting);
+            return invalid("`requestState` is of another request: it belongs to one alone".to_owned());
+        }
+        let responses = envelope.params().and_then(|params| member(params, ROUND[0]));
+        let mut given = Vec::new();
+        for (key, question) in &waiting.questions {
+            let Some(answer) = responses.and_then(|own| member(own, key)) else {
+                self.link.answer(id, &waiting.result(&json!(state).to_string()));
+                keep(waiting);
+                return Ok(None);
+            };
+            let method = text_member(question, "method").unwrap_or_default();
+            if let Err(why) = answers::check(&method, member(question, "params"), answer) {
+                let text = format!("the answer `{key}` is not usable: {why}");
+                keep(waiting);
+                return invalid(text);
+            }
+            given.push(answer);
+        }
+        match waiting.then {
+            Then::Reply { call, id: asked } => {
+                let answer = given.first().map_or("{}", |own| own.get());
+                self.link.reply(&asked, &format!(r#""result":{answer}"#)).await;
+                self.renamed().insert(id.get().to_owned(), call.id.get().to_owned());
+                Ok(Some(call))
+            }
+            Then::CallAgain if given.iter().all(|own| text_member(own, "action").as_deref() == Some("accept")) => {
+                self.called(envelope, id, &asked_for.method).await.map(Some)
+            }
+            Then::CallAgain => {
+                let text = "mcpl: the server wants a page to be visited first, which was declined";
+                Err(ErrorObject::new(jsonrpc::INTERNAL_ERROR, text))
+            }
         }
     }
 
     /// Tells the server the level of log messages, when it changes.
-    async fn set_log_level(&self, envelope: &Envelope) {
-        let wanted = envelope.param(&["_meta", meta::LOG_LEVEL]);
+    async fn set_log_level(&self, envelope: &Envelope) -> Result<(), ErrorObject> {
+        let wanted = envelope.params().and_then(|params| member(member(params, "_meta")?, meta::LOG_LEVEL));
+        let Some(wanted) = wanted.map(log_level).transpose()? else { return Ok(()) };
         let mut level = self.log_level.lock().await;
-        if let Some(wanted) = wanted.filter(|wanted| self.has_logging && level.as_ref() != Some(wanted)) {
-            self.link.request(method::LOGGING_SET_LEVEL, &json!({ "level": wanted }).to_string()).await;
-            *level = Some(wanted);
+        if self.has_logging && level.as_ref() != Some(&wanted) {
+            let set = self.link.request(method::LOGGING_SET_LEVEL, &json!({ "level": wanted }).to_string()).await;
+            if json::borrow::<Shape<'_>>(&set).is_ok_and(|shape| shape.result.is_some()) {
+                *level = Some(wanted);
+            }
         }
+        Ok(())
     }
 
     async fn cancel(&self, envelope: &Envelope) {
@@ -294,18 +441,40 @@ impl Drop for Call {
 impl Waiting {
     /// An `InputRequiredResult`; `state` is JSON.
     fn result(&self, state: &str) -> String {
-        let question = &self.question;
-        format!(
-            r#"{{"resultType":"input_required","inputRequests":{{"{QUESTION}":{question}}},"requestState":{state}}}"#
-        )
+        let questions: Vec<String> =
+            self.questions.iter().map(|(key, question)| format!("{}:{question}", json!(key))).collect();
+        let questions = questions.join(",");
+        format!(r#"{{"resultType":"input_required","inputRequests":{{{questions}}},"requestState":{state}}}"#)
+    }
+}
+
+/// The error for a question that a request of the client does not take; `None` if it takes it.
+fn refusal_of(envelope: &Envelope, asked: &str, params: Option<&RawValue>) -> Option<ErrorObject> {
+    let none = || ErrorObject::new(jsonrpc::METHOD_NOT_FOUND, "the client takes no such request");
+    if !envelope.method().is_some_and(may_ask) {
+        return Some(none());
+    }
+    let meta = envelope.params().and_then(|params| member(params, "_meta"));
+    let Some(declared) = meta.and_then(|meta| member(meta, meta::CLIENT_CAPABILITIES)) else { return Some(none()) };
+    match capabilities::check(declared, ProtocolVersion::LATEST, asked, params) {
+        Ok(()) => None,
+        Err(Some(undeclared)) if undeclared.is_mode => {
+            let text = format!("the client has not declared {}", undeclared.capabilities);
+            Some(ErrorObject::new(jsonrpc::INVALID_PARAMS, text))
+        }
+        Err(_) => Some(none()),
     }
 }
 
 /// What the server says by itself, and who wants to hear it.
 struct News {
     link: Arc<Link>,
+    /// The server's.
+    capabilities: Box<RawValue>,
     /// By the ids of their `subscriptions/listen`.
     listeners: Mutex<HashMap<String, Listener>>,
+    /// What takes the messages of calls that may be asked something.
+    calls: Mutex<Vec<mpsc::WeakUnboundedSender<Line>>>,
 }
 
 struct Listener {
@@ -318,9 +487,13 @@ struct Listener {
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Filter {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     tools_list_changed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     prompts_list_changed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     resources_list_changed: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     resource_subscriptions: Vec<String>,
 }
 
@@ -342,15 +515,61 @@ impl News {
     /// Answers `subscriptions/listen` until it is cancelled.
     async fn tell(&self, envelope: &Envelope, id: &RawValue) {
         let filter = envelope.params().and_then(|params| member(params, "notifications"));
-        let filter: Filter = filter.and_then(|own| received::read(own.get()).ok()).unwrap_or_default();
-        for uri in &filter.resource_subscriptions {
-            self.link.request(method::RESOURCES_SUBSCRIBE, &json!({ "uri": uri }).to_string()).await;
-        }
+        let wanted: Filter = filter.and_then(|own| received::read(own.get()).ok()).unwrap_or_default();
+        let filter = self.supported(wanted).await;
         let (open, closed) = oneshot::channel();
         let acknowledged = json!({ "notifications": filter }).to_string();
         send(&self.link.client, for_listener(id, ACKNOWLEDGED, &acknowledged));
         self.listeners().insert(id.get().to_owned(), Listener { filter, _open: open });
         let _ = closed.await;
+    }
+
+    /// What the server has of a filter.
+    async fn supported(&self, wanted: Filter) -> Filter {
+        let has = |kind: &str, news: &str| announces(&self.capabilities, kind, news);
+        let mut resource_subscriptions = Vec::new();
+        if has("resources", "subscribe") {
+            for uri in wanted.resource_subscriptions {
+                let subscribe = json!({ "uri": uri }).to_string();
+                let subscribed = self.link.request(method::RESOURCES_SUBSCRIBE, &subscribe).await;
+                if json::borrow::<Shape<'_>>(&subscribed).is_ok_and(|shape| shape.result.is_some()) {
+                    resource_subscriptions.push(uri);
+                }
+            }
+        }
+        Filter {
+            tools_list_changed: wanted.tools_list_changed && has("tools", "listChanged"),
+            prompts_list_changed: wanted.prompts_list_changed && has("prompts", "listChanged"),
+            resources_list_changed: wanted.resources_list_changed && has("resources", "listChanged"),
+            resource_subscriptions,
+        }
+    }
+
+    /// Notes a call, for what the server asks elsewhere than in its answer.
+    fn note_call(&self, output: &Output) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.retain(|call| call.upgrade().is_some());
+        calls.push(output.downgrade());
+    }
+
+    /// The only call that is open, if it is the only one.
+    fn only_call(&self) -> Option<Output> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = calls.iter().filter_map(mpsc::WeakUnboundedSender::upgrade);
+        open.next().filter(|_| open.next().is_none())
+    }
+
+    /// Takes what the server asks outside of any call: the only open one may be meant.
+    async fn take_request(&self, line: Line, id: &RawValue, method: &str) {
+        if method == method::PING {
+            self.link.reply(id, r#""result":{}"#).await;
+        } else if let Some(call) = self.only_call() {
+            send(&call, line);
+        } else {
+            tracing::info!(method, "the server asks something outside of any call");
+            let error = ErrorObject::new(jsonrpc::METHOD_NOT_FOUND, "no call is open that such a request could be of");
+            self.link.reply(id, &format!(r#""error":{}"#, json!(error))).await;
+        }
     }
 
     async fn listen(self: Arc<Self>) {
@@ -361,9 +580,11 @@ impl News {
         };
         let telling = async {
             while let Some(line) = lines.recv().await {
-                match Envelope::parse(&line.text) {
-                    Ok(message) if message.id().is_none() => _ = self.take(&line, &message),
-                    _ => tracing::info!("the server asks something outside of any call"),
+                let Ok(message) = Envelope::parse(&line.text) else { continue };
+                match &message.kind {
+                    Kind::Request { id, method, .. } => self.take_request(line, id, method).await,
+                    Kind::Notification { .. } => _ = self.take(&line, &message),
+                    Kind::Other => tracing::info!("the server answers outside of any call"),
                 }
             }
         };
@@ -402,15 +623,6 @@ fn for_listener(id: &RawValue, method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#)
 }
 
-/// Requests during which a modern client takes questions.
-fn may_ask(method: &str) -> bool {
-    matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ)
-}
-
-fn is_question(method: &str) -> bool {
-    matches!(method, "elicitation/create" | "sampling/createMessage" | "roots/list")
-}
-
 /// A result with what a modern one has to say besides.
 fn completed(result: &RawValue, method: &str) -> String {
     const CACHEABLE: [&str; 5] = [
@@ -420,10 +632,12 @@ fn completed(result: &RawValue, method: &str) -> String {
         method::RESOURCES_TEMPLATES_LIST,
         method::RESOURCES_READ,
     ];
-    let mut members = Vec::new();
-    if member(result, "resultType").is_none() {
-        members.push(r#""resultType":"complete""#);
-    }
+    // Before 2026-07-28 the name has no meaning.
+    let own = match member(result, "resultType") {
+        Some(_) => without_members(result.get(), &["resultType"]),
+        None => result.get().to_owned(),
+    };
+    let mut members = vec![r#""resultType":"complete""#];
     if CACHEABLE.contains(&method) {
         for (name, text) in [("ttlMs", r#""ttlMs":0"#), ("cacheScope", r#""cacheScope":"private""#)] {
             if member(result, name).is_none() {
@@ -431,14 +645,14 @@ fn completed(result: &RawValue, method: &str) -> String {
             }
         }
     }
-    with_members(result.get(), &members.join(","))
+    with_members(&own, &members.join(","))
 }
 
 /// Parameters without what a legacy server learns in the handshake.
 fn without_what_is_said_once(params: &str) -> String {
     let own = json::borrow::<&RawValue>(params).ok().and_then(|params| member(params, "_meta"));
     let Some(own) = own else { return params.to_owned() };
-    let Ok(members) = received::read::<std::collections::BTreeMap<String, Box<RawValue>>>(own.get()) else {
+    let Ok(members) = received::read::<BTreeMap<String, Box<RawValue>>>(own.get()) else {
         return params.to_owned();
     };
     let kept: Vec<String> = members
