@@ -292,20 +292,20 @@ def test_c5_a_request_that_is_sent_again_has_another_id(connect, era):
 
 
 def test_c5_a_cancellation_names_the_id_that_the_server_knows(connect):
-    def answer(request):
-        if len(request.server.all("tools/call")) == 1:
-            return request.send(404)
+    def listed(request):
+        if len(request.server.all("tools/list")) < 3:
+            return request.send(503, Retry_After="0")
         request.server.wait(lambda: request.server.all("notifications/cancelled"))
-        request.result(EMPTY)
+        request.result({"tools": []})
 
-    with Legacy({"tools/call": answer}, session="s") as server, connect(server) as proxy:
+    with Legacy({"tools/list": listed}) as server, connect(server) as proxy:
         begin(proxy)
-        asked = proxy.send("tools/call", call())
-        server.wait(lambda: len(server.all("tools/call")) == 2)
+        asked = proxy.send("tools/list")
+        server.wait(lambda: len(server.all("tools/list")) == 3)
         proxy.write({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": asked}})
         proxy.read()
         (cancelled,) = server.all("notifications/cancelled")
-        assert cancelled.params["requestId"] == server.all("tools/call")[1].id != asked
+        assert cancelled.params["requestId"] == server.all("tools/list")[2].id != asked
 
 
 def test_c6_a_result_of_an_unknown_type_is_an_error(connect, run):

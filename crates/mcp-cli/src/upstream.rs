@@ -183,6 +183,8 @@ impl Upstream {
             match Box::pin(self.attempt(sent, &mut attempts, output)).await {
                 Ok(Outcome::Done) => return Ok(()),
                 Ok(Outcome::Again) if envelope.id().is_some() => {
+                    // The id before is of no request any more.
+                    drop(again.take());
                     let sent = envelope.with_fresh_id()?;
                     let renaming = Renaming::of(self, &sent);
                     again = Some((sent, renaming));
