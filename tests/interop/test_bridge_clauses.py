@@ -382,7 +382,7 @@ def test_c21_commands_fall_back_to_a_revision_that_the_server_has(run, discovere
     with Legacy({**methods, "tools/list": legacy_alone({"tools": [{"name": "t", "inputSchema": {}}]})}) as server:
         listed, called = run("tools", server.url), run("call", server.url, "t")
     assert (listed.returncode, called.returncode) == (0, 0), listed.stderr + called.stderr
-    assert "t()" in listed.stdout
+    assert listed.stdout.startswith("t(")
 
 
 def test_c23_a_call_that_times_out_is_cancelled(connect, run):
