@@ -25,8 +25,8 @@ const MAX_REFERENCES: usize = 10_000;
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Excerpt {
     /// As the document has it, with references resolved: what stands for one has it as `x-ref`.
-    // Any JSON value. Inspector warns of a schema that says nothing about the type.
-    #[schemars(extend("type" = ["object", "array", "string", "number", "boolean", "null"]))]
+    // Any JSON value, which this keyword does not change. Inspector warns of schemas without any.
+    #[schemars(extend("minProperties" = 0))]
     pub(crate) definition: Value,
     /// What is missing, and how to read it; absent if it is all there.
     #[serde(skip_serializing_if = "Option::is_none")]
