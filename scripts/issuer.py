@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 60
 
 class Issuer:
     """`sign_in` is whom everybody is taken for; without it a page asks. Options are those of the script, such as
-    `algorithm="ES256"`, `resource=[...]` or `register_only=True`. It ends with whoever started it."""
+    `algorithm="ES256"`, `resource=[...]` or `register_only=True`. It ends with the process that started it."""
 
     def __init__(self, sign_in=None, **options):
         # Packages are looked up from where a script lies.

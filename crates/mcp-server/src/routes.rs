@@ -303,7 +303,7 @@ impl<S: Send + Sync + 'static> AnyRoutes for Routes<S> {
             method::INITIALIZE if !modern => self.initialize(&call),
             method::PING if !modern => Ok(Rendered::empty()),
             method::LOGGING_SET_LEVEL if !modern => set_level(&call),
-            // Also where there is nothing to list: programs ask for all lists, whatever the capabilities say.
+            // Also where there is nothing to list: programs request lists that no capability declares.
             method::TOOLS_LIST => {
                 page(&call, |cursor| inner.lists.tools(&inner.tools, call.revision).get(cursor).cloned())
             }

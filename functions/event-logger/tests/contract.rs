@@ -32,7 +32,7 @@ async fn guarded(database: &TestDatabase, issuer: &TestIssuer) -> McpService {
     service(config(&pairs).unwrap()).await.unwrap()
 }
 
-/// 6.4: what needs no database does not wake one, whoever asks.
+/// 6.4: what needs no database does not wake one.
 #[tokio::test]
 async fn only_calls_that_need_the_database_open_it() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

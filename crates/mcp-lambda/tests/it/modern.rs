@@ -93,7 +93,7 @@ async fn pages_end_and_a_foreign_cursor_is_refused() {
     );
 }
 
-/// 3.2: programs ask for every list, whatever the capabilities are.
+/// 3.2: programs request every list, also where no capability declares it.
 #[tokio::test]
 async fn a_list_of_what_there_is_none_of_is_empty_and_not_declared() {
     let bare = McpService::new(Server::new("bare", "1.0.0", ()), HttpConfig::default()).unwrap();
