@@ -487,31 +487,13 @@ impl fmt::Debug for OAuth {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-    };
-
-    use super::*;
+    use super::{http::tests::answering, *};
 
     /// As when a client sends several requests at once: they do not try one after the other.
     #[tokio::test]
     async fn requests_share_a_refresh_that_fails_o02() {
-        const AWAY: &[u8] = b"HTTP/1.1 503 X\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
-        let tries = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&tries);
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                counter.fetch_add(1, Ordering::Relaxed);
-                _ = stream.read(&mut [0; 4096]).await;
-                _ = stream.write_all(AWAY).await;
-            }
-        });
+        const AWAY: &str = "HTTP/1.1 503 X\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let (origin, tries) = answering(AWAY).await;
         let state = tempfile::tempdir().unwrap();
         let options = OAuthOptions { state_dir: Some(state.path().join("mcpl")), ..OAuthOptions::default() };
         let oauth = OAuth::new(&format!("{origin}/mcp"), options).unwrap();

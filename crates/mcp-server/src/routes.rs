@@ -30,7 +30,7 @@ use crate::{
     reading::ItemAt,
     request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
     router::{AnyRoutes, Hooked, Target},
-    schema::{ResultCheck, Violation},
+    schema::{CheckResult, Violation},
     server::{CloseHook, Hook},
     tool::Handler,
     work::{Item, Rounds, Working, needs_modern_client, start},
@@ -67,7 +67,7 @@ pub(crate) struct Inner<S> {
 pub(crate) struct RegisteredTool<S> {
     pub(crate) tool: Tool<S>,
     check: Option<Check>,
-    result_check: Option<ResultCheck>,
+    result_check: Option<Box<dyn CheckResult>>,
 }
 
 impl<S: Send + Sync + 'static> Routes<S> {
@@ -378,7 +378,8 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
     fn new(tool: Tool<S>) -> Self {
         let name = tool.name();
         let check = tool.compile_check().unwrap_or_else(|mistake| panic!("tool `{name}`: its schema: {mistake}"));
-        let result_check = tool.definition.output_schema.as_ref().map(ResultCheck::new);
+        let result_check = tool.new_result_check.zip(tool.definition.output_schema.as_ref());
+        let result_check = result_check.map(|(new, schema)| new(schema));
         Self { check, result_check, tool }
     }
 

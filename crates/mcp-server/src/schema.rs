@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use self::normalize::{for_each_subschema, normalize};
 pub(crate) use self::{
-    result::{ResultCheck, Violation},
+    result::{CheckResult, NewResultCheck, Violation, result_check},
     whole::with_whole_numbers,
 };
 

@@ -18,7 +18,7 @@ use crate::{
     policy::{Requirement, public_setter, requirement_setters},
     raw_schema::{self, Check},
     request_state::NewCipher,
-    schema::{self, Author},
+    schema::{self, Author, NewResultCheck},
     work::{HandlerError, Working},
 };
 
@@ -74,6 +74,7 @@ pub struct Tool<S> {
     pub(crate) requirement: Requirement,
     pub(crate) mirrored: Vec<MirroredParameter>,
     raw_schema: Option<RawSchema>,
+    pub(crate) new_result_check: Option<NewResultCheck>,
 }
 
 /// How a tool is called.
@@ -129,7 +130,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         });
         let input_schema = schema::input_schema_of::<A>();
         let call = Handler::Typed(call);
-        Self { cipher: C::cipher(), ..Self::with_schema(name.into(), input_schema, T::output_schema(), call, None) }
+        Self { cipher: C::cipher(), ..Self::with_schema(name.into(), input_schema, output_of::<T>(), call, None) }
     }
 
     /// A tool whose input schema is written by hand, for what types cannot say. Arguments are checked against it before the
@@ -188,7 +189,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         let raw_schema = Some(RawSchema { schema: input_schema.clone(), compile: Some(raw_schema::compile) });
         Self {
             cipher: C::cipher(),
-            ..Self::with_schema(name.into(), input_schema, T::output_schema(), Handler::Raw(call), raw_schema)
+            ..Self::with_schema(name.into(), input_schema, output_of::<T>(), Handler::Raw(call), raw_schema)
         }
     }
 
@@ -196,7 +197,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
     fn with_schema(
         name: String,
         input_schema: Value,
-        output_schema: Option<Value>,
+        output: Option<(Value, NewResultCheck)>,
         handler: Handler<S>,
         raw_schema: Option<RawSchema>,
     ) -> Self {
@@ -205,6 +206,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(is_allowed),
             "tool name `{name}`: use 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 _ - ."
         );
+        let (output_schema, new_result_check) = output.unzip();
         let author = if raw_schema.is_some() { Author::Person } else { Author::Derive };
         let input_schema = schema::tool_input_schema(input_schema, author)
             .unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
@@ -226,6 +228,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             requirement: Requirement::default(),
             mirrored,
             raw_schema,
+            new_result_check,
         }
     }
 
@@ -320,6 +323,11 @@ impl<S: Send + Sync + 'static> Tool<S> {
         let Some(RawSchema { schema, compile: Some(compile) }) = &self.raw_schema else { return Ok(None) };
         compile(schema).map(Some)
     }
+}
+
+/// The output schema of a handler's results, and what makes their check. Without a schema the check is not even linked.
+fn output_of<T: IntoToolOutput>() -> Option<(Value, NewResultCheck)> {
+    T::output_schema().map(|schema| (schema, schema::result_check as NewResultCheck))
 }
 
 fn finish<T: IntoToolOutput>(result: Result<T, ToolError>) -> Result<ToolOutput, HandlerError> {

@@ -208,7 +208,7 @@ fn shown(url: &Url) -> Url {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use tokio::{
@@ -220,8 +220,16 @@ mod tests {
 
     /// An issuer that writes the same to each connection, and how many there were; and a client without pauses.
     async fn issuer(answer: &'static str) -> (Url, Arc<AtomicU32>, IssuerHttp) {
+        let (origin, tries) = answering(answer).await;
+        let url = Url::parse(&format!("{origin}/token")).unwrap();
+        let http = IssuerHttp::of(&url, HeaderMap::new(), Duration::ZERO).unwrap();
+        (url, tries, http)
+    }
+
+    /// A server that writes the same to each connection, by its origin, and how many there were.
+    pub(in crate::oauth) async fn answering(answer: &'static str) -> (String, Arc<AtomicU32>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = Url::parse(&format!("http://{}/token", listener.local_addr().unwrap())).unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
         let tries = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&tries);
         tokio::spawn(async move {
@@ -232,8 +240,7 @@ mod tests {
                 _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        let http = IssuerHttp::of(&url, HeaderMap::new(), Duration::ZERO).unwrap();
-        (url, tries, http)
+        (origin, tries)
     }
 
     #[tokio::test]

@@ -4,11 +4,14 @@
 //! `Serialize` by hand may disagree with its schema. Checked are types, bounds, lengths, choices and members; formats,
 //! patterns and rules between members are not.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt};
+mod nodes;
+
+use std::{cmp::Ordering, fmt};
 
 use mcp_protocol::json;
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
+use self::nodes::{Additional, Node, Property, nodes_of};
 use super::text::{Cursor, Text};
 
 /// The alternatives of nested unions are tried one after the other, each over the same text. A result that takes more work than this,
@@ -20,56 +23,29 @@ const WORK_PER_VALUE: usize = 8;
 /// The same for schemas within schemas: one may refer to itself without going into the value.
 const MAX_DEPTH: u32 = 500;
 
+/// Checks the results of one tool. An object behind a function that makes it, so that a function whose tools have no output schema
+/// does not link the check.
+pub(crate) trait CheckResult: Send + Sync {
+    /// Checks the JSON text of a result.
+    ///
+    /// # Errors
+    ///
+    /// The first violation.
+    fn check(&self, result: &str) -> Result<(), Violation>;
+}
+
+/// Makes the check of an output schema.
+pub(crate) type NewResultCheck = fn(&Value) -> Box<dyn CheckResult>;
+
+/// The check of an output schema.
+pub(crate) fn result_check(schema: &Value) -> Box<dyn CheckResult> {
+    Box::new(ResultCheck::new(schema))
+}
+
 /// An output schema, ready to check results.
 #[derive(Debug)]
-pub(crate) struct ResultCheck {
-    /// The schema and those in it; others refer to them by index.
+struct ResultCheck {
     nodes: Vec<Node>,
-}
-
-/// What a schema says of a value.
-#[derive(Debug, Default)]
-struct Node {
-    /// [`Kind`]s that the value may be of, as bits; any if 0.
-    kinds: u8,
-    minimum: Option<Number>,
-    maximum: Option<Number>,
-    exclusive_minimum: Option<Number>,
-    exclusive_maximum: Option<Number>,
-    min_length: Option<u64>,
-    max_length: Option<u64>,
-    min_items: Option<u64>,
-    max_items: Option<u64>,
-    min_properties: Option<u64>,
-    max_properties: Option<u64>,
-    choices: Option<Vec<Value>>,
-    /// In the order of their names.
-    properties: Vec<Property>,
-    required: usize,
-    additional: Additional,
-    prefix: Vec<usize>,
-    items: Option<usize>,
-    /// Each must hold.
-    all: Vec<usize>,
-    /// Of each list one must hold.
-    any: Vec<Vec<usize>>,
-    is_never: bool,
-}
-
-#[derive(Debug)]
-struct Property {
-    name: String,
-    /// `None` for one that is required and not described.
-    node: Option<usize>,
-    is_required: bool,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-enum Additional {
-    #[default]
-    Any,
-    Of(usize),
-    None,
 }
 
 /// A kind of JSON value.
@@ -196,20 +172,13 @@ impl fmt::Display for Violation {
 impl std::error::Error for Violation {}
 
 impl ResultCheck {
-    /// Prepares the check of a schema.
-    pub(crate) fn new(schema: &Value) -> Self {
-        let mut compiling = Compiling { root: schema, nodes: Vec::new(), by_pointer: BTreeMap::new() };
-        compiling.by_pointer.insert(String::new(), 0);
-        compiling.add(schema);
-        Self { nodes: compiling.nodes }
+    fn new(schema: &Value) -> Self {
+        Self { nodes: nodes_of(schema) }
     }
+}
 
-    /// Checks the JSON text of a result.
-    ///
-    /// # Errors
-    ///
-    /// The first violation.
-    pub(crate) fn check(&self, result: &str) -> Result<(), Violation> {
+impl CheckResult for ResultCheck {
+    fn check(&self, result: &str) -> Result<(), Violation> {
         let work = BASE_WORK.saturating_add(WORK_PER_BYTE.saturating_mul(result.len()));
         let mut checking = Checking { nodes: &self.nodes, work, depth: 0 };
         match checking.value(0, &mut Cursor::new(result)) {
@@ -217,96 +186,6 @@ impl ResultCheck {
             result => result,
         }
     }
-}
-
-struct Compiling<'s> {
-    root: &'s Value,
-    nodes: Vec<Node>,
-    /// What references lead to.
-    by_pointer: BTreeMap<String, usize>,
-}
-
-impl<'s> Compiling<'s> {
-    fn add(&mut self, schema: &'s Value) -> usize {
-        let index = self.nodes.len();
-        self.nodes.push(Node::default());
-        self.nodes[index] = self.node(schema);
-        index
-    }
-
-    fn refer(&mut self, pointer: &str) -> Option<usize> {
-        if let Some(known) = self.by_pointer.get(pointer) {
-            return Some(*known);
-        }
-        let schema = self.root.pointer(pointer)?;
-        // Known before it is read, since it may lead back to itself.
-        self.by_pointer.insert(pointer.to_owned(), self.nodes.len());
-        Some(self.add(schema))
-    }
-
-    fn node(&mut self, schema: &'s Value) -> Node {
-        let number = |keyword: &str| schema.get(keyword).and_then(Value::as_number).cloned();
-        let count = |keyword: &str| schema.get(keyword).and_then(Value::as_u64);
-        let list = |keyword: &str| schema.get(keyword).and_then(Value::as_array).into_iter().flatten();
-        let mut node = Node {
-            kinds: kinds(schema.get("type")),
-            minimum: number("minimum"),
-            maximum: number("maximum"),
-            exclusive_minimum: number("exclusiveMinimum"),
-            exclusive_maximum: number("exclusiveMaximum"),
-            min_length: count("minLength"),
-            max_length: count("maxLength"),
-            min_items: count("minItems"),
-            max_items: count("maxItems"),
-            min_properties: count("minProperties"),
-            max_properties: count("maxProperties"),
-            choices: match (schema.get("enum"), schema.get("const")) {
-                (Some(Value::Array(choices)), _) => Some(choices.clone()),
-                (_, Some(only)) => Some(vec![only.clone()]),
-                _ => None,
-            },
-            is_never: *schema == Value::Bool(false) || schema.get("not") == Some(&Value::Object(Map::new())),
-            ..Node::default()
-        };
-        let mut properties: BTreeMap<&str, Property> = BTreeMap::new();
-        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            let described = Property { name: name.clone(), node: Some(self.add(property)), is_required: false };
-            properties.insert(name, described);
-        }
-        for name in list("required").filter_map(Value::as_str) {
-            let undescribed = || Property { name: name.to_owned(), node: None, is_required: false };
-            properties.entry(name).or_insert_with(undescribed).is_required = true;
-        }
-        node.required = properties.values().filter(|property| property.is_required).count();
-        node.properties = properties.into_values().collect();
-        node.additional = match schema.get("additionalProperties") {
-            // A name may fit a pattern, which is not looked at.
-            _ if schema.get("patternProperties").is_some() => Additional::Any,
-            None | Some(Value::Bool(true)) => Additional::Any,
-            Some(Value::Bool(false)) => Additional::None,
-            Some(others) => Additional::Of(self.add(others)),
-        };
-        node.prefix = list("prefixItems").map(|item| self.add(item)).collect();
-        node.items = schema.get("items").map(|items| self.add(items));
-        node.all = list("allOf").map(|own| self.add(own)).collect();
-        let pointer = schema.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
-        node.all.extend(pointer.and_then(|pointer| self.refer(pointer)));
-        for keyword in ["anyOf", "oneOf"] {
-            if schema.get(keyword).is_some() {
-                node.any.push(list(keyword).map(|own| self.add(own)).collect());
-            }
-        }
-        node
-    }
-}
-
-fn kinds(names: Option<&Value>) -> u8 {
-    let names: &[Value] = match names {
-        Some(Value::Array(names)) => names,
-        Some(name) => std::slice::from_ref(name),
-        None => &[],
-    };
-    names.iter().filter_map(|name| Kind::named(name.as_str()?)).fold(0, |kinds, kind| kinds | kind.bit())
 }
 
 struct Checking<'c> {

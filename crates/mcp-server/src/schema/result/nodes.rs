@@ -1,0 +1,150 @@
+//! A schema as nodes that refer to each other by index: what a check looks at, without maps of names.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Number, Value};
+
+use super::Kind;
+
+/// What a schema says of a value.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// [`Kind`]s that the value may be of, as bits; any if 0.
+    pub(super) kinds: u8,
+    pub(super) minimum: Option<Number>,
+    pub(super) maximum: Option<Number>,
+    pub(super) exclusive_minimum: Option<Number>,
+    pub(super) exclusive_maximum: Option<Number>,
+    pub(super) min_length: Option<u64>,
+    pub(super) max_length: Option<u64>,
+    pub(super) min_items: Option<u64>,
+    pub(super) max_items: Option<u64>,
+    pub(super) min_properties: Option<u64>,
+    pub(super) max_properties: Option<u64>,
+    pub(super) choices: Option<Vec<Value>>,
+    /// In the order of their names.
+    pub(super) properties: Vec<Property>,
+    pub(super) required: usize,
+    pub(super) additional: Additional,
+    pub(super) prefix: Vec<usize>,
+    pub(super) items: Option<usize>,
+    /// Each must hold.
+    pub(super) all: Vec<usize>,
+    /// Of each list one must hold.
+    pub(super) any: Vec<Vec<usize>>,
+    pub(super) is_never: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Property {
+    pub(super) name: String,
+    /// `None` for one that is required and not described.
+    pub(super) node: Option<usize>,
+    pub(super) is_required: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) enum Additional {
+    #[default]
+    Any,
+    Of(usize),
+    None,
+}
+
+/// The nodes of a schema and of those in it. It is the first itself.
+pub(super) fn nodes_of(schema: &Value) -> Vec<Node> {
+    let mut compiling = Compiling { root: schema, nodes: Vec::new(), by_pointer: BTreeMap::new() };
+    compiling.by_pointer.insert(String::new(), 0);
+    compiling.add(schema);
+    compiling.nodes
+}
+
+struct Compiling<'s> {
+    root: &'s Value,
+    nodes: Vec<Node>,
+    /// What references lead to.
+    by_pointer: BTreeMap<String, usize>,
+}
+
+impl<'s> Compiling<'s> {
+    fn add(&mut self, schema: &'s Value) -> usize {
+        let index = self.nodes.len();
+        self.nodes.push(Node::default());
+        self.nodes[index] = self.node(schema);
+        index
+    }
+
+    fn refer(&mut self, pointer: &str) -> Option<usize> {
+        if let Some(known) = self.by_pointer.get(pointer) {
+            return Some(*known);
+        }
+        let schema = self.root.pointer(pointer)?;
+        // Known before it is read, since it may lead back to itself.
+        self.by_pointer.insert(pointer.to_owned(), self.nodes.len());
+        Some(self.add(schema))
+    }
+
+    fn node(&mut self, schema: &'s Value) -> Node {
+        let number = |keyword: &str| schema.get(keyword).and_then(Value::as_number).cloned();
+        let count = |keyword: &str| schema.get(keyword).and_then(Value::as_u64);
+        let list = |keyword: &str| schema.get(keyword).and_then(Value::as_array).into_iter().flatten();
+        let mut node = Node {
+            kinds: kinds(schema.get("type")),
+            minimum: number("minimum"),
+            maximum: number("maximum"),
+            exclusive_minimum: number("exclusiveMinimum"),
+            exclusive_maximum: number("exclusiveMaximum"),
+            min_length: count("minLength"),
+            max_length: count("maxLength"),
+            min_items: count("minItems"),
+            max_items: count("maxItems"),
+            min_properties: count("minProperties"),
+            max_properties: count("maxProperties"),
+            choices: match (schema.get("enum"), schema.get("const")) {
+                (Some(Value::Array(choices)), _) => Some(choices.clone()),
+                (_, Some(only)) => Some(vec![only.clone()]),
+                _ => None,
+            },
+            is_never: *schema == Value::Bool(false) || schema.get("not") == Some(&Value::Object(Map::new())),
+            ..Node::default()
+        };
+        let mut properties: BTreeMap<&str, Property> = BTreeMap::new();
+        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            let described = Property { name: name.clone(), node: Some(self.add(property)), is_required: false };
+            properties.insert(name, described);
+        }
+        for name in list("required").filter_map(Value::as_str) {
+            let undescribed = || Property { name: name.to_owned(), node: None, is_required: false };
+            properties.entry(name).or_insert_with(undescribed).is_required = true;
+        }
+        node.required = properties.values().filter(|property| property.is_required).count();
+        node.properties = properties.into_values().collect();
+        node.additional = match schema.get("additionalProperties") {
+            // A name may fit a pattern, which is not looked at.
+            _ if schema.get("patternProperties").is_some() => Additional::Any,
+            None | Some(Value::Bool(true)) => Additional::Any,
+            Some(Value::Bool(false)) => Additional::None,
+            Some(others) => Additional::Of(self.add(others)),
+        };
+        node.prefix = list("prefixItems").map(|item| self.add(item)).collect();
+        node.items = schema.get("items").map(|items| self.add(items));
+        node.all = list("allOf").map(|own| self.add(own)).collect();
+        let pointer = schema.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
+        node.all.extend(pointer.and_then(|pointer| self.refer(pointer)));
+        for keyword in ["anyOf", "oneOf"] {
+            if schema.get(keyword).is_some() {
+                node.any.push(list(keyword).map(|own| self.add(own)).collect());
+            }
+        }
+        node
+    }
+}
+
+fn kinds(names: Option<&Value>) -> u8 {
+    let names: &[Value] = match names {
+        Some(Value::Array(names)) => names,
+        Some(name) => std::slice::from_ref(name),
+        None => &[],
+    };
+    names.iter().filter_map(|name| Kind::named(name.as_str()?)).fold(0, |kinds, kind| kinds | kind.bit())
+}
