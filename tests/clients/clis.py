@@ -120,4 +120,5 @@ class Bridge:
 BRIDGES = {
     "mcp-remote": lambda url: [*node("mcp-remote", "dist", "proxy.js"), url, "--allow-http", "--transport", "http-only"],
     "supergateway": lambda url: [*node("supergateway", "dist", "index.js"), "--streamableHttp", url],
+    "mcp-proxy": lambda url: [tools.CLIENTS_FOLDER / "mcp_proxy" / "bin" / "mcp-proxy", "--transport", "streamablehttp", url],
 }

@@ -60,3 +60,4 @@ def test_a_bridge_passes_all_on(name, server, tmp_path):
     assert not good.get("isError") and bad["isError"]
     own.assert_no_warnings(bridge.log.read_text(), (), [server])
     server.record.check(least=3)
+    assert server.revision == "2025-11-25"

@@ -169,6 +169,20 @@ def test_a_database_that_is_down_at_init_is_used_once_it_is_up(server):
 
 
 @contextlib.contextmanager
+def serving(serve):
+    """A port on loopback, each connection to which is given to `serve` on a thread."""
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+@contextlib.contextmanager
 def gate(port):
     """A port that accepts connections and holds them, as that of a database that wakes up; they go on when it is opened."""
     is_open = threading.Event()
@@ -179,14 +193,8 @@ def gate(port):
             threading.Thread(target=pump, args=[upstream, client], daemon=True).start()
             pump(client, upstream)
 
-    def accept(listener):
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, args=[listener], daemon=True).start()
-        yield listener.getsockname()[1], is_open
+    with serving(serve) as own_port:
+        yield own_port, is_open
         is_open.set()
 
 
@@ -379,14 +387,8 @@ def encrypted(certificate, port, asks_first=True):
                     threading.Thread(target=pump, args=[upstream, client], daemon=True).start()
                     pump(client, upstream)
 
-    def accept(listener):
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, args=[listener], daemon=True).start()
-        yield listener.getsockname()[1]
+    with serving(serve) as own_port:
+        yield own_port
 
 
 def certificates(name):

@@ -1,8 +1,7 @@
-"""fastmcp's command line and mcp-proxy, a bridge to stdio, with each of the three functions: no model is involved."""
+"""fastmcp's command line with each of the three functions: no model is involved."""
 
 import json
 
-import clis
 import programs
 import pytest
 import servers as own
@@ -44,20 +43,3 @@ def test_fastmcp_lists_and_calls_and_warns_of_nothing(server, tmp_path):
     assert server.revision == "2026-07-28"
     if case.function == "event-logger":
         assert own.shown(good) == "structure"
-
-
-def test_mcp_proxy_passes_all_on_and_warns_of_nothing(server, tmp_path):
-    case = server.case
-    program = tools.CLIENTS_FOLDER / "mcp_proxy" / "bin" / "mcp-proxy"
-    command = [program, "--transport", "streamablehttp", server.url]
-    with clis.Bridge(command, tmp_path, programs.environment(tmp_path, NOWHERE)) as bridge:
-        listed = bridge.request("tools/list", {})["tools"]
-        good = bridge.request("tools/call", {"name": case.tool, "arguments": case.good})
-        bad = bridge.request("tools/call", {"name": case.tool, "arguments": case.bad})
-
-    assert {tool["name"] for tool in listed} == set(case.tools)
-    own.check_calls(server, json.dumps(good), json.dumps(bad))
-    assert not good.get("isError") and bad["isError"]
-    own.assert_no_warnings(bridge.log.read_text(), (), [server])
-    server.record.check(least=3)
-    assert server.revision == "2025-11-25"
