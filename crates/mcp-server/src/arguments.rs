@@ -3,6 +3,9 @@
 //! The texts go to a model, which can repair its call if it learns which argument is wrong, what is expected and what
 //! it gave.
 
+pub(crate) mod raw;
+pub(crate) mod string_args;
+
 use std::borrow::Cow;
 
 use garde::Validate;

@@ -32,66 +32,51 @@
 //! This crate decides what a request is answered with. It knows nothing of HTTP, Lambda, tokens or databases;
 //! `mcp-lambda` carries its decisions to a client.
 //!
+//! Its modules, from the bottom up:
+//!
 //! | Module | What it holds |
 //! | --- | --- |
+//! | `error`, `caching` | [`CallError`] and [`InitError`]; [`Caching`], how long clients may keep an answer |
+//! | `schema` | JSON Schema of arguments and results, as clients read it |
+//! | `arguments` | [`Arguments`]: from JSON text to a handler's type, and what is wrong with them if they do not fit |
+//! | `policy` | access rules and their decisions; [`Principal`], the authenticated caller |
+//! | `interaction` | questions to the client: forms, and the sealed state that travels between rounds |
+//! | `handler` | [`RequestContext`], [`InteractiveContext`], and the errors that handlers return |
+//! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and suggestions for their arguments |
+//! | `dispatch` | [`Router`]: one [`Call`] in, one [`Answer`] out |
 //! | `server` | [`Server`], the builder |
-//! | `tool` | [`Tool`], what a handler may return |
-//! | `prompt`, `resource` | [`Prompt`], [`Resource`] and [`ResourceTemplate`] |
-//! | `completion` | suggestions for the arguments of prompts and templates |
-//! | `context` | [`RequestContext`], what a handler gets beside its arguments |
-//! | `interaction`, `form`, `request_state` | [`InteractiveContext`]: asking the client, and what travels meanwhile |
-//! | `policy`, `principal` | who may use what, and who asks: [`Principal`] |
-//! | `caching` | [`Caching`], how long clients may keep what they were told |
-//! | `error` | [`ToolError`] and [`RequestError`] for authors, [`CallError`] for whoever carries the answer |
-//! | `call`, `router`, `reading` | [`Router`]: one [`Call`] in, one [`Answer`] out |
-//! | `introduction` | [`Introduction`]: what a page about the server may tell |
-//! | `lists`, `work` | lists rendered once; a handler at work |
-//! | `arguments`, `schema`, `raw_schema`, `strings`, `uri_template` | [`Arguments`], against their schema, both ways |
 
 mod arguments;
 mod caching;
-mod call;
-mod completion;
-mod context;
+mod dispatch;
 mod error;
-mod form;
+mod handler;
 mod interaction;
-mod introduction;
-mod lists;
-mod pages;
+mod items;
 mod policy;
-mod principal;
-mod prompt;
-mod pseudonym;
-
-mod raw_schema;
-mod reading;
-mod request_state;
-mod resource;
-mod router;
-mod routes;
 mod schema;
 mod server;
-mod strings;
-mod tool;
-mod uri_template;
-mod work;
 
 pub use arguments::Arguments;
 pub use caching::{Caching, List};
-pub use call::{Answer, Call, CallOutcome, Rendered, ResultKind};
-pub use completion::PartialArgument;
-pub use context::{HandlerContext, Invocation, RequestContext, ToolContext};
-pub use error::{BoxError, CallError, InitError, RequestError, ToolError, error_chain};
-pub use interaction::{Elicited, InteractiveContext, NotChosen};
-pub use introduction::{IntroducedTool, Introduction};
+pub use dispatch::{
+    call::{Answer, Call, CallOutcome, Rendered, ResultKind},
+    router::{Router, Target},
+    summary::{IntroducedTool, Introduction},
+};
+pub use error::{BoxError, CallError, InitError, error_chain};
+pub use handler::{
+    context::{HandlerContext, Invocation, RequestContext, ToolContext},
+    error::{RequestError, ToolError},
+    interactive::{Elicited, InteractiveContext, NotChosen},
+};
+pub use interaction::request_state::StateKey;
+pub use items::{
+    completion::PartialArgument,
+    prompt::{IntoPromptMessages, Prompt},
+    resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate},
+    tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput},
+};
 pub use mcp_protocol::{json, uri};
-pub use policy::{Authorization, Enforcement, ScopeNames};
-pub use principal::Principal;
-pub use prompt::{IntoPromptMessages, Prompt};
-pub use pseudonym::Pseudonyms;
-pub use request_state::StateKey;
-pub use resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate};
-pub use router::{Router, Target};
+pub use policy::{Authorization, Enforcement, ScopeNames, principal::Principal, pseudonym::Pseudonyms};
 pub use server::{Server, Settings};
-pub use tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput};

@@ -3,6 +3,9 @@
 //! An item (a tool, a prompt, a resource, a template) says what its callers need. One decision, [`Policy::permit`], is
 //! asked wherever an item is reached, before anything of its author's runs.
 
+pub(crate) mod principal;
+pub(crate) mod pseudonym;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcp_protocol::{JsonObject, uri::NormalUri};

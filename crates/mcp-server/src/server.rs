@@ -6,9 +6,9 @@ use mcp_protocol::{Icon, Implementation};
 
 use crate::{
     Authorization, Caching, InitError, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool,
+    dispatch::routes::Routes,
+    interaction::request_state::NewCipher,
     policy::{Requirement, requirement_setters},
-    request_state::NewCipher,
-    routes::Routes,
 };
 
 /// How long clients may keep a list, unless the author says otherwise. Lists change only with a deployment.

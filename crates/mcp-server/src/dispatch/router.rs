@@ -6,8 +6,8 @@ use mcp_protocol::{Implementation, JsonObject, MirroredParameter, ProtocolVersio
 use serde_json::{json, value::RawValue};
 
 use crate::{
-    Answer, Call, CallError, CallOutcome, Introduction, Principal, Rendered, ResultKind, ToolOutput, policy::Policy,
-    routes::Routes,
+    Answer, Call, CallError, CallOutcome, Introduction, Principal, Rendered, ResultKind, ToolOutput,
+    dispatch::routes::Routes, policy::Policy,
 };
 
 /// A finished server. Cheap to clone.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Principal, interaction::Interaction, policy::Policy, request_state::NewCipher};
+use crate::{Principal, handler::interactive::Interaction, interaction::request_state::NewCipher, policy::Policy};
 
 /// The invocation that a request came in, as far as a handler may care.
 #[derive(Debug, Clone)]

@@ -22,18 +22,19 @@ use tracing::Span;
 use crate::{
     Answer, Call, CallError, CallOutcome, InitError, Introduction, PartialArgument, Principal, Prompt, Rendered,
     RequestContext, Resource, ResourceTemplate, ResultKind, Server, Settings, StateKey, Tool, ToolOutput, arguments,
-    completion::Completer,
-    interaction::Interaction,
-    lists::Lists,
+    arguments::raw::Check,
+    dispatch::lists::Lists,
+    dispatch::resources::ItemAt,
+    dispatch::router::{AnyRoutes, Hooked, Target},
+    dispatch::run::{Item, Rounds, needs_modern_client, start},
+    handler::error::HandlerFuture,
+    handler::interactive::Interaction,
+    interaction::request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
+    items::completion::Completer,
+    items::tool::Handler,
     policy::{Policy, Requirement},
-    raw_schema::Check,
-    reading::ItemAt,
-    request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, StateCipher},
-    router::{AnyRoutes, Hooked, Target},
     schema::{CheckResult, Violation},
     server::{CloseHook, Hook},
-    tool::Handler,
-    work::{Item, Rounds, Working, needs_modern_client, start},
 };
 
 /// What is typed, and the values of other arguments: names and short texts.
@@ -410,7 +411,11 @@ impl<S: Send + Sync + 'static> RegisteredTool<S> {
         if missing.is_empty() { Ok(None) } else { Err(CallError::MissingClientCapability(Box::new(missing))) }
     }
 
-    fn start(&self, context: RequestContext<S>, arguments: Option<&RawValue>) -> Result<Working<ToolOutput>, String> {
+    fn start(
+        &self,
+        context: RequestContext<S>,
+        arguments: Option<&RawValue>,
+    ) -> Result<HandlerFuture<ToolOutput>, String> {
         match &self.tool.handler {
             Handler::Typed(handler) => handler(context, arguments, &self.tool.definition.input_schema),
             Handler::Raw(handler) => {

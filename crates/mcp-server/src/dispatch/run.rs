@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex},
     task::Poll,
     time::{Instant, SystemTime},
@@ -16,34 +16,12 @@ use tracing::{Instrument, Span};
 
 use crate::{
     Answer, BoxError, Call, CallError, CallOutcome, RequestContext, RequestError, ResultKind, ToolError,
-    context::CallContext,
-    interaction::{Ending, Interaction},
-    request_state::{Binding, SealError},
-    routes::{Inner, outcome_of, result_meta},
+    dispatch::routes::{Inner, outcome_of, result_meta},
+    handler::context::CallContext,
+    handler::error::{HandlerError, HandlerFuture},
+    handler::interactive::{Ending, Interaction},
+    interaction::request_state::{Binding, SealError},
 };
-
-/// A handler that has its arguments.
-pub(crate) type Working<T> = Pin<Box<dyn Future<Output = Result<T, HandlerError>> + Send>>;
-
-/// Why a handler yields no output.
-pub(crate) enum HandlerError {
-    Tool(ToolError),
-    Request(RequestError),
-    /// What it returned cannot be written as JSON.
-    Unserialisable(serde_json::Error),
-}
-
-impl From<ToolError> for HandlerError {
-    fn from(error: ToolError) -> Self {
-        Self::Tool(error)
-    }
-}
-
-impl From<RequestError> for HandlerError {
-    fn from(error: RequestError) -> Self {
-        Self::Request(error)
-    }
-}
 
 /// What is worked on, which decides how a failure is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +49,7 @@ pub(crate) fn start<S, T>(
     item: Item,
     rounds: Option<Rounds>,
     span: Span,
-    start: impl FnOnce(RequestContext<S>) -> Result<Working<T>, String>,
+    start: impl FnOnce(RequestContext<S>) -> Result<HandlerFuture<T>, String>,
     render: impl FnOnce(&Inner<S>, T) -> CallOutcome + Send + 'static,
 ) -> Answer
 where

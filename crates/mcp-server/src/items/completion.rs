@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use mcp_protocol::Completion;
 use serde_json::Value;
 
-use crate::{RequestContext, RequestError, strings::options, work::Working};
+use crate::{RequestContext, RequestError, arguments::string_args::options, handler::error::HandlerFuture};
 
 /// An argument that is being typed.
 ///
@@ -42,7 +42,8 @@ pub struct PartialArgument {
     pub known: BTreeMap<String, String>,
 }
 
-pub(crate) type Completer<S> = Arc<dyn Fn(RequestContext<S>, PartialArgument) -> Working<Completion> + Send + Sync>;
+pub(crate) type Completer<S> =
+    Arc<dyn Fn(RequestContext<S>, PartialArgument) -> HandlerFuture<Completion> + Send + Sync>;
 
 /// Turns an author's function into a completer.
 pub(crate) fn completer<S, T, F, Fut>(handler: F) -> Completer<S>

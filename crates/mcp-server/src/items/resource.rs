@@ -16,13 +16,13 @@ use serde_json::Value;
 
 use crate::{
     Arguments, Caching, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
-    completion::{Completer, choices, completer},
+    arguments::string_args::{as_json, is_required, not_from_string, properties_of},
+    handler::error::HandlerFuture,
+    interaction::request_state::NewCipher,
+    items::completion::{Completer, choices, completer},
+    items::uri_template::UriTemplate,
     policy::{Requirement, public_setter, requirement_setters},
-    request_state::NewCipher,
     schema,
-    strings::{as_json, is_required, not_from_string, properties_of},
-    uri_template::UriTemplate,
-    work::Working,
 };
 
 /// A resource of a server with state `S`: something to read at one URI.
@@ -47,7 +47,7 @@ pub struct Resource<S> {
     pub(crate) requirement: Requirement,
 }
 
-pub(crate) type Handler<S> = Arc<dyn Fn(RequestContext<S>) -> Working<ResourceOutput> + Send + Sync>;
+pub(crate) type Handler<S> = Arc<dyn Fn(RequestContext<S>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Resource<S> {
     /// A resource at `uri`, named `name`, that `handler` reads. It is read at each spelling of the URI that
@@ -187,9 +187,9 @@ pub struct ResourceTemplate<S> {
 
 /// Reads the values of the variables; if they do not fit their type, there is no such resource.
 pub(crate) type TemplateHandler<S> =
-    Arc<dyn Fn(RequestContext<S>, BTreeMap<String, String>) -> Working<ResourceOutput> + Send + Sync>;
+    Arc<dyn Fn(RequestContext<S>, BTreeMap<String, String>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
 
-pub(crate) type Lister<S> = Arc<dyn Fn(RequestContext<S>, Option<String>) -> Working<ResourcePage> + Send + Sync>;
+pub(crate) type Lister<S> = Arc<dyn Fn(RequestContext<S>, Option<String>) -> HandlerFuture<ResourcePage> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     /// Resources at the URIs of `uri_template`, named `name`, that `handler` reads.

@@ -15,11 +15,11 @@ use serde_json::{
 
 use crate::{
     Arguments, HandlerContext, RequestContext, ToolError, arguments,
+    arguments::raw::{self as raw_schema, Check},
+    handler::error::{HandlerError, HandlerFuture},
+    interaction::request_state::NewCipher,
     policy::{Requirement, public_setter, requirement_setters},
-    raw_schema::{self, Check},
-    request_state::NewCipher,
     schema::{self, Author, NewResultCheck},
-    work::{HandlerError, Working},
 };
 
 /// Characters and length that a tool's name may have (2026-07-28, Tools, "Tool Names").
@@ -86,10 +86,11 @@ pub(crate) enum Handler<S> {
 }
 
 /// Reads the arguments; returns the running handler, or, for the model, what is wrong with them.
-type TypedHandler<S> =
-    Arc<dyn Fn(RequestContext<S>, Option<&RawValue>, &Value) -> Result<Working<ToolOutput>, String> + Send + Sync>;
+type TypedHandler<S> = Arc<
+    dyn Fn(RequestContext<S>, Option<&RawValue>, &Value) -> Result<HandlerFuture<ToolOutput>, String> + Send + Sync,
+>;
 
-type RawHandler<S> = Arc<dyn Fn(RequestContext<S>, JsonObject) -> Working<ToolOutput> + Send + Sync>;
+type RawHandler<S> = Arc<dyn Fn(RequestContext<S>, JsonObject) -> HandlerFuture<ToolOutput> + Send + Sync>;
 
 type Compile = fn(&Value) -> Result<Check, String>;
 

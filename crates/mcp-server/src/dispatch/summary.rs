@@ -4,7 +4,7 @@ use mcp_protocol::{Implementation, Tool};
 
 use crate::{
     CallError, Principal,
-    routes::{Inner, RegisteredTool},
+    dispatch::routes::{Inner, RegisteredTool},
 };
 
 /// A server as far as somebody may see it.

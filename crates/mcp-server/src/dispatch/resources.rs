@@ -10,11 +10,12 @@ use tracing::Span;
 
 use crate::{
     Answer, Caching, Call, CallError, Rendered, RequestContext, Resource, ResourceOutput, ResourceTemplate,
-    pages::Place,
+    dispatch::pages::Place,
+    dispatch::routes::{Inner, Routes, optional_params, outcome_of, page, required_params},
+    dispatch::run::{Item, start},
+    handler::error::HandlerFuture,
+    interaction::request_state::{Binding, NewCipher},
     policy::Requirement,
-    request_state::{Binding, NewCipher},
-    routes::{Inner, Routes, optional_params, outcome_of, page, required_params},
-    work::{Item, Working, start},
 };
 
 impl<S: Send + Sync + 'static> Routes<S> {
@@ -80,7 +81,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
         };
         let revision = call.revision;
         let begin = |context: RequestContext<S>| {
-            let work: Working<_> = Box::pin(async move {
+            let work: HandlerFuture<_> = Box::pin(async move {
                 let mut next = Some(place);
                 while let Some(Place::Handler { lister, skip, cursor }) = next.clone() {
                     let room = page_size.saturating_sub(resources.len());
@@ -158,7 +159,7 @@ impl<'a, S> ItemAt<'a, S> {
 
 /// A resource, or one of a template's, that can be read at a URI.
 struct Readable<'a, S> {
-    start: Box<dyn FnOnce(RequestContext<S>) -> Working<ResourceOutput> + 'a>,
+    start: Box<dyn FnOnce(RequestContext<S>) -> HandlerFuture<ResourceOutput> + 'a>,
     mime_type: Option<&'a str>,
     caching: Caching,
     cipher: Option<NewCipher>,

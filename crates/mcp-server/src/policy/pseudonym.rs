@@ -3,7 +3,7 @@
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use crate::{Principal, StateKey, request_state::derive};
+use crate::{Principal, StateKey, interaction::request_state::derive};
 
 /// As many bytes of a digest as keep two callers apart.
 const BYTES: usize = 12;

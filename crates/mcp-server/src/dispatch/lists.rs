@@ -9,9 +9,9 @@ use mcp_protocol::{
 
 use crate::{
     Caching, List, Prompt, Rendered, Resource, ResourceTemplate, Server,
-    pages::{Pages, PerRevision},
+    dispatch::pages::{Pages, PerRevision},
+    dispatch::routes::{RegisteredTool, result_meta, shared, to_value},
     policy::Policy,
-    routes::{RegisteredTool, result_meta, shared, to_value},
 };
 
 pub(crate) struct Lists {

@@ -7,12 +7,12 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     Arguments, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
-    completion::{Completer, choices, completer},
+    arguments::string_args::{Strings, as_json, field_order, is_required, not_from_string, properties_of},
+    handler::error::HandlerFuture,
+    interaction::request_state::NewCipher,
+    items::completion::{Completer, choices, completer},
     policy::{Requirement, public_setter, requirement_setters},
-    request_state::NewCipher,
     schema,
-    strings::{Strings, as_json, field_order, is_required, not_from_string, properties_of},
-    work::Working,
 };
 
 /// A prompt of a server with state `S`.
@@ -49,8 +49,9 @@ pub struct Prompt<S> {
 }
 
 /// Reads the arguments; what comes back is the handler at work, or what is wrong with them.
-pub(crate) type Handler<S> =
-    Arc<dyn Fn(RequestContext<S>, Option<&RawValue>) -> Result<Working<Vec<PromptMessage>>, String> + Send + Sync>;
+pub(crate) type Handler<S> = Arc<
+    dyn Fn(RequestContext<S>, Option<&RawValue>) -> Result<HandlerFuture<Vec<PromptMessage>>, String> + Send + Sync,
+>;
 
 impl<S: Send + Sync + 'static> Prompt<S> {
     /// A prompt named `name` that `handler` makes.

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Number, Value};
 
 use crate::{
+    arguments::string_args::{field_order, is_required, options, properties_of},
     schema::primitive_type,
-    strings::{field_order, is_required, options, properties_of},
 };
 
 /// The formats of text that clients know.

@@ -1,0 +1,7 @@
+//! What a server offers: tools, prompts, resources, and suggestions for their arguments.
+
+pub(crate) mod completion;
+pub(crate) mod prompt;
+pub(crate) mod resource;
+pub(crate) mod tool;
+mod uri_template;
