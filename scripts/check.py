@@ -82,6 +82,7 @@ CHECKS = {
     "JSON of others": lambda: holds(sources.unexplained_readers),
     "variables": lambda: holds(documentation.stray_variables),
     "log lines": lambda: holds(documentation.unexplained_lines),
+    "messages of mcpl": lambda: holds(documentation.unknown_messages),
     "links": lambda: holds(documentation.dead_links),
     "tables": lambda: holds(documentation.torn_tables),
     "workflows": command("actionlint", *map(str, sorted((tools.PROJECT / ".github" / "workflows").glob("*.yml")))),

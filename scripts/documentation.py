@@ -1,4 +1,4 @@
-"""What the documentation says that can be compared with what is there: variables, log lines, links; and whether its tables are whole."""
+"""What the documentation has that can be compared with the code: variables, log lines, messages of mcpl, links; and its tables."""
 
 import os
 import pathlib
@@ -20,6 +20,10 @@ TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([()])', re.DOTALL)
 FENCE = re.compile(r"^(```+).*?^\1", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ +(.*)", re.MULTILINE)
+CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+LITERAL = re.compile(r'(?<!b)"((?:[^"\\]|\\.)*)"', re.DOTALL)
+# Where the messages of mcpl come from: `mcp-protocol` reads JSON for it.
+MCPL_CRATES = ("mcp-cli", "mcp-protocol")
 
 
 def stray_variables(project):
@@ -59,6 +63,39 @@ def sources(project):
     paths = [path for folder in ("crates", "functions") for path in (project / folder).glob("*/src/**/*.rs")]
     texts = [path.read_text() for path in paths if path.relative_to(project).parts[1] not in TOOLS]
     return [text.partition("\n#[cfg(test)]\n")[0] for text in texts]
+
+
+def unknown_messages(project):
+    """Messages that docs/mcpl-troubleshooting.md quotes and mcpl does not print: in the first column of tables with the header
+    `Message`, where `…` stands for what differs."""
+    paths = [path for crate in MCPL_CRATES for path in (project / "crates" / crate / "src").rglob("*.rs")]
+    printed = [text for path in paths for text in literals(path.read_text())]
+    for message in messages((project / "docs" / "mcpl-troubleshooting.md").read_text()):
+        pattern = re.compile(".*".join(re.escape(part.strip()) for part in message.split("…")))
+        if not any(pattern.search(text) for text in printed):
+            yield f"docs/mcpl-troubleshooting.md quotes {message!r}, which mcpl does not print"
+
+
+def literals(source):
+    """The texts in code outside of tests, on one line each, with `…` in place of what is formatted."""
+    code = re.sub(r"^\s*//.*$|'\"'", "", source.partition("\n#[cfg(test)]\n")[0], flags=re.MULTILINE)
+    for literal in LITERAL.findall(code):
+        text = re.sub(r"\\\n\s*", "", literal).replace('\\"', '"')
+        yield re.sub(r"\{[^{}]*\}", "…", text)
+
+
+def messages(page):
+    """The code in the first column of the tables whose header there is `Message`."""
+    header = None
+    for above, line in zip(["", *page.splitlines()], page.splitlines()):
+        if not line.startswith("|"):
+            header = None
+            continue
+        first = line.split(" |")[0].removeprefix("|").strip()
+        if not above.startswith("|"):
+            header = first
+        elif header == "Message":
+            yield from (message.strip() for _, message in CODE_SPAN.findall(first))
 
 
 def dead_links(project):

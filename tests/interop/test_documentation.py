@@ -31,6 +31,31 @@ def test_a_log_line_is_explained(tmp_path):
     assert list(documentation.unexplained_lines(tmp_path)) == ["docs/operations.md says nothing of 'unknown'"]
 
 
+def test_a_quoted_message_is_in_the_code(tmp_path):
+    source = tmp_path / "crates" / "mcp-cli" / "src" / "own.rs"
+    source.parent.mkdir(parents=True)
+    source.write_text(
+        """/// "said in a comment alone"
+        let quote = '"';
+        bail!("could not find {name}: give \\
+               `--name \\"NAME\\"`, or {HOST:?} {}");
+        const REASON: &str = "it is taken";
+#[cfg(test)]
+mod tests { const WANTED: &str = "wanted in a test"; }
+"""
+    )
+    (tmp_path / "docs").mkdir()
+    known = '| `could not find …: give`, ``give `--name "NAME"`, or …`` (a note) | `no message` |\n| `it is taken` | |\n'
+    unknown = "| `it was taken`, `could not find …: take` | |\n| `wanted in a test` | |\n| `said in a comment` | |\n"
+    others = "| Error of the issuer | |\n| --- | --- |\n| `invalid_scope` | |\n"
+    page = f"`before`\n\n| Message | Cause |\n| --- | --- |\n{known}{unknown}\n{others}"
+    (tmp_path / "docs" / "mcpl-troubleshooting.md").write_text(page)
+
+    reported = [line.split("'")[1] for line in documentation.unknown_messages(tmp_path)]
+
+    assert reported == ["it was taken", "could not find …: take", "wanted in a test", "said in a comment"]
+
+
 def test_a_link_leads_to_a_file_and_to_a_heading_of_it(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "other.md").write_text("# `MCP_AUTH`, and more\n\n```sh\n# No heading\n```\n")
