@@ -15,7 +15,9 @@ def main():
     with postgres.Supervised(fsync="off", max_connections=300) as server:
         cargo = ["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"]
         run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
-    run([tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider", tools.INTEROP])
+    pytest = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider"]
+    run([*pytest, tools.PROJECT / "tests" / "scripts"])
+    run([*pytest, tools.INTEROP])
     run(clients.command("-m", "fast"))
     run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
     run([sys.executable, tools.PROJECT / "scripts" / "budget.py"])

@@ -1,14 +1,13 @@
-"""The benchmark: its driver measures what it is told to, and its rows say what they should. No time is judged."""
+"""The benchmark: its driver measures what it is told to, and every request is answered. No time is judged."""
 
 import pytest
 
 import bench
 import bench_database
 import bench_events
-import bench_table
 import counting
 import debian
-from driving import CONCURRENT_FLOOR, FLOOR, GREETER, GUARDED, SUBJECT, build, candidate, drive, spread, turns_of
+from driving import CONCURRENT_FLOOR, FLOOR, GREETER, GUARDED, SUBJECT, build, candidate, drive, turns_of
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +99,3 @@ def test_counts_are_the_same_twice(built, tmp_path):
     for key, value in first.items():
         assert value > 0
         assert second[key] == pytest.approx(value, rel=0.02), key
-
-
-def test_a_row_says_whether_its_limit_is_kept():
-    slow, fast = [{"warm_p50_us": 30}], [{"warm_p50_us": 20}]
-
-    kept = bench_table.compared("a call", "warm_p50_us", slow, fast, 1, "µs", 1.5)
-    broken = bench_table.compared("a call", "warm_p50_us", slow, fast, 1, "µs", 1.4)
-    unlimited = bench_table.compared("a call", "warm_p50_us", slow, fast, 1, "µs")
-    zipped = bench_table.absolute("zip", spread([1_300_000]), 1e6, "MB", 1_200_000)
-
-    assert [row.is_kept for row in (kept, broken, unlimited, zipped)] == [True, False, None, False]
-    assert broken.cells() == ["a call", "20.00 µs", "30.00 µs", "1.50 ×", "≤ 1.40 ×  BROKEN"]
-    assert zipped.cells()[-1] == "≤ 1.20 MB  BROKEN"

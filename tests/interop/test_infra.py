@@ -2,14 +2,12 @@
 
 import argparse
 import ast
-import datetime
 import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import boto3
 import cfnlint
@@ -20,7 +18,6 @@ import psycopg
 import pytest
 import yaml
 from aws_account import ACCOUNT, KNOWN_TO_MOTO, REGION, STAND_INS, account, archive, given, register
-from botocore.stub import Stubber
 from cfnlint.decode import cfn_yaml
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from cfnlint.template.template import Template
@@ -353,197 +350,6 @@ def test_a_deployment_that_names_no_features_keeps_them(deploy, lambda_dir, tmp_
     assert sorted(uploaded().values()) == sorted(own.read_bytes() for own in traced)
     deploy("up", "greeter", *parameters(Issuer=""), "--features", "none")
     assert (lambda_dir / "greeter" / "bootstrap.zip").read_bytes() in uploaded().values()
-
-
-@pytest.mark.parametrize("code_key", ["code/greeter-0a.zip", "own/place.zip", ""])
-def test_a_deployment_whose_features_are_unknown_has_to_name_them(code_key):
-    """A3: its zip was uploaded by other means."""
-    stack = deploy_script.Stack.__new__(deploy_script.Stack)
-    stack.described = {"Parameters": [{"ParameterKey": "CodeKey", "ParameterValue": code_key}]}
-    arguments = argparse.Namespace(subject="greeter", features=None)
-
-    with pytest.raises(SystemExit, match="FEATURES=otel, or FEATURES=none"):
-        deploy_script.choose_features(arguments, True, stack.features("greeter"))
-    # There is nothing to lose.
-    api_docs = argparse.Namespace(subject="api-docs", features=None)
-    assert deploy_script.choose_features(api_docs, True, stack.features("api-docs")) == []
-
-
-@pytest.mark.parametrize(
-    ("variables", "is_needed"),
-    [
-        ({}, False),
-        ({"OIDC_ISSUER": "https://id.example.com"}, True),
-        ({"OIDC_ISSUER": "", "OIDC_AUDIENCE": " "}, False),
-        ({"GOOGLE_CLIENT_ID": "123"}, True),
-        ({"GOOGLE_HOSTED_DOMAIN": "example.com"}, False),
-        ({"COGNITO_USER_POOL_ID": "eu-central-1_a"}, True),
-        ({"MCP_AUTH": "required"}, True),
-        ({"MCP_AUTH": "iam"}, False),
-    ],
-)
-def test_auth_is_needed_for_variables_about_issuers(variables, is_needed):
-    """A3"""
-    assert deploy_script.needs_auth(variables.items()) is is_needed
-
-
-def test_which_variables_are_about_issuers_is_the_functions_own_rule():
-    """A3: what a function that was built without `auth` ends its init for."""
-    source = (PROJECT / "crates" / "mcp-lambda" / "src" / "authentication.rs").read_text()
-    (rule,) = re.findall(r"let is_about_issuers =(.*?);", source, re.DOTALL)
-    prefixes, names = re.findall(r'starts_with\("(\w+)"\)', rule), re.findall(r'== "(\w+)"', rule)
-
-    assert deploy_script.ABOUT_ISSUERS.pattern == "|".join([*prefixes, *(f"{name}$" for name in names)])
-
-
-@pytest.mark.parametrize(
-    ("written", "is_needed"),
-    [
-        ("OIDC_ISSUER: !Ref Own", False),
-        ("OIDC_ISSUER: !Ref Given # a reason", True),
-        ("OIDC_ISSUER: !Ref Default", True),
-        ("GOOGLE_CLIENT_ID: 123-abc.apps.googleusercontent.com", True),
-        ('OIDC_ISSUER: ""', False),
-        ("# OIDC_ISSUER: https://id.example.com", False),
-        ("OIDC_ISSUERS: !Sub '[{\"issuer\":\"${Own}\"}]'", True),
-        ("COGNITO_USER_POOL_ID:\n  Ref: Own", True),
-        ("Variables: {A: b, OIDC_ISSUER: !Ref Given}", True),
-        ("MCP_AUTH: required", True),
-        ('MCP_AUTH: !If [IsSigned, iam, ""]', False),
-        ("OIDC_ISSUER: !Ref Own # OIDC_ISSUER: https://id.example.com", False),
-        ("OTHER: !Sub ${Own}:x\n  LONG: >-\n    OIDC_ISSUER: x\n  OIDC_ISSUER: !Ref Own", False),
-        # What is not understood counts as set.
-        ("MCP_AUTH: !If [IsClosed, required, optional]", True),
-        ("OIDC_ISSUER: !If [IsCognito, !Ref Own, !Ref Given]", True),
-        ("COGNITO_USER_POOL_ID: !If [IsCognito, !GetAtt Pool.Id, '']", True),
-        ("MCP_AUTH: !Sub ${Auth}", True),
-        ("MCP_AUTH: !Ref 'Given'", True),
-        ("MCP_AUTH: {Ref: Given}", True),
-        ("MCP_AUTH:\n    Fn::If: [IsClosed, required, '']", True),
-        ("MCP_AUTH: >-\n    required", True),
-        ("MCP_AUTH: !!str required", True),
-        ("MCP_AUTH: &own required", True),
-        ("MCP_AUTH: *own", True),
-        ('MCP_AUTH: "requ\\u0069red"', True),
-        ("MCP_AUTH: required\r", True),
-        ("MCP_AUTH:\trequired", True),
-        ('"MCP_AUTH": required', True),
-        ('"MCP_\\u0041UTH": required', True),
-        ("MCP_AUTH : required", True),
-        ("? MCP_AUTH\n  : required", True),
-        ("{MCP_AUTH: required}", True),
-        ("<<: {OIDC_ISSUER: https://id.example.com}", True),
-        ("Fn::Transform: {Name: AWS::Include}", True),
-        ("OIDC_ISSUER: '#x'", True),
-        ("OTHER: 'x # y'\n  OIDC_ISSUER: https://id.example.com", True),
-        ("COGNITO_USER_POOL_ID: !Ref UserPool", True),
-        ("OTHER: x\nVariables:\n  OIDC_ISSUER: https://id.example.com", True),
-        ("OTHER: x\nOther: {Variables: {OIDC_ISSUER: x}}", True),
-    ],
-)
-def test_auth_is_needed_for_what_a_template_sets(written, is_needed):
-    """A3: a function's own variables, too."""
-    values = {"Own": "", "Default": "https://id.example.com", "Given": "https://id.example.com"}
-
-    assert deploy_script.needs_auth(deploy_script.variables_of(f"Variables:\n  {written}\n", values)) is is_needed
-
-
-def test_a_template_without_the_known_form_of_variables_needs_auth():
-    """8.5, A3"""
-    assert deploy_script.needs_auth(deploy_script.variables_of("Environment: !Ref Own\n", {"Own": ""}))
-
-
-@pytest.mark.parametrize(
-    ("text", "is_needed"),
-    [
-        ("MCP_AUTH=required", True),
-        ("\ufeffMCP_AUTH=required", True),
-        ("export MCP_AUTH=required", True),
-        ("export\tMCP_AUTH=required", True),
-        ("export  MCP_AUTH=required", True),
-        ('MCP_AUTH="required" # a reason', True),
-        ("MCP_AUTH=required # a reason", True),
-        ("MCP_AUTH=required\r\n", True),
-        ("MCP_AUTH: required", True),
-        ('"MCP_AUTH"=required', True),
-        ("A=required\nMCP_AUTH=$A", True),
-        ("MCP_AUTH=req\\uired", True),
-        ("MCP_AUTH=requ'ired'", True),
-        ('A="x\nOIDC_ISSUER=\n"', True),
-        ("# OIDC_ISSUER=x\n\nOIDC_ISSUER=\"\" # none\nA=b c$d", False),
-        ("MCP_AUTH='iam' # signed", False),
-    ],
-)
-def test_auth_is_needed_for_what_an_env_file_sets(text, is_needed, tmp_path):
-    """8.5, A3: a line that is not understood counts as one that sets an issuer."""
-    env_file = tmp_path / "own.env"
-    env_file.write_bytes(text.encode())
-
-    class NotFound(Exception):
-        pass
-
-    def get_function(FunctionName):
-        raise NotFound
-
-    client = SimpleNamespace(exceptions=SimpleNamespace(ResourceNotFoundException=NotFound), get_function=get_function)
-    arguments = argparse.Namespace(subject="greeter", env_file=env_file, features=[])
-
-    assert (deploy_script.code_features(client, arguments) == ["auth"]) is is_needed
-
-
-def zip_with_record(folder, features):
-    """A zip that is none, with its record: its content is not looked at."""
-    path = deploy_script.build.archive_in(folder, "greeter", features)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"as it was recorded")
-    deploy_script.build.record(path, "arm64", "greeter", features)
-    return path
-
-
-def test_what_is_uploaded_is_what_was_compared(tmp_path):
-    """8.5, A3: a zip that is replaced after its record was compared is not uploaded."""
-    path = zip_with_record(tmp_path, ["auth"])
-    puts = []
-    client = SimpleNamespace(put_object=lambda **request: puts.append(request["Body"]))
-    artifacts = deploy_script.Artifacts(SimpleNamespace(id="1", region="r", client=lambda _: client))
-
-    compared = deploy_script.archive_of(argparse.Namespace(subject="greeter", lambda_dir=tmp_path, features=["auth"]), ["auth"])
-    path.write_bytes(b"of another build")
-    artifacts.put_code("greeter", ["auth"], compared)
-
-    assert puts == [b"as it was recorded"]
-
-
-@pytest.mark.parametrize("member", ["function", "architecture", "features", "sha256", "other"])
-def test_a_record_with_a_member_twice_is_none(member, tmp_path):
-    """8.5, A3: readers differ in which of the two counts."""
-    record = zip_with_record(tmp_path, ["auth"]).with_name("features.json")
-    record.write_text(record.read_text().replace("{", f'{{"{member}": [], "other": 1, ', 1))
-
-    _, fault = deploy_script.build.recorded(tmp_path, "arm64", "greeter", ["auth"])
-
-    assert "is not a record" in fault
-
-
-@pytest.mark.parametrize(
-    ("place", "features"),
-    [
-        ("greeter/auth", ["auth"]),
-        ("greeter/auth.otel", ["auth", "otel"]),
-        ("greeter/none", []),
-        ("greeter/none.auth", None),
-        ("greeter/..", None),
-        ("greeter/.auth", None),
-        ("event-logger/otel", None),
-        ("other/greeter/otel", None),
-    ],
-)
-def test_a_code_key_tells_features_of_its_own_function(place, features):
-    """8.5, A3"""
-    stack = deploy_script.Stack.__new__(deploy_script.Stack)
-    stack.described = {"Parameters": [{"ParameterKey": "CodeKey", "ParameterValue": f"code/{place}/{'0' * 64}.zip"}]}
-
-    assert stack.features("greeter") == features
 
 
 def test_a_function_without_a_stack_keeps_its_features(deploy, lambda_dir, tmp_path):
@@ -1351,37 +1157,6 @@ def test_what_is_contained_is_not_deployed_by_itself(deploy):
         refused = deploy("up", contained, confirmed=False)
 
         assert refused.returncode != 0 and "invalid choice" in refused.stderr
-
-
-def test_what_failed_in_an_earlier_deployment_is_not_told_again():
-    names = {name: f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/1" for name in ("outer", "inner")}
-
-    def event(stack, minute, resource="AWS::CloudFormation::Stack", **said):
-        at = datetime.datetime(2026, 11, 22, 12, minute, tzinfo=datetime.timezone.utc)
-        return {
-            "StackId": names[stack], "StackName": stack, "EventId": f"{stack}-{minute}", "ResourceType": resource,
-            "Timestamp": at, **said,
-        }
-
-    reason = {"ResourceStatus": "CREATE_FAILED", "LogicalResourceId": "Role", "resource": "AWS::IAM::Role"}
-    outer = [
-        event("outer", 9, ResourceStatus="UPDATE_ROLLBACK_COMPLETE", PhysicalResourceId=names["outer"]),
-        event("outer", 8, ResourceStatus="UPDATE_FAILED", LogicalResourceId="Inner", PhysicalResourceId=names["inner"]),
-        event("outer", 3, **reason, ResourceStatusReason="earlier"),
-    ]
-    inner = [
-        event("inner", 7, **reason, ResourceStatusReason="now"),
-        event("inner", 2, **reason, ResourceStatusReason="earlier"),
-    ]
-    client = boto3.client("cloudformation", region_name=REGION)
-    with Stubber(client) as events:
-        events.add_client_error("describe_stacks", "ValidationError")
-        events.add_response("describe_stack_events", {"StackEvents": outer}, {"StackName": names["outer"]})
-        events.add_response("describe_stack_events", {"StackEvents": inner}, {"StackName": names["inner"]})
-        stack = deploy_script.Stack(SimpleNamespace(client=lambda _: client), names["outer"])
-        told = list(stack.failures(names["outer"], outer[-1]["Timestamp"]))
-
-    assert told == ["  Inner: UPDATE_FAILED", "  Role: now"]
 
 
 def test_nothing_happens_to_an_account_unasked(deploy):

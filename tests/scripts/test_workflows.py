@@ -1,9 +1,9 @@
 """8.5: what `make check` finds in workflows: jobs with rights that have another form than the permitted one."""
 
 import pytest
+import tools
 import workflows
 import yaml
-from conftest import PROJECT
 
 BUILD = {"permissions": {"contents": "read"}, "steps": [{"run": "make build\ncargo test\nnpm ci"}]}
 DOWNLOAD = {"uses": "actions/download-artifact@1", "with": {"name": "built", "path": "built"}}
@@ -22,7 +22,7 @@ def faults(tmp_path):
     """What is wrong with a job, or with workflows."""
     (tmp_path / ".github" / "workflows").mkdir(parents=True)
     (tmp_path / "scripts").mkdir()
-    requirements = (PROJECT / "scripts" / "requirements-deploy.txt").read_text()
+    requirements = (tools.PROJECT / "scripts" / "requirements-deploy.txt").read_text()
 
     def find(*steps, requirements=requirements, others={}, job={}, **workflow):
         (tmp_path / "scripts" / "requirements-deploy.txt").write_text(requirements)
@@ -41,7 +41,7 @@ class Plain(yaml.SafeDumper):
 
 
 def test_no_job_of_this_repository_builds_and_may_write():
-    assert list(workflows.builds_with_permissions(PROJECT)) == []
+    assert list(workflows.builds_with_permissions(tools.PROJECT)) == []
 
 
 def test_what_deploys_and_attests_is_permitted(faults):
