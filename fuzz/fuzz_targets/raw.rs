@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use mcp_protocol::{JsonObject, ProtocolVersion, RequestId, RequestMeta, method};
@@ -24,7 +24,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
         "additionalProperties": false,
     });
     let server = Server::new("fuzz", "1.0.0", ()).tool(Tool::raw("raw", schema, raw));
-    server.build(Settings { state_key: None, authorization: Authorization::DangerouslyOff }).expect("a server")
+    server.build(Settings { authorization: Authorization::DangerouslyOff, ..Settings::default() }).expect("a server")
 });
 
 async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, ToolError> {
@@ -52,17 +52,11 @@ fuzz_target!(|arguments: &str| {
         return;
     }
     let params = format!(r#"{{"name":"raw","arguments":{arguments}}}"#);
-    let call = Call {
-        revision: ProtocolVersion::LATEST,
-        id: RequestId::from(1),
-        method: method::TOOLS_CALL,
-        params: Some(serde_json::from_str(&params).expect("JSON")),
-        meta: RequestMeta::default(),
-        invocation: std::sync::Arc::new(Invocation::default()),
-        notifications: None,
-    };
+    let params = serde_json::from_str(&params).expect("JSON");
+    let resolved = ROUTER.resolve(ProtocolVersion::LATEST, method::TOOLS_CALL, params, &Arc::new(Invocation::default()));
+    let call = Call { id: RequestId::from(1), meta: RequestMeta::default(), notifications: None };
 
-    let outcome = RUNTIME.block_on(ROUTER.answer(call).outcome());
+    let outcome = RUNTIME.block_on(resolved.run(call).outcome());
 
     assert!(outcome.fault.is_none(), "{:?}", outcome.fault);
 });

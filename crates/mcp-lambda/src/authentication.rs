@@ -10,9 +10,9 @@ use http::header;
 #[cfg(feature = "auth")]
 use mcp_auth::{ChallengeError, OidcConfig, ProtectedResourceMetadata, Reason, Verifier, VerifyError};
 use mcp_protocol::JsonObject;
-use mcp_server::{Authorization, Enforcement, InitError, Invocation, Principal, Router, ScopeNames};
+use mcp_server::{Access, Authorization, Enforcement, InitError, Invocation, Principal, Router, ScopeNames};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Env, PublicUrl, config::HttpConfig};
 
@@ -415,6 +415,15 @@ impl IamIdentity {
 fn without_chosen_name(arn: &str) -> &str {
     let is_session = arn.split(':').nth(2) == Some("sts");
     arn.rsplit_once('/').filter(|_| is_session).map_or(arn, |(own, _)| own)
+}
+
+/// What a tool's `_meta` says about tokens, in the form that ChatGPT reads.
+pub(crate) fn security_schemes(access: &Access) -> JsonObject {
+    let scheme = match access {
+        Access::Public => json!({ "type": "noauth" }),
+        Access::Scopes(scopes) => json!({ "type": "oauth2", "scopes": scopes }),
+    };
+    JsonObject::from_iter([("securitySchemes".to_owned(), json!([scheme]))])
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use mcp_server::Pseudonyms;
 use mcp_server::{CallError, CallOutcome, Invocation, Principal, ResultKind, error_chain};
 use tracing::Span;
 
-use crate::{HttpConfig, traces};
+use crate::{HttpConfig, LambdaInvocation, traces};
 
 /// What a client says of itself is logged up to here.
 const MAX_CLIENT_CHARS: usize = 64;
@@ -305,7 +305,7 @@ impl CallLog {
                     target: TARGET,
                     tracing::Level::$level,
                     request_id = self.invocation.request_id,
-                    trace_id = self.invocation.xray_trace_id.as_deref().and_then(xray_root),
+                    trace_id = LambdaInvocation::trace_of(&self.invocation).and_then(xray_root),
                     traceparent = asked.traceparent,
                     method = asked.method,
                     dimension.item = asked.item,

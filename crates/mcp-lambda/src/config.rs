@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mcp_server::{InitError, StateKey};
+use mcp_server::{BuildError, InitError, StateKey};
 
 use crate::{Authentication, Origin, PublicUrl, authentication::AUTH, logs};
 
@@ -204,6 +204,23 @@ pub enum InvokeMode {
     Stream,
 }
 
+/// Why a server cannot be built, with the variables that a deployment sets.
+pub(crate) fn explained(error: BuildError) -> InitError {
+    match error {
+        BuildError::NoStateKey { item } => InitError::new(format!(
+            "{STATE_KEY} must be set, since the {item} asks the client: 32 random bytes in Base64, the same for all \
+             environments, such as `openssl rand -base64 32` prints"
+        )),
+        BuildError::UnusableStateKey => InitError::new(format!("could not derive a key from {STATE_KEY}")),
+        BuildError::NoAuthentication { item } => InitError::new(format!(
+            "the {item} says who may use it, so that callers must be known: set OIDC_ISSUER (or GOOGLE_CLIENT_ID, \
+             COGNITO_USER_POOL_ID, OIDC_ISSUERS), or {AUTH}=iam for a URL with AuthType AWS_IAM; {AUTH}=dangerously-off lets \
+             everyone use everything"
+        )),
+        other => other.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,5 +285,21 @@ mod tests {
         }
 
         assert_eq!(env.unknown(), misspelt);
+    }
+
+    #[test]
+    fn what_a_server_lacks_is_named_by_its_variable() {
+        for (error, variable) in [
+            (
+                BuildError::NoStateKey { item: "tool `book`".to_owned() },
+                "MCP_STATE_KEY must be set, since the tool `book`",
+            ),
+            (BuildError::UnusableStateKey, "MCP_STATE_KEY"),
+            (BuildError::NoAuthentication { item: "tool `purge`".to_owned() }, "set OIDC_ISSUER"),
+        ] {
+            let error = explained(error).to_string();
+
+            assert!(error.contains(variable), "{error}");
+        }
     }
 }

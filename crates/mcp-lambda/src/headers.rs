@@ -12,7 +12,7 @@ use mcp_protocol::{
     json::{self, JsonError},
     lookup, method,
 };
-use mcp_server::CallError;
+use mcp_server::{CallError, Resolved};
 use serde_json::{Value, value::RawValue};
 
 pub(crate) static PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -55,17 +55,18 @@ pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName + Copy + Displ
     Ok(Some(text.trim_matches([' ', '\t'])))
 }
 
-/// Checks `Mcp-Method`, and `Mcp-Name` where the method has a name or a URI in its parameters.
+/// Checks the headers that repeat the body of a modern request: `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*`.
 ///
 /// # Errors
 ///
 /// When one is missing or differs from the body.
-pub(crate) fn check_standard(
-    headers: &HeaderMap,
-    method: &str,
-    name: Option<&str>,
-    uri: Option<&str>,
-) -> Result<(), CallError> {
+pub(crate) fn check_mirrored(headers: &HeaderMap, method: &str, resolved: &Resolved<'_>) -> Result<(), CallError> {
+    check_standard(headers, method, resolved.name())?;
+    check_parameters(headers, resolved.mirrored_parameters(), resolved.params().arguments)
+}
+
+/// Checks `Mcp-Method`, and `Mcp-Name` where the method has a name or a URI in its parameters.
+fn check_standard(headers: &HeaderMap, method: &str, name: Option<&str>) -> Result<(), CallError> {
     match single(headers, &METHOD)? {
         None => return Err(mismatch("header `Mcp-Method` is missing")),
         Some(header) if header != method => {
@@ -73,16 +74,14 @@ pub(crate) fn check_standard(
         }
         Some(_) => {}
     }
-    let source = match method {
-        method::TOOLS_CALL | method::PROMPTS_GET => name,
-        method::RESOURCES_READ => uri,
-        _ => return Ok(()),
-    };
+    if !matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ) {
+        return Ok(());
+    }
     let Some(header) = single(headers, &NAME)? else {
         return Err(mismatch("header `Mcp-Name` is missing"));
     };
     let header = decode(header).ok_or_else(|| mismatch("header `Mcp-Name` is not valid Base64 between its markers"))?;
-    match source {
+    match name {
         Some(body) if body == header => Ok(()),
         // A body without a name is refused for that, whatever the header says.
         None => Ok(()),
@@ -95,7 +94,7 @@ pub(crate) fn check_standard(
 /// # Errors
 ///
 /// When one is missing although the body has the value, is there although the body has none, or differs.
-pub(crate) fn check_parameters(
+fn check_parameters(
     headers: &HeaderMap,
     parameters: &[MirroredParameter],
     arguments: Option<&RawValue>,

@@ -18,14 +18,14 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use mcp_protocol::{Incoming, Message, ProtocolVersion, method};
-use mcp_server::{Answer, CallError, CallOutcome, InitError, Invocation, Router, Server, Settings};
+use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Resolved, Router, Server, Settings};
 use tracing::Instrument;
 
 use crate::{
     Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
-    authentication::{Challenger, Gate},
+    authentication::{Challenger, Gate, security_schemes},
     call_log::{CallLog, CallLogs},
-    era,
+    config, era,
     headers::{self, Accept},
     origin::{Caller, add_preflight_headers},
     page,
@@ -115,7 +115,9 @@ impl McpService {
     #[track_caller]
     pub fn new<S: Send + Sync + 'static>(server: Server<S>, config: HttpConfig) -> Result<Self, InitError> {
         let authorization = config.authentication.authorization(&config);
-        let router = server.build(Settings { state_key: config.state_key.clone(), authorization })?;
+        let settings =
+            Settings { state_key: config.state_key.clone(), authorization, describe_access: Some(security_schemes) };
+        let router = server.build(settings).map_err(config::explained)?;
         let gate = Arc::new(Gate::new(&config.authentication));
         let logs = Arc::new(CallLogs::new(&config, router.name()));
         Ok(Self { router, config: Arc::new(config), gate, first_name: Arc::default(), logs })
@@ -303,8 +305,17 @@ impl McpService {
     }
 
     async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
-        let mirrored = |tool: &str| self.router.mirrored_parameters(tool);
-        let head = match era::of(exchange.headers, request, mirrored) {
+        let params = era::params(request);
+        // Of parameters that cannot be read nothing is needed: their fault is reported before the request runs.
+        let known = params.as_ref().copied().unwrap_or_default();
+        let head = era::of(exchange.headers, &request.method, params).and_then(|head| {
+            let resolved = self.router.resolve(head.revision, &request.method, known, &exchange.invocation);
+            if head.revision.is_modern() {
+                headers::check_mirrored(exchange.headers, &request.method, &resolved).map_err(era::Refusal::modern)?;
+            }
+            Ok((head, resolved))
+        });
+        let (head, resolved) = match head {
             Ok(head) => head,
             Err(refusal) => {
                 exchange.note(|log| log.asked_with(&request.method));
@@ -314,14 +325,13 @@ impl McpService {
                 };
             }
         };
-        exchange.note(|log| self.note_request(log, request, &head));
-        let era::Head { revision, meta, .. } = head;
+        exchange.note(|log| note_request(log, &request.method, &resolved, &head));
+        let era::Head { revision, meta } = head;
         if !exchange.accept.fits(revision) && self.admit(exchange).is_ok() {
             return not_acceptable(Some(&request.id));
         }
-        let (sender, mut receiver) = exchange.notifications(&meta, revision);
-        let call = exchange.call(request, revision, meta, sender);
-        let mut work = match self.router.answer(call) {
+        let (notifications, mut receiver) = exchange.notifications(&meta, revision);
+        let mut work = match resolved.run(Call { id: request.id.clone(), meta, notifications }) {
             Answer::Ready(outcome) => {
                 let outcome = match outcome.authorization_refusal() {
                     None => *outcome,
@@ -358,13 +368,6 @@ impl McpService {
         }
     }
 
-    /// What is asked for, for the log.
-    fn note_request(&self, log: &mut CallLog, request: &mcp_protocol::Request<'_>, head: &era::Head<'_>) {
-        let item = self.router.registered_name(&request.method, head.name.as_deref(), head.uri.as_deref());
-        log.asked_with(&request.method);
-        log.asked_for(item, head.revision, &head.meta);
-    }
-
     /// A refused call as a tool's result, where that is configured and a token would help.
     fn challenge_in_result(
         &self,
@@ -398,6 +401,12 @@ impl McpService {
             log,
         }
     }
+}
+
+/// What is asked for, for the log.
+fn note_request(log: &mut CallLog, method: &str, resolved: &Resolved<'_>, head: &era::Head) {
+    log.asked_with(method);
+    log.asked_for(resolved.registered_name(), head.revision, &head.meta);
 }
 
 /// Says which pages might have been meant to call this server.

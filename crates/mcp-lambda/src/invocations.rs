@@ -23,7 +23,7 @@ use mcp_server::Invocation;
 use tokio::task::JoinSet;
 
 use crate::{
-    Body, EventError, EventResponse, EventSource, InvokeMode, LambdaRequest, McpService, Transport,
+    Body, EventError, EventResponse, EventSource, InvokeMode, LambdaInvocation, LambdaRequest, McpService, Transport,
     http::bad_request,
     runtime_api::{BoxError, RequestBody, RuntimeApi, whole},
 };
@@ -89,8 +89,7 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
     let invocation = Invocation {
         request_id: request_id.to_owned(),
         deadline: headers.get(DEADLINE_MS).and_then(|ms| deadline(ms.parse().ok()?)),
-        xray_trace_id: headers.get(TRACE_ID).map(str::to_owned),
-        ..Invocation::default()
+        ..LambdaInvocation::with_trace(headers.get(TRACE_ID).map(str::to_owned))
     };
     #[cfg(feature = "otel")]
     let deadline = invocation.deadline;

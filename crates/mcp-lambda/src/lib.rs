@@ -27,6 +27,7 @@
 //! | `origin` | the server's public name, and who may call from a browser |
 //! | `authentication` | who calls |
 //! | `page` | what a browser is shown |
+//! | `platform` | [`LambdaContext`]: what handlers get on Lambda alone |
 //! | `sse` | [`Body`], server-sent events |
 //! | `events` | Lambda events to and from `http` types |
 //! | `run` | [`main`] |
@@ -49,6 +50,7 @@ mod invocations;
 mod logs;
 mod origin;
 mod page;
+mod platform;
 mod run;
 mod runtime_api;
 mod shutdown;
@@ -61,5 +63,6 @@ pub use config::{Env, FromEnv, HttpConfig, InvokeMode};
 pub use events::{EventError, EventResponse, EventSource, LambdaRequest};
 pub use invocations::respond_buffered;
 pub use origin::{Origin, PublicUrl};
+pub use platform::{LambdaContext, LambdaInvocation};
 pub use run::main;
 pub use sse::Body;

@@ -440,7 +440,7 @@ impl Visit for TextFields<'_> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use mcp_server::{Invocation, Server, Tool, ToolContext, ToolError};
+    use mcp_server::{Server, Tool, ToolContext, ToolError};
     use serde_json::{Value, json};
 
     use super::*;
@@ -578,11 +578,7 @@ mod tests {
                 })
                 .to_string();
                 let log = || {
-                    let invocation = Invocation {
-                        request_id: text.to_owned(),
-                        xray_trace_id: Some(format!("Root={text}")),
-                        ..Invocation::default()
-                    };
+                    let invocation = crate::LambdaInvocation::traced(text, format!("Root={text}"));
                     let answer = respond_buffered(&service, event.as_bytes(), invocation);
                     runtime.block_on(answer).unwrap();
                 };

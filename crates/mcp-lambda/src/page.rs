@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{CallError, IntroducedTool, Introduction, Router};
+use mcp_server::{CallError, Router, ServerSummary, ToolSummary};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -31,18 +31,18 @@ pub(crate) const HEADERS: [(&str, &str); 4] = [
 
 /// Renders the page. `issuers` are those that clients sign in with.
 pub(crate) fn render(router: &Router, issuers: &[&str], own_url: Option<&PublicUrl>) -> String {
-    let introduction = router.introduce(None);
-    let introduction = introduction.as_ref();
-    let info = introduction.ok().map(|own| own.info);
+    let summary = router.describe(None);
+    let summary = summary.as_ref();
+    let info = summary.ok().map(|own| own.info);
     let title = info.and_then(|own| own.title.as_deref()).unwrap_or(router.name());
     let about = fragment(|page| {
         write!(page, "<p class=\"facts\"><code>{}</code>", Escaped(router.name()))?;
         if let Some(info) = info {
             write!(page, " <span>version {}</span>", Escaped(&info.version))?;
         }
-        write!(page, " {}</p>", access(introduction))
+        write!(page, " {}</p>", access(summary))
     });
-    let instructions = introduction.ok().and_then(|own| own.instructions).map(Escaped);
+    let instructions = summary.ok().and_then(|own| own.instructions).map(Escaped);
     let connect = match own_url {
         Some(url) => connect(router.name(), &format!("{}/mcp", url.as_str()), !issuers.is_empty()),
         None => NAMELESS.to_owned(),
@@ -56,7 +56,7 @@ pub(crate) fn render(router: &Router, issuers: &[&str], own_url: Option<&PublicU
         about = about,
         instructions = Optional("<p class=\"instructions\">", instructions, "</p>"),
         connect = connect,
-        tools = introduction.map_or_else(|_| CLOSED.to_owned(), |own| tools(own, own_url.is_some())),
+        tools = summary.map_or_else(|_| CLOSED.to_owned(), |own| tools(own, own_url.is_some())),
         script = SCRIPT,
     )
 }
@@ -67,8 +67,8 @@ const NAMELESS: &str = "<p class=\"notice\">This server does not know the URL th
 const CLOSED: &str = "<section aria-labelledby=\"tools\"><h2 id=\"tools\">Tools</h2><p class=\"notice\">What this server offers \
      is told to those who have signed in.</p></section>";
 
-fn access(introduction: Result<&Introduction<'_>, &CallError>) -> &'static str {
-    match introduction {
+fn access(summary: Result<&ServerSummary<'_>, &CallError>) -> &'static str {
+    match summary {
         Err(_) => "<span>Sign-in required</span>",
         Ok(own) if own.tools.iter().any(|tool| tool.refusal.is_some()) => "<span>Sign-in for some tools</span>",
         Ok(own) if own.refuses_others => "<span>Sign-in for some of it</span>",
@@ -125,8 +125,8 @@ fn shell_quoted(url: &str) -> String {
     if is_plain { url.to_owned() } else { format!("'{}'", url.replace('\'', r"'\''")) }
 }
 
-fn tools(introduction: &Introduction<'_>, may_call: bool) -> String {
-    if introduction.tools.is_empty() {
+fn tools(summary: &ServerSummary<'_>, may_call: bool) -> String {
+    if summary.tools.is_empty() {
         return String::new();
     }
     fragment(|page| {
@@ -134,14 +134,14 @@ fn tools(introduction: &Introduction<'_>, may_call: bool) -> String {
         if may_call {
             write!(page, "<noscript><p class=\"soft\">Calling one from here takes JavaScript.</p></noscript>")?;
         }
-        for (index, tool) in introduction.tools.iter().enumerate() {
+        for (index, tool) in summary.tools.iter().enumerate() {
             write_tool(page, index, tool, may_call)?;
         }
         write!(page, "</section>")
     })
 }
 
-fn write_tool(page: &mut String, index: usize, tool: &IntroducedTool<'_>, may_call: bool) -> fmt::Result {
+fn write_tool(page: &mut String, index: usize, tool: &ToolSummary<'_>, may_call: bool) -> fmt::Result {
     let own = tool.definition;
     let is_read_only = own.annotations.as_ref().and_then(|own| own.read_only_hint) == Some(true);
     write!(page, "<article class=\"tool\" aria-labelledby=\"tool{index}\">")?;

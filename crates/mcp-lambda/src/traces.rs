@@ -45,7 +45,7 @@ pub(crate) fn server_span(message: Option<&Incoming<'_>>, invocation: &Invocatio
     );
     #[cfg(feature = "otel")]
     if !span.is_disabled() {
-        parents::set(&span, message.and_then(params), invocation.xray_trace_id.as_deref());
+        parents::set(&span, message.and_then(params), crate::LambdaInvocation::trace_of(invocation));
     }
     span
 }

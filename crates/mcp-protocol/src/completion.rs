@@ -6,19 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{JsonObject, ProtocolVersion, ResultType};
 
-/// Parameters of `completion/complete`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CompleteRequestParams {
-    /// What has the argument.
-    #[serde(rename = "ref")]
-    pub reference: CompletionReference,
-    /// The argument to complete.
-    pub argument: CompletionArgument,
-    /// What else is known. Since 2025-06-18.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<CompletionContext>,
-}
-
 /// What has the argument that is completed. Schema: `PromptReference`, `ResourceTemplateReference`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::{CreateMessageRequestParams, ElicitRequestParams, JsonObject, ResultType};
 
@@ -41,13 +40,4 @@ pub enum InputRequest {
     /// For the client's root directories. Deprecated in 2026-07-28.
     #[serde(rename = "roots/list")]
     ListRoots,
-}
-
-/// What makes a request a further round of an earlier one.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Retry<'s, 'a> {
-    /// The answers, by the keys of their questions; an object when well-formed.
-    pub input_responses: Option<&'a RawValue>,
-    /// The state, as it was given out.
-    pub request_state: Option<&'s str>,
 }

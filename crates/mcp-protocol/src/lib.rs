@@ -49,6 +49,7 @@ pub mod meta;
 pub mod method;
 pub mod mirrored;
 mod notifications;
+mod params;
 mod prompts;
 mod resources;
 mod roots;
@@ -58,9 +59,7 @@ pub mod uri;
 mod version;
 
 pub use capabilities::{ClientCapabilities, ResourcesCapability, ServerCapabilities};
-pub use completion::{
-    CompleteRequestParams, CompleteResult, Completion, CompletionArgument, CompletionContext, CompletionReference,
-};
+pub use completion::{CompleteResult, Completion, CompletionArgument, CompletionContext, CompletionReference};
 pub use content::{
     Annotations, AudioContent, BlobResourceContents, ContentBlock, EmbeddedResource, ImageContent, ResourceContents,
     ResourceLink, Role, TextContent, TextResourceContents,
@@ -73,27 +72,22 @@ pub use elicitation::{
     UrlMode,
 };
 pub use implementation::{Icon, IconTheme, Implementation};
-pub use input::{InputRequest, InputRequests, InputRequiredResult, Retry};
+pub use input::{InputRequest, InputRequests, InputRequiredResult};
 pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId};
 pub use lifecycle::{DiscoverResult, InitializeResult};
 pub use lookup::lookup;
 pub use meta::{ProgressToken, RequestMeta};
 pub use mirrored::{MirroredParameter, mirrored_parameters};
 pub use notifications::{LoggingLevel, LoggingMessageNotificationParams, ProgressNotificationParams};
-pub use prompts::{GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument, PromptMessage};
-pub use resources::{
-    ListResourceTemplatesResult, ListResourcesResult, ReadResourceRequestParams, ReadResourceResult, Resource,
-    ResourceTemplate,
-};
+pub use params::RequestParams;
+pub use prompts::{GetPromptResult, ListPromptsResult, Prompt, PromptArgument, PromptMessage};
+pub use resources::{ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource, ResourceTemplate};
 pub use roots::{ListRootsResult, Root};
 pub use sampling::{
     CreateMessageRequestParams, CreateMessageResult, IncludeContext, ModelHint, ModelPreferences, OneOrMany,
     SamplingMessage, SamplingMessageContentBlock, ToolChoice, ToolChoiceMode, ToolResultContent, ToolUseContent,
 };
-pub use tools::{
-    CacheScope, CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, ResultType, Tool,
-    ToolAnnotations,
-};
+pub use tools::{CacheScope, CallToolResult, ListToolsResult, ResultType, Tool, ToolAnnotations};
 pub use version::ProtocolVersion;
 
 /// A JSON object, for the places where the schema leaves the members open.

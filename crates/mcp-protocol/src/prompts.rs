@@ -1,14 +1,9 @@
 //! `prompts/list` and `prompts/get`. Schema: `Prompt`, `ListPromptsResult`, `GetPromptRequestParams`,
 //! `GetPromptResult`.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use crate::{
-    CacheScope, ContentBlock, Icon, JsonObject, ProtocolVersion, ResultType, Role, input::Retry, jsonrpc::present,
-};
+use crate::{CacheScope, ContentBlock, Icon, JsonObject, ProtocolVersion, ResultType, Role};
 
 /// A prompt as a client sees it: messages that a person chooses, often as a slash command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,31 +103,6 @@ pub struct ListPromptsResult {
     /// Holds the server's name and version since 2026-07-28.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
-}
-
-/// Parameters of `prompts/get`, with the arguments yet to be read.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GetPromptRequestParams<'a> {
-    /// Which prompt.
-    #[serde(borrow)]
-    pub name: Cow<'a, str>,
-    /// Its arguments: an object of strings when well-formed, `None` when absent.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub arguments: Option<&'a RawValue>,
-    /// Answers to what the server asked last. Since 2026-07-28.
-    #[serde(borrow, default)]
-    pub input_responses: Option<&'a RawValue>,
-    /// What the server wants back. Since 2026-07-28.
-    #[serde(borrow, default)]
-    pub request_state: Option<Cow<'a, str>>,
-}
-
-impl<'a> GetPromptRequestParams<'a> {
-    /// What makes the request a further round of an earlier one.
-    pub fn retry(&self) -> Retry<'_, 'a> {
-        Retry { input_responses: self.input_responses, request_state: self.request_state.as_deref() }
-    }
 }
 
 /// Result of `prompts/get`.

@@ -1,12 +1,9 @@
 //! `resources/list`, `resources/templates/list` and `resources/read`. Schema: `Resource`, `ResourceTemplate`,
 //! `ReadResourceRequestParams`, `ReadResourceResult`.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use crate::{Annotations, CacheScope, Icon, JsonObject, ProtocolVersion, ResourceContents, ResultType, input::Retry};
+use crate::{Annotations, CacheScope, Icon, JsonObject, ProtocolVersion, ResourceContents, ResultType};
 
 /// A resource as a client sees it: something to read at a URI.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -174,28 +171,6 @@ pub struct ListResourceTemplatesResult {
     /// Holds the server's name and version since 2026-07-28.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
-}
-
-/// Parameters of `resources/read`, and, until 2025-11-25, of `resources/subscribe` and `resources/unsubscribe`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReadResourceRequestParams<'a> {
-    /// Which resource.
-    #[serde(borrow)]
-    pub uri: Cow<'a, str>,
-    /// Answers to what the server asked last. Since 2026-07-28.
-    #[serde(borrow, default)]
-    pub input_responses: Option<&'a RawValue>,
-    /// What the server wants back. Since 2026-07-28.
-    #[serde(borrow, default)]
-    pub request_state: Option<Cow<'a, str>>,
-}
-
-impl<'a> ReadResourceRequestParams<'a> {
-    /// What makes the request a further round of an earlier one.
-    pub fn retry(&self) -> Retry<'_, 'a> {
-        Retry { input_responses: self.input_responses, request_state: self.request_state.as_deref() }
-    }
 }
 
 /// Result of `resources/read`.

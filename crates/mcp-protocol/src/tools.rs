@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::{ContentBlock, Icon, JsonObject, ProtocolVersion, input::Retry, jsonrpc::present};
+use crate::{ContentBlock, Icon, JsonObject, ProtocolVersion, jsonrpc::present};
 
 /// A tool as a client sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,15 +98,6 @@ pub struct ToolAnnotations {
     pub open_world_hint: Option<bool>,
 }
 
-/// Parameters of a list request.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PaginatedRequestParams {
-    /// Where to go on: a `nextCursor` of the same list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<String>,
-}
-
 /// Result of `tools/list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,31 +119,6 @@ pub struct ListToolsResult<'a> {
     /// Holds the server's name and version since 2026-07-28.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
-}
-
-/// Parameters of `tools/call`, with the arguments yet to be read.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CallToolRequestParams<'a> {
-    /// Which tool.
-    #[serde(borrow)]
-    pub name: Cow<'a, str>,
-    /// Its arguments: a JSON object when well-formed, `None` when absent.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub arguments: Option<&'a RawValue>,
-    /// Answers to what the server asked last. Since 2026-07-28.
-    #[serde(borrow, default)]
-    pub input_responses: Option<&'a RawValue>,
-    /// What the server wants back. Since 2026-07-28.
-    #[serde(borrow, default)]
-    pub request_state: Option<Cow<'a, str>>,
-}
-
-impl<'a> CallToolRequestParams<'a> {
-    /// What makes the request a further round of an earlier one.
-    pub fn retry(&self) -> Retry<'_, 'a> {
-        Retry { input_responses: self.input_responses, request_state: self.request_state.as_deref() }
-    }
 }
 
 /// Result of `tools/call`.

@@ -1,4 +1,5 @@
-//! Errors, apart by audience: [`CallError`] is what a request is refused with, [`InitError`] why a function cannot start.
+//! Errors, apart by audience: [`CallError`] is what a request is refused with, [`BuildError`] why a server cannot
+//! be built, [`InitError`] why a function cannot start.
 //! What handlers return is in `handler::error`.
 
 use std::{borrow::Cow, error::Error};
@@ -10,7 +11,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a request is answered with a JSON-RPC error rather than a result.
 ///
-/// Each variant is a decision; `mcp-lambda/src/http.rs` translates it into a status and a code.
+/// Each variant is a decision, which a transport translates.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The server has no such method in this revision.
@@ -119,7 +120,45 @@ impl CallError {
     }
 }
 
-/// Why a function cannot start. Lambda reports it as an init error.
+/// Why a server cannot be built. It names no setting: a transport knows how its deployments are configured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An item asks the client, and there is no key to seal what is kept between the rounds.
+    #[error("the {item} asks the client: the server needs a state key")]
+    NoStateKey {
+        /// Such as "tool `book`".
+        item: String,
+    },
+    /// No key could be derived from the state key.
+    #[error("could not derive a key from the state key")]
+    UnusableStateKey,
+    /// There are access rules, and callers are not authenticated.
+    #[error("the {item} declares who may use it: the server needs a way to authenticate callers")]
+    NoAuthentication {
+        /// Such as "tool `purge`", or "server".
+        item: String,
+    },
+    /// A resource template requires less than what it fits.
+    #[error(
+        "the resource template `{template}` fits the {other} but requires less: give the template the same rules \
+         (require_scope, require_claim), register it after narrower templates, or give one of them another URI"
+    )]
+    WeakerTemplate {
+        /// The template.
+        template: String,
+        /// Such as "resource `files://secret`".
+        other: String,
+    },
+}
+
+impl From<BuildError> for InitError {
+    fn from(error: BuildError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Why a function cannot start.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct InitError {

@@ -2,3 +2,4 @@
 
 pub(crate) mod form;
 pub(crate) mod request_state;
+pub(crate) mod round;

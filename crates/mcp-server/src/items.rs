@@ -1,7 +1,9 @@
 //! What a server offers: tools, prompts, resources, and suggestions for their arguments.
 
+pub(crate) mod catalog;
 pub(crate) mod completion;
 pub(crate) mod prompt;
+pub(crate) mod registered;
 pub(crate) mod resource;
 pub(crate) mod tool;
 mod uri_template;

@@ -36,7 +36,7 @@
 //!
 //! | Module | What it holds |
 //! | --- | --- |
-//! | `error`, `caching` | [`CallError`] and [`InitError`]; [`Caching`], how long clients may keep an answer |
+//! | `error`, `caching`, `state_key` | [`CallError`] and [`InitError`]; [`Caching`]; [`StateKey`] |
 //! | `schema` | JSON Schema of arguments and results, as clients read it |
 //! | `arguments` | [`Arguments`]: from JSON text to a handler's type, and what is wrong with them if they do not fit |
 //! | `policy` | access rules and their decisions; [`Principal`], the authenticated caller |
@@ -56,21 +56,22 @@ mod items;
 mod policy;
 mod schema;
 mod server;
+mod state_key;
 
 pub use arguments::Arguments;
 pub use caching::{Caching, List};
 pub use dispatch::{
     call::{Answer, Call, CallOutcome, Rendered, ResultKind},
-    router::{Router, Target},
-    summary::{IntroducedTool, Introduction},
+    resolve::Resolved,
+    router::Router,
+    summary::{ServerSummary, ToolSummary},
 };
-pub use error::{BoxError, CallError, InitError, error_chain};
+pub use error::{BoxError, BuildError, CallError, InitError, error_chain};
 pub use handler::{
     context::{HandlerContext, Invocation, RequestContext, ToolContext},
     error::{RequestError, ToolError},
     interactive::{Elicited, InteractiveContext, NotChosen},
 };
-pub use interaction::request_state::StateKey;
 pub use items::{
     completion::PartialArgument,
     prompt::{IntoPromptMessages, Prompt},
@@ -78,5 +79,6 @@ pub use items::{
     tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput},
 };
 pub use mcp_protocol::{json, uri};
-pub use policy::{Authorization, Enforcement, ScopeNames, principal::Principal, pseudonym::Pseudonyms};
+pub use policy::{Access, Authorization, Enforcement, ScopeNames, principal::Principal, pseudonym::Pseudonyms};
 pub use server::{Server, Settings};
+pub use state_key::StateKey;

@@ -5,13 +5,12 @@
 
 pub(crate) mod principal;
 pub(crate) mod pseudonym;
+pub(crate) mod requirement;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcp_protocol::{JsonObject, uri::NormalUri};
-use serde_json::{Value, json};
-
-use crate::{Caching, CallError, InitError, Principal, Server};
+use self::{principal::Principal, requirement::Requirement};
+use crate::{Caching, CallError};
 
 /// How callers are known, which a deployment decides.
 #[derive(Debug, Clone, Default)]
@@ -70,131 +69,6 @@ impl ScopeNames {
     }
 }
 
-/// What a caller needs for an item, or for a whole server.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Requirement {
-    pub(crate) is_public: bool,
-    scopes: Vec<String>,
-    claims: Vec<(String, Value)>,
-}
-
-impl Requirement {
-    fn is_some(&self) -> bool {
-        *self != Self::default()
-    }
-
-    #[track_caller]
-    pub(crate) fn add_scope(&mut self, scope: String) {
-        assert!(is_scope(&scope), "scope `{scope}`: use visible ASCII characters but no `\"` and no `\\`");
-        assert!(!self.is_public, "what is public requires no scope");
-        if !self.scopes.contains(&scope) {
-            self.scopes.push(scope);
-        }
-    }
-
-    #[track_caller]
-    pub(crate) fn add_claim(&mut self, name: String, value: Value) {
-        assert!(!self.is_public, "what is public requires no claim");
-        self.claims.push((name, value));
-    }
-
-    #[track_caller]
-    pub(crate) fn make_public(&mut self) {
-        assert!(self.scopes.is_empty() && self.claims.is_empty(), "what requires something is not public");
-        self.is_public = true;
-    }
-
-    /// Whether everyone who has what this requires has what the other requires.
-    fn is_as_strong_as(&self, other: &Self, included_in: &BTreeMap<String, BTreeSet<String>>) -> bool {
-        let implies = |scope: &String| {
-            let broader = included_in.get(scope);
-            self.scopes.iter().any(|own| own == scope || broader.is_some_and(|broader| broader.contains(own)))
-        };
-        other.is_public
-            || (!self.is_public
-                && other.scopes.iter().all(implies)
-                && other.claims.iter().all(|claim| self.claims.contains(claim)))
-    }
-
-    /// Together with what the server requires of everyone.
-    fn and(&mut self, server: &Self) {
-        if !self.is_public {
-            let own = std::mem::replace(self, server.clone());
-            for scope in own.scopes {
-                self.add_scope(scope);
-            }
-            self.claims.extend(own.claims);
-        }
-    }
-}
-
-/// RFC 6749, section 3.3.
-fn is_scope(scope: &str) -> bool {
-    !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
-}
-
-/// The setters by which an item, or a server, says what its callers need.
-macro_rules! requirement_setters {
-    () => {
-        /// Callers need this scope, in the server's own words (`events:write`); of several, all. Where the policy holds,
-        /// a caller without it is refused before anything else happens.
-        ///
-        /// # Panics
-        ///
-        /// When it has characters that no scope may have (RFC 6749, section 3.3), or the item is public.
-        ///
-        /// ```
-        /// # use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
-        /// async fn purge(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
-        ///     Ok("Nothing is left.")
-        /// }
-        ///
-        /// let tool = Tool::new("purge", purge).require_scope("events:purge").require_claim("department", "security");
-        /// # assert_eq!(tool.name(), "purge");
-        /// ```
-        #[must_use]
-        #[track_caller]
-        pub fn require_scope(mut self, scope: impl Into<String>) -> Self {
-            self.requirement.add_scope(scope.into());
-            self
-        }
-
-        /// Callers need a claim of this value, or one that is a list with this value in it. No client can ask for a
-        /// claim, so that a caller without it is refused for good.
-        ///
-        /// A rule about `email` is met only by an address that the issuer says it has verified (`email_verified`), in
-        /// upper or lower case.
-        ///
-        /// # Panics
-        ///
-        /// When the item is public.
-        #[must_use]
-        #[track_caller]
-        pub fn require_claim(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
-            self.requirement.add_claim(name.into(), value.into());
-            self
-        }
-    };
-}
-/// The setter by which an item opens itself.
-macro_rules! public_setter {
-    () => {
-        /// Everyone may use it, also without a token. Discovery and the lists are then open too; everything else stays
-        /// closed.
-        ///
-        /// # Panics
-        ///
-        /// When it requires a scope or a claim.
-        #[must_use]
-        #[track_caller]
-        pub fn public(mut self) -> Self {
-            self.requirement.make_public();
-            self
-        }
-    };
-}
-pub(crate) use {public_setter, requirement_setters};
-
 /// The decisions of one server.
 #[derive(Debug)]
 pub(crate) struct Policy {
@@ -210,41 +84,28 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Reads the policy of a server, and completes what its items require.
-    ///
-    /// # Errors
-    ///
-    /// When there is a policy, and no way to know callers; when a template requires less than what it fits.
-    pub(crate) fn of<S>(server: &mut Server<S>, authorization: Authorization) -> Result<Self, InitError> {
-        let of_all = server.requirement.clone();
-        let has_policy = of_all.is_some() || server.requirements().any(|(_, own)| own.is_some());
-        if has_policy && matches!(authorization, Authorization::Unconfigured) {
-            let item = server.requirements().find(|(_, own)| own.is_some()).map(|(item, _)| item);
-            let whose = item.unwrap_or_else(|| "server".to_owned());
-            return Err(InitError::new(format!(
-                "the {whose} says who may use it, so that callers must be known: set OIDC_ISSUER (or GOOGLE_CLIENT_ID, \
-                 COGNITO_USER_POOL_ID, OIDC_ISSUERS), or MCP_AUTH=iam for a URL with AuthType AWS_IAM; \
-                 MCP_AUTH=dangerously-off lets everyone use everything"
-            )));
-        }
+    /// The policy of a server that requires `of_all` of every caller. Completes what its `items` require.
+    pub(crate) fn new<'a>(
+        authorization: Authorization,
+        of_all: Requirement,
+        scope_hierarchy: &[(String, Vec<String>)],
+        items: impl IntoIterator<Item = &'a mut Requirement>,
+    ) -> Self {
         let denies_anonymous = matches!(&authorization, Authorization::Required(own) if own.denies_anonymous);
-        let is_open = !denies_anonymous && server.requirements().any(|(_, own)| own.is_public);
-        for requirement in server.requirements_mut() {
-            requirement.and(&of_all);
-        }
+        let mut is_open = false;
         let mut scopes = of_all.scopes.clone();
-        for (_, requirement) in server.requirements() {
+        for requirement in items {
+            is_open |= requirement.is_public && !denies_anonymous;
+            requirement.and(&of_all);
             let new: Vec<_> = requirement.scopes.iter().filter(|scope| !scopes.contains(scope)).cloned().collect();
             scopes.extend(new);
         }
-        let included_in = included_in(&server.scope_hierarchy);
-        if let Some((template, other)) = weaker_template(server, &included_in) {
-            return Err(InitError::new(format!(
-                "the resource template `{template}` fits the {other} but requires less: give the template the same rules \
-                 (require_scope, require_claim), register it after narrower templates, or give one of them another URI"
-            )));
-        }
-        Ok(Self { authorization, of_all, is_open, included_in, scopes })
+        Self { authorization, of_all, is_open, included_in: included_in(scope_hierarchy), scopes }
+    }
+
+    /// Whether everyone who has what one requires has what the other requires.
+    pub(crate) fn is_as_strong(&self, one: &Requirement, other: &Requirement) -> bool {
+        one.is_as_strong_as(other, &self.included_in)
     }
 
     /// Whether a caller may use what requires this.
@@ -321,41 +182,26 @@ impl Policy {
         if self.is_open { caching } else { self.narrow(caching, &self.of_all) }
     }
 
-    /// What a tool's `_meta` says about tokens, in the form that ChatGPT reads; nothing where none are wanted.
-    pub(crate) fn security_schemes(&self, requirement: &Requirement) -> Option<JsonObject> {
+    /// What a caller needs for something, in the issuer's words; `None` where callers have no scopes.
+    pub(crate) fn access(&self, requirement: &Requirement) -> Option<Access> {
         let enforcement = match &self.authorization {
             Authorization::Required(enforcement) if enforcement.scope_names != ScopeNames::None => enforcement,
             _ => return None,
         };
-        let scheme = match self.permit(requirement, None) {
-            Ok(()) => json!({ "type": "noauth" }),
-            Err(_) => json!({ "type": "oauth2", "scopes": enforcement.scope_names.of(&requirement.scopes) }),
-        };
-        Some(JsonObject::from_iter([("securitySchemes".to_owned(), json!([scheme]))]))
+        Some(match self.permit(requirement, None) {
+            Ok(()) => Access::Public,
+            Err(_) => Access::Scopes(enforcement.scope_names.of(&requirement.scopes)),
+        })
     }
 }
 
-/// A template that requires less than what it fits, and the name of that: a resource, or a later template by an example of
-/// its URIs. Reading finds a resource before each template, so that this is a second defense for resources; of two
-/// templates, the earlier is read.
-fn weaker_template<S>(
-    server: &Server<S>,
-    included_in: &BTreeMap<String, BTreeSet<String>>,
-) -> Option<(String, String)> {
-    server.templates.iter().enumerate().find_map(|(index, template)| {
-        let is_weaker = |other: &Requirement| !template.requirement.is_as_strong_as(other, included_in);
-        let fits = |uri: &NormalUri| template.pattern.values_in(uri).is_some();
-        let resource = server.resources.iter().find(|own| is_weaker(&own.requirement) && fits(&own.uri));
-        let later = || {
-            let mut later = server.templates[index + 1..].iter();
-            later.find(|own| is_weaker(&own.requirement) && fits(&own.pattern.example()))
-        };
-        let other = match resource {
-            Some(own) => format!("resource `{}`", own.definition.uri),
-            None => format!("later resource template `{}`", later()?.definition.uri_template),
-        };
-        Some((template.definition.uri_template.clone(), other))
-    })
+/// What a caller needs for an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: an anonymous caller may use it.
+    Public,
+    /// Authentication, with these scopes, as clients must request them from the issuer.
+    Scopes(Vec<String>),
 }
 
 /// For each scope, those that include it, directly or by another.
@@ -381,15 +227,13 @@ fn included_in(hierarchy: &[(String, Vec<String>)]) -> BTreeMap<String, BTreeSet
 
 #[cfg(test)]
 mod tests {
+    use mcp_protocol::JsonObject;
+    use serde_json::json;
+
     use super::*;
-    use crate::{NoArguments, Tool, ToolContext, ToolError};
 
-    async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
-        Ok("")
-    }
-
-    fn policy(mut server: Server<()>, authorization: Authorization) -> Policy {
-        Policy::of(&mut server, authorization).unwrap()
+    fn policy(authorization: Authorization) -> Policy {
+        Policy::new(authorization, Requirement::default(), &[], [])
     }
 
     fn required() -> Authorization {
@@ -404,12 +248,9 @@ mod tests {
 
     #[test]
     fn a_scope_that_includes_another_is_as_good_also_through_a_third() {
-        let server = Server::new("s", "1", ())
-            .scope_includes("admin", ["events:write"])
-            .scope_includes("events:write", ["events:read"])
-            .scope_includes("a", ["b"])
-            .scope_includes("b", ["a"]);
-        let policy = policy(server, required());
+        let hierarchy = [("admin", "events:write"), ("events:write", "events:read"), ("a", "b"), ("b", "a")];
+        let hierarchy = hierarchy.map(|(broad, narrow)| (broad.to_owned(), vec![narrow.to_owned()]));
+        let policy = Policy::new(required(), Requirement::default(), &hierarchy, []);
 
         for (scope, needed, is_enough) in [
             ("admin", "events:read", true),
@@ -429,10 +270,7 @@ mod tests {
     #[test]
     fn a_refusal_names_all_scopes_in_the_words_of_the_issuer() {
         let scope_names = ScopeNames::Requested { prefix: "api://app/".to_owned() };
-        let policy = policy(
-            Server::new("s", "1", ()),
-            Authorization::Required(Enforcement { scope_names, ..Enforcement::default() }),
-        );
+        let policy = policy(Authorization::Required(Enforcement { scope_names, ..Enforcement::default() }));
         let caller = Principal::new("i", "s").with_scopes(["b"]);
 
         let error = policy.permit(&needing(&["a", "b"]), Some(&caller)).unwrap_err();
@@ -443,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_a_value_or_a_list_that_holds_it() {
-        let policy = policy(Server::new("s", "1", ()), required());
+        let policy = policy(required());
         let mut requirement = Requirement::default();
         requirement.add_claim("role".to_owned(), json!("admin"));
         for (claim, is_enough) in [
@@ -465,7 +303,7 @@ mod tests {
     /// 8.14: many issuers let people write any address into `email`.
     #[test]
     fn a_rule_about_an_address_takes_a_verified_one() {
-        let policy = policy(Server::new("s", "1", ()), required());
+        let policy = policy(required());
         let mut requirement = Requirement::default();
         requirement.add_claim("email".to_owned(), json!("Ada@example.com"));
         for (email, email_verified, is_enough) in [
@@ -486,15 +324,6 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_without_a_way_to_know_callers_is_an_error_that_names_the_item() {
-        let mut server = Server::new("s", "1", ()).tool(Tool::new("purge", nothing).require_scope("events:purge"));
-
-        let error = Policy::of(&mut server, Authorization::Unconfigured).unwrap_err().to_string();
-
-        assert!(error.contains("tool `purge`") && error.contains("OIDC_ISSUER"), "{error}");
-    }
-
-    #[test]
     fn a_handler_may_ask_for_a_scope_and_nobody_has_one_by_accident() {
         let caller = Principal::new("i", "s").with_scopes(["events:read"]);
         for (authorization, known, anonymous) in [
@@ -502,7 +331,7 @@ mod tests {
             (required(), true, false),
             (Authorization::DangerouslyOff, true, true),
         ] {
-            let policy = policy(Server::new("s", "1", ()), authorization);
+            let policy = policy(authorization);
 
             assert_eq!(policy.has_scope(Some(&caller), "events:read"), known);
             assert_eq!(policy.has_scope(None, "events:read"), anonymous);
@@ -512,12 +341,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "is not public")]
     fn what_is_public_requires_nothing() {
-        let _ = Tool::new("t", nothing).require_scope("a").public();
+        needing(&["a"]).make_public();
     }
 
     #[test]
     #[should_panic(expected = "visible ASCII")]
     fn a_scope_has_no_space() {
-        let _ = Tool::new("t", nothing).require_scope("a b");
+        needing(&["a b"]);
     }
 }

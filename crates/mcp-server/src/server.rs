@@ -1,14 +1,31 @@
 //! The builder of a server.
 
-use std::{collections::HashMap, fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use mcp_protocol::{Icon, Implementation};
+use mcp_protocol::{Icon, Implementation, JsonObject};
 
 use crate::{
-    Authorization, Caching, InitError, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool,
-    dispatch::routes::Routes,
-    interaction::request_state::NewCipher,
-    policy::{Requirement, requirement_setters},
+    Access, Authorization, BuildError, Caching, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool,
+    dispatch::{
+        built::Built,
+        hooks::Hooks,
+        lists::{Contents, Lists},
+        render::Renderer,
+    },
+    items::{
+        catalog::Catalog,
+        registered::{RegisteredPrompt, RegisteredResource, RegisteredTemplate, RegisteredTool},
+    },
+    policy::{
+        Policy,
+        requirement::{Requirement, requirement_setters},
+    },
 };
 
 /// How long clients may keep a list, unless the author says otherwise. Lists change only with a deployment.
@@ -38,29 +55,19 @@ const DEFAULT_LIST_TTL: Duration = Duration::from_secs(300);
 ///     .tool(Tool::new("count", count).description("How often this was called.").destructive(false))
 ///     .build(Settings::default())?;
 /// # let _ = router;
-/// # Ok::<(), mcp_server::InitError>(())
+/// # Ok::<(), mcp_server::BuildError>(())
 /// ```
 pub struct Server<S> {
-    pub(crate) info: Implementation,
-    pub(crate) instructions: Option<String>,
-    pub(crate) state: Arc<S>,
-    pub(crate) tools: Vec<Tool<S>>,
-    /// Their positions.
-    pub(crate) tools_by_name: HashMap<String, usize>,
-    pub(crate) prompts: Vec<Prompt<S>>,
-    pub(crate) resources: Vec<Resource<S>>,
-    pub(crate) templates: Vec<ResourceTemplate<S>>,
-    pub(crate) page_size: Option<NonZeroUsize>,
-    pub(crate) caching: HashMap<List, Caching>,
-    pub(crate) requirement: Requirement,
-    pub(crate) scope_hierarchy: Vec<(String, Vec<String>)>,
-    pub(crate) close: Option<CloseHook<S>>,
-    pub(crate) before_snapshot: Option<Hook<S>>,
-    pub(crate) after_restore: Option<Hook<S>>,
+    info: Implementation,
+    instructions: Option<String>,
+    state: Arc<S>,
+    catalog: Catalog,
+    page_size: Option<NonZeroUsize>,
+    caching: HashMap<List, Caching>,
+    requirement: Requirement,
+    scope_hierarchy: Vec<(String, Vec<String>)>,
+    hooks: Hooks,
 }
-
-pub(crate) type Hook<S> = Box<dyn Fn(Arc<S>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-pub(crate) type CloseHook<S> = Box<dyn FnOnce(Arc<S>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Server<S> {
     /// A server with a name, a version and its state.
@@ -69,18 +76,12 @@ impl<S: Send + Sync + 'static> Server<S> {
             info: Implementation::new(name, version),
             instructions: None,
             state: Arc::new(state),
-            tools: Vec::new(),
-            tools_by_name: HashMap::new(),
-            prompts: Vec::new(),
-            resources: Vec::new(),
-            templates: Vec::new(),
+            catalog: Catalog::default(),
             page_size: None,
             caching: HashMap::new(),
             requirement: Requirement::default(),
             scope_hierarchy: Vec::new(),
-            close: None,
-            before_snapshot: None,
-            after_restore: None,
+            hooks: Hooks::default(),
         }
     }
 
@@ -88,13 +89,11 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// # Panics
     ///
-    /// When there is a tool of that name already.
+    /// When there is a tool of that name already, or its hand-written schema cannot be compiled.
     #[must_use]
     #[track_caller]
     pub fn tool(mut self, tool: Tool<S>) -> Self {
-        let same = self.tools_by_name.insert(tool.name().to_owned(), self.tools.len());
-        assert!(same.is_none(), "there are two tools named `{}`", tool.name());
-        self.tools.push(tool);
+        self.catalog.add_tool(RegisteredTool::new(tool, &self.state));
         self
     }
 
@@ -106,9 +105,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     #[must_use]
     #[track_caller]
     pub fn prompt(mut self, prompt: Prompt<S>) -> Self {
-        let name = prompt.name();
-        assert!(self.prompts.iter().all(|other| other.name() != name), "there are two prompts named `{name}`");
-        self.prompts.push(prompt);
+        self.catalog.add_prompt(RegisteredPrompt::new(prompt, &self.state));
         self
     }
 
@@ -120,9 +117,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     #[must_use]
     #[track_caller]
     pub fn resource(mut self, resource: Resource<S>) -> Self {
-        let uri = &resource.definition.uri;
-        assert!(self.resources.iter().all(|other| other.uri != resource.uri), "there are two resources at `{uri}`");
-        self.resources.push(resource);
+        self.catalog.add_resource(RegisteredResource::new(resource, &self.state));
         self
     }
 
@@ -136,10 +131,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     #[must_use]
     #[track_caller]
     pub fn resource_template(mut self, template: ResourceTemplate<S>) -> Self {
-        let own = &template.definition.uri_template;
-        let is_new = self.templates.iter().all(|other| other.definition.uri_template != *own);
-        assert!(is_new, "there are two resource templates `{own}`");
-        self.templates.push(template);
+        self.catalog.add_template(RegisteredTemplate::new(template, &self.state));
         self
     }
 
@@ -192,26 +184,20 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
-    pub(crate) fn caching_of(&self, list: List) -> Caching {
-        let is_made = list == List::Resources && self.templates.iter().any(|template| template.lister.is_some());
-        let unset = if is_made { Caching::NONE } else { Caching::public(DEFAULT_LIST_TTL) };
-        self.caching.get(&list).copied().unwrap_or(unset)
-    }
-
-    /// Runs before the execution environment ends, for at most the time that Lambda grants (about 300 ms for a
-    /// function without external extensions). Registering it costs a round trip at init, so a server without one
-    /// does not pay.
+    /// Runs before the process ends, for at most the time that the platform grants. A transport may have to register for it at
+    /// the start, which a server without one does not pay for.
     #[must_use]
     pub fn on_close<F, Fut>(mut self, close: F) -> Self
     where
         F: FnOnce(Arc<S>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.close = Some(Box::new(move |state| Box::pin(close(state))));
+        let state = Arc::clone(&self.state);
+        self.hooks.close = Mutex::new(Some(Box::new(move || Box::pin(close(state)))));
         self
     }
 
-    /// Runs `before` when the platform is about to take a snapshot of the initialised process (SnapStart), and `after` in
+    /// Runs `before` when the platform is about to take a snapshot of the initialized process, and `after` in
     /// each process that is restored from it. What a snapshot must not hold is closed before: connections, secrets that
     /// may be rotated meanwhile.
     #[must_use]
@@ -222,8 +208,10 @@ impl<S: Send + Sync + 'static> Server<S> {
         Before: Future<Output = ()> + Send + 'static,
         After: Future<Output = ()> + Send + 'static,
     {
-        self.before_snapshot = Some(Box::new(move |state| Box::pin(before(state))));
-        self.after_restore = Some(Box::new(move |state| Box::pin(after(state))));
+        let state = Arc::clone(&self.state);
+        self.hooks.before_snapshot = Some(Box::new(move || Box::pin(before(Arc::clone(&state)))));
+        let state = Arc::clone(&self.state);
+        self.hooks.after_restore = Some(Box::new(move || Box::pin(after(Arc::clone(&state)))));
         self
     }
 
@@ -235,47 +223,46 @@ impl<S: Send + Sync + 'static> Server<S> {
     /// policy and no way to know callers; when a resource template requires less than a resource whose URI it fits, or than
     /// a later template of which it fits a URI.
     ///
-    /// # Panics
-    ///
-    /// When a hand-written schema cannot be compiled; the message names its tool.
-    #[track_caller]
-    pub fn build(self, settings: Settings) -> Result<Router, InitError> {
-        Routes::new(self, settings).map(Router::new)
-    }
-
-    /// What asks the client, if anything does: how to name it, and how to seal.
-    pub(crate) fn interactive_item(&self) -> Option<(String, NewCipher)> {
-        let tools = self.tools.iter().map(|tool| (format!("tool `{}`", tool.name()), tool.cipher));
-        let prompts = self.prompts.iter().map(|prompt| (format!("prompt `{}`", prompt.name()), prompt.cipher));
-        let resources = self.resources.iter().map(|own| (format!("resource `{}`", own.definition.uri), own.cipher));
-        let templates = self
-            .templates
-            .iter()
-            .map(|own| (format!("resource template `{}`", own.definition.uri_template), own.cipher));
-        tools.chain(prompts).chain(resources).chain(templates).find_map(|(name, cipher)| Some((name, cipher?)))
-    }
-}
-
-impl<S> Server<S> {
-    /// What each item requires, with how to name the item.
-    pub(crate) fn requirements(&self) -> impl Iterator<Item = (String, &Requirement)> {
-        let tools = self.tools.iter().map(|tool| (format!("tool `{}`", tool.definition.name), &tool.requirement));
-        let prompts = self.prompts.iter().map(|own| (format!("prompt `{}`", own.definition.name), &own.requirement));
-        let resources =
-            self.resources.iter().map(|own| (format!("resource `{}`", own.definition.uri), &own.requirement));
-        let templates = self
-            .templates
-            .iter()
-            .map(|own| (format!("resource template `{}`", own.definition.uri_template), &own.requirement));
-        tools.chain(prompts).chain(resources).chain(templates)
-    }
-
-    pub(crate) fn requirements_mut(&mut self) -> impl Iterator<Item = &mut Requirement> {
-        let tools = self.tools.iter_mut().map(|tool| &mut tool.requirement);
-        let prompts = self.prompts.iter_mut().map(|prompt| &mut prompt.requirement);
-        let resources = self.resources.iter_mut().map(|resource| &mut resource.requirement);
-        let templates = self.templates.iter_mut().map(|template| &mut template.requirement);
-        tools.chain(prompts).chain(resources).chain(templates)
+    pub fn build(self, settings: Settings) -> Result<Router, BuildError> {
+        let Self { info, instructions, mut catalog, page_size, caching, requirement, scope_hierarchy, hooks, .. } =
+            self;
+        let cipher = match (catalog.interactive_item(), &settings.state_key) {
+            (None, _) => None,
+            (Some((_, new_cipher)), Some(key)) => {
+                Some((new_cipher.0)(key, &info.name).ok_or(BuildError::UnusableStateKey)?)
+            }
+            (Some((item, _)), None) => return Err(BuildError::NoStateKey { item }),
+        };
+        let restricted = catalog.restricted_item().or_else(|| requirement.is_some().then(|| "server".to_owned()));
+        if let (Some(item), Authorization::Unconfigured) = (restricted, &settings.authorization) {
+            return Err(BuildError::NoAuthentication { item });
+        }
+        let policy = Policy::new(settings.authorization, requirement, &scope_hierarchy, catalog.requirements_mut());
+        if let Some((template, other)) = catalog.weaker_template(&policy) {
+            return Err(BuildError::WeakerTemplate { template, other });
+        }
+        for tool in &mut catalog.tools {
+            if let (Some(describe), Some(access)) = (settings.describe_access, policy.access(&tool.requirement)) {
+                tool.definition.meta.get_or_insert_default().extend(describe(&access));
+            }
+        }
+        let renderer = Renderer::new(&info);
+        let has_listers = catalog.has_listers();
+        let lists = Lists::new(Contents {
+            info: &info,
+            instructions: instructions.as_deref(),
+            catalog: &catalog,
+            policy: &policy,
+            page_size: page_size.map(Into::into),
+            caching_of: |list| {
+                let is_made = list == List::Resources && has_listers;
+                let unset = if is_made { Caching::NONE } else { Caching::public(DEFAULT_LIST_TTL) };
+                caching.get(&list).copied().unwrap_or(unset)
+            },
+            meta: renderer.meta(),
+        });
+        let policy = Arc::new(policy);
+        Ok(Router::new(Built { info, instructions, renderer, cipher, policy, catalog, lists, hooks }))
     }
 }
 
@@ -286,16 +273,40 @@ pub struct Settings {
     pub state_key: Option<StateKey>,
     /// How callers are known.
     pub authorization: Authorization,
+    /// Members of `_meta` that say what a tool's callers need, for clients that look for them there; asked where callers
+    /// have scopes.
+    pub describe_access: Option<fn(&Access) -> JsonObject>,
 }
 
 impl<S> fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("info", &self.info)
-            .field("tools", &self.tools)
-            .field("prompts", &self.prompts)
-            .field("resources", &self.resources)
-            .field("templates", &self.templates)
-            .finish_non_exhaustive()
+        f.debug_struct("Server").field("info", &self.info).field("catalog", &self.catalog).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{InteractiveContext, NoArguments, ToolContext, ToolError};
+
+    async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+        Ok("")
+    }
+
+    async fn asks(_: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+        Ok("")
+    }
+
+    #[test]
+    fn what_a_server_lacks_is_an_error_that_names_the_item() {
+        let server = |tool| Server::new("s", "1", ()).tool(Tool::new("plain", nothing)).tool(tool);
+        for (tool, complaint) in [
+            (Tool::new("purge", nothing).require_scope("events:purge"), "the tool `purge` declares who may use it"),
+            (Tool::new("book", asks), "the tool `book` asks the client"),
+        ] {
+            let error = server(tool).build(Settings::default()).unwrap_err().to_string();
+
+            assert!(error.starts_with(complaint), "{error}");
+        }
     }
 }

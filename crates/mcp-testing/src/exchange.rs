@@ -1,5 +1,7 @@
 //! A request in, a checked reply out.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use function_url_emulator::{Envelope, Front};
@@ -132,9 +134,11 @@ pub async fn call_tool_answering<S: Send + Sync + 'static>(
     mut answer: impl FnMut(&str, &InputRequest) -> Value,
 ) -> CallToolResult {
     let mut params = json!({ "name": tool.name(), "arguments": arguments });
-    let router = Server::new("test", "0.0.0", state)
-        .tool(tool)
-        .build(Settings { state_key: Some(state_key()), authorization: Authorization::DangerouslyOff });
+    let router = Server::new("test", "0.0.0", state).tool(tool).build(Settings {
+        state_key: Some(state_key()),
+        authorization: Authorization::DangerouslyOff,
+        ..Settings::default()
+    });
     let router = router.unwrap_or_else(|error| panic!("{error}"));
     for _ in 0..MAX_ROUNDS {
         let value = call_once(&router, &params).await;
@@ -160,19 +164,13 @@ async fn call_once(router: &Router, params: &Value) -> Value {
     let params = params.to_string();
     let everything =
         json!({ "sampling": { "tools": {}, "context": {} }, "elicitation": { "form": {}, "url": {} }, "roots": {} });
-    let call = Call {
-        revision: ProtocolVersion::LATEST,
-        id: RequestId::from(1),
-        method: method::TOOLS_CALL,
-        params: Some(serde_json::from_str(&params).expect("parameters are JSON")),
-        meta: RequestMeta {
-            client_capabilities: Some(serde_json::from_value(everything).expect("capabilities")),
-            ..RequestMeta::default()
-        },
-        invocation: std::sync::Arc::default(),
-        notifications: None,
+    let meta = RequestMeta {
+        client_capabilities: Some(serde_json::from_value(everything).expect("capabilities")),
+        ..RequestMeta::default()
     };
-    let outcome = router.answer(call).outcome().await;
+    let params = serde_json::from_str(&params).expect("parameters are an object");
+    let resolved = router.resolve(ProtocolVersion::LATEST, method::TOOLS_CALL, params, &Arc::default());
+    let outcome = resolved.run(Call { id: RequestId::from(1), meta, notifications: None }).outcome().await;
     let result = outcome.result.unwrap_or_else(|error| panic!("{error}: {:?}", outcome.fault));
     serde_json::from_str(result.as_str()).expect("a result is JSON")
 }

@@ -5,15 +5,14 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use mcp_protocol::{
-    AudioContent, BlobResourceContents, CallToolRequestParams, CallToolResult, ClientCapabilities,
-    CompleteRequestParams, CompleteResult, ContentBlock, CreateMessageRequestParams, CreateMessageResult,
-    DiscoverResult, ElicitRequestParams, ElicitResult, EmbeddedResource, ErrorObject, GetPromptRequestParams,
-    GetPromptResult, ImageContent, Implementation, Incoming, InitializeResult, InputRequest, InputRequests,
-    InputRequiredResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListRootsResult,
-    ListToolsResult, LoggingMessageNotificationParams, Message, ModelPreferences, PaginatedRequestParams,
-    PrimitiveSchemaDefinition, ProgressNotificationParams, Prompt, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResult, RequestMeta, Resource, ResourceLink, ResourceTemplate, Retry, Root, SamplingMessage,
-    SamplingMessageContentBlock, ServerCapabilities, TextContent, TextResourceContents, Tool,
+    AudioContent, BlobResourceContents, CallToolResult, ClientCapabilities, CompleteResult, CompletionArgument,
+    CompletionContext, CompletionReference, ContentBlock, CreateMessageRequestParams, CreateMessageResult,
+    DiscoverResult, ElicitRequestParams, ElicitResult, EmbeddedResource, ErrorObject, GetPromptResult, ImageContent,
+    Implementation, Incoming, InitializeResult, InputRequest, InputRequests, InputRequiredResult, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListRootsResult, ListToolsResult,
+    LoggingMessageNotificationParams, Message, ModelPreferences, PrimitiveSchemaDefinition, ProgressNotificationParams,
+    Prompt, ProtocolVersion, ReadResourceResult, RequestMeta, RequestParams, Resource, ResourceLink, ResourceTemplate,
+    Root, SamplingMessage, SamplingMessageContentBlock, ServerCapabilities, TextContent, TextResourceContents, Tool,
 };
 use mcp_testing::schema::check;
 use serde::{Serialize, de::DeserializeOwned};
@@ -73,10 +72,9 @@ fn every_example_of_a_type_that_is_served_survives_it() {
             | "TitledSingleSelectEnumSchema"
             | "UntitledMultiSelectEnumSchema"
             | "UntitledSingleSelectEnumSchema" => through::<PrimitiveSchemaDefinition>(&value),
-            "CallToolRequestParams" => request_params("tools/call", &value),
-            "GetPromptRequestParams" => request_params("prompts/get", &value),
-            "PaginatedRequestParams" => request_params("tools/list", &value),
-            "CompleteRequestParams" => complete_params(&value),
+            "CallToolRequestParams" | "CompleteRequestParams" | "GetPromptRequestParams" | "PaginatedRequestParams" => {
+                request_params(&value)
+            }
             "CompleteResult" => through::<CompleteResult>(&value),
             "CompleteResultResponse" => member::<CompleteResult>(&value, "result"),
             "CreateMessageRequest" | "ElicitRequest" => through::<InputRequest>(&value),
@@ -130,17 +128,13 @@ fn every_example_of_a_type_that_is_served_survives_it() {
             "Tool" => through::<Tool>(&value),
             "CallToolRequest"
             | "DiscoverRequest"
+            | "CompleteRequest"
             | "GetPromptRequest"
             | "ListPromptsRequest"
             | "ListResourcesRequest"
             | "ListResourceTemplatesRequest"
             | "ListToolsRequest"
             | "ReadResourceRequest" => request(&value),
-            "CompleteRequest" => {
-                let mut back = value.clone();
-                back["params"] = complete_params(&value["params"]);
-                back
-            }
             "CallToolResultResponse" => member::<CallToolResult>(&value, "result"),
             "DiscoverResultResponse" => member::<DiscoverResult>(&value, "result"),
             "ListToolsResultResponse" => member::<ListToolsResult>(&value, "result"),
@@ -186,40 +180,32 @@ fn member<T: DeserializeOwned + Serialize>(value: &Value, name: &str) -> Value {
 }
 
 /// Parameters are read and never written: what was read of them is put together again.
-fn request_params(method: &str, params: &Value) -> Value {
+fn request_params(params: &Value) -> Value {
     let text = params.to_string();
-    let (mut back, retry) = match method {
-        "tools/call" => {
-            let own: CallToolRequestParams<'_> = serde_json::from_str(&text).unwrap();
-            (json!({ "name": own.name, "arguments": own.arguments }), members(own.retry()))
-        }
-        "prompts/get" => {
-            let own: GetPromptRequestParams<'_> = serde_json::from_str(&text).unwrap();
-            (json!({ "name": own.name, "arguments": own.arguments }), members(own.retry()))
-        }
-        "resources/read" => {
-            let own: ReadResourceRequestParams<'_> = serde_json::from_str(&text).unwrap();
-            (json!({ "uri": own.uri }), members(own.retry()))
-        }
-        "server/discover" => (json!({}), json!({})),
-        _ => (through::<PaginatedRequestParams>(params), json!({})),
-    };
-    let own = back.as_object_mut().unwrap();
-    own.extend(retry.as_object().unwrap().clone());
-    own.retain(|_, value| !value.is_null());
-    if params.get("_meta").is_some() {
+    let own = RequestParams::read(Some(serde_json::from_str(&text).unwrap())).unwrap();
+    let mut back = json!({
+        "arguments": own.arguments,
+        "cursor": own.cursor().unwrap(),
+        "inputResponses": own.input_responses,
+        "requestState": own.request_state().unwrap(),
+    });
+    if own.name.is_some() {
+        back["name"] = json!(own.name().unwrap());
+    }
+    if own.uri.is_some() {
+        back["uri"] = json!(own.uri().unwrap());
+    }
+    if own.reference.is_some() {
+        back["ref"] = through::<CompletionReference>(&params["ref"]);
+        back["argument"] = through::<CompletionArgument>(&params["argument"]);
+    }
+    if own.context.is_some() {
+        back["context"] = through::<CompletionContext>(&params["context"]);
+    }
+    if own.meta.is_some() {
         back["_meta"] = through::<RequestMeta>(&params["_meta"]);
     }
-    back
-}
-
-fn members(retry: Retry<'_, '_>) -> Value {
-    json!({ "inputResponses": retry.input_responses, "requestState": retry.request_state })
-}
-
-fn complete_params(params: &Value) -> Value {
-    let mut back = through::<CompleteRequestParams>(params);
-    back["_meta"] = through::<RequestMeta>(&params["_meta"]);
+    back.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     back
 }
 
@@ -229,7 +215,7 @@ fn request(value: &Value) -> Value {
         panic!("a request");
     };
     let params: Value = serde_json::from_str(request.params.unwrap().get()).unwrap();
-    let params = request_params(&request.method, &params);
+    let params = request_params(&params);
     json!({ "jsonrpc": "2.0", "id": request.id, "method": request.method, "params": params })
 }
 
@@ -322,6 +308,6 @@ fn a_further_round_is_read_whole() {
             }
         }
 
-        assert_eq!(request_params(method, &params), params);
+        assert_eq!(request_params(&params), params);
     }
 }

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 
 use futures_util::FutureExt;
 use http::{HeaderMap, Response, StatusCode};
-use mcp_protocol::{ErrorObject, MalformedMessage, Message, ProtocolVersion, jsonrpc, method};
-use mcp_server::{Answer, CallError, CallOutcome};
+use mcp_protocol::{ErrorObject, MalformedMessage, Message, ProtocolVersion, RequestParams, jsonrpc, method};
+use mcp_server::{Answer, Call, CallError, CallOutcome, Resolved};
 use tokio::sync::mpsc;
 
 use super::{
     answers::{empty, event_stream, json_body, malformed_message, not_acceptable, refuse_invalid},
-    exchange::{Carrier, Exchange, NOTIFICATION_BUFFER, refusal_of},
+    exchange::{Carrier, Exchange, NOTIFICATION_BUFFER},
     finisher::Finisher,
+    note_request,
 };
 use crate::{
     Body, McpService,
@@ -45,8 +46,11 @@ impl McpService {
         if !exchange.accept.fits(revision) {
             return not_acceptable(None);
         }
-        if let Some(refusal) = self.refusal_of(exchange, &messages) {
-            return exchange.refuse_caller(None, &refusal);
+        let messages: Vec<_> = messages.iter().map(|message| self.resolve(exchange, revision, message)).collect();
+        if messages.iter().any(|message| message.refusal().is_some()) {
+            // One refusal for all of them. Nothing was prepared.
+            let refusal = messages.into_iter().filter_map(BatchMessage::into_refusal).reduce(CallError::together);
+            return exchange.refuse_caller(None, &refusal.unwrap_or(CallError::Forbidden));
         }
         let mut ids = HashSet::new();
         let mut sent = Sent::new(exchange.carrier.max_bytes.min(MAX_BATCH_BYTES));
@@ -57,22 +61,23 @@ impl McpService {
         // Each is prepared when its turn comes, so that no more than one is held in memory.
         for message in messages {
             let response = match message {
-                Ok(Message::Notification(_) | Message::Response) => continue,
-                Err(malformed) => malformed_message(&malformed),
-                Ok(Message::Request(request)) if !ids.insert(request.id.clone()) => {
+                BatchMessage::Unanswered => continue,
+                BatchMessage::Malformed(malformed) => malformed_message(malformed),
+                BatchMessage::Request(own) if !ids.insert(own.request.id.clone()) => {
                     let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "duplicate request id in batch");
-                    jsonrpc::error_response(Some(&request.id), &error)
+                    jsonrpc::error_response(Some(&own.request.id), &error)
                 }
-                Ok(Message::Request(request)) => {
+                BatchMessage::Request(own) => {
+                    let request = own.request;
                     let mut log = exchange.note(|log| log.of_batch());
                     if let Some(log) = log.as_mut().filter(|_| has_lines) {
                         log.is_not_first();
                     }
                     has_lines |= log.is_some();
                     let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
-                    let answer = self.batched(exchange, &request, revision, sender, log.as_mut());
+                    let answer = batched(exchange, *own, revision, sender, log.as_mut());
                     let outcome = outcome(answer, notifications, &mut sent).await;
-                    let finisher = self.finisher(exchange, &request, revision, log);
+                    let finisher = self.finisher(exchange, request, revision, log);
                     Finisher { carrier, ..finisher }.finish_batched(outcome)
                 }
             };
@@ -94,44 +99,81 @@ impl McpService {
         event_stream(Body::whole(sent.before(&responses, weight)))
     }
 
-    /// Why the caller may not make the requests of a batch: one refusal for all of them. Nothing is prepared for it.
-    fn refusal_of(
-        &self,
+    fn resolve<'a>(
+        &'a self,
         exchange: &Exchange<'_>,
-        messages: &[Result<Message<'_>, MalformedMessage>],
-    ) -> Option<CallError> {
-        let caller = exchange.invocation.principal.as_deref();
-        let refusals = messages.iter().flatten().filter_map(|message| refusal_of(&self.router, message, caller));
-        refusals.reduce(CallError::together)
+        revision: ProtocolVersion,
+        message: &'a Result<Message<'a>, MalformedMessage>,
+    ) -> BatchMessage<'a> {
+        match message {
+            Ok(Message::Request(request)) => {
+                let params = era::params(request);
+                let known = params.as_ref().copied().unwrap_or_default();
+                let resolved = self.router.resolve(revision, &request.method, known, &exchange.invocation);
+                BatchMessage::Request(Box::new(BatchRequest { request, params, resolved }))
+            }
+            Ok(Message::Notification(_) | Message::Response) => BatchMessage::Unanswered,
+            Err(malformed) => BatchMessage::Malformed(malformed),
+        }
+    }
+}
+
+/// A message of a batch, looked up once.
+enum BatchMessage<'a> {
+    Request(Box<BatchRequest<'a>>),
+    Unanswered,
+    Malformed(&'a MalformedMessage),
+}
+
+struct BatchRequest<'a> {
+    request: &'a mcp_protocol::Request<'a>,
+    params: Result<RequestParams<'a>, CallError>,
+    resolved: Resolved<'a>,
+}
+
+impl BatchMessage<'_> {
+    fn refusal(&self) -> Option<&CallError> {
+        match self {
+            Self::Request(own) => own.resolved.refusal(),
+            Self::Unanswered | Self::Malformed(_) => None,
+        }
     }
 
-    fn batched(
-        &self,
-        exchange: &Exchange<'_>,
-        request: &mcp_protocol::Request<'_>,
-        revision: ProtocolVersion,
-        notifications: mpsc::Sender<String>,
-        mut log: Option<&mut CallLog>,
-    ) -> Answer {
-        if let Some(log) = &mut log {
-            log.asked_with(&request.method);
+    fn into_refusal(self) -> Option<CallError> {
+        match self {
+            Self::Request(own) => own.resolved.into_refusal(),
+            Self::Unanswered | Self::Malformed(_) => None,
         }
-        let head = match era::of_batched(revision, request) {
-            _ if request.method == method::INITIALIZE => {
-                Err(CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned()))
-            }
-            head => head.map_err(|refusal| refusal.error),
-        };
-        match head {
-            Ok(head) => {
-                if let Some(log) = log {
-                    self.note_request(log, request, &head);
-                }
-                let notifications = exchange.accept.event_stream.then_some(notifications);
-                self.router.answer(exchange.call(request, revision, head.meta, notifications))
-            }
-            Err(error) => Answer::Ready(Box::new(CallOutcome::from(Err(error)))),
+    }
+}
+
+/// Prepares a request of a batch and starts it.
+fn batched(
+    exchange: &Exchange<'_>,
+    own: BatchRequest<'_>,
+    revision: ProtocolVersion,
+    notifications: mpsc::Sender<String>,
+    mut log: Option<&mut CallLog>,
+) -> Answer {
+    let BatchRequest { request, params, resolved } = own;
+    if let Some(log) = &mut log {
+        log.asked_with(&request.method);
+    }
+    let head = match era::of_batched(revision, params) {
+        _ if request.method == method::INITIALIZE => {
+            Err(CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned()))
         }
+        head => head.map_err(|refusal| refusal.error),
+    };
+    match head {
+        Ok(head) => {
+            if let Some(log) = log {
+                note_request(log, &request.method, &resolved, &head);
+            }
+            let notifications = exchange.accept.event_stream.then_some(notifications);
+            resolved.run(Call { id: request.id.clone(), meta: head.meta, notifications })
+        }
+        Err(error) => Answer::Ready(Box::new(CallOutcome::from(Err(error)))),
     }
 }
 

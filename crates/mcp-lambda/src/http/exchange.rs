@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Response, StatusCode};
 use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, RequestMeta};
-use mcp_server::{Call, CallError, Invocation, Principal, Router, Target};
+use mcp_server::{CallError, Invocation};
 use tokio::sync::mpsc;
 
 use super::answers::{ErrorCode, challenged, empty, refuse_invalid, refuse_without_id, translate, turn_away};
@@ -35,17 +35,6 @@ pub(super) struct Exchange<'a> {
 pub(super) struct Carrier {
     pub(super) streams: bool,
     pub(super) max_bytes: usize,
-}
-
-/// Why a caller may not make a request; `None` if it may, and for what is no request. Nothing is prepared for it.
-pub(super) fn refusal_of(router: &Router, message: &Message<'_>, caller: Option<&Principal>) -> Option<CallError> {
-    let Message::Request(request) = message else {
-        return None;
-    };
-    let (name, uri) = era::target(request);
-    let (name, uri) = (name.as_deref(), uri.as_deref());
-    let target = Target { method: &request.method, name, uri, params: request.params };
-    router.permit(&target, caller).err()
 }
 
 impl Exchange<'_> {
@@ -81,24 +70,6 @@ impl Exchange<'_> {
         let capacity = if wants_any { NOTIFICATION_BUFFER } else { 1 };
         let (sender, receiver) = mpsc::channel(capacity);
         ((self.accept.event_stream && wants_any).then_some(sender), receiver)
-    }
-
-    pub(super) fn call<'r>(
-        &self,
-        request: &'r mcp_protocol::Request<'_>,
-        revision: ProtocolVersion,
-        meta: RequestMeta,
-        notifications: Option<mpsc::Sender<String>>,
-    ) -> Call<'r> {
-        Call {
-            revision,
-            id: request.id.clone(),
-            method: &request.method,
-            params: request.params,
-            meta,
-            invocation: Arc::clone(&self.invocation),
-            notifications,
-        }
     }
 
     /// The challenge that goes with a refusal; `None` if no token would help.
@@ -146,11 +117,10 @@ impl Exchange<'_> {
 
     /// The scopes that an anonymous caller lacks for the requests of a body.
     fn scopes_of(&self, message: Option<&Incoming<'_>>) -> Vec<String> {
-        let refusal_of = |message: &Message<'_>| refusal_of(self.challenger.router, message, None);
         let refusal = match message {
-            Some(Incoming::Single(message)) => refusal_of(message),
+            Some(Incoming::Single(message)) => self.refusal_of(message),
             Some(Incoming::Batch(messages)) => {
-                messages.iter().flatten().filter_map(refusal_of).reduce(CallError::together)
+                messages.iter().flatten().filter_map(|own| self.refusal_of(own)).reduce(CallError::together)
             }
             None => None,
         };
@@ -158,6 +128,15 @@ impl Exchange<'_> {
             Some(CallError::Unauthenticated { scopes }) => scopes,
             _ => Vec::new(),
         }
+    }
+
+    /// Why the caller may not make a request, whose revision was not read; `None` for what is no request.
+    fn refusal_of(&self, message: &Message<'_>) -> Option<CallError> {
+        let Message::Request(request) = message else {
+            return None;
+        };
+        let (revision, params) = (ProtocolVersion::LATEST_LEGACY, era::params(request).unwrap_or_default());
+        self.challenger.router.resolve(revision, &request.method, params, &self.invocation).into_refusal()
     }
 
     /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless

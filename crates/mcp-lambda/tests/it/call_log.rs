@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
-use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
+use mcp_lambda::{Env, FromEnv, HttpConfig, LambdaInvocation, McpService};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{
     Invocation, NoArguments, Principal, RequestContext, RequestError, Resource, Server, Tool, ToolContext, ToolError,
@@ -27,11 +27,8 @@ async fn each_call_is_one_line_that_says_what_was_asked_and_how_it_ended() {
     let request = tools_call("echo", json!({ "text": "s3cret" }))
         .meta("traceparent", json!(traceparent))
         .meta("io.modelcontextprotocol/clientInfo", json!({ "name": "c".repeat(100), "version": "1.0" }));
-    let invocation = Invocation {
-        request_id: "req-1".to_owned(),
-        xray_trace_id: Some("Root=1-69219ad0-0123456789abcdef01234567;Parent=b7ad6b7169203331;Sampled=1".to_owned()),
-        ..Invocation::default()
-    };
+    let invocation =
+        LambdaInvocation::traced("req-1", "Root=1-69219ad0-0123456789abcdef01234567;Parent=b7ad6b7169203331;Sampled=1");
 
     let reply = exchange_via(Via::FunctionUrl, &service, request, invocation).await;
     exchange(&service, tools_list()).await;

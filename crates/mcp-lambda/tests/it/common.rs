@@ -8,7 +8,7 @@ use std::{
 };
 
 use garde::Validate;
-use mcp_lambda::{HttpConfig, InvokeMode, McpService};
+use mcp_lambda::{HttpConfig, InvokeMode, LambdaContext as _, McpService};
 use mcp_protocol::{ClientCapabilities, ContentBlock, LoggingLevel, ResourceContents};
 use mcp_server::{Json, NoArguments, Server, Tool, ToolContext, ToolError, ToolOutput};
 use schemars::JsonSchema;

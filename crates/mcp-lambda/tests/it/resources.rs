@@ -257,7 +257,8 @@ async fn legacy_clients_may_subscribe_where_an_author_says_so() {
             assert_eq!((refused.refusal(), missing.refusal()), ((200, -32602), (200, -32002)));
         }
         let greeted = exchange(&library(), initialize(revision.as_str())).await;
-        assert_eq!(greeted.result()["capabilities"]["resources"], json!({ "subscribe": true }));
+        // No change is ever sent.
+        assert_eq!(greeted.result()["capabilities"]["resources"], json!({}));
     }
     let modern = subscribe(method::RESOURCES_SUBSCRIBE, "lib://shelf", ProtocolVersion::LATEST);
     assert_eq!(exchange(&library(), modern).await.refusal(), (404, -32601));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use garde::Validate;
-use mcp_lambda::{HttpConfig, McpService};
+use mcp_lambda::{HttpConfig, LambdaInvocation, McpService};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{Invocation, Json, NoArguments, Server, Tool, ToolContext, ToolError};
 use mcp_testing::{Via, exchange, exchange_via, tools_call};
@@ -113,10 +113,8 @@ async fn a_raw_schema_is_enforced_unless_it_is_unvalidated() {
 #[tokio::test]
 async fn the_context_knows_the_request_and_its_invocation() {
     let invocation = Invocation {
-        request_id: "req".to_owned(),
-        xray_trace_id: Some("Root=1-2-3".to_owned()),
         deadline: std::time::Instant::now().checked_add(std::time::Duration::from_secs(30)),
-        ..Invocation::default()
+        ..LambdaInvocation::traced("req", "Root=1-2-3")
     };
     let request = tools_call("about", json!({}))
         .id(json!("seven"))

@@ -1,5 +1,7 @@
 //! Spellings of URIs: which resource one means, what a template's variables get of it, and where people are sent.
 
+use std::sync::Arc;
+
 use garde::Validate;
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::{ProtocolVersion, method};
@@ -118,12 +120,13 @@ fn each_spelling_of_a_uri_is_logged_as_that_resource_8_10() {
         let server =
             Server::new("docs", "1.0.0", ()).resource(resource(uri)).resource_template(template("docs://{+value}"));
         let router = server.build(Settings::default()).unwrap();
-        for spelling in spellings {
-            let name = router.registered_name(method::RESOURCES_READ, None, Some(spelling));
+        for (spelling, name) in spellings.iter().map(|own| (*own, "resource")).chain([("docs://other", "template")]) {
+            let params = json!({ "uri": spelling }).to_string();
+            let params = serde_json::from_str(&params).unwrap();
+            let resolved = router.resolve(ProtocolVersion::LATEST, method::RESOURCES_READ, params, &Arc::default());
 
-            assert_eq!(name, Some("resource"), "{spelling}");
+            assert_eq!(resolved.registered_name(), Some(name), "{spelling}");
         }
-        assert_eq!(router.registered_name(method::RESOURCES_READ, None, Some("docs://other")), Some("template"));
     }
 }
 

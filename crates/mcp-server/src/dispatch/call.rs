@@ -1,28 +1,19 @@
-//! A request and its answer, as whoever carries them sees both.
+//! A request and its answer, as a transport sees both.
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use mcp_protocol::{ProtocolVersion, RequestId, RequestMeta};
-use serde_json::value::RawValue;
+use mcp_protocol::{RequestId, RequestMeta};
 use tokio::sync::mpsc;
 
-use crate::{BoxError, CallError, Invocation};
+use crate::{BoxError, CallError};
 
-/// One request, with its era decided and its `_meta` read.
+/// What a request brings apart from its method and parameters.
 #[derive(Debug)]
-pub struct Call<'a> {
-    /// The revision that the request is made in.
-    pub revision: ProtocolVersion,
+pub struct Call {
     /// To be repeated in the response.
     pub id: RequestId,
-    /// The method.
-    pub method: &'a str,
-    /// Its parameters, unread.
-    pub params: Option<&'a RawValue>,
     /// `_meta` of the parameters.
     pub meta: RequestMeta,
-    /// What it came in.
-    pub invocation: Arc<Invocation>,
     /// Where progress and log messages go, each a JSON-RPC notification on one line; `None` if the client cannot
     /// receive any.
     pub notifications: Option<mpsc::Sender<String>>,

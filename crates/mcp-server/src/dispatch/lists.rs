@@ -3,16 +3,36 @@
 use std::sync::OnceLock;
 
 use mcp_protocol::{
-    DiscoverResult, InitializeResult, JsonObject, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, ProtocolVersion, ResourcesCapability, ResultType, ServerCapabilities,
+    DiscoverResult, Implementation, InitializeResult, JsonObject, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, ProtocolVersion, ResourcesCapability, ResultType, ServerCapabilities,
 };
 
+use super::{
+    call::Rendered,
+    pages::{Pages, PerRevision},
+    render::shared,
+};
 use crate::{
-    Caching, List, Prompt, Rendered, Resource, ResourceTemplate, Server,
-    dispatch::pages::{Pages, PerRevision},
-    dispatch::routes::{RegisteredTool, result_meta, shared, to_value},
+    Caching, List,
+    items::{
+        catalog::Catalog,
+        registered::{RegisteredPrompt, RegisteredResource, RegisteredTemplate, RegisteredTool},
+    },
     policy::Policy,
 };
+
+/// What lists and discovery are made of.
+pub(crate) struct Contents<'a, C> {
+    pub(crate) info: &'a Implementation,
+    pub(crate) instructions: Option<&'a str>,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) policy: &'a Policy,
+    pub(crate) page_size: Option<usize>,
+    /// As the author says; access rules narrow it.
+    pub(crate) caching_of: C,
+    /// `_meta` of a modern result.
+    pub(crate) meta: JsonObject,
+}
 
 pub(crate) struct Lists {
     pub(crate) initialize: PerRevision<Rendered>,
@@ -34,19 +54,19 @@ struct Paged {
 }
 
 impl Lists {
-    pub(crate) fn new<S: Send + Sync + 'static>(server: &Server<S>, policy: &Policy) -> Self {
-        let meta = result_meta(&to_value(&server.info));
-        let page_size = server.page_size.map(Into::into);
-        let caching_of = |list: List| policy.narrow_list(server.caching_of(list));
+    pub(crate) fn new(contents: Contents<'_, impl Fn(List) -> Caching>) -> Self {
+        let Contents { info, instructions, catalog, policy, page_size, caching_of, meta } = contents;
+        let caching_of = |list: List| policy.narrow_list(caching_of(list));
         let paged = |list: List| Paged { caching: caching_of(list), pages: PerRevision::new(|_| OnceLock::new()) };
-        let capabilities = |revision: ProtocolVersion| capabilities(server, revision);
+        let capabilities = |revision: ProtocolVersion| capabilities(catalog, revision);
+        let instructions = instructions.map(str::to_owned);
 
         let initialize = PerRevision::new(|revision| {
             shared(&InitializeResult {
                 protocol_version: revision.as_str().to_owned(),
                 capabilities: capabilities(revision),
-                server_info: server.info.for_revision(revision),
-                instructions: server.instructions.clone(),
+                server_info: info.for_revision(revision),
+                instructions: instructions.clone(),
             })
         });
         let caching = caching_of(List::Discover);
@@ -54,13 +74,13 @@ impl Lists {
             result_type: ResultType::Complete,
             supported_versions: ProtocolVersion::ALL.map(|version| version.as_str().to_owned()).to_vec(),
             capabilities: capabilities(ProtocolVersion::LATEST),
-            instructions: server.instructions.clone(),
+            instructions,
             ttl_ms: caching.ttl_ms(),
             cache_scope: caching.scope,
             meta: Some(meta.clone()),
         });
         // What a handler lists, it lists to those who may read it.
-        let listing = server.templates.iter().filter(|template| template.lister.is_some());
+        let listing = catalog.templates.iter().filter(|template| template.lister.is_some());
         let resources_caching = listing
             .fold(caching_of(List::Resources), |caching, template| policy.narrow(caching, &template.requirement));
         Self {
@@ -76,15 +96,15 @@ impl Lists {
         }
     }
 
-    pub(crate) fn tools<S>(&self, tools: &[RegisteredTool<S>], revision: ProtocolVersion) -> &Pages<Rendered> {
+    pub(crate) fn tools(&self, tools: &[RegisteredTool], revision: ProtocolVersion) -> &Pages<Rendered> {
         self.pages(&self.tools, tools, revision, |tools, frame, next_cursor| {
             let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
-            let tools = tools.iter().map(|own| own.tool.definition.for_revision(revision)).collect();
+            let tools = tools.iter().map(|tool| tool.definition.for_revision(revision)).collect();
             shared(&ListToolsResult { result_type, tools, next_cursor, ttl_ms, cache_scope, meta })
         })
     }
 
-    pub(crate) fn prompts<S>(&self, prompts: &[Prompt<S>], revision: ProtocolVersion) -> &Pages<Rendered> {
+    pub(crate) fn prompts(&self, prompts: &[RegisteredPrompt], revision: ProtocolVersion) -> &Pages<Rendered> {
         self.pages(&self.prompts, prompts, revision, |prompts, frame, next_cursor| {
             let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
             let prompts = prompts.iter().map(|prompt| prompt.definition.for_revision(revision)).collect();
@@ -93,7 +113,7 @@ impl Lists {
     }
 
     /// What is registered, where handlers do not list more.
-    pub(crate) fn resources<S>(&self, resources: &[Resource<S>], revision: ProtocolVersion) -> &Pages<Rendered> {
+    pub(crate) fn resources(&self, resources: &[RegisteredResource], revision: ProtocolVersion) -> &Pages<Rendered> {
         self.pages(&self.resources, resources, revision, |resources, frame, next_cursor| {
             let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
             let resources = resources.iter().map(|resource| resource.definition.for_revision(revision)).collect();
@@ -101,11 +121,7 @@ impl Lists {
         })
     }
 
-    pub(crate) fn templates<S>(
-        &self,
-        templates: &[ResourceTemplate<S>],
-        revision: ProtocolVersion,
-    ) -> &Pages<Rendered> {
+    pub(crate) fn templates(&self, templates: &[RegisteredTemplate], revision: ProtocolVersion) -> &Pages<Rendered> {
         self.pages(&self.templates, templates, revision, |templates, frame, next_cursor| {
             let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
             let resource_templates = templates.iter().map(|own| own.definition.for_revision(revision)).collect();
@@ -155,20 +171,14 @@ impl Frame {
     }
 }
 
-fn capabilities<S: Send + Sync + 'static>(server: &Server<S>, revision: ProtocolVersion) -> ServerCapabilities {
+fn capabilities(catalog: &Catalog, revision: ProtocolVersion) -> ServerCapabilities {
     let there = |is_there: bool| is_there.then(JsonObject::new);
-    let has_resources = !server.resources.is_empty() || !server.templates.is_empty();
-    // Subscribing is another method since 2026-07-28, which needs a connection that stays.
-    let subscribe = !revision.is_modern() && server.resources.iter().any(|resource| resource.is_subscribable);
-    let has_completers = server.prompts.iter().any(|prompt| !prompt.completers.is_empty())
-        || server.templates.iter().any(|template| !template.completers.is_empty());
     let capabilities = ServerCapabilities {
         logging: there(true),
-        tools: there(!server.tools.is_empty()),
-        prompts: there(!server.prompts.is_empty()),
-        resources: has_resources
-            .then(|| ResourcesCapability { subscribe: subscribe.then_some(true), list_changed: None }),
-        completions: there(has_completers),
+        tools: there(!catalog.tools.is_empty()),
+        prompts: there(!catalog.prompts.is_empty()),
+        resources: catalog.has_resources().then(ResourcesCapability::default),
+        completions: there(catalog.has_completers()),
         ..ServerCapabilities::default()
     };
     capabilities.for_revision(revision)

@@ -10,22 +10,39 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use mcp_protocol::{InputRequiredResult, ProtocolVersion, ResultType};
+use mcp_protocol::{InputRequiredResult, ProtocolVersion, RequestParams, ResultType, json::JsonError};
+use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+use super::{
+    built::Built,
+    call::{Answer, Call, CallOutcome, ResultKind},
+    render::{Renderer, outcome_of},
+};
 use crate::{
-    Answer, BoxError, Call, CallError, CallOutcome, RequestContext, RequestError, ResultKind, ToolError,
-    dispatch::routes::{Inner, outcome_of, result_meta},
-    handler::context::CallContext,
-    handler::error::{HandlerError, HandlerFuture},
-    handler::interactive::{Ending, Interaction},
-    interaction::request_state::{Binding, SealError},
+    BoxError, CallError, Invocation, RequestError, ToolError,
+    handler::{
+        context::CallContext,
+        error::{HandlerError, HandlerFuture},
+    },
+    interaction::{
+        request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, SealError},
+        round::{Round, RoundEnd},
+    },
 };
 
-/// What is worked on, which decides how a failure is told.
+/// A request whose caller may make it, about to run.
+pub(crate) struct Run<'a> {
+    pub(crate) built: &'a Arc<Built>,
+    pub(crate) revision: ProtocolVersion,
+    pub(crate) invocation: Arc<Invocation>,
+    pub(crate) call: Call,
+}
+
+/// The kind of item that runs, which decides how a failure is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Item {
+pub(crate) enum Kind {
     /// A tool tells the model, in a result.
     Tool,
     /// Whatever is not there was not found at this URI.
@@ -34,89 +51,131 @@ pub(crate) enum Item {
     Other,
 }
 
-/// A question and its answers need these two.
-pub(crate) struct Rounds {
-    pub(crate) interaction: Interaction,
-    pub(crate) binding: Binding,
+/// A round, and what its state is bound to.
+pub(crate) struct BoundRound {
+    round: Round,
+    binding: Binding,
 }
 
-/// Starts a handler and answers with what becomes of it.
-///
-/// `start` gets the handler's context and reads its arguments; `render` writes what it returned. The handler runs in `span`.
-pub(crate) fn start<S, T>(
-    inner: &Arc<Inner<S>>,
-    call: Call<'_>,
-    item: Item,
-    rounds: Option<Rounds>,
-    span: Span,
-    start: impl FnOnce(RequestContext<S>) -> Result<HandlerFuture<T>, String>,
-    render: impl FnOnce(&Inner<S>, T) -> CallOutcome + Send + 'static,
-) -> Answer
-where
-    S: Send + Sync + 'static,
-    T: Send + 'static,
-{
-    let received = call.invocation.received;
-    let revision = call.revision;
-    let deadline = call.invocation.answer_by();
-    if is_over(deadline) {
-        return Answer::ready(Err(CallError::DeadlineExceeded));
-    }
-    let (interaction, binding) = match rounds {
-        Some(Rounds { interaction, binding }) => (Some(interaction), Some(binding)),
-        None => (None, None),
-    };
-    let call = Arc::new(CallContext {
-        id: call.id,
-        revision,
-        meta: call.meta,
-        invocation: call.invocation,
-        policy: Arc::clone(&inner.policy),
-        deadline,
-        cancellation: CancellationToken::new(),
-        notifications: call.notifications,
-        sent: Mutex::default(),
-        interaction,
-    });
-    let context = RequestContext::new(Arc::clone(&inner.state), Arc::clone(&call));
-    let teller = Teller { inner: Arc::clone(inner), item, call: Arc::clone(&call), revision };
-
-    // Reading arguments runs code of the author's too.
-    let handler = match catch_unwind(AssertUnwindSafe(|| start(context))) {
-        Ok(Ok(handler)) => handler,
-        Ok(Err(complaint)) => return Answer::Ready(Box::new(teller.complain(complaint))),
-        Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("reading the arguments panicked"))),
-    };
-    Answer::Pending(Box::pin(async move {
-        // Whoever was spawned stops when this future ends early, for whatever reason.
-        let unless_done = call.cancellation.clone().drop_guard();
-        let work = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
-        let ended = within(deadline, async {
-            match &call.interaction {
-                None => Ok(work.await),
-                Some(interaction) => tokio::select! {
-                    biased;
-                    done = work => Ok(done),
-                    ending = interaction.ending() => Err(ending),
-                },
-            }
-        });
-        match ended.await {
-            Some(Ok(done)) => {
-                if done.is_ok() {
-                    unless_done.disarm();
-                }
-                match done {
-                    Ok(Ok(output)) => render(&teller.inner, output),
-                    Ok(Err(error)) => teller.failed(error),
-                    // The panic hook has said where and why.
-                    Err(_) => CallOutcome::fault("the handler panicked"),
-                }
-            }
-            Some(Err(ending)) => teller.ended(ending, binding.as_ref(), received),
-            None => CallOutcome::from(Err(CallError::DeadlineExceeded)),
+impl Run<'_> {
+    /// The round of an item that may ask, with what the client has answered so far; `None` for one that never asks.
+    ///
+    /// # Errors
+    ///
+    /// When there is a state that was not given out for this request, or the answers are no object.
+    pub(crate) fn round(
+        &self,
+        cipher: Option<NewCipher>,
+        method: &'static str,
+        item: &str,
+        params: &RequestParams<'_>,
+    ) -> Result<Option<BoundRound>, CallError> {
+        let is_modern = self.revision.is_modern();
+        let (Some(_), Some(cipher)) = (cipher, &self.built.cipher) else {
+            return match params.request_state {
+                Some(_) if is_modern => Err(CallError::RequestState),
+                _ => Ok(None),
+            };
+        };
+        let binding = Binding::new(method, item, params.arguments, self.invocation.principal.as_deref());
+        if !is_modern {
+            return Ok(Some(BoundRound { round: Round::new(None, RequestState::default(), None), binding }));
         }
-    }))
+        let state = match params.request_state().map_err(invalid)? {
+            Some(sealed) => {
+                let opened = (sealed.len() <= MAX_STATE_BYTES)
+                    .then(|| cipher.open(&sealed, &binding, self.invocation.received))
+                    .flatten();
+                opened.ok_or(CallError::RequestState)?
+            }
+            None => RequestState::default(),
+        };
+        let responses = match params.input_responses {
+            Some(raw) if raw.get().starts_with('{') => Some(RawValue::to_owned(raw)),
+            Some(_) => return Err(CallError::InvalidParams("`inputResponses` must be an object".to_owned())),
+            None => None,
+        };
+        let capabilities = Some(self.call.meta.client_capabilities.clone().unwrap_or_default());
+        Ok(Some(BoundRound { round: Round::new(capabilities, state, responses), binding }))
+    }
+
+    /// Starts a handler and answers with what becomes of it.
+    ///
+    /// `begin` gets the handler's context and reads its arguments; `render` writes what it returned. The handler runs in `span`.
+    pub(crate) fn start<T: Send + 'static>(
+        self,
+        kind: Kind,
+        round: Option<BoundRound>,
+        span: Span,
+        begin: impl FnOnce(Arc<CallContext>) -> Result<HandlerFuture<T>, String>,
+        render: impl FnOnce(&Renderer, T) -> CallOutcome + Send + 'static,
+    ) -> Answer {
+        let Self { built, revision, invocation, call: Call { id, meta, notifications } } = self;
+        let received = invocation.received;
+        let deadline = invocation.answer_by();
+        if is_over(deadline) {
+            return Answer::ready(Err(CallError::DeadlineExceeded));
+        }
+        let (round, binding) = match round {
+            Some(BoundRound { round, binding }) => (Some(round), Some(binding)),
+            None => (None, None),
+        };
+        let call = Arc::new(CallContext {
+            id,
+            revision,
+            meta,
+            invocation,
+            policy: Arc::clone(&built.policy),
+            deadline,
+            cancellation: CancellationToken::new(),
+            notifications,
+            sent: Mutex::default(),
+            round,
+        });
+        let errors = ErrorRenderer { built: Arc::clone(built), kind, call: Arc::clone(&call), revision };
+
+        // Reading arguments runs code of the author's too.
+        let handler = match catch_unwind(AssertUnwindSafe(|| begin(Arc::clone(&call)))) {
+            Ok(Ok(handler)) => handler,
+            Ok(Err(complaint)) => return Answer::Ready(Box::new(errors.complain(complaint))),
+            Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("reading the arguments panicked"))),
+        };
+        Answer::Pending(Box::pin(async move {
+            // What was spawned stops when this future ends early, for whatever reason.
+            let unless_done = call.cancellation.clone().drop_guard();
+            let work = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
+            let ended = within(deadline, async {
+                match &call.round {
+                    None => Ok(work.await),
+                    Some(round) => tokio::select! {
+                        biased;
+                        done = work => Ok(done),
+                        end = round.end() => Err(end),
+                    },
+                }
+            });
+            match ended.await {
+                Some(Ok(done)) => {
+                    if done.is_ok() {
+                        unless_done.disarm();
+                    }
+                    match done {
+                        Ok(Ok(output)) => render(&errors.built.renderer, output),
+                        Ok(Err(error)) => errors.failed(error),
+                        // The panic hook has said where and why.
+                        Err(_) => CallOutcome::fault("the handler panicked"),
+                    }
+                }
+                Some(Err(end)) => errors.ended(end, binding.as_ref(), received),
+                None => CallOutcome::from(Err(CallError::DeadlineExceeded)),
+            }
+        }))
+    }
+}
+
+/// Parameters that cannot be read.
+pub(crate) fn invalid(error: JsonError) -> CallError {
+    CallError::InvalidParams(error.to_string())
 }
 
 /// Runs a future until a deadline. It is not polled after that: one that computes for long would go on, and so would each that
@@ -143,20 +202,20 @@ fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|end| tokio::time::Instant::now() >= end.into())
 }
 
-/// Says in the right words why there is no output.
-struct Teller<S> {
-    inner: Arc<Inner<S>>,
-    item: Item,
+/// Renders why there is no output, as the kind of item needs it.
+struct ErrorRenderer {
+    built: Arc<Built>,
+    kind: Kind,
     call: Arc<CallContext>,
     revision: ProtocolVersion,
 }
 
-impl<S> Teller<S> {
+impl ErrorRenderer {
     /// Something that the caller can mend.
     fn complain(&self, text: String) -> CallOutcome {
-        match self.item {
-            Item::Tool => self.inner.tool_error(text, self.revision),
-            Item::Resource { .. } | Item::Other => CallOutcome::from(Err(CallError::InvalidInput(text))),
+        match self.kind {
+            Kind::Tool => self.built.renderer.tool_error(text, self.revision),
+            Kind::Resource { .. } | Kind::Other => CallOutcome::from(Err(CallError::InvalidInput(text))),
         }
     }
 
@@ -166,10 +225,10 @@ impl<S> Teller<S> {
 
     /// Something for the log, of which the caller learns only the request id that finds it there.
     fn logged(&self, tool_says: &str, otherwise: CallError, source: BoxError) -> CallOutcome {
-        let outcome = match (&self.item, self.call.invocation.request_id.as_str()) {
-            (Item::Tool, "") => self.inner.tool_error(tool_says.to_owned(), self.revision),
-            (Item::Tool, id) => self.inner.tool_error(format!("{tool_says} Request id: {id}"), self.revision),
-            (Item::Resource { .. } | Item::Other, _) => CallOutcome::from(Err(otherwise)),
+        let outcome = match (&self.kind, self.call.invocation.request_id.as_str()) {
+            (Kind::Tool, "") => self.built.renderer.tool_error(tool_says.to_owned(), self.revision),
+            (Kind::Tool, id) => self.built.renderer.tool_error(format!("{tool_says} Request id: {id}"), self.revision),
+            (Kind::Resource { .. } | Kind::Other, _) => CallOutcome::from(Err(otherwise)),
         };
         CallOutcome { fault: Some(source), ..outcome }
     }
@@ -185,24 +244,24 @@ impl<S> Teller<S> {
             | HandlerError::Request(RequestError::Unavailable { message, source }) => {
                 self.logged(message, CallError::Unavailable(message), source).of_kind(ResultKind::Unavailable)
             }
-            HandlerError::Request(RequestError::NotFound) => match &self.item {
-                Item::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),
-                Item::Tool | Item::Other => self.complain("there is nothing of that name".to_owned()),
+            HandlerError::Request(RequestError::NotFound) => match &self.kind {
+                Kind::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),
+                Kind::Tool | Kind::Other => self.complain("there is nothing of that name".to_owned()),
             },
             HandlerError::Unserialisable(error) => CallOutcome::fault(error),
         }
     }
 
     /// A round that ended before the handler did.
-    fn ended(&self, ending: Ending, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
-        let (questions, mut state) = match ending {
-            Ending::Questions(questions, state) => (questions, state),
-            Ending::Refused(refusal) => return CallOutcome::from(Err(refusal)),
+    fn ended(&self, end: RoundEnd, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
+        let (questions, mut state) = match end {
+            RoundEnd::Questions(questions, state) => (questions, state),
+            RoundEnd::Refused(refusal) => return CallOutcome::from(Err(refusal)),
             // It would take a request of ours, whose answer reaches another environment than the one that waits.
-            Ending::Unasked => return self.complain(needs_modern_client(self.revision)),
-            Ending::Fault(fault) => return self.fault(fault),
+            RoundEnd::Unasked => return self.complain(needs_modern_client(self.revision)),
+            RoundEnd::Fault(fault) => return self.fault(fault),
         };
-        let (Some(cipher), Some(binding)) = (&self.inner.cipher, binding) else {
+        let (Some(cipher), Some(binding)) = (&self.built.cipher, binding) else {
             return CallOutcome::fault("a handler asked that was not expected to");
         };
         let request_state = match cipher.seal(&mut state, binding, now) {
@@ -215,7 +274,7 @@ impl<S> Teller<S> {
             result_type: ResultType::InputRequired,
             input_requests: Some(questions),
             request_state: Some(request_state),
-            meta: Some(result_meta(&self.inner.server_info)),
+            meta: Some(self.built.renderer.meta()),
         };
         outcome_of(&result).of_kind(ResultKind::InputRequired)
     }

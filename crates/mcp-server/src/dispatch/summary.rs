@@ -1,29 +1,27 @@
-//! What a page about a server may tell somebody.
+//! A server as a caller may see it.
 
 use mcp_protocol::{Implementation, Tool};
 
-use crate::{
-    CallError, Principal,
-    dispatch::routes::{Inner, RegisteredTool},
-};
+use super::built::Built;
+use crate::{CallError, Principal};
 
-/// A server as far as somebody may see it.
+/// A server as far as a caller may see it.
 #[derive(Debug)]
-pub struct Introduction<'a> {
+pub struct ServerSummary<'a> {
     /// Name, title, version.
     pub info: &'a Implementation,
     /// How to use the server as a whole.
     pub instructions: Option<&'a str>,
     /// Every tool of the list, in its order.
-    pub tools: Vec<IntroducedTool<'a>>,
+    pub tools: Vec<ToolSummary<'a>>,
     /// Whether there is a prompt, a resource or a template that this caller may not use.
     pub refuses_others: bool,
 }
 
 /// A tool of the list, and what it takes to call it.
 #[derive(Debug)]
-pub struct IntroducedTool<'a> {
-    /// What the list says of it.
+pub struct ToolSummary<'a> {
+    /// Its definition, as the list has it.
     pub definition: &'a Tool,
     /// Why this caller may not use it; `None` for one who may.
     pub refusal: Option<CallError>,
@@ -31,19 +29,19 @@ pub struct IntroducedTool<'a> {
     pub is_plain: bool,
 }
 
-impl<S> Inner<S> {
-    pub(crate) fn introduce(&self, caller: Option<&Principal>) -> Result<Introduction<'_>, CallError> {
-        let Inner { info, instructions, policy, tools, prompts, resources, templates, .. } = self;
+impl<'a> ServerSummary<'a> {
+    pub(crate) fn new(server: &'a Built, caller: Option<&Principal>) -> Result<Self, CallError> {
+        let Built { info, instructions, policy, catalog, .. } = server;
         policy.permit_discovery(caller)?;
-        let tools = tools.iter().map(|RegisteredTool { tool, .. }| IntroducedTool {
+        let tools = catalog.tools.iter().map(|tool| ToolSummary {
             definition: &tool.definition,
             refusal: policy.permit(&tool.requirement, caller).err(),
             is_plain: tool.cipher.is_none() && tool.required_capabilities.is_empty() && tool.mirrored.is_empty(),
         });
-        let others = prompts.iter().map(|prompt| &prompt.requirement);
-        let others = others.chain(resources.iter().map(|resource| &resource.requirement));
-        let mut others = others.chain(templates.iter().map(|template| &template.requirement));
-        Ok(Introduction {
+        let others = catalog.prompts.iter().map(|prompt| &prompt.requirement);
+        let others = others.chain(catalog.resources.iter().map(|resource| &resource.requirement));
+        let mut others = others.chain(catalog.templates.iter().map(|template| &template.requirement));
+        Ok(Self {
             info,
             instructions: instructions.as_deref(),
             tools: tools.collect(),

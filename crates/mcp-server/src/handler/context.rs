@@ -1,6 +1,7 @@
 //! What a handler gets beside its arguments.
 
 use std::{
+    any::Any,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -14,21 +15,25 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Principal, handler::interactive::Interaction, interaction::request_state::NewCipher, policy::Policy};
+use crate::{
+    Principal,
+    interaction::{request_state::NewCipher, round::Round},
+    policy::Policy,
+};
 
 /// The invocation that a request came in, as far as a handler may care.
 #[derive(Debug, Clone)]
 pub struct Invocation {
-    /// Lambda's request id; empty outside Lambda.
+    /// The platform's id of the request, which the logs are searched by; empty without a platform.
     pub request_id: String,
     /// When the request came.
     pub received: SystemTime,
-    /// When the platform ends the invocation; `None` outside Lambda.
+    /// When the platform ends the invocation; `None` if it does not.
     pub deadline: Option<Instant>,
-    /// The X-Ray trace header, if there is one.
-    pub xray_trace_id: Option<String>,
-    /// Who makes the request, if somebody has found out.
+    /// The authenticated caller; `None` for an anonymous one.
     pub principal: Option<Arc<Principal>>,
+    /// What a transport adds for handlers, of a type of its own: see [`RequestContext::platform`].
+    pub platform: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The time between the answer and the platform's deadline: enough to write it and send it.
@@ -42,15 +47,9 @@ impl Invocation {
 }
 
 impl Default for Invocation {
-    /// One that came now, outside Lambda.
+    /// One that came now, anonymous, without a deadline.
     fn default() -> Self {
-        Self {
-            request_id: String::new(),
-            received: SystemTime::now(),
-            deadline: None,
-            xray_trace_id: None,
-            principal: None,
-        }
+        Self { request_id: String::new(), received: SystemTime::now(), deadline: None, principal: None, platform: None }
     }
 }
 
@@ -111,7 +110,7 @@ pub(crate) struct CallContext {
     pub(crate) notifications: Option<mpsc::Sender<String>>,
     pub(crate) sent: Mutex<SentNotifications>,
     /// `None` for a handler that never asks.
-    pub(crate) interaction: Option<Interaction>,
+    pub(crate) round: Option<Round>,
 }
 
 impl CallContext {
@@ -181,7 +180,7 @@ impl<S> RequestContext<S> {
         &self.call.id
     }
 
-    /// Lambda's request id, which the logs are searched by; empty outside Lambda.
+    /// The platform's id of the request, which the logs are searched by; empty without a platform.
     pub fn request_id(&self) -> &str {
         &self.call.invocation.request_id
     }
@@ -233,13 +232,9 @@ impl<S> RequestContext<S> {
         self.call.meta.baggage.as_deref()
     }
 
-    /// The invocation's X-Ray trace header.
-    ///
-    /// A tool that calls AWS should send it on as `X-Amzn-Trace-Id`, by which Lambda ends recursive loops and X-Ray joins what
-    /// belongs together. AWS's SDK would take it from the variable `_X_AMZN_TRACE_ID`, which is not set: a process with threads
-    /// cannot change its environment safely.
-    pub fn xray_trace_id(&self) -> Option<&str> {
-        self.call.invocation.xray_trace_id.as_deref()
+    /// What the transport adds to a request, of a type of its own; `None` for another type, or where nothing is added.
+    pub fn platform<T: Any>(&self) -> Option<&T> {
+        self.call.invocation.platform.as_deref()?.downcast_ref()
     }
 
     /// When the request came. Time for whatever depends on it, such as the age of something kept: it is the same however
@@ -262,7 +257,7 @@ impl<S> RequestContext<S> {
     /// Fires when the handler's future is dropped before it is done, as it is at the deadline: for work that was spawned
     /// elsewhere and should stop too.
     ///
-    /// It does not fire when the client goes away: a Function URL does not report that.
+    /// It does not fire when the client goes away, which no transport is required to report.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.call.cancellation
     }

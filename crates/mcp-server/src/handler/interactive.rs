@@ -3,41 +3,33 @@
 //! No connection waits for the answer: the request ends with the question, and comes again with the answer. The handler
 //! runs again from its start then, and each question that is answered already returns at once.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    future::pending,
-    ops::Deref,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, future::pending, ops::Deref};
 
 use garde::Validate;
 use mcp_protocol::{
     ClientCapabilities, CreateMessageRequestParams, CreateMessageResult, ElicitAction, ElicitRequestFormParams,
-    ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, IncludeContext, InputRequest, InputRequests,
-    JsonObject, ListRootsResult, RequestedSchema, Root, TitledOption, TitledSingleSelectEnumSchema, UrlMode,
+    ElicitRequestParams, ElicitRequestUrlParams, ElicitResult, FormMode, InputRequest, JsonObject, ListRootsResult,
+    RequestedSchema, Root, TitledOption, TitledSingleSelectEnumSchema, UrlMode,
     json::{self, Budget, JsonError, shortened},
-    lookup,
     uri::SecureUrl,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{
-    Value, json as object,
-    value::{RawValue, to_raw_value},
-};
-use tokio::sync::Notify;
+use serde_json::{Value, value::to_raw_value};
 
+use super::{
+    context::{FromRequest, HandlerContext, RequestContext},
+    error::{RequestError, ToolError},
+};
 use crate::{
-    BoxError, CallError, RequestContext, RequestError, ToolError, arguments,
-    handler::context::{FromRequest, HandlerContext},
-    interaction::form::{form_for, read_content},
-    interaction::request_state::{Asked, NewCipher, RequestState, digest_of, new_cipher},
+    CallError, arguments,
+    interaction::{
+        form::{form_for, read_content},
+        request_state::{NewCipher, digest_of, new_cipher},
+        round::{MAX_QUESTIONS, Round, RoundEnd},
+    },
     schema::input_schema_of,
 };
-
-/// The most questions that one request may have.
-const MAX_QUESTIONS: u32 = 100;
 
 /// What a handler takes that asks the client: everything in [`RequestContext`], and questions.
 ///
@@ -158,7 +150,7 @@ impl<S> InteractiveContext<S> {
         let schema = input_schema_of::<T>();
         let form = match form_for::<T>(&schema) {
             Ok(form) => form,
-            Err(mistake) => return self.suspend(Some(Ending::Fault(mistake.into()))).await,
+            Err(mistake) => return self.suspend(Some(RoundEnd::Fault(mistake.into()))).await,
         };
         let read = |content: JsonObject| {
             let text = serde_json::to_string(&content).map_err(|error| error.to_string())?;
@@ -265,7 +257,7 @@ impl<S> InteractiveContext<S> {
         if SecureUrl::parse(url).is_none() {
             let mistake = "a person can be sent to an https URL only (http on loopback), without a user name: \
                            percent-encode other characters than those of RFC 3986";
-            return self.suspend(Some(Ending::Fault(mistake.into()))).await;
+            return self.suspend(Some(RoundEnd::Fault(mistake.into()))).await;
         }
         let question = InputRequest::Elicit(ElicitRequestParams::Url(ElicitRequestUrlParams {
             mode: UrlMode::Url,
@@ -306,8 +298,8 @@ impl<S> InteractiveContext<S> {
     where
         T: Serialize + DeserializeOwned,
     {
-        let kept = match self.interaction() {
-            Some(interaction) => interaction.lock().state.kept.get(key).cloned(),
+        let kept = match self.round() {
+            Some(round) => round.kept(key),
             None => None,
         };
         if let Some(kept) = kept {
@@ -315,15 +307,15 @@ impl<S> InteractiveContext<S> {
             return match serde_json::from_str(kept.get()) {
                 Ok(value) => Ok(value),
                 // Another version of the function kept it.
-                Err(_) => self.suspend(Some(Ending::Refused(CallError::RequestState))).await,
+                Err(_) => self.suspend(Some(RoundEnd::Refused(CallError::RequestState))).await,
             };
         }
         let value = work.await?;
-        match (to_raw_value(&value), self.interaction()) {
-            (Ok(raw), Some(interaction)) => {
-                interaction.lock().state.kept.insert(key.to_owned(), raw);
+        match (to_raw_value(&value), self.round()) {
+            (Ok(raw), Some(round)) => {
+                round.keep_value(key, raw);
             }
-            (Err(error), _) => return self.suspend(Some(Ending::Fault(error.into()))).await,
+            (Err(error), _) => return self.suspend(Some(RoundEnd::Fault(error.into()))).await,
             (Ok(_), None) => {}
         }
         Ok(value)
@@ -337,16 +329,16 @@ impl<S> InteractiveContext<S> {
         question: InputRequest,
         read: impl FnOnce(A) -> Result<T, InputRequest>,
     ) -> T {
-        let Some(interaction) = self.interaction() else {
-            return self.suspend(Some(Ending::Unasked)).await;
+        let Some(round) = self.round() else {
+            return self.suspend(Some(RoundEnd::Unasked)).await;
         };
-        let Some(key) = interaction.key_of_this_time(key) else {
+        let Some(key) = round.key_of_this_time(key) else {
             let refusal = CallError::InvalidInput(format!("a request may ask at most {MAX_QUESTIONS} questions"));
-            return self.suspend(Some(Ending::Refused(refusal))).await;
+            return self.suspend(Some(RoundEnd::Refused(refusal))).await;
         };
         let digest = digest_of(&serde_json::to_string(&question).unwrap_or_default());
-        let Some((answer, is_new)) = interaction.answer(&key, &digest) else {
-            return self.suspend(interaction.ask(&key, question, digest)).await;
+        let Some((answer, is_new)) = round.answer(&key, &digest) else {
+            return self.suspend(round.ask(&key, question, digest)).await;
         };
         // A struct could be read from an array too.
         let read_answer = match answer.get().starts_with('{') {
@@ -356,29 +348,29 @@ impl<S> InteractiveContext<S> {
         match read_answer {
             Ok(answer_read) => match read(answer_read) {
                 Ok(value) => {
-                    interaction.keep(key, digest, answer);
+                    round.keep_answer(key, digest, answer);
                     value
                 }
-                Err(again) => self.suspend(interaction.ask(&key, again, digest)).await,
+                Err(again) => self.suspend(round.ask(&key, again, digest)).await,
             },
             Err(error) if is_new => {
                 let refusal = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {error}"));
-                self.suspend(Some(Ending::Refused(refusal))).await
+                self.suspend(Some(RoundEnd::Refused(refusal))).await
             }
             // Another version of the function asked something else.
-            Err(_) => self.suspend(Some(Ending::Refused(CallError::RequestState))).await,
+            Err(_) => self.suspend(Some(RoundEnd::Refused(CallError::RequestState))).await,
         }
     }
 
-    fn interaction(&self) -> Option<&Interaction> {
-        self.context.call.interaction.as_ref()
+    fn round(&self) -> Option<&Round> {
+        self.context.call.round.as_ref()
     }
 
     /// Never returns: whoever polls the handler sees how the round ends (with its questions, unless there is another
     /// `ending`), and drops it.
-    async fn suspend<T>(&self, ending: Option<Ending>) -> T {
-        if let Some(interaction) = self.interaction() {
-            interaction.end_with(ending);
+    async fn suspend<T>(&self, ending: Option<RoundEnd>) -> T {
+        if let Some(round) = self.round() {
+            round.end_with(ending);
         }
         pending().await
     }
@@ -416,132 +408,4 @@ impl<S> fmt::Debug for InteractiveContext<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InteractiveContext").field("context", &self.context).finish()
     }
-}
-
-/// The questions and answers of one request.
-pub(crate) struct Interaction {
-    /// What the client declared; `None` for one that cannot be asked at all.
-    capabilities: Option<ClientCapabilities>,
-    rounds: Mutex<Rounds>,
-    ended: Notify,
-}
-
-struct Rounds {
-    /// What earlier rounds learned, and what this one adds.
-    state: RequestState,
-    /// The client's latest answers, by key, as they came; an object.
-    responses: Option<Box<RawValue>>,
-    /// How often each key was used in this round.
-    uses: BTreeMap<String, u32>,
-    questions: InputRequests,
-    ending: Option<Ending>,
-}
-
-/// How a round ended before the handler did.
-pub(crate) enum Ending {
-    /// With questions, and what to remember for the next round.
-    Questions(InputRequests, RequestState),
-    /// With a refusal.
-    Refused(CallError),
-    /// With a question that this client cannot be asked.
-    Unasked,
-    /// With a mistake in the handler.
-    Fault(BoxError),
-}
-
-impl Interaction {
-    pub(crate) fn new(
-        capabilities: Option<ClientCapabilities>,
-        state: RequestState,
-        responses: Option<Box<RawValue>>,
-    ) -> Self {
-        let (uses, questions) = (BTreeMap::new(), InputRequests::new());
-        let rounds = Rounds { state, responses, uses, questions, ending: None };
-        Self { capabilities, rounds: Mutex::new(rounds), ended: Notify::new() }
-    }
-
-    /// Waits until the handler asks something that has no answer yet, or does what cannot go on.
-    pub(crate) async fn ending(&self) -> Ending {
-        self.ended.notified().await;
-        let mut rounds = self.lock();
-        match rounds.ending.take() {
-            Some(ending) => ending,
-            None => Ending::Questions(std::mem::take(&mut rounds.questions), std::mem::take(&mut rounds.state)),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Rounds> {
-        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The key of a question that is asked for the second time in a round has a number: it is another question. `None` when
-    /// there are too many: a caller may have answered any number of them in advance.
-    fn key_of_this_time(&self, key: &str) -> Option<String> {
-        let mut rounds = self.lock();
-        if rounds.uses.values().sum::<u32>() >= MAX_QUESTIONS {
-            return None;
-        }
-        let uses = rounds.uses.entry(key.to_owned()).or_default();
-        *uses += 1;
-        Some(if *uses == 1 { key.to_owned() } else { format!("{key}#{uses}") })
-    }
-
-    /// The answer to a question, and whether it has just arrived. `None` unless an earlier round asked this very question:
-    /// what a client answers unasked, or to a question of other words, does not count.
-    fn answer(&self, key: &str, digest: &str) -> Option<(Box<RawValue>, bool)> {
-        let rounds = self.lock();
-        let asked = rounds.state.asked.get(key).filter(|asked| asked.question == digest)?;
-        if let Some(answer) = &asked.answer {
-            return Some((answer.clone(), false));
-        }
-        let response = lookup(rounds.responses.as_ref()?, &[key.to_owned()]).ok()??;
-        Some((response.to_owned(), true))
-    }
-
-    fn keep(&self, key: String, question: String, answer: Box<RawValue>) {
-        self.lock().state.asked.insert(key, Asked { question, answer: Some(answer) });
-    }
-
-    /// Notes a question; returns how the round ends if it cannot be asked.
-    fn ask(&self, key: &str, question: InputRequest, digest: String) -> Option<Ending> {
-        let Some(capabilities) = &self.capabilities else {
-            return Some(Ending::Unasked);
-        };
-        if let Some(missing) = missing_for(&question, capabilities) {
-            return Some(Ending::Refused(CallError::MissingClientCapability(Box::new(missing))));
-        }
-        let mut rounds = self.lock();
-        rounds.state.asked.insert(key.to_owned(), Asked { question: digest, answer: None });
-        rounds.questions.insert(key.to_owned(), question);
-        None
-    }
-
-    fn end_with(&self, ending: Option<Ending>) {
-        if let Some(ending) = ending {
-            self.lock().ending.get_or_insert(ending);
-        }
-        self.ended.notify_one();
-    }
-}
-
-/// What a client would have to declare to be asked this; `None` if it has.
-fn missing_for(question: &InputRequest, declared: &ClientCapabilities) -> Option<ClientCapabilities> {
-    let with = |member: &str| JsonObject::from_iter([(member.to_owned(), object!({}))]);
-    let required = match question {
-        InputRequest::Elicit(ElicitRequestParams::Form(_)) => ClientCapabilities::elicitation(),
-        InputRequest::Elicit(ElicitRequestParams::Url(_)) => ClientCapabilities::elicitation_url(),
-        InputRequest::CreateMessage(request) => {
-            let mut sampling = JsonObject::new();
-            if !request.tools.is_empty() || request.tool_choice.is_some() {
-                sampling.extend(with("tools"));
-            }
-            if request.include_context.is_some_and(|context| context != IncludeContext::None) {
-                sampling.extend(with("context"));
-            }
-            ClientCapabilities { sampling: Some(sampling), ..ClientCapabilities::default() }
-        }
-        InputRequest::ListRoots => ClientCapabilities::roots(),
-    };
-    let missing = declared.missing(&required);
-    (!missing.is_empty()).then_some(missing)
 }

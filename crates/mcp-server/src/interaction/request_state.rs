@@ -3,23 +3,21 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::{
     aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     digest,
-    hkdf::{HKDF_SHA256, KeyType, Salt},
 };
-use base64::{
-    Engine as _,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::Principal;
+use crate::{
+    Principal,
+    state_key::{StateKey, derive},
+};
 
 /// The time that a client has to answer.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -29,42 +27,6 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub(crate) const MAX_STATE_BYTES: usize = 8 * 1024;
 /// The first byte of each state, so that another format can follow.
 const FORMAT: u8 = 2;
-const KEY_BYTES: usize = 32;
-
-/// The secret that `requestState` is sealed with, the same in every environment of a function.
-///
-/// Two may be given, for rotation: the first seals, both open.
-#[derive(Clone)]
-pub struct StateKey {
-    current: [u8; KEY_BYTES],
-    previous: Option<[u8; KEY_BYTES]>,
-}
-
-impl StateKey {
-    /// Reads 32 bytes in Base64, or two of them separated by a comma: `current,previous`. `None` for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut keys = text.split(',').map(|key| {
-            let bytes = BASE64_STANDARD.decode(key.trim()).ok()?;
-            <[u8; KEY_BYTES]>::try_from(bytes).ok()
-        });
-        let current = keys.next()??;
-        let previous = match keys.next() {
-            Some(previous) => Some(previous?),
-            None => None,
-        };
-        keys.next().is_none().then_some(Self { current, previous })
-    }
-
-    pub(crate) fn current(&self) -> &[u8; KEY_BYTES] {
-        &self.current
-    }
-}
-
-impl fmt::Debug for StateKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StateKey(..)")
-    }
-}
 
 /// What a state says.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -183,31 +145,14 @@ pub(crate) enum SealError {
 /// AES-256-GCM-SIV (RFC 8452): two environments that a snapshot left with the same randomness may use one nonce twice,
 /// and lose nothing but the secrecy of two states being equal.
 pub(crate) fn new_cipher(key: &StateKey, server: &str) -> Option<Box<dyn StateCipher>> {
-    let keys: Option<Vec<_>> = [Some(&key.current), key.previous.as_ref()]
-        .into_iter()
-        .flatten()
+    let keys: Option<Vec<_>> = key
+        .all()
         .map(|secret| {
             let key = derive(secret, b"mcp requestState", &[&[FORMAT], server.as_bytes()])?;
             RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()
         })
         .collect();
     Some(Box::new(Keys(keys?)))
-}
-
-/// HKDF (RFC 5869): servers that share a secret do not share a key, nor do the purposes of one.
-pub(crate) fn derive(secret: &[u8; KEY_BYTES], purpose: &[u8], info: &[&[u8]]) -> Option<[u8; KEY_BYTES]> {
-    struct KeyLength;
-
-    impl KeyType for KeyLength {
-        fn len(&self) -> usize {
-            KEY_BYTES
-        }
-    }
-
-    let mut key = [0; KEY_BYTES];
-    let pseudo_random = Salt::new(HKDF_SHA256, purpose).extract(secret);
-    pseudo_random.expand(info, KeyLength).ok()?.fill(&mut key).ok()?;
-    Some(key)
 }
 
 /// The current key first.
@@ -265,10 +210,12 @@ fn seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
 
     fn key(byte: u8) -> String {
-        BASE64_STANDARD.encode([byte; KEY_BYTES])
+        BASE64_STANDARD.encode([byte; 32])
     }
 
     fn cipher(key: &str) -> Box<dyn StateCipher> {
@@ -425,15 +372,5 @@ mod tests {
 
         assert_eq!(longest.len(), 8192);
         assert!(own.open(&longest, &binding(), NOW).is_some());
-    }
-
-    #[test]
-    fn only_32_bytes_in_base64_are_a_key() {
-        let (short, long) = (BASE64_STANDARD.encode([1; 31]), BASE64_STANDARD.encode([1; 33]));
-        let three = [key(1), key(2), key(3)].join(",");
-        for text in ["", "secret", &short, &long, &format!("{},", key(1)), &format!(",{}", key(1)), &three] {
-            assert!(StateKey::parse(text).is_none(), "{text}");
-        }
-        assert_eq!(format!("{:?}", StateKey::parse(&key(1)).unwrap()), "StateKey(..)");
     }
 }

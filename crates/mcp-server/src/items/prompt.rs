@@ -11,7 +11,7 @@ use crate::{
     handler::error::HandlerFuture,
     interaction::request_state::NewCipher,
     items::completion::{Completer, choices, completer},
-    policy::{Requirement, public_setter, requirement_setters},
+    policy::requirement::{Requirement, public_setter, requirement_setters},
     schema,
 };
 

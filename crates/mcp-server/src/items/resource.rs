@@ -21,7 +21,7 @@ use crate::{
     interaction::request_state::NewCipher,
     items::completion::{Completer, choices, completer},
     items::uri_template::UriTemplate,
-    policy::{Requirement, public_setter, requirement_setters},
+    policy::requirement::{Requirement, public_setter, requirement_setters},
     schema,
 };
 

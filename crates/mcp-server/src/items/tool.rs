@@ -18,7 +18,7 @@ use crate::{
     arguments::raw::{self as raw_schema, Check},
     handler::error::{HandlerError, HandlerFuture},
     interaction::request_state::NewCipher,
-    policy::{Requirement, public_setter, requirement_setters},
+    policy::requirement::{Requirement, public_setter, requirement_setters},
     schema::{self, Author, NewResultCheck},
 };
 

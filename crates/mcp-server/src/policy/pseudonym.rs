@@ -3,7 +3,8 @@
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use crate::{Principal, StateKey, interaction::request_state::derive};
+use super::principal::Principal;
+use crate::state_key::{StateKey, derive};
 
 /// As many bytes of a digest as keep two callers apart.
 const BYTES: usize = 12;

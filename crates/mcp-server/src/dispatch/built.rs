@@ -1,0 +1,21 @@
+//! The parts of a finished server.
+
+use std::sync::Arc;
+
+use mcp_protocol::Implementation;
+
+use super::{hooks::Hooks, lists::Lists, render::Renderer};
+use crate::{interaction::request_state::StateCipher, items::catalog::Catalog, policy::Policy};
+
+/// A finished server, whatever the type of its state is.
+pub(crate) struct Built {
+    pub(crate) info: Implementation,
+    pub(crate) instructions: Option<String>,
+    pub(crate) renderer: Renderer,
+    /// `None` for a server that never asks.
+    pub(crate) cipher: Option<Box<dyn StateCipher>>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) catalog: Catalog,
+    pub(crate) lists: Lists,
+    pub(crate) hooks: Hooks,
+}

@@ -1,0 +1,27 @@
+//! `prompts/get`.
+
+use mcp_protocol::{GetPromptResult, RequestParams, ResultType, method};
+use tracing::Span;
+
+use super::{
+    call::Answer,
+    render::outcome_of,
+    run::{Kind, Run},
+};
+use crate::{CallError, items::registered::RegisteredPrompt};
+
+pub(crate) fn get(run: Run<'_>, prompt: &RegisteredPrompt, params: &RequestParams<'_>) -> Result<Answer, CallError> {
+    let round = run.round(prompt.cipher, method::PROMPTS_GET, &prompt.definition.name, params)?;
+    let revision = run.revision;
+    let description = prompt.definition.description.clone();
+    let begin = |call| (prompt.read)(call, params.arguments);
+    Ok(run.start(Kind::Other, round, Span::none(), begin, move |renderer, messages| {
+        let result = GetPromptResult {
+            result_type: Some(ResultType::Complete),
+            description,
+            messages,
+            meta: renderer.meta_for(revision),
+        };
+        outcome_of(&result.for_revision(revision))
+    }))
+}

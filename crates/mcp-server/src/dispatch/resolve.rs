@@ -1,0 +1,255 @@
+//! What a request is for, looked up once: access, mirrored parameters, the log and the run rest on the same look-up.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use mcp_protocol::{LoggingLevel, MirroredParameter, ProtocolVersion, RequestParams, json, method};
+use serde_json::value::RawValue;
+
+use super::{
+    built::Built,
+    call::{Answer, Call, Rendered},
+    completion,
+    pages::Pages,
+    prompts, resources,
+    run::{Run, invalid},
+    tools,
+};
+use crate::{
+    CallError, Invocation, Principal,
+    items::{
+        catalog::{Completed, ItemAt},
+        registered::{RegisteredPrompt, RegisteredTool},
+    },
+    policy::requirement::Requirement,
+};
+
+/// A request that was looked up: the item that it names, and whether its caller may use it. Made by
+/// [`Router::resolve`](crate::Router::resolve).
+pub struct Resolved<'a> {
+    built: &'a Arc<Built>,
+    revision: ProtocolVersion,
+    params: RequestParams<'a>,
+    invocation: Arc<Invocation>,
+    name: Option<Cow<'a, str>>,
+    target: Option<Target<'a>>,
+    refusal: Option<CallError>,
+}
+
+/// What a request is for.
+enum Target<'a> {
+    Tool(&'a RegisteredTool),
+    Prompt(&'a RegisteredPrompt),
+    Resource(ItemAt<'a>),
+    Subscription(ItemAt<'a>),
+    Completion(Completed<'a>),
+    Discover,
+    Initialize,
+    Ping,
+    SetLevel,
+    ListTools,
+    ListPrompts,
+    ListResources,
+    ListTemplates,
+}
+
+impl Target<'_> {
+    /// The access rule of the item; `None` for what the rule for discovery decides.
+    fn requirement(&self) -> Option<&Requirement> {
+        Some(match self {
+            Self::Tool(tool) => &tool.requirement,
+            Self::Prompt(prompt) => &prompt.requirement,
+            Self::Resource(item) | Self::Subscription(item) => item.requirement(),
+            Self::Completion(completed) => completed.requirement(),
+            Self::Discover
+            | Self::Initialize
+            | Self::Ping
+            | Self::SetLevel
+            | Self::ListTools
+            | Self::ListPrompts
+            | Self::ListResources
+            | Self::ListTemplates => return None,
+        })
+    }
+}
+
+impl<'a> Resolved<'a> {
+    pub(crate) fn new(
+        built: &'a Arc<Built>,
+        revision: ProtocolVersion,
+        method: &str,
+        params: RequestParams<'a>,
+        invocation: &Arc<Invocation>,
+    ) -> Self {
+        let caller = invocation.principal.as_deref();
+        let name = name_of(method, &params);
+        let (target, refusal) = match find(built, revision, method, &params, name.as_deref()) {
+            Ok(target) => {
+                let permitted = match target.requirement() {
+                    Some(requirement) => built.policy.permit(requirement, caller),
+                    None => built.policy.permit_discovery(caller),
+                };
+                (Some(target), permitted.err())
+            }
+            Err(error) => (None, Some(conceal(built, error, caller))),
+        };
+        Self { built, revision, params, invocation: Arc::clone(invocation), name, target, refusal }
+    }
+
+    /// The name of a tool or prompt, or the URI of a resource, that the request has, registered or not.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &RequestParams<'a> {
+        &self.params
+    }
+
+    /// The name that the item of the request is registered by: of a tool or prompt, of a resource or the template that it
+    /// comes from. `None` for what is not there, and for other requests.
+    pub fn registered_name(&self) -> Option<&str> {
+        match self.target.as_ref()? {
+            Target::Tool(tool) => Some(tool.name()),
+            Target::Prompt(prompt) => Some(&prompt.definition.name),
+            Target::Resource(item) => Some(item.name()),
+            _ => None,
+        }
+    }
+
+    /// The parameters of a tool that clients mirror beside the body; empty for everything else.
+    pub fn mirrored_parameters(&self) -> &'a [MirroredParameter] {
+        match self.target {
+            Some(Target::Tool(tool)) => &tool.mirrored,
+            _ => &[],
+        }
+    }
+
+    /// Why the caller may not make the request: a batch is permitted as a whole before any of it runs. Other faults of the
+    /// request are left to [`run`](Self::run).
+    pub fn refusal(&self) -> Option<&CallError> {
+        self.refusal.as_ref().filter(|refusal| refusal.is_authorization())
+    }
+
+    /// The refusal itself, of a request that does not run.
+    pub fn into_refusal(self) -> Option<CallError> {
+        self.refusal.filter(CallError::is_authorization)
+    }
+
+    /// Runs the request, unless it was refused. What is rendered once is answered at once; a handler is a future.
+    pub fn run(self, call: Call) -> Answer {
+        let Self { built, revision, params, invocation, name, target, refusal } = self;
+        let target = match (target, refusal) {
+            (Some(target), None) => target,
+            (_, Some(refusal)) => return Answer::ready(Err(refusal)),
+            (None, None) => return Answer::ready(Err(CallError::Internal)),
+        };
+        let run = Run { built, revision, invocation: Arc::clone(&invocation), call };
+        let answer = match target {
+            Target::Tool(tool) => tools::call(run, tool, &params),
+            Target::Prompt(prompt) => prompts::get(run, prompt, &params),
+            Target::Resource(item) => resources::read(run, item, name.as_deref().unwrap_or_default(), &params),
+            Target::Completion(completed) => completion::complete(run, &completed, &params),
+            Target::ListResources => resources::list(run, &params),
+            Target::Subscription(item) => ready(resources::subscribe(&item)),
+            Target::Discover => ready(Ok(built.lists.discover.clone())),
+            Target::Initialize => ready(initialize(built, &params)),
+            Target::Ping => ready(Ok(Rendered::empty())),
+            Target::SetLevel => ready(set_level(&params)),
+            // Also where there is nothing to list: programs request lists that no capability declares.
+            Target::ListTools => page(&params, built.lists.tools(&built.catalog.tools, revision)),
+            Target::ListPrompts => page(&params, built.lists.prompts(&built.catalog.prompts, revision)),
+            Target::ListTemplates => page(&params, built.lists.templates(&built.catalog.templates, revision)),
+        };
+        let caller = invocation.principal.as_deref();
+        answer.unwrap_or_else(|error| Answer::ready(Err(conceal(built, error, caller))))
+    }
+}
+
+/// The name or URI that a request of this method has.
+fn name_of<'a>(method: &str, params: &RequestParams<'a>) -> Option<Cow<'a, str>> {
+    match method {
+        method::TOOLS_CALL | method::PROMPTS_GET => params.name().ok(),
+        method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => params.uri().ok(),
+        _ => None,
+    }
+}
+
+/// Finds what a request is for. `name` is that of [`name_of`].
+fn find<'a>(
+    built: &'a Built,
+    revision: ProtocolVersion,
+    method: &str,
+    params: &RequestParams<'_>,
+    name: Option<&str>,
+) -> Result<Target<'a>, CallError> {
+    let (catalog, is_modern) = (&built.catalog, revision.is_modern());
+    let item_at = || match name {
+        Some(uri) => catalog.item_at(uri).ok_or_else(|| CallError::ResourceNotFound { uri: uri.to_owned() }),
+        None => Err(params.uri().map_or_else(invalid, |_| CallError::Internal)),
+    };
+    Ok(match method {
+        method::TOOLS_CALL if !catalog.tools.is_empty() => match name {
+            Some(name) => Target::Tool(catalog.tool(name).ok_or_else(|| CallError::UnknownTool(name.to_owned()))?),
+            None => return Err(params.name().map_or_else(invalid, |_| CallError::Internal)),
+        },
+        method::PROMPTS_GET if !catalog.prompts.is_empty() => match name {
+            Some(name) => {
+                Target::Prompt(catalog.prompt(name).ok_or_else(|| CallError::UnknownPrompt(name.to_owned()))?)
+            }
+            None => return Err(params.name().map_or_else(invalid, |_| CallError::Internal)),
+        },
+        method::RESOURCES_READ if catalog.has_resources() => Target::Resource(item_at()?),
+        method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE if !is_modern && catalog.has_subscribable() => {
+            Target::Subscription(item_at()?)
+        }
+        method::COMPLETION_COMPLETE if catalog.has_completers() => {
+            Target::Completion(catalog.completed(&completion::reference(params)?)?)
+        }
+        method::SERVER_DISCOVER if is_modern => Target::Discover,
+        method::INITIALIZE if !is_modern => Target::Initialize,
+        method::PING if !is_modern => Target::Ping,
+        method::LOGGING_SET_LEVEL if !is_modern => Target::SetLevel,
+        method::TOOLS_LIST => Target::ListTools,
+        method::PROMPTS_LIST => Target::ListPrompts,
+        method::RESOURCES_LIST => Target::ListResources,
+        method::RESOURCES_TEMPLATES_LIST => Target::ListTemplates,
+        unknown => return Err(CallError::MethodNotFound(unknown.to_owned())),
+    })
+}
+
+/// A caller who gets nothing from a closed server does not learn either what there is.
+fn conceal(built: &Built, error: CallError, caller: Option<&Principal>) -> CallError {
+    match built.policy.permit_discovery(caller) {
+        Err(refusal) if !error.is_authorization() => refusal,
+        _ => error,
+    }
+}
+
+fn ready(result: Result<Rendered, CallError>) -> Result<Answer, CallError> {
+    result.map(|result| Answer::ready(Ok(result)))
+}
+
+fn initialize(built: &Built, params: &RequestParams<'_>) -> Result<Rendered, CallError> {
+    // What else it says is for display; it is read nowhere, so that it refuses nobody.
+    let requested = params.protocol_version().map_err(invalid)?;
+    let version = ProtocolVersion::parse(&requested).filter(|version| !version.is_modern());
+    Ok(built.lists.initialize.get(version.unwrap_or(ProtocolVersion::LATEST_LEGACY)).clone())
+}
+
+fn set_level(params: &RequestParams<'_>) -> Result<Rendered, CallError> {
+    let level = params.level.map_or("null", RawValue::get);
+    // Nothing can be remembered for the next request; the default level is what such clients get.
+    json::borrow::<LoggingLevel>(level).map_err(invalid)?;
+    Ok(Rendered::empty())
+}
+
+fn page(params: &RequestParams<'_>, pages: &Pages<Rendered>) -> Result<Answer, CallError> {
+    let cursor = params.cursor().map_err(invalid)?;
+    ready(pages.get(cursor.as_deref()).cloned().ok_or(CallError::InvalidCursor))
+}
+
+impl fmt::Debug for Resolved<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolved").field("name", &self.name).field("refusal", &self.refusal).finish_non_exhaustive()
+    }
+}

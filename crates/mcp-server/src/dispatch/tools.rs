@@ -1,0 +1,48 @@
+//! `tools/call`.
+
+use mcp_protocol::{RequestParams, method};
+
+use super::{
+    call::{Answer, CallOutcome},
+    run::{Kind, Run},
+};
+use crate::{CallError, items::registered::RegisteredTool};
+
+pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'_>) -> Result<Answer, CallError> {
+    let revision = run.revision;
+    if let Some(text) = refuse_client(&run, tool)? {
+        return Ok(Answer::Ready(Box::new(run.built.renderer.tool_error(text, revision))));
+    }
+    let name = tool.name();
+    let round = run.round(tool.cipher, method::TOOLS_CALL, name, params)?;
+    let span = tracing::info_span!(
+        "execute_tool",
+        otel.name = %format_args!("execute_tool {name}"),
+        gen_ai.operation.name = "execute_tool",
+        gen_ai.tool.name = name
+    );
+    let check = tool.result_check.clone();
+    let begin = |call| tool.start(call, params.arguments);
+    Ok(run.start(Kind::Tool, round, span, begin, move |renderer, output| match check.check(&output) {
+        Ok(()) => renderer.tool_outcome(output, revision),
+        Err(violation) => CallOutcome::fault(violation),
+    }))
+}
+
+/// What a legacy client that cannot use the tool is told.
+///
+/// # Errors
+///
+/// When a modern client cannot.
+fn refuse_client(run: &Run<'_>, tool: &RegisteredTool) -> Result<Option<String>, CallError> {
+    let required = &tool.required_capabilities;
+    if required.is_empty() {
+        return Ok(None);
+    }
+    if !run.revision.is_modern() {
+        return Ok(Some(super::run::needs_modern_client(run.revision)));
+    }
+    let declared = run.call.meta.client_capabilities.clone().unwrap_or_default();
+    let missing = declared.missing(required);
+    if missing.is_empty() { Ok(None) } else { Err(CallError::MissingClientCapability(Box::new(missing))) }
+}

@@ -1,0 +1,237 @@
+//! All items of a server, in the order of their registration, and how each is found.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use mcp_protocol::{CompletionReference, uri::NormalUri};
+
+use super::registered::{BoundCompleter, RegisteredPrompt, RegisteredResource, RegisteredTemplate, RegisteredTool};
+use crate::{
+    CallError,
+    interaction::request_state::NewCipher,
+    policy::{Policy, requirement::Requirement},
+};
+
+/// What a server offers.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    pub(crate) tools: Vec<RegisteredTool>,
+    /// Their positions.
+    tools_by_name: HashMap<String, usize>,
+    pub(crate) prompts: Vec<RegisteredPrompt>,
+    pub(crate) resources: Vec<RegisteredResource>,
+    pub(crate) templates: Vec<RegisteredTemplate>,
+}
+
+impl Catalog {
+    #[track_caller]
+    pub(crate) fn add_tool(&mut self, tool: RegisteredTool) {
+        let same = self.tools_by_name.insert(tool.name().to_owned(), self.tools.len());
+        assert!(same.is_none(), "there are two tools named `{}`", tool.name());
+        self.tools.push(tool);
+    }
+
+    #[track_caller]
+    pub(crate) fn add_prompt(&mut self, prompt: RegisteredPrompt) {
+        let name = &prompt.definition.name;
+        assert!(self.prompt(name).is_none(), "there are two prompts named `{name}`");
+        self.prompts.push(prompt);
+    }
+
+    #[track_caller]
+    pub(crate) fn add_resource(&mut self, resource: RegisteredResource) {
+        let uri = &resource.definition.uri;
+        assert!(self.resources.iter().all(|other| other.uri != resource.uri), "there are two resources at `{uri}`");
+        self.resources.push(resource);
+    }
+
+    #[track_caller]
+    pub(crate) fn add_template(&mut self, template: RegisteredTemplate) {
+        let own = &template.definition.uri_template;
+        let is_new = self.templates.iter().all(|other| other.definition.uri_template != *own);
+        assert!(is_new, "there are two resource templates `{own}`");
+        self.templates.push(template);
+    }
+
+    pub(crate) fn has_resources(&self) -> bool {
+        !self.resources.is_empty() || !self.templates.is_empty()
+    }
+
+    pub(crate) fn has_subscribable(&self) -> bool {
+        self.resources.iter().any(|resource| resource.is_subscribable)
+    }
+
+    pub(crate) fn has_completers(&self) -> bool {
+        self.prompts.iter().any(|prompt| !prompt.completers.is_empty())
+            || self.templates.iter().any(|template| !template.completers.is_empty())
+    }
+
+    /// Whether handlers list resources besides those that are registered.
+    pub(crate) fn has_listers(&self) -> bool {
+        self.templates.iter().any(|template| template.lister.is_some())
+    }
+
+    pub(crate) fn tool(&self, name: &str) -> Option<&RegisteredTool> {
+        self.tools_by_name.get(name).map(|index| &self.tools[*index])
+    }
+
+    pub(crate) fn prompt(&self, name: &str) -> Option<&RegisteredPrompt> {
+        self.prompts.iter().find(|prompt| prompt.definition.name == name)
+    }
+
+    /// What is registered for a URI, in any spelling: a resource goes before each template. Every caller's URI is
+    /// looked up here, so that no way to an item has a policy of its own.
+    pub(crate) fn item_at(&self, uri: &str) -> Option<ItemAt<'_>> {
+        let uri = NormalUri::new(uri);
+        let resource = self.resources.iter().find(|resource| resource.uri == uri);
+        let template =
+            || self.templates.iter().find_map(|own| Some(ItemAt::Template(own, own.pattern.values_in(&uri)?)));
+        resource.map(ItemAt::Resource).or_else(template)
+    }
+
+    /// The item whose argument is completed.
+    pub(crate) fn completed(&self, reference: &CompletionReference) -> Result<Completed<'_>, CallError> {
+        match reference {
+            CompletionReference::Prompt { name, .. } => {
+                self.prompt(name).map(Completed::Prompt).ok_or_else(|| CallError::UnknownPrompt(name.clone()))
+            }
+            CompletionReference::Resource { uri } => {
+                if let Some(named) = self.templates.iter().find(|template| template.definition.uri_template == *uri) {
+                    return Ok(Completed::Template(named));
+                }
+                match self.item_at(uri) {
+                    Some(ItemAt::Resource(resource)) => Ok(Completed::Resource(resource)),
+                    Some(ItemAt::Template(template, _)) => Ok(Completed::Template(template)),
+                    None => Err(CallError::ResourceNotFound { uri: uri.clone() }),
+                }
+            }
+        }
+    }
+
+    /// What asks the client, if anything does: how messages name it, and how to seal.
+    pub(crate) fn interactive_item(&self) -> Option<(String, NewCipher)> {
+        let tools = self.tools.iter().map(|tool| tool.cipher);
+        let prompts = self.prompts.iter().map(|prompt| prompt.cipher);
+        let resources = self.resources.iter().map(|resource| resource.cipher);
+        let templates = self.templates.iter().map(|template| template.cipher);
+        let ciphers = tools.chain(prompts).chain(resources).chain(templates);
+        let (position, cipher) = ciphers.enumerate().find_map(|(position, cipher)| Some((position, cipher?)))?;
+        Some((self.names().nth(position)?, cipher))
+    }
+
+    /// The first item that declares who may use it, as messages name it.
+    pub(crate) fn restricted_item(&self) -> Option<String> {
+        self.names().nth(self.requirements().position(Requirement::is_some)?)
+    }
+
+    /// A template that requires less than what it fits, and the name of that: a resource, or a later template by an example
+    /// of its URIs. Reading finds a resource before each template, so that this is a second defense for resources; of two
+    /// templates, the earlier is read.
+    pub(crate) fn weaker_template(&self, policy: &Policy) -> Option<(String, String)> {
+        self.templates.iter().enumerate().find_map(|(index, template)| {
+            let is_weaker = |other: &Requirement| !policy.is_as_strong(&template.requirement, other);
+            let fits = |uri: &NormalUri| template.pattern.values_in(uri).is_some();
+            let resource = self.resources.iter().find(|own| is_weaker(&own.requirement) && fits(&own.uri));
+            let later = || {
+                let mut later = self.templates[index + 1..].iter();
+                later.find(|own| is_weaker(&own.requirement) && fits(&own.pattern.example()))
+            };
+            let other = match resource {
+                Some(own) => format!("resource `{}`", own.definition.uri),
+                None => format!("later resource template `{}`", later()?.definition.uri_template),
+            };
+            Some((template.definition.uri_template.clone(), other))
+        })
+    }
+
+    /// How messages name each item: tools, prompts, resources, templates.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let tools = self.tools.iter().map(|tool| format!("tool `{}`", tool.name()));
+        let prompts = self.prompts.iter().map(|own| format!("prompt `{}`", own.definition.name));
+        let resources = self.resources.iter().map(|own| format!("resource `{}`", own.definition.uri));
+        let templates = self.templates.iter().map(|own| format!("resource template `{}`", own.definition.uri_template));
+        tools.chain(prompts).chain(resources).chain(templates)
+    }
+
+    /// What each item requires, in the same order.
+    fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        let tools = self.tools.iter().map(|tool| &tool.requirement);
+        let prompts = self.prompts.iter().map(|prompt| &prompt.requirement);
+        let resources = self.resources.iter().map(|resource| &resource.requirement);
+        let templates = self.templates.iter().map(|template| &template.requirement);
+        tools.chain(prompts).chain(resources).chain(templates)
+    }
+
+    pub(crate) fn requirements_mut(&mut self) -> impl Iterator<Item = &mut Requirement> {
+        let tools = self.tools.iter_mut().map(|tool| &mut tool.requirement);
+        let prompts = self.prompts.iter_mut().map(|prompt| &mut prompt.requirement);
+        let resources = self.resources.iter_mut().map(|resource| &mut resource.requirement);
+        let templates = self.templates.iter_mut().map(|template| &mut template.requirement);
+        tools.chain(prompts).chain(resources).chain(templates)
+    }
+}
+
+/// What is registered for a URI.
+pub(crate) enum ItemAt<'a> {
+    Resource(&'a RegisteredResource),
+    /// A template, and the values of its variables.
+    Template(&'a RegisteredTemplate, BTreeMap<String, String>),
+}
+
+impl<'a> ItemAt<'a> {
+    /// The name that the resource or the template is registered by.
+    pub(crate) fn name(&self) -> &'a str {
+        match self {
+            Self::Resource(resource) => &resource.definition.name,
+            Self::Template(template, _) => &template.definition.name,
+        }
+    }
+
+    pub(crate) fn requirement(&self) -> &'a Requirement {
+        match self {
+            Self::Resource(resource) => &resource.requirement,
+            Self::Template(template, _) => &template.requirement,
+        }
+    }
+}
+
+/// The item whose argument is completed.
+pub(crate) enum Completed<'a> {
+    Prompt(&'a RegisteredPrompt),
+    /// A resource has no arguments.
+    Resource(&'a RegisteredResource),
+    Template(&'a RegisteredTemplate),
+}
+
+impl<'a> Completed<'a> {
+    pub(crate) fn requirement(&self) -> &'a Requirement {
+        match self {
+            Self::Prompt(prompt) => &prompt.requirement,
+            Self::Resource(resource) => &resource.requirement,
+            Self::Template(template) => &template.requirement,
+        }
+    }
+
+    /// Whether the item has an argument, and what completes it.
+    pub(crate) fn argument(&self, name: &str) -> Option<Option<&'a BoundCompleter>> {
+        match self {
+            Self::Prompt(prompt) => {
+                let is_known = prompt.definition.arguments.iter().any(|own| own.name == name);
+                is_known.then(|| prompt.completers.get(name))
+            }
+            Self::Resource(_) => None,
+            Self::Template(template) => {
+                let is_known = template.pattern.variables().any(|own| own == name);
+                is_known.then(|| template.completers.get(name))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}

@@ -1,0 +1,83 @@
+//! The server's secret, and the keys that are derived from it.
+
+use std::fmt;
+
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+const KEY_BYTES: usize = 32;
+
+/// The secret that `requestState` is sealed with and pseudonyms are made of, the same in every environment of a server.
+///
+/// Two may be given, for rotation: the first seals, both open.
+#[derive(Clone)]
+pub struct StateKey {
+    current: [u8; KEY_BYTES],
+    previous: Option<[u8; KEY_BYTES]>,
+}
+
+impl StateKey {
+    /// Reads 32 bytes in Base64, or two of them separated by a comma: `current,previous`. `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut keys = text.split(',').map(|key| {
+            let bytes = BASE64_STANDARD.decode(key.trim()).ok()?;
+            <[u8; KEY_BYTES]>::try_from(bytes).ok()
+        });
+        let current = keys.next()??;
+        let previous = match keys.next() {
+            Some(previous) => Some(previous?),
+            None => None,
+        };
+        keys.next().is_none().then_some(Self { current, previous })
+    }
+
+    pub(crate) fn current(&self) -> &[u8; KEY_BYTES] {
+        &self.current
+    }
+
+    /// The current one first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
+        [Some(&self.current), self.previous.as_ref()].into_iter().flatten()
+    }
+}
+
+impl fmt::Debug for StateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StateKey(..)")
+    }
+}
+
+/// HKDF (RFC 5869): servers that share a secret do not share a key, nor do the purposes of one.
+pub(crate) fn derive(secret: &[u8; KEY_BYTES], purpose: &[u8], info: &[&[u8]]) -> Option<[u8; KEY_BYTES]> {
+    struct KeyLength;
+
+    impl KeyType for KeyLength {
+        fn len(&self) -> usize {
+            KEY_BYTES
+        }
+    }
+
+    let mut key = [0; KEY_BYTES];
+    let pseudo_random = Salt::new(HKDF_SHA256, purpose).extract(secret);
+    pseudo_random.expand(info, KeyLength).ok()?.fill(&mut key).ok()?;
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> String {
+        BASE64_STANDARD.encode([byte; KEY_BYTES])
+    }
+
+    #[test]
+    fn only_32_bytes_in_base64_are_a_key() {
+        let (short, long) = (BASE64_STANDARD.encode([1; 31]), BASE64_STANDARD.encode([1; 33]));
+        let three = [key(1), key(2), key(3)].join(",");
+        for text in ["", "secret", &short, &long, &format!("{},", key(1)), &format!(",{}", key(1)), &three] {
+            assert!(StateKey::parse(text).is_none(), "{text}");
+        }
+        assert_eq!(format!("{:?}", StateKey::parse(&key(1)).unwrap()), "StateKey(..)");
+    }
+}
