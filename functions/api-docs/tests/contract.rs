@@ -521,10 +521,18 @@ async fn title_at(service: &McpService, seconds: u64) -> (String, Reply) {
     (listed["api"].as_str().unwrap().to_owned(), reply)
 }
 
+/// The function has so little memory that reading ends soon, however slow the machine is: a reader that is not done at its
+/// deadline keeps the next request from asking.
 #[tokio::test]
 async fn a_document_of_age_is_asked_for_by_its_etag_and_kept_while_its_source_is_away() {
     let origin = Origin::start(Says::document(document("One", 0), "\"1\"")).await;
-    let service = try_start(&[("OPENAPI_SOURCE", &origin.url()), ("OPENAPI_MAX_AGE_SECONDS", "60")]).await.unwrap();
+    let url = origin.url();
+    let settings = [
+        ("OPENAPI_SOURCE", &*url),
+        ("OPENAPI_MAX_AGE_SECONDS", "60"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "8"),
+    ];
+    let service = try_start(&settings).await.unwrap();
     assert_eq!(origin.asked(), [None]);
 
     assert_eq!(title_at(&service, 30).await.0, "One");
@@ -541,8 +549,8 @@ async fn a_document_of_age_is_asked_for_by_its_etag_and_kept_while_its_source_is
         (Says::document("{".to_owned(), "\"3\""), 500),
         (Says::document(aliases(), "\"4\""), 600),
         // 8.4
-        (Says::document(members(400_000), "\"4\""), 660),
-        (Says::document(format!(r#"{{"openapi":"3.1.0","x":{}"#, "[".repeat(1_000_000)), "\"4\""), 720),
+        (Says::document(members(10_000), "\"4\""), 660),
+        (Says::document(format!(r#"{{"openapi":"3.1.0","x":{}"#, "[".repeat(100_000)), "\"4\""), 720),
         (Says::Nothing, 780),
     ] {
         origin.says(says);
