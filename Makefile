@@ -41,7 +41,7 @@ bench-database: ## Measure `log_event` against a bare function with the same ins
 bench-proxies: ## Measure what `mcpl proxy` adds to a call, beside other proxies, in one run
 	$(PYTHON) scripts/bench_proxies.py
 
-soak: ## Run what takes longer than a test may: 10,000 calls while everything breaks, fuzzing, mutants
+soak: ## Run what takes longer than a test may: 10,000 calls while everything breaks, an hour of 20 proxies, fuzzing, mutants
 	$(PYTHON) scripts/soak.py
 
 advisories: ## Look up the dependencies in the advisory database (needs the network)

@@ -14,13 +14,13 @@ class Emulated:
     # Cargo's folder of the profile.
     profile = "debug"
 
-    def __init__(self, binary, mode, environments, *options, **variables):
+    def __init__(self, binary, mode, environments, *options, emulator="function-url-emulator", stderr=None, **variables):
         built = tools.target_folder() / self.profile
-        command = [built / "function-url-emulator", built / binary, "--port", "0", "--warm", environments]
+        command = [built / emulator, built / binary, "--port", "0", "--warm", environments]
         command += ["--invoke-mode", INVOKE_MODES[mode], *options]
         for name, value in {"MCP_INVOKE_MODE": mode, **variables}.items():
             command += ["--env", f"{name}={value}"]
-        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=stderr, text=True)
         self.url = self.process.stdout.readline().strip()
         if not self.url:
             raise RuntimeError(f"the emulator ended with {self.process.wait()}")

@@ -1,18 +1,20 @@
 // An OpenID provider on loopback, for development and tests: whoever asks is who they say they are.
 //
 //     node issuer.mjs [--port PORT] [--resource URL]... [--sign-in NAME] [--algorithm RS256|ES256]
-//                     [--register-only] [--until-stdin-closes]
+//                     [--register-only] [--access-token-seconds N] [--data FILE] [--until-stdin-closes]
 //
 // Listens on 127.0.0.1 alone (port 0, the default, is a free one) and then prints one line: {"issuer": "http://..."}.
 // Ends on SIGINT and SIGTERM, and when its standard input ends if told so: then it ends with whoever started it.
 //
 // Clients register themselves or are metadata documents; an authorization code needs PKCE. A token for a resource is a
-// JWT (RFC 9068) with that audience and with all scopes that were asked for, whatever they are called. Nothing is kept: each start has new keys.
+// JWT (RFC 9068) with that audience and with all scopes that were asked for, whatever they are called. Without `--data`
+// each start has new keys, and no clients.
 //
 // Node looks for `oidc-provider` from where this file lies: copy it next to the `node_modules` that has the package.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
 import Provider, { errors } from 'oidc-provider';
@@ -28,6 +30,9 @@ const { values: options } = parseArgs({
     algorithm: { type: 'string', default: 'RS256' },
     // Clients are no metadata documents, which an issuer without internet cannot fetch: they register.
     'register-only': { type: 'boolean', default: false },
+    'access-token-seconds': { type: 'string', default: '3600' },
+    // Where keys, clients, sessions and grants are kept between starts.
+    data: { type: 'string' },
     'until-stdin-closes': { type: 'boolean', default: false },
   },
 });
@@ -37,11 +42,59 @@ const RESOURCE_SCOPES = ['events:read', 'events:write'];
 const SCOPES = ['openid', 'email', 'profile', 'offline_access', ...RESOURCE_SCOPES];
 const HOUR = 3600;
 const DAY = 24 * HOUR;
+const ACCESS_TOKEN_SECONDS = Number(options['access-token-seconds']);
 // What fits into an e-mail address and a page as it is.
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 // The package advises, some of it on standard output, to replace what a provider in production must replace.
 console.info = console.warn = () => {};
+
+const data = { entries: {}, ...(options.data && existsSync(options.data) ? JSON.parse(readFileSync(options.data)) : {}) };
+data.keys ??= keys();
+data.cookie ??= randomBytes(32).toString('hex');
+
+// What the provider keeps, in a file that is written at each change.
+class FileAdapter {
+  constructor(model) {
+    this.model = model;
+  }
+
+  key(id) {
+    return `${this.model}:${id}`;
+  }
+
+  async upsert(id, payload, expiresIn) {
+    data.entries[this.key(id)] = { payload, end: expiresIn && Date.now() + expiresIn * 1000 };
+    save();
+  }
+
+  async find(id) {
+    const entry = data.entries[this.key(id)];
+    return entry && isKept(entry) ? entry.payload : undefined;
+  }
+
+  async findByUid(uid) {
+    const own = Object.entries(data.entries).find(([key, { payload }]) => key.startsWith('Session:') && payload.uid === uid);
+    return own?.[1].payload;
+  }
+
+  async consume(id) {
+    data.entries[this.key(id)].payload.consumed = Math.floor(Date.now() / 1000);
+    save();
+  }
+
+  async destroy(id) {
+    delete data.entries[this.key(id)];
+    save();
+  }
+
+  async revokeByGrantId(grantId) {
+    for (const [key, { payload }] of Object.entries(data.entries)) {
+      if (payload.grantId === grantId) delete data.entries[key];
+    }
+    save();
+  }
+}
 
 const server = createServer();
 server.listen(Number(options.port), '127.0.0.1');
@@ -65,7 +118,12 @@ server.on('request', (request, response) => {
   });
 });
 
-const end = () => process.exit(0);
+// What is asked already is answered: a refresh token is used up by a request whose answer is lost.
+const end = () => {
+  server.close(() => process.exit(0));
+  server.closeIdleConnections();
+  setTimeout(() => process.exit(0), 2000);
+};
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, end);
 if (options['until-stdin-closes']) process.stdin.once('end', end).once('error', end).resume();
 
@@ -73,7 +131,8 @@ console.log(JSON.stringify({ issuer }));
 
 function configuration() {
   return {
-    jwks: { keys: keys() },
+    ...(options.data ? { adapter: FileAdapter } : {}),
+    jwks: { keys: data.keys },
     responseTypes: ['code'],
     clientDefaults: { id_token_signed_response_alg: options.algorithm },
     scopes: SCOPES,
@@ -81,8 +140,8 @@ function configuration() {
     // ID tokens say who somebody is as well: a server that takes one for an access token would know whom to serve.
     conformIdTokenClaims: false,
     pkce: { required: () => true },
-    cookies: { keys: [randomBytes(32).toString('hex')] },
-    ttl: { AccessToken: HOUR, IdToken: HOUR, Interaction: HOUR, Session: DAY, Grant: DAY, RefreshToken: DAY },
+    cookies: { keys: [data.cookie] },
+    ttl: { AccessToken: ACCESS_TOKEN_SECONDS, IdToken: HOUR, Interaction: HOUR, Session: DAY, Grant: DAY, RefreshToken: DAY },
     features: {
       devInteractions: { enabled: false },
       registration: { enabled: true, issueRegistrationAccessToken: false, idFactory: registered },
@@ -103,6 +162,16 @@ function configuration() {
     expiresWithSession: () => false,
     loadExistingGrant: grantAsRequested,
   };
+}
+
+function isKept({ end }) {
+  return !end || end > Date.now();
+}
+
+function save() {
+  data.entries = Object.fromEntries(Object.entries(data.entries).filter(([, entry]) => isKept(entry)));
+  writeFileSync(`${options.data}.new`, JSON.stringify(data));
+  renameSync(`${options.data}.new`, options.data);
 }
 
 function keys() {
@@ -134,7 +203,7 @@ function resourceServer(resource, { params, entities }) {
     scope: [params.scope, entities.AuthorizationCode?.scope, entities.RefreshToken?.scope].filter(Boolean).join(' '),
     audience: resource,
     accessTokenFormat: 'jwt',
-    accessTokenTTL: HOUR,
+    accessTokenTTL: ACCESS_TOKEN_SECONDS,
     jwt: { sign: { alg: options.algorithm } },
   };
 }

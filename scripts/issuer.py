@@ -12,7 +12,7 @@ class Issuer:
     """`sign_in` is whom everybody is taken for; without it a page asks. Options are those of the script, such as
     `algorithm="ES256"`, `resource=[...]` or `register_only=True`. It ends with the process that started it."""
 
-    def __init__(self, sign_in=None, **options):
+    def __init__(self, sign_in=None, stderr=None, **options):
         # Packages are looked up from where a script lies.
         script = tools.NODE_MODULES.parent / "issuer.mjs"
         script.write_bytes((tools.PROJECT / "scripts" / script.name).read_bytes())
@@ -23,7 +23,7 @@ class Issuer:
                 command += [flag] if value is True else [flag, value]
         # A session of its own: Ctrl-C reaches whoever started it, who then ends it.
         self.process = subprocess.Popen(
-            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
             start_new_session=True,
         )
         line = self.process.stdout.readline()

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """`make soak`: what takes longer than a test may. Run it once per larger change and report its figures.
 
-    python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--mutate FILE... | --no-mutants]
+    python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--proxy-minutes N] [--mutate FILE... | --no-mutants]
 
-Calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), fuzzes documents,
-events, messages and tokens, and changes the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly
-compiler (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
+Calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), runs a fleet of
+`mcpl proxy` for an hour while servers, issuers and clocks change (`scripts/soak_proxies.py`), fuzzes documents, events,
+messages and tokens, and changes the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a
+nightly compiler (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
 `--mutate` changes the files given and does nothing else; one of them takes some minutes, all of them hours.
 """
 
@@ -45,6 +46,7 @@ def main():
     parser.add_argument("--fuzz-seconds", type=int, default=600, help="for each target")
     parser.add_argument("--calls", type=int, default=10_000, help="of log_event, while everything breaks")
     parser.add_argument("--memory-seconds", type=int, default=60, help="of hostile bodies, for each function")
+    parser.add_argument("--proxy-minutes", type=float, default=60, help="of `mcpl proxy` in a fleet of clients")
     parser.add_argument("--no-mutants", action="store_true", help="leave the code as it is")
     parser.add_argument("--mutate", nargs="+", metavar="FILE", help="change these files alone, and do nothing else")
     arguments = parser.parse_args()
@@ -54,6 +56,7 @@ def main():
     run("arm64.py")
     run("chaos.py", "--calls", arguments.calls)
     run("memory.py", "--seconds", arguments.memory_seconds)
+    run("soak_proxies.py", "--minutes", arguments.proxy_minutes)
     fuzz(arguments.fuzz_seconds)
     if not arguments.no_mutants:
         mutate()

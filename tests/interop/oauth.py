@@ -36,7 +36,10 @@ class Issuer(issuer.Issuer):
 def sign_in(issuer_url, resource, *scopes, name=None):
     """What a new client gets that asks for these scopes: the token endpoint's answer. `name` is for the page."""
     metadata = fetch(f"{issuer_url}/.well-known/openid-configuration")
-    registration = {"redirect_uris": [REDIRECT_URI], "token_endpoint_auth_method": "none"}
+    registration = {
+        "redirect_uris": [REDIRECT_URI], "token_endpoint_auth_method": "none",
+        "grant_types": ["authorization_code", "refresh_token"],
+    }
     client_id = fetch(metadata["registration_endpoint"], json.dumps(registration), "application/json")["client_id"]
     verifier = secrets.token_urlsafe(48)
     digest = hashlib.sha256(verifier.encode()).digest()
