@@ -83,7 +83,7 @@ struct ReportArgs {
 
 async fn report(context: ToolContext<()>, args: ReportArgs) -> Result<&'static str, ToolError> {
     for done in 1..=args.times {
-        context.progress(done.into(), Some(args.times.into()), None).await;
+        context.progress(done, args.times, None).await;
         // As a tool that waits for something else in between: what it has sent leaves meanwhile.
         let _ = tokio::spawn(std::future::ready(())).await;
     }

@@ -26,7 +26,7 @@ async fn countdown(context: ToolContext<()>, args: CountdownArgs) -> Result<Stri
     for done in 1..=args.from {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let message = format!("{} to go", args.from - done);
-        context.progress(done.into(), Some(args.from.into()), Some(&message)).await;
+        context.progress(done, args.from, Some(&message)).await;
     }
     Ok("Lift-off!".to_owned())
 }

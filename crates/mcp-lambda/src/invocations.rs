@@ -277,7 +277,7 @@ mod tests {
     /// Goes on after each notification only when the reader has seen it.
     async fn counts(context: ToolContext<Arc<Semaphore>>, _: NoArguments) -> Result<String, ToolError> {
         for number in 1..=3 {
-            context.progress(number.into(), None, None).await;
+            context.progress(number, None, None).await;
             context.state().acquire().await.map_err(ToolError::internal)?.forget();
         }
         Ok("done".to_owned())

@@ -68,6 +68,7 @@ pub use dispatch::{
 };
 pub use error::{BoxError, BuildError, CallError, InitError, error_chain};
 pub use handler::{
+    amount::Amount,
     context::{HandlerContext, Invocation, RequestContext, ToolContext},
     error::{RequestError, ToolError},
     interactive::{Elicited, InteractiveContext, NotChosen},

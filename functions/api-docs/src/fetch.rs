@@ -10,7 +10,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use mcp_server::RequestContext;
+use mcp_server::{Amount, RequestContext};
 
 use crate::State;
 
@@ -113,7 +113,8 @@ async fn exchange(
         StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Answer::Unchanged),
         status => return Err(FetchError::Status { url: place.clone(), status }),
     }
-    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
     let mut bytes = BytesMut::new();
     let mut told = 0;
     while let Some(frame) = body.frame().await {
@@ -126,7 +127,7 @@ async fn exchange(
         if bytes.len() - told >= PROGRESS_BYTES {
             told = bytes.len();
             if let Some(context) = progress {
-                context.progress(told as f64, length, Some("reading the document")).await;
+                context.progress(told, length.map(Amount::from), Some("reading the document")).await;
             }
         }
     }

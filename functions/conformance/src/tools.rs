@@ -71,8 +71,8 @@ async fn fails(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, To
 }
 
 async fn progress(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
-    for percent in [0.0, 50.0, 100.0] {
-        context.progress(percent, Some(100.0), None).await;
+    for percent in [0, 50, 100] {
+        context.progress(percent, 100, None).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok("done")

@@ -103,9 +103,9 @@ struct CountArgs {
 async fn count(context: ToolContext<State>, args: CountArgs) -> Result<String, ToolError> {
     for number in 1..=args.to {
         tokio::time::sleep(Duration::from_millis(args.pause_ms)).await;
-        context.progress(number.into(), Some(args.to.into()), Some("counting")).await;
+        context.progress(number, args.to, Some("counting")).await;
         // Does not grow, so it is left out.
-        context.progress(number.into(), None, None).await;
+        context.progress(number, None, None).await;
         context.progress(f64::NAN, None, None).await;
     }
     Ok(format!("counted to {}", args.to))
@@ -120,7 +120,7 @@ struct GatedArgs {
 
 async fn gated(context: ToolContext<State>, args: GatedArgs) -> Result<&'static str, ToolError> {
     for number in 1..=3 {
-        context.progress(number.into(), Some(3.0), None).await;
+        context.progress(number, 3, None).await;
         while !args.folder.join(number.to_string()).exists() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -180,7 +180,7 @@ fn x() -> String {
 
 async fn large(context: ToolContext<State>, args: LargeArgs) -> Result<String, ToolError> {
     for number in 0..args.notifications {
-        context.progress(number.into(), None, Some(&"m".repeat(30_000))).await;
+        context.progress(number, None, Some(&"m".repeat(30_000))).await;
     }
     Ok(args.of.repeat(args.bytes / args.of.len()))
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Principal,
+    handler::amount::Amount,
     interaction::{request_state::NewCipher, round::Round},
     policy::Policy,
 };
@@ -264,8 +265,8 @@ impl<S> RequestContext<S> {
 
     /// Tells the client how far the call has come, if it asked to know; otherwise does nothing.
     ///
-    /// `progress` must grow from call to call and `total`, if known, is its value at the end. A value that does not
-    /// grow, or is no finite number, is left out, as the protocol wants it.
+    /// `done` must grow from call to call, and `total` is its value at the end: numbers of any type, or `None` for a total
+    /// that is not known. A value that does not grow, or is no finite number, is left out, as the protocol wants it.
     ///
     /// A call sends at most 100 notifications in one second and 1000 in all, of progress and of [`log`](Self::log) together.
     /// Further ones are dropped, and counted in a log event of the function when the call has ended.
@@ -273,19 +274,26 @@ impl<S> RequestContext<S> {
     /// ```
     /// # use mcp_server::{NoArguments, ToolContext, ToolError};
     /// async fn import(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
-    ///     for (number, file) in ["a.csv", "b.csv"].into_iter().enumerate() {
-    ///         context.progress(number as f64, Some(2.0), Some(file)).await;
+    ///     let files = ["a.csv", "b.csv"];
+    ///     for (done, file) in files.iter().enumerate() {
+    ///         context.progress(done, files.len(), Some(file)).await;
     ///     }
+    ///     context.progress(files.len(), files.len(), None).await;
     ///     Ok("imported")
     /// }
     /// ```
-    pub async fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+    pub async fn progress(&self, done: impl Into<Amount>, total: impl Into<Amount>, message: Option<&str>) {
+        self.send_progress(done.into(), total.into(), message).await;
+    }
+
+    async fn send_progress(&self, done: Amount, total: Amount, message: Option<&str>) {
         let (Some(token), Some(notifications)) = (&self.call.meta.progress_token, &self.call.notifications) else {
             return;
         };
+        let Some(progress) = done.finite() else { return };
         {
             let mut sent = self.call.sent();
-            if !progress.is_finite() || progress <= sent.last_progress || !sent.admit(tokio::time::Instant::now()) {
+            if progress <= sent.last_progress || !sent.admit(tokio::time::Instant::now()) {
                 return;
             }
             sent.last_progress = progress;
@@ -293,7 +301,7 @@ impl<S> RequestContext<S> {
         let params = ProgressNotificationParams {
             progress_token: token.clone(),
             progress,
-            total: total.filter(|total| total.is_finite()),
+            total: total.finite(),
             message: message.map(str::to_owned),
         };
         let params = params.for_revision(self.call.revision);

@@ -4,7 +4,7 @@ use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
 
 async fn count(context: ToolContext<Mutex<u64>>, _: NoArguments) -> Result<String, ToolError> {
     let mut count = context.state().lock().unwrap();
-    context.progress(1.0, None, None).await;
+    context.progress(1, None, None).await;
     *count += 1;
     Ok(count.to_string())
 }
