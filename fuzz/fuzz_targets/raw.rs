@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use mcp_protocol::{JsonObject, ProtocolVersion, RequestId, RequestMeta, method};
-use mcp_server::{Authorization, Call, Invocation, Router, Server, Settings, Tool, ToolContext, ToolError};
+use mcp_server::{Authorization, Call, Invocation, Router, Server, Settings, Tool, ToolContext, HandlerError};
 use serde_json::{Value, json, value::RawValue};
 use tokio::runtime::Runtime;
 
@@ -27,7 +27,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     server.build(Settings { authorization: Authorization::DangerouslyOff, ..Settings::default() }).expect("a server")
 });
 
-async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, ToolError> {
+async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, HandlerError> {
     for (name, value) in &arguments {
         let fits = match (name.as_str(), value) {
             ("number", Value::Number(number)) => number.as_f64().is_some_and(|number| number <= 10.0 && number.fract() == 0.0),
@@ -40,7 +40,7 @@ async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, ToolEr
             _ => false,
         };
         if !fits {
-            return Err(ToolError::internal(std::io::Error::other(format!("{name}: {value} does not fit the schema"))));
+            return Err(HandlerError::internal(std::io::Error::other(format!("{name}: {value} does not fit the schema"))));
         }
     }
     Ok("fits".to_owned())

@@ -51,7 +51,7 @@ AROUND = """
 use garde::Validate;
 use mcp_lambda::{{Env, FromEnv, HttpConfig, McpService}};
 use mcp_postgres::{{Database, DatabaseConfig, Effect}};
-use mcp_server::{{InitError, NoArguments, Principal, Server, Tool, ToolContext, ToolError}};
+use mcp_server::{{InitError, NoArguments, Principal, Server, Tool, ToolContext, HandlerError}};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sqlx::migrate::Migrator;
@@ -85,7 +85,7 @@ struct LogEventArgs {{
     event_name: String,
 }}
 
-async fn get_latest_events(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {{
+async fn get_latest_events(_: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {{
     Ok(String::new())
 }}
 

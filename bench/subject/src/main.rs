@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use garde::Validate;
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
-use mcp_server::{InitError, Server, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, InitError, Server, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -57,7 +57,7 @@ struct GreetingArgs {
     name: String,
 }
 
-async fn greet(_: ToolContext<()>, args: GreetingArgs) -> Result<String, ToolError> {
+async fn greet(_: ToolContext<()>, args: GreetingArgs) -> Result<String, HandlerError> {
     Ok(format!("Hello, {}! Welcome to the serverless MCP world.", args.name))
 }
 
@@ -69,7 +69,7 @@ struct MeasureArgs {
     text: String,
 }
 
-async fn measure(_: ToolContext<()>, args: MeasureArgs) -> Result<String, ToolError> {
+async fn measure(_: ToolContext<()>, args: MeasureArgs) -> Result<String, HandlerError> {
     Ok(format!("{} bytes", args.text.len()))
 }
 
@@ -81,7 +81,7 @@ struct ReportArgs {
     times: u32,
 }
 
-async fn report(context: ToolContext<()>, args: ReportArgs) -> Result<&'static str, ToolError> {
+async fn report(context: ToolContext<()>, args: ReportArgs) -> Result<&'static str, HandlerError> {
     for done in 1..=args.times {
         context.progress(done, args.times, None).await;
         // As a tool that waits for something else in between: what it has sent leaves meanwhile.

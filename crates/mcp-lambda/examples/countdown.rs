@@ -10,7 +10,7 @@ use std::{process::ExitCode, time::Duration};
 
 use garde::Validate;
 use mcp_lambda::{HttpConfig, McpService};
-use mcp_server::{InitError, Server, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, InitError, Server, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ struct CountdownArgs {
     from: u32,
 }
 
-async fn countdown(context: ToolContext<()>, args: CountdownArgs) -> Result<String, ToolError> {
+async fn countdown(context: ToolContext<()>, args: CountdownArgs) -> Result<String, HandlerError> {
     for done in 1..=args.from {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let message = format!("{} to go", args.from - done);

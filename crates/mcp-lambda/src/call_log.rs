@@ -114,7 +114,7 @@ pub(crate) struct CallLog {
 enum Outcome {
     Ok,
     InputRequired,
-    ToolError,
+    HandlerError,
     Invalid,
     Refused,
     Timeout,
@@ -129,7 +129,7 @@ impl Outcome {
         match self {
             Self::Ok => "ok",
             Self::InputRequired => "input_required",
-            Self::ToolError => "tool_error",
+            Self::HandlerError => "tool_error",
             Self::Invalid => "invalid",
             Self::Refused => "refused",
             Self::Timeout => "timeout",
@@ -150,7 +150,7 @@ impl Outcome {
             (_, true, _) => Self::Fault,
             (Err(error), _, _) => Self::of_error(error),
             (Ok(_), _, ResultKind::Complete) => Self::Ok,
-            (Ok(_), _, ResultKind::Failed) => Self::ToolError,
+            (Ok(_), _, ResultKind::Failed) => Self::HandlerError,
             (Ok(_), _, ResultKind::InputRequired) => Self::InputRequired,
             (Ok(_), _, ResultKind::Challenged) => Self::Refused,
             (Ok(_), _, ResultKind::Unavailable) => Self::Unavailable,
@@ -164,6 +164,7 @@ impl Outcome {
                 Self::Refused
             }
             CallError::DeadlineExceeded => Self::Timeout,
+            CallError::Failed(_) => Self::HandlerError,
             CallError::TooLarge { .. } => Self::TooLarge,
             CallError::Unavailable(_) => Self::Unavailable,
             CallError::Internal => Self::Fault,
@@ -327,7 +328,7 @@ impl CallLog {
                     monotonic_counter.cold_starts = self.is_cold.then_some(1_u64),
                     monotonic_counter.invalid_calls = count(Outcome::Invalid),
                     monotonic_counter.refused_calls = count(Outcome::Refused),
-                    monotonic_counter.tool_errors = count(Outcome::ToolError),
+                    monotonic_counter.tool_errors = count(Outcome::HandlerError),
                     monotonic_counter.timeouts = count(Outcome::Timeout),
                     monotonic_counter.too_large_results = count(Outcome::TooLarge),
                     monotonic_counter.unavailable_calls = count(Outcome::Unavailable),
@@ -342,7 +343,7 @@ impl CallLog {
             Outcome::TooLarge => line!(WARN, "a result is too large to be carried"),
             Outcome::Unavailable => line!(WARN, "a request failed: something that it needs is not available"),
             Outcome::Abandoned => line!(WARN, "a request was given up before its answer was complete"),
-            Outcome::Ok | Outcome::InputRequired | Outcome::ToolError | Outcome::Invalid | Outcome::Refused => {
+            Outcome::Ok | Outcome::InputRequired | Outcome::HandlerError | Outcome::Invalid | Outcome::Refused => {
                 line!(INFO, "a request was answered");
             }
         }

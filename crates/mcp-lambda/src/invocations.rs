@@ -263,7 +263,7 @@ impl http_body::Body for Streamed {
 mod tests {
     use std::sync::Arc;
 
-    use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+    use mcp_server::{HandlerError, NoArguments, Server, Tool, ToolContext};
     use serde_json::json;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -275,10 +275,10 @@ mod tests {
     use crate::{HttpConfig, InvokeMode};
 
     /// Goes on after each notification only when the reader has seen it.
-    async fn counts(context: ToolContext<Arc<Semaphore>>, _: NoArguments) -> Result<String, ToolError> {
+    async fn counts(context: ToolContext<Arc<Semaphore>>, _: NoArguments) -> Result<String, HandlerError> {
         for number in 1..=3 {
             context.progress(number, None, None).await;
-            context.state().acquire().await.map_err(ToolError::internal)?.forget();
+            context.state().acquire().await?.forget();
         }
         Ok("done".to_owned())
     }

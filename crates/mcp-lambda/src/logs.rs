@@ -440,7 +440,7 @@ impl Visit for TextFields<'_> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use mcp_server::{Server, Tool, ToolContext, ToolError};
+    use mcp_server::{HandlerError, Server, Tool, ToolContext};
     use serde_json::{Value, json};
 
     use super::*;
@@ -534,11 +534,11 @@ mod tests {
             #[garde(skip)]
             text: String,
         }
-        async fn panics(_: ToolContext<()>, args: Args) -> Result<String, ToolError> {
+        async fn panics(_: ToolContext<()>, args: Args) -> Result<String, HandlerError> {
             panic!("{}", args.text)
         }
-        async fn fails(_: ToolContext<()>, args: Args) -> Result<String, ToolError> {
-            Err(ToolError::internal(std::io::Error::other(args.text)))
+        async fn fails(_: ToolContext<()>, args: Args) -> Result<String, HandlerError> {
+            Err(HandlerError::internal(std::io::Error::other(args.text)))
         }
         let authentication = Authentication::Iam { grant_scopes: Vec::new() };
         let config = HttpConfig { authentication, logs_subjects: true, ..HttpConfig::default() };

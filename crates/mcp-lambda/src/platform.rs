@@ -32,9 +32,9 @@ impl LambdaInvocation {
 ///
 /// ```
 /// use mcp_lambda::LambdaContext;
-/// use mcp_server::{NoArguments, ToolContext, ToolError};
+/// use mcp_server::{HandlerError, NoArguments, ToolContext};
 ///
-/// async fn trace(context: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+/// async fn trace(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
 ///     Ok(context.xray_trace_id().unwrap_or("not traced").to_owned())
 /// }
 /// ```

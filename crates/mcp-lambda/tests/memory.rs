@@ -6,8 +6,8 @@ use garde::Validate;
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::JsonObject;
 use mcp_server::{
-    InteractiveContext, Json, Prompt, RequestContext, RequestError, Resource, ResourceTemplate, Server, Tool,
-    ToolContext, ToolError,
+    HandlerError, InteractiveContext, Json, Prompt, RequestContext, Resource, ResourceTemplate, Server, Tool,
+    ToolContext,
 };
 use mcp_testing::{PeakAlloc, assert_memory_is_bounded, state_key};
 use schemars::JsonSchema;
@@ -64,19 +64,19 @@ struct Texts {
     count: Option<u8>,
 }
 
-async fn typed(_: ToolContext<()>, _: Everything) -> Result<String, ToolError> {
+async fn typed(_: ToolContext<()>, _: Everything) -> Result<String, HandlerError> {
     Ok("done".to_owned())
 }
 
-async fn raw(_: ToolContext<()>, args: JsonObject) -> Result<Json<usize>, ToolError> {
+async fn raw(_: ToolContext<()>, args: JsonObject) -> Result<Json<usize>, HandlerError> {
     Ok(Json(args.len()))
 }
 
-async fn asks(context: InteractiveContext<()>, _: Everything) -> Result<String, ToolError> {
+async fn asks(context: InteractiveContext<()>, _: Everything) -> Result<String, HandlerError> {
     Ok(format!("{:?}", context.elicit::<Texts>("confirm", "Really?").await))
 }
 
-async fn writes(_: RequestContext<()>, args: Texts) -> Result<String, RequestError> {
+async fn writes(_: RequestContext<()>, args: Texts) -> Result<String, HandlerError> {
     Ok(format!("{} {:?}", args.text.len(), args.count))
 }
 
@@ -86,7 +86,7 @@ struct Variables {
     text: String,
 }
 
-async fn reads(_: RequestContext<()>, args: Variables) -> Result<String, RequestError> {
+async fn reads(_: RequestContext<()>, args: Variables) -> Result<String, HandlerError> {
     Ok(args.text)
 }
 
@@ -108,7 +108,7 @@ fn service() -> McpService {
         .tool(Tool::raw("unvalidated", schema, raw).unvalidated())
         .tool(Tool::new("asks", asks))
         .prompt(Prompt::new("writes", writes))
-        .resource(Resource::new("memory://one", "one", |_: RequestContext<()>| async { Ok::<_, RequestError>("1") }))
+        .resource(Resource::new("memory://one", "one", |_: RequestContext<()>| async { Ok::<_, HandlerError>("1") }))
         .resource_template(ResourceTemplate::new("memory://{text}", "some", reads));
     McpService::new(server, HttpConfig { state_key: Some(state_key()), ..HttpConfig::default() }).unwrap()
 }

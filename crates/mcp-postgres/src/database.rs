@@ -22,7 +22,7 @@ use crate::{
     DatabaseConfig, DatabaseError,
     config::Password,
     credentials::Aws,
-    error::{Failure, refuses_settings},
+    error::{Failure, busy, refuses_settings},
     migrate::{Schema, ensure_current},
 };
 
@@ -56,13 +56,13 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 ///
 /// ```no_run
 /// use mcp_postgres::{Database, Effect};
-/// use mcp_server::{NoArguments, ToolContext, ToolError};
+/// use mcp_server::{NoArguments, ToolContext, HandlerError};
 ///
 /// struct State {
 ///     database: Database,
 /// }
 ///
-/// async fn count(context: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+/// async fn count(context: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
 ///     let count = |mut connection| async {
 ///         let count = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&mut connection).await;
 ///         (connection, count)
@@ -319,7 +319,7 @@ impl Inner {
     async fn connect(&self) -> Result<Session, Failure> {
         let options = self.options().await.map_err(|error| {
             // The SDK has tried again already.
-            Failure { is_transient: false, ..Failure::lost(DatabaseError::Unavailable(error)) }
+            Failure { is_transient: false, ..Failure::lost(DatabaseError::Unavailable(busy(error))) }
         })?;
         // PgBouncer rejects it, and servers since PostgreSQL 12 write floats with all their digits by themselves.
         let options = options.extra_float_digits(None);

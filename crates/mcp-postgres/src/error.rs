@@ -1,39 +1,64 @@
 //! What a failed operation means: for the caller of a tool, and for whether it may be repeated.
 
-use std::io;
+use std::{error::Error, fmt, io, sync::LazyLock};
 
-use mcp_server::{BoxError, RequestError, ToolError};
+use mcp_server::{BoxError, HandlerError, Unavailable};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::Effect;
 
 /// Why an operation has no result.
-#[derive(Debug, thiserror::Error)]
+///
+/// As the error of a handler, what is not available stays so ([`mcp_server::Unavailable`]), also in an error that wraps it;
+/// everything else is a fault on our side.
+#[derive(Debug)]
 pub enum DatabaseError {
     /// The database broke off, is not there, or takes no more connections.
-    #[error("the database is not available")]
-    Unavailable(#[source] BoxError),
+    Unavailable(BoxError),
     /// There was no answer in time: a lock, a slow query, a network that swallows packets.
-    #[error("the database did not answer in time")]
     TimedOut,
     /// The same, after something was asked for: it may have been done.
-    #[error("the database did not answer, and it is not known whether it did what it was asked for")]
-    OutcomeUnknown(#[source] BoxError),
+    OutcomeUnknown(BoxError),
     /// It is a replica, or is failing over.
-    #[error("the database is read-only")]
-    ReadOnly(#[source] BoxError),
+    ReadOnly(BoxError),
     /// A constraint is broken.
-    #[error("the constraint `{name}` is broken")]
     Constraint {
         /// The constraint's name in the schema.
         name: String,
         /// What the database says; it repeats values.
-        #[source]
         source: BoxError,
     },
     /// Anything else: a fault on our side.
-    #[error("the database refused")]
-    Other(#[source] BoxError),
+    Other(BoxError),
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(_) => f.write_str("the database is not available"),
+            Self::TimedOut => f.write_str("the database did not answer in time"),
+            Self::OutcomeUnknown(_) => {
+                f.write_str("the database did not answer, and it is not known whether it did what it was asked for")
+            }
+            Self::ReadOnly(_) => f.write_str("the database is read-only"),
+            Self::Constraint { name, .. } => write!(f, "the constraint `{name}` is broken"),
+            Self::Other(_) => f.write_str("the database refused"),
+        }
+    }
+}
+
+impl Error for DatabaseError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        static TIMED_OUT: LazyLock<Unavailable> = LazyLock::new(|| Unavailable::new(BUSY, "no answer in time"));
+        match self {
+            Self::TimedOut => Some(&*TIMED_OUT),
+            Self::Unavailable(source)
+            | Self::OutcomeUnknown(source)
+            | Self::ReadOnly(source)
+            | Self::Constraint { source, .. }
+            | Self::Other(source) => Some(&**source),
+        }
+    }
 }
 
 /// What the caller of a tool is told when what it wanted may have happened.
@@ -49,20 +74,20 @@ impl DatabaseError {
     ///
     /// ```
     /// # use mcp_postgres::DatabaseError;
-    /// # use mcp_server::ToolError;
+    /// # use mcp_server::HandlerError;
     /// # let error = DatabaseError::Constraint { name: "events_name_check".to_owned(), source: "x".into() };
-    /// let error = error.into_tool_error(|constraint| match constraint {
+    /// let error = error.into_handler_error(|constraint| match constraint {
     ///     "events_name_check" => Some("`event_name` must not be blank".to_owned()),
     ///     _ => None,
     /// });
     ///
-    /// assert!(matches!(error, ToolError::InvalidInput(text) if text.contains("blank")));
+    /// assert_eq!(error.to_string(), "`event_name` must not be blank");
     /// ```
-    pub fn into_tool_error(self, client_error: impl FnOnce(&str) -> Option<String>) -> ToolError {
+    pub fn into_handler_error(self, client_error: impl FnOnce(&str) -> Option<String>) -> HandlerError {
         match self {
             Self::Constraint { name, source } => match client_error(&name) {
-                Some(text) => ToolError::InvalidInput(text),
-                None => ToolError::internal(Self::Constraint { name, source }),
+                Some(text) => HandlerError::invalid_input(text),
+                None => HandlerError::internal(Self::Constraint { name, source }),
             },
             other => other.into(),
         }
@@ -83,30 +108,9 @@ impl DatabaseError {
     }
 }
 
-impl From<DatabaseError> for ToolError {
-    fn from(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::Unavailable(_) | DatabaseError::TimedOut => {
-                Self::Unavailable { message: BUSY, source: error.into() }
-            }
-            DatabaseError::OutcomeUnknown(_) => Self::Unavailable { message: UNKNOWN, source: error.into() },
-            DatabaseError::ReadOnly(_) => Self::Unavailable { message: READ_ONLY, source: error.into() },
-            DatabaseError::Constraint { .. } | DatabaseError::Other(_) => Self::internal(error),
-        }
-    }
-}
-
-impl From<DatabaseError> for RequestError {
-    fn from(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::Unavailable(_) | DatabaseError::TimedOut => {
-                Self::Unavailable { message: BUSY, source: error.into() }
-            }
-            DatabaseError::OutcomeUnknown(_) => Self::Unavailable { message: UNKNOWN, source: error.into() },
-            DatabaseError::ReadOnly(_) => Self::Unavailable { message: READ_ONLY, source: error.into() },
-            DatabaseError::Constraint { .. } | DatabaseError::Other(_) => Self::internal(error),
-        }
-    }
+/// A source that says that the database is not available at the moment.
+pub(crate) fn busy(source: impl Into<BoxError>) -> BoxError {
+    Unavailable::new(BUSY, source).into()
 }
 
 /// What became of an attempt that failed.
@@ -149,7 +153,7 @@ impl Failure {
             error @ (DatabaseError::Unavailable(_) | DatabaseError::TimedOut)
                 if effect != Effect::None && !self.is_without_effect =>
             {
-                DatabaseError::OutcomeUnknown(error.into())
+                DatabaseError::OutcomeUnknown(Unavailable::new(UNKNOWN, error).into())
             }
             error => error,
         }
@@ -164,7 +168,7 @@ impl From<sqlx::Error> for Failure {
                 sqlx::Error::Io(own) if own.kind() == io::ErrorKind::InvalidData => {
                     Self::lost(DatabaseError::Other(error.into()))
                 }
-                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => Self::lost(DatabaseError::Unavailable(error.into())),
+                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => Self::lost(DatabaseError::Unavailable(busy(error))),
                 // What was read does not fit its type, or is not there.
                 sqlx::Error::RowNotFound
                 | sqlx::Error::ColumnNotFound(_)
@@ -183,7 +187,7 @@ impl From<sqlx::Error> for Failure {
         // https://www.postgresql.org/docs/current/errcodes-appendix.html
         let failure = match code.as_str() {
             // Rolled back: a serialization failure, a deadlock.
-            "40001" | "40P01" => Self::refused(DatabaseError::Unavailable(error.into())),
+            "40001" | "40P01" => Self::refused(DatabaseError::Unavailable(busy(error))),
             // Another deployment changed a table: the statement is prepared anew on another connection. Everything
             // else that is not supported is permanent.
             code if code == "26000" || code == "0A000" && own.is_some_and(is_stale_plan) => Self {
@@ -197,17 +201,20 @@ impl From<sqlx::Error> for Failure {
             code @ ("57P03" | "53300" | "53400") => Self {
                 is_without_effect: true,
                 is_full: code != "57P03",
-                ..Self::lost(DatabaseError::Unavailable(error.into()))
+                ..Self::lost(DatabaseError::Unavailable(busy(error)))
             },
             // The session was ended. Whether a commit was on its way is not known.
-            "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => Self::lost(DatabaseError::Unavailable(error.into())),
-            code if code.starts_with("08") => Self::lost(DatabaseError::Unavailable(error.into())),
-            "25006" => Self { is_connection_lost: true, ..Self::refused(DatabaseError::ReadOnly(error.into())) },
+            "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => Self::lost(DatabaseError::Unavailable(busy(error))),
+            code if code.starts_with("08") => Self::lost(DatabaseError::Unavailable(busy(error))),
+            "25006" => Self {
+                is_connection_lost: true,
+                ..Self::refused(DatabaseError::ReadOnly(Unavailable::new(READ_ONLY, error).into()))
+            },
             "57014" | "55P03" => Self::refused(DatabaseError::TimedOut),
             "28P01" | "28000" => Self {
                 is_authentication: true,
                 is_connection_lost: true,
-                ..Self::refused(DatabaseError::Unavailable(error.into()))
+                ..Self::refused(DatabaseError::Unavailable(busy(error)))
             },
             code if code.starts_with("23") && constraint.is_some() => {
                 let name = constraint.unwrap_or_default();

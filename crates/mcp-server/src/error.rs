@@ -82,9 +82,12 @@ pub enum CallError {
         /// What it may have.
         limit: usize,
     },
-    /// Something that is needed is busy or away.
+    /// The request is valid, and cannot succeed as things stand.
     #[error("{0}")]
-    Unavailable(&'static str),
+    Failed(String),
+    /// Something that is needed is busy or cannot be reached.
+    #[error("{0}")]
+    Unavailable(Cow<'static, str>),
     /// A fault on our side; the detail is logged, not sent.
     #[error("internal error")]
     Internal,

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use garde::Validate;
-//! use mcp_server::{Server, Tool, ToolContext, ToolError};
+//! use mcp_server::{Server, Tool, ToolContext, HandlerError};
 //! use schemars::JsonSchema;
 //! use serde::Deserialize;
 //!
@@ -20,7 +20,7 @@
 //!     b: u32,
 //! }
 //!
-//! async fn add(_: ToolContext<()>, args: AddArgs) -> Result<String, ToolError> {
+//! async fn add(_: ToolContext<()>, args: AddArgs) -> Result<String, HandlerError> {
 //!     Ok((args.a + args.b).to_string())
 //! }
 //!
@@ -70,8 +70,8 @@ pub use error::{BoxError, BuildError, CallError, InitError, error_chain};
 pub use handler::{
     amount::Amount,
     context::{HandlerContext, Invocation, RequestContext, ToolContext},
-    error::{RequestError, ToolError},
-    interactive::{Elicited, InteractiveContext, NotChosen},
+    error::{HandlerError, InvalidInput, Unavailable},
+    interactive::{Elicited, InteractiveContext},
 };
 pub use items::{
     completion::PartialArgument,

@@ -39,13 +39,13 @@ const DEFAULT_LIST_TTL: Duration = Duration::from_secs(300);
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
 ///
-/// use mcp_server::{NoArguments, Server, Settings, Tool, ToolContext, ToolError};
+/// use mcp_server::{NoArguments, Server, Settings, Tool, ToolContext, HandlerError};
 ///
 /// struct State {
 ///     calls: AtomicU64,
 /// }
 ///
-/// async fn count(context: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+/// async fn count(context: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
 ///     let before = context.state().calls.fetch_add(1, Ordering::Relaxed);
 ///     Ok(format!("{before} calls before this one, in this environment"))
 /// }
@@ -287,13 +287,13 @@ impl<S> fmt::Debug for Server<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{InteractiveContext, NoArguments, ToolContext, ToolError};
+    use crate::{HandlerError, InteractiveContext, NoArguments, ToolContext};
 
-    async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+    async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         Ok("")
     }
 
-    async fn asks(_: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+    async fn asks(_: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         Ok("")
     }
 

@@ -15,7 +15,7 @@ const REFUSED: &str = "invalid arguments";
 /// ```
 /// use garde::Validate;
 /// use mcp_lambda::{HttpConfig, McpService};
-/// use mcp_server::{Server, Tool, ToolContext, ToolError};
+/// use mcp_server::{Server, Tool, ToolContext, HandlerError};
 /// use mcp_testing::bounds;
 /// use schemars::JsonSchema;
 /// use serde_json::json;
@@ -26,7 +26,7 @@ const REFUSED: &str = "invalid arguments";
 ///     name: String,
 /// }
 ///
-/// async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, ToolError> {
+/// async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, HandlerError> {
 ///     Ok(format!("Hello, {}!", args.name))
 /// }
 ///

@@ -103,10 +103,10 @@ pub async fn call_tool<S: Send + Sync + 'static>(tool: Tool<S>, state: S, argume
 ///
 /// ```
 /// # use garde::Validate;
-/// # use mcp_server::{InteractiveContext, NoArguments, Tool, ToolError};
+/// # use mcp_server::{InteractiveContext, NoArguments, Tool, HandlerError};
 /// # #[derive(serde::Deserialize, schemars::JsonSchema, Validate)]
 /// # struct Name { #[garde(skip)] name: String }
-/// # async fn greet(context: InteractiveContext<()>, _: NoArguments) -> Result<String, ToolError> {
+/// # async fn greet(context: InteractiveContext<()>, _: NoArguments) -> Result<String, HandlerError> {
 /// #     let name = context.elicit::<Name>("name", "Who are you?").await.accepted();
 /// #     Ok(format!("Hello, {}!", name.map_or_else(String::new, |name| name.name)))
 /// # }
@@ -180,11 +180,11 @@ async fn call_once(router: &Router, params: &Value) -> Value {
 ///
 /// ```
 /// use mcp_lambda::{HttpConfig, McpService};
-/// use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+/// use mcp_server::{NoArguments, Server, Tool, ToolContext, HandlerError};
 /// use mcp_testing::{exchange, tools_call};
 /// use serde_json::json;
 ///
-/// async fn greet(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+/// async fn greet(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
 ///     Ok("Hello!")
 /// }
 ///

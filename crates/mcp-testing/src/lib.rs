@@ -4,10 +4,10 @@
 //!
 //! ```
 //! # use garde::Validate;
-//! # use mcp_server::{Tool, ToolContext, ToolError};
+//! # use mcp_server::{Tool, ToolContext, HandlerError};
 //! # #[derive(serde::Deserialize, schemars::JsonSchema, Validate)]
 //! # struct Args { #[garde(skip)] name: String }
-//! # async fn greet(_: ToolContext<()>, args: Args) -> Result<String, ToolError> { Ok(format!("Hello, {}!", args.name)) }
+//! # async fn greet(_: ToolContext<()>, args: Args) -> Result<String, HandlerError> { Ok(format!("Hello, {}!", args.name)) }
 //! # fn tool() -> Tool<()> { Tool::new("greet", greet) }
 //! # #[expect(clippy::needless_doctest_main)]
 //! # fn main() {

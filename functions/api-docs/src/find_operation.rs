@@ -2,7 +2,7 @@
 
 use garde::Validate;
 use mcp_protocol::TitledOption;
-use mcp_server::{InteractiveContext, Json, Tool, ToolError};
+use mcp_server::{HandlerError, InteractiveContext, Json, Tool};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -40,7 +40,10 @@ struct FindArgs {
     query: String,
 }
 
-async fn find_operation(context: InteractiveContext<State>, args: FindArgs) -> Result<Json<OperationRead>, ToolError> {
+async fn find_operation(
+    context: InteractiveContext<State>,
+    args: FindArgs,
+) -> Result<Json<OperationRead>, HandlerError> {
     let document = State::document(&context).await;
     // The answer is to the question that was asked: the document may have changed since.
     let choices = context.once(CHOICES, async { choices(&document, &args.query) }).await?;
@@ -50,12 +53,12 @@ async fn find_operation(context: InteractiveContext<State>, args: FindArgs) -> R
     };
     let operation = document.operation(&id);
     let operation = operation
-        .ok_or_else(|| ToolError::Failed(format!("the document does not have `{}` any more", beginning(&id))))?;
+        .ok_or_else(|| HandlerError::failed(format!("the document does not have `{}` any more", beginning(&id))))?;
     read(&document, operation, Start::default()).map(Json)
 }
 
 /// The operations that fit equally well, by id: one or several.
-fn choices(document: &Document, query: &str) -> Result<Vec<TitledOption>, ToolError> {
+fn choices(document: &Document, query: &str) -> Result<Vec<TitledOption>, HandlerError> {
     let option = |own: &Operation| TitledOption::new(&own.id, title(own));
     if let Some(operation) = document.operation(query) {
         return Ok(vec![option(operation)]);
@@ -65,15 +68,15 @@ fn choices(document: &Document, query: &str) -> Result<Vec<TitledOption>, ToolEr
     let choices: Vec<_> = equals.iter().take(MOST_CHOICES).map(|hit| option(hit.item)).collect();
     let bytes: usize = choices.iter().map(|own| own.value.len() + own.title.len()).sum();
     match equals.len() {
-        0 => Err(ToolError::InvalidInput("no operation fits: try other words, or list_operations".to_owned())),
+        0 => Err(HandlerError::invalid_input("no operation fits: try other words, or list_operations")),
         count @ 2.. if count > MOST_CHOICES || bytes > MOST_CHOICES_BYTES => Err(too_many(count, &choices)),
         _ => Ok(choices),
     }
 }
 
-fn too_many(count: usize, choices: &[TitledOption]) -> ToolError {
+fn too_many(count: usize, choices: &[TitledOption]) -> HandlerError {
     let named: Vec<_> = choices.iter().map(|own| format!("`{}`", beginning(&own.value))).collect();
-    ToolError::InvalidInput(format!(
+    HandlerError::invalid_input(format!(
         "{count} operations fit equally well: read one of them, or say more. {}",
         named.join(", ")
     ))

@@ -3,7 +3,7 @@
 use std::ops::Not;
 
 use garde::Validate;
-use mcp_server::{Json, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +112,7 @@ fn shown(tags: &[String]) -> Vec<String> {
     tags.iter().take_while(has_room).cloned().collect()
 }
 
-async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<Json<Operations>, ToolError> {
+async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<Json<Operations>, HandlerError> {
     let document = State::document(&context).await;
     let tag = args.tag.map(|tag| fold(&tag));
     let is_wanted = |operation: &&Operation| {

@@ -1,7 +1,7 @@
 //! The `list_schemas` tool: the API's types, page by page.
 
 use garde::Validate;
-use mcp_server::{Json, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +64,7 @@ impl From<&Schema> for ListedSchema {
     }
 }
 
-async fn list_schemas(context: ToolContext<State>, args: ListArgs) -> Result<Json<Schemas>, ToolError> {
+async fn list_schemas(context: ToolContext<State>, args: ListArgs) -> Result<Json<Schemas>, HandlerError> {
     let document = State::document(&context).await;
     let part = args.name.map(|name| fold(&name));
     let is_wanted = |own: &&Schema| part.as_ref().is_none_or(|part| fold(&own.name).contains(part));

@@ -1,7 +1,7 @@
 //! The resources `openapi://operations/{operationId}`: operations for people to attach.
 
 use garde::Validate;
-use mcp_server::{PartialArgument, RequestContext, RequestError, ResourceTemplate};
+use mcp_server::{HandlerError, PartialArgument, RequestContext, ResourceTemplate};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,15 +26,15 @@ struct OperationUri {
     operation_id: String,
 }
 
-async fn operation(context: RequestContext<State>, uri: OperationUri) -> Result<String, RequestError> {
+async fn operation(context: RequestContext<State>, uri: OperationUri) -> Result<String, HandlerError> {
     let document = State::document(&context).await;
-    let operation = document.operation(&uri.operation_id).ok_or(RequestError::NotFound)?;
-    let read = read(&document, operation, Start::default()).map_err(RequestError::internal)?;
-    serde_json::to_string(&read).map_err(RequestError::internal)
+    let operation = document.operation(&uri.operation_id).ok_or_else(HandlerError::not_found)?;
+    let read = read(&document, operation, Start::default())?;
+    Ok(serde_json::to_string(&read)?)
 }
 
 /// Ids that begin with what was typed, then those that have it elsewhere.
-async fn suggest(context: RequestContext<State>, typed: PartialArgument) -> Result<Vec<String>, RequestError> {
+async fn suggest(context: RequestContext<State>, typed: PartialArgument) -> Result<Vec<String>, HandlerError> {
     let document = State::document(&context).await;
     let typed = fold(&typed.value);
     let (mut begin, mut have) = (Vec::new(), Vec::new());

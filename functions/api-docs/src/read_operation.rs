@@ -3,7 +3,7 @@
 use std::ops::Not;
 
 use garde::Validate;
-use mcp_server::{Json, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,22 +56,26 @@ pub(crate) struct OperationRead {
     excerpt: Excerpt,
 }
 
-async fn read_operation(context: ToolContext<State>, args: ReadArgs) -> Result<Json<OperationRead>, ToolError> {
+async fn read_operation(context: ToolContext<State>, args: ReadArgs) -> Result<Json<OperationRead>, HandlerError> {
     let document = State::document(&context).await;
     let Some(operation) = document.operation(&args.operation_id) else {
-        return Err(ToolError::InvalidInput(unknown(&document, &args.operation_id)));
+        return Err(HandlerError::invalid_input(unknown(&document, &args.operation_id)));
     };
     let start =
         Start { pointer: args.pointer.as_deref().unwrap_or_default(), skip: args.skip.unwrap_or_default() as usize };
     read(&document, operation, start).map(Json)
 }
 
-pub(crate) fn read(document: &Document, operation: &Operation, start: Start<'_>) -> Result<OperationRead, ToolError> {
+pub(crate) fn read(
+    document: &Document,
+    operation: &Operation,
+    start: Start<'_>,
+) -> Result<OperationRead, HandlerError> {
     let beside = document.beside(operation);
     let excerpt = document
         .written(operation)
         .and_then(|written| excerpt(document, written, &beside, start))
-        .ok_or_else(|| ToolError::InvalidInput("`pointer` leads to nothing in this operation".to_owned()))?;
+        .ok_or_else(|| HandlerError::invalid_input("`pointer` leads to nothing in this operation"))?;
     Ok(OperationRead {
         operation_id: operation.id.clone(),
         method: operation.method.clone(),

@@ -1,7 +1,7 @@
 //! The `read_schema` tool: one of the API's types.
 
 use garde::Validate;
-use mcp_server::{Json, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ struct SchemaRead {
     excerpt: Excerpt,
 }
 
-async fn read_schema(context: ToolContext<State>, args: ReadArgs) -> Result<Json<SchemaRead>, ToolError> {
+async fn read_schema(context: ToolContext<State>, args: ReadArgs) -> Result<Json<SchemaRead>, HandlerError> {
     let document = State::document(&context).await;
     let start =
         Start { pointer: args.pointer.as_deref().unwrap_or_default(), skip: args.skip.unwrap_or_default() as usize };
@@ -59,10 +59,9 @@ async fn read_schema(context: ToolContext<State>, args: ReadArgs) -> Result<Json
         }
     };
     if !is_there {
-        return Err(ToolError::InvalidInput("there is no schema of that name: use search, or list_schemas".to_owned()));
+        return Err(HandlerError::invalid_input("there is no schema of that name: use search, or list_schemas"));
     }
-    let excerpt =
-        excerpt.ok_or_else(|| ToolError::InvalidInput("`pointer` leads to nothing in this schema".to_owned()))?;
+    let excerpt = excerpt.ok_or_else(|| HandlerError::invalid_input("`pointer` leads to nothing in this schema"))?;
     let name = args.name.strip_prefix(PREFIX).unwrap_or(&args.name).to_owned();
     Ok(Json(SchemaRead { name, excerpt }))
 }

@@ -1,7 +1,7 @@
 //! The `search` tool: operations and schemas by words.
 
 use garde::Validate;
-use mcp_server::{Json, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ struct Found {
     schemas_total: usize,
 }
 
-async fn search(context: ToolContext<State>, args: SearchArgs) -> Result<Json<Found>, ToolError> {
+async fn search(context: ToolContext<State>, args: SearchArgs) -> Result<Json<Found>, HandlerError> {
     let document = State::document(&context).await;
     let limit = args.limit.unwrap_or(USUAL_LIMIT);
     let of = |kind: Kind| args.kind.is_none_or(|wanted| wanted == kind);

@@ -7,7 +7,7 @@ use mcp_protocol::{
     CreateMessageRequestParams, LegacyTitledEnumSchema, RequestedSchema, TitledItems, TitledMultiSelectEnumSchema,
     TitledOption, TitledSingleSelectEnumSchema, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
 };
-use mcp_server::{Elicited, InteractiveContext, NoArguments, Tool, ToolError};
+use mcp_server::{Elicited, HandlerError, InteractiveContext, NoArguments, Tool};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ struct SamplingArgs {
     prompt: String,
 }
 
-async fn sampling(context: Context, args: SamplingArgs) -> Result<String, ToolError> {
+async fn sampling(context: Context, args: SamplingArgs) -> Result<String, HandlerError> {
     let answer = context.sample("answer", CreateMessageRequestParams::question(args.prompt, 100)).await;
     Ok(format!("LLM response: {}", answer.text()))
 }
@@ -64,7 +64,7 @@ struct Account {
     email: String,
 }
 
-async fn elicitation(context: Context, args: ElicitationArgs) -> Result<String, ToolError> {
+async fn elicitation(context: Context, args: ElicitationArgs) -> Result<String, HandlerError> {
     Ok(said(&context.elicit::<Account>("account", &args.message).await))
 }
 
@@ -97,11 +97,11 @@ impl Default for Profile {
     }
 }
 
-async fn defaults(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn defaults(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(said(&context.elicit::<Profile>("profile", "Is this you?").await))
 }
 
-async fn enums(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn enums(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let options = || ["option1", "option2", "option3"].map(str::to_owned).to_vec();
     let titled =
         || ["1", "2", "3"].map(|number| TitledOption::new(format!("value{number}"), format!("Option {number}")));
@@ -135,30 +135,30 @@ struct Consent {
     ok: Option<bool>,
 }
 
-async fn asks_name(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn asks_name(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(match context.elicit::<UserName>("user_name", "What is your name?").await {
         Elicited::Accepted(UserName { name }) => format!("Hello, {name}!"),
         Elicited::Declined | Elicited::Cancelled => "Hello, whoever you are!".to_owned(),
     })
 }
 
-async fn asks_model(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn asks_model(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let question = CreateMessageRequestParams::question("What is the capital of France?", 100);
     Ok(context.sample("capital", question).await.text())
 }
 
-async fn asks_roots(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn asks_roots(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let roots = context.list_roots("roots").await;
     Ok(format!("Directories: {}", roots.into_iter().map(|root| root.uri).collect::<Vec<_>>().join(", ")))
 }
 
-async fn keeps_state(context: Context, _: NoArguments) -> Result<String, ToolError> {
-    let number = context.once("number", async { Ok::<_, ToolError>(42) }).await?;
+async fn keeps_state(context: Context, _: NoArguments) -> Result<String, HandlerError> {
+    let number = context.once("number", async { Ok::<_, HandlerError>(42) }).await?;
     let consent = context.elicit::<Consent>("confirm", "Go on?").await;
     Ok(format!("state-ok: {number}; {}", said(&consent)))
 }
 
-async fn asks_all(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn asks_all(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let greeting = CreateMessageRequestParams::question("Greet someone.", 50);
     let (name, greeting, roots) = tokio::join!(
         context.elicit::<UserName>("user_name", "What is your name?"),
@@ -168,13 +168,13 @@ async fn asks_all(context: Context, _: NoArguments) -> Result<String, ToolError>
     Ok(format!("{}; {}; {} directories", said(&name), greeting.text(), roots.len()))
 }
 
-async fn asks_twice(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn asks_twice(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let first = context.elicit::<UserName>("step1", "Step 1: what is your name?").await;
     let second = context.elicit::<Consent>("step2", "Step 2: go on?").await;
     Ok(format!("{}; {}", said(&first), said(&second)))
 }
 
-async fn asks_what_it_can(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn asks_what_it_can(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let can = context.client_capabilities().cloned().unwrap_or_default();
     let mut answers = Vec::new();
     if can.sampling.is_some() {

@@ -2,7 +2,7 @@
 
 use garde::Validate;
 use mcp_protocol::{ContentBlock, PromptMessage, ResourceContents};
-use mcp_server::{Elicited, InteractiveContext, NoArguments, PartialArgument, Prompt, RequestContext, RequestError};
+use mcp_server::{Elicited, HandlerError, InteractiveContext, NoArguments, PartialArgument, Prompt, RequestContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,7 +20,7 @@ pub(crate) fn all() -> Vec<Prompt<State>> {
     ]
 }
 
-async fn simple(_: RequestContext<State>, _: NoArguments) -> Result<&'static str, RequestError> {
+async fn simple(_: RequestContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
     Ok("This is a simple prompt for testing.")
 }
 
@@ -34,11 +34,11 @@ struct TwoArgs {
     arg2: String,
 }
 
-async fn with_arguments(_: RequestContext<State>, args: TwoArgs) -> Result<String, RequestError> {
+async fn with_arguments(_: RequestContext<State>, args: TwoArgs) -> Result<String, HandlerError> {
     Ok(format!("Prompt with arguments: arg1='{}', arg2='{}'", args.arg1, args.arg2))
 }
 
-async fn suggest(_: RequestContext<State>, argument: PartialArgument) -> Result<Vec<String>, RequestError> {
+async fn suggest(_: RequestContext<State>, argument: PartialArgument) -> Result<Vec<String>, HandlerError> {
     let known = ["paris", "park", "party"].into_iter().filter(|value| value.starts_with(&argument.value));
     Ok(known.map(str::to_owned).collect())
 }
@@ -51,12 +51,12 @@ struct ResourceArgs {
     resource_uri: String,
 }
 
-async fn with_resource(_: RequestContext<State>, args: ResourceArgs) -> Result<Vec<PromptMessage>, RequestError> {
+async fn with_resource(_: RequestContext<State>, args: ResourceArgs) -> Result<Vec<PromptMessage>, HandlerError> {
     let resource = ResourceContents::text(args.resource_uri, "text/plain", "Embedded resource content for testing.");
     Ok(vec![PromptMessage::user(ContentBlock::resource(resource)), PromptMessage::user("Read it, please.")])
 }
 
-async fn with_image(_: RequestContext<State>, _: NoArguments) -> Result<Vec<PromptMessage>, RequestError> {
+async fn with_image(_: RequestContext<State>, _: NoArguments) -> Result<Vec<PromptMessage>, HandlerError> {
     Ok(vec![PromptMessage::user(ContentBlock::image(PNG, "image/png")), PromptMessage::user("What is on it?")])
 }
 
@@ -67,7 +67,7 @@ struct Topic {
     context: String,
 }
 
-async fn asks(context: InteractiveContext<State>, _: NoArguments) -> Result<String, RequestError> {
+async fn asks(context: InteractiveContext<State>, _: NoArguments) -> Result<String, HandlerError> {
     Ok(match context.elicit::<Topic>("user_context", "What should the prompt be about?").await {
         Elicited::Accepted(Topic { context }) => format!("Tell me about {context}."),
         Elicited::Declined | Elicited::Cancelled => "Tell me about anything.".to_owned(),

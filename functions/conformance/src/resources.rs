@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use garde::Validate;
-use mcp_server::{Caching, RequestContext, RequestError, Resource, ResourceTemplate};
+use mcp_server::{Caching, HandlerError, RequestContext, Resource, ResourceTemplate};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -35,11 +35,11 @@ pub(crate) fn template() -> ResourceTemplate<State> {
         .mime_type("text/plain")
 }
 
-async fn text(_: RequestContext<State>) -> Result<&'static str, RequestError> {
+async fn text(_: RequestContext<State>) -> Result<&'static str, HandlerError> {
     Ok("This is the content of the static text resource.")
 }
 
-async fn binary(_: RequestContext<State>) -> Result<&'static [u8], RequestError> {
+async fn binary(_: RequestContext<State>) -> Result<&'static [u8], HandlerError> {
     Ok(PNG)
 }
 
@@ -50,6 +50,6 @@ struct DataUri {
     id: String,
 }
 
-async fn data(_: RequestContext<State>, uri: DataUri) -> Result<String, RequestError> {
+async fn data(_: RequestContext<State>, uri: DataUri) -> Result<String, HandlerError> {
     Ok(format!("Data of {}", uri.id))
 }

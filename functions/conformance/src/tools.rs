@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use garde::Validate;
 use mcp_protocol::{ClientCapabilities, ContentBlock, JsonObject, LoggingLevel, ResourceContents};
-use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,15 +34,15 @@ pub(crate) fn all() -> Vec<Tool<State>> {
     ]
 }
 
-async fn simple_text(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn simple_text(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
     Ok("This is a simple text response.")
 }
 
-async fn image(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, ToolError> {
+async fn image(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, HandlerError> {
     Ok(ContentBlock::image(PNG, "image/png"))
 }
 
-async fn audio(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, ToolError> {
+async fn audio(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, HandlerError> {
     Ok(ContentBlock::audio(WAV, "audio/wav"))
 }
 
@@ -50,15 +50,15 @@ fn resource() -> ContentBlock {
     ContentBlock::resource(ResourceContents::text("test://embedded-resource", "text/plain", "An embedded resource."))
 }
 
-async fn embedded_resource(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, ToolError> {
+async fn embedded_resource(_: ToolContext<State>, _: NoArguments) -> Result<ContentBlock, HandlerError> {
     Ok(resource())
 }
 
-async fn mixed(_: ToolContext<State>, _: NoArguments) -> Result<Vec<ContentBlock>, ToolError> {
+async fn mixed(_: ToolContext<State>, _: NoArguments) -> Result<Vec<ContentBlock>, HandlerError> {
     Ok(vec!["One of each:".into(), ContentBlock::image(PNG, "image/png"), resource()])
 }
 
-async fn logs(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn logs(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
     for message in ["started", "at work", "done"] {
         context.log(LoggingLevel::Info, None, message).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -66,11 +66,11 @@ async fn logs(context: ToolContext<State>, _: NoArguments) -> Result<&'static st
     Ok("logged")
 }
 
-async fn fails(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
-    Err(ToolError::Failed("This tool always fails.".to_owned()))
+async fn fails(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
+    Err(HandlerError::failed("This tool always fails."))
 }
 
-async fn progress(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn progress(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
     for percent in [0, 50, 100] {
         context.progress(percent, 100, None).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -86,7 +86,7 @@ struct CustomHeaderArgs {
     value: String,
 }
 
-async fn custom_header(_: ToolContext<State>, args: CustomHeaderArgs) -> Result<String, ToolError> {
+async fn custom_header(_: ToolContext<State>, args: CustomHeaderArgs) -> Result<String, HandlerError> {
     Ok(args.value)
 }
 
@@ -116,6 +116,6 @@ fn json_schema() -> Value {
     })
 }
 
-async fn counts(_: ToolContext<State>, args: JsonObject) -> Result<String, ToolError> {
+async fn counts(_: ToolContext<State>, args: JsonObject) -> Result<String, HandlerError> {
     Ok(format!("{} members", args.len()))
 }

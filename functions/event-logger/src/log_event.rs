@@ -2,7 +2,7 @@
 
 use garde::Validate;
 use mcp_postgres::DatabaseError;
-use mcp_server::{Json, JsonWithText, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Json, JsonWithText, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -38,6 +38,9 @@ struct LogEventArgs {
 const PERHAPS_STORED: &str = "The database did not answer. It is not known whether the event was stored: look at \
     get_latest_events before you log it again, and use an idempotency_key for what must not be stored twice.";
 
+/// With a key it is the same event, whether or not it was stored.
+const TRY_AGAIN: &str = "The database is busy or not available. Try again in a moment.";
+
 fn is_visible(text: &str, context: &()) -> garde::Result {
     if text.trim().is_empty() {
         return Err(garde::Error::new("must not be blank"));
@@ -54,15 +57,15 @@ fn is_storable(text: &str, _: &()) -> garde::Result {
     }
 }
 
-async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<JsonWithText<Event>, ToolError> {
+async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<JsonWithText<Event>, HandlerError> {
     let event = NewEvent { event_name: &args.event_name, idempotency_key: args.idempotency_key.as_deref() };
     let logged = events::insert(&context, &event).await.map_err(|error| match error {
         // The next call has another name; with a key of the caller's it is the same event all the same.
         DatabaseError::OutcomeUnknown(source) if event.idempotency_key.is_none() => {
-            ToolError::Unavailable { message: PERHAPS_STORED, source }
+            HandlerError::unavailable(PERHAPS_STORED, source)
         }
-        DatabaseError::OutcomeUnknown(source) => DatabaseError::Unavailable(source).into(),
-        error => error.into_tool_error(|constraint| match constraint {
+        DatabaseError::OutcomeUnknown(source) => HandlerError::unavailable(TRY_AGAIN, source),
+        error => error.into_handler_error(|constraint| match constraint {
             "events_name_length" => Some("`event_name` must have 1 to 500 characters".to_owned()),
             _ => None,
         }),
@@ -74,9 +77,8 @@ async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<Js
             let text = format!("Event '{}' logged{by}. Its number is {}.", row.event_name, row.id);
             Ok(Json(row.into_event(&context)).with_text(text))
         }
-        Logged::KeyTaken => Err(ToolError::InvalidInput(
-            "`idempotency_key` was used for another event in the last 30 days: use a new key for a new event"
-                .to_owned(),
+        Logged::KeyTaken => Err(HandlerError::invalid_input(
+            "`idempotency_key` was used for another event in the last 30 days: use a new key for a new event",
         )),
     }
 }

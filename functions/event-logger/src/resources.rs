@@ -1,7 +1,7 @@
 //! The resources `events://latest` and `events://{id}`.
 
 use garde::Validate;
-use mcp_server::{RequestContext, RequestError, Resource, ResourceTemplate};
+use mcp_server::{HandlerError, RequestContext, Resource, ResourceTemplate};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,7 +26,7 @@ pub(crate) fn by_id() -> ResourceTemplate<State> {
         .require_scope(READ)
 }
 
-async fn read_latest(context: RequestContext<State>) -> Result<String, RequestError> {
+async fn read_latest(context: RequestContext<State>) -> Result<String, HandlerError> {
     Ok(lines(&events::latest(&context, LATEST).await?))
 }
 
@@ -37,7 +37,7 @@ struct EventUri {
     id: i64,
 }
 
-async fn read_event(context: RequestContext<State>, uri: EventUri) -> Result<String, RequestError> {
-    let row = events::by_id(&context, uri.id).await?.ok_or(RequestError::NotFound)?;
-    serde_json::to_string(&row.into_event(&context)).map_err(RequestError::internal)
+async fn read_event(context: RequestContext<State>, uri: EventUri) -> Result<String, HandlerError> {
+    let row = events::by_id(&context, uri.id).await?.ok_or_else(HandlerError::not_found)?;
+    Ok(serde_json::to_string(&row.into_event(&context))?)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_server::{Caching, RequestContext, RequestError, Resource};
+use mcp_server::{Caching, HandlerError, RequestContext, Resource};
 
 use crate::State;
 
@@ -15,6 +15,6 @@ pub(crate) fn resource() -> Resource<State> {
         .caching(Caching::public(Duration::from_secs(300)))
 }
 
-async fn guide(_: RequestContext<State>) -> Result<&'static str, RequestError> {
+async fn guide(_: RequestContext<State>) -> Result<&'static str, HandlerError> {
     Ok(include_str!("guide.md"))
 }

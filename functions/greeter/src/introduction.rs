@@ -1,7 +1,7 @@
 //! The `introduction` prompt: a person asks the model to introduce someone.
 
 use garde::Validate;
-use mcp_server::{Prompt, RequestContext, RequestError};
+use mcp_server::{HandlerError, Prompt, RequestContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -33,7 +33,7 @@ enum Tone {
     Funny,
 }
 
-async fn introduction(_: RequestContext<State>, args: IntroductionArgs) -> Result<String, RequestError> {
+async fn introduction(_: RequestContext<State>, args: IntroductionArgs) -> Result<String, HandlerError> {
     let tone = match args.tone.unwrap_or_default() {
         Tone::Warm => "warm",
         Tone::Formal => "formal",

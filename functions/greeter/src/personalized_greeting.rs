@@ -1,7 +1,7 @@
 //! The `personalized_greeting` tool: greets one person by name.
 
 use garde::Validate;
-use mcp_server::{Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ struct GreetingArgs {
     name: String,
 }
 
-async fn personalized_greeting(_: ToolContext<State>, args: GreetingArgs) -> Result<String, ToolError> {
+async fn personalized_greeting(_: ToolContext<State>, args: GreetingArgs) -> Result<String, HandlerError> {
     Ok(format!("Hello, {}! Welcome to the serverless MCP world.", args.name))
 }
 

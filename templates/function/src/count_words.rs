@@ -1,7 +1,7 @@
 //! The `count_words` tool: counts the words of a text.
 
 use garde::Validate;
-use mcp_server::{Tool, ToolContext, ToolError};
+use mcp_server::{Tool, ToolContext, HandlerError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ struct CountWordsArgs {
     text: String,
 }
 
-async fn count_words(_: ToolContext<State>, args: CountWordsArgs) -> Result<String, ToolError> {
+async fn count_words(_: ToolContext<State>, args: CountWordsArgs) -> Result<String, HandlerError> {
     Ok(args.text.split_whitespace().count().to_string())
 }
 

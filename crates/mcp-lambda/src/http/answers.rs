@@ -55,6 +55,7 @@ pub(super) fn translate(error: &CallError, is_modern: bool, request_id: &str) ->
         CallError::InsufficientScope { .. } | CallError::Forbidden => {
             own_code(StatusCode::FORBIDDEN, error.to_string())
         }
+        CallError::Failed(_) => (StatusCode::OK, object(jsonrpc::INTERNAL_ERROR)),
         CallError::DeadlineExceeded => own_code(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
         CallError::TooLarge { .. } | CallError::Unavailable(_) | CallError::Internal => {
             let message = match request_id {

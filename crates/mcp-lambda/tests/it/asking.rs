@@ -12,8 +12,8 @@ use mcp_protocol::{
     RequestedSchema, ToolChoice, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
 };
 use mcp_server::{
-    Elicited, InteractiveContext, Invocation, NoArguments, Principal, Prompt, RequestContext, RequestError, Resource,
-    Server, StateKey, Tool, ToolError,
+    Elicited, HandlerError, InteractiveContext, Invocation, NoArguments, Principal, Prompt, RequestContext, Resource,
+    Server, StateKey, Tool,
 };
 use mcp_testing::{
     McpRequest, Reply, Via, as_caller, exchange, exchange_via, prompts_get, resources_read, state_key, tools_call,
@@ -75,7 +75,7 @@ struct GreetArgs {
     greeting: Option<String>,
 }
 
-async fn greet(context: Context, args: GreetArgs) -> Result<String, ToolError> {
+async fn greet(context: Context, args: GreetArgs) -> Result<String, HandlerError> {
     let greeting = args.greeting.unwrap_or_else(|| "Hello".to_owned());
     Ok(match context.elicit::<Name>("name", "Who are you?").await {
         Elicited::Accepted(Name { name }) => format!("{greeting}, {name}!"),
@@ -91,14 +91,14 @@ struct Count {
 }
 
 /// Asks twice, with an effect before each question.
-async fn order(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn order(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let number = context
-        .once("number", async { Ok::<_, ToolError>(context.state().orders.fetch_add(1, Ordering::SeqCst) + 1) })
+        .once("number", async { Ok::<_, HandlerError>(context.state().orders.fetch_add(1, Ordering::SeqCst) + 1) })
         .await?;
     let name = context.elicit::<Name>("name", "Who orders?").await.accepted();
     let count = context.elicit::<Count>("count", "How many?").await.accepted();
     let (Some(name), Some(count)) = (name, count) else {
-        return Err(ToolError::Failed("no order".to_owned()));
+        return Err(HandlerError::failed("no order"));
     };
     Ok(format!("order {number}: {} for {}", count.count, name.name))
 }
@@ -107,7 +107,7 @@ fn question() -> CreateMessageRequestParams {
     CreateMessageRequestParams::question("Why?", 10)
 }
 
-async fn all(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn all(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let (name, why, roots) = tokio::join!(
         context.elicit::<Name>("name", "Who are you?"),
         context.sample("why", question()),
@@ -116,21 +116,21 @@ async fn all(context: Context, _: NoArguments) -> Result<String, ToolError> {
     Ok(format!("{:?} {} {}", name.accepted().map(|name| name.name), why.text(), roots.len()))
 }
 
-async fn visit(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn visit(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(format!("{:?}", context.elicit_url("page", "Pay, please.", "https://pay.example.com/1").await))
 }
 
-async fn with_tools(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn with_tools(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let request = CreateMessageRequestParams { tool_choice: Some(ToolChoice::default()), ..question() };
     Ok(context.sample("why", request).await.text())
 }
 
-async fn with_context(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn with_context(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let request = CreateMessageRequestParams { include_context: Some(IncludeContext::ThisServer), ..question() };
     Ok(context.sample("why", request).await.text())
 }
 
-async fn same_key(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn same_key(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let (name, count) =
         tokio::join!(context.elicit::<Name>("key", "Who?"), context.elicit::<Count>("key", "How many?"));
     Ok(format!("{name:?} {count:?}"))
@@ -143,20 +143,20 @@ struct Nested {
     inner: Vec<Vec<u8>>,
 }
 
-async fn nested(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn nested(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(format!("{:?}", context.elicit::<Nested>("nested", "What?").await))
 }
 
-async fn long(context: Context, _: NoArguments) -> Result<String, ToolError> {
-    context.once("long", async { Ok::<_, ToolError>("x".repeat(8 * 1024)) }).await?;
+async fn long(context: Context, _: NoArguments) -> Result<String, HandlerError> {
+    context.once("long", async { Ok::<_, HandlerError>("x".repeat(8 * 1024)) }).await?;
     Ok(format!("{:?}", context.elicit::<Name>("name", "Who?").await))
 }
 
-async fn roots(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn roots(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(context.list_roots("roots").await.len().to_string())
 }
 
-async fn insists(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn insists(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let mut questions = 0;
     loop {
         questions += 1;
@@ -166,7 +166,7 @@ async fn insists(context: Context, _: NoArguments) -> Result<String, ToolError> 
     }
 }
 
-async fn by_hand(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn by_hand(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let sizes = ["S", "M"].map(str::to_owned).to_vec();
     let form = RequestedSchema::new()
         .required("size", UntitledSingleSelectEnumSchema { options: sizes, ..Default::default() })
@@ -175,32 +175,32 @@ async fn by_hand(context: Context, _: NoArguments) -> Result<String, ToolError> 
     Ok(format!("{:?}", context.elicit_form("order", "What?", form).await))
 }
 
-async fn talks(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn talks(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let why = context.sample("why", question()).await.text();
     Ok(format!("{why} {:?}", context.elicit::<Name>("name", "Who?").await))
 }
 
-async fn bad_page(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn bad_page(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(format!("{:?}", context.elicit_url("page", "Go there.", "javascript:alert(1)").await))
 }
 
-async fn reports(context: Context, _: NoArguments) -> Result<String, ToolError> {
+async fn reports(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     context.progress(1.0, None, None).await;
     Ok(format!("{:?}", context.elicit::<Name>("name", "Who?").await.accepted().map(|name| name.name)))
 }
 
-async fn quiet(_: RequestContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn quiet(_: RequestContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
     Ok("never asks")
 }
 
-async fn write(context: Context, _: NoArguments) -> Result<String, RequestError> {
+async fn write(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(format!("Write about {:?}.", context.elicit::<Name>("name", "About whom?").await.accepted()))
 }
 
-async fn secret(context: Context) -> Result<String, RequestError> {
+async fn secret(context: Context) -> Result<String, HandlerError> {
     match context.elicit::<Name>("name", "Who reads?").await {
         Elicited::Accepted(Name { name }) => Ok(format!("a secret for {name}")),
-        Elicited::Declined | Elicited::Cancelled => Err(RequestError::NotFound),
+        Elicited::Declined | Elicited::Cancelled => Err(HandlerError::not_found()),
     }
 }
 
@@ -404,7 +404,7 @@ async fn a_handler_asks_a_hundred_questions_at_most() {
         let tool = Tool::new("asks", move |context: Context, _: NoArguments| async move {
             let keys: Vec<String> = (0..count).map(|number| format!("name {number}")).collect();
             futures_util::future::join_all(keys.iter().map(|key| context.elicit::<Name>(key, "Who are you?"))).await;
-            Ok::<_, ToolError>(String::new())
+            Ok::<_, HandlerError>(String::new())
         });
         let config = HttpConfig { state_key: Some(state_key()), ..HttpConfig::default() };
         McpService::new(Server::new("asks", "1.0.0", State::default()).tool(tool), config).unwrap()
@@ -424,7 +424,7 @@ async fn an_answer_counts_for_the_words_that_were_asked() {
             "pay",
             move |context: Context, _: NoArguments| async move {
                 let answer = context.elicit::<Name>("pay", &format!("Pay {amount}?")).await;
-                Ok::<_, ToolError>(format!("paid {amount}: {}", answer.accepted().is_some()))
+                Ok::<_, HandlerError>(format!("paid {amount}: {}", answer.accepted().is_some()))
             },
         ))
     };

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use mcp_lambda::{Env, FromEnv, HttpConfig, LambdaInvocation, McpService};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{
-    Invocation, NoArguments, Principal, RequestContext, RequestError, Resource, Server, Tool, ToolContext, ToolError,
+    HandlerError, Invocation, NoArguments, Principal, RequestContext, Resource, Server, Tool, ToolContext,
 };
 use mcp_testing::{
     IssuerAnswer, McpRequest, TestIssuer, Via, exchange, exchange_via, prompts_get, resources_read, tools_call,
@@ -100,11 +100,11 @@ async fn the_outcome_is_one_of_a_few_and_counted() {
 /// 6.3: a database that sleeps is no fault of the server, and has a counter of its own.
 #[tokio::test]
 async fn what_is_not_available_is_counted_by_itself() {
-    async fn away(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
-        Err(ToolError::Unavailable { message: "Try again.", source: "no route".into() })
+    async fn away(_: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
+        Err(HandlerError::unavailable("Try again.", "no route"))
     }
-    async fn read_away(_: RequestContext<State>) -> Result<String, RequestError> {
-        Err(RequestError::Unavailable { message: "Try again.", source: "no route".into() })
+    async fn read_away(_: RequestContext<State>) -> Result<String, HandlerError> {
+        Err(HandlerError::unavailable("Try again.", "no route"))
     }
     let server = Server::new("away", "1.0.0", State)
         .tool(Tool::new("away", away).description("Is away."))

@@ -10,7 +10,7 @@ use std::{
 use garde::Validate;
 use mcp_lambda::{HttpConfig, InvokeMode, LambdaContext as _, McpService};
 use mcp_protocol::{ClientCapabilities, ContentBlock, LoggingLevel, ResourceContents};
-use mcp_server::{Json, NoArguments, Server, Tool, ToolContext, ToolError, ToolOutput};
+use mcp_server::{HandlerError, Json, NoArguments, Server, Tool, ToolContext, ToolOutput};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ pub(crate) fn server() -> Server<State> {
         .tool(Tool::raw("anything", json!({ "type": "object" }), raw).description("Takes anything.").unvalidated())
 }
 
-async fn simple(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn simple(_: ToolContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
     Ok("simple")
 }
 
@@ -81,11 +81,11 @@ struct TextArgs {
     text: String,
 }
 
-async fn echo(_: ToolContext<State>, args: TextArgs) -> Result<String, ToolError> {
+async fn echo(_: ToolContext<State>, args: TextArgs) -> Result<String, HandlerError> {
     Ok(args.text)
 }
 
-async fn length(_: ToolContext<State>, args: TextArgs) -> Result<String, ToolError> {
+async fn length(_: ToolContext<State>, args: TextArgs) -> Result<String, HandlerError> {
     Ok(args.text.len().to_string())
 }
 
@@ -100,7 +100,7 @@ struct CountArgs {
     pause_ms: u64,
 }
 
-async fn count(context: ToolContext<State>, args: CountArgs) -> Result<String, ToolError> {
+async fn count(context: ToolContext<State>, args: CountArgs) -> Result<String, HandlerError> {
     for number in 1..=args.to {
         tokio::time::sleep(Duration::from_millis(args.pause_ms)).await;
         context.progress(number, args.to, Some("counting")).await;
@@ -118,7 +118,7 @@ struct GatedArgs {
     folder: std::path::PathBuf,
 }
 
-async fn gated(context: ToolContext<State>, args: GatedArgs) -> Result<&'static str, ToolError> {
+async fn gated(context: ToolContext<State>, args: GatedArgs) -> Result<&'static str, HandlerError> {
     for number in 1..=3 {
         context.progress(number, 3, None).await;
         while !args.folder.join(number.to_string()).exists() {
@@ -128,7 +128,7 @@ async fn gated(context: ToolContext<State>, args: GatedArgs) -> Result<&'static 
     Ok("through all gates")
 }
 
-async fn blocks(_: ToolContext<State>, _: NoArguments) -> Result<Vec<ContentBlock>, ToolError> {
+async fn blocks(_: ToolContext<State>, _: NoArguments) -> Result<Vec<ContentBlock>, HandlerError> {
     let annotations = mcp_protocol::Annotations {
         audience: vec![mcp_protocol::Role::User],
         priority: Some(0.5),
@@ -151,11 +151,11 @@ struct Point {
     label: Value,
 }
 
-async fn structured(_: ToolContext<State>, _: NoArguments) -> Result<Json<Point>, ToolError> {
+async fn structured(_: ToolContext<State>, _: NoArguments) -> Result<Json<Point>, HandlerError> {
     Ok(Json(Point { x: 1, label: json!({ "a": [true] }) }))
 }
 
-async fn list(_: ToolContext<State>, _: NoArguments) -> Result<Json<Vec<u8>>, ToolError> {
+async fn list(_: ToolContext<State>, _: NoArguments) -> Result<Json<Vec<u8>>, HandlerError> {
     Ok(Json(vec![1, 2, 3]))
 }
 
@@ -178,14 +178,14 @@ fn x() -> String {
     "x".to_owned()
 }
 
-async fn large(context: ToolContext<State>, args: LargeArgs) -> Result<String, ToolError> {
+async fn large(context: ToolContext<State>, args: LargeArgs) -> Result<String, HandlerError> {
     for number in 0..args.notifications {
         context.progress(number, None, Some(&"m".repeat(30_000))).await;
     }
     Ok(args.of.repeat(args.bytes / args.of.len()))
 }
 
-async fn logs(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn logs(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
     context.log(LoggingLevel::Debug, None, "debug").await;
     context.log(LoggingLevel::Info, Some("logs"), json!({ "number": 1 })).await;
     context.log(LoggingLevel::Error, None, "error").await;
@@ -205,23 +205,23 @@ struct RegionArgs {
     count: Option<i64>,
 }
 
-async fn region(_: ToolContext<State>, args: RegionArgs) -> Result<String, ToolError> {
+async fn region(_: ToolContext<State>, args: RegionArgs) -> Result<String, HandlerError> {
     Ok(format!("{} {:?}", args.region, args.count))
 }
 
-async fn fails(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
-    Err(ToolError::Failed("the shop is closed".to_owned()))
+async fn fails(_: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
+    Err(HandlerError::failed("the shop is closed"))
 }
 
-async fn fails_inside(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
-    Err(ToolError::internal("the disk is full"))
+async fn fails_inside(_: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
+    Err(HandlerError::internal("the disk is full"))
 }
 
-async fn fails_at_length(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
-    Err(ToolError::internal("full".repeat(500_000)))
+async fn fails_at_length(_: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
+    Err(HandlerError::internal("full".repeat(500_000)))
 }
 
-async fn panics(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+async fn panics(_: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
     panic!("at once")
 }
 
@@ -234,7 +234,7 @@ impl Serialize for Unserialisable {
     }
 }
 
-async fn unserialisable(_: ToolContext<State>, _: NoArguments) -> Result<Json<Unserialisable>, ToolError> {
+async fn unserialisable(_: ToolContext<State>, _: NoArguments) -> Result<Json<Unserialisable>, HandlerError> {
     Ok(Json(Unserialisable))
 }
 
@@ -248,17 +248,17 @@ struct CheckedArgs {
     text: String,
 }
 
-async fn checks(_: ToolContext<State>, args: CheckedArgs) -> Result<String, ToolError> {
+async fn checks(_: ToolContext<State>, args: CheckedArgs) -> Result<String, HandlerError> {
     Ok(args.text)
 }
 
-async fn pretty(_: ToolContext<State>, _: NoArguments) -> Result<ToolOutput, ToolError> {
+async fn pretty(_: ToolContext<State>, _: NoArguments) -> Result<ToolOutput, HandlerError> {
     let raw = serde_json::value::RawValue::from_string("{\n  \"a\": [\n 1,\r\n \"\\n\"]\n}".to_owned());
-    let structured_content = Some(raw.map_err(ToolError::internal)?);
+    let structured_content = Some(raw?);
     Ok(ToolOutput { structured_content, ..ToolOutput::default() })
 }
 
-async fn sleeps(context: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+async fn sleeps(context: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
     context.progress(1.0, None, None).await;
     std::future::pending().await
 }
@@ -275,7 +275,7 @@ struct About {
     has_deadline: bool,
 }
 
-async fn about(context: ToolContext<State>, _: NoArguments) -> Result<Json<About>, ToolError> {
+async fn about(context: ToolContext<State>, _: NoArguments) -> Result<Json<About>, HandlerError> {
     Ok(Json(About {
         id: context.id().to_string(),
         request_id: context.request_id().to_owned(),
@@ -300,7 +300,7 @@ fn raw_schema() -> Value {
     })
 }
 
-async fn raw(_: ToolContext<State>, args: serde_json::Map<String, Value>) -> Result<ToolOutput, ToolError> {
+async fn raw(_: ToolContext<State>, args: serde_json::Map<String, Value>) -> Result<ToolOutput, HandlerError> {
     Ok(ToolOutput { content: vec![ContentBlock::text(Value::from(args).to_string())], ..ToolOutput::default() })
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{Invocation, NoArguments, Server, Settings, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Invocation, NoArguments, Server, Settings, Tool, ToolContext};
 use mcp_testing::{Via, exchange_via, tools_call, tools_list};
 use serde_json::json;
 
@@ -55,7 +55,7 @@ async fn no_handler_is_polled_after_its_deadline() {
                 tokio::task::yield_now().await;
             }
             #[expect(unreachable_code, reason = "says what the handler would return")]
-            Ok::<String, ToolError>(String::new())
+            Ok::<String, HandlerError>(String::new())
         }
     });
     let service = McpService::new(Server::new("test", "0.0.0", State).tool(tool), HttpConfig::default()).unwrap();
@@ -85,7 +85,7 @@ async fn at_the_deadline_work_elsewhere_is_told_to_stop() {
                 token.cancelled().await;
                 sender.send(()).await
             });
-            std::future::pending::<Result<String, ToolError>>().await
+            std::future::pending::<Result<String, HandlerError>>().await
         }
     });
     let service = McpService::new(Server::new("test", "0.0.0", State).tool(tool), HttpConfig::default()).unwrap();
@@ -96,11 +96,11 @@ async fn at_the_deadline_work_elsewhere_is_told_to_stop() {
     assert_eq!(receiver.recv().await, Some(()));
 }
 
-async fn nothing(_: ToolContext<State>, _: NoArguments) -> Result<String, ToolError> {
+async fn nothing(_: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
     Ok(String::new())
 }
 
-async fn takes_a_string(_: ToolContext<State>, _: Text) -> Result<String, ToolError> {
+async fn takes_a_string(_: ToolContext<State>, _: Text) -> Result<String, HandlerError> {
     Ok(String::new())
 }
 

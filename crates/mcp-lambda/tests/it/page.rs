@@ -5,7 +5,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
 use mcp_lambda::{HttpConfig, McpService, PublicUrl};
 use mcp_protocol::JsonObject;
-use mcp_server::{InteractiveContext, NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, InteractiveContext, NoArguments, Server, Tool, ToolContext};
 use mcp_testing::{McpRequest, Reply, Via, exchange, exchange_via, tools_list};
 use serde_json::{Value, json};
 
@@ -91,15 +91,15 @@ async fn only_what_is_written_here_runs_in_the_page() {
     }
 }
 
-async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
     Ok("")
 }
 
-async fn raw(_: ToolContext<()>, _: JsonObject) -> Result<&'static str, ToolError> {
+async fn raw(_: ToolContext<()>, _: JsonObject) -> Result<&'static str, HandlerError> {
     Ok("")
 }
 
-async fn asking(_: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn asking(_: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
     Ok("")
 }
 

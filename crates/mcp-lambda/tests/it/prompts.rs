@@ -3,7 +3,7 @@
 use garde::Validate;
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::{ContentBlock, Icon, PromptMessage, ProtocolVersion, method};
-use mcp_server::{PartialArgument, Prompt, RequestContext, RequestError, Server};
+use mcp_server::{HandlerError, PartialArgument, Prompt, RequestContext, Server};
 use mcp_testing::{McpRequest, complete, exchange, prompts_get, tools_call};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -52,16 +52,16 @@ enum Pace {
     Swift,
 }
 
-async fn travel(_: Context, args: TravelArgs) -> Result<String, RequestError> {
+async fn travel(_: Context, args: TravelArgs) -> Result<String, HandlerError> {
     Ok(format!("{} for {} days, train {:?}, {:?}", args.to, args.days, args.by_train, args.pace))
 }
 
-async fn cities(_: Context, argument: PartialArgument) -> Result<Vec<&'static str>, RequestError> {
+async fn cities(_: Context, argument: PartialArgument) -> Result<Vec<&'static str>, HandlerError> {
     let slow = argument.known.get("pace").is_some_and(|pace| pace == "slow");
     Ok(if slow { vec!["Lisbon"] } else { vec!["Lisbon", "Lima"] })
 }
 
-async fn talk(_: Context, _: mcp_server::NoArguments) -> Result<Vec<PromptMessage>, RequestError> {
+async fn talk(_: Context, _: mcp_server::NoArguments) -> Result<Vec<PromptMessage>, HandlerError> {
     Ok(vec![
         PromptMessage::user(ContentBlock::audio([1], "audio/wav")),
         PromptMessage::assistant(ContentBlock::resource_link("name", "x:y")),
@@ -69,8 +69,8 @@ async fn talk(_: Context, _: mcp_server::NoArguments) -> Result<Vec<PromptMessag
     ])
 }
 
-async fn broken(_: Context, _: mcp_server::NoArguments) -> Result<&'static str, RequestError> {
-    Err(RequestError::internal("the password is wrong"))
+async fn broken(_: Context, _: mcp_server::NoArguments) -> Result<&'static str, HandlerError> {
+    Err(HandlerError::internal("the password is wrong"))
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ struct TagArgs {
     tags: Vec<String>,
 }
 
-async fn tagged(_: Context, _: TagArgs) -> Result<&'static str, RequestError> {
+async fn tagged(_: Context, _: TagArgs) -> Result<&'static str, HandlerError> {
     Ok("")
 }
 

@@ -6,7 +6,7 @@ use garde::Validate;
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::{ProtocolVersion, ResourceContents, method};
 use mcp_server::{
-    Caching, List, PartialArgument, RequestContext, RequestError, Resource, ResourceOutput, ResourcePage,
+    Caching, HandlerError, List, PartialArgument, RequestContext, Resource, ResourceOutput, ResourcePage,
     ResourceTemplate, Server,
 };
 use mcp_testing::{McpRequest, Reply, complete, discover, exchange, initialize, resources_read};
@@ -37,23 +37,23 @@ fn library() -> McpService {
     McpService::new(server(), HttpConfig::default()).unwrap()
 }
 
-async fn terms(_: Context) -> Result<&'static str, RequestError> {
+async fn terms(_: Context) -> Result<&'static str, HandlerError> {
     Ok("Use it well.")
 }
 
-async fn cover(_: Context) -> Result<Vec<u8>, RequestError> {
+async fn cover(_: Context) -> Result<Vec<u8>, HandlerError> {
     Ok(vec![0, 255, 16])
 }
 
-async fn shelf(_: Context) -> Result<Vec<ResourceContents>, RequestError> {
+async fn shelf(_: Context) -> Result<Vec<ResourceContents>, HandlerError> {
     Ok(vec![
         ResourceContents::text("lib://books/1", "text/plain", "One"),
         ResourceContents::blob("lib://x", "a/b", [1]),
     ])
 }
 
-async fn broken(_: Context) -> Result<&'static str, RequestError> {
-    Err(RequestError::internal("the password is wrong"))
+async fn broken(_: Context) -> Result<&'static str, HandlerError> {
+    Err(HandlerError::internal("the password is wrong"))
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
@@ -63,18 +63,18 @@ struct BookUri {
     id: u32,
 }
 
-async fn book(_: Context, uri: BookUri) -> Result<String, RequestError> {
+async fn book(_: Context, uri: BookUri) -> Result<String, HandlerError> {
     match uri.id {
         1..=5 => Ok(format!("Book {}", uri.id)),
-        _ => Err(RequestError::NotFound),
+        _ => Err(HandlerError::not_found()),
     }
 }
 
 /// Five books, two a page.
-async fn books(_: Context, cursor: Option<String>) -> Result<ResourcePage, RequestError> {
+async fn books(_: Context, cursor: Option<String>) -> Result<ResourcePage, HandlerError> {
     let from: u32 = match cursor {
         None => 1,
-        Some(cursor) => cursor.parse().map_err(|_| RequestError::InvalidInput("no such page".to_owned()))?,
+        Some(cursor) => cursor.parse().map_err(|_| HandlerError::invalid_input("no such page"))?,
     };
     let resources = from..(from + 2).min(6);
     let resources = resources.map(|id| mcp_protocol::Resource::new(format!("lib://books/{id}"), format!("book {id}")));
@@ -82,7 +82,7 @@ async fn books(_: Context, cursor: Option<String>) -> Result<ResourcePage, Reque
     Ok(ResourcePage { resources: resources.collect(), next_cursor: (next < 6).then(|| next.to_string()) })
 }
 
-async fn ids(_: Context, argument: PartialArgument) -> Result<Vec<String>, RequestError> {
+async fn ids(_: Context, argument: PartialArgument) -> Result<Vec<String>, HandlerError> {
     Ok((1..=250).map(|id| id.to_string()).filter(|id| id.starts_with(&argument.value)).collect())
 }
 
@@ -92,11 +92,11 @@ struct FileUri {
     path: String,
 }
 
-async fn file(_: Context, uri: FileUri) -> Result<ResourceOutput, RequestError> {
+async fn file(_: Context, uri: FileUri) -> Result<ResourceOutput, HandlerError> {
     Ok(uri.path.into())
 }
 
-async fn files(_: Context, _: Option<String>) -> Result<Vec<mcp_protocol::Resource>, RequestError> {
+async fn files(_: Context, _: Option<String>) -> Result<Vec<mcp_protocol::Resource>, HandlerError> {
     Ok(vec![mcp_protocol::Resource::new("lib://files/a/b", "a/b")])
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use garde::Validate;
 use mcp_lambda::{HttpConfig, LambdaInvocation, McpService};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{Invocation, Json, NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Invocation, Json, NoArguments, Server, Tool, ToolContext};
 use mcp_testing::{Via, exchange, exchange_via, tools_call};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -190,7 +190,7 @@ struct Inner {
     samples: u64,
 }
 
-async fn measure(_: ToolContext<()>, reading: Reading) -> Result<Json<Measured>, ToolError> {
+async fn measure(_: ToolContext<()>, reading: Reading) -> Result<Json<Measured>, HandlerError> {
     let inner = Inner { celsius: reading.celsius.unwrap_or(f64::NAN), samples: reading.samples };
     Ok(Json(Measured { by_place: BTreeMap::from([("secret-place".to_owned(), inner)]) }))
 }
@@ -293,7 +293,7 @@ async fn a_call_that_sends_too_many_notifications_is_bounded_and_the_log_counts_
 /// S13: for as long as it takes.
 #[tokio::test(start_paused = true)]
 async fn a_call_sends_a_thousand_notifications_in_all() {
-    async fn chatter(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+    async fn chatter(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         for _ in 0..20 {
             for _ in 0..100 {
                 context.log(mcp_protocol::LoggingLevel::Error, None, "again").await;

@@ -6,8 +6,8 @@ use garde::Validate;
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::{ProtocolVersion, method};
 use mcp_server::{
-    Authorization, Elicited, InteractiveContext, PartialArgument, RequestContext, RequestError, Resource,
-    ResourceTemplate, Server, Settings, Tool, ToolError,
+    Authorization, Elicited, HandlerError, InteractiveContext, PartialArgument, RequestContext, Resource,
+    ResourceTemplate, Server, Settings, Tool,
 };
 use mcp_testing::{McpRequest, Reply, TestIssuer, complete, exchange, resources_read, state_key, tools_call};
 use schemars::JsonSchema;
@@ -18,7 +18,7 @@ use crate::authorization::service;
 
 type Context = RequestContext<()>;
 
-async fn secret(_: Context) -> Result<&'static str, RequestError> {
+async fn secret(_: Context) -> Result<&'static str, HandlerError> {
     Ok("the resource")
 }
 
@@ -28,11 +28,11 @@ struct Variables {
     value: String,
 }
 
-async fn value(_: Context, uri: Variables) -> Result<String, RequestError> {
+async fn value(_: Context, uri: Variables) -> Result<String, HandlerError> {
     Ok(format!("value {}", uri.value))
 }
 
-async fn suggest(_: Context, _: PartialArgument) -> Result<Vec<String>, RequestError> {
+async fn suggest(_: Context, _: PartialArgument) -> Result<Vec<String>, HandlerError> {
     Ok(vec!["suggestion".to_owned()])
 }
 
@@ -283,7 +283,7 @@ async fn a_value_is_decoded_once_and_cannot_climb_out_8_10() {
     }
 }
 
-async fn asks(context: InteractiveContext<()>) -> Result<&'static str, RequestError> {
+async fn asks(context: InteractiveContext<()>) -> Result<&'static str, HandlerError> {
     #[derive(Debug, Deserialize, JsonSchema, Validate)]
     struct Answer {
         #[garde(skip)]
@@ -291,7 +291,7 @@ async fn asks(context: InteractiveContext<()>) -> Result<&'static str, RequestEr
     }
     match context.elicit::<Answer>("word", "Say something.").await {
         Elicited::Accepted(_) => Ok("read"),
-        Elicited::Declined | Elicited::Cancelled => Err(RequestError::NotFound),
+        Elicited::Declined | Elicited::Cancelled => Err(HandlerError::not_found()),
     }
 }
 
@@ -325,7 +325,7 @@ struct Page {
     url: String,
 }
 
-async fn sends(context: InteractiveContext<()>, page: Page) -> Result<String, ToolError> {
+async fn sends(context: InteractiveContext<()>, page: Page) -> Result<String, HandlerError> {
     Ok(format!("{:?}", context.elicit_url("page", "Go there.", &page.url).await))
 }
 

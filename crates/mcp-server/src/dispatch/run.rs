@@ -21,10 +21,10 @@ use super::{
     render::{Renderer, outcome_of},
 };
 use crate::{
-    BoxError, CallError, Invocation, RequestError, ToolError,
+    BoxError, CallError, HandlerError, Invocation,
     handler::{
         context::CallContext,
-        error::{HandlerError, HandlerFuture},
+        error::{HandlerFuture, Reason},
     },
     interaction::{
         request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, SealError},
@@ -233,22 +233,24 @@ impl ErrorRenderer {
         CallOutcome { fault: Some(source), ..outcome }
     }
 
-    fn failed(&self, error: HandlerError) -> CallOutcome {
-        match error {
-            HandlerError::Tool(ToolError::InvalidInput(text) | ToolError::Failed(text))
-            | HandlerError::Request(RequestError::InvalidInput(text)) => self.complain(text),
-            HandlerError::Tool(ToolError::Internal(source)) | HandlerError::Request(RequestError::Internal(source)) => {
-                self.fault(source)
-            }
-            HandlerError::Tool(ToolError::Unavailable { message, source })
-            | HandlerError::Request(RequestError::Unavailable { message, source }) => {
-                self.logged(message, CallError::Unavailable(message), source).of_kind(ResultKind::Unavailable)
-            }
-            HandlerError::Request(RequestError::NotFound) => match &self.kind {
-                Kind::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),
-                Kind::Tool | Kind::Other => self.complain("there is nothing of that name".to_owned()),
+    fn failed(&self, HandlerError(reason): HandlerError) -> CallOutcome {
+        match reason {
+            Reason::InvalidInput(text) => self.complain(text),
+            Reason::Failed(text) => match self.kind {
+                Kind::Tool => self.complain(text),
+                Kind::Resource { .. } | Kind::Other => CallOutcome::from(Err(CallError::Failed(text))),
             },
-            HandlerError::Unserialisable(error) => CallOutcome::fault(error),
+            Reason::NotFound(text) => match &self.kind {
+                Kind::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),
+                Kind::Tool | Kind::Other => self.complain(text),
+            },
+            Reason::Unavailable { message, source } => {
+                let error = CallError::Unavailable(message.clone());
+                self.logged(&message, error, source).of_kind(ResultKind::Unavailable)
+            }
+            Reason::NeedsScopes(scopes) => self.fault(format!("a handler needs scopes: {}", scopes.join(" ")).into()),
+            Reason::Internal(source) => self.fault(source),
+            Reason::Unserializable(error) => CallOutcome::fault(error),
         }
     }
 

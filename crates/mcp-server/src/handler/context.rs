@@ -272,8 +272,8 @@ impl<S> RequestContext<S> {
     /// Further ones are dropped, and counted in a log event of the function when the call has ended.
     ///
     /// ```
-    /// # use mcp_server::{NoArguments, ToolContext, ToolError};
-    /// async fn import(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+    /// # use mcp_server::{NoArguments, ToolContext, HandlerError};
+    /// async fn import(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
     ///     let files = ["a.csv", "b.csv"];
     ///     for (done, file) in files.iter().enumerate() {
     ///         context.progress(done, files.len(), Some(file)).await;

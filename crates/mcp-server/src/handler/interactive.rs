@@ -19,10 +19,10 @@ use serde_json::{Value, value::to_raw_value};
 
 use super::{
     context::{FromRequest, HandlerContext, RequestContext},
-    error::{RequestError, ToolError},
+    error::HandlerError,
 };
 use crate::{
-    CallError, arguments,
+    BoxError, CallError, InvalidInput, arguments,
     interaction::{
         form::{form_for, read_content},
         request_state::{NewCipher, digest_of, new_cipher},
@@ -35,7 +35,7 @@ use crate::{
 ///
 /// ```
 /// use garde::Validate;
-/// use mcp_server::{Elicited, InteractiveContext, NoArguments, Tool, ToolError};
+/// use mcp_server::{Elicited, InteractiveContext, NoArguments, Tool, HandlerError};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///
@@ -46,7 +46,7 @@ use crate::{
 ///     delete: bool,
 /// }
 ///
-/// async fn clear(context: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+/// async fn clear(context: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
 ///     match context.elicit::<Confirmation>("confirm", "This cannot be undone.").await {
 ///         Elicited::Accepted(Confirmation { delete: true }) => Ok("cleared"),
 ///         Elicited::Accepted(_) | Elicited::Declined | Elicited::Cancelled => Ok("nothing was done"),
@@ -102,32 +102,14 @@ impl<T> Elicited<T> {
     }
 }
 
-/// No choice was made of those that [`InteractiveContext::choose`] offers. Its text names them, for the model.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotChosen(String);
-
-impl NotChosen {
-    fn new(why: &str, question: &str, choices: &[TitledOption]) -> Self {
-        let named = choices.iter().map(|TitledOption { value, title }| match title == value {
-            true => format!("`{value}`"),
-            false => format!("`{value}` ({title})"),
-        });
-        let named: Vec<String> = named.collect();
-        Self(format!("{why}: {question} Call again with one of the choices: {}", named.join(", ")))
-    }
-}
-
-impl From<NotChosen> for ToolError {
-    fn from(NotChosen(text): NotChosen) -> Self {
-        Self::InvalidInput(text)
-    }
-}
-
-impl From<NotChosen> for RequestError {
-    fn from(NotChosen(text): NotChosen) -> Self {
-        Self::InvalidInput(text)
-    }
+/// The error of [`InteractiveContext::choose`]: its text names the choices, for the model.
+fn not_chosen(why: &str, question: &str, choices: &[TitledOption]) -> InvalidInput {
+    let named = choices.iter().map(|TitledOption { value, title }| match title == value {
+        true => format!("`{value}`"),
+        false => format!("`{value}` ({title})"),
+    });
+    let named: Vec<String> = named.collect();
+    InvalidInput::new(format!("{why}: {question} Call again with one of the choices: {}", named.join(", ")))
 }
 
 impl<S> InteractiveContext<S> {
@@ -173,7 +155,7 @@ impl<S> InteractiveContext<S> {
     /// ```
     /// use garde::Validate;
     /// use mcp_protocol::TitledOption;
-    /// use mcp_server::{InteractiveContext, Tool, ToolError};
+    /// use mcp_server::{InteractiveContext, Tool, HandlerError};
     /// use schemars::JsonSchema;
     /// use serde::Deserialize;
     ///
@@ -184,7 +166,7 @@ impl<S> InteractiveContext<S> {
     ///     city: Option<String>,
     /// }
     ///
-    /// async fn book(context: InteractiveContext<()>, args: BookArgs) -> Result<String, ToolError> {
+    /// async fn book(context: InteractiveContext<()>, args: BookArgs) -> Result<String, HandlerError> {
     ///     let cities = [TitledOption::new("LIM", "Lima"), TitledOption::new("LIS", "Lisbon")];
     ///     let city = match args.city {
     ///         Some(city) => city,
@@ -199,10 +181,10 @@ impl<S> InteractiveContext<S> {
     ///
     /// # Errors
     ///
-    /// [`NotChosen`] when the client cannot show a form, and when the person declines or cancels.
-    pub async fn choose(&self, key: &str, message: &str, choices: &[TitledOption]) -> Result<String, NotChosen> {
+    /// [`InvalidInput`] when the client cannot show a form, and when the person declines or cancels.
+    pub async fn choose(&self, key: &str, message: &str, choices: &[TitledOption]) -> Result<String, InvalidInput> {
         if !self.client_capabilities().is_some_and(ClientCapabilities::has_elicitation_form) {
-            return Err(NotChosen::new("the client cannot ask the user", message, choices));
+            return Err(not_chosen("the client cannot ask the user", message, choices));
         }
         let field =
             TitledSingleSelectEnumSchema { one_of: choices.to_vec(), ..TitledSingleSelectEnumSchema::default() };
@@ -210,10 +192,10 @@ impl<S> InteractiveContext<S> {
         match self.elicit_form(key, message, RequestedSchema::new().required(key, field)).await {
             Elicited::Accepted(mut content) => match content.remove(key) {
                 Some(Value::String(choice)) => Ok(choice),
-                _ => Err(NotChosen::new("the answer is none of the choices", message, choices)),
+                _ => Err(not_chosen("the answer is none of the choices", message, choices)),
             },
-            Elicited::Declined => Err(NotChosen::new("the user declined to choose", message, choices)),
-            Elicited::Cancelled => Err(NotChosen::new("the user did not choose", message, choices)),
+            Elicited::Declined => Err(not_chosen("the user declined to choose", message, choices)),
+            Elicited::Cancelled => Err(not_chosen("the user did not choose", message, choices)),
         }
     }
 

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use mcp_protocol::Completion;
 use serde_json::Value;
 
-use crate::{RequestContext, RequestError, arguments::string_args::options, handler::error::HandlerFuture};
+use crate::{HandlerError, RequestContext, arguments::string_args::options, handler::error::HandlerFuture};
 
 /// An argument that is being typed.
 ///
 /// ```
 /// use garde::Validate;
-/// use mcp_server::{PartialArgument, Prompt, RequestContext, RequestError};
+/// use mcp_server::{PartialArgument, Prompt, RequestContext, HandlerError};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///
@@ -22,11 +22,11 @@ use crate::{RequestContext, RequestError, arguments::string_args::options, handl
 ///     city: String,
 /// }
 ///
-/// async fn plan(_: RequestContext<()>, args: TripArgs) -> Result<String, RequestError> {
+/// async fn plan(_: RequestContext<()>, args: TripArgs) -> Result<String, HandlerError> {
 ///     Ok(format!("Plan a trip to {}.", args.city))
 /// }
 ///
-/// async fn cities(_: RequestContext<()>, typed: PartialArgument) -> Result<Vec<String>, RequestError> {
+/// async fn cities(_: RequestContext<()>, typed: PartialArgument) -> Result<Vec<String>, HandlerError> {
 ///     let cities = ["Lima", "Lisbon", "London"].into_iter();
 ///     Ok(cities.filter(|city| city.starts_with(&typed.value)).map(str::to_owned).collect())
 /// }
@@ -51,7 +51,7 @@ where
     S: Send + Sync + 'static,
     T: Into<Completion>,
     F: Fn(RequestContext<S>, PartialArgument) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+    Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
 {
     let handler = Arc::new(handler);
     Arc::new(move |context, argument| {

@@ -6,7 +6,7 @@ use mcp_protocol::{Completion, ContentBlock, Icon, PromptArgument, PromptMessage
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    Arguments, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
+    Arguments, HandlerContext, HandlerError, PartialArgument, RequestContext, arguments,
     arguments::string_args::{Strings, as_json, field_order, is_required, not_from_string, properties_of},
     handler::error::HandlerFuture,
     interaction::request_state::NewCipher,
@@ -19,7 +19,7 @@ use crate::{
 ///
 /// ```
 /// use garde::Validate;
-/// use mcp_server::{Prompt, RequestContext, RequestError};
+/// use mcp_server::{Prompt, RequestContext, HandlerError};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///
@@ -33,7 +33,7 @@ use crate::{
 ///     strictness: Option<u8>,
 /// }
 ///
-/// async fn review(_: RequestContext<()>, args: ReviewArgs) -> Result<String, RequestError> {
+/// async fn review(_: RequestContext<()>, args: ReviewArgs) -> Result<String, HandlerError> {
 ///     Ok(format!("Review this code, strictness {} of 5:\n{}", args.strictness.unwrap_or(3), args.code))
 /// }
 ///
@@ -70,7 +70,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         A: Arguments,
         T: IntoPromptMessages,
         F: Fn(C, A) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+        Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let name = name.into();
         assert!(!name.is_empty(), "a prompt needs a name");
@@ -151,7 +151,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
     where
         T: Into<Completion>,
         F: Fn(RequestContext<S>, PartialArgument) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+        Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let name = &self.definition.name;
         let is_known = self.definition.arguments.iter().any(|own| own.name == argument);
@@ -175,7 +175,7 @@ impl<S> fmt::Debug for Prompt<S> {
 /// What a prompt's handler may return.
 #[diagnostic::on_unimplemented(
     message = "a prompt returns text, `ContentBlock`, `PromptMessage` or `Vec<PromptMessage>`, not `{Self}`",
-    label = "its handler returns `Result<{Self}, RequestError>`"
+    label = "its handler returns `Result<{Self}, HandlerError>`"
 )]
 pub trait IntoPromptMessages {
     /// The messages.

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Arguments, Caching, HandlerContext, PartialArgument, RequestContext, RequestError, arguments,
+    Arguments, Caching, HandlerContext, HandlerError, PartialArgument, RequestContext, arguments,
     arguments::string_args::{as_json, is_required, not_from_string, properties_of},
     handler::error::HandlerFuture,
     interaction::request_state::NewCipher,
@@ -28,9 +28,9 @@ use crate::{
 /// A resource of a server with state `S`: something to read at one URI.
 ///
 /// ```
-/// use mcp_server::{RequestContext, RequestError, Resource};
+/// use mcp_server::{RequestContext, HandlerError, Resource};
 ///
-/// async fn terms(_: RequestContext<()>) -> Result<&'static str, RequestError> {
+/// async fn terms(_: RequestContext<()>) -> Result<&'static str, HandlerError> {
 ///     Ok("Use it well.")
 /// }
 ///
@@ -62,7 +62,7 @@ impl<S: Send + Sync + 'static> Resource<S> {
         C: HandlerContext<State = S>,
         T: Into<ResourceOutput>,
         F: Fn(C) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+        Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let definition = mcp_protocol::Resource::new(uri, name);
         let uri = definition.uri.clone();
@@ -153,7 +153,7 @@ impl<S> fmt::Debug for Resource<S> {
 ///
 /// ```
 /// use garde::Validate;
-/// use mcp_server::{RequestContext, RequestError, ResourceTemplate};
+/// use mcp_server::{RequestContext, HandlerError, ResourceTemplate};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///
@@ -164,9 +164,9 @@ impl<S> fmt::Debug for Resource<S> {
 ///     id: u64,
 /// }
 ///
-/// async fn event(_: RequestContext<()>, uri: EventUri) -> Result<String, RequestError> {
+/// async fn event(_: RequestContext<()>, uri: EventUri) -> Result<String, HandlerError> {
 ///     if uri.id > 3 {
-///         return Err(RequestError::NotFound);
+///         return Err(HandlerError::not_found());
 ///     }
 ///     Ok(format!("Event number {}", uri.id))
 /// }
@@ -214,7 +214,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         P: Arguments,
         T: Into<ResourceOutput>,
         F: Fn(C, P) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+        Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let definition = mcp_protocol::ResourceTemplate::new(uri_template, name);
         let own = &definition.uri_template;
@@ -239,7 +239,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         let handler = Arc::new(handler);
         let handler: TemplateHandler<S> = Arc::new(move |context, values| {
             let Some(parameters) = read::<P>(values, &schema) else {
-                return Box::pin(async { Err(RequestError::NotFound.into()) });
+                return Box::pin(async { Err(HandlerError::not_found()) });
             };
             let handler = Arc::clone(&handler);
             Box::pin(async move { Ok(handler(C::from_context(context), parameters).await?.into()) })
@@ -302,7 +302,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     where
         T: Into<ResourcePage>,
         F: Fn(RequestContext<S>, Option<String>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+        Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
         self.lister = Some(Arc::new(move |context, cursor| {
@@ -323,7 +323,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     where
         T: Into<Completion>,
         F: Fn(RequestContext<S>, PartialArgument) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, RequestError>> + Send + 'static,
+        Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let pattern = &self.definition.uri_template;
         let is_known = self.pattern.variables().any(|own| own == variable);

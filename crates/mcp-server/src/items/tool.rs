@@ -14,9 +14,9 @@ use serde_json::{
 };
 
 use crate::{
-    Arguments, HandlerContext, RequestContext, ToolError, arguments,
+    Arguments, HandlerContext, HandlerError, RequestContext, arguments,
     arguments::raw::{self as raw_schema, Check},
-    handler::error::{HandlerError, HandlerFuture},
+    handler::error::{HandlerFuture, Reason},
     interaction::request_state::NewCipher,
     policy::requirement::{Requirement, public_setter, requirement_setters},
     schema::{self, Author, NewResultCheck},
@@ -32,7 +32,7 @@ const MAX_NAME_CHARS: usize = 128;
 ///
 /// ```
 /// use garde::Validate;
-/// use mcp_server::{Json, Tool, ToolContext, ToolError};
+/// use mcp_server::{Json, Tool, ToolContext, HandlerError};
 /// use schemars::JsonSchema;
 /// use serde::{Deserialize, Serialize};
 ///
@@ -53,13 +53,13 @@ const MAX_NAME_CHARS: usize = 128;
 ///     remainder: i64,
 /// }
 ///
-/// async fn divide(_: ToolContext<()>, args: DivideArgs) -> Result<Json<Quotient>, ToolError> {
+/// async fn divide(_: ToolContext<()>, args: DivideArgs) -> Result<Json<Quotient>, HandlerError> {
 ///     let quotient = args.dividend.checked_div(args.divisor);
 ///     let remainder = args.dividend.checked_rem(args.divisor);
 ///     match (quotient, remainder) {
 ///         (Some(quotient), Some(remainder)) => Ok(Json(Quotient { quotient, remainder })),
 ///         // The model reads it, and can do better.
-///         _ => Err(ToolError::InvalidInput("`divisor` must not be 0".to_owned())),
+///         _ => Err(HandlerError::invalid_input("`divisor` must not be 0")),
 ///     }
 /// }
 ///
@@ -121,7 +121,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         A: Arguments,
         T: IntoToolOutput + 'static,
         F: Fn(C, A) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
+        Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
         let call: TypedHandler<S> = Arc::new(move |context, raw, input_schema| {
@@ -147,7 +147,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
     ///
     /// ```
     /// use mcp_protocol::JsonObject;
-    /// use mcp_server::{Tool, ToolContext, ToolError};
+    /// use mcp_server::{Tool, ToolContext, HandlerError};
     /// use serde_json::json;
     ///
     /// let schema = json!({
@@ -162,7 +162,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
     ///     "additionalProperties": false,
     /// });
     ///
-    /// async fn find_route(_: ToolContext<()>, args: JsonObject) -> Result<String, ToolError> {
+    /// async fn find_route(_: ToolContext<()>, args: JsonObject) -> Result<String, HandlerError> {
     ///     Ok(format!("{} stops", args["stops"].as_array().map_or(0, Vec::len)))
     /// }
     ///
@@ -180,7 +180,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         C: HandlerContext<State = S>,
         T: IntoToolOutput + 'static,
         F: Fn(C, JsonObject) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, ToolError>> + Send + 'static,
+        Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
         let call: RawHandler<S> = Arc::new(move |context, arguments| {
@@ -331,8 +331,8 @@ fn output_of<T: IntoToolOutput>() -> Option<(Value, NewResultCheck)> {
     T::output_schema().map(|schema| (schema, schema::result_check as NewResultCheck))
 }
 
-fn finish<T: IntoToolOutput>(result: Result<T, ToolError>) -> Result<ToolOutput, HandlerError> {
-    result?.into_tool_output().map_err(HandlerError::Unserialisable)
+fn finish<T: IntoToolOutput>(result: Result<T, HandlerError>) -> Result<ToolOutput, HandlerError> {
+    result?.into_tool_output().map_err(|error| HandlerError(Reason::Unserializable(error)))
 }
 
 impl<S> fmt::Debug for Tool<S> {
@@ -370,7 +370,7 @@ impl ToolOutput {
 /// What a handler may return.
 #[diagnostic::on_unimplemented(
     message = "a tool returns text, content, `ToolOutput`, or `Json` of a type of its own, not `{Self}`",
-    label = "its handler returns `Result<{Self}, ToolError>`",
+    label = "its handler returns `Result<{Self}, HandlerError>`",
     note = "what is in `Json` has `#[derive(Serialize, JsonSchema)]`, of serde and schemars"
 )]
 pub trait IntoToolOutput: Send {
@@ -423,7 +423,7 @@ impl IntoToolOutput for Vec<ContentBlock> {
 /// Until 2025-11-25 the protocol wanted an object here; older clients get anything else as text alone.
 ///
 /// ```
-/// use mcp_server::{Json, NoArguments, Tool, ToolContext, ToolError};
+/// use mcp_server::{Json, NoArguments, Tool, ToolContext, HandlerError};
 /// use schemars::JsonSchema;
 /// use serde::Serialize;
 ///
@@ -433,7 +433,7 @@ impl IntoToolOutput for Vec<ContentBlock> {
 ///     seconds: u64,
 /// }
 ///
-/// async fn uptime(_: ToolContext<()>, _: NoArguments) -> Result<Json<Uptime>, ToolError> {
+/// async fn uptime(_: ToolContext<()>, _: NoArguments) -> Result<Json<Uptime>, HandlerError> {
 ///     Ok(Json(Uptime { seconds: 42 }))
 /// }
 ///

@@ -78,8 +78,8 @@ macro_rules! requirement_setters {
         /// When it has characters that no scope may have (RFC 6749, section 3.3), or the item is public.
         ///
         /// ```
-        /// # use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
-        /// async fn purge(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+        /// # use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
+        /// async fn purge(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         ///     Ok("Nothing is left.")
         /// }
         ///

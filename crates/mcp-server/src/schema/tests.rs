@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Author, for_clients, input_schema_of, output_schema_of, tool_input_schema};
-use crate::{NoArguments, Tool, ToolContext, ToolError};
+use crate::{HandlerError, NoArguments, Tool, ToolContext};
 
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema matters")]
@@ -487,7 +487,7 @@ fn a_union_at_the_root_of_arguments_is_rejected_with_the_remedy() {
 #[test]
 #[should_panic(expected = "tool `draw`: its schema has `oneOf` at the root")]
 fn a_union_at_the_root_names_its_tool() {
-    async fn draw(_: ToolContext<()>, _: Shape) -> Result<String, ToolError> {
+    async fn draw(_: ToolContext<()>, _: Shape) -> Result<String, HandlerError> {
         Ok(String::new())
     }
 

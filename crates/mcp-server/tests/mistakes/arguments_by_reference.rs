@@ -1,5 +1,5 @@
 use garde::Validate;
-use mcp_server::{Tool, ToolContext, ToolError};
+use mcp_server::{Tool, ToolContext, HandlerError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ struct GreetArgs {
     name: String,
 }
 
-async fn greet(_: ToolContext<()>, args: &GreetArgs) -> Result<String, ToolError> {
+async fn greet(_: ToolContext<()>, args: &GreetArgs) -> Result<String, HandlerError> {
     Ok(args.name.clone())
 }
 

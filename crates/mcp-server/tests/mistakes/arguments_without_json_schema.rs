@@ -1,5 +1,5 @@
 use garde::Validate;
-use mcp_server::{Tool, ToolContext, ToolError};
+use mcp_server::{Tool, ToolContext, HandlerError};
 use serde::Deserialize;
 
 #[derive(Deserialize, Validate)]
@@ -8,7 +8,7 @@ struct GreetArgs {
     name: String,
 }
 
-async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, ToolError> {
+async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, HandlerError> {
     Ok(args.name)
 }
 

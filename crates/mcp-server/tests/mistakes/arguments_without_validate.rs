@@ -1,4 +1,4 @@
-use mcp_server::{Tool, ToolContext, ToolError};
+use mcp_server::{Tool, ToolContext, HandlerError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ struct GreetArgs {
     name: String,
 }
 
-async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, ToolError> {
+async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, HandlerError> {
     Ok(args.name)
 }
 

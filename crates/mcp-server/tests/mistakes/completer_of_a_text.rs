@@ -1,5 +1,5 @@
 use garde::Validate;
-use mcp_server::{Prompt, RequestContext, RequestError};
+use mcp_server::{Prompt, RequestContext, HandlerError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -9,11 +9,11 @@ struct ReviewArgs {
     strictness: u8,
 }
 
-async fn review(_: RequestContext<()>, args: ReviewArgs) -> Result<String, RequestError> {
+async fn review(_: RequestContext<()>, args: ReviewArgs) -> Result<String, HandlerError> {
     Ok(format!("Review this code, strictness {} of 5.", args.strictness))
 }
 
-async fn strictness(_: RequestContext<()>, typed: String) -> Result<Vec<String>, RequestError> {
+async fn strictness(_: RequestContext<()>, typed: String) -> Result<Vec<String>, HandlerError> {
     Ok(vec![typed])
 }
 

@@ -1,6 +1,6 @@
-use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use mcp_server::{NoArguments, Tool, ToolContext, HandlerError};
 
-async fn read(_: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+async fn read(_: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     let text = std::fs::read_to_string("/etc/hostname")?;
     Ok(text)
 }

@@ -1,5 +1,5 @@
 use garde::Validate;
-use mcp_server::{Elicited, InteractiveContext, NoArguments, Tool, ToolError};
+use mcp_server::{Elicited, InteractiveContext, NoArguments, Tool, HandlerError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ struct Confirmation {
     delete: bool,
 }
 
-async fn clear(context: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn clear(context: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
     match context.elicit::<Confirmation>("confirm", "This cannot be undone.") {
         Elicited::Accepted(Confirmation { delete: true }) => Ok("cleared"),
         _ => Ok("nothing was done"),

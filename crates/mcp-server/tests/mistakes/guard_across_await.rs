@@ -1,8 +1,8 @@
 use std::sync::Mutex;
 
-use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use mcp_server::{NoArguments, Tool, ToolContext, HandlerError};
 
-async fn count(context: ToolContext<Mutex<u64>>, _: NoArguments) -> Result<String, ToolError> {
+async fn count(context: ToolContext<Mutex<u64>>, _: NoArguments) -> Result<String, HandlerError> {
     let mut count = context.state().lock().unwrap();
     context.progress(1, None, None).await;
     *count += 1;

@@ -1,6 +1,6 @@
-use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use mcp_server::{NoArguments, Tool, ToolContext, HandlerError};
 
-fn greet(_: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+fn greet(_: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     Ok("Hello!".to_owned())
 }
 

@@ -1,8 +1,8 @@
-use mcp_server::{NoArguments, Tool, ToolError};
+use mcp_server::{NoArguments, Tool, HandlerError};
 
 struct State;
 
-async fn greet(_: State, _: NoArguments) -> Result<String, ToolError> {
+async fn greet(_: State, _: NoArguments) -> Result<String, HandlerError> {
     Ok("Hello!".to_owned())
 }
 

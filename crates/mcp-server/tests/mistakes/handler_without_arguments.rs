@@ -1,6 +1,6 @@
-use mcp_server::{Tool, ToolContext, ToolError};
+use mcp_server::{Tool, ToolContext, HandlerError};
 
-async fn greet(_: ToolContext<()>) -> Result<String, ToolError> {
+async fn greet(_: ToolContext<()>) -> Result<String, HandlerError> {
     Ok("Hello!".to_owned())
 }
 

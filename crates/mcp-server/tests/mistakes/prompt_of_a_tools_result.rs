@@ -1,6 +1,6 @@
-use mcp_server::{Json, NoArguments, Prompt, RequestContext, RequestError};
+use mcp_server::{Json, NoArguments, Prompt, RequestContext, HandlerError};
 
-async fn review(_: RequestContext<()>, _: NoArguments) -> Result<Json<u32>, RequestError> {
+async fn review(_: RequestContext<()>, _: NoArguments) -> Result<Json<u32>, HandlerError> {
     Ok(Json(1))
 }
 

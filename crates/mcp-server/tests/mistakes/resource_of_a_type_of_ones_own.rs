@@ -1,8 +1,8 @@
-use mcp_server::{RequestContext, RequestError, Resource};
+use mcp_server::{RequestContext, HandlerError, Resource};
 
 struct Terms;
 
-async fn terms(_: RequestContext<()>) -> Result<Terms, RequestError> {
+async fn terms(_: RequestContext<()>) -> Result<Terms, HandlerError> {
     Ok(Terms)
 }
 

@@ -1,4 +1,4 @@
-use mcp_server::{NoArguments, Tool, ToolContext, ToolError};
+use mcp_server::{NoArguments, Tool, ToolContext, HandlerError};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ struct Uptime {
     seconds: u64,
 }
 
-async fn uptime(_: ToolContext<()>, _: NoArguments) -> Result<Uptime, ToolError> {
+async fn uptime(_: ToolContext<()>, _: NoArguments) -> Result<Uptime, HandlerError> {
     Ok(Uptime { seconds: 42 })
 }
 

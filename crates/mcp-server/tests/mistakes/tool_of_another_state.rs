@@ -1,8 +1,8 @@
-use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_server::{NoArguments, Server, Tool, ToolContext, HandlerError};
 
 struct State;
 
-async fn greet(_: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+async fn greet(_: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     Ok("Hello!".to_owned())
 }
 

@@ -4,7 +4,7 @@
 
 use http_body_util::BodyExt;
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, NoArguments, Server, Tool, ToolContext};
 use mcp_testing::{Provider, TestIssuer, TestKey, exchange, resources_read, sign, tools_call, tools_list};
 use serde_json::json;
 
@@ -42,7 +42,7 @@ async fn the_scopes_of_a_tool_are_enforced() {
     assert_eq!(reply.status, 403);
 }
 
-async fn delete_everything(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn delete_everything(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
     Ok("deleted")
 }
 

@@ -10,8 +10,8 @@ mod tokens;
 use garde::Validate;
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_server::{
-    Caching, InteractiveContext, NoArguments, Prompt, RequestContext, RequestError, Resource, ResourceTemplate, Server,
-    Tool, ToolContext, ToolError,
+    Caching, HandlerError, InteractiveContext, NoArguments, Prompt, RequestContext, Resource, ResourceTemplate, Server,
+    Tool, ToolContext,
 };
 use mcp_testing::TestIssuer;
 use schemars::JsonSchema;
@@ -60,7 +60,7 @@ pub(super) fn service(server: Server<()>, issuer: &TestIssuer, more: &[(&str, &s
 }
 
 /// Everything that the context knows of the caller, as JSON.
-async fn whoami(context: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+async fn whoami(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     let Some(caller) = context.principal() else {
         return Ok("nobody".to_owned());
     };
@@ -86,19 +86,19 @@ struct Answer {
     word: String,
 }
 
-async fn asks(context: InteractiveContext<()>, _: NoArguments) -> Result<String, ToolError> {
+async fn asks(context: InteractiveContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     Ok(context.elicit::<Answer>("word", "Say something.").await.accepted().map_or_else(String::new, |own| own.word))
 }
 
-async fn prompt(_: RequestContext<()>, args: Answer) -> Result<String, RequestError> {
+async fn prompt(_: RequestContext<()>, args: Answer) -> Result<String, HandlerError> {
     Ok(args.word)
 }
 
-async fn complete(_: RequestContext<()>, _: mcp_server::PartialArgument) -> Result<Vec<String>, RequestError> {
+async fn complete(_: RequestContext<()>, _: mcp_server::PartialArgument) -> Result<Vec<String>, HandlerError> {
     Ok(vec!["secret".to_owned()])
 }
 
-async fn read(_: RequestContext<()>) -> Result<&'static str, RequestError> {
+async fn read(_: RequestContext<()>) -> Result<&'static str, HandlerError> {
     Ok("contents")
 }
 
@@ -108,6 +108,6 @@ struct ItemUri {
     id: u64,
 }
 
-async fn read_item(_: RequestContext<()>, uri: ItemUri) -> Result<String, RequestError> {
+async fn read_item(_: RequestContext<()>, uri: ItemUri) -> Result<String, HandlerError> {
     Ok(uri.id.to_string())
 }

@@ -1,6 +1,6 @@
 //! What a browser is shown of a server that knows its callers: what anyone is told, and nothing else.
 
-use mcp_server::{NoArguments, Resource, Server, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, NoArguments, Resource, Server, Tool, ToolContext};
 use mcp_testing::{TestIssuer, exchange};
 
 use super::{closed_server, read, server, service, whoami};
@@ -28,7 +28,7 @@ async fn a_closed_server_shows_its_name_and_where_to_sign_in() {
 
 #[tokio::test]
 async fn a_server_with_something_public_shows_its_list_and_what_takes_a_token() {
-    async fn look(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+    async fn look(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         Ok("")
     }
     let issuer = TestIssuer::start().await;

@@ -3,9 +3,7 @@
 use garde::Validate;
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{
-    NoArguments, RequestContext, RequestError, Resource, ResourceTemplate, Server, Tool, ToolContext, ToolError,
-};
+use mcp_server::{HandlerError, NoArguments, RequestContext, Resource, ResourceTemplate, Server, Tool, ToolContext};
 use mcp_testing::{
     McpRequest, Reply, TestIssuer, complete, discover, exchange, initialize, prompts_get, resources_read, tools_call,
     tools_list,
@@ -258,7 +256,7 @@ async fn a_server_with_a_policy_does_not_start_without_a_way_to_know_callers() {
     assert!(!list.body.contains("securitySchemes"), "nothing is asked for: {}", list.body);
 }
 
-async fn scope(context: ToolContext<()>, _: NoArguments) -> Result<String, ToolError> {
+async fn scope(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     Ok(context.has_scope("events:read").to_string())
 }
 
@@ -314,15 +312,15 @@ struct FileUri {
     id: String,
 }
 
-async fn read_file(_: RequestContext<()>, uri: FileUri) -> Result<String, RequestError> {
+async fn read_file(_: RequestContext<()>, uri: FileUri) -> Result<String, HandlerError> {
     Ok(uri.id)
 }
 
-async fn list_files(_: RequestContext<()>, _: Option<String>) -> Result<Vec<mcp_protocol::Resource>, RequestError> {
+async fn list_files(_: RequestContext<()>, _: Option<String>) -> Result<Vec<mcp_protocol::Resource>, HandlerError> {
     Ok(vec![mcp_protocol::Resource::new("file://secret", "secret")])
 }
 
-async fn index(_: RequestContext<()>) -> Result<&'static str, RequestError> {
+async fn index(_: RequestContext<()>) -> Result<&'static str, HandlerError> {
     Ok("index")
 }
 

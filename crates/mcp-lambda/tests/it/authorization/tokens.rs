@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{Invocation, NoArguments, Server, Tool, ToolContext, ToolError};
+use mcp_server::{HandlerError, Invocation, NoArguments, Server, Tool, ToolContext};
 use mcp_testing::{
     Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, TestKey, Via, exchange, exchange_via, sign, tools_call,
     tools_list,
@@ -363,7 +363,7 @@ async fn a_rule_about_an_address_takes_one_that_the_issuer_has_verified() {
     }
 }
 
-async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, ToolError> {
+async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
     Ok("")
 }
 
