@@ -75,9 +75,10 @@ pub use handler::{
 };
 pub use items::{
     completion::PartialArgument,
+    output::{IntoToolOutput, Json, ToolOutput},
     prompt::{IntoPromptMessages, Prompt},
     resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate},
-    tool::{IntoToolOutput, Json, JsonWithText, NoArguments, Tool, ToolOutput},
+    tool::{NoArguments, Tool},
 };
 pub use mcp_protocol::{json, uri};
 pub use policy::{Access, Authorization, Enforcement, ScopeNames, principal::Principal, pseudonym::Pseudonyms};

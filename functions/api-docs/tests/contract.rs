@@ -527,11 +527,8 @@ async fn title_at(service: &McpService, seconds: u64) -> (String, Reply) {
 async fn a_document_of_age_is_asked_for_by_its_etag_and_kept_while_its_source_is_away() {
     let origin = Origin::start(Says::document(document("One", 0), "\"1\"")).await;
     let url = origin.url();
-    let settings = [
-        ("OPENAPI_SOURCE", &*url),
-        ("OPENAPI_MAX_AGE_SECONDS", "60"),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "8"),
-    ];
+    let settings =
+        [("OPENAPI_SOURCE", &*url), ("OPENAPI_MAX_AGE_SECONDS", "60"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "8")];
     let service = try_start(&settings).await.unwrap();
     assert_eq!(origin.asked(), [None]);
 

@@ -1,7 +1,7 @@
 //! The `get_latest_events` tool: lists events, the newest first.
 
 use garde::Validate;
-use mcp_server::{HandlerError, Json, JsonWithText, Tool, ToolContext};
+use mcp_server::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,7 @@ struct LatestEvents {
 async fn get_latest_events(
     context: ToolContext<State>,
     args: GetLatestEventsArgs,
-) -> Result<JsonWithText<LatestEvents>, HandlerError> {
+) -> Result<Json<LatestEvents>, HandlerError> {
     let rows = events::latest(&context, args.limit).await?;
     let text = lines(&rows);
     Ok(Json(LatestEvents { events: rows.into_iter().map(|row| row.into_event(&context)).collect() }).with_text(text))

@@ -2,7 +2,7 @@
 
 use garde::Validate;
 use mcp_postgres::DatabaseError;
-use mcp_server::{HandlerError, Json, JsonWithText, Tool, ToolContext};
+use mcp_server::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -57,7 +57,7 @@ fn is_storable(text: &str, _: &()) -> garde::Result {
     }
 }
 
-async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<JsonWithText<Event>, HandlerError> {
+async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<Json<Event>, HandlerError> {
     let event = NewEvent { event_name: &args.event_name, idempotency_key: args.idempotency_key.as_deref() };
     let logged = events::insert(&context, &event).await.map_err(|error| match error {
         // The next call has another name; with a key of the caller's it is the same event all the same.

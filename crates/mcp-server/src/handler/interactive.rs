@@ -17,12 +17,9 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::to_raw_value};
 
-use super::{
-    context::{FromRequest, HandlerContext, RequestContext},
-    error::HandlerError,
-};
+use super::context::{FromRequest, HandlerContext, RequestContext};
 use crate::{
-    BoxError, CallError, InvalidInput, arguments,
+    CallError, InvalidInput, arguments,
     interaction::{
         form::{form_for, read_content},
         request_state::{NewCipher, digest_of, new_cipher},

@@ -10,9 +10,10 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     completion::{Completer, PartialArgument},
+    output::ToolOutput,
     prompt::Prompt,
     resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate},
-    tool::{Handler, Tool, ToolOutput},
+    tool::{Handler, Tool},
     uri_template::UriTemplate,
 };
 use crate::{

@@ -1,23 +1,19 @@
-//! A tool: a handler, what clients are told about it, and what it returns.
+//! A tool: a handler, and what clients are told about it.
 
 use std::{fmt, sync::Arc};
 
 use garde::Validate;
-use mcp_protocol::{
-    ClientCapabilities, ContentBlock, Icon, JsonObject, MirroredParameter, ToolAnnotations, mirrored_parameters,
-};
+use mcp_protocol::{ClientCapabilities, Icon, JsonObject, MirroredParameter, ToolAnnotations, mirrored_parameters};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     Arguments, HandlerContext, HandlerError, RequestContext, arguments,
     arguments::raw::{self as raw_schema, Check},
     handler::error::{HandlerFuture, Reason},
     interaction::request_state::NewCipher,
+    items::output::{IntoToolOutput, ToolOutput},
     policy::requirement::{Requirement, public_setter, requirement_setters},
     schema::{self, Author, NewResultCheck},
 };
@@ -347,138 +343,3 @@ impl<S> fmt::Debug for Tool<S> {
 // The comment above is for readers of this crate, not for models.
 #[schemars(description = "")]
 pub struct NoArguments {}
-
-/// What a tool returns, in full. Most tools return something simpler that turns [into](IntoToolOutput) it.
-#[derive(Debug, Clone, Default)]
-pub struct ToolOutput {
-    /// For the model.
-    pub content: Vec<ContentBlock>,
-    /// For programs.
-    pub structured_content: Option<Box<RawValue>>,
-    /// Whether the call failed. An [`Err`] is the usual way to say so.
-    pub is_error: bool,
-    /// Anything else, for the client.
-    pub meta: Option<JsonObject>,
-}
-
-impl ToolOutput {
-    pub(crate) fn error(text: impl Into<String>) -> Self {
-        Self { content: vec![ContentBlock::text(text)], is_error: true, ..Self::default() }
-    }
-}
-
-/// What a handler may return.
-#[diagnostic::on_unimplemented(
-    message = "a tool returns text, content, `ToolOutput`, or `Json` of a type of its own, not `{Self}`",
-    label = "its handler returns `Result<{Self}, HandlerError>`",
-    note = "what is in `Json` has `#[derive(Serialize, JsonSchema)]`, of serde and schemars"
-)]
-pub trait IntoToolOutput: Send {
-    /// The schema of the structured content, if there is one.
-    fn output_schema() -> Option<Value> {
-        None
-    }
-
-    /// The output.
-    ///
-    /// # Errors
-    ///
-    /// When the value cannot be written as JSON.
-    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error>;
-}
-
-impl IntoToolOutput for ToolOutput {
-    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
-        Ok(self)
-    }
-}
-
-impl IntoToolOutput for String {
-    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
-        ContentBlock::from(self).into_tool_output()
-    }
-}
-
-impl IntoToolOutput for &'static str {
-    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
-        ContentBlock::from(self).into_tool_output()
-    }
-}
-
-impl IntoToolOutput for ContentBlock {
-    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
-        vec![self].into_tool_output()
-    }
-}
-
-impl IntoToolOutput for Vec<ContentBlock> {
-    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
-        Ok(ToolOutput { content: self, ..ToolOutput::default() })
-    }
-}
-
-/// A structured result: the value as `structuredContent`, its JSON as a text block for clients that read only text,
-/// and its schema as the tool's output schema.
-///
-/// Until 2025-11-25 the protocol wanted an object here; older clients get anything else as text alone.
-///
-/// ```
-/// use mcp_server::{Json, NoArguments, Tool, ToolContext, HandlerError};
-/// use schemars::JsonSchema;
-/// use serde::Serialize;
-///
-/// #[derive(Serialize, JsonSchema)]
-/// struct Uptime {
-///     /// Since the start of the execution environment.
-///     seconds: u64,
-/// }
-///
-/// async fn uptime(_: ToolContext<()>, _: NoArguments) -> Result<Json<Uptime>, HandlerError> {
-///     Ok(Json(Uptime { seconds: 42 }))
-/// }
-///
-/// let tool = Tool::new("uptime", uptime).description("How long the server has been running.").read_only();
-/// # let _ = tool;
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Json<T>(pub T);
-
-impl<T> Json<T> {
-    /// The same with a text of the author's own in place of the JSON.
-    pub fn with_text(self, text: impl Into<String>) -> JsonWithText<T> {
-        JsonWithText { value: self.0, text: text.into() }
-    }
-}
-
-/// A structured result with a text for those who read only text. Made by [`Json::with_text`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JsonWithText<T> {
-    value: T,
-    text: String,
-}
-
-impl<T: Serialize + JsonSchema + Send> IntoToolOutput for JsonWithText<T> {
-    fn output_schema() -> Option<Value> {
-        Json::<T>::output_schema()
-    }
-
-    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
-        let structured_content = Some(to_raw_value(&self.value)?);
-        Ok(ToolOutput { content: vec![ContentBlock::text(self.text)], structured_content, ..ToolOutput::default() })
-    }
-}
-
-impl<T: Serialize + JsonSchema + Send> IntoToolOutput for Json<T> {
-    fn output_schema() -> Option<Value> {
-        Some(schema::output_schema_of::<T>())
-    }
-
-    fn into_tool_output(self) -> Result<ToolOutput, serde_json::Error> {
-        let json = to_raw_value(&self.0)?;
-        Ok(ToolOutput {
-            content: vec![ContentBlock::text(json.get())],
-            structured_content: Some(json),
-            ..ToolOutput::default()
-        })
-    }
-}
