@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import documentation
+import layers
 import sources
 import tools
 
@@ -80,6 +81,9 @@ CHECKS = {
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,
     "JSON of others": lambda: holds(sources.unexplained_readers),
+    "layers": lambda: holds(layers.misplaced),
+    "foreign words": lambda: holds(sources.foreign_words),
+    "long files": lambda: holds(sources.long_files),
     "variables": lambda: holds(documentation.stray_variables),
     "log lines": lambda: holds(documentation.unexplained_lines),
     "messages of mcpl": lambda: holds(documentation.unknown_messages),

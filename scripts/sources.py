@@ -1,4 +1,5 @@
-"""What the code says that a compiler does not check: where JSON is read without a budget."""
+"""What the code says that a compiler does not check: where JSON is read without a budget, what mcp-server must not know, how long
+its files are."""
 
 import pathlib
 import re
@@ -11,6 +12,12 @@ IMPORT = re.compile(r"^\s*use serde_json::[^;]*\b(?:from_(?:str|slice|reader)|De
 # `borrow` has no budget, so that it is for values of fixed size.
 GROWING = re.compile(r"\bjson::borrow::<[^(;]*\b(?:Value|JsonObject|Map|\w*Map)\b")
 REASON = re.compile(r"// Unbounded JSON: (.+)\.$")
+
+# What only transports and deployments know.
+SERVER = "crates/mcp-server/src"
+FOREIGN = re.compile(r"\b(?:AWS|COGNITO|DB|GOOGLE|MCP|OIDC|OTEL)_[A-Z_]+|Lambda|X-?Ray|xray|SnapStart|ChatGPT|securitySchemes|\bHTTP\b|StatusCode")
+MAX_LINES = 450
+
 
 def unbounded_readers(project):
     """The places outside tests that read JSON in another way than by `mcp_protocol::json`: path, line, reason or `None`."""
@@ -45,3 +52,20 @@ def unexplained_readers(project):
             yield (
                 f"{path}:{line} reads JSON without a budget: use mcp_protocol::json, or write `// Unbounded JSON: why.` above"
             )
+
+
+def foreign_words(project):
+    """Lines of mcp-server that name a transport, a platform or a variable, in code or comments."""
+    for path in sorted((project / SERVER).rglob("*.rs")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if found := FOREIGN.search(line):
+                yield f"{path.relative_to(project)}:{number} says `{found[0]}`, which belongs to mcp-lambda"
+
+
+def long_files(project):
+    """Files of mcp-server with too many lines of code: without tests, comments and empty lines."""
+    for path in sorted((project / SERVER).rglob("*.rs")):
+        code = path.read_text().partition("#[cfg(test)]\nmod tests {")[0].splitlines()
+        count = sum(1 for line in code if line.strip() and not line.lstrip().startswith("//"))
+        if count > MAX_LINES and path.name != "tests.rs":
+            yield f"{path.relative_to(project)} has {count} lines of code, more than {MAX_LINES}"

@@ -22,3 +22,29 @@ def test_json_is_read_within_a_budget_or_with_a_reason(tmp_path, capsys):
 
     assert found == ["crates/own/src/read.rs:3", "crates/own/src/read.rs:1", "crates/own/src/read.rs:9"]
     assert "read.rs:7: written by the operator" in capsys.readouterr().out
+
+
+def test_mcp_server_names_no_transport_no_platform_and_no_variable(tmp_path):
+    source = tmp_path / sources.SERVER / "handler" / "context.rs"
+    source.parent.mkdir(parents=True)
+    source.write_text(
+        "//! `mcp-lambda` carries it.\n/// Lambda's request id.\nlet a = \"MCP_STATE_KEY must be set\";\n"
+        "fn xray_trace_id() {}\n// Answered with HTTP 403.\nlet b = MAX_STATE_BYTES;\n"
+    )
+
+    found = [line.partition("context.rs:")[2] for line in sources.foreign_words(tmp_path)]
+
+    assert [line.partition(", ")[0] for line in found] == [
+        "2 says `Lambda`", "3 says `MCP_STATE_KEY`", "4 says `xray`", "5 says `HTTP`",
+    ]
+
+
+def test_a_file_of_mcp_server_has_an_end(tmp_path):
+    source = tmp_path / sources.SERVER / "policy.rs"
+    source.parent.mkdir(parents=True)
+    comments = "// a comment\n\n" * 400
+    tests = "#[cfg(test)]\nmod tests {\n" + "let a = 1;\n" * 500 + "}\n"
+    for lines, is_long in [(450, False), (451, True)]:
+        source.write_text(comments + "let a = 1;\n" * lines + tests)
+
+        assert bool(list(sources.long_files(tmp_path))) == is_long

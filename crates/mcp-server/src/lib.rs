@@ -29,8 +29,8 @@
 //! # let _ = server.build(mcp_server::Settings::default());
 //! ```
 //!
-//! This crate decides what a request is answered with. It knows nothing of HTTP, Lambda, tokens or databases;
-//! `mcp-lambda` carries its decisions to a client.
+//! This crate decides what a request is answered with. It knows no transport, platform, token or database: `mcp-lambda` carries
+//! its decisions to a client.
 //!
 //! Its modules, from the bottom up:
 //!

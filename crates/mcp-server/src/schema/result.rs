@@ -11,7 +11,7 @@ use std::{cmp::Ordering, fmt};
 use mcp_protocol::json;
 use serde_json::{Number, Value};
 
-use self::nodes::{Additional, Node, Property, nodes_of};
+use self::nodes::{Additional, Kind, Node, Property, nodes_of};
 use super::text::{Cursor, Text};
 
 /// The alternatives of nested unions are tried one after the other, each over the same text. A result that takes more work than this,
@@ -46,42 +46,6 @@ pub(crate) fn result_check(schema: &Value) -> Box<dyn CheckResult> {
 #[derive(Debug)]
 struct ResultCheck {
     nodes: Vec<Node>,
-}
-
-/// A kind of JSON value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Null,
-    Boolean,
-    Integer,
-    Number,
-    String,
-    Array,
-    Object,
-}
-
-impl Kind {
-    const ALL: [(Self, &'static str); 7] = [
-        (Self::Null, "null"),
-        (Self::Boolean, "boolean"),
-        (Self::Integer, "integer"),
-        (Self::Number, "number"),
-        (Self::String, "string"),
-        (Self::Array, "array"),
-        (Self::Object, "object"),
-    ];
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(_, own)| *own == name).map(|(kind, _)| kind)
-    }
-
-    fn name(self) -> &'static str {
-        Self::ALL[self as usize].1
-    }
-
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
 }
 
 /// Where and how a result breaks its schema. Names no value, since it goes to the log.
