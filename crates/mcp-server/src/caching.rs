@@ -30,7 +30,7 @@ impl Caching {
         Self { ttl, scope: CacheScope::Public }
     }
 
-    /// The answer may be kept for `ttl` by whoever got it: for what could differ by caller.
+    /// The answer may be kept for `ttl` by the client that got it: for what could differ by caller.
     pub const fn private(ttl: Duration) -> Self {
         Self { ttl, scope: CacheScope::Private }
     }

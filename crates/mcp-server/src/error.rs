@@ -41,7 +41,7 @@ pub enum CallError {
     /// The `requestState` was not given out for this request, or its time is over.
     #[error("`requestState` is not valid for this request, or has expired: start again without it")]
     RequestState,
-    /// Nobody has said who asks, and that is needed here.
+    /// The caller is anonymous, and the request needs authentication.
     #[error("a token is needed for this request")]
     Unauthenticated {
         /// What a client must ask the issuer for.
@@ -53,7 +53,7 @@ pub enum CallError {
         /// All that the request needs, as a client must ask the issuer for them.
         scopes: Vec<String>,
     },
-    /// The caller is known and may not do this, whatever scopes are asked for.
+    /// The caller is authenticated and may not do this. No scope would help.
     #[error("this caller may not use this")]
     Forbidden,
     /// The cursor is not one that this list gave out.

@@ -43,7 +43,7 @@ pub enum ScopeNames {
         /// Such as `https://mcp.example.com/`; usually empty.
         prefix: String,
     },
-    /// They are granted by configuration: clients ask for these instead, whatever is needed.
+    /// They are granted by configuration: clients ask for these instead of what an item requires.
     Granted {
         /// Such as `openid` and `email`.
         instead: Vec<String>,

@@ -173,7 +173,7 @@ impl<S: Send + Sync + 'static> Server<S> {
 
     requirement_setters!();
 
-    /// Whoever has the scope `broad` has each of `narrow` too.
+    /// A caller with the scope `broad` has each of `narrow` too.
     #[must_use]
     pub fn scope_includes<T: Into<String>>(
         mut self,

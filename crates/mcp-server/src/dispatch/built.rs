@@ -7,7 +7,7 @@ use mcp_protocol::Implementation;
 use super::{hooks::Hooks, lists::Lists, render::Renderer};
 use crate::{interaction::request_state::StateCipher, items::catalog::Catalog, policy::Policy};
 
-/// A finished server, whatever the type of its state is.
+/// A finished server. It has no type parameter: the state is bound to the handlers.
 pub(crate) struct Built {
     pub(crate) info: Implementation,
     pub(crate) instructions: Option<String>,

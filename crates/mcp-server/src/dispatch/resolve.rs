@@ -230,7 +230,7 @@ fn ready(result: Result<Rendered, CallError>) -> Result<Answer, CallError> {
 }
 
 fn initialize(built: &Built, params: &RequestParams<'_>) -> Result<Rendered, CallError> {
-    // What else it says is for display; it is read nowhere, so that it refuses nobody.
+    // Its other members are for display. They are not read, so that no client is rejected for them.
     let requested = params.protocol_version().map_err(invalid)?;
     let version = ProtocolVersion::parse(&requested).filter(|version| !version.is_modern());
     Ok(built.lists.initialize.get(version.unwrap_or(ProtocolVersion::LATEST_LEGACY)).clone())

@@ -45,7 +45,7 @@ pub(crate) struct Run<'a> {
 pub(crate) enum Kind {
     /// A tool tells the model, in a result.
     Tool,
-    /// Whatever is not there was not found at this URI.
+    /// A resource reports that there is none at this URI.
     Resource { uri: String },
     /// Everything else.
     Other,
@@ -141,7 +141,7 @@ impl Run<'_> {
             Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("reading the arguments panicked"))),
         };
         Answer::Pending(Box::pin(async move {
-            // What was spawned stops when this future ends early, for whatever reason.
+            // What was spawned stops when this future ends early.
             let unless_done = call.cancellation.clone().drop_guard();
             let work = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
             let ended = within(deadline, async {
@@ -211,7 +211,7 @@ struct ErrorRenderer {
 }
 
 impl ErrorRenderer {
-    /// Something that the caller can mend.
+    /// A mistake that the caller can fix.
     fn complain(&self, text: String) -> CallOutcome {
         match self.kind {
             Kind::Tool => self.built.renderer.tool_error(text, self.revision),
@@ -282,7 +282,7 @@ impl ErrorRenderer {
     }
 }
 
-/// What a client of an older revision is told in place of a question.
+/// The error for a client of an older revision, in place of a question.
 pub(crate) fn needs_modern_client(revision: ProtocolVersion) -> String {
     format!(
         "The client has to be asked something here, which this server can do only for clients that speak MCP {} or \

@@ -202,13 +202,13 @@ impl<S> RequestContext<S> {
         self.call.meta.client_capabilities.as_ref()
     }
 
-    /// Who makes the request; `None` when nobody has verified it.
+    /// The authenticated caller; `None` for an anonymous one.
     pub fn principal(&self) -> Option<&Principal> {
         self.call.invocation.principal.as_deref()
     }
 
     /// Whether the caller has a scope, or one that includes it: for what one handler shows to some of its callers.
-    /// Nobody has one where callers are not known; everyone has where the policy is switched off.
+    /// An anonymous caller has none; every caller has each where the policy is switched off.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.call.policy.has_scope(self.principal(), scope)
     }
@@ -238,7 +238,7 @@ impl<S> RequestContext<S> {
         self.call.invocation.platform.as_deref()?.downcast_ref()
     }
 
-    /// When the request came. Time for whatever depends on it, such as the age of something kept: it is the same however
+    /// When the request came. The time to use for the age of something kept: it is the same however
     /// long the handler takes, and a test can say what it is.
     pub fn received(&self) -> SystemTime {
         self.call.invocation.received
@@ -330,7 +330,7 @@ impl<S> RequestContext<S> {
     }
 }
 
-/// Waits while the client reads; drops the message once nobody listens any more.
+/// Waits while the client reads; drops the message once the receiver is gone.
 async fn send(notifications: &mpsc::Sender<String>, message: Result<String, serde_json::Error>) {
     if let Ok(message) = message {
         let _ = notifications.send(message).await;

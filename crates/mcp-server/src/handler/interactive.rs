@@ -59,7 +59,7 @@ use crate::{
 /// When a question has no answer yet, the handler is dropped at that `await`, the client gets the question, and the
 /// handler runs again **from its start** when the client comes back, perhaps in another environment. So:
 ///
-/// - whatever happens before the last question happens once for each round: put effects after it, or into
+/// - everything before the last question happens once for each round: put effects after it, or into
 ///   [`once`](Self::once), or make them idempotent;
 /// - a question is known again by its key and its words: each has a key of its own, the same in every round, and words
 ///   that do not change. A key that is used again in one round is another question, so that a loop may ask until it likes
@@ -230,7 +230,7 @@ impl<S> InteractiveContext<S> {
     ///
     /// The URL is `https`, or `http` on this machine ([`SecureUrl`]: with international characters encoded, no user name, and
     /// nothing that two parsers could read differently), holds nothing personal and no credentials, and is of no use to anyone
-    /// else: the page must make sure that whoever opens it is the caller of this request
+    /// else: the page must make sure that its visitor is the caller of this request
     /// (2026-07-28, `client/elicitation`, "Security Considerations").
     pub async fn elicit_url(&self, key: &str, message: &str, url: &str) -> Elicited<()> {
         if SecureUrl::parse(url).is_none() {
@@ -345,7 +345,7 @@ impl<S> InteractiveContext<S> {
         self.context.call.round.as_ref()
     }
 
-    /// Never returns: whoever polls the handler sees how the round ends (with its questions, unless there is another
+    /// Never returns: the task that polls the handler sees how the round ends (with its questions, unless there is another
     /// `ending`), and drops it.
     async fn suspend<T>(&self, ending: Option<RoundEnd>) -> T {
         if let Some(round) = self.round() {

@@ -1,5 +1,5 @@
-//! `requestState`: what a request has learned in earlier rounds, sealed, so that any environment can go on with it and
-//! nobody else can read or change it (2026-07-28, `basic/patterns/mrtr`).
+//! `requestState`: what a request has learned in earlier rounds, sealed, so that any environment can go on with it, and
+//! only this server can read or change it (2026-07-28, `basic/patterns/mrtr`).
 
 use std::{
     collections::BTreeMap,
@@ -118,7 +118,7 @@ fn additional_data(binding: &Binding) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&Binding { method, item, arguments, issuer, subject, client_id: client_id.clone() })
 }
 
-/// Seals and opens states. Behind a trait, so that a server that asks nobody does not link any cryptography.
+/// Seals and opens states. Behind a trait, so that a server without such handlers links no cryptography.
 pub(crate) trait StateCipher: Send + Sync {
     fn seal(&self, state: &mut RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError>;
     /// `None` for a state that was not sealed here for this, or whose time is over.

@@ -134,8 +134,8 @@ impl<S: Send + Sync + 'static> Resource<S> {
         self
     }
 
-    /// Lets clients of revisions up to 2025-11-25 subscribe, and unsubscribe. They are told that it is done and never
-    /// hear of a change: no connection is held that it could be sent on.
+    /// Answers `resources/subscribe` and `resources/unsubscribe` of clients of revisions up to 2025-11-25, which send them without
+    /// looking. No change is ever sent, since no connection is held for it, and the server does not declare the capability.
     #[must_use]
     pub fn subscribable(mut self) -> Self {
         self.is_subscribable = true;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mcp_protocol::JsonObject;
 use serde_json::Value;
 
-/// An authenticated caller. Whoever makes one has verified all of it.
+/// An authenticated caller. All of it is verified when it is made.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Principal {
     /// Who vouches for the caller: the issuer's URL.
@@ -46,7 +46,7 @@ impl Principal {
         self
     }
 
-    /// The e-mail address if the issuer has verified it: the only one that says who somebody is.
+    /// The e-mail address if the issuer has verified it: the only one that identifies a person.
     pub fn verified_email(&self) -> Option<&str> {
         self.email.as_deref().filter(|_| self.email_verified)
     }

@@ -1,4 +1,4 @@
-//! Names for callers that say nothing about them: for logs, where one caller must be found again and nobody be known.
+//! Keyed pseudonyms: correlate the log events of one caller without identifying the caller.
 
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -9,7 +9,7 @@ use crate::state_key::{StateKey, derive};
 /// As many bytes of a digest as keep two callers apart.
 const BYTES: usize = 12;
 
-/// Gives callers names that only whoever has the state key can tie to them, the same in every environment.
+/// Makes pseudonyms, the same in every environment. Only with the state key can they be tied to their callers.
 #[derive(Debug, Clone)]
 pub struct Pseudonyms(Key);
 
