@@ -16,6 +16,11 @@ def unpacked(name, packages, only=None):
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise Unavailable(f"{name} is taken from Debian's or Ubuntu's archive, and this is neither")
     folder = tools.FOLDER / "debian" / name
+    with tools.locked(tools.FOLDER / "debian" / f"{name}.lock"):
+        return unpack(folder, packages, only)
+
+
+def unpack(folder, packages, only):
     root, stamp = folder / "root", folder / "packages"
     wanted = " ".join([*packages, *(only or [])])
     if stamp.exists() and stamp.read_text() == wanted:

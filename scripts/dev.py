@@ -58,7 +58,7 @@ def main():
 
 
 def serve(arguments, functions, database, own_issuer):
-    port = arguments.port or (9000 if is_free(9000) else free_port())
+    port = arguments.port or (9000 if is_free(9000) else postgres.free_port())
     if own_issuer:
         variables = {**os.environ, "OIDC_ISSUER": own_issuer.url, "MCP_AUTH": "required"}
     else:
@@ -217,12 +217,6 @@ def is_free(port):
         except OSError:
             return False
     return True
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 if __name__ == "__main__":

@@ -31,19 +31,20 @@ BINARIES = {
 
 
 def build(profile, folder, binaries=BINARIES):
-    """The driver, and a copy of each binary."""
-    copies = {name: build_one(profile, folder, name, *binary) for name, binary in binaries.items()}
-    return build_one(profile, folder, "driver", *DRIVER), copies
+    """The driver, and each binary."""
+    built = {name: build_one(profile, folder, name, *binary) for name, binary in binaries.items()}
+    return build_one(profile, folder, "driver", *DRIVER), built
 
 
 def build_one(profile, folder, name, package, features, binary=None):
-    """A copy of the binary: another one's features may go by the same name."""
+    """The binary, by a name of its own: one with other features has the same file name."""
     command = ["cargo", "build", "--quiet", "--locked", "--profile", profile, "--package", package]
-    finished = subprocess.run([*command, "--features", ",".join(features)], cwd=tools.PROJECT)
+    command += ["--features", ",".join(features)]
+    finished = subprocess.run(command, cwd=tools.PROJECT, env=tools.building_into(folder / "built"))
     if finished.returncode:
         sys.exit(finished.returncode)
-    built = tools.target_folder() / ("debug" if profile == "dev" else profile) / (binary or package)
-    return pathlib.Path(shutil.copy(built, folder / name.replace(", ", "-")))
+    built = folder / "built" / ("debug" if profile == "dev" else profile) / (binary or package)
+    return pathlib.Path(shutil.move(built, folder / name.replace(", ", "-")))
 
 
 def candidate(name, binary, events, answer=GREETING, at_once=1, cores=1, **variables):

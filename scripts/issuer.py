@@ -13,9 +13,7 @@ class Issuer:
     `algorithm="ES256"`, `resource=[...]` or `register_only=True`. It ends with the process that started it."""
 
     def __init__(self, sign_in=None, stderr=None, **options):
-        # Packages are looked up from where a script lies.
-        script = tools.NODE_MODULES.parent / "issuer.mjs"
-        script.write_bytes((tools.PROJECT / "scripts" / script.name).read_bytes())
+        script = tools.beside_packages(tools.PROJECT / "scripts" / "issuer.mjs")
         command = [tools.node(), script, "--until-stdin-closes"]
         for name, values in {**options, **({"sign_in": sign_in} if sign_in else {})}.items():
             for value in values if isinstance(values, list) else [values]:

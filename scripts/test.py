@@ -8,6 +8,8 @@ import clients
 import postgres
 import tools
 
+WORKERS = 4
+
 
 def main():
     tools.install_clients_fast()
@@ -17,7 +19,8 @@ def main():
         run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
     pytest = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider"]
     run([*pytest, tools.PROJECT / "tests" / "scripts"])
-    run([*pytest, tools.INTEROP])
+    # Most of its tests wait for processes: twice as many workers as a small machine has cores.
+    run([*pytest, "-n", WORKERS, tools.INTEROP])
     run(clients.command("-m", "fast"))
     run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
     run([sys.executable, tools.PROJECT / "scripts" / "budget.py"])

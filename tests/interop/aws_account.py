@@ -160,8 +160,6 @@ def account():
     """The account, empty; the environment names it meanwhile, for boto3 here and in programs that are started."""
     variables = {
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
-        # cargo-lambda looks a managed policy up.
-        "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
     }
     before = dict(os.environ)
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -180,13 +178,13 @@ def account():
         os.environ.update(before)
 
 
-def archive(function, folder, features=(), architecture="arm64"):
-    """Zips a built function as Lambda wants it, where --lambda-dir looks, with the record of having been built so: a real one,
-    though neither of its architecture nor with its features. Returns the zip."""
+def archive(function, folder, features=(), architecture="arm64", target=None):
+    """Zips a function that was built into a target folder, as Lambda wants it, where --lambda-dir looks, with the record of having
+    been built so: a real one, though neither of its architecture nor with its features. Returns the zip."""
     made = built.archive_in(folder, function, sorted(features))
     made.parent.mkdir(parents=True)
     binary = made.with_name("bootstrap")
-    shutil.copy(tools.target_folder() / "debug" / function, binary)
+    shutil.copy((target or tools.target_folder()) / "debug" / function, binary)
     # Without what debuggers read, which is nine tenths of it.
     subprocess.run(["strip", binary], check=True)
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as opened:

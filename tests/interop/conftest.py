@@ -1,4 +1,5 @@
-"""Runs the functions as `make dev` does, with a recorder in front that keeps every message for a check."""
+"""Fixtures: the functions as `make dev` runs them and behind the emulator, with a recorder that checks every message; and how the
+tests are distributed over the workers of pytest-xdist."""
 
 import functools
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 
 import pytest
 
@@ -18,6 +20,7 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "scripts"))
 
 import dev  # noqa: E402
+import postgres  # noqa: E402
 import tools  # noqa: E402
 from emulated import Emulated  # noqa: E402
 from recorder import Recorder  # noqa: E402
@@ -32,7 +35,7 @@ class Dev:
         # Data of its own: a developer may have `make dev` running.
         self.data = pathlib.Path(tempfile.mkdtemp(prefix="dev-")) / "postgres"
         self.data.parent.chmod(0o755)
-        command = [sys.executable, PROJECT / "scripts" / "dev.py", "--no-reload", "--port", dev.free_port()]
+        command = [sys.executable, PROJECT / "scripts" / "dev.py", "--no-reload", "--port", postgres.free_port()]
         self.process = subprocess.Popen(
             [str(word) for word in [*command, "--data", self.data, *options]],
             env={**os.environ, **variables, "PYTHONUNBUFFERED": "1"},
@@ -66,7 +69,7 @@ class Watched:
 
     def __init__(self, binary, mode):
         # It knows only the workspace's own functions by name, and asks nobody what they are.
-        port, name = dev.free_port(), "greeter"
+        port, name = postgres.free_port(), "greeter"
         command = ["cargo", "lambda", "watch", "--only-lambda-apis", "--invoke-address", "127.0.0.1"]
         command += ["--invoke-port", str(port), "--disable-cors"]
         self.processes = [subprocess.Popen(command, cwd=PROJECT, env=tools.environment(), stdin=subprocess.DEVNULL)]
@@ -93,7 +96,26 @@ class Watched:
             process.wait(timeout=30)
 
 
-@functools.cache
+# Shared by the workers of one run.
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(uuid.uuid4())
+
+
+def once(make):
+    """Calls a function once in a run: in one worker, for which the others wait."""
+
+    @functools.cache
+    def made():
+        with tools.locked(tools.target_folder() / f"{make.__name__}.lock") as file:
+            file.seek(0)
+            if file.read() != RUN:
+                make()
+                file.truncate(0)
+                file.write(RUN)
+
+    return made
+
+
+@once
 def build():
     """Builds what the fixtures run."""
     tools.build(*PROGRAMS)
@@ -101,20 +123,19 @@ def build():
     subprocess.run(example, cwd=PROJECT, check=True)
 
 
-@functools.cache
+@once
+def build_mcpl():
+    tools.build("mcpl")
+
+
+ALL_FEATURES = tools.target_folder() / "all-features"
+
+
+@once
 def build_traced():
-    """Builds the same with the feature `otel`; the folder where it is, as the others stay where they are looked for."""
-    # With every feature there is, they are built for the Rust tests already.
+    """Builds the same with every feature, as it is compiled for the Rust tests already, into a folder of its own."""
     tests = ["cargo", "test", "--workspace", "--all-features", "--no-run", "--quiet", "--locked"]
-    subprocess.run(tests, cwd=PROJECT, check=True)
-    built = tools.target_folder() / "debug"
-    folder = built / "traced"
-    (folder / "examples").mkdir(parents=True, exist_ok=True)
-    for binary in ("event-logger", "examples/countdown"):
-        shutil.copy2(built / binary, folder / binary)
-    # Nothing is compiled again: those without the feature are put back.
-    build.__wrapped__()
-    return folder
+    subprocess.run(tests, cwd=PROJECT, check=True, env=tools.building_into(ALL_FEATURES))
 
 
 def emulated(binary, mode, environments, *options, **variables):
@@ -122,14 +143,50 @@ def emulated(binary, mode, environments, *options, **variables):
     return Emulated(binary, mode, environments, *options, **variables)
 
 
-BEHIND = ["watch-buffered", "watch-stream"]
-BEHIND += [f"emulator-{mode}-{environments}" for mode in ("buffered", "stream") for environments in (1, 3, 10)]
+# What compiles or measures by itself: side by side it would only wait for Cargo's lock. It takes longest and comes first.
+HEAVY = ["test_bench", "test_readme", "test_scaffold"]
+# They share what this file starts, of which each variant runs once.
+CLIENTS = ["test_python_client", "test_typescript_clients"]
+VARIANT = re.compile(r"\[((?:watch|emulator)-\w+(?:-\d+)?|buffered|stream)\b")
+# One at a time unpacks the browser.
+CHROMIUM = ["test_browser", "test_page"]
+# Their tests share nothing but files that are made once: they fill the gaps that the groups leave.
+ALONE = ["test_infra"]
 
 
-@pytest.fixture(scope="session", params=BEHIND)
+def group_of(nodeid):
+    """The tests of a group are run by one worker, one after another: those of a module, unless it says otherwise above."""
+    module = pathlib.Path(nodeid.partition("::")[0]).stem
+    if module in ALONE:
+        return nodeid
+    if module in CLIENTS:
+        return f"clients of {VARIANT.search(nodeid)[1]}"
+    return "heavy" if module in HEAVY else "chromium" if module in CHROMIUM else module
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    # All others are between the two.
+    place = {name: -1 for name in HEAVY} | {name: 1 for name in ALONE}
+    items.sort(key=lambda item: place.get(item.module.__name__, 0))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    # In their own order, not those with the most tests first.
+    config.option.loadscopereorder = False
+    return Groups(config, log)
+
+
+@pytest.fixture(scope="session", params=["watch-buffered", "emulator-buffered-10", "emulator-stream-1"])
 def greeter(request):
-    """The URL of greeter: as `make dev` runs it, and as Lambda would, with one, three and ten frozen environments; in
-    both invoke modes. At the end every message is checked against its schema."""
+    """The URL of greeter: as `make dev` runs it, and as Lambda would, with ten frozen environments and with one. At the end every
+    message is checked against its schema."""
     behind, mode, *environments = request.param.split("-")
     if behind == "watch":
         running = Dev(MCP_INVOKE_MODE=mode)
@@ -178,10 +235,7 @@ def node():
     def run(*words, check=True, **variables):
         script = pathlib.Path(words[0])
         if not script.is_absolute():
-            # Packages are looked up from where a script lies.
-            target = tools.NODE_MODULES.parent / script.name
-            target.write_bytes((tools.INTEROP / script).read_bytes())
-            script = target
+            script = tools.beside_packages(tools.INTEROP / script)
         command = [str(tools.node()), str(script), *words[1:]]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, env={**os.environ, **variables})
         if check:
@@ -194,8 +248,7 @@ def node():
 @pytest.fixture(scope="session")
 def chromium():
     """The variables that a script needs which opens Chromium by `chromium.mjs`."""
-    module = tools.NODE_MODULES.parent / "chromium.mjs"
-    module.write_bytes((tools.INTEROP / module.name).read_bytes())
+    tools.beside_packages(tools.INTEROP / "chromium.mjs")
     variables = {"TMPDIR": str(tools.FOLDER / "chromium")}
     own = shutil.which("chromium") or shutil.which("google-chrome")
     if own:
@@ -208,5 +261,5 @@ def chromium():
 @pytest.fixture(scope="session")
 def mcpl():
     """The path of the command."""
-    tools.build("mcpl")
+    build_mcpl()
     return str(tools.target_folder() / "debug" / "mcpl")

@@ -1,11 +1,12 @@
 """A copy of the workspace, for tests that write into one."""
 
 import contextlib
-import os
 import shutil
 
 import tools
 
+# Where the binaries are that are built there: those in Cargo's folder are used by other tests at the same time.
+TARGET = tools.target_folder() / "copied"
 LEFT_OUT = [".git", ".tools", ".dev", "target", "node_modules", "__pycache__", "artifacts"]
 
 
@@ -27,14 +28,15 @@ def workspace(name):
 
 def forget(name):
     """Takes what was built of a function out of Cargo's folder."""
-    for built in ("debug", "debug/deps", "debug/.fingerprint"):
-        folder = tools.target_folder() / built
+    built = tools.target_folder() / "debug"
+    for folder in (TARGET / "debug", built / "deps", built / ".fingerprint"):
         for path in {*folder.glob(f"*{name}*"), *folder.glob(f"*{name.replace('-', '_')}*")}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def environment(**variables):
-    """For what is run there: Cargo's folder, where everything else is built already, and the same tools."""
-    own = {"TOOLS_DIR": str(tools.FOLDER), "CARGO_TARGET_DIR": str(tools.target_folder()), "MAKEFLAGS": ""}
+    """For what is run there: what is compiled in Cargo's folder already, and the same tools."""
+    own = {"TOOLS_DIR": str(tools.FOLDER), "MAKEFLAGS": ""}
     # As in this workspace, so that nothing is built twice.
-    return tools.environment({**os.environ, **own, "CARGO_PROFILE_DEV_DEBUG": "line-tables-only", **variables})
+    own["CARGO_PROFILE_DEV_DEBUG"] = "line-tables-only"
+    return tools.environment({**tools.building_into(TARGET), **own, **variables})

@@ -9,12 +9,12 @@ import time
 import urllib.parse
 
 import anyio
-import bench
 import boto3
 import postgres
 import psycopg
 import pytest
 from conftest import Dev, emulated
+from driving import BINARIES, GREETER, GUARDED, build_one
 from mcp import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
@@ -387,18 +387,18 @@ def test_make_dev_with_authorization_can_be_signed_in_to_by_any_name():
 
 
 def test_greeter_is_closed_by_its_feature_and_an_issuer(tmp_path, issuer):
-    _, binaries = bench.build("dev", tmp_path)
-    with emulated(binaries[bench.GREETER], "buffered", 1) as url:
+    greeter, guarded = (build_one("dev", tmp_path, name, *BINARIES[name]) for name in (GREETER, GUARDED))
+    with emulated(greeter, "buffered", 1) as url:
         assert post(url, "tools/list")[0] == 200
-    with emulated(binaries[bench.GUARDED], "buffered", 1) as url:
+    with emulated(guarded, "buffered", 1) as url:
         assert post(url, "tools/list")[0] == 200
-    with emulated(binaries[bench.GUARDED], "buffered", 1, OIDC_ISSUER=issuer.url) as url:
+    with emulated(guarded, "buffered", 1, OIDC_ISSUER=issuer.url) as url:
         assert refused(post(url, "tools/list"))[0] == 401
         assert post(url, "tools/list", token=issuer.token(url, "openid"))[0] == 200
 
     # It would be open to everyone, and whoever set the variable would think that it is closed.
     variables = {"OIDC_ISSUER": issuer.url, "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"}
-    started = subprocess.run([binaries[bench.GREETER]], env=variables, capture_output=True, text=True, timeout=60)
+    started = subprocess.run([greeter], env=variables, capture_output=True, text=True, timeout=60)
     assert started.returncode == 1
     assert "OIDC_ISSUER" in started.stdout and "--features auth" in started.stdout
 

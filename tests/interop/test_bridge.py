@@ -21,9 +21,7 @@ TOOLS = ["greet", "count", "grow", "forget"]
 
 @contextlib.contextmanager
 def server_of(era):
-    # Packages are looked up from where a script lies.
-    script = tools.NODE_MODULES.parent / "era_server.mjs"
-    script.write_bytes((tools.INTEROP / script.name).read_bytes())
+    script = tools.beside_packages(tools.INTEROP / "era_server.mjs")
     running = subprocess.Popen([tools.node(), script, era], stdout=subprocess.PIPE, text=True)
     try:
         yield running.stdout.readline().strip()

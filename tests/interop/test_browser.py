@@ -15,8 +15,7 @@ from proxied import LEGACY_CLIENT, LOGGED, Session
 @pytest.fixture
 def browser(chromium, tmp_path):
     """The command that opens Chromium, and the variables that it needs."""
-    script = tools.NODE_MODULES.parent / "browser.mjs"
-    script.write_bytes((tools.INTEROP / script.name).read_bytes())
+    script = tools.beside_packages(tools.INTEROP / "browser.mjs")
     return f"{tools.node()} {script} ada {tmp_path}", chromium
 
 

@@ -8,7 +8,6 @@ import subprocess
 import termios
 import time
 
-import dev
 import postgres
 import pytest
 from conftest import emulated
@@ -78,7 +77,7 @@ def test_what_no_terminal_shows_is_saved(run, tmp_path):
 
 def test_a_client_registered_by_hand_is_asked_for_its_secret_once(mcpl, run, tmp_path):
     with postgres.Postgres() as server, Issuer() as issuer:
-        port = dev.free_port()
+        port = postgres.free_port()
         metadata = fetch(f"{issuer.url}/.well-known/openid-configuration")
         registration = {"redirect_uris": [f"http://127.0.0.1:{port}/callback"]}
         registration["grant_types"] = ["authorization_code", "refresh_token"]

@@ -2,12 +2,16 @@
 
 import argparse
 import ast
+import contextlib
+import io
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import boto3
 import cfnlint
@@ -21,7 +25,7 @@ from aws_account import ACCOUNT, KNOWN_TO_MOTO, REGION, STAND_INS, account, arch
 from cfnlint.decode import cfn_yaml
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from cfnlint.template.template import Template
-from conftest import PROJECT, build, emulated
+from conftest import PROJECT, build, emulated, once
 from moto.cloudformation import parsing
 from oauth import fetch
 
@@ -57,15 +61,23 @@ IN_A_NETWORK = [
 OWNER_SECRET = STAND_INS["AWS::RDS::DBCluster"]["MasterUserSecret.SecretArn"]
 
 
-@pytest.fixture(scope="module")
-def lambda_dir(tmp_path_factory):
-    """Built functions, zipped."""
-    build()
-    folder = tmp_path_factory.mktemp("lambda")
+ZIPS = tools.target_folder() / "zips"
+
+
+@once
+def zip_functions():
+    shutil.rmtree(ZIPS, ignore_errors=True)
     for function in tools.FUNCTIONS:
         for features in deploy_script.build.variants(function, []):
-            archive(function, folder, features)
-    return folder
+            archive(function, ZIPS, features)
+
+
+@pytest.fixture(scope="module")
+def lambda_dir():
+    """Built functions, zipped."""
+    build()
+    zip_functions()
+    return ZIPS
 
 
 @pytest.fixture
@@ -75,23 +87,48 @@ def aws():
 
 
 @pytest.fixture
-def deploy(aws, lambda_dir):
+def deploy(aws, lambda_dir, monkeypatch):
     """Runs scripts/deploy.py; returns what it tells at its end."""
 
     def run(*words, confirmed=True, doctor=False, folder=lambda_dir):
-        command = [sys.executable, DEPLOY, *words]
+        words = [*words]
         if words[0] in ("up", "code"):
-            command += ["--lambda-dir", folder]
-            command += [] if doctor else ["--no-doctor"]
+            words += ["--lambda-dir", folder]
+            words += [] if doctor else ["--no-doctor"]
         if words[0] != "outputs" and confirmed:
-            command.append("--yes")
-        finished = subprocess.run([str(word) for word in command], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            words.append("--yes")
+        if words[0] == "code":
+            # cargo-lambda looks one up. moto takes more than a second to read them all.
+            monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+        # What it starts itself writes to the same output.
+        start = started if doctor or words[0] == "code" else called
+        finished = start([str(word) for word in words])
         if confirmed:
             assert finished.returncode == 0, finished.stdout + finished.stderr
             return dict(re.findall(r"^(\w+): (.*)$", finished.stdout, re.MULTILINE))
         return finished
 
     return run
+
+
+def started(words):
+    return subprocess.run([sys.executable, DEPLOY, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def called(words):
+    """The same in this process: Python and boto3 take a second to start."""
+    stdin, stdout, stderr, code = io.StringIO(), io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [DEPLOY.name, *words])
+        patch.setattr(sys, "stdin", stdin)
+        try:
+            deploy_script.main()
+        except SystemExit as ended:
+            code = ended.code
+        if isinstance(code, str):
+            print(code, file=stderr)
+    code = 1 if isinstance(code, str) else code or 0
+    return SimpleNamespace(returncode=code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
 
 
 def parameters(**values):

@@ -53,7 +53,7 @@ def test_a_new_function_of_the_workspace_works_as_it_is(workspace, tmp_path):
     listed = run(workspace / "scripts", tools.BIN / "python", "-c", "import tools; print(*tools.FUNCTIONS)")
     assert NAME in listed.split()
 
-    archive(NAME, tmp_path)
+    archive(NAME, tmp_path, target=copied.TARGET)
     with account():
         command = [tools.BIN / "python", "scripts/deploy.py", "up", NAME, "--lambda-dir", tmp_path, "--yes", "--no-doctor"]
         assert "/mcp" in run(workspace, *command)
@@ -134,7 +134,7 @@ def count_words():
             return result.content[0].text
 
     build()
-    with Emulated(NAME, "buffered", 2) as url:
+    with Emulated(copied.TARGET / "debug" / NAME, "buffered", 2) as url:
         return anyio.run(call, url)
 
 

@@ -12,7 +12,7 @@ import uuid
 import postgres
 import pytest
 from collector import Collector
-from conftest import build_traced, emulated
+from conftest import ALL_FEATURES, build_traced, emulated
 from oauth import Issuer
 
 SERVER, CLIENT = 2, 3
@@ -21,12 +21,14 @@ PATIENCE_SECONDS = 60
 
 @pytest.fixture(scope="module")
 def event_logger():
-    return build_traced() / "event-logger"
+    build_traced()
+    return ALL_FEATURES / "debug" / "event-logger"
 
 
 @pytest.fixture(scope="module")
 def countdown():
-    return build_traced() / "examples" / "countdown"
+    build_traced()
+    return ALL_FEATURES / "debug" / "examples" / "countdown"
 
 
 @pytest.fixture(scope="module")

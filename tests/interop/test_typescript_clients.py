@@ -19,7 +19,7 @@ GREETING = "Hello, Ada! Welcome to the serverless MCP world."
     ],
 )
 def test_lists_calls_and_meets_errors(greeter, node, script, mode, version):
-    (tools.NODE_MODULES.parent / "typescript_use.mjs").write_bytes((tools.INTEROP / "typescript_use.mjs").read_bytes())
+    tools.beside_packages(tools.INTEROP / "typescript_use.mjs")
 
     saw = json.loads(node(script, greeter, mode).stdout)
 
