@@ -75,6 +75,8 @@ class Postgres:
             hand_over(file.name, self.account)
             command = ["initdb", "--pgdata", making, "--username", "postgres", "--pwfile", file.name]
             command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-instructions"]
+            # What keeps nothing need not survive the machine.
+            command += ["--no-sync"] if self.temporary else []
             self.run(command, making)
         (making / secret.name).touch(mode=0o600)
         (making / secret.name).write_text(password)

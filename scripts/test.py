@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+import time
 
 import clients
 import postgres
@@ -16,21 +17,24 @@ def main():
     # One server for all Rust tests, each of which has a database of its own there.
     with postgres.Supervised(fsync="off", max_connections=300) as server:
         cargo = ["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"]
-        run(cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
+        run("Rust", cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
     pytest = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider"]
-    run([*pytest, tools.PROJECT / "tests" / "scripts"])
+    run("scripts", [*pytest, tools.PROJECT / "tests" / "scripts"])
     # Most of its tests wait for processes: twice as many workers as a small machine has cores.
-    run([*pytest, "-n", WORKERS, tools.INTEROP])
-    run(clients.command("-m", "fast"))
-    run([sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
-    run([sys.executable, tools.PROJECT / "scripts" / "budget.py"])
+    run("interop", [*pytest, "-n", WORKERS, tools.INTEROP])
+    run("clients", clients.command("-m", "fast"))
+    run("conformance", [sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
+    run("budget", [sys.executable, tools.PROJECT / "scripts" / "budget.py"])
 
 
-def run(command, environment=None):
+def run(part, command, environment=None):
+    """Runs one part, and says how long it took."""
+    started = time.monotonic()
     environment = environment or tools.environment()
-    finished = subprocess.run([str(part) for part in command], cwd=tools.PROJECT, env=environment)
+    finished = subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=environment)
+    print(f"test: {part} took {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     if finished.returncode:
-        sys.exit(finished.returncode)
+        sys.exit(f"failed: {part}")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def emulated(binary, mode, environments, *options, **variables):
 HEAVY = ["test_bench", "test_readme", "test_scaffold"]
 # They share what this file starts, of which each variant runs once.
 CLIENTS = ["test_python_client", "test_typescript_clients"]
-VARIANT = re.compile(r"\[((?:watch|emulator)-\w+(?:-\d+)?|buffered|stream)\b")
+VARIANT = re.compile(r"\[((?:watch|emulator)-\w+(?:-\d\d?\b)?|buffered|stream)\b")
 # One at a time unpacks the browser.
 CHROMIUM = ["test_browser", "test_page"]
 # Their tests share nothing but files that are made once: they fill the gaps that the groups leave.

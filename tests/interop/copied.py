@@ -16,14 +16,15 @@ def workspace(name):
     replaced; what was built of the function is taken out again."""
     # Always in the same place, so that Cargo knows its crates again the next time.
     copy = tools.target_folder() / "scaffold"
-    shutil.rmtree(copy, ignore_errors=True)
-    # Whoever has followed the README has one of this name.
-    shutil.copytree(tools.PROJECT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT, name, f"{name}.yaml"))
-    try:
-        yield copy
-    finally:
-        shutil.rmtree(copy)
-        forget(name)
+    with tools.locked(copy.with_suffix(".lock")):
+        shutil.rmtree(copy, ignore_errors=True)
+        # Whoever has followed the README has one of this name.
+        shutil.copytree(tools.PROJECT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT, name, f"{name}.yaml"))
+        try:
+            yield copy
+        finally:
+            shutil.rmtree(copy)
+            forget(name)
 
 
 def forget(name):
