@@ -74,6 +74,7 @@ CHECKS = {
     ),
     # By itself, so that nothing of authorization is compiled in.
     "clippy without features": command("cargo", "clippy", "--package", "greeter", "--locked", "--quiet", "--", "-D", "warnings"),
+    "mcpl for Windows and macOS": command(str(tools.BIN / "python"), "scripts/elsewhere.py"),
     "docs": command(
         "cargo", "doc", "--workspace", "--no-deps", "--all-features", "--locked", "--quiet", RUSTDOCFLAGS="-D warnings"
     ),

@@ -1,11 +1,8 @@
 //! The end of a sign-in: a listener on loopback that the browser is sent to, and the page that it shows there.
 
-use std::{
-    io::{self, IsTerminal as _},
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+#[cfg(unix)]
+use std::io::IsTerminal as _;
+use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};

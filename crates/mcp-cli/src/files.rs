@@ -129,13 +129,17 @@ pub(crate) fn secret_folder(folder: &Path, repair: bool) -> io::Result<()> {
     if let Some(parent) = folder.parent() {
         fs::create_dir_all(parent)?;
     }
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(folder) {
+    match new_folder(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_folder(folder, repair),
         made => made,
     }
+}
+
+fn new_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(folder);
+    #[cfg(not(unix))]
+    fs::create_dir(folder)
 }
 
 #[cfg(unix)]
