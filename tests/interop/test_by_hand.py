@@ -283,6 +283,32 @@ def test_it_is_said_that_there_is_nothing(run):
     assert [json.loads(own.stdout) for own in as_json] == [[], {"resources": [], "resourceTemplates": []}, []]
 
 
+# Section 9, "what comes into a pipe is what the server sent"
+def test_a_resource_is_written_into_a_pipe_as_it_is(run, tmp_path):
+    image = b"\x89PNG\r\n\x1a\n\0"
+    text = "a\r\n\u009b b\u202e"
+    blob = {"uri": "x://image.png", "blob": base64.encodebytes(image).decode(), "mimeType": "image/png"}
+    contents = {"x://image.png": [blob], "x://text": [{"uri": "x://text", "text": text}], "x://broken": [{"uri": "x://b", "blob": "?"}]}
+    terminal, inner = pty.openpty()
+    with Hostile({"resources/read": lambda message: {"contents": contents[message["params"]["uri"]]}}) as server:
+        command = [run.mcpl, "read", server.url, "--state-dir", tmp_path / "state"]
+        read = lambda uri, **options: subprocess.run([*command, uri], cwd=tmp_path, timeout=HANG_SECONDS, **options)  # noqa: E731
+        piped, written = read("x://image.png", capture_output=True), read("x://text", capture_output=True)
+        broken = read("x://broken", capture_output=True)
+        with open("/dev/full", "wb") as full:
+            not_written = read("x://text", stdout=full, stderr=subprocess.PIPE)
+        assert not list(tmp_path.glob("*.png"))
+        shown = read("x://image.png", stdout=inner, stderr=subprocess.PIPE)
+    os.close(inner)
+
+    assert (piped.stdout, written.stdout) == (image, text.encode()), piped.stderr + written.stderr
+    assert broken.returncode == 1 and b"not Base64" in broken.stderr
+    assert not_written.returncode == 1 and b"could not write the resource" in not_written.stderr
+    assert shown.returncode == 0 and b"saved to ./image-1.png" in os.read(terminal, 1000)
+    assert (tmp_path / "image-1.png").read_bytes() == image
+    os.close(terminal)
+
+
 # Section 9, "Missing: `mcpl resources`, `prompts`, `read`, `prompt`"
 def test_resources_and_prompts_are_listed_and_read(run, tmp_path):
     contents = [{"uri": "notes://a", "text": "Buy milk"}, {"uri": "notes://a", "blob": "iVBORw==", "mimeType": "image/png"}]
@@ -302,7 +328,8 @@ def test_resources_and_prompts_are_listed_and_read(run, tmp_path):
     }
     with Hostile(methods) as server:
         resources, prompts = run("resources", server.url), run("prompts", server.url)
-        read, read_json = run("read", server.url, "notes://a"), run("read", server.url, "notes://a", "--json")
+        read = run("read", server.url, "notes://a", "--save-to", ".")
+        read_json = run("read", server.url, "notes://a", "--json")
         prompt = run("prompt", server.url, "sum", "note=5")
         prompt_json = run("prompt", server.url, "sum", "note=5", "--json")
         unknown, misspelt = run("prompt", server.url, "add"), run("prompt", server.url, "sum", "nota=5")

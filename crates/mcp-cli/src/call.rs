@@ -83,8 +83,8 @@ pub(crate) async fn resources(session: &mut Session, as_json: bool) -> anyhow::R
     Ok(())
 }
 
-/// Reads a resource.
-pub(crate) async fn read(session: &mut Session, uri: &str, folder: &Path, as_json: bool) -> anyhow::Result<()> {
+/// Reads a resource. For a pipe or a file it is written as it is, unless `folder` says where to save it.
+pub(crate) async fn read(session: &mut Session, uri: &str, folder: Option<&Path>, as_json: bool) -> anyhow::Result<()> {
     let result = session.ask(method::RESOURCES_READ, &json!({ "uri": uri }).to_string()).await?;
     if as_json {
         print(&output::json_as_written(result.text.get()));
@@ -95,7 +95,12 @@ pub(crate) async fn read(session: &mut Session, uri: &str, folder: &Path, as_jso
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     for content in contents.context("the server's answer has no contents")? {
         let content: Value = received::read(content.get())?;
-        print(&resource(&content, stem, folder)?);
+        match folder {
+            None if !output::is_for_people() => {
+                output::write(&bytes_of(&content)?).context("could not write the resource")?
+            }
+            _ => print(&resource(&content, stem, folder.unwrap_or(Path::new(".")))?),
+        }
     }
     Ok(())
 }
@@ -219,12 +224,23 @@ fn resource(contents: &Value, stem: &str, folder: &Path) -> anyhow::Result<Strin
     }
 }
 
+/// The contents of a resource, as they are.
+fn bytes_of(contents: &Value) -> anyhow::Result<Vec<u8>> {
+    match contents["text"].as_str() {
+        Some(own) => Ok(own.as_bytes().to_vec()),
+        None => decoded(&contents["blob"]),
+    }
+}
+
+fn decoded(data: &Value) -> anyhow::Result<Vec<u8>> {
+    // Several encoders end lines after 76 characters.
+    let data: String = data.as_str().unwrap_or_default().split_ascii_whitespace().collect();
+    BASE64_STANDARD.decode(data).context("a block is not Base64")
+}
+
 /// Saves Base64 under a new name.
 fn saved(data: &Value, kind: &Value, stem: &str, folder: &Path) -> anyhow::Result<String> {
-    let (data, kind) = (data.as_str().unwrap_or_default(), kind.as_str());
-    // Several encoders end lines after 76 characters.
-    let data: String = data.split_ascii_whitespace().collect();
-    let bytes = BASE64_STANDARD.decode(data).context("a block is not Base64")?;
+    let (bytes, kind) = (decoded(data)?, kind.as_str());
     let subtype = kind.and_then(|kind| kind.split_once('/')).map_or("bin", |(_, subtype)| subtype);
     let file = files::save(folder, stem, subtype, &bytes).context("could not save a file")?;
     let kind = printable_line(kind.unwrap_or("something"));

@@ -125,14 +125,16 @@ enum Command {
         server: ServerArgs,
     },
     /// Read a resource of a server.
+    ///
+    /// Into a pipe or a file it is written as it is, such as `mcpl read URL URI > image.png`.
     Read {
         #[command(flatten)]
         server: ServerArgs,
         /// The URI of the resource.
         uri: String,
-        /// Where what is no text is saved.
-        #[arg(long, default_value = ".")]
-        save_to: PathBuf,
+        /// Where what is no text is saved, also if the output is a pipe; this folder at a terminal.
+        #[arg(long)]
+        save_to: Option<PathBuf>,
     },
     /// List the prompts of a server.
     Prompts {
@@ -313,7 +315,7 @@ pub fn main() -> ExitCode {
                 server.with_session(async |own| call::resources(own, server.json).await).await
             }
             Command::Read { server, uri, save_to } => {
-                server.with_session(async |own| call::read(own, &uri, &save_to, server.json).await).await
+                server.with_session(async |own| call::read(own, &uri, save_to.as_deref(), server.json).await).await
             }
             Command::Prompts { server } => server.with_session(async |own| call::prompts(own, server.json).await).await,
             Command::Prompt { server, prompt, arguments, save_to } => {

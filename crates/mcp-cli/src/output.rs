@@ -25,6 +25,19 @@ pub(crate) fn print(line: &str) {
     let _ = writeln!(anstream::stdout(), "{line}");
 }
 
+/// Writes bytes as they are, for a program or a file.
+///
+/// # Errors
+///
+/// When they cannot be written; not when the reader has ended, as `head` does.
+pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
 /// Prints a line beside what was asked for, on standard error.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(anstream::stderr(), "{}", printable(line));
