@@ -103,6 +103,18 @@ def test_a_program_that_has_no_file_gets_one(run, tmp_path, flag, mcpl):
     assert proxied["args"] == ["proxy", "greeter", URL] and os.path.samefile(proxied["command"], mcpl)
 
 
+def test_an_entry_keeps_the_timeout(run, tmp_path):
+    said = run("install", "greeter", URL, "--claude", "--cursor", "--timeout", "60").stdout
+    entry = json.loads((tmp_path / FLAGS["--claude"][0]).read_text())["mcpServers"]["greeter"]
+    direct = json.loads((tmp_path / FLAGS["--cursor"][0]).read_text())["mcpServers"]["greeter"]
+    run("install", "greeter", URL, "--claude", "--timeout", "900")
+    usual = json.loads((tmp_path / FLAGS["--claude"][0]).read_text())["mcpServers"]["greeter"]
+
+    assert entry["args"] == ["proxy", "greeter", URL, "--timeout", "60"] and direct == {"url": URL}
+    assert "`--timeout` is for `mcpl proxy`" in said and "--timeout 60" in said
+    assert usual["args"] == ["proxy", "greeter", URL]
+
+
 def test_the_proxy_command_installs_itself_as_the_seed_has_it(run, tmp_path):
     run("proxy", "greeter", URL, "--mode", "http", "--claude", "--cursor")
 

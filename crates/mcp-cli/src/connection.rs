@@ -23,6 +23,8 @@ use crate::{
 };
 
 const SECRET_VARIABLE: &str = "MCPL_CLIENT_SECRET";
+/// In seconds: the longest that Lambda lets a function run.
+const USUAL_TIMEOUT: u64 = 900;
 
 /// How a server is reached, and by whom.
 #[derive(Debug, Args)]
@@ -97,7 +99,7 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "NAME=FILE")]
     header_file: Vec<String>,
     /// Seconds that an answer may take.
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = USUAL_TIMEOUT)]
     timeout: u64,
     /// Where tokens are kept: in files there, instead of the platform's folder and keychain.
     #[arg(long, env = "MCPL_STATE_DIR")]
@@ -255,12 +257,17 @@ impl Connection {
         Ok(kept)
     }
 
-    /// The same of where tokens are kept, which by itself is no reason to start `mcpl proxy`.
-    pub(crate) fn kept_state_dir(&self) -> anyhow::Result<Vec<String>> {
-        match self.lasting_state_dir() {
-            Some(folder) => Ok(vec!["--state-dir".to_owned(), absolute(&folder)?]),
-            None => Ok(Vec::new()),
+    /// The same of options which by themselves are no reason to start `mcpl proxy`: where tokens are kept, and the timeout,
+    /// for which other programs have settings of their own.
+    pub(crate) fn kept_proxy_options(&self) -> anyhow::Result<Vec<String>> {
+        let mut kept = Vec::new();
+        if self.timeout != USUAL_TIMEOUT {
+            kept.extend(["--timeout".to_owned(), self.timeout.to_string()]);
         }
+        if let Some(folder) = self.lasting_state_dir() {
+            kept.extend(["--state-dir".to_owned(), absolute(&folder)?]);
+        }
+        Ok(kept)
     }
 
     /// Where a program that does not have this shell's variables keeps tokens too; `None` at the usual place.

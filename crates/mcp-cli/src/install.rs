@@ -5,6 +5,7 @@
 //! else has changed.
 
 mod entry;
+mod places;
 
 use std::{
     ffi::OsStr,
@@ -15,10 +16,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use etcetera::BaseStrategy;
 use similar::TextDiff;
 
-use self::entry::{Value, has_entry, with_entry, without_entry};
+use self::{
+    entry::{Value, has_entry, with_entry, without_entry},
+    places::Places,
+};
 use crate::{
     command_line,
     files::{self, Readers},
@@ -158,42 +161,6 @@ struct Server<'a> {
     options: &'a [String],
 }
 
-/// Where files are.
-struct Places {
-    home: PathBuf,
-    /// Where the platform keeps the configuration of programs with windows.
-    config: PathBuf,
-    project: PathBuf,
-    /// CODEX_HOME.
-    codex: Option<PathBuf>,
-    /// What Windows keeps of programs that are MSIX packages.
-    packages: Option<PathBuf>,
-}
-
-impl Places {
-    fn usual() -> anyhow::Result<Self> {
-        let home = etcetera::home_dir().context("the home folder is not known")?;
-        let config = match cfg!(target_os = "macos") {
-            true => home.join("Library").join("Application Support"),
-            false => etcetera::choose_base_strategy().context("the home folder is not known")?.config_dir(),
-        };
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let packages = variable("LOCALAPPDATA").filter(|_| cfg!(windows)).map(|local| local.join("Packages"));
-        let project = std::env::current_dir().context("this folder is not known")?;
-        Ok(Self { home, config, project, codex: variable("CODEX_HOME"), packages })
-    }
-
-    /// The folder of Claude Desktop. As an MSIX package it sees a folder of its own in place of the usual one.
-    fn claude(&self) -> PathBuf {
-        let packages = self.packages.as_ref().and_then(|packages| fs::read_dir(packages).ok()).into_iter().flatten();
-        let own = packages.flatten().filter(|package| package.file_name().to_string_lossy().starts_with("Claude_"));
-        let folders = own.map(|package| package.path().join("LocalCache").join("Roaming").join("Claude"));
-        // Of several, the one that it has used.
-        let packaged = folders.max_by_key(|folder| (folder.exists(), folder.clone()));
-        packaged.unwrap_or_else(|| self.config.join("Claude"))
-    }
-}
-
 impl Apps {
     /// Whether any was named.
     pub(crate) fn is_some(&self) -> bool {
@@ -250,6 +217,9 @@ pub(crate) fn install(name: &str, url: &str, apps: &Apps, options: &[String], vi
     });
     if !apps.dry_run {
         chosen.iter().filter_map(|app| app.advice()).for_each(print);
+        if chosen.iter().any(|app| !is_proxied(*app)) && options.iter().any(|own| own == "--timeout") {
+            print("`--timeout` is for `mcpl proxy`: with `--via-proxy` all of them start it");
+        }
         if chosen.iter().any(|app| is_proxied(*app)) {
             let words = ["mcpl", "tools", url].into_iter().chain(options.iter().map(String::as_str));
             print(&format!("If the server wants a sign-in, sign in first: {}", command_line::join(words)));
@@ -313,7 +283,7 @@ fn lock() -> Option<fs::File> {
 
 /// The path of a command that outlives an update: package managers put a link into a folder of PATH, and the program of each
 /// version into a folder of its own.
-fn lasting(current: &Path, path: &OsStr) -> PathBuf {
+pub(crate) fn lasting(current: &Path, path: &OsStr) -> PathBuf {
     let (Ok(real), Some(name)) = (current.canonicalize(), current.file_name()) else { return current.to_owned() };
     let found = std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name));
     let mut own = found.filter(|found| found.canonicalize().is_ok_and(|found| found == real));
@@ -417,40 +387,6 @@ mod tests {
             assert!(check_name(name).is_err(), "{name}");
         }
         check_name("a-b_1").unwrap();
-    }
-
-    fn places(folder: &Path) -> Places {
-        let path = |name: &str| folder.join(name);
-        Places { home: path("home"), config: path("config"), project: path("project"), codex: None, packages: None }
-    }
-
-    /// i04
-    #[test]
-    fn codex_has_a_folder_of_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let usual = places(folder.path());
-        let moved = Places { codex: Some(folder.path().join("codex")), ..places(folder.path()) };
-
-        assert_eq!(App::Codex.file(&usual), folder.path().join("home/.codex/config.toml"));
-        assert_eq!(App::Codex.file(&moved), folder.path().join("codex/config.toml"));
-    }
-
-    /// Section 9, "Claude Desktop as an MSIX package on Windows"
-    #[test]
-    fn claude_desktop_as_a_package_has_a_folder_of_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let packages = folder.path().join("Packages");
-        let own = Places { packages: Some(packages.clone()), ..places(folder.path()) };
-        let file = |folder: PathBuf| folder.join("claude_desktop_config.json");
-        let packaged = |name: &str| packages.join(name).join("LocalCache").join("Roaming").join("Claude");
-
-        assert_eq!(App::Claude.file(&own), file(folder.path().join("config").join("Claude")));
-        fs::create_dir_all(packages.join("Other_1")).unwrap();
-        assert_eq!(App::Claude.file(&own), file(folder.path().join("config").join("Claude")));
-        fs::create_dir_all(packages.join("Claude_z")).unwrap();
-        assert_eq!(App::Claude.file(&own), file(packaged("Claude_z")));
-        fs::create_dir_all(packaged("Claude_a")).unwrap();
-        assert_eq!(App::Claude.file(&own), file(packaged("Claude_a")), "the one that was used");
     }
 
     /// i05

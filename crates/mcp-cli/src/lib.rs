@@ -402,7 +402,7 @@ fn install(name: &str, url: &str, connection: &Connection, apps: &Apps) -> anyho
     let url = &endpoint::parse(url)?;
     let mut options = connection.kept_options()?;
     let via_proxy = !options.is_empty();
-    options.extend(connection.kept_state_dir()?);
+    options.extend(connection.kept_proxy_options()?);
     if !apps.is_dry_run() {
         connection.keep_secret(url)?;
     }
