@@ -9,6 +9,7 @@ import threading
 import postgres
 import pytest
 from conftest import emulated
+from faulty import TOOL, Faulty
 from oauth import Issuer
 
 
@@ -115,7 +116,7 @@ def test_what_stands_in_front_of_a_function_is_told_apart(doctor):
         ((502, {}, "Internal Server Error"), "its log says why"),
         ((429, {}, "{}"), "reserved concurrency"),
         ((404, {}, "<html>"), "/mcp"),
-        ((301, {"Location": "https://elsewhere.example"}, ""), "redirects"),
+        ((301, {"Location": "https://elsewhere.example"}, ""), "use https://elsewhere.example/"),
         ((200, {}, "<html>"), "MCP server"),
     ]:
         with answering({("POST", "/mcp"): answer}) as origin:
@@ -151,13 +152,11 @@ def test_metadata_may_be_where_the_challenge_says_alone(doctor):
 
 def test_a_server_with_closed_tools_is_not_open(doctor):
     tools = [
-        {"name": name, "inputSchema": {"type": "object"}, "_meta": {"securitySchemes": [{"type": kind}]}}
+        {**TOOL, "name": name, "_meta": {"securitySchemes": [{"type": kind}]}}
         for name, kind in (("read", "noauth"), ("write", "oauth2"))
     ]
-    # In answer to anything.
-    body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"supportedVersions": ["2026-07-28"], "tools": tools}})
-    with answering({("POST", "/mcp"): (200, {}, body)}) as origin:
-        code, findings = doctor(f"{origin}/mcp")
+    with Faulty({"tools/list": {"tools": tools}}) as server:
+        code, findings = doctor(server.url)
 
     assert code == 0 and not told(findings, "authorization")
     assert told(findings, "metadata")[0]["found"].startswith("write takes a token")

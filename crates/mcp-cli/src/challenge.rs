@@ -13,6 +13,7 @@ const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
 /// A Bearer challenge; empty if there is none.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
+    is_bearer: bool,
     scope: Option<String>,
     error: Option<String>,
     /// Where the metadata of the resource is (RFC 9728, section 5.1).
@@ -47,6 +48,11 @@ impl Challenge {
         Url::parse(server).ok()?.join(self.resource_metadata.as_deref()?.trim()).ok()
     }
 
+    /// Whether there is one.
+    pub(crate) fn is_bearer(&self) -> bool {
+        self.is_bearer
+    }
+
     /// The scopes that the request needs.
     pub(crate) fn scopes(&self) -> Vec<String> {
         self.scope.as_deref().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
@@ -78,7 +84,8 @@ fn bearer_challenges(field: &str) -> Vec<Challenge> {
         rest = rest[end..].trim_start();
         let Some(value) = rest.strip_prefix('=') else {
             found.extend(current.take());
-            current = name.eq_ignore_ascii_case("bearer").then(Challenge::default);
+            let is_bearer = name.eq_ignore_ascii_case("bearer");
+            current = is_bearer.then(|| Challenge { is_bearer, ..Challenge::default() });
             continue;
         };
         let (value, after) = parameter_value(value.trim_start());

@@ -113,21 +113,33 @@ impl Connection {
 
     pub(crate) fn upstream(&self, url: String) -> anyhow::Result<Upstream> {
         let url = endpoint::parse(&url)?;
+        let (headers, authorizer) = (self.headers()?, self.authorizer(&url)?);
+        Ok(Upstream::new(http_client(headers, self.timeout())?, self.timeout(), url, authorizer))
+    }
+
+    /// What requests to a server prove their sender with.
+    pub(crate) fn authorizer(&self, url: &str) -> anyhow::Result<Authorizer> {
         let headers = self.headers()?;
-        let authorizer = match &self.token_command {
+        Ok(match &self.token_command {
             Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
             None if self.sigv4 => {
-                Authorizer::SigV4(Box::new(Signer::of(&url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
+                Authorizer::SigV4(Box::new(Signer::of(url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
             }
             None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
-            None => Authorizer::OAuth(Box::new(OAuth::new(&url, self.oauth_options(headers.clone())?)?)),
-        };
-        let patience = Duration::from_secs(self.timeout);
-        Ok(Upstream::new(http_client(headers, patience)?, patience, url, authorizer))
+            None => Authorizer::OAuth(Box::new(OAuth::new(url, self.oauth_options(headers)?)?)),
+        })
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+
+    pub(crate) fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
     }
 
     /// The configured headers, from wherever they are said to be.
-    fn headers(&self) -> anyhow::Result<HeaderMap> {
+    pub(crate) fn headers(&self) -> anyhow::Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         for header in &self.headers {
             let (name, value) = header.split_once(':').context("`--header` is written NAME: VALUE")?;

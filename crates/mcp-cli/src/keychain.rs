@@ -72,6 +72,24 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Whether there is a keychain, and it can be read: no key is made.
+///
+/// # Errors
+///
+/// If there is none, or it stays locked.
+pub(crate) fn probe() -> anyhow::Result<()> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let found = keyring::Entry::new(SERVICE, ACCOUNT).and_then(|entry| match entry.get_secret() {
+            Err(keyring::Error::NoEntry) => Ok(()),
+            found => found.map(drop),
+        });
+        sender.send(found)
+    });
+    let found = receiver.recv_timeout(TIMEOUT).map_err(|_| anyhow!("the keychain does not answer"))?;
+    Ok(found?)
+}
+
 fn found_or_made(lock: PathBuf) -> anyhow::Result<Vec<u8>> {
     // Two processes would make two keys.
     let _lock = files::lock(&lock)?;

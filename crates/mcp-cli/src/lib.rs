@@ -65,8 +65,6 @@ Exit codes: 0 done; 1 the tool, the request or the command failed; 2 the command
 143 terminated.";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For each step of an examination.
-const DOCTOR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connects clients that speak stdio to MCP servers behind Function URLs.
 #[derive(Debug, Parser)]
@@ -89,13 +87,17 @@ enum Command {
     Proxy(Box<ProxyArgs>),
     /// Find out what would stop clients from using a server.
     ///
-    /// Walks the way that they walk, without signing in and without calling a tool. Ends with 1 if something would stop them.
+    /// Connects the way they do, without signing in and without calling a tool, and examines this machine's side too: proxies,
+    /// certificates, clock and tokens. A token that is kept, or given by an option, is sent. Ends with 1 if there is a problem.
     Doctor {
         /// The URL of the MCP endpoint.
         url: String,
-        /// Print the findings as JSON.
+        /// Print the findings as JSON: a list of objects with `check`, `level` (good, note or problem), `found`, and for notes
+        /// and problems `clients` and `fix`.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        connection: Box<Connection>,
     },
     /// List the tools of a server.
     Tools {
@@ -293,11 +295,8 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Proxy(args) if args.apps.is_some() => install(&args.name, &args.url, &args.connection, &args.apps),
             Command::Proxy(args) => proxy(*args).await,
-            Command::Doctor { url, json } => {
-                // Of another scheme, it is examined all the same.
-                let url = if url.contains("://") { url } else { endpoint::parse(&url)? };
-                let client = http_client(HeaderMap::new(), DOCTOR_TIMEOUT)?;
-                if !doctor::run(client, &url, json).await? {
+            Command::Doctor { url, json, connection } => {
+                if !doctor::run(&connection, &url, json).await? {
                     return Ok(ExitCode::FAILURE);
                 }
                 Ok(())
@@ -421,15 +420,17 @@ async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
 }
 
 fn http_client(headers: HeaderMap, timeout: Duration) -> anyhow::Result<reqwest::Client> {
+    http_client_builder(headers, timeout).build().context("could not set up HTTP")
+}
+
+fn http_client_builder(headers: HeaderMap, timeout: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .default_headers(headers)
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)
-        // A token would be shown to whomever a redirect leads to.
+        // A redirect to another origin would get the token.
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(user_agent())
-        .build()
-        .context("could not set up HTTP")
 }
 
 /// What every request says of its sender, those to issuers included.

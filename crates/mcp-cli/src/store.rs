@@ -151,6 +151,27 @@ impl Store {
         files::secret_folder(self.folder(), self.is_usual)
     }
 
+    /// The file of this server.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Whether the file has what was kept in it, or is broken.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or opened.
+    pub(crate) fn is_sound(&self) -> io::Result<bool> {
+        let bytes = files::read(&self.file)?;
+        // Unbounded JSON: a file that mcpl has written.
+        let opened = match serde_json::from_slice(&bytes) {
+            Ok(Sealed { sealed }) => self.opened(&sealed)?,
+            Err(_) => bytes,
+        };
+        // Unbounded JSON: a file that mcpl has written.
+        Ok(serde_json::from_slice::<Kept>(&opened).is_ok())
+    }
+
     /// Where it is, in words.
     pub(crate) fn place(&self) -> String {
         let how =

@@ -1,0 +1,432 @@
+//! This machine's side: the program, proxies, certificates, the clock and the store.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use hyper_util::client::proxy::matcher::Matcher;
+use mcp_protocol::uri::is_loopback;
+use serde_json::Value;
+use url::Url;
+
+use super::report::{Level, Report};
+use crate::{files, install, keychain, store::Store};
+
+pub(super) const THIS_PROGRAM: &str = "mcpl on this machine";
+/// How many seconds clocks may differ: issuers and servers grant a minute.
+const MAX_OFFSET: i64 = 60;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// In the order in which the HTTP client looks for them, each first in upper case.
+const PROXY_VARIABLES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
+pub(super) const CERTIFICATE_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// Whether certificates are those of the system's own store alone.
+const HAS_CERTIFICATE_STORE: bool = cfg!(any(windows, target_vendor = "apple"));
+
+/// The version and the path of this program, and whether PATH finds another one.
+pub(super) fn program(report: &mut Report) {
+    let version = env!("CARGO_PKG_VERSION");
+    let Ok(current) = env::current_exe() else {
+        return report.good("program", format!("mcpl {version}"));
+    };
+    let found = install::lasting(&current, &env::var_os("PATH").unwrap_or_default());
+    let first = first_in_path(current.file_name().unwrap_or_default());
+    match first.filter(|first| first.canonicalize().ok() != current.canonicalize().ok()) {
+        Some(other) => report.note(
+            "program",
+            format!("mcpl {version} is {}, and PATH finds another one first, {}", current.display(), other.display()),
+            "programs that start `mcpl` by its name",
+            "remove one of them, or give the path",
+        ),
+        None => report.good("program", format!("mcpl {version} is {}", found.display())),
+    }
+}
+
+fn first_in_path(name: &std::ffi::OsStr) -> Option<PathBuf> {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// The value of a proxy variable: in upper case, or else in lower case, as the HTTP client takes it.
+fn proxy_variable(name: &str) -> Option<(String, String)> {
+    [name.to_owned(), name.to_ascii_lowercase()]
+        .into_iter()
+        .find_map(|name| env::var(&name).ok().map(|value| (name, value)))
+        .filter(|(_, value)| !value.trim().is_empty())
+}
+
+/// Whether requests to a URL go through a proxy, and whether that is there.
+pub(super) async fn proxies(url: &Url, report: &mut Report) {
+    let mut named = Vec::new();
+    for (name, value) in PROXY_VARIABLES.into_iter().filter_map(proxy_variable) {
+        match proxy_address(&value) {
+            Some(address) => named.push((name, address)),
+            None => report.problem(
+                "proxy",
+                format!("{name} names no proxy (`{}`), and is ignored", without_password(&value)),
+                "mcpl and other programs that read the variable",
+                format!("write {name}=http://HOST:PORT, or unset it"),
+            ),
+        }
+    }
+    let uri = url.as_str().parse::<http::Uri>().ok();
+    let intercept = uri.and_then(|uri| Matcher::from_env().intercept(&uri));
+    let Some(intercept) = intercept else {
+        let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+        if !names.is_empty() {
+            report.good("proxy", format!("requests go to the server without {}", names.join(" and ")));
+        }
+        return;
+    };
+    let authority = intercept.uri().authority().map(ToString::to_string).unwrap_or_default();
+    let host = intercept.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let is_tls = intercept.uri().scheme_str() == Some("https");
+    let port = intercept.uri().port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let variable = named.iter().find(|(_, address)| *address == authority).map_or("ALL_PROXY", |(name, _)| name);
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::TcpStream::connect((host.as_str(), port)));
+    let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    if let Err(error) = connected {
+        return report.problem(
+            "proxy",
+            format!("{variable} names the proxy {authority}, which cannot be reached: {error}"),
+            THIS_PROGRAM,
+            format!("correct {variable}, or add the server's host to NO_PROXY"),
+        );
+    }
+    if url.host_str().is_some_and(is_loopback) {
+        return report.note(
+            "proxy",
+            format!("{variable} applies to this machine too: requests to {} go to {authority}", url.authority()),
+            "mcpl with servers on this machine, and sign-ins",
+            "set NO_PROXY=localhost,127.0.0.1,::1",
+        );
+    }
+    report.good("proxy", format!("requests go through {authority} ({variable})"));
+}
+
+/// The address of a proxy, if the HTTP client takes the value for one.
+fn proxy_address(value: &str) -> Option<String> {
+    let uri: http::Uri = value.parse().ok()?;
+    matches!(uri.scheme_str(), None | Some("http" | "https")).then_some(())?;
+    let authority = uri.authority()?.as_str();
+    Some(authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned())
+}
+
+/// A value without what may be a password.
+fn without_password(value: &str) -> &str {
+    value.rsplit_once('@').map_or(value, |(_, rest)| rest)
+}
+
+/// The variables that name certificates. Whether one is a problem.
+pub(super) fn certificates(report: &mut Report) {
+    let mut count = 0;
+    let named: Vec<(&str, PathBuf)> = CERTIFICATE_VARIABLES
+        .into_iter()
+        .filter_map(|name| env::var_os(name).map(|value| (name, PathBuf::from(value))))
+        .collect();
+    if HAS_CERTIFICATE_STORE && !named.is_empty() {
+        let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+        return report.note(
+            "certificates",
+            format!("{} is not read on this system", names.join(" and ")),
+            THIS_PROGRAM,
+            "add a certificate authority of your own to the system's store",
+        );
+    }
+    for (name, path) in &named {
+        let paths = match *name {
+            "SSL_CERT_DIR" => files_in(path),
+            _ => Ok(vec![path.clone()]),
+        };
+        let counted = paths.and_then(|paths| paths.iter().try_fold(0, |sum, path| Ok(sum + certificates_in(path)?)));
+        match counted {
+            Ok(own) => count += own,
+            Err(error) => report.problem(
+                "certificates",
+                format!("{name} names {}, which cannot be read: {error}", path.display()),
+                "mcpl and other programs that read the variable",
+                format!("correct or unset {name}: without it the system's certificates count"),
+            ),
+        }
+    }
+    if named.is_empty() || report.has_problem("certificates") {
+        return;
+    }
+    let names: Vec<String> = named.iter().map(|(name, path)| format!("{name} ({})", path.display())).collect();
+    let names = names.join(" and ");
+    if count == 0 {
+        report.problem(
+            "certificates",
+            format!("{names} has no certificate"),
+            "mcpl and other programs that read the variable",
+            "it needs PEM, with lines `-----BEGIN CERTIFICATE-----`; unset it for the system's certificates",
+        );
+    } else {
+        report.good("certificates", format!("{count} of {names}, in place of the system's"));
+    }
+}
+
+fn files_in(folders: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for folder in env::split_paths(folders.as_os_str()).filter(|folder| !folder.as_os_str().is_empty()) {
+        for entry in fs::read_dir(folder)? {
+            files.push(entry?.path());
+        }
+    }
+    Ok(files.into_iter().filter(|file| file.is_file()).collect())
+}
+
+fn certificates_in(file: &Path) -> io::Result<usize> {
+    let content = files::read(file)?;
+    Ok(String::from_utf8_lossy(&content).matches("-----BEGIN CERTIFICATE-----").count())
+}
+
+/// Why a server was not reached, for whom, and what to do.
+pub(super) fn unreachable(error: &anyhow::Error, url: &Url) -> (String, &'static str, String) {
+    // The kinds of certificate errors are in the middle of the chain, where each system words them in its own way.
+    let details = format!("{error:?} {}", chain(error));
+    let has = |word: &str| details.contains(word);
+    let found = format!("{error:#}");
+    let host = url.host_str().unwrap_or_default();
+    if has("UnknownIssuer") || has("SelfSigned") || has("not trusted") || has("UntrustedRoot") {
+        let fix = if HAS_CERTIFICATE_STORE {
+            "add the certificate authority to the system's store, or send the whole chain from the server".to_owned()
+        } else {
+            let file = env::var_os("SSL_CERT_FILE").or_else(|| env::var_os("SSL_CERT_DIR"));
+            let now = match file {
+                Some(file) => format!(" (now {})", file.to_string_lossy()),
+                None => String::new(),
+            };
+            let mut fix = format!(
+                "for an authority of your own, such as a company's proxy, set SSL_CERT_FILE{now} to a file with its certificate \
+                 and the system's; otherwise let the server send its intermediate certificates"
+            );
+            if let Some(other) =
+                ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"].iter().find(|name| env::var_os(name).is_some())
+            {
+                _ = write!(fix, "; {other} is for other programs");
+            }
+            fix
+        };
+        return (
+            format!("the certificate is not trusted here: {found}"),
+            "all clients that trust the same authorities",
+            fix,
+        );
+    }
+    if has("NotValidForName") {
+        let fix = format!("use a name that the certificate has, or get one for {host}");
+        return (format!("the certificate is none for {host}: {found}"), "all clients", fix);
+    }
+    if has("CertExpired") || has("Expired") {
+        let fix = "renew it; if it is valid, this machine's clock is wrong".to_owned();
+        return (format!("the certificate has expired: {found}"), "all clients", fix);
+    }
+    if has("NotValidYet") {
+        let fix = "this machine's clock is wrong, or the certificate is for later".to_owned();
+        return (format!("the certificate is not valid yet: {found}"), "all clients", fix);
+    }
+    if has("dns error") || has("failed to lookup") {
+        return (found, "all clients", format!("is `{host}` written right, and is there a network?"));
+    }
+    if has("tunnel") || has("proxy") {
+        return (found, THIS_PROGRAM, "look at HTTPS_PROXY, ALL_PROXY and NO_PROXY".to_owned());
+    }
+    if has("InvalidContentType") || has("wrong version number") {
+        return (
+            found,
+            "all clients",
+            "nothing speaks TLS at this port: is the scheme or the port another one?".to_owned(),
+        );
+    }
+    let fix = "check the name, the port, the network, and that the certificate is one that browsers trust";
+    (found, "all clients", fix.to_owned())
+}
+
+/// All errors of a chain, those within errors of I/O included.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for own in error.chain() {
+        let inner = own.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        _ = write!(text, "{own:?} ");
+        if let Some(inner) = inner {
+            _ = write!(text, "{inner:?} {:?} ", inner.source());
+        }
+    }
+    text
+}
+
+/// Compares the clocks: offsets are how many seconds a clock is ahead of this machine's.
+pub(super) fn clock(server: Option<i64>, issuers: &[i64], report: &mut Report) {
+    let Some(server) = server else { return };
+    if server.abs() <= MAX_OFFSET {
+        return report.good("clock", format!("the server's differs by {} s at most", server.abs() + 1));
+    }
+    let ahead = |offset: i64| format!("{} s {}", offset.abs(), if offset > 0 { "ahead" } else { "behind" });
+    if issuers.iter().any(|issuer| issuer.abs() <= MAX_OFFSET) {
+        report.problem(
+            "clock",
+            format!("the server's is {} of this machine's and of the issuer's", ahead(server)),
+            "all clients that sign in: the server rejects tokens as not yet valid, or takes those that have expired",
+            "set the server's clock (NTP)",
+        );
+    } else {
+        let is_sure = issuers.iter().any(|issuer| (issuer - server).abs() <= MAX_OFFSET);
+        let found = match is_sure {
+            true => format!("this machine's is {} of the server's and of the issuer's", ahead(-server)),
+            false => format!("the server's is {} of this machine's", ahead(server)),
+        };
+        let fix = "set this machine's clock (NTP), or the server's, whichever is wrong: `date -u` shows this one";
+        let level = if is_sure || server.abs() > 5 * MAX_OFFSET { Level::Problem } else { Level::Note };
+        let clients = "mcpl on this machine: tokens, signatures (AWS grants 5 minutes) and certificates";
+        report.add("clock", level, found, clients.to_owned(), fix.to_owned());
+    }
+}
+
+/// The times of a token, if it is a JWT: nothing is verified.
+pub(super) fn token_times(token: &str, now: i64, report: &mut Report) {
+    let payload = token.split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = payload.and_then(|bytes| crate::received::read::<Value>(&String::from_utf8_lossy(&bytes)).ok());
+    let Some(claims) = claims.filter(Value::is_object) else {
+        return report.good("token", "there is one, which is no JWT");
+    };
+    // NumericDate may have a fraction (RFC 7519, section 2).
+    let time = |name: &str| {
+        let since = Duration::try_from_secs_f64(claims[name].as_f64()?).ok()?;
+        i64::try_from(since.as_secs()).ok()
+    };
+    let begins = time("nbf").max(time("iat"));
+    if let Some(ahead) = begins.map(|begins| begins - now).filter(|ahead| *ahead > MAX_OFFSET) {
+        return report.problem(
+            "token",
+            format!("it is valid in {ahead} s only: `iat` or `nbf` is ahead of this machine's clock"),
+            THIS_PROGRAM,
+            "this machine's clock is behind, or the issuer's ahead",
+        );
+    }
+    match time("exp").map(|end| end - now) {
+        Some(left) if left <= 0 => report.problem(
+            "token",
+            format!("it has expired {} s ago by this machine's clock", -left),
+            THIS_PROGRAM,
+            "get a new one: `mcpl tools URL` signs in; if it is new, this machine's clock is ahead",
+        ),
+        Some(left) => report.good("token", format!("it is valid for {left} s")),
+        None => report.good("token", "it has no `exp`"),
+    }
+}
+
+/// The folder of tokens, the file of the server and the keychain. Returns whether what is kept can be read.
+pub(super) fn store(url: &str, folder: Option<&Path>, report: &mut Report) -> bool {
+    let store = match Store::of(url, folder) {
+        Ok(store) => store,
+        Err(error) => {
+            let fix = "the folder must be yours alone, of mode 700; `--state-dir` or MCPL_STATE_DIR name another";
+            report.problem("store", format!("tokens cannot be kept: {error}"), THIS_PROGRAM, fix);
+            return false;
+        }
+    };
+    let file = store.file();
+    if let Err(error) = is_writable(file) {
+        report.problem(
+            "store",
+            format!("{} cannot be written: {error}", file.parent().unwrap_or(file).display()),
+            "mcpl on this machine: it signs in anew at each start",
+            "make it, or the nearest folder above it that exists, writable, or give `--state-dir` or MCPL_STATE_DIR",
+        );
+    }
+    let kept = match (files::read(file), store.is_sound()) {
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => "nothing is kept for this server",
+        (_, Ok(true)) => "tokens or a client are kept for this server",
+        (_, Ok(false)) => {
+            let found = format!("{} is broken: what it had is lost", file.display());
+            report.note("store", found, THIS_PROGRAM, format!("`mcpl forget {url}`, and sign in again"));
+            return false;
+        }
+        (_, Err(error)) => {
+            let fix = format!("make it readable, or unlock the keychain, or `mcpl forget {url}` and sign in again");
+            report.problem("store", format!("what is kept cannot be read: {error}"), THIS_PROGRAM, fix);
+            return false;
+        }
+    };
+    if folder.is_none()
+        && let Err(error) = keychain::probe()
+    {
+        report.note(
+            "keychain",
+            format!("there is none to use ({error:#}): files of mode 600 hold the tokens"),
+            THIS_PROGRAM,
+            "nothing to do, unless others can read your files: then start a keychain (Secret Service) and sign in again",
+        );
+    }
+    if !report.has_problem("store") {
+        report.good("store", format!("{}: {kept}", file.parent().unwrap_or(file).display()));
+    }
+    true
+}
+
+/// Whether a file could be written: into its folder, or into the nearest one above it that exists, where it would be made.
+fn is_writable(file: &Path) -> io::Result<()> {
+    let folder = file.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(".mcpl-").tempfile_in(folder).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_compared_with_the_issuers() {
+        let examined = |server, issuers: &[i64]| {
+            let mut report = Report::default();
+            clock(Some(server), issuers, &mut report);
+            (report.findings[0].level, report.findings[0].found.clone())
+        };
+
+        assert_eq!(examined(-60, &[]).0, Level::Good);
+        assert!(
+            matches!(examined(3600, &[0]), (Level::Problem, found) if found.starts_with("the server's is 3600 s ahead"))
+        );
+        assert!(
+            matches!(examined(-3600, &[-3590]), (Level::Problem, found) if found.starts_with("this machine's is 3600 s ahead"))
+        );
+        assert_eq!(examined(120, &[]).0, Level::Note);
+        assert_eq!(examined(-301, &[]).0, Level::Problem);
+    }
+
+    #[test]
+    fn the_times_of_a_token_are_compared_with_the_clock() {
+        let examined = |claims: &str| {
+            let mut report = Report::default();
+            let token = format!("e30.{}.x", BASE64_URL_SAFE_NO_PAD.encode(claims));
+            token_times(&token, 1_000, &mut report);
+            (report.findings[0].level, report.findings[0].found.clone())
+        };
+
+        assert_eq!(examined(r#"{"iat":1060,"exp":1300}"#), (Level::Good, "it is valid for 300 s".to_owned()));
+        assert!(matches!(examined(r#"{"iat":1061,"exp":1300}"#), (Level::Problem, found) if found.contains("in 61 s")));
+        assert!(matches!(examined(r#"{"iat":10,"nbf":2000}"#), (Level::Problem, found) if found.contains("in 1000 s")));
+        assert!(matches!(examined(r#"{"exp":1000}"#), (Level::Problem, found) if found.contains("expired 0 s ago")));
+        assert_eq!(examined("[]").0, Level::Good);
+    }
+
+    #[test]
+    fn a_proxy_has_an_address() {
+        for (value, address) in [
+            ("http://proxy.example:3128", Some("proxy.example:3128")),
+            ("proxy.example:3128", Some("proxy.example:3128")),
+            ("http://me:secret@proxy.example:3128/", Some("proxy.example:3128")),
+            ("http//proxy:3128", None),
+            ("http://", None),
+            ("ftp://proxy.example", None),
+            ("a b", None),
+        ] {
+            assert_eq!(proxy_address(value).as_deref(), address, "{value}");
+        }
+        assert_eq!(without_password("http//me:secret@proxy"), "proxy");
+    }
+}
