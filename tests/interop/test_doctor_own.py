@@ -194,7 +194,7 @@ def test_the_store_is_examined(doctor, mcpl, tmp_path):
         state.unlink()
         state.mkdir()
         unreadable = doctor(server.url, "--state-dir", str(own), code=1)
-        # Where nothing can be made, whoever runs it.
+        # Where not even root can make a file.
         not_writable = doctor(server.url, HOME="/proc", code=1)
 
     assert "nothing is kept" in told(fresh, "store", "good")[0]["found"]
