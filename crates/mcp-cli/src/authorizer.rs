@@ -1,11 +1,14 @@
 //! What a request proves its sender with: nothing, the output of a command, a token of OAuth, or a signature.
 
-use std::process::Stdio;
+use anyhow::bail;
+use tokio::sync::Mutex;
 
-use anyhow::{Context, bail};
-use tokio::{process::Command, sync::Mutex};
-
-use crate::{challenge::Challenge, command_line, oauth::OAuth, sigv4::Signer};
+use crate::{
+    challenge::Challenge,
+    command_line,
+    oauth::{OAuth, Token},
+    sigv4::Signer,
+};
 
 /// Has tokens for one server.
 #[derive(Debug)]
@@ -24,15 +27,15 @@ pub(crate) enum Authorizer {
 
 impl Authorizer {
     /// The token to send, if there is one already.
-    pub(crate) async fn token(&self) -> anyhow::Result<Option<String>> {
+    pub(crate) async fn token(&self) -> anyhow::Result<Option<Token>> {
         match self {
             Self::Nobody | Self::SigV4(_) => Ok(None),
             Self::Command { command, token } => {
                 let mut token = token.lock().await;
                 if token.is_none() {
-                    *token = Some(output_of(command).await?);
+                    *token = Some(command_line::output("--token-command", command).await?);
                 }
-                Ok(token.clone())
+                Ok(token.clone().map(Token::from))
             }
             Self::OAuth(oauth) => oauth.token().await,
         }
@@ -60,25 +63,11 @@ impl Authorizer {
             Self::Command { command, token } => {
                 let mut token = token.lock().await;
                 if token.as_deref() == refused {
-                    *token = Some(output_of(command).await?);
+                    *token = Some(command_line::output("--token-command", command).await?);
                 }
                 Ok(())
             }
             Self::OAuth(oauth) => oauth.renew(refused, challenge).await,
         }
     }
-}
-
-async fn output_of(command: &str) -> anyhow::Result<String> {
-    let (program, words) = command_line::split(command).context("could not read `--token-command`")?;
-    let output = Command::new(&program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await;
-    let output = output.with_context(|| format!("could not run `{program}`"))?;
-    if !output.status.success() {
-        bail!("`{program}`, which prints tokens, ended with {}", output.status);
-    }
-    let token = String::from_utf8(output.stdout).context("the token is no text")?.trim().to_owned();
-    if token.is_empty() {
-        bail!("`{program}` printed no token");
-    }
-    Ok(token)
 }

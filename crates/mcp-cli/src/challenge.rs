@@ -1,4 +1,4 @@
-//! Bearer challenges (RFC 6750, section 3), wherever a rejected request's response has them.
+//! Challenges for a bearer token (RFC 6750, section 3) or one that is bound to a key (RFC 9449, section 7.1), wherever a rejected request's response has them.
 
 use mcp_protocol::{json, lookup, meta};
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
@@ -10,7 +10,7 @@ use crate::received;
 /// What a Function URL, or API Gateway, makes of `WWW-Authenticate`.
 const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
 
-/// A Bearer challenge; empty if there is none.
+/// A challenge of the schemes `Bearer` and `DPoP`; empty if there is none.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
     is_bearer: bool,
@@ -18,6 +18,9 @@ pub(crate) struct Challenge {
     error: Option<String>,
     /// Where the metadata of the resource is (RFC 9728, section 5.1).
     resource_metadata: Option<String>,
+    is_dpop: bool,
+    /// Whether proofs need another nonce (RFC 9449, section 9).
+    wants_nonce: bool,
 }
 
 impl Challenge {
@@ -28,19 +31,21 @@ impl Challenge {
             .into_iter()
             .flat_map(|name| headers.get_all(name))
             .filter_map(|value| value.to_str().ok());
-        let in_headers: Vec<Self> = fields.flat_map(bearer_challenges).collect();
+        let in_headers: Vec<Self> = fields.flat_map(challenges).collect();
         let in_data = || -> Option<Vec<String>> {
             let body: &RawValue = json::borrow(body).ok()?;
             let path = ["error", "data", meta::WWW_AUTHENTICATE].map(str::to_owned);
             received::read(lookup(body, &path).ok()??.get()).ok()
         };
         let found = if in_headers.is_empty() {
-            in_data().unwrap_or_default().iter().flat_map(|field| bearer_challenges(field)).collect()
+            in_data().unwrap_or_default().iter().flat_map(|field| challenges(field)).collect()
         } else {
             in_headers
         };
         let best = found.iter().find(|own| own.resource_metadata.is_some()).or(found.first());
-        best.cloned().unwrap_or_default()
+        let is_dpop = found.iter().any(|own| own.is_dpop);
+        let wants_nonce = found.iter().any(|own| own.is_dpop && own.error.as_deref() == Some("use_dpop_nonce"));
+        Self { is_dpop, wants_nonce, ..best.cloned().unwrap_or_default() }
     }
 
     /// The URL of the resource's metadata, which may be relative to the server's.
@@ -58,17 +63,27 @@ impl Challenge {
         self.scope.as_deref().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     }
 
+    /// Whether the server takes tokens that are bound to a key.
+    pub(crate) fn is_dpop(&self) -> bool {
+        self.is_dpop
+    }
+
+    /// Whether proofs need another nonce.
+    pub(crate) fn wants_nonce(&self) -> bool {
+        self.wants_nonce
+    }
+
     /// Whether scopes are missing.
     pub(crate) fn is_insufficient_scope(&self) -> bool {
         self.error.as_deref() == Some("insufficient_scope")
     }
 }
 
-/// The Bearer challenges of a field, which may have challenges of other schemes before and between them (RFC 9110, section
+/// The challenges of a field, which may have challenges of other schemes before and between them (RFC 9110, section
 /// 11.6.1). It is read leniently: with spaces around `=`, and with commas that are missing.
-fn bearer_challenges(field: &str) -> Vec<Challenge> {
+fn challenges(field: &str) -> Vec<Challenge> {
     let mut found = Vec::new();
-    // The challenge that parameters belong to, if its scheme is Bearer.
+    // The challenge that parameters belong to, if its scheme is one of ours.
     let mut current: Option<Challenge> = None;
     let mut rest = field;
     loop {
@@ -85,7 +100,9 @@ fn bearer_challenges(field: &str) -> Vec<Challenge> {
         let Some(value) = rest.strip_prefix('=') else {
             found.extend(current.take());
             let is_bearer = name.eq_ignore_ascii_case("bearer");
-            current = is_bearer.then(|| Challenge { is_bearer, ..Challenge::default() });
+            let is_dpop = name.eq_ignore_ascii_case("dpop");
+            current =
+                (is_bearer || is_dpop).then(|| Challenge { is_bearer, is_dpop, ..Challenge::default() });
             continue;
         };
         let (value, after) = parameter_value(value.trim_start());
@@ -170,8 +187,18 @@ mod tests {
             assert_eq!(challenge.resource_metadata(SERVER).unwrap().as_str(), "https://x.example/m", "{field}");
         }
         for field in ["", "Basic", "Basic scope=a", "Basic realm=\"Bearer", "=", "\"", "Bearers scope=a", "é=é"] {
-            assert_eq!(bearer_challenges(field), [], "{field}");
+            assert_eq!(challenges(field), [], "{field}");
         }
+    }
+
+    #[test]
+    fn a_challenge_may_want_tokens_that_are_bound_to_a_key() {
+        let dpop = of_fields(&[r#"DPoP algs="ES256", error="use_dpop_nonce", resource_metadata="/m""#]);
+        assert!(dpop.is_dpop() && dpop.wants_nonce() && dpop.resource_metadata(SERVER).is_some());
+        let both = of_fields(&[r#"Bearer resource_metadata="/m", dpop scope=a"#]);
+        assert!(both.is_dpop() && !both.wants_nonce() && both.resource_metadata(SERVER).is_some());
+        let bearer = of_fields(&[r#"Bearer error="use_dpop_nonce""#]);
+        assert!(!bearer.is_dpop() && !bearer.wants_nonce());
     }
 
     #[test]

@@ -1,6 +1,12 @@
-//! Commands in options, such as `--token-command`: split into words as a shell does.
+//! Commands in options, such as `--token-command`: split into words as a shell does, and run for what they print.
+
+use std::process::Stdio;
 
 use anyhow::{Context, bail};
+use tokio::{io::AsyncReadExt as _, process::Command};
+
+/// The largest token that a command prints.
+const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 
 /// The words of a command. Words may be quoted by `'` or `"`; a backslash takes the next character as it is, except between
 /// single quotes and on Windows, where it separates folders. Nothing is expanded.
@@ -38,6 +44,35 @@ pub(crate) fn split(command: &str) -> anyhow::Result<(String, Vec<String>)> {
     let mut words = words.into_iter();
     let program = words.next().filter(|program| !program.is_empty()).context("a command is empty")?;
     Ok((program, words.collect()))
+}
+
+/// The token that the command of an option prints.
+pub(crate) async fn output(option: &str, command: &str) -> anyhow::Result<String> {
+    let (program, words) = split(command).with_context(|| format!("could not read `{option}`"))?;
+    let started = Command::new(&program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = started.with_context(|| format!("could not run `{program}`"))?;
+    let mut printed = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(MAX_OUTPUT_BYTES + 1).read_to_end(&mut printed).await?;
+    }
+    if printed.len() as u64 > MAX_OUTPUT_BYTES {
+        bail!("`{program}` printed more than {MAX_OUTPUT_BYTES} bytes: a token is expected");
+    }
+    let status = child.wait().await?;
+    if !status.success() {
+        bail!("`{program}`, which prints tokens, ended with {status}");
+    }
+    let token = String::from_utf8(printed).context("the token is no text")?.trim().to_owned();
+    if token.is_empty() {
+        bail!("`{program}` printed no token");
+    }
+    Ok(token)
 }
 
 /// Words as a shell reads them again.

@@ -1,5 +1,7 @@
 //! How a server is reached, and by whom: the options that all commands have that use one.
 
+mod assertion;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,6 +12,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
+use self::assertion::AssertionArgs;
 use crate::{
     authorizer::Authorizer,
     callback::CallbackHost,
@@ -54,8 +57,10 @@ pub(crate) struct Connection {
     #[arg(long = "scope")]
     scopes: Vec<String>,
     /// Get tokens for the client itself, without a sign-in. Needs its id, and its secret or private key.
-    #[arg(long, requires = "client_id")]
+    #[arg(long, requires = "client_id", conflicts_with = "assertion")]
     client_credentials: bool,
+    #[command(flatten)]
+    assertion: AssertionArgs,
     /// Which token to send; the ID token if the issuer is Google, else the access token.
     #[arg(long, value_enum)]
     token_type: Option<TokenType>,
@@ -81,10 +86,10 @@ pub(crate) struct Connection {
     #[arg(long)]
     no_browser: bool,
     /// A command that prints a token, for machines without a person.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "assertion")]
     token_command: Option<String>,
     /// Sign requests with AWS credentials, for a URL with AuthType AWS_IAM.
-    #[arg(long, conflicts_with = "token_command")]
+    #[arg(long, conflicts_with_all = ["token_command", "assertion"])]
     sigv4: bool,
     /// The region to sign for, where the URL does not say it; AWS_REGION unless given.
     #[arg(long, requires = "sigv4")]
@@ -170,6 +175,7 @@ impl Connection {
             client_metadata_url: self.client_metadata_url.clone(),
             scopes: self.scopes.clone(),
             client_credentials: self.client_credentials,
+            assertion: self.assertion.options()?,
             token_type: self.token_type,
             resource: match &self.resource {
                 _ if self.no_resource => ResourceParameter::LeftOut,
@@ -242,6 +248,9 @@ impl Connection {
             if let Some(file) = file {
                 keep(name, &absolute(file)?);
             }
+        }
+        for (name, value) in self.assertion.kept()? {
+            keep(name, &value);
         }
         if self.private_key.is_some() {
             keep("--signing-algorithm", &name_of(self.signing_algorithm));

@@ -1,15 +1,19 @@
 //! Tokens for a server: kept, refreshed, or got by signing a person in.
 //!
 //! The protocol is in the modules below: [`discovery`] finds the issuer, [`grants`] asks it, [`http`] is how, [`sign_in`] needs a
-//! person. Here is when a token is refreshed and when a page is opened, by one process of several at a time. `rmcp`'s client of OAuth is not used:
-//! it waits for the body of the endpoint's GET, gives up at the first place of a document that is away, discovers again before
-//! each refresh, reports no error code, and takes headers and addresses for all origins or for none.
+//! person, [`machine`] does not, and [`dpop`] binds tokens to a key. Here is when a token is refreshed and when a page is opened,
+//! by one process of several at a time. `rmcp`'s client of OAuth is not used: it waits for the body of the endpoint's GET, gives
+//! up at the first place of a document that is away, discovers again before each refresh, reports no error code, and takes
+//! headers and addresses for all origins or for none.
 
 mod addresses;
+mod assertion;
 mod browser;
 mod discovery;
+mod dpop;
 mod grants;
 mod http;
+mod machine;
 mod sign_in;
 
 use std::{
@@ -29,9 +33,16 @@ use reqwest::header::HeaderMap;
 use tokio::sync::Mutex;
 use url::Url;
 
-pub(crate) use self::{browser::Browser, grants::TokenResponse};
+pub(crate) use self::{
+    assertion::AssertionSource,
+    browser::Browser,
+    dpop::{DPOP, Nonce, Token},
+    grants::TokenResponse,
+    machine::{AssertionOptions, IdentityProvider},
+};
 use self::{
     discovery::{Discovered, IssuerMetadata},
+    dpop::ProofKey,
     grants::GrantError,
     http::IssuerHttp,
 };
@@ -49,6 +60,7 @@ const GOOGLE: &str = "https://accounts.google.com";
 const MAX_FRUITLESS_SIGN_INS: u32 = 3;
 /// For finding the issuer: a few documents.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How tokens are got.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OAuthOptions {
@@ -61,6 +73,8 @@ pub(crate) struct OAuthOptions {
     pub(crate) scopes: Vec<String>,
     /// The client is the caller: no person signs in.
     pub(crate) client_credentials: bool,
+    /// An assertion in place of a sign-in.
+    pub(crate) assertion: Option<AssertionOptions>,
     /// Which token is sent; by default the one that the issuer's servers can verify.
     pub(crate) token_type: Option<TokenType>,
     pub(crate) resource: ResourceParameter,
@@ -166,14 +180,14 @@ impl OAuth {
     /// # Errors
     ///
     /// When the store cannot be read, and when a token that is over cannot be refreshed for a reason that may pass.
-    pub(crate) async fn token(&self) -> anyhow::Result<Option<String>> {
+    pub(crate) async fn token(&self) -> anyhow::Result<Option<Token>> {
         let Some(credentials) = self.credentials()? else { return Ok(None) };
         let Some(token) = self.token_of(&credentials) else { return Ok(None) };
         let left = credentials.lifetime_left();
         if left.is_none_or(|left| left > margin(&credentials)) {
             return Ok(Some(token));
         }
-        match self.refreshed(&token).await {
+        match self.refreshed(&token.text).await {
             Ok(refreshed) => Ok(Some(refreshed.unwrap_or(token))),
             Err(error) if left.is_some_and(|left| !left.is_zero()) => {
                 tracing::info!("could not refresh the token, which is not over yet: {error:#}");
@@ -186,7 +200,9 @@ impl OAuth {
     /// What is kept, if the client that it was given to is the one that is meant now.
     fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
         let kept = self.store.credentials()?;
-        Ok(kept.filter(|own| self.options.client_id.as_ref().is_none_or(|client_id| *client_id == own.client_id)))
+        let identity = self.options.assertion.as_ref().map(AssertionOptions::identity);
+        let is_client = |own: &str| self.options.client_id.as_deref().is_none_or(|client_id| client_id == own);
+        Ok(kept.filter(|own| is_client(&own.client_id) && own.identity == identity))
     }
 
     /// A token in place of an old one; `None` if only signing in again will do. No discovery: what was given is refreshed
@@ -195,7 +211,7 @@ impl OAuth {
     /// # Errors
     ///
     /// When the refresh failed for any other reason than a refresh token or a client that is void.
-    async fn refreshed(&self, old: &str) -> anyhow::Result<Option<String>> {
+    async fn refreshed(&self, old: &str) -> anyhow::Result<Option<Token>> {
         let asked = Instant::now();
         let _turn = self.store.turn(Turn::Refresh).await?;
         let failure = || self.refresh_failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -207,10 +223,10 @@ impl OAuth {
         refreshed
     }
 
-    async fn refresh_in_turn(&self, old: &str) -> anyhow::Result<Option<String>> {
+    async fn refresh_in_turn(&self, old: &str) -> anyhow::Result<Option<Token>> {
         let Some(credentials) = self.credentials()? else { return Ok(None) };
         // Another request, or another process, may have done it.
-        if let Some(token) = self.token_of(&credentials).filter(|token| token != old) {
+        if let Some(token) = self.token_of(&credentials).filter(|token| token.text != old) {
             return Ok(Some(token));
         }
         let (Some(refresh_token), Some(endpoint)) =
@@ -225,7 +241,8 @@ impl OAuth {
             secret: self.secret_of(&credentials.client_id).or(credentials.client_secret.clone()),
             auth_method: credentials.auth_method.clone(),
         };
-        match grants::token(&self.http, endpoint, &client, &form).await {
+        let key = credentials.proof_key.as_deref().and_then(|kept| ProofKey::of(kept).ok());
+        match grants::token(&self.http, endpoint, &client, &form, key.as_ref()).await {
             Ok(mut response) => {
                 // RFC 6749, section 6: without a new one the old one holds.
                 response.refresh_token.get_or_insert(refresh_token.to_owned());
@@ -298,8 +315,8 @@ impl OAuth {
             }
             if is_refreshed.is_none() {
                 let refreshed = self.refreshed(refused).await.context("could not refresh the token")?;
-                if let Some(token) = refreshed.filter(|token| token != refused) {
-                    *self.untried() = Some(Untried { token, is_refreshed: true });
+                if let Some(token) = refreshed.filter(|token| token.text != refused) {
+                    *self.untried() = Some(Untried { token: token.text, is_refreshed: true });
                     return Ok(());
                 }
             }
@@ -315,20 +332,21 @@ impl OAuth {
         if self.has_other_than(refused)? {
             return Ok(());
         }
-        match self.options.client_credentials {
-            true => self.present_credentials(challenge, scopes).await?,
-            false => self.sign_in(challenge, scopes).await?,
+        match &self.options.assertion {
+            Some(options) => self.present_assertion(options, challenge, scopes).await?,
+            None if self.options.client_credentials => self.present_credentials(challenge, scopes).await?,
+            None => self.sign_in(challenge, scopes).await?,
         }
         self.fruitless_sign_ins.fetch_add(1, Ordering::Relaxed);
         let token = self.credentials()?.and_then(|own| self.token_of(&own));
-        *self.untried() = token.map(|token| Untried { token, is_refreshed: false });
+        *self.untried() = token.map(|token| Untried { token: token.text, is_refreshed: false });
         Ok(())
     }
 
     /// Whether a token is kept that is not the rejected one.
     fn has_other_than(&self, refused: Option<&str>) -> anyhow::Result<bool> {
         let current = self.credentials()?.and_then(|own| self.token_of(&own));
-        Ok(current.is_some() && current.as_deref() != refused)
+        Ok(current.is_some_and(|own| Some(own.text.as_str()) != refused))
     }
 
     fn untried(&self) -> std::sync::MutexGuard<'_, Option<Untried>> {
@@ -364,12 +382,25 @@ impl OAuth {
     }
 
     /// The token to send of what the issuer gave.
-    fn token_of(&self, credentials: &Credentials) -> Option<String> {
+    fn token_of(&self, credentials: &Credentials) -> Option<Token> {
         let response = &credentials.token_response;
-        match self.token_type(credentials.issuer.as_deref()) {
-            TokenType::AccessToken => Some(response.access_token.clone()),
-            TokenType::IdToken => response.id_token.clone(),
+        if self.token_type(credentials.issuer.as_deref()) == TokenType::IdToken {
+            return response.id_token.clone().map(Token::from);
         }
+        let key = match response.is_bound() {
+            // Without its key a token is worth nothing.
+            true => Some(ProofKey::of(credentials.proof_key.as_deref()?).ok()?),
+            false => None,
+        };
+        Some(Token { text: response.access_token.clone(), key })
+    }
+
+    /// A key to bind tokens to, where the server wants that and the issuer can.
+    fn proof_key(&self, challenge: &Challenge, found: &Discovered) -> anyhow::Result<Option<ProofKey>> {
+        let algorithms = found.issuer.dpop_signing_alg_values_supported.as_ref();
+        let can = algorithms.is_none_or(|own| own.iter().any(|own| own == dpop::ALGORITHM));
+        let is_wanted = (challenge.is_dpop() || found.requires_dpop) && can;
+        is_wanted.then(ProofKey::generate).transpose()
     }
 
     fn token_type(&self, issuer: Option<&str>) -> TokenType {
@@ -385,30 +416,6 @@ impl OAuth {
         }
     }
 
-    /// The client's own grant (OAuth 2.1, section 4.2): for machines.
-    async fn present_credentials(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<()> {
-        let id = self.options.client_id.clone().context("`--client-credentials` needs `--client-id`")?;
-        let found = self.discover(challenge).await.context("could not find out where tokens are to be had")?;
-        let scope = wanted_scopes(&found, challenge, scopes).join(" ");
-        let resource = self.resource(&found);
-        let mut form = vec![("grant_type", "client_credentials")];
-        if !scope.is_empty() {
-            form.push(("scope", &scope));
-        }
-        form.extend(resource.as_deref().map(|resource| ("resource", resource)));
-        let (issuer, client) = (&found.issuer, self.client(&id, &found.issuer));
-        let given = match (&self.options.private_key, &client.secret) {
-            (Some(key), _) => grants::token_by_assertion(&self.http, issuer, &id, key, &form).await,
-            (None, Some(_)) => grants::token(&self.http, &issuer.token_endpoint, &client, &form).await,
-            (None, None) => bail!(
-                "`--client-credentials` needs the client's secret or private key: set MCPL_CLIENT_SECRET, or give \
-                 `--client-secret-file`, `--ask-client-secret` or `--private-key`"
-            ),
-        };
-        let response = given.map_err(anyhow::Error::from).context("the issuer gave no token")?;
-        self.keep(&found, client, response, &scope, resource)
-    }
-
     /// A client that was registered by hand.
     fn client(&self, id: &str, issuer: &IssuerMetadata) -> Client {
         Client { id: id.to_owned(), secret: self.secret_of(id), auth_method: grants::auth_method(issuer) }
@@ -421,6 +428,7 @@ impl OAuth {
         response: TokenResponse,
         scope: &str,
         resource: Option<String>,
+        key: Option<ProofKey>,
     ) -> anyhow::Result<()> {
         // RFC 6749, section 5.1: without a scope it is what was asked for.
         let granted = response.scope.as_deref().unwrap_or(scope);
@@ -436,6 +444,8 @@ impl OAuth {
             // One that was given is given again, or kept where it was installed.
             client_secret: client.secret.filter(|_| !is_given),
             auth_method: client.auth_method,
+            identity: self.options.assertion.as_ref().map(AssertionOptions::identity),
+            proof_key: key.map(|key| key.kept().to_owned()),
         })?)
     }
 }

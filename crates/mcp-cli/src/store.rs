@@ -70,6 +70,12 @@ pub(crate) struct Credentials {
     /// The parameter `resource` of requests for these tokens.
     #[serde(default)]
     pub(crate) resource: Option<String>,
+    /// Whose tokens these are, if no person has signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<String>,
+    /// The key that tokens are bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proof_key: Option<String>,
 }
 
 /// How a client authenticates at a token endpoint.

@@ -28,6 +28,7 @@ use crate::{
     challenge::Challenge,
     headers,
     message::{Envelope, Shape, error_response, fresh_id, is_same_id, request, with_part},
+    oauth::{DPOP, Nonce, Token},
     received::{self, MAX_MESSAGE_BYTES, Pages},
     tools::Tools,
 };
@@ -70,6 +71,8 @@ pub(crate) struct Upstream {
     renamed: Mutex<HashMap<String, String>>,
     /// Bytes of events that may be on their way to the client. A client that reads slowly slows the server down.
     room: Arc<Semaphore>,
+    /// For proofs that go with tokens.
+    nonce: Nonce,
 }
 
 /// Where the messages of a server go, each on one line.
@@ -122,6 +125,7 @@ impl Upstream {
             tools: Mutex::default(),
             renamed: Mutex::default(),
             room: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
+            nonce: Nonce::default(),
         }
     }
 
@@ -169,7 +173,7 @@ impl Upstream {
         if self.legacy().session_id.take().is_some() {
             let request = self.client.delete(&self.url).headers(headers).timeout(FAREWELL_TIMEOUT);
             let token = self.authorizer.token().await.ok().flatten();
-            let _ = self.execute(request, token.as_deref()).await;
+            let _ = self.execute(request, token.as_ref()).await;
         }
     }
 
@@ -213,7 +217,7 @@ impl Upstream {
             true => error.context(TimedOut(self.patience)),
             false => error,
         };
-        let response = match self.execute(request, token.as_deref()).await {
+        let response = match self.execute(request, token.as_ref()).await {
             Ok(response) => response,
             Err(error) if is_safe(sent) && attempts.tries < MAX_TRIES => {
                 tracing::info!(%error, "trying again");
@@ -224,7 +228,7 @@ impl Upstream {
         };
         let status = response.status();
         if let Some(token) = token.as_ref().filter(|_| status != StatusCode::UNAUTHORIZED) {
-            self.authorizer.accepted(token);
+            self.authorizer.accepted(&token.text);
         }
         if status.is_success() {
             if is_use(sent) {
@@ -241,7 +245,8 @@ impl Upstream {
             || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope());
         if wants_token && attempts.renewals < MAX_RENEWALS {
             attempts.renewals += 1;
-            if let Err(error) = self.authorizer.renew(token.as_deref(), &challenge).await {
+            if let Err(error) = self.authorizer.renew(token.as_ref().map(|token| token.text.as_str()), &challenge).await
+            {
                 if status == StatusCode::FORBIDDEN {
                     // The server's own words say more about a missing scope.
                     tracing::warn!("{error:#}");
@@ -341,19 +346,37 @@ impl Upstream {
     }
 
     /// Sends a request, also where redirects within the server's origin lead.
-    async fn execute(&self, request: RequestBuilder, token: Option<&str>) -> anyhow::Result<Response> {
+    async fn execute(&self, request: RequestBuilder, token: Option<&Token>) -> anyhow::Result<Response> {
+        let key = token.and_then(|token| token.key.as_ref());
         let request = request.header(ACCEPT_ENCODING, "identity");
         let request = match token {
-            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            Some(Token { text, .. }) => {
+                request.header(AUTHORIZATION, format!("{} {text}", if key.is_some() { "DPoP" } else { "Bearer" }))
+            }
             None => request,
         };
         let mut request = request.build()?;
+        let mut has_nonce = false;
         for _ in 0..=MAX_REDIRECTS {
             let mut own = request.try_clone().context("the request cannot be sent twice")?;
+            let nonce = self.nonce.current();
+            if let (Some(key), Some(token)) = (key, token) {
+                let proof = key.proof(own.method().as_str(), own.url(), Some(&token.text), nonce.as_deref())?;
+                own.headers_mut().insert(DPOP, proof);
+            }
             if let Authorizer::SigV4(signer) = &self.authorizer {
                 signer.sign(&mut own).await?;
             }
             let response = self.client.execute(own).await?;
+            if key.is_some() {
+                self.nonce.learn(response.headers());
+                let wants_nonce = response.status() == StatusCode::UNAUTHORIZED
+                    && Challenge::of(response.headers(), "").wants_nonce();
+                // Rejected unread: it may be sent again, once.
+                if wants_nonce && self.nonce.current() != nonce && !std::mem::replace(&mut has_nonce, true) {
+                    continue;
+                }
+            }
             let encoding = response.headers().get(CONTENT_ENCODING).filter(|own| !own.is_empty());
             if let Some(encoding) = encoding.filter(|own| *own != "identity") {
                 bail!("the answer is compressed ({encoding:?}), though the request has `Accept-Encoding: identity`");
@@ -439,7 +462,7 @@ impl Upstream {
         Ok(cursor.and_then(|cursor| json::borrow(cursor.get()).ok()))
     }
 
-    async fn get(&self, last_event_id: Option<&str>, token: Option<&str>) -> anyhow::Result<Response> {
+    async fn get(&self, last_event_id: Option<&str>, token: Option<&Token>) -> anyhow::Result<Response> {
         let mut request = self.client.get(&self.url).headers(self.legacy_headers()).header(ACCEPT, "text/event-stream");
         if let Some(id) = last_event_id {
             request = request.header(LAST_EVENT_ID, id);

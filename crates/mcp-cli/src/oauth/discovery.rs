@@ -29,6 +29,8 @@ pub(super) struct IssuerMetadata {
     /// RFC 9207, section 3.
     #[serde(default)]
     pub(super) authorization_response_iss_parameter_supported: Option<bool>,
+    /// RFC 9449, section 5.1.
+    pub(super) dpop_signing_alg_values_supported: Option<Vec<String>>,
 }
 
 /// What a server publishes about its issuers (RFC 9728, section 2), as far as it is used.
@@ -37,6 +39,7 @@ struct ResourceMetadata {
     resource: Option<String>,
     authorization_servers: Option<Vec<String>>,
     scopes_supported: Option<Vec<String>>,
+    dpop_bound_access_tokens_required: Option<bool>,
 }
 
 /// What is known about a server's tokens.
@@ -47,6 +50,8 @@ pub(super) struct Discovered {
     pub(super) resource: String,
     /// The scopes that the server's metadata lists.
     pub(super) scopes: Vec<String>,
+    /// Whether the server's metadata wants tokens that are bound to a key.
+    pub(super) requires_dpop: bool,
 }
 
 /// Finds the issuer of a server's tokens.
@@ -57,6 +62,7 @@ pub(super) struct Discovered {
 /// leads where no token may go.
 pub(super) async fn discover(http: &IssuerHttp, server: &Url, challenge: &Challenge) -> anyhow::Result<Discovered> {
     let metadata = resource_metadata(http, server, challenge).await?;
+    let requires_dpop = metadata.as_ref().is_some_and(|own| own.dpop_bound_access_tokens_required == Some(true));
     let (resource, issuers, scopes) = match metadata {
         Some(own) => (own.resource, own.authorization_servers.unwrap_or_default(), own.scopes_supported),
         None => (None, Vec::new(), None),
@@ -76,7 +82,18 @@ pub(super) async fn discover(http: &IssuerHttp, server: &Url, challenge: &Challe
         server.set_fragment(None);
         server.into()
     });
-    Ok(Discovered { issuer, resource, scopes: scopes.unwrap_or_default() })
+    Ok(Discovered { issuer, resource, scopes: scopes.unwrap_or_default(), requires_dpop })
+}
+
+/// The metadata of an identity provider that the user has named.
+///
+/// # Errors
+///
+/// When there is none, and as [`discover`].
+pub(super) async fn identity_provider(http: &IssuerHttp, name: &str) -> anyhow::Result<IssuerMetadata> {
+    let metadata = issuer_of(http, &[name.to_owned()]).await?;
+    check(&metadata)?;
+    Ok(metadata)
 }
 
 async fn resource_metadata(
@@ -139,8 +156,8 @@ async fn issuer_of(http: &IssuerHttp, issuers: &[String]) -> anyhow::Result<Issu
     }
     let names = issuers.join(", ");
     match failure {
-        Some(failure) => Err(failure.context(format!("no metadata of the server's issuer {names}"))),
-        None => bail!("the server names the issuer {names}, which publishes no metadata"),
+        Some(failure) => Err(failure.context(format!("no metadata of the issuer {names}"))),
+        None => bail!("the issuer {names} publishes no metadata"),
     }
 }
 
@@ -174,7 +191,7 @@ async fn issuer_at(http: &IssuerHttp, url: &Url, issuer: Option<&str>) -> anyhow
 }
 
 /// RFC 8414, section 3.3: character by character; but a URL without a path may be written with its slash.
-fn is_same_issuer(one: &str, other: &str) -> bool {
+pub(super) fn is_same_issuer(one: &str, other: &str) -> bool {
     let without_slash = |own: &str| own.strip_suffix('/').unwrap_or(own).to_owned();
     let has_no_path = Url::parse(one).is_ok_and(|url| url.path() == "/");
     one == other || (has_no_path && without_slash(one) == without_slash(other))

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-use super::{PrivateKey, SigningAlgorithm, discovery::IssuerMetadata, http::IssuerHttp};
+use super::{PrivateKey, SigningAlgorithm, discovery::IssuerMetadata, dpop::ProofKey, http::IssuerHttp};
 use crate::{received, store::Client};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -39,6 +39,16 @@ pub(crate) struct TokenResponse {
     pub(crate) scope: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id_token: Option<String>,
+    /// What a token exchange gave (RFC 8693, section 2.2.1).
+    #[serde(default, skip_serializing)]
+    pub(crate) issued_token_type: Option<String>,
+}
+
+impl TokenResponse {
+    /// Whether the token is bound to the key of the request's proof (RFC 9449, section 5).
+    pub(super) fn is_bound(&self) -> bool {
+        self.token_type.as_deref().is_some_and(|own| own.eq_ignore_ascii_case("dpop"))
+    }
 }
 
 impl fmt::Debug for TokenResponse {
@@ -82,21 +92,23 @@ impl From<GrantError> for anyhow::Error {
     }
 }
 
-/// Asks the token endpoint. `form` has everything but the client's own parameters.
+/// Asks the token endpoint. `form` has everything but the client's own parameters; `key` is what the token is to be bound to.
 pub(super) async fn token(
     http: &IssuerHttp,
     endpoint: &str,
     client: &Client,
     form: &[(&str, &str)],
+    key: Option<&ProofKey>,
 ) -> Result<TokenResponse, GrantError> {
     let (own, authorization) = match (&client.secret, client.auth_method.as_deref()) {
+        (None, _) if client.id.is_empty() => (Vec::new(), None),
         (None, _) | (_, Some("none")) => (vec![("client_id", client.id.as_str())], None),
         (Some(secret), Some("client_secret_post")) => {
             (vec![("client_id", client.id.as_str()), ("client_secret", secret.as_str())], None)
         }
         (Some(secret), _) => (Vec::new(), Some(basic(&client.id, secret))),
     };
-    request(http, endpoint, &[form, &own].concat(), authorization).await
+    request(http, endpoint, &[form, &own].concat(), authorization, key).await
 }
 
 /// RFC 6749, section 2.3.1.
@@ -113,16 +125,17 @@ pub(super) async fn token_by_assertion(
     http: &IssuerHttp,
     issuer: &IssuerMetadata,
     client_id: &str,
-    key: &PrivateKey,
+    private_key: &PrivateKey,
     form: &[(&str, &str)],
+    key: Option<&ProofKey>,
 ) -> Result<TokenResponse, GrantError> {
-    let assertion = assertion(issuer, client_id, key).map_err(GrantError::Other)?;
+    let assertion = assertion(issuer, client_id, private_key).map_err(GrantError::Other)?;
     // Without the client's id: the assertion has it.
     let own = [
         ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
         ("client_assertion", assertion.as_str()),
     ];
-    request(http, &issuer.token_endpoint, &[form, &own].concat(), None).await
+    request(http, &issuer.token_endpoint, &[form, &own].concat(), None, key).await
 }
 
 fn assertion(issuer: &IssuerMetadata, client_id: &str, key: &PrivateKey) -> anyhow::Result<String> {
@@ -149,9 +162,10 @@ async fn request(
     endpoint: &str,
     form: &[(&str, &str)],
     authorization: Option<HeaderValue>,
+    key: Option<&ProofKey>,
 ) -> Result<TokenResponse, GrantError> {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let answer = http.post(endpoint, FORM, &body, authorization.as_ref()).await.map_err(GrantError::Other)?;
+    let answer = http.post(endpoint, FORM, &body, authorization.as_ref(), key).await.map_err(GrantError::Other)?;
     // Some issuers answer 200 with an error.
     match answer.error_code().as_deref() {
         Some("invalid_grant") => return Err(GrantError::InvalidGrant(answer.reason())),
@@ -176,7 +190,7 @@ pub(super) async fn register(http: &IssuerHttp, issuer: &IssuerMetadata, redirec
         "token_endpoint_auth_method": wanted_auth_method(issuer),
         "application_type": "native",
     });
-    let answer = http.post(endpoint, "application/json", &request.to_string(), None).await?;
+    let answer = http.post(endpoint, "application/json", &request.to_string(), None, None).await?;
     if !answer.status.is_success() {
         bail!("{}", answer.reason());
     }

@@ -10,7 +10,10 @@ use reqwest::{
 use serde_json::Value;
 use url::Url;
 
-use super::addresses::Addresses;
+use super::{
+    addresses::Addresses,
+    dpop::{DPOP, Nonce, ProofKey},
+};
 use crate::{received, user_agent};
 
 /// For one document, its body included.
@@ -37,6 +40,7 @@ pub(super) struct IssuerHttp {
     headers: HeaderMap,
     addresses: Addresses,
     first_pause: Duration,
+    nonce: Nonce,
 }
 
 /// A response, read to its end.
@@ -105,7 +109,7 @@ impl IssuerHttp {
             .dns_resolver(Arc::new(addresses.clone()))
             .build()
             .context("could not set up HTTP")?;
-        Ok(Self { client, server: server.clone(), headers, addresses, first_pause })
+        Ok(Self { client, server: server.clone(), headers, addresses, first_pause, nonce: Nonce::default() })
     }
 
     /// The document at a URL; `None` if there is none. Redirects are followed within their origin. Not retried.
@@ -132,7 +136,8 @@ impl IssuerHttp {
         Err(Failure::lasting(format!("{url} redirects more than {MAX_REDIRECTS} times")))
     }
 
-    /// Sends a form or JSON, again after a pause while the failure may pass. The response may be an error that will not.
+    /// Sends a form or JSON, again after a pause while the failure may pass. The response may be an error that will not. Each
+    /// try has a proof of its own, if there is a key.
     ///
     /// # Errors
     ///
@@ -143,9 +148,11 @@ impl IssuerHttp {
         content_type: &'static str,
         body: &str,
         authorization: Option<&reqwest::header::HeaderValue>,
+        key: Option<&ProofKey>,
     ) -> anyhow::Result<Answer> {
         let url = Url::parse(url).with_context(|| format!("`{url}` is no URL"))?;
         let mut tries = 0;
+        let mut has_nonce = false;
         loop {
             tries += 1;
             let mut request = Request::new(reqwest::Method::POST, url.clone());
@@ -155,8 +162,21 @@ impl IssuerHttp {
             if let Some(authorization) = authorization {
                 headers.insert(AUTHORIZATION, authorization.clone());
             }
+            let nonce = self.nonce.current();
+            if let Some(key) = key {
+                headers.insert(DPOP, key.proof("POST", &url, None, nonce.as_deref())?);
+            }
             *request.body_mut() = Some(body.to_owned().into());
-            let (error, pause) = match self.execute(request).await {
+            let executed = self.execute(request).await;
+            if let (Some(_), Ok(answer)) = (key, &executed) {
+                self.nonce.learn(&answer.headers);
+                let wants_nonce = answer.error_code().as_deref() == Some("use_dpop_nonce");
+                if wants_nonce && self.nonce.current() != nonce && !std::mem::replace(&mut has_nonce, true) {
+                    tries -= 1;
+                    continue;
+                }
+            }
+            let (error, pause) = match executed {
                 Ok(answer) if answer.is_transient() => (anyhow!("{url}: {}", answer.reason()), answer.retry_after()),
                 Ok(answer) => return Ok(answer),
                 Err(Failure { is_transient: true, error }) => (error, None),
@@ -255,7 +275,7 @@ pub(super) mod tests {
         ] {
             let (url, tries, http) = issuer(answer).await;
 
-            let error = http.post(url.as_str(), "text/plain", "", None).await.unwrap_err();
+            let error = http.post(url.as_str(), "text/plain", "", None, None).await.unwrap_err();
 
             let error = format!("{error:#}");
             assert!(error.contains("no answer after 4 tries") && error.contains(expected), "{error}");
@@ -268,7 +288,7 @@ pub(super) mod tests {
         let answer = "HTTP/1.1 400 X\r\nContent-Length: 25\r\nConnection: close\r\n\r\n{\"error\":\"invalid_grant\"}";
         let (url, tries, http) = issuer(answer).await;
 
-        let answer = http.post(url.as_str(), "text/plain", "", None).await.unwrap();
+        let answer = http.post(url.as_str(), "text/plain", "", None, None).await.unwrap();
 
         assert_eq!(
             (answer.error_code().as_deref(), answer.reason().as_str()),

@@ -9,6 +9,7 @@ use url::Url;
 use super::{
     OAuth, TokenType, browser,
     discovery::{Discovered, IssuerMetadata},
+    dpop::ProofKey,
     grants::{self, GrantError},
     wanted_scopes,
 };
@@ -40,9 +41,10 @@ impl OAuth {
             scopes.push(OFFLINE_ACCESS.to_owned());
         }
         let scope = scopes.join(" ");
-        let Some(reason) = self.sign_in_at(&found, &scope).await? else { return Ok(()) };
+        let key = self.proof_key(challenge, &found)?;
+        let Some(reason) = self.sign_in_at(&found, &scope, key.as_ref()).await? else { return Ok(()) };
         tracing::info!(reason, "the issuer has dropped the registration: a new one is made");
-        match self.sign_in_at(&found, &scope).await? {
+        match self.sign_in_at(&found, &scope, key.as_ref()).await? {
             Some(reason) => bail!("the issuer does not know the client: {reason}"),
             None => Ok(()),
         }
@@ -50,7 +52,12 @@ impl OAuth {
 
     /// Opens a page and waits for what comes of it. Returns why, when the issuer does not know a client that it has
     /// registered itself: its registration is dropped then.
-    async fn sign_in_at(&self, found: &Discovered, scope: &str) -> anyhow::Result<Option<String>> {
+    async fn sign_in_at(
+        &self,
+        found: &Discovered,
+        scope: &str,
+        key: Option<&ProofKey>,
+    ) -> anyhow::Result<Option<String>> {
         let issuer = &found.issuer;
         let endpoint = issuer.authorization_endpoint.as_deref();
         let endpoint =
@@ -91,8 +98,8 @@ impl OAuth {
             ("code_verifier", &verifier),
         ];
         form.extend(resource.as_deref().map(|resource| ("resource", resource)));
-        match grants::token(&self.http, &issuer.token_endpoint, &client, &form).await {
-            Ok(response) => self.keep(found, client, response, scope, resource).map(|()| None),
+        match grants::token(&self.http, &issuer.token_endpoint, &client, &form, key).await {
+            Ok(response) => self.keep(found, client, response, scope, resource, key.cloned()).map(|()| None),
             Err(GrantError::InvalidClient(reason)) if self.store.drop_registration(&client.id)? => Ok(Some(reason)),
             Err(error) => Err(anyhow::Error::from(error).context("the issuer gave no token")),
         }

@@ -116,7 +116,7 @@ impl Upstream {
             }
             tokio::time::sleep(place.pause()).await;
             let token = self.authorizer.token().await?;
-            response = match self.get(place.last_event_id.as_deref(), token.as_deref()).await {
+            response = match self.get(place.last_event_id.as_deref(), token.as_ref()).await {
                 Ok(next) if next.status().is_success() => Some(next),
                 Ok(next) if !is_busy(next.status()) && !next.status().is_server_error() => {
                     let (status, unknown) = (next.status(), unknown_outcome(envelope));

@@ -55,7 +55,7 @@ impl Upstream {
     /// Hears one stream to its end.
     async fn hear(&self, place: &mut Place, output: &Output) -> Heard {
         let Ok(token) = self.authorizer.token().await else { return Heard::Refused };
-        let Ok(response) = self.get(place.last_event_id.as_deref(), token.as_deref()).await else {
+        let Ok(response) = self.get(place.last_event_id.as_deref(), token.as_ref()).await else {
             return Heard::Away(None);
         };
         let (status, headers) = (response.status(), response.headers().clone());
@@ -80,7 +80,7 @@ impl Upstream {
             let challenge = Challenge::of(&headers, &body);
             // A server that takes requests without a token, and says nothing of one, wants none.
             if token.is_some() || challenge != Challenge::default() {
-                let renewed = self.authorizer.renew(token.as_deref(), &challenge).await;
+                let renewed = self.authorizer.renew(token.as_ref().map(|token| token.text.as_str()), &challenge).await;
                 renewed.unwrap_or_else(|error| tracing::info!("{error:#}"));
             }
         }
