@@ -327,7 +327,8 @@ impl OAuth {
                  start again if that is meant"
             );
         }
-        // Another process may have a page open: what is signed in for there is for all.
+        let earlier = self.store.sign_in_failure().map(|own| own.id);
+        // Another process may have a page open: what comes of it, tokens or none, is for all who wait.
         let _turn = self.store.turn(Turn::SignIn).await?;
         if self.has_other_than(refused)? {
             return Ok(());
@@ -335,7 +336,14 @@ impl OAuth {
         match &self.options.assertion {
             Some(options) => self.present_assertion(options, challenge, scopes).await?,
             None if self.options.client_credentials => self.present_credentials(challenge, scopes).await?,
-            None => self.sign_in(challenge, scopes).await?,
+            None => {
+                let failure = self.store.sign_in_failure();
+                if let Some(failure) = failure.filter(|own| earlier.as_ref() != Some(&own.id) || own.is_recent()) {
+                    bail!("{}", failure.reason);
+                }
+                self.sign_in(challenge, scopes).await?;
+                self.store.keep_sign_in_failure(None)?;
+            }
         }
         self.fruitless_sign_ins.fetch_add(1, Ordering::Relaxed);
         let token = self.credentials()?.and_then(|own| self.token_of(&own));

@@ -101,6 +101,16 @@ pub(crate) enum Turn {
     SignIn,
 }
 
+/// A sign-in page that brought no tokens, for those who waited for it and those who come soon after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SignInFailure {
+    /// Of this failure alone.
+    pub(crate) id: String,
+    pub(crate) reason: String,
+    /// In seconds since the epoch.
+    pub(crate) at: u64,
+}
+
 /// A client that an issuer knows by this id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registration {
@@ -187,6 +197,7 @@ impl Store {
 
     /// Forgets everything about the server. Returns what that was, or `None` if there was nothing.
     pub(crate) fn forget(&self) -> io::Result<Option<String>> {
+        self.keep_sign_in_failure(None)?;
         let content = files::read(&self.file);
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -253,6 +264,28 @@ impl Store {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// The last sign-in that failed. One that cannot be read is none.
+    pub(crate) fn sign_in_failure(&self) -> Option<SignInFailure> {
+        let content = files::read(&self.failure_file()).ok()?;
+        // Unbounded JSON: a file that mcpl has written.
+        serde_json::from_slice(&content).ok()
+    }
+
+    pub(crate) fn keep_sign_in_failure(&self, failure: Option<&SignInFailure>) -> io::Result<()> {
+        match failure {
+            Some(failure) => files::replace(&self.failure_file(), &serde_json::to_vec(failure)?, &Readers::Owner),
+            None => match fs::remove_file(self.failure_file()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Not the lock of the page: on Windows a file that is locked cannot be read.
+    fn failure_file(&self) -> PathBuf {
+        self.file.with_extension("failed")
     }
 
     fn read(&self) -> io::Result<Kept> {

@@ -11,16 +11,20 @@ use super::{
     discovery::{Discovered, IssuerMetadata},
     dpop::ProofKey,
     grants::{self, GrantError},
-    wanted_scopes,
+    now, wanted_scopes,
 };
 use crate::{
     callback::{CallbackListener, ExpectedRedirect, Redirect, pasted},
     challenge::Challenge,
-    store::{Client, Registration},
+    store::{Client, Registration, SignInFailure},
 };
 
 /// The time that a person has to sign in, and that a port may be taken by another sign-in.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(300);
+/// After a sign-in that failed: a client that goes on asking opens no further page.
+const SIGN_IN_COOLDOWN: Duration = Duration::from_secs(30);
+/// Of what a sign-in page ended with.
+const MAX_FAILURE_CHARS: usize = 500;
 /// So that there is a refresh token (2026-07-28, Authorization, "Refresh Tokens").
 const OFFLINE_ACCESS: &str = "offline_access";
 
@@ -90,7 +94,14 @@ impl OAuth {
             issuer: issuer.issuer.clone(),
             requires_issuer: issuer.authorization_response_iss_parameter_supported == Some(true),
         };
-        let code = self.redirect(listener, url.as_str(), expected).await?;
+        let code = match self.redirect(listener, url.as_str(), expected).await {
+            Ok(code) => code,
+            Err(error) => {
+                let failure = SignInFailure::new(&error)?;
+                self.store.keep_sign_in_failure(Some(&failure))?;
+                bail!("{}", failure.reason);
+            }
+        };
         let mut form = vec![
             ("grant_type", "authorization_code"),
             ("code", &code),
@@ -206,6 +217,20 @@ impl OAuth {
             }
             _ => redirect.code.context("signing in failed: the answer has no code"),
         }
+    }
+}
+
+impl SignInFailure {
+    /// Of a page that was opened, and ended with an error.
+    fn new(error: &anyhow::Error) -> anyhow::Result<Self> {
+        let reason: String = format!("{error:#}").chars().take(MAX_FAILURE_CHARS).collect();
+        let reason = format!("{reason}: a new call opens another page after {} s", SIGN_IN_COOLDOWN.as_secs());
+        Ok(Self { id: grants::random()?, reason, at: now() })
+    }
+
+    /// Not one of the future, by a clock that was set back since.
+    pub(super) fn is_recent(&self) -> bool {
+        now().checked_sub(self.at).is_some_and(|seconds| seconds < SIGN_IN_COOLDOWN.as_secs())
     }
 }
 

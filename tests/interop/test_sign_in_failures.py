@@ -1,0 +1,116 @@
+"""A sign-in that the person lets fail: several `mcpl` for one server share the failure, as they share a token."""
+
+import json
+import re
+import subprocess
+import threading
+
+from oauth import PATIENCE_SECONDS
+from proxied import BROWSER, LEGACY_CLIENT, session
+from test_signing_in import Site, own, refuse  # noqa: F401
+
+INSTANCES = 5
+
+
+class Instance:
+    """`mcpl tools`, whose standard error is read as it comes."""
+
+    def __init__(self, own, site):
+        command = [own.program, "tools", site.url, "--state-dir", str(own.state), "--open", BROWSER]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self.errors = ""
+
+    def read_until(self, words):
+        for line in self.process.stderr:
+            self.errors += line
+            if words in line:
+                return
+        raise AssertionError(f"it ended without `{words}`:\n{self.errors}")
+
+    def ended(self):
+        self.errors += self.process.stderr.read()
+        return self.process.wait(timeout=PATIENCE_SECONDS)
+
+
+def all_denied(own, site):
+    """One instance opens a page, the others wait for it, then the page is answered."""
+    opened, answered = threading.Event(), threading.Event()
+
+    def authorize(request):
+        opened.set()
+        assert answered.wait(PATIENCE_SECONDS)
+        return refuse(request)
+
+    site.answers["/authorize"] = authorize
+    instances = [Instance(own, site)]
+    assert opened.wait(PATIENCE_SECONDS)
+    instances += [Instance(own, site) for _ in range(INSTANCES - 1)]
+    for waiting in instances[1:]:
+        waiting.read_until("waiting for it")
+    answered.set()
+    return [(instance.ended(), instance.errors) for instance in instances]
+
+
+def test_a_denied_sign_in_is_one_page_for_all_who_wait(own):
+    with Site() as site:
+        ended = all_denied(own, site)
+
+        assert site.pages() == 1
+        assert [code for code, _ in ended] == [1] * INSTANCES, ended
+        assert all("access_denied: no" in errors and "after 30 s" in errors for _, errors in ended), ended
+
+
+def test_a_new_page_opens_after_a_while_or_when_the_failure_is_forgotten(own):
+    with Site({"/authorize": refuse}) as site:
+        assert own.tools(site).returncode == 1
+        del site.answers["/authorize"]
+        soon = own.tools(site)
+        assert soon.returncode == 1 and "access_denied" in soon.stderr and site.pages() == 1, soon.stderr
+
+        # By a clock that was set back it would last too long.
+        for at in (0, 1 << 40):
+            (file,) = own.state.glob("*.failed")
+            failure = json.loads(file.read_text())
+            file.write_text(json.dumps({**failure, "at": at}))
+            pages = site.pages()
+            own.signed_in(site)
+            assert site.pages() == pages + 1 and not list(own.state.glob("*.failed"))
+            site.valid.clear()
+            site.refresh_tokens.clear()
+            site.answers["/authorize"] = refuse
+            assert own.tools(site).returncode == 1
+            del site.answers["/authorize"]
+
+        subprocess.run([own.program, "forget", site.url, "--state-dir", own.state], check=True, capture_output=True)
+        own.signed_in(site)
+
+
+def test_the_failure_is_that_of_one_server(own):
+    with Site({"/authorize": refuse}) as site, Site() as other:
+        assert own.tools(site).returncode == 1
+        own.signed_in(other)
+
+
+def test_a_client_that_goes_on_asking_opens_no_further_page(own):
+    with Site({"/authorize": refuse}) as site, session(own.program, site.url, own.state) as proxy:
+        answers = []
+        for method in ("initialize", "initialize", "tools/list"):
+            proxy.send(method, LEGACY_CLIENT if method == "initialize" else {})
+            answers.append(proxy.read())
+
+        assert site.pages() == 1
+        assert all("access_denied" in answer["error"]["message"] for answer in answers), answers
+
+
+def test_what_the_failure_says_is_bounded(own):
+    def authorize(request):
+        status, body, (name, location) = refuse(request)
+        return status, body, (name, location.replace("description=no", "description=" + "x" * 20_000))
+
+    with Site({"/authorize": authorize}) as site:
+        assert own.tools(site).returncode == 1
+        (file,) = own.state.glob("*.failed")
+
+        assert re.search("x{400}", file.read_text()) and len(file.read_text()) < 2_000
