@@ -659,6 +659,23 @@ def test_c19_modern_shapes_are_reduced_for_a_legacy_client(connect, version, out
         assert proxy.read()["result"] == {"content": []}
 
 
+def test_a_handshake_that_agrees_on_a_modern_revision_is_none(connect):
+    """A legacy client knows no such revision: what follows is translated."""
+    agreed = {"protocolVersion": "2026-07-28", "capabilities": {"tools": {}}, "serverInfo": {"name": "m", "version": "1"}}
+    with Modern({"initialize": agreed, "tools/call": EMPTY}) as server, connect(server) as proxy:
+        assert begin(proxy)["result"]["protocolVersion"] == LEGACY_CLIENT["protocolVersion"]
+        proxy.send("tools/call", call())
+        assert proxy.read()["result"] == EMPTY
+        (called,) = server.all("tools/call")
+        assert called.is_modern and called.headers["mcp-method"] == "tools/call"
+
+
+def test_a_handshake_is_what_the_server_says_if_it_knows_no_discovery(connect):
+    agreed = {"protocolVersion": "2026-07-28", "capabilities": {}, "serverInfo": {"name": "m", "version": "1"}}
+    with Legacy({"initialize": agreed}) as server, connect(server) as proxy:
+        assert begin(proxy)["result"] == agreed
+
+
 def test_c26_an_unknown_log_level_of_a_legacy_client_is_rejected(connect):
     with Modern({"tools/call": EMPTY}) as server, connect(server) as proxy:
         begin(proxy)

@@ -160,10 +160,15 @@ enum Refusal {
 }
 
 impl Refusal {
-    /// `is_handshake`: in answer to an `initialize`, which a modern server may refuse as it likes.
+    /// `is_handshake`: in answer to an `initialize`, which a modern server may refuse as it likes, or answer with a revision
+    /// that has no handshake.
     fn of(response: &str, is_handshake: bool) -> Self {
         let Ok(shape) = json::borrow::<Shape<'_>>(response) else { return Self::Other };
-        let Some(error) = shape.error else { return Self::None };
+        let Some(error) = shape.error else {
+            let agreed = shape.result.and_then(|result| text_member(result, "protocolVersion"));
+            let is_modern = agreed.and_then(|own| ProtocolVersion::parse(&own)).is_some_and(ProtocolVersion::is_modern);
+            return if is_handshake && is_modern { Self::OfAnotherEra } else { Self::None };
+        };
         let code = member(error, "code").and_then(|code| json::borrow(code.get()).ok());
         let Some(code) = code else { return Self::Other };
         match code {
