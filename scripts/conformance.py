@@ -47,16 +47,23 @@ IDLE = {"2026-07-28": set(), "2025-11-25": {"server-sse-multiple-streams", "serv
 
 # Scenarios for clients that are scored, all of which have to pass; and those that are not.
 CLIENT_SCORED = {"2026-07-28": 32, "2025-11-25": 18}
-CLIENT_ALSO = {"json-schema-2020-12-preservation", "auth/client-credentials-basic", "auth/client-credentials-jwt"}
+CLIENT_ALSO = {
+    "json-schema-2020-12-preservation",
+    "auth/client-credentials-basic",
+    "auth/client-credentials-jwt",
+    "auth/enterprise-managed-authorization",
+    "auth/wif-jwt-bearer",
+    "auth/dpop",
+    "auth/dpop-nonce",
+}
 # Who drives the proxy: a client of the suite's own revision, or one that the proxy has to translate for.
 CLIENTS = [("2026-07-28", None), ("2025-11-25", None), ("2026-07-28", "2025-11-25")]
-# The suite's servers of these scenarios take an `initialize` too, so that nothing is translated, and then want of a legacy
-# client what only a modern one sends.
+# What no legacy client passes, though the proxy speaks 2026-07-28 with the server from the second request on: the suite looks for
+# what only that revision has in the first one too, the client's `initialize` (`handlePost` of the one, `handleRequest` of the
+# other). The proxy could ask for the server's era first, at the price of a request more with every legacy server.
 BEYOND_BRIDGING = {
-    "http-custom-headers": "no `Mcp-Param-*` before 2026-07-28",
-    "http-invalid-tool-headers": "no `x-mcp-header` before 2026-07-28",
-    "http-standard-headers": "no `Mcp-Method` before 2026-07-28",
-    "request-metadata": "no `_meta` with version and capabilities before 2026-07-28",
+    "http-standard-headers": "ClientMcpMethodHeader_initialize: no `Mcp-Method` before 2026-07-28",
+    "request-metadata": "ClientSendsVersionHeader, ClientPopulatesMeta: no version in `initialize` before 2026-07-28",
 }
 
 
@@ -126,8 +133,11 @@ def run_client(revision, driver=None):
     passed = passing(results)
     who = f"{revision} client" + (f" that speaks {driver}" if driver else "")
     line = f"conformance {who}: {len(scored & passed)} of {len(scored)} scenarios passed"
+    line += f", and {len(CLIENT_ALSO & passed)} of {len(CLIENT_ALSO)} that are not scored"
     total = CLIENT_SCORED[revision]
     problems = [f"{len(scored)} scenarios are scored, not {total}"] if len(scored) != total else []
+    surplus = BEYOND_BRIDGING.keys() & passed if driver else set()
+    problems += [f"passed, and is expected to fail: {name}" for name in sorted(surplus)]
     for name in sorted(wanted - passed):
         bad = [check for check in results.get(name, []) if check["status"] in ("FAILURE", "WARNING")]
         problems.append(f"failed: {name}: {json.dumps(bad)[:1000]}")
@@ -148,7 +158,7 @@ def client_results(revision, driver, scenario, folder):
     quoted = " ".join(shlex.quote(str(word)) for word in [tools.BIN / "python", tools.INTEROP / "client_driver.py"])
     script.write_text(f"#!/bin/sh\nexec {quoted} \"$@\"\n")
     script.chmod(0o755)
-    which = ["--scenario", scenario, "--spec-version", revision] if scenario else ["--requirements", revision]
+    which = ["--scenario", scenario, "--spec-version", revision, "--force"] if scenario else ["--requirements", revision]
     suite("client", "--command", script, *which, "-o", folder, variables=variables)
     return read_results(folder)
 

@@ -67,6 +67,15 @@ class Client:
                 file.write(CONTEXT["private_key_pem"])
             command += ["--private-key", key, "--signing-algorithm", CONTEXT["signing_algorithm"]]
         variables = dict(os.environ)
+        if "valid_jwt" in CONTEXT:
+            variables["WORKLOAD_JWT"] = CONTEXT["valid_jwt"]
+            command += ["--assertion-env", "WORKLOAD_JWT"]
+        if "idp_id_token" in CONTEXT:
+            id_token = os.path.join(state, "id_token")
+            with open(id_token, "w", encoding="utf-8") as file:
+                file.write(CONTEXT["idp_id_token"])
+            command += ["--assertion-file", id_token, "--idp", CONTEXT["idp_issuer"]]
+            command += ["--idp-client-id", CONTEXT["idp_client_id"]]
         if "client_id" in CONTEXT:
             variables["MCPL_CLIENT_ID"] = CONTEXT["client_id"]
             variables["MCPL_CLIENT_SECRET"] = CONTEXT.get("client_secret", "")
