@@ -101,8 +101,7 @@ fn challenges(field: &str) -> Vec<Challenge> {
             found.extend(current.take());
             let is_bearer = name.eq_ignore_ascii_case("bearer");
             let is_dpop = name.eq_ignore_ascii_case("dpop");
-            current =
-                (is_bearer || is_dpop).then(|| Challenge { is_bearer, is_dpop, ..Challenge::default() });
+            current = (is_bearer || is_dpop).then(|| Challenge { is_bearer, is_dpop, ..Challenge::default() });
             continue;
         };
         let (value, after) = parameter_value(value.trim_start());

@@ -193,8 +193,15 @@ async fn reach(server: &mut Server, report: &mut Report) -> Option<Answer> {
 async fn identify(server: &mut Server, authorizer: Authorizer, report: &mut Report) {
     match authorizer.token().await {
         Ok(Some(token)) => {
-            own::token_times(&token, now(), report);
-            server.token = Some(token);
+            own::token_times(&token.text, now(), report);
+            match token.key {
+                None => server.token = Some(token.text),
+                Some(_) => {
+                    let found =
+                        "the token is bound to a key (DPoP) and is not sent: what is behind the sign-in is not checked";
+                    report.note("token", found, own::THIS_PROGRAM, "use `mcpl tools URL` to see what is behind it");
+                }
+            }
         }
         Ok(None) => {}
         Err(error) => {

@@ -10,7 +10,7 @@ use http::header;
 #[cfg(feature = "auth")]
 use mcp_auth::{ChallengeError, OidcConfig, ProtectedResourceMetadata, Reason, Verifier, VerifyError};
 use mcp_protocol::JsonObject;
-use mcp_server::{Access, Authorization, Enforcement, InitError, Invocation, Principal, Router, ScopeNames};
+use mcp_server::{Access, Authorization, CallError, Enforcement, InitError, Invocation, Principal, Router, ScopeNames};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -252,6 +252,31 @@ pub(crate) struct Challenger<'a> {
     pub(crate) own_url: Option<&'a PublicUrl>,
     /// The path that the request came to, below the server's own: the resource that is asked for.
     pub(crate) endpoint: &'a str,
+}
+
+impl Challenger<'_> {
+    /// The challenge that goes with a refusal; `None` if no token would help.
+    pub(crate) fn of(&self, refusal: &CallError) -> Option<String> {
+        match refusal {
+            CallError::Unauthenticated { scopes } => self.no_token(scopes),
+            CallError::InsufficientScope { scopes } => self.insufficient_scope(scopes),
+            _ => None,
+        }
+    }
+}
+
+/// A [`Challenger`] that outlives its request: for a stream whose handler needs a scope.
+pub(crate) struct OwnedChallenger {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) own_url: Option<PublicUrl>,
+    pub(crate) endpoint: String,
+}
+
+impl OwnedChallenger {
+    pub(crate) fn challenge(&self, router: &Router, refusal: &CallError) -> Option<String> {
+        let Self { gate, own_url, endpoint } = self;
+        Challenger { gate, router, own_url: own_url.as_ref(), endpoint }.of(refusal)
+    }
 }
 
 #[cfg(feature = "auth")]

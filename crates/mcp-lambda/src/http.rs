@@ -37,13 +37,14 @@ mod answers;
 mod batch;
 mod exchange;
 mod finisher;
+mod handler_refusal;
 
 pub(crate) use answers::bad_request;
 use answers::{
     empty, event_stream, html, json_body, method_not_allowed, not_acceptable, not_found, refuse, refuse_era,
     refuse_malformed, turn_away, without_body,
 };
-use exchange::{Carrier, Exchange};
+use exchange::{Carrier, Exchange, log_refusal};
 use finisher::Finisher;
 
 /// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
@@ -345,7 +346,7 @@ impl McpService {
             }
             Answer::Pending(work) => work,
         };
-        let finisher = self.finisher(exchange, request, revision, exchange.take_log());
+        let mut finisher = self.finisher(exchange, request, revision, exchange.take_log());
 
         let mut sent = Sent::new(exchange.carrier.max_bytes);
         loop {
@@ -353,10 +354,17 @@ impl McpService {
                 biased;
                 outcome = &mut work => {
                     sent.take_rest(&mut receiver);
+                    if let Some(refusal) = outcome.authorization_refusal() {
+                        if self.refuses_by_status(exchange, &request.method, refusal, !sent.is_empty()) {
+                            return finisher.refuse(exchange, &outcome, refusal);
+                        }
+                        finisher.challenger = Some(self.owned_challenger(exchange));
+                    }
                     return finisher.respond(outcome, sent, exchange.accept);
                 }
                 Some(notification) = receiver.recv() => {
                     if exchange.carrier.streams {
+                        finisher.challenger = Some(self.owned_challenger(exchange));
                         let finish = Box::new(move |outcome, sent_bytes| finisher.finish_stream(outcome, sent_bytes));
                         // The rest of the work is done while the body is read.
                         let work = Box::pin(work.in_current_span());
@@ -379,9 +387,9 @@ impl McpService {
         if !self.config.challenges_in_result || request.method != method::TOOLS_CALL {
             return None;
         }
-        let challenge = exchange.challenge(refusal)?;
-        exchange.log_refusal(refusal);
-        Some(self.router.challenged_result(refusal, &challenge, revision))
+        let challenge = exchange.challenger.of(refusal)?;
+        log_refusal(&exchange.invocation, refusal);
+        Some(self.router.challenged_result(refusal, Some(&challenge), revision))
     }
 
     fn finisher(
@@ -399,6 +407,7 @@ impl McpService {
             carrier: exchange.carrier,
             invocation: Arc::clone(&exchange.invocation),
             log,
+            challenger: None,
         }
     }
 }

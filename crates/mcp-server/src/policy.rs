@@ -3,6 +3,7 @@
 //! An item (a tool, a prompt, a resource, a template) says what its callers need. One decision, [`Policy::permit`], is
 //! asked wherever an item is reached, before anything of its author's runs.
 
+mod handler_scopes;
 pub(crate) mod principal;
 pub(crate) mod pseudonym;
 pub(crate) mod requirement;
@@ -33,6 +34,20 @@ pub struct Enforcement {
     pub scope_names: ScopeNames,
     /// The same for callers of other issuers, by the issuer.
     pub by_issuer: BTreeMap<String, ScopeNames>,
+}
+
+impl Enforcement {
+    /// The refusal of a caller who lacks one of these scopes.
+    fn lacking(&self, scopes: &[String], caller: Option<&Principal>) -> CallError {
+        let Some(caller) = caller else {
+            return CallError::Unauthenticated { scopes: self.scope_names.of(scopes) };
+        };
+        match self.by_issuer.get(&caller.issuer).unwrap_or(&self.scope_names) {
+            names @ ScopeNames::Requested { .. } => CallError::InsufficientScope { scopes: names.of(scopes) },
+            // There is nothing that a client could ask for.
+            ScopeNames::Granted { .. } | ScopeNames::None => CallError::Forbidden,
+        }
+    }
 }
 
 /// What an issuer calls the scopes of a server.
@@ -120,22 +135,21 @@ impl Policy {
         let Some(caller) = caller else {
             return match requirement.is_public && !enforcement.denies_anonymous {
                 true => Ok(()),
-                false => Err(CallError::Unauthenticated { scopes: enforcement.scope_names.of(&requirement.scopes) }),
+                false => Err(enforcement.lacking(&requirement.scopes, None)),
             };
         };
         if !requirement.scopes.iter().all(|scope| self.is_granted(caller, scope)) {
-            return Err(match enforcement.by_issuer.get(&caller.issuer).unwrap_or(&enforcement.scope_names) {
-                names @ ScopeNames::Requested { .. } => {
-                    CallError::InsufficientScope { scopes: names.of(&requirement.scopes) }
-                }
-                // There is nothing that a client could ask for.
-                ScopeNames::Granted { .. } | ScopeNames::None => CallError::Forbidden,
-            });
+            return Err(enforcement.lacking(&requirement.scopes, Some(caller)));
         }
         match requirement.claims.iter().all(|(name, value)| caller.has_claim(name, value)) {
             true => Ok(()),
             false => Err(CallError::Forbidden),
         }
+    }
+
+    /// What the server requires of every caller, unless an item is public.
+    pub(crate) fn of_all(&self) -> &Requirement {
+        &self.of_all
     }
 
     /// Whether a caller may see what there is.

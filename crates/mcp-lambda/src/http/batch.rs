@@ -77,8 +77,10 @@ impl McpService {
                     let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
                     let answer = batched(exchange, *own, revision, sender, log.as_mut());
                     let outcome = outcome(answer, notifications, &mut sent).await;
+                    // One status for all: what a handler refuses is told in its own response.
+                    let challenger = outcome.authorization_refusal().map(|_| self.owned_challenger(exchange));
                     let finisher = self.finisher(exchange, request, revision, log);
-                    Finisher { carrier, ..finisher }.finish_batched(outcome)
+                    Finisher { carrier, challenger, ..finisher }.finish_batched(outcome)
                 }
             };
             carrier.max_bytes = carrier.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));

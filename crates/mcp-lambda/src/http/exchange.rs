@@ -37,6 +37,18 @@ pub(super) struct Carrier {
     pub(super) max_bytes: usize,
 }
 
+/// Logs that a request was refused for who makes it.
+pub(super) fn log_refusal(invocation: &Invocation, refusal: &CallError) {
+    let principal = invocation.principal.as_deref();
+    tracing::info!(
+        request_id = invocation.request_id,
+        issuer = principal.map(|principal| principal.issuer.as_str()),
+        reason = %refusal,
+        monotonic_counter.token_refusals = 1,
+        "a request was refused for who makes it"
+    );
+}
+
 impl Exchange<'_> {
     /// Adds to the log, if it is still here.
     pub(super) fn note<T>(&self, note: impl FnOnce(&mut CallLog) -> T) -> Option<T> {
@@ -72,31 +84,11 @@ impl Exchange<'_> {
         ((self.accept.event_stream && wants_any).then_some(sender), receiver)
     }
 
-    /// The challenge that goes with a refusal; `None` if no token would help.
-    pub(super) fn challenge(&self, refusal: &CallError) -> Option<String> {
-        match refusal {
-            CallError::Unauthenticated { scopes } => self.challenger.no_token(scopes),
-            CallError::InsufficientScope { scopes } => self.challenger.insufficient_scope(scopes),
-            _ => None,
-        }
-    }
-
-    pub(super) fn log_refusal(&self, refusal: &CallError) {
-        let principal = self.invocation.principal.as_deref();
-        tracing::info!(
-            request_id = self.invocation.request_id,
-            issuer = principal.map(|principal| principal.issuer.as_str()),
-            reason = %refusal,
-            monotonic_counter.token_refusals = 1,
-            "a request was refused for who makes it"
-        );
-    }
-
     /// Refuses a request for who makes it.
     pub(super) fn refuse_caller(&self, id: Option<&RequestId>, refusal: &CallError) -> Response<Body> {
-        self.log_refusal(refusal);
+        log_refusal(&self.invocation, refusal);
         let (status, error) = translate(refusal, true, "");
-        challenged(status, id, error, self.challenge(refusal))
+        challenged(status, id, error, self.challenger.of(refusal))
     }
 
     /// Refuses a request whatever it asks for; of its body only the id is wanted.

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Body,
+    authentication::OwnedChallenger,
     call_log::{CallLog, Ending, Told},
     events::carried_bytes,
     headers::Accept,
@@ -27,6 +28,8 @@ pub(super) struct Finisher {
     pub(super) carrier: Carrier,
     pub(super) invocation: Arc<Invocation>,
     pub(super) log: Option<CallLog>,
+    /// For refusals by the handler that no status can say.
+    pub(super) challenger: Option<OwnedChallenger>,
 }
 
 /// A response message, and what the log says of it.
@@ -39,6 +42,7 @@ pub(super) struct Finished {
 
 impl Finisher {
     pub(super) fn finish(&self, outcome: CallOutcome) -> Finished {
+        let outcome = self.refused_in_result(outcome);
         let mut ending = Ending::of(&outcome);
         let result = outcome.result.and_then(|result| {
             let message = jsonrpc::result_response(&self.id, result.as_str());
@@ -52,8 +56,9 @@ impl Finisher {
         });
         match result {
             Ok(message) => Finished { status: StatusCode::OK, message, code: None, ending },
-            Err(error) => {
-                let (status, error) = translate(&error, self.revision.is_modern(), &self.invocation.request_id);
+            Err(refusal) => {
+                let (status, error) = translate(&refusal, self.revision.is_modern(), &self.invocation.request_id);
+                let error = self.with_challenge(error, &refusal);
                 let message = jsonrpc::error_response(Some(&self.id), &error);
                 Finished { status, message, code: Some(error.code), ending }
             }

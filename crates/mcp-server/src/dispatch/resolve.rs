@@ -52,9 +52,9 @@ enum Target<'a> {
     ListTemplates,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
     /// The access rule of the item; `None` for what the rule for discovery decides.
-    fn requirement(&self) -> Option<&Requirement> {
+    fn requirement(&self) -> Option<&'a Requirement> {
         Some(match self {
             Self::Tool(tool) => &tool.requirement,
             Self::Prompt(prompt) => &prompt.requirement,
@@ -143,7 +143,8 @@ impl<'a> Resolved<'a> {
             (_, Some(refusal)) => return Answer::ready(Err(refusal)),
             (None, None) => return Answer::ready(Err(CallError::Internal)),
         };
-        let run = Run { built, revision, invocation: Arc::clone(&invocation), call };
+        let requirement = target.requirement().unwrap_or_else(|| built.policy.of_all());
+        let run = Run { built, revision, invocation: Arc::clone(&invocation), call, requirement };
         let answer = match target {
             Target::Tool(tool) => tools::call(run, tool, &params),
             Target::Prompt(prompt) => prompts::get(run, prompt, &params),

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use mcp_protocol::{JsonObject, ProtocolVersion, RequestParams, meta, method};
+use mcp_protocol::{ProtocolVersion, RequestParams, meta, method};
 use serde_json::json;
 
 use super::{
@@ -86,10 +86,18 @@ impl Router {
         self.0.renderer.tool_error(text, revision).result
     }
 
-    /// A refused `tools/call` as a result, with the challenge where clients look that never see a header.
-    pub fn challenged_result(&self, refusal: &CallError, challenge: &str, revision: ProtocolVersion) -> CallOutcome {
-        let meta = JsonObject::from_iter([(meta::WWW_AUTHENTICATE.to_owned(), json!([challenge]))]);
-        let output = ToolOutput { meta: Some(meta), ..ToolOutput::error(refusal.to_string()) };
+    /// A refused `tools/call` as a result, with the challenge, if a token would help, where clients look that never see a
+    /// header.
+    pub fn challenged_result(
+        &self,
+        refusal: &CallError,
+        challenge: Option<&str>,
+        revision: ProtocolVersion,
+    ) -> CallOutcome {
+        let mut output = ToolOutput::error(refusal.to_string());
+        if let Some(challenge) = challenge {
+            output = output.meta(meta::WWW_AUTHENTICATE, json!([challenge]));
+        }
         self.0.renderer.tool_outcome(output, revision).of_kind(ResultKind::Challenged)
     }
 

@@ -30,6 +30,7 @@ use crate::{
         request_state::{Binding, MAX_STATE_BYTES, NewCipher, RequestState, SealError},
         round::{Round, RoundEnd},
     },
+    policy::requirement::Requirement,
 };
 
 /// A request whose caller may make it, about to run.
@@ -38,6 +39,8 @@ pub(crate) struct Run<'a> {
     pub(crate) revision: ProtocolVersion,
     pub(crate) invocation: Arc<Invocation>,
     pub(crate) call: Call,
+    /// What the item requires of its callers, or the server of all.
+    pub(crate) requirement: &'a Requirement,
 }
 
 /// The kind of item that runs, which decides how a failure is rendered.
@@ -110,7 +113,8 @@ impl Run<'_> {
         begin: impl FnOnce(Arc<CallContext>) -> Result<HandlerFuture<T>, String>,
         render: impl FnOnce(&Renderer, T) -> CallOutcome + Send + 'static,
     ) -> Answer {
-        let Self { built, revision, invocation, call: Call { id, meta, notifications } } = self;
+        let Self { built, revision, invocation, call: Call { id, meta, notifications }, requirement } = self;
+        let required_scopes = requirement.scopes.clone();
         let received = invocation.received;
         let deadline = invocation.answer_by();
         if is_over(deadline) {
@@ -132,7 +136,8 @@ impl Run<'_> {
             sent: Mutex::default(),
             round,
         });
-        let errors = ErrorRenderer { built: Arc::clone(built), kind, call: Arc::clone(&call), revision };
+        let errors =
+            ErrorRenderer { built: Arc::clone(built), kind, required_scopes, call: Arc::clone(&call), revision };
 
         // Reading arguments runs code of the author's too.
         let handler = match catch_unwind(AssertUnwindSafe(|| begin(Arc::clone(&call)))) {
@@ -206,6 +211,7 @@ fn is_over(deadline: Option<Instant>) -> bool {
 struct ErrorRenderer {
     built: Arc<Built>,
     kind: Kind,
+    required_scopes: Vec<String>,
     call: Arc<CallContext>,
     revision: ProtocolVersion,
 }
@@ -248,7 +254,13 @@ impl ErrorRenderer {
                 let error = CallError::Unavailable(message.clone());
                 self.logged(&message, error, source).of_kind(ResultKind::Unavailable)
             }
-            Reason::NeedsScopes(scopes) => self.fault(format!("a handler needs scopes: {}", scopes.join(" ")).into()),
+            Reason::NeedsScopes(scopes) => {
+                let caller = self.call.invocation.principal.as_deref();
+                match self.built.policy.refusal(&self.required_scopes, scopes, caller) {
+                    Ok(refusal) => CallOutcome::from(Err(refusal)),
+                    Err(mistake) => self.fault(mistake.into()),
+                }
+            }
             Reason::Internal(source) => self.fault(source),
             Reason::Unserializable(error) => CallOutcome::fault(error),
         }

@@ -63,7 +63,7 @@ impl Requirement {
 }
 
 /// RFC 6749, section 3.3.
-fn is_scope(scope: &str) -> bool {
+pub(super) fn is_scope(scope: &str) -> bool {
     !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }
 

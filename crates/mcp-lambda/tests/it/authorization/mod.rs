@@ -1,6 +1,7 @@
 //! Who is let in, to what, and what the others are told.
 
 mod answers;
+mod handler_scopes;
 mod holes;
 mod keys;
 mod page;

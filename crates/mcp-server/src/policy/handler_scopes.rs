@@ -1,0 +1,93 @@
+//! Scopes that a handler needs beyond those that its item requires.
+
+use super::{Authorization, Policy, requirement::is_scope};
+use crate::{CallError, Principal};
+
+impl Policy {
+    /// The refusal of a caller who lacks scopes that a handler `wants`, for an item that requires others.
+    ///
+    /// # Errors
+    ///
+    /// When no token would help: a mistake of the handler, or of the deployment.
+    pub(crate) fn refusal(
+        &self,
+        required: &[String],
+        wanted: Vec<String>,
+        caller: Option<&Principal>,
+    ) -> Result<CallError, String> {
+        let names = wanted.join(" ");
+        if wanted.is_empty() || !wanted.iter().all(|scope| is_scope(scope)) {
+            return Err(format!("a handler needs the scopes `{names}`, which are none: use visible ASCII characters"));
+        }
+        let Authorization::Required(enforcement) = &self.authorization else {
+            return Err(format!(
+                "a handler needs the scopes `{names}`, but callers are not authenticated: set OIDC_ISSUER"
+            ));
+        };
+        let is_granted = |caller: &Principal| wanted.iter().all(|scope| self.is_granted(caller, scope));
+        if caller.is_some_and(is_granted) {
+            return Err(format!("a handler needs the scopes `{names}`, which the caller has: ask `has_scope` before"));
+        }
+        let mut scopes = required.to_vec();
+        scopes.extend(wanted.into_iter().filter(|scope| !required.contains(scope)));
+        Ok(enforcement.lacking(&scopes, caller))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Enforcement, ScopeNames, policy::requirement::Requirement};
+
+    fn policy(authorization: Authorization) -> Policy {
+        let hierarchy = [("admin".to_owned(), vec!["a".to_owned()])];
+        Policy::new(authorization, Requirement::default(), &hierarchy, [])
+    }
+
+    fn refusal(authorization: Authorization, wanted: &[&str], caller: Option<Principal>) -> Result<CallError, String> {
+        let wanted = wanted.iter().map(|scope| (*scope).to_owned()).collect();
+        policy(authorization).refusal(&["r".to_owned()], wanted, caller.as_ref())
+    }
+
+    fn ada(scopes: &[&str]) -> Option<Principal> {
+        Some(
+            Principal::new("https://issuer.example", "ada").with_scopes(scopes.iter().map(|scope| (*scope).to_owned())),
+        )
+    }
+
+    #[test]
+    fn a_refusal_names_all_scopes_that_the_request_needs() {
+        let required = || Authorization::Required(Enforcement::default());
+
+        let insufficient = refusal(required(), &["a", "r"], ada(&["r"]));
+        let anonymous = refusal(required(), &["a"], None);
+
+        assert!(matches!(insufficient, Ok(CallError::InsufficientScope { scopes }) if scopes == ["r", "a"]));
+        assert!(matches!(anonymous, Ok(CallError::Unauthenticated { scopes }) if scopes == ["r", "a"]));
+    }
+
+    #[test]
+    fn a_caller_who_cannot_ask_for_scopes_gets_no_challenge() {
+        let scope_names = ScopeNames::Granted { instead: vec!["openid".to_owned()] };
+        let granted = Authorization::Required(Enforcement { scope_names, ..Enforcement::default() });
+
+        assert!(matches!(refusal(granted, &["a"], ada(&[])), Ok(CallError::Forbidden)));
+    }
+
+    #[test]
+    fn where_no_token_would_help_it_is_a_fault() {
+        let required = || Authorization::Required(Enforcement::default());
+        for (authorization, wanted, caller, says) in [
+            (Authorization::Unconfigured, &["a"][..], None, "set OIDC_ISSUER"),
+            (Authorization::DangerouslyOff, &["a"], ada(&[]), "set OIDC_ISSUER"),
+            (required(), &["a"], ada(&["a"]), "which the caller has"),
+            (required(), &["a"], ada(&["admin"]), "which the caller has"),
+            (required(), &[], ada(&[]), "visible ASCII"),
+            (required(), &["a\" error=\"x"], ada(&[]), "visible ASCII"),
+        ] {
+            let fault = refusal(authorization, wanted, caller).unwrap_err();
+
+            assert!(fault.contains(says), "{fault}");
+        }
+    }
+}
