@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Icon, JsonObject, ProtocolVersion};
 
@@ -60,6 +61,20 @@ impl ContentBlock {
             Self::Resource(block) => &mut block.annotations,
         };
         *slot = Some(annotations);
+        self
+    }
+
+    /// Adds a member to the block's `_meta`, for clients that know its key.
+    #[must_use]
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        let slot = match &mut self {
+            Self::Text(block) => &mut block.meta,
+            Self::Image(block) => &mut block.meta,
+            Self::Audio(block) => &mut block.meta,
+            Self::ResourceLink(block) => &mut block.meta,
+            Self::Resource(block) => &mut block.meta,
+        };
+        slot.get_or_insert_default().insert(key.into(), value.into());
         self
     }
 
@@ -268,6 +283,17 @@ impl ResourceContents {
             blob: BASE64_STANDARD.encode(bytes),
             meta: None,
         })
+    }
+
+    /// Adds a member to `_meta`, for clients that know its key.
+    #[must_use]
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        let slot = match &mut self {
+            Self::Text(contents) => &mut contents.meta,
+            Self::Blob(contents) => &mut contents.meta,
+        };
+        slot.get_or_insert_default().insert(key.into(), value.into());
+        self
     }
 
     pub(crate) fn drop_meta(&mut self) {

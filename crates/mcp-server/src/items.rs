@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod completion;
+mod meta;
 pub(crate) mod output;
 pub(crate) mod prompt;
 pub(crate) mod registered;

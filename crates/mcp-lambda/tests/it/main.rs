@@ -18,6 +18,7 @@ mod emulated;
 mod events;
 mod legacy;
 mod lifecycle;
+mod meta;
 mod modern;
 mod page;
 mod process;

@@ -11,6 +11,7 @@ use crate::{
     handler::error::HandlerFuture,
     interaction::request_state::NewCipher,
     items::completion::{Completer, choices, completer},
+    items::meta::meta_setter,
     policy::requirement::{Requirement, public_setter, requirement_setters},
     schema,
 };
@@ -116,6 +117,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         Self { definition, handler, completers, cipher: C::cipher(), requirement: Requirement::default() }
     }
 
+    meta_setter!();
     public_setter!();
     requirement_setters!();
 

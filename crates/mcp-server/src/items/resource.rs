@@ -20,6 +20,7 @@ use crate::{
     handler::error::HandlerFuture,
     interaction::request_state::NewCipher,
     items::completion::{Completer, choices, completer},
+    items::meta::meta_setter,
     items::uri_template::UriTemplate,
     policy::requirement::{Requirement, public_setter, requirement_setters},
     schema,
@@ -82,6 +83,7 @@ impl<S: Send + Sync + 'static> Resource<S> {
         Self { definition, uri, handler, caching, is_subscribable: false, cipher, requirement }
     }
 
+    meta_setter!();
     public_setter!();
     requirement_setters!();
 
@@ -248,6 +250,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         Self { definition, pattern, handler, lister, completers, caching, cipher, requirement }
     }
 
+    meta_setter!();
     public_setter!();
     requirement_setters!();
 

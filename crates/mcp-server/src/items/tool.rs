@@ -13,6 +13,7 @@ use crate::{
     arguments::raw::{self as raw_schema, Check},
     handler::error::{HandlerFuture, Reason},
     interaction::request_state::NewCipher,
+    items::meta::meta_setter,
     items::output::{IntoToolOutput, ToolOutput},
     policy::requirement::{Requirement, public_setter, requirement_setters},
     schema::{self, Author, NewResultCheck},
@@ -34,12 +35,11 @@ const MAX_NAME_CHARS: usize = 128;
 ///
 /// #[derive(Deserialize, JsonSchema, Validate)]
 /// #[serde(deny_unknown_fields)]
+/// #[garde(allow_unvalidated)]
 /// struct DivideArgs {
 ///     /// What is divided.
-///     #[garde(skip)]
 ///     dividend: i64,
 ///     /// By what; not 0.
-///     #[garde(skip)]
 ///     divisor: i64,
 /// }
 ///
@@ -303,6 +303,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         self
     }
 
+    meta_setter!();
     public_setter!();
     requirement_setters!();
 
