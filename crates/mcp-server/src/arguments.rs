@@ -3,6 +3,8 @@
 //! The texts go to a model, which can repair its call if it learns which argument is wrong, what is expected and what
 //! it gave.
 
+pub(crate) mod base64;
+pub(crate) mod cursor;
 pub(crate) mod raw;
 pub(crate) mod string_args;
 
@@ -35,7 +37,13 @@ use crate::schema::{self, with_whole_numbers};
 /// | `HashMap<String, T>` | `object` with `additionalProperties` |
 /// | tuple | `array` with `prefixItems`, and `items` for clients that do not know it |
 /// | `serde_json::Value` | `{}` |
+/// | [`Base64<MAX>`](crate::Base64) | `string` with `contentEncoding` and `maxLength` |
+/// | [`Cursor<T>`](crate::Cursor) | `string` with `maxLength` |
 /// | times, UUIDs, URLs, addresses | `string`, with a `format` of JSON Schema 2020-12 if there is one |
+///
+/// `Validate` wants a rule for each field. Where the type says all there is to say (enums, booleans, numbers without bounds,
+/// `Base64`, `Cursor`), put `#[garde(allow_unvalidated)]` on the struct: fields without a rule are then taken as they are. Give
+/// every string and list a bound all the same.
 ///
 /// A whole number in another spelling (`5.0`, `1e3`) is an integer, as it is to JSON Schema: models and languages with one
 /// type of number send them. A field of `serde_json::Value` keeps what the client wrote.

@@ -58,7 +58,7 @@ mod schema;
 mod server;
 mod state_key;
 
-pub use arguments::Arguments;
+pub use arguments::{Arguments, base64::Base64, cursor::Cursor};
 pub use caching::{Caching, List};
 pub use dispatch::{
     call::{Answer, Call, CallOutcome, Rendered, ResultKind},

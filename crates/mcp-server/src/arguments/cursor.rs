@@ -1,0 +1,225 @@
+//! Cursors of tools that return their results in pages.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use mcp_protocol::json::{self, Budget};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Visitor},
+    ser::Error as _,
+};
+use serde_json::value::RawValue;
+
+/// A place in a list, for tools that return their results in pages: in the result where the next page begins, and in the
+/// arguments as the client sends it back.
+///
+/// `T` is a small struct, such as the last row's sort key. Clients see an opaque text of URL-safe Base64 without padding. It is
+/// neither encrypted nor signed: hold nothing secret in it, and treat what comes back as any other argument, since a caller may
+/// send another place. A text that cannot be read is answered with what to do: to start without a cursor. Change the fields of
+/// `T`, and cursors of the version before are answered so.
+///
+/// ```
+/// use garde::Validate;
+/// use mcp_server::{Cursor, HandlerError, Json, ToolContext};
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Place {
+///     after: usize,
+/// }
+///
+/// #[derive(Deserialize, JsonSchema, Validate)]
+/// #[garde(allow_unvalidated)]
+/// struct SearchArgs {
+///     /// `next_cursor` of the page before; leave it out for the first page.
+///     cursor: Option<Cursor<Place>>,
+/// }
+///
+/// #[derive(Serialize, JsonSchema)]
+/// struct Page {
+///     words: Vec<&'static str>,
+///     /// Where the next page begins; missing on the last.
+///     #[serde(skip_serializing_if = "Option::is_none")]
+///     next_cursor: Option<Cursor<Place>>,
+/// }
+///
+/// const WORDS: [&str; 5] = ["a", "b", "c", "d", "e"];
+///
+/// async fn search(_: ToolContext<()>, args: SearchArgs) -> Result<Json<Page>, HandlerError> {
+///     let after = args.cursor.map_or(0, |Cursor(place)| place.after.min(WORDS.len()));
+///     let words: Vec<_> = WORDS[after..].iter().copied().take(2).collect();
+///     let end = after + words.len();
+///     let next_cursor = (end < WORDS.len()).then_some(Cursor(Place { after: end }));
+///     Ok(Json(Page { words, next_cursor }))
+/// }
+/// # let _ = mcp_server::Tool::new("search", search);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor<T>(
+    /// The place.
+    pub T,
+);
+
+/// The longest cursor, in characters.
+const MAX_CHARS: usize = 2048;
+/// The deepest nesting of a cursor's JSON, with the list around it.
+const MAX_DEPTH: usize = 8;
+/// The form of what is encoded: a list of this number and the place.
+const VERSION: u8 = 1;
+
+const MALFORMED: &str = "this cursor cannot be used: start without a cursor";
+
+impl<T: Serialize> Serialize for Cursor<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json = serde_json::to_string(&(VERSION, &self.0)).map_err(S::Error::custom)?;
+        let text = BASE64_URL_SAFE_NO_PAD.encode(json);
+        match text.len() {
+            0..=MAX_CHARS => serializer.serialize_str(&text),
+            length => Err(S::Error::custom(format_args!(
+                "a cursor has {length} characters, but at most {MAX_CHARS} are read: keep less in it"
+            ))),
+        }
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Cursor<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text<T>(PhantomData<T>);
+
+        impl<T: DeserializeOwned> Visitor<'_> for Text<T> {
+            type Value = Cursor<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a cursor as a string")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Cursor<T>, E> {
+                read(text).map(Cursor).ok_or_else(|| E::custom(MALFORMED))
+            }
+        }
+
+        deserializer.deserialize_str(Text(PhantomData))
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
+    if text.len() > MAX_CHARS {
+        return None;
+    }
+    let json = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    json::check(&json, Budget::of(&json)).ok()?;
+    if depth(&json) > MAX_DEPTH {
+        return None;
+    }
+    let (version, place): (u8, Box<RawValue>) = json::borrow(&json).ok()?;
+    // Unbounded JSON: checked above.
+    (version == VERSION).then(|| serde_json::from_str(place.get()).ok())?
+}
+
+/// How deep a JSON text is nested at most: brackets in strings count, too.
+fn depth(json: &str) -> usize {
+    let mut open: usize = 0;
+    let depths = json.bytes().map(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open
+    });
+    depths.max().unwrap_or(0)
+}
+
+impl<T> JsonSchema for Cursor<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Cursor".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "maxLength": MAX_CHARS })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use garde::Validate;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{arguments, schema};
+
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    struct Place {
+        after: String,
+        id: i64,
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema, Validate)]
+    #[garde(allow_unvalidated)]
+    struct Args {
+        #[serde(default)]
+        cursor: Option<Cursor<Place>>,
+    }
+
+    fn parse(cursor: &Value) -> Result<Option<Place>, String> {
+        let arguments: Box<RawValue> = serde_json::value::to_raw_value(&json!({ "cursor": cursor })).unwrap();
+        let schema = schema::tool_input_schema(schema::input_schema_of::<Args>(), schema::Author::Derive).unwrap();
+        arguments::parse::<Args>(Some(&arguments), &schema).map(|args| args.cursor.map(|Cursor(place)| place))
+    }
+
+    fn encoded(json: &str) -> Value {
+        json!(BASE64_URL_SAFE_NO_PAD.encode(json))
+    }
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was_given_out() {
+        let place = Place { after: "größer ]]] \" {".to_owned(), id: -7 };
+        let text = serde_json::to_value(Cursor(place.clone())).unwrap();
+
+        let characters = text.as_str().unwrap().chars();
+        assert!(characters.clone().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)), "{text}");
+        assert_eq!(parse(&text).unwrap(), Some(place));
+        assert_eq!(parse(&Value::Null).unwrap(), None);
+    }
+
+    #[test]
+    fn any_other_text_is_answered_with_what_to_do() {
+        let deep = format!(r#"[1,{}{{"after":"","id":1}}{}]"#, "[".repeat(90), "]".repeat(90));
+        let long = format!(r#"[1,{{"after":"{}","id":1}}]"#, "a".repeat(2000));
+        for cursor in [
+            json!(""),
+            json!("page 2"),
+            json!("W1+/"),
+            encoded(r#"{"after":"a","id":1}"#),
+            encoded(r#"[2,{"after":"a","id":1}]"#),
+            encoded(r#"[1,{"after":"a"}]"#),
+            encoded(r#"[1,{"after":"a","id":"1"}]"#),
+            encoded(r#"[1,{"after":"a","after":"b","id":1}]"#),
+            encoded(&deep),
+            encoded(&long),
+            json!(BASE64_URL_SAFE_NO_PAD.encode([0xff, 0xfe])),
+        ] {
+            let refusal = parse(&cursor).unwrap_err();
+
+            assert!(
+                refusal.starts_with("invalid arguments: `cursor`: this cursor cannot be used: start without"),
+                "{refusal}"
+            );
+        }
+        assert!(parse(&json!(7)).unwrap_err().contains("a cursor as a string"));
+    }
+
+    #[test]
+    fn a_cursor_that_could_not_be_read_is_not_given_out() {
+        let place = Place { after: "a".repeat(2000), id: 1 };
+
+        assert!(serde_json::to_string(&Cursor(place)).unwrap_err().to_string().contains("keep less in it"));
+    }
+}
