@@ -8,13 +8,11 @@ use function_url_emulator::{Envelope, Front};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use mcp_lambda::McpService;
-use mcp_protocol::{
-    CallToolResult, InputRequest, InputRequiredResult, ProtocolVersion, RequestId, RequestMeta, method,
-};
-use mcp_server::{Authorization, Call, Invocation, Router, Server, Settings, Tool};
+use mcp_protocol::{CallToolResult, ProtocolVersion, method};
+use mcp_server::Invocation;
 use serde_json::{Value, json};
 
-use crate::{McpRequest, schema, state_key};
+use crate::{McpRequest, schema};
 
 /// The way that a request takes to the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,96 +81,6 @@ impl Reply {
         let code = self.response()["error"]["code"].as_i64().unwrap_or_else(|| panic!("no error: {self:?}"));
         (self.status.as_u16(), code)
     }
-}
-
-/// Calls a tool with arguments, as a client of the newest revision that can do everything; without HTTP or Lambda in
-/// between.
-///
-/// # Panics
-///
-/// When the call ends in an error rather than a result, or the tool asks; a result with `isError` is a result.
-pub async fn call_tool<S: Send + Sync + 'static>(tool: Tool<S>, state: S, arguments: Value) -> CallToolResult {
-    call_tool_answering(tool, state, arguments, |key, question| {
-        panic!("the tool asks `{key}`, which `call_tool_answering` can answer: {question:?}")
-    })
-    .await
-}
-
-/// The same for a tool that asks: `answer` gets each question by its key, and returns the client's answer. The handler
-/// runs once for each round, as it does on Lambda.
-///
-/// ```
-/// # use garde::Validate;
-/// # use mcp_server::{InteractiveContext, NoArguments, Tool, HandlerError};
-/// # #[derive(serde::Deserialize, schemars::JsonSchema, Validate)]
-/// # struct Name { #[garde(skip)] name: String }
-/// # async fn greet(context: InteractiveContext<()>, _: NoArguments) -> Result<String, HandlerError> {
-/// #     let name = context.elicit::<Name>("name", "Who are you?").await.accepted();
-/// #     Ok(format!("Hello, {}!", name.map_or_else(String::new, |name| name.name)))
-/// # }
-/// # let tool = Tool::new("greet", greet);
-/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-/// # runtime.block_on(async {
-/// let answers = |key: &str, _: &_| match key {
-///     "name" => serde_json::json!({ "action": "accept", "content": { "name": "Ada" } }),
-///     other => panic!("`{other}` was not expected"),
-/// };
-///
-/// let result = mcp_testing::call_tool_answering(tool, (), serde_json::json!({}), answers).await;
-///
-/// assert_eq!(result.text(), "Hello, Ada!");
-/// # });
-/// ```
-///
-/// # Panics
-///
-/// When the call ends in an error rather than a result, or asks for more than twenty rounds.
-pub async fn call_tool_answering<S: Send + Sync + 'static>(
-    tool: Tool<S>,
-    state: S,
-    arguments: Value,
-    mut answer: impl FnMut(&str, &InputRequest) -> Value,
-) -> CallToolResult {
-    let mut params = json!({ "name": tool.name(), "arguments": arguments });
-    let router = Server::new("test", "0.0.0", state).tool(tool).build(Settings {
-        state_key: Some(state_key()),
-        authorization: Authorization::DangerouslyOff,
-        ..Settings::default()
-    });
-    let router = router.unwrap_or_else(|error| panic!("{error}"));
-    for _ in 0..MAX_ROUNDS {
-        let value = call_once(&router, &params).await;
-        if value["resultType"] != "input_required" {
-            schema::check(ProtocolVersion::LATEST, "CallToolResult", &value)
-                .unwrap_or_else(|mistake| panic!("{mistake}"));
-            return serde_json::from_value(value).expect("a CallToolResult");
-        }
-        schema::check(ProtocolVersion::LATEST, "InputRequiredResult", &value)
-            .unwrap_or_else(|mistake| panic!("{mistake}"));
-        let asked: InputRequiredResult = serde_json::from_value(value).expect("an InputRequiredResult");
-        let questions = asked.input_requests.unwrap_or_default();
-        let answers = questions.iter().map(|(key, question)| (key.clone(), answer(key, question)));
-        params["inputResponses"] = Value::Object(answers.collect());
-        params["requestState"] = json!(asked.request_state);
-    }
-    panic!("after {MAX_ROUNDS} rounds there is still something to ask");
-}
-
-const MAX_ROUNDS: usize = 20;
-
-async fn call_once(router: &Router, params: &Value) -> Value {
-    let params = params.to_string();
-    let everything =
-        json!({ "sampling": { "tools": {}, "context": {} }, "elicitation": { "form": {}, "url": {} }, "roots": {} });
-    let meta = RequestMeta {
-        client_capabilities: Some(serde_json::from_value(everything).expect("capabilities")),
-        ..RequestMeta::default()
-    };
-    let params = serde_json::from_str(&params).expect("parameters are an object");
-    let resolved = router.resolve(ProtocolVersion::LATEST, method::TOOLS_CALL, params, &Arc::default());
-    let outcome = resolved.run(Call { id: RequestId::from(1), meta, notifications: None }).outcome().await;
-    let result = outcome.result.unwrap_or_else(|error| panic!("{error}: {:?}", outcome.fault));
-    serde_json::from_str(result.as_str()).expect("a result is JSON")
 }
 
 /// Sends a request as the event of a Function URL and checks every message of the reply against the schema of the

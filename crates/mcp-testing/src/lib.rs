@@ -4,18 +4,21 @@
 //!
 //! ```
 //! # use garde::Validate;
-//! # use mcp_server::{Tool, ToolContext, HandlerError};
+//! # use mcp_server::{HandlerError, Tool, ToolContext};
 //! # #[derive(serde::Deserialize, schemars::JsonSchema, Validate)]
-//! # struct Args { #[garde(skip)] name: String }
+//! # #[garde(allow_unvalidated)]
+//! # struct Args { name: String }
 //! # async fn greet(_: ToolContext<()>, args: Args) -> Result<String, HandlerError> { Ok(format!("Hello, {}!", args.name)) }
 //! # fn tool() -> Tool<()> { Tool::new("greet", greet) }
 //! # #[expect(clippy::needless_doctest_main)]
 //! # fn main() {
 //! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
 //! # runtime.block_on(async {
-//! let result = mcp_testing::call_tool(tool(), (), serde_json::json!({ "name": "Ada" })).await;
+//! use mcp_testing::TestCall;
 //!
-//! assert_eq!(result.text(), "Hello, Ada!");
+//! let reply = TestCall::new(tool()).arguments(serde_json::json!({ "name": "Ada" })).await;
+//!
+//! assert_eq!(reply.text(), "Hello, Ada!");
 //! # });
 //! # }
 //! ```
@@ -25,6 +28,7 @@
 //!
 //! | Module | What it holds |
 //! | --- | --- |
+//! | [`TestCall`] | a call of one tool: its result, and the notifications before it |
 //! | [`request`] | [`McpRequest`], with everything a client of that revision sends |
 //! | [`exchange`] | request in, checked [`Reply`] out, by several ways |
 //! | [`schema`] | the schemas themselves |
@@ -40,6 +44,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 pub mod bounds;
+mod call;
 mod contract;
 mod costly;
 mod database;
@@ -54,10 +59,11 @@ use std::sync::Arc;
 
 use mcp_server::{Invocation, Principal, StateKey};
 
+pub use call::{TestCall, TestReply};
 pub use contract::{assert_contract, assert_text_has};
 pub use costly::assert_memory_is_bounded;
 pub use database::TestDatabase;
-pub use exchange::{Reply, Via, call_tool, call_tool_answering, event_of, exchange, exchange_via};
+pub use exchange::{Reply, Via, event_of, exchange, exchange_via};
 pub use hostile::HostileToken;
 pub use issuer::{IssuerAnswer, Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, sign};
 pub use keys::TestKey;

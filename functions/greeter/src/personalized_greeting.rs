@@ -30,14 +30,15 @@ async fn personalized_greeting(_: ToolContext<State>, args: GreetingArgs) -> Res
 
 #[cfg(test)]
 mod tests {
+    use mcp_testing::TestCall;
     use serde_json::json;
 
     use super::*;
 
     #[tokio::test]
     async fn greets_by_name() {
-        let result = mcp_testing::call_tool(tool(), State, json!({ "name": "Ada" })).await;
+        let reply = TestCall::new(tool()).state(State).arguments(json!({ "name": "Ada" })).await;
 
-        assert_eq!(result.text(), "Hello, Ada! Welcome to the serverless MCP world.");
+        assert_eq!(reply.text(), "Hello, Ada! Welcome to the serverless MCP world.");
     }
 }

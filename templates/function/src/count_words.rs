@@ -1,7 +1,7 @@
 //! The `count_words` tool: counts the words of a text.
 
 use garde::Validate;
-use mcp_server::{Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -30,14 +30,17 @@ async fn count_words(_: ToolContext<State>, args: CountWordsArgs) -> Result<Stri
 
 #[cfg(test)]
 mod tests {
+    use mcp_testing::TestCall;
     use serde_json::json;
 
     use super::*;
 
     #[tokio::test]
     async fn white_space_separates_words() {
-        let result = mcp_testing::call_tool(tool(), State, json!({ "text": " to be,\nor not\tto be " })).await;
+        let arguments = json!({ "text": " to be,\nor not\tto be " });
 
-        assert_eq!(result.text(), "6");
+        let reply = TestCall::new(tool()).state(State).arguments(arguments).await;
+
+        assert_eq!(reply.text(), "6");
     }
 }
