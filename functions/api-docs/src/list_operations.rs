@@ -35,6 +35,7 @@ pub(crate) fn tool() -> Tool<State> {
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 struct ListArgs {
     /// How the path begins, such as `/users`; any path unless given. At most 500 characters.
     #[garde(length(chars, max = 500))]
@@ -43,7 +44,6 @@ struct ListArgs {
     #[garde(length(chars, max = 200))]
     tag: Option<String>,
     /// How many to leave out: `next_skip` of the page before.
-    #[garde(skip)]
     skip: Option<u32>,
     /// The most that are returned, 1 to 200; 50 unless given.
     #[garde(range(min = 1, max = 200))]

@@ -26,12 +26,12 @@ pub(crate) fn tool() -> Tool<State> {
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 struct ListArgs {
     /// A part of the name, in small or capital letters; any name unless given. At most 200 characters.
     #[garde(length(chars, max = 200))]
     name: Option<String>,
     /// How many to leave out: `next_skip` of the page before.
-    #[garde(skip)]
     skip: Option<u32>,
     /// The most that are returned, 1 to 200; 50 unless given.
     #[garde(range(min = 1, max = 200))]

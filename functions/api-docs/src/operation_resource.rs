@@ -19,9 +19,9 @@ pub(crate) fn template() -> ResourceTemplate<State> {
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct OperationUri {
     /// The operation's id.
-    #[garde(skip)]
     #[serde(rename = "operationId")]
     operation_id: String,
 }

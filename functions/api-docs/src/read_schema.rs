@@ -27,6 +27,7 @@ pub(crate) fn tool() -> Tool<State> {
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 struct ReadArgs {
     /// The schema's name, or a reference within the document, such as `#/components/responses/NotFound`. 1 to 500 characters.
     #[garde(length(chars, min = 1, max = 500))]
@@ -36,7 +37,6 @@ struct ReadArgs {
     #[garde(length(chars, max = 2000))]
     pointer: Option<String>,
     /// How many members, items or characters of that part to leave out at its beginning; none unless given.
-    #[garde(skip)]
     skip: Option<u32>,
 }
 

@@ -30,12 +30,12 @@ pub(crate) fn tool() -> Tool<State> {
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 struct SearchArgs {
     /// A few words, such as `create invoice`; names and paths are words too. 1 to 200 characters.
     #[garde(length(chars, min = 1, max = 200))]
     query: String,
     /// Only operations, or only schemas; both unless given.
-    #[garde(skip)]
     kind: Option<Kind>,
     /// The most of each that are returned, 1 to 100; 20 unless given.
     #[garde(range(min = 1, max = 100))]

@@ -35,9 +35,9 @@ pub(crate) fn tools() -> Vec<Tool<State>> {
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct SamplingArgs {
     /// What to ask the model.
-    #[garde(skip)]
     prompt: String,
 }
 
@@ -47,20 +47,19 @@ async fn sampling(context: Context, args: SamplingArgs) -> Result<String, Handle
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct ElicitationArgs {
     /// What to tell the person.
-    #[garde(skip)]
     message: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[expect(dead_code, reason = "shown by `Debug`")]
+#[garde(allow_unvalidated)]
 struct Account {
     /// How the person is called here.
-    #[garde(skip)]
     username: String,
     /// Where the person gets mail.
-    #[garde(skip)]
     email: String,
 }
 
@@ -70,16 +69,12 @@ async fn elicitation(context: Context, args: ElicitationArgs) -> Result<String, 
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(default)]
+#[garde(allow_unvalidated)]
 struct Profile {
-    #[garde(skip)]
     name: String,
-    #[garde(skip)]
     age: i64,
-    #[garde(skip)]
     score: f64,
-    #[garde(skip)]
     status: Status,
-    #[garde(skip)]
     verified: bool,
 }
 
@@ -121,17 +116,17 @@ async fn enums(context: Context, _: NoArguments) -> Result<String, HandlerError>
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct UserName {
     /// Your name.
-    #[garde(skip)]
     name: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[expect(dead_code, reason = "shown by `Debug`")]
+#[garde(allow_unvalidated)]
 struct Consent {
     /// Go on?
-    #[garde(skip)]
     ok: Option<bool>,
 }
 

@@ -25,12 +25,11 @@ async fn simple(_: RequestContext<State>, _: NoArguments) -> Result<&'static str
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct TwoArgs {
     /// The first argument.
-    #[garde(skip)]
     arg1: String,
     /// The second argument.
-    #[garde(skip)]
     arg2: String,
 }
 
@@ -44,9 +43,9 @@ async fn suggest(_: RequestContext<State>, argument: PartialArgument) -> Result<
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct ResourceArgs {
     /// The URI of the resource to embed.
-    #[garde(skip)]
     #[serde(rename = "resourceUri")]
     resource_uri: String,
 }
@@ -61,9 +60,9 @@ async fn with_image(_: RequestContext<State>, _: NoArguments) -> Result<Vec<Prom
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct Topic {
     /// What the prompt should be about.
-    #[garde(skip)]
     context: String,
 }
 

@@ -44,9 +44,9 @@ async fn binary(_: RequestContext<State>) -> Result<&'static [u8], HandlerError>
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct DataUri {
     /// Any id.
-    #[garde(skip)]
     id: String,
 }
 

@@ -79,9 +79,9 @@ async fn progress(context: ToolContext<State>, _: NoArguments) -> Result<&'stati
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 struct CustomHeaderArgs {
     /// Any text.
-    #[garde(skip)]
     #[schemars(extend("x-mcp-header" = "Value"))]
     value: String,
 }

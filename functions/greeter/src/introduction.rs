@@ -15,12 +15,12 @@ pub(crate) fn prompt() -> Prompt<State> {
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 struct IntroductionArgs {
     /// Name of the person to introduce; 1 to 100 characters.
     #[garde(length(chars, min = 1, max = 100))]
     name: String,
     /// How it should sound; warm unless given.
-    #[garde(skip)]
     tone: Option<Tone>,
 }
 

@@ -37,9 +37,9 @@ use crate::{
 /// use serde::Deserialize;
 ///
 /// #[derive(Deserialize, JsonSchema, Validate)]
+/// #[garde(allow_unvalidated)]
 /// struct Confirmation {
 ///     /// Delete all events?
-///     #[garde(skip)]
 ///     delete: bool,
 /// }
 ///
