@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use mcp_protocol::{JsonObject, ProtocolVersion, RequestId, RequestMeta, method};
-use mcp_server::{Authorization, Call, Invocation, Router, Server, Settings, Tool, ToolContext, HandlerError};
+use mcp_server::{Authorization, Call, HandlerError, Invocation, Router, Server, Settings, Tool, ToolContext};
 use serde_json::{Value, json, value::RawValue};
 use tokio::runtime::Runtime;
 
@@ -30,7 +30,9 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
 async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, HandlerError> {
     for (name, value) in &arguments {
         let fits = match (name.as_str(), value) {
-            ("number", Value::Number(number)) => number.as_f64().is_some_and(|number| number <= 10.0 && number.fract() == 0.0),
+            ("number", Value::Number(number)) => {
+                number.as_f64().is_some_and(|number| number <= 10.0 && number.fract() == 0.0)
+            }
             ("texts", Value::Array(texts)) => {
                 texts.len() <= 3 && texts.iter().all(|text| text.as_str().is_some_and(|text| text.chars().count() <= 3))
             }
@@ -40,7 +42,7 @@ async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, Handle
             _ => false,
         };
         if !fits {
-            return Err(HandlerError::internal(std::io::Error::other(format!("{name}: {value} does not fit the schema"))));
+            return Err(HandlerError::internal(format!("{name}: {value} does not fit the schema")));
         }
     }
     Ok("fits".to_owned())

@@ -1,5 +1,5 @@
 use garde::Validate;
-use mcp_server::{Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, Tool, ToolContext};
 use schemars::JsonSchema;
 
 #[derive(JsonSchema, Validate)]

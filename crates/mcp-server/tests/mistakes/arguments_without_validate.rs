@@ -1,4 +1,4 @@
-use mcp_server::{Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

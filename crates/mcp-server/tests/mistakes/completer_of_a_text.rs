@@ -1,5 +1,5 @@
 use garde::Validate;
-use mcp_server::{Prompt, RequestContext, HandlerError};
+use mcp_server::{HandlerError, Prompt, RequestContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

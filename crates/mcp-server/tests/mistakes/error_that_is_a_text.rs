@@ -1,10 +1,10 @@
-use mcp_server::{NoArguments, Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
 
-async fn read(_: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
-    let text = std::fs::read_to_string("/etc/hostname")?;
-    Ok(text)
+async fn greet(context: ToolContext<Option<&'static str>>, _: NoArguments) -> Result<String, HandlerError> {
+    let name = context.state().ok_or("there is no name")?;
+    Ok(format!("Hello, {name}!"))
 }
 
 fn main() {
-    let _ = Tool::new("read", read);
+    let _ = Tool::new("greet", greet);
 }

@@ -1,5 +1,5 @@
 use garde::Validate;
-use mcp_server::{Elicited, InteractiveContext, NoArguments, Tool, HandlerError};
+use mcp_server::{Elicited, HandlerError, InteractiveContext, NoArguments, Tool};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

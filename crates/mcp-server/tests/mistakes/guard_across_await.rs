@@ -1,6 +1,6 @@
 use std::sync::Mutex;
 
-use mcp_server::{NoArguments, Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
 
 async fn count(context: ToolContext<Mutex<u64>>, _: NoArguments) -> Result<String, HandlerError> {
     let mut count = context.state().lock().unwrap();

@@ -1,4 +1,4 @@
-use mcp_server::{NoArguments, Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
 
 fn greet(_: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     Ok("Hello!".to_owned())

@@ -1,4 +1,4 @@
-use mcp_server::{NoArguments, Tool, HandlerError};
+use mcp_server::{HandlerError, NoArguments, Tool};
 
 struct State;
 

@@ -1,4 +1,4 @@
-use mcp_server::{Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, Tool, ToolContext};
 
 async fn greet(_: ToolContext<()>) -> Result<String, HandlerError> {
     Ok("Hello!".to_owned())

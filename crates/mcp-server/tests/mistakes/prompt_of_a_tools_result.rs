@@ -1,4 +1,4 @@
-use mcp_server::{Json, NoArguments, Prompt, RequestContext, HandlerError};
+use mcp_server::{HandlerError, Json, NoArguments, Prompt, RequestContext};
 
 async fn review(_: RequestContext<()>, _: NoArguments) -> Result<Json<u32>, HandlerError> {
     Ok(Json(1))

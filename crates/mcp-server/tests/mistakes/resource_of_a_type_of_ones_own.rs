@@ -1,4 +1,4 @@
-use mcp_server::{RequestContext, HandlerError, Resource};
+use mcp_server::{HandlerError, RequestContext, Resource};
 
 struct Terms;
 

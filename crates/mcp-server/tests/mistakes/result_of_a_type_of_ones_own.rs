@@ -1,4 +1,4 @@
-use mcp_server::{NoArguments, Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-use mcp_server::{NoArguments, Server, Tool, ToolContext, HandlerError};
+use mcp_server::{HandlerError, NoArguments, Server, Tool, ToolContext};
 
 struct State;
 
