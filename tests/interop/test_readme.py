@@ -51,7 +51,7 @@ AROUND = """
 use garde::Validate;
 use mcp_lambda::{{Env, FromEnv, HttpConfig, McpService}};
 use mcp_postgres::{{Database, DatabaseConfig, Effect}};
-use mcp_server::{{InitError, NoArguments, Principal, Server, Tool, ToolContext, HandlerError}};
+use mcp_server::{{HandlerError, InitError, NoArguments, Principal, Server, Tool, ToolContext}};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sqlx::migrate::Migrator;
