@@ -163,7 +163,7 @@ impl<S: Send + Sync + 'static> TestCall<S> {
             state.or_else(unit).unwrap_or_else(|| panic!("tool `{name}` has a state: give it one with `state`"));
         let router = Server::new("test", "0.0.0", state)
             .tool(tool)
-            .build(Settings { state_key: Some(state_key()), authorization })
+            .build(Settings { state_key: Some(state_key()), authorization, ..Settings::default() })
             .unwrap_or_else(|error| panic!("{error}"));
         let invocation = Arc::new(Invocation {
             deadline: time.map(|time| tokio::time::Instant::now().into_std() + time + RESERVE),
@@ -223,20 +223,18 @@ async fn round(
     let taken = (capacity == 0).then(|| sender.clone().try_reserve_owned().expect("an empty channel"));
     let params = params.to_string();
     let call = Call {
-        revision: ProtocolVersion::LATEST,
         id: RequestId::from(1),
-        method: method::TOOLS_CALL,
-        params: Some(serde_json::from_str(&params).expect("parameters are JSON")),
         meta: RequestMeta {
             client_capabilities: Some(everything()),
             progress_token: Some(ProgressToken::from(1)),
             log_level: Some(LoggingLevel::Debug),
             ..RequestMeta::default()
         },
-        invocation: Arc::clone(invocation),
         notifications: Some(sender),
     };
-    let mut work = Box::pin(router.answer(call).outcome());
+    let params = serde_json::from_str(&params).expect("parameters are an object");
+    let resolved = router.resolve(ProtocolVersion::LATEST, method::TOOLS_CALL, params, invocation);
+    let mut work = Box::pin(resolved.run(call).outcome());
     let outcome = poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
         Poll::Pending if cancel_after.is_some_and(|count| receiver.len() >= count) => Poll::Ready(None),

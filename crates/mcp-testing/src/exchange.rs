@@ -1,7 +1,5 @@
 //! A request in, a checked reply out.
 
-use std::sync::Arc;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use function_url_emulator::{Envelope, Front};

@@ -70,6 +70,6 @@ mod tests {
         for amount in [Amount::from(None), Amount::from(f64::NAN), Amount::from(f64::INFINITY)] {
             assert_eq!(amount.finite(), None);
         }
-        assert_eq!(Amount::from(Some(5_u64).map(Amount::from)).finite(), Some(5.0));
+        assert_eq!(Amount::from(Some(Amount::from(5_u64))).finite(), Some(5.0));
     }
 }
