@@ -6,6 +6,7 @@ mod meta;
 pub(crate) mod output;
 pub(crate) mod prompt;
 pub(crate) mod registered;
+pub(crate) mod registered_tool;
 pub(crate) mod resource;
 pub(crate) mod tool;
 mod uri_template;

@@ -18,10 +18,7 @@ use crate::{
         lists::{Contents, Lists},
         render::Renderer,
     },
-    items::{
-        catalog::Catalog,
-        registered::{RegisteredPrompt, RegisteredResource, RegisteredTemplate, RegisteredTool},
-    },
+    items::{catalog::Catalog, registered_tool::RegisteredTool},
     policy::{
         Policy,
         requirement::{Requirement, requirement_setters},
@@ -93,7 +90,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     #[must_use]
     #[track_caller]
     pub fn tool(mut self, tool: Tool<S>) -> Self {
-        self.catalog.add_tool(RegisteredTool::new(tool, &self.state));
+        self.catalog.add_tool(RegisteredTool::new(tool));
         self
     }
 
@@ -105,7 +102,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     #[must_use]
     #[track_caller]
     pub fn prompt(mut self, prompt: Prompt<S>) -> Self {
-        self.catalog.add_prompt(RegisteredPrompt::new(prompt, &self.state));
+        self.catalog.add_prompt(prompt.registered());
         self
     }
 
@@ -117,7 +114,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     #[must_use]
     #[track_caller]
     pub fn resource(mut self, resource: Resource<S>) -> Self {
-        self.catalog.add_resource(RegisteredResource::new(resource, &self.state));
+        self.catalog.add_resource(resource.registered());
         self
     }
 
@@ -131,7 +128,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     #[must_use]
     #[track_caller]
     pub fn resource_template(mut self, template: ResourceTemplate<S>) -> Self {
-        self.catalog.add_template(RegisteredTemplate::new(template, &self.state));
+        self.catalog.add_template(template.registered());
         self
     }
 
@@ -224,7 +221,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     /// a later template of which it fits a URI.
     ///
     pub fn build(self, settings: Settings) -> Result<Router, BuildError> {
-        let Self { info, instructions, mut catalog, page_size, caching, requirement, scope_hierarchy, hooks, .. } =
+        let Self { info, instructions, state, mut catalog, page_size, caching, requirement, scope_hierarchy, hooks } =
             self;
         let cipher = match (catalog.interactive_item(), &settings.state_key) {
             (None, _) => None,
@@ -243,7 +240,7 @@ impl<S: Send + Sync + 'static> Server<S> {
         }
         for tool in &mut catalog.tools {
             if let (Some(describe), Some(access)) = (settings.describe_access, policy.access(&tool.requirement)) {
-                tool.definition.meta.get_or_insert_default().extend(describe(&access));
+                tool.tool.definition.meta.get_or_insert_default().extend(describe(&access));
             }
         }
         let renderer = Renderer::new(&info);
@@ -262,7 +259,7 @@ impl<S: Send + Sync + 'static> Server<S> {
             meta: renderer.meta(),
         });
         let policy = Arc::new(policy);
-        Ok(Router::new(Built { info, instructions, renderer, cipher, policy, catalog, lists, hooks }))
+        Ok(Router::new(Built { state, info, instructions, renderer, cipher, policy, catalog, lists, hooks }))
     }
 }
 

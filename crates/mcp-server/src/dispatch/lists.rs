@@ -16,7 +16,10 @@ use crate::{
     Caching, List,
     items::{
         catalog::Catalog,
-        registered::{RegisteredPrompt, RegisteredResource, RegisteredTemplate, RegisteredTool},
+        prompt::Prompt,
+        registered::Registered,
+        registered_tool::RegisteredTool,
+        resource::{Resource, ResourceTemplate},
     },
     policy::Policy,
 };
@@ -104,7 +107,7 @@ impl Lists {
         })
     }
 
-    pub(crate) fn prompts(&self, prompts: &[RegisteredPrompt], revision: ProtocolVersion) -> &Pages<Rendered> {
+    pub(crate) fn prompts(&self, prompts: &[Prompt<Registered>], revision: ProtocolVersion) -> &Pages<Rendered> {
         self.pages(&self.prompts, prompts, revision, |prompts, frame, next_cursor| {
             let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
             let prompts = prompts.iter().map(|prompt| prompt.definition.for_revision(revision)).collect();
@@ -113,7 +116,7 @@ impl Lists {
     }
 
     /// What is registered, where handlers do not list more.
-    pub(crate) fn resources(&self, resources: &[RegisteredResource], revision: ProtocolVersion) -> &Pages<Rendered> {
+    pub(crate) fn resources(&self, resources: &[Resource<Registered>], revision: ProtocolVersion) -> &Pages<Rendered> {
         self.pages(&self.resources, resources, revision, |resources, frame, next_cursor| {
             let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
             let resources = resources.iter().map(|resource| resource.definition.for_revision(revision)).collect();
@@ -121,7 +124,11 @@ impl Lists {
         })
     }
 
-    pub(crate) fn templates(&self, templates: &[RegisteredTemplate], revision: ProtocolVersion) -> &Pages<Rendered> {
+    pub(crate) fn templates(
+        &self,
+        templates: &[ResourceTemplate<Registered>],
+        revision: ProtocolVersion,
+    ) -> &Pages<Rendered> {
         self.pages(&self.templates, templates, revision, |templates, frame, next_cursor| {
             let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
             let resource_templates = templates.iter().map(|own| own.definition.for_revision(revision)).collect();

@@ -8,13 +8,16 @@ use super::{
     render::outcome_of,
     run::{Kind, Run},
 };
-use crate::{CallError, items::registered::RegisteredPrompt};
+use crate::{
+    CallError,
+    items::{prompt::Prompt, registered::Registered},
+};
 
-pub(crate) fn get(run: Run<'_>, prompt: &RegisteredPrompt, params: &RequestParams<'_>) -> Result<Answer, CallError> {
+pub(crate) fn get(run: Run<'_>, prompt: &Prompt<Registered>, params: &RequestParams<'_>) -> Result<Answer, CallError> {
     let round = run.round(prompt.cipher, method::PROMPTS_GET, &prompt.definition.name, params)?;
     let revision = run.revision;
     let description = prompt.definition.description.clone();
-    let begin = |call| (prompt.read)(call, params.arguments);
+    let begin = |call| (prompt.handler)(call, params.arguments);
     Ok(run.start(Kind::Other, round, Span::none(), begin, move |renderer, messages| {
         let result = GetPromptResult {
             result_type: Some(ResultType::Complete),

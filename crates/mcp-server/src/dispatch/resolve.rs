@@ -18,7 +18,9 @@ use crate::{
     CallError, Invocation, Principal,
     items::{
         catalog::{Completed, ItemAt},
-        registered::{RegisteredPrompt, RegisteredTool},
+        prompt::Prompt,
+        registered::Registered,
+        registered_tool::RegisteredTool,
     },
     policy::requirement::Requirement,
 };
@@ -38,7 +40,7 @@ pub struct Resolved<'a> {
 /// What a request is for.
 enum Target<'a> {
     Tool(&'a RegisteredTool),
-    Prompt(&'a RegisteredPrompt),
+    Prompt(&'a Prompt<Registered>),
     Resource(ItemAt<'a>),
     Subscription(ItemAt<'a>),
     Completion(Completed<'a>),
@@ -109,7 +111,7 @@ impl<'a> Resolved<'a> {
     /// comes from. `None` for what is not there, and for other requests.
     pub fn registered_name(&self) -> Option<&str> {
         match self.target.as_ref()? {
-            Target::Tool(tool) => Some(tool.name()),
+            Target::Tool(tool) => Some(&tool.definition.name),
             Target::Prompt(prompt) => Some(&prompt.definition.name),
             Target::Resource(item) => Some(item.name()),
             _ => None,

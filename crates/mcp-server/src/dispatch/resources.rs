@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Caching, CallError, ResourceOutput,
     handler::error::HandlerFuture,
-    items::{catalog::ItemAt, registered::RegisteredTemplate},
+    items::{catalog::ItemAt, registered::Registered, resource::ResourceTemplate},
 };
 
 /// Reads what is registered at `uri`, in the caller's own spelling: a template's variables get the letters of a host as they
@@ -32,8 +32,8 @@ pub(crate) fn read(run: Run<'_>, item: ItemAt<'_>, uri: &str, params: &RequestPa
     let (revision, own_uri, mime_type) = (run.revision, uri.to_owned(), mime_type.clone());
     let begin = |call| {
         Ok(match item {
-            ItemAt::Resource(resource) => (resource.start)(call, ()),
-            ItemAt::Template(template, values) => (template.start)(call, values),
+            ItemAt::Resource(resource) => (resource.handler)(call),
+            ItemAt::Template(template, values) => (template.handler)(call, values),
         })
     };
     let kind = Kind::Resource { uri: uri.to_owned() };
@@ -61,7 +61,8 @@ pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, C
     }
     let place = Place::decode(cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
     let caller = run.invocation.principal.as_deref();
-    let may_read = |template: &&RegisteredTemplate| built.policy.permit(&template.requirement, caller).is_ok();
+    let may_read =
+        |template: &&ResourceTemplate<Registered>| built.policy.permit(&template.requirement, caller).is_ok();
     // One that may not be read keeps its number, so that a cursor means the same to everyone.
     let listing = catalog.templates.iter().filter(|template| template.lister.is_some());
     let listers: Vec<_> = listing.map(|template| template.lister.clone().filter(|_| may_read(&template))).collect();

@@ -125,6 +125,7 @@ impl Run<'_> {
             None => (None, None),
         };
         let call = Arc::new(CallContext {
+            state: Arc::clone(&built.state),
             id,
             revision,
             meta,

@@ -6,14 +6,14 @@ use super::{
     call::{Answer, CallOutcome},
     run::{Kind, Run},
 };
-use crate::{CallError, items::registered::RegisteredTool};
+use crate::{CallError, items::registered_tool::RegisteredTool};
 
 pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'_>) -> Result<Answer, CallError> {
     let revision = run.revision;
     if let Some(text) = refuse_client(&run, tool)? {
         return Ok(Answer::Ready(Box::new(run.built.renderer.tool_error(text, revision))));
     }
-    let name = tool.name();
+    let name = &tool.definition.name;
     let round = run.round(tool.cipher, method::TOOLS_CALL, name, params)?;
     let span = tracing::info_span!(
         "execute_tool",

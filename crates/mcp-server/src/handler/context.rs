@@ -99,7 +99,9 @@ impl<S: Send + Sync + 'static> FromRequest for RequestContext<S> {
     }
 }
 
+/// What the handlers of one call share. It has no type parameter: the state is found by its type.
 pub(crate) struct CallContext {
+    pub(crate) state: Arc<dyn Any + Send + Sync>,
     pub(crate) id: RequestId,
     pub(crate) revision: ProtocolVersion,
     pub(crate) meta: RequestMeta,
@@ -166,11 +168,16 @@ impl SentNotifications {
     }
 }
 
-impl<S> RequestContext<S> {
-    pub(crate) fn new(state: Arc<S>, call: Arc<CallContext>) -> Self {
+impl<S: Send + Sync + 'static> RequestContext<S> {
+    pub(crate) fn of(call: Arc<CallContext>) -> Self {
+        let Ok(state) = Arc::clone(&call.state).downcast() else {
+            unreachable!("an item is registered only at a server with its type of state")
+        };
         Self { state, call }
     }
+}
 
+impl<S> RequestContext<S> {
     /// What the function set up once, before its first request.
     pub fn state(&self) -> &S {
         &self.state

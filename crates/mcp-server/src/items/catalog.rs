@@ -7,7 +7,13 @@ use std::{
 
 use mcp_protocol::{CompletionReference, uri::NormalUri};
 
-use super::registered::{BoundCompleter, RegisteredPrompt, RegisteredResource, RegisteredTemplate, RegisteredTool};
+use super::{
+    completion::Completer,
+    prompt::Prompt,
+    registered::Registered,
+    registered_tool::RegisteredTool,
+    resource::{Resource, ResourceTemplate},
+};
 use crate::{
     CallError,
     interaction::request_state::NewCipher,
@@ -20,35 +26,35 @@ pub(crate) struct Catalog {
     pub(crate) tools: Vec<RegisteredTool>,
     /// Their positions.
     tools_by_name: HashMap<String, usize>,
-    pub(crate) prompts: Vec<RegisteredPrompt>,
-    pub(crate) resources: Vec<RegisteredResource>,
-    pub(crate) templates: Vec<RegisteredTemplate>,
+    pub(crate) prompts: Vec<Prompt<Registered>>,
+    pub(crate) resources: Vec<Resource<Registered>>,
+    pub(crate) templates: Vec<ResourceTemplate<Registered>>,
 }
 
 impl Catalog {
     #[track_caller]
     pub(crate) fn add_tool(&mut self, tool: RegisteredTool) {
-        let same = self.tools_by_name.insert(tool.name().to_owned(), self.tools.len());
-        assert!(same.is_none(), "there are two tools named `{}`", tool.name());
+        let same = self.tools_by_name.insert(tool.definition.name.clone(), self.tools.len());
+        assert!(same.is_none(), "there are two tools named `{}`", tool.definition.name);
         self.tools.push(tool);
     }
 
     #[track_caller]
-    pub(crate) fn add_prompt(&mut self, prompt: RegisteredPrompt) {
+    pub(crate) fn add_prompt(&mut self, prompt: Prompt<Registered>) {
         let name = &prompt.definition.name;
         assert!(self.prompt(name).is_none(), "there are two prompts named `{name}`");
         self.prompts.push(prompt);
     }
 
     #[track_caller]
-    pub(crate) fn add_resource(&mut self, resource: RegisteredResource) {
+    pub(crate) fn add_resource(&mut self, resource: Resource<Registered>) {
         let uri = &resource.definition.uri;
         assert!(self.resources.iter().all(|other| other.uri != resource.uri), "there are two resources at `{uri}`");
         self.resources.push(resource);
     }
 
     #[track_caller]
-    pub(crate) fn add_template(&mut self, template: RegisteredTemplate) {
+    pub(crate) fn add_template(&mut self, template: ResourceTemplate<Registered>) {
         let own = &template.definition.uri_template;
         let is_new = self.templates.iter().all(|other| other.definition.uri_template != *own);
         assert!(is_new, "there are two resource templates `{own}`");
@@ -77,7 +83,7 @@ impl Catalog {
         self.tools_by_name.get(name).map(|index| &self.tools[*index])
     }
 
-    pub(crate) fn prompt(&self, name: &str) -> Option<&RegisteredPrompt> {
+    pub(crate) fn prompt(&self, name: &str) -> Option<&Prompt<Registered>> {
         self.prompts.iter().find(|prompt| prompt.definition.name == name)
     }
 
@@ -148,7 +154,7 @@ impl Catalog {
 
     /// How messages name each item: tools, prompts, resources, templates.
     fn names(&self) -> impl Iterator<Item = String> {
-        let tools = self.tools.iter().map(|tool| format!("tool `{}`", tool.name()));
+        let tools = self.tools.iter().map(|tool| format!("tool `{}`", tool.definition.name));
         let prompts = self.prompts.iter().map(|own| format!("prompt `{}`", own.definition.name));
         let resources = self.resources.iter().map(|own| format!("resource `{}`", own.definition.uri));
         let templates = self.templates.iter().map(|own| format!("resource template `{}`", own.definition.uri_template));
@@ -165,7 +171,7 @@ impl Catalog {
     }
 
     pub(crate) fn requirements_mut(&mut self) -> impl Iterator<Item = &mut Requirement> {
-        let tools = self.tools.iter_mut().map(|tool| &mut tool.requirement);
+        let tools = self.tools.iter_mut().map(|own| &mut own.tool.requirement);
         let prompts = self.prompts.iter_mut().map(|prompt| &mut prompt.requirement);
         let resources = self.resources.iter_mut().map(|resource| &mut resource.requirement);
         let templates = self.templates.iter_mut().map(|template| &mut template.requirement);
@@ -175,9 +181,9 @@ impl Catalog {
 
 /// What is registered for a URI.
 pub(crate) enum ItemAt<'a> {
-    Resource(&'a RegisteredResource),
+    Resource(&'a Resource<Registered>),
     /// A template, and the values of its variables.
-    Template(&'a RegisteredTemplate, BTreeMap<String, String>),
+    Template(&'a ResourceTemplate<Registered>, BTreeMap<String, String>),
 }
 
 impl<'a> ItemAt<'a> {
@@ -199,10 +205,10 @@ impl<'a> ItemAt<'a> {
 
 /// The item whose argument is completed.
 pub(crate) enum Completed<'a> {
-    Prompt(&'a RegisteredPrompt),
+    Prompt(&'a Prompt<Registered>),
     /// A resource has no arguments.
-    Resource(&'a RegisteredResource),
-    Template(&'a RegisteredTemplate),
+    Resource(&'a Resource<Registered>),
+    Template(&'a ResourceTemplate<Registered>),
 }
 
 impl<'a> Completed<'a> {
@@ -215,7 +221,7 @@ impl<'a> Completed<'a> {
     }
 
     /// Whether the item has an argument, and what completes it.
-    pub(crate) fn argument(&self, name: &str) -> Option<Option<&'a BoundCompleter>> {
+    pub(crate) fn argument(&self, name: &str) -> Option<Option<&'a Completer>> {
         match self {
             Self::Prompt(prompt) => {
                 let is_known = prompt.definition.arguments.iter().any(|own| own.name == name);

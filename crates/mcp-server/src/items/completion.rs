@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use mcp_protocol::Completion;
 use serde_json::Value;
 
-use crate::{HandlerError, RequestContext, arguments::string_args::options, handler::error::HandlerFuture};
+use crate::{
+    HandlerError, RequestContext,
+    arguments::string_args::options,
+    handler::{context::CallContext, error::HandlerFuture},
+};
 
 /// An argument that is being typed.
 ///
@@ -42,11 +46,10 @@ pub struct PartialArgument {
     pub known: BTreeMap<String, String>,
 }
 
-pub(crate) type Completer<S> =
-    Arc<dyn Fn(RequestContext<S>, PartialArgument) -> HandlerFuture<Completion> + Send + Sync>;
+pub(crate) type Completer = Box<dyn Fn(Arc<CallContext>, PartialArgument) -> HandlerFuture<Completion> + Send + Sync>;
 
 /// Turns an author's function into a completer.
-pub(crate) fn completer<S, T, F, Fut>(handler: F) -> Completer<S>
+pub(crate) fn completer<S, T, F, Fut>(handler: F) -> Completer
 where
     S: Send + Sync + 'static,
     T: Into<Completion>,
@@ -54,16 +57,17 @@ where
     Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
 {
     let handler = Arc::new(handler);
-    Arc::new(move |context, argument| {
+    Box::new(move |call, argument| {
         let handler = Arc::clone(&handler);
+        let context = RequestContext::of(call);
         Box::pin(async move { Ok(handler(context, argument).await?.into()) })
     })
 }
 
 /// Suggests the texts that a property's schema names, if it names any: those that begin with what was typed.
-pub(crate) fn choices<S: Send + Sync + 'static>(property: &Value) -> Option<Completer<S>> {
+pub(crate) fn choices(property: &Value) -> Option<Completer> {
     let choices: Vec<String> = options(property)?.into_iter().map(|(text, _)| text).collect();
-    Some(Arc::new(move |_, argument| {
+    Some(Box::new(move |_, argument| {
         let typed = argument.value.to_lowercase();
         let fitting = choices.iter().filter(|choice| choice.to_lowercase().starts_with(&typed)).cloned().collect();
         Box::pin(async { Ok(fitting) })

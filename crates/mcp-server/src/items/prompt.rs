@@ -1,6 +1,6 @@
 //! A prompt: messages that a person chooses, made from a few arguments.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, marker::PhantomData, sync::Arc};
 
 use mcp_protocol::{Completion, ContentBlock, Icon, PromptArgument, PromptMessage, json};
 use serde_json::{Value, value::RawValue};
@@ -8,10 +8,11 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     Arguments, HandlerContext, HandlerError, PartialArgument, RequestContext, arguments,
     arguments::string_args::{Strings, as_json, field_order, is_required, not_from_string, properties_of},
-    handler::error::HandlerFuture,
+    handler::{context::CallContext, error::HandlerFuture},
     interaction::request_state::NewCipher,
     items::completion::{Completer, choices, completer},
     items::meta::meta_setter,
+    items::registered::Registered,
     policy::requirement::{Requirement, public_setter, requirement_setters},
     schema,
 };
@@ -43,16 +44,16 @@ use crate::{
 /// ```
 pub struct Prompt<S> {
     pub(crate) definition: mcp_protocol::Prompt,
-    pub(crate) handler: Handler<S>,
-    pub(crate) completers: HashMap<String, Completer<S>>,
+    pub(crate) handler: Handler,
+    pub(crate) completers: HashMap<String, Completer>,
     pub(crate) cipher: Option<NewCipher>,
     pub(crate) requirement: Requirement,
+    state: PhantomData<fn(S)>,
 }
 
 /// Reads the arguments; what comes back is the handler at work, or what is wrong with them.
-pub(crate) type Handler<S> = Arc<
-    dyn Fn(RequestContext<S>, Option<&RawValue>) -> Result<HandlerFuture<Vec<PromptMessage>>, String> + Send + Sync,
->;
+pub(crate) type Handler =
+    Box<dyn Fn(Arc<CallContext>, Option<&RawValue>) -> Result<HandlerFuture<Vec<PromptMessage>>, String> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Prompt<S> {
     /// A prompt named `name` that `handler` makes.
@@ -104,17 +105,18 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         let completers = completers.collect();
 
         let handler = Arc::new(handler);
-        let handler: Handler<S> = Arc::new(move |context, raw| {
+        let handler: Handler = Box::new(move |call, raw| {
             let text = arguments::as_object(raw)?;
             arguments::check(text)?;
             let Strings(strings) =
                 json::borrow(text).map_err(|error| format!("the arguments of a prompt are strings: {error}"))?;
             let json = as_json(strings, &schema);
             let arguments = arguments::parse_checked::<A>(&json, &schema)?;
-            let handler = Arc::clone(&handler);
-            Ok(Box::pin(async move { Ok(handler(C::from_context(context), arguments).await?.into_prompt_messages()) }))
+            let (handler, context) = (Arc::clone(&handler), C::from_context(RequestContext::of(call)));
+            Ok(Box::pin(async move { Ok(handler(context, arguments).await?.into_prompt_messages()) }))
         });
-        Self { definition, handler, completers, cipher: C::cipher(), requirement: Requirement::default() }
+        let (cipher, requirement) = (C::cipher(), Requirement::default());
+        Self { definition, handler, completers, cipher, requirement, state: PhantomData }
     }
 
     meta_setter!();
@@ -165,6 +167,14 @@ impl<S: Send + Sync + 'static> Prompt<S> {
     /// The prompt's name.
     pub fn name(&self) -> &str {
         &self.definition.name
+    }
+}
+
+impl<S> Prompt<S> {
+    /// The same at a server, whose state it finds when it runs.
+    pub(crate) fn registered(self) -> Prompt<Registered> {
+        let Self { definition, handler, completers, cipher, requirement, state: _ } = self;
+        Prompt { definition, handler, completers, cipher, requirement, state: PhantomData }
     }
 }
 

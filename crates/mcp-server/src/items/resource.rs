@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    marker::PhantomData,
     sync::Arc,
 };
 
@@ -17,10 +18,11 @@ use serde_json::Value;
 use crate::{
     Arguments, Caching, HandlerContext, HandlerError, PartialArgument, RequestContext, arguments,
     arguments::string_args::{as_json, is_required, not_from_string, properties_of},
-    handler::error::HandlerFuture,
+    handler::{context::CallContext, error::HandlerFuture},
     interaction::request_state::NewCipher,
     items::completion::{Completer, choices, completer},
     items::meta::meta_setter,
+    items::registered::Registered,
     items::uri_template::UriTemplate,
     policy::requirement::{Requirement, public_setter, requirement_setters},
     schema,
@@ -41,14 +43,15 @@ use crate::{
 pub struct Resource<S> {
     pub(crate) definition: mcp_protocol::Resource,
     pub(crate) uri: NormalUri,
-    pub(crate) handler: Handler<S>,
+    pub(crate) handler: Handler,
     pub(crate) caching: Caching,
     pub(crate) is_subscribable: bool,
     pub(crate) cipher: Option<NewCipher>,
     pub(crate) requirement: Requirement,
+    state: PhantomData<fn(S)>,
 }
 
-pub(crate) type Handler<S> = Arc<dyn Fn(RequestContext<S>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
+pub(crate) type Handler = Box<dyn Fn(Arc<CallContext>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Resource<S> {
     /// A resource at `uri`, named `name`, that `handler` reads. It is read at each spelling of the URI that
@@ -74,13 +77,13 @@ impl<S: Send + Sync + 'static> Resource<S> {
         assert!(is_uri_text(&uri), "resource `{uri}`: other characters are percent-encoded in a URI");
         assert!(!definition.name.is_empty(), "resource `{uri}` needs a name");
         let handler = Arc::new(handler);
-        let handler: Handler<S> = Arc::new(move |context| {
-            let handler = Arc::clone(&handler);
-            Box::pin(async move { Ok(handler(C::from_context(context)).await?.into()) })
+        let handler: Handler = Box::new(move |call| {
+            let (handler, context) = (Arc::clone(&handler), C::from_context(RequestContext::of(call)));
+            Box::pin(async move { Ok(handler(context).await?.into()) })
         });
         let (caching, cipher, requirement) = (Caching::NONE, C::cipher(), Requirement::default());
         let uri = NormalUri::new(&uri);
-        Self { definition, uri, handler, caching, is_subscribable: false, cipher, requirement }
+        Self { definition, uri, handler, caching, is_subscribable: false, cipher, requirement, state: PhantomData }
     }
 
     meta_setter!();
@@ -145,6 +148,14 @@ impl<S: Send + Sync + 'static> Resource<S> {
     }
 }
 
+impl<S> Resource<S> {
+    /// The same at a server, whose state it finds when it runs.
+    pub(crate) fn registered(self) -> Resource<Registered> {
+        let Self { definition, uri, handler, caching, is_subscribable, cipher, requirement, state: _ } = self;
+        Resource { definition, uri, handler, caching, is_subscribable, cipher, requirement, state: PhantomData }
+    }
+}
+
 impl<S> fmt::Debug for Resource<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resource").field("definition", &self.definition).finish_non_exhaustive()
@@ -179,19 +190,21 @@ impl<S> fmt::Debug for Resource<S> {
 pub struct ResourceTemplate<S> {
     pub(crate) definition: mcp_protocol::ResourceTemplate,
     pub(crate) pattern: UriTemplate,
-    pub(crate) handler: TemplateHandler<S>,
-    pub(crate) lister: Option<Lister<S>>,
-    pub(crate) completers: HashMap<String, Completer<S>>,
+    pub(crate) handler: TemplateHandler,
+    pub(crate) lister: Option<Lister>,
+    pub(crate) completers: HashMap<String, Completer>,
     pub(crate) caching: Caching,
     pub(crate) cipher: Option<NewCipher>,
     pub(crate) requirement: Requirement,
+    state: PhantomData<fn(S)>,
 }
 
 /// Reads the values of the variables; if they do not fit their type, there is no such resource.
-pub(crate) type TemplateHandler<S> =
-    Arc<dyn Fn(RequestContext<S>, BTreeMap<String, String>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
+pub(crate) type TemplateHandler =
+    Box<dyn Fn(Arc<CallContext>, BTreeMap<String, String>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
 
-pub(crate) type Lister<S> = Arc<dyn Fn(RequestContext<S>, Option<String>) -> HandlerFuture<ResourcePage> + Send + Sync>;
+/// Shared with the requests that list.
+pub(crate) type Lister = Arc<dyn Fn(Arc<CallContext>, Option<String>) -> HandlerFuture<ResourcePage> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     /// Resources at the URIs of `uri_template`, named `name`, that `handler` reads.
@@ -239,15 +252,15 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         let completers = completers.collect();
 
         let handler = Arc::new(handler);
-        let handler: TemplateHandler<S> = Arc::new(move |context, values| {
+        let handler: TemplateHandler = Box::new(move |call, values| {
             let Some(parameters) = read::<P>(values, &schema) else {
                 return Box::pin(async { Err(HandlerError::not_found()) });
             };
-            let handler = Arc::clone(&handler);
-            Box::pin(async move { Ok(handler(C::from_context(context), parameters).await?.into()) })
+            let (handler, context) = (Arc::clone(&handler), C::from_context(RequestContext::of(call)));
+            Box::pin(async move { Ok(handler(context, parameters).await?.into()) })
         });
         let (lister, caching, cipher, requirement) = (None, Caching::NONE, C::cipher(), Requirement::default());
-        Self { definition, pattern, handler, lister, completers, caching, cipher, requirement }
+        Self { definition, pattern, handler, lister, completers, caching, cipher, requirement, state: PhantomData }
     }
 
     meta_setter!();
@@ -308,8 +321,8 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        self.lister = Some(Arc::new(move |context, cursor| {
-            let handler = Arc::clone(&handler);
+        self.lister = Some(Arc::new(move |call, cursor| {
+            let (handler, context) = (Arc::clone(&handler), RequestContext::of(call));
             Box::pin(async move { Ok(handler(context, cursor).await?.into()) })
         }));
         self
@@ -333,6 +346,15 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         assert!(is_known, "resource template `{pattern}` has no variable `{variable}` to complete");
         self.completers.insert(variable.to_owned(), completer(handler));
         self
+    }
+}
+
+impl<S> ResourceTemplate<S> {
+    /// The same at a server, whose state it finds when it runs.
+    pub(crate) fn registered(self) -> ResourceTemplate<Registered> {
+        let Self { definition, pattern, handler, lister, completers, caching, cipher, requirement, state: _ } = self;
+        let state = PhantomData;
+        ResourceTemplate { definition, pattern, handler, lister, completers, caching, cipher, requirement, state }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A tool: a handler, and what clients are told about it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use garde::Validate;
 use mcp_protocol::{ClientCapabilities, Icon, JsonObject, MirroredParameter, ToolAnnotations, mirrored_parameters};
@@ -11,10 +11,14 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     Arguments, HandlerContext, HandlerError, RequestContext, arguments,
     arguments::raw::{self as raw_schema, Check},
-    handler::error::{HandlerFuture, Reason},
+    handler::{
+        context::CallContext,
+        error::{HandlerFuture, Reason},
+    },
     interaction::request_state::NewCipher,
     items::meta::meta_setter,
     items::output::{IntoToolOutput, ToolOutput},
+    items::registered::Registered,
     policy::requirement::{Requirement, public_setter, requirement_setters},
     schema::{self, Author, NewResultCheck},
 };
@@ -64,29 +68,29 @@ const MAX_NAME_CHARS: usize = 128;
 /// ```
 pub struct Tool<S> {
     pub(crate) definition: mcp_protocol::Tool,
-    pub(crate) handler: Handler<S>,
+    pub(crate) handler: Handler,
     pub(crate) required_capabilities: ClientCapabilities,
     pub(crate) cipher: Option<NewCipher>,
     pub(crate) requirement: Requirement,
     pub(crate) mirrored: Vec<MirroredParameter>,
     raw_schema: Option<RawSchema>,
     pub(crate) new_result_check: Option<NewResultCheck>,
+    state: PhantomData<fn(S)>,
 }
 
 /// How a tool is called.
-pub(crate) enum Handler<S> {
+pub(crate) enum Handler {
     /// With arguments of a type.
-    Typed(TypedHandler<S>),
+    Typed(TypedHandler),
     /// With arguments that fit a hand-written schema.
-    Raw(RawHandler<S>),
+    Raw(RawHandler),
 }
 
 /// Reads the arguments; returns the running handler, or, for the model, what is wrong with them.
-type TypedHandler<S> = Arc<
-    dyn Fn(RequestContext<S>, Option<&RawValue>, &Value) -> Result<HandlerFuture<ToolOutput>, String> + Send + Sync,
->;
+type TypedHandler =
+    Box<dyn Fn(Arc<CallContext>, Option<&RawValue>, &Value) -> Result<HandlerFuture<ToolOutput>, String> + Send + Sync>;
 
-type RawHandler<S> = Arc<dyn Fn(RequestContext<S>, JsonObject) -> HandlerFuture<ToolOutput> + Send + Sync>;
+type RawHandler = Box<dyn Fn(Arc<CallContext>, JsonObject) -> HandlerFuture<ToolOutput> + Send + Sync>;
 
 type Compile = fn(&Value) -> Result<Check, String>;
 
@@ -120,10 +124,10 @@ impl<S: Send + Sync + 'static> Tool<S> {
         Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let call: TypedHandler<S> = Arc::new(move |context, raw, input_schema| {
+        let call: TypedHandler = Box::new(move |call, raw, input_schema| {
             let arguments = arguments::parse::<A>(raw, input_schema)?;
-            let handler = Arc::clone(&handler);
-            Ok(Box::pin(async move { finish(handler(C::from_context(context), arguments).await) }))
+            let (handler, context) = (Arc::clone(&handler), C::from_context(RequestContext::of(call)));
+            Ok(Box::pin(async move { finish(handler(context, arguments).await) }))
         });
         let input_schema = schema::input_schema_of::<A>();
         let call = Handler::Typed(call);
@@ -179,9 +183,9 @@ impl<S: Send + Sync + 'static> Tool<S> {
         Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let call: RawHandler<S> = Arc::new(move |context, arguments| {
-            let handler = Arc::clone(&handler);
-            Box::pin(async move { finish(handler(C::from_context(context), arguments).await) })
+        let call: RawHandler = Box::new(move |call, arguments| {
+            let (handler, context) = (Arc::clone(&handler), C::from_context(RequestContext::of(call)));
+            Box::pin(async move { finish(handler(context, arguments).await) })
         });
         let raw_schema = Some(RawSchema { schema: input_schema.clone(), compile: Some(raw_schema::compile) });
         Self {
@@ -195,7 +199,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         name: String,
         input_schema: Value,
         output: Option<(Value, NewResultCheck)>,
-        handler: Handler<S>,
+        handler: Handler,
         raw_schema: Option<RawSchema>,
     ) -> Self {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
@@ -226,6 +230,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             mirrored,
             raw_schema,
             new_result_check,
+            state: PhantomData,
         }
     }
 
@@ -314,6 +319,25 @@ impl<S: Send + Sync + 'static> Tool<S> {
 
     fn annotations(&mut self) -> &mut ToolAnnotations {
         self.definition.annotations.get_or_insert_default()
+    }
+}
+
+impl<S> Tool<S> {
+    /// The same at a server, whose state it finds when it runs.
+    pub(crate) fn registered(self) -> Tool<Registered> {
+        let Self { definition, handler, required_capabilities, cipher, requirement, mirrored, raw_schema, .. } = self;
+        let (new_result_check, state) = (self.new_result_check, PhantomData);
+        Tool {
+            definition,
+            handler,
+            required_capabilities,
+            cipher,
+            requirement,
+            mirrored,
+            raw_schema,
+            new_result_check,
+            state,
+        }
     }
 
     /// The check of a hand-written schema, compiled.

@@ -1,0 +1,83 @@
+//! A tool of a built server, with its schemas compiled.
+
+use std::{ops::Deref, sync::Arc};
+
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    output::ToolOutput,
+    registered::Registered,
+    tool::{Handler, Tool},
+};
+use crate::{
+    arguments::{self, raw::Check},
+    handler::{context::CallContext, error::HandlerFuture},
+    schema::{CheckResult, Violation},
+};
+
+/// A tool of a built server.
+pub(crate) struct RegisteredTool {
+    pub(crate) tool: Tool<Registered>,
+    check: Option<Check>,
+    pub(crate) result_check: ResultCheck,
+}
+
+impl RegisteredTool {
+    #[track_caller]
+    pub(crate) fn new<S>(tool: Tool<S>) -> Self {
+        let name = &tool.definition.name;
+        let check = tool.compile_check().unwrap_or_else(|mistake| panic!("tool `{name}`: its schema: {mistake}"));
+        let result_check = tool.new_result_check.zip(tool.definition.output_schema.as_ref());
+        let result_check = ResultCheck(result_check.map(|(new, schema)| new(schema).into()));
+        Self { tool: tool.registered(), check, result_check }
+    }
+
+    /// Reads the arguments and starts the handler.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the arguments, for the model.
+    pub(crate) fn start(
+        &self,
+        call: Arc<CallContext>,
+        arguments: Option<&RawValue>,
+    ) -> Result<HandlerFuture<ToolOutput>, String> {
+        let schema = &self.definition.input_schema;
+        match &self.handler {
+            Handler::Typed(handler) => handler(call, arguments, schema),
+            Handler::Raw(handler) => {
+                let bytes = arguments.map_or(0, |raw| raw.get().len());
+                let arguments = Value::Object(arguments::parse_object(arguments, schema)?);
+                if let Some(check) = &self.check {
+                    check(&arguments, bytes)?;
+                }
+                // What was checked is what the handler gets.
+                let Value::Object(arguments) = arguments else { unreachable!("it was made an object above") };
+                Ok(handler(call, arguments))
+            }
+        }
+    }
+}
+
+impl Deref for RegisteredTool {
+    type Target = Tool<Registered>;
+
+    fn deref(&self) -> &Tool<Registered> {
+        &self.tool
+    }
+}
+
+/// The check of a tool's results against its output schema, if it has one.
+#[derive(Clone)]
+pub(crate) struct ResultCheck(Option<Arc<dyn CheckResult>>);
+
+impl ResultCheck {
+    /// Checks a result. A failed call has none.
+    pub(crate) fn check(&self, output: &ToolOutput) -> Result<(), Violation> {
+        match (&self.0, &output.structured_content) {
+            (Some(check), Some(result)) if !output.is_error => check.check(result.get()),
+            (Some(_), None) if !output.is_error => Err(Violation::missing_result()),
+            _ => Ok(()),
+        }
+    }
+}
