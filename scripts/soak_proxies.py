@@ -42,13 +42,16 @@ TOKEN_SECONDS = 60
 SCOPE = "events:read"
 # Longer than a token's life, and than any other outage.
 SLEEP_SECONDS = (65, 90)
-# For an answer, and for the result of a call that is repeated: twice the longest outage.
+# For an answer, and for the result of a call that is repeated: more than the longest outage, which is an issuer that answers
+# nothing for 140 s.
 BOUND_SECONDS = 180
 # Between two events, of which each lasts up to the longest outage.
 PAUSE_SECONDS = (20, 45)
 # Nothing happens in the end.
 QUIET_SECONDS = 45
 CALL_SECONDS = (1, 2)
+# What clocks are wrong by, in seconds.
+CLOCKS = (7200, 0, -3600)
 # Memory at the end, of what it was after a tenth of the time.
 MEMORY_RATIO, MEMORY_KIB = 1.3, 4096
 RESTARTED = 10
@@ -300,10 +303,10 @@ class Events:
         self.ours = [client for client in soak.clients if client.figures is soak.ours]
         self.kinds = [
             self.deploy, self.deploy_busy, self.stall, self.broken_answers, self.lost_connections, self.issuer_restarts,
-            self.issuer_has_new_keys, self.issuer_forgets_sessions, self.issuer_hangs, self.both_restart, self.laptop_sleeps,
+            self.issuer_has_new_keys, self.issuer_forgets_sessions, self.issuer_hangs, self.issuer_hangs_long, self.both_restart, self.laptop_sleeps,
             self.some_proxies_stop, self.clock_jumps, self.proxies_restart,
         ]
-        self.bag = []
+        self.bag, self.clock = [], 0
         # Less of all in a short trial.
         self.part = min(1, soak.seconds / 1800)
 
@@ -382,11 +385,14 @@ class Events:
         self.soak.say("the issuer restarts without the sessions of browsers, and without what it knew of access tokens")
         await self.issuer_restarts("Session", "AccessToken", "Interaction")
 
-    async def issuer_hangs(self):
-        self.soak.say("the issuer answers nothing for a while")
+    async def issuer_hangs(self, *seconds):
+        self.soak.say(f"the issuer answers nothing for {'minutes' if seconds else 'a while'}")
         self.soak.issuer.process.send_signal(signal.SIGSTOP)
-        await self.wait(5, 25)
+        await self.wait(*(seconds or (5, 25)))
         self.soak.issuer.process.send_signal(signal.SIGCONT)
+
+    async def issuer_hangs_long(self):
+        await self.issuer_hangs(125, 140)
 
     async def both_restart(self):
         self.soak.say("the server and the issuer restart together")
@@ -421,9 +427,9 @@ class Events:
             client.signal(signal.SIGCONT)
 
     async def clock_jumps(self):
-        seconds = self.random.choice([7200, -3600, 0])
-        self.soak.say(f"the clocks of the proxies are set to {seconds:+} s")
-        self.soak.set_clock(seconds)
+        self.clock = self.random.choice([seconds for seconds in CLOCKS if seconds != self.clock])
+        self.soak.say(f"the clocks of the proxies are set to {self.clock:+} s")
+        self.soak.set_clock(self.clock)
 
     async def proxies_restart(self):
         self.soak.say(f"{RESTARTED} proxies end, and start at once")

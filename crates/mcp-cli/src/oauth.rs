@@ -37,7 +37,7 @@ pub(crate) use self::{
     assertion::AssertionSource,
     browser::Browser,
     dpop::{DPOP, Nonce, Token},
-    grants::TokenResponse,
+    grants::{TokenResponse, random},
     machine::{AssertionOptions, IdentityProvider},
 };
 use self::{
@@ -141,8 +141,6 @@ pub(crate) struct OAuth {
     http: IssuerHttp,
     state: Mutex<State>,
     untried: std::sync::Mutex<Option<Untried>>,
-    /// Why the last refresh failed, for those who waited for it.
-    refresh_failure: std::sync::Mutex<Option<(Instant, String)>>,
     /// Sign-ins since the last request that succeeded.
     fruitless_sign_ins: AtomicU32,
 }
@@ -170,7 +168,6 @@ impl OAuth {
             store,
             state: Mutex::default(),
             untried: std::sync::Mutex::default(),
-            refresh_failure: std::sync::Mutex::default(),
             fruitless_sign_ins: AtomicU32::new(0),
         })
     }
@@ -212,15 +209,8 @@ impl OAuth {
     ///
     /// When the refresh failed for any other reason than a refresh token or a client that is void.
     async fn refreshed(&self, old: &str) -> anyhow::Result<Option<Token>> {
-        let asked = Instant::now();
         let _turn = self.store.turn(Turn::Refresh).await?;
-        let failure = || self.refresh_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, failure)) = failure().as_ref().filter(|(at, _)| *at > asked) {
-            bail!("{failure}");
-        }
-        let refreshed = self.refresh_in_turn(old).await;
-        *failure() = refreshed.as_ref().err().map(|error| (Instant::now(), format!("{error:#}")));
-        refreshed
+        self.refresh_in_turn(old).await.inspect_err(|error| self.store.note_failure(Turn::Refresh, error))
     }
 
     async fn refresh_in_turn(&self, old: &str) -> anyhow::Result<Option<Token>> {
@@ -327,24 +317,21 @@ impl OAuth {
                  start again if that is meant"
             );
         }
-        let earlier = self.store.sign_in_failure().map(|own| own.id);
         // Another process may have a page open: what comes of it, tokens or none, is for all who wait.
         let _turn = self.store.turn(Turn::SignIn).await?;
         if self.has_other_than(refused)? {
             return Ok(());
         }
-        match &self.options.assertion {
-            Some(options) => self.present_assertion(options, challenge, scopes).await?,
-            None if self.options.client_credentials => self.present_credentials(challenge, scopes).await?,
-            None => {
-                let failure = self.store.sign_in_failure();
-                if let Some(failure) = failure.filter(|own| earlier.as_ref() != Some(&own.id) || own.is_recent()) {
-                    bail!("{}", failure.reason);
-                }
-                self.sign_in(challenge, scopes).await?;
-                self.store.keep_sign_in_failure(None)?;
-            }
-        }
+        let signed_in = match &self.options.assertion {
+            Some(options) => self.present_assertion(options, challenge, scopes).await,
+            None if self.options.client_credentials => self.present_credentials(challenge, scopes).await,
+            None => match self.store.sign_in_failure().filter(|own| own.is_recent()) {
+                Some(failure) => Err(anyhow::Error::msg(failure.reason)),
+                None => self.sign_in(challenge, scopes).await,
+            },
+        };
+        signed_in.inspect_err(|error| self.store.note_failure(Turn::SignIn, error))?;
+        self.store.keep_sign_in_failure(None)?;
         self.fruitless_sign_ins.fetch_add(1, Ordering::Relaxed);
         let token = self.credentials()?.and_then(|own| self.token_of(&own));
         *self.untried() = token.map(|token| Untried { token: token.text, is_refreshed: false });
@@ -507,19 +494,29 @@ impl fmt::Debug for OAuth {
 mod tests {
     use super::{http::tests::answering, *};
 
-    /// As when a client sends several requests at once: they do not try one after the other.
-    #[tokio::test]
-    async fn requests_share_a_refresh_that_fails_o02() {
-        const AWAY: &str = "HTTP/1.1 503 X\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        let (origin, tries) = answering(AWAY).await;
-        let state = tempfile::tempdir().unwrap();
+    const AWAY: &str = "HTTP/1.1 503 X\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+    /// As in one process of its own for each: they share the folder.
+    fn sharing(origin: &str, state: &tempfile::TempDir) -> OAuth {
         let options = OAuthOptions { state_dir: Some(state.path().join("mcpl")), ..OAuthOptions::default() };
-        let oauth = OAuth::new(&format!("{origin}/mcp"), options).unwrap();
+        OAuth::new(&format!("{origin}/mcp"), options).unwrap()
+    }
+
+    fn keep_expired_token(oauth: &OAuth, origin: &str) {
         let expired = serde_json::json!({
             "client_id": "c", "token_response": { "access_token": "t", "expires_in": 1, "refresh_token": "r" },
             "granted_scopes": [], "token_received_at": 0, "token_endpoint": format!("{origin}/token"),
         });
         oauth.store.keep_credentials(serde_json::from_value(expired).unwrap()).unwrap();
+    }
+
+    /// As when a client sends several requests at once: they do not try one after the other.
+    #[tokio::test]
+    async fn requests_share_a_refresh_that_fails_o02() {
+        let (origin, tries) = answering(AWAY).await;
+        let state = tempfile::tempdir().unwrap();
+        let oauth = sharing(&origin, &state);
+        keep_expired_token(&oauth, &origin);
 
         let (one, two, three) = tokio::join!(oauth.token(), oauth.token(), oauth.token());
 
@@ -529,6 +526,42 @@ mod tests {
         assert_eq!(tries.load(Ordering::Relaxed), 4);
         assert!(oauth.token().await.is_err());
         assert_eq!(tries.load(Ordering::Relaxed), 8, "a later request tries again");
+    }
+
+    /// o02, o11: each of twenty would wait for those before it, for two minutes each.
+    #[tokio::test]
+    async fn processes_share_a_refresh_that_fails() {
+        let (origin, tries) = answering(AWAY).await;
+        let state = tempfile::tempdir().unwrap();
+        let [one, two, three] = [(); 3].map(|()| sharing(&origin, &state));
+        keep_expired_token(&one, &origin);
+
+        let failed = tokio::join!(one.token(), two.token(), three.token());
+
+        for failed in [failed.0, failed.1, failed.2] {
+            assert!(format!("{:#}", failed.unwrap_err()).contains("no answer after 4 tries"));
+        }
+        assert_eq!(tries.load(Ordering::Relaxed), 4);
+        assert!(two.token().await.is_err());
+        assert_eq!(tries.load(Ordering::Relaxed), 8, "a later request tries again");
+    }
+
+    /// o11: one page that is closed would be followed by one of each other process.
+    #[tokio::test]
+    async fn processes_share_a_sign_in_that_fails() {
+        let (origin, requests) = answering("HTTP/1.1 404 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        let state = tempfile::tempdir().unwrap();
+        let [one, two, three] = [(); 3].map(|()| sharing(&origin, &state));
+        let challenge = Challenge::of(&HeaderMap::new(), "");
+        assert!(one.renew(None, &challenge).await.is_err());
+        let of_one = requests.load(Ordering::Relaxed);
+
+        let failed =
+            tokio::join!(one.renew(None, &challenge), two.renew(None, &challenge), three.renew(None, &challenge));
+
+        let failed = [failed.0, failed.1, failed.2].map(|failed| format!("{:#}", failed.unwrap_err()));
+        assert_eq!((&failed[1], &failed[2]), (&failed[0], &failed[0]));
+        assert_eq!((of_one > 0, requests.load(Ordering::Relaxed)), (true, 2 * of_one));
     }
 
     /// 8.7: as it is read from the file, where `received` is no less odd.

@@ -15,11 +15,12 @@ use serde_json::json;
 use crate::{
     files::{self, Readers},
     keychain::Key,
-    oauth::TokenResponse,
+    oauth::{TokenResponse, random},
 };
 
 /// Between two looks at a lock that another process has.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const POLLS_A_MINUTE: u32 = 600;
 
 /// The file of one server.
 #[derive(Debug, Clone)]
@@ -42,6 +43,25 @@ struct Kept {
     server: String,
     credentials: Option<Credentials>,
     registration: Option<Registration>,
+    /// Why the last refresh and the last sign-in failed, for processes that have waited for them.
+    refresh_failure: Option<Failure>,
+    sign_in_failure: Option<Failure>,
+}
+
+impl Kept {
+    fn failure(&mut self, turn: Turn) -> &mut Option<Failure> {
+        match turn {
+            Turn::Refresh => &mut self.refresh_failure,
+            Turn::SignIn => &mut self.sign_in_failure,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Failure {
+    /// Of this failure alone: a clock that jumps would not say which is the later one.
+    id: String,
+    reason: String,
 }
 
 /// What the file holds if it is sealed.
@@ -101,14 +121,22 @@ pub(crate) enum Turn {
     SignIn,
 }
 
-/// A sign-in page that brought no tokens, for those who waited for it and those who come soon after.
+/// A sign-in page that brought no tokens, for requests that come soon after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SignInFailure {
-    /// Of this failure alone.
-    pub(crate) id: String,
     pub(crate) reason: String,
     /// In seconds since the epoch.
     pub(crate) at: u64,
+}
+
+impl Turn {
+    /// More than one process can need, awake: four tries of 30 s with pauses of 30 s, or two pages of five minutes.
+    fn minutes(self) -> u32 {
+        match self {
+            Self::Refresh => 5,
+            Self::SignIn => 20,
+        }
+    }
 }
 
 /// A client that an issuer knows by this id.
@@ -209,6 +237,9 @@ impl Store {
             kept.credentials.map(|own| format!("the tokens of {}", own.issuer.as_deref().unwrap_or("its issuer")));
         let registration = kept.registration.map(|own| format!("the client {}", own.client_id));
         let parts: Vec<String> = tokens.into_iter().chain(registration).collect();
+        if parts.is_empty() && (kept.refresh_failure.is_some() || kept.sign_in_failure.is_some()) {
+            return Ok(None);
+        }
         Ok(Some(if parts.is_empty() { "everything that was kept".to_owned() } else { parts.join(" and ") }))
     }
 
@@ -235,7 +266,10 @@ impl Store {
     }
 
     pub(crate) fn keep_credentials(&self, credentials: Credentials) -> io::Result<()> {
-        self.change(|kept| kept.credentials = Some(credentials))
+        self.change(|kept| {
+            kept.credentials = Some(credentials);
+            (kept.refresh_failure, kept.sign_in_failure) = (None, None);
+        })
     }
 
     pub(crate) fn drop_refresh_token(&self) -> io::Result<()> {
@@ -248,21 +282,48 @@ impl Store {
 
     /// Waits until no other process, and no other request, does the same with this server's tokens. The turn ends when the
     /// file is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When another has failed meanwhile, which would be the same again; and when another does not end.
     pub(crate) async fn turn(&self, turn: Turn) -> io::Result<fs::File> {
         self.make_folder()?;
         let path = self.file.with_extension(match turn {
             Turn::Refresh => "lock",
             Turn::SignIn => "page",
         });
-        let mut is_told = false;
-        loop {
-            if let Some(file) = files::try_lock(&path)? {
-                return Ok(file);
-            }
-            if turn == Turn::SignIn && !std::mem::replace(&mut is_told, true) {
-                tracing::warn!("another mcpl has a sign-in page of this server open: waiting for it");
-            }
+        if let Some(file) = files::try_lock(&path)? {
+            return Ok(file);
+        }
+        let before = self.read()?.failure(turn).take();
+        if turn == Turn::SignIn {
+            tracing::warn!("another mcpl has a sign-in page of this server open: waiting for it");
+        }
+        // Counted, since a clock goes on while all of them sleep.
+        for _ in 0..turn.minutes() * POLLS_A_MINUTE {
             tokio::time::sleep(POLL_INTERVAL).await;
+            if let Some(file) = files::try_lock(&path)? {
+                let failure = self.read()?.failure(turn).take();
+                return match failure.filter(|own| before.as_ref() != Some(own)) {
+                    Some(failure) => Err(io::Error::other(failure.reason)),
+                    None => Ok(file),
+                };
+            }
+        }
+        Err(io::Error::other(format!(
+            "another mcpl has had {} locked for {} minutes: end that process and try again",
+            path.display(),
+            turn.minutes()
+        )))
+    }
+
+    /// Notes why a turn has failed, before it ends. Where that is impossible, others find out by themselves.
+    pub(crate) fn note_failure(&self, turn: Turn, error: &anyhow::Error) {
+        let noted = random().map_err(io::Error::other).and_then(|id| {
+            self.change(|kept| *kept.failure(turn) = Some(Failure { id, reason: format!("{error:#}") }))
+        });
+        if let Err(error) = noted {
+            tracing::info!(%error, "could not note a failure for other processes");
         }
     }
 
@@ -366,4 +427,24 @@ pub(crate) fn folder_of_variable() -> Option<PathBuf> {
     let platforms = etcetera::home_dir().ok()?.join(".local").join("state").join("mcpl");
     let is_set = std::env::var_os("XDG_STATE_HOME").is_some_and(|folder| !folder.is_empty());
     (is_set && !cfg!(windows) && usual != platforms).then_some(usual)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// o11: of a process that is stopped, as under a debugger.
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_end_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::of("https://mcp.example.com/mcp", Some(&folder.path().join("mcpl"))).unwrap();
+        let held = store.turn(Turn::Refresh).await.unwrap();
+
+        let error = store.turn(Turn::Refresh).await.unwrap_err().to_string();
+
+        assert!(error.ends_with(" locked for 5 minutes: end that process and try again"), "{error}");
+        assert!(store.turn(Turn::SignIn).await.is_ok(), "the turns are of two kinds");
+        drop(held);
+        assert!(store.turn(Turn::Refresh).await.is_ok());
+    }
 }

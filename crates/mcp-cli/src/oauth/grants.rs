@@ -223,7 +223,7 @@ pub(super) fn auth_method(issuer: &IssuerMetadata) -> Option<String> {
 }
 
 /// A text that cannot be guessed.
-pub(super) fn random() -> anyhow::Result<String> {
+pub(crate) fn random() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).ok().context("there are no random numbers")?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))

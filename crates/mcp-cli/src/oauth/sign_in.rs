@@ -97,7 +97,7 @@ impl OAuth {
         let code = match self.redirect(listener, url.as_str(), expected).await {
             Ok(code) => code,
             Err(error) => {
-                let failure = SignInFailure::new(&error)?;
+                let failure = SignInFailure::new(&error);
                 self.store.keep_sign_in_failure(Some(&failure))?;
                 bail!("{}", failure.reason);
             }
@@ -222,10 +222,10 @@ impl OAuth {
 
 impl SignInFailure {
     /// Of a page that was opened, and ended with an error.
-    fn new(error: &anyhow::Error) -> anyhow::Result<Self> {
+    fn new(error: &anyhow::Error) -> Self {
         let reason: String = format!("{error:#}").chars().take(MAX_FAILURE_CHARS).collect();
         let reason = format!("{reason}: a new call opens another page after {} s", SIGN_IN_COOLDOWN.as_secs());
-        Ok(Self { id: grants::random()?, reason, at: now() })
+        Self { reason, at: now() }
     }
 
     /// Not one of the future, by a clock that was set back since.
