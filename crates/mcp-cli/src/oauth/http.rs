@@ -8,6 +8,7 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER},
 };
 use serde_json::Value;
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -18,6 +19,8 @@ use crate::{received, user_agent};
 
 /// For one document, its body included.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// For an answer to a form, with all tries.
+const POST_TIMEOUT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A document of an issuer.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
@@ -104,6 +107,8 @@ impl IssuerHttp {
             .user_agent(user_agent())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
+            // After a sleep a connection may be gone without a word, and its request is late, where a new one fails at once.
+            .pool_max_idle_per_host(0)
             // Each step is checked.
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(Arc::new(addresses.clone()))
@@ -137,7 +142,8 @@ impl IssuerHttp {
     }
 
     /// Sends a form or JSON, again after a pause while the failure may pass. The response may be an error that will not. Each
-    /// try has a proof of its own, if there is a key.
+    /// try has a proof of its own, if there is a key. A request that is late is not sent again: it may be answered yet, and an
+    /// issuer that rotates refresh tokens ends the grant when it sees one twice (RFC 9700, section 4.14.2).
     ///
     /// # Errors
     ///
@@ -151,11 +157,13 @@ impl IssuerHttp {
         key: Option<&ProofKey>,
     ) -> anyhow::Result<Answer> {
         let url = Url::parse(url).with_context(|| format!("`{url}` is no URL"))?;
+        let end = Instant::now() + POST_TIMEOUT;
         let mut tries = 0;
         let mut has_nonce = false;
         loop {
             tries += 1;
             let mut request = Request::new(reqwest::Method::POST, url.clone());
+            *request.timeout_mut() = Some(end.saturating_duration_since(Instant::now()));
             let headers = request.headers_mut();
             headers.insert(CONTENT_TYPE, reqwest::header::HeaderValue::from_static(content_type));
             headers.insert(ACCEPT, reqwest::header::HeaderValue::from_static("application/json"));
@@ -182,12 +190,13 @@ impl IssuerHttp {
                 Err(Failure { is_transient: true, error }) => (error, None),
                 Err(Failure { error, .. }) => return Err(error),
             };
-            if tries == MAX_TRIES {
-                return Err(error.context(format!("no answer after {tries} tries")));
+            let pause = pause.unwrap_or(self.first_pause * 2_u32.pow(tries - 1)).min(LONGEST_PAUSE);
+            if tries == MAX_TRIES || is_late(&error) || Instant::now() + pause >= end {
+                let tries = if tries == 1 { "one try".to_owned() } else { format!("{tries} tries") };
+                return Err(error.context(format!("no answer after {tries}")));
             }
             tracing::info!("{error:#}: trying again");
-            let usual = self.first_pause * 2_u32.pow(tries - 1);
-            tokio::time::sleep(pause.unwrap_or(usual).min(LONGEST_PAUSE)).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -218,6 +227,12 @@ impl IssuerHttp {
         })?;
         Ok(Answer { status, headers, body })
     }
+}
+
+/// Whether a request was sent, and its answer has not come in time.
+fn is_late(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<reqwest::Error>());
+    causes.any(|cause| cause.is_timeout() && !cause.is_connect())
 }
 
 /// A URL without its query, which may be secret.
@@ -281,6 +296,30 @@ pub(super) mod tests {
             assert!(error.contains("no answer after 4 tries") && error.contains(expected), "{error}");
             assert_eq!(tries.load(Ordering::Relaxed), 4, "{answer}");
         }
+    }
+
+    /// o02, o12: an issuer that hangs has the request, and the second of two with one refresh token ends the grant.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_late_is_not_sent_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        let http = IssuerHttp::of(&Url::parse(&url).unwrap(), HeaderMap::new(), FIRST_PAUSE).unwrap();
+        let began = Instant::now();
+        let accepting = async {
+            let mut open = Vec::new();
+            loop {
+                open.push(listener.accept().await.unwrap());
+                assert_eq!(open.len(), 1, "sent again");
+            }
+        };
+
+        let error = tokio::select! {
+            answer = http.post(&url, "text/plain", "", None) => answer.unwrap_err(),
+            () = accepting => unreachable!(),
+        };
+
+        assert!(format!("{error:#}").contains("no answer after one try"), "{error:#}");
+        assert!(began.elapsed() >= POST_TIMEOUT, "{:?}", began.elapsed());
     }
 
     #[tokio::test]
