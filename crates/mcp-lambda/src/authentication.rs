@@ -112,7 +112,7 @@ fn granted_scopes(env: &Env) -> Vec<String> {
 
 /// What stands between a request and the server.
 #[derive(Debug)]
-pub(crate) enum Gate {
+pub(crate) enum Authenticator {
     /// Nobody is asked.
     Open,
     Iam {
@@ -122,9 +122,9 @@ pub(crate) enum Gate {
     Oidc(Verifier),
 }
 
-/// Why a request does not pass the gate, whatever it asks for.
+/// Why a request is rejected before it is looked up.
 #[derive(Debug)]
-pub(crate) enum Turned {
+pub(crate) enum AuthError {
     /// By whom the event was sent is not said: the URL does not have `AuthType: AWS_IAM`.
     Unsigned,
     /// The header names no scheme.
@@ -140,7 +140,7 @@ pub(crate) enum Turned {
     Nameless,
 }
 
-impl Gate {
+impl Authenticator {
     pub(crate) fn new(authentication: &Authentication) -> Self {
         match authentication {
             Authentication::Unconfigured => Self::Open,
@@ -180,32 +180,32 @@ impl Gate {
         own_url: Option<&PublicUrl>,
         iam: Option<&IamIdentity>,
         invocation: &Invocation,
-    ) -> Result<Option<Arc<Principal>>, Turned> {
+    ) -> Result<Option<Arc<Principal>>, AuthError> {
         #[cfg(not(feature = "auth"))]
         let _ = (headers, own_url);
         match self {
             // A test may say who calls.
             Self::Open => Ok(invocation.principal.clone()),
             Self::Iam { grant_scopes } => {
-                let principal = iam.ok_or(Turned::Unsigned)?.principal(grant_scopes);
+                let principal = iam.ok_or(AuthError::Unsigned)?.principal(grant_scopes);
                 Ok(Some(Arc::new(principal)))
             }
             #[cfg(feature = "auth")]
             Self::Oidc(verifier) => {
-                let own_url = own_url.ok_or(Turned::Nameless)?;
+                let own_url = own_url.ok_or(AuthError::Nameless)?;
                 let Some(token) = bearer_token(headers)? else {
                     return Ok(None);
                 };
                 let (now, answer_by) = (invocation.received, invocation.answer_by());
                 let verified = verifier.verify(token, own_url.as_str(), now, answer_by).await;
-                verified.map(Some).map_err(Turned::Refused)
+                verified.map(Some).map_err(AuthError::Refused)
             }
         }
     }
 
     /// The metadata of the resource that a well-known path is about; `None` where there is no such thing.
     #[cfg(not(feature = "auth"))]
-    pub(crate) fn metadata(&self, _: &str, _: Option<&PublicUrl>, _: &Router) -> Option<Result<String, Turned>> {
+    pub(crate) fn metadata(&self, _: &str, _: Option<&PublicUrl>, _: &Router) -> Option<Result<String, AuthError>> {
         None
     }
 
@@ -216,13 +216,13 @@ impl Gate {
         path: &str,
         own_url: Option<&PublicUrl>,
         router: &Router,
-    ) -> Option<Result<String, Turned>> {
+    ) -> Option<Result<String, AuthError>> {
         let Self::Oidc(verifier) = self else {
             return None;
         };
         let resource_path = path.strip_prefix(mcp_auth::WELL_KNOWN)?;
         let Some(own_url) = own_url else {
-            return Some(Err(Turned::Nameless));
+            return Some(Err(AuthError::Nameless));
         };
         // Behind a path of its own the server is asked with that path, and also, below it, without.
         let resource = match resource_path.strip_prefix(own_url.path()).unwrap_or(resource_path) {
@@ -247,7 +247,7 @@ impl Gate {
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(feature = "auth"), expect(dead_code, reason = "there is no issuer to be led to"))]
 pub(crate) struct Challenger<'a> {
-    pub(crate) gate: &'a Gate,
+    pub(crate) authenticator: &'a Authenticator,
     pub(crate) router: &'a Router,
     pub(crate) own_url: Option<&'a PublicUrl>,
     /// The path that the request came to, below the server's own: the resource that is asked for.
@@ -267,15 +267,15 @@ impl Challenger<'_> {
 
 /// A [`Challenger`] that outlives its request: for a stream whose handler needs a scope.
 pub(crate) struct OwnedChallenger {
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) own_url: Option<PublicUrl>,
     pub(crate) endpoint: String,
 }
 
 impl OwnedChallenger {
     pub(crate) fn challenge(&self, router: &Router, refusal: &CallError) -> Option<String> {
-        let Self { gate, own_url, endpoint } = self;
-        Challenger { gate, router, own_url: own_url.as_ref(), endpoint }.of(refusal)
+        let Self { authenticator, own_url, endpoint } = self;
+        Challenger { authenticator, router, own_url: own_url.as_ref(), endpoint }.of(refusal)
     }
 }
 
@@ -292,20 +292,20 @@ impl Challenger<'_> {
     }
 
     /// For credentials that are rejected, with the scopes that the request needs.
-    pub(crate) fn turned(&self, turned: &Turned, scopes: &[String]) -> Option<String> {
-        match turned {
-            Turned::Malformed => self.challenge(Some(ChallengeError::InvalidRequest), scopes),
-            Turned::Refused(VerifyError::Invalid(_)) => self.challenge(Some(ChallengeError::InvalidToken), scopes),
-            Turned::NoToken => self.challenge(None, scopes),
+    pub(crate) fn rejected(&self, rejected: &AuthError, scopes: &[String]) -> Option<String> {
+        match rejected {
+            AuthError::Malformed => self.challenge(Some(ChallengeError::InvalidRequest), scopes),
+            AuthError::Refused(VerifyError::Invalid(_)) => self.challenge(Some(ChallengeError::InvalidToken), scopes),
+            AuthError::NoToken => self.challenge(None, scopes),
             // Another token would not help.
-            Turned::Refused(VerifyError::NotAllowed | VerifyError::KeysUnavailable { .. })
-            | Turned::Nameless
-            | Turned::Unsigned => None,
+            AuthError::Refused(VerifyError::NotAllowed | VerifyError::KeysUnavailable { .. })
+            | AuthError::Nameless
+            | AuthError::Unsigned => None,
         }
     }
 
     fn challenge(&self, error: Option<ChallengeError>, scopes: &[String]) -> Option<String> {
-        let Gate::Oidc(_) = self.gate else {
+        let Authenticator::Oidc(_) = self.authenticator else {
             return None;
         };
         let url = format!("{}{}{}", self.own_url?.as_str(), mcp_auth::WELL_KNOWN, self.endpoint);
@@ -325,12 +325,12 @@ impl Challenger<'_> {
         None
     }
 
-    pub(crate) fn turned(&self, _: &Turned, _: &[String]) -> Option<String> {
+    pub(crate) fn rejected(&self, _: &AuthError, _: &[String]) -> Option<String> {
         None
     }
 }
 
-impl Turned {
+impl AuthError {
     /// What is wrong with the server, or with what it needs; `None` if it is the caller who is refused.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         match self {
@@ -380,7 +380,7 @@ impl Turned {
 
 /// The token of a request. The query string is not looked at: it ends up in logs (RFC 6750, section 5.3).
 #[cfg(feature = "auth")]
-fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Turned> {
+fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -389,13 +389,13 @@ fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Turned> {
     let is_single = values.next().is_none();
     let (scheme, token) = value.as_bytes().split_at(value.as_bytes().iter().take_while(|byte| **byte != b' ').count());
     if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Err(if scheme.is_empty() { Turned::Malformed } else { Turned::NoToken });
+        return Err(if scheme.is_empty() { AuthError::Malformed } else { AuthError::NoToken });
     }
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     match std::str::from_utf8(token).map(|token| token.trim_start_matches(' ')) {
         Ok(token) if is_single && !token.is_empty() && token.bytes().all(is_token_byte) => Ok(Some(token)),
         // Clients discard a token that is invalid, and sign in again; `invalid_request` would stop them.
-        _ => Err(Turned::Refused(VerifyError::Invalid(Reason::NotABearerToken))),
+        _ => Err(AuthError::Refused(VerifyError::Invalid(Reason::NotABearerToken))),
     }
 }
 

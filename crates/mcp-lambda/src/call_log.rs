@@ -184,11 +184,11 @@ impl Outcome {
     }
 
     /// A body that was answered before anyone knew what it asks for. Errors have status 200 for legacy clients.
-    fn of_early(told: &Told) -> Self {
-        match told.status {
+    fn of_early(response: &ResponseSummary) -> Self {
+        match response.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Refused,
             status if status.is_server_error() => Self::Fault,
-            status if status.is_client_error() || told.code.is_some() => Self::Invalid,
+            status if status.is_client_error() || response.code.is_some() => Self::Invalid,
             _ => Self::Ok,
         }
     }
@@ -214,7 +214,7 @@ impl Ending {
 }
 
 /// What the client was told.
-pub(crate) struct Told {
+pub(crate) struct ResponseSummary {
     pub(crate) status: StatusCode,
     /// The code of a JSON-RPC error.
     pub(crate) code: Option<i64>,
@@ -224,12 +224,12 @@ pub(crate) struct Told {
 
 impl CallLog {
     /// Notes what the message says it wants.
-    pub(crate) fn asked_with(&mut self, name: &str) {
+    pub(crate) fn set_method(&mut self, name: &str) {
         self.asked.method = Some(method::known(name).unwrap_or(UNKNOWN));
     }
 
     /// Notes what is asked for. `item` is its registered name; `None` for one that is not registered.
-    pub(crate) fn asked_for(&mut self, item: Option<&str>, revision: ProtocolVersion, meta: &RequestMeta) {
+    pub(crate) fn set_item(&mut self, item: Option<&str>, revision: ProtocolVersion, meta: &RequestMeta) {
         traces::record_item(&self.span, self.asked.method, item, revision);
         if !self.is_wanted {
             return;
@@ -278,19 +278,20 @@ impl CallLog {
         self.is_cold = false;
     }
 
-    pub(crate) fn end(mut self, ending: &Ending, told: &Told) {
-        self.write(ending, Some(told));
+    pub(crate) fn end(mut self, ending: &Ending, response: &ResponseSummary) {
+        self.write(ending, Some(response));
     }
 
     /// For a body that was answered before anyone knew what it asks for.
-    pub(crate) fn end_early(self, told: &Told) {
-        let ending = Ending { outcome: Outcome::of_early(told), fault: self.fault.map(str::to_owned), too_large: None };
-        self.end(&ending, told);
+    pub(crate) fn end_early(self, response: &ResponseSummary) {
+        let ending =
+            Ending { outcome: Outcome::of_early(response), fault: self.fault.map(str::to_owned), too_large: None };
+        self.end(&ending, response);
     }
 
-    fn write(&mut self, ending: &Ending, told: Option<&Told>) {
+    fn write(&mut self, ending: &Ending, response: Option<&ResponseSummary>) {
         self.is_written = true;
-        let code = told.and_then(|told| told.code);
+        let code = response.and_then(|response| response.code);
         traces::record_end(&self.span, (!ending.outcome.is_success()).then(|| ending.outcome.as_str()), code);
         if !self.is_wanted {
             return;
@@ -318,12 +319,12 @@ impl CallLog {
                     outcome = ending.outcome.as_str(),
                     error = ending.fault,
                     error_code = code,
-                    status = told.map(|told| told.status.as_u16()),
+                    status = response.map(|response| response.status.as_u16()),
                     histogram.duration_ms = duration,
-                    response_bytes = told.map(|told| told.bytes),
+                    response_bytes = response.map(|response| response.bytes),
                     result_bytes = ending.too_large.map(|(bytes, _)| bytes),
                     limit_bytes = ending.too_large.map(|(_, limit)| limit),
-                    streamed = told.map(|told| told.is_streamed),
+                    streamed = response.map(|response| response.is_streamed),
                     cold_start = self.is_cold,
                     monotonic_counter.cold_starts = self.is_cold.then_some(1_u64),
                     monotonic_counter.invalid_calls = count(Outcome::Invalid),

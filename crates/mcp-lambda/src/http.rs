@@ -23,13 +23,13 @@ use tracing::Instrument;
 
 use crate::{
     Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
-    authentication::{Challenger, Gate, security_schemes},
+    authentication::{Authenticator, Challenger, security_schemes},
     call_log::{CallLog, CallLogs},
     config, era,
     headers::{self, Accept},
-    origin::{Caller, add_preflight_headers},
+    origin::{OriginVerdict, add_preflight_headers},
     page,
-    sse::{EventStream, Sent},
+    sse::{EventStream, PendingEvents},
     traces::server_span,
 };
 
@@ -42,9 +42,9 @@ mod handler_refusal;
 pub(crate) use answers::bad_request;
 use answers::{
     empty, event_stream, html, json_body, method_not_allowed, not_acceptable, not_found, refuse, refuse_era,
-    refuse_malformed, turn_away, without_body,
+    refuse_malformed, reject, without_body,
 };
-use exchange::{Carrier, Exchange, log_refusal};
+use exchange::{Exchange, ResponseLimits, log_refusal};
 use finisher::Finisher;
 
 /// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
@@ -85,7 +85,7 @@ const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
 pub struct McpService {
     router: Router,
     config: Arc<HttpConfig>,
-    gate: Arc<Gate>,
+    authenticator: Arc<Authenticator>,
     /// The first name that a request was sent to, and what it means.
     first_name: Arc<OnceLock<(String, Option<PublicUrl>)>>,
     logs: Arc<CallLogs>,
@@ -119,9 +119,9 @@ impl McpService {
         let settings =
             Settings { state_key: config.state_key.clone(), authorization, describe_access: Some(security_schemes) };
         let router = server.build(settings).map_err(config::explained)?;
-        let gate = Arc::new(Gate::new(&config.authentication));
+        let authenticator = Arc::new(Authenticator::new(&config.authentication));
         let logs = Arc::new(CallLogs::new(&config, router.name()));
-        Ok(Self { router, config: Arc::new(config), gate, first_name: Arc::default(), logs })
+        Ok(Self { router, config: Arc::new(config), authenticator, first_name: Arc::default(), logs })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -134,7 +134,7 @@ impl McpService {
 
     /// Does before the first request what is configured to be done then (`OIDC_WARM`).
     pub(crate) async fn warm(&self) {
-        self.gate.warm().await;
+        self.authenticator.warm().await;
     }
 
     /// Answers a request.
@@ -164,9 +164,9 @@ impl McpService {
             return not_found();
         }
         // A bare Function URL is a resource of that name.
-        let challenger = Challenger { gate: &self.gate, router: &self.router, own_url, endpoint };
-        let caller = Caller::of(&parts.headers, own_url, &self.config.allowed_origins);
-        let mut response = if caller == Caller::Foreign {
+        let challenger = Challenger { authenticator: &self.authenticator, router: &self.router, own_url, endpoint };
+        let caller = OriginVerdict::of(&parts.headers, own_url, &self.config.allowed_origins);
+        let mut response = if caller == OriginVerdict::Foreign {
             log_foreign(&parts.headers, &invocation.request_id);
             refuse(StatusCode::FORBIDDEN, None, "pages of this origin may not call this server")
         } else {
@@ -176,11 +176,11 @@ impl McpService {
                     let iam = transport.and_then(|transport| transport.iam.as_ref());
                     let message = read(&parts.headers, &body);
                     let span = server_span(message.as_ref().ok(), &invocation);
-                    let admission = self.gate.admit(&parts.headers, own_url, iam, &invocation);
+                    let admission = self.authenticator.admit(&parts.headers, own_url, iam, &invocation);
                     let admitted = admission.instrument(span.clone()).await;
-                    let (principal, turned) = match admitted {
+                    let (principal, rejected) = match admitted {
                         Ok(principal) => (principal, None),
-                        Err(turned) => (None, Some(turned)),
+                        Err(rejected) => (None, Some(rejected)),
                     };
                     let invocation = Arc::new(Invocation { principal, ..invocation });
                     let exchange = Exchange {
@@ -188,12 +188,12 @@ impl McpService {
                         accept: Accept::of(&parts.headers),
                         log: Mutex::new(Some(self.logs.begin(&invocation, begin, span.clone()))),
                         invocation,
-                        carrier: self.carrier(transport),
+                        limits: self.limits(transport),
                         challenger,
                     };
-                    let response = match &turned {
+                    let response = match &rejected {
                         None => self.post(&exchange, message).instrument(span).await,
-                        Some(turned) => exchange.turn_away(turned, message.as_ref().ok()),
+                        Some(rejected) => exchange.reject(rejected, message.as_ref().ok()),
                     };
                     exchange.log_early_end(&response);
                     response
@@ -230,12 +230,12 @@ impl McpService {
         }
     }
 
-    fn carrier(&self, transport: Option<&Transport>) -> Carrier {
+    fn limits(&self, transport: Option<&Transport>) -> ResponseLimits {
         match self.config.invoke_mode {
-            InvokeMode::Stream => Carrier { streams: true, max_bytes: MAX_STREAMED_BYTES },
+            InvokeMode::Stream => ResponseLimits { streams: true, max_bytes: MAX_STREAMED_BYTES },
             InvokeMode::Buffered => {
                 let source = transport.map_or(EventSource::FunctionUrl, |transport| transport.source);
-                Carrier { streams: false, max_bytes: source.max_response_bytes() }
+                ResponseLimits { streams: false, max_bytes: source.max_response_bytes() }
             }
         }
     }
@@ -244,7 +244,7 @@ impl McpService {
     fn page(&self, method: &Method, own_url: Option<&PublicUrl>) -> Response<Body> {
         match *method {
             Method::HEAD => html(String::new()),
-            _ => html(page::render(&self.router, &self.gate.issuers(), own_url)),
+            _ => html(page::render(&self.router, &self.authenticator.issuers(), own_url)),
         }
     }
 
@@ -256,7 +256,7 @@ impl McpService {
         own_url: Option<&PublicUrl>,
         invocation: &Invocation,
     ) -> Response<Body> {
-        let metadata = self.gate.metadata(path, own_url, &self.router);
+        let metadata = self.authenticator.metadata(path, own_url, &self.router);
         let mut response = match (&parts.method, metadata) {
             (&Method::OPTIONS, _) => {
                 let mut response = empty(StatusCode::NO_CONTENT);
@@ -268,9 +268,9 @@ impl McpService {
             }
             (_, None) => not_found(),
             (&(Method::GET | Method::HEAD), Some(Ok(metadata))) => json_body(StatusCode::OK, metadata),
-            (&(Method::GET | Method::HEAD), Some(Err(turned))) => {
-                turned.log(&invocation.request_id);
-                turn_away(&turned, None, None)
+            (&(Method::GET | Method::HEAD), Some(Err(rejected))) => {
+                rejected.log(&invocation.request_id);
+                reject(&rejected, None, None)
             }
             (_, Some(_)) => method_not_allowed("metadata is there to GET", "GET, HEAD, OPTIONS"),
         };
@@ -319,7 +319,7 @@ impl McpService {
         let (head, resolved) = match head {
             Ok(head) => head,
             Err(refusal) => {
-                exchange.note(|log| log.asked_with(&request.method));
+                exchange.note(|log| log.set_method(&request.method));
                 return match self.admit(exchange) {
                     Ok(()) => refuse_era(&refusal, &request.id),
                     Err(refusal) => exchange.refuse_caller(Some(&request.id), &refusal),
@@ -342,13 +342,13 @@ impl McpService {
                     },
                 };
                 let finisher = self.finisher(exchange, request, revision, exchange.take_log());
-                return finisher.respond(outcome, Sent::new(exchange.carrier.max_bytes), exchange.accept);
+                return finisher.respond(outcome, PendingEvents::new(exchange.limits.max_bytes), exchange.accept);
             }
             Answer::Pending(work) => work,
         };
         let mut finisher = self.finisher(exchange, request, revision, exchange.take_log());
 
-        let mut sent = Sent::new(exchange.carrier.max_bytes);
+        let mut sent = PendingEvents::new(exchange.limits.max_bytes);
         loop {
             tokio::select! {
                 biased;
@@ -363,7 +363,7 @@ impl McpService {
                     return finisher.respond(outcome, sent, exchange.accept);
                 }
                 Some(notification) = receiver.recv() => {
-                    if exchange.carrier.streams {
+                    if exchange.limits.streams {
                         finisher.challenger = Some(self.owned_challenger(exchange));
                         let finish = Box::new(move |outcome, sent_bytes| finisher.finish_stream(outcome, sent_bytes));
                         // The rest of the work is done while the body is read.
@@ -404,7 +404,7 @@ impl McpService {
             id: request.id.clone(),
             method: method::known(&request.method).unwrap_or_default(),
             revision,
-            carrier: exchange.carrier,
+            limits: exchange.limits,
             invocation: Arc::clone(&exchange.invocation),
             log,
             challenger: None,
@@ -414,8 +414,8 @@ impl McpService {
 
 /// What is asked for, for the log.
 fn note_request(log: &mut CallLog, method: &str, resolved: &Resolved<'_>, head: &era::Head) {
-    log.asked_with(method);
-    log.asked_for(resolved.registered_name(), head.revision, &head.meta);
+    log.set_method(method);
+    log.set_item(resolved.registered_name(), head.revision, &head.meta);
 }
 
 /// Says which pages might have been meant to call this server.
@@ -471,7 +471,7 @@ impl Clone for McpService {
         Self {
             router: self.router.clone(),
             config: Arc::clone(&self.config),
-            gate: Arc::clone(&self.gate),
+            authenticator: Arc::clone(&self.authenticator),
             first_name: Arc::clone(&self.first_name),
             logs: Arc::clone(&self.logs),
         }

@@ -119,7 +119,7 @@ fn default_port(scheme: &str) -> Option<u16> {
 
 /// What a request's `Origin` header means for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Caller {
+pub(crate) enum OriginVerdict {
     /// No browser, or one that calls from the same page.
     NoOrigin,
     /// A page that may call; the header's value, to be repeated.
@@ -128,7 +128,7 @@ pub(crate) enum Caller {
     Foreign,
 }
 
-impl Caller {
+impl OriginVerdict {
     /// Decides. Two `Origin` headers are foreign, as is `null`.
     pub(crate) fn of(headers: &HeaderMap, own: Option<&PublicUrl>, allowed: &[Origin]) -> Self {
         let mut values = headers.get_all(header::ORIGIN).iter();
@@ -180,11 +180,11 @@ pub(crate) fn add_preflight_headers(asked: &HeaderMap, headers: &mut HeaderMap) 
 mod tests {
     use super::*;
 
-    fn caller(origins: &[&'static str], own: Option<&str>, allowed: &[&str]) -> Caller {
+    fn caller(origins: &[&'static str], own: Option<&str>, allowed: &[&str]) -> OriginVerdict {
         let headers = origins.iter().map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))).collect();
         let own = own.map(|name| PublicUrl::from_domain_name(name).or_else(|| PublicUrl::parse(name)).unwrap());
         let allowed: Vec<Origin> = allowed.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
-        Caller::of(&headers, own.as_ref(), &allowed)
+        OriginVerdict::of(&headers, own.as_ref(), &allowed)
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
             ("https://app.example.com", Some("abc.on.aws"), &["https://app.example.com"]),
             ("vscode-webview://panel", None, &["vscode-webview://panel"]),
         ] {
-            assert!(matches!(caller(&[origin], own, allowed), Caller::Allowed(_)), "{origin}");
+            assert!(matches!(caller(&[origin], own, allowed), OriginVerdict::Allowed(_)), "{origin}");
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
             (&["http://localhost:6274"], None, &[]),
             (&[""], Some("localhost"), &[]),
         ] {
-            assert_eq!(caller(origins, own, allowed), Caller::Foreign, "{origins:?}");
+            assert_eq!(caller(origins, own, allowed), OriginVerdict::Foreign, "{origins:?}");
         }
     }
 

@@ -146,13 +146,13 @@ impl http_body::Body for EventStream {
 
 /// Notifications on their way into a whole body, as events. The result is what counts: those that would crowd it out
 /// are left out, and none beyond what can be carried is kept.
-pub(crate) struct Sent {
+pub(crate) struct PendingEvents {
     events: Vec<String>,
     left: usize,
     max_bytes: usize,
 }
 
-impl Sent {
+impl PendingEvents {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self { events: Vec::new(), left: max_bytes, max_bytes }
     }

@@ -8,7 +8,7 @@ use mcp_protocol::{ErrorObject, MalformedMessage, ProtocolVersion, RequestId, js
 use mcp_server::CallError;
 use serde_json::json;
 
-use crate::{Body, authentication::Turned, era::Refusal, page};
+use crate::{Body, authentication::AuthError, era::Refusal, page};
 
 /// The longest text of an error.
 const MAX_MESSAGE_CHARS: usize = 500;
@@ -97,25 +97,27 @@ pub(super) fn refuse_invalid(status: StatusCode, message: impl Into<String>) -> 
     error_body(status, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message))
 }
 
-/// Why the gate stayed shut, as far as the caller may know it.
+/// Why authentication failed, as far as the caller may know it.
 #[deny(clippy::wildcard_enum_match_arm, reason = "a new reason must get a status of its own")]
-pub(super) fn turn_away(turned: &Turned, id: Option<&RequestId>, challenge: Option<String>) -> Response<Body> {
-    let (status, message) = match turned {
-        Turned::Unsigned => (StatusCode::FORBIDDEN, "the request does not say who signed it"),
+pub(super) fn reject(rejected: &AuthError, id: Option<&RequestId>, challenge: Option<String>) -> Response<Body> {
+    let (status, message) = match rejected {
+        AuthError::Unsigned => (StatusCode::FORBIDDEN, "the request does not say who signed it"),
         #[cfg(feature = "auth")]
-        Turned::Malformed => (StatusCode::BAD_REQUEST, "send one Authorization header: `Bearer`, a space, the token"),
+        AuthError::Malformed => {
+            (StatusCode::BAD_REQUEST, "send one Authorization header: `Bearer`, a space, the token")
+        }
         #[cfg(feature = "auth")]
-        Turned::NoToken => (StatusCode::UNAUTHORIZED, "send a bearer token: other credentials are not known here"),
+        AuthError::NoToken => (StatusCode::UNAUTHORIZED, "send a bearer token: other credentials are not known here"),
         #[cfg(feature = "auth")]
-        Turned::Refused(VerifyError::Invalid(_)) => (StatusCode::UNAUTHORIZED, "the token is not valid here"),
+        AuthError::Refused(VerifyError::Invalid(_)) => (StatusCode::UNAUTHORIZED, "the token is not valid here"),
         #[cfg(feature = "auth")]
-        Turned::Refused(VerifyError::NotAllowed) => (StatusCode::FORBIDDEN, "this account may not use this server"),
+        AuthError::Refused(VerifyError::NotAllowed) => (StatusCode::FORBIDDEN, "this account may not use this server"),
         #[cfg(feature = "auth")]
-        Turned::Refused(VerifyError::KeysUnavailable { .. }) => {
+        AuthError::Refused(VerifyError::KeysUnavailable { .. }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be verified at the moment: try again later")
         }
         #[cfg(feature = "auth")]
-        Turned::Nameless => {
+        AuthError::Nameless => {
             (StatusCode::INTERNAL_SERVER_ERROR, "the server does not know its own name: tell its operator")
         }
     };
@@ -123,7 +125,7 @@ pub(super) fn turn_away(turned: &Turned, id: Option<&RequestId>, challenge: Opti
     #[cfg_attr(not(feature = "auth"), expect(unused_mut, reason = "nobody needs to try again"))]
     let mut response = challenged(status, id, error, challenge);
     #[cfg(feature = "auth")]
-    if let Turned::Refused(VerifyError::KeysUnavailable { retry_after }) = turned {
+    if let AuthError::Refused(VerifyError::KeysUnavailable { retry_after }) = rejected {
         let seconds = retry_after.as_secs_f64().ceil().max(1.0);
         if let Ok(seconds) = HeaderValue::from_str(&format!("{seconds:.0}")) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{
     answers::{empty, event_stream, json_body, malformed_message, not_acceptable, refuse_invalid},
-    exchange::{Carrier, Exchange, NOTIFICATION_BUFFER},
+    exchange::{Exchange, NOTIFICATION_BUFFER, ResponseLimits},
     finisher::Finisher,
     note_request,
 };
@@ -20,7 +20,7 @@ use crate::{
     era,
     events::carried_bytes,
     headers,
-    sse::{self, Sent},
+    sse::{self, PendingEvents},
 };
 
 /// What all responses of a batch may have together.
@@ -53,10 +53,11 @@ impl McpService {
             return exchange.refuse_caller(None, &refusal.unwrap_or(CallError::Forbidden));
         }
         let mut ids = HashSet::new();
-        let mut sent = Sent::new(exchange.carrier.max_bytes.min(MAX_BATCH_BYTES));
+        let mut sent = PendingEvents::new(exchange.limits.max_bytes.min(MAX_BATCH_BYTES));
         let mut responses = Vec::new();
         // A batch is answered as a whole, by a URL that streams too.
-        let mut carrier = Carrier { max_bytes: exchange.carrier.max_bytes.min(MAX_BATCH_BYTES), ..exchange.carrier };
+        let mut limits =
+            ResponseLimits { max_bytes: exchange.limits.max_bytes.min(MAX_BATCH_BYTES), ..exchange.limits };
         let mut has_lines = false;
         // Each is prepared when its turn comes, so that no more than one is held in memory.
         for message in messages {
@@ -80,10 +81,10 @@ impl McpService {
                     // One status for all: what a handler refuses is told in its own response.
                     let challenger = outcome.authorization_refusal().map(|_| self.owned_challenger(exchange));
                     let finisher = self.finisher(exchange, request, revision, log);
-                    Finisher { carrier, challenger, ..finisher }.finish_batched(outcome)
+                    Finisher { limits, challenger, ..finisher }.finish_batched(outcome)
                 }
             };
-            carrier.max_bytes = carrier.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
+            limits.max_bytes = limits.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
             responses.push(response);
         }
         if has_lines && let Some(log) = exchange.take_log() {
@@ -159,7 +160,7 @@ fn batched(
 ) -> Answer {
     let BatchRequest { request, params, resolved } = own;
     if let Some(log) = &mut log {
-        log.asked_with(&request.method);
+        log.set_method(&request.method);
     }
     let head = match era::of_batched(revision, params) {
         _ if request.method == method::INITIALIZE => {
@@ -180,7 +181,7 @@ fn batched(
 }
 
 /// Waits for an outcome, and keeps what is sent before it.
-async fn outcome(answer: Answer, mut notifications: mpsc::Receiver<String>, sent: &mut Sent) -> CallOutcome {
+async fn outcome(answer: Answer, mut notifications: mpsc::Receiver<String>, sent: &mut PendingEvents) -> CallOutcome {
     let mut work = answer.outcome().boxed();
     loop {
         tokio::select! {

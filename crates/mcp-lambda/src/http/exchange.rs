@@ -7,11 +7,11 @@ use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, RequestMeta};
 use mcp_server::{CallError, Invocation};
 use tokio::sync::mpsc;
 
-use super::answers::{ErrorCode, challenged, empty, refuse_invalid, refuse_without_id, translate, turn_away};
+use super::answers::{ErrorCode, challenged, empty, refuse_invalid, refuse_without_id, reject, translate};
 use crate::{
     Body,
-    authentication::{Challenger, Turned},
-    call_log::{CallLog, Told},
+    authentication::{AuthError, Challenger},
+    call_log::{CallLog, ResponseSummary},
     era,
     headers::{self, Accept},
 };
@@ -24,7 +24,7 @@ pub(super) struct Exchange<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) accept: Accept,
     pub(super) invocation: Arc<Invocation>,
-    pub(super) carrier: Carrier,
+    pub(super) limits: ResponseLimits,
     pub(super) challenger: Challenger<'a>,
     /// Until somebody takes it who knows how the call ends.
     pub(super) log: Mutex<Option<CallLog>>,
@@ -32,7 +32,7 @@ pub(super) struct Exchange<'a> {
 
 /// What carries the answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Carrier {
+pub(super) struct ResponseLimits {
     pub(super) streams: bool,
     pub(super) max_bytes: usize,
 }
@@ -67,7 +67,7 @@ impl Exchange<'_> {
                 http_body::Body::size_hint(response.body()).exact().and_then(|bytes| usize::try_from(bytes).ok());
             let bytes = bytes.unwrap_or(0);
             let code = response.extensions().get().map(|ErrorCode(code)| *code);
-            log.end_early(&Told { status: response.status(), code, bytes, is_streamed: false });
+            log.end_early(&ResponseSummary { status: response.status(), code, bytes, is_streamed: false });
         }
     }
 
@@ -92,19 +92,19 @@ impl Exchange<'_> {
     }
 
     /// Refuses a request whatever it asks for; of its body only the id is wanted.
-    pub(super) fn turn_away(&self, turned: &Turned, message: Option<&Incoming<'_>>) -> Response<Body> {
-        turned.log(&self.invocation.request_id);
+    pub(super) fn reject(&self, rejected: &AuthError, message: Option<&Incoming<'_>>) -> Response<Body> {
+        rejected.log(&self.invocation.request_id);
         let id = match message {
             Some(Incoming::Single(Message::Request(request))) => {
-                self.note(|log| log.asked_with(&request.method));
+                self.note(|log| log.set_method(&request.method));
                 Some(&request.id)
             }
             _ => None,
         };
-        if let Some(fault) = turned.fault() {
+        if let Some(fault) = rejected.fault() {
             self.note(|log| log.failed(fault));
         }
-        turn_away(turned, id, self.challenger.turned(turned, &self.scopes_of(message)))
+        reject(rejected, id, self.challenger.rejected(rejected, &self.scopes_of(message)))
     }
 
     /// The scopes that an anonymous caller lacks for the requests of a body.

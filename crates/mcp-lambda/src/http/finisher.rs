@@ -8,15 +8,15 @@ use mcp_server::{CallOutcome, Invocation, Router};
 
 use super::{
     answers::{event_stream, json_body, translate},
-    exchange::Carrier,
+    exchange::ResponseLimits,
 };
 use crate::{
     Body,
     authentication::OwnedChallenger,
-    call_log::{CallLog, Ending, Told},
+    call_log::{CallLog, Ending, ResponseSummary},
     events::carried_bytes,
     headers::Accept,
-    sse::{self, Sent},
+    sse::{self, PendingEvents},
 };
 
 /// Turns an outcome into a response message, knows what it may weigh, and writes the call's line into the log.
@@ -25,7 +25,7 @@ pub(super) struct Finisher {
     pub(super) id: RequestId,
     pub(super) method: &'static str,
     pub(super) revision: ProtocolVersion,
-    pub(super) carrier: Carrier,
+    pub(super) limits: ResponseLimits,
     pub(super) invocation: Arc<Invocation>,
     pub(super) log: Option<CallLog>,
     /// For refusals by the handler that no status can say.
@@ -47,11 +47,11 @@ impl Finisher {
         let result = outcome.result.and_then(|result| {
             let message = jsonrpc::result_response(&self.id, result.as_str());
             let bytes = self.weigh(&message);
-            if bytes <= self.carrier.max_bytes {
+            if bytes <= self.limits.max_bytes {
                 return Ok(message);
             }
-            ending = Ending::too_large(bytes, self.carrier.max_bytes);
-            let instead = self.router.too_large(self.method, self.revision, bytes, self.carrier.max_bytes)?;
+            ending = Ending::too_large(bytes, self.limits.max_bytes);
+            let instead = self.router.too_large(self.method, self.revision, bytes, self.limits.max_bytes)?;
             Ok(jsonrpc::result_response(&self.id, instead.as_str()))
         });
         match result {
@@ -66,16 +66,16 @@ impl Finisher {
     }
 
     pub(super) fn weigh(&self, message: &str) -> usize {
-        match self.carrier.streams {
+        match self.limits.streams {
             true => message.len(),
             // At most every byte is escaped: only what comes near the limit is looked at closely.
-            false if message.len() < self.carrier.max_bytes / 4 => message.len(),
+            false if message.len() < self.limits.max_bytes / 4 => message.len(),
             false => carried_bytes(&HeaderMap::new(), message) + 2048,
         }
     }
 
     /// JSON, unless something was sent before the result, or the client takes only a stream.
-    pub(super) fn respond(self, outcome: CallOutcome, sent: Sent, accept: Accept) -> Response<Body> {
+    pub(super) fn respond(self, outcome: CallOutcome, sent: PendingEvents, accept: Accept) -> Response<Body> {
         let Finished { status, message, code, ending } = self.finish(outcome);
         let is_stream = (!sent.is_empty() || accept.is_stream_only()) && status == StatusCode::OK;
         let body = match is_stream {
@@ -86,7 +86,7 @@ impl Finisher {
             }
         };
         if let Some(log) = self.log {
-            log.end(&ending, &Told { status, code, bytes: body.len(), is_streamed: is_stream });
+            log.end(&ending, &ResponseSummary { status, code, bytes: body.len(), is_streamed: is_stream });
         }
         if is_stream { event_stream(Body::whole(body)) } else { json_body(status, body) }
     }
@@ -96,7 +96,7 @@ impl Finisher {
         let Finished { message, code, ending, .. } = self.finish(outcome);
         if let Some(log) = self.log {
             let bytes = bytes + message.len();
-            log.end(&ending, &Told { status: StatusCode::OK, code, bytes, is_streamed: true });
+            log.end(&ending, &ResponseSummary { status: StatusCode::OK, code, bytes, is_streamed: true });
         }
         message
     }
@@ -104,7 +104,10 @@ impl Finisher {
     pub(super) fn finish_batched(self, outcome: CallOutcome) -> String {
         let Finished { message, code, ending, .. } = self.finish(outcome);
         if let Some(log) = self.log {
-            log.end(&ending, &Told { status: StatusCode::OK, code, bytes: message.len(), is_streamed: false });
+            log.end(
+                &ending,
+                &ResponseSummary { status: StatusCode::OK, code, bytes: message.len(), is_streamed: false },
+            );
         }
         message
     }

@@ -18,14 +18,14 @@ use super::{
 use crate::{
     Body, McpService,
     authentication::OwnedChallenger,
-    call_log::{Ending, Told},
+    call_log::{Ending, ResponseSummary},
 };
 
 impl McpService {
     /// What challenges callers after their request is gone.
     pub(super) fn owned_challenger(&self, exchange: &Exchange<'_>) -> OwnedChallenger {
         OwnedChallenger {
-            gate: Arc::clone(&self.gate),
+            authenticator: Arc::clone(&self.authenticator),
             own_url: exchange.challenger.own_url.cloned(),
             endpoint: exchange.challenger.endpoint.to_owned(),
         }
@@ -53,7 +53,8 @@ impl Finisher {
             let bytes =
                 http_body::Body::size_hint(response.body()).exact().and_then(|bytes| usize::try_from(bytes).ok());
             let code = response.extensions().get().map(|ErrorCode(code)| *code);
-            let told = Told { status: response.status(), code, bytes: bytes.unwrap_or(0), is_streamed: false };
+            let told =
+                ResponseSummary { status: response.status(), code, bytes: bytes.unwrap_or(0), is_streamed: false };
             log.end(&Ending::of(outcome), &told);
         }
         response
