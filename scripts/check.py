@@ -7,6 +7,7 @@ Every check runs, whatever the others say.
 """
 
 import json
+import re
 import subprocess
 import sys
 
@@ -17,6 +18,11 @@ import tools
 
 # Features unify: one crate that turns these on would change how every server reads and writes JSON.
 FORBIDDEN_FEATURES = {"serde_json": {"arbitrary_precision", "preserve_order"}}
+
+# What a function without further features may pull in, and what never: crates that need a C compiler.
+SMALL_FUNCTION = "greeter"
+MAX_CRATES = 90
+NEEDS_C_COMPILER = re.compile(r"cc|cmake|bindgen|.+-sys")
 
 
 def main(names):
@@ -60,6 +66,34 @@ def features_are_allowed():
     return not found
 
 
+def functions_build_alone():
+    """Features unify in a workspace: one that a function forgot to name shows only when the function is built alone."""
+    folders = sorted(path.parent.name for path in (tools.PROJECT / "functions").glob("*/Cargo.toml"))
+    results = [command("cargo", "check", "--package", name, "--locked", "--quiet")() for name in folders]
+    return all(results)
+
+
+def crates_of(package):
+    """The third-party crates that a package is built from, on Lambda."""
+    tree = subprocess.run(
+        ["cargo", "tree", "--package", package, "--edges", "normal,build", "--target", "x86_64-unknown-linux-gnu",
+         "--prefix", "none", "--format", "{p}", "--locked"],
+        cwd=tools.PROJECT, capture_output=True, check=True, text=True,
+    ).stdout
+    lines = {line.removesuffix(" (*)") for line in tree.splitlines()}
+    return sorted(line for line in lines if str(tools.PROJECT) not in line)
+
+
+def small_function_is_small():
+    crates = crates_of(SMALL_FUNCTION)
+    faults = [f"{crate} needs a C compiler" for crate in crates if NEEDS_C_COMPILER.fullmatch(crate.split()[0])]
+    if len(crates) > MAX_CRATES:
+        faults.append(f"{len(crates)} third-party crates, at most {MAX_CRATES} are allowed")
+    for fault in faults:
+        print(f"  {SMALL_FUNCTION}: {fault}", file=sys.stderr)
+    return not faults
+
+
 def holds(mistakes):
     found = list(mistakes(tools.PROJECT))
     for mistake in found:
@@ -75,6 +109,8 @@ CHECKS = {
     # By itself, so that nothing of authorization is compiled in.
     "clippy without features": command("cargo", "clippy", "--package", "greeter", "--locked", "--quiet", "--", "-D", "warnings"),
     "mcpl for Windows and macOS": command(str(tools.BIN / "python"), "scripts/elsewhere.py"),
+    "functions alone": functions_build_alone,
+    "crates of greeter": small_function_is_small,
     "docs": command(
         "cargo", "doc", "--workspace", "--no-deps", "--all-features", "--locked", "--quiet", RUSTDOCFLAGS="-D warnings"
     ),

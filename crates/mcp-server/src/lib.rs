@@ -81,6 +81,8 @@ pub use items::{
     tool::{NoArguments, Tool},
 };
 pub use mcp_protocol::{json, uri};
-pub use policy::{Access, Authorization, Enforcement, ScopeNames, principal::Principal, pseudonym::Pseudonyms};
+#[cfg(feature = "pseudonyms")]
+pub use policy::pseudonym::Pseudonyms;
+pub use policy::{Access, Authorization, Enforcement, ScopeNames, principal::Principal};
 pub use server::{Server, Settings};
 pub use state_key::StateKey;

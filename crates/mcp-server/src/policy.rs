@@ -5,6 +5,7 @@
 
 mod handler_scopes;
 pub(crate) mod principal;
+#[cfg(feature = "pseudonyms")]
 pub(crate) mod pseudonym;
 pub(crate) mod requirement;
 

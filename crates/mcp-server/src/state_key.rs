@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+#[cfg(any(feature = "interactive", feature = "pseudonyms"))]
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
@@ -11,6 +12,7 @@ const KEY_BYTES: usize = 32;
 ///
 /// Two may be given, for rotation: the first seals, both open.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "interactive"), allow(dead_code, reason = "what a key is used for takes a feature"))]
 pub struct StateKey {
     current: [u8; KEY_BYTES],
     previous: Option<[u8; KEY_BYTES]>,
@@ -31,11 +33,13 @@ impl StateKey {
         keys.next().is_none().then_some(Self { current, previous })
     }
 
+    #[cfg(feature = "pseudonyms")]
     pub(crate) fn current(&self) -> &[u8; KEY_BYTES] {
         &self.current
     }
 
     /// The current one first.
+    #[cfg(feature = "interactive")]
     pub(crate) fn all(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
         [Some(&self.current), self.previous.as_ref()].into_iter().flatten()
     }
@@ -47,6 +51,7 @@ impl fmt::Debug for StateKey {
     }
 }
 
+#[cfg(any(feature = "interactive", feature = "pseudonyms"))]
 /// HKDF (RFC 5869): servers that share a secret do not share a key, nor do the purposes of one.
 pub(crate) fn derive(secret: &[u8; KEY_BYTES], purpose: &[u8], info: &[&[u8]]) -> Option<[u8; KEY_BYTES]> {
     struct KeyLength;

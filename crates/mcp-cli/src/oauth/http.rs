@@ -314,7 +314,7 @@ pub(super) mod tests {
         };
 
         let error = tokio::select! {
-            answer = http.post(&url, "text/plain", "", None) => answer.unwrap_err(),
+            answer = http.post(&url, "text/plain", "", None, None) => answer.unwrap_err(),
             () = accepting => unreachable!(),
         };
 

@@ -1,189 +1,30 @@
-//! The check of a hand-written schema, at a cost that the arguments cannot choose.
-//!
-//! A validator looks at one value once for each branch of a union. Where the branches lead back to the schema itself, that doubles
-//! with each level of nesting; and an explanation collects the errors of all branches. Both are bounded here.
+//! Hand-written schemas, which the feature `raw-schema` compiles.
 
-use std::collections::BTreeMap;
+#[cfg(feature = "raw-schema")]
+mod validator;
 
-use mcp_protocol::json::shortened;
 use serde_json::Value;
 
 /// Checks arguments, and says what is wrong. The second value is the length of their text in bytes.
 pub(crate) type Check = Box<dyn Fn(&Value, usize) -> Result<(), String> + Send + Sync>;
 
-/// Longer arguments that do not fit are rejected without a place.
-const MAX_EXPLAINED_BYTES: usize = 4096;
-/// As often a value may be looked at, by way of the references of a recursive schema.
-const MAX_VISITS: f64 = 100_000.0;
-/// The same where each visit may leave an error.
-const MAX_EXPLAINED_VISITS: f64 = 1_000.0;
+/// Compiles a hand-written schema.
+#[derive(Debug, Clone, Copy)]
+pub struct Compile(pub(crate) fn(&Value) -> Result<Check, String>);
 
-/// Compiles a hand-written schema. `jsonschema` is built without any way to fetch a reference.
-///
-/// # Errors
-///
-/// When the schema is not valid.
-pub(crate) fn compile(schema: &Value) -> Result<Check, String> {
-    let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
-    let references = recursive_references(schema);
-    let max_depth = max_depth(references, MAX_VISITS);
-    let max_explained_depth = self::max_depth(references, MAX_EXPLAINED_VISITS);
-    Ok(Box::new(move |value, bytes| {
-        let depth = depth(value);
-        if depth > max_depth {
-            return Err(format!(
-                "invalid arguments: they are nested {depth} levels deep; the schema of this tool, which refers to itself in \
-                 {references} places, allows {max_depth}"
-            ));
-        }
-        if validator.is_valid(value) {
-            return Ok(());
-        }
-        if bytes > MAX_EXPLAINED_BYTES || depth > max_explained_depth {
-            return Err(format!(
-                "invalid arguments: they do not fit the input schema of this tool; the place is named for arguments of at most \
-                 {MAX_EXPLAINED_BYTES} bytes, nested {max_explained_depth} levels deep"
-            ));
-        }
-        // The first violation: its text names no value, which would be copied whole.
-        let Err(error) = validator.validate(value) else { return Ok(()) };
-        let pointer = error.instance_path().as_str();
-        let path = shortened(&pointer.trim_start_matches('/').replace('/', "."));
-        let place = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
-        let given = value.pointer(pointer).map(shortened).unwrap_or_default();
-        Err(format!("invalid arguments: {place}{}; given: {given}", shortened(&error.masked_with("the value"))))
-    }))
+/// Implemented for every type if the crate is built with the feature `raw-schema`, for none without it.
+#[diagnostic::on_unimplemented(
+    message = "`Tool::raw` needs the feature `raw-schema` of `mcp-lambda`",
+    label = "this tool has a hand-written schema",
+    note = "add `features = [\"raw-schema\"]` to `mcp-lambda` in Cargo.toml"
+)]
+pub trait RawSchemaFeature {
+    fn compile() -> Compile;
 }
 
-/// The depth at which a schema with so many references to itself looks at a value at most `visits` times.
-fn max_depth(references: usize, visits: f64) -> usize {
-    const SMALLEST: usize = 4;
-    match u32::try_from(references) {
-        Ok(0 | 1) => mcp_protocol::json::MAX_DEPTH,
-        Ok(references) => {
-            let depth = (visits.ln() / f64::from(references).ln()).floor();
-            // A small positive number.
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 17")]
-            let depth = depth as usize;
-            depth.max(SMALLEST)
-        }
-        Err(_) => SMALLEST,
-    }
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(elements) => 1 + elements.iter().map(depth).max().unwrap_or(0),
-        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-/// How many references of a schema lead back to where they stand. One of a kind that is not followed here counts as one that
-/// leads to the root.
-fn recursive_references(schema: &Value) -> usize {
-    let mut edges = Vec::new();
-    collect(schema, ROOT, true, &mut edges);
-    let mut targets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (from, to) in &edges {
-        targets.entry(from).or_default().push(to);
-    }
-    let reaches = |from: &str, to: &str| {
-        let (mut seen, mut open) = (Vec::new(), vec![from]);
-        while let Some(place) = open.pop() {
-            if place == to {
-                return true;
-            }
-            if !seen.contains(&place) {
-                seen.push(place);
-                open.extend(targets.get(place).into_iter().flatten());
-            }
-        }
-        false
-    };
-    edges.iter().filter(|(from, to)| reaches(to, from)).count()
-}
-
-const ROOT: &str = "#";
-
-/// Collects references: the definition that one stands in, and the one that it names.
-fn collect(schema: &Value, place: &str, is_root: bool, edges: &mut Vec<(String, String)>) {
-    let Value::Object(members) = schema else {
-        for element in schema.as_array().into_iter().flatten() {
-            collect(element, place, false, edges);
-        }
-        return;
-    };
-    for (keyword, value) in members {
-        match keyword.as_str() {
-            "$ref" | "$dynamicRef" | "$recursiveRef" => {
-                let name = value.as_str().unwrap_or_default();
-                let definition = ["#/$defs/", "#/definitions/"].iter().find_map(|folder| name.strip_prefix(folder));
-                let is_definition = keyword == "$ref" && definition.is_some_and(|name| !name.contains('/'));
-                edges.push((place.to_owned(), if is_definition { name } else { ROOT }.to_owned()));
-            }
-            "$defs" | "definitions" if is_root => {
-                for (name, definition) in value.as_object().into_iter().flatten() {
-                    collect(definition, &format!("#/{keyword}/{name}"), false, edges);
-                }
-            }
-            // Data, not schemas.
-            "default" | "const" | "enum" | "examples" => {}
-            _ => collect(value, place, false, edges),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn tree(branches: usize) -> Value {
-        let branch = |kind| json!({ "properties": { "kind": { "const": kind }, "child": { "$ref": "#" } }, "required": ["kind"] });
-        json!({ "type": "object", "oneOf": (0..branches).map(branch).collect::<Vec<_>>() })
-    }
-
-    fn nested(levels: usize, kind: Value) -> Value {
-        (0..levels).fold(json!({ "kind": kind }), |child, _| json!({ "kind": 0, "child": child }))
-    }
-
-    /// 8.1: a union that leads back to itself.
-    #[test]
-    fn a_recursive_union_is_looked_at_for_so_many_levels() {
-        let check = compile(&tree(2)).unwrap();
-
-        assert!(check(&nested(5, json!(0)), 100).is_ok());
-        assert!(check(&nested(5, json!(7)), 100).unwrap_err().contains("not valid"));
-        assert!(check(&nested(14, json!(7)), 100).unwrap_err().contains("do not fit the input schema"));
-        let refusal = check(&nested(60, json!(7)), 1_000).unwrap_err();
-        assert!(refusal.contains("61 levels deep") && refusal.contains("allows 16"), "{refusal}");
-    }
-
-    #[test]
-    fn references_that_lead_back_are_counted() {
-        let defs = |a: Value, b: Value| json!({ "$ref": "#/$defs/a", "$defs": { "a": a, "b": b } });
-        for (schema, count) in [
-            (json!({ "type": "object" }), 0),
-            (tree(3), 3),
-            (defs(json!({ "anyOf": [{ "$ref": "#/$defs/b" }, { "$ref": "#/$defs/b" }] }), json!({})), 0),
-            (defs(json!({ "items": { "$ref": "#/$defs/b" } }), json!({ "items": { "$ref": "#/$defs/a" } })), 2),
-            (defs(json!({ "items": { "$ref": "#/$defs/a" } }), json!({})), 1),
-            (json!({ "properties": { "x": { "$dynamicRef": "#node" } } }), 1),
-            (json!({ "const": { "$ref": "#" } }), 0),
-        ] {
-            assert_eq!(recursive_references(&schema), count, "{schema}");
-        }
-    }
-
-    #[test]
-    fn a_violation_has_its_place_and_what_was_given() {
-        let check = compile(&json!({ "properties": { "a": { "items": { "maximum": 3 } } } })).unwrap();
-
-        let refusal = check(&json!({ "a": [1, 5, 6] }), 20).unwrap_err();
-
-        assert_eq!(refusal, "invalid arguments: `a.1`: the value is greater than the maximum of 3; given: 5");
-        assert!(check(&json!({ "a": [1, 5, 6] }), 5_000).unwrap_err().contains("at most 4096 bytes"));
+#[cfg(feature = "raw-schema")]
+impl<T> RawSchemaFeature for T {
+    fn compile() -> Compile {
+        Compile(validator::compile)
     }
 }

@@ -21,8 +21,9 @@ use super::context::{FromRequest, HandlerContext, RequestContext};
 use crate::{
     CallError, InvalidInput, arguments,
     interaction::{
+        InteractiveFeature, digest_of,
         form::{form_for, read_content},
-        request_state::{NewCipher, digest_of, new_cipher},
+        request_state::NewCipher,
         round::{MAX_QUESTIONS, Round, RoundEnd},
     },
     schema::input_schema_of,
@@ -71,7 +72,7 @@ use crate::{
 /// arguments and its caller, in at most 8 KiB, ten minutes for each round and an hour for all. That binds them; it does
 /// not make them single-use: a client may send a round twice. What must happen only once needs a key in a database.
 ///
-/// Taking this type is what declares that a handler asks: the server then does not start without a
+/// Taking this type is what declares that a handler asks. It needs the feature `interactive`, and the server then does not start without a
 /// [`StateKey`](crate::StateKey). Clients of older revisions, and clients that did not declare the capability that a
 /// question needs, get an error in place of the question.
 pub struct InteractiveContext<S> {
@@ -355,13 +356,13 @@ impl<S> InteractiveContext<S> {
     }
 }
 
-impl<S: Send + Sync + 'static> HandlerContext for InteractiveContext<S> {}
+impl<S: InteractiveFeature + Send + Sync + 'static> HandlerContext for InteractiveContext<S> {}
 
-impl<S: Send + Sync + 'static> FromRequest for InteractiveContext<S> {
+impl<S: InteractiveFeature + Send + Sync + 'static> FromRequest for InteractiveContext<S> {
     type State = S;
 
     fn cipher() -> Option<NewCipher> {
-        Some(NewCipher(new_cipher))
+        Some(S::new_cipher())
     }
 
     fn from_context(context: RequestContext<S>) -> Self {

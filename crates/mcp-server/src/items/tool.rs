@@ -10,7 +10,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     Arguments, HandlerContext, HandlerError, RequestContext, arguments,
-    arguments::raw::{self as raw_schema, Check},
+    arguments::raw::{Check, Compile, RawSchemaFeature},
     handler::{
         context::CallContext,
         error::{HandlerFuture, Reason},
@@ -92,8 +92,6 @@ type TypedHandler =
 
 type RawHandler = Box<dyn Fn(Arc<CallContext>, JsonObject) -> HandlerFuture<ToolOutput> + Send + Sync>;
 
-type Compile = fn(&Value) -> Result<Check, String>;
-
 /// What becomes of a hand-written schema when the server is built. A plain function pointer, so that a server without
 /// one does not link a JSON Schema validator.
 struct RawSchema {
@@ -134,7 +132,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         Self { cipher: C::cipher(), ..Self::with_schema(name.into(), input_schema, output_of::<T>(), call, None) }
     }
 
-    /// A tool whose input schema is written by hand, for what types cannot say. Arguments are checked against it before the
+    /// A tool whose input schema is written by hand, for what types cannot say. Needs the feature `raw-schema`. Arguments are checked against it before the
     /// handler gets them as JSON, unless the tool is [`unvalidated`](Self::unvalidated). The dialect is the one that `$schema`
     /// names (drafts 4, 6, 7, 2019-09 and 2020-12), 2020-12 without; no reference is fetched.
     ///
@@ -145,7 +143,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
     /// A schema that refers to itself in several places, such as a union of trees, takes arguments of a few levels only: 16 with
     /// two such references, 8 with four. The first violation is named, with its place if the arguments have at most 4 KiB.
     ///
-    /// ```
+    #[cfg_attr(feature = "raw-schema", doc = "```")]
+    #[cfg_attr(not(feature = "raw-schema"), doc = "```ignore")]
     /// use mcp_protocol::JsonObject;
     /// use mcp_server::{Tool, ToolContext, HandlerError};
     /// use serde_json::json;
@@ -179,7 +178,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
     where
         C: HandlerContext<State = S>,
         T: IntoToolOutput + 'static,
-        F: Fn(C, JsonObject) -> Fut + Send + Sync + 'static,
+        F: Fn(C, JsonObject) -> Fut + RawSchemaFeature + Send + Sync + 'static,
         Fut: Future<Output = Result<T, HandlerError>> + Send + 'static,
     {
         let handler = Arc::new(handler);
@@ -187,7 +186,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             let (handler, context) = (Arc::clone(&handler), C::from_context(RequestContext::of(call)));
             Box::pin(async move { finish(handler(context, arguments).await) })
         });
-        let raw_schema = Some(RawSchema { schema: input_schema.clone(), compile: Some(raw_schema::compile) });
+        let raw_schema = Some(RawSchema { schema: input_schema.clone(), compile: Some(F::compile()) });
         Self {
             cipher: C::cipher(),
             ..Self::with_schema(name.into(), input_schema, output_of::<T>(), Handler::Raw(call), raw_schema)
@@ -342,7 +341,7 @@ impl<S> Tool<S> {
 
     /// The check of a hand-written schema, compiled.
     pub(crate) fn compile_check(&self) -> Result<Option<Check>, String> {
-        let Some(RawSchema { schema, compile: Some(compile) }) = &self.raw_schema else { return Ok(None) };
+        let Some(RawSchema { schema, compile: Some(Compile(compile)) }) = &self.raw_schema else { return Ok(None) };
         compile(schema).map(Some)
     }
 }

@@ -1,0 +1,279 @@
+//! The cipher of `requestState`, with the feature `interactive`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    digest,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::request_state::{Binding, MAX_STATE_BYTES, RequestState, SealError, StateCipher};
+use crate::state_key::{StateKey, derive};
+
+/// The time that a client has to answer.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// The time that all rounds of one request may take together.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// The first byte of each state, so that another format can follow.
+const FORMAT: u8 = 2;
+
+/// A digest of a question's JSON text.
+pub(crate) fn digest_of(question: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, question.as_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16])
+}
+
+/// Longer arguments are bound by their digest, so that nothing of their size is made of them.
+const MAX_BOUND_BYTES: usize = 1024;
+
+/// The additional data that a state is sealed with.
+fn additional_data(binding: &Binding) -> serde_json::Result<Vec<u8>> {
+    if binding.arguments.len() <= MAX_BOUND_BYTES {
+        return serde_json::to_vec(binding);
+    }
+    let digest = digest::digest(&digest::SHA256, binding.arguments.as_bytes());
+    // Arguments are an object's text, so that none equals it.
+    let arguments = format!("SHA-256 {}", BASE64_URL_SAFE_NO_PAD.encode(digest));
+    let Binding { method, item, issuer, subject, client_id, .. } = binding;
+    let (item, issuer, subject) = (item.clone(), issuer.clone(), subject.clone());
+    serde_json::to_vec(&Binding { method, item, arguments, issuer, subject, client_id: client_id.clone() })
+}
+
+/// AES-256-GCM-SIV (RFC 8452): two environments that a snapshot left with the same randomness may use one nonce twice,
+/// and lose nothing but the secrecy of two states being equal.
+pub(crate) fn new_cipher(key: &StateKey, server: &str) -> Option<Box<dyn StateCipher>> {
+    let keys: Option<Vec<_>> = key
+        .all()
+        .map(|secret| {
+            let key = derive(secret, b"mcp requestState", &[&[FORMAT], server.as_bytes()])?;
+            RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()
+        })
+        .collect();
+    Some(Box::new(Keys(keys?)))
+}
+
+/// The current key first.
+struct Keys(Vec<RandomizedNonceKey>);
+
+#[derive(Serialize, Deserialize)]
+struct Timed<T> {
+    /// Seconds since 1970.
+    expires: u64,
+    state: T,
+}
+
+impl StateCipher for Keys {
+    fn seal(&self, state: &mut RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError> {
+        let started = *state.started.get_or_insert(seconds(now));
+        let expires = seconds(now + LIFETIME).min(started + LONGEST.as_secs());
+        let mut text = serde_json::to_vec(&Timed { expires, state: &*state })?;
+        let aad = Aad::from(additional_data(binding)?);
+        let key = self.0.first().ok_or(SealError::Encryption)?;
+        let nonce = key.seal_in_place_append_tag(aad, &mut text).map_err(|_| SealError::Encryption)?;
+        let sealed = BASE64_URL_SAFE_NO_PAD.encode([&[FORMAT], nonce.as_ref().as_slice(), &text].concat());
+        if sealed.len() <= MAX_STATE_BYTES {
+            return Ok(sealed);
+        }
+        let weigh =
+            |values: &mut dyn Iterator<Item = &Box<RawValue>>| values.map(|value| value.get().len()).sum::<usize>();
+        let answers = weigh(&mut state.asked.values().filter_map(|asked| asked.answer.as_ref()));
+        let is_by_answers = answers > weigh(&mut state.kept.values());
+        Err(if is_by_answers { SealError::AnswersTooLarge } else { SealError::TooLarge(sealed.len()) })
+    }
+
+    fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState> {
+        if sealed.len() > MAX_STATE_BYTES {
+            return None;
+        }
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (nonce, text) = bytes.strip_prefix(&[FORMAT])?.split_first_chunk::<NONCE_LEN>()?;
+        let aad = additional_data(binding).ok()?;
+        let opened = self.0.iter().find_map(|key| {
+            let mut text = text.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let length = key.open_in_place(nonce, Aad::from(&aad), &mut text).ok()?.len();
+            text.truncate(length);
+            Some(text)
+        })?;
+        // Unbounded JSON: sealed by this server, at most 8 KiB.
+        let Timed { expires, state } = serde_json::from_slice(&opened).ok()?;
+        (seconds(now) < expires).then_some(state)
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use base64::prelude::BASE64_STANDARD;
+
+    use super::*;
+    use crate::interaction::request_state::{Asked, compact};
+
+    fn key(byte: u8) -> String {
+        BASE64_STANDARD.encode([byte; 32])
+    }
+
+    fn cipher(key: &str) -> Box<dyn StateCipher> {
+        new_cipher(&StateKey::parse(key).unwrap(), "server").unwrap()
+    }
+
+    fn binding() -> Binding {
+        Binding {
+            method: "tools/call",
+            item: "book".to_owned(),
+            arguments: r#"{"day":1}"#.to_owned(),
+            issuer: Some("https://issuer.example".to_owned()),
+            subject: Some("ada".to_owned()),
+            client_id: Some("desktop".to_owned()),
+        }
+    }
+
+    fn state(text: &str) -> RequestState {
+        let value = serde_json::value::to_raw_value(text).unwrap();
+        let asked = Asked { question: digest_of("Who?"), answer: Some(value) };
+        RequestState { asked: BTreeMap::from([("name".to_owned(), asked)]), ..RequestState::default() }
+    }
+
+    const NOW: SystemTime = UNIX_EPOCH;
+
+    #[test]
+    fn a_state_opens_with_the_same_key_in_another_environment() {
+        let sealed = cipher(&key(1)).seal(&mut state("Ada"), &binding(), NOW).unwrap();
+
+        let opened = cipher(&key(1)).open(&sealed, &binding(), NOW).unwrap();
+
+        assert_eq!(opened.asked["name"].answer.as_ref().unwrap().get(), "\"Ada\"");
+        assert!(!String::from_utf8_lossy(&BASE64_URL_SAFE_NO_PAD.decode(&sealed).unwrap()).contains("Ada"));
+    }
+
+    #[test]
+    fn a_state_that_belongs_elsewhere_is_refused() {
+        let own = cipher(&key(1));
+        let sealed = own.seal(&mut state("Ada"), &binding(), NOW).unwrap();
+
+        for other in [
+            Binding { method: "prompts/get", ..binding() },
+            Binding { item: "cancel".to_owned(), ..binding() },
+            Binding { arguments: r#"{"day":2}"#.to_owned(), ..binding() },
+            Binding { issuer: Some("https://other.example".to_owned()), ..binding() },
+            Binding { subject: Some("eve".to_owned()), ..binding() },
+            Binding { issuer: None, subject: None, ..binding() },
+            Binding { client_id: Some("phone".to_owned()), ..binding() },
+            Binding { client_id: None, ..binding() },
+        ] {
+            assert!(own.open(&sealed, &other, NOW).is_none(), "{other:?}");
+        }
+        assert!(cipher(&key(2)).open(&sealed, &binding(), NOW).is_none(), "another key");
+        let elsewhere = new_cipher(&StateKey::parse(&key(1)).unwrap(), "other server").unwrap();
+        assert!(elsewhere.open(&sealed, &binding(), NOW).is_none(), "another server");
+    }
+
+    #[test]
+    fn every_changed_bit_is_noticed() {
+        let own = cipher(&key(1));
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(own.seal(&mut state("Ada"), &binding(), NOW).unwrap()).unwrap();
+
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+
+            assert!(own.open(&BASE64_URL_SAFE_NO_PAD.encode(changed), &binding(), NOW).is_none(), "bit {bit}");
+        }
+        for length in 0..bytes.len() {
+            assert!(own.open(&BASE64_URL_SAFE_NO_PAD.encode(&bytes[..length]), &binding(), NOW).is_none(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_state_lives_for_ten_minutes() {
+        let own = cipher(&key(1));
+        let sealed = own.seal(&mut state("Ada"), &binding(), NOW).unwrap();
+
+        assert!(own.open(&sealed, &binding(), NOW + Duration::from_secs(599)).is_some());
+        assert!(own.open(&sealed, &binding(), NOW + Duration::from_secs(600)).is_none());
+    }
+
+    #[test]
+    fn rounds_do_not_go_on_for_ever() {
+        let own = cipher(&key(1));
+        let (mut now, mut state) = (NOW, state("Ada"));
+        let ended = (0..20).find(|_| {
+            let sealed = own.seal(&mut state, &binding(), now).unwrap();
+            now += Duration::from_secs(540);
+            match own.open(&sealed, &binding(), now) {
+                Some(opened) => {
+                    state = opened;
+                    false
+                }
+                None => true,
+            }
+        });
+
+        assert_eq!(ended, Some(6), "an hour has six times nine minutes, and not seven");
+    }
+
+    #[test]
+    fn arguments_are_the_same_only_if_their_text_is() {
+        let of = |text: &str| compact(text);
+
+        assert_eq!(of("{ \"a\" : [1, \"b c\\\" d\"] }\n"), r#"{"a":[1,"b c\" d"]}"#);
+        assert_eq!(of(r#"{"a":"\\" , "b":" "}"#), r#"{"a":"\\","b":" "}"#);
+        assert_ne!(of(r#"{"item":"pen","x":1e400}"#), of(r#"{"item":"car","x":1e400}"#));
+        let long = |first: &str, space: &str| format!(r#"{{"a":{space}["{first}","{}é"]}}"#, "x".repeat(5000));
+        let data = |text: String| additional_data(&Binding { arguments: of(&text), ..binding() }).unwrap();
+        assert_eq!(data(long("1", "")), data(long("1", " \n ")));
+        assert_ne!(data(long("1", "")), data(long("2", "")));
+        assert!(data(long("1", "")).len() < 300, "a digest");
+    }
+
+    #[test]
+    fn an_answer_is_to_its_question_alone() {
+        assert_eq!(digest_of("Who?"), digest_of("Who?"));
+        assert_ne!(digest_of("Who?"), digest_of("When?"));
+    }
+
+    #[test]
+    fn the_previous_key_still_opens_and_no_longer_seals() {
+        let old = cipher(&key(1));
+        let rotated = cipher(&format!("{}, {}", key(2), key(1)));
+        let by_old = old.seal(&mut state("Ada"), &binding(), NOW).unwrap();
+        let by_rotated = rotated.seal(&mut state("Ada"), &binding(), NOW).unwrap();
+
+        assert!(rotated.open(&by_old, &binding(), NOW).is_some());
+        assert!(old.open(&by_rotated, &binding(), NOW).is_none());
+    }
+
+    #[test]
+    fn a_state_that_could_not_travel_is_not_given_out() {
+        let refusal = cipher(&key(1)).seal(&mut state(&"é".repeat(4096)), &binding(), NOW).unwrap_err();
+
+        assert!(matches!(refusal, SealError::AnswersTooLarge), "{refusal}");
+        let mut keeps = RequestState::default();
+        keeps.kept.insert("long".to_owned(), serde_json::value::to_raw_value(&"x".repeat(8192)).unwrap());
+        let refusal = cipher(&key(1)).seal(&mut keeps, &binding(), NOW).unwrap_err();
+        assert!(matches!(refusal, SealError::TooLarge(bytes) if bytes > MAX_STATE_BYTES), "{refusal}");
+        let asked = Asked { question: digest_of("Who?"), answer: None };
+        let mut asks = RequestState { asked: BTreeMap::from([("x".repeat(8192), asked)]), ..RequestState::default() };
+        let refusal = cipher(&key(1)).seal(&mut asks, &binding(), NOW).unwrap_err();
+        assert!(matches!(refusal, SealError::TooLarge(_)), "nothing was answered: {refusal}");
+    }
+
+    #[test]
+    fn the_longest_state_that_is_given_out_opens() {
+        let own = cipher(&key(1));
+        let seal = |bytes: usize| own.seal(&mut state(&"x".repeat(bytes)), &binding(), NOW).ok();
+
+        let longest = (0..MAX_STATE_BYTES).rev().find_map(seal).unwrap();
+
+        assert_eq!(longest.len(), 8192);
+        assert!(own.open(&longest, &binding(), NOW).is_some());
+    }
+}
