@@ -28,7 +28,6 @@ use crate::{
     config, era,
     headers::{self, Accept},
     origin::{OriginVerdict, add_preflight_headers},
-    page,
     sse::{EventStream, PendingEvents},
     traces::server_span,
 };
@@ -244,7 +243,12 @@ impl McpService {
     fn page(&self, method: &Method, own_url: Option<&PublicUrl>) -> Response<Body> {
         match *method {
             Method::HEAD => html(String::new()),
-            _ => html(page::render(&self.router, &self.authenticator.issuers(), own_url)),
+            _ => {
+                let endpoint = own_url.map(|url| format!("{}/mcp", url.as_str()));
+                let summary = self.router.describe(None);
+                let (name, issuers) = (self.router.name(), self.authenticator.issuers());
+                html(mcp_page::render(name, summary.as_ref(), &issuers, endpoint.as_deref()))
+            }
         }
     }
 

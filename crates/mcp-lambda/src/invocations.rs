@@ -114,7 +114,7 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
         Err(error) => tracing::warn!(request_id, %error, "an answer could not be sent"),
     }
     #[cfg(feature = "otel")]
-    crate::traces::export::flush(deadline).await;
+    mcp_otel::flush(deadline).await;
     Ok(())
 }
 

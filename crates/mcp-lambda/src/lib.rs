@@ -1,43 +1,81 @@
-//! MCP over HTTP on AWS Lambda.
+//! MCP servers on AWS Lambda, from plain async functions.
 //!
-//! A function's `main` is one line, and its service is a value that tests call like any other:
+//! # Quick start
+//!
+//! ```toml
+//! [dependencies]
+//! mcp-lambda = { git = "…" }
+//! # For the arguments of tools: what they are parsed by, their schema, their bounds.
+//! garde = { version = "0.23", default-features = false, features = ["derive"] }
+//! schemars = "1"
+//! serde = { version = "1", features = ["derive"] }
+//! ```
 //!
 //! ```no_run
-//! use mcp_lambda::{HttpConfig, McpService};
-//! use mcp_server::{InitError, Server};
+//! use std::process::ExitCode;
 //!
-//! pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
-//!     McpService::new(Server::new("greeter", "0.1.0", ()), config)
+//! use garde::Validate;
+//! use mcp_lambda::{HttpConfig, InitError, McpService, Server, Tool, ToolContext, ToolError};
+//! use schemars::JsonSchema;
+//! use serde::Deserialize;
+//!
+//! #[derive(Deserialize, JsonSchema, Validate)]
+//! #[serde(deny_unknown_fields)]
+//! struct GreetArgs {
+//!     /// Name of the person to greet; 1 to 100 characters.
+//!     #[garde(length(chars, min = 1, max = 100))]
+//!     name: String,
 //! }
 //!
-//! fn main() -> std::process::ExitCode {
+//! async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, ToolError> {
+//!     Ok(format!("Hello, {}!", args.name))
+//! }
+//!
+//! async fn service(config: HttpConfig) -> Result<McpService, InitError> {
+//!     let server = Server::new("greeter", env!("CARGO_PKG_VERSION"), ())
+//!         .tool(Tool::new("greet", greet).description("Greets a person by name.").read_only());
+//!     McpService::new(server, config)
+//! }
+//!
+//! fn main() -> ExitCode {
 //!     mcp_lambda::main(service)
 //! }
 //! ```
 //!
-//! A request's path through the modules: `invocations` takes it from the Runtime API, `events` turns it into an `http::Request`,
-//! `http` checks it, decides its era, asks `mcp-server` and gives the answer a status, `sse` writes a stream if
-//! there is something to stream, and `invocations` sends it back.
+//! A doc comment becomes a description in the tool's schema, and a bound of garde becomes a bound there. Arguments that break the
+//! schema never reach the handler. The service is a value: a test calls it like any other `tower` service.
 //!
-//! | Module | What it holds |
+//! # Names by job
+//!
+//! | Job | Names |
 //! | --- | --- |
-//! | `http` | [`McpService`]; the only module with status codes |
-//! | `era` | which revision a request is made in |
-//! | `headers` | headers that repeat the body, and what a client accepts |
-//! | `origin` | the server's public name, and who may call from a browser |
-//! | `authentication` | who calls |
-//! | `page` | what a browser is shown |
-//! | `platform` | [`LambdaContext`]: what handlers get on Lambda alone |
-//! | `sse` | [`Body`], server-sent events |
-//! | `events` | Lambda events to and from `http` types |
-//! | `run` | [`main`] |
-//! | `invocations` | the runtime loop, in both invoke modes |
-//! | `runtime_api` | the connection to the Runtime API |
-//! | `shutdown` | what is done before the process ends |
-//! | `logs` | log lines, and metrics in them |
-//! | `call_log` | the line of each call |
-//! | `traces` | the span of each call, and with the feature `otel` the way of spans to a collector |
-//! | `config` | the environment variables |
+//! | run a function | [`main`], [`McpService`], [`HttpConfig`]; [`FromEnv`] and [`Env`] for variables of its own, [`InitError`] |
+//! | build a server | [`Server`], [`Tool`], [`Prompt`], [`Resource`], [`ResourceTemplate`] |
+//! | write a handler | [`ToolContext`], [`RequestContext`], [`ToolError`], [`RequestError`], [`NoArguments`], [`Arguments`] |
+//! | return a result | a text, [`Json`], [`JsonWithText`], [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
+//! | describe an item | [`Icon`], [`IconTheme`], [`Annotations`], [`Role`] |
+//! | suggest arguments | [`PartialArgument`], [`Completion`] |
+//! | ask the client | [`InteractiveContext`], [`Elicited`], [`TitledOption`], [`NotChosen`]; [`form`] for forms by hand, [`sampling`] |
+//! | know the caller | [`Principal`], [`Authorization`], [`ScopeNames`], [`Enforcement`] |
+//! | know the client | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
+//! | let clients cache | [`Caching`], [`List`] |
+#![cfg_attr(feature = "postgres", doc = "| use Postgres | [`postgres`] |")]
+#![cfg_attr(not(feature = "postgres"), doc = "| use Postgres | `postgres`, with the feature of that name |")]
+//! | write by hand what types cannot say | [`Tool::raw`], [`JsonObject`] |
+//! | handle errors and foreign data | [`BoxError`], [`error_chain`], [`json`], [`uri`] |
+//! | write a `main` or a transport of your own | [`transport`] |
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | Feature | What it adds |
+//! | --- | --- |
+//! | `auth` | callers are authenticated by OIDC tokens |
+//! | `interactive` | handlers ask the client: [`InteractiveContext`] |
+//! | `otel` | spans are sent to an OpenTelemetry collector |
+//! | `postgres` | one Postgres connection for each request that an environment serves at once |
+//! | `raw-schema` | tools have hand-written schemas: [`Tool::raw`] |
 
 mod authentication;
 mod call_log;
@@ -49,20 +87,57 @@ mod http;
 mod invocations;
 mod logs;
 mod origin;
-mod page;
 mod platform;
 mod run;
 mod runtime_api;
 mod shutdown;
 mod sse;
 mod traces;
+pub mod transport;
 
-pub use self::http::{McpService, Transport};
-pub use authentication::{Authentication, IamIdentity};
-pub use config::{Env, FromEnv, HttpConfig, InvokeMode};
-pub use events::{EventError, EventResponse, EventSource, LambdaRequest};
-pub use invocations::respond_buffered;
-pub use origin::{Origin, PublicUrl};
-pub use platform::{LambdaContext, LambdaInvocation};
+pub use self::http::McpService;
+pub use config::{Env, FromEnv, HttpConfig};
+pub use platform::LambdaContext;
 pub use run::main;
-pub use sse::Body;
+
+#[doc(inline)]
+pub use mcp_server::{
+    Arguments, Authorization, BoxError, Caching, Elicited, Enforcement, HandlerContext, InitError, InteractiveContext,
+    IntoPromptMessages, IntoToolOutput, Json, JsonWithText, List, NoArguments, NotChosen, PartialArgument, Principal,
+    Prompt, RequestContext, RequestError, Resource, ResourceOutput, ResourcePage, ResourceTemplate, ScopeNames, Server,
+    Tool, ToolContext, ToolError, ToolOutput, error_chain, json, uri,
+};
+
+#[doc(inline)]
+pub use mcp_protocol::{
+    Annotations, AudioContent, BlobResourceContents, ClientCapabilities, Completion, ContentBlock, EmbeddedResource,
+    Icon, IconTheme, ImageContent, Implementation, JsonObject, LoggingLevel, PromptMessage, ProtocolVersion, RequestId,
+    ResourceContents, ResourceLink, Role, TextContent, TextResourceContents, TitledOption,
+};
+
+/// Forms made by hand, for [`InteractiveContext::elicit_form`].
+pub mod form {
+    #[doc(inline)]
+    pub use mcp_protocol::{
+        BooleanSchema, LegacyTitledEnumSchema, MultiSelectField, NumberSchema, PrimitiveSchemaDefinition, Properties,
+        RequestedSchema, StringField, StringSchema, TitledItems, TitledMultiSelectEnumSchema,
+        TitledSingleSelectEnumSchema, UntitledItems, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
+    };
+}
+
+/// Questions to the client's model and for its root directories, both deprecated in 2026-07-28: for
+/// [`InteractiveContext::sample`] and [`InteractiveContext::list_roots`].
+pub mod sampling {
+    #[doc(inline)]
+    pub use mcp_protocol::{
+        CreateMessageRequestParams, CreateMessageResult, IncludeContext, ModelHint, ModelPreferences, OneOrMany, Root,
+        SamplingMessage, SamplingMessageContentBlock, ToolChoice, ToolChoiceMode, ToolResultContent, ToolUseContent,
+    };
+}
+
+/// A Postgres database, with the feature `postgres`.
+#[cfg(feature = "postgres")]
+pub mod postgres {
+    #[doc(inline)]
+    pub use mcp_postgres::*;
+}

@@ -22,6 +22,8 @@ use std::{
 };
 
 use mcp_server::InitError;
+#[cfg(feature = "otel")]
+use mcp_server::error_chain;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -35,7 +37,7 @@ use crate::{Env, call_log::UNKNOWN};
 const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
 const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
 const RUST_LOG: &str = "RUST_LOG";
-pub(crate) const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
+const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 const METRICS: &str = "MCP_METRICS";
 
 /// The namespace of all metrics.
@@ -53,11 +55,26 @@ pub(crate) fn init(env: &Env) {
     #[cfg(not(feature = "otel"))]
     let _ = tracing::subscriber::set_global_default(logs);
     #[cfg(feature = "otel")]
-    crate::traces::export::init(env, logs);
+    init_with_spans(env, logs);
     if !is_understood {
         tracing::warn!(
             "{RUST_LOG} or {LOG_LEVEL} is no level and no list of targets with levels: logging from info on"
         );
+    }
+}
+
+#[cfg(feature = "otel")]
+fn init_with_spans<W: Fn(&[u8]) + Send + Sync + 'static>(env: &Env, logs: Logs<W>) {
+    match mcp_otel::Collector::from_env(|name| env.get(name)) {
+        Ok(Some(collector)) => collector.install(logs.into_layer()),
+        Ok(None) => {
+            let _ = tracing::subscriber::set_global_default(logs);
+        }
+        Err(error) => {
+            let _ = tracing::subscriber::set_global_default(logs);
+            let error = error_chain(&error);
+            tracing::warn!(error, "no spans are exported: a variable of OpenTelemetry is wrong");
+        }
     }
 }
 

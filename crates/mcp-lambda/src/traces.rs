@@ -5,11 +5,6 @@
 //! are registered here, never arguments, results or tokens. Without the feature `otel` nobody collects spans, and one costs
 //! a load and a branch.
 
-#[cfg(feature = "otel")]
-pub(crate) mod export;
-#[cfg(feature = "otel")]
-mod parents;
-
 use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, method};
 use mcp_server::Invocation;
 #[cfg(feature = "otel")]
@@ -45,7 +40,7 @@ pub(crate) fn server_span(message: Option<&Incoming<'_>>, invocation: &Invocatio
     );
     #[cfg(feature = "otel")]
     if !span.is_disabled() {
-        parents::set(&span, message.and_then(params), crate::LambdaInvocation::trace_of(invocation));
+        mcp_otel::set_parents(&span, message.and_then(params), crate::LambdaInvocation::trace_of(invocation));
     }
     span
 }
@@ -67,7 +62,7 @@ pub(crate) fn record_item(span: &Span, method: Option<&str>, item: Option<&str>,
     let item = item.unwrap_or(UNKNOWN);
     span.record(field, item);
     #[cfg(feature = "otel")]
-    export::rename(span, format!("{} {item}", method.unwrap_or_default()));
+    mcp_otel::rename(span, format!("{} {item}", method.unwrap_or_default()));
 }
 
 /// How the call ended: `failure` is the kind, if it failed, and `code` that of a JSON-RPC error.

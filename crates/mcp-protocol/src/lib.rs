@@ -76,7 +76,7 @@ pub use input::{InputRequest, InputRequests, InputRequiredResult};
 pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId};
 pub use lifecycle::{DiscoverResult, InitializeResult};
 pub use lookup::lookup;
-pub use meta::{ProgressToken, RequestMeta};
+pub use meta::{ProgressToken, RequestMeta, is_traceparent};
 pub use mirrored::{MirroredParameter, mirrored_parameters};
 pub use notifications::{LoggingLevel, LoggingMessageNotificationParams, ProgressNotificationParams};
 pub use params::RequestParams;

@@ -131,3 +131,29 @@ fn object<'de, T: DeserializeOwned, A: MapAccess<'de>>(
     };
     Ok(())
 }
+
+/// Whether this has the shape of a `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)): the client
+/// chooses it.
+pub fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &&str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2]) && parts.iter().all(is_hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_traceparent_is_one() {
+        for (text, is) in [
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", false),
+            ("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", false),
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333\"-01", false),
+            ("", false),
+        ] {
+            assert_eq!(is_traceparent(text), is, "{text}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use mcp_protocol::{ErrorObject, MalformedMessage, ProtocolVersion, RequestId, js
 use mcp_server::CallError;
 use serde_json::json;
 
-use crate::{Body, authentication::AuthError, era::Refusal, page};
+use crate::{Body, authentication::AuthError, era::Refusal};
 
 /// The longest text of an error.
 const MAX_MESSAGE_CHARS: usize = 500;
@@ -200,7 +200,7 @@ pub(super) fn json_body(status: StatusCode, message: String) -> Response<Body> {
 /// A page for a browser, with what it may do there.
 pub(super) fn html(page: String) -> Response<Body> {
     let mut response = response(StatusCode::OK, None, Body::whole(page));
-    for (name, value) in page::HEADERS {
+    for (name, value) in mcp_page::HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     response

@@ -1,7 +1,12 @@
-//! Spans on their way to a collector: OTLP over HTTP, with the variables of OpenTelemetry.
+//! Spans of a function on their way to a collector: OTLP over HTTP, with the variables of OpenTelemetry.
+//!
+//! A [`Collector`] is made of the variables once and installed with the layer that writes the log; [`flush`] sends what has ended,
+//! [`set_parents`] gives a span its place in the client's trace and X-Ray's.
 //!
 //! Nothing runs in the background, as an environment is frozen between invocations: what has ended is kept in memory, and
 //! sent after the answer, before the next invocation is asked for.
+
+mod parents;
 
 use std::{
     fmt, mem,
@@ -14,7 +19,7 @@ use opentelemetry::{
     KeyValue,
     trace::{TraceContextExt, TracerProvider},
 };
-use opentelemetry_otlp::{RetryPolicy, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{ExporterBuildError, RetryPolicy, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -22,12 +27,10 @@ use opentelemetry_sdk::{
 };
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::{Layer, filter::FilterFn, layer::SubscriberExt};
+use tracing_subscriber::{Layer, Registry, filter::FilterFn, layer::SubscriberExt};
 
-use crate::{
-    Env,
-    logs::{FUNCTION_NAME, Logs},
-};
+const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
+pub use parents::set_parents;
 
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
@@ -52,40 +55,55 @@ struct Export {
     retry_at: Mutex<Option<Instant>>,
 }
 
-/// Begins to log and, unless the variables say otherwise, to collect spans.
-pub(crate) fn init<W: Fn(&[u8]) + Send + Sync + 'static>(env: &Env, logs: Logs<W>) {
-    // A second call, in a process that has its subscriber already, changes nothing.
-    if env.get(DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        let _ = tracing::subscriber::set_global_default(logs);
-        return;
-    }
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_timeout(TIMEOUT)
-        .with_retry_policy(RetryPolicy::disabled())
-        .build();
-    let mut exporter = match exporter {
-        Ok(exporter) => exporter,
-        Err(error) => {
-            let _ = tracing::subscriber::set_global_default(logs);
-            tracing::warn!(error = error_chain(&error), "no spans are exported: a variable of OpenTelemetry is wrong");
-            return;
+/// Collects spans. Made of the environment variables, then [installed](Self::install).
+pub struct Collector {
+    exporter: opentelemetry_otlp::SpanExporter,
+    resource: Resource,
+}
+
+impl Collector {
+    /// Reads `OTEL_*`; `variable` returns the value of an environment variable. `None` when `OTEL_SDK_DISABLED` is `true`.
+    ///
+    /// # Errors
+    ///
+    /// When a variable of OpenTelemetry cannot be used.
+    pub fn from_env<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Result<Option<Self>, ExporterBuildError> {
+        if variable(DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return Ok(None);
         }
-    };
-    let resource = resource(env);
-    exporter.set_resource(&resource);
-    let ended = Ended::default();
-    let provider = SdkTracerProvider::builder().with_resource(resource).with_span_processor(ended.clone()).build();
-    let spans = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer(env!("CARGO_PKG_NAME")))
-        .with_location(false)
-        .with_threads(false)
-        .with_target(false)
-        .with_tracked_inactivity(false)
-        .with_filter(FilterFn::new(is_exported).with_max_level_hint(LevelFilter::INFO));
-    let subscriber = tracing_subscriber::registry().with(logs.into_layer()).with(spans);
-    if tracing::subscriber::set_global_default(subscriber).is_ok() {
-        let _ = EXPORT.set(Export { exporter, ended, retry_at: Mutex::new(None) });
+        let mut exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_timeout(TIMEOUT)
+            .with_retry_policy(RetryPolicy::disabled())
+            .build()?;
+        let resource = resource(variable);
+        exporter.set_resource(&resource);
+        Ok(Some(Self { exporter, resource }))
+    }
+
+    /// Becomes the process's subscriber, together with the layer that writes the log. In a process that has a subscriber already,
+    /// nothing changes.
+    pub fn install(self, logs: impl Layer<Registry> + Send + Sync) {
+        let ended = Ended::default();
+        let provider =
+            SdkTracerProvider::builder().with_resource(self.resource).with_span_processor(ended.clone()).build();
+        let spans = tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("mcp-lambda"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(FilterFn::new(is_exported).with_max_level_hint(LevelFilter::INFO));
+        let subscriber = tracing_subscriber::registry().with(logs).with(spans);
+        if tracing::subscriber::set_global_default(subscriber).is_ok() {
+            let _ = EXPORT.set(Export { exporter: self.exporter, ended, retry_at: Mutex::new(None) });
+        }
+    }
+}
+
+impl fmt::Debug for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collector").field("resource", &self.resource).finish_non_exhaustive()
     }
 }
 
@@ -97,17 +115,17 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
 }
 
 /// Who the spans are from. What `OTEL_RESOURCE_ATTRIBUTES` says goes with it.
-fn resource(env: &Env) -> Resource {
+fn resource<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Resource {
     let attributes = [
-        ("faas.name", env.get(FUNCTION_NAME)),
-        ("faas.version", env.get(FUNCTION_VERSION)),
-        ("cloud.region", env.get(REGION)),
+        ("faas.name", variable(FUNCTION_NAME)),
+        ("faas.version", variable(FUNCTION_VERSION)),
+        ("cloud.region", variable(REGION)),
         ("cloud.provider", Some("aws")),
         ("cloud.platform", Some("aws_lambda")),
     ];
     let known = attributes.into_iter().filter_map(|(name, value)| Some(KeyValue::new(name, value?.to_owned())));
     let resource = Resource::builder().with_attributes(known);
-    match env.get(SERVICE_NAME).or(env.get(FUNCTION_NAME)) {
+    match variable(SERVICE_NAME).or(variable(FUNCTION_NAME)) {
         Some(name) => resource.with_service_name(name.to_owned()).build(),
         None => resource.build(),
     }
@@ -115,7 +133,7 @@ fn resource(env: &Env) -> Resource {
 
 /// Sends what has ended, in half of the time that the invocation has left at most: Lambda stops an environment that goes on
 /// beyond its deadline, though its answer was sent.
-pub(crate) async fn flush(deadline: Option<Instant>) {
+pub async fn flush(deadline: Option<Instant>) {
     let Some(Export { exporter, ended, retry_at }) = EXPORT.get() else { return };
     let now = Instant::now();
     if lock(retry_at).is_some_and(|retry_at| now < retry_at) {
@@ -142,7 +160,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Gives a span that has begun another name. Recording `otel.name` does so only before.
-pub(super) fn rename(span: &tracing::Span, name: String) {
+pub fn rename(span: &tracing::Span, name: String) {
     span.context().span().update_name(name);
 }
 

@@ -1,22 +1,22 @@
-//! The page that somebody sees who opens the server's URL in a browser: what there is, how to connect, and a form for what
-//! anyone may call. It tells what an anonymous caller would be told by the lists, and nothing else.
+//! The page that a browser shows at the server's URL: what the server offers, how to connect, and a form for each tool that an
+//! anonymous caller may call. It has what the lists return to an anonymous caller, and nothing else.
+//!
+//! [`render`] makes it of a server's summary; [`HEADERS`] go with it.
 
 use std::fmt::{self, Display, Write};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use mcp_protocol::ProtocolVersion;
-use mcp_server::{CallError, Router, ServerSummary, ToolSummary};
+use mcp_server::{CallError, ServerSummary, ToolSummary};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::PublicUrl;
-
-const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
 
 /// What a browser may do with the page. The hashes are those of `page.js` and `page.css`; a test compares them, and says
 /// what they have to be.
-pub(crate) const HEADERS: [(&str, &str); 4] = [
+pub const HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; script-src 'sha256-wvDZDaxSBGnpLl9zCer1ihQOw2lM7eUCDPgq8nWx89s='; \
@@ -29,34 +29,38 @@ pub(crate) const HEADERS: [(&str, &str); 4] = [
     ("content-type", "text/html; charset=utf-8"),
 ];
 
-/// Renders the page. `issuers` are those that clients sign in with.
-pub(crate) fn render(router: &Router, issuers: &[&str], own_url: Option<&PublicUrl>) -> String {
-    let summary = router.describe(None);
-    let summary = summary.as_ref();
+/// Renders the page of the server `name`. `summary` is what an anonymous caller may learn, or why it may not; `issuers` are those
+/// that clients sign in with; `endpoint` is the URL of the MCP endpoint, if the server knows it.
+pub fn render(
+    name: &str,
+    summary: Result<&ServerSummary<'_>, &CallError>,
+    issuers: &[&str],
+    endpoint: Option<&str>,
+) -> String {
     let info = summary.ok().map(|own| own.info);
-    let title = info.and_then(|own| own.title.as_deref()).unwrap_or(router.name());
+    let title = info.and_then(|own| own.title.as_deref()).unwrap_or(name);
     let about = fragment(|page| {
-        write!(page, "<p class=\"facts\"><code>{}</code>", Escaped(router.name()))?;
+        write!(page, "<p class=\"facts\"><code>{}</code>", Escaped(name))?;
         if let Some(info) = info {
             write!(page, " <span>version {}</span>", Escaped(&info.version))?;
         }
         write!(page, " {}</p>", access(summary))
     });
     let instructions = summary.ok().and_then(|own| own.instructions).map(Escaped);
-    let connect = match own_url {
-        Some(url) => connect(router.name(), &format!("{}/mcp", url.as_str()), !issuers.is_empty()),
+    let connect = match endpoint {
+        Some(url) => connect(name, url, !issuers.is_empty()),
         None => NAMELESS.to_owned(),
     };
     let connect = connect + &sign_in(issuers);
     format!(
-        include_str!("page/page.html"),
+        include_str!("page.html"),
         title = Escaped(title),
         style = STYLE,
         version = ProtocolVersion::LATEST,
         about = about,
         instructions = Optional("<p class=\"instructions\">", instructions, "</p>"),
         connect = connect,
-        tools = summary.map_or_else(|_| CLOSED.to_owned(), |own| tools(own, own_url.is_some())),
+        tools = summary.map_or_else(|_| CLOSED.to_owned(), |own| tools(own, endpoint.is_some())),
         script = SCRIPT,
     )
 }
@@ -95,7 +99,7 @@ fn connect(server: &str, url: &str, signs_in: bool) -> String {
     let cursor_link = encoded(&BASE64_STANDARD.encode(cursor.to_string()));
     let file = |member: &str, entry: &Value| format!("{:#}", json!({ member: { &name: entry } }));
     format!(
-        include_str!("page/connect.html"),
+        include_str!("connect.html"),
         url = Escaped(url),
         name = Escaped(&name),
         quoted = Escaped(&shell_quoted(url)),

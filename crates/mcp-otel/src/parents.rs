@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use mcp_protocol::json;
+use mcp_protocol::{is_traceparent, json};
 use opentelemetry::{
     Context,
     propagation::TextMapPropagator,
@@ -16,13 +16,12 @@ use serde_json::value::RawValue;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::call_log::is_traceparent;
-
 /// What every implementation has to carry ([W3C Trace Context](https://www.w3.org/TR/trace-context/#tracestate-limits)).
 const MAX_TRACESTATE_BYTES: usize = 512;
 
-/// Says what a span continues, and what it links to.
-pub(super) fn set(span: &Span, params: Option<&RawValue>, xray_header: Option<&str>) {
+/// Places a span that has not begun in the client's trace (`traceparent` in `_meta` of the parameters) or in X-Ray's, by the header of
+/// that invocation; links it to the other of the two.
+pub fn set_parents(span: &Span, params: Option<&RawValue>, xray_header: Option<&str>) {
     let (parent, link) = related(params.and_then(of_client), xray_header.and_then(of_xray));
     if let Some(parent) = parent {
         // It can fail only for a span that has begun, or that nobody collects.
