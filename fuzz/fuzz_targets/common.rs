@@ -2,9 +2,7 @@
 
 use std::sync::LazyLock;
 
-use greeter::Config;
-use mcp_lambda::{McpService, respond_buffered};
-use mcp_server::Invocation;
+use mcp_lambda::{HttpConfig, McpService, transport::{Invocation, respond_buffered}};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -12,7 +10,7 @@ static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
 static SERVICE: LazyLock<McpService> =
-    LazyLock::new(|| RUNTIME.block_on(greeter::service(Config::default())).expect("greeter needs nothing"));
+    LazyLock::new(|| RUNTIME.block_on(greeter::service(HttpConfig::default())).expect("greeter needs nothing"));
 
 /// The answer to an event; `None` if it is of no known kind.
 pub fn answer(event: &[u8]) -> Option<Value> {

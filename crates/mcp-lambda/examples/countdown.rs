@@ -9,8 +9,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use garde::Validate;
-use mcp_lambda::{HttpConfig, McpService};
-use mcp_server::{HandlerError, InitError, Server, Tool, ToolContext};
+use mcp_lambda::{HandlerError, HttpConfig, InitError, McpService, Server, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

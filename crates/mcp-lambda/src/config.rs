@@ -90,8 +90,7 @@ impl fmt::Debug for Env {
 /// A configuration that is read from the environment, once, in the init phase.
 ///
 /// ```
-/// use mcp_lambda::{Env, FromEnv, HttpConfig};
-/// use mcp_server::InitError;
+/// use mcp_lambda::{Env, FromEnv, HttpConfig, InitError};
 ///
 /// struct Config {
 ///     http: HttpConfig,
@@ -118,6 +117,21 @@ pub trait FromEnv: Sized {
     ///
     /// When a variable is missing or cannot be used; the error names it and says what is expected.
     fn from_env(env: &Env) -> Result<Self, InitError>;
+}
+
+/// Two configurations, for a function that needs both: `async fn service((http, database): (HttpConfig, DatabaseConfig))`.
+impl<A: FromEnv, B: FromEnv> FromEnv for (A, B) {
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        Ok((A::from_env(env)?, B::from_env(env)?))
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl FromEnv for mcp_postgres::DatabaseConfig {
+    /// Reads `DATABASE_URL` or the variables that begin with `DB_`.
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        Self::from_env(|name| env.get(name)).map_err(InitError::from)
+    }
 }
 
 /// How the function is reached, and what its environments share. A function without settings of its own takes this one.

@@ -15,7 +15,7 @@
 //! use std::process::ExitCode;
 //!
 //! use garde::Validate;
-//! use mcp_lambda::{HttpConfig, InitError, McpService, Server, Tool, ToolContext, ToolError};
+//! use mcp_lambda::{HandlerError, HttpConfig, InitError, McpService, Server, Tool, ToolContext};
 //! use schemars::JsonSchema;
 //! use serde::Deserialize;
 //!
@@ -27,7 +27,7 @@
 //!     name: String,
 //! }
 //!
-//! async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, ToolError> {
+//! async fn greet(_: ToolContext<()>, args: GreetArgs) -> Result<String, HandlerError> {
 //!     Ok(format!("Hello, {}!", args.name))
 //! }
 //!
@@ -51,11 +51,12 @@
 //! | --- | --- |
 //! | run a function | [`main`], [`McpService`], [`HttpConfig`]; [`FromEnv`] and [`Env`] for variables of its own, [`InitError`] |
 //! | build a server | [`Server`], [`Tool`], [`Prompt`], [`Resource`], [`ResourceTemplate`] |
-//! | write a handler | [`ToolContext`], [`RequestContext`], [`ToolError`], [`RequestError`], [`NoArguments`], [`Arguments`] |
-//! | return a result | a text, [`Json`], [`JsonWithText`], [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
+//! | write a handler | [`ToolContext`], [`RequestContext`], [`LambdaContext`], [`HandlerError`] with [`InvalidInput`] and [`Unavailable`] |
+//! | take arguments | a type of its own that is [`Arguments`], [`NoArguments`], [`Base64`], [`Cursor`] |
+//! | return a result | a text, [`Json`], [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
 //! | describe an item | [`Icon`], [`IconTheme`], [`Annotations`], [`Role`] |
 //! | suggest arguments | [`PartialArgument`], [`Completion`] |
-//! | ask the client | [`InteractiveContext`], [`Elicited`], [`TitledOption`], [`NotChosen`]; [`form`] for forms by hand, [`sampling`] |
+//! | ask the client | [`InteractiveContext`], [`Elicited`], [`TitledOption`]; [`form`] for forms by hand, [`sampling`] |
 //! | know the caller | [`Principal`], [`Authorization`], [`ScopeNames`], [`Enforcement`] |
 //! | know the client | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
 //! | let clients cache | [`Caching`], [`List`] |
@@ -99,13 +100,17 @@ pub use self::http::McpService;
 pub use config::{Env, FromEnv, HttpConfig};
 pub use platform::LambdaContext;
 pub use run::main;
+pub(crate) use transport::{
+    Authentication, Body, EventResponse, EventSource, IamIdentity, InvokeMode, LambdaInvocation, LambdaRequest, Origin,
+    PublicUrl, Transport,
+};
 
 #[doc(inline)]
 pub use mcp_server::{
-    Arguments, Authorization, BoxError, Caching, Elicited, Enforcement, HandlerContext, InitError, InteractiveContext,
-    IntoPromptMessages, IntoToolOutput, Json, JsonWithText, List, NoArguments, NotChosen, PartialArgument, Principal,
-    Prompt, RequestContext, RequestError, Resource, ResourceOutput, ResourcePage, ResourceTemplate, ScopeNames, Server,
-    Tool, ToolContext, ToolError, ToolOutput, error_chain, json, uri,
+    Amount, Arguments, Authorization, Base64, BoxError, Caching, Cursor, Elicited, Enforcement, HandlerContext,
+    HandlerError, InitError, InteractiveContext, IntoPromptMessages, IntoToolOutput, InvalidInput, Json, List,
+    NoArguments, PartialArgument, Principal, Prompt, RequestContext, Resource, ResourceOutput, ResourcePage,
+    ResourceTemplate, ScopeNames, Server, Tool, ToolContext, ToolOutput, Unavailable, error_chain, json, uri,
 };
 
 #[doc(inline)]

@@ -22,8 +22,7 @@ use crate::{Env, FromEnv, McpService, invocations, logs, runtime_api, shutdown};
 ///
 /// ```no_run
 /// # mod greeter {
-/// #     use mcp_lambda::{HttpConfig, McpService};
-/// #     use mcp_server::{InitError, Server};
+/// #     use mcp_lambda::{HttpConfig, InitError, McpService, Server};
 /// #     pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
 /// #         McpService::new(Server::new("greeter", "0.1.0", ()), config)
 /// #     }

@@ -30,6 +30,7 @@
 //! | `headers` | headers that repeat the body, and what a client accepts |
 //! | `origin` | the server's public name, and who may call from a browser |
 //! | `authentication` | who calls |
+//! | `platform` | [`LambdaContext`](crate::LambdaContext): what handlers get on Lambda alone |
 //! | `sse` | [`Body`], server-sent events |
 //! | `events` | Lambda events to and from `http` types |
 //! | `run` | [`main`](crate::main) |
@@ -48,6 +49,7 @@ pub use crate::{
     http::Transport,
     invocations::respond_buffered,
     origin::{Origin, PublicUrl},
+    platform::LambdaInvocation,
     sse::Body,
 };
 #[doc(inline)]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Request};
-use mcp_lambda::{McpService, respond_buffered};
+use mcp_lambda::{McpService, transport::respond_buffered};
 use mcp_protocol::{ProtocolVersion, method};
 use mcp_server::Invocation;
 use peak_alloc::PeakAlloc;

@@ -128,7 +128,7 @@ pub async fn exchange_via(via: Via, service: &McpService, request: McpRequest, i
         Reply::read(&sent, parts.status, parts.headers, &body.to_bytes())
     } else {
         let event = event_of(via, &request).to_string();
-        let response = mcp_lambda::respond_buffered(service, event.as_bytes(), invocation).await;
+        let response = mcp_lambda::transport::respond_buffered(service, event.as_bytes(), invocation).await;
         let response = response.expect("an event of a kind that the function knows");
         Reply::from_event_response(&sent, via, &serde_json::to_value(response).expect("an event response is JSON"))
     }

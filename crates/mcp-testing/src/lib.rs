@@ -67,6 +67,7 @@ pub use exchange::{Reply, Via, event_of, exchange, exchange_via};
 pub use hostile::HostileToken;
 pub use issuer::{IssuerAnswer, Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, sign};
 pub use keys::TestKey;
+pub use mcp_protocol::CallToolResult;
 pub use peak_alloc::PeakAlloc;
 pub use request::{McpRequest, complete, discover, initialize, prompts_get, resources_read, tools_call, tools_list};
 

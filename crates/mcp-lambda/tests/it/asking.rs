@@ -6,7 +6,7 @@ use std::{
 };
 
 use garde::Validate;
-use mcp_lambda::{HttpConfig, InvokeMode, McpService};
+use mcp_lambda::{HttpConfig, McpService, transport::InvokeMode};
 use mcp_protocol::{
     CreateMessageRequestParams, IncludeContext, NumberSchema, PrimitiveSchemaDefinition, ProtocolVersion,
     RequestedSchema, ToolChoice, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,

@@ -1,7 +1,10 @@
 //! Pages in a browser: which may call, and what they get to see.
 
 use http::Method;
-use mcp_lambda::{HttpConfig, McpService, Origin, PublicUrl};
+use mcp_lambda::{
+    HttpConfig, McpService,
+    transport::{Origin, PublicUrl},
+};
 use mcp_testing::{McpRequest, Via, exchange, exchange_via, tools_list};
 
 use crate::common::{fixture, server};

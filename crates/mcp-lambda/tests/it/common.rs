@@ -8,7 +8,7 @@ use std::{
 };
 
 use garde::Validate;
-use mcp_lambda::{HttpConfig, InvokeMode, LambdaContext as _, McpService};
+use mcp_lambda::{HttpConfig, LambdaContext as _, McpService, transport::InvokeMode};
 use mcp_protocol::{ClientCapabilities, ContentBlock, LoggingLevel, ResourceContents};
 use mcp_server::{HandlerError, Json, NoArguments, Server, Tool, ToolContext, ToolOutput};
 use schemars::JsonSchema;

@@ -1,7 +1,7 @@
 //! Lambda events, as the services send them.
 
 use http::Method;
-use mcp_lambda::{EventError, EventSource, LambdaRequest, respond_buffered};
+use mcp_lambda::transport::{EventError, EventSource, LambdaRequest, respond_buffered};
 use mcp_server::Invocation;
 use mcp_testing::{Via, event_of, tools_call, tools_list};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
-use mcp_lambda::{HttpConfig, McpService, PublicUrl};
+use mcp_lambda::{HttpConfig, McpService, transport::PublicUrl};
 use mcp_protocol::JsonObject;
 use mcp_server::{HandlerError, InteractiveContext, NoArguments, Server, Tool, ToolContext};
 use mcp_testing::{McpRequest, Reply, Via, exchange, exchange_via, tools_list};

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use mcp_lambda::{Env, FromEnv, HttpConfig, LambdaRequest, respond_buffered};
+use mcp_lambda::{
+    Env, FromEnv, HttpConfig,
+    transport::{LambdaRequest, respond_buffered},
+};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::Invocation;
 use mcp_testing::{McpRequest, Via, event_of, tools_list};

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use mcp_lambda::{Body, EventSource, McpService, Transport};
+use mcp_lambda::{
+    McpService,
+    transport::{Body, EventSource, Transport},
+};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::Invocation;
 use mcp_testing::{TEST_AUDIENCE, TestIssuer, TestKey, Via, exchange, exchange_via, sign, tools_call, tools_list};
@@ -272,7 +275,8 @@ async fn the_stages_of_an_api_are_not_one_server() {
     let mut event = mcp_testing::event_of(Via::FunctionUrl, &tools_list().bearer(&issuer.token([])).into_http());
     let send = async |event: &Value| {
         let response =
-            mcp_lambda::respond_buffered(&service, event.to_string().as_bytes(), Invocation::default()).await;
+            mcp_lambda::transport::respond_buffered(&service, event.to_string().as_bytes(), Invocation::default())
+                .await;
         serde_json::to_value(response.unwrap()).unwrap()["statusCode"].as_u64().unwrap()
     };
     assert_eq!(send(&event).await, 200);

@@ -98,8 +98,8 @@ async fn metadata_is_what_clients_accept() {
 
     let url: http::Uri = url.parse().unwrap();
     let mut request = http::Request::get(url.path()).body(bytes::Bytes::new()).unwrap();
-    request.extensions_mut().insert(mcp_lambda::Transport {
-        source: mcp_lambda::EventSource::FunctionUrl,
+    request.extensions_mut().insert(mcp_lambda::transport::Transport {
+        source: mcp_lambda::transport::EventSource::FunctionUrl,
         domain_name: url.host().map(str::to_owned),
         iam: None,
     });

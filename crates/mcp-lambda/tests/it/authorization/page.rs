@@ -62,7 +62,7 @@ async fn a_server_is_not_called_open_for_its_tools_alone() {
 #[tokio::test]
 async fn a_policy_that_is_switched_off_is_not_spoken_of() {
     let config = mcp_lambda::HttpConfig {
-        authentication: mcp_lambda::Authentication::DangerouslyOff,
+        authentication: mcp_lambda::transport::Authentication::DangerouslyOff,
         state_key: Some(mcp_testing::state_key()),
         ..Default::default()
     };

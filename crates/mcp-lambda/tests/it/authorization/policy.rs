@@ -381,7 +381,8 @@ async fn with_iam_the_caller_is_whoever_aws_says() {
         "userArn": "arn:aws:iam::111122223333:user/ada", "userId": "AIDACKCEVSQ6C2EXAMPLE",
     });
     let send = async |service: &McpService, event: String| {
-        let response = mcp_lambda::respond_buffered(service, event.as_bytes(), mcp_server::Invocation::default()).await;
+        let response =
+            mcp_lambda::transport::respond_buffered(service, event.as_bytes(), mcp_server::Invocation::default()).await;
         let response = serde_json::to_value(response.unwrap()).unwrap();
         (response["statusCode"].as_u64().unwrap(), response["body"].as_str().unwrap().to_owned())
     };
