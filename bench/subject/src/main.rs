@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use garde::Validate;
-use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
-use mcp_server::{HandlerError, InitError, Server, Tool, ToolContext};
+use mcp_lambda::{Env, FromEnv, HandlerError, HttpConfig, InitError, McpService, Server, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_lambda::{Env, FromEnv, HttpConfig};
-use mcp_server::InitError;
+use mcp_lambda::{Env, FromEnv, HttpConfig, InitError};
 
 use crate::{Budget, Source};
 

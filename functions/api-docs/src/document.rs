@@ -209,7 +209,7 @@ mod tests {
     }
 
     pub(super) fn refusal(text: &str) -> String {
-        mcp_server::error_chain(&Document::parse(text.as_bytes(), BUDGET).unwrap_err())
+        mcp_lambda::error_chain(&Document::parse(text.as_bytes(), BUDGET).unwrap_err())
     }
 
     #[test]

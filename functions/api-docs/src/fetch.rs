@@ -10,7 +10,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use mcp_server::{Amount, RequestContext};
+use mcp_lambda::{Amount, RequestContext};
 
 use crate::State;
 

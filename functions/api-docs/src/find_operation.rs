@@ -1,8 +1,7 @@
 //! The `find_operation` tool: the one operation that is meant, asking the person if several may be.
 
 use garde::Validate;
-use mcp_protocol::TitledOption;
-use mcp_server::{HandlerError, InteractiveContext, Json, Tool};
+use mcp_lambda::{HandlerError, InteractiveContext, Json, TitledOption, Tool};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -20,8 +20,7 @@ mod state;
 mod words;
 mod yaml;
 
-use mcp_lambda::McpService;
-use mcp_server::{InitError, Server};
+use mcp_lambda::{InitError, McpService, Server};
 
 pub use budget::Budget;
 pub use config::Config;

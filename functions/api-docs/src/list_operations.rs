@@ -3,7 +3,7 @@
 use std::ops::Not;
 
 use garde::Validate;
-use mcp_server::{HandlerError, Json, Tool, ToolContext};
+use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

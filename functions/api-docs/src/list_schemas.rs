@@ -1,7 +1,7 @@
 //! The `list_schemas` tool: the API's types, page by page.
 
 use garde::Validate;
-use mcp_server::{HandlerError, Json, Tool, ToolContext};
+use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The resources `openapi://operations/{operationId}`: operations for people to attach.
 
 use garde::Validate;
-use mcp_server::{HandlerError, PartialArgument, RequestContext, ResourceTemplate};
+use mcp_lambda::{HandlerError, PartialArgument, RequestContext, ResourceTemplate};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -392,7 +392,7 @@ mod tests {
 
         let refusal = Document::parse(document.as_bytes(), Budget::of_function(4096)).unwrap_err();
 
-        assert!(mcp_server::error_chain(&refusal).contains("words to search"), "{refusal}");
+        assert!(mcp_lambda::error_chain(&refusal).contains("words to search"), "{refusal}");
     }
 
     #[test]

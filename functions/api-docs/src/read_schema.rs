@@ -1,7 +1,7 @@
 //! The `read_schema` tool: one of the API's types.
 
 use garde::Validate;
-use mcp_server::{HandlerError, Json, Tool, ToolContext};
+use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

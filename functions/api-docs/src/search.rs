@@ -1,7 +1,7 @@
 //! The `search` tool: operations and schemas by words.
 
 use garde::Validate;
-use mcp_server::{HandlerError, Json, Tool, ToolContext};
+use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -16,8 +16,7 @@ use aws_sigv4::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use mcp_lambda::Env;
-use mcp_server::BoxError;
+use mcp_lambda::{BoxError, Env};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::fetch::{self, Answer, FetchError, Fetched, Progress};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use mcp_server::{BoxError, InitError, RequestContext, error_chain};
+use mcp_lambda::{BoxError, InitError, RequestContext, error_chain};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{

@@ -7,9 +7,7 @@ mod origin;
 use std::time::{Duration, SystemTime};
 
 use api_docs::{Config, service};
-use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
-use mcp_protocol::ProtocolVersion;
-use mcp_server::{Invocation, error_chain};
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService, ProtocolVersion, error_chain, transport::Invocation};
 use mcp_testing::{
     McpRequest, Reply, Via, assert_contract, bounds, complete, exchange, exchange_via, resources_read, state_key,
     tools_call,

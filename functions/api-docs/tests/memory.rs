@@ -38,7 +38,7 @@ fn read(text: &str, budget: Budget) -> Taken {
             api_docs::read_some(document);
             None
         }
-        Err(error) => Some(mcp_server::error_chain(error)),
+        Err(error) => Some(mcp_lambda::error_chain(error)),
     };
     Taken { peak: peak - before, kept: after - before, answering: ALLOCATOR.peak_usage() - after, refusal }
 }

@@ -3,11 +3,14 @@
 use std::fmt::Debug;
 
 use garde::Validate;
-use mcp_protocol::{
-    CreateMessageRequestParams, LegacyTitledEnumSchema, RequestedSchema, TitledItems, TitledMultiSelectEnumSchema,
-    TitledOption, TitledSingleSelectEnumSchema, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
+use mcp_lambda::{
+    Elicited, HandlerError, InteractiveContext, NoArguments, TitledOption, Tool,
+    form::{
+        LegacyTitledEnumSchema, RequestedSchema, TitledItems, TitledMultiSelectEnumSchema,
+        TitledSingleSelectEnumSchema, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
+    },
+    sampling::CreateMessageRequestParams,
 };
-use mcp_server::{Elicited, HandlerError, InteractiveContext, NoArguments, Tool};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

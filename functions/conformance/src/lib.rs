@@ -6,8 +6,7 @@ mod prompts;
 mod resources;
 mod tools;
 
-use mcp_lambda::{HttpConfig, McpService};
-use mcp_server::{InitError, Server};
+use mcp_lambda::{HttpConfig, InitError, McpService, Server};
 
 /// What all calls share: nothing.
 #[derive(Debug)]

@@ -1,8 +1,10 @@
 //! Prompts.
 
 use garde::Validate;
-use mcp_protocol::{ContentBlock, PromptMessage, ResourceContents};
-use mcp_server::{Elicited, HandlerError, InteractiveContext, NoArguments, PartialArgument, Prompt, RequestContext};
+use mcp_lambda::{
+    ContentBlock, Elicited, HandlerError, InteractiveContext, NoArguments, PartialArgument, Prompt, PromptMessage,
+    RequestContext, ResourceContents,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use garde::Validate;
-use mcp_server::{Caching, HandlerError, RequestContext, Resource, ResourceTemplate};
+use mcp_lambda::{Caching, HandlerError, RequestContext, Resource, ResourceTemplate};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use garde::Validate;
-use mcp_protocol::{ClientCapabilities, ContentBlock, JsonObject, LoggingLevel, ResourceContents};
-use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
+use mcp_lambda::{
+    ClientCapabilities, ContentBlock, HandlerError, JsonObject, LoggingLevel, NoArguments, ResourceContents, Tool,
+    ToolContext,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -1,7 +1,9 @@
 //! The table of events. All SQL is here.
 
-use mcp_postgres::{DatabaseError, Effect};
-use mcp_server::{Principal, RequestContext};
+use mcp_lambda::{
+    Principal, RequestContext,
+    postgres::{DatabaseError, Effect},
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};

@@ -1,7 +1,7 @@
 //! The `get_latest_events` tool: lists events, the newest first.
 
 use garde::Validate;
-use mcp_server::{HandlerError, Json, Tool, ToolContext};
+use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

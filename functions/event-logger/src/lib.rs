@@ -1,17 +1,18 @@
 //! An MCP server with state: it logs events in Postgres, and lists them. Read [`service`] to see what it offers.
 
-mod config;
 mod events;
 mod get_latest_events;
 mod log_event;
 mod resources;
 
-use mcp_lambda::McpService;
-use mcp_postgres::Database;
-use mcp_server::{InitError, Server};
+use mcp_lambda::{
+    HttpConfig, InitError, McpService, Server,
+    postgres::{Database, DatabaseConfig},
+};
 use sqlx::migrate::Migrator;
 
-pub use config::Config;
+/// Settings: how the function is reached, and where events are kept.
+pub type Config = (HttpConfig, DatabaseConfig);
 
 /// The schema. `DB_MIGRATE=off` leaves it to `sqlx migrate run --source functions/event-logger/migrations`.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -32,8 +33,8 @@ pub struct State {
 /// # Errors
 ///
 /// When nothing is configured by which callers are known.
-pub async fn service(config: Config) -> Result<McpService, InitError> {
-    let database = Database::open(config.database, &MIGRATOR).await;
+pub async fn service((http, database): Config) -> Result<McpService, InitError> {
+    let database = Database::open(database, &MIGRATOR).await;
     let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database })
         .title("Event logger")
         .instructions(
@@ -49,5 +50,5 @@ pub async fn service(config: Config) -> Result<McpService, InitError> {
             |state| async move { state.database.close().await },
             |state| async move { state.database.warm().await },
         );
-    McpService::new(server, config.http)
+    McpService::new(server, http)
 }

@@ -1,8 +1,7 @@
 //! The `log_event` tool: stores one event.
 
 use garde::Validate;
-use mcp_postgres::DatabaseError;
-use mcp_server::{HandlerError, Json, Tool, ToolContext};
+use mcp_lambda::{HandlerError, Json, Tool, ToolContext, postgres::DatabaseError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -1,7 +1,7 @@
 //! The resources `events://latest` and `events://{id}`.
 
 use garde::Validate;
-use mcp_server::{HandlerError, RequestContext, Resource, ResourceTemplate};
+use mcp_lambda::{HandlerError, RequestContext, Resource, ResourceTemplate};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -5,12 +5,10 @@
 use std::time::{Duration, Instant};
 
 use event_logger::{Config, service};
-use mcp_lambda::{Env, FromEnv, McpService};
-use mcp_protocol::{CallToolResult, ProtocolVersion};
-use mcp_server::{Invocation, Principal};
+use mcp_lambda::{Env, FromEnv, McpService, Principal, ProtocolVersion, transport::Invocation};
 use mcp_testing::{
-    McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, assert_text_has, bounds, discover,
-    exchange, exchange_via, resources_read, tools_call, tools_list,
+    CallToolResult, McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, assert_text_has,
+    bounds, discover, exchange, exchange_via, resources_read, tools_call, tools_list,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor, Row};

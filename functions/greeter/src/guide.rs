@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_server::{Caching, HandlerError, RequestContext, Resource};
+use mcp_lambda::{Caching, HandlerError, RequestContext, Resource};
 
 use crate::State;
 

@@ -1,7 +1,7 @@
 //! The `introduction` prompt: a person asks the model to introduce someone.
 
 use garde::Validate;
-use mcp_server::{HandlerError, Prompt, RequestContext};
+use mcp_lambda::{HandlerError, Prompt, RequestContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -1,7 +1,7 @@
 //! The `personalized_greeting` tool: greets one person by name.
 
 use garde::Validate;
-use mcp_server::{HandlerError, Tool, ToolContext};
+use mcp_lambda::{HandlerError, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

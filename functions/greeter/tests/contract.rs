@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
-use greeter::{Config, service};
-use mcp_lambda::McpService;
-use mcp_protocol::ProtocolVersion;
+use greeter::service;
+use mcp_lambda::{HttpConfig, McpService, ProtocolVersion};
 use mcp_testing::{assert_contract, bounds, complete, exchange, prompts_get, resources_read, tools_call};
 use serde_json::json;
 
 async fn greeter() -> McpService {
-    service(Config::default()).await.unwrap()
+    service(HttpConfig::default()).await.unwrap()
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The `count_words` tool: counts the words of a text.
 
 use garde::Validate;
-use mcp_server::{HandlerError, Tool, ToolContext};
+use mcp_lambda::{HandlerError, Tool, ToolContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
-use mcp_lambda::McpService;
+use mcp_lambda::{HttpConfig, McpService};
 use mcp_testing::{assert_contract, bounds, exchange, tools_call};
 use serde_json::json;
 
-use {{ project_name | replace: "-", "_" }}::{Config, service};
+use {{ project_name | replace: "-", "_" }}::service;
 
 async fn server() -> McpService {
-    service(Config::default()).await.unwrap()
+    service(HttpConfig::default()).await.unwrap()
 }
 
 /// After a change that is meant: `UPDATE_GOLDEN=1 cargo test`.
