@@ -114,6 +114,7 @@ CHECKS = {
     "docs": command(
         "cargo", "doc", "--workspace", "--no-deps", "--all-features", "--locked", "--quiet", RUSTDOCFLAGS="-D warnings"
     ),
+    "public API": command(sys.executable, "scripts/public_api.py"),
     "dependencies": command("cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"),
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,

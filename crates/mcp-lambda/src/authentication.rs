@@ -21,6 +21,7 @@ const GRANT_SCOPES: &str = "OIDC_GRANT_SCOPES";
 
 /// How callers are known.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub enum Authentication {
     /// In no way. A server that says who may use what does not start.
     #[default]

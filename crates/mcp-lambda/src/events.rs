@@ -39,6 +39,7 @@ pub struct LambdaRequest {
 
 /// The kind of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EventSource {
     /// Payload version 2.0: a Function URL or an HTTP API.
     FunctionUrl,
@@ -65,6 +66,7 @@ impl EventSource {
 
 /// Why an event is no request.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EventError {
     /// Not an event that this function can be invoked with.
     Unknown(String),

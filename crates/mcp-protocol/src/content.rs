@@ -9,6 +9,7 @@ use crate::{Icon, JsonObject, ProtocolVersion};
 /// One piece of a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ContentBlock {
     /// Text for the model.
     Text(TextContent),

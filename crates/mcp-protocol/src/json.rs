@@ -66,6 +66,7 @@ impl Budget {
 
 /// Why a JSON text is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum JsonError {
     /// Not JSON, or not of the type that is wanted.
     Malformed(String),
