@@ -27,7 +27,7 @@ MUTATED = [
     "crates/mcp-server/src/policy.rs",
     "crates/mcp-auth/src/token.rs",
     "crates/mcp-auth/src/verifier.rs",
-    "crates/mcp-server/src/interaction/request_state.rs",
+    "crates/mcp-server/src/interaction/cipher.rs",
     "crates/mcp-lambda/src/http.rs",
     "crates/mcp-lambda/src/http/*.rs",
 ]

@@ -50,8 +50,8 @@ urllib.request.urlopen(redirect_uri + "?" + answer).close()
 AROUND = """
 use garde::Validate;
 use mcp_lambda::{{Env, FromEnv, HttpConfig, McpService}};
-use mcp_postgres::{{Database, DatabaseConfig, Effect}};
-use mcp_server::{{HandlerError, InitError, NoArguments, Principal, Server, Tool, ToolContext}};
+use mcp_lambda::postgres::{{Database, DatabaseConfig, Effect}};
+use mcp_lambda::{{HandlerError, InitError, NoArguments, Principal, Server, Tool, ToolContext}};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sqlx::migrate::Migrator;
@@ -245,7 +245,7 @@ def test_the_code_of_the_migration_guide_compiles(terminal):
     tool, service = [text for language, text in guide if language == "rust"]
     function = terminal.workspace / "functions" / "migrated"
 
-    terminal.paste(("sh", "make new FUNCTION=migrated && cargo add --quiet --package migrated mcp-postgres sqlx"))
+    terminal.paste(("sh", "make new FUNCTION=migrated && cargo add --quiet --package migrated mcp-lambda --features postgres && cargo add --quiet --package migrated sqlx"))
     (function / "migrations").mkdir()
     (function / "src" / "lib.rs").write_text(AROUND.format(tool=tool, service=service))
 

@@ -56,6 +56,7 @@
 //! | return a result | a text, [`Json`], [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
 //! | describe an item | [`Icon`], [`IconTheme`], [`Annotations`], [`Role`] |
 //! | suggest arguments | [`PartialArgument`], [`Completion`] |
+//! | report progress | `RequestContext::progress`, [`Amount`] |
 //! | ask the client | [`InteractiveContext`], [`Elicited`], [`TitledOption`]; [`form`] for forms by hand, [`sampling`] |
 //! | know the caller | [`Principal`], [`Authorization`], [`ScopeNames`], [`Enforcement`] |
 //! | know the client | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
@@ -101,8 +102,8 @@ pub use config::{Env, FromEnv, HttpConfig};
 pub use platform::LambdaContext;
 pub use run::main;
 pub(crate) use transport::{
-    Authentication, Body, EventResponse, EventSource, IamIdentity, InvokeMode, LambdaInvocation, LambdaRequest, Origin,
-    PublicUrl, Transport,
+    Authentication, Body, EventError, EventResponse, EventSource, IamIdentity, InvokeMode, LambdaInvocation,
+    LambdaRequest, Origin, PublicUrl, Transport,
 };
 
 #[doc(inline)]

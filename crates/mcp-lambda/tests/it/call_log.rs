@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
-use mcp_lambda::{Env, FromEnv, HttpConfig, LambdaInvocation, McpService};
+use mcp_lambda::{Env, FromEnv, HttpConfig, McpService, transport::LambdaInvocation};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{
     HandlerError, Invocation, NoArguments, Principal, RequestContext, Resource, Server, Tool, ToolContext,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use garde::Validate;
-use mcp_lambda::{HttpConfig, LambdaInvocation, McpService};
+use mcp_lambda::{HttpConfig, McpService, transport::LambdaInvocation};
 use mcp_protocol::ProtocolVersion;
 use mcp_server::{HandlerError, Invocation, Json, NoArguments, Server, Tool, ToolContext};
 use mcp_testing::{Via, exchange, exchange_via, tools_call};
