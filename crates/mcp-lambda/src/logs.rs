@@ -461,7 +461,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{Authentication, HttpConfig, McpService, respond_buffered};
+    use crate::{Authentication, HttpConfig, McpService, transport::respond_buffered};
 
     /// What is written while `log` runs.
     fn written(variables: &[(&str, &str)], log: impl FnOnce()) -> String {
