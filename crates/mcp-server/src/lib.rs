@@ -62,6 +62,7 @@ pub use arguments::{Arguments, base64::Base64, cursor::Cursor};
 pub use caching::{Caching, List};
 pub use dispatch::{
     call::{Answer, Call, CallOutcome, Rendered, ResultKind},
+    hooks::ManagedResource,
     resolve::Resolved,
     router::Router,
     summary::{ServerSummary, ToolSummary},

@@ -14,7 +14,7 @@ use crate::{
     Access, Authorization, BuildError, Caching, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool,
     dispatch::{
         built::Built,
-        hooks::Hooks,
+        hooks::{Hooks, ManagedResource},
         lists::{Contents, Lists},
         render::Renderer,
     },
@@ -209,6 +209,14 @@ impl<S: Send + Sync + 'static> Server<S> {
         self.hooks.before_snapshot = Some(Box::new(move || Box::pin(before(Arc::clone(&state)))));
         let state = Arc::clone(&self.state);
         self.hooks.after_restore = Some(Box::new(move || Box::pin(after(Arc::clone(&state)))));
+        self
+    }
+
+    /// Closes a resource when the environment ends, after [`on_close`](Self::on_close), and around a snapshot within
+    /// [`around_snapshot`](Self::around_snapshot): for a clone of what the state holds.
+    #[must_use]
+    pub fn manages(mut self, resource: impl ManagedResource) -> Self {
+        self.hooks.managed.push(Arc::new(resource));
         self
     }
 

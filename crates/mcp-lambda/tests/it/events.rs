@@ -50,6 +50,7 @@ fn documented_events_are_what_the_ecosystem_takes_them_for() {
             EventSource::FunctionUrl => serde_json::from_str::<LambdaFunctionUrlRequest>(event).map(drop),
             EventSource::RestApi => serde_json::from_str::<apigw::ApiGatewayProxyRequest>(event).map(drop),
             EventSource::LoadBalancer { .. } => serde_json::from_str::<AlbTargetGroupRequest>(event).map(drop),
+            other => panic!("{name} comes from {other:?}, which has no type here"),
         }
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     }

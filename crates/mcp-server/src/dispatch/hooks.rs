@@ -3,8 +3,48 @@
 use std::{
     future::ready,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
+
+/// A resource with connections or secrets of its own: closed when the execution environment ends, and around a snapshot. See
+/// [`Server::manages`](crate::Server::manages).
+pub trait ManagedResource: Send + Sync + 'static {
+    /// Closes the resource, before the environment ends. The platform grants some 300 ms.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+
+    /// Closes what a snapshot must not hold. Unless overridden it [closes](Self::close) everything.
+    fn before_snapshot(&self) -> impl Future<Output = ()> + Send {
+        self.close()
+    }
+
+    /// Opens what requests need, in each process that is restored from the snapshot. Unless overridden it does nothing.
+    fn after_restore(&self) -> impl Future<Output = ()> + Send {
+        ready(())
+    }
+}
+
+type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// [`ManagedResource`] as an object.
+pub(crate) trait Managed: Send + Sync {
+    fn close(&self) -> Work<'_>;
+    fn before_snapshot(&self) -> Work<'_>;
+    fn after_restore(&self) -> Work<'_>;
+}
+
+impl<R: ManagedResource> Managed for R {
+    fn close(&self) -> Work<'_> {
+        Box::pin(ManagedResource::close(self))
+    }
+
+    fn before_snapshot(&self) -> Work<'_> {
+        Box::pin(ManagedResource::before_snapshot(self))
+    }
+
+    fn after_restore(&self) -> Work<'_> {
+        Box::pin(ManagedResource::after_restore(self))
+    }
+}
 
 /// A running hook.
 pub(crate) type HookFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -17,28 +57,110 @@ pub(crate) struct Hooks {
     pub(crate) close: Mutex<Option<CloseHook>>,
     pub(crate) before_snapshot: Option<Hook>,
     pub(crate) after_restore: Option<Hook>,
+    pub(crate) managed: Vec<Arc<dyn Managed>>,
 }
 
 impl Hooks {
     pub(crate) fn has_close(&self) -> bool {
-        self.close.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.close.lock().unwrap_or_else(PoisonError::into_inner).is_some() || !self.managed.is_empty()
     }
 
-    /// Runs the close hook, the first time.
+    /// Runs the close hook, the first time, and closes what is managed.
     pub(crate) fn close(&self) -> HookFuture {
         let hook = self.close.lock().unwrap_or_else(PoisonError::into_inner).take();
-        hook.map_or_else(nothing, |hook| hook())
+        let (own, managed) = (hook.map_or_else(nothing, |hook| hook()), self.managed.clone());
+        Box::pin(async move {
+            own.await;
+            for resource in &managed {
+                resource.close().await;
+            }
+        })
     }
 
     pub(crate) fn before_snapshot(&self) -> HookFuture {
-        self.before_snapshot.as_ref().map_or_else(nothing, |hook| hook())
+        let own = self.before_snapshot.as_ref().map_or_else(nothing, |hook| hook());
+        let managed = self.managed.clone();
+        Box::pin(async move {
+            own.await;
+            for resource in &managed {
+                resource.before_snapshot().await;
+            }
+        })
     }
 
     pub(crate) fn after_restore(&self) -> HookFuture {
-        self.after_restore.as_ref().map_or_else(nothing, |hook| hook())
+        let own = self.after_restore.as_ref().map_or_else(nothing, |hook| hook());
+        let managed = self.managed.clone();
+        Box::pin(async move {
+            for resource in &managed {
+                resource.after_restore().await;
+            }
+            own.await;
+        })
     }
 }
 
 fn nothing() -> HookFuture {
     Box::pin(ready(()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{Router, Server, Settings};
+
+    type Log = Arc<Mutex<Vec<&'static str>>>;
+
+    struct Pool(Log);
+
+    impl ManagedResource for Pool {
+        async fn close(&self) {
+            self.0.lock().unwrap().push("pool closed");
+        }
+
+        async fn after_restore(&self) {
+            self.0.lock().unwrap().push("pool opened");
+        }
+    }
+
+    fn write(word: &'static str) -> impl Fn(Arc<Log>) -> std::future::Ready<()> + Send + Sync + 'static {
+        move |log| {
+            log.lock().unwrap().push(word);
+            std::future::ready(())
+        }
+    }
+
+    async fn hooks_of(server: Server<Log>, log: &Log) -> Vec<&'static str> {
+        let router: Router = server.build(Settings::default()).unwrap();
+        assert!(router.has_close_hook());
+        router.before_snapshot().await;
+        router.after_restore().await;
+        router.close().await;
+        std::mem::take(&mut *log.lock().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_managed_resource_outlives_the_hooks_of_the_server() {
+        let log = Log::default();
+        let server = || Server::new("test", "0.0.0", Arc::clone(&log));
+
+        let alone = hooks_of(server().manages(Pool(Arc::clone(&log))), &log).await;
+        let managed = server().manages(Pool(Arc::clone(&log))).on_close(write("state closed"));
+        let both = hooks_of(managed.around_snapshot(write("state frozen"), write("state thawed")), &log).await;
+
+        assert_eq!(alone, ["pool closed", "pool opened", "pool closed"]);
+        let expected = ["state frozen", "pool closed", "pool opened", "state thawed", "state closed", "pool closed"];
+        assert_eq!(both, expected);
+    }
+
+    #[test]
+    fn a_server_that_manages_nothing_has_no_close_hook() {
+        let router = Server::new("test", "0.0.0", ()).build(Settings::default()).unwrap();
+
+        assert!(!router.has_close_hook());
+    }
 }

@@ -135,6 +135,7 @@ impl Run<'_> {
             cancellation: CancellationToken::new(),
             notifications,
             sent: Mutex::default(),
+            extensions: Mutex::default(),
             round,
         });
         let errors =

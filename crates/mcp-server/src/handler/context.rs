@@ -112,6 +112,7 @@ pub(crate) struct CallContext {
     pub(crate) cancellation: CancellationToken,
     pub(crate) notifications: Option<mpsc::Sender<String>>,
     pub(crate) sent: Mutex<SentNotifications>,
+    pub(crate) extensions: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     /// `None` for a handler that never asks.
     pub(crate) round: Option<Round>,
 }
@@ -181,6 +182,18 @@ impl<S> RequestContext<S> {
     /// What the function set up once, before its first request.
     pub fn state(&self) -> &S {
         &self.state
+    }
+
+    /// The call's value of a type, made when it is first asked for and dropped with the call: what a library that handlers
+    /// use keeps of this call.
+    pub fn extension<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let mut own = self.call.extensions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = own.iter().find_map(|value| Arc::clone(value).downcast().ok());
+        known.unwrap_or_else(|| {
+            let new = Arc::new(T::default());
+            own.push(Arc::clone(&new) as Arc<dyn Any + Send + Sync>);
+            new
+        })
     }
 
     /// The JSON-RPC id of the request.

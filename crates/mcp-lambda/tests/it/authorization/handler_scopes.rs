@@ -97,8 +97,8 @@ fn requests(after_message: bool) -> [McpRequest; 3] {
 
 async fn streamed(service: &McpService, request: McpRequest) -> Reply {
     let mut http = request.clone().into_http();
-    http.extensions_mut().insert(mcp_lambda::Transport {
-        source: mcp_lambda::EventSource::FunctionUrl,
+    http.extensions_mut().insert(mcp_lambda::transport::Transport {
+        source: mcp_lambda::transport::EventSource::FunctionUrl,
         domain_name: Some("abcdefghij.lambda-url.eu-west-1.on.aws".to_owned()),
         iam: None,
     });
