@@ -1,17 +1,16 @@
 //! What a failed operation means: for the caller of a tool, and for whether it may be repeated.
 
-use std::{error::Error, fmt, io, sync::LazyLock};
+use std::{error::Error, fmt, io, iter, sync::LazyLock};
 
 use mcp_server::{BoxError, HandlerError, Unavailable};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use crate::Effect;
-
-/// Why an operation has no result.
+/// Why an operation has no result. Made of [`sqlx::Error`] by `?`.
 ///
 /// As the error of a handler, what is not available stays so ([`mcp_server::Unavailable`]), also in an error that wraps it;
 /// everything else is a fault on our side.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum DatabaseError {
     /// The database broke off, is not there, or takes no more connections.
     Unavailable(BoxError),
@@ -28,6 +27,8 @@ pub enum DatabaseError {
         /// What the database says; it repeats values.
         source: BoxError,
     },
+    /// The call holds a connection, and asks for another.
+    AlreadyHeld,
     /// Anything else: a fault on our side.
     Other(BoxError),
 }
@@ -42,6 +43,10 @@ impl fmt::Display for DatabaseError {
             }
             Self::ReadOnly(_) => f.write_str("the database is read-only"),
             Self::Constraint { name, .. } => write!(f, "the constraint `{name}` is broken"),
+            Self::AlreadyHeld => f.write_str(
+                "this call already holds a connection of its environment, which has one for each request: use that one, or \
+                 end it (`commit`, `rollback`, `drop`) before the next",
+            ),
             Self::Other(_) => f.write_str("the database refused"),
         }
     }
@@ -52,6 +57,7 @@ impl Error for DatabaseError {
         static TIMED_OUT: LazyLock<Unavailable> = LazyLock::new(|| Unavailable::new(BUSY, "no answer in time"));
         match self {
             Self::TimedOut => Some(&*TIMED_OUT),
+            Self::AlreadyHeld => None,
             Self::Unavailable(source)
             | Self::OutcomeUnknown(source)
             | Self::ReadOnly(source)
@@ -103,6 +109,7 @@ impl DatabaseError {
             Self::OutcomeUnknown(_) => "outcome_unknown",
             Self::ReadOnly(_) => "read_only",
             Self::Constraint { .. } => "constraint",
+            Self::AlreadyHeld => "already_held",
             Self::Other(_) => "_OTHER",
         }
     }
@@ -113,9 +120,62 @@ pub(crate) fn busy(source: impl Into<BoxError>) -> BoxError {
     Unavailable::new(BUSY, source).into()
 }
 
-/// What became of an attempt that failed.
+impl From<sqlx::Error> for DatabaseError {
+    /// An error of this crate's that has passed through sqlx comes out as it was.
+    fn from(error: sqlx::Error) -> Self {
+        let error = match error {
+            sqlx::Error::Io(error) => match error.downcast::<Self>() {
+                Ok(own) => return own,
+                Err(other) => sqlx::Error::Io(other),
+            },
+            other => other,
+        };
+        let (kind, _) = classify(&error);
+        match kind {
+            Kind::Unavailable => Self::Unavailable(busy(error)),
+            Kind::TimedOut => Self::TimedOut,
+            Kind::ReadOnly => Self::ReadOnly(Unavailable::new(READ_ONLY, error).into()),
+            Kind::Constraint(name) => Self::Constraint { name, source: error.into() },
+            Kind::Other => Self::Other(error.into()),
+        }
+    }
+}
+
+/// What was asked for may have been done.
+fn outcome_unknown(error: DatabaseError) -> DatabaseError {
+    DatabaseError::OutcomeUnknown(Unavailable::new(UNKNOWN, error).into())
+}
+
+/// The error in the form that an executor of sqlx's returns.
+pub(crate) fn through_sqlx(error: DatabaseError) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::other(error))
+}
+
+/// Whether a statement that failed so leaves a connection that cannot be used again.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    classify(error).1.is_connection_lost
+}
+
+/// The error of a statement that commits by itself: if the connection was lost, it may have been executed.
+pub(crate) fn of_a_statement(error: sqlx::Error) -> sqlx::Error {
+    match classify(&error) {
+        (Kind::Unavailable, Class { is_without_effect: false, .. }) => {
+            through_sqlx(outcome_unknown(DatabaseError::from(error)))
+        }
+        _ => error,
+    }
+}
+
+/// An attempt that failed.
+#[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: DatabaseError,
+    pub(crate) class: Class,
+}
+
+/// What a failure means for the connection, and for a retry.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Class {
     /// The same may succeed in a moment.
     pub(crate) is_transient: bool,
     /// The connection cannot be used again.
@@ -129,101 +189,132 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// The connection broke off; what was asked for may have been done.
-    pub(crate) fn lost(error: DatabaseError) -> Self {
-        let is_transient = matches!(error, DatabaseError::Unavailable(_));
-        Self {
-            error,
-            is_transient,
-            is_connection_lost: true,
-            is_without_effect: false,
-            is_authentication: false,
-            is_full: false,
-        }
+    /// There was no result in time. The connection has something under way.
+    pub(crate) fn timed_out() -> Self {
+        let class = Class { is_connection_lost: true, ..Class::default() };
+        Self { error: DatabaseError::TimedOut, class }
     }
 
-    /// The database refused, and nothing was done.
-    fn refused(error: DatabaseError) -> Self {
-        Self { is_connection_lost: false, is_without_effect: true, ..Self::lost(error) }
+    /// What will not succeed the next time either.
+    pub(crate) fn permanent(error: DatabaseError) -> Self {
+        Self { error, class: Class { is_connection_lost: true, is_without_effect: true, ..Class::default() } }
     }
 
-    /// The error, for someone who wanted an effect.
-    pub(crate) fn into_error(self, effect: Effect) -> DatabaseError {
-        match self.error {
-            error @ (DatabaseError::Unavailable(_) | DatabaseError::TimedOut)
-                if effect != Effect::None && !self.is_without_effect =>
-            {
-                DatabaseError::OutcomeUnknown(Unavailable::new(UNKNOWN, error).into())
+    /// Nothing of it can have happened, whatever the error is.
+    pub(crate) fn without_effect(self) -> Self {
+        Self { class: Class { is_without_effect: true, ..self.class }, ..self }
+    }
+
+    /// The same where something was asked for that changes data.
+    pub(crate) fn of_a_write(self) -> Self {
+        let Self { error, class } = self;
+        let error = match error {
+            error @ (DatabaseError::Unavailable(_) | DatabaseError::TimedOut) if !class.is_without_effect => {
+                outcome_unknown(error)
             }
             error => error,
-        }
+        };
+        Self { error, class }
     }
 }
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        let sqlx::Error::Database(database) = &error else {
-            return match &error {
-                // A certificate that does not verify arrives as this, and will not verify the next time.
-                sqlx::Error::Io(own) if own.kind() == io::ErrorKind::InvalidData => {
-                    Self::lost(DatabaseError::Other(error.into()))
-                }
-                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => Self::lost(DatabaseError::Unavailable(busy(error))),
-                // What was read does not fit its type, or is not there.
-                sqlx::Error::RowNotFound
-                | sqlx::Error::ColumnNotFound(_)
-                | sqlx::Error::ColumnIndexOutOfBounds { .. }
-                | sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::Decode(_)
-                | sqlx::Error::Encode(_)
-                | sqlx::Error::TypeNotFound { .. } => Self::refused(DatabaseError::Other(error.into())),
-                _ => Self::lost(DatabaseError::Other(error.into())),
-            };
-        };
-        let own = database.try_downcast_ref::<PgDatabaseError>();
-        let code = own.map(|own| own.code().to_owned()).unwrap_or_default();
-        let constraint = own.and_then(|own| own.constraint()).map(str::to_owned);
-        let is_session_over = own.is_some_and(|own| matches!(own.severity(), PgSeverity::Fatal | PgSeverity::Panic));
-        // https://www.postgresql.org/docs/current/errcodes-appendix.html
-        let failure = match code.as_str() {
-            // Rolled back: a serialization failure, a deadlock.
-            "40001" | "40P01" => Self::refused(DatabaseError::Unavailable(busy(error))),
-            // Another deployment changed a table: the statement is prepared anew on another connection. Everything
-            // else that is not supported is permanent.
-            code if code == "26000" || code == "0A000" && own.is_some_and(is_stale_plan) => Self {
-                is_transient: true,
-                is_connection_lost: true,
-                ..Self::refused(DatabaseError::Other(error.into()))
-            },
-            // A pooler's session has a prepared statement of this name, which another client left: the next has another.
-            "42P05" => Self { is_transient: true, ..Self::refused(DatabaseError::Other(error.into())) },
-            // The server comes up or goes down, or is full: nobody was let in.
-            code @ ("57P03" | "53300" | "53400") => Self {
-                is_without_effect: true,
-                is_full: code != "57P03",
-                ..Self::lost(DatabaseError::Unavailable(busy(error)))
-            },
-            // The session was ended. Whether a commit was on its way is not known.
-            "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => Self::lost(DatabaseError::Unavailable(busy(error))),
-            code if code.starts_with("08") => Self::lost(DatabaseError::Unavailable(busy(error))),
-            "25006" => Self {
-                is_connection_lost: true,
-                ..Self::refused(DatabaseError::ReadOnly(Unavailable::new(READ_ONLY, error).into()))
-            },
-            "57014" | "55P03" => Self::refused(DatabaseError::TimedOut),
-            "28P01" | "28000" => Self {
-                is_authentication: true,
-                is_connection_lost: true,
-                ..Self::refused(DatabaseError::Unavailable(busy(error)))
-            },
-            code if code.starts_with("23") && constraint.is_some() => {
-                let name = constraint.unwrap_or_default();
-                Self::refused(DatabaseError::Constraint { name, source: error.into() })
-            }
-            _ => Self::refused(DatabaseError::Other(error.into())),
-        };
-        Self { is_connection_lost: failure.is_connection_lost || is_session_over, ..failure }
+        DatabaseError::from(error).into()
     }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        let mut sources = iter::successors(Error::source(&error), |own: &&(dyn Error + 'static)| (*own).source());
+        let source = sources.find_map(|own| own.downcast_ref::<sqlx::Error>());
+        // Others: the server has given up a statement, or the author's own error.
+        let refused = Class { is_without_effect: true, ..Class::default() };
+        let class = source.map_or(refused, |source| classify(source).1);
+        Self { error, class }
+    }
+}
+
+enum Kind {
+    Unavailable,
+    TimedOut,
+    ReadOnly,
+    Constraint(String),
+    Other,
+}
+
+/// What an error of sqlx's means.
+fn classify(error: &sqlx::Error) -> (Kind, Class) {
+    let is_transient = |kind: &Kind| matches!(kind, Kind::Unavailable);
+    // The connection broke off; what was asked for may have been done.
+    let lost = |kind: Kind| {
+        let class = Class { is_transient: is_transient(&kind), is_connection_lost: true, ..Class::default() };
+        (kind, class)
+    };
+    // The database refused, and nothing was done.
+    let refused = |kind: Kind| {
+        let class = Class { is_transient: is_transient(&kind), is_without_effect: true, ..Class::default() };
+        (kind, class)
+    };
+    let sqlx::Error::Database(database) = error else {
+        return match error {
+            // A certificate that does not verify arrives as this, and will not verify the next time.
+            sqlx::Error::Io(own) if own.kind() == io::ErrorKind::InvalidData => lost(Kind::Other),
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => lost(Kind::Unavailable),
+            // What was read does not fit its type, or is not there.
+            sqlx::Error::RowNotFound
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::TypeNotFound { .. } => refused(Kind::Other),
+            _ => lost(Kind::Other),
+        };
+    };
+    let own = database.try_downcast_ref::<PgDatabaseError>();
+    let code = own.map(PgDatabaseError::code).unwrap_or_default();
+    let constraint = own.and_then(PgDatabaseError::constraint);
+    let is_session_over = own.is_some_and(|own| matches!(own.severity(), PgSeverity::Fatal | PgSeverity::Panic));
+    // https://www.postgresql.org/docs/current/errcodes-appendix.html
+    let (kind, class) = match code {
+        // Rolled back: a serialization failure, a deadlock.
+        "40001" | "40P01" => refused(Kind::Unavailable),
+        // Another deployment changed a table: the statement is prepared anew on another connection. Everything
+        // else that is not supported is permanent.
+        code if code == "26000" || code == "0A000" && own.is_some_and(is_stale_plan) => {
+            let (kind, class) = refused(Kind::Other);
+            (kind, Class { is_transient: true, is_connection_lost: true, ..class })
+        }
+        // A pooler's session has a prepared statement of this name, which another client left: the next has another.
+        "42P05" => {
+            let (kind, class) = refused(Kind::Other);
+            (kind, Class { is_transient: true, ..class })
+        }
+        // The server comes up or goes down, or is full: nobody was let in.
+        code @ ("57P03" | "53300" | "53400") => {
+            let (kind, class) = lost(Kind::Unavailable);
+            (kind, Class { is_without_effect: true, is_full: code != "57P03", ..class })
+        }
+        // The session was ended. Whether a commit was on its way is not known.
+        "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => lost(Kind::Unavailable),
+        code if code.starts_with("08") => lost(Kind::Unavailable),
+        "25006" => {
+            let (kind, class) = refused(Kind::ReadOnly);
+            (kind, Class { is_connection_lost: true, ..class })
+        }
+        "57014" | "55P03" => refused(Kind::TimedOut),
+        "28P01" | "28000" => {
+            let (kind, class) = refused(Kind::Unavailable);
+            (kind, Class { is_authentication: true, is_connection_lost: true, ..class })
+        }
+        code if code.starts_with("23") => refused(match constraint {
+            Some(name) => Kind::Constraint(name.to_owned()),
+            None => Kind::Other,
+        }),
+        _ => refused(Kind::Other),
+    };
+    (kind, Class { is_connection_lost: class.is_connection_lost || is_session_over, ..class })
 }
 
 /// `cached plan must not change result type`, in the language of the server.

@@ -8,7 +8,10 @@ use sqlx::{
     postgres::PgRow,
 };
 
-use crate::database::{OWN_SESSION, SESSION_SETTING, end_transaction};
+use crate::{
+    pooler::end_transaction,
+    sessions::{OWN_SESSION, SESSION_SETTING},
+};
 
 const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
 /// The migrator's own lock ends before the transaction does, behind a pooler. The key is `mcp-migr` in ASCII.

@@ -2,57 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
+mod support;
+
 use std::time::{Duration, Instant};
 
-use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Effect};
+use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Retry};
 use mcp_testing::TestDatabase;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, migrate::Migrator};
-
-static MIGRATOR: Migrator = sqlx::migrate!("tests/migrations");
-
-/// Long enough for anything that happens, so that nothing here hangs.
-const LIMIT: Option<Duration> = Some(Duration::from_secs(9));
-
-async fn open(test: &TestDatabase, concurrency: usize) -> Database {
-    open_with(test, concurrency, &[]).await
-}
-
-async fn open_with(test: &TestDatabase, concurrency: usize, variables: &[(&str, &str)]) -> Database {
-    let get = |name: &str| match name {
-        "DATABASE_URL" => Some(test.url()),
-        other => variables.iter().find(|(own, _)| *own == other).map(|(_, value)| *value),
-    };
-    let mut config = DatabaseConfig::from_env(get).unwrap();
-    config.connections = concurrency;
-    Database::open(config, &MIGRATOR).await
-}
-
-async fn execute(
-    database: &Database,
-    limit: Option<Duration>,
-    effect: Effect,
-    sql: &str,
-) -> Result<u64, DatabaseError> {
-    let done = database.run(limit, effect, |mut connection| async {
-        let done = connection.execute(AssertSqlSafe(sql)).await.map(|done| done.rows_affected());
-        (connection, done)
-    });
-    done.await
-}
-
-/// The connections of others to the database.
-async fn sessions(connection: &mut PgConnection) -> i64 {
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    connection.fetch_one(sql).await.unwrap().get(0)
-}
-
-async fn end_sessions(connection: &mut PgConnection) {
-    let sql = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    connection.execute(sql).await.unwrap();
-}
-
-const NOTE: &str = "INSERT INTO notes (text) VALUES ('note')";
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use support::{LIMIT, MIGRATOR, NOTE, context, end_sessions, execute, open, open_with, sessions, wait_for_sessions};
 
 #[tokio::test]
 async fn one_connection_is_opened_at_init_and_used_by_everyone() {
@@ -63,7 +20,7 @@ async fn one_connection_is_opened_at_init_and_used_by_everyone() {
 
     let notes = (0..20).map(|_| {
         let database = database.clone();
-        tokio::spawn(async move { execute(&database, LIMIT, Effect::Once, NOTE).await })
+        tokio::spawn(async move { execute(&database, LIMIT, Retry::Never, NOTE).await })
     });
     for note in notes.collect::<Vec<_>>() {
         note.await.unwrap().unwrap();
@@ -81,7 +38,7 @@ async fn a_connection_that_was_lost_is_replaced_without_the_caller_seeing_it() {
     for _ in 0..3 {
         end_sessions(&mut admin).await;
 
-        execute(&database, LIMIT, Effect::Idempotent, "SELECT 1").await.unwrap();
+        execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await.unwrap();
     }
 
     assert_eq!(sessions(&mut admin).await, 1);
@@ -94,8 +51,8 @@ async fn what_must_not_be_repeated_is_not() {
     let database = open(&test, 1).await;
     end_sessions(&mut admin).await;
 
-    let lost = execute(&database, LIMIT, Effect::Once, NOTE).await.unwrap_err();
-    let next = execute(&database, LIMIT, Effect::Once, NOTE).await;
+    let lost = execute(&database, LIMIT, Retry::Never, NOTE).await.unwrap_err();
+    let next = execute(&database, LIMIT, Retry::Never, NOTE).await;
 
     assert!(matches!(lost, DatabaseError::OutcomeUnknown(_)), "{lost:?}");
     assert_eq!(next.unwrap(), 1);
@@ -112,7 +69,7 @@ async fn a_connection_that_was_idle_for_long_is_asked_whether_it_lives() {
     let database = Database::open(config, &MIGRATOR).await;
     end_sessions(&mut admin).await;
 
-    let done = execute(&database, LIMIT, Effect::Once, NOTE).await;
+    let done = execute(&database, LIMIT, Retry::Never, NOTE).await;
 
     assert_eq!(done.unwrap(), 1);
 }
@@ -123,11 +80,11 @@ async fn each_session_gives_up_what_nobody_waits_for() {
     // One that has brought the schema up to date, and one that had nothing to do.
     for _ in 0..2 {
         let database = open(&test, 1).await;
-        let settings = database.run(LIMIT, Effect::None, |mut connection| async {
+        let context = context(LIMIT).await;
+        let settings = database.read(&context, async |mut connection| {
             let sql =
                 "SELECT current_setting('statement_timeout') || ' ' || current_setting('client_connection_check_interval')";
-            let settings = connection.fetch_one(sql).await.map(|row| row.get::<String, _>(0));
-            (connection, settings)
+            Ok(connection.fetch_one(sql).await?.get::<String, _>(0))
         });
 
         assert_eq!(settings.await.unwrap(), "15s 1s");
@@ -138,11 +95,12 @@ async fn each_session_gives_up_what_nobody_waits_for() {
 async fn a_statement_is_prepared_anew_when_another_deployment_changed_its_table() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
-    let read = || {
-        database.run(LIMIT, Effect::None, |mut connection| async {
-            let rows = sqlx::query("SELECT * FROM notes").fetch_all(&mut connection).await.map(|rows| rows.len());
-            (connection, rows)
-        })
+    let read = async || {
+        let context = context(LIMIT).await;
+        let read = database.read(&context, async |mut connection| {
+            Ok(sqlx::query("SELECT * FROM notes").fetch_all(&mut *connection).await?.len())
+        });
+        read.await
     };
     assert_eq!(read().await.unwrap(), 0);
 
@@ -160,7 +118,7 @@ async fn a_wrong_password_is_not_tried_again() {
     let database = Database::open(config, &MIGRATOR).await;
     let started = Instant::now();
 
-    let refused = execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap_err();
+    let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
 
     assert!(matches!(refused, DatabaseError::Other(_)), "{refused:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
@@ -175,24 +133,19 @@ async fn a_lock_that_is_held_for_too_long_costs_the_connection_and_no_more_than_
     transaction.execute("LOCK TABLE notes").await.unwrap();
     let started = Instant::now();
 
-    let blocked = execute(&database, Some(Duration::from_secs(1)), Effect::Idempotent, NOTE).await.unwrap_err();
+    let blocked = execute(&database, Some(Duration::from_secs(1)), Retry::Idempotent, NOTE).await.unwrap_err();
 
     assert!(matches!(blocked, DatabaseError::OutcomeUnknown(_)), "{blocked:?}");
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(database.idle_connections(), 0);
     // Something else goes on meanwhile, with a connection of its own.
-    execute(&database, LIMIT, Effect::Idempotent, "SELECT 1").await.unwrap();
-    // And the session that waits for the lock ends, since nobody waits for it: one environment holds one place.
+    execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await.unwrap();
+    // And the session that waits for the lock ends, since nobody waits for it: one environment holds one place. The holder's and
+    // the function's are left.
     let mut admin = test.connect().await;
-    for _ in 0..500 {
-        if sessions(&mut admin).await == 2 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(sessions(&mut admin).await, 2, "the holder's and the function's");
+    wait_for_sessions(&mut admin, 2).await;
     transaction.rollback().await.unwrap();
-    assert_eq!(execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap(), 1);
+    assert_eq!(execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -208,17 +161,17 @@ async fn a_read_only_database_takes_no_changes_and_says_so() {
     admin.execute(set("on")).await.unwrap();
     end_sessions(&mut admin).await;
 
-    let refused = execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap_err();
-    let read = execute(&database, LIMIT, Effect::Idempotent, "SELECT 1").await;
+    let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
+    let read = execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await;
 
     assert!(matches!(refused, DatabaseError::ReadOnly(_)), "{refused:?}");
     assert!(read.is_ok());
     // A failover ends: the connection to what was a replica is not kept.
     admin.execute("SET default_transaction_read_only = off").await.unwrap();
     admin.execute(set("off")).await.unwrap();
-    let refused = execute(&database, LIMIT, Effect::Idempotent, NOTE).await;
+    let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
     assert!(matches!(refused, Err(DatabaseError::ReadOnly(_))) || refused.is_ok());
-    assert_eq!(execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap(), 1);
+    assert_eq!(execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -227,8 +180,8 @@ async fn a_constraint_is_told_by_its_name() {
     let database = open(&test, 1).await;
 
     let broken =
-        execute(&database, LIMIT, Effect::Idempotent, "INSERT INTO notes (text) VALUES ('much too long')").await;
-    let fault = execute(&database, LIMIT, Effect::Idempotent, "SELECT nothing").await;
+        execute(&database, LIMIT, Retry::Idempotent, "INSERT INTO notes (text) VALUES ('much too long')").await;
+    let fault = execute(&database, LIMIT, Retry::Idempotent, "SELECT nothing").await;
 
     assert!(matches!(broken, Err(DatabaseError::Constraint { name, .. }) if name == "notes_text_length"));
     assert!(matches!(fault, Err(DatabaseError::Other(_))), "{fault:?}");
@@ -243,7 +196,7 @@ async fn concurrent_cold_starts_bring_the_schema_up_to_date_once() {
     let databases = futures_util::future::join_all(databases).await;
 
     for database in &databases {
-        assert_eq!(execute(database, LIMIT, Effect::Idempotent, NOTE).await.unwrap(), 1);
+        assert_eq!(execute(database, LIMIT, Retry::Idempotent, NOTE).await.unwrap(), 1);
     }
     let applied = test.connect().await.fetch_one("SELECT count(*) FROM _sqlx_migrations").await.unwrap();
     assert_eq!(applied.get::<i64, _>(0), 1);
@@ -254,9 +207,9 @@ async fn migrations_can_be_left_to_someone_else() {
     let test = TestDatabase::create().await;
     let database = open_with(&test, 1, &[("DB_MIGRATE", "off")]).await;
 
-    let before = execute(&database, LIMIT, Effect::Idempotent, NOTE).await.unwrap_err();
+    let before = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
     MIGRATOR.run(&mut test.connect().await).await.unwrap();
-    let after = execute(&database, LIMIT, Effect::Idempotent, NOTE).await;
+    let after = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
 
     assert!(matches!(before, DatabaseError::Other(_)), "{before:?}");
     assert_eq!(after.unwrap(), 1);
@@ -277,7 +230,7 @@ async fn closing_leaves_no_connection_and_what_comes_later_opens_one() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(sessions(&mut admin).await, 0);
-    execute(&database, LIMIT, Effect::Idempotent, "SELECT 1").await.unwrap();
+    execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await.unwrap();
     assert_eq!(sessions(&mut admin).await, 1);
 }
 
@@ -301,9 +254,9 @@ async fn a_database_that_is_full_is_waited_for_and_then_given_up() {
     };
     let database = Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR).await;
 
-    let full = execute(&database, Some(Duration::from_secs(1)), Effect::Once, "SELECT 1").await.unwrap_err();
+    let full = execute(&database, Some(Duration::from_secs(1)), Retry::Never, "SELECT 1").await.unwrap_err();
     admin.execute(AssertSqlSafe(format!("ALTER ROLE {role} CONNECTION LIMIT 1"))).await.unwrap();
-    let later = execute(&database, LIMIT, Effect::Once, "SELECT 1").await;
+    let later = execute(&database, LIMIT, Retry::Never, "SELECT 1").await;
 
     assert!(matches!(full, DatabaseError::Unavailable(_)), "{full:?}");
     assert!(later.is_ok());
@@ -328,7 +281,7 @@ async fn a_database_that_need_not_be_warm_is_opened_by_the_first_operation() {
     assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
     // The kernel accepts it, and there is no answer.
     let limit = Some(Duration::from_millis(400));
-    assert!(execute(&database, limit, Effect::Once, NOTE).await.is_err());
+    assert!(execute(&database, limit, Retry::Never, NOTE).await.is_err());
     assert!(listener.accept().is_ok());
 }
 
@@ -342,7 +295,7 @@ async fn what_is_not_supported_is_not_repeated() {
     admin.execute("CREATE SEQUENCE tries").await.unwrap();
     let sql = "DO $$ BEGIN PERFORM nextval('tries'); RAISE 'not here' USING ERRCODE = '0A000'; END $$";
 
-    let refused = execute(&database, LIMIT, Effect::Idempotent, sql).await.unwrap_err();
+    let refused = execute(&database, LIMIT, Retry::Idempotent, sql).await.unwrap_err();
 
     assert!(matches!(refused, DatabaseError::Other(_)), "{refused:?}");
     let tries: i64 = admin.fetch_one("SELECT last_value FROM tries").await.unwrap().get(0);

@@ -2,7 +2,7 @@
 
 use mcp_lambda::{
     Principal, RequestContext,
-    postgres::{DatabaseError, Effect},
+    postgres::{DatabaseError, Retry},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -109,13 +109,13 @@ pub(crate) async fn insert(context: &RequestContext<State>, event: &NewEvent<'_>
     let call =
         Some(context.request_id()).filter(|request| !request.is_empty()).map(|request| format!("{request}:{id}"));
     let has_key = call.is_some() || event.idempotency_key.is_some();
-    let effect = if has_key { Effect::Idempotent } else { Effect::Once };
+    let retry = if has_key { Retry::Idempotent } else { Retry::Never };
 
-    let statement = Insert { event, caller, call: call.as_deref() };
-    let inserted = context.state().database.run(context.remaining(), effect, |mut connection| async {
-        let inserted = statement.execute(&mut connection).await;
-        (connection, inserted)
-    });
+    let insert = Insert { event, caller, call: call.as_deref() };
+    let inserted = context
+        .state()
+        .database
+        .write(context, retry, async |mut connection| Ok(insert.execute(&mut connection).await?));
     let inserted = inserted.await?;
     let is_same = inserted.is_new || inserted.row.event_name == event.event_name;
     Ok(if is_same { Logged::Event(inserted.row) } else { Logged::KeyTaken })
@@ -160,18 +160,16 @@ impl Insert<'_> {
 
 /// The latest events, the newest first.
 pub(crate) async fn latest(context: &RequestContext<State>, limit: i64) -> Result<Vec<EventRow>, DatabaseError> {
-    let rows = context.state().database.run(context.remaining(), Effect::None, |mut connection| async move {
-        let rows = sqlx::query_as(LATEST).bind(limit).fetch_all(&mut connection).await;
-        (connection, rows)
+    let rows = context.state().database.read(context, async |mut connection| {
+        Ok(sqlx::query_as(LATEST).bind(limit).fetch_all(&mut *connection).await?)
     });
     rows.await
 }
 
 /// The event of a number, if there is one.
 pub(crate) async fn by_id(context: &RequestContext<State>, id: i64) -> Result<Option<EventRow>, DatabaseError> {
-    let row = context.state().database.run(context.remaining(), Effect::None, |mut connection| async move {
-        let row = sqlx::query_as(BY_ID).bind(id).fetch_optional(&mut connection).await;
-        (connection, row)
+    let row = context.state().database.read(context, async |mut connection| {
+        Ok(sqlx::query_as(BY_ID).bind(id).fetch_optional(&mut *connection).await?)
     });
     row.await
 }

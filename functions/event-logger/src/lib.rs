@@ -35,7 +35,7 @@ pub struct State {
 /// When nothing is configured by which callers are known.
 pub async fn service((http, database): Config) -> Result<McpService, InitError> {
     let database = Database::open(database, &MIGRATOR).await;
-    let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database })
+    let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database: database.clone() })
         .title("Event logger")
         .instructions(
             "Keeps a log of events in a database. `log_event` stores one with the current time and returns its number; \
@@ -45,10 +45,6 @@ pub async fn service((http, database): Config) -> Result<McpService, InitError> 
         .tool(get_latest_events::tool())
         .resource(resources::latest())
         .resource_template(resources::by_id())
-        .on_close(|state| async move { state.database.close().await })
-        .around_snapshot(
-            |state| async move { state.database.close().await },
-            |state| async move { state.database.warm().await },
-        );
+        .manages(database);
     McpService::new(server, http)
 }

@@ -130,7 +130,7 @@ mod tests {
     fn write(word: &'static str) -> impl Fn(Arc<Log>) -> std::future::Ready<()> + Send + Sync + 'static {
         move |log| {
             log.lock().unwrap().push(word);
-            std::future::ready(())
+            ready(())
         }
     }
 
