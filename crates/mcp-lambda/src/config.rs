@@ -130,7 +130,7 @@ impl<A: FromEnv, B: FromEnv> FromEnv for (A, B) {
 impl FromEnv for mcp_postgres::DatabaseConfig {
     /// Reads `DATABASE_URL` or the variables that begin with `DB_`.
     fn from_env(env: &Env) -> Result<Self, InitError> {
-        Self::from_env(|name| env.get(name)).map_err(InitError::from)
+        Self::from_env(|name| env.get(name))
     }
 }
 
