@@ -53,7 +53,7 @@
 //! | build a server | [`Server`], [`Tool`], [`Prompt`], [`Resource`], [`ResourceTemplate`] |
 //! | write a handler | [`ToolContext`], [`RequestContext`], [`LambdaContext`], [`HandlerError`] with [`InvalidInput`] and [`Unavailable`] |
 //! | take arguments | a type of its own that is [`Arguments`], [`NoArguments`], [`Base64`], [`Cursor`] |
-//! | return a result | a text, [`Json`], [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
+//! | return a result | a text, [`Json`](struct@Json), [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
 //! | describe an item | [`Icon`], [`IconTheme`], [`Annotations`], [`Role`] |
 //! | suggest arguments | [`PartialArgument`], [`Completion`] |
 //! | report progress | `RequestContext::progress`, [`Amount`] |

@@ -25,7 +25,7 @@ use crate::schema::{self, with_whole_numbers};
 /// What a handler takes: a struct that derives `Deserialize`, `JsonSchema` and `Validate`, and owns what it holds.
 ///
 /// Clients and model APIs accept only a part of JSON Schema, so that a tool's schemas are rewritten into it when the tool is
-/// made. The types of arguments, and of results in [`Json`](crate::Json), become:
+/// made. The types of arguments, and of results in [`Json`](struct@crate::Json), become:
 ///
 /// | Type | JSON Schema |
 /// | --- | --- |

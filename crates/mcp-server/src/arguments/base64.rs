@@ -17,8 +17,8 @@ use serde::{
 /// At most `MAX` bytes, which travel as Base64 ([RFC 4648](https://www.rfc-editor.org/rfc/rfc4648#section-4)), with padding or
 /// without.
 ///
-/// The bound is in the schema, as `maxLength` of the text, and is checked before anything is decoded. A request to Lambda has
-/// at most 6 MB, which is 4.5 MB of bytes.
+/// The bound is in the schema, as `maxLength` of the text, and is checked before anything is decoded. A platform's limit
+/// for requests holds too: 6 MB of Base64 are 4.5 MB of bytes.
 ///
 /// ```
 /// use garde::Validate;

@@ -21,7 +21,7 @@ impl Policy {
         }
         let Authorization::Required(enforcement) = &self.authorization else {
             return Err(format!(
-                "a handler needs the scopes `{names}`, but callers are not authenticated: set OIDC_ISSUER"
+                "a handler needs the scopes `{names}`, but callers are not authenticated: configure an issuer"
             ));
         };
         let is_granted = |caller: &Principal| wanted.iter().all(|scope| self.is_granted(caller, scope));
@@ -78,8 +78,8 @@ mod tests {
     fn where_no_token_would_help_it_is_a_fault() {
         let required = || Authorization::Required(Enforcement::default());
         for (authorization, wanted, caller, says) in [
-            (Authorization::Unconfigured, &["a"][..], None, "set OIDC_ISSUER"),
-            (Authorization::DangerouslyOff, &["a"], ada(&[]), "set OIDC_ISSUER"),
+            (Authorization::Unconfigured, &["a"][..], None, "configure an issuer"),
+            (Authorization::DangerouslyOff, &["a"], ada(&[]), "configure an issuer"),
             (required(), &["a"], ada(&["a"]), "which the caller has"),
             (required(), &["a"], ada(&["admin"]), "which the caller has"),
             (required(), &[], ada(&[]), "visible ASCII"),
