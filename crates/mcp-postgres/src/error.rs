@@ -1,6 +1,6 @@
 //! What a failed operation means: for the caller of a tool, and for whether it may be repeated.
 
-use std::{error::Error, fmt, io, iter, sync::LazyLock};
+use std::{error::Error, fmt, io, sync::LazyLock};
 
 use mcp_server::{BoxError, HandlerError, Unavailable};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
@@ -226,8 +226,9 @@ impl From<sqlx::Error> for Failure {
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
-        let mut sources = iter::successors(Error::source(&error), |own: &&(dyn Error + 'static)| (*own).source());
-        let source = sources.find_map(|own| own.downcast_ref::<sqlx::Error>());
+        let source = Error::source(&error);
+        let reason = source.and_then(|own| own.downcast_ref()).map(Unavailable::reason).or(source);
+        let source = reason.and_then(|own| own.downcast_ref::<sqlx::Error>());
         // Others: the server has given up a statement, or the author's own error.
         let refused = Class { is_without_effect: true, ..Class::default() };
         let class = source.map_or(refused, |source| classify(source).1);

@@ -206,9 +206,9 @@ impl<S: Send + Sync + 'static> Server<S> {
         After: Future<Output = ()> + Send + 'static,
     {
         let state = Arc::clone(&self.state);
-        self.hooks.before_snapshot = Some(Box::new(move || Box::pin(before(Arc::clone(&state)))));
+        self.hooks.before_snapshot = Some(Arc::new(move || Box::pin(before(Arc::clone(&state)))));
         let state = Arc::clone(&self.state);
-        self.hooks.after_restore = Some(Box::new(move || Box::pin(after(Arc::clone(&state)))));
+        self.hooks.after_restore = Some(Arc::new(move || Box::pin(after(Arc::clone(&state)))));
         self
     }
 

@@ -48,7 +48,7 @@ impl<R: ManagedResource> Managed for R {
 
 /// A running hook.
 pub(crate) type HookFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-pub(crate) type Hook = Box<dyn Fn() -> HookFuture + Send + Sync>;
+pub(crate) type Hook = Arc<dyn Fn() -> HookFuture + Send + Sync>;
 pub(crate) type CloseHook = Box<dyn FnOnce() -> HookFuture + Send + Sync>;
 
 /// The hooks of one server.
@@ -89,13 +89,13 @@ impl Hooks {
     }
 
     pub(crate) fn after_restore(&self) -> HookFuture {
-        let own = self.after_restore.as_ref().map_or_else(nothing, |hook| hook());
-        let managed = self.managed.clone();
+        let (own, managed) = (self.after_restore.clone(), self.managed.clone());
         Box::pin(async move {
             for resource in &managed {
                 resource.after_restore().await;
             }
-            own.await;
+            // Called only once the resources are open.
+            own.map_or_else(nothing, |hook| hook()).await;
         })
     }
 }

@@ -204,6 +204,11 @@ impl Unavailable {
     pub fn new(message: impl Into<Cow<'static, str>>, source: impl Into<BoxError>) -> Self {
         Self(Outage { message: message.into(), source: source.into() })
     }
+
+    /// The reason for the log. A chain of sources has what led to it, since its text is that of this error.
+    pub fn reason(&self) -> &(dyn Error + 'static) {
+        &*self.0.source
+    }
 }
 
 /// The reason of [`Unavailable`], by which it is recognized: a wrapper that is `#[error(transparent)]` is not its own error in a
