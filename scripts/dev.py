@@ -26,7 +26,8 @@ import postgres
 import processes
 import tools
 
-STARTUP_SECONDS = 120
+# The first build of cryptography takes minutes on a busy machine.
+STARTUP_SECONDS = 600
 DATA = tools.PROJECT / ".dev" / "postgres"
 
 

@@ -10,7 +10,7 @@ import sys
 import agents
 import clis
 import programs
-from dev import free_port
+from postgres import free_port
 
 BROWSER = agents.HERE / "browser.py"
 

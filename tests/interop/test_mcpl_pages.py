@@ -10,8 +10,9 @@ import ssl
 import subprocess
 import threading
 
+import postgres
 import pytest
-from conftest import PROJECT, dev
+from conftest import PROJECT
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -102,7 +103,7 @@ def test_the_reasons_of_libraries_are_those_on_the_page(mcpl, tmp_path, serve):
     rows = (PROJECT / "docs" / "mcpl-troubleshooting.md").read_text().partition("| Reason |")[2].partition("\n\n")[0]
     listed = set(re.findall(r"^\| `(.+?)`", rows, re.MULTILINE))
     valid, expired, early = certificate(tmp_path, -9, 9), certificate(tmp_path, -9, -1), certificate(tmp_path, 1, 9)
-    closed, plain = dev.free_port(), serve()
+    closed, plain = postgres.free_port(), serve()
     proxy = lambda address: {"HTTPS_PROXY": address, "NO_PROXY": ""}  # noqa: E731
     elsewhere = "https://mcp.example.com/mcp"
     provoked = {
