@@ -67,10 +67,10 @@ impl Error for DatabaseError {
     }
 }
 
-/// What the caller of a tool is told when what it wanted may have happened.
+/// The message for a caller whose change may have been made.
 const UNKNOWN: &str =
     "The database did not answer. It is not known whether the change was made: look before you try again.";
-/// What the caller of a tool is told when trying again may help.
+/// The message for a caller for whom a retry may help.
 const BUSY: &str = "The database is busy or not available. Try again in a moment.";
 const READ_ONLY: &str = "The database takes no changes at the moment. Try again later.";
 
@@ -200,7 +200,7 @@ impl Failure {
         Self { error, class: Class { is_connection_lost: true, is_without_effect: true, ..Class::default() } }
     }
 
-    /// Nothing of it can have happened, whatever the error is.
+    /// Nothing of it can have happened, with any error.
     pub(crate) fn without_effect(self) -> Self {
         Self { class: Class { is_without_effect: true, ..self.class }, ..self }
     }
@@ -292,7 +292,7 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
             let (kind, class) = refused(Kind::Other);
             (kind, Class { is_transient: true, ..class })
         }
-        // The server comes up or goes down, or is full: nobody was let in.
+        // The server comes up or goes down, or is full: no session was opened.
         code @ ("57P03" | "53300" | "53400") => {
             let (kind, class) = lost(Kind::Unavailable);
             (kind, Class { is_without_effect: true, is_full: code != "57P03", ..class })

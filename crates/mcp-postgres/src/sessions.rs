@@ -262,7 +262,7 @@ impl Sessions {
         if may_fetch {
             *cached = CachedOptions { options: None, forgotten: Some((Instant::now(), SystemTime::now())) };
         }
-        // Somebody else may be fetching it just now.
+        // Another request may be fetching it.
         may_fetch || cached.options.is_none()
     }
 

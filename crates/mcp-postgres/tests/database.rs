@@ -140,7 +140,7 @@ async fn a_lock_that_is_held_for_too_long_costs_the_connection_and_no_more_than_
     assert_eq!(database.idle_connections(), 0);
     // Something else goes on meanwhile, with a connection of its own.
     execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await.unwrap();
-    // And the session that waits for the lock ends, since nobody waits for it: one environment holds one place. The holder's and
+    // And the session that waits for the lock ends, since no request waits for it: one environment holds one place. The holder's and
     // the function's are left.
     let mut admin = test.connect().await;
     wait_for_sessions(&mut admin, 2).await;

@@ -78,7 +78,7 @@ impl McpService {
                     let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
                     let answer = batched(exchange, *own, revision, sender, log.as_mut());
                     let outcome = outcome(answer, notifications, &mut sent).await;
-                    // One status for all: what a handler refuses is told in its own response.
+                    // One status for all: a refusal by a handler is in its own response.
                     let challenger = outcome.authorization_refusal().map(|_| self.owned_challenger(exchange));
                     let finisher = self.finisher(exchange, request, revision, log);
                     Finisher { limits, challenger, ..finisher }.finish_batched(outcome)

@@ -48,7 +48,7 @@ pub enum ResultKind {
     Failed,
     /// The client is asked something (`input_required`).
     InputRequired,
-    /// A tool was refused to a caller, who is told what token to bring.
+    /// A tool was refused to a caller, with a challenge.
     Challenged,
     /// A tool has failed, since something that it needs is not available at the moment.
     Unavailable,

@@ -29,7 +29,7 @@ pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'
     }))
 }
 
-/// What a legacy client that cannot use the tool is told.
+/// The message for a legacy client that cannot use the tool.
 ///
 /// # Errors
 ///

@@ -89,7 +89,7 @@ impl HandlerError {
         Self(Reason::Unavailable { message: message.into(), source: source.into() })
     }
 
-    /// A fault on our side, whatever errors the source contains: logged with its sources, never sent. `?` does the same for an
+    /// A fault on our side, with any error as its source: logged with its sources, never sent. `?` does the same for an
     /// error that has no other meaning.
     pub fn internal(source: impl Into<BoxError>) -> Self {
         Self(Reason::Internal(source.into()))
