@@ -50,7 +50,7 @@ urllib.request.urlopen(redirect_uri + "?" + answer).close()
 AROUND = """
 use garde::Validate;
 use mcp_lambda::{{Env, FromEnv, HttpConfig, McpService}};
-use mcp_lambda::postgres::{{Database, DatabaseConfig, DatabaseError}};
+use mcp_lambda::postgres::{{Database, DatabaseConfig}};
 use mcp_lambda::{{HandlerError, InitError, NoArguments, Principal, Server, Tool, ToolContext}};
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -19,7 +19,7 @@ use tokio::time::timeout_at;
 use crate::{
     DatabaseError,
     bounded::{Step, bounded, first_row},
-    error::{busy, is_lost, of_a_statement, through_sqlx},
+    error::{busy, is_lost, of_a_guard, of_a_statement, through_sqlx},
     hold::Hold,
     pooler::end_transaction,
     retry::Budget,
@@ -29,7 +29,8 @@ use crate::{
 /// A connection for single statements, from [`Database::acquire`](crate::Database::acquire).
 ///
 /// `&mut *connection` executes statements. Each commits by itself, and ends at the call's deadline, and after ten seconds at the
-/// latest. None is repeated. What a statement leaves in the session (`SET`, `BEGIN`) would be there for other calls: use
+/// latest. None is repeated. An error is [`sqlx::Error`], and `?` in a handler keeps its meaning: a database that is not available is
+/// [`HandlerError::unavailable`](mcp_server::HandlerError::unavailable), anything else a fault. What a statement leaves in the session (`SET`, `BEGIN`) would be there for other calls: use
 /// [`begin`](crate::Database::begin).
 #[derive(Debug)]
 pub struct Acquired(AutocommitConnection);
@@ -107,7 +108,7 @@ impl<'c> Executor<'c> for &'c mut AutocommitConnection {
             let unknown = || through_sqlx(DatabaseError::OutcomeUnknown(DatabaseError::TimedOut.into()));
             let steps = timeout_at(end, in_transaction(connection, query)).await.unwrap_or_else(|_| Err(unknown()));
             *is_busy = steps.as_ref().is_err_and(is_lost);
-            Ok::<_, sqlx::Error>(stream::iter(steps?.into_iter().map(Ok)))
+            Ok::<_, sqlx::Error>(stream::iter(steps.map_err(of_a_guard)?.into_iter().map(Ok)))
         };
         Box::pin(stream::once(executed).try_flatten())
     }

@@ -162,7 +162,16 @@ pub(crate) fn of_a_statement(error: sqlx::Error) -> sqlx::Error {
         (Kind::Unavailable, Class { is_without_effect: false, .. }) => {
             through_sqlx(outcome_unknown(DatabaseError::from(error)))
         }
-        _ => error,
+        _ => of_a_guard(error),
+    }
+}
+
+/// The error of a guard's statement: an outage is a [`DatabaseError`], so that `?` in a handler returns
+/// [`HandlerError::unavailable`]. Others stay as sqlx has them, for authors who look at them.
+pub(crate) fn of_a_guard(error: sqlx::Error) -> sqlx::Error {
+    match classify(&error).0 {
+        Kind::Unavailable | Kind::TimedOut | Kind::ReadOnly => through_sqlx(DatabaseError::from(error)),
+        Kind::Constraint(_) | Kind::Other => error,
     }
 }
 

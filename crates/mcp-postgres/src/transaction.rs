@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 use crate::{
     DatabaseError,
     bounded::{Step, bounded, first_row},
-    error::{Failure, busy, is_lost, through_sqlx},
+    error::{Failure, busy, is_lost, of_a_guard, through_sqlx},
     hold::Hold,
     pooler::end_transaction,
     retry::Budget,
@@ -25,9 +25,12 @@ use crate::{
 
 /// A transaction, from [`Database::begin`](crate::Database::begin).
 ///
-/// `&mut *transaction` executes statements, each of which ends at the call's deadline, and after ten seconds at the latest.
-/// It also dereferences to [`PgConnection`], for functions that take one and for savepoints; those statements end with the
-/// handler, at its deadline.
+/// `&mut *transaction` executes statements, each of which ends at the call's deadline, and after ten seconds at the latest. `?` on
+/// their errors does in a handler as it does for those of [`Acquired`](crate::Acquired).
+///
+/// It also dereferences to [`PgConnection`], for functions that take one and for savepoints. Those statements end with the
+/// handler, at its deadline, and their errors are sqlx's own: return [`DatabaseError`] from such a function, since a bare
+/// [`sqlx::Error`] of an outage would be an internal fault.
 ///
 /// A transaction that is dropped is rolled back: its connection is closed, since nothing can be awaited then.
 /// [`rollback`](Self::rollback) keeps the connection.
@@ -171,7 +174,7 @@ impl<'c> Executor<'c> for &'c mut TransactionConnection {
                 *may_have_failed = true;
                 *is_over |= is_lost(error);
             }
-            error
+            error.map(of_a_guard)
         })
     }
 

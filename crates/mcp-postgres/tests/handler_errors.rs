@@ -1,0 +1,46 @@
+//! What `?` makes of a statement's error in a handler.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
+
+mod support;
+
+use mcp_postgres::Database;
+use mcp_server::HandlerError;
+use mcp_testing::TestDatabase;
+use sqlx::AssertSqlSafe;
+use support::{LIMIT, Proxy, context, open, open_with};
+
+#[tokio::test]
+async fn a_handler_needs_no_conversion_of_a_statements_error() {
+    async fn acquired(database: &Database, sql: &str) -> Result<(), HandlerError> {
+        let mut connection = database.acquire(&context(LIMIT).await).await?;
+        sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut *connection).await?;
+        Ok(())
+    }
+    async fn begun(database: &Database, sql: &str) -> Result<(), HandlerError> {
+        let mut transaction = database.begin(&context(LIMIT).await).await?;
+        sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+    let test = TestDatabase::create().await;
+    let pooler = Proxy::start(&test, true);
+    let databases = [open(&test, 1).await, open_with(&test, 1, &[("DATABASE_URL", &pooler.url)]).await];
+    let raise = |code| format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$");
+
+    for database in &databases {
+        for (sql, kind) in [
+            // A serialization failure, a lock that another session holds, a replica.
+            (raise("40001"), "Unavailable"),
+            (raise("55P03"), "Unavailable"),
+            (raise("25006"), "Unavailable"),
+            ("SELECT pg_terminate_backend(pg_backend_pid())".to_owned(), "Unavailable"),
+            (raise("23505"), "Internal"),
+            ("SELECT 1 / 0".to_owned(), "Internal"),
+            ("SELECT 1 WHERE false".to_owned(), "Internal"),
+        ] {
+            for error in [acquired(database, &sql).await, begun(database, &sql).await].map(Result::unwrap_err) {
+                assert!(format!("{error:?}").starts_with(kind), "{sql}: {error:?}");
+            }
+        }
+    }
+}
