@@ -122,6 +122,8 @@ CHECKS = {
     "layers": lambda: holds(layers.misplaced),
     "foreign words": lambda: holds(sources.foreign_words),
     "long files": lambda: holds(sources.long_files),
+    "examples' length": lambda: holds(sources.long_examples),
+    "examples' crate": lambda: holds(sources.examples_of_other_crates),
     "variables": lambda: holds(documentation.stray_variables),
     "log lines": lambda: holds(documentation.unexplained_lines),
     "messages of mcpl": lambda: holds(documentation.unknown_messages),

@@ -18,6 +18,15 @@ SERVER = "crates/mcp-server/src"
 FOREIGN = re.compile(r"\b(?:AWS|COGNITO|DB|GOOGLE|MCP|OIDC|OTEL)_[A-Z_]+|Lambda|X-?Ray|xray|SnapStart|ChatGPT|securitySchemes|\bHTTP\b|StatusCode")
 MAX_LINES = 450
 
+# The crates whose items mcp-lambda shows as its own.
+REEXPORTED = ("mcp-postgres", "mcp-protocol", "mcp-server")
+SHOWN_IMPORT = re.compile(r"\s*//[/!] use (mcp_(?:postgres|protocol|server))\b")
+
+# What an author copies: with its description and its doc comments, without imports and tests.
+EXAMPLES = "crates/mcp-lambda/examples"
+USE = re.compile(r"^use [^;]+;\n", re.MULTILINE)
+MAX_EXAMPLE_LINES = 45
+
 
 def unbounded_readers(project):
     """The places outside tests that read JSON in another way than by `mcp_protocol::json`: path, line, reason or `None`."""
@@ -69,3 +78,21 @@ def long_files(project):
         count = sum(1 for line in code if line.strip() and not line.lstrip().startswith("//"))
         if count > MAX_LINES and path.name != "tests.rs":
             yield f"{path.relative_to(project)} has {count} lines of code, more than {MAX_LINES}"
+
+
+def examples_of_other_crates(project):
+    """Examples of documentation that an author reads at mcp-lambda, and that import what no function names."""
+    for crate in REEXPORTED:
+        for path in sorted((project / "crates" / crate / "src").rglob("*.rs")):
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                if path.name != "lib.rs" and (found := SHOWN_IMPORT.match(line)):
+                    yield f"{path.relative_to(project)}:{number} imports `{found[1]}`: show `mcp_lambda`, with `# use {found[1]} as mcp_lambda;`"
+
+
+def long_examples(project):
+    """Examples of the author crate with too many lines: without imports, tests, the comment of the file and empty lines."""
+    for path in sorted((project / EXAMPLES).glob("*.rs")):
+        code = USE.sub("", path.read_text().partition("#[cfg(test)]\nmod tests {")[0]).splitlines()
+        count = sum(1 for line in code if line.strip() and not line.startswith("//!"))
+        if count > MAX_EXAMPLE_LINES:
+            yield f"{path.relative_to(project)} has {count} lines without imports and tests, more than {MAX_EXAMPLE_LINES}"

@@ -48,3 +48,22 @@ def test_a_file_of_mcp_server_has_an_end(tmp_path):
         source.write_text(comments + "let a = 1;\n" * lines + tests)
 
         assert bool(list(sources.long_files(tmp_path))) == is_long
+
+
+def test_an_example_is_short_without_imports_and_tests(tmp_path):
+    source = tmp_path / sources.EXAMPLES / "search.rs"
+    source.parent.mkdir(parents=True)
+    imports = "//! A search.\n\nuse std::{\n    fs,\n    io,\n};\n\n" + "use garde::Validate;\n" * 30
+    tests = "#[cfg(test)]\nmod tests {\n    use super::*;\n" + "let a = 1;\n" * 90 + "}\n"
+    for lines, is_long in [(45, False), (46, True)]:
+        source.write_text(imports + "/// A line of its own.\n\n" * 2 + "let a = 1;\n" * (lines - 2) + tests)
+
+        assert bool(list(sources.long_examples(tmp_path))) == is_long
+
+
+def test_an_example_in_the_documentation_names_the_crate_of_authors(tmp_path):
+    source = tmp_path / "crates/mcp-server/src/tool.rs"
+    source.parent.mkdir(parents=True)
+    source.write_text("/// # use mcp_server as mcp_lambda;\n/// use mcp_lambda::Tool;\n    //! use mcp_server::Tool;\nuse mcp_protocol::Tool;\n")
+
+    assert [line.partition(" imports")[0] for line in sources.examples_of_other_crates(tmp_path)] == ["crates/mcp-server/src/tool.rs:3"]

@@ -9,6 +9,11 @@
 //! garde = { version = "0.23", default-features = false, features = ["derive"] }
 //! schemars = "1"
 //! serde = { version = "1", features = ["derive"] }
+//!
+//! [dev-dependencies]
+//! mcp-testing = { git = "…" }
+//! serde_json = "1"
+//! tokio = { version = "1", features = ["macros", "rt"] }
 //! ```
 //!
 //! ```no_run
@@ -45,6 +50,9 @@
 //! A doc comment becomes a description in the tool's schema, and a bound of garde becomes a bound there. Arguments that break the
 //! schema never reach the handler. The service is a value: a test calls it like any other `tower` service.
 //!
+//! Three whole tools with their tests are in `examples/`: `search_notes` (a search over Postgres in pages), `shrink_image` (an image in,
+//! a smaller one out) and `search_files` (progress, cancellation).
+//!
 //! # Names by job
 //!
 //! | Job | Names |
@@ -56,7 +64,8 @@
 //! | return a result | a text, [`Json`](struct@Json), [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
 //! | describe an item | [`Icon`], [`IconTheme`], [`Annotations`], [`Role`] |
 //! | suggest arguments | [`PartialArgument`], [`Completion`] |
-//! | report progress | `RequestContext::progress`, [`Amount`] |
+//! | report progress | [`RequestContext::progress`], [`Amount`] |
+//! | stop work on another thread | [`RequestContext::cancellation`], [`CancellationToken`] |
 //! | ask the client | [`InteractiveContext`], [`Elicited`], [`TitledOption`]; [`form`] for forms by hand, [`sampling`] |
 //! | know the caller | [`Principal`], [`Authorization`], [`ScopeNames`], [`Enforcement`] |
 //! | know the client | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
@@ -78,6 +87,9 @@
 //! | `otel` | spans are sent to an OpenTelemetry collector |
 //! | `postgres` | one Postgres connection for each request that an environment serves at once |
 //! | `raw-schema` | tools have hand-written schemas: [`Tool::raw`] |
+//!
+#![doc = include_str!("guide/handlers.md")]
+#![cfg_attr(feature = "postgres", doc = include_str!("guide/database.md"))]
 
 mod authentication;
 mod call_log;
@@ -106,6 +118,8 @@ pub(crate) use transport::{
     LambdaRequest, Origin, PublicUrl, Transport,
 };
 
+#[doc(no_inline)]
+pub use mcp_server::CancellationToken;
 #[doc(inline)]
 pub use mcp_server::{
     Amount, Arguments, Authorization, Base64, BoxError, Caching, Cursor, Elicited, Enforcement, HandlerContext,

@@ -39,8 +39,8 @@ const INIT_TIME: Duration = Duration::from_secs(5);
 /// connection at a time: a second operation within another fails with [`DatabaseError::AlreadyHeld`].
 ///
 /// ```no_run
-/// use mcp_postgres::{Database, DatabaseError};
-/// use mcp_server::ToolContext;
+/// # mod mcp_lambda { pub use mcp_server::*; pub use mcp_postgres as postgres; }
+/// use mcp_lambda::{ToolContext, postgres::{Database, DatabaseError}};
 ///
 /// struct State {
 ///     database: Database,

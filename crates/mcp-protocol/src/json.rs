@@ -5,7 +5,8 @@
 //! two ways. [`read`] does both steps.
 //!
 //! ```
-//! use mcp_protocol::json::{self, Budget, JsonError};
+//! # use mcp_protocol as mcp_lambda;
+//! use mcp_lambda::json::{self, Budget, JsonError};
 //! use serde_json::Value;
 //!
 //! let text = r#"{"limit":5,"tags":["a","b"]}"#;

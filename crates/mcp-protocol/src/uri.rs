@@ -16,7 +16,8 @@ use std::{net::Ipv4Addr, ops::Range};
 /// Everything else stays as it is: a query's order, a fragment, further slashes, characters that no URI has.
 ///
 /// ```
-/// use mcp_protocol::uri::NormalUri;
+/// # use mcp_protocol as mcp_lambda;
+/// use mcp_lambda::uri::NormalUri;
 ///
 /// assert_eq!(NormalUri::new("docs://%73ecret/"), NormalUri::new("DOCS://Secret"));
 /// assert_ne!(NormalUri::new("docs://a/b%2Fc"), NormalUri::new("docs://a/b/c"));
@@ -123,7 +124,8 @@ pub fn is_unreserved(byte: u8) -> bool {
 /// them elsewhere. Whether a query or a fragment has a meaning is for the user of the rule.
 ///
 /// ```
-/// use mcp_protocol::uri::SecureUrl;
+/// # use mcp_protocol as mcp_lambda;
+/// use mcp_lambda::uri::SecureUrl;
 ///
 /// assert_eq!(SecureUrl::parse("https://id.example/realms/a").unwrap().host, "id.example");
 /// assert!(SecureUrl::parse("http://127.0.0.1:8080/a#b").is_some_and(|url| !url.is_https && url.fragment.is_some()));

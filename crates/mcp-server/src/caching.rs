@@ -7,9 +7,10 @@ use mcp_protocol::CacheScope;
 /// How long a client may keep an answer, and who may share it.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use std::time::Duration;
 ///
-/// use mcp_server::{Caching, List, Server};
+/// use mcp_lambda::{Caching, List, Server};
 ///
 /// // The tools are the same for everyone, and change only with a deployment.
 /// let server = Server::new("greeter", "0.1.0", ()).caching(List::Tools, Caching::public(Duration::from_secs(3600)));

@@ -87,3 +87,5 @@ pub use policy::pseudonym::Pseudonyms;
 pub use policy::{Access, Authorization, Enforcement, ScopeNames, principal::Principal};
 pub use server::{Server, Settings};
 pub use state_key::StateKey;
+#[doc(no_inline)]
+pub use tokio_util::sync::CancellationToken;

@@ -34,9 +34,10 @@ const DEFAULT_LIST_TTL: Duration = Duration::from_secs(300);
 /// or `()`. The order of registration is the order that clients see.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use std::sync::atomic::{AtomicU64, Ordering};
 ///
-/// use mcp_server::{NoArguments, Server, Settings, Tool, ToolContext, HandlerError};
+/// use mcp_lambda::{HandlerError, NoArguments, Server, Tool, ToolContext};
 ///
 /// struct State {
 ///     calls: AtomicU64,
@@ -47,12 +48,10 @@ const DEFAULT_LIST_TTL: Duration = Duration::from_secs(300);
 ///     Ok(format!("{before} calls before this one, in this environment"))
 /// }
 ///
-/// let router = Server::new("counter", "0.1.0", State { calls: AtomicU64::new(0) })
+/// let server = Server::new("counter", "0.1.0", State { calls: AtomicU64::new(0) })
 ///     .instructions("Counts its calls.")
-///     .tool(Tool::new("count", count).description("How often this was called.").destructive(false))
-///     .build(Settings::default())?;
-/// # let _ = router;
-/// # Ok::<(), mcp_server::BuildError>(())
+///     .tool(Tool::new("count", count).description("How often this was called.").destructive(false));
+/// # let _ = server.build(mcp_server::Settings::default());
 /// ```
 pub struct Server<S> {
     info: Implementation,

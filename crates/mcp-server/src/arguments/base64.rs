@@ -21,8 +21,9 @@ use serde::{
 /// for requests holds too: 6 MB of Base64 are 4.5 MB of bytes.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use garde::Validate;
-/// use mcp_server::{Base64, HandlerError, ToolContext};
+/// use mcp_lambda::{Base64, HandlerError, ToolContext};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///

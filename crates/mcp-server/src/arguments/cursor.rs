@@ -21,8 +21,9 @@ use serde_json::value::RawValue;
 /// `T`, and cursors of the version before are answered so.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use garde::Validate;
-/// use mcp_server::{Cursor, HandlerError, Json, ToolContext};
+/// use mcp_lambda::{Cursor, HandlerError, Json, ToolContext};
 /// use schemars::JsonSchema;
 /// use serde::{Deserialize, Serialize};
 ///
@@ -62,6 +63,30 @@ pub struct Cursor<T>(
     /// The place.
     pub T,
 );
+
+impl<T> Cursor<T> {
+    /// The cursor of the next page, for `items` that were read with one more than the page holds: drops that one, and returns the
+    /// place of the last item that stays; `None` on the last page.
+    ///
+    /// ```
+    /// # use mcp_server as mcp_lambda;
+    /// use mcp_lambda::Cursor;
+    ///
+    /// const PAGE_SIZE: usize = 2;
+    ///
+    /// let mut ids = vec![7, 5, 4];
+    /// assert_eq!(Cursor::next_page(&mut ids, PAGE_SIZE, |id| *id), Some(Cursor(5)));
+    /// assert_eq!(ids, [7, 5]);
+    /// assert_eq!(Cursor::next_page(&mut ids, PAGE_SIZE, |id| *id), None);
+    /// ```
+    pub fn next_page<I>(items: &mut Vec<I>, page_size: usize, place: impl FnOnce(&I) -> T) -> Option<Self> {
+        if items.len() <= page_size {
+            return None;
+        }
+        items.truncate(page_size);
+        items.last().map(place).map(Self)
+    }
+}
 
 /// The longest cursor, in characters.
 const MAX_CHARS: usize = 2048;

@@ -55,6 +55,21 @@ impl Default for Invocation {
 }
 
 /// What the handler of a tool gets beside its arguments. Prompts and resources get the same.
+///
+/// ```
+/// # use mcp_server as mcp_lambda;
+/// use mcp_lambda::{HandlerError, NoArguments, ToolContext};
+///
+/// struct State {
+///     greeting: String,
+/// }
+///
+/// async fn greet(context: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
+///     let name = context.principal().map_or("you", |caller| &caller.subject);
+///     Ok(format!("{}, {name}!", context.state().greeting))
+/// }
+/// # let _ = mcp_lambda::Tool::new("greet", greet);
+/// ```
 pub type ToolContext<S> = RequestContext<S>;
 
 /// The request that a handler serves: the server's state, who asks, and the way back to the client.
@@ -278,7 +293,21 @@ impl<S> RequestContext<S> {
     /// Fires when the handler's future is dropped before it is done, as it is at the deadline: for work that was spawned
     /// elsewhere and should stop too.
     ///
-    /// It does not fire when the client goes away, which no transport is required to report.
+    /// A handler itself needs it only for work on another thread: its own future ends at an `.await`. It does not fire when the
+    /// client goes away, which no transport is required to report.
+    ///
+    /// ```
+    /// # use mcp_server as mcp_lambda;
+    /// use mcp_lambda::{HandlerError, NoArguments, ToolContext};
+    ///
+    /// async fn sum(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
+    ///     let cancellation = context.cancellation().clone();
+    ///     let numbers = (1..=1_000_000_u64).take_while(move |_| !cancellation.is_cancelled());
+    ///     let sum = tokio::task::spawn_blocking(|| numbers.sum::<u64>()).await?;
+    ///     Ok(sum.to_string())
+    /// }
+    /// # let _ = mcp_lambda::Tool::new("sum", sum);
+    /// ```
     pub fn cancellation(&self) -> &CancellationToken {
         &self.call.cancellation
     }

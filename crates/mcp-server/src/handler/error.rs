@@ -23,8 +23,9 @@ use crate::{BoxError, error_chain};
 /// `anyhow` has it, is converted with [`from_boxed`](Self::from_boxed).
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use garde::Validate;
-/// use mcp_server::{HandlerError, ToolContext};
+/// use mcp_lambda::{HandlerError, ToolContext};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///
@@ -184,7 +185,8 @@ impl fmt::Debug for HandlerError {
 /// client gets it with the request id, and the log gets the whole chain.
 ///
 /// ```
-/// use mcp_server::{HandlerError, Unavailable};
+/// # use mcp_server as mcp_lambda;
+/// use mcp_lambda::{HandlerError, Unavailable};
 ///
 /// #[derive(Debug, thiserror::Error)]
 /// #[error("no exchange rates")]

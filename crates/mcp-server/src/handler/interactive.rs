@@ -32,8 +32,9 @@ use crate::{
 /// What a handler takes that asks the client: everything in [`RequestContext`], and questions.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use garde::Validate;
-/// use mcp_server::{Elicited, InteractiveContext, NoArguments, Tool, HandlerError};
+/// use mcp_lambda::{Elicited, HandlerError, InteractiveContext, NoArguments, Tool};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///
@@ -151,9 +152,9 @@ impl<S> InteractiveContext<S> {
     /// error names the choices, so that the model can call again with one of them. `?` makes it an error of the handler.
     ///
     /// ```
+    /// # mod mcp_lambda { pub use mcp_protocol::TitledOption; pub use mcp_server::*; }
     /// use garde::Validate;
-    /// use mcp_protocol::TitledOption;
-    /// use mcp_server::{InteractiveContext, Tool, HandlerError};
+    /// use mcp_lambda::{HandlerError, InteractiveContext, TitledOption, Tool};
     /// use schemars::JsonSchema;
     /// use serde::Deserialize;
     ///

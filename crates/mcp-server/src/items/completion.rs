@@ -14,8 +14,9 @@ use crate::{
 /// An argument that is being typed.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use garde::Validate;
-/// use mcp_server::{PartialArgument, Prompt, RequestContext, HandlerError};
+/// use mcp_lambda::{HandlerError, PartialArgument, Prompt, RequestContext};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///

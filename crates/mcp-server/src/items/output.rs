@@ -13,8 +13,8 @@ use crate::schema;
 /// The result of a tool, in full. Most tools return something simpler that turns [into](IntoToolOutput) it.
 ///
 /// ```
-/// use mcp_protocol::ContentBlock;
-/// use mcp_server::ToolOutput;
+/// # mod mcp_lambda { pub use mcp_protocol::ContentBlock; pub use mcp_server::*; }
+/// use mcp_lambda::{ContentBlock, ToolOutput};
 ///
 /// let picture = ContentBlock::image(b"...", "image/png");
 /// let output = ToolOutput::new(["The chart.".into(), picture]).meta("com.example/chart", "bars");
@@ -109,8 +109,8 @@ impl IntoToolOutput for Vec<ContentBlock> {
 /// Until 2025-11-25 the protocol wanted an object here; older clients get anything else as text alone.
 ///
 /// ```
-/// use mcp_protocol::ContentBlock;
-/// use mcp_server::{Json, NoArguments, Tool, ToolContext, HandlerError};
+/// # mod mcp_lambda { pub use mcp_protocol::ContentBlock; pub use mcp_server::*; }
+/// use mcp_lambda::{ContentBlock, HandlerError, Json, NoArguments, Tool, ToolContext};
 /// use schemars::JsonSchema;
 /// use serde::Serialize;
 ///

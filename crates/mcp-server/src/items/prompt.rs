@@ -20,8 +20,9 @@ use crate::{
 /// A prompt of a server with state `S`.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use garde::Validate;
-/// use mcp_server::{Prompt, RequestContext, HandlerError};
+/// use mcp_lambda::{HandlerError, Prompt, RequestContext};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///

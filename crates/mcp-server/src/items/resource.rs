@@ -31,7 +31,8 @@ use crate::{
 /// A resource of a server with state `S`: something to read at one URI.
 ///
 /// ```
-/// use mcp_server::{RequestContext, HandlerError, Resource};
+/// # use mcp_server as mcp_lambda;
+/// use mcp_lambda::{HandlerError, RequestContext, Resource};
 ///
 /// async fn terms(_: RequestContext<()>) -> Result<&'static str, HandlerError> {
 ///     Ok("Use it well.")
@@ -165,8 +166,9 @@ impl<S> fmt::Debug for Resource<S> {
 /// Resources whose URIs follow a pattern, of a server with state `S`.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use garde::Validate;
-/// use mcp_server::{RequestContext, HandlerError, ResourceTemplate};
+/// use mcp_lambda::{HandlerError, RequestContext, ResourceTemplate};
 /// use schemars::JsonSchema;
 /// use serde::Deserialize;
 ///

@@ -32,8 +32,9 @@ const MAX_NAME_CHARS: usize = 128;
 /// the rest is said with the methods below.
 ///
 /// ```
+/// # use mcp_server as mcp_lambda;
 /// use garde::Validate;
-/// use mcp_server::{Json, Tool, ToolContext, HandlerError};
+/// use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
 /// use schemars::JsonSchema;
 /// use serde::{Deserialize, Serialize};
 ///
@@ -145,8 +146,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
     ///
     #[cfg_attr(feature = "raw-schema", doc = "```")]
     #[cfg_attr(not(feature = "raw-schema"), doc = "```ignore")]
-    /// use mcp_protocol::JsonObject;
-    /// use mcp_server::{Tool, ToolContext, HandlerError};
+    /// # mod mcp_lambda { pub use mcp_protocol::JsonObject; pub use mcp_server::*; }
+    /// use mcp_lambda::{HandlerError, JsonObject, Tool, ToolContext};
     /// use serde_json::json;
     ///
     /// let schema = json!({
