@@ -19,7 +19,7 @@ def main():
         cargo = ["cargo", "test", "--workspace", "--all-features", "--locked", "--quiet"]
         run("Rust", cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
     # Without features, which the whole workspace never is: a missing one is named by the compiler.
-    run("features", ["cargo", "test", "--package", "mcp-server", "--test", "mistakes", "--locked", "--quiet"])
+    run("features", ["cargo", "test", "--package", "mcp-server", "--test", "ui", "--locked", "--quiet"])
     pytest = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider"]
     run("scripts", [*pytest, tools.PROJECT / "tests" / "scripts"])
     # Most of its tests wait for processes: twice as many workers as a small machine has cores.

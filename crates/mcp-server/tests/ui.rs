@@ -1,16 +1,16 @@
-//! What an author is told about the likeliest mistakes, by the compiler that `rust-toolchain.toml` names. After a change that
-//! is meant: `TRYBUILD=overwrite cargo test --package mcp-server --test mistakes`.
+//! Compiler errors for the most common mistakes of an author, with the compiler that `rust-toolchain.toml` names. After an intended
+//! change: `TRYBUILD=overwrite cargo test --package mcp-server --test ui`.
 
 /// With all features.
 #[cfg(all(feature = "interactive", feature = "raw-schema"))]
 #[test]
-fn a_mistake_is_told_in_words_that_say_what_to_do() {
-    trybuild::TestCases::new().compile_fail("tests/mistakes/*.rs");
+fn a_compiler_error_says_how_to_fix_the_mistake() {
+    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }
 
-/// Without features, as `make check` runs it: `cargo test --package mcp-server --test mistakes`.
+/// Without features, as `make check` runs it: `cargo test --package mcp-server --test ui`.
 #[cfg(not(any(feature = "interactive", feature = "raw-schema")))]
 #[test]
 fn a_missing_feature_is_named() {
-    trybuild::TestCases::new().compile_fail("tests/mistakes/features/*.rs");
+    trybuild::TestCases::new().compile_fail("tests/ui/features/*.rs");
 }

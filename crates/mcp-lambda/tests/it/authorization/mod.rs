@@ -2,10 +2,10 @@
 
 mod answers;
 mod handler_scopes;
-mod holes;
 mod keys;
 mod page;
 mod policy;
+mod regressions;
 mod tokens;
 
 use garde::Validate;

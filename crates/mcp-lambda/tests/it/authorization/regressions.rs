@@ -1,4 +1,4 @@
-//! Holes that servers of this kind have had, each closed here by name. They were found by running a well-known Python
+//! Regression tests for vulnerabilities that servers of this kind have had. They were found by running a well-known Python
 //! framework for MCP on Lambda. One more, a pool of connections for each request, takes a database to show:
 //! `tests/interop/test_authorization.py` has it.
 
