@@ -6,14 +6,14 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use mcp_protocol::{JsonObject, ProtocolVersion, RequestId, RequestMeta, method};
-use mcp_server::{Authorization, Call, HandlerError, Invocation, Router, Server, Settings, Tool, ToolContext};
+use mcp_server::{Authorization, Call, HandlerError, Invocation, BuiltServer, Server, Settings, Tool, ToolContext};
 use serde_json::{Value, json, value::RawValue};
 use tokio::runtime::Runtime;
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
-static ROUTER: LazyLock<Router> = LazyLock::new(|| {
+static ROUTER: LazyLock<BuiltServer> = LazyLock::new(|| {
     let schema = json!({
         "type": "object",
         "properties": {

@@ -10,7 +10,9 @@ use http::header;
 #[cfg(feature = "auth")]
 use mcp_auth::{ChallengeError, OidcConfig, ProtectedResourceMetadata, Reason, Verifier, VerifyError};
 use mcp_protocol::JsonObject;
-use mcp_server::{Access, Authorization, CallError, Enforcement, InitError, Invocation, Principal, Router, ScopeNames};
+use mcp_server::{
+    Access, Authorization, BuiltServer, CallError, Enforcement, InitError, Invocation, Principal, ScopeNames,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -206,7 +208,12 @@ impl Authenticator {
 
     /// The metadata of the resource that a well-known path is about; `None` where there is no such thing.
     #[cfg(not(feature = "auth"))]
-    pub(crate) fn metadata(&self, _: &str, _: Option<&PublicUrl>, _: &Router) -> Option<Result<String, AuthError>> {
+    pub(crate) fn metadata(
+        &self,
+        _: &str,
+        _: Option<&PublicUrl>,
+        _: &BuiltServer,
+    ) -> Option<Result<String, AuthError>> {
         None
     }
 
@@ -216,7 +223,7 @@ impl Authenticator {
         &self,
         path: &str,
         own_url: Option<&PublicUrl>,
-        router: &Router,
+        router: &BuiltServer,
     ) -> Option<Result<String, AuthError>> {
         let Self::Oidc(verifier) = self else {
             return None;
@@ -249,7 +256,7 @@ impl Authenticator {
 #[cfg_attr(not(feature = "auth"), expect(dead_code, reason = "there is no issuer to be led to"))]
 pub(crate) struct Challenger<'a> {
     pub(crate) authenticator: &'a Authenticator,
-    pub(crate) router: &'a Router,
+    pub(crate) router: &'a BuiltServer,
     pub(crate) own_url: Option<&'a PublicUrl>,
     /// The path that the request came to, below the server's own: the resource that is asked for.
     pub(crate) endpoint: &'a str,
@@ -274,7 +281,7 @@ pub(crate) struct OwnedChallenger {
 }
 
 impl OwnedChallenger {
-    pub(crate) fn challenge(&self, router: &Router, refusal: &CallError) -> Option<String> {
+    pub(crate) fn challenge(&self, router: &BuiltServer, refusal: &CallError) -> Option<String> {
         let Self { authenticator, own_url, endpoint } = self;
         Challenger { authenticator, router, own_url: own_url.as_ref(), endpoint }.of(refusal)
     }

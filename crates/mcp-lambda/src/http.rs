@@ -18,7 +18,9 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use mcp_protocol::{Incoming, Message, ProtocolVersion, method};
-use mcp_server::{Answer, Call, CallError, CallOutcome, InitError, Invocation, Resolved, Router, Server, Settings};
+use mcp_server::{
+    Answer, BuiltServer, Call, CallError, CallOutcome, InitError, Invocation, Resolved, Server, Settings,
+};
 use tracing::Instrument;
 
 use crate::{
@@ -82,7 +84,7 @@ const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
 /// # }
 /// ```
 pub struct McpService {
-    router: Router,
+    router: BuiltServer,
     config: Arc<HttpConfig>,
     authenticator: Arc<Authenticator>,
     /// The first name that a request was sent to, and what it means.
@@ -127,7 +129,7 @@ impl McpService {
         self.config.invoke_mode
     }
 
-    pub(crate) fn router(&self) -> &Router {
+    pub(crate) fn router(&self) -> &BuiltServer {
         &self.router
     }
 

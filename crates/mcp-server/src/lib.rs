@@ -43,7 +43,7 @@
 //! | `interaction` | questions to the client: forms, and the sealed state that travels between rounds |
 //! | `handler` | [`RequestContext`], [`InteractiveContext`], and the errors that handlers return |
 //! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and suggestions for their arguments |
-//! | `dispatch` | [`Router`]: one [`Call`] in, one [`Answer`] out |
+//! | `dispatch` | [`BuiltServer`]: one [`Call`] in, one [`Answer`] out |
 //! | `server` | [`Server`], the builder |
 
 mod arguments;
@@ -61,10 +61,10 @@ mod state_key;
 pub use arguments::{Arguments, base64::Base64, cursor::Cursor};
 pub use caching::{Caching, List};
 pub use dispatch::{
+    built_server::BuiltServer,
     call::{Answer, Call, CallOutcome, Rendered, ResultKind},
     hooks::ManagedResource,
     resolve::Resolved,
-    router::Router,
     summary::{ServerSummary, ToolSummary},
 };
 pub use error::{BoxError, BuildError, CallError, InitError, error_chain};

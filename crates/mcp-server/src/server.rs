@@ -11,7 +11,7 @@ use std::{
 use mcp_protocol::{Icon, Implementation, JsonObject};
 
 use crate::{
-    Access, Authorization, BuildError, Caching, List, Prompt, Resource, ResourceTemplate, Router, StateKey, Tool,
+    Access, Authorization, BuildError, BuiltServer, Caching, List, Prompt, Resource, ResourceTemplate, StateKey, Tool,
     dispatch::{
         built::Built,
         hooks::{Hooks, ManagedResource},
@@ -227,7 +227,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     /// policy and no way to know callers; when a resource template requires less than a resource whose URI it fits, or than
     /// a later template of which it fits a URI.
     ///
-    pub fn build(self, settings: Settings) -> Result<Router, BuildError> {
+    pub fn build(self, settings: Settings) -> Result<BuiltServer, BuildError> {
         let Self { info, instructions, state, mut catalog, page_size, caching, requirement, scope_hierarchy, hooks } =
             self;
         let cipher = match (catalog.interactive_item(), &settings.state_key) {
@@ -266,7 +266,7 @@ impl<S: Send + Sync + 'static> Server<S> {
             meta: renderer.meta(),
         });
         let policy = Arc::new(policy);
-        Ok(Router::new(Built { state, info, instructions, renderer, cipher, policy, catalog, lists, hooks }))
+        Ok(BuiltServer::new(Built { state, info, instructions, renderer, cipher, policy, catalog, lists, hooks }))
     }
 }
 

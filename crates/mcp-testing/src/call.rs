@@ -7,7 +7,8 @@ use mcp_protocol::{
     ProtocolVersion, RequestId, RequestMeta, method,
 };
 use mcp_server::{
-    Authorization, Call, CallError, CallOutcome, Enforcement, Invocation, Principal, Router, Server, Settings, Tool,
+    Authorization, BuiltServer, Call, CallError, CallOutcome, Enforcement, Invocation, Principal, Server, Settings,
+    Tool,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -161,7 +162,7 @@ impl<S: Send + Sync + 'static> TestCall<S> {
         };
         let state =
             state.or_else(unit).unwrap_or_else(|| panic!("tool `{name}` has a state: give it one with `state`"));
-        let router = Server::new("test", "0.0.0", state)
+        let server = Server::new("test", "0.0.0", state)
             .tool(tool)
             .build(Settings { state_key: Some(state_key()), authorization, ..Settings::default() })
             .unwrap_or_else(|error| panic!("{error}"));
@@ -174,7 +175,7 @@ impl<S: Send + Sync + 'static> TestCall<S> {
         let mut notifications = Vec::new();
         for _ in 0..MAX_ROUNDS {
             let left = cancel_after.map(|count| count.saturating_sub(notifications.len()));
-            let (round, sent) = round(&router, &invocation, &params, left).await;
+            let (round, sent) = round(&server, &invocation, &params, left).await;
             notifications.extend(sent);
             let outcome = match round {
                 Some(outcome) => outcome,
@@ -212,7 +213,7 @@ fn unit<S: 'static>() -> Option<S> {
 
 /// Runs the handler once; `None` if it was cancelled after so many notifications.
 async fn round(
-    router: &Router,
+    server: &BuiltServer,
     invocation: &Arc<Invocation>,
     params: &Value,
     cancel_after: Option<usize>,
@@ -233,7 +234,7 @@ async fn round(
         notifications: Some(sender),
     };
     let params = serde_json::from_str(&params).expect("parameters are an object");
-    let resolved = router.resolve(ProtocolVersion::LATEST, method::TOOLS_CALL, params, invocation);
+    let resolved = server.resolve(ProtocolVersion::LATEST, method::TOOLS_CALL, params, invocation);
     let mut work = Box::pin(resolved.run(call).outcome());
     let outcome = poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),

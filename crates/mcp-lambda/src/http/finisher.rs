@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode};
 use mcp_protocol::{ProtocolVersion, RequestId, jsonrpc};
-use mcp_server::{CallOutcome, Invocation, Router};
+use mcp_server::{BuiltServer, CallOutcome, Invocation};
 
 use super::{
     answers::{event_stream, json_body, translate},
@@ -21,7 +21,7 @@ use crate::{
 
 /// Turns an outcome into a response message, knows what it may weigh, and writes the call's line into the log.
 pub(super) struct Finisher {
-    pub(super) router: Router,
+    pub(super) router: BuiltServer,
     pub(super) id: RequestId,
     pub(super) method: &'static str,
     pub(super) revision: ProtocolVersion,

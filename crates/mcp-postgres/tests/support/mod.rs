@@ -55,12 +55,12 @@ pub(crate) async fn context(limit: Option<Duration>) -> ToolContext<Kept> {
     let kept = Kept::default();
     let slot = Arc::clone(&kept.0);
     let settings = Settings { authorization: Authorization::DangerouslyOff, ..Settings::default() };
-    let router = Server::new("test", "0.0.0", kept).tool(Tool::new("keep", keep)).build(settings).unwrap();
+    let server = Server::new("test", "0.0.0", kept).tool(Tool::new("keep", keep)).build(settings).unwrap();
     // The server answers half a second before the platform ends the invocation.
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit + Duration::from_millis(500)));
     let invocation = Arc::new(Invocation { deadline, ..Invocation::default() });
     let params = serde_json::from_str(r#"{ "name": "keep" }"#).unwrap();
-    let resolved = router.resolve(ProtocolVersion::LATEST, "tools/call", params, &invocation);
+    let resolved = server.resolve(ProtocolVersion::LATEST, "tools/call", params, &invocation);
     let call = Call { id: RequestId::from(1), meta: RequestMeta::default(), notifications: None };
     if let Answer::Pending(handler) = resolved.run(call) {
         handler.await;

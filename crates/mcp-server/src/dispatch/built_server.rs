@@ -1,4 +1,4 @@
-//! A finished server.
+//! [`BuiltServer`]: what a transport calls.
 
 use std::{fmt, sync::Arc};
 
@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{CallError, Invocation, Principal, ToolOutput};
 
-/// A finished server. Cheap to clone.
+/// A server as a transport calls it, from [`Server::build`](crate::Server::build). Cheap to clone.
 #[derive(Clone)]
-pub struct Router(Arc<Built>);
+pub struct BuiltServer(Arc<Built>);
 
-impl Router {
+impl BuiltServer {
     pub(crate) fn new(built: Built) -> Self {
         // In the init phase, which has a whole processor.
         built.lists.tools(&built.catalog.tools, ProtocolVersion::LATEST);
@@ -122,8 +122,8 @@ impl Router {
     }
 }
 
-impl fmt::Debug for Router {
+impl fmt::Debug for BuiltServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router").field("server", &self.0.info).finish_non_exhaustive()
+        f.debug_struct("BuiltServer").field("server", &self.0.info).finish_non_exhaustive()
     }
 }

@@ -111,7 +111,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::{Router, Server, Settings};
+    use crate::{BuiltServer, Server, Settings};
 
     type Log = Arc<Mutex<Vec<&'static str>>>;
 
@@ -135,11 +135,11 @@ mod tests {
     }
 
     async fn hooks_of(server: Server<Log>, log: &Log) -> Vec<&'static str> {
-        let router: Router = server.build(Settings::default()).unwrap();
-        assert!(router.has_close_hook());
-        router.before_snapshot().await;
-        router.after_restore().await;
-        router.close().await;
+        let server: BuiltServer = server.build(Settings::default()).unwrap();
+        assert!(server.has_close_hook());
+        server.before_snapshot().await;
+        server.after_restore().await;
+        server.close().await;
         std::mem::take(&mut *log.lock().unwrap())
     }
 
@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_server_that_manages_nothing_has_no_close_hook() {
-        let router = Server::new("test", "0.0.0", ()).build(Settings::default()).unwrap();
+        let server = Server::new("test", "0.0.0", ()).build(Settings::default()).unwrap();
 
-        assert!(!router.has_close_hook());
+        assert!(!server.has_close_hook());
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A request that was looked up: the item that it names, and whether its caller may use it. Made by
-/// [`Router::resolve`](crate::Router::resolve).
+/// [`BuiltServer::resolve`](crate::BuiltServer::resolve).
 pub struct Resolved<'a> {
     built: &'a Arc<Built>,
     revision: ProtocolVersion,
