@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, marker::PhantomData, sync::Arc};
 
-use mcp_protocol::{Completion, ContentBlock, Icon, PromptArgument, PromptMessage, json};
+use mcp_protocol::{Completion, ContentBlock, PromptArgument, PromptMessage, json};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
@@ -11,9 +11,9 @@ use crate::{
     handler::{context::CallContext, error::HandlerFuture},
     interaction::request_state::NewCipher,
     items::completion::{Completer, choices, completer},
-    items::meta::meta_setter,
     items::registered::Registered,
-    policy::requirement::{Requirement, public_setter, requirement_setters},
+    items::setters::{item_setters, title_setter},
+    policy::requirement::Requirement,
     schema,
 };
 
@@ -120,30 +120,8 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         Self { definition, handler, completers, cipher, requirement, state: PhantomData }
     }
 
-    meta_setter!();
-    public_setter!();
-    requirement_setters!();
-
-    /// What the prompt is for.
-    #[must_use]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.definition.description = Some(description.into());
-        self
-    }
-
-    /// A name for people.
-    #[must_use]
-    pub fn title(mut self, title: impl Into<String>) -> Self {
-        self.definition.title = Some(title.into());
-        self
-    }
-
-    /// Pictures of the prompt.
-    #[must_use]
-    pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
-        self.definition.icons = icons.into_iter().collect();
-        self
-    }
+    item_setters!("What the prompt is for.", "Pictures of the prompt.");
+    title_setter!();
 
     /// Suggests values for an argument while it is typed, the likeliest first. Up to 100 are sent.
     ///

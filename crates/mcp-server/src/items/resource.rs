@@ -9,7 +9,7 @@ use std::{
 
 use garde::Validate;
 use mcp_protocol::{
-    Annotations, Completion, Icon, ResourceContents,
+    Completion, ResourceContents,
     uri::{NormalUri, is_scheme, is_uri_text},
 };
 use serde::de::DeserializeOwned;
@@ -21,10 +21,10 @@ use crate::{
     handler::{context::CallContext, error::HandlerFuture},
     interaction::request_state::NewCipher,
     items::completion::{Completer, choices, completer},
-    items::meta::meta_setter,
     items::registered::Registered,
+    items::setters::{item_setters, resource_setters, title_setter},
     items::uri_template::UriTemplate,
-    policy::requirement::{Requirement, public_setter, requirement_setters},
+    policy::requirement::Requirement,
     schema,
 };
 
@@ -87,56 +87,17 @@ impl<S: Send + Sync + 'static> Resource<S> {
         Self { definition, uri, handler, caching, is_subscribable: false, cipher, requirement, state: PhantomData }
     }
 
-    meta_setter!();
-    public_setter!();
-    requirement_setters!();
-
-    /// What the resource is.
-    #[must_use]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.definition.description = Some(description.into());
-        self
-    }
-
-    /// A name for people.
-    #[must_use]
-    pub fn title(mut self, title: impl Into<String>) -> Self {
-        self.definition.title = Some(title.into());
-        self
-    }
-
-    /// The media type, such as `text/markdown`. It is that of the contents too, unless the handler says otherwise.
-    #[must_use]
-    pub fn mime_type(mut self, mime_type: impl Into<String>) -> Self {
-        self.definition.mime_type = Some(mime_type.into());
-        self
-    }
+    item_setters!("What the resource is.", "Pictures of the resource.");
+    title_setter!();
+    resource_setters!(
+        "The media type, such as `text/markdown`. It is that of the contents too, unless the handler says otherwise.",
+        "For whom the resource is, and how much it matters."
+    );
 
     /// The size in bytes, before any encoding.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.definition.size = Some(bytes);
-        self
-    }
-
-    /// Pictures of the resource.
-    #[must_use]
-    pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
-        self.definition.icons = icons.into_iter().collect();
-        self
-    }
-
-    /// For whom the resource is, and how much it matters.
-    #[must_use]
-    pub fn annotations(mut self, annotations: Annotations) -> Self {
-        self.definition.annotations = Some(annotations);
-        self
-    }
-
-    /// How long clients may keep what they read, and who may share it. Unless set it is private and stale at once.
-    #[must_use]
-    pub fn caching(mut self, caching: Caching) -> Self {
-        self.caching = caching;
         self
     }
 
@@ -265,51 +226,12 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         Self { definition, pattern, handler, lister, completers, caching, cipher, requirement, state: PhantomData }
     }
 
-    meta_setter!();
-    public_setter!();
-    requirement_setters!();
-
-    /// What the resources are.
-    #[must_use]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.definition.description = Some(description.into());
-        self
-    }
-
-    /// A name for people.
-    #[must_use]
-    pub fn title(mut self, title: impl Into<String>) -> Self {
-        self.definition.title = Some(title.into());
-        self
-    }
-
-    /// The media type that all the resources have. It is that of the contents too, unless the handler says otherwise.
-    #[must_use]
-    pub fn mime_type(mut self, mime_type: impl Into<String>) -> Self {
-        self.definition.mime_type = Some(mime_type.into());
-        self
-    }
-
-    /// Pictures of the resources.
-    #[must_use]
-    pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
-        self.definition.icons = icons.into_iter().collect();
-        self
-    }
-
-    /// For whom the resources are, and how much they matter.
-    #[must_use]
-    pub fn annotations(mut self, annotations: Annotations) -> Self {
-        self.definition.annotations = Some(annotations);
-        self
-    }
-
-    /// How long clients may keep what they read, and who may share it. Unless set it is private and stale at once.
-    #[must_use]
-    pub fn caching(mut self, caching: Caching) -> Self {
-        self.caching = caching;
-        self
-    }
+    item_setters!("What the resources are.", "Pictures of the resources.");
+    title_setter!();
+    resource_setters!(
+        "The media type that all the resources have. It is that of the contents too, unless the handler says otherwise.",
+        "For whom the resources are, and how much they matter."
+    );
 
     /// Lists the resources that there are at the moment, in `resources/list`, after those that are registered. The handler
     /// gets the cursor that it returned with the page before, and none for the first; check it, since a caller may send any

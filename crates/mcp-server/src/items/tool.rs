@@ -3,7 +3,7 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use garde::Validate;
-use mcp_protocol::{ClientCapabilities, Icon, JsonObject, MirroredParameter, ToolAnnotations, mirrored_parameters};
+use mcp_protocol::{ClientCapabilities, JsonObject, MirroredParameter, ToolAnnotations, mirrored_parameters};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -16,10 +16,10 @@ use crate::{
         error::{HandlerFuture, Reason},
     },
     interaction::request_state::NewCipher,
-    items::meta::meta_setter,
     items::output::{IntoToolOutput, ToolOutput},
     items::registered::Registered,
-    policy::requirement::{Requirement, public_setter, requirement_setters},
+    items::setters::item_setters,
+    policy::requirement::Requirement,
     schema::{self, Author, NewResultCheck},
 };
 
@@ -234,26 +234,12 @@ impl<S: Send + Sync + 'static> Tool<S> {
         }
     }
 
-    /// What the tool does and when to use it. The model chooses by this.
-    #[must_use]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.definition.description = Some(description.into());
-        self
-    }
-
     /// A name for people.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
         let title = title.into();
         self.annotations().title = Some(title.clone());
         self.definition.title = Some(title);
-        self
-    }
-
-    /// Pictures of the tool.
-    #[must_use]
-    pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
-        self.definition.icons = icons.into_iter().collect();
         self
     }
 
@@ -308,9 +294,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         self
     }
 
-    meta_setter!();
-    public_setter!();
-    requirement_setters!();
+    item_setters!("What the tool does and when to use it. The model chooses by this.", "Pictures of the tool.");
 
     /// The tool's name.
     pub fn name(&self) -> &str {
