@@ -479,6 +479,7 @@ impl<'de> FromMember<'de> for HeaderValues<'de> {
 /// A complete answer in the shape that the event's sender reads.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum EventResponse {
     /// For payload version 2.0.
     FunctionUrl(ApiGatewayV2httpResponse),

@@ -17,6 +17,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// Whether a [write](crate::Database::write) may be repeated after it has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Retry {
     /// It may: the second time changes nothing, since it writes under a key, for example.
     Idempotent,

@@ -135,6 +135,7 @@ pub fn is_unreserved(byte: u8) -> bool {
 ///
 /// [RFC 3986]: https://www.rfc-editor.org/rfc/rfc3986
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SecureUrl<'a> {
     /// Whether the scheme is `https`; otherwise it is `http`, and the host is this machine.
     pub is_https: bool,

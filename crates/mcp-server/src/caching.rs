@@ -46,6 +46,7 @@ impl Caching {
 
 /// What clients may keep besides resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum List {
     /// `server/discover`.
     Discover,

@@ -16,6 +16,7 @@ use crate::{Caching, CallError};
 
 /// How callers are known, which a deployment decides.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub enum Authorization {
     /// In no way. Everyone may use everything; a server that has a policy does not start.
     #[default]
@@ -53,6 +54,7 @@ impl Enforcement {
 
 /// What an issuer calls the scopes of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ScopeNames {
     /// Clients request them; this stands before each.
     Requested {

@@ -40,6 +40,7 @@ use crate::{
 /// # assert_eq!(prompt.name(), "plan_trip");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartialArgument {
     /// What has been typed so far.
     pub value: String,

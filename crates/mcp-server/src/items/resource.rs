@@ -311,6 +311,7 @@ impl From<Vec<mcp_protocol::Resource>> for ResourcePage {
 
 /// What a resource holds. Text and bytes turn into it by themselves.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum ResourceOutput {
     /// Text, of the resource's media type (`text/plain` if it has none).
     Text(String),
