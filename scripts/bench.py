@@ -28,7 +28,7 @@ from driving import FLOOR, GREETER, GUARDED, build, candidate, drive, spread, tu
 
 # With a token of each algorithm, seen before by the environment or not.
 TOKENS = [(algorithm, age) for algorithm in ("RS256", "ES256") for age in ("seen", "new")]
-# How greeter logs: as it does unless it is told otherwise, and not at all.
+# How greeter logs: by default, and not at all.
 QUIET = {"RUST_LOG": "off"}
 
 COUNTS = {"instructions": (1000, "thousand"), "allocations": (1, ""), "allocated bytes": (1000, "kB")}

@@ -55,7 +55,7 @@ def measure(driver, binaries, folder, runs, calls):
         server = postgres.Supervised(fsync="off")
     with server, bench.tokens(folder, 1, file) as issuer:
         same = {"answer": ANSWER, "DATABASE_URL": server.url}
-        # Whoever has a token may do everything, as whoever has none may in the open one.
+        # A caller with a token may do everything, as a caller without one may in the open function.
         granted = {"OIDC_ISSUER": issuer, "OIDC_GRANT_SCOPES": "events:write", "OIDC_ALLOWED_EMAILS": "ada@example.com"}
         candidates = [
             candidate(FLOOR, binaries[FLOOR], file, **same),

@@ -88,14 +88,14 @@ def pinned(name):
 
 
 class Client:
-    """Whoever calls greeter; `exchange` sends a message, and returns what comes back if it has an id."""
+    """A client of greeter; `exchange` sends a message, and returns what comes back if it has an id."""
 
     def start(self):
         client = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
         self.id = 0
         self.request("initialize", client)
         self.exchange({"jsonrpc": "2.0", "method": "notifications/initialized"})
-        # Whatever a proxy does at first is not part of a call.
+        # What a proxy does once at start is not part of a call.
         for _ in range(20):
             self.call()
 

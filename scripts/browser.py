@@ -18,7 +18,7 @@ def main(log, url):
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"{time.time():.1f} {url}\n")
     for _ in range(TRIES):
-        # Everything is on this machine, whatever proxy it has.
+        # Everything is on this machine: ignore its proxy settings.
         handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())]
         try:
             with urllib.request.build_opener(*handlers).open(url, timeout=60) as answer:

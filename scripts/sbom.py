@@ -39,7 +39,7 @@ def describe():
         # It writes beside each manifest.
         for path in written():
             path.unlink()
-    # Where the workspace lay is nobody's business.
+    # The path of the workspace does not belong in a published document.
     here = tools.PROJECT.as_uri() + "/"
     return {program: json.loads(found[program].replace(here, "file:///")) for program in PROGRAMS}
 

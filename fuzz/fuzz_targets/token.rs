@@ -1,4 +1,4 @@
-//! Any bytes as a token: nobody is let in by one, since nobody's key has signed it, and nothing falls over.
+//! Any bytes as a token: none is accepted, since no key has signed it, and nothing panics.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use mcp_auth::{OidcConfig, Reason, Verifier, VerifyError};
 use tokio::runtime::Runtime;
 
-/// An issuer at which nobody listens.
+/// An issuer without a listener.
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let get = |name: &str| (name == "OIDC_ISSUER").then_some("http://127.0.0.1:1");
     Verifier::new(OidcConfig::from_env(get).expect("good settings").expect("an issuer"))
@@ -31,5 +31,5 @@ fuzz_target!(|input: &[u8]| {
 
 fn refused(token: &str) -> VerifyError {
     let verified = RUNTIME.block_on(VERIFIER.verify(token, "https://mcp.example.com", SystemTime::now(), None));
-    verified.expect_err("nobody has signed it")
+    verified.expect_err("no key has signed it")
 }

@@ -1,4 +1,4 @@
-// Chromium as somebody who signs in: `mcpl` starts it with the address of the sign-in page.
+// Chromium as a user who signs in: `mcpl` starts it with the address of the sign-in page.
 //
 //     node browser.mjs NAME FOLDER URL
 //
@@ -22,7 +22,7 @@ try {
   await page.screenshot({ path: join(folder, 'picture.png') });
   await writeFile(join(folder, 'page.json'), JSON.stringify({ asked, shown, errors }));
 } catch (error) {
-  // Nobody waits for a browser that does not come back.
+  // The test does not wait for a browser that does not come back.
   const { searchParams } = new URL(url);
   const answer = new URLSearchParams({ error: 'browser', error_description: error, state: searchParams.get('state') });
   await fetch(`${searchParams.get('redirect_uri')}?${answer}`);

@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core';
 export async function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? (await packaged()),
-    // Without a sandbox, which root cannot have; and it is to ask nobody but who is tested.
+    // Without a sandbox, which root cannot have; and it must contact only the server under test.
     args: ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
       '--disable-component-update', '--disable-sync', '--no-proxy-server'],
   });

@@ -2,7 +2,7 @@
 """A small client for the official client suite: it speaks stdio to `mcpl proxy`, which speaks HTTP to the suite.
 
     python3 client_driver.py URL       what the suite starts, with its variables in the environment
-    python3 client_driver.py open URL  the browser: follows redirects, where an issuer asks nobody
+    python3 client_driver.py open URL  the browser: follows redirects, where an issuer asks no questions
 
 It lists what there is and uses all of it; a few scenarios say what they want beyond that. The proxy is found in MCPL.
 """
@@ -41,7 +41,7 @@ def main(arguments):
 
 def follow(url):
     try:
-        # Everything is on this machine, whatever proxy it has.
+        # Everything is on this machine: ignore its proxy settings.
         handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor()]
         urllib.request.build_opener(*handlers).open(url, timeout=PATIENCE_SECONDS).read()
     except urllib.error.HTTPError:

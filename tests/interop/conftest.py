@@ -51,7 +51,7 @@ class Dev:
                 break
         else:
             raise AssertionError(f"dev.py ended with {self.process.wait()}:\n{self.output}")
-        # Whatever the functions log from now on is read, so that they never wait for a full pipe.
+        # Everything that the functions log from now on is read, so that they never wait for a full pipe.
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
 
     def url(self, function):
@@ -68,7 +68,7 @@ class Watched:
     """A built function on the Lambda APIs of `cargo lambda watch`, which builds nothing itself here."""
 
     def __init__(self, binary, mode):
-        # It knows only the workspace's own functions by name, and asks nobody what they are.
+        # It knows only the workspace's own functions by name, and runs no discovery.
         port, name = postgres.free_port(), "greeter"
         command = ["cargo", "lambda", "watch", "--only-lambda-apis", "--invoke-address", "127.0.0.1"]
         command += ["--invoke-port", str(port), "--disable-cors"]

@@ -18,7 +18,7 @@ def workspace(name):
     copy = tools.target_folder() / "scaffold"
     with tools.locked(copy.with_suffix(".lock")):
         shutil.rmtree(copy, ignore_errors=True)
-        # Whoever has followed the README has one of this name.
+        # A reader who has followed the README has one of this name.
         shutil.copytree(tools.PROJECT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT, name, f"{name}.yaml"))
         try:
             yield copy

@@ -1,4 +1,4 @@
-"""An issuer of tokens, and whoever signs in there."""
+"""An issuer of tokens, and the users who sign in there."""
 
 import base64
 import contextlib
@@ -15,13 +15,13 @@ import urllib.request
 import issuer
 from issuer import PATIENCE_SECONDS
 
-# Nobody listens there: a browser that gets this far is done.
+# No process listens there: a browser that gets this far is done.
 REDIRECT_URI = "http://127.0.0.1:9/callback"
 RENAMED = "x-amzn-remapped-www-authenticate"
 
 
 class Issuer(issuer.Issuer):
-    """An issuer that makes tokens at once, for whoever is asked for."""
+    """An issuer that makes tokens at once, for any subject."""
 
     def __init__(self, sign_in="ada", **options):
         super().__init__(sign_in, **options)
@@ -65,7 +65,7 @@ class _Unfollowed(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(*handlers):
-    # Everything is on this machine, whatever proxy it has.
+    # Everything is on this machine: ignore its proxy settings.
     return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
 
 
@@ -79,7 +79,7 @@ def fetch(url, body=None, content_type=None):
 
 def follow(url, name=None):
     """Acts as the browser: from an authorization request to the redirect URI that it names. Returns the query there.
-    With a name somebody fills in the page that asks for it."""
+    With a name, a user fills in the page that asks for it."""
     redirect_uri = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["redirect_uri"][0]
     browser = _opener(urllib.request.HTTPCookieProcessor(), _Unfollowed())
     for _ in range(10):

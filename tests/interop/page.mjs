@@ -1,4 +1,4 @@
-// Somebody opens a server's page.
+// A user opens a server's page.
 //
 //     node page.mjs URL FOLDER
 //

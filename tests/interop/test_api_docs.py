@@ -185,7 +185,7 @@ def test_what_is_read_is_what_the_document_says(document):
                 size = len(json.dumps(read["definition"], separators=(",", ":"), ensure_ascii=False).encode())
                 assert size <= MOST_BYTES, (name, size)
                 left = compare(document, read["definition"])
-                # Whatever is missing is told.
+                # The answer names what is missing.
                 assert left == 0 or "note" in read, name
                 cut += left > 0
             assert cut, "a document of this size has what does not fit"
@@ -259,7 +259,7 @@ def test_words_find_it_and_a_person_chooses_among_several(document):
             assert chosen["operation_id"] == asked[0][-1]
             assert len(asked) == 1 and set(asked[0]) <= set(document.operations)
 
-        # An older client is told what there is.
+        # An older client gets the list of what exists.
         async with Client(document.url, mode="legacy") as client:
             told = await client.call_tool("find_operation", {"query": ambiguous})
             assert told.is_error

@@ -169,7 +169,7 @@ def test_the_first_tool_that_needs_it_leads_to_the_issuer(function_url, use):
     assert saw["listed"] == {"tools": ["log_event", "get_latest_events"], "asked": []}
     assert saw["latest"]["isError"] is False and saw["latest"]["asked"] == []
     assert saw["logged"]["text"] == LOGGED
-    # Nobody can read the renamed challenge: what to ask for is found at the well-known URI.
+    # Clients do not read the renamed challenge: they find the scopes at the well-known URI.
     assert_asks(saw["logged"]["asked"], function_url, "events:write")
     assert saw["again"] == {"text": Logged("logout"), "isError": False, "asked": []}
 
@@ -354,7 +354,7 @@ def test_elliptic_curves_are_known(event_logger):
     assert answer["result"]["content"][0]["text"] == LOGGED
 
 
-def test_whoever_develops_signs_in_by_any_name(event_logger):
+def test_a_developer_signs_in_by_any_name(event_logger):
     with Issuer(sign_in=None) as own:
         with event_logger(OIDC_ISSUER=own.url) as url:
             texts = []
@@ -396,7 +396,7 @@ def test_greeter_is_closed_by_its_feature_and_an_issuer(tmp_path, issuer):
         assert refused(post(url, "tools/list"))[0] == 401
         assert post(url, "tools/list", token=issuer.token(url, "openid"))[0] == 200
 
-    # It would be open to everyone, and whoever set the variable would think that it is closed.
+    # It would be open to everyone, while the operator who set the variable believes it closed.
     variables = {"OIDC_ISSUER": issuer.url, "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"}
     started = subprocess.run([greeter], env=variables, capture_output=True, text=True, timeout=60)
     assert started.returncode == 1
@@ -436,7 +436,7 @@ def test_keys_that_change_are_found(event_logger):
             wait_until(lambda: call(url, "log_event", new)[0] == 200)
 
 
-def test_nobody_is_told_that_a_token_is_bad_while_the_issuer_is_away(event_logger):
+def test_no_token_is_called_invalid_while_the_issuer_is_unavailable(event_logger):
     port = postgres.free_port()
     with contextlib.ExitStack() as stack:
         with Issuer(port=port) as away:

@@ -1,4 +1,4 @@
-"""The benchmark: its driver measures what it is told to, and every request is answered. No time is judged."""
+"""The benchmark: its driver measures what its options name, and every request is answered. No test depends on a duration."""
 
 import pytest
 

@@ -104,11 +104,11 @@ def test_a_legacy_client_hears_what_it_asked_for_and_nothing_else(mcpl, modern_s
         # It may do something else in between.
         listed = proxy.send("tools/list")
         assert proxy.read()["id"] == listed
-        declined = {"code": -32603, "message": "nobody is there"}
+        declined = {"code": -32603, "message": "no user present"}
         proxy.write({"jsonrpc": "2.0", "id": question["id"], "error": declined})
         refused = proxy.read()
         assert refused["id"] == called
-        assert refused["error"]["message"] == "mcpl: the client could not answer `elicitation/create`: nobody is there"
+        assert refused["error"]["message"] == "mcpl: the client could not answer `elicitation/create`: no user present"
 
 
 def test_a_modern_client_is_asked_in_rounds(mcpl, legacy_server, tmp_path):
@@ -130,7 +130,7 @@ def test_a_modern_client_is_asked_in_rounds(mcpl, legacy_server, tmp_path):
         proxy.send("tools/call", greet)
         asked = proxy.read()["result"]
         assert asked["resultType"] == "input_required"
-        # Whoever leaves the question open is asked again.
+        # A user who leaves the question open is asked again.
         proxy.send("tools/call", {**greet, "requestState": asked["requestState"]})
         asked = proxy.read()["result"]
         ((key, question),) = asked["inputRequests"].items()
@@ -165,7 +165,7 @@ def test_a_modern_client_listens_until_it_has_heard_enough(mcpl, legacy_server, 
         assert proxy.read()["id"] == grown
 
 
-class Nobody(http.server.BaseHTTPRequestHandler):
+class SilentPage(http.server.BaseHTTPRequestHandler):
     """A page in place of a server."""
 
     def do_POST(self):
@@ -180,7 +180,7 @@ class Nobody(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("era", ERAS)
 def test_where_no_era_is_spoken_the_first_refusal_stands(mcpl, tmp_path, era):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nobody) as page:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SilentPage) as page:
         threading.Thread(target=page.serve_forever, daemon=True).start()
         with session(mcpl, f"http://127.0.0.1:{page.server_port}/mcp", tmp_path) as proxy:
             proxy.send("initialize" if era == "legacy" else "server/discover", LEGACY_CLIENT if era == "legacy" else meta())

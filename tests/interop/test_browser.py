@@ -1,4 +1,4 @@
-"""`mcpl proxy` opens a real browser, in which somebody signs in."""
+"""`mcpl proxy` opens a real browser, in which a user signs in."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def browser(chromium, tmp_path):
     return f"{tools.node()} {script} ada {tmp_path}", chromium
 
 
-def test_somebody_signs_in_in_chromium(mcpl, browser, tmp_path):
+def test_a_user_signs_in_in_chromium(mcpl, browser, tmp_path):
     command, variables = browser
     with postgres.Postgres() as server, Issuer(sign_in=None) as issuer:
         settings = {"DATABASE_URL": server.url(), "OIDC_ISSUER": issuer.url}

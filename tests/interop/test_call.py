@@ -111,7 +111,7 @@ def on_a_terminal(command, answer, home):
     shown = b""
     while b"secret:" not in shown:
         shown += os.read(terminal, 1024)
-    # It asks first, and then hides what is typed: nobody types as fast.
+    # It asks first, and then hides what is typed: no person types as fast.
     while termios.tcgetattr(terminal)[3] & termios.ECHO:
         time.sleep(0.01)
     os.write(terminal, answer.encode() + b"\n")

@@ -27,7 +27,7 @@ def test_what_it_prints_works_and_ctrl_c_ends_everything():
         inspectors = [shlex.split(line)[3:] for line in dev.output.splitlines() if line.startswith("  Inspector")]
         assert ["--cli", url] in [words[:2] for words in inspectors]
 
-        # A browser is told the URL that leads here.
+        # A browser gets the URL that leads here.
         page = urllib.request.Request(url, headers={"Accept": "text/html"})
         with urllib.request.urlopen(page) as answer:
             assert f"claude mcp add --transport http greeter {url}" in answer.read().decode()

@@ -130,10 +130,10 @@ def test_a_closed_server_without_metadata_and_doubled_cors_are_problems(doctor):
     body = '{"jsonrpc":"2.0","error":{"code":401,"message":"token"}}'
     with answering({("POST", "/mcp"): (401, {}, body)}) as origin:
         code, findings = doctor(f"{origin}/mcp")
-    nobody = doctor("http://127.0.0.1:1/mcp")
+    unreachable = doctor("http://127.0.0.1:1/mcp")
 
     assert code == 1 and told(findings, "metadata")[0]["level"] == "problem"
-    assert nobody[0] == 1 and told(nobody[1], "reach")[0]["level"] == "problem"
+    assert unreachable[0] == 1 and told(unreachable[1], "reach")[0]["level"] == "problem"
 
 
 def test_metadata_may_be_where_the_challenge_says_alone(doctor):

@@ -35,7 +35,7 @@ from moto.server import ThreadedMotoServer
 from proxied import Logged
 
 BUSY = "The database is busy or not available. Try again in a moment."
-# Whatever is waited for comes within this time.
+# Each condition that a test polls for holds within this time.
 PATIENCE_SECONDS = 60
 
 
@@ -111,7 +111,7 @@ def test_a_hundred_environments_share_twenty_connections():
             held = connections_of_environments(running.process.pid, server.port)
 
     assert len(succeeded) >= 17, "three connections are the superuser's"
-    # Nobody waits for the platform to end the invocation.
+    # The platform does not have to end the invocation.
     assert slowest < 30
     assert refused <= {BUSY}
     assert held and max(held.values()) == 1, held
@@ -126,7 +126,7 @@ def timed_call(url):
 def connections_of_environments(emulator, port):
     """The number of open connections to a port, by environment."""
     if not pathlib.Path("/proc/net/tcp").exists():
-        pytest.skip("without /proc nobody can tell whose a connection is")
+        pytest.skip("without /proc the owner of a connection cannot be found")
     sockets = set()
     for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -260,7 +260,7 @@ def test_a_lock_is_waited_for_no_longer_than_the_deadline(server, admin):
 
     for is_success, text in without_key:
         assert not is_success and "It is not known whether the event was stored" in text and "Request id: " in text
-    # With a key it is safe to try again, whatever happened.
+    # With a key, a retry is safe after any outcome.
     assert not with_key[0] and with_key[1].startswith(BUSY)
     assert later[0]
 

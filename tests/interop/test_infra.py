@@ -468,9 +468,9 @@ def test_url_and_function_agree_on_how_answers_travel(deploy, of_the_url, of_the
     assert (url["InvokeMode"], configuration["Environment"]["Variables"]["MCP_INVOKE_MODE"]) == (of_the_url, of_the_function)
 
 
-def test_a_url_for_signed_calls_is_open_to_nobody_but_the_distribution(deploy):
+def test_a_url_for_signed_calls_is_open_to_the_distribution_alone(deploy):
     distribution = f"arn:aws:cloudfront::{ACCOUNT}:distribution/E1"
-    # The doctor would be turned away, too, and is not asked.
+    # The doctor would be rejected too, and is not run.
     deploy("up", "greeter", *parameters(AuthType="AWS_IAM", DistributionArn=distribution), doctor=True)
 
     _, url, _, statements = function_of("greeter")
@@ -550,7 +550,7 @@ def test_event_logger_with_a_user_pool_of_its_own(deploy):
     assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
     assert pool["UsernameConfiguration"] == {"CaseSensitive": False}
 
-    # It signs in as itself, and as nobody else.
+    # It signs in as itself alone.
     connect = {
         "Effect": "Allow", "Action": "rds-db:connect",
         "Resource": f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:cluster-EVENTS/app",
@@ -680,7 +680,7 @@ def test_a_proxy_stands_between_and_is_another_resource(deploy):
 
 
 def test_github_may_be_one_environment_and_change_one_stack(deploy):
-    who = {"Owner": "somebody", "OwnerId": "1", "Repository": "servers", "RepositoryId": "2", "Environment": "production"}
+    who = {"Owner": "octocat", "OwnerId": "1", "Repository": "servers", "RepositoryId": "2", "Environment": "production"}
     told = deploy("up", "github-oidc", *parameters(Stack="greeter", **who))
 
     (assumed,), policies = role("github-oidc-Role-")
@@ -688,7 +688,7 @@ def test_github_may_be_one_environment_and_change_one_stack(deploy):
     assert (assumed["Action"], assumed["Principal"]) == ("sts:AssumeRoleWithWebIdentity", {"Federated": "Provider"})
     assert assumed["Condition"] == {"StringEquals": {
         "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
-        "token.actions.githubusercontent.com:sub": "repo:somebody@1/servers@2:environment:production",
+        "token.actions.githubusercontent.com:sub": "repo:octocat@1/servers@2:environment:production",
     }}
     through_cloudformation = {"ForAnyValue:StringEquals": {"aws:CalledVia": "cloudformation.amazonaws.com"}}
     for statement in policies:
@@ -1009,7 +1009,7 @@ def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
     assert (origin["DomainName"], origin["CustomOriginConfig"]["OriginProtocolPolicy"]) == (host, "https-only")
     assert "OriginAccessControlId" not in origin
     assert {"GET", "HEAD", "OPTIONS", "POST", "DELETE"} <= set(behavior["AllowedMethods"])
-    # Those that CloudFront keeps unless it is told otherwise.
+    # Those that CloudFront keeps by default.
     kept = {error["ErrorCode"]: error["ErrorCachingMinTTL"] for error in config["CustomErrorResponses"]}
     assert kept == dict.fromkeys([400, 403, 404, 405, 414, 500, 501, 502, 503, 504], 0)
     assert config["ViewerCertificate"]["MinimumProtocolVersion"].startswith("TLSv1.2")
@@ -1240,7 +1240,7 @@ def test_a_url_that_clients_cannot_use_is_no_success_but_a_deployment(deploy, mc
     cargo.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-    # Nobody listens there.
+    # No process listens there.
     nowhere = parameters(PublicUrl="https://127.0.0.1:1")
     ended = deploy("up", "greeter", "--yes", *nowhere, confirmed=False, doctor=True)
 
@@ -1274,7 +1274,7 @@ GENEROUS = {"Action", "NotAction", "Resource", "NotResource", "Principal", "NotP
 
 
 def wildcards(text):
-    """Every wildcard of a statement that says for nobody why it is there: a comment on its line or the one before. With the
+    """Every wildcard of a statement without an explanation: a comment on its line or the one before. With the
     number of statements."""
     lines, count, found = text.splitlines(), 0, []
 

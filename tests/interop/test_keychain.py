@@ -76,7 +76,7 @@ def test_tokens_are_sealed_with_a_key_of_the_keychain(run, tmp_path):
         variables = {"DATABASE_URL": server.url(), "OIDC_ISSUER": issuer.url}
         with emulated("event-logger", "buffered", 1, **variables) as url, keychain(tmp_path) as bus:
             first = run("call", url, "log_event", "event_name=login", "--open", BROWSER, bus=bus)
-            # Nobody can sign in, so that it has to be what is kept.
+            # Signing in is impossible here, so the token must come from the store.
             second = run("call", url, "log_event", "event_name=login", "--open", "false", bus=bus)
         [file] = (tmp_path / ".local/state/mcpl").glob("*.json")
         sealed = file.read_text()

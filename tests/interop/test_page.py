@@ -10,7 +10,7 @@ from conftest import emulated
 
 @pytest.fixture(scope="module", params=["buffered", "stream"])
 def seen(request, node, chromium, tmp_path_factory):
-    """What somebody saw who opened greeter's page, and its URL."""
+    """What a user saw who opened greeter's page, and its URL."""
     folder = tmp_path_factory.mktemp("page")
     with emulated("greeter", request.param, 3) as url:
         printed = node("page.mjs", url, str(folder), **chromium).stdout

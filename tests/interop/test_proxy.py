@@ -97,7 +97,7 @@ def test_what_is_kept_is_for_its_owner_and_serves_the_next_run(mcpl, event_logge
         assert proxy.text("log_event", event_name="login") == LOGGED
     file, _ = kept(tmp_path)
 
-    # Nobody would answer a sign-in page.
+    # No user would answer a sign-in page.
     with session(mcpl, event_logger, tmp_path, "--no-browser") as proxy:
         assert proxy.text("log_event", event_name="login") == LOGGED
 

@@ -14,7 +14,7 @@ def test_lists_calls_and_meets_errors(greeter, mode):
     async def use():
         async with Client(greeter, mode=mode) as client:
             assert client.protocol_version == VERSIONS[mode]
-            # A pinned client asks nobody who the server is.
+            # A client with a pinned version sends no discovery request.
             assert mode == "2026-07-28" or client.server_info.name == "greeter"
 
             tools = (await client.list_tools()).tools

@@ -1,4 +1,4 @@
-"""The README's jobs: each block is taken out of it and run, in its order, in a copy of the workspace, as if somebody pasted it.
+"""The README's jobs: each block is taken out of it and run, in its order, in a copy of the workspace, as if a reader pasted it.
 
 Two things are not as there: ports are free ones, and `cargo` uses what is built already where it would build for a release.
 """
@@ -36,7 +36,7 @@ if words[0] == "run":
     words.remove("--release")
 os.execv("{cargo}", ["cargo", *words])
 """
-# Whoever signs in fills in the page that asks for a name.
+# The user fills in the page that asks for a name.
 BROWSER = """#!{python}
 import sys, urllib.parse, urllib.request
 sys.path[:0] = {path}

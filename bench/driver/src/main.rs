@@ -1,7 +1,7 @@
 //! Drives built functions through the Runtime API and prints what they took, as JSON.
 //!
 //! Driver and function share one core (unless a candidate asks for more), as a function and the service's own parts do in
-//! a small environment, and the functions take turns, so that whatever else the machine does meets all of them. Only
+//! a small environment, and the functions take turns, so that other load on the machine affects all of them. Only
 //! ratios within one run mean anything.
 
 mod api;
@@ -51,7 +51,7 @@ struct Candidate {
     events: PathBuf,
     /// What each answer holds.
     answer: String,
-    /// How many invocations are handed out at once; the function is told.
+    /// How many invocations are handed out at once; the function receives the number.
     #[serde(default = "one")]
     at_once: usize,
     /// How many cores driver and function share.
