@@ -80,7 +80,7 @@ class Links(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         link = dict(attributes).get("href") or ""
-        if tag == "a" and link.endswith(".html") and "." in link.removesuffix(".html") and not link.startswith((".", "http")):
+        if tag == "a" and link.endswith(".html") and "." in link.removesuffix(".html") and not link.startswith((".", "http:", "https:")):
             self.links.append(link)
 
 

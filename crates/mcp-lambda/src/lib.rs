@@ -72,6 +72,8 @@
 //! | let clients cache | [`Caching`], [`List`] |
 #![cfg_attr(feature = "postgres", doc = "| use Postgres | [`postgres`] |")]
 #![cfg_attr(not(feature = "postgres"), doc = "| use Postgres | `postgres`, with the feature of that name |")]
+#![cfg_attr(feature = "https", doc = "| send requests | [`https`] |")]
+#![cfg_attr(not(feature = "https"), doc = "| send requests | `https`, with the feature of that name |")]
 //! | write by hand what types cannot say | [`Tool::raw`], [`JsonObject`] |
 //! | handle errors and foreign data | [`BoxError`], [`error_chain`], [`json`], [`uri`] |
 //! | write a `main` or a transport of your own | [`transport`] |
@@ -83,6 +85,7 @@
 //! | Feature | What it adds |
 //! | --- | --- |
 //! | `auth` | callers are authenticated by OIDC tokens |
+//! | `https` | handlers send requests, with limits and protection against server-side request forgery |
 //! | `interactive` | handlers ask the client: [`InteractiveContext`] |
 //! | `otel` | spans are sent to an OpenTelemetry collector |
 //! | `postgres` | one Postgres connection for each request that an environment serves at once |
@@ -153,6 +156,56 @@ pub mod sampling {
         CreateMessageRequestParams, CreateMessageResult, IncludeContext, ModelHint, ModelPreferences, OneOrMany, Root,
         SamplingMessage, SamplingMessageContentBlock, ToolChoice, ToolChoiceMode, ToolResultContent, ToolUseContent,
     };
+}
+
+/// Outbound requests, with the feature `https`.
+///
+/// A [`Client`](https::Client) belongs into the server's state, so that its connections are used again. Choose
+/// [`Client::foreign`](https::Client::foreign) for URLs that come from arguments or documents, and
+/// [`Client::trusted`](https::Client::trusted) for those that the operator sets. Pass on the request's deadline.
+///
+/// ```
+/// use garde::Validate;
+/// use mcp_lambda::{HandlerError, ToolContext, https::Client};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// struct State {
+///     client: Client,
+/// }
+///
+/// #[derive(Deserialize, JsonSchema, Validate)]
+/// struct ReadArgs {
+///     /// The https URL of a page.
+///     #[garde(length(chars, max = 2000))]
+///     url: String,
+/// }
+///
+/// async fn read_page(context: ToolContext<State>, args: ReadArgs) -> Result<String, HandlerError> {
+///     let request = context.state().client.get(&args.url).answer_by(context.deadline());
+///     let response = match request.send().await {
+///         Ok(response) => response,
+///         Err(error) if error.is_transient() => return Err(HandlerError::unavailable("the page cannot be read now", error)),
+///         // The URL, or an address that is not public.
+///         Err(error) => return Err(HandlerError::invalid_input(error.to_string())),
+///     };
+///     if !response.status().is_success() {
+///         return Err(HandlerError::failed(format!("the page responded with {}", response.status())));
+///     }
+///     Ok(String::from_utf8_lossy(&response.bytes().await?).into_owned())
+/// }
+///
+/// let state = State { client: Client::foreign().max_response_bytes(256 * 1024) };
+/// let server = mcp_lambda::Server::new("pages", "1.0.0", state)
+///     .tool(mcp_lambda::Tool::new("read_page", read_page).description("Reads a page."));
+/// # let _ = server;
+/// ```
+#[cfg(feature = "https")]
+pub mod https {
+    #[doc(no_inline)]
+    pub use mcp_https::{Bytes, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+    #[doc(inline)]
+    pub use mcp_https::{Client, Error, RequestBuilder, Response};
 }
 
 /// A Postgres database, with the feature `postgres`.

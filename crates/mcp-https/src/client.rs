@@ -1,0 +1,324 @@
+//! The client, and a request of it.
+
+use std::{
+    error::Error as StdError,
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http_body_util::Full;
+use hyper_util::{client::legacy, rt::TokioExecutor};
+use tokio::time::timeout_at;
+
+use crate::{
+    Error, Response,
+    connect::{self, ForbiddenAddress, Lookup, TlsConnector},
+    response::Limits,
+    url::{self, Reach},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
+/// Of a response's head. hyper compares it before a read, which may double the buffer: 64 KiB in all.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+const MAX_HEADERS: usize = 100;
+/// For how long an idle connection is used again, by the wall clock: an environment may have been frozen meanwhile.
+const MAX_IDLE: Duration = Duration::from_secs(10);
+const MAX_IDLE_PER_HOST: usize = 4;
+const USER_AGENT: &str = concat!("mcp-https/", env!("CARGO_PKG_VERSION"));
+
+type Pool = legacy::Client<TlsConnector, Full<Bytes>>;
+
+/// Sends requests, with limits of time and size.
+///
+/// Make one in the function's state and keep it: idle connections are used again for ten seconds. A clone shares them. No
+/// file is read and nothing is connected before the first request.
+///
+/// The defaults are 3 s to connect, 10 s for the whole exchange and 1 MiB for a body.
+#[derive(Clone)]
+pub struct Client {
+    settings: Settings,
+    shared: Arc<Mutex<Option<Shared>>>,
+}
+
+#[derive(Clone)]
+struct Settings {
+    reach: Reach,
+    lookup: Lookup,
+    user_agent: HeaderValue,
+    connect_timeout: Duration,
+    timeout: Duration,
+    max_response_bytes: usize,
+}
+
+struct Shared {
+    pool: Pool,
+    used: SystemTime,
+}
+
+impl Client {
+    /// A client for URLs that come from others: arguments of a caller, documents, results. It sends `https` requests to
+    /// public addresses alone, and checks each address after resolution.
+    pub fn foreign() -> Self {
+        Self::new(Reach::Foreign)
+    }
+
+    /// A client for URLs that the operator or the author chooses: `https` requests to any address, private ones included,
+    /// and `http` requests to loopback.
+    pub fn trusted() -> Self {
+        Self::new(Reach::Trusted)
+    }
+
+    /// A client for endpoints of AWS, which may have any address and scheme, with credentials that the platform provides.
+    /// No URL that comes from others may reach it.
+    pub fn dangerously_unrestricted() -> Self {
+        Self::new(Reach::Unrestricted)
+    }
+
+    fn new(reach: Reach) -> Self {
+        Self {
+            settings: Settings {
+                reach,
+                lookup: connect::system_lookup(),
+                user_agent: HeaderValue::from_static(USER_AGENT),
+                connect_timeout: CONNECT_TIMEOUT,
+                timeout: TIMEOUT,
+                max_response_bytes: MAX_RESPONSE_BYTES,
+            },
+            shared: Arc::default(),
+        }
+    }
+
+    /// Sets the time for opening a connection, TLS excluded: 3 s by default.
+    #[must_use]
+    pub fn connect_timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.connect_timeout = limit)
+    }
+
+    /// Sets the time for a whole exchange, from resolution to the last byte of the body: 10 s by default.
+    #[must_use]
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.timeout = limit)
+    }
+
+    /// Sets the largest body of a response: 1 MiB by default.
+    #[must_use]
+    pub fn max_response_bytes(self, limit: usize) -> Self {
+        self.with(|settings| settings.max_response_bytes = limit)
+    }
+
+    /// Sets the header `User-Agent`.
+    #[must_use]
+    pub fn user_agent(self, name: &'static str) -> Self {
+        // A text that no header can have changes nothing.
+        self.with(|settings| settings.user_agent = HeaderValue::try_from(name).unwrap_or(settings.user_agent.clone()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lookup(self, lookup: Lookup) -> Self {
+        self.with(|settings| settings.lookup = lookup)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self.shared = Arc::default();
+        self
+    }
+
+    /// Starts a `GET` request.
+    pub fn get(&self, url: &str) -> RequestBuilder {
+        self.request(Method::GET, url)
+    }
+
+    /// Starts a `POST` request.
+    pub fn post(&self, url: &str) -> RequestBuilder {
+        self.request(Method::POST, url)
+    }
+
+    /// Starts a request. What is wrong with the URL is an error of [`RequestBuilder::send`].
+    pub fn request(&self, method: Method, url: &str) -> RequestBuilder {
+        let uri = url::parse(url, self.settings.reach).map_err(|reason| Error::Url { reason });
+        RequestBuilder {
+            is_idempotent: method.is_idempotent(),
+            client: self.clone(),
+            target: uri,
+            method,
+            headers: HeaderMap::from_iter([(header::USER_AGENT, self.settings.user_agent.clone())]),
+            body: Bytes::new(),
+            answer_by: None,
+            max_response_bytes: self.settings.max_response_bytes,
+        }
+    }
+
+    /// The pool, made anew where its connections have been idle for too long, or one of them was dead.
+    fn pool(&self, is_renewed: bool) -> Result<Pool, Error> {
+        let now = SystemTime::now();
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_alive = |own: &&mut Shared| now.duration_since(own.used).is_ok_and(|idle| idle < MAX_IDLE);
+        if let Some(own) = shared.as_mut().filter(is_alive).filter(|_| !is_renewed) {
+            own.used = now;
+            return Ok(own.pool.clone());
+        }
+        let Settings { reach, lookup, connect_timeout, .. } = &self.settings;
+        let connector = connect::connector(*reach, lookup.clone(), *connect_timeout).map_err(Error::Certificates)?;
+        let pool = legacy::Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(MAX_IDLE)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .http1_max_buf_size(MAX_HEAD_BYTES)
+            .http1_max_headers(MAX_HEADERS)
+            .build(connector);
+        *shared = Some(Shared { pool: pool.clone(), used: now });
+        Ok(pool)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { reach, timeout, max_response_bytes, .. } = &self.settings;
+        f.debug_struct("Client")
+            .field("reach", reach)
+            .field("timeout", timeout)
+            .field("max_response_bytes", max_response_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that is not sent yet.
+#[must_use = "a request does nothing until it is sent"]
+pub struct RequestBuilder {
+    client: Client,
+    target: Result<Uri, Error>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+    answer_by: Option<Instant>,
+    max_response_bytes: usize,
+    is_idempotent: bool,
+}
+
+impl RequestBuilder {
+    /// Sets a header. What no header can have is an error of [`send`](Self::send).
+    pub fn header<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        match (name.try_into(), value.try_into()) {
+            (Ok(name), Ok(value)) => _ = self.headers.insert(name, value),
+            _ => self.target = self.target.and(Err(Error::Header)),
+        }
+        self
+    }
+
+    /// Sets several headers.
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    /// Sets `Authorization: Bearer`. The value is not shown by `Debug`.
+    pub fn bearer(self, token: &str) -> Self {
+        match HeaderValue::try_from(format!("Bearer {token}")) {
+            Ok(mut value) => {
+                value.set_sensitive(true);
+                self.header(header::AUTHORIZATION, value)
+            }
+            Err(_) => Self { target: self.target.and(Err(Error::Header)), ..self },
+        }
+    }
+
+    /// Sets the body. Set its `Content-Type`, too.
+    pub fn body(self, body: impl Into<Bytes>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
+    /// Ends the exchange at this instant, if the client's time limit does not end it earlier. A handler passes
+    /// `context.deadline()`.
+    pub fn answer_by(self, deadline: Option<Instant>) -> Self {
+        Self { answer_by: deadline, ..self }
+    }
+
+    /// Sets the largest body of this response.
+    pub fn max_response_bytes(self, limit: usize) -> Self {
+        Self { max_response_bytes: limit, ..self }
+    }
+
+    /// Declares that the request may be sent twice: it is, once, if the connection ends before the response begins. `GET`,
+    /// `HEAD`, `PUT`, `DELETE` and `OPTIONS` are by themselves.
+    pub fn idempotent(self) -> Self {
+        Self { is_idempotent: true, ..self }
+    }
+
+    /// Sends the request, and waits for the status and the headers of its response.
+    ///
+    /// # Errors
+    ///
+    /// When the URL or a header cannot be used, or there is no response in time; see [`Error`].
+    pub async fn send(self) -> Result<Response, Error> {
+        let uri = self.target?;
+        let started = tokio::time::Instant::now();
+        let latest = started + self.client.settings.timeout;
+        let ends = self.answer_by.map_or(latest, |deadline| latest.min(deadline.into()));
+        let limits = Limits {
+            place: url::place(&uri),
+            ends,
+            time: ends.saturating_duration_since(started),
+            max_bytes: self.max_response_bytes,
+            takes_encodings: self.headers.contains_key(header::ACCEPT_ENCODING),
+        };
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers;
+        let exchange = async {
+            let first = self.client.pool(false)?.request(request.clone()).await;
+            match first {
+                // An idle connection that ended while the environment was frozen looks alive until it is used.
+                Err(error) if self.is_idempotent && is_disconnection(&error) => {
+                    Ok(self.client.pool(true)?.request(request).await)
+                }
+                first => Ok(first),
+            }
+        };
+        let response = timeout_at(ends, exchange).await.map_err(|_| limits.timeout())??;
+        let response = response.map_err(|error| failure(error, limits.place.clone()))?;
+        Response::new(response, limits)
+    }
+}
+
+impl fmt::Debug for RequestBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.target.as_ref().map(url::place);
+        f.debug_struct("RequestBuilder").field("method", &self.method).field("place", &place).finish_non_exhaustive()
+    }
+}
+
+fn failure(error: legacy::Error, place: String) -> Error {
+    if sources(&error).any(|source| source.is::<ForbiddenAddress>()) {
+        return Error::Address { place };
+    }
+    // Timeouts of connecting are the connector's.
+    if error.is_connect() {
+        return Error::Unreachable { place, source: error.into() };
+    }
+    Error::Incomplete { place, source: error.into() }
+}
+
+/// Whether a connection that was open ended before the response began.
+fn is_disconnection(error: &legacy::Error) -> bool {
+    let is_end = |source: &(dyn StdError + 'static)| {
+        source.is::<io::Error>()
+            || source
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(|own| own.is_incomplete_message() || own.is_canceled() || own.is_closed())
+    };
+    !error.is_connect() && sources(error).any(is_end)
+}
+
+fn sources<'a>(error: &'a legacy::Error) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |source: &&'a (dyn StdError + 'static)| (*source).source())
+}
