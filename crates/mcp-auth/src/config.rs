@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use mcp_server::{InitError, ScopeNames};
 use serde::Deserialize;
 
-use crate::fetch::secure_uri;
+use crate::fetch::secure_url;
 
 const ISSUER: &str = "OIDC_ISSUER";
 const AUDIENCE: &str = "OIDC_AUDIENCE";
@@ -241,8 +241,8 @@ impl RawIssuer {
                      instead, to take its ID tokens",
                 ));
             }
-            (Preset::Other, Some(issuer), None) => match secure_uri(&issuer) {
-                Some(uri) if uri.query().is_none() => issuer,
+            (Preset::Other, Some(issuer), None) => match secure_url(&issuer) {
+                Some(url) if url.query.is_none() => issuer,
                 _ => return Err(mistake(&format!("`{issuer}` is no https URL (http on loopback) without query"))),
             },
             (Preset::Other, None, None) => return Err(mistake("an issuer needs `issuer` or `preset`")),
@@ -281,7 +281,7 @@ impl RawIssuer {
                  OIDC_ALLOWED_EMAILS if that is not meant"
             );
         }
-        if let Some(jwks_uri) = self.jwks_uri.as_deref().filter(|jwks_uri| secure_uri(jwks_uri).is_none()) {
+        if let Some(jwks_uri) = self.jwks_uri.as_deref().filter(|jwks_uri| secure_url(jwks_uri).is_none()) {
             return Err(mistake(&format!("`jwks_uri` must be an https URL (http on loopback), not `{jwks_uri}`")));
         }
         Ok(IssuerConfig {
@@ -309,7 +309,7 @@ impl IssuerConfig {
 
     /// Whether it is Microsoft Entra, which takes a scope with a prefix and puts it into the token without.
     pub(crate) fn is_entra(&self) -> bool {
-        let host = secure_uri(&self.issuer).and_then(|uri| uri.host().map(str::to_ascii_lowercase));
+        let host = secure_url(&self.issuer).map(|url| url.host.to_ascii_lowercase());
         host.is_some_and(|host| {
             ENTRA_HOSTS.contains(&host.as_str()) || ENTRA_DOMAINS.iter().any(|domain| host.ends_with(domain))
         })

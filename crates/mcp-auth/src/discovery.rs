@@ -8,6 +8,8 @@ use crate::fetch::{self, FetchError};
 /// Why an issuer's keys cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiscoveryError {
+    #[error("the issuer has no metadata document")]
+    Unusable,
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("`{url}` is no metadata document")]
@@ -43,7 +45,7 @@ pub(crate) async fn jwks_uri(issuer: &str) -> Result<String, DiscoveryError> {
             Err(error) => _ = first.get_or_insert(error),
         }
     }
-    Err(first.unwrap_or_else(|| FetchError::Insecure(issuer.to_owned()).into()))
+    Err(first.unwrap_or_else(|| DiscoveryError::Unusable))
 }
 
 async fn read(issuer: &str, url: &str) -> Result<String, DiscoveryError> {

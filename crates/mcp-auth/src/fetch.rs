@@ -1,21 +1,20 @@
-//! Documents of an issuer, fetched with every limit that an unfriendly server makes necessary.
+//! Documents of an issuer, by the client of [`mcp_https`].
 
-use std::{sync::OnceLock, time::Duration};
+use std::{sync::LazyLock, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use http::{HeaderMap, StatusCode, header};
+use mcp_https::{Bytes, Client, Error};
 use mcp_server::uri::SecureUrl;
 
 /// For one document, connecting included.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 const USER_AGENT: &str = concat!("mcp-auth/", env!("CARGO_PKG_VERSION"));
+
+/// Issuers are the operator's, and may be internal.
+pub(crate) static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+    Client::trusted().user_agent(USER_AGENT).timeout(FETCH_TIMEOUT).max_response_bytes(MAX_DOCUMENT_BYTES)
+});
 
 /// A document, and for how long the server says that it may be kept.
 #[derive(Debug)]
@@ -27,80 +26,36 @@ pub(crate) struct Document {
 /// Why there is no document.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("`{0}` is not an https URL, nor an http URL on loopback")]
-    Insecure(String),
-    #[error("the certificates of this machine cannot be read")]
-    Certificates(#[source] std::io::Error),
-    #[error("`{url}` did not answer within {} s", FETCH_TIMEOUT.as_secs())]
-    Timeout { url: String },
-    #[error("could not reach `{url}`")]
-    Unreachable {
-        url: String,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("`{url}` answered {status}; redirects are not followed")]
+    #[error(transparent)]
+    Request(#[from] Error),
+    #[error("`{url}` responded with {status}; redirects are not followed")]
     Status { url: String, status: StatusCode },
-    #[error("`{url}` sent more than {MAX_DOCUMENT_BYTES} bytes, or broke off")]
-    Body { url: String },
 }
 
 impl FetchError {
     /// Whether the server was there and had no such document, so that another place is worth a look.
     pub(crate) fn is_answer(&self) -> bool {
-        matches!(self, Self::Status { .. } | Self::Body { .. })
+        match self {
+            Self::Request(error) => matches!(error, Error::TooLarge { .. } | Error::Compressed { .. }),
+            Self::Status { .. } => true,
+        }
     }
 }
 
 /// Fetches a document. No redirect is followed: it could lead to an address that only this function can reach.
 pub(crate) async fn get(url: &str) -> Result<Document, FetchError> {
-    let uri = secure_uri(url).ok_or_else(|| FetchError::Insecure(url.to_owned()))?;
-    let unreachable = |source| FetchError::Unreachable { url: url.to_owned(), source };
-    let request = Request::get(uri)
-        .header(header::ACCEPT, "application/json")
-        .header(header::USER_AGENT, USER_AGENT)
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| unreachable(error.into()))?;
-    let client = client()?;
-    let fetched = tokio::time::timeout(FETCH_TIMEOUT, async {
-        let response = client.request(request).await.map_err(|error| unreachable(error.into()))?;
-        let (parts, body) = response.into_parts();
-        if parts.status != StatusCode::OK {
-            return Err(FetchError::Status { url: url.to_owned(), status: parts.status });
-        }
-        let body = Limited::new(body, MAX_DOCUMENT_BYTES).collect().await;
-        let body = body.map_err(|_| FetchError::Body { url: url.to_owned() })?.to_bytes();
-        Ok(Document { body, max_age: max_age(&parts.headers) })
-    });
-    fetched.await.unwrap_or_else(|_| Err(FetchError::Timeout { url: url.to_owned() }))
-}
-
-/// An `https` URL, or an `http` one that does not leave this machine ([`SecureUrl`]). What is fetched has no fragment.
-pub(crate) fn secure_uri(url: &str) -> Option<Uri> {
-    SecureUrl::parse(url).filter(|url| url.fragment.is_none())?;
-    url.parse().ok()
-}
-
-type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
-
-/// Made on first use, since reading the certificates takes a while. It keeps no connection: none would survive a freeze.
-fn client() -> Result<&'static HttpsClient, FetchError> {
-    static CLIENT: OnceLock<HttpsClient> = OnceLock::new();
-    if let Some(client) = CLIENT.get() {
-        return Ok(client);
+    let response = CLIENT.get(url).header(header::ACCEPT, "application/json").send().await?;
+    if response.status() != StatusCode::OK {
+        return Err(FetchError::Status { url: url.to_owned(), status: response.status() });
     }
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(rustls_provider())
-        .map_err(FetchError::Certificates)?
-        .https_or_http()
-        .enable_http1()
-        .build();
-    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-    Ok(CLIENT.get_or_init(|| client))
+    let max_age = max_age(response.headers());
+    Ok(Document { body: response.bytes().await?, max_age })
 }
 
-fn rustls_provider() -> rustls::crypto::CryptoProvider {
-    rustls::crypto::aws_lc_rs::default_provider()
+/// Whether a document may be fetched from a URL: an `https` URL, or an `http` one that does not leave this machine
+/// ([`SecureUrl`]). What is fetched has no fragment.
+pub(crate) fn secure_url(url: &str) -> Option<SecureUrl<'_>> {
+    SecureUrl::parse(url).filter(|url| url.fragment.is_none())
 }
 
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
@@ -125,7 +80,7 @@ mod tests {
     fn only_secure_urls_are_fetched_8_13() {
         for url in ["https://issuer.example/keys", "http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:1/x"]
         {
-            assert!(secure_uri(url).is_some(), "{url}");
+            assert!(secure_url(url).is_some(), "{url}");
         }
         for url in [
             "http://issuer.example/keys",
@@ -144,7 +99,7 @@ mod tests {
             "/keys",
             "",
         ] {
-            assert!(secure_uri(url).is_none(), "{url}");
+            assert!(secure_url(url).is_none(), "{url}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! How the AWS SDK reaches its services: HTTP/1.1, by the libraries that are linked anyway. The SDK's own client brings
-//! HTTP/2, of which a single request has nothing.
+//! How the AWS SDK reaches its services: HTTP/1.1, by the client of [`mcp_https`]. The SDK's own client brings HTTP/2, of
+//! which a single request has nothing.
 
-use std::{sync::OnceLock, time::Duration};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::{
     http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn},
@@ -9,58 +9,56 @@ use aws_smithy_runtime_api::client::{
     result::ConnectorError,
 };
 use aws_smithy_types::body::SdkBody;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect},
-    rt::TokioExecutor,
-};
+use mcp_https::{Bytes, Client, Error};
 
 /// As the SDK's own client.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
-
-type HttpsClient = Client<HttpsConnector<connect::HttpConnector>, SdkBody>;
+/// A secret has at most 64 KiB, which JSON escapes.
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// The client, for the SDK's configuration.
 pub(crate) fn client() -> SharedHttpClient {
-    let connector = SharedHttpConnector::new(Connector::default());
+    // Endpoints and the service of credentials are what the platform and the operator set; some are plain HTTP.
+    let client =
+        Client::dangerously_unrestricted().connect_timeout(CONNECT_TIMEOUT).max_response_bytes(MAX_RESPONSE_BYTES);
+    let connector = SharedHttpConnector::new(Connector { client });
     http_client_fn(move |_, _| connector.clone())
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Connector {
-    /// Made when it is first needed, since reading the certificates takes a while.
-    client: OnceLock<HttpsClient>,
-}
-
-impl Connector {
-    fn client(&self) -> Result<HttpsClient, ConnectorError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client.clone());
-        }
-        let mut tcp = connect::HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-            .map_err(|error| ConnectorError::user(error.into()))?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        // It keeps no connection: none would survive a freeze.
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Ok(self.client.get_or_init(|| client).clone())
-    }
+    client: Client,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.client();
-        HttpConnectorFuture::new(async move {
-            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
-            // Said to be about I/O, it is tried again: nothing that is asked for changes anything.
-            let response = client?.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
-            HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
-                .map_err(|error| ConnectorError::other(error.into(), None))
-        })
+        let client = self.client.clone();
+        HttpConnectorFuture::new(async move { send(&client, request).await })
+    }
+}
+
+async fn send(client: &Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    let (parts, body) = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?.into_parts();
+    let body = body.bytes().ok_or_else(|| ConnectorError::user("the body of a request is a stream".into()))?;
+    // Nothing that is asked for changes anything.
+    let request = client
+        .request(parts.method, &parts.uri.to_string())
+        .headers(parts.headers)
+        .body(Bytes::copy_from_slice(body))
+        .idempotent();
+    let response = request.send().await.map_err(connector_error)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut answer = http::Response::new(SdkBody::from(response.bytes().await.map_err(connector_error)?));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+/// An error of I/O is retried by the SDK.
+fn connector_error(error: Error) -> ConnectorError {
+    match error {
+        Error::Timeout { .. } => ConnectorError::timeout(error.into()),
+        Error::Unreachable { .. } | Error::Incomplete { .. } => ConnectorError::io(error.into()),
+        _ => ConnectorError::user(error.into()),
     }
 }

@@ -1,16 +1,14 @@
 //! One document, fetched with limits. The URL is the operator's, so that no caller chooses where the function goes.
 
-use std::{net::IpAddr, sync::OnceLock, time::Duration};
+use std::{sync::LazyLock, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use mcp_lambda::{
+    Amount, RequestContext,
+    https::{Bytes, Client, Error},
+    uri::SecureUrl,
 };
-use mcp_lambda::{Amount, RequestContext};
 
 use crate::State;
 
@@ -19,6 +17,8 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(8);
 /// Whoever waits is told once for each of these.
 const PROGRESS_BYTES: usize = 256 * 1024;
 const USER_AGENT: &str = concat!("api-docs/", env!("CARGO_PKG_VERSION"));
+
+static CLIENT: LazyLock<Client> = LazyLock::new(|| Client::trusted().user_agent(USER_AGENT).timeout(FETCH_TIMEOUT));
 
 /// Who is told how far it is: nobody in the init phase.
 pub(crate) type Progress<'a> = Option<&'a RequestContext<State>>;
@@ -42,24 +42,10 @@ pub(crate) struct Fetched {
 /// Why there is no document.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("the certificates of this machine cannot be read")]
-    Certificates(#[source] std::io::Error),
-    #[error("`{url}` did not send the document within {} s", FETCH_TIMEOUT.as_secs())]
-    Timeout { url: Uri },
-    #[error("could not reach `{url}`")]
-    Unreachable {
-        url: Uri,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("`{url}` answered {status}; redirects are not followed")]
+    #[error(transparent)]
+    Request(#[from] Error),
+    #[error("`{url}` responded with {status}; redirects are not followed")]
     Status { url: Uri, status: StatusCode },
-    #[error("`{url}` broke off")]
-    Broken {
-        url: Uri,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
     #[error("`{url}` has {}", too_large(*.most))]
     TooLarge { url: Uri, most: usize },
 }
@@ -73,9 +59,34 @@ pub(crate) async fn get(
     most: usize,
     progress: &Progress<'_>,
 ) -> Result<Answer, FetchError> {
-    let place = without_query(url);
-    let fetched = tokio::time::timeout(FETCH_TIMEOUT, exchange(url, &place, headers, etag, most, progress)).await;
-    fetched.unwrap_or(Err(FetchError::Timeout { url: place }))
+    let request = CLIENT.get(&url.to_string()).headers(headers).max_response_bytes(most);
+    let request = match etag {
+        Some(etag) => request.header(header::IF_NONE_MATCH, etag.clone()),
+        None => request,
+    };
+    let too_large = |error| match error {
+        Error::TooLarge { .. } => FetchError::TooLarge { url: without_query(url), most },
+        error => error.into(),
+    };
+    let mut response = request.send().await.map_err(too_large)?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Answer::Unchanged),
+        status => return Err(FetchError::Status { url: without_query(url), status }),
+    }
+    let mut bytes = BytesMut::new();
+    let mut told = 0;
+    while let Some(data) = response.chunk().await.map_err(too_large)? {
+        bytes.extend_from_slice(&data);
+        if bytes.len() - told >= PROGRESS_BYTES {
+            told = bytes.len();
+            if let Some(context) = progress {
+                let length = response.content_length().map(Amount::from);
+                context.progress(told, length, Some("reading the document")).await;
+            }
+        }
+    }
+    Ok(Answer::Document(Fetched { bytes: bytes.freeze(), etag: response.headers().get(header::ETAG).cloned() }))
 }
 
 pub(crate) fn too_large(most: usize) -> String {
@@ -90,82 +101,8 @@ pub(crate) fn without_query(url: &Uri) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-async fn exchange(
-    url: &Uri,
-    place: &Uri,
-    headers: HeaderMap,
-    etag: Option<&HeaderValue>,
-    most: usize,
-    progress: &Progress<'_>,
-) -> Result<Answer, FetchError> {
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = url.clone();
-    *request.headers_mut() = headers;
-    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Some(etag) = etag {
-        request.headers_mut().insert(header::IF_NONE_MATCH, etag.clone());
-    }
-    let response = client()?.request(request).await;
-    let response = response.map_err(|error| FetchError::Unreachable { url: place.clone(), source: error.into() })?;
-    let (parts, mut body) = response.into_parts();
-    match parts.status {
-        StatusCode::OK => {}
-        StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Answer::Unchanged),
-        status => return Err(FetchError::Status { url: place.clone(), status }),
-    }
-    let length = parts.headers.get(header::CONTENT_LENGTH);
-    let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut bytes = BytesMut::new();
-    let mut told = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| FetchError::Broken { url: place.clone(), source: error.into() })?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > most {
-            return Err(FetchError::TooLarge { url: place.clone(), most });
-        }
-        bytes.extend_from_slice(&data);
-        if bytes.len() - told >= PROGRESS_BYTES {
-            told = bytes.len();
-            if let Some(context) = progress {
-                context.progress(told, length.map(Amount::from), Some("reading the document")).await;
-            }
-        }
-    }
-    Ok(Answer::Document(Fetched { bytes: bytes.freeze(), etag: parts.headers.get(header::ETAG).cloned() }))
-}
-
 /// An `https` URL, or an `http` one that does not leave this machine.
 pub(crate) fn secure_uri(url: &str) -> Option<Uri> {
-    let uri: Uri = url.parse().ok()?;
-    let host = uri.host()?;
-    let is_secure = match uri.scheme_str()? {
-        "https" => true,
-        "http" => is_loopback(host),
-        _ => false,
-    };
-    let is_plain = !uri.authority()?.as_str().contains('@') && !url.contains('#');
-    (is_secure && is_plain).then_some(uri)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
-
-/// Made on first use, since reading the certificates takes a while. It keeps no connection: none would survive a freeze.
-fn client() -> Result<&'static HttpsClient, FetchError> {
-    static CLIENT: OnceLock<HttpsClient> = OnceLock::new();
-    if let Some(client) = CLIENT.get() {
-        return Ok(client);
-    }
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-        .map_err(FetchError::Certificates)?
-        .https_or_http()
-        .enable_http1()
-        .build();
-    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-    Ok(CLIENT.get_or_init(|| client))
+    SecureUrl::parse(url).filter(|url| url.fragment.is_none())?;
+    url.parse().ok()
 }
