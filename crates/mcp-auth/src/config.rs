@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use mcp_server::{InitError, ScopeNames};
 use serde::Deserialize;
 
+#[cfg(feature = "exchange")]
+use crate::exchange::ExchangeConfig;
 use crate::fetch::secure_url;
 
 const ISSUER: &str = "OIDC_ISSUER";
@@ -54,6 +56,8 @@ const ENTRA_DOMAINS: [&str; 2] = [".ciamlogin.com", ".b2clogin.com"];
 pub struct OidcConfig {
     pub(crate) issuers: Vec<IssuerConfig>,
     pub(crate) warm: bool,
+    #[cfg(feature = "exchange")]
+    pub(crate) exchange: Option<std::sync::Arc<ExchangeConfig>>,
 }
 
 /// One issuer.
@@ -128,6 +132,9 @@ impl OidcConfig {
         let naming: Vec<_> = NAMING.into_iter().filter(|name| get(name).is_some()).collect();
         let issuers = match naming[..] {
             [] => {
+                // Without an issuer it is an error.
+                #[cfg(feature = "exchange")]
+                ExchangeConfig::from_env(&get, 0)?;
                 return match OF_ONE.into_iter().find(|name| get(name).is_some()) {
                     Some(lonely) => Err(InitError::new(format!(
                         "{lonely} is set, and nothing names the issuer that it is about: set one of {}",
@@ -150,7 +157,12 @@ impl OidcConfig {
             Some("1") => true,
             Some(other) => return Err(InitError::setting(WARM, "`1` or `0`", other)),
         };
-        Ok(Some(Self { issuers, warm }))
+        Ok(Some(Self {
+            #[cfg(feature = "exchange")]
+            exchange: ExchangeConfig::from_env(&get, issuers.len())?.map(std::sync::Arc::new),
+            issuers,
+            warm,
+        }))
     }
 
     /// What clients must ask for whose issuer is not known yet: of several, that of the first, as a challenge has one list.

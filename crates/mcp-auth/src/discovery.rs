@@ -1,11 +1,11 @@
-//! Where an issuer's keys are: its metadata document (OpenID Connect Discovery 1.0, RFC 8414).
+//! Where an issuer's keys and token endpoint are: its metadata document (OpenID Connect Discovery 1.0, RFC 8414).
 
 use mcp_server::uri::SecureUrl;
 use serde::Deserialize;
 
 use crate::fetch::{self, FetchError};
 
-/// Why an issuer's keys cannot be found.
+/// Why a URL of an issuer's cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiscoveryError {
     #[error("the issuer has no metadata document")]
@@ -18,8 +18,10 @@ pub(crate) enum DiscoveryError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("`{url}` says that the keys are at `{jwks_uri}`, which is no https URL")]
-    Insecure { url: String, jwks_uri: String },
+    #[error("`{url}` has no `{name}`")]
+    Missing { url: String, name: &'static str },
+    #[error("`{url}` has the {name} `{found}`, which is no https URL")]
+    Insecure { url: String, name: &'static str, found: String },
     #[error("`{url}` belongs to another issuer than `{issuer}`: the configured one must be the same, letter by letter")]
     OtherIssuer { url: String, issuer: String },
 }
@@ -27,7 +29,17 @@ pub(crate) enum DiscoveryError {
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
-    jwks_uri: String,
+    jwks_uri: Option<String>,
+    #[cfg(feature = "exchange")]
+    token_endpoint: Option<String>,
+}
+
+/// A member of the metadata that is a URL.
+#[derive(Debug, Clone, Copy)]
+enum Member {
+    JwksUri,
+    #[cfg(feature = "exchange")]
+    TokenEndpoint,
 }
 
 /// Finds the URL of an issuer's keys.
@@ -36,32 +48,52 @@ struct Metadata {
 ///
 /// When no document is to be had; the error is that of the first place.
 pub(crate) async fn jwks_uri(issuer: &str) -> Result<String, DiscoveryError> {
+    find(issuer, Member::JwksUri).await
+}
+
+/// Finds the URL of an issuer's token endpoint.
+///
+/// # Errors
+///
+/// As for [`jwks_uri`].
+#[cfg(feature = "exchange")]
+pub(crate) async fn token_endpoint(issuer: &str) -> Result<String, DiscoveryError> {
+    find(issuer, Member::TokenEndpoint).await
+}
+
+async fn find(issuer: &str, member: Member) -> Result<String, DiscoveryError> {
     let mut first = None;
     for url in metadata_urls(issuer) {
-        match read(issuer, &url).await {
-            Ok(jwks_uri) => return Ok(jwks_uri),
+        match read(issuer, &url, member).await {
+            Ok(found) => return Ok(found),
             // A server that does not answer here will not answer there.
             Err(DiscoveryError::Fetch(error)) if !error.is_answer() => return Err(first.unwrap_or(error.into())),
             Err(error) => _ = first.get_or_insert(error),
         }
     }
-    Err(first.unwrap_or_else(|| DiscoveryError::Unusable))
+    Err(first.unwrap_or(DiscoveryError::Unusable))
 }
 
-async fn read(issuer: &str, url: &str) -> Result<String, DiscoveryError> {
+async fn read(issuer: &str, url: &str, member: Member) -> Result<String, DiscoveryError> {
     let document = fetch::get(url).await?;
-    // Unbounded JSON: at most 256 KiB, of which two texts are kept.
+    // Unbounded JSON: at most 256 KiB, of which three texts are kept.
     let metadata: Metadata = serde_json::from_slice(&document.body)
         .map_err(|source| DiscoveryError::Malformed { url: url.to_owned(), source })?;
     if metadata.issuer != issuer {
         return Err(DiscoveryError::OtherIssuer { url: url.to_owned(), issuer: issuer.to_owned() });
     }
+    let (name, found) = match member {
+        Member::JwksUri => ("jwks_uri", metadata.jwks_uri),
+        #[cfg(feature = "exchange")]
+        Member::TokenEndpoint => ("token_endpoint", metadata.token_endpoint),
+    };
+    let found = found.ok_or_else(|| DiscoveryError::Missing { url: url.to_owned(), name })?;
     // Loopback is this environment's own, where the Runtime API listens: only an issuer that is there too may say so.
     let may_be_http = SecureUrl::parse(issuer).is_some_and(|issuer| !issuer.is_https);
-    if SecureUrl::parse(&metadata.jwks_uri).is_none_or(|keys| !keys.is_https && !may_be_http) {
-        return Err(DiscoveryError::Insecure { url: url.to_owned(), jwks_uri: metadata.jwks_uri });
+    if SecureUrl::parse(&found).is_none_or(|own| !own.is_https && !may_be_http) {
+        return Err(DiscoveryError::Insecure { url: url.to_owned(), name, found });
     }
-    Ok(metadata.jwks_uri)
+    Ok(found)
 }
 
 /// OpenID's place first; then that of RFC 8414, section 3.1, which goes between host and path; then the same behind the

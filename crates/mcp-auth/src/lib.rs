@@ -29,6 +29,7 @@
 //! | `claims` | what issuers call what they say about a caller |
 //! | `keys` | an issuer's keys over time: when they are fetched, how long they are good |
 //! | `jwks`, `discovery`, `fetch` | a set of keys; where it is; fetching with limits |
+//! | `exchange` | tokens of other services in exchange for the caller's, with the feature of that name |
 //! | `metadata` | what leads a client to the issuer: [`ProtectedResourceMetadata`], [`challenge`] |
 //! | `error` | [`VerifyError`], and the [`Reason`] that the log gets |
 
@@ -36,6 +37,8 @@ mod claims;
 mod config;
 mod discovery;
 mod error;
+#[cfg(feature = "exchange")]
+mod exchange;
 mod fetch;
 mod jwks;
 mod keys;
@@ -45,5 +48,7 @@ mod verifier;
 
 pub use config::OidcConfig;
 pub use error::{Reason, VerifyError};
+#[cfg(feature = "exchange")]
+pub use exchange::{ExchangeError, ExchangedToken, SubjectToken, TokenExchange, TokenTarget};
 pub use metadata::{ChallengeError, ProtectedResourceMetadata, WELL_KNOWN, challenge};
 pub use verifier::Verifier;

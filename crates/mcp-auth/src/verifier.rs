@@ -12,6 +12,8 @@ use mcp_server::Principal;
 use serde_json::{Map, Value};
 use tracing::{Instrument, field::Empty};
 
+#[cfg(feature = "exchange")]
+use crate::TokenExchange;
 use crate::{
     OidcConfig, Reason, VerifyError,
     claims::{self, client_id, strings, text},
@@ -31,6 +33,8 @@ pub struct Verifier {
     issuers: Vec<Issuer>,
     remembered: Mutex<HashMap<[u8; 32], Remembered>>,
     warm: bool,
+    #[cfg(feature = "exchange")]
+    exchange: Option<Arc<TokenExchange>>,
 }
 
 #[derive(Debug)]
@@ -50,9 +54,20 @@ struct Remembered {
 impl Verifier {
     /// A verifier without keys: they are fetched with the first token.
     pub fn new(config: OidcConfig) -> Self {
+        #[cfg(feature = "exchange")]
+        let exchange = config.exchange.and_then(|exchange| {
+            let issuer = config.issuers.first()?.issuer.clone();
+            Some(Arc::new(TokenExchange::new(issuer, exchange)))
+        });
         let keys = |config: &IssuerConfig| Keys::new(config.issuer.clone(), config.jwks_uri.clone());
         let issuers = config.issuers.into_iter().map(|config| Issuer { keys: keys(&config), config });
-        Self { issuers: issuers.collect(), remembered: Mutex::default(), warm: config.warm }
+        Self {
+            issuers: issuers.collect(),
+            remembered: Mutex::default(),
+            warm: config.warm,
+            #[cfg(feature = "exchange")]
+            exchange,
+        }
     }
 
     /// Fetches the keys of all issuers, if the configuration wants them before the first token (`OIDC_WARM=1`). A failure
@@ -66,6 +81,12 @@ impl Verifier {
     /// The issuers, for the metadata that leads clients to them.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         self.issuers.iter().map(|issuer| issuer.config.issuer.as_str())
+    }
+
+    /// The exchange of callers' tokens, if one is configured.
+    #[cfg(feature = "exchange")]
+    pub fn exchange(&self) -> Option<&Arc<TokenExchange>> {
+        self.exchange.as_ref()
     }
 
     /// Verifies a token that came for the server at `base_url` (without a slash at its end), at the time `now`. Keys are

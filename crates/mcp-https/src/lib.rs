@@ -46,8 +46,6 @@ mod client;
 mod connect;
 mod error;
 mod response;
-#[cfg(test)]
-mod tests;
 mod url;
 
 pub use bytes::Bytes;
@@ -55,3 +53,6 @@ pub use client::{Client, RequestBuilder};
 pub use error::Error;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 pub use response::Response;
+
+#[cfg(test)]
+mod tests;

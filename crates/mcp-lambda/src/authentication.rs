@@ -388,7 +388,7 @@ impl AuthError {
 
 /// The token of a request. The query string is not looked at: it ends up in logs (RFC 6750, section 5.3).
 #[cfg(feature = "auth")]
-fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);

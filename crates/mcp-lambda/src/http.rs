@@ -183,7 +183,10 @@ impl McpService {
                         Ok(principal) => (principal, None),
                         Err(rejected) => (None, Some(rejected)),
                     };
-                    let invocation = Arc::new(Invocation { principal, ..invocation });
+                    let invocation = Invocation { principal, ..invocation };
+                    #[cfg(feature = "token-exchange")]
+                    let invocation = self.authenticator.with_caller_token(&parts.headers, invocation);
+                    let invocation = Arc::new(invocation);
                     let exchange = Exchange {
                         headers: &parts.headers,
                         accept: Accept::of(&parts.headers),

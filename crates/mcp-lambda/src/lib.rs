@@ -68,6 +68,14 @@
 //! | stop work on another thread | [`RequestContext::cancellation`], [`CancellationToken`] |
 //! | ask the client | [`InteractiveContext`], [`Elicited`], [`TitledOption`]; [`form`] for forms by hand, [`sampling`] |
 //! | know the caller | [`Principal`], [`Authorization`], [`ScopeNames`], [`Enforcement`] |
+#![cfg_attr(
+    feature = "token-exchange",
+    doc = "| call another service as the caller | [`TokenExchangeContext`], [`TokenTarget`], [`ExchangedToken`] |"
+)]
+#![cfg_attr(
+    not(feature = "token-exchange"),
+    doc = "| call another service as the caller | `TokenExchangeContext`, with the feature `token-exchange` |"
+)]
 //! | know the client | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
 //! | let clients cache | [`Caching`], [`List`] |
 #![cfg_attr(feature = "postgres", doc = "| use Postgres | [`postgres`] |")]
@@ -89,6 +97,7 @@
 //! | `interactive` | handlers ask the client: [`InteractiveContext`] |
 //! | `otel` | spans are sent to an OpenTelemetry collector |
 //! | `postgres` | one Postgres connection for each request that an environment serves at once |
+//! | `token-exchange` | a handler gets a token for another service in exchange for the caller's: `TokenExchangeContext` |
 //! | `raw-schema` | tools have hand-written schemas: [`Tool::raw`] |
 //!
 #![doc = include_str!("guide/handlers.md")]
@@ -109,6 +118,8 @@ mod run;
 mod runtime_api;
 mod shutdown;
 mod sse;
+#[cfg(feature = "token-exchange")]
+mod token_exchange;
 mod traces;
 pub mod transport;
 
@@ -116,6 +127,8 @@ pub use self::http::McpService;
 pub use config::{Env, FromEnv, HttpConfig};
 pub use platform::LambdaContext;
 pub use run::main;
+#[cfg(feature = "token-exchange")]
+pub use token_exchange::TokenExchangeContext;
 pub(crate) use transport::{
     Authentication, Body, EventError, EventResponse, EventSource, IamIdentity, InvokeMode, LambdaInvocation,
     LambdaRequest, Origin, PublicUrl, Transport,
@@ -137,6 +150,10 @@ pub use mcp_protocol::{
     Icon, IconTheme, ImageContent, Implementation, JsonObject, LoggingLevel, PromptMessage, ProtocolVersion, RequestId,
     ResourceContents, ResourceLink, Role, TextContent, TextResourceContents, TitledOption,
 };
+
+#[cfg(feature = "token-exchange")]
+#[doc(inline)]
+pub use mcp_auth::{ExchangedToken, TokenTarget};
 
 /// Forms made by hand, for [`InteractiveContext::elicit_form`].
 pub mod form {

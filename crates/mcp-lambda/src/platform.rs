@@ -9,6 +9,9 @@ use mcp_server::{Invocation, RequestContext};
 pub struct LambdaInvocation {
     /// The X-Ray trace header, if there is one.
     pub xray_trace_id: Option<String>,
+    /// What an exchange of the caller's token needs, where one is configured.
+    #[cfg(feature = "token-exchange")]
+    pub(crate) caller: Option<crate::token_exchange::Caller>,
 }
 
 impl LambdaInvocation {
@@ -18,7 +21,11 @@ impl LambdaInvocation {
     }
 
     pub(crate) fn with_trace(xray_trace_id: Option<String>) -> Invocation {
-        let own = xray_trace_id.map(|id| Self { xray_trace_id: Some(id) });
+        let own = xray_trace_id.map(|id| Self {
+            xray_trace_id: Some(id),
+            #[cfg(feature = "token-exchange")]
+            caller: None,
+        });
         Invocation { platform: own.map(|own| Arc::new(own) as _), ..Invocation::default() }
     }
 

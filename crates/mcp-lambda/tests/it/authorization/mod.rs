@@ -6,6 +6,8 @@ mod keys;
 mod page;
 mod policy;
 mod regressions;
+#[cfg(feature = "token-exchange")]
+mod token_exchange;
 mod tokens;
 
 use garde::Validate;

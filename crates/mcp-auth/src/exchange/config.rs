@@ -1,0 +1,129 @@
+//! Which client exchanges tokens, and how it authenticates. `docs/authorization.md` has the table.
+
+use std::fmt;
+
+use mcp_server::InitError;
+use zeroize::Zeroizing;
+
+use super::secret::{Secret, SecretsManager};
+use crate::fetch::secure_url;
+
+const CLIENT_ID: &str = "OIDC_EXCHANGE_CLIENT_ID";
+const CLIENT_SECRET: &str = "OIDC_EXCHANGE_CLIENT_SECRET";
+const CLIENT_SECRET_ARN: &str = "OIDC_EXCHANGE_CLIENT_SECRET_ARN";
+const PRIVATE_KEY_ARN: &str = "OIDC_EXCHANGE_PRIVATE_KEY_ARN";
+const KEY_ID: &str = "OIDC_EXCHANGE_KEY_ID";
+const ASSERTION_AUDIENCE: &str = "OIDC_EXCHANGE_ASSERTION_AUDIENCE";
+const TOKEN_ENDPOINT: &str = "OIDC_EXCHANGE_TOKEN_ENDPOINT";
+
+const SECRETS: [&str; 3] = [CLIENT_SECRET, CLIENT_SECRET_ARN, PRIVATE_KEY_ARN];
+
+/// The client that exchanges tokens.
+#[derive(Clone)]
+pub(crate) struct ExchangeConfig {
+    pub(crate) client_id: String,
+    pub(crate) method: Method,
+    pub(crate) secret: Secret,
+    /// `None`: found by discovery.
+    pub(crate) endpoint: Option<String>,
+}
+
+/// How the client authenticates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Method {
+    SecretBasic,
+    PrivateKeyJwt {
+        key_id: Option<String>,
+        /// `None`: the issuer.
+        audience: Option<String>,
+    },
+}
+
+impl ExchangeConfig {
+    /// Reads the variables; `None` without [`CLIENT_ID`].
+    pub(crate) fn from_env<'a>(
+        get: impl Fn(&str) -> Option<&'a str>,
+        issuers: usize,
+    ) -> Result<Option<Self>, InitError> {
+        let Some(client_id) = get(CLIENT_ID) else {
+            let others =
+                [CLIENT_SECRET, CLIENT_SECRET_ARN, PRIVATE_KEY_ARN, KEY_ID, ASSERTION_AUDIENCE, TOKEN_ENDPOINT];
+            return match others.into_iter().find(|name| get(name).is_some()) {
+                Some(lonely) => {
+                    Err(InitError::new(format!("{lonely} needs {CLIENT_ID}, the client that exchanges tokens")))
+                }
+                None => Ok(None),
+            };
+        };
+        if issuers != 1 {
+            // A token of one issuer would be shown to another.
+            return Err(InitError::new(format!("{CLIENT_ID} needs exactly one issuer")));
+        }
+        let set: Vec<_> = SECRETS.into_iter().filter(|name| get(name).is_some()).collect();
+        let [name] = set[..] else {
+            return Err(InitError::new(format!("{CLIENT_ID} needs one of {}", SECRETS.join(", "))));
+        };
+        let value = get(name).unwrap_or_default();
+        let secret = match name {
+            CLIENT_SECRET => Secret::Fixed(Zeroizing::new(value.to_owned()).into()),
+            name => Secret::Arn(SecretsManager::from_env(name, value, &get)?),
+        };
+        let text = |name: &str| get(name).map(str::to_owned);
+        let method = match name {
+            PRIVATE_KEY_ARN => Method::PrivateKeyJwt { key_id: text(KEY_ID), audience: text(ASSERTION_AUDIENCE) },
+            _ => match [KEY_ID, ASSERTION_AUDIENCE].into_iter().find(|name| get(name).is_some()) {
+                Some(lonely) => return Err(InitError::new(format!("{lonely} needs {PRIVATE_KEY_ARN}"))),
+                None => Method::SecretBasic,
+            },
+        };
+        let endpoint = text(TOKEN_ENDPOINT);
+        match endpoint.as_deref().filter(|url| secure_url(url).is_none()) {
+            Some(url) => Err(InitError::setting(TOKEN_ENDPOINT, "an https URL (http on loopback)", url)),
+            None => Ok(Some(Self { client_id: client_id.to_owned(), method, secret, endpoint })),
+        }
+    }
+}
+
+impl fmt::Debug for ExchangeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client_id, method, endpoint, .. } = self;
+        f.debug_struct("ExchangeConfig")
+            .field("client_id", client_id)
+            .field("method", method)
+            .field("endpoint", endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::tests::{ARN, lookup};
+
+    #[test]
+    fn a_configuration_that_cannot_be_meant_names_its_variable() {
+        let (id, secret) = (("OIDC_EXCHANGE_CLIENT_ID", "a"), ("OIDC_EXCHANGE_CLIENT_SECRET", "s3cret"));
+        let arn = ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN);
+        for (pairs, issuers, expected) in [
+            (&[secret][..], 1, "needs OIDC_EXCHANGE_CLIENT_ID"),
+            (&[id], 1, "needs one of"),
+            (&[id, secret, arn], 1, "needs one of"),
+            (&[id, secret], 0, "exactly one issuer"),
+            (&[id, secret], 2, "exactly one issuer"),
+            (&[id, secret, ("OIDC_EXCHANGE_KEY_ID", "k")], 1, "needs OIDC_EXCHANGE_PRIVATE_KEY_ARN"),
+            (&[id, secret, ("OIDC_EXCHANGE_TOKEN_ENDPOINT", "http://a.example")], 1, "OIDC_EXCHANGE_TOKEN_ENDPOINT"),
+            (&[id, arn], 1, "needs AWS_ACCESS_KEY_ID"),
+            (&[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "name")], 1, "ARN of a secret"),
+            (
+                &[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "arn:aws:secretsmanager:evil.example/:1:secret:x")],
+                1,
+                "ARN of a secret",
+            ),
+        ] {
+            let error = ExchangeConfig::from_env(lookup(pairs), issuers).unwrap_err().to_string();
+
+            assert!(error.contains(expected) && !error.contains("s3cret"), "{expected}: {error}");
+        }
+        assert!(ExchangeConfig::from_env(|_| None, 2).unwrap().is_none());
+    }
+}

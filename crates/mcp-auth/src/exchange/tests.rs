@@ -1,0 +1,436 @@
+use std::net::SocketAddr;
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rsa::{KeyPair as RsaKeyPair, KeySize},
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+    },
+};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+
+/// A server on loopback: it answers each request by a script that gets the number and the text of the request.
+struct Peer {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Peer {
+    async fn start(script: impl Fn(usize, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (script, log) = (Arc::new(script), Arc::clone(&requests));
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+                tokio::spawn(async move {
+                    let mut text = Vec::new();
+                    let mut buffer = [0; 4096];
+                    while !is_whole(&text) {
+                        match stream.read(&mut buffer).await {
+                            Ok(count) if count > 0 => text.extend_from_slice(&buffer[..count]),
+                            _ => return,
+                        }
+                    }
+                    let text = String::from_utf8(text).unwrap();
+                    let number = {
+                        let mut log = log.lock().unwrap();
+                        log.push(text.clone());
+                        log.len()
+                    };
+                    let (status, body) = script(number, &text);
+                    if status == 0 {
+                        tokio::time::sleep(Duration::from_secs(60)).await;
+                    }
+                    let head =
+                        format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                });
+            }
+        });
+        Self { address, requests, task }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+fn granted(token: &str) -> (u16, String) {
+    let answer = json!({
+        "access_token": token, "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer", "expires_in": 600,
+    });
+    (200, answer.to_string())
+}
+
+fn exchanger(endpoint: &str, more: &[(&str, &str)]) -> TokenExchange {
+    let mut pairs = vec![("OIDC_EXCHANGE_CLIENT_ID", "mcp server"), ("OIDC_EXCHANGE_TOKEN_ENDPOINT", endpoint)];
+    pairs.extend_from_slice(more);
+    if !more.iter().any(|(name, _)| name.ends_with("_ARN")) {
+        pairs.push(("OIDC_EXCHANGE_CLIENT_SECRET", "s3cret:+ü"));
+    }
+    let config = ExchangeConfig::from_env(lookup(&pairs), 1).unwrap().unwrap();
+    TokenExchange::new("https://issuer.example".to_owned(), Arc::new(config))
+}
+
+pub(super) fn lookup<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<&'a str> {
+    |name| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
+}
+
+const TARGET: TokenTarget<'static> = TokenTarget::Audience("billing api");
+
+async fn exchange(exchanger: &TokenExchange) -> Result<ExchangedToken, ExchangeError> {
+    let subject = SubjectToken::new("caller.token");
+    exchanger.exchange(&subject, TARGET, &["b", "a"], SystemTime::now(), None).await
+}
+
+#[tokio::test]
+async fn a_request_has_the_parameters_of_rfc_8693_and_the_client_in_its_header() {
+    let peer = Peer::start(|_, _| granted("new")).await;
+
+    let token = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap();
+
+    assert_eq!(token.as_str(), "new");
+    let request = &peer.requests()[0];
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /token HTTP/1.1\r\n"), "{head}");
+    let basic = BASE64_STANDARD.encode("mcp%20server:s3cret%3A%2B%C3%BC");
+    assert!(head.contains(&format!("authorization: Basic {basic}\r\n")), "{head}");
+    assert!(head.contains("content-type: application/x-www-form-urlencoded"), "{head}");
+    assert_eq!(
+        body,
+        "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=caller.token\
+         &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token\
+         &requested_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token\
+         &audience=billing%20api&scope=a%20b"
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_kept_for_its_caller_target_and_scopes_until_it_nears_its_end() {
+    let peer = Peer::start(|number, _| granted(&format!("t{number}"))).await;
+    let exchanger = exchanger(&peer.url("/token"), &[]);
+    let now = SystemTime::now();
+    let (ada, bob) = (SubjectToken::new("ada"), SubjectToken::new("bob"));
+    let seconds = |seconds| now + Duration::from_secs(seconds);
+    let resource = TokenTarget::Resource("https://billing.example");
+    for (subject, target, scopes, at, expected) in [
+        (&ada, TARGET, &["a", "b"][..], now, "t1"),
+        (&ada, TARGET, &["b", "a", "a"], now, "t1"),
+        (&bob, TARGET, &["a", "b"], now, "t2"),
+        (&ada, TARGET, &["a"], now, "t3"),
+        (&ada, TARGET, &[], now, "t4"),
+        (&ada, resource, &["a", "b"], now, "t5"),
+        (&ada, TokenTarget::Audience("https://billing.example"), &["a", "b"], now, "t6"),
+        (&ada, TARGET, &["a", "b"], seconds(539), "t1"),
+        (&ada, TARGET, &["a", "b"], seconds(540), "t7"),
+        (&ada, TARGET, &["a", "b"], seconds(541), "t7"),
+    ] {
+        let token = exchanger.exchange(subject, target, scopes, at, None).await.unwrap();
+
+        assert_eq!(token.as_str(), expected, "{target:?} {scopes:?}");
+    }
+    assert!(peer.requests()[4].ends_with("&resource=https%3A%2F%2Fbilling.example&scope=a%20b"));
+}
+
+#[tokio::test]
+async fn a_token_without_a_lifetime_is_not_kept() {
+    let answer = json!({ "access_token": "x", "issued_token_type": ACCESS_TOKEN, "token_type": "bearer" }).to_string();
+    let peer = Peer::start(move |_, _| (200, answer.clone())).await;
+    let exchanger = exchanger(&peer.url("/token"), &[]);
+
+    for _ in 0..2 {
+        exchange(&exchanger).await.unwrap();
+    }
+
+    assert_eq!(peer.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn several_exchanges_at_once_are_one_request() {
+    let peer = Peer::start(|_, _| granted("new")).await;
+    let exchanger = exchanger(&peer.url("/token"), &[]);
+
+    let tokens = futures_util::future::join_all((0..20).map(|_| exchange(&exchanger))).await;
+
+    assert!(tokens.iter().all(|token| token.as_ref().is_ok_and(|token| token.as_str() == "new")));
+    assert_eq!(peer.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_tokens_that_are_kept_are_bounded() {
+    let peer = Peer::start(|_, _| granted("new")).await;
+    let exchanger = exchanger(&peer.url("/token"), &[]);
+    let now = SystemTime::now();
+
+    for number in 0..=MAX_KEPT {
+        let subject = SubjectToken::new(&format!("caller{number}"));
+        exchanger.exchange(&subject, TARGET, &[], now, None).await.unwrap();
+        assert!(exchanger.kept().len() <= MAX_KEPT);
+    }
+}
+
+#[tokio::test]
+async fn a_hostile_answer_is_an_error_that_repeats_nothing_of_it() {
+    let with = |name: &str, value: Value| {
+        let mut answer = json!({
+            "access_token": "secret", "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer", "expires_in": 600,
+        });
+        match value {
+            Value::Null => _ = answer.as_object_mut().unwrap().remove(name),
+            value => answer[name] = value,
+        }
+        answer.to_string()
+    };
+    for (answer, expected) in [
+        (String::new(), "not a JSON object"),
+        ("<html>secret</html>".to_owned(), "not a JSON object"),
+        ("[\"secret\"]".to_owned(), "not a JSON object"),
+        ("\"secret\"".to_owned(), "not a JSON object"),
+        (format!("{{\"x\":{}", "[".repeat(50_000)), "not a JSON object"),
+        (r#"{"access_token":"secret","access_token":"b"}"#.to_owned(), "not a JSON object"),
+        ("x".repeat(MAX_ANSWER_BYTES + 1), "too large"),
+        (with("access_token", Value::Null), "`access_token` is missing"),
+        (with("access_token", json!(7)), "`access_token` is missing"),
+        (with("access_token", json!("")), "not a bearer token"),
+        (with("access_token", json!("secret\r\nX-Admin: 1")), "not a bearer token"),
+        (with("access_token", json!("x".repeat(20_000))), "not a bearer token"),
+        (with("token_type", Value::Null), "`token_type`"),
+        (with("token_type", json!("DPoP")), "`token_type`"),
+        (with("token_type", json!("N_A")), "`token_type`"),
+        (with("issued_token_type", Value::Null), "`issued_token_type` is missing"),
+        (with("issued_token_type", json!("urn:ietf:params:oauth:token-type:refresh_token")), "`issued_token_type`"),
+        (with("issued_token_type", json!("urn:ietf:params:oauth:token-type:id_token")), "`issued_token_type`"),
+        (with("expires_in", json!(-1)), "`expires_in`"),
+        (with("expires_in", json!("soon")), "`expires_in`"),
+    ] {
+        let peer = Peer::start(move |_, _| (200, answer.clone())).await;
+
+        let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
+
+        assert!(matches!(error, ExchangeError::Malformed(_)), "{error:?}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(expected) && !text.contains("secret"), "{expected}: {text}");
+        assert_eq!(error.into_handler_error().to_string(), "internal error");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_issuer_becomes_a_text_an_outage_or_a_fault() {
+    let unavailable = "The authorization server is not available. Try again in a minute.";
+    for (status, code, expected) in [
+        (400, "invalid_grant", "did not accept your token"),
+        (400, "invalid_request", "did not accept your token"),
+        (400, "invalid_target", "issues no token for the service"),
+        (400, "invalid_scope", "does not grant you the scopes"),
+        (403, "access_denied", "denies you access"),
+        (401, "invalid_client", "internal error"),
+        (400, "unauthorized_client", "internal error"),
+        (400, "unsupported_grant_type", "internal error"),
+        (400, "something\nsecret", "internal error"),
+        (302, "invalid_grant", "did not accept your token"),
+        (500, "server_error", unavailable),
+        (503, "invalid_grant", unavailable),
+        (429, "slow_down", unavailable),
+        (404, "invalid_grant", unavailable),
+        (400, "temporarily_unavailable", unavailable),
+    ] {
+        let answer = json!({ "error": code, "error_description": "secret" }).to_string();
+        let peer = Peer::start(move |_, _| (status, answer.clone())).await;
+
+        let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
+
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        let handler_error = error.into_handler_error();
+        assert!(handler_error.to_string().contains(expected), "{status} {code}: {handler_error}");
+        assert_eq!(peer.requests().len(), 1, "{status} {code}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_token_endpoint_is_unavailable_at_the_deadline() {
+    let peer = Peer::start(|_, _| (0, String::new())).await;
+    let (exchanger, subject) = (exchanger(&peer.url("/token"), &[]), SubjectToken::new("caller"));
+    let answer_by = Some(Instant::now() + Duration::from_millis(200));
+
+    let exchanged = exchanger.exchange(&subject, TARGET, &[], SystemTime::now(), answer_by).await;
+
+    assert!(matches!(exchanged, Err(ExchangeError::Unavailable(_))), "{exchanged:?}");
+    let away = tests::exchanger("http://127.0.0.1:1/token", &[]);
+    assert!(matches!(exchange(&away).await, Err(ExchangeError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn targets_and_scopes_that_no_request_can_have_are_rejected() {
+    let exchanger = exchanger("http://127.0.0.1:1/token", &[]);
+    let long = "x".repeat(3000);
+    for (target, scopes) in [
+        (TokenTarget::Audience(""), &[][..]),
+        (TokenTarget::Audience("a\nb"), &[]),
+        (TokenTarget::Audience(&long), &[]),
+        (TokenTarget::Resource("billing"), &[]),
+        (TokenTarget::Resource("https://billing.example/#x"), &[]),
+        (TARGET, &[""]),
+        (TARGET, &["a b"]),
+        (TARGET, &["a\"b"]),
+        (TARGET, &["ü"]),
+        (TARGET, &[&*long, "y", &*long.replace('x', "z")]),
+    ] {
+        let exchanged = exchanger.exchange(&SubjectToken::new("caller"), target, scopes, SystemTime::now(), None).await;
+
+        assert!(matches!(exchanged, Err(ExchangeError::Argument { .. })), "{target:?} {scopes:?}: {exchanged:?}");
+    }
+}
+
+#[test]
+fn nothing_secret_is_shown_by_debug() {
+    let exchanger = exchanger("https://issuer.example/token", &[]);
+    let exchanged = ExchangedToken { value: Arc::new(Zeroizing::new("s3cret".to_owned())) };
+
+    let shown = format!("{exchanger:?} {:?} {exchanged:?} {:?}", SubjectToken::new("s3cret"), exchanger.config);
+
+    assert!(!shown.contains("s3cret") && shown.contains("SubjectToken(..)"), "{shown}");
+}
+
+/// A secret in Secrets Manager, and what its requests are signed with.
+pub(super) const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:client-AbCdEf";
+const AWS: [(&str, &str); 3] =
+    [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "aws secret"), ("AWS_SESSION_TOKEN", "session")];
+
+#[tokio::test]
+async fn a_secret_that_was_rotated_is_fetched_again_once() {
+    let secrets =
+        Peer::start(|number, _| (200, json!({ "SecretString": format!("secret{number}") }).to_string())).await;
+    let second = BASE64_STANDARD.encode("mcp%20server:secret2");
+    let issuer = Peer::start(move |_, request| match request.contains(&second) {
+        true => granted("new"),
+        false => (401, json!({ "error": "invalid_client" }).to_string()),
+    })
+    .await;
+    let endpoint = secrets.url("");
+    let mut variables = vec![("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN), ("AWS_ENDPOINT_URL", &endpoint)];
+    variables.extend(AWS);
+    let exchanger = exchanger(&issuer.url("/token"), &variables);
+
+    assert_eq!(exchange(&exchanger).await.unwrap().as_str(), "new");
+
+    assert_eq!((secrets.requests().len(), issuer.requests().len()), (2, 2));
+    let request = &secrets.requests()[0];
+    for part in [
+        "x-amz-target: secretsmanager.GetSecretValue",
+        "x-amz-security-token: session",
+        "/eu-west-1/secretsmanager/aws4_request",
+        &json!({ "SecretId": ARN }).to_string(),
+    ] {
+        assert!(request.contains(part), "{part}: {request}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_never_accepted_leads_to_one_more_fetch_in_the_cooldown() {
+    let secrets = Peer::start(|_, _| (200, json!({ "SecretString": "old" }).to_string())).await;
+    let issuer = Peer::start(|_, _| (401, json!({ "error": "invalid_client" }).to_string())).await;
+    let endpoint = secrets.url("");
+    let mut variables = vec![("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN), ("AWS_ENDPOINT_URL", &endpoint)];
+    variables.extend(AWS);
+    let exchanger = exchanger(&issuer.url("/token"), &variables);
+
+    for _ in 0..3 {
+        assert!(matches!(exchange(&exchanger).await, Err(ExchangeError::Configuration("invalid_client"))));
+    }
+
+    assert_eq!((secrets.requests().len(), issuer.requests().len()), (2, 4));
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_is_a_fault_without_its_text() {
+    for (status, answer) in [
+        (400, json!({ "__type": "ResourceNotFoundException", "message": "s3cret" })),
+        (403, json!({})),
+        (200, json!({ "SecretBinary": "s3cret" })),
+        (200, json!({ "SecretString": " " })),
+        (200, json!(["s3cret"])),
+    ] {
+        let secrets = Peer::start(move |_, _| (status, answer.to_string())).await;
+        let endpoint = secrets.url("");
+        let mut variables = vec![("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN), ("AWS_ENDPOINT_URL", &*endpoint)];
+        variables.extend(AWS);
+
+        let error = exchange(&exchanger("http://127.0.0.1:1/token", &variables)).await.unwrap_err();
+
+        assert!(matches!(error, ExchangeError::Secret(_)), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64_STANDARD.encode(der))
+}
+
+#[tokio::test]
+async fn a_client_with_a_key_proves_itself_by_a_signed_assertion() {
+    let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    for (algorithm, key) in
+        [("ES256", pem(ec.to_pkcs8v1().unwrap().as_ref())), ("RS256", pem(rsa.as_der().unwrap().as_ref()))]
+    {
+        let secrets = Peer::start(move |_, _| (200, json!({ "SecretString": key }).to_string())).await;
+        let issuer = Peer::start(|_, _| granted("new")).await;
+        let endpoint = secrets.url("");
+        let mut variables = vec![
+            ("OIDC_EXCHANGE_PRIVATE_KEY_ARN", ARN),
+            ("OIDC_EXCHANGE_KEY_ID", "k1"),
+            ("AWS_ENDPOINT_URL", &*endpoint),
+        ];
+        variables.extend(AWS);
+
+        exchange(&exchanger(&issuer.url("/token"), &variables)).await.unwrap();
+
+        let request = issuer.requests().remove(0);
+        assert!(!request.contains("authorization:"), "{request}");
+        assert!(request.contains("&client_id=mcp%20server&client_assertion_type=urn%3Aietf"), "{request}");
+        let assertion = request.split("client_assertion=").nth(1).unwrap().to_owned();
+        let parts: Vec<&str> = assertion.split('.').collect();
+        let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
+        let json = |part: &str| serde_json::from_slice::<Value>(&decode(part)).unwrap();
+        assert_eq!(json(parts[0]), json!({ "alg": algorithm, "typ": "JWT", "kid": "k1" }));
+        let claims = json(parts[1]);
+        assert_eq!((&claims["iss"], &claims["sub"]), (&json!("mcp server"), &json!("mcp server")));
+        assert_eq!(claims["aud"], "https://issuer.example");
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 60);
+        if algorithm == "ES256" {
+            let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, ec.public_key().as_ref());
+            let message = format!("{}.{}", parts[0], parts[1]);
+            public.verify(message.as_bytes(), &decode(parts[2])).unwrap();
+        }
+    }
+}

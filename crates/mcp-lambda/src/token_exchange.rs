@@ -1,0 +1,98 @@
+//! Exchange of the caller's token ([RFC 8693]) for handlers, with the feature `token-exchange`.
+//!
+//! [RFC 8693]: https://www.rfc-editor.org/rfc/rfc8693
+
+use std::{fmt, sync::Arc};
+
+use http::HeaderMap;
+use mcp_auth::{ExchangedToken, SubjectToken, TokenExchange, TokenTarget};
+use mcp_server::{HandlerError, Invocation, RequestContext};
+
+use crate::{
+    LambdaInvocation,
+    authentication::{Authenticator, bearer_token},
+};
+
+/// The caller's token, and the client that exchanges it.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    token: SubjectToken,
+    exchange: Arc<TokenExchange>,
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Caller(..)")
+    }
+}
+
+impl Authenticator {
+    /// Keeps the caller's token for the request, if an exchange is configured. The token was verified: the invocation has the
+    /// principal that it names.
+    pub(crate) fn with_caller_token(&self, headers: &HeaderMap, invocation: Invocation) -> Invocation {
+        let Self::Oidc(verifier) = self else { return invocation };
+        let (Some(exchange), Some(_)) = (verifier.exchange(), &invocation.principal) else { return invocation };
+        let Ok(Some(token)) = bearer_token(headers) else { return invocation };
+        let caller = Some(Caller { token: SubjectToken::new(token), exchange: Arc::clone(exchange) });
+        let platform = match &invocation.platform {
+            None => LambdaInvocation { caller, ..LambdaInvocation::default() },
+            Some(own) => match own.downcast_ref::<LambdaInvocation>() {
+                Some(own) => LambdaInvocation { caller, ..own.clone() },
+                // A value of another transport's stays as it is.
+                None => return invocation,
+            },
+        };
+        Invocation { platform: Some(Arc::new(platform)), ..invocation }
+    }
+}
+
+/// What a handler does with the caller's token: it never sees the token, and gets another one, for another service, from the
+/// issuer.
+///
+/// The operator configures the client that exchanges tokens (`OIDC_EXCHANGE_CLIENT_ID` and a secret). Only then is the token
+/// kept, during its request. Exchanged tokens are kept in memory until they expire.
+///
+/// ```
+/// use mcp_lambda::{HandlerError, NoArguments, ToolContext};
+/// use mcp_lambda::{TokenExchangeContext, TokenTarget, https::Client};
+///
+/// async fn invoices(context: ToolContext<Client>, _: NoArguments) -> Result<String, HandlerError> {
+///     let token = context.exchange_token(TokenTarget::Audience("billing"), &["invoices:read"]).await?;
+///     let request = context.state().get("https://billing.example.com/invoices").bearer(token.as_str());
+///     let response = request.answer_by(context.deadline()).send().await?;
+///     Ok(String::from_utf8_lossy(&response.bytes().await?).into_owned())
+/// }
+/// # let _ = mcp_lambda::Tool::new("invoices", invoices);
+/// ```
+pub trait TokenExchangeContext {
+    /// A token for another service, issued for the caller. Without scopes the issuer decides which it has.
+    ///
+    /// # Errors
+    ///
+    /// - The issuer refuses (`invalid_grant`, `invalid_request`, `invalid_target`, `invalid_scope`, `access_denied`), or the
+    ///   caller is anonymous: [`HandlerError::failed`] with a text for the caller.
+    /// - The token endpoint is not available, or slower than the request's deadline: [`HandlerError::unavailable`].
+    /// - No exchange is configured, the issuer does not accept the client, or its response is not one of RFC 8693: an
+    ///   internal fault.
+    fn exchange_token(
+        &self,
+        target: TokenTarget<'_>,
+        scopes: &[&str],
+    ) -> impl Future<Output = Result<ExchangedToken, HandlerError>> + Send;
+}
+
+impl<S: Send + Sync> TokenExchangeContext for RequestContext<S> {
+    async fn exchange_token(&self, target: TokenTarget<'_>, scopes: &[&str]) -> Result<ExchangedToken, HandlerError> {
+        let caller = self.platform::<LambdaInvocation>().and_then(|own| own.caller.as_ref());
+        let Some(Caller { token, exchange }) = caller else {
+            return Err(match self.principal() {
+                None => HandlerError::failed("This needs an authenticated caller: sign in, then repeat the request."),
+                Some(_) => HandlerError::internal(
+                    "a handler exchanges the caller's token, and no exchange is configured: set OIDC_EXCHANGE_CLIENT_ID",
+                ),
+            });
+        };
+        let exchanged = exchange.exchange(token, target, scopes, self.received(), self.deadline()).await;
+        exchanged.map_err(mcp_auth::ExchangeError::into_handler_error)
+    }
+}

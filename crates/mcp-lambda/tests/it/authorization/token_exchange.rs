@@ -1,0 +1,102 @@
+//! A handler gets a token for another service in exchange for the caller's, and never the caller's own.
+
+use mcp_lambda::{McpService, TokenExchangeContext, TokenTarget};
+use mcp_server::{HandlerError, NoArguments, Server, Tool, ToolContext};
+use mcp_testing::{IssuerAnswer, McpRequest, TestIssuer, exchange, tools_call};
+use serde_json::json;
+
+use super::service;
+use crate::common::capture_logs;
+
+async fn invoices(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
+    let token = context.exchange_token(TokenTarget::Audience("billing"), &["invoices:read"]).await?;
+    // A test alone may show a token.
+    Ok(token.as_str().to_owned())
+}
+
+fn server() -> Server<()> {
+    Server::new("exchanging", "1.0.0", ()).tool(Tool::new("invoices", invoices).public())
+}
+
+fn exchanging(issuer: &TestIssuer) -> McpService {
+    let endpoint = format!("{}/token", issuer.origin());
+    let variables = [
+        ("OIDC_EXCHANGE_CLIENT_ID", "mcp"),
+        ("OIDC_EXCHANGE_CLIENT_SECRET", "s3cret"),
+        ("OIDC_EXCHANGE_TOKEN_ENDPOINT", &*endpoint),
+    ];
+    service(server(), issuer, &variables)
+}
+
+fn call() -> McpRequest {
+    tools_call("invoices", json!({}))
+}
+
+fn granted(token: &str) -> IssuerAnswer {
+    IssuerAnswer::json(&json!({
+        "access_token": token,
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "token_type": "Bearer",
+        "expires_in": 600,
+    }))
+}
+
+#[tokio::test]
+async fn a_handler_gets_a_token_of_the_caller_for_another_service_once() {
+    let issuer = TestIssuer::start().await;
+    let service = exchanging(&issuer);
+    issuer.answer("/token", granted("exchanged"));
+    let own = issuer.token([]);
+
+    for _ in 0..2 {
+        let reply = exchange(&service, call().bearer(&own)).await;
+
+        assert_eq!(reply.result()["content"][0]["text"], "exchanged", "{}", reply.body);
+    }
+
+    assert_eq!(issuer.requests("/token"), 1);
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_told_to_those_whom_it_concerns() {
+    let issuer = TestIssuer::start().await;
+    let service = exchanging(&issuer);
+    let own = issuer.token([]);
+    for (answer, expected) in [
+        (IssuerAnswer::Status(503), "The authorization server is not available"),
+        (IssuerAnswer::Redirect("http://127.0.0.1:1/".to_owned()), "The tool failed."),
+        (IssuerAnswer::Endless, "The tool failed."),
+        (IssuerAnswer::json(&json!({ "access_token": "secret" })), "The tool failed."),
+    ] {
+        issuer.answer("/token", answer);
+
+        let logs = capture_logs();
+        let reply = exchange(&service, call().bearer(&own)).await;
+
+        assert!(reply.body.contains(expected), "{expected}: {}", reply.body);
+        let logs = format!("{:?}", logs.lines());
+        for hidden in [&*own, "s3cret", "secret"] {
+            assert!(!reply.body.contains(hidden) && !logs.contains(hidden), "{} {logs}", reply.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_anonymous_caller_has_nothing_to_exchange() {
+    let issuer = TestIssuer::start().await;
+
+    let reply = exchange(&exchanging(&issuer), call()).await;
+
+    assert!(reply.body.contains("authenticated caller"), "{}", reply.body);
+    assert_eq!(issuer.requests("/token"), 0);
+}
+
+#[tokio::test]
+async fn without_a_configured_client_no_token_is_kept() {
+    let issuer = TestIssuer::start().await;
+    let service = service(server(), &issuer, &[]);
+
+    let reply = exchange(&service, call().bearer(&issuer.token([]))).await;
+
+    assert!(reply.body.contains("The tool failed."), "{}", reply.body);
+}
