@@ -14,12 +14,12 @@ mod dpop;
 mod grants;
 mod http;
 mod machine;
+mod options;
 mod sign_in;
 
 use std::{
     collections::BTreeSet,
     fmt,
-    path::PathBuf,
     sync::{
         PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -29,7 +29,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use mcp_protocol::uri::SecureUrl;
-use reqwest::header::HeaderMap;
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -39,6 +38,7 @@ pub(crate) use self::{
     dpop::{DPOP, Nonce, Token},
     grants::{TokenResponse, random},
     machine::{AssertionOptions, IdentityProvider},
+    options::{OAuthOptions, PrivateKey, ResourceParameter, SigningAlgorithm, TokenType},
 };
 use self::{
     discovery::{Discovered, IssuerMetadata},
@@ -47,7 +47,6 @@ use self::{
     http::IssuerHttp,
 };
 use crate::{
-    callback::CallbackHost,
     challenge::Challenge,
     store::{Client, Credentials, Registration, Store, Turn},
 };
@@ -60,78 +59,6 @@ const GOOGLE: &str = "https://accounts.google.com";
 const MAX_FRUITLESS_SIGN_INS: u32 = 3;
 /// For finding the issuer: a few documents.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How tokens are got.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct OAuthOptions {
-    pub(crate) client_id: Option<String>,
-    pub(crate) client_secret: Option<String>,
-    /// In place of a secret, where the client is the caller.
-    pub(crate) private_key: Option<PrivateKey>,
-    /// The URL of a client id metadata document.
-    pub(crate) client_metadata_url: Option<String>,
-    pub(crate) scopes: Vec<String>,
-    /// The client is the caller: no person signs in.
-    pub(crate) client_credentials: bool,
-    /// An assertion in place of a sign-in.
-    pub(crate) assertion: Option<AssertionOptions>,
-    /// Which token is sent; by default the one that the issuer's servers can verify.
-    pub(crate) token_type: Option<TokenType>,
-    pub(crate) resource: ResourceParameter,
-    /// PKCE is used also with an issuer whose metadata does not list it.
-    pub(crate) assume_pkce: bool,
-    pub(crate) callback_host: CallbackHost,
-    pub(crate) callback_port: u16,
-    pub(crate) browser: Browser,
-    pub(crate) state_dir: Option<PathBuf>,
-    /// The configured headers, for the server's own origin.
-    pub(crate) headers: HeaderMap,
-}
-
-/// The parameter `resource` of requests to the issuer (RFC 8707).
-#[derive(Debug, Clone, Default)]
-pub(crate) enum ResourceParameter {
-    /// What the server's metadata has.
-    #[default]
-    OfServer,
-    Other(String),
-    LeftOut,
-}
-
-/// Which of an issuer's tokens a server can verify.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum TokenType {
-    /// The one that is meant for servers.
-    AccessToken,
-    /// The one that identifies the user: Google's access tokens mean something to Google alone.
-    IdToken,
-}
-
-/// What a client proves itself with instead of a secret (RFC 7523).
-#[derive(Clone)]
-pub(crate) struct PrivateKey {
-    /// PKCS #8.
-    pub(crate) pem: String,
-    pub(crate) algorithm: SigningAlgorithm,
-}
-
-impl fmt::Debug for PrivateKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PrivateKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
-    }
-}
-
-/// An algorithm of RFC 7518, by its name there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "UPPER")]
-pub(crate) enum SigningAlgorithm {
-    Es256,
-    Es384,
-    Rs256,
-    Rs384,
-    Rs512,
-}
 
 /// Tokens of the issuer that a server names.
 pub(crate) struct OAuth {
@@ -492,6 +419,8 @@ impl fmt::Debug for OAuth {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderMap;
+
     use super::{http::tests::answering, *};
 
     const AWAY: &str = "HTTP/1.1 503 X\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";

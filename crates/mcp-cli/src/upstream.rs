@@ -1,7 +1,11 @@
 //! The server's side: Streamable HTTP, in both eras.
 
 mod answer;
+mod legacy;
+mod mirrored;
+mod retry;
 mod standing;
+mod transport;
 
 use std::{
     collections::HashMap,
@@ -10,26 +14,26 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, method};
 use reqwest::{
-    Client, RequestBuilder, Response, StatusCode,
-    header::{
-        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-        LOCATION, RETRY_AFTER,
-    },
+    Client, StatusCode,
+    header::{HeaderName, LOCATION},
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, value::RawValue};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use self::answer::deliver_error;
+use self::{
+    answer::deliver_error,
+    legacy::{Legacy, is_lost_session},
+    retry::{is_busy, is_safe, is_use, retry_after, unknown_outcome},
+};
 use crate::{
     authorizer::Authorizer,
     challenge::Challenge,
-    headers,
-    message::{Envelope, Shape, error_response, fresh_id, is_same_id, request, with_part},
-    oauth::{DPOP, Nonce, Token},
-    received::{self, MAX_MESSAGE_BYTES, Pages},
+    message::{Envelope, Shape, error_response, is_same_id, with_part},
+    oauth::Nonce,
+    received::{self, MAX_MESSAGE_BYTES},
     tools::Tools,
 };
 
@@ -42,8 +46,6 @@ const MAX_RENEWALS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause before a request is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Redirects that one request follows.
-const MAX_REDIRECTS: usize = 5;
 /// The timeout of requests that end a session or a call.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 const CANCELLED: &str = "notifications/cancelled";
@@ -104,14 +106,6 @@ impl From<String> for Line {
     }
 }
 
-#[derive(Debug, Clone, Default)]
-struct Legacy {
-    /// The `initialize` that began the session, for the time when the server has forgotten it.
-    initialize: Option<String>,
-    session_id: Option<HeaderValue>,
-    version: Option<String>,
-}
-
 impl Upstream {
     pub(crate) fn new(client: Client, patience: Duration, url: String, authorizer: Authorizer) -> Self {
         Self {
@@ -165,16 +159,6 @@ impl Upstream {
             let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, "mcpl: the server answered with no response");
             error_response(envelope.client_id(), &error)
         })
-    }
-
-    /// Tells a legacy server that its session is over.
-    pub(crate) async fn close(&self) {
-        let headers = self.legacy_headers();
-        if self.legacy().session_id.take().is_some() {
-            let request = self.client.delete(&self.url).headers(headers).timeout(FAREWELL_TIMEOUT);
-            let token = self.authorizer.token().await.ok().flatten();
-            let _ = self.execute(request, token.as_ref()).await;
-        }
     }
 
     async fn exchange(&self, envelope: &Envelope, output: &Output) -> anyhow::Result<()> {
@@ -322,158 +306,6 @@ impl Upstream {
         Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","method":"{CANCELLED}","params":{params}}}"#)).ok()
     }
 
-    /// Begins a new session in place of one that the server has forgotten
-    /// (2025-11-25, Streamable HTTP, "Session Management").
-    async fn begin_again(&self, forgotten: Option<&HeaderValue>) -> anyhow::Result<()> {
-        let _turn = self.beginning.lock().await;
-        let legacy = self.legacy().clone();
-        let Some(initialize) = legacy.initialize.filter(|_| legacy.session_id.as_ref() == forgotten) else {
-            // Another request has done it.
-            return Ok(());
-        };
-        tracing::info!("the server has forgotten the session: a new one begins");
-        self.legacy().session_id = None;
-        let initialize = Envelope::parse(&initialize)?.with_fresh_id()?;
-        let (output, _) = mpsc::unbounded_channel();
-        let response = Box::pin(self.request(&initialize, &output)).await;
-        if !json::borrow::<Shape<'_>>(&response).is_ok_and(|shape| shape.result.is_some()) {
-            bail!("the server has forgotten the session and begins no new one");
-        }
-        let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
-        Box::pin(self.pass(&initialized, &output)).await;
-        self.begun.notify_waiters();
-        Ok(())
-    }
-
-    /// Sends a request, also where redirects within the server's origin lead.
-    async fn execute(&self, request: RequestBuilder, token: Option<&Token>) -> anyhow::Result<Response> {
-        let key = token.and_then(|token| token.key.as_ref());
-        let request = request.header(ACCEPT_ENCODING, "identity");
-        let request = match token {
-            Some(Token { text, .. }) => {
-                request.header(AUTHORIZATION, format!("{} {text}", if key.is_some() { "DPoP" } else { "Bearer" }))
-            }
-            None => request,
-        };
-        let mut request = request.build()?;
-        let mut has_nonce = false;
-        for _ in 0..=MAX_REDIRECTS {
-            let mut own = request.try_clone().context("the request cannot be sent twice")?;
-            let nonce = self.nonce.current();
-            if let (Some(key), Some(token)) = (key, token) {
-                let proof = key.proof(own.method().as_str(), own.url(), Some(&token.text), nonce.as_deref())?;
-                own.headers_mut().insert(DPOP, proof);
-            }
-            if let Authorizer::SigV4(signer) = &self.authorizer {
-                signer.sign(&mut own).await?;
-            }
-            let response = self.client.execute(own).await?;
-            if key.is_some() {
-                self.nonce.learn(response.headers());
-                let wants_nonce = response.status() == StatusCode::UNAUTHORIZED
-                    && Challenge::of(response.headers(), "").wants_nonce();
-                // Rejected unread: it may be sent again, once.
-                if wants_nonce && self.nonce.current() != nonce && !std::mem::replace(&mut has_nonce, true) {
-                    continue;
-                }
-            }
-            let encoding = response.headers().get(CONTENT_ENCODING).filter(|own| !own.is_empty());
-            if let Some(encoding) = encoding.filter(|own| *own != "identity") {
-                bail!("the answer is compressed ({encoding:?}), though the request has `Accept-Encoding: identity`");
-            }
-            match redirected(&response) {
-                Some(url) => *request.url_mut() = url,
-                None => return Ok(response),
-            }
-        }
-        bail!("the server redirects more than {MAX_REDIRECTS} times")
-    }
-
-    async fn headers(&self, envelope: &Envelope) -> HeaderMap {
-        let mut headers = match envelope.modern_version() {
-            Some(version) => {
-                let tool = envelope.param(&["name"]).unwrap_or_default();
-                if envelope.method() == Some(method::TOOLS_CALL) && !self.tools().knows(&tool, Instant::now()) {
-                    self.learn_tools(envelope).await;
-                }
-                headers::of_modern(envelope, &version, self.tools().mirrored(&tool))
-            }
-            None if envelope.method() == Some(method::INITIALIZE) => HeaderMap::new(),
-            None => self.legacy_headers(),
-        };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        headers
-    }
-
-    fn legacy_headers(&self) -> HeaderMap {
-        let legacy = self.legacy().clone();
-        let mut headers = HeaderMap::new();
-        if let Some(version) = legacy.version.and_then(|version| HeaderValue::from_str(&version).ok()) {
-            headers.insert(headers::PROTOCOL_VERSION, version);
-        }
-        if let Some(session_id) = legacy.session_id {
-            headers.insert(SESSION_ID, session_id);
-        }
-        headers
-    }
-
-    /// Lists the tools for oneself: a call of one that the client has not listed may have parameters to repeat. Without the
-    /// list the call is made all the same.
-    async fn learn_tools(&self, call: &Envelope) {
-        let (mut cursor, mut pages) = (None, Pages::default());
-        loop {
-            cursor = match self.learn_page(call, cursor.as_deref(), &mut pages).await {
-                Ok(Some(next)) => Some(next),
-                Ok(None) => return,
-                Err(error) => return tracing::info!("the tools could not be listed: {error:#}"),
-            };
-            if let Err(error) = cursor.as_deref().map_or(Ok(()), |next| pages.next(next)) {
-                return tracing::warn!("the tools could not be listed: {error:#}");
-            }
-        }
-    }
-
-    /// Reads one page; the cursor of the next one.
-    async fn learn_page(
-        &self,
-        call: &Envelope,
-        cursor: Option<&str>,
-        pages: &mut Pages,
-    ) -> anyhow::Result<Option<String>> {
-        let meta = match call.params() {
-            Some(params) => mcp_protocol::lookup(params, &["_meta".to_owned()])?,
-            None => None,
-        };
-        let mut params = json!({ "_meta": meta });
-        if let Some(cursor) = cursor {
-            params["cursor"] = json!(cursor);
-        }
-        let own = request(&fresh_id(), method::TOOLS_LIST, &params.to_string())?;
-        let (unheard, _) = mpsc::unbounded_channel();
-        // What the response says is learnt on its way.
-        let response = Box::pin(self.request(&own, &unheard)).await;
-        pages.count(&response)?;
-        let shape: Shape<'_> = json::borrow(&response)?;
-        let Some(result) = shape.result else {
-            bail!("{}", shape.error.map_or("the response has no result", RawValue::get));
-        };
-        let cursor = mcp_protocol::lookup(result, &["nextCursor".to_owned()])?;
-        Ok(cursor.and_then(|cursor| json::borrow(cursor.get()).ok()))
-    }
-
-    async fn get(&self, last_event_id: Option<&str>, token: Option<&Token>) -> anyhow::Result<Response> {
-        let mut request = self.client.get(&self.url).headers(self.legacy_headers()).header(ACCEPT, "text/event-stream");
-        if let Some(id) = last_event_id {
-            request = request.header(LAST_EVENT_ID, id);
-        }
-        self.execute(request, token).await
-    }
-
-    fn legacy(&self) -> MutexGuard<'_, Legacy> {
-        self.legacy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn tools(&self) -> MutexGuard<'_, Tools> {
         self.tools.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -544,75 +376,6 @@ fn is_response_to(id: &RawValue, line: &str) -> bool {
     shape.filter(Shape::is_response).and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id))
 }
 
-/// Whether a request may be sent twice: it changes nothing.
-fn is_safe(envelope: &Envelope) -> bool {
-    const SAFE: [&str; 10] = [
-        method::INITIALIZE,
-        method::PING,
-        method::SERVER_DISCOVER,
-        method::TOOLS_LIST,
-        method::PROMPTS_LIST,
-        method::PROMPTS_GET,
-        method::RESOURCES_LIST,
-        method::RESOURCES_TEMPLATES_LIST,
-        method::RESOURCES_READ,
-        method::COMPLETION_COMPLETE,
-    ];
-    envelope.id().is_some() && envelope.method().is_some_and(|method| SAFE.contains(&method))
-}
-
-/// Whether a request uses the server: not the handshake and the pings that clients send by themselves.
-fn is_use(envelope: &Envelope) -> bool {
-    const AUTOMATIC: [&str; 3] = [method::INITIALIZE, method::PING, method::SERVER_DISCOVER];
-    envelope.id().is_some() && envelope.method().is_some_and(|method| !AUTOMATIC.contains(&method))
-}
-
-fn is_busy(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    )
-}
-
-/// How long to wait before a request is sent again: seconds, or until a date (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    let until_date = || httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default());
-    text.parse().ok().map(Duration::from_secs).or_else(until_date)
-}
-
-/// Whether a session is no longer known: by 404, or, with some servers, by 400 and a text about it.
-fn is_lost_session(status: StatusCode, body: &str) -> bool {
-    status == StatusCode::NOT_FOUND
-        || (status == StatusCode::BAD_REQUEST && body.to_ascii_lowercase().contains("session"))
-}
-
-/// Where a redirect leads, if that is the same origin: a token would be shown to another. The method stays, as `POST` is the
-/// only one that an endpoint has for messages.
-fn redirected(response: &Response) -> Option<reqwest::Url> {
-    let is_redirect = matches!(
-        response.status(),
-        StatusCode::MOVED_PERMANENTLY
-            | StatusCode::FOUND
-            | StatusCode::TEMPORARY_REDIRECT
-            | StatusCode::PERMANENT_REDIRECT
-    );
-    let location = response.headers().get(LOCATION).filter(|_| is_redirect)?.to_str().ok()?;
-    let url = response.url().join(location).ok()?;
-    (url.origin() == response.url().origin()).then_some(url)
-}
-
-/// What is not known of a request after its connection broke off.
-fn unknown_outcome(sent: &Envelope) -> String {
-    match sent.method().filter(|_| sent.id().is_some() && !is_safe(sent)) {
-        Some(method) => format!(", and it is not known whether `{method}` was carried out"),
-        None => String::new(),
-    }
-}
-
 /// The JSON-RPC error in answer to a modern request.
 fn modern_error(sent: &Envelope, body: &str) -> Option<Value> {
     sent.modern_version()?;
@@ -627,73 +390,4 @@ fn speaks_it_after_all(sent: &Envelope, error: &Value) -> bool {
     let supported = error["data"]["supported"].as_array();
     error["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION
         && supported.is_some_and(|supported| supported.iter().any(|own| *own == version))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_says_how_long_to_wait_in_two_forms() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        for (text, seconds) in [
-            ("7", Some(7)),
-            ("Sun, 09 Sep 2001 01:46:50 GMT", Some(10)),
-            ("Sun, 09 Sep 2001 01:46:30 GMT", Some(0)),
-            ("soon", None),
-        ] {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
-            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_lost_session_is_told_by_either_status() {
-        for (status, body, is_lost) in [
-            (404, "", true),
-            (400, r#"{"error":{"message":"Bad Request: No valid Session ID provided"}}"#, true),
-            (400, r#"{"error":{"message":"Invalid params"}}"#, false),
-            (403, "session", false),
-        ] {
-            assert_eq!(is_lost_session(StatusCode::from_u16(status).unwrap(), body), is_lost, "{status} {body}");
-        }
-    }
-
-    /// h01
-    #[test]
-    fn a_redirect_stays_within_its_origin() {
-        let redirect = |status: u16, location: &str| {
-            let response = http::Response::builder().status(status).header(LOCATION, location).body("").unwrap();
-            // A response that is made by hand has this URL.
-            let response = Response::from(response);
-            assert_eq!(response.url().as_str(), "http://no.url.provided.local/");
-            redirected(&response).map(String::from)
-        };
-        for status in [301, 302, 307, 308] {
-            assert_eq!(redirect(status, "/mcp/").as_deref(), Some("http://no.url.provided.local/mcp/"), "{status}");
-        }
-        assert!(redirect(307, "http://no.url.provided.local:80/x").is_some());
-        for location in [
-            "https://no.url.provided.local/",
-            "http://evil.example/mcp",
-            "//evil.example",
-            "http://no.url.provided.local:81/",
-            "http://",
-        ] {
-            assert_eq!(redirect(307, location), None, "{location}");
-        }
-        assert_eq!((redirect(303, "/x"), redirect(200, "/x")), (None, None));
-    }
-
-    /// h10
-    #[test]
-    fn only_what_changes_nothing_leaves_nothing_open() {
-        let unknown = |line: &str| unknown_outcome(&Envelope::parse(line).unwrap());
-        assert_eq!(
-            unknown(r#"{"id":1,"method":"tools/call"}"#),
-            ", and it is not known whether `tools/call` was carried out"
-        );
-        assert_eq!(unknown(r#"{"id":1,"method":"tools/list"}"#), "");
-        assert_eq!(unknown(r#"{"method":"notifications/initialized"}"#), "");
-    }
 }

@@ -19,7 +19,11 @@ use serde_json::{json, value::RawValue};
 
 use sse_stream::Sse;
 
-use super::{EVENT_COST, FIRST_PAUSE, Line, Output, SESSION_ID, Upstream, is_busy, send, unknown_outcome};
+use super::{
+    EVENT_COST, FIRST_PAUSE, Line, Output, SESSION_ID, Upstream,
+    retry::{is_busy, unknown_outcome},
+    send,
+};
 use crate::{
     message::{Envelope, Shape, error_response, is_same_id, one_line, with_part},
     received::{self, Events},

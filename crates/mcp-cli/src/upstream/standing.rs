@@ -7,7 +7,8 @@ use reqwest::StatusCode;
 use super::{
     FIRST_PAUSE, LONGEST_PAUSE, Output, SESSION_ID, Upstream,
     answer::{Ended, MAX_RESUMPTIONS, Place, is_event_stream},
-    is_busy, is_lost_session, retry_after,
+    legacy::is_lost_session,
+    retry::{is_busy, retry_after},
 };
 use crate::{challenge::Challenge, received};
 

@@ -1,0 +1,92 @@
+//! Which requests may be sent again, when, and what is not known of one that may not.
+
+use std::time::{Duration, SystemTime};
+
+use mcp_protocol::method;
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, RETRY_AFTER},
+};
+
+use crate::message::Envelope;
+
+/// Whether a request may be sent twice: it changes nothing.
+pub(super) fn is_safe(envelope: &Envelope) -> bool {
+    const SAFE: [&str; 10] = [
+        method::INITIALIZE,
+        method::PING,
+        method::SERVER_DISCOVER,
+        method::TOOLS_LIST,
+        method::PROMPTS_LIST,
+        method::PROMPTS_GET,
+        method::RESOURCES_LIST,
+        method::RESOURCES_TEMPLATES_LIST,
+        method::RESOURCES_READ,
+        method::COMPLETION_COMPLETE,
+    ];
+    envelope.id().is_some() && envelope.method().is_some_and(|method| SAFE.contains(&method))
+}
+
+/// Whether a request uses the server: not the handshake and the pings that clients send by themselves.
+pub(super) fn is_use(envelope: &Envelope) -> bool {
+    const AUTOMATIC: [&str; 3] = [method::INITIALIZE, method::PING, method::SERVER_DISCOVER];
+    envelope.id().is_some() && envelope.method().is_some_and(|method| !AUTOMATIC.contains(&method))
+}
+
+pub(super) fn is_busy(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// How long to wait before a request is sent again: seconds, or until a date (RFC 9110, section 10.2.3).
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let until_date = || httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default());
+    text.parse().ok().map(Duration::from_secs).or_else(until_date)
+}
+
+/// What is not known of a request after its connection broke off.
+pub(super) fn unknown_outcome(sent: &Envelope) -> String {
+    match sent.method().filter(|_| sent.id().is_some() && !is_safe(sent)) {
+        Some(method) => format!(", and it is not known whether `{method}` was carried out"),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_server_says_how_long_to_wait_in_two_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for (text, seconds) in [
+            ("7", Some(7)),
+            ("Sun, 09 Sep 2001 01:46:50 GMT", Some(10)),
+            ("Sun, 09 Sep 2001 01:46:30 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    /// h10
+    #[test]
+    fn only_what_changes_nothing_leaves_nothing_open() {
+        let unknown = |line: &str| unknown_outcome(&Envelope::parse(line).unwrap());
+        assert_eq!(
+            unknown(r#"{"id":1,"method":"tools/call"}"#),
+            ", and it is not known whether `tools/call` was carried out"
+        );
+        assert_eq!(unknown(r#"{"id":1,"method":"tools/list"}"#), "");
+        assert_eq!(unknown(r#"{"method":"notifications/initialized"}"#), "");
+    }
+}
