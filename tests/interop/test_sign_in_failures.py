@@ -71,12 +71,13 @@ def test_a_new_page_opens_after_a_while_or_when_the_failure_is_forgotten(own):
 
         # By a clock that was set back it would last too long.
         for at in (0, 1 << 40):
-            (file,) = own.state.glob("*.failed")
-            failure = json.loads(file.read_text())
-            file.write_text(json.dumps({**failure, "at": at}))
+            (file,) = own.state.glob("*.json")
+            kept = json.loads(file.read_text())
+            kept["sign_in_failure"]["page_ended_at"] = at
+            file.write_text(json.dumps(kept))
             pages = site.pages()
             own.signed_in(site)
-            assert site.pages() == pages + 1 and not list(own.state.glob("*.failed"))
+            assert site.pages() == pages + 1 and json.loads(file.read_text())["sign_in_failure"] is None
             site.valid.clear()
             site.refresh_tokens.clear()
             site.answers["/authorize"] = refuse
@@ -111,6 +112,6 @@ def test_what_the_failure_says_is_bounded(own):
 
     with Site({"/authorize": authorize}) as site:
         assert own.tools(site).returncode == 1
-        (file,) = own.state.glob("*.failed")
+        (file,) = own.state.glob("*.json")
 
-        assert re.search("x{400}", file.read_text()) and len(file.read_text()) < 2_000
+        assert re.search("x{400}", file.read_text()) and len(json.loads(file.read_text())["sign_in_failure"]["reason"]) < 1_000

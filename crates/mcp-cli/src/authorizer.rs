@@ -55,6 +55,13 @@ impl Authorizer {
         }
     }
 
+    /// Waits for what must not be broken off, before the program ends.
+    pub(crate) async fn settled(&self) {
+        if let Self::OAuth(oauth) = self {
+            oauth.settled().await;
+        }
+    }
+
     /// Gets a token in place of one that was refused.
     pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         match self {

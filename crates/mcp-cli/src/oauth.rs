@@ -15,13 +15,14 @@ mod grants;
 mod http;
 mod machine;
 mod options;
+mod refresh;
 mod sign_in;
 
 use std::{
     collections::BTreeSet,
     fmt,
     sync::{
-        PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -43,7 +44,6 @@ pub(crate) use self::{
 use self::{
     discovery::{Discovered, IssuerMetadata},
     dpop::ProofKey,
-    grants::GrantError,
     http::IssuerHttp,
 };
 use crate::{
@@ -51,8 +51,6 @@ use crate::{
     store::{Client, Credentials, Registration, Store, Turn},
 };
 
-/// A token is renewed this long before its end.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 /// The issuer whose access tokens no other server can verify.
 const GOOGLE: &str = "https://accounts.google.com";
 /// Sign-ins, or grants to the client itself, without a request that succeeds: a first one and two for more scopes.
@@ -68,6 +66,8 @@ pub(crate) struct OAuth {
     http: IssuerHttp,
     state: Mutex<State>,
     untried: std::sync::Mutex<Option<Untried>>,
+    /// Locked by a refresh that is on its way.
+    refreshing: Arc<Mutex<()>>,
     /// Sign-ins since the last request that succeeded.
     fruitless_sign_ins: AtomicU32,
 }
@@ -95,30 +95,9 @@ impl OAuth {
             store,
             state: Mutex::default(),
             untried: std::sync::Mutex::default(),
+            refreshing: Arc::default(),
             fruitless_sign_ins: AtomicU32::new(0),
         })
-    }
-
-    /// The token to send, if there is one already: refreshed, where it is nearly over.
-    ///
-    /// # Errors
-    ///
-    /// When the store cannot be read, and when a token that is over cannot be refreshed for a reason that may pass.
-    pub(crate) async fn token(&self) -> anyhow::Result<Option<Token>> {
-        let Some(credentials) = self.credentials()? else { return Ok(None) };
-        let Some(token) = self.token_of(&credentials) else { return Ok(None) };
-        let left = credentials.lifetime_left();
-        if left.is_none_or(|left| left > margin(&credentials)) {
-            return Ok(Some(token));
-        }
-        match self.refreshed(&token.text).await {
-            Ok(refreshed) => Ok(Some(refreshed.unwrap_or(token))),
-            Err(error) if left.is_some_and(|left| !left.is_zero()) => {
-                tracing::info!("could not refresh the token, which is not over yet: {error:#}");
-                Ok(Some(token))
-            }
-            Err(error) => Err(error.context("could not refresh the token")),
-        }
     }
 
     /// What is kept, if the client that it was given to is the one that is meant now.
@@ -127,60 +106,6 @@ impl OAuth {
         let identity = self.options.assertion.as_ref().map(AssertionOptions::identity);
         let is_client = |own: &str| self.options.client_id.as_deref().is_none_or(|client_id| client_id == own);
         Ok(kept.filter(|own| is_client(&own.client_id) && own.identity == identity))
-    }
-
-    /// A token in place of an old one; `None` if only signing in again will do. No discovery: what was given is refreshed
-    /// where it was given.
-    ///
-    /// # Errors
-    ///
-    /// When the refresh failed for any other reason than a refresh token or a client that is void.
-    async fn refreshed(&self, old: &str) -> anyhow::Result<Option<Token>> {
-        let _turn = self.store.turn(Turn::Refresh).await?;
-        self.refresh_in_turn(old).await.inspect_err(|error| self.store.note_failure(Turn::Refresh, error))
-    }
-
-    async fn refresh_in_turn(&self, old: &str) -> anyhow::Result<Option<Token>> {
-        let Some(credentials) = self.credentials()? else { return Ok(None) };
-        // Another request, or another process, may have done it.
-        if let Some(token) = self.token_of(&credentials).filter(|token| token.text != old) {
-            return Ok(Some(token));
-        }
-        let (Some(refresh_token), Some(endpoint)) =
-            (credentials.token_response.refresh_token.as_deref(), credentials.token_endpoint.as_deref())
-        else {
-            return Ok(None);
-        };
-        let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
-        form.extend(credentials.resource.as_deref().map(|resource| ("resource", resource)));
-        let client = Client {
-            id: credentials.client_id.clone(),
-            secret: self.secret_of(&credentials.client_id).or(credentials.client_secret.clone()),
-            auth_method: credentials.auth_method.clone(),
-        };
-        let key = credentials.proof_key.as_deref().and_then(|kept| ProofKey::of(kept).ok());
-        match grants::token(&self.http, endpoint, &client, &form, key.as_ref()).await {
-            Ok(mut response) => {
-                // RFC 6749, section 6: without a new one the old one holds.
-                response.refresh_token.get_or_insert(refresh_token.to_owned());
-                let refreshed = Credentials { token_response: response, token_received_at: Some(now()), ..credentials };
-                let token = self.token_of(&refreshed);
-                self.store.keep_credentials(refreshed)?;
-                Ok(token)
-            }
-            Err(GrantError::InvalidGrant(reason)) => {
-                tracing::info!(reason, "the refresh token is void");
-                self.store.drop_refresh_token()?;
-                Ok(None)
-            }
-            Err(GrantError::InvalidClient(reason)) => {
-                tracing::info!(reason, "the issuer does not know the client");
-                self.store.drop_refresh_token()?;
-                self.store.drop_registration(&client.id)?;
-                Ok(None)
-            }
-            Err(GrantError::Other(error)) => Err(error),
-        }
     }
 
     /// The secret of a client: the one that was given with its id, or what is kept since it was installed or registered.
@@ -252,13 +177,12 @@ impl OAuth {
         let signed_in = match &self.options.assertion {
             Some(options) => self.present_assertion(options, challenge, scopes).await,
             None if self.options.client_credentials => self.present_credentials(challenge, scopes).await,
-            None => match self.store.sign_in_failure().filter(|own| own.is_recent()) {
-                Some(failure) => Err(anyhow::Error::msg(failure.reason)),
-                None => self.sign_in(challenge, scopes).await,
-            },
+            None => {
+                self.check_cooldown()?;
+                self.sign_in(challenge, scopes).await
+            }
         };
         signed_in.inspect_err(|error| self.store.note_failure(Turn::SignIn, error))?;
-        self.store.keep_sign_in_failure(None)?;
         self.fruitless_sign_ins.fetch_add(1, Ordering::Relaxed);
         let token = self.credentials()?.and_then(|own| self.token_of(&own));
         *self.untried() = token.map(|token| Untried { token: token.text, is_refreshed: false });
@@ -391,24 +315,9 @@ pub(crate) fn is_secure(url: &str) -> bool {
     SecureUrl::parse(url).is_some()
 }
 
-/// How long before its end a token is renewed.
-fn margin(credentials: &Credentials) -> Duration {
-    let lifetime = Duration::from_secs(credentials.token_response.expires_in.unwrap_or(u64::MAX));
-    EXPIRY_MARGIN.min(lifetime / 2)
-}
-
 /// Seconds since the epoch.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-impl Credentials {
-    /// The rest of the token's lifetime; `None` if the issuer did not say it: the server will reject the token.
-    fn lifetime_left(&self) -> Option<Duration> {
-        // The issuer's number may be any.
-        let end = self.token_received_at?.saturating_add(self.token_response.expires_in?);
-        Some(Duration::from_secs(end.saturating_sub(now())))
-    }
 }
 
 impl fmt::Debug for OAuth {
@@ -423,56 +332,10 @@ mod tests {
 
     use super::{http::tests::answering, *};
 
-    const AWAY: &str = "HTTP/1.1 503 X\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-
     /// As in one process of its own for each: they share the folder.
-    fn sharing(origin: &str, state: &tempfile::TempDir) -> OAuth {
+    pub(super) fn sharing(origin: &str, state: &tempfile::TempDir) -> OAuth {
         let options = OAuthOptions { state_dir: Some(state.path().join("mcpl")), ..OAuthOptions::default() };
         OAuth::new(&format!("{origin}/mcp"), options).unwrap()
-    }
-
-    fn keep_expired_token(oauth: &OAuth, origin: &str) {
-        let expired = serde_json::json!({
-            "client_id": "c", "token_response": { "access_token": "t", "expires_in": 1, "refresh_token": "r" },
-            "granted_scopes": [], "token_received_at": 0, "token_endpoint": format!("{origin}/token"),
-        });
-        oauth.store.keep_credentials(serde_json::from_value(expired).unwrap()).unwrap();
-    }
-
-    /// As when a client sends several requests at once: they do not try one after the other.
-    #[tokio::test]
-    async fn requests_share_a_refresh_that_fails_o02() {
-        let (origin, tries) = answering(AWAY).await;
-        let state = tempfile::tempdir().unwrap();
-        let oauth = sharing(&origin, &state);
-        keep_expired_token(&oauth, &origin);
-
-        let (one, two, three) = tokio::join!(oauth.token(), oauth.token(), oauth.token());
-
-        for failed in [one, two, three] {
-            assert!(format!("{:#}", failed.unwrap_err()).contains("no answer after 4 tries"));
-        }
-        assert_eq!(tries.load(Ordering::Relaxed), 4);
-        assert!(oauth.token().await.is_err());
-        assert_eq!(tries.load(Ordering::Relaxed), 8, "a later request tries again");
-    }
-
-    /// o02, o11: each of twenty would wait for those before it, for two minutes each.
-    #[tokio::test]
-    async fn processes_share_a_refresh_that_fails() {
-        let (origin, tries) = answering(AWAY).await;
-        let state = tempfile::tempdir().unwrap();
-        let [one, two, three] = [(); 3].map(|()| sharing(&origin, &state));
-        keep_expired_token(&one, &origin);
-
-        let failed = tokio::join!(one.token(), two.token(), three.token());
-
-        for failed in [failed.0, failed.1, failed.2] {
-            assert!(format!("{:#}", failed.unwrap_err()).contains("no answer after 4 tries"));
-        }
-        assert_eq!(tries.load(Ordering::Relaxed), 4);
-        assert!(two.token().await.is_err());
-        assert_eq!(tries.load(Ordering::Relaxed), 8, "a later request tries again");
     }
 
     /// o11: one page that is closed would be followed by one of each other process.
@@ -491,24 +354,6 @@ mod tests {
         let failed = [failed.0, failed.1, failed.2].map(|failed| format!("{:#}", failed.unwrap_err()));
         assert_eq!((&failed[1], &failed[2]), (&failed[0], &failed[0]));
         assert_eq!((of_one > 0, requests.load(Ordering::Relaxed)), (true, 2 * of_one));
-    }
-
-    /// 8.7: as it is read from the file, where `received` is no less odd.
-    #[test]
-    fn a_lifetime_is_any_number() {
-        let kept = |lifetime: u64, received: u64| -> Credentials {
-            let token = serde_json::json!({ "access_token": "t", "token_type": "Bearer", "expires_in": lifetime });
-            let kept = serde_json::json!({
-                "client_id": "c", "token_response": token, "granted_scopes": [], "token_received_at": received,
-            });
-            serde_json::from_value(kept).unwrap()
-        };
-        let is_expiring = |own: &Credentials| own.lifetime_left().is_some_and(|left| left <= margin(own));
-
-        for received in [0, now(), u64::MAX] {
-            assert!(!is_expiring(&kept(u64::MAX, received)), "{received}");
-        }
-        assert!(!is_expiring(&kept(3600, now())) && is_expiring(&kept(0, now())) && is_expiring(&kept(3600, 0)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! and sealed where the system has a keychain.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -15,12 +15,13 @@ use serde_json::json;
 use crate::{
     files::{self, Readers},
     keychain::Key,
-    oauth::{TokenResponse, random},
+    oauth::{TokenResponse, now, random},
 };
 
 /// Between two looks at a lock that another process has.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const POLLS_A_MINUTE: u32 = 600;
+const POLLS_A_SECOND: u32 = 10;
 
 /// The file of one server.
 #[derive(Debug, Clone)]
@@ -62,6 +63,12 @@ struct Failure {
     /// Of this failure alone: a clock that jumps would not say which is the later one.
     id: String,
     reason: String,
+    /// When the page ended that was opened, in seconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    page_ended_at: Option<u64>,
+    /// Whether the turn goes on all the same: the issuer may still answer.
+    #[serde(default)]
+    is_pending: bool,
 }
 
 /// What the file holds if it is sealed.
@@ -121,13 +128,29 @@ pub(crate) enum Turn {
     SignIn,
 }
 
-/// A sign-in page that brought no tokens, for requests that come soon after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SignInFailure {
-    pub(crate) reason: String,
-    /// In seconds since the epoch.
-    pub(crate) at: u64,
+/// A sign-in page was opened, and brought no tokens.
+#[derive(Debug)]
+pub(crate) struct PageError(pub(crate) String);
+
+/// A request to an issuer has no answer yet, and is still waited for.
+#[derive(Debug)]
+pub(crate) struct PendingError(pub(crate) String);
+
+impl fmt::Display for PageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
+
+impl fmt::Display for PendingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PageError {}
+
+impl std::error::Error for PendingError {}
 
 impl Turn {
     /// More than one process can need, awake: four tries of 30 s with pauses of 30 s, or two pages of five minutes.
@@ -225,7 +248,6 @@ impl Store {
 
     /// Forgets everything about the server. Returns what that was, or `None` if there was nothing.
     pub(crate) fn forget(&self) -> io::Result<Option<String>> {
-        self.keep_sign_in_failure(None)?;
         let content = files::read(&self.file);
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -285,7 +307,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When another has failed meanwhile, which would be the same again; and when another does not end.
+    /// When another has failed meanwhile, which would be the same again; when another waits for an issuer that hangs; and when
+    /// another does not end.
     pub(crate) async fn turn(&self, turn: Turn) -> io::Result<fs::File> {
         self.make_folder()?;
         let path = self.file.with_extension(match turn {
@@ -293,21 +316,33 @@ impl Store {
             Turn::SignIn => "page",
         });
         if let Some(file) = files::try_lock(&path)? {
+            // Its process has ended.
+            if self.read()?.failure(turn).as_ref().is_some_and(|own| own.is_pending) {
+                self.change(|kept| *kept.failure(turn) = None)?;
+            }
             return Ok(file);
         }
         let before = self.read()?.failure(turn).take();
+        if let Some(failure) = before.as_ref().filter(|own| own.is_pending) {
+            return Err(io::Error::other(failure.reason.clone()));
+        }
         if turn == Turn::SignIn {
             tracing::warn!("another mcpl has a sign-in page of this server open: waiting for it");
         }
         // Counted, since a clock goes on while all of them sleep.
-        for _ in 0..turn.minutes() * POLLS_A_MINUTE {
+        for poll in 1..=turn.minutes() * POLLS_A_MINUTE {
             tokio::time::sleep(POLL_INTERVAL).await;
-            if let Some(file) = files::try_lock(&path)? {
-                let failure = self.read()?.failure(turn).take();
-                return match failure.filter(|own| before.as_ref() != Some(own)) {
-                    Some(failure) => Err(io::Error::other(failure.reason)),
-                    None => Ok(file),
-                };
+            let file = files::try_lock(&path)?;
+            if file.is_none() && !poll.is_multiple_of(POLLS_A_SECOND) {
+                continue;
+            }
+            let failure = self.read()?.failure(turn).take().filter(|own| before.as_ref() != Some(own));
+            match (failure, file) {
+                (Some(failure), file) if file.is_some() || failure.is_pending => {
+                    return Err(io::Error::other(failure.reason));
+                }
+                (None, Some(file)) => return Ok(file),
+                _ => {}
             }
         }
         Err(io::Error::other(format!(
@@ -320,33 +355,23 @@ impl Store {
     /// Notes why a turn has failed, before it ends. Where that is impossible, others find out by themselves.
     pub(crate) fn note_failure(&self, turn: Turn, error: &anyhow::Error) {
         let noted = random().map_err(io::Error::other).and_then(|id| {
-            self.change(|kept| *kept.failure(turn) = Some(Failure { id, reason: format!("{error:#}") }))
+            let failure = Failure {
+                id,
+                reason: format!("{error:#}"),
+                page_ended_at: error.is::<PageError>().then(now),
+                is_pending: error.is::<PendingError>(),
+            };
+            self.change(|kept| *kept.failure(turn) = Some(failure))
         });
         if let Err(error) = noted {
             tracing::info!(%error, "could not note a failure for other processes");
         }
     }
 
-    /// The last sign-in that failed. One that cannot be read is none.
-    pub(crate) fn sign_in_failure(&self) -> Option<SignInFailure> {
-        let content = files::read(&self.failure_file()).ok()?;
-        // Unbounded JSON: a file that mcpl has written.
-        serde_json::from_slice(&content).ok()
-    }
-
-    pub(crate) fn keep_sign_in_failure(&self, failure: Option<&SignInFailure>) -> io::Result<()> {
-        match failure {
-            Some(failure) => files::replace(&self.failure_file(), &serde_json::to_vec(failure)?, &Readers::Owner),
-            None => match fs::remove_file(self.failure_file()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-        }
-    }
-
-    /// Not the lock of the page: on Windows a file that is locked cannot be read.
-    fn failure_file(&self) -> PathBuf {
-        self.file.with_extension("failed")
+    /// Why the last sign-in brought no tokens, and when its page ended, if it had opened one.
+    pub(crate) fn page_failure(&self) -> io::Result<Option<(String, u64)>> {
+        let failure = self.read()?.sign_in_failure;
+        Ok(failure.and_then(|own| Some((own.reason, own.page_ended_at?))))
     }
 
     fn read(&self) -> io::Result<Kept> {

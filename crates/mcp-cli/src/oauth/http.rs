@@ -20,7 +20,9 @@ use crate::{received, user_agent};
 /// For one document, its body included.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For an answer to a form, with all tries.
-const POST_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const POST_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same for a form that must not be sent again: as long as an issuer, or a proxy in between, may hang and go on.
+const PATIENT_POST_TIMEOUT: Duration = Duration::from_secs(3600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A document of an issuer.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
@@ -35,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_REASON_CHARS: usize = 500;
 
 /// An HTTP client for one server's issuers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct IssuerHttp {
     client: Client,
     server: Url,
@@ -43,7 +45,8 @@ pub(super) struct IssuerHttp {
     headers: HeaderMap,
     addresses: Addresses,
     first_pause: Duration,
-    nonce: Nonce,
+    post_timeout: Duration,
+    nonce: Arc<Nonce>,
 }
 
 /// A response, read to its end.
@@ -114,7 +117,20 @@ impl IssuerHttp {
             .dns_resolver(Arc::new(addresses.clone()))
             .build()
             .context("could not set up HTTP")?;
-        Ok(Self { client, server: server.clone(), headers, addresses, first_pause, nonce: Nonce::default() })
+        Ok(Self {
+            client,
+            server: server.clone(),
+            headers,
+            addresses,
+            first_pause,
+            post_timeout: POST_TIMEOUT,
+            nonce: Arc::default(),
+        })
+    }
+
+    /// The same for a form that must not be sent again.
+    pub(super) fn patient(&self) -> Self {
+        Self { post_timeout: PATIENT_POST_TIMEOUT, ..self.clone() }
     }
 
     /// The document at a URL; `None` if there is none. Redirects are followed within their origin. Not retried.
@@ -157,7 +173,7 @@ impl IssuerHttp {
         key: Option<&ProofKey>,
     ) -> anyhow::Result<Answer> {
         let url = Url::parse(url).with_context(|| format!("`{url}` is no URL"))?;
-        let end = Instant::now() + POST_TIMEOUT;
+        let end = Instant::now() + self.post_timeout;
         let mut tries = 0;
         let mut has_nonce = false;
         loop {

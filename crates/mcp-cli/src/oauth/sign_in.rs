@@ -16,7 +16,7 @@ use super::{
 use crate::{
     callback::{CallbackListener, ExpectedRedirect, Redirect, pasted},
     challenge::Challenge,
-    store::{Client, Registration, SignInFailure},
+    store::{Client, PageError, Registration},
 };
 
 /// The time that a person has to sign in, and that a port may be taken by another sign-in.
@@ -29,6 +29,20 @@ const MAX_FAILURE_CHARS: usize = 500;
 const OFFLINE_ACCESS: &str = "offline_access";
 
 impl OAuth {
+    /// Whether a page may be opened.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last page, if it ended without tokens a short time ago.
+    pub(super) fn check_cooldown(&self) -> anyhow::Result<()> {
+        let Some((reason, ended_at)) = self.store.page_failure()? else { return Ok(()) };
+        // Not one of the future, by a clock that was set back since.
+        match now().checked_sub(ended_at).is_some_and(|seconds| seconds < SIGN_IN_COOLDOWN.as_secs()) {
+            true => bail!("{reason}"),
+            false => Ok(()),
+        }
+    }
+
     pub(super) async fn sign_in(&self, challenge: &Challenge, scopes: BTreeSet<String>) -> anyhow::Result<()> {
         let found = self.discover(challenge).await.context("could not find out where to sign in")?;
         check_pkce(&found.issuer, self.options.assume_pkce)?;
@@ -97,9 +111,9 @@ impl OAuth {
         let code = match self.redirect(listener, url.as_str(), expected).await {
             Ok(code) => code,
             Err(error) => {
-                let failure = SignInFailure::new(&error);
-                self.store.keep_sign_in_failure(Some(&failure))?;
-                bail!("{}", failure.reason);
+                let reason: String = format!("{error:#}").chars().take(MAX_FAILURE_CHARS).collect();
+                let seconds = SIGN_IN_COOLDOWN.as_secs();
+                return Err(PageError(format!("{reason}: a new call opens another page after {seconds} s")).into());
             }
         };
         let mut form = vec![
@@ -217,20 +231,6 @@ impl OAuth {
             }
             _ => redirect.code.context("signing in failed: the answer has no code"),
         }
-    }
-}
-
-impl SignInFailure {
-    /// Of a page that was opened, and ended with an error.
-    fn new(error: &anyhow::Error) -> Self {
-        let reason: String = format!("{error:#}").chars().take(MAX_FAILURE_CHARS).collect();
-        let reason = format!("{reason}: a new call opens another page after {} s", SIGN_IN_COOLDOWN.as_secs());
-        Self { reason, at: now() }
-    }
-
-    /// Not one of the future, by a clock that was set back since.
-    pub(super) fn is_recent(&self) -> bool {
-        now().checked_sub(self.at).is_some_and(|seconds| seconds < SIGN_IN_COOLDOWN.as_secs())
     }
 }
 

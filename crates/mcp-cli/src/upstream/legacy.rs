@@ -25,14 +25,17 @@ pub(super) struct Legacy {
 }
 
 impl Upstream {
-    /// Tells a legacy server that its session is over.
+    /// Ends the session of a legacy server, and waits for a refresh that is on its way.
     pub(crate) async fn close(&self) {
         let headers = self.legacy_headers();
         if self.legacy().session_id.take().is_some() {
             let request = self.client.delete(&self.url).headers(headers).timeout(FAREWELL_TIMEOUT);
-            let token = self.authorizer.token().await.ok().flatten();
-            let _ = self.execute(request, token.as_ref()).await;
+            // An issuer may hang.
+            if let Ok(token) = tokio::time::timeout(FAREWELL_TIMEOUT, self.authorizer.token()).await {
+                let _ = self.execute(request, token.ok().flatten().as_ref()).await;
+            }
         }
+        self.authorizer.settled().await;
     }
 
     /// Begins a new session in place of one that the server has forgotten
