@@ -26,7 +26,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use self::{
     answer::deliver_error,
     legacy::{Legacy, is_lost_session},
-    retry::{is_busy, is_safe, is_use, retry_after, unknown_outcome},
+    retry::{is_busy, is_safe, is_use, retry_after, unknown_outcome, unread},
 };
 use crate::{
     authorizer::Authorizer,
@@ -223,7 +223,7 @@ impl Upstream {
             return delivered.map(|()| Outcome::Done).map_err(timed_out);
         }
         let headers = response.headers().clone();
-        let body = received::body(response).await?;
+        let body = received::body(response).await.map_err(|error| timed_out(unread(error, sent)))?;
         let challenge = Challenge::of(&headers, &body);
         let wants_token = status == StatusCode::UNAUTHORIZED
             || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope());

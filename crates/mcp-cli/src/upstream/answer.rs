@@ -21,7 +21,7 @@ use sse_stream::Sse;
 
 use super::{
     EVENT_COST, FIRST_PAUSE, Line, Output, SESSION_ID, Upstream,
-    retry::{is_busy, unknown_outcome},
+    retry::{is_busy, unknown_outcome, unread},
     send,
 };
 use crate::{
@@ -78,7 +78,7 @@ impl Upstream {
 
     /// A single message.
     async fn deliver_body(&self, envelope: &Envelope, response: Response, output: &Output) -> anyhow::Result<()> {
-        let body = received::body(response).await?;
+        let body = received::body(response).await.map_err(|error| unread(error, envelope))?;
         if body.trim().is_empty() {
             return match envelope.id() {
                 Some(_) => bail!("the server answered with nothing"),
@@ -355,6 +355,32 @@ mod tests {
 
         assert!(std::pin::pin!(delivering).now_or_never().is_none(), "it waits");
         assert!(lines.len() <= MAX_QUEUED_BYTES / EVENT_COST, "{}", lines.len());
+    }
+
+    /// The call has reached the server, which began to answer.
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_says_that_the_call_may_have_been_carried_out() {
+        for (line, expected) in [
+            (
+                r#"{"id":1,"method":"tools/call"}"#,
+                "it is not known whether `tools/call` was carried out: the answer broke off",
+            ),
+            (r#"{"id":1,"method":"tools/list"}"#, "the answer broke off"),
+        ] {
+            let parts = [Ok("{\"id\":1,"), Err(std::io::Error::other("reset"))];
+            let body = reqwest::Body::wrap_stream(futures_util::stream::iter(parts));
+            let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
+            let (output, _) = mpsc::unbounded_channel();
+
+            let envelope = Envelope::parse(line).unwrap();
+            let delivered = upstream.deliver(&envelope, http::Response::new(body).into(), &output);
+
+            let error = format!("{:#}", delivered.await.unwrap_err());
+            assert!(
+                error.contains(expected) && error.contains("not known") == expected.contains("not known"),
+                "{error}"
+            );
+        }
     }
 
     /// C17: what a server wants is kept for all streams that follow, however long it is.

@@ -58,6 +58,14 @@ pub(super) fn unknown_outcome(sent: &Envelope) -> String {
     }
 }
 
+/// Adds to the error of an answer that could not be read what is not known of its request.
+pub(super) fn unread(error: anyhow::Error, sent: &Envelope) -> anyhow::Error {
+    match unknown_outcome(sent) {
+        unknown if unknown.is_empty() => error,
+        unknown => error.context(format!("the answer could not be read{unknown}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use reqwest::header::HeaderValue;
