@@ -201,7 +201,8 @@ def test_a_registration_that_is_lost_shows_at_the_code_too_o01(own):
     refused = {"client-0"}
 
     def token(request):
-        return (401, {"error": "invalid_client"}) if request.form["client_id"] in refused else None
+        is_code = request.form["grant_type"] == "authorization_code"
+        return (401, {"error": "invalid_client"}) if is_code and request.form["client_id"] in refused else None
 
     with Site() as site:
         own.signed_in(site)
@@ -219,6 +220,23 @@ def test_a_registration_that_is_lost_shows_at_the_code_too_o01(own):
 
         assert ended.returncode == 1 and "invalid_client" in ended.stderr, ended.stderr
         assert (site.count("/register"), site.pages()) == (3, 5)
+
+
+def test_a_registration_that_is_lost_opens_no_page_that_does_not_end_o01(own):
+    def token(request):
+        return None if request.form["client_id"] in site.clients else (401, {"error": "invalid_client"})
+
+    def authorize(request):
+        return None if request.query["client_id"] in site.clients else (400, "unknown client")
+
+    with Site({"/token": token, "/authorize": authorize}) as site:
+        own.signed_in(site)
+        site.clients["another"] = site.clients.pop("client-0")
+        site.valid.clear()
+        own.edit(token_response={"access_token": "void", "token_type": "Bearer"})
+        own.signed_in(site)
+
+        assert (site.count("/register"), site.pages()) == (2, 2)
 
 
 def test_a_client_that_was_given_is_not_replaced_o01(own):
@@ -305,7 +323,8 @@ def test_a_void_refresh_token_leads_to_a_page_o02(own, status):
         site.answers["/token"] = lambda own: (status, {"error": "invalid_grant"}) if own.form["grant_type"] == "refresh_token" else None
         own.signed_in(site)
 
-        assert site.pages() == 2 and len(site.token_requests("refresh_token")) == 1
+        refreshes = [own for own in site.token_requests("refresh_token") if own.form["refresh_token"] == "r0"]
+        assert site.pages() == 2 and len(refreshes) == 1
 
 
 @pytest.mark.parametrize("challenge", [None, 'Bearer error="invalid_token"'], ids=["pointer", "no-pointer"])

@@ -23,6 +23,8 @@ use crate::{
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(300);
 /// After a sign-in that failed: a client that goes on asking opens no further page.
 const SIGN_IN_COOLDOWN: Duration = Duration::from_secs(30);
+/// For the answer whether the issuer knows a client.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of what a sign-in page ended with.
 const MAX_FAILURE_CHARS: usize = 500;
 /// So that there is a refresh token (2026-07-28, Authorization, "Refresh Tokens").
@@ -141,7 +143,17 @@ impl OAuth {
             return Ok(self.client(id, issuer));
         }
         if let Some(kept) = kept.filter(|own| own.redirect_uri == redirect_uri) {
-            return Ok(kept.into());
+            let client: Client = kept.into();
+            // A refresh has the same answer.
+            let has_refresh_token = self
+                .store
+                .credentials()?
+                .is_some_and(|own| own.client_id == client.id && own.token_response.refresh_token.is_some());
+            if has_refresh_token || !self.is_forgotten(issuer, &client).await {
+                return Ok(client);
+            }
+            tracing::info!("the issuer has dropped the registration: a new one is made");
+            self.store.drop_registration(&client.id)?;
         }
         if let Some(url) = &self.options.client_metadata_url
             && issuer.client_id_metadata_document_supported == Some(true)
@@ -159,6 +171,16 @@ impl OAuth {
             redirect_uri: redirect_uri.to_owned(),
         })?;
         Ok(client)
+    }
+
+    /// Whether the issuer no longer knows a client. Its page would show that to the user alone, and redirect nowhere; the token
+    /// endpoint reports it in answer to any grant (RFC 6749, section 5.2). Without an answer the client counts as known.
+    async fn is_forgotten(&self, issuer: &IssuerMetadata, client: &Client) -> bool {
+        let Ok(unknown) = grants::random() else { return false };
+        let form = [("grant_type", "refresh_token"), ("refresh_token", unknown.as_str())];
+        let answer = grants::token(&self.http, &issuer.token_endpoint, client, &form, None);
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, answer).await;
+        matches!(answer, Ok(Err(GrantError::InvalidClient(_))))
     }
 
     /// Listens on the port that was given, waiting until it is free; or on that of the registration, if it is free.
@@ -194,11 +216,7 @@ impl OAuth {
             tracing::warn!(
                 "the page ends at 127.0.0.1:{port}, on this machine: for a browser on another one, run \
                  `ssh -L {port}:127.0.0.1:{port} HOST` there first{}",
-                if io::IsTerminal::is_terminal(&io::stdin()) {
-                    ", or paste here the address at which it ends"
-                } else {
-                    ""
-                }
+                if io::IsTerminal::is_terminal(&io::stdin()) { ", or paste here the address at which it ends" } else { "" }
             );
         }
         let issuer = expected.issuer.clone();
