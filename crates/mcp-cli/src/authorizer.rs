@@ -1,5 +1,7 @@
 //! What a request proves its sender with: nothing, the output of a command, a token of OAuth, or a signature.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::bail;
 use tokio::sync::Mutex;
 
@@ -16,10 +18,7 @@ pub(crate) enum Authorizer {
     /// None: other headers, if any, are the client's business.
     Nobody,
     /// A command prints them.
-    Command {
-        command: String,
-        token: Mutex<Option<String>>,
-    },
+    Command(TokenCommand),
     OAuth(Box<OAuth>),
     /// None either: requests are signed.
     SigV4(Box<Signer>),
@@ -30,21 +29,17 @@ impl Authorizer {
     pub(crate) async fn token(&self) -> anyhow::Result<Option<Token>> {
         match self {
             Self::Nobody | Self::SigV4(_) => Ok(None),
-            Self::Command { command, token } => {
-                let mut token = token.lock().await;
-                if token.is_none() {
-                    *token = Some(command_line::output("--token-command", command).await?);
-                }
-                Ok(token.clone().map(Token::from))
-            }
+            Self::Command(command) => Ok(Some(Token::from(command.token().await?))),
             Self::OAuth(oauth) => oauth.token().await,
         }
     }
 
     /// Notes that the server has taken a token for good.
     pub(crate) fn accepted(&self, token: &str) {
-        if let Self::OAuth(oauth) = self {
-            oauth.accepted(token);
+        match self {
+            Self::OAuth(oauth) => oauth.accepted(token),
+            Self::Command(command) => command.is_new.store(false, Ordering::Relaxed),
+            Self::Nobody | Self::SigV4(_) => {}
         }
     }
 
@@ -55,7 +50,7 @@ impl Authorizer {
         }
     }
 
-    /// Waits for what must not be broken off, before the program ends.
+    /// Waits for a refresh that must not be broken off, before the program ends.
     pub(crate) async fn settled(&self) {
         if let Self::OAuth(oauth) = self {
             oauth.settled().await;
@@ -67,14 +62,103 @@ impl Authorizer {
         match self {
             Self::Nobody => bail!("the server wants a token, and `--header` gives another or none"),
             Self::SigV4(_) => bail!("the server wants a token, though requests are signed: leave `--sigv4` out"),
-            Self::Command { command, token } => {
-                let mut token = token.lock().await;
-                if token.as_deref() == refused {
-                    *token = Some(command_line::output("--token-command", command).await?);
-                }
-                Ok(())
-            }
+            Self::Command(command) => command.renew(refused, challenge).await,
             Self::OAuth(oauth) => oauth.renew(refused, challenge).await,
+        }
+    }
+}
+
+/// A command that prints a token, and the last one that it has printed.
+#[derive(Debug)]
+pub(crate) struct TokenCommand {
+    command: String,
+    token: Mutex<Option<String>>,
+    /// Whether the server has accepted no token since one was rejected.
+    is_new: AtomicBool,
+}
+
+impl TokenCommand {
+    pub(crate) fn new(command: String) -> Self {
+        Self { command, token: Mutex::default(), is_new: AtomicBool::new(false) }
+    }
+
+    async fn token(&self) -> anyhow::Result<String> {
+        let mut token = self.token.lock().await;
+        match &*token {
+            Some(token) => Ok(token.clone()),
+            None => Ok(token.insert(command_line::output("--token-command", &self.command).await?).clone()),
+        }
+    }
+
+    /// Runs the command again.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, prints the rejected token again, or has printed a second token that was rejected.
+    async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
+        let mut token = self.token.lock().await;
+        if token.as_deref() != refused {
+            // Another request has done it.
+            return Ok(());
+        }
+        if !self.is_new.swap(true, Ordering::Relaxed) {
+            *token = Some(command_line::output("--token-command", &self.command).await?);
+        }
+        if token.as_deref() == refused {
+            let reason = challenge.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            self.is_new.store(false, Ordering::Relaxed);
+            bail!("the server rejects the token that `--token-command {}` prints{reason}", self.command);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+
+    use super::*;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_rejected_token_names_the_command_that_prints_it() {
+        let field = HeaderValue::from_static(r#"Bearer error="invalid_token", error_description="expired""#);
+        let challenge = Challenge::of(&HeaderMap::from_iter([(WWW_AUTHENTICATE, field)]), "");
+        let folder = tempfile::tempdir().unwrap();
+        let count = folder.path().join("count");
+        // Another token at each run.
+        let changing = format!("sh -c 'echo x >> {0}; wc -l < {0}'", count.display());
+        for (command, runs) in [("echo same".to_owned(), None), (changing, Some(2))] {
+            let authorizer = Authorizer::Command(TokenCommand::new(command.clone()));
+            let mut renewals = 0;
+
+            let error = loop {
+                let token = authorizer.token().await.unwrap().unwrap().text;
+                match authorizer.renew(Some(&token), &challenge).await {
+                    Ok(()) => renewals += 1,
+                    Err(error) => break error.to_string(),
+                }
+            };
+
+            assert!(error.contains(&format!("`--token-command {command}`")), "{error}");
+            assert!(error.ends_with("prints (invalid_token: expired)"), "{error}");
+            assert_eq!(renewals, usize::from(runs.is_some()));
+            let printed = std::fs::read_to_string(&count).ok().map(|text| text.lines().count());
+            assert_eq!(printed, runs, "{command}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_token_of_a_command_that_was_accepted_may_expire() {
+        let authorizer = Authorizer::Command(TokenCommand::new("echo token".to_owned()));
+        let Authorizer::Command(command) = &authorizer else { unreachable!() };
+        *command.token.lock().await = Some("old".to_owned());
+        for _ in 0..3 {
+            authorizer.renew(Some("old"), &Challenge::default()).await.unwrap();
+            authorizer.accepted("token");
+            assert_eq!(authorizer.token().await.unwrap().unwrap().text, "token");
+            *command.token.lock().await = Some("old".to_owned());
         }
     }
 }

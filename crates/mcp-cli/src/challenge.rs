@@ -10,12 +10,16 @@ use crate::received;
 /// What a Function URL, or API Gateway, makes of `WWW-Authenticate`.
 const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
 
+/// Of what a server says about a token, in an error.
+const MAX_REASON_CHARS: usize = 500;
+
 /// A challenge of the schemes `Bearer` and `DPoP`; empty if there is none.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
     is_bearer: bool,
     scope: Option<String>,
     error: Option<String>,
+    error_description: Option<String>,
     /// Where the metadata of the resource is (RFC 9728, section 5.1).
     resource_metadata: Option<String>,
     is_dpop: bool,
@@ -73,6 +77,14 @@ impl Challenge {
         self.wants_nonce
     }
 
+    /// Why the server rejects a token, by its code and text (RFC 6750, section 3).
+    pub(crate) fn reason(&self) -> Option<String> {
+        let error = self.error.as_deref()?;
+        let reason =
+            self.error_description.as_ref().map_or_else(|| error.to_owned(), |text| format!("{error}: {text}"));
+        Some(reason.chars().take(MAX_REASON_CHARS).collect())
+    }
+
     /// Whether scopes are missing.
     pub(crate) fn is_insufficient_scope(&self) -> bool {
         self.error.as_deref() == Some("insufficient_scope")
@@ -110,6 +122,7 @@ fn challenges(field: &str) -> Vec<Challenge> {
         let parameter = match name.to_ascii_lowercase().as_str() {
             "scope" => &mut challenge.scope,
             "error" => &mut challenge.error,
+            "error_description" => &mut challenge.error_description,
             "resource_metadata" => &mut challenge.resource_metadata,
             _ => continue,
         };

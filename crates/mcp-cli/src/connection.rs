@@ -14,7 +14,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use self::assertion::AssertionArgs;
 use crate::{
-    authorizer::Authorizer,
+    authorizer::{Authorizer, TokenCommand},
     callback::CallbackHost,
     endpoint, http_client,
     oauth::{Browser, OAuth, OAuthOptions, PrivateKey, ResourceParameter, SigningAlgorithm, TokenType},
@@ -126,7 +126,7 @@ impl Connection {
     pub(crate) fn authorizer(&self, url: &str) -> anyhow::Result<Authorizer> {
         let headers = self.headers()?;
         Ok(match &self.token_command {
-            Some(command) => Authorizer::Command { command: command.clone(), token: tokio::sync::Mutex::default() },
+            Some(command) => Authorizer::Command(TokenCommand::new(command.clone())),
             None if self.sigv4 => {
                 Authorizer::SigV4(Box::new(Signer::of(url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
             }
