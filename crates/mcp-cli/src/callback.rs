@@ -1,8 +1,6 @@
 //! The end of a sign-in: a listener on loopback that the browser is sent to, and the page that it shows there.
 
-#[cfg(unix)]
-use std::io::IsTerminal as _;
-use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{io, io::IsTerminal as _, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -143,6 +141,12 @@ impl CallbackListener {
     }
 }
 
+/// Whether the address of a redirect can be pasted: at a terminal, but not on Windows, where a line cannot be waited for
+/// without taking the answer to the next question.
+pub(crate) fn can_paste() -> bool {
+    cfg!(unix) && io::stdin().is_terminal()
+}
+
 /// Waits for the address of a redirect on the terminal, where a browser on another machine has ended at it.
 pub(crate) async fn pasted(expected: ExpectedRedirect) -> io::Result<Redirect> {
     loop {
@@ -170,7 +174,7 @@ async fn terminal_line() -> io::Result<Option<String>> {
     /// After it the thread looks whether the line is still wanted.
     const TIMEOUT_MILLISECONDS: u8 = 200;
 
-    if !io::stdin().is_terminal() {
+    if !can_paste() {
         return Ok(None);
     }
     let (sender, receiver) = oneshot::channel();

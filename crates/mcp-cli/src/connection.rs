@@ -53,7 +53,7 @@ pub(crate) struct Connection {
     /// The URL of a client id metadata document that names this client.
     #[arg(long)]
     client_metadata_url: Option<String>,
-    /// A scope to ask for besides what the server wants; may be repeated.
+    /// A scope to request in place of those that the server names; may be repeated. Scopes that a later request lacks are added.
     #[arg(long = "scope")]
     scopes: Vec<String>,
     /// Get tokens for the client itself, without a sign-in. Needs its id, and its secret or private key.
@@ -82,7 +82,8 @@ pub(crate) struct Connection {
     /// The command that opens the sign-in page, to which the URL is added; BROWSER, or what the platform has, unless given.
     #[arg(long, conflicts_with = "no_browser")]
     open: Option<String>,
-    /// Only print the address of the sign-in page, on standard error; the address at which it ends may be pasted there.
+    /// Only print the address of the sign-in page, on standard error; except on Windows, the address at which it ends may be
+    /// pasted there.
     #[arg(long)]
     no_browser: bool,
     /// A command that prints a token, for machines without a person.

@@ -14,7 +14,7 @@ use super::{
     now, wanted_scopes,
 };
 use crate::{
-    callback::{CallbackListener, ExpectedRedirect, Redirect, pasted},
+    callback::{CallbackListener, ExpectedRedirect, Redirect, can_paste, pasted},
     challenge::Challenge,
     store::{Client, PageError, Registration},
 };
@@ -216,7 +216,7 @@ impl OAuth {
             tracing::warn!(
                 "the page ends at 127.0.0.1:{port}, on this machine: for a browser on another one, run \
                  `ssh -L {port}:127.0.0.1:{port} HOST` there first{}",
-                if io::IsTerminal::is_terminal(&io::stdin()) { ", or paste here the address at which it ends" } else { "" }
+                if can_paste() { ", or paste here the address at which it ends" } else { "" }
             );
         }
         let issuer = expected.issuer.clone();
