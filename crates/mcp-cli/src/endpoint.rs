@@ -1,6 +1,7 @@
 //! The URL of a server, as a person has typed or pasted it.
 
 use anyhow::bail;
+use url::Url;
 
 use crate::oauth::is_secure;
 
@@ -21,9 +22,39 @@ pub(crate) fn parse(given: &str) -> anyhow::Result<String> {
     bail!("`{url}` must be an https URL (http on this machine), without a user name or spaces");
 }
 
+/// The URL under which things are kept about a server: with its host in lower case, and without default port, fragment and
+/// final slash.
+pub(crate) fn canonical(given: &str) -> String {
+    let Ok(mut url) = Url::parse(given.trim()) else { return given.to_owned() };
+    url.set_fragment(None);
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    url.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spellings_of_a_url_are_one_server() {
+        let kept = canonical("https://mcp.example.com/mcp?a=B");
+        for same in ["HTTPS://MCP.example.com:443/mcp/?a=B", " https://mcp.example.com/mcp?a=B#x", &kept] {
+            assert_eq!(canonical(same), kept, "{same}");
+        }
+        for other in [
+            "https://mcp.example.com/MCP?a=B",
+            "https://mcp.example.com/mcp?a=b",
+            "https://mcp.example.com/mcp",
+            "https://mcp.example.com:8443/mcp?a=B",
+            "http://mcp.example.com/mcp?a=B",
+            "https://example.com/mcp?a=B",
+        ] {
+            assert_ne!(canonical(other), kept, "{other}");
+        }
+        assert_eq!(canonical("https://mcp.example.com"), canonical("https://mcp.example.com//"));
+        assert_eq!(canonical("no URL"), "no URL");
+    }
 
     /// c12, i07
     #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
+    endpoint,
     files::{self, Readers},
     keychain::Key,
     oauth::{TokenResponse, now, random},
@@ -188,6 +189,7 @@ impl Registration {
 impl Store {
     /// The store of a server: in a folder of one's choice, or sealed where the platform keeps an application's state.
     pub(crate) fn of(server: &str, folder: Option<&Path>) -> io::Result<Self> {
+        let server = endpoint::canonical(server);
         let key = Arc::new(OnceLock::new());
         let is_usual = folder.is_none();
         let folder = match folder {
@@ -200,7 +202,7 @@ impl Store {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
         let name: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         let file = folder.join(format!("{name}.json"));
-        let own = Self { server: server.to_owned(), file, is_usual, turn: Arc::default(), key };
+        let own = Self { server, file, is_usual, turn: Arc::default(), key };
         // It is made when there is something to keep: a home that cannot be written is none of a reader's business.
         if own.folder().exists() {
             own.make_folder()?;
