@@ -103,6 +103,12 @@ def test_a_program_that_has_no_file_gets_one(run, tmp_path, flag, mcpl):
     assert proxied["args"] == ["proxy", "greeter", URL] and os.path.samefile(proxied["command"], mcpl)
 
 
+def test_what_only_an_installation_has_is_no_option_of_uninstall(run, tmp_path):
+    refused = run("uninstall", "greeter", "--claude", "--via-proxy", check=False)
+
+    assert refused.returncode == 2 and "--via-proxy" in refused.stderr
+
+
 def test_an_entry_keeps_the_timeout(run, tmp_path):
     said = run("install", "greeter", URL, "--claude", "--cursor", "--timeout", "60").stdout
     entry = json.loads((tmp_path / FLAGS["--claude"][0]).read_text())["mcpServers"]["greeter"]

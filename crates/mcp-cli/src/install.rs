@@ -60,6 +60,13 @@ pub(crate) struct Apps {
     /// Show what would change, and change nothing.
     #[arg(long)]
     dry_run: bool,
+}
+
+/// Which programs get an entry, and which kind of entry.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Installation {
+    #[command(flatten)]
+    pub(crate) apps: Apps,
     /// Let programs that could use the URL themselves start `mcpl proxy` instead: it keeps tokens and asks for scopes.
     #[arg(long)]
     via_proxy: bool,
@@ -203,7 +210,14 @@ impl Apps {
 /// # Errors
 ///
 /// The last one, when the others have been written and their errors are logged.
-pub(crate) fn install(name: &str, url: &str, apps: &Apps, options: &[String], via_proxy: bool) -> anyhow::Result<()> {
+pub(crate) fn install(
+    name: &str,
+    url: &str,
+    installation: &Installation,
+    options: &[String],
+    via_proxy: bool,
+) -> anyhow::Result<()> {
+    let (apps, via_proxy) = (&installation.apps, via_proxy || installation.via_proxy);
     check_name(name)?;
     let current = std::env::current_exe().context("the path of this command is not known")?;
     let command = lasting(&current, &std::env::var_os("PATH").unwrap_or_default());
@@ -211,7 +225,7 @@ pub(crate) fn install(name: &str, url: &str, apps: &Apps, options: &[String], vi
     let server = Server { name, url, command, options };
     let places = Places::usual()?;
     let chosen = apps.chosen_or_asked()?;
-    let is_proxied = |app: App| apps.via_proxy || via_proxy || app.direct(url).is_none();
+    let is_proxied = |app: App| via_proxy || app.direct(url).is_none();
     let installed = change_all(&chosen, &places, apps.dry_run, name, |app, text| {
         with_entry(app, text, name, &app.entry(&server, is_proxied(app)))
     });

@@ -45,7 +45,7 @@ use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::Subscr
 
 use crate::{
     connection::Connection,
-    install::Apps,
+    install::{Apps, Installation},
     output::{LogWriter, print},
     session::{ServerError, Session},
     store::Store,
@@ -167,7 +167,7 @@ enum Command {
         #[command(flatten)]
         connection: Box<Connection>,
         #[command(flatten)]
-        apps: Apps,
+        installation: Installation,
     },
     /// Take a server's entry out again.
     Uninstall {
@@ -275,7 +275,7 @@ struct ProxyArgs {
     connection: Connection,
     /// With the name of a program: write the entry by which it starts this, as `mcpl install` does.
     #[command(flatten)]
-    apps: Apps,
+    installation: Installation,
 }
 
 /// Runs the command.
@@ -293,7 +293,9 @@ pub fn main() -> ExitCode {
     };
     let ended: anyhow::Result<ExitCode> = runtime.block_on(async {
         match cli.command {
-            Command::Proxy(args) if args.apps.is_some() => install(&args.name, &args.url, &args.connection, &args.apps),
+            Command::Proxy(args) if args.installation.apps.is_some() => {
+                install(&args.name, &args.url, &args.connection, &args.installation)
+            }
             Command::Proxy(args) => proxy(*args).await,
             Command::Doctor { url, json, connection } => {
                 if !doctor::run(&connection, &url, json).await? {
@@ -322,7 +324,9 @@ pub fn main() -> ExitCode {
                     async |own: &mut Session| call::prompt(own, &prompt, &arguments, &save_to, server.json).await;
                 server.with_session(getting).await
             }
-            Command::Install { name, url, connection, apps } => install(&name, &url, &connection, &apps),
+            Command::Install { name, url, connection, installation } => {
+                install(&name, &url, &connection, &installation)
+            }
             Command::Uninstall { name, apps } => install::uninstall(&name, &apps),
             Command::Forget { url, state_dir } => forget(&url, state_dir.as_deref()),
             Command::Completions { shell } => {
@@ -397,15 +401,15 @@ fn manual(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes the entries by which programs reach a server as it is reached now.
-fn install(name: &str, url: &str, connection: &Connection, apps: &Apps) -> anyhow::Result<()> {
+fn install(name: &str, url: &str, connection: &Connection, installation: &Installation) -> anyhow::Result<()> {
     let url = &endpoint::parse(url)?;
     let mut options = connection.kept_options()?;
     let via_proxy = !options.is_empty();
     options.extend(connection.kept_proxy_options()?);
-    if !apps.is_dry_run() {
+    if !installation.apps.is_dry_run() {
         connection.keep_secret(url)?;
     }
-    install::install(name, url, apps, &options, via_proxy)
+    install::install(name, url, installation, &options, via_proxy)
 }
 
 async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
