@@ -264,9 +264,11 @@ def test_an_error_shows_what_came_with_it(run):
     away = run("tools", "http://127.0.0.1:1/mcp", "--json")
 
     assert refused.returncode == 1 and 'Invalid params: {"issues":["text is too long"]}' in refused.stderr.replace(": [", ":[")
-    assert as_json.returncode == 1 and json.loads(as_json.stdout) == {"error": error}
+    assert as_json.returncode == 1 and json.loads(as_json.stdout) == {"source": "server", "error": error}
     assert broken.returncode == 1 and "500" in broken.stderr and "the reason" in broken.stderr
-    assert away.returncode == 1 and "could not reach" in json.loads(away.stdout)["error"]["message"]
+    told = json.loads(away.stdout)
+    assert away.returncode == 1 and told["source"] == "mcpl" and set(told["error"]) == {"message"}
+    assert "could not reach" in told["error"]["message"]
 
 
 # c14

@@ -14,7 +14,8 @@ use crate::{
     json_text::{items, member},
     output::{self, BOLD, note, print, printable, printable_line},
     received,
-    session::{ServerError, Session},
+    server_error::ServerError,
+    session::Session,
 };
 
 /// Prints the tools: one a line, with its parameters.

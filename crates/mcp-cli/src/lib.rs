@@ -23,6 +23,7 @@ mod output;
 mod proxy;
 mod question;
 mod received;
+mod server_error;
 mod session;
 mod sigv4;
 mod store;
@@ -40,14 +41,13 @@ use anyhow::{Context, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use reqwest::header::HeaderMap;
-use serde_json::json;
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     connection::Connection,
     install::{Apps, Installation},
     output::{LogWriter, print},
-    session::{ServerError, Session},
+    session::Session,
     store::Store,
 };
 
@@ -203,7 +203,7 @@ enum Command {
 struct ServerArgs {
     /// The URL of the MCP endpoint.
     url: String,
-    /// Print JSON: what the server has sent, or {"error": …}.
+    /// Print JSON: what the server has sent, or {"source": "server" or "mcpl", "error": …}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -349,20 +349,13 @@ pub fn main() -> ExitCode {
             Some(interruption) => ExitCode::from(interruption.code),
             None => {
                 if as_json {
-                    print(&output::json_as_written(&error_json(&error)));
+                    print(&output::json_as_written(&server_error::as_json(&error)));
                 }
                 tracing::error!("{error:#}");
                 ExitCode::FAILURE
             }
         },
     }
-}
-
-/// An error as an object: the server's, if it is one.
-fn error_json(error: &anyhow::Error) -> String {
-    let own = error.downcast_ref::<ServerError>().map(|own| own.text().to_owned());
-    let own = own.filter(|own| own.starts_with('{'));
-    format!(r#"{{"error":{}}}"#, own.unwrap_or_else(|| json!({ "message": format!("{error:#}") }).to_string()))
 }
 
 impl Command {

@@ -1,6 +1,6 @@
 //! One request after the other, for commands that use a server themselves.
 
-use std::{fmt, io::IsTerminal as _, time::Duration};
+use std::{io::IsTerminal as _, time::Duration};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,6 +18,7 @@ use crate::{
     output::printable_line,
     question,
     received::{self, Pages},
+    server_error::{NO_MESSAGE, OWN_PREFIX, ServerError},
     upstream::Upstream,
 };
 
@@ -26,8 +27,6 @@ const ELICITATION_CREATE: &str = "elicitation/create";
 const MAX_ROUNDS: usize = 20;
 /// For telling a server that a request is cancelled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
-/// The data of an error that is shown.
-const MAX_SHOWN_CHARS: usize = 2000;
 
 /// A server that has said what it speaks.
 pub(crate) struct Session {
@@ -251,55 +250,6 @@ async fn answers_to(asked: &RawValue) -> anyhow::Result<String> {
     Ok(format!(r#""inputResponses":{{{}}}{state}"#, answers.join(",")))
 }
 
-/// What an error of `mcpl` itself begins with, in place of a server's.
-const OWN_PREFIX: &str = "mcpl: ";
-
-/// An error in place of a result.
-#[derive(Debug)]
-pub(crate) struct ServerError {
-    /// The error object as it was written.
-    text: Box<RawValue>,
-}
-
-impl ServerError {
-    /// The error of a response.
-    fn of(response: &str) -> Self {
-        let shape = json::borrow::<Shape<'_>>(response).ok();
-        let text = shape.and_then(|shape| shape.error.map(ToOwned::to_owned));
-        Self { text: text.unwrap_or_else(|| RawValue::NULL.to_owned()) }
-    }
-
-    /// The error object as it was written.
-    pub(crate) fn text(&self) -> &str {
-        self.text.get()
-    }
-
-    /// Its code; zero if it has none.
-    pub(crate) fn code(&self) -> i64 {
-        member(&self.text, "code").and_then(|code| json::borrow(code.get()).ok()).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for ServerError {
-    /// The message, and the data besides.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |own: &RawValue| json::borrow::<String>(own.get()).ok();
-        let message = member(&self.text, "message").and_then(text);
-        let message = message.as_deref().unwrap_or(NO_MESSAGE);
-        f.write_str(message.strip_prefix(OWN_PREFIX).unwrap_or(message))?;
-        let Some(data) = member(&self.text, "data").filter(|data| data.get() != "null") else { return Ok(()) };
-        // What came with an error of HTTP, or text: without the quotes.
-        let body = member(data, "body").filter(|_| json_text::members(data.get()).len() == 1);
-        let data = body.and_then(text).or_else(|| text(data)).unwrap_or_else(|| data.get().to_owned());
-        let data: String = data.trim().chars().take(MAX_SHOWN_CHARS).collect();
-        if data.is_empty() { Ok(()) } else { write!(f, ": {data}") }
-    }
-}
-
-impl std::error::Error for ServerError {}
-
-const NO_MESSAGE: &str = "the server answered with an error";
-
 /// A response.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -379,29 +329,5 @@ mod tests {
             let answer = Answer::of(json!({ "error": error })).unwrap();
             assert!(matches!(answer, Answer::Error(text) if text == "the server answered with an error"));
         }
-    }
-    /// c13
-    #[test]
-    fn an_error_shows_its_data() {
-        for (error, expected) in [
-            (
-                r#"{"code":-32602,"message":"Invalid params","data":{"issues":["text is too long"],"n":1.10}}"#,
-                r#"Invalid params: {"issues":["text is too long"],"n":1.10}"#,
-            ),
-            (
-                r#"{"code":500,"message":"the server answered 500","data":{"body":"{\"message\": \"the reason\"}\n"}}"#,
-                r#"the server answered 500: {"message": "the reason"}"#,
-            ),
-            (r#"{"code":-32603,"message":"mcpl: could not reach it"}"#, "could not reach it"),
-            (r#"{"code":1,"message":"no","data":null}"#, "no"),
-            (r#"{"code":1,"message":"no","data":"because"}"#, "no: because"),
-            (r#"{"code":1,"message":"no","data":[]}"#, "no: []"),
-            ("[]", NO_MESSAGE),
-        ] {
-            let own = ServerError::of(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{error}}}"#));
-            assert_eq!((own.to_string().as_str(), own.text()), (expected, error));
-        }
-        let long = ServerError::of(&format!(r#"{{"error":{{"message":"no","data":"{}"}}}}"#, "é".repeat(3000)));
-        assert_eq!(long.to_string().chars().count(), "no: ".len() + MAX_SHOWN_CHARS);
     }
 }
