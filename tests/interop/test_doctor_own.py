@@ -53,7 +53,7 @@ def test_the_program_names_its_version_and_path(doctor, mcpl, tmp_path):
         alone = doctor(server.url, code=0)
         shadowed = doctor(server.url, PATH=f"{other.parent}{os.pathsep}{os.environ['PATH']}", code=0)
 
-    assert told(alone, "program", "good")[0]["found"] == f"mcpl {version} is {mcpl}"
+    assert told(alone, "program", "ok")[0]["found"] == f"mcpl {version} is {mcpl}"
     (finding,) = told(shadowed, "program", "note")
     assert str(other) in finding["found"] and "by its name" in finding["clients"]
 
@@ -77,11 +77,11 @@ def test_proxies_are_named(doctor):
 
     (finding,) = told(malformed, "proxy", "problem")
     assert "HTTP_PROXY names no proxy (`proxy`), and is ignored" in finding["found"] and "http://HOST:PORT" in finding["fix"]
-    assert told(bypassed, "proxy", "good")[0]["found"] == "requests go to the server without HTTP_PROXY"
-    assert told(other_scheme, "proxy", "good")[0]["found"] == "requests go to the server without HTTPS_PROXY"
+    assert told(bypassed, "proxy", "ok")[0]["found"] == "requests go to the server without HTTP_PROXY"
+    assert told(other_scheme, "proxy", "ok")[0]["found"] == "requests go to the server without HTTPS_PROXY"
     (finding,) = told(proxied, "proxy", "note")
     assert "applies to this machine too" in finding["found"] and "NO_PROXY=localhost,127.0.0.1" in finding["fix"]
-    assert "HTTPS_PROXY" in told(elsewhere, "proxy", "good")[0]["found"]
+    assert "HTTPS_PROXY" in told(elsewhere, "proxy", "ok")[0]["found"]
     (finding,) = told(elsewhere, "reach", "problem")
     assert "HTTPS_PROXY" in finding["fix"] and finding["clients"] == "mcpl on this machine"
 
@@ -119,7 +119,7 @@ def test_certificates_are_named(doctor, tmp_path):
         with Faulty(tls=files) as server:
             return doctor(server.url, **variables)
 
-    (well,) = told(examined(100, LOOPBACK, **trusted), "certificate", "good")
+    (well,) = told(examined(100, LOOPBACK, **trusted), "certificate", "ok")
     (soon,) = told(examined(10, LOOPBACK, **trusted), "certificate", "note")
     (very_soon,) = told(examined(3, LOOPBACK, **trusted), "certificate", "problem")
     (expired,) = told(examined(-1, LOOPBACK, **trusted), "reach", "problem")
@@ -151,7 +151,7 @@ def test_variables_of_certificates_are_examined(doctor, tmp_path):
             assert expected in findings[0]["found"] and name in findings[0]["found"] and value in findings[0]["found"], findings
         one = doctor(server.url, code=0, SSL_CERT_FILE=str(authority))
 
-    assert told(one, "certificates", "good")[0]["found"].startswith("1 of SSL_CERT_FILE")
+    assert told(one, "certificates", "ok")[0]["found"].startswith("1 of SSL_CERT_FILE")
 
 
 @pytest.mark.parametrize(("ahead", "level", "found"), [(-3600, "problem", "behind"), (3600, "problem", "ahead"), (120, "note", "120 s ahead")])
@@ -197,11 +197,11 @@ def test_the_store_is_examined(doctor, mcpl, tmp_path):
         # Where not even root can make a file.
         not_writable = doctor(server.url, HOME="/proc", code=1)
 
-    assert "nothing is kept" in told(fresh, "store", "good")[0]["found"]
+    assert "nothing is kept" in told(fresh, "store", "ok")[0]["found"]
     assert "is no folder" in told(no_folder, "store", "problem")[0]["found"]
     (finding,) = told(is_open, "store", "problem")
     assert "mode 755" in finding["found"] and "--state-dir" in finding["fix"]
-    assert "are kept" in told(kept, "store", "good")[0]["found"]
+    assert "are kept" in told(kept, "store", "ok")[0]["found"]
     (finding,) = told(sealed, "store", "problem")
     assert "is sealed" in finding["found"] and "mcpl forget" in finding["fix"]
     assert "is broken" in told(broken, "store", "note")[0]["found"]
@@ -229,7 +229,7 @@ def test_exit_codes_and_the_form_of_json(doctor, mcpl):
 
     assert wrong.returncode == 2 and no_url.returncode == 1 and "is no URL" in no_url.stderr
     for finding in findings + away:
-        assert set(finding) <= {"check", "level", "found", "clients", "fix"} and finding["level"] in ("good", "note", "problem")
-        assert ("fix" in finding) is (finding["level"] != "good")
+        assert set(finding) <= {"check", "level", "found", "clients", "fix"} and finding["level"] in ("ok", "note", "problem")
+        assert ("fix" in finding) is (finding["level"] != "ok")
     (finding,) = told(away, "reach", "problem")
     assert finding["clients"] and "could not" not in finding["found"]

@@ -101,7 +101,8 @@ def certificate(folder, first, last):
 def test_the_reasons_of_libraries_are_those_on_the_page(mcpl, tmp_path, serve):
     """Each reason below `could not reach` that can be had on one machine."""
     rows = (PROJECT / "docs" / "mcpl-troubleshooting.md").read_text().partition("| Reason |")[2].partition("\n\n")[0]
-    listed = set(re.findall(r"^\| `(.+?)`", rows, re.MULTILINE))
+    first = re.findall(r"^\| (.+?) \|", rows, re.MULTILINE)
+    listed = {reason for cell in first for reason in re.findall(r"`(.+?)`", cell.partition(" (")[0])}
     valid, expired, early = certificate(tmp_path, -9, 9), certificate(tmp_path, -9, -1), certificate(tmp_path, 1, 9)
     closed, plain = postgres.free_port(), serve()
     proxy = lambda address: {"HTTPS_PROXY": address, "NO_PROXY": ""}  # noqa: E731
@@ -111,7 +112,8 @@ def test_the_reasons_of_libraries_are_those_on_the_page(mcpl, tmp_path, serve):
         "dns error": ("https://mcp.invalid/mcp", {}),
         "tunnel error": (elsewhere, proxy(f"http://127.0.0.1:{closed}")),
         "proxy authorization required": (elsewhere, proxy(f"http://127.0.0.1:{plain}")),
-        "unsupported scheme socks5": (elsewhere, proxy("socks5://127.0.0.1:9")),
+        "error connecting to socks proxy": (elsewhere, proxy(f"socks5h://127.0.0.1:{closed}")),
+        "error resolving for socks proxy": (elsewhere, proxy(f"socks5://127.0.0.1:{closed}")),
         "invalid peer certificate: UnknownIssuer": (f"https://localhost:{serve(valid)}/mcp", {}),
         "certificate expired": (f"https://localhost:{serve(expired)}/mcp", {"SSL_CERT_FILE": expired}),
         "certificate not valid yet": (f"https://localhost:{serve(early)}/mcp", {"SSL_CERT_FILE": early}),

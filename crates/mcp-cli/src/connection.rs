@@ -16,7 +16,7 @@ use self::assertion::AssertionArgs;
 use crate::{
     authorizer::{Authorizer, TokenCommand},
     callback::CallbackHost,
-    endpoint, http_client,
+    endpoint, network,
     oauth::{Browser, OAuth, OAuthOptions, PrivateKey, ResourceParameter, SigningAlgorithm, TokenType},
     output::print,
     session::Session,
@@ -114,13 +114,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn session(&self, url: String) -> anyhow::Result<Session> {
+        if self.sigv4 {
+            // Later it would look like an error of the connection.
+            self.signer(&endpoint::parse(&url)?)?.check().await?;
+        }
         Session::start(self.upstream(url)?).await
     }
 
     pub(crate) fn upstream(&self, url: String) -> anyhow::Result<Upstream> {
         let url = endpoint::parse(&url)?;
         let (headers, authorizer) = (self.headers()?, self.authorizer(&url)?);
-        Ok(Upstream::new(http_client(headers, self.timeout())?, self.timeout(), url, authorizer))
+        let client = network::client(&url, headers, self.timeout())?;
+        Ok(Upstream::new(client, self.timeout(), url, authorizer))
     }
 
     /// What requests to a server prove their sender with.
@@ -128,12 +133,14 @@ impl Connection {
         let headers = self.headers()?;
         Ok(match &self.token_command {
             Some(command) => Authorizer::Command(TokenCommand::new(command.clone())),
-            None if self.sigv4 => {
-                Authorizer::SigV4(Box::new(Signer::of(url, self.region.clone().or_else(|| variable("AWS_REGION")))?))
-            }
+            None if self.sigv4 => Authorizer::SigV4(Box::new(self.signer(url)?)),
             None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
             None => Authorizer::OAuth(Box::new(OAuth::new(url, self.oauth_options(headers)?)?)),
         })
+    }
+
+    fn signer(&self, url: &str) -> anyhow::Result<Signer> {
+        Signer::of(url, self.region.clone().or_else(|| variable("AWS_REGION")))
     }
 
     pub(crate) fn timeout(&self) -> Duration {

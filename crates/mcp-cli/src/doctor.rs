@@ -27,7 +27,7 @@ use self::{
 use crate::{
     authorizer::Authorizer,
     connection::Connection,
-    endpoint,
+    endpoint, network,
     output::{self, print},
 };
 
@@ -65,7 +65,8 @@ async fn examine(connection: &Connection, url: &Url, given: &str, report: &mut R
     own::proxies(url, report).await;
     own::certificates(report);
     let can_read = own::store(given, connection.state_dir(), report);
-    let client = crate::http_client_builder(HeaderMap::new(), connection.timeout().min(TIMEOUT)).tls_info(true).build();
+    let timeout = connection.timeout().min(TIMEOUT);
+    let client = network::client_builder(url.as_str(), HeaderMap::new(), timeout).tls_info(true).build();
     let client = match client.context("could not set up HTTP") {
         Ok(client) => client,
         Err(error) => {
@@ -191,6 +192,12 @@ async fn reach(server: &mut Server, report: &mut Report) -> Option<Answer> {
 
 /// Takes what identifies the user from where clients have it, without a sign-in.
 async fn identify(server: &mut Server, authorizer: Authorizer, report: &mut Report) {
+    if let Authorizer::SigV4(signer) = &authorizer
+        && let Err(error) = signer.check().await
+    {
+        let fix = "set AWS_PROFILE, or sign in with `aws sso login`: requests are not signed here";
+        return report.problem("credentials", format!("{error:#}"), own::THIS_PROGRAM, fix);
+    }
     match authorizer.token().await {
         Ok(Some(token)) => {
             own::token_times(&token.text, now(), report);

@@ -18,6 +18,7 @@ mod install;
 mod json_text;
 mod keychain;
 mod message;
+mod network;
 mod oauth;
 mod output;
 mod proxy;
@@ -34,18 +35,21 @@ use std::{
     fmt, fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use reqwest::header::HeaderMap;
-use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     connection::Connection,
     install::{Apps, Installation},
+    network::user_agent,
     output::{LogWriter, print},
     session::Session,
     store::Store,
@@ -63,8 +67,6 @@ Examples:
 
 Exit codes: 0 done; 1 the tool, the request or the command failed; 2 the command line is wrong; 130 interrupted by Ctrl-C,
 143 terminated.";
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects clients that speak stdio to MCP servers behind Function URLs.
 #[derive(Debug, Parser)]
@@ -92,7 +94,7 @@ enum Command {
     Doctor {
         /// The URL of the MCP endpoint.
         url: String,
-        /// Print the findings as JSON: a list of objects with `check`, `level` (good, note or problem), `found`, and for notes
+        /// Print the findings as JSON: a list of objects with `check`, `level` (ok, note or problem), `found`, and for notes
         /// and problems `clients` and `fix`.
         #[arg(long)]
         json: bool,
@@ -416,25 +418,6 @@ async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
     proxy::run(upstream).await
 }
 
-fn http_client(headers: HeaderMap, timeout: Duration) -> anyhow::Result<reqwest::Client> {
-    http_client_builder(headers, timeout).build().context("could not set up HTTP")
-}
-
-fn http_client_builder(headers: HeaderMap, timeout: Duration) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .default_headers(headers)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(timeout)
-        // A redirect to another origin would get the token.
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(user_agent())
-}
-
-/// What every request says of its sender, those to issuers included.
-fn user_agent() -> &'static str {
-    concat!("mcpl/", env!("CARGO_PKG_VERSION"))
-}
-
 /// On standard error: standard output is the client's.
 fn init_logs(verbose: u8) {
     let level = match verbose {
@@ -444,5 +427,8 @@ fn init_logs(verbose: u8) {
         _ => LevelFilter::TRACE,
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(|| LogWriter).with_target(false).without_time();
-    tracing_subscriber::registry().with(lines).with(level).init();
+    // Of each place without credentials, and as structures: the error that follows says it in words.
+    let quiet = if verbose == 0 { LevelFilter::ERROR } else { level };
+    let levels = Targets::new().with_default(level).with_target("aws_config", quiet);
+    tracing_subscriber::registry().with(lines).with(levels).init();
 }

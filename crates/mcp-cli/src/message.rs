@@ -22,7 +22,7 @@ use serde::{
 };
 use serde_json::{json, value::RawValue};
 
-use crate::received;
+use crate::{received, sigv4};
 
 /// A message of the client.
 #[derive(Debug)]
@@ -159,15 +159,36 @@ pub(crate) fn fresh_id() -> String {
     format!("\"mcpl-{:016x}-{}\"", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// An error in answer to a request whose id is given as it was written.
+/// An error in answer to a request whose id is given as it was written. An error of HTTP says what to do, where that is known.
 pub(crate) fn error_response(id: Option<&RawValue>, error: &ErrorObject) -> String {
-    let response = jsonrpc::error_response(None, error);
-    // Whatever the client takes for an id.
+    let response = jsonrpc::error_response(None, &clarified(error));
+    // As it was written, also if it is no id of JSON-RPC.
     let Some(id) = id else { return response };
     match json::borrow::<Shape<'_>>(&response) {
         Ok(Shape { error: Some(error), .. }) => format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, id.get()),
         _ => response,
     }
+}
+
+/// An error for its reader: one of AWS says what to do, and one of the connection names the URL once. `code` is the HTTP status
+/// of an error that has the body of its response.
+fn clarified(error: &ErrorObject) -> Cow<'_, ErrorObject> {
+    let body = error.data.as_ref().and_then(|data| data["body"].as_str());
+    let status = u16::try_from(error.code).ok();
+    let hint = status.zip(body).and_then(|(status, body)| sigv4::hint(status, body));
+    let message = match hint {
+        Some(hint) => Some(format!("{}: {hint}", error.message)),
+        None => with_url_once(&error.message),
+    };
+    message.map_or(Cow::Borrowed(error), |message| Cow::Owned(ErrorObject { message, ..error.clone() }))
+}
+
+/// A message without the words of the HTTP client that repeat the URL; `None` if there are none.
+fn with_url_once(message: &str) -> Option<String> {
+    let (before, rest) = message.split_once("error sending request for url (")?;
+    let (url, after) = rest.split_once("): ")?;
+    let after = after.strip_prefix("client error (Connect): ").unwrap_or(after);
+    before.contains(url.trim_end_matches('/')).then(|| format!("{before}{after}"))
 }
 
 /// Whether two ids are the same: a number and its text are not.
@@ -260,6 +281,40 @@ mod tests {
             let raw = RawValue::from_string(id.to_owned()).unwrap();
             let response = error_response(Some(&raw), &ErrorObject::new(-32603, "no"));
             assert_eq!(response, format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"no"}}}}"#));
+        }
+    }
+
+    #[test]
+    fn an_error_of_aws_says_what_to_do() {
+        let error = |code, body: &str| {
+            error_response(None, &ErrorObject::new(code, "the server answered 403").with_data(json!({ "body": body })))
+        };
+
+        let told = error(403, r#"{"Message":"Forbidden"}"#);
+        assert!(told.contains("the server answered 403: AWS rejected") && told.contains("`--sigv4`"), "{told}");
+        assert!(told.contains(r#""data":{"body":"{\"Message\":\"Forbidden\"}"}"#), "{told}");
+        for other in [error(403, "<html>"), error(-32603, r#"{"Message":"Forbidden"}"#)] {
+            assert!(other.contains(r#""message":"the server answered 403""#), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_not_reached_is_named_once() {
+        let sending = "error sending request for url (https://a.example/): ";
+        for (message, expected) in [
+            (
+                format!("mcpl: could not reach https://a.example: {sending}client error (Connect): dns error"),
+                Some("mcpl: could not reach https://a.example: dns error"),
+            ),
+            (
+                format!("mcpl: the connection to https://a.example/ broke off: {sending}connection closed"),
+                Some("mcpl: the connection to https://a.example/ broke off: connection closed"),
+            ),
+            // The only name of what was not reached.
+            (format!("mcpl: could not get a token: {sending}dns error"), None),
+            ("error sending request for url (".to_owned(), None),
+        ] {
+            assert_eq!(with_url_once(&message).as_deref(), expected, "{message}");
         }
     }
 

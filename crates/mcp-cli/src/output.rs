@@ -58,6 +58,22 @@ pub(crate) fn printable_line(text: &str) -> String {
     printable(&text.replace(['\n', '\t'], " "))
 }
 
+/// The beginning of a foreign text on one line, of at most `max_chars` characters: what is not printable is escaped.
+pub(crate) fn excerpt(text: &str, max_chars: usize) -> String {
+    let (mut shown, mut count) = (String::new(), 0);
+    for own in text.chars() {
+        let is_escaped = is_unprintable(own) || matches!(own, '\n' | '\t');
+        let written = if is_escaped { own.escape_default().to_string() } else { own.to_string() };
+        count += written.chars().count();
+        if count > max_chars {
+            shown.push('…');
+            break;
+        }
+        shown.push_str(&written);
+    }
+    shown
+}
+
 /// JSON for programs: what is not printable is escaped, so that it means the same.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(escaped(&serde_json::to_string_pretty(value)?))

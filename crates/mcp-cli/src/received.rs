@@ -1,6 +1,6 @@
 //! The bounds of everything that a server sends: bytes, time, JSON, pages.
 //!
-//! The deadline of a response is that of the HTTP client ([`http_client`](crate::http_client)), its body included.
+//! The deadline of a response is that of the HTTP client ([`network::client`](crate::network::client)), its body included.
 
 use std::{
     collections::HashSet,
@@ -12,13 +12,18 @@ use std::{
     },
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use mcp_protocol::json::{self, Budget, JsonError};
-use reqwest::Response;
-use serde::de::DeserializeOwned;
+use reqwest::{
+    Response,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use sse_stream::{Sse, SseByteStream};
+
+use crate::{message::Shape, output::excerpt};
 
 /// A body, or an event of a stream. A function that buffers answers with 6 MB at most; a streamed message may be larger, and
 /// one of more than this is no text for a model.
@@ -32,15 +37,32 @@ const TEXT_BUDGET: Budget = Budget::memory(usize::MAX);
 pub(crate) const MAX_PAGES: usize = 100;
 /// The text of all pages of a list.
 pub(crate) const MAX_LIST_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+/// What an error shows of a body.
+const MAX_EXCERPT_CHARS: usize = 200;
 /// The cursor of a page, which goes back to the server.
 const MAX_CURSOR_BYTES: usize = 16 * 1024;
 
-/// Reads a body to its end.
+/// Reads the body of a response of MCP to its end. That of an error may be of any kind.
+///
+/// # Errors
+///
+/// As [`text`]; and when a successful response has something else than a message.
+pub(crate) async fn body(response: Response) -> anyhow::Result<String> {
+    let is_success = response.status().is_success();
+    let content_type = response.headers().get(CONTENT_TYPE).cloned();
+    let body = text(response).await?;
+    match is_success && !body.trim().is_empty() && !is_message(&body) {
+        true => Err(no_message(content_type.as_ref(), &body)),
+        false => Ok(body),
+    }
+}
+
+/// Reads a body of any kind to its end.
 ///
 /// # Errors
 ///
 /// When it breaks off, takes too long or is larger than [`MAX_MESSAGE_BYTES`].
-pub(crate) async fn body(response: Response) -> anyhow::Result<String> {
+pub(crate) async fn text(response: Response) -> anyhow::Result<String> {
     body_within(response, MAX_MESSAGE_BYTES).await
 }
 
@@ -48,7 +70,7 @@ pub(crate) async fn body(response: Response) -> anyhow::Result<String> {
 ///
 /// # Errors
 ///
-/// As [`body`].
+/// As [`text`].
 pub(crate) async fn body_within(mut response: Response, bound: usize) -> anyhow::Result<String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
@@ -58,6 +80,25 @@ pub(crate) async fn body_within(mut response: Response, bound: usize) -> anyhow:
         body.extend_from_slice(&chunk);
     }
     Ok(String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Whether a body may be a message, or a batch of them. What is JSON and breaks a bound is for [`check`], which names the bound.
+fn is_message(body: &str) -> bool {
+    let body = body.trim_start();
+    let shape = match body.as_bytes().first() {
+        Some(b'{') => json::borrow::<Shape<'_>>(body).map(|shape| shape.is_message()),
+        Some(b'[') => json::borrow::<IgnoredAny>(body).map(|_| true),
+        _ => return false,
+    };
+    !matches!(shape, Ok(false) | Err(JsonError::Malformed(_)))
+}
+
+/// An error that shows what came in place of a message.
+fn no_message(content_type: Option<&HeaderValue>, body: &str) -> anyhow::Error {
+    let content_type = content_type.map(|own| excerpt(&String::from_utf8_lossy(own.as_bytes()), MAX_EXCERPT_CHARS));
+    let content_type = content_type.map_or("no content type".to_owned(), |own| format!("content type {own}"));
+    let beginning = excerpt(body.trim(), MAX_EXCERPT_CHARS);
+    anyhow!("the server answered with something that is no message ({content_type}): {beginning}")
 }
 
 /// The events of a stream, each of at most [`MAX_MESSAGE_BYTES`].
@@ -212,8 +253,46 @@ mod tests {
 
         assert!(error.to_string().contains("more than 16777216 bytes"), "{error}");
         assert!(taken.load(Ordering::Relaxed) <= 18);
-        assert_eq!(body(response(vec![Ok("a".into()), Ok("b".into())])).await.unwrap(), "ab");
-        assert_eq!(body(response(vec![Ok(vec![b'a', 0xff].into())])).await.unwrap(), "a\u{fffd}");
+        assert_eq!(text(response(vec![Ok("a".into()), Ok("b".into())])).await.unwrap(), "ab");
+        assert_eq!(text(response(vec![Ok(vec![b'a', 0xff].into())])).await.unwrap(), "a\u{fffd}");
+    }
+
+    fn answer(status: u16, content_type: Option<&str>, body: &str) -> Response {
+        let mut response = http::Response::builder().status(status);
+        if let Some(content_type) = content_type {
+            response = response.header(CONTENT_TYPE, content_type);
+        }
+        response.body(body.to_owned()).unwrap().into()
+    }
+
+    /// 8.9
+    #[tokio::test]
+    async fn what_is_no_message_is_shown_in_part() {
+        let page = format!("\n<html>\u{1b}[2J\u{202e}\n{}", "é".repeat(5000));
+        let error = body(answer(200, Some("text/html; charset=utf-8"), &page)).await.unwrap_err().to_string();
+        let (reason, shown) = error.split_once("): ").unwrap();
+        assert_eq!(
+            reason,
+            "the server answered with something that is no message (content type text/html; charset=utf-8"
+        );
+        assert!(shown.starts_with(r"<html>\u{1b}[2J\u{202e}\né") && shown.ends_with("é…"), "{shown}");
+        assert_eq!(shown.chars().count(), MAX_EXCERPT_CHARS + 1);
+
+        for other in ["sign in", r#"{"message":"Forbidden"}"#, r#"{"result":"#, "[1", "1", "\u{feff}{}"] {
+            let error = body(answer(200, None, other)).await.unwrap_err().to_string();
+            assert!(error.contains("(no content type)") && error.ends_with(other), "{other}: {error}");
+        }
+        let long = body(answer(200, Some(&"x".repeat(5000)), "<")).await.unwrap_err().to_string();
+        assert!(long.chars().count() < 400, "{long}");
+    }
+
+    #[tokio::test]
+    async fn messages_and_bodies_of_errors_are_read() {
+        let deep = format!(r#"{{"id":1,"result":{}{}}}"#, "[".repeat(101), "]".repeat(101));
+        for own in ["", " \n", r#"{"id":1,"result":{}}"#, r#"{"method":"n"}"#, r#"{"error":{}}"#, "[]", &deep] {
+            assert_eq!(body(answer(200, None, own)).await.unwrap(), own);
+        }
+        assert_eq!(body(answer(403, None, "<html>")).await.unwrap(), "<html>");
     }
 
     /// 8.7: an event that does not end; events before it, of more bytes altogether, are read.

@@ -1,10 +1,11 @@
 //! Requests that are signed with AWS credentials, for a URL with `AuthType: AWS_IAM`.
 
+mod credentials;
+
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use anyhow::bail;
+use aws_credential_types::Credentials;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
@@ -13,15 +14,20 @@ use reqwest::{
     Request,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
-use tokio::sync::OnceCell;
+use serde_json::Value;
 use url::Url;
+
+use self::credentials::Sources;
+
+/// What to do about a request that AWS rejects before the function runs.
+const HINT: &str = "AWS rejected the request before the function ran: give `--sigv4` if the Function URL has AuthType AWS_IAM; \
+                    its caller needs lambda:InvokeFunctionUrl and lambda:InvokeFunction";
 
 /// Signs requests to one server.
 #[derive(Debug)]
 pub(crate) struct Signer {
     region: String,
-    /// Where credentials come from: the environment, a profile, SSO, the machine's role.
-    config: OnceCell<SdkConfig>,
+    sources: Sources,
 }
 
 impl Signer {
@@ -30,13 +36,20 @@ impl Signer {
         let Some(region) = region_of(url).or(region) else {
             bail!("the URL does not say its region: give `--region`, or set AWS_REGION");
         };
-        Ok(Self { region, config: OnceCell::new() })
+        Ok(Self { sources: Sources::of(&region), region })
+    }
+
+    /// Checks that there are credentials.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or when they cannot be loaded.
+    pub(crate) async fn check(&self) -> anyhow::Result<()> {
+        self.sources.credentials().await.map(drop)
     }
 
     pub(crate) async fn sign(&self, request: &mut Request) -> anyhow::Result<()> {
-        let config = self.config.get_or_init(|| aws_config::load_defaults(BehaviorVersion::latest())).await;
-        let provider = config.credentials_provider().context("there are no AWS credentials")?;
-        let credentials = provider.provide_credentials().await.context("the AWS credentials cannot be had")?;
+        let credentials = self.sources.credentials().await?;
         self.sign_with(request, credentials, SystemTime::now())
     }
 
@@ -67,6 +80,17 @@ impl Signer {
     }
 }
 
+/// Whether AWS rejected a request before the function ran, as with a Function URL of AuthType AWS_IAM: its body has `Message`.
+pub(crate) fn is_rejection(status: u16, body: &str) -> bool {
+    let body = || crate::received::read::<Value>(body).unwrap_or_default();
+    status == 403 && body()["Message"].is_string()
+}
+
+/// What to do about a response with that status and body, if it is AWS's.
+pub(crate) fn hint(status: u16, body: &str) -> Option<&'static str> {
+    is_rejection(status, body).then_some(HINT)
+}
+
 /// The region in `<id>.lambda-url.<region>.on.aws`.
 fn region_of(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
@@ -83,5 +107,18 @@ mod tests {
         assert_eq!(region_of("https://abc.lambda-url.eu-west-1.on.aws/mcp").as_deref(), Some("eu-west-1"));
         assert_eq!(region_of("https://mcp.example.com/mcp"), None);
         assert!(Signer::of("https://mcp.example.com/mcp", None).is_err());
+    }
+
+    #[test]
+    fn a_rejection_by_aws_has_a_hint() {
+        assert!(hint(403, r#"{"Message":"Forbidden"}"#).is_some_and(|hint| hint.contains("`--sigv4`")));
+        for (status, body) in [
+            (403, r#"{"message":"Forbidden"}"#),
+            (403, r#"{"Message":1}"#),
+            (403, "<html>\"Message\""),
+            (401, r#"{"Message":"Forbidden"}"#),
+        ] {
+            assert_eq!(hint(status, body), None, "{status} {body}");
+        }
     }
 }

@@ -241,7 +241,7 @@ async fn metadata(
     let origin = server.url.origin().ascii_serialization();
     let given = server.given.trim_end_matches('/');
     if resource.trim_end_matches('/') == given || resource.trim_end_matches('/') == origin {
-        report.good("metadata", format!("it names {resource}"));
+        report.ok("metadata", format!("it names {resource}"));
     } else {
         let fix = "set MCP_PUBLIC_URL to the URL that clients use";
         let clients = "all clients that sign in: they reject metadata of another resource";
@@ -315,7 +315,7 @@ async fn no_metadata(server: &Server, is_closed: bool, closed: &[&str], place: &
             "serve it at the root of the host",
         );
     } else if server.token.is_none() && server.headers.is_empty() {
-        report.good("authorization", "none: anyone may use it");
+        report.ok("authorization", "none: anyone may use it");
     }
 }
 
@@ -384,7 +384,7 @@ pub(super) fn clients(url: &Url, issuers: Option<&[Issuer]>, report: &mut Report
             needs_id = issuers.iter().all(|issuer| !issuer.registers && !issuer.takes_metadata_documents);
         }
         match (missing.is_empty(), needs_id) {
-            (true, false) => report.good("client", format!("{name} can connect")),
+            (true, false) => report.ok("client", format!("{name} can connect")),
             (true, true) => {
                 let found = format!("{name} can connect with a client id that is registered by hand");
                 report.note("client", found, name, "type it into the client");

@@ -99,7 +99,7 @@ pub(super) async fn examine(server: &Server, issuer: &str, scopes: &[&str], repo
         (false, true) => "clients register themselves",
         (false, false) => "clients are registered by hand",
     };
-    report.good("issuer", format!("{issuer}: {how}"));
+    report.ok("issuer", format!("{issuer}: {how}"));
     abilities(issuer, &document, &own, answer.took, report);
     endpoints(issuer, &document, index > 0, report);
     let granted = document["scopes_supported"].as_array();

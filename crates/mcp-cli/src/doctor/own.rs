@@ -3,35 +3,37 @@
 use std::{
     env,
     fmt::Write as _,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use hyper_util::client::proxy::matcher::Matcher;
 use mcp_protocol::uri::is_loopback;
 use serde_json::Value;
 use url::Url;
 
 use super::report::{Level, Report};
-use crate::{files, install, keychain, store::Store};
+use crate::{
+    files, install, keychain,
+    network::{
+        SettingFault,
+        certificates::{self, HAS_SYSTEM_STORE},
+        proxies::{self, Proxy},
+    },
+    store::Store,
+};
 
 pub(super) const THIS_PROGRAM: &str = "mcpl on this machine";
 /// How many seconds clocks may differ: issuers and servers grant a minute.
 const MAX_OFFSET: i64 = 60;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// In the order in which the HTTP client looks for them, each first in upper case.
-const PROXY_VARIABLES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
-pub(super) const CERTIFICATE_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
-/// Whether certificates are those of the system's own store alone.
-const HAS_CERTIFICATE_STORE: bool = cfg!(any(windows, target_vendor = "apple"));
 
 /// The version and the path of this program, and whether PATH finds another one.
 pub(super) fn program(report: &mut Report) {
     let version = env!("CARGO_PKG_VERSION");
     let Ok(current) = env::current_exe() else {
-        return report.good("program", format!("mcpl {version}"));
+        return report.ok("program", format!("mcpl {version}"));
     };
     let found = install::lasting(&current, &env::var_os("PATH").unwrap_or_default());
     let first = first_in_path(current.file_name().unwrap_or_default());
@@ -42,7 +44,7 @@ pub(super) fn program(report: &mut Report) {
             "programs that start `mcpl` by its name",
             "remove one of them, or give the path",
         ),
-        None => report.good("program", format!("mcpl {version} is {}", found.display())),
+        None => report.ok("program", format!("mcpl {version} is {}", found.display())),
     }
 }
 
@@ -51,84 +53,45 @@ fn first_in_path(name: &std::ffi::OsStr) -> Option<PathBuf> {
     env::split_paths(&folders).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// The value of a proxy variable: in upper case, or else in lower case, as the HTTP client takes it.
-fn proxy_variable(name: &str) -> Option<(String, String)> {
-    [name.to_owned(), name.to_ascii_lowercase()]
-        .into_iter()
-        .find_map(|name| env::var(&name).ok().map(|value| (name, value)))
-        .filter(|(_, value)| !value.trim().is_empty())
-}
-
 /// Whether requests to a URL go through a proxy, and whether that is there.
 pub(super) async fn proxies(url: &Url, report: &mut Report) {
-    let mut named = Vec::new();
-    for (name, value) in PROXY_VARIABLES.into_iter().filter_map(proxy_variable) {
-        match proxy_address(&value) {
-            Some(address) => named.push((name, address)),
-            None => report.problem(
-                "proxy",
-                format!("{name} names no proxy (`{}`), and is ignored", without_password(&value)),
-                "mcpl and other programs that read the variable",
-                format!("write {name}=http://HOST:PORT, or unset it"),
-            ),
-        }
+    for SettingFault { found, fix } in proxies::faults() {
+        report.problem("proxy", found, "mcpl and other programs that read the variable", fix);
     }
-    let uri = url.as_str().parse::<http::Uri>().ok();
-    let intercept = uri.and_then(|uri| Matcher::from_env().intercept(&uri));
-    let Some(intercept) = intercept else {
-        let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+    let Some(proxy) = Proxy::of(url.as_str()) else {
+        let names = proxies::named();
         if !names.is_empty() {
-            report.good("proxy", format!("requests go to the server without {}", names.join(" and ")));
+            report.ok("proxy", format!("requests go to the server without {}", names.join(" and ")));
         }
         return;
     };
-    let authority = intercept.uri().authority().map(ToString::to_string).unwrap_or_default();
-    let host = intercept.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let is_tls = intercept.uri().scheme_str() == Some("https");
-    let port = intercept.uri().port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let variable = named.iter().find(|(_, address)| *address == authority).map_or("ALL_PROXY", |(name, _)| name);
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::TcpStream::connect((host.as_str(), port)));
+    let (setting, authority) = (proxy.setting(), proxy.authority());
+    let connecting =
+        tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::TcpStream::connect((proxy.host(), proxy.port())));
     let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     if let Err(error) = connected {
         return report.problem(
             "proxy",
-            format!("{variable} names the proxy {authority}, which cannot be reached: {error}"),
+            format!("{setting} names the proxy {authority}, which cannot be reached: {error}"),
             THIS_PROGRAM,
-            format!("correct {variable}, or add the server's host to NO_PROXY"),
+            format!("correct {setting}, or add the server's host to NO_PROXY"),
         );
     }
     if url.host_str().is_some_and(is_loopback) {
         return report.note(
             "proxy",
-            format!("{variable} applies to this machine too: requests to {} go to {authority}", url.authority()),
+            format!("{setting} applies to this machine too: requests to {} go to {authority}", url.authority()),
             "mcpl with servers on this machine, and sign-ins",
             "set NO_PROXY=localhost,127.0.0.1,::1",
         );
     }
-    report.good("proxy", format!("requests go through {authority} ({variable})"));
-}
-
-/// The address of a proxy, if the HTTP client takes the value for one.
-fn proxy_address(value: &str) -> Option<String> {
-    let uri: http::Uri = value.parse().ok()?;
-    matches!(uri.scheme_str(), None | Some("http" | "https")).then_some(())?;
-    let authority = uri.authority()?.as_str();
-    Some(authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned())
-}
-
-/// A value without what may be a password.
-fn without_password(value: &str) -> &str {
-    value.rsplit_once('@').map_or(value, |(_, rest)| rest)
+    report.ok("proxy", format!("requests go through {authority} ({setting})"));
 }
 
 /// The variables that name certificates. Whether one is a problem.
 pub(super) fn certificates(report: &mut Report) {
-    let mut count = 0;
-    let named: Vec<(&str, PathBuf)> = CERTIFICATE_VARIABLES
-        .into_iter()
-        .filter_map(|name| env::var_os(name).map(|value| (name, PathBuf::from(value))))
-        .collect();
-    if HAS_CERTIFICATE_STORE && !named.is_empty() {
+    let named = certificates::named();
+    if HAS_SYSTEM_STORE && !named.is_empty() {
         let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
         return report.note(
             "certificates",
@@ -137,52 +100,12 @@ pub(super) fn certificates(report: &mut Report) {
             "add a certificate authority of your own to the system's store",
         );
     }
-    for (name, path) in &named {
-        let paths = match *name {
-            "SSL_CERT_DIR" => files_in(path),
-            _ => Ok(vec![path.clone()]),
-        };
-        let counted = paths.and_then(|paths| paths.iter().try_fold(0, |sum, path| Ok(sum + certificates_in(path)?)));
-        match counted {
-            Ok(own) => count += own,
-            Err(error) => report.problem(
-                "certificates",
-                format!("{name} names {}, which cannot be read: {error}", path.display()),
-                "mcpl and other programs that read the variable",
-                format!("correct or unset {name}: without it the system's certificates count"),
-            ),
-        }
+    for SettingFault { found, fix } in certificates::faults() {
+        report.problem("certificates", found, "mcpl and other programs that read the variable", fix);
     }
-    if named.is_empty() || report.has_problem("certificates") {
-        return;
+    if let Some(names) = certificates::in_words().filter(|_| !report.has_problem("certificates")) {
+        report.ok("certificates", format!("{} of {names}, in place of the system's", certificates::count()));
     }
-    let names: Vec<String> = named.iter().map(|(name, path)| format!("{name} ({})", path.display())).collect();
-    let names = names.join(" and ");
-    if count == 0 {
-        report.problem(
-            "certificates",
-            format!("{names} has no certificate"),
-            "mcpl and other programs that read the variable",
-            "it needs PEM, with lines `-----BEGIN CERTIFICATE-----`; unset it for the system's certificates",
-        );
-    } else {
-        report.good("certificates", format!("{count} of {names}, in place of the system's"));
-    }
-}
-
-fn files_in(folders: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for folder in env::split_paths(folders.as_os_str()).filter(|folder| !folder.as_os_str().is_empty()) {
-        for entry in fs::read_dir(folder)? {
-            files.push(entry?.path());
-        }
-    }
-    Ok(files.into_iter().filter(|file| file.is_file()).collect())
-}
-
-fn certificates_in(file: &Path) -> io::Result<usize> {
-    let content = files::read(file)?;
-    Ok(String::from_utf8_lossy(&content).matches("-----BEGIN CERTIFICATE-----").count())
 }
 
 /// Why a server was not reached, for whom, and what to do.
@@ -193,7 +116,7 @@ pub(super) fn unreachable(error: &anyhow::Error, url: &Url) -> (String, &'static
     let found = format!("{error:#}");
     let host = url.host_str().unwrap_or_default();
     if has("UnknownIssuer") || has("SelfSigned") || has("not trusted") || has("UntrustedRoot") {
-        let fix = if HAS_CERTIFICATE_STORE {
+        let fix = if HAS_SYSTEM_STORE {
             "add the certificate authority to the system's store, or send the whole chain from the server".to_owned()
         } else {
             let file = env::var_os("SSL_CERT_FILE").or_else(|| env::var_os("SSL_CERT_DIR"));
@@ -264,7 +187,7 @@ fn chain(error: &anyhow::Error) -> String {
 pub(super) fn clock(server: Option<i64>, issuers: &[i64], report: &mut Report) {
     let Some(server) = server else { return };
     if server.abs() <= MAX_OFFSET {
-        return report.good("clock", format!("the server's differs by {} s at most", server.abs() + 1));
+        return report.ok("clock", format!("the server's differs by {} s at most", server.abs() + 1));
     }
     let ahead = |offset: i64| format!("{} s {}", offset.abs(), if offset > 0 { "ahead" } else { "behind" });
     if issuers.iter().any(|issuer| issuer.abs() <= MAX_OFFSET) {
@@ -292,7 +215,7 @@ pub(super) fn token_times(token: &str, now: i64, report: &mut Report) {
     let payload = token.split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
     let claims = payload.and_then(|bytes| crate::received::read::<Value>(&String::from_utf8_lossy(&bytes)).ok());
     let Some(claims) = claims.filter(Value::is_object) else {
-        return report.good("token", "there is one, which is no JWT");
+        return report.ok("token", "there is one, which is no JWT");
     };
     // NumericDate may have a fraction (RFC 7519, section 2).
     let time = |name: &str| {
@@ -315,8 +238,8 @@ pub(super) fn token_times(token: &str, now: i64, report: &mut Report) {
             THIS_PROGRAM,
             "get a new one: `mcpl tools URL` signs in; if it is new, this machine's clock is ahead",
         ),
-        Some(left) => report.good("token", format!("it is valid for {left} s")),
-        None => report.good("token", "it has no `exp`"),
+        Some(left) => report.ok("token", format!("it is valid for {left} s")),
+        None => report.ok("token", "it has no `exp`"),
     }
 }
 
@@ -364,7 +287,7 @@ pub(super) fn store(url: &str, folder: Option<&Path>, report: &mut Report) -> bo
         );
     }
     if !report.has_problem("store") {
-        report.good("store", format!("{}: {kept}", file.parent().unwrap_or(file).display()));
+        report.ok("store", format!("{}: {kept}", file.parent().unwrap_or(file).display()));
     }
     true
 }
@@ -387,7 +310,7 @@ mod tests {
             (report.findings[0].level, report.findings[0].found.clone())
         };
 
-        assert_eq!(examined(-60, &[]).0, Level::Good);
+        assert_eq!(examined(-60, &[]).0, Level::Ok);
         assert!(
             matches!(examined(3600, &[0]), (Level::Problem, found) if found.starts_with("the server's is 3600 s ahead"))
         );
@@ -407,26 +330,10 @@ mod tests {
             (report.findings[0].level, report.findings[0].found.clone())
         };
 
-        assert_eq!(examined(r#"{"iat":1060,"exp":1300}"#), (Level::Good, "it is valid for 300 s".to_owned()));
+        assert_eq!(examined(r#"{"iat":1060,"exp":1300}"#), (Level::Ok, "it is valid for 300 s".to_owned()));
         assert!(matches!(examined(r#"{"iat":1061,"exp":1300}"#), (Level::Problem, found) if found.contains("in 61 s")));
         assert!(matches!(examined(r#"{"iat":10,"nbf":2000}"#), (Level::Problem, found) if found.contains("in 1000 s")));
         assert!(matches!(examined(r#"{"exp":1000}"#), (Level::Problem, found) if found.contains("expired 0 s ago")));
-        assert_eq!(examined("[]").0, Level::Good);
-    }
-
-    #[test]
-    fn a_proxy_has_an_address() {
-        for (value, address) in [
-            ("http://proxy.example:3128", Some("proxy.example:3128")),
-            ("proxy.example:3128", Some("proxy.example:3128")),
-            ("http://me:secret@proxy.example:3128/", Some("proxy.example:3128")),
-            ("http//proxy:3128", None),
-            ("http://", None),
-            ("ftp://proxy.example", None),
-            ("a b", None),
-        ] {
-            assert_eq!(proxy_address(value).as_deref(), address, "{value}");
-        }
-        assert_eq!(without_password("http//me:secret@proxy"), "proxy");
+        assert_eq!(examined("[]").0, Level::Ok);
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn eras(server: &mut Server, discovered: &Answer, report: &mut 
     let is_legacy = agreed.is_some();
     match (is_modern, agreed) {
         (true, Some(agreed)) => {
-            report.good("protocol", format!("both eras: {}; `initialize` agrees on {agreed}", versions.join(", ")));
+            report.ok("protocol", format!("both eras: {}; `initialize` agrees on {agreed}", versions.join(", ")));
         }
         (true, None) => {
             let clients = "Codex, Gemini CLI, opencode, Cline and all others that begin with `initialize`";
@@ -270,7 +270,7 @@ pub(super) async fn lists(server: &mut Server, spoken: &Spoken, report: &mut Rep
                     "offer fewer tools, with shorter descriptions and schemas",
                 );
             }
-            false => report.good("tools", format!("{} are listed, in {bytes} bytes", tools.len())),
+            false => report.ok("tools", format!("{} are listed, in {bytes} bytes", tools.len())),
         }
         schemas::examine(&tools, report);
     }

@@ -24,7 +24,8 @@ pub(super) struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    Good,
+    /// Nothing is wrong.
+    Ok,
     /// Worth knowing: it stops no client, or some.
     Note,
     /// It stops clients.
@@ -38,8 +39,8 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn good(&mut self, check: &'static str, found: impl Into<String>) {
-        self.findings.push(Finding { check, level: Level::Good, found: found.into(), clients: None, fix: None });
+    pub(super) fn ok(&mut self, check: &'static str, found: impl Into<String>) {
+        self.findings.push(Finding { check, level: Level::Ok, found: found.into(), clients: None, fix: None });
     }
 
     /// Adds a note: which clients are affected, if any, and the fix.
@@ -83,7 +84,7 @@ impl Report {
     pub(super) fn print(&self) {
         for finding in &self.findings {
             let (style, word) = match finding.level {
-                Level::Good => (GOOD, "ok"),
+                Level::Ok => (GOOD, "ok"),
                 Level::Note => (NOTE, "note"),
                 Level::Problem => (PROBLEM, "PROBLEM"),
             };

@@ -235,7 +235,7 @@ impl Answer {
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let body = match (media_type == EVENT_STREAM && status.is_success(), id) {
-            (false, _) => received::body(response).await?,
+            (false, _) => received::text(response).await?,
             (true, None) => String::new(),
             (true, Some(id)) => response_in(response, id).await?,
         };

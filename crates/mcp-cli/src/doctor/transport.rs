@@ -19,6 +19,7 @@ use super::{
     report::Report,
     server::{Access, Answer, EVENT_STREAM, Server, info},
 };
+use crate::sigv4;
 
 /// What Claude grants discovery and tokens.
 pub(super) const CLAUDE_PATIENCE: Duration = Duration::from_secs(10);
@@ -51,7 +52,7 @@ pub(super) fn address(url: &Url, report: &mut Report) {
             "hosted clients (Claude, ChatGPT), which cannot reach it",
             "deploy it, or use a tunnel",
         ),
-        ("https", false) => report.good("address", format!("{url} is https")),
+        ("https", false) => report.ok("address", format!("{url} is https")),
         (scheme, _) => {
             let clients = "all clients that send tokens, and hosted ones";
             report.problem("address", format!("the scheme is {scheme}"), clients, "serve it over https");
@@ -97,7 +98,8 @@ pub(super) fn redirect(answer: &Answer, url: &Url, report: &mut Report) -> Optio
 /// Whether the function itself has answered.
 pub(super) fn front(first: &Answer, report: &mut Report) -> bool {
     let is_forbidden = first.status == StatusCode::FORBIDDEN
-        && (first.header("x-amzn-errortype").contains("AccessDenied") || first.body.contains("\"Message\""));
+        && (first.header("x-amzn-errortype").contains("AccessDenied")
+            || sigv4::is_rejection(first.status.as_u16(), &first.body));
     if is_forbidden {
         let fix = "a public Function URL needs two statements since October 2025: lambda:InvokeFunctionUrl, and \
                    lambda:InvokeFunction with InvokedViaFunctionUrl; a URL with AuthType AWS_IAM wants signed requests (`--sigv4`)";
@@ -128,7 +130,7 @@ pub(super) fn front(first: &Answer, report: &mut Report) -> bool {
 pub(super) fn time(first: Duration, second: Duration, report: &mut Report) {
     let found = format!("first answer after {} ms, second after {} ms", first.as_millis(), second.as_millis());
     if first.max(second) < CLAUDE_PATIENCE {
-        report.good("reach", found);
+        report.ok("reach", found);
     } else {
         let fix = "give the function more memory, or fetch less at start";
         report.problem("reach", found, "Claude, which waits 10 s", fix);
@@ -152,7 +154,7 @@ pub(super) fn certificate(der: &[u8], now: i64, report: &mut Report) {
             "all clients from then on",
             "renew it, or look whether automatic renewal works",
         ),
-        _ => report.good("certificate", format!("it is valid for {days} days")),
+        _ => report.ok("certificate", format!("it is valid for {days} days")),
     }
 }
 
@@ -160,8 +162,8 @@ pub(super) fn certificate(der: &[u8], now: i64, report: &mut Report) {
 pub(super) fn response(first: &Answer, report: &mut Report) {
     let is_chunked = !first.headers.contains_key(CONTENT_LENGTH);
     match is_chunked {
-        true => report.good("invoke mode", "answers are streamed"),
-        false => report.good("invoke mode", "answers are buffered: at most 6 MB, progress comes with the result"),
+        true => report.ok("invoke mode", "answers are streamed"),
+        false => report.ok("invoke mode", "answers are buffered: at most 6 MB, progress comes with the result"),
     }
     if is_compressed(&first.headers) {
         report.problem(
@@ -254,9 +256,9 @@ pub(super) async fn get(server: &Server, report: &mut Report) {
     };
     let found = format!("GET for a stream is answered with {}", answer.status);
     match answer.status {
-        StatusCode::METHOD_NOT_ALLOWED => report.good("get", "405: there is no stream to open"),
+        StatusCode::METHOD_NOT_ALLOWED => report.ok("get", "405: there is no stream to open"),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {}
-        StatusCode::OK if answer.media_type == EVENT_STREAM => report.good("get", "it opens a stream"),
+        StatusCode::OK if answer.media_type == EVENT_STREAM => report.ok("get", "it opens a stream"),
         StatusCode::OK => {
             let found = format!(
                 "GET for a stream is answered with {}",
@@ -392,7 +394,7 @@ fn no_cors(server: &Server, preflight: &Answer, is_carried_out: bool, report: &m
             "answer OPTIONS without a token, if pages of other origins may call the server",
         );
     }
-    report.good("browsers", "pages of other origins may not call it");
+    report.ok("browsers", "pages of other origins may not call it");
 }
 
 /// A request that any server of its era answers; in a session, if it is of an older one.
