@@ -98,6 +98,20 @@ def messages(page):
             yield from (message.strip() for _, message in CODE_SPAN.findall(first))
 
 
+def explains(page, text):
+    """Whether the page about errors has a part of a text in the first column of a table: a message, a reason, an error of an issuer
+    or a status. `…` stands for what differs; a part of a status stands for its number, such as `503`."""
+    for line in page.splitlines():
+        first = line.split(" |")[0].removeprefix("|").strip()
+        for _, part in CODE_SPAN.findall(first) if line.startswith("|") else ():
+            pattern = ".*".join(re.escape(piece.strip()) for piece in part.split("…"))
+            if re.fullmatch(r"\d{3}", part):
+                pattern = rf"the server answered {part}\b"
+            if pattern.replace(".*", "") and re.search(pattern, text, re.DOTALL):
+                return True
+    return False
+
+
 def dead_links(project):
     """Links of a Markdown file to a file, or a heading, that is not there."""
     for path in sorted(markdown(project)):

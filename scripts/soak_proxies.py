@@ -8,8 +8,8 @@ with fewer instances and as many calls. All call greeter (with `auth`) behind th
 certified issuer. From a seed comes what happens meanwhile: see `Events`. The grant is forgotten twice on purpose.
 
 It fails unless every request has one answer, every call a result, and no call is carried out twice; unless there is one
-sign-in page at first and one for each grant that is forgotten; unless memory is flat and every process ends. What
-mcp-remote does is reported, and decides nothing.
+sign-in page at first and one for each grant that is forgotten; unless memory is flat and every process ends; unless
+docs/mcpl-troubleshooting.md explains every error. What mcp-remote does is reported, and decides nothing.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import time
 import uuid
 
 import debian
+import documentation
 import processes
 import tools
 from bench_proxies import version_of
@@ -294,6 +295,11 @@ class Soak:
         failures += [
             f"RSS grew from {early} to {late} KiB"
             for early, late in self.ours.memory if late > MEMORY_RATIO * early + MEMORY_KIB
+        ]
+        page = (tools.PROJECT / "docs" / "mcpl-troubleshooting.md").read_text()
+        failures += [
+            f"docs/mcpl-troubleshooting.md explains no part of the error: {text}"
+            for text in self.ours.errors if not documentation.explains(page, text)
         ]
         failures += [f"left running: {words}" for words in left]
         return failures

@@ -75,3 +75,15 @@ def test_a_row_belongs_to_a_table(tmp_path):
     (tmp_path / "README.md").write_text(f"{table}\n| `Faults` | |\n\n```text\n| drawn |\n```\n\n{table}")
 
     assert list(documentation.torn_tables(tmp_path)) == ["README.md: a row without a table: | `Faults` | |"]
+
+
+def test_an_error_is_explained_by_a_part_of_it():
+    page = (
+        "| Reason | Cause |\n| --- | --- |\n| `Connection refused` | |\n\n| Status | |\n| --- | --- |\n| `502`, `503` | |\n\n"
+        "| Message | |\n| --- | --- |\n| `port … is taken` | `not this` |\n\n`nor this`\n"
+    )
+
+    for text in ["mcpl: could not reach URL: Connection refused", "the server answered 503 Service Unavailable", "port 8400 is taken"]:
+        assert documentation.explains(page, text), text
+    for text in ["", "mcpl: not this", "nor this", "the server answered 500", "after 503 s", "port 8400"]:
+        assert not documentation.explains(page, text), text
