@@ -8,6 +8,9 @@ mod capabilities;
 mod legacy_client;
 mod legacy_shapes;
 mod modern_client;
+mod modern_shapes;
+mod news;
+mod rounds;
 mod schema;
 mod structured;
 
@@ -201,7 +204,7 @@ impl Link {
         let waiting = shape.id.and_then(|id| self.asked().remove(id.get()));
         match waiting {
             Some(waiting) => _ = waiting.send(response.text.clone()),
-            None => tracing::info!("the client answers something that nobody has asked"),
+            None => tracing::info!("the client answers a request that was not made"),
         }
     }
 

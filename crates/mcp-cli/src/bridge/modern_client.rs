@@ -4,30 +4,31 @@
 //! `input_required`; the call itself stays open, and the client's next round goes on with it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use mcp_protocol::{ErrorObject, ProtocolVersion, json, jsonrpc, meta, method};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json, value::RawValue};
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::AbortHandle,
-};
+use serde_json::{json, value::RawValue};
+use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{
-    ACKNOWLEDGED, CANCELLED, Link, MAX_QUESTIONS, Refusal, SUBSCRIPTIONS_LISTEN, Sides, announces, answers,
+    CANCELLED, Link, MAX_QUESTIONS, Refusal, SUBSCRIPTIONS_LISTEN, Sides, answers,
     capabilities::{self, ELICIT, may_ask},
-    log_level, member, modern_version, params_text,
+    log_level, member,
+    modern_shapes::{completed, without_what_is_said_once},
+    modern_version,
+    news::News,
+    params_text,
+    rounds::{AskedFor, Call, ROUND, Then, Waiting, refusal_of},
     structured::OutputSchemas,
     text_member,
 };
 use crate::{
-    message::{Envelope, Kind, Shape, fresh_id, is_same_id, request, with_members, with_part, without_members},
+    message::{Envelope, Kind, Shape, fresh_id, is_same_id, request, with_part, without_members},
     received,
-    upstream::{Line, Output, send},
+    upstream::send,
 };
 
 /// How long a call waits for the answer to its question.
@@ -36,10 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const QUESTION: &str = "question";
 /// A page must be visited before the request is made again (2025-11-25 alone).
 const URL_ELICITATION_REQUIRED: i64 = -32042;
-/// What makes a request a further round of another.
-const ROUND: [&str; 2] = ["inputResponses", "requestState"];
-/// What a client says of itself with each request, and a legacy server learns in the handshake.
-const SAID_ONCE: [&str; 4] = [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL];
 
 /// A session that was begun for a client.
 pub(super) struct ModernClient {
@@ -55,52 +52,6 @@ pub(super) struct ModernClient {
     /// What the server calls a request that goes on under another id.
     renamed: Mutex<HashMap<String, String>>,
     listening: AbortHandle,
-}
-
-/// A request that the server works on.
-struct Call {
-    /// As the server knows it.
-    id: Box<RawValue>,
-    progress_token: Option<Box<RawValue>>,
-    lines: mpsc::UnboundedReceiver<Line>,
-    working: AbortHandle,
-}
-
-/// A round that waits for the client's answers.
-struct Waiting {
-    asked_for: AskedFor,
-    /// `inputRequests`: questions by their keys.
-    questions: BTreeMap<String, Box<RawValue>>,
-    then: Then,
-    since: Instant,
-}
-
-/// What is done with the answers.
-enum Then {
-    /// The server's request has that id, and the call goes on with the answer.
-    Reply { call: Call, id: Box<RawValue> },
-    /// The call is made again, since pages were visited.
-    CallAgain,
-}
-
-/// What a request asks for, in each of its rounds.
-struct AskedFor {
-    method: String,
-    params: String,
-}
-
-impl AskedFor {
-    fn of(envelope: &Envelope) -> Self {
-        let params = without_members(params_text(&envelope.kind), &["_meta", ROUND[0], ROUND[1]]);
-        Self { method: envelope.method().unwrap_or_default().to_owned(), params }
-    }
-
-    /// Whether it is the same, in whichever order its members are written.
-    fn is(&self, other: &Self) -> bool {
-        let values = || received::read::<Value>(&self.params).ok().zip(received::read::<Value>(&other.params).ok());
-        self.method == other.method
-            && (self.params == other.params || values().is_some_and(|(own, others)| own == others))
-    }
 }
 
 impl ModernClient {
@@ -149,12 +100,7 @@ impl ModernClient {
         ];
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).ok()?;
         link.upstream.pass(&initialized, &link.client).await;
-        let news = Arc::new(News {
-            link: Arc::clone(link),
-            capabilities: capabilities.to_owned(),
-            listeners: Mutex::default(),
-            calls: Mutex::default(),
-        });
+        let news = Arc::new(News::of(link, capabilities));
         let listening = tokio::spawn(Arc::clone(&news).listen()).abort_handle();
         Some(Ok(Sides::ModernClient(Self {
             link: Arc::clone(link),
@@ -430,235 +376,4 @@ impl Drop for ModernClient {
     fn drop(&mut self) {
         self.listening.abort();
     }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.working.abort();
-    }
-}
-
-impl Waiting {
-    /// An `InputRequiredResult`; `state` is JSON.
-    fn result(&self, state: &str) -> String {
-        let questions: Vec<String> =
-            self.questions.iter().map(|(key, question)| format!("{}:{question}", json!(key))).collect();
-        let questions = questions.join(",");
-        format!(r#"{{"resultType":"input_required","inputRequests":{{{questions}}},"requestState":{state}}}"#)
-    }
-}
-
-/// The error for a question that a request of the client does not take; `None` if it takes it.
-fn refusal_of(envelope: &Envelope, asked: &str, params: Option<&RawValue>) -> Option<ErrorObject> {
-    let none = || ErrorObject::new(jsonrpc::METHOD_NOT_FOUND, "the client takes no such request");
-    if !envelope.method().is_some_and(may_ask) {
-        return Some(none());
-    }
-    let meta = envelope.params().and_then(|params| member(params, "_meta"));
-    let Some(declared) = meta.and_then(|meta| member(meta, meta::CLIENT_CAPABILITIES)) else { return Some(none()) };
-    match capabilities::check(declared, ProtocolVersion::LATEST, asked, params) {
-        Ok(()) => None,
-        Err(Some(undeclared)) if undeclared.is_mode => {
-            let text = format!("the client has not declared {}", undeclared.capabilities);
-            Some(ErrorObject::new(jsonrpc::INVALID_PARAMS, text))
-        }
-        Err(_) => Some(none()),
-    }
-}
-
-/// What the server says by itself, and who wants to hear it.
-struct News {
-    link: Arc<Link>,
-    /// The server's.
-    capabilities: Box<RawValue>,
-    /// By the ids of their `subscriptions/listen`.
-    listeners: Mutex<HashMap<String, Listener>>,
-    /// What takes the messages of calls that may be asked something.
-    calls: Mutex<Vec<mpsc::WeakUnboundedSender<Line>>>,
-}
-
-struct Listener {
-    filter: Filter,
-    /// Dropped at the end.
-    _open: oneshot::Sender<()>,
-}
-
-/// `SubscriptionFilter`.
-#[derive(Clone, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Filter {
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    tools_list_changed: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    prompts_list_changed: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    resources_list_changed: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    resource_subscriptions: Vec<String>,
-}
-
-impl Filter {
-    fn lets_through(&self, notification: &Envelope) -> bool {
-        match notification.method() {
-            Some("notifications/tools/list_changed") => self.tools_list_changed,
-            Some("notifications/prompts/list_changed") => self.prompts_list_changed,
-            Some("notifications/resources/list_changed") => self.resources_list_changed,
-            Some("notifications/resources/updated") => {
-                notification.param(&["uri"]).is_some_and(|uri| self.resource_subscriptions.contains(&uri))
-            }
-            _ => false,
-        }
-    }
-}
-
-impl News {
-    /// Answers `subscriptions/listen` until it is cancelled.
-    async fn tell(&self, envelope: &Envelope, id: &RawValue) {
-        let filter = envelope.params().and_then(|params| member(params, "notifications"));
-        let wanted: Filter = filter.and_then(|own| received::read(own.get()).ok()).unwrap_or_default();
-        let filter = self.supported(wanted).await;
-        let (open, closed) = oneshot::channel();
-        let acknowledged = json!({ "notifications": filter }).to_string();
-        send(&self.link.client, for_listener(id, ACKNOWLEDGED, &acknowledged));
-        self.listeners().insert(id.get().to_owned(), Listener { filter, _open: open });
-        let _ = closed.await;
-    }
-
-    /// What the server has of a filter.
-    async fn supported(&self, wanted: Filter) -> Filter {
-        let has = |kind: &str, news: &str| announces(&self.capabilities, kind, news);
-        let mut resource_subscriptions = Vec::new();
-        if has("resources", "subscribe") {
-            for uri in wanted.resource_subscriptions {
-                let subscribe = json!({ "uri": uri }).to_string();
-                let subscribed = self.link.request(method::RESOURCES_SUBSCRIBE, &subscribe).await;
-                if json::borrow::<Shape<'_>>(&subscribed).is_ok_and(|shape| shape.result.is_some()) {
-                    resource_subscriptions.push(uri);
-                }
-            }
-        }
-        Filter {
-            tools_list_changed: wanted.tools_list_changed && has("tools", "listChanged"),
-            prompts_list_changed: wanted.prompts_list_changed && has("prompts", "listChanged"),
-            resources_list_changed: wanted.resources_list_changed && has("resources", "listChanged"),
-            resource_subscriptions,
-        }
-    }
-
-    /// Notes a call, for what the server asks elsewhere than in its answer.
-    fn note_call(&self, output: &Output) {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.retain(|call| call.upgrade().is_some());
-        calls.push(output.downgrade());
-    }
-
-    /// The only call that is open, if it is the only one.
-    fn only_call(&self) -> Option<Output> {
-        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut open = calls.iter().filter_map(mpsc::WeakUnboundedSender::upgrade);
-        open.next().filter(|_| open.next().is_none())
-    }
-
-    /// Takes what the server asks outside of any call: the only open one may be meant.
-    async fn take_request(&self, line: Line, id: &RawValue, method: &str) {
-        if method == method::PING {
-            self.link.reply(id, r#""result":{}"#).await;
-        } else if let Some(call) = self.only_call() {
-            send(&call, line);
-        } else {
-            tracing::info!(method, "the server asks something outside of any call");
-            let error = ErrorObject::new(jsonrpc::METHOD_NOT_FOUND, "no call is open that such a request could be of");
-            self.link.reply(id, &format!(r#""error":{}"#, json!(error))).await;
-        }
-    }
-
-    async fn listen(self: Arc<Self>) {
-        let (output, mut lines) = mpsc::unbounded_channel::<Line>();
-        let listening = async {
-            self.link.upstream.listen(&output).await;
-            drop(output);
-        };
-        let telling = async {
-            while let Some(line) = lines.recv().await {
-                let Ok(message) = Envelope::parse(&line.text) else { continue };
-                match &message.kind {
-                    Kind::Request { id, method, .. } => self.take_request(line, id, method).await,
-                    Kind::Notification { .. } => _ = self.take(&line, &message),
-                    Kind::Other => tracing::info!("the server answers outside of any call"),
-                }
-            }
-        };
-        tokio::join!(listening, telling);
-    }
-
-    /// Tells those who want to hear it. Whether it is news at all.
-    fn take(&self, line: &Line, notification: &Envelope) -> bool {
-        const NEWS: [&str; 2] = ["/list_changed", "notifications/resources/updated"];
-        let method = notification.method().unwrap_or_default();
-        if !NEWS.iter().any(|end| method.ends_with(end)) {
-            return false;
-        }
-        for (id, listener) in self.listeners().iter() {
-            if let (true, Ok(id)) = (listener.filter.lets_through(notification), json::borrow(id)) {
-                let text = for_listener(id, method, params_text(&notification.kind));
-                send(&self.link.client, line.followed_by(text));
-            }
-        }
-        true
-    }
-
-    /// Whether somebody listened under that id.
-    fn end(&self, id: &RawValue) -> bool {
-        self.listeners().remove(id.get()).is_some()
-    }
-
-    fn listeners(&self) -> MutexGuard<'_, HashMap<String, Listener>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A notification with the id of the `subscriptions/listen` that it belongs to.
-fn for_listener(id: &RawValue, method: &str, params: &str) -> String {
-    let params = with_members(params, &format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#));
-    format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#)
-}
-
-/// A result with what a modern one has to say besides.
-fn completed(result: &RawValue, method: &str) -> String {
-    const CACHEABLE: [&str; 5] = [
-        method::TOOLS_LIST,
-        method::PROMPTS_LIST,
-        method::RESOURCES_LIST,
-        method::RESOURCES_TEMPLATES_LIST,
-        method::RESOURCES_READ,
-    ];
-    // Before 2026-07-28 the name has no meaning.
-    let own = match member(result, "resultType") {
-        Some(_) => without_members(result.get(), &["resultType"]),
-        None => result.get().to_owned(),
-    };
-    let mut members = vec![r#""resultType":"complete""#];
-    if CACHEABLE.contains(&method) {
-        for (name, text) in [("ttlMs", r#""ttlMs":0"#), ("cacheScope", r#""cacheScope":"private""#)] {
-            if member(result, name).is_none() {
-                members.push(text);
-            }
-        }
-    }
-    with_members(&own, &members.join(","))
-}
-
-/// Parameters without what a legacy server learns in the handshake.
-fn without_what_is_said_once(params: &str) -> String {
-    let own = json::borrow::<&RawValue>(params).ok().and_then(|params| member(params, "_meta"));
-    let Some(own) = own else { return params.to_owned() };
-    let Ok(members) = received::read::<BTreeMap<String, Box<RawValue>>>(own.get()) else {
-        return params.to_owned();
-    };
-    let kept: Vec<String> = members
-        .iter()
-        .filter(|(name, _)| !SAID_ONCE.contains(&name.as_str()))
-        .map(|(name, value)| format!("{}:{value}", json!(name)))
-        .collect();
-    with_part(params, own.get(), &format!("{{{}}}", kept.join(",")))
 }
