@@ -9,7 +9,7 @@
 mod addresses;
 mod assertion;
 mod browser;
-mod discovery;
+pub(crate) mod discovery;
 mod dpop;
 mod grants;
 mod http;

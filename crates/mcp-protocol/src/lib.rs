@@ -18,6 +18,7 @@
 //! | `input`, `elicitation`, `sampling`, `roots` | what a server asks a client, and how it answers |
 //! | `notifications` | progress and log messages |
 //! | [`method`] | every method name, once |
+//! | `formats` | the values of `format` that clients know |
 //! | [`mirrored`] | parameters that are repeated in headers |
 //! | [`uri`] | URIs as they are compared, and which URLs are secure |
 //! | [`mod@lookup`] | one value out of JSON text, without building the rest |
@@ -39,6 +40,7 @@ mod capabilities;
 mod completion;
 mod content;
 mod elicitation;
+mod formats;
 mod implementation;
 mod input;
 pub mod json;
@@ -71,6 +73,7 @@ pub use elicitation::{
     TitledSingleSelectEnumSchema, UntitledItems, UntitledMultiSelectEnumSchema, UntitledSingleSelectEnumSchema,
     UrlMode,
 };
+pub use formats::INTEROPERABLE_FORMATS;
 pub use implementation::{Icon, IconTheme, Implementation};
 pub use input::{InputRequest, InputRequests, InputRequiredResult};
 pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId};

@@ -12,18 +12,7 @@ use super::{
     server::Server,
     transport::CLAUDE_PATIENCE,
 };
-
-/// Parameters of an authorization request, which are the client's to set.
-const RESERVED: [&str; 8] = [
-    "client_id",
-    "code_challenge",
-    "code_challenge_method",
-    "redirect_uri",
-    "resource",
-    "response_type",
-    "scope",
-    "state",
-];
+use crate::oauth::discovery::reserved_parameter;
 
 /// An issuer, as clients see it.
 pub(super) struct Issuer {
@@ -201,9 +190,7 @@ fn endpoints(issuer: &str, document: &Value, is_openid: bool, report: &mut Repor
             );
         }
     }
-    let endpoint = document["authorization_endpoint"].as_str().and_then(|own| Url::parse(own).ok());
-    let reserved =
-        endpoint.and_then(|own| own.query_pairs().find_map(|(name, _)| RESERVED.into_iter().find(|own| *own == name)));
+    let reserved = document["authorization_endpoint"].as_str().and_then(reserved_parameter);
     if let Some(name) = reserved {
         let found = format!("`authorization_endpoint` of {issuer} sets `{name}`, which is the client's to set");
         report.problem(

@@ -6,29 +6,11 @@ use std::{
 };
 
 use jsonschema::Validator;
-use mcp_protocol::mirrored_parameters;
+use mcp_protocol::{INTEROPERABLE_FORMATS, mirrored_parameters};
 use serde_json::{Map, Value, json};
 
 use super::{fault::Fault, report::Report};
 
-/// The formats of JSON Schema 2020-12 that `ajv-formats` checks, too.
-const FORMATS: [&str; 15] = [
-    "date",
-    "date-time",
-    "duration",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "json-pointer",
-    "regex",
-    "relative-json-pointer",
-    "time",
-    "uri",
-    "uri-reference",
-    "uri-template",
-    "uuid",
-];
 /// Places that a finding names.
 const MAX_PLACES: usize = 5;
 const MAX_NAME_CHARS: usize = 64;
@@ -197,7 +179,9 @@ impl Walk<'_> {
         if members.get("type").is_some_and(Value::is_array) {
             self.faults.add(Fault::TypeList, place);
         }
-        if let Some(format) = members.get("format").and_then(Value::as_str).filter(|own| !FORMATS.contains(own)) {
+        if let Some(format) =
+            members.get("format").and_then(Value::as_str).filter(|own| !INTEROPERABLE_FORMATS.contains(own))
+        {
             self.faults.add(Fault::Format, &format!("{place} ({format})"));
         }
         if let Some(pattern) = members.get("pattern").and_then(Value::as_str)

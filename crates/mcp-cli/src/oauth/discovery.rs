@@ -271,7 +271,7 @@ fn check(issuer: &IssuerMetadata) -> anyhow::Result<()> {
 }
 
 /// The parameter of an authorization request that an endpoint has already: a second one beside it may be read, or not.
-fn reserved_parameter(endpoint: &str) -> Option<&'static str> {
+pub(crate) fn reserved_parameter(endpoint: &str) -> Option<&'static str> {
     const RESERVED: [&str; 8] = [
         "client_id",
         "code_challenge",

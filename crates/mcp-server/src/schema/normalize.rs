@@ -4,27 +4,8 @@
 
 use std::mem;
 
-use mcp_protocol::JsonObject;
+use mcp_protocol::{INTEROPERABLE_FORMATS, JsonObject};
 use serde_json::{Number, Value, json};
-
-/// The formats of JSON Schema 2020-12 that `ajv-formats` checks, too. Strict clients do not compile a schema with others.
-const FORMATS: [&str; 15] = [
-    "date",
-    "date-time",
-    "duration",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "json-pointer",
-    "regex",
-    "relative-json-pointer",
-    "time",
-    "uri",
-    "uri-reference",
-    "uri-template",
-    "uuid",
-];
 
 const OF_NUMBERS: [&str; 5] = ["multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
 const OF_STRINGS: [&str; 7] =
@@ -90,7 +71,7 @@ pub(super) fn for_each_subschema(members: &mut JsonObject, visit: &mut dyn FnMut
 }
 
 fn remove_unknown_format(members: &mut JsonObject) {
-    if members.get("format").and_then(Value::as_str).is_some_and(|format| !FORMATS.contains(&format)) {
+    if members.get("format").and_then(Value::as_str).is_some_and(|format| !INTEROPERABLE_FORMATS.contains(&format)) {
         members.remove("format");
     }
 }
