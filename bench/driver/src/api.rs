@@ -66,7 +66,9 @@ impl RuntimeApi {
     /// Waits until the function asks for an invocation.
     pub(crate) fn wait_for_question(&mut self) -> anyhow::Result<()> {
         while self.asking.is_empty() {
-            let Request::Question = self.read_request()? else { bail!("the function answers a request that was never sent") };
+            let Request::Question = self.read_request()? else {
+                bail!("the function answers a request that was never sent")
+            };
         }
         Ok(())
     }
