@@ -6,22 +6,24 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use aws_lambda_events::{
-    alb::AlbTargetGroupResponse,
-    apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse},
-    encodings,
-};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use mcp_protocol::json;
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 
 use crate::{IamIdentity, headers};
+
+mod query;
+mod response;
+
+use query::{Cookies, Parameters};
+pub use response::EventResponse;
+pub(crate) use response::{carried_bytes, take_cookies};
 
 /// An HTTP request that came as an event.
 #[derive(Debug)]
@@ -109,7 +111,7 @@ impl LambdaRequest {
     pub fn from_event(event: &[u8]) -> Result<Self, EventError> {
         // Only that it is none: the text of the error could repeat what a caller sent.
         let not_json = |_| EventError::Unknown("this is not JSON".to_owned());
-        // Unbounded JSON: of fixed size but for the headers, which are bounded; the rest is borrowed.
+        // Unbounded JSON: of fixed size but for the headers and the query, which are bounded; the rest is borrowed.
         match serde_json::from_slice::<Member<RawEvent<'_>>>(event).map_err(not_json)? {
             Member::Is(event) => event.into_request(),
             Member::Absent | Member::Other => Err(EventError::of_other_types()),
@@ -127,9 +129,14 @@ struct RawEvent<'a> {
     #[serde(borrow)]
     path: Member<Text<'a>>,
     #[serde(borrow)]
+    raw_query_string: Member<Text<'a>>,
+    query_string_parameters: Member<Parameters>,
+    multi_value_query_string_parameters: Member<Parameters>,
+    #[serde(borrow)]
     http_method: Member<Text<'a>>,
     headers: Member<Headers>,
     multi_value_headers: Member<Headers>,
+    cookies: Member<Cookies>,
     #[serde(borrow)]
     body: Member<Text<'a>>,
     is_base64_encoded: Member<bool>,
@@ -328,10 +335,19 @@ impl RawEvent<'_> {
             EventSource::RestApi | EventSource::LoadBalancer { .. } => path,
         };
 
-        let headers = match (multi_value_headers, headers) {
+        let mut headers = match (multi_value_headers, headers) {
             (Some(headers), _) if !headers.map.is_empty() || headers.has_malformed || headers.is_too_much => headers,
             (_, headers) => headers.unwrap_or_default(),
         };
+        if source == EventSource::FunctionUrl
+            && let Some(Cookies(cookies)) = self.cookies.read()?
+        {
+            match cookies.as_deref() {
+                Some("") => {}
+                Some(cookies) => headers.add(header::COOKIE.as_str(), cookies),
+                None => headers.has_malformed = true,
+            }
+        }
         if headers.is_too_much {
             return Err(bad_request("the request has too many headers: at most 256 with 64 KiB are read"));
         }
@@ -348,11 +364,21 @@ impl RawEvent<'_> {
         };
 
         let path = if path.starts_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("/{path}")) };
-        let mut request = Request::builder().method(method).uri(path.as_ref()).body(body);
+        let query = match source {
+            EventSource::FunctionUrl => self.raw_query_string.read()?.map_or(Cow::Borrowed(""), query::of_raw),
+            EventSource::RestApi | EventSource::LoadBalancer { .. } => {
+                let several = self.multi_value_query_string_parameters.read()?;
+                let parameters = several.or(self.query_string_parameters.read()?).unwrap_or_default();
+                let query = parameters.query(source);
+                Cow::Owned(query.ok_or_else(|| bad_request("the request's query string is malformed or too long"))?)
+            }
+        };
+        let target = if query.is_empty() { path } else { Cow::Owned(format!("{path}?{query}")) };
+        let mut request = Request::builder().method(method).uri(target.as_ref()).body(body);
         if let Ok(request) = &mut request {
             *request.headers_mut() = headers.map;
         }
-        let request = request.map_err(|_| bad_request("the request's path is malformed"))?;
+        let request = request.map_err(|_| bad_request("the request's path or query string is malformed"))?;
         if source != EventSource::FunctionUrl {
             // There callers choose what the event says of names and signers.
             return Ok(LambdaRequest { request, source, domain_name: None, iam: None });
@@ -474,76 +500,4 @@ impl<'de> FromMember<'de> for HeaderValues<'de> {
         }
         Ok(values.map(Self::Several))
     }
-}
-
-/// A complete answer in the shape that the event's sender reads.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-#[non_exhaustive]
-pub enum EventResponse {
-    /// For payload version 2.0.
-    FunctionUrl(ApiGatewayV2httpResponse),
-    /// For payload version 1.0.
-    RestApi(ApiGatewayProxyResponse),
-    /// For a load balancer.
-    LoadBalancer(AlbTargetGroupResponse),
-}
-
-impl EventResponse {
-    /// Turns a response with a whole body into what `source` reads. Bodies of ours are UTF-8 and need no Base64.
-    pub(crate) fn new(source: EventSource, response: Response<Bytes>) -> Self {
-        let (parts, body) = response.into_parts();
-        let status_code = i64::from(parts.status.as_u16());
-        // A body of ours is text; one that is not could not be sent either way.
-        let body = String::from_utf8(body.into()).unwrap_or_else(|error| error.to_string());
-        let body = (!body.is_empty()).then_some(encodings::Body::Text(body));
-        match source {
-            EventSource::FunctionUrl => {
-                let mut response = ApiGatewayV2httpResponse::default();
-                (response.status_code, response.headers, response.body) = (status_code, joined(parts.headers), body);
-                Self::FunctionUrl(response)
-            }
-            EventSource::RestApi => {
-                let mut response = ApiGatewayProxyResponse::default();
-                (response.status_code, response.multi_value_headers, response.body) =
-                    (status_code, parts.headers, body);
-                Self::RestApi(response)
-            }
-            EventSource::LoadBalancer { multi_value } => {
-                let mut response = AlbTargetGroupResponse::default();
-                (response.status_code, response.body) = (status_code, body);
-                response.status_description = Some(parts.status.to_string());
-                if multi_value {
-                    response.multi_value_headers = parts.headers;
-                } else {
-                    response.headers = joined(parts.headers);
-                }
-                Self::LoadBalancer(response)
-            }
-        }
-    }
-}
-
-/// One value a name. Ours that can occur twice (`Vary`) are lists, which a comma joins.
-fn joined(headers: HeaderMap) -> HeaderMap {
-    if headers.len() == headers.keys_len() {
-        return headers;
-    }
-    let mut joined = HeaderMap::with_capacity(headers.keys_len());
-    for name in headers.keys() {
-        let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-        // The parts are valid, and so is what a comma makes of them.
-        if let Ok(value) = HeaderValue::from_bytes(&values.join(&b", "[..])) {
-            joined.insert(name.clone(), value);
-        }
-    }
-    joined
-}
-
-/// The bytes that a whole body takes inside the JSON that carries it, where quotes and line ends are escaped.
-pub(crate) fn carried_bytes(headers: &HeaderMap, body: &str) -> usize {
-    let escapes = body.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n')).count();
-    // Names and values twice over, for multi-value headers and punctuation; the rest of the envelope is small.
-    let header_bytes: usize = headers.iter().map(|(name, value)| 2 * (name.as_str().len() + value.len()) + 16).sum();
-    body.len() + escapes + header_bytes + 256
 }

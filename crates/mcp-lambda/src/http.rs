@@ -39,6 +39,7 @@ mod batch;
 mod exchange;
 mod finisher;
 mod handler_refusal;
+mod routes;
 
 pub(crate) use answers::bad_request;
 use answers::{
@@ -47,6 +48,7 @@ use answers::{
 };
 use exchange::{Exchange, ResponseLimits, log_refusal};
 use finisher::Finisher;
+use routes::{Layered, Route, Visit};
 
 /// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
 const ENDPOINT: &str = "/mcp";
@@ -90,6 +92,9 @@ pub struct McpService {
     /// The first name that a request was sent to, and what it means.
     first_name: Arc<OnceLock<(String, Option<PublicUrl>)>>,
     logs: Arc<CallLogs>,
+    /// Services beside the endpoint; few or none.
+    routes: Arc<[Arc<Route>]>,
+    layered: Option<Arc<Layered>>,
 }
 
 /// What an event says about the way back, for the request's extensions.
@@ -122,7 +127,8 @@ impl McpService {
         let router = server.build(settings).map_err(config::explained)?;
         let authenticator = Arc::new(Authenticator::new(&config.authentication));
         let logs = Arc::new(CallLogs::new(&config, router.name()));
-        Ok(Self { router, config: Arc::new(config), authenticator, first_name: Arc::default(), logs })
+        let (config, first_name) = (Arc::new(config), Arc::default());
+        Ok(Self { router, config, authenticator, first_name, logs, routes: Arc::default(), layered: None })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -133,9 +139,15 @@ impl McpService {
         &self.router
     }
 
-    /// Does before the first request what is configured to be done then (`OIDC_WARM`).
-    pub(crate) async fn warm(&self) {
+    /// Does in the init phase what is configured to be done then (`OIDC_WARM`). [`main`](crate::main) awaits it before the first
+    /// invocation.
+    pub async fn warm(&self) {
         self.authenticator.warm().await;
+    }
+
+    /// Runs the server's close hooks. [`main`](crate::main) does on SIGTERM.
+    pub async fn close(&self) {
+        self.router.close().await;
     }
 
     /// Answers a request.
@@ -151,6 +163,9 @@ impl McpService {
         invocation: Invocation,
         transport: Option<&Transport>,
     ) -> Response<Body> {
+        if let Some(layered) = &self.layered {
+            return layered.call(request, invocation, transport).await;
+        }
         let (parts, body) = request.into_parts();
         let own_url = self.own_url(transport);
         let own_url = own_url.as_deref();
@@ -162,7 +177,11 @@ impl McpService {
         // People and clients write a URL with a slash at its end or without: both are the same endpoint and resource.
         let endpoint = path.strip_suffix('/').unwrap_or(path);
         if !matches!(endpoint, ENDPOINT | "") {
-            return not_found();
+            let Some(route) = self.routes.iter().find(|route| route.path == path) else {
+                return not_found();
+            };
+            let request = Request::from_parts(parts, body);
+            return (route.answer)(self, route, Visit { request, invocation, transport, own_url }).await;
         }
         // A bare Function URL is a resource of that name.
         let challenger = Challenger { authenticator: &self.authenticator, router: &self.router, own_url, endpoint };
@@ -475,6 +494,31 @@ impl tower_service::Service<Request<Bytes>> for McpService {
     }
 }
 
+/// For layers, which read and write bodies of this type.
+impl tower_service::Service<Request<Body>> for McpService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            Ok(match body.bytes_up_to(MAX_REQUEST_BYTES).await {
+                Some(body) => service.handle(Request::from_parts(parts, body)).await,
+                None => {
+                    let message = format!("the body has more than the {MAX_REQUEST_BYTES} bytes that are read");
+                    refuse(StatusCode::PAYLOAD_TOO_LARGE, None, message)
+                }
+            })
+        })
+    }
+}
+
 impl Clone for McpService {
     fn clone(&self) -> Self {
         Self {
@@ -483,6 +527,8 @@ impl Clone for McpService {
             authenticator: Arc::clone(&self.authenticator),
             first_name: Arc::clone(&self.first_name),
             logs: Arc::clone(&self.logs),
+            routes: Arc::clone(&self.routes),
+            layered: self.layered.clone(),
         }
     }
 }

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Body, EventError, EventResponse, EventSource, InvokeMode, LambdaInvocation, LambdaRequest, McpService, Transport,
+    events::take_cookies,
     http::bad_request,
     runtime_api::{BoxError, RequestBody, RuntimeApi, whole},
 };
@@ -128,7 +129,7 @@ impl<'a> Headers<'a> {
 
 /// A wall-clock deadline in milliseconds as an instant. None when it is over: the platform sends no such deadline, but
 /// `cargo lambda watch` does (its clock begins with the process).
-fn deadline(deadline_ms: u64) -> Option<Instant> {
+pub(crate) fn deadline(deadline_ms: u64) -> Option<Instant> {
     let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(deadline_ms))?;
     Instant::now().checked_add(deadline.duration_since(SystemTime::now()).ok()?)
 }
@@ -191,7 +192,7 @@ pub(crate) async fn report_init_error(message: String) -> Result<(), BoxError> {
 }
 
 /// Answers one event; who sent it, and the answer.
-async fn respond(
+pub(crate) async fn respond(
     service: &McpService,
     event: &[u8],
     invocation: Invocation,
@@ -230,6 +231,13 @@ pub async fn respond_buffered(
     Ok(EventResponse::new(source, Response::from_parts(parts, body.to_bytes())))
 }
 
+/// The prelude of a stream, and its body.
+pub(crate) fn prelude(response: Response<Body>) -> (MetadataPrelude, Body) {
+    let (mut parts, body) = response.into_parts();
+    let cookies = take_cookies(&mut parts.headers);
+    (MetadataPrelude { status_code: parts.status, headers: parts.headers, cookies }, body)
+}
+
 /// A body after its prelude and delimiter. The three are frames of their own, as `cargo lambda watch` wants them, but
 /// each is ready when the one before it is taken, so that the client writes them at once.
 pub(crate) struct Streamed {
@@ -239,8 +247,7 @@ pub(crate) struct Streamed {
 
 impl Streamed {
     fn new(response: Response<Body>) -> serde_json::Result<Self> {
-        let (parts, body) = response.into_parts();
-        let prelude = MetadataPrelude { status_code: parts.status, headers: parts.headers, cookies: Vec::new() };
+        let (prelude, body) = prelude(response);
         let before = [Bytes::from(serde_json::to_vec(&prelude)?), Bytes::from_static(&DELIMITER)].into_iter();
         Ok(Self { before, body })
     }

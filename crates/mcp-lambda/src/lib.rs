@@ -84,7 +84,8 @@
 #![cfg_attr(not(feature = "https"), doc = "| send requests | `https`, with the feature of that name |")]
 //! | write by hand what types cannot say | [`Tool::raw`], [`JsonObject`] |
 //! | handle errors and foreign data | [`BoxError`], [`error_chain`], [`json`], [`uri`] |
-//! | write a `main` or a transport of your own | [`transport`] |
+//! | serve other paths, add layers | [`McpService::route`], [`McpService::public_route`], [`McpService::layer`]; [`transport::Body`] |
+//! | write a `main` or a transport of your own | [`McpService::into_lambda_service`] for `lambda_runtime::run`; [`transport`] |
 //!
 //! # Features
 //!
@@ -104,6 +105,7 @@
 #![cfg_attr(feature = "postgres", doc = include_str!("guide/database.md"))]
 
 mod authentication;
+mod body;
 mod call_log;
 mod config;
 mod era;
@@ -111,6 +113,7 @@ mod events;
 mod headers;
 mod http;
 mod invocations;
+mod lambda_service;
 mod logs;
 mod origin;
 mod platform;

@@ -51,6 +51,15 @@ where
     )
 }
 
+/// Begins to log as [`main`] does, for a `main` of another: call log and metrics as JSON on standard output, panics as an event of
+/// one line without what a caller has sent.
+///
+/// Does not change a `tracing` subscriber that the process has already.
+pub fn init_logs(env: &Env) {
+    logs::init(env);
+    panic::set_hook(Box::new(log_panic));
+}
+
 /// Says where the code panicked, in one line of the log. A message that was put together there may have in it what a caller
 /// has sent, with line breaks and all, and stays out.
 fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -69,8 +78,7 @@ fn warn_of_unknown(env: &Env) {
 type Building<'a> = Pin<Box<dyn Future<Output = Result<McpService, InitError>> + 'a>>;
 
 fn start(env: &Env, building: Building<'_>) -> ExitCode {
-    logs::init(env);
-    panic::set_hook(Box::new(log_panic));
+    init_logs(env);
     if env.get(runtime_api::ENDPOINT).is_none() {
         tracing::error!(
             "{} is not set: this is a Lambda function; run it with `make dev` or `cargo lambda watch`",

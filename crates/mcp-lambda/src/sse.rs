@@ -1,8 +1,7 @@
-//! Response bodies: whole, or a stream of server-sent events.
+//! Server-sent events: a response that streams, and notifications in a whole one.
 
 use std::{
     convert::Infallible,
-    fmt,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use mcp_server::CallOutcome;
 use tokio::{
     sync::mpsc,
@@ -21,54 +20,6 @@ use crate::events::carried_bytes;
 
 /// A quiet stream gets a comment this often, so that nobody between takes it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// The body of a response: whole, or sent as it comes.
-pub struct Body(Inner);
-
-enum Inner {
-    Whole(Bytes),
-    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Infallible> + Send>>),
-}
-
-impl Body {
-    /// A whole body.
-    pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self(Inner::Whole(bytes.into()))
-    }
-
-    pub(crate) fn stream(stream: EventStream) -> Self {
-        Self(Inner::Stream(Box::pin(stream)))
-    }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.0 {
-            Inner::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Inner::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Stream(stream) => stream.size_hint(),
-        }
-    }
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Inner::Whole(bytes) => write!(f, "Body({} bytes)", bytes.len()),
-            Inner::Stream(_) => f.write_str("Body(stream)"),
-        }
-    }
-}
 
 /// One message as an event. JSON on one line needs one `data` field.
 pub(crate) fn event(message: &str) -> String {

@@ -16,6 +16,8 @@
 //! # }
 //! ```
 //!
+//! Under `lambda_runtime` it is one line: `lambda_runtime::run(service.into_lambda_service()).await`, with [`LambdaService`]'s example.
+//!
 //! [`McpService`](crate::McpService) itself is a `tower::Service` from `http::Request<Bytes>` to `http::Response<Body>`.
 //! [`Transport`] and [`Invocation`], in the request's extensions, say how the request came and until when it must be answered.
 //!
@@ -31,11 +33,13 @@
 //! | `origin` | the server's public name, and who may call from a browser |
 //! | `authentication` | who calls |
 //! | `platform` | [`LambdaContext`](crate::LambdaContext): what handlers get on Lambda alone |
-//! | `sse` | [`Body`], server-sent events |
+//! | `body` | [`Body`] |
+//! | `sse` | server-sent events |
 //! | `events` | Lambda events to and from `http` types |
 //! | `run` | [`main`](crate::main) |
 //! | `invocations` | the runtime loop, in both invoke modes |
 //! | `runtime_api` | the connection to the Runtime API |
+//! | `lambda_service` | [`LambdaService`]: the service under `lambda_runtime::run` |
 //! | `shutdown` | what is done before the process ends |
 //! | `logs` | log lines, and metrics in them |
 //! | `call_log` | the line of each call |
@@ -44,13 +48,15 @@
 
 pub use crate::{
     authentication::{Authentication, IamIdentity},
+    body::Body,
     config::InvokeMode,
     events::{EventError, EventResponse, EventSource, LambdaRequest},
     http::Transport,
     invocations::respond_buffered,
+    lambda_service::{BodyStream, LambdaResponse, LambdaService},
     origin::{Origin, PublicUrl},
     platform::LambdaInvocation,
-    sse::Body,
+    run::init_logs,
 };
 #[doc(inline)]
 pub use mcp_server::{Invocation, StateKey};

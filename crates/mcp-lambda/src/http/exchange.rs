@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Response, StatusCode};
 use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, RequestMeta};
-use mcp_server::{CallError, Invocation};
+use mcp_server::{CallError, Invocation, Principal};
 use tokio::sync::mpsc;
 
 use super::answers::{ErrorCode, challenged, empty, refuse_invalid, refuse_without_id, reject, translate};
@@ -39,9 +39,12 @@ pub(super) struct ResponseLimits {
 
 /// Logs that a request was refused for who makes it.
 pub(super) fn log_refusal(invocation: &Invocation, refusal: &CallError) {
-    let principal = invocation.principal.as_deref();
+    log_refusal_of(&invocation.request_id, invocation.principal.as_deref(), refusal);
+}
+
+pub(super) fn log_refusal_of(request_id: &str, principal: Option<&Principal>, refusal: &CallError) {
     tracing::info!(
-        request_id = invocation.request_id,
+        request_id,
         issuer = principal.map(|principal| principal.issuer.as_str()),
         reason = %refusal,
         monotonic_counter.token_refusals = 1,

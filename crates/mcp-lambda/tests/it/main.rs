@@ -26,5 +26,6 @@ mod prompts;
 mod properties;
 mod resources;
 mod results;
+mod routes;
 mod streaming;
 mod uris;

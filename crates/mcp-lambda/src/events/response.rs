@@ -1,0 +1,106 @@
+//! Responses in the shapes that the senders of events read.
+
+use aws_lambda_events::{
+    alb::AlbTargetGroupResponse,
+    apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse},
+    encodings,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header};
+use serde::Serialize;
+
+use super::EventSource;
+
+/// A complete answer in the shape that the event's sender reads.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum EventResponse {
+    /// For payload version 2.0.
+    FunctionUrl(ApiGatewayV2httpResponse),
+    /// For payload version 1.0.
+    RestApi(ApiGatewayProxyResponse),
+    /// For a load balancer.
+    LoadBalancer(AlbTargetGroupResponse),
+}
+
+impl EventResponse {
+    /// Turns a response with a whole body into what `source` reads. A body that is not UTF-8 travels as Base64.
+    pub(crate) fn new(source: EventSource, response: Response<Bytes>) -> Self {
+        let (mut parts, body) = response.into_parts();
+        let status_code = i64::from(parts.status.as_u16());
+        let body = match String::from_utf8(body.into()) {
+            Ok(text) if text.is_empty() => None,
+            Ok(text) => Some(encodings::Body::Text(text)),
+            Err(binary) => Some(encodings::Body::Binary(binary.into_bytes())),
+        };
+        let is_base64_encoded = matches!(body, Some(encodings::Body::Binary(_)));
+        match source {
+            EventSource::FunctionUrl => {
+                let mut response = ApiGatewayV2httpResponse::default();
+                response.cookies = take_cookies(&mut parts.headers);
+                (response.status_code, response.headers, response.body) = (status_code, joined(parts.headers), body);
+                response.is_base64_encoded = is_base64_encoded;
+                Self::FunctionUrl(response)
+            }
+            EventSource::RestApi => {
+                let mut response = ApiGatewayProxyResponse::default();
+                (response.status_code, response.multi_value_headers, response.body) =
+                    (status_code, parts.headers, body);
+                response.is_base64_encoded = is_base64_encoded;
+                Self::RestApi(response)
+            }
+            EventSource::LoadBalancer { multi_value } => {
+                let mut response = AlbTargetGroupResponse::default();
+                (response.status_code, response.body) = (status_code, body);
+                response.is_base64_encoded = is_base64_encoded;
+                response.status_description = Some(parts.status.to_string());
+                if multi_value {
+                    response.multi_value_headers = parts.headers;
+                } else {
+                    response.headers = joined(parts.headers);
+                }
+                Self::LoadBalancer(response)
+            }
+        }
+    }
+}
+
+/// The cookies that a response sets, which payload version 2.0 and streams carry apart from the headers.
+pub(crate) fn take_cookies(headers: &mut HeaderMap) -> Vec<String> {
+    if !headers.contains_key(header::SET_COOKIE) {
+        return Vec::new();
+    }
+    let cookies = headers.get_all(header::SET_COOKIE).iter();
+    let cookies = cookies.filter_map(|cookie| cookie.to_str().ok().map(str::to_owned)).collect();
+    headers.remove(header::SET_COOKIE);
+    cookies
+}
+
+/// One value a name. A comma joins lists such as `Vary`; of cookies, which are none, the last is kept.
+fn joined(headers: HeaderMap) -> HeaderMap {
+    if headers.len() == headers.keys_len() {
+        return headers;
+    }
+    let mut joined = HeaderMap::with_capacity(headers.keys_len());
+    for name in headers.keys() {
+        let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        let value = match (name == header::SET_COOKIE, values.last()) {
+            (true, Some(last)) => last.to_vec(),
+            _ => values.join(&b", "[..]),
+        };
+        // The parts are valid, and so is what a comma makes of them.
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
+            joined.insert(name.clone(), value);
+        }
+    }
+    joined
+}
+
+/// The bytes that a whole body takes inside the JSON that carries it, where quotes and line ends are escaped.
+pub(crate) fn carried_bytes(headers: &HeaderMap, body: &str) -> usize {
+    let escapes = body.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n')).count();
+    // Names and values twice over, for multi-value headers and punctuation; the rest of the envelope is small.
+    let header_bytes: usize = headers.iter().map(|(name, value)| 2 * (name.as_str().len() + value.len()) + 16).sum();
+    body.len() + escapes + header_bytes + 256
+}
