@@ -3,9 +3,9 @@
 
     python3 scripts/conformance.py [--environments N]
 
-Each revision's requirement set for servers is run in both invoke modes, each invocation in another of N frozen
-environments (3 unless given). What may fail is listed in tests/interop/conformance/, and fails the run when it starts to
-pass. That for clients is run with a small client of that revision (tests/interop/client_driver.py) on the other side of
+Each revision's requirement set for servers is run in both invoke modes, the newest also under `lambda_runtime::run`, each
+invocation in another of N frozen environments (3 unless given). What may fail is listed in tests/interop/conformance/, and
+fails the run when it starts to pass. That for clients is run with a small client of that revision (tests/interop/client_driver.py) on the other side of
 the proxy's standard input and output.
 """
 
@@ -26,7 +26,16 @@ from emulated import Emulated
 
 SUITE = tools.NODE_MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
 EXPECTED = tools.INTEROP / "conformance"
-RUNS = [("2026-07-28", "stream"), ("2026-07-28", "buffered"), ("2025-11-25", "stream"), ("2025-11-25", "buffered")]
+# The function under `mcp_lambda::main`, and with a `main` of its own under `lambda_runtime::run`.
+OWN_LOOP, LAMBDA_RUNTIME = "conformance", "conformance-lambda-runtime"
+RUNS = [
+    (OWN_LOOP, "2026-07-28", "stream"),
+    (OWN_LOOP, "2026-07-28", "buffered"),
+    (OWN_LOOP, "2025-11-25", "stream"),
+    (OWN_LOOP, "2025-11-25", "buffered"),
+    (LAMBDA_RUNTIME, "2026-07-28", "stream"),
+    (LAMBDA_RUNTIME, "2026-07-28", "buffered"),
+]
 
 # Scenarios that are not scored and have to pass all the same.
 ALSO = {
@@ -72,12 +81,12 @@ def main():
     parser.add_argument("--environments", type=int, default=3)
     arguments = parser.parse_args()
     tools.install_test()
-    tools.build("conformance", "function-url-emulator", "mcpl")
+    tools.build(OWN_LOOP, LAMBDA_RUNTIME, "function-url-emulator", "mcpl")
     lines, problems = [], []
-    for revision, mode in RUNS:
-        line, found = run(revision, mode, arguments.environments)
+    for binary, revision, mode in RUNS:
+        line, found = run(binary, revision, mode, arguments.environments)
         lines.append(line)
-        problems += [f"{revision} {mode}: {problem}" for problem in found]
+        problems += [f"{binary} {revision} {mode}: {problem}" for problem in found]
     for revision, driver in CLIENTS:
         line, found = run_client(revision, driver)
         lines.append(line)
@@ -88,11 +97,11 @@ def main():
     sys.exit(1 if problems else 0)
 
 
-def run(revision, mode, environments):
+def run(binary, revision, mode, environments):
     """One run: its line, and what is wrong."""
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     # A line for each of hundreds of calls would hide what is wrong.
-    emulated = Emulated("conformance", mode, environments, MCP_STATE_KEY=key, AWS_LAMBDA_LOG_LEVEL="WARN")
+    emulated = Emulated(binary, mode, environments, MCP_STATE_KEY=key, AWS_LAMBDA_LOG_LEVEL="WARN")
     with tempfile.TemporaryDirectory() as folder, emulated as url:
         command = ["server", "--url", url, "--requirements", revision, "-o", folder]
         command += ["--expected-failures", EXPECTED / f"expected-failures-{revision}.yaml"]
@@ -101,7 +110,7 @@ def run(revision, mode, environments):
     passed = {name for name, checks in results.items() if not any(check["status"] == "FAILURE" for check in checks)}
     scored = required(revision)
     line = (
-        f"conformance {revision} {mode}: {environments} environments, "
+        f"{binary} {revision} {mode}: {environments} environments, "
         f"{len(scored & passed)} of {len(scored)} scenarios passed"
     )
     warned = {check["id"] for checks in results.values() for check in checks if check["status"] == "WARNING"}

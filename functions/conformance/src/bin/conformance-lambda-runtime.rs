@@ -1,0 +1,32 @@
+//! The same service with a `main` of its own: `lambda_runtime`'s loop, a layer around everything, and a route beside the endpoint.
+
+use std::convert::Infallible;
+
+use http::{HeaderValue, Request, Response, header};
+use mcp_lambda::{
+    Env, FromEnv, HttpConfig,
+    transport::{self, Body},
+};
+use tower::{service_fn, util::MapResponseLayer};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let env = Env::process();
+    transport::init_logs(&env);
+    let service = conformance::service(HttpConfig::from_env(&env)?).await?;
+    let service = service.public_route("/health", 0, service_fn(health)).layer(MapResponseLayer::new(with_security));
+    service.warm().await;
+    lambda_runtime::run(service.into_lambda_service()).await
+}
+
+/// A route: tells a monitor that the function starts.
+async fn health(_: Request<Body>) -> Result<Response<Body>, Infallible> {
+    Ok(Response::new(Body::whole("ok")))
+}
+
+/// A layer: adds a header to every response.
+fn with_security(mut response: Response<Body>) -> Response<Body> {
+    let value = HeaderValue::from_static("max-age=63072000");
+    response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+    response
+}
