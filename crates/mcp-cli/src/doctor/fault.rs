@@ -1,4 +1,5 @@
-//! The kinds of faults of a tool: for which clients, and the fix (docs/clients.md, "What each provider rejects").
+//! The kinds of faults of a tool: for which clients, and the fix (docs/clients.md, "Tool schemas that Anthropic, OpenAI and
+//! Gemini reject").
 
 use super::report::Level;
 

@@ -1,4 +1,5 @@
-//! Tools whose names and schemas clients or model APIs reject (docs/clients.md, "What each provider rejects").
+//! Tools whose names and schemas clients or model APIs reject (docs/clients.md, "Tool schemas that Anthropic, OpenAI and
+//! Gemini reject").
 
 use std::{
     collections::{BTreeMap, BTreeSet},
