@@ -8,8 +8,8 @@ def test_a_variable_is_in_the_table_and_in_the_code(tmp_path):
     source.parent.mkdir(parents=True)
     source.write_text('const KEPT: &str = "MCP_KEPT";\npub(crate) const NEW: &str = "MCP_NEW";\nconst TITLE: &str = "MCP";\n')
     (tmp_path / "docs").mkdir()
-    table = "| Variable | |\n| --- | --- |\n| `MCP_KEPT`, `MCP_GONE` | `MCP_VALUE` |\n\n## Limits\n\n| `MCP_OTHER` | |\n"
-    (tmp_path / "docs" / "configuration.md").write_text(table)
+    tables = "## Own\n\n| Variable | |\n| --- | --- |\n| `MCP_KEPT`, `MCP_GONE` | `MCP_VALUE` |\n\n## Limits\n\n| `MCP_OTHER` | |\n"
+    (tmp_path / "docs" / "configuration.md").write_text(tables)
 
     assert list(documentation.stray_variables(tmp_path)) == [
         "MCP_NEW is read, and not in docs/configuration.md",
