@@ -1078,10 +1078,10 @@ EXTERNAL = "https://id.example.com"
         ("event-logger", "CognitoBringsItsOwn", "cognito", {"Audience": "api"}, False),
         ("event-logger", "CognitoBringsItsOwn", "cognito", {"ScopePrefix": "api/"}, False),
         ("event-logger", "CognitoBringsItsOwn", EXTERNAL, {"Audience": "api", "ScopePrefix": "api/"}, True),
-        ("event-logger", "SomebodyIssues", "", {}, False),
-        ("event-logger", "SomebodyIssues", "cognito", {}, True),
-        ("event-logger", "SomebodyIssues", EXTERNAL, {}, True),
-        ("event-logger", "SomebodyIssues", "", {"Issuers": GOOGLE}, True),
+        ("event-logger", "IssuerIsSet", "", {}, False),
+        ("event-logger", "IssuerIsSet", "cognito", {}, True),
+        ("event-logger", "IssuerIsSet", EXTERNAL, {}, True),
+        ("event-logger", "IssuerIsSet", "", {"Issuers": GOOGLE}, True),
         ("event-logger", "IssuersStandAlone", EXTERNAL, {"Issuers": GOOGLE}, False),
         ("event-logger", "IssuersStandAlone", "", {"Issuers": GOOGLE, "Audience": "api"}, False),
         ("event-logger", "IssuersStandAlone", "", {"Issuers": GOOGLE}, True),
@@ -1129,7 +1129,7 @@ def test_authorization_cannot_be_switched_off_by_a_parameter():
     known = cfn_yaml.load(str(INFRA / "event-logger.yaml"))
     issuer, issuers = known["Parameters"]["Issuer"], known["Parameters"]["Issuers"]
 
-    # With neither the rule SomebodyIssues refuses.
+    # With neither the rule IssuerIsSet refuses.
     for refused in ("none", "off", "http://id.example.com"):
         assert not re.fullmatch(issuer["AllowedPattern"], refused), refused
     for refused in ("none", "[]", "{}"):
