@@ -242,14 +242,15 @@ def test_a_reader_that_is_gone_ends_the_proxy_and_its_session(mcpl, tmp_path):
         assert [own.headers["mcp-session-id"] for own in server.got if own.http == "DELETE"] == ["s"]
 
 
-def test_a_signal_ends_the_session_in_order(mcpl, tmp_path):
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_session_in_order(mcpl, tmp_path, number, code):
     with Legacy({"tools/call": lambda request: request.server.hold()}, session="s") as server:
         proxy = Session(words(mcpl, server.url, tmp_path, "--no-browser"))
         begin(proxy)
         proxy.send("tools/call", call())
         server.wait(lambda: server.all("tools/call"))
-        proxy.process.send_signal(signal.SIGTERM)
-        assert proxy.process.wait(timeout=20) == 0
+        proxy.process.send_signal(number)
+        assert proxy.process.wait(timeout=20) == code
         proxy.process.stdin.close()
         assert [own.headers["mcp-session-id"] for own in server.got if own.http == "DELETE"] == ["s"]
 

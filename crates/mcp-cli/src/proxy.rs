@@ -18,7 +18,9 @@ use tokio::{
 };
 
 use crate::{
+    Interruption,
     bridge::Bridge,
+    interrupted,
     message::{Envelope, Kind, error_response},
     upstream::{Line, Upstream},
 };
@@ -31,6 +33,10 @@ const CANCELLED: &str = "notifications/cancelled";
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Passes messages between standard input and output and a server, until the input ends.
+///
+/// # Errors
+///
+/// Also an [`Interruption`] when a signal came first.
 pub(crate) async fn run(upstream: Upstream) -> anyhow::Result<()> {
     let (client, output) = mpsc::unbounded_channel();
     let bridge = Arc::new(Bridge::new(upstream, client));
@@ -39,14 +45,14 @@ pub(crate) async fn run(upstream: Upstream) -> anyhow::Result<()> {
     let mut tasks = Tasks::default();
     let in_flight = InFlight::default();
     let mut line = Vec::new();
-    let mut terminated = std::pin::pin!(terminated());
+    let mut interrupted = std::pin::pin!(interrupted());
     let end = loop {
         line.clear();
         // A line may be megabytes long.
         let read = tokio::select! {
             read = input.read_until(b'\n', &mut line) => read.context("could not read from the client")?,
             written = &mut writer => break End::Reader(written?),
-            () = &mut terminated => break End::Signal,
+            interruption = &mut interrupted => break End::Signal(interruption),
         };
         if read == 0 {
             break End::Input;
@@ -76,7 +82,11 @@ pub(crate) async fn run(upstream: Upstream) -> anyhow::Result<()> {
     drop(bridge);
     match end {
         End::Reader(written) => written,
-        End::Input | End::Signal => writer.await?,
+        End::Input => writer.await?,
+        End::Signal(interruption) => {
+            writer.await??;
+            Err(interruption.into())
+        }
     }
 }
 
@@ -86,28 +96,7 @@ enum End {
     Input,
     /// The client does not read any more.
     Reader(anyhow::Result<()>),
-    Signal,
-}
-
-/// Waits for a signal that ends programs.
-async fn terminated() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-
-        if let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            return;
-        }
-    }
-    #[cfg(not(unix))]
-    if tokio::signal::ctrl_c().await.is_ok() {
-        return;
-    }
-    std::future::pending().await
+    Signal(Interruption),
 }
 
 async fn take(bridge: &Arc<Bridge>, envelope: Envelope, in_flight: &InFlight, tasks: &mut Tasks) {
