@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import tomllib
 
@@ -174,7 +175,7 @@ def test_a_file_that_does_not_parse_is_left_alone(run, tmp_path, flag):
 def test_without_a_program_it_says_what_to_write(run):
     refused = run("install", "greeter", URL, check=False)
 
-    assert refused.returncode == 1 and "--claude" in refused.stderr
+    assert refused.returncode == 2 and "--claude" in refused.stderr
 
 
 # 8.6
@@ -249,7 +250,7 @@ def test_a_file_elsewhere_is_backed_up_where_it_is(run, tmp_path):
 def test_a_name_is_no_option(run, tmp_path, name):
     refused = run("install", "--claude", "--", name, URL, check=False)
 
-    assert refused.returncode == 1 and "begin with `-`" in refused.stderr, refused.stderr
+    assert refused.returncode == 2 and "begin with `-`" in refused.stderr, refused.stderr
     assert not (tmp_path / FLAGS["--claude"][0]).exists()
 
 
@@ -344,15 +345,15 @@ def test_spaces_around_a_url_are_left_out_and_others_are_refused(run, tmp_path):
     bare = run("install", "greeter", URL.removeprefix("https://"), "--cursor", check=False)
 
     assert json.loads((tmp_path / FLAGS["--cursor"][0]).read_text())["mcpServers"]["greeter"] == {"url": URL}
-    assert spaced.returncode == 1 and "must be an https URL" in spaced.stderr, spaced.stderr
-    assert bare.returncode == 1 and f"has no scheme: write {URL}" in bare.stderr, bare.stderr
+    assert spaced.returncode == 2 and "must be an https URL" in spaced.stderr, spaced.stderr
+    assert bare.returncode == 2 and f"has no scheme: write {URL}" in bare.stderr, bare.stderr
 
 
 # i08
 def test_a_header_is_not_left_out_silently(run, tmp_path):
     refused = run("install", "greeter", URL, "--claude", "--header", "X-Api-Key: hunter2", check=False)
 
-    assert refused.returncode == 1 and "--token-command" in refused.stderr, refused.stderr
+    assert refused.returncode == 2 and "--token-command" in refused.stderr, refused.stderr
     assert not (tmp_path / FLAGS["--claude"][0]).exists() and not files_with("hunter2", tmp_path)
 
 
@@ -382,6 +383,8 @@ def test_it_is_said_what_comes_next(run):
     dry = run("install", "third", URL, "--claude", "--claude-code", "--gemini", "--dry-run").stdout
 
     assert f"sign in first: mcpl tools {URL} --scope 'a b'\n" in proxied
+    for own in (["--sigv4"], ["--token-command", "x"], ["--header-env", "Authorization=X"], ["--client-credentials", "--client-id", "me"]):
+        assert "sign in first" not in run("install", "fourth", URL, "--claude", *own).stdout, own
     assert "Claude Code asks for approval" in proxied and "trust the folder" in proxied
     assert "sign in first" not in direct and "approval" not in direct and "trust the folder" in direct
     assert "sign in first" not in dry and "approval" not in dry and "trust the folder" not in dry
@@ -401,4 +404,114 @@ def test_a_broken_file_stops_no_other(run, tmp_path):
     for ended in (installed, removed):
         assert ended.returncode == 1 and all(ended.stderr.count(f"{file} is left as it is") == 1 for file in broken)
     assert all(URL in entry for entry in entries)
-    assert not any(URL in (tmp_path / FLAGS[flag][0]).read_text() for flag in ("--gemini", "--codex"))
+    assert not any((tmp_path / FLAGS[flag][0]).exists() for flag in ("--gemini", "--codex"))
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_secrets_of_an_entry_for_another_server_do_not_stay(run, tmp_path, flag):
+    path, servers = FLAGS[flag]
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if flag == "--codex":
+        original = f'[{servers}.notes]\nurl = "https://old.example/mcp"\ncwd = "/x"\nhttp_headers = {{ Authorization = "hunter2" }}\n'
+    else:
+        entry = {"url": "https://old.example/mcp", "headers": {"Authorization": "hunter2"}, "env": {"K": "hunter2"}, "disabled": True}
+        original = json.dumps({servers: {"notes": entry}})
+    file.write_text(original)
+
+    installed = run("install", "notes", URL, flag)
+    kept = file.read_text()
+    again = run("install", "notes", URL.replace("/mcp", "/other"), flag)
+
+    assert URL in kept and not any(word in kept for word in ("hunter2", "old.example", "disabled", "cwd")), kept
+    assert "is replaced: it was for another server (https://old.example), whose `" in installed.stderr
+    assert "hunter2" in installed.stdout, "the difference shows what is left out"
+    assert "is replaced" not in again.stderr
+    # The first backup stays.
+    assert file.with_name(f"{file.name}.before-mcpl").read_text() == original
+
+
+def test_what_was_added_to_an_entry_for_the_same_origin_stays(run, tmp_path):
+    file = tmp_path / FLAGS["--cursor"][0]
+    file.parent.mkdir()
+    added = {"headers": {"X-Api-Key": "mine"}, "disabled": True}
+    file.write_text(json.dumps({"mcpServers": {"notes": {"url": URL, **added}}}))
+
+    installed = run("install", "notes", URL.replace("/mcp", "/other"), "--cursor")
+
+    entry = json.loads(file.read_text())["mcpServers"]["notes"]
+    assert entry == {"url": URL.replace("/mcp", "/other"), **added} and installed.stderr == ""
+
+
+def test_the_first_backup_stays_until_the_file_is_as_it_was(run, tmp_path):
+    file = tmp_path / FLAGS["--cursor"][0]
+    backup = file.with_name("mcp.json.before-mcpl")
+    file.parent.mkdir()
+    original = '{"mcpServers": {"mine": {"url": "https://x.example"}}}'
+    file.write_text(original)
+
+    run("install", "one", URL, "--cursor")
+    first = backup.read_text()
+    run("install", "two", URL, "--cursor")
+    second = backup.read_text()
+    run("uninstall", "two", "--cursor")
+    assert backup.exists()
+    run("uninstall", "one", "--cursor")
+
+    assert first == second == original
+    assert file.read_text() == original and not backup.exists()
+
+
+def test_a_file_that_mcpl_has_made_goes_with_its_last_entry(run, tmp_path):
+    file = tmp_path / "project" / ".mcp.json"
+    usual = tmp_path / "usual"
+    usual.touch()
+
+    run("install", "one", URL, "--claude-code")
+    mode = file.stat().st_mode
+    run("install", "two", URL, "--claude-code")
+    run("uninstall", "two", "--claude-code")
+    assert list(json.loads(file.read_text())["mcpServers"]) == ["one"]
+    dry = run("uninstall", "one", "--claude-code", "--dry-run")
+    assert file.exists() and "needs no change" not in dry.stdout
+    said = run("uninstall", "one", "--claude-code").stdout
+
+    assert not file.exists() and "is removed: nothing else was in it" in said and not list(file.parent.glob("*before-mcpl*"))
+    assert mode == usual.stat().st_mode, "others work on the project too"
+    run("install", "one", URL, "--cursor")
+    assert (tmp_path / FLAGS["--cursor"][0]).stat().st_mode & 0o777 == 0o600
+
+
+def test_an_entry_that_is_not_there_is_named_with_those_that_are(run, tmp_path):
+    run("install", "events", URL, "--claude", "--codex")
+    for flag in ("--claude", "--codex"):
+        before = (tmp_path / FLAGS[flag][0]).read_text()
+        misspelt = run("uninstall", "eventz", flag, check=False)
+        assert misspelt.returncode == 1 and "there is no entry `eventz`; there are events" in misspelt.stderr
+        assert (tmp_path / FLAGS[flag][0]).read_text() == before
+    none = run("uninstall", "events", "--cursor", check=False)
+
+    assert none.returncode == 1 and "there is no entry `events`; it has no entries" in none.stderr
+
+
+def test_claude_desktop_has_two_names_and_the_proxy_says_what_it_changes(run, tmp_path):
+    run("install", "greeter", URL, "--claude-desktop")
+    shown = run("proxy", "--help").stdout
+
+    assert URL in (tmp_path / FLAGS["--claude"][0]).read_text() and not (tmp_path / "project" / ".mcp.json").exists()
+    heading = shown.index("Changes the configuration of a program instead, as `mcpl install` does:")
+    assert heading < shown.index("--claude-code")
+
+
+@pytest.mark.parametrize("typed", ["3,5\n", "3 5\n"])
+def test_programs_are_chosen_in_a_menu(mcpl, run, tmp_path, typed):
+    terminal, inner = pty.openpty()
+    os.write(terminal, typed.encode())
+    ended = subprocess.run(
+        [mcpl, "install", "greeter", URL], env=run.variables, cwd=tmp_path, stdin=inner, capture_output=True, text=True, timeout=HANG_SECONDS
+    )
+    os.close(inner)
+    os.close(terminal)
+
+    assert ended.returncode == 0 and "3  Cursor" in ended.stdout, ended.stderr
+    assert all(URL in (tmp_path / FLAGS[flag][0]).read_text() for flag in ("--cursor", "--codex"))

@@ -1,12 +1,31 @@
-//! Commands in options, such as `--token-command`: split into words as a shell does, and run for what they print.
+//! Errors of the command line; and commands in options, such as `--token-command`: split into words as a shell does, and run
+//! for what they print.
 
-use std::process::Stdio;
+use std::{fmt, process::Stdio};
 
 use anyhow::{Context, bail};
 use tokio::{io::AsyncReadExt as _, process::Command};
 
 /// The largest token that a command prints.
 const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
+
+/// The command line is wrong: exit code 2.
+#[derive(Debug)]
+pub(crate) struct UsageError(String);
+
+impl UsageError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
 
 /// The words of a command. Words may be quoted by `'` or `"`; a backslash takes the next character as it is, except between
 /// single quotes and on Windows, where it separates folders. Nothing is expanded.
@@ -25,7 +44,8 @@ pub(crate) fn split(command: &str) -> anyhow::Result<(String, Vec<String>)> {
                 word.get_or_insert_default();
             }
             ('\\', None | Some('"')) if !cfg!(windows) => {
-                let escaped = characters.next().with_context(|| format!("`{command}` ends with a backslash"))?;
+                let escaped =
+                    characters.next().ok_or_else(|| UsageError::new(format!("`{command}` ends with a backslash")))?;
                 let word = word.get_or_insert_default();
                 // Between double quotes it stays, unless there is something to escape.
                 if quote.is_some() && !matches!(escaped, '"' | '\\' | '$' | '`') {
@@ -38,11 +58,12 @@ pub(crate) fn split(command: &str) -> anyhow::Result<(String, Vec<String>)> {
         }
     }
     if let Some(open) = quote {
-        bail!("`{command}` has a {open} that does not end");
+        bail!(UsageError::new(format!("`{command}` has a {open} that does not end")));
     }
     words.extend(word);
     let mut words = words.into_iter();
-    let program = words.next().filter(|program| !program.is_empty()).context("a command is empty")?;
+    let program = words.next().filter(|program| !program.is_empty());
+    let program = program.ok_or_else(|| UsageError::new("a command is empty"))?;
     Ok((program, words.collect()))
 }
 

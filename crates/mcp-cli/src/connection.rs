@@ -16,6 +16,7 @@ use self::assertion::AssertionArgs;
 use crate::{
     authorizer::{Authorizer, TokenCommand},
     callback::CallbackHost,
+    command_line::{self, UsageError},
     endpoint, network,
     oauth::{Browser, OAuth, OAuthOptions, PrivateKey, ResourceParameter, SigningAlgorithm, TokenType},
     output::print,
@@ -131,6 +132,11 @@ impl Connection {
     /// What requests to a server prove their sender with.
     pub(crate) fn authorizer(&self, url: &str) -> anyhow::Result<Authorizer> {
         let headers = self.headers()?;
+        for (option, command) in [("--token-command", &self.token_command), ("--open", &self.open)] {
+            if let Some(command) = command {
+                command_line::split(command).with_context(|| format!("could not read `{option}`"))?;
+            }
+        }
         Ok(match &self.token_command {
             Some(command) => Authorizer::Command(TokenCommand::new(command.clone())),
             None if self.sigv4 => Authorizer::SigV4(Box::new(self.signer(url)?)),
@@ -155,17 +161,20 @@ impl Connection {
     pub(crate) fn headers(&self) -> anyhow::Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         for header in &self.headers {
-            let (name, value) = header.split_once(':').context("`--header` is written NAME: VALUE")?;
+            let (name, value) =
+                header.split_once(':').ok_or_else(|| UsageError::new("`--header` is written NAME: VALUE"))?;
             add_header(&mut headers, name, value)?;
         }
         for header in &self.header_env {
-            let (name, variable_name) = header.split_once('=').context("`--header-env` is written NAME=VARIABLE")?;
+            let (name, variable_name) =
+                header.split_once('=').ok_or_else(|| UsageError::new("`--header-env` is written NAME=VARIABLE"))?;
             let value =
                 variable(variable_name).with_context(|| format!("`--header-env`: {variable_name} is not set"))?;
             add_header(&mut headers, name, &value)?;
         }
         for header in &self.header_file {
-            let (name, file) = header.split_once('=').context("`--header-file` is written NAME=FILE")?;
+            let (name, file) =
+                header.split_once('=').ok_or_else(|| UsageError::new("`--header-file` is written NAME=FILE"))?;
             add_header(&mut headers, name, &read(Path::new(file))?)?;
         }
         Ok(headers)
@@ -222,6 +231,17 @@ impl Connection {
         Ok(given)
     }
 
+    /// Whether a person signs in for these requests: then `mcpl` keeps tokens, which programs that start `mcpl proxy` use.
+    pub(crate) fn needs_sign_in(&self) -> bool {
+        let is_authorization = |header: &String| header.trim().to_ascii_lowercase().starts_with("authorization");
+        let headers = self.headers.iter().chain(&self.header_env).chain(&self.header_file);
+        self.token_command.is_none()
+            && !self.sigv4
+            && !self.client_credentials
+            && !self.assertion.is_some()
+            && !headers.into_iter().any(is_authorization)
+    }
+
     /// What an entry in another program's configuration keeps of these: no secret, and nothing about this run alone.
     pub(crate) fn kept_options(&self) -> anyhow::Result<Vec<String>> {
         let mut kept = Vec::new();
@@ -238,7 +258,8 @@ impl Connection {
         }
         self.header_env.iter().for_each(|header| keep("--header-env", header));
         for header in &self.header_file {
-            let (name, file) = header.split_once('=').context("`--header-file` is written NAME=FILE")?;
+            let (name, file) =
+                header.split_once('=').ok_or_else(|| UsageError::new("`--header-file` is written NAME=FILE"))?;
             keep("--header-file", &format!("{name}={}", absolute(Path::new(file))?));
         }
         for (name, value) in [
@@ -278,10 +299,10 @@ impl Connection {
             }
         }
         if !self.headers.is_empty() {
-            bail!(
+            bail!(UsageError::new(
                 "`--header` may be secret, and is written into no configuration: use `--header-env`, `--header-file` or \
                  `--token-command`"
-            );
+            ));
         }
         Ok(kept)
     }

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use url::Url;
 
-use crate::oauth::is_secure;
+use crate::{command_line::UsageError, oauth::is_secure};
 
 /// The URL without the spaces around it.
 ///
@@ -17,9 +17,11 @@ pub(crate) fn parse(given: &str) -> anyhow::Result<String> {
     }
     let with_scheme = ["http", "https"].map(|scheme| format!("{scheme}://{url}"));
     if let Some(meant) = with_scheme.iter().find(|meant| !url.contains("://") && is_secure(meant)) {
-        bail!("`{url}` has no scheme: write {meant}");
+        bail!(UsageError::new(format!("`{url}` has no scheme: write {meant}")));
     }
-    bail!("`{url}` must be an https URL (http on this machine), without a user name or spaces");
+    bail!(UsageError::new(format!(
+        "`{url}` must be an https URL (http on this machine), without a user name or spaces"
+    )));
 }
 
 /// The URL under which things are kept about a server: with its host in lower case, and without default port, fragment and

@@ -25,20 +25,32 @@ pub(crate) enum Readers {
     Owner,
     /// Those who can read the file that is replaced; the owner, if there is none.
     SameAsBefore,
+    /// Those who can read the file that is replaced; if there is none, those whom the umask lets read new files.
+    SameAsBeforeOrProject,
 }
 
 /// Puts a file in the place of another one, or of a link, at once: readers find the old content or the new.
 pub(crate) fn replace(file: &Path, content: &[u8], readers: &Readers) -> io::Result<()> {
-    // It is new, of a random name, and of mode 0600.
-    let mut new = Builder::new().prefix(".mcpl-").tempfile_in(folder_of(file))?;
-    new.write_all(content)?;
     let before = match readers {
         Readers::Owner => None,
-        Readers::SameAsBefore => fs::metadata(file).ok().map(|metadata| metadata.permissions()),
+        Readers::SameAsBefore | Readers::SameAsBeforeOrProject => {
+            fs::metadata(file).ok().map(|metadata| metadata.permissions())
+        }
     };
+    let is_for_owner = !matches!(readers, Readers::SameAsBeforeOrProject);
+    // It is new, of a random name, and of mode 0600.
+    let mut builder = Builder::new();
+    builder.prefix(".mcpl-");
+    #[cfg(unix)]
+    if !is_for_owner {
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    }
+    let mut new = builder.tempfile_in(folder_of(file))?;
+    new.write_all(content)?;
     match before {
         Some(permissions) => new.as_file().set_permissions(permissions)?,
-        None => for_owner(new.as_file())?,
+        None if is_for_owner => for_owner(new.as_file())?,
+        None => {}
     }
     new.as_file().sync_all()?;
     new.persist(file)?;
@@ -263,6 +275,20 @@ mod tests {
         replace(&file, b"{}", &Readers::SameAsBefore).unwrap();
 
         assert_eq!(mode(&file), 0o644);
+    }
+
+    #[test]
+    fn a_file_of_a_project_has_the_mode_of_the_umask() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, usual] = ["config.json", "usual"].map(|name| folder.path().join(name));
+        fs::write(&usual, "").unwrap();
+
+        replace(&file, b"{}", &Readers::SameAsBeforeOrProject).unwrap();
+
+        assert_eq!(mode(&file), mode(&usual));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        replace(&file, b"{}", &Readers::SameAsBeforeOrProject).unwrap();
+        assert_eq!(mode(&file), 0o640);
     }
 
     /// 8.6

@@ -4,26 +4,29 @@
 //! beside it (beside the real file, where a link leads to it), and comes back when the entry is taken out again and nothing
 //! else has changed.
 
+mod app;
 mod entry;
+mod existing;
 mod places;
 
 use std::{
     ffi::OsStr,
-    fs,
-    io::{self, IsTerminal},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
-use clap::Args;
 use similar::TextDiff;
 
+pub(crate) use self::app::{Apps, Installation};
 use self::{
-    entry::{Value, has_entry, with_entry, without_entry},
+    app::{App, Server},
+    entry::{Value, has_entry, names, with_entry, without_entry},
+    existing::Replaced,
     places::Places,
 };
 use crate::{
-    command_line,
+    command_line::{self, UsageError},
     files::{self, Readers},
     output::{print, printable},
     store,
@@ -32,180 +35,8 @@ use crate::{
 /// Some editors write it at the beginning of a file, and want it there.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Which programs.
-#[derive(Debug, Clone, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub(crate) struct Apps {
-    /// Claude Desktop.
-    #[arg(long)]
-    claude: bool,
-    /// Claude Code, in this folder (.mcp.json).
-    #[arg(long)]
-    claude_code: bool,
-    /// Cursor.
-    #[arg(long)]
-    cursor: bool,
-    /// VS Code, in this folder (.vscode/mcp.json).
-    #[arg(long)]
-    vscode: bool,
-    /// Codex.
-    #[arg(long)]
-    codex: bool,
-    /// Gemini CLI.
-    #[arg(long)]
-    gemini: bool,
-    /// Windsurf.
-    #[arg(long)]
-    windsurf: bool,
-    /// Show what would change, and change nothing.
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// Which programs get an entry, and which kind of entry.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Installation {
-    #[command(flatten)]
-    pub(crate) apps: Apps,
-    /// Let programs that could use the URL themselves start `mcpl proxy` instead: it keeps tokens and asks for scopes.
-    #[arg(long)]
-    via_proxy: bool,
-}
-
-/// A program, and how it is configured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum App {
-    Claude,
-    ClaudeCode,
-    Cursor,
-    VsCode,
-    Codex,
-    Gemini,
-    Windsurf,
-}
-
-impl App {
-    const ALL: [Self; 7] =
-        [Self::Claude, Self::ClaudeCode, Self::Cursor, Self::VsCode, Self::Codex, Self::Gemini, Self::Windsurf];
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Claude => "Claude Desktop",
-            Self::ClaudeCode => "Claude Code",
-            Self::Cursor => "Cursor",
-            Self::VsCode => "VS Code",
-            Self::Codex => "Codex",
-            Self::Gemini => "Gemini CLI",
-            Self::Windsurf => "Windsurf",
-        }
-    }
-
-    /// The file that the program reads: docs/mcpl.md has the paths of every system, and their sources.
-    fn file(self, places: &Places) -> PathBuf {
-        match self {
-            Self::Claude => places.claude().join("claude_desktop_config.json"),
-            Self::ClaudeCode => places.project.join(".mcp.json"),
-            Self::Cursor => places.home.join(".cursor").join("mcp.json"),
-            Self::VsCode => places.project.join(".vscode").join("mcp.json"),
-            Self::Codex => places.codex.clone().unwrap_or_else(|| places.home.join(".codex")).join("config.toml"),
-            Self::Gemini => places.home.join(".gemini").join("settings.json"),
-            Self::Windsurf => places.home.join(".codeium").join("windsurf").join("mcp_config.json"),
-        }
-    }
-
-    /// What the program asks for before it uses a new server.
-    fn advice(self) -> Option<&'static str> {
-        match self {
-            Self::ClaudeCode => {
-                Some("Claude Code asks for approval of a project's servers: approve it at the next start, or by `/mcp`")
-            }
-            Self::Gemini => {
-                Some("Gemini CLI connects in trusted folders alone: trust the folder in which you start it")
-            }
-            Self::Claude | Self::Cursor | Self::VsCode | Self::Codex | Self::Windsurf => None,
-        }
-    }
-
-    /// The member that holds the servers.
-    fn map(self) -> &'static str {
-        match self {
-            Self::VsCode => "servers",
-            Self::Codex => "mcp_servers",
-            Self::Claude | Self::ClaudeCode | Self::Cursor | Self::Gemini | Self::Windsurf => "mcpServers",
-        }
-    }
-
-    /// The members of an entry by which the program uses a URL itself; `None` if it cannot.
-    fn direct(self, url: &str) -> Option<Vec<(&'static str, Value)>> {
-        let url = Value::Text(url.to_owned());
-        let http = || ("type", Value::Text("http".to_owned()));
-        match self {
-            // Its file takes commands alone.
-            Self::Claude => None,
-            Self::ClaudeCode | Self::VsCode => Some(vec![http(), ("url", url)]),
-            Self::Cursor | Self::Codex => Some(vec![("url", url)]),
-            Self::Gemini => Some(vec![("httpUrl", url)]),
-            Self::Windsurf => Some(vec![("serverUrl", url)]),
-        }
-    }
-
-    fn entry(self, server: &Server<'_>, via_proxy: bool) -> Vec<(&'static str, Value)> {
-        if let Some(direct) = self.direct(server.url).filter(|_| !via_proxy) {
-            return direct;
-        }
-        let mut args = ["proxy", server.name, server.url].map(str::to_owned).to_vec();
-        args.extend_from_slice(server.options);
-        vec![("command", Value::Text(server.command.to_owned())), ("args", Value::List(args))]
-    }
-}
-
-/// A server, and the command that stands in for it.
-struct Server<'a> {
-    name: &'a str,
-    url: &'a str,
-    command: &'a str,
-    /// For `mcpl proxy`.
-    options: &'a [String],
-}
-
-impl Apps {
-    /// Whether any was named.
-    pub(crate) fn is_some(&self) -> bool {
-        !self.chosen().is_empty()
-    }
-
-    pub(crate) fn is_dry_run(&self) -> bool {
-        self.dry_run
-    }
-
-    fn chosen(&self) -> Vec<App> {
-        let flags = [self.claude, self.claude_code, self.cursor, self.vscode, self.codex, self.gemini, self.windsurf];
-        App::ALL.into_iter().zip(flags).filter(|(_, is_chosen)| *is_chosen).map(|(app, _)| app).collect()
-    }
-
-    fn chosen_or_asked(&self) -> anyhow::Result<Vec<App>> {
-        let chosen = self.chosen();
-        if !chosen.is_empty() {
-            return Ok(chosen);
-        }
-        if !io::stdin().is_terminal() {
-            bail!("say which programs, such as `--claude` or `--cursor`; `--help` lists them");
-        }
-        for (number, app) in App::ALL.iter().enumerate() {
-            print(&format!("  {}  {}", number + 1, app.title()));
-        }
-        print("Which ones? Numbers, separated by spaces:");
-        let mut line = String::new();
-        io::stdin().read_line(&mut line)?;
-        let asked: Option<Vec<App>> = line
-            .split_whitespace()
-            .map(|word| App::ALL.get(word.parse::<usize>().ok()?.checked_sub(1)?).copied())
-            .collect();
-        asked.filter(|asked| !asked.is_empty()).context("that is no list of numbers from 1 to 7")
-    }
-}
-
-/// Writes the entries of a server. `options` are for `mcpl proxy`, which with `via_proxy` every program starts.
+/// Writes the entries of a server. `options` are for `mcpl proxy`, which with `via_proxy` every program starts. With
+/// `needs_sign_in` a person may have to sign in for it.
 ///
 /// # Errors
 ///
@@ -216,6 +47,7 @@ pub(crate) fn install(
     installation: &Installation,
     options: &[String],
     via_proxy: bool,
+    needs_sign_in: bool,
 ) -> anyhow::Result<()> {
     let (apps, via_proxy) = (&installation.apps, via_proxy || installation.via_proxy);
     check_name(name)?;
@@ -226,17 +58,22 @@ pub(crate) fn install(
     let places = Places::usual()?;
     let chosen = apps.chosen_or_asked()?;
     let is_proxied = |app: App| via_proxy || app.direct(url).is_none();
-    let installed = change_all(&chosen, &places, apps.dry_run, name, |app, text| {
-        with_entry(app, text, name, &app.entry(&server, is_proxied(app)))
+    let installed = change_all(&chosen, &places, apps.dry_run, Kind::Install, |app, text| {
+        let entry = app.entry(&server, is_proxied(app));
+        if let Some(replaced) = Replaced::of(app, text, name, &entry) {
+            tracing::warn!("{}: {replaced}", app.title());
+        }
+        with_entry(app, text, name, &entry).map(Some)
     });
     if !apps.dry_run {
         chosen.iter().filter_map(|app| app.advice()).for_each(print);
         if chosen.iter().any(|app| !is_proxied(*app)) && options.iter().any(|own| own == "--timeout") {
             print("`--timeout` is for `mcpl proxy`: with `--via-proxy` all of them start it");
         }
-        if chosen.iter().any(|app| is_proxied(*app)) {
+        if needs_sign_in && chosen.iter().any(|app| is_proxied(*app)) {
             let words = ["mcpl", "tools", url].into_iter().chain(options.iter().map(String::as_str));
             print(&format!("If the server wants a sign-in, sign in first: {}", command_line::join(words)));
+            print("Where it lists its tools without one, `mcpl call` of a tool that needs it signs in");
         }
     }
     installed
@@ -250,33 +87,53 @@ pub(crate) fn install(
 pub(crate) fn uninstall(name: &str, apps: &Apps) -> anyhow::Result<()> {
     check_name(name)?;
     let places = Places::usual()?;
-    change_all(&apps.chosen_or_asked()?, &places, apps.dry_run, name, |app, text| {
-        let target = files::linked(&app.file(&places));
-        let before = target.and_then(|target| files::read_text(&backup_of(&target))).ok();
-        let before = before.map(|before| without_mark(&before).1.to_owned());
+    change_all(&apps.chosen_or_asked()?, &places, apps.dry_run, Kind::Uninstall, |app, text| {
+        if !has_entry(app, text, name) {
+            let those = match names(app, text).join(", ") {
+                none if none.is_empty() => "it has no entries".to_owned(),
+                names => format!("there are {names}"),
+            };
+            bail!("there is no entry `{name}`; {those}");
+        }
         let without = without_entry(app, text, name)?;
-        // Spacing that came with the entry goes with it, if an entry that comes and goes leaves just this behind.
-        let is_all = |before: &String| {
+        // Whether spacing that came with the entry is all that is left beside a text.
+        let is_all = |before: &str| {
             let plain = [("url", Value::Text(String::new()))];
             let came = with_entry(app, before, name, &plain).and_then(|came| without_entry(app, &came, name));
             came.is_ok_and(|gone| gone == without) && !has_entry(app, before, name)
         };
-        Ok(before.filter(is_all).unwrap_or(without))
+        match files::linked(&app.file(&places)).and_then(|target| files::read_text(&backup_of(&target))) {
+            Ok(before) => {
+                let before = without_mark(&before).1;
+                Ok(Some(if is_all(before) { before.to_owned() } else { without }))
+            }
+            // Each file that was there before has a backup.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_all("") => Ok(None),
+            Err(_) => Ok(Some(without)),
+        }
     })
 }
 
-/// Changes the files of all programs, one installation after the other. A file that cannot be changed stops no other.
+/// What is done to files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Install,
+    Uninstall,
+}
+
+/// Changes the files of all programs, one installation after the other. A file that cannot be changed stops no other. One for
+/// which `edit` returns `None` is removed.
 fn change_all(
     chosen: &[App],
     places: &Places,
     dry_run: bool,
-    name: &str,
-    edit: impl Fn(App, &str) -> anyhow::Result<String>,
+    kind: Kind,
+    edit: impl Fn(App, &str) -> anyhow::Result<Option<String>>,
 ) -> anyhow::Result<()> {
     let _lock = if dry_run { None } else { lock() };
     let mut failed = None;
     for app in chosen {
-        if let Err(error) = change(*app, places, dry_run, name, |text| edit(*app, text))
+        if let Err(error) = change(*app, places, dry_run, kind, |text| edit(*app, text))
             && let Some(before) = failed.replace(error)
         {
             tracing::error!("{before:#}");
@@ -313,8 +170,8 @@ fn change(
     app: App,
     places: &Places,
     dry_run: bool,
-    name: &str,
-    edit: impl FnOnce(&str) -> anyhow::Result<String>,
+    kind: Kind,
+    edit: impl FnOnce(&str) -> anyhow::Result<Option<String>>,
 ) -> anyhow::Result<()> {
     let file = app.file(places);
     let shown = file.display();
@@ -327,14 +184,20 @@ fn change(
     };
     let (mark, old) = without_mark(before.as_deref().unwrap_or_default());
     let new = edit(old).with_context(|| format!("{shown} is left as it is"))?;
-    if new == old {
+    let text = new.as_deref().unwrap_or_default();
+    if text == old && new.is_some() {
         print(&format!("{}: {shown} needs no change", app.title()));
         return Ok(());
     }
-    let diff = TextDiff::from_lines(old, &new);
+    let diff = TextDiff::from_lines(old, text);
     let diff = diff.unified_diff().header(&shown.to_string(), &shown.to_string()).to_string();
     print(printable(&diff).trim_end());
     if dry_run {
+        return Ok(());
+    }
+    if new.is_none() {
+        fs::remove_file(&target).with_context(|| format!("could not remove {shown}"))?;
+        print(&format!("{}: {shown} is removed: nothing else was in it", app.title()));
         return Ok(());
     }
     for folder in [file.parent(), target.parent()].into_iter().flatten() {
@@ -344,11 +207,20 @@ fn change(
         let written = files::replace(path, text.as_bytes(), readers);
         written.with_context(|| format!("could not write {}", path.display()))
     };
-    // What was there before the entry came, and not what was there while it was.
-    if let Some(before) = before.as_ref().filter(|_| !has_entry(app, old, name)) {
-        write(&backup_of(&target), before, &Readers::Owner)?;
+    let backup = backup_of(&target);
+    let new = format!("{mark}{text}");
+    match &before {
+        // The first one stays: what was there before the first entry came.
+        Some(before) if kind == Kind::Install && fs::symlink_metadata(&backup).is_err() => {
+            write(&backup, before, &Readers::Owner)?;
+        }
+        _ => {}
     }
-    write(&target, &format!("{mark}{new}"), &Readers::SameAsBefore)?;
+    let readers = if app.is_of_project() { Readers::SameAsBeforeOrProject } else { Readers::SameAsBefore };
+    write(&target, &new, &readers)?;
+    if kind == Kind::Uninstall && files::read_text(&backup).is_ok_and(|before| before == new) {
+        fs::remove_file(&backup).with_context(|| format!("could not remove {}", backup.display()))?;
+    }
     print(&format!("{}: {shown} is changed; restart the program if it is running", app.title()));
     Ok(())
 }
@@ -364,7 +236,9 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     // What begins with `-` would be an option of the command in the entry.
     let is_plain = !name.is_empty() && name.chars().all(|own| own.is_ascii_alphanumeric() || "-_".contains(own));
     if !is_plain || name.starts_with('-') {
-        bail!("the name `{name}` must be letters, digits, `-` and `_`, and not begin with `-`");
+        bail!(UsageError::new(format!(
+            "the name `{name}` must be letters, digits, `-` and `_`, and not begin with `-`"
+        )));
     }
     Ok(())
 }

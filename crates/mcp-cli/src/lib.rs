@@ -47,6 +47,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
+    command_line::UsageError,
     connection::Connection,
     install::{Apps, Installation},
     network::user_agent,
@@ -86,6 +87,9 @@ enum Command {
     /// A client starts it, for example Claude Desktop by the entry
     /// {"mcpServers": {"greeter": {"command": "mcpl", "args": ["proxy", "greeter", "https://…/mcp"]}}}.
     /// If the server wants to know who calls, the sign-in page is opened in a browser.
+    ///
+    /// With the option of a program, such as --claude, nothing is started: the program's configuration is changed, as by
+    /// `mcpl install`.
     Proxy(Box<ProxyArgs>),
     /// Find out what would stop clients from using a server.
     ///
@@ -275,8 +279,7 @@ struct ProxyArgs {
     mode: String,
     #[command(flatten)]
     connection: Connection,
-    /// With the name of a program: write the entry by which it starts this, as `mcpl install` does.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Changes the configuration of a program instead, as `mcpl install` does")]
     installation: Installation,
 }
 
@@ -354,7 +357,7 @@ pub fn main() -> ExitCode {
                     print(&output::json_as_written(&server_error::as_json(&error)));
                 }
                 tracing::error!("{error:#}");
-                ExitCode::FAILURE
+                ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
             }
         },
     }
@@ -400,18 +403,21 @@ fn install(name: &str, url: &str, connection: &Connection, installation: &Instal
     let url = &endpoint::parse(url)?;
     let mut options = connection.kept_options()?;
     let via_proxy = !options.is_empty();
+    let needs_sign_in = connection.needs_sign_in();
     options.extend(connection.kept_proxy_options()?);
     if !installation.apps.is_dry_run() {
         connection.keep_secret(url)?;
     }
-    install::install(name, url, installation, &options, via_proxy)
+    install::install(name, url, installation, &options, via_proxy, needs_sign_in)
 }
 
 async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
     match args.mode.as_str() {
         "http" => {}
-        "sse" => bail!("`--mode sse` is a transport of 2024 that servers here do not have: leave `--mode` out"),
-        other => bail!("`--mode {other}` is not known: leave it out"),
+        "sse" => bail!(UsageError::new(
+            "`--mode sse` is a transport of 2024 that servers here do not have: leave `--mode` out"
+        )),
+        other => bail!(UsageError::new(format!("`--mode {other}` is not known: leave it out"))),
     }
     tracing::info!(server = args.name, url = args.url, "ready");
     let upstream = args.connection.upstream(args.url)?;

@@ -34,6 +34,10 @@ pub(super) struct AssertionArgs {
 }
 
 impl AssertionArgs {
+    pub(super) fn is_some(&self) -> bool {
+        self.source().is_some()
+    }
+
     fn source(&self) -> Option<AssertionSource> {
         let file = || self.assertion_file.clone().map(AssertionSource::File);
         let variable = || self.assertion_env.clone().map(AssertionSource::Variable);

@@ -7,7 +7,10 @@ use jsonc_parser::{
 };
 use toml_edit::{DocumentMut, Item, Table};
 
-use super::App;
+use super::{
+    App,
+    existing::{Existing, stale},
+};
 
 /// A value in an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,9 +20,23 @@ pub(super) enum Value {
 }
 
 /// The members of an entry that are written here, for one program or another.
-const OWN_MEMBERS: [&str; 6] = ["type", "url", "httpUrl", "serverUrl", "command", "args"];
+pub(super) const OWN_MEMBERS: [&str; 6] = ["type", "url", "httpUrl", "serverUrl", "command", "args"];
 
-/// The text with the entry; what somebody has added to the entry stays.
+/// The names of the servers that have an entry.
+pub(super) fn names(app: App, text: &str) -> Vec<String> {
+    let read = || {
+        if app == App::Codex {
+            let document = parse_toml(text).ok()?;
+            let servers = document.get(app.map())?.as_table_like()?;
+            return Some(servers.iter().map(|(name, _)| name.to_owned()).collect());
+        }
+        let servers = only(&parse_json(text).ok()?.object_value()?, app.map()).ok()??.object_value()?;
+        Some(servers.properties().iter().filter_map(CstObjectProp::decoded_name).collect())
+    };
+    read().unwrap_or_default()
+}
+
+/// The text with the entry. What somebody has added to an entry for the same origin stays.
 pub(super) fn with_entry(app: App, text: &str, name: &str, entry: &[(&'static str, Value)]) -> anyhow::Result<String> {
     match app {
         App::Codex => with_toml_entry(app, text, name, entry),
@@ -57,10 +74,9 @@ fn with_json_entry(app: App, text: &str, name: &str, entry: &[(&'static str, Val
     let servers = object.object_value_or_create(app.map()).with_context(|| format!("`{}` is no object", app.map()))?;
     match only(&servers, name)? {
         Some(own) => {
-            // What somebody has added to the entry stays.
             let own = own.object_value().with_context(|| format!("`{name}` is no object"))?;
-            for stale in OWN_MEMBERS.into_iter().filter(|member| entry.iter().all(|(name, _)| name != member)) {
-                if let Some(stale) = only(&own, stale)? {
+            for stale in stale(Existing::of_json(&own), entry) {
+                if let Some(stale) = only(&own, &stale)? {
                     stale.remove();
                 }
             }
@@ -90,10 +106,9 @@ fn with_toml_entry(app: App, text: &str, name: &str, entry: &[(&'static str, Val
     });
     let servers = servers.as_table_like_mut().with_context(|| format!("`{}` is no table", app.map()))?;
     if let Some(own) = servers.get_mut(name) {
-        // What somebody has added to the entry stays.
         let own = own.as_table_like_mut().with_context(|| format!("`{name}` is no table"))?;
-        for stale in OWN_MEMBERS.into_iter().filter(|member| entry.iter().all(|(name, _)| name != member)) {
-            own.remove(stale);
+        for stale in stale(Existing::of_toml(own), entry) {
+            own.remove(&stale);
         }
         for (member, value) in entry {
             let new = Item::Value(value.to_toml());
@@ -156,7 +171,7 @@ impl Value {
 /// # Errors
 ///
 /// When it is there twice, however it is spelled: programs differ in which one they take.
-fn only(object: &CstObject, name: &str) -> anyhow::Result<Option<CstObjectProp>> {
+pub(super) fn only(object: &CstObject, name: &str) -> anyhow::Result<Option<CstObjectProp>> {
     let mut own = object.properties().into_iter().filter(|own| own.decoded_name().as_deref() == Some(name));
     let first = own.next();
     if own.next().is_some() {
@@ -166,12 +181,12 @@ fn only(object: &CstObject, name: &str) -> anyhow::Result<Option<CstObjectProp>>
 }
 
 /// JSON with comments and trailing commas, as several of these programs take it.
-fn parse_json(text: &str) -> anyhow::Result<CstRootNode> {
+pub(super) fn parse_json(text: &str) -> anyhow::Result<CstRootNode> {
     let options = ParseOptions { allow_comments: true, allow_trailing_commas: true, ..ParseOptions::default() };
     CstRootNode::parse(text, &options).context("it is not JSON")
 }
 
-fn parse_toml(text: &str) -> anyhow::Result<DocumentMut> {
+pub(super) fn parse_toml(text: &str) -> anyhow::Result<DocumentMut> {
     text.parse().context("it is not TOML")
 }
 
