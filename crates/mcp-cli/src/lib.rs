@@ -75,7 +75,7 @@ Exit codes: 0 done; 1 the tool, the request or the command failed; 2 the command
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Say more on standard error; twice for what is sent and received there.
+    /// Log the steps on standard error, such as those of a sign-in; twice for each request, too. Without tokens and contents.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -429,12 +429,16 @@ fn init_logs(verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+        _ => LevelFilter::DEBUG,
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(|| LogWriter).with_target(false).without_time();
     // Of each place without credentials, and as structures: the error that follows says it in words.
     let quiet = if verbose == 0 { LevelFilter::ERROR } else { level };
-    let levels = Targets::new().with_default(level).with_target("aws_config", quiet);
+    // Libraries log what they send in the end, tokens included.
+    let of_others = level.min(LevelFilter::INFO);
+    let levels = Targets::new()
+        .with_default(of_others)
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        .with_target("aws_config", quiet.min(of_others));
     tracing_subscriber::registry().with(lines).with(levels).init();
 }

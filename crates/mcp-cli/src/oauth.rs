@@ -204,6 +204,7 @@ impl OAuth {
         let found = tokio::time::timeout(DISCOVERY_TIMEOUT, found).await;
         let found = found.with_context(|| format!("its metadata took longer than {DISCOVERY_TIMEOUT:?}"))??;
         self.bind(&found.issuer)?;
+        tracing::info!("the issuer of tokens is {}", found.issuer.issuer.as_deref().unwrap_or("without a name"));
         Ok(found)
     }
 

@@ -7,6 +7,7 @@ use comfy_table::{Table, presets::NOTHING};
 use mcp_protocol::json;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 
 use crate::json_text::{self, Members, indented};
 
@@ -36,6 +37,19 @@ pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// A page is open, and a line may be typed or pasted: nothing that is drawn again and again may wipe it.
+static RELEASED: Notify = Notify::const_new();
+
+/// Ends the line that shows how long a request takes, before a person types at the terminal.
+pub(crate) fn release_terminal() {
+    RELEASED.notify_one();
+}
+
+/// Waits for [`release_terminal`].
+pub(crate) async fn terminal_released() {
+    RELEASED.notified().await;
 }
 
 /// Prints a line beside what was asked for, on standard error.

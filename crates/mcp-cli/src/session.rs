@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::{
     json_text::{self, member},
     message::{Envelope, Kind, Shape, error_response, with_members},
-    output::printable_line,
+    output::{self, printable_line},
     question,
     received::{self, Pages},
     server_error::{NO_MESSAGE, OWN_PREFIX, ServerError},
@@ -51,7 +51,10 @@ impl Session {
         let mut own = Self { upstream, is_modern: true, is_refused: false, next_id: 0, in_flight: None };
         let (answer, response) = own.exchange(method::SERVER_DISCOVER, "{}", &mut Pages::default()).await?;
         match answer {
-            Answer::Result(discovered) if speaks_modern(&discovered) => return Ok(own),
+            Answer::Result(discovered) if speaks_modern(&discovered) => {
+                tracing::info!("the server speaks revision {}", ProtocolVersion::LATEST.as_str());
+                return Ok(own);
+            }
             // The errors of others do not begin so: there is no server to try again at.
             Answer::Error(error) if error.starts_with(OWN_PREFIX) => return Err(ServerError::of(&response).into()),
             Answer::Result(_) | Answer::Error(_) => {}
@@ -80,6 +83,7 @@ impl Session {
                 "the server answers `initialize` with the unknown revision `{version}`: update mcpl if there is a newer one"
             );
         }
+        tracing::info!("the server speaks revision {version}: a session begins");
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
         let (output, _) = mpsc::unbounded_channel();
         Box::pin(self.upstream.pass(&initialized, &output)).await;
@@ -185,7 +189,15 @@ impl Session {
         };
         let telling = async {
             let line = progress_line(method);
-            while let Some(message) = others.recv().await {
+            loop {
+                let message = tokio::select! {
+                    message = others.recv() => message,
+                    () = output::terminal_released() => {
+                        line.finish_and_clear();
+                        continue;
+                    }
+                };
+                let Some(message) = message else { break };
                 let Ok(envelope) = Envelope::parse(&message.text) else { continue };
                 if let (Kind::Request { id, method, params }, false) = (&envelope.kind, self.is_modern) {
                     self.answer(id, method, params.as_deref(), &line).await;
@@ -299,7 +311,7 @@ fn tell_progress(message: &Value, line: &ProgressBar) {
         let told = printable_line(&format!("{}{total} {text}", number("progress").unwrap_or_default()));
         match std::io::stderr().is_terminal() {
             true => line.set_message(told),
-            false => tracing::warn!("{told}"),
+            false => output::note(&told),
         }
     }
 }

@@ -197,14 +197,13 @@ impl Upstream {
         attempts.tries += 1;
         let began = Instant::now();
         // The client's own timeout ends with the same error.
-        let timed_out = |error: anyhow::Error| match began.elapsed() >= self.patience {
-            true => error.context(TimedOut(self.patience)),
-            false => error,
-        };
+        // It is the cause: what it did to the connection says nothing more.
+        let late = || TimedOut { patience: self.patience, outcome: unknown_outcome(sent) };
+        let timed_out = |error: anyhow::Error| if began.elapsed() >= self.patience { late().into() } else { error };
         let response = match self.execute(request, token.as_ref()).await {
             Ok(response) => response,
             Err(error) if is_safe(sent) && attempts.tries < MAX_TRIES => {
-                tracing::info!(%error, "trying again");
+                tracing::info!("{error:#}: trying again");
                 tokio::time::sleep(FIRST_PAUSE * attempts.tries).await;
                 return Ok(Outcome::Again);
             }
@@ -219,7 +218,7 @@ impl Upstream {
                 self.authorizer.succeeded();
             }
             let delivered = tokio::time::timeout(self.patience, self.deliver(sent, response, output)).await;
-            let delivered = delivered.unwrap_or_else(|_| Err(TimedOut(self.patience).into()));
+            let delivered = delivered.unwrap_or_else(|_| Err(late().into()));
             return delivered.map(|()| Outcome::Done).map_err(timed_out);
         }
         let headers = response.headers().clone();
@@ -229,6 +228,7 @@ impl Upstream {
             || (status == StatusCode::FORBIDDEN && challenge.is_insufficient_scope());
         if wants_token && attempts.renewals < MAX_RENEWALS {
             attempts.renewals += 1;
+            tracing::info!("the server answered {status}: a token is needed");
             if let Err(error) = self.authorizer.renew(token.as_ref().map(|token| token.text.as_str()), &challenge).await
             {
                 if status == StatusCode::FORBIDDEN {
@@ -242,6 +242,7 @@ impl Upstream {
         }
         if is_busy(status) && is_safe(sent) && attempts.tries < MAX_TRIES {
             let pause = retry_after(&headers, SystemTime::now()).unwrap_or(FIRST_PAUSE * attempts.tries);
+            tracing::info!("the server answered {status}: trying again");
             tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
             return Ok(Outcome::Again);
         }
@@ -355,11 +356,15 @@ impl Drop for Renaming<'_> {
 
 /// An answer took too long.
 #[derive(Debug)]
-struct TimedOut(Duration);
+struct TimedOut {
+    patience: Duration,
+    /// What is not known of the request.
+    outcome: String,
+}
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the answer took longer than {:?}", self.0)
+        write!(f, "the answer took longer than {:?}{}", self.patience, self.outcome)
     }
 }
 

@@ -229,7 +229,10 @@ impl IssuerHttp {
                 request.headers_mut().entry(name).or_insert_with(|| value.clone());
             }
         }
+        let (method, began) = (request.method().clone(), Instant::now());
         let sent = self.client.execute(request).await;
+        let status = sent.as_ref().map_or_else(|_| "no answer".to_owned(), |response| response.status().to_string());
+        tracing::debug!("{method} {}: {status} after {} ms", shown(&url), began.elapsed().as_millis());
         let response = sent.map_err(|error| Failure {
             is_transient: true,
             error: anyhow::Error::new(error.without_url()).context(format!("could not reach {}", shown(&url))),

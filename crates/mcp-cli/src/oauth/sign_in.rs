@@ -16,6 +16,7 @@ use super::{
 use crate::{
     callback::{CallbackListener, ExpectedRedirect, Redirect, can_paste, pasted},
     challenge::Challenge,
+    output,
     store::{Client, PageError, Registration},
 };
 
@@ -210,14 +211,15 @@ impl OAuth {
         expected: ExpectedRedirect,
     ) -> anyhow::Result<String> {
         let port = listener.port();
-        tracing::warn!("sign in at {url}");
+        output::release_terminal();
+        output::note(&format!("sign in at {url}"));
         let is_opened = browser::open(&self.options.browser, url);
         if !is_opened {
-            tracing::warn!(
+            output::note(&format!(
                 "the page ends at 127.0.0.1:{port}, on this machine: for a browser on another one, run \
                  `ssh -L {port}:127.0.0.1:{port} HOST` there first{}",
                 if can_paste() { ", or paste here the address at which it ends" } else { "" }
-            );
+            ));
         }
         let issuer = expected.issuer.clone();
         let requires_issuer = expected.requires_issuer;

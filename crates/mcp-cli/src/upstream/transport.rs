@@ -1,8 +1,10 @@
 //! One request over HTTP: its token or signature, and the redirects of its origin.
 
+use std::time::Instant;
+
 use anyhow::{Context, bail};
 use reqwest::{
-    RequestBuilder, Response, StatusCode,
+    Request, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, LOCATION},
 };
 
@@ -10,11 +12,36 @@ use super::{LAST_EVENT_ID, Upstream};
 use crate::{
     authorizer::Authorizer,
     challenge::Challenge,
+    message::Envelope,
     oauth::{DPOP, Token},
 };
 
 /// Redirects that one request follows.
 const MAX_REDIRECTS: usize = 5;
+
+/// What the log has of a request: no header, no parameter, and of its body the method and the size.
+struct Sent(Option<String>);
+
+impl Sent {
+    fn of(request: &Request) -> Self {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return Self(None);
+        }
+        let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
+        let envelope = std::str::from_utf8(body).ok().and_then(|body| Envelope::parse(body).ok());
+        let method = envelope.as_ref().and_then(|own| own.method()).map(|method| format!(" ({method})"));
+        let mut url = request.url().clone();
+        url.set_query(None);
+        Self(Some(format!("{} {url}{}, {} bytes", request.method(), method.unwrap_or_default(), body.len())))
+    }
+
+    fn log(&self, began: Instant, response: Option<&Response>) {
+        let Some(sent) = &self.0 else { return };
+        let status = response.map_or_else(|| "no answer".to_owned(), |response| response.status().to_string());
+        let bytes = response.and_then(Response::content_length).map(|bytes| format!(", {bytes} bytes"));
+        tracing::debug!("{sent}: {status} after {} ms{}", began.elapsed().as_millis(), bytes.unwrap_or_default());
+    }
+}
 
 impl Upstream {
     /// Sends a request, also where redirects within the server's origin lead.
@@ -39,7 +66,11 @@ impl Upstream {
             if let Authorizer::SigV4(signer) = &self.authorizer {
                 signer.sign(&mut own).await?;
             }
-            let response = self.client.execute(own).await?;
+            let began = Instant::now();
+            let sent = Sent::of(&own);
+            let response = self.client.execute(own).await;
+            sent.log(began, response.as_ref().ok());
+            let response = response?;
             if key.is_some() {
                 self.nonce.learn(response.headers());
                 let wants_nonce = response.status() == StatusCode::UNAUTHORIZED
