@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_arguments_are_read_by_the_schema(run, tmp_path):
     assert json.loads(called.stdout) == {"point": {"x": 1}, "limit": 5, "ids": [1, 2], "exact": True, "any": {"a": 1}}
     assert json.loads(nested.stdout) == {"point": {"x": 1, "at": {"x": 2.5}}, "ids": [1, 2], "text": "a=b\n"}
     assert wrong.returncode == 1 and "must be of type integer or null, not `many`" in wrong.stderr
-    assert twice.returncode == 1 and "`limit` is given twice" in twice.stderr
+    assert twice.returncode == 2 and "`limit` is given twice" in twice.stderr
 
 
 # c02
@@ -99,14 +100,151 @@ def test_free_members_and_whole_objects(run, tmp_path):
     assert json.loads(free.stdout) == {"x": 1, "y": "one"}
     assert json.loads(inline.stdout) == json.loads(of_input.stdout) == whole
     assert json.loads(of_file.stdout) == {**whole, "more": True} and json.loads(value.stdout) == {"x": [1]}
+    assert twice.returncode == 2 and "`x` is given twice" in twice.stderr
     for refused, why in [
-        (twice, "`x` is given twice"),
         (missing, "could not read none"),
         (device, "no regular file"),
         (too_large, "more than 16777216 bytes"),
         (misspelt, "there is no parameter `b`; the tool takes (a?: any)"),
     ]:
         assert refused.returncode == 1 and why in refused.stderr, refused.stderr
+
+
+def test_items_of_lists_are_given_one_by_one(run, tmp_path):
+    line = {"type": "object", "properties": {"a": {"type": "integer"}, "shade": {"enum": ["dark", "light"]}}}
+    properties = {"lines": {"type": "array", "items": line}, "colours": {"type": "array", "items": {"type": "string"}}}
+    (tmp_path / "colours").write_text("red, dark\n\nblue\n")
+    with server_of({"type": "object", "properties": properties}) as server:
+        called = run("call", server.url, "t", "lines.0.a=1", "lines.1.a=2", "colours=@colours")
+        gap = run("call", server.url, "t", "lines.1.a=1")
+        no_index = run("call", server.url, "t", "lines.a=1")
+        unknown = run("call", server.url, "t", "lines.0.b=1")
+        choice = run("call", server.url, "t", "lines.0.shade=dim")
+
+    assert json.loads(called.stdout) == {"lines": [{"a": 1}, {"a": 2}], "colours": ["red, dark", "blue"]}
+    for refused, why in [
+        (gap, "`lines.0` is missing"),
+        (no_index, "`lines` is a list: write `lines.0` for its first item"),
+        (unknown, '`lines.0` takes (a?: integer, shade?: "dark"|"light")'),
+        (choice, "`lines.0.shade` must be one of dark, light, not `dim`"),
+    ]:
+        assert refused.returncode == 1 and why in refused.stderr, refused.stderr
+
+
+def test_a_wrong_command_line_ends_with_two_and_reaches_no_server(run, tmp_path):
+    asked = []
+    with server_of({}, {"content": [TEXT]}) as server:
+        post = server.post
+
+        def noted(handler, body):
+            asked.append(body)
+            post(handler, body)
+
+        server.post = noted
+        for words, why in [
+            (["t", "x"], "`x` is not written NAME=VALUE"),
+            (["t", "x=1", "x=2"], "`x` is given twice"),
+            (["t", "-", "text=@-"], "standard input is given twice"),
+            (["t", "--save-to", "nodir"], "`--save-to`: nodir is no folder"),
+            (["t", "--nonsense"], "--nonsense"),
+            (["t", "--token-command", "echo 'x"], "does not end"),
+            (["t", "--header", "Authorization"], "`--header` is written NAME: VALUE"),
+            (["t", "--timeout", "0"], "--timeout"),
+        ]:
+            refused = run("call", server.url, *words, input="text")
+            assert refused.returncode == 2 and why in refused.stderr, refused.stderr
+        read = run("read", server.url, "x://a", "--save-to", "nodir")
+        proxy = run("proxy", "t", server.url, "--mode", "sse")
+
+    assert read.returncode == proxy.returncode == 2 and "leave `--mode` out" in proxy.stderr
+    assert asked == [] and not (tmp_path / "nodir").exists()
+
+
+# A reader that has ended is no failure; a full disk is one.
+@pytest.mark.parametrize("words", [["tools"], ["tools", "--json"], ["call", "t"], ["doctor"]])
+def test_what_cannot_be_printed_is_a_failure(run, words):
+    with server_of({}, {"content": [TEXT]}) as server:
+        command = [run.mcpl, words[0], server.url, *words[1:]]
+        with open("/dev/full", "w") as full:
+            not_written = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, timeout=HANG_SECONDS)
+        reader, writer = os.pipe()
+        os.close(reader)
+        unread = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, timeout=HANG_SECONDS)
+        os.close(writer)
+
+    assert not_written.returncode == 1 and "could not write to standard output: No space left" in not_written.stderr
+    assert "standard output" not in unread.stderr and (unread.returncode == 0 or words == ["doctor"]), unread.stderr
+
+
+@pytest.mark.parametrize("words", [["completions", "bash"], ["--help"], ["call", "--help"], ["--version"]])
+def test_a_text_of_its_own_that_cannot_be_printed_is_a_failure(run, words):
+    with open("/dev/full", "w") as full:
+        not_written = subprocess.run([run.mcpl, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert not_written.returncode == 1 and "could not write to standard output" in not_written.stderr
+
+
+def test_json_may_come_before_the_command(run, mcpl):
+    with server_of({}, {"content": [TEXT]}) as server:
+        before = subprocess.run([mcpl, "--json", "call", server.url, "t"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        after = run("call", server.url, "t", "--json")
+    elsewhere = subprocess.run([mcpl, "completions", "bash", "--json"], capture_output=True, text=True)
+
+    assert before.stdout == after.stdout and json.loads(after.stdout) == {"content": [TEXT]}
+    assert elsewhere.returncode == 2 and "`--json` is for" in elsewhere.stderr
+
+
+def test_help_has_the_own_options_of_a_command_first(mcpl):
+    shown = subprocess.run([mcpl, "call", "--help"], capture_output=True, text=True).stdout
+    places = [shown.index(part) for part in ("Options:", "--save-to", "Sign-in:", "--client-id", "Connection:", "--timeout", "Output:", "--json")]
+
+    assert shown.count("Sign-in:") == 1 and places[0] < places[1] < min(places[2:])
+
+
+def test_steps_and_requests_are_logged_without_secrets(run):
+    secret = ["--header", "Authorization: Bearer hunter2"]
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+    with server_of(schema, {"content": [TEXT]}) as server:
+        plain = run("call", server.url, "t", *secret)
+        steps = run("-v", "call", server.url, "t", *secret)
+        requests = run("-vvv", "call", f"{server.url}?key=hunter2", "t", "text=hunter2", *secret)
+
+    assert plain.stderr == ""
+    assert "INFO the server speaks revision" in steps.stderr and "DEBUG" not in steps.stderr
+    assert re.search(r"DEBUG POST \S+/mcp \(tools/call\), \d+ bytes: 200 OK after \d+ ms", requests.stderr), requests.stderr
+    assert "hunter2" not in requests.stderr
+
+
+def test_one_cause_is_named_when_an_answer_is_late(run):
+    held = Held()
+    with server_of({}, held) as server:
+        late = run("call", server.url, "t", "--timeout", "1")
+        held.end.set()
+
+    assert late.returncode == 1
+    assert late.stderr == "ERROR the answer took longer than 1s, and it is not known whether `tools/call` was carried out\n"
+
+
+def test_one_tool_is_shown_with_its_parameters(run):
+    schema = {
+        "type": "object",
+        "properties": {
+            "colour": {"enum": ["red", "blue"], "default": "red", "description": "Of the \x1b[2Jline"},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 9},
+            "points": {"type": "array", "items": {"type": "object", "required": ["x"], "properties": {"x": {"type": "number"}}}},
+        },
+    }
+    with server_of(schema) as server:
+        listed, shown = run("tools", server.url), run("tools", server.url, "t")
+        as_json, unknown = run("tools", server.url, "t", "--json"), run("tools", server.url, "u")
+
+    assert listed.stdout == 't(colour?: "red"|"blue", limit?: integer, points?: object[])\n'
+    assert shown.stdout == listed.stdout + (
+        '  colour: "red"|"blue", default "red"\n      Of the [2Jline\n  limit: integer, at least 1, at most 9\n'
+        "  points: object[]\n  points.0.x: number, required\n"
+    )
+    assert json.loads(as_json.stdout) == {"name": "t", "inputSchema": schema}
+    assert unknown.returncode == 1 and "there is no tool `u`; there are t" in unknown.stderr
 
 
 # c03
@@ -237,8 +375,8 @@ def test_a_url_without_a_scheme_is_named_and_one_with_spaces_is_trimmed(run):
         spaced = run("call", f" {server.url}\n", "t")
         doctor = subprocess.run([run.mcpl, "doctor", server.url.removeprefix("http://")], capture_output=True, text=True)
 
-    assert doctor.returncode == 1 and f"write {server.url}" in doctor.stderr, doctor.stderr
-    assert bare.returncode == 1 and f"write {server.url}" in bare.stderr, bare.stderr
+    assert doctor.returncode == 2 and f"write {server.url}" in doctor.stderr, doctor.stderr
+    assert bare.returncode == 2 and f"write {server.url}" in bare.stderr, bare.stderr
     assert spaced.returncode == 0, spaced.stderr
 
 
@@ -343,7 +481,7 @@ def test_resources_and_prompts_are_listed_and_read(run, tmp_path):
     assert prompt.stdout == "user: Sum up [2Ja note\n" and json.loads(prompt_json.stdout) == {"messages": [message]}
     assert asked[0]["name"] == "sum" and asked[0]["arguments"] == {"note": "5"}
     assert unknown.returncode == 1 and "there is no prompt `add`; there are sum\n" in unknown.stderr
-    assert misspelt.returncode == 1 and "(note: string, size?: string)" in misspelt.stderr
+    assert misspelt.returncode == 1 and "the prompt takes (note: string, size?: string)" in misspelt.stderr
 
 
 # Section 9, "Commands in options are split as a shell does"
@@ -361,7 +499,7 @@ def test_a_command_in_an_option_may_have_quotes(run):
         unended = run("call", server.url, "t", "--token-command", "echo 'x")
 
     assert called.returncode == 0 and set(seen) == {"Bearer ab"}, called.stderr
-    assert unended.returncode == 1 and "does not end" in unended.stderr
+    assert unended.returncode == 2 and "does not end" in unended.stderr
 
 
 def at_terminal(command, typed, stdout="pipe"):

@@ -1,20 +1,21 @@
 //! The arguments of a tool or a prompt, as a person types them: `limit=5`, `point.x=1`, `text=@file`, or a whole object.
 
+pub(crate) mod schema;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io::{self, Read as _},
     path::Path,
 };
 
 use anyhow::{Context, bail};
 use mcp_protocol::json::{self, Budget};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
-use crate::{files, json_text};
+use self::schema::{choices, free, kinds, part, property, shown_choices, signature_of};
+use crate::{command_line::UsageError, files, json_text};
 
-/// Schemas that are looked into for one parameter: one that refers to itself has no end.
-const MAX_SCHEMAS: usize = 1000;
 /// What is read from standard input.
 const MAX_INPUT_BYTES: u64 = 16 * 1024 * 1024;
 /// JSON that a person gives is passed on as it is written.
@@ -30,6 +31,14 @@ enum Argument {
     Value(Box<RawValue>),
     /// Of words such as `point.x=1`.
     Members(Arguments),
+    /// Of words such as `lines.0=a`, by their indexes.
+    #[serde(serialize_with = "items")]
+    Items(BTreeMap<usize, Argument>),
+}
+
+/// Serializes the items of a list, which have no gaps.
+fn items<S: Serializer>(items: &BTreeMap<usize, Argument>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(items.values())
 }
 
 impl PartialEq for Argument {
@@ -37,29 +46,82 @@ impl PartialEq for Argument {
         match (self, other) {
             (Self::Value(one), Self::Value(other)) => one.get() == other.get(),
             (Self::Members(one), Self::Members(other)) => one == other,
+            (Self::Items(one), Self::Items(other)) => one == other,
             _ => false,
         }
     }
 }
 
+/// What takes arguments.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Taker {
+    Tool,
+    Prompt,
+}
+
+impl Taker {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tool => "the tool",
+            Self::Prompt => "the prompt",
+        }
+    }
+}
+
+/// Checks words without a schema, before a server is asked for it.
+///
+/// # Errors
+///
+/// A [`UsageError`] when a word is not written NAME=VALUE, or a name or standard input is given twice.
+pub(crate) fn check(words: &[String]) -> Result<(), UsageError> {
+    let mut names = BTreeSet::new();
+    let mut inputs = 0;
+    for word in words {
+        let pair = word.split_once('=');
+        if word == "-" || word == "@-" || pair.is_some_and(|(_, value)| value == "@-") {
+            inputs += 1;
+        }
+        // A whole object, unless that is how a name begins.
+        if word == "-" || word.starts_with(['{', '@']) {
+            continue;
+        }
+        let Some((name, _)) = pair else {
+            return Err(UsageError::new(format!("`{word}` is not written NAME=VALUE")));
+        };
+        if !names.insert(name) {
+            return Err(twice(name));
+        }
+    }
+    if inputs > 1 {
+        return Err(UsageError::new("standard input is given twice, and can be read once: use a file for one of them"));
+    }
+    Ok(())
+}
+
+fn twice(name: &str) -> UsageError {
+    UsageError::new(format!("`{name}` is given twice"))
+}
+
 /// Reads words by the types of a schema:
 ///
 /// - `name=value`; `name=@file` and `name=@-` for the content of a file or standard input, `name=@@x` for the text `@x`
-/// - `name.member=value` for a member of an object
+/// - `name.member=value` for a member of an object, `name.0=value` for an item of a list
 /// - `{…}`, `@file`, `-` for a whole object
 ///
 /// # Errors
 ///
-/// When a word cannot be read, is of another type than the schema's, or gives a name a second time.
-pub(crate) fn read(words: &[String], schema: &Value) -> anyhow::Result<Arguments> {
-    read_from(words, schema, &mut content)
+/// When a word cannot be read, is of another type than the schema's or none of its choices, or gives a name a second time.
+pub(crate) fn read(words: &[String], schema: &Value, taker: Taker) -> anyhow::Result<Arguments> {
+    check(words)?;
+    read_from(words, Reader { root: schema, taker }, &mut content)
 }
 
 fn read_from(
     words: &[String],
-    schema: &Value,
+    reader: Reader<'_>,
     content: &mut dyn FnMut(&str) -> anyhow::Result<String>,
 ) -> anyhow::Result<Arguments> {
+    let schema = reader.root;
     let mut arguments = Arguments::default();
     for word in words {
         let pair = word.split_once('=');
@@ -75,45 +137,148 @@ fn read_from(
             let members: json_text::Members<'_> =
                 json::borrow(&object).with_context(|| format!("`{word}` is no JSON object"))?;
             for (name, value) in members.0 {
-                arguments.insert(&name, Argument::Value(value.to_owned()))?;
+                arguments.insert("", &name, Argument::Value(value.to_owned()))?;
             }
             continue;
         }
-        let (name, text) = pair.with_context(|| format!("`{word}` is not written NAME=VALUE"))?;
+        let (name, text) = pair.ok_or_else(|| UsageError::new(format!("`{word}` is not written NAME=VALUE")))?;
         let text = match text.strip_prefix('@') {
-            Some(escaped) if escaped.starts_with('@') => escaped.to_owned(),
-            Some(source) => content(source)?,
-            None => text.to_owned(),
+            Some(escaped) if escaped.starts_with('@') => Text::typed(escaped),
+            Some(source) => Text { own: content(source)?, separator: '\n' },
+            None => Text::typed(text),
         };
-        arguments.insert_at(name, &text, schema, schema)?;
+        arguments.insert_at(reader, "", name, &text, schema)?;
+    }
+    for (name, argument) in &arguments.0 {
+        argument.check_items(name)?;
     }
     Ok(arguments)
 }
 
+/// What values are read by.
+#[derive(Debug, Clone, Copy)]
+struct Reader<'a> {
+    /// The schema, to which its references lead.
+    root: &'a Value,
+    taker: Taker,
+}
+
+/// The text of a value.
+struct Text {
+    own: String,
+    /// What stands between the items of a list that is not JSON: a comma, in a file the end of a line.
+    separator: char,
+}
+
+impl Text {
+    fn typed(text: &str) -> Self {
+        Self { own: text.to_owned(), separator: ',' }
+    }
+}
+
 impl Arguments {
-    /// Puts a value where its name says: `a.b` is a member of `a`, unless that is the name of a parameter.
-    fn insert_at(&mut self, name: &str, text: &str, root: &Value, schema: &Value) -> anyhow::Result<()> {
+    /// Puts a value where its name says: `a.b` is a member of `a`, unless that is the name of a parameter. `path` is that of
+    /// this object, with a dot after it.
+    fn insert_at(
+        &mut self,
+        reader: Reader<'_>,
+        path: &str,
+        name: &str,
+        text: &Text,
+        schema: &Value,
+    ) -> anyhow::Result<()> {
+        let Reader { root, taker } = reader;
         if let Some(own) = property(root, schema, name) {
-            return self.insert(name, Argument::Value(value(name, text, root, own)?));
+            let value = value(&format!("{path}{name}"), text, root, own)?;
+            return self.insert(path, name, Argument::Value(value));
         }
         if let Some((first, rest)) = name.split_once('.')
             && let Some(own) = property(root, schema, first)
         {
-            let members = self.0.entry(first.to_owned()).or_insert_with(|| Argument::Members(Self::default()));
-            let Argument::Members(members) = members else { bail!("`{first}` is given twice") };
-            return members.insert_at(rest, text, root, own);
+            let path = format!("{path}{first}");
+            if !self.0.contains_key(first) {
+                self.0.insert(first.to_owned(), Argument::empty(&path, root, own)?);
+            }
+            let Some(argument) = self.0.get_mut(first) else { bail!(twice(&path)) };
+            return argument.insert_at(reader, &path, rest, text, own);
         }
         let Some(free) = free(root, schema) else {
-            bail!("there is no parameter `{name}`; the tool takes ({})", signature(root));
+            let owner = path.trim_end_matches('.');
+            let owner = if owner.is_empty() { taker.name().to_owned() } else { format!("`{owner}`") };
+            bail!("there is no parameter `{path}{name}`; {owner} takes ({})", signature_of(root, schema));
         };
-        self.insert(name, Argument::Value(value(name, text, root, free)?))
+        self.insert(path, name, Argument::Value(value(&format!("{path}{name}"), text, root, free)?))
     }
 
-    fn insert(&mut self, name: &str, argument: Argument) -> anyhow::Result<()> {
+    fn insert(&mut self, path: &str, name: &str, argument: Argument) -> anyhow::Result<()> {
         if self.0.insert(name.to_owned(), argument).is_some() {
-            bail!("`{name}` is given twice");
+            bail!(twice(&format!("{path}{name}")));
         }
         Ok(())
+    }
+}
+
+impl Argument {
+    /// An argument whose parts are given one by one: a list or an object, as the schema has it.
+    fn empty(path: &str, root: &Value, schema: &Value) -> anyhow::Result<Self> {
+        let kinds = kinds(root, schema);
+        if kinds.is_empty() || kinds.contains("object") {
+            return Ok(Self::Members(Arguments::default()));
+        }
+        if kinds.contains("array") {
+            return Ok(Self::Items(BTreeMap::new()));
+        }
+        bail!("`{path}` must be of type {}, and has no members", joined(kinds));
+    }
+
+    /// Puts a value into this one, of the name `path`.
+    fn insert_at(
+        &mut self,
+        reader: Reader<'_>,
+        path: &str,
+        name: &str,
+        text: &Text,
+        schema: &Value,
+    ) -> anyhow::Result<()> {
+        let items = match self {
+            Self::Value(_) => bail!(twice(path)),
+            Self::Members(members) => return members.insert_at(reader, &format!("{path}."), name, text, schema),
+            Self::Items(items) => items,
+        };
+        let (index, rest) = name.split_once('.').map_or((name, None), |(index, rest)| (index, Some(rest)));
+        let Ok(index) = index.parse::<usize>() else {
+            bail!("`{path}` is a list: write `{path}.0` for its first item, or the list as JSON");
+        };
+        let path = format!("{path}.{index}");
+        let own = part(reader.root, schema, "items").unwrap_or(&Value::Null);
+        match (rest, items.entry(index)) {
+            (None, Entry::Occupied(_)) => bail!(twice(&path)),
+            (None, Entry::Vacant(place)) => {
+                place.insert(Self::Value(value(&path, text, reader.root, own)?));
+                Ok(())
+            }
+            (Some(rest), Entry::Occupied(item)) => item.into_mut().insert_at(reader, &path, rest, text, own),
+            (Some(rest), Entry::Vacant(place)) => {
+                let item = place.insert(Self::empty(&path, reader.root, own)?);
+                item.insert_at(reader, &path, rest, text, own)
+            }
+        }
+    }
+
+    /// Looks for gaps in lists.
+    fn check_items(&self, path: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Value(_) => Ok(()),
+            Self::Members(members) => {
+                members.0.iter().try_for_each(|(name, own)| own.check_items(&format!("{path}.{name}")))
+            }
+            Self::Items(items) => {
+                if let Some(missing) = (0..items.len()).find(|index| !items.contains_key(index)) {
+                    bail!("`{path}.{missing}` is missing: the items of a list are numbered from 0 on");
+                }
+                items.iter().try_for_each(|(index, own)| own.check_items(&format!("{path}.{index}")))
+            }
+        }
     }
 }
 
@@ -131,8 +296,28 @@ fn content(source: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// A text as a value of its schema.
-fn value(name: &str, text: &str, root: &Value, schema: &Value) -> anyhow::Result<Box<RawValue>> {
+/// A text as a value of its schema, which is one of its choices, if it has them.
+fn value(name: &str, text: &Text, root: &Value, schema: &Value) -> anyhow::Result<Box<RawValue>> {
+    let Some(choices) = choices(root, schema) else { return typed_value(name, text, root, schema) };
+    let own = typed_value(name, text, root, schema).ok();
+    let read = own.as_ref().and_then(|own| json::read::<Value>(own.get(), BUDGET).ok());
+    match own.filter(|_| read.is_some_and(|read| choices.iter().any(|choice| is_same(choice, &read)))) {
+        Some(own) => Ok(own),
+        None => bail!("`{name}` must be one of {}, not `{}`", shown_choices(&choices), json::shortened(&text.own)),
+    }
+}
+
+/// Whether two values are the same, whichever way their numbers are written.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        _ => one == other,
+    }
+}
+
+fn typed_value(name: &str, text: &Text, root: &Value, schema: &Value) -> anyhow::Result<Box<RawValue>> {
+    let separator = text.separator;
+    let text = text.own.as_str();
     let kinds = kinds(root, schema);
     let takes = |kind: &str| kinds.contains(kind);
     let as_text = || serde_json::value::to_raw_value(text).context("could not write a text");
@@ -151,13 +336,22 @@ fn value(name: &str, text: &str, root: &Value, schema: &Value) -> anyhow::Result
     }
     if takes("array") && !text.trim_start().starts_with('[') {
         let items = part(root, schema, "items").unwrap_or(&Value::Null);
-        let words = if text.is_empty() { Vec::new() } else { text.split(',').collect() };
-        let items: Vec<Box<RawValue>> =
-            words.into_iter().map(|word| value(name, word.trim(), root, items)).collect::<Result<_, _>>()?;
+        let words: Vec<&str> = match separator {
+            ',' if text.is_empty() => Vec::new(),
+            ',' => text.split(',').collect(),
+            _ => text.lines().filter(|line| !line.trim().is_empty()).collect(),
+        };
+        let items: Vec<Box<RawValue>> = words
+            .into_iter()
+            .map(|word| value(name, &Text::typed(word.trim()), root, items))
+            .collect::<Result<_, _>>()?;
         return serde_json::value::to_raw_value(&items).context("could not write a list");
     }
-    let kinds: Vec<&str> = kinds.into_iter().collect();
-    bail!("`{name}` must be of type {}, not `{}`", kinds.join(" or "), json::shortened(text));
+    bail!("`{name}` must be of type {}, not `{}`", joined(kinds), json::shortened(text));
+}
+
+fn joined(kinds: BTreeSet<&str>) -> String {
+    kinds.into_iter().collect::<Vec<_>>().join(" or ")
 }
 
 /// The types that a JSON text is a value of.
@@ -179,252 +373,5 @@ fn is_whole(number: &str) -> bool {
     is_decimal || number.parse::<f64>().is_ok_and(|number| number.fract() == 0.0)
 }
 
-/// The types that a schema allows, through references and alternatives; none if it allows any.
-fn kinds<'a>(root: &'a Value, schema: &'a Value) -> BTreeSet<&'a str> {
-    let mut kinds = BTreeSet::new();
-    match collect_kinds(root, schema, &mut kinds, &mut 0) {
-        true => kinds,
-        false => BTreeSet::new(),
-    }
-}
-
-/// Adds the types of a schema; whether it names any.
-fn collect_kinds<'a>(root: &'a Value, schema: &'a Value, kinds: &mut BTreeSet<&'a str>, seen: &mut usize) -> bool {
-    *seen += 1;
-    if *seen > MAX_SCHEMAS {
-        return false;
-    }
-    let listed = schema["type"].as_array().into_iter().flatten();
-    let own: Vec<&str> = [&schema["type"]].into_iter().chain(listed).filter_map(Value::as_str).collect();
-    if !own.is_empty() {
-        kinds.extend(own);
-        return true;
-    }
-    let values = schema["enum"].as_array().into_iter().flatten();
-    let values: Vec<&Value> = schema.get("const").into_iter().chain(values).collect();
-    if !values.is_empty() {
-        for value in values {
-            kinds.insert(kind_of_value(value));
-        }
-        return true;
-    }
-    if let Some(target) = target(root, schema) {
-        return collect_kinds(root, target, kinds, seen);
-    }
-    for alternatives in ["anyOf", "oneOf"] {
-        if let Some(alternatives) = schema[alternatives].as_array() {
-            // One that allows anything makes all of them do.
-            return alternatives.iter().all(|own| collect_kinds(root, own, kinds, seen));
-        }
-    }
-    let parts = schema["allOf"].as_array().into_iter().flatten();
-    let mut is_named = false;
-    for part in parts {
-        is_named |= collect_kinds(root, part, kinds, seen);
-    }
-    // Without a type of its own, it has members or items all the same.
-    for (keyword, kind) in [("properties", "object"), ("items", "array")] {
-        if !is_named && schema.get(keyword).is_some() {
-            kinds.insert(kind);
-            is_named = true;
-        }
-    }
-    is_named
-}
-
-fn kind_of_value(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
-/// What a reference within the document leads to.
-fn target<'a>(root: &'a Value, schema: &Value) -> Option<&'a Value> {
-    root.pointer(schema["$ref"].as_str()?.strip_prefix('#')?)
-}
-
-/// A part of a schema, such as `items`, by itself or through references and alternatives.
-fn part<'a>(root: &'a Value, schema: &'a Value, keyword: &str) -> Option<&'a Value> {
-    fn find<'a>(root: &'a Value, schema: &'a Value, keyword: &str, seen: &mut usize) -> Option<&'a Value> {
-        *seen += 1;
-        if *seen > MAX_SCHEMAS {
-            return None;
-        }
-        let parts = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|own| schema[own].as_array()).flatten();
-        schema
-            .get(keyword)
-            .or_else(|| target(root, schema).into_iter().chain(parts).find_map(|own| find(root, own, keyword, seen)))
-    }
-    find(root, schema, keyword, &mut 0)
-}
-
-/// The schema of a parameter.
-fn property<'a>(root: &'a Value, schema: &'a Value, name: &str) -> Option<&'a Value> {
-    part(root, schema, "properties")?.get(name)
-}
-
-/// The schema of members that are not listed; `None` if there are to be none. A schema that lists some and says nothing of
-/// others allows them too, but a misspelt name is more likely: those are given in a whole object.
-fn free<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
-    match part(root, schema, "additionalProperties") {
-        Some(Value::Bool(false)) => None,
-        Some(free) => Some(free),
-        None if part(root, schema, "patternProperties").is_some() => Some(&Value::Null),
-        None => part(root, schema, "properties").is_none().then_some(&Value::Null),
-    }
-}
-
-/// `name: string, limit?: integer`.
-pub(crate) fn signature(schema: &Value) -> String {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let properties = schema["properties"].as_object().into_iter().flatten();
-    let mut parameters: Vec<String> = properties
-        .map(|(name, property)| {
-            let kinds: Vec<&str> = kinds(schema, property).into_iter().filter(|kind| *kind != "null").collect();
-            let kind = if kinds.is_empty() { "any".to_owned() } else { kinds.join("|") };
-            let mark = if required.contains(&name.as_str()) { "" } else { "?" };
-            format!("{name}{mark}: {kind}")
-        })
-        .collect();
-    if free(schema, schema).is_some() && schema.is_object() {
-        parameters.push("…".to_owned());
-    }
-    parameters.join(", ")
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn read_words(words: &[&str], schema: &Value) -> anyhow::Result<String> {
-        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let mut content = |source: &str| match source {
-            "text" => Ok("{\"a\": 1}\n".to_owned()),
-            "-" => Ok("{\"limit\": 1.10, \"other\": [1]}".to_owned()),
-            other => bail!("there is no {other}"),
-        };
-        Ok(serde_json::to_string(&read_from(&words, schema, &mut content)?)?)
-    }
-
-    fn schema() -> Value {
-        json!({ "properties": {
-            "name": { "type": "string" }, "limit": { "type": "integer" }, "list": { "type": "array" },
-            "maybe": { "type": ["boolean", "null"] }, "any": {}, "ratio": { "type": "number" },
-            "most": { "anyOf": [{ "type": "integer" }, { "type": "null" }] },
-            "note": { "anyOf": [{ "type": "string" }, { "type": "null" }] },
-            "point": { "$ref": "#/$defs/P" }, "colour": { "enum": ["red", "1"] }, "level": { "enum": [1, 2] },
-            "ids": { "type": "array", "items": { "type": "integer" } }, "tags": { "anyOf": [{ "$ref": "#/$defs/T" }, { "type": "null" }] },
-            "either": { "oneOf": [{ "type": "string" }, { "type": "integer" }] }, "a.b": { "type": "integer" },
-        }, "required": ["name"], "$defs": {
-            "P": { "type": "object", "properties": { "x": { "type": "number" }, "next": { "$ref": "#/$defs/P" } } },
-            "T": { "type": "array", "items": { "type": "string" } },
-        } })
-    }
-
-    /// c01, and section 9, "nested, lists, files, standard input"
-    #[test]
-    fn words_are_read_by_the_types_of_the_schema() {
-        for (words, expected) in [
-            (
-                vec!["name=5", "limit=5", "any=x=y", "most=5", "note=5"],
-                r#"{"any":"x=y","limit":5,"most":5,"name":"5","note":"5"}"#,
-            ),
-            (vec!["list=[1,\"a\"]", "maybe=true"], r#"{"list":[1,"a"],"maybe":true}"#),
-            (vec!["maybe=null", "most=null", "note=null"], r#"{"maybe":null,"most":null,"note":"null"}"#),
-            (vec!["any={\"a\":1}"], r#"{"any":{"a":1}}"#),
-            (vec!["any=1.10", "limit=123456789012345678901"], r#"{"any":1.10,"limit":123456789012345678901}"#),
-            (vec!["limit=5.0", "ratio=1e3"], r#"{"limit":5.0,"ratio":1e3}"#),
-            (vec!["point={\"x\":1}"], r#"{"point":{"x":1}}"#),
-            (vec!["point.x=1", "point.next.next.x=2"], r#"{"point":{"next":{"next":{"x":2}},"x":1}}"#),
-            (vec!["a.b=1"], r#"{"a.b":1}"#),
-            (vec!["colour=1", "level=1"], r#"{"colour":"1","level":1}"#),
-            (vec!["ids=1,2", "tags=a, 2"], r#"{"ids":[1,2],"tags":["a","2"]}"#),
-            (vec!["ids=", "tags=one"], r#"{"ids":[],"tags":["one"]}"#),
-            (vec!["either=5", "name="], r#"{"either":5,"name":""}"#),
-            (vec!["either=five"], r#"{"either":"five"}"#),
-            (
-                vec!["name=@text", "any=@text", "note=@@text"],
-                r#"{"any":{"a": 1},"name":"{\"a\": 1}\n","note":"@text"}"#,
-            ),
-            (vec!["-", "name=x"], r#"{"limit":1.10,"name":"x","other":[1]}"#),
-            (vec!["@text", "{\"b\":{\"c\":2.50}}"], r#"{"a":1,"b":{"c":2.50}}"#),
-        ] {
-            assert_eq!(read_words(&words, &schema()).unwrap(), expected, "{words:?}");
-        }
-        assert_eq!(
-            signature(&schema()),
-            "a.b?: integer, any?: any, colour?: string, either?: integer|string, ids?: array, level?: integer, limit?: \
-             integer, list?: array, maybe?: boolean, most?: integer, name: string, note?: string, point?: object, ratio?: \
-             number, tags?: array"
-        );
-    }
-
-    #[test]
-    fn what_the_schema_does_not_allow_is_refused() {
-        for (words, expected) in [
-            (vec!["limit=many"], "`limit` must be of type integer"),
-            (vec!["limit=1.5"], "`limit` must be of type integer"),
-            (vec!["most=many"], "of type integer or null"),
-            (vec!["maybe=yes"], "of type boolean or null"),
-            (vec!["level=high"], "of type integer"),
-            (vec!["ids=[1"], "of type array"),
-            (vec!["ids=1,b"], "of type integer, not `b`"),
-            (vec!["point.x=a"], "`x` must be of type number"),
-            (vec!["point.y=1"], "no parameter `y`"),
-            (vec!["other=1"], "no parameter `other`"),
-            (vec!["x"], "NAME=VALUE"),
-            (vec!["limit=1", "limit=2"], "`limit` is given twice"),
-            (vec!["limit=1", "-"], "`limit` is given twice"),
-            (vec!["point={}", "point.x=1"], "`point` is given twice"),
-            (vec!["point.x=1", "point.x=1"], "`x` is given twice"),
-            (vec!["point.x=1", "point={}"], "`point` is given twice"),
-            (vec!["name=@none"], "there is no none"),
-            (vec!["{\"a\":1,\"a\":2}"], "duplicate field"),
-            (vec!["{"], "is no JSON object"),
-        ] {
-            let error = format!("{:#}", read_words(&words, &schema()).unwrap_err());
-            assert!(error.contains(expected), "{words:?}: {error}");
-        }
-    }
-
-    /// c02
-    #[test]
-    fn members_that_are_not_listed_are_taken_where_the_schema_has_them() {
-        for (schema, expected) in [
-            (json!({ "type": "object", "additionalProperties": true }), Some(r#"{"x":1,"y":"a"}"#)),
-            (json!({ "type": "object" }), Some(r#"{"x":1,"y":"a"}"#)),
-            (Value::Null, Some(r#"{"x":1,"y":"a"}"#)),
-            (
-                json!({ "properties": { "z": {} }, "additionalProperties": { "type": "string" } }),
-                Some(r#"{"x":"1","y":"a"}"#),
-            ),
-            (json!({ "properties": { "z": {} }, "patternProperties": { "^.$": {} } }), Some(r#"{"x":1,"y":"a"}"#)),
-            (json!({ "properties": { "z": {} } }), None),
-            (json!({ "additionalProperties": false }), None),
-        ] {
-            assert_eq!(read_words(&["x=1", "y=a"], &schema).ok().as_deref(), expected, "{schema}");
-        }
-        assert_eq!(signature(&json!({ "type": "object", "additionalProperties": true })), "…");
-    }
-
-    /// A schema of a server may refer to itself, in as many ways as it likes.
-    #[test]
-    fn a_schema_that_has_no_end_is_left() {
-        let own = json!({ "$ref": "#/$defs/A" });
-        let schema = json!({
-            "properties": { "a": own, "b": { "$ref": "#" }, "c": { "$ref": "#/none" } },
-            "$defs": { "A": { "anyOf": [own, own, own, { "allOf": [own, own] }] } },
-        });
-
-        assert_eq!(read_words(&["a=1", "b.a=x", "c=1"], &schema).unwrap(), r#"{"a":1,"b":{"a":"x"},"c":1}"#);
-        assert_eq!(signature(&schema), "a?: any, b?: object, c?: any");
-    }
-}
+mod tests;

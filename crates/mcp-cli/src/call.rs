@@ -7,10 +7,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use mcp_protocol::{json, jsonrpc, method};
 use serde_json::{Value, json, value::RawValue};
 
-pub(crate) use crate::arguments::signature;
 use crate::{
-    arguments::{self, Arguments},
-    files,
+    arguments::{self, Arguments, Taker, schema::signature},
+    command_line::UsageError,
+    described, files,
     json_text::{items, member},
     output::{self, BOLD, note, print, printable, printable_line},
     received,
@@ -18,9 +18,20 @@ use crate::{
     session::Session,
 };
 
-/// Prints the tools: one a line, with its parameters.
-pub(crate) async fn tools(session: &mut Session, as_json: bool) -> anyhow::Result<()> {
+/// Prints the tools: one a line, with its parameters; or all about the one that is named.
+pub(crate) async fn tools(session: &mut Session, name: Option<&str>, as_json: bool) -> anyhow::Result<()> {
     let tools = session.list(method::TOOLS_LIST, "tools").await?;
+    if let Some(name) = name {
+        let read = values(&tools)?;
+        let Some((tool, written)) = read.iter().zip(&tools).find(|(tool, _)| tool["name"] == name) else {
+            bail!("there is no tool `{name}`; {}", those(&read, "tools"));
+        };
+        match as_json {
+            true => print(&output::json_as_written(written.get())),
+            false => print(&printable(&described::tool(tool))),
+        }
+        return Ok(());
+    }
     if as_json {
         print(&output::json_as_written(&array(&tools)));
         return Ok(());
@@ -47,7 +58,7 @@ pub(crate) async fn call(
     let Some(tool) = tools.iter().find(|tool| tool["name"] == name) else {
         bail!("there is no tool `{name}`; {}", those(&tools, "tools"));
     };
-    let arguments = read_arguments(words, tool["inputSchema"].clone()).await?;
+    let arguments = read_arguments(words, tool["inputSchema"].clone(), Taker::Tool).await?;
     let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, json!(name));
     let result = session.ask(method::TOOLS_CALL, &params).await?;
     if as_json {
@@ -135,7 +146,7 @@ pub(crate) async fn prompt(
     let Some(prompt) = prompts.iter().find(|prompt| prompt["name"] == name) else {
         bail!("there is no prompt `{name}`; {}", those(&prompts, "prompts"));
     };
-    let arguments = read_arguments(words, schema_of(prompt)).await?;
+    let arguments = read_arguments(words, schema_of(prompt), Taker::Prompt).await?;
     let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, json!(name));
     let result = session.ask(method::PROMPTS_GET, &params).await?;
     if as_json {
@@ -186,10 +197,22 @@ fn schema_of(prompt: &Value) -> Value {
     json!({ "properties": properties, "required": required })
 }
 
+/// Checks what can be checked of a call before a server is asked: its words, and the folder for what it saves.
+///
+/// # Errors
+///
+/// A [`UsageError`].
+pub(crate) fn check(words: &[String], folder: Option<&Path>) -> anyhow::Result<()> {
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!(UsageError::new(format!("`--save-to`: {} is no folder", folder.display())));
+    }
+    Ok(arguments::check(words)?)
+}
+
 /// Reads words where reading may wait for a terminal or a pipe, so that Ctrl-C is heard meanwhile.
-async fn read_arguments(words: &[String], schema: Value) -> anyhow::Result<String> {
+async fn read_arguments(words: &[String], schema: Value, taker: Taker) -> anyhow::Result<String> {
     let words = words.to_vec();
-    let read = tokio::task::spawn_blocking(move || arguments::read(&words, &schema)).await;
+    let read = tokio::task::spawn_blocking(move || arguments::read(&words, &schema, taker)).await;
     let read: Arguments = read.context("could not read the arguments")??;
     Ok(serde_json::to_string(&read)?)
 }

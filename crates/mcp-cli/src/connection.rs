@@ -26,12 +26,15 @@ use crate::{
     upstream::Upstream,
 };
 
+/// The heading of options that are not for signing in.
+const CONNECTION: &str = "Connection";
 const SECRET_VARIABLE: &str = "MCPL_CLIENT_SECRET";
 /// In seconds: the longest that Lambda lets a function run.
 const USUAL_TIMEOUT: u64 = 900;
 
 /// How a server is reached, and by whom.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Sign-in")]
 pub(crate) struct Connection {
     /// The client's id at the issuer, where clients are registered by hand.
     #[arg(long, env = "MCPL_CLIENT_ID")]
@@ -97,16 +100,17 @@ pub(crate) struct Connection {
     #[arg(long, requires = "sigv4")]
     region: Option<String>,
     /// A header to send with every request, such as "Authorization: Bearer …"; may be repeated.
-    #[arg(long = "header", value_name = "NAME: VALUE")]
+    #[arg(long = "header", value_name = "NAME: VALUE", help_heading = CONNECTION)]
     headers: Vec<String>,
     /// A header whose value is that of a variable, such as X-API-Key=MY_KEY; may be repeated.
-    #[arg(long, value_name = "NAME=VARIABLE")]
+    #[arg(long, value_name = "NAME=VARIABLE", help_heading = CONNECTION)]
     header_env: Vec<String>,
     /// A header whose value is in a file, such as X-API-Key=/run/secrets/key; may be repeated.
-    #[arg(long, value_name = "NAME=FILE")]
+    #[arg(long, value_name = "NAME=FILE", help_heading = CONNECTION)]
     header_file: Vec<String>,
     /// Seconds that an answer may take.
-    #[arg(long, default_value_t = USUAL_TIMEOUT)]
+    #[arg(long, value_name = "SECONDS", default_value_t = USUAL_TIMEOUT, help_heading = CONNECTION)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Where tokens are kept: in files there, instead of the platform's folder and keychain.
     #[arg(long, env = "MCPL_STATE_DIR")]

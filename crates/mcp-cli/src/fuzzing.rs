@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
-    authorizer::Authorizer, bridge, call, challenge::Challenge, message::Envelope, output, received, session::Answer,
-    upstream::Upstream,
+    authorizer::Authorizer, bridge, call, challenge::Challenge, described, message::Envelope, output, received,
+    session::Answer, upstream::Upstream,
 };
 
 /// A client of no server.
@@ -44,7 +44,7 @@ fn read_as_command(text: &str) {
     let _ = Challenge::of(&http::HeaderMap::new(), text);
     call::text(text);
     let Ok(value) = received::read::<Value>(text) else { return };
-    call::signature(&value);
+    described::tool(&json!({ "inputSchema": value }));
     output::of_json(text);
     for written in [output::json(&value).unwrap_or_default(), output::json_as_written(text)] {
         assert!(json::borrow::<IgnoredAny>(&written).is_ok(), "it is JSON: {written}");

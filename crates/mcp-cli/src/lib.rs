@@ -8,6 +8,7 @@ mod callback;
 mod challenge;
 mod command_line;
 mod connection;
+mod described;
 mod doctor;
 mod endpoint;
 mod files;
@@ -69,14 +70,20 @@ Examples:
 Exit codes: 0 done; 1 the tool, the request or the command failed; 2 the command line is wrong; 130 interrupted by Ctrl-C,
 143 terminated.";
 
+const NOT_PRINTED: &str = "could not write to standard output";
+
 /// Connects clients that speak stdio to MCP servers behind Function URLs.
 #[derive(Debug, Parser)]
 #[command(name = "mcpl", version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Print JSON: what the server has sent, or {"source": "server" or "mcpl", "error": …}. For `doctor` and the commands that
+    /// use a server by hand.
+    #[arg(long, global = true, help_heading = "Output")]
+    json: bool,
     /// Log the steps on standard error, such as those of a sign-in; twice for each request, too. Without tokens and contents.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     verbose: u8,
 }
 
@@ -95,20 +102,21 @@ enum Command {
     ///
     /// Connects the way they do, without signing in and without calling a tool, and examines this machine's side too: proxies,
     /// certificates, clock and tokens. A token that is kept, or given by an option, is sent. Ends with 1 if there is a problem.
+    /// With --json it prints a list of objects with `check`, `level` (ok, note or problem), `found`, and for notes and problems
+    /// `clients` and `fix`.
     Doctor {
         /// The URL of the MCP endpoint.
         url: String,
-        /// Print the findings as JSON: a list of objects with `check`, `level` (ok, note or problem), `found`, and for notes
-        /// and problems `clients` and `fix`.
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
         connection: Box<Connection>,
     },
-    /// List the tools of a server.
+    /// List the tools of a server, or show one with its parameters.
     Tools {
         #[command(flatten)]
         server: ServerArgs,
+        /// The name of a tool: its parameters are shown with their types, choices, bounds, defaults and descriptions.
+        #[arg(help_heading = None)]
+        tool: Option<String>,
     },
     /// Call a tool of a server, for example `mcpl call URL personalized_greeting name=Ada`.
     ///
@@ -117,14 +125,15 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
         /// The tool's name.
+        #[arg(help_heading = None)]
         tool: String,
         /// Its arguments, of the types of its schema: NAME=VALUE, where VALUE may be JSON, a list such as a,b, or @FILE
-        /// (@- for standard input, @@x for the text @x); NAME.MEMBER=VALUE for a member of an object; or a whole object:
-        /// {…}, @FILE, or - for standard input.
-        #[arg(value_name = "NAME=VALUE")]
+        /// (@- for standard input, @@x for the text @x); NAME.MEMBER=VALUE for a member of an object, NAME.0=VALUE for an item of
+        /// a list; or a whole object: {…}, @FILE, or - for standard input.
+        #[arg(value_name = "NAME=VALUE", help_heading = None)]
         arguments: Vec<String>,
-        /// Where images and other files are saved.
-        #[arg(long, default_value = ".")]
+        /// The folder in which images and other files are saved. It must exist.
+        #[arg(long, value_name = "FOLDER", default_value = ".", help_heading = None)]
         save_to: PathBuf,
     },
     /// List the resources of a server, and its templates of resources.
@@ -139,9 +148,10 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
         /// The URI of the resource.
+        #[arg(help_heading = None)]
         uri: String,
-        /// Where what is no text is saved, also if the output is a pipe; this folder at a terminal.
-        #[arg(long)]
+        /// The folder in which what is no text is saved, also if the output is a pipe; this folder at a terminal. It must exist.
+        #[arg(long, value_name = "FOLDER", help_heading = None)]
         save_to: Option<PathBuf>,
     },
     /// List the prompts of a server.
@@ -154,12 +164,13 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
         /// The prompt's name.
+        #[arg(help_heading = None)]
         prompt: String,
         /// Its arguments, which are text: as those of `mcpl call`.
-        #[arg(value_name = "NAME=VALUE")]
+        #[arg(value_name = "NAME=VALUE", help_heading = None)]
         arguments: Vec<String>,
-        /// Where images and other files are saved.
-        #[arg(long, default_value = ".")]
+        /// The folder in which images and other files are saved. It must exist.
+        #[arg(long, value_name = "FOLDER", default_value = ".", help_heading = None)]
         save_to: PathBuf,
     },
     /// Write a server's entry into the configuration of programs that use it.
@@ -172,7 +183,7 @@ enum Command {
         url: String,
         #[command(flatten)]
         connection: Box<Connection>,
-        #[command(flatten)]
+        #[command(flatten, next_help_heading = "Programs")]
         installation: Installation,
     },
     /// Take a server's entry out again.
@@ -209,9 +220,6 @@ enum Command {
 struct ServerArgs {
     /// The URL of the MCP endpoint.
     url: String,
-    /// Print JSON: what the server has sent, or {"source": "server" or "mcpl", "error": …}.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     connection: Box<Connection>,
 }
@@ -286,9 +294,27 @@ struct ProxyArgs {
 /// Runs the command.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // A wrong command line; or its help or version, which are printed.
+        Err(error) => {
+            let code = match error.print() {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    output::note(&format!("{NOT_PRINTED}: {error}"));
+                    1
+                }
+                _ => error.exit_code(),
+            };
+            return ExitCode::from(u8::try_from(code).unwrap_or(1));
+        }
+    };
     init_logs(cli.verbose);
-    let as_json = cli.command.server().is_some_and(|server| server.json);
+    let json = cli.json;
+    let is_server_used = cli.command.server().is_some();
+    if json && !is_server_used && !matches!(cli.command, Command::Doctor { .. }) {
+        tracing::error!("`--json` is for `doctor` and for commands that use a server: leave it out");
+        return ExitCode::from(2);
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -302,31 +328,33 @@ pub fn main() -> ExitCode {
                 install(&args.name, &args.url, &args.connection, &args.installation)
             }
             Command::Proxy(args) => proxy(*args).await,
-            Command::Doctor { url, json, connection } => {
+            Command::Doctor { url, connection } => {
                 if !doctor::run(&connection, &url, json).await? {
                     return Ok(ExitCode::FAILURE);
                 }
                 Ok(())
             }
-            Command::Tools { server } => server.with_session(async |own| call::tools(own, server.json).await).await,
+            Command::Tools { server, tool } => {
+                server.with_session(async |own| call::tools(own, tool.as_deref(), json).await).await
+            }
             Command::Call { server, tool, arguments, save_to } => {
-                let calling = async |own: &mut Session| call::call(own, &tool, &arguments, &save_to, server.json).await;
+                call::check(&arguments, Some(&save_to))?;
+                let calling = async |own: &mut Session| call::call(own, &tool, &arguments, &save_to, json).await;
                 if !server.with_session(calling).await? {
                     // The tool has said why.
                     return Ok(ExitCode::FAILURE);
                 }
                 Ok(())
             }
-            Command::Resources { server } => {
-                server.with_session(async |own| call::resources(own, server.json).await).await
-            }
+            Command::Resources { server } => server.with_session(async |own| call::resources(own, json).await).await,
             Command::Read { server, uri, save_to } => {
-                server.with_session(async |own| call::read(own, &uri, save_to.as_deref(), server.json).await).await
+                call::check(&[], save_to.as_deref())?;
+                server.with_session(async |own| call::read(own, &uri, save_to.as_deref(), json).await).await
             }
-            Command::Prompts { server } => server.with_session(async |own| call::prompts(own, server.json).await).await,
+            Command::Prompts { server } => server.with_session(async |own| call::prompts(own, json).await).await,
             Command::Prompt { server, prompt, arguments, save_to } => {
-                let getting =
-                    async |own: &mut Session| call::prompt(own, &prompt, &arguments, &save_to, server.json).await;
+                call::check(&arguments, Some(&save_to))?;
+                let getting = async |own: &mut Session| call::prompt(own, &prompt, &arguments, &save_to, json).await;
                 server.with_session(getting).await
             }
             Command::Install { name, url, connection, installation } => {
@@ -348,12 +376,12 @@ pub fn main() -> ExitCode {
     });
     // Standard input may still be read, by a thread that nothing ends.
     runtime.shutdown_background();
-    match ended {
+    match ended.and_then(|code| output::failure().map_or(Ok(code), |error| Err(error).context(NOT_PRINTED))) {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<Interruption>() {
             Some(interruption) => ExitCode::from(interruption.code),
             None => {
-                if as_json {
+                if json && is_server_used {
                     print(&output::json_as_written(&server_error::as_json(&error)));
                 }
                 tracing::error!("{error:#}");
@@ -367,7 +395,7 @@ impl Command {
     /// The server that is used by hand, if this is such a command.
     fn server(&self) -> Option<&ServerArgs> {
         match self {
-            Self::Tools { server }
+            Self::Tools { server, .. }
             | Self::Call { server, .. }
             | Self::Resources { server }
             | Self::Read { server, .. }

@@ -1,6 +1,9 @@
 //! What commands answer, on standard output: with colours and in tables for people.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::{Mutex, PoisonError},
+};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets::NOTHING};
@@ -20,10 +23,23 @@ const MAX_CELL_CHARS: usize = 60;
 /// A longer list is no table for people.
 const MAX_ROWS: usize = 10_000;
 
-/// Prints a line. Colours are left out unless they are for a terminal.
+/// The first line that could not be printed, other than to a reader that has ended.
+static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints a line. Colours are left out unless they are for a terminal. A failure is that of the command: see [`failure`].
 pub(crate) fn print(line: &str) {
-    // Nobody is left to tell that nobody reads.
-    let _ = writeln!(anstream::stdout(), "{line}");
+    let mut stdout = anstream::stdout();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            FAILURE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+        _ => {}
+    }
+}
+
+/// Why something could not be printed. A reader that has ended, as `head` does, is no failure.
+pub(crate) fn failure() -> Option<io::Error> {
+    FAILURE.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Writes bytes as they are, for a program or a file.
