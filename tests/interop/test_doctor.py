@@ -115,7 +115,7 @@ def test_what_stands_in_front_of_a_function_is_told_apart(doctor):
         (refused, "lambda:InvokeFunction with InvokedViaFunctionUrl"),
         ((502, {}, "Internal Server Error"), "its log says why"),
         ((429, {}, "{}"), "reserved concurrency"),
-        ((404, {}, "<html>"), "/mcp"),
+        ((404, {}, "<html>"), "no MCP endpoint is at this path: compare the URL"),
         ((301, {"Location": "https://elsewhere.example"}, ""), "use https://elsewhere.example/"),
         ((200, {}, "<html>"), "MCP server"),
     ]:

@@ -116,7 +116,9 @@ pub(super) fn front(first: &Answer, report: &mut Report) -> bool {
         StatusCode::GATEWAY_TIMEOUT => "the function, or what it waits for, took too long: its log says why",
         StatusCode::SERVICE_UNAVAILABLE => "it is overloaded, or being deployed: try again, and look at its log",
         StatusCode::TOO_MANY_REQUESTS => "its reserved concurrency is used up",
-        StatusCode::NOT_FOUND => "the MCP endpoint is at /mcp: is the path right?",
+        StatusCode::NOT_FOUND => {
+            "no MCP endpoint is at this path: compare the URL (functions of this project have theirs at /mcp)"
+        }
         StatusCode::METHOD_NOT_ALLOWED => {
             "it takes no POST: is the path right? (An endpoint of 2024, with `sse`, is another transport)"
         }
