@@ -39,6 +39,7 @@ def helps(mcpl):
 
 def test_every_command_and_option_is_on_a_page(mcpl):
     printed = {option for text in helps(mcpl).values() for option in re.findall(r"^ +(?:-\w, )?(--[\w-]+)", text, re.MULTILINE)}
+    printed |= {option for text in helps(mcpl).values() for option in re.findall(r"\[alias(?:es)?: (--[\w-]+)\]", text)}
     written = set(OPTION.findall(pages()))
 
     assert {"--client-id", "--verbose", "--via-proxy", "--mode"} <= printed
