@@ -226,6 +226,47 @@ def test_an_issuer_closes_a_function(deploy):
     }
 
 
+EXCHANGE = {
+    "ExchangeClientId": "notes", "ExchangeSecretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:exchange-AbCdEf",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "others"),
+    [
+        ("greeter", {}, []),
+        ("api-docs", {"Source": "file:openapi.yaml"}, []),
+        ("event-logger", {"IssuerEgress": "ipv6"}, None),
+    ],
+)
+def test_a_function_that_exchanges_tokens_may_read_its_secret(deploy, name, given, others):
+    deploy("up", name, *parameters(Issuer="https://id.example.com", **EXCHANGE, **given))
+
+    configuration, *_ = function_of(name)
+    variables = configuration["Environment"]["Variables"]
+    assert variables["OIDC_EXCHANGE_CLIENT_ID"] == EXCHANGE["ExchangeClientId"]
+    assert variables["OIDC_EXCHANGE_CLIENT_SECRET_ARN"] == EXCHANGE["ExchangeSecretArn"]
+    read = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": EXCHANGE["ExchangeSecretArn"]}
+    _, statements = role_of(configuration)
+    assert statements[-1] == read
+    if others is None:
+        # By the endpoint, since there is no way out by IPv4.
+        (endpoint,) = boto3.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+        assert endpoint["ServiceName"] == f"com.amazonaws.{REGION}.secretsmanager"
+    else:
+        assert statements == [own_log(name), TRACES, read]
+
+
+@pytest.mark.parametrize("name", ["greeter", "event-logger", "api-docs"])
+def test_the_arn_of_an_exchange_secret_is_no_pattern(name):
+    secret = cfn_yaml.load(str(INFRA / f"{name}.yaml"))["Parameters"]["ExchangeSecretArn"]
+
+    own = EXCHANGE["ExchangeSecretArn"]
+    assert re.fullmatch(secret["AllowedPattern"], own)
+    for refused in ("*", f"{own}*", f"{own[:-6]}??????", "exchange", own.replace("secretsmanager", "ssm"), f"{own}${{x}}"):
+        assert not re.fullmatch(secret["AllowedPattern"], refused), refused
+
+
 # As the page on Google has it.
 GOOGLE = '[{"preset":"google","client_ids":["123-abc.apps.googleusercontent.com"],"hosted_domain":"example.com"}]'
 
@@ -1092,6 +1133,16 @@ EXTERNAL = "https://id.example.com"
         ("greeter", "AnIssuerIsNamed", "", {"Audience": "api"}, False),
         ("greeter", "AnIssuerIsNamed", "", {"ScopePrefix": "api/"}, False),
         ("greeter", "AnIssuerIsNamed", EXTERNAL, {"Audience": "api", "ScopePrefix": "api/"}, True),
+        ("greeter", "AnExchangeHasAnIssuer", "", {}, True),
+        ("greeter", "AnExchangeHasAnIssuer", "", EXCHANGE, False),
+        ("greeter", "AnExchangeHasAnIssuer", "", {"Issuers": GOOGLE, **EXCHANGE}, True),
+        ("greeter", "AnExchangeHasAnIssuer", EXTERNAL, EXCHANGE, True),
+        ("api-docs", "AnExchangeHasAnIssuer", "", EXCHANGE, False),
+        *(
+            (name, "AnExchangeHasASecret", EXTERNAL, {member: EXCHANGE[member] for member in given}, len(given) != 1)
+            for name in ("greeter", "event-logger", "api-docs")
+            for given in ([], ["ExchangeClientId"], ["ExchangeSecretArn"], EXCHANGE)
+        ),
         ("greeter", "AnIssuerIsAsked", EXTERNAL, {}, True),
         ("greeter", "AnIssuerIsAsked", EXTERNAL, {"AuthType": "AWS_IAM"}, False),
         ("greeter", "AnIssuerIsAsked", "", {"AuthType": "AWS_IAM"}, True),
@@ -1100,7 +1151,8 @@ EXTERNAL = "https://id.example.com"
 def test_what_goes_with_an_issuer_and_what_does_not(name, rule, issuer, values, is_valid):
     # By moto: cfn-lint knows of a parameter what conditions say of it, and none names all of these.
     rules = cfn_yaml.load(str(INFRA / f"{name}.yaml"))["Rules"]
-    values = {"Issuer": issuer, "Issuers": "", "Audience": "", "ScopePrefix": "", "AuthType": "NONE", **values}
+    unset = dict.fromkeys(["Issuers", "Audience", "ScopePrefix", *EXCHANGE], "")
+    values = {"Issuer": issuer, "AuthType": "NONE", **unset, **values}
     (assertion,) = rules[rule]["Assertions"]
 
     applies, holds = (parsing.parse_condition(own, values, {}) for own in (rules[rule]["RuleCondition"], assertion["Assert"]))
