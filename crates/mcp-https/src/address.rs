@@ -37,6 +37,29 @@ const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
+/// What an address belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A host on the internet.
+    Public,
+    /// This machine.
+    Loopback,
+    /// A private network, a metadata service, a group of hosts, or nothing.
+    Special,
+}
+
+impl Kind {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        if address.is_loopback() {
+            Self::Loopback
+        } else if is_public(address) {
+            Self::Public
+        } else {
+            Self::Special
+        }
+    }
+}
+
 /// Whether an address belongs to a host on the internet. An address that carries an address of IPv4 (mapped, 6to4, NAT64,
 /// Teredo) does not, whichever it carries.
 pub(crate) fn is_public(address: IpAddr) -> bool {

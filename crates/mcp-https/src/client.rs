@@ -15,7 +15,7 @@ use tokio::time::timeout_at;
 
 use crate::{
     Error, Response,
-    connect::{self, ForbiddenAddress, Lookup, TlsConnector},
+    connect::{self, ForbiddenAddress, Surroundings, TlsConnector},
     response::Limits,
     url::{self, Reach},
 };
@@ -48,7 +48,7 @@ pub struct Client {
 #[derive(Clone)]
 struct Settings {
     reach: Reach,
-    lookup: Lookup,
+    around: Surroundings,
     user_agent: HeaderValue,
     connect_timeout: Duration,
     timeout: Duration,
@@ -73,17 +73,11 @@ impl Client {
         Self::new(Reach::Trusted)
     }
 
-    /// A client for endpoints of AWS, which may have any address and scheme, with credentials that the platform provides.
-    /// No URL that comes from others may reach it.
-    pub fn dangerously_unrestricted() -> Self {
-        Self::new(Reach::Unrestricted)
-    }
-
     fn new(reach: Reach) -> Self {
         Self {
             settings: Settings {
                 reach,
-                lookup: connect::system_lookup(),
+                around: Surroundings::system(),
                 user_agent: HeaderValue::from_static(USER_AGENT),
                 connect_timeout: CONNECT_TIMEOUT,
                 timeout: TIMEOUT,
@@ -119,8 +113,8 @@ impl Client {
     }
 
     #[cfg(test)]
-    pub(crate) fn lookup(self, lookup: Lookup) -> Self {
-        self.with(|settings| settings.lookup = lookup)
+    pub(crate) fn around(self, change: impl FnOnce(&mut Surroundings)) -> Self {
+        self.with(|settings| change(&mut settings.around))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -163,8 +157,8 @@ impl Client {
             own.used = now;
             return Ok(own.pool.clone());
         }
-        let Settings { reach, lookup, connect_timeout, .. } = &self.settings;
-        let connector = connect::connector(*reach, lookup.clone(), *connect_timeout).map_err(Error::Certificates)?;
+        let Settings { reach, around, connect_timeout, .. } = &self.settings;
+        let connector = connect::connector(*reach, around, *connect_timeout).map_err(Error::Certificates)?;
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(MAX_IDLE)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
@@ -174,6 +168,14 @@ impl Client {
         *shared = Some(Shared { pool: pool.clone(), used: now });
         Ok(pool)
     }
+}
+
+/// A client for endpoints of AWS, which may have any address and scheme, with credentials that the platform provides. No URL
+/// that comes from others may reach it.
+///
+/// It is not a constructor of [`Client`], which `mcp-lambda` exports: authors of functions cannot call it.
+pub fn dangerously_unrestricted() -> Client {
+    Client::new(Reach::Unrestricted)
 }
 
 impl fmt::Debug for Client {

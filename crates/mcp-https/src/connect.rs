@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::{
-    address::is_public,
+    address::Kind,
     url::{Reach, literal},
 };
 
@@ -31,6 +31,29 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Resolves a name; the ports of the addresses do not count.
 pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
+/// What a client finds around it, which tests replace.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) lookup: Lookup,
+    pub(crate) kind_of: fn(IpAddr) -> Kind,
+    pub(crate) tls_config: fn() -> io::Result<&'static ClientConfig>,
+}
+
+impl Surroundings {
+    /// The resolver of the system, the registries of addresses, the root certificates of the machine.
+    pub(crate) fn system() -> Self {
+        let lookup: Lookup =
+            Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }));
+        Self { lookup, kind_of: Kind::of, tls_config }
+    }
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
 /// TLS over a [`Connector`].
 pub(crate) type TlsConnector = HttpsConnector<Connector>;
 
@@ -39,23 +62,19 @@ pub(crate) type TlsConnector = HttpsConnector<Connector>;
 #[error("an address of the host is not one that may be connected to")]
 pub(crate) struct ForbiddenAddress;
 
-/// A connector with the root certificates of the machine.
+/// A connector to addresses that were checked.
 ///
 /// # Errors
 ///
-/// When there are none.
-pub(crate) fn connector(reach: Reach, lookup: Lookup, timeout: Duration) -> io::Result<TlsConnector> {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver { reach, lookup });
+/// When there are no root certificates.
+pub(crate) fn connector(reach: Reach, around: &Surroundings, timeout: Duration) -> io::Result<TlsConnector> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver { reach, around: around.clone() });
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(timeout));
-    let builder = HttpsConnectorBuilder::new().with_tls_config(tls_config()?.clone());
-    Ok(builder.https_or_http().enable_http1().wrap_connector(Connector { reach, tcp }))
-}
-
-/// Resolution by the system.
-pub(crate) fn system_lookup() -> Lookup {
-    Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }))
+    let builder = HttpsConnectorBuilder::new().with_tls_config((around.tls_config)()?.clone());
+    let connector = Connector { reach, kind_of: around.kind_of, tcp };
+    Ok(builder.https_or_http().enable_http1().wrap_connector(connector))
 }
 
 /// Shared by all clients of the process: reading the certificates takes a while.
@@ -76,6 +95,7 @@ fn tls_config() -> io::Result<&'static ClientConfig> {
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     reach: Reach,
+    kind_of: fn(IpAddr) -> Kind,
     tcp: HttpConnector<Resolver>,
 }
 
@@ -89,20 +109,21 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let reach = self.reach;
+        let Self { reach, kind_of, .. } = *self;
         // An address in place of a name is not resolved.
-        if uri.host().and_then(literal).is_some_and(|address| reach == Reach::Foreign && !is_public(address)) {
+        let literal = uri.host().and_then(literal);
+        if literal.is_some_and(|address| reach == Reach::Foreign && kind_of(address) != Kind::Public) {
             return Box::pin(async { Err(ForbiddenAddress.into()) });
         }
         let is_http = uri.scheme() == Some(&Scheme::HTTP);
         let connecting = self.tcp.call(uri);
         Box::pin(async move {
             let stream = connecting.await?;
-            let peer = stream.inner().peer_addr()?.ip();
+            let kind = kind_of(stream.inner().peer_addr()?.ip());
             let is_allowed = match reach {
-                Reach::Foreign => !is_http && is_public(peer),
+                Reach::Foreign => !is_http && kind == Kind::Public,
                 // `localhost` is only a name.
-                Reach::Trusted => !is_http || peer.is_loopback(),
+                Reach::Trusted => !is_http || kind == Kind::Loopback,
                 Reach::Unrestricted => true,
             };
             if is_allowed { Ok(stream) } else { Err(ForbiddenAddress.into()) }
@@ -111,10 +132,10 @@ impl Service<Uri> for Connector {
 }
 
 /// Resolves names to addresses that may be connected to.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Resolver {
     reach: Reach,
-    lookup: Lookup,
+    around: Surroundings,
 }
 
 impl Service<Name> for Resolver {
@@ -127,20 +148,15 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (reach, resolving) = (self.reach, (self.lookup)(name.as_str().to_owned()));
+        let (reach, kind_of) = (self.reach, self.around.kind_of);
+        let resolving = (self.around.lookup)(name.as_str().to_owned());
         Box::pin(async move {
             let addresses = resolving.await?;
             // One that is not public is enough: which of them is taken is up to whoever answers for the name.
-            if reach == Reach::Foreign && !addresses.iter().all(|address| is_public(address.ip())) {
+            if reach == Reach::Foreign && addresses.iter().any(|address| kind_of(address.ip()) != Kind::Public) {
                 return Err(ForbiddenAddress.into());
             }
             Ok(addresses.into_iter())
         })
-    }
-}
-
-impl fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("reach", &self.reach).finish_non_exhaustive()
     }
 }

@@ -12,8 +12,8 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The host has an address that is not public, and the URL is foreign.
-    #[error("`{place}` is rejected: its host has an address that is not public")]
+    /// The URL is foreign, and the host has an address that is not public; or it is an `http` URL that leads beyond loopback.
+    #[error("`{place}` is rejected: its host has an address that this client does not connect to")]
     Address {
         /// The URL without its query.
         place: String,

@@ -49,7 +49,7 @@ mod response;
 mod url;
 
 pub use bytes::Bytes;
-pub use client::{Client, RequestBuilder};
+pub use client::{Client, RequestBuilder, dangerously_unrestricted};
 pub use error::Error;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 pub use response::Response;

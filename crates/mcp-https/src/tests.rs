@@ -1,4 +1,4 @@
-//! Hostile servers and resolvers.
+//! Hostile servers.
 
 use std::{
     io,
@@ -16,7 +16,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{Client, Error, StatusCode, connect::Lookup};
+use crate::{Client, Error, StatusCode};
+
+mod connections;
 
 /// A server on loopback that runs a script for each connection, which gets its number.
 struct Peer {
@@ -279,81 +281,4 @@ async fn a_response_has_status_headers_and_body() {
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert_eq!((response.headers()["x-a"].as_bytes(), response.content_length()), (&b"b"[..], Some(4)));
     assert_eq!(response.bytes().await.unwrap(), "none");
-}
-
-/// A resolver with these answers, one after the other; the last one stays.
-fn answers(answers: &[&[&str]]) -> (Lookup, Arc<AtomicUsize>) {
-    let answers: Vec<Vec<SocketAddr>> = answers
-        .iter()
-        .map(|list| list.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect())
-        .collect();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
-    let lookup: Lookup = Arc::new(move |_| {
-        let number = counter.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
-        let answer = answers[number].clone();
-        Box::pin(async move { Ok(answer) })
-    });
-    (lookup, asked)
-}
-
-#[tokio::test]
-async fn a_foreign_name_is_rejected_for_one_address_that_is_not_public() {
-    for addresses in [
-        &["127.0.0.1"][..],
-        &["10.0.0.1"],
-        &["169.254.169.254"],
-        &["100.64.0.1"],
-        &["0.0.0.0"],
-        &["224.0.0.1"],
-        &["255.255.255.255"],
-        &["::1"],
-        &["::"],
-        &["::ffff:169.254.169.254"],
-        &["::ffff:8.8.8.8"],
-        &["fd00:ec2::254"],
-        &["fe80::1"],
-        &["ff02::1"],
-        &["64:ff9b::a9fe:a9fe"],
-        &["2002:7f00:1::"],
-        &["2001:0:4136:e378:8000:63bf:3fff:fdd2"],
-        &["8.8.8.8", "127.0.0.1"],
-        &["127.0.0.1", "8.8.8.8"],
-        &["2001:4860:4860::8888", "fd00:ec2::254"],
-    ] {
-        let (lookup, asked) = answers(&[addresses]);
-        let client = Client::foreign().lookup(lookup);
-
-        let error = client.get("https://rebind.example/?token=secret").send().await.unwrap_err();
-
-        assert!(matches!(error, Error::Address { .. }), "{addresses:?}: {error:?}");
-        assert!(!error.is_transient() && !error.to_string().contains("secret"), "{error}");
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
-    }
-}
-
-#[tokio::test]
-async fn a_second_answer_of_the_resolver_is_not_asked_for() {
-    let peer = Peer::sending("").await;
-    let (lookup, asked) = answers(&[&["8.8.8.8"], &["127.0.0.1"]]);
-    let client = Client::foreign().lookup(lookup).timeout(Duration::from_millis(300));
-
-    // Nothing is sent to the address of the first answer: the connection does not come about here, or its TLS fails.
-    let error = client.get(&format!("https://rebind.example:{}/", peer.address.port())).send().await.unwrap_err();
-
-    assert!(error.is_transient(), "{error:?}");
-    assert_eq!((asked.load(Ordering::SeqCst), peer.connections()), (1, 0));
-}
-
-#[tokio::test]
-async fn a_name_of_loopback_that_leads_elsewhere_gets_no_plain_http() {
-    let peer = Peer::sending("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
-    let url = format!("http://localhost:{}/", peer.address.port());
-
-    // The resolver's answer counts, not the name.
-    let (lookup, _) = answers(&[&["127.0.0.1"]]);
-    assert!(client().lookup(lookup).get(&url).send().await.is_ok());
-    let (lookup, _) = answers(&[&["8.8.8.8"]]);
-    let elsewhere = client().lookup(lookup).timeout(Duration::from_millis(300)).get(&url).send().await;
-    assert!(elsewhere.is_err(), "{elsewhere:?}");
 }

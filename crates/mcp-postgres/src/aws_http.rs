@@ -20,7 +20,7 @@ const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 pub(crate) fn client() -> SharedHttpClient {
     // Endpoints and the service of credentials are what the platform and the operator set; some are plain HTTP.
     let client =
-        Client::dangerously_unrestricted().connect_timeout(CONNECT_TIMEOUT).max_response_bytes(MAX_RESPONSE_BYTES);
+        mcp_https::dangerously_unrestricted().connect_timeout(CONNECT_TIMEOUT).max_response_bytes(MAX_RESPONSE_BYTES);
     let connector = SharedHttpConnector::new(Connector { client });
     http_client_fn(move |_, _| connector.clone())
 }

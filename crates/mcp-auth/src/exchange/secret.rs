@@ -60,7 +60,7 @@ pub(crate) struct ClientSecret {
 impl ClientSecret {
     pub(crate) fn new(secret: Secret) -> Self {
         // The endpoint is AWS's, or the operator's for tests.
-        let client = Client::dangerously_unrestricted().timeout(TIMEOUT).max_response_bytes(MAX_ANSWER_BYTES);
+        let client = mcp_https::dangerously_unrestricted().timeout(TIMEOUT).max_response_bytes(MAX_ANSWER_BYTES);
         Self { secret, client, fetched: tokio::sync::Mutex::default(), expired: Mutex::default() }
     }
 
