@@ -2,6 +2,7 @@
 //
 //     node issuer.mjs [--port PORT] [--resource URL]... [--sign-in NAME] [--algorithm RS256|ES256]
 //                     [--register-only] [--access-token-seconds N] [--data FILE] [--until-stdin-closes]
+//                     [--exchange-client METADATA]
 //
 // Listens on 127.0.0.1 alone (port 0, the default, is a free one) and then prints one line: {"issuer": "http://..."}.
 // Ends on SIGINT and SIGTERM, and when its standard input ends if told so: then it ends with its parent process.
@@ -12,7 +13,7 @@
 //
 // Node looks for `oidc-provider` from where this file lies: copy it next to the `node_modules` that has the package.
 
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, randomBytes, verify } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -34,6 +35,8 @@ const { values: options } = parseArgs({
     // Where keys, clients, sessions and grants are kept between starts.
     data: { type: 'string' },
     'until-stdin-closes': { type: 'boolean', default: false },
+    // A client that may exchange access tokens of this issuer for others (RFC 8693), by its metadata (RFC 7591) in JSON.
+    'exchange-client': { type: 'string' },
   },
 });
 if (!['RS256', 'ES256'].includes(options.algorithm)) throw new Error('--algorithm is RS256 or ES256');
@@ -42,6 +45,8 @@ const RESOURCE_SCOPES = ['events:read', 'events:write'];
 const SCOPES = ['openid', 'email', 'profile', 'offline_access', ...RESOURCE_SCOPES];
 const HOUR = 3600;
 const DAY = 24 * HOUR;
+const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 const ACCESS_TOKEN_SECONDS = Number(options['access-token-seconds']);
 // What fits into an e-mail address and a page as it is.
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -101,6 +106,10 @@ server.listen(Number(options.port), '127.0.0.1');
 await once(server, 'listening');
 const issuer = `http://127.0.0.1:${server.address().port}`;
 const provider = new Provider(issuer, configuration());
+if (options['exchange-client']) {
+  const parameters = ['subject_token', 'subject_token_type', 'requested_token_type', 'resource', 'audience', 'scope'];
+  provider.registerGrantType(EXCHANGE, exchange, parameters);
+}
 for (const event of ['authorization.error', 'grant.error', 'registration_create.error', 'server_error']) {
   provider.on(event, (_, error) => {
     // The client gets OAuth's error code; the log has the details.
@@ -133,6 +142,7 @@ function configuration() {
   return {
     ...(options.data ? { adapter: FileAdapter } : {}),
     jwks: { keys: data.keys },
+    clients: options['exchange-client'] ? [exchangeClient(options['exchange-client'])] : [],
     responseTypes: ['code'],
     clientDefaults: { id_token_signed_response_alg: options.algorithm },
     scopes: SCOPES,
@@ -206,6 +216,49 @@ function resourceServer(resource, { params, entities }) {
     accessTokenTTL: ACCESS_TOKEN_SECONDS,
     jwt: { sign: { alg: options.algorithm } },
   };
+}
+
+// The client that exchanges tokens, and does nothing else.
+function exchangeClient(metadata) {
+  return { ...JSON.parse(metadata), grant_types: [EXCHANGE], response_types: [], redirect_uris: [] };
+}
+
+// A token for another resource, for the user of an access token; it has the scopes that were requested.
+async function exchange(context) {
+  const { client, params } = context.oidc;
+  if (params.subject_token_type !== ACCESS_TOKEN || (params.requested_token_type ?? ACCESS_TOKEN) !== ACCESS_TOKEN) {
+    throw new errors.InvalidRequest('access tokens alone are exchanged, for access tokens');
+  }
+  if (typeof params.resource !== 'string') throw new errors.InvalidTarget('the exchange is for one resource');
+  const token = new provider.AccessToken({ accountId: subjectOf(params.subject_token), client, gty: EXCHANGE });
+  token.resourceServer = new provider.ResourceServer(params.resource, resourceServer(params.resource, context.oidc));
+  token.scope = params.scope;
+  context.body = {
+    access_token: await token.save(), issued_token_type: ACCESS_TOKEN, token_type: 'Bearer',
+    expires_in: token.expiration, ...(params.scope ? { scope: params.scope } : {}),
+  };
+}
+
+// The user of an access token of this issuer, once its signature is verified.
+function subjectOf(token) {
+  const parts = String(token).split('.');
+  const [header, claims] = parts.slice(0, 2).map(decoded);
+  const jwk = data.keys.find(({ alg }) => alg === header?.alg);
+  const key = jwk && { key: createPublicKey({ key: jwk, format: 'jwk' }), dsaEncoding: 'ieee-p1363' };
+  const isOwn = parts.length === 3 && key
+    && verify('sha256', Buffer.from(`${parts[0]}.${parts[1]}`), key, Buffer.from(parts[2], 'base64url'));
+  if (!isOwn || header.typ !== 'at+jwt' || claims?.iss !== issuer || !(claims.exp > Date.now() / 1000)) {
+    throw new errors.InvalidRequest('the subject token is not a valid access token of this issuer');
+  }
+  return claims.sub;
+}
+
+function decoded(part) {
+  try {
+    return JSON.parse(Buffer.from(part, 'base64url'));
+  } catch {
+    return undefined;
+  }
 }
 
 // The policy: exactly what is asked for, nothing that was granted before.
