@@ -1,4 +1,4 @@
-//! The service under test, and what must hold of every answer.
+//! Service under test, and assertions on every response.
 
 use std::sync::LazyLock;
 
@@ -10,10 +10,10 @@ static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
 static SERVICE: LazyLock<McpService> =
-    LazyLock::new(|| RUNTIME.block_on(greeter::service(HttpConfig::default())).expect("greeter needs nothing"));
+    LazyLock::new(|| RUNTIME.block_on(greeter::service(HttpConfig::default())).expect("greeter has no dependencies"));
 
-/// The answer to an event; `None` if it is of no known kind.
-pub fn answer(event: &[u8]) -> Option<Value> {
+/// Returns the response to an event; `None` for an unsupported event.
+pub fn respond(event: &[u8]) -> Option<Value> {
     let response = RUNTIME.block_on(respond_buffered(&SERVICE, event, Invocation::default())).ok()?;
     Some(serde_json::to_value(response).expect("a response is JSON"))
 }

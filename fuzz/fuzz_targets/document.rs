@@ -1,4 +1,4 @@
-//! Any bytes as an OpenAPI document: refused, or read, and then operations and schemas in it are.
+//! Any bytes as an OpenAPI document: rejected, or parsed; then its operations and schemas are read.
 
 #![no_main]
 

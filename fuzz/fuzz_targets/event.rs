@@ -1,4 +1,4 @@
-//! Any bytes as an event: refused, or answered with a well-formed HTTP response.
+//! Any bytes as an event: rejected, or processed with a well-formed HTTP response.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 mod common;
 
 fuzz_target!(|event: &[u8]| {
-    if let Some(response) = common::answer(event) {
+    if let Some(response) = common::respond(event) {
         common::assert_well_formed(&response);
     }
 });

@@ -1,4 +1,5 @@
-//! Any text as JSON of a peer: what the bounded reader takes is what serde_json reads, and no member of it is there twice.
+//! Any text as JSON from a peer: the bounded parser returns the same value as serde_json, and accepts no duplicate
+//! members.
 
 #![no_main]
 
@@ -11,12 +12,12 @@ fuzz_target!(|text: &str| {
     match (json::read::<Value>(text, Budget::of(text)), plain) {
         (Ok(value), Ok(plain)) => {
             assert_eq!(value, plain);
-            // Written again, it has no violation either; a number may be rounded.
+            // The serialized value has no violation either; numbers may be rounded.
             assert_eq!(json::check(&plain.to_string(), Budget::memory(usize::MAX / 2)), Ok(()));
         }
-        (Ok(value), Err(error)) => panic!("{value} of what is no JSON: {error}"),
-        (Err(JsonError::Malformed(reason)), Ok(plain)) => panic!("{plain} is JSON: {reason}"),
-        // A violation is one, whether the rest is JSON or not.
+        (Ok(value), Err(error)) => panic!("{value} parsed from invalid JSON: {error}"),
+        (Err(JsonError::Malformed(reason)), Ok(plain)) => panic!("valid JSON rejected: {plain}: {reason}"),
+        // A violation is reported even if the text is not valid JSON.
         (Err(_), _) => {}
     }
 });

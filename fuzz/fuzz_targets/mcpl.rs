@@ -1,4 +1,4 @@
-//! Any bytes as the answer of a server to `mcpl`: read or refused, and what is passed on is one message a line.
+//! Any bytes as the response of a server to `mcpl`: accepted or rejected; each forwarded line is one message.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
 fuzz_target!(|input: &[u8]| {
-    // The first byte chooses how the answer comes and what it answers, the rest is its body.
+    // The first byte selects the format of the response and the method of its request; the rest is the body.
     let Some((choice, body)) = input.split_first() else { return };
     let method = ["tools/list", "tools/call", "initialize"][usize::from(choice >> 1) % 3];
     let lines = RUNTIME.block_on(mcp_cli::fuzzing::read(choice & 1 == 1, method, body));

@@ -1,4 +1,4 @@
-//! Any bytes as a body: read alike by the parser alone and by the whole service, and answered.
+//! Any bytes as a body: the parser and the whole service agree, and each request has a response.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 mod common;
 
 fuzz_target!(|input: &[u8]| {
-    // The first byte chooses the revision, the rest is the body.
+    // The first byte selects the revision; the rest is the body.
     let Some((choice, body)) = input.split_first() else { return };
     let versions = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
     let Ok(text) = std::str::from_utf8(body) else { return };
@@ -28,12 +28,12 @@ fuzz_target!(|input: &[u8]| {
         "isBase64Encoded": false,
     });
 
-    let response = common::answer(event.to_string().as_bytes()).expect("the event is a good one");
+    let response = common::respond(event.to_string().as_bytes()).expect("the event is valid");
     let messages = common::assert_well_formed(&response);
 
     match Incoming::parse(body) {
         Ok(Incoming::Single(Message::Request(request))) => {
-            assert_eq!(messages.len(), 1, "a request gets one response: {response}");
+            assert_eq!(messages.len(), 1, "a request has one response: {response}");
             let id: Value = serde_json::to_value(&request.id).expect("an id is JSON");
             assert_eq!(messages[0]["id"], id);
         }

@@ -1,4 +1,4 @@
-//! Any text as the arguments of a tool with a hand-written schema: the handler gets what fits it, and nothing else.
+//! Any text as the arguments of a tool with a hand-written schema: the handler gets only valid arguments.
 
 #![no_main]
 
@@ -29,7 +29,7 @@ static ROUTER: LazyLock<BuiltServer> = LazyLock::new(|| {
 
 async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, HandlerError> {
     for (name, value) in &arguments {
-        let fits = match (name.as_str(), value) {
+        let is_valid = match (name.as_str(), value) {
             ("number", Value::Number(number)) => {
                 number.as_f64().is_some_and(|number| number <= 10.0 && number.fract() == 0.0)
             }
@@ -41,15 +41,15 @@ async fn raw(_: ToolContext<()>, arguments: JsonObject) -> Result<String, Handle
             }
             _ => false,
         };
-        if !fits {
-            return Err(HandlerError::internal(format!("{name}: {value} does not fit the schema")));
+        if !is_valid {
+            return Err(HandlerError::internal(format!("{name}: {value} violates the schema")));
         }
     }
-    Ok("fits".to_owned())
+    Ok("valid".to_owned())
 }
 
 fuzz_target!(|arguments: &str| {
-    // Parameters reach a tool as JSON.
+    // Parameters of a tool are valid JSON.
     if serde_json::from_str::<&RawValue>(arguments).is_err() {
         return;
     }

@@ -299,7 +299,7 @@ def test_a_document_that_has_changed_is_read_with_progress(mode):
                 listed = await client.call_tool("list_operations", {"limit": 1}, progress_callback=on_progress)
                 assert listed.structured_content["api"] == ("Stripe API" if version == 1 else "Striped API")
                 assert bool(seen) == (version == 2)
-            assert {(total, message) for _, total, message in seen} == {(len(origin.content), "reading the document")}
+            assert {(total, message) for _, total, message in seen} == {(len(origin.content), "downloading the document")}
             # It was sent at the start and when it had changed, and is known from then on.
             await client.call_tool("list_operations", {"limit": 1})
             assert origin.sent == 2

@@ -95,7 +95,7 @@ def test_questions_are_answered_round_by_round(asking, mode):
             asked.clear()
             twice = await client.call_tool("test_input_required_result_multi_round", {})
             assert not twice.is_error
-            assert asked == ["Step 1: what is your name?", "Step 2: go on?"]
+            assert asked == ["Step 1: what is your name?", "Step 2: continue?"]
 
             at_once = await client.call_tool("test_input_required_result_multiple_inputs", {})
             assert at_once.content[0].text.endswith("; Hi.; 1 directories")

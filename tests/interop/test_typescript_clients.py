@@ -45,7 +45,7 @@ def test_questions_are_answered_round_by_round(asking, node):
     saw = json.loads(node("typescript_asked.mjs", asking).stdout)
 
     name = "What is your name?"
-    assert saw["asked"] == [name, "Step 1: what is your name?", "Step 2: go on?", name]
+    assert saw["asked"] == [name, "Step 1: what is your name?", "Step 2: continue?", name]
     assert saw["greeted"] == "Hello, Ada!"
     assert "Ada" in saw["twice"]
     assert saw["atOnce"].endswith("; Hi.; 1 directories")

@@ -1,4 +1,4 @@
-//! Just enough of the Runtime API, with as little of its own cost as can be: blocking sockets, no threads.
+//! Minimal Runtime API with low overhead: blocking sockets, no threads.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,34 +11,34 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-/// A function that says nothing for this long has failed.
-const PATIENCE_MS: u16 = 60_000;
+/// Timeout for the next request of a function.
+const TIMEOUT_MS: u16 = 60_000;
 
-/// What epoll says of the listener; connections have their index.
+/// epoll data of the listener; connections have their index.
 const LISTENER: u64 = u64::MAX;
 
-/// As JSON is written without spaces and with them.
+/// Success status in JSON without and with spaces.
 const STATUS_OK: [&str; 2] = [r#""statusCode":200"#, r#""statusCode": 200"#];
 
 pub(crate) struct RuntimeApi {
     listener: TcpListener,
     epoll: Epoll,
-    /// `None` once the function has closed it.
+    /// `None` after the function has closed the connection.
     connections: Vec<Option<TcpStream>>,
-    /// What can be read, as epoll said last.
+    /// Readable sockets of the last epoll call.
     readable: VecDeque<u64>,
-    /// The connections on which the function asks for an invocation.
-    asking: VecDeque<usize>,
-    /// When each invocation was handed out that is not answered.
-    handed_out: HashMap<u64, Instant>,
+    /// Connections on which the function waits for an invocation.
+    pollers: VecDeque<usize>,
+    /// Start times of active invocations by id.
+    active: HashMap<u64, Instant>,
     last_id: u64,
     buffer: Vec<u8>,
 }
 
-/// What the function sends.
+/// Request of the function.
 enum Request {
-    Question,
-    Answer { connection: usize, took: Duration, text: String },
+    Next,
+    Response { connection: usize, took: Duration, text: String },
 }
 
 impl RuntimeApi {
@@ -51,9 +51,9 @@ impl RuntimeApi {
             epoll,
             connections: Vec::new(),
             readable: VecDeque::new(),
-            asking: VecDeque::new(),
-            handed_out: HashMap::new(),
-            // What a function has done for an id it need not do again: no other process is given one of these.
+            pollers: VecDeque::new(),
+            active: HashMap::new(),
+            // Functions deduplicate by request id, so ids must be unique across processes.
             last_id: u64::try_from(UNIX_EPOCH.elapsed()?.as_nanos())?,
             buffer: vec![0; 1 << 16],
         })
@@ -63,18 +63,18 @@ impl RuntimeApi {
         Ok(self.listener.local_addr()?.to_string())
     }
 
-    /// Waits until the function asks for an invocation.
-    pub(crate) fn wait_for_question(&mut self) -> anyhow::Result<()> {
-        while self.asking.is_empty() {
-            let Request::Question = self.read_request()? else {
-                bail!("the function answers a request that was never sent")
+    /// Waits until the function requests an invocation.
+    pub(crate) fn wait_for_next(&mut self) -> anyhow::Result<()> {
+        while self.pollers.is_empty() {
+            let Request::Next = self.read_request()? else {
+                bail!("the function sent a response without an invocation")
             };
         }
         Ok(())
     }
 
-    /// Hands out as many events as there are, up to `at_once` at a time, and waits for their answers, each of which has
-    /// to be a success that holds `expected`: how long each took, in the order of their ends.
+    /// Dispatches all events, at most `at_once` concurrently, and waits for the responses. Each must be a success that
+    /// contains `expected`. Returns the durations in the order of completion.
     pub(crate) fn call<'e>(
         &mut self,
         events: impl Iterator<Item = &'e str>,
@@ -83,14 +83,14 @@ impl RuntimeApi {
     ) -> anyhow::Result<Vec<Duration>> {
         let mut events = events.peekable();
         let mut times = Vec::new();
-        while events.peek().is_some() || !self.handed_out.is_empty() {
-            let is_wanted = self.handed_out.len() < at_once && events.peek().is_some();
-            if is_wanted && let Some(connection) = self.asking.pop_front() {
-                self.hand_out(connection, events.next().unwrap_or_default())?;
+        while events.peek().is_some() || !self.active.is_empty() {
+            let is_free = self.active.len() < at_once && events.peek().is_some();
+            if is_free && let Some(connection) = self.pollers.pop_front() {
+                self.dispatch(connection, events.next().unwrap_or_default())?;
                 continue;
             }
-            if let Request::Answer { connection, took, text } = self.read_request()? {
-                // A function that refuses quickly would look fast.
+            if let Request::Response { connection, took, text } = self.read_request()? {
+                // A function that fails quickly would appear fast.
                 let is_success = STATUS_OK.iter().any(|ok| text.contains(ok));
                 ensure!(is_success && text.contains(expected), "expected a success with `{expected}`, got {text}");
                 self.write(connection, b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")?;
@@ -100,7 +100,7 @@ impl RuntimeApi {
         Ok(times)
     }
 
-    fn hand_out(&mut self, connection: usize, event: &str) -> anyhow::Result<()> {
+    fn dispatch(&mut self, connection: usize, event: &str) -> anyhow::Result<()> {
         self.last_id += 1;
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
@@ -112,7 +112,7 @@ impl RuntimeApi {
             event.len()
         );
         let response = [head.as_bytes(), event.as_bytes()].concat();
-        self.handed_out.insert(self.last_id, Instant::now());
+        self.active.insert(self.last_id, Instant::now());
         self.write(connection, &response)
     }
 
@@ -121,8 +121,8 @@ impl RuntimeApi {
         Ok(connection.write_all(bytes)?)
     }
 
-    /// Reads one whole request, on whichever connection it comes. Sleeps until there is something to read: the function
-    /// needs the core.
+    /// Reads one complete request from any connection. Blocks until a socket is readable, since the function needs the
+    /// core.
     fn read_request(&mut self) -> anyhow::Result<Request> {
         loop {
             let Some(next) = self.readable.pop_front() else {
@@ -137,7 +137,7 @@ impl RuntimeApi {
                 self.connections.push(Some(connection));
             } else if let index = usize::try_from(next)?
                 && let Some((text, end)) = self.read_from(index)?
-                && let Some(request) = self.understand(index, text, end)?
+                && let Some(request) = self.parse(index, text, end)?
             {
                 return Ok(request);
             }
@@ -146,24 +146,24 @@ impl RuntimeApi {
 
     fn wait(&mut self) -> anyhow::Result<()> {
         let mut events = [EpollEvent::empty(); 128];
-        let ready = self.epoll.wait(&mut events, PATIENCE_MS)?;
-        ensure!(ready > 0, "the function has said nothing for {PATIENCE_MS} ms");
+        let ready = self.epoll.wait(&mut events, TIMEOUT_MS)?;
+        ensure!(ready > 0, "the function sent no request for {TIMEOUT_MS} ms");
         self.readable.extend(events[..ready].iter().map(EpollEvent::data));
         Ok(())
     }
 
-    /// A whole request and when it ended; `None` when the function has closed the connection instead, as clients do with
-    /// one that they have no use for.
+    /// Reads a complete request and the time of its end; `None` if the function closed the connection, as clients do
+    /// with unneeded connections.
     fn read_from(&mut self, index: usize) -> anyhow::Result<Option<(String, Instant)>> {
         let mut filled = 0;
         loop {
-            let connection = self.connections[index].as_mut().context("a closed connection is not waited for")?;
+            let connection = self.connections[index].as_mut().context("the connection is closed")?;
             let read = connection.read(&mut self.buffer[filled..])?;
             let end = Instant::now();
             if read == 0 {
                 self.connections[index] = None;
                 let is_there = self.connections.iter().any(Option::is_some);
-                ensure!(filled == 0 && !self.asking.contains(&index) && is_there, "the function has ended");
+                ensure!(filled == 0 && !self.pollers.contains(&index) && is_there, "the function has exited");
                 return Ok(None);
             }
             filled += read;
@@ -185,20 +185,20 @@ impl RuntimeApi {
         }
     }
 
-    /// A function that wants SIGTERM before its end registers as an extension too, and asks for events, of which there are
-    /// none.
-    fn understand(&mut self, connection: usize, text: String, end: Instant) -> anyhow::Result<Option<Request>> {
+    /// Parses a request. A function that needs SIGTERM before shutdown also registers as an extension and waits for
+    /// events, which are never sent.
+    fn parse(&mut self, connection: usize, text: String, end: Instant) -> anyhow::Result<Option<Request>> {
         let path = text.lines().next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
         let words: Vec<&str> = path.rsplitn(3, '/').collect();
         match words[..] {
             ["next", "invocation", _] => {
-                self.asking.push_back(connection);
-                Ok(Some(Request::Question))
+                self.pollers.push_back(connection);
+                Ok(Some(Request::Next))
             }
             ["response", id, _] => {
-                let began = id.parse().ok().and_then(|id| self.handed_out.remove(&id));
-                let took = end.duration_since(began.context("an answer names no invocation")?);
-                Ok(Some(Request::Answer { connection, took, text }))
+                let began = id.parse().ok().and_then(|id| self.active.remove(&id));
+                let took = end.duration_since(began.context("a response has an unknown invocation id")?);
+                Ok(Some(Request::Response { connection, took, text }))
             }
             ["register", "extension", _] => {
                 let function = r#"{"functionName":"bench","functionVersion":"$LATEST","handler":"bootstrap"}"#;
@@ -210,7 +210,7 @@ impl RuntimeApi {
                 Ok(None)
             }
             ["next", "event", _] => Ok(None),
-            _ => bail!("expected a question or an answer, got {text}"),
+            _ => bail!("expected a request of the Runtime API, got {text}"),
         }
     }
 }

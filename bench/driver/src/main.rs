@@ -1,8 +1,8 @@
-//! Drives built functions through the Runtime API and prints what they took, as JSON.
+//! Benchmark driver: runs built functions through the Runtime API and prints measurements as JSON.
 //!
-//! Driver and function share one core (unless a candidate asks for more), as a function and the service's own parts do in
-//! a small environment, and the functions take turns, so that other load on the machine affects all of them. Only
-//! ratios within one run mean anything.
+//! Driver and function share one core (unless a candidate needs more), as a function and the service do in a small
+//! environment. The functions run in turns, so that other load on the machine affects all of them. Only ratios within
+//! one run are meaningful.
 
 mod api;
 mod process;
@@ -26,35 +26,35 @@ use crate::{api::RuntimeApi, process::Function};
 /// Measures functions.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The functions, in the order of their turns: a file of JSON, an array of objects.
+    /// JSON file: an array of candidates, in the order of their turns.
     plan: PathBuf,
-    /// Turns of each function.
+    /// Number of turns of each function.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Warm calls in a turn.
+    /// Number of warm calls in a turn.
     #[arg(long, default_value_t = 3000)]
     calls: usize,
-    /// Runs each function under this program; its arguments follow, each by the same option.
+    /// Program to run each function under, such as valgrind. Repeat the option for each of its arguments.
     #[arg(long)]
     under: Vec<String>,
 }
 
-/// A function, and how it is called.
+/// Function under test and its calls.
 #[derive(Debug, Deserialize)]
 struct Candidate {
     name: String,
     binary: PathBuf,
-    /// Its environment.
+    /// Environment variables.
     #[serde(default)]
     variables: BTreeMap<String, String>,
-    /// A file of events, one a line, which are sent one after the other and then from the start.
+    /// File of events, one per line, which are sent in a cycle.
     events: PathBuf,
-    /// What each answer holds.
+    /// Text that each response must contain.
     answer: String,
-    /// How many invocations are handed out at once; the function receives the number.
+    /// Maximum number of concurrent invocations, passed to the function as `AWS_LAMBDA_MAX_CONCURRENCY`.
     #[serde(default = "one")]
     at_once: usize,
-    /// How many cores driver and function share.
+    /// Number of cores that driver and function share.
     #[serde(default = "one")]
     cores: usize,
 }
@@ -63,26 +63,26 @@ fn one() -> usize {
     1
 }
 
-/// One turn of one function.
+/// Measurements of one turn of one function.
 #[derive(Debug, Serialize)]
 struct Turn {
     name: String,
-    /// From starting the process to its first request for an invocation.
+    /// Time from the start of the process to its first request of an invocation.
     start_us: f64,
-    /// Processor time that this took.
+    /// CPU time of that phase.
     start_cpu_us: f64,
     first_call_us: f64,
     warm_p50_us: f64,
     warm_p99_us: f64,
     cpu_per_call_us: f64,
     calls_per_second: f64,
-    /// After a hundredth of the warm calls.
+    /// Peak memory after one percent of the warm calls.
     early_memory_kib: u64,
     peak_memory_kib: u64,
     process_id: u32,
 }
 
-#[expect(clippy::print_stdout, reason = "the result is printed for a script to read")]
+#[expect(clippy::print_stdout, reason = "the result is printed for a script")]
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let candidates: Vec<Candidate> = serde_json::from_str(&read(&arguments.plan)?)?;
@@ -94,7 +94,7 @@ fn main() -> anyhow::Result<()> {
             let events: Vec<&str> = events.lines().collect();
             pin(&allowed, candidate.cores)?;
             let measured = measure(candidate, &events, &arguments);
-            turns.push(measured.with_context(|| format!("{} could not be measured", candidate.name))?);
+            turns.push(measured.with_context(|| format!("measuring {} failed", candidate.name))?);
         }
     }
     println!("{}", serde_json::to_string(&turns)?);
@@ -105,7 +105,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))
 }
 
-/// The last cores that this process may use; what it starts inherits that.
+/// Pins this process and its children to the last allowed cores.
 fn pin(allowed: &CpuSet, count: usize) -> anyhow::Result<()> {
     let allowed = (0..CpuSet::count()).rev().filter(|core| allowed.is_set(*core).unwrap_or(false));
     let mut chosen = CpuSet::new();
@@ -119,12 +119,12 @@ fn pin(allowed: &CpuSet, count: usize) -> anyhow::Result<()> {
 }
 
 fn measure(candidate: &Candidate, events: &[&str], arguments: &Arguments) -> anyhow::Result<Turn> {
-    ensure!(!events.is_empty(), "there are no events");
+    ensure!(!events.is_empty(), "the file has no events");
     let mut events = events.iter().copied().cycle();
     let mut api = RuntimeApi::bind()?;
     let started = Instant::now();
     let function = Function::start(candidate, &api.address()?, &arguments.under)?;
-    api.wait_for_question()?;
+    api.wait_for_next()?;
     let start = started.elapsed();
     let start_cpu = function.cpu_time()?;
     let answer = candidate.answer.as_str();
@@ -154,7 +154,7 @@ fn measure(candidate: &Candidate, events: &[&str], arguments: &Arguments) -> any
     })
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length is an index")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction of a length is an index")]
 fn percentile(length: usize, share: f64) -> usize {
     (length as f64 * share) as usize
 }

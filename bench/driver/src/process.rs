@@ -1,4 +1,4 @@
-//! A function's process, and what `/proc` says of it.
+//! Process of a function, and its statistics in `/proc`.
 
 use std::{
     ffi::OsStr,
@@ -12,8 +12,8 @@ use anyhow::Context;
 
 use crate::Candidate;
 
-/// What a function that is asked to end may take, under valgrind too.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between SIGTERM and SIGKILL, sufficient for valgrind.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Function(Child);
 
@@ -42,7 +42,7 @@ impl Function {
         self.0.id()
     }
 
-    /// Processor time of all threads so far (`/proc/<pid>/task/*/schedstat`, nanoseconds).
+    /// Returns the CPU time of all threads (`/proc/<pid>/task/*/schedstat`, nanoseconds).
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         let mut nanoseconds = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.id()))? {
@@ -61,10 +61,10 @@ impl Function {
 
 impl Drop for Function {
     fn drop(&mut self) {
-        // SIGTERM first: valgrind writes its counts when it ends by that.
+        // SIGTERM first: valgrind then writes its counts.
         let pid = i32::try_from(self.id()).unwrap_or_default();
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + SHUTDOWN_TIMEOUT;
         while let Ok(None) = self.0.try_wait() {
             if Instant::now() > end {
                 let _ = self.0.kill();

@@ -1,12 +1,12 @@
-//! The floor of event-logger's benchmark: the same runtime, profile, Postgres and statement, one connection that is opened
-//! at the start, and an answer of which only the event's number is not constant.
+//! Baseline of event-logger's benchmark: the same runtime, profile, Postgres and statement, one connection that is
+//! opened at startup, and a response that is constant except for the event's number.
 
 use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use serde::{Serialize, de::IgnoredAny};
 use sqlx::{Connection, PgConnection, Row};
 use tokio::sync::Mutex;
 
-/// What event-logger executes for a call without a key.
+/// Statement of event-logger for a call without an idempotency key.
 const INSERT: &str = r#"
     INSERT INTO events (event_name, issuer, subject, email, idempotency_key)
     VALUES ($1, $2, $3, $4, coalesce('client:' || $5, 'call:' || md5($6)))
@@ -17,7 +17,7 @@ const INSERT: &str = r#"
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct LambdaResponse {
     status_code: u16,
     body: String,
 }
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Error> {
         let id: i64 = row.try_get("id")?;
         let text = format!("Event {id} logged.");
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#);
-        Ok::<_, Error>(Answer { status_code: 200, body })
+        Ok::<_, Error>(LambdaResponse { status_code: 200, body })
     };
     Runtime::new(service_fn(insert)).run().await
 }

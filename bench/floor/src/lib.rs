@@ -1,26 +1,26 @@
-//! The floor of the benchmark: the same runtime and profile as the functions, and a constant answer.
+//! Baseline of the benchmark: the same runtime and profile as the functions, and a constant response.
 
 use lambda_runtime::{Error, LambdaEvent};
 use serde::{Serialize, de::IgnoredAny};
 
-/// What a payload-2.0 event is answered with.
+/// Response to an event of payload version 2.0.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct LambdaResponse {
     status_code: u16,
     body: &'static str,
 }
 
-const ANSWER: Answer = Answer {
+const RESPONSE: LambdaResponse = LambdaResponse {
     status_code: 200,
     body: r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","content":[{"type":"text","text":"Hello, Ada!"}]}}"#,
 };
 
-/// The same for every event.
+/// Returns the constant response.
 ///
 /// # Errors
 ///
-/// Never.
-pub async fn answer(_: LambdaEvent<IgnoredAny>) -> Result<Answer, Error> {
-    Ok(ANSWER)
+/// Never returns an error.
+pub async fn respond(_: LambdaEvent<IgnoredAny>) -> Result<LambdaResponse, Error> {
+    Ok(RESPONSE)
 }

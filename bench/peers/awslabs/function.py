@@ -1,4 +1,4 @@
-"""The greeter with AWS Labs' mcp-lambda-handler, as its own example."""
+"""The greeter with AWS Labs' mcp-lambda-handler, as in its example."""
 
 from awslabs.mcp_lambda_handler import MCPLambdaHandler
 

@@ -1,4 +1,4 @@
-"""The greeter with MCPEngine, as its tutorial."""
+"""The greeter with MCPEngine, as in its tutorial."""
 
 from mcpengine import MCPEngine
 

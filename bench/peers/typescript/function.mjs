@@ -1,4 +1,4 @@
-// The greeter with the TypeScript SDK: its handler of web requests, given the event's.
+// The greeter with the TypeScript SDK: its handler for web requests, called with the request of the event.
 
 import { McpServer, createMcpHandler } from '@modelcontextprotocol/server';
 import { z } from 'zod';

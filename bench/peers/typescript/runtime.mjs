@@ -1,12 +1,12 @@
-// The loop that Lambda's managed runtime for Node has: its own (aws-lambda-ric) is built from C++ when it is installed.
-// One connection, which is kept, and nothing else.
+// Runtime loop in place of Lambda's managed runtime for Node: aws-lambda-ric is compiled from C++ at installation. Uses
+// one keep-alive connection.
 
 import http from 'node:http';
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 
-function ask(method, path, body) {
+function send(method, path, body) {
   const headers = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) };
   return new Promise((resolve, reject) => {
     const request = http.request({ host, port, method, path: `/2018-06-01/runtime${path}`, headers, agent }, (response) => {
@@ -22,8 +22,8 @@ function ask(method, path, body) {
 
 const { handler } = await import('./function.mjs');
 for (;;) {
-  const invocation = await ask('GET', '/invocation/next');
+  const invocation = await send('GET', '/invocation/next');
   const id = invocation.headers['lambda-runtime-aws-request-id'];
-  const answer = await handler(JSON.parse(invocation.body));
-  await ask('POST', `/invocation/${id}/response`, JSON.stringify(answer));
+  const result = await handler(JSON.parse(invocation.body));
+  await send('POST', `/invocation/${id}/response`, JSON.stringify(result));
 }

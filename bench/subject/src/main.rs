@@ -1,4 +1,4 @@
-//! What greeter is too small to show: requests of any size, an answer that streams, and as many tools as one likes.
+//! Benchmark function for large requests, streamed responses and many tools.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
 
 struct Config {
     http: HttpConfig,
-    /// `BENCH_TOOLS`: this many tools that greet, and no others.
+    /// `BENCH_TOOLS`: number of greeting tools; if set, there are no other tools.
     tools: Option<usize>,
 }
 
@@ -30,15 +30,15 @@ async fn service(config: Config) -> Result<McpService, InitError> {
     let tools = match config.tools {
         Some(count) => (1..=count).map(greeting).collect(),
         None => vec![
-            Tool::new("measure", measure).description("Says how long a text is.").read_only(),
-            Tool::new("report", report).description("Tells how far it is.").read_only(),
+            Tool::new("measure", measure).description("Returns the length of a text.").read_only(),
+            Tool::new("report", report).description("Reports progress.").read_only(),
         ],
     };
     let server = Server::new("bench-subject", env!("CARGO_PKG_VERSION"), ());
     McpService::new(tools.into_iter().fold(server, Server::tool), config.http)
 }
 
-/// The same as greeter's, so that only their number differs.
+/// Creates a copy of greeter's tool, so that only the number of tools differs.
 fn greeting(number: usize) -> Tool<()> {
     Tool::new(format!("greeting_{number}"), greet)
         .title("Personalized greeting")
@@ -75,7 +75,7 @@ async fn measure(_: ToolContext<()>, args: MeasureArgs) -> Result<String, Handle
 #[derive(Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 struct ReportArgs {
-    /// How often to report.
+    /// Number of progress notifications.
     #[garde(skip)]
     times: u32,
 }
@@ -83,7 +83,7 @@ struct ReportArgs {
 async fn report(context: ToolContext<()>, args: ReportArgs) -> Result<&'static str, HandlerError> {
     for done in 1..=args.times {
         context.progress(done, args.times, None).await;
-        // As a tool that waits for something else in between: what it has sent leaves meanwhile.
+        // Yields like a tool that awaits other work, so that sent notifications are flushed.
         let _ = tokio::spawn(std::future::ready(())).await;
     }
     Ok("Hello, Ada!")

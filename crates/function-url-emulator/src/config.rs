@@ -1,47 +1,48 @@
-//! What is emulated, and how.
+//! Configuration of the emulator.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-/// A function and its URL.
+/// Configuration of a function and its Function URL.
 #[derive(Debug, Clone)]
 pub struct FunctionConfig {
     /// `AWS_LAMBDA_FUNCTION_NAME`.
     pub name: String,
-    /// The function's executable: what a zip holds as `bootstrap`.
+    /// Executable of the function, `bootstrap` in a deployment package.
     pub binary: PathBuf,
-    /// The function's environment variables, besides those that Lambda sets. Nothing else is inherited but `PATH`.
+    /// Environment variables of the function, in addition to those that Lambda sets. Only `PATH` is inherited.
     pub variables: BTreeMap<String, String>,
-    /// The URL's invoke mode.
+    /// Invoke mode of the Function URL.
     pub invoke_mode: InvokeMode,
-    /// Who turns HTTP requests into events.
+    /// Service that converts HTTP requests to events.
     pub front: Front,
-    /// Environments that are started before the first request, as provisioned concurrency does.
+    /// Number of environments to start before the first request, as with provisioned concurrency.
     pub warm_environments: usize,
-    /// The most environments at once; a request beyond them is answered 429.
+    /// Maximum number of environments, as reserved concurrency. Further requests are throttled with 429.
     pub reserved_environments: usize,
-    /// Invocations that one environment takes at once; above 1 only on Managed Instances
+    /// Maximum number of concurrent invocations of one environment; above 1 only on Managed Instances
     /// (`AWS_LAMBDA_MAX_CONCURRENCY`).
     pub concurrency: usize,
-    /// The function's timeout.
+    /// Timeout of an invocation.
     pub timeout: Duration,
-    /// The limit of the init phase; Lambda's is 10 s.
+    /// Timeout of the init phase; 10 s on Lambda.
     pub init_timeout: Duration,
-    /// Whether environments are frozen (`SIGSTOP`) between invocations, as Lambda's are.
+    /// Whether environments are frozen (`SIGSTOP`) between invocations, as on Lambda.
     pub freeze: bool,
-    /// An environment without requests for this long is retired.
+    /// Time without invocations after which an environment is shut down.
     pub idle_timeout: Duration,
     /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, in MB. Not enforced.
     pub memory_mb: u32,
-    /// The URL's own CORS configuration; `None` leaves CORS to the function.
+    /// CORS configuration of the Function URL. With `None`, the function handles CORS.
     pub cors: Option<Cors>,
-    /// `requestContext.domainName` of the events; the listener's address if `None`.
+    /// `requestContext.domainName` of events; with `None`, the listener's address.
     pub domain_name: Option<String>,
-    /// The port of the URL on 127.0.0.1; 0 for a free one.
+    /// Port on 127.0.0.1; 0 selects a free port.
     pub port: u16,
 }
 
 impl FunctionConfig {
-    /// A function behind a buffered Function URL, with Lambda's limits and up to ten environments.
+    /// Creates the configuration of a function behind a buffered Function URL, with Lambda's limits and up to ten
+    /// environments.
     pub fn new(name: impl Into<String>, binary: impl Into<PathBuf>) -> Self {
         Self {
             name: name.into(),
@@ -64,36 +65,36 @@ impl FunctionConfig {
     }
 }
 
-/// How answers travel from the function to the caller.
+/// Transfer of responses from the function to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvokeMode {
-    /// `BUFFERED`: when they are complete.
+    /// `BUFFERED`: the response is sent when it is complete.
     Buffered,
-    /// `RESPONSE_STREAM`: as they come.
+    /// `RESPONSE_STREAM`: the response is sent as the function writes it.
     ResponseStream,
 }
 
-/// Who turns HTTP requests into events and answers into HTTP responses.
+/// Service that converts HTTP requests to events, and results to HTTP responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front {
     /// A Function URL: payload version 2.0.
     FunctionUrl,
     /// A REST API: payload version 1.0.
     RestApi,
-    /// A load balancer.
+    /// An Application Load Balancer.
     LoadBalancer {
-        /// Whether the target group has multi-value headers on.
+        /// Whether multi-value headers are enabled in the target group.
         multi_value: bool,
     },
 }
 
-/// A Function URL's CORS configuration.
+/// CORS configuration of a Function URL.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
-    /// Origins that are allowed; `*` for any.
+    /// Allowed origins; `*` allows all.
     pub allow_origins: Vec<String>,
-    /// Methods that are allowed.
+    /// Allowed methods.
     pub allow_methods: Vec<String>,
-    /// Request headers that are allowed.
+    /// Allowed request headers.
     pub allow_headers: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The emulator, as tests and the command line hold it.
+//! Emulator handle for tests and the command line.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,24 +10,25 @@ use crate::{
     EnvironmentReport, FunctionConfig, InvocationRecord,
     environment::{Log, Outcome},
     front,
-    function::{Function, Refused, new_request_id},
+    function::{Function, RoutingError, new_request_id},
 };
 
-/// How often it is looked for idle environments.
+/// Interval of the check for idle environments.
 const IDLE_CHECK: Duration = Duration::from_millis(200);
 
-/// Why a direct invocation has no answer.
+/// Error of a direct invocation.
 #[derive(Debug)]
 pub enum InvokeError {
     /// The function reported this error: `errorType`, `errorMessage`.
     FunctionError(Value),
-    /// There was no answer that could be passed on.
-    NoAnswer(String),
-    /// All environments that are allowed are busy.
+    /// The function returned no valid response; the text is the reason.
+    NoResponse(String),
+    /// All environments are busy.
     Throttled,
 }
 
-/// A function behind its URL, running until it is [stopped](Self::stop).
+/// Running function behind its URL. Call [`stop`](Self::stop) to shut it down in order; dropping it kills the
+/// environments.
 pub struct Emulator {
     function: Arc<Function>,
     address: SocketAddr,
@@ -35,25 +36,25 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts the URL, and the environments that are to be warm. What the function prints is dropped.
+    /// Starts the URL and the warm environments. Output of the function is discarded.
     ///
     /// # Errors
     ///
-    /// When the port is taken or an environment does not become ready.
+    /// Returns an error if the binary does not exist, the port is in use, or an environment does not become ready.
     pub async fn start(config: FunctionConfig) -> anyhow::Result<Self> {
         Self::start_with_log(config, |_, _| {}).await
     }
 
-    /// As [`start`](Self::start); `log` gets each line that an environment prints, with the environment's number.
+    /// Starts the URL and the warm environments. `log` gets the environment's id and each line of its output.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// The errors of [`start`](Self::start).
     pub async fn start_with_log(
         config: FunctionConfig,
         log: impl Fn(u32, &str) + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        anyhow::ensure!(config.binary.is_file(), "there is no file {}", config.binary.display());
+        anyhow::ensure!(config.binary.is_file(), "no such file: {}", config.binary.display());
         let listener = TcpListener::bind(("127.0.0.1", config.port)).await?;
         let address = listener.local_addr()?;
         let log: Log = Arc::new(log);
@@ -63,70 +64,73 @@ impl Emulator {
         let emulator = Self { function, address, tasks: vec![url.abort_handle(), idle.abort_handle()] };
         if let Err(reason) = emulator.function.warm().await {
             emulator.stop().await;
-            anyhow::bail!("an environment did not become ready: {reason}");
+            anyhow::bail!("the init phase of an environment failed: {reason}");
         }
         Ok(emulator)
     }
 
-    /// The function's URL, without a path.
+    /// Returns the URL of the function, without a path.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The environments that are running now.
+    /// Returns reports of all running environments.
     pub fn environments(&self) -> Vec<EnvironmentReport> {
         self.function.reports()
     }
 
-    /// Every invocation so far, in the order of their answers.
+    /// Returns records of all completed invocations, in the order of completion.
     pub fn invocations(&self) -> Vec<InvocationRecord> {
         self.function.records()
     }
 
-    /// Invokes the function with an event of any shape, as Lambda's Invoke does; its answer as it wrote it, or, if it
-    /// streamed, the body of that.
+    /// Invokes the function with any event, like the Lambda operation Invoke. Returns the result as the function wrote
+    /// it, or the body of a streamed response.
     ///
     /// # Errors
     ///
-    /// When the function does not answer, or answers with an error; its environment lives on only in that last case.
+    /// Returns an error if the function returns an error or no valid response, or if all environments are busy. The
+    /// environment continues to run after an error of the function.
     pub async fn invoke(&self, event: impl Into<Bytes>) -> Result<Bytes, InvokeError> {
         let invoked =
             self.function.invoke(new_request_id(), "Root=1-00000000-000000000000000000000000".to_owned(), event.into());
         match invoked.await {
-            Err(Refused::Throttled) => Err(InvokeError::Throttled),
-            Err(Refused::CannotStart(error)) => Err(InvokeError::NoAnswer(error.to_string())),
-            Ok((_, Outcome::Answer(answer))) => Ok(answer),
+            Err(RoutingError::Throttled) => Err(InvokeError::Throttled),
+            Err(RoutingError::CannotStart(error)) => Err(InvokeError::NoResponse(error.to_string())),
+            Ok((_, Outcome::Response(result))) => Ok(result),
             Ok((_, Outcome::Stream { mut parts, .. })) => {
                 let mut body = BytesMut::new();
                 while let Some(part) = parts.recv().await {
-                    body.extend_from_slice(&part.map_err(InvokeError::NoAnswer)?);
+                    body.extend_from_slice(&part.map_err(InvokeError::NoResponse)?);
                 }
                 Ok(body.freeze())
             }
             Ok((_, Outcome::FunctionError(error))) => Err(InvokeError::FunctionError(error)),
-            Ok((_, Outcome::TooLarge)) => Err(InvokeError::NoAnswer("the answer is too large".to_owned())),
-            Ok((_, Outcome::TimedOut)) => Err(InvokeError::NoAnswer("the function took too long".to_owned())),
-            Ok((_, Outcome::Crashed | Outcome::Undelivered)) => {
-                Err(InvokeError::NoAnswer("the environment has ended".to_owned()))
+            Ok((_, Outcome::TooLarge)) => {
+                Err(InvokeError::NoResponse("the response exceeds the size limit".to_owned()))
             }
-            Ok((_, Outcome::InitFailed)) => Err(InvokeError::NoAnswer("no environment became ready".to_owned())),
+            Ok((_, Outcome::TimedOut)) => Err(InvokeError::NoResponse("the function timed out".to_owned())),
+            Ok((_, Outcome::Crashed | Outcome::Undelivered)) => {
+                Err(InvokeError::NoResponse("the environment exited before the response".to_owned()))
+            }
+            Ok((_, Outcome::InitFailed)) => Err(InvokeError::NoResponse("the init phase failed".to_owned())),
         }
     }
 
-    /// Freezes an environment until its next invocation, where [`FunctionConfig::freeze`] leaves that to the caller.
-    /// Whether it was running and idle.
+    /// Freezes an environment until its next invocation. Use it with [`FunctionConfig::freeze`] set to `false`. Returns
+    /// whether the environment was running and idle.
     pub fn freeze(&self, environment: u32) -> bool {
         self.function.find(environment).is_some_and(|environment| environment.freeze())
     }
 
-    /// Kills an environment, whatever it is doing. Whether it was running.
+    /// Kills an environment, also during an invocation. Returns whether it was running.
     pub fn kill(&self, environment: u32) -> bool {
         let found = self.function.find(environment);
         found.iter().for_each(|environment| environment.kill());
         found.is_some()
     }
 
-    /// Retires an environment as Lambda does when it is no longer needed. Whether it was running.
+    /// Shuts an environment down, as Lambda does with unneeded environments. Returns whether it was running.
     pub async fn retire(&self, environment: u32) -> bool {
         let found = self.function.find(environment);
         if let Some(environment) = &found {
@@ -135,7 +139,7 @@ impl Emulator {
         found.is_some()
     }
 
-    /// Closes the URL and retires all environments.
+    /// Closes the URL and shuts down all environments.
     pub async fn stop(self) {
         self.tasks.iter().for_each(AbortHandle::abort);
         self.function.retire_all().await;

@@ -1,4 +1,4 @@
-//! An execution environment: a process, the Runtime API that it talks to, and what it is doing.
+//! Execution environment: a process, its Runtime API and its invocations.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,42 +26,42 @@ use tokio::{
 
 use crate::{FunctionConfig, runtime_api};
 
-/// The time between `SIGTERM` and `SIGKILL` for an environment with an extension (Lambda, "Shutdown phase").
+/// Time between `SIGTERM` and `SIGKILL` for an environment with an extension (Lambda, "Shutdown phase").
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// One event on its way to a function.
+/// Invocation that is not yet dispatched.
 pub(crate) struct Invocation {
     pub(crate) request_id: String,
     pub(crate) event: Bytes,
     pub(crate) trace_id: String,
     pub(crate) timeout: Duration,
     pub(crate) outcome: oneshot::Sender<Outcome>,
-    /// Ends the invocation when its time is over.
+    /// Timer of the function's timeout.
     pub(crate) timer: Option<AbortHandle>,
 }
 
-/// What became of an invocation.
+/// Outcome of an invocation.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// A whole answer, as the function wrote it.
-    Answer(Bytes),
-    /// A streamed answer: its prelude, and its parts as they come; one that fails ends the stream.
+    /// Buffered response, as the function wrote it.
+    Response(Bytes),
+    /// Streamed response: its prelude and its parts. An error ends the stream.
     Stream { prelude: Value, parts: mpsc::Receiver<Result<Bytes, String>> },
     /// The function reported an error.
     FunctionError(Value),
-    /// The answer was larger than Lambda carries.
+    /// The response exceeds Lambda's size limit.
     TooLarge,
-    /// The function did not answer in time; its environment was killed.
+    /// The function timed out and its environment was killed.
     TimedOut,
-    /// The environment ended before it answered.
+    /// The environment exited before the response.
     Crashed,
-    /// The environment ended before it was given the invocation: another can take it.
+    /// The environment exited before the invocation was dispatched. Another environment can run it.
     Undelivered,
-    /// The environment never became ready.
+    /// The init phase failed.
     InitFailed,
 }
 
-/// A running environment.
+/// Running environment.
 pub(crate) struct Environment {
     pub(crate) id: u32,
     pub(crate) config: Arc<FunctionConfig>,
@@ -74,14 +74,14 @@ pub(crate) struct Environment {
 #[derive(Default)]
 struct State {
     phase: Phase,
-    /// Invocations that are promised a place; each takes one until its answer is complete.
-    promised: usize,
+    /// Number of reserved invocation slots. A slot is released when the response is complete.
+    reserved: usize,
     queue: VecDeque<Invocation>,
-    asking: VecDeque<oneshot::Sender<Handed>>,
-    at_work: HashMap<String, Work>,
+    pollers: VecDeque<oneshot::Sender<NextInvocation>>,
+    active: HashMap<String, ActiveInvocation>,
     is_frozen: bool,
     has_extension: bool,
-    extension_asks: bool,
+    extension_waits: bool,
     invocations: u64,
     ready_after: Option<Duration>,
     peak_memory_kib: u64,
@@ -95,17 +95,17 @@ enum Phase {
     #[default]
     Starting,
     Ready,
-    /// Takes no more requests.
+    /// Accepts no further invocations.
     Retiring,
     Ended(String),
 }
 
-struct Work {
+struct ActiveInvocation {
     outcome: Option<oneshot::Sender<Outcome>>,
     timer: Option<AbortHandle>,
 }
 
-impl Work {
+impl ActiveInvocation {
     fn stop_timer(&self) {
         if let Some(timer) = &self.timer {
             timer.abort();
@@ -113,15 +113,15 @@ impl Work {
     }
 }
 
-/// What `/invocation/next` answers.
-pub(crate) struct Handed {
+/// Response of `/invocation/next`.
+pub(crate) struct NextInvocation {
     pub(crate) request_id: String,
     pub(crate) event: Bytes,
     pub(crate) trace_id: String,
     pub(crate) deadline_ms: u128,
 }
 
-/// Where the functions' output goes.
+/// Receiver of the functions' output.
 pub(crate) type Log = Arc<dyn Fn(u32, &str) + Send + Sync>;
 
 impl Environment {
@@ -129,7 +129,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
+    /// Returns an error if the process cannot be started.
     pub(crate) fn start(id: u32, config: Arc<FunctionConfig>, log: Log) -> std::io::Result<Arc<Self>> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
@@ -154,12 +154,12 @@ impl Environment {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C at a terminal reaches the emulator, which then retires its environments in order.
+            // Ctrl-C in a terminal signals only the emulator, which then shuts its environments down in order.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-        let pid = pid.ok_or_else(|| std::io::Error::other("the process has ended at once"))?;
+        let pid = pid.ok_or_else(|| std::io::Error::other("the process exited immediately"))?;
         forward(child.stdout.take(), id, Arc::clone(&log));
         forward(child.stderr.take(), id, log);
         let environment = Arc::new(Self {
@@ -183,7 +183,7 @@ impl Environment {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the end of the process, and ends it if it does not become ready in time.
+    /// Waits for the exit of the process, and kills it if the init phase times out.
     async fn watch(self: Arc<Self>, mut child: Child, server: AbortHandle) {
         let limit = tokio::time::sleep(self.config.init_timeout);
         tokio::pin!(limit);
@@ -191,33 +191,33 @@ impl Environment {
             tokio::select! {
                 status = child.wait() => break status.map_or_else(|error| error.to_string(), |status| status.to_string()),
                 () = &mut limit, if self.state().phase == Phase::Starting => {
-                    // It may have become ready since the guard was looked at.
+                    // The environment may have become ready after the guard was evaluated.
                     if self.state().phase != Phase::Starting {
                         continue;
                     }
-                    self.end(&format!("the init phase took longer than {} s", self.config.init_timeout.as_secs_f32()));
+                    self.end(&format!("the init phase timed out after {} s", self.config.init_timeout.as_secs_f32()));
                     self.signal(Signal::SIGKILL);
                 }
-                // The guard above is looked at again when the environment becomes ready.
+                // Evaluates the guard again when the environment becomes ready.
                 () = self.changed.notified() => {}
             }
         };
         server.abort();
         self.state().has_exited = true;
-        self.end(&format!("the process ended: {status}"));
+        self.end(&format!("the process exited: {status}"));
         self.changed.notify_waiters();
     }
 
-    /// Marks the environment as ended, and tells everyone who waits for it.
+    /// Marks the environment as ended, and completes all pending invocations.
     pub(crate) fn end(&self, reason: &str) {
         let mut state = self.state();
         let was_starting = state.phase == Phase::Starting;
         if !matches!(state.phase, Phase::Ended(_)) {
             state.phase = Phase::Ended(reason.to_owned());
         }
-        for (_, mut work) in state.at_work.drain() {
-            work.stop_timer();
-            if let Some(outcome) = work.outcome.take() {
+        for (_, mut invocation) in state.active.drain() {
+            invocation.stop_timer();
+            if let Some(outcome) = invocation.outcome.take() {
                 let _ = outcome.send(Outcome::Crashed);
             }
         }
@@ -228,22 +228,22 @@ impl Environment {
             let outcome = if was_starting { Outcome::InitFailed } else { Outcome::Undelivered };
             let _ = invocation.outcome.send(outcome);
         }
-        state.asking.clear();
+        state.pollers.clear();
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// Promises a place to an invocation, if there is one.
-    pub(crate) fn promise(&self, clock: usize) -> bool {
+    /// Reserves an invocation slot, if one is free.
+    pub(crate) fn reserve(&self, clock: usize) -> bool {
         let mut state = self.state();
-        let takes_requests = matches!(state.phase, Phase::Starting | Phase::Ready);
-        let has_place = takes_requests && state.promised < self.config.concurrency;
-        if has_place {
-            state.promised += 1;
+        let accepts_invocations = matches!(state.phase, Phase::Starting | Phase::Ready);
+        let has_slot = accepts_invocations && state.reserved < self.config.concurrency;
+        if has_slot {
+            state.reserved += 1;
             state.idle_since = None;
             self.last_used.store(clock, Ordering::Relaxed);
         }
-        has_place
+        has_slot
     }
 
     pub(crate) fn last_used(&self) -> usize {
@@ -258,7 +258,7 @@ impl Environment {
         matches!(self.state().phase, Phase::Ended(_))
     }
 
-    /// Waits until the init phase is over, one way or the other.
+    /// Waits until the init phase has succeeded or failed.
     pub(crate) async fn ready(&self) -> Result<(), String> {
         loop {
             let changed = self.changed.notified();
@@ -273,8 +273,8 @@ impl Environment {
         }
     }
 
-    /// Hands over an invocation that was promised a place; thaws the process for it.
-    pub(crate) fn hand_over(self: &Arc<Self>, mut invocation: Invocation) {
+    /// Queues an invocation with a reserved slot, and thaws the process.
+    pub(crate) fn enqueue(self: &Arc<Self>, mut invocation: Invocation) {
         let mut state = self.state();
         if let Phase::Ended(_) | Phase::Retiring = state.phase {
             let _ = invocation.outcome.send(Outcome::Undelivered);
@@ -292,19 +292,19 @@ impl Environment {
         }
         state.idle_since = None;
         state.queue.push_back(invocation);
-        self.pump(&mut state);
+        self.dispatch_queued(&mut state);
     }
 
-    /// A worker of the runtime asks for the next invocation.
-    pub(crate) fn ask(self: &Arc<Self>, started: Instant) -> oneshot::Receiver<Handed> {
+    /// Registers a `/invocation/next` request of the runtime.
+    pub(crate) fn poll_next(self: &Arc<Self>, started: Instant) -> oneshot::Receiver<NextInvocation> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
         if state.phase == Phase::Starting {
             state.phase = Phase::Ready;
             state.ready_after = Some(started.elapsed());
         }
-        state.asking.push_back(sender);
-        self.pump(&mut state);
+        state.pollers.push_back(sender);
+        self.dispatch_queued(&mut state);
         state.peak_memory_kib = peak_memory_kib(self.pid).max(state.peak_memory_kib);
         self.settle(&mut state);
         drop(state);
@@ -312,11 +312,12 @@ impl Environment {
         receiver
     }
 
-    /// Freezes the environment once the runtime and the extension, if there is one, have both asked for what is next.
+    /// Freezes the environment if the runtime, and the extension if there is one, wait for the next event.
     fn settle(&self, state: &mut State) {
-        let is_idle = state.at_work.is_empty() && state.queue.is_empty() && state.promised == 0;
-        let all_ask = state.asking.len() >= self.config.concurrency && (!state.has_extension || state.extension_asks);
-        if is_idle && all_ask && state.phase == Phase::Ready {
+        let is_idle = state.active.is_empty() && state.queue.is_empty() && state.reserved == 0;
+        let all_wait =
+            state.pollers.len() >= self.config.concurrency && (!state.has_extension || state.extension_waits);
+        if is_idle && all_wait && state.phase == Phase::Ready {
             state.idle_since = Some(Instant::now());
             if self.config.freeze {
                 self.stop_process(state);
@@ -331,36 +332,36 @@ impl Environment {
         }
     }
 
-    /// Freezes it until its next invocation, unless it has one now.
+    /// Freezes the environment until its next invocation. Returns `false` if it is busy.
     pub(crate) fn freeze(&self) -> bool {
         let mut state = self.state();
-        let is_idle = state.phase == Phase::Ready && state.promised == 0;
+        let is_idle = state.phase == Phase::Ready && state.reserved == 0;
         if is_idle {
             self.stop_process(&mut state);
         }
         is_idle
     }
 
-    fn pump(self: &Arc<Self>, state: &mut State) {
+    fn dispatch_queued(self: &Arc<Self>, state: &mut State) {
         while !state.queue.is_empty() {
-            let Some(asking) = state.asking.pop_front() else { return };
-            if asking.is_closed() {
+            let Some(poller) = state.pollers.pop_front() else { return };
+            if poller.is_closed() {
                 continue;
             }
             let Some(invocation) = state.queue.pop_front() else { return };
-            let handed = Handed {
+            let next = NextInvocation {
                 request_id: invocation.request_id.clone(),
                 event: invocation.event.clone(),
                 trace_id: invocation.trace_id.clone(),
                 deadline_ms: epoch_ms() + invocation.timeout.as_millis(),
             };
-            if asking.send(handed).is_err() {
+            if poller.send(next).is_err() {
                 state.queue.push_front(invocation);
                 continue;
             }
             state.invocations += 1;
-            let work = Work { outcome: Some(invocation.outcome), timer: invocation.timer };
-            state.at_work.insert(invocation.request_id, work);
+            let active = ActiveInvocation { outcome: Some(invocation.outcome), timer: invocation.timer };
+            state.active.insert(invocation.request_id, active);
         }
     }
 
@@ -369,34 +370,34 @@ impl Environment {
         let queued = state.queue.iter().position(|invocation| invocation.request_id == request_id);
         let queued =
             queued.and_then(|position| state.queue.remove(position)).map(|invocation| Some(invocation.outcome));
-        let outcome = state.at_work.get_mut(request_id).map(|work| work.outcome.take()).or(queued);
+        let outcome = state.active.get_mut(request_id).map(|invocation| invocation.outcome.take()).or(queued);
         drop(state);
         if let Some(outcome) = outcome {
             if let Some(outcome) = outcome {
                 let _ = outcome.send(Outcome::TimedOut);
             }
-            self.end("an invocation took longer than the function's timeout");
+            self.end("an invocation exceeded the function's timeout");
             self.signal(Signal::SIGKILL);
         }
     }
 
-    /// Passes on what became of an invocation. `None` if it is not, or no longer, at work here.
+    /// Completes an invocation with an outcome. `None` if it is not active in this environment.
     pub(crate) fn resolve(&self, request_id: &str, outcome: Outcome) -> Option<()> {
-        let sender = self.state().at_work.get_mut(request_id)?.outcome.take()?;
+        let sender = self.state().active.get_mut(request_id)?.outcome.take()?;
         let _ = sender.send(outcome);
         Some(())
     }
 
-    pub(crate) fn is_at_work_on(&self, request_id: &str) -> bool {
-        self.state().at_work.get(request_id).is_some_and(|work| work.outcome.is_some())
+    pub(crate) fn is_active(&self, request_id: &str) -> bool {
+        self.state().active.get(request_id).is_some_and(|invocation| invocation.outcome.is_some())
     }
 
-    /// The answer is complete: the place is free again.
+    /// Releases the slot of an invocation whose response is complete.
     pub(crate) fn finish(&self, request_id: &str) {
         let mut state = self.state();
-        if let Some(work) = state.at_work.remove(request_id) {
-            work.stop_timer();
-            state.promised = state.promised.saturating_sub(1);
+        if let Some(invocation) = state.active.remove(request_id) {
+            invocation.stop_timer();
+            state.reserved = state.reserved.saturating_sub(1);
         }
         drop(state);
         self.changed.notify_waiters();
@@ -410,22 +411,23 @@ impl Environment {
         self.state().has_extension = true;
     }
 
-    pub(crate) fn extension_asks(&self) {
+    pub(crate) fn extension_waits(&self) {
         let mut state = self.state();
-        state.extension_asks = true;
+        state.extension_waits = true;
         self.settle(&mut state);
     }
 
-    /// The environment is broken beyond use.
+    /// Kills a defective environment.
     pub(crate) fn fail(&self, reason: &str) {
         self.end(reason);
         self.kill();
     }
 
-    /// Takes it out of rotation if it has been idle for that long; then it is to be retired.
+    /// Marks the environment as retiring if it has been idle for `duration`. Returns whether the caller must shut it
+    /// down.
     pub(crate) fn claim_idle(&self, duration: Duration) -> bool {
         let mut state = self.state();
-        let is_idle = state.promised == 0 && state.idle_since.is_some_and(|since| since.elapsed() >= duration);
+        let is_idle = state.reserved == 0 && state.idle_since.is_some_and(|since| since.elapsed() >= duration);
         if is_idle && state.phase == Phase::Ready {
             state.phase = Phase::Retiring;
             return true;
@@ -433,8 +435,8 @@ impl Environment {
         false
     }
 
-    /// Ends the environment as Lambda does: with an extension `SIGTERM`, two seconds, `SIGKILL`; without one
-    /// `SIGKILL` at once.
+    /// Shuts the environment down as Lambda does: with an extension `SIGTERM` and, after two seconds, `SIGKILL`;
+    /// without an extension `SIGKILL` immediately.
     pub(crate) async fn retire(&self) {
         let has_extension = {
             let mut state = self.state();
@@ -455,16 +457,16 @@ impl Environment {
         self.exited().await;
     }
 
-    /// Kills the process, whatever it is doing.
+    /// Kills the process, also during an invocation.
     pub(crate) fn kill(&self) {
         if !self.state().has_exited {
             self.signal(Signal::SIGKILL);
-            // No request is to be handed to it from now on.
-            self.end("it was killed");
+            // No further invocation may be dispatched to it.
+            self.end("the environment was killed");
         }
     }
 
-    /// Waits until the process is gone.
+    /// Waits until the process has exited.
     async fn exited(&self) {
         loop {
             let changed = self.changed.notified();
@@ -477,9 +479,9 @@ impl Environment {
         }
     }
 
-    /// Signals whatever the environment runs: it is a process group of its own.
+    /// Signals all processes of the environment, which form a process group.
     fn signal(&self, signal: Signal) {
-        // A process that has ended takes no signals, and needs none.
+        // The error of an exited process is ignored.
         let _ = killpg(self.pid, signal);
     }
 
@@ -491,7 +493,7 @@ impl Environment {
             process_id: self.pid.as_raw(),
             is_ready: state.phase == Phase::Ready,
             is_frozen: state.is_frozen,
-            is_busy: !state.at_work.is_empty() || !state.queue.is_empty(),
+            is_busy: !state.active.is_empty() || !state.queue.is_empty(),
             invocations: state.invocations,
             ready_after: state.ready_after,
             peak_memory_kib: state.peak_memory_kib,
@@ -500,26 +502,26 @@ impl Environment {
     }
 }
 
-/// What an environment is doing and has done.
+/// State and statistics of an environment.
 #[derive(Debug, Clone)]
 pub struct EnvironmentReport {
-    /// Counts from 1 for each function.
+    /// Id, counted from 1 per function.
     pub id: u32,
-    /// The process.
+    /// Process id.
     pub process_id: i32,
-    /// The init phase is over.
+    /// Whether the init phase is complete.
     pub is_ready: bool,
-    /// It is stopped, waiting for an invocation.
+    /// Whether the environment is frozen.
     pub is_frozen: bool,
-    /// It has an invocation.
+    /// Whether an invocation is active or queued.
     pub is_busy: bool,
-    /// Invocations that it was given.
+    /// Number of dispatched invocations.
     pub invocations: u64,
-    /// The time from starting the process to its first request for an invocation.
+    /// Duration of the init phase: from the start of the process to its first request of an invocation.
     pub ready_after: Option<Duration>,
-    /// The most memory that it had resident, in KiB; 0 where `/proc` does not tell.
+    /// Peak resident memory in KiB; 0 if `/proc` does not provide it.
     pub peak_memory_kib: u64,
-    /// Writes that its last streamed answer came in, as far as reads can tell.
+    /// Number of writes of the last streamed response, estimated by the number of reads.
     pub stream_writes: Option<usize>,
 }
 
@@ -534,7 +536,7 @@ fn forward(stream: Option<impl AsyncRead + Unpin + Send + 'static>, id: u32, log
     tokio::spawn(async move {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
-        // Until the end, whatever the bytes: a function must not notice that nobody listens.
+        // Reads any bytes until the end of the stream: a full pipe would block the function.
         while reader.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
             log(id, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
             line.clear();
@@ -546,7 +548,7 @@ fn epoch_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
-/// What the Runtime API says to a request that it cannot place.
+/// Returns the error body of the Runtime API.
 pub(crate) fn error_body(error_type: &str, message: &str) -> Bytes {
     json!({ "errorType": error_type, "errorMessage": message }).to_string().into()
 }

@@ -1,4 +1,4 @@
-//! The URL: HTTP on loopback, events to the function, answers back.
+//! HTTP server of the function's URL on loopback.
 
 use std::{
     convert::Infallible,
@@ -23,16 +23,16 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use crate::{
     Cors, Envelope,
     environment::Outcome,
-    function::{Function, Refused, new_request_id},
+    function::{Function, RoutingError, new_request_id},
     payload::MAX_PAYLOAD_BYTES,
 };
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
-/// Tells who served a request. The one header that the service does not send.
+/// Id of the environment that served a request. The service does not send this header.
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-emulator-environment");
 
-/// Serves a function's URL until it is aborted.
+/// Serves a function's URL until the task is aborted.
 pub(crate) async fn serve(listener: TcpListener, address: SocketAddr, function: Arc<Function>) {
     let requests = Arc::new(AtomicU64::new(0));
     while let Ok((socket, peer)) = listener.accept().await {
@@ -44,7 +44,7 @@ pub(crate) async fn serve(listener: TcpListener, address: SocketAddr, function: 
                 let number = requests.fetch_add(1, Ordering::Relaxed);
                 async move { Ok::<_, Infallible>(handle(request, function, number, [address, peer]).await) }
             });
-            // A caller that breaks the connection has nobody to be told.
+            // An aborted connection is not an error of the emulator.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
         });
     }
@@ -62,14 +62,14 @@ async fn handle(
         && request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     {
-        // The URL answers a preflight itself; the function is not invoked.
+        // The URL responds to a preflight request; the function is not invoked.
         let mut response = Response::new(whole(Bytes::new()));
         cors.add_headers(origin, response.headers_mut());
         return response;
     }
-    // The invocation goes on when the caller has gone.
-    let answered = tokio::spawn(invoke(request, function, number, [address, peer])).await;
-    let mut response = answered.unwrap_or_else(|_| message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"));
+    // The invocation continues if the client disconnects.
+    let invoked = tokio::spawn(invoke(request, function, number, [address, peer])).await;
+    let mut response = invoked.unwrap_or_else(|_| message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"));
     if let (Some(cors), Some(origin)) = (&cors, &origin) {
         cors.add_headers(origin, response.headers_mut());
     }
@@ -87,7 +87,7 @@ async fn invoke(
     let Ok(body) = Limited::new(body, 2 * front.max_bytes()).collect().await else {
         return too_large(front.max_bytes());
     };
-    // The name is the URL's own, whatever the caller says it is called.
+    // The domain name is that of the URL, not the `Host` header of the client.
     let domain_name = function.config.domain_name.clone().unwrap_or_else(|| address.to_string());
     let body = body.to_bytes();
     if front.limits_body() && body.len() > front.max_bytes() {
@@ -95,7 +95,7 @@ async fn invoke(
     }
     let request_id = new_request_id();
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // Zero is no span's number.
+    // Zero is not a valid span id.
     let span = number + 1;
     let trace_id = format!("Root=1-{seconds:08x}-{number:024x};Parent={span:016x};Sampled=0");
     let envelope = Envelope {
@@ -109,8 +109,8 @@ async fn invoke(
         return too_large(front.max_bytes());
     }
     let mut response = match function.invoke(request_id.clone(), trace_id.clone(), event.into()).await {
-        Err(Refused::Throttled) => throttled(),
-        Err(Refused::CannotStart(error)) => {
+        Err(RoutingError::Throttled) => throttled(),
+        Err(RoutingError::CannotStart(error)) => {
             message(StatusCode::BAD_GATEWAY, &format!("Internal Server Error: {error}"))
         }
         Ok((environment, outcome)) => {
@@ -131,13 +131,13 @@ async fn invoke(
 
 fn respond(function: &Function, outcome: Outcome) -> Response<Body> {
     match outcome {
-        Outcome::Answer(answer) => match function.config.front.response(&answer) {
+        Outcome::Response(result) => match function.config.front.response(&result) {
             Ok(response) => response.map(whole),
             Err(_) => bad_gateway(),
         },
         Outcome::Stream { prelude, parts } => {
-            // The body of an answer with the whole body in its prelude's shape is what follows the prelude.
-            let Ok(response) = function.config.front.response(prelude_as_answer(prelude).to_string().as_bytes()) else {
+            // The prelude has the format of a buffered response; the body follows the prelude.
+            let Ok(response) = function.config.front.response(prelude_as_result(prelude).to_string().as_bytes()) else {
                 return bad_gateway();
             };
             let parts = ReceiverStream::new(parts).map(|part| part.map(Frame::data).map_err(std::io::Error::other));
@@ -152,7 +152,7 @@ fn respond(function: &Function, outcome: Outcome) -> Response<Body> {
     }
 }
 
-fn prelude_as_answer(mut prelude: Value) -> Value {
+fn prelude_as_result(mut prelude: Value) -> Value {
     if prelude.get("statusCode").is_none()
         && let Some(members) = prelude.as_object_mut()
     {
@@ -188,7 +188,7 @@ fn throttled() -> Response<Body> {
     response
 }
 
-/// A function's error is the server's fault to its caller, and its detail is nobody's business.
+/// Returns a 502 without details: errors of a function are not exposed to clients.
 fn bad_gateway() -> Response<Body> {
     let mut response = Response::new(whole(Bytes::from_static(b"Internal Server Error")));
     *response.status_mut() = StatusCode::BAD_GATEWAY;
@@ -196,8 +196,8 @@ fn bad_gateway() -> Response<Body> {
 }
 
 impl Cors {
-    /// Adds the URL's own headers to what the function sent. If that sent the same, they are there twice, which
-    /// browsers refuse.
+    /// Adds the CORS headers of the URL to the function's response. If the function sends the same headers, they are
+    /// duplicated, and browsers reject the response.
     fn add_headers(&self, origin: &HeaderValue, headers: &mut HeaderMap) {
         let is_allowed = self.allow_origins.iter().any(|own| own == "*" || own.as_bytes() == origin.as_bytes());
         if !is_allowed {

@@ -1,4 +1,4 @@
-//! A function: its environments, and which of them gets the next request.
+//! Emulated function: its environments, and the routing of invocations to them.
 
 use std::{
     collections::hash_map::RandomState,
@@ -18,7 +18,7 @@ use crate::{
     environment::{Environment, Invocation, Log, Outcome},
 };
 
-/// A function, emulated.
+/// Emulated function.
 pub(crate) struct Function {
     pub(crate) config: Arc<FunctionConfig>,
     environments: Mutex<Vec<Arc<Environment>>>,
@@ -29,18 +29,18 @@ pub(crate) struct Function {
     log: Log,
 }
 
-/// One invocation, as far as the caller could see it.
+/// Record of one invocation.
 #[derive(Debug, Clone)]
 pub struct InvocationRecord {
-    /// The environment that served it.
+    /// Id of the environment.
     pub environment: u32,
-    /// The environment was started for it.
+    /// Whether the invocation was a cold start.
     pub is_cold: bool,
-    /// From the request's arrival to the answer's beginning.
+    /// Time from the request to the start of the response.
     pub duration: Duration,
 }
 
-/// A request id as Lambda's: a random UUID (version 4), so that a function never sees one again, not even in another run.
+/// Returns a request id like Lambda's: a random UUID (version 4), unique also across runs.
 pub(crate) fn new_request_id() -> String {
     // The standard library seeds its hashers from the operating system.
     let half = || RandomState::new().build_hasher().finish();
@@ -50,11 +50,11 @@ pub(crate) fn new_request_id() -> String {
     format!("{first:08x}-{second:04x}-4{third:03x}-{fourth:04x}-{fifth:012x}")
 }
 
-/// Why a request was not handed to any environment.
-pub(crate) enum Refused {
-    /// All that are allowed are busy.
+/// Error of the routing of an invocation.
+pub(crate) enum RoutingError {
+    /// All environments are busy.
     Throttled,
-    /// One could not be started.
+    /// An environment could not be started.
     CannotStart(std::io::Error),
 }
 
@@ -77,7 +77,7 @@ impl Function {
         environments
     }
 
-    /// Starts the environments that are to be warm, and waits until they are.
+    /// Starts the warm environments, and waits until they are ready.
     pub(crate) async fn warm(&self) -> Result<(), String> {
         let missing = self.config.warm_environments.saturating_sub(self.running().len());
         for _ in 0..missing {
@@ -93,40 +93,40 @@ impl Function {
         Environment::start(id, Arc::clone(&self.config), Arc::clone(&self.log))
     }
 
-    /// The environment that has waited longest, so that requests in a row meet different ones; a new one if all are
-    /// busy and another is allowed.
-    fn acquire(&self) -> Result<(Arc<Environment>, bool), Refused> {
+    /// Reserves a slot in the least recently used environment, so that consecutive requests reach different
+    /// environments. Starts a new one if all are busy and the limit is not reached.
+    fn acquire(&self) -> Result<(Arc<Environment>, bool), RoutingError> {
         let clock = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
         let mut environments = self.environments();
         environments.sort_by_key(|environment| environment.last_used());
-        if let Some(environment) = environments.iter().find(|environment| environment.promise(clock)) {
+        if let Some(environment) = environments.iter().find(|environment| environment.reserve(clock)) {
             return Ok((Arc::clone(environment), false));
         }
         if self.is_stopped.load(Ordering::Relaxed) {
-            return Err(Refused::CannotStart(std::io::Error::other("the emulator has stopped")));
+            return Err(RoutingError::CannotStart(std::io::Error::other("the emulator is stopped")));
         }
         let running = environments.iter().filter(|environment| !environment.is_ended()).count();
         if running >= self.config.reserved_environments {
-            return Err(Refused::Throttled);
+            return Err(RoutingError::Throttled);
         }
-        let environment = self.start_environment().map_err(Refused::CannotStart)?;
-        environment.promise(clock);
+        let environment = self.start_environment().map_err(RoutingError::CannotStart)?;
+        environment.reserve(clock);
         environments.push(Arc::clone(&environment));
         Ok((environment, true))
     }
 
-    /// Invokes the function with an event. A caller that stops waiting does not stop the invocation.
+    /// Invokes the function with an event. The invocation continues if the client disconnects.
     pub(crate) async fn invoke(
         &self,
         request_id: String,
         trace_id: String,
         event: Bytes,
-    ) -> Result<(u32, Outcome), Refused> {
+    ) -> Result<(u32, Outcome), RoutingError> {
         let arrival = Instant::now();
         loop {
             let (environment, is_cold) = self.acquire()?;
             let outcome = self.invoke_in(&environment, &request_id, &trace_id, &event).await;
-            // An environment that ended before it was given the invocation is missed by nobody.
+            // The invocation was not dispatched: retry in another environment.
             if matches!(outcome, Outcome::Undelivered) {
                 continue;
             }
@@ -151,7 +151,7 @@ impl Function {
         let timeout = self.config.timeout;
         let (request_id, trace_id) = (request_id.to_owned(), trace_id.to_owned());
         let event = event.clone();
-        environment.hand_over(Invocation { request_id, event, trace_id, timeout, outcome: sender, timer: None });
+        environment.enqueue(Invocation { request_id, event, trace_id, timeout, outcome: sender, timer: None });
         let outcome = receiver.await.unwrap_or(Outcome::Crashed);
         if let Outcome::FunctionError(error) = &outcome {
             (self.log)(environment.id, &format!("emulator: the function reported an error: {error}"));
@@ -169,7 +169,7 @@ impl Function {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The environments that have not ended.
+    /// Returns the environments that have not ended.
     fn running(&self) -> Vec<Arc<Environment>> {
         self.environments().iter().filter(|environment| !environment.is_ended()).cloned().collect()
     }
@@ -183,7 +183,7 @@ impl Function {
         self.environments().iter().find(|environment| environment.id == id).cloned()
     }
 
-    /// Retires environments that nobody has asked anything for long.
+    /// Shuts down environments that are idle for longer than the idle timeout.
     pub(crate) async fn retire_idle(&self) {
         let idle: Vec<_> = self.running().into_iter().filter(|e| e.claim_idle(self.config.idle_timeout)).collect();
         for environment in idle {

@@ -1,4 +1,4 @@
-//! The emulator's command line.
+//! Command line of the emulator.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -7,58 +7,58 @@ use clap::{Parser, ValueEnum};
 use function_url_emulator::{Emulator, Front, FunctionConfig, InvokeMode};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs a built function behind a Function URL on loopback, the way Lambda does: several frozen environments, one
-/// request each. Ctrl-C retires them and prints what they did.
+/// Runs a built function behind a Function URL on loopback, as Lambda does: several frozen environments with one
+/// request each. Ctrl-C shuts them down and prints statistics.
 ///
 /// Example: function-url-emulator target/release/greeter --warm 3
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// The function's executable.
+    /// Executable of the function.
     binary: PathBuf,
-    /// The port on 127.0.0.1.
+    /// Port on 127.0.0.1.
     #[arg(long, default_value_t = 9100)]
     port: u16,
-    /// How answers travel. Set MCP_INVOKE_MODE with --env to match.
-    #[arg(long, value_enum, default_value_t = Mode::Buffered)]
-    invoke_mode: Mode,
-    /// Who turns requests into events.
-    #[arg(long, value_enum, default_value_t = Sender::FunctionUrl)]
-    front: Sender,
-    /// Environments that are started before the first request.
+    /// Invoke mode of the URL. Set MCP_INVOKE_MODE with --env to the same mode.
+    #[arg(long, value_enum, default_value_t = InvokeModeOption::Buffered)]
+    invoke_mode: InvokeModeOption,
+    /// Service that converts requests to events.
+    #[arg(long, value_enum, default_value_t = FrontOption::FunctionUrl)]
+    front: FrontOption,
+    /// Number of environments to start before the first request.
     #[arg(long, default_value_t = 1)]
     warm: usize,
-    /// The most environments; requests beyond them are answered 429.
+    /// Maximum number of environments; further requests are throttled with 429.
     #[arg(long, default_value_t = 10)]
     reserved: usize,
-    /// Invocations that one environment takes at once, as on Managed Instances.
+    /// Maximum number of concurrent invocations of one environment, as on Managed Instances.
     #[arg(long, default_value_t = 1)]
     concurrency: usize,
-    /// The function's memory in MB, as it learns it; not enforced.
+    /// Memory of the function in MB, passed in its environment; not enforced.
     #[arg(long, default_value_t = 128)]
     memory: u32,
-    /// The function's timeout in seconds.
+    /// Timeout of an invocation in seconds.
     #[arg(long, default_value_t = 30.0)]
     timeout: f64,
-    /// Seconds without a request after which an environment is retired.
+    /// Seconds without an invocation after which an environment is shut down.
     #[arg(long, default_value_t = 300.0)]
     idle_timeout: f64,
     /// Do not freeze environments between invocations.
     #[arg(long)]
     no_freeze: bool,
-    /// A variable of the function's environment; may be given several times.
+    /// Environment variable of the function; can be repeated.
     #[arg(long = "env", value_name = "NAME=VALUE")]
     variables: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Mode {
+enum InvokeModeOption {
     Buffered,
     ResponseStream,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Sender {
+enum FrontOption {
     FunctionUrl,
     RestApi,
     LoadBalancer,
@@ -66,7 +66,7 @@ enum Sender {
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to a person")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "command line output")]
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(report) => {
@@ -80,20 +80,24 @@ async fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to a person")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "command line output")]
 async fn run(arguments: Arguments) -> anyhow::Result<String> {
-    let name = arguments.binary.file_name().and_then(|name| name.to_str()).context("the binary has no name")?;
+    let name = arguments
+        .binary
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("the path of the binary has no file name")?;
     let mut config = FunctionConfig::new(name, arguments.binary.clone());
     config.port = arguments.port;
     config.invoke_mode = match arguments.invoke_mode {
-        Mode::Buffered => InvokeMode::Buffered,
-        Mode::ResponseStream => InvokeMode::ResponseStream,
+        InvokeModeOption::Buffered => InvokeMode::Buffered,
+        InvokeModeOption::ResponseStream => InvokeMode::ResponseStream,
     };
     config.front = match arguments.front {
-        Sender::FunctionUrl => Front::FunctionUrl,
-        Sender::RestApi => Front::RestApi,
-        Sender::LoadBalancer => Front::LoadBalancer { multi_value: false },
-        Sender::LoadBalancerMultiValue => Front::LoadBalancer { multi_value: true },
+        FrontOption::FunctionUrl => Front::FunctionUrl,
+        FrontOption::RestApi => Front::RestApi,
+        FrontOption::LoadBalancer => Front::LoadBalancer { multi_value: false },
+        FrontOption::LoadBalancerMultiValue => Front::LoadBalancer { multi_value: true },
     };
     config.warm_environments = arguments.warm;
     config.reserved_environments = arguments.reserved.max(arguments.warm);
@@ -110,9 +114,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let emulator = tokio::select! {
-        // Dropping what has started so far ends it.
-        _ = interrupt.recv() => return Ok("interrupted before it was ready".to_owned()),
-        _ = terminate.recv() => return Ok("ended before it was ready".to_owned()),
+        // Dropping the future stops the environments that were started.
+        _ = interrupt.recv() => return Ok("interrupted during startup".to_owned()),
+        _ = terminate.recv() => return Ok("terminated during startup".to_owned()),
         emulator = Emulator::start_with_log(config, |environment, line| eprintln!("[{environment}] {line}")) => emulator?,
     };
     println!("{}/mcp", emulator.url());
@@ -137,10 +141,10 @@ fn report(emulator: &Emulator) -> String {
         invocations.iter().filter(|invocation| !invocation.is_cold).map(|invocation| invocation.duration).collect();
     warm.sort();
     if let Some(cold) = cold {
-        text.push_str(&format!(", slowest cold {cold:.1?}"));
+        text.push_str(&format!(", maximum cold start {cold:.1?}"));
     }
     if let Some(median) = warm.get(warm.len() / 2) {
-        text.push_str(&format!(", median warm {median:.1?}"));
+        text.push_str(&format!(", median warm invocation {median:.1?}"));
     }
     for environment in emulator.environments() {
         text.push_str(&format!(

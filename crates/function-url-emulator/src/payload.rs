@@ -1,4 +1,4 @@
-//! HTTP requests into events, and what a function returns into HTTP responses.
+//! Conversion of HTTP requests to events, and of function results to HTTP responses.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use crate::Front;
 
-/// The largest event or buffered answer, in bytes of JSON (Lambda quotas, "Invocation payload").
+/// Maximum size of an event or buffered response, in bytes of JSON (Lambda quotas, "Invocation payload").
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
-/// The same behind a load balancer (Elastic Load Balancing, "Lambda functions as targets", Limits).
+/// Maximum size of a body behind a load balancer, in bytes (Elastic Load Balancing, "Lambda functions as targets",
+/// Limits).
 const MAX_LOAD_BALANCER_BYTES: usize = 1024 * 1024;
 
-/// Headers that concern one connection alone (RFC 9110, section 7.6.1).
+/// Hop-by-hop headers (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
@@ -24,16 +25,16 @@ const HOP_BY_HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// What an event says besides the request.
+/// Members of an event in addition to the request.
 #[derive(Debug, Clone)]
 pub struct Envelope {
     /// `requestContext.requestId`.
     pub request_id: String,
-    /// `requestContext.domainName`: the name that the caller used.
+    /// `requestContext.domainName`: host name of the URL.
     pub domain_name: String,
-    /// The value of the `x-amzn-trace-id` header.
+    /// Value of the header `x-amzn-trace-id`.
     pub trace_id: String,
-    /// The caller's address.
+    /// IP address of the client.
     pub source_ip: String,
 }
 
@@ -45,12 +46,12 @@ impl Front {
         }
     }
 
-    /// A load balancer limits the body, the others the event that holds it.
+    /// Returns whether the limit applies to the body (load balancer) instead of the event (others).
     pub(crate) fn limits_body(self) -> bool {
         matches!(self, Self::LoadBalancer { .. })
     }
 
-    /// The event that a request arrives as.
+    /// Converts a request to an event.
     pub fn event(self, request: &Request<Bytes>, envelope: &Envelope) -> Value {
         let mut headers = forwarded_headers(request.headers(), envelope);
         let method = request.method().as_str();
@@ -145,31 +146,32 @@ impl Front {
         }
     }
 
-    /// The response that a buffered answer becomes. `Err` says what the sender could not make sense of.
-    pub(crate) fn response(self, answer: &[u8]) -> Result<Response<Bytes>, String> {
-        let parsed: Option<Value> = serde_json::from_slice(answer).ok();
+    /// Converts a buffered result to a response. `Err` is the reason why the result is invalid.
+    pub(crate) fn response(self, result: &[u8]) -> Result<Response<Bytes>, String> {
+        let parsed: Option<Value> = serde_json::from_slice(result).ok();
         let structured = parsed.as_ref().filter(|value| value.get("statusCode").is_some());
-        let Some(answer_json) = structured else {
+        let Some(result_json) = structured else {
             return match self {
-                // "Lambda infers the response format": anything else is the body of a 200.
+                // "Lambda infers the response format": a result without `statusCode` is the body of a 200.
                 Self::FunctionUrl => {
                     let body = match parsed {
                         Some(Value::String(text)) => Bytes::from(text),
-                        _ => Bytes::copy_from_slice(answer),
+                        _ => Bytes::copy_from_slice(result),
                     };
                     let mut response = Response::new(body);
                     let content_type = HeaderValue::from_static("application/json");
                     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
                     Ok(response)
                 }
-                Self::RestApi | Self::LoadBalancer { .. } => Err("the answer has no statusCode".to_owned()),
+                Self::RestApi | Self::LoadBalancer { .. } => Err("the result has no statusCode".to_owned()),
             };
         };
-        let status = answer_json["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
-        let status = status.and_then(|status| StatusCode::from_u16(status).ok()).ok_or("statusCode is no status")?;
-        let headers = self.response_headers(answer_json)?;
-        let text = answer_json["body"].as_str().unwrap_or_default();
-        let body = match answer_json["isBase64Encoded"].as_bool() {
+        let status = result_json["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
+        let status =
+            status.and_then(|status| StatusCode::from_u16(status).ok()).ok_or("statusCode is not an HTTP status")?;
+        let headers = self.response_headers(result_json)?;
+        let text = result_json["body"].as_str().unwrap_or_default();
+        let body = match result_json["isBase64Encoded"].as_bool() {
             Some(true) => BASE64_STANDARD.decode(text).map_err(|error| error.to_string())?,
             _ => text.as_bytes().to_vec(),
         };
@@ -179,36 +181,35 @@ impl Front {
         Ok(response)
     }
 
-    fn response_headers(self, answer: &Value) -> Result<HeaderMap, String> {
+    fn response_headers(self, result: &Value) -> Result<HeaderMap, String> {
         let multi_value = match self {
-            // Reads `headers` alone; several values of a name are joined by the function.
+            // Supports `headers` only; the function joins several values of a name.
             Self::FunctionUrl => false,
             Self::RestApi => true,
             Self::LoadBalancer { multi_value } => multi_value,
         };
         let mut headers = HeaderMap::new();
         if !(multi_value && matches!(self, Self::LoadBalancer { .. })) {
-            for (name, value) in answer["headers"].as_object().into_iter().flatten() {
+            for (name, value) in result["headers"].as_object().into_iter().flatten() {
                 add(&mut headers, name, value)?;
             }
         }
         if multi_value {
-            for (name, values) in answer["multiValueHeaders"].as_object().into_iter().flatten() {
+            for (name, values) in result["multiValueHeaders"].as_object().into_iter().flatten() {
                 for value in values.as_array().into_iter().flatten() {
                     add(&mut headers, name, value)?;
                 }
             }
         }
         // Only payload version 2.0 has this member.
-        let cookies = answer["cookies"].as_array().filter(|_| matches!(self, Self::FunctionUrl));
+        let cookies = result["cookies"].as_array().filter(|_| matches!(self, Self::FunctionUrl));
         for cookie in cookies.into_iter().flatten() {
             add(&mut headers, "set-cookie", cookie)?;
         }
         Ok(headers)
     }
 
-    /// What happens to a response's headers on the way out: those of one connection are dropped, and everyone but a
-    /// load balancer renames the challenge.
+    /// Drops hop-by-hop headers, and renames the header `WWW-Authenticate` except behind a load balancer.
     pub(crate) fn finish_headers(self, headers: &mut HeaderMap) {
         for name in HOP_BY_HOP {
             headers.remove(name);
@@ -228,8 +229,8 @@ fn add(headers: &mut HeaderMap, name: &str, value: &Value) -> Result<(), String>
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no header name"))?;
-    let value = HeaderValue::from_str(&text).map_err(|_| format!("the value of `{name}` is no header value"))?;
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header name"))?;
+    let value = HeaderValue::from_str(&text).map_err(|_| format!("the value of `{name}` is not a header value"))?;
     headers.append(name, value);
     Ok(())
 }
@@ -254,7 +255,7 @@ fn forwarded_headers(headers: &HeaderMap, envelope: &Envelope) -> HeaderMap {
     headers
 }
 
-/// Text goes as it is; what is declared as something else, or is no UTF-8, goes as Base64.
+/// Keeps text bodies. Encodes bodies with another content type, or that are not UTF-8, as Base64.
 fn encode_body(content_type: Option<&HeaderValue>, body: &[u8]) -> (String, bool) {
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -278,7 +279,7 @@ fn split(text: &str, separator: char) -> Vec<String> {
     text.split(separator).map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-/// Names are lower-case already; several values are joined by a comma.
+/// Returns headers with values joined by commas. The names are already lower-case.
 fn joined(headers: &HeaderMap) -> Value {
     headers.keys().map(|name| (name.to_string(), json!(all(headers, name).join(",")))).collect()
 }
@@ -313,12 +314,12 @@ fn query_lists(query: &str) -> serde_json::Map<String, Value> {
     lists
 }
 
-/// Now, in UTC, as `22/Nov/2026:12:00:00 +0000`.
+/// Returns the current time in UTC, such as `22/Nov/2026:12:00:00 +0000`.
 fn common_log_time() -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let seconds = epoch_ms() / 1000;
     let (days, time) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01, so that a leap day is the last of its year ("days from civil", H. Hinnant).
+    // Days since 0000-03-01, so that a leap day is the last day of its year ("days from civil", H. Hinnant).
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_url_sends_payload_version_2() {
+    fn function_url_events_have_payload_version_2() {
         let event = Front::FunctionUrl.event(&request(b"{}"), &envelope());
 
         assert_eq!(event["version"], "2.0");
@@ -371,7 +372,7 @@ mod tests {
         assert_eq!(event["headers"].get("cookie"), None);
         assert_eq!(event["cookies"], json!(["c=1", "d=2"]));
         assert_eq!(event["headers"].get("connection"), None);
-        assert_eq!(event["headers"]["host"], "abc.lambda-url.eu-west-1.on.aws", "the caller does not choose it");
+        assert_eq!(event["headers"]["host"], "abc.lambda-url.eu-west-1.on.aws", "the client does not control it");
         assert_eq!(event["queryStringParameters"], json!({ "a": "1,3", "b": "2" }));
         assert_eq!(event["requestContext"]["http"]["method"], "POST");
         assert_eq!(event["requestContext"]["domainName"], "abc.lambda-url.eu-west-1.on.aws");
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_status_is_the_body_of_a_200() {
+    fn result_without_status_is_the_body_of_a_200() {
         let text = Front::FunctionUrl.response(br#""hello""#).unwrap();
         let object = Front::FunctionUrl.response(br#"{"a":1}"#).unwrap();
 
@@ -400,11 +401,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_becomes_a_response() {
-        let answer = br#"{"statusCode":401,"headers":{"WWW-Authenticate":"Bearer","connection":"close","x":5},
+    fn results_are_converted_to_responses() {
+        let result = br#"{"statusCode":401,"headers":{"WWW-Authenticate":"Bearer","connection":"close","x":5},
             "cookies":["a=1","b=2"],"body":"aGk=","isBase64Encoded":true}"#;
 
-        let mut response = Front::FunctionUrl.response(answer).unwrap();
+        let mut response = Front::FunctionUrl.response(result).unwrap();
         Front::FunctionUrl.finish_headers(response.headers_mut());
 
         assert_eq!((response.status().as_u16(), response.body().as_ref()), (401, &b"hi"[..]));
@@ -416,14 +417,14 @@ mod tests {
     }
 
     #[test]
-    fn a_load_balancer_passes_the_challenge() {
-        let answer = br#"{"statusCode":401,"multiValueHeaders":{"WWW-Authenticate":["Bearer"]},"headers":{"x":"y"}}"#;
+    fn load_balancers_keep_the_challenge_header() {
+        let result = br#"{"statusCode":401,"multiValueHeaders":{"WWW-Authenticate":["Bearer"]},"headers":{"x":"y"}}"#;
         let front = Front::LoadBalancer { multi_value: true };
 
-        let mut response = front.response(answer).unwrap();
+        let mut response = front.response(result).unwrap();
         front.finish_headers(response.headers_mut());
 
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
-        assert!(!response.headers().contains_key("x"), "only multi-value headers are read");
+        assert!(!response.headers().contains_key("x"), "only multi-value headers are used");
     }
 }

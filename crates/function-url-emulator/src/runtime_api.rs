@@ -1,4 +1,4 @@
-//! The Runtime API and the Extensions API, as one environment sees them.
+//! Runtime API and Extensions API of one environment.
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>,
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html>
@@ -38,14 +38,14 @@ const ERROR_TYPE_TRAILER: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY_TRAILER: &str = "lambda-runtime-function-error-body";
 const HTTP_INTEGRATION: &str = "application/vnd.awslambda.http-integration-response";
 
-/// How long a function may take to end after it has reported an init error.
+/// Time for a function to exit after an init error.
 const INIT_ERROR_GRACE: Duration = Duration::from_millis(500);
-/// Ends the prelude of a streamed answer.
+/// Delimiter after the prelude of a streamed response.
 const DELIMITER: [u8; 8] = [0; 8];
-/// Parts of a streamed answer that may wait for the caller before the function has to.
+/// Number of buffered parts of a streamed response before backpressure on the function.
 const STREAM_BUFFER: usize = 64;
 
-/// Serves one environment until it ends.
+/// Serves the Runtime API of one environment until the task is aborted.
 pub(crate) async fn serve(listener: TcpListener, environment: Arc<Environment>, started: Instant) {
     while let Ok((socket, _)) = listener.accept().await {
         let environment = Arc::clone(&environment);
@@ -55,18 +55,18 @@ pub(crate) async fn serve(listener: TcpListener, environment: Arc<Environment>, 
             let service = service_fn(move |request| {
                 let (environment, reads) = (Arc::clone(&environment), Arc::clone(&reads));
                 async move {
-                    let response = answer(request, &environment, started, &reads).await;
+                    let response = handle(request, &environment, started, &reads).await;
                     reads.store(0, Ordering::Relaxed);
                     Ok::<_, Infallible>(response)
                 }
             });
-            // An environment that is killed breaks its connections; whoever waits is told by its end.
+            // A killed environment aborts its connections. Pending invocations are completed by `Environment::end`.
             let _ = http1::Builder::new().serve_connection(io, service).await;
         });
     }
 }
 
-async fn answer(
+async fn handle(
     request: Request<Incoming>,
     environment: &Arc<Environment>,
     started: Instant,
@@ -90,7 +90,7 @@ async fn answer(
         (&Method::POST, ["2018-06-01", "runtime", "init", "error"]) => {
             let error = read_error(request).await;
             environment.end(&format!("the function reported an init error: {error}"));
-            // It ends by itself now, or is ended.
+            // The process exits, or is killed after the grace period.
             let environment = Arc::clone(environment);
             tokio::spawn(async move {
                 tokio::time::sleep(INIT_ERROR_GRACE).await;
@@ -110,28 +110,28 @@ async fn answer(
             response.headers_mut().insert("lambda-extension-identifier", identifier);
             response
         }
-        // An extension that subscribes to nothing waits until the environment ends.
+        // An extension without subscriptions waits until the environment ends.
         (&Method::GET, ["2020-01-01", "extension", "event", "next"]) => {
-            environment.extension_asks();
+            environment.extension_waits();
             std::future::pending().await
         }
-        _ => plain(StatusCode::NOT_FOUND, error_body("NotFound", "no such path in the Runtime API")),
+        _ => plain(StatusCode::NOT_FOUND, error_body("NotFound", "unknown path of the Runtime API")),
     }
 }
 
 async fn next(environment: &Arc<Environment>, started: Instant) -> Response<Full<Bytes>> {
-    let Ok(handed) = environment.ask(started).await else {
-        return plain(StatusCode::GONE, error_body("Ended", "the environment has ended"));
+    let Ok(next) = environment.poll_next(started).await else {
+        return plain(StatusCode::GONE, error_body("Ended", "the environment is shut down"));
     };
     let arn = format!("arn:aws:lambda:eu-west-1:123456789012:function:{}", environment.config.name);
     let response = Response::builder()
         .header("content-type", "application/json")
-        .header("lambda-runtime-aws-request-id", &handed.request_id)
-        .header(INVOCATION_ID, &handed.request_id)
-        .header("lambda-runtime-deadline-ms", handed.deadline_ms.to_string())
+        .header("lambda-runtime-aws-request-id", &next.request_id)
+        .header(INVOCATION_ID, &next.request_id)
+        .header("lambda-runtime-deadline-ms", next.deadline_ms.to_string())
         .header("lambda-runtime-invoked-function-arn", arn)
-        .header("lambda-runtime-trace-id", &handed.trace_id)
-        .body(Full::new(handed.event));
+        .header("lambda-runtime-trace-id", &next.trace_id)
+        .body(Full::new(next.event));
     response.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, Bytes::new()))
 }
 
@@ -142,18 +142,18 @@ async fn respond(
     reads: &AtomicUsize,
 ) -> Response<Full<Bytes>> {
     let repeated = request.headers().get(INVOCATION_ID).map(|repeated| repeated.as_bytes() == id.as_bytes());
-    if !environment.is_at_work_on(id) || repeated == Some(false) {
+    if !environment.is_active(id) || repeated == Some(false) {
         return unknown_request();
     }
     let streams = has(request.headers(), RESPONSE_MODE, "streaming");
-    let answer = if streams && environment.config.invoke_mode == InvokeMode::ResponseStream {
+    let response = if streams && environment.config.invoke_mode == InvokeMode::ResponseStream {
         stream(request, environment, id, reads).await
     } else {
-        // A buffered invocation of a function that streams gets the bytes as they are, prelude included.
+        // A buffered invocation of a streaming function gets all bytes, including the prelude.
         whole(request, environment, id).await
     };
     environment.finish(id);
-    answer
+    response
 }
 
 async fn whole(request: Request<Incoming>, environment: &Arc<Environment>, id: &str) -> Response<Full<Bytes>> {
@@ -163,8 +163,8 @@ async fn whole(request: Request<Incoming>, environment: &Arc<Environment>, id: &
     let mut is_too_large = false;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            environment.fail("it broke off while it answered");
-            return plain(StatusCode::BAD_REQUEST, error_body("Truncated", "the answer broke off"));
+            environment.fail("the function aborted its response");
+            return plain(StatusCode::BAD_REQUEST, error_body("Truncated", "the response is incomplete"));
         };
         if let Some(data) = frame.data_ref().filter(|_| !is_too_large) {
             bytes.extend_from_slice(data);
@@ -173,14 +173,14 @@ async fn whole(request: Request<Incoming>, environment: &Arc<Environment>, id: &
     }
     if is_too_large {
         environment.resolve(id, Outcome::TooLarge);
-        let message = format!("the answer has more than {limit} bytes");
+        let message = format!("the response exceeds {limit} bytes");
         return plain(StatusCode::PAYLOAD_TOO_LARGE, error_body("Function.ResponseSizeTooLarge", &message));
     }
-    environment.resolve(id, Outcome::Answer(bytes.freeze()));
+    environment.resolve(id, Outcome::Response(bytes.freeze()));
     accepted()
 }
 
-/// Passes a streamed answer on, part by part.
+/// Forwards the parts of a streamed response.
 async fn stream(
     request: Request<Incoming>,
     environment: &Arc<Environment>,
@@ -200,9 +200,9 @@ async fn stream(
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
-                environment.fail("it broke off while it answered");
-                let _ = sender.send(Err(format!("the stream broke off: {error}"))).await;
-                return plain(StatusCode::BAD_REQUEST, error_body("Truncated", "the answer broke off"));
+                environment.fail("the function aborted its response");
+                let _ = sender.send(Err(format!("the stream was aborted: {error}"))).await;
+                return plain(StatusCode::BAD_REQUEST, error_body("Truncated", "the response is incomplete"));
             }
         };
         if let Some(trailers) = frame.trailers_ref() {
@@ -214,7 +214,7 @@ async fn stream(
         }
         let Ok(data) = frame.into_data() else { continue };
         let Some(waiting) = receiver.take() else {
-            // A caller that has gone does not stop the invocation, which is billed to its end.
+            // A client that disconnects does not stop the invocation, which is billed to its end.
             let _ = sender.send(Ok(data)).await;
             continue;
         };
@@ -235,7 +235,7 @@ async fn stream(
         }
     }
     if receiver.is_some() {
-        let error = json!({ "errorType": "InvalidPrelude", "errorMessage": "the answer ended before its delimiter" });
+        let error = json!({ "errorType": "InvalidPrelude", "errorMessage": "the response ended before its delimiter" });
         environment.resolve(id, Outcome::FunctionError(error));
     }
     environment.record_writes(reads.load(Ordering::Relaxed));
@@ -256,7 +256,7 @@ fn trailer(trailers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn unknown_request() -> Response<Full<Bytes>> {
-    plain(StatusCode::BAD_REQUEST, error_body("InvalidRequestID", "no invocation of that id is at work here"))
+    plain(StatusCode::BAD_REQUEST, error_body("InvalidRequestID", "no active invocation has this id"))
 }
 
 fn accepted() -> Response<Full<Bytes>> {
@@ -269,8 +269,8 @@ fn plain(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-/// Counts the reads that brought something: on loopback, what one write sent arrives in one read unless the reader
-/// lags behind.
+/// Socket that counts non-empty reads. On loopback, the bytes of one write arrive in one read unless the reader is
+/// slow.
 struct CountingSocket {
     socket: TcpStream,
     reads: Arc<AtomicUsize>,

@@ -1,5 +1,5 @@
-//! What the emulator does as the service does: a test for each line of the table in the crate's documentation. The
-//! function is a plain one on `lambda_runtime`, which knows the real service.
+//! Fidelity tests: one for each line of the table in the crate documentation. The function uses `lambda_runtime`, which
+//! implements the protocol of the real service.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
@@ -25,10 +25,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_stream::{Stream, StreamExt};
 
-/// Tells this test binary to be a function instead; the value says which.
+/// Makes this test binary run as a function; the value selects its behavior.
 const ROLE: &str = "TEST_FUNCTION_ROLE";
 
-/// Not a test: the function that the tests below run.
+/// Entry point of the function under test; not a test.
 #[test]
 fn function() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -36,24 +36,25 @@ fn function() {
     runtime.block_on(async {
         match role.as_str() {
             "raw" => raw_function(),
-            "lingers after an init error" => {
+            "keeps running after an init error" => {
                 let path = "/2018-06-01/runtime/init/error";
-                // A socket that is closed at once may be found closed before its report is read.
+                // If the socket were closed now, the emulator could miss the report.
                 let _socket = post(path, "", r#"{"errorType":"Settings","errorMessage":"none"}"#);
                 tokio::time::sleep(Duration::from_secs(600)).await;
             }
-            "hangs at the end" => {
+            "hangs at shutdown" => {
                 lambda_runtime::spawn_graceful_shutdown_handler(|| async {
-                    println!("the hook hangs");
+                    println!("the shutdown hook hangs");
                     std::future::pending().await
                 })
                 .await;
             }
-            "slow to start" => tokio::time::sleep(Duration::from_secs(600)).await,
-            "ends at start" => std::process::exit(3),
-            "panics at start" => panic!("no settings"),
+            "hangs at init" => tokio::time::sleep(Duration::from_secs(600)).await,
+            "exits at init" => std::process::exit(3),
+            "panics at init" => panic!("no settings"),
             "with extension" => {
-                lambda_runtime::spawn_graceful_shutdown_handler(|| async { println!("the hook has run") }).await;
+                lambda_runtime::spawn_graceful_shutdown_handler(|| async { println!("the shutdown hook has run") })
+                    .await;
             }
             _ => {}
         }
@@ -69,7 +70,7 @@ fn post(path: &str, head: &str, body: &str) -> TcpStream {
     socket
 }
 
-/// A function without `lambda_runtime`: what it does depends on the path of the request.
+/// Runs a function without `lambda_runtime`. The path of the request selects its behavior.
 fn raw_function() {
     loop {
         let mut socket = TcpStream::connect(std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap()).unwrap();
@@ -82,20 +83,21 @@ fn raw_function() {
         let streams = "lambda-runtime-function-response-mode: streaming\r\ntransfer-encoding: chunked\r\n\
              content-type: application/vnd.awslambda.http-integration-response\r\n";
         let begins = "11\r\n{\"statusCode\":200\r\n1\r\n}\r\n8\r\n\0\0\0\0\0\0\0\0\r\n4\r\npart\r\n";
-        let mut answered = if event.contains("/trailers") {
+        let mut response = if event.contains("/trailers") {
             let trailers = "trailer: lambda-runtime-function-error-type\r\n";
             let ends = "0\r\nLambda-Runtime-Function-Error-Type: Broken\r\n\r\n";
             post(&path, &format!("{streams}{trailers}"), &format!("{begins}{ends}"))
-        } else if event.contains("/breaks-off") {
-            let mut broken = post(&path, streams, begins);
-            broken.shutdown(Shutdown::Write).unwrap();
-            // Until the emulator has seen that the response ends too early: it reports an exit before that as a crash.
-            let _ = broken.read(&mut [0; 64]);
+        } else if event.contains("/aborts") {
+            let mut aborted = post(&path, streams, begins);
+            aborted.shutdown(Shutdown::Write).unwrap();
+            // Waits until the emulator has detected the incomplete response; an earlier exit would be reported as a
+            // crash.
+            let _ = aborted.read(&mut [0; 64]);
             std::process::exit(9)
-        } else if event.contains("/of-another") {
-            let mut refused = post(&path, "lambda-runtime-invocation-id: another\r\n", "{}");
+        } else if event.contains("/wrong-id") {
+            let mut rejected = post(&path, "lambda-runtime-invocation-id: another\r\n", "{}");
             let mut status = [0; 12];
-            refused.read_exact(&mut status).unwrap();
+            rejected.read_exact(&mut status).unwrap();
             post(
                 &path,
                 "",
@@ -104,8 +106,8 @@ fn raw_function() {
         } else {
             post(&path, "", r#"{"statusCode":200,"body":"raw"}"#)
         };
-        // The next question comes after the answer was taken.
-        let _ = answered.read(&mut [0; 64]);
+        // Requests the next invocation after the response was accepted.
+        let _ = response.read(&mut [0; 64]);
     }
 }
 
@@ -137,8 +139,8 @@ async fn handler(event: LambdaEvent<Value>) -> Result<FunctionResponse<Value, Pa
             println!("waited");
             json!({ "statusCode": 200, "body": "waited" })
         }
-        "/stream" | "/stream-breaks" => {
-            return Ok(FunctionResponse::StreamingResponse(stream(path == "/stream-breaks")));
+        "/stream" | "/stream-error" => {
+            return Ok(FunctionResponse::StreamingResponse(stream(path == "/stream-error")));
         }
         _ => json!({ "statusCode": 200, "body": std::process::id().to_string() }),
     };
@@ -146,7 +148,7 @@ async fn handler(event: LambdaEvent<Value>) -> Result<FunctionResponse<Value, Pa
 }
 
 fn stream(breaks: bool) -> StreamResponse<Parts> {
-    let last = if breaks { Err(Error::from("broken on the way")) } else { Ok(Bytes::from("three")) };
+    let last = if breaks { Err(Error::from("failed while streaming")) } else { Ok(Bytes::from("three")) };
     let parts = [Ok(Bytes::from("one ")), Ok(Bytes::from("two ")), last];
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "text/plain".parse().unwrap());
@@ -155,14 +157,14 @@ fn stream(breaks: bool) -> StreamResponse<Parts> {
     StreamResponse { metadata_prelude, stream: Box::pin(tokio_stream::iter(parts)) }
 }
 
-/// A running function and what it has printed.
-struct Running {
+/// TestFunction function and its output.
+struct TestFunction {
     emulator: Emulator,
     log: Arc<Mutex<String>>,
     folder: TempDir,
 }
 
-impl Running {
+impl TestFunction {
     async fn start(role: &str, configure: impl FnOnce(&mut FunctionConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = FunctionConfig::new("fixture", bootstrap(folder.path()));
@@ -187,14 +189,14 @@ impl Running {
         whole(self.send(Request::get(path).body(Full::default()).unwrap()).await).await
     }
 
-    /// The environment that served a request.
-    async fn server_of(&self, path: &str) -> u32 {
+    /// Returns the id of the environment that served a request.
+    async fn environment_of(&self, path: &str) -> u32 {
         let (status, headers, body) = self.get(path).await;
         assert_eq!(status, 200, "{body}");
         headers["x-emulator-environment"].to_str().unwrap().parse().unwrap()
     }
 
-    /// A file that `/wait` waits for.
+    /// Returns the file that `/wait` waits for.
     fn gate(&self) -> PathBuf {
         self.folder.path().join("gate")
     }
@@ -220,7 +222,7 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        panic!("never: {what}; {:?}; {}", self.emulator.environments(), self.log());
+        panic!("timed out: {what}; {:?}; {}", self.emulator.environments(), self.log());
     }
 
     fn log(&self) -> String {
@@ -239,7 +241,7 @@ async fn whole(response: Response<Incoming>) -> (StatusCode, HeaderMap, String) 
     (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// A `bootstrap` that becomes this test binary in its role as a function.
+/// Creates a `bootstrap` that runs this test binary as a function.
 fn bootstrap(folder: &Path) -> PathBuf {
     let path = folder.join("bootstrap");
     let test = std::env::current_exe().unwrap();
@@ -254,8 +256,8 @@ fn one(config: &mut FunctionConfig) {
 }
 
 #[tokio::test]
-async fn a_request_arrives_as_payload_version_2() {
-    let running = Running::start("plain", |_| {}).await;
+async fn requests_are_converted_to_payload_version_2() {
+    let running = TestFunction::start("plain", |_| {}).await;
 
     let request = Request::post("/event?a=1").header("X-Name", "ü").body(Full::from("text")).unwrap();
     let (status, headers, body) = whole(running.send(request).await).await;
@@ -268,16 +270,16 @@ async fn a_request_arrives_as_payload_version_2() {
     );
     assert_eq!(event["requestContext"]["domainName"], running.emulator.url().trim_start_matches("http://"));
     assert_eq!(event["requestContext"]["http"]["method"], "POST");
-    assert_eq!(event["isBase64Encoded"], true, "no content type says that it is text");
+    assert_eq!(event["isBase64Encoded"], true, "no content type declares it as text");
     assert!(headers.contains_key("x-amzn-requestid") && headers.contains_key("x-amzn-trace-id"));
 }
 
-/// 6.6: a second run on the same database was taken for a repetition of the first.
+/// 6.6: a second run on the same database was deduplicated as a retry of the first.
 #[tokio::test]
 async fn request_ids_are_random_uuids() {
     let mut ids = HashSet::new();
     for _ in 0..2 {
-        let running = Running::start("plain", |_| {}).await;
+        let running = TestFunction::start("plain", |_| {}).await;
         for _ in 0..2 {
             let (_, headers, body) = running.get("/event").await;
             let event: Value = serde_json::from_str(&body).unwrap();
@@ -295,13 +297,13 @@ async fn request_ids_are_random_uuids() {
 }
 
 #[tokio::test]
-async fn rest_apis_and_load_balancers_send_their_own_events() {
+async fn rest_api_and_load_balancer_events() {
     for (front, has) in [
         (Front::RestApi, &["multiValueHeaders", "resource"][..]),
         (Front::LoadBalancer { multi_value: false }, &["headers"]),
         (Front::LoadBalancer { multi_value: true }, &["multiValueHeaders"]),
     ] {
-        let running = Running::start("plain", |config| config.front = front).await;
+        let running = TestFunction::start("plain", |config| config.front = front).await;
 
         let (status, _, body) = running.get("/event").await;
 
@@ -312,14 +314,14 @@ async fn rest_apis_and_load_balancers_send_their_own_events() {
 }
 
 #[tokio::test]
-async fn requests_in_a_row_meet_different_environments_that_are_frozen_in_between() {
-    let running = Running::start("plain", |config| config.warm_environments = 3).await;
+async fn consecutive_requests_reach_different_frozen_environments() {
+    let running = TestFunction::start("plain", |config| config.warm_environments = 3).await;
 
     let mut served = Vec::new();
     for _ in 0..6 {
-        served.push(running.server_of("/").await);
+        served.push(running.environment_of("/").await);
     }
-    let are_stopped = |running: &Running| {
+    let are_stopped = |running: &TestFunction| {
         let environments = running.emulator.environments();
         environments.iter().all(|environment| environment.is_frozen && running.is_stopped(environment.process_id))
     };
@@ -333,8 +335,8 @@ async fn requests_in_a_row_meet_different_environments_that_are_frozen_in_betwee
 }
 
 #[tokio::test]
-async fn an_environment_that_is_frozen_by_hand_thaws_for_its_next_request() {
-    let running = Running::start("plain", |config| {
+async fn manually_frozen_environment_thaws_for_its_next_request() {
+    let running = TestFunction::start("plain", |config| {
         one(config);
         config.freeze = false;
     })
@@ -345,29 +347,29 @@ async fn an_environment_that_is_frozen_by_hand_thaws_for_its_next_request() {
     assert!(running.emulator.freeze(1));
     running.until("it is stopped", |running| running.is_stopped(process)).await;
 
-    assert_eq!(running.server_of("/").await, 1);
+    assert_eq!(running.environment_of("/").await, 1);
     assert!(!running.is_stopped(process));
-    assert!(!running.emulator.freeze(2), "there is none of that number");
+    assert!(!running.emulator.freeze(2), "no such environment");
     let call = tokio::spawn(running.waiting());
     running.until("busy", |running| running.log().contains("] waiting")).await;
-    assert!(!running.emulator.freeze(1), "a busy one is left alone");
+    assert!(!running.emulator.freeze(1), "a busy environment is not frozen");
     running.open_gate();
     assert_eq!(call.await.unwrap().0, 200);
 }
 
 #[tokio::test]
-async fn a_busy_environment_makes_another_and_beyond_the_limit_requests_are_throttled() {
-    let running = Running::start("plain", |config| config.reserved_environments = 2).await;
+async fn environments_scale_up_to_the_limit_then_requests_are_throttled() {
+    let running = TestFunction::start("plain", |config| config.reserved_environments = 2).await;
 
     let first = tokio::spawn(running.waiting());
     running.until("one busy", |running| running.log().matches("] waiting").count() == 1).await;
     let second = tokio::spawn(running.waiting());
     running.until("two busy", |running| running.log().matches("] waiting").count() == 2).await;
-    let (refused, _, body) = running.get("/").await;
+    let (throttled, _, body) = running.get("/").await;
     running.open_gate();
     let (first, second) = (first.await.unwrap(), second.await.unwrap());
 
-    assert_eq!(refused, 429);
+    assert_eq!(throttled, 429);
     assert!(body.contains("ReservedFunctionConcurrentInvocationLimitExceeded"));
     assert_eq!((first.0.as_u16(), second.0.as_u16()), (200, 200));
     assert_ne!(first.1["x-emulator-environment"], second.1["x-emulator-environment"]);
@@ -376,8 +378,8 @@ async fn a_busy_environment_makes_another_and_beyond_the_limit_requests_are_thro
 }
 
 #[tokio::test]
-async fn a_managed_instance_takes_several_at_once() {
-    let running = Running::start("plain", |config| {
+async fn managed_instance_serves_concurrent_requests() {
+    let running = TestFunction::start("plain", |config| {
         one(config);
         config.concurrency = 3;
     })
@@ -395,66 +397,66 @@ async fn a_managed_instance_takes_several_at_once() {
 }
 
 #[tokio::test]
-async fn a_timeout_a_crash_and_a_kill_end_the_environment_and_the_next_request_gets_a_fresh_one() {
-    let running = Running::start("plain", |config| config.timeout = Duration::from_secs(4)).await;
-    let mut last = running.server_of("/").await;
+async fn timeout_crash_and_kill_end_the_environment() {
+    let running = TestFunction::start("plain", |config| config.timeout = Duration::from_secs(4)).await;
+    let mut last = running.environment_of("/").await;
     for path in ["/crash", "/hang"] {
         let (status, _, body) = running.get(path).await;
         assert_eq!((status.as_u16(), body.as_str()), (502, "Internal Server Error"), "{path}");
 
-        let fresh = running.server_of("/").await;
+        let fresh = running.environment_of("/").await;
         assert!(fresh > last, "{path}");
         last = fresh;
     }
     assert!(running.emulator.kill(last));
-    running.until("it is gone", |running| running.emulator.environments().is_empty()).await;
+    running.until("the environment has exited", |running| running.emulator.environments().is_empty()).await;
 
-    assert!(running.server_of("/").await > last, "nobody notices");
-    assert!(!running.emulator.kill(last), "it is not there any more");
+    assert!(running.environment_of("/").await > last, "a new environment serves the next request");
+    assert!(!running.emulator.kill(last), "the environment has already exited");
 }
 
 #[tokio::test]
-async fn one_killed_inside_a_request_yields_one_502() {
-    let running = Running::start("plain", |_| {}).await;
+async fn kill_during_a_request_is_one_502() {
+    let running = TestFunction::start("plain", |_| {}).await;
 
     let call = tokio::spawn(running.waiting());
     running.until("busy", |running| running.log().contains("] waiting")).await;
     running.emulator.kill(1);
 
     assert_eq!(call.await.unwrap().0, 502);
-    assert_eq!(running.server_of("/").await, 2);
+    assert_eq!(running.environment_of("/").await, 2);
 }
 
 #[tokio::test]
-async fn errors_of_the_function_are_502_and_its_environment_lives_on() {
-    let running = Running::start("plain", one).await;
+async fn function_errors_are_502_and_the_environment_continues() {
+    let running = TestFunction::start("plain", one).await;
 
     for path in ["/fail", "/panic"] {
         assert_eq!(running.get(path).await.0, 502, "{path}");
     }
 
-    assert_eq!(running.server_of("/").await, 1);
+    assert_eq!(running.environment_of("/").await, 1);
     assert!(running.log().contains("the function reported an error"), "{}", running.log());
 }
 
 #[tokio::test]
-async fn an_environment_that_does_not_become_ready_is_ended() {
-    for role in ["slow to start", "ends at start", "panics at start"] {
-        let running = Running::start(role, |config| config.init_timeout = Duration::from_millis(300)).await;
+async fn failed_init_ends_the_environment() {
+    for role in ["hangs at init", "exits at init", "panics at init"] {
+        let running = TestFunction::start(role, |config| config.init_timeout = Duration::from_millis(300)).await;
 
         assert_eq!(running.get("/").await.0, 502, "{role}");
-        running.until("it is gone", |running| running.emulator.environments().is_empty()).await;
+        running.until("the environment has exited", |running| running.emulator.environments().is_empty()).await;
     }
 }
 
 #[tokio::test]
-async fn the_challenge_is_renamed_except_by_a_load_balancer() {
+async fn challenge_header_is_renamed_except_by_a_load_balancer() {
     for (front, name) in [
         (Front::FunctionUrl, "x-amzn-remapped-www-authenticate"),
         (Front::RestApi, "x-amzn-remapped-www-authenticate"),
         (Front::LoadBalancer { multi_value: true }, "www-authenticate"),
     ] {
-        let running = Running::start("plain", |config| config.front = front).await;
+        let running = TestFunction::start("plain", |config| config.front = front).await;
 
         let (status, headers, _) = running.get("/challenge").await;
 
@@ -465,8 +467,8 @@ async fn the_challenge_is_renamed_except_by_a_load_balancer() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_status_is_the_body_of_a_200() {
-    let running = Running::start("plain", |_| {}).await;
+async fn result_without_status_is_the_body_of_a_200() {
+    let running = TestFunction::start("plain", |_| {}).await;
 
     let (status, headers, body) = running.get("/bare").await;
 
@@ -475,9 +477,9 @@ async fn an_answer_without_a_status_is_the_body_of_a_200() {
 }
 
 #[tokio::test]
-async fn six_megabytes_are_the_limit_both_ways() {
+async fn request_and_response_are_limited_to_6_mb() {
     const LIMIT: usize = 6 * 1024 * 1024;
-    let running = Running::start("plain", |_| {}).await;
+    let running = TestFunction::start("plain", |_| {}).await;
     let post = |length: usize| {
         let body = Full::from("x".repeat(length));
         Request::post("/").header("content-type", "text/plain").body(body).unwrap()
@@ -494,8 +496,8 @@ fn streams(config: &mut FunctionConfig) {
 }
 
 #[tokio::test]
-async fn a_streamed_answer_arrives_with_its_prelude_as_head() {
-    let running = Running::start("plain", streams).await;
+async fn prelude_of_a_stream_is_the_response_head() {
+    let running = TestFunction::start("plain", streams).await;
 
     let (status, headers, body) = running.get("/stream").await;
 
@@ -509,8 +511,8 @@ async fn a_streamed_answer_arrives_with_its_prelude_as_head() {
 }
 
 #[tokio::test]
-async fn a_function_that_does_not_stream_behind_a_streaming_url_shows_its_bytes() {
-    let running = Running::start("plain", streams).await;
+async fn buffered_result_behind_a_streaming_url_is_the_body() {
+    let running = TestFunction::start("plain", streams).await;
 
     let (status, _, body) = running.get("/bare").await;
 
@@ -518,8 +520,8 @@ async fn a_function_that_does_not_stream_behind_a_streaming_url_shows_its_bytes(
 }
 
 #[tokio::test]
-async fn a_function_that_streams_behind_a_buffered_url_shows_its_prelude() {
-    let running = Running::start("plain", |_| {}).await;
+async fn streamed_response_behind_a_buffered_url_includes_its_prelude() {
+    let running = TestFunction::start("plain", |_| {}).await;
 
     let (status, _, body) = running.get("/stream").await;
 
@@ -528,33 +530,33 @@ async fn a_function_that_streams_behind_a_buffered_url_shows_its_prelude() {
 }
 
 #[tokio::test]
-async fn retiring_gives_an_extension_time_and_nobody_else() {
-    let with = Running::start("with extension", |config| config.warm_environments = 1).await;
-    let without = Running::start("plain", |config| config.warm_environments = 1).await;
+async fn only_environments_with_an_extension_get_sigterm() {
+    let with = TestFunction::start("with extension", |config| config.warm_environments = 1).await;
+    let without = TestFunction::start("plain", |config| config.warm_environments = 1).await;
 
     assert!(with.emulator.retire(1).await && without.emulator.retire(1).await);
 
-    with.until("the hook", |running| running.log().contains("the hook has run")).await;
-    assert!(!without.log().contains("the hook has run"));
+    with.until("the hook", |running| running.log().contains("the shutdown hook has run")).await;
+    assert!(!without.log().contains("the shutdown hook has run"));
     assert!(with.emulator.environments().is_empty() && without.emulator.environments().is_empty());
 }
 
 #[tokio::test]
-async fn an_idle_environment_is_retired() {
-    let running = Running::start("plain", |config| {
+async fn idle_environments_are_shut_down() {
+    let running = TestFunction::start("plain", |config| {
         config.warm_environments = 2;
         config.idle_timeout = Duration::from_millis(50);
     })
     .await;
 
-    running.until("both are gone", |running| running.emulator.environments().is_empty()).await;
+    running.until("both have exited", |running| running.emulator.environments().is_empty()).await;
 
-    assert_eq!(running.server_of("/").await, 3);
+    assert_eq!(running.environment_of("/").await, 3);
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_does_not_stop_the_invocation() {
-    let running = Running::start("plain", one).await;
+async fn client_disconnect_does_not_stop_the_invocation() {
+    let running = TestFunction::start("plain", one).await;
 
     let call = tokio::spawn(running.waiting());
     running.until("busy", |running| running.log().contains("] waiting")).await;
@@ -562,14 +564,14 @@ async fn a_caller_that_goes_away_does_not_stop_the_invocation() {
     assert!(call.await.unwrap_err().is_cancelled());
     running.open_gate();
 
-    running.until("done all the same", |running| running.log().contains("] waited")).await;
-    running.until("free again", |running| running.emulator.environments().iter().all(|e| !e.is_busy)).await;
-    assert_eq!(running.server_of("/").await, 1);
+    running.until("completed", |running| running.log().contains("] waited")).await;
+    running.until("idle", |running| running.emulator.environments().iter().all(|e| !e.is_busy)).await;
+    assert_eq!(running.environment_of("/").await, 1);
 }
 
 #[tokio::test]
-async fn the_urls_own_cors_answers_preflights_and_is_added_to_the_functions() {
-    let running = Running::start("plain", |config| {
+async fn url_cors_handles_preflights_and_adds_headers() {
+    let running = TestFunction::start("plain", |config| {
         let list = |value: &str| vec![value.to_owned()];
         config.cors = Some(Cors {
             allow_origins: list("https://a.example"),
@@ -590,12 +592,12 @@ async fn the_urls_own_cors_answers_preflights_and_is_added_to_the_functions() {
 
     assert_eq!((status.as_u16(), &headers["access-control-allow-methods"]), (200, &"POST".parse().unwrap()));
     assert!(!headers.contains_key("x-emulator-environment"), "the function was not invoked");
-    assert_eq!(called.get_all("access-control-allow-origin").iter().count(), 2, "which browsers refuse");
+    assert_eq!(called.get_all("access-control-allow-origin").iter().count(), 2, "browsers reject duplicates");
 }
 
 #[tokio::test]
-async fn stopping_leaves_nothing_behind() {
-    let running = Running::start("plain", |config| config.warm_environments = 2).await;
+async fn stop_ends_all_processes_and_closes_the_port() {
+    let running = TestFunction::start("plain", |config| config.warm_environments = 2).await;
     let processes: Vec<i32> = running.emulator.environments().iter().map(|e| e.process_id).collect();
     let url = running.emulator.url();
 
@@ -608,8 +610,8 @@ async fn stopping_leaves_nothing_behind() {
     assert!(TcpStream::connect(url.trim_start_matches("http://")).is_err());
 }
 
-/// The parts of a stream, and whether it came to its end.
-async fn parts_of(running: &Running, path: &str) -> (String, bool) {
+/// Returns the parts of a stream, and whether it ended without an error.
+async fn parts_of(running: &TestFunction, path: &str) -> (String, bool) {
     let response = running.send(Request::get(path).body(Full::default()).unwrap()).await;
     let mut parts = response.into_body().into_data_stream();
     let mut text = String::new();
@@ -623,9 +625,9 @@ async fn parts_of(running: &Running, path: &str) -> (String, bool) {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_ends_the_callers_too() {
-    for path in ["/trailers", "/breaks-off"] {
-        let running = Running::start("raw", streams).await;
+async fn aborted_stream_aborts_the_response() {
+    for path in ["/trailers", "/aborts"] {
+        let running = TestFunction::start("raw", streams).await;
 
         let (text, is_whole) = parts_of(&running, path).await;
 
@@ -633,20 +635,20 @@ async fn a_stream_that_breaks_ends_the_callers_too() {
         assert_eq!(running.get("/").await.0, 200);
     }
     // `lambda_runtime` 1.5 writes its error trailers into the body instead.
-    let running = Running::start("plain", streams).await;
-    assert!(parts_of(&running, "/stream-breaks").await.0.starts_with("one two "));
+    let running = TestFunction::start("plain", streams).await;
+    assert!(parts_of(&running, "/stream-error").await.0.starts_with("one two "));
 }
 
 #[tokio::test]
-async fn an_answer_that_names_another_invocation_is_refused() {
-    let running = Running::start("raw", |_| {}).await;
+async fn response_with_another_invocation_id_is_rejected() {
+    let running = TestFunction::start("raw", |_| {}).await;
 
-    assert_eq!(running.get("/of-another").await.2, "HTTP/1.1 400");
+    assert_eq!(running.get("/wrong-id").await.2, "HTTP/1.1 400");
 }
 
 #[tokio::test]
-async fn a_function_that_reports_an_init_error_is_ended_though_it_lingers() {
-    let running = Running::start("lingers after an init error", |_| {}).await;
+async fn init_error_kills_a_function_that_keeps_running() {
+    let running = TestFunction::start("keeps running after an init error", |_| {}).await;
 
     assert_eq!(running.get("/").await.0, 502);
 
@@ -655,21 +657,22 @@ async fn a_function_that_reports_an_init_error_is_ended_though_it_lingers() {
 }
 
 #[tokio::test]
-async fn a_hook_that_hangs_is_killed() {
-    let running = Running::start("hangs at the end", |config| config.warm_environments = 1).await;
+async fn hanging_shutdown_hook_is_killed() {
+    let running = TestFunction::start("hangs at shutdown", |config| config.warm_environments = 1).await;
     let process = running.emulator.environments()[0].process_id;
 
     assert!(running.emulator.retire(1).await);
 
-    assert!(running.log().contains("the hook hangs"), "{}", running.log());
+    assert!(running.log().contains("the shutdown hook hangs"), "{}", running.log());
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
 }
 
 #[tokio::test]
-async fn one_megabyte_is_the_limit_behind_a_load_balancer() {
+async fn load_balancer_limits_bodies_to_1_mb() {
     const LIMIT: usize = 1024 * 1024;
-    let running = Running::start("plain", |config| config.front = Front::LoadBalancer { multi_value: false }).await;
+    let running =
+        TestFunction::start("plain", |config| config.front = Front::LoadBalancer { multi_value: false }).await;
     let post = |length: usize| Request::post("/").body(Full::from("x".repeat(length))).unwrap();
 
     assert_eq!(running.send(post(LIMIT)).await.status(), 200);
@@ -677,14 +680,14 @@ async fn one_megabyte_is_the_limit_behind_a_load_balancer() {
 }
 
 #[tokio::test]
-async fn output_that_is_no_text_does_not_disturb_the_function() {
+async fn non_utf8_output_does_not_affect_the_function() {
     let folder = tempfile::tempdir().unwrap();
     let inner = bootstrap(folder.path());
     let outer = folder.path().join("outer");
-    // Not replaced by the function, so that signals must reach the whole group.
+    // Without `exec`, signals must reach the whole process group.
     fs::write(&outer, format!("#!/bin/sh\nprintf '\\377\\376\\n'\n'{}'\n", inner.display())).unwrap();
     fs::set_permissions(&outer, fs::Permissions::from_mode(0o755)).unwrap();
-    let running = Running::start("plain", |config| config.binary = outer).await;
+    let running = TestFunction::start("plain", |config| config.binary = outer).await;
 
     let (status, _, inner_process) = running.get("/").await;
     assert_eq!(status, 200);
@@ -702,5 +705,5 @@ async fn output_that_is_no_text_does_not_disturb_the_function() {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    panic!("the function outlived its environment");
+    panic!("the function still runs after its environment ended");
 }

@@ -65,8 +65,8 @@ pub(crate) fn init(env: &Env) {
 
 #[cfg(feature = "otel")]
 fn init_with_spans<W: Fn(&[u8]) + Send + Sync + 'static>(env: &Env, logs: Logs<W>) {
-    match mcp_otel::Collector::from_env(|name| env.get(name)) {
-        Ok(Some(collector)) => collector.install(logs.into_layer()),
+    match mcp_otel::TraceExporter::from_env(|name| env.get(name)) {
+        Ok(Some(exporter)) => exporter.install(logs.into_layer()),
         Ok(None) => {
             let _ = tracing::subscriber::set_global_default(logs);
         }

@@ -1,10 +1,11 @@
-//! Spans of a function on their way to a collector: OTLP over HTTP, with the variables of OpenTelemetry.
+//! Export of a function's spans to an OpenTelemetry collector by OTLP over HTTP, configured by the variables of
+//! OpenTelemetry.
 //!
-//! A [`Collector`] is made of the variables once and installed with the layer that writes the log; [`flush`] sends what has ended,
-//! [`set_parents`] gives a span its place in the client's trace and X-Ray's.
+//! Create a [`TraceExporter`] from the environment and install it with the log layer. [`flush`] exports ended spans.
+//! [`set_parents`] adds a span to the trace of the client or of X-Ray.
 //!
-//! Nothing runs in the background, as an environment is frozen between invocations: what has ended is kept in memory, and
-//! sent after the answer, before the next invocation is asked for.
+//! There is no background task, since an execution environment is frozen between invocations. Ended spans are buffered
+//! in memory, and exported after the response and before the request of the next invocation.
 
 mod parents;
 
@@ -37,36 +38,45 @@ const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const FUNCTION_VERSION: &str = "AWS_LAMBDA_FUNCTION_VERSION";
 const REGION: &str = "AWS_REGION";
 
-/// What the environment is kept awake for, at most: a collector is beside the function, or near it.
+/// Timeout of an export. It is short, since the collector runs in the environment or near it.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a collector is left alone that has not taken what was sent.
-const PAUSE: Duration = Duration::from_secs(30);
-/// Spans that wait to be sent; further ones are left out.
+/// Cooldown after a failed export.
+const COOLDOWN: Duration = Duration::from_secs(30);
+/// Maximum number of buffered spans; further spans are dropped.
 const MAX_SPANS: usize = 4096;
-/// Whose spans tell nothing of a call: what the export itself does.
-const OTHERS: [&str; 2] = ["hyper", "opentelemetry"];
+/// Targets whose spans are not exported: those of the export itself.
+const EXCLUDED_TARGETS: [&str; 2] = ["hyper", "opentelemetry"];
 
 static EXPORT: OnceLock<Export> = OnceLock::new();
 
 struct Export {
     exporter: opentelemetry_otlp::SpanExporter,
-    ended: Ended,
-    /// When the next try makes sense, after one that failed.
+    ended: EndedSpans,
+    /// End of the cooldown after a failed export.
     retry_at: Mutex<Option<Instant>>,
 }
 
-/// Collects spans. Made of the environment variables, then [installed](Self::install).
-pub struct Collector {
+/// Exporter of spans. Create it from environment variables, then [`install`](Self::install) it.
+///
+/// ```
+/// use mcp_otel::TraceExporter;
+///
+/// let exporter = TraceExporter::from_env(|name| (name == "OTEL_SDK_DISABLED").then_some("true")).unwrap();
+///
+/// assert!(exporter.is_none());
+/// ```
+pub struct TraceExporter {
     exporter: opentelemetry_otlp::SpanExporter,
     resource: Resource,
 }
 
-impl Collector {
-    /// Reads `OTEL_*`; `variable` returns the value of an environment variable. `None` when `OTEL_SDK_DISABLED` is `true`.
+impl TraceExporter {
+    /// Creates an exporter from the variables `OTEL_*`. `variable` returns the value of an environment variable.
+    /// Returns `None` if `OTEL_SDK_DISABLED` is `true`.
     ///
     /// # Errors
     ///
-    /// When a variable of OpenTelemetry cannot be used.
+    /// Returns an error if a variable of OpenTelemetry is invalid.
     pub fn from_env<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Result<Option<Self>, ExporterBuildError> {
         if variable(DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Ok(None);
@@ -81,10 +91,10 @@ impl Collector {
         Ok(Some(Self { exporter, resource }))
     }
 
-    /// Becomes the process's subscriber, together with the layer that writes the log. In a process that has a subscriber already,
-    /// nothing changes.
+    /// Sets the global subscriber of the process, with the log layer `logs`. Has no effect if the process already has a
+    /// subscriber.
     pub fn install(self, logs: impl Layer<Registry> + Send + Sync) {
-        let ended = Ended::default();
+        let ended = EndedSpans::default();
         let provider =
             SdkTracerProvider::builder().with_resource(self.resource).with_span_processor(ended.clone()).build();
         let spans = tracing_opentelemetry::layer()
@@ -101,20 +111,20 @@ impl Collector {
     }
 }
 
-impl fmt::Debug for Collector {
+impl fmt::Debug for TraceExporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collector").field("resource", &self.resource).finish_non_exhaustive()
+        f.debug_struct("TraceExporter").field("resource", &self.resource).finish_non_exhaustive()
     }
 }
 
-/// Log lines are no part of spans: they have fields of their own.
+/// Returns whether a span is exported. Log events are not exported as span events.
 fn is_exported(metadata: &Metadata<'_>) -> bool {
     metadata.is_span()
         && *metadata.level() <= Level::INFO
-        && !OTHERS.iter().any(|other| metadata.target().starts_with(other))
+        && !EXCLUDED_TARGETS.iter().any(|excluded| metadata.target().starts_with(excluded))
 }
 
-/// Who the spans are from. What `OTEL_RESOURCE_ATTRIBUTES` says goes with it.
+/// Returns the resource attributes of the function, merged with `OTEL_RESOURCE_ATTRIBUTES`.
 fn resource<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Resource {
     let attributes = [
         ("faas.name", variable(FUNCTION_NAME)),
@@ -123,16 +133,16 @@ fn resource<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Resource {
         ("cloud.provider", Some("aws")),
         ("cloud.platform", Some("aws_lambda")),
     ];
-    let known = attributes.into_iter().filter_map(|(name, value)| Some(KeyValue::new(name, value?.to_owned())));
-    let resource = Resource::builder().with_attributes(known);
+    let attributes = attributes.into_iter().filter_map(|(name, value)| Some(KeyValue::new(name, value?.to_owned())));
+    let resource = Resource::builder().with_attributes(attributes);
     match variable(SERVICE_NAME).or(variable(FUNCTION_NAME)) {
         Some(name) => resource.with_service_name(name.to_owned()).build(),
         None => resource.build(),
     }
 }
 
-/// Sends what has ended, in half of the time that the invocation has left at most: Lambda stops an environment that goes on
-/// beyond its deadline, though its answer was sent.
+/// Exports ended spans. Takes at most half of the remaining time of the invocation: Lambda stops an environment that
+/// runs beyond its deadline, even after the response.
 pub async fn flush(deadline: Option<Instant>) {
     let Some(Export { exporter, ended, retry_at }) = EXPORT.get() else { return };
     let now = Instant::now();
@@ -147,9 +157,9 @@ pub async fn flush(deadline: Option<Instant>) {
     let error = match tokio::time::timeout(left, exporter.export(spans)).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error_chain(&error)),
-        Err(_) => Some(format!("the collector took longer than {} ms", left.as_millis())),
+        Err(_) => Some(format!("the export timed out after {} ms", left.as_millis())),
     };
-    *lock(retry_at) = error.is_some().then(|| Instant::now() + PAUSE);
+    *lock(retry_at) = error.is_some().then(|| Instant::now() + COOLDOWN);
     if let Some(error) = error {
         tracing::warn!(error, "spans could not be exported");
     }
@@ -159,22 +169,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives a span that has begun another name. Recording `otel.name` does so only before.
+/// Renames a started span. Recording `otel.name` works only before the start.
 pub fn rename(span: &tracing::Span, name: String) {
     span.context().span().update_name(name);
 }
 
-/// Spans that have ended and were not sent yet.
+/// Buffer of ended spans that are not yet exported.
 #[derive(Clone, Default)]
-struct Ended(Arc<Mutex<Vec<SpanData>>>);
+struct EndedSpans(Arc<Mutex<Vec<SpanData>>>);
 
-impl Ended {
+impl EndedSpans {
     fn take(&self) -> Vec<SpanData> {
         mem::take(&mut *lock(&self.0))
     }
 }
 
-impl SpanProcessor for Ended {
+impl SpanProcessor for EndedSpans {
     fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -193,8 +203,8 @@ impl SpanProcessor for Ended {
     }
 }
 
-impl fmt::Debug for Ended {
+impl fmt::Debug for EndedSpans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ended").finish_non_exhaustive()
+        f.debug_struct("EndedSpans").finish_non_exhaustive()
     }
 }

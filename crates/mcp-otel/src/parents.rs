@@ -1,6 +1,6 @@
-//! What a call's span continues: the client's trace, X-Ray's, or both.
+//! Parent and links of a call's span: the trace of the client, of X-Ray, or both.
 //!
-//! What a client sends is a claim like any other: a span gets its place by it, and nothing else is derived from it.
+//! The client's trace context is untrusted. It only determines the parent of the span.
 
 use std::collections::HashMap;
 
@@ -16,15 +16,16 @@ use serde_json::value::RawValue;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// What every implementation has to carry ([W3C Trace Context](https://www.w3.org/TR/trace-context/#tracestate-limits)).
+/// Size of `tracestate` that every implementation must propagate ([W3C Trace
+/// Context](https://www.w3.org/TR/trace-context/#tracestate-limits)).
 const MAX_TRACESTATE_BYTES: usize = 512;
 
-/// Places a span that has not begun in the client's trace (`traceparent` in `_meta` of the parameters) or in X-Ray's, by the header of
-/// that invocation; links it to the other of the two.
+/// Sets the parent of a span that has not started: the client's span (`traceparent` in `_meta` of the parameters) or
+/// the X-Ray segment in `xray_header` of the invocation. Adds a link to the other of the two.
 pub fn set_parents(span: &Span, params: Option<&RawValue>, xray_header: Option<&str>) {
-    let (parent, link) = related(params.and_then(of_client), xray_header.and_then(of_xray));
+    let (parent, link) = parent_and_link(params.and_then(client_context), xray_header.and_then(xray_context));
     if let Some(parent) = parent {
-        // It can fail only for a span that has begun, or that nobody collects.
+        // Fails only for a span that has started, or that is not exported.
         let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }
     if let Some(link) = link {
@@ -32,9 +33,12 @@ pub fn set_parents(span: &Span, params: Option<&RawValue>, xray_header: Option<&
     }
 }
 
-/// The parent, and what is linked to. Whoever called knows best what the call belongs to; in the same trace X-Ray's span is
-/// the nearer one, as the client's contains it.
-fn related(client: Option<SpanContext>, xray: Option<SpanContext>) -> (Option<SpanContext>, Option<SpanContext>) {
+/// Returns the parent and the link. The client's span is the parent, since the client knows the context of the call. If
+/// both are in one trace, the X-Ray segment is the parent, since the client's span contains it.
+fn parent_and_link(
+    client: Option<SpanContext>,
+    xray: Option<SpanContext>,
+) -> (Option<SpanContext>, Option<SpanContext>) {
     match (client, xray) {
         (Some(client), Some(xray)) if client.trace_id() == xray.trace_id() => (Some(xray), None),
         (Some(client), xray) => (Some(client), xray),
@@ -42,8 +46,8 @@ fn related(client: Option<SpanContext>, xray: Option<SpanContext>) -> (Option<Sp
     }
 }
 
-/// `traceparent` and `tracestate` of `_meta`.
-fn of_client(params: &RawValue) -> Option<SpanContext> {
+/// Parses `traceparent` and `tracestate` of `_meta`.
+fn client_context(params: &RawValue) -> Option<SpanContext> {
     #[derive(Deserialize)]
     struct Params {
         #[serde(rename = "_meta")]
@@ -67,9 +71,9 @@ fn of_client(params: &RawValue) -> Option<SpanContext> {
     parent.is_valid().then_some(parent)
 }
 
-/// Lambda's header: `Root=1-<8 hexadecimal digits>-<24>;Parent=<16>;Sampled=<0 or 1>`, and perhaps more. The trace id of
-/// W3C is that of X-Ray without its version and hyphens.
-fn of_xray(header: &str) -> Option<SpanContext> {
+/// Parses Lambda's trace header: `Root=1-<8 hexadecimal digits>-<24>;Parent=<16>;Sampled=<0 or 1>`, possibly with
+/// further fields. The W3C trace id is the X-Ray trace id without version and hyphens.
+fn xray_context(header: &str) -> Option<SpanContext> {
     let part = |name| header.split(';').find_map(|part| part.trim().strip_prefix(name));
     let (time, unique) = part("Root=1-")?.split_once('-')?;
     let parent = part("Parent=")?;
@@ -95,7 +99,7 @@ mod tests {
     const XRAY_SPAN: &str = "53995c3f42cd8ad8";
 
     fn client(meta: serde_json::Value) -> Option<SpanContext> {
-        of_client(&RawValue::from_string(json!({ "name": "greet", "_meta": meta }).to_string()).unwrap())
+        client_context(&RawValue::from_string(json!({ "name": "greet", "_meta": meta }).to_string()).unwrap())
     }
 
     fn hex(context: &SpanContext) -> (String, String, bool) {
@@ -103,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_of_x_ray_is_read() {
+    fn xray_header_is_parsed() {
         for (header, is_sampled) in [
             ("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1", true),
             ("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0;Lineage=1:a:0", false),
@@ -111,7 +115,7 @@ mod tests {
             ("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8", false),
         ] {
             let expected = (TRACE.to_owned(), XRAY_SPAN.to_owned(), is_sampled);
-            assert_eq!(of_xray(header).as_ref().map(hex), Some(expected), "{header}");
+            assert_eq!(xray_context(header).as_ref().map(hex), Some(expected), "{header}");
         }
         for header in [
             "",
@@ -123,19 +127,19 @@ mod tests {
             "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=0000000000000000;Sampled=1",
             "Root=1-00000000-000000000000000000000000;Parent=53995c3f42cd8ad8;Sampled=1",
         ] {
-            assert_eq!(of_xray(header), None, "{header}");
+            assert_eq!(xray_context(header), None, "{header}");
         }
     }
 
     #[test]
-    fn what_a_client_sends_is_read() {
+    fn client_trace_context_is_parsed() {
         let traceparent = format!("00-{TRACE}-{CLIENT_SPAN}-01");
         let read = client(json!({ "traceparent": traceparent, "tracestate": "vendor=1", "other": [1] })).unwrap();
 
         assert_eq!(hex(&read), (TRACE.to_owned(), CLIENT_SPAN.to_owned(), true));
         assert_eq!(read.trace_state().get("vendor"), Some("1"));
         assert!(!client(json!({ "traceparent": format!("00-{TRACE}-{CLIENT_SPAN}-00") })).unwrap().is_sampled());
-        // What cannot be carried on is left out; the rest is good.
+        // An oversized `tracestate` is dropped; `traceparent` remains valid.
         let long = client(json!({ "traceparent": traceparent, "tracestate": format!("v={}", "1".repeat(600)) }));
         assert_eq!(long.unwrap().trace_state().header(), "");
         for meta in [
@@ -153,15 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn the_client_s_trace_is_continued_and_x_ray_s_is_linked_to() {
+    fn client_span_is_the_parent_and_xray_segment_is_linked() {
         let own = client(json!({ "traceparent": format!("00-{}-{CLIENT_SPAN}-01", "ab".repeat(16)) })).unwrap();
         let same = client(json!({ "traceparent": format!("00-{TRACE}-{CLIENT_SPAN}-01") })).unwrap();
-        let xray = of_xray("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0").unwrap();
+        let xray = xray_context("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0").unwrap();
 
-        assert_eq!(related(Some(own.clone()), Some(xray.clone())), (Some(own.clone()), Some(xray.clone())));
-        assert_eq!(related(Some(same), Some(xray.clone())), (Some(xray.clone()), None));
-        assert_eq!(related(Some(own.clone()), None), (Some(own), None));
-        assert_eq!(related(None, Some(xray.clone())), (Some(xray), None));
-        assert_eq!(related(None, None), (None, None));
+        assert_eq!(parent_and_link(Some(own.clone()), Some(xray.clone())), (Some(own.clone()), Some(xray.clone())));
+        assert_eq!(parent_and_link(Some(same), Some(xray.clone())), (Some(xray.clone()), None));
+        assert_eq!(parent_and_link(Some(own.clone()), None), (Some(own), None));
+        assert_eq!(parent_and_link(None, Some(xray.clone())), (Some(xray), None));
+        assert_eq!(parent_and_link(None, None), (None, None));
     }
 }

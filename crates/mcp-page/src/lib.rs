@@ -1,7 +1,7 @@
-//! The page that a browser shows at the server's URL: what the server offers, how to connect, and a form for each tool that an
-//! anonymous caller may call. It has what the lists return to an anonymous caller, and nothing else.
+//! HTML page at the server's URL for browsers: tools, connection instructions, and a form for each tool that anonymous
+//! callers can call. It contains only data that the lists return to anonymous callers.
 //!
-//! [`render`] makes it of a server's summary; [`HEADERS`] go with it.
+//! [`render`] creates the page from a server's summary. Send it with [`HEADERS`].
 
 use std::fmt::{self, Display, Write};
 
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// What a browser may do with the page. The hashes are those of `page.js` and `page.css`; a test compares them, and says
-/// what they have to be.
+/// Response headers of the page, with its Content Security Policy. The hashes are those of `page.js` and `page.css`; a
+/// test compares them and prints the correct values.
 pub const HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
-        "default-src 'none'; script-src 'sha256-wvDZDaxSBGnpLl9zCer1ihQOw2lM7eUCDPgq8nWx89s='; \
-         style-src 'sha256-1sVhcbRAb1CZ78CVzJimkR6WNGnGwscvJSbBI4WwunA='; \
+        "default-src 'none'; script-src 'sha256-CPSSqRMpOfxJDDKYiBmemzAbwZXRwiIHVz7+KgtnuEA='; \
+         style-src 'sha256-J5qdGiM0j/RcpioqDPADyd0r75vYQu9B27VqVjoPCgM='; \
          connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
          require-trusted-types-for 'script'",
     ),
@@ -29,8 +29,8 @@ pub const HEADERS: [(&str, &str); 4] = [
     ("content-type", "text/html; charset=utf-8"),
 ];
 
-/// Renders the page of the server `name`. `summary` is what an anonymous caller may learn, or why it may not; `issuers` are those
-/// that clients sign in with; `endpoint` is the URL of the MCP endpoint, if the server knows it.
+/// Renders the page of the server `name`. `summary` is the summary for anonymous callers, or the error that they get.
+/// `issuers` are the issuers of accepted tokens. `endpoint` is the URL of the MCP endpoint, if known.
 pub fn render(
     name: &str,
     summary: Result<&ServerSummary<'_>, &CallError>,
@@ -49,7 +49,7 @@ pub fn render(
     let instructions = summary.ok().and_then(|own| own.instructions).map(Escaped);
     let connect = match endpoint {
         Some(url) => connect(name, url, !issuers.is_empty()),
-        None => NAMELESS.to_owned(),
+        None => UNKNOWN_ENDPOINT.to_owned(),
     };
     let connect = connect + &sign_in(issuers);
     format!(
@@ -60,22 +60,22 @@ pub fn render(
         about = about,
         instructions = Optional("<p class=\"instructions\">", instructions, "</p>"),
         connect = connect,
-        tools = summary.map_or_else(|_| CLOSED.to_owned(), |own| tools(own, endpoint.is_some())),
+        tools = summary.map_or_else(|_| SIGN_IN_FOR_TOOLS.to_owned(), |own| tools(own, endpoint.is_some())),
         script = SCRIPT,
     )
 }
 
-const NAMELESS: &str = "<p class=\"notice\">This server does not know the URL that it is reached by, so that it cannot \
-     say here how to connect, and refuses calls from web pages. Its operator can set <code>MCP_PUBLIC_URL</code>.</p>";
+const UNKNOWN_ENDPOINT: &str = "<p class=\"notice\">The public URL of this server is not configured. It cannot show how \
+     to connect, and rejects calls from web pages. The operator can set <code>MCP_PUBLIC_URL</code>.</p>";
 
-const CLOSED: &str = "<section aria-labelledby=\"tools\"><h2 id=\"tools\">Tools</h2><p class=\"notice\">What this server offers \
-     is told to those who have signed in.</p></section>";
+const SIGN_IN_FOR_TOOLS: &str = "<section aria-labelledby=\"tools\"><h2 id=\"tools\">Tools</h2><p class=\"notice\">The tools of this \
+     server are listed after sign-in.</p></section>";
 
 fn access(summary: Result<&ServerSummary<'_>, &CallError>) -> &'static str {
     match summary {
         Err(_) => "<span>Sign-in required</span>",
         Ok(own) if own.tools.iter().any(|tool| tool.refusal.is_some()) => "<span>Sign-in for some tools</span>",
-        Ok(own) if own.refuses_others => "<span>Sign-in for some of it</span>",
+        Ok(own) if own.refuses_others => "<span>Sign-in for some prompts or resources</span>",
         Ok(_) => "<span class=\"free\">No sign-in needed</span>",
     }
 }
@@ -89,8 +89,8 @@ fn sign_in(issuers: &[&str]) -> String {
     })
 }
 
-/// What connects each client. Links: cursor.com/docs/mcp/install-links; code.visualstudio.com, "MCP developer guide";
-/// claude.com/docs/connectors/building/directory-vs-custom.
+/// Renders the instructions for each client. Sources of the links: cursor.com/docs/mcp/install-links;
+/// code.visualstudio.com, "MCP developer guide"; claude.com/docs/connectors/building/directory-vs-custom.
 fn connect(server: &str, url: &str, signs_in: bool) -> String {
     let name = shell_name(server);
     let cursor = json!({ "url": url });
@@ -115,7 +115,7 @@ fn connect(server: &str, url: &str, signs_in: bool) -> String {
     )
 }
 
-/// The server's name with what every shell, file and client takes.
+/// Converts the server's name to characters that are safe in shells, files and clients.
 fn shell_name(server: &str) -> String {
     let name: String = server.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     match name.trim_matches('-') {
@@ -136,7 +136,7 @@ fn tools(summary: &ServerSummary<'_>, may_call: bool) -> String {
     fragment(|page| {
         write!(page, "<section aria-labelledby=\"tools\"><h2 id=\"tools\">Tools</h2>")?;
         if may_call {
-            write!(page, "<noscript><p class=\"soft\">Calling one from here takes JavaScript.</p></noscript>")?;
+            write!(page, "<noscript><p class=\"soft\">Enable JavaScript to call tools from this page.</p></noscript>")?;
         }
         for (index, tool) in summary.tools.iter().enumerate() {
             write_tool(page, index, tool, may_call)?;
@@ -214,7 +214,7 @@ impl<'a> Parameter<'a> {
         self.schema.get("description").and_then(Value::as_str)
     }
 
-    /// What it may be besides `null`: an optional parameter is an `anyOf` of its type and `null`.
+    /// Returns the alternatives except `null`: an optional parameter is an `anyOf` of its type and `null`.
     fn alternatives(&self) -> impl Iterator<Item = &'a Value> {
         let alternatives = self.schema.get("anyOf").and_then(Value::as_array);
         let own = alternatives.is_none().then_some(self.schema);
@@ -222,7 +222,7 @@ impl<'a> Parameter<'a> {
         own.into_iter().chain(alternatives.into_iter().flatten().filter(is_some))
     }
 
-    /// Its type, if the schema names one besides `null`.
+    /// Returns the type, if the schema has exactly one except `null`.
     fn kind(&self) -> Option<&'a str> {
         let mut alternatives = self.alternatives();
         let only = alternatives.next().filter(|_| alternatives.next().is_none())?;
@@ -232,7 +232,7 @@ impl<'a> Parameter<'a> {
         }
     }
 
-    /// The values that it may have, if the schema lists them.
+    /// Returns the allowed values, if the schema lists them.
     fn choices(&self) -> Option<Vec<Value>> {
         let lists: Option<Vec<&Vec<Value>>> =
             self.alternatives().map(|own| own.get("enum").and_then(Value::as_array)).collect();
@@ -269,7 +269,7 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// A text without markup, for elements and for attributes in quotes.
+/// Text escaped for HTML elements and quoted attributes.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -285,7 +285,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// A text in its element; nothing without a text.
+/// Optional text with its surrounding markup; empty without a text.
 struct Optional<'a>(&'a str, Option<Escaped<'a>>, &'a str);
 
 impl Display for Optional<'_> {
@@ -299,7 +299,7 @@ impl Display for Optional<'_> {
 
 fn fragment(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
     let mut page = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = write(&mut page);
     page
 }

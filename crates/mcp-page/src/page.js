@@ -1,6 +1,6 @@
 'use strict';
 
-const said = document.getElementById('said');
+const announcement = document.getElementById('status');
 
 if (navigator.clipboard) {
   for (const button of document.querySelectorAll('[data-copy]')) {
@@ -9,7 +9,7 @@ if (navigator.clipboard) {
   }
 }
 
-// Attributes of our own, as a field by the name of one of its form's members would hide that.
+// Custom attributes: a field with the name of a form property (`form.elements`, `form.id`) would shadow that property.
 for (const form of document.querySelectorAll('form')) {
   const [button, output] = ['button', 'output'].map((name) => document.getElementById(`${form.id}-${name}`));
   const fields = [...document.querySelectorAll(`[data-form="${form.id}"]`)];
@@ -23,7 +23,7 @@ for (const form of document.querySelectorAll('form')) {
     button.textContent = 'Calling…';
     const { text, failed } = await call(button.dataset.tool, fields);
     output.className = failed ? 'failed' : '';
-    output.textContent = text || 'The answer is empty.';
+    output.textContent = text || 'The result is empty.';
     button.textContent = 'Call';
     isCalling = false;
   });
@@ -36,10 +36,10 @@ async function copy(button) {
   } catch {
     button.textContent = 'Not copied';
   }
-  said.textContent = button.textContent;
+  announcement.textContent = button.textContent;
   setTimeout(() => {
     button.textContent = 'Copy';
-    said.textContent = '';
+    announcement.textContent = '';
   }, 2000);
 }
 

@@ -1,24 +1,28 @@
-//! What a peer can do. Schema: `ClientCapabilities`, `ServerCapabilities`.
+//! Client and server capabilities. Schema: [`ClientCapabilities`,
+//! `ServerCapabilities`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{JsonObject, ProtocolVersion};
 
-/// What a client can do. Each member is present when the client has the capability; its value refines it.
+/// Capabilities of a client. A member is present if the client has the capability; its value lists the
+/// sub-capabilities.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientCapabilities {
     /// Non-standard capabilities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub experimental: Option<JsonObject>,
-    /// Can list root directories. Deprecated in 2026-07-28.
+    /// `roots/list`. Deprecated in 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roots: Option<JsonObject>,
-    /// Can ask its model. Deprecated in 2026-07-28.
+    /// `sampling/createMessage`. Deprecated in 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<JsonObject>,
-    /// Can ask its user. Since 2025-06-18.
+    /// `elicitation/create`. Since 2025-06-18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elicitation: Option<JsonObject>,
     /// Extensions by identifier. Since 2026-07-28.
@@ -27,32 +31,32 @@ pub struct ClientCapabilities {
 }
 
 impl ClientCapabilities {
-    /// The capability to ask its model.
+    /// Creates the capabilities of a client that supports sampling.
     pub fn sampling() -> Self {
         Self { sampling: Some(JsonObject::new()), ..Self::default() }
     }
 
-    /// The capability to ask its user by a form.
+    /// Creates the capabilities of a client that supports elicitation in form mode.
     pub fn elicitation() -> Self {
         Self { elicitation: Some(JsonObject::from_iter([(FORM.to_owned(), json!({}))])), ..Self::default() }
     }
 
-    /// The capability to send its user to a page.
+    /// Creates the capabilities of a client that supports elicitation in URL mode.
     pub fn elicitation_url() -> Self {
         Self { elicitation: Some(JsonObject::from_iter([(URL.to_owned(), json!({}))])), ..Self::default() }
     }
 
-    /// The capability to list root directories.
+    /// Creates the capabilities of a client that supports roots.
     pub fn roots() -> Self {
         Self { roots: Some(JsonObject::new()), ..Self::default() }
     }
 
-    /// Whether it can show a form. Declaring elicitation without a mode means this one.
+    /// Returns whether form mode elicitation is supported. Elicitation that is declared without a mode means form mode.
     pub fn has_elicitation_form(&self) -> bool {
         self.elicitation.as_ref().is_some_and(|modes| with_form(modes).contains_key(FORM))
     }
 
-    /// The part of `required` that these capabilities do not cover; empty when they cover all of it.
+    /// Returns the part of `required` that these capabilities do not cover; empty if they cover all of it.
     #[must_use]
     pub fn missing(&self, required: &Self) -> Self {
         Self {
@@ -67,7 +71,7 @@ impl ClientCapabilities {
         }
     }
 
-    /// Whether no capability is declared.
+    /// Returns whether no capability is declared.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -76,7 +80,7 @@ impl ClientCapabilities {
 const FORM: &str = "form";
 const URL: &str = "url";
 
-/// Declaring elicitation without a mode means forms (2026-07-28, `client/elicitation`, "Capabilities").
+/// Adds form mode if no mode is declared (2026-07-28, `client/elicitation`, "Capabilities").
 fn with_form(modes: &JsonObject) -> JsonObject {
     if modes.is_empty() { JsonObject::from_iter([(FORM.to_owned(), json!({}))]) } else { modes.clone() }
 }
@@ -94,7 +98,7 @@ fn missing_members(declared: Option<&JsonObject>, required: Option<&JsonObject>)
     (!missing.is_empty()).then_some(missing)
 }
 
-/// Whether a declared value has at least the members of the required one.
+/// Returns whether a declared value has at least the members of the required value.
 fn covers(declared: &Value, required: &Value) -> bool {
     match (declared, required) {
         (Value::Object(declared), Value::Object(required)) => {
@@ -104,23 +108,20 @@ fn covers(declared: &Value, required: &Value) -> bool {
     }
 }
 
-/// What a server can do. Each member is present when the server has the capability.
+/// Capabilities of a server. A member is present if the server has the capability.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerCapabilities {
-    /// Sends log messages. Deprecated in 2026-07-28.
+    /// `notifications/message`. Deprecated in 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logging: Option<JsonObject>,
-    /// Has tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<JsonObject>,
-    /// Has resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesCapability>,
-    /// Has prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<JsonObject>,
-    /// Completes arguments. Since 2025-03-26.
+    /// `completion/complete`. Since 2025-03-26.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completions: Option<JsonObject>,
     /// Non-standard capabilities.
@@ -132,7 +133,7 @@ pub struct ServerCapabilities {
 }
 
 impl ServerCapabilities {
-    /// The same without what `revision` lacks.
+    /// Returns a copy without the fields that `revision` does not define.
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
         let mut own = self.clone();
@@ -146,14 +147,14 @@ impl ServerCapabilities {
     }
 }
 
-/// Refines [`ServerCapabilities::resources`].
+/// Sub-capabilities of [`ServerCapabilities::resources`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourcesCapability {
-    /// Whether the client can ask to be told of changes of one resource.
+    /// Whether clients can subscribe to updates of single resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscribe: Option<bool>,
-    /// Whether changes of the list are announced.
+    /// Whether the server sends `notifications/resources/list_changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_changed: Option<bool>,
 }
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_and_nothing_else() {
+    fn missing_returns_only_the_uncovered_capabilities() {
         let declared = capabilities(json!({ "elicitation": { "form": {} }, "roots": {} }));
         let required = capabilities(json!({ "elicitation": { "url": {} }, "roots": {}, "sampling": {} }));
 
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn elicitation_without_a_mode_is_by_form() {
+    fn elicitation_without_a_mode_means_form_mode() {
         let missing = |declared: Value, required: Value| capabilities(declared).missing(&capabilities(required));
 
         for form in [json!({ "elicitation": {} }), json!({ "elicitation": { "form": {} } })] {
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_required_is_enough() {
+    fn undeclared_requirements_are_not_missing() {
         let declared = capabilities(json!({ "sampling": { "tools": {}, "context": {} } }));
 
         assert!(declared.missing(&ClientCapabilities::sampling()).is_empty());

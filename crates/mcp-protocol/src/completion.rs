@@ -1,4 +1,7 @@
-//! `completion/complete`. Schema: `CompleteRequestParams`, `CompleteResult`.
+//! Types of `completion/complete`. Schema: [`CompleteRequestParams`,
+//! `CompleteResult`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use std::collections::BTreeMap;
 
@@ -6,40 +9,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::{JsonObject, ProtocolVersion, ResultType};
 
-/// What has the argument that is completed. Schema: `PromptReference`, `ResourceTemplateReference`.
+/// Owner of the argument to complete. Schema: `PromptReference`, `ResourceTemplateReference`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum CompletionReference {
-    /// A prompt.
     #[serde(rename = "ref/prompt")]
     Prompt {
-        /// The prompt's name.
         name: String,
-        /// A name for people. Since 2025-06-18.
+        /// Display name. Since 2025-06-18.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         title: Option<String>,
     },
-    /// A resource template.
+    /// A resource template, in the field `uri`.
     #[serde(rename = "ref/resource")]
     Resource {
-        /// The template, or a URI.
+        /// URI template, or a URI.
         uri: String,
     },
 }
 
-/// The argument to complete.
+/// Argument to complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompletionArgument {
-    /// Its name.
     pub name: String,
-    /// What has been typed so far.
+    /// Text that the user has typed so far.
     pub value: String,
 }
 
-/// What else is known when an argument is completed. Since 2025-06-18.
+/// Further input to a completion. Since 2025-06-18.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompletionContext {
-    /// Arguments that have their values already.
+    /// Arguments whose values are already set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub arguments: BTreeMap<String, String>,
 }
@@ -51,7 +51,6 @@ pub struct CompleteResult {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
-    /// The suggestions.
     pub completion: Completion,
     /// Holds the server's name and version since 2026-07-28.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +58,7 @@ pub struct CompleteResult {
 }
 
 impl CompleteResult {
-    /// The same in the words of `revision`.
+    /// Converts the result to `revision`: removes the fields that it does not define.
     #[must_use]
     pub fn for_revision(mut self, revision: ProtocolVersion) -> Self {
         self.result_type = self.result_type.filter(|_| revision.is_modern());
@@ -67,26 +66,26 @@ impl CompleteResult {
     }
 }
 
-/// Values that an argument could have, the likeliest first. From a list of values, the first
-/// [`MAX_VALUES`](Self::MAX_VALUES) are taken.
+/// Suggested values of an argument, the most likely first. Conversions from a list keep the first
+/// [`MAX_VALUES`](Self::MAX_VALUES) values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Completion {
-    /// The values, at most [`MAX_VALUES`](Self::MAX_VALUES).
+    /// Suggested values, at most [`MAX_VALUES`](Self::MAX_VALUES).
     pub values: Vec<String>,
-    /// How many there are in all, if known.
+    /// Total number of matching values, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// Whether there are more.
+    /// Whether more values match than are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has_more: Option<bool>,
 }
 
 impl Completion {
-    /// The most values that an answer may have.
+    /// Maximum number of values in a result.
     pub const MAX_VALUES: usize = 100;
 
-    /// The same with no more values than an answer may have.
+    /// Truncates the values to [`MAX_VALUES`](Self::MAX_VALUES), and sets `total` and `has_more` if some are dropped.
     #[must_use]
     pub fn clamped(mut self) -> Self {
         if self.values.len() > Self::MAX_VALUES {

@@ -1,4 +1,7 @@
-//! What a tool's result consists of. Schema: `ContentBlock` and its variants.
+//! Content blocks of tool results and prompt messages. Schema:
+//! [`ContentBlock`](https://modelcontextprotocol.io/specification/2026-07-28/schema) and its variants.
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
@@ -6,52 +9,50 @@ use serde_json::Value;
 
 use crate::{Icon, JsonObject, ProtocolVersion};
 
-/// One piece of a result.
+/// Content block of a result or prompt message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ContentBlock {
-    /// Text for the model.
+    /// Creates a text block.
     Text(TextContent),
-    /// A picture.
     Image(ImageContent),
-    /// Sound. Since 2025-03-26.
+    /// Since 2025-03-26.
     Audio(AudioContent),
-    /// A resource to fetch. Since 2025-06-18.
+    /// Since 2025-06-18.
     ResourceLink(ResourceLink),
-    /// A resource, in full.
     Resource(EmbeddedResource),
 }
 
 impl ContentBlock {
-    /// Text for the model.
+    /// Creates a text block.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(TextContent { text: text.into(), annotations: None, meta: None })
     }
 
-    /// A picture from its bytes.
+    /// Creates an image block from unencoded bytes.
     pub fn image(bytes: impl AsRef<[u8]>, mime_type: impl Into<String>) -> Self {
         let data = BASE64_STANDARD.encode(bytes);
         Self::Image(ImageContent { data, mime_type: mime_type.into(), annotations: None, meta: None })
     }
 
-    /// Sound from its bytes.
+    /// Creates an audio block from unencoded bytes. Revisions before 2025-03-26 get an embedded resource.
     pub fn audio(bytes: impl AsRef<[u8]>, mime_type: impl Into<String>) -> Self {
         let data = BASE64_STANDARD.encode(bytes);
         Self::Audio(AudioContent { data, mime_type: mime_type.into(), annotations: None, meta: None })
     }
 
-    /// A resource in full.
+    /// Creates an embedded resource.
     pub fn resource(contents: ResourceContents) -> Self {
         Self::Resource(EmbeddedResource { resource: contents, annotations: None, meta: None })
     }
 
-    /// A link to a resource.
+    /// Creates a link to a resource that the client can read. Revisions before 2025-06-18 get a text block.
     pub fn resource_link(name: impl Into<String>, uri: impl Into<String>) -> Self {
         Self::ResourceLink(ResourceLink::new(name, uri))
     }
 
-    /// Says for whom the block is and how much it matters.
+    /// Sets the audience and priority of the block.
     #[must_use]
     pub fn with_annotations(mut self, annotations: Annotations) -> Self {
         let slot = match &mut self {
@@ -65,7 +66,7 @@ impl ContentBlock {
         self
     }
 
-    /// Adds a member to the block's `_meta`, for clients that know its key.
+    /// Adds a member to the block's `_meta`. Clients ignore keys that they do not support.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         let slot = match &mut self {
@@ -79,8 +80,8 @@ impl ContentBlock {
         self
     }
 
-    /// The same in the words of `revision`: fields that it lacks are left out, and a kind of block that it lacks is
-    /// sent as one that it has (sound as an embedded resource, a link as text), so that nothing is lost.
+    /// Converts the block to `revision`. Fields that the revision does not define are removed. A block type that it
+    /// does not define is converted without loss: audio to an embedded resource, a resource link to text.
     #[must_use]
     pub fn for_revision(self, revision: ProtocolVersion) -> Self {
         if revision >= ProtocolVersion::V2025_11_25 {
@@ -141,84 +142,74 @@ impl From<&str> for ContentBlock {
     }
 }
 
-/// Text.
+/// Text content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextContent {
-    /// The text.
     pub text: String,
-    /// For whom it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Annotations>,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
-/// A picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageContent {
-    /// The bytes in Base64.
+    /// The bytes, encoded as Base64.
     pub data: String,
-    /// Such as `image/png`.
+    /// Media type, such as `image/png`.
     pub mime_type: String,
-    /// For whom it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Annotations>,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
-/// Sound. Since 2025-03-26.
+/// Since 2025-03-26.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AudioContent {
-    /// The bytes in Base64.
+    /// The bytes, encoded as Base64.
     pub data: String,
-    /// Such as `audio/wav`.
+    /// Media type, such as `audio/wav`.
     pub mime_type: String,
-    /// For whom it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Annotations>,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
-/// A resource that the client can fetch. Since 2025-06-18.
+/// Link to a resource that the client can read. Since 2025-06-18.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceLink {
-    /// The resource's URI.
     pub uri: String,
-    /// The programmatic name.
+    /// Programmatic name.
     pub name: String,
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The media type, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// The size in bytes, if known.
+    /// Size in bytes, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Pictures of it. Since 2025-11-25.
+    /// Icons for display. Since 2025-11-25.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub icons: Vec<Icon>,
-    /// For whom it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Annotations>,
-    /// Anything else.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
 impl ResourceLink {
-    /// A link with a name and a URI, and nothing else.
+    /// Creates a link with a name and a URI. The other fields are unset.
     pub fn new(name: impl Into<String>, uri: impl Into<String>) -> Self {
         Self {
             uri: uri.into(),
@@ -242,31 +233,29 @@ impl ResourceLink {
     }
 }
 
-/// A resource inside a result.
+/// Resource contents embedded in a result or message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddedResource {
-    /// The resource.
     pub resource: ResourceContents,
-    /// For whom it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Annotations>,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
-/// What a resource holds.
+/// Contents of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ResourceContents {
-    /// Text.
+    /// Text content.
     Text(TextResourceContents),
-    /// Bytes.
+    /// Binary content.
     Blob(BlobResourceContents),
 }
 
 impl ResourceContents {
-    /// Text at a URI.
+    /// Creates text contents.
     pub fn text(uri: impl Into<String>, mime_type: impl Into<String>, text: impl Into<String>) -> Self {
         Self::Text(TextResourceContents {
             uri: uri.into(),
@@ -276,7 +265,7 @@ impl ResourceContents {
         })
     }
 
-    /// Bytes at a URI.
+    /// Creates binary contents from unencoded bytes.
     pub fn blob(uri: impl Into<String>, mime_type: impl Into<String>, bytes: impl AsRef<[u8]>) -> Self {
         Self::Blob(BlobResourceContents {
             uri: uri.into(),
@@ -286,7 +275,7 @@ impl ResourceContents {
         })
     }
 
-    /// Adds a member to `_meta`, for clients that know its key.
+    /// Adds a member to `_meta`. Clients ignore keys that they do not support.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         let slot = match &mut self {
@@ -305,59 +294,54 @@ impl ResourceContents {
     }
 }
 
-/// A resource's text.
+/// Text contents of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TextResourceContents {
-    /// The resource's URI.
     pub uri: String,
-    /// The media type, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// The text.
     pub text: String,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
-/// A resource's bytes.
+/// Binary contents of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlobResourceContents {
-    /// The resource's URI.
     pub uri: String,
-    /// The media type, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// The bytes in Base64.
+    /// The bytes, encoded as Base64.
     pub blob: String,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
-/// For whom a piece of content is, and how much it matters.
+/// Audience, priority and modification time of content.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Annotations {
-    /// For whom it is; everyone when empty.
+    /// Intended recipients; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audience: Vec<Role>,
-    /// From 0 (may be left out) to 1 (effectively required).
+    /// Importance from 0 (optional) to 1 (effectively required).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<f64>,
-    /// When it last changed, in ISO 8601. Since 2025-06-18.
+    /// Time of the last change, in ISO 8601. Since 2025-06-18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<String>,
 }
 
-/// A side of the conversation.
+/// Sender or recipient of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// The person.
+    /// The human user.
     User,
-    /// The model.
+    /// The language model.
     Assistant,
 }

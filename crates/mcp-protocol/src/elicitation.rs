@@ -1,4 +1,7 @@
-//! Questions to the person at a client. Schema: `ElicitRequestFormParams`, `ElicitRequestURLParams`, `ElicitResult`.
+//! Elicitation: requests for input from the user of a client. Schema: [`ElicitRequestFormParams`,
+//! `ElicitRequestURLParams`, `ElicitResult`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use std::fmt;
 
@@ -13,65 +16,65 @@ use crate::JsonObject;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ElicitRequestParams {
-    /// A page to visit, for what must not pass through the client.
+    /// URL mode, for data that must not pass through the client, such as passwords.
     Url(ElicitRequestUrlParams),
-    /// A form to fill in.
+    /// Form mode: the client shows a form with the requested fields.
     Form(ElicitRequestFormParams),
 }
 
-/// A form to fill in.
+/// Form mode: the client shows a form with the requested fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ElicitRequestFormParams {
-    /// [`FormMode`], or nothing.
+    /// Always `form` if present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<FormMode>,
-    /// Why it is asked.
+    /// Text that explains the request to the user.
     pub message: String,
-    /// The fields of the form.
+    /// Fields of the form.
     pub requested_schema: RequestedSchema,
 }
 
-/// The word `form`.
+/// The value `form` of the member `mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FormMode {
-    /// The word `form`.
+    /// The value `form` of the member `mode`.
     #[serde(rename = "form")]
     Form,
 }
 
-/// A page to visit. Since 2025-11-25.
+/// URL mode: the client asks the user to open a URL. Since 2025-11-25.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ElicitRequestUrlParams {
-    /// [`UrlMode`].
+    /// Always `url`.
     pub mode: UrlMode,
-    /// Why it is asked.
+    /// Text that explains the request to the user.
     pub message: String,
-    /// The page.
+    /// URL that the user opens.
     pub url: String,
 }
 
-/// The word `url`.
+/// The value `url` of the member `mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UrlMode {
-    /// The word `url`.
+    /// The value `url` of the member `mode`.
     #[serde(rename = "url")]
     Url,
 }
 
-/// The fields of a form: a flat object of simple values.
+/// JSON Schema of a form: a flat object with primitive members.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestedSchema {
-    /// The dialect, if it matters.
+    /// JSON Schema dialect.
     #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// The word `object`.
+    /// The value `object`.
     #[serde(rename = "type")]
     kind: ObjectKind,
-    /// The fields, in the order that they should be shown in.
+    /// Fields in display order.
     pub properties: Properties,
-    /// Names of the fields that must be filled in.
+    /// Names of the mandatory fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<String>,
 }
@@ -83,19 +86,19 @@ enum ObjectKind {
 }
 
 impl RequestedSchema {
-    /// A form without fields.
+    /// Creates a form without fields.
     pub fn new() -> Self {
         Self { schema: None, kind: ObjectKind::Object, properties: Properties(Vec::new()), required: Vec::new() }
     }
 
-    /// Adds a field that may be left empty.
+    /// Adds an optional field.
     #[must_use]
     pub fn optional(mut self, name: impl Into<String>, field: impl Into<PrimitiveSchemaDefinition>) -> Self {
         self.properties.0.push((name.into(), field.into()));
         self
     }
 
-    /// Adds a field that must be filled in.
+    /// Adds a mandatory field.
     #[must_use]
     pub fn required(mut self, name: impl Into<String>, field: impl Into<PrimitiveSchemaDefinition>) -> Self {
         let name = name.into();
@@ -110,7 +113,7 @@ impl Default for RequestedSchema {
     }
 }
 
-/// Fields by name, in order.
+/// Form fields by name. Serialization and deserialization keep their order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Properties(pub Vec<(String, PrimitiveSchemaDefinition)>);
 
@@ -128,7 +131,7 @@ impl<'de> Deserialize<'de> for Properties {
             type Value = Properties;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of fields")
+                f.write_str("an object of form fields")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Properties, A::Error> {
@@ -144,38 +147,38 @@ impl<'de> Deserialize<'de> for Properties {
     }
 }
 
-/// One field of a form.
+/// Schema of one form field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum PrimitiveSchemaDefinition {
-    /// Text, or one of several texts.
+    /// A string, free or from an enumeration.
     String(StringField),
-    /// A number.
+    /// Schema of a number.
     Number(NumberSchema),
-    /// A whole number.
+    /// An integer.
     Integer(NumberSchema),
-    /// Yes or no.
+    /// Schema of a boolean.
     Boolean(BooleanSchema),
-    /// Some of several texts.
+    /// Multiple selection of strings.
     Array(MultiSelectField),
 }
 
-/// A field whose value is a string.
+/// Schema of a field whose value is a string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum StringField {
-    /// One of several texts that have titles.
+    /// Single selection with display titles.
     Titled(TitledSingleSelectEnumSchema),
-    /// The same as it was written before 2025-11-25.
+    /// Single selection with display titles, in the format of the revisions before 2025-11-25.
     LegacyTitled(LegacyTitledEnumSchema),
-    /// One of several texts.
+    /// Single selection.
     Untitled(UntitledSingleSelectEnumSchema),
-    /// Any text.
+    /// Schema of a string.
     Plain(StringSchema),
 }
 
 impl StringField {
-    /// The texts to choose from; `None` if any text will do.
+    /// Returns the allowed values; `None` for free text.
     pub fn options(&self) -> Option<Vec<&str>> {
         match self {
             Self::Titled(field) => Some(field.one_of.iter().map(|option| option.value.as_str()).collect()),
@@ -186,18 +189,18 @@ impl StringField {
     }
 }
 
-/// A field whose value is a list of strings.
+/// Schema of a field whose value is a list of strings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum MultiSelectField {
-    /// Some of several texts that have titles.
+    /// Multiple selection with display titles.
     Titled(TitledMultiSelectEnumSchema),
-    /// Some of several texts.
+    /// Multiple selection of strings.
     Untitled(UntitledMultiSelectEnumSchema),
 }
 
 impl MultiSelectField {
-    /// The texts to choose from.
+    /// Returns the allowed values.
     pub fn options(&self) -> Vec<&str> {
         match self {
             Self::Titled(field) => field.items.any_of.iter().map(|option| option.value.as_str()).collect(),
@@ -206,151 +209,151 @@ impl MultiSelectField {
     }
 }
 
-/// Any text.
+/// Schema of a string.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StringSchema {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Least number of characters.
+    /// Minimum number of characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_length: Option<u64>,
-    /// Greatest number of characters.
+    /// Maximum number of characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u64>,
     /// `email`, `uri`, `date` or `date-time`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
-    /// What is filled in beforehand.
+    /// Prefilled value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
 }
 
-/// A number.
+/// Schema of a number.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NumberSchema {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The least value.
+    /// Minimum value, inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<serde_json::Number>,
-    /// The greatest value.
+    /// Maximum value, inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<serde_json::Number>,
-    /// What is filled in beforehand.
+    /// Prefilled value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<serde_json::Number>,
 }
 
-/// Yes or no.
+/// Schema of a boolean.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BooleanSchema {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What is filled in beforehand.
+    /// Prefilled value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<bool>,
 }
 
-/// One of several texts.
+/// Single selection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UntitledSingleSelectEnumSchema {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The texts.
+    /// Allowed values.
     #[serde(rename = "enum")]
     pub options: Vec<String>,
-    /// What is chosen beforehand.
+    /// Preselected value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
 }
 
-/// One of several texts that have titles.
+/// Single selection with display titles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TitledSingleSelectEnumSchema {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The texts.
+    /// Allowed values.
     pub one_of: Vec<TitledOption>,
-    /// What is chosen beforehand.
+    /// Preselected value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
 }
 
-/// One of several texts that have titles, as it was written before 2025-11-25.
+/// Single selection with display titles, in the format of the revisions before 2025-11-25.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LegacyTitledEnumSchema {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The texts.
+    /// Allowed values.
     #[serde(rename = "enum")]
     pub options: Vec<String>,
-    /// Their titles, in the same order.
+    /// Display titles, in the same order as the values.
     pub enum_names: Vec<String>,
-    /// What is chosen beforehand.
+    /// Preselected value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
 }
 
-/// Some of several texts.
+/// Multiple selection of strings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UntitledMultiSelectEnumSchema {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The least number to choose.
+    /// Minimum number of selected values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_items: Option<u64>,
-    /// The greatest number to choose.
+    /// Maximum number of selected values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u64>,
-    /// The texts.
+    /// Allowed values.
     pub items: UntitledItems,
-    /// What is chosen beforehand.
+    /// Preselected value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Vec<String>>,
 }
 
-/// The texts of an [`UntitledMultiSelectEnumSchema`].
+/// Allowed values of an [`UntitledMultiSelectEnumSchema`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UntitledItems {
     #[serde(rename = "type")]
     kind: StringKind,
-    /// The texts.
+    /// Allowed values.
     #[serde(rename = "enum")]
     pub options: Vec<String>,
 }
@@ -362,7 +365,7 @@ enum StringKind {
 }
 
 impl UntitledMultiSelectEnumSchema {
-    /// Any number of these texts.
+    /// Creates a selection of any number of `options`.
     pub fn new<T: Into<String>>(options: impl IntoIterator<Item = T>) -> Self {
         let options = options.into_iter().map(Into::into).collect();
         Self {
@@ -376,50 +379,49 @@ impl UntitledMultiSelectEnumSchema {
     }
 }
 
-/// Some of several texts that have titles.
+/// Multiple selection with display titles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TitledMultiSelectEnumSchema {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The least number to choose.
+    /// Minimum number of selected values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_items: Option<u64>,
-    /// The greatest number to choose.
+    /// Maximum number of selected values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u64>,
-    /// The texts.
+    /// Allowed values.
     pub items: TitledItems,
-    /// What is chosen beforehand.
+    /// Preselected value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Vec<String>>,
 }
 
-/// The texts of a [`TitledMultiSelectEnumSchema`].
+/// Allowed values of a [`TitledMultiSelectEnumSchema`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TitledItems {
-    /// The texts.
+    /// Allowed values.
     pub any_of: Vec<TitledOption>,
 }
 
-/// A text to choose, and what the person sees for it.
+/// Value with a display title.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TitledOption {
-    /// The text.
     #[serde(rename = "const")]
     pub value: String,
-    /// What the person sees.
+    /// Display title.
     pub title: String,
 }
 
 impl TitledOption {
-    /// A text and what the person sees for it.
+    /// Creates an option from its value and display title.
     pub fn new(value: impl Into<String>, title: impl Into<String>) -> Self {
         Self { value: value.into(), title: title.into() }
     }
@@ -467,24 +469,24 @@ impl From<BooleanSchema> for PrimitiveSchemaDefinition {
     }
 }
 
-/// The client's answer to `elicitation/create`.
+/// Result of `elicitation/create`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ElicitResult {
-    /// What the person did.
+    /// Action of the user.
     pub action: ElicitAction,
-    /// What was filled in, if a form was accepted.
+    /// Values of the form fields, if a form was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<JsonObject>,
 }
 
-/// What a person did with a question.
+/// Action of the user on an elicitation request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ElicitAction {
-    /// Agreed.
+    /// The user submitted the form or agreed to open the URL.
     Accept,
-    /// Refused.
+    /// The user explicitly declined.
     Decline,
-    /// Went away without deciding.
+    /// The user dismissed the request without a choice.
     Cancel,
 }

@@ -1,33 +1,35 @@
-//! Who a peer is. Schema: `Implementation`, `Icon`.
+//! Name, version and icons of a client or server. Schema: [`Implementation`,
+//! `Icon`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ProtocolVersion;
 
-/// Name and version of a client or server, for display and logs; nobody has verified them.
+/// Name and version of a client or server. Unverified: for display and logs only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Implementation {
-    /// The programmatic name.
+    /// Programmatic name.
     pub name: String,
-    /// The version of this implementation.
     pub version: String,
-    /// A name for people. Since 2025-06-18.
+    /// Display name. Since 2025-06-18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What it does, for people. Since 2025-11-25.
+    /// Purpose, for display. Since 2025-11-25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Its website, a URL. Since 2025-11-25.
+    /// URL of the website. Since 2025-11-25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub website_url: Option<String>,
-    /// Pictures of it. Since 2025-11-25.
+    /// Icons for display. Since 2025-11-25.
     #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "Vec::is_empty")]
     pub icons: Vec<Icon>,
 }
 
 impl Implementation {
-    /// An implementation with a name and a version, and nothing else.
+    /// Creates an implementation with a name and a version. The other fields are unset.
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -39,7 +41,7 @@ impl Implementation {
         }
     }
 
-    /// The same without what `revision` lacks.
+    /// Returns a copy without the fields that `revision` does not define.
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
         let mut own = self.clone();
@@ -55,41 +57,39 @@ impl Implementation {
     }
 }
 
-/// Some serialisers write an empty list as null.
+/// Deserializes `null` as an empty list: some serializers write empty lists as `null`.
 fn null_as_empty<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A picture that a client may show. Since 2025-11-25.
+/// Icon that a client may display. Since 2025-11-25.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Icon {
-    /// An `https:` URL or a `data:` URI; clients refuse other schemes.
+    /// `https:` URL or `data:` URI; clients reject other schemes.
     pub src: String,
-    /// The media type, if the URL's own is missing or generic.
+    /// Media type, if the one that the URL returns is missing or generic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// Sizes such as `48x48`, or `any` for a scalable picture.
+    /// Sizes such as `48x48`, or `any` for a scalable image.
     #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<String>,
-    /// The background it is made for.
+    /// Background that the icon is designed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub theme: Option<IconTheme>,
 }
 
 impl Icon {
-    /// An icon at a URL or in a `data:` URI.
+    /// Creates an icon from an `https:` URL or a `data:` URI.
     pub fn new(src: impl Into<String>) -> Self {
         Self { src: src.into(), mime_type: None, sizes: Vec::new(), theme: None }
     }
 }
 
-/// The background that an icon is made for.
+/// Background that an icon is designed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IconTheme {
-    /// A light background.
     Light,
-    /// A dark background.
     Dark,
 }

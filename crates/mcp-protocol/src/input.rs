@@ -1,5 +1,5 @@
-//! What a server asks a client in the middle of a request, by multiple round trips (2026-07-28,
-//! `basic/patterns/mrtr`). Schema: `InputRequiredResult`, `InputRequest`.
+//! Input requests: a server requests input from the client by multiple round trips (2026-07-28, `basic/patterns/mrtr`).
+//! Schema: [`InputRequiredResult`, `InputRequest`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CreateMessageRequestParams, ElicitRequestParams, JsonObject, ResultType};
 
-/// Result of a request that cannot be finished before the client has answered.
+/// Result of a request that the client must repeat with responses to the input requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InputRequiredResult {
-    /// [`ResultType::InputRequired`].
+    /// Always [`ResultType::InputRequired`].
     pub result_type: ResultType,
-    /// The questions, by the keys that their answers will have.
+    /// Input requests. The responses have the same keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_requests: Option<InputRequests>,
-    /// To be sent back unchanged with the answers. Means something to the server alone.
+    /// Opaque state of the server. The client returns it unchanged with the responses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_state: Option<String>,
     /// Holds the server's name and version.
@@ -24,20 +24,20 @@ pub struct InputRequiredResult {
     pub meta: Option<JsonObject>,
 }
 
-/// Questions by their keys.
+/// Input requests by key.
 pub type InputRequests = BTreeMap<String, InputRequest>;
 
-/// A question to the client.
+/// Request from the server to the client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", content = "params")]
 pub enum InputRequest {
-    /// To the person.
+    /// Input from the user.
     #[serde(rename = "elicitation/create")]
     Elicit(ElicitRequestParams),
-    /// To the client's model. Deprecated in 2026-07-28.
+    /// Sampling by the client's model. Deprecated in 2026-07-28.
     #[serde(rename = "sampling/createMessage")]
     CreateMessage(Box<CreateMessageRequestParams>),
-    /// For the client's root directories. Deprecated in 2026-07-28.
+    /// The client's root directories. Deprecated in 2026-07-28.
     #[serde(rename = "roots/list")]
     ListRoots,
 }

@@ -1,8 +1,8 @@
-//! Bounded JSON: the one way from a peer's text to a tree or a typed value.
+//! Bounded JSON parsing. Every JSON text from a peer is parsed by this module.
 //!
-//! A tree costs many times its text: `{"":{"":…` takes 4 bytes a level and more than 600 bytes of memory. [`check`] therefore
-//! charges a text for what it may cost in memory, before anything is built of it, and rejects what serde_json would read in
-//! two ways. [`read`] does both steps.
+//! A parsed value takes many times the memory of its text: `{"":{"":…` has 4 bytes per level and takes more than 600
+//! bytes of memory. [`check`] therefore computes an upper bound of the memory before anything is allocated, and rejects
+//! text that serde_json could parse in two ways. [`read`] checks and parses.
 //!
 //! ```
 //! # use mcp_protocol as mcp_lambda;
@@ -24,28 +24,29 @@ use memchr::memchr2;
 use serde::{Deserialize, de::DeserializeOwned};
 use smallvec::SmallVec;
 
-/// The deepest nesting of arrays and objects.
+/// Maximum nesting depth of arrays and objects.
 pub const MAX_DEPTH: usize = 100;
-/// The longest name of a member, in bytes of JSON text.
+/// Maximum length of a member's name, in bytes of JSON text.
 const MAX_NAME_BYTES: usize = 16 * 1024;
-/// The member by which serde_json marks a value that is JSON text itself. From a peer it would be text that is read twice.
+/// Member name that serde_json uses internally for a value that is itself JSON text. From a peer, that text would be
+/// parsed a second time.
 const PRIVATE_NAME: &str = "$serde_json::private::RawValue";
 
-/// Memory that a value may take: 32 bytes as a [`serde_json::Value`], twice that in a list that grows, more in a list of
-/// structs, and about 200 where each of them breaks a bound and is reported.
+/// Memory of a value: 32 bytes as a [`serde_json::Value`], twice that in a growing list, more in a list of structs, and
+/// about 200 if each value violates a bound and is reported.
 const VALUE_COST: usize = 192;
-/// The node of a B-tree that the first member of an object allocates.
+/// Memory of the B-tree node that the first member of an object allocates.
 const OBJECT_COST: usize = 640;
-/// The first allocation of a list.
+/// Memory of the first allocation of a list.
 const ARRAY_COST: usize = 128;
-/// A member's name, beside its text.
+/// Memory of a member's name, without its text.
 const NAME_COST: usize = 32;
-/// The length of what a message repeats.
+/// Maximum length of quoted text in a message, in bytes.
 const SHOWN_BYTES: usize = 320;
-/// A string that is shorter is repeated in an error message at no notable cost.
+/// Minimum length, in bytes, of a string whose repetition in an error message is charged.
 const LONG_STRING_BYTES: usize = 4096;
 
-/// What the value of a JSON text may cost in memory, in bytes.
+/// Memory budget of a parsed JSON text, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     memory: usize,
@@ -53,38 +54,38 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// For the text of a whole request: 3 MiB and four times the text. With the event, the body and the response beside it, a
-    /// request stays below eight times its body and 4 MiB.
+    /// Creates the budget for the text of a whole request: 3 MiB plus four times the text. Together with the event, the
+    /// body and the response, a request takes less than eight times its body plus 4 MiB.
     pub const fn of(text: &str) -> Self {
         Self::memory(3 * 1024 * 1024 + 4 * text.len())
     }
 
-    /// A fixed amount.
+    /// Creates a budget of a fixed number of bytes.
     pub const fn memory(bytes: usize) -> Self {
         Self { memory: bytes, spent: 0 }
     }
 }
 
-/// Why a JSON text is not read.
+/// Error of [`check`] and [`read`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JsonError {
-    /// Not JSON, or not of the type that is wanted.
+    /// Not JSON, or not of the requested type.
     Malformed(String),
-    /// Its value would cost more memory than the budget has.
+    /// The parsed value could exceed the memory budget.
     TooLarge {
-        /// What it may cost, in bytes.
+        /// The budget, in bytes.
         budget: usize,
     },
     /// Nested deeper than [`MAX_DEPTH`].
     TooDeep,
     /// A member's name is longer than 16 KiB, or reserved by serde_json.
     InvalidName,
-    /// An object has a member twice: two readers could see different values (RFC 8725, section 2.4).
+    /// Duplicate member: two parsers could see different values (RFC 8725, section 2.4).
     Duplicate {
-        /// Where the object is, such as `filters[2]`; empty for the outermost.
+        /// Path of the object, such as `filters[2]`; empty for the outermost.
         path: String,
-        /// The member.
+        /// Name of the member.
         name: String,
     },
 }
@@ -111,50 +112,50 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// Reads a value that owns what it holds.
+/// Checks and parses an owned value.
 ///
 /// # Errors
 ///
-/// As [`check`]; and when the text is not JSON of that type.
+/// The errors of [`check`], and [`JsonError::Malformed`] if the text is not JSON of that type.
 pub fn read<T: DeserializeOwned>(text: &str, budget: Budget) -> Result<T, JsonError> {
     check(text, budget)?;
     borrow(text)
 }
 
-/// Reads one of several values that are kept together, and takes from their budget what it may cost.
+/// Checks and parses one of several values that share a budget, and deducts its cost from the budget.
 ///
 /// # Errors
 ///
-/// As [`read`].
+/// The errors of [`read`].
 pub fn read_within<T: DeserializeOwned>(text: &str, budget: &mut Budget) -> Result<T, JsonError> {
     spend(text, budget)?;
     borrow(text)
 }
 
-/// The same as [`read`] from bytes.
+/// Checks and parses an owned value from bytes.
 ///
 /// # Errors
 ///
-/// As [`read`]; and when the bytes are not UTF-8.
+/// The errors of [`read`], and [`JsonError::Malformed`] if the bytes are not UTF-8.
 pub fn read_bytes<T: DeserializeOwned>(bytes: &[u8], budget: Budget) -> Result<T, JsonError> {
     let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Malformed(error.to_string()))?;
     read(text, budget)
 }
 
-/// Reads a value of fixed size that borrows from the text, such as a struct whose members are strings and
-/// [`RawValue`](serde_json::value::RawValue)s. Without a budget, since nothing of it grows with what is in the text: not for
-/// lists, maps, or structs that hold some.
+/// Parses a value of fixed size that borrows from the text, such as a struct of strings and
+/// [`RawValue`](serde_json::value::RawValue)s. There is no budget, since the size does not depend on the text. Do not
+/// use it for lists, maps, or structs that contain them.
 ///
 /// # Errors
 ///
-/// When the text is not JSON of that type.
+/// [`JsonError::Malformed`] if the text is not JSON of that type.
 pub fn borrow<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, JsonError> {
-    // Unbounded JSON: the place that all others use.
+    // Unbounded JSON: the function that all bounded readers call.
     serde_json::from_str(text).map_err(|error| JsonError::Malformed(shortened(&error)))
 }
 
-/// A text for a message, cut to 320 bytes. No more of it is ever written, so that a message that repeats what a peer sent
-/// costs as little as it shows.
+/// Formats a text for a message, truncated to 320 bytes. Formatting stops at that length, so that the cost of a message
+/// does not depend on the length of a peer's text.
 pub fn shortened(text: &(impl fmt::Display + ?Sized)) -> String {
     struct Short(String);
 
@@ -172,19 +173,19 @@ pub fn shortened(text: &(impl fmt::Display + ?Sized)) -> String {
     }
 
     let mut short = Short(String::new());
-    // Fails where the text is cut.
+    // The error only signals truncation.
     let _ = fmt::Write::write_fmt(&mut short, format_args!("{text}"));
     short.0
 }
 
-/// Checks that the value of a text can be built within a budget, nested at most [`MAX_DEPTH`] deep, and that no object has a
-/// member twice. Allocates nothing for usual texts, and less than a value of the text would take for all.
+/// Checks the memory budget, the nesting depth ([`MAX_DEPTH`]) and duplicate members of a JSON text. Allocates nothing
+/// for typical texts, and always less than the parsed value would take.
 ///
-/// Syntax is not checked: what is no JSON may pass, and costs no more than its budget before serde_json rejects it.
+/// Syntax is not checked: invalid JSON may pass, and stays within its budget until serde_json rejects it.
 ///
 /// # Errors
 ///
-/// The first violation.
+/// Returns the first violation.
 pub fn check(text: &str, mut budget: Budget) -> Result<(), JsonError> {
     spend(text, &mut budget)
 }
@@ -197,37 +198,37 @@ fn spend(text: &str, budget: &mut Budget) -> Result<(), JsonError> {
     Scan { text, budget, longest_message: 0, frames, names, spilled: Vec::new() }.run()
 }
 
-/// Names of one object that are compared one by one; an object that brings more gets a set.
+/// Maximum number of names of one object that are compared linearly; an object with more names uses a set.
 const COMPARED_NAMES: usize = 32;
 
-/// The text of a member's name, between its quotes.
+/// Byte range of a member's name, between its quotes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Name {
     start: u32,
     end: u32,
 }
 
-/// An array or object that is open.
+/// Open array or object.
 #[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     is_object: bool,
-    /// The object's names are in the last of the sets.
+    /// Whether the object's names are in the last set of [`Scan::spilled`].
     is_spilled: bool,
-    /// Where the object's names begin.
+    /// Index of the object's first name in [`Scan::names`].
     first_name: u32,
-    /// The position of the element that is being read.
+    /// Index of the current element.
     index: u32,
-    /// The name of the member that is being read.
+    /// Name of the current member.
     name: Name,
 }
 
 struct Scan<'a, 'b> {
     text: &'a str,
     budget: &'b mut Budget,
-    /// The longest error message that a string could become part of.
+    /// Size of the longest error message that could quote a string.
     longest_message: usize,
     frames: SmallVec<[Frame; 8]>,
-    /// The names of all open objects that are not in a set; none has escapes.
+    /// Names of all open objects that are not in a set. None has escapes.
     names: SmallVec<[Name; 16]>,
     spilled: Vec<BTreeSet<Cow<'a, str>>>,
 }
@@ -294,9 +295,9 @@ impl<'a> Scan<'a, '_> {
     fn string(&mut self, start: usize, end: usize) -> Result<(), JsonError> {
         let bytes = end - start;
         if bytes > LONG_STRING_BYTES {
-            // serde repeats a string of the wrong type with its `Debug` escapes, in a buffer that doubles.
+            // serde quotes a string of the wrong type with `Debug` escapes, in a buffer that doubles its size.
             let escaped = |character: char| match character {
-                // Begins an escape of JSON already.
+                // Already starts a JSON escape.
                 '\\' => 3,
                 ' '..='~' => 1,
                 _ => character.escape_debug().len(),
@@ -326,7 +327,7 @@ impl<'a> Scan<'a, '_> {
             if compared.iter().any(|own| raw(self.text, *own) == unescaped) {
                 return Err(self.duplicate(&unescaped));
             }
-            // Names with escapes are read once, and kept as they were read.
+            // Names with escapes are unescaped once and stored unescaped.
             if !has_escapes && compared.len() < COMPARED_NAMES {
                 self.names.push(name);
                 return Ok(());
@@ -357,7 +358,7 @@ impl<'a> Scan<'a, '_> {
         borrow::<String>(quoted).map(Cow::Owned)
     }
 
-    /// Where the innermost open object is.
+    /// Returns the path of the innermost open object.
     fn path(&self) -> String {
         let mut path = String::new();
         for frame in &self.frames[..self.frames.len().saturating_sub(1)] {
@@ -375,17 +376,17 @@ impl<'a> Scan<'a, '_> {
 }
 
 fn raw(text: &str, name: Name) -> &str {
-    // Quotes are ASCII, so that both ends are boundaries of characters.
+    // Quotes are ASCII, so both ends are character boundaries.
     text.get(name.start as usize..name.end as usize).unwrap_or_default()
 }
 
-/// A position in a text that is known to have less than 4 GiB.
+/// Converts a position in a text of less than 4 GiB.
 #[expect(clippy::cast_possible_truncation, reason = "checked before the scan begins")]
 fn narrow(position: usize) -> u32 {
     position as u32
 }
 
-/// The position of the quote that ends a string, or the end of the text; and whether the string has escapes.
+/// Returns the position of the closing quote, or the end of the text, and whether the string has escapes.
 fn end_of_string(bytes: &[u8], start: usize) -> (usize, bool) {
     let (mut at, mut has_escapes) = (start, false);
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
@@ -410,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_attack_is_read_as_serde_json_reads_it() {
+    fn harmless_text_is_parsed_like_by_serde_json() {
         for text in [
             "null",
             "1e400",
@@ -431,7 +432,7 @@ mod tests {
 
     /// 8.3: duplicate members, in any spelling and at any depth.
     #[test]
-    fn a_member_that_is_there_twice_is_rejected_with_its_place() {
+    fn duplicate_members_are_rejected_with_their_path() {
         for (text, path) in [
             (r#"{"a":1,"a":1}"#, ""),
             (r#"{"a":1,"\u0061":2}"#, ""),
@@ -447,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_compared_however_many_there_are() {
+    fn duplicates_are_found_among_any_number_of_names() {
         for count in [2, COMPARED_NAMES, COMPARED_NAMES + 1, 1_000] {
             let members: Vec<String> = (0..count).map(|index| format!(r#""n{index}":{{"n0":0,"n1":[]}}"#)).collect();
             let unique = format!("{{{}}}", members.join(","));
@@ -459,9 +460,9 @@ mod tests {
         }
     }
 
-    /// 8.3: the key by which serde_json would read a string as JSON text.
+    /// 8.3: the key that makes serde_json parse a string as JSON text.
     #[test]
-    fn the_private_name_of_serde_json_is_rejected() {
+    fn reserved_name_of_serde_json_is_rejected() {
         for text in [
             r#"{"$serde_json::private::RawValue":"[1]"}"#,
             r#"{"a":[{"\u0024serde_json::private::RawValue":"[1]"}]}"#,
@@ -472,9 +473,9 @@ mod tests {
         assert_eq!(checked(r#"["$serde_json::private::RawValue"]"#), Ok(()));
     }
 
-    /// 8.1: what costs many times its text.
+    /// 8.1: text whose value takes many times its memory.
     #[test]
-    fn what_would_cost_more_than_its_budget_is_rejected() {
+    fn values_above_their_budget_are_rejected() {
         const BYTES: usize = 1_000_000;
         let repeat = |part: &str| part.repeat(BYTES / part.len());
         for (text, expected) in [
@@ -497,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn large_values_that_are_no_attack_pass() {
+    fn large_harmless_values_pass() {
         let rows: Vec<Value> = (0..1_000)
             .map(|row| json!({ "id": row, "name": "Ada Lovelace", "city": "London", "active": true, "score": 0.5 }))
             .collect();
@@ -509,7 +510,7 @@ mod tests {
 
     /// 8.7
     #[test]
-    fn values_that_are_kept_together_share_a_budget() {
+    fn values_parsed_together_share_a_budget() {
         let text = format!("[{}0]", "0,".repeat(9));
         let mut budget = Budget::memory(2 * (11 * VALUE_COST + ARRAY_COST));
 
@@ -522,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_does_no_harm() {
+    fn invalid_json_is_malformed() {
         for text in [
             "",
             "\"",

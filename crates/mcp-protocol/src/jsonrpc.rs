@@ -1,7 +1,7 @@
-//! JSON-RPC 2.0 as MCP uses it: bodies into messages, results and errors into responses.
+//! JSON-RPC 2.0: parses bodies into messages, serializes results and errors into responses.
 //!
-//! A body is read lazily. Only the envelope is looked at here; `params` stays raw until the method is known. That way
-//! a large argument is read once, by the type that wants it, and duplicate members are found by that type.
+//! Bodies are parsed lazily. This module parses only the envelope; `params` stays raw until the method is known. A
+//! large argument is therefore parsed once, into its final type, which also detects duplicate members.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,36 +13,36 @@ use serde_json::{Value, error::Category, value::RawValue};
 
 use crate::json;
 
-/// The body is not JSON.
+/// Error code: the body is not JSON.
 pub const PARSE_ERROR: i64 = -32700;
-/// The JSON is not a JSON-RPC message.
+/// Error code: the JSON is not a JSON-RPC message.
 pub const INVALID_REQUEST: i64 = -32600;
-/// The server has no such method.
+/// Error code: the server does not have the method.
 pub const METHOD_NOT_FOUND: i64 = -32601;
-/// The parameters do not fit the method.
+/// Error code: the parameters are invalid for the method.
 pub const INVALID_PARAMS: i64 = -32602;
-/// A fault of the server.
+/// Error code: internal error of the server.
 pub const INTERNAL_ERROR: i64 = -32603;
-/// There is no resource at that URI (until 2025-11-25; now [`INVALID_PARAMS`]).
+/// Error code: there is no resource at the URI (until 2025-11-25; now [`INVALID_PARAMS`]).
 pub const RESOURCE_NOT_FOUND: i64 = -32002;
-/// Headers and body disagree, or a required header is missing (2026-07-28).
+/// Error code: headers and body differ, or a required header is missing (2026-07-28).
 pub const HEADER_MISMATCH: i64 = -32020;
-/// The request needs a capability that the client did not declare (2026-07-28).
+/// Error code: the request needs a capability that the client did not declare (2026-07-28).
 pub const MISSING_REQUIRED_CLIENT_CAPABILITY: i64 = -32021;
-/// The server does not speak the requested version (2026-07-28).
+/// Error code: the server does not support the requested protocol version (2026-07-28).
 pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
 
-/// The most messages that a batch may have: each costs as much as a request of its own.
+/// Maximum number of messages in a batch: each costs as much as a separate request.
 const MAX_BATCH: usize = 100;
 
-/// Longest integer that is accepted as an id, in digits. Generous: no client counts this far.
+/// Maximum length of an integer id, in digits. No client counts this far.
 const MAX_ID_DIGITS: usize = 64;
-/// Longest JSON text of a string that is accepted as an id, in bytes. Each answer repeats it.
+/// Maximum length of the JSON text of a string id, in bytes. Each response repeats the id.
 const MAX_ID_BYTES: usize = 4096;
 
-/// The `id` of a request: a string or an integer, repeated in its response exactly as it came.
+/// Id of a request: a string or an integer, repeated unchanged in the response.
 ///
-/// Integers keep their text, so that one beyond 64 bits comes back unchanged.
+/// Integers keep their JSON text, so that integers beyond 64 bits are repeated unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RequestId {
     /// An integer, as its JSON text.
@@ -52,7 +52,7 @@ pub enum RequestId {
 }
 
 impl RequestId {
-    /// Reads an id from JSON text; `None` if it is neither a string nor an integer, or longer than 4 KiB.
+    /// Parses an id; `None` if the text is neither a string nor an integer, or longer than 4 KiB.
     fn from_json(text: &str) -> Option<Self> {
         if text.len() > MAX_ID_BYTES {
             return None;
@@ -67,7 +67,7 @@ impl RequestId {
     }
 }
 
-/// `1.0` and `1e2` are integers to JSON Schema, whatever they look like.
+/// Returns whether a number with a fraction or exponent is an integer, as `1.0` and `1e2` are in JSON Schema.
 fn is_integral_float(text: &str) -> bool {
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
     json::borrow::<f64>(text).is_ok_and(|number| number.fract() == 0.0 && number.abs() <= LARGEST_EXACT)
@@ -106,61 +106,62 @@ impl Serialize for RequestId {
 }
 
 impl<'de> Deserialize<'de> for RequestId {
-    /// Works with serde_json alone, since an integer keeps its text.
+    /// Requires serde_json, since an integer keeps its JSON text.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         Self::from_json(raw.get()).ok_or_else(|| serde::de::Error::custom("expected a string or an integer"))
     }
 }
 
-/// A body: one message, or, in 2025-03-26, a batch.
+/// Parsed body: one message, or, in 2025-03-26, a batch.
 #[derive(Debug)]
 pub enum Incoming<'a> {
-    /// One message.
+    /// A single message.
     Single(Message<'a>),
-    /// A batch, in order; each element may be malformed on its own.
+    /// A batch, in order. Each element is parsed separately and can be malformed.
     Batch(Vec<Result<Message<'a>, MalformedMessage>>),
 }
 
-/// A message from a client.
+/// Message from a client.
 #[derive(Debug)]
 pub enum Message<'a> {
-    /// Wants a response.
+    /// Expects a response.
     Request(Request<'a>),
-    /// Wants none.
+    /// Expects no response.
     Notification(Notification<'a>),
-    /// Answers a request of ours. No such request is made over a stateless transport, so nothing waits for it.
+    /// Response to a request of the server. A server over a stateless transport sends no requests, so responses are
+    /// ignored.
     Response,
 }
 
-/// A request: an `id`, a method, and parameters yet to be read.
+/// Request with unparsed parameters.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// To be repeated in the response.
+    /// Repeated in the response.
     pub id: RequestId,
-    /// Such as `tools/call`.
+    /// Method name, such as `tools/call`.
     pub method: Cow<'a, str>,
-    /// A JSON object, unread; `None` when absent or `null`.
+    /// Unparsed JSON object; `None` if absent or `null`.
     pub params: Option<&'a RawValue>,
 }
 
-/// A notification: a method and parameters, never answered.
+/// Notification with unparsed parameters. It has no response.
 #[derive(Debug, Clone)]
 pub struct Notification<'a> {
-    /// Such as `notifications/initialized`.
+    /// Method name, such as `notifications/initialized`.
     pub method: Cow<'a, str>,
-    /// A JSON object, unread; `None` when absent or `null`.
+    /// Unparsed JSON object; `None` if absent or `null`.
     pub params: Option<&'a RawValue>,
 }
 
-/// Why a body, or one element of a batch, is no message.
+/// Error of a body, or of one element of a batch, that is not a valid message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MalformedMessage {
-    /// The message's `id`, if it could be read.
+    /// Id of the message, if it is valid.
     pub id: Option<RequestId>,
     /// [`PARSE_ERROR`] or [`INVALID_REQUEST`].
     pub code: i64,
-    /// What is wrong and what is expected. Never repeats the body.
+    /// Reason and expectation. Never contains text of the body.
     pub reason: Cow<'static, str>,
 }
 
@@ -175,12 +176,12 @@ impl MalformedMessage {
 }
 
 impl<'a> Incoming<'a> {
-    /// Reads the envelope of a body.
+    /// Parses the envelope of a body.
     ///
     /// # Errors
     ///
-    /// When the body is not UTF-8 or not JSON, or is JSON but neither a message nor a batch. Elements of a batch fail
-    /// one by one, inside the returned value.
+    /// Returns an error if the body is not UTF-8 or not JSON, or neither a message nor a batch. Errors of batch
+    /// elements are in the returned value.
     pub fn parse(body: &'a [u8]) -> Result<Self, MalformedMessage> {
         let text = std::str::from_utf8(body)
             .map_err(|error| MalformedMessage::not_json(format!("the body is not UTF-8: {error}")))?;
@@ -190,14 +191,14 @@ impl<'a> Incoming<'a> {
         let elements: BatchElements<'_> =
             json::borrow(text).map_err(|error| MalformedMessage::not_json(format!("the body is not JSON: {error}")))?;
         if elements.first.is_empty() || elements.count > MAX_BATCH {
-            let reason = format!("a batch has 1 to {MAX_BATCH} messages, not {}", elements.count);
+            let reason = format!("a batch must have 1 to {MAX_BATCH} messages, not {}", elements.count);
             return Err(MalformedMessage::not_a_message(None, reason));
         }
         Ok(Self::Batch(elements.first.into_iter().map(|element| Message::parse(element.get())).collect()))
     }
 }
 
-/// The elements of a batch: no more are kept than it may have, since a body has room for millions.
+/// First elements of a batch, and their total number. At most [`MAX_BATCH`] are kept, since a body can have millions.
 struct BatchElements<'a> {
     first: Vec<&'a RawValue>,
     count: usize,
@@ -211,7 +212,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for BatchElements<'a> {
             type Value = BatchElements<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of messages")
+                f.write_str("an array of JSON-RPC messages")
             }
 
             fn visit_seq<S: SeqAccess<'de>>(self, mut elements: S) -> Result<Self::Value, S::Error> {
@@ -235,19 +236,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for BatchElements<'a> {
 impl<'a> Message<'a> {
     fn parse(text: &'a str) -> Result<Self, MalformedMessage> {
         if text.trim_ascii_start().starts_with('[') {
-            // A struct could be read from an array too.
-            return Err(MalformedMessage::not_a_message(None, "a message is a JSON object"));
+            // serde would also deserialize a struct from an array.
+            return Err(MalformedMessage::not_a_message(None, "a message must be a JSON object"));
         }
-        // Unbounded JSON: of fixed size, as its members stay text.
+        // Unbounded JSON: of fixed size, since the members stay raw.
         let envelope: Envelope<'a> = serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Syntax | Category::Eof | Category::Io => {
                 MalformedMessage::not_json(format!("the body is not JSON: {error}"))
             }
-            // The only faults of content that an envelope of raw members can have.
-            Category::Data if text.trim_ascii_start().starts_with('{') => {
-                MalformedMessage::not_a_message(salvage_id(text), format!("a message has each member once: {error}"))
-            }
-            Category::Data => MalformedMessage::not_a_message(None, "a message is a JSON object"),
+            // The only data error of an envelope with raw members.
+            Category::Data if text.trim_ascii_start().starts_with('{') => MalformedMessage::not_a_message(
+                salvage_id(text),
+                format!("a message must not have duplicate members: {error}"),
+            ),
+            Category::Data => MalformedMessage::not_a_message(None, "a message must be a JSON object"),
         })?;
         envelope.into_message()
     }
@@ -269,7 +271,7 @@ struct Envelope<'a> {
     error: Option<&'a RawValue>,
 }
 
-/// Keeps `null` apart from an absent member, which `Option` alone does not.
+/// Deserializes `null` as a present value; `Option` alone would treat it as absent.
 pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -287,29 +289,29 @@ impl<'a> Envelope<'a> {
     fn into_message(self) -> Result<Message<'a>, MalformedMessage> {
         let id = self.id.map(|raw| RequestId::from_json(raw.get()).ok_or(raw));
         let readable_id = id.as_ref().and_then(|id| id.as_ref().ok().cloned());
-        let refuse = |reason: &'static str| MalformedMessage::not_a_message(readable_id.clone(), reason);
+        let reject = |reason: &'static str| MalformedMessage::not_a_message(readable_id.clone(), reason);
 
         if self.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
-            return Err(refuse("`jsonrpc` must be the string \"2.0\""));
+            return Err(reject("`jsonrpc` must be the string \"2.0\""));
         }
         let Some(method) = self.method else {
             return match (self.result.is_some(), self.error.is_some(), id) {
-                // A peer that could not read an id may leave it out or set it to null in an error.
+                // A peer that could not parse an id may omit it or set it to `null` in an error response.
                 (true, false, Some(Ok(_))) | (false, true, _) => Ok(Message::Response),
-                _ => Err(refuse("`method` is missing")),
+                _ => Err(reject("`method` is missing")),
             };
         };
-        let method = parse_string(method).ok_or_else(|| refuse("`method` must be a string"))?;
+        let method = parse_string(method).ok_or_else(|| reject("`method` must be a string"))?;
         let params = match self.params {
-            // Some serialisers write an absent member as null.
+            // Some serializers write an absent member as `null`.
             Some(params) if params.get() == "null" => None,
-            Some(params) if !params.get().starts_with('{') => return Err(refuse("`params` must be an object")),
+            Some(params) if !params.get().starts_with('{') => return Err(reject("`params` must be an object")),
             params => params,
         };
         match id {
             None => Ok(Message::Notification(Notification { method, params })),
             Some(Ok(id)) => Ok(Message::Request(Request { id, method, params })),
-            Some(Err(_)) => Err(refuse("`id` must be a string or an integer, of at most 4096 bytes")),
+            Some(Err(_)) => Err(reject("`id` must be a string or an integer, of at most 4096 bytes")),
         }
     }
 }
@@ -324,22 +326,22 @@ fn parse_string(raw: &RawValue) -> Option<Cow<'_, str>> {
 /// The `error` member of a response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorObject {
-    /// One of the codes above, or, outside the range that JSON-RPC reserves, an HTTP status.
+    /// One of the error codes of this module, or an HTTP status, which is outside the range that JSON-RPC reserves.
     pub code: i64,
-    /// One sentence.
+    /// Description of the error in one sentence.
     pub message: String,
-    /// What a program can use.
+    /// Structured details for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
 }
 
 impl ErrorObject {
-    /// An error without data.
+    /// Creates an error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
     }
 
-    /// Adds data.
+    /// Sets structured details.
     #[must_use]
     pub fn with_data(mut self, data: Value) -> Self {
         self.data = Some(data);
@@ -347,7 +349,7 @@ impl ErrorObject {
     }
 }
 
-/// A result response on one line; `result` is the JSON text of the result object.
+/// Serializes a result response on one line. `result` is the JSON text of the result object.
 pub fn result_response(id: &RequestId, result: &str) -> String {
     let mut message = String::with_capacity(result.len() + 64);
     message.push_str(r#"{"jsonrpc":"2.0","id":"#);
@@ -358,8 +360,8 @@ pub fn result_response(id: &RequestId, result: &str) -> String {
     message
 }
 
-/// An error response on one line. Without an id when the request's could not be read (2026-07-28 allows its absence;
-/// `null` is never sent).
+/// Serializes an error response on one line. Pass `None` if the request's id could not be parsed: the response then has
+/// no id (2026-07-28 allows that; `null` is never sent).
 pub fn error_response(id: Option<&RequestId>, error: &ErrorObject) -> String {
     let mut message = String::from(r#"{"jsonrpc":"2.0","#);
     if let Some(id) = id {
@@ -374,11 +376,11 @@ pub fn error_response(id: Option<&RequestId>, error: &ErrorObject) -> String {
     message
 }
 
-/// A notification on one line.
+/// Serializes a notification on one line.
 ///
 /// # Errors
 ///
-/// When `params` cannot be serialised.
+/// Returns an error if `params` cannot be serialized.
 pub fn notification<P: Serialize>(method: &str, params: &P) -> Result<String, serde_json::Error> {
     #[derive(Serialize)]
     struct Outgoing<'a, P> {
@@ -392,7 +394,7 @@ pub fn notification<P: Serialize>(method: &str, params: &P) -> Result<String, se
 fn push_id(message: &mut String, id: &RequestId) {
     match id {
         RequestId::Integer(text) => message.push_str(text),
-        // A string always serialises.
+        // Serializing a string cannot fail.
         RequestId::String(text) => message.push_str(&serde_json::to_string(text).unwrap_or_default()),
     }
 }
@@ -408,12 +410,12 @@ mod tests {
         }
     }
 
-    fn refusal(body: &[u8]) -> MalformedMessage {
-        Incoming::parse(body).expect_err("this body must be refused")
+    fn parse_error(body: &[u8]) -> MalformedMessage {
+        Incoming::parse(body).expect_err("the body is invalid")
     }
 
     #[test]
-    fn an_id_comes_back_as_it_came() {
+    fn ids_are_repeated_unchanged() {
         for id in ["1", "-7", "0", r#""abc""#, r#""""#, r#""\u00e9\"""#, "123456789012345678901234567890", "1.0"] {
             let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
 
@@ -426,18 +428,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_string_and_no_integer_is_no_id() {
+    fn ids_must_be_strings_or_integers() {
         for id in ["null", "true", "1.5", "[1]", "{}", "1e400", r#""\ud800""#] {
             let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
 
-            let refusal = refusal(body.as_bytes());
+            let error = parse_error(body.as_bytes());
 
-            assert_eq!((refusal.code, refusal.id), (INVALID_REQUEST, None), "{id}");
+            assert_eq!((error.code, error.id), (INVALID_REQUEST, None), "{id}");
         }
     }
 
     #[test]
-    fn a_refusal_carries_the_id_when_it_could_be_read() {
+    fn errors_have_the_id_if_it_is_valid() {
         for body in [
             r#"{"jsonrpc":"1.0","id":7,"method":"ping"}"#,
             r#"{"id":7,"method":"ping"}"#,
@@ -447,46 +449,46 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":"x"}"#,
             r#"{"jsonrpc":"2.0","id":7,"method":"ping","method":"tools/call"}"#,
         ] {
-            let refusal = refusal(body.as_bytes());
+            let error = parse_error(body.as_bytes());
 
-            assert_eq!((refusal.code, refusal.id), (INVALID_REQUEST, Some(RequestId::from(7))), "{body}");
+            assert_eq!((error.code, error.id), (INVALID_REQUEST, Some(RequestId::from(7))), "{body}");
         }
     }
 
     #[test]
-    fn a_duplicate_id_is_not_an_id() {
-        let refusal = refusal(br#"{"jsonrpc":"2.0","id":7,"id":8,"method":"ping"}"#);
+    fn errors_of_duplicate_ids_have_no_id() {
+        let error = parse_error(br#"{"jsonrpc":"2.0","id":7,"id":8,"method":"ping"}"#);
 
-        assert_eq!((refusal.code, refusal.id), (INVALID_REQUEST, None));
+        assert_eq!((error.code, error.id), (INVALID_REQUEST, None));
     }
 
     #[test]
-    fn what_is_not_json_is_a_parse_error() {
+    fn invalid_json_is_a_parse_error() {
         for body in [&b""[..], b"{", b"hello", b"{\"jsonrpc\":}", b"\xff\xfe{}", b"[1,", b"{} {}"] {
-            assert_eq!(refusal(body).code, PARSE_ERROR, "{body:?}");
+            assert_eq!(parse_error(body).code, PARSE_ERROR, "{body:?}");
         }
     }
 
     #[test]
-    fn scalars_are_json_but_no_message() {
+    fn scalars_are_invalid_requests() {
         for body in ["5", "null", "true", r#""x""#] {
-            let refusal = refusal(body.as_bytes());
+            let error = parse_error(body.as_bytes());
 
-            assert_eq!((refusal.code, refusal.reason.as_ref()), (INVALID_REQUEST, "a message is a JSON object"));
+            assert_eq!((error.code, error.reason.as_ref()), (INVALID_REQUEST, "a message must be a JSON object"));
         }
     }
 
     #[test]
-    fn a_refusal_does_not_repeat_the_body() {
+    fn errors_do_not_contain_text_of_the_body() {
         for body in [r#"{"jsonrpc":"2.0","id":1,"method":["s3cret"]}"#, r#""s3cret""#, "s3cret", r#"{"s3cret":1}"#] {
-            let refusal = refusal(body.as_bytes());
+            let error = parse_error(body.as_bytes());
 
-            assert!(!refusal.reason.contains("s3cret"), "{}", refusal.reason);
+            assert!(!error.reason.contains("s3cret"), "{}", error.reason);
         }
     }
 
     #[test]
-    fn notifications_and_responses_are_told_from_requests() {
+    fn requests_notifications_and_responses_are_distinguished() {
         let kind = |body: &str| match Incoming::parse(body.as_bytes()) {
             Ok(Incoming::Single(Message::Notification(_))) => "notification",
             Ok(Incoming::Single(Message::Response)) => "response",
@@ -499,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn each_element_of_a_batch_stands_alone() {
+    fn batch_elements_are_parsed_separately() {
         let Ok(Incoming::Batch(elements)) = Incoming::parse(br#"[{"jsonrpc":"2.0","id":1,"method":"ping"},5]"#) else {
             panic!("expected a batch");
         };
@@ -509,24 +511,24 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_message_though_serde_would_take_it() {
+    fn arrays_are_not_messages() {
         let Ok(Incoming::Batch(elements)) = Incoming::parse(br#"[["2.0",1,"ping"]]"#) else { panic!("a batch") };
 
         assert_eq!(elements[0].as_ref().unwrap_err().code, INVALID_REQUEST);
     }
 
     #[test]
-    fn a_batch_is_neither_empty_nor_endless() {
+    fn batches_have_a_minimum_and_maximum_length() {
         let of = |count: usize| format!("[{}]", vec!["5"; count].join(","));
 
         assert!(Incoming::parse(of(MAX_BATCH).as_bytes()).is_ok());
-        assert_eq!(refusal(b"[]").code, INVALID_REQUEST);
-        let endless = refusal(of(1_000_000).as_bytes());
+        assert_eq!(parse_error(b"[]").code, INVALID_REQUEST);
+        let endless = parse_error(of(1_000_000).as_bytes());
         assert!(endless.code == INVALID_REQUEST && endless.reason.contains("not 1000000"), "{endless:?}");
     }
 
     #[test]
-    fn ten_thousand_levels_are_no_trouble() {
+    fn ten_thousand_levels_of_nesting_are_accepted() {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"a":{}{}}}}}"#,
             "[".repeat(10_000),

@@ -1,30 +1,30 @@
 //! Wire types of the [Model Context Protocol](https://modelcontextprotocol.io), revisions 2024-11-05 to 2026-07-28.
 //!
-//! The names are the schema's own, so a reader who knows the specification can find everything here, and a reader who
-//! does not can look everything up there. There is no I/O, no clock and no async in this crate; whoever talks to a
-//! peer decides how bytes travel.
+//! Types have the names of the [schema](https://modelcontextprotocol.io/specification/2026-07-28/schema), which
+//! documents members without special rules. The crate has no I/O, no clock and no async code: transports are in other
+//! crates.
 //!
-//! | Module | What it holds |
+//! | Module | Contents |
 //! | --- | --- |
-//! | `version` | the revisions, as a type |
-//! | [`json`] | JSON text of a peer, within a budget |
-//! | [`jsonrpc`] | reading a body into messages, writing responses, error codes |
+//! | `version` | protocol revisions |
+//! | [`json`] | JSON parsing within a memory budget |
+//! | [`jsonrpc`] | parsing bodies into messages, serializing responses, error codes |
 //! | [`meta`] | `_meta` of requests and results |
-//! | `capabilities`, `implementation` | what a peer can do, and who it is |
+//! | `capabilities`, `implementation` | capabilities, name and version of clients and servers |
 //! | `lifecycle` | `initialize` (legacy) and `server/discover` (modern) |
-//! | `tools`, `content` | `tools/list`, `tools/call` and what a tool returns |
-//! | `resources`, `prompts` | what can be read, and what a person can choose |
-//! | `completion` | values for the arguments of both |
-//! | `input`, `elicitation`, `sampling`, `roots` | what a server asks a client, and how it answers |
+//! | `tools`, `content` | `tools/list`, `tools/call`, content blocks |
+//! | `resources`, `prompts` | resources, resource templates and prompts |
+//! | `completion` | completion of prompt arguments and template variables |
+//! | `input`, `elicitation`, `sampling`, `roots` | requests from a server to a client, and their results |
 //! | `notifications` | progress and log messages |
-//! | [`method`] | every method name, once |
-//! | `formats` | the values of `format` that clients know |
-//! | [`mirrored`] | parameters that are repeated in headers |
-//! | [`uri`] | URIs as they are compared, and which URLs are secure |
-//! | [`mod@lookup`] | one value out of JSON text, without building the rest |
+//! | [`method`] | method names |
+//! | `formats` | values of `format` that clients support |
+//! | [`mirrored`] | tool parameters that clients repeat in headers |
+//! | [`uri`] | URI normalization, and validation of secure URLs |
+//! | [`mod@lookup`] | lookup of one value in JSON text, without parsing the rest |
 //!
-//! One set of types serves all revisions. Where an older one lacks a field, `for_revision` takes it away before the
-//! value is written:
+//! One set of types serves all revisions. `for_revision` removes the fields that an older revision does not define,
+//! before a value is serialized:
 //!
 //! ```
 //! use mcp_protocol::{Implementation, ProtocolVersion};
@@ -93,5 +93,5 @@ pub use sampling::{
 pub use tools::{CacheScope, CallToolResult, ListToolsResult, ResultType, Tool, ToolAnnotations};
 pub use version::ProtocolVersion;
 
-/// A JSON object, for the places where the schema leaves the members open.
+/// JSON object whose members the schema does not define.
 pub type JsonObject = serde_json::Map<String, serde_json::Value>;

@@ -1,4 +1,8 @@
-//! How client and server meet. Schema: `InitializeResult` (2025-11-25), `DiscoverResult` (2026-07-28).
+//! Results of `initialize` and `server/discover`. Schema:
+//! [`InitializeResult`](https://modelcontextprotocol.io/specification/2025-11-25/schema) (2025-11-25),
+//! [`DiscoverResult`](https://modelcontextprotocol.io/specification/2026-07-28/schema) (2026-07-28).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +12,11 @@ use crate::{CacheScope, Implementation, JsonObject, ResultType, ServerCapabiliti
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InitializeResult {
-    /// The version that the server wants to use.
+    /// Protocol version that the server selected.
     pub protocol_version: String,
-    /// What the server can do.
     pub capabilities: ServerCapabilities,
-    /// Who the server is.
     pub server_info: Implementation,
-    /// How to use the server; may become part of the model's prompt.
+    /// Usage instructions for the model. Clients may add them to the system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
 }
@@ -23,18 +25,17 @@ pub struct InitializeResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiscoverResult {
-    /// [`ResultType::Complete`].
+    /// Always [`ResultType::Complete`].
     pub result_type: ResultType,
-    /// The versions that the server speaks, newest first.
+    /// Supported protocol versions, newest first.
     pub supported_versions: Vec<String>,
-    /// What the server can do.
     pub capabilities: ServerCapabilities,
-    /// How to use the server; may become part of the model's prompt.
+    /// Usage instructions for the model. Clients may add them to the system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
-    /// How long the result stays fresh, in milliseconds.
+    /// Time to live of the result, in milliseconds.
     pub ttl_ms: u64,
-    /// Who may share the result.
+    /// Whether shared caches may store the result.
     pub cache_scope: CacheScope,
     /// Holds the server's name and version.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]

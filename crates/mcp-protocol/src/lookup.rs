@@ -1,4 +1,4 @@
-//! One value out of JSON text, without building the rest: arguments may be megabytes of anything.
+//! Lookup of one value in JSON text without parsing the rest, since arguments can be megabytes long.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,18 +8,18 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// A step into a value.
+/// One step of a path into a JSON value.
 #[derive(Debug, Clone, Copy)]
 pub enum Step<'s> {
-    /// Into an object, by a test of the member's name.
+    /// The object member whose name passes a test.
     Member(&'s dyn NameTest),
-    /// Into an array.
+    /// The array element at an index.
     Index(usize),
 }
 
-/// Which name is meant.
+/// Test of a member's name.
 pub trait NameTest: fmt::Debug {
-    /// Whether this one is.
+    /// Returns whether the name passes the test.
     fn fits(&self, name: &str) -> bool;
 }
 
@@ -29,11 +29,12 @@ impl NameTest for &str {
     }
 }
 
-/// The value at a path of property names; `None` if there is none.
+/// Returns the value at a path of property names; `None` if there is none.
 ///
 /// # Errors
 ///
-/// When the text cannot be read that far, or a name on the path occurs twice, so that readers could differ.
+/// Returns an error if the text is not valid JSON up to the value, or if a name on the path is a duplicate: parsers
+/// could see different values.
 pub fn lookup<'a>(json: &'a RawValue, path: &[String]) -> Result<Option<&'a RawValue>, serde_json::Error> {
     let mut value = json;
     for name in path {
@@ -45,11 +46,11 @@ pub fn lookup<'a>(json: &'a RawValue, path: &[String]) -> Result<Option<&'a RawV
     Ok(Some(value))
 }
 
-/// One step: the member's own spelling (empty for an index), and its value.
+/// Returns the member's name as written (empty for an index) and its value, after one step; `None` if there is none.
 ///
 /// # Errors
 ///
-/// As [`lookup`].
+/// The errors of [`lookup`].
 pub fn step<'a>(json: &'a RawValue, step: Step<'_>) -> Result<Option<(Cow<'a, str>, &'a RawValue)>, serde_json::Error> {
     let fits = match step {
         Step::Member(_) => json.get().starts_with('{'),
@@ -58,7 +59,7 @@ pub fn step<'a>(json: &'a RawValue, step: Step<'_>) -> Result<Option<(Cow<'a, st
     if !fits {
         return Ok(None);
     }
-    // Unbounded JSON: one member is found, and borrowed.
+    // Unbounded JSON: borrows one member.
     StepSeed(step).deserialize(&mut serde_json::Deserializer::from_str(json.get()))
 }
 
@@ -86,7 +87,7 @@ impl<'de> Visitor<'de> for StepSeed<'_> {
             if !test.fits(&name) {
                 members.next_value::<IgnoredAny>()?;
             } else if found.is_some() {
-                return Err(M::Error::custom(format_args!("`{name}` occurs twice")));
+                return Err(M::Error::custom(format_args!("duplicate member `{name}`")));
             } else {
                 found = Some((name, members.next_value()?));
             }
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_found_whatever_stands_beside_it() {
+    fn values_are_found_among_other_members() {
         let json = r#"{"x":1e400,"y":"\ud800","a":{"z":[[[]]],"\u0062":"found"}}"#;
 
         assert_eq!(find(json, &["a", "b"]).unwrap().as_deref(), Some(r#""found""#));
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_occurs_twice_is_an_error() {
+    fn duplicate_names_are_errors() {
         assert!(find(r#"{"a":1,"b":2,"a":3}"#, &["a"]).is_err());
         assert!(find(r#"{"a":1,"b":2,"b":3}"#, &["a"]).is_ok());
     }

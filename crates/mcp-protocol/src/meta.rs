@@ -1,4 +1,5 @@
-//! `_meta`: what travels beside a request's own parameters. Schema: `RequestMetaObject`.
+//! Metadata (`_meta`) of requests and results. Schema:
+//! [`RequestMetaObject`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
 
 use std::{borrow::Cow, fmt};
 
@@ -10,58 +11,59 @@ use serde_json::value::RawValue;
 
 use crate::{ClientCapabilities, Implementation, JsonObject, LoggingLevel, RequestId, json};
 
-/// The key of the request's protocol version (2026-07-28).
+/// Key of the request's protocol version (2026-07-28).
 pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-/// The key of the client's capabilities (2026-07-28).
+/// Key of the client's capabilities (2026-07-28).
 pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-/// The key of the server's name and version in a result (2026-07-28).
+/// Key of the server's name and version in a result (2026-07-28).
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
-/// The challenges of a refused request, each as a `WWW-Authenticate` header would have it: in the result of a tool, where
-/// ChatGPT looks for it, and in the data of an error. No revision defines it; no front door strips it.
+/// Key of the challenges of an unauthorized request, each in the format of a `WWW-Authenticate` header. It is in the
+/// result of a tool, where ChatGPT reads it, and in the data of an error. No revision defines it. No front door removes
+/// it, unlike the header.
 pub const WWW_AUTHENTICATE: &str = "mcp/www_authenticate";
 
-/// The token that ties progress notifications to their request: a string or an integer, as an id is.
+/// Token that correlates progress notifications with their request: a string or an integer, like a request id.
 pub type ProgressToken = RequestId;
 
-/// The key of the client's name and version (2026-07-28).
+/// Key of the client's name and version (2026-07-28).
 pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
-/// The key of the least severe log message that a client wants (2026-07-28).
+/// Key of the minimum severity of log messages (2026-07-28).
 pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
-/// `_meta` of a request. Members that a revision lacks are simply absent.
+/// Metadata (`_meta`) of a request. Members that a revision does not define are absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RequestMeta {
-    /// The revision that the request is made in; required since 2026-07-28. A string, since it may be unknown.
+    /// Protocol version of the request; required since 2026-07-28. A string, since the version may be unsupported.
     #[serde(rename = "io.modelcontextprotocol/protocolVersion", skip_serializing_if = "Option::is_none")]
     pub protocol_version: Option<String>,
-    /// What the client can do; required since 2026-07-28.
+    /// Required since 2026-07-28.
     #[serde(rename = "io.modelcontextprotocol/clientCapabilities", skip_serializing_if = "Option::is_none")]
     pub client_capabilities: Option<ClientCapabilities>,
-    /// Who the client says it is.
+    /// Name and version that the client claims; unverified.
     #[serde(rename = "io.modelcontextprotocol/clientInfo", skip_serializing_if = "Option::is_none")]
     pub client_info: Option<Implementation>,
-    /// The least severe log message that the client wants; none when absent (2026-07-28).
+    /// Minimum severity of log messages to send; no log messages if absent (2026-07-28).
     #[serde(rename = "io.modelcontextprotocol/logLevel", skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LoggingLevel>,
-    /// Asks for progress notifications.
+    /// Requests progress notifications.
     #[serde(rename = "progressToken", skip_serializing_if = "Option::is_none")]
     pub progress_token: Option<ProgressToken>,
     /// Trace and parent span, in the format of [W3C Trace Context](https://www.w3.org/TR/trace-context/).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// Trace data of vendors.
+    /// Vendor-specific trace data of W3C Trace Context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracestate: Option<String>,
     /// [W3C Baggage](https://www.w3.org/TR/baggage/).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baggage: Option<String>,
-    /// Anything else.
+    /// Other members.
     #[serde(flatten)]
     pub other: JsonObject,
 }
 
 impl<'de> Deserialize<'de> for RequestMeta {
-    /// By hand, since serde's `flatten` would copy every member first, and could not tell an object from an array.
+    /// Implemented without serde's `flatten`, which would copy every member first and accept an array for an object.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct MetaVisitor;
 
@@ -100,7 +102,7 @@ impl<'de> Deserialize<'de> for RequestMeta {
     }
 }
 
-/// Reads a member that may be there once; `null` is as good as absent.
+/// Deserializes a member that must not be duplicated; `null` counts as absent.
 fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     slot: &mut Option<T>,
     name: &'static str,
@@ -113,7 +115,7 @@ fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     Ok(())
 }
 
-/// The same for a struct, which serde would read from an array as well.
+/// Deserializes a struct that must not be duplicated. Rejects arrays, which serde would accept for structs.
 fn object<'de, T: DeserializeOwned, A: MapAccess<'de>>(
     slot: &mut Option<T>,
     name: &'static str,
@@ -132,8 +134,8 @@ fn object<'de, T: DeserializeOwned, A: MapAccess<'de>>(
     Ok(())
 }
 
-/// Whether this has the shape of a `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)): the client
-/// chooses it.
+/// Returns whether a text has the format of a `traceparent` ([W3C Trace
+/// Context](https://www.w3.org/TR/trace-context/)). Check it before use, since the client chooses the value.
 pub fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let is_hex = |part: &&str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -145,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_traceparent_is_one() {
+    fn traceparent_format_is_checked() {
         for (text, is) in [
             ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
             ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", false),

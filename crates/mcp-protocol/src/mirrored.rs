@@ -1,39 +1,40 @@
-//! Parameters of a tool that clients repeat in headers: the annotations in its input schema (2026-07-28, Streamable HTTP,
-//! "Custom Headers from Tool Parameters").
+//! Tool parameters that clients repeat in headers, declared by `x-mcp-header` annotations in the input schema
+//! (2026-07-28, Streamable HTTP, ["Custom Headers from Tool
+//! Parameters"](https://modelcontextprotocol.io/specification/2026-07-28/basic/transports)).
 
 use serde_json::Value;
 
-/// The annotation that asks clients to mirror a parameter into a header.
+/// Schema annotation that makes clients mirror a parameter in a header.
 pub const HEADER_ANNOTATION: &str = "x-mcp-header";
 
-/// As many parameters as may be mirrored: each keeps its own path.
+/// Maximum number of mirrored parameters: each stores its path.
 const MAX_MIRRORED: usize = 100;
 
-/// A parameter whose value clients repeat in a header.
+/// Parameter whose value clients repeat in a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirroredParameter {
-    /// The header's name after `Mcp-Param-`, in the author's spelling; header names ignore case.
+    /// Header name after `Mcp-Param-`, as written in the schema. Header names are case-insensitive.
     pub header: String,
-    /// The chain of property names that leads to the value.
+    /// Property names from the root to the value.
     pub path: Vec<String>,
 }
 
-/// Finds the `x-mcp-header` annotations of an input schema.
+/// Returns the `x-mcp-header` annotations of an input schema.
 ///
 /// # Errors
 ///
-/// When one breaks the specification's constraints; clients would drop the tool.
+/// Returns an error if an annotation violates the specification: clients would drop the tool.
 pub fn mirrored_parameters(schema: &Value) -> Result<Vec<MirroredParameter>, String> {
     let mut found = Vec::new();
     collect(schema, &mut Vec::new(), &mut found)?;
     if found.len() != count_annotations(schema) {
         return Err(format!(
-            "`{HEADER_ANNOTATION}` may only stand on a property that is reached from the root by `properties` alone"
+            "`{HEADER_ANNOTATION}` is only allowed on a property that is reachable from the root through `properties` alone"
         ));
     }
     for (index, parameter) in found.iter().enumerate() {
         if found[..index].iter().any(|other| other.header.eq_ignore_ascii_case(&parameter.header)) {
-            return Err(format!("`{HEADER_ANNOTATION}` \"{}\" is used twice", parameter.header));
+            return Err(format!("duplicate `{HEADER_ANNOTATION}` \"{}\"", parameter.header));
         }
     }
     Ok(found)
@@ -46,7 +47,7 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<MirroredParam
         if let Some(header) = property.get(HEADER_ANNOTATION) {
             let header = check_annotation(header, property)?;
             if found.len() == MAX_MIRRORED {
-                return Err(format!("`{HEADER_ANNOTATION}` stands on more than {MAX_MIRRORED} parameters"));
+                return Err(format!("more than {MAX_MIRRORED} parameters have `{HEADER_ANNOTATION}`"));
             }
             found.push(MirroredParameter { header: header.to_owned(), path: path.clone() });
         }
@@ -59,13 +60,11 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<MirroredParam
 fn check_annotation<'a>(header: &'a Value, property: &Value) -> Result<&'a str, String> {
     let header = header.as_str().ok_or_else(|| format!("`{HEADER_ANNOTATION}` must be a string"))?;
     if header.is_empty() || !header.bytes().all(is_token_byte) {
-        return Err(format!("`{HEADER_ANNOTATION}` \"{header}\" is no header name (RFC 9110, section 5.1)"));
+        return Err(format!("`{HEADER_ANNOTATION}` \"{header}\" is not a header name (RFC 9110, section 5.1)"));
     }
     match property.get("type").and_then(Value::as_str) {
         Some("string" | "integer" | "boolean") => Ok(header),
-        _ => Err(format!(
-            "`{HEADER_ANNOTATION}` \"{header}\" stands on a parameter that is no string, integer or boolean"
-        )),
+        _ => Err(format!("the parameter with `{HEADER_ANNOTATION}` \"{header}\" must be a string, integer or boolean")),
     }
 }
 
@@ -74,7 +73,7 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Counts the annotations anywhere in a schema, but not properties that happen to have that name.
+/// Counts the annotations anywhere in a schema, except properties of that name.
 fn count_annotations(schema: &Value) -> usize {
     match schema {
         Value::Object(members) => {
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_are_found_with_their_path() {
+    fn annotations_are_returned_with_their_path() {
         let schema = json!({ "type": "object", "properties": {
             "where": { "type": "object", "properties": { "region": { "type": "string", "x-mcp-header": "Region" } } },
             "x-mcp-header": { "type": "string" },
@@ -119,9 +118,9 @@ mod tests {
         assert_eq!(found, [MirroredParameter { header: "Region".to_owned(), path }]);
     }
 
-    /// 8.7: a schema of a server's, whose names could be long and nested.
+    /// 8.7: schema of a foreign server, with possibly long and nested names.
     #[test]
-    fn a_hundred_parameters_are_mirrored_at_most() {
+    fn mirrored_parameters_are_limited_to_100() {
         let schema = |count: usize| {
             let property =
                 |index| (format!("p{index}"), json!({ "type": "string", "x-mcp-header": format!("h{index}") }));
@@ -133,24 +132,24 @@ mod tests {
     }
 
     #[test]
-    fn annotations_that_clients_would_refuse_are_refused_here() {
+    fn invalid_annotations_are_rejected() {
         for (property, complaint) in [
-            (json!({ "type": "string", "x-mcp-header": "" }), "is no header name"),
-            (json!({ "type": "string", "x-mcp-header": "a b" }), "is no header name"),
+            (json!({ "type": "string", "x-mcp-header": "" }), "is not a header name"),
+            (json!({ "type": "string", "x-mcp-header": "a b" }), "is not a header name"),
             (json!({ "type": "string", "x-mcp-header": 5 }), "must be a string"),
-            (json!({ "type": "number", "x-mcp-header": "R" }), "no string, integer or boolean"),
-            (json!({ "x-mcp-header": "R" }), "no string, integer or boolean"),
-            (json!({ "anyOf": [{ "type": "string", "x-mcp-header": "R" }] }), "by `properties` alone"),
-            (json!({ "items": { "type": "string", "x-mcp-header": "R" } }), "by `properties` alone"),
+            (json!({ "type": "number", "x-mcp-header": "R" }), "must be a string, integer or boolean"),
+            (json!({ "x-mcp-header": "R" }), "must be a string, integer or boolean"),
+            (json!({ "anyOf": [{ "type": "string", "x-mcp-header": "R" }] }), "through `properties` alone"),
+            (json!({ "items": { "type": "string", "x-mcp-header": "R" } }), "through `properties` alone"),
         ] {
-            let refusal = mirrored_parameters(&schema(&property)).unwrap_err();
+            let error = mirrored_parameters(&schema(&property)).unwrap_err();
 
-            assert!(refusal.contains(complaint), "{property}: {refusal}");
+            assert!(error.contains(complaint), "{property}: {error}");
         }
         let twice = json!({ "type": "object", "properties": {
             "a": { "type": "string", "x-mcp-header": "Region" },
             "b": { "type": "string", "x-mcp-header": "region" },
         } });
-        assert!(mirrored_parameters(&twice).unwrap_err().contains("used twice"));
+        assert!(mirrored_parameters(&twice).unwrap_err().contains("duplicate"));
     }
 }

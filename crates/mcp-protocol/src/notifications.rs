@@ -1,29 +1,31 @@
-//! What a server tells a client before the result. Schema: `ProgressNotificationParams`,
-//! `LoggingMessageNotificationParams`.
+//! Progress and log notifications. Schema: [`ProgressNotificationParams`,
+//! `LoggingMessageNotificationParams`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{ProgressToken, ProtocolVersion};
 
-/// How far a request has come.
+/// Progress of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressNotificationParams {
-    /// The request's own token.
+    /// Token of the request.
     pub progress_token: ProgressToken,
     /// Increases with each notification.
     pub progress: f64,
-    /// The value of `progress` at the end, if it is known.
+    /// Final value of `progress`, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<f64>,
-    /// What is being done, for people. Since 2025-03-26.
+    /// Description of the current step, for display. Since 2025-03-26.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
 impl ProgressNotificationParams {
-    /// The same without what `revision` lacks.
+    /// Returns a copy without the fields that `revision` does not define.
     #[must_use]
     pub fn for_revision(mut self, revision: ProtocolVersion) -> Self {
         if revision < ProtocolVersion::V2025_03_26 {
@@ -33,32 +35,29 @@ impl ProgressNotificationParams {
     }
 }
 
-/// A log message for the client. Deprecated in 2026-07-28, where a request must ask for them.
+/// Log message for the client. Deprecated in 2026-07-28, where it is only sent for requests with a log level.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoggingMessageNotificationParams {
-    /// How severe it is.
     pub level: LoggingLevel,
-    /// Which part of the server speaks.
+    /// Name of the logger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logger: Option<String>,
-    /// The message: any JSON.
+    /// Message: any JSON value.
     pub data: Value,
 }
 
-/// Severity of a log message, as in RFC 5424; more severe compares greater.
+/// Severity of a log message (RFC 5424). A more severe level compares greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoggingLevel {
-    /// Detail for debugging.
+    /// Debugging detail.
     Debug,
     /// General information.
     Info,
     /// Normal but significant.
     Notice,
-    /// A warning.
     Warning,
-    /// An error.
     Error,
     /// A critical condition.
     Critical,

@@ -1,35 +1,35 @@
-//! `prompts/list` and `prompts/get`. Schema: `Prompt`, `ListPromptsResult`, `GetPromptRequestParams`,
-//! `GetPromptResult`.
+//! Types of `prompts/list` and `prompts/get`. Schema: [`Prompt`, `ListPromptsResult`, `GetPromptRequestParams`,
+//! `GetPromptResult`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use serde::{Deserialize, Serialize};
 
 use crate::{CacheScope, ContentBlock, Icon, JsonObject, ProtocolVersion, ResultType, Role};
 
-/// A prompt as a client sees it: messages that a person chooses, often as a slash command.
+/// Definition of a prompt: messages that the user selects, often as a slash command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Prompt {
-    /// Identifies the prompt within its server.
+    /// Unique within the server.
     pub name: String,
-    /// A name for people. Since 2025-06-18.
+    /// Display name. Since 2025-06-18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What the person fills in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<PromptArgument>,
-    /// Pictures of it. Since 2025-11-25.
+    /// Icons for display. Since 2025-11-25.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub icons: Vec<Icon>,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
 impl Prompt {
-    /// The same without what `revision` lacks.
+    /// Returns a copy without the fields that `revision` does not define.
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
         let mut own = self.clone();
@@ -45,38 +45,36 @@ impl Prompt {
     }
 }
 
-/// One argument of a prompt. Its value is always a string.
+/// Argument of a prompt. Its value is always a string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptArgument {
-    /// Identifies the argument within its prompt.
+    /// Unique within the prompt.
     pub name: String,
-    /// A name for people. Since 2025-06-18.
+    /// Display name. Since 2025-06-18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to fill in.
+    /// Help text for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Whether the prompt cannot be had without it.
+    /// Whether the argument is mandatory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required: Option<bool>,
 }
 
-/// One message of a prompt.
+/// Message of a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptMessage {
-    /// Who speaks.
     pub role: Role,
-    /// What is said.
     pub content: ContentBlock,
 }
 
 impl PromptMessage {
-    /// Something that the person says.
+    /// Creates a message of the user.
     pub fn user(content: impl Into<ContentBlock>) -> Self {
         Self { role: Role::User, content: content.into() }
     }
 
-    /// Something that the model says.
+    /// Creates a message of the model.
     pub fn assistant(content: impl Into<ContentBlock>) -> Self {
         Self { role: Role::Assistant, content: content.into() }
     }
@@ -89,15 +87,14 @@ pub struct ListPromptsResult {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
-    /// The prompts of this page.
     pub prompts: Vec<Prompt>,
-    /// Where the next page begins; absent on the last.
+    /// Cursor of the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
-    /// How long the result stays fresh, in milliseconds. Since 2026-07-28.
+    /// Time to live of the result, in milliseconds. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// Who may share the result. Since 2026-07-28.
+    /// Whether shared caches may store the result. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_scope: Option<CacheScope>,
     /// Holds the server's name and version since 2026-07-28.
@@ -112,10 +109,8 @@ pub struct GetPromptResult {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
-    /// What the prompt is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What is said.
     pub messages: Vec<PromptMessage>,
     /// Holds the server's name and version since 2026-07-28.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
@@ -123,7 +118,7 @@ pub struct GetPromptResult {
 }
 
 impl GetPromptResult {
-    /// The same in the words of `revision`.
+    /// Converts the result to `revision`: removes the fields that it does not define.
     #[must_use]
     pub fn for_revision(mut self, revision: ProtocolVersion) -> Self {
         if revision < ProtocolVersion::V2025_11_25 {

@@ -1,43 +1,42 @@
-//! `resources/list`, `resources/templates/list` and `resources/read`. Schema: `Resource`, `ResourceTemplate`,
-//! `ReadResourceRequestParams`, `ReadResourceResult`.
+//! Types of `resources/list`, `resources/templates/list` and `resources/read`. Schema: [`Resource`, `ResourceTemplate`,
+//! `ReadResourceRequestParams`, `ReadResourceResult`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Annotations, CacheScope, Icon, JsonObject, ProtocolVersion, ResourceContents, ResultType};
 
-/// A resource as a client sees it: something to read at a URI.
+/// Definition of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {
-    /// Identifies the resource within its server.
+    /// Unique within the server.
     pub uri: String,
-    /// The programmatic name.
+    /// Programmatic name.
     pub name: String,
-    /// A name for people. Since 2025-06-18.
+    /// Display name. Since 2025-06-18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The media type, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// The size in bytes before any encoding, if known.
+    /// Size in bytes before encoding, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Pictures of it. Since 2025-11-25.
+    /// Icons for display. Since 2025-11-25.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub icons: Vec<Icon>,
-    /// For whom it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Annotations>,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
 impl Resource {
-    /// A resource with a URI and a name, and nothing else.
+    /// Creates a resource with a URI and a name. The other fields are unset.
     pub fn new(uri: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             uri: uri.into(),
@@ -52,7 +51,7 @@ impl Resource {
         }
     }
 
-    /// The same without what `revision` lacks.
+    /// Returns a copy without the fields that `revision` does not define.
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
         let mut own = self.clone();
@@ -68,36 +67,34 @@ impl Resource {
     }
 }
 
-/// Resources whose URIs follow a pattern.
+/// Definition of resources whose URIs follow a pattern.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceTemplate {
-    /// The pattern ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570)).
+    /// URI template ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570)).
     pub uri_template: String,
-    /// The programmatic name.
+    /// Programmatic name.
     pub name: String,
-    /// A name for people. Since 2025-06-18.
+    /// Display name. Since 2025-06-18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What the resources are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The media type, if all resources have the same.
+    /// Media type, if all resources have the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// Pictures of it. Since 2025-11-25.
+    /// Icons for display. Since 2025-11-25.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub icons: Vec<Icon>,
-    /// For whom the resources are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Annotations>,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
 impl ResourceTemplate {
-    /// A template with a pattern and a name, and nothing else.
+    /// Creates a template with a pattern and a name. The other fields are unset.
     pub fn new(uri_template: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             uri_template: uri_template.into(),
@@ -111,7 +108,7 @@ impl ResourceTemplate {
         }
     }
 
-    /// The same without what `revision` lacks.
+    /// Returns a copy without the fields that `revision` does not define.
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Self {
         let mut own = self.clone();
@@ -134,15 +131,14 @@ pub struct ListResourcesResult {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
-    /// The resources of this page.
     pub resources: Vec<Resource>,
-    /// Where the next page begins; absent on the last.
+    /// Cursor of the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
-    /// How long the result stays fresh, in milliseconds. Since 2026-07-28.
+    /// Time to live of the result, in milliseconds. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// Who may share the result. Since 2026-07-28.
+    /// Whether shared caches may store the result. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_scope: Option<CacheScope>,
     /// Holds the server's name and version since 2026-07-28.
@@ -157,15 +153,14 @@ pub struct ListResourceTemplatesResult {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
-    /// The templates of this page.
     pub resource_templates: Vec<ResourceTemplate>,
-    /// Where the next page begins; absent on the last.
+    /// Cursor of the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
-    /// How long the result stays fresh, in milliseconds. Since 2026-07-28.
+    /// Time to live of the result, in milliseconds. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// Who may share the result. Since 2026-07-28.
+    /// Whether shared caches may store the result. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_scope: Option<CacheScope>,
     /// Holds the server's name and version since 2026-07-28.
@@ -180,12 +175,12 @@ pub struct ReadResourceResult {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
-    /// What the resource holds; several when it stands for several.
+    /// Contents of the resource; several if the URI denotes several resources.
     pub contents: Vec<ResourceContents>,
-    /// How long the result stays fresh, in milliseconds. Since 2026-07-28.
+    /// Time to live of the result, in milliseconds. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// Who may share the result. Since 2026-07-28.
+    /// Whether shared caches may store the result. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_scope: Option<CacheScope>,
     /// Holds the server's name and version since 2026-07-28.
@@ -194,7 +189,7 @@ pub struct ReadResourceResult {
 }
 
 impl ReadResourceResult {
-    /// The same in the words of `revision`.
+    /// Converts the result to `revision`: removes the fields that it does not define.
     #[must_use]
     pub fn for_revision(mut self, revision: ProtocolVersion) -> Self {
         if !revision.may_have(ProtocolVersion::V2025_06_18) {

@@ -1,25 +1,26 @@
-//! Directories that a client opens to servers. Schema: `Root`, `ListRootsResult`. Deprecated in 2026-07-28.
+//! Root directories that a client exposes to servers. Schema: [`Root`,
+//! `ListRootsResult`](https://modelcontextprotocol.io/specification/2026-07-28/schema). Deprecated in 2026-07-28.
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use serde::{Deserialize, Serialize};
 
 use crate::JsonObject;
 
-/// The client's answer to `roots/list`.
+/// Result of `roots/list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListRootsResult {
-    /// The directories.
     pub roots: Vec<Root>,
 }
 
-/// A directory of the client's.
+/// Root directory of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// A `file://` URI.
+    /// `file://` URI.
     pub uri: String,
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Anything else.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }

@@ -1,4 +1,7 @@
-//! Questions to a client's model. Schema: `CreateMessageRequestParams`, `CreateMessageResult`. Deprecated in 2026-07-28.
+//! Sampling: requests to the model of a client. Schema: [`CreateMessageRequestParams`,
+//! `CreateMessageResult`](https://modelcontextprotocol.io/specification/2026-07-28/schema). Deprecated in 2026-07-28.
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,75 +12,67 @@ use crate::{AudioContent, ContentBlock, ImageContent, JsonObject, Role, TextCont
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateMessageRequestParams {
-    /// The conversation so far.
     pub messages: Vec<SamplingMessage>,
-    /// The most tokens that the answer may have.
+    /// Maximum number of tokens to generate.
     pub max_tokens: u64,
-    /// What the model is told beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
-    /// Which model would suit.
+    /// Preferences for the selection of a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_preferences: Option<ModelPreferences>,
-    /// Which servers' context to add.
+    /// MCP servers whose context is added. Values other than `None` need the client's `sampling.context`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_context: Option<IncludeContext>,
-    /// How random the answer may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Texts that end the answer.
+    /// Texts at which the model stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop_sequences: Vec<String>,
-    /// For the model's provider.
+    /// Provider-specific metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<JsonObject>,
-    /// Tools that the model may want to use.
+    /// Tools that the model may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
-    /// Whether it may, must or must not.
+    /// Whether the model may, must or must not use tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
 }
 
 impl CreateMessageRequestParams {
-    /// One question of the person's.
+    /// Creates a request with one text message of the user.
     pub fn question(text: impl Into<String>, max_tokens: u64) -> Self {
         Self { messages: vec![SamplingMessage::text(Role::User, text)], max_tokens, ..Self::default() }
     }
 }
 
-/// One message of a conversation.
+/// Message of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SamplingMessage {
-    /// Who speaks.
     pub role: Role,
-    /// What is said.
     pub content: OneOrMany<SamplingMessageContentBlock>,
-    /// Anything else.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
 impl SamplingMessage {
-    /// A message of one text.
+    /// Creates a message with one text block.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
         let block = TextContent { text: text.into(), annotations: None, meta: None };
         Self { role, content: OneOrMany::One(SamplingMessageContentBlock::Text(block)), meta: None }
     }
 }
 
-/// One value, or a list of them.
+/// One value or a list of values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
-    /// A list.
     Many(Vec<T>),
-    /// One value.
     One(T),
 }
 
 impl<T> OneOrMany<T> {
-    /// The values.
+    /// Returns the values as a slice.
     pub fn as_slice(&self) -> &[T] {
         match self {
             Self::Many(values) => values,
@@ -86,7 +81,7 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// One piece of a message.
+/// Content block of a sampling message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SamplingMessageContentBlock {
@@ -94,74 +89,70 @@ pub enum SamplingMessageContentBlock {
     Text(TextContent),
     /// A picture.
     Image(ImageContent),
-    /// Sound.
     Audio(AudioContent),
-    /// The model wants a tool to be used.
+    /// Tool call of the model.
     ToolUse(ToolUseContent),
-    /// What that tool returned.
+    /// Result of a tool call.
     ToolResult(ToolResultContent),
 }
 
-/// The model wants a tool to be used.
+/// Tool call of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolUseContent {
-    /// Ties the result to it.
+    /// Correlates the result with the tool call.
     pub id: String,
-    /// Which tool.
+    /// Name of the tool.
     pub name: String,
-    /// Its arguments.
+    /// Arguments of the tool.
     pub input: JsonObject,
-    /// Anything else.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
-/// What a tool returned that the model wanted to be used.
+/// Result of a tool call of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolResultContent {
-    /// The id of the use.
+    /// Id of the [`ToolUseContent`].
     pub tool_use_id: String,
-    /// For the model.
+    /// Content for the model.
     pub content: Vec<ContentBlock>,
-    /// For programs.
+    /// JSON value for programs.
     #[serde(default, deserialize_with = "crate::jsonrpc::present", skip_serializing_if = "Option::is_none")]
     pub structured_content: Option<Value>,
-    /// Whether the tool failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_error: Option<bool>,
-    /// Anything else.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
-/// Which model would suit. Priorities are from 0 to 1.
+/// Preferences for the selection of a model. Priorities are from 0 to 1.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelPreferences {
-    /// Names, or parts of names, of models; the first that the client has counts.
+    /// Names, or parts of names, of models, in order of preference. The client takes the first match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<ModelHint>,
-    /// How much a low price matters.
+    /// Importance of low cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_priority: Option<f64>,
-    /// How much speed matters.
+    /// Importance of low latency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed_priority: Option<f64>,
-    /// How much ability matters.
+    /// Importance of capability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intelligence_priority: Option<f64>,
 }
 
-/// A model, by its name or a part of it.
+/// Name, or part of the name, of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelHint {
-    /// Such as `sonnet`.
+    /// For example `sonnet`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// Whether the model may use tools.
+/// Tool use of the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolChoice {
     /// [`ToolChoiceMode::Auto`] unless set.
@@ -169,50 +160,45 @@ pub struct ToolChoice {
     pub mode: Option<ToolChoiceMode>,
 }
 
-/// Whether the model may use tools.
+/// Tool use of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolChoiceMode {
-    /// It may.
+    /// The model may use tools.
     Auto,
-    /// It must use one.
+    /// The model must use a tool.
     Required,
-    /// It must not.
+    /// The model must not use tools.
     None,
 }
 
-/// Which servers' context is added to a question. All but `None` need the client's `sampling.context`.
+/// Servers whose context is added to a sampling request. Values other than `None` need the client's `sampling.context`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum IncludeContext {
-    /// None.
     None,
-    /// This server's.
     ThisServer,
-    /// That of all servers.
     AllServers,
 }
 
-/// The client's answer to `sampling/createMessage`.
+/// Result of `sampling/createMessage`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateMessageResult {
-    /// Who speaks; the assistant.
+    /// Always [`Role::Assistant`].
     pub role: Role,
-    /// What is said.
     pub content: OneOrMany<SamplingMessageContentBlock>,
-    /// The model that answered.
+    /// Name of the model.
     pub model: String,
-    /// Why it stopped, such as `endTurn`.
+    /// Reason why the model stopped, such as `endTurn`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_reason: Option<String>,
-    /// Anything else.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
 impl CreateMessageResult {
-    /// All texts, one a line.
+    /// Returns all text blocks, joined by newlines.
     pub fn text(&self) -> String {
         let texts = self.content.as_slice().iter().filter_map(|block| match block {
             SamplingMessageContentBlock::Text(block) => Some(block.text.as_str()),

@@ -1,4 +1,7 @@
-//! `tools/list` and `tools/call`. Schema: `Tool`, `ListToolsResult`, `CallToolRequestParams`, `CallToolResult`.
+//! Types of `tools/list` and `tools/call`. Schema: [`Tool`, `ListToolsResult`, `CallToolRequestParams`,
+//! `CallToolResult`](https://modelcontextprotocol.io/specification/2026-07-28/schema).
+
+#![expect(missing_docs, reason = "the schema documents items without a rule of their own")]
 
 use std::borrow::Cow;
 
@@ -7,43 +10,43 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{ContentBlock, Icon, JsonObject, ProtocolVersion, jsonrpc::present};
 
-/// A tool as a client sees it.
+/// Definition of a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tool {
-    /// Identifies the tool within its server.
+    /// Unique within the server.
     pub name: String,
-    /// A name for people. Since 2025-06-18.
+    /// Display name. Since 2025-06-18.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What it does and when to use it: the model reads this.
+    /// Purpose and use of the tool, for the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// JSON Schema of the arguments; `type` is `object`.
+    /// JSON Schema of the arguments; its `type` is `object`.
     pub input_schema: Value,
     /// JSON Schema of the structured result. Since 2025-06-18; an object until 2025-11-25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
-    /// How the tool behaves. Since 2025-03-26.
+    /// Hints about the behavior. Since 2025-03-26.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<ToolAnnotations>,
-    /// Pictures of it. Since 2025-11-25.
+    /// Icons for display. Since 2025-11-25.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub icons: Vec<Icon>,
-    /// Anything else. Since 2025-06-18.
+    /// Implementation-defined metadata. Since 2025-06-18.
     #[serde(rename = "_meta", default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<JsonObject>,
 }
 
 impl Tool {
-    /// The same without what `revision` may not have.
+    /// Returns the tool without the fields that `revision` may not have.
     #[must_use]
     pub fn for_revision(&self, revision: ProtocolVersion) -> Cow<'_, Self> {
         if revision.is_modern() {
             return Cow::Borrowed(self);
         }
         let mut own = self.clone();
-        // Until 2025-11-25 the schema of a property is an object, never `true` or `false`.
+        // Until 2025-11-25, the schema of a property must be an object, not `true` or `false`.
         spell_out_boolean_properties(&mut own.input_schema);
         own.output_schema = own.output_schema.filter(is_object_schema);
         own.output_schema.iter_mut().for_each(spell_out_boolean_properties);
@@ -77,23 +80,23 @@ fn spell_out_boolean_properties(schema: &mut Value) {
     }
 }
 
-/// How a tool behaves. Hints: a client that does not trust the server must not rely on them.
+/// Hints about the behavior of a tool. Clients must not rely on the hints of an untrusted server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolAnnotations {
-    /// A name for people.
+    /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Changes nothing.
+    /// The tool does not modify its environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only_hint: Option<bool>,
-    /// May destroy or overwrite; assumed unless denied.
+    /// The tool may delete or overwrite data. Default: `true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destructive_hint: Option<bool>,
-    /// Doing it twice with the same arguments does nothing more.
+    /// Repeated calls with the same arguments have no further effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotent_hint: Option<bool>,
-    /// Touches a world beyond the server's own; assumed unless denied.
+    /// The tool interacts with external systems. Default: `true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_world_hint: Option<bool>,
 }
@@ -105,15 +108,14 @@ pub struct ListToolsResult<'a> {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
-    /// The tools of this page.
     pub tools: Vec<Cow<'a, Tool>>,
-    /// Where the next page begins; absent on the last.
+    /// Cursor of the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
-    /// How long the result stays fresh, in milliseconds. Since 2026-07-28.
+    /// Time to live of the result, in milliseconds. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// Who may share the result. Since 2026-07-28.
+    /// Whether shared caches may store the result. Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_scope: Option<CacheScope>,
     /// Holds the server's name and version since 2026-07-28.
@@ -128,12 +130,12 @@ pub struct CallToolResult {
     /// Since 2026-07-28.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_type: Option<ResultType>,
-    /// What the tool returned, for the model.
+    /// Content for the model.
     pub content: Vec<ContentBlock>,
-    /// What the tool returned, for programs, as JSON text. Since 2025-06-18; an object until 2025-11-25.
+    /// JSON text for programs. Since 2025-06-18; must be an object until 2025-11-25.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub structured_content: Option<Box<RawValue>>,
-    /// Whether the tool failed; the content then says why.
+    /// Whether the tool failed. The content then has the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_error: Option<bool>,
     /// Holds the server's name and version since 2026-07-28.
@@ -142,7 +144,7 @@ pub struct CallToolResult {
 }
 
 impl CallToolResult {
-    /// The same in the words of `revision`.
+    /// Converts the result to `revision`: removes the fields that it does not define.
     #[must_use]
     pub fn for_revision(mut self, revision: ProtocolVersion) -> Self {
         let is_object = |value: &RawValue| value.get().starts_with('{');
@@ -156,7 +158,7 @@ impl CallToolResult {
         self
     }
 
-    /// All text blocks, one a line: what most tests want to see.
+    /// Returns all text blocks, joined by newlines. Useful in tests.
     pub fn text(&self) -> String {
         let texts: Vec<&str> = self
             .content
@@ -167,22 +169,22 @@ impl CallToolResult {
     }
 }
 
-/// How a result is to be read. Since 2026-07-28.
+/// Type of a result. Since 2026-07-28.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultType {
-    /// The request is done.
+    /// The request is complete.
     Complete,
-    /// The client must answer questions and ask again.
+    /// The client must repeat the request with responses to the input requests.
     InputRequired,
 }
 
-/// Who may share a cached result. Since 2026-07-28.
+/// Scope of a cached result. Since 2026-07-28.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheScope {
-    /// Anyone.
+    /// Shared caches may store the result.
     Public,
-    /// Only whoever presents the same authorization.
+    /// Only requests with the same authorization may reuse the result.
     Private,
 }

@@ -1,19 +1,19 @@
-//! URIs as they are compared, and the one rule for URLs that must be secure.
+//! URI normalization and comparison, and validation of secure URLs.
 //!
-//! Two spellings of one URI ([RFC 3986], section 6.2.2) are one URI: [`NormalUri`] is what they have in common, and is
-//! compared wherever a URI of a peer's is looked up. [`SecureUrl`] is for URLs that something is fetched from, or that a
-//! person is sent to.
+//! Equivalent URIs ([RFC 3986], section 6.2.2) have the same [`NormalUri`], which is compared wherever a URI from a
+//! peer is looked up. [`SecureUrl`] is for URLs that are fetched, or that a user is redirected to.
 //!
 //! [RFC 3986]: https://www.rfc-editor.org/rfc/rfc3986
 
 use std::{net::Ipv4Addr, ops::Range};
 
-/// The normal form of a URI: equal for each spelling of it.
+/// Normal form of a URI. Equivalent URIs have equal normal forms.
 ///
-/// Scheme and host are in lower case, percent-encoded unreserved characters are decoded and other percent-encoding is in
-/// upper case (section 6.2.2), a path that begins with a slash has no segments `.` and `..`, and an empty port, the default
-/// port of `http` and `https`, and the slash of a path that is only that slash after an authority are left out (6.2.3).
-/// Everything else stays as it is: a query's order, a fragment, further slashes, characters that no URI has.
+/// Normalization (section 6.2.2) lower-cases scheme and host, decodes percent-encoded unreserved characters,
+/// upper-cases other percent-encoding, and removes the segments `.` and `..` from a path that begins with a slash. It
+/// also removes (section 6.2.3) an empty port, the default port of `http` and `https`, and a path after an authority
+/// that is only a slash. All else is unchanged: the order of a query, a fragment, further slashes, characters that are
+/// not allowed in URIs.
 ///
 /// ```
 /// # use mcp_protocol as mcp_lambda;
@@ -24,14 +24,14 @@ use std::{net::Ipv4Addr, ops::Range};
 /// ```
 #[derive(Debug, Clone)]
 pub struct NormalUri {
-    /// But for the host's letters, which are as they were written.
+    /// The normal form, except that the case of the host is unchanged.
     text: String,
     host: Range<usize>,
 }
 
 impl NormalUri {
-    /// Normalizes a URI. A text without a scheme, or with a `%` that begins no percent-encoded byte, is no URI, and stays
-    /// as it is.
+    /// Normalizes a URI. A text without a scheme, or with a `%` that is not followed by two hexadecimal digits, is not
+    /// a URI and stays unchanged.
     pub fn new(uri: &str) -> Self {
         let Some(parts) = Components::of(uri).filter(|_| has_whole_triplets(uri)) else {
             return Self { text: uri.to_owned(), host: 0..0 };
@@ -63,13 +63,13 @@ impl NormalUri {
         Self { text, host }
     }
 
-    /// The normal form, but for the letters of the host, which are as they were written: authors put values there, and
-    /// want them as they are.
+    /// Returns the normal form, except that the case of the host is unchanged: resource templates can have variables
+    /// there, whose values keep their case.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Where the host is in [`as_str`](Self::as_str): there, upper and lower case are the same.
+    /// Returns the byte range of the host in [`as_str`](Self::as_str). The host is case-insensitive.
     pub fn host(&self) -> Range<usize> {
         self.host.clone()
     }
@@ -87,12 +87,12 @@ impl PartialEq for NormalUri {
 
 impl Eq for NormalUri {}
 
-/// Whether a byte can stand in a URI as it is (RFC 3986, section 2).
+/// Returns whether a byte is allowed in a URI without percent-encoding (RFC 3986, section 2).
 pub fn is_uri_byte(byte: u8) -> bool {
     is_unreserved(byte) || byte == b'%' || RESERVED.contains(&byte)
 }
 
-/// Whether a text has only characters of URIs, and two hexadecimal digits after each `%`.
+/// Returns whether a text has only characters that are allowed in URIs, and two hexadecimal digits after each `%`.
 pub fn is_uri_text(text: &str) -> bool {
     text.bytes().all(is_uri_byte) && has_whole_triplets(text)
 }
@@ -102,26 +102,25 @@ fn has_whole_triplets(text: &str) -> bool {
     text.split('%').skip(1).all(is_triplet)
 }
 
-/// The characters that may delimit parts of a URI (RFC 3986, section 2.2).
+/// Reserved characters: delimiters of URI components (RFC 3986, section 2.2).
 pub const RESERVED: &[u8] = b":/?#[]@!$&'()*+,;=";
 
-/// Whether a byte means the same percent-encoded (RFC 3986, section 2.3).
+/// Returns whether a byte is unreserved: its percent-encoding is equivalent (RFC 3986, section 2.3).
 pub fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// An `https` URL, or an `http` one whose host is this machine; taken apart.
+/// Parsed `https` URL, or `http` URL with a loopback host.
 ///
-/// This is the one rule for URLs that must be secure. It holds for the page that a person is sent to, for issuers and
-/// their documents, for a server's public URL, and for what `mcpl` connects to or opens. It does not hold for what an
-/// operator or AWS writes about the function's own surroundings (the Runtime API, a collector of spans, a database's
-/// host: these have addresses within a private network), nor for links and icons of an author's, which only the client
-/// follows.
+/// All URLs that must be secure are validated by this type: pages that a user is redirected to, issuers and their
+/// documents, the public URL of a server, and URLs that `mcpl` connects to or opens. It does not apply to addresses
+/// that an operator or AWS configures within a private network (the Runtime API, an OpenTelemetry collector, a database
+/// host), nor to an author's links and icons, which only the client follows.
 ///
-/// The URL is parsed ([RFC 3986]), and what two parsers could read differently is no secure URL: a user name or password,
-/// white space, control characters, a backslash, percent-encoding or an empty label in the host, a port that is no
-/// number. Loopback is `localhost`, `127.0.0.0/8` and `[::1]`; names below `localhost` are not, since a resolver may send
-/// them elsewhere. Whether a query or a fragment has a meaning is for the user of the rule.
+/// The URL is parsed ([RFC 3986]). URLs that two parsers could parse differently are rejected: with a user name or
+/// password, white space, control characters, a backslash, percent-encoding or an empty label in the host, or a port
+/// that is not a number. Loopback hosts are `localhost`, `127.0.0.0/8` and `[::1]`. Subdomains of `localhost` are
+/// rejected, since a resolver may map them to other hosts. The caller decides whether a query or a fragment is allowed.
 ///
 /// ```
 /// # use mcp_protocol as mcp_lambda;
@@ -137,22 +136,22 @@ pub fn is_unreserved(byte: u8) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SecureUrl<'a> {
-    /// Whether the scheme is `https`; otherwise it is `http`, and the host is this machine.
+    /// Whether the scheme is `https`; otherwise it is `http` and the host is loopback.
     pub is_https: bool,
-    /// The host, as it is written; an IPv6 address in its brackets.
+    /// Host as written; an IPv6 address has brackets.
     pub host: &'a str,
-    /// The port, if there is one.
+    /// Explicit port.
     pub port: Option<u16>,
-    /// The path; it may be empty.
+    /// Path, possibly empty.
     pub path: &'a str,
-    /// What follows `?`, if there is one.
+    /// Text after `?`.
     pub query: Option<&'a str>,
-    /// What follows `#`, if there is one.
+    /// Text after `#`.
     pub fragment: Option<&'a str>,
 }
 
 impl<'a> SecureUrl<'a> {
-    /// Reads a URL; `None` if it is not secure.
+    /// Parses a URL; `None` if it is not secure.
     pub fn parse(url: &'a str) -> Option<Self> {
         let parts = Components::of(url).filter(|_| is_uri_text(url))?;
         let (host, port) = split_port(parts.authority?);
@@ -167,13 +166,13 @@ impl<'a> SecureUrl<'a> {
         (is_secure && is_host(host)).then_some(Self { is_https, host, port, path, query, fragment })
     }
 
-    /// Whether the host is this machine.
+    /// Returns whether the host is loopback.
     pub fn is_loopback(&self) -> bool {
         is_loopback(self.host)
     }
 }
 
-/// Whether a URL's host is this machine: `localhost`, `127.0.0.0/8` or `[::1]` (also without its brackets).
+/// Returns whether a URL's host is loopback: `localhost`, `127.0.0.0/8` or `[::1]` (also without brackets).
 pub fn is_loopback(host: &str) -> bool {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     address == "::1"
@@ -181,7 +180,7 @@ pub fn is_loopback(host: &str) -> bool {
         || host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
 }
 
-/// Names in ASCII, addresses of IPv4, and addresses of IPv6 in brackets.
+/// Returns whether a text is an ASCII host name, an IPv4 address, or an IPv6 address in brackets.
 fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         return address.parse::<std::net::Ipv6Addr>().is_ok();
@@ -192,7 +191,7 @@ fn is_host(host: &str) -> bool {
     host.split('.').all(is_label)
 }
 
-/// The components of a URI (RFC 3986, section 3), as they are written.
+/// Components of a URI (RFC 3986, section 3), as written.
 struct Components<'a> {
     scheme: &'a str,
     authority: Option<&'a str>,
@@ -202,7 +201,7 @@ struct Components<'a> {
 }
 
 impl<'a> Components<'a> {
-    /// As in RFC 3986, appendix B; `None` for a text without a scheme.
+    /// Splits a URI (RFC 3986, appendix B); `None` for a text without a scheme.
     fn of(uri: &'a str) -> Option<Self> {
         let (scheme, rest) = uri.split_once(':').filter(|(scheme, _)| is_scheme(scheme))?;
         let (rest, fragment) = split(rest, '#');
@@ -218,7 +217,7 @@ impl<'a> Components<'a> {
     }
 }
 
-/// Whether a text can be a URI's scheme (RFC 3986, section 3.1).
+/// Returns whether a text is a valid URI scheme (RFC 3986, section 3.1).
 pub fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
@@ -228,7 +227,7 @@ fn split(text: &str, delimiter: char) -> (&str, Option<&str>) {
     text.split_once(delimiter).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
-/// Host and port; the colons of an IPv6 address are within its brackets.
+/// Splits host and port. The colons of an IPv6 address are within its brackets.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
@@ -236,7 +235,7 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Appends a text with its unreserved characters decoded and other percent-encoding in upper case.
+/// Appends a text with unreserved characters decoded and other percent-encoding in upper case.
 fn push_normal(out: &mut String, text: &str) {
     let mut pieces = text.split('%');
     out.push_str(pieces.next().unwrap_or_default());
@@ -254,8 +253,8 @@ fn push_normal(out: &mut String, text: &str) {
     }
 }
 
-/// Appends a path without its segments `.` and `..` (RFC 3986, section 5.2.4), unless it has no slash at its start: nothing
-/// says what they mean there.
+/// Appends a path without the segments `.` and `..` (RFC 3986, section 5.2.4). A path without a leading slash keeps
+/// them, since their meaning is undefined there.
 fn push_path(out: &mut String, path: &str, has_authority: bool) {
     let mut normal = String::with_capacity(path.len());
     push_normal(&mut normal, path);
@@ -288,7 +287,7 @@ fn push_path(out: &mut String, path: &str, has_authority: bool) {
             out.truncate(start);
         }
     } else if out[start..].starts_with("//") {
-        // It would be read as an authority.
+        // It would be parsed as an authority.
         out.insert_str(start, "/.");
     }
 }
@@ -299,7 +298,7 @@ mod tests {
 
     use super::*;
 
-    /// The normal form, all of it.
+    /// Returns the normal form with the host in lower case.
     fn normal(uri: &str) -> String {
         let uri = NormalUri::new(uri);
         let mut text = uri.as_str().to_owned();
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_one_uri_are_equal_8_10() {
+    fn equivalent_uris_are_equal_8_10() {
         for (one, other) in [
             // RFC 3986, section 6.2.2 and its subsections.
             ("example://a/b/c/%7Bfoo%7D", "eXAMPLE://a/./b/../b/%63/%7bfoo%7d"),
@@ -318,7 +317,7 @@ mod tests {
             ("http://example.com", "http://example.com/"),
             ("http://example.com", "http://example.com:/"),
             ("http://example.com", "http://example.com:80/"),
-            // Section 5.4: what the references in its examples stand for.
+            // Section 5.4: targets of the references in its examples.
             ("http://a/b/c/g", "http://a/b/c/d;p/../g"),
             ("http://a/b/c/", "http://a/b/c/d;p/.."),
             ("http://a/b/g", "http://a/b/c/../g"),
@@ -333,7 +332,7 @@ mod tests {
             ("http://a/b/c/h", "http://a/b/c/g/../h"),
             ("http://a/b/c/g;x=1/y", "http://a/b/c/g;x=1/./y"),
             ("http://a/b/c/y", "http://a/b/c/g;x=1/../y"),
-            // Ours.
+            // Cases beyond the RFC's examples.
             ("docs://secret", "docs://%73ecret"),
             ("docs://secret", "docs://%53ECRET/"),
             ("docs://secret", "docs://secret:"),
@@ -349,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_another_uri_stays_another_8_10() {
+    fn different_uris_are_not_equal_8_10() {
         for (one, other) in [
             // RFC 3986, section 5.4.2: no segments of dots.
             ("http://a/b/c/g.", "http://a/b/c/g"),
@@ -375,7 +374,7 @@ mod tests {
             ("x:/a/..//b", "x://b"),
             ("x:a/../b", "x:b"),
             ("%64ocs://a", "docs://a"),
-            // No URIs.
+            // Not URIs.
             ("docs://%%36%31", "docs://a"),
             ("docs://a%", "docs://a%25"),
             ("docs", "DOCS"),
@@ -385,7 +384,7 @@ mod tests {
         }
     }
 
-    /// A URI in its normal form: no two of these are equal. A `%` stands for a percent-encoded slash.
+    /// URI in normal form: no two different models are equivalent. A `%` stands for a percent-encoded slash.
     #[derive(Debug, Clone, PartialEq)]
     struct Model {
         scheme: &'static str,
@@ -398,7 +397,7 @@ mod tests {
     fn models() -> impl Strategy<Value = Model> {
         let segments = prop::collection::vec("[a.%]{0,2}", 0..3).prop_map(|mut segments| {
             segments.retain(|segment| !matches!(segment.as_str(), "." | ".."));
-            // A path that is only a slash is none.
+            // A path that is only a slash is normalized to an empty path.
             if segments == [""] { Vec::new() } else { segments }
         });
         let query = prop::option::of("[a%]{0,2}");
@@ -412,7 +411,7 @@ mod tests {
         })
     }
 
-    /// Writes a URI in one of its spellings, which `choices` decide.
+    /// Serializes a URI in one of its equivalent forms, selected by `choices`.
     fn spell(model: &Model, mut choices: impl Iterator<Item = u8>) -> String {
         let mut choose = |options: u8| choices.next().unwrap_or_default() % options;
         let mut uri = String::new();
@@ -429,7 +428,7 @@ mod tests {
             uri.push(':');
         }
         let before = ["", "", "/.", "/%2e", "/a/..", "/a/.%2E", "/..", "/a/b/../.%2e"][usize::from(choose(8))];
-        // Segments that are nothing need another after them.
+        // Segments that normalize to nothing must be followed by another segment.
         if !path.is_empty() {
             uri.push_str(before);
         } else if choose(2) == 0 {
@@ -461,7 +460,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_uris_are_equal_if_they_are_spellings_of_one_and_only_then_8_10(
+        fn uris_are_equal_if_and_only_if_they_are_equivalent_8_10(
             one in models(),
             other in models(),
             choices in prop::collection::vec(any::<u8>(), 80),
@@ -476,7 +475,7 @@ mod tests {
         }
 
         #[test]
-        fn the_normal_form_of_a_normal_form_is_itself_8_10(
+        fn normalization_is_idempotent_8_10(
             uri in prop_oneof!["[xX]:/{0,2}[aA%./:@2eE4#?\\[\\]]{0,16}", "[xX]://[a%2eE./]{0,12}", "\\PC{0,12}"],
         ) {
             let once = normal(&uri);
@@ -487,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secure_url_is_https_or_stays_on_this_machine_8_13() {
+    fn secure_urls_are_https_or_loopback_8_13() {
         for url in [
             "https://id.example",
             "HTTPS://Id.Example:8443/realms/a?b=c#d",
@@ -561,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secure_url_is_taken_apart_8_13() {
+    fn secure_urls_are_parsed_into_components_8_13() {
         let url = SecureUrl::parse("https://[::1]:8443/a?b#c").unwrap();
 
         let parts = SecureUrl {

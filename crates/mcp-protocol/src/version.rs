@@ -1,12 +1,12 @@
-//! The protocol's revisions.
+//! Protocol revisions.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A revision of the protocol, named by its date. Later revisions compare greater.
+/// Revision of the protocol, named by its date. Later revisions compare greater.
 ///
-/// 2026-07-28 is *modern*: every request carries its version, and there is no handshake. The older ones are *legacy*.
+/// 2026-07-28 is *modern*: every request has its version, and there is no handshake. Older revisions are *legacy*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(non_camel_case_types, reason = "a revision's name is its date, and dates need separators")]
 pub enum ProtocolVersion {
@@ -23,17 +23,18 @@ pub enum ProtocolVersion {
 }
 
 impl ProtocolVersion {
-    /// Every revision this crate knows, newest first.
+    /// All supported revisions, newest first.
     pub const ALL: [Self; 5] =
         [Self::V2026_07_28, Self::V2025_11_25, Self::V2025_06_18, Self::V2025_03_26, Self::V2024_11_05];
 
-    /// The newest revision.
+    /// Newest revision.
     pub const LATEST: Self = Self::V2026_07_28;
 
-    /// The newest revision with an `initialize` handshake: the answer to one that names an unknown version.
+    /// Newest revision with an `initialize` handshake. The server selects it if `initialize` requests an unsupported
+    /// version.
     pub const LATEST_LEGACY: Self = Self::V2025_11_25;
 
-    /// The revision's name on the wire, such as `2026-07-28`.
+    /// Returns the revision's name on the wire, such as `2026-07-28`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V2024_11_05 => "2024-11-05",
@@ -44,27 +45,27 @@ impl ProtocolVersion {
         }
     }
 
-    /// The revision of that name, if this crate knows it. Names are compared exactly.
+    /// Parses a revision's name; `None` if it is not supported. Names are compared exactly.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.as_str() == name)
     }
 
-    /// Whether requests of this revision carry their own version and capabilities, rather than relying on a handshake.
+    /// Returns whether each request has its version and capabilities; otherwise a handshake declares them.
     pub const fn is_modern(self) -> bool {
         matches!(self, Self::V2026_07_28)
     }
 
-    /// Whether a member that came with the revision `since` may be sent in this one.
+    /// Returns whether a member that the revision `since` introduced may be sent in this revision.
     ///
     /// 2025-03-26 may have members of every later revision with a handshake: a request without the header
-    /// `MCP-Protocol-Version` counts as 2025-03-26, and some clients of later revisions leave the header out. The schema of
-    /// 2025-03-26 allows further members, so that its own clients ignore them. Not for kinds of values, nor for the result of
-    /// `initialize`, where the client names its revision.
+    /// `MCP-Protocol-Version` counts as 2025-03-26, and some clients of later revisions omit the header. The schema of
+    /// 2025-03-26 allows further members, so its clients ignore them. Do not use it for new types of values, nor for
+    /// the result of `initialize`, since that request has an explicit revision.
     pub fn may_have(self, since: Self) -> bool {
         self >= since || (self == Self::V2025_03_26 && !since.is_modern())
     }
 
-    /// Whether a body may be a JSON-RPC batch. Only 2025-03-26 has them.
+    /// Returns whether a body may be a JSON-RPC batch. Only 2025-03-26 has batches.
     pub const fn has_batches(self) -> bool {
         matches!(self, Self::V2025_03_26)
     }
@@ -86,6 +87,6 @@ impl<'de> Deserialize<'de> for ProtocolVersion {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         Self::parse(&name)
-            .ok_or_else(|| serde::de::Error::custom(format_args!("`{name}` is not a protocol version known here")))
+            .ok_or_else(|| serde::de::Error::custom(format_args!("`{name}` is not a supported protocol version")))
     }
 }

@@ -1,16 +1,16 @@
-//! Whether a tool enforces the bounds that its schema shows, from both sides of each bound.
+//! Boundary tests: checks that a tool enforces the bounds of its input schema.
 
 use mcp_lambda::McpService;
 use serde_json::{Value, json};
 
 use crate::{exchange, tools_call, tools_list};
 
-/// What a model reads about arguments that do not fit their schema.
-const REFUSED: &str = "invalid arguments";
+/// Start of the error for arguments that violate the schema.
+const INVALID_ARGUMENTS: &str = "invalid arguments";
 
-/// Tries each bound on a top-level parameter of `tool` (`minLength`, `maxLength`, `minimum`, `maximum`) at the bound
-/// and one beyond it, strings in letters of several bytes, and panics where the tool and its schema disagree. The other
-/// arguments are taken from `valid`, a call that the tool accepts. Returns the number of bounds it found.
+/// Asserts that `tool` enforces each bound of its top-level parameters (`minLength`, `maxLength`, `minimum`,
+/// `maximum`). Values at the bound and one step beyond it are sent; strings consist of multi-byte characters. The other
+/// arguments are those of `valid`, which the tool must accept. Returns the number of bounds.
 ///
 /// ```
 /// use garde::Validate;
@@ -39,11 +39,11 @@ const REFUSED: &str = "invalid arguments";
 /// # }
 /// ```
 ///
-/// What a handler says of a value that is within its bounds, such as a name that nobody has, counts as no disagreement.
+/// Errors of the handler for a value within its bounds, such as an unknown name, are accepted.
 ///
 /// # Panics
 ///
-/// When schema and tool disagree.
+/// Panics if the tool accepts a value that the schema rejects, or rejects a value that the schema accepts.
 pub async fn assert_enforced(service: &McpService, tool: &str, valid: &Value) -> usize {
     let list = exchange(service, tools_list()).await;
     let tools = list.result()["tools"].as_array().expect("tools").clone();
@@ -52,7 +52,7 @@ pub async fn assert_enforced(service: &McpService, tool: &str, valid: &Value) ->
     let validator = jsonschema::draft202012::new(schema).expect("the input schema compiles");
     let mut bounds = 0;
     for (name, property) in schema["properties"].as_object().expect("properties") {
-        // An optional parameter has its bounds in an alternative to `null`.
+        // The bounds of an optional parameter are in the alternative to `null`.
         let alternatives = property["anyOf"].as_array().into_iter().flatten();
         let schemas = [property].into_iter().chain(alternatives);
         let keywords = ["minLength", "maxLength", "minimum", "maximum"];
@@ -62,7 +62,7 @@ pub async fn assert_enforced(service: &McpService, tool: &str, valid: &Value) ->
             for number in [bound - 1, bound, bound + 1] {
                 let is_base64 = schema_of(property)["contentEncoding"] == "base64";
                 let value = match keyword {
-                    // The longest text is padded, so that a shorter one may hold more bytes.
+                    // The longest text has padding, so a shorter text could encode more bytes.
                     "maxLength" if is_base64 && number < bound => continue,
                     "maxLength" if is_base64 => json!(base64_of(number)),
                     "minLength" | "maxLength" => match usize::try_from(number) {
@@ -75,11 +75,11 @@ pub async fn assert_enforced(service: &McpService, tool: &str, valid: &Value) ->
                 arguments[name] = value;
                 let allowed = validator.is_valid(&arguments);
                 let result = exchange(service, tools_call(tool, arguments)).await.tool_result();
-                let accepted = !(result.is_error == Some(true) && result.text().starts_with(REFUSED));
+                let accepted = !(result.is_error == Some(true) && result.text().starts_with(INVALID_ARGUMENTS));
                 assert_eq!(
                     accepted,
                     allowed,
-                    "`{tool}`: {keyword} {bound} of `{name}` at {number}: the schema says {allowed}; {}",
+                    "`{tool}`: {keyword} {bound} of `{name}` at {number}: accepted by the schema: {allowed}; {}",
                     result.text()
                 );
             }
@@ -88,13 +88,13 @@ pub async fn assert_enforced(service: &McpService, tool: &str, valid: &Value) ->
     bounds
 }
 
-/// The alternative of an optional property that is a string, or the property.
+/// Returns the string alternative of an optional property, or the property itself.
 fn schema_of(property: &Value) -> &Value {
     let mut alternatives = property["anyOf"].as_array().into_iter().flatten();
     alternatives.find(|own| own["type"] == "string").unwrap_or(property)
 }
 
-/// Base64 of so many characters, with as much padding as there can be.
+/// Returns Base64 text of `chars` characters with maximum padding.
 fn base64_of(chars: i64) -> String {
     let chars = usize::try_from(chars).unwrap_or_default();
     format!("{}==", "A".repeat(chars.saturating_sub(2)))

@@ -1,4 +1,4 @@
-//! Calls of one tool, without HTTP or Lambda in between.
+//! Unit tests of one tool, without HTTP and Lambda.
 
 use std::{any::Any, fmt, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::{schema, state_key};
 
-/// A call of a tool, as a client of the newest revision makes it that can do everything; without HTTP or Lambda in between.
-/// `.await` makes the call.
+/// Builder for a test call of one tool, without HTTP and Lambda. The client has the newest revision and all
+/// capabilities. `.await` runs the call.
 ///
 /// ```
 /// # use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
@@ -43,7 +43,7 @@ use crate::{schema, state_key};
 /// assert_eq!(cancelled.progress(), [1.0, 2.0]);
 /// # }
 /// ```
-#[must_use = "a call is made by `.await`"]
+#[must_use = "`.await` runs the call"]
 pub struct TestCall<S> {
     tool: Tool<S>,
     state: Option<S>,
@@ -51,72 +51,73 @@ pub struct TestCall<S> {
     caller: Option<Principal>,
     time: Option<Duration>,
     cancel_after: Option<usize>,
-    answer: Option<Box<Answer>>,
+    respond: Option<Box<ResponseFn>>,
 }
 
-/// Returns the client's answer to a question, by the question's key.
-type Answer = dyn FnMut(&str, &InputRequest) -> Value;
+/// Returns the client's response to an input request; the first argument is its key.
+type ResponseFn = dyn FnMut(&str, &InputRequest) -> Value;
 
-/// What became of a call.
+/// Outcome of a test call.
 #[derive(Debug)]
 pub struct TestReply {
-    /// The notifications, of progress and logging, in their order: JSON-RPC messages.
+    /// Progress and log notifications in order, as JSON-RPC messages.
     pub notifications: Vec<Value>,
-    ending: Ending,
+    outcome: TestOutcome,
     fault: Option<String>,
 }
 
 #[derive(Debug)]
-enum Ending {
+enum TestOutcome {
     Result(CallToolResult),
-    Refused(CallError),
+    Rejected(CallError),
     Cancelled,
 }
 
-/// The rounds that a call may have.
+/// Maximum number of round trips of a call.
 const MAX_ROUNDS: usize = 20;
-/// More than a call may send.
+/// Capacity for notifications, above the limit of a call.
 const MAX_NOTIFICATIONS: usize = 2000;
-/// The time between the end of the handler's and that of the invocation.
+/// Time between the deadlines of handler and invocation.
 const RESERVE: Duration = Duration::from_millis(500);
 
 impl<S: Send + Sync + 'static> TestCall<S> {
-    /// A call without arguments, by a server on which everyone may use everything.
+    /// Creates a call without arguments, to a server without authorization.
     pub fn new(tool: Tool<S>) -> Self {
-        Self { tool, state: None, arguments: json!({}), caller: None, time: None, cancel_after: None, answer: None }
+        Self { tool, state: None, arguments: json!({}), caller: None, time: None, cancel_after: None, respond: None }
     }
 
-    /// What the function would have set up; only a tool with the state `()` does without.
+    /// Sets the state that the function would create. Required unless the state is `()`.
     pub fn state(self, state: S) -> Self {
         Self { state: Some(state), ..self }
     }
 
-    /// The arguments.
+    /// Sets the arguments.
     pub fn arguments(self, arguments: Value) -> Self {
         Self { arguments, ..self }
     }
 
-    /// The authenticated caller. The access rules of the tool are then enforced.
+    /// Sets the authenticated caller, and enforces the access rules of the tool.
     pub fn caller(self, caller: Principal) -> Self {
         Self { caller: Some(caller), ..self }
     }
 
-    /// The time that the handler has: what its context says is left. At its end the call is refused with
-    /// [`CallError::DeadlineExceeded`], at once if it is zero. In a test with `start_paused = true` no time is spent on it.
+    /// Sets the remaining time of the handler, as its context reports it. After that time the call fails with
+    /// [`CallError::DeadlineExceeded`]; at zero the handler does not run. A test with `start_paused = true` does not
+    /// wait.
     pub fn deadline(self, time: Duration) -> Self {
         Self { time: Some(time), ..self }
     }
 
-    /// Cancels the call after so many notifications, as happens to the handler when its client stops reading the stream.
+    /// Cancels the call after `notifications` notifications, as if the client closed the stream.
     ///
-    /// It is counted, not timed: when the handler has sent so many, it is dropped where it next waits, which is at its next
-    /// notification at the latest. A handler that ends before is not cancelled.
+    /// The handler is dropped at its next await point after that number of notifications, at the latest at its next
+    /// notification. A handler that completes earlier is not cancelled.
     pub fn cancel_after(self, notifications: usize) -> Self {
         Self { cancel_after: Some(notifications), ..self }
     }
 
-    /// Answers what the tool asks: `answer` gets each question by its key, and returns the client's answer. The handler runs
-    /// once for each round, as it does on Lambda.
+    /// Responds to input requests of the tool. `respond` gets the key and the input request, and returns the client's
+    /// response. The handler runs once per round trip, as on Lambda.
     ///
     /// ```
     /// # use garde::Validate;
@@ -143,25 +144,24 @@ impl<S: Send + Sync + 'static> TestCall<S> {
     /// assert_eq!(called.text(), "Hello, Ada!");
     /// # }
     /// ```
-    pub fn answering(self, answer: impl FnMut(&str, &InputRequest) -> Value + 'static) -> Self {
-        Self { answer: Some(Box::new(answer)), ..self }
+    pub fn answering(self, respond: impl FnMut(&str, &InputRequest) -> Value + 'static) -> Self {
+        Self { respond: Some(Box::new(respond)), ..self }
     }
 
-    /// Makes the call.
+    /// Runs the call.
     ///
     /// # Panics
     ///
-    /// When the tool has a state and the call has none; when the tool asks and the call does not answer, or it asks for more
-    /// than twenty rounds; when a message breaks the schema of the protocol.
+    /// Panics if the state is missing, if the tool sends an input request without [`answering`](Self::answering) or for
+    /// more than 20 round trips, or if a message violates the schema of the protocol.
     pub async fn send(self) -> TestReply {
-        let Self { tool, state, arguments, caller, time, cancel_after, mut answer } = self;
+        let Self { tool, state, arguments, caller, time, cancel_after, mut respond } = self;
         let name = tool.name().to_owned();
         let authorization = match caller {
             Some(_) => Authorization::Required(Enforcement::default()),
             None => Authorization::DangerouslyOff,
         };
-        let state =
-            state.or_else(unit).unwrap_or_else(|| panic!("tool `{name}` has a state: give it one with `state`"));
+        let state = state.or_else(unit).unwrap_or_else(|| panic!("tool `{name}` needs a state: set it with `state`"));
         let server = Server::new("test", "0.0.0", state)
             .tool(tool)
             .build(Settings { state_key: Some(state_key()), authorization, ..Settings::default() })
@@ -179,54 +179,54 @@ impl<S: Send + Sync + 'static> TestCall<S> {
             notifications.extend(sent);
             let outcome = match round {
                 Some(outcome) => outcome,
-                None => return TestReply { notifications, ending: Ending::Cancelled, fault: None },
+                None => return TestReply { notifications, outcome: TestOutcome::Cancelled, fault: None },
             };
             let fault = outcome.fault.map(|fault| mcp_server::error_chain(&*fault));
             let result: Value = match outcome.result {
-                Ok(result) => serde_json::from_str(result.as_str()).expect("a result is JSON"),
-                Err(error) => return TestReply { notifications, ending: Ending::Refused(error), fault },
+                Ok(result) => serde_json::from_str(result.as_str()).expect("the result is JSON"),
+                Err(error) => return TestReply { notifications, outcome: TestOutcome::Rejected(error), fault },
             };
             if result["resultType"] != "input_required" {
                 check("CallToolResult", &result);
                 let result = serde_json::from_value(result).expect("a CallToolResult");
-                return TestReply { notifications, ending: Ending::Result(result), fault };
+                return TestReply { notifications, outcome: TestOutcome::Result(result), fault };
             }
             check("InputRequiredResult", &result);
-            let asked: InputRequiredResult = serde_json::from_value(result).expect("an InputRequiredResult");
-            let questions = asked.input_requests.unwrap_or_default();
-            let answers = questions.iter().map(|(key, question)| match &mut answer {
-                Some(answer) => (key.clone(), answer(key, question)),
-                None => panic!("the tool asks `{key}`: answer it with `answering`: {question:?}"),
+            let required: InputRequiredResult = serde_json::from_value(result).expect("an InputRequiredResult");
+            let requests = required.input_requests.unwrap_or_default();
+            let responses = requests.iter().map(|(key, request)| match &mut respond {
+                Some(respond) => (key.clone(), respond(key, request)),
+                None => panic!("the tool sent the input request `{key}`: respond to it with `answering`: {request:?}"),
             });
-            params["inputResponses"] = Value::Object(answers.collect());
-            params["requestState"] = json!(asked.request_state);
+            params["inputResponses"] = Value::Object(responses.collect());
+            params["requestState"] = json!(required.request_state);
         }
-        panic!("after {MAX_ROUNDS} rounds there is still something to ask");
+        panic!("the tool still sends input requests after {MAX_ROUNDS} round trips");
     }
 }
 
-/// The state of a tool that has none.
+/// Returns the state `()` if that is the type.
 fn unit<S: 'static>() -> Option<S> {
     let unit: Box<dyn Any> = Box::new(());
     unit.downcast().ok().map(|state| *state)
 }
 
-/// Runs the handler once; `None` if it was cancelled after so many notifications.
+/// Runs the handler once; `None` if it was cancelled after `cancel_after` notifications.
 async fn round(
     server: &BuiltServer,
     invocation: &Arc<Invocation>,
     params: &Value,
     cancel_after: Option<usize>,
 ) -> (Option<CallOutcome>, Vec<Value>) {
-    // One notification more than are read finds no place, so that the handler waits for it.
+    // The channel has no capacity for a further notification, so the handler awaits there.
     let capacity = cancel_after.unwrap_or(MAX_NOTIFICATIONS);
     let (sender, mut receiver) = mpsc::channel(capacity.max(1));
-    let taken = (capacity == 0).then(|| sender.clone().try_reserve_owned().expect("an empty channel"));
+    let reserved = (capacity == 0).then(|| sender.clone().try_reserve_owned().expect("an empty channel"));
     let params = params.to_string();
     let call = Call {
         id: RequestId::from(1),
         meta: RequestMeta {
-            client_capabilities: Some(everything()),
+            client_capabilities: Some(all_capabilities()),
             progress_token: Some(ProgressToken::from(1)),
             log_level: Some(LoggingLevel::Debug),
             ..RequestMeta::default()
@@ -235,32 +235,32 @@ async fn round(
     };
     let params = serde_json::from_str(&params).expect("parameters are an object");
     let resolved = server.resolve(ProtocolVersion::LATEST, method::TOOLS_CALL, params, invocation);
-    let mut work = Box::pin(resolved.run(call).outcome());
-    let outcome = poll_fn(|context| match work.as_mut().poll(context) {
+    let mut handler = Box::pin(resolved.run(call).outcome());
+    let outcome = poll_fn(|context| match handler.as_mut().poll(context) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
         Poll::Pending if cancel_after.is_some_and(|count| receiver.len() >= count) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
     .await;
-    drop((work, taken));
+    drop((handler, reserved));
     let sent = std::iter::from_fn(|| receiver.try_recv().ok());
     let sent = sent.map(|message| {
         let message = serde_json::from_str(&message).expect("a notification is JSON");
         schema::check_from_server(ProtocolVersion::LATEST, method::TOOLS_CALL, &message)
-            .unwrap_or_else(|mistake| panic!("{mistake}"));
+            .unwrap_or_else(|error| panic!("{error}"));
         message
     });
     (outcome, sent.collect())
 }
 
-fn everything() -> ClientCapabilities {
-    let everything =
+fn all_capabilities() -> ClientCapabilities {
+    let capabilities =
         json!({ "sampling": { "tools": {}, "context": {} }, "elicitation": { "form": {}, "url": {} }, "roots": {} });
-    serde_json::from_value(everything).expect("capabilities")
+    serde_json::from_value(capabilities).expect("capabilities")
 }
 
 fn check(definition: &str, value: &Value) {
-    schema::check(ProtocolVersion::LATEST, definition, value).unwrap_or_else(|mistake| panic!("{mistake}"));
+    schema::check(ProtocolVersion::LATEST, definition, value).unwrap_or_else(|error| panic!("{error}"));
 }
 
 impl<S: Send + Sync + 'static> IntoFuture for TestCall<S> {
@@ -279,61 +279,63 @@ impl<S> fmt::Debug for TestCall<S> {
 }
 
 impl TestReply {
-    /// The result; one with `isError` is a result.
+    /// Returns the result. A result with `isError` is a result.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// Panics if there is none.
     #[track_caller]
     pub fn result(&self) -> &CallToolResult {
-        match &self.ending {
-            Ending::Result(result) => result,
-            Ending::Refused(error) => panic!("the call has no result: {error}: {:?}", self.fault),
-            Ending::Cancelled => panic!("the call has no result: it was cancelled"),
+        match &self.outcome {
+            TestOutcome::Result(result) => result,
+            TestOutcome::Rejected(error) => panic!("the call was rejected: {error}: {:?}", self.fault),
+            TestOutcome::Cancelled => panic!("the call was cancelled"),
         }
     }
 
-    /// The text of the result, its blocks one a line.
+    /// Returns the text blocks of the result, joined by newlines.
     ///
     /// # Panics
     ///
-    /// When there is no result.
+    /// Panics if there is no result.
     #[track_caller]
     pub fn text(&self) -> String {
         self.result().text()
     }
 
-    /// The structured result.
+    /// Returns the structured content of the result.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// Panics if there is none.
     #[track_caller]
     pub fn structured(&self) -> Value {
         let result = self.result();
-        let Some(json) = &result.structured_content else { panic!("the result is not structured: {}", result.text()) };
+        let Some(json) = &result.structured_content else {
+            panic!("the result has no structured content: {}", result.text())
+        };
         serde_json::from_str(json.get()).expect("structured content is JSON")
     }
 
-    /// Why there is no result, if the call was refused.
+    /// Returns the error of a rejected call.
     pub fn error(&self) -> Option<&CallError> {
-        match &self.ending {
-            Ending::Refused(error) => Some(error),
-            Ending::Result(_) | Ending::Cancelled => None,
+        match &self.outcome {
+            TestOutcome::Rejected(error) => Some(error),
+            TestOutcome::Result(_) | TestOutcome::Cancelled => None,
         }
     }
 
-    /// What went wrong on the server's side, with its sources, as the log has it and the client does not.
+    /// Returns the internal error with its sources, which is logged and not sent to the client.
     pub fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
     }
 
-    /// Whether the handler was dropped before its end.
+    /// Returns whether the call was cancelled: the handler was dropped before it completed.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.ending, Ending::Cancelled)
+        matches!(self.outcome, TestOutcome::Cancelled)
     }
 
-    /// The numbers of the progress notifications.
+    /// Returns the `progress` values of the progress notifications.
     pub fn progress(&self) -> Vec<f64> {
         let progress = self.notifications.iter().filter(|own| own["method"] == method::NOTIFICATIONS_PROGRESS);
         progress.filter_map(|own| own["params"]["progress"].as_f64()).collect()

@@ -1,4 +1,4 @@
-//! What clients see of a server, as a golden file: its diff is the review of a change to the contract.
+//! Golden file of a server's contract with its clients. Reviews of contract changes use its diff.
 
 use std::{env, fs, path::Path, sync::OnceLock};
 
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::{McpRequest, Reply, discover, exchange, resources_read};
 
-/// Compares everything that a client can list, and what `server/discover` says, with `<folder>/contract.json`. With
-/// `UPDATE_GOLDEN` set, writes it instead. Pages are followed to their end; resources are read for how long they may be
-/// kept. `token` is sent along, for a server that is closed.
+/// Asserts that all lists and the result of `server/discover` equal the golden file `<folder>/contract.json`. Set the
+/// environment variable `UPDATE_GOLDEN` to write the file. All pages of a list are requested; resources are read for
+/// their caching hints. `token` is the bearer token for a server that requires authentication.
 ///
-/// Patterns in the schemas of tools must be regular expressions of ECMAScript: clients in TypeScript drop the whole list
-/// for one that is not, such as one with `(?i)`.
+/// Patterns in tool schemas must be ECMAScript regular expressions: for an invalid pattern, such as one with `(?i)`,
+/// TypeScript clients drop the whole list.
 ///
 /// ```no_run
 /// # async fn example(service: mcp_lambda::McpService) {
@@ -24,7 +24,7 @@ use crate::{McpRequest, Reply, discover, exchange, resources_read};
 ///
 /// # Panics
 ///
-/// When they differ, a tool has such a pattern, or the server has no instructions.
+/// Panics if the contract differs, a pattern is not ECMAScript, or the server has no instructions.
 pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&str>) {
     let discovered = send(service, discover(), token).await.result().clone();
     let instructions = discovered["instructions"].as_str().unwrap_or_default().trim();
@@ -41,7 +41,7 @@ pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&
         ("resources", method::RESOURCES_TEMPLATES_LIST, "resourceTemplates"),
     ] {
         if capabilities.get(capability).is_some() {
-            let (items, caching) = all(service, list, member, token).await;
+            let (items, caching) = list_all(service, list, member, token).await;
             for resource in items.as_array().expect("a list").iter().filter(|_| member == "resources") {
                 let uri = resource["uri"].as_str().expect("a URI");
                 let read = send(service, resources_read(uri), token).await;
@@ -49,10 +49,10 @@ pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&
             }
             for item in items.as_array().expect("a list") {
                 for schema in ["inputSchema", "outputSchema"] {
-                    if let Some(pattern) = foreign_pattern(&item[schema]) {
+                    if let Some(pattern) = invalid_pattern(&item[schema]) {
                         panic!(
-                            "tool {}: `{schema}` has the pattern `{pattern}`, which is no regular expression of ECMAScript: \
-                             write it without what only Rust has, such as `(?i)` and `\\A`",
+                            "tool {}: `{schema}` has the pattern `{pattern}`, which is not an ECMAScript regular expression: \
+                             remove syntax that only Rust supports, such as `(?i)` and `\\A`",
                             item["name"]
                         );
                     }
@@ -65,12 +65,13 @@ pub async fn assert_contract(service: &McpService, folder: &str, token: Option<&
     assert_golden(&Path::new(folder).join("contract.json"), &contract);
 }
 
-/// Compares the text of a structured result with its members of these names, at every depth: half of the clients show the
-/// model only the text, the other half only the structured content. Returns how many members were found.
+/// Asserts that the text of a structured result contains the values of the named members, at every depth. Half of the
+/// clients show the model only the text, the other half only the structured content. Returns the number of members
+/// found.
 ///
 /// # Panics
 ///
-/// When the text lacks the value of such a member.
+/// Panics if the text does not contain the value of such a member.
 #[track_caller]
 pub fn assert_text_has(result: &CallToolResult, names: &[&str]) -> usize {
     let structured = result.structured_content.as_ref().expect("a structured result");
@@ -80,7 +81,7 @@ pub fn assert_text_has(result: &CallToolResult, names: &[&str]) -> usize {
     collect(&structured, names, &mut values);
     for (name, value) in &values {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        assert!(text.contains(&value), "the text lacks `{name}`, {value}: {text}");
+        assert!(text.contains(&value), "the text does not contain `{name}`, {value}: {text}");
     }
     values.len()
 }
@@ -100,8 +101,8 @@ async fn send(service: &McpService, request: McpRequest, token: Option<&str>) ->
     exchange(service, request).await
 }
 
-/// The items of all pages of a list.
-async fn all(service: &McpService, method: &str, member: &str, token: Option<&str>) -> (Value, Value) {
+/// Returns the items of all pages of a list, and their caching hints.
+async fn list_all(service: &McpService, method: &str, member: &str, token: Option<&str>) -> (Value, Value) {
     let mut items = Vec::new();
     let mut params = json!({});
     loop {
@@ -115,24 +116,24 @@ async fn all(service: &McpService, method: &str, member: &str, token: Option<&st
     }
 }
 
-/// A pattern in a schema that ECMAScript does not know.
-fn foreign_pattern(schema: &Value) -> Option<String> {
+/// Returns a pattern of a schema that is not ECMAScript.
+fn invalid_pattern(schema: &Value) -> Option<String> {
     let Value::Object(members) = schema else {
-        return schema.as_array().into_iter().flatten().find_map(foreign_pattern);
+        return schema.as_array().into_iter().flatten().find_map(invalid_pattern);
     };
     members.iter().find_map(|(keyword, value)| match (keyword.as_str(), value) {
         ("pattern", Value::String(pattern)) => (!is_ecmascript(pattern)).then(|| pattern.clone()),
         ("patternProperties", Value::Object(map)) => {
             let pattern = map.keys().find(|pattern| !is_ecmascript(pattern));
-            pattern.cloned().or_else(|| map.values().find_map(foreign_pattern))
+            pattern.cloned().or_else(|| map.values().find_map(invalid_pattern))
         }
         // Maps from names to schemas, with any names.
         ("properties" | "$defs" | "definitions" | "dependentSchemas", Value::Object(map)) => {
-            map.values().find_map(foreign_pattern)
+            map.values().find_map(invalid_pattern)
         }
         // Data, not schemas.
         ("default" | "const" | "enum" | "examples", _) => None,
-        (_, value) => foreign_pattern(value),
+        (_, value) => invalid_pattern(value),
     })
 }
 
@@ -145,7 +146,7 @@ fn is_ecmascript(pattern: &str) -> bool {
     validator.is_valid(&json!(pattern))
 }
 
-/// How long a result may be kept, and by whom.
+/// Returns the caching hints of a result.
 fn caching_of(result: &Value) -> Value {
     json!({ "ttlMs": result["ttlMs"], "cacheScope": result["cacheScope"] })
 }
@@ -160,7 +161,7 @@ fn assert_golden(path: &Path, value: &Value) {
     let path = path.display();
     assert!(
         text == golden,
-        "{path} differs, first in {differs:?}; if that is intended, run the test again with UPDATE_GOLDEN=1"
+        "{path} differs, first in {differs:?}; if the change is intended, run the test with UPDATE_GOLDEN=1"
     );
 }
 
@@ -170,7 +171,7 @@ mod tests {
 
     /// 1.9
     #[test]
-    fn patterns_that_only_rust_knows_are_found_at_every_depth() {
+    fn non_ecmascript_patterns_are_found_at_every_depth() {
         for pattern in ["(?i)abc", r"\Aabc\z", "(?P<name>a)", "[[:alpha:]]", "(?x) a", "a{2", "a++"] {
             for schema in [
                 json!({ "pattern": pattern }),
@@ -178,17 +179,17 @@ mod tests {
                 json!({ "additionalProperties": { "patternProperties": { pattern: {} } } }),
                 json!({ "patternProperties": { "^a": { "pattern": pattern } } }),
             ] {
-                assert_eq!(foreign_pattern(&schema).as_deref(), Some(pattern), "{schema}");
+                assert_eq!(invalid_pattern(&schema).as_deref(), Some(pattern), "{schema}");
             }
             for schema in [
                 json!({ "default": { "pattern": pattern }, "enum": [{ "pattern": pattern }] }),
                 json!({ "properties": { "patternProperties": { "description": pattern } } }),
             ] {
-                assert_eq!(foreign_pattern(&schema), None, "{schema}");
+                assert_eq!(invalid_pattern(&schema), None, "{schema}");
             }
         }
         for pattern in [r"^\d{4}-\d\d$", "^(?:a|b)+$", r"^\p{L}+$", "^(?<name>a)(?=b)", "", r"^[\w.-]+$"] {
-            assert_eq!(foreign_pattern(&json!({ "pattern": pattern })), None, "{pattern}");
+            assert_eq!(invalid_pattern(&json!({ "pattern": pattern })), None, "{pattern}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A database for one test, on a real Postgres.
+//! Postgres database for one test.
 
 use std::{
     env,
@@ -13,10 +13,10 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-/// An empty database of its own.
+/// Empty Postgres database for one test.
 ///
-/// The server is the one at `TEST_DATABASE_URL`, which `make test` starts; without it one is started for this process and
-/// ends with it (`scripts/postgres.py`).
+/// The Postgres server is that of `TEST_DATABASE_URL`, which `make test` starts. If the variable is not set, a server
+/// is started for this process and stops with it (`scripts/postgres.py`).
 ///
 /// ```no_run
 /// # async fn example() {
@@ -31,41 +31,42 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Makes a database.
+    /// Creates a database.
     ///
     /// # Panics
     ///
-    /// When there is no Postgres and none can be started.
+    /// Panics if Postgres is not available and cannot be started.
     pub async fn create() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
 
         let server = server_url();
         let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut connection = PgConnection::connect(server).await.expect("the Postgres for tests answers");
+        let mut connection =
+            PgConnection::connect(server).await.expect("the Postgres server for tests accepts connections");
         for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
-            connection.execute(AssertSqlSafe(statement)).await.expect("a database can be made");
+            connection.execute(AssertSqlSafe(statement)).await.expect("the database can be created");
         }
         let (server, _) = server.rsplit_once('/').expect("a URL with a database");
         Self { url: format!("{server}/{name}") }
     }
 
-    /// Its URL, for `DATABASE_URL`.
+    /// Returns the URL, for `DATABASE_URL`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// A connection to it, to look at what a function did.
+    /// Opens a connection, to check the effects of a function.
     ///
     /// # Panics
     ///
-    /// When the server does not answer.
+    /// Panics if the connection fails.
     pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url).await.expect("the Postgres for tests answers")
+        PgConnection::connect(&self.url).await.expect("the Postgres server for tests accepts connections")
     }
 }
 
 fn server_url() -> &'static str {
-    /// The child ends when its standard input does, and so with this process, which never drops it.
+    /// The child process exits when its standard input is closed, which is when this process exits.
     static SERVER: OnceLock<(String, Option<Child>)> = OnceLock::new();
 
     let (url, _) = SERVER.get_or_init(|| match env::var("TEST_DATABASE_URL") {
@@ -80,7 +81,7 @@ fn server_url() -> &'static str {
                 .expect("python3 can be started");
             let mut url = String::new();
             let output = child.stdout.take().expect("a pipe");
-            BufReader::new(output).read_line(&mut url).expect("the script says where its Postgres is");
+            BufReader::new(output).read_line(&mut url).expect("the script prints the URL of its Postgres");
             assert!(!url.trim().is_empty(), "scripts/postgres.py could not start a Postgres");
             (url.trim().to_owned(), Some(child))
         }

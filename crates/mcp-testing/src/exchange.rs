@@ -1,4 +1,4 @@
-//! A request in, a checked reply out.
+//! Sends requests to a service and validates the replies.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use crate::{McpRequest, schema};
 
-/// The way that a request takes to the service.
+/// Transport of a request to the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// As `http` types, without an event.
     Http,
     /// As the event of a Function URL, or of an HTTP API in its default stage (payload version 2.0).
     FunctionUrl,
-    /// The same with the body in Base64.
+    /// As the event of a Function URL, with the body encoded as Base64.
     FunctionUrlBase64,
     /// As the event of a REST API (payload version 1.0).
     RestApi,
@@ -30,7 +30,7 @@ pub enum Via {
 }
 
 impl Via {
-    /// Every way.
+    /// All transports.
     pub const ALL: [Self; 6] = [
         Self::Http,
         Self::FunctionUrl,
@@ -41,39 +41,39 @@ impl Via {
     ];
 }
 
-/// What came back.
+/// Validated reply of a service.
 #[derive(Debug)]
 pub struct Reply {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// The HTTP headers.
+    /// HTTP headers.
     pub headers: HeaderMap,
-    /// The JSON-RPC messages, in order: of a JSON body the one it is or the ones it lists, of an event stream each.
+    /// JSON-RPC messages in order: one of a JSON object, all of a batch or event stream.
     pub messages: Vec<Value>,
-    /// The body as it came.
+    /// Unparsed body.
     pub body: String,
 }
 
 impl Reply {
-    /// The last message, which is the response.
+    /// Returns the last message, which is the response.
     #[track_caller]
     pub fn response(&self) -> &Value {
         self.messages.last().unwrap_or_else(|| panic!("an empty reply: {self:?}"))
     }
 
-    /// The response's result.
+    /// Returns the result of the response.
     #[track_caller]
     pub fn result(&self) -> &Value {
         self.response().get("result").unwrap_or_else(|| panic!("no result: {self:?}"))
     }
 
-    /// The result of `tools/call`.
+    /// Returns the result of `tools/call`.
     #[track_caller]
     pub fn tool_result(&self) -> CallToolResult {
         serde_json::from_value(self.result().clone()).expect("a CallToolResult")
     }
 
-    /// Status and code of a response that is an error.
+    /// Returns the HTTP status and the error code of an error response.
     #[track_caller]
     pub fn refusal(&self) -> (u16, i64) {
         let code = self.response()["error"]["code"].as_i64().unwrap_or_else(|| panic!("no error: {self:?}"));
@@ -81,7 +81,7 @@ impl Reply {
     }
 }
 
-/// Sends a request as the event of a Function URL and checks every message of the reply against the schema of the
+/// Sends a request as the event of a Function URL, and validates each message of the reply against the schema of the
 /// request's revision.
 ///
 /// ```
@@ -107,16 +107,16 @@ impl Reply {
 ///
 /// # Panics
 ///
-/// When a message breaks the schema.
+/// Panics if a message violates the schema.
 pub async fn exchange(service: &McpService, request: McpRequest) -> Reply {
     exchange_via(Via::FunctionUrl, service, request, Invocation::default()).await
 }
 
-/// As [`exchange`], by any way, in an invocation of choice.
+/// Sends a request over a given transport with a given invocation, and validates the reply as [`exchange`] does.
 ///
 /// # Panics
 ///
-/// When a message breaks the schema.
+/// Panics if a message violates the schema.
 pub async fn exchange_via(via: Via, service: &McpService, request: McpRequest, invocation: Invocation) -> Reply {
     let sent = request.clone();
     let request = request.into_http();
@@ -129,12 +129,12 @@ pub async fn exchange_via(via: Via, service: &McpService, request: McpRequest, i
     } else {
         let event = event_of(via, &request).to_string();
         let response = mcp_lambda::transport::respond_buffered(service, event.as_bytes(), invocation).await;
-        let response = response.expect("an event of a kind that the function knows");
+        let response = response.expect("a supported event");
         Reply::from_event_response(&sent, via, &serde_json::to_value(response).expect("an event response is JSON"))
     }
 }
 
-/// Id and method of each request in a batch.
+/// Returns the id and method of each request in a batch.
 fn methods_of_batch(body: &[u8]) -> Vec<(Value, String)> {
     let Ok(Value::Array(messages)) = serde_json::from_slice(body) else {
         return Vec::new();
@@ -146,11 +146,11 @@ fn methods_of_batch(body: &[u8]) -> Vec<(Value, String)> {
 }
 
 impl Reply {
-    /// Reads a response to a request, whatever its body holds, and checks each message in it.
+    /// Parses the response to a request, and validates each message in it.
     ///
     /// # Panics
     ///
-    /// When a message breaks the schema of the request's revision.
+    /// Panics if a message violates the schema of the request's revision.
     pub fn read(request: &McpRequest, status: StatusCode, headers: HeaderMap, body: &[u8]) -> Self {
         let body = String::from_utf8(body.to_vec()).expect("a body of text");
         let content_type = headers.get("content-type").and_then(|value| value.to_str().ok());
@@ -164,10 +164,11 @@ impl Reply {
             Some(other) => panic!("unexpected content type `{other}`"),
         };
         let http = request.clone().into_http();
-        let is_unnamed = !http.headers().contains_key("mcp-protocol-version") && request.method != method::INITIALIZE;
-        // A request that does not name its revision counts as 2025-03-26.
+        let has_no_revision =
+            !http.headers().contains_key("mcp-protocol-version") && request.method != method::INITIALIZE;
+        // A request without a revision counts as 2025-03-26.
         let revision = match request.revision {
-            ProtocolVersion::V2024_11_05 if is_unnamed => ProtocolVersion::V2025_03_26,
+            ProtocolVersion::V2024_11_05 if has_no_revision => ProtocolVersion::V2025_03_26,
             revision => revision,
         };
         let methods = methods_of_batch(http.body());
@@ -195,7 +196,7 @@ impl Reply {
             }
         }
         let body = response["body"].as_str().unwrap_or_default();
-        assert_eq!(response["isBase64Encoded"], json!(false), "text needs no Base64");
+        assert_eq!(response["isBase64Encoded"], json!(false), "a text body is not encoded as Base64");
         Self::read(request, status, headers, body.as_bytes())
     }
 }
@@ -206,24 +207,24 @@ fn read_events(body: &str) -> Vec<Value> {
     data.map(|data| serde_json::from_str(data).expect("an event of JSON")).collect()
 }
 
-/// The event that a request arrives as, made by the emulator's own front.
+/// Converts a request to a Lambda event, with the emulator's front door.
 ///
 /// # Panics
 ///
-/// For [`Via::Http`], which has none.
+/// Panics for [`Via::Http`], which has no event.
 pub fn event_of(via: Via, request: &Request<Bytes>) -> Value {
     let front = match via {
-        Via::Http => panic!("a request by `http` types is no event"),
+        Via::Http => panic!("`Via::Http` has no event"),
         Via::FunctionUrl | Via::FunctionUrlBase64 => Front::FunctionUrl,
         Via::RestApi => Front::RestApi,
         Via::LoadBalancer => Front::LoadBalancer { multi_value: false },
         Via::LoadBalancerMultiValue => Front::LoadBalancer { multi_value: true },
     };
-    let chosen_by_caller = request.headers().get("host").and_then(|host| host.to_str().ok());
+    let host_of_client = request.headers().get("host").and_then(|host| host.to_str().ok());
     let domain_name = match front {
         Front::FunctionUrl => "abcdefghij.lambda-url.eu-west-1.on.aws",
         Front::RestApi => "abcdefghij.execute-api.eu-west-1.amazonaws.com",
-        Front::LoadBalancer { .. } => chosen_by_caller.unwrap_or("mcp.example.com"),
+        Front::LoadBalancer { .. } => host_of_client.unwrap_or("mcp.example.com"),
     };
     let envelope = Envelope {
         request_id: "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed".to_owned(),

@@ -1,4 +1,4 @@
-//! Tokens that nobody may be let in with.
+//! Hostile tokens, which every service must reject.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE};
 use mcp_lambda::McpService;
@@ -10,33 +10,37 @@ use crate::{
     keys::base64,
 };
 
-/// A token that must be refused.
+/// Token that must be rejected.
 #[derive(Debug, Clone)]
 pub struct HostileToken {
-    /// What is wrong with it.
+    /// Defect of the token.
     pub flaw: &'static str,
-    /// The token.
+    /// Compact serialization.
     pub token: String,
 }
 
 impl TestIssuer {
-    /// Sends `request` with each hostile token to a service that believes this issuer, and stops the test at the first
-    /// that is not refused with 401; returns how many there were. The request would succeed with a good token.
+    /// Asserts that a service that trusts this issuer rejects each hostile token with 401. `request` must succeed with
+    /// a valid token. Returns the number of tokens.
     ///
     /// ```no_run
     /// # use mcp_lambda::McpService;
     /// # async fn example(service: McpService, issuer: mcp_testing::TestIssuer) {
-    /// let count = issuer.assert_refused(&service, &mcp_testing::tools_list()).await;
+    /// let count = issuer.assert_rejected(&service, &mcp_testing::tools_list()).await;
     /// # let _ = count;
     /// # }
     /// ```
     ///
     /// # Panics
     ///
-    /// When a token is not refused.
-    pub async fn assert_refused(&self, service: &McpService, request: &McpRequest) -> usize {
+    /// Panics if a token is accepted.
+    pub async fn assert_rejected(&self, service: &McpService, request: &McpRequest) -> usize {
         let good = exchange(service, request.clone().bearer(&self.token(["events:read", "events:write"]))).await;
-        assert_eq!(good.status, 200, "a good token must be let in, or the rest says nothing: {}", good.body);
+        assert_eq!(
+            good.status, 200,
+            "a valid token must be accepted, otherwise the test is meaningless: {}",
+            good.body
+        );
         let tokens = self.hostile_tokens();
         for HostileToken { flaw, token } in &tokens {
             let reply = exchange(service, request.clone().bearer(token)).await;
@@ -45,11 +49,11 @@ impl TestIssuer {
             let challenge = reply.headers["www-authenticate"].to_str().expect("text");
             assert!(challenge.contains("error=\"invalid_token\""), "{flaw}: {challenge}");
         }
-        assert_eq!(self.requests(ELSEWHERE), 0, "a token does not say where its keys are");
+        assert_eq!(self.requests(ELSEWHERE), 0, "a token must not select the URL of its keys");
         tokens.len()
     }
 
-    /// Tokens of which each has one flaw, and is otherwise good for the service that [`exchange`] reaches.
+    /// Returns tokens with one defect each. Without the defect, each would be valid for the service of [`exchange`].
     pub fn hostile_tokens(&self) -> Vec<HostileToken> {
         let mut tokens = Vec::new();
         let mut add = |flaw: &'static str, token: String| tokens.push(HostileToken { flaw, token });
@@ -81,12 +85,12 @@ impl TestIssuer {
         {
             let message = header("alg", json!(algorithm));
             let message = message.rsplit_once('.').expect("three parts").0;
-            for forged in TestKey::rsa().hmacs_with_public_half(algorithm, message.as_bytes()) {
+            for forged in TestKey::rsa().hmacs_with_public_key(algorithm, message.as_bytes()) {
                 add(flaw, format!("{message}.{}", base64(forged)));
             }
         }
-        add("a header that says another algorithm than was signed by", header("alg", json!("ES256")));
-        add("PKCS #1 padding said to be PSS", {
+        add("an alg other than that of the signature", header("alg", json!("ES256")));
+        add("PKCS #1 padding declared as PSS", {
             let signed = self.token(scopes);
             let (_, rest) = signed.split_once('.').expect("three parts");
             format!("{}.{rest}", base64(json!({ "alg": "PS256", "kid": "rsa", "typ": "JWT" }).to_string()))
@@ -150,8 +154,8 @@ impl TestIssuer {
         );
         add("the typ of a logout token", header("typ", json!("logout+jwt")));
         add("the typ of a proof of possession", header("typ", json!("dpop+jwt")));
-        add("a typ that is no string", header("typ", json!(["JWT"])));
-        add("a kid that is no string", header("kid", json!(7)));
+        add("a typ that is not a string", header("typ", json!(["JWT"])));
+        add("a kid that is not a string", header("kid", json!(7)));
 
         // Issuers.
         add("no iss", without("iss"));
@@ -170,7 +174,7 @@ impl TestIssuer {
         add("another audience", claim("aud", json!("https://other.example/mcp")));
         add("a list of other audiences", claim("aud", json!(["https://other.example", "https://third.example"])));
         add("an empty list of audiences", claim("aud", json!([])));
-        add("an audience among what is no text", claim("aud", json!([crate::TEST_AUDIENCE, 7])));
+        add("an audience among other types", claim("aud", json!([crate::TEST_AUDIENCE, 7])));
         add("an audience that is an object", claim("aud", json!({ "0": crate::TEST_AUDIENCE })));
         add("an audience that is a number", claim("aud", json!(1)));
         add("an audience that begins with the right one", claim("aud", json!(format!("{}/x", crate::TEST_AUDIENCE))));
@@ -203,7 +207,7 @@ impl TestIssuer {
             let marked = |name: &'static str| {
                 self.mint(scopes, |header, claims| {
                     (header["typ"], claims[name]) = (json!("JWT"), json!("x"));
-                    // Keycloak says of each token what it is.
+                    // Keycloak declares the type of each token.
                     claims.as_object_mut().expect("an object").remove("typ");
                 })
             };
@@ -223,15 +227,15 @@ impl TestIssuer {
             format!("{padded}.{}", base64(TestKey::rsa().sign("RS256", padded.as_bytes())))
         });
         add("the other alphabet", {
-            // One of a few signatures has a character that differs between the two.
+            // Some signatures contain a character that differs between the alphabets.
             let signed = (0..).map(|number| claim("jti", json!(number)));
             let differs = |token: &String| token.rsplit_once('.').expect("three parts").1.contains(['-', '_']);
-            let token = signed.into_iter().find(differs).expect("there is no end");
+            let token = signed.into_iter().find(differs).expect("an infinite iterator");
             let (message, signature) = token.rsplit_once('.').expect("three parts");
             format!("{message}.{}", signature.replace('-', "+").replace('_', "/"))
         });
         add("a stray bit at the end", {
-            // 256 bytes end with two characters of which the last has four unused bits.
+            // The last of the two final characters of 256 bytes has four unused bits.
             let last = signature.chars().last().expect("a character");
             let next = char::from(last as u8 + 1);
             format!("{message}.{}{next}", &signature[..signature.len() - 1])
@@ -246,9 +250,9 @@ impl TestIssuer {
         });
         add("claims that are a list", written(&good_header, &format!("[{good_claims}]")));
         add("claims with something after them", written(&good_header, &format!("{good_claims}{{}}")));
-        add("claims that are no JSON", written(&good_header, "ada"));
+        add("claims that are not JSON", written(&good_header, "ada"));
         add("no claims", written(&good_header, ""));
-        add("a header that is no JSON", written("RS256", &good_claims));
+        add("a header that is not JSON", written("RS256", &good_claims));
         add("claims that are not UTF-8", {
             let message = format!("{head}.{}", base64([b'{', 0xff, b'}']));
             format!("{message}.{}", base64(TestKey::rsa().sign("RS256", message.as_bytes())))
@@ -271,10 +275,10 @@ impl TestIssuer {
     }
 }
 
-/// Where keys are that a token names itself.
+/// Path of keys that a token refers to.
 const ELSEWHERE: &str = "/elsewhere";
 
-/// Both halves of a signature are the order of P-256, which is zero modulo it.
+/// Signature whose `r` and `s` are the order of P-256, which is zero modulo the order.
 const P256_ORDER_TWICE: [u8; 64] = {
     const ORDER: [u8; 32] = [
         0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,

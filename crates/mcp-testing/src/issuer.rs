@@ -1,4 +1,4 @@
-//! An issuer of tokens on loopback: metadata, keys, and tokens in the shapes of the providers that people use.
+//! Test issuer on loopback: metadata, keys, and tokens in the formats of common identity providers.
 
 use std::{
     collections::HashMap,
@@ -18,17 +18,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::keys::{TestKey, base64};
 
-/// The name by which [`exchange`](crate::exchange) reaches a service, and so the audience of tokens for it.
+/// URL of a service in [`exchange`](crate::exchange), which is the audience of its tokens.
 pub const TEST_AUDIENCE: &str = "https://abcdefghij.lambda-url.eu-west-1.on.aws/mcp";
-/// The client that test tokens are issued to.
+/// Client id of test tokens.
 pub const TEST_CLIENT: &str = "test-client";
 
-/// Whose tokens an issuer makes.
+/// Identity provider whose token format an issuer uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// Access tokens as RFC 9068 has them, found by discovery.
+    /// Access tokens of RFC 9068; metadata found by discovery.
     Standard,
-    /// ID tokens of Google.
+    /// Google ID tokens.
     Google,
     /// Amazon Cognito.
     Cognito,
@@ -36,18 +36,18 @@ pub enum Provider {
     Auth0,
     /// Okta.
     Okta,
-    /// Microsoft Entra, version 2 of its tokens.
+    /// Microsoft Entra, token version 2.
     Entra,
     /// Keycloak.
     Keycloak,
 }
 
 impl Provider {
-    /// Every one.
+    /// All providers.
     pub const ALL: [Self; 7] =
         [Self::Standard, Self::Google, Self::Cognito, Self::Auth0, Self::Okta, Self::Entra, Self::Keycloak];
 
-    /// What stands before a scope when a client asks for it, and in the tokens of all but Entra.
+    /// Returns the prefix of scopes in authorization requests, and, except for Entra, in tokens.
     pub fn scope_prefix(self) -> &'static str {
         match self {
             Self::Cognito => "https://events.example/",
@@ -57,7 +57,7 @@ impl Provider {
     }
 }
 
-/// An issuer on loopback, which ends when it is dropped.
+/// Issuer on loopback, which stops when it is dropped.
 ///
 /// ```
 /// use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
@@ -79,9 +79,9 @@ impl Provider {
 #[derive(Debug)]
 pub struct TestIssuer {
     provider: Provider,
-    /// Where it listens.
+    /// Origin that the issuer listens on.
     origin: String,
-    /// What tokens call it.
+    /// Issuer identifier, the claim `iss` of tokens.
     issuer: String,
     state: Arc<Mutex<State>>,
     server: tokio::task::JoinHandle<()>,
@@ -93,30 +93,30 @@ struct State {
     requests: HashMap<String, usize>,
 }
 
-/// What a path of the issuer answers.
+/// Response of the issuer at one path.
 #[derive(Debug, Clone)]
 pub enum IssuerAnswer {
-    /// A JSON document, with a `Cache-Control` header unless it is empty.
+    /// JSON document.
     Json {
-        /// The document, or something that pretends to be one.
+        /// Body, which can be invalid JSON.
         body: String,
-        /// The header.
+        /// `Cache-Control` header; none if empty.
         cache_control: &'static str,
     },
-    /// An error.
+    /// Empty response with this status.
     Status(u16),
-    /// A redirect.
+    /// Redirect (302) to a URL.
     Redirect(String),
-    /// Nothing, ever.
+    /// No response.
     Silence,
-    /// A body that never ends.
+    /// Endless body.
     Endless,
-    /// Another answer, later.
+    /// Delayed response.
     Late(Duration, Box<IssuerAnswer>),
 }
 
 impl IssuerAnswer {
-    /// A document.
+    /// Creates a JSON response.
     pub fn json(body: &Value) -> Self {
         Self::Json { body: body.to_string(), cache_control: "" }
     }
@@ -125,13 +125,13 @@ impl IssuerAnswer {
 const KEYS_PATH: &str = "/keys";
 
 impl TestIssuer {
-    /// An issuer as the specifications have it.
+    /// Starts an issuer that follows the specifications.
     pub async fn start() -> Self {
         Self::of(Provider::Standard).await
     }
 
-    /// An issuer whose tokens have a provider's shape. Except for [`Provider::Standard`], they name the provider's own
-    /// address, so that only the keys come from loopback.
+    /// Starts an issuer with the token format of a provider. Except for [`Provider::Standard`], the claim `iss` is the
+    /// provider's own, and only the keys are served from loopback.
     pub async fn of(provider: Provider) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let origin = format!("http://{}", listener.local_addr().expect("an address"));
@@ -159,22 +159,22 @@ impl TestIssuer {
         own
     }
 
-    /// What tokens call it.
+    /// Returns the issuer identifier, the claim `iss` of tokens.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Where it listens.
+    /// Returns the origin that the issuer listens on.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// Where its keys are.
+    /// Returns the JWKS URL.
     pub fn keys_url(&self) -> String {
         format!("{}{KEYS_PATH}", self.origin)
     }
 
-    /// The environment variables by which a function believes it.
+    /// Returns the environment variables that make a function trust this issuer.
     pub fn variables(&self) -> Vec<(String, String)> {
         let own = json!({ "issuer": self.issuer, "jwks_uri": self.keys_url() });
         let with = |more: Value| {
@@ -200,12 +200,13 @@ impl TestIssuer {
         vec![("OIDC_ISSUERS".to_owned(), json!([entry]).to_string())]
     }
 
-    /// A good token for Ada, for the service that [`exchange`](crate::exchange) reaches. Google's carries no scopes.
+    /// Issues a valid token for the subject `ada` and the service of [`exchange`](crate::exchange). Google's tokens
+    /// have no scopes.
     pub fn token<'a>(&self, scopes: impl IntoIterator<Item = &'a str>) -> String {
         self.mint(scopes, |_, _| {})
     }
 
-    /// A token that is not quite that: `change` gets its header and its claims before they are signed with the RSA key.
+    /// Issues a token with modifications: `change` gets header and claims before they are signed with the RSA key.
     pub fn mint<'a>(
         &self,
         scopes: impl IntoIterator<Item = &'a str>,
@@ -217,7 +218,7 @@ impl TestIssuer {
         sign(&header.to_string(), &claims.to_string(), TestKey::rsa())
     }
 
-    /// An ID token for Ada.
+    /// Issues an ID token for the subject `ada`.
     pub fn id_token(&self) -> String {
         self.mint([], |header, claims| {
             header["typ"] = json!("JWT");
@@ -238,7 +239,7 @@ impl TestIssuer {
         if self.provider == Provider::Standard { "at+jwt" } else { "JWT" }
     }
 
-    /// What each provider writes into an access token (into Google's ID token).
+    /// Returns the claims of a provider's access token (Google: ID token).
     fn claims(&self, scopes: &[&str]) -> Value {
         let now = now();
         let scopes: Vec<String> = scopes
@@ -284,28 +285,28 @@ impl TestIssuer {
         claims
     }
 
-    /// Publishes these keys in place of those that were there.
+    /// Replaces the published keys.
     pub fn publish(&self, keys: impl IntoIterator<Item = Value>) {
         let keys: Vec<Value> = keys.into_iter().collect();
         self.answer(KEYS_PATH, IssuerAnswer::json(&json!({ "keys": keys })));
     }
 
-    /// What the keys' URL answers from now on.
+    /// Sets the response of the JWKS URL.
     pub fn answer_keys(&self, answer: IssuerAnswer) {
         self.answer(KEYS_PATH, answer);
     }
 
-    /// What a path answers from now on.
+    /// Sets the response of a path.
     pub fn answer(&self, path: &str, answer: IssuerAnswer) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).answers.insert(path.to_owned(), answer);
     }
 
-    /// How often the keys were fetched.
+    /// Returns the number of requests to the JWKS URL.
     pub fn key_fetches(&self) -> usize {
         self.requests(KEYS_PATH)
     }
 
-    /// How often a path was asked for.
+    /// Returns the number of requests to a path.
     pub fn requests(&self, path: &str) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).requests.get(path).copied().unwrap_or(0)
     }
@@ -317,7 +318,7 @@ impl Drop for TestIssuer {
     }
 }
 
-/// A compact JWS of a header and claims as they are written.
+/// Signs a header and claims, unvalidated, as a compact JWS.
 pub fn sign(header: &str, claims: &str, key: &TestKey) -> String {
     let algorithm: Value = serde_json::from_str(header).unwrap_or_default();
     let message = format!("{}.{}", base64(header), base64(claims));
@@ -325,13 +326,13 @@ pub fn sign(header: &str, claims: &str, key: &TestKey) -> String {
     format!("{message}.{}", base64(signature))
 }
 
-/// Seconds since 1970.
+/// Returns the current time in seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
-    // Connections end with the issuer.
+    // Connections are closed with the issuer.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -353,7 +354,7 @@ async fn connection(stream: TcpStream, state: Arc<Mutex<State>>) {
         };
         async move { Ok::<_, Infallible>(respond(answer.unwrap_or(IssuerAnswer::Status(404))).await) }
     });
-    // A client that breaks off is what several tests are about.
+    // Errors are ignored: several tests close connections early.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

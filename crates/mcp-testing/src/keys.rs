@@ -1,5 +1,5 @@
-//! Key pairs of a test issuer. They are made once a process and signed with directly, so that what verifies in a test was
-//! not signed by the verifier's own library.
+//! Key pairs of a test issuer, generated once per process. Signing does not use the verifier's library, so that a
+//! verifier's defects are not masked.
 
 use std::sync::LazyLock;
 
@@ -19,10 +19,10 @@ use base64::{
 };
 use serde_json::{Value, json};
 
-/// A key pair.
+/// Key pair for signatures.
 #[derive(Debug)]
 pub enum TestKey {
-    /// 2048 bits.
+    /// RSA with 2048 bits.
     Rsa(RsaKeyPair),
     /// P-256.
     P256(EcdsaKeyPair),
@@ -50,37 +50,37 @@ fn ec(algorithm: &'static signature::EcdsaSigningAlgorithm) -> EcdsaKeyPair {
 }
 
 impl TestKey {
-    /// The issuer's RSA key.
+    /// Returns the issuer's RSA key.
     pub fn rsa() -> &'static Self {
         &RSA[0]
     }
 
-    /// An RSA key that is nobody's, or the issuer's next one.
+    /// Returns an RSA key that the issuer does not publish, or its next key in a rotation.
     pub fn other_rsa() -> &'static Self {
         &RSA[1]
     }
 
-    /// The issuer's P-256 key.
+    /// Returns the issuer's P-256 key.
     pub fn p256() -> &'static Self {
         &P256[0]
     }
 
-    /// A P-256 key that is nobody's.
+    /// Returns a P-256 key that the issuer does not publish.
     pub(crate) fn other_p256() -> &'static Self {
         &P256[1]
     }
 
-    /// The issuer's P-384 key.
+    /// Returns the issuer's P-384 key.
     pub fn p384() -> &'static Self {
         &P384
     }
 
-    /// The issuer's Ed25519 key.
+    /// Returns the issuer's Ed25519 key.
     pub fn ed25519() -> &'static Self {
         &ED25519
     }
 
-    /// The public half as a JWK (RFC 7517), named `key_id`, for the algorithm that goes with the type.
+    /// Returns the public key as a JWK (RFC 7517) with the id `key_id`, for the default algorithm of the key type.
     pub fn jwk(&self, key_id: &str) -> Value {
         let mut jwk = match self {
             Self::Rsa(pair) => {
@@ -100,8 +100,8 @@ impl TestKey {
         jwk
     }
 
-    /// Signs by an algorithm that suits the type. One that does not is replaced by the type's own, which is what a forger
-    /// would do who only changes the header.
+    /// Signs a message with an algorithm of the key type. An unsuitable algorithm is replaced by the default of the
+    /// type, as in a forged token whose header alone is changed.
     pub fn sign(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match self {
@@ -123,9 +123,9 @@ impl TestKey {
         }
     }
 
-    /// Signs with the public half as the secret of an HMAC, in each form that a verifier might have it in: what one
-    /// accepts that lets the token choose. `algorithm` is `HS256` or `HS512`.
-    pub(crate) fn hmacs_with_public_half(&self, algorithm: &str, message: &[u8]) -> Vec<Vec<u8>> {
+    /// Returns HMACs with the public key as the secret, in each encoding that a verifier could use. A verifier that
+    /// takes the algorithm from the token accepts them. `algorithm` is `HS256` or `HS512`.
+    pub(crate) fn hmacs_with_public_key(&self, algorithm: &str, message: &[u8]) -> Vec<Vec<u8>> {
         let algorithm = if algorithm == "HS512" { hmac::HMAC_SHA512 } else { hmac::HMAC_SHA256 };
         let (own, spki) = match self {
             Self::Rsa(pair) => {
@@ -138,7 +138,7 @@ impl TestKey {
                 (pair.public_key().as_ref(), pair.public_key().as_der().map(|der| der.as_ref().to_vec()))
             }
         };
-        let spki: Vec<u8> = spki.expect("a public key has a form in DER");
+        let spki: Vec<u8> = spki.expect("a public key has a DER encoding");
         let lines: Vec<String> = BASE64_STANDARD
             .encode(&spki)
             .as_bytes()

@@ -1,6 +1,6 @@
-//! For tests of functions and of the crates they stand on. A dev-dependency only.
+//! Test utilities for functions and for the crates of this workspace. Use it as a dev-dependency only.
 //!
-//! A tool is tested without HTTP or Lambda:
+//! Test a tool without HTTP and Lambda:
 //!
 //! ```
 //! # use garde::Validate;
@@ -23,35 +23,35 @@
 //! # }
 //! ```
 //!
-//! A whole service is tested with [`exchange`], which sends a request of any revision, by `http` types or as a Lambda
-//! event, and checks **every message that comes back against the schema of its revision**, unknown fields included.
+//! Test a whole service with [`exchange`]. It sends a request of any revision, as `http` types or as a Lambda event,
+//! and **validates each message of the reply against the schema of the revision**, including unknown fields.
 //!
-//! | Module | What it holds |
+//! | Item | Purpose |
 //! | --- | --- |
-//! | [`TestCall`] | a call of one tool: its result, and the notifications before it |
-//! | [`request`] | [`McpRequest`], with everything a client of that revision sends |
-//! | [`exchange`] | request in, checked [`Reply`] out, by several ways |
-//! | [`schema`] | the schemas themselves |
-//! | [`as_caller`] | a caller who is known, without an issuer |
-//! | [`TestIssuer`] | an issuer on loopback, tokens in the shapes of the usual providers, and hostile ones |
-//! | [`TestDatabase`] | a Postgres database for one test |
-//! | [`assert_contract`] | what clients see, as a golden file |
-//! | [`assert_memory_is_bounded`] | bodies that cost more than they weigh |
-//! | [`assert_text_has`] | whether the text of a structured result has what a model needs |
-//! | [`bounds`] | whether a tool enforces the bounds that its schema shows |
+//! | [`TestCall`] | call of one tool, with its result and notifications |
+//! | [`request`] | [`McpRequest`], a request of any revision |
+//! | [`exchange`] | sends a request over one of several transports, returns a validated [`Reply`] |
+//! | [`schema`] | JSON Schemas of the protocol, and validation |
+//! | [`as_caller`] | authenticated caller without an issuer |
+//! | [`TestIssuer`] | issuer on loopback with tokens in the formats of common providers, and hostile tokens |
+//! | [`TestDatabase`] | Postgres database for one test |
+//! | [`assert_contract`] | golden file of lists and capabilities |
+//! | [`assert_memory_is_bounded`] | memory amplification of request bodies |
+//! | [`assert_text_has`] | values of structured content in the text of a result |
+//! | [`bounds`] | boundary tests of input schemas |
 
-// A helper for tests stops the test by panicking.
+// Test utilities fail a test by a panic.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 pub mod bounds;
 mod call;
 mod contract;
-mod costly;
 mod database;
 mod exchange;
 mod hostile;
 mod issuer;
 mod keys;
+mod memory;
 pub mod request;
 pub mod schema;
 
@@ -61,23 +61,23 @@ use mcp_server::{Invocation, Principal, StateKey};
 
 pub use call::{TestCall, TestReply};
 pub use contract::{assert_contract, assert_text_has};
-pub use costly::assert_memory_is_bounded;
 pub use database::TestDatabase;
 pub use exchange::{Reply, Via, event_of, exchange, exchange_via};
 pub use hostile::HostileToken;
 pub use issuer::{IssuerAnswer, Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, sign};
 pub use keys::TestKey;
 pub use mcp_protocol::CallToolResult;
+pub use memory::assert_memory_is_bounded;
 pub use peak_alloc::PeakAlloc;
 pub use request::{McpRequest, complete, discover, initialize, prompts_get, resources_read, tools_call, tools_list};
 
-/// An invocation by a caller, for [`exchange_via`]: for what depends on the caller, not for how callers are known. It counts
-/// only where no issuer is configured.
+/// Creates an invocation of an authenticated caller, for [`exchange_via`]. Use it to test behavior that depends on the
+/// caller, not to test authentication. It has no effect on services with a configured issuer.
 pub fn as_caller(principal: Principal) -> Invocation {
     Invocation { principal: Some(Arc::new(principal)), ..Invocation::default() }
 }
 
-/// A key for servers that ask their clients; the same in every call.
+/// Returns a fixed key for the request state of servers with input requests.
 pub fn state_key() -> StateKey {
     StateKey::parse("dGVzdHMgYW5kIG5vdGhpbmcgYnV0IHRlc3RzIDEyMzQ=").expect("32 bytes in Base64")
 }

@@ -1,4 +1,4 @@
-//! Requests as clients of each revision send them.
+//! Requests in the format of each revision.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request};
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::Reply;
 
-/// A request in the making. It starts out as what a well-behaved client sends; every part can be spoilt.
+/// Builder for a request. It starts as a valid request; each part can be replaced, also by invalid values.
 #[derive(Debug, Clone)]
 pub struct McpRequest {
-    /// The revision that replies are checked against.
+    /// Revision that replies are validated against.
     pub revision: ProtocolVersion,
-    /// The JSON-RPC method.
+    /// JSON-RPC method.
     pub method: String,
     id: Value,
     params: Value,
@@ -24,44 +24,44 @@ pub struct McpRequest {
     mcp_name: Option<String>,
 }
 
-/// `tools/call` of a tool with arguments, in the newest revision.
+/// Creates a `tools/call` request in the newest revision.
 pub fn tools_call(name: &str, arguments: Value) -> McpRequest {
     let mut request = McpRequest::new(method::TOOLS_CALL, json!({ "name": name, "arguments": arguments }));
     request.mcp_name = Some(name.to_owned());
     request
 }
 
-/// `tools/list`, in the newest revision.
+/// Creates a `tools/list` request in the newest revision.
 pub fn tools_list() -> McpRequest {
     McpRequest::new(method::TOOLS_LIST, json!({}))
 }
 
-/// `prompts/get` of a prompt with arguments, in the newest revision.
+/// Creates a `prompts/get` request in the newest revision.
 pub fn prompts_get(name: &str, arguments: Value) -> McpRequest {
     let mut request = McpRequest::new(method::PROMPTS_GET, json!({ "name": name, "arguments": arguments }));
     request.mcp_name = Some(name.to_owned());
     request
 }
 
-/// `resources/read` of a URI, in the newest revision.
+/// Creates a `resources/read` request in the newest revision.
 pub fn resources_read(uri: &str) -> McpRequest {
     let mut request = McpRequest::new(method::RESOURCES_READ, json!({ "uri": uri }));
     request.mcp_name = Some(uri.to_owned());
     request
 }
 
-/// `completion/complete` of what was typed for an argument, in the newest revision.
+/// Creates a `completion/complete` request in the newest revision; `value` is the text typed so far.
 pub fn complete(reference: Value, argument: &str, value: &str) -> McpRequest {
     let argument = json!({ "name": argument, "value": value });
     McpRequest::new(method::COMPLETION_COMPLETE, json!({ "ref": reference, "argument": argument }))
 }
 
-/// `server/discover`.
+/// Creates a `server/discover` request.
 pub fn discover() -> McpRequest {
     McpRequest::new(method::SERVER_DISCOVER, json!({}))
 }
 
-/// `initialize` that asks for a version.
+/// Creates an `initialize` request for a protocol version.
 pub fn initialize(version: &str) -> McpRequest {
     let params = json!({
         "protocolVersion": version,
@@ -77,7 +77,7 @@ pub fn initialize(version: &str) -> McpRequest {
 }
 
 impl McpRequest {
-    /// A request of the newest revision, with id 1.
+    /// Creates a request of the newest revision with id 1.
     pub fn new(method: &str, params: Value) -> Self {
         Self {
             revision: ProtocolVersion::LATEST,
@@ -93,14 +93,14 @@ impl McpRequest {
         }
     }
 
-    /// In another revision, with what its clients send and without what they do not.
+    /// Sets the revision, with the headers and metadata that its clients send.
     #[must_use]
     pub fn revision(mut self, revision: ProtocolVersion) -> Self {
         self.revision = revision;
         self
     }
 
-    /// With another id, of any JSON type.
+    /// Sets the id, of any JSON type.
     #[must_use]
     pub fn id(mut self, id: Value) -> Self {
         self.id = id;
@@ -114,32 +114,32 @@ impl McpRequest {
         self
     }
 
-    /// The next round of the request: the client has answered what `reply` asked.
+    /// Sets the responses to the input requests of `reply`, for the next round trip.
     #[must_use]
     pub fn answered(self, reply: &Reply, responses: Value) -> Self {
         let state = reply.result()["requestState"].clone();
         self.param("inputResponses", responses).param("requestState", state)
     }
 
-    /// Asks for progress notifications.
+    /// Requests progress notifications.
     #[must_use]
     pub fn progress_token(self, token: Value) -> Self {
         self.meta("progressToken", token)
     }
 
-    /// Asks for log messages (2026-07-28).
+    /// Requests log messages (2026-07-28).
     #[must_use]
     pub fn log_level(self, level: &str) -> Self {
         self.meta("io.modelcontextprotocol/logLevel", json!(level))
     }
 
-    /// Declares capabilities (2026-07-28).
+    /// Sets the client capabilities (2026-07-28).
     #[must_use]
     pub fn capabilities(self, capabilities: Value) -> Self {
         self.meta(meta::CLIENT_CAPABILITIES, capabilities)
     }
 
-    /// Sets a member of `_meta`; `null` takes it away.
+    /// Sets a member of `_meta`; `null` removes it.
     #[must_use]
     pub fn meta(mut self, key: &str, value: Value) -> Self {
         self.meta[key] = value;
@@ -154,41 +154,41 @@ impl McpRequest {
         self
     }
 
-    /// Sends a token.
+    /// Sets a bearer token.
     #[must_use]
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
-    /// Takes a header away.
+    /// Removes a header.
     #[must_use]
     pub fn without_header(mut self, name: &str) -> Self {
         self.headers.push((HeaderName::from_bytes(name.as_bytes()).expect("a header name"), None));
         self
     }
 
-    /// Sends this body instead.
+    /// Replaces the body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = Some(body.into());
         self
     }
 
-    /// Uses another HTTP method.
+    /// Sets the HTTP method.
     #[must_use]
     pub fn http_method(mut self, method: Method) -> Self {
         self.http_method = method;
         self
     }
 
-    /// Uses another path.
+    /// Sets the path.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self
     }
 
-    /// The JSON-RPC message.
+    /// Returns the JSON-RPC message.
     pub fn message(&self) -> Value {
         let mut meta = json!({});
         if self.revision.is_modern() {
@@ -210,7 +210,7 @@ impl McpRequest {
         json!({ "jsonrpc": "2.0", "id": self.id, "method": self.method, "params": params })
     }
 
-    /// As an HTTP request, for a service's `oneshot`.
+    /// Converts the request to an HTTP request, for `oneshot` of a service.
     pub fn into_http(self) -> Request<Bytes> {
         let body = self.body.clone().unwrap_or_else(|| self.message().to_string().into());
         let mut request = Request::new(body);

@@ -1,4 +1,4 @@
-//! The protocol's JSON Schemas, one a revision, and the check of a message against the right part of them.
+//! JSON Schemas of the protocol revisions, and validation of messages against them.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use jsonschema::Validator;
 use mcp_protocol::{ProtocolVersion, jsonrpc, method};
 use serde_json::{Value, json};
 
-/// The schema of a revision.
+/// Returns the schema of a revision.
 pub fn schema(revision: ProtocolVersion) -> Value {
     let text = match revision {
         ProtocolVersion::V2024_11_05 => include_str!("../schema/2024-11-05.json"),
@@ -21,35 +21,35 @@ pub fn schema(revision: ProtocolVersion) -> Value {
     serde_json::from_str(text).expect("the schema files are JSON")
 }
 
-/// Checks a value against a definition of a revision's schema, which is read strictly: a member that the definition
-/// does not name is a mistake, unless it says that anything may stand there.
+/// Validates a value against a definition of a revision's schema. Members that the definition does not list are errors,
+/// unless it allows additional members.
 ///
 /// # Errors
 ///
-/// What does not fit, and where.
+/// Returns all violations with their paths.
 pub fn check(revision: ProtocolVersion, definition: &str, value: &Value) -> Result<(), String> {
     let validator = validator(revision, definition);
-    let mistakes: Vec<String> =
+    let errors: Vec<String> =
         validator.iter_errors(value).map(|error| format!("{} at `{}`", error, error.instance_path())).collect();
-    if mistakes.is_empty() {
+    if errors.is_empty() {
         return Ok(());
     }
-    Err(format!("not a {definition} of {revision}: {}\n{value:#}", mistakes.join("; ")))
+    Err(format!("not a {definition} of {revision}: {}\n{value:#}", errors.join("; ")))
 }
 
-/// Checks a message that a server sent in answer to a request with `method`.
+/// Validates a message that a server sent in response to a request with `method`.
 ///
-/// An error without an id is checked against the newest revision: older ones cannot say that it could not be read.
+/// An error without an id is validated against the newest revision, since older revisions do not allow a missing id.
 ///
 /// # Errors
 ///
-/// What does not fit, and where.
+/// Returns all violations with their paths.
 pub fn check_from_server(revision: ProtocolVersion, method: &str, message: &Value) -> Result<(), String> {
     if let Some(notification) = message.get("method").and_then(Value::as_str) {
         let definition = match notification {
             method::NOTIFICATIONS_PROGRESS => "ProgressNotification",
             method::NOTIFICATIONS_MESSAGE => "LoggingMessageNotification",
-            other => return Err(format!("no notification `{other}` is known to this check")),
+            other => return Err(format!("unsupported notification `{other}`")),
         };
         check(revision, "JSONRPCNotification", message)?;
         return check(revision, definition, &strip_envelope(revision, message));
@@ -57,9 +57,9 @@ pub fn check_from_server(revision: ProtocolVersion, method: &str, message: &Valu
     if message.get("error").is_some() {
         return check_error(if message.get("id").is_some() { revision } else { ProtocolVersion::LATEST }, message);
     }
-    let asks = revision.is_modern() && message["result"]["resultType"] == "input_required";
+    let needs_input = revision.is_modern() && message["result"]["resultType"] == "input_required";
     let definition = match method {
-        method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ if asks => "InputRequiredResult",
+        method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ if needs_input => "InputRequiredResult",
         method::TOOLS_LIST => "ListToolsResult",
         method::PROMPTS_LIST => "ListPromptsResult",
         method::PROMPTS_GET => "GetPromptResult",
@@ -73,7 +73,7 @@ pub fn check_from_server(revision: ProtocolVersion, method: &str, message: &Valu
         method::PING | method::LOGGING_SET_LEVEL | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
             "EmptyResult"
         }
-        other => return Err(format!("no result of `{other}` is known to this check")),
+        other => return Err(format!("unsupported method `{other}`")),
     };
     let envelope = if revision >= ProtocolVersion::V2025_11_25 { "JSONRPCResultResponse" } else { "JSONRPCResponse" };
     check(revision, envelope, message)?;
@@ -89,8 +89,8 @@ fn check_error(revision: ProtocolVersion, message: &Value) -> Result<(), String>
         jsonrpc::MISSING_REQUIRED_CLIENT_CAPABILITY => Some("MissingRequiredClientCapabilityError"),
         jsonrpc::UNSUPPORTED_PROTOCOL_VERSION => Some("UnsupportedProtocolVersionError"),
         jsonrpc::RESOURCE_NOT_FOUND if !revision.is_modern() => None,
-        -32019..=-32000 => return Err(format!("code {code} is closed to new implementations")),
-        -32099..=-32023 => return Err(format!("code {code} is reserved for the specification")),
+        -32019..=-32000 => return Err(format!("the specification closes code {code} to new implementations")),
+        -32099..=-32023 => return Err(format!("the specification reserves code {code}")),
         _ => None,
     };
     match typed {
@@ -99,7 +99,7 @@ fn check_error(revision: ProtocolVersion, message: &Value) -> Result<(), String>
     }
 }
 
-/// Until 2025-06-18 a notification is defined without its JSON-RPC envelope.
+/// Removes the JSON-RPC envelope, which notification schemas do not define until 2025-06-18.
 fn strip_envelope(revision: ProtocolVersion, message: &Value) -> Value {
     let mut message = message.clone();
     if revision < ProtocolVersion::V2025_11_25
@@ -136,8 +136,8 @@ fn compile(revision: ProtocolVersion, definition: &str) -> Validator {
     jsonschema::validator_for(&schema).expect("the specification's schemas compile")
 }
 
-/// Lets a definition have the members that it has in a newer revision. The client of a request that counts as 2025-03-26 may
-/// speak a newer one (`ProtocolVersion::may_have`), unless it has named its revision.
+/// Allows the members that a definition has in a newer revision. The client of a request that counts as 2025-03-26 may
+/// use a newer revision (`ProtocolVersion::may_have`), unless it has declared its revision.
 fn allow_members(name: &str, definition: &mut Value, newer: &Value) {
     let is_negotiated = matches!(name, "Implementation" | "InitializeResult" | "ServerCapabilities");
     let own = definition.get_mut("properties").and_then(Value::as_object_mut);
@@ -148,8 +148,8 @@ fn allow_members(name: &str, definition: &mut Value, newer: &Value) {
     }
 }
 
-/// TypeScript's types are closed, the schemas made from them are not: a definition that lists members and does not
-/// say that there may be more gets no more.
+/// Disallows additional members in a definition that lists members and does not allow others. The TypeScript types of
+/// the specification are closed; the schemas generated from them are not.
 fn close(name: &str, definition: &mut Value) {
     let is_open = name.ends_with("MetaObject") || name == "Result" || name.starts_with("JSONRPC");
     if let Some(members) = definition.as_object_mut()

@@ -1,4 +1,4 @@
-//! `TestCall`: what it reports of a call, and where it cancels one.
+//! Results and cancellation of `TestCall`.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ struct CountArgs {
     to: u32,
 }
 
-/// Counts, and notes in its state how far it came.
+/// Counts and stores the current number in its state.
 async fn count(context: ToolContext<Arc<AtomicU32>>, args: CountArgs) -> Result<&'static str, HandlerError> {
     for number in 1..=args.to {
         context.state().store(number, Ordering::Relaxed);
@@ -36,7 +36,7 @@ fn counting() -> TestCall<Arc<AtomicU32>> {
 }
 
 #[tokio::test]
-async fn a_call_returns_its_result_and_its_notifications() {
+async fn result_and_notifications_are_returned() {
     let reply = counting().state(Arc::default()).await;
 
     assert_eq!((reply.text().as_str(), reply.progress()), ("counted", vec![1.0, 2.0, 3.0]));
@@ -45,21 +45,21 @@ async fn a_call_returns_its_result_and_its_notifications() {
 }
 
 #[tokio::test]
-async fn a_call_is_cancelled_at_a_counted_notification() {
+async fn call_is_cancelled_after_a_number_of_notifications() {
     for (after, sent, reached) in [(0, 0, 1), (1, 1, 2), (2, 2, 3), (3, 3, 3)] {
         let state = Arc::<AtomicU32>::default();
 
         let reply = counting().state(Arc::clone(&state)).cancel_after(after).await;
 
-        assert_eq!(reply.is_cancelled(), after < 3, "{after}: with the third the handler is done");
+        assert_eq!(reply.is_cancelled(), after < 3, "{after}: the handler completes with the third notification");
         assert_eq!(reply.notifications.len(), sent, "{after}");
-        assert_eq!(state.load(Ordering::Relaxed), reached, "{after}: it was dropped at its next notification");
-        assert_eq!(Arc::strong_count(&state), 1, "{after}: the handler is gone");
+        assert_eq!(state.load(Ordering::Relaxed), reached, "{after}: the handler is dropped at its next notification");
+        assert_eq!(Arc::strong_count(&state), 1, "{after}: the handler is dropped");
     }
 }
 
 #[tokio::test]
-async fn a_handler_that_waits_for_something_else_is_cancelled_there() {
+async fn call_is_cancelled_at_any_await_point() {
     async fn waits(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         context.log(LoggingLevel::Debug, Some("test"), "waiting").await;
         std::future::pending().await
@@ -72,23 +72,23 @@ async fn a_handler_that_waits_for_something_else_is_cancelled_there() {
 }
 
 #[tokio::test]
-async fn a_caller_has_the_tools_access_rules() {
+async fn access_rules_are_enforced_for_a_caller() {
     async fn greet(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
         Ok(context.principal().map_or_else(String::new, |caller| caller.subject.clone()))
     }
     let call = || TestCall::new(Tool::new("greet", greet).require_scope("greet"));
     let ada = || Principal::new("https://issuer.example", "ada");
 
-    let anyone = call().await;
+    let anonymous = call().await;
     let permitted = call().caller(ada().with_scopes(["greet".to_owned()])).await;
-    let refused = call().caller(ada()).await;
+    let rejected = call().caller(ada()).await;
 
-    assert_eq!((anyone.text().as_str(), permitted.text().as_str()), ("", "ada"));
-    assert!(matches!(refused.error(), Some(CallError::InsufficientScope { scopes }) if scopes == &["greet"]));
+    assert_eq!((anonymous.text().as_str(), permitted.text().as_str()), ("", "ada"));
+    assert!(matches!(rejected.error(), Some(CallError::InsufficientScope { scopes }) if scopes == &["greet"]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_is_what_the_handler_has_left() {
+async fn deadline_limits_the_handler() {
     async fn sleeps(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         context.log(LoggingLevel::Info, None, json!(context.deadline().is_some())).await;
         std::future::pending().await
@@ -116,7 +116,7 @@ async fn greet(context: InteractiveContext<()>, _: NoArguments) -> Result<String
 }
 
 #[tokio::test]
-async fn a_question_is_answered_in_a_round_of_its_own() {
+async fn input_request_takes_a_further_round_trip() {
     let reply = TestCall::new(Tool::new("greet", greet))
         .answering(|_, _| json!({ "action": "accept", "content": { "name": "Ada" } }))
         .await;
@@ -126,19 +126,19 @@ async fn a_question_is_answered_in_a_round_of_its_own() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "answer it with `answering`")]
-async fn a_question_that_is_not_answered_fails_the_test() {
+#[should_panic(expected = "respond to it with `answering`")]
+async fn unanswered_input_request_panics() {
     TestCall::new(Tool::new("greet", greet)).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "tool `count` has a state: give it one with `state`")]
-async fn a_state_that_is_missing_fails_the_test() {
+#[should_panic(expected = "tool `count` needs a state: set it with `state`")]
+async fn missing_state_panics() {
     counting().await;
 }
 
 #[tokio::test]
-async fn a_fault_is_reported_apart_from_the_result() {
+async fn fault_is_separate_from_the_result() {
     async fn fails(_: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
         Err(HandlerError::internal("the disk is full"))
     }

@@ -1,91 +1,96 @@
-//! The budget of one document: what reading it, and keeping it, may take.
+//! Memory budget of one document, during parsing and afterwards.
 
 use std::{cell::Cell, sync::Weak};
 
-/// Levels of arrays and objects in a document. Many parsers refuse 128, and an answer has some around what it shows.
+/// Maximum nesting of arrays and objects in a document. Many parsers reject 128 levels, and a response adds some levels
+/// around an excerpt.
 pub(crate) const MAX_DEPTH: usize = 100;
-/// Values in a document: a call may have to pass over all members of an object.
+/// Maximum number of values in a document: a call may iterate over all members of an object.
 pub(crate) const MAX_VALUES: usize = 4_000_000;
-/// Bytes of what lists show of operations and schemas (ids, paths, tags, summaries): a call may look at all of them.
+/// Maximum total size of the texts in lists of operations and schemas (ids, paths, tags, summaries), in bytes: a call
+/// may read all of them.
 pub(crate) const MAX_LISTED_BYTES: usize = 32 * 1024 * 1024;
-/// Words of operations and schemas, each counted once for each of them: a search may look at all of them.
+/// Maximum number of words in the index, each counted once per operation or schema: a search may read all of them.
 pub(crate) const MAX_WORDS: usize = 2_000_000;
-/// Bytes of the references that are followed while a document is loaded, and [`STEP`] for each.
+/// Maximum total size of the references that are followed while a document is loaded, in bytes, plus [`STEP`] for each.
 pub(crate) const MAX_REFERENCE_BYTES: usize = 32 * 1024 * 1024;
-/// Three times the largest document that is known of (GitHub's, 13 MB).
+/// Maximum size of a document: three times the largest known document (GitHub's, 13 MB).
 const MAX_TEXT_BYTES: usize = 40 * 1024 * 1024;
-/// What following a reference counts besides its length.
+/// Fixed cost of following a reference, in addition to its length.
 const STEP: usize = 64;
-/// The text of a document, its escaped strings and the buffers of both while they grow: for each of its bytes.
+/// Memory per byte of a document's text: the text, its escaped strings, and the growing buffers of both.
 const TEXT: usize = 4;
-/// What a word takes in an index besides its letters.
+/// Memory of an indexed word, without its characters.
 const WORD_BYTES: usize = 256;
-/// A node of the `BTreeMap` in an object: room for 11 members, of which at least 5 are used once there are several nodes.
+/// Memory of a `BTreeMap` node of an object: it holds 11 members, at least 5 if there are several nodes.
 const NODE_BYTES: usize = 640;
-/// The same with what is above it.
+/// Memory of a further `BTreeMap` node with its parents.
 const FURTHER_NODE_BYTES: usize = 768;
 const NODE_MEMBERS: usize = 5;
 
-/// The memory of one document: while it is read, and when it is kept.
+/// Memory budget of one document, during parsing and afterwards.
 ///
-/// Two documents are in memory while a newer one is read.
+/// Two documents are in memory while a newer one is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     bytes: usize,
 }
 
 impl Budget {
-    /// The budget of a function with this much memory: three eighths of it for each of two documents, the rest for the
-    /// program and its answers.
+    /// Creates the budget of a function with `mib` MiB of memory: three eighths for each of two documents, the rest for
+    /// the program and its responses.
     pub const fn of_function(mib: usize) -> Self {
         Self { bytes: mib.saturating_mul(1024 * 1024) / 8 * 3 }
     }
 
-    /// The bytes of memory that a document may take.
+    /// Returns the maximum memory of a document, in bytes.
     pub const fn bytes(self) -> usize {
         self.bytes
     }
 
-    /// The longest text that is fetched. It and its buffer are in memory besides the document that is kept.
+    /// Returns the maximum size of a fetched text, in bytes. The text and its buffer are in memory in addition to the
+    /// current document.
     pub(crate) fn max_text(self) -> usize {
         (self.bytes / 8).min(MAX_TEXT_BYTES)
     }
 }
 
-/// Why a document is not read on.
+/// Limit that a document exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Spent {
-    #[error("it takes more than {} MiB of memory: raise the function's MemorySize, or make the document smaller", .0 / 1024 / 1024)]
+pub(crate) enum LimitExceeded {
+    #[error("the document takes more than {} MiB of memory: raise the function's MemorySize, or make the document smaller", .0 / 1024 / 1024)]
     Memory(usize),
-    #[error("it is nested more than {MAX_DEPTH} levels deep: use `$ref`")]
+    #[error("the document is nested more than {MAX_DEPTH} levels deep: use `$ref`")]
     Depth,
-    #[error("it has more than {MAX_VALUES} values: make the document smaller")]
+    #[error("the document has more than {MAX_VALUES} values: make the document smaller")]
     Values,
     #[error(
-        "what lists show of its operations and schemas is more than {} MiB: shorten names and paths",
+        "the names, paths and summaries of operations and schemas exceed {} MiB: shorten names and paths",
         MAX_LISTED_BYTES / 1024 / 1024
     )]
     Listed,
-    #[error("its operations and schemas have more than {MAX_WORDS} words to search: shorten descriptions")]
+    #[error("the operations and schemas have more than {MAX_WORDS} words to search: shorten descriptions")]
     Words,
-    #[error("too many references of paths and parameters have to be followed: put fewer in a chain")]
+    #[error("too many references of paths and parameters: shorten the chains")]
     References,
-    #[error("reading it took too long, and was stopped: raise the function's MemorySize, or make the document smaller")]
+    #[error(
+        "parsing the document was cancelled at the deadline: raise the function's MemorySize, or make the document smaller"
+    )]
     Stopped,
 }
 
-/// What is left of a budget. All that is built of a document is charged here before memory is taken for it.
+/// Remaining budget. Every allocation for a document is charged before it is made.
 #[derive(Debug)]
 pub(crate) struct Meter {
     budget: Budget,
-    /// Who wants the document: when nothing holds it any more, reading stops.
+    /// Token of the requester: parsing is cancelled when the last strong reference is dropped.
     wanted: Weak<()>,
     left: Cell<usize>,
     values: Cell<usize>,
     listed: Cell<usize>,
     words: Cell<usize>,
     references: Cell<usize>,
-    spent: Cell<Option<Spent>>,
+    exceeded: Cell<Option<LimitExceeded>>,
 }
 
 impl Meter {
@@ -98,28 +103,28 @@ impl Meter {
             listed: Cell::new(MAX_LISTED_BYTES),
             words: Cell::new(MAX_WORDS),
             references: Cell::new(MAX_REFERENCE_BYTES),
-            spent: Cell::new(None),
+            exceeded: Cell::new(None),
         }
     }
 
-    /// Why nothing was given, the last time.
-    pub(crate) fn spent(&self) -> Option<Spent> {
-        self.spent.get()
+    /// Returns the limit that was exceeded last.
+    pub(crate) fn exceeded(&self) -> Option<LimitExceeded> {
+        self.exceeded.get()
     }
 
-    /// Values that may still come.
+    /// Returns the remaining number of values.
     pub(crate) fn values(&self) -> usize {
         self.values.get()
     }
 
-    /// Bytes that may still be taken.
+    /// Returns the remaining number of bytes.
     pub(crate) fn left(&self) -> usize {
         self.left.get()
     }
 
-    /// Charges so many bytes of memory.
-    pub(crate) fn take(&self, bytes: usize) -> Result<(), Spent> {
-        self.count(&self.left, bytes, Spent::Memory(self.budget.bytes))
+    /// Charges `bytes` of memory.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), LimitExceeded> {
+        self.count(&self.left, bytes, LimitExceeded::Memory(self.budget.bytes))
     }
 
     pub(crate) fn give_back(&self, bytes: usize) {
@@ -127,25 +132,25 @@ impl Meter {
     }
 
     /// Charges the text of a document.
-    pub(crate) fn take_text(&self, text: &str) -> Result<(), Spent> {
+    pub(crate) fn take_text(&self, text: &str) -> Result<(), LimitExceeded> {
         self.take(text.len().saturating_mul(TEXT))
     }
 
-    /// Charges what is kept of a string.
-    pub(crate) fn take_string(&self, text: &str) -> Result<(), Spent> {
+    /// Charges the allocation of a string.
+    pub(crate) fn take_string(&self, text: &str) -> Result<(), LimitExceeded> {
         self.take(allocation(text.len()))
     }
 
-    /// Counts a value at this depth of the document.
-    pub(crate) fn take_values(&self, values: usize, depth: usize) -> Result<(), Spent> {
+    /// Counts values at a depth of the document.
+    pub(crate) fn take_values(&self, values: usize, depth: usize) -> Result<(), LimitExceeded> {
         if depth > MAX_DEPTH {
-            return self.refuse(Spent::Depth);
+            return self.fail(LimitExceeded::Depth);
         }
-        self.count(&self.values, values, Spent::Values)
+        self.count(&self.values, values, LimitExceeded::Values)
     }
 
-    /// Charges a member, besides its name and value, of an object that has so many.
-    pub(crate) fn take_member(&self, members: usize) -> Result<(), Spent> {
+    /// Charges the next member of an object with `members` members, without its name and value.
+    pub(crate) fn take_member(&self, members: usize) -> Result<(), LimitExceeded> {
         match members {
             0 => self.take(allocation(NODE_BYTES)),
             _ if members.is_multiple_of(NODE_MEMBERS) => self.take(allocation(FURTHER_NODE_BYTES)),
@@ -153,8 +158,8 @@ impl Meter {
         }
     }
 
-    /// Appends an item. The old and the new memory of an array that grows are both taken for a moment.
-    pub(crate) fn push<T>(&self, items: &mut Vec<T>, item: T) -> Result<(), Spent> {
+    /// Appends an item. During growth, the old and the new allocation are charged together.
+    pub(crate) fn push<T>(&self, items: &mut Vec<T>, item: T) -> Result<(), LimitExceeded> {
         let capacity = items.capacity();
         if items.len() == capacity {
             let grown = (capacity * 2).max(1);
@@ -166,46 +171,46 @@ impl Meter {
         Ok(())
     }
 
-    /// Charges a text that lists show.
-    pub(crate) fn take_listed(&self, text: &str) -> Result<(), Spent> {
-        self.count(&self.listed, text.len() + STEP, Spent::Listed)?;
+    /// Charges a text of a list.
+    pub(crate) fn take_listed(&self, text: &str) -> Result<(), LimitExceeded> {
+        self.count(&self.listed, text.len() + STEP, LimitExceeded::Listed)?;
         self.take(allocation(text.len()) + STEP)
     }
 
-    /// Counts a word of an operation or a schema, and charges it if it is a new one.
-    pub(crate) fn take_word(&self, new: Option<&str>) -> Result<(), Spent> {
+    /// Counts a word of an operation or a schema, and charges a new word.
+    pub(crate) fn take_word(&self, new: Option<&str>) -> Result<(), LimitExceeded> {
         if let Some(word) = new {
             self.take(allocation(word.len()) + WORD_BYTES)?;
         }
-        self.count(&self.words, 1, Spent::Words)
+        self.count(&self.words, 1, LimitExceeded::Words)
     }
 
-    /// Counts a reference that is followed.
-    pub(crate) fn take_reference(&self, reference: &str) -> Result<(), Spent> {
+    /// Counts a followed reference.
+    pub(crate) fn take_reference(&self, reference: &str) -> Result<(), LimitExceeded> {
         self.take(0)?;
-        self.count(&self.references, reference.len() + STEP, Spent::References)
+        self.count(&self.references, reference.len() + STEP, LimitExceeded::References)
     }
 
-    fn count(&self, left: &Cell<usize>, amount: usize, otherwise: Spent) -> Result<(), Spent> {
+    fn count(&self, left: &Cell<usize>, amount: usize, otherwise: LimitExceeded) -> Result<(), LimitExceeded> {
         if self.wanted.strong_count() == 0 {
-            return self.refuse(Spent::Stopped);
+            return self.fail(LimitExceeded::Stopped);
         }
         match left.get().checked_sub(amount) {
             Some(rest) => {
                 left.set(rest);
                 Ok(())
             }
-            None => self.refuse(otherwise),
+            None => self.fail(otherwise),
         }
     }
 
-    pub(crate) fn refuse<T>(&self, spent: Spent) -> Result<T, Spent> {
-        self.spent.set(Some(spent));
-        Err(spent)
+    pub(crate) fn fail<T>(&self, exceeded: LimitExceeded) -> Result<T, LimitExceeded> {
+        self.exceeded.set(Some(exceeded));
+        Err(exceeded)
     }
 }
 
-/// What an allocator takes for so many bytes.
+/// Returns the memory that an allocator uses for `bytes` bytes.
 fn allocation(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
 }

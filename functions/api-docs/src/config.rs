@@ -1,4 +1,4 @@
-//! Settings of this function.
+//! Configuration of the function.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::{Budget, Source};
 const SOURCE: &str = "OPENAPI_SOURCE";
 const MAX_AGE: &str = "OPENAPI_MAX_AGE_SECONDS";
 const MEMORY_MB: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
-/// Where Lambda does not say: what the stack gives the function.
+/// Default memory, as in the stack; used outside of Lambda.
 const DEFAULT_MEMORY_MB: usize = 512;
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(300);
 
-/// Settings, read from the environment once per cold start.
+/// Configuration of the function, read from the environment once per cold start.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How the function is reached; needs a state key, since `find_operation` asks.
+    /// HTTP configuration. It must have a state key, since `find_operation` sends input requests.
     pub http: HttpConfig,
-    /// Where the document is.
+    /// Location of the document.
     pub source: Source,
-    /// For how long a document is used before its source is asked whether there is another.
+    /// Maximum age of a document before its source is checked for a newer one.
     pub max_age: Duration,
-    /// What a document may take of the function's memory.
+    /// Memory budget of a document.
     pub budget: Budget,
 }
 
@@ -31,7 +31,7 @@ impl FromEnv for Config {
         let source = match env.get(SOURCE) {
             Some(text) => Source::parse(text, env).map_err(|expected| InitError::setting(SOURCE, &expected, text))?,
             None => {
-                tracing::warn!("{SOURCE} is not set: the documentation is that of an example");
+                tracing::warn!("{SOURCE} is not set: serving an example document");
                 Source::Example
             }
         };
@@ -39,7 +39,7 @@ impl FromEnv for Config {
             Some(text) => text
                 .parse()
                 .map(Duration::from_secs)
-                .map_err(|_| InitError::setting(MAX_AGE, "a whole number of seconds", text))?,
+                .map_err(|_| InitError::setting(MAX_AGE, "an integer number of seconds", text))?,
             None => DEFAULT_MAX_AGE,
         };
         let memory = env.get(MEMORY_MB).and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_MEMORY_MB);
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_needs_to_be_set_to_try_it() {
+    fn defaults_serve_the_example() {
         let config = read(&[]).unwrap();
 
         assert_eq!(config.source.to_string(), "the example");
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_named_in_one_of_three_ways() {
+    fn sources_are_files_s3_objects_or_urls() {
         let aws =
             [("AWS_REGION", "eu-west-1"), ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")];
         for place in
@@ -73,14 +73,14 @@ mod tests {
         {
             let config = read(&[&aws[..], &[("OPENAPI_SOURCE", place)]].concat()).unwrap();
 
-            // A query may hold a token.
+            // A query may contain a token.
             assert_eq!(config.source.to_string(), place.trim_end_matches("?v=2"));
             assert!(!format!("{config:?}").contains("secret\""), "{config:?}");
         }
     }
 
     #[test]
-    fn a_document_may_be_as_large_as_there_is_memory() {
+    fn budget_grows_with_the_memory() {
         let budget = |pairs: &[(&str, &str)]| {
             let budget = read(pairs).unwrap().budget;
             (budget.bytes() / 1024 / 1024, budget.max_text() / 1024 / 1024)
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_cannot_be_meant_is_an_error_that_says_what_is_expected() {
+    fn invalid_settings_are_errors_with_the_expected_value() {
         for (name, value, expected) in [
             ("OPENAPI_SOURCE", "openapi.yaml", "`file:NAME`"),
             ("OPENAPI_SOURCE", "http://api.example.com/openapi.json", "https"),

@@ -1,7 +1,7 @@
-//! An OpenAPI document: the operations and schemas in it, by name.
+//! OpenAPI document with its operations and schemas by name.
 //!
-//! It is kept as JSON. The typed libraries know one version each (`openapiv3` 3.0, `oas3` 3.1), refuse a document for a
-//! mistake far from what is read, and lose what they do not know; what is shown here is what the author wrote.
+//! The document is stored as JSON, so that excerpts are the author's text. Typed libraries support one version each
+//! (`openapiv3` 3.0, `oas3` 3.1), reject a document for an error in an unrelated part, and drop unknown members.
 
 mod operations;
 mod references;
@@ -14,21 +14,21 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    budget::{Budget, Meter, Spent},
+    budget::{Budget, LimitExceeded, Meter},
     json,
     ranking::Index,
     yaml,
 };
 
 pub(crate) use operations::{Operation, Schema};
-pub(crate) use references::{Beside, MAX_CHAIN, MAX_NAME_BYTES, SECURITY_SCHEMES, pointer_in};
+pub(crate) use references::{Inherited, MAX_CHAIN, MAX_NAME_BYTES, SECURITY_SCHEMES, pointer_in};
 
-/// Of the API's name and version.
+/// Maximum length of the API's name and version.
 const MAX_TITLE_CHARS: usize = 200;
-/// Of a text of the document in an error or a log event.
+/// Maximum length of quoted text of the document in errors and log events.
 const MAX_QUOTED_CHARS: usize = 100;
 
-/// A document that can be read.
+/// Parsed OpenAPI document.
 #[derive(Debug)]
 pub struct Document {
     root: Value,
@@ -36,53 +36,54 @@ pub struct Document {
     pub(crate) version: String,
     operations: Vec<Operation>,
     schemas: Vec<Schema>,
-    elsewhere: Vec<String>,
+    external_paths: Vec<String>,
     index: Index,
 }
 
-/// Why a document cannot be read.
+/// Error of a document that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
-#[expect(private_interfaces, reason = "callers read the chain of sources")]
+#[expect(private_interfaces, reason = "callers print the chain of sources")]
 pub enum DocumentError {
-    /// Bytes that are no text.
+    /// Not UTF-8.
     #[error("the document is not UTF-8")]
     Encoding(#[source] std::str::Utf8Error),
-    /// It begins like JSON.
+    /// Starts like JSON, but is invalid.
     #[error("the document is not JSON")]
     Json(#[source] serde_json::Error),
-    /// It does not begin like JSON.
+    /// Does not start like JSON, and is invalid YAML.
     #[error("the document is not YAML")]
     Yaml(#[source] yaml::YamlError),
-    /// It takes more than there is for it.
-    #[error("the document goes beyond its budget")]
-    Spent(#[from] Spent),
-    /// It is of another kind.
-    #[error("the document is no OpenAPI document: it has no `openapi`")]
+    /// Exceeds a limit of the budget.
+    #[error("the document exceeds its budget")]
+    LimitExceeded(#[from] LimitExceeded),
+    /// Not an OpenAPI document.
+    #[error("the document is not an OpenAPI document: `openapi` is missing")]
     NotOpenApi,
-    /// It is of another version.
-    #[error("the document is of {0}; OpenAPI 3.0 and 3.1 are supported")]
+    /// Unsupported version.
+    #[error("unsupported version {0}: OpenAPI 3.0 and 3.1 are supported")]
     Version(String),
-    /// A part of it is of another kind.
+    /// A member is not an object.
     #[error("`{0}` of the document is not an object")]
     NotAnObject(&'static str),
-    /// A path, a tag or the name of an operation or a schema is too long.
+    /// A path, a tag, or the name of an operation or schema is too long.
     #[error("a {0} of the document is longer than {MAX_NAME_BYTES} bytes: shorten it")]
     Long(&'static str),
 }
 
 impl Document {
-    /// Reads JSON or YAML within a budget.
+    /// Parses JSON or YAML within a budget.
     ///
     /// # Errors
     ///
-    /// When it is neither, no OpenAPI document of a version that is known, or takes more than the budget.
+    /// Returns an error if the text is neither JSON nor YAML, is not an OpenAPI document of a supported version, or
+    /// exceeds the budget.
     pub fn parse(bytes: &[u8], budget: Budget) -> Result<Self, DocumentError> {
         let wanted = Arc::new(());
-        Self::parse_wanted(&Arc::downgrade(&wanted), bytes, budget)
+        Self::parse_while_wanted(&Arc::downgrade(&wanted), bytes, budget)
     }
 
-    /// The same, for as long as it is wanted: until the last other owner of `wanted` is gone.
-    pub(crate) fn parse_wanted(wanted: &Weak<()>, bytes: &[u8], budget: Budget) -> Result<Self, DocumentError> {
+    /// Parses JSON or YAML within a budget, until the last strong reference of `wanted` is dropped.
+    pub(crate) fn parse_while_wanted(wanted: &Weak<()>, bytes: &[u8], budget: Budget) -> Result<Self, DocumentError> {
         let text = std::str::from_utf8(bytes).map_err(DocumentError::Encoding)?;
         let text = text.trim_start_matches('\u{feff}');
         let meter = Meter::new(budget, wanted);
@@ -101,26 +102,26 @@ impl Document {
             version,
             operations: Vec::new(),
             schemas: Vec::new(),
-            elsewhere: Vec::new(),
+            external_paths: Vec::new(),
             index: Index::default(),
         };
-        (document.operations, document.elsewhere) = document.find_operations(&meter)?;
+        (document.operations, document.external_paths) = document.find_operations(&meter)?;
         document.schemas = document.find_schemas(&meter)?;
         document.index = Index::of(&document, &meter)?;
         Ok(document)
     }
 
-    /// All operations, by path, as the document's maps are sorted; then the webhooks, by name.
+    /// Returns all operations by path, in the order of the document's maps, then the webhooks by name.
     pub(crate) fn operations(&self) -> &[Operation] {
         &self.operations
     }
 
-    /// Paths and webhooks that refer to what is not in the document, and may have further operations there.
-    pub(crate) fn elsewhere(&self) -> &[String] {
-        &self.elsewhere
+    /// Returns paths and webhooks that refer to other documents, which may define further operations.
+    pub(crate) fn external_paths(&self) -> &[String] {
+        &self.external_paths
     }
 
-    /// All schemas, by name.
+    /// Returns all schemas by name.
     pub(crate) fn schemas(&self) -> &[Schema] {
         &self.schemas
     }
@@ -138,27 +139,27 @@ impl Document {
     }
 }
 
-/// JSON if it begins like that, YAML otherwise.
+/// Parses JSON if the text starts like JSON, otherwise YAML.
 fn read(text: &str, meter: &Meter) -> Result<Value, DocumentError> {
     meter.take_text(text)?;
-    let spent = |otherwise| meter.spent().map_or(otherwise, DocumentError::Spent);
+    let or_limit = |otherwise| meter.exceeded().map_or(otherwise, DocumentError::LimitExceeded);
     if !text.trim_start().starts_with('{') {
-        return yaml::read(text, meter).map_err(|error| spent(DocumentError::Yaml(error)));
+        return yaml::read(text, meter).map_err(|error| or_limit(DocumentError::Yaml(error)));
     }
     let failure = match json::read(text, meter) {
         Ok(root) => return Ok(root),
         Err(failure) => failure,
     };
-    let json = spent(DocumentError::Json(failure.error));
-    if failure.has_begun || meter.spent().is_some() {
+    let json = or_limit(DocumentError::Json(failure.error));
+    if failure.has_begun || meter.exceeded().is_some() {
         return Err(json);
     }
-    // YAML has braces, too.
-    yaml::read(text, meter).map_err(|_| spent(json))
+    // YAML flow mappings also start with a brace.
+    yaml::read(text, meter).map_err(|_| or_limit(json))
 }
 
-/// The beginning of a text of the document, for an error or a log event.
-pub(crate) fn beginning(text: &str) -> Cow<'_, str> {
+/// Truncates a text of the document for an error or a log event.
+pub(crate) fn truncate(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),
@@ -166,7 +167,7 @@ pub(crate) fn beginning(text: &str) -> Cow<'_, str> {
 }
 
 fn check_version(root: &Value) -> Result<(), DocumentError> {
-    let unknown = |format: &str, version: &str| DocumentError::Version(format!("{format} {}", beginning(version)));
+    let unknown = |format: &str, version: &str| DocumentError::Version(format!("{format} {}", truncate(version)));
     let version = text_of(root, "openapi");
     if version.is_empty() {
         let swagger = text_of(root, "swagger");
@@ -181,7 +182,7 @@ fn check_version(root: &Value) -> Result<(), DocumentError> {
 fn text_of<'a>(value: &'a Value, name: &str) -> Cow<'a, str> {
     match value.get(name) {
         Some(Value::String(text)) => text.into(),
-        // A version that YAML takes for a number or date.
+        // A version that YAML parses as a number.
         Some(Value::Number(number)) => number.to_string().into(),
         _ => Cow::default(),
     }
@@ -196,10 +197,10 @@ mod tests {
 
     pub(super) const BUDGET: Budget = Budget::of_function(512);
 
-    /// An operation as it is read.
+    /// Returns the excerpt of an operation.
     pub(super) fn definition_of(document: &Document, operation: &Operation) -> Value {
         let mut definition = document.written(operation).unwrap().as_object().unwrap().clone();
-        let beside = document.beside(operation).into_iter();
+        let beside = document.inherited(operation).into_iter();
         definition.extend(beside.map(|(name, value)| (name.to_owned(), value.into_owned())));
         definition.into()
     }
@@ -208,12 +209,12 @@ mod tests {
         Document::parse(value.to_string().as_bytes(), BUDGET).unwrap()
     }
 
-    pub(super) fn refusal(text: &str) -> String {
+    pub(super) fn parse_error(text: &str) -> String {
         mcp_lambda::error_chain(&Document::parse(text.as_bytes(), BUDGET).unwrap_err())
     }
 
     #[test]
-    fn versions_3_0_and_3_1_are_read_as_json_and_as_yaml() {
+    fn versions_3_0_and_3_1_are_parsed_as_json_and_yaml() {
         for text in [
             r#"{"openapi":"3.0.3","info":{"title":"Pets","version":"1"}}"#,
             "\u{feff}openapi: 3.1.1\ninfo:\n  title: Pets\n  version: 1\n",
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_with_what_is_wrong() {
+    fn invalid_documents_are_rejected_with_the_reason() {
         for (text, expected) in [
             (r#"{"swagger":"2.0"}"#, "Swagger 2.0"),
             (r#"{"openapi":"3.2.0"}"#, "OpenAPI 3.2.0; OpenAPI 3.0 and 3.1"),
@@ -240,12 +241,12 @@ mod tests {
             ("openapi: [3.1.0", "not YAML"),
             (r#"{"openapi":"3.1.0","paths":[]}"#, "`paths`"),
         ] {
-            assert!(refusal(text).contains(expected), "{expected}: {}", refusal(text));
+            assert!(parse_error(text).contains(expected), "{expected}: {}", parse_error(text));
         }
     }
 
     #[test]
-    fn status_codes_of_yaml_are_names() {
+    fn yaml_status_codes_are_strings() {
         let yaml = "openapi: 3.1.0\npaths:\n  /a:\n    get:\n      responses:\n        200: { description: on }\n";
 
         let document = Document::parse(yaml.as_bytes(), BUDGET).unwrap();
@@ -256,21 +257,21 @@ mod tests {
 
     /// 8.4
     #[test]
-    fn what_begins_like_json_is_not_read_as_yaml() {
-        // Each of them is YAML, or is slow to be refused as YAML.
+    fn text_that_starts_like_json_is_not_parsed_as_yaml() {
+        // Each text is valid YAML, or slow to be rejected as YAML.
         for text in [
             r#"{"openapi":"3.1.0","a":1,}"#.to_owned(),
             r#"{"openapi":"3.1.0",a: 1}"#.to_owned(),
             r#"{"openapi":"3.1.0"} # comment"#.to_owned(),
             format!(r#"{{"openapi":"3.1.0","x":{}"#, "[".repeat(90)),
         ] {
-            assert!(refusal(&text).contains("is not JSON"), "{}", refusal(&text));
+            assert!(parse_error(&text).contains("is not JSON"), "{}", parse_error(&text));
         }
     }
 
     /// 8.4
     #[test]
-    fn what_is_nested_too_deep_is_refused_where_it_becomes_that() {
+    fn excessive_nesting_is_rejected_early() {
         let nested = |depth: usize| ("[".repeat(depth), "]".repeat(depth));
         for depth in [MAX_DEPTH - 1, MAX_DEPTH, 1_000_000] {
             let (open, close) = nested(depth);
@@ -283,7 +284,11 @@ mod tests {
 
                 match depth < MAX_DEPTH {
                     true => assert!(read.is_ok(), "{:?}", read.err()),
-                    false => assert!(matches!(read, Err(DocumentError::Spent(Spent::Depth))), "{:?}", read.err()),
+                    false => assert!(
+                        matches!(read, Err(DocumentError::LimitExceeded(LimitExceeded::Depth))),
+                        "{:?}",
+                        read.err()
+                    ),
                 }
             }
         }
@@ -291,7 +296,7 @@ mod tests {
 
     /// 8.4
     #[test]
-    fn one_budget_holds_for_json_and_yaml() {
+    fn json_and_yaml_share_the_budget() {
         let items = |count: usize| vec![r#"{"":0}"#; count].join(",");
         for count in [10_000, 300_000] {
             for text in [
@@ -302,15 +307,19 @@ mod tests {
 
                 match count {
                     10_000 => assert!(read.is_ok(), "{:?}", read.err()),
-                    _ => assert!(matches!(read, Err(DocumentError::Spent(Spent::Memory(_)))), "{:?}", read.err()),
+                    _ => assert!(
+                        matches!(read, Err(DocumentError::LimitExceeded(LimitExceeded::Memory(_)))),
+                        "{:?}",
+                        read.err()
+                    ),
                 }
             }
         }
     }
 
-    /// 8.4: at the deadline of the request that reads it, nothing is left that wants it.
+    /// 8.4: the requester is dropped at the deadline of its request.
     #[test]
-    fn reading_stops_when_the_document_is_not_wanted_any_more() {
+    fn parsing_stops_when_the_requester_is_dropped() {
         let gone = Arc::downgrade(&Arc::new(()));
         for text in [r#"{"openapi":"3.1.0"}"#, "openapi: 3.1.0"] {
             let meter = Meter::new(BUDGET, &gone);
@@ -320,13 +329,13 @@ mod tests {
                 false => yaml::read(text, &meter).is_ok(),
             };
 
-            assert_eq!((read, meter.spent(), meter.values()), (false, Some(Spent::Stopped), MAX_VALUES));
+            assert_eq!((read, meter.exceeded(), meter.values()), (false, Some(LimitExceeded::Stopped), MAX_VALUES));
         }
     }
 
     /// F9
     #[test]
-    fn an_error_has_the_beginning_of_what_is_in_the_document() {
+    fn errors_quote_truncated_text() {
         let long = "\"\u{1}x".repeat(100_000);
         for text in [
             json!({ "openapi": long }).to_string(),
@@ -341,9 +350,9 @@ mod tests {
             format!("{{\"{0}\":1,\"{0}\":2}}", "4".repeat(100_000)),
             format!("openapi: 3.1.0\n? {0}\n: 1\n? {0}\n: 1\n", "4".repeat(100_000)),
         ] {
-            let refusal = refusal(&text);
+            let error = parse_error(&text);
 
-            assert!(refusal.len() < 1000, "{} bytes: {}", refusal.len(), beginning(&refusal));
+            assert!(error.len() < 1000, "{} bytes: {}", error.len(), truncate(&error));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A part of a document with its references resolved, as much of it as an answer should have.
+//! Excerpts: parts of a document with resolved references, limited in size.
 
 mod references;
 mod tree;
@@ -8,72 +8,77 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::{
-    references::{Kind, References},
+    references::{MemberKind, References},
     tree::Tree,
 };
-use crate::document::{Beside, Document, pointer_in};
+use crate::document::{Document, Inherited, pointer_in};
 
 pub(crate) use tree::size_of;
 
-/// Of an excerpt, as JSON. An answer has it twice, once for those who read only text: far below Lambda's 6 MB, and about
-/// what a model can read at once.
+/// Maximum size of an excerpt as JSON, in bytes. A result contains it twice, as structured content and as text. It is
+/// far below Lambda's limit of 6 MB, and suitable for a model's context.
 const MAX_BYTES: usize = 48 * 1024;
-/// References that are followed for one answer, in all; those after them stay as they are.
+/// Maximum number of references that are resolved per excerpt; further references remain `$ref`.
 const MAX_REFERENCES: usize = 10_000;
 
-/// A part of the document.
+/// Excerpt of the document.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Excerpt {
-    /// As the document has it, with references resolved: what stands for one has it as `x-ref`.
-    // Any JSON value, which this keyword does not change. Inspector warns of schemas without any.
+    /// The definition in the document, with references resolved. A resolved reference is in `x-ref`.
+    // The keyword has no effect on JSON values; MCP Inspector warns about empty schemas.
     #[schemars(extend("minProperties" = 0))]
     pub(crate) definition: Value,
-    /// What is missing, and how to read it; absent if it is all there.
+    /// Missing parts and how to read them; absent if the excerpt is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
 }
 
-/// Where an excerpt begins.
+/// Start of an excerpt.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Start<'a> {
-    /// A JSON pointer (RFC 6901), which goes on through references.
+    /// JSON pointer (RFC 6901); it is resolved through references.
     pub(crate) pointer: &'a str,
-    /// Members, items or characters to leave out at the beginning.
+    /// Number of members, items or characters to skip.
     pub(crate) skip: usize,
 }
 
-/// The excerpt of a value, and what it has besides, from a place in it; `None` if there is no such place.
-pub(crate) fn excerpt(document: &Document, value: &Value, beside: &Beside<'_>, start: Start<'_>) -> Option<Excerpt> {
-    excerpt_of(document, (value, Kind::Keywords), beside, start)
+/// Creates the excerpt of a value with inherited members; `None` if the start does not exist.
+pub(crate) fn excerpt(document: &Document, value: &Value, beside: &Inherited<'_>, start: Start<'_>) -> Option<Excerpt> {
+    excerpt_of(document, (value, MemberKind::Keywords), beside, start)
 }
 
-/// The excerpt of what a reference within the document leads to.
+/// Creates the excerpt of the target of a reference within the document.
 pub(crate) fn excerpt_at(document: &Document, reference: &str, start: Start<'_>) -> Option<Excerpt> {
     let pointer = pointer_in(reference)?;
-    let none = Beside::new();
+    let none = Inherited::new();
     let mut references = References { document, left: MAX_REFERENCES };
-    let target = references.walk((document.root(), Kind::Keywords), &none, &pointer)?;
+    let target = references.walk((document.root(), MemberKind::Keywords), &none, &pointer)?;
     excerpt_of(document, target, &none, start)
 }
 
-fn excerpt_of(document: &Document, from: (&Value, Kind), beside: &Beside<'_>, start: Start<'_>) -> Option<Excerpt> {
+fn excerpt_of(
+    document: &Document,
+    from: (&Value, MemberKind),
+    beside: &Inherited<'_>,
+    start: Start<'_>,
+) -> Option<Excerpt> {
     let mut references = References { document, left: MAX_REFERENCES };
     let (value, kind) = references.walk(from, beside, start.pointer)?;
     if let Value::String(text) = value {
         return Some(excerpt_of_text(text, start.skip));
     }
     let mut tree = Tree::new(references);
-    let none = Beside::new();
+    let none = Inherited::new();
     tree.grow(value, if start.pointer.is_empty() { beside } else { &none }, start, kind);
-    Some(Excerpt { definition: tree.value(0), note: tree.left_out.note() })
+    Some(Excerpt { definition: tree.value(0), note: tree.truncation.note() })
 }
 
 fn excerpt_of_text(text: &str, skip: usize) -> Excerpt {
-    // Six bytes are the most that a character becomes in JSON, for each of its own.
+    // JSON escapes take at most six bytes per byte of a character.
     let shown: String = text.chars().skip(skip).take(MAX_BYTES / 6).collect();
     let (end, all) = (skip + shown.chars().count(), text.chars().count());
     let note = match () {
-        () if end < all => Some(format!("This is not all of the text: go on with `skip` {end} (of {all} characters).")),
+        () if end < all => Some(format!("the text is incomplete: continue with `skip` {end} (of {all} characters)")),
         () if skip > 0 && skip >= all => Some(beyond(all)),
         () => None,
     };
@@ -81,26 +86,26 @@ fn excerpt_of_text(text: &str, skip: usize) -> Excerpt {
 }
 
 fn beyond(all: usize) -> String {
-    format!("there is nothing left after `skip`: there are {all} in all")
+    format!("`skip` is beyond the end: the total is {all}")
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Map, json};
 
-    use super::{references::FOLLOWED, tree::LOOKED_AT, *};
+    use super::{references::FOLLOWED, tree::VISITED, *};
     use crate::{budget::Budget, document::MAX_CHAIN};
 
     fn parse(document: &str) -> Document {
         Document::parse(document.as_bytes(), Budget::of_function(4096)).unwrap()
     }
 
-    /// Schemas by name, and the excerpt of one of them.
+    /// Returns the excerpt of a schema in a document with the given schemas.
     fn of(schemas: Value, name: &str, pointer: &str, skip: usize) -> (Value, String) {
         let document = json!({ "openapi": "3.1.0", "components": { "schemas": schemas } }).to_string();
         let document = parse(&document);
         let start = Start { pointer, skip };
-        let excerpt = excerpt(&document, document.schema(name).unwrap(), &Beside::new(), start).unwrap();
+        let excerpt = excerpt(&document, document.schema(name).unwrap(), &Inherited::new(), start).unwrap();
         (excerpt.definition, excerpt.note.unwrap_or_default())
     }
 
@@ -109,21 +114,22 @@ mod tests {
     }
 
     #[test]
-    fn references_are_resolved_and_what_stands_beside_one_stays() {
+    fn references_are_resolved_and_siblings_are_kept() {
         let schemas = json!({
-            "A": { "properties": { "b": { "$ref": "#/components/schemas/B", "description": "nearer" } } },
+            "A": { "properties": { "b": { "$ref": "#/components/schemas/B", "description": "overrides" } } },
             "B": { "$ref": "#/components/schemas/C", "title": "B" },
             "C": { "type": "string", "title": "C", "description": "farther" },
         });
 
         let (a, note) = of(schemas, "A", "", 0);
 
-        let b = json!({ "type": "string", "title": "B", "description": "nearer", "x-ref": "#/components/schemas/B" });
+        let b =
+            json!({ "type": "string", "title": "B", "description": "overrides", "x-ref": "#/components/schemas/B" });
         assert_eq!((a, note.as_str()), (json!({ "properties": { "b": b } }), ""));
     }
 
     #[test]
-    fn cycles_are_cut_where_they_close() {
+    fn cycles_are_cut() {
         let schemas = json!({
             "Loop": reference("Loop"),
             "Node": { "properties": { "next": reference("Node"), "twice": [reference("Leaf"), reference("Leaf")] } },
@@ -133,10 +139,10 @@ mod tests {
         let (node, note) = of(schemas.clone(), "Node", "", 0);
         let (own, _) = of(schemas, "Loop", "", 0);
 
-        // The schema itself is not reached by a reference, and stands there once more.
+        // The root schema is not reached by a reference, so it appears once more.
         assert_eq!(node["properties"]["next"]["properties"]["next"], reference("Node"));
         assert_eq!(node["properties"]["twice"][1]["type"], "null");
-        assert!(note.contains("1 references lead back"), "{note}");
+        assert!(note.contains("1 references are cycles"), "{note}");
         assert_eq!(own, reference("Loop"));
     }
 
@@ -159,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_of_examples_and_links_is_not_a_reference() {
+    fn data_of_examples_and_links_is_not_a_reference() {
         let data = json!({ "$ref": "#/components/schemas/B", "note": "data" });
         let parameter = json!({
             "examples": {
@@ -185,8 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_has_a_size_and_says_how_to_read_on() {
-        // Each of 60 schemas refers to all.
+    fn excerpts_are_limited_and_say_how_to_continue() {
+        // Each of 60 schemas refers to all schemas.
         let properties: Map<_, _> =
             (0..60).map(|number| (format!("p{number}"), reference(&format!("S{number}")))).collect();
         let schemas: Map<_, _> = (0..60)
@@ -197,13 +203,13 @@ mod tests {
 
         let size = read.to_string().len();
         assert!((MAX_BYTES / 2..=MAX_BYTES).contains(&size), "{size}");
-        assert!(note.contains("left as `$ref` for length"), "{note}");
-        // What is near is there.
+        assert!(note.contains("not resolved for length"), "{note}");
+        // Parts near the root are included.
         assert!(read["properties"]["p59"]["x-ref"].is_string());
     }
 
     #[test]
-    fn what_has_no_room_is_not_looked_at() {
+    fn members_that_do_not_fit_are_not_visited() {
         let references = |count: usize, name: &str| {
             let properties: Map<_, _> = (0..count).map(|number| (format!("p{number}"), reference(name))).collect();
             json!({ "properties": properties })
@@ -212,23 +218,23 @@ mod tests {
         let schemas = json!({
             "Long": { "enum": vec![1; 1_000_000] },
             "Wide": members,
-            "Beside": { "$ref": "#/components/schemas/Wide", "type": "object" },
-            // There is almost room for it.
+            "Inherited": { "$ref": "#/components/schemas/Wide", "type": "object" },
+            // It almost fits.
             "Near": vec![10; 15_000],
             "Z": references(600, "Long"),
-            "Y": references(600, "Beside"),
+            "Y": references(600, "Inherited"),
             "X": references(600, "Near"),
         });
         let document = json!({ "openapi": "3.1.0", "components": { "schemas": schemas } }).to_string();
         let document = parse(&document);
 
-        for name in ["Z", "Y", "X", "Long", "Wide", "Beside"] {
-            LOOKED_AT.set(0);
+        for name in ["Z", "Y", "X", "Long", "Wide", "Inherited"] {
+            VISITED.set(0);
             let schema = document.schema(name).unwrap();
-            let read = excerpt(&document, schema, &Beside::new(), Start::default()).unwrap();
+            let read = excerpt(&document, schema, &Inherited::new(), Start::default()).unwrap();
 
-            // Those of the root are counted, once.
-            assert!(LOOKED_AT.get() < 2_000_000, "{name}: {}", LOOKED_AT.get());
+            // The members of the root are visited once.
+            assert!(VISITED.get() < 2_000_000, "{name}: {}", VISITED.get());
             assert!(read.definition.to_string().len() <= MAX_BYTES, "{name}");
             assert!(read.note.is_some_and(|note| note.contains("for length") || note.contains("(of 100000")), "{name}");
         }
@@ -236,7 +242,7 @@ mod tests {
 
     /// 8.4
     #[test]
-    fn a_chain_of_schemas_is_followed_for_so_many_steps() {
+    fn schema_chains_are_bounded() {
         let mut schemas: Map<_, _> =
             (0..2000).map(|number| (format!("S{number}"), reference(&format!("S{}", number + 1)))).collect();
         schemas.insert("S2000".to_owned(), json!({ "type": "null" }));
@@ -258,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_is_read_by_its_pointer() {
+    fn cut_values_are_read_by_their_pointer() {
         let values: Vec<_> = (0..4000).map(|number| json!({ "const": format!("value {number}") })).collect();
         let schemas =
             json!({ "A": { "description": "é".repeat(20_000), "properties": { "a/b": { "oneOf": values } } } });
@@ -286,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_skipped_comes_to_an_end() {
+    fn skip_reaches_the_end() {
         let schemas = json!({ "A": { "a": 1, "b".repeat(MAX_BYTES): 2, "c": 3, "t": "text" } });
 
         let (first, note) = of(schemas.clone(), "A", "", 0);
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_without_end_is_cut_before_parsers_refuse_it() {
+    fn deep_nesting_is_cut_below_the_limits_of_parsers() {
         let schemas: Map<_, _> = (0..500)
             .map(|number| (format!("S{number}"), json!({ "items": reference(&format!("S{}", number + 1)) })))
             .collect();
@@ -311,6 +317,6 @@ mod tests {
         let (read, note) = of(schemas.into(), "S0", "", 0);
 
         assert!(serde_json::from_str::<Value>(&read.to_string()).is_ok());
-        assert!(note.contains("1 references were left"), "{note}");
+        assert!(note.contains("1 references were not resolved"), "{note}");
     }
 }

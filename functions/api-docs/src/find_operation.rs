@@ -1,4 +1,4 @@
-//! The `find_operation` tool: the one operation that is meant, asking the person if several may be.
+//! The `find_operation` tool: finds one operation, and asks the user to choose if several match.
 
 use garde::Validate;
 use mcp_lambda::{HandlerError, InteractiveContext, Json, TitledOption, Tool};
@@ -7,24 +7,24 @@ use serde::Deserialize;
 
 use crate::{
     State,
-    document::{Document, Operation, beginning},
+    document::{Document, Operation, truncate},
     excerpt::Start,
     ranking,
-    read_operation::{OperationRead, read},
+    read_operation::{OperationExcerpt, read},
 };
 
-/// More would be no question but a list.
-const MOST_CHOICES: usize = 12;
-/// Of choices in all. They are kept in `requestState`, which has 8 KiB.
-const MOST_CHOICES_BYTES: usize = 5000;
+/// Maximum number of choices in an input request.
+const MAX_CHOICES: usize = 12;
+/// Maximum total size of choices, in bytes. They are stored in `requestState`, which is limited to 8 KiB.
+const MAX_CHOICES_BYTES: usize = 5000;
 const CHOICES: &str = "choices";
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("find_operation", find_operation)
         .title("Find an operation")
         .description(
-            "Returns the one operation of the API that a few words mean, as read_operation does. If several fit equally well \
-             the user is asked which; if the user does not choose, the error names them.",
+            "Returns the operation of the API that matches a few words best, as read_operation does. If several match equally well, \
+             the user is asked to choose; if the user does not choose, the error lists them.",
         )
         .read_only()
         .idempotent()
@@ -42,41 +42,41 @@ struct FindArgs {
 async fn find_operation(
     context: InteractiveContext<State>,
     args: FindArgs,
-) -> Result<Json<OperationRead>, HandlerError> {
+) -> Result<Json<OperationExcerpt>, HandlerError> {
     let document = State::document(&context).await;
-    // The answer is to the question that was asked: the document may have changed since.
+    // The choices are stored, since the document may change between the round trips.
     let choices = context.once(CHOICES, async { choices(&document, &args.query) }).await?;
     let id = match &*choices {
         [only] => only.value.clone(),
-        several => context.choose("operation", "Several operations fit. Which one is meant?", several).await?,
+        several => context.choose("operation", "Several operations match. Which one do you want?", several).await?,
     };
     let operation = document.operation(&id);
-    let operation = operation
-        .ok_or_else(|| HandlerError::failed(format!("the document does not have `{}` any more", beginning(&id))))?;
+    let operation =
+        operation.ok_or_else(|| HandlerError::failed(format!("the document no longer has `{}`", truncate(&id))))?;
     read(&document, operation, Start::default()).map(Json)
 }
 
-/// The operations that fit equally well, by id: one or several.
+/// Returns the operations that match equally well, by id: one or several.
 fn choices(document: &Document, query: &str) -> Result<Vec<TitledOption>, HandlerError> {
     let option = |own: &Operation| TitledOption::new(&own.id, title(own));
     if let Some(operation) = document.operation(query) {
         return Ok(vec![option(operation)]);
     }
     let hits = ranking::operations(document, query);
-    let equals = ranking::equals(&hits);
-    let choices: Vec<_> = equals.iter().take(MOST_CHOICES).map(|hit| option(hit.item)).collect();
+    let top_ranked = ranking::top_ranked(&hits);
+    let choices: Vec<_> = top_ranked.iter().take(MAX_CHOICES).map(|hit| option(hit.item)).collect();
     let bytes: usize = choices.iter().map(|own| own.value.len() + own.title.len()).sum();
-    match equals.len() {
-        0 => Err(HandlerError::invalid_input("no operation fits: try other words, or list_operations")),
-        count @ 2.. if count > MOST_CHOICES || bytes > MOST_CHOICES_BYTES => Err(too_many(count, &choices)),
+    match top_ranked.len() {
+        0 => Err(HandlerError::invalid_input("no operation matches: try other words, or list_operations")),
+        count @ 2.. if count > MAX_CHOICES || bytes > MAX_CHOICES_BYTES => Err(too_many(count, &choices)),
         _ => Ok(choices),
     }
 }
 
 fn too_many(count: usize, choices: &[TitledOption]) -> HandlerError {
-    let named: Vec<_> = choices.iter().map(|own| format!("`{}`", beginning(&own.value))).collect();
+    let named: Vec<_> = choices.iter().map(|own| format!("`{}`", truncate(&own.value))).collect();
     HandlerError::invalid_input(format!(
-        "{count} operations fit equally well: read one of them, or say more. {}",
+        "{count} operations match equally well: read one of them, or use a more specific query: {}",
         named.join(", ")
     ))
 }

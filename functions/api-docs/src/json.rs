@@ -1,5 +1,4 @@
-//! JSON within a budget. Each object names a member once: two readers of a name that is there twice may see different
-//! values.
+//! JSON parser with a budget. Duplicate members are rejected, since parsers could see different values.
 
 use std::{cell::Cell, fmt};
 
@@ -7,41 +6,41 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::{
-    budget::{Meter, Spent},
-    document::beginning,
+    budget::{LimitExceeded, Meter},
+    document::truncate,
 };
 
-/// Why a text was not read.
+/// Error of a text that cannot be parsed.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct ParseFailure {
     pub(crate) error: serde_json::Error,
-    /// Whether a first member was there: the text is meant to be JSON.
+    /// Whether a first member was parsed: the text is not YAML.
     pub(crate) has_begun: bool,
 }
 
-/// Reads JSON.
+/// Parses JSON.
 ///
 /// # Errors
 ///
-/// When the text is not JSON, or an object has a member twice; when the budget is spent, as the meter knows.
-pub(crate) fn read(text: &str, meter: &Meter) -> Result<Value, Failure> {
+/// Returns an error if the text is not JSON, has duplicate members, or exceeds the budget (see [`Meter::exceeded`]).
+pub(crate) fn read(text: &str, meter: &Meter) -> Result<Value, ParseFailure> {
     let has_begun = Cell::new(false);
-    // Unbounded JSON: a reader whose budget, which has a deadline too, YAML shares.
+    // Unbounded JSON: this parser has its own budget with a deadline, shared with YAML.
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Reader { meter, depth: 0, has_begun: &has_begun }.deserialize(&mut deserializer);
+    let value = ValueVisitor { meter, depth: 0, has_begun: &has_begun }.deserialize(&mut deserializer);
     value
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| Failure { error, has_begun: has_begun.get() })
+        .map_err(|error| ParseFailure { error, has_begun: has_begun.get() })
 }
 
 #[derive(Clone, Copy)]
-struct Reader<'a> {
+struct ValueVisitor<'a> {
     meter: &'a Meter,
     depth: usize,
     has_begun: &'a Cell<bool>,
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
+impl<'de> DeserializeSeed<'de> for ValueVisitor<'_> {
     type Value = Value;
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -50,8 +49,8 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-/// `serde_json`'s own has members that are special to it.
-impl<'de> Visitor<'de> for Reader<'_> {
+/// Implemented here, since the visitor of `serde_json` gives some member names a special meaning.
+impl<'de> Visitor<'de> for ValueVisitor<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,11 +94,11 @@ impl<'de> Visitor<'de> for Reader<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let inner = Self { depth: self.depth + 1, ..self };
         let mut object = Map::new();
-        while let Some(name) = members.next_key_seed(Name { meter: self.meter })? {
+        while let Some(name) = members.next_key_seed(NameVisitor { meter: self.meter })? {
             self.has_begun.set(true);
             self.meter.take_member(object.len()).map_err(custom)?;
             if object.contains_key(&name) {
-                return Err(de::Error::custom(format_args!("the member {:?} is there twice", beginning(&name))));
+                return Err(de::Error::custom(format_args!("duplicate member {:?}", truncate(&name))));
             }
             object.insert(name, members.next_value_seed(inner)?);
         }
@@ -107,12 +106,12 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 }
 
-/// The name of a member.
-struct Name<'a> {
+/// Seed of a member name.
+struct NameVisitor<'a> {
     meter: &'a Meter,
 }
 
-impl<'de> DeserializeSeed<'de> for Name<'_> {
+impl<'de> DeserializeSeed<'de> for NameVisitor<'_> {
     type Value = String;
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
@@ -120,7 +119,7 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     }
 }
 
-impl Visitor<'_> for Name<'_> {
+impl Visitor<'_> for NameVisitor<'_> {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,9 +132,9 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
-/// Ends the reading; the meter knows why.
-fn custom<E: de::Error>(spent: Spent) -> E {
-    E::custom(spent)
+/// Ends parsing; the meter has the reason.
+fn custom<E: de::Error>(exceeded: LimitExceeded) -> E {
+    E::custom(exceeded)
 }
 
 #[cfg(test)]
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_as_it_is() {
+    fn json_is_parsed_unchanged() {
         let text = r#"{"a":[1,-2,0.5,"x",null,true,{"a":{}}],"b":"\u00e9","":[],"big":18446744073709551615}"#;
 
         assert_eq!(read(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
@@ -165,27 +164,27 @@ mod tests {
 
     /// 8.4
     #[test]
-    fn a_member_that_is_there_twice_is_an_error_at_any_depth() {
+    fn duplicate_members_are_errors_at_any_depth() {
         for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":[{"a":1,"a":2}]}"#] {
-            let refusal = read(text).unwrap_err();
+            let error = read(text).unwrap_err();
 
-            assert!(refusal.contains(r#""a" is there twice at line 1"#), "{refusal}");
+            assert!(error.contains(r#"duplicate member "a" at line 1"#), "{error}");
         }
     }
 
     /// F9
     #[test]
-    fn what_is_there_twice_is_named_by_its_beginning() {
+    fn duplicate_member_names_are_truncated() {
         let name = "x".repeat(10_000);
 
-        let refusal = read(&format!(r#"{{"{name}":1,"{name}":2}}"#)).unwrap_err();
+        let error = read(&format!(r#"{{"{name}":1,"{name}":2}}"#)).unwrap_err();
 
-        assert!(refusal.contains("is there twice") && refusal.len() < 300, "{}", refusal.len());
+        assert!(error.contains("duplicate member") && error.len() < 300, "{}", error.len());
     }
 
     /// 8.4
     #[test]
-    fn no_name_of_a_member_is_special() {
+    fn no_member_name_is_special() {
         for name in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
             let text = json!({ name: "{\"a\":1}" }).to_string();
 

@@ -1,5 +1,5 @@
-//! An MCP server that reads an OpenAPI document (3.0 or 3.1) to coding agents: what operations and schemas there are, and
-//! each of them with its references resolved. Read [`service`] to see its tools.
+//! MCP server that serves an OpenAPI document (3.0 or 3.1) to coding agents: lists of operations and schemas, and each
+//! of them with resolved references. [`service`] registers the tools.
 
 mod budget;
 mod config;
@@ -28,18 +28,19 @@ pub use document::{Document, DocumentError};
 pub use source::Source;
 pub use state::State;
 
-/// The server, ready to be called.
+/// Builds the server.
 ///
 /// # Errors
 ///
-/// When there is no state key; when the document cannot be had, cannot be parsed, or is of another version.
+/// Returns an error if there is no state key, or if the document cannot be loaded or parsed or has an unsupported
+/// version.
 pub async fn service(config: Config) -> Result<McpService, InitError> {
     let state = State::load(config.source, config.max_age, config.budget).await?;
     let server = Server::new("api-docs", env!("CARGO_PKG_VERSION"), state)
         .title("API documentation")
         .instructions(
-            "Knows one HTTP API by its OpenAPI document. Look here before writing code that calls the API: `search` finds \
-             operations and schemas by words, `read_operation` and `read_schema` have every detail.",
+            "Documentation of one HTTP API from its OpenAPI document. Use it before you write code that calls the API: `search` finds \
+             operations and schemas by words, `read_operation` and `read_schema` return all details.",
         )
         .tool(search::tool())
         .tool(find_operation::tool())
@@ -51,7 +52,7 @@ pub async fn service(config: Config) -> Result<McpService, InitError> {
     McpService::new(server, config.http)
 }
 
-/// Searches a document, and reads operations and schemas in it: for `fuzz/` and a test, which have no client.
+/// Searches a document and reads some of its operations and schemas. For `fuzz/` and a test, which have no client.
 #[doc(hidden)]
 pub fn read_some(document: &Document) {
     const SOME: usize = 100;
@@ -59,7 +60,7 @@ pub fn read_some(document: &Document) {
     for own in document.operations().iter().take(SOME) {
         let _ = read_operation::read(document, own, start);
     }
-    let none = document::Beside::new();
+    let none = document::Inherited::new();
     for own in document.schemas().iter().take(SOME) {
         let _ = document.schema(&own.name).map(|schema| excerpt::excerpt(document, schema, &none, start));
         let _ = (ranking::operations(document, &own.name), ranking::schemas(document, &own.name));

@@ -1,4 +1,4 @@
-//! The `list_operations` tool: what the API can do, page by page.
+//! The `list_operations` tool: lists operations in pages.
 
 use std::ops::Not;
 
@@ -9,24 +9,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    document::{Operation, beginning},
+    document::{Operation, truncate},
     excerpt::size_of,
     words::fold,
 };
 
-pub(crate) const USUAL_LIMIT: u32 = 50;
-/// Of the items of a page, as JSON, in both forms in which an answer has them.
+pub(crate) const DEFAULT_LIMIT: u32 = 50;
+/// Maximum size of the items of a page, in bytes: as structured content plus as text.
 pub(crate) const MAX_PAGE_BYTES: usize = 256 * 1024;
-/// Of an operation's tags in a list, as JSON; those after them are not shown.
+/// Maximum size of an operation's tags in a list, as JSON; further tags are omitted.
 const MAX_TAGS_BYTES: usize = 4 * 1024;
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("list_operations", list_operations)
         .title("List operations")
         .description(
-            "Lists the operations of the API by path, with method and summary, page by page; after them its webhooks by name, \
-             the requests that it sends. Use it to see what there is, or all that begins with a path or has a tag; use search \
-             for anything else.",
+            "Lists the operations of the API by path, with method and summary, in pages; then its webhooks by name, \
+             which are requests that the API sends. Use it for an overview, or for all operations with a path prefix or a tag; use search \
+             for all other queries.",
         )
         .read_only()
         .idempotent()
@@ -36,74 +36,74 @@ pub(crate) fn tool() -> Tool<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(allow_unvalidated)]
-struct ListArgs {
-    /// How the path begins, such as `/users`; any path unless given. At most 500 characters.
+struct ListOperationsArgs {
+    /// Prefix of the path, such as `/users`; default: all paths. At most 500 characters.
     #[garde(length(chars, max = 500))]
     path: Option<String>,
-    /// A tag that the operations have; any unless given. At most 200 characters.
+    /// Tag of the operations; default: all. At most 200 characters.
     #[garde(length(chars, max = 200))]
     tag: Option<String>,
-    /// How many to leave out: `next_skip` of the page before.
+    /// Number of items to skip: `next_skip` of the previous page.
     skip: Option<u32>,
-    /// The most that are returned, 1 to 200; 50 unless given.
+    /// Maximum number of results, 1 to 200; default: 50.
     #[garde(range(min = 1, max = 200))]
     limit: Option<u32>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct Operations {
-    /// The API's name.
+struct OperationPage {
+    /// Name of the API.
     api: String,
-    /// The API's version.
+    /// Version of the API.
     version: String,
-    /// How many there are in all.
+    /// Total number of results.
     total: usize,
-    /// By path; then the webhooks, by name.
-    operations: Vec<Listed>,
-    /// What to skip for the next page; absent on the last.
+    /// OperationPage by path, then webhooks by name.
+    operations: Vec<OperationSummary>,
+    /// Value of `skip` for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_skip: Option<usize>,
-    /// What the document leaves out; absent if it is all there.
+    /// OperationPage that are missing in the document; absent if the list is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
 
-/// An operation in a list.
+/// Summary of an operation.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Listed {
-    /// What `read_operation` takes.
+pub(crate) struct OperationSummary {
+    /// Argument of `read_operation`.
     pub(crate) operation_id: String,
-    /// The HTTP method.
+    /// HTTP method.
     pub(crate) method: String,
-    /// The path, with its parameters in braces; the name of a webhook.
+    /// Path with its parameters in braces, or name of a webhook.
     pub(crate) path: String,
-    /// What it does, in one line; empty if the document does not say.
+    /// Summary in one line; empty if the document has none.
     pub(crate) summary: String,
-    /// What it is filed under.
+    /// Tags.
     pub(crate) tags: Vec<String>,
-    /// Whether it should no longer be used.
+    /// Whether the operation is deprecated.
     pub(crate) deprecated: bool,
-    /// Whether it is a webhook: a request that the API sends, to a URL that its user registers. Absent if it is not.
+    /// Whether it is a webhook: a request that the API sends to a URL registered by its user. Absent if it is not.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub(crate) webhook: bool,
 }
 
-impl From<&Operation> for Listed {
+impl From<&Operation> for OperationSummary {
     fn from(operation: &Operation) -> Self {
         Self {
             operation_id: operation.id.clone(),
             method: operation.method.clone(),
             path: operation.path.clone(),
             summary: operation.summary.clone(),
-            tags: shown(&operation.tags),
+            tags: first_tags(&operation.tags),
             deprecated: operation.is_deprecated,
             webhook: operation.is_webhook(),
         }
     }
 }
 
-/// The first tags that a list has room for.
-fn shown(tags: &[String]) -> Vec<String> {
+/// Returns the first tags that fit.
+fn first_tags(tags: &[String]) -> Vec<String> {
     let mut bytes = 0;
     let has_room = |tag: &&String| {
         bytes += size_of(*tag) + 1;
@@ -112,7 +112,10 @@ fn shown(tags: &[String]) -> Vec<String> {
     tags.iter().take_while(has_room).cloned().collect()
 }
 
-async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<Json<Operations>, HandlerError> {
+async fn list_operations(
+    context: ToolContext<State>,
+    args: ListOperationsArgs,
+) -> Result<Json<OperationPage>, HandlerError> {
     let document = State::document(&context).await;
     let tag = args.tag.map(|tag| fold(&tag));
     let is_wanted = |operation: &&Operation| {
@@ -120,26 +123,27 @@ async fn list_operations(context: ToolContext<State>, args: ListArgs) -> Result<
             && tag.as_ref().is_none_or(|tag| operation.tags.iter().any(|own| fold(own) == *tag))
     };
     let wanted: Vec<&Operation> = document.operations().iter().filter(is_wanted).collect();
-    let limit = args.limit.unwrap_or(USUAL_LIMIT);
-    let (operations, next_skip) = page(wanted.iter().map(|own| Listed::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
-    Ok(Json(Operations {
+    let limit = args.limit.unwrap_or(DEFAULT_LIMIT);
+    let (operations, next_skip) =
+        page(wanted.iter().map(|own| OperationSummary::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
+    Ok(Json(OperationPage {
         api: document.title.clone(),
         version: document.version.clone(),
         total: wanted.len(),
         operations,
         next_skip,
-        note: document.elsewhere().first().map(|path| {
-            let count = document.elsewhere().len();
-            let path = beginning(path);
+        note: document.external_paths().first().map(|path| {
+            let count = document.external_paths().len();
+            let path = truncate(path);
             format!(
-                "{count} paths or webhooks refer to what is not in the document, such as `{path}`: what is there is not listed"
+                "{count} paths or webhooks refer to other documents, such as `{path}`: their operations are not listed"
             )
         }),
     }))
 }
 
-/// A part of a list, and where the next begins. What is long makes it shorter than `limit`, so that it takes at most so many
-/// bytes of an answer; it has one item at least, if there is one.
+/// Returns a page of a list, and the start of the next page. A page has at most `limit` items and takes at most
+/// `max_bytes` of a result, but has at least one item if there is one.
 pub(crate) fn page<T: Serialize>(
     all: impl ExactSizeIterator<Item = T>,
     skip: Option<u32>,
@@ -149,7 +153,7 @@ pub(crate) fn page<T: Serialize>(
     let (count, from) = (all.len(), skip.unwrap_or_default() as usize);
     let (mut items, mut bytes) = (Vec::new(), 0);
     for item in all.skip(from).take(limit as usize) {
-        bytes += size_in_answer(&item);
+        bytes += size_in_result(&item);
         if bytes > max_bytes && !items.is_empty() {
             break;
         }
@@ -159,9 +163,9 @@ pub(crate) fn page<T: Serialize>(
     (items, (to < count).then_some(to))
 }
 
-/// As JSON, and once more as a text in JSON, for those who read only text.
-fn size_in_answer<T: Serialize>(item: &T) -> usize {
-    // Texts can always be written.
+/// Returns the size of an item in a result: as structured content and as text.
+fn size_in_result<T: Serialize>(item: &T) -> usize {
+    // Serializing cannot fail.
     serde_json::to_string(item).map_or(0, |json| json.len() + size_of(&json))
 }
 
@@ -171,7 +175,7 @@ mod tests {
 
     /// 8.4
     #[test]
-    fn a_page_has_at_most_so_many_bytes_and_is_gone_on_with() {
+    fn pages_are_limited_in_size_and_continue() {
         let all = vec!["x".repeat(MAX_PAGE_BYTES / 6); 10];
 
         let (first, next) = page(all.iter(), None, 200, MAX_PAGE_BYTES);
@@ -186,7 +190,7 @@ mod tests {
 
     /// F9
     #[test]
-    fn a_page_has_at_most_so_many_bytes_in_both_forms_of_an_answer_with_whatever_tags() {
+    fn pages_are_limited_in_size_with_any_tags() {
         for tag in ["t".repeat(2000), "\u{1}".repeat(2000), "\"".repeat(30), "t".to_owned()] {
             let tags: Vec<_> = (0..64).map(|number| format!("{number}{tag}")).collect();
             let paths: serde_json::Map<_, _> = (0..100)
@@ -199,7 +203,7 @@ mod tests {
             let document = crate::Document::parse(text.as_bytes(), crate::Budget::of_function(4096)).unwrap();
 
             for skip in [0, 50, 99] {
-                let listed = document.operations().iter().map(Listed::from);
+                let listed = document.operations().iter().map(OperationSummary::from);
                 let (items, _) = page(listed, Some(skip), 200, MAX_PAGE_BYTES);
 
                 let json = serde_json::to_string(&items).unwrap();
@@ -207,7 +211,7 @@ mod tests {
                 assert!(!items.is_empty() && twice <= MAX_PAGE_BYTES + 1024, "{twice} bytes");
             }
             assert_eq!(
-                Listed::from(&document.operations()[0]).tags.is_empty(),
+                OperationSummary::from(&document.operations()[0]).tags.is_empty(),
                 tag.len() >= 2000 && tag.contains('\u{1}')
             );
         }

@@ -1,4 +1,4 @@
-//! The `list_schemas` tool: the API's types, page by page.
+//! The `list_schemas` tool: lists schemas in pages.
 
 use garde::Validate;
 use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     State,
     document::Schema,
-    list_operations::{MAX_PAGE_BYTES, USUAL_LIMIT, page},
+    list_operations::{DEFAULT_LIMIT, MAX_PAGE_BYTES, page},
     words::fold,
 };
 
@@ -16,7 +16,7 @@ pub(crate) fn tool() -> Tool<State> {
     Tool::new("list_schemas", list_schemas)
         .title("List schemas")
         .description(
-            "Lists the named schemas of the API, page by page. Use it to see which types there are; use search to find one \
+            "Lists the named schemas of the API in pages. Use it for an overview of the types; use search to find one \
              by words.",
         )
         .read_only()
@@ -27,50 +27,50 @@ pub(crate) fn tool() -> Tool<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(allow_unvalidated)]
-struct ListArgs {
-    /// A part of the name, in small or capital letters; any name unless given. At most 200 characters.
+struct ListSchemasArgs {
+    /// Part of the name, case-insensitive; default: all names. At most 200 characters.
     #[garde(length(chars, max = 200))]
     name: Option<String>,
-    /// How many to leave out: `next_skip` of the page before.
+    /// Number of items to skip: `next_skip` of the previous page.
     skip: Option<u32>,
-    /// The most that are returned, 1 to 200; 50 unless given.
+    /// Maximum number of results, 1 to 200; default: 50.
     #[garde(range(min = 1, max = 200))]
     limit: Option<u32>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct Schemas {
-    /// How many there are in all.
+struct SchemaPage {
+    /// Total number of results.
     total: usize,
-    /// By name.
-    schemas: Vec<ListedSchema>,
-    /// What to skip for the next page; absent on the last.
+    /// SchemaPage by name.
+    schemas: Vec<SchemaSummary>,
+    /// Value of `skip` for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_skip: Option<usize>,
 }
 
-/// A schema in a list.
+/// Summary of a schema.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct ListedSchema {
-    /// What `read_schema` takes.
+pub(crate) struct SchemaSummary {
+    /// Argument of `read_schema`.
     pub(crate) name: String,
-    /// What it is, in one line; empty if the document does not say.
+    /// Summary in one line; empty if the document has none.
     pub(crate) summary: String,
 }
 
-impl From<&Schema> for ListedSchema {
+impl From<&Schema> for SchemaSummary {
     fn from(schema: &Schema) -> Self {
         Self { name: schema.name.clone(), summary: schema.summary.clone() }
     }
 }
 
-async fn list_schemas(context: ToolContext<State>, args: ListArgs) -> Result<Json<Schemas>, HandlerError> {
+async fn list_schemas(context: ToolContext<State>, args: ListSchemasArgs) -> Result<Json<SchemaPage>, HandlerError> {
     let document = State::document(&context).await;
     let part = args.name.map(|name| fold(&name));
     let is_wanted = |own: &&Schema| part.as_ref().is_none_or(|part| fold(&own.name).contains(part));
     let wanted: Vec<&Schema> = document.schemas().iter().filter(is_wanted).collect();
-    let limit = args.limit.unwrap_or(USUAL_LIMIT);
+    let limit = args.limit.unwrap_or(DEFAULT_LIMIT);
     let (schemas, next_skip) =
-        page(wanted.iter().map(|own| ListedSchema::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
-    Ok(Json(Schemas { total: wanted.len(), schemas, next_skip }))
+        page(wanted.iter().map(|own| SchemaSummary::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
+    Ok(Json(SchemaPage { total: wanted.len(), schemas, next_skip }))
 }

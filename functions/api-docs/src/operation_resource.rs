@@ -1,4 +1,4 @@
-//! The resources `openapi://operations/{operationId}`: operations for people to attach.
+//! The resources `openapi://operations/{operationId}`: operations that users attach to a conversation.
 
 use garde::Validate;
 use mcp_lambda::{HandlerError, PartialArgument, RequestContext, ResourceTemplate};
@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use crate::{State, excerpt::Start, read_operation::read, words::fold};
 
-/// As many as are sent.
+/// Maximum number of suggestions in a result.
 const SUGGESTIONS: usize = 100;
 
 pub(crate) fn template() -> ResourceTemplate<State> {
     ResourceTemplate::new("openapi://operations/{operationId}", "operation", operation)
         .title("Operation")
-        .description("One operation of the API, its references resolved.")
+        .description("One operation of the API with resolved references.")
         .mime_type("application/json")
         .complete("operationId", suggest)
 }
@@ -21,7 +21,7 @@ pub(crate) fn template() -> ResourceTemplate<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[garde(allow_unvalidated)]
 struct OperationUri {
-    /// The operation's id.
+    /// Id of the operation.
     #[serde(rename = "operationId")]
     operation_id: String,
 }
@@ -33,7 +33,7 @@ async fn operation(context: RequestContext<State>, uri: OperationUri) -> Result<
     Ok(serde_json::to_string(&read)?)
 }
 
-/// Ids that begin with what was typed, then those that have it elsewhere.
+/// Suggests ids that start with the typed text, then ids that contain it.
 async fn suggest(context: RequestContext<State>, typed: PartialArgument) -> Result<Vec<String>, HandlerError> {
     let document = State::document(&context).await;
     let typed = fold(&typed.value);

@@ -1,4 +1,4 @@
-//! What fits a few words best.
+//! Full-text search with ranking.
 
 use std::{
     collections::BTreeMap,
@@ -8,55 +8,55 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    budget::{Meter, Spent},
+    budget::{LimitExceeded, Meter},
     document::{Document, Operation, Schema},
     words::{words, words_of_query},
 };
 
-/// Words of a question that mean nothing by themselves.
-const FILLERS: [&str; 16] =
+/// Stop words.
+const STOP_WORDS: [&str; 16] =
     ["a", "all", "an", "and", "by", "for", "from", "i", "in", "my", "of", "on", "the", "to", "want", "with"];
-/// Words of a question that count; those after them do not.
+/// Maximum number of words of a query; further words are ignored.
 const MAX_QUERY_WORDS: usize = 16;
-/// Words of a text with more weight than this say what the item is: `user` means `/user` rather than `/user/repos`.
+/// Minimum weight (exclusive) of heavy texts, which name the item: the query `user` prefers `/user` to `/user/repos`.
 const HEAVY: u8 = 4;
-/// A word of every webhook, so that a search finds all of them.
+/// Word that is indexed for every webhook, so that a search for it finds all of them.
 const WEBHOOK: &str = "webhook";
-/// Words of more bytes than this are found by their beginning.
-const MIN_BEGINNING: usize = 2;
+/// Minimum length (exclusive) of prefix matches, in bytes.
+const MIN_PREFIX_BYTES: usize = 2;
 
-/// An operation or a schema that fits, the better the more points.
+/// Matching operation or schema with its score.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hit<T> {
     pub(crate) item: T,
     points: u32,
 }
 
-/// The operations that have most of the words of a query, the best first; those that are equal as the document has them.
+/// Finds the operations with most of the words of a query, ranked by score; ties are in document order.
 pub(crate) fn operations<'a>(document: &'a Document, query: &str) -> Vec<Hit<&'a Operation>> {
     document.index().operations.find(query, document.operations())
 }
 
-/// The same of schemas.
+/// Finds the schemas with most of the words of a query, ranked by score; ties are in document order.
 pub(crate) fn schemas<'a>(document: &'a Document, query: &str) -> Vec<Hit<&'a Schema>> {
     document.index().schemas.find(query, document.schemas())
 }
 
-/// Those at the beginning that are equally good.
-pub(crate) fn equals<T>(hits: &[Hit<T>]) -> &[Hit<T>] {
+/// Returns the hits with the highest score.
+pub(crate) fn top_ranked<T>(hits: &[Hit<T>]) -> &[Hit<T>] {
     let count = hits.iter().take_while(|hit| hit.points == hits[0].points).count();
     &hits[..count]
 }
 
-/// The words of a document, made once when it is read.
+/// Search index of a document, built once after parsing.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    operations: Words,
-    schemas: Words,
+    operations: InvertedIndex,
+    schemas: InvertedIndex,
 }
 
 impl Index {
-    pub(crate) fn of(document: &Document, meter: &Meter) -> Result<Self, Spent> {
+    pub(crate) fn of(document: &Document, meter: &Meter) -> Result<Self, LimitExceeded> {
         let mut index = Self::default();
         for own in document.operations() {
             let definition = document.written(own);
@@ -77,34 +77,34 @@ impl Index {
     }
 }
 
-/// The words of all operations, or of all schemas.
+/// Inverted index of all operations, or of all schemas.
 #[derive(Debug, Default)]
-struct Words {
-    places: BTreeMap<Box<str>, Vec<Place>>,
-    /// For each item, how many of its words are heavy.
+struct InvertedIndex {
+    postings: BTreeMap<Box<str>, Vec<Posting>>,
+    /// Number of heavy words of each item.
     heavy: Vec<u16>,
 }
 
-/// A word of an item.
+/// Occurrence of a word in an item.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Posting {
     item: u32,
-    /// How often it is in heavy texts of the item.
+    /// Number of occurrences in heavy texts of the item.
     heavy: u16,
-    /// The most that one of its texts has.
+    /// Maximum weight of the texts with the word.
     weight: u8,
 }
 
 #[cfg(test)]
 thread_local! {
-    /// Places that were looked at.
-    static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    /// Number of visited postings.
+    static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-impl Words {
+impl InvertedIndex {
     /// Adds the texts of the next item.
-    fn add<'t>(&mut self, weighed: impl Iterator<Item = (&'t str, u8)>, meter: &Meter) -> Result<(), Spent> {
-        // There are fewer items than bytes that lists show.
+    fn add<'t>(&mut self, weighed: impl Iterator<Item = (&'t str, u8)>, meter: &Meter) -> Result<(), LimitExceeded> {
+        // The number of items is bounded by `MAX_LISTED_BYTES`.
         let item = u32::try_from(self.heavy.len()).unwrap_or(u32::MAX);
         let mut all_heavy = 0u16;
         for (text, weight) in weighed {
@@ -112,20 +112,20 @@ impl Words {
             for word in words(text) {
                 meter.take(0)?;
                 all_heavy = all_heavy.saturating_add(heavy);
-                if !self.places.contains_key(&*word) {
+                if !self.postings.contains_key(&*word) {
                     meter.take_word(Some(&word))?;
-                    self.places.insert(word.into(), vec![Place { item, heavy, weight }]);
+                    self.postings.insert(word.into(), vec![Posting { item, heavy, weight }]);
                     continue;
                 }
-                let Some(places) = self.places.get_mut(&*word) else { continue };
-                match places.last_mut().filter(|place| place.item == item) {
-                    Some(place) => {
-                        place.heavy = place.heavy.saturating_add(heavy);
-                        place.weight = place.weight.max(weight);
+                let Some(postings) = self.postings.get_mut(&*word) else { continue };
+                match postings.last_mut().filter(|posting| posting.item == item) {
+                    Some(posting) => {
+                        posting.heavy = posting.heavy.saturating_add(heavy);
+                        posting.weight = posting.weight.max(weight);
                     }
                     None => {
                         meter.take_word(None)?;
-                        meter.push(places, Place { item, heavy, weight })?;
+                        meter.push(postings, Posting { item, heavy, weight })?;
                     }
                 }
             }
@@ -133,20 +133,21 @@ impl Words {
         meter.push(&mut self.heavy, all_heavy)
     }
 
-    /// The items that have most of the words of a query, the best first. No place is looked at more than once for a word.
+    /// Returns the items with most of the words of a query, ranked by score. Each posting is visited at most once per
+    /// word.
     fn find<'a, T>(&self, query: &str, items: &'a [T]) -> Vec<Hit<&'a T>> {
         let wanted = wanted(query);
         let mut scores = vec![Score::default(); items.len()];
         for (number, word) in wanted.iter().enumerate() {
-            for (there, places) in self.like(word) {
+            for (there, postings) in self.like(word) {
                 let likeness = likeness(word, there);
                 let is_first = wanted[..number].iter().all(|before| self::likeness(before, there) == 0);
-                for place in places {
+                for posting in postings {
                     #[cfg(test)]
-                    LOOKED_AT.set(LOOKED_AT.get() + 1);
-                    let score = &mut scores[place.item as usize];
-                    score.best = score.best.max(likeness * u32::from(place.weight));
-                    score.heavy += if is_first { u32::from(place.heavy) } else { 0 };
+                    VISITED.set(VISITED.get() + 1);
+                    let score = &mut scores[posting.item as usize];
+                    score.best = score.best.max(likeness * u32::from(posting.weight));
+                    score.heavy += if is_first { u32::from(posting.heavy) } else { 0 };
                 }
             }
             for score in &mut scores {
@@ -154,7 +155,7 @@ impl Words {
                 score.points += std::mem::take(&mut score.best);
             }
         }
-        // One that lacks a word is of use only if all do.
+        // Items that lack a word are returned only if no item has more words.
         let most = scores.iter().map(|score| score.words).max().unwrap_or_default();
         let scored = items.iter().zip(&scores).zip(&self.heavy);
         let fitting = scored.filter(|((_, score), _)| score.words > 0 && score.words == most);
@@ -168,38 +169,38 @@ impl Words {
         hits
     }
 
-    /// The words that are like one, each once.
-    fn like<'a>(&'a self, word: &'a str) -> impl Iterator<Item = (&'a str, &'a [Place])> {
+    /// Returns the similar indexed words, each once.
+    fn like<'a>(&'a self, word: &'a str) -> impl Iterator<Item = (&'a str, &'a [Posting])> {
         let singular = ["es", "s"].into_iter().filter_map(|end| word.strip_suffix(end)).map(str::to_owned);
-        // The plurals of a word that is long enough begin with it.
+        // Plurals of long words are found as prefix matches.
         let plural = ["", "s", "es"].into_iter().map(move |end| format!("{word}{end}"));
-        let is_short = word.len() <= MIN_BEGINNING;
+        let is_short = word.len() <= MIN_PREFIX_BYTES;
         let exact = singular.chain(plural.filter(move |_| is_short)).filter(|own| !own.is_empty());
-        let exact = exact.filter_map(|own| self.places.get_key_value(&*own));
-        let beginning = self.places.range::<str, _>((Included(word), Unbounded));
+        let exact = exact.filter_map(|own| self.postings.get_key_value(&*own));
+        let beginning = self.postings.range::<str, _>((Included(word), Unbounded));
         let beginning = beginning.take_while(move |(own, _)| !is_short && own.starts_with(word));
-        exact.chain(beginning).map(|(own, places)| (&**own, &**places))
+        exact.chain(beginning).map(|(own, postings)| (&**own, &**postings))
     }
 }
 
-/// How an item fits.
+/// Score of an item.
 #[derive(Debug, Clone, Copy, Default)]
 struct Score {
-    /// Words of the query that it has.
+    /// Number of matching words of the query.
     words: u32,
     points: u32,
-    /// Of the word of the query that is looked for.
+    /// Best points for the current word of the query.
     best: u32,
-    /// Heavy words of it that are like one of the query.
+    /// Number of heavy words that match the query.
     heavy: u32,
 }
 
-/// The words of a query that count, each once.
+/// Returns the relevant words of a query, without duplicates.
 fn wanted(query: &str) -> Vec<String> {
-    let is_filler = |word: &String| FILLERS.contains(&word.as_str());
-    let has_others = words_of_query(query).any(|word| !is_filler(&word));
+    let is_stop_word = |word: &String| STOP_WORDS.contains(&word.as_str());
+    let has_others = words_of_query(query).any(|word| !is_stop_word(&word));
     let mut wanted = Vec::new();
-    for word in words_of_query(query).filter(|word| !has_others || !is_filler(word)) {
+    for word in words_of_query(query).filter(|word| !has_others || !is_stop_word(word)) {
         if wanted.len() == MAX_QUERY_WORDS {
             break;
         }
@@ -210,13 +211,13 @@ fn wanted(query: &str) -> Vec<String> {
     wanted
 }
 
-/// 4 for the same word, 3 for its plural or singular, 2 for its beginning.
+/// Returns 4 for an exact match, 3 for plural or singular, 2 for a prefix match, and 0 otherwise.
 fn likeness(wanted: &str, word: &str) -> u32 {
     let is_plural = |one: &str, many: &str| many.strip_prefix(one).is_some_and(|rest| rest == "s" || rest == "es");
     match () {
         () if wanted == word => 4,
         () if is_plural(wanted, word) || is_plural(word, wanted) => 3,
-        () if wanted.len() > MIN_BEGINNING && word.starts_with(wanted) => 2,
+        () if wanted.len() > MIN_PREFIX_BYTES && word.starts_with(wanted) => 2,
         () => 0,
     }
 }
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_found_by_its_plural_and_its_beginning() {
+    fn words_are_found_by_plural_and_prefix() {
         let schemas: Map<_, _> = ["Id", "Ids", "Box", "Boxes", "Boxer", "Users"]
             .map(|name| (name.to_owned(), json!({})))
             .into_iter()
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(found("s"), []);
     }
 
-    /// The schemas that a query finds among some of these descriptions.
+    /// Returns the indices of the descriptions that a query finds.
     fn described(descriptions: &[&str], query: &str) -> Vec<usize> {
         let schemas: Map<_, _> = (0..)
             .zip(descriptions)
@@ -274,7 +275,7 @@ mod tests {
 
     /// 6.7
     #[test]
-    fn words_are_found_inside_text_without_spaces() {
+    fn words_are_found_in_text_without_spaces() {
         let texts = [
             "查询发票列表",
             "请求書を作成します。",
@@ -317,14 +318,14 @@ mod tests {
             assert_eq!(described(&texts, query), [expected], "{query}");
         }
         assert_eq!(described(&["销售发票", "发送票据", "发票"], "发票"), [0, 2]);
-        // As they are composed, and as letters that follow each other.
+        // Composed and decomposed characters.
         assert_eq!(described(&["ガス", "カス"], "カ\u{3099}ス"), [0]);
         assert_eq!(described(&["송장", "조회"], "\u{1109}\u{1169}\u{11bc}\u{110c}\u{1161}\u{11bc}"), [0]);
     }
 
     /// 6.7
     #[test]
-    fn case_is_folded_in_every_alphabet() {
+    fn case_is_folded_in_all_scripts() {
         for (text, query) in [
             ("État", "ÉTAT"),
             ("ÉTAT", "état"),
@@ -345,13 +346,13 @@ mod tests {
         ] {
             assert_eq!(described(&[text, "other"], query), [0], "{text}: {query}");
         }
-        // A letter is more than the same with a mark.
+        // Accents are significant.
         assert_eq!(described(&["résumé", "resume"], "resume"), [1]);
     }
 
     /// 8.2
     #[test]
-    fn the_words_of_a_query_are_bounded_in_number_and_length() {
+    fn query_words_are_bounded_in_number_and_length() {
         let many: String = (0..100).map(|number| format!("w{number} ")).collect();
 
         assert_eq!(wanted(&many).len(), MAX_QUERY_WORDS);
@@ -363,8 +364,8 @@ mod tests {
 
     /// 8.2
     #[test]
-    fn a_search_looks_at_each_word_of_the_document_once_for_each_of_its_own() {
-        // 400 operations with 300 words each that all begin alike: without an index, each is read for each query.
+    fn search_visits_each_posting_at_most_once_per_query_word() {
+        // 400 operations with 300 words each and a common prefix: without an index, each query would read all of them.
         let words: Vec<_> = (0..300).map(|number| format!("abcdefghijklmnopqrs{number}")).collect();
         let paths: Map<_, _> = (0..400)
             .map(|number| (format!("/{number}"), json!({ "get": { "description": words.join(" ").repeat(20) } })))
@@ -372,31 +373,31 @@ mod tests {
         let document = parse(&json!({ "openapi": "3.1.0", "paths": paths }));
         let query: Vec<_> = (3..19).map(|end| &"abcdefghijklmnopqrs"[..end]).collect();
 
-        LOOKED_AT.set(0);
+        VISITED.set(0);
         let hits = operations(&document, &query.join(" "));
 
         assert_eq!(hits.len(), 400);
-        let places: usize = document.index().operations.places.values().map(Vec::len).sum();
-        assert!(LOOKED_AT.get() <= MAX_QUERY_WORDS * places, "{} of {places}", LOOKED_AT.get());
-        assert!(places < 400 * 330, "{places}");
+        let postings: usize = document.index().operations.postings.values().map(Vec::len).sum();
+        assert!(VISITED.get() <= MAX_QUERY_WORDS * postings, "{} of {postings}", VISITED.get());
+        assert!(postings < 400 * 330, "{postings}");
     }
 
     /// 8.2
     #[test]
-    fn a_document_of_more_words_than_a_call_can_look_at_is_refused() {
+    fn documents_with_too_many_words_are_rejected() {
         let words: Vec<_> = (0..2000).map(|number| format!("w{number}")).collect();
         let paths: Map<_, _> = (0..1100)
             .map(|number| (format!("/{number}"), json!({ "get": { "description": words.join(" ") } })))
             .collect();
         let document = json!({ "openapi": "3.1.0", "paths": paths }).to_string();
 
-        let refusal = Document::parse(document.as_bytes(), Budget::of_function(4096)).unwrap_err();
+        let error = Document::parse(document.as_bytes(), Budget::of_function(4096)).unwrap_err();
 
-        assert!(mcp_lambda::error_chain(&refusal).contains("words to search"), "{refusal}");
+        assert!(mcp_lambda::error_chain(&error).contains("words to search"), "{error}");
     }
 
     #[test]
-    fn the_best_come_first_and_all_words_count() {
+    fn results_are_ranked_by_all_words() {
         assert_eq!(found("user")[0], "getUser");
         assert_eq!(found("list repositories"), ["list-repos-of-user", "x"]);
         assert_eq!(found("create a repo"), ["createRepo"]);

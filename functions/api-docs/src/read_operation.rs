@@ -1,4 +1,4 @@
-//! The `read_operation` tool: all that the document says of one operation.
+//! The `read_operation` tool: returns the documentation of one operation.
 
 use std::ops::Not;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    document::{Document, Operation, beginning},
+    document::{Document, Operation, truncate},
     excerpt::{Excerpt, Start, excerpt},
     ranking,
 };
@@ -18,8 +18,8 @@ pub(crate) fn tool() -> Tool<State> {
     Tool::new("read_operation", read_operation)
         .title("Read an operation")
         .description(
-            "Returns one operation of the API with parameters, request body, responses, security and servers, its references \
-             resolved. Use it before writing a call.",
+            "Returns one operation of the API with parameters, request body, responses, security and servers, with references \
+             resolved. Use it before you write a call.",
         )
         .read_only()
         .idempotent()
@@ -29,34 +29,38 @@ pub(crate) fn tool() -> Tool<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(allow_unvalidated)]
-struct ReadArgs {
-    /// The operation's id, or its method and path, such as `GET /users/{id}`; of a webhook, its method and name. 1 to 500 characters.
+struct ReadOperationArgs {
+    /// Id of the operation, or its method and path, such as `GET /users/{id}`; for a webhook, its method and name. 1 to
+    /// 500 characters.
     #[garde(length(chars, min = 1, max = 500))]
     operation_id: String,
-    /// A JSON pointer to a part of the operation, such as `/requestBody`: what `x-cut` names. All of it unless given. At most
-    /// 2000 characters.
+    /// JSON pointer to a part of the operation, such as `/requestBody` or the value of `x-cut`; default: the whole
+    /// operation. At most 2000 characters.
     #[garde(length(chars, max = 2000))]
     pointer: Option<String>,
-    /// How many members, items or characters of that part to leave out at its beginning; none unless given.
+    /// Number of members, items or characters to skip at the start of that part; default: 0.
     skip: Option<u32>,
 }
 
-/// An operation, or a part of one.
+/// Excerpt of an operation.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct OperationRead {
+pub(crate) struct OperationExcerpt {
     operation_id: String,
-    /// The HTTP method.
+    /// HTTP method.
     method: String,
-    /// The path, below the URL of a server; the name of a webhook.
+    /// Path relative to the URL of a server, or name of a webhook.
     path: String,
-    /// Whether it is a webhook: a request that the API sends, to a URL that its user registers. Absent if it is not.
+    /// Whether it is a webhook: a request that the API sends to a URL registered by its user. Absent if it is not.
     #[serde(default, skip_serializing_if = "Not::not")]
     webhook: bool,
     #[serde(flatten)]
     excerpt: Excerpt,
 }
 
-async fn read_operation(context: ToolContext<State>, args: ReadArgs) -> Result<Json<OperationRead>, HandlerError> {
+async fn read_operation(
+    context: ToolContext<State>,
+    args: ReadOperationArgs,
+) -> Result<Json<OperationExcerpt>, HandlerError> {
     let document = State::document(&context).await;
     let Some(operation) = document.operation(&args.operation_id) else {
         return Err(HandlerError::invalid_input(unknown(&document, &args.operation_id)));
@@ -70,13 +74,17 @@ pub(crate) fn read(
     document: &Document,
     operation: &Operation,
     start: Start<'_>,
-) -> Result<OperationRead, HandlerError> {
-    let beside = document.beside(operation);
+) -> Result<OperationExcerpt, HandlerError> {
+    let beside = document.inherited(operation);
     let excerpt = document
         .written(operation)
         .and_then(|written| excerpt(document, written, &beside, start))
-        .ok_or_else(|| HandlerError::invalid_input("`pointer` leads to nothing in this operation"))?;
-    Ok(OperationRead {
+        .ok_or_else(|| {
+            HandlerError::invalid_input(
+                "`pointer` does not exist in this operation: use a value of `x-cut`, or omit it",
+            )
+        })?;
+    Ok(OperationExcerpt {
         operation_id: operation.id.clone(),
         method: operation.method.clone(),
         path: operation.path.clone(),
@@ -87,9 +95,9 @@ pub(crate) fn read(
 
 fn unknown(document: &Document, id: &str) -> String {
     let hits = ranking::operations(document, id).into_iter().take(3);
-    let similar: Vec<_> = hits.map(|hit| format!("`{}`", beginning(&hit.item.id))).collect();
+    let similar: Vec<_> = hits.map(|hit| format!("`{}`", truncate(&hit.item.id))).collect();
     match similar.is_empty() {
-        true => "there is no operation of that id: use search, or list_operations".to_owned(),
-        false => format!("there is no operation of that id; similar are {}", similar.join(", ")),
+        true => "unknown operation id: use search, or list_operations".to_owned(),
+        false => format!("unknown operation id; similar ids: {}", similar.join(", ")),
     }
 }

@@ -1,4 +1,4 @@
-//! The `read_schema` tool: one of the API's types.
+//! The `read_schema` tool: returns one schema.
 
 use garde::Validate;
 use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    document::Beside,
+    document::Inherited,
     excerpt::{Excerpt, Start, excerpt, excerpt_at},
 };
 
@@ -17,8 +17,8 @@ pub(crate) fn tool() -> Tool<State> {
     Tool::new("read_schema", read_schema)
         .title("Read a schema")
         .description(
-            "Returns one named schema of the API with its references resolved, or whatever else a reference within the \
-             document leads to. Use it for what an operation left as `$ref`.",
+            "Returns one named schema of the API with references resolved, or the target of any other reference within the \
+             document. Use it for references that an operation has as `$ref`.",
         )
         .read_only()
         .idempotent()
@@ -28,26 +28,27 @@ pub(crate) fn tool() -> Tool<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(allow_unvalidated)]
-struct ReadArgs {
-    /// The schema's name, or a reference within the document, such as `#/components/responses/NotFound`. 1 to 500 characters.
+struct ReadSchemaArgs {
+    /// Name of the schema, or a reference within the document, such as `#/components/responses/NotFound`. 1 to 500
+    /// characters.
     #[garde(length(chars, min = 1, max = 500))]
     name: String,
-    /// A JSON pointer to a part of the schema, such as `/properties/address`: what `x-cut` names. All of it unless given. At
-    /// most 2000 characters.
+    /// JSON pointer to a part of the schema, such as `/properties/address` or the value of `x-cut`; default: the whole
+    /// schema. At most 2000 characters.
     #[garde(length(chars, max = 2000))]
     pointer: Option<String>,
-    /// How many members, items or characters of that part to leave out at its beginning; none unless given.
+    /// Number of members, items or characters to skip at the start of that part; default: 0.
     skip: Option<u32>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct SchemaRead {
+struct SchemaExcerpt {
     name: String,
     #[serde(flatten)]
     excerpt: Excerpt,
 }
 
-async fn read_schema(context: ToolContext<State>, args: ReadArgs) -> Result<Json<SchemaRead>, HandlerError> {
+async fn read_schema(context: ToolContext<State>, args: ReadSchemaArgs) -> Result<Json<SchemaExcerpt>, HandlerError> {
     let document = State::document(&context).await;
     let start =
         Start { pointer: args.pointer.as_deref().unwrap_or_default(), skip: args.skip.unwrap_or_default() as usize };
@@ -55,13 +56,15 @@ async fn read_schema(context: ToolContext<State>, args: ReadArgs) -> Result<Json
         true => (document.target(&args.name).is_some(), excerpt_at(&document, &args.name, start)),
         false => {
             let schema = document.schema(&args.name);
-            (schema.is_some(), schema.and_then(|schema| excerpt(&document, schema, &Beside::new(), start)))
+            (schema.is_some(), schema.and_then(|schema| excerpt(&document, schema, &Inherited::new(), start)))
         }
     };
     if !is_there {
-        return Err(HandlerError::invalid_input("there is no schema of that name: use search, or list_schemas"));
+        return Err(HandlerError::invalid_input("unknown schema name: use search, or list_schemas"));
     }
-    let excerpt = excerpt.ok_or_else(|| HandlerError::invalid_input("`pointer` leads to nothing in this schema"))?;
+    let excerpt = excerpt.ok_or_else(|| {
+        HandlerError::invalid_input("`pointer` does not exist in this schema: use a value of `x-cut`, or omit it")
+    })?;
     let name = args.name.strip_prefix(PREFIX).unwrap_or(&args.name).to_owned();
-    Ok(Json(SchemaRead { name, excerpt }))
+    Ok(Json(SchemaExcerpt { name, excerpt }))
 }

@@ -1,4 +1,4 @@
-//! Where the document is, and how it is had from there.
+//! Location of the document, and its download.
 
 use std::{
     env, fmt,
@@ -19,31 +19,31 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use mcp_lambda::{BoxError, Env};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::fetch::{self, Answer, FetchError, Fetched, Progress};
+use crate::fetch::{self, FetchError, FetchOutcome, FetchedDocument, Progress};
 
 const EXAMPLE: &str = include_str!("example.yaml");
-/// All but the unreserved characters (RFC 3986, section 2.3) and the slashes of a key.
+/// Characters of a key that are percent-encoded: all except unreserved characters (RFC 3986, section 2.3) and slashes.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
-/// How often S3 is asked in the init phase while it answers 403, and the pause before the next time: five seconds in all. IAM is
-/// eventually consistent, so that the first environments of a stack can be ahead of their role's policy.
-const PERMISSION_TRIES: u32 = 11;
-const PERMISSION_PAUSE: Duration = Duration::from_millis(500);
+/// Attempts in the init phase while S3 returns 403, with a fixed delay: five seconds in total. IAM is eventually
+/// consistent, so the policy of a new role may not be effective in the first environments of a stack.
+const PERMISSION_ATTEMPTS: u32 = 11;
+const PERMISSION_DELAY: Duration = Duration::from_millis(500);
 
-/// Where the document is.
+/// Location of the document.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A small one that the function carries, to try it.
+    /// Example document that is built into the function.
     Example,
-    /// `file:NAME`: bundled with the function, beside its program.
+    /// `file:NAME`: file in the function's zip.
     File(PathBuf),
     /// `s3://bucket/key`.
     S3(Box<Object>),
-    /// `https://…` (`http` on loopback).
+    /// `https://…` (`http` for loopback hosts).
     Https(Uri),
 }
 
-/// An object in S3.
+/// Object in S3.
 #[derive(Debug, Clone)]
 pub struct Object {
     bucket: String,
@@ -54,11 +54,11 @@ pub struct Object {
 }
 
 impl Source {
-    /// Reads `OPENAPI_SOURCE`.
+    /// Parses `OPENAPI_SOURCE`.
     ///
     /// # Errors
     ///
-    /// What is expected in its place.
+    /// Returns the expected format.
     pub(crate) fn parse(text: &str, env: &Env) -> Result<Self, String> {
         let expected = "`file:NAME`, `s3://bucket/key` or an https URL (http on loopback)";
         if let Some(name) = text.strip_prefix("file:") {
@@ -66,7 +66,7 @@ impl Source {
             let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
             return match !name.is_empty() && is_below {
                 true => Ok(Self::File(path.to_owned())),
-                false => Err(format!("{expected}, where NAME is below the function's folder")),
+                false => Err(format!("{expected}, where NAME is a path inside the function's folder")),
             };
         }
         match text.strip_prefix("s3://") {
@@ -75,58 +75,58 @@ impl Source {
         }
     }
 
-    /// Whether there may be another document there later.
+    /// Returns whether the document can change.
     pub(crate) fn may_change(&self) -> bool {
         matches!(self, Self::S3(_) | Self::Https(_))
     }
 
-    /// Gets the document, if it has at most so many bytes, unless it is still the one with this `etag`.
+    /// Downloads the document, unless it still has this `etag`. Returns an error if it has more than `max_bytes` bytes.
     pub(crate) async fn get(
         &self,
         etag: Option<&HeaderValue>,
-        most: usize,
+        max_bytes: usize,
         progress: &Progress<'_>,
-    ) -> Result<Answer, BoxError> {
-        let here = |bytes: Bytes| Ok(Answer::Document(Fetched { bytes, etag: None }));
+    ) -> Result<FetchOutcome, BoxError> {
+        let here = |bytes: Bytes| Ok(FetchOutcome::Document(FetchedDocument { bytes, etag: None }));
         match self {
             Self::Example => here(Bytes::from_static(EXAMPLE.as_bytes())),
             Self::File(name) => {
                 let folder = env::var_os("LAMBDA_TASK_ROOT").map(PathBuf::from).unwrap_or_default();
                 let path = folder.join(name);
-                if std::fs::metadata(&path)?.len() > most as u64 {
-                    return Err(format!("it has {}", fetch::too_large(most)).into());
+                if std::fs::metadata(&path)?.len() > max_bytes as u64 {
+                    return Err(format!("the file has {}", fetch::too_large(max_bytes)).into());
                 }
                 here(std::fs::read(path)?.into())
             }
             Self::S3(object) => {
                 let headers = object.signed_headers(SystemTime::now())?;
-                // Without a receiver of progress it is the init phase.
-                let tries = if progress.is_none() { PERMISSION_TRIES } else { 1 };
-                let get = || fetch::get(&object.url, headers.clone(), etag, most, progress);
-                until_permitted(tries, get).await.map_err(|error| object.explained(error))
+                // Only the init phase has no receiver of progress notifications.
+                let attempts = if progress.is_none() { PERMISSION_ATTEMPTS } else { 1 };
+                let get = || fetch::get(&object.url, headers.clone(), etag, max_bytes, progress);
+                retry_while_forbidden(attempts, get).await.map_err(|error| object.explained(error))
             }
-            Self::Https(url) => Ok(fetch::get(url, HeaderMap::new(), etag, most, progress).await?),
+            Self::Https(url) => Ok(fetch::get(url, HeaderMap::new(), etag, max_bytes, progress).await?),
         }
     }
 }
 
-/// Repeats a request that is answered 403.
-async fn until_permitted<F>(tries: u32, mut request: impl FnMut() -> F) -> Result<Answer, FetchError>
+/// Retries a request while the response is 403.
+async fn retry_while_forbidden<F>(attempts: u32, mut request: impl FnMut() -> F) -> Result<FetchOutcome, FetchError>
 where
-    F: Future<Output = Result<Answer, FetchError>>,
+    F: Future<Output = Result<FetchOutcome, FetchError>>,
 {
-    for _ in 1..tries {
+    for _ in 1..attempts {
         match request().await {
             Err(FetchError::Status { status: StatusCode::FORBIDDEN, .. }) => {
-                tokio::time::sleep(PERMISSION_PAUSE).await;
+                tokio::time::sleep(PERMISSION_DELAY).await;
             }
-            answer => return answer,
+            outcome => return outcome,
         }
     }
     request().await
 }
 
-/// For logs, without a URL's query.
+/// Format for logs, without the query of a URL.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -139,20 +139,21 @@ impl fmt::Display for Source {
 }
 
 impl Object {
-    /// Lambda sets region and credentials in every environment of a function. `AWS_ENDPOINT_URL_S3` is the SDKs' variable
-    /// for another S3.
+    /// Parses `bucket/key`. Lambda sets region and credentials in the environment of a function. `AWS_ENDPOINT_URL_S3`
+    /// is the SDKs' variable for a custom endpoint.
     fn parse(place: &str, env: &Env) -> Result<Self, String> {
-        let expected = "`s3://bucket/key`, of an object in S3";
+        let expected = "`s3://bucket/key` of an object in S3";
         let (bucket, key) = place.split_once('/').ok_or(expected)?;
         let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-        // A client that normalises a path would sign another than it asks for.
+        // HTTP clients normalize such paths, so the signature would not match.
         let is_path = !key.is_empty() && key.split('/').all(|part| !matches!(part, "." | ".."));
         if bucket.is_empty() || !bucket.bytes().all(is_label) || !is_path {
             return Err(expected.to_owned());
         }
         let variable = |name: &str| {
-            let missing =
-                || format!("{expected}, for which Lambda sets AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+            let missing = || {
+                format!("{expected}, with AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, which Lambda sets")
+            };
             env.get(name).map(str::to_owned).ok_or_else(missing)
         };
         let region = variable("AWS_REGION")?;
@@ -168,15 +169,15 @@ impl Object {
             Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
             None => format!("https://s3.{region}.{domain}"),
         };
-        // The bucket in the path: a name with dots has no certificate as a host.
+        // Path-style URL, since certificates do not cover host names of buckets with dots.
         let url = format!("{endpoint}/{bucket}/{}", utf8_percent_encode(key, RESERVED));
-        let url = fetch::secure_uri(&url).ok_or("at an endpoint with https (http on loopback)")?;
+        let url = fetch::secure_uri(&url).ok_or("an endpoint with https (http on loopback)")?;
         Ok(Self { bucket: bucket.to_owned(), key: key.to_owned(), url, region, credentials })
     }
 
     fn signed_headers(&self, now: SystemTime) -> Result<HeaderMap, BoxError> {
         let identity = self.credentials.clone().into();
-        // What S3 wants other than everyone else.
+        // S3-specific signature settings.
         let mut settings = SigningSettings::default();
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -201,13 +202,15 @@ impl Object {
         Ok(headers)
     }
 
-    /// What S3's statuses mean, which its clients meet in other words.
+    /// Explains the status codes of S3.
     fn explained(&self, error: FetchError) -> BoxError {
         let FetchError::Status { status, .. } = &error else { return error.into() };
         match status.as_u16() {
             301 => format!("the bucket `{}` is not in the region {}", self.bucket, self.region).into(),
-            403 => format!("the function's role may not read `{}`, or there is no such object", self).into(),
-            404 => format!("there is no object `{self}`").into(),
+            403 => {
+                format!("access to `{}` denied: the function's role may not read it, or it does not exist", self).into()
+            }
+            404 => format!("object `{self}` not found").into(),
             _ => error.into(),
         }
     }
@@ -223,31 +226,31 @@ impl fmt::Display for Object {
 mod tests {
     use super::*;
 
-    /// B17: the first environments of a stack did not start, where their role's policy was not in force yet.
+    /// B17: the first environments of a stack failed, since the policy of their role was not yet effective.
     #[tokio::test(start_paused = true)]
-    async fn a_role_whose_policy_is_not_in_force_yet_is_waited_for() {
-        let refused = |status| Err(FetchError::Status { url: Uri::default(), status });
-        for (status, refusals, tries, succeeds) in [
+    async fn forbidden_is_retried_until_the_role_policy_is_effective() {
+        let failure = |status| Err(FetchError::Status { url: Uri::default(), status });
+        for (status, failures, attempts, succeeds) in [
             (StatusCode::FORBIDDEN, 10, 11, true),
             (StatusCode::FORBIDDEN, 11, 11, false),
             (StatusCode::NOT_FOUND, 1, 1, false),
         ] {
-            let mut tried = 0;
+            let mut attempt = 0;
             let started = tokio::time::Instant::now();
 
-            let answer = until_permitted(PERMISSION_TRIES, || {
-                tried += 1;
-                std::future::ready(if tried <= refusals { refused(status) } else { Ok(Answer::Unchanged) })
+            let outcome = retry_while_forbidden(PERMISSION_ATTEMPTS, || {
+                attempt += 1;
+                std::future::ready(if attempt <= failures { failure(status) } else { Ok(FetchOutcome::Unchanged) })
             });
-            let succeeded = answer.await.is_ok();
+            let succeeded = outcome.await.is_ok();
 
-            assert_eq!((succeeded, tried), (succeeds, tries), "{status} {refusals}");
+            assert_eq!((succeeded, attempt), (succeeds, attempts), "{status} {failures}");
             assert!(started.elapsed() <= Duration::from_secs(5));
         }
     }
 
     #[test]
-    fn an_object_is_asked_for_with_a_signature_of_its_region() {
+    fn requests_are_signed_for_the_region() {
         let env = Env::from_pairs([
             ("AWS_REGION", "eu-west-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),

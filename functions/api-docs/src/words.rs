@@ -1,32 +1,33 @@
-//! Texts as words, and names without their case.
+//! Tokenization and case folding.
 
 use std::iter;
 
 use unicode_normalization::char::{compose, is_combining_mark};
 
-/// Of a word; what is after them is not compared.
+/// Maximum length of a word; further characters are ignored.
 pub(crate) const MAX_WORD_CHARS: usize = 64;
 
-/// A text without its case, for comparisons: two that differ in nothing else are the same (Unicode's full case folding),
-/// in whichever way their letters and marks are composed.
+/// Folds the case of a text for comparisons (Unicode full case folding), independent of the composition of characters
+/// and marks.
 pub(crate) fn fold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     characters(text).for_each(|character| push_folded(&mut folded, character));
     folded
 }
 
-/// The words of a text, folded; `listPets`, `list-pets` and `list pets` have the same. Text of a script without spaces has one
-/// for each character: with the next, if there is one.
+/// Returns the case-folded words of a text; `listPets`, `list-pets` and `list pets` have the same words. Scripts
+/// without spaces have bigrams: each character with the next one.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = String> {
     split(text).map(|(word, _)| word)
 }
 
-/// The words of a query. The last character of text without spaces is none, unless it is alone: it is in the one before.
+/// Returns the words of a query. The last character of text without spaces is not a word of its own, since the previous
+/// bigram contains it, unless it is the only one.
 pub(crate) fn words_of_query(query: &str) -> impl Iterator<Item = String> {
     split(query).filter(|(_, is_rest)| !is_rest).map(|(word, _)| word)
 }
 
-/// Words, and whether each is the second character of the one before.
+/// Splits a text into words; the flag is set if a word is the second character of the previous one.
 fn split(text: &str) -> impl Iterator<Item = (String, bool)> {
     let mut characters = characters(text).peekable();
     let (mut before, mut is_within) = (' ', false);
@@ -36,7 +37,7 @@ fn split(text: &str) -> impl Iterator<Item = (String, bool)> {
         while let Some(character) = characters.peek().copied() {
             let begins = character.is_uppercase() && (before.is_lowercase() || before.is_ascii_digit());
             let is_spaceless = is_spaceless(character);
-            // A mark belongs to what is before.
+            // A mark belongs to the previous character.
             let goes_on = character.is_alphanumeric() || is_mark(character);
             if !word.is_empty() && (begins || is_spaceless || !goes_on) {
                 return Some((word, false));
@@ -59,8 +60,8 @@ fn split(text: &str) -> impl Iterator<Item = (String, bool)> {
     })
 }
 
-/// The characters of a text, each composed with the marks behind it: `é` may be one or two. This is NFC for marks in their usual
-/// order, without the tables that decompose (60 KB of a zip).
+/// Returns the characters of a text, composed with the following marks: `é` may be one or two code points. This is NFC
+/// for marks in canonical order, without the decomposition tables (60 KB of a zip).
 fn characters(text: &str) -> impl Iterator<Item = char> {
     let mut rest = text.chars().filter(|own| !is_variation_selector(*own)).peekable();
     iter::from_fn(move || {
@@ -73,13 +74,13 @@ fn characters(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// Whether it says how the character before it looks.
+/// Returns whether a character is a variation selector.
 fn is_variation_selector(character: char) -> bool {
     matches!(character, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Appends a character without its case. What is the same in capitals (`ß` and `ss`, `σ` and `ς`) is the same; the dot of `İ`, which
-/// `i` has anyway, is left out.
+/// Appends a case-folded character. Characters with the same upper case (`ß` and `ss`, `σ` and `ς`) are equal; the
+/// combining dot of `İ` is dropped.
 fn push_folded(text: &mut String, character: char) {
     if character.is_ascii() {
         return text.push(character.to_ascii_lowercase());
@@ -88,8 +89,8 @@ fn push_folded(text: &mut String, character: char) {
     text.extend(capitals.flat_map(char::to_lowercase).filter(|own| *own != '\u{307}'));
 }
 
-/// Whether words of its script follow each other without spaces, as in Chinese, Japanese and Thai; or have endings that stick
-/// to them, as in Korean.
+/// Returns whether the script of a character has no spaces between words, as in Chinese, Japanese and Thai, or attaches
+/// suffixes, as in Korean.
 fn is_spaceless(character: char) -> bool {
     let is_in_script = matches!(
         character,
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_found_however_a_name_is_written() {
+    fn names_are_split_in_any_naming_convention() {
         let found: Vec<_> = words("listPets/by-ID_v2: JSONSchema").collect();
 
         assert_eq!(found, ["list", "pets", "by", "id", "v2", "jsonschema"]);
@@ -123,7 +124,7 @@ mod tests {
 
     /// 6.7
     #[test]
-    fn text_without_spaces_has_a_word_for_each_character() {
+    fn text_without_spaces_has_bigrams() {
         let text = "查询发票列表".repeat(1000);
         assert_eq!(words(&text).count(), text.chars().count());
         assert_eq!(words("查询a发").collect::<Vec<_>>(), ["查询", "询", "a", "发"]);
@@ -131,9 +132,9 @@ mod tests {
         assert_eq!(words_of_query("ガス、料").collect::<Vec<_>>(), ["ガス", "料"]);
     }
 
-    /// 6.7: a word with as many marks as it likes is as long as another.
+    /// 6.7: combining marks count for the maximum length.
     #[test]
-    fn marks_belong_to_the_word_before_and_are_bounded() {
+    fn marks_belong_to_the_previous_word_and_are_bounded() {
         let marked = format!("a{}", "\u{316}\u{301}".repeat(100_000));
 
         assert!(words(&marked).all(|word| word.chars().count() <= MAX_WORD_CHARS));
@@ -144,7 +145,7 @@ mod tests {
 
     /// 6.7
     #[test]
-    fn names_are_the_same_in_any_case_and_composition() {
+    fn names_are_equal_in_any_case_and_composition() {
         for (one, other) in [
             ("ÉTAT", "e\u{301}tat"),
             ("Straße", "STRASSE"),

@@ -1,4 +1,4 @@
-//! The function's contract: what clients see, and what they may rely on.
+//! Contract of the function with its clients.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -14,7 +14,7 @@ use mcp_testing::{
 };
 use serde_json::{Value, json};
 
-use origin::{Origin, Says};
+use origin::{Origin, OriginResponse};
 
 const FORM: &str = r#"{"elicitation":{"form":{}}}"#;
 
@@ -24,7 +24,7 @@ async fn try_start(pairs: &[(&str, &str)]) -> Result<McpService, String> {
     service(Config { http, ..config }).await.map_err(|error| error_chain(&error))
 }
 
-/// With the small document that the function carries.
+/// Starts the function with the example document.
 async fn example() -> McpService {
     try_start(&[]).await.unwrap()
 }
@@ -35,23 +35,23 @@ async fn call(service: &McpService, tool: &str, arguments: Value) -> Value {
     serde_json::from_str(result.structured_content.unwrap().get()).unwrap()
 }
 
-async fn refusal(service: &McpService, tool: &str, arguments: Value) -> String {
+async fn tool_error(service: &McpService, tool: &str, arguments: Value) -> String {
     let result = exchange(service, tools_call(tool, arguments)).await.tool_result();
     assert_eq!(result.is_error, Some(true), "{}", result.text());
     result.text()
 }
 
-fn asking(tool: &str, arguments: Value) -> McpRequest {
+fn interactive_call(tool: &str, arguments: Value) -> McpRequest {
     tools_call(tool, arguments).capabilities(serde_json::from_str(FORM).unwrap())
 }
 
 #[tokio::test]
-async fn what_clients_see_is_the_golden_file() {
+async fn contract_equals_the_golden_file() {
     assert_contract(&example().await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
 }
 
 #[tokio::test]
-async fn the_bounds_in_the_schemas_are_the_bounds_that_hold() {
+async fn schema_bounds_are_enforced() {
     let service = example().await;
     let mut tried = 0;
     for (tool, arguments) in [
@@ -85,7 +85,7 @@ async fn operations_are_listed_by_path_in_every_revision() {
 }
 
 #[tokio::test]
-async fn lists_come_in_pages_and_parts() {
+async fn lists_are_paged_and_filtered() {
     let service = example().await;
 
     let first = call(&service, "list_operations", json!({ "limit": 2 })).await;
@@ -103,7 +103,7 @@ async fn lists_come_in_pages_and_parts() {
 }
 
 #[tokio::test]
-async fn an_operation_is_read_with_its_references_resolved_and_cycles_cut() {
+async fn operations_have_resolved_references_and_cut_cycles() {
     let read = call(&example().await, "read_operation", json!({ "operation_id": "get /books/{isbn}" })).await;
 
     let definition = &read["definition"];
@@ -117,11 +117,11 @@ async fn an_operation_is_read_with_its_references_resolved_and_cycles_cut() {
     let author = &book["properties"]["authors"]["items"];
     assert_eq!(author["x-ref"], "#/components/schemas/Author");
     assert_eq!(author["properties"]["books"]["items"], json!({ "$ref": "#/components/schemas/Book" }));
-    assert!(read["note"].as_str().unwrap().contains("lead back"), "{read}");
+    assert!(read["note"].as_str().unwrap().contains("are cycles"), "{read}");
 }
 
 #[tokio::test]
-async fn a_part_is_read_by_a_pointer_that_goes_on_through_references() {
+async fn parts_are_read_by_a_pointer_through_references() {
     let service = example().await;
     let pointer = "/responses/200/content/application~1json/schema/properties/authors";
 
@@ -134,21 +134,21 @@ async fn a_part_is_read_by_a_pointer_that_goes_on_through_references() {
     for (tool, arguments, expected) in [
         ("read_operation", json!({ "operation_id": "getBook", "pointer": "/nothing" }), "`pointer`"),
         ("read_operation", json!({ "operation_id": "getBook", "pointer": "responses" }), "`pointer`"),
-        ("read_operation", json!({ "operation_id": "get book" }), "similar are `getBook`"),
+        ("read_operation", json!({ "operation_id": "get book" }), "similar ids: `getBook`"),
         ("read_operation", json!({ "operation_id": "xyzzy" }), "list_operations"),
-        ("read_schema", json!({ "name": "Nobody" }), "list_schemas"),
+        ("read_schema", json!({ "name": "Unknown" }), "list_schemas"),
     ] {
-        let text = refusal(&service, tool, arguments).await;
+        let text = tool_error(&service, tool, arguments).await;
 
         assert!(text.contains(expected), "{text}");
     }
 }
 
 #[tokio::test]
-async fn paths_that_are_elsewhere_are_told_of() {
+async fn paths_in_other_documents_are_noted() {
     let paths = json!({ "/a": { "get": {} }, "/b": { "$ref": "./b.yaml" } });
     let document = json!({ "openapi": "3.1.0", "paths": paths }).to_string();
-    let origin = Origin::start(Says::document(document, "\"1\"")).await;
+    let origin = Origin::start(OriginResponse::document(document, "\"1\"")).await;
     let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
 
     let listed = call(&service, "list_operations", json!({})).await;
@@ -158,7 +158,7 @@ async fn paths_that_are_elsewhere_are_told_of() {
 }
 
 async fn of(document: &str) -> McpService {
-    let origin = Origin::start(Says::document(document.to_owned(), "\"1\"")).await;
+    let origin = Origin::start(OriginResponse::document(document.to_owned(), "\"1\"")).await;
     try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap()
 }
 
@@ -189,7 +189,7 @@ paths:
 
 /// 6.7
 #[tokio::test]
-async fn webhooks_are_operations_that_are_marked() {
+async fn webhooks_are_marked_operations() {
     let hook = json!({ "post": { "operationId": "newPetHook", "summary": "A pet was added", "tags": ["events"],
         "requestBody": { "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Pet" } } } } } });
     for (version, member) in [("3.1.0", "webhooks"), ("3.0.3", "x-webhooks")] {
@@ -234,12 +234,12 @@ async fn webhooks_are_operations_that_are_marked() {
         assert_eq!((&named["webhook"], &named["path"]), (&json!(true), &json!("newPet")));
         let body = &named["definition"]["requestBody"]["content"]["application/json"]["schema"];
         assert_eq!(body["x-ref"], "#/components/schemas/Pet");
-        // The server and the security of the API are for requests to it.
+        // Servers and security of the API apply only to requests to the API.
         assert_eq!((named["definition"].get("servers"), named["definition"].get("security")), (None, None));
         assert_eq!((&of_path["operation_id"], of_path.get("webhook")), (&json!("addPet"), None));
         assert_eq!(referred["definition"]["parameters"][0]["name"], "id");
         assert_eq!(referred["definition"]["x-security-schemes"]["token"]["scheme"], "bearer");
-        // Its name is the author's, and none of a member that holds data.
+        // The name is the author's, not that of a data member.
         let item = call(&service, "read_schema", json!({ "name": format!("#/{member}/example") })).await;
         assert_eq!(item["definition"]["x-ref"], "#/components/pathItems/Hook");
         let found = call(&service, "find_operation", json!({ "query": "webhook PUT example" })).await;
@@ -254,7 +254,7 @@ async fn webhooks_are_operations_that_are_marked() {
 
 /// 6.7
 #[tokio::test]
-async fn names_are_compared_without_case_in_every_alphabet() {
+async fn names_are_case_insensitive_in_all_scripts() {
     let document = json!({
         "openapi": "3.1.0",
         "paths": { "/a": { "get": { "operationId": "étatCivil", "tags": ["ÉTAT"] } } },
@@ -277,7 +277,7 @@ async fn names_are_compared_without_case_in_every_alphabet() {
 }
 
 #[tokio::test]
-async fn whatever_a_reference_leads_to_is_read_by_it() {
+async fn reference_targets_of_all_types_are_read() {
     let document = json!({ "openapi": "3.1.0", "components": {
         "schemas": { "v1/Page<User>": { "properties": { "next": { "type": "string" } } } },
         "responses": { "None": { "description": "Nothing." } },
@@ -285,7 +285,7 @@ async fn whatever_a_reference_leads_to_is_read_by_it() {
         "securitySchemes": { "key": { "type": "apiKey", "in": "header", "name": "X-Secret" } },
         "examples": { "One": { "value": { "$ref": "#/components/parameters/Id" } } },
     } });
-    let origin = Origin::start(Says::document(document.to_string(), "\"1\"")).await;
+    let origin = Origin::start(OriginResponse::document(document.to_string(), "\"1\"")).await;
     let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
     let components = &document["components"];
     let page = &components["schemas"]["v1/Page<User>"];
@@ -306,12 +306,12 @@ async fn whatever_a_reference_leads_to_is_read_by_it() {
 
         assert_eq!((&read["name"], &read["definition"]), (&json!(shown), expected));
     }
-    let nothing = refusal(&service, "read_schema", json!({ "name": "#/components/responses/Nowhere" })).await;
-    assert!(nothing.contains("no schema of that name"), "{nothing}");
+    let nothing = tool_error(&service, "read_schema", json!({ "name": "#/components/responses/Nowhere" })).await;
+    assert!(nothing.contains("unknown schema name"), "{nothing}");
 }
 
 #[tokio::test]
-async fn an_operation_has_the_security_schemes_that_it_names() {
+async fn operations_have_their_security_schemes() {
     let service = example().await;
 
     let global = call(&service, "read_operation", json!({ "operation_id": "createOrder" })).await;
@@ -335,7 +335,7 @@ async fn words_find_operations_and_schemas() {
 }
 
 #[tokio::test]
-async fn words_that_mean_one_operation_are_answered_with_it() {
+async fn unambiguous_words_find_one_operation() {
     let service = example().await;
     for query in ["cancel order", "DELETE /orders/{id}", "cancelOrder"] {
         let read = call(&service, "find_operation", json!({ "query": query })).await;
@@ -345,19 +345,19 @@ async fn words_that_mean_one_operation_are_answered_with_it() {
 }
 
 #[tokio::test]
-async fn of_several_the_person_chooses() {
+async fn user_chooses_among_several_operations() {
     let service = example().await;
-    let request = asking("find_operation", json!({ "query": "list" }));
+    let request = interactive_call("find_operation", json!({ "query": "list" }));
 
     let asked = exchange(&service, request.clone()).await;
     let options = &asked.result()["inputRequests"]["operation"]["params"]["requestedSchema"]["properties"]["operation"];
     let answer = |content: Value| json!({ "operation": content });
     let chosen = json!({ "action": "accept", "content": { "operation": "listOrders" } });
     let read = exchange(&service, request.clone().answered(&asked, answer(chosen))).await.tool_result();
-    let mut refused = Vec::new();
+    let mut declined = Vec::new();
     for action in ["decline", "cancel"] {
         let answer = answer(json!({ "action": action }));
-        refused.push(exchange(&service, request.clone().answered(&asked, answer)).await.tool_result());
+        declined.push(exchange(&service, request.clone().answered(&asked, answer)).await.tool_result());
     }
 
     assert_eq!(
@@ -368,11 +368,11 @@ async fn of_several_the_person_chooses() {
         ])
     );
     assert!(read.text().contains(r#""operation_id":"listOrders""#), "{}", read.text());
-    // 2.4: the model can go on by itself.
-    for refused in refused {
-        assert_eq!(refused.is_error, Some(true));
+    // 2.4: the model can continue by itself.
+    for declined in declined {
+        assert_eq!(declined.is_error, Some(true));
         for choice in ["listBooks", "listOrders"] {
-            assert!(refused.text().contains(&format!("`{choice}`")), "{}", refused.text());
+            assert!(declined.text().contains(&format!("`{choice}`")), "{}", declined.text());
             let read = call(&service, "find_operation", json!({ "query": choice })).await;
             assert_eq!(read["operation_id"], choice);
         }
@@ -381,7 +381,7 @@ async fn of_several_the_person_chooses() {
 
 /// 2.5: half of the clients show the model the text alone.
 #[tokio::test]
-async fn the_text_of_each_result_is_its_structured_content() {
+async fn text_equals_the_structured_content() {
     let service = example().await;
     for (tool, arguments) in [
         ("search", json!({ "query": "book" })),
@@ -400,15 +400,15 @@ async fn the_text_of_each_result_is_its_structured_content() {
 }
 
 #[tokio::test]
-async fn an_answer_is_to_what_was_asked_though_the_document_has_changed() {
+async fn response_applies_to_the_offered_choices_after_a_refresh() {
     let of = |ids: &[&str]| {
         let paths: serde_json::Map<_, _> =
             ids.iter().map(|id| (format!("/{id}"), json!({ "get": { "operationId": id } }))).collect();
         json!({ "openapi": "3.1.0", "paths": paths }).to_string()
     };
-    let origin = Origin::start(Says::document(of(&["listCats", "listDogs"]), "\"1\"")).await;
+    let origin = Origin::start(OriginResponse::document(of(&["listCats", "listDogs"]), "\"1\"")).await;
     let service = try_start(&[("OPENAPI_SOURCE", &origin.url()), ("OPENAPI_MAX_AGE_SECONDS", "0")]).await.unwrap();
-    let request = asking("find_operation", json!({ "query": "list" }));
+    let request = interactive_call("find_operation", json!({ "query": "list" }));
 
     let asked = exchange(&service, request.clone()).await;
     let answered = async |answer: Value| {
@@ -416,44 +416,44 @@ async fn an_answer_is_to_what_was_asked_though_the_document_has_changed() {
         exchange(&service, request).await.tool_result()
     };
     let accepted = |id: &str| json!({ "action": "accept", "content": { "operation": id } });
-    origin.says(Says::document(of(&["listCats", "listCows"]), "\"2\""));
+    origin.set_response(OriginResponse::document(of(&["listCats", "listCows"]), "\"2\""));
     let there = answered(accepted("listCats")).await;
     let gone = answered(accepted("listDogs")).await;
-    origin.says(Says::document(of(&["listCats"]), "\"3\""));
+    origin.set_response(OriginResponse::document(of(&["listCats"]), "\"3\""));
     let gone_and_one_left = answered(accepted("listDogs")).await;
     let declined = answered(json!({ "action": "decline" })).await;
 
     assert!(there.text().contains(r#""operation_id":"listCats""#), "{}", there.text());
-    for (refused, expected) in [
-        (gone, "does not have `listDogs` any more"),
-        (gone_and_one_left, "does not have `listDogs` any more"),
+    for (error, expected) in [
+        (gone, "no longer has `listDogs`"),
+        (gone_and_one_left, "no longer has `listDogs`"),
         // 2.4: clients without a user decline at once.
         (
             declined,
-            "the user declined to choose: Several operations fit. Which one is meant? Call again with one of the \
+            "the user declined to choose: Several operations match. Which one do you want? Call again with one of the \
             choices: `listCats` (GET /listCats), `listDogs` (GET /listDogs)",
         ),
     ] {
-        assert!(refused.is_error == Some(true) && refused.text().contains(expected), "{}", refused.text());
+        assert!(error.is_error == Some(true) && error.text().contains(expected), "{}", error.text());
     }
 }
 
 #[tokio::test]
-async fn choices_that_are_too_long_to_keep_are_told_instead() {
+async fn oversized_choices_are_listed_in_the_error() {
     let paths: serde_json::Map<_, _> = (0..4)
         .map(|number| (format!("/{number}/{}", "x".repeat(1000)), json!({ "get": { "summary": "list" } })))
         .collect();
     let document = json!({ "openapi": "3.1.0", "paths": paths }).to_string();
-    let origin = Origin::start(Says::document(document, "\"1\"")).await;
+    let origin = Origin::start(OriginResponse::document(document, "\"1\"")).await;
     let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
 
-    let told = exchange(&service, asking("find_operation", json!({ "query": "list" }))).await.tool_result();
+    let error = exchange(&service, interactive_call("find_operation", json!({ "query": "list" }))).await.tool_result();
 
-    assert!(told.text().starts_with("4 operations fit equally well"), "{}", told.text());
+    assert!(error.text().starts_with("4 operations match equally well"), "{}", error.text());
 }
 
 #[tokio::test]
-async fn a_client_that_cannot_be_asked_is_told_the_choices() {
+async fn clients_without_elicitation_get_the_choices_as_an_error() {
     let service = example().await;
     for revision in [ProtocolVersion::LATEST, ProtocolVersion::LATEST_LEGACY] {
         let request = tools_call("find_operation", json!({ "query": "list" })).revision(revision);
@@ -467,7 +467,7 @@ async fn a_client_that_cannot_be_asked_is_told_the_choices() {
 }
 
 #[tokio::test]
-async fn operations_are_resources_whose_ids_are_suggested() {
+async fn operations_are_resources_with_id_completion() {
     let service = example().await;
     let template = json!({ "type": "ref/resource", "uri": "openapi://operations/{operationId}" });
 
@@ -484,12 +484,12 @@ async fn operations_are_resources_whose_ids_are_suggested() {
 }
 
 #[tokio::test]
-async fn without_a_state_key_it_does_not_start_and_says_what_to_set() {
+async fn missing_state_key_is_an_init_error() {
     let config = Config::from_env(&Env::default()).unwrap();
 
-    let refusal = service(config).await.unwrap_err().to_string();
+    let error = service(config).await.unwrap_err().to_string();
 
-    assert!(refusal.contains("MCP_STATE_KEY") && refusal.contains("`find_operation`"), "{refusal}");
+    assert!(error.contains("MCP_STATE_KEY") && error.contains("`find_operation`"), "{error}");
 }
 
 fn document(title: &str, schemas: usize) -> String {
@@ -499,18 +499,18 @@ fn document(title: &str, schemas: usize) -> String {
     json!({ "openapi": "3.0.3", "info": info, "paths": {}, "components": { "schemas": schemas } }).to_string()
 }
 
-/// YAML of 60 KB that stands for 225 million numbers.
+/// Returns 60 KB of YAML that expands to 225 million numbers.
 fn aliases() -> String {
     let many = |what: &str| vec![what; 15_000].join(",");
     format!("openapi: 3.1.0\nx-a: &a [{}]\nx-b: [{}]\n", many("1"), many("*a"))
 }
 
-/// JSON of so many objects with one member, each of which takes much more memory than its text.
+/// Returns JSON with `count` objects of one member, each of which takes much more memory than its text.
 fn members(count: usize) -> String {
     format!(r#"{{"openapi":"3.1.0","x":[{}]}}"#, vec![r#"{"":0}"#; count].join(","))
 }
 
-/// Asks for the title of the document, `seconds` from now.
+/// Requests the title of the document, `seconds` from now.
 async fn title_at(service: &McpService, seconds: u64) -> (String, Reply) {
     let request = tools_call("list_operations", json!({})).progress_token(json!("p"));
     let received = SystemTime::now() + Duration::from_secs(seconds);
@@ -519,53 +519,53 @@ async fn title_at(service: &McpService, seconds: u64) -> (String, Reply) {
     (listed["api"].as_str().unwrap().to_owned(), reply)
 }
 
-/// The function has so little memory that reading ends soon, however slow the machine is: a reader that is not done at its
-/// deadline keeps the next request from asking.
+/// The function has little memory so that parsing ends early on slow machines: a parser beyond its deadline would
+/// prevent the next refresh.
 #[tokio::test]
-async fn a_document_of_age_is_asked_for_by_its_etag_and_kept_while_its_source_is_away() {
-    let origin = Origin::start(Says::document(document("One", 0), "\"1\"")).await;
+async fn expired_document_is_refreshed_by_etag_and_kept_on_failure() {
+    let origin = Origin::start(OriginResponse::document(document("One", 0), "\"1\"")).await;
     let url = origin.url();
     let settings =
         [("OPENAPI_SOURCE", &*url), ("OPENAPI_MAX_AGE_SECONDS", "60"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "8")];
     let service = try_start(&settings).await.unwrap();
-    assert_eq!(origin.asked(), [None]);
+    assert_eq!(origin.etags(), [None]);
 
     assert_eq!(title_at(&service, 30).await.0, "One");
-    assert_eq!(origin.asked().len(), 1, "it is not of age");
+    assert_eq!(origin.etags().len(), 1, "it has not expired");
     assert_eq!(title_at(&service, 61).await.0, "One");
-    assert_eq!(origin.asked(), [None, Some("\"1\"".to_owned())]);
+    assert_eq!(origin.etags(), [None, Some("\"1\"".to_owned())]);
     assert_eq!(title_at(&service, 90).await.0, "One");
-    assert_eq!(origin.asked().len(), 2, "it was asked for a moment ago");
+    assert_eq!(origin.etags().len(), 2, "it was just refreshed");
 
-    for (says, at) in [
-        (Says::Status(503), 200),
-        (Says::Status(302), 300),
-        (Says::document("swagger: '2.0'".to_owned(), "\"2\""), 400),
-        (Says::document("{".to_owned(), "\"3\""), 500),
-        (Says::document(aliases(), "\"4\""), 600),
+    for (response, at) in [
+        (OriginResponse::Status(503), 200),
+        (OriginResponse::Status(302), 300),
+        (OriginResponse::document("swagger: '2.0'".to_owned(), "\"2\""), 400),
+        (OriginResponse::document("{".to_owned(), "\"3\""), 500),
+        (OriginResponse::document(aliases(), "\"4\""), 600),
         // 8.4
-        (Says::document(members(10_000), "\"4\""), 660),
-        (Says::document(format!(r#"{{"openapi":"3.1.0","x":{}"#, "[".repeat(100_000)), "\"4\""), 720),
-        (Says::Nothing, 780),
+        (OriginResponse::document(members(10_000), "\"4\""), 660),
+        (OriginResponse::document(format!(r#"{{"openapi":"3.1.0","x":{}"#, "[".repeat(100_000)), "\"4\""), 720),
+        (OriginResponse::Nothing, 780),
     ] {
-        origin.says(says);
+        origin.set_response(response);
         assert_eq!(title_at(&service, at).await.0, "One");
     }
-    // One that hangs up is asked a second time.
-    assert_eq!(origin.asked().len(), 11);
-    assert!(origin.asked()[1..].iter().all(|etag| etag.as_deref() == Some("\"1\"")), "{:?}", origin.asked());
+    // A connection that is closed without a response is retried once.
+    assert_eq!(origin.etags().len(), 11);
+    assert!(origin.etags()[1..].iter().all(|etag| etag.as_deref() == Some("\"1\"")), "{:?}", origin.etags());
 
-    origin.says(Says::document(document("Two", 0), "\"5\""));
+    origin.set_response(OriginResponse::document(document("Two", 0), "\"5\""));
     assert_eq!(title_at(&service, 850).await.0, "Two");
 }
 
-/// 8.3, 8.4: names that libraries give a meaning of their own.
+/// 8.3, 8.4: names with a special meaning in libraries.
 #[tokio::test]
-async fn no_name_of_a_member_is_special() {
+async fn no_member_name_is_special() {
     let name = "$serde_json::private::RawValue";
     let schema = json!({ "x-own": { name: "{\"a\":1}" } });
     let document = json!({ "openapi": "3.1.0", "components": { "schemas": { "A": schema } } });
-    let origin = Origin::start(Says::document(document.to_string(), "\"1\"")).await;
+    let origin = Origin::start(OriginResponse::document(document.to_string(), "\"1\"")).await;
     let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
 
     let result = exchange(&service, tools_call("read_schema", json!({ "name": "A" }))).await.tool_result();
@@ -574,11 +574,11 @@ async fn no_name_of_a_member_is_special() {
 }
 
 #[tokio::test]
-async fn a_url_is_told_without_its_query() {
-    let origin = Origin::start(Says::Status(403)).await;
+async fn errors_omit_the_query_of_a_url() {
+    let origin = Origin::start(OriginResponse::Status(403)).await;
     let source = format!("{}?token=SECRET", origin.url());
-    for says in [Says::Status(403), Says::Nothing] {
-        origin.says(says);
+    for response in [OriginResponse::Status(403), OriginResponse::Nothing] {
+        origin.set_response(response);
 
         let error = try_start(&[("OPENAPI_SOURCE", &source)]).await.unwrap_err();
 
@@ -587,34 +587,34 @@ async fn a_url_is_told_without_its_query() {
 }
 
 #[tokio::test]
-async fn progress_is_told_while_a_large_document_is_read() {
-    let origin = Origin::start(Says::document(document("Small", 0), "\"1\"")).await;
+async fn progress_is_sent_while_a_large_document_is_downloaded() {
+    let origin = Origin::start(OriginResponse::document(document("Small", 0), "\"1\"")).await;
     let service = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap();
     let large = document("Large", 2000);
     let length = large.len();
-    origin.says(Says::document(large, "\"2\""));
+    origin.set_response(OriginResponse::document(large, "\"2\""));
 
     let (title, reply) = title_at(&service, 301).await;
 
     assert_eq!(title, "Large");
-    let told = &reply.messages[..reply.messages.len() - 1];
-    assert!(told.len() >= 4, "{told:?}");
-    assert_eq!(told[0]["params"]["total"].as_f64(), Some(length as f64));
-    assert_eq!(told[0]["params"]["message"], "reading the document");
+    let notifications = &reply.messages[..reply.messages.len() - 1];
+    assert!(notifications.len() >= 4, "{notifications:?}");
+    assert_eq!(notifications[0]["params"]["total"].as_f64(), Some(length as f64));
+    assert_eq!(notifications[0]["params"]["message"], "downloading the document");
 }
 
 #[tokio::test]
-async fn without_a_document_that_can_be_read_it_does_not_start() {
-    let origin = Origin::start(Says::Nothing).await;
-    for (says, expected) in [
-        (Says::Status(404), "responded with 404"),
-        (Says::Status(302), "redirects are not followed"),
-        (Says::document("swagger: '2.0'".to_owned(), "\"1\""), "Swagger 2.0; OpenAPI 3.0 and 3.1"),
-        (Says::document("{\"openapi\": ".to_owned(), "\"1\""), "not JSON"),
-        (Says::document(" ".repeat(25 * 1024 * 1024), "\"1\""), "more than 24 MiB"),
-        (Says::Nothing, "sent no complete response"),
+async fn unavailable_or_invalid_document_is_an_init_error() {
+    let origin = Origin::start(OriginResponse::Nothing).await;
+    for (response, expected) in [
+        (OriginResponse::Status(404), "returned status 404"),
+        (OriginResponse::Status(302), "redirects are not followed"),
+        (OriginResponse::document("swagger: '2.0'".to_owned(), "\"1\""), "Swagger 2.0; OpenAPI 3.0 and 3.1"),
+        (OriginResponse::document("{\"openapi\": ".to_owned(), "\"1\""), "not JSON"),
+        (OriginResponse::document(" ".repeat(25 * 1024 * 1024), "\"1\""), "more than 24 MiB"),
+        (OriginResponse::Nothing, "sent no complete response"),
     ] {
-        origin.says(says);
+        origin.set_response(response);
 
         let error = try_start(&[("OPENAPI_SOURCE", &origin.url())]).await.unwrap_err();
 
@@ -622,7 +622,7 @@ async fn without_a_document_that_can_be_read_it_does_not_start() {
     }
     let memory = [("OPENAPI_SOURCE", &*origin.url()), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")];
     for (text, expected) in [(" ".repeat(7 * 1024 * 1024), "more than 6 MiB"), (members(100_000), "more than 48 MiB")] {
-        origin.says(Says::document(text, "\"1\""));
+        origin.set_response(OriginResponse::document(text, "\"1\""));
         let large = try_start(&memory).await.unwrap_err();
         assert!(large.contains(expected) && large.contains("MemorySize"), "{large}");
     }

@@ -1,6 +1,6 @@
-//! 8.4: what reading a document takes in memory, counted by the allocator.
+//! 8.4: memory of document parsing, measured by the allocator.
 //!
-//! A binary of its own, with one test: the allocator counts what all threads do.
+//! A separate test binary with one test, since the allocator counts all threads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -10,40 +10,40 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// The memory of functions, and which part of the budget a text has: an eighth is the most that is fetched. They are small
-/// since the test takes a while; the budget grows with the memory, and what is charged does not.
+/// Memory of functions in MiB, and the divisor of the budget for the size of a text; at most an eighth is downloaded.
+/// Sizes are small since the test is slow. The budget scales with the memory; the charges do not.
 const FUNCTIONS_MIB: [(usize, usize); 4] = [(16, 6000), (16, 40), (16, 8), (64, 40)];
-/// Of answers, which have 48 KiB each, and of searches.
+/// Maximum memory of excerpts (48 KiB each) and searches.
 const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
-/// What a document took.
-struct Taken {
-    /// At most, while it was read.
+/// Memory use of a document.
+struct MemoryUse {
+    /// Peak during parsing.
     peak: usize,
-    /// When it had been read.
+    /// After parsing.
     kept: usize,
-    /// At most, while operations and schemas in it were read.
+    /// Peak while operations and schemas are read.
     answering: usize,
-    refusal: Option<String>,
+    error: Option<String>,
 }
 
-fn read(text: &str, budget: Budget) -> Taken {
+fn read(text: &str, budget: Budget) -> MemoryUse {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
     let document = Document::parse(text.as_bytes(), budget);
     let (peak, after) = (ALLOCATOR.peak_usage(), ALLOCATOR.current_usage());
     ALLOCATOR.reset_peak_usage();
-    let refusal = match &document {
+    let error = match &document {
         Ok(document) => {
             api_docs::read_some(document);
             None
         }
         Err(error) => Some(mcp_lambda::error_chain(error)),
     };
-    Taken { peak: peak - before, kept: after - before, answering: ALLOCATOR.peak_usage() - after, refusal }
+    MemoryUse { peak: peak - before, kept: after - before, answering: ALLOCATOR.peak_usage() - after, error }
 }
 
-/// Texts of about so many bytes that become as much as they can.
+/// Returns texts of about `bytes` bytes with high memory amplification.
 fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
     let repeated = |part: &str, between: &str| vec![part; bytes / (part.len() + between.len())].join(between);
     let numbered = |part: fn(usize) -> String| {
@@ -79,8 +79,8 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
                 numbered(|number| format!(r#""{:07}":0,"#, 9_999_999 - number))
             ),
         ),
-        ("JSON: nested without end", format!(r#"{{"openapi":"3.1.0","x":{}"#, repeated("[", ""))),
-        ("JSON: breaks off", format!(r#"{{"openapi":"3.1.0","x":[{}"#, repeated(r#"{"":0}"#, ","))),
+        ("JSON: nested unbounded", format!(r#"{{"openapi":"3.1.0","x":{}"#, repeated("[", ""))),
+        ("JSON: incomplete", format!(r#"{{"openapi":"3.1.0","x":[{}"#, repeated(r#"{"":0}"#, ","))),
         ("operations", paths(numbered(|number| format!(r#""/{number}":{{"get":{{}},"put":{{}},"post":{{}}}},"#)))),
         // 6.7
         (
@@ -117,11 +117,11 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
                 characters[number % characters.len()]
             };
             let text: String = (0..bytes / 3).map(|_| next()).collect();
-            // Descriptions are cut in schemas, and not in operations.
+            // Descriptions are truncated in schemas, not in operations.
             paths(format!(r#""/":{{"get":{{"description":"{text}"}}}},"#))
         }),
         (
-            "marks without end",
+            "marks unbounded",
             paths(format!(r#""/":{{"get":{{"description":"a{}"}}}},"#, repeated("\u{316}\u{301}", ""))),
         ),
         ("a long description", schemas(format!(r#""A":{{"description":"{}"}},"#, repeated("a", " ")))),
@@ -133,10 +133,10 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
         ("YAML: flow objects", yaml(repeated("{a: }", ",") + ",")),
         ("YAML: empty flow objects", yaml(repeated("{}", ",") + ",")),
         ("YAML: a flow array as a name", format!("[{}]: 1", repeated("1", ","))),
-        ("YAML: nested without end", repeated("[", "")),
-        ("YAML: objects nested without end", repeated("{a: ", "")),
-        ("YAML: block arrays without end", repeated("- ", "")),
-        ("YAML: explicit names without end", repeated("? ", "")),
+        ("YAML: nested unbounded", repeated("[", "")),
+        ("YAML: objects nested unbounded", repeated("{a: ", "")),
+        ("YAML: block arrays unbounded", repeated("- ", "")),
+        ("YAML: explicit names unbounded", repeated("? ", "")),
         ("YAML: a block array", format!("openapi: 3.1.0\nx:\n{}\n", repeated("- 1", "\n"))),
         ("YAML: block objects", format!("openapi: 3.1.0\nx:\n{}\n", repeated("- a:", "\n"))),
         ("YAML: nothing", format!("openapi: 3.1.0\nx:\n{}\n", repeated("-", "\n"))),
@@ -160,7 +160,7 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
             "YAML: merge keys with members",
             format!("openapi: 3.1.0\ny: [{}]", repeated("{<<: {a: 1, b: 2}, c: 3}", ",")),
         ),
-        ("YAML: merge keys without end", repeated("{<<: ", "")),
+        ("YAML: merge keys unbounded", repeated("{<<: ", "")),
         (
             "YAML: merge keys of other members",
             yaml(numbered(|number| format!("&a{number} {{k{number}: 1, <<: {{l{number}: 1}}}},"))),
@@ -209,20 +209,20 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn a_document_takes_no_more_memory_than_its_budget() {
-    let mut refused = 0;
+fn memory_of_a_document_is_within_its_budget() {
+    let mut rejected = 0;
     for (memory, part) in FUNCTIONS_MIB {
         let budget = Budget::of_function(memory);
         let bytes = budget.bytes() / part;
         for (name, text) in hostile(bytes) {
-            let Taken { peak, kept, answering, refusal } = read(&text, budget);
+            let MemoryUse { peak, kept, answering, error } = read(&text, budget);
 
-            let place = format!("{name}: {bytes} bytes in {memory} MiB: {refusal:?}");
+            let place = format!("{name}: {bytes} bytes in {memory} MiB: {error:?}");
             assert!(peak <= budget.bytes(), "{place}: {peak} of {}", budget.bytes());
-            assert!(answering <= ANSWER_BYTES, "{place}: {answering} to answer");
-            assert!(refusal.is_none() || kept < 64 * 1024, "{place}: {kept} are kept");
-            refused += usize::from(refusal.is_some_and(|refusal| refusal.contains("MiB of memory")));
+            assert!(answering <= ANSWER_BYTES, "{place}: {answering} for excerpts");
+            assert!(error.is_none() || kept < 64 * 1024, "{place}: {kept} after the error");
+            rejected += usize::from(error.is_some_and(|error| error.contains("MiB of memory")));
         }
     }
-    assert!(refused > 20, "{refused} were refused");
+    assert!(rejected > 20, "{rejected} were rejected");
 }

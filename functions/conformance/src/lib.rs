@@ -1,26 +1,26 @@
-//! What the official conformance suite calls, by the names that it expects. It shows each thing that a server can offer
-//! once, written as any author would write it. Not for deployment: it is open to everyone and does nothing useful.
+//! Test server for the official conformance suite, with the names that the suite expects. It uses each feature of a
+//! server once, as an author would. Not for deployment: it has no authorization and no useful tools.
 
-mod asking;
+mod input_requests;
 mod prompts;
 mod resources;
 mod tools;
 
 use mcp_lambda::{HttpConfig, InitError, McpService, Server};
 
-/// What all calls share: nothing.
+/// State of all calls: empty.
 #[derive(Debug)]
 pub struct State;
 
-/// The server, ready to be called.
+/// Builds the server.
 ///
 /// # Errors
 ///
-/// When there is no state key, since most of `asking` asks.
+/// Returns an error if there is no state key, which tools with input requests need.
 pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
     let mut server = Server::new("conformance", env!("CARGO_PKG_VERSION"), State)
         .instructions("Serves the official conformance suite: a tool, prompt or resource for each of its cases.");
-    for tool in tools::all().into_iter().chain(asking::tools()) {
+    for tool in tools::all().into_iter().chain(input_requests::tools()) {
         server = server.tool(tool);
     }
     for prompt in prompts::all() {
@@ -32,7 +32,7 @@ pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
     McpService::new(server.resource_template(resources::template()), config)
 }
 
-/// A picture of one red pixel.
+/// PNG image of one red pixel.
 const PNG: &[u8] = include_bytes!("pixel.png");
-/// A tenth of a second of silence.
+/// WAV audio of 0.1 s of silence.
 const WAV: &[u8] = include_bytes!("silence.wav");

@@ -1,4 +1,4 @@
-//! Lambda entry point; everything worth reading is in `lib.rs`.
+//! Lambda entry point. The server is built in `lib.rs`.
 
 use std::process::ExitCode;
 

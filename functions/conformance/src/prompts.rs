@@ -17,8 +17,8 @@ pub(crate) fn all() -> Vec<Prompt<State>> {
             .description("A prompt with two arguments.")
             .complete("arg1", suggest),
         Prompt::new("test_prompt_with_embedded_resource", with_resource).description("A prompt with a resource."),
-        Prompt::new("test_prompt_with_image", with_image).description("A prompt with a picture."),
-        Prompt::new("test_input_required_result_prompt", asks).description("A prompt that asks first."),
+        Prompt::new("test_prompt_with_image", with_image).description("A prompt with an image."),
+        Prompt::new("test_input_required_result_prompt", asks).description("A prompt that requests input."),
     ]
 }
 
@@ -40,8 +40,8 @@ async fn with_arguments(_: RequestContext<State>, args: TwoArgs) -> Result<Strin
 }
 
 async fn suggest(_: RequestContext<State>, argument: PartialArgument) -> Result<Vec<String>, HandlerError> {
-    let known = ["paris", "park", "party"].into_iter().filter(|value| value.starts_with(&argument.value));
-    Ok(known.map(str::to_owned).collect())
+    let matches = ["paris", "park", "party"].into_iter().filter(|value| value.starts_with(&argument.value));
+    Ok(matches.map(str::to_owned).collect())
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
@@ -58,18 +58,21 @@ async fn with_resource(_: RequestContext<State>, args: ResourceArgs) -> Result<V
 }
 
 async fn with_image(_: RequestContext<State>, _: NoArguments) -> Result<Vec<PromptMessage>, HandlerError> {
-    Ok(vec![PromptMessage::user(ContentBlock::image(PNG, "image/png")), PromptMessage::user("What is on it?")])
+    Ok(vec![
+        PromptMessage::user(ContentBlock::image(PNG, "image/png")),
+        PromptMessage::user("What does the image show?"),
+    ])
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[garde(allow_unvalidated)]
 struct Topic {
-    /// What the prompt should be about.
+    /// Topic of the prompt.
     context: String,
 }
 
 async fn asks(context: InteractiveContext<State>, _: NoArguments) -> Result<String, HandlerError> {
-    Ok(match context.elicit::<Topic>("user_context", "What should the prompt be about?").await {
+    Ok(match context.elicit::<Topic>("user_context", "Which topic should the prompt have?").await {
         Elicited::Accepted(Topic { context }) => format!("Tell me about {context}."),
         Elicited::Declined | Elicited::Cancelled => "Tell me about anything.".to_owned(),
     })

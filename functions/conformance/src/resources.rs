@@ -9,21 +9,21 @@ use serde::Deserialize;
 
 use crate::{PNG, State};
 
-/// They never change.
+/// Caching hints of static resources.
 const CACHING: Caching = Caching::public(Duration::from_secs(300));
 
 pub(crate) fn all() -> Vec<Resource<State>> {
     vec![
         Resource::new("test://static-text", "static-text", text)
-            .description("A text that never changes.")
+            .description("A static text.")
             .mime_type("text/plain")
             .caching(CACHING),
         Resource::new("test://static-binary", "static-binary", binary)
-            .description("A picture that never changes.")
+            .description("A static image.")
             .mime_type("image/png")
             .caching(CACHING),
         Resource::new("test://watched-resource", "watched-resource", text)
-            .description("A text that can be subscribed to, and never changes.")
+            .description("A static text that supports subscriptions.")
             .mime_type("text/plain")
             .subscribable(),
     ]
@@ -31,7 +31,7 @@ pub(crate) fn all() -> Vec<Resource<State>> {
 
 pub(crate) fn template() -> ResourceTemplate<State> {
     ResourceTemplate::new("test://template/{id}/data", "template", data)
-        .description("A text that names the id in its URI.")
+        .description("A text with the id of its URI.")
         .mime_type("text/plain")
 }
 

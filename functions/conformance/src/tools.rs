@@ -1,4 +1,4 @@
-//! Tools that answer without asking.
+//! Tools without input requests.
 
 use std::time::Duration;
 
@@ -17,22 +17,24 @@ use crate::{PNG, State, WAV};
 pub(crate) fn all() -> Vec<Tool<State>> {
     vec![
         Tool::new("test_simple_text", simple_text).description("Returns a text.").read_only(),
-        Tool::new("test_image_content", image).description("Returns a picture.").read_only(),
-        Tool::new("test_audio_content", audio).description("Returns a sound.").read_only(),
+        Tool::new("test_image_content", image).description("Returns an image.").read_only(),
+        Tool::new("test_audio_content", audio).description("Returns audio.").read_only(),
         Tool::new("test_embedded_resource", embedded_resource).description("Returns a resource.").read_only(),
-        Tool::new("test_multiple_content_types", mixed).description("Returns one of each.").read_only(),
-        Tool::new("test_tool_with_logging", logs).description("Logs to the client.").read_only(),
-        Tool::new("test_logging_tool", logs).description("Logs to the client, if it wants that.").read_only(),
+        Tool::new("test_multiple_content_types", mixed).description("Returns several content types.").read_only(),
+        Tool::new("test_tool_with_logging", logs).description("Sends log messages to the client.").read_only(),
+        Tool::new("test_logging_tool", logs).description("Sends log messages if the client requests them.").read_only(),
         Tool::new("test_error_handling", fails).description("Always fails.").read_only(),
-        Tool::new("test_tool_with_progress", progress).description("Tells how far it is.").read_only(),
+        Tool::new("test_tool_with_progress", progress).description("Reports progress.").read_only(),
         Tool::new("test_missing_capability", simple_text)
-            .description("For clients that can ask their model.")
+            .description("Requires a client with sampling.")
             .requires_client(ClientCapabilities::sampling()),
-        Tool::new("test_trigger_tool_change", simple_text).description("Would change the tools, if they could change."),
-        Tool::new("test_trigger_prompt_change", simple_text).description("Would change the prompts."),
-        Tool::new("test_reconnection", simple_text).description("Answers at once: there is no stream to go back to."),
-        Tool::new("test_custom_header", custom_header).description("Has a parameter that clients mirror."),
-        Tool::raw("json_schema_2020_12_tool", json_schema(), counts).description("Has a schema written by hand."),
+        Tool::new("test_trigger_tool_change", simple_text)
+            .description("Would change the list of tools; the list is static."),
+        Tool::new("test_trigger_prompt_change", simple_text)
+            .description("Would change the list of prompts; the list is static."),
+        Tool::new("test_reconnection", simple_text).description("Returns immediately: there is no stream to resume."),
+        Tool::new("test_custom_header", custom_header).description("Has a parameter that clients mirror in a header."),
+        Tool::raw("json_schema_2020_12_tool", json_schema(), counts).description("Has a hand-written schema."),
     ]
 }
 
@@ -57,11 +59,11 @@ async fn embedded_resource(_: ToolContext<State>, _: NoArguments) -> Result<Cont
 }
 
 async fn mixed(_: ToolContext<State>, _: NoArguments) -> Result<Vec<ContentBlock>, HandlerError> {
-    Ok(vec!["One of each:".into(), ContentBlock::image(PNG, "image/png"), resource()])
+    Ok(vec!["Several content types:".into(), ContentBlock::image(PNG, "image/png"), resource()])
 }
 
 async fn logs(context: ToolContext<State>, _: NoArguments) -> Result<&'static str, HandlerError> {
-    for message in ["started", "at work", "done"] {
+    for message in ["started", "in progress", "done"] {
         context.log(LoggingLevel::Info, None, message).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,4 +1,4 @@
-//! The function's contract. What the suite asks of it is in `scripts/conformance.py`.
+//! Contract of the function with its clients. `scripts/conformance.py` runs the suite.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -7,7 +7,7 @@ use mcp_lambda::HttpConfig;
 use mcp_testing::{assert_contract, state_key};
 
 #[tokio::test]
-async fn what_clients_see_is_the_golden_file() {
+async fn contract_equals_the_golden_file() {
     let http = HttpConfig { state_key: Some(state_key()), ..HttpConfig::default() };
 
     let service = service(http).await.unwrap();
@@ -16,8 +16,8 @@ async fn what_clients_see_is_the_golden_file() {
 }
 
 #[tokio::test]
-async fn without_a_state_key_it_does_not_start_and_says_what_to_set() {
-    let refusal = service(HttpConfig::default()).await.unwrap_err().to_string();
+async fn missing_state_key_is_an_init_error() {
+    let error = service(HttpConfig::default()).await.unwrap_err().to_string();
 
-    assert!(refusal.contains("MCP_STATE_KEY") && refusal.contains("tool `test_sampling`"), "{refusal}");
+    assert!(error.contains("MCP_STATE_KEY") && error.contains("tool `test_sampling`"), "{error}");
 }

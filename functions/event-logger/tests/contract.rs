@@ -357,7 +357,7 @@ async fn no_hostile_token_logs_an_event() {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
 
-    let tried = issuer.assert_refused(&service, &tools_call("log_event", json!({ "event_name": "login" }))).await;
+    let tried = issuer.assert_rejected(&service, &tools_call("log_event", json!({ "event_name": "login" }))).await;
 
     assert!(tried >= 80);
     assert_eq!(count(&database).await, 1, "that of the good token");

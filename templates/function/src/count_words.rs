@@ -19,7 +19,7 @@ pub(crate) fn tool() -> Tool<State> {
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 struct CountWordsArgs {
-    /// The text; 1 to 10,000 characters. Words are what white space separates.
+    /// The text; 1 to 10,000 characters. Words are separated by white space.
     #[garde(length(chars, min = 1, max = 10_000))]
     text: String,
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn white_space_separates_words() {
+    async fn words_are_separated_by_white_space() {
         let arguments = json!({ "text": " to be,\nor not\tto be " });
 
         let reply = TestCall::new(tool()).state(State).arguments(arguments).await;

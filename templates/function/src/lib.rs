@@ -1,21 +1,21 @@
-//! An MCP server with one tool. Read [`service`] to see it.
+//! An MCP server with one tool, which [`service`] registers.
 
 mod count_words;
 
 use mcp_lambda::{HttpConfig, InitError, McpService, Server};
 
-/// What all calls share: nothing yet. A client of another service, for example, belongs here.
+/// State that all calls share: empty. Add resources such as a client of another service here.
 #[derive(Debug)]
 pub struct State;
 
-/// The server, ready to be called.
+/// Builds the server.
 ///
 /// # Errors
 ///
-/// Never: nothing is set up that could fail, and nothing asks the client.
+/// Never returns an error: no resource is initialized, and no tool sends input requests.
 pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
     let server = Server::new("{{ project_name }}", env!("CARGO_PKG_VERSION"), State)
-        // Clients show it to the model: what the server is for, and when to use it.
+        // Purpose of the server and when to use it. Clients show this text to the model.
         .instructions("Measures texts. Use `count_words` when asked how long a text is.")
         .tool(count_words::tool());
     McpService::new(server, config)

@@ -1,4 +1,4 @@
-//! The function's contract: what clients see, and what they may rely on.
+//! Contract of the function with its clients.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
@@ -12,14 +12,14 @@ async fn server() -> McpService {
     service(HttpConfig::default()).await.unwrap()
 }
 
-/// After a change that is meant: `UPDATE_GOLDEN=1 cargo test`.
+/// After an intended change, run `UPDATE_GOLDEN=1 cargo test`.
 #[tokio::test]
-async fn what_clients_see_is_the_golden_file() {
+async fn contract_equals_the_golden_file() {
     assert_contract(&server().await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
 }
 
 #[tokio::test]
-async fn the_words_of_a_text_are_counted() {
+async fn words_of_a_text_are_counted() {
     let request = tools_call("count_words", json!({ "text": "to be, or not to be" }));
 
     let result = exchange(&server().await, request).await.tool_result();
@@ -28,7 +28,7 @@ async fn the_words_of_a_text_are_counted() {
 }
 
 #[tokio::test]
-async fn the_bounds_in_the_schema_are_the_bounds_that_hold() {
+async fn schema_bounds_are_enforced() {
     let arguments = json!({ "text": "to be" });
 
     let tried = bounds::assert_enforced(&server().await, "count_words", &arguments).await;

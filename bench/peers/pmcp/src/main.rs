@@ -1,5 +1,5 @@
-//! The greeter with pmcp: its axum router, stateless as its documentation advises for Lambda, on lambda_http. (What
-//! `cargo pmcp deploy` makes calls itself over HTTP on loopback instead, which would cost more.)
+//! The greeter with pmcp: its axum router, stateless as its documentation recommends for Lambda, on lambda_http. (The
+//! output of `cargo pmcp deploy` calls itself over HTTP on loopback, which would be slower.)
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The greeter with rmcp: its service for HTTP, without sessions and without streams where none is needed, on lambda_http.
+//! The greeter with rmcp: its HTTP service on lambda_http, without sessions, and without streams where possible.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The greeter with turul-mcp: the quick start of its Lambda crate.
+//! The greeter with turul-mcp, as in the quick start of its Lambda crate.
 
 use lambda_http::{Body, Error, Request, Response, run, service_fn};
 use turul_mcp_aws_lambda::{LambdaMcpHandler, LambdaMcpServerBuilder};

@@ -1,56 +1,57 @@
-//! The operations and schemas of a document: what is known of them without reading them.
+//! Metadata of the operations and schemas of a document.
 
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
 use super::{Document, DocumentError, references::MAX_NAME_BYTES, text_of};
-use crate::budget::{Meter, Spent};
+use crate::budget::{LimitExceeded, Meter};
 
-/// The methods of a path item, in the order of the specification.
+/// Methods of a path item, in the order of the specification.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
-/// Members of the document whose members are path items: `webhooks` by name (OpenAPI 3.1; in 3.0 an extension that tools know).
+/// Children of the document that contain path items; `webhooks` by name (OpenAPI 3.1; in 3.0 a common extension).
 pub(super) const PATHS: &str = "paths";
 const WEBHOOKS: [&str; 2] = ["webhooks", "x-webhooks"];
-/// What distinguishes the webhook `/pets` from the path.
+/// Prefix that distinguishes the webhook `/pets` from the path.
 const WEBHOOK_PREFIX: &str = "webhook ";
 
-/// Tags of an operation, and security schemes that it names, which are shown.
+/// Maximum number of tags, and of security schemes, of an operation.
 pub(super) const MAX_TAGS: usize = 64;
 const MAX_SUMMARY_CHARS: usize = 160;
 
-/// What is known of an operation without reading it.
+/// Metadata of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
-    /// Its `operationId`; what [`Operation::place`] returns, if it has none, another has the same, or it could be another's place.
+    /// `operationId`. If it is missing, duplicate, or could be the place of another operation: the result of
+    /// [`Operation::place`].
     pub(crate) id: String,
-    /// In capitals.
+    /// HTTP method in upper case.
     pub(crate) method: String,
-    /// The name of a webhook.
+    /// Path, or name of a webhook.
     pub(crate) path: String,
     pub(crate) summary: String,
     pub(crate) tags: Vec<String>,
     pub(crate) is_deprecated: bool,
-    /// Those of its path and its own, if its path has some.
+    /// Merged parameters of path and operation, if the path has parameters.
     pub(super) parameters: Option<Value>,
-    /// The member of the document that has its path item.
+    /// Member of the document that contains the path item.
     pub(super) section: &'static str,
 }
 
 impl Operation {
-    /// Whether it is a request that the API sends, to a URL that its user registers.
+    /// Returns whether the operation is a webhook: a request that the API sends to a URL registered by its user.
     pub(crate) fn is_webhook(&self) -> bool {
         self.section != PATHS
     }
 
-    /// Method and path; those of a webhook begin with a word of their own, for its name may be that of a path.
+    /// Returns method and path. Those of a webhook have a prefix, since its name may equal a path.
     pub(crate) fn place(&self) -> String {
         place(self.section, &self.method, &self.path)
     }
 }
 
-/// What is known of a schema without reading it.
+/// Metadata of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schema {
     pub(crate) name: String,
@@ -58,7 +59,7 @@ pub(crate) struct Schema {
 }
 
 impl Document {
-    /// The operation of that id, or of `METHOD /path`, or the webhook of `METHOD name` or `webhook METHOD name`.
+    /// Finds an operation by its id or `METHOD /path`, or a webhook by `METHOD name` or `webhook METHOD name`.
     pub(crate) fn operation(&self, name: &str) -> Option<&Operation> {
         let by_id = self.operations.iter().find(|operation| operation.id == name);
         by_id.or_else(|| {
@@ -72,21 +73,21 @@ impl Document {
         })
     }
 
-    /// The operations, and the paths of which some may be missing.
+    /// Returns all operations, and the paths with possibly missing operations.
     pub(super) fn find_operations(&self, meter: &Meter) -> Result<(Vec<Operation>, Vec<String>), DocumentError> {
         let mut taken = HashSet::new();
-        let (mut operations, mut elsewhere) = (Vec::new(), Vec::new());
+        let (mut operations, mut external_paths) = (Vec::new(), Vec::new());
         let keys = |section| self.root.get(section).and_then(Value::as_object).into_iter().flat_map(Map::keys);
         let paths = keys(PATHS).filter(|path| !path.starts_with("x-")).map(|path| (PATHS, path));
         let webhooks = WEBHOOKS.into_iter().flat_map(|section| keys(section).map(move |name| (section, name)));
-        // A document may have them under both names, for old tools.
+        // A document may have webhooks under both names, for old tools.
         let is_new =
             |(section, name): &(&str, &String)| *section == WEBHOOKS[0] || self.root[WEBHOOKS[0]].get(name).is_none();
         let webhooks = webhooks.filter(is_new);
         for (section, path) in paths.chain(webhooks) {
             let (items, nowhere) = self.path_items(section, path, |reference| meter.take_reference(reference))?;
             if nowhere {
-                meter.push(&mut elsewhere, listed("path", path, meter)?)?;
+                meter.push(&mut external_paths, listed("path", path, meter)?)?;
             }
             let shared = items.iter().find_map(|item| item.get("parameters")).and_then(Value::as_array);
             for method in METHODS {
@@ -122,11 +123,11 @@ impl Document {
                 meter.push(&mut operations, operation)?;
             }
         }
-        Ok((operations, elsewhere))
+        Ok((operations, external_paths))
     }
 
-    /// The parameters of an operation, after those of its path that it does not replace.
-    fn parameters(&self, shared: &[Value], operation: &Value, meter: &Meter) -> Result<Value, Spent> {
+    /// Returns the parameters of the path that the operation does not override, followed by those of the operation.
+    fn parameters(&self, shared: &[Value], operation: &Value, meter: &Meter) -> Result<Value, LimitExceeded> {
         let own = operation.get("parameters").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let mut named = HashSet::new();
         for parameter in own {
@@ -156,8 +157,12 @@ impl Document {
         Ok(schemas)
     }
 
-    /// Name and place of a parameter, by which it replaces another; long ones are not compared.
-    fn parameter_name<'a>(&'a self, parameter: &'a Value, meter: &Meter) -> Result<Option<(&'a str, &'a str)>, Spent> {
+    /// Returns name and location of a parameter, which identify it. Long names are not compared.
+    fn parameter_name<'a>(
+        &'a self,
+        parameter: &'a Value,
+        meter: &Meter,
+    ) -> Result<Option<(&'a str, &'a str)>, LimitExceeded> {
         let reference = parameter.get("$ref").and_then(Value::as_str);
         meter.take_reference(reference.unwrap_or_default())?;
         let parameter = reference.map_or(Some(parameter), |reference| self.target(reference));
@@ -170,13 +175,13 @@ fn place(section: &str, method: &str, path: &str) -> String {
     format!("{}{method} {path}", if section == PATHS { "" } else { WEBHOOK_PREFIX })
 }
 
-/// Whether an `operationId` reads as the place of an operation, which could be another's.
+/// Returns whether an `operationId` has the format of a place, which could be that of another operation.
 fn is_place(id: &str) -> bool {
     let (method, _) = id.strip_prefix(WEBHOOK_PREFIX).unwrap_or(id).split_once(' ').unwrap_or_default();
     METHODS.iter().any(|own| own.eq_ignore_ascii_case(method))
 }
 
-/// A name that lists show.
+/// Checks and charges a name for lists.
 fn listed(kind: &'static str, name: &str, meter: &Meter) -> Result<String, DocumentError> {
     check_length(kind, name)?;
     meter.take_listed(name)?;
@@ -187,8 +192,8 @@ fn check_length(kind: &'static str, name: &str) -> Result<(), DocumentError> {
     if name.len() > MAX_NAME_BYTES { Err(DocumentError::Long(kind)) } else { Ok(()) }
 }
 
-/// A value once more, charged as the first.
-fn copy(value: &Value, meter: &Meter) -> Result<Value, Spent> {
+/// Clones a value and charges the clone.
+fn copy(value: &Value, meter: &Meter) -> Result<Value, LimitExceeded> {
     meter.take_values(1, 0)?;
     match value {
         Value::String(text) => meter.take_string(text)?,
@@ -213,7 +218,7 @@ fn copy(value: &Value, meter: &Meter) -> Result<Value, Spent> {
     Ok(value.clone())
 }
 
-/// The summary of an operation or schema, or the beginning of its description; on one line.
+/// Returns the summary of an operation or schema, or its truncated description, on one line.
 fn summary_of(value: &Value) -> String {
     let texts = ["summary", "title", "description"].map(|name| text_of(value, name));
     let text = texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
@@ -238,10 +243,10 @@ mod tests {
 
     use super::*;
     use crate::document::MAX_TITLE_CHARS;
-    use crate::document::tests::{definition_of, parse, refusal};
+    use crate::document::tests::{definition_of, parse, parse_error};
 
     #[test]
-    fn each_operation_has_a_name_of_its_own() {
+    fn operation_ids_are_unique() {
         let document = parse(&json!({ "openapi": "3.0.0", "paths": {
             "/a": { "get": { "operationId": "read" }, "post": {} },
             "/b": { "get": { "operationId": "read" } },
@@ -254,9 +259,9 @@ mod tests {
         assert!(document.operation("DELETE /a").is_none());
     }
 
-    /// An `operationId` must not hide the operation at the place that it names.
+    /// An `operationId` must not shadow the operation at that place.
     #[test]
-    fn an_id_that_reads_as_a_place_is_none() {
+    fn ids_in_the_format_of_a_place_are_ignored() {
         let document = parse(&json!({ "openapi": "3.0.0", "paths": {
             "/a": { "post": { "summary": "a" } },
             "/b": { "get": { "operationId": "POST /a", "summary": "b" } },
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_does_not_hide_the_operation_of_a_shared_item() {
+    fn null_does_not_override_an_operation_of_a_shared_item() {
         let document = parse(&json!({ "openapi": "3.1.0",
             "paths": { "/d": { "$ref": "#/components/pathItems/P", "put": null } },
             "components": { "pathItems": { "P": { "put": { "operationId": "shared" } } } },
@@ -282,7 +287,7 @@ mod tests {
 
     /// 6.7
     #[test]
-    fn a_webhook_is_found_by_its_place_and_is_there_once() {
+    fn webhooks_are_found_by_place_and_not_duplicated() {
         let document = parse(&json!({
             "openapi": "3.1.0",
             "paths": { "/a": { "post": {} }, "/b": { "post": {} } },
@@ -304,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_has_what_its_path_and_the_document_say() {
+    fn operations_inherit_from_path_and_document() {
         let document = parse(&json!({
             "openapi": "3.0.0",
             "servers": [{ "url": "https://api.example.com" }],
@@ -336,7 +341,7 @@ mod tests {
 
     /// 8.4
     #[test]
-    fn names_that_lists_show_have_a_length() {
+    fn names_in_lists_have_a_maximum_length() {
         let long = "x".repeat(MAX_NAME_BYTES + 1);
         for (text, expected) in [
             (json!({ "openapi": "3.1.0", "paths": { long.clone(): { "get": {} } } }), "path"),
@@ -344,9 +349,9 @@ mod tests {
             (json!({ "openapi": "3.1.0", "paths": { "/": { "get": { "tags": [long] } } } }), "tag"),
             (json!({ "openapi": "3.1.0", "components": { "schemas": { long.clone(): {} } } }), "schema"),
         ] {
-            let refusal = refusal(&text.to_string());
+            let error = parse_error(&text.to_string());
 
-            assert!(refusal.contains(expected) && refusal.contains("2048 bytes"), "{refusal}");
+            assert!(error.contains(expected) && error.contains("2048 bytes"), "{error}");
         }
         let words = "word ".repeat(100_000);
         let document = parse(&json!({ "openapi": "3.1.0", "info": { "title": words },

@@ -1,4 +1,4 @@
-//! References within a document, and what an operation has from elsewhere in it.
+//! References within a document, and members that an operation inherits.
 
 use std::{
     borrow::Cow,
@@ -12,32 +12,32 @@ use super::{
     Document,
     operations::{MAX_TAGS, Operation},
 };
-use crate::budget::Spent;
+use crate::budget::LimitExceeded;
 
-/// What a fragment has in another form (RFC 3986, section 3.5).
+/// Characters that are percent-encoded in a fragment (RFC 3986, section 3.5).
 const FRAGMENT: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'`').add(b'{').add(b'}');
 
-/// What stands in an operation for the security schemes that it names: its readers know nothing else of the document.
+/// Member of an excerpt with the security schemes of the operation, since readers do not see the rest of the document.
 pub(crate) const SECURITY_SCHEMES: &str = "x-security-schemes";
 
-/// References that are followed from one to the next.
+/// Maximum length of a chain of references.
 pub(crate) const MAX_CHAIN: usize = 32;
-/// Of a reference that is followed, and of each name that lists show or that is looked up.
+/// Maximum length of a followed reference, and of each name that is listed or looked up.
 pub(crate) const MAX_NAME_BYTES: usize = 2048;
 
-/// What an operation has besides what is written in it; it goes before.
-pub(crate) type Beside<'a> = BTreeMap<&'a str, Cow<'a, Value>>;
+/// Inherited members of an operation. They precede its own members.
+pub(crate) type Inherited<'a> = BTreeMap<&'a str, Cow<'a, Value>>;
 
 impl Document {
-    /// What an operation has from its path and from the document: parameters, servers, security.
-    pub(crate) fn beside<'a>(&'a self, operation: &'a Operation) -> Beside<'a> {
+    /// Returns the members that an operation inherits from its path and the document: parameters, servers, security.
+    pub(crate) fn inherited<'a>(&'a self, operation: &'a Operation) -> Inherited<'a> {
         let written = self.written(operation);
-        let mut beside = Beside::new();
+        let mut beside = Inherited::new();
         if let Some(parameters) = &operation.parameters {
             beside.insert("parameters", Cow::Borrowed(parameters));
         }
-        // Those of the document are for requests to the API.
+        // Servers and security of the document apply to requests to the API, not to webhooks.
         let root = Some(&self.root).filter(|_| !operation.is_webhook());
         for name in ["servers", "security"] {
             let inherited = || self.of_path(operation, name).or_else(|| root?.get(name));
@@ -53,7 +53,7 @@ impl Document {
         beside
     }
 
-    /// References to the schemes that security requirements name.
+    /// Returns references to the schemes of security requirements.
     fn security_schemes(&self, security: Option<&Value>) -> Map<String, Value> {
         let requirements = security.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
         let names = requirements.take(MAX_TAGS).flat_map(Map::keys).take(MAX_TAGS);
@@ -65,12 +65,12 @@ impl Document {
         references.filter(|(_, scheme)| scheme["$ref"].as_str().and_then(|own| self.target(own)).is_some()).collect()
     }
 
-    /// An operation as it is written.
+    /// Returns the unmodified definition of an operation.
     pub(crate) fn written(&self, operation: &Operation) -> Option<&Value> {
         self.of_path(operation, &operation.method.to_ascii_lowercase())
     }
 
-    /// What a reference within the document leads to. Nothing is fetched for one that leads out of it.
+    /// Resolves a reference within the document. External references are not fetched.
     pub(crate) fn target(&self, reference: &str) -> Option<&Value> {
         if reference.len() > MAX_NAME_BYTES {
             return None;
@@ -78,20 +78,21 @@ impl Document {
         self.root.pointer(&pointer_in(reference)?)
     }
 
-    /// A member of a path item, which may go on at what it refers to: the nearest counts.
+    /// Returns a member of a path item or of the items that it refers to; the first one takes precedence.
     fn of_path(&self, operation: &Operation, name: &str) -> Option<&Value> {
         let (items, _) = self.path_items(operation.section, &operation.path, |_| Ok(())).ok()?;
         items.into_iter().find_map(|item| item.get(name).filter(|own| own.is_object() || own.is_array()))
     }
 
-    /// The item of a path and those that it refers to; and whether more may be elsewhere: behind a reference that leads
-    /// nowhere in this document, or that is one too many. Each reference that is followed is counted.
+    /// Returns the item of a path with the items that it refers to, and whether further items may exist: behind a
+    /// reference that cannot be resolved in this document, or beyond the maximum chain. `count` is called for each
+    /// followed reference.
     pub(super) fn path_items(
         &self,
         section: &str,
         path: &str,
-        mut count: impl FnMut(&str) -> Result<(), Spent>,
-    ) -> Result<(Vec<&Value>, bool), Spent> {
+        mut count: impl FnMut(&str) -> Result<(), LimitExceeded>,
+    ) -> Result<(Vec<&Value>, bool), LimitExceeded> {
         let mut items = Vec::new();
         let mut seen = HashSet::new();
         let mut next = self.root.get(section).and_then(|paths| paths.get(path));
@@ -114,18 +115,18 @@ impl Document {
     }
 }
 
-/// The JSON pointer of a reference within the document: its fragment.
+/// Returns the JSON pointer of a reference within the document.
 pub(crate) fn pointer_in(reference: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(reference.strip_prefix('#')?).decode_utf8().ok()
 }
 
 #[cfg(test)]
 thread_local! {
-    /// Bytes of names of which references were made.
+    /// Total size of names that were encoded as references.
     static MADE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// A name as a part of a reference.
+/// Encodes a name as a part of a reference.
 fn fragment(name: &str) -> String {
     #[cfg(test)]
     MADE.set(MADE.get() + name.len());
@@ -141,12 +142,12 @@ mod tests {
         budget::Meter,
         document::{
             operations::PATHS,
-            tests::{BUDGET, definition_of, parse, refusal},
+            tests::{BUDGET, definition_of, parse, parse_error},
         },
     };
 
     #[test]
-    fn a_path_goes_on_at_what_it_refers_to() {
+    fn path_references_are_followed() {
         let document = parse(&json!({
             "openapi": "3.1.0",
             "paths": {
@@ -172,11 +173,11 @@ mod tests {
                 "parameters": [{ "name": "id", "in": "query" }],
             })
         );
-        assert_eq!(document.elsewhere(), ["/nowhere", "/other"]);
+        assert_eq!(document.external_paths(), ["/nowhere", "/other"]);
     }
 
     #[test]
-    fn an_operation_refers_to_the_security_schemes_that_it_names() {
+    fn security_schemes_of_an_operation_are_references() {
         let document = parse(&json!({
             "openapi": "3.0.0",
             "paths": { "/a": { "get": { "security": [{ "a/b~{c}": [], "unknown": [] }, { "d": ["read"] }] } } },
@@ -196,8 +197,8 @@ mod tests {
 
     /// 8.4
     #[test]
-    fn a_chain_of_paths_is_followed_for_so_many_steps() {
-        // Each path goes on at the next: without a bound, all of them are read for each.
+    fn path_chains_are_bounded() {
+        // Each path refers to the next: without a bound, the number of steps is quadratic.
         let paths: Map<_, _> = (0..2000)
             .map(|number| {
                 let next = format!("#/paths/~1p{:04}", number + 1);
@@ -220,13 +221,13 @@ mod tests {
 
         assert!(steps <= 2000 * MAX_CHAIN, "{steps}");
         assert_eq!(document.operations().len(), 1 + MAX_CHAIN);
-        assert_eq!(document.elsewhere().len(), 2000 - MAX_CHAIN);
+        assert_eq!(document.external_paths().len(), 2000 - MAX_CHAIN);
         assert!(document.find_operations(&meter).is_ok());
     }
 
     /// 8.4
     #[test]
-    fn all_paths_together_are_followed_for_so_many_bytes_of_references() {
+    fn total_size_of_path_references_is_bounded() {
         let name = |number: usize| format!("{number}{}", "x".repeat(1900));
         let refer = |number: usize| json!({ "$ref": format!("#/components/pathItems/{}", name(number)) });
         let items: Map<_, _> = (0..MAX_CHAIN).map(|number| (name(number), refer(number + 1))).collect();
@@ -234,12 +235,12 @@ mod tests {
 
         let root = json!({ "openapi": "3.1.0", "paths": paths, "components": { "pathItems": items } });
 
-        assert!(refusal(&root.to_string()).contains("too many references"), "{}", refusal(&root.to_string()));
+        assert!(parse_error(&root.to_string()).contains("too many references"), "{}", parse_error(&root.to_string()));
     }
 
     /// F9
     #[test]
-    fn names_that_are_looked_up_have_a_length_that_is_checked_first() {
+    fn length_of_names_is_checked_before_lookup() {
         let long = "/".repeat(MAX_NAME_BYTES + 1);
         let parameter = |description: &str| json!({ "name": long, "in": "query", "description": description });
         let document = parse(&json!({
@@ -258,13 +259,13 @@ mod tests {
         assert_eq!(MADE.get(), "short".len());
         let schemes = definition[SECURITY_SCHEMES].as_object().unwrap();
         assert_eq!(schemes.keys().collect::<Vec<_>>(), ["short"]);
-        // Long names are not compared: both are there.
+        // Long names are not compared, so both parameters remain.
         assert_eq!(definition["parameters"], json!([parameter("shared"), parameter("own")]));
-        assert_eq!(document.elsewhere(), ["/b"]);
+        assert_eq!(document.external_paths(), ["/b"]);
     }
 
     #[test]
-    fn a_reference_is_a_pointer_in_a_fragment() {
+    fn references_are_json_pointers_in_fragments() {
         let document = parse(&json!({
             "openapi": "3.0.0",
             "paths": { "/a b/{id}": { "get": { "operationId": "x" } }, "/c": { "$ref": "#/paths/~1a%20b~1%7Bid%7D" } },

@@ -1,12 +1,13 @@
-//! Following references, and telling them from data.
+//! Resolution of references, and their distinction from data.
 
 use serde_json::Value;
 
-use crate::document::{Beside, Document, MAX_CHAIN, SECURITY_SCHEMES};
+use crate::document::{Document, Inherited, MAX_CHAIN, SECURITY_SCHEMES};
 
 pub(super) const REFERENCE: &str = "$ref";
 
-/// Members whose own members are named by the author, so that none of them is a keyword; `examples` and `links` besides.
+/// Maps: members whose member names are chosen by the author and are not keywords. `examples` and `links` are handled
+/// separately.
 const MAPS: [&str; 22] = [
     "$defs",
     "callbacks",
@@ -31,23 +32,23 @@ const MAPS: [&str; 22] = [
     "x-webhooks",
     SECURITY_SCHEMES,
 ];
-/// Members that hold data, in which nothing is a reference.
+/// Children with data, which has no references.
 const DATA: [&str; 4] = ["const", "default", "enum", "example"];
 
 #[cfg(test)]
 thread_local! {
-    /// References that were followed.
+    /// Number of followed references.
     pub(super) static FOLLOWED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Follows references, as many as one answer may.
+/// Resolver of references, with a limit per excerpt.
 pub(super) struct References<'a> {
     pub(super) document: &'a Document,
     pub(super) left: usize,
 }
 
 impl<'a> References<'a> {
-    /// What a value's reference leads to; `None` for one that leads out of the document, or nowhere.
+    /// Resolves a reference; `None` for an external or invalid reference, or beyond the limit.
     pub(super) fn follow(&mut self, reference: &str) -> Option<&'a Value> {
         self.left = self.left.checked_sub(1)?;
         #[cfg(test)]
@@ -55,13 +56,13 @@ impl<'a> References<'a> {
         self.document.target(reference)
     }
 
-    /// Follows a pointer; says also what kind of value it leads to.
+    /// Resolves a JSON pointer to a value and its kind.
     pub(super) fn walk(
         &mut self,
-        from: (&'a Value, Kind),
-        beside: &'a Beside<'_>,
+        from: (&'a Value, MemberKind),
+        beside: &'a Inherited<'_>,
         pointer: &str,
-    ) -> Option<(&'a Value, Kind)> {
+    ) -> Option<(&'a Value, MemberKind)> {
         let (mut value, mut kind) = from;
         if pointer.is_empty() {
             return Some(from);
@@ -74,7 +75,7 @@ impl<'a> References<'a> {
                 Value::Array(items) => items.get(key.parse::<usize>().ok()?),
                 _ => None,
             };
-            // A chain of references may go round.
+            // A chain of references may be a cycle.
             let mut chain = 0;
             let found = loop {
                 if let Some(found) = beside.or_else(|| next(value)) {
@@ -91,26 +92,26 @@ impl<'a> References<'a> {
     }
 }
 
-/// What the names of a value's members mean.
+/// Meaning of the member names of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Most of them are keywords.
+pub(super) enum MemberKind {
+    /// Names are keywords.
     Keywords,
-    /// They are the author's own.
+    /// Names are chosen by the author.
     Names,
-    /// The same, of Example Objects.
+    /// Map of Example Objects.
     Examples,
-    /// The same, of Link Objects.
+    /// Map of Link Objects.
     Links,
     /// An Example Object, whose value is data.
     Example,
-    /// A Link Object, which has data to send.
+    /// A Link Object, whose parameters and body are data.
     Link,
-    /// Nothing: it is data.
+    /// The value is data.
     Data,
 }
 
-impl Kind {
+impl MemberKind {
     pub(super) fn of_member(self, key: &str, member: &Value, parent: &Value) -> Self {
         match (self, key) {
             (Self::Data, _) => Self::Data,
@@ -119,7 +120,7 @@ impl Kind {
             (Self::Names, _) => Self::Keywords,
             _ if parent.is_array() => Self::Keywords,
             (Self::Example, "value") | (Self::Link, "parameters" | "requestBody") => Self::Data,
-            // A schema's is a list of data; that of a parameter is a map of objects.
+            // `examples` of a schema is a list of data; that of a parameter is a map of objects.
             (_, "examples") if member.is_array() => Self::Data,
             (_, key) if DATA.contains(&key) => Self::Data,
             (_, "examples") if member.is_object() => Self::Examples,
@@ -129,7 +130,7 @@ impl Kind {
         }
     }
 
-    /// Whether its `$ref` is a reference.
+    /// Returns whether a member `$ref` is a reference.
     pub(super) fn may_refer(self) -> bool {
         matches!(self, Self::Keywords | Self::Example | Self::Link)
     }

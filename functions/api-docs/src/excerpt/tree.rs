@@ -1,4 +1,4 @@
-//! The tree of an excerpt: as much of a value, its references resolved, as there is room for.
+//! Tree of an excerpt: the part of a value, with references resolved, that fits the size limit.
 
 use std::{
     borrow::Cow,
@@ -13,45 +13,46 @@ use serde_json::{Map, Value, json, map};
 
 use super::{
     MAX_BYTES, Start, beyond,
-    references::{Kind, REFERENCE, References, reference_of},
+    references::{MemberKind, REFERENCE, References, reference_of},
 };
-use crate::document::{Beside, MAX_CHAIN, MAX_NAME_BYTES};
+use crate::document::{Inherited, MAX_CHAIN, MAX_NAME_BYTES};
 
-/// Many parsers refuse 128 levels, and an answer has some around this.
+/// Maximum nesting depth. Many parsers reject 128 levels, and a result adds some levels around an excerpt.
 const MAX_DEPTH: usize = 64;
-/// Of members that are looked at in vain, in all: a large object that does not fit may be referred to from everywhere.
-const MAX_BYTES_IN_VAIN: usize = 32 * MAX_BYTES;
-/// Members beside a reference; one with more, or with a name that is too long to look up, stays as it is.
-const MAX_BESIDE: usize = 64;
-/// A longer text is cut where it stands among others.
+/// Maximum total size of visited members that do not fit: a large object may be referenced many times.
+const MAX_WASTED_BYTES: usize = 32 * MAX_BYTES;
+/// Maximum number of siblings of a reference. References with more siblings, or with long sibling names, are not
+/// resolved.
+const MAX_SIBLINGS: usize = 64;
+/// Maximum length of a nested text; longer texts are truncated.
 const LONG_TEXT_CHARS: usize = 4000;
-/// What a value was referred to by, in place of which it stands.
+/// Member with the reference that was replaced by its target.
 const ORIGIN: &str = "x-ref";
-/// What stands for a value that was left out: where it is.
+/// Member that replaces an omitted value, with its pointer.
 const CUT: &str = "x-cut";
 
-/// What an excerpt lacks.
+/// Omitted parts of an excerpt.
 #[derive(Default)]
-pub(super) struct LeftOut {
-    /// References to what they are in.
+pub(super) struct Truncation {
+    /// Number of cyclic references.
     cycles: usize,
-    /// References for which there was no room.
+    /// Number of references that were not resolved.
     references: usize,
-    /// Values for which there was no room.
+    /// Number of values that were cut.
     values: usize,
-    /// Where to go on with the members of the root, and how many there are.
+    /// Next `skip` value for the members of the root, and their total.
     rest: Option<(usize, usize)>,
-    /// A member of the root whose name alone is too long.
+    /// Index of a member of the root whose name alone is too long.
     too_long: Option<usize>,
-    /// How many members the root has, if all of them were skipped.
+    /// Number of members of the root, if all were skipped.
     beyond: Option<usize>,
 }
 
-impl LeftOut {
+impl Truncation {
     pub(super) fn note(&self) -> Option<String> {
         let mut notes = Vec::new();
         if let Some((next, all)) = self.rest {
-            notes.push(format!("this is not all of it: go on with `skip` {next} (of {all})"));
+            notes.push(format!("the excerpt is incomplete: continue with `skip` {next} (of {all})"));
         }
         if let Some(at) = self.too_long {
             notes.push(format!("the name of member {at} is too long to show"));
@@ -61,7 +62,7 @@ impl LeftOut {
         }
         if self.references > 0 {
             notes.push(format!(
-                "{} references were left as `$ref` for length: read them with read_schema, or by `pointer`",
+                "{} references were not resolved for length: read them with read_schema, or by `pointer`",
                 self.references
             ));
         }
@@ -69,38 +70,38 @@ impl LeftOut {
             notes.push(format!("{} values were cut for length: read them by the `pointer` in `{CUT}`", self.values));
         }
         if self.cycles > 0 {
-            notes.push(format!("{} references lead back to what they are in, and stay `$ref`", self.cycles));
+            notes.push(format!("{} references are cycles and remain `$ref`", self.cycles));
         }
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 }
 
-/// Grows from its root, level by level, while there is room: what is near the root matters more.
+/// Tree that is expanded breadth-first within the size limit, since values near the root matter more.
 pub(super) struct Tree<'a> {
     references: References<'a>,
     nodes: Vec<Node<'a>>,
-    /// Bytes that may still be used. For each node that waits, what would stand in its place is paid already.
+    /// Remaining bytes. The placeholder of each pending node is already charged.
     left: usize,
-    /// Bytes of members that were looked at, and did not fit.
-    in_vain: usize,
-    pub(super) left_out: LeftOut,
+    /// Total size of visited members that did not fit.
+    wasted: usize,
+    pub(super) truncation: Truncation,
 }
 
 struct Node<'a> {
     shape: Shape<'a>,
     parent: Option<usize>,
     depth: usize,
-    /// Where it is; of a value that is shown as it is, empty.
+    /// JSON pointer of the node; empty for a value that is complete.
     pointer: String,
-    /// The references that led here from the parent, and what they lead to.
+    /// References from the parent to this node, with their targets.
     references: Vec<(&'a str, &'a Value)>,
-    kind: Kind,
-    /// What was paid for it.
+    kind: MemberKind,
+    /// Bytes charged for the node.
     paid: usize,
 }
 
 enum Shape<'a> {
-    Waiting(&'a Value),
+    Pending(&'a Value),
     Done(Value),
     Object(Vec<(Cow<'a, str>, usize)>),
     Array(Vec<usize>),
@@ -108,60 +109,60 @@ enum Shape<'a> {
 
 impl<'a> Tree<'a> {
     pub(super) fn new(references: References<'a>) -> Self {
-        Self { references, nodes: Vec::new(), left: MAX_BYTES, in_vain: 0, left_out: LeftOut::default() }
+        Self { references, nodes: Vec::new(), left: MAX_BYTES, wasted: 0, truncation: Truncation::default() }
     }
 
-    pub(super) fn grow(&mut self, value: &'a Value, beside: &'a Beside<'_>, start: Start<'_>, kind: Kind) {
-        let shape = Shape::Waiting(value);
+    pub(super) fn grow(&mut self, value: &'a Value, beside: &'a Inherited<'_>, start: Start<'_>, kind: MemberKind) {
+        let shape = Shape::Pending(value);
         let pointer = start.pointer.to_owned();
         self.nodes.push(Node { shape, parent: None, depth: 0, pointer, references: vec![], kind, paid: 0 });
-        let nearer = beside.iter().map(|(name, value)| (*name, &**value)).collect();
-        let mut queue = VecDeque::from(self.grow_node(0, nearer, start.skip));
+        let overrides = beside.iter().map(|(name, value)| (*name, &**value)).collect();
+        let mut queue = VecDeque::from(self.grow_node(0, overrides, start.skip));
         while let Some(index) = queue.pop_front() {
             queue.extend(self.grow_node(index, BTreeMap::new(), 0));
         }
     }
 
-    /// Gives a node its members, and those that are nearer; returns those that wait for theirs.
-    fn grow_node(&mut self, index: usize, mut nearer: BTreeMap<&'a str, &'a Value>, skip: usize) -> Vec<usize> {
-        let Shape::Waiting(written) = self.nodes[index].shape else { return Vec::new() };
+    /// Expands a node with its members and the overriding members; returns the pending children.
+    fn grow_node(&mut self, index: usize, mut overrides: BTreeMap<&'a str, &'a Value>, skip: usize) -> Vec<usize> {
+        let Shape::Pending(written) = self.nodes[index].shape else { return Vec::new() };
         let mut value = written;
         if self.nodes[index].kind.may_refer() {
             while let Some((reference, members)) = reference_of(value).zip(value.as_object()) {
                 let followed = self.nodes[index].references.len();
-                if followed == MAX_CHAIN || !may_stand_beside(members) || self.references.left == 0 {
-                    self.left_out.references += 1;
+                if followed == MAX_CHAIN || !has_short_siblings(members) || self.references.left == 0 {
+                    self.truncation.references += 1;
                     break;
                 }
-                // One that leads out of the document, or nowhere, stays as it is.
+                // An external or invalid reference is not resolved.
                 let Some(target) = self.references.follow(reference) else { break };
                 if self.is_within(index, target) {
-                    self.left_out.cycles += 1;
+                    self.truncation.cycles += 1;
                     self.nodes[index].shape = Shape::Done(json!({ REFERENCE: reference }));
                     return Vec::new();
                 }
                 self.nodes[index].references.push((reference, target));
                 for (name, member) in members.iter().filter(|(name, _)| *name != REFERENCE) {
-                    nearer.entry(name).or_insert(member);
+                    overrides.entry(name).or_insert(member);
                 }
                 value = target;
             }
         }
         let room = self.left + self.nodes[index].paid;
-        // The least that members can take: `1,` and `"":1,`.
+        // Minimum size of members: `1,` and `"":1,`.
         let (members, least, all) = match value {
             Value::Object(own) => {
-                let all = own.len() + nearer.keys().filter(|name| !own.contains_key(**name)).count();
-                (Members::of_object(own, nearer), 5 * own.len(), all)
+                let all = own.len() + overrides.keys().filter(|name| !own.contains_key(**name)).count();
+                (Children::of_object(own, overrides), 5 * own.len(), all)
             }
-            Value::Array(items) => (Members::of_array(items), 2 * items.len(), items.len()),
+            Value::Array(items) => (Children::of_array(items), 2 * items.len(), items.len()),
             scalar => {
                 self.nodes[index].shape = Shape::Done(scalar.clone());
                 return Vec::new();
             }
         };
-        let is_hopeless = least > room || self.in_vain > MAX_BYTES_IN_VAIN || self.nodes[index].depth >= MAX_DEPTH;
-        if index != 0 && is_hopeless {
+        let cannot_fit = least > room || self.wasted > MAX_WASTED_BYTES || self.nodes[index].depth >= MAX_DEPTH;
+        if index != 0 && cannot_fit {
             self.cut(index, written);
             return Vec::new();
         }
@@ -169,22 +170,22 @@ impl<'a> Tree<'a> {
         let mut cost = 2 + origin.map_or(0, |origin| size_of(origin) + ORIGIN.len() + 4);
         let (mut children, mut has_room) = (Vec::new(), true);
         for (name, member) in members.skip(skip) {
-            // Before anything is made of it, or done with it.
+            // Checked before anything is allocated.
             if name.len() > room {
                 has_room = false;
-                self.in_vain += cost;
+                self.wasted += cost;
                 break;
             }
             let parent = &self.nodes[index];
             let place = || format!("{}/{}", parent.pointer, name.replace('~', "~0").replace('/', "~1"));
-            let (shape, pointer, paid) = sprout(member, place);
-            let with_it = cost + paid + if value.is_array() { 1 } else { size_of(&*name) + 2 };
-            if with_it > room {
+            let (shape, pointer, paid) = new_node(member, place);
+            let cost_with_member = cost + paid + if value.is_array() { 1 } else { size_of(&*name) + 2 };
+            if cost_with_member > room {
                 has_room = false;
-                self.in_vain += with_it;
+                self.wasted += cost_with_member;
                 break;
             }
-            cost = with_it;
+            cost = cost_with_member;
             let kind = parent.kind.of_member(&name, member, value);
             let depth = parent.depth + 1;
             children.push((name, Node { shape, parent: Some(index), depth, pointer, references: vec![], kind, paid }));
@@ -194,13 +195,13 @@ impl<'a> Tree<'a> {
                 self.cut(index, written);
                 return Vec::new();
             }
-            // What is too long by itself is passed over, or there would be no end of trying.
+            // A member that is too long is skipped, otherwise continuing would never end.
             let is_too_long = children.is_empty();
-            self.left_out.too_long = is_too_long.then_some(skip);
+            self.truncation.too_long = is_too_long.then_some(skip);
             let next = skip + children.len() + usize::from(is_too_long);
-            self.left_out.rest = Some((next, all)).filter(|(next, all)| next < all);
+            self.truncation.rest = Some((next, all)).filter(|(next, all)| next < all);
         } else if skip > 0 && children.is_empty() {
-            self.left_out.beyond = Some(all);
+            self.truncation.beyond = Some(all);
         }
         self.left = room.saturating_sub(cost);
         self.adopt(index, value.is_array(), origin, children)
@@ -217,7 +218,7 @@ impl<'a> Tree<'a> {
         let mut names = Vec::new();
         for (name, child) in children {
             if matches!(child.shape, Shape::Done(_)) && !child.pointer.is_empty() {
-                self.left_out.values += 1;
+                self.truncation.values += 1;
             }
             names.push((name, self.nodes.len()));
             self.nodes.push(child);
@@ -229,7 +230,7 @@ impl<'a> Tree<'a> {
                 depth: 0,
                 pointer: String::new(),
                 references: vec![],
-                kind: Kind::Data,
+                kind: MemberKind::Data,
                 paid: 0,
             };
             names.push((ORIGIN.into(), self.nodes.len()));
@@ -239,25 +240,25 @@ impl<'a> Tree<'a> {
             true => Shape::Array(names.into_iter().map(|(_, child)| child).collect()),
             false => Shape::Object(names),
         };
-        (first..self.nodes.len()).filter(|child| matches!(self.nodes[*child].shape, Shape::Waiting(_))).collect()
+        (first..self.nodes.len()).filter(|child| matches!(self.nodes[*child].shape, Shape::Pending(_))).collect()
     }
 
-    /// Leaves a node out: what stands in its place is paid.
+    /// Replaces a node by its placeholder, which is already charged.
     fn cut(&mut self, index: usize, written: &Value) {
         let stand_in = match reference_of(written).filter(|_| !self.nodes[index].references.is_empty()) {
             Some(reference) => {
-                self.left_out.references += 1;
+                self.truncation.references += 1;
                 json!({ REFERENCE: reference })
             }
             None => {
-                self.left_out.values += 1;
+                self.truncation.values += 1;
                 json!({ CUT: self.nodes[index].pointer })
             }
         };
         self.nodes[index].shape = Shape::Done(stand_in);
     }
 
-    /// Whether a node is in what a reference leads to.
+    /// Returns whether a node is inside the target of a reference.
     fn is_within(&self, index: usize, target: &Value) -> bool {
         let mut node = Some(index);
         while let Some(index) = node {
@@ -271,7 +272,7 @@ impl<'a> Tree<'a> {
 
     pub(super) fn value(&self, index: usize) -> Value {
         match &self.nodes[index].shape {
-            Shape::Waiting(_) => Value::Null,
+            Shape::Pending(_) => Value::Null,
             Shape::Done(value) => value.clone(),
             Shape::Object(members) => {
                 members.iter().map(|(name, child)| (name.to_string(), self.value(*child))).collect::<Map<_, _>>().into()
@@ -281,44 +282,44 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// The members of an array or object, found one by one: there may be a million of them, and room for a few.
-enum Members<'a> {
+/// Lazy iterator over the members of an array or object: there may be millions, of which few fit.
+enum Children<'a> {
     Array(iter::Enumerate<slice::Iter<'a, Value>>),
-    /// Of the object, and those that are nearer than the references that led to it: what is said beside one goes before
-    /// (OpenAPI 3.1, "Reference Object").
+    /// Children of the object and overriding members: siblings of a reference take precedence over its target (OpenAPI
+    /// 3.1, "Reference Object").
     Object {
-        nearer: Peekable<btree_map::IntoIter<&'a str, &'a Value>>,
+        overrides: Peekable<btree_map::IntoIter<&'a str, &'a Value>>,
         own: Peekable<map::Iter<'a>>,
     },
 }
 
-impl<'a> Members<'a> {
+impl<'a> Children<'a> {
     fn of_array(items: &'a [Value]) -> Self {
         Self::Array(items.iter().enumerate())
     }
 
-    fn of_object(own: &'a Map<String, Value>, nearer: BTreeMap<&'a str, &'a Value>) -> Self {
-        Self::Object { nearer: nearer.into_iter().peekable(), own: own.iter().peekable() }
+    fn of_object(own: &'a Map<String, Value>, overrides: BTreeMap<&'a str, &'a Value>) -> Self {
+        Self::Object { overrides: overrides.into_iter().peekable(), own: own.iter().peekable() }
     }
 }
 
 #[cfg(test)]
 thread_local! {
-    /// Members that were looked at.
-    pub(super) static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    /// Number of visited members.
+    pub(super) static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-impl<'a> Iterator for Members<'a> {
+impl<'a> Iterator for Children<'a> {
     type Item = (Cow<'a, str>, &'a Value);
 
     fn next(&mut self) -> Option<Self::Item> {
         #[cfg(test)]
-        LOOKED_AT.set(LOOKED_AT.get() + 1);
-        let (nearer, own) = match self {
+        VISITED.set(VISITED.get() + 1);
+        let (overrides, own) = match self {
             Self::Array(items) => return items.next().map(|(number, item)| (number.to_string().into(), item)),
-            Self::Object { nearer, own } => (nearer, own),
+            Self::Object { overrides, own } => (overrides, own),
         };
-        let before = nearer.next_if(|(name, _)| own.peek().is_none_or(|(own, _)| *name <= own.as_str()));
+        let before = overrides.next_if(|(name, _)| own.peek().is_none_or(|(own, _)| *name <= own.as_str()));
         match before {
             Some((name, value)) => {
                 own.next_if(|(own, _)| *own == name);
@@ -329,14 +330,14 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// A member, its place if that is or may be shown, and the bytes of what stands for it until it grows.
-fn sprout<'a>(member: &'a Value, place: impl FnOnce() -> String) -> (Shape<'a>, String, usize) {
+/// Creates the node of a member: its shape, its pointer if it can be shown, and the size of its placeholder.
+fn new_node<'a>(member: &'a Value, place: impl FnOnce() -> String) -> (Shape<'a>, String, usize) {
     match member {
         Value::Object(_) | Value::Array(_) => {
             let pointer = place();
             let reference = reference_of(member).map_or(0, |reference| size_of(reference) + REFERENCE.len() + 5);
             let size = reference.max(size_of(&*pointer) + CUT.len() + 5);
-            (Shape::Waiting(member), pointer, size)
+            (Shape::Pending(member), pointer, size)
         }
         Value::String(text) => {
             let (shown, pointer) = match text.char_indices().nth(LONG_TEXT_CHARS) {
@@ -357,14 +358,14 @@ fn marker(pointer: &str) -> String {
     format!("… ({CUT}: {pointer})")
 }
 
-fn may_stand_beside(members: &Map<String, Value>) -> bool {
-    members.len() <= MAX_BESIDE && members.keys().all(|name| name.len() <= MAX_NAME_BYTES)
+fn has_short_siblings(members: &Map<String, Value>) -> bool {
+    members.len() <= MAX_SIBLINGS && members.keys().all(|name| name.len() <= MAX_NAME_BYTES)
 }
 
-/// As JSON, which is not kept.
+/// Returns the size of a value as JSON, without storing the JSON.
 pub(crate) fn size_of<T: Serialize + ?Sized>(value: &T) -> usize {
     let mut size = Size(0);
-    // All that is shown can be written.
+    // Serializing a JSON value cannot fail.
     serde_json::to_writer(&mut size, value).map_or(0, |()| size.0)
 }
 

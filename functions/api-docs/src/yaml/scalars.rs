@@ -1,12 +1,12 @@
-//! Scalars of YAML as values of JSON.
+//! Conversion of YAML scalars to JSON values.
 
 use granit_parser::{ScalarStyle, Tag};
 use serde_json::{Number, Value};
 
-use crate::budget::{Meter, Spent};
+use crate::budget::{LimitExceeded, Meter};
 
-/// By the core schema of YAML 1.2.
-pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, meter: &Meter) -> Result<Value, Spent> {
+/// Converts a scalar by the core schema of YAML 1.2.
+pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, meter: &Meter) -> Result<Value, LimitExceeded> {
     let tag = tag.and_then(Tag::core_suffix);
     if tag == Some("str") || tag.is_none() && style != ScalarStyle::Plain {
         meter.take_string(text)?;
@@ -26,7 +26,7 @@ pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, meter: &
     Ok(text.into())
 }
 
-/// A number; null for one that JSON does not have.
+/// Parses a number; returns null for a number that JSON does not support.
 fn number(text: &str) -> Option<Value> {
     let (is_negative, digits) = match text.as_bytes() {
         [b'-', ..] => (true, &text[1..]),
@@ -42,7 +42,7 @@ fn number(text: &str) -> Option<Value> {
         _ => (10, digits),
     };
     let begins = |digits: &str| digits.starts_with(|first: char| first.is_ascii_hexdigit() || first == '.');
-    // A name with zeros before it, such as a postal code.
+    // A text with leading zeros, such as a postal code.
     let is_text =
         radix == 10 && digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|own| own.is_ascii_digit());
     if !begins(digits) || is_text {
@@ -72,7 +72,7 @@ mod tests {
     use crate::yaml::tests::read;
 
     #[test]
-    fn scalars_are_those_of_the_core_schema() {
+    fn scalars_follow_the_core_schema() {
         for (text, expected) in [
             ("0x1F", json!(31)),
             ("-0o17", json!(-15)),

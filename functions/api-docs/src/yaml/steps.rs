@@ -1,21 +1,21 @@
-//! The steps that the parser takes within one event, where no meter is asked.
+//! Number of parser steps within one event, during which the meter is not called.
 
 use granit_parser::{BorrowedInput, Input, Parser, StrInput};
 
 use super::options;
 
 thread_local! {
-    /// Characters that the parser looked at or passed over.
+    /// Number of characters that the parser read or skipped.
     static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-struct Counting<'t>(StrInput<'t>);
+struct CountingInput<'t>(StrInput<'t>);
 
 fn step(count: usize) {
     STEPS.set(STEPS.get() + count);
 }
 
-impl Input for Counting<'_> {
+impl Input for CountingInput<'_> {
     fn lookahead(&mut self, count: usize) {
         step(1);
         self.0.lookahead(count);
@@ -69,23 +69,23 @@ impl Input for Counting<'_> {
     }
 }
 
-impl<'t> BorrowedInput<'t> for Counting<'t> {
+impl<'t> BorrowedInput<'t> for CountingInput<'t> {
     fn slice_borrowed(&self, start: usize, end: usize) -> Option<&'t str> {
         self.0.slice_borrowed(start, end)
     }
 }
 
-/// Steps that the parser takes for a text.
+/// Returns the number of parser steps for a text.
 fn steps(text: &str) -> usize {
     STEPS.set(0);
-    let mut parser = Parser::with_options(Counting(StrInput::new(text)), options());
+    let mut parser = Parser::with_options(CountingInput(StrInput::new(text)), options());
     while let Some(Ok(_)) = parser.next_event() {}
     STEPS.get()
 }
 
-/// F2: what is long within one event, where no meter is asked, is read in steps that its length bounds.
+/// F2: within one event, the number of steps is linear in its length.
 #[test]
-fn the_parser_takes_a_bounded_number_of_steps_for_each_byte_of_an_event() {
+fn parser_steps_per_byte_are_bounded() {
     let times = |part: &str| part.repeat(100_000 / part.len());
     let (lines, spaces, letters) = (times("\n"), times(" "), times("x"));
     for (name, text) in [

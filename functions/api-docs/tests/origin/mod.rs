@@ -1,4 +1,4 @@
-//! A server of one document, on loopback.
+//! Test server of one document, on loopback.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,18 +8,18 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// What it answers.
+/// Response of the server.
 #[derive(Debug, Clone)]
-pub(crate) enum Says {
-    /// This document, or 304 to whoever has it.
+pub(crate) enum OriginResponse {
+    /// The document, or 304 for a matching `If-None-Match`.
     Document { text: String, etag: &'static str },
-    /// This status.
+    /// Empty response with this status.
     Status(u16),
-    /// Nothing: it hangs up.
+    /// Closes the connection without a response.
     Nothing,
 }
 
-impl Says {
+impl OriginResponse {
     pub(crate) fn document(text: String, etag: &'static str) -> Self {
         Self::Document { text, etag }
     }
@@ -27,35 +27,35 @@ impl Says {
 
 pub(crate) struct Origin {
     port: u16,
-    known: Arc<Mutex<Known>>,
+    state: Arc<Mutex<OriginState>>,
     server: JoinHandle<()>,
 }
 
-struct Known {
-    says: Says,
-    asked: Vec<Option<String>>,
+struct OriginState {
+    response: OriginResponse,
+    etags: Vec<Option<String>>,
 }
 
 impl Origin {
-    pub(crate) async fn start(says: Says) -> Self {
+    pub(crate) async fn start(response: OriginResponse) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let known = Arc::new(Mutex::new(Known { says, asked: Vec::new() }));
-        let server = tokio::spawn(serve(listener, Arc::clone(&known)));
-        Self { port, known, server }
+        let state = Arc::new(Mutex::new(OriginState { response, etags: Vec::new() }));
+        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        Self { port, state, server }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/openapi", self.port)
     }
 
-    pub(crate) fn says(&self, says: Says) {
-        self.known.lock().unwrap().says = says;
+    pub(crate) fn set_response(&self, response: OriginResponse) {
+        self.state.lock().unwrap().response = response;
     }
 
-    /// The `If-None-Match` of each request.
-    pub(crate) fn asked(&self) -> Vec<Option<String>> {
-        self.known.lock().unwrap().asked.clone()
+    /// Returns the `If-None-Match` of each request.
+    pub(crate) fn etags(&self) -> Vec<Option<String>> {
+        self.state.lock().unwrap().etags.clone()
     }
 }
 
@@ -65,27 +65,29 @@ impl Drop for Origin {
     }
 }
 
-async fn serve(listener: TcpListener, known: Arc<Mutex<Known>>) {
+async fn serve(listener: TcpListener, state: Arc<Mutex<OriginState>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let known = Arc::clone(&known);
-        let answer = service_fn(move |request: Request<Incoming>| {
-            let known = Arc::clone(&known);
-            async move { answer(&request, &known).ok_or("hangs up") }
+        let state = Arc::clone(&state);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let state = Arc::clone(&state);
+            async move { respond(&request, &state).ok_or("connection closed") }
         });
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
-fn answer(request: &Request<Incoming>, known: &Mutex<Known>) -> Option<Response<Full<bytes::Bytes>>> {
-    let mut known = known.lock().unwrap();
+fn respond(request: &Request<Incoming>, state: &Mutex<OriginState>) -> Option<Response<Full<bytes::Bytes>>> {
+    let mut state = state.lock().unwrap();
     let etag = request.headers().get(header::IF_NONE_MATCH).map(|etag| etag.to_str().unwrap().to_owned());
-    known.asked.push(etag.clone());
+    state.etags.push(etag.clone());
     let status = |status: u16| Response::builder().status(status);
-    let built = match &known.says {
-        Says::Document { etag: own, .. } if etag.as_deref() == Some(*own) => status(304).body(Full::default()),
-        Says::Document { text, etag } => status(200).header(header::ETAG, *etag).body(text.clone().into()),
-        Says::Status(code) => status(*code).header(header::LOCATION, "/elsewhere").body(Full::default()),
-        Says::Nothing => return None,
+    let built = match &state.response {
+        OriginResponse::Document { etag: own, .. } if etag.as_deref() == Some(*own) => {
+            status(304).body(Full::default())
+        }
+        OriginResponse::Document { text, etag } => status(200).header(header::ETAG, *etag).body(text.clone().into()),
+        OriginResponse::Status(code) => status(*code).header(header::LOCATION, "/elsewhere").body(Full::default()),
+        OriginResponse::Nothing => return None,
     };
     built.ok()
 }

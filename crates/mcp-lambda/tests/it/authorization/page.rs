@@ -17,7 +17,7 @@ async fn a_closed_server_shows_its_name_and_where_to_sign_in() {
 
         assert_eq!(anonymous.status, 200);
         assert!(anonymous.body.contains(&format!("<h1>{name}</h1>")) && anonymous.body.contains("Sign-in required"));
-        assert!(anonymous.body.contains("is told to those who have signed in"));
+        assert!(anonymous.body.contains("are listed after sign-in"));
         assert!(anonymous.body.contains(&format!("Clients sign in with <code>{}</code>", issuer.issuer())));
         for hidden in ["s3cret", "1.0.0", "<article", "<form", "events:write", "whoami"] {
             assert!(!anonymous.body.contains(hidden), "{hidden}");

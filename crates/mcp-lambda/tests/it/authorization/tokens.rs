@@ -24,7 +24,7 @@ async fn no_hostile_token_is_let_in_whoever_the_issuer_is() {
         let issuer = TestIssuer::of(provider).await;
         let service = service(server(), &issuer, &[]);
 
-        counts.push(issuer.assert_refused(&service, &whoami()).await);
+        counts.push(issuer.assert_rejected(&service, &whoami()).await);
     }
     assert!(counts.iter().all(|count| *count >= 80), "{counts:?}");
     println!("hostile tokens by provider: {counts:?}");

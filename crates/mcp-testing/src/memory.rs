@@ -1,4 +1,4 @@
-//! Requests whose bodies cost more than they weigh, and what they may cost.
+//! Memory amplification tests: requests whose bodies take many times their size in memory.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request};
@@ -10,15 +10,16 @@ use serde_json::{Value, json};
 
 use crate::{McpRequest, Via, event_of, exchange};
 
-/// A request may take eight times its body, and this much more.
+/// A request may take eight times its body plus this amount.
 const FIXED_BYTES: usize = 4 * 1024 * 1024;
 const PER_BODY_BYTE: usize = 8;
 
-/// Sends bodies that are built to cost memory to a service, in every place where a caller's JSON is read, and stops the test at
-/// the first that takes more than eight times its body and 4 MiB; returns how many there were.
+/// Asserts that no request takes more memory than eight times its body plus 4 MiB. Sends bodies with high memory
+/// amplification in every location where a client's JSON is parsed. Returns the number of requests.
 ///
-/// The places are those of every server, and the arguments of each tool and prompt that `service` lists. Bodies have about
-/// `bytes` bytes; those for an argument of the first tool are sent once more, with 2 MiB. The test's binary has [`PeakAlloc`] as its allocator, and no other test that could run beside.
+/// The locations are those of every server, and the arguments of each tool and prompt that `service` lists. Bodies have
+/// about `bytes` bytes; those for an argument of the first tool are also sent with 2 MiB. The test binary must have
+/// [`PeakAlloc`] as its allocator and no other test that could run in parallel.
 ///
 /// ```no_run
 /// use mcp_testing::{PeakAlloc, assert_memory_is_bounded};
@@ -33,17 +34,17 @@ const PER_BODY_BYTE: usize = 8;
 ///
 /// # Panics
 ///
-/// When a request takes more, is answered with no response, or the allocator is not installed.
+/// Panics if a request takes more memory or has no response, or if the allocator is not installed.
 pub async fn assert_memory_is_bounded(service: &McpService, bytes: usize) -> usize {
     assert_ne!(PeakAlloc.current_usage(), 0, "the test's binary must have `PeakAlloc` as its global allocator");
-    let requests = costly_requests(service, bytes).await;
+    let requests = amplified_requests(service, bytes).await;
     let count = requests.len();
     let mut exceeding = Vec::new();
     for (name, request) in requests {
         let body = request.body().len();
         let event = event_of(Via::FunctionUrl, &request).to_string();
         drop(request);
-        // The event is there before the request is: it counts.
+        // The event exists before the request and counts as its memory.
         let before = PeakAlloc.current_usage() - event.len();
         PeakAlloc.reset_peak_usage();
 
@@ -60,26 +61,26 @@ pub async fn assert_memory_is_bounded(service: &McpService, bytes: usize) -> usi
     count
 }
 
-/// What the tests afford in a build without optimization; `make soak` sends 6 MB.
+/// Size for tests in unoptimized builds; `make soak` sends 6 MB.
 const LARGE_BYTES: usize = 2 * 1024 * 1024;
 
-/// Every filling in every place.
-async fn costly_requests(service: &McpService, bytes: usize) -> Vec<(String, Request<Bytes>)> {
-    let places = places(service).await;
+/// Returns requests with each payload in each location.
+async fn amplified_requests(service: &McpService, bytes: usize) -> Vec<(String, Request<Bytes>)> {
+    let locations = locations(service).await;
     let mut requests = Vec::new();
-    let mut add = |filling: &str, value: &str, (place, request, before, after): &Place| {
+    let mut add = |payload: &str, value: &str, (location, request, before, after): &Location| {
         let body = format!("{before}{value}{after}");
-        requests.push((format!("{filling} as {place}"), request.clone().body(body).into_http()));
+        requests.push((format!("{payload} as {location}"), request.clone().body(body).into_http()));
     };
-    for (filling, value) in fillings(bytes) {
-        places.iter().for_each(|place| add(filling, &value, place));
+    for (payload, value) in payloads(bytes) {
+        locations.iter().for_each(|location| add(payload, &value, location));
     }
-    let argument = places.iter().find(|(place, ..)| place.starts_with('`') && place.contains(" of tool "));
-    for (filling, value) in fillings(LARGE_BYTES) {
-        argument.into_iter().for_each(|place| add(filling, &value, place));
+    let argument = locations.iter().find(|(location, ..)| location.starts_with('`') && location.contains(" of tool "));
+    for (payload, value) in payloads(LARGE_BYTES) {
+        argument.into_iter().for_each(|location| add(payload, &value, location));
     }
-    // What is small enough to be read, many times over.
-    for (filling, value) in fillings(60 * 1024) {
+    // Payloads that are small enough to be parsed, many times.
+    for (payload, value) in payloads(60 * 1024) {
         let message = |id: usize| {
             format!(
                 r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list","params":{{"_meta":{{"x":{value}}},"x":{value}}}}}"#
@@ -87,13 +88,13 @@ async fn costly_requests(service: &McpService, bytes: usize) -> Vec<(String, Req
         };
         let messages: Vec<String> = (0..bytes.div_ceil(2 * value.len())).map(message).collect();
         let batch = tools_list_of(ProtocolVersion::V2025_03_26).body(format!("[{}]", messages.join(",")));
-        requests.push((format!("{filling} in each message of a batch"), batch.into_http()));
+        requests.push((format!("{payload} in each message of a batch"), batch.into_http()));
     }
     requests
 }
 
-/// JSON values of about `bytes` bytes that cost much more as a tree, in an error, or when they are written again.
-fn fillings(bytes: usize) -> Vec<(&'static str, String)> {
+/// Returns JSON values of about `bytes` bytes that take much more memory as a tree, in an error, or when serialized.
+fn payloads(bytes: usize) -> Vec<(&'static str, String)> {
     let list = |element: &str| format!("[{}{element}]", format!("{element},").repeat(bytes / (element.len() + 1)));
     let nested = |open: &str, close: &str| {
         let depth = bytes / (open.len() + close.len());
@@ -133,49 +134,52 @@ fn tools_list_of(revision: ProtocolVersion) -> McpRequest {
     McpRequest::new(method::TOOLS_LIST, json!({})).revision(revision)
 }
 
-/// A place where a caller's JSON is read: its name, the request, and its body before and after the filling.
-type Place = (String, McpRequest, String, String);
+/// Location where a client's JSON is parsed: name, request, and body before and after the payload.
+type Location = (String, McpRequest, String, String);
 
-async fn places(service: &McpService) -> Vec<Place> {
-    const HOLE: &str = "hole";
-    let mut places = Vec::new();
+async fn locations(service: &McpService) -> Vec<Location> {
+    const PLACEHOLDER: &str = "placeholder";
+    let mut locations = Vec::new();
     let mut add = |name: String, request: McpRequest| {
         let message = request.message().to_string();
-        let (before, after) = message.split_once(&format!("\"{HOLE}\"")).expect("a place for the filling");
-        places.push((name, request.clone(), before.to_owned(), after.to_owned()));
+        let (before, after) = message.split_once(&format!("\"{PLACEHOLDER}\"")).expect("a placeholder for the payload");
+        locations.push((name, request.clone(), before.to_owned(), after.to_owned()));
     };
 
-    // Anywhere.
+    // Locations of every server.
     let list = || McpRequest::new(method::TOOLS_LIST, json!({}));
-    add("a parameter that is not known".to_owned(), list().param("x", json!(HOLE)));
-    add("a cursor".to_owned(), list().param("cursor", json!(HOLE)));
-    add("an id".to_owned(), list().id(json!(HOLE)));
+    add("an unknown parameter".to_owned(), list().param("x", json!(PLACEHOLDER)));
+    add("a cursor".to_owned(), list().param("cursor", json!(PLACEHOLDER)));
+    add("an id".to_owned(), list().id(json!(PLACEHOLDER)));
     for member in ["x", "progressToken", "traceparent", "io.modelcontextprotocol/logLevel"] {
-        add(format!("`{member}` in `_meta`"), list().meta(member, json!(HOLE)));
+        add(format!("`{member}` in `_meta`"), list().meta(member, json!(PLACEHOLDER)));
     }
     for member in ["clientCapabilities", "clientInfo", "protocolVersion"] {
-        add(format!("the {member}"), list().meta(&format!("io.modelcontextprotocol/{member}"), json!(HOLE)));
+        add(format!("the {member}"), list().meta(&format!("io.modelcontextprotocol/{member}"), json!(PLACEHOLDER)));
     }
-    add("a capability".to_owned(), list().capabilities(json!({ "experimental": { "x": HOLE } })));
+    add("a capability".to_owned(), list().capabilities(json!({ "experimental": { "x": PLACEHOLDER } })));
     let legacy = |method: &str, params: Value| McpRequest::new(method, params).revision(ProtocolVersion::V2025_11_25);
     for member in ["capabilities", "clientInfo", "protocolVersion"] {
         let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {} });
-        add(format!("the {member} of a handshake"), legacy(method::INITIALIZE, params).param(member, json!(HOLE)));
+        add(
+            format!("the {member} of a handshake"),
+            legacy(method::INITIALIZE, params).param(member, json!(PLACEHOLDER)),
+        );
     }
-    add("a level".to_owned(), legacy(method::LOGGING_SET_LEVEL, json!({ "level": HOLE })));
+    add("a level".to_owned(), legacy(method::LOGGING_SET_LEVEL, json!({ "level": PLACEHOLDER })));
     let uris = [method::RESOURCES_READ, method::RESOURCES_SUBSCRIBE];
     for method in uris {
-        add(format!("the URI of {method}"), legacy(method, json!({ "uri": HOLE })));
+        add(format!("the URI of {method}"), legacy(method, json!({ "uri": PLACEHOLDER })));
     }
     let reference = json!({ "type": "ref/prompt", "name": "x" });
-    let context = json!({ "arguments": HOLE });
-    for (name, value) in [("ref", json!(HOLE)), ("argument", json!(HOLE)), ("context", context)] {
+    let context = json!({ "arguments": PLACEHOLDER });
+    for (name, value) in [("ref", json!(PLACEHOLDER)), ("argument", json!(PLACEHOLDER)), ("context", context)] {
         let params = json!({ "ref": reference, "argument": { "name": "x", "value": "" } });
         let request = legacy(method::COMPLETION_COMPLETE, params).param(name, value);
         add(format!("`{name}` of a completion"), request);
     }
 
-    // In what this server has.
+    // Locations of this server.
     for (what, method, list) in
         [("tool", method::TOOLS_CALL, method::TOOLS_LIST), ("prompt", method::PROMPTS_GET, method::PROMPTS_LIST)]
     {
@@ -191,37 +195,40 @@ async fn places(service: &McpService) -> Vec<Place> {
             let modern = |arguments: Value| {
                 McpRequest::new(method, json!({ "name": name, "arguments": arguments })).header("mcp-name", name)
             };
-            add(format!("the arguments of {what} {name}"), modern(json!(HOLE)));
-            add(format!("another argument of {what} {name}"), modern(json!({ "x": HOLE })));
+            add(format!("the arguments of {what} {name}"), modern(json!(PLACEHOLDER)));
+            add(format!("another argument of {what} {name}"), modern(json!({ "x": PLACEHOLDER })));
             for argument in arguments {
-                add(format!("`{argument}` of {what} {name}"), modern(json!({ argument.clone(): HOLE })));
-                let mirrored = modern(json!({ argument.clone(): HOLE }));
+                add(format!("`{argument}` of {what} {name}"), modern(json!({ argument.clone(): PLACEHOLDER })));
+                let mirrored = modern(json!({ argument.clone(): PLACEHOLDER }));
                 if HeaderValue::from_str(&argument).is_ok() && argument.bytes().all(|byte| byte.is_ascii_alphanumeric())
                 {
                     let mirrored = mirrored.header(&format!("mcp-param-{argument}"), "a");
                     add(format!("`{argument}` of {what} {name}, mirrored"), mirrored);
                 }
             }
-            add(format!("the answers to {what} {name}"), modern(json!({})).param("inputResponses", json!(HOLE)));
-            let answer = json!({ "confirm": HOLE });
-            add(format!("an answer to {what} {name}"), modern(json!({})).param("inputResponses", answer));
-            add(format!("the state of {what} {name}"), modern(json!({})).param("requestState", json!(HOLE)));
+            add(
+                format!("the input responses of {what} {name}"),
+                modern(json!({})).param("inputResponses", json!(PLACEHOLDER)),
+            );
+            let answer = json!({ "confirm": PLACEHOLDER });
+            add(format!("an input response of {what} {name}"), modern(json!({})).param("inputResponses", answer));
+            add(format!("the state of {what} {name}"), modern(json!({})).param("requestState", json!(PLACEHOLDER)));
         }
     }
 
-    // Around all of it.
+    // Envelopes and whole bodies.
     let bare = |before: &str, after: &str| (before.to_owned(), after.to_owned());
     for (name, (before, after)) in [
         ("a whole body", bare("", "")),
         ("a method", bare(r#"{"jsonrpc":"2.0","id":1,"method":"#, "}")),
-        ("a member that is not known", bare(r#"{"jsonrpc":"2.0","id":1,"method":"ping","x":"#, "}")),
+        ("an unknown member", bare(r#"{"jsonrpc":"2.0","id":1,"method":"ping","x":"#, "}")),
         ("the name of a tool", bare(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"#, "}}")),
         ("a result", bare(r#"{"jsonrpc":"2.0","id":1,"result":"#, "}")),
         ("an error", bare(r#"{"jsonrpc":"2.0","id":1,"error":"#, "}")),
         ("half a body", bare(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":"#, "")),
         ("a notification's parameter", bare(r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"x":"#, "}}")),
     ] {
-        places.push((name.to_owned(), tools_list_of(ProtocolVersion::V2025_03_26), before, after));
+        locations.push((name.to_owned(), tools_list_of(ProtocolVersion::V2025_03_26), before, after));
     }
-    places
+    locations
 }

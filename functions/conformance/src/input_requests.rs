@@ -1,4 +1,4 @@
-//! Tools that ask the client.
+//! Tools with input requests.
 
 use std::fmt::Debug;
 
@@ -20,27 +20,33 @@ type Context = InteractiveContext<State>;
 
 pub(crate) fn tools() -> Vec<Tool<State>> {
     vec![
-        Tool::new("test_sampling", sampling).description("Asks the client's model."),
-        Tool::new("test_elicitation", elicitation).description("Asks the person."),
-        Tool::new("test_elicitation_sep1034_defaults", defaults).description("Asks, with values filled in."),
-        Tool::new("test_elicitation_sep1330_enums", enums).description("Asks for choices of every kind."),
+        Tool::new("test_sampling", sampling).description("Requests sampling from the client's model."),
+        Tool::new("test_elicitation", elicitation).description("Requests input from the user."),
+        Tool::new("test_elicitation_sep1034_defaults", defaults).description("Requests input with default values."),
+        Tool::new("test_elicitation_sep1330_enums", enums).description("Requests selections of every type."),
         Tool::new("test_streaming_elicitation", asks_name)
-            .description("Asks the person, where streams were used once."),
-        Tool::new("test_input_required_result_elicitation", asks_name).description("Asks for a name."),
-        Tool::new("test_input_required_result_sampling", asks_model).description("Asks the client's model."),
-        Tool::new("test_input_required_result_list_roots", asks_roots).description("Asks for directories."),
-        Tool::new("test_input_required_result_request_state", keeps_state).description("Remembers something."),
-        Tool::new("test_input_required_result_multiple_inputs", asks_all).description("Asks three things at once."),
-        Tool::new("test_input_required_result_multi_round", asks_twice).description("Asks, and asks again."),
-        Tool::new("test_input_required_result_tampered_state", keeps_state).description("Takes only its own state."),
-        Tool::new("test_input_required_result_capabilities", asks_what_it_can).description("Asks what the client can."),
+            .description("Requests input from the user; earlier revisions used a stream."),
+        Tool::new("test_input_required_result_elicitation", asks_name).description("Requests a name."),
+        Tool::new("test_input_required_result_sampling", asks_model)
+            .description("Requests sampling from the client's model."),
+        Tool::new("test_input_required_result_list_roots", asks_roots).description("Requests the root directories."),
+        Tool::new("test_input_required_result_request_state", keeps_state)
+            .description("Keeps a value in the request state."),
+        Tool::new("test_input_required_result_multiple_inputs", asks_all)
+            .description("Sends three input requests at once."),
+        Tool::new("test_input_required_result_multi_round", asks_twice)
+            .description("Requests input in two round trips."),
+        Tool::new("test_input_required_result_tampered_state", keeps_state)
+            .description("Rejects a modified request state."),
+        Tool::new("test_input_required_result_capabilities", asks_supported)
+            .description("Sends the input requests that the client supports."),
     ]
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[garde(allow_unvalidated)]
 struct SamplingArgs {
-    /// What to ask the model.
+    /// Prompt for the model.
     prompt: String,
 }
 
@@ -52,22 +58,22 @@ async fn sampling(context: Context, args: SamplingArgs) -> Result<String, Handle
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[garde(allow_unvalidated)]
 struct ElicitationArgs {
-    /// What to tell the person.
+    /// Message for the user.
     message: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
-#[expect(dead_code, reason = "shown by `Debug`")]
+#[expect(dead_code, reason = "used by `Debug`")]
 #[garde(allow_unvalidated)]
 struct Account {
-    /// How the person is called here.
+    /// User name of the account.
     username: String,
-    /// Where the person gets mail.
+    /// Email address of the account.
     email: String,
 }
 
 async fn elicitation(context: Context, args: ElicitationArgs) -> Result<String, HandlerError> {
-    Ok(said(&context.elicit::<Account>("account", &args.message).await))
+    Ok(describe(&context.elicit::<Account>("account", &args.message).await))
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
@@ -96,7 +102,7 @@ impl Default for Profile {
 }
 
 async fn defaults(context: Context, _: NoArguments) -> Result<String, HandlerError> {
-    Ok(said(&context.elicit::<Profile>("profile", "Is this you?").await))
+    Ok(describe(&context.elicit::<Profile>("profile", "Is this you?").await))
 }
 
 async fn enums(context: Context, _: NoArguments) -> Result<String, HandlerError> {
@@ -115,7 +121,7 @@ async fn enums(context: Context, _: NoArguments) -> Result<String, HandlerError>
             "titledMulti",
             TitledMultiSelectEnumSchema { items: TitledItems { any_of: titled().to_vec() }, ..Default::default() },
         );
-    Ok(said(&context.elicit_form("choices", "Choose some.", form).await))
+    Ok(describe(&context.elicit_form("choices", "Choose some.", form).await))
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
@@ -126,17 +132,17 @@ struct UserName {
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
-#[expect(dead_code, reason = "shown by `Debug`")]
+#[expect(dead_code, reason = "used by `Debug`")]
 #[garde(allow_unvalidated)]
 struct Consent {
-    /// Go on?
+    /// Continue?
     ok: Option<bool>,
 }
 
 async fn asks_name(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(match context.elicit::<UserName>("user_name", "What is your name?").await {
         Elicited::Accepted(UserName { name }) => format!("Hello, {name}!"),
-        Elicited::Declined | Elicited::Cancelled => "Hello, whoever you are!".to_owned(),
+        Elicited::Declined | Elicited::Cancelled => "Hello!".to_owned(),
     })
 }
 
@@ -152,8 +158,8 @@ async fn asks_roots(context: Context, _: NoArguments) -> Result<String, HandlerE
 
 async fn keeps_state(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let number = context.once("number", async { Ok::<_, HandlerError>(42) }).await?;
-    let consent = context.elicit::<Consent>("confirm", "Go on?").await;
-    Ok(format!("state-ok: {number}; {}", said(&consent)))
+    let consent = context.elicit::<Consent>("confirm", "Continue?").await;
+    Ok(format!("state-ok: {number}; {}", describe(&consent)))
 }
 
 async fn asks_all(context: Context, _: NoArguments) -> Result<String, HandlerError> {
@@ -163,16 +169,16 @@ async fn asks_all(context: Context, _: NoArguments) -> Result<String, HandlerErr
         context.sample("greeting", greeting),
         context.list_roots("roots"),
     );
-    Ok(format!("{}; {}; {} directories", said(&name), greeting.text(), roots.len()))
+    Ok(format!("{}; {}; {} directories", describe(&name), greeting.text(), roots.len()))
 }
 
 async fn asks_twice(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let first = context.elicit::<UserName>("step1", "Step 1: what is your name?").await;
-    let second = context.elicit::<Consent>("step2", "Step 2: go on?").await;
-    Ok(format!("{}; {}", said(&first), said(&second)))
+    let second = context.elicit::<Consent>("step2", "Step 2: continue?").await;
+    Ok(format!("{}; {}", describe(&first), describe(&second)))
 }
 
-async fn asks_what_it_can(context: Context, _: NoArguments) -> Result<String, HandlerError> {
+async fn asks_supported(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let can = context.client_capabilities().cloned().unwrap_or_default();
     let mut answers = Vec::new();
     if can.sampling.is_some() {
@@ -180,11 +186,11 @@ async fn asks_what_it_can(context: Context, _: NoArguments) -> Result<String, Ha
             .push(context.sample("greeting", CreateMessageRequestParams::question("Greet someone.", 50)).await.text());
     }
     if can.has_elicitation_form() {
-        answers.push(said(&context.elicit::<UserName>("user_name", "What is your name?").await));
+        answers.push(describe(&context.elicit::<UserName>("user_name", "What is your name?").await));
     }
-    Ok(format!("The client said: {}", answers.join("; ")))
+    Ok(format!("Client responses: {}", answers.join("; ")))
 }
 
-fn said<T: Debug>(answer: &Elicited<T>) -> String {
-    format!("The person's answer: {answer:?}")
+fn describe<T: Debug>(answer: &Elicited<T>) -> String {
+    format!("User response: {answer:?}")
 }
