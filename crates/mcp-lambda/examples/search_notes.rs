@@ -129,7 +129,7 @@ mod tests {
 
         assert_eq!(reply.result().is_error, Some(true));
         assert!(
-            reply.text().contains("`cursor`: this cursor cannot be used: start without a cursor"),
+            reply.text().contains("`cursor`: the cursor is invalid: start without a cursor"),
             "{}",
             reply.text()
         );

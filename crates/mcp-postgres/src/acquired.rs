@@ -29,19 +29,19 @@ use crate::{
 /// A connection for single statements, from [`Database::acquire`](crate::Database::acquire).
 ///
 /// `&mut *connection` executes statements. Each commits by itself, and ends at the call's deadline, and after ten seconds at the
-/// latest. None is repeated. An error is [`sqlx::Error`], and `?` in a handler keeps its meaning: a database that is not available is
-/// [`HandlerError::unavailable`](mcp_server::HandlerError::unavailable), anything else a fault. What a statement leaves in the session (`SET`, `BEGIN`) would be there for other calls: use
-/// [`begin`](crate::Database::begin).
+/// latest. None is retried. An error is [`sqlx::Error`], and `?` in a handler keeps its meaning: a database that is not available is
+/// [`HandlerError::unavailable`](mcp_server::HandlerError::unavailable), anything else a fault. State that a
+/// statement leaves in the session (`SET`, `BEGIN`) would affect other calls: use [`begin`](crate::Database::begin).
 #[derive(Debug)]
 pub struct Acquired(AutocommitConnection);
 
-/// The connection of [`Acquired`], to execute statements on. Behind a pooler each statement is a transaction, whose results are
-/// read as a whole.
+/// The connection of [`Acquired`], which executes statements. Behind a pooler each statement is a transaction, whose results
+/// are buffered.
 pub struct AutocommitConnection {
-    /// `None` once it was given back.
+    /// `None` after it was returned.
     lease: Option<Lease>,
     budget: Budget,
-    /// A statement is under way, or was when the connection was last used.
+    /// A statement is running, or was not read to its end.
     is_busy: bool,
     _hold: Hold,
 }
@@ -69,7 +69,7 @@ impl DerefMut for Acquired {
 impl Drop for AutocommitConnection {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take().filter(|_| !self.is_busy) {
-            lease.give_back();
+            lease.release();
         }
     }
 }
@@ -93,7 +93,7 @@ impl<'c> Executor<'c> for &'c mut AutocommitConnection {
             return Box::pin(stream::once(future::ready(Err(sqlx::Error::PoolClosed))));
         };
         if *is_busy {
-            let source = "an earlier statement of this connection has not ended";
+            let source = "an earlier statement of this connection was not read to its end";
             return Box::pin(stream::once(future::ready(Err(through_sqlx(DatabaseError::Unavailable(busy(source)))))));
         }
         *is_busy = true;
@@ -137,7 +137,7 @@ impl<'c> Executor<'c> for &'c mut AutocommitConnection {
 }
 
 fn needs_transaction() -> sqlx::Error {
-    through_sqlx(DatabaseError::Other("a statement is prepared in a transaction: use `begin`".into()))
+    through_sqlx(DatabaseError::Other("could not prepare a statement outside of a transaction: use `begin`".into()))
 }
 
 /// Executes one statement of a connection to a pooler.
@@ -151,7 +151,7 @@ async fn in_transaction<'q>(
         return steps;
     }
     let ended = end_transaction(connection, steps.is_ok()).await;
-    // Only a commit may have done something.
+    // Only a commit may have had an effect.
     if steps.is_ok() {
         ended.map_err(of_a_statement)?
     } else {

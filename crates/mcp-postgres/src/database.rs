@@ -18,25 +18,26 @@ use crate::{
     transaction::begin,
 };
 
-/// The time that the init phase spends on the database, of the ten seconds that Lambda grants: enough to wait for another
-/// environment that brings the schema up to date.
+/// Time limit for the database in the init phase, of the ten seconds that Lambda grants: enough to wait for another
+/// environment that applies migrations.
 const INIT_TIME: Duration = Duration::from_secs(5);
 
-/// The database of a function. Cheap to clone.
+/// A function's database. Cheap to clone.
 ///
-/// There is no task in the background, since an environment is frozen between requests: what has to be done is done by
-/// the request that needs it. (sqlx's own pool pings each connection in a spawned task when it is given back.)
+/// There is no background task, since an environment is frozen between requests: maintenance is done by the request
+/// that needs it. (sqlx's own pool pings each connection in a spawned task when it is returned.)
 ///
-/// | Operation | What is repeated after a lost connection |
+/// | Operation | Retried after a lost connection |
 /// | --- | --- |
 /// | [`begin`](Self::begin), a transaction | connecting and `BEGIN` |
 /// | [`acquire`](Self::acquire), for single statements | connecting |
-/// | [`read`](Self::read) | everything |
-/// | [`write`](Self::write) | what its [`Retry`] permits |
+/// | [`read`](Self::read) | the whole closure |
+/// | [`write`](Self::write) | the closure, if its [`Retry`] permits |
 ///
-/// Each takes the context of its call, and ends in time for an answer before [its deadline](RequestContext::deadline). Once
-/// connected, a statement of a guard has ten seconds, and so has all of the work of `read` and `write`. A call has one
-/// connection at a time: a second operation within another fails with [`DatabaseError::AlreadyHeld`].
+/// Each takes the context of its call, and ends early enough for a response before [its
+/// deadline](RequestContext::deadline). Once connected, each statement of a guard may take ten seconds, and so may
+/// the whole closure of `read` and `write`. A call has one connection at a time: a second operation within another
+/// fails with [`DatabaseError::AlreadyHeld`].
 ///
 /// ```no_run
 /// # mod mcp_lambda { pub use mcp_server::*; pub use mcp_postgres as postgres; }
@@ -73,49 +74,50 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the database, in the init phase: connects and brings the schema up to date if the database answers in time.
-    /// If it does not, the first request that needs it does; until then everything else is served. A database that refuses
-    /// is tried once: a cold start does not wait for it. With [`DatabaseConfig::warm`] off nothing is done before the first
-    /// request that needs the database, so that no other request wakes it.
+    /// Opens the database in the init phase: connects and applies migrations if the database responds within five
+    /// seconds. Otherwise the first request that needs the database does so, and all other requests are served. A
+    /// database that rejects the connection is tried once, so that a cold start does not wait for it. With
+    /// [`DatabaseConfig::warm`] off, no connection is made before the first request that needs the database, so that
+    /// no other request wakes it.
     pub async fn open(config: DatabaseConfig, migrator: &'static Migrator) -> Self {
         let own = Self { sessions: Arc::new(Sessions::new(config, migrator)) };
         own.warm().await;
         own
     }
 
-    /// Connects, if the database answers at once: in the init phase, and after a snapshot was restored. Does nothing with
-    /// [`DatabaseConfig::warm`] off.
+    /// Connects if the database responds in time: in the init phase, and after a snapshot was restored. Does nothing
+    /// with [`DatabaseConfig::warm`] off.
     pub async fn warm(&self) {
         if !self.sessions.config.warm {
             return;
         }
         match self.sessions.lease(Instant::now() + INIT_TIME).await {
-            Ok(lease) => lease.give_back(),
+            Ok(lease) => lease.release(),
             Err(failure) => tracing::warn!(
                 error = error_chain(&failure.error),
-                "the database cannot be used yet; the next request that needs it tries again"
+                "could not open the database: the next request that needs it retries"
             ),
         }
     }
 
-    /// Begins a transaction. Connecting and `BEGIN` are repeated while there is time; what follows is not.
+    /// Begins a transaction. Connecting and `BEGIN` are retried until the deadline; later statements are not.
     ///
     /// # Errors
     ///
-    /// When there is no connection in time, or the call holds one already.
+    /// When no connection is available in time, or the call already holds one.
     pub async fn begin<S>(&self, context: &RequestContext<S>) -> Result<Transaction, DatabaseError> {
         let (hold, budget) = (self.hold(context)?, Budget::new(context.deadline()));
         let mut retries = Retries::new(budget);
         loop {
-            match self.begun(retries.end, budget, true).await {
+            match self.lease(retries.end, budget, true).await {
                 Ok(lease) => return Ok(Transaction::new(lease, budget, hold)),
                 Err(failure) => self.wait(&mut retries, failure, true).await?,
             }
         }
     }
 
-    /// Takes a connection for single statements, each of which commits by itself. Connecting is repeated while there is time;
-    /// statements are not. Use [`read`](Self::read) for what only reads, which is repeated.
+    /// Takes a connection for single statements, each of which commits by itself. Connecting is retried until the
+    /// deadline; statements are not. For read-only statements use [`read`](Self::read), which is retried.
     ///
     /// ```no_run
     /// # use mcp_postgres::{Database, DatabaseError};
@@ -129,7 +131,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// When there is no connection in time, or the call holds one already.
+    /// When no connection is available in time, or the call already holds one.
     pub async fn acquire<S>(&self, context: &RequestContext<S>) -> Result<Acquired, DatabaseError> {
         let (hold, budget) = (self.hold(context)?, Budget::new(context.deadline()));
         let mut retries = Retries::new(budget);
@@ -141,13 +143,13 @@ impl Database {
         }
     }
 
-    /// Does work that only reads, and repeats it while there is time.
+    /// Runs a read-only closure, with retries until the deadline.
     ///
-    /// Behind a pooler the work is one transaction, so that its statements reach one session.
+    /// Behind a pooler the closure is one transaction, so that all its statements reach one session.
     ///
     /// # Errors
     ///
-    /// The error of the work, or that there is no answer in time, or the call holds a connection already.
+    /// The error of the closure; when there is no response in time; when the call already holds a connection.
     pub async fn read<S, T, F, Fut>(&self, context: &RequestContext<S>, work: F) -> Result<T, DatabaseError>
     where
         F: Fn(Attempt) -> Fut,
@@ -156,16 +158,16 @@ impl Database {
         self.run(context, None, work).await
     }
 
-    /// Does work that writes, and repeats it while there is time if `retry` permits.
+    /// Runs a closure that writes, with retries until the deadline if `retry` permits.
     ///
-    /// Each statement commits by itself; several that belong together are for [`begin`](Self::begin). Behind a pooler the work
-    /// is one transaction, so that its statements reach one session: it is rolled back when the work fails, and a statement that
-    /// fails fails it as a whole.
+    /// Each statement commits by itself; use [`begin`](Self::begin) for several that belong together. Behind a pooler
+    /// the closure is one transaction, so that all its statements reach one session: it is rolled back when the
+    /// closure fails, and one failed statement fails it as a whole.
     ///
     /// # Errors
     ///
-    /// [`DatabaseError::OutcomeUnknown`] if the connection is lost or time ends after the work has begun. Otherwise as
-    /// [`read`](Self::read).
+    /// [`DatabaseError::OutcomeUnknown`] if the connection is lost or the deadline passes after the closure has
+    /// begun. Otherwise as [`read`](Self::read).
     pub async fn write<S, T, F, Fut>(
         &self,
         context: &RequestContext<S>,
@@ -179,7 +181,7 @@ impl Database {
         self.run(context, Some(retry), work).await
     }
 
-    /// `retry` is `None` for work that reads.
+    /// `retry` is `None` for a read-only closure.
     async fn run<S, T, F, Fut>(
         &self,
         context: &RequestContext<S>,
@@ -193,7 +195,7 @@ impl Database {
         let (_hold, budget) = (self.hold(context)?, Budget::new(context.deadline()));
         let mut retries = Retries::new(budget);
         loop {
-            let failure = match self.begun(retries.end, budget, false).await {
+            let failure = match self.lease(retries.end, budget, false).await {
                 Ok(lease) => match attempt(lease, budget, &work).await {
                     Ok(value) => return Ok(value),
                     Err(failure) => failure,
@@ -208,8 +210,8 @@ impl Database {
         }
     }
 
-    /// A connection; within a transaction if that is wanted, or a pooler needs it.
-    async fn begun(&self, end: Instant, budget: Budget, is_transaction: bool) -> Result<Lease, Failure> {
+    /// Takes a connection; with a transaction begun if the caller wants one or a pooler needs one.
+    async fn lease(&self, end: Instant, budget: Budget, is_transaction: bool) -> Result<Lease, Failure> {
         let mut lease = self.sessions.lease(end).await?;
         if !is_transaction && !lease.session.is_pooled {
             return Ok(lease);
@@ -222,8 +224,8 @@ impl Database {
     }
 
     async fn wait(&self, retries: &mut Retries, failure: Failure, may_repeat: bool) -> Result<(), DatabaseError> {
-        if failure.class.is_authentication && !self.sessions.forget_password().await {
-            // It will not be taken the next time either.
+        if failure.class.is_authentication && !self.sessions.discard_password().await {
+            // The next attempt would be rejected too.
             return Err(DatabaseError::Other(failure.error.into()));
         }
         retries.wait(failure, may_repeat).await
@@ -233,13 +235,13 @@ impl Database {
         Hold::take(context.extension::<Holds>(), Arc::as_ptr(&self.sessions).addr())
     }
 
-    /// Closes what is open, and forgets a password that was fetched: before the process ends, or before a snapshot is taken
-    /// of it. What comes later opens anew.
+    /// Closes all idle connections and discards a fetched password: before the process ends, or before a snapshot is
+    /// taken of it. Later operations open new connections.
     pub async fn close(&self) {
         self.sessions.close().await;
     }
 
-    /// The number of connections that are open and idle.
+    /// Returns the number of open idle connections.
     pub fn idle_connections(&self) -> usize {
         self.sessions.count_idle()
     }
@@ -250,10 +252,10 @@ where
     F: Fn(Attempt) -> Fut,
     Fut: Future<Output = Result<T, DatabaseError>>,
 {
-    let Lease { session: Session { connection, is_pooled }, span, place } = lease;
+    let Lease { session: Session { connection, is_pooled }, span, permit } = lease;
     let worked = async {
         match is_pooled {
-            // In a box: it is rare, and larger than the work alone.
+            // Boxed: rarely needed, and larger than the closure's future.
             true => Box::pin(in_transaction(connection, work)).await,
             false => in_autocommit(connection, work).await,
         }
@@ -261,17 +263,17 @@ where
     let result = match timeout_at(budget.done_by(), worked.instrument(span.clone())).await {
         Ok((connection, result)) => {
             if let Some(connection) = connection {
-                place.give_back(Session { connection, is_pooled });
+                permit.release(Session { connection, is_pooled });
             }
             result
         }
-        // The connection went with the work: one with a statement under way is of no use to the next.
+        // The connection was dropped with the closure: a statement may be running on it.
         Err(_) => Err(Failure::timed_out()),
     };
     note(&span, result)
 }
 
-/// Closed before the process ends and before a snapshot, and [warm](Database::warm) again after it was restored.
+/// Closed before the process ends and before a snapshot; [warmed](Database::warm) after a snapshot was restored.
 impl ManagedResource for Database {
     async fn close(&self) {
         self.close().await;

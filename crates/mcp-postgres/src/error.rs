@@ -1,35 +1,35 @@
-//! What a failed operation means: for the caller of a tool, and for whether it may be repeated.
+//! Errors of operations: their meaning for the caller of a tool, and whether a retry is permitted.
 
 use std::{error::Error, fmt, io, sync::LazyLock};
 
 use mcp_server::{BoxError, HandlerError, Unavailable};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-/// Why an operation has no result. Made of [`sqlx::Error`] by `?`.
+/// Why an operation failed. Converted from [`sqlx::Error`] by `?`.
 ///
-/// As the error of a handler, what is not available stays so ([`mcp_server::Unavailable`]), also in an error that wraps it;
-/// everything else is a fault on our side.
+/// As the error of a handler, errors of availability stay so ([`mcp_server::Unavailable`]), also within an error that
+/// wraps them; all others are internal faults.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DatabaseError {
-    /// The database broke off, is not there, or takes no more connections.
+    /// The database is unreachable, closed the connection, or accepts no more connections.
     Unavailable(BoxError),
-    /// There was no answer in time: a lock, a slow query, a network that swallows packets.
+    /// The deadline passed before a response: a lock, a slow query, lost packets.
     TimedOut,
-    /// The same, after something was asked for: it may have been done.
+    /// As the other two, after a request was sent: its effect may have happened.
     OutcomeUnknown(BoxError),
-    /// It is a replica, or is failing over.
+    /// The database is a replica, or is failing over.
     ReadOnly(BoxError),
-    /// A constraint is broken.
+    /// A statement violates a constraint.
     Constraint {
         /// The constraint's name in the schema.
         name: String,
-        /// What the database says; it repeats values.
+        /// The database's message, which repeats values.
         source: BoxError,
     },
-    /// The call holds a connection, and asks for another.
+    /// The call already holds a connection to this database.
     AlreadyHeld,
-    /// Anything else: a fault on our side.
+    /// Any other error: an internal fault.
     Other(BoxError),
 }
 
@@ -37,24 +37,25 @@ impl fmt::Display for DatabaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable(_) => f.write_str("the database is not available"),
-            Self::TimedOut => f.write_str("the database did not answer in time"),
-            Self::OutcomeUnknown(_) => {
-                f.write_str("the database did not answer, and it is not known whether it did what it was asked for")
-            }
-            Self::ReadOnly(_) => f.write_str("the database is read-only"),
-            Self::Constraint { name, .. } => write!(f, "the constraint `{name}` is broken"),
-            Self::AlreadyHeld => f.write_str(
-                "this call already holds a connection of its environment, which has one for each request: use that one, or \
-                 end it (`commit`, `rollback`, `drop`) before the next",
+            Self::TimedOut => f.write_str("the database did not respond before the deadline"),
+            Self::OutcomeUnknown(_) => f.write_str(
+                "the connection to the database was lost before it confirmed the operation: it may have been executed",
             ),
-            Self::Other(_) => f.write_str("the database refused"),
+            Self::ReadOnly(_) => f.write_str("the database is read-only"),
+            Self::Constraint { name, .. } => write!(f, "the constraint `{name}` is violated"),
+            Self::AlreadyHeld => f.write_str(
+                "this call already holds a connection, and each call has one: use that one, or end it (`commit`, \
+                 `rollback`, `drop`) before the next",
+            ),
+            Self::Other(_) => f.write_str("the database rejected the operation"),
         }
     }
 }
 
 impl Error for DatabaseError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        static TIMED_OUT: LazyLock<Unavailable> = LazyLock::new(|| Unavailable::new(BUSY, "no answer in time"));
+        static TIMED_OUT: LazyLock<Unavailable> =
+            LazyLock::new(|| Unavailable::new(BUSY, "no response before the deadline"));
         match self {
             Self::TimedOut => Some(&*TIMED_OUT),
             Self::AlreadyHeld => None,
@@ -67,16 +68,16 @@ impl Error for DatabaseError {
     }
 }
 
-/// The message for a caller whose change may have been made.
+/// Message for a caller whose change may have been made.
 const UNKNOWN: &str =
     "The database did not answer. It is not known whether the change was made: look before you try again.";
-/// The message for a caller for whom a retry may help.
+/// Message for a caller who may retry.
 const BUSY: &str = "The database is busy or not available. Try again in a moment.";
 const READ_ONLY: &str = "The database takes no changes at the moment. Try again later.";
 
 impl DatabaseError {
-    /// The error that stands for broken constraints. `client_error` says in plain words what the caller did wrong, for the
-    /// names that it knows; other constraints are faults on our side.
+    /// Converts a violated constraint to the handler's error. `client_error` returns a message for the caller for
+    /// each constraint name that it knows; other constraints are internal faults.
     ///
     /// ```
     /// # use mcp_postgres::DatabaseError;
@@ -101,7 +102,7 @@ impl DatabaseError {
 }
 
 impl DatabaseError {
-    /// The kind, for a span: what the database says may repeat values.
+    /// Returns the kind of the error, for a span. Messages of the database may repeat values.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
@@ -115,13 +116,13 @@ impl DatabaseError {
     }
 }
 
-/// A source that says that the database is not available at the moment.
+/// Wraps a source as [`Unavailable`].
 pub(crate) fn busy(source: impl Into<BoxError>) -> BoxError {
     Unavailable::new(BUSY, source).into()
 }
 
 impl From<sqlx::Error> for DatabaseError {
-    /// An error of this crate's that has passed through sqlx comes out as it was.
+    /// Restores an error of this crate that was passed through sqlx.
     fn from(error: sqlx::Error) -> Self {
         let error = match error {
             sqlx::Error::Io(error) => match error.downcast::<Self>() {
@@ -141,22 +142,22 @@ impl From<sqlx::Error> for DatabaseError {
     }
 }
 
-/// What was asked for may have been done.
+/// Marks an error whose statement may have been executed.
 fn outcome_unknown(error: DatabaseError) -> DatabaseError {
     DatabaseError::OutcomeUnknown(Unavailable::new(UNKNOWN, error).into())
 }
 
-/// The error in the form that an executor of sqlx's returns.
+/// Wraps the error so that an executor of sqlx can return it.
 pub(crate) fn through_sqlx(error: DatabaseError) -> sqlx::Error {
     sqlx::Error::Io(io::Error::other(error))
 }
 
-/// Whether a statement that failed so leaves a connection that cannot be used again.
+/// Reports whether the connection cannot be used after this error.
 pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     classify(error).1.is_connection_lost
 }
 
-/// The error of a statement that commits by itself: if the connection was lost, it may have been executed.
+/// Converts the error of a statement that commits by itself: if the connection was lost, it may have been executed.
 pub(crate) fn of_a_statement(error: sqlx::Error) -> sqlx::Error {
     match classify(&error) {
         (Kind::Unavailable, Class { is_without_effect: false, .. }) => {
@@ -166,8 +167,8 @@ pub(crate) fn of_a_statement(error: sqlx::Error) -> sqlx::Error {
     }
 }
 
-/// The error of a guard's statement: an outage is a [`DatabaseError`], so that `?` in a handler returns
-/// [`HandlerError::unavailable`]. Others stay as sqlx has them, for authors who look at them.
+/// Converts the error of a guard's statement: an outage is a [`DatabaseError`], so that `?` in a handler returns
+/// [`HandlerError::unavailable`]. Others stay errors of sqlx, for authors who inspect them.
 pub(crate) fn of_a_guard(error: sqlx::Error) -> sqlx::Error {
     match classify(&error).0 {
         Kind::Unavailable | Kind::TimedOut | Kind::ReadOnly => through_sqlx(DatabaseError::from(error)),
@@ -175,46 +176,46 @@ pub(crate) fn of_a_guard(error: sqlx::Error) -> sqlx::Error {
     }
 }
 
-/// An attempt that failed.
+/// A failed attempt.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: DatabaseError,
     pub(crate) class: Class,
 }
 
-/// What a failure means for the connection, and for a retry.
+/// The meaning of a failure for the connection and for a retry.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Class {
-    /// The same may succeed in a moment.
+    /// A retry may succeed.
     pub(crate) is_transient: bool,
     /// The connection cannot be used again.
     pub(crate) is_connection_lost: bool,
-    /// Nothing of it can have happened.
+    /// The failed operation had no effect.
     pub(crate) is_without_effect: bool,
-    /// The password is wrong, perhaps since it was rotated.
+    /// The password was rejected, perhaps because it was rotated.
     pub(crate) is_authentication: bool,
-    /// All connections are taken.
+    /// The connection limit is reached.
     pub(crate) is_full: bool,
 }
 
 impl Failure {
-    /// There was no result in time. The connection has something under way.
+    /// A timeout. A statement may still be running on the connection.
     pub(crate) fn timed_out() -> Self {
         let class = Class { is_connection_lost: true, ..Class::default() };
         Self { error: DatabaseError::TimedOut, class }
     }
 
-    /// What will not succeed the next time either.
+    /// A failure that a retry cannot fix.
     pub(crate) fn permanent(error: DatabaseError) -> Self {
         Self { error, class: Class { is_connection_lost: true, is_without_effect: true, ..Class::default() } }
     }
 
-    /// Nothing of it can have happened, with any error.
+    /// Marks the failed operation as one without effect.
     pub(crate) fn without_effect(self) -> Self {
         Self { class: Class { is_without_effect: true, ..self.class }, ..self }
     }
 
-    /// The same where something was asked for that changes data.
+    /// Marks the failure of a write: it may have had an effect.
     pub(crate) fn of_a_write(self) -> Self {
         let Self { error, class } = self;
         let error = match error {
@@ -238,7 +239,7 @@ impl From<DatabaseError> for Failure {
         let source = Error::source(&error);
         let reason = source.and_then(|own| own.downcast_ref()).map(Unavailable::reason).or(source);
         let source = reason.and_then(|own| own.downcast_ref::<sqlx::Error>());
-        // Others: the server has given up a statement, or the author's own error.
+        // Others: a statement that the server has cancelled, or the author's own error.
         let refused = Class { is_without_effect: true, ..Class::default() };
         let class = source.map_or(refused, |source| classify(source).1);
         Self { error, class }
@@ -253,25 +254,25 @@ enum Kind {
     Other,
 }
 
-/// What an error of sqlx's means.
+/// Classifies an error of sqlx.
 fn classify(error: &sqlx::Error) -> (Kind, Class) {
     let is_transient = |kind: &Kind| matches!(kind, Kind::Unavailable);
-    // The connection broke off; what was asked for may have been done.
+    // The connection was lost; the statement may have been executed.
     let lost = |kind: Kind| {
         let class = Class { is_transient: is_transient(&kind), is_connection_lost: true, ..Class::default() };
         (kind, class)
     };
-    // The database refused, and nothing was done.
+    // The database rejected the statement, which had no effect.
     let refused = |kind: Kind| {
         let class = Class { is_transient: is_transient(&kind), is_without_effect: true, ..Class::default() };
         (kind, class)
     };
     let sqlx::Error::Database(database) = error else {
         return match error {
-            // A certificate that does not verify arrives as this, and will not verify the next time.
+            // An invalid certificate is reported as this error, and stays invalid.
             sqlx::Error::Io(own) if own.kind() == io::ErrorKind::InvalidData => lost(Kind::Other),
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => lost(Kind::Unavailable),
-            // What was read does not fit its type, or is not there.
+            // A row is missing, or a value does not fit its Rust type.
             sqlx::Error::RowNotFound
             | sqlx::Error::ColumnNotFound(_)
             | sqlx::Error::ColumnIndexOutOfBounds { .. }
@@ -290,23 +291,23 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
     let (kind, class) = match code {
         // Rolled back: a serialization failure, a deadlock.
         "40001" | "40P01" => refused(Kind::Unavailable),
-        // Another deployment changed a table: the statement is prepared anew on another connection. Everything
-        // else that is not supported is permanent.
+        // Another deployment changed a table: the statement is prepared again on another connection. Other
+        // unsupported features are permanent errors.
         code if code == "26000" || code == "0A000" && own.is_some_and(is_stale_plan) => {
             let (kind, class) = refused(Kind::Other);
             (kind, Class { is_transient: true, is_connection_lost: true, ..class })
         }
-        // A pooler's session has a prepared statement of this name, which another client left: the next has another.
+        // A pooler's session has a prepared statement of this name from another client: the retry gets another session.
         "42P05" => {
             let (kind, class) = refused(Kind::Other);
             (kind, Class { is_transient: true, ..class })
         }
-        // The server comes up or goes down, or is full: no session was opened.
+        // The server starts, stops, or is at its connection limit: no session was opened.
         code @ ("57P03" | "53300" | "53400") => {
             let (kind, class) = lost(Kind::Unavailable);
             (kind, Class { is_without_effect: true, is_full: code != "57P03", ..class })
         }
-        // The session was ended. Whether a commit was on its way is not known.
+        // The session was terminated. Whether a commit was executed is unknown.
         "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => lost(Kind::Unavailable),
         code if code.starts_with("08") => lost(Kind::Unavailable),
         "25006" => {
@@ -332,8 +333,8 @@ fn is_stale_plan(error: &PgDatabaseError) -> bool {
     error.routine() == Some("RevalidateCachedQuery") || error.message() == "cached plan must not change result type"
 }
 
-/// Whether a pooler rejects settings in the startup message: PgBouncer as an unsupported startup parameter, RDS Proxy as a
-/// feature that is not supported.
-pub(crate) fn refuses_settings(error: &sqlx::Error) -> bool {
+/// Reports whether a pooler rejected settings in the startup message: PgBouncer as an unsupported startup parameter, RDS
+/// Proxy as an unsupported feature.
+pub(crate) fn rejects_settings(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| matches!(error.code().as_deref(), Some("08P01" | "0A000")))
 }

@@ -1,10 +1,10 @@
-//! One connection for each call: a second one would wait for the first, which waits for the call.
+//! At most one connection for each call: a second one could wait for the first, which waits for the call: a deadlock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::DatabaseError;
 
-/// The databases that a call holds a connection to, by their address in memory.
+/// The databases to which a call holds a connection, by their address in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Holds(Mutex<Vec<usize>>);
 
@@ -14,7 +14,7 @@ impl Holds {
     }
 }
 
-/// A call's right to a connection to one database, until it is dropped.
+/// The permit of a call for a connection to one database, until it is dropped.
 pub(crate) struct Hold {
     holds: Arc<Holds>,
     database: usize,

@@ -1,7 +1,8 @@
-//! A Postgres for functions on Lambda: one connection for each execution environment, opened in the init phase if the
-//! database is there, replaced without the caller seeing it when it was lost, and closed before the process ends.
+//! Postgres for functions on Lambda: one connection for each execution environment. It is opened in the init phase if
+//! the database is reachable, replaced transparently when it is lost, and closed before the process ends.
 //!
-//! Statements are [sqlx](https://docs.rs/sqlx)'s. [`Database`] has the operations, and [`DatabaseError`] what a failure means.
+//! Statements are [sqlx](https://docs.rs/sqlx)'s. [`Database`] has the operations; [`DatabaseError`] classifies
+//! failures.
 //!
 //! ```no_run
 //! use mcp_postgres::{Database, DatabaseConfig, DatabaseError};
@@ -30,18 +31,18 @@
 //! }
 //! ```
 //!
-//! | Module | What it holds |
+//! | Module | Content |
 //! | --- | --- |
-//! | `config` | [`DatabaseConfig`]: where the database is and how to get in |
-//! | `aws_http` | how the AWS SDK reaches Secrets Manager |
-//! | `credentials` | passwords from Secrets Manager, tokens for RDS |
-//! | `sessions` | connections: opened, kept, replaced, closed |
-//! | `migrate` | the schema |
-//! | `pooler` | transactions that leave nothing in a pooler's session |
-//! | `error` | [`DatabaseError`]: what a failure means for the caller, and for a retry |
-//! | `retry` | deadlines, backoff |
-//! | `hold` | one connection for each call |
-//! | `bounded` | results that come in time |
+//! | `config` | [`DatabaseConfig`]: host, credentials, TLS |
+//! | `aws_http` | HTTP client of the AWS SDK, for Secrets Manager |
+//! | `credentials` | passwords from Secrets Manager, authentication tokens of RDS |
+//! | `sessions` | connections: open, reuse, replace, close |
+//! | `migrate` | migrations of the schema |
+//! | `pooler` | transactions that leave no state in a pooler's session |
+//! | `error` | [`DatabaseError`], and the classification of errors for retries |
+//! | `retry` | deadlines, backoff, jitter |
+//! | `hold` | at most one connection for each call |
+//! | `bounded` | streams of results with a deadline |
 //! | `transaction`, `acquired`, `attempt` | the guards |
 //! | `database` | [`Database`]: the operations |
 

@@ -1,4 +1,4 @@
-//! The schema, brought up to date by the first connection.
+//! Migrations, applied by the first connection.
 
 use std::pin::Pin;
 
@@ -14,14 +14,14 @@ use crate::{
 };
 
 const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
-/// The migrator's own lock ends before the transaction does, behind a pooler. The key is `mcp-migr` in ASCII.
+/// Behind a pooler, the migrator's own lock ends before the transaction does. The key is `mcp-migr` in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7882267113239963506)";
 
-/// What one round trip tells of a new connection.
+/// State of a new connection, read in one round trip.
 pub(crate) struct Schema {
-    /// The settings of the startup message are in force: the connection is to a session of its own.
+    /// The settings of the startup message apply: the connection has a session of its own.
     pub(crate) is_own_session: bool,
-    /// All migrations were applied; false where none were asked for.
+    /// All migrations were applied; false without a migrator.
     pub(crate) is_current: bool,
 }
 
@@ -29,7 +29,7 @@ impl Schema {
     pub(crate) async fn read(connection: &mut PgConnection, migrator: Option<&Migrator>) -> Result<Self, sqlx::Error> {
         let setting = format!("SELECT current_setting('{SESSION_SETTING}', true) = '{OWN_SESSION}'");
         let both = migrator.map(|_| format!("{setting}; {APPLIED}")).unwrap_or(setting.clone());
-        // Made of constants, as is the other.
+        // Both statements consist of constants.
         let read = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(both))).await;
         let rows = match read {
             Err(error) if is_missing_table(&error) => {
@@ -44,29 +44,29 @@ impl Schema {
     }
 }
 
-/// Brings the schema up to date, if it is not. One query tells; only a schema that is behind takes the migrator's lock,
-/// under which concurrent cold starts wait for each other. Behind a pooler that is one transaction.
+/// Applies pending migrations. One query detects them; only then is the migrator's lock taken, on which concurrent cold
+/// starts wait for each other. Behind a pooler all migrations are one transaction.
 ///
 /// # Errors
 ///
-/// When a migration fails, or one that was applied is not the one that is known here.
+/// When a migration fails, or an applied one differs from the one in the binary.
 pub(crate) fn ensure_current<'a>(
     connection: &'a mut PgConnection,
     migrator: &'static Migrator,
     is_pooled: bool,
 ) -> Pin<Box<dyn Future<Output = Result<(), MigrateError>> + Send + 'a>> {
-    // In a box, since the compiler cannot see through the migrator's future that it is `Send`.
-    Box::pin(bring_up_to_date(connection, migrator, is_pooled))
+    // Boxed, since the compiler cannot infer that the migrator's future is `Send`.
+    Box::pin(apply_pending(connection, migrator, is_pooled))
 }
 
-async fn bring_up_to_date(
+async fn apply_pending(
     connection: &mut PgConnection,
     migrator: &Migrator,
     is_pooled: bool,
 ) -> Result<(), MigrateError> {
     let applied = match connection.fetch_all(sqlx::raw_sql(APPLIED)).await {
         Ok(applied) => applied,
-        // There is no such table yet.
+        // No migration was ever applied.
         Err(error) if is_missing_table(&error) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
@@ -74,7 +74,7 @@ async fn bring_up_to_date(
         return Ok(());
     }
     if is_pooled {
-        // If it fails, the connection is dropped within the transaction, and the pooler gives up the session.
+        // If it fails, the connection is dropped within the transaction, and the pooler closes the session.
         connection.execute("BEGIN").await?;
         connection.execute(sqlx::raw_sql(LOCK)).await?;
     }
@@ -83,7 +83,7 @@ async fn bring_up_to_date(
     if is_pooled {
         end_transaction(connection, true).await?;
     }
-    tracing::info!("the schema of the database is up to date now");
+    tracing::info!("database migrations were applied");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Poolers in transaction mode: each transaction may reach another session, so nothing is left in one.
+//! Poolers in transaction mode: each transaction may reach another session, so that a session must keep no state.
 
 use std::mem::ManuallyDrop;
 
@@ -6,19 +6,19 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use crate::{Attempt, DatabaseError, attempt::lend, error::Failure};
 
-/// Makes what a handler begins a savepoint. sqlx counts on the connection how deep transactions are nested; from here on it
-/// takes the connection to be within one, as each operation is.
+/// Makes transactions that a handler begins savepoints. sqlx counts the nesting of transactions on the connection; after
+/// this call it considers the connection to be within one, as each operation is.
 pub(crate) async fn nest_transactions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let _ = ManuallyDrop::new(connection.begin().await?);
     connection.execute("ROLLBACK").await.map(|_| ())
 }
 
-/// Ends a transaction in a session of a pooler, and takes back what was prepared in it: names of prepared statements are
-/// those of a session, which serves another client next.
+/// Ends a transaction in a session of a pooler, and deallocates its prepared statements: their names belong to the session,
+/// which serves another client next.
 pub(crate) async fn end_transaction(connection: &mut PgConnection, is_commit: bool) -> Result<(), sqlx::Error> {
     connection.clear_cached_statements().await?;
-    // `COMMIT` rolls a transaction back in which a statement failed, and reports success all the same. `SELECT` does not, and
-    // what follows it in one message is not executed then.
+    // `COMMIT` of a transaction with a failed statement rolls back and reports success. `SELECT` fails in such a transaction,
+    // and later statements of the same message are then not executed.
     let end = if is_commit { "SELECT 1; COMMIT" } else { "ROLLBACK" };
     let ended = connection.execute(end).await.map(|_| ());
     if ended.as_ref().is_err_and(is_aborted) {
@@ -32,7 +32,7 @@ fn is_aborted(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("25P02"))
 }
 
-/// Does all of the work in a transaction that has begun, in one session of a pooler, and leaves nothing in it.
+/// Runs the closure in a transaction that has begun, in one session of a pooler, and leaves no state in it.
 pub(crate) async fn in_transaction<T, F, Fut>(
     connection: PgConnection,
     work: &F,
@@ -42,15 +42,17 @@ where
     Fut: Future<Output = Result<T, DatabaseError>>,
 {
     let (connection, result) = lend(connection, work).await;
-    // What failed before the transaction ended is rolled back, be it with its session.
+    // A failure before the end of the transaction rolls it back, if necessary with its session.
     let result = result.map_err(|error| Failure::from(error).without_effect());
     let Some(mut connection) = connection else {
-        let kept = || Failure::permanent(DatabaseError::Other("the connection was kept beyond its transaction".into()));
+        let kept = || {
+            Failure::permanent(DatabaseError::Other("the closure kept the connection beyond its transaction".into()))
+        };
         return (None, result.and_then(|_| Err(kept())));
     };
     match result {
         Err(failure) if failure.class.is_connection_lost => (None, Err(failure)),
-        // The work's own error says more. What could not be rolled back is closed.
+        // The closure's own error is more specific. If the rollback fails, the connection is closed.
         Err(failure) => match end_transaction(&mut connection, false).await {
             Ok(()) => (Some(connection), Err(failure)),
             Err(_) => (None, Err(failure)),
@@ -74,7 +76,7 @@ mod tests {
     /// 6.1: behind a pooler an operation is one transaction, which the server rolls back without an error after a statement in
     /// it has failed.
     #[tokio::test]
-    async fn an_operation_behind_a_pooler_is_done_as_a_whole_or_reported() {
+    async fn an_operation_behind_a_pooler_is_atomic_and_failures_are_reported() {
         let test = TestDatabase::create().await;
         let mut connection = test.connect().await;
         nest_transactions(&mut connection).await.unwrap();

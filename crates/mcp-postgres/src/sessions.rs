@@ -1,4 +1,4 @@
-//! Connections: one for each request that an environment serves at once, opened once, replaced when lost.
+//! Connections: one for each concurrent request of an environment, opened once, replaced when lost.
 
 use std::{
     sync::{
@@ -20,88 +20,90 @@ use crate::{
     DatabaseConfig, DatabaseError,
     config::Password,
     credentials::Aws,
-    error::{Failure, busy, refuses_settings},
+    error::{Failure, busy, rejects_settings},
     migrate::{Schema, ensure_current},
     pooler::nest_transactions,
 };
 
-/// A connection that does not answer a ping in this time is as good as lost.
+/// Timeout of a ping, after which a connection is considered lost.
 pub(crate) const PING_TIME: Duration = Duration::from_millis(500);
-/// Settings of each session, in the startup message: the server gives up a statement after 15 s, and one of a client that is
-/// gone after a second, since its session would go on holding a connection. Not by `SET`, which would pin a session of RDS
-/// Proxy and outlive a transaction behind PgBouncer. Poolers reject them, or ignore them: the last one is how to tell.
+/// Settings of each session, in the startup message. The server cancels a statement after 15 s, and after a second
+/// that of a disconnected client, whose session would otherwise keep its connection. `SET` is not used: it would pin
+/// a session of RDS Proxy, and outlive a transaction behind PgBouncer. Poolers reject or ignore the settings, which
+/// the last one detects.
 const SETTINGS: [(&str, &str); 3] =
     [("statement_timeout", "15s"), ("client_connection_check_interval", "1s"), (SESSION_SETTING, OWN_SESSION)];
-/// A setting that no server knows and every server keeps.
+/// A custom setting, which every server accepts.
 pub(crate) const SESSION_SETTING: &str = "mcp.session";
 pub(crate) const OWN_SESSION: &str = "own";
-/// A secret whose password is refused is not fetched again more often than this.
+/// Cooldown after a secret was fetched because its password was rejected.
 const SECRET_COOLDOWN: Duration = Duration::from_secs(10);
 
-/// The connections of an environment.
+/// Connections of an environment.
 pub(crate) struct Sessions {
     pub(crate) config: DatabaseConfig,
     migrator: Option<&'static Migrator>,
-    /// One for each connection that may exist.
+    /// One permit for each connection.
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
-    /// How to connect, with the password as it was last known.
+    /// Connection options, with the last known password.
     options: AsyncMutex<CachedOptions>,
-    /// What listens there is a pooler, which rejects or ignores settings in the startup message.
+    /// The endpoint is a pooler, which rejects or ignores settings in the startup message.
     has_pooler: AtomicBool,
     is_current: OnceCell<()>,
     aws: Aws,
 }
 
-/// A connection, and what it leads to.
+/// A connection and its kind of session.
 pub(crate) struct Session {
     pub(crate) connection: PgConnection,
-    /// To a pooler, which hands each transaction to any of its sessions; otherwise to a session of its own.
+    /// The connection is to a pooler, which assigns each transaction to any of its sessions; otherwise to a session
+    /// of its own.
     pub(crate) is_pooled: bool,
 }
 
 struct Idle {
     session: Session,
-    /// By both clocks: while an environment is frozen one of them may stand still.
+    /// By both clocks: one of them may stand still while an environment is frozen.
     since: (Instant, SystemTime),
 }
 
 #[derive(Default)]
 struct CachedOptions {
     options: Option<PgConnectOptions>,
-    /// When the password was given up last, by both clocks.
-    forgotten: Option<(Instant, SystemTime)>,
+    /// When a rejected password was last discarded, by both clocks.
+    discarded: Option<(Instant, SystemTime)>,
 }
 
-/// A connection in use. One that is not [given back](Self::give_back) is closed when this is dropped: a statement or a
-/// transaction may be under way on it, and nothing can be awaited then.
+/// A connection in use. Unless it is [released](Self::release), it is closed on drop: a statement or a transaction
+/// may be running on it, and a destructor cannot await.
 pub(crate) struct Lease {
     pub(crate) session: Session,
-    /// Of the attempt, which lasts as long as the connection is in use.
+    /// Span of the attempt, which lasts as long as the connection is in use.
     pub(crate) span: Span,
-    pub(crate) place: Place,
+    pub(crate) permit: Permit,
 }
 
-/// The right to one connection.
-pub(crate) struct Place {
+/// The permit for one connection.
+pub(crate) struct Permit {
     sessions: Arc<Sessions>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Lease {
-    /// Leaves the connection to the next operation. Nothing is under way on it.
-    pub(crate) fn give_back(self) {
-        self.place.give_back(self.session);
+    /// Returns the connection for the next operation. No statement may be running on it.
+    pub(crate) fn release(self) {
+        self.permit.release(self.session);
     }
 }
 
-impl Place {
-    pub(crate) fn give_back(self, session: Session) {
+impl Permit {
+    pub(crate) fn release(self, session: Session) {
         self.sessions.put(session);
     }
 }
 
-/// Notes a failure in the span of its attempt.
+/// Records a failure in the span of its attempt.
 pub(crate) fn note<T>(span: &Span, result: Result<T, Failure>) -> Result<T, Failure> {
     result.inspect_err(|failure| {
         span.record("error.type", failure.error.kind());
@@ -123,7 +125,7 @@ impl Sessions {
         }
     }
 
-    /// Takes a connection, an idle one or a new one, whose schema is up to date. Others wait for a free place until `end`.
+    /// Takes an idle connection or opens one, with an up-to-date schema. Waits for a permit until `end`.
     pub(crate) async fn lease(self: &Arc<Self>, end: tokio::time::Instant) -> Result<Lease, Failure> {
         let span = tracing::info_span!(
             "postgresql",
@@ -137,18 +139,18 @@ impl Sessions {
             Ok((permit, self.ready_session().await?))
         };
         let taken = timeout_at(end, taken.instrument(span.clone())).await;
-        // Nothing was asked yet.
+        // No statement was sent yet.
         let taken = taken.unwrap_or_else(|_| Err(Failure::timed_out())).map_err(Failure::without_effect);
         let (permit, session) = note(&span, taken)?;
-        Ok(Lease { session, span, place: Place { sessions: Arc::clone(self), _permit: permit } })
+        Ok(Lease { session, span, permit: Permit { sessions: Arc::clone(self), _permit: permit } })
     }
 
-    /// Closes what is idle, and forgets a password that was fetched.
+    /// Closes idle connections, and discards a fetched password.
     pub(crate) async fn close(&self) {
         *self.options.lock().await = CachedOptions::default();
         for idle in self.take_idle() {
             if let Err(error) = idle.session.connection.close().await {
-                tracing::debug!(%error, "a connection did not close in order");
+                tracing::debug!(%error, "could not close a connection");
             }
         }
     }
@@ -157,11 +159,11 @@ impl Sessions {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// A session that is known to live, or was opened just now, with a schema that is up to date.
+    /// Returns a session that responds to a ping or is new, with an up-to-date schema.
     async fn ready_session(&self) -> Result<Session, Failure> {
-        let mut session = match self.living_session().await {
+        let mut session = match self.idle_session().await {
             Some(session) => session,
-            // In a box: the SDK's future is 200 KB, which each operation would move although hardly any connects.
+            // Boxed: the SDK's future has 200 KB, which each operation would move although few connect.
             None => Box::pin(self.connect()).await?,
         };
         if let Some(migrator) = self.migrator {
@@ -178,7 +180,7 @@ impl Sessions {
         Ok(session)
     }
 
-    async fn living_session(&self) -> Option<Session> {
+    async fn idle_session(&self) -> Option<Session> {
         loop {
             let Idle { mut session, since } = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             let idle_for = elapsed(since);
@@ -187,22 +189,22 @@ impl Sessions {
             }
             match timeout(PING_TIME, session.connection.ping()).await {
                 Ok(Ok(())) => return Some(session),
-                _ => tracing::info!("a connection was lost while it was idle"),
+                _ => tracing::info!("an idle connection was lost"),
             }
         }
     }
 
     async fn connect(&self) -> Result<Session, Failure> {
         let options = self.options().await.map_err(|error| {
-            // The SDK has tried again already.
+            // The SDK has retried already.
             Failure::permanent(DatabaseError::Unavailable(busy(error)))
         })?;
-        // PgBouncer rejects it, and servers since PostgreSQL 12 write floats with all their digits by themselves.
+        // PgBouncer rejects it, and servers since PostgreSQL 12 send floats with full precision by default.
         let options = options.extra_float_digits(None);
         if !self.has_pooler.load(Ordering::Relaxed) {
             match PgConnection::connect_with(&options.clone().options(SETTINGS)).await {
                 Ok(connection) => return self.session(connection).await,
-                Err(error) if refuses_settings(&error) => {}
+                Err(error) if rejects_settings(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -210,22 +212,22 @@ impl Sessions {
         self.pooled(connection).await
     }
 
-    /// The session of a connection to a pooler.
+    /// Returns the session of a connection to a pooler.
     async fn pooled(&self, mut connection: PgConnection) -> Result<Session, Failure> {
         if !self.has_pooler.swap(true, Ordering::Relaxed) {
-            tracing::info!("the database is behind a pooler: each operation is one transaction");
+            tracing::info!("pooler detected: each database operation is one transaction");
         }
         nest_transactions(&mut connection).await?;
         Ok(Session { connection, is_pooled: true })
     }
 
-    /// What a connection leads to whose settings were not rejected, and whether the schema is up to date: in one round trip,
-    /// since almost always nothing is to be done.
+    /// Detects the kind of session, and whether migrations are pending, in one round trip: usually there is nothing
+    /// to do.
     async fn session(&self, mut connection: PgConnection) -> Result<Session, Failure> {
         let migrator = self.migrator.filter(|_| !self.is_current.initialized());
         let schema = Schema::read(&mut connection, migrator).await?;
         if schema.is_current {
-            // A concurrent request may have set it: to the same.
+            // A concurrent request may have set it, to the same value.
             let _ = self.is_current.set(());
         }
         match schema.is_own_session {
@@ -234,7 +236,7 @@ impl Sessions {
         }
     }
 
-    /// How to connect, with a password that is good now. Single-flight: others wait for the one that fetches.
+    /// Returns connection options with a valid password. Single-flight: concurrent requests wait for one fetch.
     async fn options(&self) -> Result<PgConnectOptions, BoxError> {
         let config = &self.config;
         match &config.password {
@@ -252,15 +254,16 @@ impl Sessions {
         }
     }
 
-    /// The password was refused. Whether another may come in its place: one that is fetched anew, unless it just was.
-    pub(crate) async fn forget_password(&self) -> bool {
+    /// Discards a rejected password. Returns whether another may be available: a secret that is fetched again, unless
+    /// it just was.
+    pub(crate) async fn discard_password(&self) -> bool {
         if !matches!(self.config.password, Password::Secret { .. }) {
             return false;
         }
         let mut cached = self.options.lock().await;
-        let may_fetch = cached.forgotten.is_none_or(|forgotten| elapsed(forgotten) >= SECRET_COOLDOWN);
+        let may_fetch = cached.discarded.is_none_or(|discarded| elapsed(discarded) >= SECRET_COOLDOWN);
         if may_fetch {
-            *cached = CachedOptions { options: None, forgotten: Some((Instant::now(), SystemTime::now())) };
+            *cached = CachedOptions { options: None, discarded: Some((Instant::now(), SystemTime::now())) };
         }
         // Another request may be fetching it.
         may_fetch || cached.options.is_none()
@@ -276,7 +279,7 @@ impl Sessions {
     }
 }
 
-/// By the clock that has moved on further: while an environment is frozen one of them may stand still.
+/// Returns the greater time of both clocks: one of them may stand still while an environment is frozen.
 fn elapsed(since: (Instant, SystemTime)) -> Duration {
     since.0.elapsed().max(since.1.elapsed().unwrap_or(Duration::MAX))
 }

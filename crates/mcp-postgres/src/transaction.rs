@@ -26,25 +26,25 @@ use crate::{
 /// A transaction, from [`Database::begin`](crate::Database::begin).
 ///
 /// `&mut *transaction` executes statements, each of which ends at the call's deadline, and after ten seconds at the latest. `?` on
-/// their errors does in a handler as it does for those of [`Acquired`](crate::Acquired).
+/// their errors in a handler has the same meaning as for those of [`Acquired`](crate::Acquired).
 ///
 /// It also dereferences to [`PgConnection`], for functions that take one and for savepoints. Those statements end with the
 /// handler, at its deadline, and their errors are sqlx's own: return [`DatabaseError`] from such a function, since a bare
 /// [`sqlx::Error`] of an outage would be an internal fault.
 ///
-/// A transaction that is dropped is rolled back: its connection is closed, since nothing can be awaited then.
+/// A transaction that is dropped is rolled back: its connection is closed, since a destructor cannot await.
 /// [`rollback`](Self::rollback) keeps the connection.
 #[derive(Debug)]
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct Transaction(TransactionConnection);
 
-/// The connection of a [`Transaction`], to execute statements on.
+/// The connection of a [`Transaction`], which executes statements.
 pub struct TransactionConnection {
     lease: Lease,
     budget: Budget,
     /// A statement has failed, or may have failed unseen: `COMMIT` would roll back, and report success.
     may_have_failed: bool,
-    /// A statement was lost with the connection, or did not end in time.
+    /// The connection was lost during a statement, or a statement timed out.
     is_lost: bool,
     _hold: Hold,
 }
@@ -52,7 +52,7 @@ pub struct TransactionConnection {
 /// Begins a transaction on a connection.
 pub(crate) async fn begin(session: &mut Session) -> Result<(), sqlx::Error> {
     match session.is_pooled {
-        // To sqlx its connections are within a transaction already.
+        // sqlx considers these connections to be within a transaction already.
         true => session.connection.execute("BEGIN").await.map(|_| ()),
         false => PgTransactionManager::begin(&mut session.connection, None).await,
     }
@@ -67,7 +67,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// [`DatabaseError::OutcomeUnknown`] if the connection breaks or time ends while the server commits. After any other error
+    /// [`DatabaseError::OutcomeUnknown`] if the connection is lost or the deadline passes while the server commits. After any other error
     /// the transaction is rolled back: a statement has failed, or a deferred constraint does not hold.
     pub async fn commit(self) -> Result<(), DatabaseError> {
         let TransactionConnection { mut lease, budget, may_have_failed, is_lost, _hold } = self.0;
@@ -76,26 +76,26 @@ impl Transaction {
         }
         let Session { connection, is_pooled } = &mut lease.session;
         let (end, span) = (budget.done_by(), lease.span.clone());
-        let mut is_asked = false;
+        let mut is_commit_sent = false;
         let committed = timeout_at(end, async {
             if *is_pooled {
-                is_asked = true;
+                is_commit_sent = true;
                 return end_transaction(connection, true).await;
             }
-            // A savepoint that was cancelled while it was made: sqlx has rolled back everything.
+            // A savepoint was cancelled while it was created: sqlx has rolled back the whole transaction.
             if PgTransactionManager::get_transaction_depth(connection) != 1 {
                 return Err(through_sqlx(DatabaseError::Other("the transaction has ended already".into())));
             }
             if may_have_failed {
                 connection.execute("SELECT 1").await?;
             }
-            is_asked = true;
+            is_commit_sent = true;
             PgTransactionManager::commit(connection).await
         });
         let committed = committed.await.map_or_else(|_| Err(Failure::timed_out()), |done| done.map_err(Failure::from));
-        let committed = committed.map_err(|failure| if is_asked { failure.of_a_write() } else { failure });
+        let committed = committed.map_err(|failure| if is_commit_sent { failure.of_a_write() } else { failure });
         note(&span, committed).map_err(|failure| failure.error)?;
-        lease.give_back();
+        lease.release();
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// When the connection breaks, or does not answer in time. The transaction is rolled back all the same.
+    /// When the connection is lost, or the database does not respond in time. The transaction is rolled back anyway.
     pub async fn rollback(self) -> Result<(), DatabaseError> {
         let TransactionConnection { mut lease, budget, is_lost, _hold, .. } = self.0;
         if is_lost {
@@ -118,7 +118,7 @@ impl Transaction {
         });
         rolled_back.await.map_err(|_| DatabaseError::TimedOut)??;
         if lease.session.is_pooled || PgTransactionManager::get_transaction_depth(&lease.session.connection) == 0 {
-            lease.give_back();
+            lease.release();
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What becomes of a connection, and of who waits for one; against a real Postgres.
+//! Lifecycle of connections, and callers that wait for one; against a real Postgres.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use support::{LIMIT, MIGRATOR, NOTE, context, end_sessions, execute, open, open_with, sessions, wait_for_sessions};
 
 #[tokio::test]
-async fn one_connection_is_opened_at_init_and_used_by_everyone() {
+async fn one_connection_is_opened_at_init_and_shared_by_all_calls() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
@@ -30,7 +30,7 @@ async fn one_connection_is_opened_at_init_and_used_by_everyone() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_lost_is_replaced_without_the_caller_seeing_it() {
+async fn a_lost_connection_is_replaced_transparently() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
@@ -45,7 +45,7 @@ async fn a_connection_that_was_lost_is_replaced_without_the_caller_seeing_it() {
 }
 
 #[tokio::test]
-async fn what_must_not_be_repeated_is_not() {
+async fn a_write_with_retry_never_is_not_retried() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
@@ -59,12 +59,12 @@ async fn what_must_not_be_repeated_is_not() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_idle_for_long_is_asked_whether_it_lives() {
+async fn a_long_idle_connection_is_pinged() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let url = test.url().to_owned();
     let mut config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
-    // Long is no time at all here.
+    // Each idle time is too long here.
     config.trusted_for = Duration::ZERO;
     let database = Database::open(config, &MIGRATOR).await;
     end_sessions(&mut admin).await;
@@ -75,9 +75,9 @@ async fn a_connection_that_was_idle_for_long_is_asked_whether_it_lives() {
 }
 
 #[tokio::test]
-async fn each_session_gives_up_what_nobody_waits_for() {
+async fn each_session_has_timeouts() {
     let test = TestDatabase::create().await;
-    // One that has brought the schema up to date, and one that had nothing to do.
+    // One that applies migrations, and one without pending migrations.
     for _ in 0..2 {
         let database = open(&test, 1).await;
         let context = context(LIMIT).await;
@@ -92,7 +92,7 @@ async fn each_session_gives_up_what_nobody_waits_for() {
 }
 
 #[tokio::test]
-async fn a_statement_is_prepared_anew_when_another_deployment_changed_its_table() {
+async fn a_statement_is_prepared_again_after_another_deployment_changed_its_table() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let read = async || {
@@ -110,7 +110,7 @@ async fn a_statement_is_prepared_anew_when_another_deployment_changed_its_table(
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_not_tried_again() {
+async fn a_wrong_password_is_not_retried() {
     let test = TestDatabase::create().await;
     let (_, rest) = test.url().split_once('@').unwrap();
     let url = format!("postgres://postgres:wrong@{rest}");
@@ -125,7 +125,7 @@ async fn a_wrong_password_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_held_for_too_long_costs_the_connection_and_no_more_than_the_limit() {
+async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_closed() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let mut holder = test.connect().await;
@@ -140,8 +140,8 @@ async fn a_lock_that_is_held_for_too_long_costs_the_connection_and_no_more_than_
     assert_eq!(database.idle_connections(), 0);
     // Something else goes on meanwhile, with a connection of its own.
     execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await.unwrap();
-    // And the session that waits for the lock ends, since no request waits for it: one environment holds one place. The holder's and
-    // the function's are left.
+    // The session that waits for the lock ends, since its client is gone: an environment occupies one connection. Those of the
+    // holder and of the function remain.
     let mut admin = test.connect().await;
     wait_for_sessions(&mut admin, 2).await;
     transaction.rollback().await.unwrap();
@@ -149,7 +149,7 @@ async fn a_lock_that_is_held_for_too_long_costs_the_connection_and_no_more_than_
 }
 
 #[tokio::test]
-async fn a_read_only_database_takes_no_changes_and_says_so() {
+async fn a_read_only_database_is_reported() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
@@ -166,7 +166,7 @@ async fn a_read_only_database_takes_no_changes_and_says_so() {
 
     assert!(matches!(refused, DatabaseError::ReadOnly(_)), "{refused:?}");
     assert!(read.is_ok());
-    // A failover ends: the connection to what was a replica is not kept.
+    // The failover ends: the connection to the former replica is not reused.
     admin.execute("SET default_transaction_read_only = off").await.unwrap();
     admin.execute(set("off")).await.unwrap();
     let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
@@ -175,7 +175,7 @@ async fn a_read_only_database_takes_no_changes_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_constraint_is_told_by_its_name() {
+async fn a_constraint_is_identified_by_its_name() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
 
@@ -189,7 +189,7 @@ async fn a_constraint_is_told_by_its_name() {
 }
 
 #[tokio::test]
-async fn concurrent_cold_starts_bring_the_schema_up_to_date_once() {
+async fn concurrent_cold_starts_apply_migrations_once() {
     let test = TestDatabase::create().await;
 
     let databases = (0..12).map(|_| open(&test, 1));
@@ -203,7 +203,7 @@ async fn concurrent_cold_starts_bring_the_schema_up_to_date_once() {
 }
 
 #[tokio::test]
-async fn migrations_can_be_left_to_someone_else() {
+async fn migrations_can_be_switched_off() {
     let test = TestDatabase::create().await;
     let database = open_with(&test, 1, &[("DB_MIGRATE", "off")]).await;
 
@@ -216,7 +216,7 @@ async fn migrations_can_be_left_to_someone_else() {
 }
 
 #[tokio::test]
-async fn closing_leaves_no_connection_and_what_comes_later_opens_one() {
+async fn close_closes_all_connections_and_later_operations_open_one() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
@@ -235,7 +235,7 @@ async fn closing_leaves_no_connection_and_what_comes_later_opens_one() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_full_is_waited_for_and_then_given_up() {
+async fn connecting_to_a_database_at_its_connection_limit_is_retried_until_the_deadline() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let role = format!("limited_{}", std::process::id());
@@ -264,7 +264,7 @@ async fn a_database_that_is_full_is_waited_for_and_then_given_up() {
 
 /// 6.4: each request that started an environment opened the database, and kept it awake.
 #[tokio::test]
-async fn a_database_that_need_not_be_warm_is_opened_by_the_first_operation() {
+async fn without_warm_the_first_operation_opens_the_database() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("postgres://app:x@{}/events", listener.local_addr().unwrap());
@@ -279,7 +279,7 @@ async fn a_database_that_need_not_be_warm_is_opened_by_the_first_operation() {
 
     let none = listener.accept().map(|_| ()).unwrap_err();
     assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
-    // The kernel accepts it, and there is no answer.
+    // The kernel accepts the connection, and no response is sent.
     let limit = Some(Duration::from_millis(400));
     assert!(execute(&database, limit, Retry::Never, NOTE).await.is_err());
     assert!(listener.accept().is_ok());
@@ -287,7 +287,7 @@ async fn a_database_that_need_not_be_warm_is_opened_by_the_first_operation() {
 
 /// 6.5: what a database or pooler does not support was repeated until the deadline.
 #[tokio::test]
-async fn what_is_not_supported_is_not_repeated() {
+async fn an_unsupported_feature_is_not_retried() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;

@@ -1,4 +1,4 @@
-//! Guards and closures: what is committed, repeated, closed and reported.
+//! Guards and closures: commits, retries, closed connections, errors.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -92,7 +92,7 @@ async fn a_transaction_that_is_dropped_is_rolled_back_at_once_by_closing_its_con
 
     assert_eq!(database.idle_connections(), 0);
     wait_for_sessions(&mut admin, 0).await;
-    // Without this the next call would be a part of it.
+    // Otherwise the next call would join the transaction.
     assert_eq!(execute(&database, LIMIT, Retry::Never, NOTE).await.unwrap(), 1);
     assert_eq!(notes(&test).await, 1);
 }
@@ -133,13 +133,13 @@ async fn a_guard_that_is_dropped_in_the_middle_of_a_statement_leaves_no_connecti
         }
 
         assert_eq!(database.idle_connections(), 0, "{form}");
-        // The holder's is left.
+        // The holder's connection remains.
         wait_for_sessions(&mut admin, 1).await;
     }
 }
 
 #[tokio::test]
-async fn results_that_were_not_read_to_their_end_are_not_left_to_the_next_call() {
+async fn unread_results_are_discarded_before_the_next_call() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let sql = "SELECT repeat('x', 1000000) FROM generate_series(1, 30)";
@@ -156,7 +156,7 @@ async fn results_that_were_not_read_to_their_end_are_not_left_to_the_next_call()
         Ok(sqlx::query(sql).fetch(&mut *connection).try_next().await?.is_some())
     });
     assert!(first.await.unwrap());
-    // It was read to its end, as there was time. This one has none.
+    // The results above were discarded within the time limit. This call has no time.
     assert_eq!(database.idle_connections(), 1);
     let sql = "SELECT repeat('x', 1000000), generate_series(1, 1000000000)";
     let first = database.read(&context, async |mut connection| {
@@ -188,7 +188,7 @@ async fn a_connection_that_breaks_during_the_commit_leaves_the_outcome_unknown()
 }
 
 #[tokio::test]
-async fn a_commit_without_an_answer_in_time_leaves_the_outcome_unknown() {
+async fn a_commit_that_times_out_leaves_the_outcome_unknown() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let _holder = slow_commit(&test).await;
@@ -204,7 +204,7 @@ async fn a_commit_without_an_answer_in_time_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn a_commit_that_the_database_refuses_is_known_to_have_done_nothing() {
+async fn a_commit_that_the_database_rejects_has_no_effect() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let sql = "ALTER TABLE notes ADD CONSTRAINT once UNIQUE (text) DEFERRABLE INITIALLY DEFERRED";
@@ -223,7 +223,7 @@ async fn a_commit_that_the_database_refuses_is_known_to_have_done_nothing() {
 
 /// The server rolls such a transaction back, and reports success.
 #[tokio::test]
-async fn a_commit_after_a_statement_that_failed_is_no_success() {
+async fn a_commit_after_a_failed_statement_is_an_error() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     for is_seen in [true, false] {
@@ -243,7 +243,7 @@ async fn a_commit_after_a_statement_that_failed_is_no_success() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_before_the_commit_has_changed_nothing() {
+async fn a_connection_lost_before_the_commit_has_no_effect() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let context = context(LIMIT).await;
@@ -276,7 +276,7 @@ async fn a_lost_connection_is_replaced_before_a_transaction_begins() {
 }
 
 #[tokio::test]
-async fn a_statement_of_a_guard_ends_in_time_for_an_answer() {
+async fn a_statement_of_a_guard_times_out_before_the_deadline() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let mut holder = test.connect().await;
@@ -302,7 +302,7 @@ async fn a_statement_of_a_guard_ends_in_time_for_an_answer() {
 }
 
 #[tokio::test]
-async fn a_second_guard_of_a_call_fails_at_once_and_says_why() {
+async fn a_second_guard_of_a_call_fails_with_the_reason() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let own = context(LIMIT).await;
@@ -313,7 +313,7 @@ async fn a_second_guard_of_a_call_fails_at_once_and_says_why() {
         let read = database.read(context, async |_| Ok(())).await;
         [database.begin(context).await.map(drop), database.acquire(context).await.map(drop), read]
     };
-    // Also of a clone: it is the same call.
+    // Also with a clone: it belongs to the same call.
     for result in second(&own.clone()).await {
         assert!(matches!(result, Err(DatabaseError::AlreadyHeld)), "{result:?}");
     }
@@ -350,7 +350,7 @@ async fn another_call_waits_for_the_guard_of_the_first() {
 }
 
 #[tokio::test]
-async fn what_may_be_repeated_is_repeated_after_a_lost_connection_and_nothing_else() {
+async fn only_idempotent_closures_are_retried_after_a_lost_connection() {
     let test = TestDatabase::create().await;
     let database = open(&test, 1).await;
     let attempts = AtomicU32::new(0);
@@ -372,7 +372,7 @@ async fn what_may_be_repeated_is_repeated_after_a_lost_connection_and_nothing_el
     assert_eq!((attempts.load(Ordering::Relaxed), notes(&test).await), (1, 2));
 }
 
-/// `Effect::Once` repeated the first statement when the server rolled back the second.
+/// A regression: a closure that must not be retried ran again when the server rolled back its second statement.
 #[tokio::test]
 async fn a_statement_before_one_that_was_rolled_back_is_not_repeated() {
     let test = TestDatabase::create().await;
@@ -391,7 +391,7 @@ async fn a_statement_before_one_that_was_rolled_back_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_work_keeps_is_not_used_by_others() {
+async fn a_connection_that_the_closure_keeps_is_not_reused() {
     let test = TestDatabase::create().await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
@@ -407,7 +407,7 @@ async fn a_connection_that_the_work_keeps_is_not_used_by_others() {
 
 /// Round trips of each operation with a statement that was prepared before, or may not stay prepared.
 #[tokio::test]
-async fn each_operation_takes_as_few_round_trips_as_it_can() {
+async fn each_operation_takes_the_minimum_of_round_trips() {
     let test = TestDatabase::create().await;
     for (is_pooler, expected) in [(false, [1, 1, 1, 3]), (true, [5, 5, 5, 5])] {
         let proxy = Proxy::start(&test, is_pooler);
@@ -442,7 +442,7 @@ async fn each_operation_takes_as_few_round_trips_as_it_can() {
 }
 
 #[tokio::test]
-async fn behind_a_pooler_no_operation_leaves_anything_in_the_session() {
+async fn behind_a_pooler_no_operation_leaves_state_in_the_session() {
     let test = TestDatabase::create().await;
     let proxy = Proxy::start(&test, true);
     let database = open_with(&test, 1, &[("DATABASE_URL", &proxy.url)]).await;
@@ -457,7 +457,7 @@ async fn behind_a_pooler_no_operation_leaves_anything_in_the_session() {
             let mut connection = database.acquire(&own).await.unwrap();
             let inserted = sqlx::query(MARK).bind(text).execute(&mut *connection).await;
             assert_eq!(inserted.is_ok(), is_kept);
-            // It can be used on.
+            // The connection can still be used.
             let row = sqlx::query("SELECT $1").bind("on").fetch_one(&mut *connection).await.unwrap();
             assert_eq!(row.get::<String, _>(0), "on");
         }

@@ -1,4 +1,4 @@
-//! What `?` makes of a statement's error in a handler.
+//! Conversion of a statement's error by `?` in a handler.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 

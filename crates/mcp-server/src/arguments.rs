@@ -1,7 +1,7 @@
-//! Arguments, from JSON text to the handler's type, and in plain words what is wrong with them if they do not fit.
+//! Arguments: parsing and validation of JSON text, and error messages.
 //!
-//! The texts go to a model, which can repair its call if it learns which argument is wrong, what is expected and what
-//! it gave.
+//! The messages are for a model, which can repair its call if they name the argument, the expected and the actual
+//! value.
 
 pub(crate) mod base64;
 pub(crate) mod cursor;
@@ -22,10 +22,10 @@ use serde_json::{Value, value::RawValue};
 
 use crate::schema::{self, with_whole_numbers};
 
-/// What a handler takes: a struct that derives `Deserialize`, `JsonSchema` and `Validate`, and owns what it holds.
+/// The arguments of a handler: a struct that derives `Deserialize`, `JsonSchema` and `Validate`, and owns its fields.
 ///
-/// Clients and model APIs accept only a part of JSON Schema, so that a tool's schemas are rewritten into it when the tool is
-/// made. The types of arguments, and of results in [`Json`](struct@crate::Json), become:
+/// Clients and model APIs accept only a subset of JSON Schema. A tool's schemas are rewritten into it when the tool
+/// is created. The types of arguments, and of results in [`Json`](struct@crate::Json), become:
 ///
 /// | Type | JSON Schema |
 /// | --- | --- |
@@ -41,23 +41,23 @@ use crate::schema::{self, with_whole_numbers};
 /// | [`Cursor<T>`](crate::Cursor) | `string` with `maxLength` |
 /// | times, UUIDs, URLs, addresses | `string`, with a `format` of JSON Schema 2020-12 if there is one |
 ///
-/// `Validate` wants a rule for each field. Where the type says all there is to say (enums, booleans, numbers without bounds,
-/// `Base64`, `Cursor`), put `#[garde(allow_unvalidated)]` on the struct: fields without a rule are then taken as they are. Give
-/// every string and list a bound all the same.
+/// `Validate` requires a rule for each field. Where the type is sufficient (enums, booleans, numbers without bounds,
+/// `Base64`, `Cursor`), put `#[garde(allow_unvalidated)]` on the struct: fields without a rule are then accepted
+/// unvalidated. Still, give every string and list a bound.
 ///
-/// A whole number in another spelling (`5.0`, `1e3`) is an integer, as it is to JSON Schema: models and languages with one
-/// type of number send them. A field of `serde_json::Value` keeps what the client wrote.
+/// A whole number in another spelling (`5.0`, `1e3`) is an integer, as in JSON Schema: models and languages with one
+/// type of number send them. A field of `serde_json::Value` keeps the client's spelling.
 ///
 /// Integers beyond 2^53 - 1 in either direction lose digits in clients that read numbers as floating point, JavaScript among
 /// them, in arguments and in results. Identifiers of that size, such as snowflake ids, must be strings.
 ///
 /// Limits of arguments:
 ///
-/// - An enum with data must be in a field of its own. As the arguments themselves, or flattened into them, it is a union at
-///   the root of the schema, for which model APIs reject the whole request: making the tool panics.
-/// - Names of properties are 1 to 64 of `A-Z a-z 0-9 _ - .`: making the tool panics otherwise.
-/// - A type that contains itself becomes a `$ref`, which some clients cannot read. Prefer a list with ids.
-/// - Patterns must be regular expressions of ECMAScript, too: no `(?i)`. `mcp_testing::assert_contract` checks that.
+/// - An enum with data must be the type of a field. As the arguments themselves, or flattened into them, it is a
+///   union at the root of the schema, for which model APIs reject the whole request: creating the tool panics.
+/// - Names of properties must be 1 to 64 of `A-Z a-z 0-9 _ - .`: otherwise creating the tool panics.
+/// - A recursive type becomes a `$ref`, which some clients do not support. Prefer a list with ids.
+/// - Patterns must be valid in ECMAScript, too: no `(?i)`. `mcp_testing::assert_contract` checks that.
 #[diagnostic::on_unimplemented(
     message = "a handler's arguments are a struct with `#[derive(Deserialize, JsonSchema, Validate)]`, which `{Self}` is not",
     label = "its second parameter is a `{Self}`",
@@ -65,20 +65,21 @@ use crate::schema::{self, with_whole_numbers};
 )]
 pub trait Arguments: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static {}
 
-// Otherwise one of the three is named, and the other two in the next errors.
+// Otherwise the compiler names one of the three, and the others in later errors.
 #[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static> Arguments for T {}
 
-/// A value from the caller is shown up to this many characters.
+/// Maximum length of a caller's value in an error message, in characters.
 const SHOWN_CHARS: usize = 80;
-/// The first mistakes are enough to repair a call.
+/// Maximum of violations in an error message, enough to repair a call.
 pub(crate) const SHOWN_VIOLATIONS: usize = 10;
 
-/// The arguments as JSON text: without any, and for `null`, they are an empty object.
+/// Returns the arguments as JSON text; missing arguments and `null` are an empty object.
 ///
 /// # Errors
 ///
-/// When they are anything but an object. A struct could be read from an array too, but no schema says so.
+/// When the arguments are not an object. serde would deserialize a struct from an array, too, but the schema does not
+/// allow it.
 pub(crate) fn as_object(raw: Option<&RawValue>) -> Result<&str, String> {
     let text = raw.map_or("{}", RawValue::get);
     match text.as_bytes().first() {
@@ -89,11 +90,11 @@ pub(crate) fn as_object(raw: Option<&RawValue>) -> Result<&str, String> {
     }
 }
 
-/// Reads arguments and checks the bounds that their type declares.
+/// Parses arguments and validates the bounds of their type.
 ///
 /// # Errors
 ///
-/// What is wrong, for the model. `input_schema` tells it what is expected.
+/// The message for the model, with the expected arguments of `input_schema`.
 pub(crate) fn parse<A>(raw: Option<&RawValue>, input_schema: &Value) -> Result<A, String>
 where
     A: DeserializeOwned + Validate<Context = ()>,
@@ -103,17 +104,17 @@ where
     parse_checked(text, input_schema)
 }
 
-/// The same for the text of an object that was checked, or written here.
+/// As [`parse`], for the text of an object that was checked, or serialized here.
 pub(crate) fn parse_checked<A>(text: &str, input_schema: &Value) -> Result<A, String>
 where
     A: DeserializeOwned + Validate<Context = ()>,
 {
-    // Unbounded JSON: checked above.
+    // Unbounded JSON: checked before.
     let arguments: A = match serde_json::from_str(text) {
         Ok(arguments) => arguments,
         Err(_) => {
             let text = with_whole_numbers(text, input_schema);
-            // Unbounded JSON: no longer than what was checked; the error is written once, in words for a model.
+            // Unbounded JSON: not longer than the checked text; the error is formatted once, for a model.
             serde_json::from_str(&text).map_err(|_| explain_shape::<A>(&text, input_schema))?
         }
     };
@@ -121,21 +122,21 @@ where
     Ok(arguments)
 }
 
-/// The same for values that have one spelling only: `5.0` is no integer.
+/// As [`parse_checked`], for values with only one spelling: `5.0` is not an integer.
 pub(crate) fn parse_exact<A>(text: &str) -> Option<A>
 where
     A: DeserializeOwned + Validate<Context = ()>,
 {
-    // Unbounded JSON: written here.
+    // Unbounded JSON: serialized here.
     serde_json::from_str::<A>(text).ok().filter(|arguments| arguments.validate().is_ok())
 }
 
-/// Reads arguments as an object of JSON values. Whole numbers are integers where the schema wants integers, as `5.0` is one
-/// to JSON Schema.
+/// Parses arguments as an object of JSON values. Whole numbers are converted to integers where the schema has
+/// integers, since `5.0` is an integer in JSON Schema.
 ///
 /// # Errors
 ///
-/// What is wrong, for the model.
+/// The message for the model.
 pub(crate) fn parse_object(raw: Option<&RawValue>, input_schema: &Value) -> Result<JsonObject, String> {
     let text = as_object(raw)?;
     check(text)?;
@@ -144,11 +145,11 @@ pub(crate) fn parse_object(raw: Option<&RawValue>, input_schema: &Value) -> Resu
     json::borrow(&text).map_err(|error| invalid(&error))
 }
 
-/// Checks that arguments may be read: what they may cost in memory, and that no member is there twice.
+/// Checks the memory that parsing would take, and duplicate members.
 ///
 /// # Errors
 ///
-/// What is wrong, for the model.
+/// The message for the model.
 pub(crate) fn check(text: &str) -> Result<(), String> {
     json::check(text, Budget::of(text)).map_err(|error| invalid(&error))
 }
@@ -157,17 +158,17 @@ fn invalid(error: &JsonError) -> String {
     format!("invalid arguments: {}", without_position(&error.to_string()))
 }
 
-/// Reads them again, slowly, to learn which argument does not fit.
+/// Parses the arguments again, with a slower parser that reports the path of the invalid argument.
 fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> String {
     // Unbounded JSON: checked by the caller.
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let what = match serde_path_to_error::deserialize::<_, A>(&mut deserializer) {
-        Ok(_) => "they are followed by something else".to_owned(),
+        Ok(_) => "unexpected text after the object".to_owned(),
         Err(error) => {
             let path = error.path().to_string();
             let inner = shortened(error.inner());
-            let reason = in_words(without_position(&inner));
-            // A path of "." is the object itself; messages about a field name it already.
+            let reason = with_readable_types(without_position(&inner));
+            // The path "." is the object itself; messages about a field already name it.
             if path == "." || reason.contains(&format!("field `{path}`")) {
                 reason.into_owned()
             } else {
@@ -178,8 +179,8 @@ fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> Strin
     format!("invalid arguments: {what}. Expected: {}", schema::summary(input_schema))
 }
 
-/// serde names a type of Rust where an integer is expected and something else was given.
-fn in_words(reason: &str) -> Cow<'_, str> {
+/// Replaces Rust's integer type in serde's message about a number with a fraction.
+fn with_readable_types(reason: &str) -> Cow<'_, str> {
     const INTEGERS: [&str; 12] =
         ["i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize"];
     match reason.rsplit_once(", expected ") {
@@ -190,7 +191,7 @@ fn in_words(reason: &str) -> Cow<'_, str> {
     }
 }
 
-/// Line and column mean nothing to a model.
+/// Removes line and column, which a model cannot use.
 pub(crate) fn without_position(message: &str) -> &str {
     let end = message.rfind(" at line ").unwrap_or(message.len());
     &message[..end]
@@ -207,8 +208,9 @@ fn explain_bounds(report: &garde::Report, text: &str) -> String {
     format!("invalid arguments: {}", violations.collect::<Vec<_>>().join("; "))
 }
 
-/// Follows a path such as `filters[2].name`. It names the struct's fields; the arguments may be spelled by a serde
-/// `rename_all`, so that names are compared by their letters and digits. Returns the path in the arguments' spelling.
+/// Resolves a path such as `filters[2].name`. It consists of names of Rust fields; serde's `rename_all` may rename
+/// them in the arguments, so that names are compared by letters and digits. Returns the path in the arguments'
+/// spelling.
 fn find<'a>(arguments: &'a RawValue, path: &str) -> Option<(String, &'a RawValue)> {
     let mut name = String::new();
     let mut value = arguments;
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_argument_what_is_expected_and_what_was_given() {
+    fn an_error_names_the_argument_the_expected_and_the_actual_value() {
         for (arguments, names, says) in [
             (r#"{}"#, "`eventName`", "missing"),
             (r#"{"eventName":"a","x":1}"#, "`x`", "unknown field"),
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_bound_names_the_argument_the_bound_and_what_was_given() {
+    fn a_violation_names_the_argument_the_bound_and_the_actual_value() {
         assert_eq!(
             refusal(r#"{"eventName":"größer","limit":101,"filters":[{"tag":"a"},{"tag":"four"}]}"#),
             "invalid arguments: `eventName`: length is greater than 5; given: \"größer\" (6 characters); \
@@ -331,14 +333,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused_even_where_serde_would_take_it() {
+    fn arguments_that_are_not_an_object_are_rejected() {
         assert_eq!(refusal(r#"["name"]"#), "the arguments must be a JSON object, not an array");
         assert_eq!(refusal("5"), "the arguments must be a JSON object, not `5`");
     }
 
     fn parsed<A: DeserializeOwned + JsonSchema + Validate<Context = ()>>(arguments: &str) -> Result<A, String> {
         let raw: &RawValue = serde_json::from_str(arguments).unwrap();
-        parse(Some(raw), &schema::tool_input_schema(schema::input_schema_of::<A>(), schema::Author::Derive).unwrap())
+        parse(
+            Some(raw),
+            &schema::tool_input_schema(schema::input_schema_of::<A>(), schema::SchemaOrigin::Derived).unwrap(),
+        )
     }
 
     #[derive(Debug, PartialEq, Deserialize, JsonSchema, Validate)]
@@ -389,7 +394,7 @@ mod tests {
         Name(String),
     }
 
-    /// 2.1: the numbers of models and languages that have one type of them.
+    /// 2.1: numbers of models and languages with one type of number.
     #[test]
     fn a_whole_number_is_an_integer_in_any_spelling_and_at_every_depth() {
         let numbers: Numbers = parsed(
@@ -415,7 +420,7 @@ mod tests {
             nested: Some(Box::new(nested)),
         };
         assert_eq!(numbers, expected);
-        assert!(numbers.free[0].is_f64() && numbers.free[1]["small"].is_f64(), "as the client wrote it");
+        assert!(numbers.free[0].is_f64() && numbers.free[1]["small"].is_f64(), "in the client's spelling");
     }
 
     fn empty() -> Numbers {
@@ -424,7 +429,7 @@ mod tests {
 
     /// 2.1
     #[test]
-    fn a_number_with_a_fraction_is_no_integer() {
+    fn a_number_with_a_fraction_is_not_an_integer() {
         for (arguments, says) in [
             (r#"{"small":1.5}"#, "`small`: invalid type: floating point `1.5`, expected a whole number (u8)"),
             (r#"{"small":300.0}"#, "`small`: invalid value: integer `300`, expected u8"),
@@ -446,7 +451,7 @@ mod tests {
 
     /// 2.2
     #[test]
-    fn null_is_no_arguments() {
+    fn null_means_no_arguments() {
         #[derive(Debug, Deserialize, JsonSchema, Validate)]
         struct Optional {
             #[garde(skip)]
@@ -459,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut() {
+    fn a_long_value_is_truncated() {
         let long = "ä".repeat(1_000_000);
 
         assert!(refusal(&format!(r#"{{"eventName":"{long}"}}"#)).len() < 400);

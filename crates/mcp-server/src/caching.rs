@@ -1,10 +1,10 @@
-//! How long clients may keep what they were told, and who may share it (2026-07-28, `server/utilities/caching`).
+//! Lifetime and sharing of cached responses (2026-07-28, `server/utilities/caching`).
 
 use std::time::Duration;
 
 use mcp_protocol::CacheScope;
 
-/// How long a client may keep an answer, and who may share it.
+/// Caching of a response by clients: lifetime and scope.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -18,25 +18,25 @@ use mcp_protocol::CacheScope;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caching {
-    /// How long the answer stays fresh; zero for one that should be asked for again each time.
+    /// Time for which the response is fresh; zero for one that must be requested each time.
     pub ttl: Duration,
-    /// Who may share it.
+    /// Whether the cached response may be shared between callers.
     pub scope: CacheScope,
 }
 
 impl Caching {
-    /// The answer may be kept for `ttl`, and shared with anyone, also by caches between client and server: for what is
-    /// the same for every caller.
+    /// Allows clients and intermediate caches to keep the response for `ttl` and to share it: for responses that are the
+    /// same for every caller.
     pub const fn public(ttl: Duration) -> Self {
         Self { ttl, scope: CacheScope::Public }
     }
 
-    /// The answer may be kept for `ttl` by the client that got it: for what could differ by caller.
+    /// Allows the requesting client to keep the response for `ttl`: for responses that depend on the caller.
     pub const fn private(ttl: Duration) -> Self {
         Self { ttl, scope: CacheScope::Private }
     }
 
-    /// The answer is private, and stale at once.
+    /// The response is private and immediately stale.
     pub const NONE: Self = Self::private(Duration::ZERO);
 
     pub(crate) fn ttl_ms(self) -> u64 {
@@ -44,7 +44,7 @@ impl Caching {
     }
 }
 
-/// What clients may keep besides resources.
+/// A method whose response clients may cache, besides `resources/read`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum List {

@@ -1,6 +1,5 @@
-//! Errors, apart by audience: [`CallError`] is what a request is refused with, [`BuildError`] why a server cannot
-//! be built, [`InitError`] why a function cannot start.
-//! What handlers return is in `handler::error`.
+//! Errors by audience: [`CallError`] for clients, [`BuildError`] for authors, [`InitError`] for operators. Errors of
+//! handlers are in `handler::error`.
 
 use std::{borrow::Cow, error::Error};
 
@@ -9,93 +8,90 @@ use mcp_protocol::ClientCapabilities;
 /// Any error, as a source.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a request is answered with a JSON-RPC error rather than a result.
-///
-/// Each variant is a decision, which a transport translates.
+/// The JSON-RPC error of a request. A transport translates each variant.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The server has no such method in this revision.
-    #[error("method `{0}` is not known")]
+    /// The method does not exist in this revision.
+    #[error("unknown method: `{0}`")]
     MethodNotFound(String),
-    /// The parameters do not have the shape that the method needs.
+    /// The parameters do not match the method's schema.
     #[error("invalid params: {0}")]
     InvalidParams(String),
-    /// `_meta` lacks a member that every modern request has, or one is malformed.
+    /// `_meta` lacks a member that modern requests require, or one is malformed.
     #[error("invalid `_meta`: {0}")]
     InvalidMeta(String),
-    /// No tool of that name.
+    /// No tool has this name.
     #[error("unknown tool: `{0}`")]
     UnknownTool(String),
-    /// No prompt of that name.
+    /// No prompt has this name.
     #[error("unknown prompt: `{0}`")]
     UnknownPrompt(String),
-    /// No resource at that URI.
+    /// No resource has this URI.
     #[error("resource not found")]
     ResourceNotFound {
         /// The URI.
         uri: String,
     },
-    /// What was sent has the right shape, and cannot be used.
+    /// The parameters match the schema but are invalid.
     #[error("{0}")]
     InvalidInput(String),
-    /// The `requestState` was not given out for this request, or its time is over.
+    /// The `requestState` was not issued for this request, or has expired.
     #[error("`requestState` is not valid for this request, or has expired: start again without it")]
     RequestState,
     /// The caller is anonymous, and the request needs authentication.
     #[error("a token is needed for this request")]
     Unauthenticated {
-        /// What a client must ask the issuer for.
+        /// Scopes that the client must request from the issuer.
         scopes: Vec<String>,
     },
-    /// The caller is known and lacks scopes.
+    /// The caller is authenticated and lacks scopes.
     #[error("the token lacks a scope: this request needs {}", scopes.join(" "))]
     InsufficientScope {
-        /// All that the request needs, as a client must ask the issuer for them.
+        /// All scopes that the request needs, as the client must request them from the issuer.
         scopes: Vec<String>,
     },
-    /// The caller is authenticated and may not do this. No scope would help.
-    #[error("this caller may not use this")]
+    /// The caller is authenticated but not authorized, and no scope would change that.
+    #[error("the caller is not authorized for this request")]
     Forbidden,
-    /// The cursor is not one that this list gave out.
+    /// The cursor was not issued by this list.
     #[error("invalid cursor: start the list again without one")]
     InvalidCursor,
-    /// A header and the body disagree, or a required header is missing.
+    /// A header does not match the body, or a required header is missing.
     #[error("header mismatch: {0}")]
     HeaderMismatch(String),
     /// The request needs capabilities that the client did not declare.
     #[error("the client did not declare a capability that this request needs")]
     MissingClientCapability(Box<ClientCapabilities>),
-    /// The client asked for a version that is not spoken here.
+    /// The protocol version is not supported.
     #[error("protocol version `{requested}` is not supported")]
     UnsupportedVersion {
-        /// What the client asked for.
+        /// The version that the client requested.
         requested: String,
     },
-    /// The invocation's time was over before the result was there.
+    /// The deadline passed before the result was available.
     #[error("the request did not finish before the function's deadline")]
     DeadlineExceeded,
-    /// The result is larger than what can be sent.
+    /// The result exceeds the transport's size limit.
     #[error("the result has {bytes} bytes, but at most {limit} can be sent")]
     TooLarge {
-        /// What it has.
+        /// Size of the result in bytes.
         bytes: usize,
-        /// What it may have.
+        /// Maximum size in bytes.
         limit: usize,
     },
-    /// The request is valid, and cannot succeed as things stand.
+    /// The request is valid but cannot succeed in the current state.
     #[error("{0}")]
     Failed(String),
-    /// Something that is needed is busy or cannot be reached.
+    /// A dependency is busy or unreachable.
     #[error("{0}")]
     Unavailable(Cow<'static, str>),
-    /// A fault on our side; the detail is logged, not sent.
+    /// An internal fault, whose detail is logged and not sent.
     #[error("internal error")]
     Internal,
 }
 
 impl CallError {
-    /// One refusal for several requests, by which a client learns at once all that it needs; for refusals for who makes
-    /// the request.
+    /// Combines the authorization errors of several requests into one, which names all scopes that the client needs.
     #[must_use]
     pub fn together(self, other: Self) -> Self {
         let both = |mut scopes: Vec<String>, others: Vec<String>| {
@@ -117,38 +113,38 @@ impl CallError {
         }
     }
 
-    /// Whether the request was refused for who makes it.
+    /// Reports whether this is an authentication or authorization error.
     pub(crate) fn is_authorization(&self) -> bool {
         matches!(self, Self::Unauthenticated { .. } | Self::InsufficientScope { .. } | Self::Forbidden)
     }
 }
 
-/// Why a server cannot be built. It names no setting: a transport knows how its deployments are configured.
+/// Why a server cannot be built. Messages name no setting, since the transport defines the configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An item asks the client, and there is no key to seal what is kept between the rounds.
+    /// An item asks the client, and no key is configured to seal `requestState`.
     #[error("the {item} asks the client: the server needs a state key")]
     NoStateKey {
         /// Such as "tool `book`".
         item: String,
     },
-    /// No key could be derived from the state key.
+    /// Key derivation from the state key failed.
     #[error("could not derive a key from the state key")]
     UnusableStateKey,
-    /// There are access rules, and callers are not authenticated.
-    #[error("the {item} declares who may use it: the server needs a way to authenticate callers")]
+    /// Access rules are declared, but no authentication is configured.
+    #[error("the {item} declares access rules: the server needs a way to authenticate callers")]
     NoAuthentication {
         /// Such as "tool `purge`", or "server".
         item: String,
     },
-    /// A resource template requires less than what it fits.
+    /// A resource template requires less than a resource or template that it matches.
     #[error(
-        "the resource template `{template}` fits the {other} but requires less: give the template the same rules \
+        "the resource template `{template}` matches the {other} but requires less: give the template the same rules \
          (require_scope, require_claim), register it after narrower templates, or give one of them another URI"
     )]
     WeakerTemplate {
-        /// The template.
+        /// The template's URI template.
         template: String,
         /// Such as "resource `files://secret`".
         other: String,
@@ -161,7 +157,7 @@ impl From<BuildError> for InitError {
     }
 }
 
-/// Why a function cannot start.
+/// Why the init phase of a function failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct InitError {
@@ -171,22 +167,22 @@ pub struct InitError {
 }
 
 impl InitError {
-    /// An error that says what to do, such as which variable to set.
+    /// Creates an error. The message says what to do, such as which variable to set.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self { message: message.into(), source: None }
     }
 
-    /// A setting that cannot be used: names the variable, what is expected, and what was found.
+    /// Creates the error of an invalid setting, with the variable, the expected and the actual value.
     pub fn setting(variable: &str, expected: &str, found: &str) -> Self {
         Self::new(format!("{variable} must be {expected}, not `{found}`"))
     }
 
-    /// The same for a secret, which is not repeated.
+    /// Creates the error of an invalid secret, without its value.
     pub fn secret(variable: &str, expected: &str) -> Self {
         Self::new(format!("{variable} must be {expected}"))
     }
 
-    /// Adds what led to it.
+    /// Adds the source of the error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
@@ -194,7 +190,7 @@ impl InitError {
     }
 }
 
-/// An error and what led to it, on one line, for the log.
+/// Formats an error and its sources on one line, for the log.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut chain = error.to_string();
     let mut source = error.source();

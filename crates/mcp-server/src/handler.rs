@@ -1,4 +1,4 @@
-//! Handlers: what they get beside their arguments, what they ask the client, and the errors that they return.
+//! Handlers: their contexts, their questions to the client, and their errors.
 
 pub(crate) mod amount;
 pub(crate) mod context;

@@ -1,4 +1,4 @@
-//! What a server offers: tools, prompts, resources, and suggestions for their arguments.
+//! Items of a server: tools, prompts, resources, and completion of their arguments.
 
 pub(crate) mod catalog;
 pub(crate) mod completion;

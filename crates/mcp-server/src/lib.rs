@@ -1,7 +1,7 @@
 //! MCP servers from plain async functions.
 //!
-//! A tool is an `async fn` over a typed argument struct. Its schema, the check of its arguments and the shape of its
-//! result follow from the types; what is left to say (name, description, behaviour) is said to a builder:
+//! A tool is an `async fn` over a typed argument struct. Its input schema, the validation of its arguments and its output
+//! schema are derived from the types. A builder adds name, description and behavior:
 //!
 //! ```
 //! use garde::Validate;
@@ -29,21 +29,21 @@
 //! # let _ = server.build(mcp_server::Settings::default());
 //! ```
 //!
-//! This crate decides what a request is answered with. It knows no transport, platform, token or database: `mcp-lambda` carries
-//! its decisions to a client.
+//! This crate decides the result of each request. It is independent of transport, platform, tokens and databases:
+//! `mcp-lambda` translates its decisions for clients.
 //!
 //! Its modules, from the bottom up:
 //!
-//! | Module | What it holds |
+//! | Module | Content |
 //! | --- | --- |
 //! | `error`, `caching`, `state_key` | [`CallError`] and [`InitError`]; [`Caching`]; [`StateKey`] |
-//! | `schema` | JSON Schema of arguments and results, as clients read it |
-//! | `arguments` | [`Arguments`]: from JSON text to a handler's type, and what is wrong with them if they do not fit |
-//! | `policy` | access rules and their decisions; [`Principal`], the authenticated caller |
-//! | `interaction` | questions to the client: forms, and the sealed state that travels between rounds |
+//! | `schema` | JSON Schema of arguments and results, in the subset that clients accept |
+//! | `arguments` | [`Arguments`]: parsing and validation, and error messages for models |
+//! | `policy` | access rules and their enforcement; [`Principal`], the authenticated caller |
+//! | `interaction` | elicitation, sampling, roots: forms, and the sealed `requestState` |
 //! | `handler` | [`RequestContext`], [`InteractiveContext`], and the errors that handlers return |
 //! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and suggestions for their arguments |
-//! | `dispatch` | [`BuiltServer`]: one [`Call`] in, one [`Answer`] out |
+//! | `dispatch` | [`BuiltServer`]: dispatches each [`Call`] and returns its [`Answer`] |
 //! | `server` | [`Server`], the builder |
 
 mod arguments;

@@ -1,7 +1,7 @@
-//! Who may use what.
+//! Access rules and their enforcement.
 //!
-//! An item (a tool, a prompt, a resource, a template) says what its callers need. One decision, [`Policy::permit`], is
-//! asked wherever an item is reached, before anything of its author's runs.
+//! An item (a tool, a prompt, a resource, a template) declares the requirements on its callers. [`Policy::permit`] is
+//! checked wherever an item is reached, before the author's code runs.
 
 mod handler_scopes;
 pub(crate) mod principal;
@@ -14,59 +14,59 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::{principal::Principal, requirement::Requirement};
 use crate::{Caching, CallError};
 
-/// How callers are known, which a deployment decides.
+/// Authentication of callers and enforcement of access rules, which a deployment configures.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Authorization {
-    /// In no way. Everyone may use everything; a server that has a policy does not start.
+    /// No authentication is configured. Everyone may use everything; a server with access rules does not start.
     #[default]
     Unconfigured,
-    /// In no way, and the policy is switched off: everyone may use everything.
+    /// No authentication, and access rules are switched off: everyone may use everything.
     DangerouslyOff,
-    /// Each request comes with a principal or without one, and the policy holds.
+    /// Each request has a principal or is anonymous, and access rules are enforced.
     Required(Enforcement),
 }
 
-/// How a policy is enforced.
+/// Enforcement of access rules.
 #[derive(Debug, Clone, Default)]
 pub struct Enforcement {
-    /// Callers without a token get nothing, not even what is public.
+    /// Anonymous callers are rejected, also for public items.
     pub denies_anonymous: bool,
-    /// What clients must ask the issuer for.
+    /// Names of scopes for clients of the issuer.
     pub scope_names: ScopeNames,
-    /// The same for callers of other issuers, by the issuer.
+    /// Names of scopes for callers of other issuers, by issuer.
     pub by_issuer: BTreeMap<String, ScopeNames>,
 }
 
 impl Enforcement {
-    /// The refusal of a caller who lacks one of these scopes.
+    /// Returns the error of a caller who lacks one of these scopes.
     fn lacking(&self, scopes: &[String], caller: Option<&Principal>) -> CallError {
         let Some(caller) = caller else {
             return CallError::Unauthenticated { scopes: self.scope_names.of(scopes) };
         };
         match self.by_issuer.get(&caller.issuer).unwrap_or(&self.scope_names) {
             names @ ScopeNames::Requested { .. } => CallError::InsufficientScope { scopes: names.of(scopes) },
-            // There is nothing that a client could ask for.
+            // The client could not request any scope.
             ScopeNames::Granted { .. } | ScopeNames::None => CallError::Forbidden,
         }
     }
 }
 
-/// What an issuer calls the scopes of a server.
+/// The issuer's names for the scopes of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScopeNames {
-    /// Clients request them; this stands before each.
+    /// Clients request scopes by name, with this prefix.
     Requested {
         /// Such as `https://mcp.example.com/`; usually empty.
         prefix: String,
     },
-    /// They are granted by configuration: clients ask for these instead of what an item requires.
+    /// Scopes are granted by configuration: clients request these instead of an item's.
     Granted {
         /// Such as `openid` and `email`.
         instead: Vec<String>,
     },
-    /// Callers are not known by tokens: there is nothing to ask for.
+    /// Callers are not authenticated by tokens: there is no scope to request.
     None,
 }
 
@@ -77,7 +77,7 @@ impl Default for ScopeNames {
 }
 
 impl ScopeNames {
-    /// What a client must request to get these scopes.
+    /// Returns the names that a client must request to get these scopes.
     pub(crate) fn of<'a>(&self, scopes: impl IntoIterator<Item = &'a String>) -> Vec<String> {
         match self {
             Self::Requested { prefix } => scopes.into_iter().map(|scope| format!("{prefix}{scope}")).collect(),
@@ -87,22 +87,22 @@ impl ScopeNames {
     }
 }
 
-/// The decisions of one server.
+/// The access rules of one server.
 #[derive(Debug)]
 pub(crate) struct Policy {
     authorization: Authorization,
-    /// What every caller needs, unless what is asked for is public.
+    /// Requirement on every caller, except for public items.
     of_all: Requirement,
-    /// Whether discovery and the lists are open.
+    /// Whether discovery and the lists are public.
     is_open: bool,
-    /// For each scope, those that include it.
+    /// For each scope, the scopes that include it.
     included_in: BTreeMap<String, BTreeSet<String>>,
-    /// All scopes that something requires, in the order of registration.
+    /// All scopes of access rules, in the order of registration.
     scopes: Vec<String>,
 }
 
 impl Policy {
-    /// The policy of a server that requires `of_all` of every caller. Completes what its `items` require.
+    /// Creates the policy of a server that requires `of_all` of every caller. Adds it to the requirements of `items`.
     pub(crate) fn new<'a>(
         authorization: Authorization,
         of_all: Requirement,
@@ -121,16 +121,16 @@ impl Policy {
         Self { authorization, of_all, is_open, included_in: included_in(scope_hierarchy), scopes }
     }
 
-    /// Whether everyone who has what one requires has what the other requires.
+    /// Reports whether every caller who meets `one` also meets `other`.
     pub(crate) fn is_as_strong(&self, one: &Requirement, other: &Requirement) -> bool {
         one.is_as_strong_as(other, &self.included_in)
     }
 
-    /// Whether a caller may use what requires this.
+    /// Checks whether a caller meets a requirement.
     ///
     /// # Errors
     ///
-    /// When not.
+    /// When the caller does not.
     pub(crate) fn permit(&self, requirement: &Requirement, caller: Option<&Principal>) -> Result<(), CallError> {
         let Authorization::Required(enforcement) = &self.authorization else {
             return Ok(());
@@ -150,21 +150,22 @@ impl Policy {
         }
     }
 
-    /// What the server requires of every caller, unless an item is public.
+    /// Returns the requirement on every caller, except for public items.
     pub(crate) fn of_all(&self) -> &Requirement {
         &self.of_all
     }
 
-    /// Whether a caller may see what there is.
+    /// Checks whether a caller may use discovery and the lists.
     ///
     /// # Errors
     ///
-    /// When not.
+    /// When the caller may not.
     pub(crate) fn permit_discovery(&self, caller: Option<&Principal>) -> Result<(), CallError> {
         if self.is_open { Ok(()) } else { self.permit(&self.of_all, caller) }
     }
 
-    /// Whether a caller has a scope, or one that includes it; everyone has where the policy is switched off.
+    /// Reports whether a caller has a scope, or one that includes it; every caller does where enforcement is switched
+    /// off.
     pub(crate) fn has_scope(&self, caller: Option<&Principal>, scope: &str) -> bool {
         match (&self.authorization, caller) {
             (Authorization::DangerouslyOff, _) => true,
@@ -178,7 +179,7 @@ impl Policy {
         has(scope) || self.included_in.get(scope).is_some_and(|broader| broader.iter().any(|scope| has(scope)))
     }
 
-    /// What clients may ask the issuer for.
+    /// Returns the scopes that clients may request from the issuer.
     pub(crate) fn scopes_supported(&self) -> Vec<String> {
         match &self.authorization {
             Authorization::Required(enforcement) => enforcement.scope_names.of(&self.scopes),
@@ -186,7 +187,7 @@ impl Policy {
         }
     }
 
-    /// Nothing that took a token is shared between callers.
+    /// Makes caching private for responses that require authentication.
     pub(crate) fn narrow(&self, caching: Caching, requirement: &Requirement) -> Caching {
         match self.permit(requirement, None) {
             Ok(()) => caching,
@@ -194,12 +195,12 @@ impl Policy {
         }
     }
 
-    /// The same for what [`permit_discovery`](Self::permit_discovery) opens.
+    /// As [`narrow`](Self::narrow), for discovery and lists.
     pub(crate) fn narrow_list(&self, caching: Caching) -> Caching {
         if self.is_open { caching } else { self.narrow(caching, &self.of_all) }
     }
 
-    /// What a caller needs for something, in the issuer's words; `None` where callers have no scopes.
+    /// Returns the requirement in the issuer's names; `None` where callers have no scopes.
     pub(crate) fn access(&self, requirement: &Requirement) -> Option<Access> {
         let enforcement = match &self.authorization {
             Authorization::Required(enforcement) if enforcement.scope_names != ScopeNames::None => enforcement,
@@ -212,16 +213,16 @@ impl Policy {
     }
 }
 
-/// What a caller needs for an item.
+/// The requirement of an item on its callers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing: an anonymous caller may use it.
+    /// Public: anonymous callers may use it.
     Public,
     /// Authentication, with these scopes, as clients must request them from the issuer.
     Scopes(Vec<String>),
 }
 
-/// For each scope, those that include it, directly or by another.
+/// Returns, for each scope, the scopes that include it, directly or transitively.
 fn included_in(hierarchy: &[(String, Vec<String>)]) -> BTreeMap<String, BTreeSet<String>> {
     let mut included_in: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (broad, narrow) in hierarchy {
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_that_includes_another_is_as_good_also_through_a_third() {
+    fn included_scopes_are_granted_transitively() {
         let hierarchy = [("admin", "events:write"), ("events:write", "events:read"), ("a", "b"), ("b", "a")];
         let hierarchy = hierarchy.map(|(broad, narrow)| (broad.to_owned(), vec![narrow.to_owned()]));
         let policy = Policy::new(required(), Requirement::default(), &hierarchy, []);
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_all_scopes_in_the_words_of_the_issuer() {
+    fn an_authorization_error_names_all_scopes_as_the_issuer_does() {
         let scope_names = ScopeNames::Requested { prefix: "api://app/".to_owned() };
         let policy = policy(Authorization::Required(Enforcement { scope_names, ..Enforcement::default() }));
         let caller = Principal::new("i", "s").with_scopes(["b"]);
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_a_value_or_a_list_that_holds_it() {
+    fn a_claim_matches_a_value_or_a_list_that_contains_it() {
         let policy = policy(required());
         let mut requirement = Requirement::default();
         requirement.add_claim("role".to_owned(), json!("admin"));
@@ -317,9 +318,9 @@ mod tests {
         assert!(policy.permit(&requirement, Some(&Principal::new("i", "s"))).is_err());
     }
 
-    /// 8.14: many issuers let people write any address into `email`.
+    /// 8.14: many issuers let users set any address as `email`.
     #[test]
-    fn a_rule_about_an_address_takes_a_verified_one() {
+    fn a_rule_about_email_requires_a_verified_address() {
         let policy = policy(required());
         let mut requirement = Requirement::default();
         requirement.add_claim("email".to_owned(), json!("Ada@example.com"));
@@ -337,11 +338,14 @@ mod tests {
         }
         let claims = JsonObject::from_iter([("email".to_owned(), json!(["Ada@example.com"]))]);
         let caller = Principal { claims, email_verified: true, ..Principal::new("i", "s") };
-        assert!(policy.permit(&requirement, Some(&caller)).is_err(), "which of a list is verified, nothing says");
+        assert!(
+            policy.permit(&requirement, Some(&caller)).is_err(),
+            "the issuer does not say which address of a list is verified"
+        );
     }
 
     #[test]
-    fn a_handler_may_ask_for_a_scope_and_nobody_has_one_by_accident() {
+    fn has_scope_follows_the_authorization_mode() {
         let caller = Principal::new("i", "s").with_scopes(["events:read"]);
         for (authorization, known, anonymous) in [
             (Authorization::Unconfigured, true, false),
@@ -356,14 +360,14 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "is not public")]
-    fn what_is_public_requires_nothing() {
+    #[should_panic(expected = "cannot be public")]
+    fn a_public_item_with_a_scope_panics() {
         needing(&["a"]).make_public();
     }
 
     #[test]
     #[should_panic(expected = "visible ASCII")]
-    fn a_scope_has_no_space() {
+    fn a_scope_with_a_space_panics() {
         needing(&["a b"]);
     }
 }

@@ -17,18 +17,18 @@ pub(crate) use self::{
     whole::with_whole_numbers,
 };
 
-/// The dialect that clients expect, and that is rewritten for them.
+/// The dialect that clients expect, and that is normalized for them.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// Length that a property's name may have.
+/// Maximum length of a property's name.
 const MAX_NAME_CHARS: usize = 64;
 
-/// The schema of `T`: nested types written out where they are used, since many clients do not follow `$ref`, and without
-/// the name of the Rust type, which means nothing to a model.
+/// Returns the schema of `T`. Nested types are inlined, since many clients do not resolve `$ref`. The name of the Rust type
+/// is removed, since it is of no use to a model.
 pub(crate) fn input_schema_of<T: JsonSchema>() -> Value {
     schema_of::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// The schema of `T` as it is written, which may differ from how it is read.
+/// Returns the schema of `T` as serialized, which may differ from the deserialized form.
 pub(crate) fn output_schema_of<T: JsonSchema>() -> Value {
     schema_of::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
@@ -41,18 +41,18 @@ fn schema_of<T: JsonSchema>(mut settings: SchemaSettings) -> Value {
     schema.to_value()
 }
 
-/// Makes a schema fit for arguments: MCP wants `"type": "object"` at its root.
+/// Converts a schema to one of arguments: MCP requires `"type": "object"` at its root.
 ///
 /// # Errors
 ///
-/// When the schema describes something else, which no arguments could satisfy.
+/// When the schema describes another type, which no arguments match.
 pub(crate) fn into_input_schema(mut schema: Value) -> Result<Value, String> {
     let Some(members) = schema.as_object_mut() else {
         return Err("its schema is not a JSON object".to_owned());
     };
     match members.get("type") {
         Some(Value::String(kind)) if kind == "object" => Ok(schema),
-        // An enum of structs has no type of its own, only alternatives that have one.
+        // The schema of an enum of structs has no type; its alternatives have.
         None => {
             members.insert("type".to_owned(), json!("object"));
             Ok(schema)
@@ -61,27 +61,27 @@ pub(crate) fn into_input_schema(mut schema: Value) -> Result<Value, String> {
     }
 }
 
-/// Who wrote an input schema.
+/// The origin of an input schema.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Author {
-    /// The derive macro of a type.
-    Derive,
-    /// A person, for [`Tool::raw`](crate::Tool::raw).
-    Person,
+pub(crate) enum SchemaOrigin {
+    /// Derived from a type.
+    Derived,
+    /// Hand-written, for [`Tool::raw`](crate::Tool::raw).
+    HandWritten,
 }
 
-/// The input schema of a tool as clients see it.
+/// Returns the input schema of a tool, normalized for clients.
 ///
 /// # Errors
 ///
 /// When clients or model APIs would reject it.
-pub(crate) fn tool_input_schema(schema: Value, author: Author) -> Result<Value, String> {
+pub(crate) fn tool_input_schema(schema: Value, origin: SchemaOrigin) -> Result<Value, String> {
     let schema = into_input_schema(schema)?;
-    check_root(&schema, author)?;
+    check_root(&schema, origin)?;
     let mut normalized = for_clients(schema.clone());
     if let Some(reference) = broken_reference(&schema, &normalized, &schema) {
         return Err(format!(
-            "`\"$ref\": \"{reference}\"` points into a part that clients see in another form: move it to `$defs`"
+            "`\"$ref\": \"{reference}\"` points into a part of the schema that is rewritten for clients: move the part to `$defs`"
         ));
     }
     if let Some(members) = normalized.as_object_mut() {
@@ -92,7 +92,7 @@ pub(crate) fn tool_input_schema(schema: Value, author: Author) -> Result<Value, 
     Ok(normalized)
 }
 
-/// A schema as clients see it. One of another dialect stays as it is.
+/// Normalizes a schema for clients, except one of another dialect.
 pub(crate) fn for_clients(mut schema: Value) -> Value {
     if schema.get("$schema").and_then(Value::as_str).is_none_or(|own| own.trim_end_matches('#') == DIALECT) {
         normalize(&mut schema);
@@ -100,24 +100,25 @@ pub(crate) fn for_clients(mut schema: Value) -> Value {
     schema
 }
 
-/// Model APIs reject a request, with the tools of all servers in it, for a tool whose input schema is a union.
-fn check_root(schema: &Value, author: Author) -> Result<(), String> {
+/// Rejects unions: for one tool with a union as input schema, model APIs reject the whole request, with the tools of all
+/// servers.
+fn check_root(schema: &Value, origin: SchemaOrigin) -> Result<(), String> {
     let unions = ["oneOf", "anyOf", "enum", "not", "allOf"];
-    // `allOf` of a type combines the unions of flattened enums. By hand it may be anything.
+    // A derived `allOf` combines the unions of flattened enums. A hand-written one may be valid.
     let keyword = unions
         .iter()
-        .find(|keyword| schema.get(*keyword).is_some() && (author == Author::Derive || **keyword != "allOf"));
+        .find(|keyword| schema.get(*keyword).is_some() && (origin == SchemaOrigin::Derived || **keyword != "allOf"));
     let Some(keyword) = keyword else { return Ok(()) };
-    let remedy = match author {
-        Author::Derive => {
+    let remedy = match origin {
+        SchemaOrigin::Derived => {
             "make the enum a field of a struct, without `#[serde(flatten)]`, or register a tool for each variant"
         }
-        Author::Person => "list all properties, describe the rule between them, and check it in the handler",
+        SchemaOrigin::HandWritten => "list all properties, describe the rule between them, and check it in the handler",
     };
     Err(format!("its schema has `{keyword}` at the root, for which model APIs reject the whole request: {remedy}"))
 }
 
-/// Model APIs reject properties with other names.
+/// Rejects names of properties that model APIs do not accept.
 fn check_names(schema: &mut Value) -> Result<(), String> {
     let Some(members) = schema.as_object_mut() else { return Ok(()) };
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
@@ -138,7 +139,7 @@ fn check_names(schema: &mut Value) -> Result<(), String> {
     result
 }
 
-/// A pointer of a `$ref` that leads somewhere in one schema and nowhere in the other.
+/// Returns a `$ref` whose pointer is valid in one schema and invalid in the other.
 fn broken_reference<'a>(before: &Value, after: &Value, part: &'a Value) -> Option<&'a str> {
     match part {
         Value::Object(members) => {
@@ -153,8 +154,8 @@ fn broken_reference<'a>(before: &Value, after: &Value, part: &'a Value) -> Optio
     }
 }
 
-/// Clients drop a tool whose mirrored parameter has more than one type, so that an optional one is shown as the one that
-/// it has besides `null`: leaving it out is as good as null.
+/// Removes `null` from the types of mirrored parameters: clients drop a tool whose mirrored parameter has more than one
+/// type, and a missing parameter is equivalent to null.
 fn pin_mirrored_types(schema: &mut Value) {
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     for property in properties.into_iter().flat_map(JsonObject::values_mut) {
@@ -164,7 +165,7 @@ fn pin_mirrored_types(schema: &mut Value) {
         {
             members.remove("anyOf");
             for (keyword, value) in only {
-                // The description of a field goes before that of its type.
+                // The description of a field has precedence over that of its type.
                 members.entry(keyword).or_insert(value);
             }
         }
@@ -172,14 +173,14 @@ fn pin_mirrored_types(schema: &mut Value) {
     }
 }
 
-/// What a property may be besides `null`: the alternatives of its `anyOf`, or itself without one.
+/// Returns the alternatives of a property without `null`: those of its `anyOf`, or the property itself.
 fn alternatives(property: &Value) -> impl Iterator<Item = &Value> {
     let nested = property.get("anyOf").and_then(Value::as_array);
     let own = nested.is_none().then_some(property);
     own.into_iter().chain(nested.into_iter().flatten().filter(|own| own.get("type") != Some(&json!("null"))))
 }
 
-/// The type of a property; an optional one is `[type, "null"]`, and `null` is never mirrored.
+/// Returns the type of a property; an optional one is `[type, "null"]`, and `null` is never mirrored.
 pub(crate) fn primitive_type(property: &Value) -> Option<&str> {
     match property.get("type")? {
         Value::String(kind) => Some(kind),
@@ -191,7 +192,7 @@ pub(crate) fn primitive_type(property: &Value) -> Option<&str> {
     }
 }
 
-/// One line on each parameter: what an error message shows a model that called with the wrong ones.
+/// Summarizes the parameters on one line, for the error message about invalid arguments.
 pub(crate) fn summary(schema: &Value) -> String {
     let empty = JsonObject::new();
     let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
@@ -211,7 +212,7 @@ pub(crate) fn summary(schema: &Value) -> String {
     parameters.collect::<Vec<_>>().join(", ")
 }
 
-/// The types that a schema names, by itself or in each alternative of its `anyOf`.
+/// Returns the types of a schema, or of each alternative of its `anyOf`.
 fn kinds(schema: &Value) -> Vec<&str> {
     match (schema.get("type"), schema.get("anyOf")) {
         (Some(Value::String(kind)), _) => vec![kind],

@@ -25,13 +25,13 @@ use crate::{
     },
 };
 
-/// How long clients may keep a list, unless the author says otherwise. Lists change only with a deployment.
+/// Default caching time of lists, which change only with a deployment.
 const DEFAULT_LIST_TTL: Duration = Duration::from_secs(300);
 
-/// A server in the making: its name, its state, and what it offers.
+/// The builder of a server: name, state and items.
 ///
-/// `S` is what the function sets up once per execution environment and every call shares: a database pool, a client,
-/// or `()`. The order of registration is the order that clients see.
+/// `S` is set up once per execution environment and shared by all calls: a database pool, a client, or `()`. Clients
+/// see items in the order of registration.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -66,7 +66,7 @@ pub struct Server<S> {
 }
 
 impl<S: Send + Sync + 'static> Server<S> {
-    /// A server with a name, a version and its state.
+    /// Creates a builder with the server's name, version and state.
     pub fn new(name: impl Into<String>, version: impl Into<String>, state: S) -> Self {
         Self {
             info: Implementation::new(name, version),
@@ -85,7 +85,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// # Panics
     ///
-    /// When there is a tool of that name already, or its hand-written schema cannot be compiled.
+    /// When a tool has this name already, or its hand-written schema cannot be compiled.
     #[must_use]
     #[track_caller]
     pub fn tool(mut self, tool: Tool<S>) -> Self {
@@ -97,7 +97,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// # Panics
     ///
-    /// When there is a prompt of that name already.
+    /// When a prompt has this name already.
     #[must_use]
     #[track_caller]
     pub fn prompt(mut self, prompt: Prompt<S>) -> Self {
@@ -109,7 +109,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// # Panics
     ///
-    /// When there is a resource at that URI already, in any spelling.
+    /// When a resource has this URI already, in any spelling.
     #[must_use]
     #[track_caller]
     pub fn resource(mut self, resource: Resource<S>) -> Self {
@@ -117,13 +117,13 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
-    /// Adds a resource template. A URI that several templates fit is read by the first of them; a resource at that URI, in
-    /// any spelling, goes before all templates. A template that fits a resource's URI must require what the resource
-    /// requires, or the server does not build.
+    /// Adds a resource template. If a URI matches several templates, the first is used; a resource with that URI, in
+    /// any spelling, has precedence over all templates. A template that matches a resource's URI must require at
+    /// least what the resource requires, or [`build`](Self::build) fails.
     ///
     /// # Panics
     ///
-    /// When there is the same template already.
+    /// When the same template is registered already.
     #[must_use]
     #[track_caller]
     pub fn resource_template(mut self, template: ResourceTemplate<S>) -> Self {
@@ -131,36 +131,36 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
-    /// How to use the server as a whole; clients may make it part of the model's prompt.
+    /// Sets instructions for the server as a whole. Clients may add them to the model's prompt.
     #[must_use]
     pub fn instructions(mut self, instructions: impl Into<String>) -> Self {
         self.instructions = Some(instructions.into());
         self
     }
 
-    /// A name for people.
+    /// Sets the display name.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.info.title = Some(title.into());
         self
     }
 
-    /// Pictures of the server.
+    /// Sets the icons of the server.
     #[must_use]
     pub fn icons(mut self, icons: impl IntoIterator<Item = Icon>) -> Self {
         self.info.icons = icons.into_iter().collect();
         self
     }
 
-    /// Lists come in pages of this many items. Without it they come whole.
+    /// Sets the page size of lists. By default a list has one page.
     #[must_use]
     pub fn page_size(mut self, items: NonZeroUsize) -> Self {
         self.page_size = Some(items);
         self
     }
 
-    /// How long clients may keep a list, and who may share it. Unless set it is public for 5 minutes; a list of resources
-    /// that a handler makes is private and stale at once.
+    /// Sets the caching of a list. By default it is public for 5 minutes; a list of resources that a handler returns
+    /// is private and immediately stale.
     #[must_use]
     pub fn caching(mut self, list: List, caching: Caching) -> Self {
         self.caching.insert(list, caching);
@@ -169,7 +169,7 @@ impl<S: Send + Sync + 'static> Server<S> {
 
     requirement_setters!();
 
-    /// A caller with the scope `broad` has each of `narrow` too.
+    /// Declares that a caller with the scope `broad` also has each scope of `narrow`.
     #[must_use]
     pub fn scope_includes<T: Into<String>>(
         mut self,
@@ -180,8 +180,8 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
-    /// Runs before the process ends, for at most the time that the platform grants. A transport may have to register for it at
-    /// the start, which a server without one does not pay for.
+    /// Sets a hook that runs before the process ends, for at most the time that the platform grants. A transport may
+    /// have to register for it in the init phase, which a server without a hook does not pay for.
     #[must_use]
     pub fn on_close<F, Fut>(mut self, close: F) -> Self
     where
@@ -193,9 +193,9 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
-    /// Runs `before` when the platform is about to take a snapshot of the initialized process, and `after` in
-    /// each process that is restored from it. What a snapshot must not hold is closed before: connections, secrets that
-    /// may be rotated meanwhile.
+    /// Sets hooks around a snapshot of the initialized process: `before` runs before it is taken, `after` in each
+    /// process that is restored from it. Close in `before` what a snapshot must not contain: connections, secrets
+    /// that may be rotated.
     #[must_use]
     pub fn around_snapshot<F, G, Before, After>(mut self, before: F, after: G) -> Self
     where
@@ -212,21 +212,20 @@ impl<S: Send + Sync + 'static> Server<S> {
     }
 
     /// Closes a resource when the environment ends, after [`on_close`](Self::on_close), and around a snapshot within
-    /// [`around_snapshot`](Self::around_snapshot): for a clone of what the state holds.
+    /// [`around_snapshot`](Self::around_snapshot). Pass a clone of the value in the state.
     #[must_use]
     pub fn manages(mut self, resource: impl ManagedResource) -> Self {
         self.hooks.managed.push(Arc::new(resource));
         self
     }
 
-    /// The finished server. Lists are rendered here, once for each revision.
+    /// Builds the server, and renders lists once for each revision.
     ///
     /// # Errors
     ///
-    /// When something asks the client and there is no state key to seal what has been learned so far; when there is a
-    /// policy and no way to know callers; when a resource template requires less than a resource whose URI it fits, or than
-    /// a later template of which it fits a URI.
-    ///
+    /// When an item asks the client and no state key is configured; when access rules are declared without
+    /// authentication; when a resource template requires less than a resource that it matches, or than a later
+    /// template whose URIs it matches.
     pub fn build(self, settings: Settings) -> Result<BuiltServer, BuildError> {
         let Self { info, instructions, state, mut catalog, page_size, caching, requirement, scope_hierarchy, hooks } =
             self;
@@ -270,15 +269,15 @@ impl<S: Send + Sync + 'static> Server<S> {
     }
 }
 
-/// What a deployment decides about a server.
+/// Settings of a deployment.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// What `requestState` is sealed with; only a server that asks its clients needs it.
+    /// Key that seals `requestState`; required only for a server that asks its clients.
     pub state_key: Option<StateKey>,
-    /// How callers are known.
+    /// Authentication and enforcement of access rules.
     pub authorization: Authorization,
-    /// Members of `_meta` that say what a tool's callers need, for clients that look for them there; asked where callers
-    /// have scopes.
+    /// Returns members of `_meta` that describe a tool's access rules, for clients that look for them there. Called
+    /// where callers have scopes.
     pub describe_access: Option<fn(&Access) -> JsonObject>,
 }
 
@@ -302,10 +301,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_lacks_is_an_error_that_names_the_item() {
+    fn a_missing_setting_is_an_error_that_names_the_item() {
         let server = |tool| Server::new("s", "1", ()).tool(Tool::new("plain", nothing)).tool(tool);
         for (tool, complaint) in [
-            (Tool::new("purge", nothing).require_scope("events:purge"), "the tool `purge` declares who may use it"),
+            (Tool::new("purge", nothing).require_scope("events:purge"), "the tool `purge` declares access rules"),
             (Tool::new("book", asks), "the tool `book` asks the client"),
         ] {
             let error = server(tool).build(Settings::default()).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The server's secret, and the keys that are derived from it.
+//! The server's secret, and key derivation.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 const KEY_BYTES: usize = 32;
 
-/// The secret that `requestState` is sealed with and pseudonyms are made of, the same in every environment of a server.
+/// The secret that seals `requestState` and keys pseudonyms. It must be the same in every environment of a server.
 ///
-/// Two may be given, for rotation: the first seals, both open.
+/// For rotation it has two keys: the first seals, both open.
 #[derive(Clone)]
-#[cfg_attr(not(feature = "interactive"), allow(dead_code, reason = "what a key is used for takes a feature"))]
+#[cfg_attr(not(feature = "interactive"), allow(dead_code, reason = "a key is used only with a feature"))]
 pub struct StateKey {
     current: [u8; KEY_BYTES],
     previous: Option<[u8; KEY_BYTES]>,
 }
 
 impl StateKey {
-    /// Reads 32 bytes in Base64, or two of them separated by a comma: `current,previous`. `None` for anything else.
+    /// Parses a key of 32 bytes in Base64, or two of them: `current,previous`. Returns `None` for other text.
     pub fn parse(text: &str) -> Option<Self> {
         let mut keys = text.split(',').map(|key| {
             let bytes = BASE64_STANDARD.decode(key.trim()).ok()?;
@@ -38,7 +38,7 @@ impl StateKey {
         &self.current
     }
 
-    /// The current one first.
+    /// Returns both keys, the current one first.
     #[cfg(feature = "interactive")]
     pub(crate) fn all(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
         [Some(&self.current), self.previous.as_ref()].into_iter().flatten()
@@ -52,7 +52,7 @@ impl fmt::Debug for StateKey {
 }
 
 #[cfg(any(feature = "interactive", feature = "pseudonyms"))]
-/// HKDF (RFC 5869): servers that share a secret do not share a key, nor do the purposes of one.
+/// Derives a key by HKDF (RFC 5869): servers that share a secret have different keys, and so have different purposes.
 pub(crate) fn derive(secret: &[u8; KEY_BYTES], purpose: &[u8], info: &[&[u8]]) -> Option<[u8; KEY_BYTES]> {
     struct KeyLength;
 

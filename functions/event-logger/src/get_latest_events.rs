@@ -1,4 +1,4 @@
-//! The `get_latest_events` tool: lists events, the newest first.
+//! The `get_latest_events` tool: lists events, newest first.
 
 use garde::Validate;
 use mcp_lambda::{HandlerError, Json, Tool, ToolContext};
@@ -48,7 +48,7 @@ async fn get_latest_events(
     Ok(Json(LatestEvents { events: rows.into_iter().map(|row| row.into_event(&context)).collect() }).with_text(text))
 }
 
-/// One event a line.
+/// Formats events, one on each line.
 pub(crate) fn lines(rows: &[EventRow]) -> String {
     match rows {
         [] => "No events have been logged yet.".to_owned(),

@@ -1,4 +1,5 @@
-//! An MCP server with state: it logs events in Postgres, and lists them. Read [`service`] to see what it offers.
+//! An MCP server with state: logs events in Postgres and lists them. Tools and resources are registered in
+//! [`service`].
 
 mod events;
 mod get_latest_events;
@@ -11,28 +12,30 @@ use mcp_lambda::{
 };
 use sqlx::migrate::Migrator;
 
-/// Settings: how the function is reached, and where events are kept.
+/// Settings of the HTTP endpoint and of the database.
 pub type Config = (HttpConfig, DatabaseConfig);
 
-/// The schema. `DB_MIGRATE=off` leaves it to `sqlx migrate run --source functions/event-logger/migrations`.
+/// Migrations of the schema. With `DB_MIGRATE=off` apply them with `sqlx migrate run --source
+/// functions/event-logger/migrations`.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// The scope that logging an event takes.
+/// Scope that `log_event` requires.
 pub(crate) const WRITE: &str = "events:write";
-/// The scope that reading events as resources takes, and seeing who logged one.
+/// Scope that reading events as resources requires. Callers with it also see who logged an event.
 pub(crate) const READ: &str = "events:read";
 
-/// What all calls share: the database, opened once for each execution environment.
+/// Shared state of all calls: the database, opened once for each execution environment.
 #[derive(Debug)]
 pub struct State {
     database: Database,
 }
 
-/// The server, ready to be called. A database that does not answer is no error: what needs none is served meanwhile.
+/// Builds the server. A database that does not respond is no error: requests that need no database are served
+/// meanwhile.
 ///
 /// # Errors
 ///
-/// When nothing is configured by which callers are known.
+/// When no way to authenticate callers is configured.
 pub async fn service((http, database): Config) -> Result<McpService, InitError> {
     let database = Database::open(database, &MIGRATOR).await;
     let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database: database.clone() })

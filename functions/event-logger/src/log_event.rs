@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     State, WRITE,
-    events::{self, Event, Logged, NewEvent},
+    events::{self, Event, InsertOutcome, NewEvent},
 };
 
 pub(crate) fn tool() -> Tool<State> {
@@ -33,11 +33,11 @@ struct LogEventArgs {
     idempotency_key: Option<String>,
 }
 
-/// Without a key nobody can tell a second try from a second event.
-const PERHAPS_STORED: &str = "The database did not answer. It is not known whether the event was stored: look at \
+/// Without a key, a retry cannot be distinguished from a second event.
+const OUTCOME_UNKNOWN: &str = "The database did not answer. It is not known whether the event was stored: look at \
     get_latest_events before you log it again, and use an idempotency_key for what must not be stored twice.";
 
-/// With a key it is the same event, whether or not it was stored.
+/// With a key, a retry is the same event, whether or not it was stored.
 const TRY_AGAIN: &str = "The database is busy or not available. Try again in a moment.";
 
 fn is_visible(text: &str, context: &()) -> garde::Result {
@@ -48,7 +48,7 @@ fn is_visible(text: &str, context: &()) -> garde::Result {
 }
 
 fn is_storable(text: &str, _: &()) -> garde::Result {
-    // One event is one line, for whoever reads them; and Postgres stores no U+0000.
+    // An event is displayed as one line, and Postgres cannot store U+0000.
     let is_break = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
     match text.contains(is_break) {
         true => Err(garde::Error::new("must not contain line breaks or other control characters")),
@@ -59,9 +59,9 @@ fn is_storable(text: &str, _: &()) -> garde::Result {
 async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<Json<Event>, HandlerError> {
     let event = NewEvent { event_name: &args.event_name, idempotency_key: args.idempotency_key.as_deref() };
     let logged = events::insert(&context, &event).await.map_err(|error| match error {
-        // The next call has another name; with a key of the caller's it is the same event all the same.
+        // The retry has another invocation id; only the caller's key makes it the same event.
         DatabaseError::OutcomeUnknown(source) if event.idempotency_key.is_none() => {
-            HandlerError::unavailable(PERHAPS_STORED, source)
+            HandlerError::unavailable(OUTCOME_UNKNOWN, source)
         }
         DatabaseError::OutcomeUnknown(source) => HandlerError::unavailable(TRY_AGAIN, source),
         error => error.into_handler_error(|constraint| match constraint {
@@ -70,13 +70,13 @@ async fn log_event(context: ToolContext<State>, args: LogEventArgs) -> Result<Js
         }),
     })?;
     match logged {
-        Logged::Event(row) => {
+        InsertOutcome::Stored(row) => {
             let caller = context.principal().map(|caller| caller.verified_email().unwrap_or(&caller.subject));
             let by = caller.map(|caller| format!(" by {caller}")).unwrap_or_default();
             let text = format!("Event '{}' logged{by}. Its number is {}.", row.event_name, row.id);
             Ok(Json(row.into_event(&context)).with_text(text))
         }
-        Logged::KeyTaken => Err(HandlerError::invalid_input(
+        InsertOutcome::KeyTaken => Err(HandlerError::invalid_input(
             "`idempotency_key` was used for another event in the last 30 days: use a new key for a new event",
         )),
     }

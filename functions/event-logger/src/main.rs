@@ -1,4 +1,4 @@
-//! Lambda entry point; everything worth reading is in `lib.rs`.
+//! Lambda entry point; the server is in `lib.rs`.
 
 use std::process::ExitCode;
 

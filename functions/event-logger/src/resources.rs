@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{READ, State, events, get_latest_events::lines};
 
-/// As many as the tool lists unless told.
+/// As many as the tool lists by default.
 const LATEST: i64 = 5;
 
 pub(crate) fn latest() -> Resource<State> {

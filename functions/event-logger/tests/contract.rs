@@ -1,4 +1,5 @@
-//! The function's contract: what clients see, and what they may rely on; against a real Postgres.
+//! The function's contract: the definitions that clients receive, and the behavior that they rely on; against a real
+//! Postgres.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -17,7 +18,7 @@ fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
     Config::from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|error| error.to_string())
 }
 
-/// For what does not depend on who calls: everyone may do everything.
+/// For tests that do not depend on the caller: access rules are off.
 async fn event_logger(database: &TestDatabase) -> McpService {
     let config = config(&[("DATABASE_URL", database.url()), ("MCP_AUTH", "dangerously-off")]).unwrap();
     service(config).await.unwrap()
@@ -30,7 +31,7 @@ async fn guarded(database: &TestDatabase, issuer: &TestIssuer) -> McpService {
     service(config(&pairs).unwrap()).await.unwrap()
 }
 
-/// 6.4: what needs no database does not wake one.
+/// 6.4: a request that needs no database does not wake it.
 #[tokio::test]
 async fn only_calls_that_need_the_database_open_it() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -85,7 +86,7 @@ async fn count(database: &TestDatabase) -> i64 {
 }
 
 #[tokio::test]
-async fn what_clients_see_is_the_golden_file() {
+async fn definitions_match_the_golden_file() {
     let database = TestDatabase::create().await;
 
     let issuer = TestIssuer::start().await;
@@ -96,7 +97,7 @@ async fn what_clients_see_is_the_golden_file() {
 }
 
 #[tokio::test]
-async fn events_are_listed_newest_first_in_the_form_of_a_log() {
+async fn events_are_listed_newest_first_as_log_lines() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
     let empty = latest(&service, json!({})).await;
@@ -120,9 +121,9 @@ async fn events_are_listed_newest_first_in_the_form_of_a_log() {
     assert_eq!(events[0]["logged_by"], json!({ "issuer": "", "subject": "", "email": "" }));
 }
 
-/// 2.5: half of the clients show the model the text alone.
+/// 2.5: half of the clients show the model only the text.
 #[tokio::test]
-async fn the_text_of_a_result_has_what_further_calls_need() {
+async fn the_text_of_a_result_contains_the_arguments_of_further_calls() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
 
@@ -166,7 +167,7 @@ async fn an_index_serves_the_latest_events() {
 }
 
 #[tokio::test]
-async fn a_key_makes_the_second_call_do_nothing() {
+async fn a_key_deduplicates_calls() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
     let arguments = json!({ "event_name": "paid", "idempotency_key": "k1" });
@@ -202,7 +203,7 @@ async fn a_key_belongs_to_its_caller() {
 }
 
 #[tokio::test]
-async fn a_key_can_be_used_anew_after_thirty_days() {
+async fn a_key_can_be_reused_after_thirty_days() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
     log(&service, json!({ "event_name": "rent", "idempotency_key": "monthly" })).await;
@@ -222,7 +223,7 @@ async fn a_key_can_be_used_anew_after_thirty_days() {
 }
 
 #[tokio::test]
-async fn the_same_invocation_logs_once_and_another_logs_again() {
+async fn an_invocation_logs_an_event_once() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
     let send = async |request_id: &str, id: i64| {
@@ -239,7 +240,7 @@ async fn the_same_invocation_logs_once_and_another_logs_again() {
 }
 
 #[tokio::test]
-async fn calls_of_one_batch_are_events_of_their_own() {
+async fn calls_of_one_batch_are_separate_events() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
     let legacy = ProtocolVersion::V2025_03_26;
@@ -256,7 +257,7 @@ async fn calls_of_one_batch_are_events_of_their_own() {
 }
 
 #[tokio::test]
-async fn what_the_schema_shows_is_what_holds() {
+async fn schema_bounds_are_enforced() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
 
@@ -268,7 +269,7 @@ async fn what_the_schema_shows_is_what_holds() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_could_read_is_refused() {
+async fn blank_names_and_control_characters_are_rejected() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
 
@@ -286,7 +287,7 @@ async fn read(service: &McpService, uri: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn events_are_resources_too() {
+async fn events_can_be_read_as_resources() {
     let database = TestDatabase::create().await;
     let service = event_logger(&database).await;
     let logged = structured(&log(&service, json!({ "event_name": "login" })).await);
@@ -316,7 +317,7 @@ async fn every_revision_can_log_and_list() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_is_an_error_that_says_so_and_nothing_else() {
+async fn an_unreachable_database_is_an_error_without_details() {
     let nowhere = "postgres://app:hunter2@127.0.0.1:1/events";
     let config = config(&[("DATABASE_URL", nowhere), ("MCP_AUTH", "dangerously-off")]).unwrap();
     let invocation = || Invocation {
@@ -332,14 +333,14 @@ async fn a_database_that_is_away_is_an_error_that_says_so_and_nothing_else() {
     let resource = exchange_via(Via::FunctionUrl, &service, resources_read("events://latest"), invocation()).await;
 
     assert_eq!(list.result()["tools"].as_array().unwrap().len(), 2);
-    let told = "The database is busy or not available. Try again in a moment.";
-    assert_eq!(tool.tool_result().text(), format!("{told} Request id: req-7"));
+    let message = "The database is busy or not available. Try again in a moment.";
+    assert_eq!(tool.tool_result().text(), format!("{message} Request id: req-7"));
     assert_eq!(resource.refusal(), (200, -32603));
-    assert_eq!(resource.response()["error"]["message"], format!("{told}; request id: req-7"));
+    assert_eq!(resource.response()["error"]["message"], format!("{message}; request id: req-7"));
 }
 
 #[tokio::test]
-async fn it_does_not_serve_strangers_by_mistake() {
+async fn a_missing_or_misspelt_authentication_setting_is_an_init_error() {
     let url = ("DATABASE_URL", "postgres://app@127.0.0.1:1/events");
 
     let unset = service(config(&[url]).unwrap()).await.unwrap_err().to_string();
@@ -364,7 +365,7 @@ async fn no_hostile_token_logs_an_event() {
 }
 
 #[tokio::test]
-async fn logging_takes_a_scope_and_says_who_logged() {
+async fn logging_requires_a_scope_and_names_the_caller() {
     let database = TestDatabase::create().await;
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
@@ -382,13 +383,13 @@ async fn logging_takes_a_scope_and_says_who_logged() {
     }
     assert_eq!(writer.tool_result().text(), "Event 'login' logged by ada@example.com. Its number is 1.");
     let text = unverified.tool_result().text();
-    assert_eq!(text, "Event 'login' logged by ada. Its number is 2.", "anyone can write an address");
+    assert_eq!(text, "Event 'login' logged by ada. Its number is 2.", "an unverified address is not shown");
     assert_eq!(count(&database).await, 2);
 }
 
-/// Every way to an event, with and without the scope that shows who logged it.
+/// Each request that returns an event, with and without the scope that shows who logged it.
 #[tokio::test]
-async fn who_logged_an_event_is_shown_only_to_those_who_may_read_events() {
+async fn the_caller_of_an_event_is_shown_only_with_the_read_scope() {
     let database = TestDatabase::create().await;
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
@@ -401,12 +402,12 @@ async fn who_logged_an_event_is_shown_only_to_those_who_may_read_events() {
     let event = || resources_read(&format!("events://{id}"));
 
     for (what, request, is_shown) in [
-        ("the list, by nobody", list(), false),
+        ("the list, anonymous", list(), false),
         ("the list, by a writer", list().bearer(&writer), false),
         ("the list, by a reader", list().bearer(&reader), true),
-        ("the list of old, by nobody", list().revision(ProtocolVersion::V2024_11_05), false),
-        ("what logging answers a writer", log().bearer(&writer), false),
-        ("what logging answers a reader", log().bearer(&both), true),
+        ("the list in 2024-11-05, anonymous", list().revision(ProtocolVersion::V2024_11_05), false),
+        ("the result of logging, by a writer", log().bearer(&writer), false),
+        ("the result of logging, by a reader", log().bearer(&both), true),
         ("the resource, by a reader", event().bearer(&reader), true),
     ] {
         let reply = exchange(&service, request).await;

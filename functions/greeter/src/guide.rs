@@ -1,4 +1,4 @@
-//! The `greeter://guide` resource: how to use the server, for people and models.
+//! The `greeter://guide` resource: instructions for people and models.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub(crate) fn resource() -> Resource<State> {
         .title("Guide")
         .description("What the greeter can do, and how to ask for it.")
         .mime_type("text/markdown")
-        // It changes with a deployment only, and is the same for everyone.
+        // The text changes only with a deployment, and is the same for every caller.
         .caching(Caching::public(Duration::from_secs(300)))
 }
 

@@ -1,4 +1,4 @@
-//! The `introduction` prompt: a person asks the model to introduce someone.
+//! The `introduction` prompt: asks the model to introduce a person.
 
 use garde::Validate;
 use mcp_lambda::{HandlerError, Prompt, RequestContext};

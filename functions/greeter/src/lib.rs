@@ -1,4 +1,4 @@
-//! An MCP server without state: one tool, one prompt and one resource. Read [`service`] to see them.
+//! An MCP server without state: one tool, one prompt and one resource, registered in [`service`].
 
 mod guide;
 mod introduction;
@@ -6,15 +6,15 @@ mod personalized_greeting;
 
 use mcp_lambda::{HttpConfig, InitError, McpService, Server};
 
-/// What all calls share: nothing.
+/// Shared state of all calls: empty.
 #[derive(Debug)]
 pub struct State;
 
-/// The server, ready to be called.
+/// Builds the server.
 ///
 /// # Errors
 ///
-/// Never: nothing is set up that could fail, and nothing asks the client.
+/// Never: no setup can fail, and no handler asks the client.
 pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
     let server = Server::new("greeter", env!("CARGO_PKG_VERSION"), State)
         .title("Greeter")

@@ -1,4 +1,4 @@
-//! The function's contract: what clients see, and what they may rely on.
+//! The function's contract: the definitions that clients receive, and the behavior that they rely on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -12,7 +12,7 @@ async fn greeter() -> McpService {
 }
 
 #[tokio::test]
-async fn what_clients_see_is_the_golden_file() {
+async fn definitions_match_the_golden_file() {
     assert_contract(&greeter().await, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
 }
 
@@ -28,14 +28,14 @@ async fn a_name_is_greeted_in_every_revision() {
 }
 
 #[tokio::test]
-async fn the_bounds_in_the_schema_are_the_bounds_that_hold() {
+async fn schema_bounds_are_enforced() {
     let tried = bounds::assert_enforced(&greeter().await, "personalized_greeting", &json!({ "name": "Ada" })).await;
 
     assert_eq!(tried, 2);
 }
 
 #[tokio::test]
-async fn a_name_that_is_too_long_is_refused_with_the_bound_and_what_was_given() {
+async fn a_too_long_name_is_rejected_with_the_bound_and_the_actual_length() {
     let request = tools_call("personalized_greeting", json!({ "name": "é".repeat(101) }));
 
     let result = exchange(&greeter().await, request).await.tool_result();
@@ -57,7 +57,7 @@ async fn the_prompt_names_the_person_and_the_tone() {
 }
 
 #[tokio::test]
-async fn the_tones_are_suggested_while_one_is_typed() {
+async fn a_partial_tone_is_completed() {
     let request = complete(json!({ "type": "ref/prompt", "name": "introduction" }), "tone", "f");
 
     let reply = exchange(&greeter().await, request).await;
@@ -66,7 +66,7 @@ async fn the_tones_are_suggested_while_one_is_typed() {
 }
 
 #[tokio::test]
-async fn a_prompt_without_a_name_is_refused_with_what_is_expected() {
+async fn a_prompt_without_a_name_is_rejected_with_the_expected_arguments() {
     let reply = exchange(&greeter().await, prompts_get("introduction", json!({}))).await;
 
     assert_eq!(reply.refusal(), (200, -32602));

@@ -142,7 +142,7 @@ async fn arguments_that_do_not_fit_are_refused_with_what_is_wrong() {
         (json!({ "to": "Rome", "days": "1e999999999" }), "`days`: invalid type: string"),
         (json!({ "to": "Rome", "days": "3", "pace": "wild" }), "unknown variant `wild`"),
         (json!({ "to": "Rome", "days": "3", "why": "x" }), "unknown field `why`"),
-        (json!({ "to": "Rome", "days": 3 }), "the arguments of a prompt are strings"),
+        (json!({ "to": "Rome", "days": 3 }), "the arguments of a prompt must be strings"),
         (json!(["Rome"]), "must be a JSON object"),
     ] {
         let reply = exchange(&prompts(), prompts_get("travel", arguments)).await;

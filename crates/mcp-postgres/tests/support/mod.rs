@@ -1,4 +1,4 @@
-//! What the tests share: a database, the context of a call, and a proxy that counts.
+//! Shared test fixtures: a database, the context of a call, and a proxy that counts round trips.
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
@@ -23,7 +23,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, migrate::Migrator};
 
 pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("tests/migrations");
 
-/// Long enough for anything that happens, so that nothing here hangs.
+/// Longer than each test needs, so that no test hangs.
 pub(crate) const LIMIT: Option<Duration> = Some(Duration::from_secs(9));
 
 pub(crate) const NOTE: &str = "INSERT INTO notes (text) VALUES ('note')";
@@ -44,15 +44,15 @@ pub(crate) async fn open_with(test: &TestDatabase, concurrency: usize, variables
 
 /// The state of a server whose only tool keeps its context.
 #[derive(Default)]
-pub(crate) struct Kept(Arc<Mutex<Option<ToolContext<Kept>>>>);
+pub(crate) struct ContextSlot(Arc<Mutex<Option<ToolContext<ContextSlot>>>>);
 
-/// The context of a call whose handler has so much time.
-pub(crate) async fn context(limit: Option<Duration>) -> ToolContext<Kept> {
-    async fn keep(context: ToolContext<Kept>, _: NoArguments) -> Result<&'static str, HandlerError> {
+/// The context of a call whose handler has this time limit.
+pub(crate) async fn context(limit: Option<Duration>) -> ToolContext<ContextSlot> {
+    async fn keep(context: ToolContext<ContextSlot>, _: NoArguments) -> Result<&'static str, HandlerError> {
         *context.state().0.lock().unwrap() = Some(context.clone());
         Ok("kept")
     }
-    let kept = Kept::default();
+    let kept = ContextSlot::default();
     let slot = Arc::clone(&kept.0);
     let settings = Settings { authorization: Authorization::DangerouslyOff, ..Settings::default() };
     let server = Server::new("test", "0.0.0", kept).tool(Tool::new("keep", keep)).build(settings).unwrap();
@@ -82,13 +82,13 @@ pub(crate) async fn execute(
     done.await
 }
 
-/// The connections of others to the database.
+/// Counts the other connections to the database.
 pub(crate) async fn sessions(connection: &mut PgConnection) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     connection.fetch_one(sql).await.unwrap().get(0)
 }
 
-/// Waits until there are so many.
+/// Waits until there are `count` of them.
 pub(crate) async fn wait_for_sessions(connection: &mut PgConnection, count: i64) {
     for _ in 0..500 {
         if sessions(connection).await == count {
@@ -117,7 +117,7 @@ pub(crate) async fn notes(test: &TestDatabase) -> i64 {
     test.connect().await.fetch_one("SELECT count(*) FROM notes").await.unwrap().get(0)
 }
 
-/// A way to the database that counts round trips.
+/// A proxy in front of the database, which counts round trips.
 pub(crate) struct Proxy {
     pub(crate) url: String,
     counter: Arc<Counter>,
@@ -160,7 +160,7 @@ impl Proxy {
         Self { url, counter }
     }
 
-    /// The round trips since this was asked last.
+    /// Returns the round trips since the last call.
     pub(crate) fn round_trips(&self) -> u32 {
         self.counter.round_trips.swap(0, Ordering::SeqCst)
     }

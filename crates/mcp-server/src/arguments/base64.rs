@@ -1,4 +1,4 @@
-//! Bytes in arguments and results.
+//! Binary data in arguments and results.
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
@@ -14,11 +14,11 @@ use serde::{
     de::{Error, Visitor},
 };
 
-/// At most `MAX` bytes, which travel as Base64 ([RFC 4648](https://www.rfc-editor.org/rfc/rfc4648#section-4)), with padding or
-/// without.
+/// At most `MAX` bytes, encoded as Base64 ([RFC 4648](https://www.rfc-editor.org/rfc/rfc4648#section-4)), with or without
+/// padding.
 ///
-/// The bound is in the schema, as `maxLength` of the text, and is checked before anything is decoded. A platform's limit
-/// for requests holds too: 6 MB of Base64 are 4.5 MB of bytes.
+/// The schema has the bound as `maxLength` of the text; it is checked before decoding. A platform's limit on requests
+/// applies too: 6 MB of Base64 are 4.5 MB of bytes.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -45,17 +45,17 @@ use serde::{
 #[derive(Clone, PartialEq, Eq)]
 pub struct Base64<const MAX: usize>(Vec<u8>);
 
-/// The standard alphabet. Programs differ in whether they pad.
+/// The standard alphabet; padding is optional.
 const EITHER_PADDING: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 impl<const MAX: usize> Base64<MAX> {
-    /// The longest text, in characters: padded.
+    /// Maximum length of the text in characters, with padding.
     const MAX_CHARS: usize = 4 * MAX.div_ceil(3);
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_may_be_there_or_not() {
+    fn padding_is_optional() {
         for text in ["Zm9vYg==", "Zm9vYg", "Zm9vYg="] {
             assert_eq!(read::<4>(text).unwrap(), b"foob", "{text}");
         }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base64_is_refused_with_what_to_do() {
+    fn invalid_base64_is_rejected_with_the_fix() {
         for text in ["Zm9v\nYmFy", "Zm9*", "Zm-_", "Z", "Zm9vYh=="] {
             assert!(read::<10>(text).unwrap_err().contains("expected Base64: A-Z"), "{text}");
         }
@@ -169,7 +169,7 @@ mod tests {
 
     /// A text of the longest length may hold two bytes more than are allowed.
     #[test]
-    fn the_bound_is_kept_to_the_byte() {
+    fn the_bound_is_exact() {
         assert_eq!(read::<4>("AAAAAA==").unwrap().len(), 4);
         for (text, bytes) in [("AAAAAAA=", 5), ("AAAAAAAA", 6), ("AAAAAAAAA", 7)] {
             let refusal = read::<4>(text).unwrap_err();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_says_the_encoding_and_the_length_of_the_text() {
+    fn the_schema_has_the_encoding_and_the_length_of_the_text() {
         let schema = crate::schema::for_clients(crate::schema::input_schema_of::<Base64<1000>>());
 
         assert_eq!(schema, json!({ "type": "string", "contentEncoding": "base64", "maxLength": 1336 }));

@@ -1,4 +1,4 @@
-//! Cursors of tools that return their results in pages.
+//! Cursors of tools with paginated results.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -12,13 +12,13 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// A place in a list, for tools that return their results in pages: in the result where the next page begins, and in the
-/// arguments as the client sends it back.
+/// A position in a list, for tools with paginated results: a result has the cursor of the next page, which the client sends
+/// back in the arguments.
 ///
-/// `T` is a small struct, such as the last row's sort key. Clients see an opaque text of URL-safe Base64 without padding. It is
-/// neither encrypted nor signed: hold nothing secret in it, and treat what comes back as any other argument, since a caller may
-/// send another place. A text that cannot be read is answered with what to do: to start without a cursor. Change the fields of
-/// `T`, and cursors of the version before are answered so.
+/// `T` is a small struct, such as the last row's sort key. Clients see opaque text: URL-safe Base64 without padding. It is
+/// neither encrypted nor signed: put no secrets in it, and validate it like any other argument, since a caller may send another
+/// position. The error of an invalid cursor says to start without one. So are cursors of an earlier version rejected after the
+/// fields of `T` have changed.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -60,13 +60,13 @@ use serde_json::value::RawValue;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor<T>(
-    /// The place.
+    /// The position.
     pub T,
 );
 
 impl<T> Cursor<T> {
-    /// The cursor of the next page, for `items` that were read with one more than the page holds: drops that one, and returns the
-    /// place of the last item that stays; `None` on the last page.
+    /// Returns the cursor of the next page, for `items` that were queried with one more than the page size: removes that one,
+    /// and returns the position of the last remaining item; `None` on the last page.
     ///
     /// ```
     /// # use mcp_server as mcp_lambda;
@@ -88,14 +88,14 @@ impl<T> Cursor<T> {
     }
 }
 
-/// The longest cursor, in characters.
+/// Maximum length of a cursor in characters.
 const MAX_CHARS: usize = 2048;
-/// The deepest nesting of a cursor's JSON, with the list around it.
+/// Maximum nesting of a cursor's JSON, including the outer list.
 const MAX_DEPTH: usize = 8;
-/// The form of what is encoded: a list of this number and the place.
+/// The version of the encoding: a list of this number and the position.
 const VERSION: u8 = 1;
 
-const MALFORMED: &str = "this cursor cannot be used: start without a cursor";
+const MALFORMED: &str = "the cursor is invalid: start without a cursor";
 
 impl<T: Serialize> Serialize for Cursor<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -104,7 +104,7 @@ impl<T: Serialize> Serialize for Cursor<T> {
         match text.len() {
             0..=MAX_CHARS => serializer.serialize_str(&text),
             length => Err(S::Error::custom(format_args!(
-                "a cursor has {length} characters, but at most {MAX_CHARS} are read: keep less in it"
+                "the cursor has {length} characters, more than the maximum of {MAX_CHARS}: keep less in it"
             ))),
         }
     }
@@ -144,7 +144,7 @@ fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
     (version == VERSION).then(|| serde_json::from_str(place.get()).ok())?
 }
 
-/// How deep a JSON text is nested at most: brackets in strings count, too.
+/// Returns an upper bound of the nesting of JSON text: brackets in strings count, too.
 fn depth(json: &str) -> usize {
     let mut open: usize = 0;
     let depths = json.bytes().map(|byte| {
@@ -195,7 +195,8 @@ mod tests {
 
     fn parse(cursor: &Value) -> Result<Option<Place>, String> {
         let arguments: Box<RawValue> = serde_json::value::to_raw_value(&json!({ "cursor": cursor })).unwrap();
-        let schema = schema::tool_input_schema(schema::input_schema_of::<Args>(), schema::Author::Derive).unwrap();
+        let schema =
+            schema::tool_input_schema(schema::input_schema_of::<Args>(), schema::SchemaOrigin::Derived).unwrap();
         arguments::parse::<Args>(Some(&arguments), &schema).map(|args| args.cursor.map(|Cursor(place)| place))
     }
 
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_comes_back_as_it_was_given_out() {
+    fn a_cursor_round_trips() {
         let place = Place { after: "größer ]]] \" {".to_owned(), id: -7 };
         let text = serde_json::to_value(Cursor(place.clone())).unwrap();
 
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_text_is_answered_with_what_to_do() {
+    fn an_invalid_cursor_is_rejected_with_the_fix() {
         let deep = format!(r#"[1,{}{{"after":"","id":1}}{}]"#, "[".repeat(90), "]".repeat(90));
         let long = format!(r#"[1,{{"after":"{}","id":1}}]"#, "a".repeat(2000));
         for cursor in [
@@ -234,7 +235,7 @@ mod tests {
             let refusal = parse(&cursor).unwrap_err();
 
             assert!(
-                refusal.starts_with("invalid arguments: `cursor`: this cursor cannot be used: start without"),
+                refusal.starts_with("invalid arguments: `cursor`: the cursor is invalid: start without"),
                 "{refusal}"
             );
         }
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_that_could_not_be_read_is_not_given_out() {
+    fn a_too_long_cursor_is_not_serialized() {
         let place = Place { after: "a".repeat(2000), id: 1 };
 
         assert!(serde_json::to_string(&Cursor(place)).unwrap_err().to_string().contains("keep less in it"));

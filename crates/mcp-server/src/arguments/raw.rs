@@ -1,11 +1,11 @@
-//! Hand-written schemas, which the feature `raw-schema` compiles.
+//! Hand-written schemas, compiled with the feature `raw-schema`.
 
 #[cfg(feature = "raw-schema")]
 mod validator;
 
 use serde_json::Value;
 
-/// Checks arguments, and says what is wrong. The second value is the length of their text in bytes.
+/// Validates arguments; the error is the message for the model. The second parameter is the length of their text in bytes.
 pub(crate) type Check = Box<dyn Fn(&Value, usize) -> Result<(), String> + Send + Sync>;
 
 /// Compiles a hand-written schema.

@@ -1,4 +1,4 @@
-//! Arguments that travel as strings: those of prompts, and the variables of URI templates.
+//! Arguments in strings: those of prompts, and variables of URI templates.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,7 +12,7 @@ use serde_json::{Number, Value};
 
 use crate::schema::primitive_type;
 
-/// Strings by name. There are no more than a form can have: what a caller sends beyond is not kept.
+/// Strings by name, with a bound on their number.
 pub(crate) struct Strings(pub(crate) BTreeMap<String, String>);
 
 const MAX_STRINGS: usize = 256;
@@ -32,7 +32,7 @@ impl<'de> Deserialize<'de> for Strings {
                 let mut strings = BTreeMap::new();
                 while let Some((name, text)) = members.next_entry()? {
                     if strings.len() == MAX_STRINGS {
-                        return Err(A::Error::custom(format_args!("there are more than {MAX_STRINGS}")));
+                        return Err(A::Error::custom(format_args!("more than {MAX_STRINGS} members")));
                     }
                     strings.insert(name, text);
                 }
@@ -44,12 +44,12 @@ impl<'de> Deserialize<'de> for Strings {
     }
 }
 
-/// The strings as the JSON that their schema asks for: a number where it wants a number, a boolean where it wants one.
+/// Converts strings to JSON by their schema: to numbers and booleans where it has those types.
 pub(crate) fn as_json(strings: BTreeMap<String, String>, schema: &Value) -> String {
     let members = strings.into_iter().filter_map(|(name, text)| {
         let property = &schema["properties"][&name];
         let kind = primitive_type(property);
-        // A person who leaves a field empty says nothing, unless it is one for text.
+        // An empty field is a missing argument, unless its type is text.
         let is_nothing =
             text.is_empty() && !is_required(schema, &name) && (kind != Some("string") || options(property).is_some());
         if is_nothing && schema["properties"].get(&name).is_some() {
@@ -65,7 +65,7 @@ pub(crate) fn as_json(strings: BTreeMap<String, String>, schema: &Value) -> Stri
     Value::Object(members.collect()).to_string()
 }
 
-/// The texts that a property allows, with their titles, if it names them.
+/// Returns the choices of a property with their titles, if it has choices.
 pub(crate) fn options(property: &Value) -> Option<Vec<(String, Option<String>)>> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     if let Some(values) = property.get("enum").and_then(Value::as_array) {
@@ -81,17 +81,16 @@ pub(crate) fn options(property: &Value) -> Option<Vec<(String, Option<String>)>>
     Some(found?.concat())
 }
 
-/// The names of a struct's fields in the order of their declaration, which a schema does not keep; empty for what is no
-/// struct.
+/// Returns the names of a struct's fields in the order of declaration, which a schema does not keep; empty for other types.
 pub(crate) fn field_order<T: DeserializeOwned>() -> &'static [&'static str] {
-    /// Learns the fields that a type asks for, and then has nothing to offer.
+    /// A deserializer that records the fields that a type requests, and then fails.
     struct Probe<'a>(&'a mut &'static [&'static str]);
 
     impl<'de> Deserializer<'de> for Probe<'_> {
         type Error = value::Error;
 
         fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, value::Error> {
-            Err(value::Error::custom("only the names of fields are wanted"))
+            Err(value::Error::custom("only the names of fields are recorded"))
         }
 
         fn deserialize_struct<V: Visitor<'de>>(
@@ -111,12 +110,12 @@ pub(crate) fn field_order<T: DeserializeOwned>() -> &'static [&'static str] {
     }
 
     let mut fields: &'static [&'static str] = &[];
-    // It always fails; what matters is what it asked for.
+    // It always fails after the fields were recorded.
     let _ = T::deserialize(Probe(&mut fields));
     fields
 }
 
-/// The properties of an object schema, in the order of the type's fields; what is no field of it comes last.
+/// Returns the properties of an object schema in the order of the type's fields; others are last.
 pub(crate) fn properties_of<'a>(schema: &'a Value, order: &[&str]) -> Vec<(&'a str, &'a Value)> {
     let mut properties: Vec<(&str, &Value)> = schema
         .get("properties")
@@ -129,7 +128,7 @@ pub(crate) fn properties_of<'a>(schema: &'a Value, order: &[&str]) -> Vec<(&'a s
     properties
 }
 
-/// A property whose value no text could be.
+/// Returns a property whose type cannot be parsed from text.
 pub(crate) fn not_from_string<'a>(properties: &[(&'a str, &Value)]) -> Option<&'a str> {
     let is_readable = |property: &Value| {
         let is_simple = matches!(primitive_type(property), Some("string" | "integer" | "number" | "boolean"));
@@ -138,7 +137,7 @@ pub(crate) fn not_from_string<'a>(properties: &[(&'a str, &Value)]) -> Option<&'
     properties.iter().find(|(_, property)| !is_readable(property)).map(|(name, _)| *name)
 }
 
-/// Whether an object schema demands a property.
+/// Reports whether an object schema requires a property.
 pub(crate) fn is_required(schema: &Value, name: &str) -> bool {
     schema.get("required").and_then(Value::as_array).is_some_and(|required| required.iter().any(|own| own == name))
 }
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_become_what_the_schema_wants() {
+    fn strings_are_converted_to_the_types_of_the_schema() {
         let schema = json!({ "properties": {
             "count": { "type": ["integer", "null"] },
             "share": { "type": "number" },
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_a_string_for_the_error_to_show() {
+    fn text_that_is_not_a_number_stays_a_string_for_the_error_message() {
         let schema = json!({ "properties": { "count": { "type": "integer" } } });
         let strings = BTreeMap::from([("count".to_owned(), "many".to_owned())]);
 

@@ -1,4 +1,4 @@
-//! The parts of a finished server.
+//! The parts of a built server.
 
 use std::{any::Any, sync::Arc};
 
@@ -7,14 +7,14 @@ use mcp_protocol::Implementation;
 use super::{hooks::Hooks, lists::Lists, render::Renderer};
 use crate::{interaction::request_state::StateCipher, items::catalog::Catalog, policy::Policy};
 
-/// A finished server. It has no type parameter: handlers find the state by its type.
+/// A built server. It has no type parameter: handlers downcast the state.
 pub(crate) struct Built {
-    /// Shared by all calls; each handler finds it by its type.
+    /// Shared by all calls; handlers downcast it.
     pub(crate) state: Arc<dyn Any + Send + Sync>,
     pub(crate) info: Implementation,
     pub(crate) instructions: Option<String>,
     pub(crate) renderer: Renderer,
-    /// `None` for a server that never asks.
+    /// `None` for a server whose handlers never ask.
     pub(crate) cipher: Option<Box<dyn StateCipher>>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) catalog: Catalog,

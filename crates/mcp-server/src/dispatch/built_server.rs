@@ -1,4 +1,4 @@
-//! [`BuiltServer`]: what a transport calls.
+//! [`BuiltServer`], which a transport calls.
 
 use std::{fmt, sync::Arc};
 
@@ -13,24 +13,24 @@ use super::{
 };
 use crate::{CallError, Invocation, Principal, ToolOutput};
 
-/// A server as a transport calls it, from [`Server::build`](crate::Server::build). Cheap to clone.
+/// A built server, from [`Server::build`](crate::Server::build). Cheap to clone.
 #[derive(Clone)]
 pub struct BuiltServer(Arc<Built>);
 
 impl BuiltServer {
     pub(crate) fn new(built: Built) -> Self {
-        // In the init phase, which has a whole processor.
+        // In the init phase, which has a full vCPU.
         built.lists.tools(&built.catalog.tools, ProtocolVersion::LATEST);
         Self(Arc::new(built))
     }
 
-    /// The server's name.
+    /// Returns the server's name.
     pub fn name(&self) -> &str {
         &self.0.info.name
     }
 
-    /// Looks up what a request is for, and whether its caller may make it. The one look-up of a request, which serves the
-    /// access rules of a batch, the log, and [`Resolved::run`].
+    /// Looks up the target of a request and checks whether its caller is authorized. Each request is looked up once,
+    /// for the access rules of a batch, the log, and [`Resolved::run`].
     pub fn resolve<'a>(
         &'a self,
         revision: ProtocolVersion,
@@ -41,34 +41,34 @@ impl BuiltServer {
         Resolved::new(&self.0, revision, method, params, invocation)
     }
 
-    /// Whether this caller, or an anonymous one, gets anything at all: discovery, and what is public.
+    /// Checks whether this caller, or an anonymous one, may use anything: discovery, or public items.
     ///
     /// # Errors
     ///
-    /// When not.
+    /// When the caller may use nothing.
     pub fn admit(&self, caller: Option<&Principal>) -> Result<(), CallError> {
         self.0.policy.permit_discovery(caller)
     }
 
-    /// The scopes that something requires, as clients must ask the issuer for them.
+    /// Returns the scopes that access rules name, as clients must request them from the issuer.
     pub fn scopes_supported(&self) -> Vec<String> {
         self.0.policy.scopes_supported()
     }
 
-    /// Describes the server to a caller, as discovery and the list of tools would.
+    /// Describes the server to a caller, as discovery and `tools/list` would.
     ///
     /// # Errors
     ///
-    /// When those would be refused.
+    /// When those would be rejected.
     pub fn describe(&self, caller: Option<&Principal>) -> Result<ServerSummary<'_>, CallError> {
         ServerSummary::new(&self.0, caller)
     }
 
-    /// The answer instead of a result that is too large to send: for a tool, one that the model can act on.
+    /// Returns the response in place of a result that is too large: for a tool, one that the model can act on.
     ///
     /// # Errors
     ///
-    /// For anything but a tool.
+    /// For all other methods.
     pub fn too_large(
         &self,
         method: &str,
@@ -86,8 +86,8 @@ impl BuiltServer {
         self.0.renderer.tool_error(text, revision).result
     }
 
-    /// A refused `tools/call` as a result, with the challenge, if a token would help, where clients look that never see a
-    /// header.
+    /// Renders a rejected `tools/call` as a result with the challenge, if a token would help: for clients that do not
+    /// read headers.
     pub fn challenged_result(
         &self,
         refusal: &CallError,
@@ -101,22 +101,22 @@ impl BuiltServer {
         self.0.renderer.tool_outcome(output, revision).of_kind(ResultKind::Challenged)
     }
 
-    /// Whether there is something to run before the process ends.
+    /// Reports whether there is something to run before the process ends.
     pub fn has_close_hook(&self) -> bool {
         self.0.hooks.has_close()
     }
 
-    /// Runs the close hook, the first time it is called.
+    /// Runs the close hook, on the first call only.
     pub async fn close(&self) {
         self.0.hooks.close().await;
     }
 
-    /// Runs what is to be done before a snapshot of the process is taken.
+    /// Runs the hooks before a snapshot of the process.
     pub async fn before_snapshot(&self) {
         self.0.hooks.before_snapshot().await;
     }
 
-    /// Runs what is to be done after the process was restored from a snapshot.
+    /// Runs the hooks after the process was restored from a snapshot.
     pub async fn after_restore(&self) {
         self.0.hooks.after_restore().await;
     }

@@ -1,4 +1,4 @@
-//! A request and its answer, as a transport sees both.
+//! A request and its response, as a transport sees both.
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -7,64 +7,64 @@ use tokio::sync::mpsc;
 
 use crate::{BoxError, CallError};
 
-/// What a request brings apart from its method and parameters.
+/// A request apart from its method and parameters.
 #[derive(Debug)]
 pub struct Call {
-    /// To be repeated in the response.
+    /// The id, which the response repeats.
     pub id: RequestId,
     /// `_meta` of the parameters.
     pub meta: RequestMeta,
-    /// Where progress and log messages go, each a JSON-RPC notification on one line; `None` if the client cannot
+    /// Receiver of progress and log messages, each a JSON-RPC notification on one line; `None` if the client cannot
     /// receive any.
     pub notifications: Option<mpsc::Sender<String>>,
 }
 
-/// The answer to a request.
+/// The response to a request.
 pub enum Answer {
-    /// There at once.
+    /// Available immediately.
     Ready(Box<CallOutcome>),
-    /// A handler is at work.
+    /// Of a running handler.
     Pending(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct CallOutcome {
-    /// The JSON text of the `result`, or why there is none.
+    /// JSON text of the `result`, or the error.
     pub result: Result<Rendered, CallError>,
-    /// A fault on our side, for the log; the client does not see it.
+    /// An internal fault, which is logged and not sent.
     pub fault: Option<BoxError>,
-    /// What kind of result there is, if there is one.
+    /// The kind of the result, if there is one.
     pub kind: ResultKind,
 }
 
-/// What a result says.
+/// The kind of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResultKind {
     /// The request is done.
     #[default]
     Complete,
-    /// A tool has failed, and tells the model so (`isError`).
+    /// A tool failed, which its result reports to the model (`isError`).
     Failed,
-    /// The client is asked something (`input_required`).
+    /// The client is asked a question (`input_required`).
     InputRequired,
-    /// A tool was refused to a caller, with a challenge.
+    /// A tool call was not authorized; the result has a challenge.
     Challenged,
-    /// A tool has failed, since something that it needs is not available at the moment.
+    /// A tool failed because a dependency is not available.
     Unavailable,
 }
 
-/// JSON text: shared if it was rendered in advance.
+/// JSON text, shared if it was rendered in advance.
 #[derive(Debug, Clone)]
 pub enum Rendered {
-    /// Rendered once, for everyone.
+    /// Rendered once, for all requests.
     Shared(Arc<str>),
     /// Rendered for this request.
     Own(String),
 }
 
 impl Rendered {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Shared(text) => text,
@@ -92,12 +92,12 @@ impl Answer {
 }
 
 impl CallOutcome {
-    /// Why the caller may not make this request, if that is why there is no result.
+    /// Returns the authentication or authorization error, if the request has one.
     pub fn authorization_refusal(&self) -> Option<&CallError> {
         self.result.as_ref().err().filter(|error| error.is_authorization())
     }
 
-    /// One whose result says something else than that all is done.
+    /// Sets the kind of the result.
     pub(crate) fn of_kind(self, kind: ResultKind) -> Self {
         Self { kind, ..self }
     }

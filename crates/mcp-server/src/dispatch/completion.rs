@@ -13,36 +13,38 @@ use super::{
     render::outcome_of,
     run::{Kind, Run},
 };
-use crate::{CallError, PartialArgument, handler::error::HandlerFuture, items::catalog::Completed};
+use crate::{CallError, PartialArgument, handler::error::HandlerFuture, items::catalog::CompletionTarget};
 
-/// What is typed, and the values of other arguments: names and short texts.
+/// Limit on the parameters: the partial argument and the values of other arguments, which are names and short texts.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// What has the argument to complete.
+/// Parses the reference to the item whose argument is completed.
 pub(crate) fn reference(params: &RequestParams<'_>) -> Result<CompletionReference, CallError> {
     let members = [params.reference, params.argument, params.context].into_iter().flatten();
     if members.map(|raw| raw.get().len()).sum::<usize>() > MAX_BYTES {
-        return Err(CallError::InvalidParams(format!("the parameters of a completion have at most {MAX_BYTES} bytes")));
+        return Err(CallError::InvalidParams(format!(
+            "the parameters of a completion must have at most {MAX_BYTES} bytes"
+        )));
     }
     required("ref", params.reference)
 }
 
 pub(crate) fn complete(
     run: Run<'_>,
-    completed: &Completed<'_>,
+    completed: &CompletionTarget<'_>,
     params: &RequestParams<'_>,
 ) -> Result<Answer, CallError> {
     let CompletionArgument { name, value } = required("argument", params.argument)?;
     let context: Option<CompletionContext> = params.context.map(read).transpose()?;
     let Some(completer) = completed.argument(&name) else {
-        return Err(CallError::InvalidInput(format!("there is no argument `{}`", shortened(&name))));
+        return Err(CallError::InvalidInput(format!("unknown argument `{}`", shortened(&name))));
     };
     let typed = PartialArgument { value, known: context.unwrap_or_default().arguments };
     let revision = run.revision;
     let begin = |call| -> Result<HandlerFuture<Completion>, String> {
         Ok(match completer {
             Some(complete) => complete(call, typed),
-            // Nothing is suggested for it.
+            // The argument has no completer.
             None => Box::pin(async { Ok(Vec::<String>::new().into()) }),
         })
     };

@@ -1,4 +1,4 @@
-//! What a server does when its process ends, and around a snapshot of it.
+//! Hooks that run before the process ends and around a snapshot of it.
 
 use std::{
     future::ready,
@@ -6,42 +6,42 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// A resource with connections or secrets of its own: closed when the execution environment ends, and around a snapshot. See
-/// [`Server::manages`](crate::Server::manages).
+/// A resource with connections or secrets of its own, closed when the execution environment ends and around a
+/// snapshot. See [`Server::manages`](crate::Server::manages).
 pub trait ManagedResource: Send + Sync + 'static {
-    /// Closes the resource, before the environment ends. The platform grants some 300 ms.
+    /// Closes the resource before the environment ends. The platform grants about 300 ms.
     fn close(&self) -> impl Future<Output = ()> + Send;
 
-    /// Closes what a snapshot must not hold. Unless overridden it [closes](Self::close) everything.
+    /// Closes what a snapshot must not contain. By default it [closes](Self::close) the resource.
     fn before_snapshot(&self) -> impl Future<Output = ()> + Send {
         self.close()
     }
 
-    /// Opens what requests need, in each process that is restored from the snapshot. Unless overridden it does nothing.
+    /// Opens what requests need, in each process that is restored from the snapshot. By default it does nothing.
     fn after_restore(&self) -> impl Future<Output = ()> + Send {
         ready(())
     }
 }
 
-type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+type BorrowedHookFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// [`ManagedResource`] as an object.
-pub(crate) trait Managed: Send + Sync {
-    fn close(&self) -> Work<'_>;
-    fn before_snapshot(&self) -> Work<'_>;
-    fn after_restore(&self) -> Work<'_>;
+/// [`ManagedResource`] as a trait object.
+pub(crate) trait DynManagedResource: Send + Sync {
+    fn close(&self) -> BorrowedHookFuture<'_>;
+    fn before_snapshot(&self) -> BorrowedHookFuture<'_>;
+    fn after_restore(&self) -> BorrowedHookFuture<'_>;
 }
 
-impl<R: ManagedResource> Managed for R {
-    fn close(&self) -> Work<'_> {
+impl<R: ManagedResource> DynManagedResource for R {
+    fn close(&self) -> BorrowedHookFuture<'_> {
         Box::pin(ManagedResource::close(self))
     }
 
-    fn before_snapshot(&self) -> Work<'_> {
+    fn before_snapshot(&self) -> BorrowedHookFuture<'_> {
         Box::pin(ManagedResource::before_snapshot(self))
     }
 
-    fn after_restore(&self) -> Work<'_> {
+    fn after_restore(&self) -> BorrowedHookFuture<'_> {
         Box::pin(ManagedResource::after_restore(self))
     }
 }
@@ -57,7 +57,7 @@ pub(crate) struct Hooks {
     pub(crate) close: Mutex<Option<CloseHook>>,
     pub(crate) before_snapshot: Option<Hook>,
     pub(crate) after_restore: Option<Hook>,
-    pub(crate) managed: Vec<Arc<dyn Managed>>,
+    pub(crate) managed: Vec<Arc<dyn DynManagedResource>>,
 }
 
 impl Hooks {
@@ -65,7 +65,7 @@ impl Hooks {
         self.close.lock().unwrap_or_else(PoisonError::into_inner).is_some() || !self.managed.is_empty()
     }
 
-    /// Runs the close hook, the first time, and closes what is managed.
+    /// Runs the close hook on the first call, and closes managed resources.
     pub(crate) fn close(&self) -> HookFuture {
         let hook = self.close.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (own, managed) = (hook.map_or_else(nothing, |hook| hook()), self.managed.clone());
@@ -94,7 +94,7 @@ impl Hooks {
             for resource in &managed {
                 resource.after_restore().await;
             }
-            // Called only once the resources are open.
+            // Runs after the resources are open.
             own.map_or_else(nothing, |hook| hook()).await;
         })
     }

@@ -1,4 +1,4 @@
-//! What clients are told about a server, rendered once for each revision that one of them speaks.
+//! Lists and discovery, rendered once for each revision.
 
 use std::sync::OnceLock;
 
@@ -24,14 +24,14 @@ use crate::{
     policy::Policy,
 };
 
-/// What lists and discovery are made of.
+/// The sources of lists and discovery.
 pub(crate) struct Contents<'a, C> {
     pub(crate) info: &'a Implementation,
     pub(crate) instructions: Option<&'a str>,
     pub(crate) catalog: &'a Catalog,
     pub(crate) policy: &'a Policy,
     pub(crate) page_size: Option<usize>,
-    /// As the author says; access rules narrow it.
+    /// The author's setting, which access rules narrow.
     pub(crate) caching_of: C,
     /// `_meta` of a modern result.
     pub(crate) meta: JsonObject,
@@ -44,13 +44,13 @@ pub(crate) struct Lists {
     prompts: Paged,
     templates: Paged,
     resources: Paged,
-    /// What handlers list besides is not kept.
+    /// Resources that handlers list are not cached.
     pub(crate) resources_caching: Caching,
     pub(crate) page_size: Option<usize>,
     meta: JsonObject,
 }
 
-/// A list that is rendered when it is first asked for in a revision: with many tools, each revision costs time at the start.
+/// A list that is rendered on first use of each revision: with many tools, each revision adds to the cold start.
 struct Paged {
     caching: Caching,
     pages: PerRevision<OnceLock<Pages<Rendered>>>,
@@ -82,7 +82,7 @@ impl Lists {
             cache_scope: caching.scope,
             meta: Some(meta.clone()),
         });
-        // What a handler lists, it lists to those who may read it.
+        // Resources that a handler lists are shown only to callers who may read them.
         let listing = catalog.templates.iter().filter(|template| template.lister.is_some());
         let resources_caching = listing
             .fold(caching_of(List::Resources), |caching, template| policy.narrow(caching, &template.requirement));
@@ -115,7 +115,7 @@ impl Lists {
         })
     }
 
-    /// What is registered, where handlers do not list more.
+    /// Returns registered resources, for servers whose handlers list no others.
     pub(crate) fn resources(&self, resources: &[Resource<Registered>], revision: ProtocolVersion) -> &Pages<Rendered> {
         self.pages(&self.resources, resources, revision, |resources, frame, next_cursor| {
             let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
@@ -158,7 +158,7 @@ impl Lists {
     }
 }
 
-/// What a modern list result has besides its items.
+/// Members of a modern list result besides its items.
 struct Frame {
     result_type: Option<ResultType>,
     ttl_ms: Option<u64>,

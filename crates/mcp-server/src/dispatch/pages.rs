@@ -17,14 +17,15 @@ impl<T> PerRevision<T> {
     }
 }
 
-/// The pages of one list. A cursor names the position that its page begins at, so it means the same in every
-/// environment, and after a deployment that changed the page size it is refused rather than misread.
+/// The pages of one list. A cursor encodes the position of its page, so that it is valid in every environment. After
+/// a deployment with another page size it is rejected.
 pub(crate) struct Pages<T> {
     pages: Vec<(usize, T)>,
 }
 
 impl<T> Pages<T> {
-    /// Cuts `items` into pages of `size` (one page if `None`) and renders each; `render` gets the cursor of the next.
+    /// Splits `items` into pages of `size` (one page if `None`) and renders each; `render` receives the cursor of the
+    /// next page.
     pub(crate) fn new<I>(items: &[I], size: Option<usize>, render: impl Fn(&[I], Option<String>) -> T) -> Self {
         let size = size.unwrap_or(items.len()).max(1);
         let starts = (0..items.len().max(1)).step_by(size);
@@ -36,7 +37,7 @@ impl<T> Pages<T> {
         Self { pages: pages.collect() }
     }
 
-    /// The page that a cursor names; the first without one. `None` if the cursor is not one of this list's.
+    /// Returns the page of a cursor, or the first one. `None` if the cursor is not one of this list.
     pub(crate) fn get(&self, cursor: Option<&str>) -> Option<&T> {
         let wanted = cursor.map_or(Some(0), decode)?;
         self.pages.iter().find(|(start, _)| *start == wanted).map(|(_, page)| page)
@@ -55,23 +56,23 @@ fn decode_text(cursor: &str) -> Option<String> {
     String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
 
-/// A place in a list that begins with what is registered and goes on with what handlers list.
+/// A position in a list of registered items, followed by those that handlers list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Among what is registered, from this position on.
+pub(crate) enum ListPosition {
+    /// At this position of the registered items.
     Registered(usize),
-    /// At a handler.
+    /// In the list of a handler.
     Handler {
-        /// Its number among those that list something.
+        /// Its index among the handlers that list resources.
         lister: usize,
-        /// How many items of its page have been listed already.
+        /// Number of items of its page that were already returned.
         skip: usize,
-        /// The cursor that it gave for the page; `None` for its first.
+        /// The handler's cursor of the page; `None` for its first.
         cursor: Option<String>,
     },
 }
 
-impl Place {
+impl ListPosition {
     pub(crate) fn decode(cursor: Option<&str>) -> Option<Self> {
         let Some(cursor) = cursor else {
             return Some(Self::Registered(0));
@@ -88,7 +89,7 @@ impl Place {
         Some(Self::Handler { lister: lister.parse().ok()?, skip: skip.parse().ok()?, cursor: own })
     }
 
-    /// At the beginning of what a handler lists.
+    /// Returns the beginning of a handler's list.
     pub(crate) fn handler(lister: usize) -> Self {
         Self::Handler { lister, skip: 0, cursor: None }
     }
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn walking_the_cursors_yields_every_item_once_in_order() {
+    fn following_the_cursors_yields_every_item_once_in_order() {
         for (count, size) in [(0, None), (1, None), (7, None), (7, Some(3)), (6, Some(3)), (2, Some(10)), (3, Some(1))]
         {
             let pages = pages(count, size);
@@ -137,24 +138,24 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_another_list_is_refused() {
+    fn a_cursor_of_another_list_is_rejected() {
         for cursor in ["", "x", "3", &encode(2), &encode(9), &encode(usize::MAX), "ZnJvbTotMQ"] {
             assert!(pages(7, Some(3)).get(Some(cursor)).is_none(), "{cursor}");
         }
     }
 
     #[test]
-    fn a_place_survives_its_cursor() {
+    fn a_position_is_restored_from_its_cursor() {
         for place in [
-            Place::Registered(3),
-            Place::handler(1),
-            Place::Handler { lister: 0, skip: 7, cursor: Some(String::new()) },
-            Place::Handler { lister: 2, skip: 0, cursor: Some("a:b+é".to_owned()) },
+            ListPosition::Registered(3),
+            ListPosition::handler(1),
+            ListPosition::Handler { lister: 0, skip: 7, cursor: Some(String::new()) },
+            ListPosition::Handler { lister: 2, skip: 0, cursor: Some("a:b+é".to_owned()) },
         ] {
-            assert_eq!(Place::decode(Some(&place.encode())), Some(place));
+            assert_eq!(ListPosition::decode(Some(&place.encode())), Some(place));
         }
-        assert_eq!(Place::decode(None), Some(Place::Registered(0)));
-        assert_eq!(Place::decode(Some("by:1")), None);
+        assert_eq!(ListPosition::decode(None), Some(ListPosition::Registered(0)));
+        assert_eq!(ListPosition::decode(Some("by:1")), None);
     }
 
     #[test]

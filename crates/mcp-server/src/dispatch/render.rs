@@ -1,4 +1,4 @@
-//! Results as JSON text.
+//! Serialization of results.
 
 use mcp_protocol::{CallToolResult, Implementation, JsonObject, ProtocolVersion, ResultType, meta};
 use serde_json::Value;
@@ -6,28 +6,28 @@ use serde_json::Value;
 use super::call::{CallOutcome, Rendered, ResultKind};
 use crate::ToolOutput;
 
-/// Writes results. What all results of a server have is rendered once.
+/// Serializes results. The parts that all results share are rendered once.
 pub(crate) struct Renderer {
     server_info: Value,
-    /// The end of a modern result's JSON text: `_meta`, and the brace after it.
+    /// The end of a modern result's JSON text: `_meta` and the closing brace.
     rendered_meta: String,
 }
 
 impl Renderer {
     pub(crate) fn new(info: &Implementation) -> Self {
-        // A type of ours that holds only strings and lists, which cannot fail.
+        // A type of this crate with strings and lists only, which cannot fail.
         let server_info = serde_json::to_value(info).unwrap_or_default();
         let mut renderer = Self { server_info, rendered_meta: String::new() };
         renderer.rendered_meta = format!(r#","_meta":{}}}"#, Value::Object(renderer.meta()));
         renderer
     }
 
-    /// `_meta` of a modern result.
+    /// Returns `_meta` of a modern result.
     pub(crate) fn meta(&self) -> JsonObject {
         JsonObject::from_iter([(meta::SERVER_INFO.to_owned(), self.server_info.clone())])
     }
 
-    /// `_meta` of a result in the words of a revision.
+    /// Returns `_meta` of a result in a revision; `None` in older ones.
     pub(crate) fn meta_for(&self, revision: ProtocolVersion) -> Option<JsonObject> {
         revision.is_modern().then(|| self.meta())
     }
@@ -40,7 +40,7 @@ impl Renderer {
         }
     }
 
-    /// A failed call as a result, which the model reads.
+    /// Renders a failed call as a result, which the model reads.
     pub(crate) fn tool_error(&self, text: String, revision: ProtocolVersion) -> CallOutcome {
         self.tool_outcome(ToolOutput::error(text), revision)
     }
@@ -60,11 +60,11 @@ impl Renderer {
             meta,
         };
         let mut json = serde_json::to_string(&result.for_revision(revision))?;
-        // An author's raw JSON may have line ends between its tokens; an event of a stream may not.
+        // An author's raw JSON may contain line breaks between tokens; an SSE event must not.
         if json.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
             json = json.replace(['\n', '\r'], " ");
         }
-        // What all results have was written once, and goes where the object ends.
+        // The shared part is appended where the object ends.
         if revision.is_modern() && !has_own_meta && json.pop().is_some() {
             json.push_str(&self.rendered_meta);
         }
@@ -72,7 +72,7 @@ impl Renderer {
     }
 }
 
-/// The outcome whose result is this.
+/// Returns the outcome with this result.
 pub(crate) fn outcome_of<T: serde::Serialize>(result: &T) -> CallOutcome {
     match serde_json::to_string(result) {
         Ok(json) => CallOutcome::from(Ok(Rendered::Own(json))),
@@ -80,7 +80,7 @@ pub(crate) fn outcome_of<T: serde::Serialize>(result: &T) -> CallOutcome {
     }
 }
 
-/// Serializes a type of ours that holds only strings, numbers, lists and JSON, which cannot fail.
+/// Serializes a type of this crate with strings, numbers, lists and JSON only, which cannot fail.
 pub(crate) fn shared<T: serde::Serialize>(value: &T) -> Rendered {
     Rendered::Shared(serde_json::to_string(value).unwrap_or_default().into())
 }

@@ -1,4 +1,4 @@
-//! What a request is for, looked up once: access, mirrored parameters, the log and the run rest on the same look-up.
+//! Lookup of a request's target, once: access rules, mirrored parameters, the log and dispatch use the same lookup.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     CallError, Invocation, Principal,
     items::{
-        catalog::{Completed, ItemAt},
+        catalog::{CompletionTarget, MatchedResource},
         prompt::Prompt,
         registered::Registered,
         registered_tool::RegisteredTool,
@@ -25,7 +25,7 @@ use crate::{
     policy::requirement::Requirement,
 };
 
-/// A request that was looked up: the item that it names, and whether its caller may use it. Made by
+/// A request whose target was looked up, and whether its caller is authorized. Made by
 /// [`BuiltServer::resolve`](crate::BuiltServer::resolve).
 pub struct Resolved<'a> {
     built: &'a Arc<Built>,
@@ -37,13 +37,13 @@ pub struct Resolved<'a> {
     refusal: Option<CallError>,
 }
 
-/// What a request is for.
+/// The target of a request.
 enum Target<'a> {
     Tool(&'a RegisteredTool),
     Prompt(&'a Prompt<Registered>),
-    Resource(ItemAt<'a>),
-    Subscription(ItemAt<'a>),
-    Completion(Completed<'a>),
+    Resource(MatchedResource<'a>),
+    Subscription(MatchedResource<'a>),
+    Completion(CompletionTarget<'a>),
     Discover,
     Initialize,
     Ping,
@@ -55,7 +55,7 @@ enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// The access rule of the item; `None` for what the rule for discovery decides.
+    /// Returns the access rule of the item; `None` for targets that the rule for discovery covers.
     fn requirement(&self) -> Option<&'a Requirement> {
         Some(match self {
             Self::Tool(tool) => &tool.requirement,
@@ -97,18 +97,18 @@ impl<'a> Resolved<'a> {
         Self { built, revision, params, invocation: Arc::clone(invocation), name, target, refusal }
     }
 
-    /// The name of a tool or prompt, or the URI of a resource, that the request has, registered or not.
+    /// Returns the name of a tool or prompt, or the URI of a resource, in the request, registered or not.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The parameters.
+    /// Returns the parameters.
     pub fn params(&self) -> &RequestParams<'a> {
         &self.params
     }
 
-    /// The name that the item of the request is registered by: of a tool or prompt, of a resource or the template that it
-    /// comes from. `None` for what is not there, and for other requests.
+    /// Returns the registered name of the item: of a tool or prompt, of a resource or its template. `None` if nothing
+    /// is registered, and for other requests.
     pub fn registered_name(&self) -> Option<&str> {
         match self.target.as_ref()? {
             Target::Tool(tool) => Some(&tool.definition.name),
@@ -118,7 +118,7 @@ impl<'a> Resolved<'a> {
         }
     }
 
-    /// The parameters of a tool that clients mirror beside the body; empty for everything else.
+    /// Returns the parameters of a tool that clients mirror into headers; empty for other targets.
     pub fn mirrored_parameters(&self) -> &'a [MirroredParameter] {
         match self.target {
             Some(Target::Tool(tool)) => &tool.mirrored,
@@ -126,18 +126,19 @@ impl<'a> Resolved<'a> {
         }
     }
 
-    /// Why the caller may not make the request: a batch is permitted as a whole before any of it runs. Other faults of the
-    /// request are left to [`run`](Self::run).
+    /// Returns the authentication or authorization error: a batch is authorized as a whole before any request of it
+    /// runs. Other errors are returned by [`run`](Self::run).
     pub fn refusal(&self) -> Option<&CallError> {
         self.refusal.as_ref().filter(|refusal| refusal.is_authorization())
     }
 
-    /// The refusal itself, of a request that does not run.
+    /// Converts a request that does not run into its error.
     pub fn into_refusal(self) -> Option<CallError> {
         self.refusal.filter(CallError::is_authorization)
     }
 
-    /// Runs the request, unless it was refused. What is rendered once is answered at once; a handler is a future.
+    /// Runs the request, unless its caller is not authorized. Rendered results are returned immediately; a handler is
+    /// a future.
     pub fn run(self, call: Call) -> Answer {
         let Self { built, revision, params, invocation, name, target, refusal } = self;
         let target = match (target, refusal) {
@@ -158,7 +159,7 @@ impl<'a> Resolved<'a> {
             Target::Initialize => ready(initialize(built, &params)),
             Target::Ping => ready(Ok(Rendered::empty())),
             Target::SetLevel => ready(set_level(&params)),
-            // Also where there is nothing to list: programs request lists that no capability declares.
+            // Also if the list is empty: clients request lists whose capability is not declared.
             Target::ListTools => page(&params, built.lists.tools(&built.catalog.tools, revision)),
             Target::ListPrompts => page(&params, built.lists.prompts(&built.catalog.prompts, revision)),
             Target::ListTemplates => page(&params, built.lists.templates(&built.catalog.templates, revision)),
@@ -168,7 +169,7 @@ impl<'a> Resolved<'a> {
     }
 }
 
-/// The name or URI that a request of this method has.
+/// Returns the name or URI that a request of this method contains.
 fn name_of<'a>(method: &str, params: &RequestParams<'a>) -> Option<Cow<'a, str>> {
     match method {
         method::TOOLS_CALL | method::PROMPTS_GET => params.name().ok(),
@@ -177,7 +178,7 @@ fn name_of<'a>(method: &str, params: &RequestParams<'a>) -> Option<Cow<'a, str>>
     }
 }
 
-/// Finds what a request is for. `name` is that of [`name_of`].
+/// Looks up the target of a request. `name` is the result of [`name_of`].
 fn find<'a>(
     built: &'a Built,
     revision: ProtocolVersion,
@@ -186,8 +187,8 @@ fn find<'a>(
     name: Option<&str>,
 ) -> Result<Target<'a>, CallError> {
     let (catalog, is_modern) = (&built.catalog, revision.is_modern());
-    let item_at = || match name {
-        Some(uri) => catalog.item_at(uri).ok_or_else(|| CallError::ResourceNotFound { uri: uri.to_owned() }),
+    let matched = || match name {
+        Some(uri) => catalog.match_resource(uri).ok_or_else(|| CallError::ResourceNotFound { uri: uri.to_owned() }),
         None => Err(params.uri().map_or_else(invalid, |_| CallError::Internal)),
     };
     Ok(match method {
@@ -201,12 +202,12 @@ fn find<'a>(
             }
             None => return Err(params.name().map_or_else(invalid, |_| CallError::Internal)),
         },
-        method::RESOURCES_READ if catalog.has_resources() => Target::Resource(item_at()?),
+        method::RESOURCES_READ if catalog.has_resources() => Target::Resource(matched()?),
         method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE if !is_modern && catalog.has_subscribable() => {
-            Target::Subscription(item_at()?)
+            Target::Subscription(matched()?)
         }
         method::COMPLETION_COMPLETE if catalog.has_completers() => {
-            Target::Completion(catalog.completed(&completion::reference(params)?)?)
+            Target::Completion(catalog.completion_target(&completion::reference(params)?)?)
         }
         method::SERVER_DISCOVER if is_modern => Target::Discover,
         method::INITIALIZE if !is_modern => Target::Initialize,
@@ -220,7 +221,7 @@ fn find<'a>(
     })
 }
 
-/// A caller who gets nothing from a closed server does not learn either what there is.
+/// Hides whether an item exists from callers who may use nothing of a closed server.
 fn conceal(built: &Built, error: CallError, caller: Option<&Principal>) -> CallError {
     match built.policy.permit_discovery(caller) {
         Err(refusal) if !error.is_authorization() => refusal,
@@ -233,7 +234,7 @@ fn ready(result: Result<Rendered, CallError>) -> Result<Answer, CallError> {
 }
 
 fn initialize(built: &Built, params: &RequestParams<'_>) -> Result<Rendered, CallError> {
-    // Its other members are for display. They are not read, so that no client is rejected for them.
+    // Other members are informational. They are not parsed, so that no client is rejected for them.
     let requested = params.protocol_version().map_err(invalid)?;
     let version = ProtocolVersion::parse(&requested).filter(|version| !version.is_modern());
     Ok(built.lists.initialize.get(version.unwrap_or(ProtocolVersion::LATEST_LEGACY)).clone())
@@ -241,7 +242,7 @@ fn initialize(built: &Built, params: &RequestParams<'_>) -> Result<Rendered, Cal
 
 fn set_level(params: &RequestParams<'_>) -> Result<Rendered, CallError> {
     let level = params.level.map_or("null", RawValue::get);
-    // Nothing can be remembered for the next request; the default level is what such clients get.
+    // No state is kept between requests; such clients get the default level.
     json::borrow::<LoggingLevel>(level).map_err(invalid)?;
     Ok(Rendered::empty())
 }

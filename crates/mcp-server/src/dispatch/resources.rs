@@ -7,33 +7,38 @@ use tracing::Span;
 
 use super::{
     call::{Answer, Rendered},
-    pages::Place,
+    pages::ListPosition,
     render::outcome_of,
     run::{Kind, Run, invalid},
 };
 use crate::{
     Caching, CallError, ResourceOutput,
     handler::error::HandlerFuture,
-    items::{catalog::ItemAt, registered::Registered, resource::ResourceTemplate},
+    items::{catalog::MatchedResource, registered::Registered, resource::ResourceTemplate},
 };
 
-/// Reads what is registered at `uri`, in the caller's own spelling: a template's variables get the letters of a host as they
-/// were written, so that another spelling may have other values.
-pub(crate) fn read(run: Run<'_>, item: ItemAt<'_>, uri: &str, params: &RequestParams<'_>) -> Result<Answer, CallError> {
+/// Reads the resource registered at `uri`, in the caller's spelling: the host in a template's values keeps its case,
+/// so that another spelling may have other values.
+pub(crate) fn read(
+    run: Run<'_>,
+    item: MatchedResource<'_>,
+    uri: &str,
+    params: &RequestParams<'_>,
+) -> Result<Answer, CallError> {
     let (requirement, cipher, caching, mime_type) = match &item {
-        ItemAt::Resource(own) => (&own.requirement, own.cipher, own.caching, &own.definition.mime_type),
-        ItemAt::Template(own, _) => (&own.requirement, own.cipher, own.caching, &own.definition.mime_type),
+        MatchedResource::Resource(own) => (&own.requirement, own.cipher, own.caching, &own.definition.mime_type),
+        MatchedResource::Template(own, _) => (&own.requirement, own.cipher, own.caching, &own.definition.mime_type),
     };
     let bound = RequestParams { arguments: None, ..*params };
     let round = run.round(cipher, method::RESOURCES_READ, uri, &bound)?;
-    // What depends on answers is not what another request for the same URI would get.
+    // A result that depends on the client's answers differs between requests for the same URI: it must not be cached.
     let is_retry = params.input_responses.is_some() || params.request_state.is_some();
     let caching = if is_retry { Caching::NONE } else { run.built.policy.narrow(caching, requirement) };
     let (revision, own_uri, mime_type) = (run.revision, uri.to_owned(), mime_type.clone());
     let begin = |call| {
         Ok(match item {
-            ItemAt::Resource(resource) => (resource.handler)(call),
-            ItemAt::Template(template, values) => (template.handler)(call, values),
+            MatchedResource::Resource(resource) => (resource.handler)(call),
+            MatchedResource::Template(template, values) => (template.handler)(call, values),
         })
     };
     let kind = Kind::Resource { uri: uri.to_owned() };
@@ -49,8 +54,8 @@ pub(crate) fn read(run: Run<'_>, item: ItemAt<'_>, uri: &str, params: &RequestPa
     }))
 }
 
-/// What is registered comes first, then what handlers list. A page is filled from as many of them as it takes, since
-/// many clients never ask for a second one.
+/// Returns registered resources, then those that handlers list. A page is filled from as many handlers as needed,
+/// since many clients request only the first page.
 pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, CallError> {
     let (built, revision) = (run.built, run.revision);
     let (catalog, lists) = (&built.catalog, &built.lists);
@@ -59,16 +64,16 @@ pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, C
         let page = lists.resources(&catalog.resources, revision).get(cursor.as_deref()).cloned();
         return page.map(|page| Answer::ready(Ok(page))).ok_or(CallError::InvalidCursor);
     }
-    let place = Place::decode(cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
+    let place = ListPosition::decode(cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
     let caller = run.invocation.principal.as_deref();
     let may_read =
         |template: &&ResourceTemplate<Registered>| built.policy.permit(&template.requirement, caller).is_ok();
-    // One that may not be read keeps its number, so that a cursor means the same to everyone.
+    // A template that the caller may not read keeps its index, so that a cursor is valid for all callers.
     let listing = catalog.templates.iter().filter(|template| template.lister.is_some());
     let listers: Vec<_> = listing.map(|template| template.lister.clone().filter(|_| may_read(&template))).collect();
     let page_size = lists.page_size.unwrap_or(usize::MAX);
     let (mut resources, place) = match place {
-        Place::Registered(from) => {
+        ListPosition::Registered(from) => {
             let is_start = from == 0 || (from.is_multiple_of(page_size) && from < catalog.resources.len());
             if !is_start {
                 return Err(CallError::InvalidCursor);
@@ -76,36 +81,40 @@ pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, C
             let rest = catalog.resources[from..].iter().take(page_size);
             let rest: Vec<_> = rest.map(|resource| resource.definition.clone()).collect();
             let next = from + rest.len();
-            (rest, if next < catalog.resources.len() { Place::Registered(next) } else { Place::handler(0) })
+            (
+                rest,
+                if next < catalog.resources.len() { ListPosition::Registered(next) } else { ListPosition::handler(0) },
+            )
         }
-        Place::Handler { lister, .. } if lister >= listers.len() => return Err(CallError::InvalidCursor),
+        ListPosition::Handler { lister, .. } if lister >= listers.len() => return Err(CallError::InvalidCursor),
         place => (Vec::new(), place),
     };
     let begin = |call| {
         let work: HandlerFuture<_> = Box::pin(async move {
             let mut next = Some(place);
-            while let Some(Place::Handler { lister, skip, cursor }) = next.clone() {
+            while let Some(ListPosition::Handler { lister, skip, cursor }) = next.clone() {
                 let room = page_size.saturating_sub(resources.len());
                 if room == 0 {
                     break;
                 }
                 let Some(list) = &listers[lister] else {
-                    next = Some(Place::handler(lister + 1)).filter(|_| lister + 1 < listers.len());
+                    next = Some(ListPosition::handler(lister + 1)).filter(|_| lister + 1 < listers.len());
                     continue;
                 };
                 let page = list(Arc::clone(&call), cursor.clone()).await?;
                 let rest = page.resources.len().saturating_sub(skip);
                 resources.extend(page.resources.into_iter().skip(skip).take(room));
                 if rest > room {
-                    // The handler's own page is longer: it is asked for again, and begun in its middle.
-                    next = Some(Place::Handler { lister, skip: skip.saturating_add(room), cursor });
+                    // The handler's own page is longer: it is requested again, and continued after the items that
+                    // were returned.
+                    next = Some(ListPosition::Handler { lister, skip: skip.saturating_add(room), cursor });
                     break;
                 }
                 if page.next_cursor.is_some() {
-                    next = Some(Place::Handler { lister, skip: 0, cursor: page.next_cursor });
+                    next = Some(ListPosition::Handler { lister, skip: 0, cursor: page.next_cursor });
                     break;
                 }
-                next = Some(Place::handler(lister + 1)).filter(|_| lister + 1 < listers.len());
+                next = Some(ListPosition::handler(lister + 1)).filter(|_| lister + 1 < listers.len());
             }
             Ok((resources, next))
         });
@@ -125,10 +134,10 @@ pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, C
     }))
 }
 
-/// No connection is held that a change could be sent on, so that there is nothing to remember.
-pub(crate) fn subscribe(item: &ItemAt<'_>) -> Result<Rendered, CallError> {
+/// Accepts a subscription without effect: no connection is held on which a change could be sent.
+pub(crate) fn subscribe(item: &MatchedResource<'_>) -> Result<Rendered, CallError> {
     match item {
-        ItemAt::Resource(resource) if resource.is_subscribable => Ok(Rendered::empty()),
-        _ => Err(CallError::InvalidInput("this resource cannot be subscribed to".to_owned())),
+        MatchedResource::Resource(resource) if resource.is_subscribable => Ok(Rendered::empty()),
+        _ => Err(CallError::InvalidInput("this resource does not support subscriptions".to_owned())),
     }
 }

@@ -1,4 +1,4 @@
-//! A handler at work: with a deadline, with panics caught, and with an end of its own when it asks the client something.
+//! Execution of handlers: deadlines, panics, and rounds that end with a question to the client.
 
 use std::{
     future::poll_fn,
@@ -33,39 +33,40 @@ use crate::{
     policy::requirement::Requirement,
 };
 
-/// A request whose caller may make it, about to run.
+/// An authorized request that is about to run.
 pub(crate) struct Run<'a> {
     pub(crate) built: &'a Arc<Built>,
     pub(crate) revision: ProtocolVersion,
     pub(crate) invocation: Arc<Invocation>,
     pub(crate) call: Call,
-    /// What the item requires of its callers, or the server of all.
+    /// The access rule of the item, or of the server.
     pub(crate) requirement: &'a Requirement,
 }
 
-/// The kind of item that runs, which decides how a failure is rendered.
+/// The kind of an item, which decides how an error is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A tool tells the model, in a result.
+    /// A tool, whose result reports the error to the model.
     Tool,
-    /// A resource reports that there is none at this URI.
+    /// A resource, which is reported as not found at this URI.
     Resource { uri: String },
-    /// Everything else.
+    /// All others.
     Other,
 }
 
-/// A round, and what its state is bound to.
+/// A round and the binding of its state.
 pub(crate) struct BoundRound {
     round: Round,
     binding: Binding,
 }
 
 impl Run<'_> {
-    /// The round of an item that may ask, with what the client has answered so far; `None` for one that never asks.
+    /// Returns the round of an item that may ask, with the client's answers so far; `None` for an item that never
+    /// asks.
     ///
     /// # Errors
     ///
-    /// When there is a state that was not given out for this request, or the answers are no object.
+    /// When the state was not issued for this request, or the answers are not an object.
     pub(crate) fn round(
         &self,
         cipher: Option<NewCipher>,
@@ -102,9 +103,10 @@ impl Run<'_> {
         Ok(Some(BoundRound { round: Round::new(capabilities, state, responses), binding }))
     }
 
-    /// Starts a handler and answers with what becomes of it.
+    /// Starts a handler and returns its response.
     ///
-    /// `begin` gets the handler's context and reads its arguments; `render` writes what it returned. The handler runs in `span`.
+    /// `begin` receives the handler's context and parses its arguments; `render` serializes its output. The handler
+    /// runs in `span`.
     pub(crate) fn start<T: Send + 'static>(
         self,
         kind: Kind,
@@ -141,14 +143,14 @@ impl Run<'_> {
         let errors =
             ErrorRenderer { built: Arc::clone(built), kind, required_scopes, call: Arc::clone(&call), revision };
 
-        // Reading arguments runs code of the author's too.
+        // Parsing arguments runs code of the author, too.
         let handler = match catch_unwind(AssertUnwindSafe(|| begin(Arc::clone(&call)))) {
             Ok(Ok(handler)) => handler,
-            Ok(Err(complaint)) => return Answer::Ready(Box::new(errors.complain(complaint))),
-            Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("reading the arguments panicked"))),
+            Ok(Err(message)) => return Answer::Ready(Box::new(errors.input_error(message))),
+            Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("parsing the arguments panicked"))),
         };
         Answer::Pending(Box::pin(async move {
-            // What was spawned stops when this future ends early.
+            // Cancels spawned work when this future is dropped.
             let unless_done = call.cancellation.clone().drop_guard();
             let work = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
             let ended = within(deadline, async {
@@ -168,25 +170,25 @@ impl Run<'_> {
                     }
                     match done {
                         Ok(Ok(output)) => render(&errors.built.renderer, output),
-                        Ok(Err(error)) => errors.failed(error),
-                        // The panic hook has said where and why.
+                        Ok(Err(error)) => errors.render_error(error),
+                        // The panic hook has logged the location and the message.
                         Err(_) => CallOutcome::fault("the handler panicked"),
                     }
                 }
-                Some(Err(end)) => errors.ended(end, binding.as_ref(), received),
+                Some(Err(end)) => errors.render_round_end(end, binding.as_ref(), received),
                 None => CallOutcome::from(Err(CallError::DeadlineExceeded)),
             }
         }))
     }
 }
 
-/// Parameters that cannot be read.
+/// Converts an error of parsing parameters.
 pub(crate) fn invalid(error: JsonError) -> CallError {
     CallError::InvalidParams(error.to_string())
 }
 
-/// Runs a future until a deadline. It is not polled after that: one that computes for long would go on, and so would each that
-/// follows it in a batch.
+/// Runs a future until a deadline. After it the future is not polled: a handler that computes for long would
+/// continue, and so would all later ones of a batch.
 async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     let Some(end) = deadline else {
         return Some(future.await);
@@ -204,12 +206,12 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
     .await
 }
 
-/// Whether a deadline has passed, by the clock itself: a timer learns of it only between two polls.
+/// Reports whether a deadline has passed, by the clock itself: a timer fires only between two polls.
 fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|end| tokio::time::Instant::now() >= end.into())
 }
 
-/// Renders why there is no output, as the kind of item needs it.
+/// Renders errors of handlers, by the kind of item.
 struct ErrorRenderer {
     built: Arc<Built>,
     kind: Kind,
@@ -219,8 +221,8 @@ struct ErrorRenderer {
 }
 
 impl ErrorRenderer {
-    /// A mistake that the caller can fix.
-    fn complain(&self, text: String) -> CallOutcome {
+    /// Renders an error that the caller can fix.
+    fn input_error(&self, text: String) -> CallOutcome {
         match self.kind {
             Kind::Tool => self.built.renderer.tool_error(text, self.revision),
             Kind::Resource { .. } | Kind::Other => CallOutcome::from(Err(CallError::InvalidInput(text))),
@@ -228,33 +230,35 @@ impl ErrorRenderer {
     }
 
     fn fault(&self, source: BoxError) -> CallOutcome {
-        self.logged("The tool failed.", CallError::Internal, source)
+        self.internal_error("The tool failed.", CallError::Internal, source)
     }
 
-    /// Something for the log, of which the caller learns only the request id that finds it there.
-    fn logged(&self, tool_says: &str, otherwise: CallError, source: BoxError) -> CallOutcome {
+    /// Renders an error whose detail is logged. The caller receives only the request id.
+    fn internal_error(&self, tool_message: &str, call_error: CallError, source: BoxError) -> CallOutcome {
         let outcome = match (&self.kind, self.call.invocation.request_id.as_str()) {
-            (Kind::Tool, "") => self.built.renderer.tool_error(tool_says.to_owned(), self.revision),
-            (Kind::Tool, id) => self.built.renderer.tool_error(format!("{tool_says} Request id: {id}"), self.revision),
-            (Kind::Resource { .. } | Kind::Other, _) => CallOutcome::from(Err(otherwise)),
+            (Kind::Tool, "") => self.built.renderer.tool_error(tool_message.to_owned(), self.revision),
+            (Kind::Tool, id) => {
+                self.built.renderer.tool_error(format!("{tool_message} Request id: {id}"), self.revision)
+            }
+            (Kind::Resource { .. } | Kind::Other, _) => CallOutcome::from(Err(call_error)),
         };
         CallOutcome { fault: Some(source), ..outcome }
     }
 
-    fn failed(&self, HandlerError(reason): HandlerError) -> CallOutcome {
+    fn render_error(&self, HandlerError(reason): HandlerError) -> CallOutcome {
         match reason {
-            Reason::InvalidInput(text) => self.complain(text),
+            Reason::InvalidInput(text) => self.input_error(text),
             Reason::Failed(text) => match self.kind {
-                Kind::Tool => self.complain(text),
+                Kind::Tool => self.input_error(text),
                 Kind::Resource { .. } | Kind::Other => CallOutcome::from(Err(CallError::Failed(text))),
             },
             Reason::NotFound(text) => match &self.kind {
                 Kind::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),
-                Kind::Tool | Kind::Other => self.complain(text),
+                Kind::Tool | Kind::Other => self.input_error(text),
             },
             Reason::Unavailable { message, source } => {
                 let error = CallError::Unavailable(message.clone());
-                self.logged(&message, error, source).of_kind(ResultKind::Unavailable)
+                self.internal_error(&message, error, source).of_kind(ResultKind::Unavailable)
             }
             Reason::NeedsScopes(scopes) => {
                 let caller = self.call.invocation.principal.as_deref();
@@ -268,22 +272,23 @@ impl ErrorRenderer {
         }
     }
 
-    /// A round that ended before the handler did.
-    fn ended(&self, end: RoundEnd, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
+    /// Renders the end of a round before the handler's.
+    fn render_round_end(&self, end: RoundEnd, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
         let (questions, mut state) = match end {
             RoundEnd::Questions(questions, state) => (questions, state),
             RoundEnd::Refused(refusal) => return CallOutcome::from(Err(refusal)),
-            // It would take a request of ours, whose answer reaches another environment than the one that waits.
-            RoundEnd::Unasked => return self.complain(needs_modern_client(self.revision)),
+            // It would need a request to the client, whose response would reach another environment than the waiting
+            // one.
+            RoundEnd::Unasked => return self.input_error(needs_modern_client(self.revision)),
             RoundEnd::Fault(fault) => return self.fault(fault),
         };
         let (Some(cipher), Some(binding)) = (&self.built.cipher, binding) else {
-            return CallOutcome::fault("a handler asked that was not expected to");
+            return CallOutcome::fault("a handler without a cipher asked the client");
         };
         let request_state = match cipher.seal(&mut state, binding, now) {
             Ok(sealed) => sealed,
-            // The client can answer with less.
-            Err(error @ SealError::AnswersTooLarge) => return self.complain(error.to_string()),
+            // The client can send a shorter answer.
+            Err(error @ SealError::AnswersTooLarge) => return self.input_error(error.to_string()),
             Err(error) => return self.fault(error.into()),
         };
         let result = InputRequiredResult {
@@ -296,11 +301,11 @@ impl ErrorRenderer {
     }
 }
 
-/// The error for a client of an older revision, in place of a question.
+/// Returns the message for a client of an older revision, in place of a question.
 pub(crate) fn needs_modern_client(revision: ProtocolVersion) -> String {
     format!(
-        "The client has to be asked something here, which this server can do only for clients that speak MCP {} or \
-         newer; this request was made in {revision}.",
+        "This call needs an answer of the client, which only clients of MCP {} or newer can give; this request was made in \
+         {revision}.",
         ProtocolVersion::V2026_07_28,
     )
 }

@@ -1,31 +1,32 @@
-//! A server as a caller may see it.
+//! Summary of a server for one caller.
 
 use mcp_protocol::{Implementation, Tool};
 
 use super::built::Built;
 use crate::{CallError, Principal};
 
-/// A server as far as a caller may see it.
+/// A summary of the server for one caller.
 #[derive(Debug)]
 pub struct ServerSummary<'a> {
     /// Name, title, version.
     pub info: &'a Implementation,
-    /// How to use the server as a whole.
+    /// Instructions for the server as a whole.
     pub instructions: Option<&'a str>,
-    /// Every tool of the list, in its order.
+    /// All listed tools, in order.
     pub tools: Vec<ToolSummary<'a>>,
-    /// Whether there is a prompt, a resource or a template that this caller may not use.
+    /// Whether a prompt, resource or template exists that this caller may not use.
     pub refuses_others: bool,
 }
 
-/// A tool of the list, and what it takes to call it.
+/// A listed tool, and the requirements of a call.
 #[derive(Debug)]
 pub struct ToolSummary<'a> {
-    /// Its definition, as the list has it.
+    /// The definition, as in the list.
     pub definition: &'a Tool,
-    /// Why this caller may not use it; `None` for one who may.
+    /// Why this caller may not use it; `None` for an authorized caller.
     pub refusal: Option<CallError>,
-    /// One request of any client is enough: it asks nothing back, needs no capability, mirrors no parameter into a header.
+    /// Whether one request of any client is enough: the tool asks nothing, needs no capability, and mirrors no
+    /// parameter into a header.
     pub is_plain: bool,
 }
 

@@ -10,7 +10,7 @@ use crate::{CallError, items::registered_tool::RegisteredTool};
 
 pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'_>) -> Result<Answer, CallError> {
     let revision = run.revision;
-    if let Some(text) = refuse_client(&run, tool)? {
+    if let Some(text) = check_client(&run, tool)? {
         return Ok(Answer::Ready(Box::new(run.built.renderer.tool_error(text, revision))));
     }
     let name = &tool.definition.name;
@@ -29,12 +29,12 @@ pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'
     }))
 }
 
-/// The message for a legacy client that cannot use the tool.
+/// Returns the message for a legacy client that cannot use the tool.
 ///
 /// # Errors
 ///
-/// When a modern client cannot.
-fn refuse_client(run: &Run<'_>, tool: &RegisteredTool) -> Result<Option<String>, CallError> {
+/// When a modern client lacks a required capability.
+fn check_client(run: &Run<'_>, tool: &RegisteredTool) -> Result<Option<String>, CallError> {
     let required = &tool.required_capabilities;
     if required.is_empty() {
         return Ok(None);

@@ -1,8 +1,8 @@
-//! Numbers of progress.
+//! Amounts of progress.
 
-/// How much is done, or will be in the end: any number, or `None` for what is not known.
+/// An amount of progress, done or in total: any number, or `None` if it is unknown.
 ///
-/// Clients get a floating-point number. Whole numbers are exact up to 2^53 and rounded to the nearest beyond.
+/// Clients receive a floating-point number. Whole numbers are exact up to 2^53 and rounded to the nearest beyond.
 ///
 /// ```
 /// # use mcp_server::Amount;
@@ -16,7 +16,7 @@
 pub struct Amount(Option<f64>);
 
 impl Amount {
-    /// The number, if it is known and finite.
+    /// Returns the number, if it is known and finite.
     pub(crate) fn finite(self) -> Option<f64> {
         self.0.filter(|number| number.is_finite())
     }
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_not_finite_is_no_number() {
+    fn unknown_and_infinite_amounts_are_no_numbers() {
         for amount in [Amount::from(None), Amount::from(f64::NAN), Amount::from(f64::INFINITY)] {
             assert_eq!(amount.finite(), None);
         }

@@ -1,4 +1,4 @@
-//! What a handler gets beside its arguments.
+//! Contexts of handlers.
 
 use std::{
     any::Any,
@@ -22,39 +22,39 @@ use crate::{
     policy::Policy,
 };
 
-/// The invocation that a request came in, as far as a handler may care.
+/// The invocation of a request, as handlers see it.
 #[derive(Debug, Clone)]
 pub struct Invocation {
-    /// The platform's id of the request, which the logs are searched by; empty without a platform.
+    /// The platform's request id, by which logs are searched; empty without a platform.
     pub request_id: String,
-    /// When the request came.
+    /// When the request was received.
     pub received: SystemTime,
-    /// When the platform ends the invocation; `None` if it does not.
+    /// When the platform ends the invocation; `None` without a limit.
     pub deadline: Option<Instant>,
     /// The authenticated caller; `None` for an anonymous one.
     pub principal: Option<Arc<Principal>>,
-    /// What a transport adds for handlers, of a type of its own: see [`RequestContext::platform`].
+    /// A transport-specific value for handlers: see [`RequestContext::platform`].
     pub platform: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// The time between the answer and the platform's deadline: enough to write it and send it.
+/// Time between the response and the platform's deadline, for serializing and sending it.
 const DEADLINE_RESERVE: Duration = Duration::from_millis(500);
 
 impl Invocation {
-    /// The instant by which the answer must be given: half a second before the platform ends the invocation.
+    /// Returns the deadline of the response: half a second before the platform ends the invocation.
     pub fn answer_by(&self) -> Option<Instant> {
         self.deadline.map(|end| end.checked_sub(DEADLINE_RESERVE).unwrap_or(end))
     }
 }
 
 impl Default for Invocation {
-    /// One that came now, anonymous, without a deadline.
+    /// An anonymous request that was received now, without a deadline.
     fn default() -> Self {
         Self { request_id: String::new(), received: SystemTime::now(), deadline: None, principal: None, platform: None }
     }
 }
 
-/// What the handler of a tool gets beside its arguments. Prompts and resources get the same.
+/// The context of a tool's handler. Prompts and resources have the same.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -72,29 +72,29 @@ impl Default for Invocation {
 /// ```
 pub type ToolContext<S> = RequestContext<S>;
 
-/// The request that a handler serves: the server's state, who asks, and the way back to the client.
+/// The context of a request: the server's state, the caller, and notifications to the client.
 ///
-/// Cheap to clone. All of it is about one request; nothing is remembered between requests. A handler that asks the
-/// client something takes an [`InteractiveContext`](crate::InteractiveContext) in its place.
+/// Cheap to clone. It belongs to one request; no state is kept between requests. A handler that asks the client takes
+/// an [`InteractiveContext`](crate::InteractiveContext) instead.
 pub struct RequestContext<S> {
     state: Arc<S>,
     pub(crate) call: Arc<CallContext>,
 }
 
-/// What a handler may take as its first parameter: [`RequestContext`] (for tools by the name of [`ToolContext`]), or
+/// The first parameter of a handler: [`RequestContext`] (for tools by the name of [`ToolContext`]), or
 /// [`InteractiveContext`](crate::InteractiveContext) if it asks the client.
 #[diagnostic::on_unimplemented(
     message = "a handler's first parameter is a `ToolContext`, `RequestContext` or `InteractiveContext`, not `{Self}`"
 )]
 pub trait HandlerContext: FromRequest {}
 
-/// How a context is made. Out of reach from other crates, so that there are no more kinds of it.
+/// Construction of a context. Sealed, so that other crates cannot implement it.
 pub trait FromRequest: Send + Sized + 'static {
     /// The server's state.
     type State: Send + Sync + 'static;
 
-    /// How to seal what travels between rounds; `None` for a handler that never asks, so that a server without such
-    /// handlers links no cryptography.
+    /// The cipher of `requestState`; `None` for a handler that never asks, so that a server without such handlers links no
+    /// cryptography.
     fn cipher() -> Option<NewCipher>;
 
     fn from_context(context: RequestContext<Self::State>) -> Self;
@@ -114,7 +114,7 @@ impl<S: Send + Sync + 'static> FromRequest for RequestContext<S> {
     }
 }
 
-/// What the handlers of one call share. It has no type parameter: the state is found by its type.
+/// The shared context of one call. It has no type parameter: handlers downcast the state.
 pub(crate) struct CallContext {
     pub(crate) state: Arc<dyn Any + Send + Sync>,
     pub(crate) id: RequestId,
@@ -122,7 +122,7 @@ pub(crate) struct CallContext {
     pub(crate) meta: RequestMeta,
     pub(crate) invocation: Arc<Invocation>,
     pub(crate) policy: Arc<Policy>,
-    /// The instant by which the answer is given.
+    /// The deadline of the response.
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) notifications: Option<mpsc::Sender<String>>,
@@ -143,22 +143,27 @@ impl Drop for CallContext {
         let SentNotifications { count, dropped, .. } = *self.sent();
         if dropped > 0 {
             let request_id = &self.invocation.request_id;
-            tracing::warn!(request_id, sent = count, dropped, "notifications of a call were dropped: it sent too many");
+            tracing::warn!(
+                request_id,
+                sent = count,
+                dropped,
+                "notifications of a call were dropped: the limit was exceeded"
+            );
         }
     }
 }
 
-/// The most notifications that a call sends, of progress and of logging together.
+/// Maximum of notifications of a call, of progress and logging together.
 const MAX_NOTIFICATIONS: u32 = 1000;
-/// The most that it sends in one second.
+/// Maximum of notifications of a call in one second.
 const MAX_NOTIFICATIONS_PER_SECOND: u32 = 100;
 
-/// What a call has sent to its client before the result.
+/// Counters of the notifications that a call has sent.
 #[derive(Debug)]
 pub(crate) struct SentNotifications {
     last_progress: f64,
     count: u32,
-    /// When the current second began, and how many were sent in it.
+    /// Start of the current second, and the notifications that were sent in it.
     second: Option<(tokio::time::Instant, u32)>,
     dropped: u32,
 }
@@ -170,7 +175,7 @@ impl Default for SentNotifications {
 }
 
 impl SentNotifications {
-    /// Whether one more may be sent now; it is counted either way.
+    /// Counts a notification as sent or dropped. Returns whether it may be sent.
     fn admit(&mut self, now: tokio::time::Instant) -> bool {
         let (start, in_second) = match self.second {
             Some((start, count)) if now.duration_since(start) < Duration::from_secs(1) => (start, count),
@@ -187,20 +192,20 @@ impl SentNotifications {
 impl<S: Send + Sync + 'static> RequestContext<S> {
     pub(crate) fn of(call: Arc<CallContext>) -> Self {
         let Ok(state) = Arc::clone(&call.state).downcast() else {
-            unreachable!("an item is registered only at a server with its type of state")
+            unreachable!("an item is registered only on a server with its type of state")
         };
         Self { state, call }
     }
 }
 
 impl<S> RequestContext<S> {
-    /// What the function set up once, before its first request.
+    /// Returns the server's state, which was set up in the init phase.
     pub fn state(&self) -> &S {
         &self.state
     }
 
-    /// The call's value of a type, made when it is first asked for and dropped with the call: what a library that handlers
-    /// use keeps of this call.
+    /// Returns the call's value of this type, which is created on first use and dropped with the call: for per-call state of
+    /// a library that handlers use.
     pub fn extension<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
         let mut own = self.call.extensions.lock().unwrap_or_else(PoisonError::into_inner);
         let known = own.iter().find_map(|value| Arc::clone(value).downcast().ok());
@@ -211,90 +216,90 @@ impl<S> RequestContext<S> {
         })
     }
 
-    /// The JSON-RPC id of the request.
+    /// Returns the JSON-RPC id of the request.
     pub fn id(&self) -> &RequestId {
         &self.call.id
     }
 
-    /// The platform's id of the request, which the logs are searched by; empty without a platform.
+    /// Returns the platform's request id, by which logs are searched; empty without a platform.
     pub fn request_id(&self) -> &str {
         &self.call.invocation.request_id
     }
 
-    /// The revision that the client speaks.
+    /// Returns the protocol version of the request.
     pub fn protocol_version(&self) -> ProtocolVersion {
         self.call.revision
     }
 
-    /// Who the client says it is. Not verified; legacy clients say it only in `initialize`, which is another request,
-    /// so for them it is `None`.
+    /// Returns the client's unverified name and version. `None` for legacy clients, which send them only in `initialize`:
+    /// another request.
     pub fn client_info(&self) -> Option<&Implementation> {
         self.call.meta.client_info.as_ref()
     }
 
-    /// What the client can do. `None` for legacy clients, for the reason given at [`client_info`](Self::client_info).
+    /// Returns the client's capabilities. `None` for legacy clients, as for [`client_info`](Self::client_info).
     pub fn client_capabilities(&self) -> Option<&ClientCapabilities> {
         self.call.meta.client_capabilities.as_ref()
     }
 
-    /// The authenticated caller; `None` for an anonymous one.
+    /// Returns the authenticated caller; `None` for an anonymous one.
     pub fn principal(&self) -> Option<&Principal> {
         self.call.invocation.principal.as_deref()
     }
 
-    /// Whether the caller has a scope, or one that includes it: for what one handler shows to some of its callers.
-    /// An anonymous caller has none; every caller has each where the policy is switched off.
+    /// Reports whether the caller has a scope, or one that includes it: for results that depend on the caller. An anonymous
+    /// caller has no scope; every caller has all scopes where enforcement is switched off.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.call.policy.has_scope(self.principal(), scope)
     }
 
-    /// Anything else in the request's `_meta`, by its key.
+    /// Returns any other member of the request's `_meta`.
     pub fn meta(&self, key: &str) -> Option<&Value> {
         self.call.meta.other.get(key)
     }
 
-    /// The caller's `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)).
+    /// Returns the caller's `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)).
     pub fn traceparent(&self) -> Option<&str> {
         self.call.meta.traceparent.as_deref()
     }
 
-    /// The caller's `tracestate`.
+    /// Returns the caller's `tracestate`.
     pub fn tracestate(&self) -> Option<&str> {
         self.call.meta.tracestate.as_deref()
     }
 
-    /// The caller's `baggage` ([W3C Baggage](https://www.w3.org/TR/baggage/)).
+    /// Returns the caller's `baggage` ([W3C Baggage](https://www.w3.org/TR/baggage/)).
     pub fn baggage(&self) -> Option<&str> {
         self.call.meta.baggage.as_deref()
     }
 
-    /// What the transport adds to a request, of a type of its own; `None` for another type, or where nothing is added.
+    /// Returns the transport-specific value of a request; `None` for another type, or without such a value.
     pub fn platform<T: Any>(&self) -> Option<&T> {
         self.call.invocation.platform.as_deref()?.downcast_ref()
     }
 
-    /// When the request came. The time to use for the age of something kept: it is the same however
-    /// long the handler takes, and a test can say what it is.
+    /// Returns the time when the request was received. Compare expiry times with it: it does not change while the handler
+    /// runs, and tests can set it.
     pub fn received(&self) -> SystemTime {
         self.call.invocation.received
     }
 
-    /// When the server answers in the handler's place: half a second before the platform ends the invocation. `None`
-    /// when there is no limit. A handler that blocks its thread is not interrupted: use `spawn_blocking` for such work.
+    /// Returns the deadline, at which the server responds with an error: half a second before the platform ends the
+    /// invocation. `None` without a limit. A handler that blocks its thread is not interrupted: use `spawn_blocking` for such work.
     pub fn deadline(&self) -> Option<Instant> {
         self.call.deadline
     }
 
-    /// The time until [`deadline`](Self::deadline); zero when it is over.
+    /// Returns the time until [`deadline`](Self::deadline); zero after it.
     pub fn remaining(&self) -> Option<Duration> {
         self.call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Fires when the handler's future is dropped before it is done, as it is at the deadline: for work that was spawned
-    /// elsewhere and should stop too.
+    /// Returns the token that is cancelled when the handler's future is dropped before completion, as at the deadline: for
+    /// spawned work that should stop, too.
     ///
-    /// A handler itself needs it only for work on another thread: its own future ends at an `.await`. It does not fire when the
-    /// client goes away, which no transport is required to report.
+    /// A handler needs it only for work on another thread: its own future ends at an `.await`. It is not cancelled when the
+    /// client disconnects, which transports need not report.
     ///
     /// ```
     /// # use mcp_server as mcp_lambda;
@@ -312,10 +317,10 @@ impl<S> RequestContext<S> {
         &self.call.cancellation
     }
 
-    /// Tells the client how far the call has come, if it asked to know; otherwise does nothing.
+    /// Sends progress to the client, if it requested progress; otherwise does nothing.
     ///
-    /// `done` must grow from call to call, and `total` is its value at the end: numbers of any type, or `None` for a total
-    /// that is not known. A value that does not grow, or is no finite number, is left out, as the protocol wants it.
+    /// `done` must grow from call to call, and `total` is its value at the end: numbers of any type, or `None` for an
+    /// unknown total. A value that does not grow or is not finite is not sent, as the protocol requires.
     ///
     /// A call sends at most 100 notifications in one second and 1000 in all, of progress and of [`log`](Self::log) together.
     /// Further ones are dropped, and counted in a log event of the function when the call has ended.
@@ -361,7 +366,7 @@ impl<S> RequestContext<S> {
     ///
     /// A modern client names its level in each request and gets nothing otherwise. A legacy client names it in a
     /// request that another environment may have answered, so [`LoggingLevel::Info`] is assumed. Logging to the client
-    /// is deprecated in 2026-07-28: for operators, use `tracing`. Bounded as [`progress`](Self::progress) is.
+    /// is deprecated in 2026-07-28: for operators, use `tracing`. The limits of [`progress`](Self::progress) apply.
     pub async fn log(&self, level: LoggingLevel, logger: Option<&str>, data: impl Into<Value>) {
         let wanted = match self.call.revision.is_modern() {
             true => self.call.meta.log_level,
@@ -379,7 +384,7 @@ impl<S> RequestContext<S> {
     }
 }
 
-/// Waits while the client reads; drops the message once the receiver is gone.
+/// Waits until the client reads; drops the message if the receiver is closed.
 async fn send(notifications: &mpsc::Sender<String>, message: Result<String, serde_json::Error>) {
     if let Ok(message) = message {
         let _ = notifications.send(message).await;
@@ -408,7 +413,7 @@ mod tests {
 
     /// S13
     #[test]
-    fn a_call_sends_so_many_notifications_in_a_second_and_in_all() {
+    fn notifications_are_limited_per_second_and_per_call() {
         let start = tokio::time::Instant::now();
         let at = |millis: u64| start + Duration::from_millis(millis);
         let mut sent = SentNotifications::default();

@@ -1,16 +1,16 @@
-//! The error of handlers, and errors that keep their meaning in the chain of any other.
+//! The error of handlers, and errors that keep their meaning in any chain of sources.
 
 use std::{borrow::Cow, error::Error, fmt, io, pin::Pin};
 
 use crate::{BoxError, error_chain};
 
-/// Why a handler has no output: of tools, prompts, resources, lists and completions alike.
+/// The error of a handler: of tools, prompts, resources, lists and completions.
 ///
-/// `?` turns any error into one: an internal fault, which is logged with its sources and never sent to the client. Two
-/// errors keep their meaning, also as the source of another error: [`Unavailable`], which the errors of `mcp-postgres`
-/// contain, and [`InvalidInput`].
+/// `?` converts any error into an internal fault, which is logged with its sources and never sent. Two errors keep
+/// their meaning, also as the source of another error: [`Unavailable`], which the errors of `mcp-postgres` contain,
+/// and [`InvalidInput`].
 ///
-/// | Error | Result of a tool | Answer to any other request |
+/// | Error | Result of a tool | Response to any other request |
 /// | --- | --- | --- |
 /// | [`invalid_input`](Self::invalid_input) | `isError` with the text | `-32602` with the text |
 /// | [`failed`](Self::failed) | `isError` with the text | `-32603` with the text |
@@ -48,7 +48,7 @@ use crate::{BoxError, error_chain};
 /// ```
 pub struct HandlerError(pub(crate) Reason);
 
-/// What an error of a handler means.
+/// The meaning of a handler's error.
 pub(crate) enum Reason {
     InvalidInput(String),
     Failed(String),
@@ -59,45 +59,46 @@ pub(crate) enum Reason {
         source: BoxError,
     },
     Internal(BoxError),
-    /// What the handler returned cannot be serialized as JSON.
+    /// The handler's output cannot be serialized as JSON.
     Unserializable(serde_json::Error),
 }
 
 impl HandlerError {
-    /// The caller can fix this, for example with other arguments. The text is sent: say what to change.
+    /// The caller can fix the request, for example with other arguments. The text is sent: say what to change.
     pub fn invalid_input(text: impl Into<String>) -> Self {
         Self(Reason::InvalidInput(text.into()))
     }
 
-    /// The request is valid but cannot succeed as things stand. The text is sent.
+    /// The request is valid but cannot succeed in the current state. The text is sent.
     pub fn failed(text: impl Into<String>) -> Self {
         Self(Reason::Failed(text.into()))
     }
 
-    /// There is nothing by that name, or at that URI.
+    /// No item has this name or URI.
     pub fn not_found() -> Self {
-        Self::not_found_because("there is nothing of that name")
+        Self::not_found_because("no item has this name")
     }
 
-    /// The same with a text, which a tool or prompt sends. The answer of a resource names its URI and has no text.
+    /// As [`not_found`](Self::not_found), with a text that a tool or prompt sends. The response of a resource has its
+    /// URI and no text.
     pub fn not_found_because(text: impl Into<String>) -> Self {
         Self(Reason::NotFound(text.into()))
     }
 
-    /// Something that the handler needs is busy or cannot be reached, and the same request may succeed later. The message is
-    /// sent with the request id; the source is logged.
+    /// A dependency is busy or unreachable, and a retry may succeed. The message is sent with the request id; the
+    /// source is logged.
     pub fn unavailable(message: impl Into<Cow<'static, str>>, source: impl Into<BoxError>) -> Self {
         Self(Reason::Unavailable { message: message.into(), source: source.into() })
     }
 
-    /// A fault on our side, with any error as its source: logged with its sources, never sent. `?` does the same for an
-    /// error that has no other meaning.
+    /// An internal fault, with any error as its source: logged with its sources, never sent. `?` does the same for
+    /// errors without another meaning.
     pub fn internal(source: impl Into<BoxError>) -> Self {
         Self(Reason::Internal(source.into()))
     }
 
-    /// The caller's token lacks a scope that this request needs, beyond those that the item requires: checked by
-    /// [`has_scope`](crate::RequestContext::has_scope), for what depends on arguments.
+    /// The caller's token lacks a scope that this request needs, beyond those that the item requires. Check it with
+    /// [`has_scope`](crate::RequestContext::has_scope), for scopes that depend on arguments.
     ///
     /// The client gets a challenge for all scopes that the request needs, and can ask its user for more. As long as the
     /// handler has sent no notification it is a 403 with `WWW-Authenticate` (401 for an anonymous caller of a public item);
@@ -119,23 +120,23 @@ impl HandlerError {
         Self::needs_scopes([scope])
     }
 
-    /// The same for several scopes, of which the request needs all.
+    /// As [`needs_scope`](Self::needs_scope), for several scopes, all of which the request needs.
     pub fn needs_scopes<T: Into<String>>(scopes: impl IntoIterator<Item = T>) -> Self {
         Self(Reason::NeedsScopes(scopes.into_iter().map(Into::into).collect()))
     }
 
-    /// What `?` does, for an error in a box: `map_err(HandlerError::from_boxed)`.
+    /// Converts a boxed error as `?` does: `map_err(HandlerError::from_boxed)`.
     pub fn from_boxed(error: impl Into<BoxError>) -> Self {
         let error = error.into();
         let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
         while let Some(own) = cause {
-            if let Some(Outage { message, .. }) = own.downcast_ref() {
+            if let Some(UnavailableSource { message, .. }) = own.downcast_ref() {
                 return Self::unavailable(message.clone(), error);
             }
-            if let Some(WrongInput(text)) = own.downcast_ref() {
+            if let Some(InvalidInputSource(text)) = own.downcast_ref() {
                 return Self::invalid_input(text.clone());
             }
-            // An error in an `io::Error` is no source of it; only the source of that error is.
+            // `io::Error` returns the source of its inner error, never that error itself.
             let inner = own.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
             cause = inner.map(|inner| -> &(dyn Error + 'static) { inner }).or_else(|| own.source());
         }
@@ -150,7 +151,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for HandlerError {
 }
 
 impl fmt::Display for HandlerError {
-    /// What the caller may know of it.
+    /// Only what the caller may see.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reason::InvalidInput(text) | Reason::Failed(text) | Reason::NotFound(text) => f.write_str(text),
@@ -162,7 +163,7 @@ impl fmt::Display for HandlerError {
 }
 
 impl fmt::Debug for HandlerError {
-    /// The kind, and the messages of all sources, as the log has them. Their own `Debug` may hold what messages leave out.
+    /// The kind, and the messages of all sources. Their own `Debug` may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reason::InvalidInput(text) => f.debug_tuple("InvalidInput").field(text).finish(),
@@ -179,10 +180,10 @@ impl fmt::Debug for HandlerError {
     }
 }
 
-/// Something that the server needs is busy or cannot be reached, and the same request may succeed later.
+/// A dependency is busy or unreachable, and a retry may succeed.
 ///
-/// An error that has this in its chain of sources turns into [`HandlerError::unavailable`] by `?`, with this message: the
-/// client gets it with the request id, and the log gets the whole chain.
+/// An error with this in its chain of sources is converted by `?` to [`HandlerError::unavailable`] with this message:
+/// the client receives the message with the request id, and the log the whole chain.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -199,60 +200,61 @@ impl fmt::Debug for HandlerError {
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.message)]
-pub struct Unavailable(#[source] Outage);
+pub struct Unavailable(#[source] UnavailableSource);
 
 impl Unavailable {
-    /// The message for the client, which says when to try again, and the reason for the log.
+    /// Creates the error. The message for the client says when to retry; the source is logged.
     pub fn new(message: impl Into<Cow<'static, str>>, source: impl Into<BoxError>) -> Self {
-        Self(Outage { message: message.into(), source: source.into() })
+        Self(UnavailableSource { message: message.into(), source: source.into() })
     }
 
-    /// The reason for the log. A chain of sources has what led to it, since its text is that of this error.
+    /// Returns the source for the log. A chain of sources contains its own sources, since its text is that of this
+    /// error.
     pub fn reason(&self) -> &(dyn Error + 'static) {
         &*self.0.source
     }
 }
 
-/// The reason of [`Unavailable`], by which it is recognized: a wrapper that is `#[error(transparent)]` is not its own error in a
-/// chain, but it has the same source.
+/// The source of [`Unavailable`], by which it is recognized: a `#[error(transparent)]` wrapper does not appear in a
+/// chain of sources, but has the same source.
 #[derive(Debug)]
-struct Outage {
+struct UnavailableSource {
     message: Cow<'static, str>,
     source: BoxError,
 }
 
-impl fmt::Display for Outage {
+impl fmt::Display for UnavailableSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.source.fmt(f)
     }
 }
 
-impl Error for Outage {
+impl Error for UnavailableSource {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.source()
     }
 }
 
-/// The caller sent, or chose, what cannot be used. The text is sent: it says what to change.
+/// The caller sent or chose invalid input. The text is sent: it says what to change.
 ///
-/// An error that has this in its chain of sources turns into [`HandlerError::invalid_input`] by `?`, with this text.
+/// An error with this in its chain of sources is converted by `?` to [`HandlerError::invalid_input`] with this text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.0)]
-pub struct InvalidInput(#[source] WrongInput);
+pub struct InvalidInput(#[source] InvalidInputSource);
 
 impl InvalidInput {
-    /// The text for the caller.
+    /// Creates the error, with the text for the caller.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(WrongInput(text.into()))
+        Self(InvalidInputSource(text.into()))
     }
 }
 
-/// What [`InvalidInput`] is recognized by, for the same reason.
+/// The source of [`InvalidInput`], by which it is recognized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid input")]
-struct WrongInput(String);
+struct InvalidInputSource(String);
 
-/// A running handler, which has its arguments.
+/// A running handler, whose arguments are parsed.
 pub(crate) type HandlerFuture<T> = Pin<Box<dyn Future<Output = Result<T, HandlerError>> + Send>>;
 
 #[cfg(test)]
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_not_known_is_a_fault_whose_text_is_not_shown() {
+    fn other_errors_are_internal_faults_whose_text_is_not_shown() {
         let handler = || -> Result<u16, HandlerError> { Ok("secret".parse()?) };
 
         let error = handler().unwrap_err();
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unavailable_stays_so_in_any_chain() {
+    fn unavailable_is_recognized_in_any_chain() {
         let transparent = Wrapped(Transparent::from(unavailable()));
         let boxed: BoxError = Wrapped(Wrapped(unavailable())).into();
         for error in [
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_input_stays_so_in_any_chain() {
+    fn invalid_input_is_recognized_in_any_chain() {
         for error in [
             HandlerError::from(InvalidInput::new("use 1 to 5")),
             HandlerError::from(Wrapped(InvalidInput::new("use 1 to 5"))),
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn internal_means_internal() {
+    fn internal_overrides_the_meaning_of_its_source() {
         assert!(matches!(HandlerError::internal(unavailable()).0, Reason::Internal(_)));
         assert!(matches!(HandlerError::internal("no reason").0, Reason::Internal(_)));
     }

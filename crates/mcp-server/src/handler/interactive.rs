@@ -1,7 +1,7 @@
-//! Asking the client in the middle of a request (2026-07-28, `basic/patterns/mrtr`).
+//! Questions to the client in the middle of a request (2026-07-28, `basic/patterns/mrtr`).
 //!
-//! No connection waits for the answer: the request ends with the question, and comes again with the answer. The handler
-//! runs again from its start then, and each question that is answered already returns at once.
+//! No connection waits for the answer: the response has the question, and the client repeats the request with the
+//! answer. The handler then runs again from its start, and questions with an answer return it immediately.
 
 use std::{fmt, future::pending, ops::Deref};
 
@@ -29,7 +29,7 @@ use crate::{
     schema::input_schema_of,
 };
 
-/// What a handler takes that asks the client: everything in [`RequestContext`], and questions.
+/// The context of a handler that asks the client: a [`RequestContext`] with questions.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -62,13 +62,13 @@ use crate::{
 /// handler runs again **from its start** when the client comes back, perhaps in another environment. So:
 ///
 /// - everything before the last question happens once for each round: put effects after it, or into
-///   [`once`](Self::once), or make them idempotent;
-/// - a question is known again by its key and its words: each has a key of its own, the same in every round, and words
-///   that do not change. A key that is used again in one round is another question, so that a loop may ask until it likes
-///   the answer;
-/// - questions that do not depend on each other are asked together with `tokio::join!`, in one round;
-/// - questions are asked in the handler's own future: one that is asked in a spawned task keeps that task for ever.
-///
+/// - everything before the last question runs once in each round: put effects after it, or into [`once`](Self::once),
+///   or make them idempotent;
+/// - a question is identified by its key and its text: each has its own key, the same in every round, and constant
+///   text. A key that is used again in one round is another question, so that a loop may repeat a question until the
+///   answer is valid;
+/// - independent questions are asked together with `tokio::join!`, in one round;
+/// - questions are asked in the handler's own future: a spawned task that asks is never completed.
 /// Answers of earlier rounds and the values of `once` travel with the client, encrypted, bound to the request, its
 /// arguments and its caller, in at most 8 KiB, ten minutes for each round and an hour for all. That binds them; it does
 /// not make them single-use: a client may send a round twice. What must happen only once needs a key in a database.
@@ -80,19 +80,19 @@ pub struct InteractiveContext<S> {
     context: RequestContext<S>,
 }
 
-/// What became of a question to the person.
+/// The outcome of a question to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elicited<T> {
-    /// The person agreed, and filled in the form if there was one.
+    /// The user accepted, with the content of the form if there is one.
     Accepted(T),
-    /// The person refused.
+    /// The user declined.
     Declined,
-    /// The person went away without deciding.
+    /// The user dismissed the question.
     Cancelled,
 }
 
 impl<T> Elicited<T> {
-    /// What was filled in; `None` if the person refused or went away.
+    /// Returns the content; `None` if the user declined or dismissed the question.
     pub fn accepted(self) -> Option<T> {
         match self {
             Self::Accepted(value) => Some(value),
@@ -101,7 +101,7 @@ impl<T> Elicited<T> {
     }
 }
 
-/// The error of [`InteractiveContext::choose`]: its text names the choices, for the model.
+/// Creates the error of [`InteractiveContext::choose`], whose text names the choices for the model.
 fn not_chosen(why: &str, question: &str, choices: &[TitledOption]) -> InvalidInput {
     let named = choices.iter().map(|TitledOption { value, title }| match title == value {
         true => format!("`{value}`"),
@@ -112,18 +112,18 @@ fn not_chosen(why: &str, question: &str, choices: &[TitledOption]) -> InvalidInp
 }
 
 impl<S> InteractiveContext<S> {
-    /// Asks the person to fill in a form with the fields of `T`: a flat struct of text, numbers, booleans, enums and lists
+    /// Asks the user to fill in a form with the fields of `T`: a flat struct of text, numbers, booleans, enums and lists
     /// of enums. Its doc comments and bounds become those of the form. What a form cannot show (patterns, formats other
-    /// than `email`, `uri`, `date` and `date-time`, checks of your own) is checked too, and a person whose answer does not
-    /// fit is asked again with the reason: say such rules in the doc comments.
+    /// than `email`, `uri`, `date` and `date-time`, custom validation) is validated too, and an invalid answer repeats the
+    /// question with the reason: state such rules in the doc comments.
     ///
     /// A form must not ask for sensitive information: passwords, API keys, access tokens, payment credentials
     /// (2026-07-28, `client/elicitation`: "Servers MUST NOT use form mode elicitation to request sensitive information").
-    /// The client sees the answer, may log it and show it to the model. Use [`elicit_url`](Self::elicit_url) for such. Fields
-    /// should not hold URLs to be clicked either.
+    /// The client sees the answer, may log it and show it to the model. Use [`elicit_url`](Self::elicit_url) for these.
+    /// Fields should not contain clickable URLs either.
     ///
-    /// For one choice of several, use [`choose`](Self::choose). Many clients decline at once, since no user is present: an
-    /// error that follows should then say what the model can do without the answer.
+    /// For one choice of several, use [`choose`](Self::choose). Many clients decline immediately, since no user is present: the
+    /// handler's error should then say what the model can do without the answer.
     pub async fn elicit<T>(&self, key: &str, message: &str) -> Elicited<T>
     where
         T: DeserializeOwned + JsonSchema + Validate<Context = ()>,
@@ -140,16 +140,16 @@ impl<S> InteractiveContext<S> {
         self.ask_for_form(key, message, form, read).await
     }
 
-    /// Asks the person to fill in a form that is made by hand, for what a type cannot say. What is required is there, and
-    /// each value is of its field's kind; bounds are for the author to check. Not for sensitive information, as
-    /// [`elicit`](Self::elicit) says.
+    /// Asks the user to fill in a hand-written form, for schemas that a type cannot express. Required fields are present, and
+    /// each value has the type of its field; validate bounds in the handler. Not for sensitive information: see
+    /// [`elicit`](Self::elicit).
     pub async fn elicit_form(&self, key: &str, message: &str, form: RequestedSchema) -> Elicited<JsonObject> {
         let own = form.clone();
         self.ask_for_form(key, message, form, move |content| read_content(&own, content)).await
     }
 
-    /// Asks the person to choose one of several. If the client cannot ask, or the person declines or cancels, the
-    /// error names the choices, so that the model can call again with one of them. `?` makes it an error of the handler.
+    /// Asks the user to choose one of several options. If the client cannot ask, or the user declines or cancels, the error
+    /// names the choices, so that the model can call again with one of them. `?` converts it to the handler's error.
     ///
     /// ```
     /// # mod mcp_lambda { pub use mcp_protocol::TitledOption; pub use mcp_server::*; }
@@ -180,14 +180,14 @@ impl<S> InteractiveContext<S> {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`] when the client cannot show a form, and when the person declines or cancels.
+    /// [`InvalidInput`] when the client cannot show a form, and when the user declines or cancels.
     pub async fn choose(&self, key: &str, message: &str, choices: &[TitledOption]) -> Result<String, InvalidInput> {
         if !self.client_capabilities().is_some_and(ClientCapabilities::has_elicitation_form) {
             return Err(not_chosen("the client cannot ask the user", message, choices));
         }
         let field =
             TitledSingleSelectEnumSchema { one_of: choices.to_vec(), ..TitledSingleSelectEnumSchema::default() };
-        // Its content is checked: one of the choices.
+        // The content was validated: it is one of the choices.
         match self.elicit_form(key, message, RequestedSchema::new().required(key, field)).await {
             Elicited::Accepted(mut content) => match content.remove(key) {
                 Some(Value::String(choice)) => Ok(choice),
@@ -215,9 +215,9 @@ impl<S> InteractiveContext<S> {
         let first = question(message.to_owned());
         self.ask(key, first, |answer: ElicitResult| match answer.action {
             ElicitAction::Accept => {
-                read(answer.content.unwrap_or_default()).map(Elicited::Accepted).map_err(|complaint| {
-                    let complaint = complaint.strip_prefix("invalid arguments: ").unwrap_or(&complaint);
-                    question(format!("{message}\n\nThe last answer could not be used: {}", shortened(complaint)))
+                read(answer.content.unwrap_or_default()).map(Elicited::Accepted).map_err(|violation| {
+                    let violation = violation.strip_prefix("invalid arguments: ").unwrap_or(&violation);
+                    question(format!("{message}\n\nThe last answer could not be used: {}", shortened(violation)))
                 })
             }
             ElicitAction::Decline => Ok(Elicited::Declined),
@@ -226,18 +226,18 @@ impl<S> InteractiveContext<S> {
         .await
     }
 
-    /// Asks the person to visit a page, for what must not pass through the client: secrets, payments, consent at a third
-    /// party. Accepting means that the person has agreed to go there, not that anything was done there: look that up, and
-    /// ask again with the same key while it is not.
+    /// Asks the user to visit a page, for interactions that must not pass through the client: secrets, payments, consent at a
+    /// third party. Accepting means consent to open the page, not completion: check for completion, and ask again with the
+    /// same key until then.
     ///
     /// The URL is `https`, or `http` on this machine ([`SecureUrl`]: with international characters encoded, no user name, and
-    /// nothing that two parsers could read differently), holds nothing personal and no credentials, and is of no use to anyone
-    /// else: the page must make sure that its visitor is the caller of this request
+    /// no text that parsers read differently). It contains no personal data and no credentials, and is useless to other
+    /// persons: the page must verify that its visitor is the caller of this request
     /// (2026-07-28, `client/elicitation`, "Security Considerations").
     pub async fn elicit_url(&self, key: &str, message: &str, url: &str) -> Elicited<()> {
         if SecureUrl::parse(url).is_none() {
-            let mistake = "a person can be sent to an https URL only (http on loopback), without a user name: \
-                           percent-encode other characters than those of RFC 3986";
+            let mistake = "could not ask the user to visit the page: its URL must be https (http on loopback), without a \
+                           user name, with other characters than those of RFC 3986 percent-encoded";
             return self.suspend(Some(RoundEnd::Fault(mistake.into()))).await;
         }
         let question = InputRequest::Elicit(ElicitRequestParams::Url(ElicitRequestUrlParams {
@@ -255,26 +255,26 @@ impl<S> InteractiveContext<S> {
         .await
     }
 
-    /// Asks the client's model. A long answer leaves little room for those of later rounds. Deprecated in 2026-07-28: call a
-    /// model's own API instead.
+    /// Requests a completion from the client's model. A long answer leaves little space in `requestState` for later rounds.
+    /// Deprecated in 2026-07-28: call a model's own API instead.
     pub async fn sample(&self, key: &str, request: CreateMessageRequestParams) -> CreateMessageResult {
         self.ask(key, InputRequest::CreateMessage(Box::new(request)), Ok).await
     }
 
-    /// Asks for the client's root directories. Deprecated in 2026-07-28: take paths as arguments instead.
+    /// Requests the client's root directories. Deprecated in 2026-07-28: take paths as arguments instead.
     pub async fn list_roots(&self, key: &str) -> Vec<Root> {
         self.ask(key, InputRequest::ListRoots, |answer: ListRootsResult| Ok(answer.roots)).await
     }
 
-    /// Does something in one round only: later rounds get the value that it had. For what must not change from round to
-    /// round, such as a price that was shown, and for effects before a question.
+    /// Runs a closure in one round only; later rounds get its value. For values that must not change between rounds, such as
+    /// a displayed price, and for effects before a question.
     ///
     /// `work` runs again if its round ends without a question and the client sends the request again: when the connection
-    /// broke, or the request was refused, for example since an answer was malformed.
+    /// was lost, or the request was rejected, for example because of a malformed answer.
     ///
     /// # Errors
     ///
-    /// What `work` returns as an error, which is not kept.
+    /// The error of `work`, which is not kept.
     pub async fn once<T, E>(&self, key: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, E>
     where
         T: Serialize + DeserializeOwned,
@@ -284,10 +284,10 @@ impl<S> InteractiveContext<S> {
             None => None,
         };
         if let Some(kept) = kept {
-            // Unbounded JSON: a value that the handler kept, sealed by this server.
+            // Unbounded JSON: a value of the handler, sealed by this server.
             return match serde_json::from_str(kept.get()) {
                 Ok(value) => Ok(value),
-                // Another version of the function kept it.
+                // Another version of the function serialized it.
                 Err(_) => self.suspend(Some(RoundEnd::Refused(CallError::RequestState))).await,
             };
         }
@@ -302,8 +302,7 @@ impl<S> InteractiveContext<S> {
         Ok(value)
     }
 
-    /// Returns the answer, or ends the round with the question. `read` says which question to ask in place of this one when
-    /// the answer cannot be used.
+    /// Returns the answer, or ends the round with the question. `read` returns the next question if the answer is invalid.
     async fn ask<A: DeserializeOwned, T>(
         &self,
         key: &str,
@@ -313,7 +312,7 @@ impl<S> InteractiveContext<S> {
         let Some(round) = self.round() else {
             return self.suspend(Some(RoundEnd::Unasked)).await;
         };
-        let Some(key) = round.key_of_this_time(key) else {
+        let Some(key) = round.numbered_key(key) else {
             let refusal = CallError::InvalidInput(format!("a request may ask at most {MAX_QUESTIONS} questions"));
             return self.suspend(Some(RoundEnd::Refused(refusal))).await;
         };
@@ -321,10 +320,10 @@ impl<S> InteractiveContext<S> {
         let Some((answer, is_new)) = round.answer(&key, &digest) else {
             return self.suspend(round.ask(&key, question, digest)).await;
         };
-        // A struct could be read from an array too.
+        // serde deserializes a struct from an array, too.
         let read_answer = match answer.get().starts_with('{') {
             true => json::read::<A>(answer.get(), Budget::of(answer.get())),
-            false => Err(JsonError::Malformed("an answer is an object".to_owned())),
+            false => Err(JsonError::Malformed("an answer must be an object".to_owned())),
         };
         match read_answer {
             Ok(answer_read) => match read(answer_read) {
@@ -347,8 +346,8 @@ impl<S> InteractiveContext<S> {
         self.context.call.round.as_ref()
     }
 
-    /// Never returns: the task that polls the handler sees how the round ends (with its questions, unless there is another
-    /// `ending`), and drops it.
+    /// Never returns: the task that polls the handler receives the end of the round (its questions, unless there is another
+    /// `ending`), and drops the handler.
     async fn suspend<T>(&self, ending: Option<RoundEnd>) -> T {
         if let Some(round) = self.round() {
             round.end_with(ending);

@@ -13,37 +13,37 @@ use serde_json::value::RawValue;
 use super::request_state::{Binding, MAX_STATE_BYTES, RequestState, SealError, StateCipher};
 use crate::state_key::{StateKey, derive};
 
-/// The time that a client has to answer.
+/// Lifetime of a state: the time for the client's answer.
 const LIFETIME: Duration = Duration::from_secs(600);
-/// The time that all rounds of one request may take together.
+/// Lifetime of all rounds of one request together.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// The first byte of each state, so that another format can follow.
+/// The first byte of each state: the version of its format.
 const FORMAT: u8 = 2;
 
-/// A digest of a question's JSON text.
+/// Returns the digest of a question's JSON text.
 pub(crate) fn digest_of(question: &str) -> String {
     let digest = digest::digest(&digest::SHA256, question.as_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16])
 }
 
-/// Longer arguments are bound by their digest, so that nothing of their size is made of them.
+/// Longer arguments are bound by their digest, to avoid a copy of their size.
 const MAX_BOUND_BYTES: usize = 1024;
 
-/// The additional data that a state is sealed with.
+/// Returns the additional authenticated data of a state.
 fn additional_data(binding: &Binding) -> serde_json::Result<Vec<u8>> {
     if binding.arguments.len() <= MAX_BOUND_BYTES {
         return serde_json::to_vec(binding);
     }
     let digest = digest::digest(&digest::SHA256, binding.arguments.as_bytes());
-    // Arguments are an object's text, so that none equals it.
+    // Arguments are the text of an object, which never equals this text.
     let arguments = format!("SHA-256 {}", BASE64_URL_SAFE_NO_PAD.encode(digest));
     let Binding { method, item, issuer, subject, client_id, .. } = binding;
     let (item, issuer, subject) = (item.clone(), issuer.clone(), subject.clone());
     serde_json::to_vec(&Binding { method, item, arguments, issuer, subject, client_id: client_id.clone() })
 }
 
-/// AES-256-GCM-SIV (RFC 8452): two environments that a snapshot left with the same randomness may use one nonce twice,
-/// and lose nothing but the secrecy of two states being equal.
+/// Creates the cipher: AES-256-GCM-SIV (RFC 8452), which tolerates reuse of a nonce by environments that were
+/// restored from one snapshot. Reuse only reveals whether two states are equal.
 pub(crate) fn new_cipher(key: &StateKey, server: &str) -> Option<Box<dyn StateCipher>> {
     let keys: Option<Vec<_>> = key
         .all()
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_belongs_elsewhere_is_refused() {
+    fn a_state_with_another_binding_or_key_is_rejected() {
         let own = cipher(&key(1));
         let sealed = own.seal(&mut state("Ada"), &binding(), NOW).unwrap();
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_is_noticed() {
+    fn every_changed_bit_is_detected() {
         let own = cipher(&key(1));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(own.seal(&mut state("Ada"), &binding(), NOW).unwrap()).unwrap();
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_lives_for_ten_minutes() {
+    fn a_state_expires_after_ten_minutes() {
         let own = cipher(&key(1));
         let sealed = own.seal(&mut state("Ada"), &binding(), NOW).unwrap();
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_do_not_go_on_for_ever() {
+    fn all_rounds_of_a_request_expire_after_an_hour() {
         let own = cipher(&key(1));
         let (mut now, mut state) = (NOW, state("Ada"));
         let ended = (0..20).find(|_| {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_the_same_only_if_their_text_is() {
+    fn arguments_are_compared_by_their_text() {
         let of = |text: &str| compact(text);
 
         assert_eq!(of("{ \"a\" : [1, \"b c\\\" d\"] }\n"), r#"{"a":[1,"b c\" d"]}"#);
@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_to_its_question_alone() {
+    fn digests_distinguish_questions() {
         assert_eq!(digest_of("Who?"), digest_of("Who?"));
         assert_ne!(digest_of("Who?"), digest_of("When?"));
     }
 
     #[test]
-    fn the_previous_key_still_opens_and_no_longer_seals() {
+    fn the_previous_key_opens_and_the_current_key_seals() {
         let old = cipher(&key(1));
         let rotated = cipher(&format!("{}, {}", key(2), key(1)));
         let by_old = old.seal(&mut state("Ada"), &binding(), NOW).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_could_not_travel_is_not_given_out() {
+    fn a_too_large_state_is_not_sealed() {
         let refusal = cipher(&key(1)).seal(&mut state(&"é".repeat(4096)), &binding(), NOW).unwrap_err();
 
         assert!(matches!(refusal, SealError::AnswersTooLarge), "{refusal}");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_state_that_is_given_out_opens() {
+    fn the_longest_sealed_state_can_be_opened() {
         let own = cipher(&key(1));
         let seal = |bytes: usize| own.seal(&mut state(&"x".repeat(bytes)), &binding(), NOW).ok();
 

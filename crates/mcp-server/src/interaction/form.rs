@@ -1,4 +1,4 @@
-//! The form that asks a person for a value of some type: a flat object of simple fields (2026-07-28,
+//! Forms that ask the user for a value of a type: a flat object of simple fields (2026-07-28,
 //! `client/elicitation`, "Requested Schema").
 
 use mcp_protocol::{
@@ -14,14 +14,14 @@ use crate::{
     schema::primitive_type,
 };
 
-/// The formats of text that clients know.
+/// String formats that clients support.
 const FORMATS: [&str; 4] = ["date", "date-time", "email", "uri"];
 
-/// The form for a type, its fields in the order of their declaration.
+/// Returns the form of a type, with its fields in the order of declaration.
 ///
 /// # Errors
 ///
-/// When a field is neither text, number, boolean, choice nor list of choices: a mistake of the type's author.
+/// When a field is neither text, number, boolean, choice nor list of choices: a mistake of the author.
 pub(crate) fn form_for<T: DeserializeOwned>(schema: &Value) -> Result<RequestedSchema, String> {
     form(schema, field_order::<T>())
 }
@@ -30,12 +30,14 @@ fn form(schema: &Value, order: &[&str]) -> Result<RequestedSchema, String> {
     let mut form = RequestedSchema::new();
     for (name, property) in properties_of(schema, order) {
         let field = field(property).ok_or_else(|| {
-            format!("`{name}` cannot be asked for in a form: use text, numbers, booleans, enums or lists of enums")
+            format!(
+                "the field `{name}` is not supported in a form: use text, numbers, booleans, enums or lists of enums"
+            )
         })?;
         form = if is_required(schema, name) { form.required(name, field) } else { form.optional(name, field) };
     }
     if form.properties.0.is_empty() {
-        return Err("a form needs fields: its type must be a struct with some".to_owned());
+        return Err("a form needs fields: its type must be a struct with at least one".to_owned());
     }
     Ok(form)
 }
@@ -91,7 +93,7 @@ fn field(property: &Value) -> Option<PrimitiveSchemaDefinition> {
     }
 }
 
-/// A whole number as one: garde's bounds arrive as `1.0`, and some clients send all numbers so.
+/// Converts a whole number to an integer: garde's bounds are `1.0` in a schema, and some clients send all numbers so.
 fn plain(number: &Number) -> Number {
     match number.as_f64() {
         Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
@@ -104,8 +106,8 @@ fn plain(number: &Number) -> Number {
     }
 }
 
-/// What was filled in, if it has what a form requires, and values of the right kinds. Whole numbers are integers where the
-/// form has integers: `3.0` is one to JSON Schema.
+/// Validates the content of a form: required fields and types of values. Whole numbers are converted to integers where the
+/// form has integers: `3.0` is an integer in JSON Schema.
 pub(crate) fn read_content(form: &RequestedSchema, mut content: JsonObject) -> Result<JsonObject, String> {
     if let Some(missing) = form.required.iter().find(|name| !content.contains_key(*name)) {
         return Err(format!("`{missing}` is missing"));
@@ -129,13 +131,13 @@ pub(crate) fn read_content(form: &RequestedSchema, mut content: JsonObject) -> R
             _ => false,
         };
         if !fits {
-            return Err(format!("`{name}` does not fit its field"));
+            return Err(format!("`{name}` does not match the type of its field"));
         }
     }
     Ok(content)
 }
 
-/// The options with their titles, if any has one.
+/// Returns the options with their titles, if any has one.
 fn titled(options: &[(String, Option<String>)]) -> Option<Vec<TitledOption>> {
     let has_titles = options.iter().any(|(_, title)| title.is_some());
     let with_title =
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_form_can_ask_for_is_named() {
+    fn a_field_that_no_form_supports_is_named() {
         let nested = json!({ "properties": { "where": { "type": "object", "properties": {} } } });
 
         assert!(form(&nested, &[]).unwrap_err().contains("`where`"));

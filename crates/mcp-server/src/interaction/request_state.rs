@@ -1,5 +1,5 @@
-//! `requestState`: what a request has learned in earlier rounds, sealed, so that any environment can go on with it, and
-//! only this server can read or change it (2026-07-28, `basic/patterns/mrtr`).
+//! `requestState`: the state of earlier rounds, sealed, so that any environment can continue the request and only
+//! this server can read or change it (2026-07-28, `basic/patterns/mrtr`).
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -8,38 +8,39 @@ use serde_json::value::RawValue;
 
 use crate::{Principal, state_key::StateKey};
 
-/// The longest state, as it travels.
+/// Maximum length of a sealed state, in bytes.
 pub(crate) const MAX_STATE_BYTES: usize = 8 * 1024;
-/// What a state says.
+/// The content of `requestState`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RequestState {
-    /// When the first question was asked, in seconds since 1970; `None` before that.
+    /// When the first question was asked, in seconds since 1970; `None` before it.
     pub(crate) started: Option<u64>,
-    /// What was asked in earlier rounds, by key.
+    /// Questions of earlier rounds, by key.
     pub(crate) asked: BTreeMap<String, Asked>,
-    /// Values that the handler keeps, by its own keys.
+    /// Values that the handler keeps, by key.
     pub(crate) kept: BTreeMap<String, Box<RawValue>>,
 }
 
-/// A question, and its answer if there is one.
+/// A question, with its answer if there is one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Asked {
-    /// A digest of the question: an answer to another one does not count.
+    /// A digest of the question: answers to other questions are ignored.
     pub(crate) question: String,
     pub(crate) answer: Option<Box<RawValue>>,
 }
 
-/// What a state belongs to; presented with anything else it is refused.
+/// The request to which a state is bound; with any other it is rejected.
 #[derive(Debug, Serialize)]
 pub(crate) struct Binding {
     pub(crate) method: &'static str,
-    /// The tool's or prompt's name, or the resource's URI.
+    /// The name of the tool or prompt, or the URI of the resource.
     pub(crate) item: String,
-    /// The JSON text as it was sent, but for white space: nothing is read of it that could make two the same.
+    /// The JSON text as sent, without white space between tokens: it is not parsed, so that no two texts become
+    /// equal.
     pub(crate) arguments: String,
     pub(crate) issuer: Option<String>,
     pub(crate) subject: Option<String>,
-    /// Another client of the same user has asked nothing.
+    /// Another client of the same user has no open question.
     pub(crate) client_id: Option<String>,
 }
 
@@ -61,7 +62,7 @@ impl Binding {
     }
 }
 
-/// JSON text without the white space between its tokens.
+/// Returns JSON text without white space between tokens.
 pub(crate) fn compact(json: &str) -> String {
     let (mut is_string, mut is_escaped) = (false, false);
     let is_kept = |character: &char| {
@@ -78,28 +79,28 @@ pub(crate) fn compact(json: &str) -> String {
     text
 }
 
-/// Seals and opens states. Behind a trait, so that a server without such handlers links no cryptography.
+/// Seals and opens states. A trait, so that a server without interactive handlers links no cryptography.
 pub(crate) trait StateCipher: Send + Sync {
     fn seal(&self, state: &mut RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError>;
-    /// `None` for a state that was not sealed here for this, or whose time is over.
+    /// Returns `None` for a state that was not sealed for this binding, or has expired.
     fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState>;
 }
 
-/// Makes the cipher of a server from its key and its name. A plain function pointer, so that a server without handlers that
-/// ask links no cryptography.
+/// Creates the cipher of a server from its key and name. A plain function pointer, so that a server without
+/// interactive handlers links no cryptography.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCipher(pub(crate) fn(&StateKey, &str) -> Option<Box<dyn StateCipher>>);
 
-/// Why a state cannot be given out.
+/// Why a state cannot be sealed.
 #[derive(Debug, thiserror::Error)]
 #[cfg_attr(not(feature = "interactive"), expect(dead_code, reason = "nothing is sealed without the feature"))]
 pub(crate) enum SealError {
-    #[error("could not write the state as JSON")]
+    #[error("could not serialize the state")]
     Unserialisable(#[from] serde_json::Error),
     #[error("could not encrypt the state")]
     Encryption,
-    #[error("the answers so far are too large to be kept while more is asked: at most about 5 KB of them can be")]
+    #[error("the answers so far are too large for another question: send at most about 5 KB of answers")]
     AnswersTooLarge,
-    #[error("the state has {0} bytes, at most {MAX_STATE_BYTES} can travel: keep less by `once`")]
+    #[error("the state has {0} bytes, more than the maximum of {MAX_STATE_BYTES}: keep less with `once`")]
     TooLarge(usize),
 }

@@ -1,4 +1,4 @@
-//! One round of a request that asks: which questions are open, and how the round ends.
+//! One round of a request that asks: open questions, and the end of the round.
 
 use std::{
     collections::BTreeMap,
@@ -14,38 +14,38 @@ use tokio::sync::Notify;
 use super::request_state::{Asked, RequestState};
 use crate::{BoxError, CallError};
 
-/// The most questions that one request may have.
+/// Maximum of questions of one request.
 pub(crate) const MAX_QUESTIONS: u32 = 100;
 
-/// One run of a handler that may ask: the questions and answers so far.
+/// One run of a handler that may ask: questions and answers so far.
 pub(crate) struct Round {
-    /// What the client declared; `None` for one that cannot be asked at all.
+    /// Capabilities of the client; `None` for a client that cannot be asked.
     capabilities: Option<ClientCapabilities>,
-    notes: Mutex<Notes>,
+    notes: Mutex<RoundState>,
     ended: Notify,
 }
 
-/// What one round knows.
-struct Notes {
-    /// What earlier rounds learned, and what this one adds.
+/// Mutable state of a round.
+struct RoundState {
+    /// State of earlier rounds, with the additions of this one.
     state: RequestState,
-    /// The client's latest answers, by key, as they came; an object.
+    /// The client's latest answers by key, as received; an object.
     responses: Option<Box<RawValue>>,
-    /// How often each key was used in this round.
+    /// Uses of each key in this round.
     uses: BTreeMap<String, u32>,
     questions: InputRequests,
     ending: Option<RoundEnd>,
 }
 
-/// How a round ended before the handler did.
+/// How a round ended before its handler.
 pub(crate) enum RoundEnd {
-    /// With questions, and what to remember for the next round.
+    /// With questions, and the state for the next round.
     Questions(InputRequests, RequestState),
-    /// With a refusal.
+    /// With an error.
     Refused(CallError),
-    /// With a question that this client cannot be asked.
+    /// With a question that this client does not support.
     Unasked,
-    /// With a mistake in the handler.
+    /// With a fault of the handler.
     Fault(BoxError),
 }
 
@@ -56,11 +56,11 @@ impl Round {
         responses: Option<Box<RawValue>>,
     ) -> Self {
         let (uses, questions) = (BTreeMap::new(), InputRequests::new());
-        let notes = Notes { state, responses, uses, questions, ending: None };
+        let notes = RoundState { state, responses, uses, questions, ending: None };
         Self { capabilities, notes: Mutex::new(notes), ended: Notify::new() }
     }
 
-    /// Waits until the handler asks something that has no answer yet, or does what cannot go on.
+    /// Waits until the handler asks a question without an answer, or cannot continue.
     pub(crate) async fn end(&self) -> RoundEnd {
         self.ended.notified().await;
         let mut notes = self.lock();
@@ -70,11 +70,11 @@ impl Round {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Notes> {
+    fn lock(&self) -> MutexGuard<'_, RoundState> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A value that an earlier round kept.
+    /// Returns a value that an earlier round kept.
     pub(crate) fn kept(&self, key: &str) -> Option<Box<RawValue>> {
         self.lock().state.kept.get(key).cloned()
     }
@@ -84,9 +84,9 @@ impl Round {
         self.lock().state.kept.insert(key.to_owned(), value);
     }
 
-    /// The key of a question that is asked for the second time in a round has a number: it is another question. `None` when
-    /// there are too many: a caller may have answered any number of them in advance.
-    pub(crate) fn key_of_this_time(&self, key: &str) -> Option<String> {
+    /// Numbers the key of a question that is asked repeatedly in a round: it is another question. `None` above the
+    /// maximum, since a caller may send any number of answers in advance.
+    pub(crate) fn numbered_key(&self, key: &str) -> Option<String> {
         let mut notes = self.lock();
         if notes.uses.values().sum::<u32>() >= MAX_QUESTIONS {
             return None;
@@ -96,8 +96,8 @@ impl Round {
         Some(if *uses == 1 { key.to_owned() } else { format!("{key}#{uses}") })
     }
 
-    /// The answer to a question, and whether it has just arrived. `None` unless an earlier round asked this very question:
-    /// what a client answers unasked, or to a question of other words, does not count.
+    /// Returns the answer to a question, and whether it arrived in this round. `None` unless an earlier round asked
+    /// the same question: unsolicited answers and answers to other questions are ignored.
     pub(crate) fn answer(&self, key: &str, digest: &str) -> Option<(Box<RawValue>, bool)> {
         let notes = self.lock();
         let asked = notes.state.asked.get(key).filter(|asked| asked.question == digest)?;
@@ -112,7 +112,7 @@ impl Round {
         self.lock().state.asked.insert(key, Asked { question, answer: Some(answer) });
     }
 
-    /// Notes a question; returns how the round ends if it cannot be asked.
+    /// Adds a question; returns the end of the round if it cannot be asked.
     pub(crate) fn ask(&self, key: &str, question: InputRequest, digest: String) -> Option<RoundEnd> {
         let Some(capabilities) = &self.capabilities else {
             return Some(RoundEnd::Unasked);
@@ -134,7 +134,7 @@ impl Round {
     }
 }
 
-/// What a client would have to declare to be asked this; `None` if it has.
+/// Returns the capabilities that the question needs and the client lacks; `None` if it has them.
 fn missing_for(question: &InputRequest, declared: &ClientCapabilities) -> Option<ClientCapabilities> {
     let with = |member: &str| JsonObject::from_iter([(member.to_owned(), json!({}))]);
     let required = match question {

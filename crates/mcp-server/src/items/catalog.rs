@@ -1,4 +1,4 @@
-//! All items of a server, in the order of their registration, and how each is found.
+//! The items of a server in the order of registration, and their lookup.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,11 +20,11 @@ use crate::{
     policy::{Policy, requirement::Requirement},
 };
 
-/// What a server offers.
+/// The items of a server.
 #[derive(Default)]
 pub(crate) struct Catalog {
     pub(crate) tools: Vec<RegisteredTool>,
-    /// Their positions.
+    /// Indexes of `tools`.
     tools_by_name: HashMap<String, usize>,
     pub(crate) prompts: Vec<Prompt<Registered>>,
     pub(crate) resources: Vec<Resource<Registered>>,
@@ -74,7 +74,7 @@ impl Catalog {
             || self.templates.iter().any(|template| !template.completers.is_empty())
     }
 
-    /// Whether handlers list resources besides those that are registered.
+    /// Reports whether handlers list resources, besides the registered ones.
     pub(crate) fn has_listers(&self) -> bool {
         self.templates.iter().any(|template| template.lister.is_some())
     }
@@ -87,36 +87,36 @@ impl Catalog {
         self.prompts.iter().find(|prompt| prompt.definition.name == name)
     }
 
-    /// What is registered for a URI, in any spelling: a resource goes before each template. Every caller's URI is
-    /// looked up here, so that no way to an item has a policy of its own.
-    pub(crate) fn item_at(&self, uri: &str) -> Option<ItemAt<'_>> {
+    /// Looks up the item of a URI, in any spelling: resources have precedence over templates. All URIs of callers are
+    /// looked up here, so that the same access rules apply to each method.
+    pub(crate) fn match_resource(&self, uri: &str) -> Option<MatchedResource<'_>> {
         let uri = NormalUri::new(uri);
         let resource = self.resources.iter().find(|resource| resource.uri == uri);
         let template =
-            || self.templates.iter().find_map(|own| Some(ItemAt::Template(own, own.pattern.values_in(&uri)?)));
-        resource.map(ItemAt::Resource).or_else(template)
+            || self.templates.iter().find_map(|own| Some(MatchedResource::Template(own, own.pattern.values_in(&uri)?)));
+        resource.map(MatchedResource::Resource).or_else(template)
     }
 
-    /// The item whose argument is completed.
-    pub(crate) fn completed(&self, reference: &CompletionReference) -> Result<Completed<'_>, CallError> {
+    /// Looks up the item whose argument is completed.
+    pub(crate) fn completion_target(&self, reference: &CompletionReference) -> Result<CompletionTarget<'_>, CallError> {
         match reference {
             CompletionReference::Prompt { name, .. } => {
-                self.prompt(name).map(Completed::Prompt).ok_or_else(|| CallError::UnknownPrompt(name.clone()))
+                self.prompt(name).map(CompletionTarget::Prompt).ok_or_else(|| CallError::UnknownPrompt(name.clone()))
             }
             CompletionReference::Resource { uri } => {
                 if let Some(named) = self.templates.iter().find(|template| template.definition.uri_template == *uri) {
-                    return Ok(Completed::Template(named));
+                    return Ok(CompletionTarget::Template(named));
                 }
-                match self.item_at(uri) {
-                    Some(ItemAt::Resource(resource)) => Ok(Completed::Resource(resource)),
-                    Some(ItemAt::Template(template, _)) => Ok(Completed::Template(template)),
+                match self.match_resource(uri) {
+                    Some(MatchedResource::Resource(resource)) => Ok(CompletionTarget::Resource(resource)),
+                    Some(MatchedResource::Template(template, _)) => Ok(CompletionTarget::Template(template)),
                     None => Err(CallError::ResourceNotFound { uri: uri.clone() }),
                 }
             }
         }
     }
 
-    /// What asks the client, if anything does: how messages name it, and how to seal.
+    /// Returns the first item that asks the client: its name in messages, and its cipher.
     pub(crate) fn interactive_item(&self) -> Option<(String, NewCipher)> {
         let tools = self.tools.iter().map(|tool| tool.cipher);
         let prompts = self.prompts.iter().map(|prompt| prompt.cipher);
@@ -127,13 +127,13 @@ impl Catalog {
         Some((self.names().nth(position)?, cipher))
     }
 
-    /// The first item that declares who may use it, as messages name it.
+    /// Returns the first item with access rules, as named in messages.
     pub(crate) fn restricted_item(&self) -> Option<String> {
         self.names().nth(self.requirements().position(Requirement::is_some)?)
     }
 
-    /// A template that requires less than what it fits, and the name of that: a resource, or a later template by an example
-    /// of its URIs. Reading finds a resource before each template, so that this is a second defense for resources; of two
+    /// Returns a template that requires less than an item that it matches, and that item's name: a resource, or a later
+    /// template by an example of its URIs. Since the lookup prefers resources, the check is a second defense for them; of two
     /// templates, the earlier is read.
     pub(crate) fn weaker_template(&self, policy: &Policy) -> Option<(String, String)> {
         self.templates.iter().enumerate().find_map(|(index, template)| {
@@ -152,7 +152,7 @@ impl Catalog {
         })
     }
 
-    /// How messages name each item: tools, prompts, resources, templates.
+    /// Returns the names of all items in messages: tools, prompts, resources, templates.
     fn names(&self) -> impl Iterator<Item = String> {
         let tools = self.tools.iter().map(|tool| format!("tool `{}`", tool.definition.name));
         let prompts = self.prompts.iter().map(|own| format!("prompt `{}`", own.definition.name));
@@ -161,7 +161,7 @@ impl Catalog {
         tools.chain(prompts).chain(resources).chain(templates)
     }
 
-    /// What each item requires, in the same order.
+    /// Returns the requirements of all items, in the same order.
     fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         let tools = self.tools.iter().map(|tool| &tool.requirement);
         let prompts = self.prompts.iter().map(|prompt| &prompt.requirement);
@@ -179,15 +179,15 @@ impl Catalog {
     }
 }
 
-/// What is registered for a URI.
-pub(crate) enum ItemAt<'a> {
+/// The registered item of a URI.
+pub(crate) enum MatchedResource<'a> {
     Resource(&'a Resource<Registered>),
     /// A template, and the values of its variables.
     Template(&'a ResourceTemplate<Registered>, BTreeMap<String, String>),
 }
 
-impl<'a> ItemAt<'a> {
-    /// The name that the resource or the template is registered by.
+impl<'a> MatchedResource<'a> {
+    /// Returns the registered name of the resource or the template.
     pub(crate) fn name(&self) -> &'a str {
         match self {
             Self::Resource(resource) => &resource.definition.name,
@@ -204,14 +204,14 @@ impl<'a> ItemAt<'a> {
 }
 
 /// The item whose argument is completed.
-pub(crate) enum Completed<'a> {
+pub(crate) enum CompletionTarget<'a> {
     Prompt(&'a Prompt<Registered>),
     /// A resource has no arguments.
     Resource(&'a Resource<Registered>),
     Template(&'a ResourceTemplate<Registered>),
 }
 
-impl<'a> Completed<'a> {
+impl<'a> CompletionTarget<'a> {
     pub(crate) fn requirement(&self) -> &'a Requirement {
         match self {
             Self::Prompt(prompt) => &prompt.requirement,
@@ -220,7 +220,7 @@ impl<'a> Completed<'a> {
         }
     }
 
-    /// Whether the item has an argument, and what completes it.
+    /// Returns the completer of an argument; the outer `None` if the item has no such argument.
     pub(crate) fn argument(&self, name: &str) -> Option<Option<&'a Completer>> {
         match self {
             Self::Prompt(prompt) => {

@@ -1,4 +1,4 @@
-//! Suggestions for the arguments of prompts and the variables of resource templates.
+//! Completion of arguments of prompts and variables of resource templates.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     handler::{context::CallContext, error::HandlerFuture},
 };
 
-/// An argument that is being typed.
+/// A partial argument, for which a handler suggests values.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -42,15 +42,15 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartialArgument {
-    /// What has been typed so far.
+    /// The text so far.
     pub value: String,
-    /// The other arguments that have a value already, if the client says so.
+    /// Values of other arguments, if the client sends them.
     pub known: BTreeMap<String, String>,
 }
 
 pub(crate) type Completer = Box<dyn Fn(Arc<CallContext>, PartialArgument) -> HandlerFuture<Completion> + Send + Sync>;
 
-/// Turns an author's function into a completer.
+/// Wraps an author's function as a completer.
 pub(crate) fn completer<S, T, F, Fut>(handler: F) -> Completer
 where
     S: Send + Sync + 'static,
@@ -66,7 +66,7 @@ where
     })
 }
 
-/// Suggests the texts that a property's schema names, if it names any: those that begin with what was typed.
+/// Completes from the choices of a property's schema, if it has any: those that start with the partial text.
 pub(crate) fn choices(property: &Value) -> Option<Completer> {
     let choices: Vec<String> = options(property)?.into_iter().map(|(text, _)| text).collect();
     Some(Box::new(move |_, argument| {

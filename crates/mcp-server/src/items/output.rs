@@ -1,4 +1,4 @@
-//! What the handlers of tools return.
+//! Results of tools.
 
 use mcp_protocol::{ContentBlock, JsonObject};
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use serde_json::{
 
 use crate::schema;
 
-/// The result of a tool, in full. Most tools return something simpler that turns [into](IntoToolOutput) it.
+/// The full result of a tool. Most tools return a simpler type that is [converted](IntoToolOutput) to it.
 ///
 /// ```
 /// # mod mcp_lambda { pub use mcp_protocol::ContentBlock; pub use mcp_server::*; }
@@ -22,18 +22,18 @@ use crate::schema;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ToolOutput {
-    /// For the model.
+    /// Content for the model.
     pub content: Vec<ContentBlock>,
-    /// For programs.
+    /// Structured content for programs.
     pub structured_content: Option<Box<RawValue>>,
-    /// Whether the call failed. An [`Err`] is the usual way to say so.
+    /// Whether the call failed. Usually a handler returns [`Err`] instead.
     pub is_error: bool,
-    /// Anything else, for the client: `_meta` of the result.
+    /// `_meta` of the result, for the client.
     pub meta: Option<JsonObject>,
 }
 
 impl ToolOutput {
-    /// A result of text, pictures, sound, links and resources.
+    /// Creates a result of text, images, audio, links and resources.
     pub fn new<B: Into<ContentBlock>>(content: impl IntoIterator<Item = B>) -> Self {
         Self { content: content.into_iter().map(Into::into).collect(), ..Self::default() }
     }
@@ -50,19 +50,19 @@ impl ToolOutput {
     }
 }
 
-/// What a handler may return.
+/// A type that a tool's handler may return.
 #[diagnostic::on_unimplemented(
     message = "a tool returns text, content, `ToolOutput`, or `Json` of a type of its own, not `{Self}`",
     label = "its handler returns `Result<{Self}, HandlerError>`",
     note = "what is in `Json` has `#[derive(Serialize, JsonSchema)]`, of serde and schemars"
 )]
 pub trait IntoToolOutput: Send {
-    /// The schema of the structured content, if there is one.
+    /// Returns the schema of the structured content, if there is one.
     fn output_schema() -> Option<Value> {
         None
     }
 
-    /// The output.
+    /// Converts the value to the result.
     ///
     /// # Errors
     ///
@@ -103,10 +103,10 @@ impl IntoToolOutput for Vec<ContentBlock> {
 /// A structured result, made by [`Json(value)`](fn@Json): the value as `structuredContent`, its JSON as a text block for
 /// clients that read only text, and its schema as the tool's output schema.
 ///
-/// [`with_text`](Self::with_text) replaces the text block, [`with_content`](Self::with_content) adds pictures, sound, links
+/// [`with_text`](Self::with_text) replaces the text block, [`with_content`](Self::with_content) adds images, audio, links
 /// and resources after it; the output schema stays.
 ///
-/// Until 2025-11-25 the protocol wanted an object here; older clients get anything else as text alone.
+/// Until 2025-11-25 structured content must be an object; older clients get other values as text only.
 ///
 /// ```
 /// # mod mcp_lambda { pub use mcp_protocol::ContentBlock; pub use mcp_server::*; }
@@ -152,7 +152,7 @@ impl<T> Json<T> {
         Self { text: Some(text.into()), ..self }
     }
 
-    /// Adds pictures, sound, links or resources after the text block.
+    /// Adds images, audio, links or resources after the text block.
     #[must_use]
     pub fn with_content<B: Into<ContentBlock>>(mut self, content: impl IntoIterator<Item = B>) -> Self {
         self.content.extend(content.into_iter().map(Into::into));

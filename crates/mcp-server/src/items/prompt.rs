@@ -1,4 +1,4 @@
-//! A prompt: messages that a person chooses, made from a few arguments.
+//! Prompts: message templates that users choose.
 
 use std::{collections::HashMap, fmt, marker::PhantomData, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     schema,
 };
 
-/// A prompt of a server with state `S`.
+/// A prompt of a server with state `S`: messages made of a few arguments, which the user chooses.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -52,20 +52,20 @@ pub struct Prompt<S> {
     state: PhantomData<fn(S)>,
 }
 
-/// Reads the arguments; what comes back is the handler at work, or what is wrong with them.
+/// Parses the arguments; returns the running handler, or the message about invalid arguments.
 pub(crate) type Handler =
     Box<dyn Fn(Arc<CallContext>, Option<&RawValue>) -> Result<HandlerFuture<Vec<PromptMessage>>, String> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Prompt<S> {
-    /// A prompt named `name` that `handler` makes.
+    /// Creates a prompt named `name`, whose messages `handler` returns.
     ///
     /// The fields of the argument type become the prompt's arguments, in their order, with their doc comments as
-    /// descriptions. They travel as strings: a field that is a number or a boolean is read from one. An argument with
+    /// descriptions. Arguments are strings: numbers and booleans are parsed from them. An argument with
     /// several choices (an enum) is completed from them.
     ///
     /// # Panics
     ///
-    /// When the name is empty, or the argument type is no struct whose fields are text, numbers, booleans or choices.
+    /// When the name is empty, or the argument type is not a struct with fields of text, numbers, booleans or choices.
     #[track_caller]
     pub fn new<C, A, T, F, Fut>(name: impl Into<String>, handler: F) -> Self
     where
@@ -110,7 +110,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
             let text = arguments::as_object(raw)?;
             arguments::check(text)?;
             let Strings(strings) =
-                json::borrow(text).map_err(|error| format!("the arguments of a prompt are strings: {error}"))?;
+                json::borrow(text).map_err(|error| format!("the arguments of a prompt must be strings: {error}"))?;
             let json = as_json(strings, &schema);
             let arguments = arguments::parse_checked::<A>(&json, &schema)?;
             let (handler, context) = (Arc::clone(&handler), C::from_context(RequestContext::of(call)));
@@ -120,14 +120,14 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         Self { definition, handler, completers, cipher, requirement, state: PhantomData }
     }
 
-    item_setters!("What the prompt is for.", "Pictures of the prompt.");
+    item_setters!("Sets the description.", "Sets the icons.");
     title_setter!();
 
-    /// Suggests values for an argument while it is typed, the likeliest first. Up to 100 are sent.
+    /// Completes a partial argument with up to 100 values, most relevant first.
     ///
     /// # Panics
     ///
-    /// When the prompt has no argument of that name.
+    /// When the prompt has no argument with this name.
     #[must_use]
     #[track_caller]
     pub fn complete<T, F, Fut>(mut self, argument: &str, handler: F) -> Self
@@ -143,14 +143,14 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         self
     }
 
-    /// The prompt's name.
+    /// Returns the prompt's name.
     pub fn name(&self) -> &str {
         &self.definition.name
     }
 }
 
 impl<S> Prompt<S> {
-    /// The same at a server, whose state it finds when it runs.
+    /// Erases the type of the state, which the handler downcasts when it runs.
     pub(crate) fn registered(self) -> Prompt<Registered> {
         let Self { definition, handler, completers, cipher, requirement, state: _ } = self;
         Prompt { definition, handler, completers, cipher, requirement, state: PhantomData }
@@ -163,13 +163,13 @@ impl<S> fmt::Debug for Prompt<S> {
     }
 }
 
-/// What a prompt's handler may return.
+/// A type that a prompt's handler may return.
 #[diagnostic::on_unimplemented(
     message = "a prompt returns text, `ContentBlock`, `PromptMessage` or `Vec<PromptMessage>`, not `{Self}`",
     label = "its handler returns `Result<{Self}, HandlerError>`"
 )]
 pub trait IntoPromptMessages {
-    /// The messages.
+    /// Converts the value to messages.
     fn into_prompt_messages(self) -> Vec<PromptMessage>;
 }
 
@@ -186,21 +186,21 @@ impl IntoPromptMessages for PromptMessage {
 }
 
 impl IntoPromptMessages for ContentBlock {
-    /// One message of the person's.
+    /// Returns one message of the role `user`.
     fn into_prompt_messages(self) -> Vec<PromptMessage> {
         vec![PromptMessage::user(self)]
     }
 }
 
 impl IntoPromptMessages for String {
-    /// One message of the person's.
+    /// Returns one message of the role `user`.
     fn into_prompt_messages(self) -> Vec<PromptMessage> {
         vec![PromptMessage::user(self)]
     }
 }
 
 impl IntoPromptMessages for &'static str {
-    /// One message of the person's.
+    /// Returns one message of the role `user`.
     fn into_prompt_messages(self) -> Vec<PromptMessage> {
         vec![PromptMessage::user(self)]
     }

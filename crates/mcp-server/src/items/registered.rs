@@ -1,4 +1,4 @@
-//! Items as a built server holds them: without the type of its state.
+//! Items of a built server, without the type of its state.
 
-/// In place of the state's type, once an item is registered.
+/// Replaces the state's type in a registered item.
 pub(crate) enum Registered {}

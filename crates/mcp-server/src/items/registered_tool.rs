@@ -1,4 +1,4 @@
-//! A tool of a built server, with its schemas compiled.
+//! A tool of a built server, with compiled schemas.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
 pub(crate) struct RegisteredTool {
     pub(crate) tool: Tool<Registered>,
     check: Option<Check>,
-    pub(crate) result_check: ResultCheck,
+    pub(crate) result_check: ResultValidation,
 }
 
 impl RegisteredTool {
@@ -28,15 +28,15 @@ impl RegisteredTool {
         let name = &tool.definition.name;
         let check = tool.compile_check().unwrap_or_else(|mistake| panic!("tool `{name}`: its schema: {mistake}"));
         let result_check = tool.new_result_check.zip(tool.definition.output_schema.as_ref());
-        let result_check = ResultCheck(result_check.map(|(new, schema)| new(schema).into()));
+        let result_check = ResultValidation(result_check.map(|(new, schema)| new(schema).into()));
         Self { tool: tool.registered(), check, result_check }
     }
 
-    /// Reads the arguments and starts the handler.
+    /// Parses the arguments and starts the handler.
     ///
     /// # Errors
     ///
-    /// What is wrong with the arguments, for the model.
+    /// The message about invalid arguments, for the model.
     pub(crate) fn start(
         &self,
         call: Arc<CallContext>,
@@ -51,8 +51,8 @@ impl RegisteredTool {
                 if let Some(check) = &self.check {
                     check(&arguments, bytes)?;
                 }
-                // What was checked is what the handler gets.
-                let Value::Object(arguments) = arguments else { unreachable!("it was made an object above") };
+                // The handler receives the validated value.
+                let Value::Object(arguments) = arguments else { unreachable!("it was created as an object above") };
                 Ok(handler(call, arguments))
             }
         }
@@ -67,12 +67,12 @@ impl Deref for RegisteredTool {
     }
 }
 
-/// The check of a tool's results against its output schema, if it has one.
+/// Validates a tool's results against its output schema, if it has one.
 #[derive(Clone)]
-pub(crate) struct ResultCheck(Option<Arc<dyn CheckResult>>);
+pub(crate) struct ResultValidation(Option<Arc<dyn CheckResult>>);
 
-impl ResultCheck {
-    /// Checks a result. A failed call has none.
+impl ResultValidation {
+    /// Validates a result. A failed call has no structured content.
     pub(crate) fn check(&self, output: &ToolOutput) -> Result<(), Violation> {
         match (&self.0, &output.structured_content) {
             (Some(check), Some(result)) if !output.is_error => check.check(result.get()),

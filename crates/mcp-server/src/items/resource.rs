@@ -1,4 +1,4 @@
-//! Resources: what can be read at a URI, and at all the URIs of a template.
+//! Resources and resource templates.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,7 +28,7 @@ use crate::{
     schema,
 };
 
-/// A resource of a server with state `S`: something to read at one URI.
+/// A resource of a server with state `S`, read at one URI.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -55,8 +55,8 @@ pub struct Resource<S> {
 pub(crate) type Handler = Box<dyn Fn(Arc<CallContext>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Resource<S> {
-    /// A resource at `uri`, named `name`, that `handler` reads. It is read at each spelling of the URI that
-    /// [RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2) knows: `docs://terms` at `DOCS://%74erms/`, too.
+    /// Creates a resource at `uri`, named `name`, that `handler` reads. Equivalent URIs
+    /// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2)) match: `DOCS://%74erms/` is `docs://terms`, too.
     ///
     /// # Panics
     ///
@@ -73,9 +73,9 @@ impl<S: Send + Sync + 'static> Resource<S> {
         let uri = definition.uri.clone();
         assert!(
             uri.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme)),
-            "resource `{uri}`: a URI has a scheme"
+            "resource `{uri}`: the URI needs a scheme"
         );
-        assert!(is_uri_text(&uri), "resource `{uri}`: other characters are percent-encoded in a URI");
+        assert!(is_uri_text(&uri), "resource `{uri}`: the URI has invalid characters: percent-encode them");
         assert!(!definition.name.is_empty(), "resource `{uri}` needs a name");
         let handler = Arc::new(handler);
         let handler: Handler = Box::new(move |call| {
@@ -87,22 +87,23 @@ impl<S: Send + Sync + 'static> Resource<S> {
         Self { definition, uri, handler, caching, is_subscribable: false, cipher, requirement, state: PhantomData }
     }
 
-    item_setters!("What the resource is.", "Pictures of the resource.");
+    item_setters!("Sets the description.", "Sets the icons.");
     title_setter!();
     resource_setters!(
-        "The media type, such as `text/markdown`. It is that of the contents too, unless the handler says otherwise.",
-        "For whom the resource is, and how much it matters."
+        "Sets the media type, such as `text/markdown`. It applies to the contents too, unless the handler returns another.",
+        "Sets audience and priority."
     );
 
-    /// The size in bytes, before any encoding.
+    /// Sets the size in bytes, before any encoding.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.definition.size = Some(bytes);
         self
     }
 
-    /// Answers `resources/subscribe` and `resources/unsubscribe` of clients of revisions up to 2025-11-25, which send them without
-    /// looking. No change is ever sent, since no connection is held for it, and the server does not declare the capability.
+    /// Accepts `resources/subscribe` and `resources/unsubscribe` of clients of revisions up to 2025-11-25, which send them
+    /// without checking the capability. No change is ever sent, since no connection is held for it, and the server does not
+    /// declare the capability.
     #[must_use]
     pub fn subscribable(mut self) -> Self {
         self.is_subscribable = true;
@@ -111,7 +112,7 @@ impl<S: Send + Sync + 'static> Resource<S> {
 }
 
 impl<S> Resource<S> {
-    /// The same at a server, whose state it finds when it runs.
+    /// Erases the type of the state, which the handler downcasts when it runs.
     pub(crate) fn registered(self) -> Resource<Registered> {
         let Self { definition, uri, handler, caching, is_subscribable, cipher, requirement, state: _ } = self;
         Resource { definition, uri, handler, caching, is_subscribable, cipher, requirement, state: PhantomData }
@@ -124,7 +125,7 @@ impl<S> fmt::Debug for Resource<S> {
     }
 }
 
-/// Resources whose URIs follow a pattern, of a server with state `S`.
+/// A resource template of a server with state `S`: resources whose URIs match a pattern.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -162,29 +163,29 @@ pub struct ResourceTemplate<S> {
     state: PhantomData<fn(S)>,
 }
 
-/// Reads the values of the variables; if they do not fit their type, there is no such resource.
+/// Parses the values of the variables; if they do not fit their type, the resource is not found.
 pub(crate) type TemplateHandler =
     Box<dyn Fn(Arc<CallContext>, BTreeMap<String, String>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
 
-/// Shared with the requests that list.
+/// Shared with requests of `resources/list`.
 pub(crate) type Lister = Arc<dyn Fn(Arc<CallContext>, Option<String>) -> HandlerFuture<ResourcePage> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> ResourceTemplate<S> {
-    /// Resources at the URIs of `uri_template`, named `name`, that `handler` reads.
+    /// Creates a template named `name` for the URIs of `uri_template`, which `handler` reads.
     ///
-    /// The pattern knows `{name}`, and `{+name}` for a value that may have slashes
+    /// The pattern supports `{name}`, and `{+name}` for a value that may contain slashes
     /// ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570), level 1 and `+` of level 2). Its variables are the fields of
-    /// the parameter type: numbers and booleans are read from their text, bounds are checked, and a URI whose values do
+    /// the parameter type: numbers and booleans are parsed, bounds are checked, and a URI whose values do
     /// not fit is not found. A URI is matched in its normal form
-    /// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2)); its spelling does not matter.
+    /// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2)); equivalent spellings match.
     ///
-    /// Values are percent-decoded once, and chosen by the caller. None has a segment `.` or `..`, between slashes or
+    /// Values are chosen by the caller, and percent-decoded once. None has a segment `.` or `..`, between slashes or
     /// backslashes: a URI with one, encoded or not, is not found, or is another URI. `{name}` may still have slashes
-    /// (`a%2Fb` is `a/b`), and a value may begin with one: `Path::join` would then leave its folder.
+    /// (`a%2Fb` is `a/b`), and a value may begin with one: `Path::join` would then leave its directory.
     ///
     /// # Panics
     ///
-    /// When the pattern has another form, or its variables are not the fields of the parameter type.
+    /// When the pattern is invalid, or its variables are not the fields of the parameter type.
     #[track_caller]
     pub fn new<C, P, T, F, Fut>(uri_template: impl Into<String>, name: impl Into<String>, handler: F) -> Self
     where
@@ -226,17 +227,17 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         Self { definition, pattern, handler, lister, completers, caching, cipher, requirement, state: PhantomData }
     }
 
-    item_setters!("What the resources are.", "Pictures of the resources.");
+    item_setters!("Sets the description.", "Sets the icons.");
     title_setter!();
     resource_setters!(
-        "The media type that all the resources have. It is that of the contents too, unless the handler says otherwise.",
-        "For whom the resources are, and how much they matter."
+        "Sets the media type of all resources. It applies to the contents too, unless the handler returns another.",
+        "Sets audience and priority."
     );
 
-    /// Lists the resources that there are at the moment, in `resources/list`, after those that are registered. The handler
-    /// gets the cursor that it returned with the page before, and none for the first; check it, since a caller may send any
-    /// text in its place. It runs for callers who may read what it lists, and lists nothing to others. The whole list is then private and stale at once unless
-    /// [`Server::caching`](crate::Server::caching) says otherwise.
+    /// Sets a handler that lists existing resources in `resources/list`, after the registered ones. The handler receives
+    /// the cursor that it returned with the previous page, and `None` for the first; validate it, since a caller may send any
+    /// text. It runs only for callers who may read the resources. The whole list is then private and immediately stale unless
+    /// [`Server::caching`](crate::Server::caching) is set.
     #[must_use]
     pub fn list<T, F, Fut>(mut self, handler: F) -> Self
     where
@@ -252,11 +253,11 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         self
     }
 
-    /// Suggests values for a variable while it is typed, the likeliest first. Up to 100 are sent.
+    /// Completes a partial variable with up to 100 values, most relevant first.
     ///
     /// # Panics
     ///
-    /// When the pattern has no variable of that name.
+    /// When the pattern has no variable with this name.
     #[must_use]
     #[track_caller]
     pub fn complete<T, F, Fut>(mut self, variable: &str, handler: F) -> Self
@@ -274,7 +275,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
 }
 
 impl<S> ResourceTemplate<S> {
-    /// The same at a server, whose state it finds when it runs.
+    /// Erases the type of the state, which the handler downcasts when it runs.
     pub(crate) fn registered(self) -> ResourceTemplate<Registered> {
         let Self { definition, pattern, handler, lister, completers, caching, cipher, requirement, state: _ } = self;
         let state = PhantomData;
@@ -283,7 +284,7 @@ impl<S> ResourceTemplate<S> {
 }
 
 fn read<P: DeserializeOwned + Validate<Context = ()>>(values: BTreeMap<String, String>, schema: &Value) -> Option<P> {
-    // `events://5.0` is not another name of `events://5`.
+    // `events://5.0` is not equivalent to `events://5`.
     arguments::parse_exact(&as_json(values, schema))
 }
 
@@ -293,23 +294,23 @@ impl<S> fmt::Debug for ResourceTemplate<S> {
     }
 }
 
-/// A part of a list of resources.
+/// A page of a list of resources.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ResourcePage {
     /// The resources.
     pub resources: Vec<mcp_protocol::Resource>,
-    /// Where to go on, in the author's own words; `None` on the last page.
+    /// The author's cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl From<Vec<mcp_protocol::Resource>> for ResourcePage {
-    /// All there are.
+    /// A single page.
     fn from(resources: Vec<mcp_protocol::Resource>) -> Self {
         Self { resources, next_cursor: None }
     }
 }
 
-/// What a resource holds. Text and bytes turn into it by themselves.
+/// Contents of a resource. Text and bytes are converted to it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ResourceOutput {
@@ -317,7 +318,7 @@ pub enum ResourceOutput {
     Text(String),
     /// Bytes, of the resource's media type (`application/octet-stream` if it has none).
     Bytes(Vec<u8>),
-    /// Contents with URIs and media types of their own, for a resource that stands for several.
+    /// Contents with URIs and media types of their own, for a resource that consists of several.
     Contents(Vec<ResourceContents>),
 }
 

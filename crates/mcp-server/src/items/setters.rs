@@ -1,6 +1,6 @@
-//! The setters that all items have.
+//! Setters that all items share.
 
-/// Title, description, icons and `_meta` of an item with a `definition`, and its access rules.
+/// Setters of an item with a `definition`: description, icons, `_meta`, access rules.
 macro_rules! item_setters {
     ($description:literal, $icons:literal) => {
         #[doc = $description]
@@ -17,7 +17,7 @@ macro_rules! item_setters {
             self
         }
 
-        /// Adds a member to `_meta` in the list, for clients that know its key; again to replace it. Keys are namespaced
+        /// Adds a member to `_meta` in the list, for clients that know its key; replaces an earlier value. Keys are namespaced
         /// (`com.example/key`), and those that begin with `mcp` or `modelcontextprotocol` are reserved (2026-07-28, `basic`,
         /// "General fields").
         #[must_use]
@@ -31,10 +31,10 @@ macro_rules! item_setters {
     };
 }
 
-/// The title of an item other than a tool, which has it in two places.
+/// Setter of the title, except for tools, whose definition has it in two places.
 macro_rules! title_setter {
     () => {
-        /// A name for people.
+        /// Sets the display name.
         #[must_use]
         pub fn title(mut self, title: impl Into<String>) -> Self {
             self.definition.title = Some(title.into());
@@ -43,7 +43,7 @@ macro_rules! title_setter {
     };
 }
 
-/// What resources and templates have beside.
+/// Further setters of resources and templates.
 macro_rules! resource_setters {
     ($mime_type:literal, $annotations:literal) => {
         #[doc = $mime_type]
@@ -60,7 +60,7 @@ macro_rules! resource_setters {
             self
         }
 
-        /// How long clients may keep what they read, and who may share it. Unless set it is private and stale at once.
+        /// Sets the caching of contents by clients. By default they are private and immediately stale.
         #[must_use]
         pub fn caching(mut self, caching: crate::Caching) -> Self {
             self.caching = caching;

@@ -1,4 +1,4 @@
-//! A tool: a handler, and what clients are told about it.
+//! Tools: handlers and their definitions.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -20,16 +20,16 @@ use crate::{
     items::registered::Registered,
     items::setters::item_setters,
     policy::requirement::Requirement,
-    schema::{self, Author, NewResultCheck},
+    schema::{self, NewResultCheck, SchemaOrigin},
 };
 
-/// Characters and length that a tool's name may have (2026-07-28, Tools, "Tool Names").
+/// Maximum length of a tool's name (2026-07-28, Tools, "Tool Names").
 const MAX_NAME_CHARS: usize = 128;
 
 /// A tool of a server with state `S`.
 ///
-/// Built from an async function over a typed argument struct. Whatever clients need to know follows from the types;
-/// the rest is said with the methods below.
+/// Built from an async function over a typed argument struct. Schemas are derived from the types; the methods below
+/// set the rest.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -79,34 +79,35 @@ pub struct Tool<S> {
     state: PhantomData<fn(S)>,
 }
 
-/// How a tool is called.
+/// The handler of a tool.
 pub(crate) enum Handler {
-    /// With arguments of a type.
+    /// For arguments of a type.
     Typed(TypedHandler),
-    /// With arguments that fit a hand-written schema.
+    /// For arguments with a hand-written schema.
     Raw(RawHandler),
 }
 
-/// Reads the arguments; returns the running handler, or, for the model, what is wrong with them.
+/// Parses the arguments; returns the running handler, or the message about invalid arguments, for the model.
 type TypedHandler =
     Box<dyn Fn(Arc<CallContext>, Option<&RawValue>, &Value) -> Result<HandlerFuture<ToolOutput>, String> + Send + Sync>;
 
 type RawHandler = Box<dyn Fn(Arc<CallContext>, JsonObject) -> HandlerFuture<ToolOutput> + Send + Sync>;
 
-/// What becomes of a hand-written schema when the server is built. A plain function pointer, so that a server without
-/// one does not link a JSON Schema validator.
+/// A hand-written schema, compiled when the server is built. A plain function pointer, so that a server without one
+/// does not link a JSON Schema validator.
 struct RawSchema {
-    /// As its author wrote it: arguments are checked against it, and errors name its keywords.
+    /// The author's schema: arguments are validated against it, and errors name its keywords.
     schema: Value,
     compile: Option<Compile>,
 }
 
 impl<S: Send + Sync + 'static> Tool<S> {
-    /// A tool named `name` that `handler` serves.
+    /// Creates a tool named `name` with its `handler`.
     ///
-    /// The argument type derives `Deserialize`, `JsonSchema` and `Validate`: its fields, their doc comments and their
-    /// bounds become the input schema, and arguments that break it never reach the handler. [`Arguments`] lists what each
-    /// type becomes. Write `#[garde(length(chars, ..))]` for strings: a schema counts characters, garde bytes by default.
+    /// The argument type derives `Deserialize`, `JsonSchema` and `Validate`. Its fields, their doc comments and their
+    /// bounds become the input schema, and invalid arguments never reach the handler. [`Arguments`] lists the schema
+    /// of each type. Write `#[garde(length(chars, ..))]` for strings: a schema counts characters, garde bytes by
+    /// default.
     ///
     /// # Panics
     ///
@@ -133,16 +134,19 @@ impl<S: Send + Sync + 'static> Tool<S> {
         Self { cipher: C::cipher(), ..Self::with_schema(name.into(), input_schema, output_of::<T>(), call, None) }
     }
 
-    /// A tool whose input schema is written by hand, for what types cannot say. Needs the feature `raw-schema`. Arguments are checked against it before the
-    /// handler gets them as JSON, unless the tool is [`unvalidated`](Self::unvalidated). The dialect is the one that `$schema`
-    /// names (drafts 4, 6, 7, 2019-09 and 2020-12), 2020-12 without; no reference is fetched.
+    /// Creates a tool with a hand-written input schema, for rules that types cannot express. Needs the feature
+    /// `raw-schema`. Arguments are validated against it before the handler receives them as JSON, unless the tool is
+    /// [`unvalidated`](Self::unvalidated). The dialect is that of `$schema` (drafts 4, 6, 7, 2019-09 and 2020-12),
+    /// 2020-12 by default; references are never fetched.
     ///
-    /// Clients see a schema of 2020-12 rewritten as those of types are ([`Arguments`]), and accepting the same; its `$ref`s
-    /// stay. Schemas of other dialects stay as they are. A rule between parameters that takes `oneOf`, `anyOf`, `not` or `enum`
-    /// at the root goes into the description, and into the handler. Some model APIs reject `allOf` there, too.
+    /// Clients receive a schema of 2020-12 rewritten as those of types are ([`Arguments`]), which accepts the same
+    /// values; its `$ref`s stay. Schemas of other dialects are not rewritten. Put a rule between parameters that
+    /// needs `oneOf`, `anyOf`, `not` or `enum` at the root into the description, and check it in the handler. Some
+    /// model APIs reject `allOf` there, too.
     ///
-    /// A schema that refers to itself in several places, such as a union of trees, takes arguments of a few levels only: 16 with
-    /// two such references, 8 with four. The first violation is named, with its place if the arguments have at most 4 KiB.
+    /// A schema that refers to itself in several places, such as a union of trees, accepts arguments of a few levels
+    /// only: 16 with two such references, 8 with four. The first violation is reported, with its path if the
+    /// arguments have at most 4 KiB.
     ///
     #[cfg_attr(feature = "raw-schema", doc = "```")]
     #[cfg_attr(not(feature = "raw-schema"), doc = "```ignore")]
@@ -172,8 +176,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new) does, and when a `$ref` points into a part of the schema that is rewritten; building the server
-    /// panics when the schema cannot be compiled.
+    /// As [`new`](Self::new), and when a `$ref` points into a part of the schema that is rewritten. Building the
+    /// server panics when the schema cannot be compiled.
     #[track_caller]
     pub fn raw<C, T, F, Fut>(name: impl Into<String>, input_schema: Value, handler: F) -> Self
     where
@@ -208,8 +212,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
             "tool name `{name}`: use 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 _ - ."
         );
         let (output_schema, new_result_check) = output.unzip();
-        let author = if raw_schema.is_some() { Author::Person } else { Author::Derive };
-        let input_schema = schema::tool_input_schema(input_schema, author)
+        let origin = if raw_schema.is_some() { SchemaOrigin::HandWritten } else { SchemaOrigin::Derived };
+        let input_schema = schema::tool_input_schema(input_schema, origin)
             .unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
         let mirrored = mirrored_parameters(&input_schema).unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
         Self {
@@ -234,7 +238,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         }
     }
 
-    /// A name for people.
+    /// Sets the display name.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
         let title = title.into();
@@ -243,7 +247,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         self
     }
 
-    /// The tool changes nothing.
+    /// Marks the tool as read-only.
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.annotations().read_only_hint = Some(true);
@@ -251,39 +255,39 @@ impl<S: Send + Sync + 'static> Tool<S> {
         self
     }
 
-    /// Whether the tool may destroy or overwrite something. Clients assume so unless told.
+    /// Declares whether the tool may delete or overwrite data. Clients assume so by default.
     #[must_use]
     pub fn destructive(mut self, destructive: bool) -> Self {
         self.annotations().destructive_hint = Some(destructive);
         self
     }
 
-    /// Calling the tool twice with the same arguments does nothing more than calling it once.
+    /// Marks the tool as idempotent: a second call with the same arguments has no further effect.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.annotations().idempotent_hint = Some(true);
         self
     }
 
-    /// Whether the tool touches a world beyond the server's own, such as the web. Clients assume so unless told.
+    /// Declares whether the tool interacts with external systems, such as the web. Clients assume so by default.
     #[must_use]
     pub fn open_world(mut self, open_world: bool) -> Self {
         self.annotations().open_world_hint = Some(open_world);
         self
     }
 
-    /// The tool works only for clients with these capabilities; others are refused before the handler runs.
+    /// Requires client capabilities: calls of other clients are rejected before the handler runs.
     #[must_use]
     pub fn requires_client(mut self, capabilities: ClientCapabilities) -> Self {
         self.required_capabilities = capabilities;
         self
     }
 
-    /// Arguments are not checked against the hand-written schema; the handler does that itself.
+    /// Passes arguments to the handler without validation against the hand-written schema.
     ///
     /// # Panics
     ///
-    /// When the schema comes from a type: there, reading the arguments is the check.
+    /// When the schema is derived from a type, where parsing validates the arguments.
     #[must_use]
     #[track_caller]
     pub fn unvalidated(mut self) -> Self {
@@ -294,9 +298,12 @@ impl<S: Send + Sync + 'static> Tool<S> {
         self
     }
 
-    item_setters!("What the tool does and when to use it. The model chooses by this.", "Pictures of the tool.");
+    item_setters!(
+        "Sets the description: effect and use of the tool. The model selects tools by it.",
+        "Sets the icons."
+    );
 
-    /// The tool's name.
+    /// Returns the tool's name.
     pub fn name(&self) -> &str {
         &self.definition.name
     }
@@ -307,7 +314,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
 }
 
 impl<S> Tool<S> {
-    /// The same at a server, whose state it finds when it runs.
+    /// Erases the type of the state, which the handler downcasts when it runs.
     pub(crate) fn registered(self) -> Tool<Registered> {
         let Self { definition, handler, required_capabilities, cipher, requirement, mirrored, raw_schema, .. } = self;
         let (new_result_check, state) = (self.new_result_check, PhantomData);
@@ -324,14 +331,15 @@ impl<S> Tool<S> {
         }
     }
 
-    /// The check of a hand-written schema, compiled.
+    /// Compiles a hand-written schema.
     pub(crate) fn compile_check(&self) -> Result<Option<Check>, String> {
         let Some(RawSchema { schema, compile: Some(Compile(compile)) }) = &self.raw_schema else { return Ok(None) };
         compile(schema).map(Some)
     }
 }
 
-/// The output schema of a handler's results, and what makes their check. Without a schema the check is not even linked.
+/// Returns the output schema of a handler's results, and the constructor of their validation, which is not linked
+/// without a schema.
 fn output_of<T: IntoToolOutput>() -> Option<(Value, NewResultCheck)> {
     T::output_schema().map(|schema| (schema, schema::result_check as NewResultCheck))
 }
@@ -346,9 +354,9 @@ impl<S> fmt::Debug for Tool<S> {
     }
 }
 
-/// Arguments of a tool that takes none.
+/// Arguments of a tool without arguments.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
-// The comment above is for readers of this crate, not for models.
+// The comment above documents this crate, and is not sent to models.
 #[schemars(description = "")]
 pub struct NoArguments {}

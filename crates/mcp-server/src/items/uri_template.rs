@@ -1,15 +1,15 @@
 //! URI templates ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570)): `{name}` of level 1 and `{+name}` of level 2,
-//! read backwards, from a URI to the values of its variables.
+//! matched against URIs to extract the values of variables.
 
 use std::{collections::BTreeMap, ops::Range};
 
 use mcp_protocol::uri::{NormalUri, RESERVED, is_unreserved, is_uri_text};
 use percent_encoding::percent_decode_str;
 
-/// A longer URI fits no template. Each position of a URI is looked at once for each part of a template.
+/// A longer URI matches no template. Each position of a URI is compared once with each part of a template.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
-/// A template in its normal form ([`NormalUri`]), taken apart.
+/// A parsed template in its normal form ([`NormalUri`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UriTemplate {
     parts: Vec<Part>,
@@ -22,14 +22,14 @@ enum Part {
 }
 
 impl UriTemplate {
-    /// Takes a template apart.
+    /// Parses a template.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, for its author.
+    /// The message about an invalid template, for its author.
     pub(crate) fn parse(template: &str) -> Result<Self, String> {
         let mut parts: Vec<Part> = Vec::new();
-        // Expressions have no characters that mean something in a URI; they stay as they are.
+        // Expressions contain no reserved characters; normalization keeps them.
         let template = NormalUri::new(template);
         let mut rest = template.as_str();
         while let Some((literal, after)) = rest.split_once('{') {
@@ -38,7 +38,7 @@ impl UriTemplate {
                 parts.push(Part::Literal(literal.to_owned()));
             }
             if matches!(parts.last(), Some(Part::Variable { .. })) {
-                return Err("two variables need a character between them".to_owned());
+                return Err("a literal character is required between two variables".to_owned());
             }
             let (name, is_reserved) = match expression.strip_prefix('+') {
                 Some(name) => (name, true),
@@ -49,7 +49,7 @@ impl UriTemplate {
             }
             let is_known = |part: &Part| matches!(part, Part::Variable { name: known, .. } if known == name);
             if parts.iter().any(is_known) {
-                return Err(format!("`{name}` stands there twice"));
+                return Err(format!("the variable `{name}` occurs twice"));
             }
             parts.push(Part::Variable { name: name.to_owned(), is_reserved });
             rest = after;
@@ -62,15 +62,15 @@ impl UriTemplate {
             Part::Variable { .. } => true,
         };
         if !parts.iter().all(is_uri) {
-            return Err("other characters are percent-encoded in a URI".to_owned());
+            return Err("the URI has invalid characters: percent-encode them".to_owned());
         }
         if !matches!(parts.first(), Some(Part::Literal(scheme)) if scheme.contains(':')) {
-            return Err("a template begins with its scheme, such as `events:`".to_owned());
+            return Err("a template must begin with its scheme, such as `events:`".to_owned());
         }
         Ok(Self { parts })
     }
 
-    /// The names of the variables, in order.
+    /// Returns the names of the variables, in order.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Variable { name, .. } => Some(name.as_str()),
@@ -78,7 +78,7 @@ impl UriTemplate {
         })
     }
 
-    /// A URI that the template makes, with a letter for each variable.
+    /// Expands the template with a letter for each variable.
     pub(crate) fn example(&self) -> NormalUri {
         let parts = self.parts.iter().map(|part| match part {
             Part::Literal(text) => text.as_str(),
@@ -87,18 +87,18 @@ impl UriTemplate {
         NormalUri::new(&parts.collect::<String>())
     }
 
-    /// The values that make the template into this URI, in any spelling; `None` if no values do. A variable has at
-    /// least one character, and takes no more than it must.
+    /// Returns the values whose expansion is this URI, in any spelling; `None` if it does not match. A variable has at
+    /// least one character, and is as short as possible.
     ///
-    /// Values are decoded once. One that has a segment `.` or `..` makes no URI of this template: plain, such a segment
-    /// would have been removed from the URI.
+    /// Values are decoded once. A value with a segment `.` or `..` does not match: unencoded, such a segment would have
+    /// been removed from the URI.
     pub(crate) fn values_in(&self, uri: &NormalUri) -> Option<BTreeMap<String, String>> {
         let (text, host) = (uri.as_str(), uri.host());
         let bytes = text.as_bytes();
         if bytes.len() > MAX_URI_BYTES {
             return None;
         }
-        // fits[part][position]: whether the parts from there on can be the URI from there on.
+        // fits[part][position]: whether the parts from `part` on match the URI from `position` on.
         let mut fits = vec![vec![false; bytes.len() + 1]; self.parts.len() + 1];
         fits[self.parts.len()][bytes.len()] = true;
         for (index, part) in self.parts.iter().enumerate().rev() {
@@ -109,7 +109,7 @@ impl UriTemplate {
                     }
                     Part::Variable { is_reserved, .. } => {
                         let can_end = !is_inside_triplet(bytes, position + 1) && fits[index + 1][position + 1];
-                        may_stand(bytes, position, *is_reserved) && (can_end || fits[index][position + 1])
+                        is_allowed_in_value(bytes, position, *is_reserved) && (can_end || fits[index][position + 1])
                     }
                 };
             }
@@ -138,7 +138,7 @@ impl UriTemplate {
     }
 }
 
-/// Whether a literal stands at a position of a URI. In the host, upper and lower case are the same.
+/// Reports whether a URI has a literal at a position, ignoring case in the host.
 fn starts_with(bytes: &[u8], position: usize, literal: &str, host: &Range<usize>) -> bool {
     let there = bytes[position..].iter().enumerate();
     let is_same = |(own, (offset, byte)): (&u8, (usize, &u8))| {
@@ -147,8 +147,8 @@ fn starts_with(bytes: &[u8], position: usize, literal: &str, host: &Range<usize>
     literal.len() <= bytes.len() - position && literal.as_bytes().iter().zip(there).all(is_same)
 }
 
-/// Whether a byte can be part of a variable's value in a URI (RFC 6570, section 3.2.1).
-fn may_stand(bytes: &[u8], position: usize, is_reserved: bool) -> bool {
+/// Reports whether a byte may be part of a variable's value in a URI (RFC 6570, section 3.2.1).
+fn is_allowed_in_value(bytes: &[u8], position: usize, is_reserved: bool) -> bool {
     let byte = bytes[position];
     if byte == b'%' {
         let digits = bytes.get(position + 1..position + 3);
@@ -157,7 +157,7 @@ fn may_stand(bytes: &[u8], position: usize, is_reserved: bool) -> bool {
     is_unreserved(byte) || (is_reserved && RESERVED.contains(&byte))
 }
 
-/// Whether a position lies within a percent-encoded byte.
+/// Reports whether a position is within a percent-encoded byte.
 fn is_inside_triplet(bytes: &[u8], position: usize) -> bool {
     (1..=2).any(|back| position.checked_sub(back).and_then(|start| bytes.get(start)) == Some(&b'%'))
 }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_found_and_decoded() {
+    fn variables_are_extracted_and_decoded() {
         for (template, uri, expected) in [
             ("events://{id}", "events://42", pairs(&[("id", "42")])),
             ("events://{id}", "events://a%2Fb%20%C3%A9", pairs(&[("id", "a/b é")])),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_has_no_values() {
+    fn a_uri_that_does_not_match_has_no_values() {
         for (template, uri) in [
             ("events://{id}", "events://"),
             ("events://{id}", "events://a/b"),
@@ -227,17 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn a_uri_made_to_be_slow_is_read_in_time() {
+    fn a_hostile_uri_is_matched_in_bounded_time() {
         let template = "x:{a}-{b}-{c}-{d}-{e}-{f}!";
 
         assert_eq!(values(template, &format!("x:{}", "-".repeat(MAX_URI_BYTES - 2))), None);
     }
 
     #[test]
-    fn templates_that_nobody_could_match_are_refused() {
+    fn invalid_templates_are_rejected() {
         for (template, complaint) in [
             ("events://{id", "not closed"),
-            ("events://{id}{name}", "between them"),
+            ("events://{id}{name}", "between two variables"),
             ("events://{?id}", "is not of the forms"),
             ("events://{id*}", "is not of the forms"),
             ("events://{}", "is not of the forms"),

@@ -1,14 +1,15 @@
-//! Scopes that a handler needs beyond those that its item requires.
+//! Scopes that a handler needs beyond those of its item.
 
 use super::{Authorization, Policy, requirement::is_scope};
 use crate::{CallError, Principal};
 
 impl Policy {
-    /// The refusal of a caller who lacks scopes that a handler `wants`, for an item that requires others.
+    /// Returns the authorization error of a caller who lacks scopes that a handler `wanted`, for an item that `required`
+    /// others.
     ///
     /// # Errors
     ///
-    /// When no token would help: a mistake of the handler, or of the deployment.
+    /// When no token would help: a mistake in the handler or the deployment.
     pub(crate) fn refusal(
         &self,
         required: &[String],
@@ -17,7 +18,7 @@ impl Policy {
     ) -> Result<CallError, String> {
         let names = wanted.join(" ");
         if wanted.is_empty() || !wanted.iter().all(|scope| is_scope(scope)) {
-            return Err(format!("a handler needs the scopes `{names}`, which are none: use visible ASCII characters"));
+            return Err(format!("a handler needs invalid scopes, `{names}`: use visible ASCII characters"));
         }
         let Authorization::Required(enforcement) = &self.authorization else {
             return Err(format!(
@@ -26,7 +27,7 @@ impl Policy {
         };
         let is_granted = |caller: &Principal| wanted.iter().all(|scope| self.is_granted(caller, scope));
         if caller.is_some_and(is_granted) {
-            return Err(format!("a handler needs the scopes `{names}`, which the caller has: ask `has_scope` before"));
+            return Err(format!("a handler needs the scopes `{names}`, which the caller has: check `has_scope` first"));
         }
         let mut scopes = required.to_vec();
         scopes.extend(wanted.into_iter().filter(|scope| !required.contains(scope)));
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_all_scopes_that_the_request_needs() {
+    fn an_authorization_error_names_all_scopes_of_the_request() {
         let required = || Authorization::Required(Enforcement::default());
 
         let insufficient = refusal(required(), &["a", "r"], ada(&["r"]));
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_who_cannot_ask_for_scopes_gets_no_challenge() {
+    fn a_caller_who_cannot_request_scopes_gets_no_challenge() {
         let scope_names = ScopeNames::Granted { instead: vec!["openid".to_owned()] };
         let granted = Authorization::Required(Enforcement { scope_names, ..Enforcement::default() });
 
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_token_would_help_it_is_a_fault() {
+    fn scopes_that_no_token_could_grant_are_a_fault() {
         let required = || Authorization::Required(Enforcement::default());
         for (authorization, wanted, caller, says) in [
             (Authorization::Unconfigured, &["a"][..], None, "configure an issuer"),

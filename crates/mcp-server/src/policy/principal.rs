@@ -1,25 +1,25 @@
-//! Who makes a request.
+//! The authenticated caller of a request.
 
 use std::collections::BTreeSet;
 
 use mcp_protocol::JsonObject;
 use serde_json::Value;
 
-/// An authenticated caller. All of it is verified when it is made.
+/// An authenticated caller. All fields are verified when it is created.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Principal {
-    /// Who vouches for the caller: the issuer's URL.
+    /// The issuer's URL.
     pub issuer: String,
-    /// The caller's name at the issuer; only the pair with `issuer` is unique.
+    /// The caller's subject at the issuer; unique only together with `issuer`.
     pub subject: String,
-    /// The caller's e-mail address, as the issuer says it. Many issuers let people write any address there: see
+    /// The caller's e-mail address, from the issuer. Many issuers let users set any address: see
     /// [`verified_email`](Self::verified_email).
     pub email: Option<String>,
-    /// Whether the issuer says that it has verified the address.
+    /// Whether the issuer has verified the address, as it claims.
     pub email_verified: bool,
-    /// A name for people.
+    /// The display name.
     pub name: Option<String>,
-    /// What the caller was granted, in the server's own words (`events:write`).
+    /// Granted scopes, in the server's own names (`events:write`).
     pub scopes: BTreeSet<String>,
     /// The client that acts for the caller.
     pub client_id: Option<String>,
@@ -29,35 +29,34 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// Roles that the caller has.
     pub roles: Vec<String>,
-    /// Everything that the issuer says, by its own names.
+    /// All claims of the issuer.
     pub claims: JsonObject,
 }
 
 impl Principal {
-    /// A caller of whom nothing else is known.
+    /// Creates a caller with issuer and subject only.
     pub fn new(issuer: impl Into<String>, subject: impl Into<String>) -> Self {
         Self { issuer: issuer.into(), subject: subject.into(), ..Self::default() }
     }
 
-    /// With scopes.
+    /// Adds scopes.
     #[must_use]
     pub fn with_scopes<T: Into<String>>(mut self, scopes: impl IntoIterator<Item = T>) -> Self {
         self.scopes.extend(scopes.into_iter().map(Into::into));
         self
     }
 
-    /// The e-mail address if the issuer has verified it: the only one that identifies a person.
+    /// Returns the e-mail address if the issuer has verified it. Only a verified address identifies a person.
     pub fn verified_email(&self) -> Option<&str> {
         self.email.as_deref().filter(|_| self.email_verified)
     }
 
-    /// Whether this is the caller's e-mail address, and the issuer has verified it. Upper and lower case of ASCII are the
-    /// same.
+    /// Reports whether this is the caller's verified e-mail address, ignoring the case of ASCII letters.
     pub fn has_verified_email(&self, address: &str) -> bool {
         self.verified_email().is_some_and(|own| own.eq_ignore_ascii_case(address))
     }
 
-    /// Whether a claim has this value, or is a list that holds it; `email` has it only if the issuer has verified it.
+    /// Reports whether a claim has this value, or is a list that contains it; `email` only if the issuer has verified it.
     pub(crate) fn has_claim(&self, name: &str, value: &Value) -> bool {
         match self.claims.get(name) {
             _ if name == "email" => value.as_str().is_some_and(|address| self.has_verified_email(address)),

@@ -6,23 +6,23 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use super::principal::Principal;
 use crate::state_key::{StateKey, derive};
 
-/// As many bytes of a digest as keep two callers apart.
+/// Length of a pseudonym: enough to avoid collisions.
 const BYTES: usize = 12;
 
-/// Makes pseudonyms, the same in every environment. Only with the state key can they be tied to their callers.
+/// Creates pseudonyms, the same in every environment. Linking them to callers requires the state key.
 #[derive(Debug, Clone)]
 pub struct Pseudonyms(Key);
 
 impl Pseudonyms {
-    /// Those of a server. Servers that share a key do not share names.
+    /// Derives the key of a server. Servers that share a state key have different pseudonyms.
     pub fn new(key: &StateKey, server: &str) -> Option<Self> {
         let key = derive(key.current(), b"mcp log subject", &[server.as_bytes()])?;
         Some(Self(Key::new(HMAC_SHA256, &key)))
     }
 
-    /// The name of a caller: 16 characters.
+    /// Returns the pseudonym of a caller: 16 characters.
     pub fn of(&self, caller: &Principal) -> String {
-        // An issuer is a URL or an ARN, which has no line end.
+        // An issuer is a URL or an ARN, which contains no line break.
         let message = [caller.issuer.as_bytes(), b"\n", caller.subject.as_bytes()].concat();
         BASE64_URL_SAFE_NO_PAD.encode(&sign(&self.0, &message).as_ref()[..BYTES])
     }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_the_same_everywhere_and_says_nothing() {
+    fn a_pseudonym_depends_on_key_server_issuer_and_subject() {
         let key = |text| StateKey::parse(text).unwrap();
         let (one, other) =
             (key("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="), key("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="));

@@ -1,10 +1,10 @@
-//! What a caller needs for an item, and the setters by which an author says so.
+//! Requirements on callers, and their setters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// What a caller needs for an item, or for a whole server.
+/// The requirement of an item, or of a whole server, on its callers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Requirement {
     pub(crate) is_public: bool,
@@ -20,7 +20,7 @@ impl Requirement {
     #[track_caller]
     pub(crate) fn add_scope(&mut self, scope: String) {
         assert!(is_scope(&scope), "scope `{scope}`: use visible ASCII characters but no `\"` and no `\\`");
-        assert!(!self.is_public, "what is public requires no scope");
+        assert!(!self.is_public, "a public item must not require a scope");
         if !self.scopes.contains(&scope) {
             self.scopes.push(scope);
         }
@@ -28,17 +28,20 @@ impl Requirement {
 
     #[track_caller]
     pub(crate) fn add_claim(&mut self, name: String, value: Value) {
-        assert!(!self.is_public, "what is public requires no claim");
+        assert!(!self.is_public, "a public item must not require a claim");
         self.claims.push((name, value));
     }
 
     #[track_caller]
     pub(crate) fn make_public(&mut self) {
-        assert!(self.scopes.is_empty() && self.claims.is_empty(), "what requires something is not public");
+        assert!(
+            self.scopes.is_empty() && self.claims.is_empty(),
+            "an item that requires a scope or a claim cannot be public"
+        );
         self.is_public = true;
     }
 
-    /// Whether everyone who has what this requires has what the other requires.
+    /// Reports whether every caller who meets this requirement also meets the other.
     pub(crate) fn is_as_strong_as(&self, other: &Self, included_in: &BTreeMap<String, BTreeSet<String>>) -> bool {
         let implies = |scope: &String| {
             let broader = included_in.get(scope);
@@ -50,7 +53,7 @@ impl Requirement {
                 && other.claims.iter().all(|claim| self.claims.contains(claim)))
     }
 
-    /// Together with what the server requires of everyone.
+    /// Adds the server's requirement on every caller.
     pub(crate) fn and(&mut self, server: &Self) {
         if !self.is_public {
             let own = std::mem::replace(self, server.clone());
@@ -67,15 +70,15 @@ pub(super) fn is_scope(scope: &str) -> bool {
     !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }
 
-/// The setters by which an item, or a server, says what its callers need.
+/// Setters of the requirement of an item or a server.
 macro_rules! requirement_setters {
     () => {
-        /// Callers need this scope, in the server's own words (`events:write`); of several, all. Where the policy holds,
-        /// a caller without it is refused before anything else happens.
+        /// Requires a scope of callers, in the server's own names (`events:write`); of several, all. Where access rules are
+        /// enforced, a caller without it is rejected before the handler runs.
         ///
         /// # Panics
         ///
-        /// When it has characters that no scope may have (RFC 6749, section 3.3), or the item is public.
+        /// When the scope has invalid characters (RFC 6749, section 3.3), or the item is public.
         ///
         /// ```
         /// # use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
@@ -93,11 +96,10 @@ macro_rules! requirement_setters {
             self
         }
 
-        /// Callers need a claim of this value, or one that is a list with this value in it. No client can ask for a
-        /// claim, so that a caller without it is refused for good.
+        /// Requires a claim of callers: this value, or a list that contains it. No client can request a claim, so that a
+        /// caller without it is rejected with 403 and no challenge.
         ///
-        /// A rule about `email` is met only by an address that the issuer says it has verified (`email_verified`), in
-        /// upper or lower case.
+        /// A rule about `email` matches only an address that the issuer has verified (`email_verified`), ignoring case.
         ///
         /// # Panics
         ///
@@ -110,11 +112,10 @@ macro_rules! requirement_setters {
         }
     };
 }
-/// The setter by which an item opens itself.
+/// The setter of public access.
 macro_rules! public_setter {
     () => {
-        /// Everyone may use it, also without a token. Discovery and the lists are then open too; everything else stays
-        /// closed.
+        /// Lets anonymous callers use the item. Discovery and the lists are then public, too; other items are not.
         ///
         /// # Panics
         ///

@@ -41,8 +41,7 @@ pub(super) fn normalize(schema: &mut Value) {
     }
 }
 
-/// Calls `visit` with each schema directly inside a schema. `true` and `false` are left out where every client knows
-/// them.
+/// Calls `visit` with each direct subschema. `true` and `false` are skipped where every client supports them.
 pub(super) fn for_each_subschema(members: &mut JsonObject, visit: &mut dyn FnMut(&mut Value)) {
     for (keyword, value) in members {
         match (keyword.as_str(), value) {
@@ -76,7 +75,7 @@ fn remove_unknown_format(members: &mut JsonObject) {
     }
 }
 
-/// Gives an array `items`: tuples have only `prefixItems`, and clients that do not know it want to see the types of the
+/// Adds `items` to an array: tuples have only `prefixItems`, and clients without support for it need the types of the
 /// elements.
 fn add_items(members: &mut JsonObject) {
     let prefix = members.get("prefixItems").and_then(Value::as_array);
@@ -116,7 +115,7 @@ fn may_be(members: &JsonObject, kind: &str) -> bool {
     }
 }
 
-/// Writes a constant as an `enum` of one value: some model APIs do not know `const`.
+/// Replaces a constant by an `enum` of one value: some model APIs do not support `const`.
 fn replace_const(members: &mut JsonObject) {
     let is_free = !members.contains_key("enum");
     match members.get("const") {
@@ -132,7 +131,7 @@ fn replace_const(members: &mut JsonObject) {
     }
 }
 
-/// Makes one `enum` of alternatives that are texts, such as the documented variants of an enum; their comments go into
+/// Merges string alternatives, such as documented variants of an enum, into one `enum`; their comments are added to
 /// the description.
 fn merge_choices(members: &mut JsonObject) {
     for keyword in ["oneOf", "anyOf"] {
@@ -157,7 +156,7 @@ fn merge_choices(members: &mut JsonObject) {
     }
 }
 
-/// Whether a schema is some texts, described at most.
+/// Reports whether a schema is a choice of strings, with annotations only.
 fn is_choice(schema: &Value) -> bool {
     let known = ["type", "enum", "title", "description", "deprecated"];
     schema.as_object().is_some_and(|members| {
@@ -192,7 +191,7 @@ fn merge_into(members: &mut JsonObject, choices: &[Value]) {
     }
 }
 
-/// Gives each type an alternative of its own, with the bounds that concern it: clients do not expect lists of types, nor
+/// Splits types into alternatives, each with the bounds that apply to it: clients do not support lists of types, nor
 /// `null` among the values of an `enum`.
 fn split_types(members: &mut JsonObject) {
     let values = members.get("enum").and_then(Value::as_array).cloned();
@@ -224,7 +223,7 @@ fn split_types(members: &mut JsonObject) {
     members.insert("anyOf".to_owned(), alternatives);
 }
 
-/// The part of a schema that concerns values of one type; `None` if it allows no such value.
+/// Returns the part of a schema that applies to values of one type; `None` if it allows no such value.
 fn alternative(members: &JsonObject, kind: &str, values: Option<&[Value]>) -> Option<JsonObject> {
     let mut own = JsonObject::from_iter([("type".to_owned(), json!(kind))]);
     if let Some(values) = values {

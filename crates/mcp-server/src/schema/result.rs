@@ -1,7 +1,7 @@
-//! The check of a structured result against the output schema of its tool, before a client makes it and discards the result.
+//! Validation of a structured result against the output schema of its tool, before a client would reject the result.
 //!
-//! Serialization can break what a type promises: `NaN` becomes `null`, a value may be outside its bounds, and a
-//! `Serialize` by hand may disagree with its schema. Checked are types, bounds, lengths, choices and members; formats,
+//! Serialization can violate the schema: `NaN` becomes `null`, a value may exceed its bounds, and a hand-written
+//! `Serialize` may differ from the schema. Types, bounds, lengths, choices and members are validated; formats,
 //! patterns and rules between members are not.
 
 mod nodes;
@@ -12,21 +12,22 @@ use mcp_protocol::json;
 use serde_json::{Number, Value};
 
 use self::nodes::{Additional, Kind, Node, Property, nodes_of};
-use super::text::{Cursor, Text};
+use super::text::{Text, TextCursor};
 
-/// The alternatives of nested unions are tried one after the other, each over the same text. A result that takes more work than this,
-/// and as much for each of its bytes, is sent unchecked. A unit is one byte that is read.
+/// Work limit: the alternatives of nested unions are tried one after the other, each over the same text. A result
+/// that takes more work, plus [`WORK_PER_BYTE`] for each of its bytes, is sent unvalidated. The unit is one byte that
+/// is read.
 const BASE_WORK: usize = 1_000_000;
 const WORK_PER_BYTE: usize = 32;
-/// What a value takes besides its bytes.
+/// Work of a value besides its bytes.
 const WORK_PER_VALUE: usize = 8;
-/// The same for schemas within schemas: one may refer to itself without going into the value.
+/// Maximum depth of schemas within schemas: a schema may refer to itself without descending into the value.
 const MAX_DEPTH: u32 = 500;
 
-/// Checks the results of one tool. An object behind a function that makes it, so that a function whose tools have no output schema
-/// does not link the check.
+/// Validates the results of one tool. A trait object behind a constructor function, so that a function whose tools
+/// have no output schema does not link the validation.
 pub(crate) trait CheckResult: Send + Sync {
-    /// Checks the JSON text of a result.
+    /// Validates the JSON text of a result.
     ///
     /// # Errors
     ///
@@ -34,30 +35,30 @@ pub(crate) trait CheckResult: Send + Sync {
     fn check(&self, result: &str) -> Result<(), Violation>;
 }
 
-/// Makes the check of an output schema.
+/// Creates the validation of an output schema.
 pub(crate) type NewResultCheck = fn(&Value) -> Box<dyn CheckResult>;
 
-/// The check of an output schema.
+/// Compiles an output schema.
 pub(crate) fn result_check(schema: &Value) -> Box<dyn CheckResult> {
-    Box::new(ResultCheck::new(schema))
+    Box::new(CompiledSchema::new(schema))
 }
 
 /// An output schema, ready to check results.
 #[derive(Debug)]
-struct ResultCheck {
+struct CompiledSchema {
     nodes: Vec<Node>,
 }
 
-/// Where and how a result breaks its schema. Names no value, since it goes to the log.
+/// The path and kind of a violation. It contains no value, since it is logged.
 #[derive(Debug)]
 pub(crate) struct Violation {
-    /// From the innermost to the outermost.
+    /// Path from the innermost to the outermost part.
     path: Vec<String>,
-    what: What,
+    what: ViolationKind,
 }
 
 #[derive(Debug)]
-enum What {
+enum ViolationKind {
     Kind {
         is: Kind,
         expected: u8,
@@ -65,26 +66,27 @@ enum What {
     Bound(&'static str),
     Missing(String),
     Unknown,
-    /// The check has taken too long.
-    GivenUp,
+    /// The work limit was exceeded.
+    WorkExceeded,
 }
 
 impl Violation {
-    /// A tool that has an output schema returned nothing structured.
+    /// Creates the violation of a tool with an output schema that returned no structured content.
     pub(crate) fn missing_result() -> Self {
-        Self::new(What::Missing("structuredContent".to_owned()))
+        Self::new(ViolationKind::Missing("structuredContent".to_owned()))
     }
 
-    fn new(what: What) -> Self {
+    fn new(what: ViolationKind) -> Self {
         Self { path: Vec::new(), what }
     }
 
-    /// Of two alternatives that a value does not fit, the one that it fits further: that one was meant.
+    /// Of the violations of two alternatives, returns the deeper one: of the alternative that was probably meant.
     fn or(mut self, other: Self) -> Self {
-        let is_kind = |own: &Self| own.path.is_empty() && matches!(own.what, What::Kind { .. });
+        let is_kind = |own: &Self| own.path.is_empty() && matches!(own.what, ViolationKind::Kind { .. });
         match (is_kind(&self), is_kind(&other)) {
             (true, true) => {
-                if let (What::Kind { expected, .. }, What::Kind { expected: more, .. }) = (&mut self.what, &other.what)
+                if let (ViolationKind::Kind { expected, .. }, ViolationKind::Kind { expected: more, .. }) =
+                    (&mut self.what, &other.what)
                 {
                     *expected |= more;
                 }
@@ -116,56 +118,56 @@ impl fmt::Display for Violation {
             None if path.is_empty() => "the result",
             None => &path,
         };
-        write!(f, "the result does not fit the output schema of its tool: `{path}` ")?;
+        write!(f, "the result does not match the output schema of its tool: `{path}` ")?;
         match &self.what {
-            What::Kind { is, expected } => {
+            ViolationKind::Kind { is, expected } => {
                 let kinds = Kind::ALL.iter().filter(|(kind, _)| expected & kind.bit() != 0);
                 let names: Vec<&str> = kinds.map(|(_, name)| *name).collect();
                 write!(f, "is of type {}, expected {}", is.name(), names.join(" or "))?;
                 let is_number = expected & (Kind::Number.bit() | Kind::Integer.bit()) != 0;
                 if *is == Kind::Null && is_number { f.write_str(" (NaN and infinity become null)") } else { Ok(()) }
             }
-            What::Bound(keyword) => write!(f, "violates `{keyword}`"),
-            What::Missing(name) => write!(f, "lacks the required member `{name}`"),
-            What::Unknown => f.write_str("has a member that the schema does not allow"),
-            What::GivenUp => f.write_str("could not be checked"),
+            ViolationKind::Bound(keyword) => write!(f, "violates `{keyword}`"),
+            ViolationKind::Missing(name) => write!(f, "lacks the required member `{name}`"),
+            ViolationKind::Unknown => f.write_str("has a member that the schema does not allow"),
+            ViolationKind::WorkExceeded => f.write_str("could not be validated"),
         }
     }
 }
 
 impl std::error::Error for Violation {}
 
-impl ResultCheck {
+impl CompiledSchema {
     fn new(schema: &Value) -> Self {
         Self { nodes: nodes_of(schema) }
     }
 }
 
-impl CheckResult for ResultCheck {
+impl CheckResult for CompiledSchema {
     fn check(&self, result: &str) -> Result<(), Violation> {
         let work = BASE_WORK.saturating_add(WORK_PER_BYTE.saturating_mul(result.len()));
-        let mut checking = Checking { nodes: &self.nodes, work, depth: 0 };
-        match checking.value(0, &mut Cursor::new(result)) {
-            Err(Violation { what: What::GivenUp, .. }) => Ok(()),
+        let mut checking = Validation { nodes: &self.nodes, work, depth: 0 };
+        match checking.value(0, &mut TextCursor::new(result)) {
+            Err(Violation { what: ViolationKind::WorkExceeded, .. }) => Ok(()),
             result => result,
         }
     }
 }
 
-struct Checking<'c> {
+struct Validation<'c> {
     nodes: &'c [Node],
     /// What may still be done.
     work: usize,
     depth: u32,
 }
 
-impl Checking<'_> {
-    /// Checks the value at the cursor, and goes behind it.
-    fn value(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
+impl Validation<'_> {
+    /// Validates the value at the cursor, and moves past it.
+    fn value(&mut self, index: usize, cursor: &mut TextCursor<'_>) -> Result<(), Violation> {
         self.take(WORK_PER_VALUE)?;
         self.depth += 1;
         let result = match self.depth > MAX_DEPTH {
-            true => Err(Violation::new(What::GivenUp)),
+            true => Err(Violation::new(ViolationKind::WorkExceeded)),
             false => self.value_of(index, cursor),
         };
         self.depth -= 1;
@@ -173,15 +175,15 @@ impl Checking<'_> {
     }
 
     fn take(&mut self, work: usize) -> Result<(), Violation> {
-        self.work = self.work.checked_sub(work).ok_or_else(|| Violation::new(What::GivenUp))?;
+        self.work = self.work.checked_sub(work).ok_or_else(|| Violation::new(ViolationKind::WorkExceeded))?;
         Ok(())
     }
 
-    /// Reads at the cursor, for as much work as there are bytes.
+    /// Reads at the cursor, at the cost of one unit for each byte.
     fn read<'t, T>(
         &mut self,
-        cursor: &mut Cursor<'t>,
-        read: impl FnOnce(&mut Cursor<'t>) -> T,
+        cursor: &mut TextCursor<'t>,
+        read: impl FnOnce(&mut TextCursor<'t>) -> T,
     ) -> Result<T, Violation> {
         let start = cursor.at;
         let value = read(cursor);
@@ -189,10 +191,10 @@ impl Checking<'_> {
         Ok(value)
     }
 
-    fn value_of(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
+    fn value_of(&mut self, index: usize, cursor: &mut TextCursor<'_>) -> Result<(), Violation> {
         let node = &self.nodes[index];
         if node.is_never {
-            return Err(Violation::new(What::Unknown));
+            return Err(Violation::new(ViolationKind::Unknown));
         }
         for own in &node.all {
             self.value(*own, &mut { *cursor })?;
@@ -211,18 +213,18 @@ impl Checking<'_> {
             }
             Some(b'"') => {
                 of_kind(node, Kind::String)?;
-                string(node, self.read(cursor, Cursor::string)?)
+                string(node, self.read(cursor, TextCursor::string)?)
             }
-            _ => scalar(node, self.read(cursor, Cursor::literal)?),
+            _ => scalar(node, self.read(cursor, TextCursor::literal)?),
         }
     }
 
-    fn one_of(&mut self, alternatives: &[usize], cursor: Cursor<'_>) -> Result<(), Violation> {
+    fn one_of(&mut self, alternatives: &[usize], cursor: TextCursor<'_>) -> Result<(), Violation> {
         let mut nearest: Option<Violation> = None;
         for own in alternatives {
             match self.value(*own, &mut { cursor }) {
                 Ok(()) => return Ok(()),
-                Err(given_up @ Violation { what: What::GivenUp, .. }) => return Err(given_up),
+                Err(given_up @ Violation { what: ViolationKind::WorkExceeded, .. }) => return Err(given_up),
                 Err(violation) => {
                     nearest = Some(match nearest {
                         Some(own) => own.or(violation),
@@ -234,13 +236,13 @@ impl Checking<'_> {
         nearest.map_or(Ok(()), Err)
     }
 
-    fn object(&mut self, node: &Node, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
+    fn object(&mut self, node: &Node, cursor: &mut TextCursor<'_>) -> Result<(), Violation> {
         let start = *cursor;
         let (mut count, mut required) = (0, 0);
         cursor.enter();
         while cursor.has_next() {
             count += 1;
-            let name = self.read(cursor, Cursor::name)?.unescaped();
+            let name = self.read(cursor, TextCursor::name)?.unescaped();
             match node.properties.binary_search_by(|own| own.name.as_str().cmp(&name)) {
                 Ok(place) => {
                     let property = &node.properties[place];
@@ -249,33 +251,33 @@ impl Checking<'_> {
                         Some(own) => {
                             self.value(own, cursor).map_err(|own| own.below(|| format!(".{}", property.name)))?;
                         }
-                        None => self.read(cursor, Cursor::skip)?,
+                        None => self.read(cursor, TextCursor::skip)?,
                     }
                 }
-                // The names of a map are data: the log does not get them.
+                // Names in a map are data, which is not logged.
                 Err(_) => match node.additional {
-                    Additional::Any => self.read(cursor, Cursor::skip)?,
+                    Additional::Any => self.read(cursor, TextCursor::skip)?,
                     Additional::Of(own) => self.value(own, cursor).map_err(|own| own.below(|| ".*".to_owned()))?,
-                    Additional::None => return Err(Violation::new(What::Unknown)),
+                    Additional::None => return Err(Violation::new(ViolationKind::Unknown)),
                 },
             }
         }
         if required < node.required {
-            // Which one is found by reading the object again.
+            // The missing one is found by reading the object again.
             self.take(cursor.at.saturating_sub(start.at))?;
-            return Err(Violation::new(What::Missing(missing(node, start))));
+            return Err(Violation::new(ViolationKind::Missing(missing(node, start))));
         }
         between(count, node.min_properties, node.max_properties, ["minProperties", "maxProperties"])
     }
 
-    fn array(&mut self, node: &Node, cursor: &mut Cursor<'_>) -> Result<(), Violation> {
+    fn array(&mut self, node: &Node, cursor: &mut TextCursor<'_>) -> Result<(), Violation> {
         let mut count = 0;
         cursor.enter();
         while cursor.has_next() {
             let position = usize::try_from(count).ok();
             match position.and_then(|position| node.prefix.get(position)).or(node.items.as_ref()) {
                 Some(own) => self.value(*own, cursor).map_err(|own| own.below(|| format!("[{count}]")))?,
-                None => self.read(cursor, Cursor::skip)?,
+                None => self.read(cursor, TextCursor::skip)?,
             }
             count += 1;
         }
@@ -283,8 +285,8 @@ impl Checking<'_> {
     }
 }
 
-/// The first required member that an object lacks.
-fn missing(node: &Node, mut object: Cursor<'_>) -> String {
+/// Returns the first missing required member of an object.
+fn missing(node: &Node, mut object: TextCursor<'_>) -> String {
     let mut names = Vec::new();
     object.enter();
     while object.has_next() {
@@ -300,16 +302,16 @@ fn of_kind(node: &Node, kind: Kind) -> Result<(), Violation> {
     let bits = if kind == Kind::Integer { kind.bit() | Kind::Number.bit() } else { kind.bit() };
     match node.kinds == 0 || node.kinds & bits != 0 {
         true => Ok(()),
-        false => Err(Violation::new(What::Kind { is: kind, expected: node.kinds })),
+        false => Err(Violation::new(ViolationKind::Kind { is: kind, expected: node.kinds })),
     }
 }
 
 fn between(count: u64, min: Option<u64>, max: Option<u64>, keywords: [&'static str; 2]) -> Result<(), Violation> {
     if min.is_some_and(|min| count < min) {
-        return Err(Violation::new(What::Bound(keywords[0])));
+        return Err(Violation::new(ViolationKind::Bound(keywords[0])));
     }
     if max.is_some_and(|max| count > max) {
-        return Err(Violation::new(What::Bound(keywords[1])));
+        return Err(Violation::new(ViolationKind::Bound(keywords[1])));
     }
     Ok(())
 }
@@ -322,7 +324,7 @@ fn string(node: &Node, text: Text<'_>) -> Result<(), Violation> {
     if let Some(choices) = &node.choices
         && !choices.iter().any(|choice| choice.as_str() == Some(&text))
     {
-        return Err(Violation::new(What::Bound("enum")));
+        return Err(Violation::new(ViolationKind::Bound("enum")));
     }
     between(text.chars().count() as u64, node.min_length, node.max_length, ["minLength", "maxLength"])
 }
@@ -343,7 +345,7 @@ fn scalar(node: &Node, literal: &str) -> Result<(), Violation> {
             _ => *choice == value,
         };
         if !choices.iter().any(is_chosen) {
-            return Err(Violation::new(What::Bound("enum")));
+            return Err(Violation::new(ViolationKind::Bound("enum")));
         }
     }
     if !matches!(kind, Kind::Integer | Kind::Number) {
@@ -357,13 +359,13 @@ fn scalar(node: &Node, literal: &str) -> Result<(), Violation> {
     ] {
         let order = bound.as_ref().and_then(|bound| compared(literal, bound));
         if order.is_some_and(|order| !allowed.contains(&order)) {
-            return Err(Violation::new(What::Bound(keyword)));
+            return Err(Violation::new(ViolationKind::Bound(keyword)));
         }
     }
     Ok(())
 }
 
-/// Integers are compared digit by digit: beyond 2^53 two of them can be one floating-point number.
+/// Integers are compared digit by digit: beyond 2^53 two of them can be the same floating-point number.
 fn compared(literal: &str, bound: &Number) -> Option<Ordering> {
     match (literal.parse::<i128>(), bound.as_i128()) {
         (Ok(value), Some(bound)) => Some(value.cmp(&bound)),
@@ -384,15 +386,15 @@ mod tests {
     use crate::schema::{for_clients, output_schema_of};
 
     fn checked<T: Serialize + JsonSchema>(value: &T) -> Result<(), String> {
-        let check = ResultCheck::new(&for_clients(output_schema_of::<T>()));
+        let check = CompiledSchema::new(&for_clients(output_schema_of::<T>()));
         check.check(&serde_json::to_string(value).unwrap()).map_err(|violation| violation.to_string())
     }
 
-    /// What the log says after the words that all violations have.
+    /// Returns the message without the prefix of all violations.
     #[track_caller]
     fn violation<T: Serialize + JsonSchema>(value: &T) -> String {
         let text = checked(value).unwrap_err();
-        text.strip_prefix("the result does not fit the output schema of its tool: ").unwrap().to_owned()
+        text.strip_prefix("the result does not match the output schema of its tool: ").unwrap().to_owned()
     }
 
     #[derive(Serialize, JsonSchema, Validate, Clone)]
@@ -452,7 +454,7 @@ mod tests {
 
     /// 2.3
     #[test]
-    fn what_a_type_promises_and_keeps_passes() {
+    fn a_valid_result_passes() {
         let inner = Measured { celsius: -273.15, place: None, shape: None, samples: Vec::new(), ..measured() };
 
         assert_eq!(checked(&measured()), Ok(()));
@@ -461,9 +463,9 @@ mod tests {
         assert_eq!(checked(&json!([1, { "a": null }])), Ok(()));
     }
 
-    /// 2.3: floats that JSON does not have, at every depth.
+    /// 2.3: floats that JSON cannot represent, at every depth.
     #[test]
-    fn what_becomes_null_is_found_with_its_place() {
+    fn a_float_serialized_as_null_is_reported_with_its_path() {
         let expected = "is of type null, expected number (NaN and infinity become null)";
         for celsius in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(violation(&Measured { celsius, ..measured() }), format!("`celsius` {expected}"));
@@ -476,9 +478,9 @@ mod tests {
         assert_eq!(violation(&f64::NAN), format!("`the result` {expected}"));
     }
 
-    /// 2.3: names of a map are data, such as addresses of people.
+    /// 2.3: names in a map are data, such as addresses of people.
     #[test]
-    fn no_violation_names_data() {
+    fn violations_contain_no_data() {
         let by_name = HashMap::from([("ada@example.com".to_owned(), f64::NAN)]);
 
         let text = violation(&Measured { by_name, ..measured() });
@@ -490,7 +492,7 @@ mod tests {
 
     /// 2.3
     #[test]
-    fn a_value_outside_its_bounds_is_found() {
+    fn a_value_outside_its_bounds_is_reported() {
         for (value, expected) in [
             (Measured { celsius: -273.16, ..measured() }, "`celsius` violates `minimum`"),
             (Measured { count: 10, ..measured() }, "`count` violates `maximum`"),
@@ -504,9 +506,9 @@ mod tests {
         assert_eq!(checked(&Measured { place: Some("\u{1}\"\u{1F600}".to_owned()), ..measured() }), Ok(()));
     }
 
-    /// 2.3: a `Serialize` by hand that disagrees with the schema.
+    /// 2.3: a hand-written `Serialize` that differs from the schema.
     #[test]
-    fn a_result_of_another_shape_is_found() {
+    fn a_result_of_another_type_is_reported() {
         #[derive(JsonSchema)]
         #[expect(dead_code, reason = "only its schema matters")]
         #[serde(deny_unknown_fields)]
@@ -516,7 +518,7 @@ mod tests {
             kind: Kinds,
         }
 
-        let check = ResultCheck::new(&for_clients(output_schema_of::<Promised>()));
+        let check = CompiledSchema::new(&for_clients(output_schema_of::<Promised>()));
         let violation = |result: Value| check.check(&result.to_string()).unwrap_err().to_string();
         for (result, expected) in [
             (json!({ "name": 5, "kind": "Manual" }), "`name` is of type integer, expected string"),
@@ -554,7 +556,7 @@ mod tests {
 
     /// 2.3
     #[test]
-    fn recursive_types_are_checked_and_schemas_without_an_end_are_not() {
+    fn recursive_types_are_validated_and_infinite_schemas_are_not() {
         let tree = Tree { children: Vec::new(), weight: 0.0 };
         assert!(violation(&tree).starts_with("`children[1].weight` is of type null"), "{}", violation(&tree));
         for schema in [
@@ -562,34 +564,34 @@ mod tests {
             json!({ "anyOf": [{ "$ref": "#" }, { "type": "string" }] }),
             json!({ "allOf": [{ "$ref": "#/$defs/a" }], "$defs": { "a": { "$ref": "#/$defs/a" } } }),
         ] {
-            assert!(ResultCheck::new(&schema).check("5").is_ok(), "{schema}");
+            assert!(CompiledSchema::new(&schema).check("5").is_ok(), "{schema}");
         }
     }
 
-    /// 2.3: branches that all go on, tried at each level.
+    /// 2.3: recursive branches that are tried at each level.
     #[test]
-    fn a_union_whose_branches_multiply_is_given_up() {
+    fn validation_of_a_union_with_multiplying_branches_stops() {
         let branch = |kind: &str| json!({ "properties": { "a": { "$ref": "#" }, "z": { "enum": [kind] } } });
         let schema = json!({ "anyOf": [branch("x"), branch("y")] });
         let result = |depth: usize| (0..depth).fold(json!({ "z": "-" }), |inner, _| json!({ "a": inner, "z": "-" }));
 
-        assert!(ResultCheck::new(&schema).check(&result(3).to_string()).is_err());
-        assert!(ResultCheck::new(&schema).check(&result(60).to_string()).is_ok());
+        assert!(CompiledSchema::new(&schema).check(&result(3).to_string()).is_err());
+        assert!(CompiledSchema::new(&schema).check(&result(60).to_string()).is_ok());
     }
 
-    /// 2.3: each branch fails after the text within it was read, so that each level doubles what is read.
+    /// 2.3: each branch fails after its text was read, so that each level doubles the reads.
     #[test]
-    fn the_text_that_branches_read_again_and_again_is_bounded() {
+    fn repeated_reads_of_branches_are_bounded() {
         let branch = |name: &str| json!({ "properties": { "child": { "anyOf": [{ "$ref": "#" }, { "type": "null" }] } }, "required": [name] });
         let schema = json!({ "anyOf": [branch("a"), branch("b")] });
         let leaf = json!({ "b": 1, "text": "x".repeat(100_000) });
         let result = (0..14).fold(leaf, |child, _| json!({ "child": child, "b": 1 })).to_string();
-        let check = ResultCheck::new(&schema);
-        let mut checking = Checking { nodes: &check.nodes, work: BASE_WORK + WORK_PER_BYTE * result.len(), depth: 0 };
+        let check = CompiledSchema::new(&schema);
+        let mut checking = Validation { nodes: &check.nodes, work: BASE_WORK + WORK_PER_BYTE * result.len(), depth: 0 };
 
-        let checked = checking.value(0, &mut Cursor::new(&result));
+        let checked = checking.value(0, &mut TextCursor::new(&result));
 
-        assert!(matches!(checked, Err(Violation { what: What::GivenUp, .. })));
+        assert!(matches!(checked, Err(Violation { what: ViolationKind::WorkExceeded, .. })));
         assert!(check.check(&result).is_ok());
     }
 
@@ -607,7 +609,7 @@ mod tests {
             (json!({ "minimum": 0.5 }), "1", "0"),
             (json!({ "maximum": 10 }), "1e1", "10.5"),
         ] {
-            let check = ResultCheck::new(&schema);
+            let check = CompiledSchema::new(&schema);
 
             assert!(check.check(fits).is_ok() && check.check(does_not).is_err(), "{schema}");
         }

@@ -1,4 +1,4 @@
-//! Types as authors write them, and the schemas that clients see of them. Numbers are those of the field report.
+//! Types of authors, and the schemas that clients receive. Numbers are those of the field report.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Author, for_clients, input_schema_of, output_schema_of, tool_input_schema};
+use super::{SchemaOrigin, for_clients, input_schema_of, output_schema_of, tool_input_schema};
 use crate::{HandlerError, NoArguments, Tool, ToolContext};
 
 #[derive(JsonSchema)]
@@ -128,7 +128,7 @@ schema_only! {
     struct WithUnions { #[serde(flatten)] shape: Shape, #[serde(flatten)] step: Step }
 }
 
-/// The entry, the schema as derived, the schema as clients see it, and the expected one.
+/// The entry, the derived schema, the normalized schema, and the expected one.
 struct Row {
     name: String,
     before: Value,
@@ -140,7 +140,7 @@ struct Row {
 fn rows_of<T: JsonSchema>(entry: &str, expected: &Value) -> Vec<Row> {
     let name = format!("{entry} {}", std::any::type_name::<T>());
     let (arguments, result) = (input_schema_of::<Holder<T>>(), output_schema_of::<Holder<T>>());
-    let as_input = tool_input_schema(arguments.clone(), Author::Derive).unwrap();
+    let as_input = tool_input_schema(arguments.clone(), SchemaOrigin::Derived).unwrap();
     let expected = json!({ "type": "object", "properties": { "value": expected }, "required": ["value"] });
     let mut of_input = expected.clone();
     if arguments.get("required").is_none() {
@@ -155,7 +155,7 @@ fn rows_of<T: JsonSchema>(entry: &str, expected: &Value) -> Vec<Row> {
 /// A type as the arguments of a tool.
 fn row_of<T: JsonSchema>(entry: &str, expected: Value) -> Row {
     let before = input_schema_of::<T>();
-    let after = tool_input_schema(before.clone(), Author::Derive).unwrap();
+    let after = tool_input_schema(before.clone(), SchemaOrigin::Derived).unwrap();
     Row { name: format!("{entry} {}", std::any::type_name::<T>()), before, after, expected }
 }
 
@@ -163,7 +163,7 @@ fn row_of<T: JsonSchema>(entry: &str, expected: Value) -> Row {
 fn raw_row(entry: &str, before: Value, expected: Value) -> Row {
     Row {
         name: format!("{entry} by hand"),
-        after: tool_input_schema(before.clone(), Author::Person).unwrap(),
+        after: tool_input_schema(before.clone(), SchemaOrigin::HandWritten).unwrap(),
         before,
         expected,
     }
@@ -361,7 +361,7 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn clients_see_schemas_in_the_form_that_they_accept() {
+fn schemas_are_normalized_for_clients() {
     let wrong = rows().into_iter().filter(|row| row.after != row.expected);
     let wrong: Vec<String> =
         wrong.map(|row| format!("{}:\n  is        {}\n  should be {}", row.name, row.after, row.expected)).collect();
@@ -369,9 +369,9 @@ fn clients_see_schemas_in_the_form_that_they_accept() {
     assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What is valid under the schema as derived is valid as clients see it, and the other way round.
+/// The derived and the normalized schema accept the same values.
 #[test]
-fn the_form_for_clients_accepts_the_same_values() {
+fn normalization_keeps_the_accepted_values() {
     let mut invalid = 0;
     for row in rows() {
         let before = jsonschema::validator_for(&row.before).unwrap();
@@ -414,7 +414,7 @@ fn instances(schema: &Value, root: &Value, depth: usize) -> Vec<Value> {
     if let Some(properties) = schema["properties"].as_object() {
         let values: Vec<(&String, Vec<Value>)> =
             properties.iter().map(|(name, property)| (name, instances(property, root, depth.min(2) - 1))).collect();
-        // One that is valid, as far as the single values tell, and from there one member at a time.
+        // An object of valid members, and variations of one member each.
         let fitting = values.iter().filter_map(|(name, values)| {
             let validator = jsonschema::validator_for(&with_definitions(&properties[*name], root)).unwrap();
             let value = values.iter().find(|value| validator.is_valid(value))?;
@@ -445,7 +445,7 @@ fn instances(schema: &Value, root: &Value, depth: usize) -> Vec<Value> {
     all
 }
 
-/// A part of a schema, on its own.
+/// Returns a part of a schema with the definitions of the whole.
 fn with_definitions(part: &Value, root: &Value) -> Value {
     let mut part = part.clone();
     if let (Some(members), Some(definitions)) = (part.as_object_mut(), root.get("$defs")) {
@@ -454,32 +454,31 @@ fn with_definitions(part: &Value, root: &Value) -> Value {
     part
 }
 
-fn complaint<T: JsonSchema>() -> String {
-    tool_input_schema(input_schema_of::<T>(), Author::Derive).unwrap_err()
+fn message<T: JsonSchema>() -> String {
+    tool_input_schema(input_schema_of::<T>(), SchemaOrigin::Derived).unwrap_err()
 }
 
-fn raw_complaint(schema: Value) -> String {
-    tool_input_schema(schema, Author::Person).unwrap_err()
+fn raw_message(schema: Value) -> String {
+    tool_input_schema(schema, SchemaOrigin::HandWritten).unwrap_err()
 }
 
 /// 1.5
 #[test]
 fn a_union_at_the_root_of_arguments_is_rejected_with_the_remedy() {
-    for (complaint, keyword) in [
-        (complaint::<Shape>(), "oneOf"),
-        (complaint::<TextOrNumber>(), "anyOf"),
-        (complaint::<WithUnion>(), "oneOf"),
-        (complaint::<WithUnions>(), "allOf"),
+    for (message, keyword) in [
+        (message::<Shape>(), "oneOf"),
+        (message::<TextOrNumber>(), "anyOf"),
+        (message::<WithUnion>(), "oneOf"),
+        (message::<WithUnions>(), "allOf"),
     ] {
-        assert!(complaint.contains(&format!("has `{keyword}` at the root")), "{complaint}");
-        assert!(complaint.contains("make the enum a field of a struct"), "{complaint}");
+        assert!(message.contains(&format!("has `{keyword}` at the root")), "{message}");
+        assert!(message.contains("make the enum a field of a struct"), "{message}");
     }
     for keyword in ["oneOf", "anyOf"] {
-        let complaint =
-            raw_complaint(json!({ "type": "object", keyword: [{ "required": ["a"] }, { "required": ["b"] }] }));
+        let message = raw_message(json!({ "type": "object", keyword: [{ "required": ["a"] }, { "required": ["b"] }] }));
 
-        assert!(complaint.contains(&format!("has `{keyword}` at the root")), "{complaint}");
-        assert!(complaint.contains("check it in the handler"), "{complaint}");
+        assert!(message.contains(&format!("has `{keyword}` at the root")), "{message}");
+        assert!(message.contains("check it in the handler"), "{message}");
     }
 }
 
@@ -500,18 +499,18 @@ fn a_property_whose_name_model_apis_reject_is_named() {
     let long = "a".repeat(65);
     let nested = json!({ "type": "object", "properties": { "a": { "type": "array", "items": {
         "anyOf": [{ "type": "object", "properties": { "b c": {} } }] } } } });
-    for (complaint, name) in [
-        (complaint::<Renamed>(), "größe"),
-        (complaint::<Deep>(), "größe"),
-        (raw_complaint(json!({ "type": "object", "properties": { "": {} } })), ""),
-        (raw_complaint(json!({ "type": "object", "properties": { &long: {} } })), &*long),
-        (raw_complaint(nested), "b c"),
+    for (message, name) in [
+        (message::<Renamed>(), "größe"),
+        (message::<Deep>(), "größe"),
+        (raw_message(json!({ "type": "object", "properties": { "": {} } })), ""),
+        (raw_message(json!({ "type": "object", "properties": { &long: {} } })), &*long),
+        (raw_message(nested), "b c"),
     ] {
-        assert!(complaint.contains(&format!("a property {name:?}, whose name")), "{complaint}");
-        assert!(complaint.contains("use 1 to 64 of"), "{complaint}");
+        assert!(message.contains(&format!("a property {name:?}, whose name")), "{message}");
+        assert!(message.contains("use 1 to 64 of"), "{message}");
     }
     let longest = json!({ "type": "object", "properties": { "a".repeat(64): {}, "A-1_b.c": {} } });
-    assert!(tool_input_schema(longest, Author::Person).is_ok());
+    assert!(tool_input_schema(longest, SchemaOrigin::HandWritten).is_ok());
 }
 
 #[test]
@@ -521,7 +520,7 @@ fn a_reference_into_a_part_that_changes_is_named() {
         "c": { "$ref": "#/properties/a" },
     } });
 
-    assert!(raw_complaint(schema).contains("#/properties/a/items"));
+    assert!(raw_message(schema).contains("#/properties/a/items"));
 }
 
 fn schema(property: &Value) -> Value {
@@ -539,7 +538,7 @@ struct Optional {
 #[test]
 fn an_optional_parameter_is_mirrored_with_the_one_type_that_clients_take() {
     let by_hand = mirrored_parameters(&schema(&json!({ "type": ["integer", "null"], "x-mcp-header": "R" })));
-    let typed = tool_input_schema(input_schema_of::<Optional>(), Author::Derive).unwrap();
+    let typed = tool_input_schema(input_schema_of::<Optional>(), SchemaOrigin::Derived).unwrap();
 
     assert!(by_hand.is_err());
     assert_eq!(mirrored_parameters(&typed).unwrap().len(), 1);

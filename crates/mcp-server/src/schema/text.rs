@@ -1,17 +1,17 @@
-//! JSON text, read value by value beside a schema. Nothing of it is built.
+//! A cursor over JSON text, which reads values without building them.
 
 use std::borrow::Cow;
 
 use mcp_protocol::json;
 
-/// A place in valid JSON text. What is no JSON leads to wrong values, and always to an end.
+/// A position in valid JSON text. Invalid text results in wrong values, and always terminates.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cursor<'a> {
+pub(super) struct TextCursor<'a> {
     text: &'a str,
     pub(super) at: usize,
 }
 
-/// A string, between its quotes.
+/// A string, without its quotes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'a> {
     raw: &'a str,
@@ -19,7 +19,7 @@ pub(super) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Borrowed if it has no escapes.
+    /// Unescapes the string; borrowed if it has no escapes.
     pub(super) fn unescaped(self) -> Cow<'a, str> {
         match self.has_escapes {
             false => Cow::Borrowed(self.raw),
@@ -28,12 +28,12 @@ impl<'a> Text<'a> {
     }
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> TextCursor<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
-    /// The first byte of the next token, which says its kind; `None` at the end of the text.
+    /// Returns the first byte of the next token, which identifies its kind; `None` at the end of the text.
     pub(super) fn peek(&mut self) -> Option<u8> {
         while let Some(byte) = self.text.as_bytes().get(self.at) {
             if !byte.is_ascii_whitespace() {
@@ -44,13 +44,13 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// Goes into an array or an object.
+    /// Enters an array or an object.
     pub(super) fn enter(&mut self) {
         self.peek();
         self.at += 1;
     }
 
-    /// Goes to the next element or member; leaves the array or object if there is none.
+    /// Moves to the next element or member; leaves the array or object if there is none.
     pub(super) fn has_next(&mut self) -> bool {
         if self.peek() == Some(b',') {
             self.at += 1;
@@ -65,7 +65,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads a member's name, and goes to its value.
+    /// Reads a member's name, and moves to its value.
     pub(super) fn name(&mut self) -> Text<'a> {
         let name = self.string();
         self.peek();
@@ -99,12 +99,12 @@ impl<'a> Cursor<'a> {
         let rest = self.text.as_bytes().get(start..).unwrap_or_default();
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
         let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
-        // At least one byte, so that no loop stays where it is.
+        // At least one byte, so that each loop makes progress.
         self.at += length.max(1);
         self.text.get(start..start + length).unwrap_or_default()
     }
 
-    /// Goes behind a value of any kind.
+    /// Skips a value of any kind.
     pub(super) fn skip(&mut self) {
         let mut depth = 0_usize;
         while let Some(byte) = self.peek() {
@@ -140,7 +140,7 @@ mod tests {
     fn a_value_is_skipped_as_a_whole() {
         for value in ["1", "-2.5e+3", r#""a\"}\\""#, "null", "[]", r#"[1,{"a":[2,"]"]},3]"#, r#"{ "a" : { } }"#] {
             let text = format!(" {value} , \"next\"]");
-            let mut cursor = Cursor::new(&text);
+            let mut cursor = TextCursor::new(&text);
 
             cursor.skip();
 
@@ -151,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_has_an_end() {
+    fn invalid_json_terminates() {
         for text in ["", "\"", "\"\\", "}", "]]]", "{\"a", "{\"a\":", ",,,", ":", "é", "{]\"", "\"é\\"] {
-            let mut cursor = Cursor::new(text);
+            let mut cursor = TextCursor::new(text);
 
             (0..20).for_each(|_| cursor.skip());
             cursor.literal();

@@ -1,53 +1,53 @@
-//! Whole numbers that are written with a fraction or an exponent: `5.0` and `1e3` are integers to JSON Schema, and to
-//! models and languages with one type of number, but not to serde.
+//! Whole numbers with a fraction or an exponent: `5.0` and `1e3` are integers in JSON Schema, for models, and in languages
+//! with one type of number, but not for serde.
 
 use std::{borrow::Cow, ptr};
 
 use serde_json::Value;
 
-use super::text::Cursor;
+use super::text::TextCursor;
 
-/// Arguments in which each whole number that their schema calls an integer is written in digits alone. Numbers beyond 64
-/// bits and numbers elsewhere stay as they are written, and so does a text that would take more than [`MAX_VISITS`].
+/// Rewrites whole numbers to digits where the schema has an integer. Numbers beyond 64 bits and other numbers are kept, and
+/// so is a text that would take more than [`MAX_VISITS`].
 ///
-/// Where a schema has alternatives a number is rewritten if one of them has an integer there: to the others it is the same
-/// number.
+/// Where a schema has alternatives, a number is rewritten if one of them has an integer there: for the others the value is
+/// the same.
 pub(crate) fn with_whole_numbers<'a>(text: &'a str, schema: &Value) -> Cow<'a, str> {
-    let mut rewriting = Rewriting::new(text, schema);
-    rewriting.run();
-    match rewriting.copied {
+    let mut rewriter = Rewriter::new(text, schema);
+    rewriter.run();
+    match rewriter.copied {
         0 => Cow::Borrowed(text),
-        _ if rewriting.visits == 0 => Cow::Borrowed(text),
-        copied => Cow::Owned(rewriting.written + text.get(copied..).unwrap_or_default()),
+        _ if rewriter.visits == 0 => Cow::Borrowed(text),
+        copied => Cow::Owned(rewriter.written + text.get(copied..).unwrap_or_default()),
     }
 }
 
-/// The most schemas that are looked at for one text: with many alternatives, many names are many times as many.
+/// Maximum of schemas that are visited for one text: each name is looked up in each alternative.
 const MAX_VISITS: usize = 1_000_000;
 
-/// Schemas with what they refer to and their alternatives, each once.
+/// Schemas with their references and alternatives, deduplicated.
 #[derive(Clone, Default)]
 struct Schemas<'s> {
     all: Vec<&'s Value>,
-    /// One of them is of an integer.
+    /// Whether one of them is an integer.
     has_integer: bool,
 }
 
-struct Rewriting<'a, 's> {
+struct Rewriter<'a, 's> {
     text: &'a str,
     /// The whole schema, for its references.
     schema: &'s Value,
-    cursor: Cursor<'a>,
-    /// The text until `copied`, rewritten.
+    cursor: TextCursor<'a>,
+    /// The rewritten text up to `copied`.
     written: String,
     copied: usize,
-    /// How many schemas may still be looked at.
+    /// Remaining visits of schemas.
     visits: usize,
 }
 
-impl<'a, 's> Rewriting<'a, 's> {
+impl<'a, 's> Rewriter<'a, 's> {
     fn new(text: &'a str, schema: &'s Value) -> Self {
-        Self { text, schema, cursor: Cursor::new(text), written: String::new(), copied: 0, visits: MAX_VISITS }
+        Self { text, schema, cursor: TextCursor::new(text), written: String::new(), copied: 0, visits: MAX_VISITS }
     }
 
     fn run(&mut self) {
@@ -61,7 +61,7 @@ impl<'a, 's> Rewriting<'a, 's> {
         }
         match self.cursor.peek() {
             Some(b'{') => {
-                let mut last = Last::default();
+                let mut last = PreviousSchemas::default();
                 self.cursor.enter();
                 while self.cursor.has_next() {
                     let name = self.cursor.name().unescaped();
@@ -72,7 +72,7 @@ impl<'a, 's> Rewriting<'a, 's> {
                 }
             }
             Some(b'[') => {
-                let mut last = Last::default();
+                let mut last = PreviousSchemas::default();
                 self.cursor.enter();
                 let mut index = 0;
                 while self.cursor.has_next() {
@@ -122,18 +122,18 @@ impl<'a, 's> Rewriting<'a, 's> {
     }
 }
 
-/// The schemas of the element or member before: mostly the next has the same.
+/// The expanded schemas of the previous element or member, which the next usually shares.
 #[derive(Default)]
-struct Last<'s> {
+struct PreviousSchemas<'s> {
     own: Vec<&'s Value>,
     expanded: Schemas<'s>,
 }
 
-impl<'s> Last<'s> {
-    fn expand(&mut self, own: Vec<&'s Value>, rewriting: &mut Rewriting<'_, 's>) {
+impl<'s> PreviousSchemas<'s> {
+    fn expand(&mut self, own: Vec<&'s Value>, rewriter: &mut Rewriter<'_, 's>) {
         let is_same = own.len() == self.own.len() && own.iter().zip(&self.own).all(|(own, last)| ptr::eq(*own, *last));
         if !is_same {
-            self.expanded = rewriting.expanded(&own);
+            self.expanded = rewriter.expanded(&own);
             self.own = own;
         }
     }
@@ -163,7 +163,7 @@ fn is_integer(schema: &Value) -> bool {
     }
 }
 
-/// The digits of a whole number of 64 bits that is written in another way. The exponent costs nothing.
+/// Returns the digits of a 64-bit whole number in another spelling, in time independent of the exponent.
 fn whole(number: &str) -> Option<String> {
     let (sign, magnitude) = match number.strip_prefix('-') {
         Some(magnitude) => ("-", magnitude),
@@ -176,7 +176,7 @@ fn whole(number: &str) -> Option<String> {
     };
     let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let length = |digits: &str| i64::try_from(digits.len()).ok();
-    // The digits before the decimal point, once the exponent has moved it.
+    // The number of digits before the decimal point, after the exponent is applied.
     let before_point = length(integer)? + i64::from(exponent);
     let mut value: u64 = 0;
     for (index, digit) in (0_i64..).zip(integer.bytes().chain(fraction.bytes())) {
@@ -187,7 +187,7 @@ fn whole(number: &str) -> Option<String> {
         }
     }
     let mut zeros = before_point - length(integer)? - length(fraction)?;
-    // Ends after twenty steps: the value does not fit then.
+    // At most twenty steps: then the value overflows.
     while value != 0 && zeros > 0 {
         value = value.checked_mul(10)?;
         zeros -= 1;
@@ -204,7 +204,7 @@ mod tests {
 
     /// 2.1
     #[test]
-    fn a_whole_number_is_written_in_digits() {
+    fn a_whole_number_is_converted_to_digits() {
         for (written, digits) in [
             ("5.0", "5"),
             ("-5.000", "-5"),
@@ -239,9 +239,9 @@ mod tests {
         }
     }
 
-    /// 2.1: an exponent that would take years to count down, and digits that would take memory.
+    /// 2.1: exponents that would take unbounded time, and digits that would take unbounded memory.
     #[test]
-    fn a_hostile_number_costs_no_more_than_its_text() {
+    fn a_hostile_number_takes_bounded_time_and_memory() {
         let zeros = "0".repeat(1_000_000);
 
         assert_eq!(whole(&format!("{zeros}5.{zeros}")).as_deref(), Some("5"));
@@ -291,28 +291,28 @@ mod tests {
         }
     }
 
-    /// 2.1: many numbers with many alternatives, and names that each have other schemas.
+    /// 2.1: many numbers with many alternatives, and names with different schemas.
     #[test]
-    fn alternatives_cost_no_more_than_a_bound() {
+    fn visits_of_alternatives_are_bounded() {
         let object = |index: usize| json!({ "properties": { format!("p{index}"): { "type": "integer" } } });
         let alternatives: Vec<_> = (0..100).map(object).chain([json!({ "type": "integer" })]).collect();
         let schema = json!({ "properties": { "list": { "items": { "anyOf": alternatives } } } });
         let numbers = |number: &str| format!("{{\"list\":[{}]}}", vec![number; 200_000].join(","));
         let text = numbers("1.0");
-        let mut rewriting = Rewriting::new(&text, &schema);
-        rewriting.run();
+        let mut rewriter = Rewriter::new(&text, &schema);
+        rewriter.run();
         assert_eq!(with_whole_numbers(&text, &schema), numbers("1"));
-        assert!(rewriting.visits > MAX_VISITS / 2, "{}", rewriting.visits);
+        assert!(rewriter.visits > MAX_VISITS / 2, "{}", rewriter.visits);
 
         let maps: Vec<_> = (0..100).map(|_| json!({ "additionalProperties": { "type": "integer" } })).collect();
         let members: Vec<_> = (0..20_000).map(|index| format!("\"n{index}\":1.0")).collect();
         let text = format!("{{{}}}", members.join(","));
-        assert_eq!(with_whole_numbers(&text, &json!({ "anyOf": maps })), text, "over the bound it stays as it is");
+        assert_eq!(with_whole_numbers(&text, &json!({ "anyOf": maps })), text, "above the bound it is not rewritten");
     }
 
-    /// 2.1: a schema that leads back to itself by every way.
+    /// 2.1: a schema that refers to itself through each keyword.
     #[test]
-    fn a_recursive_schema_has_an_end() {
+    fn a_recursive_schema_terminates() {
         let schema = json!({
             "anyOf": [{ "$ref": "#" }, { "$ref": "#/anyOf/0" }, { "type": "integer" }],
             "items": { "$ref": "#" },

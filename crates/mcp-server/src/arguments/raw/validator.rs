@@ -1,7 +1,8 @@
-//! The check of a hand-written schema, at a cost that the arguments cannot choose.
+//! Validation of arguments against a hand-written schema, at bounded cost.
 //!
-//! A validator looks at one value once for each branch of a union. Where the branches lead back to the schema itself, that doubles
-//! with each level of nesting; and an explanation collects the errors of all branches. Both are bounded here.
+//! A validator visits a value once for each branch of a union. Where branches refer back to the schema itself, the
+//! visits double with each level of nesting; and an explanation collects the errors of all branches. Both are bounded
+//! here.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +11,18 @@ use serde_json::Value;
 
 use super::Check;
 
-/// Longer arguments that do not fit are rejected without a place.
+/// Longer invalid arguments are rejected without a path.
 const MAX_EXPLAINED_BYTES: usize = 4096;
-/// As often a value may be looked at, by way of the references of a recursive schema.
+/// Maximum of visits of one value, by the references of a recursive schema.
 const MAX_VISITS: f64 = 100_000.0;
 /// The same where each visit may leave an error.
 const MAX_EXPLAINED_VISITS: f64 = 1_000.0;
 
-/// Compiles a hand-written schema. `jsonschema` is built without any way to fetch a reference.
+/// Compiles a hand-written schema. `jsonschema` is built without support for fetching references.
 ///
 /// # Errors
 ///
-/// When the schema is not valid.
+/// When the schema is invalid.
 pub(crate) fn compile(schema: &Value) -> Result<Check, String> {
     let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
     let references = recursive_references(schema);
@@ -40,11 +41,11 @@ pub(crate) fn compile(schema: &Value) -> Result<Check, String> {
         }
         if bytes > MAX_EXPLAINED_BYTES || depth > max_explained_depth {
             return Err(format!(
-                "invalid arguments: they do not fit the input schema of this tool; the place is named for arguments of at most \
+                "invalid arguments: they do not match the input schema of this tool; the path is reported for arguments of at most \
                  {MAX_EXPLAINED_BYTES} bytes, nested {max_explained_depth} levels deep"
             ));
         }
-        // The first violation: its text names no value, which would be copied whole.
+        // The first violation; its message masks the value, which would be copied as a whole.
         let Err(error) = validator.validate(value) else { return Ok(()) };
         let pointer = error.instance_path().as_str();
         let path = shortened(&pointer.trim_start_matches('/').replace('/', "."));
@@ -54,7 +55,7 @@ pub(crate) fn compile(schema: &Value) -> Result<Check, String> {
     }))
 }
 
-/// The depth at which a schema with so many references to itself looks at a value at most `visits` times.
+/// Returns the depth at which a schema with this many references to itself visits a value at most `visits` times.
 fn max_depth(references: usize, visits: f64) -> usize {
     const SMALLEST: usize = 4;
     match u32::try_from(references) {
@@ -78,8 +79,8 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// How many references of a schema lead back to where they stand. One of a kind that is not followed here counts as one that
-/// leads to the root.
+/// Counts the references of a schema that are recursive. References of unsupported kinds count as references to the
+/// root.
 fn recursive_references(schema: &Value) -> usize {
     let mut edges = Vec::new();
     collect(schema, ROOT, true, &mut edges);
@@ -105,7 +106,7 @@ fn recursive_references(schema: &Value) -> usize {
 
 const ROOT: &str = "#";
 
-/// Collects references: the definition that one stands in, and the one that it names.
+/// Collects references, as pairs of the containing and the referenced definition.
 fn collect(schema: &Value, place: &str, is_root: bool, edges: &mut Vec<(String, String)>) {
     let Value::Object(members) = schema else {
         for element in schema.as_array().into_iter().flatten() {
@@ -150,18 +151,18 @@ mod tests {
 
     /// 8.1: a union that leads back to itself.
     #[test]
-    fn a_recursive_union_is_looked_at_for_so_many_levels() {
+    fn a_recursive_union_has_a_maximum_depth() {
         let check = compile(&tree(2)).unwrap();
 
         assert!(check(&nested(5, json!(0)), 100).is_ok());
         assert!(check(&nested(5, json!(7)), 100).unwrap_err().contains("not valid"));
-        assert!(check(&nested(14, json!(7)), 100).unwrap_err().contains("do not fit the input schema"));
+        assert!(check(&nested(14, json!(7)), 100).unwrap_err().contains("do not match the input schema"));
         let refusal = check(&nested(60, json!(7)), 1_000).unwrap_err();
         assert!(refusal.contains("61 levels deep") && refusal.contains("allows 16"), "{refusal}");
     }
 
     #[test]
-    fn references_that_lead_back_are_counted() {
+    fn recursive_references_are_counted() {
         let defs = |a: Value, b: Value| json!({ "$ref": "#/$defs/a", "$defs": { "a": a, "b": b } });
         for (schema, count) in [
             (json!({ "type": "object" }), 0),
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_has_its_place_and_what_was_given() {
+    fn a_violation_has_its_path_and_the_actual_value() {
         let check = compile(&json!({ "properties": { "a": { "items": { "maximum": 3 } } } })).unwrap();
 
         let refusal = check(&json!({ "a": [1, 5, 6] }), 20).unwrap_err();

@@ -1,4 +1,4 @@
-//! A schema as nodes that refer to each other by index: what a check looks at, without maps of names.
+//! A schema as nodes that refer to each other by index, for validation without maps of names.
 
 use std::collections::BTreeMap;
 
@@ -40,10 +40,10 @@ impl Kind {
     }
 }
 
-/// What a schema says of a value.
+/// The keywords of a schema.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// [`Kind`]s that the value may be of, as bits; any if 0.
+    /// Allowed [`Kind`]s, as bits; any if 0.
     pub(super) kinds: u8,
     pub(super) minimum: Option<Number>,
     pub(super) maximum: Option<Number>,
@@ -56,15 +56,15 @@ pub(super) struct Node {
     pub(super) min_properties: Option<u64>,
     pub(super) max_properties: Option<u64>,
     pub(super) choices: Option<Vec<Value>>,
-    /// In the order of their names.
+    /// Sorted by name.
     pub(super) properties: Vec<Property>,
     pub(super) required: usize,
     pub(super) additional: Additional,
     pub(super) prefix: Vec<usize>,
     pub(super) items: Option<usize>,
-    /// Each must hold.
+    /// All of these must match.
     pub(super) all: Vec<usize>,
-    /// Of each list one must hold.
+    /// Of each list, one must match.
     pub(super) any: Vec<Vec<usize>>,
     pub(super) is_never: bool,
 }
@@ -72,7 +72,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Property {
     pub(super) name: String,
-    /// `None` for one that is required and not described.
+    /// `None` for a required property without a schema.
     pub(super) node: Option<usize>,
     pub(super) is_required: bool,
 }
@@ -85,22 +85,22 @@ pub(super) enum Additional {
     None,
 }
 
-/// The nodes of a schema and of those in it. It is the first itself.
+/// Returns the nodes of a schema and its subschemas. The first is the schema itself.
 pub(super) fn nodes_of(schema: &Value) -> Vec<Node> {
-    let mut compiling = Compiling { root: schema, nodes: Vec::new(), by_pointer: BTreeMap::new() };
+    let mut compiling = SchemaCompiler { root: schema, nodes: Vec::new(), by_pointer: BTreeMap::new() };
     compiling.by_pointer.insert(String::new(), 0);
     compiling.add(schema);
     compiling.nodes
 }
 
-struct Compiling<'s> {
+struct SchemaCompiler<'s> {
     root: &'s Value,
     nodes: Vec<Node>,
-    /// What references lead to.
+    /// Nodes of references.
     by_pointer: BTreeMap<String, usize>,
 }
 
-impl<'s> Compiling<'s> {
+impl<'s> SchemaCompiler<'s> {
     fn add(&mut self, schema: &'s Value) -> usize {
         let index = self.nodes.len();
         self.nodes.push(Node::default());
@@ -113,7 +113,7 @@ impl<'s> Compiling<'s> {
             return Some(*known);
         }
         let schema = self.root.pointer(pointer)?;
-        // Known before it is read, since it may lead back to itself.
+        // Registered before it is compiled, since it may refer to itself.
         self.by_pointer.insert(pointer.to_owned(), self.nodes.len());
         Some(self.add(schema))
     }
@@ -154,7 +154,7 @@ impl<'s> Compiling<'s> {
         node.required = properties.values().filter(|property| property.is_required).count();
         node.properties = properties.into_values().collect();
         node.additional = match schema.get("additionalProperties") {
-            // A name may fit a pattern, which is not looked at.
+            // A name may match a pattern, which is not evaluated.
             _ if schema.get("patternProperties").is_some() => Additional::Any,
             None | Some(Value::Bool(true)) => Additional::Any,
             Some(Value::Bool(false)) => Additional::None,
