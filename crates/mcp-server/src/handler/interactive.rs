@@ -61,7 +61,6 @@ use crate::{
 /// When a question has no answer yet, the handler is dropped at that `await`, the client gets the question, and the
 /// handler runs again **from its start** when the client comes back, perhaps in another environment. So:
 ///
-/// - everything before the last question happens once for each round: put effects after it, or into
 /// - everything before the last question runs once in each round: put effects after it, or into [`once`](Self::once),
 ///   or make them idempotent;
 /// - a question is identified by its key and its text: each has its own key, the same in every round, and constant
@@ -69,6 +68,7 @@ use crate::{
 ///   answer is valid;
 /// - independent questions are asked together with `tokio::join!`, in one round;
 /// - questions are asked in the handler's own future: a spawned task that asks is never completed.
+///
 /// Answers of earlier rounds and the values of `once` travel with the client, encrypted, bound to the request, its
 /// arguments and its caller, in at most 8 KiB, ten minutes for each round and an hour for all. That binds them; it does
 /// not make them single-use: a client may send a round twice. What must happen only once needs a key in a database.
