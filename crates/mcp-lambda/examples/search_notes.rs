@@ -128,10 +128,6 @@ mod tests {
         let reply = search(&database, "milk", &json!("page 2")).await;
 
         assert_eq!(reply.result().is_error, Some(true));
-        assert!(
-            reply.text().contains("`cursor`: the cursor is invalid: start without a cursor"),
-            "{}",
-            reply.text()
-        );
+        assert!(reply.text().contains("`cursor`: the cursor is invalid: start without a cursor"), "{}", reply.text());
     }
 }
