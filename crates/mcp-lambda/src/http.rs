@@ -69,8 +69,7 @@ const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
 /// ```
 /// use bytes::Bytes;
 /// use http::{Request, StatusCode};
-/// use mcp_lambda::{HttpConfig, McpService};
-/// use mcp_server::Server;
+/// use mcp_lambda::{HttpConfig, McpService, Server};
 /// use tower::ServiceExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")]

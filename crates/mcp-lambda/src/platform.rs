@@ -38,8 +38,7 @@ impl LambdaInvocation {
 /// What a handler on Lambda gets beside what every handler gets.
 ///
 /// ```
-/// use mcp_lambda::LambdaContext;
-/// use mcp_server::{HandlerError, NoArguments, ToolContext};
+/// use mcp_lambda::{HandlerError, LambdaContext, NoArguments, ToolContext};
 ///
 /// async fn trace(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
 ///     Ok(context.xray_trace_id().unwrap_or("not traced").to_owned())

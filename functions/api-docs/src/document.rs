@@ -232,7 +232,7 @@ mod tests {
     fn invalid_documents_are_rejected_with_the_reason() {
         for (text, expected) in [
             (r#"{"swagger":"2.0"}"#, "Swagger 2.0"),
-            (r#"{"openapi":"3.2.0"}"#, "OpenAPI 3.2.0; OpenAPI 3.0 and 3.1"),
+            (r#"{"openapi":"3.2.0"}"#, "OpenAPI 3.2.0: OpenAPI 3.0 and 3.1"),
             (r#"{"openapi":"3.10.0"}"#, "OpenAPI 3.10.0"),
             (r#"{"asyncapi":"3.0.0"}"#, "no `openapi`"),
             ("", "no `openapi`"),

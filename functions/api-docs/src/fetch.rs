@@ -81,7 +81,7 @@ pub(crate) async fn get(
             reported = bytes.len();
             if let Some(context) = progress {
                 let length = response.content_length().map(Amount::from);
-                context.progress(reported, length, Some("reading the document")).await;
+                context.progress(reported, length, Some("downloading the document")).await;
             }
         }
     }

@@ -609,7 +609,7 @@ async fn unavailable_or_invalid_document_is_an_init_error() {
     for (response, expected) in [
         (OriginResponse::Status(404), "returned status 404"),
         (OriginResponse::Status(302), "redirects are not followed"),
-        (OriginResponse::document("swagger: '2.0'".to_owned(), "\"1\""), "Swagger 2.0; OpenAPI 3.0 and 3.1"),
+        (OriginResponse::document("swagger: '2.0'".to_owned(), "\"1\""), "Swagger 2.0: OpenAPI 3.0 and 3.1"),
         (OriginResponse::document("{\"openapi\": ".to_owned(), "\"1\""), "not JSON"),
         (OriginResponse::document(" ".repeat(25 * 1024 * 1024), "\"1\""), "more than 24 MiB"),
         (OriginResponse::Nothing, "sent no complete response"),
