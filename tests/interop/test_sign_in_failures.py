@@ -115,3 +115,75 @@ def test_what_the_failure_says_is_bounded(own):
         (file,) = own.state.glob("*.json")
 
         assert re.search("x{400}", file.read_text()) and len(json.loads(file.read_text())["sign_in_failure"]["reason"]) < 1_000
+
+
+def more(granted=None):
+    """A server whose tools take the scope `more`, and an issuer that grants others."""
+
+    def message(request):
+        is_list = json.loads(request.body)["method"] == "tools/list" if request.method == "POST" else False
+        if is_list and request.headers.get("authorization"):
+            challenge = 'Bearer error="insufficient_scope", scope="more", error_description="tools need more"'
+            return 403, {"error": "insufficient_scope"}, ("WWW-Authenticate", challenge)
+
+    site = Site({"/mcp": message})
+    if granted:
+        site.answers["/token"] = lambda request: (200, {**site.token(request)[1], "scope": granted})
+    return site
+
+
+def test_a_scope_that_is_not_granted_opens_one_page_and_is_named(own):
+    with more(granted="less") as site, session(own.program, site.url, own.state) as proxy:
+        proxy.send("initialize", LEGACY_CLIENT)
+        assert "result" in proxy.read()
+        messages = []
+        for _ in range(2):
+            proxy.send("tools/list")
+            messages.append(proxy.read()["error"]["message"])
+
+        assert site.pages() == 2, "the sign-in, and one for the scope"
+        for message in messages:
+            assert message.startswith("mcpl: the server rejects the token (insufficient_scope: tools need more)"), message
+            assert "requires the scope `more`, which the issuer did not grant" in message
+
+
+def test_a_denied_scope_is_an_error_that_says_why(own):
+    with more() as site, session(own.program, site.url, own.state) as proxy:
+        proxy.send("initialize", LEGACY_CLIENT)
+        assert "result" in proxy.read()
+        site.answers["/authorize"] = refuse
+        proxy.send("tools/list")
+        message = proxy.read()["error"]["message"]
+
+        assert message.startswith("mcpl: ") and "signing in failed: access_denied: no" in message, message
+
+
+def test_an_error_of_oauth_is_one_of_json_rpc(own):
+    body = {"jsonrpc": "2.0", "id": 1, "error": "forbidden", "error_description": "not from here"}
+    with Site({"/mcp": lambda _: (403, body)}) as site, session(own.program, site.url, own.state) as proxy:
+        proxy.send("initialize", LEGACY_CLIENT)
+        answer = proxy.read()
+        by_hand = own.tools(site)
+
+    assert answer["error"] == {"code": 403, "message": "mcpl: the server answered 403 Forbidden: forbidden: not from here"}
+    assert by_hand.returncode == 1 and "the server answered 403 Forbidden: forbidden: not from here" in by_hand.stderr
+
+
+def test_the_page_and_the_error_show_a_page_in_place_of_a_token(own):
+    page = (200, "<html>sign in at the gateway", ("Content-Type", "text/html"))
+    with Site({"/token": lambda _: page}) as site:
+        ended = own.tools(site)
+
+    assert ended.returncode == 1
+    assert re.search(r"has no token: http://127\.0\.0\.1:\d+/token answered HTTP 200 OK with ", ended.stderr), ended.stderr
+
+
+def test_a_store_that_is_broken_is_kept_aside(own):
+    with Site() as site:
+        own.signed_in(site)
+        (file,) = own.state.glob("*.json")
+        file.write_text("")
+        ended = own.tools(site)
+
+        assert ended.returncode == 0 and f"the store of tokens at {file} is broken" in ended.stderr, ended.stderr
+        assert file.with_suffix(".broken").read_text() == "" and site.pages() == 2

@@ -1,8 +1,11 @@
 //! What a request proves its sender with: nothing, the output of a command, a token of OAuth, or a signature.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -11,6 +14,9 @@ use crate::{
     oauth::{OAuth, Token},
     sigv4::Signer,
 };
+
+/// The longest that a command may take to print a token.
+const LONGEST_RUN: Duration = Duration::from_secs(60);
 
 /// Has tokens for one server.
 #[derive(Debug)]
@@ -32,6 +38,11 @@ impl Authorizer {
             Self::Command(command) => Ok(Some(Token::from(command.token().await?))),
             Self::OAuth(oauth) => oauth.token().await,
         }
+    }
+
+    /// Whether a token with further scopes can be had.
+    pub(crate) fn can_add_scopes(&self) -> bool {
+        matches!(self, Self::OAuth(_))
     }
 
     /// Notes that the server has taken a token for good.
@@ -75,18 +86,40 @@ pub(crate) struct TokenCommand {
     token: Mutex<Option<String>>,
     /// Whether the server has accepted no token since one was rejected.
     is_new: AtomicBool,
+    timeout: Duration,
 }
 
 impl TokenCommand {
-    pub(crate) fn new(command: String) -> Self {
-        Self { command, token: Mutex::default(), is_new: AtomicBool::new(false) }
+    /// `timeout` is that of an answer of the server: a command has as long, within [`LONGEST_RUN`].
+    pub(crate) fn new(command: String, timeout: Duration) -> Self {
+        Self { command, token: Mutex::default(), is_new: AtomicBool::new(false), timeout: timeout.min(LONGEST_RUN) }
+    }
+
+    /// What the command prints, if that can be a token. One that takes too long is ended.
+    async fn run(&self) -> anyhow::Result<String> {
+        let printed = tokio::time::timeout(self.timeout, command_line::output("--token-command", &self.command)).await;
+        let printed = printed
+            .with_context(|| format!("`--token-command {}` has not ended within {:?}", self.command, self.timeout))??;
+        if printed.contains('\n') {
+            bail!(
+                "`--token-command {}` prints more than one line: it must print a token and nothing else",
+                self.command
+            );
+        }
+        if !printed.bytes().all(|byte| byte.is_ascii_graphic()) {
+            bail!(
+                "`--token-command {}` prints other than visible ASCII characters: it must print a token and nothing else",
+                self.command
+            );
+        }
+        Ok(printed)
     }
 
     async fn token(&self) -> anyhow::Result<String> {
         let mut token = self.token.lock().await;
         match &*token {
             Some(token) => Ok(token.clone()),
-            None => Ok(token.insert(command_line::output("--token-command", &self.command).await?).clone()),
+            None => Ok(token.insert(self.run().await?).clone()),
         }
     }
 
@@ -102,7 +135,7 @@ impl TokenCommand {
             return Ok(());
         }
         if !self.is_new.swap(true, Ordering::Relaxed) {
-            *token = Some(command_line::output("--token-command", &self.command).await?);
+            *token = Some(self.run().await?);
         }
         if token.as_deref() == refused {
             let reason = challenge.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -129,7 +162,7 @@ mod tests {
         // Another token at each run.
         let changing = format!("sh -c 'echo x >> {0}; wc -l < {0}'", count.display());
         for (command, runs) in [("echo same".to_owned(), None), (changing, Some(2))] {
-            let authorizer = Authorizer::Command(TokenCommand::new(command.clone()));
+            let authorizer = Authorizer::Command(TokenCommand::new(command.clone(), Duration::MAX));
             let mut renewals = 0;
 
             let error = loop {
@@ -150,8 +183,25 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
+    async fn what_a_command_prints_must_be_one_token_in_time() {
+        for (command, timeout, expected) in [
+            ("printf 'a\\nb'", 60, "` prints more than one line: it must print a token"),
+            ("printf 'Bearer x'", 60, "` prints other than visible ASCII characters: "),
+            ("printf '\\303\\251'", 60, "` prints other than visible ASCII characters: "),
+            ("sleep 60", 0, "` has not ended within 0ns"),
+        ] {
+            let own = TokenCommand::new(command.to_owned(), Duration::from_secs(timeout));
+
+            let error = format!("{:#}", own.token().await.unwrap_err());
+
+            assert!(error.starts_with(&format!("`--token-command {command}{expected}")), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
     async fn a_token_of_a_command_that_was_accepted_may_expire() {
-        let authorizer = Authorizer::Command(TokenCommand::new("echo token".to_owned()));
+        let authorizer = Authorizer::Command(TokenCommand::new("echo token".to_owned(), Duration::MAX));
         let Authorizer::Command(command) = &authorizer else { unreachable!() };
         *command.token.lock().await = Some("old".to_owned());
         for _ in 0..3 {

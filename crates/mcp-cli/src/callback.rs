@@ -3,18 +3,22 @@
 use std::{io, io::IsTerminal as _, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-#[cfg(unix)]
-use tokio::sync::oneshot;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use url::form_urlencoded;
 
 const PATH: &str = "/callback";
 /// For the page that the browser is shown.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// For the issuer to give a token in return for the code, before the browser is shown that this goes on.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two tries of a port that is taken.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -66,13 +70,15 @@ impl ExpectedRedirect {
         if parameter("state")? != self.state {
             return None;
         }
-        let issuer = parameter("iss");
+        let (issuer, code) = (parameter("iss"), parameter("code"));
         let error = parameter("error").map(|code| match parameter("error_description") {
             Some(description) => format!("{code}: {description}"),
             None => code,
         });
         let is_of_issuer = if issuer.is_some() { issuer == self.issuer } else { !self.requires_issuer };
-        (error.is_none() || is_of_issuer).then(|| Redirect { code: parameter("code"), issuer, error })
+        // The address of the sign-in page has the state too, and neither of these.
+        let has_ended = code.is_some() || error.is_some();
+        (has_ended && (error.is_none() || is_of_issuer)).then_some(Redirect { code, issuer, error })
     }
 }
 
@@ -112,8 +118,9 @@ impl CallbackListener {
         format!("http://{host}:{}{PATH}", self.port)
     }
 
-    /// Waits for the redirect of a sign-in; others are shown an error and waited on from.
-    pub(crate) async fn wait(self, expected: ExpectedRedirect) -> io::Result<Redirect> {
+    /// Waits for the redirect of a sign-in; others are shown an error and waited on from. The browser that brought it waits
+    /// for the outcome.
+    pub(crate) async fn wait(self, expected: ExpectedRedirect) -> io::Result<(Redirect, WaitingPage)> {
         let (sender, mut redirects) = mpsc::channel(1);
         let expected = Arc::new(expected);
         let mut connections = JoinSet::new();
@@ -123,21 +130,36 @@ impl CallbackListener {
                     let (stream, _) = accepted?;
                     let (sender, expected) = (sender.clone(), Arc::clone(&expected));
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let answered = answer(&request, &expected, &sender);
-                        async move { Ok::<_, std::convert::Infallible>(answered) }
+                        let (sender, expected) = (sender.clone(), Arc::clone(&expected));
+                        async move { Ok::<_, std::convert::Infallible>(answer(request.uri(), &expected, &sender).await) }
                     });
                     connections.spawn(async move {
                         http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await
                     });
                 }
-                Some(redirect) = redirects.recv() => {
-                    // The browser gets its page first; a connection without a request is not waited for.
-                    let written = async { while connections.join_next().await.is_some() {} };
-                    let _ = tokio::time::timeout(PAGE_TIMEOUT, written).await;
-                    return Ok(redirect);
+                Some((redirect, outcome)) = redirects.recv() => {
+                    return Ok((redirect, WaitingPage { connections, outcome }));
                 }
             }
         }
+    }
+}
+
+/// The browser's page, which is not shown until it is known how the sign-in ends.
+#[derive(Debug)]
+pub(crate) struct WaitingPage {
+    connections: JoinSet<Result<(), hyper::Error>>,
+    outcome: oneshot::Sender<Result<(), String>>,
+}
+
+impl WaitingPage {
+    /// Shows how the sign-in has ended.
+    pub(crate) async fn show(self, outcome: Result<(), String>) {
+        let Self { mut connections, outcome: sender } = self;
+        let _ = sender.send(outcome);
+        // A connection without a request is not waited for.
+        let written = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(PAGE_TIMEOUT, written).await;
     }
 }
 
@@ -199,25 +221,39 @@ async fn terminal_line() -> io::Result<Option<String>> {
     Ok(None)
 }
 
-fn answer(
-    request: &Request<Incoming>,
+async fn answer(
+    uri: &Uri,
     expected: &ExpectedRedirect,
-    sender: &mpsc::Sender<Redirect>,
+    sender: &mpsc::Sender<(Redirect, oneshot::Sender<Result<(), String>>)>,
 ) -> Response<Full<Bytes>> {
-    if request.uri().path() != PATH {
+    if uri.path() != PATH {
         return page(StatusCode::NOT_FOUND, "Nothing is here", "This is where a sign-in ends.");
     }
-    let Some(redirect) = expected.read(request.uri().query().unwrap_or_default()) else {
+    let not_signed_in = |text: &str| page(StatusCode::OK, "Not signed in", text);
+    let Some(redirect) = expected.read(uri.query().unwrap_or_default()) else {
         let text = "This is not the answer to the sign-in that mcpl has begun. Start again at your client.";
         return page(StatusCode::BAD_REQUEST, "Not signed in", text);
     };
-    let shown = match &redirect.error {
-        None => page(StatusCode::OK, "Signed in", "You can close this page. Your client goes on from here."),
-        Some(error) => page(StatusCode::OK, "Not signed in", &format!("The issuer answered: {error}")),
-    };
+    let error = redirect.error.clone();
+    let (outcome, shown) = oneshot::channel();
     // A second redirect is not waited for.
-    let _ = sender.try_send(redirect);
-    shown
+    let is_first = sender.try_send((redirect, outcome)).is_ok();
+    if let Some(error) = error {
+        return not_signed_in(&format!("The issuer answered: {error}"));
+    }
+    if !is_first {
+        return not_signed_in("This sign-in has come back already. Your client shows how it ended.");
+    }
+    match tokio::time::timeout(OUTCOME_TIMEOUT, shown).await {
+        Ok(Ok(Ok(()))) => page(StatusCode::OK, "Signed in", "You can close this page. Your client goes on from here."),
+        Ok(Ok(Err(reason))) => not_signed_in(&reason),
+        // The issuer is slow, or mcpl has ended.
+        Ok(Err(_)) | Err(_) => page(
+            StatusCode::OK,
+            "Signing in goes on",
+            "The issuer has not answered yet. Your client shows how it ends.",
+        ),
+    }
 }
 
 fn page(status: StatusCode, title: &str, text: &str) -> Response<Full<Bytes>> {
@@ -268,10 +304,29 @@ mod tests {
         assert!(get(format!("{base}?code=c")).await.contains("Not signed in"));
         assert!(get(base.replace(PATH, "/")).await.contains("Nothing is here"));
         assert!(!waiting.is_finished());
-        assert!(get(format!("{base}?code=c&state=right")).await.contains("close this page"));
+        // The address of the sign-in page, which has no answer in it.
+        assert!(get(format!("{base}?client_id=c&state=right")).await.contains("Not signed in"));
+        let shown = tokio::spawn(get(format!("{base}?code=c&state=right")));
 
-        let redirect = waiting.await.unwrap().unwrap();
+        let (redirect, page) = waiting.await.unwrap().unwrap();
+        assert!(!shown.is_finished(), "the outcome is not known yet");
+        page.show(Ok(())).await;
+        assert!(shown.await.unwrap().contains("close this page"));
         assert_eq!(redirect, Redirect { code: Some("c".to_owned()), issuer: None, error: None });
+    }
+
+    #[tokio::test]
+    async fn the_page_shows_why_the_issuer_gave_no_token() {
+        let listener = CallbackListener::bind(CallbackHost::Address, 0).await.unwrap();
+        let base = listener.redirect_uri();
+        let waiting = tokio::spawn(listener.wait(expected("s", None, false)));
+        let shown = tokio::spawn(get(format!("{base}?code=c&state=s")));
+
+        let (_, page) = waiting.await.unwrap().unwrap();
+        page.show(Err("the issuer gave no token: <invalid_grant>".to_owned())).await;
+
+        let shown = shown.await.unwrap();
+        assert!(shown.contains("Not signed in") && shown.contains("no token: &lt;invalid_grant&gt;"), "{shown}");
     }
 
     #[tokio::test]
@@ -287,7 +342,7 @@ mod tests {
                 .await;
 
         assert!(page.contains("access_denied: &lt;script&gt;") && !page.contains("<script>"), "{page}");
-        assert_eq!(waiting.await.unwrap().unwrap().error.as_deref(), Some("access_denied: <script>"));
+        assert_eq!(waiting.await.unwrap().unwrap().0.error.as_deref(), Some("access_denied: <script>"));
     }
 
     #[tokio::test]
@@ -304,7 +359,7 @@ mod tests {
         let page = get(format!("{base}?error=x&state=s&iss=https://id.example")).await;
 
         assert!(page.contains("The issuer answered: x"), "{page}");
-        assert_eq!(waiting.await.unwrap().unwrap().error.as_deref(), Some("x"));
+        assert_eq!(waiting.await.unwrap().unwrap().0.error.as_deref(), Some("x"));
         // Not advertised, it may be left out.
         assert!(expected("s", Some("https://id.example"), false).read("error=x&state=s").is_some());
     }

@@ -142,7 +142,7 @@ impl Connection {
             }
         }
         Ok(match &self.token_command {
-            Some(command) => Authorizer::Command(TokenCommand::new(command.clone())),
+            Some(command) => Authorizer::Command(TokenCommand::new(command.clone(), self.timeout())),
             None if self.sigv4 => Authorizer::SigV4(Box::new(self.signer(url)?)),
             None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
             None => Authorizer::OAuth(Box::new(OAuth::new(url, self.oauth_options(headers)?)?)),
@@ -213,13 +213,18 @@ impl Connection {
             },
             state_dir: self.state_dir.clone(),
             headers,
+            timeout: Some(self.timeout()),
         })
     }
 
     /// The client's secret, from wherever it is said to be.
     fn secret(&self) -> anyhow::Result<Option<String>> {
         if let Some(file) = &self.client_secret_file {
-            return Ok(Some(read(file)?.trim().to_owned()));
+            let secret = read(file)?.trim().to_owned();
+            if secret.is_empty() {
+                bail!("`--client-secret-file`: {} is empty", file.display());
+            }
+            return Ok(Some(secret));
         }
         if self.ask_client_secret {
             let asked = rpassword::prompt_password("Client secret: ");

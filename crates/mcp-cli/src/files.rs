@@ -57,6 +57,17 @@ pub(crate) fn replace(file: &Path, content: &[u8], readers: &Readers) -> io::Res
     Ok(())
 }
 
+/// Writes a content beside a file, and removes it again.
+///
+/// # Errors
+///
+/// As [`replace`]: when the folder is read-only, or the disk is full.
+pub(crate) fn probe(file: &Path, content: &[u8]) -> io::Result<()> {
+    let mut new = Builder::new().prefix(".mcpl-").tempfile_in(folder_of(file))?;
+    new.write_all(content)?;
+    new.as_file().sync_all()
+}
+
 /// Reads a regular file.
 ///
 /// # Errors

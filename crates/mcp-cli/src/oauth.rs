@@ -68,6 +68,8 @@ pub(crate) struct OAuth {
     untried: std::sync::Mutex<Option<Untried>>,
     /// Locked by a refresh that is on its way.
     refreshing: Arc<Mutex<()>>,
+    /// When a refresh failed of a token that was not over yet.
+    failed_refresh: std::sync::Mutex<Option<tokio::time::Instant>>,
     /// Sign-ins since the last request that succeeded.
     fruitless_sign_ins: AtomicU32,
 }
@@ -76,6 +78,8 @@ pub(crate) struct OAuth {
 struct State {
     /// Why the last try failed, for those who waited for it.
     failure: Option<(Instant, String)>,
+    /// The scopes that were asked for since the last sign-in because the server required them.
+    added_scopes: Option<BTreeSet<String>>,
 }
 
 /// A new token that the server has not accepted yet. If it is rejected, one that is got in the same way will be too.
@@ -86,7 +90,7 @@ struct Untried {
 
 impl OAuth {
     pub(crate) fn new(server: &str, options: OAuthOptions) -> anyhow::Result<Self> {
-        let store = Store::of(server, options.state_dir.as_deref()).context("could not open the store of tokens")?;
+        let store = Store::of(server, options.state_dir.as_deref())?;
         let server = Url::parse(server).with_context(|| format!("`{server}` is no URL"))?;
         Ok(Self {
             http: IssuerHttp::of(&server, options.headers.clone(), http::FIRST_PAUSE)?,
@@ -96,6 +100,7 @@ impl OAuth {
             state: Mutex::default(),
             untried: std::sync::Mutex::default(),
             refreshing: Arc::default(),
+            failed_refresh: std::sync::Mutex::default(),
             fruitless_sign_ins: AtomicU32::new(0),
         })
     }
@@ -130,38 +135,60 @@ impl OAuth {
     /// why there is nothing.
     pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         let asked = Instant::now();
+        // Not behind a page that another request has opened.
+        if self.is_renewed(refused, challenge).await? {
+            return Ok(());
+        }
         let mut state = self.state.lock().await;
         if let Some((_, failure)) = state.failure.as_ref().filter(|(at, _)| *at > asked) {
             bail!("{failure}");
         }
-        let renewed = self.renew_in_turn(refused, challenge).await;
+        let renewed = self.obtain(refused, challenge, &mut state).await;
         state.failure = renewed.as_ref().err().map(|error| (Instant::now(), format!("{error:#}")));
         renewed
     }
 
-    async fn renew_in_turn(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
+    /// Whether there is another token, already or by a refresh.
+    async fn is_renewed(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<bool> {
+        if self.has_other_than(refused)? {
+            return Ok(true);
+        }
+        let Some(refused) = refused.filter(|_| !challenge.is_insufficient_scope()) else { return Ok(false) };
+        match self.untried().as_ref().filter(|own| own.token == refused).map(|own| own.is_refreshed) {
+            Some(false) => {
+                let reason = challenge.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                bail!(
+                    "the server rejects the token that the issuer has just given: it may be meant for another \
+                     server{reason}"
+                )
+            }
+            Some(true) => return Ok(false),
+            None => {}
+        }
+        let refreshed = self.refreshed(refused).await.context("could not refresh the token")?;
+        let Some(token) = refreshed.filter(|token| token.text != refused) else { return Ok(false) };
+        *self.untried() = Some(Untried { token: token.text, is_refreshed: true });
+        Ok(true)
+    }
+
+    /// Gets a token by a sign-in, or by what takes its place.
+    async fn obtain(&self, refused: Option<&str>, challenge: &Challenge, state: &mut State) -> anyhow::Result<()> {
         if self.has_other_than(refused)? {
             return Ok(());
         }
         let mut scopes: BTreeSet<String> = self.options.scopes.iter().cloned().collect();
+        let mut added_scopes = None;
         if challenge.is_insufficient_scope() {
+            let granted = self.credentials()?.map(|own| own.granted_scopes).unwrap_or_default();
+            let required: BTreeSet<String> = challenge.scopes().into_iter().collect();
+            if state.added_scopes.as_ref().is_some_and(|added| required.is_subset(added)) {
+                bail!("{}", not_granted(&required, &granted));
+            }
             // What was granted before is asked for again: a token has the scopes of its own request alone.
-            scopes.extend(self.credentials()?.into_iter().flat_map(|own| own.granted_scopes));
-            scopes.extend(challenge.scopes());
-        } else if let Some(refused) = refused {
-            let is_refreshed = self.untried().as_ref().filter(|own| own.token == refused).map(|own| own.is_refreshed);
-            if is_refreshed == Some(false) {
-                bail!(
-                    "the server rejects the token that the issuer has just given: it may be meant for another server"
-                );
-            }
-            if is_refreshed.is_none() {
-                let refreshed = self.refreshed(refused).await.context("could not refresh the token")?;
-                if let Some(token) = refreshed.filter(|token| token.text != refused) {
-                    *self.untried() = Some(Untried { token: token.text, is_refreshed: true });
-                    return Ok(());
-                }
-            }
+            scopes.extend(granted);
+            scopes.extend(required.iter().cloned());
+            let before = state.added_scopes.clone().unwrap_or_default();
+            added_scopes = Some(before.into_iter().chain(required).collect());
         }
         if self.fruitless_sign_ins.load(Ordering::Relaxed) == MAX_FRUITLESS_SIGN_INS {
             bail!(
@@ -175,8 +202,11 @@ impl OAuth {
             return Ok(());
         }
         let signed_in = match &self.options.assertion {
-            Some(options) => self.present_assertion(options, challenge, scopes).await,
-            None if self.options.client_credentials => self.present_credentials(challenge, scopes).await,
+            Some(options) => self.within_timeout(self.present_assertion(options, challenge, scopes)).await,
+            None if self.options.client_credentials => {
+                self.within_timeout(self.present_credentials(challenge, scopes)).await
+            }
+            // A person takes longer than an answer may.
             None => {
                 self.check_cooldown()?;
                 self.sign_in(challenge, scopes).await
@@ -184,9 +214,15 @@ impl OAuth {
         };
         signed_in.inspect_err(|error| self.store.note_failure(Turn::SignIn, error))?;
         self.fruitless_sign_ins.fetch_add(1, Ordering::Relaxed);
+        state.added_scopes = added_scopes;
         let token = self.credentials()?.and_then(|own| self.token_of(&own));
         *self.untried() = token.map(|token| Untried { token: token.text, is_refreshed: false });
         Ok(())
+    }
+
+    async fn within_timeout(&self, grant: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        let granted = tokio::time::timeout(self.options.patience(), grant).await;
+        granted.with_context(|| format!("the issuer has not answered within {:?}", self.options.patience()))?
     }
 
     /// Whether a token is kept that is not the rejected one.
@@ -276,11 +312,11 @@ impl OAuth {
         scope: &str,
         resource: Option<String>,
         key: Option<ProofKey>,
-    ) -> anyhow::Result<()> {
+    ) {
         // RFC 6749, section 5.1: without a scope it is what was asked for.
         let granted = response.scope.as_deref().unwrap_or(scope);
         let is_given = self.options.client_id.as_ref() == Some(&client.id);
-        Ok(self.store.keep_credentials(Credentials {
+        self.store.keep_credentials(Credentials {
             granted_scopes: granted.split_whitespace().map(str::to_owned).collect(),
             token_response: response,
             token_received_at: Some(now()),
@@ -293,7 +329,7 @@ impl OAuth {
             auth_method: client.auth_method,
             identity: self.options.assertion.as_ref().map(AssertionOptions::identity),
             proof_key: key.map(|key| key.kept().to_owned()),
-        })?)
+        });
     }
 }
 
@@ -309,6 +345,25 @@ fn wanted_scopes(found: &Discovered, challenge: &Challenge, given: BTreeSet<Stri
     let mut seen = BTreeSet::new();
     scopes.retain(|scope| seen.insert(scope.clone()));
     scopes
+}
+
+/// The error of a request whose scopes were asked for already.
+fn not_granted(required: &BTreeSet<String>, granted: &[String]) -> String {
+    let missing: Vec<&str> = required.iter().filter(|own| !granted.contains(own)).map(String::as_str).collect();
+    let all: Vec<&str> = required.iter().map(String::as_str).collect();
+    match (missing.is_empty(), required.is_empty()) {
+        (false, _) => format!(
+            "the server requires the scope `{}`, which the issuer did not grant: have it allowed for the user and the \
+             client, and start again",
+            missing.join("`, `")
+        ),
+        (true, false) => format!(
+            "the server requires the scope `{}`, though the issuer has granted it: compare the token's claims with the \
+             server's rules",
+            all.join("`, `")
+        ),
+        (true, true) => "the server requires further scopes and does not name them: give them by `--scope`".to_owned(),
+    }
 }
 
 /// `https`, or `http` on this machine.
@@ -328,51 +383,4 @@ impl fmt::Debug for OAuth {
 }
 
 #[cfg(test)]
-mod tests {
-    use reqwest::header::HeaderMap;
-
-    use super::{http::tests::answering, *};
-
-    /// As in one process of its own for each: they share the folder.
-    pub(super) fn sharing(origin: &str, state: &tempfile::TempDir) -> OAuth {
-        let options = OAuthOptions { state_dir: Some(state.path().join("mcpl")), ..OAuthOptions::default() };
-        OAuth::new(&format!("{origin}/mcp"), options).unwrap()
-    }
-
-    /// o11: one page that is closed would be followed by one of each other process.
-    #[tokio::test]
-    async fn processes_share_a_sign_in_that_fails() {
-        let (origin, requests) = answering("HTTP/1.1 404 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
-        let state = tempfile::tempdir().unwrap();
-        let [one, two, three] = [(); 3].map(|()| sharing(&origin, &state));
-        let challenge = Challenge::of(&HeaderMap::new(), "");
-        assert!(one.renew(None, &challenge).await.is_err());
-        let of_one = requests.load(Ordering::Relaxed);
-
-        let failed =
-            tokio::join!(one.renew(None, &challenge), two.renew(None, &challenge), three.renew(None, &challenge));
-
-        let failed = [failed.0, failed.1, failed.2].map(|failed| format!("{:#}", failed.unwrap_err()));
-        assert_eq!((&failed[1], &failed[2]), (&failed[0], &failed[0]));
-        assert_eq!((of_one > 0, requests.load(Ordering::Relaxed)), (true, 2 * of_one));
-    }
-
-    #[test]
-    fn only_secure_urls_are_opened_8_13() {
-        for url in ["https://id.example/authorize", "http://127.0.0.1:9/a", "http://localhost/a", "http://[::1]/a"] {
-            assert!(is_secure(url), "{url}");
-        }
-        for url in [
-            "http://id.example/a",
-            "file:///bin/sh",
-            "javascript:alert(1)",
-            "vscode://x",
-            "http://localhost.evil.example",
-            "https://id.example@evil.example",
-            "https://evil.example\\@id.example",
-            "",
-        ] {
-            assert!(!is_secure(url), "{url}");
-        }
-    }
-}
+mod tests;

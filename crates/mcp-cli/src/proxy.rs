@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     sync::{mpsc, oneshot},
-    task::{AbortHandle, JoinSet},
+    task::{self, AbortHandle, JoinError, JoinSet},
 };
 
 use crate::{
@@ -76,7 +76,14 @@ pub(crate) async fn run(upstream: Upstream) -> anyhow::Result<()> {
         let answering = async { while tasks.waited_for.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GRACE, answering).await;
     }
-    tasks.waited_for.shutdown().await;
+    tasks.waited_for.abort_all();
+    let mut unanswered = Vec::new();
+    while let Some(ended) = tasks.waited_for.join_next_with_id().await {
+        unanswered.extend(ended.err().filter(JoinError::is_cancelled).map(|own| own.id()));
+    }
+    if matches!(end, End::Input) {
+        in_flight.answer(&unanswered, &bridge);
+    }
     tasks.background.shutdown().await;
     bridge.close().await;
     drop(bridge);
@@ -171,6 +178,18 @@ impl InFlight {
 
     fn remove(&self, id: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// Answers requests whose tasks were broken off because the client has hung up.
+    fn answer(&self, broken_off: &[task::Id], bridge: &Bridge) {
+        let error = ErrorObject::new(
+            jsonrpc::INTERNAL_ERROR,
+            format!("mcpl: standard input has ended, and there was no answer within {} s", GRACE.as_secs()),
+        );
+        let requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, _) in requests.iter().filter(|(_, request)| broken_off.contains(&request.handle.id())) {
+            bridge.say(error_response(RawValue::from_string(id.clone()).ok().as_deref(), &error));
+        }
     }
 
     /// Breaks off the request that a notification names, if that is the way to tell the server.

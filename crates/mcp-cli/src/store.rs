@@ -1,28 +1,36 @@
 //! What is kept between runs: tokens, and the registration of the client, one file a server, readable by its owner alone,
 //! and sealed where the system has a keychain.
 
+mod kept;
+mod turn;
+
 use std::{
-    fmt, fs, io,
+    fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use etcetera::BaseStrategy;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::kept::{Kept, Sealed};
+pub(crate) use self::{
+    kept::{Client, Credentials, Registration},
+    turn::{PageError, PendingError, Turn},
+};
 use crate::{
     endpoint,
     files::{self, Readers},
     keychain::Key,
-    oauth::{TokenResponse, now, random},
 };
 
-/// Between two looks at a lock that another process has.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
-const POLLS_A_MINUTE: u32 = 600;
-const POLLS_A_SECOND: u32 = 10;
+/// New tokens may be longer than those before.
+const SPARE_BYTES: usize = 16 * 1024;
+/// Of the file, when room for the next one is tried.
+const MAX_PROBE_BYTES: u64 = 1024 * 1024;
 
 /// The file of one server.
 #[derive(Debug, Clone)]
@@ -35,156 +43,14 @@ pub(crate) struct Store {
     turn: Arc<Mutex<()>>,
     /// What the file is sealed with, once it was asked for.
     key: Arc<OnceLock<Result<Key, String>>>,
+    /// See [`Unsaved`].
+    unsaved: Arc<Mutex<Option<Unsaved>>>,
+    /// Set when the user was warned of a broken file.
+    is_reported: Arc<AtomicBool>,
 }
 
-/// What the file holds.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Kept {
-    /// For people who look.
-    server: String,
-    credentials: Option<Credentials>,
-    registration: Option<Registration>,
-    /// Why the last refresh and the last sign-in failed, for processes that have waited for them.
-    refresh_failure: Option<Failure>,
-    sign_in_failure: Option<Failure>,
-}
-
-impl Kept {
-    fn failure(&mut self, turn: Turn) -> &mut Option<Failure> {
-        match turn {
-            Turn::Refresh => &mut self.refresh_failure,
-            Turn::SignIn => &mut self.sign_in_failure,
-        }
-    }
-}
-
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Failure {
-    /// Of this failure alone: a clock that jumps would not say which is the later one.
-    id: String,
-    reason: String,
-    /// When the page ended that was opened, in seconds since the epoch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    page_ended_at: Option<u64>,
-    /// Whether the turn goes on all the same: the issuer may still answer.
-    #[serde(default)]
-    is_pending: bool,
-}
-
-/// What the file holds if it is sealed.
-#[derive(Deserialize)]
-struct Sealed {
-    sealed: String,
-}
-
-/// Tokens, with what refreshing them takes: the client that they were given to, as it was then, and where.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Credentials {
-    pub(crate) client_id: String,
-    /// Of a client that was registered by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) client_secret: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) auth_method: Option<String>,
-    pub(crate) token_response: TokenResponse,
-    pub(crate) granted_scopes: Vec<String>,
-    /// In seconds since the epoch.
-    pub(crate) token_received_at: Option<u64>,
-    #[serde(default)]
-    pub(crate) issuer: Option<String>,
-    #[serde(default)]
-    pub(crate) token_endpoint: Option<String>,
-    /// The parameter `resource` of requests for these tokens.
-    #[serde(default)]
-    pub(crate) resource: Option<String>,
-    /// Whose tokens these are, if no person has signed in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) identity: Option<String>,
-    /// The key that tokens are bound to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) proof_key: Option<String>,
-}
-
-/// How a client authenticates at a token endpoint.
-#[derive(Clone)]
-pub(crate) struct Client {
-    pub(crate) id: String,
-    pub(crate) secret: Option<String>,
-    /// `client_secret_basic` unless it says otherwise.
-    pub(crate) auth_method: Option<String>,
-}
-
-impl From<Registration> for Client {
-    fn from(own: Registration) -> Self {
-        Self { id: own.client_id, secret: own.client_secret, auth_method: own.auth_method }
-    }
-}
-
-/// What one process of several does at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    Refresh,
-    /// A page may be open for minutes, while tokens are refreshed.
-    SignIn,
-}
-
-/// A sign-in page was opened, and brought no tokens.
-#[derive(Debug)]
-pub(crate) struct PageError(pub(crate) String);
-
-/// A request to an issuer has no answer yet, and is still waited for.
-#[derive(Debug)]
-pub(crate) struct PendingError(pub(crate) String);
-
-impl fmt::Display for PageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for PendingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for PageError {}
-
-impl std::error::Error for PendingError {}
-
-impl Turn {
-    /// More than one process can need, awake: four tries of 30 s with pauses of 30 s, or two pages of five minutes.
-    fn minutes(self) -> u32 {
-        match self {
-            Self::Refresh => 5,
-            Self::SignIn => 20,
-        }
-    }
-}
-
-/// A client that an issuer knows by this id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Registration {
-    pub(crate) issuer: Option<String>,
-    pub(crate) client_id: String,
-    pub(crate) client_secret: Option<String>,
-    #[serde(default)]
-    pub(crate) auth_method: Option<String>,
-    pub(crate) redirect_uri: String,
-}
-
-impl Registration {
-    /// That of a client which was registered by hand; with which issuer shows when it is used.
-    pub(crate) fn given(client_id: String, client_secret: Option<String>) -> Self {
-        Self { issuer: None, client_id, client_secret, auth_method: None, redirect_uri: String::new() }
-    }
-
-    /// Whether the client was registered by itself, and can be again.
-    pub(crate) fn is_dynamic(&self) -> bool {
-        !self.redirect_uri.is_empty()
-    }
-}
+/// The access token that the file still has, and the credentials that could not be saved.
+type Unsaved = (Option<String>, Credentials);
 
 impl Store {
     /// The store of a server: in a folder of one's choice, or sealed where the platform keeps an application's state.
@@ -202,7 +68,8 @@ impl Store {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
         let name: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         let file = folder.join(format!("{name}.json"));
-        let own = Self { server, file, is_usual, turn: Arc::default(), key };
+        let (turn, unsaved, is_reported) = (Arc::default(), Arc::default(), Arc::default());
+        let own = Self { server, file, is_usual, turn, key, unsaved, is_reported };
         // It is made when there is something to keep: a home that cannot be written is none of a reader's business.
         if own.folder().exists() {
             own.make_folder()?;
@@ -217,7 +84,28 @@ impl Store {
     /// Makes the folder, or checks the one that is there.
     fn make_folder(&self) -> io::Result<()> {
         // One that was given may be for other things too: its mode is the user's business.
-        files::secret_folder(self.folder(), self.is_usual)
+        files::secret_folder(self.folder(), self.is_usual).map_err(|error| self.not_opened(&error))
+    }
+
+    /// An error of the system, which does not say by itself which file it is about.
+    fn not_opened(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("could not open the store of tokens at {}: {error}", self.file.display()))
+    }
+
+    /// Checks that as much as the file holds can be written beside it, before something is spent that must be saved.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot, such as on a full disk.
+    pub(crate) fn check_writable(&self) -> io::Result<()> {
+        if self.unsaved().is_some() {
+            // What the file has is void already.
+            return Ok(());
+        }
+        let size = fs::metadata(&self.file).map_or(0, |metadata| metadata.len().min(MAX_PROBE_BYTES));
+        let content = vec![b' '; usize::try_from(size).unwrap_or_default() + SPARE_BYTES];
+        self.make_folder()?;
+        files::probe(&self.file, &content).map_err(|error| self.not_opened(&error))
     }
 
     /// The file of this server.
@@ -253,18 +141,29 @@ impl Store {
         let content = files::read(&self.file);
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            removed => removed?,
+            removed => removed.map_err(|error| self.not_opened(&error))?,
         }
+        // May hold tokens too.
+        let _ = fs::remove_file(self.file.with_extension("broken"));
         // Unbounded JSON: a file that mcpl has written. What is sealed stays so: the keychain may be why it is forgotten.
         let kept: Kept = content.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let tokens =
             kept.credentials.map(|own| format!("the tokens of {}", own.issuer.as_deref().unwrap_or("its issuer")));
-        let registration = kept.registration.map(|own| format!("the client {}", own.client_id));
+        let registration = kept.registration.map(|own| {
+            // It was given when the entry of a program was installed, and is written nowhere else.
+            let secret = own.client_secret.is_some() && !own.is_dynamic();
+            let again = " with its secret, which has to be given again (`mcpl install`)";
+            format!("the client {}{}", own.client_id, if secret { again } else { "" })
+        });
         let parts: Vec<String> = tokens.into_iter().chain(registration).collect();
         if parts.is_empty() && (kept.refresh_failure.is_some() || kept.sign_in_failure.is_some()) {
             return Ok(None);
         }
-        Ok(Some(if parts.is_empty() { "everything that was kept".to_owned() } else { parts.join(" and ") }))
+        Ok(Some(if parts.is_empty() {
+            "everything that was kept, also the client's secret if there was one".to_owned()
+        } else {
+            parts.join(" and ")
+        }))
     }
 
     pub(crate) fn registration(&self) -> io::Result<Option<Registration>> {
@@ -286,14 +185,35 @@ impl Store {
     }
 
     pub(crate) fn credentials(&self) -> io::Result<Option<Credentials>> {
-        Ok(self.read()?.credentials)
+        let kept = self.read()?;
+        Ok(self.unsaved_of(&kept).or(kept.credentials))
     }
 
-    pub(crate) fn keep_credentials(&self, credentials: Credentials) -> io::Result<()> {
-        self.change(|kept| {
-            kept.credentials = Some(credentials);
-            (kept.refresh_failure, kept.sign_in_failure) = (None, None);
-        })
+    /// Saves tokens. Those that cannot be saved are used until the process ends: the issuer has given them, and may give no
+    /// others.
+    pub(crate) fn keep_credentials(&self, credentials: Credentials) {
+        let saved = self.change(|kept| {
+            kept.credentials = Some(credentials.clone());
+            (kept.refresh_failure, kept.sign_in_failure, kept.page) = (None, None, None);
+        });
+        let Err(error) = saved else { return };
+        tracing::warn!(
+            "new tokens could not be saved, and hold until this process ends: {error}: make {} writable",
+            self.folder().display()
+        );
+        let replaced = self.read().ok().and_then(|kept| Some(kept.credentials?.token_response.access_token));
+        *self.unsaved() = Some((replaced, credentials));
+    }
+
+    /// The tokens that could not be saved, unless the file has others by now.
+    fn unsaved_of(&self, kept: &Kept) -> Option<Credentials> {
+        let in_file = kept.credentials.as_ref().map(|own| own.token_response.access_token.as_str());
+        let unsaved = self.unsaved();
+        unsaved.as_ref().filter(|(replaced, _)| replaced.as_deref() == in_file).map(|(_, own)| own.clone())
+    }
+
+    fn unsaved(&self) -> MutexGuard<'_, Option<Unsaved>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn drop_refresh_token(&self) -> io::Result<()> {
@@ -304,93 +224,39 @@ impl Store {
         })
     }
 
-    /// Waits until no other process, and no other request, does the same with this server's tokens. The turn ends when the
-    /// file is dropped.
-    ///
-    /// # Errors
-    ///
-    /// When another has failed meanwhile, which would be the same again; when another waits for an issuer that hangs; and when
-    /// another does not end.
-    pub(crate) async fn turn(&self, turn: Turn) -> io::Result<fs::File> {
-        self.make_folder()?;
-        let path = self.file.with_extension(match turn {
-            Turn::Refresh => "lock",
-            Turn::SignIn => "page",
-        });
-        if let Some(file) = files::try_lock(&path)? {
-            // Its process has ended.
-            if self.read()?.failure(turn).as_ref().is_some_and(|own| own.is_pending) {
-                self.change(|kept| *kept.failure(turn) = None)?;
-            }
-            return Ok(file);
-        }
-        let before = self.read()?.failure(turn).take();
-        if let Some(failure) = before.as_ref().filter(|own| own.is_pending) {
-            return Err(io::Error::other(failure.reason.clone()));
-        }
-        if turn == Turn::SignIn {
-            tracing::warn!("another mcpl has a sign-in page of this server open: waiting for it");
-        }
-        // Counted, since a clock goes on while all of them sleep.
-        for poll in 1..=turn.minutes() * POLLS_A_MINUTE {
-            tokio::time::sleep(POLL_INTERVAL).await;
-            let file = files::try_lock(&path)?;
-            if file.is_none() && !poll.is_multiple_of(POLLS_A_SECOND) {
-                continue;
-            }
-            let failure = self.read()?.failure(turn).take().filter(|own| before.as_ref() != Some(own));
-            match (failure, file) {
-                (Some(failure), file) if file.is_some() || failure.is_pending => {
-                    return Err(io::Error::other(failure.reason));
-                }
-                (None, Some(file)) => return Ok(file),
-                _ => {}
-            }
-        }
-        Err(io::Error::other(format!(
-            "another mcpl has had {} locked for {} minutes: end that process and try again",
-            path.display(),
-            turn.minutes()
-        )))
-    }
-
-    /// Notes why a turn has failed, before it ends. Where that is impossible, others find out by themselves.
-    pub(crate) fn note_failure(&self, turn: Turn, error: &anyhow::Error) {
-        let noted = random().map_err(io::Error::other).and_then(|id| {
-            let failure = Failure {
-                id,
-                reason: format!("{error:#}"),
-                page_ended_at: error.is::<PageError>().then(now),
-                is_pending: error.is::<PendingError>(),
-            };
-            self.change(|kept| *kept.failure(turn) = Some(failure))
-        });
-        if let Err(error) = noted {
-            tracing::info!(%error, "could not note a failure for other processes");
-        }
-    }
-
-    /// Why the last sign-in brought no tokens, and when its page ended, if it had opened one.
-    pub(crate) fn page_failure(&self) -> io::Result<Option<(String, u64)>> {
-        let failure = self.read()?.sign_in_failure;
-        Ok(failure.and_then(|own| Some((own.reason, own.page_ended_at?))))
-    }
-
     fn read(&self) -> io::Result<Kept> {
         match files::read(&self.file) {
             Ok(bytes) => {
                 // Unbounded JSON: a file that mcpl has written.
                 let opened = match serde_json::from_slice(&bytes) {
-                    Ok(Sealed { sealed }) => self.opened(&sealed)?,
-                    Err(_) => bytes,
+                    Ok(Sealed { sealed }) => Some(self.opened(&sealed)?),
+                    Err(_) => None,
                 };
-                // What is broken is as good as lost: the user signs in again.
                 // Unbounded JSON: a file that mcpl has written.
-                Ok(serde_json::from_slice(&opened).unwrap_or_default())
+                let kept = serde_json::from_slice(opened.as_ref().unwrap_or(&bytes));
+                Ok(kept.unwrap_or_else(|error| self.set_aside(&bytes, &error)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
-            Err(error) => Err(error),
+            Err(error) => Err(self.not_opened(&error)),
         }
+    }
+
+    /// Copies a broken file, once: it is overwritten when the user has signed in again.
+    fn set_aside(&self, content: &[u8], error: &serde_json::Error) -> Kept {
+        if !self.is_reported.swap(true, Ordering::Relaxed) {
+            let copy = self.file.with_extension("broken");
+            let outcome = match files::replace(&copy, content, &Readers::Owner) {
+                Ok(()) => format!("a copy is kept as {}", copy.display()),
+                Err(error) => format!("a copy could not be kept as {}: {error}", copy.display()),
+            };
+            // Not what the error shows of the content, which may be secret.
+            let place = format!("line {}, column {}", error.line(), error.column());
+            tracing::warn!(
+                "the store of tokens at {} is broken at {place}, and is not used: {outcome}",
+                self.file.display()
+            );
+        }
+        Kept::default()
     }
 
     /// Asked for at the first use, because the system may ask whoever is there to unlock it.
@@ -426,9 +292,12 @@ impl Store {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_folder()?;
         // Other proxies of the same server change it too. Not the lock of a refresh, under which tokens are saved.
-        let _lock = files::lock(&self.file.with_extension("writing"))?;
+        let _lock = files::lock(&self.file.with_extension("writing")).map_err(|error| self.not_opened(&error))?;
         let mut kept = self.read()?;
         self.server.clone_into(&mut kept.server);
+        if let Some(unsaved) = self.unsaved_of(&kept) {
+            kept.credentials = Some(unsaved);
+        }
         change(&mut kept);
         let content = match self.key() {
             Ok(key) => {
@@ -437,7 +306,9 @@ impl Store {
             }
             Err(_) => serde_json::to_vec_pretty(&kept)?,
         };
-        files::replace(&self.file, &content, &Readers::Owner)
+        files::replace(&self.file, &content, &Readers::Owner).map_err(|error| self.not_opened(&error))?;
+        *self.unsaved() = None;
+        Ok(())
     }
 }
 
@@ -460,18 +331,80 @@ pub(crate) fn folder_of_variable() -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// o11: of a process that is stopped, as under a debugger.
-    #[tokio::test(start_paused = true)]
-    async fn a_turn_that_does_not_end_is_an_error() {
+    fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::of("https://mcp.example.com/mcp", Some(&folder.path().join("mcpl"))).unwrap();
-        let held = store.turn(Turn::Refresh).await.unwrap();
+        (folder, store)
+    }
 
-        let error = store.turn(Turn::Refresh).await.unwrap_err().to_string();
+    fn credentials(access_token: &str) -> Credentials {
+        let kept = json!({
+            "client_id": "c", "token_response": { "access_token": access_token }, "granted_scopes": [],
+            "token_received_at": 0,
+        });
+        serde_json::from_value(kept).unwrap()
+    }
 
-        assert!(error.ends_with(" locked for 5 minutes: end that process and try again"), "{error}");
-        assert!(store.turn(Turn::SignIn).await.is_ok(), "the turns are of two kinds");
-        drop(held);
-        assert!(store.turn(Turn::Refresh).await.is_ok());
+    fn token(store: &Store) -> String {
+        store.credentials().unwrap().unwrap().token_response.access_token
+    }
+
+    #[test]
+    fn a_broken_file_is_kept_aside() {
+        for content in ["", "{\"server\": \"x", r#"{"credentials":{"client_id":3}}"#] {
+            let (_folder, store) = store();
+            store.keep_credentials(credentials("t"));
+            fs::write(&store.file, content).unwrap();
+
+            assert!(store.credentials().unwrap().is_none());
+            store.keep_credentials(credentials("new"));
+
+            assert_eq!(fs::read_to_string(store.file.with_extension("broken")).unwrap(), content);
+            assert_eq!(token(&store), "new");
+        }
+    }
+
+    #[test]
+    fn tokens_that_cannot_be_saved_are_used() {
+        let (_folder, store) = store();
+        store.keep_credentials(credentials("old"));
+        // In the place of its lock nothing can be written.
+        let lock = store.file.with_extension("writing");
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+
+        store.keep_credentials(credentials("new"));
+
+        assert_eq!(token(&store), "new");
+        let other = Store::of("https://mcp.example.com/mcp", store.file.parent()).unwrap();
+        assert_eq!(token(&other), "old");
+        fs::remove_dir(&lock).unwrap();
+        store.note_page("https://id.example/authorize");
+        assert_eq!(token(&other), "new", "saved with the next change");
+        other.keep_credentials(credentials("newer"));
+        assert_eq!(token(&store), "newer");
+    }
+
+    #[test]
+    fn an_error_of_the_store_names_its_file() {
+        let (_folder, store) = store();
+        store.keep_credentials(credentials("t"));
+        fs::remove_file(&store.file).unwrap();
+        fs::create_dir(&store.file).unwrap();
+
+        let error = store.credentials().err().unwrap().to_string();
+
+        let expected = format!("could not open the store of tokens at {}: ", store.file.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+
+    #[test]
+    fn forget_says_that_a_secret_is_gone() {
+        let (_folder, store) = store();
+        store.keep_registration(Registration::given("c".to_owned(), Some("s".to_owned()))).unwrap();
+
+        let forgotten = store.forget().unwrap().unwrap();
+
+        assert_eq!(forgotten, "the client c with its secret, which has to be given again (`mcpl install`)");
     }
 }

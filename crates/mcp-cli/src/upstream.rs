@@ -232,9 +232,15 @@ impl Upstream {
             if let Err(error) = self.authorizer.renew(token.as_ref().map(|token| token.text.as_str()), &challenge).await
             {
                 if status == StatusCode::FORBIDDEN {
-                    // The server's own words say more about a missing scope.
-                    tracing::warn!("{error:#}");
-                    return deliver_error(sent, status, &body, output).map(|()| Outcome::Done);
+                    if !self.authorizer.can_add_scopes() {
+                        // The server's own words say more about a missing scope.
+                        tracing::warn!("{error:#}");
+                        return deliver_error(sent, status, &body, output).map(|()| Outcome::Done);
+                    }
+                    let reason = challenge.reason().unwrap_or_default();
+                    return Err(
+                        error.context(format!("the server rejects the token ({reason}), and there is no other"))
+                    );
                 }
                 return Err(error.context("could not get a token"));
             }

@@ -114,7 +114,7 @@ async fn resource_metadata(
             places.push(place);
         }
     }
-    first(http, &places, |place, document| {
+    first(http, &places, false, |place, document| {
         let Ok(metadata) = received::read::<ResourceMetadata>(document) else { return Ok(None) };
         let reason = match metadata.resource.as_deref() {
             Some(resource) if is_of(resource, server) => return Ok(Some(metadata)),
@@ -172,7 +172,7 @@ async fn issuer_at(http: &IssuerHttp, url: &Url, issuer: Option<&str>) -> anyhow
             at(url, RFC_8414),
         ],
     };
-    first(http, &places, |place, document| {
+    first(http, &places, issuer.is_some(), |place, document| {
         let Ok(metadata) = received::read::<IssuerMetadata>(document) else { return Ok(None) };
         let expected = match issuer {
             Some(issuer) => issuer.to_owned(),
@@ -198,21 +198,29 @@ pub(super) fn is_same_issuer(one: &str, other: &str) -> bool {
 }
 
 /// The first document that is read. A place that is away is asked a second time, if no other has the document.
+///
+/// # Errors
+///
+/// When a place stays away; and with `is_needed`, when the places have something else alone.
 async fn first<T>(
     http: &IssuerHttp,
     places: &[Url],
+    is_needed: bool,
     mut read: impl FnMut(&Url, &str) -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<Option<T>> {
     let mut places: Vec<&Url> = places.iter().collect();
-    let mut lasting = None;
+    let (mut lasting, mut unread) = (None, None);
     for is_last in [false, true] {
         let mut away = Vec::new();
         for place in std::mem::take(&mut places) {
             match http.get(place).await {
                 Ok(Some(document)) => {
-                    if let Some(found) = read(place, &document)? {
+                    if let Some(found) = read(place, &document.body)? {
                         return Ok(Some(found));
                     }
+                    // Such as the page of a gateway, or of an application that has one for every path.
+                    tracing::info!("no metadata is read: {}", document.description());
+                    unread.get_or_insert_with(|| document.description());
                 }
                 Ok(None) => {}
                 Err(Failure { is_transient: true, error }) => away.push((place, error)),
@@ -231,7 +239,12 @@ async fn first<T>(
         }
         http.pause().await;
     }
-    lasting.map_or(Ok(None), Err)
+    match (lasting, unread) {
+        (Some(error), _) => Err(error),
+        (None, Some(_)) if !is_needed => Ok(None),
+        (None, Some(description)) => bail!("no metadata can be read: {description}"),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The places of a document about a server (RFC 9728, section 3.1), and one that some have it at.
@@ -298,6 +311,23 @@ mod tests {
         for query in ["", "tenant=x", "stat=x", "State=x"] {
             assert_eq!(reserved_parameter(&format!("https://id.example/authorize?{query}")), None, "{query}");
         }
+    }
+
+    /// A gateway answers every path with its page.
+    #[tokio::test]
+    async fn a_page_in_place_of_metadata_is_named() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>";
+        let (origin, _) = super::super::http::tests::answering(answer).await;
+        let url = Url::parse(&origin).unwrap();
+        let http = IssuerHttp::of(&url, reqwest::header::HeaderMap::new(), std::time::Duration::ZERO).unwrap();
+
+        let error = format!("{:#}", identity_provider(&http, &origin).await.unwrap_err());
+
+        let place = "/.well-known/oauth-authorization-server answered HTTP 200 OK with text/html";
+        assert!(error.contains(&format!("no metadata can be read: {origin}{place}")), "{error}");
+        let challenge = Challenge::default();
+        let error = format!("{:#}", discover(&http, &url, &challenge).await.unwrap_err());
+        assert!(error.contains("names no issuer of tokens"), "{error}");
     }
 
     #[test]

@@ -12,12 +12,17 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use reqwest::header::HeaderValue;
+use reqwest::{StatusCode, header::HeaderValue};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-use super::{PrivateKey, SigningAlgorithm, discovery::IssuerMetadata, dpop::ProofKey, http::IssuerHttp};
+use super::{
+    PrivateKey, SigningAlgorithm,
+    discovery::IssuerMetadata,
+    dpop::ProofKey,
+    http::{self, IssuerHttp},
+};
 use crate::{received, store::Client};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -79,6 +84,8 @@ pub(super) enum GrantError {
     InvalidGrant(String),
     /// The issuer does not know the client, or not with this secret.
     InvalidClient(String),
+    /// There is no such endpoint, or nothing listens there: the request was not read.
+    NoEndpoint(anyhow::Error),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -87,7 +94,7 @@ impl From<GrantError> for anyhow::Error {
     fn from(error: GrantError) -> Self {
         match error {
             GrantError::InvalidGrant(reason) | GrantError::InvalidClient(reason) => Self::msg(reason),
-            GrantError::Other(error) => error,
+            GrantError::NoEndpoint(error) | GrantError::Other(error) => error,
         }
     }
 }
@@ -165,17 +172,25 @@ async fn request(
     key: Option<&ProofKey>,
 ) -> Result<TokenResponse, GrantError> {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let answer = http.post(endpoint, FORM, &body, authorization.as_ref(), key).await.map_err(GrantError::Other)?;
+    let answer = http.post(endpoint, FORM, &body, authorization.as_ref(), key).await;
+    let answer = answer.map_err(|error| match http::is_unconnected(&error) {
+        true => GrantError::NoEndpoint(error),
+        false => GrantError::Other(error),
+    })?;
     // Some issuers answer 200 with an error.
     match answer.error_code().as_deref() {
         Some("invalid_grant") => return Err(GrantError::InvalidGrant(answer.reason())),
         Some("invalid_client") => return Err(GrantError::InvalidClient(answer.reason())),
         Some(_) => return Err(GrantError::Other(anyhow::Error::msg(answer.reason()))),
+        None if matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
+            return Err(GrantError::NoEndpoint(anyhow::Error::msg(answer.reason())));
+        }
         None if !answer.status.is_success() => return Err(GrantError::Other(anyhow::Error::msg(answer.reason()))),
         None => {}
     }
     let response = received::read(&answer.body).map_err(anyhow::Error::new);
-    response.context("the issuer's answer has no token").map_err(GrantError::Other)
+    let why = || format!("the issuer's answer has no token: {}", answer.description());
+    response.with_context(why).map_err(GrantError::Other)
 }
 
 /// Registers this client.
@@ -194,7 +209,8 @@ pub(super) async fn register(http: &IssuerHttp, issuer: &IssuerMetadata, redirec
     if !answer.status.is_success() {
         bail!("{}", answer.reason());
     }
-    let registered: Registered = received::read(&answer.body).context("the issuer's answer is no registration")?;
+    let registered: Registered = received::read(&answer.body)
+        .with_context(|| format!("the issuer's answer is no registration: {}", answer.description()))?;
     // An empty secret is none.
     let secret = registered.client_secret.filter(|secret| !secret.is_empty());
     let auth_method = registered.token_endpoint_auth_method.or_else(|| auth_method(issuer));

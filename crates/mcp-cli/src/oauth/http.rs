@@ -35,6 +35,8 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Of what an issuer reports, in an error.
 const MAX_REASON_CHARS: usize = 500;
+/// Of a content type.
+const MAX_KIND_CHARS: usize = 60;
 
 /// An HTTP client for one server's issuers.
 #[derive(Debug, Clone)]
@@ -52,19 +54,29 @@ pub(super) struct IssuerHttp {
 /// A response, read to its end.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// Where it came from, without a query.
+    url: Url,
     pub(super) status: StatusCode,
     headers: HeaderMap,
     pub(super) body: String,
 }
 
 impl Answer {
+    /// What kind of answer this is, for an error: a page of a gateway has another type than JSON.
+    pub(super) fn description(&self) -> String {
+        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let kind = content_type.map_or("no content type", |own| own.split(';').next().unwrap_or_default().trim());
+        let kind: String = kind.chars().take(MAX_KIND_CHARS).collect();
+        format!("{} answered HTTP {} with {kind}", self.url, self.status)
+    }
+
     /// What went wrong, in the issuer's words if they are JSON of OAuth.
     pub(super) fn reason(&self) -> String {
         let body: Value = received::read(&self.body).unwrap_or_default();
         let reason = match (body["error"].as_str(), body["error_description"].as_str()) {
             (Some(error), Some(description)) => format!("{error}: {description}"),
             (Some(error), None) => error.to_owned(),
-            (None, _) => format!("HTTP {}: {}", self.status, self.body),
+            (None, _) => format!("{}: {}", self.description(), self.body.trim()),
         };
         reason.trim_end_matches([' ', ':']).chars().take(MAX_REASON_CHARS).collect()
     }
@@ -134,7 +146,7 @@ impl IssuerHttp {
     }
 
     /// The document at a URL; `None` if there is none. Redirects are followed within their origin. Not retried.
-    pub(super) async fn get(&self, url: &Url) -> Result<Option<String>, Failure> {
+    pub(super) async fn get(&self, url: &Url) -> Result<Option<Answer>, Failure> {
         let mut url = url.clone();
         for _ in 0..MAX_REDIRECTS {
             let mut request = Request::new(reqwest::Method::GET, url.clone());
@@ -145,7 +157,7 @@ impl IssuerHttp {
             }
             let location = answer.headers.get(LOCATION).filter(|_| answer.status.is_redirection());
             let Some(location) = location.and_then(|location| location.to_str().ok()) else {
-                return Ok((answer.status == StatusCode::OK).then_some(answer.body));
+                return Ok((answer.status == StatusCode::OK).then_some(answer));
             };
             let next = url.join(location).map_err(Failure::lasting)?;
             if next.origin() != url.origin() {
@@ -200,16 +212,26 @@ impl IssuerHttp {
                     continue;
                 }
             }
-            let (error, pause) = match executed {
-                Ok(answer) if answer.is_transient() => (anyhow!("{url}: {}", answer.reason()), answer.retry_after()),
+            let (error, pause, is_answered) = match executed {
+                Ok(answer) if answer.is_transient() => {
+                    let reason = answer.reason();
+                    let error = match answer.error_code() {
+                        Some(_) => anyhow!("{} answered HTTP {}: {reason}", answer.url, answer.status),
+                        None => anyhow!("{reason}"),
+                    };
+                    (error, answer.retry_after(), true)
+                }
                 Ok(answer) => return Ok(answer),
-                Err(Failure { is_transient: true, error }) => (error, None),
+                Err(Failure { is_transient: true, error }) => (error, None, false),
                 Err(Failure { error, .. }) => return Err(error),
             };
             let pause = pause.unwrap_or(self.first_pause * 2_u32.pow(tries - 1)).min(LONGEST_PAUSE);
             if tries == MAX_TRIES || is_late(&error) || Instant::now() + pause >= end {
                 let tries = if tries == 1 { "one try".to_owned() } else { format!("{tries} tries") };
-                return Err(error.context(format!("no answer after {tries}")));
+                return Err(error.context(match is_answered {
+                    true => format!("no success after {tries}"),
+                    false => format!("no answer after {tries}"),
+                }));
             }
             tracing::info!("{error:#}: trying again");
             tokio::time::sleep(pause).await;
@@ -244,7 +266,7 @@ impl IssuerHttp {
             is_transient: error.is::<reqwest::Error>(),
             error: error.context(format!("could not read {}", shown(&url))),
         })?;
-        Ok(Answer { status, headers, body })
+        Ok(Answer { url: shown(&url), status, headers, body })
     }
 }
 
@@ -252,6 +274,12 @@ impl IssuerHttp {
 fn is_late(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<reqwest::Error>());
     causes.any(|cause| cause.is_timeout() && !cause.is_connect())
+}
+
+/// Whether there was no connection: nothing was sent.
+pub(super) fn is_unconnected(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<reqwest::Error>());
+    causes.any(reqwest::Error::is_connect)
 }
 
 /// A URL without its query, which may be secret.
@@ -303,7 +331,7 @@ pub(super) mod tests {
             ("", "could not reach"),
             (
                 "HTTP/1.1 503 X\r\nContent-Length: 4\r\nConnection: close\r\n\r\naway",
-                "HTTP 503 Service Unavailable: away",
+                "/token answered HTTP 503 Service Unavailable with no content type: away",
             ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\naway", "the answer broke off"),
         ] {
@@ -312,7 +340,8 @@ pub(super) mod tests {
             let error = http.post(url.as_str(), "text/plain", "", None, None).await.unwrap_err();
 
             let error = format!("{error:#}");
-            assert!(error.contains("no answer after 4 tries") && error.contains(expected), "{error}");
+            let outcome = if answer.contains("503") { "no success" } else { "no answer" };
+            assert!(error.starts_with(&format!("{outcome} after 4 tries: ")) && error.contains(expected), "{error}");
             assert_eq!(tries.load(Ordering::Relaxed), 4, "{answer}");
         }
     }

@@ -1,6 +1,6 @@
 //! How tokens are requested: the options of the command line, parsed.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use reqwest::header::HeaderMap;
 
@@ -32,6 +32,15 @@ pub(crate) struct OAuthOptions {
     pub(crate) state_dir: Option<PathBuf>,
     /// The configured headers, for the server's own origin.
     pub(crate) headers: HeaderMap,
+    /// What an answer may take; any time unless given.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl OAuthOptions {
+    /// How long a request waits for a token that takes no person.
+    pub(super) fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::MAX)
+    }
 }
 
 /// The parameter `resource` of requests to the issuer (RFC 8707).

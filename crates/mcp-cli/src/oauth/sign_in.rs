@@ -14,7 +14,7 @@ use super::{
     now, wanted_scopes,
 };
 use crate::{
-    callback::{CallbackListener, ExpectedRedirect, Redirect, can_paste, pasted},
+    callback::{CallbackListener, ExpectedRedirect, Redirect, WaitingPage, can_paste, pasted},
     challenge::Challenge,
     output,
     store::{Client, PageError, Registration},
@@ -111,26 +111,36 @@ impl OAuth {
             issuer: issuer.issuer.clone(),
             requires_issuer: issuer.authorization_response_iss_parameter_supported == Some(true),
         };
-        let code = match self.redirect(listener, url.as_str(), expected).await {
-            Ok(code) => code,
-            Err(error) => {
-                let reason: String = format!("{error:#}").chars().take(MAX_FAILURE_CHARS).collect();
-                let seconds = SIGN_IN_COOLDOWN.as_secs();
-                return Err(PageError(format!("{reason}: a new call opens another page after {seconds} s")).into());
+        self.store.note_page(url.as_str());
+        let (redirect, page) = self.redirect(listener, url.as_str(), expected.clone()).await.map_err(page_error)?;
+        let ended: anyhow::Result<Option<String>> = async {
+            let code = code_of(redirect, &expected).map_err(page_error)?;
+            let mut form = vec![
+                ("grant_type", "authorization_code"),
+                ("code", &code),
+                ("redirect_uri", &redirect_uri),
+                ("code_verifier", &verifier),
+            ];
+            form.extend(resource.as_deref().map(|resource| ("resource", resource)));
+            match grants::token(&self.http, &issuer.token_endpoint, &client, &form, key).await {
+                Ok(response) => {
+                    self.keep(found, client, response, scope, resource.clone(), key.cloned());
+                    Ok(None)
+                }
+                Err(GrantError::InvalidClient(reason)) if self.store.drop_registration(&client.id)? => Ok(Some(reason)),
+                Err(error) => Err(anyhow::Error::from(error).context("the issuer gave no token")),
             }
-        };
-        let mut form = vec![
-            ("grant_type", "authorization_code"),
-            ("code", &code),
-            ("redirect_uri", &redirect_uri),
-            ("code_verifier", &verifier),
-        ];
-        form.extend(resource.as_deref().map(|resource| ("resource", resource)));
-        match grants::token(&self.http, &issuer.token_endpoint, &client, &form, key).await {
-            Ok(response) => self.keep(found, client, response, scope, resource, key.cloned()).map(|()| None),
-            Err(GrantError::InvalidClient(reason)) if self.store.drop_registration(&client.id)? => Ok(Some(reason)),
-            Err(error) => Err(anyhow::Error::from(error).context("the issuer gave no token")),
         }
+        .await;
+        if let Some(page) = page {
+            page.show(match &ended {
+                Ok(None) => Ok(()),
+                Ok(Some(reason)) => Err(format!("The issuer does not know the client ({reason}). Another page opens.")),
+                Err(error) => Err(format!("{error:#}").chars().take(MAX_FAILURE_CHARS).collect()),
+            })
+            .await;
+        }
+        ended
     }
 
     /// The client to sign in with: one that was given, that the issuer knows by its document, or that is registered.
@@ -203,13 +213,13 @@ impl OAuth {
         bound.with_context(|| format!("could not listen on 127.0.0.1:{port} for the browser"))
     }
 
-    /// Sends the browser away, and returns the code that it comes back with.
+    /// Sends the browser away, and returns what it comes back with, and its page unless that was pasted.
     async fn redirect(
         &self,
         listener: CallbackListener,
         url: &str,
         expected: ExpectedRedirect,
-    ) -> anyhow::Result<String> {
+    ) -> anyhow::Result<(Redirect, Option<WaitingPage>)> {
         let port = listener.port();
         output::release_terminal();
         output::note(&format!("sign in at {url}"));
@@ -221,36 +231,45 @@ impl OAuth {
                 if can_paste() { ", or paste here the address at which it ends" } else { "" }
             ));
         }
-        let issuer = expected.issuer.clone();
-        let requires_issuer = expected.requires_issuer;
         let typed = expected.clone();
         let redirect = async {
             tokio::select! {
-                redirect = listener.wait(expected) => redirect,
-                redirect = pasted(typed), if !is_opened => redirect,
+                redirect = listener.wait(expected) => redirect.map(|(redirect, page)| (redirect, Some(page))),
+                redirect = pasted(typed), if !is_opened => redirect.map(|redirect| (redirect, None)),
             }
         };
         let redirect = tokio::time::timeout(SIGN_IN_TIMEOUT, redirect).await;
-        let redirect: Redirect = redirect.with_context(|| {
+        Ok(redirect.with_context(|| {
             format!(
                 "no sign-in within five minutes: if the page reports an unknown client, run `mcpl forget {}`",
                 self.server
             )
-        })??;
-        if let Some(error) = redirect.error {
-            bail!("signing in failed: {error}");
+        })??)
+    }
+}
+
+/// An error that a sign-in page ended with.
+fn page_error(error: anyhow::Error) -> anyhow::Error {
+    let reason: String = format!("{error:#}").chars().take(MAX_FAILURE_CHARS).collect();
+    let seconds = SIGN_IN_COOLDOWN.as_secs();
+    PageError(format!("{reason}: a new call opens another page after {seconds} s")).into()
+}
+
+/// The code of a redirect, if that is of the issuer that was asked.
+fn code_of(redirect: Redirect, expected: &ExpectedRedirect) -> anyhow::Result<String> {
+    if let Some(error) = redirect.error {
+        bail!("signing in failed: {error}");
+    }
+    let name = expected.issuer.as_deref().unwrap_or("without a name");
+    match &redirect.issuer {
+        // RFC 9207, section 2.4.
+        Some(other) if redirect.issuer != expected.issuer => {
+            bail!("signing in failed: the answer is of the issuer {other}, not of {name}")
         }
-        let expected = issuer.as_deref().unwrap_or("without a name");
-        match &redirect.issuer {
-            // RFC 9207, section 2.4.
-            Some(other) if redirect.issuer != issuer => {
-                bail!("signing in failed: the answer is of the issuer {other}, not of {expected}")
-            }
-            None if requires_issuer => {
-                bail!("signing in failed: the answer does not name its issuer, as those of {expected} do")
-            }
-            _ => redirect.code.context("signing in failed: the answer has no code"),
+        None if expected.requires_issuer => {
+            bail!("signing in failed: the answer does not name its issuer, as those of {name} do")
         }
+        _ => redirect.code.context("signing in failed: the answer has no code"),
     }
 }
 

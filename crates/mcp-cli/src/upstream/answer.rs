@@ -15,7 +15,7 @@ use reqwest::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderMap},
 };
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use sse_stream::Sse;
 
@@ -27,9 +27,12 @@ use super::{
 use crate::{
     message::{Envelope, Shape, error_response, is_same_id, one_line, with_part},
     received::{self, Events},
+    server_error::OWN_PREFIX,
 };
 
 const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+/// Of the body of an error, in an error.
+const MAX_SHOWN_CHARS: usize = 500;
 /// Tries to go on reading a stream that broke off.
 pub(super) const MAX_RESUMPTIONS: u32 = 5;
 
@@ -262,17 +265,42 @@ pub(super) fn deliver_error(
         bail!("the server answered {status}");
     };
     let shape = received::check(body).ok().and_then(|()| json::borrow::<Shape<'_>>(body).ok());
-    if let Some(error) = shape.as_ref().and_then(|shape| shape.error) {
+    if let Some(error) = shape.as_ref().and_then(|shape| shape.error).filter(|error| is_error_object(error)) {
         let is_own = shape.and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id));
         // Whoever refuses a request unread does not know its id.
         let renamed = || format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, id.get(), error.get());
         send(output, one_line(&if is_own { body.to_owned() } else { renamed() }));
         return Ok(());
     }
-    let shown: String = body.chars().take(500).collect();
+    if let Some(reason) = oauth_reason(body) {
+        let message = format!("{OWN_PREFIX}the server answered {status}: {reason}");
+        send(output, error_response(Some(id), &ErrorObject::new(i64::from(status.as_u16()), message)));
+        return Ok(());
+    }
+    let shown: String = body.chars().take(MAX_SHOWN_CHARS).collect();
     let error = ErrorObject::new(i64::from(status.as_u16()), format!("the server answered {status}"));
     send(output, error_response(Some(id), &error.with_data(json!({ "body": shown }))));
     Ok(())
+}
+
+/// Whether an `error` is that of JSON-RPC (section 5.1): clients reject a response with any other.
+fn is_error_object(error: &RawValue) -> bool {
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "only whether they are there, and of their types")]
+    struct Error<'a> {
+        code: i64,
+        #[serde(borrow)]
+        message: std::borrow::Cow<'a, str>,
+    }
+    error.get().starts_with('{') && json::borrow::<Error<'_>>(error.get()).is_ok()
+}
+
+/// The reason in an error response of OAuth (RFC 6749, section 5.2): `error` is a text there.
+fn oauth_reason(body: &str) -> Option<String> {
+    let body: Value = received::read(body).ok()?;
+    let error = body["error"].as_str()?;
+    let description = body["error_description"].as_str().map(|text| format!(": {text}")).unwrap_or_default();
+    Some(format!("{error}{description}").chars().take(MAX_SHOWN_CHARS).collect())
 }
 
 /// Whether a text may be written to the client: an object, or a list of them.
@@ -381,6 +409,35 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// As gateways and issuers answer: no JSON-RPC client can read it.
+    #[test]
+    fn an_error_of_oauth_becomes_one_of_json_rpc() {
+        let delivered = |body: &str| -> Value {
+            let (output, mut lines) = mpsc::unbounded_channel();
+            let envelope = Envelope::parse(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#).unwrap();
+            deliver_error(&envelope, StatusCode::FORBIDDEN, body, &output).unwrap();
+            received::read(&lines.try_recv().unwrap().text).unwrap()
+        };
+        for (body, message) in [
+            (r#"{"error":"insufficient_scope"}"#, "mcpl: the server answered 403 Forbidden: insufficient_scope"),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"error":"no","error_description":"it needs x"}"#,
+                "mcpl: the server answered 403 Forbidden: no: it needs x",
+            ),
+            (r#"{"error":{"message":"no code"}}"#, "the server answered 403 Forbidden"),
+            (r#"{"error":{"code":"E1","message":"x"}}"#, "the server answered 403 Forbidden"),
+            (r#"{"error":[]}"#, "the server answered 403 Forbidden"),
+        ] {
+            let answer = delivered(body);
+            assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(7), &json!(403)), "{body}");
+            assert_eq!(answer["error"]["message"], message, "{body}");
+        }
+        let long = delivered(&format!(r#"{{"error":"{}"}}"#, "é".repeat(100_000)));
+        assert!(long["error"]["message"].as_str().unwrap().chars().count() < 600);
+        let own = delivered(r#"{"error":{"code":-32000,"message":"e"}}"#);
+        assert_eq!(own, json!({ "jsonrpc": "2.0", "id": 7, "error": { "code": -32000, "message": "e" } }));
     }
 
     /// C17: what a server wants is kept for all streams that follow, however long it is.
