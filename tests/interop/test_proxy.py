@@ -324,5 +324,5 @@ def test_what_cannot_be_meant_is_refused_with_what_to_use(mcpl, tmp_path):
         ended = subprocess.run(
             words(mcpl, "http://127.0.0.1:1/mcp", tmp_path, *options), capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
-        assert ended.returncode == 1
+        assert ended.returncode == 2
         assert expected in ended.stderr

@@ -421,7 +421,7 @@ def test_a_header_without_a_value_is_an_error(own):
     with Site() as site:
         for option, value in [("--header-env", "X=UNSET_VARIABLE"), ("--header-file", "X=/none"), ("--header-env", "X")]:
             ended = own.tools(site, option, value)
-            assert ended.returncode == 1 and site.requests == [], ended.stderr
+            assert ended.returncode == 2 and site.requests == [], ended.stderr
 
 
 @pytest.mark.parametrize("lifetime", ["3600", "soon", None, -1])

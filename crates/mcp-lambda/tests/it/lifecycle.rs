@@ -157,7 +157,7 @@ fn a_mistake_while_building_names_its_tool() {
             }),
         ),
         (
-            "tool `mirrored`: `x-mcp-header`",
+            "tool `mirrored`: duplicate `x-mcp-header`",
             Box::new(move || {
                 drop(Tool::<State>::raw("mirrored", mirrored_twice.clone(), |_: ToolContext<State>, _| async {
                     Ok("")

@@ -48,7 +48,7 @@ async fn a_server_with_something_public_shows_its_list_and_what_takes_a_token() 
 async fn a_server_is_not_called_open_for_its_tools_alone() {
     let issuer = TestIssuer::start().await;
     for (resource, expected) in [
-        (Resource::new("test://a", "a", read), "Sign-in for some of it"),
+        (Resource::new("test://a", "a", read), "Sign-in for some prompts or resources"),
         (Resource::new("test://a", "a", read).public(), "No sign-in needed"),
     ] {
         let open = Server::new("open", "1.0.0", ()).tool(Tool::new("whoami", whoami).public()).resource(resource);
