@@ -113,6 +113,12 @@ pub enum ExchangeError {
         /// The issuer's code.
         code: &'static str,
     },
+    /// The issuer grants the caller less than was requested.
+    #[error("the issuer did not grant the scope `{scope}`")]
+    ScopeNotGranted {
+        /// The first requested scope that is missing.
+        scope: String,
+    },
     /// The token endpoint cannot be reached or asked at the moment.
     #[error("the token endpoint is not available")]
     Unavailable(#[source] mcp_server::BoxError),
@@ -132,6 +138,9 @@ impl ExchangeError {
     pub fn into_handler_error(self) -> HandlerError {
         match self {
             Self::Refused { message, .. } => HandlerError::failed(message),
+            Self::ScopeNotGranted { scope } => HandlerError::failed(format!(
+                "The authorization server does not grant you the scope `{scope}`, which this request needs at the other service."
+            )),
             Self::Unavailable(source) => {
                 Unavailable::new("The authorization server is not available. Try again in a minute.", source).into()
             }
@@ -165,7 +174,8 @@ impl TokenExchange {
         Self { config, issuer, client, secret, endpoint: Mutex::default(), kept: Mutex::default() }
     }
 
-    /// A token for a target, issued for the caller whose token was verified, at the time `now` and by `answer_by`. Without
+    /// A token for a target, issued for the caller whose token was verified, by `answer_by`. `clock` is the current time: a
+    /// handler may run for minutes. Without
     /// scopes the issuer decides which it has.
     ///
     /// # Errors
@@ -176,10 +186,11 @@ impl TokenExchange {
         subject: &SubjectToken,
         target: TokenTarget<'_>,
         scopes: &[&str],
-        now: SystemTime,
+        clock: impl Fn() -> SystemTime + Send + Sync,
         answer_by: Option<Instant>,
     ) -> Result<ExchangedToken, ExchangeError> {
         let scope = check(target, scopes)?;
+        let now = clock();
         let key = key(subject, target, &scope);
         let flight = {
             let mut kept = self.kept();
@@ -192,11 +203,13 @@ impl TokenExchange {
         };
         let exchange = async {
             let _flight = flight.lock().await;
-            // While this one waited, another may have got it.
+            // While this one waited, another may have got it; and time has passed.
+            let now = clock();
             if let Some(token) = self.kept().get(&key).and_then(|slot| slot.fresh(now)) {
                 return Ok(token);
             }
-            let granted = self.request(subject, target, &scope, now, answer_by).await?;
+            let granted = self.request(subject, target, &scope, &clock, answer_by).await?;
+            check_granted(&granted, subject, &scope)?;
             let lifetime = granted.expires_in.min(MAX_LIFETIME).saturating_sub(RESERVE);
             if let Some(ends) = now.checked_add(lifetime).filter(|ends| *ends > now) {
                 self.kept().entry(key).or_default().token = Some((granted.token.clone(), ends));
@@ -216,7 +229,7 @@ impl TokenExchange {
         subject: &SubjectToken,
         target: TokenTarget<'_>,
         scope: &str,
-        now: SystemTime,
+        clock: &(impl Fn() -> SystemTime + Send + Sync),
         answer_by: Option<Instant>,
     ) -> Result<Granted, ExchangeError> {
         let endpoint = self.endpoint().await?;
@@ -236,6 +249,7 @@ impl TokenExchange {
                 form.push("scope", scope);
             }
             let secret = self.secret.get(answer_by).await?;
+            let now = clock();
             // A repeated exchange issues another token, and changes nothing else.
             let request = self.client.post(&endpoint).answer_by(answer_by).idempotent();
             let request = self.config.authenticate(request, &mut form, &secret, &self.issuer, now)?;
@@ -319,6 +333,19 @@ fn check(target: TokenTarget<'_>, scopes: &[&str]) -> Result<String, ExchangeErr
         return Err(ExchangeError::Argument { what: "scopes" });
     }
     Ok(text)
+}
+
+/// Checks that a response has another token with all requested scopes. A response without `scope` grants them
+/// (RFC 8693, section 2.2.1).
+fn check_granted(granted: &Granted, subject: &SubjectToken, scope: &str) -> Result<(), ExchangeError> {
+    if granted.token.value == subject.0 {
+        return Err(ExchangeError::Malformed("`access_token` is the caller's own token"));
+    }
+    let Some(own) = &granted.scope else { return Ok(()) };
+    match scope.split_terminator(' ').find(|scope| !own.split(' ').any(|own| own == *scope)) {
+        Some(missing) => Err(ExchangeError::ScopeNotGranted { scope: missing.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 fn key(subject: &SubjectToken, target: TokenTarget<'_>, scope: &str) -> [u8; 32] {

@@ -2,7 +2,7 @@
 //!
 //! [RFC 8693]: https://www.rfc-editor.org/rfc/rfc8693
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use http::HeaderMap;
 use mcp_auth::{ExchangedToken, SubjectToken, TokenExchange, TokenTarget};
@@ -92,7 +92,7 @@ impl<S: Send + Sync> TokenExchangeContext for RequestContext<S> {
                 ),
             });
         };
-        let exchanged = exchange.exchange(token, target, scopes, self.received(), self.deadline()).await;
+        let exchanged = exchange.exchange(token, target, scopes, SystemTime::now, self.deadline()).await;
         exchanged.map_err(mcp_auth::ExchangeError::into_handler_error)
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Granted {
     pub(crate) token: ExchangedToken,
     /// Zero if the issuer does not state it.
     pub(crate) expires_in: Duration,
+    /// `None` if it is what was requested.
+    pub(crate) scope: Option<String>,
 }
 
 /// Reads a response. No text of it is repeated but the code of an error, which is one of a list.
@@ -50,8 +52,12 @@ pub(crate) fn read(status: StatusCode, body: &[u8]) -> Result<Granted, ExchangeE
         None | Some(Value::Null) => 0,
         Some(seconds) => seconds.as_u64().ok_or(ExchangeError::Malformed("`expires_in` is not a number of seconds"))?,
     };
+    let scope = match object.get("scope") {
+        None | Some(Value::Null) => None,
+        Some(scope) => Some(scope.as_str().ok_or(ExchangeError::Malformed("`scope` is not a string"))?.to_owned()),
+    };
     let value = Arc::new(Zeroizing::new(token.to_owned()));
-    Ok(Granted { token: ExchangedToken { value }, expires_in: Duration::from_secs(expires_in) })
+    Ok(Granted { token: ExchangedToken { value }, expires_in: Duration::from_secs(expires_in), scope })
 }
 
 fn refusal(code: &str) -> ExchangeError {

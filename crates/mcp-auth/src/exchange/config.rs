@@ -78,7 +78,8 @@ impl ExchangeConfig {
         };
         let endpoint = text(TOKEN_ENDPOINT);
         match endpoint.as_deref().filter(|url| secure_url(url).is_none()) {
-            Some(url) => Err(InitError::setting(TOKEN_ENDPOINT, "an https URL (http on loopback)", url)),
+            // It may have a password in it.
+            Some(_) => Err(InitError::secret(TOKEN_ENDPOINT, "an https URL (http on loopback)")),
             None => Ok(Some(Self { client_id: client_id.to_owned(), method, secret, endpoint })),
         }
     }
@@ -112,6 +113,9 @@ mod tests {
             (&[id, secret], 2, "exactly one issuer"),
             (&[id, secret, ("OIDC_EXCHANGE_KEY_ID", "k")], 1, "needs OIDC_EXCHANGE_PRIVATE_KEY_ARN"),
             (&[id, secret, ("OIDC_EXCHANGE_TOKEN_ENDPOINT", "http://a.example")], 1, "OIDC_EXCHANGE_TOKEN_ENDPOINT"),
+            (&[id, secret, ("OIDC_EXCHANGE_TOKEN_ENDPOINT", "https://u:s3cret@a.example/")], 1, "an https URL"),
+            (&[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "s3cret")], 1, "ARN of a secret"),
+            (&[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "arn:aws:secretsmanager:EU:s3cret")], 1, "ARN of a secret"),
             (&[id, arn], 1, "needs AWS_ACCESS_KEY_ID"),
             (&[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "name")], 1, "ARN of a secret"),
             (

@@ -108,10 +108,10 @@ impl SecretsManager {
         let mut parts = arn.splitn(7, ':');
         let region = match [(); 4].map(|()| parts.next()) {
             [Some("arn"), Some(_), Some("secretsmanager"), Some(region)] if !region.is_empty() => region,
-            _ => return Err(InitError::setting(variable, expected, arn)),
+            _ => return Err(InitError::secret(variable, expected)),
         };
         if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-            return Err(InitError::setting(variable, expected, arn));
+            return Err(InitError::secret(variable, expected));
         }
         let needed = |name: &str| {
             get(name)

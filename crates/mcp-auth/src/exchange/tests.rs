@@ -110,7 +110,7 @@ const TARGET: TokenTarget<'static> = TokenTarget::Audience("billing api");
 
 async fn exchange(exchanger: &TokenExchange) -> Result<ExchangedToken, ExchangeError> {
     let subject = SubjectToken::new("caller.token");
-    exchanger.exchange(&subject, TARGET, &["b", "a"], SystemTime::now(), None).await
+    exchanger.exchange(&subject, TARGET, &["b", "a"], SystemTime::now, None).await
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn a_token_is_kept_for_its_caller_target_and_scopes_until_it_nears_its_end
         (&ada, TARGET, &["a", "b"], seconds(540), "t7"),
         (&ada, TARGET, &["a", "b"], seconds(541), "t7"),
     ] {
-        let token = exchanger.exchange(subject, target, scopes, at, None).await.unwrap();
+        let token = exchanger.exchange(subject, target, scopes, || at, None).await.unwrap();
 
         assert_eq!(token.as_str(), expected, "{target:?} {scopes:?}");
     }
@@ -194,7 +194,7 @@ async fn the_tokens_that_are_kept_are_bounded() {
 
     for number in 0..=MAX_KEPT {
         let subject = SubjectToken::new(&format!("caller{number}"));
-        exchanger.exchange(&subject, TARGET, &[], now, None).await.unwrap();
+        exchanger.exchange(&subject, TARGET, &[], || now, None).await.unwrap();
         assert!(exchanger.kept().len() <= MAX_KEPT);
     }
 }
@@ -282,7 +282,7 @@ async fn a_silent_token_endpoint_is_unavailable_at_the_deadline() {
     let (exchanger, subject) = (exchanger(&peer.url("/token"), &[]), SubjectToken::new("caller"));
     let answer_by = Some(Instant::now() + Duration::from_millis(200));
 
-    let exchanged = exchanger.exchange(&subject, TARGET, &[], SystemTime::now(), answer_by).await;
+    let exchanged = exchanger.exchange(&subject, TARGET, &[], SystemTime::now, answer_by).await;
 
     assert!(matches!(exchanged, Err(ExchangeError::Unavailable(_))), "{exchanged:?}");
     let away = tests::exchanger("http://127.0.0.1:1/token", &[]);
@@ -305,7 +305,7 @@ async fn targets_and_scopes_that_no_request_can_have_are_rejected() {
         (TARGET, &["ü"]),
         (TARGET, &[&*long, "y", &*long.replace('x', "z")]),
     ] {
-        let exchanged = exchanger.exchange(&SubjectToken::new("caller"), target, scopes, SystemTime::now(), None).await;
+        let exchanged = exchanger.exchange(&SubjectToken::new("caller"), target, scopes, SystemTime::now, None).await;
 
         assert!(matches!(exchanged, Err(ExchangeError::Argument { .. })), "{target:?} {scopes:?}: {exchanged:?}");
     }
@@ -433,4 +433,51 @@ async fn a_client_with_a_key_proves_itself_by_a_signed_assertion() {
             public.verify(message.as_bytes(), &decode(parts[2])).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_and_an_assertion_are_checked_at_the_current_time_not_that_of_the_request() {
+    let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let key = pem(ec.to_pkcs8v1().unwrap().as_ref());
+    let secrets = Peer::start(move |_, _| (200, json!({ "SecretString": key }).to_string())).await;
+    let issuer = Peer::start(|number, _| granted(&format!("t{number}"))).await;
+    let endpoint = secrets.url("");
+    let mut variables = vec![("OIDC_EXCHANGE_PRIVATE_KEY_ARN", ARN), ("AWS_ENDPOINT_URL", &*endpoint)];
+    variables.extend(AWS);
+    let own = exchanger(&issuer.url("/token"), &variables);
+    let subject = SubjectToken::new("caller.token");
+    let begin = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    // The time goes on by 400 s each time that it is read.
+    let reads = std::sync::atomic::AtomicU64::new(0);
+    let clock = || begin + Duration::from_secs(400 * reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+
+    own.exchange(&subject, TARGET, &[], clock, None).await.unwrap();
+    let again = own.exchange(&subject, TARGET, &[], || begin + Duration::from_secs(400 + 540), None).await.unwrap();
+
+    assert_eq!(again.as_str(), "t2", "kept from the time after the lock");
+    let request = issuer.requests().remove(0);
+    let assertion = request.split("client_assertion=").nth(1).unwrap().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(assertion).unwrap()).unwrap();
+    assert_eq!(claims["exp"], 1_000_860);
+}
+
+#[tokio::test]
+async fn the_callers_own_token_or_a_missing_scope_is_an_error() {
+    for (token, scope, expected) in [
+        ("caller.token", json!(null), "the caller's own token"),
+        ("new", json!("a c"), "did not grant the scope `b`"),
+        ("new", json!(["a", "b"]), "`scope` is not a string"),
+    ] {
+        let mut answer: Value = serde_json::from_str(&granted(token).1).unwrap();
+        answer["scope"] = scope;
+        let peer = Peer::start(move |_, _| (200, answer.to_string())).await;
+
+        let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
+
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let mut answer: Value = serde_json::from_str(&granted("new").1).unwrap();
+    answer["scope"] = json!("c b a");
+    let peer = Peer::start(move |_, _| (200, answer.to_string())).await;
+    assert_eq!(exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap().as_str(), "new");
 }
