@@ -98,7 +98,26 @@ fn filter(wish: Option<&str>) -> (Targets, bool) {
         level => LevelFilter::from_str(level).ok().map(|level| Targets::new().with_default(level)),
     };
     let is_understood = understood.is_some();
-    (understood.unwrap_or(from_info), is_understood)
+    (without_wire(&understood.unwrap_or(from_info)), is_understood)
+}
+
+/// Crates that log requests and headers as they are, with bearer tokens, at the level TRACE.
+const WIRE: [&str; 4] = ["lambda_runtime", "hyper", "h2", "aws_sigv4"];
+
+/// The same with these crates at DEBUG at most.
+fn without_wire(filter: &Targets) -> Targets {
+    let cap = |target: &str, level: LevelFilter| match WIRE.iter().any(|own| target.starts_with(own)) {
+        true => level.min(LevelFilter::DEBUG),
+        false => level,
+    };
+    let mut capped: Targets = filter.iter().map(|(target, level)| (target.to_owned(), cap(target, level))).collect();
+    for target in WIRE.into_iter().filter(|target| filter.would_enable(target, &Level::TRACE)) {
+        capped = capped.with_target(target, LevelFilter::DEBUG);
+    }
+    match filter.default_level() {
+        Some(level) => capped.with_default(level),
+        None => capped,
+    }
 }
 
 /// In one piece, so that lines of several threads do not mix. Nobody could be told that it failed.
@@ -708,5 +727,22 @@ mod tests {
             assert!(filter.would_enable("mcp_lambda", &level), "{wish:?}");
             assert!(level == Level::TRACE || !filter.would_enable("mcp_lambda", &Level::TRACE));
         }
+    }
+
+    #[test]
+    fn crates_that_log_bearer_tokens_are_at_debug_at_most() {
+        for wish in
+            ["trace", "lambda_runtime=trace,info", "info,lambda_runtime::layers=trace", "hyper=trace,lambda=trace"]
+        {
+            let (filter, _) = filter(Some(wish));
+
+            for target in ["lambda_runtime", "lambda_runtime::layers::trace", "hyper_util::client", "aws_sigv4"] {
+                assert!(!filter.would_enable(target, &Level::TRACE), "{wish} {target}");
+            }
+        }
+        let (filter, _) = filter(Some("trace"));
+        assert!(
+            filter.would_enable("lambda_runtime", &Level::DEBUG) && filter.would_enable("mcp_lambda", &Level::TRACE)
+        );
     }
 }
