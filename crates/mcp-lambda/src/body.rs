@@ -4,12 +4,13 @@ use std::{
     any::Any,
     convert::Infallible,
     fmt,
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use mcp_server::{BoxError, error_chain};
@@ -22,7 +23,25 @@ pub struct Body(Inner);
 
 enum Inner {
     Whole(Bytes),
-    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Infallible> + Send>>),
+    Stream(Pin<Box<dyn Stream>>),
+}
+
+/// A body that is sent as it comes.
+trait Stream: http_body::Body<Data = Bytes, Error = Infallible> + Send {
+    /// Whether it ended before it was complete.
+    fn is_truncated(&self) -> bool {
+        false
+    }
+}
+
+impl Stream for EventStream {}
+
+/// Why a body cannot be read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    TooLarge,
+    /// It failed or panicked, as the log says.
+    Truncated,
 }
 
 impl Body {
@@ -57,7 +76,7 @@ impl Body {
         match body {
             Some(body) => {
                 let (body, end) = (Box::pin(body), end.map(|end| Box::pin(sleep_until(end))));
-                Self(Inner::Stream(Box::pin(ForeignBody { body: Some(body), end })))
+                Self(Inner::Stream(Box::pin(ForeignBody { body: Some(body), end, is_truncated: false })))
             }
             None => Self::whole(Bytes::new()),
         }
@@ -78,14 +97,26 @@ impl Body {
         }
     }
 
-    /// The whole body, if it has no more than `max_bytes`.
-    pub(crate) async fn bytes_up_to(self, max_bytes: usize) -> Option<Bytes> {
-        match self.0 {
-            Inner::Whole(bytes) => (bytes.len() <= max_bytes).then_some(bytes),
-            Inner::Stream(stream) => {
-                http_body_util::Limited::new(stream, max_bytes).collect().await.ok().map(|body| body.to_bytes())
+    /// The whole body.
+    ///
+    /// # Errors
+    ///
+    /// When it has more than `max_bytes`, or ends before it is complete.
+    pub(crate) async fn bytes_up_to(self, max_bytes: usize) -> Result<Bytes, BodyError> {
+        let mut stream = match self.0 {
+            Inner::Whole(bytes) if bytes.len() > max_bytes => return Err(BodyError::TooLarge),
+            Inner::Whole(bytes) => return Ok(bytes),
+            Inner::Stream(stream) => stream,
+        };
+        let mut whole = BytesMut::new();
+        while let Some(Ok(frame)) = poll_fn(|cx| stream.as_mut().poll_frame(cx)).await {
+            let Ok(data) = frame.into_data() else { continue };
+            if data.len() > max_bytes - whole.len() {
+                return Err(BodyError::TooLarge);
             }
+            whole.extend_from_slice(&data);
         }
+        if stream.is_truncated() { Err(BodyError::Truncated) } else { Ok(whole.freeze()) }
     }
 }
 
@@ -137,6 +168,17 @@ struct ForeignBody<B> {
     /// `None` once it has ended.
     body: Option<Pin<Box<B>>>,
     end: Option<Pin<Box<Sleep>>>,
+    is_truncated: bool,
+}
+
+impl<B> Stream for ForeignBody<B>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    fn is_truncated(&self) -> bool {
+        self.is_truncated
+    }
 }
 
 impl<B> http_body::Body for ForeignBody<B>
@@ -153,7 +195,7 @@ where
         // Polled first, so that nothing of the body runs after its end.
         if this.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
             tracing::warn!("the body of a response was cut: the deadline came first");
-            this.body = None;
+            (this.body, this.is_truncated) = (None, true);
             return Poll::Ready(None);
         }
         // A panic here would end the environment, as nothing above catches it.
@@ -164,8 +206,10 @@ where
                 return Poll::Ready(Some(Ok(frame.map_data(|data| data))));
             }
             // Trailers have no place in the answer to an event.
-            Ok(Poll::Ready(Some(Ok(_)) | None)) | Err(_) => {}
+            Ok(Poll::Ready(Some(Ok(_)) | None)) => {}
+            Err(_) => this.is_truncated = true,
             Ok(Poll::Ready(Some(Err(error)))) => {
+                this.is_truncated = true;
                 let error = error.into();
                 tracing::error!(error = error_chain(error.as_ref()), "the body of a response was cut: it failed");
             }

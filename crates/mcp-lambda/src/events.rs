@@ -23,7 +23,7 @@ mod response;
 
 use query::{Cookies, Parameters};
 pub use response::EventResponse;
-pub(crate) use response::{carried_bytes, take_cookies};
+pub(crate) use response::{carried_bytes, make_portable, take_cookies};
 
 /// An HTTP request that came as an event.
 #[derive(Debug)]
@@ -344,7 +344,11 @@ impl RawEvent<'_> {
         {
             match cookies.as_deref() {
                 Some("") => {}
-                Some(cookies) => headers.add(header::COOKIE.as_str(), cookies),
+                Some(cookies) => {
+                    // The platform sends one of the two.
+                    headers.map.remove(header::COOKIE);
+                    headers.add(header::COOKIE.as_str(), cookies);
+                }
                 None => headers.has_malformed = true,
             }
         }
@@ -363,6 +367,9 @@ impl RawEvent<'_> {
             Some(false) | None => Bytes::from(body.into_owned()),
         };
 
+        if path.contains(['?', '#']) {
+            return Err(bad_request("the request's path has a `?` or `#`"));
+        }
         let path = if path.starts_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("/{path}")) };
         let query = match source {
             EventSource::FunctionUrl => self.raw_query_string.read()?.map_or(Cow::Borrowed(""), query::of_raw),
@@ -419,6 +426,8 @@ const USUAL_HEADERS: usize = 24;
 /// [`HeaderMap`] panics from 24,576 on.
 const MAX_HEADERS: usize = 256;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// The most values of one header or query parameter that are read, and one more.
+const MAX_VALUES: usize = 1000;
 
 impl Default for Headers {
     fn default() -> Self {
@@ -494,6 +503,8 @@ impl<'de> FromMember<'de> for HeaderValues<'de> {
         let mut values = Some(Vec::new());
         while let Some(element) = elements.next_element::<Member<Text<'de>>>()? {
             match (element, &mut values) {
+                // More than any reader of them takes.
+                (Member::Is(_), Some(values)) if values.len() > MAX_VALUES => {}
                 (Member::Is(Text(value)), Some(values)) => values.push(value.into_owned()),
                 _ => values = None,
             }

@@ -26,6 +26,7 @@ use tracing::Instrument;
 use crate::{
     Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
     authentication::{Authenticator, Challenger, security_schemes},
+    body::BodyError,
     call_log::{CallLog, CallLogs},
     config, era,
     headers::{self, Accept},
@@ -41,7 +42,7 @@ mod finisher;
 mod handler_refusal;
 mod routes;
 
-pub(crate) use answers::bad_request;
+pub(crate) use answers::{bad_request, internal_error};
 use answers::{
     empty, event_stream, html, json_body, method_not_allowed, not_acceptable, not_found, refuse, refuse_era,
     refuse_malformed, reject, without_body,
@@ -508,8 +509,9 @@ impl tower_service::Service<Request<Body>> for McpService {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             Ok(match body.bytes_up_to(MAX_REQUEST_BYTES).await {
-                Some(body) => service.handle(Request::from_parts(parts, body)).await,
-                None => {
+                Ok(body) => service.handle(Request::from_parts(parts, body)).await,
+                Err(BodyError::Truncated) => bad_request("the body of the request ended early"),
+                Err(BodyError::TooLarge) => {
                     let message = format!("the body has more than the {MAX_REQUEST_BYTES} bytes that are read");
                     refuse(StatusCode::PAYLOAD_TOO_LARGE, None, message)
                 }

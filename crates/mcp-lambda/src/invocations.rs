@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     Body, EventError, EventResponse, EventSource, InvokeMode, LambdaInvocation, LambdaRequest, McpService, Transport,
-    events::take_cookies,
-    http::bad_request,
+    events::{make_portable, take_cookies},
+    http::{bad_request, internal_error},
     runtime_api::{BoxError, RequestBody, RuntimeApi, whole},
 };
 
@@ -97,7 +97,13 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
     let answer = AssertUnwindSafe(answer(service, &event, invocation)).catch_unwind().await;
     drop(event);
     let mut request = match answer {
-        Ok(Ok(answer)) => answer.into_request(api, request_id)?,
+        Ok(Ok(answer)) => match answer.into_request(api, request_id) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::error!(request_id, %error, "a response could not be serialized");
+                error_request(api, request_id, "Serialization", error.to_string())?
+            }
+        },
         Ok(Err(error)) => {
             tracing::error!(request_id, "{error}");
             error_request(api, request_id, "UnknownEvent", error.to_string())?
@@ -212,7 +218,13 @@ pub(crate) async fn respond(
         Err(unknown @ EventError::Unknown(_)) => return Err(unknown),
     };
     let transport = Transport { source, domain_name, iam };
-    Ok((source, service.serve(request, invocation, Some(&transport)).await))
+    let request_id = invocation.request_id.clone();
+    let mut response = service.serve(request, invocation, Some(&transport)).await;
+    if let Err(reason) = make_portable(&mut response) {
+        tracing::error!(request_id, reason, "a response cannot be sent");
+        response = internal_error(&request_id);
+    }
+    Ok((source, response))
 }
 
 /// Answers one event with a whole body, in the shape that its sender reads.

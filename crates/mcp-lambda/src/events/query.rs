@@ -13,6 +13,8 @@ const INVALID: AsciiSet = CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The most bytes that are read of a query's parameters. An `http::Uri` holds no more.
 const MAX_BYTES: usize = 64 * 1024;
+/// The most pairs of them.
+const MAX_PAIRS: usize = 1000;
 
 /// `rawQueryString` of a payload-2.0 event, in the form of a URI.
 pub(super) fn of_raw(query: Text<'_>) -> Cow<'_, str> {
@@ -33,8 +35,8 @@ pub(super) struct Parameters {
 
 impl Parameters {
     fn add(&mut self, name: &str, value: &str) {
-        self.bytes += name.len() + value.len();
-        if self.bytes > MAX_BYTES {
+        self.bytes += name.len() + value.len() + "=&".len();
+        if self.bytes > MAX_BYTES || self.pairs.len() == MAX_PAIRS {
             self.is_malformed = true;
             return;
         }

@@ -6,7 +6,7 @@ use aws_lambda_events::{
     encodings,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use serde::Serialize;
 
 use super::EventSource;
@@ -97,9 +97,46 @@ fn joined(headers: HeaderMap) -> HeaderMap {
     joined
 }
 
-/// The bytes that a whole body takes inside the JSON that carries it, where quotes and line ends are escaped.
+/// Headers of one connection (RFC 9110, section 7.6.1), which the platform sets itself.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Removes hop-by-hop headers.
+///
+/// # Errors
+///
+/// When the response cannot be carried as JSON: its status is none of a final response, or a header value is not visible
+/// ASCII.
+pub(crate) fn make_portable<B>(response: &mut Response<B>) -> Result<(), String> {
+    let status = response.status();
+    if !(200..=599).contains(&status.as_u16()) {
+        return Err(format!("the status {} is not one of a final response (200 to 599)", status.as_u16()));
+    }
+    let headers = response.headers_mut();
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    match headers.iter().find(|(_, value)| value.to_str().is_err()) {
+        Some((name, _)) => Err(format!("the value of the header `{name}` is not visible ASCII: encode it")),
+        None => Ok(()),
+    }
+}
+
+/// The bytes that a whole body takes inside the JSON that carries it, where quotes and control characters are escaped.
 pub(crate) fn carried_bytes(headers: &HeaderMap, body: &str) -> usize {
-    let escapes = body.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n')).count();
+    let escape = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    let escapes: usize = body.bytes().map(escape).sum();
     // Names and values twice over, for multi-value headers and punctuation; the rest of the envelope is small.
     let header_bytes: usize = headers.iter().map(|(name, value)| 2 * (name.as_str().len() + value.len()) + 16).sum();
     body.len() + escapes + header_bytes + 256

@@ -164,6 +164,11 @@ fn malformed_error(malformed: &MalformedMessage) -> ErrorObject {
     ErrorObject::new(malformed.code, malformed.reason.clone())
 }
 
+/// The response to a request whose fault is in the log.
+pub(crate) fn internal_error(request_id: &str) -> Response<Body> {
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, None, format!("internal error; request id: {request_id}"))
+}
+
 /// A body that an event could not be turned into a request for.
 pub(crate) fn bad_request(reason: &str) -> Response<Body> {
     refuse_invalid(StatusCode::BAD_REQUEST, reason)

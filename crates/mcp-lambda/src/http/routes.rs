@@ -20,13 +20,14 @@ use tower::{Layer, Service};
 
 use super::{
     ENDPOINT, MAX_REQUEST_BYTES, WELL_KNOWN,
-    answers::{challenged, empty, refuse, reject, translate, without_body},
+    answers::{challenged, empty, internal_error, refuse, reject, translate, without_body},
     exchange::{ResponseLimits, log_refusal_of},
     log_foreign,
 };
 use crate::{
     Body, McpService, PublicUrl, Transport,
     authentication::{Authenticator, Challenger},
+    body::BodyError,
     events::carried_bytes,
     origin::{OriginVerdict, add_preflight_headers},
 };
@@ -82,7 +83,7 @@ impl McpService {
     /// origins are rejected.
     ///
     /// The service gets requests of every method, with the caller as an `Arc<Principal>` in their extensions (none where
-    /// authentication is off), and the [`Invocation`]. It never sees a request of an anonymous caller, even where discovery is public.
+    /// authentication is off) in place of the header `Authorization`, and the [`Invocation`]. `OPTIONS` is answered before it. It never sees a request of an anonymous caller, even where discovery is public.
     /// The path is compared byte by byte below the server's own URL: nothing is decoded or normalized, and `/export/` is another path than
     /// `/export`. Bodies of requests have at most 6 MiB, as the endpoint's. A panic, an error or a missed deadline is a response with
     /// status 500 or 504.
@@ -109,7 +110,7 @@ impl McpService {
     ///
     /// # Panics
     ///
-    /// When the path is the endpoint's or under it, under `/.well-known`, that of another route, or none that a request can have; when
+    /// When the path is the endpoint's or under it, under `/.well-known` or the path of `MCP_PUBLIC_URL`, that of another route, or none that a request can have; when
     /// the service has a layer already, which would not be around this route.
     #[must_use]
     #[track_caller]
@@ -197,9 +198,10 @@ impl McpService {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let handler = handler(layer.layer(self.clone()));
+        let (handler, service) = (handler(layer.layer(self.clone())), self.clone());
         let layered = Layered(Box::new(move |request, invocation, transport| {
-            Box::pin(call_layers(Arc::clone(&handler), request, invocation, transport))
+            let limits = service.limits(transport.as_ref());
+            Box::pin(call_layers(Arc::clone(&handler), request, invocation, transport, limits))
         }));
         Self { layered: Some(Arc::new(layered)), ..self }
     }
@@ -212,6 +214,12 @@ impl McpService {
         );
         if let Some(fault) = fault_of(&path) {
             panic!("`{path}` cannot be a route: {fault}");
+        }
+        if let Some(url) = self.config.public_url.as_ref().filter(|url| url.strip_prefix(&path) != path) {
+            panic!(
+                "`{path}` cannot be a route: it is under the path of MCP_PUBLIC_URL ({}), which is removed first",
+                url.as_str()
+            );
         }
         let is_taken = self.routes.iter().any(|route| route.path.eq_ignore_ascii_case(&path));
         assert!(!is_taken, "two routes have the path `{path}`");
@@ -273,7 +281,7 @@ where
 fn answer_closed<'a>(service: &'a McpService, route: &'a Route, visit: Visit<'a>) -> BoxFuture<'a, Response<Body>> {
     Box::pin(async move {
         let Visit { request, mut invocation, transport, own_url } = visit;
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let verdict = OriginVerdict::of(&parts.headers, own_url, &service.config.allowed_origins);
         let mut response = if verdict == OriginVerdict::Foreign {
             log_foreign(&parts.headers, &invocation.request_id);
@@ -286,6 +294,10 @@ fn answer_closed<'a>(service: &'a McpService, route: &'a Route, visit: Visit<'a>
         } else {
             match authenticate(service, &parts, &invocation, transport, own_url).await {
                 Ok(principal) => {
+                    if principal.is_some() {
+                        // The token is for the endpoint: a service gets the caller alone.
+                        parts.headers.remove(header::AUTHORIZATION);
+                    }
                     invocation.principal = principal;
                     call(route, Request::from_parts(parts, body), invocation, service.limits(transport)).await
                 }
@@ -373,7 +385,11 @@ async fn respond(
     if limits.streams {
         return Ok(Response::from_parts(parts, Body::ending(body, answer_by.map(Into::into))));
     }
-    let body = body.bytes_up_to(limits.max_bytes).await;
+    let body = match body.bytes_up_to(limits.max_bytes).await {
+        Ok(body) => Some(body),
+        Err(BodyError::TooLarge) => None,
+        Err(BodyError::Truncated) => return Err("the body of its response failed".into()),
+    };
     let fits = |body: &Bytes| {
         let carried = match std::str::from_utf8(body) {
             Ok(text) => carried_bytes(&parts.headers, text),
@@ -400,8 +416,6 @@ async fn within(
             None => std::future::pending().await,
         }
     };
-    let failed =
-        || refuse(StatusCode::INTERNAL_SERVER_ERROR, None, format!("internal error; request id: {request_id}"));
     tokio::select! {
         // Nothing is polled after the deadline.
         biased;
@@ -414,11 +428,11 @@ async fn within(
             Ok(Err(error)) => {
                 let error = error_chain(error.as_ref());
                 tracing::error!(request_id, route = path, error, "a route or layer failed");
-                failed()
+                internal_error(request_id)
             }
             Err(_) => {
                 tracing::error!(request_id, route = path, "a route or layer panicked");
-                failed()
+                internal_error(request_id)
             }
         }
     }
@@ -430,6 +444,7 @@ async fn call_layers(
     mut request: Request<Bytes>,
     invocation: Invocation,
     transport: Option<Transport>,
+    limits: ResponseLimits,
 ) -> Response<Body> {
     let request_id = invocation.request_id.clone();
     let answer_by = invocation.answer_by().map(|at| at + LAYER_RESERVE);
@@ -437,7 +452,7 @@ async fn call_layers(
     if let Some(transport) = transport {
         request.extensions_mut().insert(transport);
     }
-    let work = async { handler(request.map(Body::whole)).await };
+    let work = async { respond(handler(request.map(Body::whole)).await?, limits, answer_by).await };
     within(answer_by, &request_id, "", work).await
 }
 

@@ -26,6 +26,7 @@ mod prompts;
 mod properties;
 mod resources;
 mod results;
+mod route_responses;
 mod routes;
 mod streaming;
 mod uris;
