@@ -22,7 +22,7 @@ pub(crate) enum DiscoveryError {
     Missing { url: String, name: &'static str },
     #[error("`{url}` has the {name} `{found}`, which is no https URL")]
     Insecure { url: String, name: &'static str, found: String },
-    #[error("`{url}` belongs to another issuer than `{issuer}`: the configured one must be the same, letter by letter")]
+    #[error("`{url}` belongs to another issuer than `{issuer}`: the configured issuer must be exactly the same")]
     OtherIssuer { url: String, issuer: String },
 }
 

@@ -1,4 +1,4 @@
-//! Why nobody was let in: what the log says, and what the caller may know.
+//! Authentication errors: the reason for the log, and the part that the caller may see.
 
 use std::{fmt, time::Duration};
 
@@ -9,10 +9,10 @@ pub enum VerifyError {
     /// log.
     #[error("{0}")]
     Invalid(Reason),
-    /// It is valid, and whoever it names is not on the configured list.
+    /// The token is valid, but its subject is not on the configured list.
     #[error("the caller is not on the list of those who may use this server")]
     NotAllowed,
-    /// Nobody can tell, as the issuer's keys are not there.
+    /// The token cannot be judged: the issuer's keys are unavailable.
     #[error("the keys of the issuer cannot be fetched")]
     KeysUnavailable {
         /// When the next try makes sense.
@@ -46,7 +46,7 @@ pub enum Reason {
     CriticalHeader,
     /// `typ` is something else than `JWT` or `at+jwt`.
     TokenType,
-    /// `iss` is missing, no string, or nobody's who is configured.
+    /// `iss` is missing, not a string, or not a configured issuer.
     Issuer,
     /// `aud` does not name this server.
     Audience,
@@ -56,7 +56,7 @@ pub enum Reason {
     NotYetValid,
     /// `sub` is missing.
     Subject,
-    /// `cnf` binds it to a key whose possession nobody has proved.
+    /// `cnf` binds it to a key without a proof of possession.
     BoundToAKey,
     /// An ID token in place of an access token.
     IdToken,

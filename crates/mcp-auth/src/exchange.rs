@@ -37,7 +37,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Tokens that are kept, over all callers and targets.
 const MAX_KEPT: usize = 256;
-/// A token is not used for longer, whatever the issuer states.
+/// Maximum use of an exchanged token, also if the issuer states a longer lifetime.
 const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 /// A token is not returned in the time before it expires: its use takes time, and clocks differ.
 const RESERVE: Duration = Duration::from_secs(60);

@@ -32,7 +32,7 @@ use crate::{
 
 /// For one refresh, with all the documents that it takes: it must fit into the 10 s that Claude grants a cold start.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(6);
-/// For keys that nobody waits for yet. With what the first request may take it is less than those 10 s.
+/// Timeout for keys that no request waits for yet. With what the first request may take it is less than those 10 s.
 const WARM_TIMEOUT: Duration = Duration::from_secs(3);
 const COOLDOWN: Duration = Duration::from_secs(30);
 const MIN_AGE: Duration = Duration::from_secs(5 * 60);
@@ -46,7 +46,7 @@ pub(crate) struct Keys {
     /// Where the keys are, if the configuration says so.
     jwks_uri: Option<String>,
     state: Mutex<State>,
-    /// Held by whoever fetches.
+    /// Held by the task that fetches (single-flight).
     flight: tokio::sync::Mutex<()>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) enum Decision {
     Wrong,
     /// The issuer has no such key.
     UnknownKey,
-    /// Nobody can tell before this time is over.
+    /// The answer is unknown until this cooldown ends.
     Unavailable { retry_after: Duration },
 }
 
@@ -150,7 +150,7 @@ impl Keys {
         let (decision, wish) = self.view().decide(token, now);
         match wish {
             Wish::Nothing => return decision,
-            // Somebody fetches already, and this token need not wait for it.
+            // Another task fetches already, and this token need not wait for it.
             Wish::Fresher { is_just_old: true } if self.flight.try_lock().is_err() => return decision,
             Wish::Fresher { .. } | Wish::Keys | Wish::OtherKeys => {}
         }

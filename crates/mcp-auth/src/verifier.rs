@@ -94,7 +94,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// When the token is not valid here, names somebody who is not on the list, or cannot be judged for lack of keys.
+    /// When the token is not valid here, names a subject that is not on the list, or cannot be judged for lack of keys.
     pub async fn verify(
         &self,
         token: &str,
@@ -142,7 +142,7 @@ impl Verifier {
     }
 
     fn issuer_of(&self, token: &UnverifiedToken<'_>) -> Result<(usize, &Issuer), Reason> {
-        // A list of issuers would be another's token for whoever reads only one of them.
+        // A list of issuers would be another issuer's token for a reader of only one of them.
         let unverified_issuer = token.unverified_claims.get("iss").and_then(Value::as_str).ok_or(Reason::Issuer)?;
         let unverified_issuer = if unverified_issuer == GOOGLE_BARE { GOOGLE } else { unverified_issuer };
         let found = self.issuers.iter().enumerate().find(|(_, issuer)| issuer.config.issuer == unverified_issuer);
@@ -186,7 +186,7 @@ fn digest(token: &str, base_url: &str) -> [u8; 32] {
 /// - `exp` is ahead; `nbf` and `iat` are not, give or take a minute.
 /// - It is of a kind that the issuer is believed about, see [`kind`].
 /// - Its audience is this server: [`check_audience`].
-/// - No `cnf`: such a token is worth something only with the key that it names (RFC 7800, RFC 8705, RFC 9449), and nobody
+/// - No `cnf`: such a token is worth something only with the key that it names (RFC 7800, RFC 8705, RFC 9449), and no caller
 ///   proves here to have it.
 fn check(
     token: &UnverifiedToken<'_>,

@@ -22,7 +22,7 @@ const LONGEST_RUN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) enum Authorizer {
     /// None: other headers, if any, are the client's business.
-    Nobody,
+    Headers,
     /// A command prints them.
     Command(TokenCommand),
     OAuth(Box<OAuth>),
@@ -34,7 +34,7 @@ impl Authorizer {
     /// The token to send, if there is one already.
     pub(crate) async fn token(&self) -> anyhow::Result<Option<Token>> {
         match self {
-            Self::Nobody | Self::SigV4(_) => Ok(None),
+            Self::Headers | Self::SigV4(_) => Ok(None),
             Self::Command(command) => Ok(Some(Token::from(command.token().await?))),
             Self::OAuth(oauth) => oauth.token().await,
         }
@@ -50,7 +50,7 @@ impl Authorizer {
         match self {
             Self::OAuth(oauth) => oauth.accepted(token),
             Self::Command(command) => command.is_new.store(false, Ordering::Relaxed),
-            Self::Nobody | Self::SigV4(_) => {}
+            Self::Headers | Self::SigV4(_) => {}
         }
     }
 
@@ -71,7 +71,7 @@ impl Authorizer {
     /// Gets a token in place of one that was refused.
     pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         match self {
-            Self::Nobody => bail!("the server wants a token, and `--header` gives another or none"),
+            Self::Headers => bail!("the server wants a token, and `--header` gives another or none"),
             Self::SigV4(_) => bail!("the server wants a token, though requests are signed: leave `--sigv4` out"),
             Self::Command(command) => command.renew(refused, challenge).await,
             Self::OAuth(oauth) => oauth.renew(refused, challenge).await,

@@ -95,7 +95,7 @@ impl Bridge {
         }
     }
 
-    /// Whether the server is told that a request is cancelled by the end of its connection.
+    /// Whether the end of a request's connection cancels it at the server.
     pub(crate) fn cancels_by_closing(&self, is_modern: bool) -> bool {
         match self.sides.get() {
             Some(Sides::LegacyClient(_)) => true,
@@ -198,7 +198,7 @@ impl Link {
         answer.await.ok()
     }
 
-    /// Hands a response of the client to whoever waits for it.
+    /// Hands a response of the client to the request that waits for it.
     fn take_answer(&self, response: &Envelope) {
         let Ok(shape) = json::borrow::<Shape<'_>>(&response.text) else { return };
         let waiting = shape.id.and_then(|id| self.asked().remove(id.get()));

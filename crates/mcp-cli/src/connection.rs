@@ -144,7 +144,7 @@ impl Connection {
         Ok(match &self.token_command {
             Some(command) => Authorizer::Command(TokenCommand::new(command.clone(), self.timeout())),
             None if self.sigv4 => Authorizer::SigV4(Box::new(self.signer(url)?)),
-            None if headers.contains_key(AUTHORIZATION) => Authorizer::Nobody,
+            None if headers.contains_key(AUTHORIZATION) => Authorizer::Headers,
             None => Authorizer::OAuth(Box::new(OAuth::new(url, self.oauth_options(headers)?)?)),
         })
     }

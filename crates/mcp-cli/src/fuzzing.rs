@@ -15,7 +15,7 @@ use crate::{
 
 /// A client of no server.
 static UPSTREAM: LazyLock<Upstream> =
-    LazyLock::new(|| Upstream::new(Client::new(), Duration::MAX, String::new(), Authorizer::Nobody));
+    LazyLock::new(|| Upstream::new(Client::new(), Duration::MAX, String::new(), Authorizer::Headers));
 
 /// Reads the body of an answer to a request, as a stream or not, and returns the lines that are passed on.
 pub async fn read(is_stream: bool, method: &str, body: &[u8]) -> Vec<String> {

@@ -24,7 +24,7 @@ use crate::files;
 const SERVICE: &str = "mcpl";
 const ACCOUNT: &str = "state";
 const KEY_BYTES: usize = 32;
-/// For whoever has to unlock the keychain.
+/// Label for the user who has to unlock the keychain.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A key for AES-256-GCM.
@@ -35,11 +35,11 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// If there is no keychain, or nobody unlocks it.
+    /// If there is no keychain, or the user does not unlock it.
     pub(crate) fn of_keychain(folder: &Path) -> anyhow::Result<Self> {
         let lock = folder.join("keychain.lock");
         let (sender, receiver) = mpsc::channel();
-        // It may ask somebody, and block for as long as that takes.
+        // It may ask the user, and block for as long as that takes.
         thread::spawn(move || sender.send(found_or_made(lock)));
         let bytes = receiver.recv_timeout(TIMEOUT).map_err(|_| anyhow!("the keychain does not answer"))??;
         Self::new(&bytes)

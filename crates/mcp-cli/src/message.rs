@@ -1,4 +1,4 @@
-//! JSON-RPC messages as they came: read as far as a proxy has to, and otherwise passed on letter by letter.
+//! JSON-RPC messages as they came: read as far as a proxy has to, and otherwise passed on unchanged.
 
 use std::{
     borrow::Cow,

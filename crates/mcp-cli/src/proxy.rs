@@ -120,9 +120,9 @@ async fn take(bridge: &Arc<Bridge>, envelope: Envelope, in_flight: &InFlight, ta
             });
             in_flight.insert(key, Request { handle, is_modern });
         }
-        // A modern server is told by the end of the connection.
+        // A modern server learns it from the end of the connection.
         Kind::Notification { method, .. } if method == CANCELLED && in_flight.cancel(&envelope, bridge) => {}
-        // A server with sessions must have heard it before whatever comes next.
+        // A server with sessions must have received it before the next message.
         Kind::Notification { method, .. } if method == INITIALIZED => {
             let (told, is_told) = oneshot::channel();
             tasks.background.spawn(async move {
@@ -224,7 +224,7 @@ mod tests {
     /// 8.7
     #[tokio::test]
     async fn a_request_whose_task_panics_is_answered() {
-        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
+        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Headers);
         let (client, mut output) = mpsc::unbounded_channel();
         let bridge = Bridge::new(upstream, client);
         let id = RawValue::from_string("1e2".to_owned()).unwrap();

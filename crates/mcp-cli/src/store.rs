@@ -259,7 +259,7 @@ impl Store {
         Kept::default()
     }
 
-    /// Asked for at the first use, because the system may ask whoever is there to unlock it.
+    /// Asked for at the first use, because the system may ask the user to unlock it.
     fn key(&self) -> Result<&Key, &str> {
         let key = self.key.get_or_init(|| {
             let key = Key::of_keychain(self.folder());

@@ -376,7 +376,7 @@ impl fmt::Display for TimedOut {
 
 impl std::error::Error for TimedOut {}
 
-/// Sends a line on. Nobody listens any more when the client has gone.
+/// Sends a line on. The receiver is gone when the client has gone.
 pub(crate) fn send(output: &Output, line: impl Into<Line>) {
     let _ = output.send(line.into());
 }

@@ -152,7 +152,7 @@ impl Service<Name> for Resolver {
         let resolving = (self.around.lookup)(name.as_str().to_owned());
         Box::pin(async move {
             let addresses = resolving.await?;
-            // One that is not public is enough: which of them is taken is up to whoever answers for the name.
+            // One non-public address is enough: the owner of the name decides which address is used.
             if reach == Reach::Foreign && addresses.iter().any(|address| kind_of(address.ip()) != Kind::Public) {
                 return Err(ForbiddenAddress.into());
             }

@@ -1,4 +1,4 @@
-//! Who calls: what says so in a request, and what somebody is led to who is not known yet.
+//! Authentication: identifies the caller and builds `WWW-Authenticate` challenges.
 
 #[cfg(feature = "auth")]
 use std::borrow::Cow;
@@ -116,7 +116,7 @@ fn granted_scopes(env: &Env) -> Vec<String> {
 /// What stands between a request and the server.
 #[derive(Debug)]
 pub(crate) enum Authenticator {
-    /// Nobody is asked.
+    /// Callers are not authenticated.
     Open,
     Iam {
         grant_scopes: Vec<String>,
@@ -138,7 +138,7 @@ pub(crate) enum AuthError {
     NoToken,
     #[cfg(feature = "auth")]
     Refused(VerifyError),
-    /// Nobody knows the server's own name, which tokens are for.
+    /// The server does not know its own URL, the audience of tokens.
     #[cfg(feature = "auth")]
     Nameless,
 }
@@ -148,7 +148,7 @@ impl Authenticator {
         match authentication {
             Authentication::Unconfigured => Self::Open,
             Authentication::DangerouslyOff => {
-                tracing::warn!("{AUTH}=dangerously-off: whoever reaches this function may use everything in it");
+                tracing::warn!("{AUTH}=dangerously-off: every caller may use everything in this function");
                 Self::Open
             }
             Authentication::Iam { grant_scopes } => Self::Iam { grant_scopes: grant_scopes.clone() },
@@ -175,7 +175,7 @@ impl Authenticator {
         }
     }
 
-    /// Finds out who calls; `None` for somebody who does not say.
+    /// Authenticates the caller; `None` for an anonymous caller.
     #[cfg_attr(not(feature = "auth"), expect(clippy::unused_async, reason = "tokens are verified by asking an issuer"))]
     pub(crate) async fn admit(
         &self,
@@ -289,12 +289,12 @@ impl OwnedChallenger {
 
 #[cfg(feature = "auth")]
 impl Challenger<'_> {
-    /// To somebody without a token.
+    /// Challenge for a caller without a token.
     pub(crate) fn no_token(&self, scopes: &[String]) -> Option<String> {
         self.challenge(None, scopes)
     }
 
-    /// To somebody whose token is not enough.
+    /// Challenge for a caller whose token lacks scopes.
     pub(crate) fn insufficient_scope(&self, scopes: &[String]) -> Option<String> {
         self.challenge(Some(ChallengeError::InsufficientScope), scopes)
     }
@@ -357,7 +357,7 @@ impl AuthError {
         match self {
             Self::Unsigned => tracing::error!(
                 request_id,
-                "{AUTH}=iam, and the event names nobody who signed it: the URL must have AuthType AWS_IAM"
+                "{AUTH}=iam, and the event has no signer: the URL must have AuthType AWS_IAM"
             ),
             #[cfg(feature = "auth")]
             Self::Nameless => tracing::error!(

@@ -23,7 +23,7 @@ const MAX_CLIENT_CHARS: usize = 64;
 /// The longest chain of errors: a line with metrics must fit into one event of CloudWatch Logs.
 const MAX_ERROR_CHARS: usize = 8 * 1024;
 const TARGET: &str = "mcp_lambda::call";
-/// What is logged, and counted, for whatever is not registered here: callers choose those names.
+/// Logged and counted in place of names that are not registered: callers choose those.
 pub(crate) const UNKNOWN: &str = "unknown";
 
 /// What a service knows about all its calls.
@@ -104,7 +104,7 @@ pub(crate) struct CallLog {
     subject: Option<String>,
     /// Why it is answered before a handler was asked, if that is no fault of the client's.
     fault: Option<&'static str>,
-    /// Somebody reads the log; otherwise there is nothing to note.
+    /// Whether the log line is enabled; otherwise nothing is recorded.
     is_wanted: bool,
     is_written: bool,
 }
@@ -213,7 +213,7 @@ impl Ending {
     }
 }
 
-/// What the client was told.
+/// The error that the client received.
 pub(crate) struct ResponseSummary {
     pub(crate) status: StatusCode,
     /// The code of a JSON-RPC error.

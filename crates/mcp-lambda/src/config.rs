@@ -27,7 +27,7 @@ const SHARED: [&str; 4] = ["AWS_", "GOOGLE_", "OTEL_", "RUST_"];
 #[derive(Clone, Default)]
 pub struct Env {
     variables: BTreeMap<String, String>,
-    /// The names that somebody asked for.
+    /// The names that were read.
     asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -63,7 +63,7 @@ impl Env {
         self.variables.keys().map(String::as_str)
     }
 
-    /// Variables that nobody asked for, though for others with the same prefix, up to the first `_`: most likely they are
+    /// Variables that were not read, though others were with the same prefix, up to the first `_`: most likely they are
     /// misspelt.
     pub(crate) fn unknown(&self) -> Vec<&str> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +148,7 @@ pub struct HttpConfig {
     pub state_key: Option<StateKey>,
     /// `MCP_AUTH`, and the variables that name issuers of tokens.
     pub authentication: Authentication,
-    /// `MCP_ANONYMOUS=deny`: nobody gets anything without a token, not even what is public.
+    /// `MCP_ANONYMOUS=deny`: nothing is served without a token, not even public items.
     pub denies_anonymous: bool,
     /// `MCP_CHALLENGE=result`: a `tools/call` that lacks a token or a scope is answered with a result that carries the
     /// challenge, for clients that look for it there.
@@ -208,7 +208,7 @@ impl FromEnv for HttpConfig {
     }
 }
 
-/// How the function's answers travel. A property of the Function URL that the function cannot ask for, so it is told.
+/// How the function's answers travel. A property of the Function URL that the function cannot query, so it is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InvokeMode {
     /// `BUFFERED`: an answer is sent when it is complete, at most 6 MB.

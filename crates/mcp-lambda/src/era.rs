@@ -42,7 +42,7 @@ pub(crate) fn of(
     let meta = raw_meta.map(read_meta);
     let declared = match &meta {
         Some(Ok(meta)) => meta.protocol_version.clone(),
-        // What else is wrong with it is told in the words of the version that it names.
+        // Further errors are reported in the format of the version that it names.
         Some(Err(_)) => raw_meta.and_then(protocol_version),
         None => None,
     };
@@ -108,7 +108,7 @@ impl Refusal {
     }
 }
 
-/// The version that a `_meta` names, whatever else is wrong with it.
+/// The version that a `_meta` names, also if its other members are invalid.
 fn protocol_version(meta: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
     struct VersionOnly {

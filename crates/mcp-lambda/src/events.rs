@@ -1,8 +1,8 @@
 //! Lambda events to and from `http` types.
 //!
 //! Four kinds of caller send HTTP requests as events: Function URLs and HTTP APIs (payload version 2.0), REST APIs
-//! (1.0) and load balancers. They are told apart by content. Only the members that matter here are read, so that a
-//! surprise elsewhere in an event refuses nobody; the types of `aws_lambda_events` are used for what is sent back.
+//! (1.0) and load balancers. The content distinguishes them. Only the members that matter here are read, so that a
+//! surprise elsewhere in an event rejects no request; the types of `aws_lambda_events` are used for what is sent back.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -197,7 +197,7 @@ impl<T> Member<T> {
     }
 }
 
-/// What a member may be; whatever is left as it is here is of another type.
+/// What a member may be; a value that stays as it is here has another type.
 trait FromMember<'de>: Sized {
     fn from_text(_: Cow<'de, str>) -> Option<Self> {
         None

@@ -83,7 +83,7 @@ fn check_standard(headers: &HeaderMap, method: &str, name: Option<&str>) -> Resu
     let header = decode(header).ok_or_else(|| mismatch("header `Mcp-Name` is not valid Base64 between its markers"))?;
     match name {
         Some(body) if body == header => Ok(()),
-        // A body without a name is refused for that, whatever the header says.
+        // A body without a name is rejected for that, with any header.
         None => Ok(()),
         Some(_) => Err(mismatch("header `Mcp-Name` does not equal the name in the body")),
     }

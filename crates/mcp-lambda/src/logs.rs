@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `monotonic_counter.` | a number of things; the unit is Count |
 //! | `histogram.` | a size; the unit is Milliseconds for a name that ends in `_ms`, Bytes for `_bytes` |
-//! | `dimension.` | what the metrics of this line are told apart by, besides the function. Each value is a series of its own, which costs money: never anything that a caller chooses |
+//! | `dimension.` | a dimension of this line's metrics, besides the function. Each value is a series of its own, which costs money: never anything that a caller chooses |
 
 use std::{
     borrow::Cow,
@@ -120,7 +120,7 @@ fn without_wire(filter: &Targets) -> Targets {
     }
 }
 
-/// In one piece, so that lines of several threads do not mix. Nobody could be told that it failed.
+/// In one piece, so that lines of several threads do not mix. A failure cannot be reported.
 fn write_to_stdout(line: &[u8]) {
     let _ = std::io::stdout().lock().write_all(line);
 }
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_json_object_whatever_is_in_it() {
+    fn a_line_is_one_json_object_with_any_content() {
         let hostile = "a \"quote\",\na line, {\"level\":\"ERROR\"} and \u{1}";
 
         let line =

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::events::carried_bytes;
 
-/// A quiet stream gets a comment this often, so that nobody between takes it for dead.
+/// A quiet stream gets a comment this often, so that no intermediary closes it as idle.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// One message as an event. JSON on one line needs one `data` field.
@@ -63,7 +63,7 @@ impl EventStream {
             self.done = Some((outcome, finish));
         }
         if self.work.is_none() {
-            // Whatever was sent before the result goes before it, and nothing after. `try_recv` is never told to
+            // Notifications sent before the result go before it, and none after. `try_recv` is never asked to
             // yield, as `poll_recv` is when a task has done much.
             self.notifications.close();
             let next = self.notifications.try_recv().ok().or_else(|| {

@@ -2,7 +2,7 @@
 //!
 //! Names and attributes are those of OpenTelemetry's conventions for
 //! [MCP](https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/mcp.md). Values are names that
-//! are registered here, never arguments, results or tokens. Without the feature `otel` nobody collects spans, and one costs
+//! are registered here, never arguments, results or tokens. Without the feature `otel` no exporter collects spans, and one costs
 //! a load and a branch.
 
 use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, method};

@@ -55,7 +55,7 @@ pub(super) async fn examine(server: &Server, issuer: &str, scopes: &[&str], repo
             true => format!("{issuer} has no metadata"),
             false => format!("{issuer} has no metadata: {}", reasons.join("; ")),
         };
-        report.problem("issuer", found, clients, "is it up, and is it written letter by letter?");
+        report.problem("issuer", found, clients, "is it up, and is it written exactly as in its metadata?");
         return None;
     };
     if document["issuer"] != issuer {

@@ -36,7 +36,7 @@ pub(super) fn names(app: App, text: &str) -> Vec<String> {
     read().unwrap_or_default()
 }
 
-/// The text with the entry. What somebody has added to an entry for the same origin stays.
+/// The text with the entry. What a user has added to an entry for the same origin stays.
 pub(super) fn with_entry(app: App, text: &str, name: &str, entry: &[(&'static str, Value)]) -> anyhow::Result<String> {
     match app {
         App::Codex => with_toml_entry(app, text, name, entry),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_added_to_an_entry_stays() {
+    fn what_a_user_has_added_to_an_entry_stays() {
         for app in App::ALL {
             let text = with_entry(app, "", SERVER.name, &app.entry(&SERVER, true)).unwrap();
             let added = match app {

@@ -181,7 +181,7 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// When it is no message: a page of somebody in between, for example.
+    /// When it is no message: a page of an intermediary, for example.
     fn deliver_message(&self, envelope: &Envelope, line: Line, output: &Output) -> anyhow::Result<bool> {
         let message = line.text.as_str();
         check_message(message)?;
@@ -254,7 +254,7 @@ fn as_client_knows(envelope: &Envelope, response: String) -> String {
     renamed.unwrap_or(response)
 }
 
-/// What the client is told that got an error over HTTP: the server's JSON-RPC error, or what HTTP says.
+/// The error for the client after an HTTP error: the server's JSON-RPC error, or the HTTP status.
 pub(super) fn deliver_error(
     envelope: &Envelope,
     status: StatusCode,
@@ -267,7 +267,7 @@ pub(super) fn deliver_error(
     let shape = received::check(body).ok().and_then(|()| json::borrow::<Shape<'_>>(body).ok());
     if let Some(error) = shape.as_ref().and_then(|shape| shape.error).filter(|error| is_error_object(error)) {
         let is_own = shape.and_then(|shape| shape.id).is_some_and(|own| is_same_id(own, id));
-        // Whoever refuses a request unread does not know its id.
+        // A server that rejects a request unread does not know its id.
         let renamed = || format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, id.get(), error.get());
         send(output, one_line(&if is_own { body.to_owned() } else { renamed() }));
         return Ok(());
@@ -347,7 +347,7 @@ mod tests {
         let events = futures_util::stream::repeat(event).take(60);
         let events = events.inspect(move |_| _ = counter.fetch_add(1, Ordering::Relaxed)).map(Ok::<_, std::io::Error>);
         let response = http::Response::new(reqwest::Body::wrap_stream(events)).into();
-        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
+        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Headers);
         let (output, mut lines) = mpsc::unbounded_channel();
         let mut place = Place::default();
         let delivering = tokio::task::unconstrained(upstream.deliver_stream(response, None, &mut place, &output));
@@ -376,7 +376,7 @@ mod tests {
         let parts =
             futures_util::stream::repeat(part).take(MAX_QUEUED_BYTES / 64 / EVENTS).map(Ok::<_, std::io::Error>);
         let response = http::Response::new(reqwest::Body::wrap_stream(parts)).into();
-        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
+        let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Headers);
         let (output, lines) = mpsc::unbounded_channel();
         let mut place = Place::default();
         let delivering = tokio::task::unconstrained(upstream.deliver_stream(response, None, &mut place, &output));
@@ -397,7 +397,7 @@ mod tests {
         ] {
             let parts = [Ok("{\"id\":1,"), Err(std::io::Error::other("reset"))];
             let body = reqwest::Body::wrap_stream(futures_util::stream::iter(parts));
-            let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Nobody);
+            let upstream = Upstream::new(reqwest::Client::new(), Duration::MAX, String::new(), Authorizer::Headers);
             let (output, _) = mpsc::unbounded_channel();
 
             let envelope = Envelope::parse(line).unwrap();

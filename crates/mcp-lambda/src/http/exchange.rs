@@ -26,7 +26,7 @@ pub(super) struct Exchange<'a> {
     pub(super) invocation: Arc<Invocation>,
     pub(super) limits: ResponseLimits,
     pub(super) challenger: Challenger<'a>,
-    /// Until somebody takes it who knows how the call ends.
+    /// Taken by the `Finisher`.
     pub(super) log: Mutex<Option<CallLog>>,
 }
 
@@ -74,7 +74,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The way that notifications go; there is none where nobody could see them.
+    /// The way that notifications go; none if they could not be delivered.
     pub(super) fn notifications(
         &self,
         meta: &RequestMeta,
@@ -94,7 +94,7 @@ impl Exchange<'_> {
         challenged(status, id, error, self.challenger.of(refusal))
     }
 
-    /// Refuses a request whatever it asks for; of its body only the id is wanted.
+    /// Rejects a request of any method; only the id of its body is read.
     pub(super) fn reject(&self, rejected: &AuthError, message: Option<&Incoming<'_>>) -> Response<Body> {
         rejected.log(&self.invocation.request_id);
         let id = match message {

@@ -581,7 +581,7 @@ async fn a_state_opens_only_for_the_client_that_was_asked() {
 }
 
 #[tokio::test]
-async fn arguments_are_the_same_whatever_space_is_between_them() {
+async fn arguments_are_the_same_with_any_whitespace_between_them() {
     let body = |state: &Value, arguments: &str| {
         let mut message = able(tools_call("greet", json!({}))).message();
         message["params"]["requestState"] = state.clone();

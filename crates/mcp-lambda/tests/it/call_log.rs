@@ -128,7 +128,7 @@ async fn what_is_not_available_is_counted_by_itself() {
     }
 }
 
-/// With a progress token that is none, of which a client with status 200 is told.
+/// With a progress token that is none, which a client with status 200 learns.
 fn legacy_list_of(progress_token: &str) -> McpRequest {
     let message = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"progressToken":TOKEN}}}"#;
     tools_list().revision(ProtocolVersion::V2025_11_25).body(message.replace("TOKEN", progress_token))
@@ -146,7 +146,7 @@ async fn a_long_chain_of_errors_is_cut() {
 }
 
 #[tokio::test]
-async fn nobody_outside_can_make_a_series_of_metrics() {
+async fn no_caller_can_create_a_series_of_metrics() {
     let (logs, service) = (capture_logs(), fixture());
     let names = ["no_such_tool", "", "Simple", "simple ", "__proto__", "{\"a\":1}", "näme", "unknown"];
     for name in names {
@@ -168,7 +168,7 @@ async fn nobody_outside_can_make_a_series_of_metrics() {
 }
 
 #[tokio::test]
-async fn a_stream_is_one_line_at_its_end_and_one_that_nobody_reads_is_given_up() {
+async fn a_stream_is_one_line_at_its_end_and_one_without_a_reader_is_abandoned() {
     let logs = capture_logs();
     let request = || tools_call("count", json!({ "to": 3 })).progress_token(json!(1)).into_http();
 
@@ -273,7 +273,7 @@ async fn a_caller_has_a_name_that_says_nothing_unless_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_has_a_line_in_the_audit_and_one_as_a_call() {
+async fn a_rejected_caller_has_a_line_in_the_audit_and_one_as_a_call() {
     let issuer = TestIssuer::start().await;
     let service = authorization::service(authorization::server(), &issuer, &[]);
     let expired = issuer.mint([], |_, claims| claims["exp"] = json!(1));
@@ -318,7 +318,7 @@ async fn a_refusal_is_one_also_where_it_is_told_as_a_result() {
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_can_judge_is_a_fault_and_not_refused() {
+async fn a_token_that_cannot_be_judged_is_a_fault_and_not_rejected() {
     let issuer = TestIssuer::start().await;
     let service = authorization::service(authorization::server(), &issuer, &[]);
     let token = issuer.token([]);

@@ -306,7 +306,7 @@ async fn raw(_: ToolContext<State>, args: serde_json::Map<String, Value>) -> Res
 
 /// Collects what this thread logs.
 pub(crate) fn capture_logs() -> Logs {
-    // Without a subscriber for all threads, a line that another test reaches first is taken for one that nobody wants
+    // Without a subscriber for all threads, a line that another test reaches first is taken for a disabled one
     // (`tracing_core::callsite` asks the thread's own when there is just one).
     static EVERYWHERE: Once = Once::new();
     EVERYWHERE.call_once(|| {

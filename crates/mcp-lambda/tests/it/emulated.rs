@@ -48,7 +48,7 @@ async fn send(emulator: &Emulator, request: McpRequest) -> Response<Vec<String>>
     send_watched(emulator, request, |_| {}).await
 }
 
-/// Sends a request and returns its status and the reads that its answer came in; `seen` is told of each.
+/// Sends a request and returns its status and the reads that its answer came in; `seen` gets each.
 async fn send_watched(emulator: &Emulator, request: McpRequest, mut seen: impl FnMut(&str)) -> Response<Vec<String>> {
     let request: Request<Full<Bytes>> = request.into_http().map(Full::new);
     let address = emulator.url().trim_start_matches("http://").to_owned();
@@ -150,7 +150,7 @@ fn samples<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
     (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// The JSON-RPC messages of an answer, whatever its form.
+/// The JSON-RPC messages of an answer of any content type.
 #[track_caller]
 fn messages_of(response: &Response<Vec<String>>) -> Vec<Value> {
     let text = response.body().concat();

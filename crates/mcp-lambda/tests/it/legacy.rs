@@ -47,7 +47,7 @@ async fn initialize_needs_its_parameters() {
 }
 
 #[tokio::test]
-async fn what_initialize_says_for_display_refuses_nobody() {
+async fn display_fields_of_initialize_reject_no_client() {
     let info = json!({ "name": "x", "version": "1", "icons": null, "title": null });
     let params = json!({ "protocolVersion": "2025-11-25", "capabilities": { "roots": null }, "clientInfo": info });
     let request = McpRequest::new("initialize", params).revision(ProtocolVersion::V2025_11_25);

@@ -195,7 +195,7 @@ async fn a_field_fits_its_parameter() {
 }
 
 #[tokio::test]
-async fn behind_a_name_that_nobody_vouches_for_the_page_says_so() {
+async fn behind_an_unverified_name_the_page_says_so() {
     let nameless = McpService::new(server(), config()).unwrap();
     let named = HttpConfig { public_url: PublicUrl::parse("https://mcp.example.com/tools"), ..config() };
     let named = McpService::new(server(), named).unwrap();

@@ -1,4 +1,4 @@
-//! What callers are told who are not let in, and where they are led.
+//! Challenges and statuses of rejected callers.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -339,7 +339,7 @@ async fn a_caller_cannot_choose_what_the_server_is_called() {
         let refused = exchange_via(via, &named, request().bearer(&evil), Invocation::default()).await;
         let anonymous = exchange_via(via, &named, request(), Invocation::default()).await;
 
-        assert_eq!(unknown.refusal(), (500, 500), "without a name nobody is let in");
+        assert_eq!(unknown.refusal(), (500, 500), "without its own URL the function admits no caller");
         assert_eq!(refused.status, 401);
         let challenge = anonymous.headers["www-authenticate"].to_str().unwrap();
         assert!(challenge.contains("https://mcp.example.com/") && !challenge.contains("evil"), "{challenge}");

@@ -77,7 +77,7 @@ async fn a_key_that_is_unknown_is_looked_for_once_in_a_while() {
     assert_eq!(send(&service, &token(&issuer, "new", TestKey::other_rsa()), clock.at(1)).await.status, 200);
     assert_eq!(issuer.key_fetches(), 2);
 
-    // Whoever makes up names of keys causes one fetch in 30 s.
+    // Made-up key ids cause one fetch in 30 s.
     for second in 2..62 {
         let made_up = token(&issuer, &format!("made up {second}"), TestKey::other_rsa());
         assert_eq!(send(&service, &made_up, clock.at(second)).await.status, 401, "after {second} s");
@@ -117,7 +117,7 @@ async fn a_key_that_was_removed_stops_working_when_the_keys_grow_old() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_for_a_minute_keeps_nobody_out_whose_key_is_known() {
+async fn an_issuer_that_is_down_for_a_minute_rejects_no_token_whose_key_is_cached() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
@@ -154,7 +154,7 @@ async fn an_issuer_that_is_down_for_a_minute_keeps_nobody_out_whose_key_is_known
 }
 
 #[tokio::test]
-async fn keys_that_nobody_could_renew_for_a_day_are_believed_no_longer() {
+async fn keys_that_could_not_be_refreshed_for_a_day_expire() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
@@ -185,7 +185,7 @@ async fn an_issuer_without_keys_is_no_ones_fault() {
 /// Every misbehaviour, first without keys and then with some: what must not happen is that the wrong one is let in, or one
 /// with a known key kept out.
 #[tokio::test]
-async fn a_hostile_key_server_lets_nobody_in_and_keeps_nobody_out() {
+async fn a_hostile_key_server_admits_and_rejects_no_one() {
     let padding = "x".repeat(10 * 1024 * 1024);
     let many: Vec<Value> = (0..10_000).map(|number| TestKey::other_rsa().jwk(&format!("k{number}"))).collect();
     let json = |body: String| IssuerAnswer::Json { body, cache_control: "" };
@@ -235,7 +235,7 @@ async fn a_hostile_key_server_lets_nobody_in_and_keeps_nobody_out() {
         let stale = send(&warmed, &known, clock.at(3601)).await;
         let forged = send(&warmed, &evil, clock.at(3602)).await;
 
-        assert_eq!((cold.status.as_u16(), again.status.as_u16()), (503, 503), "{what}: nobody can tell");
+        assert_eq!((cold.status.as_u16(), again.status.as_u16()), (503, 503), "{what}: unknown");
         assert_eq!(stale.status, 200, "{what}: its key is known");
         assert_eq!(forged.status, 503, "{what}: the key may be among those that could not be fetched");
         let fetches = issuer.key_fetches() - fetches;
@@ -303,7 +303,7 @@ async fn a_key_of_small_order_verifies_nothing() {
 }
 
 #[tokio::test]
-async fn rotation_under_load_refuses_nobody_and_lets_nobody_else_in() {
+async fn rotation_under_load_rejects_no_valid_and_admits_no_invalid_token() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();

@@ -1,4 +1,4 @@
-//! Who is let in, to what, and what the others are told.
+//! Authorization: which callers may use what, and how the others are rejected.
 
 mod answers;
 mod handler_scopes;

@@ -1,4 +1,4 @@
-//! What a browser is shown of a server that knows its callers: what anyone is told, and nothing else.
+//! The page of a server with authentication: public information alone.
 
 use mcp_server::{HandlerError, NoArguments, Resource, Server, Tool, ToolContext};
 use mcp_testing::{TestIssuer, exchange};

@@ -272,7 +272,7 @@ async fn a_server_without_policy_is_closed_by_configuration_alone() {
     assert_eq!(exchange(&closed, call.clone()).await.status, 401);
     let known = exchange(&closed, call.clone().bearer(&issuer.token(["events:read"]))).await;
     assert_eq!(known.tool_result().text(), "true");
-    assert_eq!(exchange(&open, call).await.tool_result().text(), "false", "nobody has a scope whom nobody knows");
+    assert_eq!(exchange(&open, call).await.tool_result().text(), "false", "an anonymous caller has no scope");
 }
 
 /// A page of a list that a handler makes, and a resource that can be subscribed to.
@@ -325,7 +325,7 @@ async fn index(_: RequestContext<()>) -> Result<&'static str, HandlerError> {
 }
 
 #[tokio::test]
-async fn whoever_lacks_what_the_server_requires_learns_nothing_of_it() {
+async fn a_caller_without_the_required_scope_learns_nothing_of_the_server() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server().require_claim("department", "staff"), &issuer, &[]);
     let (stranger, staff) = (issuer.token([]), issuer.mint([], |_, claims| claims["department"] = json!("staff")));
@@ -369,7 +369,7 @@ fn signed(request: McpRequest, iam: &Value) -> String {
 }
 
 #[tokio::test]
-async fn with_iam_the_caller_is_whoever_aws_says() {
+async fn with_iam_the_caller_is_the_signer_that_aws_names() {
     let build = |more: &[(&str, &str)]| {
         let pairs = more.iter().copied().chain([("MCP_STATE_KEY", STATE_KEY), ("MCP_AUTH", "iam")]);
         McpService::new(server(), HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap()).unwrap()
@@ -411,7 +411,7 @@ async fn with_iam_the_caller_is_whoever_aws_says() {
     for unsigned in [json!(null), json!({}), json!("ada"), json!({ "userArn": "" })] {
         assert_eq!(send(&plain, signed(call("open"), &unsigned)).await.0, 403, "{unsigned}");
     }
-    // A REST API's callers choose nothing of it, but nobody has verified it either.
+    // A REST API's callers choose nothing of it, but it is not verified either.
     let mut event = mcp_testing::event_of(mcp_testing::Via::RestApi, &call("open").into_http());
     event["requestContext"]["authorizer"] = json!({ "iam": ada });
     assert_eq!(send(&plain, event.to_string()).await.0, 403);

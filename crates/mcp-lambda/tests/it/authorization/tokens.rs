@@ -18,7 +18,7 @@ fn whoami() -> mcp_testing::McpRequest {
 }
 
 #[tokio::test]
-async fn no_hostile_token_is_let_in_whoever_the_issuer_is() {
+async fn no_hostile_token_is_accepted_from_any_issuer() {
     let mut counts = Vec::new();
     for provider in Provider::ALL {
         let issuer = TestIssuer::of(provider).await;
@@ -80,7 +80,7 @@ async fn what_is_merely_unusual_is_let_in() {
         ("typ in capitals", header(&|header| header["typ"] = json!("AT+JWT"))),
         ("typ as a media type", header(&|header| header["typ"] = json!("application/at+jwt"))),
         ("no kid", header(&|header| drop(header.as_object_mut().unwrap().remove("kid")))),
-        ("a jku that nobody reads", header(&|header| header["jku"] = json!("https://evil.example/keys"))),
+        ("a jku that is ignored", header(&|header| header["jku"] = json!("https://evil.example/keys"))),
         ("b64 true", header(&|header| header["b64"] = json!(true))),
         ("the origin as audience", claims(&|claims| claims["aud"] = json!(origin))),
         ("the origin with a slash", claims(&|claims| claims["aud"] = json!(format!("{origin}/")))),
