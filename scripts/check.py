@@ -3,7 +3,7 @@
 
     python3 scripts/check.py [NAME...]     runs the named checks; without a name, all that need no network
 
-Every check runs, whatever the others say.
+Every check runs, also after another one has failed.
 """
 
 import json
@@ -121,6 +121,7 @@ CHECKS = {
     "JSON of others": lambda: holds(sources.unexplained_readers),
     "layers": lambda: holds(layers.misplaced),
     "foreign words": lambda: holds(sources.foreign_words),
+    "vague words": lambda: holds(sources.vague_words),
     "long files": lambda: holds(sources.long_files),
     "examples' length": lambda: holds(sources.long_examples),
     "examples' crate": lambda: holds(sources.examples_of_other_crates),

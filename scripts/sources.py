@@ -3,6 +3,7 @@ its files are."""
 
 import pathlib
 import re
+import subprocess
 
 # Not deployed, and reading no JSON of others.
 EXEMPT = {"conformance", "function-url-emulator", "mcp-testing"}
@@ -26,6 +27,17 @@ SHOWN_IMPORT = re.compile(r"\s*//[/!] use (mcp_(?:postgres|protocol|server))\b")
 EXAMPLES = "crates/mcp-lambda/examples"
 USE = re.compile(r"^use [^;]+;\n", re.MULTILINE)
 MAX_EXAMPLE_LINES = 45
+
+
+# Words that a search never contains: the field has a term for what they mean. `nobody` in quotes is a user of the system.
+VAGUE = re.compile(
+    r"(?<![a-z`\"])(?:nobody|somebody|anybody|everybody|whoever|whomever|whatever|mend(?:s|ed|ing)?|(?:is|are|was|were) told"
+    r"|turned away|the least and the most|letter by letter)(?![a-z])",
+    re.IGNORECASE,
+)
+PROSE = (".md", ".rs", ".py", ".mjs", ".js", ".ts", ".sh", ".yaml", ".yml", ".toml", ".html", ".css", ".sql", "Makefile", "Dockerfile")
+# The definition of the words, texts of others, renamed texts, and files whose checksum is in databases.
+UNCHECKED = ("scripts/sources.py", "tests/interop/documents/", "CHANGELOG.md", "functions/event-logger/migrations/")
 
 
 def unbounded_readers(project):
@@ -96,3 +108,14 @@ def long_examples(project):
         count = sum(1 for line in code if line.strip() and not line.startswith("//!"))
         if count > MAX_EXAMPLE_LINES:
             yield f"{path.relative_to(project)} has {count} lines without imports and tests, more than {MAX_EXAMPLE_LINES}"
+
+
+def vague_words(project):
+    """Lines of tracked text files with a vague word, in documents, comments, messages or names."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=project, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if not name.endswith(PROSE) or name.startswith(UNCHECKED) or not (project / name).is_file():
+            continue
+        for number, line in enumerate((project / name).read_text().splitlines(), 1):
+            if found := VAGUE.search(line):
+                yield f"{name}:{number} has `{found[0]}`: name the person, program or thing that is meant"

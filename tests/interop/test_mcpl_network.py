@@ -36,7 +36,7 @@ def run(mcpl, tmp_path):
 
 
 class Socks:
-    """A proxy of SOCKS 5 (RFC 1928) that connects to one port whatever the name is."""
+    """A proxy of SOCKS 5 (RFC 1928) that connects to one port, for any host name."""
 
     def __init__(self, port):
         self.port, self.asked = port, []
@@ -150,7 +150,7 @@ def proxied(run, url, *options, **variables):
 
 
 class Fixed(Endless):
-    """One response to a request, whatever it is."""
+    """One response to a request of any kind."""
 
     def __init__(self, status, body, content_type):
         self.status, self.body, self.content_type = status, body.encode(), content_type

@@ -1,5 +1,7 @@
 """What `make check` finds in the code."""
 
+import subprocess
+
 import sources
 
 
@@ -67,3 +69,16 @@ def test_an_example_in_the_documentation_names_the_crate_of_authors(tmp_path):
     source.write_text("/// # use mcp_server as mcp_lambda;\n/// use mcp_lambda::Tool;\n    //! use mcp_server::Tool;\nuse mcp_protocol::Tool;\n")
 
     assert [line.partition(" imports")[0] for line in sources.examples_of_other_crates(tmp_path)] == ["crates/mcp-server/src/tool.rs:3"]
+
+
+def test_vague_words_are_found_in_texts_and_names_of_tracked_files(tmp_path):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / "README.md").write_text("Nobody reads this.\nThe account `nobody` of the system.\nAmendments are welcome.\n")
+    (tmp_path / "lib.rs").write_text("fn what_nobody_asks() {}\n")
+    (tmp_path / "data.json").write_text('"nobody"\n')
+    (tmp_path / "notes.md").write_text("whoever\n")
+    subprocess.run(["git", "add", "README.md", "lib.rs", "data.json"], cwd=tmp_path, check=True)
+
+    found = [line.partition(":")[0] for line in sources.vague_words(tmp_path)]
+
+    assert found == ["README.md", "lib.rs"]
