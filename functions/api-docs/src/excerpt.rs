@@ -302,7 +302,8 @@ mod tests {
         assert_eq!(none, json!({}));
         assert!(note.contains("member 1 is too long") && note.contains("`skip` 2 (of 4)"), "{note}");
         assert_eq!(of(schemas.clone(), "A", "", 2), (json!({ "c": 3, "t": "text" }), String::new()));
-        for (pointer, skip, all) in [("", 4, "the total is 4"), ("", 9, "the total is 4"), ("/t", 4, "the total is 4")] {
+        for (pointer, skip, all) in [("", 4, "the total is 4"), ("", 9, "the total is 4"), ("/t", 4, "the total is 4")]
+        {
             let (_, note) = of(schemas.clone(), "A", pointer, skip);
             assert!(note.contains(all), "{note}");
         }
