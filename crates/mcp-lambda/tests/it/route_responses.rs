@@ -33,7 +33,7 @@ fn event(via: Via, path: &str) -> Value {
 }
 
 async fn send(service: &McpService, event: &Value) -> Value {
-    let deadline = Some(Instant::now() + Duration::from_secs(3));
+    let deadline = Some(Instant::now() + Duration::from_secs(60));
     let invocation = Invocation { deadline, ..Invocation::default() };
     let response = respond_buffered(service, event.to_string().as_bytes(), invocation).await.unwrap();
     serde_json::from_slice(&serde_json::to_vec(&response).unwrap()).unwrap()
