@@ -146,13 +146,14 @@ impl TokenCommand {
     }
 }
 
+// The commands are those of a shell.
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
     use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
     use super::*;
 
-    #[cfg(unix)]
     #[tokio::test]
     async fn a_rejected_token_names_the_command_that_prints_it() {
         let field = HeaderValue::from_static(r#"Bearer error="invalid_token", error_description="expired""#);
@@ -181,7 +182,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[tokio::test]
     async fn what_a_command_prints_must_be_one_token_in_time() {
         for (command, timeout, expected) in [
@@ -198,7 +198,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[tokio::test]
     async fn a_token_of_a_command_that_was_accepted_may_expire() {
         let authorizer = Authorizer::Command(TokenCommand::new("echo token".to_owned(), Duration::MAX));
