@@ -356,7 +356,7 @@ CLOSED = {
         {"member": {"authorization_servers": ["http://id.example"]}}, [("issuer", "problem", "no https URL", "sign in", "URL")],
     ),
     "an issuer without metadata": (
-        {"paths": {("GET", ISSUER): Raw(404)}}, [("issuer", "problem", "has no metadata", "sign in", "letter by letter")],
+        {"paths": {("GET", ISSUER): Raw(404)}}, [("issuer", "problem", "has no metadata", "sign in", "exactly as")],
     ),
     "an issuer that is down": (
         {"paths": {("GET", ISSUER): Raw(503)}}, [("issuer", "problem", "answers 503", "sign in", "is it up")],

@@ -49,7 +49,7 @@ def test_a_click_copies(seen):
 
 
 def test_without_script_everything_but_the_form_is_there(seen):
-    assert "claude mcp add" in seen["withoutScript"] and "takes JavaScript" in seen["withoutScript"]
+    assert "claude mcp add" in seen["withoutScript"] and "Enable JavaScript" in seen["withoutScript"]
 
 
 def test_nothing_goes_wrong_and_nothing_is_asked_elsewhere(seen):
