@@ -110,8 +110,8 @@ impl McpService {
     ///
     /// # Panics
     ///
-    /// When the path is the endpoint's or under it, under `/.well-known` or the path of `MCP_PUBLIC_URL`, that of another route, or none that a request can have; when
-    /// the service has a layer already, which would not be around this route.
+    /// When the path is the endpoint's or under it, under `/.well-known` or the path of `MCP_PUBLIC_URL`, that of another
+    /// route, or none that a request can have; when the service has a layer already, which would not be around this route.
     #[must_use]
     #[track_caller]
     pub fn route<R, B>(self, path: impl Into<String>, service: R) -> Self
