@@ -243,10 +243,10 @@ mod tests {
             ("events://{}", "is not of the forms"),
             ("events://{id}/{id}", "twice"),
             ("{id}", "scheme"),
-            ("docs://my files/{id}", "percent-encoded"),
-            ("docs://büch/{id}", "percent-encoded"),
-            ("docs://%{id}", "percent-encoded"),
-            ("docs://%4{id}", "percent-encoded"),
+            ("docs://my files/{id}", "percent-encode"),
+            ("docs://büch/{id}", "percent-encode"),
+            ("docs://%{id}", "percent-encode"),
+            ("docs://%4{id}", "percent-encode"),
         ] {
             let refusal = UriTemplate::parse(template).unwrap_err();
 
