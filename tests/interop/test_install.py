@@ -382,7 +382,7 @@ def test_it_is_said_what_comes_next(run):
     direct = run("install", "other", URL, "--cursor", "--gemini").stdout
     dry = run("install", "third", URL, "--claude", "--claude-code", "--gemini", "--dry-run").stdout
 
-    assert f"sign in first: mcpl tools {URL} --scope 'a b'\n" in proxied
+    assert f"sign in first: mcpl login {URL} --scope 'a b'\n" in proxied
     for own in (["--sigv4"], ["--token-command", "x"], ["--header-env", "Authorization=X"], ["--client-credentials", "--client-id", "me"]):
         assert "sign in first" not in run("install", "fourth", URL, "--claude", *own).stdout, own
     assert "Claude Code asks for approval" in proxied and "trust the folder" in proxied

@@ -68,6 +68,20 @@ impl Authorizer {
         }
     }
 
+    /// Gets a token of OAuth ahead of the request that requires it.
+    ///
+    /// # Errors
+    ///
+    /// When the sign-in fails. Requests that are authenticated in another way have no sign-in.
+    pub(crate) async fn sign_in_ahead(&self) -> anyhow::Result<()> {
+        match self {
+            Self::OAuth(oauth) => oauth.sign_in_ahead().await,
+            Self::Headers | Self::Command(_) | Self::SigV4(_) => {
+                bail!("there is no sign-in: requests are authenticated by the options that are given")
+            }
+        }
+    }
+
     /// Gets a token in place of one that was refused.
     pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         match self {

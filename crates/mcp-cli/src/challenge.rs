@@ -52,6 +52,12 @@ impl Challenge {
         Self { is_dpop, wants_nonce, ..best.cloned().unwrap_or_default() }
     }
 
+    /// The challenge of a request for which a token lacks scopes.
+    pub(crate) fn insufficient_scope(scopes: &[&str]) -> Self {
+        let error = Some("insufficient_scope".to_owned());
+        Self { is_bearer: true, error, scope: Some(scopes.join(" ")), ..Self::default() }
+    }
+
     /// The URL of the resource's metadata, which may be relative to the server's.
     pub(crate) fn resource_metadata(&self, server: &str) -> Option<Url> {
         Url::parse(server).ok()?.join(self.resource_metadata.as_deref()?.trim()).ok()

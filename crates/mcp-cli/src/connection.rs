@@ -240,15 +240,33 @@ impl Connection {
         Ok(given)
     }
 
+    /// Checks that requests are authenticated by tokens of OAuth.
+    ///
+    /// # Errors
+    ///
+    /// When an option authenticates them in another way.
+    pub(crate) fn check_sign_in(&self) -> anyhow::Result<()> {
+        let option = match (&self.token_command, self.sigv4, self.has_authorization_header()) {
+            (Some(_), _, _) => "--token-command",
+            (None, true, _) => "--sigv4",
+            (None, false, true) => "a header `Authorization`",
+            (None, false, false) => return Ok(()),
+        };
+        bail!(UsageError::new(format!("there is no sign-in with {option}: leave one of them out")))
+    }
+
+    fn has_authorization_header(&self) -> bool {
+        let is_authorization = |header: &String| header.trim().to_ascii_lowercase().starts_with("authorization");
+        self.headers.iter().chain(&self.header_env).chain(&self.header_file).any(is_authorization)
+    }
+
     /// Whether a person signs in for these requests: then `mcpl` keeps tokens, which programs that start `mcpl proxy` use.
     pub(crate) fn needs_sign_in(&self) -> bool {
-        let is_authorization = |header: &String| header.trim().to_ascii_lowercase().starts_with("authorization");
-        let headers = self.headers.iter().chain(&self.header_env).chain(&self.header_file);
         self.token_command.is_none()
             && !self.sigv4
             && !self.client_credentials
             && !self.assertion.is_some()
-            && !headers.into_iter().any(is_authorization)
+            && !self.has_authorization_header()
     }
 
     /// What an entry in another program's configuration keeps of these: no secret, and nothing about this run alone.

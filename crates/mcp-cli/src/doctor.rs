@@ -212,7 +212,7 @@ async fn identify(server: &mut Server, authorizer: Authorizer, report: &mut Repo
         }
         Ok(None) => {}
         Err(error) => {
-            let fix = "`mcpl tools URL` signs in; see `--token-command`, if that is given";
+            let fix = "`mcpl login URL` signs in; see `--token-command`, if that is given";
             report.problem("token", format!("there is none to send: {error:#}"), own::THIS_PROGRAM, fix);
         }
     }
@@ -244,7 +244,7 @@ fn without_token(server: &Server, discovered: &Answer, report: &mut Report) {
             fix,
         );
     } else {
-        let fix = "nothing to do; `mcpl tools URL` signs in, and then `mcpl doctor URL` sees what stands behind it";
+        let fix = "nothing to do; `mcpl login URL` signs in, and then `mcpl doctor URL` sees what stands behind it";
         report.note("protocol", "unknown: every request takes a token", "", fix);
     }
 }

@@ -71,9 +71,8 @@ pub(crate) fn install(
             print("`--timeout` is for `mcpl proxy`: with `--via-proxy` all of them start it");
         }
         if needs_sign_in && chosen.iter().any(|app| is_proxied(*app)) {
-            let words = ["mcpl", "tools", url].into_iter().chain(options.iter().map(String::as_str));
-            print(&format!("If the server wants a sign-in, sign in first: {}", command_line::join(words)));
-            print("Where it lists its tools without one, `mcpl call` of a tool that needs it signs in");
+            let words = ["mcpl", "login", url].into_iter().chain(options.iter().map(String::as_str));
+            print(&format!("If the server requires a sign-in, sign in first: {}", command_line::join(words)));
         }
     }
     installed

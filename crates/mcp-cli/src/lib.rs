@@ -16,8 +16,10 @@ mod files;
 pub mod fuzzing;
 mod headers;
 mod install;
+mod interruption;
 mod json_text;
 mod keychain;
+mod login;
 mod message;
 mod network;
 mod oauth;
@@ -33,7 +35,7 @@ mod tools;
 mod upstream;
 
 use std::{
-    fmt, fs,
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -51,10 +53,10 @@ use crate::{
     command_line::UsageError,
     connection::Connection,
     install::{Apps, Installation},
+    interruption::{Interruption, interrupted},
     network::user_agent,
     output::{LogWriter, print},
     session::Session,
-    store::Store,
 };
 
 const EXAMPLES: &str = "\
@@ -62,6 +64,7 @@ Examples:
   mcpl doctor URL                                   what would stop clients from using a server
   mcpl call URL personalized_greeting name=Ada      use a tool by hand
   mcpl read URL notes://today                       read a resource
+  mcpl login URL                                    sign in before a program uses the server
   mcpl install greeter URL --claude --cursor        let programs use the server
   mcpl install events URL --claude --client-id ID --ask-client-secret
                                                     … where clients are registered by hand
@@ -78,8 +81,8 @@ const NOT_PRINTED: &str = "could not write to standard output";
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Print JSON: what the server has sent, or {"source": "server" or "mcpl", "error": …}. For `doctor` and the commands that
-    /// use a server by hand.
+    /// Print JSON: what the server has sent, or {"source": "server" or "mcpl", "error": …}. For `doctor`, `logins` and the
+    /// commands that use a server by hand.
     #[arg(long, global = true, help_heading = "Output")]
     json: bool,
     /// Log the steps on standard error, such as those of a sign-in; twice for each request, too. Without tokens and contents.
@@ -193,11 +196,27 @@ enum Command {
         #[command(flatten)]
         apps: Apps,
     },
-    /// Forget who has signed in at a server, and how this client is registered there.
+    /// Sign in to a server ahead of time, for programs that start `mcpl proxy`.
+    ///
+    /// Give the options for signing in that the program's entry has. Nothing is done if a valid token is kept.
+    Login {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// List the servers for which a sign-in or a client is kept.
+    Logins {
+        /// The folder of the files, if not the usual one.
+        #[arg(long, env = "MCPL_STATE_DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// Revoke the tokens of a server, and remove them and the registration of the client.
+    ///
+    /// Ends with 1 if nothing is kept for the server. A revocation that fails is a warning.
+    #[command(visible_alias = "logout")]
     Forget {
         /// The URL of the MCP endpoint.
         url: String,
-        /// Where it is kept, if not at the usual place.
+        /// The folder of the files, if not the usual one.
         #[arg(long, env = "MCPL_STATE_DIR")]
         state_dir: Option<PathBuf>,
     },
@@ -242,40 +261,6 @@ impl ServerArgs {
     }
 }
 
-/// The command was interrupted by a signal.
-#[derive(Debug)]
-struct Interruption {
-    code: u8,
-}
-
-impl fmt::Display for Interruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted")
-    }
-}
-
-impl std::error::Error for Interruption {}
-
-/// Waits for Ctrl-C, or on Unix for a request to end.
-async fn interrupted() -> Interruption {
-    #[cfg(unix)]
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<Option<()>>();
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => match pressed {
-            Ok(()) => Interruption { code: 130 },
-            Err(_) => std::future::pending().await,
-        },
-        _ = terminated => Interruption { code: 143 },
-    }
-}
-
 #[derive(Debug, Args)]
 struct ProxyArgs {
     /// What the server is called at the client; for people.
@@ -311,8 +296,8 @@ pub fn main() -> ExitCode {
     init_logs(cli.verbose);
     let json = cli.json;
     let is_server_used = cli.command.server().is_some();
-    if json && !is_server_used && !matches!(cli.command, Command::Doctor { .. }) {
-        tracing::error!("`--json` is for `doctor` and for commands that use a server: leave it out");
+    if json && !is_server_used && !matches!(cli.command, Command::Doctor { .. } | Command::Logins { .. }) {
+        tracing::error!("`--json` is for `doctor`, `logins` and commands that use a server: leave it out");
         return ExitCode::from(2);
     }
     let runtime = match tokio::runtime::Runtime::new() {
@@ -361,7 +346,13 @@ pub fn main() -> ExitCode {
                 install(&name, &url, &connection, &installation)
             }
             Command::Uninstall { name, apps } => install::uninstall(&name, &apps),
-            Command::Forget { url, state_dir } => forget(&url, state_dir.as_deref()),
+            Command::Login { server } => {
+                server.connection.check_sign_in()?;
+                let state_dir = server.connection.state_dir();
+                server.with_session(async |own| login::login(own, &server.url, state_dir, json).await).await
+            }
+            Command::Logins { state_dir } => login::logins(state_dir.as_deref(), json),
+            Command::Forget { url, state_dir } => login::forget(&url, state_dir.as_deref()).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "mcpl", &mut script);
@@ -395,7 +386,8 @@ impl Command {
     /// The server that is used by hand, if this is such a command.
     fn server(&self) -> Option<&ServerArgs> {
         match self {
-            Self::Tools { server, .. }
+            Self::Login { server }
+            | Self::Tools { server, .. }
             | Self::Call { server, .. }
             | Self::Resources { server }
             | Self::Read { server, .. }
@@ -404,15 +396,6 @@ impl Command {
             _ => None,
         }
     }
-}
-
-/// Forgets what is kept about a server.
-fn forget(url: &str, state_dir: Option<&Path>) -> anyhow::Result<()> {
-    match Store::of(url, state_dir)?.forget()? {
-        Some(what) => print(&format!("forgot {}, for {url}", output::printable_line(&what))),
-        None => print(&format!("nothing is kept for {url}")),
-    }
-    Ok(())
 }
 
 /// Writes the manual pages beside those that are there, and puts them in their places.

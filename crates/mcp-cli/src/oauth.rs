@@ -16,6 +16,7 @@ mod http;
 mod machine;
 mod options;
 mod refresh;
+mod revocation;
 mod sign_in;
 
 use std::{
@@ -36,10 +37,12 @@ use url::Url;
 pub(crate) use self::{
     assertion::AssertionSource,
     browser::Browser,
+    discovery::NoIssuer,
     dpop::{DPOP, Nonce, Token},
     grants::{TokenResponse, random},
     machine::{AssertionOptions, IdentityProvider},
     options::{OAuthOptions, PrivateKey, ResourceParameter, SigningAlgorithm, TokenType},
+    revocation::{Revocation, revoke},
 };
 use self::{
     discovery::{Discovered, IssuerMetadata},
@@ -322,6 +325,7 @@ impl OAuth {
             token_received_at: Some(now()),
             issuer: found.issuer.issuer.clone(),
             token_endpoint: Some(found.issuer.token_endpoint.clone()),
+            revocation_endpoint: found.issuer.revocation_endpoint.clone().filter(|own| is_secure(own)),
             resource,
             client_id: client.id,
             // One that was given is given again, or kept where it was installed.

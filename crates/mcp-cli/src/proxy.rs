@@ -18,9 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    Interruption,
     bridge::Bridge,
-    interrupted,
+    interruption::{Interruption, interrupted},
     message::{Envelope, Kind, error_response},
     upstream::{Line, Upstream},
 };

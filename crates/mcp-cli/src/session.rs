@@ -150,6 +150,11 @@ impl Session {
         }
     }
 
+    /// Gets a token ahead of the request that requires it.
+    pub(crate) async fn sign_in_ahead(&self) -> anyhow::Result<()> {
+        self.upstream.sign_in_ahead().await
+    }
+
     /// Cancels the request that has no answer yet, if there is one.
     pub(crate) async fn cancel(&mut self) {
         // A modern server notices that the connection has ended.

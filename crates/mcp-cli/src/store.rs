@@ -1,6 +1,7 @@
 //! What is kept between runs: tokens, and the registration of the client, one file a server, readable by its owner alone,
 //! and sealed where the system has a keychain.
 
+mod folder;
 mod kept;
 mod turn;
 
@@ -65,14 +66,13 @@ impl Store {
             }
             None => usual_folder()?,
         };
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
-        let name: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        let file = folder.join(format!("{name}.json"));
+        let file = folder.join(format!("{}.json", named(&server)));
         let (turn, unsaved, is_reported) = (Arc::default(), Arc::default(), Arc::default());
         let own = Self { server, file, is_usual, turn, key, unsaved, is_reported };
         // It is made when there is something to keep: a home that cannot be written is none of a reader's business.
         if own.folder().exists() {
             own.make_folder()?;
+            own.adopt_older_name()?;
         }
         Ok(own)
     }
@@ -122,7 +122,7 @@ impl Store {
         let bytes = files::read(&self.file)?;
         // Unbounded JSON: a file that mcpl has written.
         let opened = match serde_json::from_slice(&bytes) {
-            Ok(Sealed { sealed }) => self.opened(&sealed)?,
+            Ok(sealed) => self.opened(&sealed)?,
             Err(_) => bytes,
         };
         // Unbounded JSON: a file that mcpl has written.
@@ -143,6 +143,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             removed => removed.map_err(|error| self.not_opened(&error))?,
         }
+        self.remove_older_names()?;
         // May hold tokens too.
         let _ = fs::remove_file(self.file.with_extension("broken"));
         // Unbounded JSON: a file that mcpl has written. What is sealed stays so: the keychain may be why it is forgotten.
@@ -157,7 +158,7 @@ impl Store {
         });
         let parts: Vec<String> = tokens.into_iter().chain(registration).collect();
         if parts.is_empty() && (kept.refresh_failure.is_some() || kept.sign_in_failure.is_some()) {
-            return Ok(None);
+            return Ok(Some("the failure of the last sign-in".to_owned()));
         }
         Ok(Some(if parts.is_empty() {
             "everything that was kept, also the client's secret if there was one".to_owned()
@@ -229,7 +230,7 @@ impl Store {
             Ok(bytes) => {
                 // Unbounded JSON: a file that mcpl has written.
                 let opened = match serde_json::from_slice(&bytes) {
-                    Ok(Sealed { sealed }) => Some(self.opened(&sealed)?),
+                    Ok(sealed) => Some(self.opened(&sealed)?),
                     Err(_) => None,
                 };
                 // Unbounded JSON: a file that mcpl has written.
@@ -269,11 +270,13 @@ impl Store {
         key.as_ref().map_err(String::as_str)
     }
 
-    fn opened(&self, sealed: &str) -> io::Result<Vec<u8>> {
+    fn opened(&self, sealed: &Sealed) -> io::Result<Vec<u8>> {
         // In a folder that was given, it was sealed by a command for which that was the usual one.
         let given = (!self.is_usual).then(|| Key::of_keychain(self.folder()).map_err(|error| format!("{error:#}")));
         let key = given.as_ref().map_or_else(|| self.key(), |key| key.as_ref().map_err(String::as_str));
-        let opened = key.map(|key| key.open(&self.server, sealed));
+        // An older version has sealed it for the URL as it was given.
+        let is_own = endpoint::canonical(&sealed.server) == self.server;
+        let opened = key.map(|key| key.open(&sealed.server, &sealed.sealed).filter(|_| is_own));
         let reason = match opened {
             Ok(Some(opened)) => return Ok(opened),
             Ok(None) => "it has another one now",
@@ -310,6 +313,12 @@ impl Store {
         *self.unsaved() = None;
         Ok(())
     }
+}
+
+/// The name of a server's file, without its extension.
+fn named(server: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, server.as_bytes());
+    digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where the platform keeps an application's state.

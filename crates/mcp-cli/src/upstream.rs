@@ -123,6 +123,11 @@ impl Upstream {
         }
     }
 
+    /// Gets a token ahead of the request that requires it.
+    pub(crate) async fn sign_in_ahead(&self) -> anyhow::Result<()> {
+        self.authorizer.sign_in_ahead().await
+    }
+
     /// Passes a message on, and everything that comes back. A request always gets an answer.
     pub(crate) async fn pass(&self, envelope: &Envelope, output: &Output) {
         let Err(error) = self.exchange(envelope, output).await else {

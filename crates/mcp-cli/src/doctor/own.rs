@@ -236,7 +236,7 @@ pub(super) fn token_times(token: &str, now: i64, report: &mut Report) {
             "token",
             format!("it has expired {} s ago by this machine's clock", -left),
             THIS_PROGRAM,
-            "get a new one: `mcpl tools URL` signs in; if it is new, this machine's clock is ahead",
+            "get a new one: `mcpl login URL` signs in; if it is new, this machine's clock is ahead",
         ),
         Some(left) => report.ok("token", format!("it is valid for {left} s")),
         None => report.ok("token", "it has no `exp`"),

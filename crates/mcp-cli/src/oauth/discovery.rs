@@ -3,7 +3,9 @@
 //! Documents are asked for at several places in turn. One that does not answer, or leads to another origin, is passed over,
 //! and asked once more when no other has the document. The endpoint itself is not asked: its GET is a stream of events.
 
-use anyhow::{Context as _, bail};
+use std::fmt;
+
+use anyhow::bail;
 use mcp_protocol::uri::SecureUrl;
 use serde::Deserialize;
 use url::Url;
@@ -21,6 +23,8 @@ pub(super) struct IssuerMetadata {
     pub(super) authorization_endpoint: Option<String>,
     pub(super) token_endpoint: String,
     pub(super) registration_endpoint: Option<String>,
+    /// RFC 7009.
+    pub(super) revocation_endpoint: Option<String>,
     pub(super) scopes_supported: Option<Vec<String>>,
     pub(super) code_challenge_methods_supported: Option<Vec<String>>,
     pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
@@ -41,6 +45,21 @@ struct ResourceMetadata {
     scopes_supported: Option<Vec<String>>,
     dpop_bound_access_tokens_required: Option<bool>,
 }
+
+/// Neither the server's metadata nor its origin names an issuer.
+#[derive(Debug)]
+pub(crate) struct NoIssuer;
+
+impl fmt::Display for NoIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the server rejects the request and names no issuer of tokens: if it wants an API key or a token of its own, \
+             give it by `--header \"NAME: VALUE\"`",
+        )
+    }
+}
+
+impl std::error::Error for NoIssuer {}
 
 /// What is known about a server's tokens.
 #[derive(Debug)]
@@ -72,10 +91,7 @@ pub(super) async fn discover(http: &IssuerHttp, server: &Url, challenge: &Challe
         // As servers of 2025-03-26 have it.
         true => issuer_at(http, server, None).await?,
     };
-    let issuer = found.context(
-        "the server rejects the request and names no issuer of tokens: if it wants an API key or a token of its own, give it \
-         by `--header \"NAME: VALUE\"`",
-    )?;
+    let issuer = found.ok_or(NoIssuer)?;
     check(&issuer)?;
     let resource = resource.unwrap_or_else(|| {
         let mut server = server.clone();

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{received, store::Client};
 
-const FORM: &str = "application/x-www-form-urlencoded";
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 /// How long a client's assertion about itself holds.
 const ASSERTION_SECONDS: u64 = 300;
 
@@ -107,15 +107,20 @@ pub(super) async fn token(
     form: &[(&str, &str)],
     key: Option<&ProofKey>,
 ) -> Result<TokenResponse, GrantError> {
-    let (own, authorization) = match (&client.secret, client.auth_method.as_deref()) {
+    let (own, authorization) = authentication(client);
+    request(http, endpoint, &[form, &own].concat(), authorization, key).await
+}
+
+/// The parameters and the header by which a client authenticates.
+pub(super) fn authentication(client: &Client) -> (Vec<(&str, &str)>, Option<HeaderValue>) {
+    match (&client.secret, client.auth_method.as_deref()) {
         (None, _) if client.id.is_empty() => (Vec::new(), None),
         (None, _) | (_, Some("none")) => (vec![("client_id", client.id.as_str())], None),
         (Some(secret), Some("client_secret_post")) => {
             (vec![("client_id", client.id.as_str()), ("client_secret", secret.as_str())], None)
         }
         (Some(secret), _) => (Vec::new(), Some(basic(&client.id, secret))),
-    };
-    request(http, endpoint, &[form, &own].concat(), authorization, key).await
+    }
 }
 
 /// RFC 6749, section 2.3.1.

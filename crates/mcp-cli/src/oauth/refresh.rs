@@ -222,9 +222,18 @@ fn margin(credentials: &Credentials) -> Duration {
 impl Credentials {
     /// The rest of the token's lifetime; `None` if the issuer did not say it: the server will reject the token.
     fn lifetime_left(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.expires_at()?.saturating_sub(now())))
+    }
+
+    /// The end of the token's lifetime in seconds since the epoch; `None` if the issuer did not say it.
+    pub(crate) fn expires_at(&self) -> Option<u64> {
         // The issuer's number may be any.
-        let end = self.token_received_at?.saturating_add(self.token_response.expires_in?);
-        Some(Duration::from_secs(end.saturating_sub(now())))
+        Some(self.token_received_at?.saturating_add(self.token_response.expires_in?))
+    }
+
+    /// Whether the token's lifetime is over; not if the issuer did not say it.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.lifetime_left().is_some_and(|left| left.is_zero())
     }
 }
 

@@ -54,7 +54,16 @@ pub(super) struct OpenPage {
 /// What the file holds if it is sealed.
 #[derive(Deserialize)]
 pub(super) struct Sealed {
+    /// The URL that it was sealed for.
+    #[serde(default)]
+    pub(super) server: String,
     pub(super) sealed: String,
+}
+
+/// The member that every file has, sealed or not.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    pub(super) server: String,
 }
 
 /// Tokens, with what refreshing them takes: the client that they were given to, as it was then, and where.
@@ -74,6 +83,9 @@ pub(crate) struct Credentials {
     pub(crate) issuer: Option<String>,
     #[serde(default)]
     pub(crate) token_endpoint: Option<String>,
+    /// RFC 7009.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revocation_endpoint: Option<String>,
     /// The parameter `resource` of requests for these tokens.
     #[serde(default)]
     pub(crate) resource: Option<String>,

@@ -1,0 +1,89 @@
+//! Revoking a grant at its issuer (RFC 7009), and signing in ahead of time.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use anyhow::{Context as _, bail};
+use mcp_protocol::uri::SecureUrl;
+use reqwest::header::HeaderMap;
+use url::{Url, form_urlencoded};
+
+use super::{
+    OAuth, grants,
+    http::{self, IssuerHttp},
+};
+use crate::{
+    challenge::Challenge,
+    store::{Client, Credentials, Store},
+};
+
+/// For the whole revocation, with its retries: the grant is deleted here in any case.
+const REVOCATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the issuer has done with a grant.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Revocation {
+    Revoked,
+    /// Its metadata has no `revocation_endpoint`.
+    Unsupported,
+}
+
+/// Revokes the grant of the credentials in a store: its refresh token, or the access token if there is none.
+///
+/// # Errors
+///
+/// When the issuer cannot be reached in time or rejects the request.
+pub(crate) async fn revoke(store: &Store, credentials: &Credentials) -> anyhow::Result<Revocation> {
+    let Some(endpoint) = credentials.revocation_endpoint.as_deref() else { return Ok(Revocation::Unsupported) };
+    if SecureUrl::parse(endpoint).is_none() {
+        bail!("its `revocation_endpoint` is no https URL: {endpoint}");
+    }
+    let server = Url::parse(store.server()).context("the server's URL cannot be read")?;
+    let http = IssuerHttp::of(&server, HeaderMap::new(), http::FIRST_PAUSE)?;
+    let registration = store.registration().ok().flatten().filter(|own| own.client_id == credentials.client_id);
+    let client = Client {
+        id: credentials.client_id.clone(),
+        secret: credentials.client_secret.clone().or_else(|| registration?.client_secret),
+        auth_method: credentials.auth_method.clone(),
+    };
+    let (token, hint) = match &credentials.token_response.refresh_token {
+        Some(refresh_token) => (refresh_token, "refresh_token"),
+        None => (&credentials.token_response.access_token, "access_token"),
+    };
+    let (own, authorization) = grants::authentication(&client);
+    let form = [&[("token", token.as_str()), ("token_type_hint", hint)], own.as_slice()].concat();
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    let answer = http.post(endpoint, grants::FORM, &body, authorization.as_ref(), None);
+    let answer = tokio::time::timeout(REVOCATION_TIMEOUT, answer).await;
+    let answer = answer.with_context(|| format!("no answer within {} s", REVOCATION_TIMEOUT.as_secs()))??;
+    match answer.status.is_success() {
+        true => Ok(Revocation::Revoked),
+        false => bail!("{}", answer.reason()),
+    }
+}
+
+impl OAuth {
+    /// Gets a token ahead of the request that requires it: none if a valid one with the configured scopes is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`OAuth::renew`].
+    pub(crate) async fn sign_in_ahead(&self) -> anyhow::Result<()> {
+        if self.fruitless_sign_ins.load(Ordering::Relaxed) > 0 {
+            // The first request has led to a sign-in.
+            return Ok(());
+        }
+        let token = self.token().await?;
+        let mut challenge = Challenge::default();
+        if let Some(kept) = self.credentials()?.filter(|_| token.is_some()) {
+            let missing: Vec<&str> = self.options.scopes.iter().map(String::as_str).collect();
+            let missing: Vec<&str> =
+                missing.into_iter().filter(|scope| !kept.granted_scopes.iter().any(|own| own == scope)).collect();
+            match (missing.is_empty(), kept.has_expired()) {
+                (true, false) => return Ok(()),
+                (true, true) => {}
+                (false, _) => challenge = Challenge::insufficient_scope(&missing),
+            }
+        }
+        self.renew(token.as_ref().map(|own| own.text.as_str()), &challenge).await
+    }
+}

@@ -1,0 +1,205 @@
+"""`mcpl login`, `mcpl logins` and `mcpl forget` (`logout`), at a server whose issuer is on the same origin."""
+
+import hashlib
+import json
+import subprocess
+
+import pytest
+from oauth import PATIENCE_SECONDS
+from proxied import BROWSER
+from test_signing_in import Site, own, refuse  # noqa: F401
+
+
+def run(own, *words):
+    words = [own.program, *words, "--state-dir", own.state]
+    return subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_SECONDS
+    )
+
+
+def login(own, site, *options):
+    return run(own, "login", site.url, "--open", BROWSER, *options)
+
+
+def logins(own):
+    return json.loads(run(own, "logins", "--json").stdout)
+
+
+def open_site(**options):
+    """A server that requires a token for the list of tools, and none before."""
+
+    def message(request):
+        is_early = request.method == "POST" and json.loads(request.body)["method"] != "tools/list"
+        if is_early and "authorization" not in request.headers:
+            site.valid.add("")
+            usual = site.message(request)
+            site.valid.discard("")
+            return usual
+
+    site = Site({"/mcp": message}, **options)
+    return site
+
+
+def revoking(status=200, body=""):
+    site = Site({"/revoke": lambda _: (status, body)})
+    site.more_metadata["revocation_endpoint"] = f"{site.origin}/revoke"
+    return site
+
+
+@pytest.mark.parametrize("make", [Site, open_site], ids=["401-at-once", "401-later"])
+def test_login_signs_in_before_a_request_requires_it(own, make):
+    with make() as site:
+        signed_in, again = login(own, site), login(own, site)
+        tools = own.tools(site, "--no-browser")
+
+        assert signed_in.returncode == 0, signed_in.stderr
+        expected = f"{site.url}: signed in, issuer {site.origin}, client client-0, the token expires in 59 min and is refreshed\n"
+        assert signed_in.stdout.replace("60 min", "59 min") == expected
+        assert again.returncode == 0 and again.stdout.startswith(f"{site.url}: signed in"), again.stderr
+        assert tools.returncode == 0 and site.pages() == 1, tools.stderr
+
+
+def test_login_requests_scopes_that_the_kept_token_lacks(own):
+    with open_site() as site:
+        site.answers["/token"] = lambda request: (200, {**site.token(request)[1], "scope": site.requests[-2].query["scope"]})
+        first = login(own, site, "--scope", "a")
+        more = login(own, site, "--scope", "b", "--json")
+        same = login(own, site, "--scope", "a", "--scope", "b")
+
+    assert (first.returncode, more.returncode, same.returncode) == (0, 0, 0), more.stderr
+    assert json.loads(more.stdout)["scopes"] == ["a", "b"] and site.pages() == 2
+
+
+def test_login_refreshes_or_replaces_a_token_that_has_expired(own):
+    with open_site() as site:
+        assert login(own, site).returncode == 0
+        own.expire(site)
+        assert login(own, site).returncode == 0 and site.pages() == 1
+        own.expire(site)
+        site.refresh_tokens.clear()
+        assert login(own, site).returncode == 0 and site.pages() == 2
+
+
+def test_login_that_fails_ends_with_1(own):
+    with Site({"/authorize": refuse}) as site:
+        denied = login(own, site, "--json")
+    with open_site() as site:
+        for path in ("/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server"):
+            site.answers[path] = lambda _: (404, "")
+        without = login(own, site)
+
+    assert denied.returncode == 1 and "access_denied" in json.loads(denied.stdout)["error"]["message"]
+    assert without.returncode == 1 and "there is nothing to sign in to" in without.stderr, without.stderr
+
+
+@pytest.mark.parametrize("option", [("--sigv4", "--region", "x"), ("--token-command", "echo t"), ("--header", "Authorization: t")])
+def test_login_without_a_sign_in_is_a_usage_error(own, option):
+    ended = run(own, "login", "https://mcp.example.com/mcp", *option)
+
+    assert ended.returncode == 2 and "there is no sign-in with" in ended.stderr, ended.stderr
+
+
+def test_logins_lists_what_is_kept(own):
+    empty = run(own, "logins")
+    assert (empty.returncode, empty.stdout) == (0, "") and "no sign-ins are kept" in empty.stderr
+    assert logins(own) == []
+    with Site() as site:
+        own.signed_in(site)
+        (file,) = own.state.glob("*.json")
+        text, (listed,) = run(own, "logins"), logins(own)
+        own.edit(token_received_at=0, token_response={"access_token": "t", "expires_in": 1})
+        (expired,) = logins(own)
+
+    assert text.stdout.startswith(f"{site.url}: signed in, issuer {site.origin}, client client-0"), text.stdout
+    assert text.stdout.count("\n") == 1 and "t0" not in text.stdout
+    assert listed.pop("expires_at") > 1_000_000_000
+    assert listed == {
+        "server": site.url, "state": "signed_in", "issuer": site.origin, "client_id": "client-0", "has_refresh_token": True,
+        "file": str(file),
+    }
+    assert expired["state"] == "expired"
+
+
+@pytest.mark.parametrize("command", ["forget", "logout"])
+def test_forget_revokes_the_refresh_token(own, command):
+    with revoking() as site:
+        own.signed_in(site)
+        ended = run(own, command, site.url)
+        (request,) = [own for own in site.requests if own.path == "/revoke"]
+
+    assert ended.returncode == 0 and ended.stdout.endswith("\nthe issuer has revoked the tokens\n"), ended.stderr
+    assert request.form == {"token": "r0", "token_type_hint": "refresh_token", "client_id": "client-0"}
+    assert not list(own.state.glob("*.json"))
+
+
+def test_forget_after_a_refresh_revokes_the_newest_token(own):
+    with revoking() as site:
+        own.signed_in(site)
+        own.expire(site)
+        own.signed_in(site)
+        assert run(own, "forget", site.url).returncode == 0
+        (request,) = [own for own in site.requests if own.path == "/revoke"]
+
+    assert request.form["token"] == max(site.refresh_tokens)
+
+
+@pytest.mark.parametrize(
+    "status, body, reason",
+    [(400, {"error": "unsupported_token_type"}, "unsupported_token_type"), (404, "<html>", "answered HTTP 404"), (503, "", "no answer within 10 s")],
+    ids=["rejected", "page", "away"],
+)
+def test_forget_deletes_although_the_revocation_fails(own, status, body, reason):
+    with revoking(status, body) as site:
+        if status == 503:
+            site.answers["/revoke"] = lambda _: (503, "", ("Retry-After", "20"))
+        own.signed_in(site)
+        ended = run(own, "forget", site.url)
+
+    assert ended.returncode == 0 and "forgot the tokens" in ended.stdout
+    assert "could not revoke the tokens at the issuer" in ended.stderr and reason in ended.stderr, ended.stderr
+    assert not list(own.state.glob("*.json"))
+
+
+def test_forget_sends_a_token_to_no_unencrypted_endpoint(own):
+    with revoking() as site:
+        site.more_metadata["revocation_endpoint"] = "http://issuer.example/revoke"
+        own.signed_in(site)
+        (file,) = own.state.glob("*.json")
+        assert "issuer.example" not in file.read_text()
+        own.edit(revocation_endpoint="http://issuer.example/revoke")
+        ended = run(own, "forget", site.url)
+
+    assert ended.returncode == 0 and "is no https URL" in ended.stderr, ended.stderr
+
+
+def test_forget_without_a_revocation_endpoint_reports_it(own):
+    with Site() as site:
+        own.signed_in(site)
+        ended = run(own, "forget", site.url)
+
+    assert ended.returncode == 0 and "has no revocation endpoint" in ended.stderr
+
+
+def test_forget_of_an_unknown_url_names_those_that_are_kept(own):
+    none = run(own, "forget", "https://mcp.example.com/mcp")
+    with Site() as site:
+        own.signed_in(site)
+        other = run(own, "forget", f"{site.url}x")
+
+    assert none.returncode == 1 and "nothing is kept for https://mcp.example.com/mcp" in none.stderr
+    assert other.returncode == 1 and other.stderr.endswith(f"; sign-ins are kept for {site.url}\n"), other.stderr
+    assert len(list(own.state.glob("*.json"))) == 1
+
+
+def test_a_sign_in_under_an_older_spelling_of_the_url_is_found(own):
+    with Site() as site:
+        own.signed_in(site)
+        (file,) = own.state.glob("*.json")
+        old = f"{site.url}/"
+        kept = {**json.loads(file.read_text()), "server": old}
+        file.unlink()
+        # As version 0.1.0 has named it.
+        (own.state / f"{hashlib.sha256(old.encode()).hexdigest()[:32]}.json").write_text(json.dumps(kept))
+        own.signed_in(site, "--no-browser")
+
+        assert site.pages() == 1 and list(own.state.glob("*.json")) == [file]
