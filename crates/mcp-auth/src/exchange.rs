@@ -268,7 +268,7 @@ impl TokenExchange {
             match answer::read(status, &body) {
                 // A secret that was rotated.
                 Err(ExchangeError::Configuration("invalid_client"))
-                    if !is_repeated && self.secret.expire(&secret, now) =>
+                    if !is_repeated && self.secret.discard(&secret, now) =>
                 {
                     is_repeated = true;
                 }

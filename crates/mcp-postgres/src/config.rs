@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use mcp_aws::{CredentialSource, StoredSecret};
 use mcp_server::{InitError, uri::is_loopback};
 use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -52,14 +53,14 @@ pub struct DatabaseConfig {
 }
 
 /// Source of the password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Password {
     /// From the configuration, or no password.
     Fixed,
     /// From Secrets Manager. Other fields of the secret apply where no variable overrides them.
-    Secret { arn: String, overrides: ConnectionParts },
+    Secret { stored: Box<StoredSecret>, overrides: ConnectionParts },
     /// An authentication token of RDS, signed with the function's own credentials.
-    Iam { region: String },
+    Iam { region: String, credentials: CredentialSource },
 }
 
 /// Values of single variables.
@@ -135,7 +136,8 @@ impl DatabaseConfig {
                     "{SECRET_ARN} and {AUTH}=iam are mutually exclusive: set one of them"
                 )));
             }
-            (PgConnectOptions::new_without_pgpass(), Password::Secret { arn: arn.to_owned(), overrides: parts })
+            let stored = StoredSecret::from_env(SECRET_ARN, arn, get)?.into();
+            (PgConnectOptions::new_without_pgpass(), Password::Secret { stored, overrides: parts })
         } else {
             let missing: Vec<&str> = [HOST, USER, NAME].into_iter().filter(|name| get(name).is_none()).collect();
             if missing.len() == 3 && get(PASS).is_none() {
@@ -157,7 +159,8 @@ impl DatabaseConfig {
                     let region = get(REGION).ok_or_else(|| {
                         InitError::new(format!("{AUTH}=iam needs {REGION}, which Lambda sets by itself"))
                     })?;
-                    (options, Password::Iam { region: region.to_owned() })
+                    let credentials = CredentialSource::from_env(&format!("{AUTH}=iam"), get)?;
+                    (options, Password::Iam { region: region.to_owned(), credentials })
                 }
                 (false, Some(password)) => (options.password(password), Password::Fixed),
                 (false, None) => {
@@ -318,8 +321,8 @@ impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed => f.write_str("Fixed"),
-            Self::Secret { arn, .. } => write!(f, "Secret({arn})"),
-            Self::Iam { region } => write!(f, "Iam({region})"),
+            Self::Secret { stored, .. } => write!(f, "Secret({})", stored.arn()),
+            Self::Iam { region, .. } => write!(f, "Iam({region})"),
         }
     }
 }
@@ -368,6 +371,7 @@ mod tests {
         assert!(read(&both).unwrap_err().contains("DB_SSLMODE"));
     }
 
+    const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "aws secret")];
     const PARTS: [(&str, &str); 4] =
         [("DB_HOST", "db.example.com"), ("DB_USER", "app"), ("DB_PASS", "hunter2"), ("DB_NAME", "events")];
 
@@ -449,6 +453,9 @@ mod tests {
             (&[PARTS[0], PARTS[1], PARTS[3]], &["DB_PASS", "DB_AUTH=iam"]),
             (&[PARTS[0], PARTS[1], PARTS[2], PARTS[3], iam], &["DB_AUTH=iam", "DB_PASS"]),
             (&[PARTS[0], PARTS[1], PARTS[3], iam], &["AWS_REGION"]),
+            (&[PARTS[0], PARTS[1], PARTS[3], iam, ("AWS_REGION", "eu-west-1")], &["DB_AUTH=iam", "AWS_ACCESS_KEY_ID"]),
+            (&[secret], &["DB_SECRET_ARN", "AWS_ACCESS_KEY_ID"]),
+            (&[("DB_SECRET_ARN", "hunter2"), KEYS[0], KEYS[1]], &["DB_SECRET_ARN", "ARN of a secret"]),
             (&[url, ("DB_PORT", "x")], &["DB_PORT"]),
             (&[url, ("DB_SSLMODE", "prefer")], &["DB_SSLMODE"]),
             (&[url, ("DB_MIGRATE", "yes")], &["DB_MIGRATE"]),
@@ -468,7 +475,7 @@ mod tests {
             "port": 5433, "dbname": "events", "dbInstanceIdentifier": "x" }"#;
         let with = |pairs: &[(&str, &'static str)], secret: &str| {
             let arn = ("DB_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:x");
-            let config = read(&[&[arn], pairs].concat()).unwrap();
+            let config = read(&[&[arn][..], &KEYS, pairs].concat()).unwrap();
             let Password::Secret { overrides, .. } = &config.password else { panic!("{config:?}") };
             config.with_secret(&serde_json::from_str(secret).unwrap(), overrides)
         };

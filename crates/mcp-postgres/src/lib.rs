@@ -34,7 +34,6 @@
 //! | Module | Content |
 //! | --- | --- |
 //! | `config` | [`DatabaseConfig`]: host, credentials, TLS |
-//! | `aws_http` | HTTP client of the AWS SDK, for Secrets Manager |
 //! | `credentials` | passwords from Secrets Manager, authentication tokens of RDS |
 //! | `sessions` | connections: open, reuse, replace, close |
 //! | `migrate` | migrations of the schema |
@@ -48,7 +47,6 @@
 
 mod acquired;
 mod attempt;
-mod aws_http;
 mod bounded;
 mod config;
 mod credentials;

@@ -19,7 +19,7 @@ use tracing::{Instrument, Span, field::Empty};
 use crate::{
     DatabaseConfig, DatabaseError,
     config::Password,
-    credentials::Aws,
+    credentials,
     error::{Failure, busy, rejects_settings},
     migrate::{Schema, ensure_current},
     pooler::nest_transactions,
@@ -51,7 +51,6 @@ pub(crate) struct Sessions {
     /// The endpoint is a pooler, which rejects or ignores settings in the startup message.
     has_pooler: AtomicBool,
     is_current: OnceCell<()>,
-    aws: Aws,
 }
 
 /// A connection and its kind of session.
@@ -121,7 +120,6 @@ impl Sessions {
             options: AsyncMutex::default(),
             has_pooler: AtomicBool::new(false),
             is_current: OnceCell::new(),
-            aws: Aws::default(),
         }
     }
 
@@ -163,7 +161,7 @@ impl Sessions {
     async fn ready_session(&self) -> Result<Session, Failure> {
         let mut session = match self.idle_session().await {
             Some(session) => session,
-            // Boxed: the SDK's future has 200 KB, which each operation would move although few connect.
+            // Boxed: each operation would move its state, although few connect.
             None => Box::pin(self.connect()).await?,
         };
         if let Some(migrator) = self.migrator {
@@ -196,7 +194,7 @@ impl Sessions {
 
     async fn connect(&self) -> Result<Session, Failure> {
         let options = self.options().await.map_err(|error| {
-            // The SDK has retried already.
+            // The fetch of the secret was retried already.
             Failure::permanent(DatabaseError::Unavailable(busy(error)))
         })?;
         // PgBouncer rejects it, and servers since PostgreSQL 12 send floats with full precision by default.
@@ -241,13 +239,15 @@ impl Sessions {
         let config = &self.config;
         match &config.password {
             Password::Fixed => Ok(config.options.clone()),
-            Password::Iam { region } => self.aws.with_token(&config.options, region).await,
-            Password::Secret { arn, overrides } => {
+            Password::Iam { region, credentials } => {
+                credentials::with_token(&config.options, region, credentials).await
+            }
+            Password::Secret { stored, overrides } => {
                 let mut cached = self.options.lock().await;
                 if let Some(options) = &cached.options {
                     return Ok(options.clone());
                 }
-                let options = self.aws.with_secret(config, arn, overrides).await?;
+                let options = credentials::with_secret(config, stored, overrides).await?;
                 cached.options = Some(options.clone());
                 Ok(options)
             }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use mcp_aws::StoredSecret;
 use mcp_server::InitError;
 use zeroize::Zeroizing;
 
-use super::secret::{Secret, SecretsManager};
+use super::secret::Secret;
 use crate::fetch::secure_url;
 
 const CLIENT_ID: &str = "OIDC_EXCHANGE_CLIENT_ID";
@@ -66,7 +67,7 @@ impl ExchangeConfig {
         let value = get(name).unwrap_or_default();
         let secret = match name {
             CLIENT_SECRET => Secret::Fixed(Zeroizing::new(value.to_owned()).into()),
-            name => Secret::Arn(SecretsManager::from_env(name, value, &get)?),
+            name => Secret::Stored(StoredSecret::from_env(name, value, &get)?.into()),
         };
         let text = |name: &str| get(name).map(str::to_owned);
         let method = match name {
@@ -116,7 +117,7 @@ mod tests {
             (&[id, secret, ("OIDC_EXCHANGE_TOKEN_ENDPOINT", "https://u:s3cret@a.example/")], 1, "an https URL"),
             (&[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "s3cret")], 1, "ARN of a secret"),
             (&[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "arn:aws:secretsmanager:EU:s3cret")], 1, "ARN of a secret"),
-            (&[id, arn], 1, "needs AWS_ACCESS_KEY_ID"),
+            (&[id, arn], 1, "needs AWS credentials"),
             (&[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "name")], 1, "ARN of a secret"),
             (
                 &[id, ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", "arn:aws:secretsmanager:evil.example/:1:secret:x")],

@@ -344,15 +344,26 @@ async fn a_secret_that_was_rotated_is_fetched_again_once() {
     assert_eq!(exchange(&exchanger).await.unwrap().as_str(), "new");
 
     assert_eq!((secrets.requests().len(), issuer.requests().len()), (2, 2));
-    let request = &secrets.requests()[0];
-    for part in [
-        "x-amz-target: secretsmanager.GetSecretValue",
-        "x-amz-security-token: session",
-        "/eu-west-1/secretsmanager/aws4_request",
-        &json!({ "SecretId": ARN }).to_string(),
-    ] {
-        assert!(request.contains(part), "{part}: {request}");
-    }
+}
+
+#[tokio::test]
+async fn a_secret_is_fetched_with_the_credentials_of_a_restored_snapshot() {
+    let credentials = Peer::start(|_, _| {
+        (200, json!({ "AccessKeyId": "AKIDSNAPSHOT", "SecretAccessKey": "x", "Token": "session" }).to_string())
+    })
+    .await;
+    let secrets = Peer::start(|_, _| (200, json!({ "SecretString": "s3cret" }).to_string())).await;
+    let issuer = Peer::start(|_, _| granted("new")).await;
+    let (endpoint, full_uri) = (secrets.url(""), credentials.url("/credentials"));
+    let variables = [
+        ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN),
+        ("AWS_ENDPOINT_URL", &*endpoint),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*full_uri),
+    ];
+
+    exchange(&exchanger(&issuer.url("/token"), &variables)).await.unwrap();
+
+    assert!(secrets.requests()[0].contains("Credential=AKIDSNAPSHOT/"), "{}", secrets.requests()[0]);
 }
 
 #[tokio::test]

@@ -1,0 +1,193 @@
+//! The function's own credentials.
+
+use std::{fmt, fs::File, io::Read, path::PathBuf, sync::Arc, time::Duration};
+
+use aws_credential_types::Credentials;
+use mcp_https::{Client, HeaderValue, StatusCode, header};
+use mcp_server::{
+    InitError,
+    json::{self, Budget},
+    uri::is_loopback,
+};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::AwsError;
+
+const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+/// The endpoint is on this machine.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_RESPONSE_BYTES: usize = 16 * 1024;
+const BUDGET: Budget = Budget::memory(128 * 1024);
+const MAX_TOKEN_BYTES: u64 = 16 * 1024;
+/// Link-local addresses of the credentials endpoints of ECS and EKS.
+const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
+
+/// Source of the function's credentials: the environment, else the local endpoint of containers, which Lambda provides to a
+/// function that is restored from a snapshot (SnapStart).
+///
+/// Credentials of the environment never change in a process: Lambda sets them for functions whose execution environments
+/// end before the credentials expire. Credentials of the endpoint expire; they are fetched for each signature and not kept.
+/// `Debug` shows no credential.
+#[derive(Clone)]
+pub struct CredentialSource(Source);
+
+#[derive(Clone)]
+enum Source {
+    Environment(Credentials),
+    Endpoint { url: String, client: Client, token: Token },
+}
+
+/// Value of the header `Authorization` for the endpoint.
+#[derive(Clone)]
+enum Token {
+    None,
+    Fixed(Arc<Zeroizing<String>>),
+    /// Read for each request: the platform replaces it.
+    File(PathBuf),
+}
+
+impl CredentialSource {
+    /// Reads the variables, which `get` looks up: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, else
+    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `AWS_CONTAINER_CREDENTIALS_FULL_URI` with
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN`. `variable` is the setting that needs
+    /// credentials.
+    ///
+    /// # Errors
+    ///
+    /// When no variable is set, or the endpoint's URL is neither an `https` URL nor an `http` URL of this machine or of a
+    /// container service.
+    pub fn from_env<'a>(variable: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InitError> {
+        if let (Some(id), Some(secret)) = (get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY")) {
+            let session = get("AWS_SESSION_TOKEN").map(str::to_owned);
+            return Ok(Self(Source::Environment(Credentials::new(id, secret, session, None, "environment"))));
+        }
+        let url = match (get(RELATIVE_URI), get(FULL_URI)) {
+            (Some(path), _) if path.starts_with('/') => format!("http://{}{path}", CONTAINER_HOSTS[0]),
+            (Some(_), _) => return Err(InitError::secret(RELATIVE_URI, "a path that begins with `/`")),
+            (None, Some(url)) => url.to_owned(),
+            (None, None) => {
+                return Err(InitError::new(format!(
+                    "{variable} needs AWS credentials, which Lambda sets: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                     or {FULL_URI}"
+                )));
+            }
+        };
+        let client = endpoint_client(&url).ok_or_else(|| {
+            InitError::secret(FULL_URI, "an https URL, or an http URL of this machine or of a container service")
+        })?;
+        let token = match (get(TOKEN_FILE), get(TOKEN)) {
+            (Some(path), _) => Token::File(path.into()),
+            (None, Some(token)) => Token::Fixed(Arc::new(Zeroizing::new(token.to_owned()))),
+            (None, None) => Token::None,
+        };
+        Ok(Self(Source::Endpoint { url, client, token }))
+    }
+
+    /// Returns the current credentials. Takes at most two seconds, and ends at `answer_by`.
+    ///
+    /// # Errors
+    ///
+    /// [`AwsError::Unavailable`] if the local endpoint cannot be reached, else [`AwsError::Credentials`].
+    pub async fn load(&self, answer_by: Option<std::time::Instant>) -> Result<Credentials, AwsError> {
+        let (url, client, token) = match &self.0 {
+            Source::Environment(credentials) => return Ok(credentials.clone()),
+            Source::Endpoint { url, client, token } => (url, client, token),
+        };
+        let mut request = client.get(url).answer_by(answer_by).header(header::ACCEPT, "application/json");
+        if let Some(token) = token.read()? {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        let response = request.send().await.map_err(request_error)?;
+        match response.status() {
+            StatusCode::OK => {}
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                return Err(unavailable(format!("it responded with {status}")));
+            }
+            _ => return Err(AwsError::Credentials("their endpoint rejected the request")),
+        }
+        parse(&response.bytes().await.map_err(request_error)?)
+    }
+
+    /// As [`load`](Self::load), with tokio's clock.
+    pub(crate) async fn load_until(&self, ends: Instant) -> Result<Credentials, AwsError> {
+        self.load(Some(ends.into_std())).await
+    }
+}
+
+impl Token {
+    fn read(&self) -> Result<Option<HeaderValue>, AwsError> {
+        let text = match self {
+            Self::None => return Ok(None),
+            Self::Fixed(token) => Zeroizing::new(token.to_string()),
+            Self::File(path) => {
+                let mut text = Zeroizing::new(String::new());
+                let file = File::open(path).and_then(|file| file.take(MAX_TOKEN_BYTES).read_to_string(&mut text));
+                file.map_err(|_| AwsError::Credentials("the file of their endpoint's token cannot be read"))?;
+                text
+            }
+        };
+        let invalid = |_| AwsError::Credentials("their endpoint's token is not a header value");
+        let mut value = HeaderValue::try_from(text.trim_end()).map_err(invalid)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+/// Returns the client for an endpoint, or `None` if credentials of this URL are not to be trusted.
+fn endpoint_client(url: &str) -> Option<Client> {
+    let client = match url.strip_prefix("http://") {
+        Some(rest) => {
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            let host = match authority.rsplit_once(':') {
+                Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+                _ => authority,
+            };
+            match host {
+                host if CONTAINER_HOSTS.contains(&host) => mcp_https::dangerously_unrestricted(),
+                // The client checks the address, too.
+                host if is_loopback(host) => Client::trusted(),
+                _ => return None,
+            }
+        }
+        None if url.starts_with("https://") => Client::trusted(),
+        None => return None,
+    };
+    Some(client.timeout(TIMEOUT).max_response_bytes(MAX_RESPONSE_BYTES))
+}
+
+fn parse(body: &[u8]) -> Result<Credentials, AwsError> {
+    const MALFORMED: AwsError = AwsError::Credentials("their endpoint's response has none");
+    let mut object = json::read_bytes::<Map<String, Value>>(body, BUDGET).map_err(|_| MALFORMED)?;
+    let mut text = |name: &str| match object.remove(name) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    };
+    let (Some(id), Some(secret)) = (text("AccessKeyId"), text("SecretAccessKey")) else { return Err(MALFORMED) };
+    Ok(Credentials::new(id, secret, text("Token"), None, "endpoint"))
+}
+
+fn unavailable(source: impl Into<mcp_server::BoxError>) -> AwsError {
+    AwsError::Unavailable { service: "the endpoint of the function's credentials", source: source.into() }
+}
+
+fn request_error(error: mcp_https::Error) -> AwsError {
+    match error {
+        error if error.is_transient() => unavailable(error),
+        mcp_https::Error::TooLarge { .. } => AwsError::Credentials("their endpoint's response is too large"),
+        _ => AwsError::Credentials("their endpoint cannot be used"),
+    }
+}
+
+impl fmt::Debug for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Source::Environment(_) => "CredentialSource(environment)",
+            Source::Endpoint { .. } => "CredentialSource(endpoint)",
+        })
+    }
+}

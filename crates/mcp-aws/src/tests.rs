@@ -1,0 +1,377 @@
+//! Hostile endpoints of Secrets Manager and of credentials, on loopback.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
+
+use crate::{AwsError, CredentialSource, StoredSecret};
+
+const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:client-AbCdEf";
+const KEYS: [(&str, &str); 3] =
+    [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "aws s3cret"), ("AWS_SESSION_TOKEN", "session")];
+
+pub(crate) fn lookup<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<&'a str> {
+    |name| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
+}
+
+/// A server on loopback. A script gets the number and the text of each request, and returns status and body; status 0 is
+/// silence.
+struct Peer {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Peer {
+    async fn start(script: impl Fn(usize, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (script, log) = (Arc::new(script), Arc::clone(&requests));
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+                tokio::spawn(async move {
+                    let mut text = Vec::new();
+                    while !is_complete(&text) {
+                        match stream.read_u8().await {
+                            Ok(byte) => text.push(byte),
+                            Err(_) => return,
+                        }
+                    }
+                    let text = String::from_utf8(text).unwrap();
+                    let number = {
+                        let mut log = log.lock().unwrap();
+                        log.push(text.clone());
+                        log.len()
+                    };
+                    let (status, body) = script(number, &text);
+                    if status == 0 {
+                        std::future::pending::<()>().await;
+                    }
+                    let length = body.len();
+                    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+                    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                });
+            }
+        });
+        Self { address, requests, task }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn is_complete(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+fn secret(text: &str) -> (u16, String) {
+    (200, json!({ "ARN": ARN, "SecretString": text }).to_string())
+}
+
+fn failure(status: u16, code: &str) -> (u16, String) {
+    (status, json!({ "__type": code, "message": "s3cret" }).to_string())
+}
+
+fn stored(endpoint: &str, credentials: &[(&str, &str)]) -> StoredSecret {
+    let mut variables = vec![("AWS_ENDPOINT_URL", endpoint)];
+    variables.extend_from_slice(credentials);
+    StoredSecret::from_env("X_ARN", ARN, lookup(&variables)).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_is_signed_for_the_region_of_the_secret() {
+    let peer = Peer::start(|_, _| secret(" text\n")).await;
+
+    let text = stored(&peer.url(), &KEYS).current(None).await.unwrap();
+
+    assert_eq!(text.as_str(), "text");
+    let requests = peer.requests();
+    assert_eq!(requests.len(), 1);
+    for part in [
+        "POST / HTTP/1.1\r\n",
+        "content-type: application/x-amz-json-1.1\r\n",
+        "x-amz-target: secretsmanager.GetSecretValue\r\n",
+        "x-amz-security-token: session\r\n",
+        "Credential=AKIDEXAMPLE/",
+        "/eu-west-1/secretsmanager/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target",
+        &json!({ "SecretId": ARN, "VersionStage": "AWSCURRENT" }).to_string(),
+    ] {
+        assert!(requests[0].contains(part), "{part}: {}", requests[0]);
+    }
+}
+
+#[tokio::test]
+async fn the_previous_version_is_read_if_there_is_one() {
+    for (previous, expected) in
+        [(secret("old"), Some("old")), (failure(400, "com.amazonaws.secretsmanager#ResourceNotFoundException"), None)]
+    {
+        let peer = Peer::start(move |_, request| match request.contains("AWSPREVIOUS") {
+            true => previous.clone(),
+            false => secret("new"),
+        })
+        .await;
+
+        let versions = stored(&peer.url(), &KEYS).versions(None).await.unwrap();
+
+        assert_eq!(versions.current.as_str(), "new");
+        assert_eq!(versions.previous.as_ref().map(|text| text.as_str()), expected);
+        assert_eq!(peer.requests().len(), 2);
+    }
+    // Another error of the previous version is not its absence.
+    let peer = Peer::start(|_, request| match request.contains("AWSPREVIOUS") {
+        true => failure(400, "AccessDeniedException"),
+        false => secret("new"),
+    })
+    .await;
+    let versions = stored(&peer.url(), &KEYS).versions(None).await;
+    assert!(matches!(versions, Err(AwsError::Secret(reason)) if reason.contains("GetSecretValue")), "{versions:?}");
+}
+
+#[tokio::test]
+async fn an_attempt_is_repeated_for_a_reason_that_may_pass() {
+    for (status, code) in [
+        (500, "InternalServiceError"),
+        (503, ""),
+        (429, ""),
+        (400, "ThrottlingException"),
+        (400, "InternalServiceError"),
+    ] {
+        let peer = Peer::start(move |number, _| if number < 3 { failure(status, code) } else { secret("text") }).await;
+        assert_eq!(stored(&peer.url(), &KEYS).current(None).await.unwrap().as_str(), "text", "{status} {code}");
+
+        let peer = Peer::start(move |_, _| failure(status, code)).await;
+        let error = stored(&peer.url(), &KEYS).current(None).await.unwrap_err();
+        assert!(error.is_transient() && !format!("{error:?}").contains("s3cret"), "{error:?}");
+        assert_eq!(peer.requests().len(), 3, "{status} {code}");
+    }
+}
+
+#[tokio::test]
+async fn a_rejection_and_a_hostile_response_are_errors_that_repeat_nothing() {
+    let deep = format!("{{\"SecretString\":{}", "[".repeat(100_000));
+    for ((status, body), expected) in [
+        (failure(400, "ResourceNotFoundException"), "no secret has this ARN"),
+        (failure(400, "AccessDeniedException"), "secretsmanager:GetSecretValue"),
+        (failure(400, "DecryptionFailure"), "key cannot decrypt"),
+        (failure(400, "InvalidRequestException"), "marked for deletion"),
+        (failure(400, "ExpiredTokenException"), "credentials"),
+        (failure(400, "s3cret"), "rejected the request"),
+        (failure(302, "s3cret"), "rejected the request"),
+        ((403, "s3cret".to_owned()), "rejected the request"),
+        ((400, deep.clone()), "rejected the request"),
+        ((200, deep), "not a JSON object"),
+        ((200, String::new()), "not a JSON object"),
+        ((200, "[\"s3cret\"]".to_owned()), "not a JSON object"),
+        ((200, r#"{"SecretString":"s3cret","SecretString":"b"}"#.to_owned()), "not a JSON object"),
+        ((200, json!({ "SecretBinary": "s3cret" }).to_string()), "binary"),
+        ((200, json!({ "SecretString": ["s3cret"] }).to_string()), "binary"),
+        ((200, json!({ "SecretString": " \n" }).to_string()), "empty"),
+        ((200, format!("{{\"SecretString\":\"{}\"}}", "s3cret".repeat(100_000))), "too large"),
+    ] {
+        let peer = Peer::start(move |_, _| (status, body.clone())).await;
+
+        let error = stored(&peer.url(), &KEYS).current(None).await.unwrap_err();
+
+        let text = format!("{error} {error:?}");
+        assert!(!error.is_transient() && text.contains(expected) && !text.contains("s3cret"), "{expected}: {text}");
+        assert_eq!(peer.requests().len(), 1, "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_ends_a_read_from_a_silent_endpoint() {
+    let peer = Peer::start(|_, _| (0, String::new())).await;
+    let started = Instant::now();
+
+    let error = stored(&peer.url(), &KEYS).versions(Some(started + Duration::from_millis(200))).await.unwrap_err();
+
+    assert!(error.is_transient(), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_takes_five_seconds_at_most() {
+    let peer = Peer::start(|_, _| (0, String::new())).await;
+    let secret = stored(&peer.url(), &KEYS);
+    let started = tokio::time::Instant::now();
+
+    assert!(secret.current(None).await.unwrap_err().is_transient());
+
+    assert!(started.elapsed() <= Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn credentials_of_the_local_endpoint_are_fetched_for_each_read() {
+    let endpoint = Peer::start(|number, _| {
+        let credentials = json!({
+            "AccessKeyId": format!("AKID{number}"), "SecretAccessKey": "aws s3cret", "Token": format!("session{number}"),
+            "Expiration": "2026-01-01T00:00:00Z",
+        });
+        (200, credentials.to_string())
+    })
+    .await;
+    let peer = Peer::start(|_, _| secret("text")).await;
+    let full_uri = format!("{}/credentials", endpoint.url());
+    let variables =
+        [("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*full_uri), ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "the function")];
+    let own = stored(&peer.url(), &variables);
+
+    for number in 1..=2 {
+        own.current(None).await.unwrap();
+
+        let request = peer.requests().pop().unwrap();
+        assert!(request.contains(&format!("Credential=AKID{number}/")), "{request}");
+        assert!(request.contains(&format!("x-amz-security-token: session{number}\r\n")), "{request}");
+    }
+    let request = endpoint.requests().remove(0);
+    assert!(request.starts_with("GET /credentials HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("authorization: the function\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn the_token_of_the_endpoint_is_read_from_its_file_each_time() {
+    let path = std::env::temp_dir().join(format!("mcp-aws-token-{}", std::process::id()));
+    let endpoint = Peer::start(|_, _| (200, json!({ "AccessKeyId": "a", "SecretAccessKey": "b" }).to_string())).await;
+    let url = endpoint.url();
+    let variables = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path.to_str().unwrap()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "not this one"),
+    ];
+    let source = CredentialSource::from_env("X", lookup(&variables)).unwrap();
+
+    for token in ["first", "second"] {
+        std::fs::write(&path, format!("{token}\n")).unwrap();
+        source.load(None).await.unwrap();
+        let request = endpoint.requests().pop().unwrap();
+        assert!(request.contains(&format!("authorization: {token}\r\n")), "{request}");
+    }
+    std::fs::write(&path, "a\r\nX: y").unwrap();
+    let invalid = source.load(None).await;
+    std::fs::remove_file(&path).unwrap();
+    let missing = source.load(None).await;
+
+    assert!(matches!(invalid, Err(AwsError::Credentials(reason)) if reason.contains("header value")), "{invalid:?}");
+    assert!(matches!(missing, Err(AwsError::Credentials(reason)) if reason.contains("file")), "{missing:?}");
+    assert_eq!(endpoint.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_hostile_credentials_endpoint_is_an_error_that_repeats_nothing() {
+    for (status, body, is_transient) in [
+        (500, "s3cret".to_owned(), true),
+        (429, "s3cret".to_owned(), true),
+        (403, "s3cret".to_owned(), false),
+        (302, "s3cret".to_owned(), false),
+        (200, "s3cret".to_owned(), false),
+        (200, json!({ "code": "s3cret" }).to_string(), false),
+        (200, json!({ "AccessKeyId": "s3cret" }).to_string(), false),
+        (200, json!({ "AccessKeyId": "s3cret", "SecretAccessKey": "" }).to_string(), false),
+        (200, json!({ "AccessKeyId": 1, "SecretAccessKey": "s3cret" }).to_string(), false),
+        (200, "[".repeat(10_000), false),
+        (200, "s3cret".repeat(10_000), false),
+    ] {
+        let endpoint = Peer::start(move |_, _| (status, body.clone())).await;
+        let url = endpoint.url();
+        let variables = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url)];
+
+        let error = CredentialSource::from_env("X", lookup(&variables)).unwrap().load(None).await.unwrap_err();
+
+        let text = format!("{error} {error:?}");
+        assert!(error.is_transient() == is_transient && !text.contains("s3cret"), "{status}: {text}");
+    }
+}
+
+#[test]
+fn credentials_are_taken_from_the_environment_or_an_endpoint_that_is_trusted() {
+    let full = |url| [("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)];
+    let kind = |variables: &[(&str, &str)]| {
+        CredentialSource::from_env("X_ARN", lookup(variables))
+            .map(|source| format!("{source:?}"))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(kind(&KEYS).unwrap(), "CredentialSource(environment)");
+    assert_eq!(kind(&[&KEYS[..], &full("http://127.0.0.1:1/")].concat()).unwrap(), "CredentialSource(environment)");
+    for url in [
+        "http://127.0.0.1:9001/x",
+        "http://localhost/x",
+        "http://[::1]:1/x",
+        "http://169.254.170.2/x",
+        "http://169.254.170.23:80/v1/credentials",
+        "http://[fd00:ec2::23]/v1/credentials",
+        "https://credentials.example/x",
+    ] {
+        assert_eq!(kind(&full(url)).unwrap(), "CredentialSource(endpoint)", "{url}");
+    }
+    for url in [
+        "http://169.254.169.254/x",
+        "http://169.254.170.2.evil.example/",
+        "http://127.0.0.1@evil.example/",
+        "http://169.254.170.2:x@evil.example/",
+        "http://evil.example/?s3cret",
+        "file:///s3cret",
+    ] {
+        let error = kind(&full(url)).unwrap_err();
+        assert!(error.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI") && !error.contains("s3cret"), "{url}: {error}");
+    }
+    assert!(kind(&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x")]).is_ok());
+    assert!(kind(&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "@evil.example/")]).is_err());
+    let missing = kind(&[KEYS[0]]).unwrap_err();
+    assert!(missing.contains("X_ARN") && missing.contains("AWS_SECRET_ACCESS_KEY"), "{missing}");
+}
+
+#[test]
+fn what_is_not_the_arn_of_a_secret_is_rejected_without_its_value() {
+    for arn in [
+        "",
+        "s3cret",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:",
+        "arn:aws:secretsmanager::123456789012:secret:s3cret",
+        "arn:aws:secretsmanager:EU:1:secret:s3cret",
+        "arn:aws:secretsmanager:eu-west-1.evil.example/:1:secret:s3cret",
+        "arn:aws:ssm:eu-west-1:1:secret:s3cret",
+        "arn:aws:secretsmanager:eu-west-1:1:parameter:s3cret",
+        "arn:aws:secretsmanager:eu-west-1:1:secret:s3cret\n",
+    ] {
+        let error = StoredSecret::from_env("X_ARN", arn, lookup(&KEYS)).unwrap_err().to_string();
+        assert!(error.contains("X_ARN") && !error.contains("s3cret"), "{arn}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn debug_shows_no_secret() {
+    let peer = Peer::start(|_, _| secret("text s3cret")).await;
+    let stored = stored(&peer.url(), &KEYS);
+
+    let versions = stored.versions(None).await.unwrap();
+
+    let shown = format!("{stored:?} {versions:?}");
+    assert!(!shown.contains("s3cret") && shown.contains(ARN), "{shown}");
+}
