@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 
 use super::{
     answers::{empty, event_stream, json_body, malformed_message, not_acceptable, refuse_invalid},
+    calls::note_request,
     exchange::{Exchange, NOTIFICATION_BUFFER, ResponseLimits},
     finisher::Finisher,
-    note_request,
 };
 use crate::{
     Body, McpService,
