@@ -80,7 +80,7 @@ const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
 /// # }
 /// ```
 pub struct McpService {
-    router: BuiltServer,
+    server: BuiltServer,
     config: Arc<HttpConfig>,
     authenticator: Arc<Authenticator>,
     /// The first name that a request was sent to, and what it means.
@@ -118,19 +118,19 @@ impl McpService {
         let authorization = config.authentication.authorization(&config);
         let settings =
             Settings { state_key: config.state_key.clone(), authorization, describe_access: Some(security_schemes) };
-        let router = server.build(settings).map_err(config::explained)?;
+        let server = server.build(settings).map_err(config::explained)?;
         let authenticator = Arc::new(Authenticator::new(&config.authentication));
-        let logs = Arc::new(CallLogs::new(&config, router.name()));
+        let logs = Arc::new(CallLogs::new(&config, server.name()));
         let (config, first_name) = (Arc::new(config), Arc::default());
-        Ok(Self { router, config, authenticator, first_name, logs, routes: Arc::default(), layered: None })
+        Ok(Self { server, config, authenticator, first_name, logs, routes: Arc::default(), layered: None })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
         self.config.invoke_mode
     }
 
-    pub(crate) fn router(&self) -> &BuiltServer {
-        &self.router
+    pub(crate) fn server(&self) -> &BuiltServer {
+        &self.server
     }
 
     /// Does in the init phase what is configured to be done then (`OIDC_WARM`). [`main`](crate::main) awaits it before the first
@@ -141,7 +141,7 @@ impl McpService {
 
     /// Runs the server's close hooks. [`main`](crate::main) does on SIGTERM.
     pub async fn close(&self) {
-        self.router.close().await;
+        self.server.close().await;
     }
 
     /// Answers a request.
@@ -178,7 +178,7 @@ impl McpService {
             return (route.answer)(self, route, Visit { request, invocation, transport, own_url }).await;
         }
         // A bare Function URL is a resource of that name.
-        let challenger = Challenger { authenticator: &self.authenticator, router: &self.router, own_url, endpoint };
+        let challenger = Challenger { authenticator: &self.authenticator, server: &self.server, own_url, endpoint };
         let caller = OriginVerdict::of(&parts.headers, own_url, &self.config.allowed_origins);
         let mut response = if caller == OriginVerdict::Foreign {
             log_foreign(&parts.headers, &invocation.request_id);
@@ -268,7 +268,7 @@ fn log_foreign(headers: &HeaderMap, request_id: &str) {
 impl Clone for McpService {
     fn clone(&self) -> Self {
         Self {
-            router: self.router.clone(),
+            server: self.server.clone(),
             config: Arc::clone(&self.config),
             authenticator: Arc::clone(&self.authenticator),
             first_name: Arc::clone(&self.first_name),
@@ -281,6 +281,6 @@ impl Clone for McpService {
 
 impl fmt::Debug for McpService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("McpService").field("router", &self.router).field("config", &self.config).finish()
+        f.debug_struct("McpService").field("server", &self.server).field("config", &self.config).finish()
     }
 }

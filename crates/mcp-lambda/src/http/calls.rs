@@ -27,7 +27,7 @@ impl McpService {
         message: Result<Incoming<'_>, Box<Response<Body>>>,
     ) -> Response<Body> {
         let message = match message {
-            // The router knows what this one needs.
+            // The server checks what this request needs.
             Ok(Incoming::Single(Message::Request(request))) => return self.request(exchange, &request).await,
             message => message,
         };
@@ -44,7 +44,7 @@ impl McpService {
 
     /// Whether the caller gets anything at all.
     fn admit(&self, exchange: &Exchange<'_>) -> Result<(), CallError> {
-        self.router.admit(exchange.invocation.principal.as_deref())
+        self.server.admit(exchange.invocation.principal.as_deref())
     }
 
     async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
@@ -52,7 +52,7 @@ impl McpService {
         // Of parameters that cannot be read nothing is needed: their fault is reported before the request runs.
         let known = params.as_ref().copied().unwrap_or_default();
         let head = era::of(exchange.headers, &request.method, params).and_then(|head| {
-            let resolved = self.router.resolve(head.revision, &request.method, known, &exchange.invocation);
+            let resolved = self.server.resolve(head.revision, &request.method, known, &exchange.invocation);
             if head.revision.is_modern() {
                 headers::check_mirrored(exchange.headers, &request.method, &resolved).map_err(era::Refusal::modern)?;
             }
@@ -131,7 +131,7 @@ impl McpService {
         }
         let challenge = exchange.challenger.of(refusal)?;
         log_refusal(&exchange.invocation, refusal);
-        Some(self.router.challenged_result(refusal, Some(&challenge), revision))
+        Some(self.server.challenged_result(refusal, Some(&challenge), revision))
     }
 
     pub(super) fn finisher(
@@ -142,7 +142,7 @@ impl McpService {
         log: Option<CallLog>,
     ) -> Finisher {
         Finisher {
-            router: self.router.clone(),
+            server: self.server.clone(),
             id: request.id.clone(),
             method: method::known(&request.method).unwrap_or_default(),
             revision,

@@ -13,8 +13,8 @@ impl McpService {
             Method::HEAD => html(String::new()),
             _ => {
                 let endpoint = own_url.map(|url| format!("{}/mcp", url.as_str()));
-                let summary = self.router.describe(None);
-                let (name, issuers) = (self.router.name(), self.authenticator.issuers());
+                let summary = self.server.describe(None);
+                let (name, issuers) = (self.server.name(), self.authenticator.issuers());
                 html(mcp_page::render(name, summary.as_ref(), &issuers, endpoint.as_deref()))
             }
         }
@@ -28,7 +28,7 @@ impl McpService {
         own_url: Option<&PublicUrl>,
         invocation: &Invocation,
     ) -> Response<Body> {
-        let metadata = self.authenticator.metadata(path, own_url, &self.router);
+        let metadata = self.authenticator.metadata(path, own_url, &self.server);
         let mut response = match (&parts.method, metadata) {
             (&Method::OPTIONS, _) => {
                 let mut response = empty(StatusCode::NO_CONTENT);
