@@ -223,7 +223,7 @@ impl Authenticator {
         &self,
         path: &str,
         own_url: Option<&PublicUrl>,
-        router: &BuiltServer,
+        server: &BuiltServer,
     ) -> Option<Result<String, AuthError>> {
         let Self::Oidc(verifier) = self else {
             return None;
@@ -242,9 +242,9 @@ impl Authenticator {
         let metadata = ProtectedResourceMetadata {
             resource,
             authorization_servers: verifier.issuers().collect(),
-            scopes_supported: router.scopes_supported(),
+            scopes_supported: server.scopes_supported(),
             bearer_methods_supported: ["header"],
-            resource_name: router.name().to_owned(),
+            resource_name: server.name().to_owned(),
         };
         // Strings and lists of them.
         Some(Ok(serde_json::to_string(&metadata).unwrap_or_default()))
@@ -256,7 +256,7 @@ impl Authenticator {
 #[cfg_attr(not(feature = "auth"), expect(dead_code, reason = "there is no issuer to be led to"))]
 pub(crate) struct Challenger<'a> {
     pub(crate) authenticator: &'a Authenticator,
-    pub(crate) router: &'a BuiltServer,
+    pub(crate) server: &'a BuiltServer,
     pub(crate) own_url: Option<&'a PublicUrl>,
     /// The path that the request came to, below the server's own: the resource that is asked for.
     pub(crate) endpoint: &'a str,
@@ -281,9 +281,9 @@ pub(crate) struct OwnedChallenger {
 }
 
 impl OwnedChallenger {
-    pub(crate) fn challenge(&self, router: &BuiltServer, refusal: &CallError) -> Option<String> {
+    pub(crate) fn challenge(&self, server: &BuiltServer, refusal: &CallError) -> Option<String> {
         let Self { authenticator, own_url, endpoint } = self;
-        Challenger { authenticator, router, own_url: own_url.as_ref(), endpoint }.of(refusal)
+        Challenger { authenticator, server, own_url: own_url.as_ref(), endpoint }.of(refusal)
     }
 }
 
@@ -318,7 +318,7 @@ impl Challenger<'_> {
         };
         let url = format!("{}{}{}", self.own_url?.as_str(), mcp_auth::WELL_KNOWN, self.endpoint);
         // Where a request needs none, what clients request without this parameter: what the metadata lists.
-        let scopes = if scopes.is_empty() { Cow::Owned(self.router.scopes_supported()) } else { Cow::Borrowed(scopes) };
+        let scopes = if scopes.is_empty() { Cow::Owned(self.server.scopes_supported()) } else { Cow::Borrowed(scopes) };
         Some(mcp_auth::challenge(&url, error, &scopes))
     }
 }

@@ -92,7 +92,7 @@ fn legacy(
     Ok(Head { revision, meta })
 }
 
-/// A refusal before the router was asked, with the era that decides its status.
+/// A rejection before dispatch, with the era that decides its status.
 pub(crate) struct Refusal {
     pub(crate) error: CallError,
     pub(crate) is_modern: bool,

@@ -4,23 +4,27 @@
 //! (1.0) and load balancers. The content distinguishes them. Only the members that matter here are read, so that a
 //! surprise elsewhere in an event rejects no request; the types of `aws_lambda_events` are used for what is sent back.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http::{Method, Request, header};
 use mcp_protocol::json;
 use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    Deserialize,
+    de::{IgnoredAny, MapAccess, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 
-use crate::{IamIdentity, headers};
+use crate::IamIdentity;
 
+mod headers;
+mod member;
 mod query;
 mod response;
 
+use headers::Headers;
+use member::{FromMember, Member, Text};
 use query::{Cookies, Parameters};
 pub use response::EventResponse;
 pub(crate) use response::{carried_bytes, make_portable, take_cookies};
@@ -171,121 +175,6 @@ struct RawHttp<'a> {
     method: Member<Text<'a>>,
 }
 
-/// A member of an event.
-#[derive(Default)]
-enum Member<T> {
-    /// Not there, or `null`.
-    #[default]
-    Absent,
-    Is(T),
-    /// Of another type.
-    Other,
-}
-
-impl<T> Member<T> {
-    /// What is there, if anything.
-    ///
-    /// # Errors
-    ///
-    /// When it is of another type.
-    fn read(self) -> Result<Option<T>, EventError> {
-        match self {
-            Self::Absent => Ok(None),
-            Self::Is(value) => Ok(Some(value)),
-            Self::Other => Err(EventError::of_other_types()),
-        }
-    }
-}
-
-/// What a member may be; a value that stays as it is here has another type.
-trait FromMember<'de>: Sized {
-    fn from_text(_: Cow<'de, str>) -> Option<Self> {
-        None
-    }
-
-    fn from_bool(_: bool) -> Option<Self> {
-        None
-    }
-
-    fn from_map<M: MapAccess<'de>>(mut map: M) -> Result<Option<Self>, M::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-
-    fn from_seq<A: SeqAccess<'de>>(mut elements: A) -> Result<Option<Self>, A::Error> {
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-}
-
-impl<'de, T: FromMember<'de>> Deserialize<'de> for Member<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(MemberVisitor(PhantomData))
-    }
-}
-
-struct MemberVisitor<T>(PhantomData<T>);
-
-impl<'de, T: FromMember<'de>> Visitor<'de> for MemberVisitor<T> {
-    type Value = Member<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member of an event")
-    }
-
-    fn visit_unit<E>(self) -> Result<Member<T>, E> {
-        Ok(Member::Absent)
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Member<T>, E> {
-        Ok(T::from_text(text.into()).map_or(Member::Other, Member::Is))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Member<T>, E> {
-        Ok(T::from_text(text.to_owned().into()).map_or(Member::Other, Member::Is))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Member<T>, E> {
-        Ok(T::from_bool(value).map_or(Member::Other, Member::Is))
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Member<T>, M::Error> {
-        Ok(T::from_map(map)?.map_or(Member::Other, Member::Is))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Member<T>, A::Error> {
-        Ok(T::from_seq(elements)?.map_or(Member::Other, Member::Is))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Member<T>, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Member<T>, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Member<T>, E> {
-        Ok(Member::Other)
-    }
-}
-
-/// A string that is borrowed from the event unless it has escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de: 'a, 'a> FromMember<'de> for Text<'a> {
-    fn from_text(text: Cow<'de, str>) -> Option<Self> {
-        Some(Self(text))
-    }
-}
-
-impl FromMember<'_> for bool {
-    fn from_bool(value: bool) -> Option<Self> {
-        Some(value)
-    }
-}
-
 /// Structs whose members are members of an event.
 macro_rules! from_map {
     ($($name:ident),*) => {$(
@@ -406,109 +295,5 @@ fn without_stage<'a>(path: &'a str, stage: Option<&Text<'_>>) -> &'a str {
         Some("") => "/",
         Some(rest) if rest.starts_with('/') => rest,
         _ => path,
-    }
-}
-
-/// Headers as events write them: each value a string, or, with multi-value headers, a list of strings.
-struct Headers {
-    map: HeaderMap,
-    /// The names and values in it, each with its name.
-    bytes: usize,
-    has_malformed: bool,
-    /// More than is read.
-    is_too_much: bool,
-}
-
-/// As many as a request through a Function URL or an API mostly has.
-const USUAL_HEADERS: usize = 24;
-/// The most values that are read of the headers that are looked at, and the most bytes of them with their names. No platform
-/// passes on more than 64 KiB, a load balancer's limit; who may invoke the function directly can write 6 MB, and
-/// [`HeaderMap`] panics from 24,576 on.
-const MAX_HEADERS: usize = 256;
-const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// The most values of one header or query parameter that are read, and one more.
-const MAX_VALUES: usize = 1000;
-
-impl Default for Headers {
-    fn default() -> Self {
-        Self { map: HeaderMap::with_capacity(USUAL_HEADERS), bytes: 0, has_malformed: false, is_too_much: false }
-    }
-}
-
-impl Headers {
-    // What is malformed or too much is not dropped silently: an `Origin` that is not seen would not be checked.
-    fn add(&mut self, name: &str, value: &str) {
-        self.bytes += name.len() + value.len();
-        if self.map.len() == MAX_HEADERS || self.bytes > MAX_HEADER_BYTES {
-            self.is_too_much = true;
-            return;
-        }
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            self.has_malformed = true;
-            return;
-        };
-        let value = match HeaderValue::from_bytes(value.as_bytes()) {
-            // These have an error code of their own, for which the body must be read first.
-            Err(_) if headers::is_mirrored(&name) => headers::invalid_value(),
-            value => value,
-        };
-        match value {
-            Ok(value) => self.is_too_much |= self.map.try_append(name, value).is_err(),
-            Err(_) => self.has_malformed = true,
-        }
-    }
-}
-
-impl<'de> FromMember<'de> for Headers {
-    fn from_map<M: MapAccess<'de>>(mut entries: M) -> Result<Option<Self>, M::Error> {
-        let mut headers = Self::default();
-        while let Some(Text(name)) = entries.next_key()? {
-            if is_unread(&name) {
-                entries.next_value::<IgnoredAny>()?;
-                continue;
-            }
-            match entries.next_value()? {
-                Member::Is(HeaderValues::One(Text(value))) => headers.add(&name, &value),
-                Member::Is(HeaderValues::Several(values)) => values.iter().for_each(|value| headers.add(&name, value)),
-                Member::Absent => {}
-                Member::Other => headers.has_malformed = true,
-            }
-        }
-        Ok(Some(headers))
-    }
-}
-
-/// Headers that nothing here reads, or may rely on: what the platform adds and proxies claim about the way that a request has
-/// come, and what clients send with every request. They are most of its headers, and reading one takes time.
-const UNREAD_PREFIXES: [&str; 2] = ["x-amzn-", "x-forwarded-"];
-const UNREAD: [&str; 5] = ["accept-encoding", "accept-language", "content-length", "host", "user-agent"];
-
-fn is_unread(header: &str) -> bool {
-    let starts_with = |prefix: &&str| header.get(..prefix.len()).is_some_and(|own| own.eq_ignore_ascii_case(prefix));
-    UNREAD_PREFIXES.iter().any(starts_with) || UNREAD.iter().any(|name| name.eq_ignore_ascii_case(header))
-}
-
-/// What a header has.
-enum HeaderValues<'a> {
-    One(Text<'a>),
-    Several(Vec<String>),
-}
-
-impl<'de> FromMember<'de> for HeaderValues<'de> {
-    fn from_text(text: Cow<'de, str>) -> Option<Self> {
-        Some(Self::One(Text(text)))
-    }
-
-    fn from_seq<A: SeqAccess<'de>>(mut elements: A) -> Result<Option<Self>, A::Error> {
-        let mut values = Some(Vec::new());
-        while let Some(element) = elements.next_element::<Member<Text<'de>>>()? {
-            match (element, &mut values) {
-                // More than any reader of them takes.
-                (Member::Is(_), Some(values)) if values.len() > MAX_VALUES => {}
-                (Member::Is(Text(value)), Some(values)) => values.push(value.into_owned()),
-                _ => values = None,
-            }
-        }
-        Ok(values.map(Self::Several))
     }
 }

@@ -2,53 +2,47 @@
 //!
 //! This module alone knows status codes: `answers` gives each decision its own. A request is checked from the outside in
 //! (path, origin, method, media type, size, JSON-RPC, era, headers that repeat the body), then `mcp-server` decides, and the
-//! decision gets its status. `exchange` is a request while it is answered, `finisher` the end of a call, `batch` several calls
-//! in one request.
+//! decision gets its status.
+//!
+//! Bottom-up: `answers` builds responses, `exchange` is the state of a request, `finisher` turns an outcome into a response,
+//! `handler_refusal` treats scopes that a handler misses, `calls` serves a request and `batch` several of them, `discovery`
+//! serves the page and the metadata, `routes` serves other paths and layers. `service` makes a `tower` service of it all.
 
 use std::{
     borrow::Cow,
-    convert::Infallible,
     fmt,
-    pin::Pin,
     sync::{Arc, Mutex, OnceLock},
-    task::{Context, Poll},
     time::Instant,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use mcp_protocol::{Incoming, Message, ProtocolVersion, method};
-use mcp_server::{
-    Answer, BuiltServer, Call, CallError, CallOutcome, InitError, Invocation, Resolved, Server, Settings,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use mcp_server::{BuiltServer, InitError, Invocation, Server, Settings};
 use tracing::Instrument;
 
 use crate::{
     Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
     authentication::{Authenticator, Challenger, security_schemes},
-    body::BodyError,
-    call_log::{CallLog, CallLogs},
-    config, era,
+    call_log::CallLogs,
+    config,
     headers::{self, Accept},
     origin::{OriginVerdict, add_preflight_headers},
-    sse::{EventStream, PendingEvents},
     traces::server_span,
 };
 
 mod answers;
 mod batch;
+mod calls;
+mod discovery;
 mod exchange;
 mod finisher;
 mod handler_refusal;
 mod routes;
+mod service;
 
 pub(crate) use answers::{bad_request, internal_error};
-use answers::{
-    empty, event_stream, html, json_body, method_not_allowed, not_acceptable, not_found, refuse, refuse_era,
-    refuse_malformed, reject, without_body,
-};
-use exchange::{Exchange, ResponseLimits, log_refusal};
-use finisher::Finisher;
+use answers::{empty, method_not_allowed, not_found, refuse};
+use exchange::{Exchange, ResponseLimits};
 use routes::{Layered, Route, Visit};
 
 /// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
@@ -86,7 +80,7 @@ const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
 /// # }
 /// ```
 pub struct McpService {
-    router: BuiltServer,
+    server: BuiltServer,
     config: Arc<HttpConfig>,
     authenticator: Arc<Authenticator>,
     /// The first name that a request was sent to, and what it means.
@@ -124,19 +118,19 @@ impl McpService {
         let authorization = config.authentication.authorization(&config);
         let settings =
             Settings { state_key: config.state_key.clone(), authorization, describe_access: Some(security_schemes) };
-        let router = server.build(settings).map_err(config::explained)?;
+        let server = server.build(settings).map_err(config::explained)?;
         let authenticator = Arc::new(Authenticator::new(&config.authentication));
-        let logs = Arc::new(CallLogs::new(&config, router.name()));
+        let logs = Arc::new(CallLogs::new(&config, server.name()));
         let (config, first_name) = (Arc::new(config), Arc::default());
-        Ok(Self { router, config, authenticator, first_name, logs, routes: Arc::default(), layered: None })
+        Ok(Self { server, config, authenticator, first_name, logs, routes: Arc::default(), layered: None })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
         self.config.invoke_mode
     }
 
-    pub(crate) fn router(&self) -> &BuiltServer {
-        &self.router
+    pub(crate) fn server(&self) -> &BuiltServer {
+        &self.server
     }
 
     /// Does in the init phase what is configured to be done then (`OIDC_WARM`). [`main`](crate::main) awaits it before the first
@@ -147,7 +141,7 @@ impl McpService {
 
     /// Runs the server's close hooks. [`main`](crate::main) does on SIGTERM.
     pub async fn close(&self) {
-        self.router.close().await;
+        self.server.close().await;
     }
 
     /// Answers a request.
@@ -184,7 +178,7 @@ impl McpService {
             return (route.answer)(self, route, Visit { request, invocation, transport, own_url }).await;
         }
         // A bare Function URL is a resource of that name.
-        let challenger = Challenger { authenticator: &self.authenticator, router: &self.router, own_url, endpoint };
+        let challenger = Challenger { authenticator: &self.authenticator, server: &self.server, own_url, endpoint };
         let caller = OriginVerdict::of(&parts.headers, own_url, &self.config.allowed_origins);
         let mut response = if caller == OriginVerdict::Foreign {
             log_foreign(&parts.headers, &invocation.request_id);
@@ -194,7 +188,7 @@ impl McpService {
                 Method::POST => {
                     let begin = Instant::now();
                     let iam = transport.and_then(|transport| transport.iam.as_ref());
-                    let message = read(&parts.headers, &body);
+                    let message = calls::read(&parts.headers, &body);
                     let span = server_span(message.as_ref().ok(), &invocation);
                     let admission = self.authenticator.admit(&parts.headers, own_url, iam, &invocation);
                     let admitted = admission.instrument(span.clone()).await;
@@ -262,188 +256,6 @@ impl McpService {
             }
         }
     }
-
-    /// The page for a browser, which says the same to everyone.
-    fn page(&self, method: &Method, own_url: Option<&PublicUrl>) -> Response<Body> {
-        match *method {
-            Method::HEAD => html(String::new()),
-            _ => {
-                let endpoint = own_url.map(|url| format!("{}/mcp", url.as_str()));
-                let summary = self.router.describe(None);
-                let (name, issuers) = (self.router.name(), self.authenticator.issuers());
-                html(mcp_page::render(name, summary.as_ref(), &issuers, endpoint.as_deref()))
-            }
-        }
-    }
-
-    /// Metadata for clients that look for the issuer: for anyone, from any origin, without a token.
-    fn well_known(
-        &self,
-        parts: &Parts,
-        path: &str,
-        own_url: Option<&PublicUrl>,
-        invocation: &Invocation,
-    ) -> Response<Body> {
-        let metadata = self.authenticator.metadata(path, own_url, &self.router);
-        let mut response = match (&parts.method, metadata) {
-            (&Method::OPTIONS, _) => {
-                let mut response = empty(StatusCode::NO_CONTENT);
-                add_preflight_headers(&parts.headers, response.headers_mut());
-                response
-                    .headers_mut()
-                    .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
-                response
-            }
-            (_, None) => not_found(),
-            (&(Method::GET | Method::HEAD), Some(Ok(metadata))) => json_body(StatusCode::OK, metadata),
-            (&(Method::GET | Method::HEAD), Some(Err(rejected))) => {
-                rejected.log(&invocation.request_id);
-                reject(&rejected, None, None)
-            }
-            (_, Some(_)) => method_not_allowed("metadata is there to GET", "GET, HEAD, OPTIONS"),
-        };
-        // Clients in a browser must be able to see also that there is none.
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        if parts.method == Method::HEAD { without_body(response) } else { response }
-    }
-
-    async fn post(
-        &self,
-        exchange: &Exchange<'_>,
-        message: Result<Incoming<'_>, Box<Response<Body>>>,
-    ) -> Response<Body> {
-        let message = match message {
-            // The router knows what this one needs.
-            Ok(Incoming::Single(Message::Request(request))) => return self.request(exchange, &request).await,
-            message => message,
-        };
-        if let Err(refusal) = self.admit(exchange) {
-            return exchange.refuse_caller(None, &refusal);
-        }
-        match message {
-            Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_without_answer(true),
-            Ok(Incoming::Single(_)) => exchange.accept_without_answer(false),
-            Ok(Incoming::Batch(messages)) => self.batch(exchange, messages).await,
-            Err(refusal) => *refusal,
-        }
-    }
-
-    /// Whether the caller gets anything at all.
-    fn admit(&self, exchange: &Exchange<'_>) -> Result<(), CallError> {
-        self.router.admit(exchange.invocation.principal.as_deref())
-    }
-
-    async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
-        let params = era::params(request);
-        // Of parameters that cannot be read nothing is needed: their fault is reported before the request runs.
-        let known = params.as_ref().copied().unwrap_or_default();
-        let head = era::of(exchange.headers, &request.method, params).and_then(|head| {
-            let resolved = self.router.resolve(head.revision, &request.method, known, &exchange.invocation);
-            if head.revision.is_modern() {
-                headers::check_mirrored(exchange.headers, &request.method, &resolved).map_err(era::Refusal::modern)?;
-            }
-            Ok((head, resolved))
-        });
-        let (head, resolved) = match head {
-            Ok(head) => head,
-            Err(refusal) => {
-                exchange.note(|log| log.set_method(&request.method));
-                return match self.admit(exchange) {
-                    Ok(()) => refuse_era(&refusal, &request.id),
-                    Err(refusal) => exchange.refuse_caller(Some(&request.id), &refusal),
-                };
-            }
-        };
-        exchange.note(|log| note_request(log, &request.method, &resolved, &head));
-        let era::Head { revision, meta } = head;
-        if !exchange.accept.fits(revision) && self.admit(exchange).is_ok() {
-            return not_acceptable(Some(&request.id));
-        }
-        let (notifications, mut receiver) = exchange.notifications(&meta, revision);
-        let mut work = match resolved.run(Call { id: request.id.clone(), meta, notifications }) {
-            Answer::Ready(outcome) => {
-                let outcome = match outcome.authorization_refusal() {
-                    None => *outcome,
-                    Some(refusal) => match self.challenge_in_result(exchange, request, refusal, revision) {
-                        Some(result) => result,
-                        None => return exchange.refuse_caller(Some(&request.id), refusal),
-                    },
-                };
-                let finisher = self.finisher(exchange, request, revision, exchange.take_log());
-                return finisher.respond(outcome, PendingEvents::new(exchange.limits.max_bytes), exchange.accept);
-            }
-            Answer::Pending(work) => work,
-        };
-        let mut finisher = self.finisher(exchange, request, revision, exchange.take_log());
-
-        let mut sent = PendingEvents::new(exchange.limits.max_bytes);
-        loop {
-            tokio::select! {
-                biased;
-                outcome = &mut work => {
-                    sent.take_rest(&mut receiver);
-                    if let Some(refusal) = outcome.authorization_refusal() {
-                        if self.refuses_by_status(exchange, &request.method, refusal, !sent.is_empty()) {
-                            return finisher.refuse(exchange, &outcome, refusal);
-                        }
-                        finisher.challenger = Some(self.owned_challenger(exchange));
-                    }
-                    return finisher.respond(outcome, sent, exchange.accept);
-                }
-                Some(notification) = receiver.recv() => {
-                    if exchange.limits.streams {
-                        finisher.challenger = Some(self.owned_challenger(exchange));
-                        let finish = Box::new(move |outcome, sent_bytes| finisher.finish_stream(outcome, sent_bytes));
-                        // The rest of the work is done while the body is read.
-                        let work = Box::pin(work.in_current_span());
-                        return event_stream(Body::stream(EventStream::new(notification, receiver, work, finish)));
-                    }
-                    sent.push(&notification);
-                }
-            }
-        }
-    }
-
-    /// A refused call as a tool's result, where that is configured and a token would help.
-    fn challenge_in_result(
-        &self,
-        exchange: &Exchange<'_>,
-        request: &mcp_protocol::Request<'_>,
-        refusal: &CallError,
-        revision: ProtocolVersion,
-    ) -> Option<CallOutcome> {
-        if !self.config.challenges_in_result || request.method != method::TOOLS_CALL {
-            return None;
-        }
-        let challenge = exchange.challenger.of(refusal)?;
-        log_refusal(&exchange.invocation, refusal);
-        Some(self.router.challenged_result(refusal, Some(&challenge), revision))
-    }
-
-    fn finisher(
-        &self,
-        exchange: &Exchange<'_>,
-        request: &mcp_protocol::Request<'_>,
-        revision: ProtocolVersion,
-        log: Option<CallLog>,
-    ) -> Finisher {
-        Finisher {
-            router: self.router.clone(),
-            id: request.id.clone(),
-            method: method::known(&request.method).unwrap_or_default(),
-            revision,
-            limits: exchange.limits,
-            invocation: Arc::clone(&exchange.invocation),
-            log,
-            challenger: None,
-        }
-    }
-}
-
-/// What is asked for, for the log.
-fn note_request(log: &mut CallLog, method: &str, resolved: &Resolved<'_>, head: &era::Head) {
-    log.set_method(method);
-    log.set_item(resolved.registered_name(), head.revision, &head.meta);
 }
 
 /// Says which pages might have been meant to call this server.
@@ -453,77 +265,10 @@ fn log_foreign(headers: &HeaderMap, request_id: &str) {
     tracing::info!(request_id, %origin, "a page of an origin that is not allowed was refused");
 }
 
-/// Parses a body, or builds the response that rejects it, with the request's id wherever the body can be parsed.
-fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Incoming<'a>, Box<Response<Body>>> {
-    let message = Incoming::parse(body);
-    let id = || match &message {
-        Ok(Incoming::Single(Message::Request(request))) => Some(&request.id),
-        Ok(_) => None,
-        Err(malformed) => malformed.id.as_ref(),
-    };
-    let unsupported = |message: &str| Box::new(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, id(), message));
-    if body.len() > MAX_REQUEST_BYTES {
-        let message = format!("the body has {} bytes; at most {MAX_REQUEST_BYTES} are read", body.len());
-        return Err(Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, id(), message)));
-    }
-    if headers::is_encoded(headers) {
-        let mut response =
-            unsupported("the body must be sent as it is, without Content-Encoding: compression is not supported");
-        // RFC 9110, section 12.5.3: what a request may use instead.
-        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        return Err(response);
-    }
-    if !headers::is_json(headers.get(header::CONTENT_TYPE)) {
-        return Err(unsupported("the body must be sent as application/json"));
-    }
-    message.map_err(|malformed| Box::new(refuse_malformed(&malformed)))
-}
-
-impl tower_service::Service<Request<Bytes>> for McpService {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.handle(request).await) })
-    }
-}
-
-/// For layers, which read and write bodies of this type.
-impl tower_service::Service<Request<Body>> for McpService {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            Ok(match body.bytes_up_to(MAX_REQUEST_BYTES).await {
-                Ok(body) => service.handle(Request::from_parts(parts, body)).await,
-                Err(BodyError::Truncated) => bad_request("the body of the request ended early"),
-                Err(BodyError::TooLarge) => {
-                    let message = format!("the body has more than the {MAX_REQUEST_BYTES} bytes that are read");
-                    refuse(StatusCode::PAYLOAD_TOO_LARGE, None, message)
-                }
-            })
-        })
-    }
-}
-
 impl Clone for McpService {
     fn clone(&self) -> Self {
         Self {
-            router: self.router.clone(),
+            server: self.server.clone(),
             config: Arc::clone(&self.config),
             authenticator: Arc::clone(&self.authenticator),
             first_name: Arc::clone(&self.first_name),
@@ -536,6 +281,6 @@ impl Clone for McpService {
 
 impl fmt::Debug for McpService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("McpService").field("router", &self.router).field("config", &self.config).finish()
+        f.debug_struct("McpService").field("server", &self.server).field("config", &self.config).finish()
     }
 }

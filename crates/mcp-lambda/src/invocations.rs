@@ -46,14 +46,14 @@ const DELIMITER: [u8; 8] = [0; 8];
 pub(crate) async fn run(service: McpService, concurrency: usize) -> Result<(), BoxError> {
     let mut api = RuntimeApi::from_env()?;
     if env::var("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Ok("snap-start") {
-        service.router().before_snapshot().await;
+        service.server().before_snapshot().await;
         // Blocks until an environment is restored from the snapshot.
         let restored = api.call(api.request("GET", RESTORE_NEXT).body(whole(""))?).await?;
         if !restored.status().is_success() {
             return Err(format!("the Runtime API answered {} to a request to restore", restored.status()).into());
         }
         api.disconnect();
-        service.router().after_restore().await;
+        service.server().after_restore().await;
     }
     if concurrency == 1 {
         return serve(api, service).await.map(|never| match never {});

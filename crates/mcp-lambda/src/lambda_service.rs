@@ -88,14 +88,14 @@ impl Service<LambdaEvent<Box<RawValue>>> for LambdaService {
 impl SnapStartResource for LambdaService {
     fn before_snapshot(&self) -> lambda_runtime::BoxFuture<'_, Result<(), lambda_runtime::Error>> {
         Box::pin(async {
-            self.0.router().before_snapshot().await;
+            self.0.server().before_snapshot().await;
             Ok(())
         })
     }
 
     fn after_restore(&self) -> lambda_runtime::BoxFuture<'_, Result<(), lambda_runtime::Error>> {
         Box::pin(async {
-            self.0.router().after_restore().await;
+            self.0.server().after_restore().await;
             Ok(())
         })
     }

@@ -124,9 +124,9 @@ async fn init_and_serve(building: Building<'_>, concurrency: usize) -> Result<()
         }
     };
     service.warm().await;
-    if service.router().has_close_hook() {
-        let router = service.router().clone();
-        shutdown::on_shutdown(move || async move { router.close().await }).await?;
+    if service.server().has_close_hook() {
+        let server = service.server().clone();
+        shutdown::on_shutdown(move || async move { server.close().await }).await?;
     }
     invocations::run(service, concurrency).await
 }

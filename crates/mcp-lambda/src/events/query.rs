@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{MapAccess, SeqAccess};
 
-use super::{EventSource, FromMember, HeaderValues, Member, Text};
+use super::{
+    EventSource,
+    headers::HeaderValues,
+    member::{FromMember, Member, Text},
+};
 
 /// What a URI's query cannot hold. A Function URL passes a query on as the client has written it.
 const INVALID: AsciiSet = CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'#');

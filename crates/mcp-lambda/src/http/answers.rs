@@ -15,7 +15,7 @@ const MAX_MESSAGE_CHARS: usize = 500;
 /// The longest URI that is repeated in an error.
 const MAX_URI_CHARS: usize = 8 * 1024;
 
-/// A refusal before the router was asked.
+/// A rejection before dispatch.
 pub(super) fn refuse_era(refusal: &Refusal, id: &RequestId) -> Response<Body> {
     let (status, error) = translate(&refusal.error, refusal.is_modern, "");
     error_body(status, Some(id), &error)

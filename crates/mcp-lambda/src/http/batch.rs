@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 
 use super::{
     answers::{empty, event_stream, json_body, malformed_message, not_acceptable, refuse_invalid},
+    calls::note_request,
     exchange::{Exchange, NOTIFICATION_BUFFER, ResponseLimits},
     finisher::Finisher,
-    note_request,
 };
 use crate::{
     Body, McpService,
@@ -112,7 +112,7 @@ impl McpService {
             Ok(Message::Request(request)) => {
                 let params = era::params(request);
                 let known = params.as_ref().copied().unwrap_or_default();
-                let resolved = self.router.resolve(revision, &request.method, known, &exchange.invocation);
+                let resolved = self.server.resolve(revision, &request.method, known, &exchange.invocation);
                 BatchMessage::Request(Box::new(BatchRequest { request, params, resolved }))
             }
             Ok(Message::Notification(_) | Message::Response) => BatchMessage::Unanswered,

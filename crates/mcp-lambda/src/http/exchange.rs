@@ -131,7 +131,7 @@ impl Exchange<'_> {
             return None;
         };
         let (revision, params) = (ProtocolVersion::LATEST_LEGACY, era::params(request).unwrap_or_default());
-        self.challenger.router.resolve(revision, &request.method, params, &self.invocation).into_refusal()
+        self.challenger.server.resolve(revision, &request.method, params, &self.invocation).into_refusal()
     }
 
     /// Notifications are accepted, and so are responses of legacy clients, though nothing waits for one over a stateless

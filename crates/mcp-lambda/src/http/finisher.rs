@@ -21,7 +21,7 @@ use crate::{
 
 /// Turns an outcome into a response message, knows what it may weigh, and writes the call's line into the log.
 pub(super) struct Finisher {
-    pub(super) router: BuiltServer,
+    pub(super) server: BuiltServer,
     pub(super) id: RequestId,
     pub(super) method: &'static str,
     pub(super) revision: ProtocolVersion,
@@ -51,7 +51,7 @@ impl Finisher {
                 return Ok(message);
             }
             ending = Ending::too_large(bytes, self.limits.max_bytes);
-            let instead = self.router.too_large(self.method, self.revision, bytes, self.limits.max_bytes)?;
+            let instead = self.server.too_large(self.method, self.revision, bytes, self.limits.max_bytes)?;
             Ok(jsonrpc::result_response(&self.id, instead.as_str()))
         });
         match result {

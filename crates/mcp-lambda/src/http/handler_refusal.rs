@@ -69,14 +69,14 @@ impl Finisher {
         if self.method != method::TOOLS_CALL {
             return outcome;
         }
-        let challenge = challenger.challenge(&self.router, refusal);
-        self.router.challenged_result(refusal, challenge.as_deref(), self.revision)
+        let challenge = challenger.challenge(&self.server, refusal);
+        self.server.challenged_result(refusal, challenge.as_deref(), self.revision)
     }
 
     /// Adds its challenge to the error of what has no result to put it into.
     pub(super) fn with_challenge(&self, error: ErrorObject, refusal: &CallError) -> ErrorObject {
         let challenger = self.challenger.as_ref();
-        match challenger.and_then(|challenger| challenger.challenge(&self.router, refusal)) {
+        match challenger.and_then(|challenger| challenger.challenge(&self.server, refusal)) {
             Some(challenge) => error.with_data(json!({ mcp_protocol::meta::WWW_AUTHENTICATE: [challenge] })),
             None => error,
         }

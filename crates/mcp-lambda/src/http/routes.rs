@@ -323,16 +323,16 @@ async fn authenticate(
     transport: Option<&Transport>,
     own_url: Option<&PublicUrl>,
 ) -> Result<Option<Arc<Principal>>, Box<Response<Body>>> {
-    let (authenticator, router) = (&*service.authenticator, &service.router);
+    let (authenticator, server) = (&*service.authenticator, &service.server);
     // Tokens are for the endpoint: there is no other resource.
-    let challenger = Challenger { authenticator, router, own_url, endpoint: ENDPOINT };
+    let challenger = Challenger { authenticator, server, own_url, endpoint: ENDPOINT };
     let iam = transport.and_then(|transport| transport.iam.as_ref());
     let principal = authenticator.admit(&parts.headers, own_url, iam, invocation).await.map_err(|rejected| {
         rejected.log(&invocation.request_id);
         reject(&rejected, None, challenger.rejected(&rejected, &[]))
     })?;
     let is_open = matches!(authenticator, Authenticator::Open);
-    let refusal = match (&principal, router.admit(principal.as_deref())) {
+    let refusal = match (&principal, server.admit(principal.as_deref())) {
         (_, Err(refusal)) => refusal,
         // What is public of the server says nothing of its routes.
         (None, Ok(())) if !is_open => CallError::Unauthenticated { scopes: Vec::new() },

@@ -119,11 +119,11 @@ fn each_spelling_of_a_uri_is_logged_as_that_resource_8_10() {
     for (uri, spellings) in SPELLINGS {
         let server =
             Server::new("docs", "1.0.0", ()).resource(resource(uri)).resource_template(template("docs://{+value}"));
-        let router = server.build(Settings::default()).unwrap();
+        let server = server.build(Settings::default()).unwrap();
         for (spelling, name) in spellings.iter().map(|own| (*own, "resource")).chain([("docs://other", "template")]) {
             let params = json!({ "uri": spelling }).to_string();
             let params = serde_json::from_str(&params).unwrap();
-            let resolved = router.resolve(ProtocolVersion::LATEST, method::RESOURCES_READ, params, &Arc::default());
+            let resolved = server.resolve(ProtocolVersion::LATEST, method::RESOURCES_READ, params, &Arc::default());
 
             assert_eq!(resolved.registered_name(), Some(name), "{spelling}");
         }

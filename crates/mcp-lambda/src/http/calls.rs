@@ -1,0 +1,187 @@
+//! Requests to the endpoint: the message of a body is read, dispatched, and its outcome becomes the response.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use mcp_protocol::{Incoming, Message, ProtocolVersion, method};
+use mcp_server::{Answer, Call, CallError, CallOutcome, Resolved};
+use tracing::Instrument;
+
+use super::{
+    MAX_REQUEST_BYTES,
+    answers::{event_stream, not_acceptable, refuse, refuse_era, refuse_malformed},
+    exchange::{Exchange, log_refusal},
+    finisher::Finisher,
+};
+use crate::{
+    Body, McpService,
+    call_log::CallLog,
+    era, headers,
+    sse::{EventStream, PendingEvents},
+};
+
+impl McpService {
+    pub(super) async fn post(
+        &self,
+        exchange: &Exchange<'_>,
+        message: Result<Incoming<'_>, Box<Response<Body>>>,
+    ) -> Response<Body> {
+        let message = match message {
+            // The server checks what this request needs.
+            Ok(Incoming::Single(Message::Request(request))) => return self.request(exchange, &request).await,
+            message => message,
+        };
+        if let Err(refusal) = self.admit(exchange) {
+            return exchange.refuse_caller(None, &refusal);
+        }
+        match message {
+            Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_without_answer(true),
+            Ok(Incoming::Single(_)) => exchange.accept_without_answer(false),
+            Ok(Incoming::Batch(messages)) => self.batch(exchange, messages).await,
+            Err(refusal) => *refusal,
+        }
+    }
+
+    /// Whether the caller gets anything at all.
+    fn admit(&self, exchange: &Exchange<'_>) -> Result<(), CallError> {
+        self.server.admit(exchange.invocation.principal.as_deref())
+    }
+
+    async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
+        let params = era::params(request);
+        // Of parameters that cannot be read nothing is needed: their fault is reported before the request runs.
+        let known = params.as_ref().copied().unwrap_or_default();
+        let head = era::of(exchange.headers, &request.method, params).and_then(|head| {
+            let resolved = self.server.resolve(head.revision, &request.method, known, &exchange.invocation);
+            if head.revision.is_modern() {
+                headers::check_mirrored(exchange.headers, &request.method, &resolved).map_err(era::Refusal::modern)?;
+            }
+            Ok((head, resolved))
+        });
+        let (head, resolved) = match head {
+            Ok(head) => head,
+            Err(refusal) => {
+                exchange.note(|log| log.set_method(&request.method));
+                return match self.admit(exchange) {
+                    Ok(()) => refuse_era(&refusal, &request.id),
+                    Err(refusal) => exchange.refuse_caller(Some(&request.id), &refusal),
+                };
+            }
+        };
+        exchange.note(|log| note_request(log, &request.method, &resolved, &head));
+        let era::Head { revision, meta } = head;
+        if !exchange.accept.fits(revision) && self.admit(exchange).is_ok() {
+            return not_acceptable(Some(&request.id));
+        }
+        let (notifications, mut receiver) = exchange.notifications(&meta, revision);
+        let mut work = match resolved.run(Call { id: request.id.clone(), meta, notifications }) {
+            Answer::Ready(outcome) => {
+                let outcome = match outcome.authorization_refusal() {
+                    None => *outcome,
+                    Some(refusal) => match self.challenge_in_result(exchange, request, refusal, revision) {
+                        Some(result) => result,
+                        None => return exchange.refuse_caller(Some(&request.id), refusal),
+                    },
+                };
+                let finisher = self.finisher(exchange, request, revision, exchange.take_log());
+                return finisher.respond(outcome, PendingEvents::new(exchange.limits.max_bytes), exchange.accept);
+            }
+            Answer::Pending(work) => work,
+        };
+        let mut finisher = self.finisher(exchange, request, revision, exchange.take_log());
+
+        let mut sent = PendingEvents::new(exchange.limits.max_bytes);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut work => {
+                    sent.take_rest(&mut receiver);
+                    if let Some(refusal) = outcome.authorization_refusal() {
+                        if self.refuses_by_status(exchange, &request.method, refusal, !sent.is_empty()) {
+                            return finisher.refuse(exchange, &outcome, refusal);
+                        }
+                        finisher.challenger = Some(self.owned_challenger(exchange));
+                    }
+                    return finisher.respond(outcome, sent, exchange.accept);
+                }
+                Some(notification) = receiver.recv() => {
+                    if exchange.limits.streams {
+                        finisher.challenger = Some(self.owned_challenger(exchange));
+                        let finish = Box::new(move |outcome, sent_bytes| finisher.finish_stream(outcome, sent_bytes));
+                        // The rest of the work is done while the body is read.
+                        let work = Box::pin(work.in_current_span());
+                        return event_stream(Body::stream(EventStream::new(notification, receiver, work, finish)));
+                    }
+                    sent.push(&notification);
+                }
+            }
+        }
+    }
+
+    /// A refused call as a tool's result, where that is configured and a token would help.
+    fn challenge_in_result(
+        &self,
+        exchange: &Exchange<'_>,
+        request: &mcp_protocol::Request<'_>,
+        refusal: &CallError,
+        revision: ProtocolVersion,
+    ) -> Option<CallOutcome> {
+        if !self.config.challenges_in_result || request.method != method::TOOLS_CALL {
+            return None;
+        }
+        let challenge = exchange.challenger.of(refusal)?;
+        log_refusal(&exchange.invocation, refusal);
+        Some(self.server.challenged_result(refusal, Some(&challenge), revision))
+    }
+
+    pub(super) fn finisher(
+        &self,
+        exchange: &Exchange<'_>,
+        request: &mcp_protocol::Request<'_>,
+        revision: ProtocolVersion,
+        log: Option<CallLog>,
+    ) -> Finisher {
+        Finisher {
+            server: self.server.clone(),
+            id: request.id.clone(),
+            method: method::known(&request.method).unwrap_or_default(),
+            revision,
+            limits: exchange.limits,
+            invocation: Arc::clone(&exchange.invocation),
+            log,
+            challenger: None,
+        }
+    }
+}
+
+/// What is asked for, for the log.
+pub(super) fn note_request(log: &mut CallLog, method: &str, resolved: &Resolved<'_>, head: &era::Head) {
+    log.set_method(method);
+    log.set_item(resolved.registered_name(), head.revision, &head.meta);
+}
+
+/// Parses a body, or builds the response that rejects it, with the request's id wherever the body can be parsed.
+pub(super) fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Incoming<'a>, Box<Response<Body>>> {
+    let message = Incoming::parse(body);
+    let id = || match &message {
+        Ok(Incoming::Single(Message::Request(request))) => Some(&request.id),
+        Ok(_) => None,
+        Err(malformed) => malformed.id.as_ref(),
+    };
+    let unsupported = |message: &str| Box::new(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, id(), message));
+    if body.len() > MAX_REQUEST_BYTES {
+        let message = format!("the body has {} bytes; at most {MAX_REQUEST_BYTES} are read", body.len());
+        return Err(Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, id(), message)));
+    }
+    if headers::is_encoded(headers) {
+        let mut response =
+            unsupported("the body must be sent as it is, without Content-Encoding: compression is not supported");
+        // RFC 9110, section 12.5.3: what a request may use instead.
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        return Err(response);
+    }
+    if !headers::is_json(headers.get(header::CONTENT_TYPE)) {
+        return Err(unsupported("the body must be sent as application/json"));
+    }
+    message.map_err(|malformed| Box::new(refuse_malformed(&malformed)))
+}

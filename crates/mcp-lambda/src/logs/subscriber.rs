@@ -1,0 +1,116 @@
+//! The subscriber that formats log events and writes each as one line.
+
+use std::{cell::RefCell, io::IsTerminal, time::SystemTime};
+
+use tracing::{Event, Metadata, Subscriber, level_filters::LevelFilter, span};
+use tracing_subscriber::filter::Targets;
+
+use super::{FUNCTION_NAME, LOG_FORMAT, METRICS, json::JsonFormat, text};
+use crate::Env;
+
+/// What writes the lines.
+pub(super) struct Logs<W> {
+    filter: Targets,
+    max_level: LevelFilter,
+    format: Format,
+    write: W,
+}
+
+enum Format {
+    Json(JsonFormat),
+    Text { is_coloured: bool },
+}
+
+impl<W: Fn(&[u8]) + 'static> Logs<W> {
+    pub(super) fn new(env: &Env, filter: Targets, write: W) -> Self {
+        let is_terminal = std::io::stdout().is_terminal();
+        let is_json = env.get(LOG_FORMAT).map_or(!is_terminal, |format| format.eq_ignore_ascii_case("json"));
+        let format = if is_json {
+            let has_metrics = env.get(METRICS) != Some("off");
+            let function = env.get(FUNCTION_NAME).filter(|_| has_metrics);
+            Format::Json(JsonFormat::new(function))
+        } else {
+            Format::Text { is_coloured: is_terminal }
+        };
+        let levels = filter.iter().map(|(_, level)| level).chain(filter.default_level());
+        Self { max_level: levels.max().unwrap_or(LevelFilter::OFF), filter, format, write }
+    }
+
+    fn line(&self, event: &Event<'_>) {
+        thread_local! {
+            /// Lines are written in the same memory one after the other.
+            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let now = SystemTime::now();
+        LINE.with(|line| {
+            let render = |line: &mut Vec<u8>| {
+                line.clear();
+                match &self.format {
+                    Format::Json(format) => format.render(line, event, now),
+                    Format::Text { is_coloured } => text::render(line, event, now, *is_coloured),
+                }
+                line.push(b'\n');
+                (self.write)(line);
+            };
+            match line.try_borrow_mut() {
+                Ok(mut line) => render(&mut line),
+                // Something logs while it is written into a line.
+                Err(_) => render(&mut Vec::new()),
+            }
+        });
+    }
+}
+
+impl<W: Fn(&[u8]) + 'static> Subscriber for Logs<W> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // `tracing::enabled!` asks about what is neither.
+        !metadata.is_span() && self.filter.would_enable(metadata.target(), metadata.level())
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.max_level)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.line(event);
+    }
+
+    // There are no spans here: a line says itself what it belongs to.
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The same beside the layer that exports spans, which wants a registry below.
+#[cfg(feature = "otel")]
+impl<W: Fn(&[u8]) + Send + Sync + 'static> Logs<W> {
+    pub(super) fn into_layer<S>(self) -> impl tracing_subscriber::Layer<S>
+    where
+        S: Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>,
+    {
+        use tracing_subscriber::{Layer, filter::FilterFn, layer};
+
+        struct Lines<W>(Logs<W>);
+
+        impl<S: Subscriber, W: Fn(&[u8]) + Send + Sync + 'static> Layer<S> for Lines<W> {
+            fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+                self.0.line(event);
+            }
+        }
+
+        let filter = self.filter.clone();
+        let is_wanted = move |metadata: &Metadata<'_>| {
+            !metadata.is_span() && filter.would_enable(metadata.target(), metadata.level())
+        };
+        let max_level = self.max_level;
+        Lines(self).with_filter(FilterFn::new(is_wanted).with_max_level_hint(max_level))
+    }
+}
