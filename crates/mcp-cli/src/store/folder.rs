@@ -87,7 +87,8 @@ fn stored(folder: &Path) -> io::Result<Vec<(PathBuf, String)>> {
         if !is_named || file.extension().is_none_or(|own| own != "json") {
             continue;
         }
-        // A broken file names no server. Unbounded JSON: a file that mcpl has written.
+        // A broken file names no server.
+        // Unbounded JSON: a file that mcpl has written.
         let Some(Named { server }) = files::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
         else {
             continue;
