@@ -29,6 +29,7 @@ ARN = f"arn:aws:{{}}:{REGION}:{ACCOUNT}:{{}}"
 
 # The attributes by which each is referred to.
 STAND_INS = {
+    "AWS::Budgets::Budget": {},
     "AWS::CloudFront::Distribution": {"DomainName": "d1.cloudfront.net"},
     "AWS::CloudFront::OriginAccessControl": {},
     "AWS::CloudWatch::Alarm": {},

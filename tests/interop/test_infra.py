@@ -512,6 +512,36 @@ def queries(alarm):
     return [own["MetricStat"]["Metric"] for own in alarm.get("Metrics", []) if "MetricStat" in own] or [alarm]
 
 
+@pytest.mark.parametrize(("given", "limits"), [({}, []), ({"MonthlyBudget": "50", "AlarmEmail": "ops@example.com"}, [50])])
+def test_the_fleet_has_a_topic_a_dashboard_and_a_budget(deploy, given, limits):
+    told = deploy("up", "fleet", *parameters(**given))
+    deploy("up", "greeter", *parameters(AlarmTopicArn=told["AlarmTopicArn"], Dashboard="no", Metrics="off", Tracing="PassThrough"))
+
+    alarms = asked_for("AWS::CloudWatch::Alarm")
+    assert alarms.keys() == {"Errors", "Throttles", "Duration"}
+    assert [alarm["AlarmActions"] for alarm in alarms.values()] == [[told["AlarmTopicArn"]]] * 3
+    outputs = boto3.client("cloudformation").describe_stacks(StackName="greeter")["Stacks"][0]["Outputs"]
+    (names,) = [own["OutputValue"] for own in outputs if own["OutputKey"] == "AlarmNames"]
+    assert names.split(",") == list(alarms)
+    # No right to send traces that are not sent.
+    assert role_of(function_of("greeter")[0]) == (LAMBDA_ASSUMES, [own_log("greeter")])
+    budgets = asked_for("AWS::Budgets::Budget").values()
+    assert [float(own["Budget"]["BudgetLimit"]["Amount"]) for own in budgets] == limits
+    dashboard = json.loads(loaded("fleet")["Resources"]["Watched"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    searched = {name for name in re.findall(r'MetricName=\\"(\w+)', json.dumps(dashboard))}
+    assert "faults" in searched and searched <= metrics_in_code()
+
+
+def test_a_function_can_be_stopped_and_limited(deploy):
+    boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
+    deploy("up", "greeter", *parameters(ReservedConcurrency="0", PermissionsBoundary=boundary))
+
+    configuration, _, concurrency, _ = function_of("greeter")
+    assert concurrency == 0
+    name = configuration["Role"].rpartition("/")[2]
+    assert boto3.client("iam").get_role(RoleName=name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary
+
+
 def metrics_in_code():
     """The metrics that the functions write into their log lines, by name."""
     sources = [*(tools.PROJECT / "crates").glob("mcp-*/src/**/*.rs"), *(tools.PROJECT / "functions").glob("*/src/**/*.rs")]
@@ -986,7 +1016,7 @@ def test_the_role_is_for_every_stack_but_those_that_docs_name():
     """A2"""
     documented = (PROJECT / "docs" / "github.md").read_text()
 
-    assert set(templates.stacks()) - ROLE_STACKS.keys() == {"custom-domain", "github-oidc"}
+    assert set(templates.stacks()) - ROLE_STACKS.keys() == {"custom-domain", "fleet", "github-oidc"}
     assert "not for [`custom-domain.yaml`]" in documented
 
 
@@ -1160,10 +1190,8 @@ def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
     assert config["WebACLId"] == STAND_INS["AWS::WAFv2::WebACL"]["Arn"]
     (assumed,), at_the_edge = role("custom-domain-ChallengeRole-")
     assert assumed["Principal"] == {"Service": ["lambda.amazonaws.com", "edgelambda.amazonaws.com"]}
-    assert at_the_edge == [{
-        "Effect": "Allow", "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
-        "Resource": f"arn:aws:logs:*:{ACCOUNT}:log-group:/aws/lambda/us-east-1.custom-domain-*",
-    }]
+    # C5
+    assert at_the_edge == []
 
 
 def test_the_edge_gives_the_challenge_its_name_back(node, tmp_path):
@@ -1467,7 +1495,7 @@ def test_every_wildcard_says_why(path):
     count, found = wildcards(path.read_text())
 
     assert found == []
-    assert (count == 0) == (name_of(path) in {"cognito", "greeter", "monitoring", "network"})
+    assert (count == 0) == (name_of(path) in {"cognito", "fleet", "greeter", "monitoring", "network"})
 
 
 @pytest.mark.parametrize(
