@@ -750,6 +750,27 @@ def test_the_database_is_private_and_encrypted(deploy):
     assert not [route for route in routes("PrivateRoutes") if route.get("GatewayId", "").startswith("igw-")]
 
 
+def test_a_database_can_be_brought_back_protected_and_elsewhere(deploy):
+    """B6, B16, C2"""
+    own = {
+        "DatabaseSnapshot": "last", "DatabaseDeletionProtection": "true", "KmsKeyArn": SOURCE_KEY,
+        "CidrBlock": "10.7.0.0/16", "IssuerPort": "8443",
+    }
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com:8443", **own))
+
+    (cluster,) = asked_for("AWS::RDS::DBCluster").values()
+    assert (cluster["SnapshotIdentifier"], cluster["DeletionProtection"], cluster["KmsKeyId"]) == ("last", "true", SOURCE_KEY)
+    assert not {"DatabaseName", "MasterUsername"} & cluster.keys()
+    ec2 = boto3.client("ec2")
+    configuration, *_ = function_of("event-logger")
+    subnets = ec2.describe_subnets(SubnetIds=configuration["VpcConfig"]["SubnetIds"])["Subnets"]
+    assert sorted(subnet["CidrBlock"] for subnet in subnets) == ["10.7.0.0/24", "10.7.1.0/24"]
+    # moto keeps no rules of this kind.
+    network = settled("network", Nat=True, Ipv6=False, HasEndpoint=False, HasOtherPort=True)
+    rules = network["FunctionSecurityGroup"]["Properties"]["SecurityGroupEgress"]
+    assert [rule["FromPort"] for rule in rules] == [443, {"Ref": "IssuerPort"}]
+
+
 def database_subnets():
     (group,) = boto3.client("rds").describe_db_subnet_groups()["DBSubnetGroups"]
     return group["Subnets"]
@@ -1147,7 +1168,7 @@ def settled(name, **conditions):
 
 def test_another_way_out_changes_nothing_that_interfaces_are_in():
     """B4: a block of addresses cannot be taken from a subnet while the function's interfaces have some of it."""
-    nat, ipv6 = (settled("network", Nat=not is_ipv6, Ipv6=is_ipv6, HasEndpoint=False) for is_ipv6 in (False, True))
+    nat, ipv6 = (settled("network", Nat=not is_ipv6, Ipv6=is_ipv6, HasEndpoint=False, HasOtherPort=False) for is_ipv6 in (False, True))
     both = nat.keys() & ipv6.keys()
 
     assert {"PrivateSubnetA", "PrivateSubnetB", "Ipv6Block"} <= both
