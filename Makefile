@@ -59,7 +59,7 @@ CONFIRMED = $(if $(YES),--yes)
 FEATURED = $(if $(FEATURES),--features '$(FEATURES)')
 NAMED = $(if $(NAME),--name $(NAME))
 
-deploy: ## Deploy STACK=…, a template of infra/, to AWS, with PARAMETERS="Name=value …", FEATURES=…; YES=1 does not ask
+deploy: ## Deploy STACK=…, a function or a template of infra/, to AWS, with PARAMETERS="Name=value …", FEATURES=…; YES=1 does not ask
 	@$(DEPLOY) up $(STACK) $(NAMED) $(CONFIRMED) $(FEATURED) $(foreach own,$(PARAMETERS),--parameter '$(own)')
 
 deploy-code: ## Deploy FUNCTION=greeter without a stack, with `cargo lambda deploy`; ENV_FILE=… sets its variables

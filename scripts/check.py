@@ -138,7 +138,7 @@ CHECKS = {
     "dependabot": schema("dependabot", ".github/dependabot.yml"),
     "dockerfile": command("hadolint", "container/Dockerfile"),
     "issue forms": schema("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"),
-    "templates": command("cfn-lint", "infra/*.yaml"),
+    "templates": command("cfn-lint", "infra/*.yaml", "functions/*/stack.yaml"),
 }
 
 ONLINE_CHECKS = {"advisories": command("cargo", "deny", "--log-level", "error", "check", "advisories")}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make deploy`, `deploy-code`, `outputs` and `destroy`: the functions in an AWS account.
 
-    deploy.py up STACK [--parameter NAME=VALUE]...    makes or updates the stack of infra/STACK.yaml
+    deploy.py up STACK [--parameter NAME=VALUE]...    makes or updates the stack of functions/STACK/stack.yaml or infra/STACK.yaml
     deploy.py code FUNCTION [--env-file FILE]         `cargo lambda deploy`, without a stack
     deploy.py outputs STACK                           what the stack tells: URLs, ids
     deploy.py down STACK                              deletes the stack
@@ -28,25 +28,14 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 import build
+import templates
 import tools
 
-INFRA = tools.PROJECT / "infra"
-TEMPLATES = sorted(INFRA.glob("*.yaml"))
-# How a template names one that it contains.
-NESTED = re.compile(r"\$\{TemplatesPrefix\}/([a-z0-9-]+)\.yaml")
 CLOUDFRONT_REGION = "us-east-1"
-APP_USER = INFRA / "app-user.sql"
+APP_USER = templates.INFRA / "app-user.sql"
 # As every template has it.
 ARCHITECTURE = "arm64"
-ABOUT_ISSUERS = re.compile(r"OIDC_|COGNITO_|GOOGLE_CLIENT_ID$")
-# The function's variables in a template: the one line that begins them, a line of one, and the values that are understood.
-VARIABLES = re.compile(r"^( *)Variables:$", re.MULTILINE)
-VARIABLE = re.compile(r"([A-Za-z]\w*):(?: +(.*?))?(?: +#.*)?")
-TEXT = r"""(?:"([^"\\]*)"|'([^']*)'|([\w./][\w./@-]*(?::[\w./@-]+)*))"""
-REFERENCE = r"!Ref (\w+)"
-VALUE = re.compile(rf"(?:{TEXT}|{REFERENCE})", re.ASCII)
-CHOICE = re.compile(r"!If \[\w+, ([^,\[\]]+), ([^,\[\]]+)\]")
-# The same of an env file.
+# A line of an env file.
 ASSIGNMENT = re.compile(r"""(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(?:"([^"\\$`]*)"|'([^'\\]*)'|([^\s"'\\$`#]*))(?:[ \t]+\#.*)?""")
 OTHER_ASSIGNMENT = re.compile(r"""(?:export[ \t]+)?(\w+)[ \t]*=[^"']*""")
 CODE_KEY = re.compile(r"code/([\w-]+)/([\w.-]+)/[0-9a-f]{64}\.zip", re.ASCII)
@@ -76,7 +65,7 @@ def read_arguments():
         own.set_defaults(run=run)
         return own
 
-    stack_commands = [command(name, run, "STACK", stacks()) for name, run in (("up", up), ("outputs", outputs), ("down", down))]
+    stack_commands = [command(name, run, "STACK", templates.stacks()) for name, run in (("up", up), ("outputs", outputs), ("down", down))]
     for own in stack_commands:
         own.add_argument("--name", help="the stack's name, if it is another than the template's")
     code_command = command("code", code, "FUNCTION", tools.FUNCTIONS)
@@ -97,12 +86,6 @@ def read_arguments():
     for own in (up_command, code_command, down_command):
         own.add_argument("--yes", action="store_true", help="do not ask")
     return parser.parse_args()
-
-
-def stacks():
-    """The templates that are deployed by themselves: those that no other one contains."""
-    nested = {name for template in TEMPLATES for name in NESTED.findall(template.read_text())}
-    return [template.stem for template in TEMPLATES if template.stem not in nested]
 
 
 def parameter(text):
@@ -161,12 +144,18 @@ def up(account, arguments):
     )
     archive = archive_of(arguments, features) if is_function else None
     artifacts.make()
-    templates = artifacts.put_templates()
+    prefix = artifacts.put_templates(arguments.subject)
     if archive:
         code_key = artifacts.put_code(arguments.subject, features, archive)
-        parameters |= {"ArtifactBucket": artifacts.bucket, "CodeKey": code_key, "TemplatesPrefix": templates}
-    stack.deploy(artifacts.url(f"{templates}/{arguments.subject}.yaml"), parameters)
+        parameters |= {"ArtifactBucket": artifacts.bucket, "CodeKey": code_key, "TemplatesPrefix": prefix}
+    template = artifacts.url(f"{prefix}/{arguments.subject}.yaml")
+    stack.deploy(template, parameters)
     told = stack.outputs()
+    if archive:
+        # The alias serves published versions only.
+        version = account.client("lambda").publish_version(FunctionName=told["FunctionName"])["Version"]
+        stack.deploy(template, {"LiveVersion": version, "CanaryVersion": "", "CanaryWeight": "0"})
+        told = stack.outputs()
     if "DatabaseArn" in told:
         make_app_user(account, told)
     show(told)
@@ -181,58 +170,10 @@ def up(account, arguments):
 
 def stack_features(stack, arguments, given):
     """The features that a stack's function is deployed with."""
-    template = (INFRA / f"{arguments.subject}.yaml").read_text()
+    template = templates.path_of(arguments.subject).read_text()
     values = stack.defaults(template) | stack.values() | given
-    return choose_features(arguments, needs_auth(variables_of(template, values)), stack.features(arguments.subject))
-
-
-def variables_of(template, values):
-    """The function's variables that decide whether it verifies tokens, as CloudFormation will set them: names and values. There
-    is no YAML library where this runs. Therefore it reads one form of lines, and the value is None, which is unknown, for
-    everything else."""
-    begins = VARIABLES.findall(template)
-    # Written otherwise, or a second function's.
-    if len(begins) != 1 or len(re.findall(r"\bVariables\b", template)) != 1:
-        yield "", None
-    for begin in VARIABLES.finditer(template):
-        yield from variables_below(template[begin.end():].splitlines(), len(begin[1]), values)
-
-
-def variables_below(lines, outer, values):
-    depth, name = None, ""
-    for line in lines:
-        content = line.lstrip(" ")
-        if not content or content.startswith("#"):
-            continue
-        indent = len(line) - len(content)
-        if indent <= outer:
-            return
-        depth = depth or indent
-        if indent > depth:
-            # It continues the value before.
-            if is_about_auth(name):
-                yield name, None
-            continue
-        variable = VARIABLE.fullmatch(content)
-        name = variable[1] if variable else ""
-        if not variable:
-            yield "", None
-        elif is_about_auth(name):
-            choice = CHOICE.fullmatch(variable[2] or "")
-            yield from ((name, value_of(own, values)) for own in (choice.groups() if choice else [variable[2] or ""]))
-
-
-def value_of(written, values):
-    value = VALUE.fullmatch(written)
-    if not value:
-        return None
-    if value[4]:
-        return values.get(value[4])
-    return next(text for text in value.groups() if text is not None)
-
-
-def is_about_auth(name):
-    return name == "MCP_AUTH" or bool(ABOUT_ISSUERS.match(name))
+    variables = templates.function_variables(template, values, stack.defaults(templates.FUNCTION.read_text()))
+    return choose_features(arguments, needs_auth(variables), stack.features(arguments.subject))
 
 
 def needs_auth(variables):
@@ -240,7 +181,7 @@ def needs_auth(variables):
     crates/mcp-lambda/src/authentication.rs, without its exceptions (`MCP_AUTH=iam` and `dangerously-off` start either way).
     A value that is unknown (None) counts as set."""
     return any(
-        value is None or (value.strip() == "required" if name == "MCP_AUTH" else bool(ABOUT_ISSUERS.match(name) and value.strip()))
+        value is None or (value.strip() == "required" if name == "MCP_AUTH" else bool(templates.ABOUT_ISSUERS.match(name) and value.strip()))
         for name, value in variables
     )
 
@@ -327,11 +268,13 @@ class Artifacts:
         self.put(key, content)
         return key
 
-    def put_templates(self):
-        """All of them, below one prefix: what is nested is found there."""
-        prefix = f"templates/{tools.digest(TEMPLATES)}"
-        for template in TEMPLATES:
+    def put_templates(self, stack):
+        """A stack's own, and all that may be nested in it, below one prefix."""
+        own = templates.path_of(stack)
+        prefix = f"templates/{tools.digest(sorted({own, *templates.SHARED}))}"
+        for template in templates.SHARED:
             self.put(f"{prefix}/{template.name}", template.read_bytes())
+        self.put(f"{prefix}/{stack}.yaml", own.read_bytes())
         return prefix
 
     def put(self, key, content):
@@ -516,7 +459,7 @@ def assigned_in(text):
             continue
         if assigned := ASSIGNMENT.fullmatch(line):
             variables[assigned[1]] = next(value for value in assigned.groups()[1:] if value is not None)
-        elif not (other := OTHER_ASSIGNMENT.fullmatch(line)) or is_about_auth(other[1]):
+        elif not (other := OTHER_ASSIGNMENT.fullmatch(line)) or templates.is_about_auth(other[1]):
             variables[""] = None
     return variables
 

@@ -3,7 +3,7 @@
 
     python3 scripts/memory.py [--seconds N] [--seed N]
 
-Each function runs behind `function-url-emulator` with RLIMIT_DATA at the memory that its template in infra/ gives it. It is sent
+Each function runs behind `function-url-emulator` with RLIMIT_DATA at the memory that its stack gives it. It is sent
 the bodies that once killed it, and generated ones for `--seconds`. Every request must be answered, by the same process, within one
 second of its processor time. Part of `make soak`.
 """
@@ -78,7 +78,7 @@ def started(function):
 
 
 def deployed_memory(function):
-    template = (tools.PROJECT / "infra" / f"{function}.yaml").read_text()
+    template = (tools.PROJECT / "functions" / function / "stack.yaml").read_text()
     return int(re.search(r"^ +MemorySize: (\d+)$", template, re.MULTILINE)[1])
 
 

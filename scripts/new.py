@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make new FUNCTION=weather`: a new function from templates/function, which builds, runs and deploys as it is.
 
-    python3 scripts/new.py NAME     writes functions/NAME and infra/NAME.yaml
+    python3 scripts/new.py NAME     writes functions/NAME, with its stack
 
 For a function outside this workspace, `cargo lambda new` takes the same template (CONTRIBUTING.md).
 """
@@ -18,26 +18,26 @@ import tools
 
 TEMPLATE = tools.PROJECT / "templates" / "function"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-LONGEST = 64
+LONGEST = 40
 
 
 def main(arguments):
     if len(arguments) != 1 or not arguments[0]:
         sys.exit("usage: make new FUNCTION=NAME")
     name = arguments[0]
-    crate, stack = tools.PROJECT / "functions" / name, tools.PROJECT / "infra" / f"{name}.yaml"
-    if fault := fault_of(name, [crate, stack]):
+    crate = tools.PROJECT / "functions" / name
+    if fault := fault_of(name, [crate]):
         sys.exit(f"{name} cannot be the name of a function: {fault}")
     tools.install_lambda()
     with tempfile.TemporaryDirectory() as folder:
         shutil.move(render(name, folder), crate)
-    stack.write_text(stack_of(name))
+    (crate / "stack.yaml").write_text(stack_of(name))
     # Writes Cargo.lock, too: the template needs nothing that is not in there.
     run(["cargo", "metadata", "--offline", "--format-version", "1"], stdout=subprocess.DEVNULL)
     # How long a name is decides where rustfmt breaks a line.
     run(["cargo", "fmt", "--package", name])
     print(
-        f"functions/{name} is the function, infra/{name}.yaml its stack.\n\n"
+        f"functions/{name} is the function, stack.yaml in it its stack.\n\n"
         f"  cargo test --package {name}    passes\n"
         "  make dev                       runs it, with the others\n"
         "  make build                     makes its zips\n"
@@ -51,7 +51,7 @@ def fault_of(name, paths):
     if not NAME.fullmatch(name):
         return "it must be of lower-case letters, digits and single hyphens, and begin with a letter"
     if not 2 <= len(name) <= LONGEST:
-        return f"it must have 2 to {LONGEST} characters, which is what cargo-lambda and Lambda take"
+        return f"it must have 2 to {LONGEST} characters, the most that infra/function.yaml takes"
     for path in paths:
         if path.exists():
             return f"{path.relative_to(tools.PROJECT)} exists"
@@ -78,7 +78,7 @@ def render(name, folder):
 
 def stack_of(name):
     """A stack for a function without state: greeter's, by another name."""
-    greeter = (tools.PROJECT / "infra" / "greeter.yaml").read_text()
+    greeter = (tools.PROJECT / "functions" / "greeter" / "stack.yaml").read_text()
     return greeter.replace("MCP server that greets people by name", f"MCP server {name}").replace("greeter", name)
 
 

@@ -9,6 +9,7 @@ import functools
 import ipaddress
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -19,6 +20,7 @@ import build as built
 import tools
 from moto.cloudformation import models, parsing, responses, utils
 from moto.core.common_models import CloudFormationModel
+from moto.iam.models import Role
 from moto.server import ThreadedMotoServer
 
 REGION = "us-east-1"
@@ -27,6 +29,7 @@ ARN = f"arn:aws:{{}}:{REGION}:{ACCOUNT}:{{}}"
 
 # The attributes by which each is referred to.
 STAND_INS = {
+    "AWS::Budgets::Budget": {},
     "AWS::CloudFront::Distribution": {"DomainName": "d1.cloudfront.net"},
     "AWS::CloudFront::OriginAccessControl": {},
     "AWS::CloudWatch::Alarm": {},
@@ -39,6 +42,7 @@ STAND_INS = {
     "AWS::EC2::SecurityGroupEgress": {},
     "AWS::EC2::VPCCidrBlock": {},
     "AWS::IAM::OIDCProvider": {},
+    "AWS::Lambda::Alias": {},
     "AWS::Lambda::Url": {"FunctionUrl": "https://abcdef.lambda-url.us-east-1.on.aws/"},
     "AWS::RDS::DBCluster": {
         "DBClusterArn": ARN.format("rds", "cluster:events"),
@@ -75,6 +79,9 @@ def register():
         module.yaml_tag_constructor = read_tag
     parsing.clean_json = resolve
     parsing.parse_and_update_resource = update
+    models.ResourceMap.update = update_resources
+    models.Stack.update_from_cloudformation_json = classmethod(update_nested)
+    Role.create_from_cloudformation_json = classmethod(create_role)
     # A nested stack is referred to by what it tells.
     models.Stack.get_cfn_attribute = lambda stack, name: stack.output_map[name.removeprefix("Outputs.")].value
     parsing.get_model_list.cache_clear()
@@ -109,6 +116,88 @@ def update(logical_id, template, resources, parse=parsing.parse_and_update_resou
     return parse(logical_id, template, resources, **where) or resources[logical_id]
 
 
+def references(value):
+    """The names that a definition refers to."""
+    if isinstance(value, dict):
+        for key, own in value.items():
+            if key == "Ref":
+                yield own
+            elif key == "Fn::GetAtt":
+                yield own[0]
+            elif key == "DependsOn":
+                yield from [own] if isinstance(own, str) else own
+            elif key == "Fn::Sub":
+                yield from re.findall(r"\$\{(\w+)", own if isinstance(own, str) else own[0])
+            elif key == "Fn::If":
+                yield own[0]
+            elif key == "Condition" and isinstance(own, str):
+                yield own
+            yield from references(own)
+    elif isinstance(value, list):
+        for own in value:
+            yield from references(own)
+
+
+def update_resources(resources, template, parameters=None):
+    """moto updates nothing but what names a changed parameter itself, and never looks at conditions again."""
+    before, old = dict(resources._parsed_resources), resources._resource_json_map
+    changed = {name for name, value in (parameters or {}).items() if resources.input_parameters.get(name) != value}
+    definitions = template["Resources"]
+    resources._template, resources._resource_json_map = template, definitions
+    resources.input_parameters = parameters or resources.input_parameters
+    resources.load_mapping()
+    resources.load_parameters()
+    resources.load_conditions()
+    # A condition is changed by its parameters, and by other conditions.
+    for name, condition in [*template.get("Conditions", {}).items()] * 2:
+        changed |= {name} if changed & {*references(condition)} else set()
+    done = set()
+
+    def visit(name):
+        if name in done or name not in definitions:
+            return
+        done.add(name)
+        definition = definitions[name]
+        needed = {*references(definition)}
+        is_there = before.get(name) is not None and name in old
+        if not resources.lazy_condition_map.get(definition.get("Condition"), True):
+            if is_there:
+                resources._delete_resource(before[name], old[name])
+                del resources._parsed_resources[name]
+            return
+        for other in needed:
+            visit(other)
+        if not is_there:
+            resources._parsed_resources.pop(name, None)
+            changed.add(name)
+            assert resources[name] is not None, name
+        elif changed & needed or definition != old[name]:
+            changed.add(name)
+            where = {"account_id": resources._account_id, "region_name": resources._region_name}
+            resources._parsed_resources[name] = parsing.parse_and_update_resource(name, definition, resources, **where)
+
+    for name in old.keys() - definitions.keys():
+        resources._delete_resource(before[name], old[name])
+    for name in definitions:
+        visit(name)
+
+
+def create_role(cls, resource_name, cloudformation_json, account_id, region_name, make=Role.create_from_cloudformation_json, **own):
+    """moto attaches no managed policies."""
+    made = make.__func__(cls, resource_name, cloudformation_json, account_id, region_name, **own)
+    for arn in cloudformation_json["Properties"].get("ManagedPolicyArns", []):
+        boto3.client("iam").attach_role_policy(RoleName=made.name, PolicyArn=arn)
+    return made
+
+
+def update_nested(cls, original_resource, new_resource_name, cloudformation_json, account_id, region_name):
+    """moto deletes a nested stack, and makes another one."""
+    properties = cloudformation_json["Properties"]
+    template = models.get_stack_from_s3_url(properties["TemplateURL"], account_id=account_id, partition="aws")
+    original_resource.update(template, parameters=properties.get("Parameters", {}))
+    return original_resource
+
+
 class StandIn:
     """A resource that is remembered. Two are made too, which moto has, and its CloudFormation has not."""
 
@@ -135,9 +224,10 @@ class StandIn:
         properties = cloudformation_json["Properties"]
         made = cls(kwargs["LogicalId"])
         if cls.kind == "AWS::Lambda::Url":
-            function = properties["TargetFunctionArn"].rpartition(":")[2]
             config = {name: properties[name] for name in ("AuthType", "InvokeMode")}
-            boto3.client("lambda").create_function_url_config(FunctionName=function, **config)
+            boto3.client("lambda").create_function_url_config(FunctionName=properties["TargetFunctionArn"], **config)
+        if cls.kind == "AWS::Lambda::Alias":
+            made.physical_resource_id = boto3.client("lambda").create_alias(**routed(properties))["AliasArn"]
         if cls.kind == "AWS::EC2::EgressOnlyInternetGateway":
             gateway = boto3.client("ec2").create_egress_only_internet_gateway(VpcId=properties["VpcId"])
             made.physical_resource_id = gateway["EgressOnlyInternetGateway"]["EgressOnlyInternetGatewayId"]
@@ -148,11 +238,25 @@ class StandIn:
     def update_from_cloudformation_json(
         cls, original_resource, new_resource_name, cloudformation_json, account_id, region_name
     ):
+        properties = cloudformation_json["Properties"]
+        if cls.kind == "AWS::Lambda::Alias":
+            boto3.client("lambda").update_alias(**routed(properties))
+        if cls.kind == "AWS::Lambda::Url":
+            config = {name: properties[name] for name in ("AuthType", "InvokeMode")}
+            boto3.client("lambda").update_function_url_config(FunctionName=properties["TargetFunctionArn"], **config)
         return original_resource
 
     @classmethod
     def delete_from_cloudformation_json(cls, resource_name, cloudformation_json, account_id, region_name):
         pass
+
+
+def routed(alias):
+    """What Lambda's API calls the properties of an alias."""
+    weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", [])
+    routing = {"AdditionalVersionWeights": {str(own["FunctionVersion"]): float(own["FunctionWeight"]) for own in weights}}
+    named = {name: str(alias[name]) for name in ("Name", "FunctionName", "FunctionVersion")}
+    return {**named, "RoutingConfig": routing}
 
 
 @contextlib.contextmanager

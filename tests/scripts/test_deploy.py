@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import boto3
 import deploy as deploy_script
 import pytest
+import templates
 import tools
 from botocore.stub import Stubber
 
@@ -53,7 +54,7 @@ def test_which_variables_are_about_issuers_is_the_functions_own_rule():
     (rule,) = re.findall(r"let is_about_issuers =(.*?);", source, re.DOTALL)
     prefixes, names = re.findall(r'starts_with\("(\w+)"\)', rule), re.findall(r'== "(\w+)"', rule)
 
-    assert deploy_script.ABOUT_ISSUERS.pattern == "|".join([*prefixes, *(f"{name}$" for name in names)])
+    assert templates.ABOUT_ISSUERS.pattern == "|".join([*prefixes, *(f"{name}$" for name in names)])
 
 
 @pytest.mark.parametrize(
@@ -105,12 +106,66 @@ def test_auth_is_needed_for_what_a_template_sets(written, is_needed):
     """A3: a function's own variables, too."""
     values = {"Own": "", "Default": "https://id.example.com", "Given": "https://id.example.com"}
 
-    assert deploy_script.needs_auth(deploy_script.variables_of(f"Variables:\n  {written}\n", values)) is is_needed
+    assert deploy_script.needs_auth(templates.variables_of(f"Variables:\n  {written}\n", values)) is is_needed
+
+
+STACK = """\
+  Function:
+    Properties:
+      TemplateURL: !Sub https://bucket/function.yaml
+      Parameters:
+        %s
+
+Outputs:
+  Issuer: {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("passed", "is_needed"),
+    [
+        ("Issuer: !Ref Own", False),
+        ("Issuer: !Ref Given", True),
+        ("Issuer: https://id.example.com", True),
+        ('Issuer: !If [IsCognito, "", !Ref Own]', False),
+        ('Issuer: !If [IsCognito, "", !Ref Given]', True),
+        ("Issuer: !GetAtt Pool.Issuer", True),
+        ("Issuer:\n          Fn::Sub: x", True),
+        ("Authentication: required", True),
+        ('Authentication: ""', False),
+        ("MemorySize: 128\n        # Issuer: x\n        Other: !Ref Given", False),
+        ("FurtherVariables: !Sub |\n          GREETING=${Own}=MCP_AUTH", False),
+        ("FurtherVariables: !Sub |\n          GREETING=x\n          GOOGLE_CLIENT_ID=${Own}", True),
+        ("FurtherVariables: !Sub |\n          OIDC_ISSUER=", False),
+        ("FurtherVariables: |\n          MCP_AUTH=required", True),
+        ("FurtherVariables: !Sub\n          - |\n            COGNITO_USER_POOL_ID=${Pool}\n          - Pool: !Ref Pool", True),
+        ("FurtherVariables: OIDC_ISSUER=https://id.example.com", True),
+        ("FurtherVariables: !Ref Lines", True),
+        ("FurtherVariables: !Ref Own", False),
+        ("FurtherVariables: !GetAtt Other.Lines", True),
+        # What is not understood counts as set.
+        ('"Issuer": x', True),
+        ("<<: *own", True),
+    ],
+)
+def test_auth_is_needed_for_what_a_stack_passes_to_its_function(passed, is_needed):
+    """A3: with a template in between."""
+    values = {"Own": "", "Given": "https://id.example.com", "Lines": "OIDC_ISSUER=https://id.example.com"}
+    parameters = {"Issuer", "Issuers", "Audience", "ScopePrefix", "ExchangeClientId", "ExchangeSecretArn", "Authentication"}
+
+    variables = templates.function_variables(STACK % passed, values, dict.fromkeys(parameters, ""))
+
+    assert deploy_script.needs_auth(variables) is is_needed
+
+
+def test_a_stack_that_passes_parameters_otherwise_needs_auth():
+    for stack in ("", STACK % "Issuer: ''" * 2, (STACK % "Issuer: ''").replace("Parameters:", "Parameters: !Ref Own")):
+        assert deploy_script.needs_auth(templates.function_variables(stack, {}, {}))
 
 
 def test_a_template_without_the_known_form_of_variables_needs_auth():
     """8.5, A3"""
-    assert deploy_script.needs_auth(deploy_script.variables_of("Environment: !Ref Own\n", {"Own": ""}))
+    assert deploy_script.needs_auth(templates.variables_of("Environment: !Ref Own\n", {"Own": ""}))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ const ANONYMOUS: &str = "MCP_ANONYMOUS";
 const CHALLENGE: &str = "MCP_CHALLENGE";
 const PAGE: &str = "MCP_PAGE";
 const LOG_SUBJECT: &str = "MCP_LOG_SUBJECT";
+const VARIABLES: &str = "MCP_VARIABLES";
 
 /// Prefixes under which others have variables, too.
 const SHARED: [&str; 4] = ["AWS_", "GOOGLE_", "OTEL_", "RUST_"];
@@ -39,10 +40,24 @@ impl Env {
         Self::from_pairs(pairs)
     }
 
-    /// These variables and no others.
+    /// These variables and no others, and those in the lines of `MCP_VARIABLES`. A variable that is set by itself wins.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        let variables = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut variables: BTreeMap<String, String> =
+            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let lines = variables.get(VARIABLES).cloned().unwrap_or_default();
+        for (name, value) in lines.lines().filter_map(assignment) {
+            let own = variables.entry(name.to_owned()).or_default();
+            if own.trim().is_empty() {
+                value.clone_into(own);
+            }
+        }
         Self { variables, asked: Arc::default() }
+    }
+
+    /// Whether each line of `MCP_VARIABLES` assigns a variable.
+    fn has_valid_lines(&self) -> bool {
+        let lines = self.get(VARIABLES).unwrap_or_default().lines();
+        lines.filter(|line| !line.trim().is_empty()).all(|line| assignment(line).is_some())
     }
 
     /// A variable's value without surrounding spaces; `None` when it is unset or empty, which templates write for
@@ -72,6 +87,14 @@ impl Env {
         let set = self.variables.iter().filter(|(_, value)| !value.trim().is_empty());
         set.map(|(name, _)| name.as_str()).filter(is_unknown).collect()
     }
+}
+
+/// The name and the value of a line `NAME=value`.
+fn assignment(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.split_once('=')?;
+    let name = name.trim();
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    (!name.is_empty() && name != VARIABLES && is_name(name)).then(|| (name, value.trim()))
 }
 
 /// `MCP_` of `MCP_PUBLIC_URL`, unless others have variables that begin so.
@@ -162,6 +185,9 @@ pub struct HttpConfig {
 impl FromEnv for HttpConfig {
     /// Reads all variables that begin with `MCP_`, and those that name issuers of tokens.
     fn from_env(env: &Env) -> Result<Self, InitError> {
+        if !env.has_valid_lines() {
+            return Err(InitError::secret(VARIABLES, "lines of the form `NAME=value`"));
+        }
         let public_url = env.get(PUBLIC_URL).map(|url| {
             PublicUrl::parse(url)
                 .ok_or_else(|| InitError::setting(PUBLIC_URL, "an https URL (http on loopback) without query", url))
@@ -283,6 +309,29 @@ mod tests {
         let error = read(&[("MCP_STATE_KEY", "c2hvcnQ=")]).unwrap_err();
 
         assert!(!error.to_string().contains("c2hvcnQ="), "{error}");
+    }
+
+    #[test]
+    fn one_variable_may_hold_others() {
+        let lines = "OWN_URL= https://a.example/?x=1 \r\n\nMCP_INVOKE_MODE=stream\nOWN_SET=lines\nOWN_EMPTY=lines\nOWN_UNSET=\n";
+        let env = Env::from_pairs([("MCP_VARIABLES", lines), ("OWN_SET", "itself"), ("OWN_EMPTY", " ")]);
+
+        let config = HttpConfig::from_env(&env).unwrap();
+
+        assert_eq!(config.invoke_mode, InvokeMode::Stream);
+        let values = ["OWN_URL", "OWN_SET", "OWN_EMPTY", "OWN_UNSET"].map(|name| env.get(name));
+        assert_eq!(values, [Some("https://a.example/?x=1"), Some("itself"), Some("lines"), None]);
+    }
+
+    #[test]
+    fn a_line_that_sets_no_variable_is_an_error() {
+        for lines in
+            ["OWN_URL", "=secret", "OWN URL=secret", "{\"OWN_URL\":\"secret=\"}", "A=b\nMCP_VARIABLES=A=secret"]
+        {
+            let error = read(&[("MCP_VARIABLES", lines)]).unwrap_err().to_string();
+
+            assert!(error.contains("MCP_VARIABLES must be lines") && !error.contains("secret"), "{error}");
+        }
     }
 
     #[test]
