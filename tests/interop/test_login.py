@@ -1,12 +1,16 @@
 """`mcpl login`, `mcpl logins` and `mcpl forget` (`logout`), at a server whose issuer is on the same origin."""
 
+import contextlib
 import hashlib
 import json
+import socket
 import subprocess
+import time
+import urllib.parse
 
 import pytest
 from oauth import PATIENCE_SECONDS
-from proxied import BROWSER
+from proxied import BROWSER, LEGACY_CLIENT, Session, words
 from test_signing_in import Site, own, refuse  # noqa: F401
 
 
@@ -203,3 +207,73 @@ def test_a_sign_in_under_an_older_spelling_of_the_url_is_found(own):
         own.signed_in(site, "--no-browser")
 
         assert site.pages() == 1 and list(own.state.glob("*.json")) == [file]
+
+
+@contextlib.contextmanager
+def waiting_for_a_page(own, site):
+    """A proxy whose request for the tools waits for a page that does not end; with the request's id, and the port of the redirect."""
+    command = words(own.program, site.url, own.state, "--no-browser")
+    proxy = Session(command)
+    try:
+        proxy.send("initialize", LEGACY_CLIENT)
+        assert "result" in proxy.read()
+        waiting = proxy.send("tools/list")
+        yield proxy, waiting, until(lambda: port_of_page(own))
+    finally:
+        proxy.process.kill()
+        proxy.process.wait()
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def port_of_page(own):
+    for file in own.state.glob("*.json"):
+        if page := json.loads(file.read_text()).get("page"):
+            redirect = urllib.parse.parse_qs(urllib.parse.urlsplit(page["address"]).query)["redirect_uri"][0]
+            return urllib.parse.urlsplit(redirect).port
+
+
+def is_closed(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_legacy_request_that_waits_for_a_sign_in_is_cancelled(own):
+    with open_site() as site, waiting_for_a_page(own, site) as (proxy, waiting, port):
+        assert not is_closed(port)
+        proxy.write({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": waiting}})
+
+        until(lambda: is_closed(port))
+        proxy.send("ping")
+        assert proxy.read()["id"] == waiting + 1
+        bodies = [json.loads(own.body) for own in site.requests if own.path == "/mcp" and own.method == "POST"]
+        assert "notifications/cancelled" not in [own["method"] for own in bodies]
+
+
+def test_the_log_shows_no_query(own):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/mcp"
+    for level in ("-v", "-vv"):
+        by_hand = run(own, "tools", f"{url}?key=hunter2", level)
+        assert "trying again" in by_hand.stderr and "hunter2" not in by_hand.stderr, by_hand.stderr
+        proxy = subprocess.run(
+            [own.program, "proxy", "test", f"{url}?key=hunter2", level], input="", capture_output=True, text=True
+        )
+        assert url in proxy.stderr and "hunter2" not in proxy.stderr, proxy.stderr
+
+
+def test_doctor_names_the_schemes_that_work(own):
+    ended = run(own, "doctor", "ftp://x/mcp", "--json")
+    problems = [finding for finding in json.loads(ended.stdout) if finding["level"] == "problem"]
+
+    assert ended.returncode == 1
+    assert [(own["check"], own["found"]) for own in problems] == [
+        ("address", "`ftp:` is no URL of an MCP endpoint: only https and http URLs work")
+    ]

@@ -134,6 +134,7 @@ def test_missing_aws_credentials_are_named(run, command):
         assert "could not reach" not in told
     else:
         told = json.dumps(proxied(run, url, "--sigv4", "--region", "eu-west-1", AWS_PROFILE="none"))
+        assert "mcpl: no AWS credentials were found" in told and "could not reach" not in told, told
 
     assert "no AWS credentials were found in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile `none`" in told, told
     # The instance metadata service is not asked, which would take seconds.

@@ -95,8 +95,12 @@ impl Bridge {
         }
     }
 
-    /// Whether the end of a request's connection cancels it at the server.
-    pub(crate) fn cancels_by_closing(&self, is_modern: bool) -> bool {
+    /// Whether the end of a request's connection cancels it at the server. A request that waits for a token is not at the
+    /// server, and ends the same way.
+    pub(crate) fn cancels_by_closing(&self, id: &RawValue, is_modern: bool) -> bool {
+        if self.link.upstream.waits_for_token(id) {
+            return true;
+        }
         match self.sides.get() {
             Some(Sides::LegacyClient(_)) => true,
             Some(Sides::ModernClient(_)) => false,

@@ -31,6 +31,8 @@ const CONNECTION: &str = "Connection";
 const SECRET_VARIABLE: &str = "MCPL_CLIENT_SECRET";
 /// In seconds: the longest that Lambda lets a function run.
 const USUAL_TIMEOUT: u64 = 900;
+/// In seconds, for a list.
+const USUAL_LIST_TIMEOUT: u64 = 60;
 
 /// How a server is reached, and by whom.
 #[derive(Debug, Args)]
@@ -108,10 +110,10 @@ pub(crate) struct Connection {
     /// A header whose value is in a file, such as X-API-Key=/run/secrets/key; may be repeated.
     #[arg(long, value_name = "NAME=FILE", help_heading = CONNECTION)]
     header_file: Vec<String>,
-    /// Seconds that an answer may take.
-    #[arg(long, value_name = "SECONDS", default_value_t = USUAL_TIMEOUT, help_heading = CONNECTION)]
+    /// Seconds that a response may take; 900 unless given, and 60 for a list of tools, resources or prompts.
+    #[arg(long, value_name = "SECONDS", help_heading = CONNECTION)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
-    timeout: u64,
+    timeout: Option<u64>,
     /// Where tokens are kept: in files there, instead of the platform's folder and keychain.
     #[arg(long, env = "MCPL_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -130,7 +132,8 @@ impl Connection {
         let url = endpoint::parse(&url)?;
         let (headers, authorizer) = (self.headers()?, self.authorizer(&url)?);
         let client = network::client(&url, headers, self.timeout())?;
-        Ok(Upstream::new(client, self.timeout(), url, authorizer))
+        let upstream = Upstream::new(client, self.timeout(), url, authorizer);
+        Ok(upstream.with_list_patience(self.list_timeout()))
     }
 
     /// What requests to a server prove their sender with.
@@ -154,7 +157,12 @@ impl Connection {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout)
+        Duration::from_secs(self.timeout.unwrap_or(USUAL_TIMEOUT))
+    }
+
+    /// The timeout of a request for a list.
+    pub(crate) fn list_timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(USUAL_LIST_TIMEOUT))
     }
 
     pub(crate) fn state_dir(&self) -> Option<&Path> {
@@ -338,8 +346,8 @@ impl Connection {
     /// for which other programs have settings of their own.
     pub(crate) fn kept_proxy_options(&self) -> anyhow::Result<Vec<String>> {
         let mut kept = Vec::new();
-        if self.timeout != USUAL_TIMEOUT {
-            kept.extend(["--timeout".to_owned(), self.timeout.to_string()]);
+        if let Some(timeout) = self.timeout {
+            kept.extend(["--timeout".to_owned(), timeout.to_string()]);
         }
         if let Some(folder) = self.lasting_state_dir() {
             kept.extend(["--state-dir".to_owned(), absolute(&folder)?]);
@@ -394,4 +402,27 @@ fn add_header(headers: &mut HeaderMap, name: &str, value: &str) -> anyhow::Resul
 /// How a value is written on the command line.
 fn name_of(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Own {
+        #[command(flatten)]
+        connection: Connection,
+    }
+
+    #[test]
+    fn a_list_has_a_shorter_timeout_unless_one_is_given() {
+        let timeouts = |words: &[&str]| {
+            let own = Own::parse_from([&["mcpl"], words].concat()).connection;
+            (own.list_timeout().as_secs(), own.timeout().as_secs())
+        };
+        assert_eq!(timeouts(&[]), (60, 900));
+        assert_eq!(timeouts(&["--timeout", "300"]), (300, 300));
+    }
 }

@@ -62,6 +62,10 @@ pub(crate) async fn run(connection: &Connection, url: &str, as_json: bool) -> an
 
 async fn examine(connection: &Connection, url: &Url, given: &str, report: &mut Report) -> anyhow::Result<()> {
     own::program(report);
+    if !matches!(url.scheme(), "https" | "http") {
+        transport::address(url, report);
+        return Ok(());
+    }
     own::proxies(url, report).await;
     own::certificates(report);
     let can_read = own::store(given, connection.state_dir(), report);

@@ -34,6 +34,17 @@ pub(crate) fn canonical(given: &str) -> String {
     url.into()
 }
 
+/// The URL for logs and errors, without a query, user name, password and fragment: each may be secret.
+pub(crate) fn without_query(given: &str) -> String {
+    let Ok(mut url) = Url::parse(given) else { return given.split(['?', '#']).next().unwrap_or_default().to_owned() };
+    url.set_query(None);
+    url.set_fragment(None);
+    // A URL that cannot have a user has none.
+    _ = url.set_username("");
+    _ = url.set_password(None);
+    url.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +67,17 @@ mod tests {
         }
         assert_eq!(canonical("https://mcp.example.com"), canonical("https://mcp.example.com//"));
         assert_eq!(canonical("no URL"), "no URL");
+    }
+
+    #[test]
+    fn a_url_in_a_message_has_no_secret() {
+        for (given, shown) in [
+            ("https://mcp.example.com/mcp?key=s#s", "https://mcp.example.com/mcp"),
+            ("https://s:s@mcp.example.com/mcp", "https://mcp.example.com/mcp"),
+            ("mcp.example.com/mcp?key=s", "mcp.example.com/mcp"),
+        ] {
+            assert_eq!(without_query(given), shown);
+        }
     }
 
     /// c12, i07

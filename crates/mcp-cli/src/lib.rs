@@ -430,7 +430,7 @@ async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
         )),
         other => bail!(UsageError::new(format!("`--mode {other}` is not known: leave it out"))),
     }
-    tracing::info!(server = args.name, url = args.url, "ready");
+    tracing::info!(server = args.name, url = endpoint::without_query(&args.url), "ready");
     let upstream = args.connection.upstream(args.url)?;
     proxy::run(upstream).await
 }

@@ -196,7 +196,7 @@ impl InFlight {
         let Some(params) = cancelled.params() else { return false };
         let Ok(Some(id)) = mcp_protocol::lookup(params, &["requestId".to_owned()]) else { return false };
         let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let breaks_off = requests.get(id.get()).is_some_and(|request| bridge.cancels_by_closing(request.is_modern));
+        let breaks_off = requests.get(id.get()).is_some_and(|request| bridge.cancels_by_closing(id, request.is_modern));
         if breaks_off && let Some(request) = requests.remove(id.get()) {
             request.handle.abort();
         }

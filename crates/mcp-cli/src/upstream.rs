@@ -6,9 +6,10 @@ mod mirrored;
 mod retry;
 mod standing;
 mod transport;
+mod waiting;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -26,11 +27,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use self::{
     answer::deliver_error,
     legacy::{Legacy, is_lost_session},
-    retry::{is_busy, is_safe, is_use, retry_after, unknown_outcome, unread},
+    retry::{is_busy, is_list, is_safe, is_use, retry_after, unknown_outcome, unread},
 };
 use crate::{
     authorizer::Authorizer,
     challenge::Challenge,
+    endpoint,
     message::{Envelope, Shape, error_response, is_same_id, with_part},
     oauth::Nonce,
     received::{self, MAX_MESSAGE_BYTES},
@@ -60,6 +62,8 @@ pub(crate) struct Upstream {
     client: Client,
     /// What an answer may take, with all the streams that it comes on.
     patience: Duration,
+    /// The same for a list.
+    list_patience: Duration,
     url: String,
     authorizer: Authorizer,
     /// What `initialize` has agreed on, for a legacy server.
@@ -75,6 +79,8 @@ pub(crate) struct Upstream {
     room: Arc<Semaphore>,
     /// For proofs that go with tokens.
     nonce: Nonce,
+    /// The client's ids of requests that wait for a token.
+    waiting: Mutex<HashSet<String>>,
 }
 
 /// Where the messages of a server go, each on one line.
@@ -111,6 +117,7 @@ impl Upstream {
         Self {
             client,
             patience,
+            list_patience: patience,
             url,
             authorizer,
             legacy: Mutex::default(),
@@ -120,7 +127,22 @@ impl Upstream {
             renamed: Mutex::default(),
             room: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
             nonce: Nonce::default(),
+            waiting: Mutex::default(),
         }
+    }
+
+    /// With another timeout for the lists of tools, resources and prompts.
+    pub(crate) fn with_list_patience(self, list_patience: Duration) -> Self {
+        Self { list_patience, ..self }
+    }
+
+    fn patience(&self, sent: &Envelope) -> Duration {
+        if is_list(sent) { self.list_patience } else { self.patience }
+    }
+
+    /// The URL for messages: its query may hold a key.
+    fn shown_url(&self) -> String {
+        endpoint::without_query(&self.url)
     }
 
     /// Gets a token ahead of the request that requires it.
@@ -197,17 +219,26 @@ impl Upstream {
     async fn attempt(&self, sent: &Envelope, attempts: &mut Attempts, output: &Output) -> anyhow::Result<Outcome> {
         let headers = self.headers(sent).await;
         let sent_session = headers.get(SESSION_ID).cloned();
-        let token = self.authorizer.token().await?;
-        let request = self.client.post(&self.url).headers(headers).body(sent.text.clone());
+        let token = self.while_waiting(sent, self.authorizer.token()).await?;
+        let patience = self.patience(sent);
+        let mut request = self.client.post(&self.url).headers(headers).body(sent.text.clone());
+        if patience < self.patience {
+            request = request.timeout(patience);
+        }
         attempts.tries += 1;
         let began = Instant::now();
         // The client's own timeout ends with the same error.
         // It is the cause: what it did to the connection says nothing more.
-        let late = || TimedOut { patience: self.patience, outcome: unknown_outcome(sent) };
-        let timed_out = |error: anyhow::Error| if began.elapsed() >= self.patience { late().into() } else { error };
+        let late = || TimedOut { patience, outcome: unknown_outcome(sent) };
+        let timed_out = |error: anyhow::Error| if began.elapsed() >= patience { late().into() } else { error };
         let response = match self.execute(request, token.as_ref()).await {
             Ok(response) => response,
-            Err(error) if is_safe(sent) && attempts.tries < MAX_TRIES => {
+            Err(error)
+                if is_safe(sent)
+                    && attempts.tries < MAX_TRIES
+                    && error.is::<reqwest::Error>()
+                    && began.elapsed() < patience =>
+            {
                 tracing::info!("{error:#}: trying again");
                 tokio::time::sleep(FIRST_PAUSE * attempts.tries).await;
                 return Ok(Outcome::Again);
@@ -222,7 +253,7 @@ impl Upstream {
             if is_use(sent) {
                 self.authorizer.succeeded();
             }
-            let delivered = tokio::time::timeout(self.patience, self.deliver(sent, response, output)).await;
+            let delivered = tokio::time::timeout(patience, self.deliver(sent, response, output)).await;
             let delivered = delivered.unwrap_or_else(|_| Err(late().into()));
             return delivered.map(|()| Outcome::Done).map_err(timed_out);
         }
@@ -234,8 +265,8 @@ impl Upstream {
         if wants_token && attempts.renewals < MAX_RENEWALS {
             attempts.renewals += 1;
             tracing::info!("the server answered {status}: a token is needed");
-            if let Err(error) = self.authorizer.renew(token.as_ref().map(|token| token.text.as_str()), &challenge).await
-            {
+            let renewal = self.authorizer.renew(token.as_ref().map(|token| token.text.as_str()), &challenge);
+            if let Err(error) = self.while_waiting(sent, Box::pin(renewal)).await {
                 if status == StatusCode::FORBIDDEN {
                     if !self.authorizer.can_add_scopes() {
                         // The server's own words say more about a missing scope.
@@ -279,7 +310,7 @@ impl Upstream {
             let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
             bail!(
                 "the server redirects to `{location}`, which is no other path of {}: use that URL if it is meant",
-                self.url
+                self.shown_url()
             );
         }
         deliver_error(sent, status, &body, output).map(|()| Outcome::Done)
@@ -287,11 +318,12 @@ impl Upstream {
 
     /// What the end of a connection means: a request that was sent may have been carried out.
     fn explain(&self, error: anyhow::Error, sent: &Envelope) -> anyhow::Error {
-        let own = error.downcast_ref::<reqwest::Error>();
-        if own.is_none_or(|own| own.is_connect() || own.is_builder()) {
-            return error.context(format!("could not reach {}", self.url));
+        // What is missing before a request is sent, such as credentials, says nothing about the server.
+        let Some(own) = error.downcast_ref::<reqwest::Error>() else { return error };
+        if own.is_connect() || own.is_builder() {
+            return error.context(format!("could not reach {}", self.shown_url()));
         }
-        error.context(format!("the connection to {} broke off{}", self.url, unknown_outcome(sent)))
+        error.context(format!("the connection to {} broke off{}", self.shown_url(), unknown_outcome(sent)))
     }
 
     /// Cancels a request at a legacy server. For a modern one the end of the connection cancels it.

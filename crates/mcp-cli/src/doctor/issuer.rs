@@ -12,7 +12,7 @@ use super::{
     server::Server,
     transport::CLAUDE_PATIENCE,
 };
-use crate::oauth::discovery::reserved_parameter;
+use crate::oauth::discovery::{issuer_places, reserved_parameter};
 
 /// An issuer, as clients see it.
 pub(super) struct Issuer {
@@ -26,22 +26,15 @@ pub(super) struct Issuer {
 /// Looks at the metadata of an issuer (RFC 8414). `scopes` are those that the server wants.
 pub(super) async fn examine(server: &Server, issuer: &str, scopes: &[&str], report: &mut Report) -> Option<Issuer> {
     let clients = "all clients that sign in";
-    let base = issuer.trim_end_matches('/');
-    let Some(url) = Url::parse(base).ok().filter(|_| SecureUrl::parse(issuer).is_some()) else {
+    let Some(url) = Url::parse(issuer).ok().filter(|_| SecureUrl::parse(issuer).is_some()) else {
         let found = format!("`{issuer}` is no https URL");
         report.problem("issuer", found, clients, "set OIDC_ISSUER to the issuer's URL");
         return None;
     };
-    let (origin, path) = (url.origin().ascii_serialization(), url.path().trim_end_matches('/'));
-    let places = [
-        format!("{origin}/.well-known/oauth-authorization-server{path}"),
-        format!("{origin}/.well-known/openid-configuration{path}"),
-        format!("{base}/.well-known/openid-configuration"),
-    ];
+    let places = issuer_places(&url);
     let (mut found, mut reasons) = (None, Vec::new());
     for (index, place) in places.iter().enumerate() {
-        let Ok(url) = Url::parse(place) else { continue };
-        match document(server, &url, "issuer", report).await {
+        match document(server, place, "issuer", report).await {
             (Document::Json(document), Some(answer)) => {
                 found = Some((index, place, document, answer));
                 break;

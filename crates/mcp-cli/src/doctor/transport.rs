@@ -53,6 +53,10 @@ pub(super) fn address(url: &Url, report: &mut Report) {
             "deploy it, or use a tunnel",
         ),
         ("https", false) => report.ok("address", format!("{url} is https")),
+        (scheme, _) if scheme != "http" => {
+            let found = format!("`{scheme}:` is no URL of an MCP endpoint: only https and http URLs work");
+            report.problem("address", found, "all clients", "use the server's https URL");
+        }
         (scheme, _) => {
             let clients = "all clients that send tokens, and hosted ones";
             report.problem("address", format!("the scheme is {scheme}"), clients, "serve it over https");

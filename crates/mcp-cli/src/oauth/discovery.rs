@@ -15,6 +15,8 @@ use crate::{challenge::Challenge, received};
 
 /// RFC 8414, section 3.
 const RFC_8414: &str = "/.well-known/oauth-authorization-server";
+/// OpenID Connect Discovery, section 4.
+const OPENID: &str = "/.well-known/openid-configuration";
 
 /// What an issuer publishes about itself (RFC 8414, section 2), as far as it is used.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -179,15 +181,11 @@ async fn issuer_of(http: &IssuerHttp, issuers: &[String]) -> anyhow::Result<Issu
 
 async fn issuer_at(http: &IssuerHttp, url: &Url, issuer: Option<&str>) -> anyhow::Result<Option<IssuerMetadata>> {
     let path = url.path().trim_matches('/');
-    let places = match path {
-        "" => vec![at(url, RFC_8414), at(url, "/.well-known/openid-configuration")],
-        _ => vec![
-            at(url, &format!("{RFC_8414}/{path}")),
-            at(url, &format!("/.well-known/openid-configuration/{path}")),
-            at(url, &format!("/{path}/.well-known/openid-configuration")),
-            at(url, RFC_8414),
-        ],
-    };
+    let mut places = issuer_places(url);
+    if !path.is_empty() {
+        // Some publish it for the origin alone.
+        places.push(at(url, RFC_8414));
+    }
     first(http, &places, issuer.is_some(), |place, document| {
         let Ok(metadata) = received::read::<IssuerMetadata>(document) else { return Ok(None) };
         let expected = match issuer {
@@ -204,6 +202,19 @@ async fn issuer_at(http: &IssuerHttp, url: &Url, issuer: Option<&str>) -> anyhow
         Ok(Some(metadata))
     })
     .await
+}
+
+/// The places of an issuer's metadata, in the order in which clients read them (2026-07-28, Authorization, "Authorization
+/// Server Metadata Discovery").
+pub(crate) fn issuer_places(issuer: &Url) -> Vec<Url> {
+    match issuer.path().trim_matches('/') {
+        "" => vec![at(issuer, RFC_8414), at(issuer, OPENID)],
+        path => vec![
+            at(issuer, &format!("{RFC_8414}/{path}")),
+            at(issuer, &format!("{OPENID}/{path}")),
+            at(issuer, &format!("/{path}{OPENID}")),
+        ],
+    }
 }
 
 /// RFC 8414, section 3.3: character by character; but a URL without a path may be written with its slash.
@@ -344,6 +355,29 @@ mod tests {
         let challenge = Challenge::default();
         let error = format!("{:#}", discover(&http, &url, &challenge).await.unwrap_err());
         assert!(error.contains("names no issuer of tokens"), "{error}");
+    }
+
+    #[test]
+    fn an_issuer_with_a_path_has_three_places() {
+        let places = |issuer: &str| -> Vec<String> {
+            issuer_places(&Url::parse(issuer).unwrap()).into_iter().map(String::from).collect()
+        };
+        let origin = "https://id.example";
+        assert_eq!(
+            places("https://id.example/a/b/"),
+            [
+                format!("{origin}/.well-known/oauth-authorization-server/a/b"),
+                format!("{origin}/.well-known/openid-configuration/a/b"),
+                format!("{origin}/a/b/.well-known/openid-configuration"),
+            ]
+        );
+        assert_eq!(
+            places(origin),
+            [
+                format!("{origin}/.well-known/oauth-authorization-server"),
+                format!("{origin}/.well-known/openid-configuration")
+            ]
+        );
     }
 
     #[test]

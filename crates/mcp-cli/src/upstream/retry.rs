@@ -27,6 +27,13 @@ pub(super) fn is_safe(envelope: &Envelope) -> bool {
     envelope.id().is_some() && envelope.method().is_some_and(|method| SAFE.contains(&method))
 }
 
+/// Whether a request lists tools, resources or prompts, which takes no work of a tool.
+pub(super) fn is_list(envelope: &Envelope) -> bool {
+    const LISTS: [&str; 4] =
+        [method::TOOLS_LIST, method::PROMPTS_LIST, method::RESOURCES_LIST, method::RESOURCES_TEMPLATES_LIST];
+    envelope.id().is_some() && envelope.method().is_some_and(|method| LISTS.contains(&method))
+}
+
 /// Whether a request uses the server: not the handshake and the pings that clients send by themselves.
 pub(super) fn is_use(envelope: &Envelope) -> bool {
     const AUTOMATIC: [&str; 3] = [method::INITIALIZE, method::PING, method::SERVER_DISCOVER];

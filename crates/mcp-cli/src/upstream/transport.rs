@@ -70,7 +70,8 @@ impl Upstream {
             let sent = Sent::of(&own);
             let response = self.client.execute(own).await;
             sent.log(began, response.as_ref().ok());
-            let response = response?;
+            // The error would show the query, which may hold a key.
+            let response = response.map_err(reqwest::Error::without_url)?;
             if key.is_some() {
                 self.nonce.learn(response.headers());
                 let wants_nonce = response.status() == StatusCode::UNAUTHORIZED
