@@ -871,6 +871,21 @@ def test_github_may_be_one_environment_and_change_one_stack(deploy):
         assert of_the_stack or set(actions) - {*read} <= {"secretsmanager:GetRandomPassword"}, statement
 
 
+def test_a_boundary_is_on_every_role_that_github_makes_and_wide_enough_for_the_functions(deploy):
+    """B15"""
+    boundary = deploy("up", "boundary")["PermissionsBoundary"]
+    who = {"Owner": "octocat", "Repository": "servers", "Environment": "production"}
+    deploy("up", "github-oidc", *parameters(Stack="event-logger", PermissionsBoundary=boundary, **who))
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com", PermissionsBoundary=boundary))
+
+    refused = [statement for statement in role("github-oidc-Role-")[1] if statement["Effect"] == "Deny"]
+    assert refused[0]["Condition"] == {"StringNotEquals": {"iam:PermissionsBoundary": boundary}}
+    assert {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} <= set(refused[0]["Action"])
+    (allowed,) = loaded("boundary")["Resources"]["Boundary"]["Properties"]["PolicyDocument"]["Statement"]
+    granted = [statement for statement in role_of(function_of("event-logger")[0])[1] if statement["Effect"] == "Allow"]
+    assert {action for own in granted for action in listed(own["Action"])} <= set(allowed["Action"])
+
+
 # The stacks that the role is for, as docs/github.md lists them, with the value of its parameter Database.
 ROLE_STACKS = dict(re.findall(r"^\| `([\w-]+)`.* \| `(yes|no)` \|$", (PROJECT / "docs" / "github.md").read_text(), re.MULTILINE))
 # Permissions of CloudFormation's handlers that the role does not need: by resource type, the property that they are for. An
@@ -1037,7 +1052,7 @@ def test_the_role_is_for_every_stack_but_those_that_docs_name():
     """A2"""
     documented = (PROJECT / "docs" / "github.md").read_text()
 
-    assert set(templates.stacks()) - ROLE_STACKS.keys() == {"custom-domain", "fleet", "github-oidc"}
+    assert set(templates.stacks()) - ROLE_STACKS.keys() == {"boundary", "custom-domain", "fleet", "github-oidc"}
     assert "not for [`custom-domain.yaml`]" in documented
 
 
