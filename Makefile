@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. Logic belongs in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test clients conformance check coverage bench bench-database budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
+.PHONY: help new dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
 
 PYTHON ?= python3
 
@@ -25,6 +25,9 @@ conformance: ## Run the official conformance suite (part of `make test`)
 
 check: ## Run the checks of CI other than tests: format, lints, docs, dependencies
 	$(PYTHON) scripts/check.py
+
+contract: ## Write the contract of FUNCTION=… and its lock file; ACCEPT='NAME …' accepts breaking changes (docs/contracts.md)
+	@$(PYTHON) scripts/contract.py $(FUNCTION) $(if $(ACCEPT),--accept $(ACCEPT))
 
 coverage: ## Report the line coverage of the Rust tests for each crate
 	$(PYTHON) scripts/coverage.py

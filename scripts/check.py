@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 
+import contract
 import documentation
 import layers
 import sources
@@ -119,6 +120,7 @@ CHECKS = {
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,
     "JSON of others": lambda: holds(sources.unexplained_readers),
+    "contracts": lambda: holds(contract.outdated),
     "layers": lambda: holds(layers.misplaced),
     "foreign words": lambda: holds(sources.foreign_words),
     "vague words": lambda: holds(sources.vague_words),

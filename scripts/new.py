@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 
+import contract
 import tools
 
 TEMPLATE = tools.PROJECT / "templates" / "function"
@@ -36,6 +37,8 @@ def main(arguments):
     run(["cargo", "metadata", "--offline", "--format-version", "1"], stdout=subprocess.DEVNULL)
     # How long a name is decides where rustfmt breaks a line.
     run(["cargo", "fmt", "--package", name])
+    if not contract.command("update", crate):
+        sys.exit(f"could not write functions/{name}/{contract.LOCK}")
     print(
         f"functions/{name} is the function, stack.yaml in it its stack.\n\n"
         f"  cargo test --package {name}    passes\n"

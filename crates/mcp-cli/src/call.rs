@@ -164,7 +164,7 @@ pub(crate) async fn prompt(
 }
 
 /// A list that a server without any may not have at all.
-async fn list_if_any(session: &mut Session, method: &str, name: &str) -> anyhow::Result<Vec<Box<RawValue>>> {
+pub(crate) async fn list_if_any(session: &mut Session, method: &str, name: &str) -> anyhow::Result<Vec<Box<RawValue>>> {
     match session.list(method, name).await {
         Err(error) if error.downcast_ref().is_some_and(|own: &ServerError| own.code() == jsonrpc::METHOD_NOT_FOUND) => {
             Ok(Vec::new())
@@ -173,7 +173,7 @@ async fn list_if_any(session: &mut Session, method: &str, name: &str) -> anyhow:
     }
 }
 
-fn values(listed: &[Box<RawValue>]) -> anyhow::Result<Vec<Value>> {
+pub(crate) fn values(listed: &[Box<RawValue>]) -> anyhow::Result<Vec<Value>> {
     Ok(listed.iter().map(|item| received::read(item.get())).collect::<Result<_, _>>()?)
 }
 

@@ -8,6 +8,7 @@ mod callback;
 mod challenge;
 mod command_line;
 mod connection;
+mod contract;
 mod described;
 mod doctor;
 mod endpoint;
@@ -176,6 +177,11 @@ enum Command {
         #[arg(long, value_name = "FOLDER", default_value = ".", help_heading = None)]
         save_to: PathBuf,
     },
+    /// Compare what a server tells its clients with a file, or print it.
+    Contract {
+        #[command(subcommand)]
+        command: contract::ContractCommand,
+    },
     /// Write a server's entry into the configuration of programs that use it.
     ///
     /// Programs that speak HTTP get the URL, the others this command. The change is shown before it is made.
@@ -296,8 +302,9 @@ pub fn main() -> ExitCode {
     init_logs(cli.verbose);
     let json = cli.json;
     let is_server_used = cli.command.server().is_some();
-    if json && !is_server_used && !matches!(cli.command, Command::Doctor { .. } | Command::Logins { .. }) {
-        tracing::error!("`--json` is for `doctor`, `logins` and commands that use a server: leave it out");
+    let prints_json = matches!(cli.command, Command::Doctor { .. } | Command::Logins { .. } | Command::Contract { .. });
+    if json && !is_server_used && !prints_json {
+        tracing::error!("`--json` is for `doctor`, `logins`, `contract` and commands that use a server: leave it out");
         return ExitCode::from(2);
     }
     let runtime = match tokio::runtime::Runtime::new() {
@@ -341,6 +348,12 @@ pub fn main() -> ExitCode {
                 call::check(&arguments, Some(&save_to))?;
                 let getting = async |own: &mut Session| call::prompt(own, &prompt, &arguments, &save_to, json).await;
                 server.with_session(getting).await
+            }
+            Command::Contract { command } => {
+                if !Box::pin(contract::run(command, json)).await? {
+                    return Ok(ExitCode::FAILURE);
+                }
+                Ok(())
             }
             Command::Install { name, url, connection, installation } => {
                 install(&name, &url, &connection, &installation)

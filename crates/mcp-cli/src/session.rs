@@ -32,6 +32,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Session {
     upstream: Upstream,
     is_modern: bool,
+    /// The result of `server/discover` or `initialize`.
+    introduction: Value,
     /// Whether the server has refused the revision of the last request.
     is_refused: bool,
     next_id: u64,
@@ -48,11 +50,19 @@ pub(crate) struct Reply {
 impl Session {
     /// Finds out which era the server is of: the modern one if it answers `server/discover`.
     pub(crate) async fn start(upstream: Upstream) -> anyhow::Result<Self> {
-        let mut own = Self { upstream, is_modern: true, is_refused: false, next_id: 0, in_flight: None };
+        let mut own = Self {
+            upstream,
+            is_modern: true,
+            introduction: Value::Null,
+            is_refused: false,
+            next_id: 0,
+            in_flight: None,
+        };
         let (answer, response) = own.exchange(method::SERVER_DISCOVER, "{}", &mut Pages::default()).await?;
         match answer {
             Answer::Result(discovered) if speaks_modern(&discovered) => {
                 tracing::info!("the server speaks revision {}", ProtocolVersion::LATEST.as_str());
+                own.introduction = discovered;
                 return Ok(own);
             }
             // The errors of others do not begin so: there is no server to try again at.
@@ -84,10 +94,16 @@ impl Session {
             );
         }
         tracing::info!("the server speaks revision {version}: a session begins");
+        self.introduction = welcome.clone();
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
         let (output, _) = mpsc::unbounded_channel();
         Box::pin(self.upstream.pass(&initialized, &output)).await;
         Ok(())
+    }
+
+    /// The result of `server/discover` or `initialize`.
+    pub(crate) fn introduction(&self) -> &Value {
+        &self.introduction
     }
 
     /// The result of a request, whose parameters are an object. Progress is shown on the way.

@@ -1,0 +1,102 @@
+//! Contracts and the two file formats that hold one.
+
+use std::collections::BTreeSet;
+
+use mcp_protocol::{
+    JsonObject,
+    json::{self, Budget, JsonError},
+};
+use serde_json::Value;
+
+/// Maximum size of a contract in bytes.
+pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Memory of a parsed contract.
+pub(crate) const BUDGET: Budget = Budget::memory(64 * 1024 * 1024);
+
+/// Lists of a contract, and the member that identifies an item.
+pub(crate) const LISTS: [(&str, &str); 4] =
+    [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
+
+/// What a server tells its clients: capabilities, instructions, and the lists of tools, prompts, resources and templates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contract {
+    members: JsonObject,
+}
+
+/// Error of reading a contract.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContractError {
+    /// More bytes than [`MAX_BYTES`].
+    #[error("the contract has {0} bytes: at most {MAX_BYTES} are allowed")]
+    TooLong(usize),
+    /// Not JSON, or too large for its memory budget.
+    #[error("could not parse the contract: {0}")]
+    Json(#[from] JsonError),
+    /// JSON of another shape.
+    #[error("this is not a contract: {0}")]
+    Shape(String),
+}
+
+impl Contract {
+    /// Parses a contract, or the contract of a lock file.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for text beyond [`MAX_BYTES`] or its memory budget, and for JSON that is no contract.
+    pub fn parse(text: &str) -> Result<Self, ContractError> {
+        if text.len() > MAX_BYTES {
+            return Err(ContractError::TooLong(text.len()));
+        }
+        let mut members: JsonObject = json::read(text, BUDGET)?;
+        if let Some(Value::Object(contract)) = members.remove("contract") {
+            members = contract;
+        }
+        Self::new(members)
+    }
+
+    /// Takes the members `tools`, `prompts`, `resources`, `resourceTemplates`, `capabilities`, `instructions` and
+    /// `caching`. A missing list is empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a list is not an array of objects, or has two items of one name.
+    pub fn new(members: JsonObject) -> Result<Self, ContractError> {
+        let mut listed = 0;
+        for (list, key) in LISTS {
+            let items = match members.get(list) {
+                None => continue,
+                Some(Value::Array(items)) => items,
+                Some(_) => return Err(ContractError::Shape(format!("`{list}` is not an array"))),
+            };
+            let mut names = BTreeSet::new();
+            for item in items {
+                listed += 1;
+                let Some(name) = item.get(key).and_then(Value::as_str) else {
+                    return Err(ContractError::Shape(format!("an item of `{list}` has no `{key}`")));
+                };
+                if !names.insert(name) {
+                    let name = json::shortened(name);
+                    return Err(ContractError::Shape(format!("`{list}` has two items with the {key} `{name}`")));
+                }
+            }
+        }
+        if listed == 0 && !members.contains_key("capabilities") {
+            return Err(ContractError::Shape("it has no `capabilities` and lists nothing".to_owned()));
+        }
+        Ok(Self { members })
+    }
+
+    pub(crate) fn get(&self, member: &str) -> &Value {
+        self.members.get(member).unwrap_or(&Value::Null)
+    }
+
+    pub(crate) fn items(&self, list: &str) -> &[Value] {
+        self.get(list).as_array().map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn members(&self) -> &JsonObject {
+        &self.members
+    }
+}

@@ -1,0 +1,143 @@
+//! The lock file of a function: the contract that its clients may hold, and the breaking changes that were accepted.
+
+use std::collections::BTreeSet;
+
+use mcp_protocol::{
+    JsonObject,
+    json::{self, JsonError},
+};
+use serde_json::{Value, json};
+
+use crate::{Change, Class, Contract, ContractError, compare, contract::BUDGET};
+
+/// The lock file of a function, `contract.lock.json`.
+///
+/// `contract` is the contract as it was accepted last. `accepted` lists each breaking change that was accepted by name, the
+/// last one last: a line that a review sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lock {
+    contract: Contract,
+    accepted: Vec<String>,
+}
+
+/// Error of [`Lock::update`] and [`Lock::parse`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Breaking changes that are not accepted.
+    #[error("{} breaking changes are not accepted", .0.len())]
+    Breaking(Vec<Change>),
+    /// Names that are accepted and that no breaking change has.
+    #[error("no breaking change has the name {}", .0.join(", "))]
+    Unused(Vec<String>),
+    /// The text is not a lock file.
+    #[error("could not read the lock file")]
+    Contract(#[from] ContractError),
+    /// The text is not JSON, or too large.
+    #[error("could not parse the lock file")]
+    Json(#[from] JsonError),
+}
+
+impl Lock {
+    /// Creates the first lock of a function.
+    pub fn new(contract: Contract) -> Self {
+        Self { contract, accepted: Vec::new() }
+    }
+
+    /// Parses a lock file.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for text that is no lock file, or beyond the bounds of a contract.
+    pub fn parse(text: &str) -> Result<Self, LockError> {
+        let contract = Contract::parse(text)?;
+        let members: JsonObject = json::read(text, BUDGET)?;
+        let accepted = members.get("accepted").and_then(Value::as_array).into_iter().flatten();
+        let accepted = accepted.filter_map(Value::as_str).map(ToOwned::to_owned).collect();
+        Ok(Self { contract, accepted })
+    }
+
+    /// The contract that clients may hold.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// The breaking changes that were accepted, each with its name and the values.
+    pub fn accepted(&self) -> &[String] {
+        &self.accepted
+    }
+
+    /// Takes a new contract. `accept` has the names of the breaking changes that are accepted ([`Change::name`]). Returns all
+    /// changes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the breaking changes that `accept` does not name, or the names that no breaking change has. The lock is then
+    /// unchanged.
+    pub fn update(&mut self, contract: Contract, accept: &[&str]) -> Result<Vec<Change>, LockError> {
+        let changes = compare(&self.contract, &contract);
+        let (accepted, refused): (Vec<_>, Vec<_>) =
+            breaking(&changes).partition(|own| accept.contains(&own.name().as_str()));
+        if !refused.is_empty() {
+            return Err(LockError::Breaking(refused.into_iter().cloned().collect()));
+        }
+        let names: BTreeSet<String> = accepted.iter().map(|own| own.name()).collect();
+        let unused: Vec<String> =
+            accept.iter().filter(|own| !names.contains(**own)).map(|own| (*own).to_owned()).collect();
+        if !unused.is_empty() {
+            return Err(LockError::Unused(unused));
+        }
+        self.accepted.extend(accepted.into_iter().map(|own| format!("{}  {}", own.name(), own.detail)));
+        self.contract = contract;
+        Ok(changes)
+    }
+
+    /// The text of the file.
+    pub fn to_text(&self) -> String {
+        format!("{:#}\n", json!({ "accepted": self.accepted, "contract": self.contract.members() }))
+    }
+}
+
+fn breaking(changes: &[Change]) -> impl Iterator<Item = &Change> {
+    changes.iter().filter(|own| own.class == Class::Breaking)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contract(limit: u64) -> Contract {
+        let schema = json!({ "properties": { "limit": { "type": "integer", "maximum": limit } } });
+        Contract::parse(&json!({ "tools": [{ "name": "list", "inputSchema": schema }] }).to_string()).unwrap()
+    }
+
+    #[test]
+    fn breaking_changes_are_accepted_by_name() {
+        let mut lock = Lock::new(contract(9));
+        let name = "tools.list.input.limit:bound-narrowed";
+
+        let refused = lock.update(contract(5), &[]);
+        let misspelt = lock.update(contract(5), &[name, "tools.list.input"]);
+        let unchanged = lock.clone();
+        let accepted = lock.update(contract(5), &[name]).unwrap();
+        let again = lock.update(contract(4), &[]);
+        let read = Lock::parse(&lock.to_text()).unwrap();
+
+        assert!(matches!(refused, Err(LockError::Breaking(changes)) if changes[0].name() == name));
+        assert!(matches!(misspelt, Err(LockError::Unused(names)) if names == ["tools.list.input"]));
+        assert_eq!(*unchanged.contract(), contract(9));
+        assert_eq!(accepted.len(), 1);
+        assert!(matches!(again, Err(LockError::Breaking(_))), "an earlier name does not accept a later change");
+        assert_eq!((&read, read.accepted()), (&lock, &[format!("{name}  `maximum`: 9 → 5")][..]));
+    }
+
+    #[test]
+    fn compatible_changes_need_no_name() {
+        let mut lock = Lock::new(contract(5));
+
+        let changes = lock.update(contract(9), &[]).unwrap();
+
+        assert_eq!((changes[0].class, lock.accepted().len()), (Class::Compatible, 0));
+        assert_eq!(*lock.contract(), contract(9));
+    }
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""`make contract`: the lock files of the contracts that functions have with their clients.
+
+    python3 scripts/contract.py [FUNCTION...]                        writes contract.json by the function's test, then
+                                                                     contract.lock.json if no change is breaking
+    python3 scripts/contract.py FUNCTION... --accept NAME [NAME...]  accepts breaking changes by name
+
+`make check` compares contract.json, which `make test` compares with the function, with the lock file.
+docs/contracts.md has the kinds of changes.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import tools
+
+LOCK = "contract.lock.json"
+CONTRACT = pathlib.Path("tests", "data", "contract.json")
+
+
+def main(arguments):
+    end = arguments.index("--accept") if "--accept" in arguments else len(arguments)
+    names, accepted = arguments[:end], arguments[end + 1 :]
+    folders = [tools.PROJECT / "functions" / name for name in names] if names else functions()
+    if accepted and len(folders) != 1:
+        sys.exit("ACCEPT needs FUNCTION: a name belongs to one function")
+    failed = [folder.name for folder in folders if not write(folder, accepted)]
+    if failed:
+        sys.exit(f"not written: {', '.join(failed)}")
+
+
+def functions():
+    """The folders of all functions."""
+    return sorted(path.parent for path in (tools.PROJECT / "functions").glob("*/Cargo.toml"))
+
+
+def write(folder, accepted):
+    """Renders the contract by the function's own test, then writes the lock file. Whether that was possible."""
+    if not (folder / "Cargo.toml").exists():
+        sys.exit(f"there is no function {folder.name}")
+    print(f"{folder.name}:", flush=True)
+    rendered = subprocess.run(
+        ["cargo", "test", "--quiet", "--locked", "--package", folder.name, "--test", "contract", "golden_file"],
+        cwd=tools.PROJECT, env={**os.environ, "UPDATE_GOLDEN": "1"}, capture_output=True, text=True,
+    )
+    if rendered.returncode:
+        print(rendered.stdout + rendered.stderr, file=sys.stderr)
+        return False
+    if command("update", folder, *accepted):
+        return True
+    print(
+        f"  Breaking changes are accepted by name: make contract FUNCTION={folder.name} ACCEPT='NAME NAME'", file=sys.stderr
+    )
+    return False
+
+
+def outdated(project):
+    """Functions whose lock file is not that of their contract."""
+    for folder in functions():
+        if not (folder / LOCK).exists():
+            yield f"functions/{folder.name} has no {LOCK}: run `make contract FUNCTION={folder.name}`"
+        elif not command("check", folder):
+            yield (
+                f"functions/{folder.name}/{LOCK} is out of date: run `make contract FUNCTION={folder.name}`, with"
+                " ACCEPT='NAME NAME' for breaking changes (docs/contracts.md)"
+            )
+
+
+def command(verb, folder, *names):
+    words = ["cargo", "run", "--quiet", "--locked", "--package", "mcp-contract", "--", verb]
+    return subprocess.run([*words, folder / LOCK, folder / CONTRACT, *names], cwd=tools.PROJECT).returncode == 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
