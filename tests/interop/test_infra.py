@@ -495,7 +495,8 @@ def test_the_workflow_deploys_with_what_was_built_and_builds_nothing(aws, lambda
         (tmp_path / name).write_text("#!/bin/sh\necho a build >&2\nexit 99\n")
         (tmp_path / name).chmod(0o755)
     output = tmp_path / "output"
-    variables = {"STACK": "greeter", "FEATURES": "", "RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": str(output)}
+    inputs = {"STACK": "greeter", "NAME": "greeter-staging", "FEATURES": "", "PARAMETERS": "", "CANARY": ""}
+    variables = {**inputs, "RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": str(output)}
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
 
     ran = subprocess.run(
