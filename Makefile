@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. Logic belongs in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom deploy rollback deploy-code outputs destroy clean
+.PHONY: help new dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom deploy rollback verify-account deploy-code outputs destroy clean
 
 PYTHON ?= python3
 
@@ -72,6 +72,10 @@ deploy: ## Deploy STACK=… to AWS, with PARAMETERS="Name=value …", PARAMETERS
 
 rollback: ## Move the alias of STACK=… to an earlier version: the one before, or VERSION=…
 	@$(DEPLOY) rollback $(STACK) $(NAMED) $(CONFIRMED) $(REPLACED) $(ROLE) $(if $(VERSION),--version $(VERSION)) $(if $(NO_CHECK),--no-check)
+
+verify-account: ## Deploy greeter to a real account, with a bad canary, a rollback and a promotion, and destroy it
+	$(PYTHON) scripts/build.py greeter --architecture arm64
+	@"$$($(PYTHON) scripts/tools.py deploy)/venv/bin/python" scripts/verify_account.py --lambda-dir target/lambda/arm64 $(CONFIRMED)
 
 deploy-code: ## Deploy FUNCTION=greeter without a stack, with `cargo lambda deploy`; ENV_FILE=… sets its variables
 	@$(DEPLOY) code $(FUNCTION) $(CONFIRMED) $(FEATURED) $(if $(ENV_FILE),--env-file $(ENV_FILE))

@@ -149,11 +149,6 @@ def up(account, arguments):
     stack.update(arguments, parameters, artifacts.url(f"{prefix}/{arguments.subject}.yaml"), given.tags, arguments.role_arn)
     protect(stack, arguments)
     told = stack.outputs()
-    if archive:
-        # The alias serves published versions only.
-        version = account.client("lambda").publish_version(FunctionName=told["FunctionName"])["Version"]
-        stack.deploy(template, {"LiveVersion": version, "CanaryVersion": "", "CanaryWeight": "0"})
-        told = stack.outputs()
     if "DatabaseArn" in told:
         make_app_user(account, told)
     if is_rolled:

@@ -39,7 +39,12 @@ class Rollout:
         if version == self.live and not self.canary:
             print(f"version {version} serves all requests already")
             return self.prune()
-        self.check(version)
+        try:
+            self.check(version)
+        except SystemExit:
+            # A rollback must not find it. Without it the same code and configuration get another number.
+            self.delete(version)
+            raise
         if self.arguments.canary and self.live:
             self.try_canary(version)
         self.switch(version)
@@ -87,6 +92,7 @@ class Rollout:
             self.watch()
         except CanaryError as error:
             self.switch_back(before)
+            self.delete(version)
             sys.exit(f"version {version} was withdrawn: {error}. Version {before} serves all requests.")
         except BaseException:
             self.switch_back(before)
@@ -142,7 +148,10 @@ class Rollout:
                 serving |= {alias["FunctionVersion"], *weights}
         for version in self.versions()[:-KEPT]:
             if str(version) not in serving:
-                try:
-                    self.client.delete_function(FunctionName=self.function, Qualifier=str(version))
-                except self.client.exceptions.ClientError as error:
-                    print(f"version {version} stays: {error}", file=sys.stderr)
+                self.delete(str(version))
+
+    def delete(self, version):
+        try:
+            self.client.delete_function(FunctionName=self.function, Qualifier=version)
+        except self.client.exceptions.ClientError as error:
+            print(f"version {version} stays: {error}", file=sys.stderr)

@@ -143,8 +143,10 @@ def test_a_version_that_fails_its_check_serves_nothing(deploy, answer, reason):
     assert "version 1 serves all requests" in ended.stderr
     assert traffic() == {"1": 1} and values()["LiveVersion"] == "1"
     aws_versions.answering[0] = None
+    # A rollback cannot find it, and the same configuration gets another number.
+    assert versions() == ["1"]
     deploy()
-    assert traffic() == {"2": 1}
+    assert traffic() == {"3": 1}
 
 
 def test_a_first_version_that_fails_its_check_gets_no_url(deploy):
@@ -153,7 +155,7 @@ def test_a_first_version_that_fails_its_check_gets_no_url(deploy):
     assert boto3.client("lambda").list_aliases(FunctionName="greeter")["Aliases"] == []
     aws_versions.answering[0] = None
     deploy()
-    assert traffic() == {"1": 1}
+    assert traffic() == {"2": 1}
 
 
 def test_a_closed_function_is_checked_by_its_challenge(deploy, tmp_path):
@@ -208,7 +210,7 @@ def test_a_canary_with_an_alarm_is_withdrawn_and_the_command_fails(deploy, monke
     ended = deploy("--canary", "0.25", "--minutes", "1", code=1, Variable="x")
 
     assert during[0] == {"1": 0.75, "2": 0.25}
-    assert "version 2 was withdrawn: an alarm is on" in ended.stderr
+    assert "version 2 was withdrawn: an alarm is on" in ended.stderr and versions() == ["1"]
     assert traffic() == {"1": 1} and values()["CanaryVersion"] == ""
 
 
@@ -466,6 +468,24 @@ def test_a_protected_stack_is_not_destroyed(deploy):
 def test_a_name_that_would_be_cut_is_refused(deploy):
     """C9"""
     assert "longer than 40 characters" in deploy("--name", "a" * 41, code=1).stderr
+
+
+def test_the_verification_of_an_account_runs_all_of_its_steps(aws, zips, monkeypatch, capfd):
+    import verify_account
+
+    def answer(function, event):
+        return RuntimeError("no bootstrap") if function.code_bytes.startswith(b"PK\5\6") else aws_versions.answer(function, event)
+
+    aws_versions.answering[0] = answer
+    monkeypatch.setattr(verify_account, "COMMAND", [sys.executable, small_stacks.FOLDER.parent / "small_stacks.py"])
+    # No process listens at the URL of the emulated account.
+    monkeypatch.setattr(verify_account.Verification, "call", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["verify_account.py", "--lambda-dir", str(zips), "--change", "Variable=x", "--yes"])
+    verify_account.main()
+
+    printed = capfd.readouterr().out
+    assert printed.count("STEP ") == 8 and printed.endswith("verified\n"), printed
+    assert boto3.client("lambda").list_functions()["Functions"] == []
 
 
 OLD = small_stacks.FOLDER / "old"
