@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. Logic belongs in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom deploy deploy-code outputs destroy clean
+.PHONY: help new dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom deploy rollback verify-account deploy-code outputs destroy clean
 
 PYTHON ?= python3
 
@@ -62,8 +62,20 @@ CONFIRMED = $(if $(YES),--yes)
 FEATURED = $(if $(FEATURES),--features '$(FEATURES)')
 NAMED = $(if $(NAME),--name $(NAME))
 
-deploy: ## Deploy STACK=…, a function or a template of infra/, to AWS, with PARAMETERS="Name=value …", FEATURES=…; YES=1 does not ask
-	@$(DEPLOY) up $(STACK) $(NAMED) $(CONFIRMED) $(FEATURED) $(foreach own,$(PARAMETERS),--parameter '$(own)')
+ROLE = $(if $(ROLE_ARN),--role-arn '$(ROLE_ARN)')
+REPLACED = $(if $(REPLACE),--replace '$(REPLACE)')
+STAGE = $(if $(PARAMETERS_FILE),--parameters-file '$(PARAMETERS_FILE)') $(foreach own,$(TAGS),--tag '$(own)') $(if $(PROTECT),--protect $(PROTECT))
+WATCHED = $(if $(CANARY),--canary $(CANARY)) $(if $(MINUTES),--minutes $(MINUTES))
+
+deploy: ## Deploy STACK=… to AWS, with PARAMETERS="Name=value …", PARAMETERS_FILE=…, FEATURES=…, CANARY=0.1; YES=1 does not ask
+	@$(DEPLOY) up $(STACK) $(NAMED) $(CONFIRMED) $(FEATURED) $(STAGE) $(WATCHED) $(REPLACED) $(ROLE) $(if $(DIGEST),--digest $(DIGEST)) $(if $(PLAN),--plan) $(foreach own,$(PARAMETERS),--parameter '$(own)')
+
+rollback: ## Move the alias of STACK=… to an earlier version: the one before, or VERSION=…
+	@$(DEPLOY) rollback $(STACK) $(NAMED) $(CONFIRMED) $(REPLACED) $(ROLE) $(if $(VERSION),--version $(VERSION)) $(if $(NO_CHECK),--no-check)
+
+verify-account: ## Deploy greeter to a real account, with a bad canary, a rollback and a promotion, and destroy it
+	$(PYTHON) scripts/build.py greeter --architecture arm64
+	@"$$($(PYTHON) scripts/tools.py deploy)/venv/bin/python" scripts/verify_account.py --lambda-dir target/lambda/arm64 $(CONFIRMED)
 
 deploy-code: ## Deploy FUNCTION=greeter without a stack, with `cargo lambda deploy`; ENV_FILE=… sets its variables
 	@$(DEPLOY) code $(FUNCTION) $(CONFIRMED) $(FEATURED) $(if $(ENV_FILE),--env-file $(ENV_FILE))
@@ -72,7 +84,7 @@ outputs: ## Show the outputs of STACK=…: URLs, ids
 	@$(DEPLOY) outputs $(STACK) $(NAMED)
 
 destroy: ## Delete STACK=… from AWS; a database leaves a snapshot
-	@$(DEPLOY) down $(STACK) $(NAMED) $(CONFIRMED)
+	@$(DEPLOY) down $(STACK) $(NAMED) $(CONFIRMED) $(ROLE)
 
 clean: ## Remove build output and installed tools
 	rm -rf .tools

@@ -27,8 +27,9 @@ ACTIONS = {
 INSTALLS = "python3 scripts/tools.py deploy"
 # By zips that are there; it runs no `mcpl doctor`, which has been built. The pipe hides a failure, unless the shell is `bash`.
 DEPLOYS = (
-    f'"$({INSTALLS})/venv/bin/python" scripts/deploy.py up "$STACK" --yes --no-doctor'
-    ' --lambda-dir "$RUNNER_TEMP/built/lambda" --features "$FEATURES" | tee "$RUNNER_TEMP/deployed"'
+    f'"$({INSTALLS})/venv/bin/python" scripts/deploy.py up "$STACK" --name "$NAME" --yes --no-doctor'
+    ' --lambda-dir "$RUNNER_TEMP/built/lambda" --features "$FEATURES" --parameters-file "$PARAMETERS" --canary "$CANARY"'
+    ' | tee "$RUNNER_TEMP/deployed"'
 )
 LINES = {
     INSTALLS, DEPLOYS,
@@ -42,7 +43,8 @@ TEMPORARY = "${{ runner.temp }}/"
 ARTIFACT_PATH = re.compile(rf"({re.escape(TEMPORARY)})?([a-z][a-z0-9]*)")
 DIGEST = re.compile(r"\$\{\{ needs\.[a-z]+\.outputs\.digest \}\}")
 VARIABLES = {
-    "FEATURES": "${{ inputs.features }}", "GH_REPO": "${{ github.repository }}", "GH_TOKEN": "${{ github.token }}",
+    "CANARY": "${{ inputs.canary }}", "FEATURES": "${{ inputs.features }}", "GH_REPO": "${{ github.repository }}",
+    "GH_TOKEN": "${{ github.token }}", "NAME": "${{ inputs.name }}", "PARAMETERS": "${{ inputs.parameters }}",
     "STACK": "${{ inputs.stack }}", "TAG": "${{ github.ref_name }}",
 }
 

@@ -15,6 +15,8 @@ import subprocess
 import urllib.request
 import zipfile
 
+import aws_changes
+import aws_versions
 import boto3
 import build as built
 import tools
@@ -84,6 +86,8 @@ def register():
     Role.create_from_cloudformation_json = classmethod(create_role)
     # A nested stack is referred to by what it tells.
     models.Stack.get_cfn_attribute = lambda stack, name: stack.output_map[name.removeprefix("Outputs.")].value
+    aws_changes.register()
+    aws_versions.register()
     parsing.get_model_list.cache_clear()
     parsing.get_model_map.cache_clear()
     parsing.get_name_type_map.cache_clear()
@@ -113,6 +117,8 @@ def resolve(value, resources, clean=parsing.clean_json):
 
 def update(logical_id, template, resources, parse=parsing.parse_and_update_resource, **where):
     """moto forgets a resource whose type it cannot update, and then drops what refers to it."""
+    if resources[logical_id] is None:
+        return None
     return parse(logical_id, template, resources, **where) or resources[logical_id]
 
 
@@ -199,7 +205,7 @@ def update_nested(cls, original_resource, new_resource_name, cloudformation_json
 
 
 class StandIn:
-    """A resource that is remembered. Two are made too, which moto has, and its CloudFormation has not."""
+    """A resource that is remembered. Some are made too, which moto has, and its CloudFormation has not."""
 
     def __init__(self, logical_id):
         self.physical_resource_id = logical_id
@@ -225,12 +231,19 @@ class StandIn:
         made = cls(kwargs["LogicalId"])
         if cls.kind == "AWS::Lambda::Url":
             config = {name: properties[name] for name in ("AuthType", "InvokeMode")}
-            boto3.client("lambda").create_function_url_config(FunctionName=properties["TargetFunctionArn"], **config)
-        if cls.kind == "AWS::Lambda::Alias":
-            made.physical_resource_id = boto3.client("lambda").create_alias(**routed(properties))["AliasArn"]
+            boto3.client("lambda").create_function_url_config(FunctionName=properties["TargetFunctionArn"].rpartition(":")[2], **config)
         if cls.kind == "AWS::EC2::EgressOnlyInternetGateway":
             gateway = boto3.client("ec2").create_egress_only_internet_gateway(VpcId=properties["VpcId"])
             made.physical_resource_id = gateway["EgressOnlyInternetGateway"]["EgressOnlyInternetGatewayId"]
+        if cls.kind == "AWS::CloudWatch::Alarm":
+            made.physical_resource_id = resource_name
+            alarm = {"AlarmName": resource_name, "MetricName": "m", "Namespace": "n", "Period": 60, "Statistic": "Sum"}
+            boto3.client("cloudwatch").put_metric_alarm(
+                **alarm, EvaluationPeriods=1, Threshold=0, ComparisonOperator="GreaterThanThreshold",
+            )
+        if cls.kind == "AWS::Lambda::Alias":
+            made.physical_resource_id = aws_versions.alias(properties)
+        made.given = properties
         given.append((cls.kind, kwargs["LogicalId"], properties))
         return made
 
@@ -238,25 +251,17 @@ class StandIn:
     def update_from_cloudformation_json(
         cls, original_resource, new_resource_name, cloudformation_json, account_id, region_name
     ):
-        properties = cloudformation_json["Properties"]
+        properties = original_resource.given = cloudformation_json["Properties"]
         if cls.kind == "AWS::Lambda::Alias":
-            boto3.client("lambda").update_alias(**routed(properties))
+            aws_versions.alias(properties)
         if cls.kind == "AWS::Lambda::Url":
             config = {name: properties[name] for name in ("AuthType", "InvokeMode")}
-            boto3.client("lambda").update_function_url_config(FunctionName=properties["TargetFunctionArn"], **config)
+            boto3.client("lambda").update_function_url_config(FunctionName=properties["TargetFunctionArn"].rpartition(":")[2], **config)
         return original_resource
 
     @classmethod
     def delete_from_cloudformation_json(cls, resource_name, cloudformation_json, account_id, region_name):
         pass
-
-
-def routed(alias):
-    """What Lambda's API calls the properties of an alias."""
-    weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", [])
-    routing = {"AdditionalVersionWeights": {str(own["FunctionVersion"]): float(own["FunctionWeight"]) for own in weights}}
-    named = {name: str(alias[name]) for name in ("Name", "FunctionName", "FunctionVersion")}
-    return {**named, "RoutingConfig": routing}
 
 
 @contextlib.contextmanager
@@ -273,6 +278,9 @@ def account():
         os.environ.pop("AWS_PROFILE", None)
         os.environ.update(variables, AWS_ENDPOINT_URL=f"http://{host}:{port}")
         given.clear()
+        aws_changes.next_end.clear()
+        aws_changes.slowness[0], aws_versions.answering[0] = 0, None
+        aws_versions.invocations.clear()
         # What moto keeps is the process's, and outlives its server.
         urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", b"").close()
         yield

@@ -11,23 +11,29 @@ import pytest
 import templates
 import tools
 from botocore.stub import Stubber
+from deploying import features as feature_sets
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
 
 
+def stack_with(code_key):
+    stack = deploy_script.Stack.__new__(deploy_script.Stack)
+    stack.described = {"StackStatus": "CREATE_COMPLETE", "Parameters": [{"ParameterKey": "CodeKey", "ParameterValue": code_key}]}
+    return stack
+
+
 @pytest.mark.parametrize("code_key", ["code/greeter-0a.zip", "own/place.zip", ""])
 def test_a_deployment_whose_features_are_unknown_has_to_name_them(code_key):
     """A3: its zip was uploaded by other means."""
-    stack = deploy_script.Stack.__new__(deploy_script.Stack)
-    stack.described = {"Parameters": [{"ParameterKey": "CodeKey", "ParameterValue": code_key}]}
+    stack = stack_with(code_key)
     arguments = argparse.Namespace(subject="greeter", features=None)
 
     with pytest.raises(SystemExit, match="FEATURES=otel, or FEATURES=none"):
-        deploy_script.choose_features(arguments, True, stack.features("greeter"))
+        feature_sets.choose_features(arguments, True, feature_sets.running("greeter", stack))
     # There is nothing to lose.
     api_docs = argparse.Namespace(subject="api-docs", features=None)
-    assert deploy_script.choose_features(api_docs, True, stack.features("api-docs")) == []
+    assert feature_sets.choose_features(api_docs, True, feature_sets.running("api-docs", stack)) == []
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,7 @@ def test_a_deployment_whose_features_are_unknown_has_to_name_them(code_key):
 )
 def test_auth_is_needed_for_variables_about_issuers(variables, is_needed):
     """A3"""
-    assert deploy_script.needs_auth(variables.items()) is is_needed
+    assert feature_sets.needs_auth(variables.items()) is is_needed
 
 
 def test_which_variables_are_about_issuers_is_the_functions_own_rule():
@@ -106,66 +112,12 @@ def test_auth_is_needed_for_what_a_template_sets(written, is_needed):
     """A3: a function's own variables, too."""
     values = {"Own": "", "Default": "https://id.example.com", "Given": "https://id.example.com"}
 
-    assert deploy_script.needs_auth(templates.variables_of(f"Variables:\n  {written}\n", values)) is is_needed
-
-
-STACK = """\
-  Function:
-    Properties:
-      TemplateURL: !Sub https://bucket/function.yaml
-      Parameters:
-        %s
-
-Outputs:
-  Issuer: {}
-"""
-
-
-@pytest.mark.parametrize(
-    ("passed", "is_needed"),
-    [
-        ("Issuer: !Ref Own", False),
-        ("Issuer: !Ref Given", True),
-        ("Issuer: https://id.example.com", True),
-        ('Issuer: !If [IsCognito, "", !Ref Own]', False),
-        ('Issuer: !If [IsCognito, "", !Ref Given]', True),
-        ("Issuer: !GetAtt Pool.Issuer", True),
-        ("Issuer:\n          Fn::Sub: x", True),
-        ("Authentication: required", True),
-        ('Authentication: ""', False),
-        ("MemorySize: 128\n        # Issuer: x\n        Other: !Ref Given", False),
-        ("FurtherVariables: !Sub |\n          GREETING=${Own}=MCP_AUTH", False),
-        ("FurtherVariables: !Sub |\n          GREETING=x\n          GOOGLE_CLIENT_ID=${Own}", True),
-        ("FurtherVariables: !Sub |\n          OIDC_ISSUER=", False),
-        ("FurtherVariables: |\n          MCP_AUTH=required", True),
-        ("FurtherVariables: !Sub\n          - |\n            COGNITO_USER_POOL_ID=${Pool}\n          - Pool: !Ref Pool", True),
-        ("FurtherVariables: OIDC_ISSUER=https://id.example.com", True),
-        ("FurtherVariables: !Ref Lines", True),
-        ("FurtherVariables: !Ref Own", False),
-        ("FurtherVariables: !GetAtt Other.Lines", True),
-        # What is not understood counts as set.
-        ('"Issuer": x', True),
-        ("<<: *own", True),
-    ],
-)
-def test_auth_is_needed_for_what_a_stack_passes_to_its_function(passed, is_needed):
-    """A3: with a template in between."""
-    values = {"Own": "", "Given": "https://id.example.com", "Lines": "OIDC_ISSUER=https://id.example.com"}
-    parameters = {"Issuer", "Issuers", "Audience", "ScopePrefix", "ExchangeClientId", "ExchangeSecretArn", "Authentication"}
-
-    variables = templates.function_variables(STACK % passed, values, dict.fromkeys(parameters, ""))
-
-    assert deploy_script.needs_auth(variables) is is_needed
-
-
-def test_a_stack_that_passes_parameters_otherwise_needs_auth():
-    for stack in ("", STACK % "Issuer: ''" * 2, (STACK % "Issuer: ''").replace("Parameters:", "Parameters: !Ref Own")):
-        assert deploy_script.needs_auth(templates.function_variables(stack, {}, {}))
+    assert feature_sets.needs_auth(templates.variables_of(f"Variables:\n  {written}\n", values)) is is_needed
 
 
 def test_a_template_without_the_known_form_of_variables_needs_auth():
     """8.5, A3"""
-    assert deploy_script.needs_auth(templates.variables_of("Environment: !Ref Own\n", {"Own": ""}))
+    assert feature_sets.needs_auth(templates.variables_of("Environment: !Ref Own\n", {"Own": ""}))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +155,7 @@ def test_auth_is_needed_for_what_an_env_file_sets(text, is_needed, tmp_path):
     client = SimpleNamespace(exceptions=SimpleNamespace(ResourceNotFoundException=NotFound), get_function=get_function)
     arguments = argparse.Namespace(subject="greeter", env_file=env_file, features=[])
 
-    assert (deploy_script.code_features(client, arguments) == ["auth"]) is is_needed
+    assert (feature_sets.code_features(client, arguments) == ["auth"]) is is_needed
 
 
 def zip_with_record(folder, features):
@@ -224,7 +176,7 @@ def test_what_is_uploaded_is_what_was_compared(tmp_path):
 
     compared = deploy_script.archive_of(argparse.Namespace(subject="greeter", lambda_dir=tmp_path, features=["auth"]), ["auth"])
     path.write_bytes(b"of another build")
-    artifacts.put_code("greeter", ["auth"], compared)
+    artifacts.put_code("greeter", compared)
 
     assert puts == [b"as it was recorded"]
 
@@ -255,10 +207,9 @@ def test_a_record_with_a_member_twice_is_none(member, tmp_path):
 )
 def test_a_code_key_tells_features_of_its_own_function(place, features):
     """8.5, A3"""
-    stack = deploy_script.Stack.__new__(deploy_script.Stack)
-    stack.described = {"Parameters": [{"ParameterKey": "CodeKey", "ParameterValue": f"code/{place}/{'0' * 64}.zip"}]}
+    stack = stack_with(f"code/{place}/{'0' * 64}.zip")
 
-    assert stack.features("greeter") == features
+    assert feature_sets.running("greeter", stack) == features
 
 
 def test_what_failed_in_an_earlier_deployment_is_not_told_again():

@@ -11,7 +11,7 @@ DIGEST = {"DIGEST": "${{ needs.build.outputs.digest }}"}
 COMPARES = 'echo "$DIGEST  SHA256SUMS" | sha256sum --check --strict\nsha256sum --check --strict --quiet SHA256SUMS\n'
 CHECK = {"env": DIGEST, "run": f"cd built\n{COMPARES}"}
 TOOLS = "python3 scripts/tools.py deploy"
-DEPLOYS = f'"$({TOOLS})/venv/bin/python" scripts/deploy.py up "$STACK" {{}} --features "$FEATURES" | tee "$RUNNER_TEMP/deployed"'
+DEPLOYS = f'"$({TOOLS})/venv/bin/python" scripts/deploy.py up "$STACK" --name "$NAME" {{}} --features "$FEATURES" --parameters-file "$PARAMETERS" --canary "$CANARY" | tee "$RUNNER_TEMP/deployed"'
 WITH_ZIPS = '--yes --no-doctor \\\n  --lambda-dir "$RUNNER_TEMP/built/lambda"'
 URL = "sed -n 's/^next: .* /url=/p' \"$RUNNER_TEMP/deployed\" >> \"$GITHUB_OUTPUT\""
 DRAFT = 'gh release create "$TAG" --draft --verify-tag --generate-notes dist/*'

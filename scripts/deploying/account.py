@@ -1,0 +1,45 @@
+"""The AWS account and region of a deployment."""
+
+import os
+import sys
+
+import boto3
+
+
+class Account:
+    """The account and the region that the configuration of the AWS SDKs names."""
+
+    def __init__(self):
+        # boto3 is the only SDK that does not read this variable; cargo-lambda does.
+        self.session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
+        self.region = self.session.region_name
+        if not self.region:
+            sys.exit("no region: set AWS_REGION, or one in the profile")
+        identity = self.client("sts").get_caller_identity()
+        self.id, self.caller = identity["Account"], identity["Arn"]
+
+    def client(self, service):
+        return self.session.client(service)
+
+    @property
+    def domain(self):
+        """The domain of AWS endpoints in this region, the value of AWS::URLSuffix."""
+        return "amazonaws.com.cn" if self.session.get_partition_for_region(self.region) == "aws-cn" else "amazonaws.com"
+
+    def ask(self, arguments, *plan):
+        """Prints where something will change, and what; ends unless the answer is yes."""
+        print(f"account  {self.id}, as {self.caller}\nregion   {self.region}")
+        for line in plan:
+            print(line)
+        if not is_confirmed(arguments):
+            sys.exit("Nothing was changed.")
+
+
+def is_confirmed(arguments, question="Go on?"):
+    if arguments.yes:
+        return True
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        answer = ""
+    return answer.strip().lower() in ("y", "yes")

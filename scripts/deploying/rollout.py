@@ -1,0 +1,157 @@
+"""Versions of a function: publish, check, canary, switch, rollback. `$LATEST`, which an update of the stack changes, serves no
+request; the alias `live` does, and parameters of the stack move it."""
+
+import sys
+import time
+
+from deploying import stack as stacks
+from deploying.checking import CheckError, check
+
+# The versions that stay besides those that serve requests.
+KEPT = 10
+
+
+class CanaryError(Exception):
+    """The reason why a canary ended."""
+
+
+class Rollout:
+    def __init__(self, account, stack, arguments):
+        self.account, self.stack, self.arguments = account, stack, arguments
+        self.client = account.client("lambda")
+        outputs = stack.outputs()
+        self.function = outputs["FunctionName"]
+        self.alarms = [name for name in outputs.get("AlarmNames", "").split(",") if name]
+        self.host = outputs.get("FunctionUrlHost") or f"check.lambda-url.{account.region}.on.aws"
+
+    @property
+    def live(self):
+        return self.stack.values()["LiveVersion"]
+
+    @property
+    def canary(self):
+        return self.stack.values()["CanaryVersion"]
+
+    def deploy(self, lambda_digest):
+        """Publishes what the stack has, and moves the alias to it. A version that was published before is not published again."""
+        # With the digest: another deployment may have changed the function in the meantime.
+        version = self.client.publish_version(FunctionName=self.function, CodeSha256=lambda_digest)["Version"]
+        if version == self.live and not self.canary:
+            print(f"version {version} serves all requests already")
+            return self.prune()
+        try:
+            self.check(version)
+        except SystemExit:
+            # A rollback must not find it. Without it the same code and configuration get another number.
+            self.delete(version)
+            raise
+        if self.arguments.canary and self.live:
+            self.try_canary(version)
+        self.switch(version)
+        print(f"version {version} serves all requests")
+        self.prune()
+
+    def rollback(self, version=None):
+        """Moves the alias to an earlier version, or a canary's requests back to the live version."""
+        if not self.live:
+            sys.exit(f"{self.stack.name} serves no version yet: deploy one first")
+        wanted = version or (self.live if self.canary else self.before(self.live))
+        if int(wanted) not in self.versions():
+            sys.exit(f"{self.function} has no version {wanted}; it has {', '.join(map(str, self.versions()))}")
+        if (wanted, "") == (self.live, self.canary):
+            sys.exit(f"version {wanted} serves all requests already")
+        if wanted != self.live and not self.arguments.no_check:
+            self.check(wanted)
+        self.switch(wanted)
+        print(f"version {wanted} serves all requests")
+
+    def before(self, version):
+        earlier = [own for own in self.versions() if own < int(version)]
+        if not earlier:
+            sys.exit(f"there is no version before {version}")
+        return str(earlier[-1])
+
+    def check(self, version):
+        try:
+            check(self.account, self.function, version, self.arguments.subject, self.host)
+        except CheckError as error:
+            served = f"version {self.live} serves all requests" if self.live else "no version serves requests yet"
+            sys.exit(f"version {version} failed its check, and serves nothing: {error}\n{served}.")
+
+    def try_canary(self, version):
+        """Gives a version a part of the requests, for some minutes; without an alarm, it may have all of them."""
+        before, weight = self.live, self.arguments.canary
+        try:
+            # An alarm that is on already could not tell that the canary is bad.
+            self.refuse_alarms()
+        except CanaryError as error:
+            sys.exit(f"no canary: {error}. Version {before} serves all requests. Remove the cause, or deploy without CANARY=.")
+        try:
+            self.switch(before, version, weight)
+            print(f"version {version} serves {weight} of the requests for {self.arguments.minutes} minutes …", flush=True)
+            self.watch()
+        except CanaryError as error:
+            self.switch_back(before)
+            self.delete(version)
+            sys.exit(f"version {version} was withdrawn: {error}. Version {before} serves all requests.")
+        except BaseException:
+            self.switch_back(before)
+            raise
+
+    def watch(self):
+        deadline = time.monotonic() + 60 * self.arguments.minutes
+        while (remaining := deadline - time.monotonic()) > 0:
+            self.refuse_alarms()
+            time.sleep(min(stacks.POLL_SECONDS, remaining))
+        self.refuse_alarms()
+
+    def refuse_alarms(self):
+        if not self.alarms:
+            raise CanaryError("the stack has no alarms")
+        cloudwatch, found = self.account.client("cloudwatch"), {}
+        for page in cloudwatch.get_paginator("describe_alarms").paginate(
+            AlarmNames=self.alarms, AlarmTypes=["MetricAlarm", "CompositeAlarm"],
+        ):
+            found |= {own["AlarmName"]: own for own in [*page.get("MetricAlarms", []), *page.get("CompositeAlarms", [])]}
+        if missing := set(self.alarms) - found.keys():
+            raise CanaryError(f"the alarm {', '.join(sorted(missing))} does not exist")
+        if on := [own for own in found.values() if own["StateValue"] == "ALARM"]:
+            reasons = "; ".join(f"{own['AlarmName']}: {own.get('StateReason', '')}" for own in on)
+            raise CanaryError(f"an alarm is on ({reasons})")
+
+    def switch_back(self, version):
+        print(f"traffic goes back to version {version}", file=sys.stderr)
+        try:
+            self.stack.settle()
+            self.switch(version)
+        except BaseException:
+            print(f"traffic is still divided: run `make rollback STACK={self.arguments.subject}`", file=sys.stderr)
+            raise
+
+    def switch(self, version, canary="", weight="0"):
+        """The second update of a deployment: the alias alone."""
+        self.stack.update(
+            self.arguments, {"LiveVersion": version, "CanaryVersion": canary, "CanaryWeight": weight}, ask=False,
+            role=self.arguments.role_arn,
+        )
+
+    def versions(self):
+        pages = self.client.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
+        return sorted(int(own["Version"]) for page in pages for own in page["Versions"] if own["Version"] != "$LATEST")
+
+    def prune(self):
+        """Deletes old versions. A failure is no failure of the deployment: the next one deletes them."""
+        serving = {self.live, self.canary}
+        for page in self.client.get_paginator("list_aliases").paginate(FunctionName=self.function):
+            for alias in page["Aliases"]:
+                weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+                serving |= {alias["FunctionVersion"], *weights}
+        for version in self.versions()[:-KEPT]:
+            if str(version) not in serving:
+                self.delete(str(version))
+
+    def delete(self, version):
+        try:
+            self.client.delete_function(FunctionName=self.function, Qualifier=version)
+        except self.client.exceptions.ClientError as error:
+            print(f"version {version} stays: {error}", file=sys.stderr)

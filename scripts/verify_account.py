@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""`make verify-account`: runs in a real AWS account what no emulator covers, and prints what it did.
+
+    verify_account.py --lambda-dir FOLDER [--change NAME=VALUE] [--yes]
+
+It deploys greeter as two stacks with names of their own, gives a canary an alarm, deploys a zip that cannot start, rolls back,
+promotes the zip to the second stack, and destroys both, also after a failure. `--change` is a parameter that makes a new version.
+"""
+
+import argparse
+import json
+import pathlib
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+import build
+import tools
+from deploying.account import Account
+from deploying.checking import event_of
+from deploying.stack import Stack
+
+COMMAND = [sys.executable, tools.PROJECT / "scripts" / "deploy.py"]
+FUNCTION = "greeter"
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Verifies deployments in an AWS account.")
+    parser.add_argument("--lambda-dir", type=pathlib.Path, required=True, help="the zips of `make build` for arm64")
+    parser.add_argument("--change", default="InvokeMode=RESPONSE_STREAM", metavar="NAME=VALUE", help="a parameter that makes a new version")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    arguments = parser.parse_args()
+    account = Account()
+    name = f"verify-{secrets.token_hex(3)}"
+    account.ask(arguments, f"stacks   {name} and {name}-2 will be made, and destroyed at the end; the bucket with the zips stays")
+    verification = Verification(account, name, arguments)
+    try:
+        verification.run()
+    finally:
+        verification.destroy()
+    print("verified")
+
+
+class Verification:
+    def __init__(self, account, name, arguments):
+        self.account, self.name, self.arguments = account, name, arguments
+
+    def run(self):
+        up = ["up", FUNCTION, "--name", self.name, "--lambda-dir", self.arguments.lambda_dir, "--no-doctor"]
+        change = ["--parameter", self.arguments.change]
+        self.step("deploy", [*up], live="1")
+        alarm = threading.Thread(target=self.raise_alarm, daemon=True)
+        alarm.start()
+        self.step("a canary whose alarm goes off", [*up, *change, "--canary", "0.1", "--minutes", "5"], live="1", succeeds=False)
+        with tempfile.TemporaryDirectory() as folder:
+            bad = [*up, "--lambda-dir", broken_zip(pathlib.Path(folder))]
+            self.step("a zip that cannot start", bad, live="1", succeeds=False)
+        self.step("deploy the change", [*up, *change])
+        self.step("rollback", ["rollback", FUNCTION, "--name", self.name], live="1")
+        key = self.values(self.name)["CodeKey"]
+        digest = key.rpartition("/")[2].removesuffix(".zip")
+        promoted = ["up", FUNCTION, "--name", f"{self.name}-2", "--digest", digest, "--no-doctor"]
+        self.step("promotion by digest", promoted, live="1", name=f"{self.name}-2")
+
+    def step(self, what, words, live=None, succeeds=True, name=None):
+        began = time.monotonic()
+        ended = subprocess.run([str(word) for word in [*COMMAND, *words, "--yes"]])
+        serving = self.values(name or self.name).get("LiveVersion")
+        if (ended.returncode == 0) != succeeds or (live and serving != live):
+            sys.exit(f"{what}: exit code {ended.returncode}, version {serving} is live; expected version {live or 'of the change'}")
+        self.call(name or self.name)
+        print(f"STEP {what}: as expected, version {serving} answers at the URL, {time.monotonic() - began:.0f} s", flush=True)
+
+    def call(self, name):
+        """Sends a request to the Function URL, as a client does."""
+        url = Stack(self.account, name).outputs()["Url"]
+        event = event_of({"method": "server/discover"}, url.split("/")[2], None)
+        request = urllib.request.Request(url, event["body"].encode(), event["headers"])
+        with urllib.request.urlopen(request, timeout=30) as response:
+            if "result" not in json.load(response):
+                sys.exit(f"{url} has no result")
+
+    def raise_alarm(self):
+        """Sets an alarm of the function as soon as a canary serves requests."""
+        cloudwatch = self.account.client("cloudwatch")
+        while not self.values(self.name).get("CanaryVersion"):
+            time.sleep(1)
+        stack = Stack(self.account, self.name)
+        alarm = stack.outputs()["AlarmNames"].split(",")[0]
+        while stack.values().get("CanaryVersion"):
+            cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="make verify-account")
+            time.sleep(2)
+            stack = Stack(self.account, self.name)
+        cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="OK", StateReason="make verify-account")
+
+    def values(self, name):
+        return Stack(self.account, name).values()
+
+    def destroy(self):
+        for name in (self.name, f"{self.name}-2"):
+            if Stack(self.account, name).exists:
+                ended = subprocess.run([str(word) for word in [*COMMAND, "down", FUNCTION, "--name", name, "--yes"]])
+                print(f"STEP destroy {name}: exit code {ended.returncode}", flush=True)
+
+
+def broken_zip(folder):
+    """The folder of a zip without a program, whose record says that it is one."""
+    path = build.archive_in(folder, FUNCTION, [])
+    path.parent.mkdir(parents=True)
+    # The end of an archive without members.
+    path.write_bytes(b"PK\5\6" + bytes(18))
+    build.record(path, "arm64", FUNCTION, [])
+    return folder
+
+
+if __name__ == "__main__":
+    main()

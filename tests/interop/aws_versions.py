@@ -1,0 +1,133 @@
+"""Versions, aliases with weights, and invocations of functions for the account of `aws_account`: moto's numbers are not
+Lambda's after a deletion, it publishes what did not change, and it invokes functions in Docker alone."""
+
+import base64
+import copy
+import json
+
+import boto3
+from moto.awslambda import models
+from moto.awslambda.exceptions import InvalidParameterValueException
+from moto.core.exceptions import JsonRESTError
+
+# What belongs to a version, for the comparison with the one before.
+VERSIONED = ("CodeSha256", "Environment", "Handler", "MemorySize", "Role", "Runtime", "Timeout", "TracingConfig", "VpcConfig")
+
+# Invoked in place of a function, with the configuration and the event; `None` answers as a function does that has no fault.
+answering = [None]
+# Each invocation: the version, and the method of JSON-RPC.
+invocations = []
+
+
+def register():
+    models.LambdaStorage.publish_version = publish_version
+    models.LambdaBackend.invoke = invoke
+    update = models.LambdaFunction.update_from_cloudformation_json.__func__
+
+    def update_function(cls, original_resource, new_resource_name, cloudformation_json, account_id, region_name):
+        properties = cloudformation_json["Properties"]
+        original_resource.reserved_concurrency = properties.get("ReservedConcurrentExecutions")
+        original_resource.tracing_config = properties.get("TracingConfig", original_resource.tracing_config)
+        return update(cls, original_resource, new_resource_name, cloudformation_json, account_id, region_name)
+
+    models.LambdaFunction.update_from_cloudformation_json = classmethod(update_function)
+    read_parameters()
+
+
+def read_parameters():
+    from moto.awslambda.responses import LambdaResponse
+
+    original = LambdaResponse.publish_version
+
+    def publish(self):
+        name = self.path.split("/")[-2]
+        wanted, has = self.json_body.get("CodeSha256"), self.backend.get_function(name).get_configuration()["CodeSha256"]
+        if wanted and wanted != has:
+            raise InvalidParameterValueException(f"CodeSHA256 ({wanted}) is different from current CodeSHA256 in $LATEST ({has}).")
+        return original(self)
+
+    LambdaResponse.publish_version = publish
+    call = LambdaResponse.invoke
+
+    def invoke_version(self):
+        # moto reads the parameter in lower case, which no SDK sends.
+        self.querystring["qualifier"] = self.querystring.get("Qualifier", [None])
+        return call(self)
+
+    LambdaResponse.invoke = invoke_version
+
+
+def publish_version(self, name_or_arn, description=""):
+    latest = self.get_function_by_name_or_arn_forbid_qualifier(name_or_arn)
+    versions = self._functions[latest.function_name]["versions"]
+    if versions and versioned(versions[-1]) == versioned(latest):
+        return versions[-1]
+    published = copy.copy(latest)
+    # moto updates it in place.
+    published.code = copy.deepcopy(latest.code)
+    # A number is never used again.
+    latest.published = getattr(latest, "published", 0) + 1
+    published.set_version(latest.published)
+    versions.append(published)
+    self._arns[published.function_arn] = published
+    return published
+
+
+def versioned(function):
+    configuration = function.get_configuration()
+    return {name: configuration.get(name) for name in VERSIONED}
+
+
+class Throttled(JsonRESTError):
+    code = 429
+
+    def __init__(self):
+        super().__init__("TooManyRequestsException", "Rate Exceeded.")
+
+
+def invoke(self, function_name, qualifier, body, headers, response_headers):
+    function = self.get_function(function_name, qualifier)
+    if str(function.reserved_concurrency) == "0":
+        raise Throttled()
+    event = json.loads(body)
+    invocations.append((str(function.version), json.loads(event["body"])["method"]))
+    payload = (answering[0] or answer)(function, event)
+    if isinstance(payload, Exception):
+        response_headers["x-amz-function-error"] = "Unhandled"
+        response_headers["x-amz-log-result"] = base64.b64encode(b"the log of the function").decode()
+        payload = json.dumps({"errorType": "Runtime.ExitError", "errorMessage": str(payload)}).encode()
+    response_headers["Content-Length"] = str(len(payload))
+    return payload
+
+
+def answer(function, event, status=200, result=None):
+    """A response of a function without a fault: closed, if it has an issuer."""
+    variables = function.environment_vars
+    headers = {"content-type": "application/json"}
+    message = json.loads(event["body"])
+    if variables.get("OIDC_ISSUER") or variables.get("OIDC_ISSUERS") or variables.get("MCP_AUTH") == "required":
+        return json.dumps({"statusCode": 401, "headers": {**headers, "www-authenticate": "Bearer"}, "body": "{}"}).encode()
+    body = {"jsonrpc": "2.0", "id": message["id"], "result": result or {}}
+    return json.dumps({"statusCode": status, "headers": headers, "body": json.dumps(body)}).encode()
+
+
+def alias(properties):
+    """Makes or moves an alias, by the properties of AWS::Lambda::Alias; returns its ARN."""
+    client = boto3.client("lambda")
+    weights = properties.get("RoutingConfig", {}).get("AdditionalVersionWeights", [])
+    routing = {own["FunctionVersion"]: float(own["FunctionWeight"]) for own in weights}
+    request = {
+        "FunctionName": properties["FunctionName"], "Name": properties["Name"], "FunctionVersion": properties["FunctionVersion"],
+        "RoutingConfig": {"AdditionalVersionWeights": routing},
+    }
+    try:
+        return client.update_alias(**request)["AliasArn"]
+    except client.exceptions.ResourceNotFoundException:
+        return client.create_alias(**request)["AliasArn"]
+
+
+def traffic(function, name="live"):
+    """The versions that an alias serves, each with its part of the requests."""
+    found = boto3.client("lambda").get_alias(FunctionName=function, Name=name)
+    weights = (found.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    return {found["FunctionVersion"]: round(1 - sum(weights.values()), 4), **weights}
