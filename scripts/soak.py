@@ -3,7 +3,7 @@
 
     python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--proxy-minutes N] [--mutate FILE... | --no-mutants]
 
-Calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), runs a fleet of
+Kills deployments after each of their calls (`-m slow`), calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), runs a fleet of
 `mcpl proxy` for an hour while servers, issuers and clocks change (`scripts/soak_proxies.py`), fuzzes documents, events,
 messages and tokens, and changes the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a
 nightly compiler (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
@@ -53,6 +53,7 @@ def main():
     if arguments.mutate:
         return mutate(arguments.mutate)
     tools.install_test()
+    slow_tests()
     run("arm64.py")
     run("chaos.py", "--calls", arguments.calls)
     run("memory.py", "--seconds", arguments.memory_seconds)
@@ -60,6 +61,13 @@ def main():
     fuzz(arguments.fuzz_seconds)
     if not arguments.no_mutants:
         mutate()
+
+
+def slow_tests():
+    """Deployments that are killed after each of their calls, at a first deployment and repaired by a rollback."""
+    command = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider", "-n", "2", "-m", "slow", tools.INTEROP]
+    if subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment()).returncode:
+        sys.exit("failed: slow tests")
 
 
 def run(script, *options):

@@ -23,7 +23,7 @@ def main():
     pytest = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider"]
     run("scripts", [*pytest, tools.PROJECT / "tests" / "scripts"])
     # Most of its tests wait for processes: twice as many workers as a small machine has cores.
-    run("interop", [*pytest, "-n", WORKERS, tools.INTEROP])
+    run("interop", [*pytest, "-n", WORKERS, "-m", "not slow", tools.INTEROP])
     run("clients", clients.command("-m", "fast"))
     run("conformance", [sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
     run("budget", [sys.executable, tools.PROJECT / "scripts" / "budget.py"])

@@ -165,6 +165,10 @@ def group_of(nodeid):
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: part of `make soak`, not of `make test`")
+
+
 def pytest_collection_modifyitems(items):
     # All others are between the two.
     place = {name: -1 for name in HEAVY} | {name: 1 for name in ALONE}

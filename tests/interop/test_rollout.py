@@ -598,7 +598,10 @@ def kill_after(call, *words):
 
 
 @pytest.mark.parametrize("call", CHANGING)
-@pytest.mark.parametrize(("is_first", "repair"), [(True, "deploy"), (False, "deploy"), (False, "rollback")])
+@pytest.mark.parametrize(
+    ("is_first", "repair"),
+    [pytest.param(True, "deploy", marks=pytest.mark.slow), (False, "deploy"), pytest.param(False, "rollback", marks=pytest.mark.slow)],
+)
 def test_a_deployment_that_is_killed_is_repaired_by_the_next_command(deploy, zips, call, repair, is_first):
     """SIGKILL after each call that changes something, also while the stack is still being updated."""
     aws_changes.slowness[0] = 2

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const VALUES: usize = 1000;
 
 /// Pairs of schemas that are called compatible.
-const PAIRS: usize = 30;
+const PAIRS: usize = 60;
 
 fn validator(schema: &Value) -> Validator {
     jsonschema::options().should_validate_formats(true).build(schema).unwrap()

@@ -53,7 +53,9 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::authorizer::{Authorizer, TokenCommand};
+    use crate::authorizer::Authorizer;
+    #[cfg(unix)]
+    use crate::authorizer::TokenCommand;
 
     fn upstream(url: String, authorizer: Authorizer) -> Upstream {
         Upstream::new(reqwest::Client::new(), Duration::from_secs(60), url, authorizer)
