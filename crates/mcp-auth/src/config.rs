@@ -255,7 +255,12 @@ impl RawIssuer {
             }
             (Preset::Other, Some(issuer), None) => match secure_url(&issuer) {
                 Some(url) if url.query.is_none() => issuer,
-                _ => return Err(mistake(&format!("`{issuer}` is no https URL (http on loopback) without query"))),
+                _ => {
+                    let setting =
+                        if variable == ISSUERS { format!("`issuer` in {ISSUERS}") } else { variable.to_owned() };
+                    let expected = "an https URL (http on loopback) without query";
+                    return Err(InitError::setting(&setting, expected, &issuer));
+                }
             },
             (Preset::Other, None, None) => return Err(mistake("an issuer needs `issuer` or `preset`")),
             (Preset::Google | Preset::Other, _, Some(_)) => return Err(mistake("`user_pool_id` is for `cognito`")),
@@ -294,7 +299,8 @@ impl RawIssuer {
             );
         }
         if let Some(jwks_uri) = self.jwks_uri.as_deref().filter(|jwks_uri| secure_url(jwks_uri).is_none()) {
-            return Err(mistake(&format!("`jwks_uri` must be an https URL (http on loopback), not `{jwks_uri}`")));
+            let setting = format!("`jwks_uri` in {variable}");
+            return Err(InitError::setting(&setting, "an https URL (http on loopback)", jwks_uri));
         }
         Ok(IssuerConfig {
             accepts_id_tokens: self.id_tokens || self.preset != Preset::Other,
@@ -376,6 +382,7 @@ mod tests {
             (&[("OIDC_ISSUER", "http://localhost.issuer.example")], "https URL"),
             (&[("OIDC_ISSUER", "https://issuer.example:/")], "https URL"),
             (&[("OIDC_ISSUER", "issuer.example")], "https URL"),
+            (&[("OIDC_ISSUER", "https://user:s3cret@issuer.example")], "OIDC_ISSUER must be an https URL"),
             (&[("OIDC_ISSUER", "https://issuer.example?x=1")], "without query"),
             (&[("OIDC_AUDIENCE", "x")], "nothing names the issuer"),
             (&[("OIDC_GRANT_SCOPES", "x")], "nothing names the issuer"),
@@ -402,10 +409,18 @@ mod tests {
             (&[("OIDC_ISSUERS", r#"[{"issuer":"https://a.example"},{"issuer":"https://a.example"}]"#)], "twice"),
             (&[("OIDC_ISSUERS", r#"[{"issuer":"https://a.example"}]"#), ("OIDC_AUDIENCE", "x")], "OIDC_AUDIENCE"),
             (&[("OIDC_ISSUERS", r#"[{"issuer":"https://a.example","jwks_uri":"http://b.example"}]"#)], "jwks_uri"),
+            (
+                &[("OIDC_ISSUERS", r#"[{"issuer":"https://user:s3cret@a.example"}]"#)],
+                "`issuer` in OIDC_ISSUERS must be",
+            ),
+            (
+                &[("OIDC_ISSUERS", r#"[{"issuer":"https://a.example","jwks_uri":"https://user:s3cret@b.example"}]"#)],
+                "`jwks_uri` in OIDC_ISSUERS must be an https URL (http on loopback), not `https://…@b.example`",
+            ),
         ] {
             let error = read(pairs).unwrap_err();
 
-            assert!(error.contains(expected), "{expected}: {error}");
+            assert!(error.contains(expected) && !error.contains("s3cret"), "{expected}: {error}");
         }
     }
 

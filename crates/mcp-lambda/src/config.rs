@@ -283,6 +283,9 @@ mod tests {
             ("MCP_INVOKE_MODE", "RESPONSE_STREAM", "`buffered` or `stream`"),
             ("MCP_PUBLIC_URL", "http://mcp.example.com", "an https URL"),
             ("MCP_PUBLIC_URL", "mcp.example.com", "an https URL"),
+            ("MCP_PUBLIC_URL", "https://user:s3cret@mcp.example.com", "not `https://…@mcp.example.com`"),
+            ("MCP_PUBLIC_URL", "https://mcp.example.com?token=s3cret", "not `https://mcp.example.com?…`"),
+            ("MCP_ALLOWED_ORIGINS", "https://user:s3cret@app.example.com", "not `https://…@app.example.com`"),
             ("MCP_ALLOWED_ORIGINS", "https://a.example,*", "list of origins"),
             ("MCP_ALLOWED_ORIGINS", "https://a.example/path", "list of origins"),
             ("MCP_ALLOWED_ORIGINS", "https://*.a.example", "list of origins"),
@@ -300,7 +303,7 @@ mod tests {
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
 
-            assert!(error.contains(name) && error.contains(expected), "{error}");
+            assert!(error.contains(name) && error.contains(expected) && !error.contains("s3cret"), "{error}");
         }
     }
 

@@ -172,9 +172,10 @@ impl InitError {
         Self { message: message.into(), source: None }
     }
 
-    /// Creates the error of an invalid setting, with the variable, the expected and the actual value.
+    /// Creates the error of an invalid setting, with the variable, the expected and the actual value. The user name,
+    /// password and query of a URL are redacted. For other values that may be secret use [`secret`](Self::secret).
     pub fn setting(variable: &str, expected: &str, found: &str) -> Self {
-        Self::new(format!("{variable} must be {expected}, not `{found}`"))
+        Self::new(format!("{variable} must be {expected}, not `{}`", redact_url(found)))
     }
 
     /// Creates the error of an invalid secret, without its value.
@@ -200,4 +201,48 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
         source = cause.source();
     }
     chain
+}
+
+/// Replaces user name, password and query of a URL by `…`. The value is invalid, so its parts may have delimiters in them:
+/// all text before the last `@` counts as a user name and password, except the scheme.
+fn redact_url(found: &str) -> Cow<'_, str> {
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let start = found.find("://").filter(|end| is_scheme(&found[..*end])).map_or(0, |end| end + 3);
+    let (scheme, rest) = found.split_at(start);
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?…"));
+    if user.is_empty() && query.is_empty() { found.into() } else { format!("{scheme}{user}{rest}{query}").into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_setting_has_no_password_and_no_query() {
+        for (found, shown) in [
+            ("", ""),
+            ("on", "on"),
+            ("https://api.example.com:8443/a#b", "https://api.example.com:8443/a#b"),
+            ("https://user:s3cret@api.example.com/a", "https://…@api.example.com/a"),
+            ("https://s3cret@api.example.com", "https://…@api.example.com"),
+            ("HTTP://user:s3cret@[::1]:80/", "HTTP://…@[::1]:80/"),
+            ("user:s3cret@api.example.com", "…@api.example.com"),
+            ("//user:s3cret@api.example.com", "…@api.example.com"),
+            ("https:/user:s3cret@api.example.com", "…@api.example.com"),
+            ("https:\\\\user:s3cret@api.example.com", "…@api.example.com"),
+            (" https://user:s3cret@api.example.com", "…@api.example.com"),
+            ("https://user:s3cret/s3cret?s3cret#s3cret@s3cret@api.example.com", "https://…@api.example.com"),
+            ("s3cret@https://user:s3cret@api.example.com", "…@api.example.com"),
+            ("https://a.example,https://user:s3cret@b.example", "https://…@b.example"),
+            ("https://user:s3cret@", "https://…@"),
+            ("https://api.example.com/a?token=s3cret", "https://api.example.com/a?…"),
+            ("https://ü:s3cret@api.example.com/?token=s3cret", "https://…@api.example.com/?…"),
+        ] {
+            let error = InitError::setting("URL", "an https URL", found).to_string();
+
+            assert_eq!(error, format!("URL must be an https URL, not `{shown}`"));
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
 }

@@ -96,7 +96,7 @@ mod tests {
         for (name, value, expected) in [
             ("OPENAPI_SOURCE", "openapi.yaml", "`file:NAME`"),
             ("OPENAPI_SOURCE", "http://api.example.com/openapi.json", "https"),
-            ("OPENAPI_SOURCE", "https://user:pass@api.example.com/", "https"),
+            ("OPENAPI_SOURCE", "https://user:pass@api.example.com/", "not `https://…@api.example.com/`"),
             ("OPENAPI_SOURCE", "file:/etc/passwd", "`file:NAME`"),
             ("OPENAPI_SOURCE", "file:../openapi.json", "`file:NAME`"),
             ("OPENAPI_SOURCE", "file:", "`file:NAME`"),
