@@ -212,7 +212,9 @@ impl TokenExchange {
             check_granted(&granted, subject, &scope)?;
             let lifetime = granted.expires_in.min(MAX_LIFETIME).saturating_sub(RESERVE);
             if let Some(ends) = now.checked_add(lifetime).filter(|ends| *ends > now) {
-                self.kept().entry(key).or_default().token = Some((granted.token.clone(), ends));
+                let mut kept = self.kept();
+                make_room(&mut kept, &key, now);
+                kept.entry(key).or_default().token = Some((granted.token.clone(), ends));
             }
             Ok(granted.token)
         };
@@ -312,6 +314,16 @@ impl Slot {
     fn fresh(&self, now: SystemTime) -> Option<ExchangedToken> {
         self.token.as_ref().filter(|(_, ends)| now < *ends).map(|(token, _)| token.clone())
     }
+
+    /// When the token expires; `None` without one that is fresh.
+    fn expires(&self, now: SystemTime) -> Option<SystemTime> {
+        self.token.as_ref().map(|(_, ends)| *ends).filter(|ends| now < *ends)
+    }
+
+    /// Whether a request holds the slot's lock, or waits for it.
+    fn is_in_flight(&self) -> bool {
+        Arc::strong_count(&self.flight) > 1
+    }
 }
 
 /// The scopes as one text.
@@ -363,13 +375,19 @@ fn key(subject: &SubjectToken, target: TokenTarget<'_>, scope: &str) -> [u8; 32]
     bytes
 }
 
+/// Evicts what has expired if there is no room for a key, and if nothing has, the token that expires first.
 fn make_room(kept: &mut HashMap<[u8; 32], Slot>, key: &[u8; 32], now: SystemTime) {
-    if kept.len() >= MAX_KEPT && !kept.contains_key(key) {
-        // A slot without a token may be in use; then its request keeps its token elsewhere.
-        kept.retain(|_, slot| slot.fresh(now).is_some());
-        if kept.len() >= MAX_KEPT {
-            kept.clear();
-        }
+    if kept.len() < MAX_KEPT || kept.contains_key(key) {
+        return;
+    }
+    kept.retain(|_, slot| slot.expires(now).is_some() || slot.is_in_flight());
+    if kept.len() < MAX_KEPT {
+        return;
+    }
+    // A request in flight is evicted last. It keeps its token under its key again.
+    let order = |slot: &Slot| (slot.expires(now).is_none(), slot.expires(now));
+    if let Some(first) = kept.iter().min_by_key(|(_, slot)| order(slot)).map(|(key, _)| *key) {
+        kept.remove(&first);
     }
 }
 

@@ -19,6 +19,8 @@ use tokio::{
 
 use super::*;
 
+mod cache;
+
 /// A server on loopback: it answers each request by a script that gets the number and the text of the request.
 struct Peer {
     address: SocketAddr,
@@ -184,19 +186,6 @@ async fn several_exchanges_at_once_are_one_request() {
 
     assert!(tokens.iter().all(|token| token.as_ref().is_ok_and(|token| token.as_str() == "new")));
     assert_eq!(peer.requests().len(), 1);
-}
-
-#[tokio::test]
-async fn the_tokens_that_are_kept_are_bounded() {
-    let peer = Peer::start(|_, _| granted("new")).await;
-    let exchanger = exchanger(&peer.url("/token"), &[]);
-    let now = SystemTime::now();
-
-    for number in 0..=MAX_KEPT {
-        let subject = SubjectToken::new(&format!("caller{number}"));
-        exchanger.exchange(&subject, TARGET, &[], || now, None).await.unwrap();
-        assert!(exchanger.kept().len() <= MAX_KEPT);
-    }
 }
 
 #[tokio::test]
