@@ -210,7 +210,7 @@ impl TokenExchange {
             }
             let granted = self.request(subject, target, &scope, &clock, answer_by).await?;
             check_granted(&granted, subject, &scope)?;
-            let lifetime = granted.expires_in.min(MAX_LIFETIME).saturating_sub(RESERVE);
+            let lifetime = granted.expires_in.saturating_sub(RESERVE);
             if let Some(ends) = now.checked_add(lifetime).filter(|ends| *ends > now) {
                 let mut kept = self.kept();
                 make_room(&mut kept, &key, now);
