@@ -272,6 +272,7 @@ impl RequestBuilder {
             max_bytes: self.max_response_bytes,
             takes_encodings: self.headers.contains_key(header::ACCEPT_ENCODING),
         };
+        let is_head = self.method == Method::HEAD;
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
@@ -288,7 +289,7 @@ impl RequestBuilder {
         };
         let response = timeout_at(ends, exchange).await.map_err(|_| limits.timeout())??;
         let response = response.map_err(|error| failure(error, limits.place.clone()))?;
-        Response::new(response, limits)
+        Response::new(response, limits, is_head)
     }
 }
 

@@ -43,8 +43,12 @@ pub struct Response {
 }
 
 impl Response {
-    pub(crate) fn new(response: http::Response<Incoming>, limits: Limits) -> Result<Self, Error> {
+    pub(crate) fn new(response: http::Response<Incoming>, limits: Limits, is_head: bool) -> Result<Self, Error> {
         let (parts, body) = response.into_parts();
+        // Its headers may describe the body of another response (RFC 9110, sections 8.4 and 8.6).
+        if is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Ok(Self { parts, body, limits, received: 0 });
+        }
         let encodings = parts.headers.get_all(header::CONTENT_ENCODING);
         let is_encoded = encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
         if is_encoded && !limits.takes_encodings {
@@ -67,7 +71,8 @@ impl Response {
         &self.parts.headers
     }
 
-    /// The length of the body, if the server states one.
+    /// The length of the body, if the server states one. A response to `HEAD` and a 304 have no body, and may state the
+    /// length that the body of a response to `GET` would have. The size limit does not apply to it.
     pub fn content_length(&self) -> Option<u64> {
         self.parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }

@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{Client, Error, StatusCode};
+use crate::{Client, Error, Method, StatusCode};
 
 mod connections;
 
@@ -281,4 +281,59 @@ async fn a_response_has_status_headers_and_body() {
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert_eq!((response.headers()["x-a"].as_bytes(), response.content_length()), (&b"b"[..], Some(4)));
     assert_eq!(response.bytes().await.unwrap(), "none");
+}
+
+#[tokio::test]
+async fn a_response_without_a_body_may_state_any_length_and_encoding() {
+    for (method, status) in [
+        (Method::HEAD, "200 OK"),
+        (Method::HEAD, "404 Not Found"),
+        (Method::GET, "304 Not Modified"),
+        (Method::HEAD, "304 Not Modified"),
+        (Method::GET, "204 No Content"),
+        (Method::POST, "204 No Content"),
+    ] {
+        for headers in ["Content-Length: 4", "Content-Length: 1001", "Content-Length: 1001\r\nContent-Encoding: gzip"] {
+            // The connection stays open: nothing waits for a body.
+            let answer = format!("HTTP/1.1 {status}\r\n{headers}\r\n\r\n");
+            let peer = Peer::start(move |mut stream, _| {
+                let answer = answer.clone();
+                async move {
+                    loop {
+                        read_head(&mut stream).await?;
+                        stream.write_all(answer.as_bytes()).await?;
+                    }
+                }
+            })
+            .await;
+            let client = client();
+
+            for _ in 0..2 {
+                let response = client.request(method.clone(), &peer.url()).send().await.unwrap();
+
+                let stated = headers.lines().next().unwrap().trim_start_matches("Content-Length: ").parse().ok();
+                assert_eq!(response.content_length(), stated, "{method} {status}");
+                assert_eq!(response.bytes().await.unwrap(), "", "{method} {status}");
+            }
+            assert_eq!(peer.connections(), 1, "{method} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_may_not_be_there_is_not_read() {
+    let body = "x".repeat(2000);
+    for (method, status) in
+        [(Method::HEAD, "200 OK"), (Method::GET, "304 Not Modified"), (Method::GET, "204 No Content")]
+    {
+        for headers in
+            [format!("Content-Length: {}", body.len()), "Transfer-Encoding: chunked".to_owned(), "X: x".to_owned()]
+        {
+            let peer = Peer::sending(format!("HTTP/1.1 {status}\r\n{headers}\r\n\r\n{body}")).await;
+
+            let response = client().request(method.clone(), &peer.url()).send().await.unwrap();
+
+            assert_eq!(response.bytes().await.unwrap(), "", "{method} {status} {headers}");
+        }
+    }
 }
