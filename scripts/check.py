@@ -141,6 +141,8 @@ CHECKS = {
     "dockerfile": command("hadolint", "container/Dockerfile"),
     "issue forms": schema("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"),
     "templates": command("cfn-lint", "infra/*.yaml", "functions/*/stack.yaml"),
+    # By the Python that has cfn-lint.
+    "regions": command(str(tools.BIN / "python"), "scripts/regions.py"),
 }
 
 ONLINE_CHECKS = {"advisories": command("cargo", "deny", "--log-level", "error", "check", "advisories")}
