@@ -4,6 +4,8 @@
 .PHONY: help new dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom deploy rollback verify-account deploy-code outputs destroy clean
 
 PYTHON ?= python3
+# The functions of FUNCTION=a,b; without it, all.
+CHOSEN = $(if $(FUNCTION),--functions '$(FUNCTION)')
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,11 +13,11 @@ help: ## List the targets
 new: ## Create a function from the template: make new FUNCTION=weather
 	@$(PYTHON) scripts/new.py "$(FUNCTION)"
 
-dev: ## Run the functions on this machine, rebuilt on each change; AUTH=event-logger: only that one, with an issuer of tokens
-	@$(PYTHON) scripts/dev.py $(if $(AUTH),--auth $(AUTH))
+dev: ## Run the functions, or FUNCTION=a,b, on this machine, rebuilt on each change; AUTH=a: that one, with an issuer of tokens
+	@$(PYTHON) scripts/dev.py $(CHOSEN) $(if $(AUTH),--auth $(AUTH))
 
-test: ## Run all tests: Rust, the official clients, five third-party programs, the official conformance suite
-	$(PYTHON) scripts/test.py
+test: ## Run all tests: Rust, the official clients, five programs, the conformance suite; FUNCTION=a,b: those of these functions
+	$(PYTHON) scripts/test.py $(CHOSEN)
 
 clients: ## Test third-party MCP clients against the functions, without a model; ONLY=opencode: only that one
 	$(PYTHON) scripts/clients.py $(if $(ONLY),-k $(ONLY))
@@ -23,8 +25,8 @@ clients: ## Test third-party MCP clients against the functions, without a model;
 conformance: ## Run the official conformance suite (part of `make test`)
 	$(PYTHON) scripts/conformance.py
 
-check: ## Run the checks of CI other than tests: format, lints, docs, dependencies
-	$(PYTHON) scripts/check.py
+check: ## Run the checks of CI other than tests: format, lints, docs, dependencies; FUNCTION=a,b: those of these functions
+	$(PYTHON) scripts/check.py $(CHOSEN)
 
 contract: ## Write the contract of FUNCTION=… and its lock file; ACCEPT='NAME …' accepts breaking changes (docs/contracts.md)
 	@$(PYTHON) scripts/contract.py $(FUNCTION) $(if $(ACCEPT),--accept $(ACCEPT))
@@ -50,8 +52,8 @@ soak: ## Run the long tests: 10,000 calls with fault injection, an hour of 20 pr
 advisories: ## Check the dependencies against the advisory database (needs the network)
 	$(PYTHON) scripts/check.py advisories
 
-build: ## Build the functions for Lambda: zips for arm64 and x86-64, without and with `auth`; FUNCTION=… for one, FEATURES=…
-	$(PYTHON) scripts/build.py $(FUNCTION) $(FEATURED)
+build: ## Build the functions for Lambda: zips for arm64 and x86-64, without and with `auth`; FUNCTION=a,b for some, FEATURES=…
+	$(PYTHON) scripts/build.py $(if $(FUNCTION),'$(FUNCTION)') $(FEATURED)
 
 sbom: ## Write an SBOM (CycloneDX) for each function and mcpl; FOLDER=… sets the output folder
 	$(PYTHON) scripts/sbom.py $(FOLDER)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make build`: the functions as zips for Lambda.
 
-    build.py [FUNCTION...] [--architecture arm64|x86-64] [--features NAMES]
+    build.py [FUNCTION[,FUNCTION]...] [--architecture arm64|x86-64] [--features NAMES]
 
 builds all functions, for both architectures, unless some are named. A function that has the feature `auth` is built without
 it and with it. In Cargo's target folder each zip is lambda/<architecture>/<function>/bootstrap.zip, or
@@ -28,15 +28,14 @@ NO_FEATURES = "none"
 
 def main():
     parser = argparse.ArgumentParser(description="Builds the functions as zips for Lambda.")
-    parser.add_argument("functions", nargs="*", metavar="FUNCTION", help=f"{', '.join(tools.FUNCTIONS)}; all unless named")
+    parser.add_argument("functions", nargs="*", metavar="FUNCTION", help=f"{', '.join(tools.FUNCTIONS)}, also separated by commas; all unless named")
     parser.add_argument("--architecture", choices=ARCHITECTURES, help="both unless named")
     parser.add_argument("--features", type=feature_list, metavar="NAMES", help="features of Cargo.toml, separated by commas")
     arguments = parser.parse_args()
-    if unknown := set(arguments.functions) - set(tools.FUNCTIONS):
-        parser.error(f"no function {', '.join(sorted(unknown))}: choose from {', '.join(tools.FUNCTIONS)}")
+    functions = tools.chosen(",".join(arguments.functions))
     prepare()
     for architecture in [arguments.architecture] if arguments.architecture else ARCHITECTURES:
-        for function in arguments.functions or tools.FUNCTIONS:
+        for function in functions:
             for features in variants(function, arguments.features or []):
                 archive = build(architecture, function, features)
                 print(f"{archive.stat().st_size / 1e6:6.2f} MB  {archive}")

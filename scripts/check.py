@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """`make check`: format, lints, documentation, dependencies and templates.
 
-    python3 scripts/check.py [NAME...]     runs the named checks; without a name, all that need no network
+    python3 scripts/check.py [NAME...]                     runs the named checks; without a name, all that need no network
+    python3 scripts/check.py --functions NAME,NAME         runs the checks of these functions alone
 
 Every check runs, also after another one has failed.
 """
 
+import argparse
 import json
 import re
 import subprocess
@@ -26,10 +28,17 @@ MAX_CRATES = 90
 NEEDS_C_COMPILER = re.compile(r"cc|cmake|bindgen|.+-sys")
 
 
-def main(names):
+def main(words):
+    parser = argparse.ArgumentParser(description="Runs the checks that are no tests.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a check; all that need no network unless named")
+    parser.add_argument("--functions", default="", metavar="NAMES", help="check these functions alone; separated by commas")
+    arguments = parser.parse_args(words)
+    own = checks_of(tools.chosen(arguments.functions)) if arguments.functions else CHECKS
+    everything = own if arguments.functions else CHECKS | ONLINE_CHECKS
+    if unknown := [name for name in arguments.names if name not in everything]:
+        parser.error(f"no check {unknown[0]}: choose from {', '.join(everything)}")
     tools.install_check()
-    everything = CHECKS | ONLINE_CHECKS
-    chosen = {name: everything[name] for name in names} if names else CHECKS
+    chosen = {name: everything[name] for name in arguments.names} or own
     failed = [name for name, check in chosen.items() if not passes(name, check)]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
@@ -67,11 +76,30 @@ def features_are_allowed():
     return not found
 
 
-def functions_build_alone():
+def functions_build_alone(functions=()):
     """Features unify in a workspace: one that a function forgot to name shows only when the function is built alone."""
-    folders = sorted(path.parent.name for path in (tools.PROJECT / "functions").glob("*/Cargo.toml"))
-    results = [command("cargo", "check", "--package", name, "--locked", "--quiet")() for name in folders]
+    names = functions or sorted(path.parent.name for path in (tools.PROJECT / "functions").glob("*/Cargo.toml"))
+    results = [command("cargo", "check", "--package", name, "--locked", "--quiet")() for name in names]
     return all(results)
+
+
+def checks_of(functions):
+    """The checks of some functions. The others are about the crates and the documents of the framework."""
+    packages = [word for name in functions for word in ("--package", name)]
+    folders = [tools.PROJECT / "functions" / name for name in functions]
+    return {
+        "format": command("cargo", "fmt", "--check", *packages),
+        "clippy": command(
+            "cargo", "clippy", *packages, "--no-deps", "--all-targets", "--all-features", "--locked", "--quiet", "--", "-D", "warnings"
+        ),
+        "functions alone": lambda: functions_build_alone(functions),
+        "docs": command(
+            "cargo", "doc", *packages, "--no-deps", "--all-features", "--locked", "--quiet", RUSTDOCFLAGS="-D warnings"
+        ),
+        "unused dependencies": command("cargo", "machete", "--with-metadata", *map(str, folders)),
+        "contracts": lambda: holds(lambda _: contract.outdated(folders)),
+        "templates": command("cfn-lint", *(str(folder / "stack.yaml") for folder in folders)),
+    }
 
 
 def crates_of(package):
@@ -120,7 +148,7 @@ CHECKS = {
     "unused dependencies": command("cargo", "machete", "--with-metadata", str(tools.PROJECT)),
     "features": features_are_allowed,
     "JSON of others": lambda: holds(sources.unexplained_readers),
-    "contracts": lambda: holds(contract.outdated),
+    "contracts": lambda: holds(lambda _: contract.outdated(contract.functions())),
     "layers": lambda: holds(layers.misplaced),
     "foreign words": lambda: holds(sources.foreign_words),
     "vague words": lambda: holds(sources.vague_words),
@@ -141,6 +169,8 @@ CHECKS = {
     "dockerfile": command("hadolint", "container/Dockerfile"),
     "issue forms": schema("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"),
     "templates": command("cfn-lint", "infra/*.yaml", "functions/*/stack.yaml"),
+    # By the Python that has cfn-lint.
+    "regions": command(str(tools.BIN / "python"), "scripts/regions.py"),
 }
 
 ONLINE_CHECKS = {"advisories": command("cargo", "deny", "--log-level", "error", "check", "advisories")}

@@ -56,9 +56,9 @@ def write(folder, accepted):
     return False
 
 
-def outdated(project):
-    """Functions whose lock file is not that of their contract."""
-    for folder in functions():
+def outdated(folders):
+    """Those of these functions whose lock file is not that of their contract."""
+    for folder in folders:
         if not (folder / LOCK).exists():
             yield f"functions/{folder.name} has no {LOCK}: run `make contract FUNCTION={folder.name}`"
         elif not command("check", folder):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """`make dev`: runs the functions on this machine behind `cargo lambda watch`, which rebuilds them on each change.
 
-    python3 scripts/dev.py [--port PORT] [--no-reload] [--data FOLDER] [--auth FUNCTION]
+    python3 scripts/dev.py [--functions NAME,NAME] [--port PORT] [--no-reload] [--data FOLDER] [--auth FUNCTION]
 
-Everyone may do everything there; with `--auth event-logger` (`make dev AUTH=event-logger`) that one alone is run, closed,
+`--functions` (`make dev FUNCTION=greeter`) runs these alone. Everyone may do everything there; with `--auth event-logger` (`make dev AUTH=event-logger`) that one alone is run, closed,
 with an issuer of tokens on this machine that signs anyone in. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
 that was started.
 """
@@ -35,20 +35,22 @@ def main():
     parser = argparse.ArgumentParser(description="Runs the functions on this machine.")
     parser.add_argument("--port", type=int, help="default: 9000, or a free port if that is taken")
     parser.add_argument("--no-reload", action="store_true", help="do not rebuild on changes")
-    parser.add_argument("--auth", choices=tools.FUNCTIONS, help="run this one alone, closed, and an issuer that signs anyone in")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--functions", default="", metavar="NAMES", help=f"some of {', '.join(tools.FUNCTIONS)}, separated by commas")
+    chosen.add_argument("--auth", choices=tools.FUNCTIONS, help="run this one alone, closed, and an issuer that signs anyone in")
     parser.add_argument("--data", type=pathlib.Path, default=DATA, help="where Postgres keeps its data, unless DATABASE_URL is set")
     arguments = parser.parse_args()
 
+    functions = tools.chosen(arguments.auth or arguments.functions)
     tools.install_lambda()
     if arguments.auth:
         tools.install_test()
     # As the watcher will, which has little time for the first call.
-    functions = [arguments.auth] if arguments.auth else tools.FUNCTIONS
-    tools.build(*functions, options=["--manifest-path", str(manifest(arguments.auth))])
+    tools.build(*functions, options=["--manifest-path", str(manifest(functions))])
     data = postgres.reachable(arguments.data)
     database = own_issuer = None
     try:
-        database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data, tools.FUNCTIONS)
+        database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data, functions)
         own_issuer = issuer.Issuer() if arguments.auth else None
         serve(arguments, functions, database, own_issuer)
     finally:
@@ -69,7 +71,7 @@ def serve(arguments, functions, database, own_issuer):
         variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
     variables |= {runner(): "sh scripts/start_function.sh", "DEV_URL": f"http://127.0.0.1:{port}/lambda-url"}
     variables["DEV_DATABASE_SERVER"] = database.url.rpartition("/")[0] if database else ""
-    watch = start_watch(port, arguments.no_reload, variables, arguments.auth)
+    watch = start_watch(port, arguments.no_reload, variables, functions)
     # SIGINT too: a process that a script starts in the background ignores it otherwise.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
@@ -89,9 +91,9 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def manifest(only):
-    """What the watcher is about: one function, or all."""
-    return tools.PROJECT / "functions" / only / "Cargo.toml" if only else tools.PROJECT / "Cargo.toml"
+def manifest(functions):
+    """What the watcher is about: one function, or the workspace. It builds a function of a workspace at its first call."""
+    return tools.PROJECT.joinpath(*(["functions", *functions] if len(functions) == 1 else []), "Cargo.toml")
 
 
 def runner():
@@ -101,9 +103,9 @@ def runner():
     return f"CARGO_TARGET_{host.upper().replace('-', '_')}_RUNNER"
 
 
-def start_watch(port, no_reload, variables, only=None):
+def start_watch(port, no_reload, variables, functions):
     command = ["cargo", "lambda", "watch", "--invoke-address", "127.0.0.1", "--invoke-port", str(port), "--disable-cors"]
-    command += ["--manifest-path", str(manifest(only))]
+    command += ["--manifest-path", str(manifest(functions))]
     if no_reload:
         command.append("--ignore-changes")
     # A session of its own: Ctrl-C reaches this process alone, which then ends the whole group.

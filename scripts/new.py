@@ -41,9 +41,9 @@ def main(arguments):
         sys.exit(f"could not write functions/{name}/{contract.LOCK}")
     print(
         f"functions/{name} is the function, stack.yaml in it its stack.\n\n"
-        f"  cargo test --package {name}    passes\n"
-        "  make dev                       runs it, with the others\n"
-        "  make build                     makes its zips\n"
+        f"  make test FUNCTION={name}      passes, as does make check\n"
+        f"  make dev FUNCTION={name}       runs it\n"
+        f"  make build FUNCTION={name}     makes its zips\n"
         f"  make deploy STACK={name}       puts it behind a URL\n\n"
         "Its first tool is in src/count_words.rs; src/lib.rs says which there are."
     )

@@ -57,6 +57,14 @@ DOCUMENTS = {
 POSTGRES_REQUIREMENTS = PROJECT / "scripts" / "requirements-postgres.txt"
 
 
+def chosen(text, among=FUNCTIONS):
+    """The functions that a text names, separated by commas, or all of `among` if it is empty. An unknown one ends the program."""
+    names = [name for name in re.split(r"[,\s]+", text or "") if name]
+    if unknown := sorted(set(names) - set(among)):
+        sys.exit(f"no function {', '.join(unknown)}: choose from {', '.join(among)}")
+    return list(dict.fromkeys(names)) or list(among)
+
+
 def main(groups):
     unknown = set(groups) - set(INSTALLERS)
     if unknown or not groups:

@@ -1,6 +1,7 @@
 """`make dev`: what it prints works when pasted, and Ctrl-C ends all that it started."""
 
 import json
+import re
 import shlex
 import socket
 import shutil
@@ -43,3 +44,13 @@ def test_what_it_prints_works_and_ctrl_c_ends_everything():
     assert running.isdisjoint(started)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", urllib.parse.urlsplit(url).port)) != 0
+
+
+def test_only_the_named_functions_run():
+    dev = Dev("--functions", "greeter,api-docs")
+    try:
+        running = re.findall(r"^(\S+) is running at", dev.output, re.MULTILINE)
+    finally:
+        code = dev.stop()
+
+    assert (code, running) == (0, ["greeter", "api-docs"])

@@ -515,9 +515,20 @@ def queries(alarm):
     return [own["MetricStat"]["Metric"] for own in alarm.get("Metrics", []) if "MetricStat" in own] or [alarm]
 
 
-@pytest.mark.parametrize(("given", "limits"), [({}, []), ({"MonthlyBudget": "50", "AlarmEmail": "ops@example.com"}, [50])])
-def test_the_fleet_has_a_topic_a_dashboard_and_a_budget(deploy, given, limits):
-    told = deploy("up", "fleet", *parameters(**given))
+def test_a_budget_notifies_before_it_is_used_up(deploy):
+    deploy("up", "budget", *parameters(MonthlyBudget="50", Email="ops@example.com"))
+
+    (budget,) = asked_for("AWS::Budgets::Budget").values()
+    assert float(budget["Budget"]["BudgetLimit"]["Amount"]) == 50
+    notified = {
+        (own["Notification"]["NotificationType"], float(own["Notification"]["Threshold"]), own["Subscribers"][0]["Address"])
+        for own in budget["NotificationsWithSubscribers"]
+    }
+    assert notified == {("ACTUAL", 80, "ops@example.com"), ("FORECASTED", 100, "ops@example.com")}
+
+
+def test_the_fleet_has_a_topic_and_a_dashboard(deploy):
+    told = deploy("up", "fleet", *parameters(AlarmEmail="ops@example.com"))
     deploy("up", "greeter", *parameters(AlarmTopicArn=told["AlarmTopicArn"], Dashboard="no", Metrics="off", Tracing="PassThrough"))
 
     alarms = asked_for("AWS::CloudWatch::Alarm")
@@ -529,8 +540,6 @@ def test_the_fleet_has_a_topic_a_dashboard_and_a_budget(deploy, given, limits):
     assert [name.split("-")[-2] for name in names.split(",")] == list(alarms)
     # No right to send traces that are not sent.
     assert role_of(function_of("greeter")[0]) == (LAMBDA_ASSUMES, [own_log("greeter")])
-    budgets = asked_for("AWS::Budgets::Budget").values()
-    assert [float(own["Budget"]["BudgetLimit"]["Amount"]) for own in budgets] == limits
     dashboard = json.loads(loaded("fleet")["Resources"]["Watched"]["Properties"]["DashboardBody"]["Fn::Sub"])
     searched = {name for name in re.findall(r'MetricName=\\"(\w+)', json.dumps(dashboard))}
     assert "faults" in searched and searched <= metrics_in_code()
@@ -729,6 +738,8 @@ def test_the_database_is_private_and_encrypted(deploy):
     (instance,) = asked_for("AWS::RDS::DBInstance").values()
     (settings,) = asked_for("AWS::RDS::DBClusterParameterGroup").values()
     assert (cluster["StorageEncrypted"], cluster["ManageMasterUserPassword"]) == (True, True)
+    # B16: a minor version is behind after the first update by RDS.
+    assert cluster["EngineVersion"] == "17" and settings["Family"] == "aurora-postgresql17"
     assert "MasterUserPassword" not in cluster
     assert cluster["BackupRetentionPeriod"] >= 7
     assert instance["PubliclyAccessible"] is False
@@ -940,9 +951,9 @@ UNNEEDED = {
 }
 
 
-def deploy_role(stack, database):
+def deploy_role(stack, database, **others):
     """The statements of the role that deploys a stack from GitHub."""
-    own = {"Owner": "owner", "Repository": "servers", "Environment": "production", "Stack": stack, "Database": database}
+    own = {"Owner": "owner", "Repository": "servers", "Environment": "production", "Stack": stack, "Database": database, **others}
     boto3.client("cloudformation").create_stack(
         StackName="github", TemplateBody=(INFRA / "github-oidc.yaml").read_text(), Capabilities=["CAPABILITY_IAM"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in own.items()],
@@ -1065,7 +1076,7 @@ def test_the_role_is_for_every_stack_but_those_that_docs_name():
     """A2"""
     documented = (PROJECT / "docs" / "github.md").read_text()
 
-    assert set(templates.stacks()) - ROLE_STACKS.keys() == {"boundary", "custom-domain", "fleet", "github-oidc"}
+    assert set(templates.stacks()) - ROLE_STACKS.keys() == {"boundary", "budget", "custom-domain", "fleet", "github-oidc"}
     assert "not for [`custom-domain.yaml`]" in documented
 
 
@@ -1080,6 +1091,26 @@ def test_the_role_may_do_what_cloudformation_does_for_each_stack(aws, name, data
     ]
 
     assert found == []
+
+
+@pytest.mark.parametrize("key", ["", SOURCE_KEY])
+def test_the_role_may_use_the_key_of_its_stack_and_no_other(aws, key):
+    """What the handlers do with a key, and what Lambda does for a caller who publishes a version."""
+    statements = deploy_role("weather", "no", KmsKeyArn=key)
+    through_cloudformation = {"aws:CalledVia": "cloudformation.amazonaws.com"}
+    through_lambda = {"kms:ViaService": f"lambda.{REGION}.amazonaws.com"}
+    handlers = [
+        handler for kind in ("AWS::Lambda::Function", "AWS::SecretsManager::Secret", "AWS::RDS::DBCluster", "AWS::RDS::DBInstance")
+        for handler in PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"].values()
+    ]
+    needed = {action for handler in handlers for action in handler["permissions"] if action.startswith("kms:")}
+
+    assert {"kms:CreateGrant", "kms:Decrypt", "kms:Encrypt"} <= needed
+    for action in needed:
+        assert is_allowed(statements, action, SOURCE_KEY, through_cloudformation) == bool(key), action
+        assert not is_allowed(statements, action, SOURCE_KEY.replace("1234abcd", "4321abcd"), through_cloudformation)
+        assert not is_allowed(statements, action, SOURCE_KEY, {})
+        assert is_allowed(statements, action, SOURCE_KEY, through_lambda) == (bool(key) and action == "kms:Decrypt"), action
 
 
 @pytest.mark.parametrize(("name", "deployments"), [("greeter", [{}, {"LogRetentionDays": "7"}]), ("event-logger", [ISSUER])])
@@ -1215,9 +1246,9 @@ def test_another_way_out_changes_nothing_that_interfaces_are_in():
 def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
     certificate = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1"
     host = "abc.lambda-url.eu-west-1.on.aws"
-    told = deploy(
-        "up", "custom-domain", *parameters(DomainName="mcp.example.com", CertificateArn=certificate, FunctionUrlHost=host)
-    )
+    boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
+    own = {"CertificateArn": certificate, "FunctionUrlHost": host, "PermissionsBoundary": boundary}
+    told = deploy("up", "custom-domain", *parameters(DomainName="mcp.example.com", **own))
 
     (distribution,) = asked_for("AWS::CloudFront::Distribution").values()
     config = distribution["DistributionConfig"]
@@ -1235,12 +1266,25 @@ def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
     assert behavior["OriginRequestPolicyId"] == "b689b0a8-53d0-40ab-baf2-68738e2966ac"
     assert [own["EventType"] for own in behavior["LambdaFunctionAssociations"]] == ["origin-response"]
     (web_acl,) = asked_for("AWS::WAFv2::WebACL").values()
-    assert "RateBasedStatement" in web_acl["Rules"][0]["Statement"]
+    limits = {rule["Name"]: rule["Statement"]["RateBasedStatement"] for rule in web_acl["Rules"]}
+    assert {name: (own["AggregateKeyType"], own["Limit"]) for name, own in limits.items()} == {
+        "token": ("CUSTOM_KEYS", "1000"), "anonymous": ("IP", "1000"), "address": ("IP", "20000"),
+    }
+    assert [key["Header"]["Name"] for key in limits["token"]["CustomKeys"]] == ["authorization"]
+    # What the first rule does not count: a request whose header is missing or empty.
+    with_token = limits["anonymous"]["ScopeDownStatement"]["NotStatement"]["Statement"]["SizeConstraintStatement"]
+    assert with_token["FieldToMatch"] == {"SingleHeader": {"Name": "authorization"}}
+    assert (with_token["ComparisonOperator"], with_token["Size"]) == ("GT", 0)
+    assert "ScopeDownStatement" not in limits["address"]
+    assert {rule["Action"]["Block"]["CustomResponse"]["ResponseCode"] for rule in web_acl["Rules"]} == {429}
     assert config["WebACLId"] == STAND_INS["AWS::WAFv2::WebACL"]["Arn"]
     (assumed,), at_the_edge = role("custom-domain-ChallengeRole-")
     assert assumed["Principal"] == {"Service": ["lambda.amazonaws.com", "edgelambda.amazonaws.com"]}
     # C5
     assert at_the_edge == []
+    (edge,) = [own for own in boto3.client("iam").list_roles()["Roles"] if own["RoleName"].startswith("custom-domain-ChallengeRole-")]
+    kept = boto3.client("iam").get_role(RoleName=edge["RoleName"])["Role"]
+    assert kept["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary
 
 
 def test_the_edge_gives_the_challenge_its_name_back(node, tmp_path):
@@ -1544,7 +1588,7 @@ def test_every_wildcard_says_why(path):
     count, found = wildcards(path.read_text())
 
     assert found == []
-    assert (count == 0) == (name_of(path) in {"cognito", "fleet", "greeter", "monitoring", "network"})
+    assert (count == 0) == (name_of(path) in {"budget", "cognito", "fleet", "greeter", "monitoring", "network"})
 
 
 @pytest.mark.parametrize(
