@@ -185,9 +185,13 @@ fn clarified(error: &ErrorObject) -> Cow<'_, ErrorObject> {
 
 /// A message without the words of the HTTP client that repeat the URL; `None` if there are none.
 fn with_url_once(message: &str) -> Option<String> {
+    const CONNECTING: &str = "client error (Connect): ";
+    if let Some((before, after)) = message.split_once("error sending request: ") {
+        return Some(format!("{before}{}", after.strip_prefix(CONNECTING).unwrap_or(after)));
+    }
     let (before, rest) = message.split_once("error sending request for url (")?;
     let (url, after) = rest.split_once("): ")?;
-    let after = after.strip_prefix("client error (Connect): ").unwrap_or(after);
+    let after = after.strip_prefix(CONNECTING).unwrap_or(after);
     before.contains(url.trim_end_matches('/')).then(|| format!("{before}{after}"))
 }
 
@@ -309,6 +313,11 @@ mod tests {
             (
                 format!("mcpl: the connection to https://a.example/ broke off: {sending}connection closed"),
                 Some("mcpl: the connection to https://a.example/ broke off: connection closed"),
+            ),
+            (
+                "mcpl: could not reach https://a.example: error sending request: client error (Connect): dns error"
+                    .to_owned(),
+                Some("mcpl: could not reach https://a.example: dns error"),
             ),
             // The only name of what was not reached.
             (format!("mcpl: could not get a token: {sending}dns error"), None),
