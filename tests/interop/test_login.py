@@ -275,5 +275,5 @@ def test_doctor_names_the_schemes_that_work(own):
 
     assert ended.returncode == 1
     assert [(own["check"], own["found"]) for own in problems] == [
-        ("address", "`ftp:` is no URL of an MCP endpoint: only https and http URLs work")
+        ("address", "`ftp:` is not the scheme of an MCP endpoint: only https and http work")
     ]

@@ -272,7 +272,7 @@ def test_a_token_may_come_from_a_command_or_a_header(mcpl, event_logger, issuer,
     with session(mcpl, event_logger, tmp_path, "--header", f"Authorization: Bearer {token}") as proxy:
         assert proxy.text("log_event", event_name="login") == LOGGED
     with session(mcpl, event_logger, tmp_path, "--header", "Authorization: Bearer garbage") as proxy:
-        assert "wants a token" in proxy.call("log_event", event_name="login")["error"]["message"]
+        assert "requires a token" in proxy.call("log_event", event_name="login")["error"]["message"]
 
 
 def test_requests_are_signed_as_botocore_signs_them(mcpl, tmp_path):

@@ -328,7 +328,7 @@ def test_a_void_refresh_token_leads_to_a_page_o02(own, status):
 
 
 @pytest.mark.parametrize("challenge", [None, 'Bearer error="invalid_token"'], ids=["pointer", "no-pointer"])
-def test_the_endpoint_is_not_asked_for_metadata_o03_o05(own, challenge):
+def test_the_endpoint_is_not_requested_for_metadata_o03_o05(own, challenge):
     with Site({"/mcp": lambda request: ELSEWHERE if request.method == "GET" else None}, challenge) as site:
         own.signed_in(site)
 
@@ -369,7 +369,7 @@ def test_an_issuer_s_place_without_the_document_leads_to_the_next_o05_o06(own, f
 
 
 @pytest.mark.parametrize("path", [f"{RESOURCE_METADATA}/mcp", ISSUER_METADATA])
-def test_places_that_are_away_are_asked_once_more_o06(own, path):
+def test_unavailable_metadata_is_requested_once_more_o06(own, path):
     failures = [(503, "")]
     with Site({path: lambda _: failures.pop() if failures else None}) as site:
         own.signed_in(site)
@@ -518,7 +518,7 @@ def test_a_challenge_is_found_behind_another_c14_o16(own, written):
         assert site.count("/metadata") == 1
 
 
-def test_a_server_that_wants_an_api_key_is_told_as_such_o17(own):
+def test_a_server_that_requires_an_api_key_is_recognized_o17(own):
     def key(request):
         if request.headers.get("x-api-key") != "k":
             return 401, {"message": "send x-api-key"}

@@ -1,4 +1,4 @@
-//! The arguments of a tool or a prompt, as a person types them: `limit=5`, `point.x=1`, `text=@file`, or a whole object.
+//! Arguments of a tool or a prompt on the command line: `limit=5`, `point.x=1`, `text=@file`, or a whole object.
 
 pub(crate) mod schema;
 
@@ -16,9 +16,9 @@ use serde_json::{Value, value::RawValue};
 use self::schema::{choices, free, kinds, part, property, shown_choices, signature_of};
 use crate::{command_line::UsageError, files, json_text};
 
-/// What is read from standard input.
+/// Maximum size of standard input.
 const MAX_INPUT_BYTES: u64 = 16 * 1024 * 1024;
-/// JSON that a person gives is passed on as it is written.
+/// Memory budget of JSON of the command line: unbounded, since it is the user's own.
 const BUDGET: Budget = Budget::memory(usize::MAX);
 
 /// Values by name, each as it was written.
@@ -52,7 +52,7 @@ impl PartialEq for Argument {
     }
 }
 
-/// What takes arguments.
+/// The kind of the target of arguments.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Taker {
     Tool,
@@ -68,7 +68,7 @@ impl Taker {
     }
 }
 
-/// Checks words without a schema, before a server is asked for it.
+/// Checks words without a schema, before the server is contacted.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ fn twice(name: &str) -> UsageError {
     UsageError::new(format!("`{name}` is given twice"))
 }
 
-/// Reads words by the types of a schema:
+/// Parses words by the types of a schema:
 ///
 /// - `name=value`; `name=@file` and `name=@-` for the content of a file or standard input, `name=@@x` for the text `@x`
 /// - `name.member=value` for a member of an object, `name.0=value` for an item of a list
@@ -110,7 +110,7 @@ fn twice(name: &str) -> UsageError {
 ///
 /// # Errors
 ///
-/// When a word cannot be read, is of another type than the schema's or none of its choices, or gives a name a second time.
+/// If a word is malformed, does not fit the schema or gives a name twice.
 pub(crate) fn read(words: &[String], schema: &Value, taker: Taker) -> anyhow::Result<Arguments> {
     check(words)?;
     read_from(words, Reader { root: schema, taker }, &mut content)
@@ -155,7 +155,7 @@ fn read_from(
     Ok(arguments)
 }
 
-/// What values are read by.
+/// The schema of values.
 #[derive(Debug, Clone, Copy)]
 struct Reader<'a> {
     /// The schema, to which its references lead.
@@ -166,7 +166,7 @@ struct Reader<'a> {
 /// The text of a value.
 struct Text {
     own: String,
-    /// What stands between the items of a list that is not JSON: a comma, in a file the end of a line.
+    /// The separator of the items of a list that is not JSON: a comma, in a file a line end.
     separator: char,
 }
 
@@ -177,7 +177,7 @@ impl Text {
 }
 
 impl Arguments {
-    /// Puts a value where its name says: `a.b` is a member of `a`, unless that is the name of a parameter. `path` is that of
+    /// Inserts a value at its name: `a.b` is a member of `a`, unless that is the name of a parameter. `path` is that of
     /// this object, with a dot after it.
     fn insert_at(
         &mut self,
@@ -219,7 +219,7 @@ impl Arguments {
 }
 
 impl Argument {
-    /// An argument whose parts are given one by one: a list or an object, as the schema has it.
+    /// An argument whose parts are given separately: a list or an object, by the schema.
     fn empty(path: &str, root: &Value, schema: &Value) -> anyhow::Result<Self> {
         let kinds = kinds(root, schema);
         if kinds.is_empty() || kinds.contains("object") {
@@ -265,7 +265,7 @@ impl Argument {
         }
     }
 
-    /// Looks for gaps in lists.
+    /// Checks that lists have no gaps.
     fn check_items(&self, path: &str) -> anyhow::Result<()> {
         match self {
             Self::Value(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! What a request proves its sender with: nothing, the output of a command, a token of OAuth, or a signature.
+//! Authentication of requests: configured headers, a token command, OAuth, or SigV4.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -15,18 +15,18 @@ use crate::{
     sigv4::Signer,
 };
 
-/// The longest that a command may take to print a token.
+/// Maximum run time of a token command.
 const LONGEST_RUN: Duration = Duration::from_secs(60);
 
-/// Has tokens for one server.
+/// The source of tokens for one server.
 #[derive(Debug)]
 pub(crate) enum Authorizer {
-    /// None: other headers, if any, are the client's business.
+    /// No tokens: only the configured headers.
     Headers,
-    /// A command prints them.
+    /// Tokens of a command.
     Command(TokenCommand),
     OAuth(Box<OAuth>),
-    /// None either: requests are signed.
+    /// No tokens: requests are signed.
     SigV4(Box<Signer>),
 }
 
@@ -40,12 +40,12 @@ impl Authorizer {
         }
     }
 
-    /// Whether a token with further scopes can be had.
+    /// Whether a token with further scopes can be requested.
     pub(crate) fn can_add_scopes(&self) -> bool {
         matches!(self, Self::OAuth(_))
     }
 
-    /// Notes that the server has taken a token for good.
+    /// Records that the server has accepted a token.
     pub(crate) fn accepted(&self, token: &str) {
         match self {
             Self::OAuth(oauth) => oauth.accepted(token),
@@ -61,7 +61,7 @@ impl Authorizer {
         }
     }
 
-    /// Waits for a refresh that must not be broken off, before the program ends.
+    /// Waits for a pending refresh before the program ends.
     pub(crate) async fn settled(&self) {
         if let Self::OAuth(oauth) = self {
             oauth.settled().await;
@@ -82,11 +82,11 @@ impl Authorizer {
         }
     }
 
-    /// Gets a token in place of one that was refused.
+    /// Replaces a rejected token.
     pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         match self {
-            Self::Headers => bail!("the server wants a token, and `--header` gives another or none"),
-            Self::SigV4(_) => bail!("the server wants a token, though requests are signed: leave `--sigv4` out"),
+            Self::Headers => bail!("the server requires a token, and `--header` gives another or none"),
+            Self::SigV4(_) => bail!("the server requires a token, though requests are signed: leave `--sigv4` out"),
             Self::Command(command) => command.renew(refused, challenge).await,
             Self::OAuth(oauth) => oauth.renew(refused, challenge).await,
         }
@@ -109,7 +109,7 @@ impl TokenCommand {
         Self { command, token: Mutex::default(), is_new: AtomicBool::new(false), timeout: timeout.min(LONGEST_RUN) }
     }
 
-    /// What the command prints, if that can be a token. One that takes too long is ended.
+    /// Runs the command and returns its token. The command is killed after the timeout.
     async fn run(&self) -> anyhow::Result<String> {
         let printed = tokio::time::timeout(self.timeout, command_line::output("--token-command", &self.command)).await;
         let printed = printed
@@ -145,7 +145,7 @@ impl TokenCommand {
     async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         let mut token = self.token.lock().await;
         if token.as_deref() != refused {
-            // Another request has done it.
+            // Another request has run it.
             return Ok(());
         }
         if !self.is_new.swap(true, Ordering::Relaxed) {

@@ -1,7 +1,7 @@
-//! Between a client and a server of different eras.
+//! Translation between a client and a server of different eras.
 //!
-//! Where both speak the same, messages pass as they are. The server's era shows at the first request, and holds from then
-//! on (2026-07-28, "Versioning and Compatibility").
+//! Between two sides of the same era messages are forwarded unchanged. The server's era is detected at the first request and cached
+//! (2026-07-28, "Versioning and Compatibility").
 
 mod answers;
 mod capabilities;
@@ -34,12 +34,12 @@ use crate::{
 
 /// Codes of JSON-RPC errors that only a modern server gives.
 const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32099..=-32020;
-/// What HTTP says of a request that a server of another era makes nothing of.
+/// HTTP statuses by which a server of another era rejects a request.
 const NOT_UNDERSTOOD: [i64; 6] = [400, 404, 405, 406, 415, 422];
 
 /// One client and one server.
 pub(crate) struct Bridge {
-    /// Known after the first request that was answered.
+    /// Set after the first response.
     sides: OnceLock<Sides>,
     deciding: tokio::sync::Mutex<()>,
     link: Arc<Link>,
@@ -49,23 +49,23 @@ const CANCELLED: &str = "notifications/cancelled";
 const SUBSCRIPTIONS_LISTEN: &str = "subscriptions/listen";
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
-/// Questions in one round.
+/// Maximum number of questions in one round.
 const MAX_QUESTIONS: usize = 100;
 
-/// Which eras meet.
+/// The eras of client and server.
 enum Sides {
     Alike,
-    /// A client with a session in front of a server without.
+    /// A legacy client and a modern server.
     LegacyClient(LegacyClient),
-    /// A client without sessions in front of a server with one.
+    /// A modern client and a legacy server.
     ModernClient(ModernClient),
 }
 
-/// Both ends.
+/// The connections to the client and the server.
 struct Link {
     upstream: Upstream,
     client: Output,
-    /// Questions to the client that it has not answered yet, by their ids as they are written.
+    /// Pending requests to the client, by their ids as they were sent.
     asked: Mutex<HashMap<String, oneshot::Sender<String>>>,
 }
 
@@ -75,7 +75,7 @@ impl Bridge {
         Self { sides: OnceLock::new(), deciding: tokio::sync::Mutex::default(), link: Arc::new(link) }
     }
 
-    /// Passes a message of the client on, translated if need be, and everything that comes back.
+    /// Forwards a message of the client, translated if needed, and everything that comes back.
     pub(crate) async fn pass(&self, envelope: &Envelope) {
         match self.sides.get() {
             Some(Sides::Alike) => self.link.upstream.pass(envelope, &self.link.client).await,
@@ -85,7 +85,7 @@ impl Bridge {
         }
     }
 
-    /// After `initialized`: what the server says by itself.
+    /// Forwards messages of the server outside of requests, after `initialized`.
     pub(crate) async fn listen(&self) {
         match self.sides.get() {
             Some(Sides::LegacyClient(bridge)) => bridge.listen().await,
@@ -108,7 +108,7 @@ impl Bridge {
         }
     }
 
-    /// A message for the client that no server has said.
+    /// Sends a message of `mcpl` itself to the client.
     pub(crate) fn say(&self, line: String) {
         send(&self.link.client, line);
     }
@@ -155,19 +155,20 @@ impl Bridge {
     }
 }
 
-/// What a response says of the server's era.
+/// The evidence of a response about the server's era.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
     /// The server has understood.
     None,
     /// The server may be of another era.
     OfAnotherEra,
-    /// Nothing about eras.
+    /// No evidence.
     Other,
 }
 
 impl Refusal {
-    /// `is_handshake`: in answer to an `initialize`, which a modern server may refuse as it likes, or answer with a revision
+    /// Classifies a response. `is_handshake`: the request was `initialize`, which a modern server may reject in any way, or accept
+    /// with a revision
     /// that has no handshake.
     fn of(response: &str, is_handshake: bool) -> Self {
         let Ok(shape) = json::borrow::<Shape<'_>>(response) else { return Self::Other };
@@ -192,7 +193,7 @@ impl Link {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the client, as a legacy server does, and returns its response as it was written; `None` if it hangs up.
+    /// Sends a request to the client, as a legacy server does, and returns its response unchanged; `None` if it disconnects.
     async fn ask(&self, method: &str, params: Option<&str>) -> Option<String> {
         let id = fresh_id();
         let (answered, answer) = oneshot::channel();
@@ -202,7 +203,7 @@ impl Link {
         answer.await.ok()
     }
 
-    /// Hands a response of the client to the request that waits for it.
+    /// Delivers a response of the client to the pending request.
     fn take_answer(&self, response: &Envelope) {
         let Ok(shape) = json::borrow::<Shape<'_>>(&response.text) else { return };
         let waiting = shape.id.and_then(|id| self.asked().remove(id.get()));
@@ -212,7 +213,7 @@ impl Link {
         }
     }
 
-    /// A request of our own.
+    /// Sends a request of `mcpl` itself.
     async fn request(&self, method: &str, params: &str) -> String {
         let id = fresh_id();
         let request = request(&id, method, params);
@@ -223,7 +224,7 @@ impl Link {
         }
     }
 
-    /// Answers a request of the server.
+    /// Responds to a request of the server.
     async fn reply(&self, id: &RawValue, outcome: &str) {
         if let Ok(reply) = Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","id":{},{outcome}}}"#, id.get())) {
             self.upstream.pass(&reply, &self.client).await;
@@ -261,7 +262,7 @@ fn announces(capabilities: &RawValue, kind: &str, news: &str) -> bool {
     member(capabilities, kind).and_then(|own| member(own, news)).is_some_and(|own| own.get() == "true")
 }
 
-/// The level of log messages that a client wants.
+/// The requested level of log messages.
 ///
 /// # Errors
 ///
@@ -292,7 +293,7 @@ fn params_text(kind: &Kind) -> &str {
     }
 }
 
-/// For fuzzing: what is made of a response to any request.
+/// For fuzzing: processes a response to any request.
 pub(crate) fn read(response: &str) {
     let _ = (Refusal::of(response, true), Refusal::of(response, false), Asked::of(response));
     let Ok(Shape { result: Some(result), .. }) = json::borrow::<Shape<'_>>(response) else { return };
@@ -304,7 +305,7 @@ pub(crate) fn read(response: &str) {
     }
 }
 
-/// The revision that is spoken with modern servers here.
+/// The revision of requests to modern servers.
 fn modern_version() -> &'static str {
     ProtocolVersion::LATEST.as_str()
 }

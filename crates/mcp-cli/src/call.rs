@@ -1,4 +1,4 @@
-//! A server by hand: `mcpl tools`, `call`, `resources`, `read`, `prompts` and `prompt`.
+//! The commands that use a server: `mcpl tools`, `call`, `resources`, `read`, `prompts` and `prompt`.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::{
     session::Session,
 };
 
-/// Prints the tools: one a line, with its parameters; or all about the one that is named.
+/// Prints the tools, one a line with its parameters; or everything about the named tool.
 pub(crate) async fn tools(session: &mut Session, name: Option<&str>, as_json: bool) -> anyhow::Result<()> {
     let tools = session.list(method::TOOLS_LIST, "tools").await?;
     if let Some(name) = name {
@@ -46,7 +46,7 @@ pub(crate) async fn tools(session: &mut Session, name: Option<&str>, as_json: bo
     Ok(())
 }
 
-/// Calls a tool; whether it succeeded.
+/// Calls a tool. Returns whether it succeeded.
 pub(crate) async fn call(
     session: &mut Session,
     name: &str,
@@ -163,7 +163,7 @@ pub(crate) async fn prompt(
     Ok(())
 }
 
-/// A list that a server without any may not have at all.
+/// Lists items; empty if the server does not have the method.
 pub(crate) async fn list_if_any(session: &mut Session, method: &str, name: &str) -> anyhow::Result<Vec<Box<RawValue>>> {
     match session.list(method, name).await {
         Err(error) if error.downcast_ref().is_some_and(|own: &ServerError| own.code() == jsonrpc::METHOD_NOT_FOUND) => {
@@ -197,7 +197,7 @@ fn schema_of(prompt: &Value) -> Value {
     json!({ "properties": properties, "required": required })
 }
 
-/// Checks what can be checked of a call before a server is asked: its words, and the folder for what it saves.
+/// Checks a call before the server is contacted: its words, and the folder for saved files.
 ///
 /// # Errors
 ///
@@ -209,7 +209,7 @@ pub(crate) fn check(words: &[String], folder: Option<&Path>) -> anyhow::Result<(
     Ok(arguments::check(words)?)
 }
 
-/// Reads words where reading may wait for a terminal or a pipe, so that Ctrl-C is heard meanwhile.
+/// Parses words on a blocking thread, since standard input may block; Ctrl-C still works.
 async fn read_arguments(words: &[String], schema: Value, taker: Taker) -> anyhow::Result<String> {
     let words = words.to_vec();
     let read = tokio::task::spawn_blocking(move || arguments::read(&words, &schema, taker)).await;
@@ -225,7 +225,7 @@ fn print_item(name: &str, more: &str, item: &Value) {
     }
 }
 
-/// A block for a terminal; what cannot be shown there is saved.
+/// Prints a content block; images, audio and blobs are saved.
 fn shown(block: &RawValue, name: &str, folder: &Path) -> anyhow::Result<String> {
     let value: Value = received::read(block.get())?;
     match value["type"].as_str() {
@@ -271,7 +271,7 @@ fn saved(data: &Value, kind: &Value, stem: &str, folder: &Path) -> anyhow::Resul
     Ok(format!("{kind} ({} bytes) saved to {}", bytes.len(), file.display()))
 }
 
-/// Text of a server: for people, JSON is laid out.
+/// Formats a server's text; at a terminal JSON is indented.
 pub(crate) fn text(text: &str) -> String {
     let is_json = || text.trim_start().starts_with(['{', '[']) && received::read::<Value>(text).is_ok();
     if output::is_for_people() && is_json() { output::of_json(text) } else { printable(text) }

@@ -1,4 +1,4 @@
-//! The end of a sign-in: a listener on loopback that the browser is sent to, and the page that it shows there.
+//! The redirect of a sign-in: a listener on loopback, and the page that the browser shows.
 
 use std::{io, io::IsTerminal as _, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use tokio::{
 use url::form_urlencoded;
 
 const PATH: &str = "/callback";
-/// For the page that the browser is shown.
+/// Timeout of writing the browser's page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// For the issuer to give a token in return for the code, before the browser is shown that this goes on.
+/// How long the browser's page waits for the outcome of the token request.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two tries of a port that is taken.
+/// Delay between two attempts to bind a port that is taken.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The host of the redirect URI, as issuers may have it written down.
+/// The host of the redirect URI, as it is registered at the issuer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CallbackHost {
     #[default]
@@ -32,7 +32,7 @@ pub(crate) enum CallbackHost {
     Localhost,
 }
 
-/// Waits for the browser, on 127.0.0.1 alone.
+/// Listener for the redirect, on 127.0.0.1.
 #[derive(Debug)]
 pub(crate) struct CallbackListener {
     listener: TcpListener,
@@ -40,17 +40,17 @@ pub(crate) struct CallbackListener {
     port: u16,
 }
 
-/// What the browser brought.
+/// The parameters of a redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redirect {
     pub(crate) code: Option<String>,
     /// The issuer that it names (RFC 9207).
     pub(crate) issuer: Option<String>,
-    /// What the issuer reports: `error`, and its description.
+    /// The issuer's `error` and `error_description`.
     pub(crate) error: Option<String>,
 }
 
-/// What the redirect of a sign-in must have.
+/// The expected parameters of a redirect.
 #[derive(Debug, Clone)]
 pub(crate) struct ExpectedRedirect {
     pub(crate) state: String,
@@ -60,8 +60,8 @@ pub(crate) struct ExpectedRedirect {
 }
 
 impl ExpectedRedirect {
-    /// Reads a redirect's query. Anyone can send a browser here: one that was not sent away with this state is none of this
-    /// sign-in, nor is an error of another issuer, or of none where it must be named. (A code goes to the right issuer only.)
+    /// Parses a redirect's query. Any page can send a browser here: a redirect without this `state` does not belong to this
+    /// sign-in, nor does an error without the required `iss`. (A code is sent to the right issuer only.)
     fn read(&self, query: &str) -> Option<Redirect> {
         let parameter = |name: &str| {
             let mut pairs = form_urlencoded::parse(query.as_bytes());
@@ -90,15 +90,15 @@ impl CallbackListener {
         Ok(Self { listener, host, port })
     }
 
-    /// The same for a port that may be taken by another sign-in.
+    /// Binds a port, waiting while another sign-in uses it.
     pub(crate) async fn bind_when_free(host: CallbackHost, port: u16) -> io::Result<Self> {
-        let mut is_told = false;
+        let mut is_logged = false;
         loop {
             match Self::bind(host, port).await {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 bound => return bound,
             }
-            if !std::mem::replace(&mut is_told, true) {
+            if !std::mem::replace(&mut is_logged, true) {
                 tracing::warn!("port {port} is taken, perhaps by another sign-in: waiting for it");
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -109,7 +109,7 @@ impl CallbackListener {
         self.port
     }
 
-    /// What the issuer must send the browser to.
+    /// The redirect URI.
     pub(crate) fn redirect_uri(&self) -> String {
         let host = match self.host {
             CallbackHost::Address => "127.0.0.1",
@@ -118,7 +118,7 @@ impl CallbackListener {
         format!("http://{host}:{}{PATH}", self.port)
     }
 
-    /// Waits for the redirect of a sign-in; others are shown an error and waited on from. The browser that brought it waits
+    /// Waits for the redirect of a sign-in; other requests get an error page. The browser of the redirect waits
     /// for the outcome.
     pub(crate) async fn wait(self, expected: ExpectedRedirect) -> io::Result<(Redirect, WaitingPage)> {
         let (sender, mut redirects) = mpsc::channel(1);
@@ -145,7 +145,7 @@ impl CallbackListener {
     }
 }
 
-/// The browser's page, which is not shown until it is known how the sign-in ends.
+/// The browser's pending page, which is sent when the sign-in has ended.
 #[derive(Debug)]
 pub(crate) struct WaitingPage {
     connections: JoinSet<Result<(), hyper::Error>>,
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_issuer_says_is_shown_as_text() {
+    async fn the_text_of_the_issuer_is_escaped() {
         let listener = CallbackListener::bind(CallbackHost::Address, 0).await.unwrap();
         let base = listener.redirect_uri();
         let waiting = tokio::spawn(listener.wait(expected("s", Some("https://id.example"), false)));

@@ -1,4 +1,5 @@
-//! Challenges for a bearer token (RFC 6750, section 3) or one that is bound to a key (RFC 9449, section 7.1), wherever a rejected request's response has them.
+//! `WWW-Authenticate` challenges of the schemes `Bearer` (RFC 6750, section 3) and `DPoP` (RFC 9449, section 7.1), in headers or
+//! bodies.
 
 use mcp_protocol::{json, lookup, meta};
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
@@ -7,10 +8,10 @@ use url::Url;
 
 use crate::received;
 
-/// What a Function URL, or API Gateway, makes of `WWW-Authenticate`.
+/// The name that a Function URL, or API Gateway, gives `WWW-Authenticate`.
 const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
 
-/// Of what a server says about a token, in an error.
+/// Maximum length of a challenge's text in an error.
 const MAX_REASON_CHARS: usize = 500;
 
 /// A challenge of the schemes `Bearer` and `DPoP`; empty if there is none.
@@ -20,7 +21,7 @@ pub(crate) struct Challenge {
     scope: Option<String>,
     error: Option<String>,
     error_description: Option<String>,
-    /// Where the metadata of the resource is (RFC 9728, section 5.1).
+    /// The URL of the resource metadata (RFC 9728, section 5.1).
     resource_metadata: Option<String>,
     is_dpop: bool,
     /// Whether proofs need another nonce (RFC 9449, section 9).
@@ -28,8 +29,8 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
-    /// Reads a challenge: from the header, under the name that it has or the one that AWS gives it, or from the error's data.
-    /// Of several, the one that says where the metadata is.
+    /// Parses a challenge from the header, under its own name or that of AWS, or from the error's data.
+    /// Of several, the one with `resource_metadata`.
     pub(crate) fn of(headers: &HeaderMap, body: &str) -> Self {
         let fields = [WWW_AUTHENTICATE.as_str(), REMAPPED]
             .into_iter()
@@ -63,7 +64,7 @@ impl Challenge {
         Url::parse(server).ok()?.join(self.resource_metadata.as_deref()?.trim()).ok()
     }
 
-    /// Whether there is one.
+    /// Whether there is a challenge.
     pub(crate) fn is_bearer(&self) -> bool {
         self.is_bearer
     }
@@ -73,7 +74,7 @@ impl Challenge {
         self.scope.as_deref().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Whether the server takes tokens that are bound to a key.
+    /// Whether the server accepts DPoP-bound tokens.
     pub(crate) fn is_dpop(&self) -> bool {
         self.is_dpop
     }
@@ -83,7 +84,7 @@ impl Challenge {
         self.wants_nonce
     }
 
-    /// Why the server rejects a token, by its code and text (RFC 6750, section 3).
+    /// The error code and description of a rejected token (RFC 6750, section 3).
     pub(crate) fn reason(&self) -> Option<String> {
         let error = self.error.as_deref()?;
         let reason =
@@ -97,8 +98,8 @@ impl Challenge {
     }
 }
 
-/// The challenges of a field, which may have challenges of other schemes before and between them (RFC 9110, section
-/// 11.6.1). It is read leniently: with spaces around `=`, and with commas that are missing.
+/// The challenges of a header field, which may also have other schemes (RFC 9110, section
+/// 11.6.1). The parser accepts spaces around `=` and missing commas.
 fn challenges(field: &str) -> Vec<Challenge> {
     let mut found = Vec::new();
     // The challenge that parameters belong to, if its scheme is one of ours.

@@ -1,4 +1,4 @@
-//! How a server is reached, and by whom: the options that all commands have that use one.
+//! Options of the commands that use a server: sign-in, headers, timeouts and state.
 
 mod assertion;
 
@@ -29,19 +29,19 @@ use crate::{
 /// The heading of options that are not for signing in.
 const CONNECTION: &str = "Connection";
 const SECRET_VARIABLE: &str = "MCPL_CLIENT_SECRET";
-/// In seconds: the longest that Lambda lets a function run.
+/// Timeout in seconds: the maximum run time of a function.
 const USUAL_TIMEOUT: u64 = 900;
-/// In seconds, for a list.
+/// Timeout of a list in seconds.
 const USUAL_LIST_TIMEOUT: u64 = 60;
 
-/// How a server is reached, and by whom.
+/// Options of the connection and the sign-in.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sign-in")]
 pub(crate) struct Connection {
     /// The client's id at the issuer, where clients are registered by hand.
     #[arg(long, env = "MCPL_CLIENT_ID")]
     client_id: Option<String>,
-    /// The client's secret. Others on this machine can read arguments: prefer the variable, a file or being asked.
+    /// The client's secret. Other users of this machine can read arguments: prefer the variable, --client-secret-file or --ask-client-secret.
     #[arg(long, env = SECRET_VARIABLE, hide_env_values = true)]
     client_secret: Option<String>,
     /// A file that holds the client's secret.
@@ -50,19 +50,19 @@ pub(crate) struct Connection {
     /// Ask for the client's secret on the terminal.
     #[arg(long, requires = "client_id", conflicts_with = "client_secret_file")]
     ask_client_secret: bool,
-    /// A file that holds the client's private key (PEM, PKCS #8), in place of a secret: the client signs what it asks for.
+    /// A file that holds the client's private key (PEM, PKCS #8), in place of a secret: the client signs an assertion (RFC 7523).
     #[arg(long, value_name = "FILE", requires = "client_credentials")]
     private_key: Option<PathBuf>,
-    /// What the client signs with.
+    /// The algorithm of the client's signatures.
     #[arg(long, value_enum, requires = "private_key", default_value = "ES256")]
     signing_algorithm: SigningAlgorithm,
-    /// The URL of a client id metadata document that names this client.
+    /// The URL of a client ID metadata document that describes this client.
     #[arg(long)]
     client_metadata_url: Option<String>,
     /// A scope to request in place of those that the server names; may be repeated. Scopes that a later request lacks are added.
     #[arg(long = "scope")]
     scopes: Vec<String>,
-    /// Get tokens for the client itself, without a sign-in. Needs its id, and its secret or private key.
+    /// Request tokens for the client itself (client credentials), without a sign-in. Needs its id, and its secret or private key.
     #[arg(long, requires = "client_id", conflicts_with = "assertion")]
     client_credentials: bool,
     #[command(flatten)]
@@ -70,35 +70,35 @@ pub(crate) struct Connection {
     /// Which token to send; the ID token if the issuer is Google, else the access token.
     #[arg(long, value_enum)]
     token_type: Option<TokenType>,
-    /// The parameter `resource` of requests for tokens; what the server's metadata has unless given.
+    /// The parameter `resource` of token requests; by default that of the server's metadata.
     #[arg(long, value_name = "URI")]
     resource: Option<String>,
     /// Leave the parameter `resource` out, for an issuer that rejects it.
     #[arg(long, conflicts_with = "resource")]
     no_resource: bool,
-    /// Sign in although the issuer's metadata does not list PKCE with S256, for an issuer that supports it all the same.
+    /// Sign in although the issuer's metadata does not list PKCE with S256, for an issuer that supports it.
     #[arg(long)]
     assume_pkce: bool,
-    /// The port on 127.0.0.1 that the browser is sent back to; a free one unless given. One that is taken is waited for.
+    /// The port of the redirect URI on 127.0.0.1; by default a free one. mcpl waits while the port is taken.
     #[arg(long, default_value_t = 0)]
     callback_port: u16,
-    /// How the redirect URI names this machine, as it is registered with the issuer.
+    /// The host of the redirect URI, as it is registered at the issuer.
     #[arg(long, value_enum, default_value = "127.0.0.1")]
     callback_host: CallbackHost,
-    /// The command that opens the sign-in page, to which the URL is added; BROWSER, or what the platform has, unless given.
+    /// The command that opens the sign-in page; the URL is appended. By default BROWSER, or the platform's browser.
     #[arg(long, conflicts_with = "no_browser")]
     open: Option<String>,
-    /// Only print the address of the sign-in page, on standard error; except on Windows, the address at which it ends may be
-    /// pasted there.
+    /// Only print the address of the sign-in page, on standard error. The address of the final redirect can be pasted
+    /// there, except on Windows.
     #[arg(long)]
     no_browser: bool,
-    /// A command that prints a token, for machines without a person.
+    /// A command that prints a token, in place of a sign-in.
     #[arg(long, conflicts_with = "assertion")]
     token_command: Option<String>,
     /// Sign requests with AWS credentials, for a URL with AuthType AWS_IAM.
     #[arg(long, conflicts_with_all = ["token_command", "assertion"])]
     sigv4: bool,
-    /// The region to sign for, where the URL does not say it; AWS_REGION unless given.
+    /// The region of the signature, if the URL has none; by default AWS_REGION.
     #[arg(long, requires = "sigv4")]
     region: Option<String>,
     /// A header to send with every request, such as "Authorization: Bearer …"; may be repeated.
@@ -110,11 +110,11 @@ pub(crate) struct Connection {
     /// A header whose value is in a file, such as X-API-Key=/run/secrets/key; may be repeated.
     #[arg(long, value_name = "NAME=FILE", help_heading = CONNECTION)]
     header_file: Vec<String>,
-    /// Seconds that a response may take; 900 unless given, and 60 for a list of tools, resources or prompts.
+    /// The timeout of a response in seconds; by default 900, and 60 for a list of tools, resources or prompts.
     #[arg(long, value_name = "SECONDS", help_heading = CONNECTION)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
-    /// Where tokens are kept: in files there, instead of the platform's folder and keychain.
+    /// The folder for tokens, in place of the platform's folder and keychain.
     #[arg(long, env = "MCPL_STATE_DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -122,7 +122,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) async fn session(&self, url: String) -> anyhow::Result<Session> {
         if self.sigv4 {
-            // Later it would look like an error of the connection.
+            // Missing credentials are reported before a connection is tried.
             self.signer(&endpoint::parse(&url)?)?.check().await?;
         }
         Session::start(self.upstream(url)?).await
@@ -136,7 +136,7 @@ impl Connection {
         Ok(upstream.with_list_patience(self.list_timeout()))
     }
 
-    /// What requests to a server prove their sender with.
+    /// The authentication of requests.
     pub(crate) fn authorizer(&self, url: &str) -> anyhow::Result<Authorizer> {
         let headers = self.headers()?;
         for (option, command) in [("--token-command", &self.token_command), ("--open", &self.open)] {
@@ -169,7 +169,7 @@ impl Connection {
         self.state_dir.as_deref()
     }
 
-    /// The configured headers, from wherever they are said to be.
+    /// The configured headers, from options, variables and files.
     pub(crate) fn headers(&self) -> anyhow::Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         for header in &self.headers {
@@ -225,7 +225,7 @@ impl Connection {
         })
     }
 
-    /// The client's secret, from wherever it is said to be.
+    /// The client's secret, from an option, a file or the terminal.
     fn secret(&self) -> anyhow::Result<Option<String>> {
         if let Some(file) = &self.client_secret_file {
             let secret = read(file)?.trim().to_owned();
@@ -268,7 +268,7 @@ impl Connection {
         self.headers.iter().chain(&self.header_env).chain(&self.header_file).any(is_authorization)
     }
 
-    /// Whether a person signs in for these requests: then `mcpl` keeps tokens, which programs that start `mcpl proxy` use.
+    /// Whether requests need a sign-in: then `mcpl` keeps tokens, which programs that start `mcpl proxy` use.
     pub(crate) fn needs_sign_in(&self) -> bool {
         self.token_command.is_none()
             && !self.sigv4
@@ -277,7 +277,7 @@ impl Connection {
             && !self.has_authorization_header()
     }
 
-    /// What an entry in another program's configuration keeps of these: no secret, and nothing about this run alone.
+    /// The options for an entry in another program's configuration: no secrets, and nothing about this run alone.
     pub(crate) fn kept_options(&self) -> anyhow::Result<Vec<String>> {
         let mut kept = Vec::new();
         let mut keep = |name: &str, value: &str| kept.extend([name.to_owned(), value.to_owned()]);
@@ -342,7 +342,7 @@ impl Connection {
         Ok(kept)
     }
 
-    /// The same of options which by themselves are no reason to start `mcpl proxy`: where tokens are kept, and the timeout,
+    /// The options for an entry that by themselves do not require `mcpl proxy`: the state folder, and the timeout,
     /// for which other programs have settings of their own.
     pub(crate) fn kept_proxy_options(&self) -> anyhow::Result<Vec<String>> {
         let mut kept = Vec::new();
@@ -355,7 +355,7 @@ impl Connection {
         Ok(kept)
     }
 
-    /// Where a program that does not have this shell's variables keeps tokens too; `None` at the usual place.
+    /// The state folder for programs without this shell's variables; `None` if it is the usual one.
     fn lasting_state_dir(&self) -> Option<PathBuf> {
         self.state_dir.clone().or_else(store::folder_of_variable)
     }
@@ -377,7 +377,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))
 }
 
-/// A path that holds wherever a program is started.
+/// The absolute path, independent of a program's working directory.
 fn absolute(path: &Path) -> anyhow::Result<String> {
     let path = std::path::absolute(path).context("this folder is not known")?;
     path.into_os_string().into_string().ok().context("a path is not Unicode")
@@ -399,7 +399,7 @@ fn add_header(headers: &mut HeaderMap, name: &str, value: &str) -> anyhow::Resul
     Ok(())
 }
 
-/// How a value is written on the command line.
+/// The name of a value on the command line.
 fn name_of(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

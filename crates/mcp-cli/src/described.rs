@@ -1,12 +1,12 @@
-//! A tool for people: its parameters with their types, choices, bounds and defaults, by the names under which they are given.
+//! The description of a tool: its parameters with their types, choices, bounds and defaults.
 
 use serde_json::Value;
 
 use crate::arguments::schema::{kind, part, property, required, signature};
 
-/// Members within members that are shown; a schema that refers to itself has no end.
+/// Maximum depth of nested members, since a schema may refer to itself.
 const MAX_DEPTH: usize = 4;
-/// The parameters that are shown, members included.
+/// Maximum number of parameters, members included.
 const MAX_PARAMETERS: usize = 300;
 /// Keywords of a schema that bound a value, and how they are shown.
 const BOUNDS: [(&str, &str); 12] = [

@@ -1,5 +1,5 @@
-//! `mcpl doctor`: connects the way clients do, without signing in and without calling a tool, and reports each fault with the
-//! clients that it affects and its fix. This machine's own side comes first: a wrong proxy looks like a server that is away.
+//! `mcpl doctor`: connects the way clients do, without a sign-in and without tool calls, and reports each problem with the
+//! affected clients and its fix. This machine is checked first: a wrong proxy looks like an unavailable server.
 
 mod authorization;
 mod certificate;
@@ -31,11 +31,11 @@ use crate::{
     output::{self, print},
 };
 
-/// For each step.
+/// Timeout of each step.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// For all of them: a server that answers none in time is not asked to the end.
+/// Timeout of all steps together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(300);
-/// Redirects that are followed, within the server's origin.
+/// Maximum number of redirects within the server's origin.
 const MAX_REDIRECTS: usize = 5;
 
 /// Examines a server, and this machine's side. Returns whether there is no problem.
@@ -80,7 +80,7 @@ async fn examine(connection: &Connection, url: &Url, given: &str, report: &mut R
         }
     };
     transport::address(url, report);
-    // What identifies the user goes over https, or to this machine, alone.
+    // Credentials are sent only over https, or to this machine.
     let authorizer = match endpoint::parse(given) {
         Ok(secure) if can_read => Some(connection.authorizer(&secure)?),
         _ => None,
@@ -104,7 +104,7 @@ async fn examine(connection: &Connection, url: &Url, given: &str, report: &mut R
     Ok(())
 }
 
-/// Looks at a server that responds; `first` is the response to a request without a token.
+/// Examines a server that responds; `first` is the response to a request without a token.
 async fn examine_responses(server: &mut Server, first: &Answer, report: &mut Report) {
     let is_rejected = matches!(first.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let again = match is_rejected && server.has_access() {
@@ -194,7 +194,7 @@ async fn reach(server: &mut Server, report: &mut Report) -> Option<Answer> {
     None
 }
 
-/// Takes what identifies the user from where clients have it, without a sign-in.
+/// Loads the credentials, without a sign-in.
 async fn identify(server: &mut Server, authorizer: Authorizer, report: &mut Report) {
     if let Authorizer::SigV4(signer) = &authorizer
         && let Err(error) = signer.check().await
@@ -223,7 +223,7 @@ async fn identify(server: &mut Server, authorizer: Authorizer, report: &mut Repo
     server.authorizer = Some(authorizer);
 }
 
-/// Whether the function itself has answered: `server/discover`, or `initialize`, if it does not know the former.
+/// Whether the response is that of the function, to `server/discover`, or to `initialize` if the former is unknown.
 async fn front(server: &mut Server, discovered: &Answer, report: &mut Report) -> bool {
     let mut without = Report::default();
     if transport::front(discovered, &mut without) {

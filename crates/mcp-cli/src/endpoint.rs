@@ -1,4 +1,4 @@
-//! The URL of a server, as a person has typed or pasted it.
+//! URLs of servers as they are typed or pasted.
 
 use anyhow::bail;
 use url::Url;
@@ -9,7 +9,7 @@ use crate::{command_line::UsageError, oauth::is_secure};
 ///
 /// # Errors
 ///
-/// When it is no `https` URL, or `http` on this machine. One without a scheme is repeated with it.
+/// If it is not an `https` URL (or `http` on this machine). The error for a missing scheme shows the URL with it.
 pub(crate) fn parse(given: &str) -> anyhow::Result<String> {
     let url = given.trim();
     if is_secure(url) {
@@ -24,7 +24,7 @@ pub(crate) fn parse(given: &str) -> anyhow::Result<String> {
     )));
 }
 
-/// The URL under which things are kept about a server: with its host in lower case, and without default port, fragment and
+/// The canonical URL, the key of a server in the store: host in lower case, without default port, fragment and
 /// final slash.
 pub(crate) fn canonical(given: &str) -> String {
     let Ok(mut url) = Url::parse(given.trim()) else { return given.to_owned() };

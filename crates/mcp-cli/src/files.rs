@@ -1,5 +1,5 @@
-//! Every file that is written: under a name that cannot be guessed or followed first, then renamed, for its owner alone
-//! where it holds secrets. Files are read within a bound, and only where they are regular ones: a FIFO or a device has no end.
+//! Files: written under a random name and then renamed, with access for the owner alone
+//! if they hold secrets. Only regular files are read, up to a limit: a FIFO or a device may not end.
 
 use std::{
     fs, io,
@@ -9,9 +9,9 @@ use std::{
 
 use tempfile::Builder;
 
-/// Links that lead to a file; more are a circle.
+/// Maximum number of links to a file; more are a cycle.
 const MAX_LINKS: usize = 32;
-/// Files of one name that are saved beside each other.
+/// Maximum number of saved files of one name.
 const MAX_NAMESAKES: usize = 1000;
 /// The longest name of a tool that is part of a file's name.
 const MAX_STEM_CHARS: usize = 64;
@@ -19,7 +19,7 @@ const MAX_STEM_CHARS: usize = 64;
 /// The largest file that is read.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Who may read a replaced file.
+/// The access to a replaced file.
 pub(crate) enum Readers {
     /// The owner alone.
     Owner,
@@ -29,7 +29,7 @@ pub(crate) enum Readers {
     SameAsBeforeOrProject,
 }
 
-/// Puts a file in the place of another one, or of a link, at once: readers find the old content or the new.
+/// Replaces a file, or a link, atomically: readers find the old content or the new.
 pub(crate) fn replace(file: &Path, content: &[u8], readers: &Readers) -> io::Result<()> {
     let before = match readers {
         Readers::Owner => None,
@@ -57,7 +57,7 @@ pub(crate) fn replace(file: &Path, content: &[u8], readers: &Readers) -> io::Res
     Ok(())
 }
 
-/// Writes a content beside a file, and removes it again.
+/// Checks that a content can be written beside a file.
 ///
 /// # Errors
 ///
@@ -92,14 +92,14 @@ pub(crate) fn read_text(file: &Path) -> io::Result<String> {
     String::from_utf8(read(file)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
-/// Opens a file for its lock, which takes no content.
+/// Opens a lock file and waits for its lock.
 pub(crate) fn lock(file: &Path) -> io::Result<fs::File> {
     let file = open_for_lock(file)?;
     file.lock()?;
     Ok(file)
 }
 
-/// The same without waiting: `None` if another has the lock.
+/// Locks a file without waiting; `None` if another process has the lock.
 pub(crate) fn try_lock(file: &Path) -> io::Result<Option<fs::File>> {
     let file = open_for_lock(file)?;
     match file.try_lock() {
@@ -117,7 +117,7 @@ fn open_for_lock(file: &Path) -> io::Result<fs::File> {
     open_regular(file, &mut options)
 }
 
-/// Opens a file without waiting for it, as one would for the other end of a FIFO, and looks at what was opened.
+/// Opens a file without blocking on a FIFO, and checks that it is a regular file.
 fn open_regular(file: &Path, options: &mut fs::OpenOptions) -> io::Result<fs::File> {
     #[cfg(unix)]
     {
@@ -131,7 +131,7 @@ fn open_regular(file: &Path, options: &mut fs::OpenOptions) -> io::Result<fs::Fi
     Ok(opened)
 }
 
-/// Where a file is that may be a link, also one to a file that does not exist yet.
+/// Resolves a path that may be a link, also one to a file that does not exist yet.
 pub(crate) fn linked(file: &Path) -> io::Result<PathBuf> {
     let mut file = file.to_owned();
     for _ in 0..MAX_LINKS {
@@ -143,7 +143,7 @@ pub(crate) fn linked(file: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other(format!("{} is a link that leads in a circle", file.display())))
 }
 
-/// Makes a folder for secrets. One that is there must be the user's own.
+/// Creates a folder for secrets, or checks the existing one.
 ///
 /// # Errors
 ///
@@ -194,7 +194,7 @@ fn check_folder(folder: &Path, repair: bool) -> io::Result<()> {
     }
 }
 
-/// The folders of a user are the user's alone.
+/// On Windows the folders of a user are private.
 #[cfg(not(unix))]
 fn check_folder(_: &Path, _: bool) -> io::Result<()> {
     Ok(())

@@ -1,4 +1,4 @@
-//! What the fuzz target `mcpl` calls: everything that is made of a server's answer, without the server.
+//! The entry points of the fuzz target `mcpl`: processing of a server's response without the server.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     session::Answer, upstream::Upstream,
 };
 
-/// A client of no server.
+/// An upstream without a server.
 static UPSTREAM: LazyLock<Upstream> =
     LazyLock::new(|| Upstream::new(Client::new(), Duration::MAX, String::new(), Authorizer::Headers));
 
@@ -39,7 +39,7 @@ pub async fn read(is_stream: bool, method: &str, body: &[u8]) -> Vec<String> {
     passed_on
 }
 
-/// What commands make of a message.
+/// Formats a message as the commands do.
 fn read_as_command(text: &str) {
     let _ = Challenge::of(&http::HeaderMap::new(), text);
     call::text(text);

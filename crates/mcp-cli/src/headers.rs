@@ -1,4 +1,4 @@
-//! Headers that repeat parts of a modern request (2026-07-28, Streamable HTTP, "Request Metadata").
+//! Headers that mirror parts of a modern request (2026-07-28, Streamable HTTP, "Request Metadata").
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::message::Envelope;
 
-/// The header that says the revision.
+/// The header with the revision.
 pub(crate) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
-/// The headers of a modern request; `mirrored` are the parameters that the called tool wants repeated.
+/// The headers of a modern request; `mirrored` are the parameters that the called tool declares.
 pub(crate) fn of_modern(envelope: &Envelope, version: &str, mirrored: &[MirroredParameter]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut add = |name: &str, text: &str| {
@@ -62,7 +62,7 @@ fn in_decimal(number: &str) -> Option<String> {
     (value.fract() == 0.0 && value.abs() <= LARGEST).then(|| format!("{:.0}", value + 0.0))
 }
 
-/// A value that a header can hold; what it cannot, in Base64 between markers.
+/// Encodes a header value: as it is if a header can hold it, else in Base64 between markers.
 fn encode(text: &str) -> String {
     let is_printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     let is_marked = text.starts_with("=?base64?") && text.ends_with("?=");

@@ -32,7 +32,7 @@ use crate::{
     store,
 };
 
-/// Some editors write it at the beginning of a file, and want it there.
+/// Byte order mark, which some editors require.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Writes the entries of a server. `options` are for `mcpl proxy`, which with `via_proxy` every program starts. With
@@ -56,7 +56,7 @@ pub(crate) fn install(
     let command = command.to_str().context("the path of this command is not Unicode")?;
     let server = Server { name, url, command, options };
     let places = Places::usual()?;
-    let chosen = apps.chosen_or_asked()?;
+    let chosen = apps.chosen_or_prompted()?;
     let is_proxied = |app: App| via_proxy || app.direct(url).is_none();
     let installed = change_all(&chosen, &places, apps.dry_run, Kind::Install, |app, text| {
         let entry = app.entry(&server, is_proxied(app));
@@ -78,7 +78,7 @@ pub(crate) fn install(
     installed
 }
 
-/// Takes the entries of a server out.
+/// Removes the entries of a server.
 ///
 /// # Errors
 ///
@@ -86,7 +86,7 @@ pub(crate) fn install(
 pub(crate) fn uninstall(name: &str, apps: &Apps) -> anyhow::Result<()> {
     check_name(name)?;
     let places = Places::usual()?;
-    change_all(&apps.chosen_or_asked()?, &places, apps.dry_run, Kind::Uninstall, |app, text| {
+    change_all(&apps.chosen_or_prompted()?, &places, apps.dry_run, Kind::Uninstall, |app, text| {
         if !has_entry(app, text, name) {
             let those = match names(app, text).join(", ") {
                 none if none.is_empty() => "it has no entries".to_owned(),
@@ -113,7 +113,7 @@ pub(crate) fn uninstall(name: &str, apps: &Apps) -> anyhow::Result<()> {
     })
 }
 
-/// What is done to files.
+/// Whether an entry is written or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Install,

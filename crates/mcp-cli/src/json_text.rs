@@ -1,4 +1,4 @@
-//! JSON as text: laid out for people, with numbers, unknown members and the order of members as they were written.
+//! JSON text: indented, with numbers, unknown members and the order of members unchanged.
 //!
 //! The text has been read within bounds before ([`received`](crate::received)).
 

@@ -1,7 +1,7 @@
-//! The system's keychain holds one key, which seals what is kept in files.
+//! The key in the system's keychain that encrypts the files of the store.
 //!
-//! Not the tokens themselves: they are too long for some keychains (Windows takes 2,560 bytes), and several processes
-//! change them, for which files have locks.
+//! The keychain does not hold the tokens: they are too long for some keychains (Windows: 2,560 bytes), and several processes
+//! change them under file locks.
 
 use std::{
     fmt, io,
@@ -20,7 +20,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::files;
 
-/// What the entry is called in the keychain.
+/// Service and account of the entry in the keychain.
 const SERVICE: &str = "mcpl";
 const ACCOUNT: &str = "state";
 const KEY_BYTES: usize = 32;
@@ -31,11 +31,11 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Key(RandomizedNonceKey);
 
 impl Key {
-    /// The key in the keychain; it is made if there is none yet. `folder` is shared by all who would make one.
+    /// Gets the key from the keychain, or creates it. `folder` has the lock for its creation.
     ///
     /// # Errors
     ///
-    /// If there is no keychain, or the user does not unlock it.
+    /// If there is no keychain, or if the user does not unlock it.
     pub(crate) fn of_keychain(folder: &Path) -> anyhow::Result<Self> {
         let lock = folder.join("keychain.lock");
         let (sender, receiver) = mpsc::channel();
@@ -50,14 +50,14 @@ impl Key {
         Ok(Self(key.map_err(|_| anyhow!("the entry `{SERVICE}` in the keychain is no key"))?))
     }
 
-    /// Seals something that is about a server: nonce, ciphertext and tag, in Base64.
+    /// Encrypts a text for a server: nonce, ciphertext and tag, in Base64.
     pub(crate) fn seal(&self, server: &str, mut content: Vec<u8>) -> io::Result<String> {
         let nonce = self.0.seal_in_place_append_tag(Aad::from(server), &mut content).map_err(io::Error::other)?;
         let sealed = [nonce.as_ref().as_slice(), &content].concat();
         Ok(BASE64_STANDARD.encode(sealed))
     }
 
-    /// What was sealed about a server; `None` if it was not sealed so.
+    /// Decrypts a text for a server; `None` if it was not encrypted with this key for this server.
     pub(crate) fn open(&self, server: &str, sealed: &str) -> Option<Vec<u8>> {
         let mut sealed = BASE64_STANDARD.decode(sealed).ok()?;
         let (nonce, content) = sealed.split_at_mut_checked(NONCE_LEN)?;

@@ -1,4 +1,4 @@
-//! The command `mcpl`. A library for `main` and for fuzz targets alone: it has no interface for others.
+//! The command `mcpl`. The library is for `main` and the fuzz targets; it has no stable interface.
 
 mod arguments;
 mod authorizer;
@@ -62,50 +62,50 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  mcpl doctor URL                                   what would stop clients from using a server
-  mcpl call URL personalized_greeting name=Ada      use a tool by hand
+  mcpl doctor URL                                   check a server the way clients connect
+  mcpl call URL personalized_greeting name=Ada      call a tool
   mcpl read URL notes://today                       read a resource
   mcpl login URL                                    sign in before a program uses the server
   mcpl install greeter URL --claude --cursor        let programs use the server
   mcpl install events URL --claude --client-id ID --ask-client-secret
-                                                    … where clients are registered by hand
-  mcpl proxy greeter URL                            what such a program starts
+                                                    … with a client that is registered by hand
+  mcpl proxy greeter URL                            the bridge that such a program starts
 
 Exit codes: 0 done; 1 the tool, the request or the command failed; 2 the command line is wrong; 130 interrupted by Ctrl-C,
 143 terminated.";
 
 const NOT_PRINTED: &str = "could not write to standard output";
 
-/// Connects clients that speak stdio to MCP servers behind Function URLs.
+/// Use remote MCP servers from any client and from the command line.
 #[derive(Debug, Parser)]
 #[command(name = "mcpl", version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Print JSON: what the server has sent, or {"source": "server" or "mcpl", "error": …}. For `doctor`, `logins` and the
-    /// commands that use a server by hand.
+    /// Print JSON: the server's result, or {"source": "server" or "mcpl", "error": …}. For `doctor`, `logins` and the
+    /// commands that use a server.
     #[arg(long, global = true, help_heading = "Output")]
     json: bool,
-    /// Log the steps on standard error, such as those of a sign-in; twice for each request, too. Without tokens and contents.
+    /// Log the steps on standard error, such as those of a sign-in; given twice, also each request. Tokens and contents are not logged.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Stand between a client on standard input and output and a server at a URL.
+    /// Bridge a client that speaks stdio to a server at a URL.
     ///
     /// A client starts it, for example Claude Desktop by the entry
     /// {"mcpServers": {"greeter": {"command": "mcpl", "args": ["proxy", "greeter", "https://…/mcp"]}}}.
-    /// If the server wants to know who calls, the sign-in page is opened in a browser.
+    /// If the server requires a sign-in, the sign-in page is opened in a browser.
     ///
-    /// With the option of a program, such as --claude, nothing is started: the program's configuration is changed, as by
+    /// With the option of a program, such as --claude, the bridge is not started: the program's configuration is changed, as by
     /// `mcpl install`.
     Proxy(Box<ProxyArgs>),
-    /// Find out what would stop clients from using a server.
+    /// Check a server the way clients connect, and report each problem with its fix.
     ///
-    /// Connects the way they do, without signing in and without calling a tool, and examines this machine's side too: proxies,
-    /// certificates, clock and tokens. A token that is kept, or given by an option, is sent. Ends with 1 if there is a problem.
+    /// Does not sign in and calls no tool. Also checks this machine: proxies,
+    /// certificates, clock and tokens. Sends a token that is kept or given by an option. The exit code is 1 if there is a problem.
     /// With --json it prints a list of objects with `check`, `level` (ok, note or problem), `found`, and for notes and problems
     /// `clients` and `fix`.
     Doctor {
@@ -124,7 +124,7 @@ enum Command {
     },
     /// Call a tool of a server, for example `mcpl call URL personalized_greeting name=Ada`.
     ///
-    /// Ends with 1 if the tool failed. Questions of the server are asked at the terminal.
+    /// The exit code is 1 if the tool failed. The server's questions (elicitation) are asked at the terminal.
     Call {
         #[command(flatten)]
         server: ServerArgs,
@@ -140,21 +140,21 @@ enum Command {
         #[arg(long, value_name = "FOLDER", default_value = ".", help_heading = None)]
         save_to: PathBuf,
     },
-    /// List the resources of a server, and its templates of resources.
+    /// List the resources and resource templates of a server.
     Resources {
         #[command(flatten)]
         server: ServerArgs,
     },
     /// Read a resource of a server.
     ///
-    /// Into a pipe or a file it is written as it is, such as `mcpl read URL URI > image.png`.
+    /// Into a pipe or a file the resource is written unchanged, such as `mcpl read URL URI > image.png`.
     Read {
         #[command(flatten)]
         server: ServerArgs,
         /// The URI of the resource.
         #[arg(help_heading = None)]
         uri: String,
-        /// The folder in which what is no text is saved, also if the output is a pipe; this folder at a terminal. It must exist.
+        /// The folder in which binary contents are saved, also if the output is a pipe; at a terminal the current folder. It must exist.
         #[arg(long, value_name = "FOLDER", help_heading = None)]
         save_to: Option<PathBuf>,
     },
@@ -170,23 +170,23 @@ enum Command {
         /// The prompt's name.
         #[arg(help_heading = None)]
         prompt: String,
-        /// Its arguments, which are text: as those of `mcpl call`.
+        /// Its arguments, written like those of `mcpl call`; all are text.
         #[arg(value_name = "NAME=VALUE", help_heading = None)]
         arguments: Vec<String>,
         /// The folder in which images and other files are saved. It must exist.
         #[arg(long, value_name = "FOLDER", default_value = ".", help_heading = None)]
         save_to: PathBuf,
     },
-    /// Compare what a server tells its clients with a file, or print it.
+    /// Compare the contract of a server with a file, or print it.
     Contract {
         #[command(subcommand)]
         command: contract::ContractCommand,
     },
-    /// Write a server's entry into the configuration of programs that use it.
+    /// Connect programs to a server: write its entry into their configuration.
     ///
-    /// Programs that speak HTTP get the URL, the others this command. The change is shown before it is made.
+    /// Programs that support Streamable HTTP get the URL, the others `mcpl proxy`. The change is printed.
     Install {
-        /// What the server is called there.
+        /// The name of the server's entry.
         name: String,
         /// The URL of the MCP endpoint.
         url: String,
@@ -195,52 +195,52 @@ enum Command {
         #[command(flatten, next_help_heading = "Programs")]
         installation: Installation,
     },
-    /// Take a server's entry out again.
+    /// Remove a server's entry from the configuration of programs.
     Uninstall {
-        /// What the server is called there.
+        /// The name of the server's entry.
         name: String,
         #[command(flatten)]
         apps: Apps,
     },
     /// Sign in to a server ahead of time, for programs that start `mcpl proxy`.
     ///
-    /// Give the options for signing in that the program's entry has. Nothing is done if a valid token is kept.
+    /// Give the options for signing in that the program's entry has. Without effect if a valid token is kept.
     Login {
         #[command(flatten)]
         server: ServerArgs,
     },
     /// List the servers for which a sign-in or a client is kept.
     Logins {
-        /// The folder of the files, if not the usual one.
+        /// The folder for tokens, in place of the platform's folder.
         #[arg(long, env = "MCPL_STATE_DIR")]
         state_dir: Option<PathBuf>,
     },
     /// Revoke the tokens of a server, and remove them and the registration of the client.
     ///
-    /// Ends with 1 if nothing is kept for the server. A revocation that fails is a warning.
+    /// The exit code is 1 if nothing is kept for the server. A failed revocation is a warning.
     #[command(visible_alias = "logout")]
     Forget {
         /// The URL of the MCP endpoint.
         url: String,
-        /// The folder of the files, if not the usual one.
+        /// The folder for tokens, in place of the platform's folder.
         #[arg(long, env = "MCPL_STATE_DIR")]
         state_dir: Option<PathBuf>,
     },
-    /// Print what a shell needs to complete these commands.
+    /// Print the completion script of a shell.
     ///
     /// For example `mcpl completions bash > ~/.local/share/bash-completion/completions/mcpl`.
     Completions {
         /// The shell.
         shell: Shell,
     },
-    /// Write manual pages, one a command, into a folder such as ~/.local/share/man/man1.
+    /// Write manual pages, one per command, into a folder such as ~/.local/share/man/man1.
     Man {
         /// The folder, which must exist.
         folder: PathBuf,
     },
 }
 
-/// A server that is used by hand.
+/// The server of a command.
 #[derive(Debug, Args)]
 struct ServerArgs {
     /// The URL of the MCP endpoint.
@@ -250,7 +250,7 @@ struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Uses a session, and ends it. What is interrupted is cancelled at the server.
+    /// Runs a function in a session and ends the session. An interrupted request is cancelled at the server.
     async fn with_session<T>(&self, use_it: impl AsyncFnOnce(&mut Session) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let mut interrupted = std::pin::pin!(interrupted());
         let mut session = tokio::select! {
@@ -269,11 +269,11 @@ impl ServerArgs {
 
 #[derive(Debug, Args)]
 struct ProxyArgs {
-    /// What the server is called at the client; for people.
+    /// A name for the server, which is only logged.
     name: String,
     /// The URL of the MCP endpoint.
     url: String,
-    /// How the server is spoken to. `http` is the only one.
+    /// The transport; only `http` is supported.
     #[arg(long, default_value = "http")]
     mode: String,
     #[command(flatten)]
@@ -287,7 +287,7 @@ struct ProxyArgs {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // A wrong command line; or its help or version, which are printed.
+        // A usage error, or `--help` or `--version`.
         Err(error) => {
             let code = match error.print() {
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -333,7 +333,7 @@ pub fn main() -> ExitCode {
                 call::check(&arguments, Some(&save_to))?;
                 let calling = async |own: &mut Session| call::call(own, &tool, &arguments, &save_to, json).await;
                 if !server.with_session(calling).await? {
-                    // The tool has said why.
+                    // The tool's result has the reason.
                     return Ok(ExitCode::FAILURE);
                 }
                 Ok(())
@@ -422,7 +422,7 @@ fn manual(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the entries by which programs reach a server as it is reached now.
+/// Writes the entries of programs with the options of this command.
 fn install(name: &str, url: &str, connection: &Connection, installation: &Installation) -> anyhow::Result<()> {
     let url = &endpoint::parse(url)?;
     let mut options = connection.kept_options()?;

@@ -1,4 +1,4 @@
-//! `mcpl login`, `mcpl logins` and `mcpl forget`: signing in ahead of time, what is kept, and removing it.
+//! `mcpl login`, `mcpl logins` and `mcpl forget`: signing in ahead of time, listing stored sign-ins, and removing them.
 
 use std::{fmt, path::Path};
 
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// When the sign-in fails, and when the server has none.
+/// If the sign-in fails, or if the server has none.
 pub(crate) async fn login(session: &Session, url: &str, state_dir: Option<&Path>, is_json: bool) -> anyhow::Result<()> {
     session.sign_in_ahead().await.map_err(|error| match error.is::<NoIssuer>() {
         true => anyhow::anyhow!(
@@ -87,7 +87,7 @@ pub(crate) async fn forget(url: &str, state_dir: Option<&Path>) -> anyhow::Resul
     Ok(())
 }
 
-/// What is kept for one server, as it is printed.
+/// The stored sign-in of one server, as it is printed.
 #[derive(Debug, Serialize)]
 struct Login {
     server: String,

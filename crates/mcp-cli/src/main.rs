@@ -1,4 +1,4 @@
-//! `mcpl`: connects clients that speak stdio to MCP servers behind Function URLs.
+//! `mcpl`: use remote MCP servers from any client and from the command line.
 
 use std::process::ExitCode;
 

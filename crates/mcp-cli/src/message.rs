@@ -1,4 +1,4 @@
-//! JSON-RPC messages as they came: read as far as a proxy has to, and otherwise passed on unchanged.
+//! JSON-RPC messages: parsed as far as a proxy needs, and otherwise forwarded unchanged.
 
 use std::{
     borrow::Cow,
@@ -30,7 +30,7 @@ pub(crate) struct Envelope {
     /// The text, on one line.
     pub(crate) text: String,
     pub(crate) kind: Kind,
-    /// The id that its response has for the client, if it is sent under another.
+    /// The client's id, if the message is sent under another one.
     client_id: Option<Box<RawValue>>,
 }
 
@@ -47,11 +47,11 @@ pub(crate) enum Kind {
         method: String,
         params: Option<Box<RawValue>>,
     },
-    /// The answer to a request of the server, or a batch.
+    /// A response to a request of the server, or a batch.
     Other,
 }
 
-/// The members that tell what a message is.
+/// The members that determine the kind of a message.
 #[derive(Deserialize)]
 pub(crate) struct Shape<'a> {
     #[serde(borrow)]
@@ -75,14 +75,14 @@ impl Shape<'_> {
         self.method.is_some() && self.id.is_some()
     }
 
-    /// Whether it is a request, a notification or a response; only an error may be without the id of its request.
+    /// Whether it is a valid request, notification or response; only an error response may lack an id.
     pub(crate) fn is_message(&self) -> bool {
         self.method.is_some() || self.error.is_some() || (self.id.is_some() && self.result.is_some())
     }
 }
 
 impl Envelope {
-    /// Reads a line. An array is a batch, of revision 2025-03-26.
+    /// Parses a line. An array is a batch of revision 2025-03-26.
     pub(crate) fn parse(line: &str) -> Result<Self, JsonError> {
         let text = one_line(line.trim());
         if text.starts_with('[') {
@@ -99,7 +99,7 @@ impl Envelope {
         Ok(Self { text, kind, client_id: None })
     }
 
-    /// The same request under an id of its own; its response still has the client's.
+    /// The same request under a fresh id; its response gets the client's id.
     pub(crate) fn with_fresh_id(&self) -> Result<Self, JsonError> {
         let shape: Shape<'_> = json::borrow(&self.text)?;
         let text = shape.id.map(|id| with_part(&self.text, id.get(), &fresh_id()));
@@ -147,7 +147,7 @@ impl Envelope {
     }
 }
 
-/// A request of our own.
+/// A request of `mcpl` itself.
 pub(crate) fn request(id: &str, method: &str, params: &str) -> Result<Envelope, JsonError> {
     Envelope::parse(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, json!(method)))
 }
@@ -170,7 +170,7 @@ pub(crate) fn error_response(id: Option<&RawValue>, error: &ErrorObject) -> Stri
     }
 }
 
-/// An error for its reader: one of AWS says what to do, and one of the connection names the URL once. `code` is the HTTP status
+/// The message of an error: a rejection by AWS gets its fix, and a connection error names the URL once. `code` is the HTTP status
 /// of an error that has the body of its response.
 fn clarified(error: &ErrorObject) -> Cow<'_, ErrorObject> {
     let body = error.data.as_ref().and_then(|data| data["body"].as_str());
@@ -183,11 +183,15 @@ fn clarified(error: &ErrorObject) -> Cow<'_, ErrorObject> {
     message.map_or(Cow::Borrowed(error), |message| Cow::Owned(ErrorObject { message, ..error.clone() }))
 }
 
-/// A message without the words of the HTTP client that repeat the URL; `None` if there are none.
+/// Removes the part of a message in which the HTTP client repeats the URL; `None` if there are none.
 fn with_url_once(message: &str) -> Option<String> {
+    const CONNECTING: &str = "client error (Connect): ";
+    if let Some((before, after)) = message.split_once("error sending request: ") {
+        return Some(format!("{before}{}", after.strip_prefix(CONNECTING).unwrap_or(after)));
+    }
     let (before, rest) = message.split_once("error sending request for url (")?;
     let (url, after) = rest.split_once("): ")?;
-    let after = after.strip_prefix("client error (Connect): ").unwrap_or(after);
+    let after = after.strip_prefix(CONNECTING).unwrap_or(after);
     before.contains(url.trim_end_matches('/')).then(|| format!("{before}{after}"))
 }
 
@@ -290,9 +294,12 @@ mod tests {
             error_response(None, &ErrorObject::new(code, "the server answered 403").with_data(json!({ "body": body })))
         };
 
-        let told = error(403, r#"{"Message":"Forbidden"}"#);
-        assert!(told.contains("the server answered 403: AWS rejected") && told.contains("`--sigv4`"), "{told}");
-        assert!(told.contains(r#""data":{"body":"{\"Message\":\"Forbidden\"}"}"#), "{told}");
+        let error_text = error(403, r#"{"Message":"Forbidden"}"#);
+        assert!(
+            error_text.contains("the server answered 403: AWS rejected") && error_text.contains("`--sigv4`"),
+            "{error_text}"
+        );
+        assert!(error_text.contains(r#""data":{"body":"{\"Message\":\"Forbidden\"}"}"#), "{error_text}");
         for other in [error(403, "<html>"), error(-32603, r#"{"Message":"Forbidden"}"#)] {
             assert!(other.contains(r#""message":"the server answered 403""#), "{other}");
         }
@@ -309,6 +316,11 @@ mod tests {
             (
                 format!("mcpl: the connection to https://a.example/ broke off: {sending}connection closed"),
                 Some("mcpl: the connection to https://a.example/ broke off: connection closed"),
+            ),
+            (
+                "mcpl: could not reach https://a.example: error sending request: client error (Connect): dns error"
+                    .to_owned(),
+                Some("mcpl: could not reach https://a.example: dns error"),
             ),
             // The only name of what was not reached.
             (format!("mcpl: could not get a token: {sending}dns error"), None),

@@ -19,7 +19,7 @@ use self::proxies::Proxy;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A variable of the environment that has no effect, or the wrong one.
+/// A faulty environment variable.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SettingFault {
     pub(crate) found: String,
@@ -30,7 +30,7 @@ pub(crate) struct SettingFault {
 ///
 /// # Errors
 ///
-/// When there are no certificates to trust.
+/// If there are no trusted certificates.
 pub(crate) fn client(url: &str, headers: HeaderMap, timeout: Duration) -> anyhow::Result<Client> {
     for SettingFault { found, fix } in proxies::faults().into_iter().chain(certificates::faults()) {
         tracing::warn!("{found}: {fix}");
@@ -49,7 +49,7 @@ pub(crate) fn client_builder(url: &str, headers: HeaderMap, timeout: Duration) -
         if reasons.is_empty() { error } else { Box::new(ConnectError { reason: reasons.join(": "), source: error }) }
     };
     let builder = Client::builder();
-    // What a variable does not name is not for servers on this machine.
+    // The system's proxy settings do not apply to servers on this machine.
     let builder = if proxies::named().is_empty() && is_local(url) { builder.no_proxy() } else { builder };
     builder
         .default_headers(headers)
@@ -84,7 +84,7 @@ fn untrusted(error: &BoxError) -> Option<String> {
     }
 }
 
-/// A connection that could not be made, with the settings that took part in it.
+/// A failed connection, with the settings that it used.
 #[derive(Debug)]
 struct ConnectError {
     reason: String,

@@ -1,8 +1,9 @@
-//! Tokens for a server: kept, refreshed, or got by signing a person in.
+//! OAuth tokens for a server: stored, refreshed, or obtained by a sign-in.
 //!
-//! The protocol is in the modules below: [`discovery`] finds the issuer, [`grants`] asks it, [`http`] is how, [`sign_in`] needs a
-//! person, [`machine`] does not, and [`dpop`] binds tokens to a key. Here is when a token is refreshed and when a page is opened,
-//! by one process of several at a time. `rmcp`'s client of OAuth is not used: it waits for the body of the endpoint's GET, gives
+//! The protocol is in the modules: [`discovery`] finds the issuer, [`grants`] has its endpoints, [`http`] sends requests, [`sign_in`] has the
+//! sign-in page, [`machine`] the grants without one, and [`dpop`] binds tokens to a key. This module decides when a token is
+//! refreshed and when a page is opened,
+//! by one process of several at a time. The OAuth client of `rmcp` is not used: it waits for the body of the endpoint's GET, gives
 //! up at the first place of a document that is away, discovers again before each refresh, reports no error code, and takes
 //! headers and addresses for all origins or for none.
 
@@ -58,10 +59,10 @@ use crate::{
 const GOOGLE: &str = "https://accounts.google.com";
 /// Sign-ins, or grants to the client itself, without a request that succeeds: a first one and two for more scopes.
 const MAX_FRUITLESS_SIGN_INS: u32 = 3;
-/// For finding the issuer: a few documents.
+/// Timeout of discovery.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Tokens of the issuer that a server names.
+/// OAuth client for one server.
 pub(crate) struct OAuth {
     server: Url,
     options: OAuthOptions,
@@ -69,9 +70,9 @@ pub(crate) struct OAuth {
     http: IssuerHttp,
     state: Mutex<State>,
     untried: std::sync::Mutex<Option<Untried>>,
-    /// Locked by a refresh that is on its way.
+    /// Locked by a pending refresh.
     refreshing: Arc<Mutex<()>>,
-    /// When a refresh failed of a token that was not over yet.
+    /// Time of the last failed refresh of a token that had not expired.
     failed_refresh: std::sync::Mutex<Option<tokio::time::Instant>>,
     /// Sign-ins since the last request that succeeded.
     fruitless_sign_ins: AtomicU32,
@@ -79,13 +80,13 @@ pub(crate) struct OAuth {
 
 #[derive(Default)]
 struct State {
-    /// Why the last try failed, for those who waited for it.
+    /// The error of the last attempt, for the requests that waited for it.
     failure: Option<(Instant, String)>,
-    /// The scopes that were asked for since the last sign-in because the server required them.
+    /// The scopes that were requested since the last sign-in because the server required them.
     added_scopes: Option<BTreeSet<String>>,
 }
 
-/// A new token that the server has not accepted yet. If it is rejected, one that is got in the same way will be too.
+/// A new token that the server has not accepted yet. If it is rejected, another one from the same grant will be too.
 struct Untried {
     token: String,
     is_refreshed: bool,
@@ -108,7 +109,7 @@ impl OAuth {
         })
     }
 
-    /// What is kept, if the client that it was given to is the one that is meant now.
+    /// The stored credentials, if they belong to the configured client.
     fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
         let kept = self.store.credentials()?;
         let identity = self.options.assertion.as_ref().map(AssertionOptions::identity);
@@ -116,7 +117,7 @@ impl OAuth {
         Ok(kept.filter(|own| is_client(&own.client_id) && own.identity == identity))
     }
 
-    /// The secret of a client: the one that was given with its id, or what is kept since it was installed or registered.
+    /// The secret of a client: the configured one, or the one that is stored since its installation or registration.
     fn secret_of(&self, client_id: &str) -> Option<String> {
         let given = self.options.client_secret.clone().filter(|_| self.options.client_id.as_deref() == Some(client_id));
         given.or_else(|| {
@@ -129,16 +130,16 @@ impl OAuth {
         self.untried().take_if(|untried| untried.token == token);
     }
 
-    /// Notes that a request has succeeded, which proves the sign-ins before it worth their while.
+    /// Resets the count of sign-ins without a successful request.
     pub(crate) fn succeeded(&self) {
         self.fruitless_sign_ins.store(0, Ordering::Relaxed);
     }
 
-    /// Gets a token in place of one that was rejected. One at a time: a request that waited finds what another has got, or
-    /// why there is nothing.
+    /// Replaces a rejected token. Single-flight: a request that waited uses the token of another one, or
+    /// its error.
     pub(crate) async fn renew(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<()> {
         let asked = Instant::now();
-        // Not behind a page that another request has opened.
+        // Before waiting for a page that another request has opened.
         if self.is_renewed(refused, challenge).await? {
             return Ok(());
         }
@@ -151,7 +152,7 @@ impl OAuth {
         renewed
     }
 
-    /// Whether there is another token, already or by a refresh.
+    /// Whether another token is stored, or can be got by a refresh.
     async fn is_renewed(&self, refused: Option<&str>, challenge: &Challenge) -> anyhow::Result<bool> {
         if self.has_other_than(refused)? {
             return Ok(true);
@@ -174,7 +175,7 @@ impl OAuth {
         Ok(true)
     }
 
-    /// Gets a token by a sign-in, or by what takes its place.
+    /// Gets a token by a sign-in, or by a grant without one.
     async fn obtain(&self, refused: Option<&str>, challenge: &Challenge, state: &mut State) -> anyhow::Result<()> {
         if self.has_other_than(refused)? {
             return Ok(());
@@ -187,7 +188,7 @@ impl OAuth {
             if state.added_scopes.as_ref().is_some_and(|added| required.is_subset(added)) {
                 bail!("{}", not_granted(&required, &granted));
             }
-            // What was granted before is asked for again: a token has the scopes of its own request alone.
+            // Scopes that were granted before are requested again: a token has only the scopes of its own request.
             scopes.extend(granted);
             scopes.extend(required.iter().cloned());
             let before = state.added_scopes.clone().unwrap_or_default();
@@ -195,11 +196,11 @@ impl OAuth {
         }
         if self.fruitless_sign_ins.load(Ordering::Relaxed) == MAX_FRUITLESS_SIGN_INS {
             bail!(
-                "the server wants another sign-in after {MAX_FRUITLESS_SIGN_INS} since the last request that succeeded: \
+                "the server requires another sign-in after {MAX_FRUITLESS_SIGN_INS} since the last request that succeeded: \
                  start again if that is meant"
             );
         }
-        // Another process may have a page open: what comes of it, tokens or none, is for all who wait.
+        // Another process may have a page open: its outcome counts for all that wait.
         let _turn = self.store.turn(Turn::SignIn).await?;
         if self.has_other_than(refused)? {
             return Ok(());
@@ -209,7 +210,7 @@ impl OAuth {
             None if self.options.client_credentials => {
                 self.within_timeout(self.present_credentials(challenge, scopes)).await
             }
-            // A person takes longer than an answer may.
+            // A sign-in takes longer than the timeout of a response.
             None => {
                 self.check_cooldown()?;
                 self.sign_in(challenge, scopes).await
@@ -247,7 +248,7 @@ impl OAuth {
         Ok(found)
     }
 
-    /// A client's id is one issuer's, and its secret is shown to no other
+    /// Checks that a client is used with its own issuer: its id and secret are sent to no other
     /// (2026-07-28, Client Registration, "Authorization Server Binding").
     fn bind(&self, metadata: &IssuerMetadata) -> anyhow::Result<()> {
         let Some(client_id) = &self.options.client_id else { return Ok(()) };
@@ -267,21 +268,21 @@ impl OAuth {
         }
     }
 
-    /// The token to send of what the issuer gave.
+    /// The token of a response that is sent to the server.
     fn token_of(&self, credentials: &Credentials) -> Option<Token> {
         let response = &credentials.token_response;
         if self.token_type(credentials.issuer.as_deref()) == TokenType::IdToken {
             return response.id_token.clone().map(Token::from);
         }
         let key = match response.is_bound() {
-            // Without its key a token is worth nothing.
+            // A DPoP-bound token is unusable without its key.
             true => Some(ProofKey::of(credentials.proof_key.as_deref()?).ok()?),
             false => None,
         };
         Some(Token { text: response.access_token.clone(), key })
     }
 
-    /// A key to bind tokens to, where the server wants that and the issuer can.
+    /// The DPoP key, if the server requires it and the issuer supports it.
     fn proof_key(&self, challenge: &Challenge, found: &Discovered) -> anyhow::Result<Option<ProofKey>> {
         let algorithms = found.issuer.dpop_signing_alg_values_supported.as_ref();
         let can = algorithms.is_none_or(|own| own.iter().any(|own| own == dpop::ALGORITHM));
@@ -316,7 +317,7 @@ impl OAuth {
         resource: Option<String>,
         key: Option<ProofKey>,
     ) {
-        // RFC 6749, section 5.1: without a scope it is what was asked for.
+        // RFC 6749, section 5.1: without `scope` the requested scopes were granted.
         let granted = response.scope.as_deref().unwrap_or(scope);
         let is_given = self.options.client_id.as_ref() == Some(&client.id);
         self.store.keep_credentials(Credentials {
@@ -337,7 +338,7 @@ impl OAuth {
     }
 }
 
-/// The scopes to ask for, if none are given: those of the challenge, or else those of the server's metadata.
+/// The scopes to request by default: those of the challenge, or else those of the server's metadata.
 fn wanted_scopes(found: &Discovered, challenge: &Challenge, given: BTreeSet<String>) -> Vec<String> {
     let mut scopes: Vec<String> = given.into_iter().collect();
     if scopes.is_empty() {
@@ -351,7 +352,7 @@ fn wanted_scopes(found: &Discovered, challenge: &Challenge, given: BTreeSet<Stri
     scopes
 }
 
-/// The error of a request whose scopes were asked for already.
+/// The error of a request whose scopes were requested already.
 fn not_granted(required: &BTreeSet<String>, granted: &[String]) -> String {
     let missing: Vec<&str> = required.iter().filter(|own| !granted.contains(own)).map(String::as_str).collect();
     let all: Vec<&str> = required.iter().map(String::as_str).collect();

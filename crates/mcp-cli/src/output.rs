@@ -1,4 +1,4 @@
-//! What commands answer, on standard output: with colours and in tables for people.
+//! Standard output of the commands: JSON for programs; colours and tables at a terminal.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -18,9 +18,9 @@ pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const NOTE: Style = AnsiColor::Yellow.on_default();
 pub(crate) const PROBLEM: Style = AnsiColor::Red.on_default().bold();
-/// Longer texts would tear a table apart.
+/// Maximum length of a text in a table.
 const MAX_CELL_CHARS: usize = 60;
-/// A longer list is no table for people.
+/// Maximum number of rows of a table.
 const MAX_ROWS: usize = 10_000;
 
 /// The first line that could not be printed, other than to a reader that has ended.
@@ -55,7 +55,7 @@ pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// A page is open, and a line may be typed or pasted: nothing that is drawn again and again may wipe it.
+/// Makes the progress line stop: a prompt is open at the terminal, and the typed line must not be overwritten.
 static RELEASED: Notify = Notify::const_new();
 
 /// Ends the line that shows how long a request takes, before a person types at the terminal.
@@ -68,27 +68,27 @@ pub(crate) async fn terminal_released() {
     RELEASED.notified().await;
 }
 
-/// Prints a line beside what was asked for, on standard error.
+/// Prints a note on standard error.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(anstream::stderr(), "{}", printable(line));
 }
 
-/// Whether people read what is printed: a program gets it as it came.
+/// Whether standard output is a terminal.
 pub(crate) fn is_for_people() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Text of a server for a terminal: without what would move its cursor, or change the order of what stands there.
+/// Sanitizes a server's text for a terminal: removes control characters and controls of bidirectional text.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|own| !is_unprintable(*own)).collect()
 }
 
-/// The same on one line, where another one would look like a line of ours.
+/// Sanitizes a server's text to one line, so that it cannot imitate a line of `mcpl`.
 pub(crate) fn printable_line(text: &str) -> String {
     printable(&text.replace(['\n', '\t'], " "))
 }
 
-/// The beginning of a foreign text on one line, of at most `max_chars` characters: what is not printable is escaped.
+/// Truncates a foreign text to `max_chars` characters on one line; unprintable characters are escaped.
 pub(crate) fn excerpt(text: &str, max_chars: usize) -> String {
     let (mut shown, mut count) = (String::new(), 0);
     for own in text.chars() {
@@ -104,12 +104,12 @@ pub(crate) fn excerpt(text: &str, max_chars: usize) -> String {
     shown
 }
 
-/// JSON for programs: what is not printable is escaped, so that it means the same.
+/// JSON with unprintable characters escaped, which keeps its meaning.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(escaped(&serde_json::to_string_pretty(value)?))
 }
 
-/// The same of JSON text, with its numbers and the order of its members.
+/// Escapes unprintable characters in JSON text; numbers and the order of members stay.
 pub(crate) fn json_as_written(text: &str) -> String {
     escaped(&indented(text))
 }

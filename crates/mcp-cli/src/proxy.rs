@@ -25,10 +25,10 @@ use crate::{
 };
 
 const INITIALIZED: &str = "notifications/initialized";
-/// For what comes after `initialized` to wait.
+/// How long messages after `initialized` wait for it.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 const CANCELLED: &str = "notifications/cancelled";
-/// What is still asked when the client hangs up may be answered for so long.
+/// Timeout of open requests after the client has closed standard input.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Passes messages between standard input and output and a server, until the input ends.
@@ -96,11 +96,11 @@ pub(crate) async fn run(upstream: Upstream) -> anyhow::Result<()> {
     }
 }
 
-/// Why the proxy ends.
+/// The reason for which the proxy ends.
 enum End {
-    /// The client has hung up.
+    /// The client has closed standard input.
     Input,
-    /// The client does not read any more.
+    /// The client has closed standard output.
     Reader(anyhow::Result<()>),
     Signal(Interruption),
 }
@@ -119,18 +119,18 @@ async fn take(bridge: &Arc<Bridge>, envelope: Envelope, in_flight: &InFlight, ta
             });
             in_flight.insert(key, Request { handle, is_modern });
         }
-        // A modern server learns it from the end of the connection.
+        // A modern server is notified by the end of the connection.
         Kind::Notification { method, .. } if method == CANCELLED && in_flight.cancel(&envelope, bridge) => {}
         // A server with sessions must have received it before the next message.
         Kind::Notification { method, .. } if method == INITIALIZED => {
-            let (told, is_told) = oneshot::channel();
+            let (sent, is_sent) = oneshot::channel();
             tasks.background.spawn(async move {
                 own.pass(&envelope).await;
-                let _ = told.send(());
+                let _ = sent.send(());
                 own.listen().await;
             });
-            // Not at any price: it may take a sign-in.
-            let _ = tokio::time::timeout(ORDER_TIMEOUT, is_told).await;
+            // With a timeout, since it may take a sign-in.
+            let _ = tokio::time::timeout(ORDER_TIMEOUT, is_sent).await;
         }
         Kind::Notification { .. } | Kind::Other => {
             tasks.waited_for.spawn(async move { own.pass(&envelope).await });
@@ -138,7 +138,7 @@ async fn take(bridge: &Arc<Bridge>, envelope: Envelope, in_flight: &InFlight, ta
     }
 }
 
-/// Passes a request on, and answers it all the same if that panics.
+/// Forwards a request, and responds with an error if that panics.
 async fn answered(bridge: &Bridge, id: &RawValue, passing: impl Future<Output = ()>) {
     if AssertUnwindSafe(passing).catch_unwind().await.is_err() {
         let error = ErrorObject::new(
@@ -151,13 +151,13 @@ async fn answered(bridge: &Bridge, id: &RawValue, passing: impl Future<Output = 
 
 #[derive(Default)]
 struct Tasks {
-    /// Answers that the client waits for.
+    /// Tasks of pending requests.
     waited_for: JoinSet<()>,
-    /// What a server says by itself.
+    /// Tasks that forward other messages of the server.
     background: JoinSet<()>,
 }
 
-/// Requests that have no answer yet, by their ids as they were written.
+/// Pending requests, by their ids as they were sent.
 #[derive(Debug, Clone, Default)]
 struct InFlight(Arc<Mutex<HashMap<String, Request>>>);
 
@@ -179,7 +179,7 @@ impl InFlight {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Answers requests whose tasks were broken off because the client has hung up.
+    /// Responds to requests whose tasks were aborted after the client closed standard input.
     fn answer(&self, broken_off: &[task::Id], bridge: &Bridge) {
         let error = ErrorObject::new(
             jsonrpc::INTERNAL_ERROR,
@@ -191,7 +191,7 @@ impl InFlight {
         }
     }
 
-    /// Breaks off the request that a notification names, if that is the way to tell the server.
+    /// Aborts the request that a notification names, if the end of its connection cancels it.
     fn cancel(&self, cancelled: &Envelope, bridge: &Bridge) -> bool {
         let Some(params) = cancelled.params() else { return false };
         let Ok(Some(id)) = mcp_protocol::lookup(params, &["requestId".to_owned()]) else { return false };

@@ -1,4 +1,4 @@
-//! Questions of a server, put to the person at the terminal: forms field by field, and links.
+//! Elicitation at the terminal: forms field by field, and URLs.
 
 use std::io::{self, BufRead, IsTerminal as _, Read as _, Write};
 
@@ -12,17 +12,17 @@ use crate::{
     received::{self, MESSAGE_BUDGET},
 };
 
-/// Fields of one form.
+/// Maximum number of fields of a form.
 const MAX_FIELDS: usize = 100;
-/// What is typed at once.
+/// Maximum length of a typed line.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
-/// Whether there is a terminal to ask at.
+/// Whether there is a terminal for questions.
 pub(crate) fn is_possible() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// The capabilities of a client that can ask, or cannot.
+/// The client capabilities, with elicitation if there is a terminal.
 pub(crate) fn capabilities() -> Value {
     match is_possible() {
         true => json!({ "elicitation": { "form": {}, "url": {} } }),
@@ -30,7 +30,7 @@ pub(crate) fn capabilities() -> Value {
     }
 }
 
-/// Asks what `elicitation/create` wants to know; its result.
+/// Asks the user and returns the result of `elicitation/create`.
 pub(crate) async fn ask(params: Option<&RawValue>) -> anyhow::Result<Value> {
     let params = params.context("the server's question has no parameters")?.to_owned();
     mcp_protocol::json::check(params.get(), MESSAGE_BUDGET).context("could not read the server's question")?;
@@ -98,7 +98,7 @@ fn choice(
     }
 }
 
-/// What was typed for a field.
+/// The typed value of a field.
 enum Entered {
     Value(Value),
     Nothing,
@@ -157,7 +157,7 @@ fn line(prompt: &str, input: &mut impl BufRead, output: &mut impl Write) -> io::
     Ok(Some(String::from_utf8_lossy(&line).trim().to_owned()))
 }
 
-/// What is to be typed: the type and its bounds.
+/// The type of a field and its bounds, for display.
 fn expected(schema: &Value) -> String {
     let kind = match (schema["type"].as_str(), choices(schema).is_empty()) {
         (Some("array"), _) => "numbers, separated by commas",
@@ -198,7 +198,7 @@ fn choices(schema: &Value) -> Vec<(String, String)> {
     values.map(|(index, value)| (value.to_owned(), name(index, value))).collect()
 }
 
-/// What a line says for a field.
+/// Parses a line as the value of a field.
 fn value(schema: &Value, choices: &[(String, String)], line: &str) -> Result<Value, String> {
     let bounds = |size: f64, least: &str, most: &str| {
         let is_within = schema[least].as_f64().is_none_or(|least| size >= least)

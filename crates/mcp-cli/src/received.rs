@@ -1,4 +1,4 @@
-//! The bounds of everything that a server sends: bytes, time, JSON, pages.
+//! Limits on data of a server: bytes, time, JSON, pages.
 //!
 //! The deadline of a response is that of the HTTP client ([`network::client`](crate::network::client)), its body included.
 
@@ -25,21 +25,21 @@ use sse_stream::{Sse, SseByteStream};
 
 use crate::{message::Shape, output::excerpt};
 
-/// A body, or an event of a stream. A function that buffers answers with 6 MB at most; a streamed message may be larger, and
+/// Maximum size of a body, or of an event of a stream. A function that buffers sends 6 MB at most; a streamed message may be larger, and
 /// one of more than this is no text for a model.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
-/// What a message may cost in memory as a value, and all pages of a list together: on a desk, for one command at a time. It is
+/// Maximum memory of a parsed message, and of all pages of a list together, for one command at a time. It is
 /// enough for a message that is one string of any characters, and for several lists of 2,000 tools with schemas.
 pub(crate) const MESSAGE_BUDGET: Budget = Budget::memory(256 * 1024 * 1024);
-/// What is passed on stays text, and may have as many values as fit into [`MAX_MESSAGE_BYTES`].
+/// Forwarded messages stay text: they are limited by [`MAX_MESSAGE_BYTES`] alone.
 const TEXT_BUDGET: Budget = Budget::memory(usize::MAX);
-/// Pages of a list.
+/// Maximum number of pages of a list.
 pub(crate) const MAX_PAGES: usize = 100;
-/// The text of all pages of a list.
+/// Maximum size of all pages of a list.
 pub(crate) const MAX_LIST_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
-/// What an error shows of a body.
+/// Maximum length of a body in an error.
 const MAX_EXCERPT_CHARS: usize = 200;
-/// The cursor of a page, which goes back to the server.
+/// Maximum size of a page's cursor.
 const MAX_CURSOR_BYTES: usize = 16 * 1024;
 
 /// Reads the body of a response of MCP to its end. That of an error may be of any kind.
@@ -93,7 +93,7 @@ fn is_message(body: &str) -> bool {
     !matches!(shape, Ok(false) | Err(JsonError::Malformed(_)))
 }
 
-/// An error that shows what came in place of a message.
+/// The error for a body that is not a message.
 fn no_message(content_type: Option<&HeaderValue>, body: &str) -> anyhow::Error {
     let content_type = content_type.map(|own| excerpt(&String::from_utf8_lossy(own.as_bytes()), MAX_EXCERPT_CHARS));
     let content_type = content_type.map_or("no content type".to_owned(), |own| format!("content type {own}"));
@@ -162,8 +162,8 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, JsonError> {
     json::read(text, MESSAGE_BUDGET)
 }
 
-/// Checks JSON of a server that is passed on as it is written: its depth and its names, while the syntax is that of who reads
-/// it.
+/// Checks JSON of a server that is forwarded unchanged: its depth and its names. Its syntax is checked by the
+/// receiver.
 ///
 /// # Errors
 ///
@@ -172,7 +172,7 @@ pub(crate) fn check(text: &str) -> Result<(), JsonError> {
     json::check(text, TEXT_BUDGET)
 }
 
-/// What all pages of a list share.
+/// The limits that all pages of a list share.
 #[derive(Debug)]
 pub(crate) struct Pages {
     cursors: HashSet<String>,

@@ -1,4 +1,4 @@
-//! Errors in place of results: those of the server as they were written, and those of `mcpl` itself.
+//! Errors in place of results: those of the server, unchanged, and those of `mcpl` itself.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use crate::{
     message::Shape,
 };
 
-/// The data of an error that is shown.
+/// Maximum length of an error's data.
 const MAX_SHOWN_CHARS: usize = 2000;
-/// In place of the message of an error without one.
+/// The message of an error without one.
 pub(crate) const NO_MESSAGE: &str = "the server answered with an error";
 
-/// What the message of an error of `mcpl` itself begins with.
+/// Prefix of the messages of `mcpl` itself.
 pub(crate) const OWN_PREFIX: &str = "mcpl: ";
 
 /// An error in place of a result.
@@ -33,7 +33,7 @@ impl ServerError {
         Self { text: text.unwrap_or_else(|| RawValue::NULL.to_owned()) }
     }
 
-    /// Whether the error is of `mcpl` itself: no response of the server is behind it.
+    /// Whether the error is of `mcpl` itself, not a response of the server.
     fn is_own(&self) -> bool {
         let message = member(&self.text, "message").and_then(|own| json::borrow::<String>(own.get()).ok());
         self.code() == jsonrpc::INTERNAL_ERROR && message.is_some_and(|own| own.starts_with(OWN_PREFIX))
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_mcpl_is_told_from_one_of_the_server() {
+    fn errors_of_mcpl_and_of_the_server_are_distinguished() {
         let printed = |error: &str| {
             let response = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{error}}}"#);
             as_json(&anyhow::Error::from(ServerError::of(&response)).context("could not start a session"))

@@ -1,4 +1,4 @@
-//! One request after the other, for commands that use a server themselves.
+//! A session of a command with a server: one request after the other.
 
 use std::{io::IsTerminal as _, time::Duration};
 
@@ -23,32 +23,32 @@ use crate::{
 };
 
 const ELICITATION_CREATE: &str = "elicitation/create";
-/// Rounds of questions for one request.
+/// Maximum number of rounds of questions for one request.
 const MAX_ROUNDS: usize = 20;
-/// For telling a server that a request is cancelled.
+/// Timeout of a cancellation.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A server that has said what it speaks.
+/// A connection with a negotiated revision.
 pub(crate) struct Session {
     upstream: Upstream,
     is_modern: bool,
     /// The result of `server/discover` or `initialize`.
     introduction: Value,
-    /// Whether the server has refused the revision of the last request.
+    /// Whether the server has rejected the revision of the last request.
     is_refused: bool,
     next_id: u64,
-    /// The request that has no answer yet.
+    /// The pending request.
     in_flight: Option<u64>,
 }
 
-/// A result, and how it was written.
+/// A result, parsed and as text.
 pub(crate) struct Reply {
     pub(crate) value: Value,
     pub(crate) text: Box<RawValue>,
 }
 
 impl Session {
-    /// Finds out which era the server is of: the modern one if it answers `server/discover`.
+    /// Detects the server's era: modern if it responds to `server/discover`.
     pub(crate) async fn start(upstream: Upstream) -> anyhow::Result<Self> {
         let mut own = Self {
             upstream,
@@ -106,12 +106,12 @@ impl Session {
         &self.introduction
     }
 
-    /// The result of a request, whose parameters are an object. Progress is shown on the way.
+    /// Sends a request, whose parameters are an object, and returns its result. Progress is shown.
     async fn request(&mut self, method: &str, params: &str) -> anyhow::Result<Reply> {
         self.request_page(method, params, &mut Pages::default()).await
     }
 
-    /// The same for one page of several.
+    /// Sends a request for one page of a list.
     async fn request_page(&mut self, method: &str, params: &str, pages: &mut Pages) -> anyhow::Result<Reply> {
         let (mut answer, mut response) = self.exchange(method, params, pages).await?;
         if self.is_modern && self.is_refused {
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// The result of a request before which the server may have questions, for the person at the terminal.
+    /// Sends a request and returns its result; questions of the server are asked at the terminal.
     pub(crate) async fn ask(&mut self, method: &str, params: &str) -> anyhow::Result<Reply> {
         let mut answers = String::new();
         for _ in 0..MAX_ROUNDS {
@@ -143,7 +143,7 @@ impl Session {
         bail!("the server still has questions after {MAX_ROUNDS} rounds")
     }
 
-    /// All items of a list, of all pages, as they were written. `name` is the member that has them.
+    /// Reads all items of a list, of all pages, unchanged. `name` is the member that has them.
     ///
     /// # Errors
     ///
@@ -166,12 +166,12 @@ impl Session {
         }
     }
 
-    /// Gets a token ahead of the request that requires it.
+    /// Signs in before a request requires it.
     pub(crate) async fn sign_in_ahead(&self) -> anyhow::Result<()> {
         self.upstream.sign_in_ahead().await
     }
 
-    /// Cancels the request that has no answer yet, if there is one.
+    /// Cancels the pending request, if there is one.
     pub(crate) async fn cancel(&mut self) {
         // A modern server notices that the connection has ended.
         let Some(id) = self.in_flight.take().filter(|_| !self.is_modern) else { return };
@@ -208,7 +208,7 @@ impl Session {
             drop(output);
             response
         };
-        let telling = async {
+        let reporting = async {
             let line = progress_line(method);
             loop {
                 let message = tokio::select! {
@@ -223,19 +223,19 @@ impl Session {
                 if let (Kind::Request { id, method, params }, false) = (&envelope.kind, self.is_modern) {
                     self.answer(id, method, params.as_deref(), &line).await;
                 } else {
-                    tell_progress(&received::read(&message.text).unwrap_or_default(), &line);
+                    report_progress(&received::read(&message.text).unwrap_or_default(), &line);
                 }
             }
             line.finish_and_clear();
         };
-        let (response, ()) = tokio::join!(Box::pin(asking), Box::pin(telling));
+        let (response, ()) = tokio::join!(Box::pin(asking), Box::pin(reporting));
         self.in_flight = None;
         let value: Value = pages.read(&response).context("the server's answer cannot be read")?;
         self.is_refused = value["error"]["code"] == jsonrpc::UNSUPPORTED_PROTOCOL_VERSION;
         Ok((Answer::of(value)?, response))
     }
 
-    /// Answers a request of the server in the middle of one of ours.
+    /// Responds to a request of the server during one of `mcpl`.
     async fn answer(&self, id: &RawValue, method: &str, params: Option<&RawValue>, line: &ProgressBar) {
         let result = match method {
             method::PING => Ok(json!({})),
@@ -288,7 +288,7 @@ async fn answers_to(asked: &RawValue) -> anyhow::Result<String> {
 pub(crate) enum Answer {
     /// An object, as every result is.
     Result(Value),
-    /// What it says.
+    /// The error of the response.
     Error(String),
 }
 
@@ -313,7 +313,7 @@ fn client_info() -> Value {
     json!({ "name": "mcpl", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// A line on standard error that says how long it takes, if that is a terminal.
+/// A progress line with the elapsed time, if standard error is a terminal.
 fn progress_line(method: &str) -> ProgressBar {
     let line = ProgressBar::new_spinner().with_message(method.to_owned());
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
@@ -323,16 +323,16 @@ fn progress_line(method: &str) -> ProgressBar {
     line
 }
 
-fn tell_progress(message: &Value, line: &ProgressBar) {
+fn report_progress(message: &Value, line: &ProgressBar) {
     if message["method"] == method::NOTIFICATIONS_PROGRESS {
         let params = &message["params"];
         let number = |name: &str| params[name].as_f64();
         let total = number("total").map(|total| format!(" of {total}")).unwrap_or_default();
         let text = params["message"].as_str().unwrap_or_default();
-        let told = printable_line(&format!("{}{total} {text}", number("progress").unwrap_or_default()));
+        let line_text = printable_line(&format!("{}{total} {text}", number("progress").unwrap_or_default()));
         match std::io::stderr().is_terminal() {
-            true => line.set_message(told),
-            false => output::note(&told),
+            true => line.set_message(line_text),
+            false => output::note(&line_text),
         }
     }
 }

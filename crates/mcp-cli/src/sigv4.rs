@@ -19,7 +19,7 @@ use url::Url;
 
 use self::credentials::Sources;
 
-/// What to do about a request that AWS rejects before the function runs.
+/// The fix for a request that AWS rejects before the function runs.
 const HINT: &str = "AWS rejected the request before the function ran: give `--sigv4` if the Function URL has AuthType AWS_IAM; \
                     its caller needs lambda:InvokeFunctionUrl and lambda:InvokeFunction";
 
@@ -34,7 +34,7 @@ impl Signer {
     /// For the region that is given, or that a Function URL's name has.
     pub(crate) fn of(url: &str, region: Option<String>) -> anyhow::Result<Self> {
         let Some(region) = region_of(url).or(region) else {
-            bail!("the URL does not say its region: give `--region`, or set AWS_REGION");
+            bail!("the URL has no region: give `--region`, or set AWS_REGION");
         };
         Ok(Self { sources: Sources::of(&region), region })
     }
@@ -86,7 +86,7 @@ pub(crate) fn is_rejection(status: u16, body: &str) -> bool {
     status == 403 && body()["Message"].is_string()
 }
 
-/// What to do about a response with that status and body, if it is AWS's.
+/// The fix for a response with that status and body, if it is from AWS.
 pub(crate) fn hint(status: u16, body: &str) -> Option<&'static str> {
     is_rejection(status, body).then_some(HINT)
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_url_says_its_region() {
+    fn a_function_url_has_its_region() {
         assert_eq!(region_of("https://abc.lambda-url.eu-west-1.on.aws/mcp").as_deref(), Some("eu-west-1"));
         assert_eq!(region_of("https://mcp.example.com/mcp"), None);
         assert!(Signer::of("https://mcp.example.com/mcp", None).is_err());

@@ -1,5 +1,5 @@
-//! What is kept between runs: tokens, and the registration of the client, one file a server, readable by its owner alone,
-//! and sealed where the system has a keychain.
+//! The store of tokens and client registrations: one file per server, readable by its owner alone,
+//! and encrypted if the system has a keychain.
 
 mod folder;
 mod kept;
@@ -28,9 +28,9 @@ use crate::{
     keychain::Key,
 };
 
-/// New tokens may be longer than those before.
+/// Extra bytes of the write check: new tokens may be longer.
 const SPARE_BYTES: usize = 16 * 1024;
-/// Of the file, when room for the next one is tried.
+/// Maximum size of the write check.
 const MAX_PROBE_BYTES: u64 = 1024 * 1024;
 
 /// The file of one server.
@@ -42,7 +42,7 @@ pub(crate) struct Store {
     is_usual: bool,
     /// Writers of this process take turns.
     turn: Arc<Mutex<()>>,
-    /// What the file is sealed with, once it was asked for.
+    /// The key of the file, once it was loaded.
     key: Arc<OnceLock<Result<Key, String>>>,
     /// See [`Unsaved`].
     unsaved: Arc<Mutex<Option<Unsaved>>>,
@@ -50,11 +50,11 @@ pub(crate) struct Store {
     is_reported: Arc<AtomicBool>,
 }
 
-/// The access token that the file still has, and the credentials that could not be saved.
+/// Credentials that could not be saved, and the access token that the file still has.
 type Unsaved = (Option<String>, Credentials);
 
 impl Store {
-    /// The store of a server: in a folder of one's choice, or sealed where the platform keeps an application's state.
+    /// Opens the store of a server: in the given folder, or encrypted in the platform's folder.
     pub(crate) fn of(server: &str, folder: Option<&Path>) -> io::Result<Self> {
         let server = endpoint::canonical(server);
         let key = Arc::new(OnceLock::new());
@@ -69,7 +69,7 @@ impl Store {
         let file = folder.join(format!("{}.json", named(&server)));
         let (turn, unsaved, is_reported) = (Arc::default(), Arc::default(), Arc::default());
         let own = Self { server, file, is_usual, turn, key, unsaved, is_reported };
-        // It is made when there is something to keep: a home that cannot be written is none of a reader's business.
+        // The folder is created by the first write: reading must work in a read-only home.
         if own.folder().exists() {
             own.make_folder()?;
             own.adopt_older_name()?;
@@ -83,16 +83,16 @@ impl Store {
 
     /// Makes the folder, or checks the one that is there.
     fn make_folder(&self) -> io::Result<()> {
-        // One that was given may be for other things too: its mode is the user's business.
+        // A given folder may have other uses: its mode is not changed.
         files::secret_folder(self.folder(), self.is_usual).map_err(|error| self.not_opened(&error))
     }
 
-    /// An error of the system, which does not say by itself which file it is about.
+    /// Adds the path to an error of the system.
     fn not_opened(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("could not open the store of tokens at {}: {error}", self.file.display()))
     }
 
-    /// Checks that as much as the file holds can be written beside it, before something is spent that must be saved.
+    /// Checks that the next content can be written, before a refresh token is used.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl Store {
         &self.file
     }
 
-    /// Whether the file has what was kept in it, or is broken.
+    /// Whether the content of the file is valid, not broken.
     ///
     /// # Errors
     ///
@@ -129,14 +129,14 @@ impl Store {
         Ok(serde_json::from_slice::<Kept>(&opened).is_ok())
     }
 
-    /// Where it is, in words.
+    /// The location of the store, for messages.
     pub(crate) fn place(&self) -> String {
         let how =
             if self.key().is_ok() { "sealed with a key of the system's keychain" } else { "readable by you alone" };
         format!("{}, {how}", self.file.display())
     }
 
-    /// Forgets everything about the server. Returns what that was, or `None` if there was nothing.
+    /// Removes everything about the server. Returns a description of it, or `None` if there was nothing.
     pub(crate) fn forget(&self) -> io::Result<Option<String>> {
         let content = files::read(&self.file);
         match fs::remove_file(&self.file) {
@@ -327,7 +327,7 @@ pub(crate) fn usual_folder() -> io::Result<PathBuf> {
     Ok(strategy.state_dir().unwrap_or_else(|| strategy.data_dir()).join("mcpl"))
 }
 
-/// The usual folder, if a variable of this shell makes it another one: a program that is started from a menu has no such
+/// The usual folder, if a variable of this shell changes it: a program that is started from a menu has no such
 /// variable.
 pub(crate) fn folder_of_variable() -> Option<PathBuf> {
     let usual = usual_folder().ok()?;

@@ -1,4 +1,4 @@
-//! What a list of tools says that a client has to do: which parameters to mirror, and which tools to leave out.
+//! The duties of a client by a list of tools: parameters to mirror, and tools to leave out.
 
 use std::{
     collections::HashMap,
@@ -19,14 +19,14 @@ use crate::{message::with_part, received};
 /// What a schema may cost in memory: about 20,000 values, more than the schemas of a hundred tools have. Much less than a
 /// message's budget, since each annotation is compared with all before it.
 const SCHEMA_BUDGET: Budget = Budget::memory(8 * 1024 * 1024);
-/// The names that are kept.
+/// Maximum size of the cached names.
 const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
-/// How long a list holds that does not say it (`ttlMs`).
+/// Lifetime of a list without `ttlMs`.
 const USUAL_LIFETIME: Duration = Duration::from_secs(300);
-/// A list that is stale at once would be asked for before each call; a server that misses a header says so.
+/// Minimum and maximum lifetime of a list: one that is stale at once would be requested before each call.
 const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
 
-/// The tools that were listed.
+/// Cache of the listed tools.
 #[derive(Debug, Default)]
 pub(crate) struct Tools {
     kept: HashMap<String, Kept>,
@@ -63,17 +63,17 @@ impl Tools {
         self.kept.get(name).and_then(|kept| kept.until).is_some_and(|until| now < until)
     }
 
-    /// Makes all lists stale: the server has said that they changed.
+    /// Invalidates all lists after `list_changed`.
     pub(crate) fn expire(&mut self) {
         self.kept.values_mut().for_each(|kept| kept.until = None);
     }
 
-    /// The parameters that a tool wants mirrored.
+    /// The parameters of a tool that are mirrored in headers.
     pub(crate) fn mirrored(&self, name: &str) -> &[MirroredParameter] {
         self.kept.get(name).map_or(&[], |kept| kept.mirrored.as_slice())
     }
 
-    /// Learns from the result of `tools/list`. Returns, if a tool has annotations that the specification forbids, the message
+    /// Caches the result of `tools/list`. If a tool has annotations that the specification forbids, returns the message
     /// without it; everything else stays as it was written.
     pub(crate) fn learn(&mut self, message: &str, result: &RawValue, now: Instant) -> Option<String> {
         let list = json::borrow::<List<'_>>(result.get()).ok()?;
@@ -104,7 +104,7 @@ impl Tools {
         }
     }
 
-    /// Keeps what a tool wants, unless a server has listed more tools than there is room for.
+    /// Caches the mirrored parameters of a tool, up to [`MAX_KEPT_BYTES`].
     fn note(&mut self, name: String, kept: Kept) {
         let texts = kept.mirrored.iter().flat_map(|own| own.path.iter().chain([&own.header]));
         let bytes = name.len() + texts.map(String::len).sum::<usize>();

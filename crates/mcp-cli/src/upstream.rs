@@ -1,4 +1,4 @@
-//! The server's side: Streamable HTTP, in both eras.
+//! The connection to the server: Streamable HTTP, for legacy and modern revisions.
 
 mod answer;
 mod legacy;
@@ -41,12 +41,12 @@ use crate::{
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Tries of a request that changes nothing.
+/// Attempts of a request that is safe to retry.
 const MAX_TRIES: u32 = 3;
-/// Sign-ins and renewals for one request.
+/// Maximum number of sign-ins and refreshes for one request.
 const MAX_RENEWALS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause before a request is sent again.
+/// Maximum delay before a retry.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The timeout of requests that end a session or a call.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,53 +54,53 @@ const CANCELLED: &str = "notifications/cancelled";
 
 /// Two of the largest messages.
 const MAX_QUEUED_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
-/// What an event on its way takes beside its text: allocations, a place in a queue, its part of the room.
+/// Memory of a queued event beside its text: allocations, its place in the queue, its semaphore permit.
 const EVENT_COST: usize = 256;
 
 /// A server, as one client uses it.
 pub(crate) struct Upstream {
     client: Client,
-    /// What an answer may take, with all the streams that it comes on.
+    /// Timeout of a response, with all streams that it comes on.
     patience: Duration,
-    /// The same for a list.
+    /// Timeout of a list.
     list_patience: Duration,
     url: String,
     authorizer: Authorizer,
-    /// What `initialize` has agreed on, for a legacy server.
+    /// The session of a legacy server.
     legacy: Mutex<Legacy>,
-    /// For one request at a time that finds its session gone.
+    /// Lets one request at a time replace a lost session.
     beginning: tokio::sync::Mutex<()>,
-    /// Told when a new session has taken the place of a forgotten one.
+    /// Notified when a new session has replaced a lost one.
     begun: Notify,
     tools: Mutex<Tools>,
-    /// What the server calls requests that were sent again, by the ids that the client has given them.
+    /// The current ids of requests that were sent again, by the client's ids.
     renamed: Mutex<HashMap<String, String>>,
     /// Bytes of events that may be on their way to the client. A client that reads slowly slows the server down.
     room: Arc<Semaphore>,
-    /// For proofs that go with tokens.
+    /// The nonce for DPoP proofs.
     nonce: Nonce,
     /// The client's ids of requests that wait for a token.
     waiting: Mutex<HashSet<String>>,
 }
 
-/// Where the messages of a server go, each on one line.
+/// The channel of the server's messages, each on one line.
 pub(crate) type Output = mpsc::UnboundedSender<Line>;
 
 /// A message on its way to the client, with the room that it takes until it is there.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) text: String,
-    /// For what a server sends unasked; an answer of its own has none, since the client has asked for it.
+    /// The permit of the event; a response of `mcpl` itself has none.
     room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Line {
-    /// The same room for another text.
+    /// Replaces the text and keeps the permit.
     pub(crate) fn with_text(self, text: String) -> Self {
         Self { text, ..self }
     }
 
-    /// A line that comes of this one: the room is free when both have arrived.
+    /// A line that is derived from this one: the permit is released when both are written.
     pub(crate) fn followed_by(&self, text: String) -> Self {
         Self { text, room: self.room.clone() }
     }
@@ -131,7 +131,7 @@ impl Upstream {
         }
     }
 
-    /// With another timeout for the lists of tools, resources and prompts.
+    /// Sets another timeout for the lists of tools, resources and prompts.
     pub(crate) fn with_list_patience(self, list_patience: Duration) -> Self {
         Self { list_patience, ..self }
     }
@@ -140,17 +140,17 @@ impl Upstream {
         if is_list(sent) { self.list_patience } else { self.patience }
     }
 
-    /// The URL for messages: its query may hold a key.
+    /// The URL for logs and errors, without its query, which may hold a key.
     fn shown_url(&self) -> String {
         endpoint::without_query(&self.url)
     }
 
-    /// Gets a token ahead of the request that requires it.
+    /// Signs in before a request requires it.
     pub(crate) async fn sign_in_ahead(&self) -> anyhow::Result<()> {
         self.authorizer.sign_in_ahead().await
     }
 
-    /// Passes a message on, and everything that comes back. A request always gets an answer.
+    /// Forwards a message and everything that comes back. A request always gets a response.
     pub(crate) async fn pass(&self, envelope: &Envelope, output: &Output) {
         let Err(error) = self.exchange(envelope, output).await else {
             return;
@@ -165,7 +165,7 @@ impl Upstream {
         }
     }
 
-    /// Sends a request, and returns the response as it was written; what comes before it is passed on.
+    /// Sends a request and returns the response unchanged. Messages before it are forwarded to `output`.
     pub(crate) async fn request(&self, envelope: &Envelope, output: &Output) -> String {
         let (own, mut lines) = mpsc::unbounded_channel();
         let passing = async {
@@ -198,7 +198,7 @@ impl Upstream {
             match Box::pin(self.attempt(sent, &mut attempts, output)).await {
                 Ok(Outcome::Done) => return Ok(()),
                 Ok(Outcome::Again) if envelope.id().is_some() => {
-                    // The id before is of no request any more.
+                    // The previous id belongs to no request any more.
                     drop(again.take());
                     let sent = envelope.with_fresh_id()?;
                     let renaming = Renaming::of(self, &sent);
@@ -228,7 +228,7 @@ impl Upstream {
         attempts.tries += 1;
         let began = Instant::now();
         // The client's own timeout ends with the same error.
-        // It is the cause: what it did to the connection says nothing more.
+        // The timeout is the cause, and its effect on the connection is not reported.
         let late = || TimedOut { patience, outcome: unknown_outcome(sent) };
         let timed_out = |error: anyhow::Error| if began.elapsed() >= patience { late().into() } else { error };
         let response = match self.execute(request, token.as_ref()).await {
@@ -269,7 +269,7 @@ impl Upstream {
             if let Err(error) = self.while_waiting(sent, Box::pin(renewal)).await {
                 if status == StatusCode::FORBIDDEN {
                     if !self.authorizer.can_add_scopes() {
-                        // The server's own words say more about a missing scope.
+                        // The server's error says more about a missing scope.
                         tracing::warn!("{error:#}");
                         return deliver_error(sent, status, &body, output).map(|()| Outcome::Done);
                     }
@@ -316,9 +316,9 @@ impl Upstream {
         deliver_error(sent, status, &body, output).map(|()| Outcome::Done)
     }
 
-    /// What the end of a connection means: a request that was sent may have been carried out.
+    /// Adds context to an error of the connection: a request that was sent may have been carried out.
     fn explain(&self, error: anyhow::Error, sent: &Envelope) -> anyhow::Error {
-        // What is missing before a request is sent, such as credentials, says nothing about the server.
+        // An error before the request was sent, such as missing credentials, does not concern the server.
         let Some(own) = error.downcast_ref::<reqwest::Error>() else { return error };
         if own.is_connect() || own.is_builder() {
             return error.context(format!("could not reach {}", self.shown_url()));
@@ -335,9 +335,9 @@ impl Upstream {
         let Ok(cancelled) = Envelope::parse(&text) else { return };
         let (unheard, _) = mpsc::unbounded_channel();
         let mut attempts = Attempts::default();
-        let telling = Box::pin(self.attempt(&cancelled, &mut attempts, &unheard));
-        if tokio::time::timeout(FAREWELL_TIMEOUT, telling).await.is_err() {
-            tracing::info!("the server does not take the cancellation of a request that timed out");
+        let sending = Box::pin(self.attempt(&cancelled, &mut attempts, &unheard));
+        if tokio::time::timeout(FAREWELL_TIMEOUT, sending).await.is_err() {
+            tracing::info!("the server did not accept the cancellation of a request that timed out");
         }
     }
 
@@ -359,7 +359,7 @@ impl Upstream {
     }
 }
 
-/// What was done for one message.
+/// The attempts of one message.
 #[derive(Default)]
 struct Attempts {
     tries: u32,
@@ -369,7 +369,7 @@ struct Attempts {
     has_listed: bool,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 enum Outcome {
     Done,
     /// The message is to be sent again.
@@ -397,11 +397,11 @@ impl Drop for Renaming<'_> {
     }
 }
 
-/// An answer took too long.
+/// The response timed out.
 #[derive(Debug)]
 struct TimedOut {
     patience: Duration,
-    /// What is not known of the request.
+    /// The suffix about the unknown outcome of the request.
     outcome: String,
 }
 
@@ -413,7 +413,7 @@ impl fmt::Display for TimedOut {
 
 impl std::error::Error for TimedOut {}
 
-/// Sends a line on. The receiver is gone when the client has gone.
+/// Forwards a line; without effect if the client has disconnected.
 pub(crate) fn send(output: &Output, line: impl Into<Line>) {
     let _ = output.send(line.into());
 }
@@ -430,7 +430,7 @@ fn modern_error(sent: &Envelope, body: &str) -> Option<Value> {
     Some(received::read::<Value>(body).ok()?["error"].take())
 }
 
-/// Whether the server refused a version that it lists among those that it speaks.
+/// Whether the server rejected a version that it lists as supported.
 fn speaks_it_after_all(sent: &Envelope, error: &Value) -> bool {
     let Some(version) = sent.modern_version().filter(|version| ProtocolVersion::parse(version).is_some()) else {
         return false;

@@ -1,12 +1,12 @@
-//! What a schema of a server says of arguments: types, choices, members. A schema may refer to itself.
+//! Types, choices and members of arguments in a tool's schema, which may refer to itself.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// Schemas that are looked into for one parameter: one that refers to itself has no end.
+/// Maximum number of schemas that are visited for one parameter, since a schema may refer to itself.
 const MAX_SCHEMAS: usize = 1000;
-/// The choices that a signature has.
+/// Maximum number of choices in a signature.
 const MAX_SHOWN_CHOICES: usize = 10;
 
 /// The types that a schema allows, through references and alternatives; none if it allows any.
@@ -74,7 +74,7 @@ fn kind_of_value(value: &Value) -> &'static str {
     }
 }
 
-/// What a reference within the document leads to.
+/// Resolves a reference within the document.
 fn target<'a>(root: &'a Value, schema: &Value) -> Option<&'a Value> {
     root.pointer(schema["$ref"].as_str()?.strip_prefix('#')?)
 }
@@ -177,7 +177,7 @@ pub(crate) fn required<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a str> {
     required.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// The type of a parameter for people: `integer|string`, `integer[]`, its choices as JSON, or `any`.
+/// The type of a parameter for display: `integer|string`, `integer[]`, its choices as JSON, or `any`.
 pub(crate) fn kind(root: &Value, schema: &Value) -> String {
     if let Some(choices) = choices(root, schema) {
         let choices = choices.into_iter().filter(|choice| !choice.is_null());

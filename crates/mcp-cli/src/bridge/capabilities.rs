@@ -1,4 +1,4 @@
-//! What a client has declared, and so may be asked.
+//! Client capabilities, and the server's requests that they allow.
 
 use mcp_protocol::{ProtocolVersion, method};
 use serde_json::{json, value::RawValue};
@@ -68,7 +68,7 @@ pub(super) fn mode(params: Option<&RawValue>) -> String {
     params.and_then(|params| text_member(params, "mode")).unwrap_or_else(|| "form".to_owned())
 }
 
-/// Requests during which a modern client takes questions.
+/// Requests during which a modern client accepts questions.
 pub(super) fn may_ask(method: &str) -> bool {
     matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ)
 }

@@ -1,4 +1,4 @@
-//! A client that has shaken hands, in front of a server that knows no sessions.
+//! A legacy client in front of a modern server.
 
 use std::{
     collections::BTreeSet,
@@ -24,17 +24,17 @@ use crate::{
     upstream::{Line, send},
 };
 
-/// Rounds of questions for one request.
+/// Maximum number of rounds of questions for one request.
 const MAX_ROUNDS: usize = 20;
-/// A stream of notifications that ended is opened again after so long.
+/// Delay before a stream of notifications is opened again.
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 
-/// What the handshake has said, and what a session has kept since.
+/// The state of a legacy client's session.
 pub(super) struct LegacyClient {
     link: Arc<Link>,
-    /// What the client speaks.
+    /// The client's revision.
     revision: ProtocolVersion,
-    /// The answer to `initialize`.
+    /// The result of `initialize`.
     welcome: String,
     capabilities: Box<RawValue>,
     client_info: Box<RawValue>,
@@ -54,7 +54,7 @@ struct Kept {
 struct Unanswered(String);
 
 impl LegacyClient {
-    /// Asks the server whether it is a modern one; `None` if it is not.
+    /// Requests `server/discover`; `None` if the server is not a modern one.
     pub(super) async fn before(link: &Arc<Link>, initialize: &Envelope) -> Option<Self> {
         let params = initialize.params()?;
         let empty = || RawValue::from_string("{}".to_owned()).ok();
@@ -95,7 +95,7 @@ impl LegacyClient {
     pub(super) async fn pass(&self, envelope: &Envelope) {
         match &envelope.kind {
             Kind::Request { id, method, .. } => self.request(envelope, id, method).await,
-            // What notifications say, a modern server learns otherwise or not at all.
+            // A modern server takes no notifications of the client.
             Kind::Notification { .. } => {}
             Kind::Other => self.link.take_answer(envelope),
         }
@@ -138,7 +138,7 @@ impl LegacyClient {
         }
     }
 
-    /// A response whose structured result, if it has one, is as its tool has said.
+    /// Checks the structured result of a response against the tool's output schema.
     fn checked(&self, envelope: &Envelope, method: &str, response: String) -> Result<String, Unanswered> {
         let result = json::borrow::<Shape<'_>>(&response).ok().and_then(|shape| shape.result);
         match (method, result, envelope.params()) {
@@ -149,7 +149,7 @@ impl LegacyClient {
         Ok(response)
     }
 
-    /// A response of the server, with what the client's revision has of it.
+    /// Translates a response of the server to the client's revision.
     fn answer(&self, id: &RawValue, method: &str, response: &str) {
         match json::borrow::<Shape<'_>>(response) {
             Ok(Shape { result: Some(result), .. }) => {
@@ -159,7 +159,7 @@ impl LegacyClient {
         }
     }
 
-    /// Sends a request, as often as the server has questions first. Returns the response.
+    /// Sends a request, with further rounds for the server's questions. Returns the response.
     async fn rounds(&self, envelope: &Envelope, id: &RawValue, method: &str) -> Result<String, Unanswered> {
         let mut own_id = id.get().to_owned();
         let mut answers = String::new();
@@ -183,7 +183,7 @@ impl LegacyClient {
         Err(Unanswered(format!("the server still has questions after {MAX_ROUNDS} rounds")))
     }
 
-    /// Puts the server's questions to the client. Returns the members of the next round.
+    /// Sends the server's questions to the client. Returns the members of the next round.
     async fn ask(&self, asked: &Asked) -> Result<String, Unanswered> {
         for (_, question) in &asked.questions {
             self.check_declared(question)?;
@@ -218,7 +218,7 @@ impl LegacyClient {
         Ok(members.join(","))
     }
 
-    /// Checks that the client takes a question.
+    /// Checks that the client has the capability for a question.
     fn check_declared(&self, question: &RawValue) -> Result<(), Unanswered> {
         let method = text_member(question, "method").unwrap_or_default();
         let params = member(question, "params");
@@ -242,7 +242,7 @@ impl LegacyClient {
         }
     }
 
-    /// What the server says by itself, for as long as there is something that it may say.
+    /// Forwards the server's notifications by `subscriptions/listen`.
     pub(super) async fn listen(&self) {
         loop {
             let changed = self.changed.notified();
@@ -282,7 +282,7 @@ impl LegacyClient {
         }
     }
 
-    /// The filter for `subscriptions/listen`; `None` if the server has no news to tell.
+    /// The filter for `subscriptions/listen`; `None` if the server has no such notifications.
     fn wanted(&self) -> Option<serde_json::Value> {
         let tells = |kind: &str, news: &str| announces(&self.capabilities, kind, news);
         let mut wanted = serde_json::Map::new();
@@ -300,7 +300,7 @@ impl LegacyClient {
         (!wanted.is_empty()).then(|| wanted.into())
     }
 
-    /// Parameters with what every modern request says of its client.
+    /// Adds the `_meta` of a modern request to parameters.
     fn with_meta(&self, params: &str) -> String {
         let mut members = format!(
             r#""{}":"{}","{}":{},"{}":{}"#,
@@ -348,11 +348,11 @@ impl Asked {
     }
 }
 
-/// How a result is to be read, if it says so.
+/// The `resultType` of a result.
 ///
 /// # Errors
 ///
-/// When it is of a type that is unknown here: 2026-07-28 has `complete` and `input_required`.
+/// If the type is unknown: 2026-07-28 has `complete` and `input_required`.
 fn result_type(response: &str) -> Result<Option<String>, Unanswered> {
     let result = json::borrow::<Shape<'_>>(response).ok().and_then(|shape| shape.result);
     let Some(written) = result.and_then(|result| member(result, "resultType")) else { return Ok(None) };

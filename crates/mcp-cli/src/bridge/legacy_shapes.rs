@@ -1,4 +1,4 @@
-//! Results of a modern server as a legacy client knows them: without what its revision lacks, and otherwise as they are written.
+//! Results of a modern server for a legacy client: without members that its revision lacks, otherwise unchanged.
 
 use mcp_protocol::{ContentBlock, ProtocolVersion, json, method};
 use serde_json::value::RawValue;

@@ -1,4 +1,4 @@
-//! A client that knows no sessions, in front of a server that wants a handshake.
+//! A modern client in front of a legacy server.
 //!
 //! A question of the server, which a legacy one asks in the middle of a call, ends the client's request with
 //! `input_required`; the call itself stays open, and the client's next round goes on with it.
@@ -31,17 +31,17 @@ use crate::{
     upstream::send,
 };
 
-/// How long a call waits for the answer to its question.
+/// Timeout of a call that waits for the response to its question.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The name of the only question of a round.
 const QUESTION: &str = "question";
 /// A page must be visited before the request is made again (2025-11-25 alone).
 const URL_ELICITATION_REQUIRED: i64 = -32042;
 
-/// A session that was begun for a client.
+/// The session of a modern client at a legacy server.
 pub(super) struct ModernClient {
     link: Arc<Link>,
-    /// The answer to `server/discover`.
+    /// The result of `server/discover`.
     discovered: String,
     has_logging: bool,
     log_level: tokio::sync::Mutex<Option<String>>,
@@ -49,17 +49,17 @@ pub(super) struct ModernClient {
     schemas: OutputSchemas,
     /// Calls whose question the client has not answered yet, by `requestState`.
     waiting: Mutex<HashMap<String, Waiting>>,
-    /// What the server calls a request that goes on under another id.
+    /// The server's ids of requests that continue under another id.
     renamed: Mutex<HashMap<String, String>>,
     listening: AbortHandle,
 }
 
 impl ModernClient {
-    /// Shakes hands with a server that has not understood a request; `None` if it refuses that too.
+    /// Initializes a session with a server that has rejected a modern request; `None` if it rejects `initialize` too.
     ///
     /// # Errors
     ///
-    /// When the server answers in a revision that is unknown here.
+    /// If the server responds with an unknown revision.
     pub(super) async fn before(link: &Arc<Link>, first: &Envelope) -> Result<Option<Sides>, String> {
         Self::shake_hands(link, first).await.transpose()
     }
@@ -119,7 +119,9 @@ impl ModernClient {
         match &envelope.kind {
             Kind::Request { id, method, .. } => self.request(envelope, id, method).await,
             Kind::Notification { method, .. } if method == CANCELLED => self.cancel(envelope).await,
-            Kind::Notification { .. } | Kind::Other => tracing::info!("the client says what a server cannot be told"),
+            Kind::Notification { .. } | Kind::Other => {
+                tracing::info!("a message of the client has no equivalent for a legacy server: dropped")
+            }
         }
     }
 
@@ -160,7 +162,7 @@ impl ModernClient {
         Ok(Call { id: id.to_owned(), progress_token, lines, working })
     }
 
-    /// Passes on what a call brings, until its response or its next question.
+    /// Forwards the messages of a call up to its response or its next question.
     async fn go_on(&self, mut call: Call, envelope: &Envelope, id: &RawValue, method: &str) {
         let token = envelope.params().and_then(|params| member(member(params, "_meta")?, "progressToken"));
         while let Some(line) = call.lines.recv().await {
@@ -229,7 +231,7 @@ impl ModernClient {
         }
     }
 
-    /// Gives the client an error of the server, with none of the codes that 2026-07-28 has no more.
+    /// Sends the server's error to the client, without codes that 2026-07-28 has removed.
     fn fail(&self, envelope: &Envelope, id: &RawValue, error: &RawValue) {
         let code = member(error, "code");
         let text = match code.and_then(|code| json::borrow::<i64>(code.get()).ok()) {
@@ -290,7 +292,7 @@ impl ModernClient {
         all.insert(state.trim_matches('"').to_owned(), waiting);
     }
 
-    /// Gives the server the answers to its questions; `None` if some are missing, which are asked again.
+    /// Sends the answers to the server; `None` if some are missing, which are asked again.
     async fn resumed(&self, envelope: &Envelope, id: &RawValue, state: &str) -> Result<Option<Call>, ErrorObject> {
         let invalid = |text: String| Err(ErrorObject::new(jsonrpc::INVALID_PARAMS, format!("mcpl: {text}")));
         let asked_for = AskedFor::of(envelope);
@@ -337,7 +339,7 @@ impl ModernClient {
         }
     }
 
-    /// Tells the server the level of log messages, when it changes.
+    /// Sets the level of log messages at the server when it changes.
     async fn set_log_level(&self, envelope: &Envelope) -> Result<(), ErrorObject> {
         let wanted = envelope.params().and_then(|params| member(member(params, "_meta")?, meta::LOG_LEVEL));
         let Some(wanted) = wanted.map(log_level).transpose()? else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Requests and results between a client that knows no sessions and a server with one, rewritten for the other side.
+//! Requests and results between a modern client and a legacy server, translated for the other side.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::{
     received,
 };
 
-/// What a client says of itself with each request, and a legacy server learns in the handshake.
+/// Members of `_meta` that describe the client, which a legacy server gets in the handshake.
 const SAID_ONCE: [&str; 4] = [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL];
 
-/// A result with what a modern one has to say besides.
+/// Adds the members of a modern result.
 pub(super) fn completed(result: &RawValue, method: &str) -> String {
     const CACHEABLE: [&str; 5] = [
         method::TOOLS_LIST,
@@ -39,7 +39,7 @@ pub(super) fn completed(result: &RawValue, method: &str) -> String {
     with_members(&own, &members.join(","))
 }
 
-/// Parameters without what a legacy server learns in the handshake.
+/// Removes the members that a legacy server gets in the handshake.
 pub(super) fn without_what_is_said_once(params: &str) -> String {
     let own = json::borrow::<&RawValue>(params).ok().and_then(|params| member(params, "_meta"));
     let Some(own) = own else { return params.to_owned() };

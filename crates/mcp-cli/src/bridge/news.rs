@@ -84,7 +84,7 @@ impl News {
         let _ = closed.await;
     }
 
-    /// What the server has of a filter.
+    /// The part of a filter that the server supports.
     async fn supported(&self, wanted: Filter) -> Filter {
         let has = |kind: &str, news: &str| announces(&self.capabilities, kind, news);
         let mut resource_subscriptions = Vec::new();
@@ -105,7 +105,7 @@ impl News {
         }
     }
 
-    /// Notes a call, for what the server asks elsewhere than in its answer.
+    /// Records a call, for requests of the server outside of its stream.
     pub(super) fn note_call(&self, output: &Output) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.retain(|call| call.upgrade().is_some());
@@ -119,7 +119,7 @@ impl News {
         open.next().filter(|_| open.next().is_none())
     }
 
-    /// Takes what the server asks outside of any call: the only open one may be meant.
+    /// Handles a request of the server outside of a call: it belongs to the only open call.
     async fn take_request(&self, line: Line, id: &RawValue, method: &str) {
         if method == method::PING {
             self.link.reply(id, r#""result":{}"#).await;
@@ -138,20 +138,20 @@ impl News {
             self.link.upstream.listen(&output).await;
             drop(output);
         };
-        let telling = async {
+        let forwarding = async {
             while let Some(line) = lines.recv().await {
                 let Ok(message) = Envelope::parse(&line.text) else { continue };
                 match &message.kind {
                     Kind::Request { id, method, .. } => self.take_request(line, id, method).await,
                     Kind::Notification { .. } => _ = self.take(&line, &message),
-                    Kind::Other => tracing::info!("the server answers outside of any call"),
+                    Kind::Other => tracing::info!("the server sent a response outside of any call"),
                 }
             }
         };
-        tokio::join!(listening, telling);
+        tokio::join!(listening, forwarding);
     }
 
-    /// Tells those who want to hear it. Whether it is news at all.
+    /// Forwards a change notification to the subscriptions. Returns whether it is one.
     pub(super) fn take(&self, line: &Line, notification: &Envelope) -> bool {
         const NEWS: [&str; 2] = ["/list_changed", "notifications/resources/updated"];
         let method = notification.method().unwrap_or_default();

@@ -16,10 +16,10 @@ use crate::{
     upstream::Line,
 };
 
-/// What makes a request a further round of another.
+/// The parameters of a further round.
 pub(super) const ROUND: [&str; 2] = ["inputResponses", "requestState"];
 
-/// A request that the server works on.
+/// A pending request at the server.
 pub(super) struct Call {
     /// As the server knows it.
     pub(super) id: Box<RawValue>,
@@ -37,7 +37,7 @@ pub(super) struct Waiting {
     pub(super) since: Instant,
 }
 
-/// What is done with the answers.
+/// The use of the answers.
 pub(super) enum Then {
     /// The server's request has that id, and the call goes on with the answer.
     Reply { call: Call, id: Box<RawValue> },
@@ -45,7 +45,7 @@ pub(super) enum Then {
     CallAgain,
 }
 
-/// What a request asks for, in each of its rounds.
+/// The identity of a request in all of its rounds.
 pub(super) struct AskedFor {
     pub(super) method: String,
     pub(super) params: String,

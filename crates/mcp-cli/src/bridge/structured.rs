@@ -19,7 +19,7 @@ const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct OutputSchemas(Mutex<HashMap<String, Box<RawValue>>>);
 
 impl OutputSchemas {
-    /// Learns from the result of `tools/list`.
+    /// Caches the output schemas of a result of `tools/list`.
     pub(super) fn learn(&self, result: &RawValue) {
         let tools = member(result, "tools").and_then(|own| received::read::<Vec<Box<RawValue>>>(own.get()).ok());
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);

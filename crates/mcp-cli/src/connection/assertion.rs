@@ -1,4 +1,4 @@
-//! The options for an assertion in place of a sign-in.
+//! Options for an assertion in place of a sign-in.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use crate::oauth::{AssertionOptions, AssertionSource, IdentityProvider};
 
 const SECRET_VARIABLE: &str = "MCPL_IDP_CLIENT_SECRET";
 
-/// An assertion in place of a sign-in, and who trades it.
+/// An assertion in place of a sign-in, and its identity provider.
 #[derive(Debug, Args)]
 pub(super) struct AssertionArgs {
     /// A file that holds a JWT for the issuer, such as that of a workload, in place of a sign-in. It is read again for each
     /// token.
     #[arg(long, value_name = "FILE", group = "assertion")]
     assertion_file: Option<PathBuf>,
-    /// The same, in a variable.
+    /// A variable that holds such a JWT.
     #[arg(long, value_name = "VARIABLE", group = "assertion")]
     assertion_env: Option<String>,
-    /// The same, as a command prints it.
+    /// A command that prints such a JWT.
     #[arg(long, value_name = "COMMAND", group = "assertion")]
     assertion_command: Option<String>,
-    /// The company's identity provider, which trades the assertion (the user's ID token there) for one for the server's issuer.
+    /// The company's identity provider, which exchanges the assertion (its ID token of the user) for one for the server's issuer.
     #[arg(long, value_name = "ISSUER", requires = "assertion")]
     idp: Option<String>,
     /// The client's id at the identity provider. A secret there is in MCPL_IDP_CLIENT_SECRET, or a file.
@@ -61,7 +61,7 @@ impl AssertionArgs {
         Ok(Some(AssertionOptions { source, identity_provider }))
     }
 
-    /// What an entry in another program's configuration keeps of these.
+    /// The options for an entry in another program's configuration.
     pub(super) fn kept(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
         let mut kept = Vec::new();
         for (name, file) in

@@ -1,4 +1,4 @@
-//! What clients need to sign in: the challenge, the server's metadata (RFC 9728), the issuer's (RFC 8414).
+//! Checks of the sign-in: the challenge, the server's metadata (RFC 9728), the issuer's metadata (RFC 8414).
 
 use reqwest::{
     Method, StatusCode,
@@ -16,19 +16,19 @@ use super::{
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
-/// Issuers that are looked at.
+/// Maximum number of examined issuers.
 const MAX_ISSUERS: usize = 10;
 
-/// A document, or why there is none.
+/// A fetched document, or the reason for its absence.
 pub(super) enum Document {
     Json(Value),
     /// There is none (404 and the like).
     None,
-    /// What stands in its place.
+    /// Another body in its place.
     Other(String),
 }
 
-/// Looks at everything that a sign-in needs. `first` is the response to a request without a token. `None` without
+/// Examines everything that a sign-in needs. `first` is the response to a request without a token. `None` without
 /// authorization.
 pub(super) async fn examine(
     server: &Server,
@@ -86,18 +86,18 @@ pub(super) async fn examine(
     Some(issuers)
 }
 
-/// Whether a tool says that it takes a token.
+/// Whether a tool declares that it accepts a token.
 fn takes_token(tool: &Value) -> bool {
     let schemes = tool["_meta"]["securitySchemes"].as_array();
     schemes.is_some_and(|schemes| !schemes.is_empty() && schemes.iter().all(|own| own["type"] != "noauth"))
 }
 
-/// Whether a tool says that it takes none.
+/// Whether a tool declares that it requires no token.
 fn says_open(tool: &Value) -> bool {
     tool["_meta"]["securitySchemes"].as_array().is_some_and(|schemes| schemes.iter().any(|own| own["type"] == "noauth"))
 }
 
-/// The challenge of a 401.
+/// Examines the challenge of a 401.
 fn challenge(first: &Answer, report: &mut Report) {
     let fix = "send `WWW-Authenticate: Bearer resource_metadata=\"…\", scope=\"…\"` with each 401";
     let own: Vec<&str> =
@@ -143,7 +143,7 @@ fn challenge(first: &Answer, report: &mut Report) {
     }
 }
 
-/// Whether the server looks at tokens, and how it rejects one.
+/// Examines whether the server verifies tokens, and how it rejects one.
 async fn invalid_token(server: &Server, first: &Answer, is_closed: bool, report: &mut Report) {
     let version = mcp_protocol::ProtocolVersion::LATEST.as_str();
     let message = transport::message(true);
@@ -172,7 +172,7 @@ async fn invalid_token(server: &Server, first: &Answer, is_closed: bool, report:
     }
 }
 
-/// The server's metadata, at both places or where the challenge says.
+/// Examines the server's metadata, at both well-known URLs or at that of the challenge.
 async fn metadata(
     server: &Server,
     first: &Answer,
@@ -270,7 +270,7 @@ async fn metadata(
     Some(own)
 }
 
-/// The first place with a slash at its end, and by HEAD.
+/// Examines the first URL with a final slash, and by HEAD.
 async fn spellings(server: &Server, place: &str, report: &mut Report) {
     let Ok(slash) = server.url.join(&format!("{place}/")) else { return };
     if let (Document::None, _) = document(server, &slash, "metadata", report).await {
@@ -319,7 +319,7 @@ async fn no_metadata(server: &Server, is_closed: bool, closed: &[&str], place: &
     }
 }
 
-/// Where a server of 2025-03-26 has the metadata of its issuer.
+/// Examines the URL at which a server of 2025-03-26 has the metadata of its issuer.
 async fn legacy_issuer(server: &Server, report: &mut Report) -> Option<&'static str> {
     let place = "/.well-known/oauth-authorization-server";
     let url = server.url.join(place).ok()?;
@@ -368,7 +368,7 @@ pub(super) async fn document(
     (found, Some(answer))
 }
 
-/// Who can connect.
+/// Examines which kinds of client registration work.
 pub(super) fn clients(url: &Url, issuers: Option<&[Issuer]>, report: &mut Report) {
     let is_public = url.scheme() == "https" && url.port_or_known_default() == Some(443);
     for (name, is_hosted) in [("Claude", true), ("ChatGPT", true), ("Cursor", false)] {

@@ -1,4 +1,4 @@
-//! The end of a certificate's validity (RFC 5280, section 4.1.2.5), without checking anything else: that is done by TLS.
+//! The expiry of a certificate (RFC 5280, section 4.1.2.5). TLS checks everything else.
 
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;

@@ -1,4 +1,4 @@
-//! An issuer that a server names, as clients see it: its metadata, and what it says that it can.
+//! Checks of an issuer that a server names: its metadata and the capabilities that it lists.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::oauth::discovery::{issuer_places, reserved_parameter};
 
-/// An issuer, as clients see it.
+/// The metadata of an examined issuer.
 pub(super) struct Issuer {
     pub(super) has_pkce: bool,
     pub(super) registers: bool,
@@ -23,7 +23,7 @@ pub(super) struct Issuer {
     pub(super) clock_offset: Option<i64>,
 }
 
-/// Looks at the metadata of an issuer (RFC 8414). `scopes` are those that the server wants.
+/// Examines the metadata of an issuer (RFC 8414). `scopes` are those that the server requires.
 pub(super) async fn examine(server: &Server, issuer: &str, scopes: &[&str], report: &mut Report) -> Option<Issuer> {
     let clients = "all clients that sign in";
     let Some(url) = Url::parse(issuer).ok().filter(|_| SecureUrl::parse(issuer).is_some()) else {
@@ -103,10 +103,10 @@ fn lists(document: &Value, name: &str, value: &str) -> bool {
     document[name].as_array().is_some_and(|list| list.iter().any(|own| own == value))
 }
 
-/// What an issuer can, or does not say that it can.
+/// Examines the capabilities that an issuer lists.
 fn abilities(issuer: &str, document: &Value, own: &Issuer, took: Duration, report: &mut Report) {
     if !own.has_pkce {
-        // Without the member, some can all the same (Cognito, Entra).
+        // Some issuers support it without listing it (Cognito, Entra ID).
         let level = if document["code_challenge_methods_supported"].is_null() { Level::Note } else { Level::Problem };
         let found = format!("{issuer} does not say that it has PKCE");
         let clients = "clients that check it, as the specification requires: Claude, ChatGPT, mcpl (but for Cognito, Entra \
@@ -159,7 +159,7 @@ fn abilities(issuer: &str, document: &Value, own: &Issuer, took: Duration, repor
     }
 }
 
-/// The endpoints of an issuer, and what clients validate in its document.
+/// Examines the endpoints of an issuer and the members that clients validate.
 fn endpoints(issuer: &str, document: &Value, is_openid: bool, report: &mut Report) {
     let validated = "clients of the TypeScript SDK, which validate the document, and all that sign in";
     let mut needed = vec!["authorization_endpoint", "token_endpoint", "response_types_supported"];

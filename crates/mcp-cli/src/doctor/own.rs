@@ -1,4 +1,4 @@
-//! This machine's side: the program, proxies, certificates, the clock and the store.
+//! Checks of this machine: the program, proxies, certificates, the clock and the store.
 
 use std::{
     env,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(super) const THIS_PROGRAM: &str = "mcpl on this machine";
-/// How many seconds clocks may differ: issuers and servers grant a minute.
+/// Allowed clock skew in seconds: issuers and servers allow a minute.
 const MAX_OFFSET: i64 = 60;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -53,7 +53,7 @@ fn first_in_path(name: &std::ffi::OsStr) -> Option<PathBuf> {
     env::split_paths(&folders).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// Whether requests to a URL go through a proxy, and whether that is there.
+/// Examines whether requests to a URL go through a proxy, and whether it responds.
 pub(super) async fn proxies(url: &Url, report: &mut Report) {
     for SettingFault { found, fix } in proxies::faults() {
         report.problem("proxy", found, "mcpl and other programs that read the variable", fix);
@@ -108,7 +108,7 @@ pub(super) fn certificates(report: &mut Report) {
     }
 }
 
-/// Why a server was not reached, for whom, and what to do.
+/// Classifies a connection error: the finding, the affected clients and the fix.
 pub(super) fn unreachable(error: &anyhow::Error, url: &Url) -> (String, &'static str, String) {
     // The kinds of certificate errors are in the middle of the chain, where each system words them in its own way.
     let details = format!("{error:?} {}", chain(error));
@@ -210,7 +210,7 @@ pub(super) fn clock(server: Option<i64>, issuers: &[i64], report: &mut Report) {
     }
 }
 
-/// The times of a token, if it is a JWT: nothing is verified.
+/// Examines the times of a token, if it is a JWT, without verification.
 pub(super) fn token_times(token: &str, now: i64, report: &mut Report) {
     let payload = token.split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
     let claims = payload.and_then(|bytes| crate::received::read::<Value>(&String::from_utf8_lossy(&bytes)).ok());
@@ -243,7 +243,7 @@ pub(super) fn token_times(token: &str, now: i64, report: &mut Report) {
     }
 }
 
-/// The folder of tokens, the file of the server and the keychain. Returns whether what is kept can be read.
+/// Examines the state folder, the file of the server and the keychain. Returns whether the stored data can be read.
 pub(super) fn store(url: &str, folder: Option<&Path>, report: &mut Report) -> bool {
     let store = match Store::of(url, folder) {
         Ok(store) => store,
@@ -292,7 +292,7 @@ pub(super) fn store(url: &str, folder: Option<&Path>, report: &mut Report) -> bo
     true
 }
 
-/// Whether a file could be written: into its folder, or into the nearest one above it that exists, where it would be made.
+/// Whether a file could be written: into its folder, or into its nearest existing parent.
 fn is_writable(file: &Path) -> io::Result<()> {
     let folder = file.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
     tempfile::Builder::new().prefix(".mcpl-").tempfile_in(folder).map(drop)

@@ -1,4 +1,4 @@
-//! The protocol: eras, revisions, `ping`, notifications and lists.
+//! Checks of the protocol: eras, revisions, `ping`, notifications and lists.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use super::{
 };
 use crate::received::Pages;
 
-/// A revision that many clients ask for: Codex and Gemini CLI, and those of older SDKs.
+/// The revision that many clients request: Codex, Gemini CLI and those of older SDKs.
 const OLDER_REVISION: &str = "2025-06-18";
-/// A revision that no server has.
+/// A revision that does not exist.
 const UNKNOWN_REVISION: &str = "1999-12-31";
-/// The text of all tools, of which a model reads all with each request.
+/// Maximum text of all tools, which a model reads with each request.
 const LARGE_LIST_BYTES: usize = 100 * 1024;
 const LISTS: [(&str, &str, &str, &str); 4] = [
     (method::TOOLS_LIST, "tools", "tools", "name"),
@@ -27,7 +27,7 @@ const LISTS: [(&str, &str, &str, &str); 4] = [
     (method::RESOURCES_TEMPLATES_LIST, "resources", "resourceTemplates", "uriTemplate"),
 ];
 
-/// What the server speaks.
+/// The revisions of the server.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
     pub(super) is_modern: bool,
@@ -41,7 +41,7 @@ impl Spoken {
     }
 }
 
-/// Finds out which revisions the server speaks; `discovered` is its response to `server/discover`.
+/// Detects the revisions of the server; `discovered` is its response to `server/discover`.
 pub(super) async fn eras(server: &mut Server, discovered: &Answer, report: &mut Report) -> Spoken {
     let versions: Vec<String> = discovered.result().map(|own| texts(&own["supportedVersions"])).unwrap_or_default();
     let is_modern = versions.iter().any(|own| own == ProtocolVersion::LATEST.as_str());
@@ -96,7 +96,7 @@ pub(super) async fn eras(server: &mut Server, discovered: &Answer, report: &mut 
     spoken
 }
 
-/// How a server without 2026-07-28 takes the first request of its clients.
+/// Examines how a server without 2026-07-28 rejects `server/discover`.
 fn probe(discovered: &Answer, is_modern: bool, report: &mut Report) {
     let is_rejected = discovered.error_code().is_some() || discovered.status.is_client_error();
     if is_modern || is_rejected || discovered.result().is_some() {
@@ -110,7 +110,7 @@ fn probe(discovered: &Answer, is_modern: bool, report: &mut Report) {
     );
 }
 
-/// The response to `initialize`.
+/// Examines the response to `initialize`.
 fn welcome(initialized: &Answer, report: &mut Report) {
     let Some(result) = initialized.result() else { return };
     let version = result["protocolVersion"].as_str().unwrap_or_default();
@@ -146,7 +146,7 @@ fn welcome(initialized: &Answer, report: &mut Report) {
     }
 }
 
-/// What follows `initialize`.
+/// Examines the messages after `initialize`.
 async fn session(server: &mut Server, report: &mut Report) {
     let message = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     let mut notification = server.post(&message);
@@ -201,7 +201,7 @@ async fn session(server: &mut Server, report: &mut Report) {
     }
 }
 
-/// Other revisions than the newest. The session is another one afterwards.
+/// Examines other revisions than the newest. Replaces the session.
 pub(super) async fn revisions(server: &mut Server, report: &mut Report) {
     _ = server.end_session().await;
     for (asked, clients) in [
@@ -226,7 +226,7 @@ pub(super) async fn revisions(server: &mut Server, report: &mut Report) {
     }
 }
 
-/// All lists. Returns the tools.
+/// Examines all lists. Returns the tools.
 pub(super) async fn lists(server: &mut Server, spoken: &Spoken, report: &mut Report) -> Vec<Value> {
     let mut tools = Vec::new();
     for (method, capability, name, key) in LISTS {

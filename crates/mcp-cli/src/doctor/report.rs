@@ -1,4 +1,4 @@
-//! What an examination finds.
+//! The findings of `mcpl doctor`.
 
 use serde::Serialize;
 
@@ -7,10 +7,10 @@ use crate::output::{GOOD, NOTE, PROBLEM, print, printable_line};
 /// The column in which findings begin.
 const INDENT: usize = 22;
 
-/// A finding about one thing.
+/// The finding of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// The thing.
+    /// The name of the check.
     pub(super) check: &'static str,
     pub(super) level: Level,
     pub(super) found: String,
@@ -26,7 +26,7 @@ pub(super) struct Finding {
 pub(super) enum Level {
     /// Nothing is wrong.
     Ok,
-    /// Worth knowing: it stops no client, or some.
+    /// Worth knowing: it stops no client, or only some.
     Note,
     /// It stops clients.
     Problem,

@@ -12,17 +12,17 @@ use serde_json::{Map, Value, json};
 
 use super::{fault::Fault, report::Report};
 
-/// Places that a finding names.
+/// Maximum number of places that a finding names.
 const MAX_PLACES: usize = 5;
 const MAX_NAME_CHARS: usize = 64;
-/// Programs put the server's name before a tool's.
+/// Programs prefix a tool's name with the server's name.
 const LONG_NAME_CHARS: usize = 40;
 const MAX_DESCRIPTION_CHARS: usize = 1024;
 const MAX_TOOLS: usize = 128;
-/// Subschemas of one schema that are looked at, and references within each other that are followed.
+/// Maximum number of examined subschemas of one schema, and of nested references.
 const MAX_SUBSCHEMAS: usize = 20_000;
 const MAX_REFERENCES: usize = 8;
-/// Annotations are compared with each other: only those of a schema of this size.
+/// Maximum size of a schema whose annotations are compared with each other.
 const MAX_ANNOTATED_BYTES: usize = 256 * 1024;
 #[derive(Debug, Default)]
 struct Faults(BTreeMap<Fault, BTreeSet<String>>);
@@ -33,7 +33,7 @@ impl Faults {
     }
 }
 
-/// Looks at the tools of a list.
+/// Examines the tools of a list.
 pub(super) fn examine(tools: &[Value], report: &mut Report) {
     let mut faults = Faults::default();
     let mut names = BTreeSet::new();
@@ -121,7 +121,7 @@ fn examine_input(name: &str, schema: &Value, faults: &mut Faults) {
     Walk { root: schema, tool: name, left: MAX_SUBSCHEMAS, faults }.schema(schema, name, &mut Vec::new());
 }
 
-/// A walk through one schema and what it refers to.
+/// A traversal of one schema and its references.
 struct Walk<'a> {
     root: &'a Value,
     tool: &'a str,
@@ -130,7 +130,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `references` are those that the walk is in.
+    /// Visits a subschema. `references` are those that are being followed.
     fn schema(&mut self, schema: &Value, place: &str, references: &mut Vec<String>) {
         let members = match schema {
             Value::Bool(_) => return self.faults.add(Fault::Boolean, place),
@@ -161,7 +161,7 @@ impl Walk<'_> {
                 self.schema(own, &format!("{place}.{name}"), references);
             }
         }
-        // Of objects, `false` and `true` are common and taken everywhere.
+        // For objects, `false` and `true` are common and accepted by all clients.
         if let Some(own) = members.get("additionalProperties").filter(|own| own.is_object()) {
             self.schema(own, &format!("{place}.*"), references);
         }
@@ -204,7 +204,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a schema with keywords says of which type its values are. `{}` is anything, and says so.
+    /// Whether a schema with keywords declares the type of its values. `{}` explicitly allows any.
     fn typed(&mut self, schema: &Value, place: &str) {
         const ANNOTATIONS: [&str; 4] = ["title", "description", "default", "examples"];
         const KINDS: [&str; 7] = ["type", "$ref", "enum", "const", "anyOf", "oneOf", "allOf"];

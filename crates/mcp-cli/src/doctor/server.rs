@@ -1,4 +1,4 @@
-//! The examined server: requests to it as clients send them, and its responses with all that doctors look at.
+//! The examined server: requests as clients send them, and its responses.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,13 +18,13 @@ pub(super) const JSON_OR_STREAM: &str = "application/json, text/event-stream";
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 pub(super) const SESSION_ID: &str = "mcp-session-id";
 
-/// What a request identifies its sender by.
+/// The credentials of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access<'a> {
     Anonymous,
-    /// By the configured headers, and by the token or the signature.
+    /// The configured headers, and the token or the signature.
     Usual,
-    /// By a token that no issuer has issued.
+    /// A made-up token.
     Invalid(&'a str),
 }
 
@@ -82,7 +82,7 @@ impl Answer {
         Some(seconds(date) - seconds(self.received_at))
     }
 
-    /// In words, for a finding.
+    /// A description for a finding.
     pub(super) fn in_words(&self) -> String {
         match (self.error_code(), self.message["error"]["message"].as_str()) {
             (Some(code), message) => format!("error {code} ({})", message.unwrap_or_default()),
@@ -120,7 +120,7 @@ impl Server {
         self.ask(method, params, &headers, access).await
     }
 
-    /// Begins a session with a revision. Later requests of [`Self::legacy`] belong to the session of the last one.
+    /// Starts a session with a revision. Later requests of [`Self::legacy`] belong to the session of the last one.
     pub(super) async fn initialize(&mut self, version: &str, access: Access<'_>) -> anyhow::Result<Answer> {
         self.session.clear();
         let params = json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": info() });
@@ -178,7 +178,7 @@ impl Server {
         self.session.iter().any(|(name, _)| *name == SESSION_ID)
     }
 
-    /// Whether there is anything that identifies the user.
+    /// Whether requests have credentials.
     pub(super) fn has_access(&self) -> bool {
         self.token.is_some() || !self.headers.is_empty() || matches!(self.authorizer, Some(Authorizer::SigV4(_)))
     }

@@ -1,4 +1,4 @@
-//! HTTP: the address, the front door, the certificate, and what browsers and proxies meet.
+//! Checks of HTTP: the address, the first response, the certificate, CORS, redirects and media types.
 
 use std::time::Duration;
 
@@ -21,17 +21,17 @@ use super::{
 };
 use crate::sigv4;
 
-/// What Claude grants discovery and tokens.
+/// Timeout of Claude for discovery and tokens.
 pub(super) const CLAUDE_PATIENCE: Duration = Duration::from_secs(10);
-/// Node reads no larger header section.
+/// Maximum size of the header section that Node accepts.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 const FOREIGN_ORIGIN: &str = "https://browser.example";
-/// What browsers ask for before they send a request of a client.
+/// The request headers of a client, which a browser's preflight names.
 const HEADERS_OF_CLIENTS: [&str; 5] =
     ["authorization", "content-type", "mcp-protocol-version", "mcp-session-id", "mcp-method"];
 const DAY: i64 = 24 * 60 * 60;
 
-/// The scheme and the host.
+/// Examines the scheme and the host.
 pub(super) fn address(url: &Url, report: &mut Report) {
     let is_local = url.host_str().is_some_and(is_loopback);
     let is_private = match url.host() {
@@ -54,7 +54,7 @@ pub(super) fn address(url: &Url, report: &mut Report) {
         ),
         ("https", false) => report.ok("address", format!("{url} is https")),
         (scheme, _) if scheme != "http" => {
-            let found = format!("`{scheme}:` is no URL of an MCP endpoint: only https and http URLs work");
+            let found = format!("`{scheme}:` is not the scheme of an MCP endpoint: only https and http work");
             report.problem("address", found, "all clients", "use the server's https URL");
         }
         (scheme, _) => {
@@ -99,7 +99,7 @@ pub(super) fn redirect(answer: &Answer, url: &Url, report: &mut Report) -> Optio
     Some(target)
 }
 
-/// Whether the function itself has answered.
+/// Examines whether the response is that of the function.
 pub(super) fn front(first: &Answer, report: &mut Report) -> bool {
     let is_forbidden = first.status == StatusCode::FORBIDDEN
         && (first.header("x-amzn-errortype").contains("AccessDenied")
@@ -107,7 +107,7 @@ pub(super) fn front(first: &Answer, report: &mut Report) -> bool {
     if is_forbidden {
         let fix = "a public Function URL needs two statements since October 2025: lambda:InvokeFunctionUrl, and \
                    lambda:InvokeFunction with InvokedViaFunctionUrl; a URL with AuthType AWS_IAM wants signed requests (`--sigv4`)";
-        report.problem("front", "AWS refuses the request before the function runs (403)", "all clients", fix);
+        report.problem("front", "AWS rejects the request before the function runs (403)", "all clients", fix);
         return false;
     }
     if first.error_code().is_some() || first.result().is_some() {
@@ -132,7 +132,7 @@ pub(super) fn front(first: &Answer, report: &mut Report) -> bool {
     false
 }
 
-/// How long the first and the second response took.
+/// Examines the duration of the first and the second response.
 pub(super) fn time(first: Duration, second: Duration, report: &mut Report) {
     let found = format!("first answer after {} ms, second after {} ms", first.as_millis(), second.as_millis());
     if first.max(second) < CLAUDE_PATIENCE {
@@ -143,7 +143,7 @@ pub(super) fn time(first: Duration, second: Duration, report: &mut Report) {
     }
 }
 
-/// The certificate's end.
+/// Examines the expiry of the certificate.
 pub(super) fn certificate(der: &[u8], now: i64, report: &mut Report) {
     let Some(end) = certificate::not_after(der) else { return };
     let days = (end - now) / DAY;
@@ -164,7 +164,7 @@ pub(super) fn certificate(der: &[u8], now: i64, report: &mut Report) {
     }
 }
 
-/// What the first response says about the way that responses come.
+/// Examines streaming, compression and headers of the first response.
 pub(super) fn response(first: &Answer, report: &mut Report) {
     let is_chunked = !first.headers.contains_key(CONTENT_LENGTH);
     match is_chunked {
@@ -198,7 +198,7 @@ fn is_compressed(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_ENCODING).is_some_and(|own| !own.is_empty() && own != "identity")
 }
 
-/// Requests as some clients write them.
+/// Examines requests in the variants of some clients.
 pub(super) async fn variants(server: &Server, message: &Value, report: &mut Report) {
     for (accept, content_type, encoding) in [
         ("application/json", "application/json", "identity"),
@@ -246,7 +246,7 @@ fn headers_of(server: &Server, message: &Value) -> Vec<(&'static str, String)> {
     version.map(pair).unwrap_or_else(|| server.session.clone())
 }
 
-/// The answer to the GET by which legacy clients open a stream.
+/// Examines the response to the GET by which legacy clients open a stream.
 pub(super) async fn get(server: &Server, report: &mut Report) {
     let mut request = server.request(Method::GET, server.url.clone()).header(ACCEPT, EVENT_STREAM);
     for (name, value) in &server.session {
@@ -288,7 +288,7 @@ pub(super) async fn get(server: &Server, report: &mut Report) {
     }
 }
 
-/// The same endpoint with a slash more, or less, at its end.
+/// Examines the endpoint with, or without, a final slash.
 pub(super) async fn slash(server: &Server, message: &Value, report: &mut Report) {
     let mut url = server.url.clone();
     let path = url.path().to_owned();
@@ -314,7 +314,7 @@ pub(super) async fn slash(server: &Server, message: &Value, report: &mut Report)
     }
 }
 
-/// What a page of another origin may do.
+/// Examines CORS.
 pub(super) async fn browsers(server: &Server, message: &Value, report: &mut Report) {
     let preflight = server
         .request(Method::OPTIONS, server.url.clone())
@@ -403,7 +403,7 @@ fn no_cors(server: &Server, preflight: &Answer, is_carried_out: bool, report: &m
     report.ok("browsers", "pages of other origins may not call it");
 }
 
-/// A request that any server of its era answers; in a session, if it is of an older one.
+/// A request that every server of the era responds to, in a session for legacy servers.
 pub(super) fn message(is_modern: bool) -> Value {
     let (method, params) = match is_modern {
         true => (

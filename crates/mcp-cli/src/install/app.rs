@@ -1,4 +1,4 @@
-//! The programs: their files, and what an entry has for each.
+//! The supported programs: their files, and the members of their entries.
 
 use std::{
     io::{self, IsTerminal},
@@ -11,7 +11,7 @@ use clap::Args;
 use super::{entry::Value, places::Places};
 use crate::{command_line::UsageError, output::print};
 
-/// Which programs.
+/// The programs to configure.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Apps {
@@ -36,17 +36,17 @@ pub(crate) struct Apps {
     /// Windsurf.
     #[arg(long)]
     windsurf: bool,
-    /// Show what would change, and change nothing.
+    /// Only print the change.
     #[arg(long)]
     pub(super) dry_run: bool,
 }
 
-/// Which programs get an entry, and which kind of entry.
+/// The programs to configure, and the kind of their entries.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Installation {
     #[command(flatten)]
     pub(crate) apps: Apps,
-    /// Let programs that could use the URL themselves start `mcpl proxy` instead: it keeps tokens and asks for scopes.
+    /// Let programs that can connect by the URL start `mcpl proxy` instead, which keeps tokens and requests missing scopes.
     #[arg(long)]
     pub(super) via_proxy: bool,
 }
@@ -105,7 +105,7 @@ impl App {
         }
     }
 
-    /// What the program asks for before it uses a new server.
+    /// The step that the program requires before it uses a new server.
     pub(super) fn advice(self) -> Option<&'static str> {
         match self {
             Self::ClaudeCode => {
@@ -151,7 +151,7 @@ impl App {
     }
 }
 
-/// A server, and the command that stands in for it.
+/// A server and the `mcpl proxy` command for it.
 pub(super) struct Server<'a> {
     pub(super) name: &'a str,
     pub(super) url: &'a str,
@@ -175,8 +175,8 @@ impl Apps {
         App::ALL.into_iter().zip(flags).filter(|(_, is_chosen)| *is_chosen).map(|(app, _)| app).collect()
     }
 
-    /// The programs that were named; those that the person at the terminal names, if there were none.
-    pub(super) fn chosen_or_asked(&self) -> anyhow::Result<Vec<App>> {
+    /// The programs of the options, or of the menu at the terminal if there are none.
+    pub(super) fn chosen_or_prompted(&self) -> anyhow::Result<Vec<App>> {
         let chosen = self.chosen();
         if !chosen.is_empty() {
             return Ok(chosen);

@@ -19,7 +19,7 @@ pub(super) enum Value {
     List(Vec<String>),
 }
 
-/// The members of an entry that are written here, for one program or another.
+/// The members of an entry that `mcpl install` writes.
 pub(super) const OWN_MEMBERS: [&str; 6] = ["type", "url", "httpUrl", "serverUrl", "command", "args"];
 
 /// The names of the servers that have an entry.
@@ -36,7 +36,7 @@ pub(super) fn names(app: App, text: &str) -> Vec<String> {
     read().unwrap_or_default()
 }
 
-/// The text with the entry. What a user has added to an entry for the same origin stays.
+/// Adds the entry to the text. Members that the user has added to an entry for the same origin stay.
 pub(super) fn with_entry(app: App, text: &str, name: &str, entry: &[(&'static str, Value)]) -> anyhow::Result<String> {
     match app {
         App::Codex => with_toml_entry(app, text, name, entry),
@@ -44,7 +44,7 @@ pub(super) fn with_entry(app: App, text: &str, name: &str, entry: &[(&'static st
     }
 }
 
-/// The text without the entry.
+/// Removes the entry from the text.
 pub(super) fn without_entry(app: App, text: &str, name: &str) -> anyhow::Result<String> {
     match app {
         App::Codex => {
@@ -149,7 +149,7 @@ impl Value {
         }
     }
 
-    /// Whether JSON text says the same.
+    /// Whether a JSON text has the same value.
     fn is(&self, text: &str) -> bool {
         match self {
             // Unbounded JSON: the user's own configuration.

@@ -1,4 +1,4 @@
-//! An entry that is there before: for which server, and what of it does not stay.
+//! An existing entry: its server, and the members that are removed.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::{
     entry::{OWN_MEMBERS, Value, only, parse_json, parse_toml},
 };
 
-/// An entry that is there already, as far as it says which server it is for.
+/// The members of an existing entry that identify its server.
 #[derive(Debug, Default)]
 pub(super) struct Existing {
     /// The names of its members.
@@ -87,7 +87,7 @@ impl Existing {
 #[derive(Debug)]
 pub(super) struct Replaced {
     existing: Existing,
-    /// What was added to the entry and is left out.
+    /// Members of the user that are removed.
     dropped: Vec<String>,
 }
 

@@ -1,19 +1,19 @@
-//! Where the programs have their configuration. docs/mcpl.md has the paths of every system, and their sources.
+//! Paths of the programs' configuration files. docs/mcpl.md has the paths of every system, and their sources.
 
 use std::{fs, path::PathBuf};
 
 use anyhow::Context;
 use etcetera::BaseStrategy;
 
-/// Where files are.
+/// The base folders of configuration files.
 pub(super) struct Places {
     pub(super) home: PathBuf,
-    /// Where the platform keeps the configuration of programs with windows.
+    /// The platform's folder for configuration of desktop programs.
     pub(super) config: PathBuf,
     pub(super) project: PathBuf,
     /// CODEX_HOME.
     pub(super) codex: Option<PathBuf>,
-    /// What Windows keeps of programs that are MSIX packages.
+    /// The folder of MSIX packages (Windows).
     pub(super) packages: Option<PathBuf>,
 }
 

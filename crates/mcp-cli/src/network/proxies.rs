@@ -101,7 +101,7 @@ fn address(value: &str) -> Option<String> {
     Some(authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned())
 }
 
-/// A value without what may be a password.
+/// Redacts a value that may have a password.
 fn without_password(value: &str) -> &str {
     value.rsplit_once('@').map_or(value, |(_, rest)| rest)
 }

@@ -1,8 +1,8 @@
-//! The addresses to which a server, or an issuer, may lead.
+//! The address policy for URLs that a server or an issuer names.
 //!
-//! Public ones, and those of private networks: `mcpl` runs on a desk, where an issuer of the company is at hand, and speaks
-//! nothing but HTTPS to it. This machine, if the server is on it too. Never those that mean something to this machine's
-//! network alone, such as the metadata service of a cloud. The server's own host is the user's choice, at any address.
+//! Allowed are public addresses and those of private networks, since a company may have an internal issuer. Only
+//! HTTPS is used. Loopback is allowed if the server is on loopback too. Never allowed are link-local and reserved
+//! addresses, such as the metadata service of a cloud. The server's own host is configured by the user and may have any address.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -14,14 +14,14 @@ use mcp_protocol::uri::is_loopback;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// The variables that name proxies, whose addresses are the user's choice as well.
+/// The variables that name proxies, which may have any address.
 const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// Decides about addresses, literal ones and those that a name resolves to.
+/// The address policy, for literal addresses and for those that a name resolves to.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
     is_local: bool,
-    /// Hosts of any address.
+    /// Hosts that may have any address.
     chosen: Arc<[String]>,
 }
 
@@ -36,11 +36,11 @@ impl Addresses {
         Self { is_local: server.host_str().is_some_and(is_loopback), chosen: chosen.collect() }
     }
 
-    /// Checks a literal address, which is connected to without being resolved.
+    /// Checks a literal address, which is not resolved.
     ///
     /// # Errors
     ///
-    /// When it is none to which a server may lead.
+    /// If the address is not allowed.
     pub(super) fn check(&self, url: &Url) -> anyhow::Result<()> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -58,7 +58,7 @@ impl Addresses {
         self.chosen.contains(&normal(host))
     }
 
-    /// Why an address is none to which a server may lead.
+    /// The reason for which an address is not allowed.
     fn refusal(&self, address: IpAddr) -> Option<&'static str> {
         let address = match address {
             IpAddr::V6(own) => embedded(own).map_or(address, IpAddr::V4),
@@ -102,7 +102,7 @@ impl Resolve for Addresses {
 }
 
 impl Addresses {
-    /// Those of a host's addresses to which a server may lead.
+    /// The allowed addresses of a host.
     fn allowed(&self, host: &str, resolved: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
         if self.is_chosen(host) {
             return Ok(resolved);

@@ -13,7 +13,7 @@ const MAX_ASSERTION_BYTES: usize = 64 * 1024;
 /// The type of an assertion that an identity provider makes for another issuer.
 const ID_JAG: &str = "oauth-id-jag+jwt";
 
-/// Where an assertion is, which is read again for each token.
+/// The source of an assertion, which is read again for each token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AssertionSource {
     File(PathBuf),
@@ -34,7 +34,7 @@ impl fmt::Display for AssertionSource {
 impl AssertionSource {
     /// # Errors
     ///
-    /// When there is none, and when it is no JWT.
+    /// If there is no assertion, or if it is not a JWT.
     pub(super) async fn read(&self) -> anyhow::Result<Assertion> {
         let text = match self {
             Self::File(file) => files::read_text(file).with_context(|| format!("could not read {}", file.display()))?,
@@ -47,7 +47,7 @@ impl AssertionSource {
     }
 }
 
-/// A JWT, whose claims are read and not verified: that is for those who it is sent to.
+/// A JWT whose claims are parsed and not verified: its audience verifies them.
 #[derive(Clone)]
 pub(super) struct Assertion {
     pub(super) text: String,
@@ -79,8 +79,8 @@ impl Assertion {
         end.is_some_and(|end| end.as_secs() <= now())
     }
 
-    /// Checks that it is for an issuer (RFC 7523, section 3): a server names its issuer, and could name one that collects
-    /// assertions for others.
+    /// Checks that its audience is the issuer (RFC 7523, section 3): a hostile server could name an issuer that collects
+    /// assertions for other issuers.
     pub(super) fn check_audience(&self, issuer: &str, token_endpoint: &str) -> anyhow::Result<()> {
         let audiences = match &self.claims["aud"] {
             Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
@@ -93,7 +93,7 @@ impl Assertion {
         bail!("it is for {audiences}, not for the server's issuer {issuer}: get one whose audience is that issuer")
     }
 
-    /// Checks that it is what an identity provider makes for an issuer and one of its clients.
+    /// Checks that it is an ID-JAG for an issuer and one of its clients.
     pub(super) fn check_id_jag(&self, issuer: &str, token_endpoint: &str, client_id: &str) -> anyhow::Result<()> {
         let kind = self.kind.as_deref().unwrap_or_default();
         if kind.strip_prefix("application/").unwrap_or(kind) != ID_JAG {

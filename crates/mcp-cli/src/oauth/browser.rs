@@ -7,13 +7,13 @@ use std::{
 
 use crate::command_line;
 
-/// What Linux has where it runs within Windows and may start programs there.
+/// Files, one of which exists under WSL if programs of Windows can be started.
 const WSL_FILES: [&str; 2] = ["/proc/sys/fs/binfmt_misc/WSLInterop", "/proc/sys/fs/binfmt_misc/WSLInterop-late"];
 
 /// How the sign-in page is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Browser {
-    /// The one that the platform opens.
+    /// The default browser of the platform.
     #[default]
     Usual,
     /// A command, to which the URL is added.

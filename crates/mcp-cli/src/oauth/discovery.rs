@@ -1,7 +1,7 @@
 //! Finding the issuer: the server's metadata (RFC 9728), then the issuer's (RFC 8414, OpenID Connect Discovery).
 //!
-//! Documents are asked for at several places in turn. One that does not answer, or leads to another origin, is passed over,
-//! and asked once more when no other has the document. The endpoint itself is not asked: its GET is a stream of events.
+//! Documents are requested at several URLs in turn. A URL that does not respond, or redirects to another origin, is skipped,
+//! and requested once more if no other URL has the document. The endpoint itself is not requested: its GET is a stream of events.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ const RFC_8414: &str = "/.well-known/oauth-authorization-server";
 /// OpenID Connect Discovery, section 4.
 const OPENID: &str = "/.well-known/openid-configuration";
 
-/// What an issuer publishes about itself (RFC 8414, section 2), as far as it is used.
+/// Authorization server metadata (RFC 8414, section 2): the members that are used.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct IssuerMetadata {
     pub(super) issuer: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct IssuerMetadata {
     pub(super) dpop_signing_alg_values_supported: Option<Vec<String>>,
 }
 
-/// What a server publishes about its issuers (RFC 9728, section 2), as far as it is used.
+/// Protected resource metadata (RFC 9728, section 2): the members that are used.
 #[derive(Debug, Deserialize)]
 struct ResourceMetadata {
     resource: Option<String>,
@@ -63,15 +63,15 @@ impl fmt::Display for NoIssuer {
 
 impl std::error::Error for NoIssuer {}
 
-/// What is known about a server's tokens.
+/// The result of discovery: issuer, resource and scopes.
 #[derive(Debug)]
 pub(super) struct Discovered {
     pub(super) issuer: IssuerMetadata,
-    /// The server's identifier, as it is written there.
+    /// The resource identifier as the metadata has it.
     pub(super) resource: String,
     /// The scopes that the server's metadata lists.
     pub(super) scopes: Vec<String>,
-    /// Whether the server's metadata wants tokens that are bound to a key.
+    /// Whether the server's metadata requires DPoP-bound tokens.
     pub(super) requires_dpop: bool,
 }
 
@@ -139,7 +139,7 @@ async fn resource_metadata(
             Some(resource) => format!("is that of `{resource}`"),
             None => "has no `resource`".to_owned(),
         };
-        // What the server itself names must be right; what is only guessed is passed over.
+        // A document at the URL from the challenge must be valid; an invalid one at a well-known URL is skipped.
         match named.as_ref() == Some(place) {
             true => bail!("the server's metadata at {place} {reason}"),
             false => Ok(None),
@@ -148,7 +148,7 @@ async fn resource_metadata(
     .await
 }
 
-/// Whether a resource's identifier is that of the server, or of a path above it.
+/// Whether a resource identifier is the server's URL, or a parent path of it.
 fn is_of(resource: &str, server: &Url) -> bool {
     let Ok(resource) = Url::parse(resource) else { return false };
     if resource.fragment().is_some() || resource.origin() != server.origin() {
@@ -158,7 +158,7 @@ fn is_of(resource: &str, server: &Url) -> bool {
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The metadata of the first issuer that has some.
+/// The metadata of the first issuer that publishes some.
 async fn issuer_of(http: &IssuerHttp, issuers: &[String]) -> anyhow::Result<IssuerMetadata> {
     let mut failure = None;
     for issuer in issuers {
@@ -183,14 +183,14 @@ async fn issuer_at(http: &IssuerHttp, url: &Url, issuer: Option<&str>) -> anyhow
     let path = url.path().trim_matches('/');
     let mut places = issuer_places(url);
     if !path.is_empty() {
-        // Some publish it for the origin alone.
+        // Some issuers publish it for the origin alone.
         places.push(at(url, RFC_8414));
     }
     first(http, &places, issuer.is_some(), |place, document| {
         let Ok(metadata) = received::read::<IssuerMetadata>(document) else { return Ok(None) };
         let expected = match issuer {
             Some(issuer) => issuer.to_owned(),
-            // Where the server names no issuer it is one itself: as a whole, or at its path.
+            // A server that names no issuer is the issuer itself, for its origin or its path.
             None if path.is_empty() || place.path() == RFC_8414 => at(url, "").into(),
             None => at(url, &format!("/{path}")).into(),
         };
@@ -204,7 +204,7 @@ async fn issuer_at(http: &IssuerHttp, url: &Url, issuer: Option<&str>) -> anyhow
     .await
 }
 
-/// The places of an issuer's metadata, in the order in which clients read them (2026-07-28, Authorization, "Authorization
+/// The URLs of an issuer's metadata, in the order in which clients request them (2026-07-28, Authorization, "Authorization
 /// Server Metadata Discovery").
 pub(crate) fn issuer_places(issuer: &Url) -> Vec<Url> {
     match issuer.path().trim_matches('/') {
@@ -224,11 +224,11 @@ pub(super) fn is_same_issuer(one: &str, other: &str) -> bool {
     one == other || (has_no_path && without_slash(one) == without_slash(other))
 }
 
-/// The first document that is read. A place that is away is asked a second time, if no other has the document.
+/// Fetches the first document that parses. An unavailable URL is requested once more if no other has the document.
 ///
 /// # Errors
 ///
-/// When a place stays away; and with `is_needed`, when the places have something else alone.
+/// If a URL stays unavailable; with `is_needed` also if no URL has a valid document.
 async fn first<T>(
     http: &IssuerHttp,
     places: &[Url],
@@ -274,7 +274,7 @@ async fn first<T>(
     }
 }
 
-/// The places of a document about a server (RFC 9728, section 3.1), and one that some have it at.
+/// The URLs of a server's metadata (RFC 9728, section 3.1), and a non-standard one that some servers use.
 fn well_known(server: &Url, name: &str) -> Vec<Url> {
     let root = at(server, &format!("/.well-known/{name}"));
     match server.path().trim_matches('/') {
@@ -295,7 +295,7 @@ fn at(url: &Url, path: &str) -> Url {
     url
 }
 
-/// A server names its issuer, and the issuer its pages: neither may start programs, or listen in.
+/// Checks a URL that a server or an issuer publishes: `https`, so that it starts no program and is not intercepted.
 fn check(issuer: &IssuerMetadata) -> anyhow::Result<()> {
     let endpoints =
         [issuer.authorization_endpoint.as_ref(), Some(&issuer.token_endpoint), issuer.registration_endpoint.as_ref()];
@@ -310,7 +310,7 @@ fn check(issuer: &IssuerMetadata) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The parameter of an authorization request that an endpoint has already: a second one beside it may be read, or not.
+/// A parameter of authorization requests that the endpoint's URL sets already. A duplicate parameter is ambiguous.
 pub(crate) fn reserved_parameter(endpoint: &str) -> Option<&'static str> {
     const RESERVED: [&str; 8] = [
         "client_id",

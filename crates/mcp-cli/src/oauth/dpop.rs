@@ -1,4 +1,4 @@
-//! Proofs that the sender of a token has the key that it is bound to (DPoP, RFC 9449).
+//! DPoP proofs (RFC 9449): the sender of a token has the key that the token is bound to.
 
 use std::{
     fmt,
@@ -32,7 +32,7 @@ const DPOP_NONCE: &str = "dpop-nonce";
 pub(super) const ALGORITHM: &str = "ES256";
 const MAX_NONCE_BYTES: usize = 1024;
 
-/// A token to send.
+/// An access token with its DPoP key.
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) text: String,
@@ -69,7 +69,7 @@ impl ProofKey {
         Self::of(&BASE64_STANDARD.encode(pair))
     }
 
-    /// Reads a key that was kept.
+    /// Parses a stored key.
     pub(super) fn of(kept: &str) -> anyhow::Result<Self> {
         let key = EncodingKey::from_ec_der(&BASE64_STANDARD.decode(kept)?);
         let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256)?;
@@ -81,7 +81,7 @@ impl ProofKey {
         &self.kept
     }
 
-    /// The proof for one request, which is good for this one alone (RFC 9449, section 4.2).
+    /// Signs the proof for one request (RFC 9449, section 4.2).
     pub(crate) fn proof(
         &self,
         method: &str,
@@ -113,7 +113,7 @@ impl fmt::Debug for ProofKey {
     }
 }
 
-/// The nonce that one server wants in proofs (RFC 9449, sections 8 and 9).
+/// The nonce that one server requires in proofs (RFC 9449, sections 8 and 9).
 #[derive(Debug, Default)]
 pub(crate) struct Nonce(Mutex<Option<String>>);
 
@@ -122,7 +122,7 @@ impl Nonce {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the nonce of a response for the proofs that follow.
+    /// Takes the nonce of a response for later proofs.
     pub(crate) fn learn(&self, headers: &HeaderMap) {
         let nonce = headers.get(DPOP_NONCE).and_then(|nonce| nonce.to_str().ok());
         if let Some(nonce) = nonce.filter(|nonce| !nonce.is_empty() && nonce.len() <= MAX_NONCE_BYTES) {

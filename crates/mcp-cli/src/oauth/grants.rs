@@ -26,10 +26,10 @@ use super::{
 use crate::{received, store::Client};
 
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
-/// How long a client's assertion about itself holds.
+/// Lifetime of a client assertion.
 const ASSERTION_SECONDS: u64 = 300;
 
-/// What an issuer gives (RFC 6749, section 5.1).
+/// A token response (RFC 6749, section 5.1).
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct TokenResponse {
     pub(crate) access_token: String,
@@ -44,7 +44,7 @@ pub(crate) struct TokenResponse {
     pub(crate) scope: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id_token: Option<String>,
-    /// What a token exchange gave (RFC 8693, section 2.2.1).
+    /// The type of an exchanged token (RFC 8693, section 2.2.1).
     #[serde(default, skip_serializing)]
     pub(crate) issued_token_type: Option<String>,
 }
@@ -62,7 +62,7 @@ impl fmt::Debug for TokenResponse {
     }
 }
 
-/// A number of seconds, any number; without a meaning it is none.
+/// Deserializes seconds from a number or a text; anything else is `None`.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = match Value::deserialize(deserializer)? {
         Value::Number(number) => number.to_string(),
@@ -77,7 +77,7 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
     Ok(text.parse().ok().or_else(|| text.parse().ok().map(of_fraction)))
 }
 
-/// Why an issuer gives no token.
+/// An error of the token endpoint.
 #[derive(Debug)]
 pub(super) enum GrantError {
     /// The code or the refresh token is void: sign in again.
@@ -86,7 +86,7 @@ pub(super) enum GrantError {
     InvalidClient(String),
     /// There is no such endpoint, or nothing listens there: the request was not read.
     NoEndpoint(anyhow::Error),
-    /// Anything else.
+    /// Any other error.
     Other(anyhow::Error),
 }
 
@@ -99,7 +99,7 @@ impl From<GrantError> for anyhow::Error {
     }
 }
 
-/// Asks the token endpoint. `form` has everything but the client's own parameters; `key` is what the token is to be bound to.
+/// Requests a token. `form` lacks the client's authentication, which is added; `key` is the DPoP key.
 pub(super) async fn token(
     http: &IssuerHttp,
     endpoint: &str,
@@ -132,7 +132,7 @@ fn basic(id: &str, secret: &str) -> HeaderValue {
     value
 }
 
-/// Asks the token endpoint for a token of the client itself, which signs an assertion (RFC 7523).
+/// Requests a token for the client itself, authenticated by a signed assertion (RFC 7523).
 pub(super) async fn token_by_assertion(
     http: &IssuerHttp,
     issuer: &IssuerMetadata,
@@ -198,7 +198,7 @@ async fn request(
     response.with_context(why).map_err(GrantError::Other)
 }
 
-/// Registers this client.
+/// Registers this client dynamically (RFC 7591).
 pub(super) async fn register(http: &IssuerHttp, issuer: &IssuerMetadata, redirect_uri: &str) -> anyhow::Result<Client> {
     let endpoint = issuer.registration_endpoint.as_deref().context("the issuer registers no clients by itself")?;
     let request = json!({
@@ -229,28 +229,28 @@ struct Registered {
     token_endpoint_auth_method: Option<String>,
 }
 
-/// The client has no place for a secret that is worth the name, and takes one only where it must.
+/// The authentication method to register with: none, unless the issuer requires a secret.
 fn wanted_auth_method(issuer: &IssuerMetadata) -> &str {
     const KNOWN: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
     let supported = issuer.token_endpoint_auth_methods_supported.as_deref().unwrap_or_default();
     KNOWN.into_iter().find(|known| supported.iter().any(|own| own == known)).unwrap_or("none")
 }
 
-/// How a client with a secret that was not registered here shows it.
+/// The authentication method of a client whose secret was configured.
 pub(super) fn auth_method(issuer: &IssuerMetadata) -> Option<String> {
     let supported = issuer.token_endpoint_auth_methods_supported.as_deref().unwrap_or_default();
     let has = |name: &str| supported.iter().any(|own| own == name);
     (has("client_secret_post") && !has("client_secret_basic")).then(|| "client_secret_post".to_owned())
 }
 
-/// A text that cannot be guessed.
+/// A random token of 256 bits, for `state` and PKCE verifiers.
 pub(crate) fn random() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).ok().context("there are no random numbers")?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// The challenge for a verifier (RFC 7636, section 4.2).
+/// The PKCE challenge for a verifier (RFC 7636, section 4.2).
 pub(super) fn code_challenge(verifier: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
 }

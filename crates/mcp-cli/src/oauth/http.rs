@@ -1,4 +1,4 @@
-//! Requests for documents and tokens: bounded, retried with backoff, and to no address to which a server may not lead.
+//! Requests for documents and tokens: bounded, retried with backoff, and checked for forbidden addresses.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,25 +17,25 @@ use super::{
 };
 use crate::{received, user_agent};
 
-/// For one document, its body included.
+/// Timeout of one document, its body included.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// For an answer to a form, with all tries.
+/// Timeout of the response to a form, with its retries.
 pub(super) const POST_TIMEOUT: Duration = Duration::from_secs(120);
-/// The same for a form that must not be sent again: as long as an issuer, or a proxy in between, may hang and go on.
+/// Timeout of a form that must not be sent again: an issuer, or a proxy in between, may hang that long and recover.
 const PATIENT_POST_TIMEOUT: Duration = Duration::from_secs(3600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A document of an issuer.
+/// Maximum size of an issuer's document.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 const MAX_REDIRECTS: u32 = 10;
-/// Tries of a request that fails for a reason that may pass.
+/// Attempts of a request that fails for a temporary reason.
 const MAX_TRIES: u32 = 4;
-/// Before the second try; twice as long before each further one.
+/// Backoff before the second attempt; doubled for each further one.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// What an issuer may ask to wait is waited, but no longer than this.
+/// Maximum wait for `Retry-After`.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Of what an issuer reports, in an error.
+/// Maximum length of an issuer's text in an error.
 const MAX_REASON_CHARS: usize = 500;
-/// Of a content type.
+/// Maximum length of a content type in an error.
 const MAX_KIND_CHARS: usize = 60;
 
 /// An HTTP client for one server's issuers.
@@ -62,7 +62,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// What kind of answer this is, for an error: a page of a gateway has another type than JSON.
+    /// The content type, for an error: it shows the page of a gateway in place of JSON.
     pub(super) fn description(&self) -> String {
         let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let kind = content_type.map_or("no content type", |own| own.split(';').next().unwrap_or_default().trim());
@@ -70,7 +70,7 @@ impl Answer {
         format!("{} answered HTTP {} with {kind}", self.url, self.status)
     }
 
-    /// What went wrong, in the issuer's words if they are JSON of OAuth.
+    /// The error of the response: that of OAuth if the body has one, else the HTTP status.
     pub(super) fn reason(&self) -> String {
         let body: Value = received::read(&self.body).unwrap_or_default();
         let reason = match (body["error"].as_str(), body["error_description"].as_str()) {
@@ -101,7 +101,7 @@ impl Answer {
     }
 }
 
-/// Why there is no response to use.
+/// A failed request.
 #[derive(Debug)]
 pub(super) struct Failure {
     /// Whether the same request may succeed later.
@@ -122,7 +122,7 @@ impl IssuerHttp {
             .user_agent(user_agent())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
-            // After a sleep a connection may be gone without a word, and its request is late, where a new one fails at once.
+            // An idle connection may be dead after the machine slept: its request would time out, where a new one fails at once.
             .pool_max_idle_per_host(0)
             // Each step is checked.
             .redirect(reqwest::redirect::Policy::none())
@@ -169,13 +169,13 @@ impl IssuerHttp {
         Err(Failure::lasting(format!("{url} redirects more than {MAX_REDIRECTS} times")))
     }
 
-    /// Sends a form or JSON, again after a pause while the failure may pass. The response may be an error that will not. Each
-    /// try has a proof of its own, if there is a key. A request that is late is not sent again: it may be answered yet, and an
+    /// Sends a form or JSON, with retries after temporary failures. The response may be a permanent error. Each
+    /// attempt has a DPoP proof of its own, if there is a key. A request that timed out is not sent again: its response may still come, and an
     /// issuer that rotates refresh tokens ends the grant when it sees one twice (RFC 9700, section 4.14.2).
     ///
     /// # Errors
     ///
-    /// When there was no response, or none but failures that may pass.
+    /// If there was no response, or if all attempts failed temporarily.
     pub(super) async fn post(
         &self,
         url: &str,
@@ -270,13 +270,13 @@ impl IssuerHttp {
     }
 }
 
-/// Whether a request was sent, and its answer has not come in time.
+/// Whether a request was sent and timed out.
 fn is_late(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<reqwest::Error>());
     causes.any(|cause| cause.is_timeout() && !cause.is_connect())
 }
 
-/// Whether there was no connection: nothing was sent.
+/// Whether the connection failed, so that nothing was sent.
 pub(super) fn is_unconnected(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<reqwest::Error>());
     causes.any(reqwest::Error::is_connect)

@@ -1,4 +1,4 @@
-//! Tokens without a person: the client's own grant, and assertions of a workload or of an identity provider.
+//! Tokens without a sign-in: client credentials, and assertions of a workload or of an identity provider.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -25,12 +25,12 @@ const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 #[derive(Debug, Clone)]
 pub(crate) struct AssertionOptions {
     pub(crate) source: AssertionSource,
-    /// What trades the assertion, an ID token of its own, for one for the server's issuer.
+    /// The identity provider that exchanges the assertion, its ID token, for one for the server's issuer.
     pub(crate) identity_provider: Option<IdentityProvider>,
 }
 
 impl AssertionOptions {
-    /// Whose tokens these are, for the store.
+    /// The principal of the tokens, as stored with them.
     pub(super) fn identity(&self) -> String {
         match &self.identity_provider {
             Some(provider) => format!("{}, by {}", self.source, provider.issuer),
@@ -53,7 +53,7 @@ impl fmt::Debug for IdentityProvider {
     }
 }
 
-/// What a token is asked for.
+/// The scopes and the resource of a token request.
 struct Wanted<'a> {
     issuer: &'a str,
     token_endpoint: &'a str,
@@ -63,7 +63,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// A form with what is wanted, beside `own`.
+    /// The form of a request: `own`, then scopes and resource.
     fn form(&self, own: &[(&'static str, &'a str)]) -> Vec<(&'static str, &'a str)> {
         let scope = Some(self.scope).filter(|scope| !scope.is_empty()).map(|scope| ("scope", scope));
         own.iter().copied().chain(scope).chain(self.resource.map(|resource| ("resource", resource))).collect()
@@ -71,7 +71,7 @@ impl<'a> Wanted<'a> {
 }
 
 impl OAuth {
-    /// The client's own grant (OAuth 2.1, section 4.2).
+    /// Requests a token by the client credentials grant (OAuth 2.1, section 4.2).
     pub(super) async fn present_credentials(
         &self,
         challenge: &Challenge,
@@ -101,7 +101,7 @@ impl OAuth {
         Ok(())
     }
 
-    /// Trades an assertion for a token (RFC 7523, section 2.1), once: there is no other grant to try.
+    /// Exchanges an assertion for a token (RFC 7523, section 2.1), without another grant as a fallback.
     pub(super) async fn present_assertion(
         &self,
         options: &AssertionOptions,
@@ -112,7 +112,7 @@ impl OAuth {
         let scope = wanted_scopes(&found, challenge, scopes).join(" ");
         let resource = self.resource(&found);
         let key = self.proof_key(challenge, &found)?;
-        // A client without an id is known by its assertion.
+        // A client without an id is identified by its assertion.
         let unnamed = || Client { id: String::new(), secret: None, auth_method: None };
         let client = self.options.client_id.as_ref().map_or_else(unnamed, |id| self.client(id, &found.issuer));
         let wanted = Wanted {
@@ -156,8 +156,8 @@ fn issuer_name(found: &Discovered) -> anyhow::Result<&str> {
     found.issuer.issuer.as_deref().context("the server's issuer has no name in its metadata")
 }
 
-/// Trades an ID token for an assertion for the server's issuer at the identity provider (RFC 8693), which decides for its
-/// users whether they may.
+/// Exchanges an ID token for an assertion for the server's issuer (RFC 8693). The identity provider decides whether the
+/// user may use the server.
 async fn exchanged(
     provider: &IdentityProvider,
     id_token: &Assertion,
@@ -165,7 +165,7 @@ async fn exchanged(
 ) -> anyhow::Result<Assertion> {
     let name = &provider.issuer;
     let url = Url::parse(name).with_context(|| format!("`--idp {name}` is no URL"))?;
-    // The user's choice, at any address; the server's headers are none of its business.
+    // The user has configured it: it may have any address, and does not get the server's headers.
     let http = IssuerHttp::of(&url, HeaderMap::new(), http::FIRST_PAUSE)?;
     let found = tokio::time::timeout(DISCOVERY_TIMEOUT, discovery::identity_provider(&http, name)).await;
     let found = found.with_context(|| format!("its metadata took longer than {DISCOVERY_TIMEOUT:?}"));

@@ -7,24 +7,24 @@ use reqwest::header::HeaderMap;
 use super::{AssertionOptions, Browser};
 use crate::callback::CallbackHost;
 
-/// How tokens are got.
+/// Options of OAuth.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OAuthOptions {
     pub(crate) client_id: Option<String>,
     pub(crate) client_secret: Option<String>,
-    /// In place of a secret, where the client is the caller.
+    /// Signs client assertions in place of a secret, for client credentials.
     pub(crate) private_key: Option<PrivateKey>,
     /// The URL of a client id metadata document.
     pub(crate) client_metadata_url: Option<String>,
     pub(crate) scopes: Vec<String>,
-    /// The client is the caller: no person signs in.
+    /// Whether to use the client credentials grant.
     pub(crate) client_credentials: bool,
     /// An assertion in place of a sign-in.
     pub(crate) assertion: Option<AssertionOptions>,
-    /// Which token is sent; by default the one that the issuer's servers can verify.
+    /// The token to send; by default the one that servers of the issuer can verify.
     pub(crate) token_type: Option<TokenType>,
     pub(crate) resource: ResourceParameter,
-    /// PKCE is used also with an issuer whose metadata does not list it.
+    /// Whether to use PKCE with an issuer whose metadata does not list it.
     pub(crate) assume_pkce: bool,
     pub(crate) callback_host: CallbackHost,
     pub(crate) callback_port: u16,
@@ -32,12 +32,12 @@ pub(crate) struct OAuthOptions {
     pub(crate) state_dir: Option<PathBuf>,
     /// The configured headers, for the server's own origin.
     pub(crate) headers: HeaderMap,
-    /// What an answer may take; any time unless given.
+    /// Timeout of a response; none unless given.
     pub(crate) timeout: Option<Duration>,
 }
 
 impl OAuthOptions {
-    /// How long a request waits for a token that takes no person.
+    /// How long a request waits for a token that needs no sign-in.
     pub(super) fn patience(&self) -> Duration {
         self.timeout.unwrap_or(Duration::MAX)
     }
@@ -46,24 +46,24 @@ impl OAuthOptions {
 /// The parameter `resource` of requests to the issuer (RFC 8707).
 #[derive(Debug, Clone, Default)]
 pub(crate) enum ResourceParameter {
-    /// What the server's metadata has.
+    /// The one in the server's metadata.
     #[default]
     OfServer,
     Other(String),
     LeftOut,
 }
 
-/// Which of an issuer's tokens a server can verify.
+/// The type of the token that is sent to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum TokenType {
-    /// The one that is meant for servers.
+    /// The access token.
     AccessToken,
-    /// The one that identifies the user: Google's access tokens mean something to Google alone.
+    /// The ID token: only Google can verify its access tokens.
     IdToken,
 }
 
-/// What a client proves itself with instead of a secret (RFC 7523).
+/// A private key that authenticates a client in place of a secret (RFC 7523).
 #[derive(Clone)]
 pub(crate) struct PrivateKey {
     /// PKCS #8.

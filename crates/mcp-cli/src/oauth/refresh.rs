@@ -1,4 +1,4 @@
-//! Refreshing tokens (RFC 6749, section 6): when, by one process of several, and what is kept of it.
+//! Refreshing tokens (RFC 6749, section 6): when, by one process of several, and how the result is stored.
 
 use std::{
     sync::{Arc, MutexGuard, PoisonError},
@@ -17,21 +17,21 @@ use super::{
 };
 use crate::store::{Client, Credentials, PendingError, Registration, Store, Turn};
 
-/// A token is renewed this long before its end.
+/// A token is refreshed this long before it expires.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
-/// For a refresh that is on its way when the program ends.
+/// Timeout of waiting for a pending refresh when the program ends.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request with a token that is not over yet waits for a new one.
+/// How long a request with a token that has not expired waits for a new one.
 const EARLY_PATIENCE: Duration = Duration::from_secs(10);
-/// After a refresh that failed: a token that is not over yet is sent without another try.
+/// Cooldown after a failed refresh, during which a token that has not expired is sent without another refresh.
 const COOLDOWN: Duration = Duration::from_secs(10);
 
 impl OAuth {
-    /// The token to send, if there is one already: refreshed, where it is nearly over.
+    /// The stored token, refreshed if it is about to expire.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read, and when a token that is over cannot be refreshed for a reason that may pass.
+    /// If the store cannot be read, or if the refresh of an expired token fails for a temporary reason.
     pub(crate) async fn token(&self) -> anyhow::Result<Option<Token>> {
         let Some(credentials) = self.credentials()? else { return Ok(None) };
         let Some(token) = self.token_of(&credentials) else { return Ok(None) };
@@ -50,7 +50,7 @@ impl OAuth {
         match refreshed.unwrap_or_else(|_| Err(anyhow!("the issuer has not answered yet"))) {
             Ok(refreshed) => Ok(Some(refreshed.unwrap_or(token))),
             Err(error) => {
-                tracing::info!("could not refresh the token, which is not over yet: {error:#}");
+                tracing::info!("could not refresh the token, which has not expired: {error:#}");
                 *self.failed_refresh() = Some(Instant::now());
                 Ok(Some(token))
             }
@@ -61,7 +61,7 @@ impl OAuth {
         self.failed_refresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which secret a client has that was registered by hand, for an error; `None` for one that registers itself.
+    /// Describes which secret a client registered by hand uses, for an error; `None` for a dynamically registered client.
     fn secret_source(&self, client_id: &str) -> Option<&'static str> {
         let is_given = self.options.client_id.as_deref() == Some(client_id);
         let kept = self.store.registration().ok().flatten().filter(|own| own.client_id == client_id);
@@ -77,19 +77,19 @@ impl OAuth {
         })
     }
 
-    /// A token in place of an old one; `None` if only signing in again will do. No discovery: what was given is refreshed
-    /// where it was given.
+    /// Refreshes a token; `None` if a new sign-in is needed. There is no discovery: a token is refreshed at the endpoint
+    /// that issued it.
     ///
     /// # Errors
     ///
-    /// When the refresh failed for any other reason than a refresh token or a client that is void, and when the issuer has
+    /// If the refresh failed for another reason than an invalid refresh token or client, or if the issuer has
     /// not answered for [`POST_TIMEOUT`], or for as long as an answer may take.
     pub(super) async fn refreshed(&self, old: &str) -> anyhow::Result<Option<Token>> {
         let began = Instant::now();
         let turn = tokio::time::timeout(self.options.patience(), self.store.turn(Turn::Refresh)).await;
         let turn = turn.map_err(|_| pending(None, self.options.patience()))??;
         let Some(credentials) = self.credentials()? else { return Ok(None) };
-        // Another request, or another process, may have done it.
+        // Another request, or another process, may have refreshed it.
         if let Some(token) = self.token_of(&credentials).filter(|token| token.text != old) {
             return Ok(Some(token));
         }
@@ -129,13 +129,13 @@ impl OAuth {
         Ok(refreshed.and_then(|own| self.token_of(&own)))
     }
 
-    /// Waits for a refresh that is on its way, before the program ends.
+    /// Waits for a pending refresh before the program ends.
     pub(crate) async fn settled(&self) {
         let _ = tokio::time::timeout(SETTLE_TIMEOUT, self.refreshing.lock()).await;
     }
 }
 
-/// New credentials in place of others; `None` if the refresh token or the client is void.
+/// Refreshes credentials; `None` if the refresh token or the client is invalid.
 async fn refresh(
     http: &IssuerHttp,
     store: &Store,
@@ -164,7 +164,7 @@ async fn refresh(
     }
     match granted {
         Ok(mut response) => {
-            // RFC 6749, section 6: without a new one the old one holds.
+            // RFC 6749, section 6: without a new refresh token the old one stays valid.
             response.refresh_token.get_or_insert(refresh_token.to_owned());
             let refreshed = Credentials {
                 token_response: response,
@@ -195,7 +195,7 @@ async fn refresh(
     }
 }
 
-/// The token endpoint that the issuer's metadata has by now, if it is another one.
+/// The token endpoint in the issuer's current metadata, if it has changed.
 async fn other_endpoint(http: &IssuerHttp, issuer: Option<&str>, endpoint: &str) -> Option<String> {
     let found = tokio::time::timeout(DISCOVERY_TIMEOUT, discovery::identity_provider(http, issuer?)).await;
     let found = found.ok()?.inspect_err(|error| tracing::info!("{error:#}")).ok()?;
@@ -213,25 +213,25 @@ fn pending(issuer: Option<&str>, waited: Duration) -> anyhow::Error {
     .into()
 }
 
-/// How long before its end a token is renewed.
+/// How long before its expiry a token is refreshed.
 fn margin(credentials: &Credentials) -> Duration {
     let lifetime = Duration::from_secs(credentials.token_response.expires_in.unwrap_or(u64::MAX));
     EXPIRY_MARGIN.min(lifetime / 2)
 }
 
 impl Credentials {
-    /// The rest of the token's lifetime; `None` if the issuer did not say it: the server will reject the token.
+    /// The rest of the token's lifetime; `None` if the issuer gave none: the server will reject the token.
     fn lifetime_left(&self) -> Option<Duration> {
         Some(Duration::from_secs(self.expires_at()?.saturating_sub(now())))
     }
 
-    /// The end of the token's lifetime in seconds since the epoch; `None` if the issuer did not say it.
+    /// The end of the token's lifetime in seconds since the epoch; `None` if the issuer gave none.
     pub(crate) fn expires_at(&self) -> Option<u64> {
-        // The issuer's number may be any.
+        // The issuer's number is not bounded.
         Some(self.token_received_at?.saturating_add(self.token_response.expires_in?))
     }
 
-    /// Whether the token's lifetime is over; not if the issuer did not say it.
+    /// Whether the token has expired; `false` if the issuer gave no lifetime.
     pub(crate) fn has_expired(&self) -> bool {
         self.lifetime_left().is_some_and(|left| left.is_zero())
     }

@@ -16,10 +16,10 @@ use crate::{
     store::{Client, Credentials, Store},
 };
 
-/// For the whole revocation, with its retries: the grant is deleted here in any case.
+/// Timeout of a revocation with its retries. The stored grant is deleted in any case.
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the issuer has done with a grant.
+/// The outcome of a revocation.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Revocation {
     Revoked,
@@ -69,7 +69,7 @@ impl OAuth {
     /// As [`OAuth::renew`].
     pub(crate) async fn sign_in_ahead(&self) -> anyhow::Result<()> {
         if self.fruitless_sign_ins.load(Ordering::Relaxed) > 0 {
-            // The first request has led to a sign-in.
+            // The first request has started a sign-in.
             return Ok(());
         }
         let token = self.token().await?;

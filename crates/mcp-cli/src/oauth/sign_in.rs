@@ -1,4 +1,4 @@
-//! Signing a person in (OAuth 2.1, section 4.1): a page in a browser, a redirect to this machine, a code, tokens.
+//! The authorization code grant (OAuth 2.1, section 4.1): sign-in page, redirect to loopback, code, tokens.
 
 use std::{collections::BTreeSet, io, time::Duration};
 
@@ -20,15 +20,15 @@ use crate::{
     store::{Client, PageError, Registration},
 };
 
-/// The time that a person has to sign in, and that a port may be taken by another sign-in.
+/// Timeout of a sign-in, and of waiting for a port that another sign-in uses.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(300);
-/// After a sign-in that failed: a client that goes on asking opens no further page.
+/// Cooldown after a failed sign-in, during which no further page is opened.
 const SIGN_IN_COOLDOWN: Duration = Duration::from_secs(30);
-/// For the answer whether the issuer knows a client.
+/// Timeout of the request that checks whether the issuer knows a client.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of what a sign-in page ended with.
+/// Maximum length of the reason for which a sign-in page ended.
 const MAX_FAILURE_CHARS: usize = 500;
-/// So that there is a refresh token (2026-07-28, Authorization, "Refresh Tokens").
+/// Scope that is requested to get a refresh token (2026-07-28, Authorization, "Refresh Tokens").
 const OFFLINE_ACCESS: &str = "offline_access";
 
 impl OAuth {
@@ -71,8 +71,8 @@ impl OAuth {
         }
     }
 
-    /// Opens a page and waits for what comes of it. Returns why, when the issuer does not know a client that it has
-    /// registered itself: its registration is dropped then.
+    /// Opens a sign-in page and waits for its outcome. Returns the reason if the issuer does not know a client that it has
+    /// registered itself. Its registration is dropped then.
     async fn sign_in_at(
         &self,
         found: &Discovered,
@@ -143,7 +143,7 @@ impl OAuth {
         ended
     }
 
-    /// The client to sign in with: one that was given, that the issuer knows by its document, or that is registered.
+    /// The client to sign in with: the configured one, its metadata document, or a registered one.
     async fn client_for(
         &self,
         issuer: &IssuerMetadata,
@@ -194,7 +194,7 @@ impl OAuth {
         matches!(answer, Ok(Err(GrantError::InvalidClient(_))))
     }
 
-    /// Listens on the port that was given, waiting until it is free; or on that of the registration, if it is free.
+    /// Listens on the configured port, once it is free; or on that of the registration, if it is free.
     async fn listen(&self, kept: Option<&Registration>) -> anyhow::Result<CallbackListener> {
         let (host, port) = (self.options.callback_host, self.options.callback_port);
         if port == 0 {
@@ -213,7 +213,7 @@ impl OAuth {
         bound.with_context(|| format!("could not listen on 127.0.0.1:{port} for the browser"))
     }
 
-    /// Sends the browser away, and returns what it comes back with, and its page unless that was pasted.
+    /// Opens the sign-in page. Returns the redirect and the browser's page, which a pasted address has not.
     async fn redirect(
         &self,
         listener: CallbackListener,
@@ -248,14 +248,14 @@ impl OAuth {
     }
 }
 
-/// An error that a sign-in page ended with.
+/// The error of a sign-in page, truncated.
 fn page_error(error: anyhow::Error) -> anyhow::Error {
     let reason: String = format!("{error:#}").chars().take(MAX_FAILURE_CHARS).collect();
     let seconds = SIGN_IN_COOLDOWN.as_secs();
     PageError(format!("{reason}: a new call opens another page after {seconds} s")).into()
 }
 
-/// The code of a redirect, if that is of the issuer that was asked.
+/// The authorization code of a redirect from the expected issuer.
 fn code_of(redirect: Redirect, expected: &ExpectedRedirect) -> anyhow::Result<String> {
     if let Some(error) = redirect.error {
         bail!("signing in failed: {error}");
@@ -281,13 +281,13 @@ fn check_pkce(issuer: &IssuerMetadata, is_assumed: bool) -> anyhow::Result<()> {
         Some(methods) => bail!("the issuer {name} does not support PKCE with S256, but {}", methods.join(", ")),
         None if is_assumed || lists_no_pkce(name) => Ok(()),
         None => bail!(
-            "the issuer {name} does not say that it supports PKCE, as `code_challenge_methods_supported`: if it does, give \
+            "the metadata of the issuer {name} does not list PKCE in `code_challenge_methods_supported`: if it supports S256, give \
              `--assume-pkce`"
         ),
     }
 }
 
-/// Whether an issuer is one of those that support PKCE and do not list it: user pools of Cognito, and tenants of Entra.
+/// Whether an issuer supports PKCE without listing it: user pools of Cognito, and tenants of Entra ID.
 fn lists_no_pkce(issuer: &str) -> bool {
     const ENTRA: [&str; 4] = [
         "login.microsoftonline.com",

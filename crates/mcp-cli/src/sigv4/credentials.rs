@@ -21,9 +21,9 @@ use aws_credential_types::{
     provider::{ProvideCredentials, error::CredentialsError},
 };
 
-/// For each step towards a metadata service that may not be there.
+/// Timeout of each request to the instance metadata service, which may not exist.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
-/// Where the firmware of an EC2 instance names Amazon, and the hypervisor of an old one EC2.
+/// Files in which the firmware of an EC2 instance, or the hypervisor of an old one, is named.
 const FIRMWARE: [&str; 3] = ["sys_vendor", "bios_vendor", "bios_version"];
 const HYPERVISOR: &str = "/sys/hypervisor/uuid";
 
@@ -66,7 +66,7 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// When no place has any, and when one has them and cannot give them.
+    /// If no place has any, or if they cannot be loaded.
     pub(super) async fn credentials(&self) -> anyhow::Result<Credentials> {
         match self.chain.provide_credentials().await {
             Ok(credentials) => Ok(credentials),

@@ -1,4 +1,4 @@
-//! What the file of a server holds.
+//! The content of a server's file.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::Turn;
 use crate::oauth::TokenResponse;
 
-/// What the file holds.
+/// The decrypted content of the file.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Kept {
-    /// For people who look.
+    /// The server's URL, for information.
     pub(super) server: String,
     pub(super) credentials: Option<Credentials>,
     pub(super) registration: Option<Registration>,
@@ -51,10 +51,10 @@ pub(super) struct OpenPage {
     pub(super) address: String,
 }
 
-/// What the file holds if it is sealed.
+/// The encrypted content of the file.
 #[derive(Deserialize)]
 pub(super) struct Sealed {
-    /// The URL that it was sealed for.
+    /// The URL that it was encrypted for.
     #[serde(default)]
     pub(super) server: String,
     pub(super) sealed: String,
@@ -66,7 +66,7 @@ pub(super) struct Named {
     pub(super) server: String,
 }
 
-/// Tokens, with what refreshing them takes: the client that they were given to, as it was then, and where.
+/// Tokens with the data for their refresh: the client and the endpoint.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Credentials {
     pub(crate) client_id: String,
@@ -89,10 +89,10 @@ pub(crate) struct Credentials {
     /// The parameter `resource` of requests for these tokens.
     #[serde(default)]
     pub(crate) resource: Option<String>,
-    /// Whose tokens these are, if no person has signed in.
+    /// The principal of tokens without a sign-in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<String>,
-    /// The key that tokens are bound to.
+    /// The DPoP key of the tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proof_key: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Turns: what one process of several does at a time, and what it notes for those that wait.
+//! Locks between processes: one process at a time refreshes or signs in, and records its outcome for those that wait.
 
 use std::{fmt, fs, io, time::Duration};
 
@@ -11,12 +11,12 @@ use crate::{
     oauth::{now, random},
 };
 
-/// Between two looks at a lock that another process has.
+/// Poll interval of a lock that another process has.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const POLLS_A_MINUTE: u32 = 600;
 const POLLS_A_SECOND: u32 = 10;
 
-/// What one process of several does at a time.
+/// The operations that one process does at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
     Refresh,
@@ -24,11 +24,11 @@ pub(crate) enum Turn {
     SignIn,
 }
 
-/// A sign-in page was opened, and brought no tokens.
+/// A sign-in page ended without tokens.
 #[derive(Debug)]
 pub(crate) struct PageError(pub(crate) String);
 
-/// A request to an issuer has no answer yet, and is still waited for.
+/// A request to an issuer is pending.
 #[derive(Debug)]
 pub(crate) struct PendingError(pub(crate) String);
 

@@ -1,4 +1,4 @@
-//! The way of an answer to the client: a message, or a stream of them that may break off.
+//! Responses on their way to the client: a message, or a stream that may break off and be resumed.
 
 use std::{
     sync::Arc,
@@ -31,9 +31,9 @@ use crate::{
 };
 
 const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
-/// Of the body of an error, in an error.
+/// Maximum length of an error's body in an error.
 const MAX_SHOWN_CHARS: usize = 500;
-/// Tries to go on reading a stream that broke off.
+/// Maximum number of consecutive resumptions of a stream.
 pub(super) const MAX_RESUMPTIONS: u32 = 5;
 
 /// How a stream ended.
@@ -44,7 +44,7 @@ pub(super) enum Ended {
     Broken { brought_something: bool },
 }
 
-/// How far streams that follow each other have come (the fields `id` and `retry` of Server-Sent Events).
+/// The position in a resumable stream (the fields `id` and `retry` of Server-Sent Events).
 #[derive(Debug, Default)]
 pub(super) struct Place {
     pub(super) last_event_id: Option<String>,
@@ -59,14 +59,14 @@ impl Place {
         self.retry = event.retry.map(Duration::from_millis).or(self.retry);
     }
 
-    /// How long to wait before the next stream.
+    /// Delay before the next stream.
     pub(super) fn pause(&self) -> Duration {
         self.retry.unwrap_or(FIRST_PAUSE)
     }
 }
 
 impl Upstream {
-    /// Passes everything on that comes in answer to a message.
+    /// Forwards the response to a message.
     pub(super) async fn deliver(&self, envelope: &Envelope, response: Response, output: &Output) -> anyhow::Result<()> {
         if envelope.method() == Some(method::INITIALIZE) && envelope.modern_version().is_none() {
             let mut legacy = self.legacy();
@@ -79,7 +79,7 @@ impl Upstream {
         self.deliver_body(envelope, response, output).await
     }
 
-    /// A single message.
+    /// Forwards a single message.
     async fn deliver_body(&self, envelope: &Envelope, response: Response, output: &Output) -> anyhow::Result<()> {
         let body = received::body(response).await.map_err(|error| unread(error, envelope))?;
         if body.trim().is_empty() {
@@ -94,7 +94,7 @@ impl Upstream {
         }
     }
 
-    /// A stream, and those that go on where it broke off.
+    /// Forwards a stream and its resumptions.
     async fn deliver_whole_stream(
         &self,
         envelope: &Envelope,
@@ -116,7 +116,7 @@ impl Upstream {
                 (Ended::Broken { .. }, Some(_)) if envelope.modern_version().is_none() => {}
                 _ => bail!("the stream ended before the answer came{}", unknown_outcome(envelope)),
             }
-            // A stream that brought nothing new goes on where the last one did; one that did is worth as many tries again.
+            // A stream with new events resets the number of attempts.
             tries = if place.last_event_id == before { tries + 1 } else { 1 };
             if tries > MAX_RESUMPTIONS {
                 bail!("the stream broke off too often{}", unknown_outcome(envelope));
@@ -139,7 +139,7 @@ impl Upstream {
         }
     }
 
-    /// Everything on a stream; for a request it ends with the response.
+    /// Forwards the events of a stream; for a request up to the response.
     pub(super) async fn deliver_stream(
         &self,
         response: Response,
@@ -177,7 +177,7 @@ impl Upstream {
         Ok(Ended::Broken { brought_something: events.have_begun() })
     }
 
-    /// Passes a message to the client; whether it is the response to the request.
+    /// Forwards a message to the client. Returns whether it is the response to the request.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl Upstream {
         let shape: Shape<'_> = json::borrow(message)?;
         let is_modern = envelope.modern_version().is_some();
         if is_modern && shape.is_request() {
-            // Since 2026-07-28 a server asks in its results alone.
+            // Since 2026-07-28 a server sends no requests.
             tracing::warn!(method = shape.method.as_deref(), "the server sends a request on the stream of a response");
             return Ok(false);
         }
@@ -219,7 +219,7 @@ impl Upstream {
         Ok(is_answer)
     }
 
-    /// Takes notice of what a server says to all.
+    /// Handles notifications that concern all requests.
     fn notice(&self, message: &str) {
         let shape = json::borrow::<Shape<'_>>(message).ok();
         if shape.and_then(|shape| shape.method).is_some_and(|method| method == TOOLS_CHANGED) {
@@ -303,7 +303,7 @@ fn oauth_reason(body: &str) -> Option<String> {
     Some(format!("{error}{description}").chars().take(MAX_SHOWN_CHARS).collect())
 }
 
-/// Whether a text may be written to the client: an object, or a list of them.
+/// Whether a text may be forwarded to the client: an object, or a list of objects.
 fn check_message(text: &str) -> anyhow::Result<()> {
     let is_object =
         |own: &str| own.starts_with('{') && json::borrow::<Shape<'_>>(own).is_ok_and(|shape| shape.is_message());

@@ -1,4 +1,4 @@
-//! The session of a legacy server: begun again where the server has forgotten it, and ended.
+//! The session of a legacy server: replaced if the server has lost it, and ended.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -18,14 +18,14 @@ use crate::{
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Legacy {
-    /// The `initialize` that began the session, for the time when the server has forgotten it.
+    /// The `initialize` request of the session, to start another one if the server loses it.
     pub(super) initialize: Option<String>,
     pub(super) session_id: Option<HeaderValue>,
     pub(super) version: Option<String>,
 }
 
 impl Upstream {
-    /// Ends the session of a legacy server, and waits for a refresh that is on its way.
+    /// Ends the session of a legacy server, and waits for a pending refresh.
     pub(crate) async fn close(&self) {
         let headers = self.legacy_headers();
         if self.legacy().session_id.take().is_some() {
@@ -38,22 +38,22 @@ impl Upstream {
         self.authorizer.settled().await;
     }
 
-    /// Begins a new session in place of one that the server has forgotten
+    /// Starts a new session in place of one that the server has lost
     /// (2025-11-25, Streamable HTTP, "Session Management").
     pub(super) async fn begin_again(&self, forgotten: Option<&HeaderValue>) -> anyhow::Result<()> {
         let _turn = self.beginning.lock().await;
         let legacy = self.legacy().clone();
         let Some(initialize) = legacy.initialize.filter(|_| legacy.session_id.as_ref() == forgotten) else {
-            // Another request has done it.
+            // Another request has started one.
             return Ok(());
         };
-        tracing::info!("the server has forgotten the session: a new one begins");
+        tracing::info!("the server has lost the session: starting a new one");
         self.legacy().session_id = None;
         let initialize = Envelope::parse(&initialize)?.with_fresh_id()?;
         let (output, _) = mpsc::unbounded_channel();
         let response = Box::pin(self.request(&initialize, &output)).await;
         if !json::borrow::<Shape<'_>>(&response).is_ok_and(|shape| shape.result.is_some()) {
-            bail!("the server has forgotten the session and begins no new one");
+            bail!("the server has lost the session and rejects a new one");
         }
         let initialized = Envelope::parse(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
         Box::pin(self.pass(&initialized, &output)).await;
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_session_is_told_by_either_status() {
+    fn a_lost_session_has_either_status() {
         for (status, body, is_lost) in [
             (404, "", true),
             (400, r#"{"error":{"message":"Bad Request: No valid Session ID provided"}}"#, true),

@@ -1,4 +1,4 @@
-//! The headers of a message, those that repeat parameters of a tool included (2026-07-28, Streamable HTTP).
+//! The headers of a message, with those that mirror parameters of a tool (2026-07-28, Streamable HTTP).
 
 use std::time::Instant;
 
@@ -33,8 +33,8 @@ impl Upstream {
         headers
     }
 
-    /// Lists the tools for oneself: a call of one that the client has not listed may have parameters to repeat. Without the
-    /// list the call is made all the same.
+    /// Lists the tools: a call of a tool that the client has not listed may have parameters to mirror. If the list fails, the
+    /// call is sent without them.
     pub(super) async fn learn_tools(&self, call: &Envelope) {
         let (mut cursor, mut pages) = (None, Pages::default());
         loop {
@@ -49,7 +49,7 @@ impl Upstream {
         }
     }
 
-    /// Reads one page; the cursor of the next one.
+    /// Reads one page. Returns the cursor of the next one.
     pub(super) async fn learn_page(
         &self,
         call: &Envelope,
@@ -66,7 +66,7 @@ impl Upstream {
         }
         let own = request(&fresh_id(), method::TOOLS_LIST, &params.to_string())?;
         let (unheard, _) = mpsc::unbounded_channel();
-        // What the response says is learnt on its way.
+        // The tools of the response are cached on its way.
         let response = Box::pin(self.request(&own, &unheard)).await;
         pages.count(&response)?;
         let shape: Shape<'_> = json::borrow(&response)?;

@@ -1,4 +1,4 @@
-//! Which requests may be sent again, when, and what is not known of one that may not.
+//! Retries: which requests may be sent again, when, and the error of one that may not.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use reqwest::{
 
 use crate::message::Envelope;
 
-/// Whether a request may be sent twice: it changes nothing.
+/// Whether a request is safe to retry: it changes nothing.
 pub(super) fn is_safe(envelope: &Envelope) -> bool {
     const SAFE: [&str; 10] = [
         method::INITIALIZE,
@@ -27,14 +27,14 @@ pub(super) fn is_safe(envelope: &Envelope) -> bool {
     envelope.id().is_some() && envelope.method().is_some_and(|method| SAFE.contains(&method))
 }
 
-/// Whether a request lists tools, resources or prompts, which takes no work of a tool.
+/// Whether a request lists tools, resources, resource templates or prompts.
 pub(super) fn is_list(envelope: &Envelope) -> bool {
     const LISTS: [&str; 4] =
         [method::TOOLS_LIST, method::PROMPTS_LIST, method::RESOURCES_LIST, method::RESOURCES_TEMPLATES_LIST];
     envelope.id().is_some() && envelope.method().is_some_and(|method| LISTS.contains(&method))
 }
 
-/// Whether a request uses the server: not the handshake and the pings that clients send by themselves.
+/// Whether a request is neither a handshake nor a ping, which clients send automatically.
 pub(super) fn is_use(envelope: &Envelope) -> bool {
     const AUTOMATIC: [&str; 3] = [method::INITIALIZE, method::PING, method::SERVER_DISCOVER];
     envelope.id().is_some() && envelope.method().is_some_and(|method| !AUTOMATIC.contains(&method))
@@ -50,14 +50,14 @@ pub(super) fn is_busy(status: StatusCode) -> bool {
     )
 }
 
-/// How long to wait before a request is sent again: seconds, or until a date (RFC 9110, section 10.2.3).
+/// The delay of `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     let until_date = || httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default());
     text.parse().ok().map(Duration::from_secs).or_else(until_date)
 }
 
-/// What is not known of a request after its connection broke off.
+/// The suffix of an error about a request that may have been carried out.
 pub(super) fn unknown_outcome(sent: &Envelope) -> String {
     match sent.method().filter(|_| sent.id().is_some() && !is_safe(sent)) {
         Some(method) => format!(", and it is not known whether `{method}` was carried out"),
@@ -65,7 +65,7 @@ pub(super) fn unknown_outcome(sent: &Envelope) -> String {
     }
 }
 
-/// Adds to the error of an answer that could not be read what is not known of its request.
+/// Adds the suffix of [`unknown_outcome`] to the error of a response that could not be read.
 pub(super) fn unread(error: anyhow::Error, sent: &Envelope) -> anyhow::Error {
     match unknown_outcome(sent) {
         unknown if unknown.is_empty() => error,

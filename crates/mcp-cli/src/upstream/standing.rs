@@ -1,4 +1,4 @@
-//! The standing stream of a legacy server: what it says by itself.
+//! The standing GET stream of a legacy server, for messages outside of a request.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,20 +12,20 @@ use super::{
 };
 use crate::{challenge::Challenge, received};
 
-/// What became of one stream.
+/// The outcome of one stream.
 enum Heard {
-    /// It brought something.
+    /// It had events.
     Something,
-    /// The server is away or busy, and may have said for how long.
+    /// The server is unavailable or busy, with its `Retry-After`, if any.
     Away(Option<Duration>),
-    /// There was none, for a reason that may pass.
+    /// It was not opened, for a temporary reason.
     Refused,
-    /// The server has none.
+    /// The server has no such stream.
     Never,
 }
 
 impl Upstream {
-    /// Listens to what a legacy server says by itself, where it has a stream for that: for as long as it is listened to.
+    /// Forwards the standing stream of a legacy server until the receiver is dropped.
     pub(crate) async fn listen(&self, output: &Output) {
         let (mut place, mut failures) = (Place::default(), 0);
         loop {
@@ -47,13 +47,13 @@ impl Upstream {
             };
             tokio::select! {
                 goes_on = listening => if !goes_on { return },
-                // What the forgotten session had to say is over.
+                // The stream of a lost session has ended.
                 () = begun => (place, failures) = (Place::default(), 0),
             }
         }
     }
 
-    /// Hears one stream to its end.
+    /// Forwards one stream to its end.
     async fn hear(&self, place: &mut Place, output: &Output) -> Heard {
         let Ok(token) = self.authorizer.token().await else { return Heard::Refused };
         let Ok(response) = self.get(place.last_event_id.as_deref(), token.as_ref()).await else {
@@ -79,7 +79,7 @@ impl Upstream {
         }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = Challenge::of(&headers, &body);
-            // A server that takes requests without a token, and says nothing of one, wants none.
+            // A server that accepts requests without a token, and sends no challenge, requires none.
             if token.is_some() || challenge != Challenge::default() {
                 let renewed = self.authorizer.renew(token.as_ref().map(|token| token.text.as_str()), &challenge).await;
                 renewed.unwrap_or_else(|error| tracing::info!("{error:#}"));
@@ -89,7 +89,7 @@ impl Upstream {
     }
 }
 
-/// Twice as long after each failure.
+/// Exponential backoff.
 fn backoff(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,

@@ -19,7 +19,7 @@ use crate::{
 /// Redirects that one request follows.
 const MAX_REDIRECTS: usize = 5;
 
-/// What the log has of a request: no header, no parameter, and of its body the method and the size.
+/// The log event of a request: method and size of its body, no headers and no parameters.
 struct Sent(Option<String>);
 
 impl Sent {
@@ -44,7 +44,7 @@ impl Sent {
 }
 
 impl Upstream {
-    /// Sends a request, also where redirects within the server's origin lead.
+    /// Sends a request and follows redirects within the server's origin.
     pub(super) async fn execute(&self, request: RequestBuilder, token: Option<&Token>) -> anyhow::Result<Response> {
         let key = token.and_then(|token| token.key.as_ref());
         let request = request.header(ACCEPT_ENCODING, "identity");
@@ -102,7 +102,7 @@ impl Upstream {
     }
 }
 
-/// Where a redirect leads, if that is the same origin: a token would be shown to another. The method stays, as `POST` is the
+/// The target of a redirect within the same origin; another origin must not get the token. The method stays: `POST` is the
 /// only one that an endpoint has for messages.
 pub(super) fn redirected(response: &Response) -> Option<reqwest::Url> {
     let is_redirect = matches!(
