@@ -226,7 +226,7 @@ mod tests {
             ("https://api.example.com:8443/a#b", "https://api.example.com:8443/a#b"),
             ("https://user:s3cret@api.example.com/a", "https://…@api.example.com/a"),
             ("https://s3cret@api.example.com", "https://…@api.example.com"),
-            ("HTTP://user:s3cret@[::1]:80/", "HTTP://…@[::1]:80/"),
+            ("WSS://user:s3cret@[::1]:80/", "WSS://…@[::1]:80/"),
             ("user:s3cret@api.example.com", "…@api.example.com"),
             ("//user:s3cret@api.example.com", "…@api.example.com"),
             ("https:/user:s3cret@api.example.com", "…@api.example.com"),
