@@ -68,6 +68,16 @@ impl EventSource {
             Self::LoadBalancer { .. } => MIB,
         }
     }
+
+    /// The largest headers of a response, in bytes of their names and values: 32 KB for a load balancer, which answers 502 beyond
+    /// that. For the others the limit is that of a request's headers.
+    pub(crate) fn max_header_bytes(self) -> usize {
+        const KIB: usize = 1024;
+        match self {
+            Self::FunctionUrl | Self::RestApi => 64 * KIB,
+            Self::LoadBalancer { .. } => 32 * KIB,
+        }
+    }
 }
 
 /// Why an event is no request.

@@ -220,7 +220,7 @@ pub(crate) async fn respond(
     let transport = Transport { source, domain_name, iam };
     let request_id = invocation.request_id.clone();
     let mut response = service.serve(request, invocation, Some(&transport)).await;
-    if let Err(reason) = make_portable(&mut response) {
+    if let Err(reason) = make_portable(source, &mut response) {
         tracing::error!(request_id, reason, "a response cannot be sent");
         response = internal_error(&request_id);
     }

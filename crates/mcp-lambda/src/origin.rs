@@ -117,6 +117,9 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
+/// The longest `Origin` that is compared, as the response repeats it. A host has at most 253 bytes.
+const MAX_ORIGIN_BYTES: usize = 512;
+
 /// What a request's `Origin` header means for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OriginVerdict {
@@ -129,13 +132,14 @@ pub(crate) enum OriginVerdict {
 }
 
 impl OriginVerdict {
-    /// Decides. Two `Origin` headers are foreign, as is `null`.
+    /// Decides. Two `Origin` headers are foreign, as are `null` and a value that is too long.
     pub(crate) fn of(headers: &HeaderMap, own: Option<&PublicUrl>, allowed: &[Origin]) -> Self {
         let mut values = headers.get_all(header::ORIGIN).iter();
         let Some(value) = values.next() else {
             return Self::NoOrigin;
         };
-        let origin = value.to_str().ok().filter(|_| values.next().is_none()).and_then(Origin::parse);
+        let is_usual = values.next().is_none() && value.len() <= MAX_ORIGIN_BYTES;
+        let origin = value.to_str().ok().filter(|_| is_usual).and_then(Origin::parse);
         let may_call = origin.is_some_and(|origin| {
             allowed.contains(&origin)
                 || own.is_some_and(|own| own.origin == origin || (own.origin.is_loopback() && origin.is_loopback()))
@@ -161,9 +165,13 @@ impl OriginVerdict {
 const REQUEST_HEADERS: &str =
     "authorization, content-type, accept, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id";
 
+/// The longest list of headers in a preflight whose `Mcp-Param-*` ones are repeated.
+const MAX_ASKED_BYTES: usize = 16 * 1024;
+
 /// Adds the answer to a preflight: which methods and headers the page may use.
 pub(crate) fn add_preflight_headers(asked: &HeaderMap, headers: &mut HeaderMap) {
-    let asked = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
+    let asked = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).filter(|value| value.len() <= MAX_ASKED_BYTES);
+    let asked = asked.and_then(|value| value.to_str().ok());
     let params = asked.unwrap_or_default().split(',').map(str::trim);
     let params = params.filter(|name| {
         name.to_ascii_lowercase().starts_with("mcp-param-") && HeaderName::from_bytes(name.as_bytes()).is_ok()

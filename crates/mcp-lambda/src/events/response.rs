@@ -112,9 +112,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ///
 /// # Errors
 ///
-/// When the response cannot be carried as JSON: its status is none of a final response, or a header value is not visible
-/// ASCII.
-pub(crate) fn make_portable<B>(response: &mut Response<B>) -> Result<(), String> {
+/// When the response cannot be sent to `source` as JSON: its status is not that of a final response, a header value is not visible
+/// ASCII, or the headers are too large.
+pub(crate) fn make_portable<B>(source: EventSource, response: &mut Response<B>) -> Result<(), String> {
     let status = response.status();
     if !(200..=599).contains(&status.as_u16()) {
         return Err(format!("the status {} is not one of a final response (200 to 599)", status.as_u16()));
@@ -123,10 +123,19 @@ pub(crate) fn make_portable<B>(response: &mut Response<B>) -> Result<(), String>
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+    let (bytes, max_bytes) = (size_of(headers), source.max_header_bytes());
+    if bytes > max_bytes {
+        return Err(format!("the headers have {bytes} bytes; at most {max_bytes} are sent"));
+    }
     match headers.iter().find(|(_, value)| value.to_str().is_err()) {
         Some((name, _)) => Err(format!("the value of the header `{name}` is not visible ASCII: encode it")),
         None => Ok(()),
     }
+}
+
+/// The bytes of all names and values.
+fn size_of(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 /// The bytes that a whole body takes inside the JSON that carries it, where quotes and control characters are escaped.

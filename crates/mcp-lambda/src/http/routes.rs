@@ -85,8 +85,8 @@ impl McpService {
     /// The service gets requests of every method, with the caller as an `Arc<Principal>` in their extensions (none where
     /// authentication is off) in place of the header `Authorization`, and the [`Invocation`]. `OPTIONS` is answered before it. It never sees a request of an anonymous caller, even where discovery is public.
     /// The path is compared byte by byte below the server's own URL: nothing is decoded or normalized, and `/export/` is another path than
-    /// `/export`. Bodies of requests have at most 6 MiB, as the endpoint's. A panic, an error or a missed deadline is a response with
-    /// status 500 or 504.
+    /// `/export`. Bodies of requests have at most 6 MiB, as the endpoint's. A panic, an error, a
+    /// response that cannot be sent (headers over 64 KiB, say) or a missed deadline is a response with status 500 or 504.
     ///
     /// `tower::service_fn` turns a function into a service; an `axum::Router` is one.
     ///
@@ -332,7 +332,7 @@ async fn authenticate(
         reject(&rejected, None, challenger.rejected(&rejected, &[]))
     })?;
     let is_open = matches!(authenticator, Authenticator::Open);
-    let refusal = match (&principal, server.admit(principal.as_deref())) {
+    let refusal = match (&principal, server.permit(principal.as_deref())) {
         (_, Err(refusal)) => refusal,
         // What is public of the server says nothing of its routes.
         (None, Ok(())) if !is_open => CallError::Unauthenticated { scopes: Vec::new() },

@@ -22,6 +22,7 @@ mod meta;
 mod modern;
 mod page;
 mod process;
+mod process_responses;
 mod prompts;
 mod properties;
 mod resources;

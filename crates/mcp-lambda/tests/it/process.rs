@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use http::Request;
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_server::InitError;
 use mcp_testing::{McpRequest, Via, event_of, tools_call};
@@ -37,6 +39,7 @@ fn function() {
             let server = server().around_snapshot(print("closed before"), print("opened after"));
             McpService::new(server, config)
         }
+        "responses" => crate::process_responses::service(config),
         "fails" => {
             Err(InitError::new("could not reach the database").with_source(std::io::Error::other("no route to host")))
         }
@@ -47,27 +50,27 @@ fn function() {
 
 /// A request that the function made of the Runtime API.
 #[derive(Debug)]
-struct Seen {
-    line: String,
+pub(super) struct Seen {
+    pub(super) line: String,
     head: String,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Seen {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 /// Just enough of the Runtime API to hand out events and see what comes back.
-struct RuntimeApi {
+pub(super) struct RuntimeApi {
     address: String,
     events: mpsc::Sender<String>,
     seen: mpsc::Receiver<Seen>,
 }
 
 impl RuntimeApi {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (events, handed_out) = mpsc::channel();
@@ -82,7 +85,7 @@ impl RuntimeApi {
         Self { address, events, seen }
     }
 
-    fn function(&self, role: &str, variables: &[(&str, &str)]) -> Function {
+    pub(super) fn function(&self, role: &str, variables: &[(&str, &str)]) -> Function {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "process::function", "--nocapture"])
             .env(ROLE, role)
@@ -104,8 +107,13 @@ impl RuntimeApi {
     }
 
     /// Hands out a request and returns what comes back for it.
-    fn answer(&self, request: McpRequest) -> Seen {
-        self.events.send(event_of(Via::FunctionUrl, &request.into_http()).to_string()).unwrap();
+    pub(super) fn answer(&self, request: McpRequest) -> Seen {
+        self.answer_http(&request.into_http())
+    }
+
+    /// The same for a request of any kind.
+    pub(super) fn answer_http(&self, request: &Request<Bytes>) -> Seen {
+        self.events.send(event_of(Via::FunctionUrl, request).to_string()).unwrap();
         loop {
             let seen = self.next_seen();
             if !seen.line.contains("/next ") {
@@ -183,7 +191,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
     Some(Seen { line, head: lower, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-struct Function {
+pub(super) struct Function {
     child: Child,
     stdout: thread::JoinHandle<String>,
     stderr: thread::JoinHandle<String>,
@@ -196,7 +204,7 @@ impl Function {
         (success, self.stdout.join().unwrap() + &self.stderr.join().unwrap())
     }
 
-    fn kill(mut self) -> String {
+    pub(super) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.end().1
     }

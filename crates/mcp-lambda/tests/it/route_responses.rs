@@ -84,6 +84,28 @@ async fn a_response_that_cannot_be_carried_is_a_500() {
 }
 
 #[tokio::test]
+async fn headers_are_no_larger_than_the_events_sender_takes() {
+    for via in ALL {
+        let is_load_balancer = matches!(via, Via::LoadBalancer | Via::LoadBalancerMultiValue);
+        let limit = if is_load_balancer { 32 * 1024 } else { 64 * 1024 };
+        for (bytes, expected) in [(limit, 200), (limit + 1, 500)] {
+            let service = base().public_route(
+                "/hook",
+                0,
+                service_fn(move |_: Request<Body>| async move {
+                    let response = Response::builder().header("x-a", "a".repeat(bytes - 6)).header("x-b", "");
+                    Ok::<_, Infallible>(response.body(Body::default()).unwrap())
+                }),
+            );
+
+            let answer = send(&service, &event(via, "/hook")).await;
+
+            assert_eq!(answer["statusCode"], expected, "{via:?} {bytes}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn hop_by_hop_headers_are_removed() {
     let service = base().public_route(
         "/hook",
@@ -209,6 +231,68 @@ async fn a_route_gets_the_caller_and_no_token() {
 
     let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
     assert_eq!((&body["has_token"], body["caller"].is_string()), (&json!(false), true), "{body}");
+}
+
+#[tokio::test]
+async fn a_route_rejects_callers_with_the_status_that_the_endpoint_has_for_them() {
+    let down = TestIssuer::start().await;
+    down.publish([]);
+    let issuer = TestIssuer::start().await;
+    let scoped = authorization::closed_server().require_scope("events:write");
+    for (what, issuer, server, more, via, expected) in [
+        ("no name", &issuer, authorization::server(), &[][..], Via::RestApi, 500),
+        ("no keys", &down, authorization::server(), &[], Via::FunctionUrl, 503),
+        (
+            "not listed",
+            &issuer,
+            authorization::server(),
+            &[("OIDC_ALLOWED_EMAILS", "bob@example.com")],
+            Via::FunctionUrl,
+            403,
+        ),
+        ("no scope", &issuer, scoped, &[], Via::FunctionUrl, 403),
+        // Rules for every caller hold for routes, although discovery is public.
+        ("no scope", &issuer, authorization::server().require_scope("events:write"), &[], Via::FunctionUrl, 403),
+    ] {
+        let service = authorization::service(server, issuer, more).route("/export", service_fn(echo));
+        let token = format!("Bearer {}", issuer.token([]));
+        let own = Request::builder().uri("/export").header("authorization", token).body(Bytes::new()).unwrap();
+
+        let answer = send(&service, &event_of(via, &own)).await;
+
+        assert_eq!(answer["statusCode"], expected, "{what}: {answer}");
+        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["error"]["code"], expected, "{what}: {body}");
+        assert_eq!(answer["headers"]["retry-after"].is_string(), expected == 503, "{what}: {answer}");
+        let challenge = answer["headers"]["www-authenticate"].as_str().unwrap_or_default();
+        assert_eq!(challenge.contains("insufficient_scope"), what == "no scope", "{what}: {answer}");
+    }
+}
+
+/// What a request says is repeated in the headers of the response, whose size is limited.
+#[tokio::test]
+async fn the_headers_of_a_page_never_make_a_response_that_cannot_be_sent() {
+    let own = "https://abcdefghij.lambda-url.eu-west-1.on.aws";
+    let params = |bytes: usize| "mcp-param-,".repeat(bytes / "mcp-param-,".len());
+    let long_port = |bytes: usize| format!("{own}:{}443", "0".repeat(bytes));
+    let service = base().route("/export", service_fn(echo));
+    for path in ["/export", "/mcp"] {
+        for (origin, params, expected, has_params) in [
+            (own.to_owned(), params(16_000), 204, true),
+            (own.to_owned(), params(65_000), 204, false),
+            (long_port(400), params(100), 204, true),
+            (long_port(65_000), params(100), 403, false),
+        ] {
+            let asked = Request::builder().method(Method::OPTIONS).uri(path).header("origin", &origin);
+            let asked = asked.header("access-control-request-headers", params).body(Bytes::new()).unwrap();
+
+            let answer = send(&service, &event_of(Via::FunctionUrl, &asked)).await;
+
+            assert_eq!(answer["statusCode"], expected, "{path} {}", origin.len());
+            let allowed = answer["headers"]["access-control-allow-headers"].as_str().unwrap_or_default();
+            assert_eq!(allowed.contains("mcp-param-"), has_params, "{path} {}", origin.len());
+        }
+    }
 }
 
 #[test]

@@ -50,6 +50,18 @@ impl BuiltServer {
         self.0.policy.permit_discovery(caller)
     }
 
+    /// Checks whether this caller, or an anonymous one, meets what the server requires of every caller
+    /// ([`Server::require_scope`](crate::Server::require_scope), [`Server::require_claim`](crate::Server::require_claim)), also
+    /// where items are public.
+    ///
+    /// # Errors
+    ///
+    /// When the caller does not.
+    pub fn permit(&self, caller: Option<&Principal>) -> Result<(), CallError> {
+        let policy = &self.0.policy;
+        policy.permit(policy.of_all(), caller)
+    }
+
     /// Returns the scopes that access rules name, as clients must request them from the issuer.
     pub fn scopes_supported(&self) -> Vec<String> {
         self.0.policy.scopes_supported()
