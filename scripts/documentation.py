@@ -11,7 +11,7 @@ PLATFORM = {"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMB
 ELSEWHERE = {"target", "templates", "node_modules"}
 
 # Crates that run on a developer's machine.
-TOOLS = {"function-url-emulator", "mcp-cli", "mcp-testing"}
+TOOLS = {"dsql-emulator", "function-url-emulator", "mcp-cli", "mcp-testing"}
 
 DECLARATION = re.compile(r'^\s*(?:pub(?:\(\w+\))? )?const \w+: &str = "([A-Z]+(?:_[A-Z]+)+)";', re.MULTILINE)
 # `line!` is that of a call, whose fields are the same at each level.

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 # Not deployed, and reading no JSON of others.
-EXEMPT = {"conformance", "function-url-emulator", "mcp-testing"}
+EXEMPT = {"conformance", "dsql-emulator", "function-url-emulator", "mcp-testing"}
 
 READER = re.compile(r"\bserde_json::(?:de::)?(?:from_(?:str|slice|reader)\b|Deserializer\b|StreamDeserializer\b)")
 IMPORT = re.compile(r"^\s*use serde_json::[^;]*\b(?:from_(?:str|slice|reader)|Deserializer|StreamDeserializer)\b", re.MULTILINE)

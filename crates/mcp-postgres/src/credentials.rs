@@ -1,4 +1,4 @@
-//! Passwords from Secrets Manager, and authentication tokens of RDS.
+//! Passwords from Secrets Manager, and authentication tokens of RDS and Aurora DSQL.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,11 +7,13 @@ use mcp_server::BoxError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::{ConnectionParts, DatabaseConfig, Secret};
+use crate::config::{ConnectionParts, DatabaseConfig, Secret, TokenKind};
 
 /// All characters but the unreserved ones (RFC 3986, section 2.3), as Signature Version 4 requires.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// Validity of an RDS token after it was signed.
+/// The user of Aurora DSQL whose tokens have an action of their own.
+const DSQL_ADMIN: &str = "admin";
+/// Validity of a token after it was signed.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
 
 /// Returns the options with the current secret.
@@ -32,25 +34,40 @@ pub(crate) async fn with_secret(
 pub(crate) async fn with_token(
     options: &PgConnectOptions,
     region: &str,
+    kind: TokenKind,
     credentials: &CredentialSource,
 ) -> Result<PgConnectOptions, BoxError> {
-    let token = token(options, region, credentials.load(None).await?, SystemTime::now())?;
+    let token = token(options, region, kind, credentials.load(None).await?, SystemTime::now(), TOKEN_LIFETIME)?;
     Ok(options.clone().password(&token))
 }
 
-/// Signs an RDS token: a presigned URL without its scheme ([IAM database
-/// authentication](https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html)).
+/// Signs a token: a presigned URL without its scheme ([IAM database
+/// authentication](https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html), [Aurora
+/// DSQL](https://docs.aws.amazon.com/aurora-dsql/latest/userguide/SECTION_authentication-token.html)).
 fn token(
     options: &PgConnectOptions,
     region: &str,
+    kind: TokenKind,
     credentials: Credentials,
     now: SystemTime,
+    lifetime: Duration,
 ) -> Result<String, BoxError> {
-    let user = utf8_percent_encode(options.get_username(), RESERVED);
-    let url = format!("https://{}:{}/?Action=connect&DBUser={user}", options.get_host(), options.get_port());
-    let scope = SigningScope { region, service: "rds-db" };
+    let (host, user) = (options.get_host(), options.get_username());
+    let url = match kind {
+        TokenKind::Rds => {
+            let user = utf8_percent_encode(user, RESERVED);
+            format!("https://{host}:{}/?Action=connect&DBUser={user}", options.get_port())
+        }
+        TokenKind::Dsql if user == DSQL_ADMIN => format!("https://{host}/?Action=DbConnectAdmin"),
+        TokenKind::Dsql => format!("https://{host}/?Action=DbConnect"),
+    };
+    let service = match kind {
+        TokenKind::Rds => "rds-db",
+        TokenKind::Dsql => "dsql",
+    };
+    let scope = SigningScope { region, service };
     let mut token = url.trim_start_matches("https://").to_owned();
-    for (name, value) in presign(credentials, scope, &url, TOKEN_LIFETIME, now)? {
+    for (name, value) in presign(credentials, scope, &url, lifetime, now)? {
         token.push_str(&format!("&{name}={}", utf8_percent_encode(&value, RESERVED)));
     }
     Ok(token)
@@ -68,7 +85,7 @@ mod tests {
         let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("session+token".to_owned()), None, "test");
 
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let token = token(&options, "eu-west-1", credentials, now).unwrap();
+        let token = token(&options, "eu-west-1", TokenKind::Rds, credentials, now, TOKEN_LIFETIME).unwrap();
 
         assert!(token.starts_with("db.example.com:5433/?Action=connect&DBUser=app%40x&"), "{token}");
         for part in [
@@ -81,6 +98,31 @@ mod tests {
             "X-Amz-Signature=",
         ] {
             assert!(token.contains(part), "{part}: {token}");
+        }
+    }
+
+    /// The test vectors of `auth_token.rs` in `aws-sdk-dsql` 1.79.0.
+    #[test]
+    fn tokens_of_dsql_are_those_of_the_sdk() {
+        let (connect, admin) = (
+            "f5f2ad764ca5df44045d4ab6ccecba0eef941b0007e5765885a0b6ed3702a3f8",
+            "267cf8d04d84444f7a62d5bdb40c44bfc6cb13dd6c64fa7f772df6bbaa90fff1",
+        );
+        for (user, action, signature) in [("app", "DbConnect", connect), ("admin", "DbConnectAdmin", admin)] {
+            let host = "peccy.dsql.us-east-1.on.aws";
+            let options = PgConnectOptions::new_without_pgpass().host(host).username(user);
+            let credentials = Credentials::new("akid", "secret", None, None, "test");
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_724_716_800);
+
+            let lifetime = Duration::from_secs(450);
+            let token = token(&options, "us-east-1", TokenKind::Dsql, credentials, now, lifetime).unwrap();
+
+            let scope = "akid%2F20240827%2Fus-east-1%2Fdsql%2Faws4_request";
+            let expected = format!(
+                "{host}/?Action={action}&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={scope}\
+                 &X-Amz-Date=20240827T000000Z&X-Amz-Expires=450&X-Amz-SignedHeaders=host&X-Amz-Signature={signature}"
+            );
+            assert_eq!(token, expected);
         }
     }
 }

@@ -252,7 +252,7 @@ where
     F: Fn(Attempt) -> Fut,
     Fut: Future<Output = Result<T, DatabaseError>>,
 {
-    let Lease { session: Session { connection, is_pooled }, span, permit } = lease;
+    let Lease { session: Session { connection, is_pooled, opened }, span, permit } = lease;
     let worked = async {
         match is_pooled {
             // Boxed: rarely needed, and larger than the closure's future.
@@ -263,7 +263,7 @@ where
     let result = match timeout_at(budget.done_by(), worked.instrument(span.clone())).await {
         Ok((connection, result)) => {
             if let Some(connection) = connection {
-                permit.release(Session { connection, is_pooled });
+                permit.release(Session { connection, is_pooled, opened });
             }
             result
         }

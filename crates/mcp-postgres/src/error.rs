@@ -290,7 +290,17 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     let (kind, class) = match code {
         // Rolled back: a serialization failure, a deadlock.
-        "40001" | "40P01" => refused(Kind::Unavailable),
+        // Some drivers and versions have Aurora DSQL's markers as the code: a conflict of data, an outdated schema.
+        "40001" | "40P01" | "OC000" | "OC001" => refused(Kind::Unavailable),
+        // Aurora DSQL: the outcome of a commit is unknown. The connection can be used.
+        "XX000" if own.is_some_and(|own| own.message() == "server unavailable") => {
+            (Kind::Unavailable, Class { is_transient: true, ..Class::default() })
+        }
+        // Aurora DSQL rejected the token.
+        "08006" if own.is_some_and(|own| own.message().ends_with("access denied")) => {
+            let (kind, class) = refused(Kind::Unavailable);
+            (kind, Class { is_authentication: true, is_connection_lost: true, ..class })
+        }
         // Another deployment changed a table: the statement is prepared again on another connection. Other
         // unsupported features are permanent errors.
         code if code == "26000" || code == "0A000" && own.is_some_and(is_stale_plan) => {

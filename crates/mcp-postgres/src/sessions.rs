@@ -18,7 +18,7 @@ use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
     DatabaseConfig, DatabaseError,
-    config::Password,
+    config::{Password, TokenKind},
     credentials,
     error::{Failure, busy, rejects_settings},
     migrate::{Schema, ensure_current},
@@ -59,6 +59,8 @@ pub(crate) struct Session {
     /// The connection is to a pooler, which assigns each transaction to any of its sessions; otherwise to a session
     /// of its own.
     pub(crate) is_pooled: bool,
+    /// When it was opened, by both clocks.
+    pub(crate) opened: (Instant, SystemTime),
 }
 
 struct Idle {
@@ -87,6 +89,12 @@ pub(crate) struct Lease {
 pub(crate) struct Permit {
     sessions: Arc<Sessions>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Session {
+    fn new(connection: PgConnection, is_pooled: bool) -> Self {
+        Self { connection, is_pooled, opened: (Instant::now(), SystemTime::now()) }
+    }
 }
 
 impl Lease {
@@ -165,7 +173,7 @@ impl Sessions {
             None => Box::pin(self.connect()).await?,
         };
         if let Some(migrator) = self.migrator {
-            let Session { connection, is_pooled } = &mut session;
+            let Session { connection, is_pooled, .. } = &mut session;
             let current = self.is_current.get_or_try_init(|| ensure_current(connection, migrator, *is_pooled)).await;
             if let Err(error) = current {
                 return Err(match error {
@@ -181,6 +189,11 @@ impl Sessions {
     async fn idle_session(&self) -> Option<Session> {
         loop {
             let Idle { mut session, since } = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            if self.config.max_connection_age.is_some_and(|age| elapsed(session.opened) >= age) {
+                tracing::debug!("an old connection is replaced");
+                let _ = timeout(PING_TIME, session.connection.close()).await;
+                continue;
+            }
             let idle_for = elapsed(since);
             if idle_for <= self.config.trusted_for {
                 return Some(session);
@@ -199,6 +212,10 @@ impl Sessions {
         })?;
         // PgBouncer rejects it, and servers since PostgreSQL 12 send floats with full precision by default.
         let options = options.extra_float_digits(None);
+        if matches!(self.config.password, Password::Iam { kind: TokenKind::Dsql, .. }) {
+            // No settings: Aurora DSQL would reject the connection. There is no pooler to detect.
+            return Ok(Session::new(PgConnection::connect_with(&options).await?, false));
+        }
         if !self.has_pooler.load(Ordering::Relaxed) {
             match PgConnection::connect_with(&options.clone().options(SETTINGS)).await {
                 Ok(connection) => return self.session(connection).await,
@@ -216,7 +233,7 @@ impl Sessions {
             tracing::info!("pooler detected: each database operation is one transaction");
         }
         nest_transactions(&mut connection).await?;
-        Ok(Session { connection, is_pooled: true })
+        Ok(Session::new(connection, true))
     }
 
     /// Detects the kind of session, and whether migrations are pending, in one round trip: usually there is nothing
@@ -229,7 +246,7 @@ impl Sessions {
             let _ = self.is_current.set(());
         }
         match schema.is_own_session {
-            true => Ok(Session { connection, is_pooled: false }),
+            true => Ok(Session::new(connection, false)),
             false => self.pooled(connection).await,
         }
     }
@@ -239,8 +256,8 @@ impl Sessions {
         let config = &self.config;
         match &config.password {
             Password::Fixed => Ok(config.options.clone()),
-            Password::Iam { region, credentials } => {
-                credentials::with_token(&config.options, region, credentials).await
+            Password::Iam { region, kind, credentials } => {
+                credentials::with_token(&config.options, region, *kind, credentials).await
             }
             Password::Secret { stored, overrides } => {
                 let mut cached = self.options.lock().await;

@@ -74,7 +74,7 @@ impl Transaction {
         if is_lost {
             return Err(DatabaseError::Unavailable(busy("the connection was lost before the commit")));
         }
-        let Session { connection, is_pooled } = &mut lease.session;
+        let Session { connection, is_pooled, .. } = &mut lease.session;
         let (end, span) = (budget.done_by(), lease.span.clone());
         let mut is_commit_sent = false;
         let committed = timeout_at(end, async {
@@ -109,7 +109,7 @@ impl Transaction {
         if is_lost {
             return Ok(());
         }
-        let Session { connection, is_pooled } = &mut lease.session;
+        let Session { connection, is_pooled, .. } = &mut lease.session;
         let rolled_back = timeout_at(budget.done_by(), async {
             match *is_pooled {
                 true => end_transaction(connection, false).await,

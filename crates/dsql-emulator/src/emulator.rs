@@ -1,0 +1,164 @@
+//! [`Emulator`]: the listener, and what its connections share.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+
+use crate::{
+    EmulatorConfig, Faults, Limits, TestCredentials, admission::Admission, authority, backend::Backend, faults::Dice,
+    jobs::Jobs, startup, token,
+};
+
+/// Time for TLS, the startup message and the token.
+const STARTUP_TIME: Duration = Duration::from_secs(10);
+/// Connections that have not started yet, besides those that the limits allow.
+const STARTING: usize = 2000;
+
+/// What the connections of an emulator share.
+pub(crate) struct Shared {
+    pub(crate) backend: Backend,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) region: String,
+    pub(crate) credentials: TestCredentials,
+    pub(crate) limits: Limits,
+    pub(crate) dice: Dice,
+    pub(crate) admission: Admission,
+    pub(crate) jobs: Jobs,
+    pub(crate) tls: Arc<ServerConfig>,
+    /// Connections that were closed for their age.
+    pub(crate) aged: AtomicU64,
+}
+
+/// A running emulator. Dropped, it closes all connections.
+pub struct Emulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    certificate: String,
+    listener: JoinHandle<()>,
+}
+
+/// What an emulator has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that were admitted.
+    pub admitted: u64,
+    /// Connections that were rejected for their number or rate.
+    pub rejected: u64,
+    /// Connections that were closed for their age.
+    pub aged: u64,
+}
+
+impl Emulator {
+    /// Starts an emulator, and creates the schema `sys` in its database.
+    ///
+    /// # Errors
+    ///
+    /// When Postgres is not available, or the port is taken.
+    pub async fn start(config: EmulatorConfig) -> anyhow::Result<Self> {
+        let EmulatorConfig { backend, port, hosts, region, credentials, limits, faults } = config;
+        let backend = Backend::parse(&backend, limits.transaction_time)?;
+        let (tls, certificate) = authority::create(&hosts)?;
+        let jobs = Jobs::prepare(backend.clone()).await.context("could not prepare the database")?;
+        let (dice, admission) = (Dice::new(faults), Admission::new(&limits));
+        let aged = AtomicU64::new(0);
+        let shared = Arc::new(Shared { backend, hosts, region, credentials, limits, dice, admission, jobs, tls, aged });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("could not listen")?;
+        let address = listener.local_addr()?;
+        let listener = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { shared, address, certificate, listener })
+    }
+
+    /// Returns the address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the certificate of the emulator's own authority in PEM, for `DB_SSLROOTCERT`.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Signs a token for a user of the first host, for clients that are not configured with the credentials.
+    ///
+    /// # Errors
+    ///
+    /// When the emulator has no host.
+    pub fn token(&self, user: &str) -> anyhow::Result<String> {
+        let Shared { hosts, region, credentials, .. } = &*self.shared;
+        token::sign_token(hosts.first().context("no host")?, user, region, credentials, SystemTime::now())
+    }
+
+    /// Replaces the failures that are injected.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.dice.set(faults);
+    }
+
+    /// Returns the counts since the start.
+    pub fn counts(&self) -> Counts {
+        let Shared { admission, aged, .. } = &*self.shared;
+        Counts {
+            admitted: admission.admitted.load(Ordering::Relaxed),
+            rejected: admission.rejected.load(Ordering::Relaxed),
+            aged: aged.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl std::fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Emulator").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let sockets =
+        Arc::new(Semaphore::new(shared.limits.connections.saturating_add(STARTING).min(Semaphore::MAX_PERMITS)));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    // Without a permit the socket is closed.
+                    if let Ok(permit) = Arc::clone(&sockets).try_acquire_owned() {
+                        let shared = Arc::clone(&shared);
+                        connections.spawn(async move {
+                            serve(stream, &shared).await;
+                            drop(permit);
+                        });
+                    }
+                }
+                // Out of file descriptors: some are closed soon.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Serves one connection. Its errors end it, as they end a connection to DSQL: without a message.
+async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
+    if let Ok(Ok(Some(started))) = timeout(STARTUP_TIME, startup::start(stream, shared)).await {
+        let _permit = started.permit;
+        let _ = Box::pin(started.session.run()).await;
+    }
+}

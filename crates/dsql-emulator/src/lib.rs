@@ -1,0 +1,60 @@
+//! Aurora DSQL on loopback, for tests and development: a wire proxy in front of a local Postgres.
+//!
+//! It terminates TLS with a private authority, checks the IAM token, rejects what Aurora DSQL rejects with its SQLSTATE, and
+//! injects the failures of a distributed database. Postgres stores the data. Where the documentation of Aurora DSQL is silent, the
+//! emulator rejects: the tables in the modules `policy`, `policy::schema` and `transaction` name the source of each rule.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use dsql_emulator::{Emulator, EmulatorConfig, Faults};
+//!
+//! let mut config = EmulatorConfig::new("postgres://postgres:secret@127.0.0.1:5432/postgres");
+//! config.faults = Faults { conflict: 0.2, seed: 1, ..Faults::default() };
+//! let emulator = Emulator::start(config).await?;
+//! println!("localhost:{}", emulator.address().port());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | Differs from Aurora DSQL | |
+//! | --- | --- |
+//! | conflicts | Postgres detects them at the statement, and waits for locks. Injected ones come at the commit |
+//! | `CREATE INDEX ASYNC` | not within `BEGIN`; `sys.wait_for_job` waits for all indexes that are being built |
+//! | administrator | a superuser of Postgres |
+//! | size of a transaction | counted by messages; rejected at the statement rather than at the commit |
+//! | sizes of keys, rows and values; numbers of tables and indexes | not checked |
+//!
+//! | Module | Content |
+//! | --- | --- |
+//! | `config` | [`EmulatorConfig`], [`Limits`], [`Faults`] |
+//! | `emulator` | [`Emulator`]: the listener |
+//! | `startup` | TLS, startup message, admission, token |
+//! | `admission` | number and rate of connections |
+//! | `authority` | certificates |
+//! | `token` | IAM tokens |
+//! | `session` | messages of a client |
+//! | `transaction` | rules of a transaction |
+//! | `policy` | statements that are accepted |
+//! | `faults` | injected failures |
+//! | `jobs` | asynchronous indexes, the schema `sys` |
+//! | `backend` | connections to Postgres |
+//! | `refusal` | error messages |
+//! | `wire` | frames and messages of the protocol |
+
+mod admission;
+mod authority;
+mod backend;
+mod config;
+mod emulator;
+mod faults;
+mod jobs;
+mod policy;
+mod refusal;
+mod session;
+mod startup;
+mod token;
+mod transaction;
+mod wire;
+
+pub use config::{EmulatorConfig, Faults, Limits, TestCredentials};
+pub use emulator::{Counts, Emulator};

@@ -1,0 +1,298 @@
+//! What Aurora DSQL accepts: each statement is parsed, classified, and rejected if it is not on the list.
+//!
+//! The parser is [`sqlparser`], which knows `CREATE INDEX ASYNC`. What it cannot parse is rejected, so that the emulator is never more
+//! permissive than its list. Sources:
+//!
+//! | Source | What |
+//! | --- | --- |
+//! | SUBSETS | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-supported-sql-subsets.html> |
+//! | MIGRATION | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-migration-guide.html> |
+//! | DDL | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-ddl.html> |
+//! | LIVE | statements that a public project ran on a cluster on 2026-10-03 |
+//! | TROUBLESHOOTING | see the module `refusal` |
+//! | STRICT | not documented: rejected, so that nothing depends on it |
+//!
+//! | Statement | Verdict | Source |
+//! | --- | --- | --- |
+//! | `SELECT`, `INSERT`, `UPDATE`, `DELETE`, `EXPLAIN`, `SHOW` | accepted | SUBSETS |
+//! | `BEGIN`, `COMMIT`, `ROLLBACK`, without an isolation level or with `REPEATABLE READ` | accepted | SUBSETS |
+//! | another isolation level | `0A000` | MIGRATION: one isolation level |
+//! | `SAVEPOINT`, `RELEASE`, `ROLLBACK TO` | `0A000` | MIGRATION |
+//! | `TRUNCATE` | `0A000` | MIGRATION: use `DELETE` |
+//! | `DO`, PL/pgSQL, triggers, extensions, types, databases, rules, policies | `0A000` | MIGRATION |
+//! | temporary and unlogged tables, inheritance, partitions, `CREATE TABLE AS` | `0A000` | MIGRATION |
+//! | `LOCK`, advisory locks, `LISTEN`, `NOTIFY`, cursors, `COPY`, `VACUUM` | `0A000` | MIGRATION; `COPY`, cursors: STRICT |
+//! | `PREPARE`, `EXECUTE`, `DEALLOCATE`, `DISCARD` | `0A000` | STRICT |
+//! | system columns: `xmin`, `xmax`, `cmin`, `cmax`, `ctid`, `tableoid` | `0A000` | STRICT |
+//! | `SET` of anything but a few settings of a session | `0A000` | STRICT |
+//! | several statements in one message | `0A000` | STRICT |
+//! | `CALL sys.wait_for_job` | accepted; other procedures `0A000` | LIVE |
+//! | `AWS IAM GRANT`, `AWS IAM REVOKE` | accepted | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/authentication-authorization.html> |
+//! | tables, indexes, sequences, constraints | see the module `schema` | |
+
+use std::ops::ControlFlow;
+
+use sqlparser::{
+    ast::{
+        Expr, Function, Ident, ObjectName, Select, Set, Statement as Sql, TransactionIsolationLevel, TransactionMode,
+        Visit, Visitor,
+    },
+    dialect::PostgreSqlDialect,
+    parser::Parser,
+    tokenizer::{Token, Tokenizer},
+};
+
+use crate::refusal::Refusal;
+
+mod schema;
+
+/// Bytes of a statement's text.
+const MAX_SQL: usize = 128 * 1024;
+/// Words and operators of a statement, each of which can make its tree one level deeper. The parser bounds parentheses itself.
+const MAX_DEPTH: usize = 4000;
+/// Stack of the thread that parses, for a tree of that depth.
+const PARSER_STACK: usize = 256 * 1024 * 1024;
+
+/// Functions of locks, sessions and files, none of which DSQL has (MIGRATION, STRICT).
+const FUNCTIONS: [&str; 10] = [
+    "pg_advisory_",
+    "pg_try_advisory_",
+    "pg_terminate_backend",
+    "pg_cancel_backend",
+    "pg_notify",
+    "pg_sleep",
+    "set_config",
+    "lo_",
+    "pg_read_",
+    "dblink",
+];
+const SYSTEM_COLUMNS: [&str; 6] = ["xmin", "xmax", "cmin", "cmax", "ctid", "tableoid"];
+/// Settings of a session that clients send when they connect.
+const SETTINGS: [&str; 6] =
+    ["search_path", "timezone", "datestyle", "client_encoding", "application_name", "extra_float_digits"];
+
+/// A statement that is accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    pub(crate) kind: Kind,
+    /// The text for Postgres.
+    pub(crate) sql: String,
+}
+
+/// What a statement does to its transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing but comments.
+    Empty,
+    Begin,
+    Commit,
+    Rollback,
+    /// It neither reads nor writes rows.
+    Session,
+    Read,
+    Write,
+    Ddl,
+    /// An asynchronous index: the statement that builds it, and its table.
+    Index {
+        build: String,
+        table: String,
+    },
+    WaitForJob,
+}
+
+/// Parses and classifies a statement.
+///
+/// # Errors
+///
+/// The refusal, for what DSQL or the parser does not accept.
+pub(crate) fn classify(sql: &str) -> Result<Statement, Refusal> {
+    if sql.len() > MAX_SQL {
+        return Err(Refusal::new("54000", format!("statement has more than {MAX_SQL} bytes")));
+    }
+    // A long chain of operators is a deep tree, which the parser does not bound.
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, || parse(sql));
+        let failed = || Refusal::new("54001", "stack depth limit exceeded");
+        parser.map_err(|_| failed())?.join().map_err(|_| failed())?
+    })
+}
+
+fn parse(sql: &str) -> Result<Statement, Refusal> {
+    let unparsed = |error: String| Refusal::unsupported(format!("the emulator cannot parse the statement: {error}"));
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().map_err(|error| unparsed(error.to_string()))?;
+    if tokens.iter().filter(|token| deepens(token)).count() > MAX_DEPTH {
+        return Err(Refusal::new("54001", "stack depth limit exceeded"));
+    }
+    if let Some(statement) = iam(&tokens) {
+        return statement;
+    }
+    let parsed = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens).parse_statements();
+    let parsed = parsed.map_err(|error| unparsed(error.to_string()))?;
+    let (statement, more) = match parsed.split_first() {
+        None => return Ok(Statement { kind: Kind::Empty, sql: sql.to_owned() }),
+        Some((statement, more)) => (statement, more),
+    };
+    if !more.is_empty() {
+        return Err(Refusal::unsupported("several statements in one message are not supported"));
+    }
+    let kind = kind(statement)?;
+    // What is described before it is executed has the columns of DSQL's result.
+    let text = if let Kind::Index { .. } = kind { "SELECT NULL::text AS job_id" } else { sql };
+    Ok(Statement { kind, sql: text.to_owned() })
+}
+
+fn deepens(token: &Token) -> bool {
+    !matches!(
+        token,
+        Token::Whitespace(_)
+            | Token::Comma
+            | Token::LParen
+            | Token::RParen
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_)
+    )
+}
+
+fn kind(statement: &Sql) -> Result<Kind, Refusal> {
+    let mut inspection = Inspection { writes: false };
+    if let ControlFlow::Break(refusal) = statement.visit(&mut inspection) {
+        return Err(refusal);
+    }
+    match statement {
+        Sql::Query(_) if inspection.writes => Ok(Kind::Write),
+        Sql::Query(_) => Ok(Kind::Read),
+        Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) => Ok(Kind::Write),
+        Sql::Explain { analyze: true, statement, .. } => kind(statement),
+        Sql::Explain { statement, .. } => kind(statement).map(|_| Kind::Read),
+        Sql::ShowVariable { .. } => Ok(Kind::Session),
+        Sql::StartTransaction { modes, statements, .. } if statements.is_empty() => {
+            isolation(modes)?;
+            Ok(Kind::Begin)
+        }
+        Sql::Commit { chain: false, .. } => Ok(Kind::Commit),
+        Sql::Rollback { chain: false, savepoint: None } => Ok(Kind::Rollback),
+        Sql::Set(set) => self::set(set).map(|()| Kind::Session),
+        Sql::Call(Function { name, .. }) if is_wait_for_job(name) => Ok(Kind::WaitForJob),
+        Sql::Call(_) => Err(Refusal::unsupported("PROCEDURE is not supported")),
+        other => schema::kind(other),
+    }
+}
+
+fn is_wait_for_job(name: &ObjectName) -> bool {
+    name.to_string().eq_ignore_ascii_case("sys.wait_for_job")
+}
+
+fn isolation(modes: &[TransactionMode]) -> Result<(), Refusal> {
+    let is_other = |mode: &TransactionMode| matches!(mode, TransactionMode::IsolationLevel(level) if *level != TransactionIsolationLevel::RepeatableRead);
+    match modes.iter().any(is_other) {
+        true => Err(Refusal::unsupported("isolation level is not supported: the only one is REPEATABLE READ")),
+        false => Ok(()),
+    }
+}
+
+fn set(set: &Set) -> Result<(), Refusal> {
+    let refused =
+        |name: String| Refusal::unsupported(format!("setting configuration parameter \"{name}\" not supported"));
+    match set {
+        Set::SingleAssignment { variable, .. } => {
+            let name = variable.to_string().to_lowercase();
+            if SETTINGS.contains(&name.as_str()) { Ok(()) } else { Err(refused(name)) }
+        }
+        Set::SetTimeZone { .. } | Set::SetNames { .. } => Ok(()),
+        Set::SetTransaction { modes, session: false, snapshot: None } => isolation(modes),
+        other => Err(refused(other.to_string())),
+    }
+}
+
+/// Looks into a statement for what DSQL does not have, and for changes of data within a query.
+struct Inspection {
+    writes: bool,
+}
+
+impl Visitor for Inspection {
+    type Break = Refusal;
+
+    fn pre_visit_statement(&mut self, statement: &Sql) -> ControlFlow<Refusal> {
+        self.writes |= matches!(statement, Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) | Sql::Merge(_));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refusal> {
+        match select.into {
+            Some(_) => ControlFlow::Break(Refusal::unsupported("SELECT INTO is not supported")),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Refusal> {
+        function(name)
+    }
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Refusal> {
+        match expression {
+            Expr::Function(called) => function(&called.name),
+            Expr::Identifier(name) => column(Some(name)),
+            Expr::CompoundIdentifier(names) => column(names.last()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn function(name: &ObjectName) -> ControlFlow<Refusal> {
+    let last = name.0.last().and_then(|part| part.as_ident()).map(|name| name.value.to_lowercase()).unwrap_or_default();
+    match FUNCTIONS.iter().any(|prefix| last.starts_with(prefix)) {
+        true => ControlFlow::Break(Refusal::unsupported(format!("function {last} is not supported"))),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+fn column(name: Option<&Ident>) -> ControlFlow<Refusal> {
+    match name.filter(|name| SYSTEM_COLUMNS.contains(&name.value.to_lowercase().as_str())) {
+        Some(name) => {
+            ControlFlow::Break(Refusal::unsupported(format!("system column {} is not supported", name.value)))
+        }
+        None => ControlFlow::Continue(()),
+    }
+}
+
+/// `AWS IAM GRANT role TO 'arn'`, and `REVOKE … FROM`, which the emulator stores in a table.
+fn iam(tokens: &[Token]) -> Option<Result<Statement, Refusal>> {
+    let tokens: Vec<&Token> =
+        tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon)).take(7).collect();
+    let word = |at: usize| match tokens.get(at) {
+        Some(Token::Word(word)) if word.quote_style.is_none() => word.value.to_uppercase(),
+        _ => String::new(),
+    };
+    if (word(0).as_str(), word(1).as_str()) != ("AWS", "IAM") {
+        return None;
+    }
+    let role = match tokens.get(3) {
+        Some(Token::Word(word)) if word.quote_style.is_none() => word.value.to_lowercase(),
+        Some(Token::Word(word)) => word.value.clone(),
+        _ => String::new(),
+    };
+    let arn = match tokens.get(5) {
+        Some(Token::SingleQuotedString(arn)) if tokens.len() == 6 && !role.is_empty() => literal(arn),
+        _ => return Some(Err(Refusal::new("42601", "expected AWS IAM GRANT role TO 'arn'"))),
+    };
+    let role = format!("{}::regrole::text", literal(&format!("\"{}\"", role.replace('"', "\"\""))));
+    let sql = match (word(2).as_str(), word(4).as_str()) {
+        ("GRANT", "TO") => {
+            format!("INSERT INTO sys.iam_pg_role_mappings VALUES ({role}, {arn}) ON CONFLICT DO NOTHING")
+        }
+        ("REVOKE", "FROM") => {
+            format!("DELETE FROM sys.iam_pg_role_mappings WHERE pg_role_name = {role} AND arn = {arn}")
+        }
+        _ => return Some(Err(Refusal::new("42601", "expected AWS IAM GRANT or AWS IAM REVOKE"))),
+    };
+    Some(Ok(Statement { kind: Kind::Ddl, sql }))
+}
+
+/// Quotes a string.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests;

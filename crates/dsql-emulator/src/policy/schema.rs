@@ -1,0 +1,221 @@
+//! Changes of the schema that Aurora DSQL accepts.
+//!
+//! | Statement | Verdict | Source |
+//! | --- | --- | --- |
+//! | `CREATE TABLE` with keys, checks, defaults, foreign keys, stored generated columns | accepted | LIVE |
+//! | identity columns and sequences without `CACHE 1` or `CACHE ≥ 65536`; sequences of another type than `bigint` | `0A000` | SUBSETS |
+//! | `serial`; arrays, `money`, `xml`, `tsvector`, `inet`, ranges as columns | `42704`; `0A000` | TROUBLESHOOTING; LIVE |
+//! | `CREATE INDEX` without `ASYNC`; with `CONCURRENTLY`; with `ASC`, `DESC`, an operator class, a method | `0A000` | TROUBLESHOOTING, LIVE |
+//! | more than 8 columns in a key | `54011` | TROUBLESHOOTING |
+//! | `ADD COLUMN` with `DEFAULT`, `NOT NULL` or a constraint | `0A000` | LIVE, TROUBLESHOOTING |
+//! | `SET NOT NULL`, `SET DATA TYPE`, `ADD CONSTRAINT` without `NOT VALID`, `VALIDATE CONSTRAINT` | `0A000` | LIVE, TROUBLESHOOTING |
+//! | `SET DEFAULT`, `DROP DEFAULT`, `DROP NOT NULL`, `DROP COLUMN`, `DROP CONSTRAINT`, `RENAME`, `OWNER TO` | accepted | LIVE |
+//! | `ALTER TABLE ASYNC … VALIDATE CONSTRAINT` | accepted by DSQL; the emulator cannot parse it | LIVE |
+//! | views, schemas, domains, functions in SQL, roles, `GRANT`, `REVOKE`, `COMMENT` | accepted; `GRANT` and `REVOKE` are DDL | LIVE, TROUBLESHOOTING |
+
+use sqlparser::ast::{
+    AlterColumnOperation, AlterTableOperation, ColumnDef, ColumnOption, CreateIndex, CreateTable, DataType, Expr,
+    GeneratedAs, IndexColumn, ObjectType, SequenceOptions, Statement as Sql, TableConstraint, Value,
+};
+
+use super::Kind;
+use crate::refusal::Refusal;
+
+const MAX_KEY_COLUMNS: usize = 8;
+/// Types that a column cannot have (LIVE).
+const TYPES: [&str; 17] = [
+    "money",
+    "xml",
+    "tsvector",
+    "tsquery",
+    "inet",
+    "cidr",
+    "macaddr",
+    "point",
+    "line",
+    "box",
+    "path",
+    "polygon",
+    "circle",
+    "int4range",
+    "int8range",
+    "tsrange",
+    "tstzrange",
+];
+
+/// Classifies a statement that is neither a query nor part of a transaction.
+pub(super) fn kind(statement: &Sql) -> Result<Kind, Refusal> {
+    match statement {
+        Sql::CreateTable(table) => create_table(table)?,
+        Sql::CreateIndex(index) => return create_index(index),
+        Sql::AlterTable(table) => table.operations.iter().try_for_each(alter_table)?,
+        Sql::CreateView(view) if !(view.temporary || view.materialized) => {}
+        Sql::CreateSequence { temporary: false, sequence_options, .. } => cache(Some(sequence_options))?,
+        Sql::CreateFunction(function)
+            if function.language.as_ref().is_some_and(|own| own.value.eq_ignore_ascii_case("sql")) => {}
+        Sql::Drop { object_type, .. } => match object_type {
+            ObjectType::Table
+            | ObjectType::View
+            | ObjectType::Index
+            | ObjectType::Schema
+            | ObjectType::Sequence
+            | ObjectType::Role => {}
+            other => return Err(Refusal::unsupported(format!("unsupported statement: Drop {other}"))),
+        },
+        Sql::CreateSchema { .. }
+        | Sql::CreateDomain(_)
+        | Sql::DropDomain(_)
+        | Sql::CreateRole(_)
+        | Sql::AlterRole { .. }
+        | Sql::AlterIndex { .. }
+        | Sql::AlterView { .. }
+        | Sql::AlterSchema(_)
+        | Sql::AlterDefaultPrivileges(_)
+        | Sql::Comment { .. }
+        | Sql::Grant(_)
+        | Sql::Revoke(_) => {}
+        other => {
+            let text = other.to_string();
+            let name = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+            return Err(Refusal::unsupported(format!("unsupported statement: {name}")));
+        }
+    }
+    Ok(Kind::Ddl)
+}
+
+fn create_table(table: &CreateTable) -> Result<(), Refusal> {
+    let is_special = table.temporary
+        || table.unlogged
+        || table.external
+        || table.query.is_some()
+        || table.like.is_some()
+        || table.inherits.is_some()
+        || table.partition_by.is_some()
+        || table.partition_of.is_some()
+        || table.on_commit.is_some();
+    if is_special {
+        return Err(Refusal::unsupported(
+            "temporary, unlogged, inherited, partitioned and copied tables are not supported",
+        ));
+    }
+    table.columns.iter().try_for_each(column)?;
+    table.constraints.iter().try_for_each(|constraint| match constraint {
+        TableConstraint::PrimaryKey(key) => key_columns(&key.columns),
+        TableConstraint::Unique(key) => key_columns(&key.columns),
+        TableConstraint::Check(_) | TableConstraint::ForeignKey(_) => Ok(()),
+        other => Err(Refusal::unsupported(format!("table constraint {other} not supported"))),
+    })
+}
+
+fn column(column: &ColumnDef) -> Result<(), Refusal> {
+    data_type(&column.data_type)?;
+    column.options.iter().try_for_each(|option| match &option.option {
+        ColumnOption::Generated {
+            generated_as: GeneratedAs::Always | GeneratedAs::ByDefault,
+            sequence_options,
+            generation_expr,
+            ..
+        } if generation_expr.is_none() => cache(sequence_options.as_deref()),
+        _ => Ok(()),
+    })
+}
+
+fn data_type(own: &DataType) -> Result<(), Refusal> {
+    let name = own.to_string().to_lowercase();
+    let base = name.split(['(', ' ']).next().unwrap_or_default();
+    if matches!(base, "serial" | "bigserial" | "smallserial" | "serial4" | "serial8") {
+        return Err(Refusal::new("42704", format!("type \"{base}\" does not exist")));
+    }
+    if matches!(own, DataType::Array(_)) || name.ends_with("[]") || TYPES.contains(&base) {
+        return Err(Refusal::unsupported(format!("datatype {name} not supported")));
+    }
+    Ok(())
+}
+
+/// Checks the options of a sequence or an identity column.
+fn cache(options: Option<&[SequenceOptions]>) -> Result<(), Refusal> {
+    let options = options.unwrap_or_default();
+    let other = options.iter().find_map(|option| match option {
+        SequenceOptions::DataType(own) if !matches!(own, DataType::BigInt(_) | DataType::Int8(_)) => Some(own),
+        _ => None,
+    });
+    if let Some(other) = other {
+        return Err(Refusal::unsupported(format!("sequences of type {other} are not supported")));
+    }
+    let size = options.iter().find_map(|option| match option {
+        SequenceOptions::Cache(Expr::Value(value)) => match &value.value {
+            Value::Number(number, _) => number.to_string().parse::<u64>().ok(),
+            _ => None,
+        },
+        _ => None,
+    });
+    match size {
+        Some(1 | 65_536..) => Ok(()),
+        _ => Err(Refusal::unsupported("sequences need CACHE 1 or CACHE of at least 65536")),
+    }
+}
+
+fn create_index(index: &CreateIndex) -> Result<Kind, Refusal> {
+    if index.concurrently {
+        return Err(Refusal::unsupported("CONCURRENTLY not supported for CREATE INDEX"));
+    }
+    if !index.r#async {
+        return Err(Refusal::unsupported("unsupported mode. please use CREATE INDEX ASYNC."));
+    }
+    if index.using.is_some() || !index.with.is_empty() {
+        return Err(Refusal::unsupported("index methods and parameters are not supported"));
+    }
+    key_columns(&index.columns)?;
+    for column in &index.columns {
+        if column.operator_class.is_some() {
+            return Err(Refusal::unsupported("opclass not supported for index keys"));
+        }
+        if column.column.options.sort.is_some() {
+            return Err(Refusal::unsupported("specifying sort order not supported for index keys"));
+        }
+    }
+    // On Postgres, a failed concurrent build leaves an invalid index too.
+    let build = CreateIndex { r#async: false, concurrently: true, ..index.clone() };
+    Ok(Kind::Index { build: build.to_string(), table: index.table_name.to_string() })
+}
+
+fn key_columns(columns: &[IndexColumn]) -> Result<(), Refusal> {
+    match columns.len() {
+        0..=MAX_KEY_COLUMNS => Ok(()),
+        _ => Err(Refusal::new("54011", "more than 8 column keys in an index are not supported")),
+    }
+}
+
+fn alter_table(operation: &AlterTableOperation) -> Result<(), Refusal> {
+    let refused = |what: &str| Err(Refusal::unsupported(format!("unsupported ALTER TABLE {what} statement")));
+    match operation {
+        AlterTableOperation::AddColumn { column_def, .. } if column_def.options.is_empty() => {
+            data_type(&column_def.data_type)
+        }
+        AlterTableOperation::AddColumn { .. } => {
+            Err(Refusal::unsupported("ALTER TABLE ADD COLUMN with constraint not supported"))
+        }
+        AlterTableOperation::AddConstraint { constraint, not_valid } => match constraint {
+            TableConstraint::Check(_) | TableConstraint::ForeignKey(_) if *not_valid => Ok(()),
+            TableConstraint::UniqueUsingIndex(_) => Ok(()),
+            _ => refused("ADD CONSTRAINT"),
+        },
+        AlterTableOperation::AlterColumn { op, .. } => match op {
+            AlterColumnOperation::SetDefault { .. }
+            | AlterColumnOperation::DropDefault
+            | AlterColumnOperation::DropNotNull => Ok(()),
+            AlterColumnOperation::AddGenerated { sequence_options, .. } => cache(sequence_options.as_deref()),
+            AlterColumnOperation::SetDataType { .. } => refused("ALTER COLUMN ... SET DATA TYPE"),
+            AlterColumnOperation::SetNotNull => refused("ALTER COLUMN ... SET NOT NULL"),
+            AlterColumnOperation::GenericOptions { .. } => refused("ALTER COLUMN ... OPTIONS"),
+        },
+        AlterTableOperation::ValidateConstraint { .. } => refused("VALIDATE CONSTRAINT"),
+        AlterTableOperation::DropColumn { .. }
+        | AlterTableOperation::DropConstraint { .. }
+        | AlterTableOperation::RenameColumn { .. }
+        | AlterTableOperation::RenameTable { .. }
+        | AlterTableOperation::RenameConstraint { .. }
+        | AlterTableOperation::OwnerTo { .. } => Ok(()),
+        other => refused(&other.to_string()),
+    }
+}

@@ -1,0 +1,471 @@
+//! The session of one client: its messages are executed one by one on a connection to Postgres.
+//!
+//! A rejected statement is replaced by one that Postgres cannot parse, whose error is replaced in turn: so the transaction fails
+//! there too, and the protocol goes on as it does after any error. Simple queries are executed by the extended protocol, which
+//! leaves time between the execution of a statement and its commit.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use postgres_protocol::{IsNull, message::frontend};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::sleep,
+};
+
+use crate::{
+    emulator::Shared,
+    faults::CommitFault,
+    policy::{Kind, Statement, classify},
+    refusal::{PostgresError, Refusal},
+    transaction::{Transaction, until},
+    wire::{ClientMessage, Connection, Fields, Frame, WireError, server_message},
+};
+
+/// Prepared statements and portals of a session (STRICT: DSQL documents no number).
+const MAX_PREPARED: usize = 1000;
+/// Name of the emulator's own statements and portals.
+const OWN: &str = "dsql_emulator";
+
+pub(crate) struct Session<C> {
+    client: Connection<C>,
+    backend: Connection<TcpStream>,
+    shared: Arc<Shared>,
+    role: String,
+    opened: Instant,
+    statements: HashMap<String, Arc<Statement>>,
+    /// With the size of the message that bound it.
+    portals: HashMap<String, (Arc<Statement>, usize)>,
+    transaction: Transaction,
+    /// An error was sent, and messages are ignored until the client synchronizes.
+    is_skipping: bool,
+}
+
+/// The end of an exchange with Postgres.
+enum Reply {
+    /// The last message, which was not passed on.
+    Done(Frame),
+    /// The error, as it is sent to the client.
+    Failed(Vec<u8>),
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
+    pub(crate) fn new(
+        client: Connection<C>,
+        backend: Connection<TcpStream>,
+        shared: Arc<Shared>,
+        role: String,
+    ) -> Self {
+        Self {
+            client,
+            backend,
+            shared,
+            role,
+            opened: Instant::now(),
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            transaction: Transaction::default(),
+            is_skipping: false,
+        }
+    }
+
+    /// Serves the client until it disconnects, or its connection is too old.
+    pub(crate) async fn run(mut self) -> Result<(), WireError> {
+        while let Some(frame) = self.next().await? {
+            match ClientMessage::read(&frame)? {
+                ClientMessage::Terminate => break,
+                ClientMessage::Sync => self.sync().await?,
+                ClientMessage::Flush => self.client.flush().await?,
+                _ if self.is_skipping => {}
+                ClientMessage::Query(sql) => self.query(sql).await?,
+                ClientMessage::Parse(name, sql, types) => self.parse(name, sql, types).await?,
+                ClientMessage::Bind { portal, statement } => self.bind(&frame, portal, statement).await?,
+                ClientMessage::Describe => self.pass(&frame, b"Tn").await?,
+                ClientMessage::Execute(portal) => match self.portals.get(portal).cloned() {
+                    Some((statement, bytes)) => self.execute(&frame, &statement, bytes).await?,
+                    None => self.pass(&frame, b"CIs").await?,
+                },
+                ClientMessage::CloseStatement(name) => {
+                    self.statements.remove(name);
+                    self.pass(&frame, b"3").await?;
+                }
+                ClientMessage::ClosePortal(name) => {
+                    self.portals.remove(name);
+                    self.pass(&frame, b"3").await?;
+                }
+                ClientMessage::Copy => {}
+            }
+        }
+        self.client.close().await;
+        Ok(())
+    }
+
+    /// Waits for the next message; `None` when the connection is too old.
+    async fn next(&mut self) -> Result<Option<Frame>, WireError> {
+        loop {
+            if let Some(frame) = self.client.next_frame()? {
+                return Ok(Some(frame));
+            }
+            let limits = &self.shared.limits;
+            // A transaction may end after the connection's age.
+            let deadline = match self.transaction.is_explicit {
+                true => self.transaction.ends_at(limits),
+                false => Some(self.opened + limits.connection_age),
+            };
+            let late = deadline.map_or(limits.connection_age, until);
+            tokio::select! {
+                filled = self.client.fill() => filled?,
+                frame = self.backend.read_frame() => {
+                    let frame = frame?;
+                    self.client.push(&frame.0);
+                    self.client.flush().await?;
+                    if frame.tag() == b'E' {
+                        return Err(WireError::Closed);
+                    }
+                }
+                () = sleep(late) => {
+                    if !self.transaction.is_explicit {
+                        self.shared.aged.fetch_add(1, Ordering::Relaxed);
+                        return Ok(None);
+                    }
+                    if deadline.is_some() {
+                        self.expire().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a transaction for its age: the next statement gets the error.
+    async fn expire(&mut self) -> Result<(), WireError> {
+        self.fail_backend().await?;
+        self.backend.encode(|buffer| {
+            frontend::sync(buffer);
+            Ok(())
+        })?;
+        self.exchange(b"Z", false).await?;
+        self.transaction.expire();
+        Ok(())
+    }
+
+    /// Executes a simple query by the extended protocol.
+    async fn query(&mut self, sql: &str) -> Result<(), WireError> {
+        let statement = match self.classify(sql).await {
+            Ok(statement) => statement,
+            Err(refusal) => {
+                self.refuse(&refusal).await?;
+                return self.sync().await;
+            }
+        };
+        if statement.kind == Kind::Empty {
+            self.client.push(&server_message(b'I', b""));
+            return self.sync().await;
+        }
+        self.statements.remove("");
+        self.portals.remove("");
+        self.backend.encode(|buffer| frontend::parse("", &statement.sql, [], buffer))?;
+        if self.ask(b"1").await?.is_some() {
+            self.bind_unnamed("")?;
+            if self.ask(b"2").await?.is_some() {
+                self.backend.encode(|buffer| frontend::describe(b'P', "", buffer))?;
+                if let Some(description) = self.ask(b"Tn").await? {
+                    if description.tag() == b'T' {
+                        self.client.push(&description.0);
+                    }
+                    let mut execute = BytesMut::new();
+                    frontend::execute("", 0, &mut execute)?;
+                    self.execute(&Frame(execute.freeze()), &statement, sql.len()).await?;
+                }
+            }
+        }
+        self.sync().await
+    }
+
+    async fn classify(&mut self, sql: &str) -> Result<Statement, Refusal> {
+        if let Some(refusal) = self.transaction.take_expiry(&self.shared.limits) {
+            return Err(refusal);
+        }
+        let statement = classify(sql)?;
+        self.wait_for_jobs(&statement).await;
+        Ok(statement)
+    }
+
+    /// Waits for the indexes that are being built. After the first message of a transaction Postgres would show the state before.
+    async fn wait_for_jobs(&self, statement: &Statement) {
+        if statement.kind == Kind::WaitForJob {
+            self.shared.jobs.wait().await;
+        }
+    }
+
+    async fn parse(&mut self, name: &str, sql: &str, types: &[u8]) -> Result<(), WireError> {
+        if name == OWN {
+            return Err(WireError::Malformed);
+        }
+        let statement = match self.classify(sql).await {
+            Ok(_) if self.statements.len() >= MAX_PREPARED => {
+                return self.refuse(&Refusal::new("54000", "too many prepared statements")).await;
+            }
+            Ok(statement) => statement,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let mut body = [name.as_bytes(), b"\0", statement.sql.as_bytes(), b"\0"].concat();
+        body.extend(types);
+        self.backend.push(&server_message(b'P', &body));
+        if let Some(parsed) = self.ask(b"1").await? {
+            self.statements.insert(name.to_owned(), Arc::new(statement));
+            self.client.push(&parsed.0);
+        }
+        Ok(())
+    }
+
+    async fn bind(&mut self, frame: &Frame, portal: &str, statement: &str) -> Result<(), WireError> {
+        if self.portals.len() >= MAX_PREPARED {
+            return self.refuse(&Refusal::new("54000", "too many portals")).await;
+        }
+        let statement = self.statements.get(statement).cloned();
+        if let Some(statement) = &statement {
+            self.wait_for_jobs(statement).await;
+        }
+        self.backend.push(&frame.0);
+        if let Some(bound) = self.ask(b"2").await? {
+            if let Some(statement) = statement {
+                self.portals.insert(portal.to_owned(), (statement, frame.len()));
+            }
+            self.client.push(&bound.0);
+        }
+        Ok(())
+    }
+
+    /// Executes a portal, with the rules of DSQL and the injected failures.
+    async fn execute(&mut self, frame: &Frame, statement: &Statement, bytes: usize) -> Result<(), WireError> {
+        let shared = Arc::clone(&self.shared);
+        if let Some(refusal) = self.transaction.take_expiry(&shared.limits) {
+            return self.refuse(&refusal).await;
+        }
+        // Postgres rejects everything but the end of a failed transaction.
+        if self.transaction.has_failed {
+            return self.forward(frame, statement).await;
+        }
+        if let Err(refusal) = self.transaction.check(statement, bytes, &shared.limits) {
+            return self.refuse(&refusal).await;
+        }
+        let is_read = statement.kind == Kind::Read;
+        let is_change = matches!(statement.kind, Kind::Write | Kind::Ddl | Kind::Index { .. });
+        if (is_read || is_change)
+            && let Some(refusal) = shared.dice.at_statement()
+        {
+            return self.refuse(&refusal).await;
+        }
+        let commits = match self.transaction.is_explicit {
+            true => statement.kind == Kind::Commit && self.transaction.writes(),
+            false => is_change,
+        };
+        match shared.dice.at_commit().filter(|_| commits) {
+            Some(CommitFault::Before(refusal)) if self.transaction.is_explicit => self.roll_back(&refusal).await,
+            Some(CommitFault::Before(refusal)) => self.refuse(&refusal).await,
+            Some(CommitFault::After(refusal)) => self.commit_unseen(frame, statement, &refusal).await,
+            None => match &statement.kind {
+                Kind::Index { build, table } => self.build(build, table).await,
+                _ => self.forward(frame, statement).await,
+            },
+        }
+    }
+
+    /// Executes a portal, and checks the rows that it has changed before its result is passed on.
+    async fn forward(&mut self, frame: &Frame, statement: &Statement) -> Result<(), WireError> {
+        self.backend.push(&frame.0);
+        let Some(done) = self.ask(b"CIs").await? else { return Ok(()) };
+        if done.tag() == b'C' {
+            let tag = Fields(done.body()).string()?;
+            if let Err(refusal) = self.transaction.count(statement, tag, &self.shared.limits) {
+                return self.refuse(&refusal).await;
+            }
+            match statement.kind {
+                Kind::Begin if !self.transaction.is_explicit => self.transaction.begin(),
+                Kind::Commit | Kind::Rollback => self.transaction = Transaction::default(),
+                _ => {}
+            }
+        }
+        self.client.push(&done.0);
+        Ok(())
+    }
+
+    /// Executes a portal that commits, and reports an error in place of its result.
+    async fn commit_unseen(
+        &mut self,
+        frame: &Frame,
+        statement: &Statement,
+        refusal: &Refusal,
+    ) -> Result<(), WireError> {
+        if let Kind::Index { build, table } = &statement.kind {
+            let _ = self.shared.jobs.build(&self.role, build, table).await;
+            return self.refuse(refusal).await;
+        }
+        self.backend.push(&frame.0);
+        match self.exchange(b"CIs", false).await? {
+            Reply::Failed(error) => self.report(&error),
+            Reply::Done(_) => {
+                if statement.kind == Kind::Commit {
+                    self.transaction = Transaction::default();
+                }
+                self.report(&refusal.encode());
+            }
+        }
+        Ok(())
+    }
+
+    /// Rolls an explicit transaction back in place of its commit.
+    async fn roll_back(&mut self, refusal: &Refusal) -> Result<(), WireError> {
+        self.backend.encode(|buffer| frontend::parse(OWN, "ROLLBACK", [], buffer))?;
+        self.bind_unnamed(OWN)?;
+        self.backend.encode(|buffer| frontend::execute(OWN, 0, buffer))?;
+        self.backend.encode(|buffer| frontend::close(b'S', OWN, buffer))?;
+        self.exchange(b"3", false).await?;
+        self.transaction = Transaction::default();
+        self.report(&refusal.encode());
+        Ok(())
+    }
+
+    /// Starts to build an index, and returns the id of the job.
+    async fn build(&mut self, build: &str, table: &str) -> Result<(), WireError> {
+        if self.transaction.is_explicit {
+            return self.refuse(&Refusal::unsupported("the emulator builds no index in a transaction block")).await;
+        }
+        let shared = Arc::clone(&self.shared);
+        match shared.jobs.build(&self.role, build, table).await {
+            Ok(id) => {
+                let length = u32::try_from(id.len()).unwrap_or_default().to_be_bytes();
+                self.client.push(&server_message(b'D', &[&[0, 1], &length[..], id.as_bytes()].concat()));
+                self.client.push(&server_message(b'C', b"CREATE INDEX\0"));
+                Ok(())
+            }
+            Err(error) => {
+                self.fail_backend().await?;
+                self.report(&error.encode());
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a series of messages: an implicit transaction is committed.
+    async fn sync(&mut self) -> Result<(), WireError> {
+        self.backend.encode(|buffer| {
+            frontend::sync(buffer);
+            Ok(())
+        })?;
+        loop {
+            match self.exchange(b"Z", true).await? {
+                // The commit of an implicit transaction has failed.
+                Reply::Failed(error) => self.client.push(&error),
+                Reply::Done(ready) => {
+                    match ready.body() {
+                        b"I" => {
+                            self.transaction = Transaction::default();
+                            self.portals.clear();
+                        }
+                        b"E" => self.transaction.has_failed = true,
+                        _ => {}
+                    }
+                    self.client.push(&ready.0);
+                    self.is_skipping = false;
+                    return self.client.flush().await;
+                }
+            }
+        }
+    }
+
+    /// Passes a message to Postgres, and its reply to the client.
+    async fn pass(&mut self, frame: &Frame, until: &[u8]) -> Result<(), WireError> {
+        self.backend.push(&frame.0);
+        if let Some(done) = self.ask(until).await? {
+            self.client.push(&done.0);
+        }
+        Ok(())
+    }
+
+    /// Sends what was pushed to Postgres. Returns the last message of the reply; an error was reported.
+    async fn ask(&mut self, until: &[u8]) -> Result<Option<Frame>, WireError> {
+        match self.exchange(until, true).await? {
+            Reply::Done(frame) => Ok(Some(frame)),
+            Reply::Failed(error) => {
+                self.report(&error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Rejects a statement, here and in Postgres.
+    async fn refuse(&mut self, refusal: &Refusal) -> Result<(), WireError> {
+        self.fail_backend().await?;
+        self.report(&refusal.encode());
+        Ok(())
+    }
+
+    /// Fails the transaction in Postgres, by a statement that it cannot parse.
+    async fn fail_backend(&mut self) -> Result<(), WireError> {
+        self.backend.encode(|buffer| frontend::parse(OWN, "!", [], buffer))?;
+        self.exchange(b"1", false).await?;
+        Ok(())
+    }
+
+    /// Sends an error, after which messages are ignored until the client synchronizes.
+    fn report(&mut self, error: &[u8]) {
+        self.client.push(error);
+        self.is_skipping = true;
+        self.transaction.has_failed = self.transaction.is_explicit;
+    }
+
+    fn bind_unnamed(&mut self, name: &str) -> Result<(), WireError> {
+        let bind = |buffer: &mut BytesMut| {
+            frontend::bind(name, name, [], [(); 0], |(), _| Ok(IsNull::Yes), [], buffer)
+                .map_err(|_| std::io::Error::other("a statement without parameters cannot be bound"))
+        };
+        self.backend.encode(bind)
+    }
+
+    /// Sends what was pushed to Postgres, and passes messages to the client until one of these tags. A client that disconnects
+    /// meanwhile ends the session.
+    async fn exchange(&mut self, until: &[u8], is_seen: bool) -> Result<Reply, WireError> {
+        if until != b"Z" {
+            self.backend.encode(|buffer| {
+                frontend::flush(buffer);
+                Ok(())
+            })?;
+        }
+        self.backend.flush().await?;
+        loop {
+            let frame = tokio::select! {
+                frame = self.backend.read_frame() => frame?,
+                filled = self.client.fill(), if self.client.has_room() => {
+                    filled?;
+                    continue;
+                }
+            };
+            match frame.tag() {
+                b'E' => {
+                    let error = PostgresError::read(frame.body())?;
+                    if error.is_fatal() {
+                        self.client.push(&frame.0);
+                        self.client.flush().await?;
+                        return Err(WireError::Closed);
+                    }
+                    let translated = error.translate(self.shared.limits.transaction_time);
+                    let translated = translated.map(|refusal| self.shared.dice.mark(refusal).encode());
+                    return Ok(Reply::Failed(translated.unwrap_or_else(|| frame.0.to_vec())));
+                }
+                tag if until.contains(&tag) => return Ok(Reply::Done(frame)),
+                b'S' | b'N' => self.client.push(&frame.0),
+                _ if is_seen => {
+                    self.client.push(&frame.0);
+                    self.client.relieve().await?;
+                }
+                _ => {}
+            }
+        }
+    }
+}

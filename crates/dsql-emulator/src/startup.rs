@@ -1,0 +1,182 @@
+//! The start of a connection: TLS, the startup message, admission, the token.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::{
+    backend::execute,
+    emulator::Shared,
+    jobs::quoted,
+    policy::literal,
+    refusal::Refusal,
+    session::Session,
+    token::{self, ADMIN},
+    wire::{Connection, Fields, WireError, server_message},
+};
+
+/// As in Postgres.
+const MAX_STARTUP: usize = 10_000;
+/// A message over 10 MiB closes the connection, without an error (TROUBLESHOOTING).
+const MAX_MESSAGE: usize = 10 << 20;
+const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
+const GSS_REQUEST: [u8; 4] = 80_877_104_u32.to_be_bytes();
+const PROTOCOL_MAJOR: [u8; 2] = 3_u16.to_be_bytes();
+/// Parameters that drivers send. Others are rejected (STRICT).
+const PARAMETERS: [&str; 7] =
+    ["application_name", "client_encoding", "database", "datestyle", "extra_float_digits", "timezone", "user"];
+
+type Client = Connection<TlsStream<TcpStream>>;
+
+/// A client that was admitted.
+pub(crate) struct Started {
+    pub(crate) session: Session<TlsStream<TcpStream>>,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Opens the session of a new connection; `None` if it was rejected.
+pub(crate) async fn start(stream: TcpStream, shared: &Arc<Shared>) -> Result<Option<Started>, WireError> {
+    let Some((mut client, host)) = secure(stream, shared).await? else { return Ok(None) };
+    match admitted(&mut client, host, shared).await {
+        Ok(Ok((role, backend, greeting, permit))) => {
+            for frame in greeting {
+                client.push(&frame);
+            }
+            client.flush().await?;
+            let session = Session::new(client, backend, Arc::clone(shared), role);
+            Ok(Some(Started { session, permit }))
+        }
+        Ok(Err(refusal)) => {
+            client.push(&refusal);
+            client.close().await;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the request for TLS, and accepts it. Returns the name of the endpoint that the client asks for.
+async fn secure(stream: TcpStream, shared: &Shared) -> Result<Option<(Client, Option<String>)>, WireError> {
+    stream.set_nodelay(true)?;
+    let mut plain = Connection::new(stream, MAX_STARTUP);
+    loop {
+        let message = plain.read_untagged(MAX_STARTUP).await?;
+        if message[..] == GSS_REQUEST {
+            plain.push(b"N");
+            plain.flush().await?;
+        } else if message[..] == SSL_REQUEST {
+            // What follows in plain text could have been injected (CVE-2021-23214).
+            if plain.has_input() {
+                return Err(WireError::Malformed);
+            }
+            plain.push(b"S");
+            plain.flush().await?;
+            let stream = TlsAcceptor::from(Arc::clone(&shared.tls)).accept(plain.stream).await?;
+            let host = stream.get_ref().1.server_name().map(str::to_owned);
+            return Ok(Some((Connection::new(stream, MAX_MESSAGE), host)));
+        } else {
+            // A startup message without TLS, or a request to cancel a statement, which is ignored (STRICT).
+            if message.starts_with(&PROTOCOL_MAJOR) {
+                plain.push(&Refusal::fatal("08004", "connections without TLS are not supported").encode());
+            }
+            plain.close().await;
+            return Ok(None);
+        }
+    }
+}
+
+type Admitted = (String, Connection<TcpStream>, Vec<Vec<u8>>, OwnedSemaphorePermit);
+
+/// Checks the startup message and the token, and connects to Postgres. The inner error is the message for the client.
+async fn admitted(
+    client: &mut Client,
+    host: Option<String>,
+    shared: &Shared,
+) -> Result<Result<Admitted, Vec<u8>>, WireError> {
+    let message = client.read_untagged(MAX_STARTUP).await?;
+    if !message.starts_with(&PROTOCOL_MAJOR) {
+        return Err(WireError::Malformed);
+    }
+    let (user, settings) = match parameters(&message[4..])? {
+        Ok(parameters) => parameters,
+        Err(refusal) => return Ok(Err(refusal.encode())),
+    };
+    let permit = match shared.admission.admit() {
+        Ok(permit) => permit,
+        Err(refusal) => return Ok(Err(refusal.encode())),
+    };
+    // <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html>
+    let Some(host) = host.filter(|host| shared.hosts.contains(host)) else {
+        return Ok(Err(Refusal::fatal("08006", "unable to accept connection, sni was not received").encode()));
+    };
+    client.push(&server_message(b'R', &3_u32.to_be_bytes()));
+    client.flush().await?;
+    let password = client.read_frame().await?;
+    if password.tag() != b'p' {
+        return Err(WireError::Malformed);
+    }
+    let token = Fields(password.body()).string()?;
+    if let Err(refusal) = token::verify(token, &host, &user, &shared.region, &shared.credentials, SystemTime::now()) {
+        return Ok(Err(refusal.encode()));
+    }
+    let (mut backend, greeting) = match shared.backend.connect(&settings).await {
+        Ok(connected) => connected,
+        Err(error) => return Ok(Err(error.encode())),
+    };
+    if user != ADMIN {
+        let arn = &shared.credentials.role_arn;
+        let mapped = format!(
+            "SELECT 1 FROM sys.iam_pg_role_mappings WHERE pg_role_name = {} AND arn = {}",
+            literal(&quoted_text(&user)),
+            literal(arn)
+        );
+        let mapped = execute(&mut backend, &mapped).await;
+        if mapped.is_ok_and(|rows| rows.is_empty()) {
+            let hint = format!("Role {user} is not granted to {arn} by AWS IAM GRANT");
+            return Ok(Err(Refusal::access_denied(hint).encode()));
+        }
+        if let Err(error) = execute(&mut backend, &format!("SET SESSION AUTHORIZATION {}", quoted(&user))).await {
+            return Ok(Err(error.encode()));
+        }
+    }
+    let mut messages = vec![server_message(b'R', &0_u32.to_be_bytes())];
+    messages.extend(greeting.iter().map(|frame| frame.0.to_vec()));
+    Ok(Ok((user, backend, messages, permit)))
+}
+
+/// Returns a role as `regrole::text` shows it.
+fn quoted_text(role: &str) -> String {
+    let is_plain = role.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && role.chars().all(|own| own.is_ascii_lowercase() || own.is_ascii_digit() || own == '_');
+    if is_plain { role.to_owned() } else { quoted(role) }
+}
+
+/// The user, and the settings that are passed to Postgres.
+type Parameters = (String, Vec<(String, String)>);
+
+fn parameters(body: &[u8]) -> Result<Result<Parameters, Refusal>, WireError> {
+    let (mut fields, mut user, mut settings) = (Fields(body), String::new(), Vec::new());
+    loop {
+        let name = fields.string()?;
+        if name.is_empty() {
+            break;
+        }
+        let value = fields.string()?;
+        match name.to_lowercase().as_str() {
+            "user" => user = value.to_owned(),
+            // Every cluster has one database.
+            "database" if value == "postgres" => {}
+            "database" => return Ok(Err(Refusal::fatal("3D000", format!("database \"{value}\" does not exist")))),
+            known if PARAMETERS.contains(&known) => settings.push((name.to_owned(), value.to_owned())),
+            other => {
+                let message = format!("setting configuration parameter \"{other}\" not supported");
+                return Ok(Err(Refusal::fatal("0A000", message)));
+            }
+        }
+    }
+    match user.is_empty() {
+        true => Ok(Err(Refusal::fatal("28000", "the startup message has no user"))),
+        false => Ok(Ok((user, settings))),
+    }
+}
