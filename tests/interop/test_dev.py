@@ -53,4 +53,4 @@ def test_only_the_named_functions_run():
     finally:
         code = dev.stop()
 
-    assert (code, running) == (0, ["greeter", "api-docs"])
+    assert (code, running) == (0, ["Postgres", "greeter", "api-docs"])
