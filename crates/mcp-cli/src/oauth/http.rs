@@ -245,7 +245,8 @@ impl IssuerHttp {
 
     async fn execute(&self, mut request: Request) -> Result<Answer, Failure> {
         let url = request.url().clone();
-        self.addresses.check(&url).map_err(|error| Failure { is_transient: false, error })?;
+        let checked = self.addresses.check_request(&url).await;
+        checked.map_err(|error| Failure { is_transient: false, error })?;
         if url.origin() == self.server.origin() {
             for (name, value) in &self.headers {
                 request.headers_mut().entry(name).or_insert_with(|| value.clone());
