@@ -140,6 +140,15 @@ impl IssuerHttp {
         })
     }
 
+    /// Checks the host of a URL that a browser opens, or that requests are sent to later.
+    ///
+    /// # Errors
+    ///
+    /// When a server may not lead there.
+    pub(super) fn check_address(&self, url: &str) -> anyhow::Result<()> {
+        self.addresses.check(&Url::parse(url).with_context(|| format!("`{url}` is no URL"))?)
+    }
+
     /// The same for a form that must not be sent again.
     pub(super) fn patient(&self) -> Self {
         Self { post_timeout: PATIENT_POST_TIMEOUT, ..self.clone() }
