@@ -50,39 +50,32 @@ pub(crate) fn logins(state_dir: Option<&Path>, is_json: bool) -> anyhow::Result<
     Ok(())
 }
 
-/// Revokes the grant of a server at its issuer, and removes everything that is kept for it. A revocation that fails is
-/// reported; the files are removed all the same.
+/// Removes everything that is kept for a server, and revokes its grant at the issuer. A revocation that fails is reported. A
+/// process that refreshes the token or signs in meanwhile does not keep what it gets.
 ///
 /// # Errors
 ///
 /// When nothing is kept for the server, and when its files cannot be removed.
 pub(crate) async fn forget(url: &str, state_dir: Option<&Path>) -> anyhow::Result<()> {
     let store = Store::of(url, state_dir)?;
-    let credentials = store.credentials().unwrap_or_else(|error| {
-        tracing::warn!("the tokens are not revoked at the issuer, since they cannot be read: {error}");
-        None
-    });
-    let revocation = match &credentials {
-        Some(credentials) => Some(revoke(&store, credentials).await),
-        None => None,
-    };
-    let Some(removed) = store.forget()? else {
+    let _no_refresh = store.refresh_ended().await;
+    let Some(forgotten) = store.forget()? else {
         let others: Vec<String> = store.servers()?.into_iter().collect();
         match others.is_empty() {
             true => bail!("nothing is kept for {url}, nor for another server"),
             false => bail!("nothing is kept for {url}; sign-ins are kept for {}", others.join(", ")),
         }
     };
-    print(&format!("forgot {}, for {url}", printable_line(&removed)));
-    match revocation {
-        Some(Ok(Revocation::Revoked)) => print("the issuer has revoked the tokens"),
-        Some(Ok(Revocation::Unsupported)) => {
+    print(&format!("forgot {}, for {url}", printable_line(&forgotten.description)));
+    let Some((credentials, client)) = forgotten.grant else { return Ok(()) };
+    match revoke(store.server(), &credentials, &client).await {
+        Ok(Revocation::Revoked) => print("the issuer has revoked the tokens"),
+        Ok(Revocation::Unsupported) => {
             note("the issuer has no revocation endpoint: the tokens stay valid until they expire");
         }
-        Some(Err(error)) => tracing::warn!(
+        Err(error) => tracing::warn!(
             "could not revoke the tokens at the issuer: {error:#}: they stay valid until they expire, or revoke them there"
         ),
-        None => {}
     }
     Ok(())
 }

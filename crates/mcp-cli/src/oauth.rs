@@ -49,10 +49,11 @@ use self::{
     discovery::{Discovered, IssuerMetadata},
     dpop::ProofKey,
     http::IssuerHttp,
+    revocation::revoke_unkept,
 };
 use crate::{
     challenge::Challenge,
-    store::{Client, Credentials, Registration, Store, Turn},
+    store::{Client, Credentials, ForgottenError, Generation, Registration, Store, Turn},
 };
 
 /// The issuer whose access tokens no other server can verify.
@@ -74,6 +75,8 @@ pub(crate) struct OAuth {
     refreshing: Arc<Mutex<()>>,
     /// Time of the last failed refresh of a token that had not expired.
     failed_refresh: std::sync::Mutex<Option<tokio::time::Instant>>,
+    /// Of the store, at the start of the sign-in that is on its way.
+    generation: std::sync::Mutex<Generation>,
     /// Sign-ins since the last request that succeeded.
     fruitless_sign_ins: AtomicU32,
 }
@@ -105,6 +108,7 @@ impl OAuth {
             untried: std::sync::Mutex::default(),
             refreshing: Arc::default(),
             failed_refresh: std::sync::Mutex::default(),
+            generation: std::sync::Mutex::default(),
             fruitless_sign_ins: AtomicU32::new(0),
         })
     }
@@ -205,6 +209,7 @@ impl OAuth {
         if self.has_other_than(refused)? {
             return Ok(());
         }
+        *self.generation() = self.store.generation();
         let signed_in = match &self.options.assertion {
             Some(options) => self.within_timeout(self.present_assertion(options, challenge, scopes)).await,
             None if self.options.client_credentials => {
@@ -216,7 +221,11 @@ impl OAuth {
                 self.sign_in(challenge, scopes).await
             }
         };
-        signed_in.inspect_err(|error| self.store.note_failure(Turn::SignIn, error))?;
+        signed_in.inspect_err(|error| {
+            if !error.is::<ForgottenError>() {
+                self.store.note_failure(Turn::SignIn, error);
+            }
+        })?;
         self.fruitless_sign_ins.fetch_add(1, Ordering::Relaxed);
         state.added_scopes = added_scopes;
         let token = self.credentials()?.and_then(|own| self.token_of(&own));
@@ -237,6 +246,10 @@ impl OAuth {
 
     fn untried(&self) -> std::sync::MutexGuard<'_, Option<Untried>> {
         self.untried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self) -> std::sync::MutexGuard<'_, Generation> {
+        self.generation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn discover(&self, challenge: &Challenge) -> anyhow::Result<Discovered> {
@@ -308,7 +321,12 @@ impl OAuth {
         Client { id: id.to_owned(), secret: self.secret_of(id), auth_method: grants::auth_method(issuer) }
     }
 
-    fn keep(
+    /// Keeps what the issuer gave.
+    ///
+    /// # Errors
+    ///
+    /// When the server was forgotten since the sign-in began: the tokens are revoked.
+    async fn keep(
         &self,
         found: &Discovered,
         client: Client,
@@ -316,11 +334,11 @@ impl OAuth {
         scope: &str,
         resource: Option<String>,
         key: Option<ProofKey>,
-    ) {
-        // RFC 6749, section 5.1: without `scope` the requested scopes were granted.
+    ) -> anyhow::Result<()> {
+        // RFC 6749, section 5.1: without a scope it is what was asked for.
         let granted = response.scope.as_deref().unwrap_or(scope);
         let is_given = self.options.client_id.as_ref() == Some(&client.id);
-        self.store.keep_credentials(Credentials {
+        let credentials = Credentials {
             granted_scopes: granted.split_whitespace().map(str::to_owned).collect(),
             token_response: response,
             token_received_at: Some(now()),
@@ -328,13 +346,19 @@ impl OAuth {
             token_endpoint: Some(found.issuer.token_endpoint.clone()),
             revocation_endpoint: found.issuer.revocation_endpoint.clone().filter(|own| is_secure(own)),
             resource,
-            client_id: client.id,
+            client_id: client.id.clone(),
             // One that was given is given again, or kept where it was installed.
-            client_secret: client.secret.filter(|_| !is_given),
-            auth_method: client.auth_method,
+            client_secret: client.secret.clone().filter(|_| !is_given),
+            auth_method: client.auth_method.clone(),
             identity: self.options.assertion.as_ref().map(AssertionOptions::identity),
             proof_key: key.map(|key| key.kept().to_owned()),
-        });
+        };
+        let generation = self.generation().clone();
+        if let Err(forgotten) = self.store.keep_granted(credentials.clone(), &generation) {
+            revoke_unkept(&self.http, &credentials, &client).await;
+            return Err(forgotten.into());
+        }
+        Ok(())
     }
 }
 

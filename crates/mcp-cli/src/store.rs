@@ -2,6 +2,7 @@
 //! and encrypted if the system has a keychain.
 
 mod folder;
+mod forgetting;
 mod kept;
 mod turn;
 
@@ -19,6 +20,7 @@ use serde_json::json;
 
 use self::kept::{Kept, Sealed};
 pub(crate) use self::{
+    forgetting::{ForgottenError, Generation},
     kept::{Client, Credentials, Registration},
     turn::{PageError, PendingError, Turn},
 };
@@ -136,37 +138,6 @@ impl Store {
         format!("{}, {how}", self.file.display())
     }
 
-    /// Removes everything about the server. Returns a description of it, or `None` if there was nothing.
-    pub(crate) fn forget(&self) -> io::Result<Option<String>> {
-        let content = files::read(&self.file);
-        match fs::remove_file(&self.file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            removed => removed.map_err(|error| self.not_opened(&error))?,
-        }
-        self.remove_older_names()?;
-        // May hold tokens too.
-        let _ = fs::remove_file(self.file.with_extension("broken"));
-        // Unbounded JSON: a file that mcpl has written. What is sealed stays so: the keychain may be why it is forgotten.
-        let kept: Kept = content.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let tokens =
-            kept.credentials.map(|own| format!("the tokens of {}", own.issuer.as_deref().unwrap_or("its issuer")));
-        let registration = kept.registration.map(|own| {
-            // It was given when the entry of a program was installed, and is written nowhere else.
-            let secret = own.client_secret.is_some() && !own.is_dynamic();
-            let again = " with its secret, which has to be given again (`mcpl install`)";
-            format!("the client {}{}", own.client_id, if secret { again } else { "" })
-        });
-        let parts: Vec<String> = tokens.into_iter().chain(registration).collect();
-        if parts.is_empty() && (kept.refresh_failure.is_some() || kept.sign_in_failure.is_some()) {
-            return Ok(Some("the failure of the last sign-in".to_owned()));
-        }
-        Ok(Some(if parts.is_empty() {
-            "everything that was kept, also the client's secret if there was one".to_owned()
-        } else {
-            parts.join(" and ")
-        }))
-    }
-
     pub(crate) fn registration(&self) -> io::Result<Option<Registration>> {
         Ok(self.read()?.registration)
     }
@@ -192,18 +163,31 @@ impl Store {
 
     /// Saves tokens. Those that cannot be saved are used until the process ends: the issuer has given them, and may give no
     /// others.
-    pub(crate) fn keep_credentials(&self, credentials: Credentials) {
-        let saved = self.change(|kept| {
+    ///
+    /// # Errors
+    ///
+    /// When the server was forgotten since the generation in which they were requested.
+    pub(crate) fn keep_granted(&self, credentials: Credentials, began: &Generation) -> Result<(), ForgottenError> {
+        let saved = self.change_since(Some(began), |kept| {
             kept.credentials = Some(credentials.clone());
             (kept.refresh_failure, kept.sign_in_failure, kept.page) = (None, None, None);
         });
-        let Err(error) = saved else { return };
+        let Err(error) = saved else { return Ok(()) };
+        if error.get_ref().is_some_and(|own| own.is::<ForgottenError>()) {
+            return Err(ForgottenError);
+        }
         tracing::warn!(
             "new tokens could not be saved, and hold until this process ends: {error}: make {} writable",
             self.folder().display()
         );
         let replaced = self.read().ok().and_then(|kept| Some(kept.credentials?.token_response.access_token));
         *self.unsaved() = Some((replaced, credentials));
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn keep_credentials(&self, credentials: Credentials) {
+        self.keep_granted(credentials, &self.generation()).unwrap();
     }
 
     /// The tokens that could not be saved, unless the file has others by now.
@@ -292,10 +276,18 @@ impl Store {
     }
 
     fn change(&self, change: impl FnOnce(&mut Kept)) -> io::Result<()> {
+        self.change_since(None, change)
+    }
+
+    /// The same, unless the server was forgotten since a generation: that is a [`ForgottenError`].
+    fn change_since(&self, began: Option<&Generation>, change: impl FnOnce(&mut Kept)) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_folder()?;
         // Other proxies of the same server change it too. Not the lock of a refresh, under which tokens are saved.
         let _lock = files::lock(&self.file.with_extension("writing")).map_err(|error| self.not_opened(&error))?;
+        if began.is_some_and(|own| *own != self.generation()) {
+            return Err(io::Error::other(ForgottenError));
+        }
         let mut kept = self.read()?;
         self.server.clone_into(&mut kept.server);
         if let Some(unsaved) = self.unsaved_of(&kept) {
@@ -405,15 +397,5 @@ mod tests {
 
         let expected = format!("could not open the store of tokens at {}: ", store.file.display());
         assert!(error.starts_with(&expected), "{error}");
-    }
-
-    #[test]
-    fn forget_says_that_a_secret_is_gone() {
-        let (_folder, store) = store();
-        store.keep_registration(Registration::given("c".to_owned(), Some("s".to_owned()))).unwrap();
-
-        let forgotten = store.forget().unwrap().unwrap();
-
-        assert_eq!(forgotten, "the client c with its secret, which has to be given again (`mcpl install`)");
     }
 }

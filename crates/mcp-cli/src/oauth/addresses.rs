@@ -1,8 +1,9 @@
 //! The address policy for URLs that a server or an issuer names.
 //!
-//! Allowed are public addresses and those of private networks, since a company may have an internal issuer. Only
-//! HTTPS is used. Loopback is allowed if the server is on loopback too. Never allowed are link-local and reserved
-//! addresses, such as the metadata service of a cloud. The server's own host is configured by the user and may have any address.
+//! Public ones, and those of private networks: `mcpl` runs on a desk, where an issuer of the company is at hand, and speaks
+//! nothing but HTTPS to it. This machine, if the server is on it too. Never those that mean something to this machine's
+//! network alone, such as the metadata service of a cloud. The server's own host is the user's choice, at any address. So is
+//! the host of a proxy, for the connection to the proxy alone: a URL with that host is checked as any other.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -17,45 +18,73 @@ use url::{Host, Url};
 /// The variables that name proxies, which may have any address.
 const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The address policy, for literal addresses and for those that a name resolves to.
+const THIS_MACHINE: &str = "this machine, to which a server elsewhere cannot lead";
+
+/// Decides about addresses, literal ones and those that a name resolves to.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
     is_local: bool,
-    /// Hosts that may have any address.
-    chosen: Arc<[String]>,
+    /// The host of the server, which may have any address.
+    server: String,
+    /// The hosts of proxies, which may be connected to at any address.
+    proxies: Arc<[String]>,
 }
 
 impl Addresses {
     pub(super) fn of(server: &Url) -> Self {
-        let proxies = PROXY_VARIABLES.iter().filter_map(|variable| std::env::var(variable).ok());
-        let proxies = proxies.filter_map(|proxy| {
-            let proxy = if proxy.contains("://") { proxy } else { format!("http://{proxy}") };
-            Url::parse(&proxy).ok()
-        });
-        let chosen = proxies.chain([server.clone()]).filter_map(|url| url.host_str().map(normal));
-        Self { is_local: server.host_str().is_some_and(is_loopback), chosen: chosen.collect() }
+        let proxies: Vec<String> = PROXY_VARIABLES.iter().filter_map(|variable| std::env::var(variable).ok()).collect();
+        Self::with_proxies(server, &proxies)
     }
 
-    /// Checks a literal address, which is not resolved.
+    fn with_proxies(server: &Url, proxies: &[String]) -> Self {
+        let proxies = proxies.iter().filter_map(|proxy| {
+            let url = if proxy.contains("://") { Url::parse(proxy) } else { Url::parse(&format!("http://{proxy}")) };
+            url.ok()?.host_str().map(normal)
+        });
+        let host = server.host_str().map(normal).unwrap_or_default();
+        Self { is_local: is_loopback(&host), server: host, proxies: proxies.collect() }
+    }
+
+    /// Checks the host of a URL as it is written: a literal address is connected to without being resolved, and a proxy
+    /// resolves names by itself.
     ///
     /// # Errors
     ///
     /// If the address is not allowed.
     pub(super) fn check(&self, url: &Url) -> anyhow::Result<()> {
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            Some(Host::Domain(_)) | None => return Ok(()),
+        let host = normal(url.host_str().unwrap_or_default());
+        if host == self.server {
+            return Ok(());
+        }
+        let reason = match url.host() {
+            Some(Host::Ipv4(address)) => self.refusal(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => self.refusal(IpAddr::V6(address)),
+            // RFC 6761, section 6.3.
+            Some(Host::Domain(_)) if host == "localhost" || host.ends_with(".localhost") => {
+                (!self.is_local).then_some(THIS_MACHINE)
+            }
+            Some(Host::Domain(_)) | None => None,
         };
-        let host = url.host_str().unwrap_or_default();
-        match self.refusal(address) {
-            Some(reason) if !self.is_chosen(host) => bail!("{host} is {reason}"),
-            _ => Ok(()),
+        match reason {
+            Some(reason) => bail!("{host} is {reason}"),
+            None => Ok(()),
         }
     }
 
-    fn is_chosen(&self, host: &str) -> bool {
-        self.chosen.contains(&normal(host))
+    /// Checks the host of a URL before a request. Where it is that of a proxy, whose addresses are not checked when it is
+    /// connected to, they are checked here.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check), and when a proxy's name has no other address.
+    pub(super) async fn check_request(&self, url: &Url) -> anyhow::Result<()> {
+        self.check(url)?;
+        let host = normal(url.host_str().unwrap_or_default());
+        if host != self.server && self.proxies.contains(&host) {
+            let resolved = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            self.public(&host, resolved).map_err(anyhow::Error::msg)?;
+        }
+        Ok(())
     }
 
     /// The reason for which an address is not allowed.
@@ -65,7 +94,7 @@ impl Addresses {
             IpAddr::V4(_) => address,
         };
         if address.is_loopback() {
-            return (!self.is_local).then_some("this machine, to which a server elsewhere cannot lead");
+            return (!self.is_local).then_some(THIS_MACHINE);
         }
         let is_special = match address {
             IpAddr::V4(own) => {
@@ -102,11 +131,16 @@ impl Resolve for Addresses {
 }
 
 impl Addresses {
-    /// The allowed addresses of a host.
+    /// Those of a host's addresses that may be connected to.
     fn allowed(&self, host: &str, resolved: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
-        if self.is_chosen(host) {
-            return Ok(resolved);
+        match host == self.server || self.proxies.iter().any(|own| own == host) {
+            true => Ok(resolved),
+            false => self.public(host, resolved),
         }
+    }
+
+    /// Those of a host's addresses to which a server may lead.
+    fn public(&self, host: &str, resolved: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
         let refusal = resolved.iter().find_map(|own| Some((own.ip(), self.refusal(own.ip())?)));
         let allowed: Vec<_> = resolved.into_iter().filter(|own| self.refusal(own.ip()).is_none()).collect();
         match refusal {
@@ -190,5 +224,44 @@ mod tests {
         assert!(error.starts_with("evil.example has the address 127.0.0.1, this machine"), "{error}");
         assert!(addresses.allowed("imds.example", resolved(&["169.254.169.254"])).is_err());
         assert_eq!(addresses.allowed("mcp.example.com", resolved(&["127.0.0.1"])).unwrap(), resolved(&["127.0.0.1"]));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_on_this_machine_leads_no_url_there() {
+        let far = Url::parse(FAR).unwrap();
+        for proxy in ["http://127.0.0.1:9480", "127.0.0.1:9480", "http://localhost:9480", "socks5h://[::1]:9480"] {
+            let addresses = Addresses::with_proxies(&far, &[proxy.to_owned()]);
+            for url in [
+                "http://127.0.0.1:9411/x",
+                "https://127.0.0.1/x",
+                "https://127.1/x",
+                "https://2130706433/x",
+                "https://0x7f.1/x",
+                "http://localhost:9411/x",
+                "https://LOCALHOST./x",
+                "https://a.localhost/x",
+                "http://[::1]:9411/x",
+                "https://[::ffff:127.0.0.1]/x",
+            ] {
+                let url = Url::parse(url).unwrap();
+                let error = addresses.check_request(&url).await.unwrap_err().to_string();
+                assert!(error.ends_with(THIS_MACHINE), "{url} with {proxy}: {error}");
+            }
+            assert!(addresses.check_request(&Url::parse("https://id.example/x").unwrap()).await.is_ok());
+        }
+        let resolved: Vec<SocketAddr> = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        let addresses = Addresses::with_proxies(&far, &["http://proxy.corp:3128".to_owned()]);
+        assert_eq!(addresses.allowed("proxy.corp", resolved.clone()).unwrap(), resolved, "the connection to the proxy");
+        assert!(addresses.public("proxy.corp", resolved).is_err(), "a URL with the proxy's host");
+    }
+
+    #[tokio::test]
+    async fn a_local_server_leads_to_this_machine() {
+        for server in ["http://localhost:9000/mcp", "http://127.0.0.1:9000/mcp"] {
+            let addresses = Addresses::with_proxies(&Url::parse(server).unwrap(), &["127.0.0.1:9480".to_owned()]);
+            for url in ["http://localhost:1/x", "http://127.0.0.2:1/x", "http://[::1]:1/x"] {
+                assert!(addresses.check_request(&Url::parse(url).unwrap()).await.is_ok(), "{url}");
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use mcp_protocol::uri::SecureUrl;
 use serde::Deserialize;
 use url::Url;
@@ -94,7 +94,7 @@ pub(super) async fn discover(http: &IssuerHttp, server: &Url, challenge: &Challe
         true => issuer_at(http, server, None).await?,
     };
     let issuer = found.ok_or(NoIssuer)?;
-    check(&issuer)?;
+    check(http, &issuer)?;
     let resource = resource.unwrap_or_else(|| {
         let mut server = server.clone();
         server.set_fragment(None);
@@ -110,7 +110,7 @@ pub(super) async fn discover(http: &IssuerHttp, server: &Url, challenge: &Challe
 /// When there is none, and as [`discover`].
 pub(super) async fn identity_provider(http: &IssuerHttp, name: &str) -> anyhow::Result<IssuerMetadata> {
     let metadata = issuer_of(http, &[name.to_owned()]).await?;
-    check(&metadata)?;
+    check(http, &metadata)?;
     Ok(metadata)
 }
 
@@ -295,14 +295,15 @@ fn at(url: &Url, path: &str) -> Url {
     url
 }
 
-/// Checks a URL that a server or an issuer publishes: `https`, so that it starts no program and is not intercepted.
-fn check(issuer: &IssuerMetadata) -> anyhow::Result<()> {
+/// A server names its issuer, and the issuer its pages: neither may start programs, or listen in.
+fn check(http: &IssuerHttp, issuer: &IssuerMetadata) -> anyhow::Result<()> {
     let endpoints =
         [issuer.authorization_endpoint.as_ref(), Some(&issuer.token_endpoint), issuer.registration_endpoint.as_ref()];
     for endpoint in endpoints.into_iter().flatten() {
         if SecureUrl::parse(endpoint).is_none() {
             bail!("the issuer's endpoint `{endpoint}` is no https URL");
         }
+        http.check_address(endpoint).with_context(|| format!("the issuer's endpoint `{endpoint}` is not used"))?;
     }
     if let Some(name) = issuer.authorization_endpoint.as_deref().and_then(reserved_parameter) {
         bail!("the issuer's `authorization_endpoint` sets `{name}`, which is the client's to set");
@@ -338,6 +339,32 @@ mod tests {
         for query in ["", "tenant=x", "stat=x", "State=x"] {
             assert_eq!(reserved_parameter(&format!("https://id.example/authorize?{query}")), None, "{query}");
         }
+    }
+
+    #[test]
+    fn no_endpoint_of_a_remote_server_is_on_this_machine() {
+        let http = |server: &str| {
+            let server = Url::parse(server).unwrap();
+            IssuerHttp::of(&server, reqwest::header::HeaderMap::new(), std::time::Duration::ZERO).unwrap()
+        };
+        let issuer = |authorization: &str, token: &str| IssuerMetadata {
+            authorization_endpoint: Some(authorization.to_owned()),
+            token_endpoint: token.to_owned(),
+            ..IssuerMetadata::default()
+        };
+        let public = "https://id.example/x";
+        for local in ["https://127.0.0.1/x", "http://localhost:1/x", "https://127.1/x", "https://169.254.169.254/x"] {
+            for metadata in [issuer(local, public), issuer(public, local)] {
+                let error = format!("{:#}", check(&http("https://mcp.example.com/mcp"), &metadata).unwrap_err());
+                assert!(
+                    error.contains("server elsewhere cannot lead") || error.contains("no server can lead"),
+                    "{error}"
+                );
+            }
+        }
+        assert!(check(&http("https://mcp.example.com/mcp"), &issuer(public, public)).is_ok());
+        let local = issuer("http://127.0.0.1:1/x", "http://localhost:1/x");
+        assert!(check(&http("http://127.0.0.1:9000/mcp"), &local).is_ok());
     }
 
     /// A gateway answers every path with its page.

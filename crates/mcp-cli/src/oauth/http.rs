@@ -140,6 +140,15 @@ impl IssuerHttp {
         })
     }
 
+    /// Checks the host of a URL that a browser opens, or that requests are sent to later.
+    ///
+    /// # Errors
+    ///
+    /// When a server may not lead there.
+    pub(super) fn check_address(&self, url: &str) -> anyhow::Result<()> {
+        self.addresses.check(&Url::parse(url).with_context(|| format!("`{url}` is no URL"))?)
+    }
+
     /// The same for a form that must not be sent again.
     pub(super) fn patient(&self) -> Self {
         Self { post_timeout: PATIENT_POST_TIMEOUT, ..self.clone() }
@@ -245,7 +254,8 @@ impl IssuerHttp {
 
     async fn execute(&self, mut request: Request) -> Result<Answer, Failure> {
         let url = request.url().clone();
-        self.addresses.check(&url).map_err(|error| Failure { is_transient: false, error })?;
+        let checked = self.addresses.check_request(&url).await;
+        checked.map_err(|error| Failure { is_transient: false, error })?;
         if url.origin() == self.server.origin() {
             for (name, value) in &self.headers {
                 request.headers_mut().entry(name).or_insert_with(|| value.clone());

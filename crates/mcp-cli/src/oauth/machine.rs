@@ -97,8 +97,7 @@ impl OAuth {
             ),
         };
         let response = given.map_err(anyhow::Error::from).context("the issuer gave no token")?;
-        self.keep(&found, client, response, &scope, resource, key);
-        Ok(())
+        self.keep(&found, client, response, &scope, resource, key).await
     }
 
     /// Exchanges an assertion for a token (RFC 7523, section 2.1), without another grant as a fallback.
@@ -139,8 +138,7 @@ impl OAuth {
             let error = anyhow::Error::from(error);
             of_source(error.context(format!("the issuer {} gave no token", wanted.issuer)), options, &own)
         })?;
-        self.keep(&found, client, response, &scope, resource, key);
-        Ok(())
+        self.keep(&found, client, response, &scope, resource, key).await
     }
 }
 

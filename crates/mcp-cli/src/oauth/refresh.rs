@@ -14,8 +14,9 @@ use super::{
     grants::{self, GrantError},
     http::{IssuerHttp, POST_TIMEOUT},
     now,
+    revocation::revoke_unkept,
 };
-use crate::store::{Client, Credentials, PendingError, Registration, Store, Turn};
+use crate::store::{Client, Credentials, ForgottenError, Generation, PendingError, Registration, Store, Turn};
 
 /// A token is refreshed this long before it expires.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
@@ -88,6 +89,7 @@ impl OAuth {
         let began = Instant::now();
         let turn = tokio::time::timeout(self.options.patience(), self.store.turn(Turn::Refresh)).await;
         let turn = turn.map_err(|_| pending(None, self.options.patience()))??;
+        let generation = self.store.generation();
         let Some(credentials) = self.credentials()? else { return Ok(None) };
         // Another request, or another process, may have refreshed it.
         if let Some(token) = self.token_of(&credentials).filter(|token| token.text != old) {
@@ -107,7 +109,8 @@ impl OAuth {
         // than a request does, and keeps its turn.
         let mut refreshing = tokio::spawn(async move {
             let _until_the_end = (turn, running);
-            let mut refreshing = std::pin::pin!(refresh(&http, &store, credentials, &client, secret_source));
+            let mut refreshing =
+                std::pin::pin!(refresh(&http, &store, &generation, credentials, &client, secret_source));
             let refreshed = match tokio::time::timeout(POST_TIMEOUT, &mut refreshing).await {
                 Ok(refreshed) => refreshed,
                 Err(_) => {
@@ -115,7 +118,11 @@ impl OAuth {
                     refreshing.await
                 }
             };
-            refreshed.inspect_err(|error| store.note_failure(Turn::Refresh, error))
+            refreshed.inspect_err(|error| {
+                if !error.is::<ForgottenError>() {
+                    store.note_failure(Turn::Refresh, error);
+                }
+            })
         });
         let patience = self.options.patience().saturating_sub(began.elapsed()).min(POST_TIMEOUT);
         let answered = tokio::time::timeout(patience, &mut refreshing).await;
@@ -139,6 +146,7 @@ impl OAuth {
 async fn refresh(
     http: &IssuerHttp,
     store: &Store,
+    generation: &Generation,
     credentials: Credentials,
     client: &Client,
     secret_source: Option<&str>,
@@ -172,7 +180,10 @@ async fn refresh(
                 token_endpoint: Some(endpoint),
                 ..credentials
             };
-            store.keep_credentials(refreshed.clone());
+            if let Err(forgotten) = store.keep_granted(refreshed.clone(), generation) {
+                revoke_unkept(http, &refreshed, client).await;
+                return Err(forgotten.into());
+            }
             Ok(Some(refreshed))
         }
         Err(GrantError::InvalidGrant(reason)) => {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     challenge::Challenge,
-    store::{Client, Credentials, Store},
+    store::{Client, Credentials},
 };
 
 /// Timeout of a revocation with its retries. The stored grant is deleted in any case.
@@ -27,29 +27,37 @@ pub(crate) enum Revocation {
     Unsupported,
 }
 
-/// Revokes the grant of the credentials in a store: its refresh token, or the access token if there is none.
+/// Revokes a grant of a server's issuer: its refresh token, or the access token if there is none.
 ///
 /// # Errors
 ///
 /// When the issuer cannot be reached in time or rejects the request.
-pub(crate) async fn revoke(store: &Store, credentials: &Credentials) -> anyhow::Result<Revocation> {
+pub(crate) async fn revoke(server: &str, credentials: &Credentials, client: &Client) -> anyhow::Result<Revocation> {
+    let server = Url::parse(server).context("the server's URL cannot be read")?;
+    let http = IssuerHttp::of(&server, HeaderMap::new(), http::FIRST_PAUSE)?;
+    revoke_by(&http, credentials, client).await
+}
+
+/// Revokes tokens that are not kept, since the server was forgotten while they were requested.
+pub(super) async fn revoke_unkept(http: &IssuerHttp, credentials: &Credentials, client: &Client) {
+    match revoke_by(http, credentials, client).await {
+        Ok(revocation) => tracing::info!(?revocation, "the server was forgotten: its new tokens are not kept"),
+        Err(error) => tracing::warn!(
+            "could not revoke the tokens at the issuer: {error:#}: they stay valid until they expire, or revoke them there"
+        ),
+    }
+}
+
+async fn revoke_by(http: &IssuerHttp, credentials: &Credentials, client: &Client) -> anyhow::Result<Revocation> {
     let Some(endpoint) = credentials.revocation_endpoint.as_deref() else { return Ok(Revocation::Unsupported) };
     if SecureUrl::parse(endpoint).is_none() {
         bail!("its `revocation_endpoint` is no https URL: {endpoint}");
     }
-    let server = Url::parse(store.server()).context("the server's URL cannot be read")?;
-    let http = IssuerHttp::of(&server, HeaderMap::new(), http::FIRST_PAUSE)?;
-    let registration = store.registration().ok().flatten().filter(|own| own.client_id == credentials.client_id);
-    let client = Client {
-        id: credentials.client_id.clone(),
-        secret: credentials.client_secret.clone().or_else(|| registration?.client_secret),
-        auth_method: credentials.auth_method.clone(),
-    };
     let (token, hint) = match &credentials.token_response.refresh_token {
         Some(refresh_token) => (refresh_token, "refresh_token"),
         None => (&credentials.token_response.access_token, "access_token"),
     };
-    let (own, authorization) = grants::authentication(&client);
+    let (own, authorization) = grants::authentication(client);
     let form = [&[("token", token.as_str()), ("token_type_hint", hint)], own.as_slice()].concat();
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let answer = http.post(endpoint, grants::FORM, &body, authorization.as_ref(), None);

@@ -124,7 +124,7 @@ impl OAuth {
             form.extend(resource.as_deref().map(|resource| ("resource", resource)));
             match grants::token(&self.http, &issuer.token_endpoint, &client, &form, key).await {
                 Ok(response) => {
-                    self.keep(found, client, response, scope, resource.clone(), key.cloned());
+                    self.keep(found, client, response, scope, resource.clone(), key.cloned()).await?;
                     Ok(None)
                 }
                 Err(GrantError::InvalidClient(reason)) if self.store.drop_registration(&client.id)? => Ok(Some(reason)),

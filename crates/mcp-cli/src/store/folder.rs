@@ -145,7 +145,7 @@ mod tests {
         fs::write(&foreign, format!(r#"{{"server":"{SERVER}"}}"#)).unwrap();
         fs::write(folder.path().join(format!("{}.json", "0".repeat(NAME_CHARS))), "{").unwrap();
 
-        assert_eq!(store.forget().unwrap().unwrap(), "the client new");
+        assert_eq!(store.forget().unwrap().unwrap().description, "the client new");
 
         assert!(!old.exists() && !store.file.exists() && other.exists() && foreign.exists());
         assert_eq!(store.servers().unwrap(), BTreeSet::from(["https://other.example.com/mcp".to_owned()]));

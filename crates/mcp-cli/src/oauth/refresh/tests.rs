@@ -94,6 +94,38 @@ async fn a_refresh_outlives_the_request_that_began_it() {
     assert_eq!((kept.access_token.as_str(), kept.refresh_token.as_deref()), ("new", Some("s")));
 }
 
+#[tokio::test]
+async fn a_refresh_does_not_undo_forget() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let state = tempfile::tempdir().unwrap();
+    let [oauth, other] = [(); 2].map(|()| sharing(&origin, &state));
+    keep_expired_token(&oauth, &origin);
+    let mut kept = oauth.credentials().unwrap().unwrap();
+    kept.revocation_endpoint = Some(format!("{origin}/revoke"));
+    oauth.store.keep_credentials(kept);
+    let mut issuer = tokio::select! {
+        issuer = asked(&listener) => issuer,
+        _ = oauth.token() => unreachable!("the issuer has not answered"),
+    };
+
+    assert!(other.store.forget().unwrap().is_some());
+    answer(&mut issuer).await;
+
+    let (mut revoking, _) = listener.accept().await.unwrap();
+    let mut request = String::new();
+    while !request.contains("token_type_hint") {
+        let mut read = [0; 4096];
+        let length = revoking.read(&mut read).await.unwrap();
+        assert!(length > 0, "{request}");
+        request.push_str(&String::from_utf8_lossy(&read[..length]));
+    }
+    assert!(request.starts_with("POST /revoke ") && request.contains("token=s&"), "{request}");
+    revoking.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.unwrap();
+    oauth.settled().await;
+    assert!(other.credentials().unwrap().is_none() && !other.store.file().exists());
+}
+
 /// o12: the issuer wakes, has rotated the refresh token, and would end the grant if it got the old one again.
 #[tokio::test(start_paused = true)]
 async fn an_issuer_that_hangs_gets_the_refresh_token_once() {
@@ -219,7 +251,7 @@ async fn a_refresh_token_is_not_sent_where_the_next_cannot_be_saved() {
     std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(file.parent().unwrap(), "").unwrap();
 
-    let refreshed = refresh(&oauth.http, &oauth.store, credentials, &client, None).await;
+    let refreshed = refresh(&oauth.http, &oauth.store, &oauth.store.generation(), credentials, &client, None).await;
 
     let error = format!("{:#}", refreshed.err().unwrap());
     assert!(error.starts_with("the refresh token is not used: could not open the store of tokens at "), "{error}");
