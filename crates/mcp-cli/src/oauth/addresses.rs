@@ -1,9 +1,9 @@
 //! The address policy for URLs that a server or an issuer names.
 //!
-//! Public ones, and those of private networks: `mcpl` runs on a desk, where an issuer of the company is at hand, and speaks
-//! nothing but HTTPS to it. This machine, if the server is on it too. Never those that mean something to this machine's
-//! network alone, such as the metadata service of a cloud. The server's own host is the user's choice, at any address. So is
-//! the host of a proxy, for the connection to the proxy alone: a URL with that host is checked as any other.
+//! Allowed are public addresses and those of private networks, since a company may have an internal issuer. Only HTTPS
+//! is used there. Loopback is allowed if the server is on loopback too. Never allowed are link-local and reserved addresses,
+//! such as the metadata service of a cloud. The server's own host is configured by the user and may have any address. So may
+//! the host of a proxy, for the connection to the proxy alone: a URL with that host is checked like any other.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
