@@ -119,7 +119,8 @@ def test_an_entry_keeps_the_timeout(run, tmp_path):
 
     assert entry["args"] == ["proxy", "greeter", URL, "--timeout", "60"] and direct == {"url": URL}
     assert "`--timeout` is for `mcpl proxy`" in said and "--timeout 60" in said
-    assert usual["args"] == ["proxy", "greeter", URL]
+    # Then lists have it too.
+    assert usual["args"] == ["proxy", "greeter", URL, "--timeout", "900"]
 
 
 def test_the_proxy_command_installs_itself_as_the_seed_has_it(run, tmp_path):

@@ -32,7 +32,7 @@ if words[:2] == ["lambda", "build"]:
     sys.exit()
 if words[0] == "install":
     words.insert(1, "--debug")
-if words[0] == "run":
+if words[0] == "run" and "--release" in words:
     words.remove("--release")
 os.execv("{cargo}", ["cargo", *words])
 """
@@ -232,7 +232,7 @@ def test_deploy_and_connect(terminal, installed, monkeypatch):
         archive("greeter", terminal.home / "zips")
         # The stack's URL leads to the function, which `mcpl doctor` tries at the end.
         monkeypatch.setitem(STAND_INS["AWS::Lambda::Url"], "FunctionUrl", url.removesuffix("mcp"))
-        deployed = terminal.paste(deploy, answer="y\n")
+        deployed = terminal.paste(deploy, answer="y\ny\n")
         connected = terminal.paste(connect)
 
     assert f"Url: {url}\n" in deployed
