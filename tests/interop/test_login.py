@@ -103,6 +103,13 @@ def test_login_without_a_sign_in_is_a_usage_error(own, option):
     assert ended.returncode == 2 and "there is no sign-in with" in ended.stderr, ended.stderr
 
 
+@pytest.mark.parametrize("command", ["login", "forget", "logout"])
+def test_a_text_that_is_no_url_is_a_usage_error(own, command):
+    ended = run(own, command, "notaurl")
+
+    assert ended.returncode == 2 and "notaurl" in ended.stderr, ended.stderr
+
+
 def test_logins_lists_what_is_kept(own):
     empty = run(own, "logins")
     assert (empty.returncode, empty.stdout) == (0, "") and "no sign-ins are kept" in empty.stderr

@@ -6,6 +6,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::{
+    endpoint,
     oauth::{NoIssuer, Revocation, now, revoke},
     output::{self, note, print, printable_line},
     session::Session,
@@ -55,8 +56,9 @@ pub(crate) fn logins(state_dir: Option<&Path>, is_json: bool) -> anyhow::Result<
 ///
 /// # Errors
 ///
-/// When nothing is kept for the server, and when its files cannot be removed.
+/// When the URL is none, when nothing is kept for the server, and when its files cannot be removed.
 pub(crate) async fn forget(url: &str, state_dir: Option<&Path>) -> anyhow::Result<()> {
+    let url = &endpoint::parse(url)?;
     let store = Store::of(url, state_dir)?;
     let _no_refresh = store.refresh_ended().await;
     let Some(forgotten) = store.forget()? else {
