@@ -4,6 +4,7 @@
 mod folder;
 mod forgetting;
 mod kept;
+mod testing;
 mod turn;
 
 use std::{
@@ -330,21 +331,10 @@ pub(crate) fn folder_of_variable() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::of("https://mcp.example.com/mcp", Some(&folder.path().join("mcpl"))).unwrap();
-        (folder, store)
-    }
-
-    fn credentials(access_token: &str) -> Credentials {
-        let kept = json!({
-            "client_id": "c", "token_response": { "access_token": access_token }, "granted_scopes": [],
-            "token_received_at": 0,
-        });
-        serde_json::from_value(kept).unwrap()
-    }
+    use super::{
+        testing::{SERVER, credentials, store},
+        *,
+    };
 
     fn token(store: &Store) -> String {
         store.credentials().unwrap().unwrap().token_response.access_token
@@ -377,7 +367,7 @@ mod tests {
         store.keep_credentials(credentials("new"));
 
         assert_eq!(token(&store), "new");
-        let other = Store::of("https://mcp.example.com/mcp", store.file.parent()).unwrap();
+        let other = Store::of(SERVER, store.file.parent()).unwrap();
         assert_eq!(token(&other), "old");
         fs::remove_dir(&lock).unwrap();
         store.note_page("https://id.example/authorize");

@@ -101,9 +101,8 @@ fn stored(folder: &Path) -> io::Result<Vec<(PathBuf, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Registration, named};
+    use crate::store::{Registration, named, testing::SERVER};
 
-    const SERVER: &str = "https://mcp.example.com/mcp";
     const OLD_SPELLING: &str = "https://MCP.example.com:443/mcp/";
 
     /// A file as a version has written it that named files by the URL as it was given.

@@ -127,20 +127,10 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Registration, Turn};
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::of("https://mcp.example.com/mcp", Some(&folder.path().join("mcpl"))).unwrap();
-        (folder, store)
-    }
-
-    fn credentials() -> Credentials {
-        let kept = serde_json::json!({
-            "client_id": "c", "token_response": { "access_token": "t" }, "granted_scopes": [], "token_received_at": 0,
-        });
-        serde_json::from_value(kept).unwrap()
-    }
+    use crate::store::{
+        Registration, Turn,
+        testing::{credentials, store},
+    };
 
     #[test]
     fn forget_says_that_a_secret_is_gone() {
@@ -155,15 +145,15 @@ mod tests {
     #[test]
     fn tokens_that_were_requested_before_forget_are_not_kept() {
         let (_folder, store) = store();
-        store.keep_credentials(credentials());
+        store.keep_credentials(credentials("t"));
         let before = store.generation();
-        assert!(store.keep_granted(credentials(), &before).is_ok());
+        assert!(store.keep_granted(credentials("t"), &before).is_ok());
 
         for _ in 0..2 {
             assert!(store.forget().unwrap().unwrap().grant.is_some());
-            assert!(store.keep_granted(credentials(), &before).is_err());
+            assert!(store.keep_granted(credentials("t"), &before).is_err());
             assert!(store.credentials().unwrap().is_none() && !store.file.exists());
-            assert!(store.keep_granted(credentials(), &store.generation()).is_ok());
+            assert!(store.keep_granted(credentials("t"), &store.generation()).is_ok());
         }
     }
 

@@ -154,12 +154,12 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::testing::store;
 
     /// o11: of a process that is stopped, as under a debugger.
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_does_not_end_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::of("https://mcp.example.com/mcp", Some(&folder.path().join("mcpl"))).unwrap();
+        let (_folder, store) = store();
         let held = store.turn(Turn::Refresh).await.unwrap();
 
         let error = store.turn(Turn::Refresh).await.unwrap_err().to_string();
@@ -172,8 +172,7 @@ mod tests {
 
     #[test]
     fn the_page_of_another_process_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::of("https://mcp.example.com/mcp", Some(&folder.path().join("mcpl"))).unwrap();
+        let (_folder, store) = store();
         assert_eq!(store.described_page().unwrap(), " has a sign-in page of this server");
 
         store.note_page("https://id.example/authorize?x=1");
