@@ -1,6 +1,8 @@
 //! Files: written under a random name and then renamed, with access for the owner alone
 //! if they hold secrets. Only regular files are read, up to a limit: a FIFO or a device may not end.
 
+mod secret;
+
 use std::{
     fs, io,
     io::{Read as _, Write as _},
@@ -8,6 +10,8 @@ use std::{
 };
 
 use tempfile::Builder;
+
+pub(crate) use self::secret::{read_secret, secret_folder};
 
 /// Maximum number of links to a file; more are a cycle.
 const MAX_LINKS: usize = 32;
@@ -74,7 +78,10 @@ pub(crate) fn probe(file: &Path, content: &[u8]) -> io::Result<()> {
 ///
 /// As [`fs::read`]; and when it is none, or larger than [`MAX_FILE_BYTES`].
 pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let opened = open_regular(file, fs::OpenOptions::new().read(true))?;
+    read_opened(file, open_regular(file, fs::OpenOptions::new().read(true), Links::Followed)?)
+}
+
+fn read_opened(file: &Path, opened: fs::File) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
     if content.len() as u64 > MAX_FILE_BYTES {
@@ -114,17 +121,32 @@ fn open_for_lock(file: &Path) -> io::Result<fs::File> {
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    open_regular(file, &mut options)
+    open_regular(file, &mut options, Links::Rejected)
+}
+
+/// Whether a symbolic link is opened (Unix; on Windows it always is).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Followed,
+    Rejected,
 }
 
 /// Opens a file without blocking on a FIFO, and checks that it is a regular file.
-fn open_regular(file: &Path, options: &mut fs::OpenOptions) -> io::Result<fs::File> {
+fn open_regular(file: &Path, options: &mut fs::OpenOptions, links: Links) -> io::Result<fs::File> {
     #[cfg(unix)]
     {
         use nix::fcntl::OFlag;
-        std::os::unix::fs::OpenOptionsExt::custom_flags(options, (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+        let own = if links == Links::Rejected { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | own;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags.bits());
     }
-    let opened = options.open(file)?;
+    let opened = options.open(file).map_err(|error| match links == Links::Rejected && file.is_symlink() {
+        true => io::Error::other(format!(
+            "{} is a symbolic link, which is not followed: put the file itself there, or remove the link",
+            file.display()
+        )),
+        false => error,
+    })?;
     if !opened.metadata()?.is_file() {
         return Err(io::Error::other(format!("{} is no regular file", file.display())));
     }
@@ -141,63 +163,6 @@ pub(crate) fn linked(file: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other(format!("{} is a link that leads in a circle", file.display())))
-}
-
-/// Creates a folder for secrets, or checks the existing one.
-///
-/// # Errors
-///
-/// When others own the folder, or may look into it: with `repair` its mode is changed instead.
-pub(crate) fn secret_folder(folder: &Path, repair: bool) -> io::Result<()> {
-    if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match new_folder(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_folder(folder, repair),
-        made => made,
-    }
-}
-
-fn new_folder(folder: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    return std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(folder);
-    #[cfg(not(unix))]
-    fs::create_dir(folder)
-}
-
-#[cfg(unix)]
-fn check_folder(folder: &Path, repair: bool) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-
-    let metadata = fs::metadata(folder)?;
-    let shown = folder.display();
-    if !metadata.is_dir() {
-        return Err(io::Error::other(format!("{shown} is no folder: give another `--state-dir`")));
-    }
-    let user = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != user {
-        let owner = metadata.uid();
-        let why = format!("{shown} belongs to user {owner}, not to user {user}: give a `--state-dir` of your own");
-        return Err(io::Error::other(why));
-    }
-    let mode = metadata.mode() & 0o777;
-    match (mode & 0o077 != 0, repair) {
-        (false, _) => Ok(()),
-        (true, true) => {
-            tracing::info!("{shown} had the mode {mode:o}: it is now 700");
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-        }
-        (true, false) => {
-            let why = format!("{shown} is open to other users (mode {mode:o}): run `chmod 700 {shown}`");
-            Err(io::Error::other(why))
-        }
-    }
-}
-
-/// On Windows the folders of a user are private.
-#[cfg(not(unix))]
-fn check_folder(_: &Path, _: bool) -> io::Result<()> {
-    Ok(())
 }
 
 #[cfg(unix)]
@@ -300,33 +265,6 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         replace(&file, b"{}", &Readers::SameAsBeforeOrProject).unwrap();
         assert_eq!(mode(&file), 0o640);
-    }
-
-    /// 8.6
-    #[test]
-    fn a_folder_for_secrets_is_its_owners_alone() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("new/mcpl");
-        secret_folder(&folder, false).unwrap();
-        assert_eq!(mode(&folder), 0o700);
-
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let error = secret_folder(&folder, false).unwrap_err().to_string();
-        assert!(error.contains("mode 755") && error.contains("chmod 700"), "{error}");
-        secret_folder(&folder, true).unwrap();
-        assert_eq!(mode(&folder), 0o700);
-
-        let file = parent.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(secret_folder(&file, true).unwrap_err().to_string().contains("is no folder"));
-        let others = if nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::chown(&folder, Some(12345), None).unwrap();
-            folder
-        } else {
-            PathBuf::from("/")
-        };
-        let error = secret_folder(&others, true).unwrap_err().to_string();
-        assert!(error.contains("belongs to user"), "{error}");
     }
 
     /// 8.6: neither waits for the other end of a FIFO, nor reads a device without end.

@@ -122,7 +122,7 @@ impl Store {
     ///
     /// When it cannot be read, or opened.
     pub(crate) fn is_sound(&self) -> io::Result<bool> {
-        let bytes = files::read(&self.file)?;
+        let bytes = files::read_secret(&self.file)?;
         // Unbounded JSON: a file that mcpl has written.
         let opened = match serde_json::from_slice(&bytes) {
             Ok(sealed) => self.opened(&sealed)?,
@@ -211,7 +211,7 @@ impl Store {
     }
 
     fn read(&self) -> io::Result<Kept> {
-        match files::read(&self.file) {
+        match files::read_secret(&self.file) {
             Ok(bytes) => {
                 // Unbounded JSON: a file that mcpl has written.
                 let opened = match serde_json::from_slice(&bytes) {

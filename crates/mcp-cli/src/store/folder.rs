@@ -89,7 +89,7 @@ fn stored(folder: &Path) -> io::Result<Vec<(PathBuf, String)>> {
         }
         // A broken file names no server.
         // Unbounded JSON: a file that mcpl has written.
-        let Some(Named { server }) = files::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        let Some(Named { server }) = files::read_secret(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
         else {
             continue;
         };

@@ -42,7 +42,7 @@ pub(crate) struct Forgotten {
 
 impl Store {
     pub(crate) fn generation(&self) -> Generation {
-        Generation(files::read(&self.file.with_extension("forgotten")).unwrap_or_default())
+        Generation(files::read_secret(&self.file.with_extension("forgotten")).unwrap_or_default())
     }
 
     /// Waits a short time for a refresh of another process, and keeps others from beginning one until the file is dropped.
@@ -70,7 +70,7 @@ impl Store {
             return Ok(None);
         }
         let _lock = files::lock(&self.file.with_extension("writing")).map_err(|error| self.not_opened(&error))?;
-        let content = files::read(&self.file);
+        let content = files::read_secret(&self.file);
         let grant = self.read().map(Kept::grant).unwrap_or_else(|error| {
             tracing::warn!("the tokens are not revoked at the issuer, since they cannot be read: {error}");
             None
