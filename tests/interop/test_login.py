@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import time
@@ -94,6 +95,8 @@ def test_login_that_fails_ends_with_1(own):
 
     assert denied.returncode == 1 and "access_denied" in json.loads(denied.stdout)["error"]["message"]
     assert without.returncode == 1 and "there is nothing to sign in to" in without.stderr, without.stderr
+    assert logins(own) == []
+    assert "nor for another server" in run(own, "forget", "https://mcp.example.com/mcp").stderr
 
 
 @pytest.mark.parametrize("option", [("--sigv4", "--region", "x"), ("--token-command", "echo t"), ("--header", "Authorization: t")])
@@ -129,6 +132,53 @@ def test_logins_lists_what_is_kept(own):
         "file": str(file),
     }
     assert expired["state"] == "expired"
+
+
+def test_logins_shows_files_that_cannot_be_read(own):
+    with Site() as site:
+        own.signed_in(site)
+        (file,) = own.state.glob("*.json")
+        file.write_text('{"server": "%s", "credentials": {"client_id": 3}}' % site.url)
+        broken = own.state / f"{'0' * 32}.json"
+        broken.write_text('{"server": "hunter2')
+        text, listed = run(own, "logins"), logins(own)
+
+    assert text.returncode == 0 and "hunter2" not in text.stdout, text.stderr
+    reasons = [f"it is broken at line 1, column {column}" for column in (len(file.read_text()) - 2, 19)]
+    assert text.stdout.splitlines() == [f"{site.url}: unreadable, {file}: {reasons[0]}", f"{broken}: unreadable: {reasons[1]}"]
+    unreadable = {"state": "unreadable", "has_refresh_token": False}
+    assert listed == [
+        {**unreadable, "server": site.url, "file": str(file), "error": reasons[0]},
+        {**unreadable, "file": str(broken), "error": reasons[1]},
+    ]
+    assert not list(own.state.glob("*.broken")), "listing changes nothing"
+
+
+def test_logins_shows_a_client_that_was_given_with_its_secret(own, tmp_path):
+    words = ["install", "notes", "https://mcp.example.com/mcp", "--cursor", "--client-id", "mine", "--state-dir", own.state]
+    environment = {**os.environ, "HOME": str(tmp_path), "MCPL_CLIENT_SECRET": "hunter2"}
+    subprocess.run([own.program, *words], env=environment, capture_output=True, check=True)
+
+    (kept,) = logins(own)
+
+    assert (kept["state"], kept["client_id"]) == ("signed_out", "mine")
+
+
+def test_a_file_of_the_store_that_others_can_read_is_closed(own):
+    with Site() as site:
+        own.signed_in(site)
+        (file,) = own.state.glob("*.json")
+        file.chmod(0o644)
+        ended = own.tools(site, "--no-browser")
+
+        assert ended.returncode == 0 and f"{file} was open to other users (mode 644)" in ended.stderr, ended.stderr
+        assert file.stat().st_mode & 0o777 == 0o600
+        file.rename(file.with_suffix(".moved"))
+        file.symlink_to(file.with_suffix(".moved"))
+        linked, listed = own.tools(site, "--no-browser"), logins(own)
+
+    assert linked.returncode == 1 and f"{file} is a symbolic link, which is not followed" in linked.stderr, linked.stderr
+    assert [own["state"] for own in listed] == ["unreadable"] and "symbolic link" in listed[0]["error"]
 
 
 @pytest.mark.parametrize("command", ["forget", "logout"])

@@ -1,8 +1,8 @@
 //! `mcpl login`, `mcpl logins` and `mcpl forget`: signing in ahead of time, listing stored sign-ins, and removing them.
 
-use std::{fmt, path::Path};
+use std::{fmt, io, path::Path};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     oauth::{NoIssuer, Revocation, now, revoke},
     output::{self, note, print, printable_line},
     session::Session,
-    store::{Credentials, Registration, Store},
+    store::{Credentials, Store, UnreadableFile},
 };
 
 /// Signs in to a server, unless a valid token is kept for it.
@@ -25,7 +25,7 @@ pub(crate) async fn login(session: &Session, url: &str, state_dir: Option<&Path>
         ),
         false => error.context("could not get a token"),
     })?;
-    let login = Login::of(&Store::of(url, state_dir)?);
+    let login = Login::of(&Store::of(url, state_dir)?).context("the sign-in could not be kept")?;
     match is_json {
         true => print(&output::json(&login)?),
         false => print(&printable_line(&login.to_string())),
@@ -39,7 +39,7 @@ pub(crate) async fn login(session: &Session, url: &str, state_dir: Option<&Path>
 ///
 /// When the folder cannot be read. A file that cannot be read is listed with its error.
 pub(crate) fn logins(state_dir: Option<&Path>, is_json: bool) -> anyhow::Result<()> {
-    let logins: Vec<Login> = Store::all(state_dir)?.iter().map(Login::of).collect();
+    let logins = listed(state_dir)?;
     if is_json {
         print(&output::json(&logins)?);
     } else if logins.is_empty() {
@@ -49,6 +49,14 @@ pub(crate) fn logins(state_dir: Option<&Path>, is_json: bool) -> anyhow::Result<
         print(&printable_line(&login.to_string()));
     }
     Ok(())
+}
+
+/// The servers for which tokens or a client are kept, and the files that cannot be read. A sign-in that failed has left neither
+/// tokens nor a client that was given.
+fn listed(state_dir: Option<&Path>) -> io::Result<Vec<Login>> {
+    let (stores, unreadable) = Store::all(state_dir)?;
+    let readable = stores.iter().filter_map(Login::of);
+    Ok(readable.chain(unreadable.into_iter().map(Login::unreadable)).collect())
 }
 
 /// Removes everything that is kept for a server, and revokes its grant at the issuer. A revocation that fails is reported. A
@@ -62,7 +70,7 @@ pub(crate) async fn forget(url: &str, state_dir: Option<&Path>) -> anyhow::Resul
     let store = Store::of(url, state_dir)?;
     let _no_refresh = store.refresh_ended().await;
     let Some(forgotten) = store.forget()? else {
-        let others: Vec<String> = store.servers()?.into_iter().collect();
+        let others: Vec<String> = listed(state_dir)?.into_iter().filter_map(|own| own.server).collect();
         match others.is_empty() {
             true => bail!("nothing is kept for {url}, nor for another server"),
             false => bail!("nothing is kept for {url}; sign-ins are kept for {}", others.join(", ")),
@@ -85,7 +93,9 @@ pub(crate) async fn forget(url: &str, state_dir: Option<&Path>) -> anyhow::Resul
 /// The stored sign-in of one server, as it is printed.
 #[derive(Debug, Serialize)]
 struct Login {
-    server: String,
+    /// Absent if the file that cannot be read does not name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
@@ -109,35 +119,39 @@ enum State {
     SignedIn,
     /// The token has expired, and there is no refresh token.
     Expired,
-    /// Only a client is kept.
+    /// Only a client is kept, which was given with its secret.
     SignedOut,
     /// The file is sealed or broken.
     Unreadable,
 }
 
 impl Login {
-    fn of(store: &Store) -> Self {
-        let read = store.credentials().and_then(|own| Ok((own, store.registration()?)));
-        let (server, file) = (store.server().to_owned(), store.file().display().to_string());
-        match read {
-            Ok((credentials, registration)) => Self::of_kept(server, file, credentials, registration),
-            Err(error) => {
-                Self { state: State::Unreadable, error: Some(error.to_string()), ..Self::empty(server, file) }
+    /// `None` if neither tokens nor a client that was given are kept.
+    fn of(store: &Store) -> Option<Self> {
+        let empty = || Self::empty(store.server().to_owned(), store.file().display().to_string());
+        let unreadable = |error| Some(Self { state: State::Unreadable, error: Some(error), ..empty() });
+        match store.damage() {
+            Ok(None) => {}
+            Ok(Some(place)) => return unreadable(format!("it is broken at {place}")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => return unreadable(error.to_string()),
+        }
+        match store.credentials().and_then(|own| Ok((own, store.registration()?))) {
+            Ok((Some(credentials), _)) => Some(empty().with(credentials)),
+            Ok((None, Some(client))) if !client.is_dynamic() && client.client_secret.is_some() => {
+                Some(Self { issuer: client.issuer, client_id: Some(client.client_id), ..empty() })
             }
+            Ok((None, _)) => None,
+            Err(error) => unreadable(error.to_string()),
         }
     }
 
-    fn of_kept(
-        server: String,
-        file: String,
-        credentials: Option<Credentials>,
-        registration: Option<Registration>,
-    ) -> Self {
-        let empty = Self::empty(server, file);
-        let Some(own) = credentials else {
-            let (issuer, client_id) = registration.map_or((None, None), |own| (own.issuer, Some(own.client_id)));
-            return Self { issuer, client_id, ..empty };
-        };
+    fn unreadable(UnreadableFile { file, reason }: UnreadableFile) -> Self {
+        let empty = Self::empty(String::new(), file.display().to_string());
+        Self { server: None, state: State::Unreadable, error: Some(reason), ..empty }
+    }
+
+    fn with(self, own: Credentials) -> Self {
         let has_refresh_token = own.token_response.refresh_token.is_some();
         Self {
             state: if own.has_expired() && !has_refresh_token { State::Expired } else { State::SignedIn },
@@ -146,13 +160,13 @@ impl Login {
             client_id: Some(own.client_id),
             scopes: own.granted_scopes,
             has_refresh_token,
-            ..empty
+            ..self
         }
     }
 
     fn empty(server: String, file: String) -> Self {
         Self {
-            server,
+            server: Some(server),
             state: State::SignedOut,
             issuer: None,
             client_id: None,
@@ -171,9 +185,12 @@ impl fmt::Display for Login {
             State::SignedIn => "signed in",
             State::Expired => "the sign-in has expired",
             State::SignedOut => "signed out",
-            State::Unreadable => "cannot be read",
+            State::Unreadable => "unreadable",
         };
-        write!(f, "{}: {state}", self.server)?;
+        match &self.server {
+            Some(server) => write!(f, "{server}: {state}")?,
+            None => write!(f, "{}: {state}", self.file)?,
+        }
         if let Some(issuer) = &self.issuer {
             write!(f, ", issuer {issuer}")?;
         }
@@ -191,9 +208,10 @@ impl fmt::Display for Login {
                 (None, _) => {}
             }
         }
-        if let Some(error) = &self.error {
-            write!(f, ": {error}")?;
+        let Some(error) = &self.error else { return Ok(()) };
+        if self.server.is_some() {
+            write!(f, ", {}", self.file)?;
         }
-        Ok(())
+        write!(f, ": {error}")
     }
 }

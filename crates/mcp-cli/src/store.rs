@@ -19,11 +19,15 @@ use std::{
 use etcetera::BaseStrategy;
 use serde_json::json;
 
-use self::kept::{Kept, Sealed};
 pub(crate) use self::{
+    folder::UnreadableFile,
     forgetting::{ForgottenError, Generation},
     kept::{Client, Credentials, Registration},
     turn::{PageError, PendingError, Turn},
+};
+use self::{
+    folder::place_of,
+    kept::{Kept, Sealed},
 };
 use crate::{
     endpoint,
@@ -116,12 +120,12 @@ impl Store {
         &self.file
     }
 
-    /// Whether the content of the file is valid, not broken.
+    /// Where the content of the file is broken; `None` if it is valid. Nothing is changed.
     ///
     /// # Errors
     ///
     /// When it cannot be read, or opened.
-    pub(crate) fn is_sound(&self) -> io::Result<bool> {
+    pub(crate) fn damage(&self) -> io::Result<Option<String>> {
         let bytes = files::read_secret(&self.file)?;
         // Unbounded JSON: a file that mcpl has written.
         let opened = match serde_json::from_slice(&bytes) {
@@ -129,7 +133,7 @@ impl Store {
             Err(_) => bytes,
         };
         // Unbounded JSON: a file that mcpl has written.
-        Ok(serde_json::from_slice::<Kept>(&opened).is_ok())
+        Ok(serde_json::from_slice::<Kept>(&opened).err().map(|error| place_of(&error)))
     }
 
     /// The location of the store, for messages.
@@ -235,11 +239,10 @@ impl Store {
                 Ok(()) => format!("a copy is kept as {}", copy.display()),
                 Err(error) => format!("a copy could not be kept as {}: {error}", copy.display()),
             };
-            // Not what the error shows of the content, which may be secret.
-            let place = format!("line {}, column {}", error.line(), error.column());
             tracing::warn!(
-                "the store of tokens at {} is broken at {place}, and is not used: {outcome}",
-                self.file.display()
+                "the store of tokens at {} is broken at {}, and is not used: {outcome}",
+                self.file.display(),
+                place_of(error)
             );
         }
         Kept::default()

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::report::{Level, Report};
 use crate::{
-    files, install, keychain,
+    install, keychain,
     network::{
         SettingFault,
         certificates::{self, HAS_SYSTEM_STORE},
@@ -262,15 +262,15 @@ pub(super) fn store(url: &str, folder: Option<&Path>, report: &mut Report) -> bo
             "make it, or the nearest folder above it that exists, writable, or give `--state-dir` or MCPL_STATE_DIR",
         );
     }
-    let kept = match (files::read(file), store.is_sound()) {
-        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => "nothing is kept for this server",
-        (_, Ok(true)) => "tokens or a client are kept for this server",
-        (_, Ok(false)) => {
-            let found = format!("{} is broken: what it had is lost", file.display());
+    let kept = match store.damage() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "nothing is kept for this server",
+        Ok(None) => "tokens or a client are kept for this server",
+        Ok(Some(place)) => {
+            let found = format!("{} is broken at {place}: what it had is lost", file.display());
             report.note("store", found, THIS_PROGRAM, format!("`mcpl forget {url}`, and sign in again"));
             return false;
         }
-        (_, Err(error)) => {
+        Err(error) => {
             let fix = format!("make it readable, or unlock the keychain, or `mcpl forget {url}` and sign in again");
             report.problem("store", format!("what is kept cannot be read: {error}"), THIS_PROGRAM, fix);
             return false;

@@ -12,18 +12,29 @@ use crate::{endpoint, files};
 /// The length of a file's name, without its extension: half of a SHA-256 digest in hexadecimal.
 const NAME_CHARS: usize = 32;
 
+/// A file of the folder that names no server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnreadableFile {
+    pub(crate) file: PathBuf,
+    pub(crate) reason: String,
+}
+
+/// Files, each with the canonical URL of its server.
+type Stored = Vec<(PathBuf, String)>;
+
 impl Store {
-    /// The stores of all servers that have a file in the folder, by URL.
+    /// The stores of all servers that have a file in the folder, by URL, and the files that name no server.
     ///
     /// # Errors
     ///
     /// When the folder cannot be read. A folder that does not exist is empty.
-    pub(crate) fn all(folder: Option<&Path>) -> io::Result<Vec<Self>> {
+    pub(crate) fn all(folder: Option<&Path>) -> io::Result<(Vec<Self>, Vec<UnreadableFile>)> {
         let own_folder = match folder {
             Some(folder) => folder.to_owned(),
             None => usual_folder()?,
         };
-        let servers: BTreeSet<String> = stored(&own_folder)?.into_iter().map(|(_, server)| server).collect();
+        let (stored, unreadable) = list(&own_folder)?;
+        let servers: BTreeSet<String> = stored.into_iter().map(|(_, server)| server).collect();
         let mut stores: Vec<Self> = Vec::new();
         for server in servers {
             let store = Self::of(&server, folder)?;
@@ -31,12 +42,7 @@ impl Store {
             let key = stores.first().map_or_else(|| store.key.clone(), |first| first.key.clone());
             stores.push(Self { key, ..store });
         }
-        Ok(stores)
-    }
-
-    /// The canonical URLs of the servers that have a file in the folder of this store.
-    pub(crate) fn servers(&self) -> io::Result<BTreeSet<String>> {
-        Ok(stored(self.folder())?.into_iter().map(|(_, server)| server).collect())
+        Ok((stores, unreadable))
     }
 
     /// The canonical URL of the server.
@@ -71,15 +77,20 @@ impl Store {
 }
 
 /// The files of a folder that are named as a store names them, with the canonical URL of the server in each.
-fn stored(folder: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+fn stored(folder: &Path) -> io::Result<Stored> {
+    Ok(list(folder)?.0)
+}
+
+/// The same, and the files that name no server.
+fn list(folder: &Path) -> io::Result<(Stored, Vec<UnreadableFile>)> {
+    let (mut stored, mut unreadable) = (Vec::new(), Vec::new());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((stored, unreadable)),
         Err(error) => {
             return Err(io::Error::new(error.kind(), format!("could not list {}: {error}", folder.display())));
         }
     };
-    let mut found = Vec::new();
     for entry in entries {
         let file = entry?.path();
         let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -87,15 +98,26 @@ fn stored(folder: &Path) -> io::Result<Vec<(PathBuf, String)>> {
         if !is_named || file.extension().is_none_or(|own| own != "json") {
             continue;
         }
-        // A broken file names no server.
-        // Unbounded JSON: a file that mcpl has written.
-        let Some(Named { server }) = files::read_secret(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        else {
-            continue;
-        };
-        found.push((file, endpoint::canonical(&server)));
+        match server_in(&file) {
+            Ok(server) => stored.push((file, endpoint::canonical(&server))),
+            // Another process has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => unreadable.push(UnreadableFile { file, reason: error.to_string() }),
+        }
     }
-    Ok(found)
+    unreadable.sort_by(|one, other| one.file.cmp(&other.file));
+    Ok((stored, unreadable))
+}
+
+fn server_in(file: &Path) -> io::Result<String> {
+    // Unbounded JSON: a file that mcpl has written.
+    let named: Result<Named, _> = serde_json::from_slice(&files::read_secret(file)?);
+    Ok(named.map_err(|error| io::Error::other(format!("it is broken at {}", place_of(&error))))?.server)
+}
+
+/// Where a file is broken. The error's own text shows a part of the content, which may be secret.
+pub(super) fn place_of(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column())
 }
 
 #[cfg(test)]
@@ -120,6 +142,10 @@ mod tests {
         folder
     }
 
+    fn servers(folder: &tempfile::TempDir) -> Vec<String> {
+        Store::all(Some(folder.path())).unwrap().0.into_iter().map(|own| own.server).collect()
+    }
+
     #[test]
     fn a_file_of_an_older_spelling_is_renamed() {
         let folder = folder();
@@ -129,8 +155,7 @@ mod tests {
 
         assert_eq!(store.registration().unwrap().unwrap().client_id, "c");
         assert!(store.file.exists() && !old.exists());
-        let servers: Vec<String> = Store::all(Some(folder.path())).unwrap().into_iter().map(|own| own.server).collect();
-        assert_eq!(servers, [SERVER]);
+        assert_eq!(servers(&folder), [SERVER]);
     }
 
     #[test]
@@ -142,17 +167,21 @@ mod tests {
         let other = write_old(folder.path(), "https://other.example.com/mcp", "o");
         let foreign = folder.path().join("notes.json");
         fs::write(&foreign, format!(r#"{{"server":"{SERVER}"}}"#)).unwrap();
-        fs::write(folder.path().join(format!("{}.json", "0".repeat(NAME_CHARS))), "{").unwrap();
+        let broken = folder.path().join(format!("{}.json", "0".repeat(NAME_CHARS)));
+        fs::write(&broken, "{").unwrap();
 
         assert_eq!(store.forget().unwrap().unwrap().description, "the client new");
 
         assert!(!old.exists() && !store.file.exists() && other.exists() && foreign.exists());
-        assert_eq!(store.servers().unwrap(), BTreeSet::from(["https://other.example.com/mcp".to_owned()]));
+        assert_eq!(servers(&folder), ["https://other.example.com/mcp"]);
+        let reason = "it is broken at line 1, column 1".to_owned();
+        assert_eq!(Store::all(Some(folder.path())).unwrap().1, [UnreadableFile { file: broken, reason }]);
     }
 
     #[test]
     fn a_missing_folder_is_empty() {
         let folder = folder();
-        assert!(Store::all(Some(&folder.path().join("none"))).unwrap().is_empty());
+        let (stores, unreadable) = Store::all(Some(&folder.path().join("none"))).unwrap();
+        assert!(stores.is_empty() && unreadable.is_empty());
     }
 }
