@@ -221,16 +221,21 @@ def test_forget_deletes_although_the_revocation_fails(own, status, body, reason)
     assert not list(own.state.glob("*.json"))
 
 
-def test_forget_sends_a_token_to_no_unencrypted_endpoint(own):
+@pytest.mark.parametrize(
+    "endpoint, reason",
+    [("http://issuer.example/revoke", "must be an https URL"), ("/revoke", "is no URL")],
+    ids=["unencrypted", "relative"],
+)
+def test_forget_names_an_unusable_revocation_endpoint(own, endpoint, reason):
     with revoking() as site:
-        site.more_metadata["revocation_endpoint"] = "http://issuer.example/revoke"
+        site.more_metadata["revocation_endpoint"] = endpoint
         own.signed_in(site)
-        (file,) = own.state.glob("*.json")
-        assert "issuer.example" not in file.read_text()
-        own.edit(revocation_endpoint="http://issuer.example/revoke")
         ended = run(own, "forget", site.url)
 
-    assert ended.returncode == 0 and "is no https URL" in ended.stderr, ended.stderr
+        assert site.count("/revoke") == 0
+    assert ended.returncode == 0 and "has no revocation endpoint" not in ended.stderr
+    expected = f"could not revoke the tokens at the issuer: its `revocation_endpoint` is unusable: `{endpoint}` {reason}"
+    assert expected in ended.stderr, ended.stderr
 
 
 def test_forget_without_a_revocation_endpoint_reports_it(own):

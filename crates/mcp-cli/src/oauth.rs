@@ -344,7 +344,8 @@ impl OAuth {
             token_received_at: Some(now()),
             issuer: found.issuer.issuer.clone(),
             token_endpoint: Some(found.issuer.token_endpoint.clone()),
-            revocation_endpoint: found.issuer.revocation_endpoint.clone().filter(|own| is_secure(own)),
+            // Checked when it is used: the user is to know why the tokens are not revoked.
+            revocation_endpoint: found.issuer.revocation_endpoint.clone(),
             resource,
             client_id: client.id.clone(),
             // One that was given is given again, or kept where it was installed.

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context as _, bail};
-use mcp_protocol::uri::SecureUrl;
+use mcp_protocol::{json::shortened, uri::SecureUrl};
 use reqwest::header::HeaderMap;
 use url::{Url, form_urlencoded};
 
@@ -50,9 +50,7 @@ pub(super) async fn revoke_unkept(http: &IssuerHttp, credentials: &Credentials, 
 
 async fn revoke_by(http: &IssuerHttp, credentials: &Credentials, client: &Client) -> anyhow::Result<Revocation> {
     let Some(endpoint) = credentials.revocation_endpoint.as_deref() else { return Ok(Revocation::Unsupported) };
-    if SecureUrl::parse(endpoint).is_none() {
-        bail!("its `revocation_endpoint` is no https URL: {endpoint}");
-    }
+    check_endpoint(http, endpoint).context("its `revocation_endpoint` is unusable")?;
     let (token, hint) = match &credentials.token_response.refresh_token {
         Some(refresh_token) => (refresh_token, "refresh_token"),
         None => (&credentials.token_response.access_token, "access_token"),
@@ -67,6 +65,18 @@ async fn revoke_by(http: &IssuerHttp, credentials: &Credentials, client: &Client
         true => Ok(Revocation::Revoked),
         false => bail!("{}", answer.reason()),
     }
+}
+
+/// Checks a URL to which a token is sent.
+fn check_endpoint(http: &IssuerHttp, endpoint: &str) -> anyhow::Result<()> {
+    let shown = shortened(endpoint);
+    if Url::parse(endpoint).is_err() {
+        bail!("`{shown}` is no URL");
+    }
+    if SecureUrl::parse(endpoint).is_none() {
+        bail!("`{shown}` must be an https URL without a user name");
+    }
+    http.check_address(endpoint)
 }
 
 impl OAuth {
@@ -93,5 +103,44 @@ impl OAuth {
             }
         }
         self.renew(token.as_ref().map(|own| own.text.as_str()), &challenge).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unusable_endpoint_is_named_with_its_reason() {
+        let long = format!("https:{}", "/".repeat(10_000));
+        for (endpoint, reason) in [
+            ("http://id.example/revoke", "`http://id.example/revoke` must be an https URL without a user name"),
+            (
+                "https://a:b@id.example/revoke",
+                "`https://a:b@id.example/revoke` must be an https URL without a user name",
+            ),
+            ("/revoke", "`/revoke` is no URL"),
+            ("", "`` is no URL"),
+            (&long, "…` is no URL"),
+            ("https://127.0.0.1/revoke", "127.0.0.1 is this machine, to which a server elsewhere cannot lead"),
+            ("http://localhost:1/revoke", "localhost is this machine, to which a server elsewhere cannot lead"),
+            (
+                "https://169.254.169.254/",
+                "169.254.169.254 is a link-local or reserved address, to which no server can lead",
+            ),
+        ] {
+            let kept = serde_json::json!({
+                "client_id": "c", "token_response": { "access_token": "t" }, "granted_scopes": [],
+                "token_received_at": 0, "revocation_endpoint": endpoint,
+            });
+            let credentials: Credentials = serde_json::from_value(kept).unwrap();
+            let client = Client { id: "c".to_owned(), secret: None, auth_method: None };
+
+            let error = revoke("https://mcp.example.com/mcp", &credentials, &client).await.unwrap_err();
+
+            let error = format!("{error:#}");
+            assert!(error.starts_with("its `revocation_endpoint` is unusable: "), "{error}");
+            assert!(error.ends_with(reason) && error.len() < 500, "{error}");
+        }
     }
 }
