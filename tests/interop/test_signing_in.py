@@ -389,6 +389,32 @@ def test_metadata_that_the_server_names_must_be_its_own(own):
     assert ended.returncode == 1 and "evil.example" in ended.stderr and site.pages() == 0, ended.stderr
 
 
+def test_the_resource_of_the_metadata_is_sent_in_its_normal_form(own):
+    with Site() as site:
+        resource = site.url.replace("http://", "HTTP://").replace("/mcp", "/./mcp")
+        metadata = {"resource": resource, "authorization_servers": [site.origin]}
+        site.answers[f"{RESOURCE_METADATA}/mcp"] = lambda _: (200, metadata)
+        own.signed_in(site)
+        own.expire(site)
+        own.signed_in(site)
+        sent = [request.query or request.form for request in site.requests if request.path in ("/authorize", "/token")]
+
+    assert [one["resource"] for one in sent] == [site.url] * 3
+
+
+@pytest.mark.parametrize(
+    "written, reason",
+    [("{}#x", "which has a fragment"), (" {}", "which is no absolute URI"), ("{}\n", "which is no absolute URI"), ("{}?a=b", "which is not the server's URL")],
+)
+def test_a_resource_that_is_not_the_server_is_rejected(own, written, reason):
+    with Site() as site:
+        metadata = {"resource": written.format(site.url), "authorization_servers": [site.origin]}
+        site.answers[f"{RESOURCE_METADATA}/mcp"] = lambda _: (200, metadata)
+        ended = own.tools(site)
+
+    assert ended.returncode == 1 and reason in ended.stderr and site.pages() == 0, ended.stderr
+
+
 def test_all_requests_have_the_same_user_agent_o07(own):
     with Site() as site:
         own.signed_in(site)

@@ -17,6 +17,7 @@ mod http;
 mod machine;
 mod options;
 mod refresh;
+mod resource;
 mod revocation;
 mod sign_in;
 

@@ -6,11 +6,14 @@
 use std::fmt;
 
 use anyhow::{Context as _, bail};
-use mcp_protocol::uri::SecureUrl;
+use mcp_protocol::{json::shortened, uri::SecureUrl};
 use serde::Deserialize;
 use url::Url;
 
-use super::http::{Failure, IssuerHttp};
+use super::{
+    http::{Failure, IssuerHttp},
+    resource,
+};
 use crate::{challenge::Challenge, received};
 
 /// RFC 8414, section 3.
@@ -67,7 +70,7 @@ impl std::error::Error for NoIssuer {}
 #[derive(Debug)]
 pub(super) struct Discovered {
     pub(super) issuer: IssuerMetadata,
-    /// The resource identifier as the metadata has it.
+    /// The resource identifier: that of the metadata, or the server's URL.
     pub(super) resource: String,
     /// The scopes that the server's metadata lists.
     pub(super) scopes: Vec<String>,
@@ -84,7 +87,7 @@ pub(super) struct Discovered {
 pub(super) async fn discover(http: &IssuerHttp, server: &Url, challenge: &Challenge) -> anyhow::Result<Discovered> {
     let metadata = resource_metadata(http, server, challenge).await?;
     let requires_dpop = metadata.as_ref().is_some_and(|own| own.dpop_bound_access_tokens_required == Some(true));
-    let (resource, issuers, scopes) = match metadata {
+    let (named, issuers, scopes) = match metadata {
         Some(own) => (own.resource, own.authorization_servers.unwrap_or_default(), own.scopes_supported),
         None => (None, Vec::new(), None),
     };
@@ -95,11 +98,7 @@ pub(super) async fn discover(http: &IssuerHttp, server: &Url, challenge: &Challe
     };
     let issuer = found.ok_or(NoIssuer)?;
     check(http, &issuer)?;
-    let resource = resource.unwrap_or_else(|| {
-        let mut server = server.clone();
-        server.set_fragment(None);
-        server.into()
-    });
+    let resource = named.unwrap_or_else(|| resource::of_server(server));
     Ok(Discovered { issuer, resource, scopes: scopes.unwrap_or_default(), requires_dpop })
 }
 
@@ -135,27 +134,20 @@ async fn resource_metadata(
     first(http, &places, false, |place, document| {
         let Ok(metadata) = received::read::<ResourceMetadata>(document) else { return Ok(None) };
         let reason = match metadata.resource.as_deref() {
-            Some(resource) if is_of(resource, server) => return Ok(Some(metadata)),
-            Some(resource) => format!("is that of `{resource}`"),
+            Some(given) => match resource::identifier(given, server) {
+                Ok(normal) => return Ok(Some(ResourceMetadata { resource: Some(normal), ..metadata })),
+                Err(reason) => format!("is that of `{}`, {reason}", shortened(given)),
+            },
             None => "has no `resource`".to_owned(),
         };
         // A document at the URL from the challenge must be valid; an invalid one at a well-known URL is skipped.
-        match named.as_ref() == Some(place) {
-            true => bail!("the server's metadata at {place} {reason}"),
-            false => Ok(None),
+        if named.as_ref() == Some(place) {
+            bail!("the server's metadata at {place} {reason}");
         }
+        tracing::info!("the server's metadata at {place} {reason}: it is not used");
+        Ok(None)
     })
     .await
-}
-
-/// Whether a resource identifier is the server's URL, or a parent path of it.
-fn is_of(resource: &str, server: &Url) -> bool {
-    let Ok(resource) = Url::parse(resource) else { return false };
-    if resource.fragment().is_some() || resource.origin() != server.origin() {
-        return false;
-    }
-    let (above, path) = (resource.path().trim_end_matches('/'), server.path());
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The metadata of the first issuer that publishes some.
@@ -405,29 +397,5 @@ mod tests {
                 format!("{origin}/.well-known/openid-configuration")
             ]
         );
-    }
-
-    #[test]
-    fn metadata_is_of_the_server_or_of_a_path_above() {
-        let server = Url::parse("https://mcp.example.com/a/mcp?x=1").unwrap();
-        for resource in [
-            "https://mcp.example.com/a/mcp",
-            "https://mcp.example.com/a/mcp/",
-            "https://mcp.example.com/a",
-            "https://mcp.example.com",
-            "https://mcp.example.com:443/a/mcp?y",
-        ] {
-            assert!(is_of(resource, &server), "{resource}");
-        }
-        for resource in [
-            "https://evil.example/a/mcp",
-            "http://mcp.example.com/a/mcp",
-            "https://mcp.example.com/a/mcp#x",
-            "https://mcp.example.com/a/m",
-            "https://mcp.example.com/a/mcp/more",
-            "mcp.example.com",
-        ] {
-            assert!(!is_of(resource, &server), "{resource}");
-        }
     }
 }
