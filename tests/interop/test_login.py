@@ -99,6 +99,20 @@ def test_login_that_fails_ends_with_1(own):
     assert "nor for another server" in run(own, "forget", "https://mcp.example.com/mcp").stderr
 
 
+def test_empty_variables_count_as_unset(own, tmp_path):
+    variables = {name: "" for name in ("MCPL_STATE_DIR", "MCPL_CLIENT_ID", "MCPL_CLIENT_SECRET", "MCPL_IDP_CLIENT_SECRET")}
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_STATE_HOME": "", **variables}
+    environment["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nowhere"
+    with Site() as site:
+        command = [own.program, "login", site.url, "--open", BROWSER]
+        signed_in = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS)
+        listed = subprocess.run([own.program, "logins", "--json"], capture_output=True, text=True, env=environment)
+
+    assert signed_in.returncode == 0, signed_in.stderr
+    (kept,) = json.loads(listed.stdout)
+    assert kept["client_id"] == "client-0" and kept["file"].startswith(f"{tmp_path}/"), kept
+
+
 @pytest.mark.parametrize("option", [("--sigv4", "--region", "x"), ("--token-command", "echo t"), ("--header", "Authorization: t")])
 def test_login_without_a_sign_in_is_a_usage_error(own, option):
     ended = run(own, "login", "https://mcp.example.com/mcp", *option)

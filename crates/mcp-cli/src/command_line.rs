@@ -1,9 +1,10 @@
-//! Errors of the command line; and commands in options, such as `--token-command`: split into words as a shell does, and run
-//! for what they print.
+//! Errors of the command line; variables that are options; and commands in options, such as `--token-command`: split into words
+//! as a shell does, and run for what they print.
 
 use std::{fmt, process::Stdio};
 
 use anyhow::{Context, bail};
+use clap::{Arg, builder::Resettable};
 use tokio::{io::AsyncReadExt as _, process::Command};
 
 /// The largest token that a command prints.
@@ -26,6 +27,13 @@ impl fmt::Display for UsageError {
 }
 
 impl std::error::Error for UsageError {}
+
+/// The command line without the variables that are empty, which count as unset.
+pub(crate) fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let reset = |arg: Arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg };
+    command.mut_args(reset).mut_subcommands(without_empty_variables)
+}
 
 /// The words of a command. Words may be quoted by `'` or `"`; a backslash takes the next character as it is, except between
 /// single quotes and on Windows, where it separates folders. Nothing is expanded.

@@ -239,7 +239,7 @@ impl Connection {
             return Ok(Some(asked.context("there is no terminal to ask for the client's secret on")?));
         }
         let given = self.client_secret.clone().filter(|secret| !secret.is_empty());
-        if given.is_some() && std::env::var_os(SECRET_VARIABLE).is_none() {
+        if given.is_some() && variable(SECRET_VARIABLE).is_none() {
             tracing::warn!(
                 "others on this machine can read the client secret: put it into {SECRET_VARIABLE}, or let \
                  `--ask-client-secret` ask for it"

@@ -42,7 +42,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
@@ -285,7 +285,8 @@ struct ProxyArgs {
 /// Runs the command.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let matches = command_line::without_empty_variables(Cli::command()).try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         // A usage error, or `--help` or `--version`.
         Err(error) => {

@@ -38,9 +38,10 @@ impl AssertionSource {
     pub(super) async fn read(&self) -> anyhow::Result<Assertion> {
         let text = match self {
             Self::File(file) => files::read_text(file).with_context(|| format!("could not read {}", file.display()))?,
-            Self::Variable(name) => {
-                std::env::var(name).ok().with_context(|| format!("the variable {name} is not set"))?
-            }
+            Self::Variable(name) => std::env::var(name)
+                .ok()
+                .filter(|own| !own.is_empty())
+                .with_context(|| format!("the variable {name} is not set"))?,
             Self::Command(command) => command_line::output("--assertion-command", command).await?,
         };
         Assertion::parse(text.trim()).with_context(|| format!("{self} has no assertion"))
