@@ -45,6 +45,25 @@ def open_site(**options):
     return site
 
 
+def anonymous_site(**options):
+    """A server that answers lists without a token, and requires one for calls."""
+
+    def message(request):
+        sent = json.loads(request.body) if request.method == "POST" else {}
+        if sent.get("method") != "tools/call":
+            site.issuer.valid.add("")
+            usual = site.message(request)
+            site.issuer.valid.discard("")
+            return usual
+        status, *usual = site.message(request)
+        if status == 401:
+            return status, *usual
+        return 200, {"jsonrpc": "2.0", "id": sent["id"], "result": {"content": [{"type": "text", "text": "done"}]}}
+
+    site = Site({"/mcp": message}, **options)
+    return site
+
+
 def revoking(status=200, body=""):
     site = Site({"/revoke": lambda _: (status, body)})
     site.more_metadata["revocation_endpoint"] = f"{site.origin}/revoke"
@@ -94,9 +113,49 @@ def test_login_that_fails_ends_with_1(own):
         without = login(own, site)
 
     assert denied.returncode == 1 and "access_denied" in json.loads(denied.stdout)["error"]["message"]
-    assert without.returncode == 1 and "there is nothing to sign in to" in without.stderr, without.stderr
+    assert without.returncode == 1 and "the server has not asked for a sign-in" in without.stderr, without.stderr
     assert logins(own) == []
     assert "nor for another server" in run(own, "forget", "https://mcp.example.com/mcp").stderr
+
+
+@pytest.mark.parametrize("place, path", [("/mcp", "/mcp"), ("", ""), ("", "/mcp")], ids=["path", "root-of-origin", "root-of-path"])
+def test_login_reads_metadata_without_a_challenge(own, place, path):
+    with Site() as issuer, anonymous_site(issuer=issuer) as site:
+        metadata = {"resource": f"{site.origin}{path}", "authorization_servers": [issuer.origin], "scopes_supported": ["s"]}
+        site.answers["/.well-known/oauth-authorization-server"] = lambda _: (404, "")
+        site.answers["/.well-known/oauth-protected-resource/mcp"] = lambda _: (404, "")
+        site.answers[f"/.well-known/oauth-protected-resource{place}"] = lambda _: (200, metadata)
+        signed_in = login(own, site)
+        (page,) = [own for own in issuer.requests if own.path == "/authorize"]
+
+    assert signed_in.returncode == 0 and signed_in.stdout.startswith(f"{site.url}: signed in, issuer {issuer.origin}")
+    assert (page.query["resource"], page.query["scope"]) == (f"{site.origin}{path}", "s")
+
+
+def test_login_at_a_server_whose_calls_alone_name_the_issuer(own):
+    with Site() as issuer, anonymous_site(issuer=issuer) as site:
+        metadata = {"resource": site.url, "authorization_servers": [issuer.origin], "scopes_supported": ["s"]}
+        for path in ("/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server"):
+            site.answers[path] = lambda _: (404, "")
+        site.answers["/meta"] = lambda _: (200, metadata)
+        site.challenge = f'Bearer resource_metadata="{site.origin}/meta"'
+
+        before = login(own, site)
+        called = run(own, "call", site.url, "t", "--open", BROWSER)
+        kept = login(own, site)
+        own.edit(token_received_at=0)
+        refreshed = login(own, site)
+        own.edit(token_received_at=0)
+        issuer.refresh_tokens.clear()
+        again = login(own, site)
+        pages = [own for own in issuer.requests if own.path == "/authorize"]
+
+    assert before.returncode == 1 and "run `mcpl call URL TOOL` with it, which signs in" in before.stderr, before.stderr
+    assert called.returncode == 0 and called.stdout == "done\n", called.stderr
+    for ended in (kept, refreshed, again):
+        assert ended.returncode == 0 and ended.stdout.startswith(f"{site.url}: signed in"), ended.stderr
+    assert len(pages) == 2, "the issuer of the stored sign-in is used"
+    assert [(own.query["resource"], own.query["scope"]) for own in pages] == [(site.url, "s")] * 2
 
 
 def test_empty_variables_count_as_unset(own, tmp_path):

@@ -204,7 +204,8 @@ enum Command {
     },
     /// Sign in to a server ahead of time, for programs that start `mcpl proxy`.
     ///
-    /// Give the options for signing in that the program's entry has. Without effect if a valid token is kept.
+    /// Give the options for signing in that the program's entry has. Without effect if a valid token is kept. Where a server names
+    /// its issuer only when a tool is called, `mcpl call` signs in.
     Login {
         #[command(flatten)]
         server: ServerArgs,

@@ -21,7 +21,8 @@ use crate::{
 pub(crate) async fn login(session: &Session, url: &str, state_dir: Option<&Path>, is_json: bool) -> anyhow::Result<()> {
     session.sign_in_ahead().await.map_err(|error| match error.is::<NoIssuer>() {
         true => anyhow::anyhow!(
-            "the server accepts requests without a token and names no issuer of tokens: there is nothing to sign in to"
+            "the server has not asked for a sign-in and names no issuer of tokens: if a tool needs a sign-in, run `mcpl call URL \
+             TOOL` with it, which signs in"
         ),
         false => error.context("could not get a token"),
     })?;

@@ -256,10 +256,32 @@ impl OAuth {
     async fn discover(&self, challenge: &Challenge) -> anyhow::Result<Discovered> {
         let found = discovery::discover(&self.http, &self.server, challenge);
         let found = tokio::time::timeout(DISCOVERY_TIMEOUT, found).await;
-        let found = found.with_context(|| format!("its metadata took longer than {DISCOVERY_TIMEOUT:?}"))??;
+        let found = match found.with_context(|| format!("its metadata took longer than {DISCOVERY_TIMEOUT:?}"))? {
+            Err(error) if error.is::<NoIssuer>() => self.kept_issuer().await?.ok_or(error)?,
+            found => found?,
+        };
         self.bind(&found.issuer)?;
         tracing::info!("the issuer of tokens is {}", found.issuer.issuer.as_deref().unwrap_or("without a name"));
         Ok(found)
+    }
+
+    /// The issuer of the stored sign-in or client, for a server that names none now (2026-07-28, Authorization Server Discovery:
+    /// "use pre-configured values").
+    async fn kept_issuer(&self) -> anyhow::Result<Option<Discovered>> {
+        let (credentials, registration) = (self.credentials()?, self.store.registration()?);
+        let name = credentials.as_ref().and_then(|own| own.issuer.clone()).or(registration.and_then(|own| own.issuer));
+        let Some(name) = name else { return Ok(None) };
+        tracing::info!("the server names no issuer: the one of the stored sign-in is used");
+        let found = discovery::identity_provider(&self.http, &name);
+        let found = tokio::time::timeout(DISCOVERY_TIMEOUT, found).await;
+        let issuer = found.with_context(|| format!("its metadata took longer than {DISCOVERY_TIMEOUT:?}"))??;
+        let resource = credentials.as_ref().and_then(|own| own.resource.clone());
+        Ok(Some(Discovered {
+            issuer,
+            resource: resource.unwrap_or_else(|| resource::of_server(&self.server)),
+            requires_dpop: credentials.as_ref().is_some_and(|own| own.proof_key.is_some()),
+            scopes: credentials.map(|own| own.granted_scopes).unwrap_or_default(),
+        }))
     }
 
     /// Checks that a client is used with its own issuer: its id and secret are sent to no other
