@@ -167,9 +167,10 @@ def test_a_file_that_does_not_parse_is_left_alone(run, tmp_path, flag):
     for broken in ("{", '{"a": 1} x', "[mcp_servers", "\x00"):
         file.write_text(broken)
 
-        refused = run("install", "greeter", URL, flag, check=False)
+        refused = run("install", "greeter", URL, flag, "--via-proxy", check=False)
 
         assert refused.returncode == 1 and "is left as it is" in refused.stderr and str(file) in refused.stderr
+        assert refused.stdout == "", "no next step"
         assert file.read_text() == broken
 
 
@@ -402,6 +403,7 @@ def test_a_broken_file_stops_no_other(run, tmp_path):
     entries = [(tmp_path / FLAGS[flag][0]).read_text() for flag in ("--gemini", "--codex")]
     removed = run("uninstall", "greeter", "--cursor", "--gemini", "--claude-code", "--codex", check=False)
 
+    assert "trust the folder" in installed.stdout and "approval" not in installed.stdout
     for ended in (installed, removed):
         assert ended.returncode == 1 and all(ended.stderr.count(f"{file} is left as it is") == 1 for file in broken)
     assert all(URL in entry for entry in entries)

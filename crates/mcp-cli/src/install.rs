@@ -58,7 +58,7 @@ pub(crate) fn install(
     let places = Places::usual()?;
     let chosen = apps.chosen_or_prompted()?;
     let is_proxied = |app: App| via_proxy || app.direct(url).is_none();
-    let installed = change_all(&chosen, &places, apps.dry_run, Kind::Install, |app, text| {
+    let (written, installed) = change_all(&chosen, &places, apps.dry_run, Kind::Install, |app, text| {
         let entry = app.entry(&server, is_proxied(app));
         if let Some(replaced) = Replaced::of(app, text, name, &entry) {
             tracing::warn!("{}: {replaced}", app.title());
@@ -66,11 +66,11 @@ pub(crate) fn install(
         with_entry(app, text, name, &entry).map(Some)
     });
     if !apps.dry_run {
-        chosen.iter().filter_map(|app| app.advice()).for_each(print);
-        if chosen.iter().any(|app| !is_proxied(*app)) && options.iter().any(|own| own == "--timeout") {
+        written.iter().filter_map(|app| app.advice()).for_each(print);
+        if written.iter().any(|app| !is_proxied(*app)) && options.iter().any(|own| own == "--timeout") {
             print("`--timeout` is for `mcpl proxy`: with `--via-proxy` all of them start it");
         }
-        if needs_sign_in && chosen.iter().any(|app| is_proxied(*app)) {
+        if needs_sign_in && written.iter().any(|app| is_proxied(*app)) {
             let words = ["mcpl", "login", url].into_iter().chain(options.iter().map(String::as_str));
             print(&format!("If the server requires a sign-in, sign in first: {}", command_line::join(words)));
         }
@@ -86,7 +86,7 @@ pub(crate) fn install(
 pub(crate) fn uninstall(name: &str, apps: &Apps) -> anyhow::Result<()> {
     check_name(name)?;
     let places = Places::usual()?;
-    change_all(&apps.chosen_or_prompted()?, &places, apps.dry_run, Kind::Uninstall, |app, text| {
+    let (_, ended) = change_all(&apps.chosen_or_prompted()?, &places, apps.dry_run, Kind::Uninstall, |app, text| {
         if !has_entry(app, text, name) {
             let those = match names(app, text).join(", ") {
                 none if none.is_empty() => "it has no entries".to_owned(),
@@ -110,7 +110,8 @@ pub(crate) fn uninstall(name: &str, apps: &Apps) -> anyhow::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_all("") => Ok(None),
             Err(_) => Ok(Some(without)),
         }
-    })
+    });
+    ended
 }
 
 /// Whether an entry is written or removed.
@@ -121,24 +122,27 @@ enum Kind {
 }
 
 /// Changes the files of all programs, one installation after the other. A file that cannot be changed stops no other. One for
-/// which `edit` returns `None` is removed.
+/// which `edit` returns `None` is removed. Returns the programs whose file is as it should be.
 fn change_all(
     chosen: &[App],
     places: &Places,
     dry_run: bool,
     kind: Kind,
     edit: impl Fn(App, &str) -> anyhow::Result<Option<String>>,
-) -> anyhow::Result<()> {
+) -> (Vec<App>, anyhow::Result<()>) {
     let _lock = if dry_run { None } else { lock() };
-    let mut failed = None;
+    let (mut changed, mut failed) = (Vec::new(), None);
     for app in chosen {
-        if let Err(error) = change(*app, places, dry_run, kind, |text| edit(*app, text))
-            && let Some(before) = failed.replace(error)
-        {
-            tracing::error!("{before:#}");
+        match change(*app, places, dry_run, kind, |text| edit(*app, text)) {
+            Ok(()) => changed.push(*app),
+            Err(error) => {
+                if let Some(before) = failed.replace(error) {
+                    tracing::error!("{before:#}");
+                }
+            }
         }
     }
-    failed.map_or(Ok(()), Err)
+    (changed, failed.map_or(Ok(()), Err))
 }
 
 /// Waits for other installations: each reads a file, and replaces it. Where nothing can be locked, there is no waiting.
