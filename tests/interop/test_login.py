@@ -404,6 +404,22 @@ def test_the_log_shows_no_query(own):
         assert url in proxy.stderr and "hunter2" not in proxy.stderr, proxy.stderr
 
 
+def test_doctor_names_the_cause_and_shows_no_query(own):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/mcp"
+    ended = run(own, "doctor", f"{url}?key=hunter2", "--json")
+    elsewhere = run(own, "doctor", "https://hunter2:hunter2@mcp.invalid/mcp?key=hunter2", "--json")
+    (found,) = [own for own in json.loads(ended.stdout) if own["check"] == "reach"]
+
+    assert found["found"].startswith("the connection is refused: ") and "start the server" in found["fix"]
+    for ran in (ended, elsewhere):
+        assert ran.returncode == 1
+        assert "error sending request" not in ran.stdout and "hunter2" not in ran.stdout + ran.stderr, ran.stdout
+    (address,) = [own for own in json.loads(elsewhere.stdout) if own["check"] == "address"]
+    assert address["found"] == "https://mcp.invalid/mcp is https"
+
+
 def test_doctor_names_the_schemes_that_work(own):
     ended = run(own, "doctor", "ftp://x/mcp", "--json")
     problems = [finding for finding in json.loads(ended.stdout) if finding["level"] == "problem"]

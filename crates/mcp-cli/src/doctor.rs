@@ -180,7 +180,8 @@ async fn reach(server: &mut Server, report: &mut Report) -> Option<Answer> {
         match server.modern(method::SERVER_DISCOVER, json!({}), Access::Anonymous).await {
             Ok(second) => transport::time(first.took, second.took, report),
             Err(error) => {
-                report.problem("reach", format!("the second request failed: {error:#}"), "all clients", "try again");
+                let found = format!("the second request failed: {}", network::cause(&error));
+                report.problem("reach", found, "all clients", "try again");
             }
         }
         return Some(first);

@@ -45,6 +45,29 @@ pub(crate) fn without_query(given: &str) -> String {
     url.into()
 }
 
+/// A text whose URLs have neither a query, user name, password nor fragment. A URL ends at a space or a quote; punctuation after
+/// it stays.
+pub(crate) fn without_queries(text: &str) -> String {
+    let (mut redacted, mut rest) = (String::new(), text);
+    while let Some(start) = rest.find("://") {
+        let (before, own) = rest.split_at(start + 3);
+        redacted.push_str(before);
+        let end = own.find(|own: char| own.is_whitespace() || "`\"<>".contains(own)).unwrap_or(own.len());
+        let (url, after) = own.split_at(end);
+        let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
+        let url = &url[authority.rfind('@').map_or(0, |at| at + 1)..];
+        match url.find(['?', '#']) {
+            Some(query) => {
+                let punctuation = url.trim_end_matches(['.', ',', ':', ';', ')']).len();
+                redacted.extend([&url[..query], &url[punctuation..]]);
+            }
+            None => redacted.push_str(url),
+        }
+        rest = after;
+    }
+    redacted + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +100,24 @@ mod tests {
             ("mcp.example.com/mcp?key=s", "mcp.example.com/mcp"),
         ] {
             assert_eq!(without_query(given), shown);
+        }
+    }
+
+    #[test]
+    fn urls_within_a_text_have_no_secret() {
+        for (text, shown) in [
+            ("no URL: x?y#z", "no URL: x?y#z"),
+            ("https://mcp.example.com/mcp?key=s is https", "https://mcp.example.com/mcp is https"),
+            (
+                "at https://s:s@mcp.example.com:1/mcp#s, and `http://a?s`",
+                "at https://mcp.example.com:1/mcp, and `http://a`",
+            ),
+            ("for url (https://a.example/?a=s,s): refused", "for url (https://a.example/): refused"),
+            ("https://a/@b?s=https://c/?d", "https://a/@b"),
+            ("https://s@s@a/ https://", "https://a/ https://"),
+            ("https://a/?é=ü.", "https://a/."),
+        ] {
+            assert_eq!(without_queries(text), shown);
         }
     }
 

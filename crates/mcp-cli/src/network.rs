@@ -3,7 +3,7 @@
 pub(crate) mod certificates;
 pub(crate) mod proxies;
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use anyhow::Context as _;
 use mcp_protocol::uri::is_loopback;
@@ -18,6 +18,9 @@ use url::Url;
 use self::proxies::Proxy;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// As the HTTP client has it.
+const OUT_OF_TIME: &str = "operation timed out";
 
 /// A faulty environment variable.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub(crate) fn client(url: &str, headers: HeaderMap, timeout: Duration) -> anyhow
 pub(crate) fn client_builder(url: &str, headers: HeaderMap, timeout: Duration) -> ClientBuilder {
     let (proxy, is_tls) = (Proxy::of(url), url.starts_with("https:"));
     let explain = move |error: BoxError| -> BoxError {
-        let error = if error.is::<Elapsed>() { "operation timed out".into() } else { error };
+        let error = if error.is::<Elapsed>() { OUT_OF_TIME.into() } else { error };
         let reasons = [proxy.as_ref().map(ToString::to_string), untrusted(&error).filter(|_| is_tls)];
         let reasons: Vec<String> = reasons.into_iter().flatten().collect();
         if reasons.is_empty() { error } else { Box::new(ConnectError { reason: reasons.join(": "), source: error }) }
@@ -65,6 +68,40 @@ pub(crate) fn client_builder(url: &str, headers: HeaderMap, timeout: Duration) -
 /// The `User-Agent` of every request, those to issuers included.
 pub(crate) fn user_agent() -> &'static str {
     concat!("mcpl/", env!("CARGO_PKG_VERSION"))
+}
+
+/// The beginnings of errors in which libraries say that there is another one.
+const LAYERS: [&str; 3] = ["error sending request", "client error (", "tcp connect error"];
+pub(crate) const REFUSED: &str = "the connection is refused";
+pub(crate) const NO_ANSWER: &str = "no answer in time";
+
+/// The cause of a failed request: its kind, and the errors of the system or of TLS.
+pub(crate) fn cause(error: &anyhow::Error) -> String {
+    let reasons: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let own = reasons.iter().filter(|reason| !LAYERS.iter().any(|layer| reason.starts_with(layer)));
+    let own: Vec<&str> = kind(error).into_iter().chain(own.map(String::as_str)).collect();
+    if own.is_empty() { error.root_cause().to_string() } else { own.join(": ") }
+}
+
+fn kind(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|own| {
+        if let Some(own) = own.downcast_ref::<io::Error>() {
+            return match own.kind() {
+                io::ErrorKind::ConnectionRefused => Some(REFUSED),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => Some("the connection broke off"),
+                io::ErrorKind::TimedOut => Some(NO_ANSWER),
+                _ => None,
+            };
+        }
+        if own.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {
+            return Some(NO_ANSWER);
+        }
+        match own.to_string().as_str() {
+            "dns error" => Some("the host name is not found"),
+            OUT_OF_TIME => Some(NO_ANSWER),
+            _ => None,
+        }
+    })
 }
 
 fn is_local(url: &str) -> bool {
@@ -100,5 +137,39 @@ impl fmt::Display for ConnectError {
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(self.source.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn failed(url: &str, timeout: Duration) -> String {
+        let client = client_builder(url, HeaderMap::new(), timeout).no_proxy().build().unwrap();
+        cause(&client.get(url).send().await.unwrap_err().into())
+    }
+
+    #[tokio::test]
+    async fn a_failed_request_has_a_cause_in_words() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = format!("http://{}/mcp?key=hunter2", listener.local_addr().unwrap());
+        let closed = {
+            let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            format!("http://{}/mcp?key=hunter2", unused.local_addr().unwrap())
+        };
+
+        let [refused, late, unknown] = [
+            failed(&closed, Duration::from_secs(9)).await,
+            failed(&silent, Duration::from_millis(50)).await,
+            failed("http://mcp.invalid/mcp?key=hunter2", Duration::from_secs(9)).await,
+        ];
+
+        assert!(refused.starts_with("the connection is refused: "), "{refused}");
+        assert_eq!(late, "no answer in time: operation timed out");
+        assert!(unknown.starts_with("the host name is not found: dns error"), "{unknown}");
+        for cause in [refused, late, unknown] {
+            assert!(!cause.contains("error sending request") && !cause.contains("hunter2"), "{cause}");
+        }
+        assert_eq!(cause(&anyhow::anyhow!("error sending request")), "error sending request");
     }
 }

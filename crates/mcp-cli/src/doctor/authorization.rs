@@ -13,6 +13,7 @@ use super::{
     server::{Access, Answer, Server},
     transport,
 };
+use crate::network;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 const REMAPPED: &str = "x-amzn-remapped-www-authenticate";
@@ -337,7 +338,7 @@ pub(super) async fn document(
     let request = server.request(Method::GET, url.clone()).header(ACCEPT, "application/json");
     let answer = match server.send(request, Access::Anonymous, None).await {
         Ok(answer) => answer,
-        Err(error) => return (Document::Other(format!("cannot be reached: {error:#}")), None),
+        Err(error) => return (Document::Other(format!("cannot be reached: {}", network::cause(&error))), None),
     };
     let found = match answer.status {
         StatusCode::OK if answer.message.is_object() => {

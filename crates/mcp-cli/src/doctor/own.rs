@@ -17,7 +17,7 @@ use super::report::{Level, Report};
 use crate::{
     install, keychain,
     network::{
-        SettingFault,
+        self, SettingFault,
         certificates::{self, HAS_SYSTEM_STORE},
         proxies::{self, Proxy},
     },
@@ -113,7 +113,7 @@ pub(super) fn unreachable(error: &anyhow::Error, url: &Url) -> (String, &'static
     // The kinds of certificate errors are in the middle of the chain, where each system words them in its own way.
     let details = format!("{error:?} {}", chain(error));
     let has = |word: &str| details.contains(word);
-    let found = format!("{error:#}");
+    let found = network::cause(error);
     let host = url.host_str().unwrap_or_default();
     if has("UnknownIssuer") || has("SelfSigned") || has("not trusted") || has("UntrustedRoot") {
         let fix = if HAS_SYSTEM_STORE {
@@ -165,6 +165,13 @@ pub(super) fn unreachable(error: &anyhow::Error, url: &Url) -> (String, &'static
             "all clients",
             "nothing speaks TLS at this port: is the scheme or the port another one?".to_owned(),
         );
+    }
+    if found.starts_with(network::REFUSED) {
+        return (found, "all clients", "start the server, or correct the host and the port of the URL".to_owned());
+    }
+    if found.starts_with(network::NO_ANSWER) {
+        let fix = "see the server's log; if a firewall drops the connection, set HTTPS_PROXY to the company's proxy";
+        return (found, "all clients", fix.to_owned());
     }
     let fix = "check the name, the port, the network, and that the certificate is one that browsers trust";
     (found, "all clients", fix.to_owned())

@@ -12,7 +12,7 @@ use super::{
     schemas,
     server::{Access, Answer, EVENT_STREAM, SESSION_ID, Server},
 };
-use crate::received::Pages;
+use crate::{network, received::Pages};
 
 /// The revision that many clients request: Codex, Gemini CLI and those of older SDKs.
 const OLDER_REVISION: &str = "2025-06-18";
@@ -169,7 +169,7 @@ async fn session(server: &mut Server, report: &mut Report) {
         ),
         Err(error) => report.problem(
             "protocol",
-            format!("`notifications/initialized`: {error:#}"),
+            format!("`notifications/initialized`: {}", network::cause(&error)),
             "all clients that initialize",
             "answer notifications with 202 and no body",
         ),
@@ -187,7 +187,7 @@ async fn session(server: &mut Server, report: &mut Report) {
         }
         Err(error) => report.problem(
             "protocol",
-            format!("`ping`: {error:#}"),
+            format!("`ping`: {}", network::cause(&error)),
             "clients that look whether the server is there",
             "answer with an empty result",
         ),
@@ -253,9 +253,12 @@ pub(super) async fn lists(server: &mut Server, spoken: &Spoken, report: &mut Rep
                 let clients = "`fastmcp list --prompts`, mcpc, CrewAI, Cline: they fail, or show the server in red";
                 report.note("lists", found, clients, "answer with an empty list");
             }
-            Err(error) => {
-                report.problem("lists", format!("`{method}`: {error:#}"), "all clients", "answer with a list that ends")
-            }
+            Err(error) => report.problem(
+                "lists",
+                format!("`{method}`: {}", network::cause(&error)),
+                "all clients",
+                "answer with a list that ends",
+            ),
         }
     }
     if !tools.is_empty() {

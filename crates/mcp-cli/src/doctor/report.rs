@@ -1,8 +1,11 @@
-//! The findings of `mcpl doctor`.
+//! The findings of `mcpl doctor`. URLs in them have no query and no user name, as in the log: both may be secret.
 
 use serde::Serialize;
 
-use crate::output::{GOOD, NOTE, PROBLEM, print, printable_line};
+use crate::{
+    endpoint,
+    output::{GOOD, NOTE, PROBLEM, print, printable_line},
+};
 
 /// The column in which findings begin.
 const INDENT: usize = 22;
@@ -40,7 +43,8 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn ok(&mut self, check: &'static str, found: impl Into<String>) {
-        self.findings.push(Finding { check, level: Level::Ok, found: found.into(), clients: None, fix: None });
+        let found = endpoint::without_queries(&found.into());
+        self.findings.push(Finding { check, level: Level::Ok, found, clients: None, fix: None });
     }
 
     /// Adds a note: which clients are affected, if any, and the fix.
@@ -67,6 +71,7 @@ impl Report {
 
     pub(super) fn add(&mut self, check: &'static str, level: Level, found: String, clients: String, fix: String) {
         let clients = Some(clients).filter(|clients| !clients.is_empty());
+        let [found, fix] = [found, fix].map(|text| endpoint::without_queries(&text));
         self.findings.push(Finding { check, level, found, clients, fix: Some(fix) });
     }
 

@@ -19,7 +19,7 @@ use super::{
     report::Report,
     server::{Access, Answer, EVENT_STREAM, Server, info},
 };
-use crate::sigv4;
+use crate::{network, sigv4};
 
 /// Timeout of Claude for discovery and tokens.
 pub(super) const CLAUDE_PATIENCE: Duration = Duration::from_secs(10);
@@ -257,7 +257,12 @@ pub(super) async fn get(server: &Server, report: &mut Report) {
         Ok(answer) => answer,
         Err(error) => {
             let clients = "clients that wait for it before they go on";
-            return report.problem("get", format!("GET for a stream is not answered: {error:#}"), clients, fix);
+            return report.problem(
+                "get",
+                format!("GET for a stream is not answered: {}", network::cause(&error)),
+                clients,
+                fix,
+            );
         }
     };
     let found = format!("GET for a stream is answered with {}", answer.status);
