@@ -51,6 +51,7 @@ impl Contract {
         }
         let mut members: JsonObject = json::read(text, BUDGET)?;
         if let Some(Value::Object(contract)) = members.remove("contract") {
+            check_lock(&members)?;
             members = contract;
         }
         Self::new(members)
@@ -98,5 +99,18 @@ impl Contract {
 
     pub(crate) fn members(&self) -> &JsonObject {
         &self.members
+    }
+}
+
+/// Checks the members of a lock file beside its contract: one that was edited by hand may have others.
+fn check_lock(members: &JsonObject) -> Result<(), ContractError> {
+    if let Some(other) = members.keys().find(|name| *name != "accepted") {
+        let other = json::shortened(other);
+        return Err(ContractError::Shape(format!("it has `{other}` beside `contract`")));
+    }
+    let accepted = members.get("accepted").map(|own| own.as_array().map(|own| own.iter().all(Value::is_string)));
+    match accepted {
+        None | Some(Some(true)) => Ok(()),
+        Some(Some(false) | None) => Err(ContractError::Shape("`accepted` is not a list of texts".to_owned())),
     }
 }

@@ -132,6 +132,26 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_file_that_was_edited_is_an_error() {
+        let text = Lock::new(contract(9)).to_text();
+        assert!(Lock::parse(&text).is_ok());
+        for (accepted, expected) in [
+            (r#""accepted": [],,"#, "key must be a string at line 1 column 18"),
+            (r#""accepted": {},"#, "this is not a contract: `accepted` is not a list of texts"),
+            (r#""accepted": [3],"#, "this is not a contract: `accepted` is not a list of texts"),
+            (r#""accepted": [], "note": "x","#, "this is not a contract: it has `note` beside `contract`"),
+            (r#""accepted": [], "accepted": [],"#, "duplicate field `accepted`"),
+        ] {
+            let text =
+                text.split_whitespace().collect::<Vec<_>>().join(" ").replacen(r#""accepted": [],"#, accepted, 1);
+
+            let error = Contract::parse(&text).unwrap_err().to_string();
+
+            assert!(error.contains(expected) && Lock::parse(&text).is_err(), "{accepted}: {error}");
+        }
+    }
+
+    #[test]
     fn compatible_changes_need_no_name() {
         let mut lock = Lock::new(contract(5));
 

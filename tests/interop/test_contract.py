@@ -1,0 +1,79 @@
+"""`mcpl contract` with a built function and its lock file."""
+
+import json
+import subprocess
+
+import pytest
+from conftest import PROJECT, emulated
+
+LOCK = PROJECT / "functions" / "greeter" / "contract.lock.json"
+
+
+@pytest.fixture(scope="module")
+def url():
+    with emulated("greeter", "buffered", 1) as url:
+        yield url
+
+
+@pytest.fixture
+def contract(mcpl, tmp_path):
+    def run(*words, code=0):
+        command = [mcpl, "contract", *words]
+        ended = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        return ended
+
+    return run
+
+
+def edited(tmp_path, change):
+    """A copy of the lock file in which a function has changed the contract."""
+    lock = json.loads(LOCK.read_text())
+    change(lock["contract"])
+    file = tmp_path / "edited.json"
+    file.write_text(json.dumps(lock))
+    return file
+
+
+def test_a_function_has_the_contract_of_its_lock_file(contract, url, tmp_path):
+    for pair in ([LOCK, url], [url, LOCK]):
+        ended = contract("diff", *pair)
+        assert ended.stdout == "" and "the contracts are equal" in ended.stderr, ended.stdout
+    assert json.loads(contract("diff", LOCK, url, "--json").stdout) == []
+
+    printed = contract("print", url)
+    (tmp_path / "printed.json").write_text(printed.stdout)
+
+    assert [tool["name"] for tool in json.loads(printed.stdout)["tools"]] == [tool["name"] for tool in json.loads(LOCK.read_text())["contract"]["tools"]]
+    contract("diff", "printed.json", url)
+
+
+def test_an_edited_lock_file_shows_as_a_change(contract, url, tmp_path):
+    file = edited(tmp_path, lambda own: own["tools"].append({"name": "more", "inputSchema": {"type": "object"}}))
+
+    text, as_json = contract("diff", file, url, code=1), contract("diff", file, url, "--json", code=1)
+
+    assert text.stdout.startswith("breaking") and "tools.more:" in text.stdout, text.stdout
+    (change,) = json.loads(as_json.stdout)
+    assert (change["class"], change["name"].partition(":")[0]) == ("breaking", "tools.more")
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda text: text.replace('"accepted": [],', '"accepted": [],,', 1), "at line 2 column"),
+        (lambda text: text[: len(text) // 2], "at line"),
+        (lambda text: text.replace('"contract": {', '"contract": {\n    "tools": [],', 1), "`contract`: duplicate field `tools`"),
+        (lambda text: text.replace('"tools": [', '"tools": {}, "x": [', 1), "`tools` is not an array"),
+        (lambda text: text.replace('"accepted": []', '"accepted": [3]', 1), "`accepted` is not a list of texts"),
+        (lambda text: text.replace('"accepted": [],', '"accepted": [], "note": "mine",', 1), "it has `note` beside `contract`"),
+    ],
+    ids=["comma", "half", "twice", "object", "accepted", "member"],
+)
+def test_a_lock_file_that_is_broken_by_hand_is_named_with_the_place(contract, tmp_path, change, reason):
+    file = tmp_path / "broken.json"
+    file.write_text(change(LOCK.read_text()))
+
+    ended = contract("diff", LOCK, file, code=1)
+
+    assert f"could not read the contract {file}: " in ended.stderr and reason in ended.stderr, ended.stderr
