@@ -1,5 +1,5 @@
-//! A server that calls another MCP server for its caller. It never passes on the caller's token: it exchanges it for one that
-//! the issuer makes for the other server (RFC 8693). `UPSTREAM_URL` is the MCP endpoint of the other server, which may run the
+//! A server that calls another MCP server on behalf of its caller. It does not forward the caller's token: it exchanges it for a
+//! token of the other server at the issuer (RFC 8693). `UPSTREAM_URL` is the MCP endpoint of the other server, which may run the
 //! same program.
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! A tool that takes its time and says how far it has come. Each number is sent when it is due:
+//! A long-running tool that streams progress notifications:
 //!
 //! ```text
 //! cargo build --package mcp-lambda --example countdown

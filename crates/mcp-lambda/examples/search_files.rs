@@ -1,4 +1,4 @@
-//! A tool that reports its progress, and stops when the call is cancelled. It searches the files of a Lambda layer.
+//! A tool that reports progress, and stops when the call is cancelled. It searches the files of a Lambda layer.
 
 use std::{
     fs::{self, File},
@@ -33,14 +33,14 @@ async fn search_files(context: ToolContext<Vec<PathBuf>>, args: SearchArgs) -> R
     for (index, file) in files.iter().enumerate() {
         let (path, text, cancellation) = (file.clone(), args.text.clone(), context.cancellation().clone());
         lines.extend(spawn_blocking(move || search(&path, &text, &cancellation)).await??);
-        // A cancelled call ends at an `.await`, such as this one.
+        // A cancelled call ends at its next `.await`, such as this one.
         context.progress(index + 1, files.len(), file.to_str()).await;
     }
     lines.truncate(100);
     Ok(Json(Found { lines }))
 }
 
-/// A thread is not stopped by the end of the call: it has to look.
+/// The end of the call does not stop another thread: it must check `cancellation`.
 fn search(path: &Path, text: &str, cancellation: &CancellationToken) -> io::Result<Vec<String>> {
     let lines = BufReader::new(File::open(path)?).lines();
     let lines = lines.take_while(|_| !cancellation.is_cancelled());
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_file_is_a_step_of_the_progress() {
+    async fn progress_counts_each_file() {
         let (_folder, files) = files(3);
 
         let reply = call(files).await;
@@ -90,9 +90,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cancelled_call_reads_no_further_file() {
+    async fn a_cancelled_call_stops_reading_files() {
         let (folder, files) = files(5);
-        // Reading it would be a fault.
+        // Opening it would fail the call.
         fs::remove_file(folder.path().join("3.log")).unwrap();
 
         let reply = call(files).cancel_after(2).await;
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cancelled_thread_reads_no_further_line() {
+    async fn a_cancelled_search_stops_reading_lines() {
         let (_folder, files) = files(1);
         let cancellation = CancellationToken::new();
         assert_eq!(search(&files[0], "error", &cancellation).unwrap().len(), 1);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_read_is_a_fault_for_the_log() {
+    async fn an_unreadable_file_is_a_logged_internal_fault() {
         let (folder, files) = files(1);
         fs::remove_file(folder.path().join("0.log")).unwrap();
 

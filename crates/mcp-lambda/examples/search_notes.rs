@@ -1,4 +1,4 @@
-//! A search over Postgres that returns its results in pages. `DATABASE_URL` names the database.
+//! A search in Postgres with paginated results. `DATABASE_URL` is the URL of the database.
 
 use std::process::ExitCode;
 
@@ -43,7 +43,7 @@ struct Note {
 
 async fn search_notes(context: ToolContext<Database>, args: SearchArgs) -> Result<Json<Page>, HandlerError> {
     let before = args.cursor.map_or(i64::MAX, |Cursor(id)| id);
-    // One row more than the page holds shows whether there is a next page.
+    // One row more than the page size shows whether there is a next page.
     let page = context.state().read(&context, async |mut connection| {
         let query = sqlx::query_as(SEARCH).bind(&args.query).bind(before).bind(PAGE_SIZE as i64 + 1);
         Ok(query.fetch_all(&mut *connection).await?)
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_pages_hold_each_note_once_newest_first() {
+    async fn pages_list_each_note_once_newest_first() {
         let test = TestDatabase::create().await;
         let database = open(&test).await;
         let notes = "INSERT INTO notes (text) SELECT 'Buy milk, ' || n FROM generate_series(1, 45) n;
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_page_may_be_full_and_another_may_be_empty() {
+    async fn the_last_page_may_be_full_or_empty() {
         let test = TestDatabase::create().await;
         let database = open(&test).await;
         let notes = "INSERT INTO notes (text) SELECT 'Buy milk' FROM generate_series(1, 20)";
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cursor_of_another_list_is_rejected_with_what_to_do() {
+    async fn an_invalid_cursor_is_rejected_with_a_remedy() {
         let test = TestDatabase::create().await;
         let database = open(&test).await;
 

@@ -1,5 +1,5 @@
-//! A tool that takes an image, and returns a smaller one with a structured result. What a file decodes to is bounded: a small file may
-//! be a decompression bomb.
+//! A tool that takes an image, and returns a smaller one with a structured result. The decoded size is limited, because a small file
+//! may be a decompression bomb.
 
 use std::{io::Cursor, process::ExitCode};
 
@@ -32,7 +32,7 @@ struct Size {
 }
 
 async fn shrink_image(_: ToolContext<()>, args: ShrinkArgs) -> Result<Json<Size>, HandlerError> {
-    // Decoding takes the processor for long: other requests of the environment go on meanwhile.
+    // Decoding is CPU-bound: on another thread, it does not block concurrent requests.
     let shrunk = spawn_blocking(move || shrink(&args.image, args.max_side)).await?;
     let (png, size) = shrunk.map_err(|error| HandlerError::invalid_input(format!("`image`: {error}")))?;
     Ok(Json(size).with_content([ContentBlock::image(png, "image/png")]))
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(reply.structured(), json!({ "width": 20, "height": 30 }));
     }
 
-    /// The header of a PNG of 4096 x 4096 pixels of 6 bytes, and the begin of its data.
+    /// The header of a PNG of 4096 x 4096 pixels of 6 bytes, and the beginning of its data.
     const DEEP: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x10\0\0\0\x10\0\x10\x02\0\0\0\x2d\x51\x6f\x03\0\0\0\0IDAT\x35\xaf\x06\x1e";
 
     #[tokio::test]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_image_is_rejected_with_the_argument() {
+    async fn a_file_that_is_not_an_image_is_rejected_by_argument_name() {
         let truncated = encoded(&DynamicImage::new_rgb8(300, 150), ImageFormat::Png);
         for file in [b"GIF89a".as_slice(), b"", &truncated[..60]] {
             let reply = shrunk(file, 100).await;

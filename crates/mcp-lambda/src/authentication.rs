@@ -21,21 +21,21 @@ use crate::{Env, PublicUrl, config::HttpConfig};
 pub(crate) const AUTH: &str = "MCP_AUTH";
 const GRANT_SCOPES: &str = "OIDC_GRANT_SCOPES";
 
-/// How callers are known.
+/// How callers are authenticated: the value of `MCP_AUTH`.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Authentication {
-    /// In no way. A server that says who may use what does not start.
+    /// Callers are not authenticated. A server with access rules does not start.
     #[default]
     Unconfigured,
-    /// In no way, on purpose: everyone may use everything.
+    /// `dangerously-off`: authentication is disabled on purpose, and every caller may use every item.
     DangerouslyOff,
-    /// By their signature, which AWS has verified before the function runs: for a URL with `AuthType: AWS_IAM`.
+    /// `iam`: AWS has verified a SigV4 signature before the function runs. For a URL with `AuthType: AWS_IAM`.
     Iam {
-        /// What each of them may do, as a signature carries no scopes.
+        /// `OIDC_GRANT_SCOPES`: the scopes that every caller gets, because a signature carries none.
         grant_scopes: Vec<String>,
     },
-    /// By tokens of OpenID Connect issuers.
+    /// By bearer tokens of OpenID Connect issuers.
     #[cfg(feature = "auth")]
     Oidc(OidcConfig),
 }
@@ -45,14 +45,14 @@ impl Authentication {
     ///
     /// # Errors
     ///
-    /// When they cannot be used, or contradict each other.
+    /// When a value is invalid, or two variables contradict each other.
     pub(crate) fn from_env(env: &Env) -> Result<Self, InitError> {
         match env.get(AUTH) {
             Some("dangerously-off") => Ok(Self::DangerouslyOff),
             Some("iam") => match Self::issuers(env, &[GRANT_SCOPES])? {
-                Self::Unconfigured => Ok(Self::Iam { grant_scopes: granted_scopes(env) }),
+                Self::Unconfigured => Ok(Self::Iam { grant_scopes: read_grant_scopes(env) }),
                 _ => Err(InitError::new(format!(
-                    "{AUTH}=iam and an issuer of tokens exclude each other: a URL with AuthType AWS_IAM passes no tokens on"
+                    "{AUTH}=iam and an issuer of tokens exclude each other: a URL with AuthType AWS_IAM forwards no bearer tokens"
                 ))),
             },
             Some("required") => match Self::issuers(env, &[])? {
@@ -67,32 +67,32 @@ impl Authentication {
         }
     }
 
-    /// The issuers that are configured. Of the variables about them `apart` mean something else here.
+    /// The configured issuers. The variables in `excluded` are ignored, because they have another meaning for `MCP_AUTH=iam`.
     #[cfg(feature = "auth")]
-    fn issuers(env: &Env, apart: &[&str]) -> Result<Self, InitError> {
-        let get = |name: &str| env.get(name).filter(|_| !apart.contains(&name));
+    fn issuers(env: &Env, excluded: &[&str]) -> Result<Self, InitError> {
+        let get = |name: &str| env.get(name).filter(|_| !excluded.contains(&name));
         Ok(OidcConfig::from_env(get)?.map_or(Self::Unconfigured, Self::Oidc))
     }
 
     #[cfg(not(feature = "auth"))]
-    fn issuers(env: &Env, apart: &[&str]) -> Result<Self, InitError> {
+    fn issuers(env: &Env, excluded: &[&str]) -> Result<Self, InitError> {
         let is_about_issuers =
             |name: &&str| name.starts_with("OIDC_") || name.starts_with("COGNITO_") || *name == "GOOGLE_CLIENT_ID";
         let mut set = env.names().filter(is_about_issuers).filter(|name| env.get(name).is_some());
-        match set.find(|name| !apart.contains(name)) {
+        match set.find(|name| !excluded.contains(name)) {
             Some(name) => Err(InitError::new(format!(
-                "{name} is set, and this function was built without authorization: build it with `--features auth`"
+                "{name} is set, but this function was built without the feature `auth`: build it with `--features auth`"
             ))),
             None => Ok(Self::Unconfigured),
         }
     }
 
-    #[cfg_attr(not(feature = "auth"), expect(unused_variables, reason = "nobody is anonymous who has signed"))]
+    #[cfg_attr(not(feature = "auth"), expect(unused_variables, reason = "only OIDC has anonymous callers"))]
     pub(crate) fn authorization(&self, config: &HttpConfig) -> Authorization {
         match self {
             Self::Unconfigured => Authorization::Unconfigured,
             Self::DangerouslyOff => Authorization::DangerouslyOff,
-            // Everyone has signed; there is nothing to ask an issuer for.
+            // Every caller has signed the request, and no authorization server grants scopes.
             Self::Iam { .. } => Authorization::Required(Enforcement {
                 denies_anonymous: true,
                 scope_names: ScopeNames::None,
@@ -108,12 +108,12 @@ impl Authentication {
     }
 }
 
-fn granted_scopes(env: &Env) -> Vec<String> {
+fn read_grant_scopes(env: &Env) -> Vec<String> {
     let words = env.get(GRANT_SCOPES).unwrap_or_default().split(|own: char| own == ',' || own.is_whitespace());
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// What stands between a request and the server.
+/// Authenticates the callers of requests.
 #[derive(Debug)]
 pub(crate) enum Authenticator {
     /// Callers are not authenticated.
@@ -125,22 +125,22 @@ pub(crate) enum Authenticator {
     Oidc(Verifier),
 }
 
-/// Why a request is rejected before it is looked up.
+/// Why authentication failed, or could not be attempted.
 #[derive(Debug)]
 pub(crate) enum AuthError {
-    /// By whom the event was sent is not said: the URL does not have `AuthType: AWS_IAM`.
+    /// The event has no IAM identity: the URL does not have `AuthType: AWS_IAM`.
     Unsigned,
-    /// The header names no scheme.
+    /// The `Authorization` header has no scheme.
     #[cfg(feature = "auth")]
     Malformed,
-    /// Credentials of another kind.
+    /// The scheme is not `Bearer`.
     #[cfg(feature = "auth")]
-    NoToken,
+    NotBearer,
     #[cfg(feature = "auth")]
-    Refused(VerifyError),
-    /// The server does not know its own URL, the audience of tokens.
+    Verification(VerifyError),
+    /// The server's public URL, which is the audience of tokens, is unknown.
     #[cfg(feature = "auth")]
-    Nameless,
+    NoPublicUrl,
 }
 
 impl Authenticator {
@@ -157,7 +157,7 @@ impl Authenticator {
         }
     }
 
-    /// Whom clients sign in with.
+    /// The issuers that clients get tokens from.
     pub(crate) fn issuers(&self) -> Vec<&str> {
         match self {
             Self::Open | Self::Iam { .. } => Vec::new(),
@@ -166,7 +166,7 @@ impl Authenticator {
         }
     }
 
-    /// Fetches keys before anyone needs them, where that is configured.
+    /// Fetches the issuers' keys in the init phase, if that is configured (`OIDC_WARM`).
     pub(crate) async fn warm(&self) {
         match self {
             Self::Open | Self::Iam { .. } => {}
@@ -176,7 +176,7 @@ impl Authenticator {
     }
 
     /// Authenticates the caller; `None` for an anonymous caller.
-    #[cfg_attr(not(feature = "auth"), expect(clippy::unused_async, reason = "tokens are verified by asking an issuer"))]
+    #[cfg_attr(not(feature = "auth"), expect(clippy::unused_async, reason = "only token verification awaits"))]
     pub(crate) async fn admit(
         &self,
         headers: &HeaderMap,
@@ -187,7 +187,7 @@ impl Authenticator {
         #[cfg(not(feature = "auth"))]
         let _ = (headers, own_url);
         match self {
-            // A test may say who calls.
+            // A test may set the principal itself.
             Self::Open => Ok(invocation.principal.clone()),
             Self::Iam { grant_scopes } => {
                 let principal = iam.ok_or(AuthError::Unsigned)?.principal(grant_scopes);
@@ -195,18 +195,18 @@ impl Authenticator {
             }
             #[cfg(feature = "auth")]
             Self::Oidc(verifier) => {
-                let own_url = own_url.ok_or(AuthError::Nameless)?;
+                let own_url = own_url.ok_or(AuthError::NoPublicUrl)?;
                 let Some(token) = bearer_token(headers)? else {
                     return Ok(None);
                 };
                 let (now, answer_by) = (invocation.received, invocation.answer_by());
                 let verified = verifier.verify(token, own_url.as_str(), now, answer_by).await;
-                verified.map(Some).map_err(AuthError::Refused)
+                verified.map(Some).map_err(AuthError::Verification)
             }
         }
     }
 
-    /// The metadata of the resource that a well-known path is about; `None` where there is no such thing.
+    /// The protected resource metadata (RFC 9728) at a well-known path; `None` if the path names no resource of this server.
     #[cfg(not(feature = "auth"))]
     pub(crate) fn metadata(
         &self,
@@ -217,7 +217,7 @@ impl Authenticator {
         None
     }
 
-    /// The metadata of the resource that a well-known path is about; `None` where there is no such thing.
+    /// The protected resource metadata (RFC 9728) at a well-known path; `None` if the path names no resource of this server.
     #[cfg(feature = "auth")]
     pub(crate) fn metadata(
         &self,
@@ -230,9 +230,9 @@ impl Authenticator {
         };
         let resource_path = path.strip_prefix(mcp_auth::WELL_KNOWN)?;
         let Some(own_url) = own_url else {
-            return Some(Err(AuthError::Nameless));
+            return Some(Err(AuthError::NoPublicUrl));
         };
-        // Behind a path of its own the server is asked with that path, and also, below it, without.
+        // If the public URL has a path, the metadata path ends with it; a request below that path may omit it.
         let resource = match resource_path.strip_prefix(own_url.path()).unwrap_or(resource_path) {
             "" => own_url.as_str().to_owned(),
             "/" => own_url.as_str().to_owned(),
@@ -246,24 +246,24 @@ impl Authenticator {
             bearer_methods_supported: ["header"],
             resource_name: server.name().to_owned(),
         };
-        // Strings and lists of them.
+        // Strings and lists of strings: serialization cannot fail.
         Some(Ok(serde_json::to_string(&metadata).unwrap_or_default()))
     }
 }
 
-/// Leads clients to the issuer, if there is one.
+/// Builds `WWW-Authenticate` challenges, which name the protected resource metadata and the missing scopes.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "auth"), expect(dead_code, reason = "there is no issuer to be led to"))]
+#[cfg_attr(not(feature = "auth"), expect(dead_code, reason = "only OIDC has challenges"))]
 pub(crate) struct Challenger<'a> {
     pub(crate) authenticator: &'a Authenticator,
     pub(crate) server: &'a BuiltServer,
     pub(crate) own_url: Option<&'a PublicUrl>,
-    /// The path that the request came to, below the server's own: the resource that is asked for.
+    /// The path of the request below the public URL: the requested resource.
     pub(crate) endpoint: &'a str,
 }
 
 impl Challenger<'_> {
-    /// The challenge that goes with a refusal; `None` if no token would help.
+    /// The challenge for an authorization error; `None` if no token would help.
     pub(crate) fn of(&self, refusal: &CallError) -> Option<String> {
         match refusal {
             CallError::Unauthenticated { scopes } => self.no_token(scopes),
@@ -273,7 +273,7 @@ impl Challenger<'_> {
     }
 }
 
-/// A [`Challenger`] that outlives its request: for a stream whose handler needs a scope.
+/// A [`Challenger`] that owns its data: for a stream, whose handler may need a scope after the request is dropped.
 pub(crate) struct OwnedChallenger {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) own_url: Option<PublicUrl>,
@@ -299,15 +299,17 @@ impl Challenger<'_> {
         self.challenge(Some(ChallengeError::InsufficientScope), scopes)
     }
 
-    /// For credentials that are rejected, with the scopes that the request needs.
+    /// Challenge for rejected credentials, with the scopes that the request needs.
     pub(crate) fn rejected(&self, rejected: &AuthError, scopes: &[String]) -> Option<String> {
         match rejected {
             AuthError::Malformed => self.challenge(Some(ChallengeError::InvalidRequest), scopes),
-            AuthError::Refused(VerifyError::Invalid(_)) => self.challenge(Some(ChallengeError::InvalidToken), scopes),
-            AuthError::NoToken => self.challenge(None, scopes),
+            AuthError::Verification(VerifyError::Invalid(_)) => {
+                self.challenge(Some(ChallengeError::InvalidToken), scopes)
+            }
+            AuthError::NotBearer => self.challenge(None, scopes),
             // Another token would not help.
-            AuthError::Refused(VerifyError::NotAllowed | VerifyError::KeysUnavailable { .. })
-            | AuthError::Nameless
+            AuthError::Verification(VerifyError::NotAllowed | VerifyError::KeysUnavailable { .. })
+            | AuthError::NoPublicUrl
             | AuthError::Unsigned => None,
         }
     }
@@ -317,7 +319,7 @@ impl Challenger<'_> {
             return None;
         };
         let url = format!("{}{}{}", self.own_url?.as_str(), mcp_auth::WELL_KNOWN, self.endpoint);
-        // Where a request needs none, what clients request without this parameter: what the metadata lists.
+        // If the request needs no scope, the challenge lists the scopes of the metadata, which clients request by default.
         let scopes = if scopes.is_empty() { Cow::Owned(self.server.scopes_supported()) } else { Cow::Borrowed(scopes) };
         Some(mcp_auth::challenge(&url, error, &scopes))
     }
@@ -339,20 +341,22 @@ impl Challenger<'_> {
 }
 
 impl AuthError {
-    /// What is wrong with the server, or with what it needs; `None` if it is the caller who is refused.
+    /// The fault of the server or of a dependency; `None` if the caller's credentials are the reason.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         match self {
             Self::Unsigned => None,
             #[cfg(feature = "auth")]
-            Self::Nameless => Some("the server does not know its own name"),
+            Self::NoPublicUrl => Some("the server's public URL is not known"),
             #[cfg(feature = "auth")]
-            Self::Refused(VerifyError::KeysUnavailable { .. }) => Some("the keys of the issuer cannot be fetched"),
+            Self::Verification(VerifyError::KeysUnavailable { .. }) => Some("the keys of the issuer cannot be fetched"),
             #[cfg(feature = "auth")]
-            Self::Malformed | Self::NoToken | Self::Refused(VerifyError::Invalid(_) | VerifyError::NotAllowed) => None,
+            Self::Malformed
+            | Self::NotBearer
+            | Self::Verification(VerifyError::Invalid(_) | VerifyError::NotAllowed) => None,
         }
     }
 
-    /// Says in the log which check failed.
+    /// Logs which check failed.
     pub(crate) fn log(&self, request_id: &str) {
         match self {
             Self::Unsigned => tracing::error!(
@@ -360,63 +364,63 @@ impl AuthError {
                 "{AUTH}=iam, and the event has no signer: the URL must have AuthType AWS_IAM"
             ),
             #[cfg(feature = "auth")]
-            Self::Nameless => tracing::error!(
+            Self::NoPublicUrl => tracing::error!(
                 request_id,
-                "tokens are for a server by its name, and this event does not tell it: set MCP_PUBLIC_URL"
+                "the server's public URL, the audience of tokens, is not known: set MCP_PUBLIC_URL"
             ),
             #[cfg(feature = "auth")]
             Self::Malformed => {
                 tracing::info!(request_id, monotonic_counter.token_refusals = 1, "an Authorization header is malformed")
             }
             #[cfg(feature = "auth")]
-            Self::NoToken => tracing::info!(
+            Self::NotBearer => tracing::info!(
                 request_id,
                 monotonic_counter.token_refusals = 1,
                 "an Authorization header has no bearer token"
             ),
             #[cfg(feature = "auth")]
-            Self::Refused(VerifyError::KeysUnavailable { .. }) => {
-                tracing::warn!(request_id, "a token cannot be judged, as the keys of its issuer are not there");
+            Self::Verification(VerifyError::KeysUnavailable { .. }) => {
+                tracing::warn!(request_id, "a token cannot be verified: the keys of its issuer are not available");
             }
             #[cfg(feature = "auth")]
-            Self::Refused(reason) => {
+            Self::Verification(reason) => {
                 tracing::info!(request_id, %reason, monotonic_counter.token_refusals = 1, "a token was refused");
             }
         }
     }
 }
 
-/// The token of a request. The query string is not looked at: it ends up in logs (RFC 6750, section 5.3).
+/// The bearer token of a request. A token in the query string is ignored, because URLs are logged (RFC 6750, section 5.3).
 #[cfg(feature = "auth")]
 pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    // A front joins several headers by a comma, which no token has: they are rejected alike.
+    // Proxies join several headers by a comma, which no token contains. Both forms are rejected in the same way.
     let is_single = values.next().is_none();
     let (scheme, token) = value.as_bytes().split_at(value.as_bytes().iter().take_while(|byte| **byte != b' ').count());
     if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Err(if scheme.is_empty() { AuthError::Malformed } else { AuthError::NoToken });
+        return Err(if scheme.is_empty() { AuthError::Malformed } else { AuthError::NotBearer });
     }
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     match std::str::from_utf8(token).map(|token| token.trim_start_matches(' ')) {
         Ok(token) if is_single && !token.is_empty() && token.bytes().all(is_token_byte) => Ok(Some(token)),
-        // Clients discard a token that is invalid, and sign in again; `invalid_request` would stop them.
-        _ => Err(AuthError::Refused(VerifyError::Invalid(Reason::NotABearerToken))),
+        // On `invalid_token`, clients discard the token and sign in again. On `invalid_request` they would stop.
+        _ => Err(AuthError::Verification(VerifyError::Invalid(Reason::NotABearerToken))),
     }
 }
 
-/// The AWS identity that a request was signed with: `requestContext.authorizer.iam` of a payload-2.0 event. Lambda writes
-/// it, and only for a URL (or API) that verifies signatures.
+/// The AWS identity that signed a request: `requestContext.authorizer.iam` of a payload-2.0 event. The platform sets it, only
+/// for a URL or API that verifies signatures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IamIdentity {
     /// The twelve digits of the account.
     pub account_id: String,
-    /// The user or the session of a role, by its ARN. The name of a session is chosen by the caller.
+    /// The ARN of the user or of the role session. The caller chooses the session name.
     pub user_arn: String,
-    /// The unique id of the user, or of the role with the session's name.
+    /// The unique id of the user, or of the role followed by the session name.
     pub user_id: Option<String>,
     /// The organisation that the account belongs to.
     pub principal_org_id: Option<String>,
@@ -424,7 +428,7 @@ pub struct IamIdentity {
 
 impl IamIdentity {
     fn principal(&self, grant_scopes: &[String]) -> Principal {
-        let subject = without_chosen_name(&self.user_arn);
+        let subject = without_session_name(&self.user_arn);
         let claims = [
             ("sub", Some(subject)),
             ("accountId", Some(self.account_id.as_str())),
@@ -442,15 +446,15 @@ impl IamIdentity {
     }
 }
 
-/// The ARN of a caller without the part that the caller chooses: the session name of an assumed role, the name of a
-/// federated user. With them in the subject, a session could pass for another of its role; and SDKs make a new name each
-/// time, under which nothing that was stored would be found again. The names of users and roles are the account's.
-fn without_chosen_name(arn: &str) -> &str {
+/// The ARN without the part that the caller chooses: the session name of an assumed role, or the name of a federated user. If
+/// the subject contained it, one session of a role could impersonate another. Also, SDKs generate a new session name each time,
+/// so that data stored for a subject would not be found again. The account's administrators choose the names of users and roles.
+fn without_session_name(arn: &str) -> &str {
     let is_session = arn.split(':').nth(2) == Some("sts");
     arn.rsplit_once('/').filter(|_| is_session).map_or(arn, |(own, _)| own)
 }
 
-/// What a tool's `_meta` says about tokens, in the form that ChatGPT reads.
+/// `securitySchemes` of a tool's `_meta`, which ChatGPT reads.
 pub(crate) fn security_schemes(access: &Access) -> JsonObject {
     let scheme = match access {
         Access::Public => json!({ "type": "noauth" }),
@@ -463,9 +467,9 @@ pub(crate) fn security_schemes(access: &Access) -> JsonObject {
 mod tests {
     use super::*;
 
-    /// 8.14: a session's name is no part of its subject.
+    /// The session name is not part of the subject.
     #[test]
-    fn the_subject_has_no_name_that_the_caller_chooses() {
+    fn the_subject_excludes_the_session_name() {
         for (arn, subject) in [
             ("arn:aws:sts::123456789012:assumed-role/Reader/ada", "arn:aws:sts::123456789012:assumed-role/Reader"),
             ("arn:aws:sts::123456789012:assumed-role/Reader/a:b=c@d", "arn:aws:sts::123456789012:assumed-role/Reader"),
@@ -484,7 +488,7 @@ mod tests {
             let principal = identity.principal(&[]);
 
             assert_eq!((principal.subject.as_str(), &principal.claims["sub"]), (subject, &Value::from(subject)));
-            assert_eq!(principal.claims["userArn"], arn, "the log of an author may still tell sessions apart");
+            assert_eq!(principal.claims["userArn"], arn, "the claim keeps the session name");
         }
     }
 }

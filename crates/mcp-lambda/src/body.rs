@@ -1,4 +1,4 @@
-//! Bodies of requests and responses: whole, or sent as they come.
+//! Bodies of requests and responses: complete or streamed.
 
 use std::{
     any::Any,
@@ -18,7 +18,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::sse::EventStream;
 
-/// The body of a request or response: whole, or sent as it comes.
+/// The body of a request or response: complete or streamed.
+///
+/// The body of a request to a route or layer is complete: read it with [`bytes`](Self::bytes). Make the body of a response with
+/// [`whole`](Self::whole), or stream another [`http_body::Body`] with [`new`](Self::new).
 pub struct Body(Inner);
 
 enum Inner {
@@ -26,9 +29,9 @@ enum Inner {
     Stream(Pin<Box<dyn Stream>>),
 }
 
-/// A body that is sent as it comes.
+/// A streamed body.
 trait Stream: http_body::Body<Data = Bytes, Error = Infallible> + Send {
-    /// Whether it ended before it was complete.
+    /// Whether the stream ended before the body was complete.
     fn is_truncated(&self) -> bool {
         false
     }
@@ -36,37 +39,38 @@ trait Stream: http_body::Body<Data = Bytes, Error = Infallible> + Send {
 
 impl Stream for EventStream {}
 
-/// Why a body cannot be read whole.
+/// Why a body cannot be read completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyError {
     TooLarge,
-    /// It failed or panicked, as the log says.
+    /// The body failed, panicked or reached the deadline; the log has the reason.
     Truncated,
 }
 
 impl Body {
-    /// A whole body.
+    /// A complete body.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         Self(Inner::Whole(bytes.into()))
     }
 
-    /// A body of another type, such as that of a layer's response. An error ends it, and is logged.
+    /// Wraps a body of another type, such as the response body of a layer. An error of it is logged and ends the stream early:
+    /// the status has been sent by then. Trailers are dropped, because no Lambda event carries them.
     pub fn new<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self::ending(body, None)
+        Self::with_end(body, None)
     }
 
-    /// The same, which ends at an instant.
-    pub(crate) fn ending<B>(body: B, end: Option<Instant>) -> Self
+    /// As [`new`](Self::new), but the stream is cut at `end`.
+    pub(crate) fn with_end<B>(body: B, end: Option<Instant>) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let mut body = Some(body);
-        // A whole body stays one.
+        // A complete body is not wrapped.
         let own = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>();
         if let Some(own) = own.filter(|own| end.is_none() || matches!(own, Some(Self(Inner::Whole(_)))))
             && let Some(own) = own.take()
@@ -86,7 +90,8 @@ impl Body {
         Self(Inner::Stream(Box::pin(stream)))
     }
 
-    /// The whole body. That of a request to a route is complete already.
+    /// Collects the body. Returns at once for the body of a request to a route, which is complete. The size of a streamed body is
+    /// not limited here.
     pub async fn bytes(self) -> Bytes {
         match self.0 {
             Inner::Whole(bytes) => bytes,
@@ -97,7 +102,7 @@ impl Body {
         }
     }
 
-    /// The whole body.
+    /// Collects the body.
     ///
     /// # Errors
     ///
@@ -121,7 +126,7 @@ impl Body {
 }
 
 impl Default for Body {
-    /// An empty one.
+    /// An empty body.
     fn default() -> Self {
         Self::whole(Bytes::new())
     }
@@ -163,7 +168,7 @@ impl fmt::Debug for Body {
     }
 }
 
-/// A body of another type. The status has left before it, so that its errors are for the log alone.
+/// A wrapped body of another type. The status is sent before it, so that its errors are only logged.
 struct ForeignBody<B> {
     /// `None` once it has ended.
     body: Option<Pin<Box<B>>>,
@@ -192,20 +197,20 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        // Polled first, so that nothing of the body runs after its end.
+        // Polled first, so that the body is not polled after the deadline.
         if this.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
             tracing::warn!("the body of a response was cut: the deadline came first");
             (this.body, this.is_truncated) = (None, true);
             return Poll::Ready(None);
         }
-        // A panic here would end the environment, as nothing above catches it.
+        // No caller catches a panic here: it would end the execution environment.
         let polled = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll_frame(cx)));
         match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Some(Ok(frame)))) if frame.is_data() => {
                 return Poll::Ready(Some(Ok(frame.map_data(|data| data))));
             }
-            // Trailers have no place in the answer to an event.
+            // The response to an event has no trailers.
             Ok(Poll::Ready(Some(Ok(_)) | None)) => {}
             Err(_) => this.is_truncated = true,
             Ok(Poll::Ready(Some(Err(error)))) => {

@@ -1,4 +1,4 @@
-//! One line for each call, which has its metrics too ([`crate::logs`]). Never arguments, results or tokens.
+//! The log event of each call, with its metrics ([`crate::logs`]). It never contains arguments, results or tokens.
 
 use std::{
     fmt,
@@ -18,22 +18,22 @@ use tracing::Span;
 
 use crate::{HttpConfig, LambdaInvocation, traces};
 
-/// What a client says of itself is logged up to here.
+/// The longest logged name or version of a client.
 const MAX_CLIENT_CHARS: usize = 64;
-/// The longest chain of errors: a line with metrics must fit into one event of CloudWatch Logs.
+/// The longest logged error chain: an event with metrics must fit into one event of CloudWatch Logs.
 const MAX_ERROR_CHARS: usize = 8 * 1024;
 const TARGET: &str = "mcp_lambda::call";
-/// Logged and counted in place of names that are not registered: callers choose those.
+/// Logged and counted in place of a name that is not registered, because callers choose such names.
 pub(crate) const UNKNOWN: &str = "unknown";
 
-/// What a service knows about all its calls.
+/// Creates the log event of each call of a service.
 pub(crate) struct CallLogs {
-    /// No call has been begun yet.
-    is_cold: AtomicBool,
+    /// Whether no call has begun yet.
+    is_cold_start: AtomicBool,
     subjects: Subjects,
 }
 
-/// How callers appear.
+/// How the log identifies callers.
 enum Subjects {
     Unlogged,
     Plain,
@@ -42,7 +42,10 @@ enum Subjects {
 }
 
 impl CallLogs {
-    #[cfg_attr(not(feature = "auth"), expect(unused_variables, reason = "without tokens no cryptography is linked"))]
+    #[cfg_attr(
+        not(feature = "auth"),
+        expect(unused_variables, reason = "pseudonyms need cryptography, which only `auth` links")
+    )]
     pub(crate) fn new(config: &HttpConfig, server: &str) -> Self {
         let subjects = match &config.state_key {
             _ if config.logs_subjects => Subjects::Plain,
@@ -52,22 +55,22 @@ impl CallLogs {
             }
             _ => Subjects::Unlogged,
         };
-        Self { is_cold: AtomicBool::new(true), subjects }
+        Self { is_cold_start: AtomicBool::new(true), subjects }
     }
 
-    /// The log of a call that came at an instant; its span ends with it.
+    /// Begins the log event of a call that was received at `begin`. The span ends with it.
     pub(crate) fn begin(&self, invocation: &Arc<Invocation>, begin: Instant, span: Span) -> CallLog {
-        let is_wanted = tracing::enabled!(target: TARGET, tracing::Level::ERROR);
-        let is_cold = self.is_cold.swap(false, Ordering::Relaxed);
-        span.record("faas.coldstart", is_cold);
+        let is_enabled = tracing::enabled!(target: TARGET, tracing::Level::ERROR);
+        let is_cold_start = self.is_cold_start.swap(false, Ordering::Relaxed);
+        span.record("faas.coldstart", is_cold_start);
         CallLog {
-            is_wanted,
+            is_enabled,
             invocation: Arc::clone(invocation),
             begin,
-            is_cold,
+            is_cold_start,
             span,
-            asked: Asked::default(),
-            subject: invocation.principal.as_deref().filter(|_| is_wanted).and_then(|caller| self.subject(caller)),
+            request: RequestSummary::default(),
+            subject: invocation.principal.as_deref().filter(|_| is_enabled).and_then(|caller| self.subject(caller)),
             fault: None,
             is_written: false,
         }
@@ -83,29 +86,29 @@ impl CallLogs {
     }
 }
 
-/// What is asked for; empty for a body that is no request.
+/// The logged properties of a request; empty for a body that is not a request.
 #[derive(Clone, Default)]
-struct Asked {
+struct RequestSummary {
     method: Option<&'static str>,
-    /// The name that it is registered by, for a method that has such items.
+    /// The registered name of the tool, prompt or resource, if the method has one.
     item: Option<String>,
     revision: Option<ProtocolVersion>,
     client: Option<(String, String)>,
     traceparent: Option<String>,
 }
 
-/// What is to be said of one call. Says that it was given up if it is dropped before its end.
+/// The log event of one call. If it is dropped before [`end`](Self::end), the call is logged as abandoned.
 pub(crate) struct CallLog {
     invocation: Arc<Invocation>,
     begin: Instant,
-    is_cold: bool,
+    is_cold_start: bool,
     span: Span,
-    asked: Asked,
+    request: RequestSummary,
     subject: Option<String>,
-    /// Why it is answered before a handler was asked, if that is no fault of the client's.
+    /// The fault of the server because of which no handler was called.
     fault: Option<&'static str>,
-    /// Whether the log line is enabled; otherwise nothing is recorded.
-    is_wanted: bool,
+    /// Whether the log event is enabled; otherwise no fields are collected.
+    is_enabled: bool,
     is_written: bool,
 }
 
@@ -183,8 +186,8 @@ impl Outcome {
         }
     }
 
-    /// A body that was answered before anyone knew what it asks for. Errors have status 200 for legacy clients.
-    fn of_early(response: &ResponseSummary) -> Self {
+    /// The outcome of a request that was not dispatched, from its response. For legacy clients, errors have status 200.
+    fn of_response(response: &ResponseSummary) -> Self {
         match response.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Refused,
             status if status.is_server_error() => Self::Fault,
@@ -194,15 +197,15 @@ impl Outcome {
     }
 }
 
-/// Why there is no result, for the log alone; made while the outcome is still whole.
-pub(crate) struct Ending {
+/// The outcome of a call for the log; made before the outcome is consumed.
+pub(crate) struct OutcomeSummary {
     outcome: Outcome,
     fault: Option<String>,
-    /// The bytes of a result that is too large, and those that can be carried.
+    /// The size of a result that is too large, and the limit, in bytes.
     too_large: Option<(usize, usize)>,
 }
 
-impl Ending {
+impl OutcomeSummary {
     pub(crate) fn of(outcome: &CallOutcome) -> Self {
         let fault = outcome.fault.as_ref().map(|fault| clip(&error_chain(fault.as_ref()), MAX_ERROR_CHARS));
         Self { outcome: Outcome::of(outcome), fault, too_large: None }
@@ -213,7 +216,7 @@ impl Ending {
     }
 }
 
-/// The error that the client received.
+/// The properties of a response that are logged.
 pub(crate) struct ResponseSummary {
     pub(crate) status: StatusCode,
     /// The code of a JSON-RPC error.
@@ -223,22 +226,22 @@ pub(crate) struct ResponseSummary {
 }
 
 impl CallLog {
-    /// Notes what the message says it wants.
+    /// Sets the method that the message names.
     pub(crate) fn set_method(&mut self, name: &str) {
-        self.asked.method = Some(method::known(name).unwrap_or(UNKNOWN));
+        self.request.method = Some(method::known(name).unwrap_or(UNKNOWN));
     }
 
-    /// Notes what is asked for. `item` is its registered name; `None` for one that is not registered.
+    /// Sets the requested item. `item` is its registered name; `None` if it is not registered.
     pub(crate) fn set_item(&mut self, item: Option<&str>, revision: ProtocolVersion, meta: &RequestMeta) {
-        traces::record_item(&self.span, self.asked.method, item, revision);
-        if !self.is_wanted {
+        traces::record_item(&self.span, self.request.method, item, revision);
+        if !self.is_enabled {
             return;
         }
         let has_item =
-            matches!(self.asked.method, Some(method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ));
+            matches!(self.request.method, Some(method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ));
         let client = meta.client_info.as_ref();
-        self.asked = Asked {
-            method: self.asked.method,
+        self.request = RequestSummary {
+            method: self.request.method,
             item: has_item.then(|| item.unwrap_or(UNKNOWN).to_owned()),
             revision: Some(revision),
             client: client
@@ -247,86 +250,89 @@ impl CallLog {
         };
     }
 
-    /// Says nothing of this call.
+    /// Drops the log event without writing it.
     pub(crate) fn discard(mut self) {
         self.is_written = true;
     }
 
-    /// Notes why nothing could be answered.
-    pub(crate) fn failed(&mut self, fault: &'static str) {
+    /// Sets the fault because of which no handler was called.
+    pub(crate) fn set_fault(&mut self, fault: &'static str) {
         self.fault = Some(fault);
     }
 
-    /// Another message of the same body; it is the environment's first if this one is not written.
-    pub(crate) fn of_batch(&self) -> Self {
+    /// A log event for one request of a batch. It keeps the cold start flag, which [`clear_cold_start`](Self::clear_cold_start) clears.
+    pub(crate) fn for_batched_request(&self) -> Self {
         Self {
-            is_wanted: self.is_wanted,
+            is_enabled: self.is_enabled,
             invocation: Arc::clone(&self.invocation),
             begin: self.begin,
-            is_cold: self.is_cold,
+            is_cold_start: self.is_cold_start,
             // A batch has one span.
             span: Span::none(),
-            asked: Asked::default(),
+            request: RequestSummary::default(),
             subject: self.subject.clone(),
             fault: None,
             is_written: false,
         }
     }
 
-    /// Of several messages of one body only the first is the environment's first.
-    pub(crate) fn is_not_first(&mut self) {
-        self.is_cold = false;
+    /// Clears the cold start flag: only the first request of a batch reports the cold start.
+    pub(crate) fn clear_cold_start(&mut self) {
+        self.is_cold_start = false;
     }
 
-    pub(crate) fn end(mut self, ending: &Ending, response: &ResponseSummary) {
-        self.write(ending, Some(response));
+    pub(crate) fn end(mut self, summary: &OutcomeSummary, response: &ResponseSummary) {
+        self.write(summary, Some(response));
     }
 
-    /// For a body that was answered before anyone knew what it asks for.
-    pub(crate) fn end_early(self, response: &ResponseSummary) {
-        let ending =
-            Ending { outcome: Outcome::of_early(response), fault: self.fault.map(str::to_owned), too_large: None };
-        self.end(&ending, response);
+    /// Writes the log event of a request that was not dispatched.
+    pub(crate) fn end_before_dispatch(self, response: &ResponseSummary) {
+        let summary = OutcomeSummary {
+            outcome: Outcome::of_response(response),
+            fault: self.fault.map(str::to_owned),
+            too_large: None,
+        };
+        self.end(&summary, response);
     }
 
-    fn write(&mut self, ending: &Ending, response: Option<&ResponseSummary>) {
+    fn write(&mut self, summary: &OutcomeSummary, response: Option<&ResponseSummary>) {
         self.is_written = true;
         let code = response.and_then(|response| response.code);
-        traces::record_end(&self.span, (!ending.outcome.is_success()).then(|| ending.outcome.as_str()), code);
-        if !self.is_wanted {
+        traces::record_end(&self.span, (!summary.outcome.is_success()).then(|| summary.outcome.as_str()), code);
+        if !self.is_enabled {
             return;
         }
-        let count = |outcome: Outcome| (ending.outcome == outcome).then_some(1_u64);
-        let asked = &self.asked;
-        let client = asked.client.as_ref();
+        let count = |outcome: Outcome| (summary.outcome == outcome).then_some(1_u64);
+        let request = &self.request;
+        let client = request.client.as_ref();
         let duration = self.begin.elapsed().as_secs_f64() * 1000.0;
-        // The fields are the same at each level; a level belongs to the place in the code.
-        macro_rules! line {
+        // `tracing` fixes the level at the call site, so that each level needs a call site with the same fields.
+        macro_rules! log_event {
             ($level:ident, $message:literal) => {
                 tracing::event!(
                     target: TARGET,
                     tracing::Level::$level,
                     request_id = self.invocation.request_id,
                     trace_id = LambdaInvocation::trace_of(&self.invocation).and_then(xray_root),
-                    traceparent = asked.traceparent,
-                    method = asked.method,
-                    dimension.item = asked.item,
-                    era = asked.revision.map(|revision| if revision.is_modern() { "modern" } else { "legacy" }),
-                    revision = asked.revision.map(ProtocolVersion::as_str),
+                    traceparent = request.traceparent,
+                    method = request.method,
+                    dimension.item = request.item,
+                    era = request.revision.map(|revision| if revision.is_modern() { "modern" } else { "legacy" }),
+                    revision = request.revision.map(ProtocolVersion::as_str),
                     client_name = client.map(|client| client.0.as_str()),
                     client_version = client.map(|client| client.1.as_str()),
                     subject = self.subject,
-                    outcome = ending.outcome.as_str(),
-                    error = ending.fault,
+                    outcome = summary.outcome.as_str(),
+                    error = summary.fault,
                     error_code = code,
                     status = response.map(|response| response.status.as_u16()),
                     histogram.duration_ms = duration,
                     response_bytes = response.map(|response| response.bytes),
-                    result_bytes = ending.too_large.map(|(bytes, _)| bytes),
-                    limit_bytes = ending.too_large.map(|(_, limit)| limit),
+                    result_bytes = summary.too_large.map(|(bytes, _)| bytes),
+                    limit_bytes = summary.too_large.map(|(_, limit)| limit),
                     streamed = response.map(|response| response.is_streamed),
-                    cold_start = self.is_cold,
-                    monotonic_counter.cold_starts = self.is_cold.then_some(1_u64),
+                    cold_start = self.is_cold_start,
+                    monotonic_counter.cold_starts = self.is_cold_start.then_some(1_u64),
                     monotonic_counter.invalid_calls = count(Outcome::Invalid),
                     monotonic_counter.refused_calls = count(Outcome::Refused),
                     monotonic_counter.tool_errors = count(Outcome::HandlerError),
@@ -338,14 +344,14 @@ impl CallLog {
                 )
             };
         }
-        match ending.outcome {
-            Outcome::Fault => line!(ERROR, "a request failed through a fault of the server"),
-            Outcome::Timeout => line!(WARN, "a request did not finish before the function's deadline"),
-            Outcome::TooLarge => line!(WARN, "a result is too large to be carried"),
-            Outcome::Unavailable => line!(WARN, "a request failed: something that it needs is not available"),
-            Outcome::Abandoned => line!(WARN, "a request was given up before its answer was complete"),
+        match summary.outcome {
+            Outcome::Fault => log_event!(ERROR, "a request failed through a fault of the server"),
+            Outcome::Timeout => log_event!(WARN, "a request did not finish before the function's deadline"),
+            Outcome::TooLarge => log_event!(WARN, "a result is too large to be carried"),
+            Outcome::Unavailable => log_event!(WARN, "a request failed: something that it needs is not available"),
+            Outcome::Abandoned => log_event!(WARN, "a request was abandoned before its response was complete"),
             Outcome::Ok | Outcome::InputRequired | Outcome::HandlerError | Outcome::Invalid | Outcome::Refused => {
-                line!(INFO, "a request was answered");
+                log_event!(INFO, "a request was answered");
             }
         }
     }
@@ -354,7 +360,7 @@ impl CallLog {
 impl Drop for CallLog {
     fn drop(&mut self) {
         if !self.is_written {
-            self.write(&Ending { outcome: Outcome::Abandoned, fault: None, too_large: None }, None);
+            self.write(&OutcomeSummary { outcome: Outcome::Abandoned, fault: None, too_large: None }, None);
         }
     }
 }
@@ -382,13 +388,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_calls_itself_is_cut() {
+    fn long_client_names_are_truncated() {
         assert_eq!(clip(&"ä".repeat(65), 64), "ä".repeat(64));
         assert_eq!(clip("claude", 64), "claude");
     }
 
     #[test]
-    fn the_root_of_a_header_of_x_ray_is_found() {
+    fn the_root_of_an_x_ray_header_is_parsed() {
         assert_eq!(xray_root("Root=1-a-b;Parent=c;Sampled=1"), Some("1-a-b"));
     }
 }

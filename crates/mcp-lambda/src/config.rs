@@ -1,4 +1,4 @@
-//! Settings from the environment. `docs/configuration.md` has the table.
+//! Settings from environment variables. `docs/configuration.md` lists them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,26 +21,28 @@ const PAGE: &str = "MCP_PAGE";
 const LOG_SUBJECT: &str = "MCP_LOG_SUBJECT";
 const VARIABLES: &str = "MCP_VARIABLES";
 
-/// Prefixes under which others have variables, too.
-const SHARED: [&str; 4] = ["AWS_", "GOOGLE_", "OTEL_", "RUST_"];
+/// Prefixes that other software uses too, so that an unknown variable is not reported as misspelt.
+const SHARED_PREFIXES: [&str; 4] = ["AWS_", "GOOGLE_", "OTEL_", "RUST_"];
 
-/// The environment variables that a configuration is read from: the process's own, or a test's.
+/// The environment variables that a configuration is read from: those of the process, or those of a test.
+///
+/// It records which names are read: [`main`](crate::main) warns about variables that have a known prefix and were not read.
 #[derive(Clone, Default)]
 pub struct Env {
     variables: BTreeMap<String, String>,
     /// The names that were read.
-    asked: Arc<Mutex<BTreeSet<String>>>,
+    read_names: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Env {
-    /// The variables of this process. One that is not Unicode is as good as absent.
+    /// The variables of this process. A variable that is not Unicode is ignored.
     pub fn process() -> Self {
         let pairs =
             env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self::from_pairs(pairs)
     }
 
-    /// These variables and no others, and those in the lines of `MCP_VARIABLES`. A variable that is set by itself wins.
+    /// The given variables, and those in the `NAME=value` lines of `MCP_VARIABLES`. A variable that is set directly takes precedence.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         let mut variables: BTreeMap<String, String> =
             pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -51,7 +53,7 @@ impl Env {
                 value.clone_into(own);
             }
         }
-        Self { variables, asked: Arc::default() }
+        Self { variables, read_names: Arc::default() }
     }
 
     /// Whether each line of `MCP_VARIABLES` assigns a variable.
@@ -60,14 +62,14 @@ impl Env {
         lines.filter(|line| !line.trim().is_empty()).all(|line| assignment(line).is_some())
     }
 
-    /// A variable's value without surrounding spaces; `None` when it is unset or empty, which templates write for
-    /// "not set".
+    /// The value of a variable, without surrounding white space. `None` if it is unset or empty: CloudFormation templates set
+    /// variables without a value to the empty string.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.read_names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// `AWS_LAMBDA_MAX_CONCURRENCY`: the requests that one environment serves at once; one, except on Managed Instances.
+    /// `AWS_LAMBDA_MAX_CONCURRENCY`: how many requests one execution environment serves concurrently; 1, except on Managed Instances.
     pub(crate) fn max_concurrency(&self) -> usize {
         self.get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1).max(1)
     }
@@ -78,18 +80,19 @@ impl Env {
         self.variables.keys().map(String::as_str)
     }
 
-    /// Variables that were not read, though others were with the same prefix, up to the first `_`: most likely they are
+    /// Variables that were not read although others with the same prefix (up to the first `_`) were: most likely they are
     /// misspelt.
     pub(crate) fn unknown(&self) -> Vec<&str> {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let prefixes: BTreeSet<&str> = asked.iter().filter_map(|name| prefix(name)).collect();
-        let is_unknown = |name: &&str| !asked.contains(*name) && prefix(name).is_some_and(|own| prefixes.contains(own));
+        let read_names = self.read_names.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefixes: BTreeSet<&str> = read_names.iter().filter_map(|name| prefix(name)).collect();
+        let is_unknown =
+            |name: &&str| !read_names.contains(*name) && prefix(name).is_some_and(|own| prefixes.contains(own));
         let set = self.variables.iter().filter(|(_, value)| !value.trim().is_empty());
         set.map(|(name, _)| name.as_str()).filter(is_unknown).collect()
     }
 }
 
-/// The name and the value of a line `NAME=value`.
+/// Parses a line `NAME=value`.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.split_once('=')?;
     let name = name.trim();
@@ -97,20 +100,22 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && name != VARIABLES && is_name(name)).then(|| (name, value.trim()))
 }
 
-/// `MCP_` of `MCP_PUBLIC_URL`, unless others have variables that begin so.
+/// The prefix of a name, such as `MCP_` of `MCP_PUBLIC_URL`; `None` for a shared prefix.
 fn prefix(name: &str) -> Option<&str> {
     let (prefix, _) = name.split_at(name.find('_')? + 1);
-    (!SHARED.contains(&prefix)).then_some(prefix)
+    (!SHARED_PREFIXES.contains(&prefix)).then_some(prefix)
 }
 
 impl fmt::Debug for Env {
-    /// The names alone: some of the values are secrets.
+    /// Prints names only, because some values are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.variables.keys()).finish()
     }
 }
 
-/// A configuration that is read from the environment, once, in the init phase.
+/// A configuration that [`main`](crate::main) reads from environment variables, once, in the init phase.
+///
+/// Implement it for a function with settings of its own. [`HttpConfig`] implements it, and so does a pair of configurations.
 ///
 /// ```
 /// use mcp_lambda::{Env, FromEnv, HttpConfig, InitError};
@@ -127,18 +132,19 @@ impl fmt::Debug for Env {
 ///     }
 /// }
 ///
-/// // A test gives the variables itself.
+/// // A test sets the variables explicitly.
 /// let config = Config::from_env(&Env::from_pairs([("GREETING", "Olá")]))?;
 /// assert_eq!(config.greeting, "Olá");
 /// # let _ = config.http;
 /// # Ok::<(), InitError>(())
 /// ```
 pub trait FromEnv: Sized {
-    /// Reads it.
+    /// Reads the configuration.
     ///
     /// # Errors
     ///
-    /// When a variable is missing or cannot be used; the error names it and says what is expected.
+    /// When a variable is missing or invalid. The error should name the variable and the expected value ([`InitError::setting`]; for
+    /// secrets [`InitError::secret`]).
     fn from_env(env: &Env) -> Result<Self, InitError>;
 }
 
@@ -157,33 +163,36 @@ impl FromEnv for mcp_postgres::DatabaseConfig {
     }
 }
 
-/// How the function is reached, and what its environments share. A function without settings of its own takes this one.
+/// Settings of the HTTP endpoint: public URL, invoke mode, CORS, authentication and the state key.
+///
+/// [`from_env`](FromEnv::from_env) reads them from the variables named at each field. The default is a buffered endpoint without
+/// authentication, which suits tests. A function without settings of its own takes it as its configuration.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
-    /// `MCP_PUBLIC_URL`: the URL that clients use, when it is not the Function URL's own (a custom domain, a CDN).
+    /// `MCP_PUBLIC_URL`: the URL that clients use, if it is not the Function URL (a custom domain, a CDN). It is the audience of tokens.
     pub public_url: Option<PublicUrl>,
-    /// `MCP_INVOKE_MODE`: must equal the invoke mode of the URL.
+    /// `MCP_INVOKE_MODE`: must equal the invoke mode of the Function URL.
     pub invoke_mode: InvokeMode,
-    /// `MCP_ALLOWED_ORIGINS`: web pages that may call the function from a browser, besides its own.
+    /// `MCP_ALLOWED_ORIGINS`: the web origins that may call the function from a browser (CORS), besides the server's own.
     pub allowed_origins: Vec<Origin>,
-    /// `MCP_STATE_KEY`: what `requestState` is sealed with, and callers' pseudonyms in the log are made with. A server that
-    /// asks its clients does not start without it.
+    /// `MCP_STATE_KEY`: encrypts `requestState`, and keys the pseudonyms of callers in the log. A server with handlers that send
+    /// requests to the client does not start without it.
     pub state_key: Option<StateKey>,
-    /// `MCP_AUTH`, and the variables that name issuers of tokens.
+    /// `MCP_AUTH`, and the variables that name token issuers.
     pub authentication: Authentication,
-    /// `MCP_ANONYMOUS=deny`: nothing is served without a token, not even public items.
+    /// `MCP_ANONYMOUS=deny`: anonymous callers are rejected, even for public items.
     pub denies_anonymous: bool,
-    /// `MCP_CHALLENGE=result`: a `tools/call` that lacks a token or a scope is answered with a result that carries the
-    /// challenge, for clients that look for it there.
+    /// `MCP_CHALLENGE=result`: a `tools/call` without the required token or scope gets a tool result that carries the challenge
+    /// in `_meta`, instead of status 401 or 403. For clients that expect it there.
     pub challenges_in_result: bool,
-    /// `MCP_PAGE=off`: a browser gets no page.
+    /// `MCP_PAGE=off`: disables the HTML page for browsers.
     pub hides_page: bool,
-    /// `MCP_LOG_SUBJECT=plain`: the log names callers as their tokens do.
+    /// `MCP_LOG_SUBJECT=plain`: the log contains the subject of tokens instead of a pseudonym.
     pub logs_subjects: bool,
 }
 
 impl FromEnv for HttpConfig {
-    /// Reads all variables that begin with `MCP_`, and those that name issuers of tokens.
+    /// Reads the variables of the MCP endpoint (`MCP_…`), and those that name token issuers.
     fn from_env(env: &Env) -> Result<Self, InitError> {
         if !env.has_valid_lines() {
             return Err(InitError::secret(VARIABLES, "lines of the form `NAME=value`"));
@@ -217,7 +226,8 @@ impl FromEnv for HttpConfig {
         let denies_anonymous = choice(ANONYMOUS, "allow", "deny")?;
         if denies_anonymous && matches!(authentication, Authentication::Unconfigured | Authentication::DangerouslyOff) {
             return Err(InitError::new(format!(
-                "{ANONYMOUS}=deny needs a way to know callers: set OIDC_ISSUER or its like, or {AUTH}=iam"
+                "{ANONYMOUS}=deny needs authentication: set OIDC_ISSUER (or GOOGLE_CLIENT_ID, COGNITO_USER_POOL_ID, \
+                 OIDC_ISSUERS), or {AUTH}=iam"
             )));
         }
         Ok(Self {
@@ -234,28 +244,28 @@ impl FromEnv for HttpConfig {
     }
 }
 
-/// How the function's answers travel. A property of the Function URL that the function cannot query, so it is configured.
+/// The invoke mode of the Function URL. The function cannot query it, so that it must be configured to the same value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InvokeMode {
-    /// `BUFFERED`: an answer is sent when it is complete, at most 6 MB.
+    /// `BUFFERED`: a response is sent when it is complete; at most 6 MB.
     #[default]
     Buffered,
-    /// `RESPONSE_STREAM`: parts are sent as they come, at most 200 MB.
+    /// `RESPONSE_STREAM`: a response is streamed; at most 200 MB.
     Stream,
 }
 
-/// Why a server cannot be built, with the variables that a deployment sets.
-pub(crate) fn explained(error: BuildError) -> InitError {
+/// Translates a build error: the message names the environment variable to set.
+pub(crate) fn to_init_error(error: BuildError) -> InitError {
     match error {
         BuildError::NoStateKey { item } => InitError::new(format!(
-            "{STATE_KEY} must be set, since the {item} asks the client: 32 random bytes in Base64, the same for all \
+            "{STATE_KEY} must be set, because the {item} sends requests to the client: 32 random bytes in Base64, the same for all \
              environments, such as `openssl rand -base64 32` prints"
         )),
         BuildError::UnusableStateKey => InitError::new(format!("could not derive a key from {STATE_KEY}")),
         BuildError::NoAuthentication { item } => InitError::new(format!(
-            "the {item} says who may use it, so that callers must be known: set OIDC_ISSUER (or GOOGLE_CLIENT_ID, \
-             COGNITO_USER_POOL_ID, OIDC_ISSUERS), or {AUTH}=iam for a URL with AuthType AWS_IAM; {AUTH}=dangerously-off lets \
-             everyone use everything"
+            "the {item} has access rules, which need authentication: set OIDC_ISSUER (or GOOGLE_CLIENT_ID, \
+             COGNITO_USER_POOL_ID, OIDC_ISSUERS), or {AUTH}=iam for a URL with AuthType AWS_IAM; \
+             {AUTH}=dangerously-off disables access rules"
         )),
         other => other.into(),
     }
@@ -270,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_needs_to_be_set() {
+    fn every_variable_has_a_default() {
         let config = read(&[("MCP_PUBLIC_URL", ""), ("MCP_ALLOWED_ORIGINS", " , ")]).unwrap();
 
         assert_eq!(config.invoke_mode, InvokeMode::Buffered);
@@ -278,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_setting_is_named_with_what_is_expected() {
+    fn an_invalid_value_is_reported_with_its_variable_and_the_expected_value() {
         for (name, value, expected) in [
             ("MCP_INVOKE_MODE", "RESPONSE_STREAM", "`buffered` or `stream`"),
             ("MCP_PUBLIC_URL", "http://mcp.example.com", "an https URL"),
@@ -294,7 +304,7 @@ mod tests {
             ("MCP_AUTH", "off", "`required`, `iam` or `dangerously-off`"),
             ("MCP_AUTH", "required", "OIDC_ISSUER"),
             ("MCP_ANONYMOUS", "no", "`allow` or `deny`"),
-            ("MCP_ANONYMOUS", "deny", "a way to know callers"),
+            ("MCP_ANONYMOUS", "deny", "needs authentication"),
             ("MCP_PUBLIC_URL", "https://mcp.example.com/a\"b", "an https URL"),
             ("MCP_CHALLENGE", "body", "`header` or `result`"),
             ("MCP_PAGE", "no", "`on` or `off`"),
@@ -308,14 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_cannot_be_used_is_not_repeated() {
+    fn an_invalid_secret_is_not_repeated() {
         let error = read(&[("MCP_STATE_KEY", "c2hvcnQ=")]).unwrap_err();
 
         assert!(!error.to_string().contains("c2hvcnQ="), "{error}");
     }
 
     #[test]
-    fn one_variable_may_hold_others() {
+    fn mcp_variables_sets_other_variables() {
         let lines = "OWN_URL= https://a.example/?x=1 \r\n\nMCP_INVOKE_MODE=stream\nOWN_SET=lines\nOWN_EMPTY=lines\nOWN_UNSET=\n";
         let env = Env::from_pairs([("MCP_VARIABLES", lines), ("OWN_SET", "itself"), ("OWN_EMPTY", " ")]);
 
@@ -327,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_sets_no_variable_is_an_error() {
+    fn a_line_that_is_not_an_assignment_is_an_error() {
         for lines in
             ["OWN_URL", "=secret", "OWN URL=secret", "{\"OWN_URL\":\"secret=\"}", "A=b\nMCP_VARIABLES=A=secret"]
         {
@@ -338,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_variable_is_noticed() {
+    fn a_misspelt_variable_is_reported() {
         let known =
             ["MCP_INVOKE_MODE", "OIDC_AUDIENCE", "OWN_URL", "GOOGLE_CLIENT_ID", "AWS_REGION", "OTEL_SERVICE_NAME"];
         let misspelt = ["MCP_INVOKEMODE", "OIDC_AUDIENCES", "OWN_ULR"];
@@ -354,16 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_lacks_is_named_by_its_variable() {
+    fn a_build_error_names_the_variable_to_set() {
         for (error, variable) in [
             (
                 BuildError::NoStateKey { item: "tool `book`".to_owned() },
-                "MCP_STATE_KEY must be set, since the tool `book`",
+                "MCP_STATE_KEY must be set, because the tool `book`",
             ),
             (BuildError::UnusableStateKey, "MCP_STATE_KEY"),
             (BuildError::NoAuthentication { item: "tool `purge`".to_owned() }, "set OIDC_ISSUER"),
         ] {
-            let error = explained(error).to_string();
+            let error = to_init_error(error).to_string();
 
             assert!(error.contains(variable), "{error}");
         }

@@ -1,4 +1,4 @@
-//! Which revision a request is made in, and what comes with it in `_meta`.
+//! The protocol version of a request, and its `_meta`. An era is legacy (up to 2025-11-25) or modern (from 2026-07-28).
 
 use http::HeaderMap;
 use mcp_protocol::{
@@ -12,37 +12,37 @@ use serde_json::value::RawValue;
 
 use crate::headers;
 
-/// The largest `_meta` that is read. It holds names, tokens and capabilities.
+/// The largest `_meta` that is parsed. It holds names, progress tokens and capabilities.
 const MAX_META_BYTES: usize = 64 * 1024;
-/// What reading it may cost in memory, beside the arguments.
+/// The memory that parsing `_meta` may take, in addition to the arguments.
 const META_BUDGET: Budget = Budget::memory(512 * 1024);
 
-/// What decides how a request is served, before its item is looked up.
+/// The protocol version and `_meta` of a request, which are needed before its item is resolved.
 pub(crate) struct Head {
     pub(crate) revision: ProtocolVersion,
     pub(crate) meta: RequestMeta,
 }
 
-/// The parameters of a request, its members unread.
+/// The parameters of a request, with members that are not parsed yet.
 pub(crate) fn params<'a>(request: &Request<'a>) -> Result<RequestParams<'a>, CallError> {
     RequestParams::read(request.params).map_err(|error| CallError::InvalidParams(error.to_string()))
 }
 
-/// Decides which revision a request is made in, and checks what a modern one must bring along.
+/// Determines the protocol version of a request, and checks the headers and `_meta` that a modern request requires.
 ///
-/// A version in `_meta` or in the header decides; the method does not, so that `initialize` on the modern wire is
-/// an unknown method. Without either the request is legacy, as revisions before 2025-06-18 have no header.
-pub(crate) fn of(
+/// The version is that of `_meta` or of the header. The method is ignored, so that `initialize` with a modern version is an unknown
+/// method. A request with neither is legacy, because revisions before 2025-06-18 have no version header.
+pub(crate) fn read_head(
     headers: &HeaderMap,
     method: &str,
     params: Result<RequestParams<'_>, CallError>,
-) -> Result<Head, Refusal> {
-    let header = headers::single(headers, &headers::PROTOCOL_VERSION).map_err(Refusal::modern)?;
+) -> Result<Head, Rejection> {
+    let header = headers::single(headers, &headers::PROTOCOL_VERSION).map_err(Rejection::modern)?;
     let raw_meta = params.as_ref().ok().and_then(|params| params.meta);
     let meta = raw_meta.map(read_meta);
     let declared = match &meta {
         Some(Ok(meta)) => meta.protocol_version.clone(),
-        // Further errors are reported in the format of the version that it names.
+        // If other members of `_meta` are invalid, the error is reported in the format of the version that it names.
         Some(Err(_)) => raw_meta.and_then(protocol_version),
         None => None,
     };
@@ -50,7 +50,7 @@ pub(crate) fn of(
     let revision = match requested.map(ProtocolVersion::parse) {
         None => return legacy(ProtocolVersion::V2025_03_26, params, meta),
         Some(None) if declared.is_none() && method == method::INITIALIZE => {
-            // The handshake is where versions are agreed on; the header of such a request says nothing yet.
+            // `initialize` negotiates the version, so that its header is not authoritative.
             let meta = RequestMeta::default();
             return Ok(Head { revision: ProtocolVersion::LATEST_LEGACY, meta });
         }
@@ -60,22 +60,22 @@ pub(crate) fn of(
         && declared != header
     {
         let reason = format!("header `MCP-Protocol-Version` and `{}` differ", meta::PROTOCOL_VERSION);
-        return Err(Refusal::modern(CallError::HeaderMismatch(reason)));
+        return Err(Rejection::modern(CallError::HeaderMismatch(reason)));
     }
     let Some(revision) = revision else {
         let requested = requested.unwrap_or_default().to_owned();
-        return Err(Refusal::modern(CallError::UnsupportedVersion { requested }));
+        return Err(Rejection::modern(CallError::UnsupportedVersion { requested }));
     };
     if !revision.is_modern() {
         return legacy(revision, params, meta);
     }
 
-    params.map_err(Refusal::modern)?;
+    params.map_err(Rejection::modern)?;
     if header.is_none() {
         let reason = "header `MCP-Protocol-Version` is missing".to_owned();
-        return Err(Refusal::modern(CallError::HeaderMismatch(reason)));
+        return Err(Rejection::modern(CallError::HeaderMismatch(reason)));
     }
-    let meta = modern_meta(meta).map_err(Refusal::modern)?;
+    let meta = modern_meta(meta).map_err(Rejection::modern)?;
     Ok(Head { revision, meta })
 }
 
@@ -83,22 +83,22 @@ fn legacy(
     revision: ProtocolVersion,
     params: Result<RequestParams<'_>, CallError>,
     meta: Option<Result<RequestMeta, CallError>>,
-) -> Result<Head, Refusal> {
-    params.map_err(Refusal::legacy)?;
-    let own = meta.transpose().map_err(Refusal::legacy)?.unwrap_or_default();
-    // Only the progress token and trace context mean anything there.
+) -> Result<Head, Rejection> {
+    params.map_err(Rejection::legacy)?;
+    let own = meta.transpose().map_err(Rejection::legacy)?.unwrap_or_default();
+    // Of `_meta`, legacy revisions define only the progress token and the trace context.
     let meta =
         RequestMeta { protocol_version: None, client_capabilities: None, client_info: None, log_level: None, ..own };
     Ok(Head { revision, meta })
 }
 
 /// A rejection before dispatch, with the era that decides its status.
-pub(crate) struct Refusal {
+pub(crate) struct Rejection {
     pub(crate) error: CallError,
     pub(crate) is_modern: bool,
 }
 
-impl Refusal {
+impl Rejection {
     pub(crate) fn modern(error: CallError) -> Self {
         Self { error, is_modern: true }
     }
@@ -108,7 +108,7 @@ impl Refusal {
     }
 }
 
-/// The version that a `_meta` names, also if its other members are invalid.
+/// The protocol version in `_meta`, even if other members are invalid.
 fn protocol_version(meta: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
     struct VersionOnly {
@@ -118,7 +118,7 @@ fn protocol_version(meta: &RawValue) -> Option<String> {
     json::borrow::<VersionOnly>(meta.get()).ok().map(|meta| meta.protocol_version)
 }
 
-/// `_meta` of a modern request, which must be there and say these.
+/// `_meta` of a modern request. It must have the protocol version and the client capabilities.
 fn modern_meta(meta: Option<Result<RequestMeta, CallError>>) -> Result<RequestMeta, CallError> {
     let meta = meta.unwrap_or_else(|| Err(CallError::InvalidMeta("it is missing".to_owned())))?;
     for (name, is_missing) in [
@@ -140,11 +140,11 @@ fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
     json::read(text, META_BUDGET).map_err(|error| CallError::InvalidMeta(error.to_string()))
 }
 
-/// What a request of a batch, which is legacy, brings along.
-pub(crate) fn of_batched(
+/// The head of a request in a batch, which is always legacy.
+pub(crate) fn read_batched_head(
     revision: ProtocolVersion,
     params: Result<RequestParams<'_>, CallError>,
-) -> Result<Head, Refusal> {
+) -> Result<Head, Rejection> {
     let meta = params.as_ref().ok().and_then(|params| params.meta).map(read_meta);
     legacy(revision, params, meta)
 }

@@ -1,8 +1,8 @@
-//! Lambda events to and from `http` types.
+//! Conversion between Lambda events and `http` types.
 //!
-//! Four kinds of caller send HTTP requests as events: Function URLs and HTTP APIs (payload version 2.0), REST APIs
-//! (1.0) and load balancers. The content distinguishes them. Only the members that matter here are read, so that a
-//! surprise elsewhere in an event rejects no request; the types of `aws_lambda_events` are used for what is sent back.
+//! HTTP requests arrive as events of Function URLs and HTTP APIs (payload version 2.0), REST APIs (1.0) and load balancers. The
+//! kind is detected from the members of the event. Only the members that are needed are deserialized, so that an unexpected
+//! value in another member does not fail the request. Responses use the types of `aws_lambda_events`.
 
 use std::{borrow::Cow, fmt};
 
@@ -27,19 +27,19 @@ use headers::Headers;
 use member::{FromMember, Member, Text};
 use query::{Cookies, Parameters};
 pub use response::EventResponse;
-pub(crate) use response::{carried_bytes, make_portable, take_cookies};
+pub(crate) use response::{encoded_bytes, sanitize_response, take_cookies};
 
-/// An HTTP request that came as an event.
+/// An HTTP request that was received as a Lambda event. Made with [`from_event`](Self::from_event).
 #[derive(Debug)]
 pub struct LambdaRequest {
     /// The request, with its body decoded.
     pub request: Request<Bytes>,
-    /// Who sent it, which decides how the answer must look.
+    /// The kind of event, which determines the format of the response.
     pub source: EventSource,
-    /// `requestContext.domainName` of a payload-2.0 event. A REST API's or a load balancer's name is not taken from
-    /// the event, since there the caller chooses it.
+    /// `requestContext.domainName` of a payload-2.0 event. `None` for REST APIs and load balancers, because the caller chooses the
+    /// name in their events.
     pub domain_name: Option<String>,
-    /// Who signed the request, if the platform has verified a signature (payload 2.0 alone).
+    /// The IAM identity of the caller, if the platform has verified a signature (payload 2.0 only).
     pub iam: Option<IamIdentity>,
 }
 
@@ -53,14 +53,13 @@ pub enum EventSource {
     RestApi,
     /// A load balancer's target group.
     LoadBalancer {
-        /// The target group has multi-value headers on, and reads only such in the answer.
+        /// Multi-value headers are enabled in the target group, which then expects them in the response too.
         multi_value: bool,
     },
 }
 
 impl EventSource {
-    /// The largest buffered answer, in bytes of the JSON that carries it: 6 MB for Lambda itself, 1 MB for a load
-    /// balancer.
+    /// The largest buffered response, in bytes of its JSON: 6 MiB for Lambda itself, 1 MiB for a load balancer.
     pub(crate) fn max_response_bytes(self) -> usize {
         const MIB: usize = 1024 * 1024;
         match self {
@@ -69,8 +68,8 @@ impl EventSource {
         }
     }
 
-    /// The largest headers of a response, in bytes of their names and values: 32 KB for a load balancer, which answers 502 beyond
-    /// that. For the others the limit is that of a request's headers.
+    /// The largest headers of a response, in bytes of their names and values: 32 KiB for a load balancer, which responds with 502
+    /// above that. For the others, the same limit as for the headers of a request.
     pub(crate) fn max_header_bytes(self) -> usize {
         const KIB: usize = 1024;
         match self {
@@ -80,17 +79,17 @@ impl EventSource {
     }
 }
 
-/// Why an event is no request.
+/// Why an event cannot be converted into an HTTP request.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventError {
-    /// Not an event that this function can be invoked with.
+    /// The event is of a kind that is not supported. The invocation fails.
     Unknown(String),
-    /// An HTTP event whose request is malformed; the caller gets a 400.
+    /// The HTTP request in the event is malformed. The caller gets status 400.
     BadRequest {
-        /// Who sent it.
+        /// The kind of event.
         source: EventSource,
-        /// What is wrong.
+        /// The reason, which is sent to the caller.
         reason: &'static str,
     },
 }
@@ -111,24 +110,25 @@ impl fmt::Display for EventError {
 impl std::error::Error for EventError {}
 
 impl EventError {
-    fn of_other_types() -> Self {
+    fn unexpected_member_type() -> Self {
         Self::Unknown("this one has members of other types".to_owned())
     }
 }
 
 impl LambdaRequest {
-    /// Reads an event.
+    /// Parses the JSON of an event, decodes its body, and limits its headers (256, with 64 KiB) and query parameters.
     ///
     /// # Errors
     ///
-    /// When it is not an HTTP request, or its headers or body cannot be decoded.
+    /// [`EventError::Unknown`] when the event is not an HTTP request; [`EventError::BadRequest`] when its headers, query or body
+    /// cannot be decoded, or exceed the limits.
     pub fn from_event(event: &[u8]) -> Result<Self, EventError> {
-        // Only that it is none: the text of the error could repeat what a caller sent.
+        // Without the error of `serde_json`, which may quote caller-supplied data.
         let not_json = |_| EventError::Unknown("this is not JSON".to_owned());
-        // Unbounded JSON: of fixed size but for the headers and the query, which are bounded; the rest is borrowed.
+        // Unbounded JSON: headers and query are bounded, and the other members are borrowed or of fixed size.
         match serde_json::from_slice::<Member<RawEvent<'_>>>(event).map_err(not_json)? {
             Member::Is(event) => event.into_request(),
-            Member::Absent | Member::Other => Err(EventError::of_other_types()),
+            Member::Absent | Member::Other => Err(EventError::unexpected_member_type()),
         }
     }
 }
@@ -168,7 +168,7 @@ struct RawRequestContext<'a> {
     #[serde(borrow)]
     stage: Member<Text<'a>>,
     elb: Option<IgnoredAny>,
-    /// Read only for a payload-2.0 event, and only if it has the shape that is looked for.
+    /// Parsed only for a payload-2.0 event, and ignored if it has no `iam`.
     #[serde(borrow)]
     authorizer: Option<&'a RawValue>,
 }
@@ -185,7 +185,7 @@ struct RawHttp<'a> {
     method: Member<Text<'a>>,
 }
 
-/// Structs whose members are members of an event.
+/// Implements `FromMember` for structs that are objects in an event.
 macro_rules! from_map {
     ($($name:ident),*) => {$(
         impl<'de: 'a, 'a> FromMember<'de> for $name<'a> {
@@ -226,16 +226,16 @@ impl RawEvent<'_> {
             EventSource::RestApi | EventSource::LoadBalancer { .. } => (http_method, path),
         };
         let method = method.and_then(|method| Method::from_bytes(method.0.as_bytes()).ok());
-        let method = method.ok_or_else(|| bad_request("the request's method is no HTTP method"))?;
+        let method = method.ok_or_else(|| bad_request("the request's method is not a valid HTTP method"))?;
         let path = path.as_ref().map_or("/", |path| path.0.as_ref());
         let path = match source {
-            // An HTTP API's path begins with the name of its stage, except in the default one.
+            // In an HTTP API, the path begins with the stage name, except for the default stage.
             EventSource::FunctionUrl => without_stage(path, stage.as_ref()),
             EventSource::RestApi | EventSource::LoadBalancer { .. } => path,
         };
 
         let mut headers = match (multi_value_headers, headers) {
-            (Some(headers), _) if !headers.map.is_empty() || headers.has_malformed || headers.is_too_much => headers,
+            (Some(headers), _) if !headers.map.is_empty() || headers.has_malformed || headers.exceeds_limits => headers,
             (_, headers) => headers.unwrap_or_default(),
         };
         if source == EventSource::FunctionUrl
@@ -244,15 +244,15 @@ impl RawEvent<'_> {
             match cookies.as_deref() {
                 Some("") => {}
                 Some(cookies) => {
-                    // The platform sends one of the two.
+                    // The platform sets either `cookies` or the header.
                     headers.map.remove(header::COOKIE);
                     headers.add(header::COOKIE.as_str(), cookies);
                 }
                 None => headers.has_malformed = true,
             }
         }
-        if headers.is_too_much {
-            return Err(bad_request("the request has too many headers: at most 256 with 64 KiB are read"));
+        if headers.exceeds_limits {
+            return Err(bad_request("the request has too many headers: at most 256 with 64 KiB in all are allowed"));
         }
         if headers.has_malformed {
             return Err(bad_request("the request has a malformed header"));
@@ -271,7 +271,7 @@ impl RawEvent<'_> {
         }
         let path = if path.starts_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("/{path}")) };
         let query = match source {
-            EventSource::FunctionUrl => self.raw_query_string.read()?.map_or(Cow::Borrowed(""), query::of_raw),
+            EventSource::FunctionUrl => self.raw_query_string.read()?.map_or(Cow::Borrowed(""), query::encode_raw),
             EventSource::RestApi | EventSource::LoadBalancer { .. } => {
                 let several = self.multi_value_query_string_parameters.read()?;
                 let parameters = several.or(self.query_string_parameters.read()?).unwrap_or_default();
@@ -286,10 +286,10 @@ impl RawEvent<'_> {
         }
         let request = request.map_err(|_| bad_request("the request's path or query string is malformed"))?;
         if source != EventSource::FunctionUrl {
-            // There callers choose what the event says of names and signers.
+            // In these events, the caller controls the domain name and the authorizer.
             return Ok(LambdaRequest { request, source, domain_name: None, iam: None });
         }
-        // The stages of an API share its name, and are not one server.
+        // Several stages of an API share one domain name, but are different servers.
         let is_whole = stage.is_none_or(|stage| stage.0 == "$default");
         let domain_name = domain_name.filter(|_| is_whole).map(|name| name.0.into_owned());
         let authorizer = authorizer.and_then(|raw| json::borrow::<RawAuthorizer>(raw.get()).ok());

@@ -1,4 +1,4 @@
-//! Headers that repeat parts of the body (2026-07-28, Streamable HTTP, "Request Metadata"), and what a client accepts.
+//! Mirrored headers, which repeat parts of the body (2026-07-28, Streamable HTTP, "Request Metadata"), and content negotiation.
 
 use std::{borrow::Cow, fmt::Display};
 
@@ -25,19 +25,19 @@ pub(crate) fn is_mirrored(name: &HeaderName) -> bool {
     name.as_str().starts_with("mcp-")
 }
 
-/// Stands for the value of a mirrored header that HTTP cannot carry, such as one with control characters. [`single`] rejects it.
+/// A placeholder for the invalid value of a mirrored header, such as one with control characters. [`single`] rejects it.
 pub(crate) fn invalid_value() -> Result<HeaderValue, InvalidHeaderValue> {
     HeaderValue::from_bytes(b"\xff")
 }
 
-/// Largest integer that is compared as a number; beyond it floating point loses digits.
+/// The largest integer that is compared as a number; above it, floating point loses digits.
 const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 /// The one value of a header, without surrounding white space; `None` when it is absent.
 ///
 /// # Errors
 ///
-/// When there are several values, or characters that a value must not have: control characters, and what is not ASCII.
+/// When there are several values, or the value has control or non-ASCII characters.
 pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName + Copy + Display) -> Result<Option<&str>, CallError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
@@ -48,7 +48,7 @@ pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName + Copy + Displ
     }
     let text = value.to_str().map_err(|_| {
         mismatch(format!(
-            "header `{name}` has control characters or characters beyond ASCII: send its value in Base64, as \
+            "header `{name}` has control or non-ASCII characters: send its value in Base64, as \
              `=?base64?...?=`"
         ))
     })?;
@@ -83,17 +83,17 @@ fn check_standard(headers: &HeaderMap, method: &str, name: Option<&str>) -> Resu
     let header = decode(header).ok_or_else(|| mismatch("header `Mcp-Name` is not valid Base64 between its markers"))?;
     match name {
         Some(body) if body == header => Ok(()),
-        // A body without a name is rejected for that, with any header.
+        // A body without a name is rejected later, independently of the header.
         None => Ok(()),
         Some(_) => Err(mismatch("header `Mcp-Name` does not equal the name in the body")),
     }
 }
 
-/// Checks the `Mcp-Param-*` header of each parameter that the tool wants mirrored.
+/// Checks the `Mcp-Param-*` header of each parameter that the tool's schema marks as mirrored.
 ///
 /// # Errors
 ///
-/// When one is missing although the body has the value, is there although the body has none, or differs.
+/// When a header is missing but the body has the value, is present but the body has no value, or differs from the body.
 fn check_parameters(
     headers: &HeaderMap,
     parameters: &[MirroredParameter],
@@ -114,7 +114,7 @@ fn check_parameters(
     Ok(())
 }
 
-/// The value of a mirrored parameter. What is no scalar equals no header, and is left unread.
+/// The value of a mirrored parameter. Arrays and objects never equal a header, and are not parsed.
 fn scalar(value: &RawValue) -> Result<Value, JsonError> {
     match value.get().as_bytes().first() {
         Some(b'{' | b'[') => Ok(Value::Array(Vec::new())),
@@ -141,7 +141,7 @@ fn check_parameter(name: &str, header: Option<&str>, value: Option<&Value>) -> R
     if equal { Ok(()) } else { Err(mismatch(format!("header `{name}` does not equal the value in the body"))) }
 }
 
-/// `42.0` and `42` are equal; beyond 2^53 only the same digits are, without a fraction or an exponent.
+/// Whether a header equals a number: `42.0` equals `42`. Above 2^53, only identical digits without fraction or exponent are equal.
 fn equals_number(header: &str, number: &serde_json::Number) -> bool {
     if !number.is_f64() && header == number.to_string() {
         return true;
@@ -154,8 +154,8 @@ fn equals_number(header: &str, number: &serde_json::Number) -> bool {
     is_decimal && own.abs() <= MAX_SAFE_INTEGER && own == header
 }
 
-/// Undoes the Base64 form of values that a header cannot carry plainly. Strict: `None` for anything between the
-/// markers that is not canonical Base64 of UTF-8.
+/// Decodes a header value in the form `=?base64?…?=`; other values are returned unchanged. `None` if the part between the markers
+/// is not canonical Base64 of UTF-8.
 fn decode(value: &str) -> Option<Cow<'_, str>> {
     match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
         Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok().map(Cow::Owned),
@@ -167,18 +167,18 @@ fn mismatch(reason: impl Into<String>) -> CallError {
     CallError::HeaderMismatch(reason.into())
 }
 
-/// The media types of ours that a client takes.
+/// Which of the response media types a client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Accept {
     pub(crate) json: bool,
     pub(crate) event_stream: bool,
-    /// There is an `Accept` header.
+    /// Whether the request has an `Accept` header.
     pub(crate) is_present: bool,
 }
 
 impl Accept {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        // What nearly every client sends needs no reading.
+        // Fast path: the value that nearly every client sends.
         if headers.get(header::ACCEPT).is_some_and(|value| value == "application/json, text/event-stream") {
             return Self { json: true, event_stream: true, is_present: true };
         }
@@ -189,33 +189,33 @@ impl Accept {
         }
     }
 
-    /// Whether the client takes anything of ours. Legacy clients exist that send no `Accept` at all.
+    /// Whether the client accepts a response media type. Some legacy clients send no `Accept` header: they are accepted.
     pub(crate) fn fits(self, revision: ProtocolVersion) -> bool {
         self.json || self.event_stream || (!revision.is_modern() && !self.is_present)
     }
 
-    /// Whether even an answer without anything to stream must be a stream.
+    /// Whether every response must be an event stream, even without notifications.
     pub(crate) fn is_stream_only(self) -> bool {
         self.event_stream && !self.json
     }
 }
 
-/// Whether a browser wants something to show: `text/html` by its name, as clients take anything, and no event stream.
+/// Whether the request is from a browser: it accepts `text/html` explicitly, not by a wildcard, and no event stream.
 pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
     let names = |kind, subtype| accepted(headers, kind, subtype) == Some((NAMED, true));
     names("text", "html") && !names("text", "event-stream")
 }
 
-/// Whether `Accept` names a media type, by itself or by a wildcard.
+/// Whether `Accept` includes a media type, explicitly or by a wildcard.
 fn takes(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
     accepted(headers, kind, subtype).is_some_and(|(_, is_taken)| is_taken)
 }
 
-/// How specific a range is that has no wildcard.
+/// The specificity of a media range without wildcards.
 const NAMED: u8 = 2;
 
-/// What the most specific range for a media type says, which counts: how specific it is, and whether the type is taken;
-/// `q=0` refuses (RFC 9110, section 12.5.1).
+/// The most specific media range that matches, which takes precedence: its specificity, and whether it accepts the type. `q=0`
+/// excludes it (RFC 9110, section 12.5.1).
 fn accepted(headers: &HeaderMap, kind: &str, subtype: &str) -> Option<(u8, bool)> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges = values.flat_map(|value| value.split(',')).filter_map(|range| {
@@ -227,22 +227,22 @@ fn accepted(headers: &HeaderMap, kind: &str, subtype: &str) -> Option<(u8, bool)
             (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => NAMED,
             _ => return None,
         };
-        let is_refused = parameters.split(';').any(|parameter| {
+        let is_excluded = parameters.split(';').any(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|q| q == 0.0)
         });
-        Some((specificity, !is_refused))
+        Some((specificity, !is_excluded))
     });
     ranges.max_by_key(|(specificity, _)| *specificity)
 }
 
-/// Whether a body is declared as compressed, or encoded in another way.
+/// Whether `Content-Encoding` declares a compressed or otherwise encoded body.
 pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
     values.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity") && !value.is_empty())
 }
 
-/// Whether a body is declared as JSON in UTF-8.
+/// Whether `Content-Type` declares JSON in UTF-8.
 pub(crate) fn is_json(content_type: Option<&HeaderValue>) -> bool {
     let Some(value) = content_type.and_then(|value| value.to_str().ok()) else {
         return false;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn accept_is_read_with_wildcards_and_refusals() {
+    fn accept_supports_wildcards_and_q_0() {
         assert_eq!(accept("application/json, text/event-stream"), (true, true));
         assert_eq!(accept("application/json"), (true, false));
         assert_eq!(accept("TEXT/Event-Stream; q=0.5"), (false, true));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_names_html_and_no_stream_wants_a_page() {
+    fn a_page_needs_an_explicit_text_html_and_no_event_stream() {
         for (value, wants) in [
             ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", true),
             ("text/html", true),
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn only_json_in_utf_8_is_json() {
+    fn the_content_type_must_be_json_in_utf_8() {
         let is = |value: &'static str| is_json(Some(&HeaderValue::from_static(value)));
 
         assert!(
@@ -343,9 +343,9 @@ mod tests {
         }
     }
 
-    /// The handler gets the digits of the body, which a floating-point number does not have.
+    /// The handler gets the digits of the body, which a floating-point number does not preserve.
     #[test]
-    fn beyond_2_to_the_53_a_number_with_a_fraction_equals_no_header() {
+    fn a_number_with_a_fraction_above_2_to_the_53_equals_no_header() {
         for header in ["9007199254740992.0", "9007199254740992", "9007199254740993", "9007199254740993.0"] {
             let value: Value = serde_json::from_str("9007199254740993.0").unwrap();
 

@@ -1,12 +1,11 @@
 //! MCP over `http` types: the service that a function's `main` runs and its tests call.
 //!
-//! This module alone knows status codes: `answers` gives each decision its own. A request is checked from the outside in
-//! (path, origin, method, media type, size, JSON-RPC, era, headers that repeat the body), then `mcp-server` decides, and the
-//! decision gets its status.
+//! Only this module sets status codes; `responses` maps each error to one. A request is checked in the order path, origin, method,
+//! media type, size, JSON-RPC, protocol version, mirrored headers. Then `mcp-server` dispatches it, and its result gets a status.
 //!
-//! Bottom-up: `answers` builds responses, `exchange` is the state of a request, `finisher` turns an outcome into a response,
-//! `handler_refusal` treats scopes that a handler misses, `calls` serves a request and `batch` several of them, `discovery`
-//! serves the page and the metadata, `routes` serves other paths and layers. `service` makes a `tower` service of it all.
+//! Bottom-up: `responses` builds responses, `exchange` is the state of a request, `finisher` converts an outcome into a response,
+//! `handler_scopes` handles scope errors of handlers, `calls` serves a request and `batch` a batch, `discovery` serves the HTML
+//! page and the metadata, `routes` serves other paths and layers. `service` implements `tower_service::Service`.
 
 use std::{
     borrow::Cow,
@@ -30,36 +29,37 @@ use crate::{
     traces::server_span,
 };
 
-mod answers;
 mod batch;
 mod calls;
 mod discovery;
 mod exchange;
 mod finisher;
-mod handler_refusal;
+mod handler_scopes;
+mod responses;
 mod routes;
 mod service;
 
-pub(crate) use answers::{bad_request, internal_error};
-use answers::{empty, method_not_allowed, not_found, refuse};
 use exchange::{Exchange, ResponseLimits};
-use routes::{Layered, Route, Visit};
+pub(crate) use responses::{bad_request, internal_error};
+use responses::{empty, error_response, method_not_allowed, not_found};
+use routes::{Layered, Route, RouteRequest};
 
-/// The path of the MCP endpoint. `/` is the endpoint too, for a Function URL that is pasted bare.
+/// The path of the MCP endpoint. `/` is the endpoint too, so that a Function URL without a path works.
 const ENDPOINT: &str = "/mcp";
 const WELL_KNOWN: &str = "/.well-known/";
-/// The longest origin that is repeated in the log.
+/// The longest logged origin.
 const MAX_LOGGED_ORIGIN_BYTES: usize = 256;
 
-/// The largest body that is read. What Lambda passes on is smaller still.
+/// The largest request body. Lambda's limit, 6 MB for the event, is lower.
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
-/// What a streaming Function URL can carry.
+/// The largest streamed response of a Function URL.
 const MAX_STREAMED_BYTES: usize = 200 * 1024 * 1024;
 
-/// An MCP server over HTTP: a [`tower_service::Service`] from requests with whole bodies to responses.
+/// An MCP server over HTTP: a [`tower_service::Service`] from requests with complete bodies to responses.
 ///
-/// What the invocation adds to a request travels in its extensions: [`Invocation`] and [`Transport`]. Without them it
-/// is served as one without deadline or name, which is what most tests want.
+/// [`main`](crate::main) runs it on Lambda. In a test, call it as any `tower` service, as below. The properties of the Lambda
+/// invocation are extensions of the request: [`Invocation`] and [`Transport`]. Without them, the request has no deadline, and the
+/// server no domain name, which suits most tests.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -83,46 +83,42 @@ pub struct McpService {
     server: BuiltServer,
     config: Arc<HttpConfig>,
     authenticator: Arc<Authenticator>,
-    /// The first name that a request was sent to, and what it means.
-    first_name: Arc<OnceLock<(String, Option<PublicUrl>)>>,
+    /// The domain name of the first request, and the URL that was parsed from it.
+    cached_url: Arc<OnceLock<(String, Option<PublicUrl>)>>,
     logs: Arc<CallLogs>,
-    /// Services beside the endpoint; few or none.
+    /// Services at other paths.
     routes: Arc<[Arc<Route>]>,
     layered: Option<Arc<Layered>>,
 }
 
-/// What an event says about the way back, for the request's extensions.
+/// The properties of an event that the service needs, as an extension of the request.
 #[derive(Debug, Clone)]
 pub struct Transport {
-    /// The kind of event, which limits the size of the answer.
+    /// The kind of event, which determines the size limit of the response.
     pub source: EventSource,
-    /// The name that the request was sent to, if the platform vouches for it.
+    /// The domain name that the request was sent to, if the platform has set it and not the caller.
     pub domain_name: Option<String>,
-    /// Who signed the request, if the platform has verified a signature.
+    /// The IAM identity of the caller, if the platform has verified a signature.
     pub iam: Option<IamIdentity>,
 }
 
 impl McpService {
-    /// Puts a server behind HTTP.
+    /// Builds the server, and serves it over HTTP as `config` says.
     ///
     /// # Errors
     ///
-    /// When something in the server asks the client and `config` has no state key; when the server says who may use what
-    /// and `config` has no way to know callers.
-    ///
-    /// # Panics
-    ///
-    /// When the server has a mistake that [`Server::build`] finds.
+    /// When a handler sends requests to the client but `config` has no state key, when the server has access rules but `config` has no
+    /// authentication, or when a resource template requires less than an item that it matches ([`Server::build`]).
     #[track_caller]
     pub fn new<S: Send + Sync + 'static>(server: Server<S>, config: HttpConfig) -> Result<Self, InitError> {
         let authorization = config.authentication.authorization(&config);
         let settings =
             Settings { state_key: config.state_key.clone(), authorization, describe_access: Some(security_schemes) };
-        let server = server.build(settings).map_err(config::explained)?;
+        let server = server.build(settings).map_err(config::to_init_error)?;
         let authenticator = Arc::new(Authenticator::new(&config.authentication));
         let logs = Arc::new(CallLogs::new(&config, server.name()));
-        let (config, first_name) = (Arc::new(config), Arc::default());
-        Ok(Self { server, config, authenticator, first_name, logs, routes: Arc::default(), layered: None })
+        let (config, cached_url) = (Arc::new(config), Arc::default());
+        Ok(Self { server, config, authenticator, cached_url, logs, routes: Arc::default(), layered: None })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -133,18 +129,18 @@ impl McpService {
         &self.server
     }
 
-    /// Does in the init phase what is configured to be done then (`OIDC_WARM`). [`main`](crate::main) awaits it before the first
+    /// Fetches the keys of issuers, if `OIDC_WARM` is on. [`main`](crate::main) awaits it in the init phase, before the first
     /// invocation.
     pub async fn warm(&self) {
         self.authenticator.warm().await;
     }
 
-    /// Runs the server's close hooks. [`main`](crate::main) does on SIGTERM.
+    /// Runs the close hooks of the server. [`main`](crate::main) calls it on SIGTERM.
     pub async fn close(&self) {
         self.server.close().await;
     }
 
-    /// Answers a request.
+    /// Handles a request. `Service::call` does the same.
     pub async fn handle(&self, mut request: Request<Bytes>) -> Response<Body> {
         let invocation = request.extensions_mut().remove::<Invocation>().unwrap_or_default();
         let transport = request.extensions_mut().remove::<Transport>();
@@ -168,27 +164,27 @@ impl McpService {
         if path.starts_with(WELL_KNOWN) {
             return self.well_known(&parts, path, own_url, &invocation);
         }
-        // People and clients write a URL with a slash at its end or without: both are the same endpoint and resource.
+        // A trailing slash is ignored: both forms are the same endpoint and resource.
         let endpoint = path.strip_suffix('/').unwrap_or(path);
         if !matches!(endpoint, ENDPOINT | "") {
             let Some(route) = self.routes.iter().find(|route| route.path == path) else {
                 return not_found();
             };
             let request = Request::from_parts(parts, body);
-            return (route.answer)(self, route, Visit { request, invocation, transport, own_url }).await;
+            return (route.serve)(self, route, RouteRequest { request, invocation, transport, own_url }).await;
         }
-        // A bare Function URL is a resource of that name.
+        // The URL without a path is a protected resource of its own.
         let challenger = Challenger { authenticator: &self.authenticator, server: &self.server, own_url, endpoint };
         let caller = OriginVerdict::of(&parts.headers, own_url, &self.config.allowed_origins);
         let mut response = if caller == OriginVerdict::Foreign {
-            log_foreign(&parts.headers, &invocation.request_id);
-            refuse(StatusCode::FORBIDDEN, None, "pages of this origin may not call this server")
+            log_foreign_origin(&parts.headers, &invocation.request_id);
+            error_response(StatusCode::FORBIDDEN, None, "pages of this origin may not call this server")
         } else {
             match parts.method {
                 Method::POST => {
                     let begin = Instant::now();
                     let iam = transport.and_then(|transport| transport.iam.as_ref());
-                    let message = calls::read(&parts.headers, &body);
+                    let message = calls::parse_body(&parts.headers, &body);
                     let span = server_span(message.as_ref().ok(), &invocation);
                     let admission = self.authenticator.admit(&parts.headers, own_url, iam, &invocation);
                     let admitted = admission.instrument(span.clone()).await;
@@ -212,7 +208,7 @@ impl McpService {
                         None => self.post(&exchange, message).instrument(span).await,
                         Some(rejected) => exchange.reject(rejected, message.as_ref().ok()),
                     };
-                    exchange.log_early_end(&response);
+                    exchange.log_before_dispatch(&response);
                     response
                 }
                 Method::OPTIONS => {
@@ -233,14 +229,14 @@ impl McpService {
         response
     }
 
-    /// The server's name: as it is configured, or as the platform says. An environment has one name mostly, which is read
-    /// once.
+    /// The public URL of the server: the configured one, or that of the event's domain name. The first domain name is cached, because
+    /// most execution environments see only one.
     fn own_url(&self, transport: Option<&Transport>) -> Option<Cow<'_, PublicUrl>> {
         if let Some(configured) = &self.config.public_url {
             return Some(Cow::Borrowed(configured));
         }
         let name = transport?.domain_name.as_deref()?;
-        let (first, url) = self.first_name.get_or_init(|| (name.to_owned(), PublicUrl::from_domain_name(name)));
+        let (first, url) = self.cached_url.get_or_init(|| (name.to_owned(), PublicUrl::from_domain_name(name)));
         match first == name {
             true => url.as_ref().map(Cow::Borrowed),
             false => PublicUrl::from_domain_name(name).map(Cow::Owned),
@@ -258,8 +254,8 @@ impl McpService {
     }
 }
 
-/// Says which pages might have been meant to call this server.
-fn log_foreign(headers: &HeaderMap, request_id: &str) {
+/// Logs a rejected origin, so that the operator can allow it.
+fn log_foreign_origin(headers: &HeaderMap, request_id: &str) {
     let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
     let origin = String::from_utf8_lossy(&origin[..origin.len().min(MAX_LOGGED_ORIGIN_BYTES)]);
     tracing::info!(request_id, %origin, "a page of an origin that is not allowed was refused");
@@ -271,7 +267,7 @@ impl Clone for McpService {
             server: self.server.clone(),
             config: Arc::clone(&self.config),
             authenticator: Arc::clone(&self.authenticator),
-            first_name: Arc::clone(&self.first_name),
+            cached_url: Arc::clone(&self.cached_url),
             logs: Arc::clone(&self.logs),
             routes: Arc::clone(&self.routes),
             layered: self.layered.clone(),

@@ -1,8 +1,8 @@
-//! The runtime loop: invocations are taken from the Runtime API, answered, and their answers sent back, in both invoke modes.
+//! The runtime loop: polls the Runtime API for invocations, and posts their responses, in both invoke modes.
 //!
-//! It stands in for `lambda_runtime`'s own, which leaves `TCP_NODELAY` off and writes the prelude of a stream, its delimiter
-//! and the first bytes as separate small writes, has no hook to change that, and takes a quarter of the time of a warm call.
-//! Here prelude, delimiter and first bytes are ready together and sent in one write.
+//! It replaces the loop of `lambda_runtime`, which takes a quarter of the time of a warm invocation: it leaves `TCP_NODELAY` off,
+//! writes the prelude of a stream, its delimiter and the first bytes as separate small writes, and has no hook to change that.
+//! Here these three are ready together and sent in one write.
 
 use std::{
     convert::Infallible,
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Body, EventError, EventResponse, EventSource, InvokeMode, LambdaInvocation, LambdaRequest, McpService, Transport,
-    events::{make_portable, take_cookies},
+    events::{sanitize_response, take_cookies},
     http::{bad_request, internal_error},
     runtime_api::{BoxError, RequestBody, RuntimeApi, whole},
 };
@@ -39,10 +39,10 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const STREAM_CONTENT_TYPE: &str = "application/vnd.awslambda.http-integration-response";
 
-/// Ends the prelude.
+/// Separates the prelude of a streamed response from its body.
 const DELIMITER: [u8; 8] = [0; 8];
 
-/// Serves invocations until the environment ends, `concurrency` at a time.
+/// Serves invocations until the execution environment ends, `concurrency` at a time.
 pub(crate) async fn run(service: McpService, concurrency: usize) -> Result<(), BoxError> {
     let mut api = RuntimeApi::from_env()?;
     if env::var("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Ok("snap-start") {
@@ -50,7 +50,7 @@ pub(crate) async fn run(service: McpService, concurrency: usize) -> Result<(), B
         // Blocks until an environment is restored from the snapshot.
         let restored = api.call(api.request("GET", RESTORE_NEXT).body(whole(""))?).await?;
         if !restored.status().is_success() {
-            return Err(format!("the Runtime API answered {} to a request to restore", restored.status()).into());
+            return Err(format!("the Runtime API responded with {} to a restore request", restored.status()).into());
         }
         api.disconnect();
         service.server().after_restore().await;
@@ -60,10 +60,10 @@ pub(crate) async fn run(service: McpService, concurrency: usize) -> Result<(), B
     }
     let mut workers = JoinSet::new();
     for _ in 0..concurrency {
-        workers.spawn(serve(api.another(), service.clone()));
+        workers.spawn(serve(api.with_new_connection(), service.clone()));
     }
-    // No worker ends by itself. When one fails, the others go on; when the last has failed, the environment ends, and
-    // Lambda starts another.
+    // A worker ends only by failing. The others continue; when the last one has failed, the process ends, and Lambda starts another
+    // execution environment.
     let mut last = Ok(());
     while let Some(ended) = workers.join_next().await {
         last = ended.map_err(BoxError::from).flatten().map(|never| match never {});
@@ -83,7 +83,9 @@ async fn serve(mut api: RuntimeApi, service: McpService) -> Result<Infallible, B
 async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), BoxError> {
     let (parts, event) = api.call(api.request("GET", NEXT).body(whole(""))?).await?.into_parts();
     if !parts.status.is_success() {
-        return Err(format!("the Runtime API answered {} to a request for the next invocation", parts.status).into());
+        return Err(
+            format!("the Runtime API responded with {} to a request for the next invocation", parts.status).into()
+        );
     }
     let headers = Headers(&parts.headers);
     let request_id = headers.get(REQUEST_ID).unwrap_or_default();
@@ -94,7 +96,7 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
     };
     #[cfg(feature = "otel")]
     let deadline = invocation.deadline;
-    let answer = AssertUnwindSafe(answer(service, &event, invocation)).catch_unwind().await;
+    let answer = AssertUnwindSafe(respond_in_mode(service, &event, invocation)).catch_unwind().await;
     drop(event);
     let mut request = match answer {
         Ok(Ok(answer)) => match answer.into_request(api, request_id) {
@@ -108,17 +110,17 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
             tracing::error!(request_id, "{error}");
             error_request(api, request_id, "UnknownEvent", error.to_string())?
         }
-        Err(_) => error_request(api, request_id, "Panic", "answering the request panicked".to_owned())?,
+        Err(_) => error_request(api, request_id, "Panic", "the service panicked".to_owned())?,
     };
-    // Keeps an answer from reaching another invocation.
+    // Lambda rejects the response if this id is not that of the invocation.
     if let Some(id) = parts.headers.get(INVOCATION_ID) {
         request.headers_mut().insert(INVOCATION_ID, id.clone());
     }
-    // The platform refuses an answer that comes too late; the next invocation is none the worse for it.
+    // Lambda rejects a late response. That does not affect the next invocation.
     match api.call(request).await {
         Ok(response) if response.status().is_success() => {}
-        Ok(response) => tracing::warn!(request_id, status = %response.status(), "an answer was refused"),
-        Err(error) => tracing::warn!(request_id, %error, "an answer could not be sent"),
+        Ok(response) => tracing::warn!(request_id, status = %response.status(), "the Runtime API rejected a response"),
+        Err(error) => tracing::warn!(request_id, %error, "a response could not be sent"),
     }
     #[cfg(feature = "otel")]
     mcp_otel::flush(deadline).await;
@@ -133,27 +135,33 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// A wall-clock deadline in milliseconds as an instant. None when it is over: the platform sends no such deadline, but
-/// `cargo lambda watch` does (its clock begins with the process).
+/// Converts a deadline in milliseconds since the Unix epoch into an instant. `None` if it has passed: Lambda sends no such deadline,
+/// but `cargo lambda watch` does, because it counts from the start of its process.
 pub(crate) fn deadline(deadline_ms: u64) -> Option<Instant> {
     let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(deadline_ms))?;
     Instant::now().checked_add(deadline.duration_since(SystemTime::now()).ok()?)
 }
 
-/// What an invocation is answered with.
-enum Answer {
+/// The response to an invocation.
+enum InvocationResponse {
     Whole(EventResponse),
     Stream(Response<Body>),
 }
 
-async fn answer(service: &McpService, event: &[u8], invocation: Invocation) -> Result<Answer, EventError> {
+async fn respond_in_mode(
+    service: &McpService,
+    event: &[u8],
+    invocation: Invocation,
+) -> Result<InvocationResponse, EventError> {
     match service.invoke_mode() {
-        InvokeMode::Buffered => respond_buffered(service, event, invocation).await.map(Answer::Whole),
-        InvokeMode::Stream => respond(service, event, invocation).await.map(|(_, response)| Answer::Stream(response)),
+        InvokeMode::Buffered => respond_buffered(service, event, invocation).await.map(InvocationResponse::Whole),
+        InvokeMode::Stream => {
+            respond(service, event, invocation).await.map(|(_, response)| InvocationResponse::Stream(response))
+        }
     }
 }
 
-impl Answer {
+impl InvocationResponse {
     fn into_request(self, api: &RuntimeApi, request_id: &str) -> Result<Request<RequestBody>, BoxError> {
         let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
         Ok(match self {
@@ -165,7 +173,7 @@ impl Answer {
                 .header(header::CONTENT_TYPE, STREAM_CONTENT_TYPE)
                 .header(RESPONSE_MODE, "streaming")
                 .header(header::TRANSFER_ENCODING, "chunked")
-                .body(RequestBody::Right(Streamed::new(response)?))?,
+                .body(RequestBody::Right(StreamedResponse::new(response)?))?,
         })
     }
 }
@@ -184,7 +192,7 @@ fn error_request(
         .body(whole(serde_json::to_vec(&diagnostic)?))?)
 }
 
-/// Tells Lambda why the function cannot start (Runtime API, "Initialization error").
+/// Reports an init error to Lambda (Runtime API, "Initialization error").
 pub(crate) async fn report_init_error(message: String) -> Result<(), BoxError> {
     let mut api = RuntimeApi::from_env()?;
     let diagnostic = Diagnostic { error_type: "InitError".to_owned(), error_message: message };
@@ -197,7 +205,7 @@ pub(crate) async fn report_init_error(message: String) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Answers one event; who sent it, and the answer.
+/// Serves one event. Returns the kind of event and the response.
 pub(crate) async fn respond(
     service: &McpService,
     event: &[u8],
@@ -220,18 +228,18 @@ pub(crate) async fn respond(
     let transport = Transport { source, domain_name, iam };
     let request_id = invocation.request_id.clone();
     let mut response = service.serve(request, invocation, Some(&transport)).await;
-    if let Err(reason) = make_portable(source, &mut response) {
+    if let Err(reason) = sanitize_response(source, &mut response) {
         tracing::error!(request_id, reason, "a response cannot be sent");
         response = internal_error(&request_id);
     }
     Ok((source, response))
 }
 
-/// Answers one event with a whole body, in the shape that its sender reads.
+/// Serves one event and returns a complete response in the format that its source expects. For a runtime loop or a test of your own.
 ///
 /// # Errors
 ///
-/// When the event is none that this function can be invoked with. A malformed HTTP request is answered, not an error.
+/// [`EventError::Unknown`] when the event is not an HTTP request. A malformed HTTP request is not an error: its response has status 400.
 pub async fn respond_buffered(
     service: &McpService,
     event: &[u8],
@@ -243,21 +251,21 @@ pub async fn respond_buffered(
     Ok(EventResponse::new(source, Response::from_parts(parts, body.to_bytes())))
 }
 
-/// The prelude of a stream, and its body.
+/// Splits a response into the prelude of a stream and the body.
 pub(crate) fn prelude(response: Response<Body>) -> (MetadataPrelude, Body) {
     let (mut parts, body) = response.into_parts();
     let cookies = take_cookies(&mut parts.headers);
     (MetadataPrelude { status_code: parts.status, headers: parts.headers, cookies }, body)
 }
 
-/// A body after its prelude and delimiter. The three are frames of their own, as `cargo lambda watch` wants them, but
-/// each is ready when the one before it is taken, so that the client writes them at once.
-pub(crate) struct Streamed {
+/// A streamed response: prelude, delimiter and body. They are separate frames, which `cargo lambda watch` requires, but all are ready
+/// at once, so that the HTTP client sends them in one write.
+pub(crate) struct StreamedResponse {
     before: std::array::IntoIter<Bytes, 2>,
     body: Body,
 }
 
-impl Streamed {
+impl StreamedResponse {
     fn new(response: Response<Body>) -> serde_json::Result<Self> {
         let (prelude, body) = prelude(response);
         let before = [Bytes::from(serde_json::to_vec(&prelude)?), Bytes::from_static(&DELIMITER)].into_iter();
@@ -265,7 +273,7 @@ impl Streamed {
     }
 }
 
-impl http_body::Body for Streamed {
+impl http_body::Body for StreamedResponse {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -293,7 +301,7 @@ mod tests {
     use super::*;
     use crate::{HttpConfig, InvokeMode};
 
-    /// Goes on after each notification only when the reader has seen it.
+    /// Sends three notifications, each after the reader has received the previous one.
     async fn counts(context: ToolContext<Arc<Semaphore>>, _: NoArguments) -> Result<String, HandlerError> {
         for number in 1..=3 {
             context.progress(number, None, None).await;
@@ -307,7 +315,7 @@ mod tests {
         McpService::new(server, HttpConfig { invoke_mode: InvokeMode::Stream, ..HttpConfig::default() }).unwrap()
     }
 
-    /// Hands out one invocation as the Runtime API does and returns what the answer was written in, write by write.
+    /// Serves one invocation as the Runtime API does. Returns the writes in which the response was sent.
     async fn writes_of_answer(message: &str) -> Vec<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut api = RuntimeApi::at(&listener.local_addr().unwrap().to_string()).unwrap();
@@ -334,7 +342,7 @@ mod tests {
         let mut writes: Vec<String> = Vec::new();
         while writes.last().is_none_or(|last| !last.ends_with("0\r\n\r\n")) {
             let read = socket.read(&mut buffer).await.unwrap();
-            assert_ne!(read, 0, "the answer is not complete: {writes:?}");
+            assert_ne!(read, 0, "the response is not complete: {writes:?}");
             writes.push(String::from_utf8(buffer[..read].to_vec()).unwrap());
             seen.add_permits(1);
         }
@@ -344,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plain_answer_is_one_write() {
+    async fn a_response_without_notifications_is_one_write() {
         let writes = writes_of_answer(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
 
         assert_eq!(writes.len(), 1, "{writes:?}");
@@ -363,7 +371,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn three_notifications_are_three_writes_the_first_with_the_prelude_and_the_result_is_the_last() {
+    async fn each_notification_is_one_write_and_the_first_includes_the_prelude() {
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call",
             "params":{"name":"counts","_meta":{"progressToken":1}}}"#;
 
@@ -376,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_is_over_is_none() {
+    fn a_deadline_in_the_past_is_none() {
         assert_eq!(deadline(0), None);
         assert_eq!(deadline(600_000), None, "what `cargo lambda watch` sends");
         assert!(deadline(u64::MAX / 2).is_none_or(|deadline| deadline > Instant::now()));

@@ -1,4 +1,4 @@
-//! The service under `lambda_runtime::run`, for teams with a `main` or layers of that runtime's.
+//! The service for `lambda_runtime::run`, for functions with their own `main` or with layers of that crate.
 
 use std::{
     convert::Infallible,
@@ -18,8 +18,8 @@ use crate::{
     invocations::{deadline, prelude, respond, respond_buffered},
 };
 
-/// An [`McpService`] as `lambda_runtime` drives it: from events to the responses that their senders read, in the invoke mode of the
-/// [`HttpConfig`](crate::HttpConfig).
+/// An [`McpService`] for `lambda_runtime`: a service from events to responses in the format of their source, in the invoke mode of
+/// the [`HttpConfig`](crate::HttpConfig). Made with [`McpService::into_lambda_service`].
 ///
 /// ```no_run
 /// use lambda_runtime::Error;
@@ -34,20 +34,21 @@ use crate::{
 /// }
 /// ```
 ///
-/// As a [`SnapStartResource`] it runs the server's hooks around a snapshot: pass a clone to
-/// `Runtime::register_snapstart_resource`. `lambda_runtime` calls neither [`McpService::warm`] nor [`McpService::close`].
+/// It is a [`SnapStartResource`] that runs the server's hooks before a snapshot and after a restore: pass a clone to
+/// `Runtime::register_snapstart_resource`. `lambda_runtime` calls neither [`McpService::warm`] nor [`McpService::close`]: call them
+/// in your `main`.
 #[derive(Debug, Clone)]
 pub struct LambdaService(McpService);
 
-/// The body of a response as a stream of `lambda_runtime`'s.
+/// The body of a response as the stream type of `lambda_runtime`.
 #[derive(Debug)]
 pub struct BodyStream(Body);
 
-/// What `lambda_runtime` sends: whole or as a stream.
+/// The response type of [`LambdaService`]: buffered or streamed.
 pub type LambdaResponse = FunctionResponse<EventResponse, BodyStream>;
 
 impl McpService {
-    /// The service for `lambda_runtime::run` and `lambda_runtime::run_concurrent`.
+    /// Converts the service into one for `lambda_runtime::run` and `lambda_runtime::run_concurrent`.
     pub fn into_lambda_service(self) -> LambdaService {
         LambdaService(self)
     }
@@ -107,7 +108,7 @@ impl Stream for BodyStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             match ready!(http_body::Body::poll_frame(Pin::new(&mut self.0), cx)) {
-                // Trailers have no place in a stream of bytes.
+                // Trailers are dropped: the stream has bytes only.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) => return Poll::Ready(Some(Ok(bytes))),
                     Err(_) => continue,

@@ -5,7 +5,7 @@
 //! ```toml
 //! [dependencies]
 //! mcp-lambda = { git = "…" }
-//! # For the arguments of tools: what they are parsed by, their schema, their bounds.
+//! # For the arguments of tools: bounds, schema, deserialization.
 //! garde = { version = "0.23", default-features = false, features = ["derive"] }
 //! schemars = "1"
 //! serde = { version = "1", features = ["derive"] }
@@ -47,27 +47,27 @@
 //! }
 //! ```
 //!
-//! A doc comment becomes a description in the tool's schema, and a bound of garde becomes a bound there. Arguments that break the
-//! schema never reach the handler. The service is a value: a test calls it like any other `tower` service.
+//! Doc comments of fields become descriptions in the tool's input schema, and garde's rules become its bounds. Arguments that violate
+//! the schema never reach the handler. A test calls the service as any other `tower` service.
 //!
-//! Three whole tools with their tests are in `examples/`: `search_notes` (a search over Postgres in pages), `shrink_image` (an image in,
-//! a smaller one out) and `search_files` (progress, cancellation).
+//! `examples/` has complete tools with tests: `search_notes` (paginated search in Postgres), `shrink_image` (images as arguments and
+//! results) and `search_files` (progress, cancellation).
 //!
-//! # Names by job
+//! # Types by task
 //!
-//! | Job | Names |
+//! | Task | Types |
 //! | --- | --- |
-//! | run a function | [`main`], [`McpService`], [`HttpConfig`]; [`FromEnv`] and [`Env`] for variables of its own, [`InitError`] |
+//! | run a function | [`main`], [`McpService`], [`HttpConfig`]; [`FromEnv`] and [`Env`] for the function's own variables, [`InitError`] |
 //! | build a server | [`Server`], [`Tool`], [`Prompt`], [`Resource`], [`ResourceTemplate`] |
 //! | write a handler | [`ToolContext`], [`RequestContext`], [`LambdaContext`], [`HandlerError`] with [`InvalidInput`] and [`Unavailable`] |
-//! | take arguments | a type of its own that is [`Arguments`], [`NoArguments`], [`Base64`], [`Cursor`] |
-//! | return a result | a text, [`Json`](struct@Json), [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
+//! | take arguments | a struct that is [`Arguments`], [`NoArguments`], [`Base64`], [`Cursor`] |
+//! | return a result | a string, [`Json`](struct@Json), [`ContentBlock`], [`ToolOutput`] from tools; [`PromptMessage`] from prompts; [`ResourceContents`], [`ResourcePage`] and [`ResourceOutput`] from resources |
 //! | describe an item | [`Icon`], [`IconTheme`], [`Annotations`], [`Role`] |
-//! | suggest arguments | [`PartialArgument`], [`Completion`] |
+//! | complete arguments | [`PartialArgument`], [`Completion`] |
 //! | report progress | [`RequestContext::progress`], [`Amount`] |
 //! | stop work on another thread | [`RequestContext::cancellation`], [`CancellationToken`] |
-//! | ask the client | [`InteractiveContext`], [`Elicited`], [`TitledOption`]; [`form`] for forms by hand, [`sampling`] |
-//! | know the caller | [`Principal`], [`Authorization`], [`ScopeNames`], [`Enforcement`] |
+//! | elicit input, sample, list roots | [`InteractiveContext`], [`Elicited`], [`TitledOption`]; [`form`] for hand-written forms, [`sampling`] |
+//! | authenticate and authorize callers | [`Principal`], [`Authorization`], [`ScopeNames`], [`Enforcement`] |
 #![cfg_attr(
     feature = "token-exchange",
     doc = "| call another service as the caller | [`TokenExchangeContext`], [`TokenTarget`], [`ExchangedToken`] |"
@@ -76,14 +76,14 @@
     not(feature = "token-exchange"),
     doc = "| call another service as the caller | `TokenExchangeContext`, with the feature `token-exchange` |"
 )]
-//! | know the client | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
-//! | let clients cache | [`Caching`], [`List`] |
+//! | inspect the client and the request | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
+//! | set cache hints for clients | [`Caching`], [`List`] |
 #![cfg_attr(feature = "postgres", doc = "| use Postgres | [`postgres`] |")]
 #![cfg_attr(not(feature = "postgres"), doc = "| use Postgres | `postgres`, with the feature of that name |")]
 #![cfg_attr(feature = "https", doc = "| send requests | [`https`] |")]
 #![cfg_attr(not(feature = "https"), doc = "| send requests | `https`, with the feature of that name |")]
-//! | write by hand what types cannot say | [`Tool::raw`], [`JsonObject`] |
-//! | handle errors and foreign data | [`BoxError`], [`error_chain`], [`json`], [`uri`] |
+//! | write a schema by hand | [`Tool::raw`], [`JsonObject`] |
+//! | handle errors, parse untrusted data | [`BoxError`], [`error_chain`], [`json`], [`uri`] |
 //! | serve other paths, add layers | [`McpService::route`], [`McpService::public_route`], [`McpService::layer`]; [`transport::Body`] |
 //! | write a `main` or a transport of your own | [`McpService::into_lambda_service`] for `lambda_runtime::run`; [`transport`] |
 //!
@@ -93,13 +93,13 @@
 //!
 //! | Feature | What it adds |
 //! | --- | --- |
-//! | `auth` | callers are authenticated by OIDC tokens |
-//! | `https` | handlers send requests, with limits and protection against server-side request forgery |
-//! | `interactive` | handlers ask the client: [`InteractiveContext`] |
-//! | `otel` | spans are sent to an OpenTelemetry collector |
-//! | `postgres` | one Postgres connection for each request that an environment serves at once |
-//! | `token-exchange` | a handler gets a token for another service in exchange for the caller's: `TokenExchangeContext` |
-//! | `raw-schema` | tools have hand-written schemas: [`Tool::raw`] |
+//! | `auth` | authentication of callers by OIDC access tokens |
+//! | `https` | an HTTPS client for handlers, with limits and protection against server-side request forgery |
+//! | `interactive` | elicitation, sampling and roots requests from handlers: [`InteractiveContext`] |
+//! | `otel` | export of spans to an OpenTelemetry collector |
+//! | `postgres` | a Postgres connection for each concurrent request of an execution environment |
+//! | `token-exchange` | exchange of the caller's token for a token of another service: `TokenExchangeContext` |
+//! | `raw-schema` | tools with hand-written schemas: [`Tool::raw`] |
 //!
 #![doc = include_str!("guide/handlers.md")]
 #![cfg_attr(feature = "postgres", doc = include_str!("guide/database.md"))]
@@ -158,7 +158,7 @@ pub use mcp_protocol::{
 #[doc(inline)]
 pub use mcp_auth::{ExchangedToken, TokenTarget};
 
-/// Forms made by hand, for [`InteractiveContext::elicit_form`].
+/// Types for hand-written elicitation forms: [`InteractiveContext::elicit_form`].
 pub mod form {
     #[doc(inline)]
     pub use mcp_protocol::{
@@ -168,8 +168,8 @@ pub mod form {
     };
 }
 
-/// Questions to the client's model and for its root directories, both deprecated in 2026-07-28: for
-/// [`InteractiveContext::sample`] and [`InteractiveContext::list_roots`].
+/// Types for sampling and roots requests, both deprecated in 2026-07-28: [`InteractiveContext::sample`] and
+/// [`InteractiveContext::list_roots`].
 pub mod sampling {
     #[doc(inline)]
     pub use mcp_protocol::{
@@ -178,11 +178,11 @@ pub mod sampling {
     };
 }
 
-/// Outbound requests, with the feature `https`.
+/// An HTTPS client for outbound requests of handlers, with the feature `https`.
 ///
-/// A [`Client`](https::Client) belongs into the server's state, so that its connections are used again. Choose
-/// [`Client::foreign`](https::Client::foreign) for URLs that come from arguments or documents, and
-/// [`Client::trusted`](https::Client::trusted) for those that the operator sets. Pass on the request's deadline.
+/// Keep the [`Client`](https::Client) in the server's state, so that its connections are reused. Use
+/// [`Client::foreign`](https::Client::foreign) for URLs from arguments or documents, and [`Client::trusted`](https::Client::trusted)
+/// for URLs that the operator configures. Pass the request's deadline to [`answer_by`](https::RequestBuilder::answer_by).
 ///
 /// ```
 /// use garde::Validate;
@@ -206,7 +206,7 @@ pub mod sampling {
 ///     let response = match request.send().await {
 ///         Ok(response) => response,
 ///         Err(error) if error.is_transient() => return Err(HandlerError::unavailable("the page cannot be read now", error)),
-///         // The URL, or an address that is not public.
+///         // An invalid URL, or an address that is not public: the model can change the URL.
 ///         Err(error) => return Err(HandlerError::invalid_input(error.to_string())),
 ///     };
 ///     if !response.status().is_success() {
@@ -228,7 +228,7 @@ pub mod https {
     pub use mcp_https::{Client, Error, RequestBuilder, Response};
 }
 
-/// A Postgres database, with the feature `postgres`.
+/// Postgres connections for handlers, with the feature `postgres`. The crate documentation has an example.
 #[cfg(feature = "postgres")]
 pub mod postgres {
     #[doc(inline)]

@@ -1,18 +1,18 @@
-//! Log events: JSON for log services, text on a terminal, and CloudWatch metrics inside the JSON.
+//! Log events as JSON (with embedded CloudWatch metrics) or, on a terminal, as text.
 //!
 //! `filter` selects events by level and target, `subscriber` formats and writes them, `json` and `text` are the two formats,
-//! and `escape` makes any text safe in both. The subscriber is our own, because the formatters of `tracing-subscriber` are a
-//! fifth of a small function's zip.
+//! and `escape` escapes untrusted text in both. The formatters of `tracing-subscriber` are not used, because they are a fifth of a
+//! small function's zip.
 //!
 //! Three prefixes of a field's name turn its value into a metric, in CloudWatch's
 //! [embedded metric format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
-//! The first two are those of `tracing-opentelemetry`. Handlers may use them, too:
+//! The first two are those of `tracing-opentelemetry`. Handlers may use them too:
 //!
 //! | Prefix | Meaning |
 //! | --- | --- |
 //! | `monotonic_counter.` | a counter; the unit is Count |
 //! | `histogram.` | a measurement; the unit is Milliseconds for a name that ends in `_ms`, Bytes for `_bytes`, otherwise None |
-//! | `dimension.` | a dimension of the event's metrics, besides the function. Each value is a metric series of its own, which costs money: never use a value that callers choose |
+//! | `dimension.` | a dimension of the event's metrics, besides the function. Each value creates a metric series, which costs money: never use a value that callers choose |
 
 use std::io::Write as _;
 
@@ -41,16 +41,17 @@ const COUNTER: &str = "monotonic_counter.";
 const HISTOGRAM: &str = "histogram.";
 const DIMENSION: &str = "dimension.";
 
-/// Begins to log: JSON on Lambda, text on a terminal; Lambda's own variables choose level and format.
+/// Installs the global subscriber: JSON on Lambda, text on a terminal. `AWS_LAMBDA_LOG_LEVEL` and `AWS_LAMBDA_LOG_FORMAT` set level
+/// and format.
 pub(crate) fn init(env: &Env) {
-    let (filter, is_understood) = filter(env.get(RUST_LOG).or(env.get(LOG_LEVEL)));
-    // A second call, in a process that has its subscriber already, changes nothing.
+    let (filter, is_valid) = filter(env.get(RUST_LOG).or(env.get(LOG_LEVEL)));
+    // Does nothing if the process has a global subscriber already.
     let logs = Logs::new(env, filter, write_to_stdout);
     #[cfg(not(feature = "otel"))]
     let _ = tracing::subscriber::set_global_default(logs);
     #[cfg(feature = "otel")]
     init_with_spans(env, logs);
-    if !is_understood {
+    if !is_valid {
         tracing::warn!(
             "{RUST_LOG} or {LOG_LEVEL} is no level and no list of targets with levels: logging from info on"
         );
@@ -72,7 +73,7 @@ fn init_with_spans<W: Fn(&[u8]) + Send + Sync + 'static>(env: &Env, logs: Logs<W
     }
 }
 
-/// Refuses a value of `MCP_METRICS` that means nothing.
+/// Validates `MCP_METRICS`.
 pub(crate) fn check(env: &Env) -> Result<(), InitError> {
     match env.get(METRICS) {
         None | Some("on" | "off") => Ok(()),
@@ -80,7 +81,7 @@ pub(crate) fn check(env: &Env) -> Result<(), InitError> {
     }
 }
 
-/// In one piece, so that lines of several threads do not mix. A failure cannot be reported.
+/// Writes a line in one call, so that lines of several threads do not interleave. A write error is ignored: it cannot be logged.
 fn write_to_stdout(line: &[u8]) {
     let _ = std::io::stdout().lock().write_all(line);
 }

@@ -1,7 +1,7 @@
-//! The server's public name, and which web pages may call it.
+//! The server's public URL, and the web origins that may call it (CORS).
 //!
-//! `Host` and forwarded headers are never read: behind a load balancer the caller chooses them. The name comes from
-//! the configuration or from the platform's own part of the event.
+//! `Host` and `X-Forwarded-*` headers are never used, because the verdict can choose them behind a load balancer. The URL is that of
+//! the configuration, or of `requestContext.domainName`, which the platform sets.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use http::{
 };
 use mcp_protocol::uri::{SecureUrl, is_loopback};
 
-/// The URL that clients use, without a trailing slash.
+/// The public URL of the server, which clients use and which is the audience of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
     origin: Origin,
@@ -22,8 +22,7 @@ pub struct PublicUrl {
 }
 
 impl PublicUrl {
-    /// Reads an `https` URL; `http` is enough on loopback ([`SecureUrl`]). `None` when it is something else or has a query or
-    /// a fragment.
+    /// Parses an `https` URL; `http` is allowed on loopback ([`SecureUrl`]). `None` if it is invalid, or has a query or a fragment.
     pub fn parse(url: &str) -> Option<Self> {
         let url = SecureUrl::parse(url).filter(|url| url.query.is_none() && url.fragment.is_none())?;
         let scheme = if url.is_https { "https" } else { "http" };
@@ -32,8 +31,8 @@ impl PublicUrl {
         Some(Self::new(origin, url.path.trim_end_matches('/')))
     }
 
-    /// The name that an event of payload version 2.0 says it was sent to, if it is one that only the platform can
-    /// have written: a Function URL, an API's default name, or loopback while developing.
+    /// The URL of the domain name in an event of payload version 2.0. `None` unless only the platform can have set the name: that of a
+    /// Function URL or an API's default endpoint, or loopback in development.
     pub(crate) fn from_domain_name(domain_name: &str) -> Option<Self> {
         let is_platforms = domain_name.ends_with(".on.aws") || domain_name.ends_with(".amazonaws.com");
         let authority: Authority = domain_name.parse().ok()?;
@@ -49,17 +48,17 @@ impl PublicUrl {
         Self { origin, url, path_start }
     }
 
-    /// The URL: scheme and host in lower case, no default port, no slash at its end.
+    /// The URL with scheme and host in lower case, without a default port and without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// Its path: empty for a server that has its host to itself.
+    /// The path of the URL; empty if it has none.
     pub fn path(&self) -> &str {
         &self.url[self.path_start..]
     }
 
-    /// The part of a request's path below this URL's own.
+    /// Removes the path of this URL from a request path.
     pub(crate) fn strip_prefix<'a>(&self, path: &'a str) -> &'a str {
         match path.strip_prefix(self.path()) {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
@@ -78,7 +77,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Scheme, host and port, as a browser names a page's origin.
+/// A web origin: scheme, host and port, as in the header `Origin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -87,7 +86,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads `scheme://host[:port]`; `None` when it is something else, such as `null`.
+    /// Parses `scheme://host[:port]`; `None` for anything else, such as `null`.
     pub fn parse(origin: &str) -> Option<Self> {
         let (scheme, authority) = origin.split_once("://")?;
         Self::new(scheme, &authority.parse().ok()?)
@@ -95,7 +94,7 @@ impl Origin {
 
     fn new(scheme: &str, authority: &Authority) -> Option<Self> {
         let scheme = scheme.to_ascii_lowercase();
-        // `*` would match nothing, and a port beyond 65535 would be taken for none.
+        // `*` would match nothing. An invalid port, such as one above 65535, would be ignored.
         let is_plain = !authority.as_str().contains(['@', '*']) && !authority.host().is_empty();
         let has_odd_port = authority.port_u16().is_none() && authority.as_str().len() > authority.host().len();
         let is_plain = is_plain && !has_odd_port;
@@ -112,27 +111,27 @@ fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "https" => Some(443),
         "http" => Some(80),
-        // A desktop client's own scheme has no ports.
+        // Custom schemes of desktop clients have no ports.
         _ => None,
     }
 }
 
-/// The longest `Origin` that is compared, as the response repeats it. A host has at most 253 bytes.
+/// The longest `Origin` that may be allowed, because the response repeats it. A host has at most 253 bytes.
 const MAX_ORIGIN_BYTES: usize = 512;
 
-/// What a request's `Origin` header means for it.
+/// The result of the origin check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OriginVerdict {
-    /// No browser, or one that calls from the same page.
+    /// There is no `Origin` header: not a cross-origin request of a browser.
     NoOrigin,
-    /// A page that may call; the header's value, to be repeated.
+    /// The origin is allowed. The response repeats this value.
     Allowed(HeaderValue),
-    /// A page that may not.
+    /// The origin is not allowed.
     Foreign,
 }
 
 impl OriginVerdict {
-    /// Decides. Two `Origin` headers are foreign, as are `null` and a value that is too long.
+    /// Checks the `Origin` header. Several headers, `null` and a value that is too long are foreign.
     pub(crate) fn of(headers: &HeaderMap, own: Option<&PublicUrl>, allowed: &[Origin]) -> Self {
         let mut values = headers.get_all(header::ORIGIN).iter();
         let Some(value) = values.next() else {
@@ -147,8 +146,8 @@ impl OriginVerdict {
         if may_call { Self::Allowed(value.clone()) } else { Self::Foreign }
     }
 
-    /// The headers that let the page read the answer. Credentials are never allowed: tokens travel in a header that
-    /// the page sets itself.
+    /// Adds the CORS headers with which an allowed page can read the response. Credentials are never allowed: a page sets the header
+    /// `Authorization` itself.
     pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if let Self::Allowed(origin) = self {
@@ -161,14 +160,14 @@ impl OriginVerdict {
     }
 }
 
-/// Headers that clients send; `Mcp-Param-*` ones come on top, as the preflight asks for them.
+/// The request headers that clients use. Requested `Mcp-Param-*` headers are added.
 const REQUEST_HEADERS: &str =
     "authorization, content-type, accept, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id";
 
-/// The longest list of headers in a preflight whose `Mcp-Param-*` ones are repeated.
+/// The longest `Access-Control-Request-Headers` that is parsed.
 const MAX_ASKED_BYTES: usize = 16 * 1024;
 
-/// Adds the answer to a preflight: which methods and headers the page may use.
+/// Adds the CORS headers of a preflight response: the allowed methods and headers.
 pub(crate) fn add_preflight_headers(asked: &HeaderMap, headers: &mut HeaderMap) {
     let asked = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).filter(|value| value.len() <= MAX_ASKED_BYTES);
     let asked = asked.and_then(|value| value.to_str().ok());
@@ -188,7 +187,7 @@ pub(crate) fn add_preflight_headers(asked: &HeaderMap, headers: &mut HeaderMap) 
 mod tests {
     use super::*;
 
-    fn caller(origins: &[&'static str], own: Option<&str>, allowed: &[&str]) -> OriginVerdict {
+    fn verdict(origins: &[&'static str], own: Option<&str>, allowed: &[&str]) -> OriginVerdict {
         let headers = origins.iter().map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))).collect();
         let own = own.map(|name| PublicUrl::from_domain_name(name).or_else(|| PublicUrl::parse(name)).unwrap());
         let allowed: Vec<Origin> = allowed.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_call_its_own_server_and_those_that_list_it() {
+    fn same_origin_and_listed_origins_are_allowed() {
         for (origin, own, allowed) in [
             ("https://abc.lambda-url.eu-west-1.on.aws", Some("abc.lambda-url.eu-west-1.on.aws"), &[][..]),
             ("https://MCP.example.com:443", Some("https://mcp.example.com/tools"), &[]),
@@ -206,12 +205,12 @@ mod tests {
             ("https://app.example.com", Some("abc.on.aws"), &["https://app.example.com"]),
             ("vscode-webview://panel", None, &["vscode-webview://panel"]),
         ] {
-            assert!(matches!(caller(&[origin], own, allowed), OriginVerdict::Allowed(_)), "{origin}");
+            assert!(matches!(verdict(&[origin], own, allowed), OriginVerdict::Allowed(_)), "{origin}");
         }
     }
 
     #[test]
-    fn every_other_page_is_foreign() {
+    fn other_origins_are_foreign() {
         for (origins, own, allowed) in [
             (&["null"][..], Some("localhost"), &[][..]),
             (&["https://evil.example"], Some("abc.on.aws"), &["https://app.example.com"]),
@@ -225,19 +224,19 @@ mod tests {
             (&["http://localhost:6274"], None, &[]),
             (&[""], Some("localhost"), &[]),
         ] {
-            assert_eq!(caller(origins, own, allowed), OriginVerdict::Foreign, "{origins:?}");
+            assert_eq!(verdict(origins, own, allowed), OriginVerdict::Foreign, "{origins:?}");
         }
     }
 
     #[test]
-    fn a_name_that_the_caller_could_have_chosen_is_no_name() {
+    fn a_domain_name_that_a_caller_can_choose_is_ignored() {
         for name in ["evil.example", "on.aws.evil.example", "abc.on.aws:8443@evil.example", "", "a b"] {
             assert_eq!(PublicUrl::from_domain_name(name), None, "{name}");
         }
     }
 
     #[test]
-    fn a_public_url_is_a_secure_url_8_13() {
+    fn a_public_url_is_a_secure_url() {
         for url in [
             "http://localhost.evil.example",
             "https://user@mcp.example.com",

@@ -1,21 +1,21 @@
-//! What Lambda adds to an invocation, for handlers.
+//! Lambda-specific properties of an invocation, for handlers.
 
 use std::sync::Arc;
 
 use mcp_server::{Invocation, RequestContext};
 
-/// What Lambda says of an invocation beside its id and deadline. It travels in [`Invocation::platform`].
+/// Properties of a Lambda invocation besides its id and deadline: the value of [`Invocation::platform`].
 #[derive(Debug, Clone, Default)]
 pub struct LambdaInvocation {
     /// The X-Ray trace header, if there is one.
     pub xray_trace_id: Option<String>,
-    /// What an exchange of the caller's token needs, where one is configured.
+    /// The caller's token and the token exchange client, if one is configured.
     #[cfg(feature = "token-exchange")]
-    pub(crate) caller: Option<crate::token_exchange::Caller>,
+    pub(crate) caller: Option<crate::token_exchange::CallerToken>,
 }
 
 impl LambdaInvocation {
-    /// An invocation of this id with an X-Ray trace header.
+    /// Creates an invocation with an id and an X-Ray trace header, for a runtime loop or a test of your own.
     pub fn traced(request_id: impl Into<String>, xray_trace_id: impl Into<String>) -> Invocation {
         Invocation { request_id: request_id.into(), ..Self::with_trace(Some(xray_trace_id.into())) }
     }
@@ -35,7 +35,7 @@ impl LambdaInvocation {
     }
 }
 
-/// What a handler on Lambda gets beside what every handler gets.
+/// Lambda-specific methods of a handler's context. Import the trait to use them.
 ///
 /// ```
 /// use mcp_lambda::{HandlerError, LambdaContext, NoArguments, ToolContext};
@@ -45,11 +45,11 @@ impl LambdaInvocation {
 /// }
 /// ```
 pub trait LambdaContext {
-    /// The invocation's X-Ray trace header.
+    /// The X-Ray trace header of the invocation; `None` outside of Lambda.
     ///
-    /// A tool that calls AWS should send it on as `X-Amzn-Trace-Id`, by which Lambda ends recursive loops and X-Ray joins what
-    /// belongs together. AWS's SDK would take it from the variable `_X_AMZN_TRACE_ID`, which is not set: a process with threads
-    /// cannot change its environment safely.
+    /// A handler that calls AWS should forward it as `X-Amzn-Trace-Id`: Lambda detects recursive loops by it, and X-Ray joins the
+    /// traces. The AWS SDK reads it from the variable `_X_AMZN_TRACE_ID`, which this crate does not set, because a process with
+    /// several threads cannot change its environment safely.
     fn xray_trace_id(&self) -> Option<&str>;
 }
 

@@ -1,4 +1,4 @@
-//! A function's `main`: settings, the service, the runtime.
+//! The `main` of a function: configuration, service, runtime.
 
 use std::{
     error::Error,
@@ -12,13 +12,13 @@ use mcp_server::{InitError, error_chain};
 
 use crate::{Env, FromEnv, McpService, invocations, logs, runtime_api, shutdown};
 
-/// The `main` of a function: reads the configuration, awaits the service once, and serves invocations.
+/// Runs a function: reads the configuration from the environment, builds the service once, and serves invocations.
 ///
-/// The runtime has one thread, as one environment serves one request at a time; it has several when
-/// `AWS_LAMBDA_MAX_CONCURRENCY` says that the platform runs several at once (Managed Instances).
+/// The async runtime has one thread, because an execution environment serves one request at a time. It has several threads if
+/// `AWS_LAMBDA_MAX_CONCURRENCY` is above 1 (Managed Instances).
 ///
-/// A setting that cannot be used, or a service that cannot be built, fails the init phase: Lambda reports the error,
-/// and no request is accepted.
+/// An invalid setting, or an error or panic of `service`, fails the init phase: Lambda reports the error, and the function serves no
+/// request. Returns only when the function cannot start, or when the Runtime API fails.
 ///
 /// ```no_run
 /// # mod greeter {
@@ -40,44 +40,43 @@ where
     Fut: Future<Output = Result<McpService, InitError>>,
 {
     let env = Env::process();
-    // All else is the same code for every function.
+    // The rest is not generic, so that it is compiled once.
     start(
         &env,
         Box::pin(async {
             let config = C::from_env(&env)?;
-            warn_of_unknown(&env);
+            warn_unknown_variables(&env);
             service(config).await
         }),
     )
 }
 
-/// Begins to log as [`main`] does, for a `main` of another: call log and metrics as JSON on standard output, panics as an event of
-/// one line without what a caller has sent.
+/// Installs logging as [`main`] does, for a `main` of your own: a global `tracing` subscriber that writes log events and metrics as
+/// JSON to standard output, and a panic hook that logs a panic as one event without caller-supplied data.
 ///
-/// Does not change a `tracing` subscriber that the process has already.
+/// The panic hook is replaced. An existing global subscriber is kept.
 pub fn init_logs(env: &Env) {
     logs::init(env);
     panic::set_hook(Box::new(log_panic));
 }
 
-/// Says where the code panicked, in one line of the log. A message that was put together there may have in it what a caller
-/// has sent, with line breaks and all, and stays out.
+/// Logs the location of a panic. Only a constant message is logged: a formatted message may contain caller-supplied data.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string);
     let reason = panic.payload().downcast_ref::<&'static str>().copied();
     tracing::error!(location, reason, "the code panicked");
 }
 
-fn warn_of_unknown(env: &Env) {
+fn warn_unknown_variables(env: &Env) {
     for name in env.unknown() {
-        tracing::warn!(variable = name, "this environment variable has our prefix but no meaning: is it misspelt?");
+        tracing::warn!(variable = name, "unknown environment variable with a known prefix: check its spelling");
     }
 }
 
-/// A service in the making.
-type Building<'a> = Pin<Box<dyn Future<Output = Result<McpService, InitError>> + 'a>>;
+/// The future that reads the configuration and builds the service.
+type ServiceFuture<'a> = Pin<Box<dyn Future<Output = Result<McpService, InitError>> + 'a>>;
 
-fn start(env: &Env, building: Building<'_>) -> ExitCode {
+fn start(env: &Env, service: ServiceFuture<'_>) -> ExitCode {
     init_logs(env);
     if env.get(runtime_api::ENDPOINT).is_none() {
         tracing::error!(
@@ -98,7 +97,7 @@ fn start(env: &Env, building: Building<'_>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(init_and_serve(building, concurrency)) {
+    match runtime.block_on(init_and_serve(service, concurrency)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = error_chain(error.as_ref()), "the function has stopped");
@@ -107,12 +106,12 @@ fn start(env: &Env, building: Building<'_>) -> ExitCode {
     }
 }
 
-async fn init_and_serve(building: Building<'_>, concurrency: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
-    // A panic while building, such as two tools of one name, is an init error like any other.
-    let built = AssertUnwindSafe(building).catch_unwind().await;
+async fn init_and_serve(service: ServiceFuture<'_>, concurrency: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+    // A panic of the builder, such as for two tools of the same name, is reported as an init error.
+    let built = AssertUnwindSafe(service).catch_unwind().await;
     let built = built.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(InitError::new(message.unwrap_or("building the service panicked").to_owned()))
+        Err(InitError::new(message.unwrap_or("service the service panicked").to_owned()))
     });
     let service = match built {
         Ok(service) => service,

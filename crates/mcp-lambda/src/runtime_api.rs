@@ -1,7 +1,7 @@
-//! The Runtime API's HTTP: one connection, which is made anew when it has been closed.
+//! HTTP client of the Runtime API: one connection, which is reopened after it was closed.
 //!
-//! A worker has one request under way at a time, so that a pool of connections would only be in its way. Each write is sent at
-//! once (`TCP_NODELAY`): the beginning of a stream would otherwise wait about 40 ms for a delayed acknowledgement.
+//! A worker sends one request at a time, so that no connection pool is needed. `TCP_NODELAY` is on: otherwise the first bytes of a
+//! stream would wait about 40 ms for a delayed acknowledgement.
 
 use std::{env, error::Error, io};
 
@@ -12,21 +12,21 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::invocations::Streamed;
+use crate::invocations::StreamedResponse;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The variable that says where the API is: host and port.
+/// The variable with the host and port of the Runtime API.
 pub(crate) const ENDPOINT: &str = "AWS_LAMBDA_RUNTIME_API";
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("mcp-lambda/", env!("CARGO_PKG_VERSION")));
 
-/// Lambda's events have up to 6 MB, which are read in few pieces this way.
+/// Events have up to 6 MB: a large buffer needs fewer reads.
 const READ_BUFFER_BYTES: usize = 1024 * 1024;
 
-pub(crate) type RequestBody = http_body_util::Either<Full<Bytes>, Streamed>;
+pub(crate) type RequestBody = http_body_util::Either<Full<Bytes>, StreamedResponse>;
 
-/// A body that is there as a whole.
+/// A complete body.
 pub(crate) fn whole(body: impl Into<Bytes>) -> RequestBody {
     RequestBody::Left(Full::new(body.into()))
 }
@@ -34,23 +34,23 @@ pub(crate) fn whole(body: impl Into<Bytes>) -> RequestBody {
 /// The Runtime API, and the connection to it.
 pub(crate) struct RuntimeApi {
     authority: String,
-    /// `cargo lambda watch` tells functions apart by it.
+    /// The path prefix, by which `cargo lambda watch` distinguishes functions.
     base_path: String,
     host: HeaderValue,
     connection: Option<SendRequest<RequestBody>>,
 }
 
 impl RuntimeApi {
-    /// The API of this environment. Nothing is connected yet.
+    /// The Runtime API of this execution environment. Connects on the first call.
     ///
     /// # Errors
     ///
-    /// When the variable is not set, or no URI.
+    /// When the variable is not set, or is not a URI.
     pub(crate) fn from_env() -> Result<Self, BoxError> {
         Self::at(&env::var(ENDPOINT).map_err(|error| format!("{ENDPOINT}: {error}"))?)
     }
 
-    /// The API at `host:port`, with a path behind it if there is one.
+    /// The API at `host:port`, optionally with a path.
     pub(crate) fn at(endpoint: &str) -> Result<Self, BoxError> {
         let uri: Uri = match endpoint.contains("://") {
             true => endpoint.parse()?,
@@ -69,8 +69,8 @@ impl RuntimeApi {
         })
     }
 
-    /// The same API, by a connection of its own.
-    pub(crate) fn another(&self) -> Self {
+    /// A client of the same API with a separate connection.
+    pub(crate) fn with_new_connection(&self) -> Self {
         Self {
             authority: self.authority.clone(),
             base_path: self.base_path.clone(),
@@ -79,7 +79,7 @@ impl RuntimeApi {
         }
     }
 
-    /// Forgets the connection, which does not survive a snapshot.
+    /// Drops the connection, because it does not survive a snapshot.
     pub(crate) fn disconnect(&mut self) {
         self.connection = None;
     }
@@ -93,12 +93,12 @@ impl RuntimeApi {
             .header(header::USER_AGENT, USER_AGENT)
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the complete response. A request that could not be sent because the connection was closed is sent
+    /// again on a new connection.
     ///
     /// # Errors
     ///
-    /// When the API cannot be reached, or the connection ends before the answer does. A request that a closed connection has
-    /// not taken is sent again by a new one.
+    /// When the API cannot be reached, or the connection is closed before the response is complete.
     pub(crate) async fn call(&mut self, mut request: Request<RequestBody>) -> Result<Response<Bytes>, BoxError> {
         loop {
             let (mut connection, is_new) = match self.connection.take() {
@@ -115,9 +115,9 @@ impl RuntimeApi {
                     self.connection = Some(connection);
                     return Ok(Response::from_parts(parts, body));
                 }
-                Err(mut refused) => match refused.take_message() {
+                Err(mut failed) => match failed.take_message() {
                     Some(unsent) if !is_new => request = unsent,
-                    _ => return Err(refused.into_error().into()),
+                    _ => return Err(failed.into_error().into()),
                 },
             }
         }
@@ -126,7 +126,7 @@ impl RuntimeApi {
     async fn connect(&self) -> Result<SendRequest<RequestBody>, BoxError> {
         let socket = TokioIo::new(self.socket().await?);
         let (sender, connection) = http1::Builder::new().max_buf_size(READ_BUFFER_BYTES).handshake(socket).await?;
-        // Ends with its sender, or with the peer; what went wrong is what a call then says.
+        // Ends when the sender is dropped or the peer closes. The next call reports an error.
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -153,7 +153,7 @@ mod tests {
         (listener, api)
     }
 
-    /// Answers the next request of a connection; its first line.
+    /// Responds to the next request of a connection. Returns the first line of the request.
     async fn answer(socket: &mut TcpStream, text: &str) -> String {
         let mut buffer = vec![0; 4096];
         let read = socket.read(&mut buffer).await.unwrap();
@@ -168,14 +168,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_write_is_sent_at_once() {
+    async fn tcp_nodelay_is_on() {
         let (_listener, api) = listen().await;
 
         assert!(api.socket().await.unwrap().nodelay().unwrap());
     }
 
     #[tokio::test]
-    async fn a_connection_is_used_again_and_made_anew_when_it_was_closed() {
+    async fn a_connection_is_reused_and_reopened_after_it_was_closed() {
         let (listener, mut api) = listen().await;
         let server = tokio::spawn(async move {
             let (mut first, _) = listener.accept().await.unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_api_that_is_not_there_is_an_error() {
+    async fn an_unreachable_api_is_an_error() {
         let (listener, mut api) = listen().await;
         drop(listener);
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_was_taken_is_not_sent_again() {
+    async fn a_request_that_was_sent_is_not_retried() {
         let (listener, mut api) = listen().await;
         let server = tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_may_have_a_path_as_that_of_cargo_lambda_watch() {
+    async fn an_endpoint_may_have_a_path() {
         let (listener, _) = listen().await;
         for scheme in ["", "http://"] {
             let mut api = RuntimeApi::at(&format!("{scheme}{}/greeter/", listener.local_addr().unwrap())).unwrap();

@@ -1,7 +1,7 @@
-//! The end of an environment: SIGTERM, which Lambda sends only to a function that has an extension.
+//! Shutdown of an execution environment: handles SIGTERM, which Lambda sends only to functions with an extension.
 //!
-//! `lambda_runtime`'s own handler does the same with the crate for extensions, which brings a server and parsers for
-//! telemetry along: an eighth of a small function's zip for two requests.
+//! It registers an internal extension. `lambda_runtime` does the same with the crate `lambda-extension`, whose telemetry server and
+//! parsers are an eighth of a small function's zip.
 
 use std::process;
 
@@ -13,14 +13,14 @@ use crate::runtime_api::{BoxError, RuntimeApi, whole};
 const REGISTER: &str = "/2020-01-01/extension/register";
 const NEXT: &str = "/2020-01-01/extension/event/next";
 const IDENTIFIER: &str = "lambda-extension-identifier";
-/// Names of extensions are unique within a function.
+/// The name of the extension, which must be unique within the function.
 const NAME: &str = "mcp-close-hook";
 
-/// Runs a hook before the process ends. Called in the init phase, where extensions register.
+/// Runs `hook` on SIGTERM or SIGINT, then ends the process. Must be called in the init phase, in which extensions register.
 ///
 /// # Errors
 ///
-/// When the platform registers no extension: the hook would never run.
+/// When the extension cannot be registered, because the hook would never run.
 pub(crate) async fn on_shutdown<F>(hook: impl FnOnce() -> F + Send + 'static) -> Result<(), BoxError>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -31,7 +31,7 @@ where
     let id = register(&mut api).await?;
     let ready = api.request("GET", NEXT).header(IDENTIFIER, id).body(whole(""))?;
     tokio::spawn(async move {
-        // Says that the extension is ready. There is never an answer, as there are no events.
+        // This request reports that the extension is ready. It gets no response, because the extension subscribes to no events.
         let wait = async {
             let _ = api.call(ready).await;
             std::future::pending::<()>().await;
@@ -47,8 +47,8 @@ where
     Ok(())
 }
 
-/// Registers an extension without events ([Extensions API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html));
-/// its identifier.
+/// Registers an extension without events ([Extensions API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html)).
+/// Returns its identifier.
 async fn register(api: &mut RuntimeApi) -> Result<String, BoxError> {
     let request = api
         .request("POST", REGISTER)
@@ -59,6 +59,6 @@ async fn register(api: &mut RuntimeApi) -> Result<String, BoxError> {
     let id = response.headers().get(IDENTIFIER).and_then(|id| id.to_str().ok());
     match id {
         Some(id) if response.status().is_success() => Ok(id.to_owned()),
-        _ => Err(format!("the Extensions API answered {} to a registration", response.status()).into()),
+        _ => Err(format!("the Extensions API responded with {} to a registration", response.status()).into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Server-sent events: a response that streams, and notifications in a whole one.
+//! Server-sent events: streamed responses, and notifications in a buffered response.
 
 use std::{
     convert::Infallible,
@@ -16,37 +16,37 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::events::carried_bytes;
+use crate::events::encoded_bytes;
 
-/// A quiet stream gets a comment this often, so that no intermediary closes it as idle.
+/// How often an idle stream sends a comment, so that no proxy closes the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// One message as an event. JSON on one line needs one `data` field.
+/// Formats one message as an event. JSON without line breaks needs only one `data` field.
 pub(crate) fn event(message: &str) -> String {
     format!("data: {message}\n\n")
 }
 
-/// A handler at work.
-pub(crate) type Work = Pin<Box<dyn Future<Output = CallOutcome> + Send>>;
+/// The future of a call.
+pub(crate) type CallFuture = Pin<Box<dyn Future<Output = CallOutcome> + Send>>;
 
-/// The response message that an outcome becomes, after so many bytes of other messages.
+/// Converts an outcome into the response message. The number is the bytes that were sent before it.
 pub(crate) type Finish = Box<dyn FnOnce(CallOutcome, usize) -> String + Send>;
 
-/// A call whose notifications are sent as they come, and then its response. Reading the stream is what drives the
-/// handler: when the reader stops, so does the work.
+/// A stream of the notifications of a call, then its response. Polling the stream polls the handler: when the stream is no longer
+/// polled, the handler does not run.
 pub(crate) struct EventStream {
     first: Option<String>,
     notifications: mpsc::Receiver<String>,
-    work: Option<(Work, Finish)>,
-    /// What the handler has come to, until all that was sent before it is gone.
+    work: Option<(CallFuture, Finish)>,
+    /// The outcome, until all notifications before it are sent.
     done: Option<(CallOutcome, Finish)>,
     sent_bytes: usize,
     keep_alive: Pin<Box<Sleep>>,
 }
 
 impl EventStream {
-    /// A stream that begins with `first`, which made it one.
-    pub(crate) fn new(first: String, notifications: mpsc::Receiver<String>, work: Work, finish: Finish) -> Self {
+    /// A stream that begins with the notification `first`.
+    pub(crate) fn new(first: String, notifications: mpsc::Receiver<String>, work: CallFuture, finish: Finish) -> Self {
         let keep_alive = Box::pin(sleep(KEEP_ALIVE));
         Self { first: Some(first), notifications, work: Some((work, finish)), done: None, sent_bytes: 0, keep_alive }
     }
@@ -55,7 +55,7 @@ impl EventStream {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(event(&first)));
         }
-        // The handler runs first: what it sends on the way is then there to be read.
+        // The handler is polled first, so that the notifications that it sends can be received below.
         if let Some((work, _)) = &mut self.work
             && let Poll::Ready(outcome) = work.as_mut().poll(cx)
             && let Some((_, finish)) = self.work.take()
@@ -63,8 +63,8 @@ impl EventStream {
             self.done = Some((outcome, finish));
         }
         if self.work.is_none() {
-            // Notifications sent before the result go before it, and none after. `try_recv` is never asked to
-            // yield, as `poll_recv` is when a task has done much.
+            // All notifications are sent before the result. `try_recv` is used because `poll_recv` may return pending for tokio's
+            // cooperative budget.
             self.notifications.close();
             let next = self.notifications.try_recv().ok().or_else(|| {
                 let (outcome, finish) = self.done.take()?;
@@ -95,8 +95,8 @@ impl http_body::Body for EventStream {
     }
 }
 
-/// Notifications on their way into a whole body, as events. The result is what counts: those that would crowd it out
-/// are left out, and none beyond what can be carried is kept.
+/// Notifications for a buffered response, as events. They are dropped when the size limit is reached, and when the result would not
+/// fit otherwise.
 pub(crate) struct PendingEvents {
     events: Vec<String>,
     left: usize,
@@ -114,7 +114,7 @@ impl PendingEvents {
 
     pub(crate) fn push(&mut self, notification: &str) {
         let event = event(notification);
-        let Some(left) = self.left.checked_sub(carried_bytes(&HeaderMap::new(), &event)) else {
+        let Some(left) = self.left.checked_sub(encoded_bytes(&HeaderMap::new(), &event)) else {
             self.left = 0;
             return;
         };
@@ -122,18 +122,18 @@ impl PendingEvents {
         self.events.push(event);
     }
 
-    pub(crate) fn take_rest(&mut self, receiver: &mut mpsc::Receiver<String>) {
+    pub(crate) fn drain(&mut self, receiver: &mut mpsc::Receiver<String>) {
         while let Ok(notification) = receiver.try_recv() {
             self.push(&notification);
         }
     }
 
-    /// As many as fit before what must be sent, which weighs `weight`.
-    pub(crate) fn before(&self, last: &str, weight: usize) -> String {
-        let mut left = self.max_bytes.saturating_sub(weight);
+    /// The events that fit, followed by `last`, whose encoded size is `last_bytes` bytes.
+    pub(crate) fn join_before(&self, last: &str, last_bytes: usize) -> String {
+        let mut left = self.max_bytes.saturating_sub(last_bytes);
         let mut events = String::new();
         for event in &self.events {
-            let Some(rest) = left.checked_sub(carried_bytes(&HeaderMap::new(), event)) else { break };
+            let Some(rest) = left.checked_sub(encoded_bytes(&HeaderMap::new(), event)) else { break };
             left = rest;
             events.push_str(event);
         }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quiet_stream_gets_a_comment_every_fifteen_seconds() {
+    async fn an_idle_stream_sends_a_comment_every_fifteen_seconds() {
         let (_sender, receiver) = mpsc::channel(1);
         let mut stream = stream(sleep(Duration::from_secs(40)), receiver);
 
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn none_is_lost_however_many_there_are() {
+    async fn no_notification_is_lost() {
         for count in 0..300 {
             let (sender, receiver) = mpsc::channel(16);
             let work = async move {

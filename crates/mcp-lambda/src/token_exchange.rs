@@ -15,30 +15,30 @@ use crate::{
 
 /// The caller's token, and the client that exchanges it.
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub(crate) struct CallerToken {
     token: SubjectToken,
     exchange: Arc<TokenExchange>,
 }
 
-impl fmt::Debug for Caller {
+impl fmt::Debug for CallerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Caller(..)")
+        f.write_str("CallerToken(..)")
     }
 }
 
 impl Authenticator {
-    /// Keeps the caller's token for the request, if an exchange is configured. The token was verified: the invocation has the
-    /// principal that it names.
+    /// Adds the caller's token to the invocation, if token exchange is configured. The token must be verified: the invocation has its
+    /// principal.
     pub(crate) fn with_caller_token(&self, headers: &HeaderMap, invocation: Invocation) -> Invocation {
         let Self::Oidc(verifier) = self else { return invocation };
         let (Some(exchange), Some(_)) = (verifier.exchange(), &invocation.principal) else { return invocation };
         let Ok(Some(token)) = bearer_token(headers) else { return invocation };
-        let caller = Some(Caller { token: SubjectToken::new(token), exchange: Arc::clone(exchange) });
+        let caller = Some(CallerToken { token: SubjectToken::new(token), exchange: Arc::clone(exchange) });
         let platform = match &invocation.platform {
             None => LambdaInvocation { caller, ..LambdaInvocation::default() },
             Some(own) => match own.downcast_ref::<LambdaInvocation>() {
                 Some(own) => LambdaInvocation { caller, ..own.clone() },
-                // A value of another transport's stays as it is.
+                // The value of another transport is not replaced.
                 None => return invocation,
             },
         };
@@ -46,11 +46,10 @@ impl Authenticator {
     }
 }
 
-/// What a handler does with the caller's token: it never sees the token, and gets another one, for another service, from the
-/// issuer.
+/// Exchanges the caller's token for a token of another service at the issuer. The handler never sees the caller's token.
 ///
-/// The operator configures the client that exchanges tokens (`OIDC_EXCHANGE_CLIENT_ID` and a secret). Only then is the token
-/// kept, during its request. Exchanged tokens are kept in memory until they expire.
+/// The operator configures the client that exchanges tokens (`OIDC_EXCHANGE_CLIENT_ID` and a secret). Only then is the caller's token
+/// kept, for the duration of the request. Exchanged tokens are cached in memory until they expire.
 ///
 /// ```
 /// use mcp_lambda::{HandlerError, NoArguments, ToolContext};
@@ -65,15 +64,14 @@ impl Authenticator {
 /// # let _ = mcp_lambda::Tool::new("invoices", invoices);
 /// ```
 pub trait TokenExchangeContext {
-    /// A token for another service, issued for the caller. Without scopes the issuer decides which it has.
+    /// Requests a token for another service on behalf of the caller. Without `scopes`, the issuer chooses the scopes.
     ///
     /// # Errors
     ///
-    /// - The issuer refuses (`invalid_grant`, `invalid_request`, `invalid_target`, `invalid_scope`, `access_denied`), or the
-    ///   caller is anonymous: [`HandlerError::failed`] with a text for the caller.
-    /// - The token endpoint is not available, or slower than the request's deadline: [`HandlerError::unavailable`].
-    /// - No exchange is configured, the issuer does not accept the client, or its response is not one of RFC 8693: an
-    ///   internal fault.
+    /// - The issuer rejects the exchange (`invalid_grant`, `invalid_request`, `invalid_target`, `invalid_scope`, `access_denied`), or
+    ///   the caller is anonymous: [`HandlerError::failed`] with a message for the caller.
+    /// - The token endpoint is unavailable, or does not respond before the request's deadline: [`HandlerError::unavailable`].
+    /// - No exchange is configured, the issuer does not accept the client, or the response violates RFC 8693: an internal fault.
     fn exchange_token(
         &self,
         target: TokenTarget<'_>,
@@ -84,7 +82,7 @@ pub trait TokenExchangeContext {
 impl<S: Send + Sync> TokenExchangeContext for RequestContext<S> {
     async fn exchange_token(&self, target: TokenTarget<'_>, scopes: &[&str]) -> Result<ExchangedToken, HandlerError> {
         let caller = self.platform::<LambdaInvocation>().and_then(|own| own.caller.as_ref());
-        let Some(Caller { token, exchange }) = caller else {
+        let Some(CallerToken { token, exchange }) = caller else {
             return Err(match self.principal() {
                 None => HandlerError::failed("This needs an authenticated caller: sign in, then repeat the request."),
                 Some(_) => HandlerError::internal(

@@ -1,9 +1,8 @@
-//! The span of each call, which those of its parts belong to: verification, the handler, the database.
+//! The server span of each call: the parent of the spans for verification, the handler and the database.
 //!
 //! Names and attributes are those of OpenTelemetry's conventions for
-//! [MCP](https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/mcp.md). Values are names that
-//! are registered here, never arguments, results or tokens. Without the feature `otel` no exporter collects spans, and one costs
-//! a load and a branch.
+//! [MCP](https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/mcp.md). Values are registered
+//! names, never arguments, results or tokens. Without the feature `otel` no spans are recorded: each costs a load and a branch.
 
 use mcp_protocol::{Incoming, Message, ProtocolVersion, RequestId, method};
 use mcp_server::Invocation;
@@ -13,13 +12,12 @@ use tracing::{Span, field::Empty};
 
 use crate::call_log::UNKNOWN;
 
-/// A client chooses the id.
+/// The longest recorded JSON-RPC id, because the client chooses it.
 const MAX_ID_CHARS: usize = 64;
-/// What clients notify of is a handful of names, which nothing depends on here.
+/// The method of all notifications: their names are not recorded.
 const NOTIFICATION: &str = "notification";
 
-/// The span of what was posted. A batch has one; its name, and that of a body which is no message, is that of the HTTP
-/// method.
+/// Creates the span of a POST request. A batch has one span. The span of a batch or of a malformed body is named for the HTTP method.
 pub(crate) fn server_span(message: Option<&Incoming<'_>>, invocation: &Invocation) -> Span {
     let span = tracing::info_span!(
         parent: None,
@@ -45,7 +43,7 @@ pub(crate) fn server_span(message: Option<&Incoming<'_>>, invocation: &Invocatio
     span
 }
 
-/// What is asked for. `item` is its registered name; `None` for one that is not registered.
+/// Records the requested item. `item` is its registered name; `None` if it is not registered.
 pub(crate) fn record_item(span: &Span, method: Option<&str>, item: Option<&str>, revision: ProtocolVersion) {
     if span.is_disabled() {
         return;
@@ -65,12 +63,12 @@ pub(crate) fn record_item(span: &Span, method: Option<&str>, item: Option<&str>,
     mcp_otel::rename(span, format!("{} {item}", method.unwrap_or_default()));
 }
 
-/// How the call ended: `failure` is the kind, if it failed, and `code` that of a JSON-RPC error.
+/// Records the end of the call: `failure` is the kind of failure, and `code` the JSON-RPC error code.
 pub(crate) fn record_end(span: &Span, failure: Option<&str>, code: Option<i64>) {
     if span.is_disabled() {
         return;
     }
-    // A span ends when it was left for the last time.
+    // The exporter takes the last exit of a span as its end.
     let _entered = span.enter();
     let code = code.map(|code| code.to_string());
     if let Some(code) = &code {

@@ -1,8 +1,7 @@
-//! For teams with a `main`, a transport or tests of their own: what stands between the platform and the service.
+//! The layer between Lambda and the service, for a `main`, a runtime loop or tests of your own.
 //!
-//! [`main`](crate::main) is all that a function needs. Where something else takes the events, such as a runtime loop with layers of a
-//! team's own, [`respond_buffered`] answers one event with one response, and [`LambdaRequest`] and [`EventResponse`] do
-//! that in two steps, with the service in between:
+//! Most functions need only [`main`](crate::main). If other code receives the events, such as your own runtime loop,
+//! [`respond_buffered`] converts one event into one response. To call the service yourself, parse the event with [`LambdaRequest`]:
 //!
 //! ```
 //! use mcp_lambda::{HttpConfig, McpService, Server, transport};
@@ -16,35 +15,35 @@
 //! # }
 //! ```
 //!
-//! Under `lambda_runtime` it is one line: `lambda_runtime::run(service.into_lambda_service()).await`, with [`LambdaService`]'s example.
+//! To run under `lambda_runtime`, call `lambda_runtime::run(service.into_lambda_service()).await`: [`LambdaService`] has an example.
 //!
 //! [`McpService`](crate::McpService) itself is a `tower::Service` from `http::Request<Bytes>` to `http::Response<Body>`.
-//! [`Transport`] and [`Invocation`], in the request's extensions, say how the request came and until when it must be answered.
+//! The request extensions [`Transport`] and [`Invocation`] hold the kind of event, the request id and the deadline.
 //!
-//! A request's path through the modules of this crate: `invocations` takes it from the Runtime API, `events` turns it into an
-//! `http::Request`, `http` checks it, decides its era, asks `mcp-server` and gives the answer a status, `sse` writes a stream if
-//! there is something to stream, and `invocations` sends it back.
+//! The path of a request through the modules of this crate: `invocations` receives it from the Runtime API, `events` converts it into
+//! an `http::Request`, `http` validates it, dispatches it to `mcp-server` and sets the status, `sse` streams notifications, and
+//! `invocations` sends the response.
 //!
 //! | Module | What it holds |
 //! | --- | --- |
-//! | `http` | [`McpService`](crate::McpService); the only module with status codes |
-//! | `era` | which revision a request is made in |
-//! | `headers` | headers that repeat the body, and what a client accepts |
-//! | `origin` | the server's public name, and who may call from a browser |
-//! | `authentication` | who calls |
-//! | `platform` | [`LambdaContext`](crate::LambdaContext): what handlers get on Lambda alone |
+//! | `http` | [`McpService`](crate::McpService); the only module that sets status codes |
+//! | `era` | the protocol version of a request |
+//! | `headers` | mirrored headers and content negotiation |
+//! | `origin` | the server's public URL, and CORS |
+//! | `authentication` | authentication of callers, and challenges |
+//! | `platform` | [`LambdaContext`](crate::LambdaContext): Lambda-specific properties for handlers |
 //! | `body` | [`Body`] |
 //! | `sse` | server-sent events |
-//! | `events` | Lambda events to and from `http` types |
+//! | `events` | conversion between Lambda events and `http` types |
 //! | `run` | [`main`](crate::main) |
 //! | `invocations` | the runtime loop, in both invoke modes |
 //! | `runtime_api` | the connection to the Runtime API |
 //! | `lambda_service` | [`LambdaService`]: the service under `lambda_runtime::run` |
-//! | `shutdown` | what is done before the process ends |
-//! | `logs` | log lines, and metrics in them |
-//! | `call_log` | the line of each call |
-//! | `traces` | the span of each call |
-//! | `config` | the environment variables |
+//! | `shutdown` | close hooks on SIGTERM |
+//! | `logs` | log events with embedded metrics |
+//! | `call_log` | the log event of each call |
+//! | `traces` | the server span of each call |
+//! | `config` | settings from environment variables |
 
 pub use crate::{
     authentication::{Authentication, IamIdentity},

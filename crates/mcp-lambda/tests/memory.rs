@@ -1,4 +1,4 @@
-//! 8.1: no body costs more than eight times its size and 4 MiB. By itself, since it measures the whole process.
+//! A body costs at most eight times its size plus 4 MiB of memory. A separate binary, because it measures the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Lists of which every item breaks a bound, free JSON, and a large struct that nothing has to be said of.
+/// Lists in which every item violates a bound, arbitrary JSON, and a large struct without bounds.
 #[derive(Debug, Deserialize, Serialize, JsonSchema, Validate)]
 struct Everything {
     #[serde(default)]
@@ -114,7 +114,7 @@ fn service() -> McpService {
 }
 
 #[tokio::test]
-async fn no_body_takes_more_memory_than_eight_times_its_size_and_4_mib() {
+async fn a_body_takes_at_most_eight_times_its_size_plus_4_mib() {
     let count = assert_memory_is_bounded(&service(), 64 * 1024).await;
 
     assert!(count > 1_000, "{count} bodies");

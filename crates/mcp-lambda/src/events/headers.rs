@@ -8,38 +8,37 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 use super::member::{FromMember, Member, Text};
 use crate::headers;
 
-/// Headers as events write them: each value a string, or, with multi-value headers, a list of strings.
+/// The headers of an event: each value is a string or, with multi-value headers, a list of strings.
 pub(super) struct Headers {
     pub(super) map: HeaderMap,
-    /// The names and values in it, each with its name.
+    /// The total size of the values, each with its name.
     bytes: usize,
     pub(super) has_malformed: bool,
-    /// More than is read.
-    pub(super) is_too_much: bool,
+    /// There are more headers, or larger ones, than allowed.
+    pub(super) exceeds_limits: bool,
 }
 
-/// As many as a request through a Function URL or an API mostly has.
+/// A typical number of headers of a request through a Function URL or an API.
 const USUAL_HEADERS: usize = 24;
-/// The most values that are read of the headers that are looked at, and the most bytes of them with their names. No platform
-/// passes on more than 64 KiB, a load balancer's limit; who may invoke the function directly can write 6 MB, and
-/// [`HeaderMap`] panics from 24,576 on.
+/// The limits for the headers of a request: number of values, and bytes of values with their names. The platform allows at most
+/// 64 KiB (load balancers). A caller with `lambda:InvokeFunction` can send 6 MB, and [`HeaderMap`] panics from 24,576 entries on.
 const MAX_HEADERS: usize = 256;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// The most values of one header or query parameter that are read, and one more.
+/// The largest number of values of one header or query parameter. One more is kept, so that the caller's limit is exceeded.
 const MAX_VALUES: usize = 1000;
 
 impl Default for Headers {
     fn default() -> Self {
-        Self { map: HeaderMap::with_capacity(USUAL_HEADERS), bytes: 0, has_malformed: false, is_too_much: false }
+        Self { map: HeaderMap::with_capacity(USUAL_HEADERS), bytes: 0, has_malformed: false, exceeds_limits: false }
     }
 }
 
 impl Headers {
-    // What is malformed or too much is not dropped silently: an `Origin` that is not seen would not be checked.
+    // Malformed or excess headers are not dropped silently: a dropped `Origin` would bypass the origin check.
     pub(super) fn add(&mut self, name: &str, value: &str) {
         self.bytes += name.len() + value.len();
         if self.map.len() == MAX_HEADERS || self.bytes > MAX_HEADER_BYTES {
-            self.is_too_much = true;
+            self.exceeds_limits = true;
             return;
         }
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
@@ -47,12 +46,12 @@ impl Headers {
             return;
         };
         let value = match HeaderValue::from_bytes(value.as_bytes()) {
-            // These have an error code of their own, for which the body must be read first.
+            // An invalid mirrored header has its own JSON-RPC error code, which needs the request id from the body.
             Err(_) if headers::is_mirrored(&name) => headers::invalid_value(),
             value => value,
         };
         match value {
-            Ok(value) => self.is_too_much |= self.map.try_append(name, value).is_err(),
+            Ok(value) => self.exceeds_limits |= self.map.try_append(name, value).is_err(),
             Err(_) => self.has_malformed = true,
         }
     }
@@ -62,7 +61,7 @@ impl<'de> FromMember<'de> for Headers {
     fn from_map<M: MapAccess<'de>>(mut entries: M) -> Result<Option<Self>, M::Error> {
         let mut headers = Self::default();
         while let Some(Text(name)) = entries.next_key()? {
-            if is_unread(&name) {
+            if is_ignored(&name) {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -77,17 +76,17 @@ impl<'de> FromMember<'de> for Headers {
     }
 }
 
-/// Headers that nothing here reads, or may rely on: what the platform adds and proxies claim about the way that a request has
-/// come, and what clients send with every request. They are most of its headers, and reading one takes time.
-const UNREAD_PREFIXES: [&str; 2] = ["x-amzn-", "x-forwarded-"];
-const UNREAD: [&str; 5] = ["accept-encoding", "accept-language", "content-length", "host", "user-agent"];
+/// Headers that are ignored: those that the platform and proxies add, which must not be trusted, and those of every HTTP client.
+/// They are most of the headers of a request, and skipping them saves time.
+const IGNORED_PREFIXES: [&str; 2] = ["x-amzn-", "x-forwarded-"];
+const IGNORED: [&str; 5] = ["accept-encoding", "accept-language", "content-length", "host", "user-agent"];
 
-fn is_unread(header: &str) -> bool {
+fn is_ignored(header: &str) -> bool {
     let starts_with = |prefix: &&str| header.get(..prefix.len()).is_some_and(|own| own.eq_ignore_ascii_case(prefix));
-    UNREAD_PREFIXES.iter().any(starts_with) || UNREAD.iter().any(|name| name.eq_ignore_ascii_case(header))
+    IGNORED_PREFIXES.iter().any(starts_with) || IGNORED.iter().any(|name| name.eq_ignore_ascii_case(header))
 }
 
-/// What a header has.
+/// The values of a header or query parameter.
 pub(super) enum HeaderValues<'a> {
     One(Text<'a>),
     Several(Vec<String>),
@@ -102,7 +101,7 @@ impl<'de> FromMember<'de> for HeaderValues<'de> {
         let mut values = Some(Vec::new());
         while let Some(element) = elements.next_element::<Member<Text<'de>>>()? {
             match (element, &mut values) {
-                // More than any reader of them takes.
+                // Already above every limit: the rest need not be kept.
                 (Member::Is(_), Some(values)) if values.len() > MAX_VALUES => {}
                 (Member::Is(Text(value)), Some(values)) => values.push(value.into_owned()),
                 _ => values = None,

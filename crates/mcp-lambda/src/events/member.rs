@@ -1,4 +1,4 @@
-//! Members of an event, each of which may be absent or have another type than expected.
+//! Members of an event. A member may be absent or of an unexpected type.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -12,30 +12,30 @@ use super::EventError;
 /// A member of an event.
 #[derive(Default)]
 pub(super) enum Member<T> {
-    /// Not there, or `null`.
+    /// Missing or `null`.
     #[default]
     Absent,
     Is(T),
-    /// Of another type.
+    /// Of an unexpected type.
     Other,
 }
 
 impl<T> Member<T> {
-    /// What is there, if anything.
+    /// The value; `None` if absent.
     ///
     /// # Errors
     ///
-    /// When it is of another type.
+    /// When the member is of an unexpected type.
     pub(super) fn read(self) -> Result<Option<T>, EventError> {
         match self {
             Self::Absent => Ok(None),
             Self::Is(value) => Ok(Some(value)),
-            Self::Other => Err(EventError::of_other_types()),
+            Self::Other => Err(EventError::unexpected_member_type()),
         }
     }
 }
 
-/// What a member may be; a value that stays as it is here has another type.
+/// The JSON types that a member accepts. The defaults reject a type.
 pub(super) trait FromMember<'de>: Sized {
     fn from_text(_: Cow<'de, str>) -> Option<Self> {
         None
@@ -108,7 +108,7 @@ impl<'de, T: FromMember<'de>> Visitor<'de> for MemberVisitor<T> {
     }
 }
 
-/// A string that is borrowed from the event unless it has escapes.
+/// A string, borrowed from the event unless it contains escapes.
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 

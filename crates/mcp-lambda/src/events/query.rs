@@ -1,4 +1,4 @@
-//! The query string and the cookies of an event, for services beside the endpoint, which reads neither.
+//! The query string and the cookies of an event. Routes and layers use them; the MCP endpoint does not.
 
 use std::borrow::Cow;
 
@@ -11,17 +11,17 @@ use super::{
     member::{FromMember, Member, Text},
 };
 
-/// What a URI's query cannot hold. A Function URL passes a query on as the client has written it.
+/// The characters that are invalid in the query of a URI. A Function URL forwards the query as the client sent it.
 const INVALID: AsciiSet = CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'#');
-/// The characters that need no encoding (RFC 3986, section 2.3).
+/// All characters but the unreserved ones (RFC 3986, section 2.3).
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The most bytes that are read of a query's parameters. An `http::Uri` holds no more.
+/// The largest query string in bytes: the limit of `http::Uri`.
 const MAX_BYTES: usize = 64 * 1024;
-/// The most pairs of them.
+/// The largest number of query parameters.
 const MAX_PAIRS: usize = 1000;
 
-/// `rawQueryString` of a payload-2.0 event, in the form of a URI.
-pub(super) fn of_raw(query: Text<'_>) -> Cow<'_, str> {
+/// Percent-encodes `rawQueryString` of a payload-2.0 event where a URI requires it.
+pub(super) fn encode_raw(query: Text<'_>) -> Cow<'_, str> {
     match query.0 {
         Cow::Borrowed(query) => utf8_percent_encode(query, &INVALID).into(),
         Cow::Owned(query) => Cow::Owned(utf8_percent_encode(&query, &INVALID).to_string()),
@@ -33,7 +33,7 @@ pub(super) fn of_raw(query: Text<'_>) -> Cow<'_, str> {
 pub(super) struct Parameters {
     pairs: Vec<(String, String)>,
     bytes: usize,
-    /// A value of another type than a string, or more than is read.
+    /// A value is not a string, or a limit is exceeded.
     is_malformed: bool,
 }
 
@@ -47,8 +47,8 @@ impl Parameters {
         self.pairs.push((name.to_owned(), value.to_owned()));
     }
 
-    /// The query string; `None` if it is malformed or too long. A REST API decodes names and values, a load balancer passes
-    /// them on as they were sent.
+    /// The query string; `None` if it is malformed or too long. A REST API decodes names and values; a load balancer forwards
+    /// them as the client sent them.
     pub(super) fn query(&self, source: EventSource) -> Option<String> {
         let form = |text: &str| match source {
             EventSource::RestApi => utf8_percent_encode(text, &ENCODED).to_string(),
@@ -79,7 +79,7 @@ impl<'de> FromMember<'de> for Parameters {
     }
 }
 
-/// `cookies` of a payload-2.0 event, as the header that they were sent in; `None` inside for a list of anything but strings.
+/// `cookies` of a payload-2.0 event as one `Cookie` header value; `None` inside if an element is not a string.
 pub(super) struct Cookies(pub(super) Option<String>);
 
 impl<'de> FromMember<'de> for Cookies {

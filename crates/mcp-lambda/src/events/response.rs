@@ -1,4 +1,4 @@
-//! Responses in the shapes that the senders of events read.
+//! Responses in the format of each kind of event.
 
 use aws_lambda_events::{
     alb::AlbTargetGroupResponse,
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::EventSource;
 
-/// A complete answer in the shape that the event's sender reads.
+/// A buffered response in the format that the source of the event expects. Serialize it to JSON.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
@@ -25,7 +25,7 @@ pub enum EventResponse {
 }
 
 impl EventResponse {
-    /// Turns a response with a whole body into what `source` reads. A body that is not UTF-8 travels as Base64.
+    /// Converts a response with a complete body into the format of `source`. A body that is not UTF-8 is encoded as Base64.
     pub(crate) fn new(source: EventSource, response: Response<Bytes>) -> Self {
         let (mut parts, body) = response.into_parts();
         let status_code = i64::from(parts.status.as_u16());
@@ -66,7 +66,7 @@ impl EventResponse {
     }
 }
 
-/// The cookies that a response sets, which payload version 2.0 and streams carry apart from the headers.
+/// Removes and returns the cookies of a response: payload version 2.0 and streams carry them outside of the headers.
 pub(crate) fn take_cookies(headers: &mut HeaderMap) -> Vec<String> {
     if !headers.contains_key(header::SET_COOKIE) {
         return Vec::new();
@@ -77,7 +77,7 @@ pub(crate) fn take_cookies(headers: &mut HeaderMap) -> Vec<String> {
     cookies
 }
 
-/// One value a name. A comma joins lists such as `Vary`; of cookies, which are none, the last is kept.
+/// Joins the values of each header with a comma. Cookies cannot be joined: the last one is kept.
 fn joined(headers: HeaderMap) -> HeaderMap {
     if headers.len() == headers.keys_len() {
         return headers;
@@ -89,7 +89,7 @@ fn joined(headers: HeaderMap) -> HeaderMap {
             (true, Some(last)) => last.to_vec(),
             _ => values.join(&b", "[..]),
         };
-        // The parts are valid, and so is what a comma makes of them.
+        // Valid values joined by a comma are valid.
         if let Ok(value) = HeaderValue::from_bytes(&value) {
             joined.insert(name.clone(), value);
         }
@@ -97,7 +97,7 @@ fn joined(headers: HeaderMap) -> HeaderMap {
     joined
 }
 
-/// Headers of one connection (RFC 9110, section 7.6.1), which the platform sets itself.
+/// Hop-by-hop headers (RFC 9110, section 7.6.1), which the platform sets itself.
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -114,10 +114,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ///
 /// When the response cannot be sent to `source` as JSON: its status is not that of a final response, a header value is not visible
 /// ASCII, or the headers are too large.
-pub(crate) fn make_portable<B>(source: EventSource, response: &mut Response<B>) -> Result<(), String> {
+pub(crate) fn sanitize_response<B>(source: EventSource, response: &mut Response<B>) -> Result<(), String> {
     let status = response.status();
     if !(200..=599).contains(&status.as_u16()) {
-        return Err(format!("the status {} is not one of a final response (200 to 599)", status.as_u16()));
+        return Err(format!("the status {} is not the status of a final response (200 to 599)", status.as_u16()));
     }
     let headers = response.headers_mut();
     for name in &HOP_BY_HOP {
@@ -125,7 +125,7 @@ pub(crate) fn make_portable<B>(source: EventSource, response: &mut Response<B>) 
     }
     let (bytes, max_bytes) = (size_of(headers), source.max_header_bytes());
     if bytes > max_bytes {
-        return Err(format!("the headers have {bytes} bytes; at most {max_bytes} are sent"));
+        return Err(format!("the headers have {bytes} bytes; the limit is {max_bytes}"));
     }
     match headers.iter().find(|(_, value)| value.to_str().is_err()) {
         Some((name, _)) => Err(format!("the value of the header `{name}` is not visible ASCII: encode it")),
@@ -133,20 +133,20 @@ pub(crate) fn make_portable<B>(source: EventSource, response: &mut Response<B>) 
     }
 }
 
-/// The bytes of all names and values.
+/// The size of all names and values in bytes.
 fn size_of(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
-/// The bytes that a whole body takes inside the JSON that carries it, where quotes and control characters are escaped.
-pub(crate) fn carried_bytes(headers: &HeaderMap, body: &str) -> usize {
+/// The size of a buffered response as JSON in bytes, where quotes and control characters of the body are escaped.
+pub(crate) fn encoded_bytes(headers: &HeaderMap, body: &str) -> usize {
     let escape = |byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
         0..0x20 => 5,
         _ => 0,
     };
     let escapes: usize = body.bytes().map(escape).sum();
-    // Names and values twice over, for multi-value headers and punctuation; the rest of the envelope is small.
+    // An upper bound: names and values count twice, for multi-value headers and punctuation. 256 bytes for the other members.
     let header_bytes: usize = headers.iter().map(|(name, value)| 2 * (name.as_str().len() + value.len()) + 16).sum();
     body.len() + escapes + header_bytes + 256
 }

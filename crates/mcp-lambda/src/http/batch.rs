@@ -1,4 +1,4 @@
-//! Batches, which only 2025-03-26 has.
+//! JSON-RPC batches, which only protocol version 2025-03-26 has.
 
 use std::collections::HashSet;
 
@@ -9,26 +9,26 @@ use mcp_server::{Answer, Call, CallError, CallOutcome, Resolved};
 use tokio::sync::mpsc;
 
 use super::{
-    answers::{empty, event_stream, json_body, malformed_message, not_acceptable, refuse_invalid},
-    calls::note_request,
+    calls::log_request,
     exchange::{Exchange, NOTIFICATION_BUFFER, ResponseLimits},
     finisher::Finisher,
+    responses::{empty, event_stream, invalid_request, json_body, malformed_message, not_acceptable},
 };
 use crate::{
     Body, McpService,
     call_log::CallLog,
     era,
-    events::carried_bytes,
+    events::encoded_bytes,
     headers,
     sse::{self, PendingEvents},
 };
 
-/// What all responses of a batch may have together.
+/// The largest size of all responses of a batch together.
 const MAX_BATCH_BYTES: usize = 6 * 1024 * 1024;
 
 impl McpService {
-    /// Only 2025-03-26 has batches. Its messages are answered one after the other, and none of them if the caller may not
-    /// make one: there is one status for all.
+    /// Serves a batch. Its requests run one after the other. If the caller is not authorized for one of them, none runs, because
+    /// the HTTP response has one status for all.
     pub(super) async fn batch(
         &self,
         exchange: &Exchange<'_>,
@@ -40,29 +40,30 @@ impl McpService {
             Err(_) => None,
         };
         let Some(revision) = revision.filter(|revision| revision.has_batches()) else {
-            let reason = "only protocol version 2025-03-26 has batches: send each message in a request of its own";
-            return refuse_invalid(StatusCode::BAD_REQUEST, reason);
+            let reason =
+                "only protocol version 2025-03-26 supports batches: send each message in a separate HTTP request";
+            return invalid_request(StatusCode::BAD_REQUEST, reason);
         };
         if !exchange.accept.fits(revision) {
             return not_acceptable(None);
         }
         let messages: Vec<_> = messages.iter().map(|message| self.resolve(exchange, revision, message)).collect();
         if messages.iter().any(|message| message.refusal().is_some()) {
-            // One refusal for all of them. Nothing was prepared.
+            // One error for all requests. No handler was called.
             let refusal = messages.into_iter().filter_map(BatchMessage::into_refusal).reduce(CallError::together);
-            return exchange.refuse_caller(None, &refusal.unwrap_or(CallError::Forbidden));
+            return exchange.reject_unauthorized(None, &refusal.unwrap_or(CallError::Forbidden));
         }
         let mut ids = HashSet::new();
         let mut sent = PendingEvents::new(exchange.limits.max_bytes.min(MAX_BATCH_BYTES));
         let mut responses = Vec::new();
-        // A batch is answered as a whole, by a URL that streams too.
+        // The response to a batch is never streamed, even if the URL supports it.
         let mut limits =
             ResponseLimits { max_bytes: exchange.limits.max_bytes.min(MAX_BATCH_BYTES), ..exchange.limits };
-        let mut has_lines = false;
-        // Each is prepared when its turn comes, so that no more than one is held in memory.
+        let mut has_logged = false;
+        // Arguments are parsed one request at a time, so that only those of one request are in memory.
         for message in messages {
             let response = match message {
-                BatchMessage::Unanswered => continue,
+                BatchMessage::NoResponse => continue,
                 BatchMessage::Malformed(malformed) => malformed_message(malformed),
                 BatchMessage::Request(own) if !ids.insert(own.request.id.clone()) => {
                     let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "duplicate request id in batch");
@@ -70,25 +71,25 @@ impl McpService {
                 }
                 BatchMessage::Request(own) => {
                     let request = own.request;
-                    let mut log = exchange.note(|log| log.of_batch());
-                    if let Some(log) = log.as_mut().filter(|_| has_lines) {
-                        log.is_not_first();
+                    let mut log = exchange.note(|log| log.for_batched_request());
+                    if let Some(log) = log.as_mut().filter(|_| has_logged) {
+                        log.clear_cold_start();
                     }
-                    has_lines |= log.is_some();
+                    has_logged |= log.is_some();
                     let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
-                    let answer = batched(exchange, *own, revision, sender, log.as_mut());
-                    let outcome = outcome(answer, notifications, &mut sent).await;
-                    // One status for all: a refusal by a handler is in its own response.
+                    let answer = run_batched(exchange, *own, revision, sender, log.as_mut());
+                    let outcome = collect_outcome(answer, notifications, &mut sent).await;
+                    // The status is that of the batch: a scope error of a handler goes into the response message.
                     let challenger = outcome.authorization_refusal().map(|_| self.owned_challenger(exchange));
                     let finisher = self.finisher(exchange, request, revision, log);
                     Finisher { limits, challenger, ..finisher }.finish_batched(outcome)
                 }
             };
-            limits.max_bytes = limits.max_bytes.saturating_sub(carried_bytes(&HeaderMap::new(), &response));
+            limits.max_bytes = limits.max_bytes.saturating_sub(encoded_bytes(&HeaderMap::new(), &response));
             responses.push(response);
         }
-        if has_lines && let Some(log) = exchange.take_log() {
-            // Each request that could be read has a line of its own.
+        if has_logged && let Some(log) = exchange.take_log() {
+            // Each request of the batch has its own log event.
             log.discard();
         }
         if responses.is_empty() {
@@ -97,9 +98,9 @@ impl McpService {
         if sent.is_empty() && !exchange.accept.is_stream_only() {
             return json_body(StatusCode::OK, format!("[{}]", responses.join(",")));
         }
-        let weight = responses.iter().map(|response| carried_bytes(&HeaderMap::new(), &sse::event(response))).sum();
+        let weight = responses.iter().map(|response| encoded_bytes(&HeaderMap::new(), &sse::event(response))).sum();
         let responses: String = responses.iter().map(|response| sse::event(response)).collect();
-        event_stream(Body::whole(sent.before(&responses, weight)))
+        event_stream(Body::whole(sent.join_before(&responses, weight)))
     }
 
     fn resolve<'a>(
@@ -115,16 +116,16 @@ impl McpService {
                 let resolved = self.server.resolve(revision, &request.method, known, &exchange.invocation);
                 BatchMessage::Request(Box::new(BatchRequest { request, params, resolved }))
             }
-            Ok(Message::Notification(_) | Message::Response) => BatchMessage::Unanswered,
+            Ok(Message::Notification(_) | Message::Response) => BatchMessage::NoResponse,
             Err(malformed) => BatchMessage::Malformed(malformed),
         }
     }
 }
 
-/// A message of a batch, looked up once.
+/// A message of a batch, with its resolved item.
 enum BatchMessage<'a> {
     Request(Box<BatchRequest<'a>>),
-    Unanswered,
+    NoResponse,
     Malformed(&'a MalformedMessage),
 }
 
@@ -138,20 +139,20 @@ impl BatchMessage<'_> {
     fn refusal(&self) -> Option<&CallError> {
         match self {
             Self::Request(own) => own.resolved.refusal(),
-            Self::Unanswered | Self::Malformed(_) => None,
+            Self::NoResponse | Self::Malformed(_) => None,
         }
     }
 
     fn into_refusal(self) -> Option<CallError> {
         match self {
             Self::Request(own) => own.resolved.into_refusal(),
-            Self::Unanswered | Self::Malformed(_) => None,
+            Self::NoResponse | Self::Malformed(_) => None,
         }
     }
 }
 
-/// Prepares a request of a batch and starts it.
-fn batched(
+/// Parses the arguments of a request of a batch, and calls its handler.
+fn run_batched(
     exchange: &Exchange<'_>,
     own: BatchRequest<'_>,
     revision: ProtocolVersion,
@@ -162,7 +163,7 @@ fn batched(
     if let Some(log) = &mut log {
         log.set_method(&request.method);
     }
-    let head = match era::of_batched(revision, params) {
+    let head = match era::read_batched_head(revision, params) {
         _ if request.method == method::INITIALIZE => {
             Err(CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned()))
         }
@@ -171,7 +172,7 @@ fn batched(
     match head {
         Ok(head) => {
             if let Some(log) = log {
-                note_request(log, &request.method, &resolved, &head);
+                log_request(log, &request.method, &resolved, &head);
             }
             let notifications = exchange.accept.event_stream.then_some(notifications);
             resolved.run(Call { id: request.id.clone(), meta: head.meta, notifications })
@@ -180,14 +181,18 @@ fn batched(
     }
 }
 
-/// Waits for an outcome, and keeps what is sent before it.
-async fn outcome(answer: Answer, mut notifications: mpsc::Receiver<String>, sent: &mut PendingEvents) -> CallOutcome {
+/// Awaits the outcome, and collects the notifications sent before it.
+async fn collect_outcome(
+    answer: Answer,
+    mut notifications: mpsc::Receiver<String>,
+    sent: &mut PendingEvents,
+) -> CallOutcome {
     let mut work = answer.outcome().boxed();
     loop {
         tokio::select! {
             biased;
             outcome = &mut work => {
-                sent.take_rest(&mut notifications);
+                sent.drain(&mut notifications);
                 return outcome;
             }
             Some(notification) = notifications.recv() => sent.push(&notification),

@@ -1,4 +1,4 @@
-//! Requests to the endpoint: the message of a body is read, dispatched, and its outcome becomes the response.
+//! Requests to the endpoint: parses the body, dispatches the message, and converts its outcome into the response.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use tracing::Instrument;
 
 use super::{
     MAX_REQUEST_BYTES,
-    answers::{event_stream, not_acceptable, refuse, refuse_era, refuse_malformed},
-    exchange::{Exchange, log_refusal},
+    exchange::{Exchange, log_unauthorized},
     finisher::Finisher,
+    responses::{error_response, event_stream, malformed_response, not_acceptable, reject_before_dispatch},
 };
 use crate::{
     Body, McpService,
@@ -27,34 +27,35 @@ impl McpService {
         message: Result<Incoming<'_>, Box<Response<Body>>>,
     ) -> Response<Body> {
         let message = match message {
-            // The server checks what this request needs.
+            // A request is authorized when its item is resolved.
             Ok(Incoming::Single(Message::Request(request))) => return self.request(exchange, &request).await,
             message => message,
         };
         if let Err(refusal) = self.admit(exchange) {
-            return exchange.refuse_caller(None, &refusal);
+            return exchange.reject_unauthorized(None, &refusal);
         }
         match message {
-            Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_without_answer(true),
-            Ok(Incoming::Single(_)) => exchange.accept_without_answer(false),
+            Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_message(true),
+            Ok(Incoming::Single(_)) => exchange.accept_message(false),
             Ok(Incoming::Batch(messages)) => self.batch(exchange, messages).await,
             Err(refusal) => *refusal,
         }
     }
 
-    /// Whether the caller gets anything at all.
+    /// Checks the server-wide access rule.
     fn admit(&self, exchange: &Exchange<'_>) -> Result<(), CallError> {
         self.server.admit(exchange.invocation.principal.as_deref())
     }
 
     async fn request(&self, exchange: &Exchange<'_>, request: &mcp_protocol::Request<'_>) -> Response<Body> {
         let params = era::params(request);
-        // Of parameters that cannot be read nothing is needed: their fault is reported before the request runs.
+        // Malformed parameters are resolved as empty ones: the error is reported before the handler is called.
         let known = params.as_ref().copied().unwrap_or_default();
-        let head = era::of(exchange.headers, &request.method, params).and_then(|head| {
+        let head = era::read_head(exchange.headers, &request.method, params).and_then(|head| {
             let resolved = self.server.resolve(head.revision, &request.method, known, &exchange.invocation);
             if head.revision.is_modern() {
-                headers::check_mirrored(exchange.headers, &request.method, &resolved).map_err(era::Refusal::modern)?;
+                headers::check_mirrored(exchange.headers, &request.method, &resolved)
+                    .map_err(era::Rejection::modern)?;
             }
             Ok((head, resolved))
         });
@@ -63,12 +64,12 @@ impl McpService {
             Err(refusal) => {
                 exchange.note(|log| log.set_method(&request.method));
                 return match self.admit(exchange) {
-                    Ok(()) => refuse_era(&refusal, &request.id),
-                    Err(refusal) => exchange.refuse_caller(Some(&request.id), &refusal),
+                    Ok(()) => reject_before_dispatch(&refusal, &request.id),
+                    Err(refusal) => exchange.reject_unauthorized(Some(&request.id), &refusal),
                 };
             }
         };
-        exchange.note(|log| note_request(log, &request.method, &resolved, &head));
+        exchange.note(|log| log_request(log, &request.method, &resolved, &head));
         let era::Head { revision, meta } = head;
         if !exchange.accept.fits(revision) && self.admit(exchange).is_ok() {
             return not_acceptable(Some(&request.id));
@@ -80,7 +81,7 @@ impl McpService {
                     None => *outcome,
                     Some(refusal) => match self.challenge_in_result(exchange, request, refusal, revision) {
                         Some(result) => result,
-                        None => return exchange.refuse_caller(Some(&request.id), refusal),
+                        None => return exchange.reject_unauthorized(Some(&request.id), refusal),
                     },
                 };
                 let finisher = self.finisher(exchange, request, revision, exchange.take_log());
@@ -95,10 +96,10 @@ impl McpService {
             tokio::select! {
                 biased;
                 outcome = &mut work => {
-                    sent.take_rest(&mut receiver);
+                    sent.drain(&mut receiver);
                     if let Some(refusal) = outcome.authorization_refusal() {
-                        if self.refuses_by_status(exchange, &request.method, refusal, !sent.is_empty()) {
-                            return finisher.refuse(exchange, &outcome, refusal);
+                        if self.responds_with_status(exchange, &request.method, refusal, !sent.is_empty()) {
+                            return finisher.reject(exchange, &outcome, refusal);
                         }
                         finisher.challenger = Some(self.owned_challenger(exchange));
                     }
@@ -108,7 +109,7 @@ impl McpService {
                     if exchange.limits.streams {
                         finisher.challenger = Some(self.owned_challenger(exchange));
                         let finish = Box::new(move |outcome, sent_bytes| finisher.finish_stream(outcome, sent_bytes));
-                        // The rest of the work is done while the body is read.
+                        // The handler continues while the body is polled.
                         let work = Box::pin(work.in_current_span());
                         return event_stream(Body::stream(EventStream::new(notification, receiver, work, finish)));
                     }
@@ -118,7 +119,7 @@ impl McpService {
         }
     }
 
-    /// A refused call as a tool's result, where that is configured and a token would help.
+    /// An authorization error as a tool result (`MCP_CHALLENGE=result`); `None` if not configured, or if no token would help.
     fn challenge_in_result(
         &self,
         exchange: &Exchange<'_>,
@@ -130,7 +131,7 @@ impl McpService {
             return None;
         }
         let challenge = exchange.challenger.of(refusal)?;
-        log_refusal(&exchange.invocation, refusal);
+        log_unauthorized(&exchange.invocation, refusal);
         Some(self.server.challenged_result(refusal, Some(&challenge), revision))
     }
 
@@ -154,34 +155,34 @@ impl McpService {
     }
 }
 
-/// What is asked for, for the log.
-pub(super) fn note_request(log: &mut CallLog, method: &str, resolved: &Resolved<'_>, head: &era::Head) {
+/// Sets the method and the item in the log event.
+pub(super) fn log_request(log: &mut CallLog, method: &str, resolved: &Resolved<'_>, head: &era::Head) {
     log.set_method(method);
     log.set_item(resolved.registered_name(), head.revision, &head.meta);
 }
 
-/// Parses a body, or builds the response that rejects it, with the request's id wherever the body can be parsed.
-pub(super) fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Incoming<'a>, Box<Response<Body>>> {
+/// Parses a body, or builds the error response, with the request's id if the body can be parsed.
+pub(super) fn parse_body<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Incoming<'a>, Box<Response<Body>>> {
     let message = Incoming::parse(body);
     let id = || match &message {
         Ok(Incoming::Single(Message::Request(request))) => Some(&request.id),
         Ok(_) => None,
         Err(malformed) => malformed.id.as_ref(),
     };
-    let unsupported = |message: &str| Box::new(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, id(), message));
+    let unsupported = |message: &str| Box::new(error_response(StatusCode::UNSUPPORTED_MEDIA_TYPE, id(), message));
     if body.len() > MAX_REQUEST_BYTES {
-        let message = format!("the body has {} bytes; at most {MAX_REQUEST_BYTES} are read", body.len());
-        return Err(Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, id(), message)));
+        let message = format!("the body has {} bytes; the limit is {MAX_REQUEST_BYTES}", body.len());
+        return Err(Box::new(error_response(StatusCode::PAYLOAD_TOO_LARGE, id(), message)));
     }
     if headers::is_encoded(headers) {
         let mut response =
             unsupported("the body must be sent as it is, without Content-Encoding: compression is not supported");
-        // RFC 9110, section 12.5.3: what a request may use instead.
+        // RFC 9110, section 12.5.3: the encodings that requests may use.
         response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         return Err(response);
     }
     if !headers::is_json(headers.get(header::CONTENT_TYPE)) {
         return Err(unsupported("the body must be sent as application/json"));
     }
-    message.map_err(|malformed| Box::new(refuse_malformed(&malformed)))
+    message.map_err(|malformed| Box::new(malformed_response(&malformed)))
 }

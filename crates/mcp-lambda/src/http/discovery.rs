@@ -1,13 +1,13 @@
-//! Responses to `GET`: the page for browsers, and the metadata of the protected resource (RFC 9728).
+//! Responses to `GET`: the HTML page for browsers, and the protected resource metadata (RFC 9728).
 
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use mcp_server::Invocation;
 
-use super::answers::{empty, html, json_body, method_not_allowed, not_found, reject, without_body};
+use super::responses::{auth_error_response, empty, html, json_body, method_not_allowed, not_found, without_body};
 use crate::{Body, McpService, PublicUrl, origin::add_preflight_headers};
 
 impl McpService {
-    /// The page for a browser, which says the same to everyone.
+    /// The HTML page, which is the same for every caller.
     pub(super) fn page(&self, method: &Method, own_url: Option<&PublicUrl>) -> Response<Body> {
         match *method {
             Method::HEAD => html(String::new()),
@@ -20,7 +20,7 @@ impl McpService {
         }
     }
 
-    /// Metadata for clients that look for the issuer: for anyone, from any origin, without a token.
+    /// The protected resource metadata, by which clients find the issuer. It is public, for any origin, without a token.
     pub(super) fn well_known(
         &self,
         parts: &Parts,
@@ -42,11 +42,11 @@ impl McpService {
             (&(Method::GET | Method::HEAD), Some(Ok(metadata))) => json_body(StatusCode::OK, metadata),
             (&(Method::GET | Method::HEAD), Some(Err(rejected))) => {
                 rejected.log(&invocation.request_id);
-                reject(&rejected, None, None)
+                auth_error_response(&rejected, None, None)
             }
-            (_, Some(_)) => method_not_allowed("metadata is there to GET", "GET, HEAD, OPTIONS"),
+            (_, Some(_)) => method_not_allowed("the metadata supports GET and HEAD", "GET, HEAD, OPTIONS"),
         };
-        // Clients in a browser must be able to see also that there is none.
+        // On a 404 too, so that clients in a browser can read the status.
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         if parts.method == Method::HEAD { without_body(response) } else { response }
     }

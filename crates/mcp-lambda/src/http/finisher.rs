@@ -1,4 +1,4 @@
-//! The end of a call: its outcome as a response message, and its line in the log.
+//! The end of a call: converts its outcome into a response message, and writes its log event.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use mcp_protocol::{ProtocolVersion, RequestId, jsonrpc};
 use mcp_server::{BuiltServer, CallOutcome, Invocation};
 
 use super::{
-    answers::{event_stream, json_body, translate},
     exchange::ResponseLimits,
+    responses::{event_stream, json_body, translate},
 };
 use crate::{
     Body,
     authentication::OwnedChallenger,
-    call_log::{CallLog, Ending, ResponseSummary},
-    events::carried_bytes,
+    call_log::{CallLog, OutcomeSummary, ResponseSummary},
+    events::encoded_bytes,
     headers::Accept,
     sse::{self, PendingEvents},
 };
 
-/// Turns an outcome into a response message, knows what it may weigh, and writes the call's line into the log.
+/// Converts an outcome into a response message, enforces the size limit, and writes the log event of the call.
 pub(super) struct Finisher {
     pub(super) server: BuiltServer,
     pub(super) id: RequestId,
@@ -28,84 +28,84 @@ pub(super) struct Finisher {
     pub(super) limits: ResponseLimits,
     pub(super) invocation: Arc<Invocation>,
     pub(super) log: Option<CallLog>,
-    /// For refusals by the handler that no status can say.
+    /// Set when a scope error of the handler must be reported in the message, because the status is already sent or shared.
     pub(super) challenger: Option<OwnedChallenger>,
 }
 
-/// A response message, and what the log says of it.
+/// A response message, and its summary for the log.
 pub(super) struct Finished {
     status: StatusCode,
     message: String,
     code: Option<i64>,
-    ending: Ending,
+    summary: OutcomeSummary,
 }
 
 impl Finisher {
     pub(super) fn finish(&self, outcome: CallOutcome) -> Finished {
-        let outcome = self.refused_in_result(outcome);
-        let mut ending = Ending::of(&outcome);
+        let outcome = self.challenge_result_of(outcome);
+        let mut summary = OutcomeSummary::of(&outcome);
         let result = outcome.result.and_then(|result| {
             let message = jsonrpc::result_response(&self.id, result.as_str());
-            let bytes = self.weigh(&message);
+            let bytes = self.encoded_size(&message);
             if bytes <= self.limits.max_bytes {
                 return Ok(message);
             }
-            ending = Ending::too_large(bytes, self.limits.max_bytes);
+            summary = OutcomeSummary::too_large(bytes, self.limits.max_bytes);
             let instead = self.server.too_large(self.method, self.revision, bytes, self.limits.max_bytes)?;
             Ok(jsonrpc::result_response(&self.id, instead.as_str()))
         });
         match result {
-            Ok(message) => Finished { status: StatusCode::OK, message, code: None, ending },
+            Ok(message) => Finished { status: StatusCode::OK, message, code: None, summary },
             Err(refusal) => {
                 let (status, error) = translate(&refusal, self.revision.is_modern(), &self.invocation.request_id);
                 let error = self.with_challenge(error, &refusal);
                 let message = jsonrpc::error_response(Some(&self.id), &error);
-                Finished { status, message, code: Some(error.code), ending }
+                Finished { status, message, code: Some(error.code), summary }
             }
         }
     }
 
-    pub(super) fn weigh(&self, message: &str) -> usize {
+    pub(super) fn encoded_size(&self, message: &str) -> usize {
         match self.limits.streams {
             true => message.len(),
-            // At most every byte is escaped: only what comes near the limit is looked at closely.
+            // Fast path: the size after escaping matters only near the limit.
             false if message.len() < self.limits.max_bytes / 4 => message.len(),
-            false => carried_bytes(&HeaderMap::new(), message) + 2048,
+            false => encoded_bytes(&HeaderMap::new(), message) + 2048,
         }
     }
 
-    /// JSON, unless something was sent before the result, or the client takes only a stream.
+    /// The response as JSON, or as an event stream if there are notifications or the client accepts only a stream.
     pub(super) fn respond(self, outcome: CallOutcome, sent: PendingEvents, accept: Accept) -> Response<Body> {
-        let Finished { status, message, code, ending } = self.finish(outcome);
+        let Finished { status, message, code, summary } = self.finish(outcome);
         let is_stream = (!sent.is_empty() || accept.is_stream_only()) && status == StatusCode::OK;
         let body = match is_stream {
             false => message,
             true => {
                 let last = sse::event(&message);
-                sent.before(&last, self.weigh(&last))
+                sent.join_before(&last, self.encoded_size(&last))
             }
         };
         if let Some(log) = self.log {
-            log.end(&ending, &ResponseSummary { status, code, bytes: body.len(), is_streamed: is_stream });
+            log.end(&summary, &ResponseSummary { status, code, bytes: body.len(), is_streamed: is_stream });
         }
         if is_stream { event_stream(Body::whole(body)) } else { json_body(status, body) }
     }
 
-    /// The last message of a stream that has carried so many bytes before it.
+    /// The last message of a stream, after `bytes` bytes of other messages.
     pub(super) fn finish_stream(self, outcome: CallOutcome, bytes: usize) -> String {
-        let Finished { message, code, ending, .. } = self.finish(outcome);
+        let Finished { message, code, summary, .. } = self.finish(outcome);
         if let Some(log) = self.log {
             let bytes = bytes + message.len();
-            log.end(&ending, &ResponseSummary { status: StatusCode::OK, code, bytes, is_streamed: true });
+            log.end(&summary, &ResponseSummary { status: StatusCode::OK, code, bytes, is_streamed: true });
         }
         message
     }
 
     pub(super) fn finish_batched(self, outcome: CallOutcome) -> String {
-        let Finished { message, code, ending, .. } = self.finish(outcome);
+        let Finished { message, code, summary, .. } = self.finish(outcome);
         if let Some(log) = self.log {
             log.end(
-                &ending,
+                &summary,
                 &ResponseSummary { status: StatusCode::OK, code, bytes: message.len(), is_streamed: false },
             );
         }

@@ -1,6 +1,6 @@
-//! Services beside the endpoint, and layers around all of them.
+//! Routes at paths other than the endpoint, and `tower` layers around the whole service.
 //!
-//! A function without either has nothing of this linked: a route brings the code that calls it, as a function pointer.
+//! A function without routes and layers does not link this code: a route refers to it by a function pointer.
 
 use std::{
     fmt,
@@ -20,52 +20,52 @@ use tower::{Layer, Service};
 
 use super::{
     ENDPOINT, MAX_REQUEST_BYTES, WELL_KNOWN,
-    answers::{challenged, empty, internal_error, refuse, reject, translate, without_body},
-    exchange::{ResponseLimits, log_refusal_of},
-    log_foreign,
+    exchange::{ResponseLimits, log_unauthorized_of},
+    log_foreign_origin,
+    responses::{auth_error_response, challenged, empty, error_response, internal_error, translate, without_body},
 };
 use crate::{
     Body, McpService, PublicUrl, Transport,
     authentication::{Authenticator, Challenger},
     body::BodyError,
-    events::carried_bytes,
+    events::encoded_bytes,
     origin::{OriginVerdict, add_preflight_headers},
 };
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-/// A service without its type.
+/// A type-erased service.
 type Handler = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response<Body>, BoxError>> + Send + Sync>;
 
-/// What calls a route.
-type AnswerRoute = for<'a> fn(&'a McpService, &'a Route, Visit<'a>) -> BoxFuture<'a, Response<Body>>;
+/// The function that serves a request to a route.
+type RouteFn = for<'a> fn(&'a McpService, &'a Route, RouteRequest<'a>) -> BoxFuture<'a, Response<Body>>;
 
-/// The methods of a route's requests that pages may use: which of them it takes is for its service to decide.
+/// `Access-Control-Allow-Methods` of a route: its service decides which methods it supports.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-/// The service ends what it does itself before layers are cut off.
+/// How much later than the service the layers reach their deadline, so that the service's own response is sent.
 const LAYER_RESERVE: Duration = Duration::from_millis(100);
 
-/// A service beside the endpoint.
+/// A service at a path other than the endpoint.
 pub(super) struct Route {
     pub(super) path: String,
     body_limit: usize,
     handler: Handler,
-    pub(super) answer: AnswerRoute,
+    pub(super) serve: RouteFn,
 }
 
 /// A request to a route.
-pub(super) struct Visit<'a> {
+pub(super) struct RouteRequest<'a> {
     pub(super) request: Request<Bytes>,
     pub(super) invocation: Invocation,
     pub(super) transport: Option<&'a Transport>,
     pub(super) own_url: Option<&'a PublicUrl>,
 }
 
-/// A request's parts as `McpService::serve` has them, to a response.
-type AnswerLayered =
+/// The function that serves a request through the layers; its parameters are those of `McpService::serve`.
+type LayeredFn =
     dyn Fn(Request<Bytes>, Invocation, Option<Transport>) -> BoxFuture<'static, Response<Body>> + Send + Sync;
 
 /// The service with its layers.
-pub(super) struct Layered(Box<AnswerLayered>);
+pub(super) struct Layered(Box<LayeredFn>);
 
 impl Layered {
     pub(super) fn call(
@@ -79,16 +79,18 @@ impl Layered {
 }
 
 impl McpService {
-    /// Adds a service at a path beside the endpoint, for the endpoint's callers: a request needs the same token, and pages of foreign
-    /// origins are rejected.
+    /// Adds a service at another path, with the authentication of the endpoint: a request needs the same token, and web origins that
+    /// are not allowed are rejected.
     ///
-    /// The service gets requests of every method, with the caller as an `Arc<Principal>` in their extensions (none where
-    /// authentication is off) in place of the header `Authorization`, and the [`Invocation`]. `OPTIONS` is answered before it. It never sees a request of an anonymous caller, even where discovery is public.
-    /// The path is compared byte by byte below the server's own URL: nothing is decoded or normalized, and `/export/` is another path than
-    /// `/export`. Bodies of requests have at most 6 MiB, as the endpoint's. A panic, an error, a
-    /// response that cannot be sent (headers over 64 KiB, say) or a missed deadline is a response with status 500 or 504.
+    /// The service gets requests of every method except `OPTIONS`, which is handled here. Their extensions contain the caller as an
+    /// `Arc<Principal>` (none if authentication is off) and the [`Invocation`]; the header `Authorization` is removed. Requests of
+    /// anonymous callers are rejected, even if the server has public items.
     ///
-    /// `tower::service_fn` turns a function into a service; an `axum::Router` is one.
+    /// The path is compared byte by byte, below the path of the public URL. It is neither decoded nor normalized: `/export/` differs
+    /// from `/export`. Request bodies have at most 6 MiB, as at the endpoint. The response has status 504 after a missed deadline, and
+    /// 500 after a panic, an error, or a response that cannot be sent (such as one with headers over 64 KiB).
+    ///
+    /// `tower::service_fn` makes a service of a function. An `axum::Router` is a service.
     ///
     /// ```
     /// use std::{convert::Infallible, sync::Arc};
@@ -110,8 +112,8 @@ impl McpService {
     ///
     /// # Panics
     ///
-    /// When the path is the endpoint's or under it, under `/.well-known` or the path of `MCP_PUBLIC_URL`, that of another
-    /// route, or none that a request can have; when the service has a layer already, which would not be around this route.
+    /// When the path is the endpoint or below it, below `/.well-known` or the path of `MCP_PUBLIC_URL`, already a route, or not a
+    /// valid request path. When [`layer`](Self::layer) was called before, because that layer would not wrap this route.
     #[must_use]
     #[track_caller]
     pub fn route<R, B>(self, path: impl Into<String>, service: R) -> Self
@@ -122,14 +124,14 @@ impl McpService {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.with_route(path.into(), MAX_REQUEST_BYTES, handler(service), answer_closed)
+        self.with_route(path.into(), MAX_REQUEST_BYTES, handler(service), serve_authenticated)
     }
 
-    /// Adds a service at a path beside the endpoint that anyone may call: for webhooks, which prove their sender with a signature, and for
-    /// callbacks of an authorization server. The service checks its callers itself.
+    /// Adds a service at another path without authentication: for webhooks, which are authenticated by a signature, and for callbacks
+    /// of an authorization server. The service must authenticate its callers itself.
     ///
-    /// Nothing is checked but the size of the body: there is no token, no principal, and neither `Origin` nor CORS is looked at. Else it
-    /// is as a [`route`](Self::route).
+    /// Only the size of the body is checked (`body_limit`, in bytes): there is no token and no principal, and `Origin` and CORS are
+    /// ignored. Otherwise it behaves as a [`route`](Self::route).
     ///
     /// ```
     /// use std::convert::Infallible;
@@ -166,13 +168,14 @@ impl McpService {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.with_route(path.into(), body_limit, handler(service), answer_public)
+        self.with_route(path.into(), body_limit, handler(service), serve_public)
     }
 
-    /// Wraps the whole service in a layer: the endpoint, the well-known paths, the page and the routes. The last one added is the outermost.
+    /// Wraps the whole service in a `tower` layer: the endpoint, the well-known paths, the HTML page and the routes. The layer that is
+    /// added last is the outermost. Add routes first.
     ///
-    /// It sees requests before authentication, and responses as they leave. An error of the layer is a response with status 500,
-    /// a missed deadline one with 504. Requests that could not be read from an event do not reach it.
+    /// The layer gets requests before authentication, and responses before they are sent. An error of the layer becomes a response
+    /// with status 500, a missed deadline one with 504. A malformed event is rejected before it reaches the layer.
     ///
     /// ```
     /// use http::{HeaderValue, Response};
@@ -207,12 +210,12 @@ impl McpService {
     }
 
     #[track_caller]
-    fn with_route(mut self, path: String, body_limit: usize, handler: Handler, answer: AnswerRoute) -> Self {
+    fn with_route(mut self, path: String, body_limit: usize, handler: Handler, serve: RouteFn) -> Self {
         assert!(
             self.layered.is_none(),
-            "the route `{path}` comes after a layer, which would not be around it: add it before"
+            "the route `{path}` is added after a layer, which would not wrap it: add the route first"
         );
-        if let Some(fault) = fault_of(&path) {
+        if let Some(fault) = path_fault(&path) {
             panic!("`{path}` cannot be a route: {fault}");
         }
         if let Some(url) = self.config.public_url.as_ref().filter(|url| url.strip_prefix(&path) != path) {
@@ -224,7 +227,7 @@ impl McpService {
         let is_taken = self.routes.iter().any(|route| route.path.eq_ignore_ascii_case(&path));
         assert!(!is_taken, "two routes have the path `{path}`");
         let routes = self.routes.iter().cloned();
-        self.routes = routes.chain([Arc::new(Route { path, body_limit, handler, answer })]).collect();
+        self.routes = routes.chain([Arc::new(Route { path, body_limit, handler, serve })]).collect();
         self
     }
 }
@@ -235,8 +238,8 @@ impl fmt::Debug for Route {
     }
 }
 
-/// Why a path cannot be a route's.
-fn fault_of(path: &str) -> Option<&'static str> {
+/// Why a path cannot be a route; `None` if it can.
+fn path_fault(path: &str) -> Option<&'static str> {
     let is_under = |prefix: &str| {
         let own = path.get(..prefix.len()).filter(|own| own.eq_ignore_ascii_case(prefix));
         own.is_some() && matches!(path.as_bytes().get(prefix.len()), None | Some(b'/'))
@@ -248,17 +251,19 @@ fn fault_of(path: &str) -> Option<&'static str> {
     } else if path == "/" || is_under(ENDPOINT) {
         Some("it belongs to the MCP endpoint")
     } else if is_under(WELL_KNOWN.trim_end_matches('/')) {
-        Some("the well-known paths are those of the specifications")
+        Some("well-known paths are reserved")
     } else if !path.bytes().all(is_plain) {
-        Some("it is compared as it is sent, so that it has no other characters than a URL's path has without encoding")
+        Some(
+            "it must consist of characters that need no percent-encoding in a URL path, because it is compared without decoding",
+        )
     } else if segments.any(|segment| matches!(segment, "" | "." | "..")) {
-        Some("clients and proxies change empty segments, `.` and `..`")
+        Some("clients and proxies normalize empty segments, `.` and `..`")
     } else {
         None
     }
 }
 
-/// A service without its type.
+/// Erases the type of a service.
 fn handler<R, B>(service: R) -> Handler
 where
     R: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -277,15 +282,19 @@ where
     })
 }
 
-/// Answers a request to a route for the endpoint's callers.
-fn answer_closed<'a>(service: &'a McpService, route: &'a Route, visit: Visit<'a>) -> BoxFuture<'a, Response<Body>> {
+/// Serves a request to a [`route`](McpService::route).
+fn serve_authenticated<'a>(
+    service: &'a McpService,
+    route: &'a Route,
+    visit: RouteRequest<'a>,
+) -> BoxFuture<'a, Response<Body>> {
     Box::pin(async move {
-        let Visit { request, mut invocation, transport, own_url } = visit;
+        let RouteRequest { request, mut invocation, transport, own_url } = visit;
         let (mut parts, body) = request.into_parts();
         let verdict = OriginVerdict::of(&parts.headers, own_url, &service.config.allowed_origins);
         let mut response = if verdict == OriginVerdict::Foreign {
-            log_foreign(&parts.headers, &invocation.request_id);
-            refuse(StatusCode::FORBIDDEN, None, "pages of this origin may not call this server")
+            log_foreign_origin(&parts.headers, &invocation.request_id);
+            error_response(StatusCode::FORBIDDEN, None, "pages of this origin may not call this server")
         } else if parts.method == Method::OPTIONS {
             let mut response = empty(StatusCode::NO_CONTENT);
             add_preflight_headers(&parts.headers, response.headers_mut());
@@ -295,7 +304,7 @@ fn answer_closed<'a>(service: &'a McpService, route: &'a Route, visit: Visit<'a>
             match authenticate(service, &parts, &invocation, transport, own_url).await {
                 Ok(principal) => {
                     if principal.is_some() {
-                        // The token is for the endpoint: a service gets the caller alone.
+                        // The token's audience is the endpoint: the service gets the principal instead.
                         parts.headers.remove(header::AUTHORIZATION);
                     }
                     invocation.principal = principal;
@@ -309,13 +318,17 @@ fn answer_closed<'a>(service: &'a McpService, route: &'a Route, visit: Visit<'a>
     })
 }
 
-/// Answers a request to a route that anyone may call.
-fn answer_public<'a>(service: &'a McpService, route: &'a Route, visit: Visit<'a>) -> BoxFuture<'a, Response<Body>> {
+/// Serves a request to a [`public_route`](McpService::public_route).
+fn serve_public<'a>(
+    service: &'a McpService,
+    route: &'a Route,
+    visit: RouteRequest<'a>,
+) -> BoxFuture<'a, Response<Body>> {
     let invocation = Invocation { principal: None, ..visit.invocation };
     Box::pin(call(route, visit.request, invocation, service.limits(visit.transport)))
 }
 
-/// The caller, as the endpoint authenticates it; `None` only where authentication is off.
+/// Authenticates a caller as the endpoint does; `None` only if authentication is off.
 async fn authenticate(
     service: &McpService,
     parts: &Parts,
@@ -324,26 +337,26 @@ async fn authenticate(
     own_url: Option<&PublicUrl>,
 ) -> Result<Option<Arc<Principal>>, Box<Response<Body>>> {
     let (authenticator, server) = (&*service.authenticator, &service.server);
-    // Tokens are for the endpoint: there is no other resource.
+    // The audience of tokens is the endpoint: routes are not protected resources of their own.
     let challenger = Challenger { authenticator, server, own_url, endpoint: ENDPOINT };
     let iam = transport.and_then(|transport| transport.iam.as_ref());
     let principal = authenticator.admit(&parts.headers, own_url, iam, invocation).await.map_err(|rejected| {
         rejected.log(&invocation.request_id);
-        reject(&rejected, None, challenger.rejected(&rejected, &[]))
+        auth_error_response(&rejected, None, challenger.rejected(&rejected, &[]))
     })?;
     let is_open = matches!(authenticator, Authenticator::Open);
     let refusal = match (&principal, server.permit(principal.as_deref())) {
         (_, Err(refusal)) => refusal,
-        // What is public of the server says nothing of its routes.
+        // Public items of the server do not make its routes public.
         (None, Ok(())) if !is_open => CallError::Unauthenticated { scopes: Vec::new() },
         (_, Ok(())) => return Ok(principal),
     };
-    log_refusal_of(&invocation.request_id, principal.as_deref(), &refusal);
+    log_unauthorized_of(&invocation.request_id, principal.as_deref(), &refusal);
     let (status, error) = translate(&refusal, true, "");
     Err(Box::new(challenged(status, None, error, challenger.of(&refusal))))
 }
 
-/// Calls a route's service, until the deadline.
+/// Calls the service of a route, until the deadline, and logs the request.
 async fn call(
     route: &Route,
     request: Request<Bytes>,
@@ -355,10 +368,10 @@ async fn call(
     let (request_id, is_head) = (invocation.request_id.clone(), parts.method == Method::HEAD);
     let answer_by = invocation.answer_by();
     let response = if body.len() > route.body_limit {
-        let message = format!("the body has {} bytes; at most {} are read", body.len(), route.body_limit);
-        refuse(StatusCode::PAYLOAD_TOO_LARGE, None, message)
+        let message = format!("the body has {} bytes; the limit is {}", body.len(), route.body_limit);
+        error_response(StatusCode::PAYLOAD_TOO_LARGE, None, message)
     } else {
-        // A layer may have put another's there.
+        // A layer may have inserted another principal.
         parts.extensions.remove::<Arc<Principal>>();
         if let Some(principal) = &invocation.principal {
             parts.extensions.insert(Arc::clone(principal));
@@ -366,24 +379,24 @@ async fn call(
         parts.extensions.insert(invocation);
         let request = Request::from_parts(parts, Body::whole(body));
         let work = async { respond((route.handler)(request).await?, limits, answer_by).await };
-        within(answer_by, &request_id, &route.path, work).await
+        with_deadline(answer_by, &request_id, &route.path, work).await
     };
     let (status, duration_ms) = (response.status().as_u16(), begin.elapsed().as_secs_f64() * 1000.0);
     tracing::info!(request_id, route = route.path, status, duration_ms, "a route was called");
     if is_head { without_body(response) } else { response }
 }
 
-/// A service's response as it is sent: as a stream, or whole and no larger than what can be carried.
+/// Prepares the response of a service: a stream, or a complete body with_deadline the size limit.
 async fn respond(
     response: Response<Body>,
     limits: ResponseLimits,
     answer_by: Option<Instant>,
 ) -> Result<Response<Body>, BoxError> {
     let (mut parts, body) = response.into_parts();
-    // The length is that of what is sent, which the platform says.
+    // The platform sets `Content-Length`.
     parts.headers.remove(header::CONTENT_LENGTH);
     if limits.streams {
-        return Ok(Response::from_parts(parts, Body::ending(body, answer_by.map(Into::into))));
+        return Ok(Response::from_parts(parts, Body::with_end(body, answer_by.map(Into::into))));
     }
     let body = match body.bytes_up_to(limits.max_bytes).await {
         Ok(body) => Some(body),
@@ -392,19 +405,19 @@ async fn respond(
     };
     let fits = |body: &Bytes| {
         let carried = match std::str::from_utf8(body) {
-            Ok(text) => carried_bytes(&parts.headers, text),
-            Err(_) => carried_bytes(&parts.headers, "") + body.len().div_ceil(3) * 4,
+            Ok(text) => encoded_bytes(&parts.headers, text),
+            Err(_) => encoded_bytes(&parts.headers, "") + body.len().div_ceil(3) * 4,
         };
         carried <= limits.max_bytes
     };
     match body.filter(fits) {
         Some(body) => Ok(Response::from_parts(parts, Body::whole(body))),
-        None => Err(format!("its response has more than the {} bytes that can be carried", limits.max_bytes).into()),
+        None => Err(format!("its response is larger than the limit of {} bytes", limits.max_bytes).into()),
     }
 }
 
-/// What some work comes to until an instant. `path` names a route in the log.
-async fn within(
+/// Runs a service until the deadline, and catches panics. `path` is the route in the log.
+async fn with_deadline(
     answer_by: Option<Instant>,
     request_id: &str,
     path: &str,
@@ -417,11 +430,11 @@ async fn within(
         }
     };
     tokio::select! {
-        // Nothing is polled after the deadline.
+        // The deadline is polled first, so that the service is not polled after it.
         biased;
         () = deadline => {
             tracing::warn!(request_id, route = path, "a route or layer was cut: the deadline came first");
-            refuse(StatusCode::GATEWAY_TIMEOUT, None, "the request was not answered before the function's deadline")
+            error_response(StatusCode::GATEWAY_TIMEOUT, None, "the request did not finish before the function's deadline")
         }
         result = AssertUnwindSafe(work).catch_unwind() => match result {
             Ok(Ok(response)) => response,
@@ -438,7 +451,7 @@ async fn within(
     }
 }
 
-/// Passes a request through the layers, what belongs to it in its extensions.
+/// Passes a request through the layers, with its invocation and transport as extensions.
 async fn call_layers(
     handler: Handler,
     mut request: Request<Bytes>,
@@ -453,7 +466,7 @@ async fn call_layers(
         request.extensions_mut().insert(transport);
     }
     let work = async { respond(handler(request.map(Body::whole)).await?, limits, answer_by).await };
-    within(answer_by, &request_id, "", work).await
+    with_deadline(answer_by, &request_id, "", work).await
 }
 
 #[cfg(test)]
@@ -461,7 +474,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_is_none_of_the_endpoints_paths_and_none_that_is_sent_otherwise() {
+    fn the_path_of_a_route_is_not_reserved_and_not_normalized_by_clients() {
         for path in [
             "",
             "export",
@@ -489,11 +502,11 @@ mod tests {
             "/x/../mcp",
             "/\n",
         ] {
-            assert!(fault_of(path).is_some(), "{path}");
+            assert!(path_fault(path).is_some(), "{path}");
         }
         for path in ["/export", "/mcp-export", "/mcpx", "/a/b.json", "/v1:batch", "/.well", "/oauth/callback", "/a/mcp"]
         {
-            assert_eq!(fault_of(path), None, "{path}");
+            assert_eq!(path_fault(path), None, "{path}");
         }
     }
 }

@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 
 use super::{
     MAX_REQUEST_BYTES,
-    answers::{bad_request, refuse},
+    responses::{bad_request, error_response},
 };
 use crate::{Body, McpService, body::BodyError};
 
@@ -30,7 +30,7 @@ impl tower_service::Service<Request<Bytes>> for McpService {
     }
 }
 
-/// For layers, which read and write bodies of this type.
+/// For layers, whose requests and responses have this body type.
 impl tower_service::Service<Request<Body>> for McpService {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -48,8 +48,8 @@ impl tower_service::Service<Request<Body>> for McpService {
                 Ok(body) => service.handle(Request::from_parts(parts, body)).await,
                 Err(BodyError::Truncated) => bad_request("the body of the request ended early"),
                 Err(BodyError::TooLarge) => {
-                    let message = format!("the body has more than the {MAX_REQUEST_BYTES} bytes that are read");
-                    refuse(StatusCode::PAYLOAD_TOO_LARGE, None, message)
+                    let message = format!("the body is larger than the limit of {MAX_REQUEST_BYTES} bytes");
+                    error_response(StatusCode::PAYLOAD_TOO_LARGE, None, message)
                 }
             })
         })

@@ -1,23 +1,23 @@
-//! Escaping of text that is not a literal of the code.
+//! Escaping of dynamic text in log events.
 
 use std::io::Write as _;
 
-/// Writes what is not a literal of the code, in both formats: a JSON string, in which characters that a reader of the log
-/// might act on instead of show them are escaped too.
+/// Writes dynamic text as a JSON string, in both formats. Control characters that a terminal or a log viewer would interpret are
+/// escaped too.
 pub(super) fn write_quoted(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
-    // Most texts are ASCII and need no escape.
+    // Fast path: most text is printable ASCII.
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     let (plain, rest) = text.split_at(text.bytes().position(|byte| !is_plain(byte)).unwrap_or(text.len()));
     line.extend_from_slice(plain.as_bytes());
     for own in rest.chars() {
-        // Into memory: it cannot fail.
+        // Writing to memory cannot fail.
         let _ = match own {
             '"' | '\\' => write!(line, "\\{own}"),
             '\n' => line.write_all(b"\\n"),
             '\r' => line.write_all(b"\\r"),
             '\t' => line.write_all(b"\\t"),
-            // None of them takes more than four digits.
+            // All control characters fit into four hex digits.
             _ if is_control(own) => write!(line, "\\u{:04x}", u32::from(own)),
             _ => line.write_all(own.encode_utf8(&mut [0; 4]).as_bytes()),
         };
@@ -25,7 +25,7 @@ pub(super) fn write_quoted(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
 }
 
-/// C0, DEL and C1, which terminals act on, line and paragraph separators, and what turns the direction of text.
+/// Whether a character is a control character (C0, DEL, C1), a line or paragraph separator, or a bidirectional control.
 pub(super) fn is_control(own: char) -> bool {
     own.is_control()
         || matches!(

@@ -1,4 +1,4 @@
-//! Log events as JSON objects, with the definitions of their CloudWatch metrics.
+//! Log events as JSON objects, with embedded CloudWatch metrics.
 
 use std::{
     borrow::Cow,
@@ -21,12 +21,12 @@ const NAMESPACE: &str = "mcp";
 pub(super) const MAX_DIMENSION_BYTES: usize = 1024;
 
 pub(super) struct JsonFormat {
-    /// The function's name, quoted; `None` where there are no metrics.
+    /// The function's name as a JSON string; `None` if metrics are disabled.
     function: Option<Vec<u8>>,
 }
 
 impl JsonFormat {
-    /// The format with metrics of `function`; without metrics for `None`.
+    /// Creates the format with metrics of `function`; without metrics for `None`.
     pub(super) fn new(function: Option<&str>) -> Self {
         let quoted = |name: &str| {
             let mut quoted = Vec::new();
@@ -59,7 +59,7 @@ impl JsonFormat {
     }
 }
 
-/// Writes fields as members. Names are the code's own, and need no escapes.
+/// Writes fields as members. Their names are literals in the code, and need no escaping.
 struct JsonFields<'l> {
     line: &'l mut Vec<u8>,
     /// Definitions of metrics, separated by commas.
@@ -88,7 +88,7 @@ impl JsonFields<'_> {
         self.line.extend_from_slice(b"\":");
     }
 
-    /// One that is no number is a field of the line; declared, it would spoil the others.
+    /// Declares a metric. A value that is not a finite number is written as a field only: CloudWatch would reject all metrics of the event.
     fn metric(&mut self, name: &str, unit: &str, is_number: bool) {
         if !is_number {
             return;
@@ -111,7 +111,7 @@ impl JsonFields<'_> {
     }
 
     fn value(&mut self, value: &impl serde::Serialize) {
-        // A number or a boolean, into memory: it cannot fail.
+        // Writing a number or a boolean to memory cannot fail.
         let _ = serde_json::to_writer(&mut *self.line, value);
     }
 }
@@ -151,7 +151,7 @@ impl Visit for JsonFields<'_> {
     }
 }
 
-/// What CloudWatch takes for the value of a dimension: ASCII without control characters, not blank, at most so long.
+/// Replaces what CloudWatch rejects in the value of a dimension: it must be printable ASCII, not blank, and at most 1024 bytes.
 fn dimension_value(value: &str) -> Cow<'_, str> {
     let is_valid = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
     if value.len() <= MAX_DIMENSION_BYTES && value.bytes().all(is_valid) && !value.trim().is_empty() {

@@ -8,7 +8,7 @@ use tracing_subscriber::filter::Targets;
 use super::{FUNCTION_NAME, LOG_FORMAT, METRICS, json::JsonFormat, text};
 use crate::Env;
 
-/// What writes the lines.
+/// A subscriber that writes each log event as one line.
 pub(super) struct Logs<W> {
     filter: Targets,
     max_level: LevelFilter,
@@ -38,7 +38,7 @@ impl<W: Fn(&[u8]) + 'static> Logs<W> {
 
     fn line(&self, event: &Event<'_>) {
         thread_local! {
-            /// Lines are written in the same memory one after the other.
+            /// A buffer that is reused for all lines of a thread.
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let now = SystemTime::now();
@@ -54,7 +54,7 @@ impl<W: Fn(&[u8]) + 'static> Logs<W> {
             };
             match line.try_borrow_mut() {
                 Ok(mut line) => render(&mut line),
-                // Something logs while it is written into a line.
+                // A value logs while it is formatted.
                 Err(_) => render(&mut Vec::new()),
             }
         });
@@ -63,7 +63,7 @@ impl<W: Fn(&[u8]) + 'static> Logs<W> {
 
 impl<W: Fn(&[u8]) + 'static> Subscriber for Logs<W> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // `tracing::enabled!` asks about what is neither.
+        // Not `is_event()`: `tracing::enabled!` passes metadata that is neither a span nor an event.
         !metadata.is_span() && self.filter.would_enable(metadata.target(), metadata.level())
     }
 
@@ -75,7 +75,7 @@ impl<W: Fn(&[u8]) + 'static> Subscriber for Logs<W> {
         self.line(event);
     }
 
-    // There are no spans here: a line says itself what it belongs to.
+    // Spans are ignored: each log event has its own request id.
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
     }
@@ -89,7 +89,7 @@ impl<W: Fn(&[u8]) + 'static> Subscriber for Logs<W> {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// The same beside the layer that exports spans, which wants a registry below.
+/// The subscriber as a layer, for use with the layer that exports spans, which needs a registry.
 #[cfg(feature = "otel")]
 impl<W: Fn(&[u8]) + Send + Sync + 'static> Logs<W> {
     pub(super) fn into_layer<S>(self) -> impl tracing_subscriber::Layer<S>

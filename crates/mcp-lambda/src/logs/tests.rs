@@ -1,4 +1,4 @@
-//! Log events as they are written.
+//! Tests of the written log events.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{json::MAX_DIMENSION_BYTES, *};
 use crate::{Authentication, HttpConfig, McpService, transport::respond_buffered};
 
-/// What is written while `log` runs.
+/// The output while `log` runs.
 fn written(variables: &[(&str, &str)], log: impl FnOnce()) -> String {
     let env = Env::from_pairs(variables.iter().copied());
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -26,7 +26,7 @@ fn json_line(variables: &[(&str, &str)], log: impl FnOnce()) -> Value {
 }
 
 #[test]
-fn a_line_is_one_json_object_with_any_content() {
+fn an_event_is_one_json_object_with_any_content() {
     let hostile = "a \"quote\",\na line, {\"level\":\"ERROR\"} and \u{1}";
 
     let line =
@@ -38,16 +38,16 @@ fn a_line_is_one_json_object_with_any_content() {
     humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
 }
 
-/// Every character that is escaped (8.12).
+/// Every character that is escaped.
 fn hostile() -> impl Iterator<Item = char> {
     let bidirectional = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
     let marks = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'];
     ('\0'..='\u{1f}').chain('\u{7f}'..='\u{9f}').chain(bidirectional).chain(marks)
 }
 
-/// 8.12: of every character, in every kind of field and in the message.
+/// For every character, in every kind of field and in the message.
 #[test]
-fn what_a_terminal_or_an_editor_would_act_on_is_escaped() {
+fn control_and_bidirectional_characters_are_escaped() {
     let (mut all, mut count) = (String::new(), 0);
     for own in '\0'..=char::MAX {
         all.push(own);
@@ -73,9 +73,9 @@ fn what_a_terminal_or_an_editor_would_act_on_is_escaped() {
     assert_eq!(count, 0x11_0000 - 0x800, "all but surrogates");
 }
 
-/// 8.12: quoted, a value is one value.
+/// A quoted value cannot forge other fields.
 #[test]
-fn no_value_and_no_message_can_pass_for_other_fields() {
+fn no_value_and_no_message_can_forge_fields() {
     for text in ["x outcome=ok", "x\" outcome=\"ok", "x\\\" outcome=ok", "x\n2026-11-26T00:00:00Z ERROR forged"] {
         let line = written(&[(LOG_FORMAT, "Text")], || tracing::info!(shown = %text, last = 1, "{text}"));
 
@@ -85,9 +85,9 @@ fn no_value_and_no_message_can_pass_for_other_fields() {
     }
 }
 
-/// 8.12: what a caller sends, in all that is logged of it.
+/// In every logged property of a request.
 #[test]
-fn what_a_caller_sends_is_escaped_in_both_formats() {
+fn caller_supplied_text_is_escaped_in_both_formats() {
     #[derive(serde::Deserialize, schemars::JsonSchema, garde::Validate)]
     struct Args {
         #[garde(skip)]
@@ -153,7 +153,7 @@ fn what_a_caller_sends_is_escaped_in_both_formats() {
             }
             assert!(!plain.contains(" outcome=\"ok"), "{plain}");
             assert_eq!((json.lines().count(), plain.lines().count()), (1, 1));
-            // The value of a header has no such characters: the request is malformed.
+            // A header value must not have such characters: the request is malformed.
             let is_malformed = origin.is_some() && own.is_ascii() && own != '\t';
             assert_eq!(json.contains("request rejected: malformed event"), is_malformed, "{json}");
         }
@@ -161,7 +161,7 @@ fn what_a_caller_sends_is_escaped_in_both_formats() {
 }
 
 #[test]
-fn metrics_are_in_the_line_that_tells_of_them() {
+fn metrics_are_embedded_in_the_event() {
     let log = || {
         tracing::info!(dimension.item = "greet", monotonic_counter.faults = 1, histogram.duration_ms = 1.25, "called");
     };
@@ -183,7 +183,7 @@ fn metrics_are_in_the_line_that_tells_of_them() {
 }
 
 #[test]
-fn what_cloudwatch_would_refuse_is_not_declared() {
+fn values_that_cloudwatch_rejects_are_not_declared_as_metrics() {
     let variables = &[(FUNCTION_NAME, "greeter")];
     for not_a_number in [f64::NAN, f64::INFINITY] {
         let line = json_line(variables, || {
@@ -208,7 +208,7 @@ fn what_cloudwatch_would_refuse_is_not_declared() {
 }
 
 #[test]
-fn a_person_gets_text() {
+fn the_text_format_has_plain_fields() {
     let line = written(&[(LOG_FORMAT, "Text")], || {
         tracing::error!(dimension.item = "greet", histogram.duration_ms = 2, "it {}", "broke");
     });
@@ -218,7 +218,7 @@ fn a_person_gets_text() {
 }
 
 #[test]
-fn what_is_not_wanted_is_not_written() {
+fn filtered_events_and_spans_are_not_written() {
     let log = || {
         tracing::debug!("a detail");
         let _span = tracing::info_span!("a span").entered();

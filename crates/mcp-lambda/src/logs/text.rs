@@ -37,7 +37,7 @@ impl TextFields<'_> {
         let _ = write!(self.0, " {name}=");
     }
 
-    /// A number or a boolean.
+    /// Writes a number or a boolean.
     fn plain(&mut self, field: &Field, value: impl fmt::Display) {
         self.key(field);
         let _ = write!(self.0, "{value}");
@@ -46,7 +46,7 @@ impl TextFields<'_> {
 
 impl Visit for TextFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        // A message is a literal, or has one in it; which, nothing here tells. Quoted, it cannot be taken for fields.
+        // A message may be a literal or contain dynamic text. If it has special characters it is quoted, so that it cannot forge fields.
         if field.name() == "message" {
             self.0.push(b' ');
             if !value.contains(|own: char| matches!(own, '"' | '\\' | '=') || is_control(own)) {

@@ -1,4 +1,4 @@
-//! What must not harm: each as the event of a Function URL, as an attacker would send it.
+//! Hostile input, as events of a Function URL.
 
 use crate::common::{self, Fixture, fixture};
 use http::Method;
@@ -22,14 +22,14 @@ async fn what_is_not_json_is_a_parse_error() {
 }
 
 #[tokio::test]
-async fn json_that_is_no_message_is_an_invalid_request() {
+async fn json_that_is_not_a_message_is_an_invalid_request() {
     for body in ["5", "null", "\"x\"", "{}", r#"{"jsonrpc":"2.0"}"#, r#"{"a":[1]}"#] {
         assert_eq!(refusal(body).await, (400, -32600, Value::Null), "{body}");
     }
 }
 
 #[tokio::test]
-async fn members_of_the_wrong_type_are_an_invalid_request_with_its_id_if_that_can_be_read() {
+async fn wrong_member_types_are_an_invalid_request_with_the_id() {
     for (body, id) in [
         (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, json!(null)),
         (r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, json!(null)),
@@ -51,7 +51,7 @@ async fn members_of_the_wrong_type_are_an_invalid_request_with_its_id_if_that_ca
 }
 
 #[tokio::test]
-async fn duplicate_members_of_parameters_are_refused() {
+async fn duplicate_members_of_parameters_are_rejected() {
     let request = tools_call("echo", json!({}));
     let mut message = request.message();
     message["params"]["name"] = json!("other");
@@ -64,7 +64,7 @@ async fn duplicate_members_of_parameters_are_refused() {
 }
 
 #[tokio::test]
-async fn duplicate_arguments_are_the_models_to_fix() {
+async fn duplicate_arguments_are_a_tool_error() {
     let request = tools_call("echo", json!({ "text": "first" }));
     let body = request.message().to_string().replacen(r#""text":"first""#, r#""text":"first","text":"second""#, 1);
 
@@ -75,7 +75,7 @@ async fn duplicate_arguments_are_the_models_to_fix() {
 }
 
 #[tokio::test]
-async fn ten_thousand_levels_are_answered_wherever_they_are() {
+async fn deep_nesting_is_rejected_everywhere() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let call = tools_call("echo", json!({ "text": "DEEP" }));
     let text = call.message().to_string();
@@ -99,7 +99,7 @@ async fn ten_thousand_levels_are_answered_wherever_they_are() {
 }
 
 #[tokio::test]
-async fn numbers_out_of_range_and_lone_surrogates_in_arguments_are_the_models_to_fix() {
+async fn out_of_range_numbers_and_lone_surrogates_are_a_tool_error() {
     for (tool, arguments, says) in [
         ("count", r#"{"to":1e400}"#, "number out of range"),
         ("count", r#"{"to":99999999999999999999}"#, "`to`"),
@@ -118,7 +118,7 @@ async fn numbers_out_of_range_and_lone_surrogates_in_arguments_are_the_models_to
 }
 
 #[tokio::test]
-async fn a_body_of_six_megabytes_is_read_and_a_larger_one_is_not() {
+async fn a_body_is_limited_to_six_megabytes() {
     const LIMIT: usize = 6 * 1024 * 1024;
     let request = tools_call("length", json!({ "text": "" }));
     let overhead = request.message().to_string().len();
@@ -134,7 +134,7 @@ async fn a_body_of_six_megabytes_is_read_and_a_larger_one_is_not() {
 }
 
 #[tokio::test]
-async fn another_content_type_is_refused() {
+async fn another_content_type_is_rejected() {
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16", ""] {
         let reply = exchange(&fixture(), tools_list().header("content-type", content_type)).await;
 
@@ -145,9 +145,8 @@ async fn another_content_type_is_refused() {
     assert_eq!(without.refusal(), (415, 415));
 }
 
-/// 3.4
 #[tokio::test]
-async fn a_compressed_body_is_rejected_with_what_to_send_instead() {
+async fn a_compressed_body_is_rejected_with_the_supported_encoding() {
     let gzip = [0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 3, 0xab, 0xae, 5, 0, 0x43, 0xbf, 0xa6, 0xa3, 2, 0, 0, 0];
     for via in [Via::Http, Via::FunctionUrlBase64] {
         for request in [
@@ -168,7 +167,7 @@ async fn a_compressed_body_is_rejected_with_what_to_send_instead() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_neither_type_is_refused_unless_it_is_legacy_and_says_nothing() {
+async fn an_unsupported_accept_header_is_406_and_a_missing_one_unless_legacy() {
     let service = fixture();
     let legacy = || tools_list().revision(ProtocolVersion::V2025_06_18);
 
@@ -178,7 +177,7 @@ async fn a_client_that_takes_neither_type_is_refused_unless_it_is_legacy_and_say
     let legacy_silent = exchange(&service, legacy().without_header("accept")).await;
 
     assert_eq!(html.refusal(), (406, 406));
-    assert_eq!(html.response()["id"], 1, "the id could be read");
+    assert_eq!(html.response()["id"], 1, "the response has the id");
     assert_eq!(silent.refusal(), (406, 406));
     assert_eq!(legacy_html.refusal(), (406, 406));
     assert_eq!(legacy_silent.status, 200);
@@ -193,7 +192,7 @@ async fn an_unknown_tool_is_an_invalid_parameter() {
 }
 
 #[tokio::test]
-async fn what_a_caller_sends_is_repeated_only_so_far() {
+async fn caller_supplied_text_is_truncated_in_errors() {
     let long = "\"é".repeat(1_000_000);
     let legacy = |request: McpRequest| request.revision(ProtocolVersion::V2025_11_25);
     let service = fixture();
@@ -251,7 +250,7 @@ async fn a_call_without_a_name_is_an_invalid_parameter() {
 }
 
 #[tokio::test]
-async fn arguments_that_do_not_fit_are_explained() {
+async fn invalid_arguments_are_explained() {
     for (arguments, says) in [
         (json!({}), &["missing field `text`", "`text` (string, required)"][..]),
         (json!({ "text": "a", "other": 1 }), &["unknown field `other`", "expected `text`"]),
@@ -277,7 +276,7 @@ async fn arguments_may_be_absent() {
 }
 
 #[tokio::test]
-async fn get_and_delete_are_not_served_in_either_era() {
+async fn get_and_delete_are_not_allowed_in_either_era() {
     for method in [Method::GET, Method::DELETE, Method::PUT, Method::PATCH, Method::HEAD] {
         for revision in ProtocolVersion::ALL {
             let reply = exchange(&fixture(), tools_list().revision(revision).http_method(method.clone())).await;
@@ -293,14 +292,14 @@ async fn other_paths_are_not_found() {
     for path in ["/mcp2", "/mcp//", "/.well-known/oauth-protected-resource", "//", "/admin"] {
         assert_eq!(exchange(&fixture(), tools_list().path(path)).await.status, 404, "{path}");
     }
-    // 3.1: people and clients write a slash at the end or none.
+    // Users and clients write URLs with and without a trailing slash.
     for path in ["/mcp", "/", "/mcp?token=x", "/mcp/", "/mcp/?token=x"] {
         assert_eq!(exchange(&fixture(), tools_list().path(path)).await.status, 200, "{path}");
     }
 }
 
 #[tokio::test]
-async fn nothing_is_logged_of_a_body() {
+async fn bodies_are_never_logged() {
     let logs = common::capture_logs();
     let service = fixture();
 
@@ -317,7 +316,7 @@ async fn nothing_is_logged_of_a_body() {
 }
 
 #[tokio::test]
-async fn every_way_in_refuses_alike() {
+async fn every_event_source_rejects_in_the_same_way() {
     let service: Fixture = fixture();
     for via in Via::ALL {
         for (body, expected) in [("{", (400, -32700)), ("5", (400, -32600))] {
@@ -328,9 +327,9 @@ async fn every_way_in_refuses_alike() {
     }
 }
 
-/// 8.3: the arguments that a hand-written schema has checked are those that the handler gets, by whichever reader.
+/// The arguments that a raw schema has validated are those that the handler gets, whichever parser it uses.
 #[tokio::test]
-async fn arguments_that_two_readers_could_take_for_different_values_are_rejected() {
+async fn ambiguous_arguments_are_rejected() {
     let call = |tool: &str, arguments: &str| {
         let message = tools_call(tool, json!("ARGUMENTS")).message().to_string().replace("\"ARGUMENTS\"", arguments);
         tools_call(tool, json!({})).body(message)

@@ -1,4 +1,4 @@
-//! Pages in a browser: which may call, and what they get to see.
+//! CORS: which origins may call, and what they can read.
 
 use http::Method;
 use mcp_lambda::{
@@ -9,7 +9,7 @@ use mcp_testing::{McpRequest, Via, exchange, exchange_via, tools_list};
 
 use crate::common::{fixture, server};
 
-/// The name in the events of `mcp_testing`.
+/// The origin of the domain name in the events of `mcp_testing`.
 const OWN: &str = "https://abcdefghij.lambda-url.eu-west-1.on.aws";
 
 fn preflight() -> McpRequest {
@@ -21,7 +21,7 @@ fn preflight() -> McpRequest {
 }
 
 #[tokio::test]
-async fn a_foreign_page_is_refused_preflight_included() {
+async fn a_foreign_origin_is_rejected_in_preflights_too() {
     for origin in [
         "https://evil.example",
         "null",
@@ -39,7 +39,7 @@ async fn a_foreign_page_is_refused_preflight_included() {
 }
 
 #[tokio::test]
-async fn the_servers_own_page_may_call() {
+async fn the_same_origin_is_allowed() {
     let reply = exchange(&fixture(), tools_list().header("origin", OWN)).await;
 
     assert_eq!(reply.status, 200);
@@ -48,7 +48,7 @@ async fn the_servers_own_page_may_call() {
 }
 
 #[tokio::test]
-async fn a_listed_page_may_call_and_its_preflight_names_methods_and_headers() {
+async fn a_listed_origin_is_allowed_and_its_preflight_has_methods_and_headers() {
     let config = HttpConfig {
         allowed_origins: vec![Origin::parse("https://app.example.com").unwrap()],
         ..HttpConfig::default()
@@ -70,20 +70,20 @@ async fn a_listed_page_may_call_and_its_preflight_names_methods_and_headers() {
 }
 
 #[tokio::test]
-async fn a_host_that_the_caller_chose_makes_no_page_the_servers_own() {
+async fn the_host_header_does_not_allow_an_origin() {
     let request = tools_list().header("host", "evil.example").header("x-forwarded-host", "evil.example");
     for via in Via::ALL {
         let request = request.clone().header("origin", "https://evil.example");
 
         assert_eq!(exchange_via(via, &fixture(), request, Default::default()).await.status, 403, "{via:?}");
     }
-    // A load balancer's event says nothing that could be trusted, so that only a configured name is a name.
+    // No domain name in the event of a load balancer can be trusted: only the configured URL is used.
     let own = tools_list().header("origin", OWN);
     assert_eq!(exchange_via(Via::LoadBalancer, &fixture(), own, Default::default()).await.status, 403);
 }
 
 #[tokio::test]
-async fn a_configured_name_replaces_the_functions_own_and_may_have_a_path() {
+async fn the_public_url_replaces_the_domain_name_and_may_have_a_path() {
     let config = HttpConfig { public_url: PublicUrl::parse("https://mcp.example.com/tools"), ..HttpConfig::default() };
     let service = McpService::new(server(), config).unwrap();
     let from = |origin: &str| tools_list().header("origin", origin);
@@ -96,7 +96,7 @@ async fn a_configured_name_replaces_the_functions_own_and_may_have_a_path() {
 }
 
 #[tokio::test]
-async fn a_browser_can_see_that_there_is_no_authorization_metadata() {
+async fn missing_metadata_has_cors_headers() {
     for path in ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"] {
         let request = tools_list().http_method(Method::GET).path(path).header("origin", "https://anywhere.example");
 

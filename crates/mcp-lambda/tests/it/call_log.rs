@@ -1,4 +1,4 @@
-//! What the log says of a call, and what it never says.
+//! The log event of a call, and what it must not contain.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn each_call_is_one_line_that_says_what_was_asked_and_how_it_ended() {
+async fn each_call_is_one_log_event_with_request_and_outcome() {
     let (logs, service) = (capture_logs(), fixture());
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let request = tools_call("echo", json!({ "text": "s3cret" }))
@@ -63,7 +63,7 @@ async fn each_call_is_one_line_that_says_what_was_asked_and_how_it_ended() {
 }
 
 #[tokio::test]
-async fn the_outcome_is_one_of_a_few_and_counted() {
+async fn each_outcome_has_a_name_and_a_metric() {
     let soon = Invocation { deadline: Instant::now().checked_add(Duration::from_millis(600)), ..Invocation::default() };
     for (request, outcome, counter, level) in [
         (tools_call("simple", json!({})), "ok", None, "INFO"),
@@ -97,9 +97,9 @@ async fn the_outcome_is_one_of_a_few_and_counted() {
     }
 }
 
-/// 6.3: a database that sleeps is no fault of the server, and has a counter of its own.
+/// A paused database is not a fault of the server, and has its own metric.
 #[tokio::test]
-async fn what_is_not_available_is_counted_by_itself() {
+async fn unavailable_dependencies_have_their_own_metric() {
     async fn away(_: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
         Err(HandlerError::unavailable("Try again.", "no route"))
     }
@@ -128,14 +128,14 @@ async fn what_is_not_available_is_counted_by_itself() {
     }
 }
 
-/// With a progress token that is none, which a client with status 200 learns.
+/// A request with an invalid progress token: a legacy client gets the error with status 200.
 fn legacy_list_of(progress_token: &str) -> McpRequest {
     let message = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"progressToken":TOKEN}}}"#;
     tools_list().revision(ProtocolVersion::V2025_11_25).body(message.replace("TOKEN", progress_token))
 }
 
 #[tokio::test]
-async fn a_long_chain_of_errors_is_cut() {
+async fn a_long_error_chain_is_truncated() {
     let logs = capture_logs();
 
     exchange(&fixture(), tools_call("fails_at_length", json!({}))).await;
@@ -146,7 +146,7 @@ async fn a_long_chain_of_errors_is_cut() {
 }
 
 #[tokio::test]
-async fn no_caller_can_create_a_series_of_metrics() {
+async fn callers_cannot_create_metric_series() {
     let (logs, service) = (capture_logs(), fixture());
     let names = ["no_such_tool", "", "Simple", "simple ", "__proto__", "{\"a\":1}", "näme", "unknown"];
     for name in names {
@@ -168,7 +168,7 @@ async fn no_caller_can_create_a_series_of_metrics() {
 }
 
 #[tokio::test]
-async fn a_stream_is_one_line_at_its_end_and_one_without_a_reader_is_abandoned() {
+async fn a_stream_is_logged_at_its_end_and_a_dropped_one_as_abandoned() {
     let logs = capture_logs();
     let request = || tools_call("count", json!({ "to": 3 })).progress_token(json!(1)).into_http();
 
@@ -179,7 +179,7 @@ async fn a_stream_is_one_line_at_its_end_and_one_without_a_reader_is_abandoned()
     let calls = logs.calls();
     assert_eq!((calls.len(), &calls[0]["outcome"], &calls[0]["streamed"]), (1, &json!("ok"), &json!(true)));
     let said = usize::try_from(calls[0]["response_bytes"].as_u64().unwrap()).unwrap();
-    // The last event's own frame is not of the message.
+    // Without the framing of the last event.
     assert_eq!(said, bytes.len() - "data: \n\n".len());
 
     let mut body = streaming_fixture().oneshot(request()).await.unwrap().into_body();
@@ -192,7 +192,7 @@ async fn a_stream_is_one_line_at_its_end_and_one_without_a_reader_is_abandoned()
 }
 
 #[tokio::test]
-async fn each_message_of_a_batch_has_its_line() {
+async fn each_request_of_a_batch_has_a_log_event() {
     let logs = capture_logs();
     let body = json!([
         { "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "simple" } },
@@ -212,7 +212,7 @@ async fn each_message_of_a_batch_has_its_line() {
 }
 
 #[tokio::test]
-async fn a_batch_without_a_request_that_can_be_read_has_one_line() {
+async fn a_batch_without_a_valid_request_has_one_log_event() {
     let logs = capture_logs();
     let request = tools_list().revision(ProtocolVersion::V2025_03_26).body("[1,2,3]");
 
@@ -223,7 +223,7 @@ async fn a_batch_without_a_request_that_can_be_read_has_one_line() {
 }
 
 #[tokio::test]
-async fn an_origin_that_is_refused_can_be_found() {
+async fn a_rejected_origin_is_logged() {
     let logs = capture_logs();
 
     let reply = exchange(&fixture(), tools_list().header("origin", "https://evil.example")).await;
@@ -235,7 +235,7 @@ async fn an_origin_that_is_refused_can_be_found() {
 }
 
 #[tokio::test]
-async fn what_is_no_call_has_no_line() {
+async fn only_calls_have_a_log_event() {
     let logs = capture_logs();
 
     for method in [http::Method::GET, http::Method::OPTIONS, http::Method::DELETE] {
@@ -250,7 +250,7 @@ fn subject_of(call: &Value) -> Option<&str> {
 }
 
 #[tokio::test]
-async fn a_caller_has_a_name_that_says_nothing_unless_it_is_asked_for() {
+async fn the_subject_is_a_pseudonym_unless_configured() {
     let key = ("MCP_STATE_KEY", authorization::STATE_KEY);
     let call = async |variables: &[(&str, &str)]| {
         let config = HttpConfig::from_env(&Env::from_pairs(variables.iter().copied())).unwrap();
@@ -273,16 +273,16 @@ async fn a_caller_has_a_name_that_says_nothing_unless_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_rejected_caller_has_a_line_in_the_audit_and_one_as_a_call() {
+async fn a_rejected_caller_has_an_audit_event_and_a_call_event() {
     let issuer = TestIssuer::start().await;
     let service = authorization::service(authorization::server(), &issuer, &[]);
     let expired = issuer.mint([], |_, claims| claims["exp"] = json!(1));
     for (request, item, audit) in [
-        (tools_call("closed", json!({})), Some("closed"), "a request was refused for who makes it"),
+        (tools_call("closed", json!({})), Some("closed"), "request rejected: caller not authorized"),
         (
             tools_call("write", json!({})).bearer(&issuer.token([])),
             Some("write"),
-            "a request was refused for who makes it",
+            "request rejected: caller not authorized",
         ),
         (tools_call("closed", json!({})).bearer(&expired), None, "a token was refused"),
         (tools_list().header("authorization", "Basic eA=="), None, "an Authorization header has no bearer token"),
@@ -305,7 +305,7 @@ async fn a_rejected_caller_has_a_line_in_the_audit_and_one_as_a_call() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_one_also_where_it_is_told_as_a_result() {
+async fn a_challenge_in_a_result_is_logged_as_refused() {
     let issuer = TestIssuer::start().await;
     let service = authorization::service(authorization::server(), &issuer, &[("MCP_CHALLENGE", "result")]);
     let logs = capture_logs();
@@ -318,7 +318,7 @@ async fn a_refusal_is_one_also_where_it_is_told_as_a_result() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_judged_is_a_fault_and_not_rejected() {
+async fn unavailable_keys_are_logged_as_a_fault() {
     let issuer = TestIssuer::start().await;
     let service = authorization::service(authorization::server(), &issuer, &[]);
     let token = issuer.token([]);

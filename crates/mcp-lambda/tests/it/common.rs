@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 pub(crate) type Fixture = McpService;
 
-/// What the tools share.
+/// The state of the tools.
 #[derive(Debug, Default)]
 pub(crate) struct State;
 
@@ -104,7 +104,7 @@ async fn count(context: ToolContext<State>, args: CountArgs) -> Result<String, H
     for number in 1..=args.to {
         tokio::time::sleep(Duration::from_millis(args.pause_ms)).await;
         context.progress(number, args.to, Some("counting")).await;
-        // Does not grow, so it is left out.
+        // Dropped, because progress must increase.
         context.progress(number, None, None).await;
         context.progress(f64::NAN, None, None).await;
     }
@@ -306,7 +306,7 @@ async fn raw(_: ToolContext<State>, args: serde_json::Map<String, Value>) -> Res
 
 /// Collects what this thread logs.
 pub(crate) fn capture_logs() -> Logs {
-    // Without a subscriber for all threads, a line that another test reaches first is taken for a disabled one
+    // Without a global subscriber, a call site that another test reaches first is cached as disabled
     // (`tracing_core::callsite` asks the thread's own when there is just one).
     static EVERYWHERE: Once = Once::new();
     EVERYWHERE.call_once(|| {
@@ -339,7 +339,7 @@ impl Logs {
         self.read().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
-    /// The lines of calls.
+    /// The log events of calls.
     pub(crate) fn calls(&self) -> Vec<Value> {
         self.lines().into_iter().filter(|line| line["target"] == "mcp_lambda::call").collect()
     }
@@ -359,7 +359,7 @@ impl Write for Writer {
     }
 }
 
-/// A tool of a name that is taken.
+/// A tool with a name that is already registered.
 pub(crate) fn second_simple() -> Tool<State> {
     Tool::new("simple", simple)
 }

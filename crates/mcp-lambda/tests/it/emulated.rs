@@ -1,4 +1,4 @@
-//! The same service as processes behind a Function URL: several, frozen, killed.
+//! The service as processes behind an emulated Function URL: several environments, frozen, killed.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -48,7 +48,7 @@ async fn send(emulator: &Emulator, request: McpRequest) -> Response<Vec<String>>
     send_watched(emulator, request, |_| {}).await
 }
 
-/// Sends a request and returns its status and the reads that its answer came in; `seen` gets each.
+/// Sends a request. Returns its status and the reads in which the response arrived; `seen` is called for each.
 async fn send_watched(emulator: &Emulator, request: McpRequest, mut seen: impl FnMut(&str)) -> Response<Vec<String>> {
     let request: Request<Full<Bytes>> = request.into_http().map(Full::new);
     let address = emulator.url().trim_start_matches("http://").to_owned();
@@ -79,12 +79,12 @@ async fn send_watched(emulator: &Emulator, request: McpRequest, mut seen: impl F
 }
 
 #[tokio::test]
-async fn three_notifications_arrive_as_three_reads_each_when_it_is_sent() {
+async fn each_notification_arrives_when_it_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let emulator = emulator(folder.path(), InvokeMode::ResponseStream, 1).await;
     let request = tools_call("gated", json!({ "folder": folder.path() })).progress_token(json!(1));
 
-    // The tool goes on only when its last notification has been read: were it held back, this would never end.
+    // The tool continues only after its last notification was received: if it were buffered, this would not end.
     let mut notifications = 0;
     let response = send_watched(&emulator, request, |read| {
         for _ in read.matches("notifications/progress") {
@@ -103,7 +103,7 @@ async fn three_notifications_arrive_as_three_reads_each_when_it_is_sent() {
 }
 
 #[tokio::test]
-async fn one_killed_between_requests_is_not_noticed() {
+async fn an_environment_killed_between_requests_is_replaced() {
     for mode in [InvokeMode::Buffered, InvokeMode::ResponseStream] {
         let folder = tempfile::tempdir().unwrap();
         let emulator = emulator(folder.path(), mode, 3).await;
@@ -122,7 +122,7 @@ async fn one_killed_between_requests_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn one_killed_inside_a_request_yields_exactly_one_502() {
+async fn an_environment_killed_during_a_request_yields_one_502() {
     let folder = tempfile::tempdir().unwrap();
     let emulator = emulator(folder.path(), InvokeMode::Buffered, 2).await;
 
@@ -144,13 +144,13 @@ async fn one_killed_inside_a_request_yields_exactly_one_502() {
     emulator.stop().await;
 }
 
-/// Values of a strategy, the same in every run.
+/// Deterministic values of a strategy.
 fn samples<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
     let mut runner = TestRunner::deterministic();
     (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// The JSON-RPC messages of an answer of any content type.
+/// The JSON-RPC messages of a response of any content type.
 #[track_caller]
 fn messages_of(response: &Response<Vec<String>>) -> Vec<Value> {
     let text = response.body().concat();
@@ -164,7 +164,7 @@ fn messages_of(response: &Response<Vec<String>>) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn any_body_gets_a_well_formed_answer_and_any_request_exactly_one_response() {
+async fn any_body_gets_a_well_formed_response_and_any_request_exactly_one() {
     for mode in [InvokeMode::Buffered, InvokeMode::ResponseStream] {
         let folder = tempfile::tempdir().unwrap();
         let emulator = emulator(folder.path(), mode, 1).await;
@@ -204,13 +204,13 @@ async fn any_body_gets_a_well_formed_answer_and_any_request_exactly_one_response
 }
 
 #[tokio::test]
-async fn any_event_is_refused_or_answered_and_leaves_the_environment_alive() {
+async fn any_event_is_rejected_or_served_and_the_environment_survives() {
     let folder = tempfile::tempdir().unwrap();
     let emulator = emulator(folder.path(), InvokeMode::Buffered, 1).await;
 
-    let mut refused = 0;
+    let mut rejected = 0;
     for event in samples(&prop::collection::vec(any::<u8>(), 0..256), 100) {
-        // No bytes made up like this are an event; the function says so, and what it says is not that it crashed.
+        // Random bytes are not an event: the function reports an error, and does not crash.
         match emulator.invoke(event).await {
             Err(InvokeError::FunctionError(error)) => assert!(error["errorMessage"].is_string(), "{error}"),
             other => panic!("{other:?}"),
@@ -223,12 +223,12 @@ async fn any_event_is_refused_or_answered_and_leaves_the_environment_alive() {
         *event.pointer_mut(place).unwrap() = value;
         match emulator.invoke(event.to_string()).await {
             Ok(answer) => drop(assert_well_formed(&serde_json::from_slice(&answer).unwrap())),
-            Err(InvokeError::FunctionError(_)) => refused += 1,
+            Err(InvokeError::FunctionError(_)) => rejected += 1,
             Err(other) => panic!("{other:?}"),
         }
     }
 
-    assert!((1..200).contains(&refused), "both happen: {refused}");
+    assert!((1..200).contains(&rejected), "both happen: {rejected}");
     let environments = emulator.environments();
     assert_eq!((environments.len(), environments[0].id, environments[0].invocations), (1, 1, 300));
     emulator.stop().await;
@@ -244,7 +244,7 @@ async fn a_service_that_cannot_be_built_is_a_502() {
 }
 
 #[tokio::test]
-async fn an_issuers_keys_may_be_there_before_the_first_request() {
+async fn keys_may_be_fetched_in_the_init_phase() {
     for (warm, fetches) in [("1", 1), ("0", 0)] {
         let (folder, issuer) = (tempfile::tempdir().unwrap(), TestIssuer::start().await);
         let mut variables = issuer.variables();

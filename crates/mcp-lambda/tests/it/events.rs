@@ -1,4 +1,4 @@
-//! Lambda events, as the services send them.
+//! Lambda events of each source.
 
 use http::Method;
 use mcp_lambda::transport::{EventError, EventSource, LambdaRequest, respond_buffered};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::common::fixture;
 
-/// Events as the services document them; each calls `tools/list` in a legacy revision.
+/// Documented events of each source; each calls `tools/list` in a legacy revision.
 const DOCUMENTED: [(&str, EventSource, &str); 6] = [
     ("function-url", EventSource::FunctionUrl, include_str!("../data/function-url.json")),
     ("http-api", EventSource::FunctionUrl, include_str!("../data/http-api-stage.json")),
@@ -23,7 +23,7 @@ const DOCUMENTED: [(&str, EventSource, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn documented_events_are_told_apart_and_answered() {
+async fn documented_events_are_detected_and_served() {
     for (name, source, event) in DOCUMENTED {
         let request = LambdaRequest::from_event(event.as_bytes()).unwrap();
         assert_eq!(request.source, source, "{name}");
@@ -39,7 +39,7 @@ async fn documented_events_are_told_apart_and_answered() {
 }
 
 #[test]
-fn documented_events_are_what_the_ecosystem_takes_them_for() {
+fn documented_events_deserialize_with_aws_lambda_events() {
     use aws_lambda_events::{alb::AlbTargetGroupRequest, apigw, lambda_function_urls::LambdaFunctionUrlRequest};
 
     for (name, source, event) in DOCUMENTED {
@@ -63,7 +63,7 @@ async fn answer(via: Via) -> Value {
 }
 
 #[tokio::test]
-async fn each_sender_gets_the_shape_that_it_reads() {
+async fn each_event_source_gets_its_response_format() {
     let function_url = answer(Via::FunctionUrl).await;
     let rest_api = answer(Via::RestApi).await;
     let load_balancer = answer(Via::LoadBalancer).await;
@@ -78,7 +78,7 @@ async fn each_sender_gets_the_shape_that_it_reads() {
 }
 
 #[tokio::test]
-async fn an_event_of_no_known_shape_is_an_error_that_says_what_is_expected() {
+async fn an_unknown_event_is_an_error_with_the_expected_kinds() {
     for event in [
         "{}",
         "[]",
@@ -101,7 +101,7 @@ async fn an_event_of_no_known_shape_is_an_error_that_says_what_is_expected() {
 }
 
 #[tokio::test]
-async fn a_malformed_request_inside_a_good_event_is_a_bad_request() {
+async fn a_malformed_request_in_a_valid_event_is_a_bad_request() {
     let event = || event_of(Via::FunctionUrlBase64, &tools_list().into_http());
     let spoil = |path: &str, value: Value| {
         let mut event = event();
@@ -123,7 +123,7 @@ async fn a_malformed_request_inside_a_good_event_is_a_bad_request() {
     }
 }
 
-/// S9: a mirrored header that HTTP cannot carry is a mismatch with its own error code, as any other malformed header is not.
+/// An invalid mirrored header is a header mismatch, with its own error code, unlike other malformed headers.
 #[tokio::test]
 async fn a_control_character_in_a_mirrored_header_is_a_mismatch() {
     for via in [Via::FunctionUrl, Via::RestApi, Via::LoadBalancer, Via::LoadBalancerMultiValue] {
@@ -150,7 +150,7 @@ async fn a_control_character_in_a_mirrored_header_is_a_mismatch() {
     }
 }
 
-/// 8.14: more headers than `http::HeaderMap` can hold panicked.
+/// `http::HeaderMap` panics when it has too many headers.
 #[tokio::test]
 async fn too_many_headers_are_a_bad_request() {
     let of = |via: Via, headers: Vec<(String, Value)>| {
@@ -170,13 +170,13 @@ async fn too_many_headers_are_a_bad_request() {
     };
     for via in [Via::FunctionUrl, Via::RestApi, Via::LoadBalancer] {
         let (_, before) = of(via, Vec::new());
-        // As many as are looked at besides these, of which some names are passed over.
+        // As many as allowed besides these; ignored headers do not count.
         let room = 256 - before.len();
         let text = |bytes: usize| vec![("x-a".to_owned(), json!("a".repeat(bytes)))];
         for (what, headers, expected) in [
             ("many", names(room), 200),
             ("more than a map holds", names(24_577), 400),
-            ("more than are read", names(257), 400),
+            ("more than allowed", names(257), 400),
             ("many more", names(100_000), 400),
             ("large ones", text(60_000), 200),
             ("too large", text(65_534), 400),
@@ -188,7 +188,11 @@ async fn too_many_headers_are_a_bad_request() {
             let (status, body) = status(&event).await;
 
             assert_eq!(status, expected, "{via:?}, {what}: {body}");
-            assert_eq!(body.contains("at most 256 with 64 KiB are read"), expected == 400, "{via:?}, {what}: {body}");
+            assert_eq!(
+                body.contains("at most 256 with 64 KiB in all are allowed"),
+                expected == 400,
+                "{via:?}, {what}: {body}"
+            );
         }
     }
     let (event, _) = of(Via::RestApi, vec![("x-a".to_owned(), json!(vec!["1"; 30_000]))]);
@@ -196,7 +200,7 @@ async fn too_many_headers_are_a_bad_request() {
 }
 
 #[tokio::test]
-async fn surprises_that_do_not_matter_are_no_trouble() {
+async fn unexpected_values_of_unused_members_are_ignored() {
     let mut event = event_of(Via::FunctionUrl, &tools_list().into_http());
     event["requestContext"]["authorizer"] = json!({ "iam": { "accessKey": 5, "cognitoIdentity": null } });
     event["requestContext"]["authentication"] = json!({ "clientCert": [] });
@@ -212,7 +216,7 @@ async fn surprises_that_do_not_matter_are_no_trouble() {
 }
 
 #[test]
-fn only_the_platforms_own_name_is_taken_from_an_event() {
+fn only_domain_names_set_by_the_platform_are_used() {
     let name = |via| {
         LambdaRequest::from_event(event_of(via, &tools_list().into_http()).to_string().as_bytes()).unwrap().domain_name
     };

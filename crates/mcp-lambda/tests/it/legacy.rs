@@ -1,4 +1,4 @@
-//! The wires before 2026-07-28, each from the request alone.
+//! Protocol versions before 2026-07-28, each determined from the request alone.
 
 use mcp_protocol::ProtocolVersion;
 use mcp_testing::{McpRequest, Via, discover, exchange, exchange_via, initialize, schema, tools_call, tools_list};
@@ -14,7 +14,7 @@ const LEGACY: [ProtocolVersion; 4] = [
 ];
 
 #[tokio::test]
-async fn initialize_is_answered_in_the_version_asked_for_without_a_session() {
+async fn initialize_returns_the_requested_version_without_a_session() {
     for revision in LEGACY {
         for via in Via::ALL {
             let reply = exchange_via(via, &fixture(), initialize(revision.as_str()), Default::default()).await;
@@ -27,7 +27,7 @@ async fn initialize_is_answered_in_the_version_asked_for_without_a_session() {
 }
 
 #[tokio::test]
-async fn an_unknown_version_is_answered_with_the_newest_legacy_one() {
+async fn initialize_with_an_unknown_version_returns_the_newest_legacy_one() {
     for version in ["1999-01-01", "2026-07-28", "2027-01-01", ""] {
         let reply = exchange(&fixture(), initialize(version)).await;
 
@@ -47,7 +47,7 @@ async fn initialize_needs_its_parameters() {
 }
 
 #[tokio::test]
-async fn display_fields_of_initialize_reject_no_client() {
+async fn invalid_display_fields_of_initialize_are_ignored() {
     let info = json!({ "name": "x", "version": "1", "icons": null, "title": null });
     let params = json!({ "protocolVersion": "2025-11-25", "capabilities": { "roots": null }, "clientInfo": info });
     let request = McpRequest::new("initialize", params).revision(ProtocolVersion::V2025_11_25);
@@ -66,7 +66,7 @@ async fn a_client_without_the_version_header_is_served_as_2025_03_26() {
     assert!(reply.result()["tools"][0].get("annotations").is_some());
 }
 
-/// 2.7: clients that negotiate a newer revision and leave the header out afterwards.
+/// Some clients negotiate a newer revision, and omit the header afterwards.
 #[tokio::test]
 async fn a_client_without_the_version_header_gets_the_members_that_newer_revisions_have() {
     let service = fixture();
@@ -84,14 +84,14 @@ async fn a_client_without_the_version_header_gets_the_members_that_newer_revisio
     assert_eq!(named("structured")["outputSchema"]["type"], "object");
     assert_eq!(structured.result()["structuredContent"]["x"], 1);
     assert_eq!(blocks.result()["content"][0]["annotations"]["lastModified"], "2026-07-28T00:00:00Z");
-    // What no legacy client knows, and kinds of content that old clients reject, are still left out.
+    // Modern members, and content types that old clients reject, are still omitted.
     assert!(named("list").get("outputSchema").is_none() && array.result().get("structuredContent").is_none());
     assert!(list.result().get("ttlMs").is_none() && list.result().get("resultType").is_none());
     assert_eq!(blocks.result()["content"][5]["type"], "text");
 }
 
 #[tokio::test]
-async fn ping_and_set_level_are_answered_with_nothing() {
+async fn ping_and_set_level_return_an_empty_result() {
     for revision in LEGACY {
         let ping = McpRequest::new("ping", json!({})).revision(revision);
         let set_level = McpRequest::new("logging/setLevel", json!({ "level": "debug" })).revision(revision);
@@ -130,8 +130,8 @@ async fn an_unknown_method_is_an_error_with_status_200() {
 }
 
 #[tokio::test]
-async fn no_message_has_a_field_that_its_revision_lacks() {
-    // `exchange` checks each message against a schema without room for unknown fields; here is what must be gone.
+async fn no_message_has_a_field_of_a_newer_revision() {
+    // `exchange` validates each message with a schema without unknown fields; these fields must be missing.
     for (revision, lacks, has) in [
         (ProtocolVersion::V2025_11_25, &["resultType", "ttlMs"][..], &["title", "icons"][..]),
         (ProtocolVersion::V2025_06_18, &["resultType", "icons"], &["title", "outputSchema", "annotations"]),
@@ -154,7 +154,7 @@ async fn no_message_has_a_field_that_its_revision_lacks() {
 }
 
 #[tokio::test]
-async fn the_check_of_messages_notices_a_field_that_a_revision_lacks() {
+async fn the_message_check_detects_a_field_of_a_newer_revision() {
     let tool = json!({ "name": "x", "inputSchema": { "type": "object" }, "title": "X" });
     let message = json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": [tool] } });
 
@@ -163,7 +163,7 @@ async fn the_check_of_messages_notices_a_field_that_a_revision_lacks() {
 }
 
 #[tokio::test]
-async fn structured_output_that_is_no_object_is_left_out_with_its_schema() {
+async fn structured_output_that_is_not_an_object_is_omitted_with_its_schema() {
     for revision in LEGACY {
         let request = |tool: &str| {
             tools_call(tool, json!({})).revision(revision).header("mcp-protocol-version", revision.as_str())
@@ -187,7 +187,7 @@ async fn structured_output_that_is_no_object_is_left_out_with_its_schema() {
 }
 
 #[tokio::test]
-async fn content_that_a_revision_lacks_arrives_in_another_form() {
+async fn content_of_newer_revisions_is_converted() {
     let kinds = |result: &Value| -> Vec<String> {
         result["content"].as_array().unwrap().iter().map(|block| block["type"].as_str().unwrap().to_owned()).collect()
     };
@@ -216,7 +216,7 @@ async fn content_that_a_revision_lacks_arrives_in_another_form() {
 }
 
 #[tokio::test]
-async fn what_would_need_a_question_to_the_client_fails_at_once_and_says_why() {
+async fn an_elicitation_fails_for_legacy_clients_with_the_reason() {
     for revision in LEGACY {
         let result = exchange(&fixture(), tools_call("asks", json!({})).revision(revision)).await.tool_result();
 
@@ -244,7 +244,7 @@ async fn progress_has_a_message_only_where_the_revision_has_one() {
 }
 
 #[tokio::test]
-async fn log_messages_reach_a_legacy_client_from_info_on_and_a_modern_one_as_it_asks() {
+async fn log_messages_follow_the_level_of_each_era() {
     let levels = |messages: &[Value]| -> Vec<String> {
         let logs = messages.iter().filter_map(|message| message["params"]["level"].as_str());
         logs.map(str::to_owned).collect()
@@ -274,7 +274,7 @@ fn message(id: u32, method: &str, params: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_batch_is_answered_message_by_message() {
+async fn a_batch_gets_a_response_per_request() {
     let call = message(2, "tools/call", json!({ "name": "simple" }));
     let notification = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     let client = json!({ "name": "c", "version": "1" });
@@ -298,7 +298,7 @@ async fn a_batch_is_answered_message_by_message() {
 }
 
 #[tokio::test]
-async fn a_batch_with_something_to_stream_becomes_a_stream() {
+async fn a_batch_with_notifications_is_an_event_stream() {
     let progress = json!({ "name": "count", "arguments": { "to": 2 }, "_meta": { "progressToken": 7 } });
     let body = json!([message(1, "tools/call", progress), message(2, "ping", json!({}))]);
 
@@ -310,7 +310,7 @@ async fn a_batch_with_something_to_stream_becomes_a_stream() {
 }
 
 #[tokio::test]
-async fn notifications_never_crowd_out_the_results_of_a_batch() {
+async fn notifications_are_dropped_before_the_results_of_a_batch() {
     let loud = json!({ "name": "large", "arguments": { "bytes": 1_000_000, "notifications": 100 }, "_meta": { "progressToken": 7 } });
     let body = json!([message(1, "tools/call", loud.clone()), message(2, "tools/call", loud)]);
 
@@ -322,7 +322,7 @@ async fn notifications_never_crowd_out_the_results_of_a_batch() {
 }
 
 #[tokio::test]
-async fn the_results_of_a_batch_are_too_large_together() {
+async fn the_results_of_a_batch_have_a_common_size_limit() {
     let large = json!({ "name": "large", "arguments": { "bytes": 4_000_000 } });
     let body = json!([
         message(1, "tools/call", large.clone()),
@@ -340,7 +340,7 @@ async fn the_results_of_a_batch_are_too_large_together() {
 }
 
 #[tokio::test]
-async fn a_batch_is_answered_in_a_form_that_the_client_takes() {
+async fn a_batch_response_has_an_accepted_media_type() {
     let body = json!([message(1, "ping", json!({}))]);
 
     let stream = exchange(&fixture(), batch(&body).header("accept", "text/event-stream")).await;
@@ -360,7 +360,7 @@ async fn a_batch_without_requests_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_empty_too_long_or_in_another_revision_is_refused() {
+async fn an_empty_or_long_batch_and_one_of_another_revision_is_rejected() {
     let ping = message(1, "ping", json!({}));
     for body in [json!([]), json!(vec![ping.clone(); 101])] {
         assert_eq!(exchange(&fixture(), batch(&body)).await.refusal(), (400, -32600));

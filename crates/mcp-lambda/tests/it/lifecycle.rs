@@ -1,4 +1,4 @@
-//! Deadlines, and mistakes that are found before the first request.
+//! Deadlines, and panics of an invalid server definition.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,7 +22,7 @@ fn ends_in(duration: Duration) -> Invocation {
 }
 
 #[tokio::test]
-async fn the_server_answers_itself_before_the_platform_ends_the_invocation() {
+async fn a_timeout_response_is_sent_before_the_invocation_times_out() {
     let request = tools_call("sleeps", json!({}));
 
     let reply = exchange_via(Via::FunctionUrl, &fixture(), request, ends_in(Duration::from_millis(600))).await;
@@ -32,7 +32,7 @@ async fn the_server_answers_itself_before_the_platform_ends_the_invocation() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_done_in_time_is_not_disturbed() {
+async fn a_call_that_ends_before_the_deadline_succeeds() {
     let request = tools_call("simple", json!({}));
 
     let reply = exchange_via(Via::FunctionUrl, &fixture(), request, ends_in(Duration::from_secs(60))).await;
@@ -40,7 +40,7 @@ async fn a_call_that_is_done_in_time_is_not_disturbed() {
     assert_eq!(reply.tool_result().text(), "simple");
 }
 
-/// 8.2: a handler that computes past the deadline is the last that runs, also in a batch.
+/// After a handler that blocks past the deadline, no other handler runs, not even in a batch.
 #[tokio::test]
 async fn no_handler_is_polled_after_its_deadline() {
     let polls = Arc::new(AtomicUsize::new(0));
@@ -50,7 +50,7 @@ async fn no_handler_is_polled_after_its_deadline() {
         async move {
             loop {
                 counter.fetch_add(1, Ordering::Relaxed);
-                // Computes: nothing can interrupt it.
+                // Blocks: it cannot be interrupted.
                 while context.remaining().is_some_and(|remaining| !remaining.is_zero()) {}
                 tokio::task::yield_now().await;
             }
@@ -75,7 +75,7 @@ async fn no_handler_is_polled_after_its_deadline() {
 }
 
 #[tokio::test]
-async fn at_the_deadline_work_elsewhere_is_told_to_stop() {
+async fn work_on_another_thread_is_cancelled_at_the_deadline() {
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<()>(1);
     let tool = Tool::new("spawns", move |context: ToolContext<State>, _: NoArguments| {
         let sender = sender.clone();
@@ -118,7 +118,7 @@ fn server() -> Server<State> {
 type Mistake = (&'static str, Box<dyn Fn()>);
 
 #[test]
-fn a_mistake_while_building_names_its_tool() {
+fn a_build_panic_names_the_tool() {
     let broken_schema = json!({ "type": "object", "properties": 5 });
     let foreign_reference = json!({ "type": "object", "$ref": "https://example.com/schema" });
     let mirrored_twice = json!({ "type": "object", "properties": {
@@ -165,7 +165,7 @@ fn a_mistake_while_building_names_its_tool() {
             }),
         ),
         (
-            "tool `typed`: only a tool made with `Tool::raw`",
+            "tool `typed`: only a tool created with `Tool::raw`",
             Box::new(|| drop(Tool::new("typed", nothing).unvalidated())),
         ),
     ];

@@ -1,4 +1,4 @@
-//! The service as its callers meet it: by `http` types and by Lambda events, in every revision.
+//! Tests of the public service: with `http` types and Lambda events, in every revision.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,6 @@
     reason = "a failure here is a failed test"
 )]
 
-mod asking;
 mod authorization;
 mod bad_input;
 mod browser;
@@ -16,6 +15,7 @@ mod call_log;
 mod common;
 mod emulated;
 mod events;
+mod interaction;
 mod legacy;
 mod lifecycle;
 mod meta;

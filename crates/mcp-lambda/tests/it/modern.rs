@@ -1,4 +1,4 @@
-//! The wire of 2026-07-28.
+//! Protocol version 2026-07-28.
 
 use mcp_lambda::{HttpConfig, McpService};
 use mcp_protocol::ProtocolVersion;
@@ -43,7 +43,7 @@ async fn every_result_is_complete_and_names_the_server() {
 }
 
 #[tokio::test]
-async fn tools_are_listed_in_the_order_of_registration_with_all_that_was_said_of_them() {
+async fn tools_are_listed_in_registration_order_with_all_properties() {
     let reply = exchange(&fixture(), tools_list()).await;
 
     let tools = reply.result()["tools"].as_array().unwrap();
@@ -64,13 +64,13 @@ async fn tools_are_listed_in_the_order_of_registration_with_all_that_was_said_of
     assert_eq!(
         named("raw")["inputSchema"]["then"],
         json!({ "required": ["size"] }),
-        "the conditions of a raw schema stay"
+        "the rules of a raw schema are kept"
     );
     assert_eq!(named("raw")["inputSchema"]["properties"]["note"], json!({}));
 }
 
 #[tokio::test]
-async fn pages_end_and_a_foreign_cursor_is_refused() {
+async fn pagination_ends_and_an_invalid_cursor_is_rejected() {
     let service = paged_fixture();
     let all = exchange(&fixture(), tools_list()).await.result()["tools"].clone();
     let list = |cursor: &str| McpRequest::new("tools/list", json!({ "cursor": cursor }));
@@ -93,9 +93,9 @@ async fn pages_end_and_a_foreign_cursor_is_refused() {
     );
 }
 
-/// 3.2: programs request every list, also where no capability declares it.
+/// Some clients request every list, even if no capability declares it.
 #[tokio::test]
-async fn a_list_of_what_there_is_none_of_is_empty_and_not_declared() {
+async fn empty_lists_are_served_and_not_declared_as_capabilities() {
     let bare = McpService::new(Server::new("bare", "1.0.0", ()), HttpConfig::default()).unwrap();
     for revision in ProtocolVersion::ALL {
         for (method, list) in [
@@ -131,7 +131,7 @@ async fn an_unknown_method_is_not_found() {
 }
 
 #[tokio::test]
-async fn meta_must_carry_version_and_capabilities_and_may_carry_the_client() {
+async fn meta_requires_version_and_capabilities() {
     let service = fixture();
     let without_any = discover().body(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{}}"#);
     let without_params = discover().body(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#);
@@ -159,7 +159,7 @@ async fn meta_must_carry_version_and_capabilities_and_may_carry_the_client() {
 }
 
 #[tokio::test]
-async fn an_unknown_version_is_answered_with_those_that_are_spoken() {
+async fn an_unsupported_version_is_rejected_with_the_supported_ones() {
     let request = discover()
         .header("mcp-protocol-version", "v999.0.0")
         .meta("io.modelcontextprotocol/protocolVersion", json!("v999.0.0"));
@@ -218,7 +218,7 @@ async fn mirrored_parameters_are_compared_with_the_body() {
 
         assert_eq!(exchange(&service, request).await.refusal(), (400, -32020), "{message}");
     }
-    // What the tool would not even look at cannot hide a value from the comparison.
+    // An unknown member cannot hide a value from the comparison.
     for beside in ["1e400", r#""\ud800""#, "[[[]]]"] {
         let request = call(json!({ "region": "us", "x": "BESIDE" }));
         let body = request.message().to_string().replace(r#""BESIDE""#, beside);
@@ -239,14 +239,14 @@ async fn mirrored_parameters_are_compared_with_the_body() {
 }
 
 #[tokio::test]
-async fn a_tool_that_needs_more_than_the_client_can_do_is_refused_with_what_is_missing() {
+async fn a_missing_client_capability_is_rejected_by_name() {
     let service = fixture();
 
-    let refused = exchange(&service, tools_call("asks", json!({}))).await;
+    let rejected = exchange(&service, tools_call("asks", json!({}))).await;
     let served = exchange(&service, tools_call("asks", json!({})).capabilities(json!({ "sampling": {} }))).await;
 
-    assert_eq!(refused.refusal(), (400, -32021));
-    assert_eq!(refused.response()["error"]["data"], json!({ "requiredCapabilities": { "sampling": {} } }));
+    assert_eq!(rejected.refusal(), (400, -32021));
+    assert_eq!(rejected.response()["error"]["data"], json!({ "requiredCapabilities": { "sampling": {} } }));
     assert_eq!(served.tool_result().text(), "simple");
 }
 
@@ -256,18 +256,18 @@ async fn notifications_are_accepted_and_responses_are_not() {
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
 
     let accepted = exchange(&service, tools_list().body(notification)).await;
-    let refused = exchange(&service, tools_list().body(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
+    let rejected = exchange(&service, tools_list().body(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
     for body in [notification, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#] {
         let request = tools_list().header("mcp-protocol-version", "1999-01-01").body(body);
         assert_eq!(exchange(&service, request).await.refusal(), (400, -32022), "{body}");
     }
 
     assert_eq!((accepted.status.as_u16(), accepted.body.as_str()), (202, ""));
-    assert_eq!(refused.refusal(), (400, -32600));
+    assert_eq!(rejected.refusal(), (400, -32600));
 }
 
 #[tokio::test]
-async fn the_id_comes_back_as_it_came() {
+async fn the_id_is_returned_unchanged() {
     for id in [json!(0), json!(-5), json!(u64::MAX), json!(""), json!("ünï\"\n")] {
         let reply = exchange(&fixture(), tools_call("simple", json!({})).id(id.clone())).await;
 
@@ -286,7 +286,7 @@ async fn a_session_id_and_a_last_event_id_are_ignored() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_legacy_decides_though_it_stands_in_meta() {
+async fn a_legacy_version_in_meta_is_legacy() {
     let version = ProtocolVersion::V2025_11_25;
     let request =
         tools_list().revision(version).meta("io.modelcontextprotocol/protocolVersion", json!(version.as_str()));

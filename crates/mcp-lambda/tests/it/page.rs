@@ -1,4 +1,4 @@
-//! What a browser is shown that opens the server's URL.
+//! The HTML page for a browser that opens the server's URL.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -29,14 +29,14 @@ async fn page_of(server: Server<()>) -> Reply {
     exchange(&McpService::new(server, config).unwrap(), opened()).await
 }
 
-/// What stands between the first `from` and the next `to`.
+/// The text between the first `from` and the next `to`.
 #[track_caller]
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).unwrap_or_else(|| panic!("no {from}…{to}")).0
 }
 
 #[tokio::test]
-async fn a_browser_is_shown_what_the_server_is_and_how_to_connect() {
+async fn the_page_shows_the_server_and_how_to_connect() {
     for path in ["/", "/mcp"] {
         let reply = exchange(&fixture(), opened().path(path)).await;
 
@@ -57,7 +57,7 @@ async fn a_browser_is_shown_what_the_server_is_and_how_to_connect() {
 }
 
 #[tokio::test]
-async fn links_install_the_server_in_clients_that_have_such_links() {
+async fn the_page_has_install_links_for_clients() {
     let page = exchange(&fixture(), opened()).await.body;
     let url = "https://abcdefghij.lambda-url.eu-west-1.on.aws/mcp";
 
@@ -73,7 +73,7 @@ async fn links_install_the_server_in_clients_that_have_such_links() {
 }
 
 #[tokio::test]
-async fn only_what_is_written_here_runs_in_the_page() {
+async fn the_content_security_policy_allows_only_the_pages_own_script() {
     let reply = exchange(&fixture(), opened()).await;
 
     let hash = |text: &str| BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
@@ -104,7 +104,7 @@ async fn asking(_: InteractiveContext<()>, _: NoArguments) -> Result<&'static st
 }
 
 #[tokio::test]
-async fn no_text_becomes_markup() {
+async fn text_is_escaped_in_the_page() {
     let schema = json!({
         "type": "object",
         "properties": {
@@ -125,7 +125,7 @@ async fn no_text_becomes_markup() {
     assert!(!page.contains("<img") && !page.contains("'>"), "{page}");
     assert_eq!((page.matches("</script>").count(), page.matches("</style>").count()), (1, 1));
     let escaped = "&quot;&#39;&gt;&lt;img src=x onerror=alert(1)&gt;&lt;/script&gt;&lt;/style&gt;&amp;lt;{title}";
-    // Title twice, name, version, instructions; of each tool title and description, description and type of parameters.
+    // The title twice, name, version, instructions; title and description of each tool; description and type of its parameters.
     assert!(page.matches(escaped).count() >= 5 + 2 * 4, "{page}");
     assert!(
         page.contains("claude mcp add --transport http img-src-x-onerror-alert-1----script---style--lt--title https")
@@ -133,7 +133,7 @@ async fn no_text_becomes_markup() {
 }
 
 #[tokio::test]
-async fn a_url_in_a_command_is_quoted_where_a_shell_would_read_more() {
+async fn a_url_in_a_shell_command_is_quoted() {
     let config =
         HttpConfig { public_url: PublicUrl::parse("https://mcp.example.com/a'$(b)&c"), ..HttpConfig::default() };
     let server = Server::new("quoted", "1", ()).tool(Tool::new("nothing", nothing));
@@ -148,7 +148,7 @@ async fn a_url_in_a_command_is_quoted_where_a_shell_would_read_more() {
 }
 
 #[tokio::test]
-async fn a_form_is_there_for_what_anyone_may_call_without_harm() {
+async fn only_public_read_only_tools_have_a_form() {
     let mirrored = json!({ "type": "object", "properties": { "a": { "type": "string", "x-mcp-header": "A" } } });
     let server = Server::new("forms", "1", ())
         .tool(Tool::new("harmless", nothing).read_only())
@@ -165,7 +165,7 @@ async fn a_form_is_there_for_what_anyone_may_call_without_harm() {
 }
 
 #[tokio::test]
-async fn a_field_fits_its_parameter() {
+async fn a_form_field_has_the_type_of_its_parameter() {
     let schema = json!({
         "type": "object",
         "properties": {
@@ -195,7 +195,7 @@ async fn a_field_fits_its_parameter() {
 }
 
 #[tokio::test]
-async fn behind_an_unverified_name_the_page_says_so() {
+async fn without_a_public_url_the_page_warns() {
     let nameless = McpService::new(server(), config()).unwrap();
     let named = HttpConfig { public_url: PublicUrl::parse("https://mcp.example.com/tools"), ..config() };
     let named = McpService::new(server(), named).unwrap();
@@ -211,14 +211,14 @@ async fn behind_an_unverified_name_the_page_says_so() {
 }
 
 #[tokio::test]
-async fn a_foreign_page_gets_none() {
+async fn a_foreign_origin_gets_no_page() {
     let reply = exchange(&fixture(), opened().header("origin", "https://evil.example")).await;
 
     assert_eq!(reply.refusal(), (403, 403));
 }
 
 #[tokio::test]
-async fn who_asks_for_no_page_is_answered_405_as_ever() {
+async fn get_without_accepting_html_is_405() {
     let off = McpService::new(server(), HttpConfig { hides_page: true, ..config() }).unwrap();
     for (service, accept) in [
         (fixture(), "text/event-stream"),
@@ -242,7 +242,7 @@ async fn who_asks_for_no_page_is_answered_405_as_ever() {
 }
 
 #[tokio::test]
-async fn head_is_answered_as_get_without_the_page() {
+async fn head_has_the_headers_of_get() {
     let get = exchange(&fixture(), opened()).await;
     let head = exchange(&fixture(), opened().http_method(Method::HEAD)).await;
 
@@ -251,7 +251,7 @@ async fn head_is_answered_as_get_without_the_page() {
 }
 
 #[tokio::test]
-async fn the_page_of_a_server_with_some_tools_is_small() {
+async fn the_page_is_small() {
     let tools = (0..10).fold(Server::new("small", "1", ()), |server, number| {
         let tool = Tool::new(format!("tool_{number}"), nothing)
             .description("What it does, in two or three sentences. ".repeat(5));

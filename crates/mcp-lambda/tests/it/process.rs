@@ -1,4 +1,4 @@
-//! A function as a process of its own, against the Runtime API: what only a whole process can show.
+//! A function as a separate process, with a fake Runtime API.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 
 use crate::common::{State, server};
 
-/// Long enough for the slowest machine; nothing waits this long unless it fails.
+/// The timeout of a failing test; long enough for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tells this test binary to be a function instead; the value says which.
+/// With this variable, the test binary runs as a function; the value selects which.
 const ROLE: &str = "TEST_FUNCTION_ROLE";
 
-/// Not a test: the function that the tests below start, in a process of its own.
+/// Not a test: the function that the tests below start as a separate process.
 #[test]
 fn function() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -48,7 +48,7 @@ fn function() {
     assert_eq!(code, std::process::ExitCode::SUCCESS);
 }
 
-/// A request that the function made of the Runtime API.
+/// A request of the function to the Runtime API.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) line: String,
@@ -62,7 +62,7 @@ impl Seen {
     }
 }
 
-/// Just enough of the Runtime API to hand out events and see what comes back.
+/// A fake Runtime API that serves events and records the responses.
 pub(super) struct RuntimeApi {
     address: String,
     events: mpsc::Sender<String>,
@@ -106,12 +106,12 @@ impl RuntimeApi {
         self.seen.recv_timeout(PATIENCE).expect("the function asks the Runtime API for something")
     }
 
-    /// Hands out a request and returns what comes back for it.
+    /// Serves a request as an event, and returns the response of the function.
     pub(super) fn answer(&self, request: McpRequest) -> Seen {
         self.answer_http(&request.into_http())
     }
 
-    /// The same for a request of any kind.
+    /// The same for any HTTP request.
     pub(super) fn answer_http(&self, request: &Request<Bytes>) -> Seen {
         self.events.send(event_of(Via::FunctionUrl, request).to_string()).unwrap();
         loop {
@@ -198,7 +198,7 @@ pub(super) struct Function {
 }
 
 impl Function {
-    /// Waits until it ends by itself; returns whether it says that all was well, and what it printed.
+    /// Waits until the process exits. Returns whether it succeeded, and its output.
     fn end(mut self) -> (bool, String) {
         let success = self.child.wait().unwrap().success();
         (success, self.stdout.join().unwrap() + &self.stderr.join().unwrap())
@@ -211,7 +211,7 @@ impl Function {
 }
 
 #[test]
-fn a_bad_setting_fails_the_init_phase_and_is_named() {
+fn an_invalid_setting_fails_the_init_phase_by_name() {
     let api = RuntimeApi::start();
 
     let function = api.function("plain", &[("MCP_INVOKE_MODE", "RESPONSE_STREAM")]);
@@ -226,7 +226,7 @@ fn a_bad_setting_fails_the_init_phase_and_is_named() {
 }
 
 #[test]
-fn a_service_that_cannot_be_built_fails_the_init_phase_with_the_whole_story() {
+fn a_build_error_fails_the_init_phase_with_its_error_chain() {
     for (role, message) in [
         ("fails", "could not reach the database: no route to host"),
         ("has a mistake", "there are two tools named `simple`"),
@@ -243,7 +243,7 @@ fn a_service_that_cannot_be_built_fails_the_init_phase_with_the_whole_story() {
 }
 
 #[test]
-fn without_lambda_it_says_how_to_run_it() {
+fn outside_of_lambda_the_error_says_how_to_run_it() {
     let mut api = RuntimeApi::start();
     api.address = String::new();
 
@@ -264,7 +264,7 @@ fn a_misspelt_variable_is_warned_about() {
 }
 
 #[test]
-fn a_panic_in_a_tool_ends_its_call_and_not_the_environment() {
+fn a_panic_of_a_tool_does_not_end_the_environment() {
     for mode in ["buffered", "stream"] {
         let api = RuntimeApi::start();
         let function = api.function("plain", &[("MCP_INVOKE_MODE", mode)]);
@@ -280,11 +280,11 @@ fn a_panic_in_a_tool_ends_its_call_and_not_the_environment() {
 }
 
 #[test]
-fn a_panic_is_one_line_that_repeats_nothing_of_the_request() {
+fn a_panic_is_one_log_event_without_caller_data() {
     let api = RuntimeApi::start();
     let function = api.function("plain", &[("AWS_LAMBDA_LOG_FORMAT", "JSON")]);
 
-    // What panics there has the text in its message.
+    // The panic message contains the text.
     let forged = "é\n{\"_aws\":{},\"message\":\"s3cret\"}\ns3cret";
     api.answer(tools_call("checks", json!({ "text": forged })));
     api.answer(tools_call("panics", json!({})));
@@ -299,7 +299,7 @@ fn a_panic_is_one_line_that_repeats_nothing_of_the_request() {
 }
 
 #[test]
-fn no_level_of_logging_shows_a_body() {
+fn no_log_level_shows_a_body() {
     for mode in ["buffered", "stream"] {
         let api = RuntimeApi::start();
         let function = api.function("plain", &[("MCP_INVOKE_MODE", mode), ("RUST_LOG", "trace")]);
@@ -314,7 +314,7 @@ fn no_level_of_logging_shows_a_body() {
 }
 
 #[test]
-fn each_call_is_a_line_of_json_with_its_metrics() {
+fn each_call_is_one_json_log_event_with_metrics() {
     for mode in ["buffered", "stream"] {
         let api = RuntimeApi::start();
         let function = api.function("plain", &[("MCP_INVOKE_MODE", mode)]);
@@ -342,7 +342,7 @@ fn each_call_is_a_line_of_json_with_its_metrics() {
 }
 
 #[test]
-fn an_event_of_no_known_shape_is_reported_and_the_next_one_is_served() {
+fn an_unknown_event_is_reported_and_the_next_one_is_served() {
     for mode in ["buffered", "stream"] {
         let api = RuntimeApi::start();
         let function = api.function("plain", &[("MCP_INVOKE_MODE", mode)]);
@@ -361,14 +361,14 @@ fn an_event_of_no_known_shape_is_reported_and_the_next_one_is_served() {
 }
 
 #[test]
-fn several_invocations_are_asked_for_at_once_only_if_the_platform_runs_several() {
+fn concurrent_polling_needs_max_concurrency() {
     for mode in ["buffered", "stream"] {
         for (concurrency, expected) in [("1", 1), ("3", 3)] {
             let api = RuntimeApi::start();
             let variables = [("MCP_INVOKE_MODE", mode), ("AWS_LAMBDA_MAX_CONCURRENCY", concurrency)];
             let function = api.function("plain", &variables);
 
-            // Each takes an event that never ends, so that every worker there is has asked and is busy.
+            // Each worker gets an event that never ends, so that the number of polls is the number of workers.
             let sleep = event_of(Via::FunctionUrl, &tools_call("sleeps", json!({})).into_http()).to_string();
             let asked: Vec<Seen> = (0..expected)
                 .map(|_| {
@@ -410,7 +410,7 @@ fn the_close_hook_runs_on_sigterm_and_an_extension_is_registered_only_for_it() {
 }
 
 #[test]
-fn what_a_snapshot_must_not_hold_is_closed_before_and_opened_after() {
+fn snapshot_hooks_run_before_the_snapshot_and_after_the_restore() {
     for mode in ["buffered", "stream"] {
         let api = RuntimeApi::start();
         let variables = [("MCP_INVOKE_MODE", mode), ("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")];

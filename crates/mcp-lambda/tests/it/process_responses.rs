@@ -1,5 +1,5 @@
-//! Responses of routes and layers that cannot be sent, from a function as a process of its own: the caller gets a 500, and the
-//! environment serves the next request.
+//! Responses of routes and layers that cannot be sent, from a function as a separate process: the caller gets a 500, and the
+//! execution environment serves the next request.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -16,8 +16,8 @@ use crate::{
 /// The limit of a response's headers, in bytes of names and values.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// The response that the query names.
-fn spoilt(kind: &str) -> Result<Response<Body>, BoxError> {
+/// An invalid response of the given kind.
+fn invalid_response(kind: &str) -> Result<Response<Body>, BoxError> {
     let mut response = Response::new(Body::whole("of the author"));
     let headers = response.headers_mut();
     let mut add = |name: &'static str, value: &[u8]| {
@@ -35,22 +35,22 @@ fn spoilt(kind: &str) -> Result<Response<Body>, BoxError> {
         "large-cookie" => _ = add("set-cookie", &vec![b'a'; MAX_HEADER_BYTES]),
         "huge" => _ = add("x-a", &vec![b'a'; 8 * 1024 * 1024]),
         "many" => (0..20_000).for_each(|_| _ = add("x-a", b"a")),
-        // More than a map of headers holds: it panics.
+        // More than `HeaderMap` can hold: it panics.
         "too-many" => (0..40_000).for_each(|_| _ = add("x-a", b"a")),
         status => *response.status_mut() = status.parse()?,
     }
     Ok(response)
 }
 
-/// The service of the role: a route, a public route and a layer that return such a response.
+/// A service with a route, a public route and a layer that return such a response.
 pub(super) fn service(config: HttpConfig) -> Result<McpService, InitError> {
-    let spoil = service_fn(async |request: Request<Body>| spoilt(request.uri().query().unwrap_or_default()));
+    let spoil = service_fn(async |request: Request<Body>| invalid_response(request.uri().query().unwrap_or_default()));
     let layer = layer_fn(|inner: McpService| {
         service_fn(move |request: Request<Body>| {
             let mut inner = inner.clone();
             async move {
                 match (request.uri().path(), request.uri().query()) {
-                    ("/layer", Some(kind)) => spoilt(kind),
+                    ("/layer", Some(kind)) => invalid_response(kind),
                     _ => Ok(inner.call(request).await?),
                 }
             }
@@ -111,6 +111,6 @@ fn a_response_that_cannot_be_sent_is_a_500_and_the_next_request_is_served() {
         let output = function.kill();
 
         assert!(output.contains("a response cannot be sent"), "{output}");
-        assert!(output.contains("the headers have 65537 bytes; at most 65536 are sent"), "{output}");
+        assert!(output.contains("the headers have 65537 bytes; the limit is 65536"), "{output}");
     }
 }

@@ -89,8 +89,8 @@ async fn arguments_are_listed_in_the_order_of_their_fields() {
 }
 
 #[tokio::test]
-async fn prompts_are_listed_and_made_in_every_revision() {
-    // A client of 2024-11-05 that names its version gets sound as something that it knows.
+async fn prompts_are_listed_and_rendered_in_every_revision() {
+    // A client of 2024-11-05 that sends its version gets audio as a content type that it supports.
     let talk = |revision: ProtocolVersion| {
         prompts_get("talk", json!({})).revision(revision).header("mcp-protocol-version", revision.as_str())
     };
@@ -99,7 +99,7 @@ async fn prompts_are_listed_and_made_in_every_revision() {
         let made = exchange(&prompts(), talk(revision)).await;
 
         let prompt = &list.result()["prompts"][0];
-        // The two oldest do not name themselves, and count as 2025-03-26, which may have members of newer ones.
+        // The two oldest have no version header and are served as 2025-03-26, with members of newer revisions.
         assert_eq!(
             prompt.get("title").is_some(),
             revision.max(ProtocolVersion::V2025_03_26).may_have(ProtocolVersion::V2025_06_18)
@@ -113,7 +113,7 @@ async fn prompts_are_listed_and_made_in_every_revision() {
 }
 
 #[tokio::test]
-async fn strings_are_read_as_the_types_of_their_fields() {
+async fn string_arguments_are_parsed_as_the_types_of_their_fields() {
     for (arguments, expected) in [
         (json!({ "to": "7", "days": "3" }), "7 for 3 days, train None, Slow"),
         (
@@ -121,7 +121,6 @@ async fn strings_are_read_as_the_types_of_their_fields() {
             "Rome for 30 days, train Some(true), Swift",
         ),
         (json!({ "to": "Rome", "days": "3", "by_train": "", "pace": "" }), "Rome for 3 days, train None, Slow"),
-        // 2.1
         (json!({ "to": "Rome", "days": "3.0" }), "Rome for 3 days, train None, Slow"),
         (json!({ "to": "Rome", "days": "0.3e1" }), "Rome for 3 days, train None, Slow"),
     ] {
@@ -133,7 +132,7 @@ async fn strings_are_read_as_the_types_of_their_fields() {
 }
 
 #[tokio::test]
-async fn arguments_that_do_not_fit_are_refused_with_what_is_wrong() {
+async fn invalid_arguments_are_rejected_with_the_reason() {
     for (arguments, complaint) in [
         (json!({ "to": "Rome" }), "missing field `days`"),
         (json!({ "to": "Rome", "days": "31" }), "`days`: greater than 30; given: 31"),
@@ -152,9 +151,8 @@ async fn arguments_that_do_not_fit_are_refused_with_what_is_wrong() {
     }
 }
 
-/// 2.2
 #[tokio::test]
-async fn null_is_no_arguments() {
+async fn null_means_no_arguments() {
     let talk = exchange(&prompts(), prompts_get("talk", Value::Null)).await;
     let travel = exchange(&prompts(), prompts_get("travel", Value::Null)).await;
 
@@ -163,7 +161,7 @@ async fn null_is_no_arguments() {
 }
 
 #[tokio::test]
-async fn more_arguments_than_a_form_has_are_not_kept() {
+async fn more_than_256_arguments_are_rejected() {
     let many: serde_json::Map<String, Value> = (0..300).map(|number| (number.to_string(), json!("x"))).collect();
 
     let reply = exchange(&prompts(), prompts_get("travel", Value::Object(many))).await;
@@ -184,14 +182,14 @@ async fn tagged(_: Context, _: TagArgs) -> Result<&'static str, HandlerError> {
 }
 
 #[test]
-fn an_argument_that_no_text_can_be_is_found_while_building() {
+fn an_argument_type_that_is_not_a_string_fails_the_build() {
     let refusal = std::panic::catch_unwind(|| Prompt::new("tagged", tagged)).unwrap_err().downcast::<String>().unwrap();
 
     assert!(refusal.contains("prompt `tagged`: the field `tags`"), "{refusal}");
 }
 
 #[tokio::test]
-async fn an_unknown_prompt_a_fault_and_a_server_without_tools_are_told_apart() {
+async fn an_unknown_prompt_a_fault_and_a_missing_tool_have_different_errors() {
     let unknown = exchange(&prompts(), prompts_get("other", json!({}))).await;
     let broken = exchange(&prompts(), prompts_get("broken", json!({}))).await;
     let tools = exchange(&prompts(), tools_call("simple", json!({}))).await;
@@ -216,7 +214,7 @@ async fn an_argument_with_choices_is_completed_from_them() {
 }
 
 #[tokio::test]
-async fn an_authors_completion_knows_the_other_arguments() {
+async fn a_completer_gets_the_other_arguments() {
     let knowing = suggestions("to", "Li").param("context", json!({ "arguments": { "pace": "slow" } }));
 
     assert_eq!(suggested(suggestions("to", "Li")).await, json!(["Lisbon", "Lima"]));
@@ -224,7 +222,7 @@ async fn an_authors_completion_knows_the_other_arguments() {
 }
 
 #[tokio::test]
-async fn completing_what_is_not_there_is_refused() {
+async fn completion_of_an_unknown_reference_is_rejected() {
     let argument = exchange(&prompts(), suggestions("why", "")).await;
     let prompt = complete(json!({ "type": "ref/prompt", "name": "other" }), "to", "");
     let prompt = exchange(&prompts(), prompt).await;

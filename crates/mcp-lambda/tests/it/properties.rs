@@ -1,4 +1,4 @@
-//! What holds for any input. Bodies and events are made up; seeds of failures are kept beside this file.
+//! Property tests with generated bodies and events. Seeds of failures are stored next to this file.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -18,7 +18,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Any JSON, a few levels deep, with the members that matter more often than chance would have them.
+/// Any JSON, a few levels deep, in which the members of messages are frequent.
 pub(crate) fn json_value() -> impl Strategy<Value = Value> {
     let names = prop_oneof![
         Just("jsonrpc".to_owned()),
@@ -56,7 +56,7 @@ pub(crate) fn id() -> impl Strategy<Value = Value> {
     prop_oneof![any::<i64>().prop_map(Value::from), any::<u64>().prop_map(Value::from), ".{0,20}".prop_map(Value::from)]
 }
 
-/// A response that any HTTP client could read, with a JSON-RPC body where there is one.
+/// Asserts that a response is valid HTTP with a JSON-RPC body, if any.
 #[track_caller]
 pub(crate) fn assert_well_formed(response: &Value) -> Vec<Value> {
     let status = response["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
@@ -96,26 +96,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn any_bytes_as_a_body_yield_a_well_formed_answer(body in prop::collection::vec(any::<u8>(), 0..512)) {
+    fn any_bytes_as_a_body_yield_a_well_formed_response(body in prop::collection::vec(any::<u8>(), 0..512)) {
         assert_well_formed(&answer_to(&fixture(), tools_list().body(Bytes::from(body))));
     }
 
     #[test]
-    fn any_json_as_a_body_yields_a_well_formed_answer(body in json_value(), revision in 0..ProtocolVersion::ALL.len()) {
+    fn any_json_as_a_body_yields_a_well_formed_response(body in json_value(), revision in 0..ProtocolVersion::ALL.len()) {
         let request = tools_list().revision(ProtocolVersion::ALL[revision]).body(body.to_string());
 
         assert_well_formed(&answer_to(&fixture(), request));
     }
 
     #[test]
-    fn any_bytes_as_an_event_are_refused_or_answered(event in prop::collection::vec(any::<u8>(), 0..512)) {
+    fn any_bytes_as_an_event_are_rejected_or_served(event in prop::collection::vec(any::<u8>(), 0..512)) {
         if let Ok(request) = LambdaRequest::from_event(&event) {
             panic!("these bytes are taken for {request:?}");
         }
     }
 
     #[test]
-    fn any_json_inside_an_event_is_refused_or_answered(
+    fn any_json_in_an_event_is_rejected_or_served(
         value in json_value(),
         place in prop::sample::select(vec![
             "/body", "/headers", "/headers/accept", "/headers/content-type", "/requestContext", "/rawPath",
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn no_environment_makes_reading_it_panic(pairs in prop::collection::vec(("MCP_[A-Z_]{1,16}", ".{0,40}"), 0..4), url in ".{0,40}") {
+    fn no_environment_variables_make_parsing_panic(pairs in prop::collection::vec(("MCP_[A-Z_]{1,16}", ".{0,40}"), 0..4), url in ".{0,40}") {
         let _ = HttpConfig::from_env(&Env::from_pairs(pairs));
         let _ = HttpConfig::from_env(&Env::from_pairs([("MCP_PUBLIC_URL", url.as_str()), ("MCP_ALLOWED_ORIGINS", &url)]));
     }

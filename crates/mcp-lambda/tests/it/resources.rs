@@ -1,4 +1,4 @@
-//! Resources, templates, and lists that a handler makes.
+//! Resources, templates, and lists of handlers.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -70,7 +70,7 @@ async fn book(_: Context, uri: BookUri) -> Result<String, HandlerError> {
     }
 }
 
-/// Five books, two a page.
+/// Five books, two per page.
 async fn books(_: Context, cursor: Option<String>) -> Result<ResourcePage, HandlerError> {
     let from: u32 = match cursor {
         None => 1,
@@ -125,7 +125,7 @@ async fn text_bytes_and_several_contents_are_read_in_every_revision() {
 }
 
 #[tokio::test]
-async fn a_template_reads_typed_values_from_the_uri() {
+async fn a_template_parses_typed_values_from_the_uri() {
     let book = exchange(&library(), resources_read("lib://books/5")).await;
     let file = exchange(&library(), resources_read("lib://files/a/%C3%A9.txt")).await;
 
@@ -135,7 +135,7 @@ async fn a_template_reads_typed_values_from_the_uri() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_an_error_that_names_the_uri() {
+async fn an_unknown_resource_is_an_error_with_its_uri() {
     for uri in ["lib://books/6", "lib://books/0", "lib://books/many", "lib://books/1/2", "lib://other", "other"] {
         let modern = exchange(&library(), resources_read(uri)).await;
         let legacy = exchange(&library(), resources_read(uri).revision(ProtocolVersion::V2025_11_25)).await;
@@ -146,7 +146,7 @@ async fn what_is_not_there_is_an_error_that_names_the_uri() {
 }
 
 #[tokio::test]
-async fn a_fault_is_logged_and_not_shown() {
+async fn an_internal_fault_is_logged_and_not_sent() {
     let reply = exchange(&library(), resources_read("lib://broken")).await;
 
     assert_eq!(reply.refusal(), (200, -32603));
@@ -154,7 +154,7 @@ async fn a_fault_is_logged_and_not_shown() {
 }
 
 #[tokio::test]
-async fn each_read_says_how_long_it_may_be_kept_and_by_whom() {
+async fn each_read_has_its_cache_hints() {
     let terms = exchange(&library(), resources_read("lib://terms")).await.result().clone();
     let cover = exchange(&library(), resources_read("lib://cover")).await.result().clone();
     let retried = resources_read("lib://cover").param("inputResponses", json!({}));
@@ -166,7 +166,7 @@ async fn each_read_says_how_long_it_may_be_kept_and_by_whom() {
 }
 
 #[tokio::test]
-async fn registered_resources_come_first_and_then_what_handlers_list() {
+async fn registered_resources_are_listed_before_those_of_handlers() {
     for revision in ProtocolVersion::ALL {
         let first = exchange(&library(), list(None).revision(revision)).await;
         let second = exchange(&library(), list(first.result().get("nextCursor")).revision(revision)).await;
@@ -180,7 +180,7 @@ async fn registered_resources_come_first_and_then_what_handlers_list() {
 }
 
 #[tokio::test]
-async fn pages_of_any_size_hold_every_resource_once() {
+async fn pages_of_any_size_list_every_resource_once() {
     for size in 1..12 {
         let service = server().page_size(NonZeroUsize::new(size).unwrap());
         let service = McpService::new(service, HttpConfig::default()).unwrap();
@@ -202,7 +202,7 @@ async fn pages_of_any_size_hold_every_resource_once() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_was_not_given_out_is_refused() {
+async fn an_unknown_cursor_is_rejected() {
     // `from:2`, `from:99`, `by:2`, `by:2+0`, `by:0+0:x`
     for cursor in ["", "x", "ZnJvbToy", "ZnJvbTo5OQ", "Ynk6Mg", "Ynk6MiswCg", "Ynk6Misw", "Ynk6MCswOng"] {
         let service =
@@ -215,7 +215,7 @@ async fn a_cursor_that_was_not_given_out_is_refused() {
 }
 
 #[tokio::test]
-async fn a_list_that_a_handler_makes_is_private_unless_its_author_knows_better() {
+async fn a_list_of_a_handler_is_private_by_default() {
     let made = exchange(&library(), list(None)).await.result().clone();
     let shared = server().caching(List::Resources, Caching::public(Duration::from_secs(7)));
     let shared = McpService::new(shared, HttpConfig::default()).unwrap();
@@ -237,24 +237,24 @@ async fn templates_are_listed_in_every_revision() {
 
         let template = &reply.result()["resourceTemplates"][0];
         assert_eq!((&template["uriTemplate"], &template["name"]), (&json!("lib://books/{id}"), &json!("book")));
-        // The two oldest do not name themselves, and count as 2025-03-26, which may have titles.
+        // The two oldest have no version header and are served as 2025-03-26, with titles.
         assert_eq!(template["title"], "Book");
     }
 }
 
 #[tokio::test]
-async fn legacy_clients_may_subscribe_where_an_author_says_so() {
+async fn legacy_clients_may_subscribe_if_enabled() {
     let subscribe = |method, uri, revision| McpRequest::new(method, json!({ "uri": uri })).revision(revision);
     for revision in ProtocolVersion::ALL.into_iter().filter(|revision| !revision.is_modern()) {
         for method in [method::RESOURCES_SUBSCRIBE, method::RESOURCES_UNSUBSCRIBE] {
             let done = exchange(&library(), subscribe(method, "lib://shelf", revision)).await;
-            let refused = exchange(&library(), subscribe(method, "lib://terms", revision)).await;
+            let rejected = exchange(&library(), subscribe(method, "lib://terms", revision)).await;
             let missing = exchange(&library(), subscribe(method, "lib://other", revision)).await;
             let by_template = exchange(&library(), subscribe(method, "lib://books/5", revision)).await;
             assert_eq!(by_template.refusal(), (200, -32602));
 
             assert_eq!(done.result(), &json!({}));
-            assert_eq!((refused.refusal(), missing.refusal()), ((200, -32602), (200, -32002)));
+            assert_eq!((rejected.refusal(), missing.refusal()), ((200, -32602), (200, -32002)));
         }
         let greeted = exchange(&library(), initialize(revision.as_str())).await;
         // No change is ever sent.
@@ -279,7 +279,7 @@ async fn a_variable_is_completed_by_template_and_by_uri() {
 }
 
 #[tokio::test]
-async fn at_most_a_hundred_values_are_suggested() {
+async fn a_completion_has_at_most_a_hundred_values() {
     for revision in ProtocolVersion::ALL {
         let request = complete(json!({ "type": "ref/resource", "uri": "lib://books/{id}" }), "id", "");
 
@@ -292,7 +292,7 @@ async fn at_most_a_hundred_values_are_suggested() {
 }
 
 #[tokio::test]
-async fn what_has_no_suggestions_and_what_is_not_there_are_told_apart() {
+async fn a_missing_completer_and_an_unknown_template_have_different_results() {
     let complete = async |uri: &str, variable: &str| {
         exchange(&library(), complete(json!({ "type": "ref/resource", "uri": uri }), variable, "")).await
     };
@@ -307,7 +307,7 @@ async fn what_has_no_suggestions_and_what_is_not_there_are_told_apart() {
 }
 
 #[test]
-fn an_authors_mistake_is_found_while_building() {
+fn an_invalid_definition_fails_the_build() {
     let building =
         |build: fn() -> Server<()>| std::panic::catch_unwind(build).unwrap_err().downcast::<String>().unwrap();
 

@@ -1,4 +1,4 @@
-//! What a tool may return, and what becomes of it.
+//! Results of tools, and their conversion into responses.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::common::fixture;
 
 #[tokio::test]
-async fn a_structured_result_comes_as_json_and_as_text() {
+async fn a_structured_result_is_sent_as_json_and_as_text() {
     let reply = exchange(&fixture(), tools_call("structured", json!({}))).await;
 
     let value = json!({ "x": 1, "label": { "a": [true] } });
@@ -30,7 +30,7 @@ async fn an_array_is_structured_output_in_the_newest_revision() {
 }
 
 #[tokio::test]
-async fn a_failure_is_a_result_that_says_so() {
+async fn a_failed_tool_is_a_result_with_is_error() {
     let result = exchange(&fixture(), tools_call("fails", json!({}))).await.tool_result();
 
     assert_eq!((result.is_error, result.text().as_str()), (Some(true), "the shop is closed"));
@@ -41,7 +41,7 @@ fn invocation(request_id: &str) -> Invocation {
 }
 
 #[tokio::test]
-async fn a_fault_of_ours_is_logged_and_only_its_request_id_is_sent() {
+async fn an_internal_fault_is_logged_and_only_its_request_id_is_sent() {
     let logs = crate::common::capture_logs();
 
     let request = tools_call("fails_inside", json!({}));
@@ -55,14 +55,14 @@ async fn a_fault_of_ours_is_logged_and_only_its_request_id_is_sent() {
 }
 
 #[tokio::test]
-async fn a_panic_while_arguments_are_read_is_an_internal_error_too() {
+async fn a_panic_while_parsing_arguments_is_an_internal_error() {
     let reply = exchange(&fixture(), tools_call("checks", json!({ "text": "é" }))).await;
 
     assert_eq!(reply.refusal(), (200, -32603));
 }
 
 #[tokio::test]
-async fn raw_json_of_several_lines_is_one_line_of_an_event() {
+async fn multi_line_raw_json_is_one_line_of_an_event() {
     for accept in ["text/event-stream", "application/json"] {
         let reply = exchange(&fixture(), tools_call("pretty", json!({})).header("accept", accept)).await;
 
@@ -71,7 +71,7 @@ async fn raw_json_of_several_lines_is_one_line_of_an_event() {
 }
 
 #[tokio::test]
-async fn a_panic_and_a_result_that_is_no_json_are_internal_errors_and_the_service_lives_on() {
+async fn a_panic_and_an_unserializable_result_are_internal_errors() {
     let service = fixture();
     for tool in ["panics", "unserialisable"] {
         for revision in ProtocolVersion::ALL {
@@ -111,7 +111,7 @@ async fn a_raw_schema_is_enforced_unless_it_is_unvalidated() {
 }
 
 #[tokio::test]
-async fn the_context_knows_the_request_and_its_invocation() {
+async fn the_context_has_the_request_and_its_invocation() {
     let invocation = Invocation {
         deadline: std::time::Instant::now().checked_add(std::time::Duration::from_secs(30)),
         ..LambdaInvocation::traced("req", "Root=1-2-3")
@@ -130,11 +130,15 @@ async fn the_context_knows_the_request_and_its_invocation() {
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01", "xray": "Root=1-2-3", "has_deadline": true,
     });
     assert_eq!(modern.result()["structuredContent"], expected);
-    assert_eq!(legacy.result()["structuredContent"]["client"], Value::Null, "only `initialize` said who it is");
+    assert_eq!(
+        legacy.result()["structuredContent"]["client"],
+        Value::Null,
+        "legacy clients send their name only in `initialize`"
+    );
 }
 
 #[tokio::test]
-async fn a_result_too_large_to_carry_is_an_error_that_names_size_and_limit() {
+async fn a_result_over_the_limit_is_an_error_with_size_and_limit() {
     const MIB: usize = 1024 * 1024;
     let service = fixture();
     for (via, limit) in [(Via::FunctionUrl, 6 * MIB), (Via::RestApi, 6 * MIB), (Via::LoadBalancer, MIB)] {
@@ -142,7 +146,7 @@ async fn a_result_too_large_to_carry_is_an_error_that_names_size_and_limit() {
 
         let fits = exchange_via(via, &service, call(limit - 8192, "x"), Default::default()).await;
         let too_large = exchange_via(via, &service, call(limit, "x"), Default::default()).await;
-        // Quotes are escaped twice on the way, so that half of it is too much already.
+        // Quotes are escaped twice, so that half of the limit is too large already.
         let escaped = exchange_via(via, &service, call(limit / 3, "\""), Default::default()).await;
 
         assert_eq!(fits.tool_result().is_error, None, "{via:?}");
@@ -156,7 +160,7 @@ async fn a_result_too_large_to_carry_is_an_error_that_names_size_and_limit() {
 }
 
 #[tokio::test]
-async fn notifications_never_crowd_out_the_result() {
+async fn notifications_are_dropped_before_the_result() {
     let request = tools_call("large", json!({ "bytes": 5_000_000, "notifications": 100 })).progress_token(json!(1));
 
     let reply = exchange(&fixture(), request).await;
@@ -168,7 +172,7 @@ async fn notifications_never_crowd_out_the_result() {
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema, Validate)]
 struct Reading {
-    /// The temperature; NaN if it is left out.
+    /// The temperature; NaN if it is omitted.
     #[garde(skip)]
     celsius: Option<f64>,
     #[garde(skip)]
@@ -195,9 +199,9 @@ async fn measure(_: ToolContext<()>, reading: Reading) -> Result<Json<Measured>,
     Ok(Json(Measured { by_place: BTreeMap::from([("secret-place".to_owned(), inner)]) }))
 }
 
-/// 2.3: a client would discard such a result, and the operator would not learn of it.
+/// A client would discard such a result, without any log event on the server.
 #[tokio::test]
-async fn a_result_that_breaks_its_schema_is_a_fault_that_names_the_member() {
+async fn a_result_that_violates_its_schema_is_a_fault_with_the_member() {
     let server = Server::new("test", "0.0.0", ()).tool(Tool::new("measure", measure));
     let service = McpService::new(server, HttpConfig::default()).unwrap();
 
@@ -224,9 +228,9 @@ async fn a_result_that_breaks_its_schema_is_a_fault_that_names_the_member() {
     assert_eq!(kept.result()["structuredContent"]["by_place"]["secret-place"]["samples"], 9);
 }
 
-/// 2.1: JSON Schema says that `5.0` is an integer; the handler gets one.
+/// In JSON Schema, `5.0` is an integer: the handler gets an integer.
 #[tokio::test]
-async fn a_handler_with_a_schema_by_hand_gets_whole_numbers_as_integers() {
+async fn a_raw_schema_handler_gets_integral_numbers_as_integers() {
     let service = fixture();
     let call = |arguments: &str| {
         let body =
@@ -256,9 +260,8 @@ async fn a_handler_with_a_schema_by_hand_gets_whole_numbers_as_integers() {
     }
 }
 
-/// 2.2
 #[tokio::test]
-async fn null_is_no_arguments() {
+async fn null_means_no_arguments() {
     let service = fixture();
     for revision in ProtocolVersion::ALL {
         let simple = exchange(&service, tools_call("simple", Value::Null).revision(revision)).await.tool_result();
@@ -271,13 +274,12 @@ async fn null_is_no_arguments() {
     }
 }
 
-/// S13
 #[tokio::test(start_paused = true)]
-async fn a_call_that_sends_too_many_notifications_is_bounded_and_the_log_counts_what_was_dropped() {
+async fn notifications_are_rate_limited_and_dropped_ones_are_counted() {
     let logs = crate::common::capture_logs();
     let request = || tools_call("count", json!({ "to": 1000 })).progress_token(json!(1));
 
-    // The clock stands still.
+    // The clock is paused.
     let burst = exchange(&fixture(), request()).await;
     let few = exchange(&fixture(), tools_call("count", json!({ "to": 100 })).progress_token(json!(1))).await;
 
@@ -285,14 +287,14 @@ async fn a_call_that_sends_too_many_notifications_is_bounded_and_the_log_counts_
     assert_eq!(burst.tool_result().text(), "counted to 1000");
     let lines = logs.lines();
     let dropped: Vec<_> = lines.iter().filter_map(|line| line.get("dropped")).collect();
-    // Values that do not grow are left out before they are counted, but for the one beside each that was dropped.
+    // Progress that does not increase is not counted, except next to a dropped one.
     assert_eq!(dropped, [&json!(1800)]);
     assert!(lines.iter().all(|line| line.get("dropped").is_none() || line["level"] == "WARN"));
 }
 
-/// S13: for as long as it takes.
+/// In total, at any rate.
 #[tokio::test(start_paused = true)]
-async fn a_call_sends_a_thousand_notifications_in_all() {
+async fn a_call_sends_at_most_a_thousand_notifications() {
     async fn chatter(context: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         for _ in 0..20 {
             for _ in 0..100 {

@@ -55,7 +55,7 @@ fn frames(frames: Vec<io::Result<Bytes>>) -> Body {
 }
 
 #[tokio::test]
-async fn a_response_that_cannot_be_carried_is_a_500() {
+async fn a_response_that_cannot_be_sent_is_a_500() {
     for (status, name, value, expected) in [
         (200, "content-disposition", &b"\xff"[..], 500),
         (200, "content-disposition", "é".as_bytes(), 500),
@@ -84,7 +84,7 @@ async fn a_response_that_cannot_be_carried_is_a_500() {
 }
 
 #[tokio::test]
-async fn headers_are_no_larger_than_the_events_sender_takes() {
+async fn response_headers_are_limited_by_event_source() {
     for via in ALL {
         let is_load_balancer = matches!(via, Via::LoadBalancer | Via::LoadBalancerMultiValue);
         let limit = if is_load_balancer { 32 * 1024 } else { 64 * 1024 };
@@ -151,7 +151,7 @@ async fn a_buffered_body_that_fails_or_panics_is_a_500() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_body_of_a_layers_response_is_bounded_in_time_and_size() {
+async fn the_response_body_of_a_layer_is_limited_in_time_and_size() {
     let slow = || {
         let ticks = stream::unfold((), async |()| {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -167,7 +167,7 @@ async fn the_body_of_a_layers_response_is_bounded_in_time_and_size() {
 }
 
 #[tokio::test]
-async fn a_body_that_json_escapes_is_no_larger_than_lambda_carries() {
+async fn the_size_limit_includes_json_escapes() {
     for text in ["12\tab\r\n".repeat(800_000), "\0".repeat(1_200_000), "\u{1b}".repeat(5_900_000)] {
         let text: &'static str = text.leak();
         let service = base().public_route(
@@ -197,7 +197,7 @@ async fn a_path_with_a_query_or_fragment_in_it_is_a_400() {
 }
 
 #[tokio::test]
-async fn a_query_has_a_bounded_number_of_pairs() {
+async fn a_query_has_a_limited_number_of_parameters() {
     let service = base().public_route("/hook", 0, service_fn(echo));
     for (count, expected) in [(1000, 200), (1001, 400), (500_000, 400)] {
         let mut event = event(Via::LoadBalancerMultiValue, "/hook");
@@ -234,7 +234,7 @@ async fn a_route_gets_the_caller_and_no_token() {
 }
 
 #[tokio::test]
-async fn a_route_rejects_callers_with_the_status_that_the_endpoint_has_for_them() {
+async fn a_route_rejects_callers_with_the_statuses_of_the_endpoint() {
     let down = TestIssuer::start().await;
     down.publish([]);
     let issuer = TestIssuer::start().await;
@@ -251,7 +251,7 @@ async fn a_route_rejects_callers_with_the_status_that_the_endpoint_has_for_them(
             403,
         ),
         ("no scope", &issuer, scoped, &[], Via::FunctionUrl, 403),
-        // Rules for every caller hold for routes, although discovery is public.
+        // The rule of the server applies to routes, even if discovery is public.
         ("no scope", &issuer, authorization::server().require_scope("events:write"), &[], Via::FunctionUrl, 403),
     ] {
         let service = authorization::service(server, issuer, more).route("/export", service_fn(echo));
@@ -269,9 +269,9 @@ async fn a_route_rejects_callers_with_the_status_that_the_endpoint_has_for_them(
     }
 }
 
-/// What a request says is repeated in the headers of the response, whose size is limited.
+/// CORS headers repeat request headers, but the size of response headers is limited.
 #[tokio::test]
-async fn the_headers_of_a_page_never_make_a_response_that_cannot_be_sent() {
+async fn cors_headers_never_exceed_the_header_limit() {
     let own = "https://abcdefghij.lambda-url.eu-west-1.on.aws";
     let params = |bytes: usize| "mcp-param-,".repeat(bytes / "mcp-param-,".len());
     let long_port = |bytes: usize| format!("{own}:{}443", "0".repeat(bytes));

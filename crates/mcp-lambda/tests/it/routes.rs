@@ -1,4 +1,4 @@
-//! Services beside the endpoint, and layers around it.
+//! Routes at other paths, and layers around the service.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     common::{capture_logs, config, server},
 };
 
-/// Returns what it has got.
+/// Returns the properties of the request.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let caller = parts.extensions.get::<Arc<Principal>>().map(|caller| caller.subject.clone());
@@ -71,7 +71,7 @@ impl Answer {
     }
 }
 
-/// Sends a request as a Function URL would, which vouches for its name.
+/// Sends a request as a Function URL does, with its domain name.
 async fn send(service: &McpService, mut request: Request<Bytes>) -> Answer {
     let domain_name = Some("abcdefghij.lambda-url.eu-west-1.on.aws".to_owned());
     request.extensions_mut().insert(Transport { source: EventSource::FunctionUrl, domain_name, iam: None });
@@ -100,11 +100,11 @@ async fn a_route_gets_every_method_with_its_query_and_body() {
     }
     let head = send(&service, request(Method::HEAD, "/export").body(Bytes::new()).unwrap()).await;
     assert_eq!((head.status, head.text.as_str()), (200, ""));
-    assert_eq!(exchange(&service, tools_call("simple", json!({}))).await.status, 200, "the endpoint is as it was");
+    assert_eq!(exchange(&service, tools_call("simple", json!({}))).await.status, 200, "the endpoint is unchanged");
 }
 
 #[tokio::test]
-async fn only_the_exact_path_is_a_route() {
+async fn a_route_matches_its_exact_path_only() {
     let issuer = TestIssuer::start().await;
     let service = guarded(&issuer, &[]);
     for path in [
@@ -149,7 +149,7 @@ async fn only_the_exact_path_is_a_route() {
 }
 
 #[tokio::test]
-async fn below_a_path_of_its_own_the_server_has_its_routes_too() {
+async fn routes_are_below_the_path_of_the_public_url() {
     let public_url = PublicUrl::parse("https://example.com/tools");
     let service = McpService::new(server(), HttpConfig { public_url, ..config() }).unwrap().public_route(
         "/hook",
@@ -165,7 +165,7 @@ async fn below_a_path_of_its_own_the_server_has_its_routes_too() {
 }
 
 #[tokio::test]
-async fn a_route_demands_the_endpoints_token_and_passes_the_caller_on() {
+async fn a_route_needs_a_token_and_gets_the_principal() {
     let issuer = TestIssuer::start().await;
     let service = guarded(&issuer, &[]);
     let logs = capture_logs();
@@ -180,9 +180,9 @@ async fn a_route_demands_the_endpoints_token_and_passes_the_caller_on() {
         "{challenge}"
     );
     let endpoint = exchange(&service, tools_call("closed", json!({}))).await;
-    assert_eq!(endpoint.headers["www-authenticate"], challenge, "the endpoint's own challenge");
+    assert_eq!(endpoint.headers["www-authenticate"], challenge, "the challenge of the endpoint");
     assert_eq!(anonymous.json()["error"]["code"], 401);
-    assert!(logs.lines().iter().any(|line| line["message"] == "a request was refused for who makes it"));
+    assert!(logs.lines().iter().any(|line| line["message"] == "request rejected: caller not authorized"));
 
     let with =
         |value: String| request(Method::GET, "/export").header("authorization", value).body(Bytes::new()).unwrap();
@@ -203,7 +203,7 @@ async fn a_route_demands_the_endpoints_token_and_passes_the_caller_on() {
 }
 
 #[tokio::test]
-async fn a_public_route_takes_no_notice_of_tokens_and_origins() {
+async fn a_public_route_ignores_tokens_and_origins() {
     let issuer = TestIssuer::start().await;
     let service = guarded(&issuer, &[("MCP_ANONYMOUS", "deny")]);
 
@@ -224,7 +224,7 @@ async fn a_public_route_takes_no_notice_of_tokens_and_origins() {
 }
 
 #[tokio::test]
-async fn with_iam_a_route_takes_the_signature() {
+async fn with_iam_a_route_authenticates_by_signature() {
     let config = HttpConfig { authentication: Authentication::Iam { grant_scopes: Vec::new() }, ..config() };
     let service = McpService::new(server(), config).unwrap().route("/export", service_fn(echo));
     let own = request(Method::GET, "/export").body(Bytes::new()).unwrap();
@@ -245,7 +245,7 @@ async fn respond(service: &McpService, event: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn pages_of_foreign_origins_may_not_call_a_route() {
+async fn foreign_origins_are_rejected_by_routes() {
     let allowed_origins = vec![mcp_lambda::transport::Origin::parse("https://app.example").unwrap()];
     let service = McpService::new(server(), HttpConfig { allowed_origins, ..config() })
         .unwrap()
@@ -267,7 +267,7 @@ async fn pages_of_foreign_origins_may_not_call_a_route() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_never_reaches_the_service_and_a_caller_is_checked_before_it() {
+async fn a_large_body_is_rejected_after_authentication() {
     let issuer = TestIssuer::start().await;
     let service = guarded(&issuer, &[]);
     let post = |path: &str, bytes: usize| request(Method::POST, path).body(Bytes::from(vec![b'x'; bytes])).unwrap();
@@ -285,13 +285,13 @@ async fn a_body_over_the_limit_never_reaches_the_service_and_a_caller_is_checked
     assert_eq!(send(&service, post("/length", max + 1)).await.status, 413);
 
     let encoded = event_of(Via::FunctionUrlBase64, &post("/hook", 100));
-    assert_eq!(respond(&service, &encoded).await["statusCode"], 200, "the decoded body counts");
+    assert_eq!(respond(&service, &encoded).await["statusCode"], 200, "the limit applies to the decoded body");
     let mut spoilt = encoded;
     spoilt["body"] = json!("no base64!");
     assert_eq!(respond(&service, &spoilt).await["statusCode"], 400);
 }
 
-/// What an OAuth callback needs: query and cookies in, a redirect with cookies out, by each kind of event.
+/// An OAuth callback gets query and cookies, and returns a redirect with cookies, for each kind of event.
 #[tokio::test]
 async fn a_callback_gets_query_and_cookies_and_sets_cookies() {
     async fn callback(request: Request<Body>) -> Result<Response<Body>, Infallible> {
@@ -308,7 +308,7 @@ async fn a_callback_gets_query_and_cookies_and_sets_cookies() {
     let event = |via| {
         let own = request(Method::GET, "/callback").header("cookie", "s=1; t=2").body(Bytes::new()).unwrap();
         let mut event = event_of(via, &own);
-        // As the services document it: a REST API decodes, the others do not.
+        // As documented by AWS: a REST API decodes the query, the others do not.
         event["rawQueryString"] = json!("code=a%20b&code=c&e=");
         let values = if via == Via::RestApi { json!(["a b", "c"]) } else { json!(["a%20b", "c"]) };
         event["queryStringParameters"] = json!({ "code": values[1], "e": "" });
@@ -339,7 +339,7 @@ async fn a_callback_gets_query_and_cookies_and_sets_cookies() {
 }
 
 #[tokio::test]
-async fn a_hostile_query_is_bounded_and_never_more_than_a_bad_request() {
+async fn a_hostile_query_is_at_most_a_bad_request() {
     let service = open();
     let event = |via, name: &str, value: Value| {
         let own = request(Method::GET, "/hook").body(Bytes::new()).unwrap();
@@ -372,7 +372,7 @@ async fn a_hostile_query_is_bounded_and_never_more_than_a_bad_request() {
 }
 
 #[tokio::test]
-async fn a_binary_body_travels_as_base64() {
+async fn a_binary_body_is_sent_as_base64() {
     async fn picture(_: Request<Body>) -> Result<Response<Body>, Infallible> {
         Ok(Response::new(Body::whole(vec![0xff, 0xd8, 0])))
     }
@@ -385,7 +385,7 @@ async fn a_binary_body_travels_as_base64() {
     }
 }
 
-/// Fails in the way that its path says.
+/// Fails as selected by the path.
 async fn fails(request: Request<Body>) -> Result<Response<Body>, io::Error> {
     match request.uri().query().unwrap_or_default() {
         "panic" => panic!("with a secret"),
@@ -403,7 +403,7 @@ async fn fails(request: Request<Body>) -> Result<Response<Body>, io::Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_fails_is_answered_for() {
+async fn a_failing_route_is_a_500_or_504() {
     let logs = capture_logs();
     let service = McpService::new(server(), config()).unwrap().public_route("/fails", 0, service_fn(fails));
     for (query, status) in [("panic", 500), ("error", 500), ("large", 500), ("hang", 504)] {
@@ -426,7 +426,7 @@ async fn a_service_that_fails_is_answered_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_route_streams_where_the_url_does_until_the_deadline() {
+async fn a_route_streams_until_the_deadline() {
     async fn ticks(_: Request<Body>) -> Result<Response<Body>, Infallible> {
         let ticks = futures_util::stream::unfold(0, async |count| {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -455,7 +455,7 @@ async fn a_route_streams_where_the_url_does_until_the_deadline() {
     let broken = get(&with(streaming), "/fails?stream").await;
 
     assert_eq!((stream.status, stream.text.as_str()), (200, "0 1 2 "));
-    assert_eq!(whole.status, 504, "a buffered URL waits for the end");
+    assert_eq!(whole.status, 504, "a buffered URL waits for the complete body");
     assert_eq!((broken.status, broken.text.as_str()), (200, "begin"));
     let logged = logs.read();
     assert!(logged.contains("the body of a response was cut: the deadline came first"), "{logged}");
@@ -463,7 +463,7 @@ async fn a_route_streams_where_the_url_does_until_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_are_around_everything_and_the_last_is_the_outermost() {
+async fn layers_wrap_everything_and_the_last_is_the_outermost() {
     let mark = |name: &'static str| {
         MapResponseLayer::new(move |mut response: Response<Body>| {
             response.headers_mut().append("x-layer", HeaderValue::from_static(name));
@@ -486,12 +486,12 @@ async fn layers_are_around_everything_and_the_last_is_the_outermost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_rejects_hangs_or_fails_is_answered_for() {
-    let refuses = MapRequestLayer::new(|mut request: Request<Body>| {
+async fn a_failing_layer_is_a_500_or_504() {
+    let rejecting_layer = MapRequestLayer::new(|mut request: Request<Body>| {
         *request.uri_mut() = "/nothing".parse().unwrap();
         request
     });
-    assert_eq!(exchange(&open().layer(refuses), tools_list()).await.status, 404);
+    assert_eq!(exchange(&open().layer(rejecting_layer), tools_list()).await.status, 404);
 
     let broken = tower::layer::layer_fn(|_: McpService| {
         service_fn(async |request: Request<Body>| match request.uri().path() {
@@ -511,7 +511,7 @@ async fn a_layer_that_rejects_hangs_or_fails_is_answered_for() {
 }
 
 #[tokio::test]
-async fn as_a_service_of_bodies_it_reads_no_more_than_the_endpoint() {
+async fn the_body_service_has_the_size_limit_of_the_endpoint() {
     let service = open();
     let (parts, body) = tools_call("simple", json!({})).into_http().into_parts();
     let call = |body: Body| {
@@ -528,7 +528,7 @@ async fn as_a_service_of_bodies_it_reads_no_more_than_the_endpoint() {
 }
 
 #[test]
-fn a_route_that_cannot_be_one_is_a_mistake_that_says_so() {
+fn an_invalid_route_panics_with_the_reason() {
     type Build = fn(McpService) -> McpService;
     let message = |build: Build| {
         let service = McpService::new(Server::new("test", "0.0.0", ()), HttpConfig::default()).unwrap();
@@ -542,7 +542,7 @@ fn a_route_that_cannot_be_one_is_a_mistake_that_says_so() {
         ("two routes have the path `/HOOK`", |own| {
             own.route("/hook", service_fn(echo)).public_route("/HOOK", 0, service_fn(echo))
         }),
-        ("comes after a layer", |own| {
+        ("is added after a layer", |own| {
             own.layer(MapRequestLayer::new(|request: Request<Body>| request)).route("/hook", service_fn(echo))
         }),
     ];

@@ -1,4 +1,4 @@
-//! Streams, as a `RESPONSE_STREAM` URL sends them.
+//! Streamed responses, as with a `RESPONSE_STREAM` URL.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use crate::common::{fixture, streaming_fixture};
 
-/// Reads a reply frame by frame.
+/// Sends a request. Returns the headers and the frames of the response.
 async fn frames(request: mcp_testing::McpRequest) -> (http::HeaderMap, Vec<String>) {
     let response = streaming_fixture().oneshot(request.clone().into_http()).await.unwrap();
     let (parts, mut body) = response.into_parts();
@@ -23,7 +23,7 @@ async fn frames(request: mcp_testing::McpRequest) -> (http::HeaderMap, Vec<Strin
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_on_the_way_comes_at_once_and_the_result_last() {
+async fn notifications_are_streamed_and_the_result_is_last() {
     let request = tools_call("count", json!({ "to": 3, "pause_ms": 1000 })).progress_token(json!("t"));
 
     let response = streaming_fixture().oneshot(request.into_http()).await.unwrap();
@@ -38,11 +38,11 @@ async fn what_is_sent_on_the_way_comes_at_once_and_the_result_last() {
 
     assert_eq!(parts.headers["content-type"], "text/event-stream");
     assert_eq!(parts.headers["x-accel-buffering"], "no");
-    assert_eq!(times, [0, 1, 2, 2], "the first made it a stream, the result follows the third");
+    assert_eq!(times, [0, 1, 2, 2], "three notifications, then the result");
 }
 
 #[tokio::test]
-async fn without_anything_on_the_way_the_answer_is_json() {
+async fn without_notifications_the_response_is_json() {
     let (headers, frames) = frames(tools_call("count", json!({ "to": 3 }))).await;
 
     assert_eq!(headers["content-type"], "application/json");
@@ -50,7 +50,7 @@ async fn without_anything_on_the_way_the_answer_is_json() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_only_json_gets_only_the_result() {
+async fn a_client_that_accepts_only_json_gets_only_the_result() {
     let request = tools_call("count", json!({ "to": 3 })).progress_token(json!(1)).header("accept", "application/json");
 
     let (headers, frames) = frames(request).await;
@@ -60,7 +60,7 @@ async fn a_client_that_takes_only_json_gets_only_the_result() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_only_a_stream_gets_one() {
+async fn a_client_that_accepts_only_a_stream_gets_one() {
     let (headers, frames) = frames(tools_call("simple", json!({})).header("accept", "text/event-stream")).await;
 
     assert_eq!(headers["content-type"], "text/event-stream");
@@ -68,7 +68,7 @@ async fn a_client_that_takes_only_a_stream_gets_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_stream_is_kept_alive() {
+async fn an_idle_stream_sends_keep_alive_comments() {
     let response = streaming_fixture()
         .oneshot(tools_call("sleeps", json!({})).progress_token(json!(1)).into_http())
         .await
@@ -99,7 +99,7 @@ async fn an_error_after_the_first_event_ends_the_stream_as_a_message() {
 }
 
 #[tokio::test]
-async fn in_buffered_mode_a_whole_stream_is_sent() {
+async fn in_buffered_mode_the_complete_stream_is_sent() {
     for revision in ProtocolVersion::ALL {
         let request = tools_call("count", json!({ "to": 3 })).revision(revision).progress_token(json!(1));
 
@@ -111,7 +111,7 @@ async fn in_buffered_mode_a_whole_stream_is_sent() {
 }
 
 #[tokio::test]
-async fn a_stream_carries_more_than_a_buffered_answer() {
+async fn a_stream_may_be_larger_than_a_buffered_response() {
     const BYTES: usize = 20 * 1024 * 1024;
 
     let (_, frames) = frames(tools_call("large", json!({ "bytes": BYTES }))).await;

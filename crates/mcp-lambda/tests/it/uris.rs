@@ -1,4 +1,4 @@
-//! Spellings of URIs: which resource one means, what a template's variables get of it, and where people are sent.
+//! Equivalent URIs: resource matching, template variables and the URLs of URL elicitation.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ fn resource(uri: &str) -> Resource<()> {
     Resource::new(uri, "resource", secret)
 }
 
-/// Spellings of `docs://secret` and of `docs://files/a/caf%C3%A9`.
+/// Equivalent URIs of `docs://secret` and of `docs://files/a/caf%C3%A9`.
 const SPELLINGS: [(&str, &[&str]); 2] = [
     (
         "docs://secret",
@@ -74,9 +74,9 @@ fn contents(reply: &Reply) -> &str {
     reply.result()["contents"][0]["text"].as_str().unwrap()
 }
 
-/// 8.10, 3.5: a registered resource goes before each template, and its policy holds, however its URI is spelled.
+/// A registered resource takes precedence over templates, and its access rule applies, for every equivalent URI.
 #[tokio::test]
-async fn each_spelling_of_a_uri_is_that_resource_8_10() {
+async fn equivalent_uris_read_the_same_resource() {
     let issuer = TestIssuer::start().await;
     for (uri, spellings) in SPELLINGS {
         let server = Server::new("docs", "1.0.0", ())
@@ -97,8 +97,8 @@ async fn each_spelling_of_a_uri_is_that_resource_8_10() {
                 .revision(ProtocolVersion::V2025_11_25);
             let completion = complete(json!({ "type": "ref/resource", "uri": spelling }), "value", "");
             for request in [&read, &subscribe, &completion] {
-                let refused = exchange(&service, request.clone().bearer(&other)).await;
-                assert_eq!(refused.status, 403, "{spelling}: {}", refused.body);
+                let rejected = exchange(&service, request.clone().bearer(&other)).await;
+                assert_eq!(rejected.status, 403, "{spelling}: {}", rejected.body);
             }
 
             let read = exchange(&service, read.bearer(&reader)).await;
@@ -106,16 +106,16 @@ async fn each_spelling_of_a_uri_is_that_resource_8_10() {
             let completed = exchange(&service, completion.bearer(&reader)).await;
 
             assert_eq!(contents(&read), "the resource", "{spelling}");
-            assert_eq!(read.result()["contents"][0]["uri"], *spelling, "the client knows it by its own spelling");
+            assert_eq!(read.result()["contents"][0]["uri"], *spelling, "the result has the URI as sent");
             assert_eq!(subscribed.result(), &json!({}), "{spelling}");
             assert_eq!(completed.refusal(), (200, -32602), "{spelling}: a resource has no variables");
         }
     }
 }
 
-/// 8.10: the log names what was read.
+/// The log has the registered URI.
 #[test]
-fn each_spelling_of_a_uri_is_logged_as_that_resource_8_10() {
+fn equivalent_uris_are_logged_as_the_same_resource() {
     for (uri, spellings) in SPELLINGS {
         let server =
             Server::new("docs", "1.0.0", ()).resource(resource(uri)).resource_template(template("docs://{+value}"));
@@ -130,9 +130,9 @@ fn each_spelling_of_a_uri_is_logged_as_that_resource_8_10() {
     }
 }
 
-/// 8.10: a template that takes a resource's place for weaker rights, even if only by a mistake of this crate's, is none.
+/// A template that matches a resource with a stricter access rule is rejected, as defense in depth.
 #[test]
-fn a_template_with_a_weaker_rule_over_a_resource_does_not_build_8_10() {
+fn a_template_with_a_weaker_rule_than_a_matching_resource_does_not_build() {
     let admin_has_all = || Server::new("docs", "1.0.0", ()).scope_includes("docs:admin", ["docs:read", "docs:secret"]);
     let build = |server: Server<()>| {
         let settings = Settings { authorization: Authorization::Required(Default::default()), ..Settings::default() };
@@ -157,14 +157,14 @@ fn a_template_with_a_weaker_rule_over_a_resource_does_not_build_8_10() {
                 .resource_template(template("docs://{value}").require_claim("team", "b")),
         ),
         (
-            "public, over what the server requires",
+            "public, below a rule of the server",
             admin_has_all()
                 .require_scope("docs:read")
                 .resource(resource("docs://secret"))
                 .resource_template(template("docs://{value}").public()),
         ),
         (
-            "in another spelling",
+            "equivalent URI",
             admin_has_all().resource(guarded()).resource_template(template("DOCS://SEC%52{value}").public()),
         ),
     ];
@@ -209,9 +209,9 @@ fn a_template_with_a_weaker_rule_over_a_resource_does_not_build_8_10() {
     }
 }
 
-/// 8.10: of two templates that fit a URI, the first reads it.
+/// If two templates match a URI, the first one reads it.
 #[test]
-fn a_template_with_a_weaker_rule_before_another_does_not_build_8_10() {
+fn a_template_with_a_weaker_rule_than_a_later_one_does_not_build() {
     let build = |first: ResourceTemplate<()>, second: ResourceTemplate<()>| {
         let settings = Settings { authorization: Authorization::Required(Default::default()), ..Settings::default() };
         let server = Server::new("docs", "1.0.0", ()).resource_template(first).resource_template(second);
@@ -228,7 +228,7 @@ fn a_template_with_a_weaker_rule_before_another_does_not_build_8_10() {
 }
 
 #[test]
-fn two_spellings_of_one_uri_are_not_registered_twice_8_10() {
+fn equivalent_uris_are_not_registered_twice() {
     let twice = std::panic::catch_unwind(|| {
         Server::new("docs", "1.0.0", ()).resource(resource("docs://secret")).resource(resource("docs://%53ecret/"))
     });
@@ -237,9 +237,9 @@ fn two_spellings_of_one_uri_are_not_registered_twice_8_10() {
     assert!(message.contains("two resources at `docs://%53ecret/`"), "{message}");
 }
 
-/// 8.10: what a template's variables get is decoded once, and holds no way up.
+/// Template variables are percent-decoded once, and cannot contain a path traversal.
 #[tokio::test]
-async fn a_value_is_decoded_once_and_cannot_climb_out_8_10() {
+async fn a_template_value_is_decoded_once_and_has_no_path_traversal() {
     let server = Server::new("docs", "1.0.0", ())
         .resource_template(template("files://folder/{+value}"))
         .resource_template(template("file:///srv/{value}.txt"))
@@ -272,7 +272,7 @@ async fn a_value_is_decoded_once_and_cannot_climb_out_8_10() {
         ("file:///srv/..%2F..%2Fetc%2Fpasswd.txt", None),
         ("file:///srv/a%2Fb.txt", Some("value a/b")),
         ("file:///SRV/a.txt", None),
-        // A host has no upper and lower case, but its author's values do.
+        // A host is case-insensitive, but template values are not.
         ("greeting://Alice", Some("value Alice")),
         ("GREETING://%41lice/", Some("value Alice")),
         ("docs://NAME-Alice/a", Some("value Alice")),
@@ -295,9 +295,9 @@ async fn asks(context: InteractiveContext<()>) -> Result<&'static str, HandlerEr
     }
 }
 
-/// 8.10: what was asked for one spelling is not answered for another: a template's variables may differ between them.
+/// The state of a request for one URI is rejected for an equivalent one, because template variables may differ.
 #[tokio::test]
-async fn a_state_belongs_to_the_uri_as_it_was_sent_8_10() {
+async fn a_request_state_is_bound_to_the_uri_as_sent() {
     let service = open(Server::new("docs", "1.0.0", ()).resource(Resource::new("docs://secret", "secret", asks)));
     let request = |uri: &str| resources_read(uri).capabilities(json!({ "elicitation": { "form": {} } }));
     let answer = json!({ "word": { "action": "accept", "content": {} } });
@@ -329,9 +329,9 @@ async fn sends(context: InteractiveContext<()>, page: Page) -> Result<String, Ha
     Ok(format!("{:?}", context.elicit_url("page", "Go there.", &page.url).await))
 }
 
-/// 8.13, S6: by the rule that all places have (`mcp_protocol::uri::SecureUrl`, where each of its clauses is tested).
+/// The rule is `mcp_protocol::uri::SecureUrl`, whose tests cover each clause.
 #[tokio::test]
-async fn a_person_is_sent_to_a_secure_url_only_8_13() {
+async fn url_elicitation_allows_secure_urls_only() {
     let service = open(Server::new("sends", "1.0.0", ()).tool(Tool::new("sends", sends)));
     let send = async |url: &str| {
         let call = tools_call("sends", json!({ "url": url })).capabilities(json!({ "elicitation": { "url": {} } }));

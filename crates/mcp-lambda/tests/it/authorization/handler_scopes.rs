@@ -21,7 +21,7 @@ const STREAM: (&str, &str) = ("MCP_INVOKE_MODE", "stream");
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[garde(allow_unvalidated)]
 struct PurgeArgs {
-    /// Whether to send a log message before.
+    /// Whether to send a log message first.
     #[serde(default)]
     after_message: bool,
 }
@@ -51,7 +51,7 @@ async fn read_template(context: RequestContext<()>, uri: PurgeUri) -> Result<Str
 async fn permit(context: &RequestContext<()>, after_message: bool) -> Result<String, HandlerError> {
     if after_message {
         context.log(LoggingLevel::Info, None, "at work").await;
-        // A stream begins once the handler waits for something.
+        // The response becomes a stream when the handler awaits.
         tokio::task::yield_now().await;
     }
     match context.has_scope("events:purge") {
@@ -83,7 +83,7 @@ fn is_challenge(challenge: &str) -> bool {
         && challenge.contains("scope=\"events:read events:purge\"")
 }
 
-/// The request of each kind of item, with a message before its refusal or without.
+/// A request for each kind of item, with or without a log message before the scope error.
 fn requests(after_message: bool) -> [McpRequest; 3] {
     let arguments = || json!({ "after_message": after_message });
     let as_text = json!({ "after_message": after_message.to_string() });
@@ -109,20 +109,20 @@ async fn streamed(service: &McpService, request: McpRequest) -> Reply {
 }
 
 #[tokio::test]
-async fn before_the_first_notification_it_is_a_403_with_a_challenge() {
+async fn a_scope_error_before_notifications_is_a_403_with_a_challenge() {
     let issuer = TestIssuer::start().await;
     let (token, admin) = (issuer.token(["events:read"]), issuer.token(["admin"]));
     for variables in [&[][..], &[STREAM]] {
         let service = service(server(), &issuer, variables);
         for revision in ProtocolVersion::ALL {
             for request in requests(false).map(|request| request.revision(revision)) {
-                let refused = streamed(&service, request.clone().bearer(&token)).await;
+                let rejected = streamed(&service, request.clone().bearer(&token)).await;
                 let permitted = streamed(&service, request.bearer(&admin)).await;
 
-                assert_eq!(refused.refusal(), (403, 403), "{}", refused.body);
-                assert!(is_challenge(refused.headers["www-authenticate"].to_str().unwrap()), "{:?}", refused.headers);
-                let in_data = &refused.response()["error"]["data"]["mcp/www_authenticate"][0];
-                assert!(is_challenge(in_data.as_str().unwrap()), "{}", refused.body);
+                assert_eq!(rejected.refusal(), (403, 403), "{}", rejected.body);
+                assert!(is_challenge(rejected.headers["www-authenticate"].to_str().unwrap()), "{:?}", rejected.headers);
+                let in_data = &rejected.response()["error"]["data"]["mcp/www_authenticate"][0];
+                assert!(is_challenge(in_data.as_str().unwrap()), "{}", rejected.body);
                 assert_eq!(permitted.status, 200);
                 assert!(permitted.body.contains("purged"), "{}", permitted.body);
             }
@@ -131,7 +131,7 @@ async fn before_the_first_notification_it_is_a_403_with_a_challenge() {
 }
 
 #[tokio::test]
-async fn after_the_first_notification_a_tools_result_has_the_challenge() {
+async fn a_scope_error_after_notifications_is_a_tool_result_with_the_challenge() {
     let issuer = TestIssuer::start().await;
     let token = issuer.token(["events:read"]);
     for variables in [&[][..], &[STREAM]] {
@@ -147,17 +147,17 @@ async fn after_the_first_notification_a_tools_result_has_the_challenge() {
 }
 
 #[tokio::test]
-async fn what_has_no_such_result_has_the_challenge_in_its_error() {
+async fn a_scope_error_of_other_methods_has_the_challenge_in_its_error() {
     let issuer = TestIssuer::start().await;
     let token = issuer.token(["events:read"]);
     let (whole, stream) = (service(server(), &issuer, &[]), service(server(), &issuer, &[STREAM]));
     let [_, prompt, resource] = requests(true);
     for request in [prompt, resource] {
-        let refused = streamed(&whole, request.clone().bearer(&token)).await;
+        let rejected = streamed(&whole, request.clone().bearer(&token)).await;
         let too_late = streamed(&stream, request.bearer(&token)).await;
 
-        assert_eq!(refused.refusal(), (403, 403), "nothing has been sent yet");
-        assert!(refused.headers.contains_key("www-authenticate"));
+        assert_eq!(rejected.refusal(), (403, 403), "nothing has been sent yet");
+        assert!(rejected.headers.contains_key("www-authenticate"));
         assert_eq!((too_late.refusal(), too_late.messages.len()), ((200, 403), 2), "{}", too_late.body);
         let in_data = &too_late.response()["error"]["data"]["mcp/www_authenticate"][0];
         assert!(is_challenge(in_data.as_str().unwrap()), "{}", too_late.body);

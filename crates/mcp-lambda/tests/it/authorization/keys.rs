@@ -51,7 +51,7 @@ fn statuses(replies: &[Reply]) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_with_the_first_token_and_once_for_many_at_a_time() {
+async fn keys_are_fetched_once_for_concurrent_first_tokens() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
@@ -66,18 +66,18 @@ async fn keys_are_fetched_with_the_first_token_and_once_for_many_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_unknown_is_looked_for_once_in_a_while() {
+async fn an_unknown_key_id_causes_a_fetch_after_a_cooldown() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
     assert_eq!(send(&service, &token(&issuer, "rsa", TestKey::rsa()), clock.at(0)).await.status, 200);
 
-    // A rotation right after the first fetch is noticed at once.
+    // A rotation right after the first fetch is detected at once.
     issuer.publish([TestKey::rsa().jwk("rsa"), TestKey::other_rsa().jwk("new")]);
     assert_eq!(send(&service, &token(&issuer, "new", TestKey::other_rsa()), clock.at(1)).await.status, 200);
     assert_eq!(issuer.key_fetches(), 2);
 
-    // Made-up key ids cause one fetch in 30 s.
+    // Random key ids cause one fetch in 30 s.
     for second in 2..62 {
         let made_up = token(&issuer, &format!("made up {second}"), TestKey::other_rsa());
         assert_eq!(send(&service, &made_up, clock.at(second)).await.status, 401, "after {second} s");
@@ -86,7 +86,7 @@ async fn a_key_that_is_unknown_is_looked_for_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_removed_stops_working_when_the_keys_grow_old() {
+async fn a_removed_key_is_rejected_after_the_maximum_age() {
     for (cache_control, age) in [
         ("", 3600),
         ("max-age=1", 300),
@@ -130,14 +130,14 @@ async fn an_issuer_that_is_down_for_a_minute_rejects_no_token_whose_key_is_cache
     let (mut admitted, mut later) = (0, 0);
     let before = issuer.key_fetches();
     for second in 3600..3660 {
-        // Not one that is remembered: the key has to decide.
+        // Not a cached token: the key is needed.
         let known = token_of(&issuer, &format!("user {second}"), "rsa", TestKey::rsa());
         admitted += usize::from(send(&service, &known, clock.at(second)).await.status == 200);
-        let refused = send(&service, &unknown, clock.at(second)).await;
-        assert_eq!(refused.refusal(), (503, 503), "the token may be fine");
-        let retry_after: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        let rejected = send(&service, &unknown, clock.at(second)).await;
+        assert_eq!(rejected.refusal(), (503, 503), "the token may be valid");
+        let retry_after: u64 = rejected.headers["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=30).contains(&retry_after));
-        assert!(!refused.headers.contains_key("www-authenticate"));
+        assert!(!rejected.headers.contains_key("www-authenticate"));
         later += 1;
     }
     let fetches = issuer.key_fetches() - before + issuer.requests("/.well-known/openid-configuration") - 1;
@@ -167,7 +167,7 @@ async fn keys_that_could_not_be_refreshed_for_a_day_expire() {
 }
 
 #[tokio::test]
-async fn an_issuer_without_keys_is_no_ones_fault() {
+async fn unavailable_keys_are_a_503_and_not_a_401() {
     let issuer = TestIssuer::start().await;
     issuer.publish([]);
     let service = service(closed_server(), &issuer, &[]);
@@ -178,14 +178,14 @@ async fn an_issuer_without_keys_is_no_ones_fault() {
     }
     assert_eq!(issuer.key_fetches(), 1);
     let (forged, expired) = ("garbage", issuer.mint([], |_, claims| claims["exp"] = json!(1)));
-    assert_eq!(send(&service, forged, clock.at(0)).await.status, 401, "what no key could make good");
+    assert_eq!(send(&service, forged, clock.at(0)).await.status, 401, "invalid with any key");
     assert_eq!(send(&service, &expired, clock.at(0)).await.status, 401);
 }
 
-/// Every misbehaviour, first without keys and then with some: what must not happen is that the wrong one is let in, or one
-/// with a known key kept out.
+/// Every kind of hostile response, first without and then with cached keys: no invalid token may be accepted, and no token of a
+/// cached key rejected.
 #[tokio::test]
-async fn a_hostile_key_server_admits_and_rejects_no_one() {
+async fn a_hostile_key_server_does_not_change_which_tokens_are_valid() {
     let padding = "x".repeat(10 * 1024 * 1024);
     let many: Vec<Value> = (0..10_000).map(|number| TestKey::other_rsa().jwk(&format!("k{number}"))).collect();
     let json = |body: String| IssuerAnswer::Json { body, cache_control: "" };
@@ -205,7 +205,7 @@ async fn a_hostile_key_server_admits_and_rejects_no_one() {
         ("no JSON", json("<html>".to_owned())),
         ("no set", json("{}".to_owned())),
         (
-            "keys that are none",
+            "invalid keys",
             json(r#"{"keys":[7,null,"x",{},{"kty":"oct","k":"AAAA"},{"kty":"RSA","n":"","e":""}]}"#.to_owned()),
         ),
         ("deep nesting", json(format!("{{\"keys\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000)))),
@@ -241,16 +241,15 @@ async fn a_hostile_key_server_admits_and_rejects_no_one() {
         let fetches = issuer.key_fetches() - fetches;
         println!("{what}: {} at first, {fetches} fetches for four tokens, {:.1} s", cold.status, longest.as_secs_f64());
         assert!(fetches <= 3, "{what}: {fetches}");
-        // Claude gives a cold start 10 s.
+        // Claude waits 10 s for a cold start.
         assert!(longest < Duration::from_secs(10), "{what}: {longest:?}");
     }
     assert_eq!(secret.key_fetches(), 0, "a redirect was followed");
 }
 
-/// 8.11: a set of keys none of which the cryptographic library takes is no set: the keys that are there stay, and the next
-/// fetch is 30 s away.
+/// A key set without a usable key is a failed fetch: the cached keys are kept, and the next fetch is 30 s later.
 #[tokio::test]
-async fn keys_that_cannot_verify_replace_none_that_can() {
+async fn unusable_keys_do_not_replace_usable_ones() {
     let p256 = TestKey::p256().jwk("rsa");
     let with = |base: Value, name: &str, value: Value| {
         let mut key = base;
@@ -286,7 +285,7 @@ async fn keys_that_cannot_verify_replace_none_that_can() {
     }
 }
 
-/// 8.11: beside a good key, one that everyone can sign for.
+/// A small-order key, for which anyone can forge signatures, next to a valid key.
 #[tokio::test]
 async fn a_key_of_small_order_verifies_nothing() {
     let issuer = TestIssuer::start().await;
@@ -308,7 +307,7 @@ async fn rotation_under_load_rejects_no_valid_and_admits_no_invalid_token() {
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
     let (mut good, mut bad, mut wrong) = (0, 0, 0);
-    // A rotation a minute: the next key is published before it signs, and the last one stays for the tokens it has made.
+    // One rotation per minute: a key is published before it is used, and kept until its tokens expire.
     for minute in 0..20_u64 {
         let key = |minute: u64| if minute.is_multiple_of(2) { TestKey::rsa() } else { TestKey::other_rsa() };
         let name = |minute: u64| format!("key {minute}");
@@ -319,7 +318,7 @@ async fn rotation_under_load_rejects_no_valid_and_admits_no_invalid_token() {
             let (token, is_good) = match number % 3 {
                 0 => (token_of(&issuer, &subject, &name(minute), key(minute)), true),
                 1 => (token_of(&issuer, &subject, &name(minute + 1), key(minute + 1)), true),
-                // Signed by a key that goes by another name.
+                // Signed by the key of another key id.
                 _ => (token_of(&issuer, &subject, &name(minute), key(minute + 1)), false),
             };
             let service = &service;
@@ -334,13 +333,13 @@ async fn rotation_under_load_rejects_no_valid_and_admits_no_invalid_token() {
         }
     }
     let fetches = issuer.key_fetches();
-    println!("20 rotations in 20 minutes: {good} let in, {bad} refused, {wrong} wrongly decided, {fetches} fetches");
+    println!("20 rotations in 20 minutes: {good} accepted, {bad} rejected, {wrong} wrong results, {fetches} fetches");
     assert_eq!((good, bad, wrong), (400, 200, 0));
     assert!(fetches <= 41, "one at most in 30 s, not {fetches}");
 }
 
 #[tokio::test]
-async fn a_slow_issuer_is_not_waited_for_beyond_the_deadline() {
+async fn a_key_fetch_ends_at_the_deadline() {
     let issuer = TestIssuer::start().await;
     issuer.answer_keys(IssuerAnswer::Silence);
     let service = service(closed_server(), &issuer, &[]);
@@ -349,11 +348,11 @@ async fn a_slow_issuer_is_not_waited_for_beyond_the_deadline() {
     let reply = send(&service, &issuer.token([]), Invocation { deadline, ..Invocation::default() }).await;
 
     assert_eq!(reply.refusal(), (503, 503));
-    assert!(deadline.unwrap() > Instant::now(), "answered before the platform ends the invocation");
+    assert!(deadline.unwrap() > Instant::now(), "the response is sent before the invocation times out");
 }
 
 #[tokio::test]
-async fn a_token_of_a_known_key_does_not_wait_beyond_the_deadline_for_newer_keys() {
+async fn a_token_of_a_cached_key_does_not_wait_for_a_refresh_past_the_deadline() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
@@ -370,7 +369,7 @@ async fn a_token_of_a_known_key_does_not_wait_beyond_the_deadline_for_newer_keys
 }
 
 #[tokio::test]
-async fn keys_that_have_moved_are_found() {
+async fn a_changed_jwks_uri_is_discovered() {
     let (issuer, elsewhere) = (TestIssuer::start().await, TestIssuer::start().await);
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
@@ -383,12 +382,12 @@ async fn keys_that_have_moved_are_found() {
 }
 
 #[tokio::test]
-async fn requests_that_come_at_once_do_not_each_try_an_issuer_that_is_down() {
+async fn concurrent_requests_share_one_failed_fetch() {
     let issuer = TestIssuer::start().await;
     issuer.answer_keys(IssuerAnswer::Late(Duration::from_millis(50), Box::new(IssuerAnswer::Status(500))));
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
-    // The one that came last is the first to ask.
+    // The request that was received last is polled first.
     let requests = (0..20).rev().map(|number| {
         let invocation = Invocation { received: clock.0 + Duration::from_millis(number), ..Invocation::default() };
         let token = token_of(&issuer, &format!("user {number}"), "rsa", TestKey::rsa());
@@ -403,7 +402,7 @@ async fn requests_that_come_at_once_do_not_each_try_an_issuer_that_is_down() {
 }
 
 #[tokio::test]
-async fn more_tokens_than_are_remembered_are_verified_all_the_same() {
+async fn more_tokens_than_the_cache_holds_are_verified() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
@@ -416,7 +415,7 @@ async fn more_tokens_than_are_remembered_are_verified_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_metadata_must_be_the_issuers_own() {
+async fn the_metadata_must_name_the_issuer() {
     let elsewhere = TestIssuer::start().await;
     let path = "/.well-known/openid-configuration";
     let of = |issuer: &str, keys: String| IssuerAnswer::json(&json!({ "issuer": issuer, "jwks_uri": keys }));
@@ -447,7 +446,7 @@ async fn the_metadata_must_be_the_issuers_own() {
 }
 
 #[tokio::test]
-async fn metadata_is_looked_for_in_three_places() {
+async fn metadata_is_discovered_at_three_paths() {
     for path in [
         "/realms/main/.well-known/openid-configuration",
         "/.well-known/oauth-authorization-server/realms/main",

@@ -1,6 +1,6 @@
-//! Authorization: which callers may use what, and how the others are rejected.
+//! Authorization: which callers may use which items, and how other callers are rejected.
 
-mod answers;
+mod challenges;
 mod handler_scopes;
 mod keys;
 mod page;
@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 pub(super) const STATE_KEY: &str = "dGVzdHMgYW5kIG5vdGhpbmcgYnV0IHRlc3RzIDEyMzQ=";
 
-/// A server where every kind of item is open, closed, and closed by a scope.
+/// A server with a public item, an item for authenticated callers, and one that needs a scope, of every kind.
 pub(super) fn server() -> Server<()> {
     Server::new("guarded", "1.0.0", ())
         .scope_includes("admin", ["events:read", "events:write"])
@@ -45,7 +45,7 @@ pub(super) fn server() -> Server<()> {
         )
 }
 
-/// The same without anything open.
+/// The same without public items.
 pub(super) fn closed_server() -> Server<()> {
     Server::new("closed", "1.0.0", ())
         .tool(Tool::new("closed", whoami))
@@ -54,7 +54,7 @@ pub(super) fn closed_server() -> Server<()> {
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// A service that believes an issuer, with further variables.
+/// A service that trusts an issuer, with further variables.
 pub(super) fn service(server: Server<()>, issuer: &TestIssuer, more: &[(&str, &str)]) -> McpService {
     let mut pairs = issuer.variables();
     pairs.push(("MCP_STATE_KEY".to_owned(), STATE_KEY.to_owned()));
@@ -62,7 +62,7 @@ pub(super) fn service(server: Server<()>, issuer: &TestIssuer, more: &[(&str, &s
     McpService::new(server, HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap()).unwrap()
 }
 
-/// Everything that the context knows of the caller, as JSON.
+/// All properties of the caller in the context, as JSON.
 async fn whoami(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     let Some(caller) = context.principal() else {
         return Ok("nobody".to_owned());

@@ -1,4 +1,4 @@
-//! The page of a server with authentication: public information alone.
+//! The HTML page of a server with authentication: it shows public information only.
 
 use mcp_server::{HandlerError, NoArguments, Resource, Server, Tool, ToolContext};
 use mcp_testing::{TestIssuer, exchange};
@@ -7,7 +7,7 @@ use super::{closed_server, read, server, service, whoami};
 use crate::page::opened;
 
 #[tokio::test]
-async fn a_closed_server_shows_its_name_and_where_to_sign_in() {
+async fn a_page_of_a_closed_server_has_only_its_name_and_issuers() {
     let issuer = TestIssuer::start().await;
     let closed = service(closed_server().instructions("s3cret"), &issuer, &[]);
     let denied = service(server().instructions("s3cret"), &issuer, &[("MCP_ANONYMOUS", "deny")]);
@@ -22,12 +22,12 @@ async fn a_closed_server_shows_its_name_and_where_to_sign_in() {
         for hidden in ["s3cret", "1.0.0", "<article", "<form", "events:write", "whoami"] {
             assert!(!anonymous.body.contains(hidden), "{hidden}");
         }
-        assert_eq!(known.body, anonymous.body, "no token is read");
+        assert_eq!(known.body, anonymous.body, "tokens are ignored");
     }
 }
 
 #[tokio::test]
-async fn a_server_with_something_public_shows_its_list_and_what_takes_a_token() {
+async fn a_page_with_public_items_lists_items_and_marks_those_that_need_a_token() {
     async fn look(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         Ok("")
     }
@@ -40,12 +40,12 @@ async fn a_server_with_something_public_shows_its_list_and_what_takes_a_token() 
     assert!(page.contains("Sign-in for some tools") && page.contains("version 1.0.0"));
     assert!(page.contains("both</code> <span class=\"tag\">sign-in: events:read events:write</span>"), "{page}");
     assert!(page.contains("closed</code> <span class=\"tag\">sign-in</span>"));
-    assert_eq!(page.matches("<form").count(), 1, "for what is read-only and public alone");
+    assert_eq!(page.matches("<form").count(), 1, "only for public read-only tools");
     assert!(page.contains("data-tool=\"look\""));
 }
 
 #[tokio::test]
-async fn a_server_is_not_called_open_for_its_tools_alone() {
+async fn a_server_with_closed_resources_is_not_shown_as_open() {
     let issuer = TestIssuer::start().await;
     for (resource, expected) in [
         (Resource::new("test://a", "a", read), "Sign-in for some prompts or resources"),
@@ -60,7 +60,7 @@ async fn a_server_is_not_called_open_for_its_tools_alone() {
 }
 
 #[tokio::test]
-async fn a_policy_that_is_switched_off_is_not_spoken_of() {
+async fn disabled_access_rules_are_not_shown() {
     let config = mcp_lambda::HttpConfig {
         authentication: mcp_lambda::transport::Authentication::DangerouslyOff,
         state_key: Some(mcp_testing::state_key()),

@@ -1,4 +1,4 @@
-//! Who may use what, whichever way it is asked for.
+//! Access rules, for every method and event source.
 
 use garde::Validate;
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
@@ -18,7 +18,7 @@ fn list(method: &str) -> McpRequest {
     McpRequest::new(method, json!({}))
 }
 
-/// Every item, with the scopes that it takes; `None` for one that is public.
+/// Every item, with the scopes that it needs; `None` if it is public.
 fn items() -> Vec<(&'static str, McpRequest, Option<&'static [&'static str]>)> {
     let reference = |name: &str| json!({ "type": "ref/prompt", "name": name });
     let template = json!({ "type": "ref/resource", "uri": "item://{id}" });
@@ -47,7 +47,7 @@ fn scope_of(reply: &Reply) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_item_is_closed_whichever_way_it_is_reached() {
+async fn an_access_rule_holds_for_every_method_that_uses_the_item() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     for revision in ProtocolVersion::ALL {
@@ -59,7 +59,7 @@ async fn an_item_is_closed_whichever_way_it_is_reached() {
                 continue;
             };
             assert_eq!(anonymous.status, 401, "{what} in {revision}");
-            // S11: what requires no scope is challenged with those that the metadata lists.
+            // An item without scopes is challenged with the scopes of the metadata.
             let challenged = if needed.is_empty() { &["events:write", "events:read"][..] } else { needed };
             assert_eq!(scope_of(&anonymous), challenged, "{what} in {revision}");
 
@@ -69,18 +69,20 @@ async fn an_item_is_closed_whichever_way_it_is_reached() {
 
             for missing in needed {
                 let some = needed.iter().copied().filter(|scope| scope != missing).chain(["other"]);
-                let refused = exchange(&service, request.clone().bearer(&issuer.token(some))).await;
+                let rejected = exchange(&service, request.clone().bearer(&issuer.token(some))).await;
 
-                assert_eq!(refused.status, 403, "{what} without {missing} in {revision}");
-                assert_eq!(scope_of(&refused), needed, "all that it needs, not only what is missing");
-                assert!(refused.headers["www-authenticate"].to_str().unwrap().contains("error=\"insufficient_scope\""));
+                assert_eq!(rejected.status, 403, "{what} without {missing} in {revision}");
+                assert_eq!(scope_of(&rejected), needed, "all required scopes, not only the missing ones");
+                assert!(
+                    rejected.headers["www-authenticate"].to_str().unwrap().contains("error=\"insufficient_scope\"")
+                );
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_retry_with_an_answer_is_a_request_like_any_other() {
+async fn a_retry_with_an_answer_is_authorized_again() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let request = || tools_call("asks", json!({})).capabilities(json!({ "elicitation": {} }));
@@ -96,11 +98,11 @@ async fn a_retry_with_an_answer_is_a_request_like_any_other() {
 
     assert_eq!(own.tool_result().text(), "yes");
     assert_eq!((anonymous.status.as_u16(), without_scope.status.as_u16()), (401, 403));
-    assert_eq!(another.refusal(), (200, -32602), "what Ada answered is not Bob's");
+    assert_eq!(another.refusal(), (200, -32602), "the state is bound to the caller");
 }
 
 #[tokio::test]
-async fn a_batch_is_carried_out_only_if_all_of_it_may_be() {
+async fn a_batch_runs_only_if_all_its_requests_are_authorized() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let legacy = ProtocolVersion::V2025_03_26;
@@ -117,13 +119,13 @@ async fn a_batch_is_carried_out_only_if_all_of_it_may_be() {
 
     assert_eq!((open.status.as_u16(), open.messages.len()), (200, 2));
     assert_eq!((mixed.status.as_u16(), mixed.messages.len()), (401, 1));
-    assert_eq!(scope_of(&mixed), ["events:read", "events:write"], "what all of them need, at once");
+    assert_eq!(scope_of(&mixed), ["events:read", "events:write"], "the scopes of all requests");
     assert_eq!(known.status, 403);
     assert_eq!((enough.status.as_u16(), enough.messages.len()), (200, 3));
 }
 
 #[tokio::test]
-async fn a_claim_that_is_required_cannot_be_asked_for() {
+async fn a_missing_claim_is_403_without_a_challenge() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let of = |department: Value| issuer.mint([], |_, claims| claims["department"] = department);
@@ -137,12 +139,12 @@ async fn a_claim_that_is_required_cannot_be_asked_for() {
         let reply = exchange(&service, tools_call("staff", json!({})).bearer(&of(department.clone()))).await;
 
         assert_eq!(reply.status, status, "{department}");
-        assert!(!reply.headers.contains_key("www-authenticate"), "no token that a client could ask for would help");
+        assert!(!reply.headers.contains_key("www-authenticate"), "no token that a client could request would help");
     }
 }
 
 #[tokio::test]
-async fn a_public_item_opens_discovery_and_itself_and_nothing_else() {
+async fn a_public_item_makes_only_itself_and_discovery_public() {
     let issuer = TestIssuer::start().await;
     let (open, closed) = (service(server(), &issuer, &[]), service(closed_server(), &issuer, &[]));
     let denying = service(server(), &issuer, &[("MCP_ANONYMOUS", "deny")]);
@@ -172,18 +174,18 @@ async fn a_public_item_opens_discovery_and_itself_and_nothing_else() {
         let anonymous = exchange(&open, request.clone()).await;
         assert_ne!(anonymous.status, 401, "{what}");
         for service in [&closed, &denying] {
-            let refused = exchange(service, request.clone()).await;
+            let rejected = exchange(service, request.clone()).await;
             let known = exchange(service, request.clone().bearer(&issuer.token([]))).await;
 
-            assert_eq!(refused.status, 401, "{what}: {}", refused.body);
-            assert!(refused.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer resource_metadata="));
+            assert_eq!(rejected.status, 401, "{what}: {}", rejected.body);
+            assert!(rejected.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer resource_metadata="));
             assert_ne!(known.status, 401, "{what}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_took_a_token_is_never_shared() {
+async fn authorized_results_are_never_publicly_cacheable() {
     let issuer = TestIssuer::start().await;
     let (open, closed) = (service(server(), &issuer, &[]), service(closed_server(), &issuer, &[]));
     let denying = service(server(), &issuer, &[("MCP_ANONYMOUS", "deny")]);
@@ -192,21 +194,17 @@ async fn what_took_a_token_is_never_shared() {
         exchange(service, request.bearer(&token)).await.result()["cacheScope"].clone()
     };
     for request in [tools_list(), discover()] {
-        assert_eq!(
-            scope(&open, request.clone()).await,
-            "public",
-            "the same for everyone, and to be had without a token"
-        );
+        assert_eq!(scope(&open, request.clone()).await, "public", "public and the same for every caller");
         assert_eq!(scope(&closed, request.clone()).await, "private");
         assert_eq!(scope(&denying, request).await, "private");
     }
     assert_eq!(scope(&open, resources_read("test://open")).await, "public");
     assert_eq!(scope(&denying, resources_read("test://open")).await, "private");
-    assert_eq!(scope(&open, resources_read("test://read")).await, "private", "whatever its author says");
+    assert_eq!(scope(&open, resources_read("test://read")).await, "private", "despite the author's setting");
 }
 
 #[tokio::test]
-async fn each_tool_says_in_its_meta_what_it_takes() {
+async fn the_meta_of_each_tool_has_its_security_schemes() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[("OIDC_SCOPE_PREFIX", "api/")]);
 
@@ -222,7 +220,7 @@ async fn each_tool_says_in_its_meta_what_it_takes() {
 }
 
 #[tokio::test]
-async fn what_the_server_requires_is_required_of_all_but_what_is_public() {
+async fn the_rule_of_the_server_applies_to_all_items_that_are_not_public() {
     let issuer = TestIssuer::start().await;
     let service = service(server().require_scope("mcp"), &issuer, &[]);
     let write = |scopes: &[&'static str]| tools_call("write", json!({})).bearer(&issuer.token(scopes.iter().copied()));
@@ -238,7 +236,7 @@ async fn what_the_server_requires_is_required_of_all_but_what_is_public() {
 }
 
 #[tokio::test]
-async fn a_server_with_a_policy_does_not_start_without_a_way_to_know_callers() {
+async fn a_server_with_access_rules_does_not_start_without_authentication() {
     let build = |pairs: &[(&str, &str)]| {
         let pairs = pairs.iter().copied().chain([("MCP_STATE_KEY", STATE_KEY)]);
         McpService::new(server(), HttpConfig::from_env(&Env::from_pairs(pairs))?)
@@ -261,7 +259,7 @@ async fn scope(context: ToolContext<()>, _: NoArguments) -> Result<String, Handl
 }
 
 #[tokio::test]
-async fn a_server_without_policy_is_closed_by_configuration_alone() {
+async fn a_server_without_access_rules_is_closed_by_configuration() {
     let issuer = TestIssuer::start().await;
     let plain = || Server::new("plain", "1.0.0", ()).tool(Tool::new("scope", scope));
     let call = tools_call("scope", json!({}));
@@ -275,9 +273,9 @@ async fn a_server_without_policy_is_closed_by_configuration_alone() {
     assert_eq!(exchange(&open, call).await.tool_result().text(), "false", "an anonymous caller has no scope");
 }
 
-/// A page of a list that a handler makes, and a resource that can be subscribed to.
+/// The resource list of a handler, and a resource that supports subscriptions.
 #[tokio::test]
-async fn what_a_handler_lists_and_what_is_subscribed_to_is_for_those_who_may_read_it() {
+async fn listed_resources_and_subscriptions_follow_the_access_rules() {
     let issuer = TestIssuer::start().await;
     let template = || ResourceTemplate::new("file://{id}", "file", read_file).list(list_files);
     let guarded = Server::new("files", "1.0.0", ())
@@ -325,7 +323,7 @@ async fn index(_: RequestContext<()>) -> Result<&'static str, HandlerError> {
 }
 
 #[tokio::test]
-async fn a_caller_without_the_required_scope_learns_nothing_of_the_server() {
+async fn a_caller_without_the_required_scope_gets_no_server_information() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server().require_claim("department", "staff"), &issuer, &[]);
     let (stranger, staff) = (issuer.token([]), issuer.mint([], |_, claims| claims["department"] = json!("staff")));
@@ -338,15 +336,15 @@ async fn a_caller_without_the_required_scope_learns_nothing_of_the_server() {
         ("an unknown version", discover().header("mcp-protocol-version", "1999-01-01")),
         ("no JSON", discover().body("{")),
     ] {
-        let refused = exchange(&service, request.clone().bearer(&stranger)).await;
+        let rejected = exchange(&service, request.clone().bearer(&stranger)).await;
 
-        assert_eq!(refused.refusal(), (403, 403), "{what}: {}", refused.body);
+        assert_eq!(rejected.refusal(), (403, 403), "{what}: {}", rejected.body);
         assert_ne!(exchange(&service, request.bearer(&staff)).await.status, 403, "{what}");
     }
 }
 
 #[tokio::test]
-async fn each_caller_is_told_the_scopes_of_its_own_issuer() {
+async fn a_challenge_has_the_scope_names_of_the_callers_issuer() {
     let (first, second) = (TestIssuer::start().await, TestIssuer::start().await);
     let entries = json!([
         { "issuer": first.issuer(), "scope_prefix": "one/" },
@@ -356,7 +354,11 @@ async fn each_caller_is_told_the_scopes_of_its_own_issuer() {
     let service = McpService::new(server(), HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap()).unwrap();
     let write = || tools_call("write", json!({}));
 
-    assert_eq!(scope_of(&exchange(&service, write()).await), ["one/events:write"], "nobody knows whose caller this is");
+    assert_eq!(
+        scope_of(&exchange(&service, write()).await),
+        ["one/events:write"],
+        "the issuer of the caller is unknown"
+    );
     assert_eq!(scope_of(&exchange(&service, write().bearer(&first.token([]))).await), ["one/events:write"]);
     assert_eq!(scope_of(&exchange(&service, write().bearer(&second.token([]))).await), ["two/events:write"]);
 }
@@ -369,7 +371,7 @@ fn signed(request: McpRequest, iam: &Value) -> String {
 }
 
 #[tokio::test]
-async fn with_iam_the_caller_is_the_signer_that_aws_names() {
+async fn with_iam_the_principal_is_the_signer_in_the_event() {
     let build = |more: &[(&str, &str)]| {
         let pairs = more.iter().copied().chain([("MCP_STATE_KEY", STATE_KEY), ("MCP_AUTH", "iam")]);
         McpService::new(server(), HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap()).unwrap()
@@ -393,7 +395,7 @@ async fn with_iam_the_caller_is_the_signer_that_aws_names() {
     let (status, body) = send(&plain, signed(call("closed"), &ada)).await;
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("arn:aws:iam::111122223333:user/ada") && !body.contains("AKIAIOSFODNN7EXAMPLE"), "{body}");
-    // 8.14: the caller chooses the name of a session.
+    // The caller chooses the name of a session.
     let session = |name: &str| {
         json!({
             "accountId": "111122223333", "callerId": format!("AROAEXAMPLE:{name}"), "userId": format!("AROAEXAMPLE:{name}"),
@@ -411,7 +413,7 @@ async fn with_iam_the_caller_is_the_signer_that_aws_names() {
     for unsigned in [json!(null), json!({}), json!("ada"), json!({ "userArn": "" })] {
         assert_eq!(send(&plain, signed(call("open"), &unsigned)).await.0, 403, "{unsigned}");
     }
-    // A REST API's callers choose nothing of it, but it is not verified either.
+    // Callers of a REST API cannot set it, but it is not verified either.
     let mut event = mcp_testing::event_of(mcp_testing::Via::RestApi, &call("open").into_http());
     event["requestContext"]["authorizer"] = json!({ "iam": ada });
     assert_eq!(send(&plain, event.to_string()).await.0, 403);

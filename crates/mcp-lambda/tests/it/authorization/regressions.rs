@@ -1,6 +1,6 @@
 //! Regression tests for vulnerabilities that servers of this kind have had. They were found by running a well-known Python
-//! framework for MCP on Lambda. One more, a pool of connections for each request, takes a database to show:
-//! `tests/interop/test_authorization.py` has it.
+//! framework for MCP on Lambda. One more, a connection pool per request, needs a database: it is in
+//! `tests/interop/test_authorization.py`.
 
 use http_body_util::BodyExt;
 use mcp_protocol::ProtocolVersion;
@@ -11,17 +11,17 @@ use serde_json::json;
 use super::{closed_server, server, service};
 
 #[tokio::test]
-async fn a_token_of_another_issuer_for_another_audience_is_not_accepted() {
+async fn a_token_of_another_issuer_and_audience_is_rejected() {
     let (own, other) = (TestIssuer::start().await, TestIssuer::start().await);
     let service = service(server(), &own, &[]);
     let token = other.mint(["admin"], |_, claims| claims["aud"] = json!("https://other.example/mcp"));
 
     assert_eq!(exchange(&service, tools_call("closed", json!({})).bearer(&token)).await.status, 401);
-    assert_eq!(other.key_fetches(), 0, "a token does not say where its keys are");
+    assert_eq!(other.key_fetches(), 0, "keys are not fetched from a URL in the token");
 }
 
 #[tokio::test]
-async fn garbage_is_no_token_of_google() {
+async fn an_arbitrary_string_is_not_a_google_token() {
     let issuer = TestIssuer::of(Provider::Google).await;
     let service = service(server(), &issuer, &[]);
     for garbage in ["x", "ya29.garbage", "a.b.c", "null", "undefined", "eyJhbGciOiJub25lIn0.e30."] {
@@ -47,7 +47,7 @@ async fn delete_everything(_: ToolContext<()>, _: NoArguments) -> Result<&'stati
 }
 
 #[tokio::test]
-async fn a_tool_whose_name_is_not_its_functions_is_protected_all_the_same() {
+async fn a_tool_with_another_name_than_its_function_is_protected() {
     let issuer = TestIssuer::start().await;
     let named = Tool::new("cleanup", delete_everything).require_scope("admin");
     let service = service(Server::new("s", "1.0.0", ()).tool(named), &issuer, &[]);
@@ -69,7 +69,7 @@ async fn the_scopes_of_a_resource_are_checked() {
 }
 
 #[tokio::test]
-async fn lists_of_a_closed_server_are_closed() {
+async fn lists_of_a_closed_server_need_a_token() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     for revision in ProtocolVersion::ALL {
@@ -78,7 +78,7 @@ async fn lists_of_a_closed_server_are_closed() {
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_the_callers_mistake() {
+async fn malformed_json_is_a_client_error() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     for (body, code) in [("{", -32700), ("[", -32700), ("null", -32600), ("7", -32600)] {
@@ -89,7 +89,7 @@ async fn what_is_no_json_is_the_callers_mistake() {
 }
 
 #[tokio::test]
-async fn metadata_is_what_clients_accept() {
+async fn metadata_conforms_to_rfc_9728() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let anonymous = exchange(&service, tools_call("write", json!({}))).await;
@@ -107,14 +107,14 @@ async fn metadata_is_what_clients_accept() {
     let Ok(body) = response.into_body().collect().await;
     let metadata: serde_json::Value = serde_json::from_slice(&body.to_bytes()).unwrap();
 
-    // RFC 9728, section 3.3: the resource is the one that was called, and its metadata is where section 3.1 says.
+    // RFC 9728: `resource` is the requested resource (section 3.3), and the metadata is at its well-known path (section 3.1).
     assert_eq!(metadata["resource"], mcp_testing::TEST_AUDIENCE);
     assert_eq!(url.to_string().replace("/.well-known/oauth-protected-resource", ""), mcp_testing::TEST_AUDIENCE);
 }
 
-/// What verifiers let pass that rely on the defaults of `jsonwebtoken` 11: each has been tried against one.
+/// Tokens that a verifier with the defaults of `jsonwebtoken` 11 accepts: each was tried against one.
 #[tokio::test]
-async fn what_the_library_lets_pass_is_refused() {
+async fn tokens_that_jsonwebtoken_accepts_by_default_are_rejected() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let without = |name: &str| issuer.mint(["admin"], |_, claims| drop(claims.as_object_mut().unwrap().remove(name)));
@@ -133,7 +133,7 @@ async fn what_the_library_lets_pass_is_refused() {
     ] {
         assert_eq!(exchange(&service, tools_call("write", json!({})).bearer(&token)).await.status, 401, "{what}");
     }
-    // One key that it cannot read does not spoil the others.
+    // An unsupported key does not affect the others.
     issuer.publish([json!({ "kty": "RSA", "n": 7, "e": [], "alg": "nonsense" }), TestKey::rsa().jwk("later")]);
     let claims = json!({
         "iss": issuer.issuer(), "aud": mcp_testing::TEST_AUDIENCE, "sub": "ada", "exp": 9_999_999_999_u64,

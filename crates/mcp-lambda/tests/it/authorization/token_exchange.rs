@@ -1,4 +1,4 @@
-//! A handler gets a token for another service in exchange for the caller's, and never the caller's own.
+//! Token exchange: a handler gets a token for another service, and never the caller's token.
 
 use mcp_lambda::{McpService, TokenExchangeContext, TokenTarget};
 use mcp_server::{HandlerError, NoArguments, Server, Tool, ToolContext};
@@ -10,7 +10,7 @@ use crate::common::capture_logs;
 
 async fn invoices(context: ToolContext<()>, _: NoArguments) -> Result<String, HandlerError> {
     let token = context.exchange_token(TokenTarget::Audience("billing"), &["invoices:read"]).await?;
-    // A test alone may show a token.
+    // Only a test may return a token.
     Ok(token.as_str().to_owned())
 }
 
@@ -42,7 +42,7 @@ fn granted(token: &str) -> IssuerAnswer {
 }
 
 #[tokio::test]
-async fn a_handler_gets_a_token_of_the_caller_for_another_service_once() {
+async fn an_exchanged_token_is_cached() {
     let issuer = TestIssuer::start().await;
     let service = exchanging(&issuer);
     issuer.answer("/token", granted("exchanged"));
@@ -58,7 +58,7 @@ async fn a_handler_gets_a_token_of_the_caller_for_another_service_once() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_is_told_to_those_whom_it_concerns() {
+async fn exchange_errors_go_to_the_caller_or_to_the_log() {
     let issuer = TestIssuer::start().await;
     let service = exchanging(&issuer);
     let own = issuer.token([]);
@@ -82,7 +82,7 @@ async fn what_goes_wrong_is_told_to_those_whom_it_concerns() {
 }
 
 #[tokio::test]
-async fn an_anonymous_caller_has_nothing_to_exchange() {
+async fn an_anonymous_caller_cannot_exchange_a_token() {
     let issuer = TestIssuer::start().await;
 
     let reply = exchange(&exchanging(&issuer), call()).await;
@@ -92,7 +92,7 @@ async fn an_anonymous_caller_has_nothing_to_exchange() {
 }
 
 #[tokio::test]
-async fn without_a_configured_client_no_token_is_kept() {
+async fn without_an_exchange_client_the_token_is_not_kept() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
 

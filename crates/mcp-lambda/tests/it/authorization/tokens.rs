@@ -1,4 +1,4 @@
-//! Tokens, good and hostile, through the whole service.
+//! Valid and hostile tokens, verified by the whole service.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,22 +31,22 @@ async fn no_hostile_token_is_accepted_from_any_issuer() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_refused_also_where_none_is_needed() {
+async fn an_invalid_token_is_rejected_by_public_items_too() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let expired = issuer.mint([], |_, claims| claims["exp"] = json!(1));
     for request in [tools_call("open", json!({})), tools_list(), mcp_testing::discover()] {
         let anonymous = exchange(&service, request.clone()).await;
-        let refused = exchange(&service, request.bearer(&expired)).await;
+        let rejected = exchange(&service, request.bearer(&expired)).await;
 
         assert_eq!(anonymous.status, 200);
-        assert_eq!(refused.status, 401);
+        assert_eq!(rejected.status, 401);
     }
 }
 
-/// Changes to a good token that leave it good.
+/// Changes that keep a token valid.
 #[tokio::test]
-async fn what_is_merely_unusual_is_let_in() {
+async fn valid_but_unusual_tokens_are_accepted() {
     let issuer = TestIssuer::start().await;
     issuer.publish([
         TestKey::rsa().jwk("rsa"),
@@ -114,7 +114,7 @@ async fn principal(issuer: &TestIssuer, token: &str, more: &[(&str, &str)]) -> V
 }
 
 #[tokio::test]
-async fn each_providers_claims_become_the_same_principal() {
+async fn the_claims_of_each_provider_map_to_one_principal() {
     for (provider, expected) in [
         (Provider::Standard, json!({ "name": "Ada Lovelace", "email": "ada@example.com", "email_verified": true })),
         (Provider::Google, json!({ "email": "ada@example.com", "email_verified": true })),
@@ -143,7 +143,7 @@ async fn each_providers_claims_become_the_same_principal() {
 }
 
 #[tokio::test]
-async fn scopes_are_a_string_or_a_list_under_either_name() {
+async fn scopes_may_be_a_string_or_a_list_in_either_claim() {
     let issuer = TestIssuer::start().await;
     for (claims, scopes) in [
         (json!({ "scope": "a b" }), json!(["a", "b"])),
@@ -166,7 +166,7 @@ async fn scopes_are_a_string_or_a_list_under_either_name() {
 }
 
 #[tokio::test]
-async fn exactly_the_prefix_is_stripped_from_scopes() {
+async fn only_the_configured_prefix_is_removed_from_scopes() {
     let issuer = TestIssuer::start().await;
     let token = issuer.mint([], |_, claims| {
         claims["scope"] = json!("api/events:read events:write other/api/a api/ API/b api/api/c");
@@ -178,7 +178,7 @@ async fn exactly_the_prefix_is_stripped_from_scopes() {
 }
 
 #[tokio::test]
-async fn an_id_token_is_accepted_only_where_a_preset_says_so() {
+async fn id_tokens_are_accepted_only_with_a_preset() {
     for provider in Provider::ALL {
         let issuer = TestIssuer::of(provider).await;
         let service = service(closed_server(), &issuer, &[]);
@@ -198,7 +198,7 @@ async fn an_id_token_is_accepted_only_where_a_preset_says_so() {
     }
 }
 
-/// A service that believes an issuer as further configured.
+/// A service that trusts an issuer, with further settings.
 fn configured(issuer: &TestIssuer, more: &Value) -> McpService {
     let mut entry = json!({ "issuer": issuer.issuer(), "jwks_uri": issuer.keys_url() });
     entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -207,7 +207,7 @@ fn configured(issuer: &TestIssuer, more: &Value) -> McpService {
 }
 
 #[tokio::test]
-async fn where_clients_are_listed_a_token_is_of_one_of_them() {
+async fn a_client_list_restricts_tokens_to_its_clients() {
     let issuer = TestIssuer::start().await;
     for (clients, status) in [(json!(["other", TEST_CLIENT]), 200), (json!(["other"]), 401), (json!([]), 200)] {
         let service = configured(&issuer, &json!({ "client_ids": clients }));
@@ -219,7 +219,7 @@ async fn where_clients_are_listed_a_token_is_of_one_of_them() {
 }
 
 #[tokio::test]
-async fn an_access_token_is_no_id_token() {
+async fn an_access_token_is_not_accepted_as_an_id_token() {
     let issuer = TestIssuer::of(Provider::Google).await;
     let service = service(closed_server(), &issuer, &[]);
     for token in [
@@ -232,7 +232,7 @@ async fn an_access_token_is_no_id_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_says_twice_what_it_is_agrees_with_itself() {
+async fn a_token_with_contradicting_types_is_rejected() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     for (said, status) in [("access", 200), ("id", 401)] {
@@ -245,7 +245,7 @@ async fn a_token_that_says_twice_what_it_is_agrees_with_itself() {
 }
 
 #[tokio::test]
-async fn cognitos_tokens_say_what_they_are_and_whose() {
+async fn cognito_tokens_need_token_use_and_client_id() {
     let issuer = TestIssuer::of(Provider::Cognito).await;
     let service = service(closed_server(), &issuer, &[]);
     for (what, token, status) in [
@@ -270,7 +270,7 @@ async fn cognitos_tokens_say_what_they_are_and_whose() {
 }
 
 #[tokio::test]
-async fn an_id_token_of_entra_is_told_by_the_client_that_it_lacks() {
+async fn an_entra_id_token_is_detected_by_its_missing_client() {
     let issuer = TestIssuer::of(Provider::Entra).await;
     let service = service(closed_server(), &issuer, &[]);
     let id_token = issuer.mint([], |_, claims| {
@@ -281,7 +281,7 @@ async fn an_id_token_of_entra_is_told_by_the_client_that_it_lacks() {
 }
 
 #[tokio::test]
-async fn google_s_other_name_is_google() {
+async fn the_second_issuer_name_of_google_is_accepted() {
     let issuer = TestIssuer::of(Provider::Google).await;
     let token = issuer.mint([], |_, claims| claims["iss"] = json!("accounts.google.com"));
 
@@ -289,7 +289,7 @@ async fn google_s_other_name_is_google() {
 }
 
 #[tokio::test]
-async fn only_those_on_the_list_get_what_is_granted() {
+async fn granted_scopes_need_a_listed_subject() {
     let issuer = TestIssuer::of(Provider::Google).await;
     let service = service(server(), &issuer, &[]);
     for (what, change, status) in [
@@ -310,7 +310,7 @@ async fn only_those_on_the_list_get_what_is_granted() {
 }
 
 #[tokio::test]
-async fn an_address_counts_only_if_the_issuer_has_verified_it() {
+async fn only_a_verified_email_matches_the_list() {
     let issuer = TestIssuer::start().await;
     let more = [("OIDC_ALLOWED_EMAILS", "ada@example.com, Bob@Example.com"), ("OIDC_GRANT_SCOPES", "events:write")];
     let service = service(server(), &issuer, &more);
@@ -333,9 +333,9 @@ async fn an_address_counts_only_if_the_issuer_has_verified_it() {
     }
 }
 
-/// 8.14: the same for a rule of the code.
+/// The same for an access rule in the code.
 #[tokio::test]
-async fn a_rule_about_an_address_takes_one_that_the_issuer_has_verified() {
+async fn an_access_rule_on_email_needs_a_verified_email() {
     let issuer = TestIssuer::start().await;
     let pairs = issuer.variables();
     let tool = Tool::new("admin", nothing).require_claim("email", "ada@example.com");
@@ -343,7 +343,7 @@ async fn a_rule_about_an_address_takes_one_that_the_issuer_has_verified() {
     let service = McpService::new(Server::new("guarded", "1.0.0", ()).tool(tool), config).unwrap();
     for (email, verified, status) in [
         (json!("ada@example.com"), json!(true), 200),
-        // Cognito writes it as text.
+        // Cognito encodes it as a string.
         (json!("ada@example.com"), json!("true"), 200),
         (json!("ada@example.com"), json!(false), 403),
         (json!("ada@example.com"), json!("false"), 403),
@@ -368,7 +368,7 @@ async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, Han
 }
 
 #[tokio::test]
-async fn a_token_ends_when_it_says_also_if_it_was_seen_before() {
+async fn a_cached_token_expires() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let token = issuer.token([]);
@@ -384,7 +384,7 @@ async fn a_token_ends_when_it_says_also_if_it_was_seen_before() {
 }
 
 #[tokio::test]
-async fn clocks_may_differ_by_a_minute_and_an_end_is_an_end() {
+async fn clock_skew_of_a_minute_applies_to_nbf_and_iat_but_not_to_exp() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -407,7 +407,7 @@ async fn clocks_may_differ_by_a_minute_and_an_end_is_an_end() {
 }
 
 #[tokio::test]
-async fn a_token_is_for_the_name_that_it_came_to() {
+async fn the_audience_is_the_url_of_the_request() {
     let issuer = TestIssuer::start().await;
     let named = |url: &'static str| service(closed_server(), &issuer, &[("MCP_PUBLIC_URL", url)]);
     let token = issuer.mint([], |_, claims| claims["aud"] = json!("https://mcp.example.com/mcp"));
@@ -418,13 +418,13 @@ async fn a_token_is_for_the_name_that_it_came_to() {
     let configured = service(closed_server(), &issuer, &[("OIDC_AUDIENCE", "api://mine, https://mcp.example.com/mcp")]);
     assert_eq!(exchange(&configured, tools_list().bearer(&token)).await.status, 200);
     let own_name = exchange(&configured, tools_list().bearer(&issuer.token([]))).await;
-    assert_eq!(own_name.status, 401, "a configured audience is there in place of the server's own");
+    assert_eq!(own_name.status, 401, "a configured audience replaces the server's URL");
 }
 
 #[tokio::test]
-async fn several_issuers_are_believed_each_by_its_own_keys() {
+async fn several_issuers_are_verified_with_their_own_keys() {
     let (first, second) = (TestIssuer::start().await, TestIssuer::start().await);
-    // Both call their key `rsa`.
+    // Both keys have the key id `rsa`.
     second.publish([TestKey::other_rsa().jwk("rsa")]);
     let entries =
         json!([{ "issuer": first.issuer() }, { "issuer": second.issuer(), "scope_prefix": "two/" }]).to_string();
@@ -448,7 +448,7 @@ async fn several_issuers_are_believed_each_by_its_own_keys() {
 }
 
 #[tokio::test]
-async fn tokens_are_the_same_in_every_revision_and_by_every_way() {
+async fn tokens_work_in_every_revision_and_event_source() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[("MCP_PUBLIC_URL", TEST_AUDIENCE.strip_suffix("/mcp").unwrap())]);
     let expired = issuer.mint([], |_, claims| claims["exp"] = json!(1));

@@ -1,4 +1,4 @@
-//! Challenges and statuses of rejected callers.
+//! Challenges, metadata and statuses of rejected callers.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -34,14 +34,13 @@ async fn metadata(service: &McpService, path: &str) -> (StatusCode, Value) {
 }
 
 #[tokio::test]
-async fn metadata_names_the_resource_that_it_was_asked_for() {
+async fn metadata_names_the_requested_resource() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     for (path, resource) in [
         ("/.well-known/oauth-protected-resource/mcp", TEST_AUDIENCE),
         ("/.well-known/oauth-protected-resource", TEST_AUDIENCE.strip_suffix("/mcp").unwrap()),
         ("/.well-known/oauth-protected-resource/", TEST_AUDIENCE.strip_suffix("/mcp").unwrap()),
-        // 3.1
         ("/.well-known/oauth-protected-resource/mcp/", TEST_AUDIENCE),
     ] {
         let (status, document) = metadata(&service, path).await;
@@ -72,11 +71,11 @@ async fn metadata_names_the_resource_that_it_was_asked_for() {
     ] {
         assert_eq!(metadata(&service, path).await.0, 404, "{path}");
     }
-    assert_eq!(issuer.requests("/.well-known/openid-configuration"), 0, "nobody was asked for it");
+    assert_eq!(issuer.requests("/.well-known/openid-configuration"), 0, "the issuer got no request");
 }
 
 #[tokio::test]
-async fn an_environment_that_is_reached_by_several_names_answers_by_each() {
+async fn one_environment_supports_several_domain_names() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let other = DOMAIN.replace("abc", "xyz");
@@ -90,7 +89,7 @@ async fn an_environment_that_is_reached_by_several_names_answers_by_each() {
 }
 
 #[tokio::test]
-async fn there_is_no_metadata_without_an_issuer() {
+async fn metadata_is_not_found_without_an_issuer() {
     let open = McpService::new(closed_server_without_policy(), mcp_lambda::HttpConfig::default()).unwrap();
     for path in ["/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"] {
         assert_eq!(metadata(&open, path).await.0, 404);
@@ -101,7 +100,7 @@ fn closed_server_without_policy() -> mcp_server::Server<()> {
     mcp_server::Server::new("open", "1.0.0", ())
 }
 
-/// Section 4 of the field findings: HEAD is GET without a body (RFC 9110, section 9.3.2).
+/// HEAD is GET without a body (RFC 9110, section 9.3.2).
 #[tokio::test]
 async fn metadata_answers_head_as_get_without_a_body() {
     let issuer = TestIssuer::start().await;
@@ -117,7 +116,7 @@ async fn metadata_answers_head_as_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_browser_may_ask_for_metadata_from_anywhere() {
+async fn metadata_allows_every_origin() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let path = "/.well-known/oauth-protected-resource/mcp";
@@ -132,7 +131,7 @@ async fn a_browser_may_ask_for_metadata_from_anywhere() {
 }
 
 #[tokio::test]
-async fn behind_a_path_the_challenge_points_below_it() {
+async fn a_public_url_with_a_path_is_part_of_the_challenge() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[("MCP_PUBLIC_URL", "https://example.com/tools/")]);
     for (asked, endpoint) in
@@ -148,14 +147,13 @@ async fn behind_a_path_the_challenge_points_below_it() {
         assert_eq!(status, 200);
         assert_eq!(document["resource"], format!("https://example.com/tools{endpoint}"), "{asked}");
     }
-    // Where RFC 9728 puts it, if the front passes that on.
+    // The path of RFC 9728, if the proxy forwards it.
     let (_, document) = metadata(&service, "/.well-known/oauth-protected-resource/tools/mcp").await;
     assert_eq!(document["resource"], "https://example.com/tools/mcp");
 }
 
-/// S7, S11.
 #[tokio::test]
-async fn the_challenge_is_in_the_header_and_in_the_errors_data() {
+async fn the_challenge_is_in_the_header_and_in_the_error_data() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[("OIDC_SCOPE_PREFIX", "api/")]);
     let call = || tools_call("both", json!({}));
@@ -189,9 +187,9 @@ async fn the_challenge_is_in_the_header_and_in_the_errors_data() {
     }
 }
 
-/// S11: of several requests all scopes, and for what needs none those that the metadata lists.
+/// The scopes of all requests of a batch; those of the metadata if the requests need none.
 #[tokio::test]
-async fn a_challenge_names_the_scopes_of_what_was_asked_for() {
+async fn a_challenge_names_the_scopes_of_the_requests() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let expired = issuer.mint([], |_, claims| claims["exp"] = json!(1));
@@ -224,7 +222,7 @@ async fn a_challenge_names_the_scopes_of_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn what_the_caller_learns_of_a_bad_token_is_that_it_is_bad() {
+async fn the_caller_does_not_learn_why_a_token_is_invalid() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let mut bodies = std::collections::BTreeSet::new();
@@ -235,7 +233,7 @@ async fn what_the_caller_learns_of_a_bad_token_is_that_it_is_bad() {
 }
 
 #[tokio::test]
-async fn the_log_says_which_check_failed_and_holds_no_token() {
+async fn the_log_has_the_failed_check_and_no_token() {
     let logs = capture_logs();
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
@@ -256,7 +254,7 @@ async fn the_log_says_which_check_failed_and_holds_no_token() {
         assert!(log.contains(reason), "{reason}: {log}");
     }
     for token in tokens {
-        // Not a part of one either.
+        // Not even a part of a token.
         let part = token.rsplit('.').next().unwrap();
         assert!(!log.contains(part), "{log}");
     }
@@ -269,7 +267,7 @@ fn decoded_claims(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_stages_of_an_api_are_not_one_server() {
+async fn stages_of_an_api_are_different_servers() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let mut event = mcp_testing::event_of(Via::FunctionUrl, &tools_list().bearer(&issuer.token([])).into_http());
@@ -288,7 +286,7 @@ async fn the_stages_of_an_api_are_not_one_server() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_is_not_read() {
+async fn a_token_in_the_query_is_ignored() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
     let token = issuer.token([]);
@@ -300,7 +298,7 @@ async fn a_token_in_the_query_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_challenge_may_travel_in_a_tools_result() {
+async fn a_challenge_may_be_in_a_tool_result() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[("MCP_CHALLENGE", "result")]);
     for revision in [ProtocolVersion::LATEST, ProtocolVersion::LATEST_LEGACY] {
@@ -318,12 +316,12 @@ async fn a_challenge_may_travel_in_a_tools_result() {
             assert!(challenge.starts_with("Bearer resource_metadata=") && challenge.contains(error), "{challenge}");
             assert!(challenge.contains("scope=\"events:write\""), "{challenge}");
         }
-        assert_eq!((bad.status.as_u16(), other.status.as_u16()), (401, 401), "only what a tool's result can say");
+        assert_eq!((bad.status.as_u16(), other.status.as_u16()), (401, 401), "only `tools/call` has such a result");
     }
 }
 
 #[tokio::test]
-async fn a_caller_cannot_choose_what_the_server_is_called() {
+async fn a_caller_cannot_choose_the_public_url() {
     let issuer = TestIssuer::start().await;
     let evil = issuer.mint([], |_, claims| claims["aud"] = json!("https://evil.example/mcp"));
     let request = || {
@@ -336,11 +334,11 @@ async fn a_caller_cannot_choose_what_the_server_is_called() {
     let named = service(closed_server(), &issuer, &[("MCP_PUBLIC_URL", "https://mcp.example.com")]);
     for via in [Via::LoadBalancer, Via::LoadBalancerMultiValue, Via::RestApi] {
         let unknown = exchange_via(via, &nameless, request().bearer(&evil), Invocation::default()).await;
-        let refused = exchange_via(via, &named, request().bearer(&evil), Invocation::default()).await;
+        let rejected = exchange_via(via, &named, request().bearer(&evil), Invocation::default()).await;
         let anonymous = exchange_via(via, &named, request(), Invocation::default()).await;
 
-        assert_eq!(unknown.refusal(), (500, 500), "without its own URL the function admits no caller");
-        assert_eq!(refused.status, 401);
+        assert_eq!(unknown.refusal(), (500, 500), "without a public URL the function rejects every caller");
+        assert_eq!(rejected.status, 401);
         let challenge = anonymous.headers["www-authenticate"].to_str().unwrap();
         assert!(challenge.contains("https://mcp.example.com/") && !challenge.contains("evil"), "{challenge}");
     }
@@ -349,11 +347,11 @@ async fn a_caller_cannot_choose_what_the_server_is_called() {
     assert_eq!(response.status(), 500);
     let response =
         send(&nameless, Method::GET, "/.well-known/oauth-protected-resource/mcp", Some("evil.example")).await;
-    assert_eq!(response.status(), 500, "a name that is not the platform's");
+    assert_eq!(response.status(), 500, "a domain name that the platform has not set");
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_is_refused_before_its_token_is_looked_at() {
+async fn a_foreign_origin_is_rejected_before_authentication() {
     let issuer = TestIssuer::start().await;
     let service = service(closed_server(), &issuer, &[]);
 

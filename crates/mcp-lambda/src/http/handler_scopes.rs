@@ -1,7 +1,8 @@
-//! Refusals by handlers, which need a scope that depends on the arguments.
+//! Scope errors of handlers ([`HandlerError::needs_scope`](mcp_server::HandlerError::needs_scope)): a handler may need a scope that
+//! depends on the arguments.
 //!
-//! As long as nothing was sent, the answer is that of any other refusal: a status with a challenge. Later there is no status to
-//! set: the challenge goes into the result of a tool, and into the error of anything else.
+//! Before any notification is sent, the response is status 403 (or 401) with a challenge, as for a scope of the item. Afterwards the
+//! status is sent, so that the challenge goes into the tool result or, for other methods, into the error.
 
 use std::sync::Arc;
 
@@ -11,18 +12,18 @@ use mcp_server::{CallError, CallOutcome};
 use serde_json::json;
 
 use super::{
-    answers::ErrorCode,
-    exchange::{Exchange, log_refusal},
+    exchange::{Exchange, log_unauthorized},
     finisher::Finisher,
+    responses::ErrorCode,
 };
 use crate::{
     Body, McpService,
     authentication::OwnedChallenger,
-    call_log::{Ending, ResponseSummary},
+    call_log::{OutcomeSummary, ResponseSummary},
 };
 
 impl McpService {
-    /// What challenges callers after their request is gone.
+    /// A challenger that does not borrow from the request.
     pub(super) fn owned_challenger(&self, exchange: &Exchange<'_>) -> OwnedChallenger {
         OwnedChallenger {
             authenticator: Arc::clone(&self.authenticator),
@@ -31,9 +32,9 @@ impl McpService {
         }
     }
 
-    /// Whether a refusal by a handler is answered with a status. A tool's result can say it, too: after notifications, and
-    /// where that is configured and a token would help.
-    pub(super) fn refuses_by_status(
+    /// Whether the response to a scope error has its status. A tool result carries the challenge instead after notifications, and with
+    /// `MCP_CHALLENGE=result` if a token would help.
+    pub(super) fn responds_with_status(
         &self,
         exchange: &Exchange<'_>,
         method: &str,
@@ -46,26 +47,26 @@ impl McpService {
 }
 
 impl Finisher {
-    /// Answers a refusal by a handler with its status.
-    pub(super) fn refuse(self, exchange: &Exchange<'_>, outcome: &CallOutcome, refusal: &CallError) -> Response<Body> {
-        let response = exchange.refuse_caller(Some(&self.id), refusal);
+    /// The response to a scope error, with its status and challenge.
+    pub(super) fn reject(self, exchange: &Exchange<'_>, outcome: &CallOutcome, refusal: &CallError) -> Response<Body> {
+        let response = exchange.reject_unauthorized(Some(&self.id), refusal);
         if let Some(log) = self.log {
             let bytes =
                 http_body::Body::size_hint(response.body()).exact().and_then(|bytes| usize::try_from(bytes).ok());
             let code = response.extensions().get().map(|ErrorCode(code)| *code);
-            let told =
+            let summary =
                 ResponseSummary { status: response.status(), code, bytes: bytes.unwrap_or(0), is_streamed: false };
-            log.end(&Ending::of(outcome), &told);
+            log.end(&OutcomeSummary::of(outcome), &summary);
         }
         response
     }
 
-    /// A refusal by a handler as the result of a tool, with its challenge; any other outcome as it is.
-    pub(super) fn refused_in_result(&self, outcome: CallOutcome) -> CallOutcome {
+    /// Converts a scope error of a tool into a tool result with the challenge. Other outcomes are returned unchanged.
+    pub(super) fn challenge_result_of(&self, outcome: CallOutcome) -> CallOutcome {
         let (Some(challenger), Some(refusal)) = (&self.challenger, outcome.authorization_refusal()) else {
             return outcome;
         };
-        log_refusal(&self.invocation, refusal);
+        log_unauthorized(&self.invocation, refusal);
         if self.method != method::TOOLS_CALL {
             return outcome;
         }
@@ -73,7 +74,7 @@ impl Finisher {
         self.server.challenged_result(refusal, challenge.as_deref(), self.revision)
     }
 
-    /// Adds its challenge to the error of what has no result to put it into.
+    /// Adds the challenge to the data of an error, for methods other than `tools/call`.
     pub(super) fn with_challenge(&self, error: ErrorObject, refusal: &CallError) -> ErrorObject {
         let challenger = self.challenger.as_ref();
         match challenger.and_then(|challenger| challenger.challenge(&self.server, refusal)) {

@@ -1,4 +1,4 @@
-//! Decisions as answers: their status, their code, their challenge.
+//! Responses: the status, the JSON-RPC error code and the challenge of each result.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -8,22 +8,22 @@ use mcp_protocol::{ErrorObject, MalformedMessage, ProtocolVersion, RequestId, js
 use mcp_server::CallError;
 use serde_json::json;
 
-use crate::{Body, authentication::AuthError, era::Refusal};
+use crate::{Body, authentication::AuthError, era::Rejection};
 
-/// The longest text of an error.
+/// The longest message of an error.
 const MAX_MESSAGE_CHARS: usize = 500;
-/// The longest URI that is repeated in an error.
+/// The longest URI in the data of an error.
 const MAX_URI_CHARS: usize = 8 * 1024;
 
 /// A rejection before dispatch.
-pub(super) fn refuse_era(refusal: &Refusal, id: &RequestId) -> Response<Body> {
+pub(super) fn reject_before_dispatch(refusal: &Rejection, id: &RequestId) -> Response<Body> {
     let (status, error) = translate(&refusal.error, refusal.is_modern, "");
     error_body(status, Some(id), &error)
 }
 
-/// The one translation from decisions to status and code. The specification closes -32000 to -32019 to new codes and
-/// reserves -32020 to -32099, so that a code of our own is the HTTP status.
-#[deny(clippy::wildcard_enum_match_arm, reason = "a new decision must get a status of its own")]
+/// Maps each [`CallError`] to its HTTP status and JSON-RPC error. The specification allows no new codes from -32000 to -32019, and
+/// reserves -32020 to -32099, so that errors without a standard code use the HTTP status as code.
+#[deny(clippy::wildcard_enum_match_arm, reason = "a new error must get its own status")]
 pub(super) fn translate(error: &CallError, is_modern: bool, request_id: &str) -> (StatusCode, ErrorObject) {
     let bad_request = if is_modern { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let not_found = if is_modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
@@ -51,12 +51,12 @@ pub(super) fn translate(error: &CallError, is_modern: bool, request_id: &str) ->
             let data = json!({ "supported": supported, "requested": shortened(requested) });
             (StatusCode::BAD_REQUEST, object(jsonrpc::UNSUPPORTED_PROTOCOL_VERSION).with_data(data))
         }
-        CallError::Unauthenticated { .. } => own_code(StatusCode::UNAUTHORIZED, error.to_string()),
+        CallError::Unauthenticated { .. } => status_error(StatusCode::UNAUTHORIZED, error.to_string()),
         CallError::InsufficientScope { .. } | CallError::Forbidden => {
-            own_code(StatusCode::FORBIDDEN, error.to_string())
+            status_error(StatusCode::FORBIDDEN, error.to_string())
         }
         CallError::Failed(_) => (StatusCode::OK, object(jsonrpc::INTERNAL_ERROR)),
-        CallError::DeadlineExceeded => own_code(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
+        CallError::DeadlineExceeded => status_error(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
         CallError::TooLarge { .. } | CallError::Unavailable(_) | CallError::Internal => {
             let message = match request_id {
                 "" => error.to_string(),
@@ -67,7 +67,7 @@ pub(super) fn translate(error: &CallError, is_modern: bool, request_id: &str) ->
     }
 }
 
-/// What a caller sent is repeated only so far: names and versions may be megabytes long.
+/// Truncates caller-supplied text: names and versions may be megabytes long.
 fn shortened(text: &str) -> String {
     clipped(text, MAX_MESSAGE_CHARS)
 }
@@ -79,53 +79,61 @@ fn clipped(text: &str, chars: usize) -> String {
     }
 }
 
-fn own_code(status: StatusCode, message: impl Into<String>) -> (StatusCode, ErrorObject) {
+fn status_error(status: StatusCode, message: impl Into<String>) -> (StatusCode, ErrorObject) {
     (status, ErrorObject::new(i64::from(status.as_u16()), message))
 }
 
-pub(super) fn refuse(status: StatusCode, id: Option<&RequestId>, message: impl Into<String>) -> Response<Body> {
-    let (status, error) = own_code(status, message);
+pub(super) fn error_response(status: StatusCode, id: Option<&RequestId>, message: impl Into<String>) -> Response<Body> {
+    let (status, error) = status_error(status, message);
     error_body(status, id, &error)
 }
 
-pub(super) fn refuse_without_id(error: &CallError) -> Response<Body> {
+pub(super) fn call_error_response(error: &CallError) -> Response<Body> {
     let (status, error) = translate(error, true, "");
     error_body(status, None, &error)
 }
 
-pub(super) fn refuse_invalid(status: StatusCode, message: impl Into<String>) -> Response<Body> {
+pub(super) fn invalid_request(status: StatusCode, message: impl Into<String>) -> Response<Body> {
     error_body(status, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message))
 }
 
-/// Why authentication failed, as far as the caller may know it.
-#[deny(clippy::wildcard_enum_match_arm, reason = "a new reason must get a status of its own")]
-pub(super) fn reject(rejected: &AuthError, id: Option<&RequestId>, challenge: Option<String>) -> Response<Body> {
+/// The response to failed authentication. Details that the caller must not learn are only logged.
+#[deny(clippy::wildcard_enum_match_arm, reason = "a new reason must get its own status")]
+pub(super) fn auth_error_response(
+    rejected: &AuthError,
+    id: Option<&RequestId>,
+    challenge: Option<String>,
+) -> Response<Body> {
     let (status, message) = match rejected {
-        AuthError::Unsigned => (StatusCode::FORBIDDEN, "the request does not say who signed it"),
+        AuthError::Unsigned => (StatusCode::FORBIDDEN, "the request has no verified AWS signature"),
         #[cfg(feature = "auth")]
         AuthError::Malformed => {
             (StatusCode::BAD_REQUEST, "send one Authorization header: `Bearer`, a space, the token")
         }
         #[cfg(feature = "auth")]
-        AuthError::NoToken => (StatusCode::UNAUTHORIZED, "send a bearer token: other credentials are not known here"),
+        AuthError::NotBearer => {
+            (StatusCode::UNAUTHORIZED, "send a bearer token: other authorization schemes are not supported")
+        }
         #[cfg(feature = "auth")]
-        AuthError::Refused(VerifyError::Invalid(_)) => (StatusCode::UNAUTHORIZED, "the token is not valid here"),
+        AuthError::Verification(VerifyError::Invalid(_)) => (StatusCode::UNAUTHORIZED, "the token is not valid here"),
         #[cfg(feature = "auth")]
-        AuthError::Refused(VerifyError::NotAllowed) => (StatusCode::FORBIDDEN, "this account may not use this server"),
+        AuthError::Verification(VerifyError::NotAllowed) => {
+            (StatusCode::FORBIDDEN, "this account may not use this server")
+        }
         #[cfg(feature = "auth")]
-        AuthError::Refused(VerifyError::KeysUnavailable { .. }) => {
+        AuthError::Verification(VerifyError::KeysUnavailable { .. }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be verified at the moment: try again later")
         }
         #[cfg(feature = "auth")]
-        AuthError::Nameless => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "the server does not know its own name: tell its operator")
+        AuthError::NoPublicUrl => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the server's public URL is not known: report this to its operator")
         }
     };
-    let (status, error) = own_code(status, message);
-    #[cfg_attr(not(feature = "auth"), expect(unused_mut, reason = "nobody needs to try again"))]
+    let (status, error) = status_error(status, message);
+    #[cfg_attr(not(feature = "auth"), expect(unused_mut, reason = "only key fetching sets `Retry-After`"))]
     let mut response = challenged(status, id, error, challenge);
     #[cfg(feature = "auth")]
-    if let AuthError::Refused(VerifyError::KeysUnavailable { retry_after }) = rejected {
+    if let AuthError::Verification(VerifyError::KeysUnavailable { retry_after }) = rejected {
         let seconds = retry_after.as_secs_f64().ceil().max(1.0);
         if let Ok(seconds) = HeaderValue::from_str(&format!("{seconds:.0}")) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -134,7 +142,7 @@ pub(super) fn reject(rejected: &AuthError, id: Option<&RequestId>, challenge: Op
     response
 }
 
-/// A refusal with its challenge: in the header, which a Function URL gives another name, and in the error's data.
+/// An error with its challenge, in the header and in the error's data, because a Function URL renames the header.
 pub(super) fn challenged(
     status: StatusCode,
     id: Option<&RequestId>,
@@ -152,7 +160,7 @@ pub(super) fn challenged(
     response
 }
 
-pub(super) fn refuse_malformed(malformed: &MalformedMessage) -> Response<Body> {
+pub(super) fn malformed_response(malformed: &MalformedMessage) -> Response<Body> {
     error_body(StatusCode::BAD_REQUEST, malformed.id.as_ref(), &malformed_error(malformed))
 }
 
@@ -164,31 +172,31 @@ fn malformed_error(malformed: &MalformedMessage) -> ErrorObject {
     ErrorObject::new(malformed.code, malformed.reason.clone())
 }
 
-/// The response to a request whose fault is in the log.
+/// The response to an internal fault, which is logged by the caller of this function.
 pub(crate) fn internal_error(request_id: &str) -> Response<Body> {
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, None, format!("internal error; request id: {request_id}"))
+    error_response(StatusCode::INTERNAL_SERVER_ERROR, None, format!("internal error; request id: {request_id}"))
 }
 
-/// A body that an event could not be turned into a request for.
+/// The response to an event with a malformed HTTP request.
 pub(crate) fn bad_request(reason: &str) -> Response<Body> {
-    refuse_invalid(StatusCode::BAD_REQUEST, reason)
+    invalid_request(StatusCode::BAD_REQUEST, reason)
 }
 
 pub(super) fn not_found() -> Response<Body> {
-    refuse(StatusCode::NOT_FOUND, None, "nothing is here; the MCP endpoint is /mcp")
+    error_response(StatusCode::NOT_FOUND, None, "not found: the MCP endpoint is /mcp")
 }
 
 pub(super) fn not_acceptable(id: Option<&RequestId>) -> Response<Body> {
-    refuse(StatusCode::NOT_ACCEPTABLE, id, "`Accept` must list application/json and text/event-stream")
+    error_response(StatusCode::NOT_ACCEPTABLE, id, "`Accept` must list application/json and text/event-stream")
 }
 
 pub(super) fn method_not_allowed(message: &'static str, allowed: &'static str) -> Response<Body> {
-    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, None, message);
+    let mut response = error_response(StatusCode::METHOD_NOT_ALLOWED, None, message);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-/// The code of the JSON-RPC error that a response carries: an extension of it, for the log.
+/// The JSON-RPC error code of a response, as an extension of the response, for the log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ErrorCode(pub(super) i64);
 
@@ -202,7 +210,7 @@ pub(super) fn json_body(status: StatusCode, message: String) -> Response<Body> {
     response(status, Some("application/json"), Body::whole(message))
 }
 
-/// A page for a browser, with what it may do there.
+/// The HTML page for browsers, with its security headers.
 pub(super) fn html(page: String) -> Response<Body> {
     let mut response = response(StatusCode::OK, None, Body::whole(page));
     for (name, value) in mcp_page::HEADERS {
@@ -211,14 +219,14 @@ pub(super) fn html(page: String) -> Response<Body> {
     response
 }
 
-/// The response to HEAD instead of the one to GET.
+/// The response to HEAD: that to GET without its body.
 pub(super) fn without_body(response: Response<Body>) -> Response<Body> {
     response.map(|_| Body::whole(Bytes::new()))
 }
 
 pub(super) fn event_stream(body: Body) -> Response<Body> {
     let mut response = response(StatusCode::OK, Some("text/event-stream"), body);
-    // Proxies must not hold events back.
+    // Proxies such as nginx must not buffer events.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

@@ -1,4 +1,4 @@
-//! Asking the client, round by round, in environments that remember nothing.
+//! Requests to the client (elicitation, sampling, roots) over several rounds, each in a new execution environment.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -51,7 +51,7 @@ fn server() -> Server<State> {
         .resource(Resource::new("asking://secret", "secret", secret))
 }
 
-/// An execution environment of its own.
+/// A new execution environment.
 fn environment() -> McpService {
     with_key(state_key())
 }
@@ -90,7 +90,7 @@ struct Count {
     count: u32,
 }
 
-/// Asks twice, with an effect before each question.
+/// Elicits twice, with a side effect before each request.
 async fn order(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     let number = context
         .once("number", async { Ok::<_, HandlerError>(context.state().orders.fetch_add(1, Ordering::SeqCst) + 1) })
@@ -204,12 +204,12 @@ async fn secret(context: Context) -> Result<String, HandlerError> {
     }
 }
 
-fn able(request: McpRequest) -> McpRequest {
+fn with_capabilities(request: McpRequest) -> McpRequest {
     request.capabilities(json!({ "elicitation": { "form": {}, "url": {} }, "sampling": { "tools": {} }, "roots": {} }))
 }
 
 fn call(tool: &str) -> McpRequest {
-    able(tools_call(tool, json!({})))
+    with_capabilities(tools_call(tool, json!({})))
 }
 
 fn accept(key: &str, content: Value) -> Value {
@@ -220,7 +220,7 @@ fn ada() -> Value {
     accept("name", json!({ "name": "Ada" }))
 }
 
-/// The questions of a reply; panics if it is a result.
+/// The input requests of a reply; panics if it is a result.
 #[track_caller]
 fn questions(reply: &Reply) -> &Value {
     assert_eq!(reply.result()["resultType"], "input_required", "{reply:?}");
@@ -233,7 +233,7 @@ fn text(reply: &Reply) -> String {
 }
 
 #[tokio::test]
-async fn a_question_ends_the_request_and_its_answer_goes_on_in_another_environment() {
+async fn an_elicitation_ends_the_request_and_another_environment_continues_it() {
     let asked = exchange(&environment(), call("greet")).await;
 
     let form = json!({
@@ -249,7 +249,7 @@ async fn a_question_ends_the_request_and_its_answer_goes_on_in_another_environme
 }
 
 #[tokio::test]
-async fn a_person_may_decline_or_go_away() {
+async fn a_user_may_decline_or_cancel() {
     for (action, expected) in [("decline", "declined"), ("cancel", "cancelled")] {
         let asked = exchange(&environment(), call("greet")).await;
 
@@ -261,24 +261,24 @@ async fn a_person_may_decline_or_go_away() {
 }
 
 #[tokio::test]
-async fn answers_of_earlier_rounds_travel_and_effects_in_once_happen_once() {
+async fn earlier_answers_are_kept_in_the_state_and_once_runs_once() {
     let first = environment();
     let second = environment();
     let one = exchange(&first, call("order")).await;
     let two = exchange(&second, call("order").answered(&one, ada())).await;
     let count = accept("count", json!({ "count": 3 }));
-    // Only the latest answer is sent.
+    // The client sends only the latest answer.
     let three = exchange(&second, call("order").answered(&two, count)).await;
 
     assert_eq!(questions(&one).as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
     assert_eq!(questions(&two).as_object().unwrap().keys().collect::<Vec<_>>(), ["count"]);
     assert_ne!(one.result()["requestState"], two.result()["requestState"]);
-    // The second environment never counted an order of its own.
+    // The second environment did not repeat the side effect.
     assert_eq!(text(&three), "order 1: 3 for Ada");
 }
 
 #[tokio::test]
-async fn independent_questions_are_asked_together() {
+async fn independent_requests_are_sent_in_one_round() {
     let asked = exchange(&environment(), call("all")).await;
 
     assert_eq!(questions(&asked)["roots"], json!({ "method": "roots/list" }));
@@ -289,7 +289,7 @@ async fn independent_questions_are_asked_together() {
 }
 
 #[tokio::test]
-async fn what_was_answered_is_kept_and_what_was_not_is_asked_again() {
+async fn received_answers_are_kept_and_missing_ones_are_requested_again() {
     let asked = exchange(&environment(), call("all")).await;
 
     let answers = json!({ "name": ada()["name"], "other": 5 });
@@ -301,7 +301,7 @@ async fn what_was_answered_is_kept_and_what_was_not_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_is_asked_for_again_with_the_reason() {
+async fn an_invalid_answer_is_requested_again_with_the_reason() {
     for (content, complaint) in [
         (json!({}), "missing field `name`"),
         (json!({ "name": "" }), "length is lower than 1"),
@@ -320,7 +320,7 @@ async fn an_answer_that_does_not_fit_is_asked_for_again_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_malformed_answer_is_refused() {
+async fn a_malformed_answer_is_rejected() {
     for (tool, key, answer) in [
         ("greet", "name", json!(12345)),
         ("greet", "name", json!({ "action": "agree" })),
@@ -329,24 +329,24 @@ async fn a_malformed_answer_is_refused() {
     ] {
         let asked = exchange(&environment(), call(tool)).await;
 
-        let refused = exchange(&environment(), call(tool).answered(&asked, json!({ key: answer }))).await;
+        let rejected = exchange(&environment(), call(tool).answered(&asked, json!({ key: answer }))).await;
 
-        assert_eq!(refused.refusal(), (200, -32602));
-        assert!(refused.body.contains(&format!("`{key}` is malformed")), "{}", refused.body);
+        assert_eq!(rejected.refusal(), (200, -32602));
+        assert!(rejected.body.contains(&format!("`{key}` is malformed")), "{}", rejected.body);
     }
     let no_object = call("greet").param("inputResponses", json!([1]));
     assert_eq!(exchange(&environment(), no_object).await.refusal(), (400, -32602));
 }
 
 #[tokio::test]
-async fn what_was_done_once_stays_done_when_an_answer_does_not_fit() {
+async fn once_is_not_repeated_after_an_invalid_answer() {
     let service = environment();
     let asked = exchange(&service, call("order")).await;
     let asked = exchange(&service, call("order").answered(&asked, ada())).await;
     let bad = accept("count", json!({ "count": -1 }));
     let again = exchange(&service, call("order").answered(&asked, bad)).await;
 
-    // Clients whose numbers are all of one kind send 3.0.
+    // Clients with a single number type send 3.0.
     let count = accept("count", json!({ "count": 3.0 }));
     let done = exchange(&service, call("order").answered(&again, count)).await;
 
@@ -354,7 +354,7 @@ async fn what_was_done_once_stays_done_when_an_answer_does_not_fit() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_used_again_is_another_question() {
+async fn a_reused_key_is_a_separate_request() {
     let both = exchange(&environment(), call("same_key")).await;
     let asked = questions(&both).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let mut answers = accept("key", json!({ "name": "Ada", "count": 3 }));
@@ -369,7 +369,7 @@ async fn a_key_that_is_used_again_is_another_question() {
 }
 
 #[tokio::test]
-async fn a_handler_may_ask_until_it_likes_the_answer() {
+async fn a_handler_may_repeat_a_request() {
     let first = exchange(&environment(), call("insists")).await;
     let no = |key: &str| json!({ key: { "action": "decline" } });
     let second = exchange(&environment(), call("insists").answered(&first, no("name"))).await;
@@ -382,9 +382,9 @@ async fn a_handler_may_ask_until_it_likes_the_answer() {
     assert_eq!(text(&done), "Ada, after 3 questions");
 }
 
-/// 8.14: an answer counts only for a question that an earlier round asked.
+/// An answer is accepted only for a request of an earlier round.
 #[tokio::test]
-async fn answers_to_questions_that_were_not_asked_do_not_count() {
+async fn answers_without_a_request_are_ignored() {
     let answers = (2..5000).map(|number| (format!("name#{number}"), json!({ "action": "decline" })));
     let mut answers = Value::Object(answers.collect());
     answers["name"] = ada()["name"].clone();
@@ -399,7 +399,7 @@ async fn answers_to_questions_that_were_not_asked_do_not_count() {
 }
 
 #[tokio::test]
-async fn a_handler_asks_a_hundred_questions_at_most() {
+async fn a_handler_sends_at_most_a_hundred_requests() {
     let asks = |count: u32| {
         let tool = Tool::new("asks", move |context: Context, _: NoArguments| async move {
             let keys: Vec<String> = (0..count).map(|number| format!("name {number}")).collect();
@@ -410,15 +410,15 @@ async fn a_handler_asks_a_hundred_questions_at_most() {
         McpService::new(Server::new("asks", "1.0.0", State::default()).tool(tool), config).unwrap()
     };
 
-    // The questions themselves are too large a state long before; which is another error.
+    // With longer texts, the state would exceed its limit first, which is another error.
     assert_eq!(questions(&exchange(&asks(50), call("asks")).await).as_object().unwrap().len(), 50);
-    let refused = exchange(&asks(101), call("asks")).await;
-    assert_eq!(refused.refusal(), (200, -32602));
-    assert!(refused.body.contains("at most 100 questions"), "{}", refused.body);
+    let rejected = exchange(&asks(101), call("asks")).await;
+    assert_eq!(rejected.refusal(), (200, -32602));
+    assert!(rejected.body.contains("at most 100 questions"), "{}", rejected.body);
 }
 
 #[tokio::test]
-async fn an_answer_counts_for_the_words_that_were_asked() {
+async fn an_answer_is_bound_to_the_text_of_its_request() {
     let price = |amount: u32| {
         Server::new("shop", "1.0.0", State::default()).tool(Tool::new(
             "pay",
@@ -442,7 +442,7 @@ async fn an_answer_counts_for_the_words_that_were_asked() {
 }
 
 #[tokio::test]
-async fn a_form_made_by_hand_is_checked_too() {
+async fn answers_to_hand_written_forms_are_validated() {
     for (content, is_accepted) in [
         (json!({ "size": "S" }), true),
         (json!({ "size": "S", "extras": ["a"], "count": 2 }), true),
@@ -460,7 +460,7 @@ async fn a_form_made_by_hand_is_checked_too() {
 }
 
 #[tokio::test]
-async fn answers_that_are_too_long_to_be_kept_are_the_clients_to_shorten() {
+async fn answers_too_large_for_the_state_are_a_tool_error() {
     let asked = exchange(&environment(), call("talks")).await;
     let answer = |length: usize| {
         let text = "x".repeat(length);
@@ -476,7 +476,7 @@ async fn answers_that_are_too_long_to_be_kept_are_the_clients_to_shorten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_may_be_asked_at_once() {
+async fn many_requests_may_be_sent_in_one_round() {
     let service = environment();
     let calls = (0..64).map(|_| {
         let service = service.clone();
@@ -491,7 +491,7 @@ async fn many_may_be_asked_at_once() {
 }
 
 #[tokio::test]
-async fn only_what_the_client_declared_is_asked() {
+async fn only_requests_that_the_client_supports_are_sent() {
     let url_only = json!({ "elicitation": { "url": {} } });
     for (tool, declared, missing) in [
         ("greet", json!({}), json!({ "elicitation": { "form": {} } })),
@@ -502,17 +502,17 @@ async fn only_what_the_client_declared_is_asked() {
         ("all", json!({ "elicitation": {}, "roots": {} }), json!({ "sampling": {} })),
         ("all", json!({ "elicitation": {}, "sampling": {} }), json!({ "roots": {} })),
     ] {
-        let refused = exchange(&environment(), tools_call(tool, json!({})).capabilities(declared.clone())).await;
+        let rejected = exchange(&environment(), tools_call(tool, json!({})).capabilities(declared.clone())).await;
 
-        assert_eq!(refused.refusal(), (400, -32021), "{tool} {declared}");
-        assert_eq!(refused.response()["error"]["data"]["requiredCapabilities"], missing, "{tool} {declared}");
+        assert_eq!(rejected.refusal(), (400, -32021), "{tool} {declared}");
+        assert_eq!(rejected.response()["error"]["data"]["requiredCapabilities"], missing, "{tool} {declared}");
     }
     let bare = tools_call("greet", json!({})).capabilities(json!({ "elicitation": {} }));
     questions(&exchange(&environment(), bare).await);
 }
 
 #[tokio::test]
-async fn a_page_is_asked_for_by_its_url() {
+async fn url_elicitation_sends_the_url() {
     let asked = exchange(&environment(), call("visit")).await;
 
     let params = json!({ "mode": "url", "message": "Pay, please.", "url": "https://pay.example.com/1" });
@@ -522,7 +522,7 @@ async fn a_page_is_asked_for_by_its_url() {
 }
 
 #[tokio::test]
-async fn a_state_opens_only_for_its_own_request() {
+async fn a_request_state_is_bound_to_its_request() {
     let caller = |subject: &str| as_caller(Principal::new("https://issuer.example", subject));
     let other = || as_caller(Principal::new("https://other.example", "ada"));
     let send = |request: McpRequest, invocation: Invocation| async {
@@ -533,7 +533,7 @@ async fn a_state_opens_only_for_its_own_request() {
     let with_state =
         |request: McpRequest, state: &str| request.param("requestState", json!(state)).param("inputResponses", ada());
     let late = Invocation { received: std::time::SystemTime::now() + Duration::from_secs(601), ..caller("ada") };
-    let greeting = able(tools_call("greet", json!({ "greeting": "Bye" })));
+    let greeting = with_capabilities(tools_call("greet", json!({ "greeting": "Bye" })));
 
     let own = send(with_state(call("greet"), &state), caller("ada")).await;
     assert_eq!(text(&own), "Hello, Ada!");
@@ -545,23 +545,23 @@ async fn a_state_opens_only_for_its_own_request() {
         ("expired", with_state(call("greet"), &state), late),
         ("another tool", with_state(call("order"), &state), caller("ada")),
         ("a tool that never asks", with_state(call("quiet"), &state), caller("ada")),
-        ("a prompt", with_state(able(prompts_get("write", json!({}))), &state), caller("ada")),
-        ("a resource", with_state(able(resources_read("asking://secret")), &state), caller("ada")),
+        ("a prompt", with_state(with_capabilities(prompts_get("write", json!({}))), &state), caller("ada")),
+        ("a resource", with_state(with_capabilities(resources_read("asking://secret")), &state), caller("ada")),
         ("other arguments", with_state(greeting, &state), caller("ada")),
         ("another caller", with_state(call("greet"), &state), caller("eve")),
         ("another issuer's caller", with_state(call("greet"), &state), other()),
         ("nobody", with_state(call("greet"), &state), Invocation::default()),
     ] {
-        let refused = send(request, invocation).await;
+        let rejected = send(request, invocation).await;
 
-        assert_eq!(refused.refusal(), (200, -32602), "{what}");
-        assert!(refused.body.contains("requestState"), "{what}: {}", refused.body);
+        assert_eq!(rejected.refusal(), (200, -32602), "{what}");
+        assert!(rejected.body.contains("requestState"), "{what}: {}", rejected.body);
     }
 }
 
-/// S3: the specification binds a question to the client and to the user.
+/// The specification requires that a request is bound to the client and the user.
 #[tokio::test]
-async fn a_state_opens_only_for_the_client_that_was_asked() {
+async fn a_request_state_is_bound_to_the_client_and_the_caller() {
     let by = |client: Option<&str>| {
         let client_id = client.map(str::to_owned);
         as_caller(Principal { client_id, ..Principal::new("https://issuer.example", "ada") })
@@ -581,14 +581,14 @@ async fn a_state_opens_only_for_the_client_that_was_asked() {
 }
 
 #[tokio::test]
-async fn arguments_are_the_same_with_any_whitespace_between_them() {
+async fn whitespace_in_arguments_does_not_change_the_request_state() {
     let body = |state: &Value, arguments: &str| {
-        let mut message = able(tools_call("greet", json!({}))).message();
+        let mut message = with_capabilities(tools_call("greet", json!({}))).message();
         message["params"]["requestState"] = state.clone();
         message["params"]["inputResponses"] = ada();
         message.to_string().replace(r#""arguments":{}"#, &format!(r#""arguments":{arguments}"#))
     };
-    let asked = exchange(&environment(), able(tools_call("greet", json!({ "greeting": "Hé !" })))).await;
+    let asked = exchange(&environment(), with_capabilities(tools_call("greet", json!({ "greeting": "Hé !" })))).await;
     let state = &asked.result()["requestState"];
 
     let spaced = exchange(&environment(), call("greet").body(body(state, "{ \"greeting\" :\n\"Hé !\" }"))).await;
@@ -599,7 +599,7 @@ async fn arguments_are_the_same_with_any_whitespace_between_them() {
 }
 
 #[tokio::test]
-async fn a_key_may_be_rotated_while_clients_answer() {
+async fn the_state_key_may_be_rotated_between_rounds() {
     let key = |byte: &str| byte.repeat(43) + "=";
     let asked = exchange(&with_key(StateKey::parse(&key("A")).unwrap()), call("greet")).await;
 
@@ -607,12 +607,12 @@ async fn a_key_may_be_rotated_while_clients_answer() {
     let replaced = with_key(StateKey::parse(&key("E")).unwrap());
 
     assert_eq!(text(&exchange(&rotated, call("greet").answered(&asked, ada())).await), "Hello, Ada!");
-    let refused = exchange(&replaced, call("greet").answered(&asked, ada())).await;
-    assert_eq!(refused.refusal(), (200, -32602));
+    let rejected = exchange(&replaced, call("greet").answered(&asked, ada())).await;
+    assert_eq!(rejected.refusal(), (200, -32602));
 }
 
 #[tokio::test]
-async fn a_mistake_in_the_handler_is_logged_and_not_shown() {
+async fn an_invalid_form_of_a_handler_is_logged_and_not_sent() {
     for tool in ["nested", "long", "bad_page"] {
         let reply = exchange(&environment(), call(tool)).await;
 
@@ -622,9 +622,9 @@ async fn a_mistake_in_the_handler_is_logged_and_not_shown() {
 }
 
 #[tokio::test]
-async fn prompts_and_resources_ask_too() {
-    let prompt = || able(prompts_get("write", json!({})));
-    let resource = || able(resources_read("asking://secret"));
+async fn prompts_and_resources_may_send_requests() {
+    let prompt = || with_capabilities(prompts_get("write", json!({})));
+    let resource = || with_capabilities(resources_read("asking://secret"));
     let asked_prompt = exchange(&environment(), prompt()).await;
     let asked_resource = exchange(&environment(), resource()).await;
     assert!(questions(&asked_prompt).get("name").is_some() && questions(&asked_resource).get("name").is_some());
@@ -641,7 +641,7 @@ async fn prompts_and_resources_ask_too() {
 }
 
 #[tokio::test]
-async fn a_legacy_client_is_told_at_once_that_it_cannot_be_asked() {
+async fn a_legacy_client_gets_an_error_instead_of_a_request() {
     for revision in ProtocolVersion::ALL.into_iter().filter(|revision| !revision.is_modern()) {
         let tool = exchange(&environment(), tools_call("greet", json!({})).revision(revision)).await;
         let prompt = exchange(&environment(), prompts_get("write", json!({})).revision(revision)).await;
@@ -657,7 +657,7 @@ async fn a_legacy_client_is_told_at_once_that_it_cannot_be_asked() {
 }
 
 #[tokio::test]
-async fn progress_before_a_question_makes_a_stream_that_ends_with_the_question() {
+async fn a_stream_with_progress_ends_with_the_elicitation() {
     let config = HttpConfig { invoke_mode: InvokeMode::Stream, state_key: Some(state_key()), ..HttpConfig::default() };
     let streaming = McpService::new(server(), config).unwrap();
     let request = || call("reports").progress_token(json!("p"));
