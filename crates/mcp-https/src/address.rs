@@ -1,11 +1,11 @@
-//! Which addresses are public, by the registries of special-purpose addresses of IANA ([IPv4], [IPv6], as of 2026-11).
+//! Classification of IP addresses, by the IANA special-purpose address registries ([IPv4], [IPv6], as of 2026-11).
 //!
 //! [IPv4]: https://www.iana.org/assignments/iana-ipv4-special-registry
 //! [IPv6]: https://www.iana.org/assignments/iana-ipv6-special-registry
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Networks of IPv4 that are not public: address and length of the prefix.
+/// IPv4 networks that are not public: address and prefix length.
 const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private
@@ -15,7 +15,7 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(172, 16, 0, 0), 12),   // private
     (Ipv4Addr::new(192, 0, 0, 0), 24),    // protocol assignments
     (Ipv4Addr::new(192, 0, 2, 0), 24),    // documentation
-    (Ipv4Addr::new(192, 88, 99, 0), 24),  // relays of 6to4
+    (Ipv4Addr::new(192, 88, 99, 0), 24),  // 6to4 relays
     (Ipv4Addr::new(192, 168, 0, 0), 16),  // private
     (Ipv4Addr::new(198, 18, 0, 0), 15),   // benchmarks
     (Ipv4Addr::new(198, 51, 100, 0), 24), // documentation
@@ -24,12 +24,11 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),     // reserved, with the broadcast address
 ];
 
-/// The one network of IPv6 whose addresses are global unicast. All others are special or not assigned: loopback, mapped
-/// IPv4 (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`, `64:ff9b:1::/48`), unique local (`fc00::/7`, with `fd00:ec2::254`),
+/// The IPv6 global unicast network. All other addresses are special or not assigned: loopback, IPv4-mapped (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`, `64:ff9b:1::/48`), unique local (`fc00::/7`, with `fd00:ec2::254`),
 /// link-local, site-local, multicast.
 const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// Networks within it that are not public.
+/// Networks within it that are not public: address and prefix length.
 const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, with Teredo (`2001::/32`)
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
@@ -37,14 +36,14 @@ const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// What an address belongs to.
+/// The kind of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A host on the internet.
     Public,
     /// This machine.
     Loopback,
-    /// A private network, a metadata service, a group of hosts, or nothing.
+    /// A private network, a metadata service, a multicast group, or unassigned.
     Special,
 }
 
@@ -60,8 +59,8 @@ impl Kind {
     }
 }
 
-/// Whether an address belongs to a host on the internet. An address that carries an address of IPv4 (mapped, 6to4, NAT64,
-/// Teredo) does not, whichever it carries.
+/// Whether an address is a public unicast address. An address that embeds an IPv4 address (IPv4-mapped, 6to4, NAT64, Teredo) is
+/// never public.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -84,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_hosts_on_the_internet_are_public() {
+    fn public_unicast_addresses_are_public() {
         for address in [
             "1.1.1.1",
             "8.8.8.8",

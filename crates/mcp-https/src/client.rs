@@ -1,4 +1,4 @@
-//! The client, and a request of it.
+//! [`Client`] and [`RequestBuilder`].
 
 use std::{
     error::Error as StdError,
@@ -15,7 +15,7 @@ use tokio::time::timeout_at;
 
 use crate::{
     Error, Response,
-    connect::{self, ForbiddenAddress, Surroundings, TlsConnector},
+    connect::{self, Dependencies, ForbiddenAddress, TlsConnector},
     response::Limits,
     url::{self, Reach},
 };
@@ -23,22 +23,23 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
-/// Of a response's head. hyper compares it before a read, which may double the buffer: 64 KiB in all.
+/// The largest head of a response. hyper compares it before a read, which may double the buffer: 64 KiB in all.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
-/// For how long an idle connection is used again, by the wall clock: an environment may have been frozen meanwhile.
+/// How long an idle connection is reused, by the wall clock, because the execution environment may have been frozen meanwhile.
 const MAX_IDLE: Duration = Duration::from_secs(10);
 const MAX_IDLE_PER_HOST: usize = 4;
 const USER_AGENT: &str = concat!("mcp-https/", env!("CARGO_PKG_VERSION"));
 
 type Pool = legacy::Client<TlsConnector, Full<Bytes>>;
 
-/// Sends requests, with limits of time and size.
+/// An HTTP client with limits of time and size.
 ///
-/// Make one in the function's state and keep it: idle connections are used again for ten seconds. A clone shares them. No
-/// file is read and nothing is connected before the first request.
+/// Create it with [`foreign`](Self::foreign) for URLs from untrusted sources, or with [`trusted`](Self::trusted) for configured URLs.
+/// Keep it in the function's state: idle connections are reused for ten seconds, and a clone shares them. The root certificates are
+/// read at the first request.
 ///
-/// The defaults are 3 s to connect, 10 s for the whole exchange and 1 MiB for a body.
+/// By default, connecting takes at most 3 s, the whole exchange 10 s, and a response body has at most 1 MiB.
 #[derive(Clone)]
 pub struct Client {
     settings: Settings,
@@ -48,7 +49,7 @@ pub struct Client {
 #[derive(Clone)]
 struct Settings {
     reach: Reach,
-    around: Surroundings,
+    dependencies: Dependencies,
     user_agent: HeaderValue,
     connect_timeout: Duration,
     timeout: Duration,
@@ -61,14 +62,14 @@ struct Shared {
 }
 
 impl Client {
-    /// A client for URLs that come from others: arguments of a caller, documents, results. It sends `https` requests to
-    /// public addresses alone, and checks each address after resolution.
+    /// Creates a client for URLs from untrusted sources: tool arguments, documents, results of other servers. It sends `https`
+    /// requests to public addresses only, and checks each address after DNS resolution.
     pub fn foreign() -> Self {
         Self::new(Reach::Foreign)
     }
 
-    /// A client for URLs that the operator or the author chooses: `https` requests to any address, private ones included,
-    /// and `http` requests to loopback.
+    /// Creates a client for URLs that the operator or the author of the function chooses. It sends `https` requests to any address,
+    /// private ones included, and `http` requests to loopback.
     pub fn trusted() -> Self {
         Self::new(Reach::Trusted)
     }
@@ -77,7 +78,7 @@ impl Client {
         Self {
             settings: Settings {
                 reach,
-                around: Surroundings::system(),
+                dependencies: Dependencies::system(),
                 user_agent: HeaderValue::from_static(USER_AGENT),
                 connect_timeout: CONNECT_TIMEOUT,
                 timeout: TIMEOUT,
@@ -87,34 +88,33 @@ impl Client {
         }
     }
 
-    /// Sets the time for opening a connection, TLS excluded: 3 s by default.
+    /// Sets the timeout for opening a TCP connection, without TLS: 3 s by default.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.connect_timeout = limit)
     }
 
-    /// Sets the time for a whole exchange, from resolution to the last byte of the body: 10 s by default.
+    /// Sets the timeout for the whole exchange, from DNS resolution to the last byte of the response body: 10 s by default.
     #[must_use]
     pub fn timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.timeout = limit)
     }
 
-    /// Sets the largest body of a response: 1 MiB by default.
+    /// Sets the size limit of response bodies in bytes: 1 MiB by default.
     #[must_use]
     pub fn max_response_bytes(self, limit: usize) -> Self {
         self.with(|settings| settings.max_response_bytes = limit)
     }
 
-    /// Sets the header `User-Agent`.
+    /// Sets the header `User-Agent`. An invalid header value is ignored.
     #[must_use]
     pub fn user_agent(self, name: &'static str) -> Self {
-        // A text that no header can have changes nothing.
         self.with(|settings| settings.user_agent = HeaderValue::try_from(name).unwrap_or(settings.user_agent.clone()))
     }
 
     #[cfg(test)]
-    pub(crate) fn around(self, change: impl FnOnce(&mut Surroundings)) -> Self {
-        self.with(|settings| change(&mut settings.around))
+    pub(crate) fn dependencies(self, change: impl FnOnce(&mut Dependencies)) -> Self {
+        self.with(|settings| change(&mut settings.dependencies))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -123,17 +123,17 @@ impl Client {
         self
     }
 
-    /// Starts a `GET` request.
+    /// Builds a `GET` request. Call [`send`](RequestBuilder::send) to send it.
     pub fn get(&self, url: &str) -> RequestBuilder {
         self.request(Method::GET, url)
     }
 
-    /// Starts a `POST` request.
+    /// Builds a `POST` request. Call [`send`](RequestBuilder::send) to send it.
     pub fn post(&self, url: &str) -> RequestBuilder {
         self.request(Method::POST, url)
     }
 
-    /// Starts a request. What is wrong with the URL is an error of [`RequestBuilder::send`].
+    /// Builds a request. If the URL is rejected, [`send`](RequestBuilder::send) returns the error.
     pub fn request(&self, method: Method, url: &str) -> RequestBuilder {
         let uri = url::parse(url, self.settings.reach).map_err(|reason| Error::Url { reason });
         RequestBuilder {
@@ -148,17 +148,17 @@ impl Client {
         }
     }
 
-    /// The pool, made anew where its connections have been idle for too long, or one of them was dead.
-    fn pool(&self, is_renewed: bool) -> Result<Pool, Error> {
+    /// The connection pool. A new one is created if the connections have been idle for too long, or if `is_renewal`.
+    fn pool(&self, is_renewal: bool) -> Result<Pool, Error> {
         let now = SystemTime::now();
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let is_alive = |own: &&mut Shared| now.duration_since(own.used).is_ok_and(|idle| idle < MAX_IDLE);
-        if let Some(own) = shared.as_mut().filter(is_alive).filter(|_| !is_renewed) {
+        if let Some(own) = shared.as_mut().filter(is_alive).filter(|_| !is_renewal) {
             own.used = now;
             return Ok(own.pool.clone());
         }
-        let Settings { reach, around, connect_timeout, .. } = &self.settings;
-        let connector = connect::connector(*reach, around, *connect_timeout).map_err(Error::Certificates)?;
+        let Settings { reach, dependencies, connect_timeout, .. } = &self.settings;
+        let connector = connect::connector(*reach, dependencies, *connect_timeout).map_err(Error::Certificates)?;
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(MAX_IDLE)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
@@ -170,10 +170,10 @@ impl Client {
     }
 }
 
-/// A client for endpoints of AWS, which may have any address and scheme, with credentials that the platform provides. No URL
-/// that comes from others may reach it.
+/// Creates a client without address checks, for AWS endpoints, which may have any address and scheme. It must never get a URL from an
+/// untrusted source.
 ///
-/// It is not a constructor of [`Client`], which `mcp-lambda` exports: authors of functions cannot call it.
+/// It is not a constructor of [`Client`], because `mcp-lambda` re-exports that type: functions cannot call it.
 pub fn dangerously_unrestricted() -> Client {
     Client::new(Reach::Unrestricted)
 }
@@ -189,7 +189,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A request that is not sent yet.
+/// A request that is not sent yet. Made with [`Client::get`], [`Client::post`] or [`Client::request`].
 #[must_use = "a request does nothing until it is sent"]
 pub struct RequestBuilder {
     client: Client,
@@ -203,7 +203,7 @@ pub struct RequestBuilder {
 }
 
 impl RequestBuilder {
-    /// Sets a header. What no header can have is an error of [`send`](Self::send).
+    /// Sets a header. If its name or value is invalid, [`send`](Self::send) returns [`Error::Header`].
     pub fn header<N, V>(mut self, name: N, value: V) -> Self
     where
         N: TryInto<HeaderName>,
@@ -216,13 +216,13 @@ impl RequestBuilder {
         self
     }
 
-    /// Sets several headers.
+    /// Sets several headers. A header that is set already is replaced.
     pub fn headers(mut self, headers: HeaderMap) -> Self {
         self.headers.extend(headers);
         self
     }
 
-    /// Sets `Authorization: Bearer`. The value is not shown by `Debug`.
+    /// Sets `Authorization: Bearer` with a token. `Debug` does not print it.
     pub fn bearer(self, token: &str) -> Self {
         match HeaderValue::try_from(format!("Bearer {token}")) {
             Ok(mut value) => {
@@ -233,33 +233,32 @@ impl RequestBuilder {
         }
     }
 
-    /// Sets the body. Set its `Content-Type`, too.
+    /// Sets the body. Also set the header `Content-Type`.
     pub fn body(self, body: impl Into<Bytes>) -> Self {
         Self { body: body.into(), ..self }
     }
 
-    /// Ends the exchange at this instant, if the client's time limit does not end it earlier. A handler passes
-    /// `context.deadline()`.
+    /// Sets the deadline of the exchange, in addition to the client's timeout. In a handler, pass `context.deadline()`.
     pub fn answer_by(self, deadline: Option<Instant>) -> Self {
         Self { answer_by: deadline, ..self }
     }
 
-    /// Sets the largest body of this response.
+    /// Sets the size limit of the response body in bytes, instead of the client's.
     pub fn max_response_bytes(self, limit: usize) -> Self {
         Self { max_response_bytes: limit, ..self }
     }
 
-    /// Declares that the request may be sent twice: it is, once, if the connection ends before the response begins. `GET`,
-    /// `HEAD`, `PUT`, `DELETE` and `OPTIONS` are by themselves.
+    /// Declares the request idempotent: it is retried once if the connection is closed before the response begins. `GET`, `HEAD`,
+    /// `PUT`, `DELETE` and `OPTIONS` are idempotent by default.
     pub fn idempotent(self) -> Self {
         Self { is_idempotent: true, ..self }
     }
 
-    /// Sends the request, and waits for the status and the headers of its response.
+    /// Sends the request, and waits for the status and the headers of the response. Redirects are not followed.
     ///
     /// # Errors
     ///
-    /// When the URL or a header cannot be used, or there is no response in time; see [`Error`].
+    /// When the URL, the address or a header is rejected, the server cannot be reached, or there is no response in time: see [`Error`].
     pub async fn send(self) -> Result<Response, Error> {
         let uri = self.target?;
         let started = tokio::time::Instant::now();
@@ -270,7 +269,7 @@ impl RequestBuilder {
             ends,
             time: ends.saturating_duration_since(started),
             max_bytes: self.max_response_bytes,
-            takes_encodings: self.headers.contains_key(header::ACCEPT_ENCODING),
+            accepts_encodings: self.headers.contains_key(header::ACCEPT_ENCODING),
         };
         let is_head = self.method == Method::HEAD;
         let mut request = Request::new(Full::new(self.body));
@@ -280,7 +279,7 @@ impl RequestBuilder {
         let exchange = async {
             let first = self.client.pool(false)?.request(request.clone()).await;
             match first {
-                // An idle connection that ended while the environment was frozen looks alive until it is used.
+                // A connection that was closed while the environment was frozen seems open until it is used.
                 Err(error) if self.is_idempotent && is_disconnection(&error) => {
                     Ok(self.client.pool(true)?.request(request).await)
                 }
@@ -304,14 +303,14 @@ fn failure(error: legacy::Error, place: String) -> Error {
     if sources(&error).any(|source| source.is::<ForbiddenAddress>()) {
         return Error::Address { place };
     }
-    // Timeouts of connecting are the connector's.
+    // Includes connect timeouts.
     if error.is_connect() {
         return Error::Unreachable { place, source: error.into() };
     }
     Error::Incomplete { place, source: error.into() }
 }
 
-/// Whether a connection that was open ended before the response began.
+/// Whether an open connection was closed before the response began.
 fn is_disconnection(error: &legacy::Error) -> bool {
     let is_end = |source: &(dyn StdError + 'static)| {
         source.is::<io::Error>()

@@ -1,4 +1,4 @@
-//! Connections: resolution, the check of addresses, TCP and TLS.
+//! Connections: DNS resolution, address checks, TCP and TLS.
 
 use std::{
     fmt, io,
@@ -28,19 +28,19 @@ use crate::{
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Resolves a name; the ports of the addresses do not count.
+/// Resolves a name. The ports of the addresses are ignored.
 pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
-/// What a client finds around it, which tests replace.
+/// The system dependencies of a client, which tests replace.
 #[derive(Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct Dependencies {
     pub(crate) lookup: Lookup,
     pub(crate) kind_of: fn(IpAddr) -> Kind,
     pub(crate) tls_config: fn() -> io::Result<&'static ClientConfig>,
 }
 
-impl Surroundings {
-    /// The resolver of the system, the registries of addresses, the root certificates of the machine.
+impl Dependencies {
+    /// The system's resolver and root certificates, and the address classification of this crate.
     pub(crate) fn system() -> Self {
         let lookup: Lookup =
             Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }));
@@ -48,36 +48,36 @@ impl Surroundings {
     }
 }
 
-impl fmt::Debug for Surroundings {
+impl fmt::Debug for Dependencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Surroundings").finish_non_exhaustive()
+        f.debug_struct("Dependencies").finish_non_exhaustive()
     }
 }
 
 /// TLS over a [`Connector`].
 pub(crate) type TlsConnector = HttpsConnector<Connector>;
 
-/// The host has an address that the client does not connect to.
+/// The host has an address that the client must not connect to.
 #[derive(Debug, thiserror::Error)]
-#[error("an address of the host is not one that may be connected to")]
+#[error("the host has an address that is not allowed")]
 pub(crate) struct ForbiddenAddress;
 
-/// A connector to addresses that were checked.
+/// Creates a connector that checks addresses.
 ///
 /// # Errors
 ///
-/// When there are no root certificates.
-pub(crate) fn connector(reach: Reach, around: &Surroundings, timeout: Duration) -> io::Result<TlsConnector> {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver { reach, around: around.clone() });
+/// When no root certificates can be loaded.
+pub(crate) fn connector(reach: Reach, dependencies: &Dependencies, timeout: Duration) -> io::Result<TlsConnector> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver { reach, dependencies: dependencies.clone() });
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(timeout));
-    let builder = HttpsConnectorBuilder::new().with_tls_config((around.tls_config)()?.clone());
-    let connector = Connector { reach, kind_of: around.kind_of, tcp };
+    let builder = HttpsConnectorBuilder::new().with_tls_config((dependencies.tls_config)()?.clone());
+    let connector = Connector { reach, kind_of: dependencies.kind_of, tcp };
     Ok(builder.https_or_http().enable_http1().wrap_connector(connector))
 }
 
-/// Shared by all clients of the process: reading the certificates takes a while.
+/// The TLS configuration, shared by all clients of the process, because loading the root certificates is slow.
 fn tls_config() -> io::Result<&'static ClientConfig> {
     static CONFIG: OnceLock<ClientConfig> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
@@ -91,7 +91,7 @@ fn tls_config() -> io::Result<&'static ClientConfig> {
     Ok(CONFIG.get_or_init(|| config))
 }
 
-/// TCP to addresses that were checked.
+/// Opens TCP connections to checked addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     reach: Reach,
@@ -110,7 +110,7 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let Self { reach, kind_of, .. } = *self;
-        // An address in place of a name is not resolved.
+        // An IP address literal is not resolved, and is checked here.
         let literal = uri.host().and_then(literal);
         if literal.is_some_and(|address| reach == Reach::Foreign && kind_of(address) != Kind::Public) {
             return Box::pin(async { Err(ForbiddenAddress.into()) });
@@ -122,7 +122,7 @@ impl Service<Uri> for Connector {
             let kind = kind_of(stream.inner().peer_addr()?.ip());
             let is_allowed = match reach {
                 Reach::Foreign => !is_http && kind == Kind::Public,
-                // `localhost` is only a name.
+                // The name `localhost` may resolve to another address.
                 Reach::Trusted => !is_http || kind == Kind::Loopback,
                 Reach::Unrestricted => true,
             };
@@ -131,11 +131,11 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Resolves names to addresses that may be connected to.
+/// Resolves names, and rejects names with a forbidden address.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver {
     reach: Reach,
-    around: Surroundings,
+    dependencies: Dependencies,
 }
 
 impl Service<Name> for Resolver {
@@ -148,11 +148,11 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (reach, kind_of) = (self.reach, self.around.kind_of);
-        let resolving = (self.around.lookup)(name.as_str().to_owned());
+        let (reach, kind_of) = (self.reach, self.dependencies.kind_of);
+        let resolving = (self.dependencies.lookup)(name.as_str().to_owned());
         Box::pin(async move {
             let addresses = resolving.await?;
-            // One non-public address is enough: the owner of the name decides which address is used.
+            // One non-public address is enough to reject the name: an attacker controls its DNS answers.
             if reach == Reach::Foreign && addresses.iter().any(|address| kind_of(address.ip()) != Kind::Public) {
                 return Err(ForbiddenAddress.into());
             }

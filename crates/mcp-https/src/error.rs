@@ -1,35 +1,37 @@
-//! Why a request has no response.
+//! [`Error`]: why a request has no complete response.
 
 use std::{error::Error as StdError, io, time::Duration};
 
-/// Why there is no response, or no whole body. No message repeats the query of a URL, which may hold a secret.
+/// Why a request failed: there is no response, or its body is not complete. Messages do not contain the query of the URL, because it
+/// may hold a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The client does not send requests to this URL.
-    #[error("the URL cannot be used: {reason}")]
+    /// The URL is invalid, or not allowed for this client.
+    #[error("the URL is rejected: {reason}")]
     Url {
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// The URL is foreign, and the host has an address that is not public; or it is an `http` URL that leads beyond loopback.
-    #[error("`{place}` is rejected: its host has an address that this client does not connect to")]
+    /// The host has an address that is not allowed: one that is not public for a [`foreign`](crate::Client::foreign) client, or one
+    /// beyond loopback for an `http` URL.
+    #[error("`{place}` is rejected: its host has an address that is not allowed")]
     Address {
         /// The URL without its query.
         place: String,
     },
-    /// A name or value of a header has characters that none may have.
-    #[error("a header of the request cannot be sent")]
+    /// The name or value of a header has invalid characters.
+    #[error("a header of the request has invalid characters")]
     Header,
-    /// There are no root certificates.
-    #[error("the root certificates of this machine cannot be read")]
+    /// The root certificates cannot be loaded.
+    #[error("the root certificates of this machine cannot be loaded")]
     Certificates(#[source] io::Error),
-    /// The time limit of the client or the deadline of the request came first.
+    /// The timeout of the client or the deadline of the request has passed.
     #[error("`{place}` did not respond within {} ms", limit.as_millis())]
     Timeout {
         /// The URL without its query.
         place: String,
-        /// The time that the request had.
+        /// The time limit of the request.
         limit: Duration,
     },
     /// No connection could be opened.
@@ -37,29 +39,29 @@ pub enum Error {
     Unreachable {
         /// The URL without its query.
         place: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The connection ended before the response did, or the response is not HTTP.
+    /// The connection was closed before the response was complete, or the response is not valid HTTP.
     #[error("`{place}` sent no complete response")]
     Incomplete {
         /// The URL without its query.
         place: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The body is larger than the client accepts.
+    /// The body exceeds the size limit.
     #[error("`{place}` sent more than {limit} bytes")]
     TooLarge {
         /// The URL without its query.
         place: String,
-        /// The most that the client accepts.
+        /// The size limit in bytes.
         limit: usize,
     },
-    /// The body is compressed, which the request did not ask for.
-    #[error("`{place}` sent a compressed body, which was not asked for")]
+    /// The body is compressed, although the request has no `Accept-Encoding`.
+    #[error("`{place}` sent a compressed body, but the request has no `Accept-Encoding`")]
     Compressed {
         /// The URL without its query.
         place: String,
@@ -67,8 +69,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same request may succeed later: the server is not reachable, slow, or ended the connection. Use it to
-    /// return `HandlerError::unavailable`.
+    /// Whether the same request may succeed later: the server is unreachable, slow, or closed the connection. In a handler, return
+    /// `HandlerError::unavailable` then.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::Incomplete { .. })
     }

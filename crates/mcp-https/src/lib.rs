@@ -1,19 +1,17 @@
-//! Outbound HTTPS requests of a function, with limits of time and size, and protection against server-side request
-//! forgery (SSRF).
+//! An HTTPS client for functions, with limits of time and size, and protection against server-side request forgery (SSRF).
 //!
-//! A [`Client`] has one of two trust levels, which depends on where URLs come from:
+//! A [`Client`] has one of two trust levels, by the source of the URLs:
 //!
 //! | Constructor | For URLs from | Addresses |
 //! | --- | --- | --- |
 //! | [`Client::trusted`] | the operator or the author: an issuer, an API | `https` to any address; `http` to loopback |
-//! | [`Client::foreign`] | arguments, documents, results: bytes of others | `https` to public addresses |
+//! | [`Client::foreign`] | untrusted sources: arguments, documents, results | `https` to public addresses |
 //!
-//! A foreign URL is checked before anything is sent, and its addresses are checked after the name was resolved: the
-//! connection is opened to a checked address, so that a second DNS answer changes nothing (DNS rebinding). A name with one
-//! address that is not public is rejected.
+//! A foreign URL is validated first. Then its name is resolved, and all addresses are checked: a name with one address that is not
+//! public is rejected. The connection is opened to a checked address, without a second DNS query, which prevents DNS rebinding.
 //!
-//! Every request has a time limit that includes the body, and every response has a size limit. Redirects are not
-//! followed, bodies are not decompressed, proxies from the environment are not used.
+//! Every request has a timeout that includes the response body, and every response has a size limit. Redirects are not followed,
+//! bodies are not decompressed, and proxy variables of the environment are ignored.
 //!
 //! ```no_run
 //! use mcp_https::{Client, Error, header};
@@ -25,7 +23,7 @@
 //! }
 //!
 //! # async fn example() -> Result<(), Error> {
-//! // Made once, in the function's state: connections are kept while they are likely to be alive.
+//! // Create it once, in the function's state, so that connections are reused.
 //! let client = Client::foreign().max_response_bytes(64 * 1024);
 //! title(&client, "https://www.example.com/robots.txt").await?;
 //! # Ok(())
@@ -35,10 +33,10 @@
 //! | Module | What it holds |
 //! | --- | --- |
 //! | `client` | [`Client`] and [`RequestBuilder`] |
-//! | `response` | [`Response`], whose body is read within its limits |
-//! | `connect` | resolution, the check of addresses, TCP and TLS |
-//! | `url` | which URLs a client accepts |
-//! | `address` | which addresses are public |
+//! | `response` | [`Response`], whose body is limited in time and size |
+//! | `connect` | DNS resolution, address checks, TCP and TLS |
+//! | `url` | validation of URLs |
+//! | `address` | classification of IP addresses |
 //! | `error` | [`Error`] |
 
 mod address;

@@ -1,4 +1,4 @@
-//! A response, whose body is read within limits.
+//! [`Response`], whose body is limited in time and size.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ pub(crate) struct Limits {
     /// The URL without its query.
     pub(crate) place: String,
     pub(crate) ends: Instant,
-    /// The time that the request had, for the error.
+    /// The time limit of the request, for the error.
     pub(crate) time: Duration,
     pub(crate) max_bytes: usize,
-    /// Whether the request asked for an encoding of the body.
-    pub(crate) takes_encodings: bool,
+    /// Whether the request has `Accept-Encoding`.
+    pub(crate) accepts_encodings: bool,
 }
 
 impl Limits {
@@ -33,7 +33,8 @@ impl Limits {
     }
 }
 
-/// Status, headers, and a body that is read on demand. Redirects (3xx) and errors (4xx, 5xx) are responses too.
+/// A response: status, headers, and a body that is read on demand with [`bytes`](Self::bytes) or [`chunk`](Self::chunk). Any status is
+/// a response, including redirects (3xx) and errors (4xx, 5xx): check [`status`](Self::status).
 #[derive(Debug)]
 pub struct Response {
     parts: Parts,
@@ -45,13 +46,13 @@ pub struct Response {
 impl Response {
     pub(crate) fn new(response: http::Response<Incoming>, limits: Limits, is_head: bool) -> Result<Self, Error> {
         let (parts, body) = response.into_parts();
-        // Its headers may describe the body of another response (RFC 9110, sections 8.4 and 8.6).
+        // No body: these headers describe that of the response to GET (RFC 9110, sections 8.4 and 8.6).
         if is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok(Self { parts, body, limits, received: 0 });
         }
         let encodings = parts.headers.get_all(header::CONTENT_ENCODING);
         let is_encoded = encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        if is_encoded && !limits.takes_encodings {
+        if is_encoded && !limits.accepts_encodings {
             return Err(Error::Compressed { place: limits.place });
         }
         let response = Self { parts, body, limits, received: 0 };
@@ -61,35 +62,34 @@ impl Response {
         }
     }
 
-    /// The status.
+    /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.parts.status
     }
 
-    /// The headers. At most 100 of them, in 64 KiB.
+    /// The headers: at most 100, with 64 KiB.
     pub fn headers(&self) -> &HeaderMap {
         &self.parts.headers
     }
 
-    /// The length of the body, if the server states one. A response to `HEAD` and a 304 have no body, and may state the
-    /// length that the body of a response to `GET` would have. The size limit does not apply to it.
+    /// `Content-Length` in bytes, if present and valid. A response to `HEAD` and one with status 304 have no body, but may have the
+    /// length of the body for `GET`, to which the size limit does not apply.
     pub fn content_length(&self) -> Option<u64> {
         self.parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
-    /// The next part of the body; `None` at its end.
+    /// Reads the next chunk of the body; `None` at its end. Trailers are dropped.
     ///
     /// # Errors
     ///
-    /// When the request's time is over, the body is larger than the client accepts, or the connection ends before the body
-    /// does.
+    /// [`Error::Timeout`] after the request's time limit, [`Error::TooLarge`] above the size limit, [`Error::Incomplete`] when the
+    /// connection is closed early.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let frame = timeout_at(self.limits.ends, self.body.frame()).await.map_err(|_| self.limits.timeout())?;
             let Some(frame) = frame else { return Ok(None) };
             let incomplete =
                 |error: hyper::Error| Error::Incomplete { place: self.limits.place.clone(), source: error.into() };
-            // Trailers are left out.
             let Ok(data) = frame.map_err(incomplete)?.into_data() else { continue };
             self.received = self.received.saturating_add(data.len());
             if self.received > self.limits.max_bytes {
@@ -101,11 +101,11 @@ impl Response {
         }
     }
 
-    /// The whole body.
+    /// Reads the complete body.
     ///
     /// # Errors
     ///
-    /// Those of [`chunk`](Self::chunk).
+    /// As [`chunk`](Self::chunk).
     pub async fn bytes(mut self) -> Result<Bytes, Error> {
         let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
         let Some(second) = self.chunk().await? else { return Ok(first) };

@@ -1,4 +1,4 @@
-//! Hostile servers.
+//! Tests with hostile servers.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use crate::{Client, Error, Method, StatusCode};
 
 mod connections;
 
-/// A server on loopback that runs a script for each connection, which gets its number.
+/// A loopback server that runs a script for each connection, with the number of the connection.
 struct Peer {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ impl Peer {
         Self { address, connections, task }
     }
 
-    /// Sends this in answer to the first request, and hangs up.
+    /// A server that sends `bytes` after the first request, and closes the connection.
     async fn sending(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         Self::start(move |mut stream, _| {
@@ -91,12 +91,12 @@ async fn body(client: &Client, url: &str) -> Result<Vec<u8>, Error> {
 }
 
 #[tokio::test]
-async fn a_body_is_read_up_to_its_limit() {
+async fn a_body_is_limited_in_size() {
     let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n";
     for (response, expected) in [
         (format!("{head}Content-Length: 1000\r\n\r\n{}", "x".repeat(1000)), Some(1000)),
         (format!("{head}Content-Length: 1001\r\n\r\n{}", "x".repeat(1001)), None),
-        // A length that is stated is believed before a byte is read.
+        // A `Content-Length` above the limit is rejected before the body is read.
         (format!("{head}Content-Length: 18446744073709551615\r\n\r\nx"), None),
         (format!("{head}\r\n{}", "x".repeat(1000)), Some(1000)),
         (format!("{head}\r\n{}", "x".repeat(1_000_000)), None),
@@ -115,7 +115,7 @@ async fn a_body_is_read_up_to_its_limit() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_not_whole_is_an_error() {
+async fn an_incomplete_response_is_an_error() {
     let endless = format!("HTTP/1.1 200 OK\r\n{}", "X-Header: xxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n".repeat(100_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: x\r\n".repeat(101));
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(200_000));
@@ -151,8 +151,8 @@ async fn a_response_that_is_not_whole_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_slow_server_meets_the_time_limit() {
-    // It accepts and is silent; it drips a head; it drips a body.
+async fn a_slow_server_times_out() {
+    // The server sends nothing, a slow head, or a slow body.
     for head in ["", "HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\n\r\n"] {
         let peer = Peer::start(move |mut stream, _| async move {
             read_head(&mut stream).await?;
@@ -182,7 +182,7 @@ async fn a_slow_server_meets_the_time_limit() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_is_over_sends_nothing() {
+async fn a_past_deadline_is_a_timeout() {
     let peer = Peer::sending("HTTP/1.1 204 No Content\r\n\r\n").await;
 
     let response = client().get(&peer.url()).answer_by(Some(Instant::now() - Duration::from_secs(1))).send().await;
@@ -200,7 +200,7 @@ async fn redirects_are_not_followed() {
         let response = client().get(&peer.url()).send().await.unwrap();
 
         assert_eq!(response.status().as_u16(), status);
-        // Who follows it asks the client, which checks the URL.
+        // A client that follows the redirect validates the URL.
         let location = response.headers()["location"].to_str().unwrap().to_owned();
         let followed = Client::foreign().get(&location).send().await;
         assert!(matches!(followed, Err(Error::Url { .. })), "{followed:?}");
@@ -216,15 +216,15 @@ async fn a_compressed_body_is_not_decompressed() {
 
         assert!(matches!(body(&client(), &peer.url()).await, Err(Error::Compressed { .. })), "{encoding}");
 
-        // Who asks for it gets the bytes as they are.
+        // With `Accept-Encoding`, the body is returned unchanged.
         let asked = client().get(&peer.url()).header("accept-encoding", encoding).send().await.unwrap();
         assert_eq!(asked.bytes().await.unwrap(), "abcd");
     }
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_and_replaced_once_when_it_is_dead() {
-    // Each connection answers two requests, and ends without an answer when the third comes.
+async fn a_connection_is_reused_and_an_idempotent_request_retried_on_a_new_one() {
+    // Each connection serves two requests, and is closed without a response to the third.
     let peer = Peer::start(|mut stream, _| async move {
         for _ in 0..2 {
             read_head(&mut stream).await?;
@@ -249,7 +249,7 @@ async fn a_connection_is_used_again_and_replaced_once_when_it_is_dead() {
 }
 
 #[tokio::test]
-async fn a_server_that_always_hangs_up_is_asked_twice_at_most() {
+async fn an_idempotent_request_is_retried_once() {
     let peer = Peer::sending("").await;
 
     assert!(client().get(&peer.url()).send().await.is_err());
@@ -261,7 +261,7 @@ async fn a_server_that_always_hangs_up_is_asked_twice_at_most() {
 }
 
 #[tokio::test]
-async fn errors_and_requests_show_no_secret() {
+async fn debug_and_display_contain_no_secret() {
     let request = client().get("http://127.0.0.1:1/a?token=secret").bearer("secret");
 
     assert!(!format!("{request:?}").contains("secret"), "{request:?}");
@@ -284,7 +284,7 @@ async fn a_response_has_status_headers_and_body() {
 }
 
 #[tokio::test]
-async fn a_response_without_a_body_may_state_any_length_and_encoding() {
+async fn a_response_without_a_body_may_have_any_length_and_encoding() {
     for (method, status) in [
         (Method::HEAD, "200 OK"),
         (Method::HEAD, "404 Not Found"),
@@ -294,7 +294,7 @@ async fn a_response_without_a_body_may_state_any_length_and_encoding() {
         (Method::POST, "204 No Content"),
     ] {
         for headers in ["Content-Length: 4", "Content-Length: 1001", "Content-Length: 1001\r\nContent-Encoding: gzip"] {
-            // The connection stays open: nothing waits for a body.
+            // The connection is reused: no body is expected.
             let answer = format!("HTTP/1.1 {status}\r\n{headers}\r\n\r\n");
             let peer = Peer::start(move |mut stream, _| {
                 let answer = answer.clone();
@@ -321,7 +321,7 @@ async fn a_response_without_a_body_may_state_any_length_and_encoding() {
 }
 
 #[tokio::test]
-async fn a_body_that_may_not_be_there_is_not_read() {
+async fn a_body_that_is_not_allowed_is_not_read() {
     let body = "x".repeat(2000);
     for (method, status) in
         [(Method::HEAD, "200 OK"), (Method::GET, "304 Not Modified"), (Method::GET, "204 No Content")]

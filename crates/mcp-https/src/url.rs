@@ -1,4 +1,4 @@
-//! Which URLs a client accepts.
+//! Validation of URLs.
 
 use std::net::IpAddr;
 
@@ -7,17 +7,17 @@ use mcp_protocol::uri::SecureUrl;
 
 use crate::address::is_public;
 
-/// The longest URL that is foreign.
+/// The longest foreign URL.
 const MAX_FOREIGN_BYTES: usize = 8 * 1024;
 
-/// What a client connects to.
+/// The URLs and addresses that a client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// URLs of others: `https` to public addresses.
+    /// Untrusted URLs: `https` to public addresses.
     Foreign,
-    /// URLs of the operator: `https` to any address, `http` to loopback.
+    /// Configured URLs: `https` to any address, `http` to loopback.
     Trusted,
-    /// What AWS and the operator write about the function's surroundings: everything.
+    /// URLs of AWS endpoints: any scheme and address.
     Unrestricted,
 }
 
@@ -47,28 +47,28 @@ fn check_foreign(url: &str, secure: &SecureUrl<'_>) -> Result<(), &'static str> 
         return Err("it is not an https URL");
     }
     if secure.port == Some(0) {
-        return Err("port 0 is no port");
+        return Err("port 0 is not valid");
     }
     if let Some(address) = literal(secure.host) {
         return if is_public(address) { Ok(()) } else { Err("its address is not public") };
     }
-    // As browsers and resolvers read it: a name whose last label is a number is an address in another spelling.
+    // Browsers and resolvers take a name whose last label is a number for an IPv4 address (WHATWG URL, "ends in a number").
     let last = secure.host.rsplit('.').next().unwrap_or_default();
     let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
         || last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
-    if is_number { Err("its host is an address in an unusual spelling") } else { Ok(()) }
+    if is_number { Err("its host is an IPv4 address in a non-standard notation") } else { Ok(()) }
 }
 
-/// The address that a host is, if it is no name.
+/// The address of a host that is an IP literal; `None` for a name.
 pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     address.parse().ok()
 }
 
-/// A URL as it is logged: a query may hold a token.
+/// A URL for messages, without user info and query, which may hold secrets.
 pub(crate) fn place(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or_default();
-    // Unrestricted URLs may have a password.
+    // Only unrestricted URLs may have user info.
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     format!("{scheme}://{authority}{}", uri.path())
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_urls_lead_to_public_hosts_by_https() {
+    fn foreign_urls_are_https_to_public_hosts() {
         for url in [
             "https://www.example.com",
             "https://www.example.com:8443/a?b=c",
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_no_query_and_no_password() {
+    fn the_place_of_a_url_has_no_query_and_no_password() {
         let uri = parse("http://user:secret@proxy.internal:8080/a/b?token=secret", Reach::Unrestricted).unwrap();
 
         assert_eq!(place(&uri), "http://proxy.internal:8080/a/b");

@@ -1,4 +1,4 @@
-//! Hostile resolvers, and certificates. The hosts of these tests are on loopback, which tests may declare public.
+//! Tests with hostile DNS resolvers and certificates. The servers are on loopback, which the tests classify as public.
 
 use std::{
     io::{self, Read, Write},
@@ -20,13 +20,13 @@ use tokio::{io::AsyncReadExt, sync::mpsc};
 use super::Peer;
 use crate::{Client, Error, StatusCode, address::Kind, connect::Lookup};
 
-// A root of these tests, and what it issued for `right.example`, both until 2126. Made by `openssl req -x509` and
-// `openssl x509 -req`, keys of the curve P-256.
+// A test root certificate, and a certificate that it issued for `right.example`. Both are valid until 2126. Created with
+// `openssl req -x509` and `openssl x509 -req`, with P-256 keys.
 const ROOT: &[u8] = include_bytes!("data/root.der");
 const RIGHT_EXAMPLE: &[u8] = include_bytes!("data/right.der");
 const RIGHT_EXAMPLE_KEY: &[u8] = include_bytes!("data/right.key.der");
 
-/// A resolver with these answers, one after the other; the last one stays.
+/// A resolver with these answers, one after the other; the last one repeats.
 fn answers(answers: &[&[&str]]) -> (Lookup, Arc<AtomicUsize>) {
     let answers: Vec<Vec<SocketAddr>> = answers
         .iter()
@@ -43,7 +43,7 @@ fn answers(answers: &[&[&str]]) -> (Lookup, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn a_foreign_name_is_rejected_for_one_address_that_is_not_public() {
+async fn a_foreign_name_with_a_non_public_address_is_rejected() {
     for addresses in [
         &["127.0.0.1"][..],
         &["10.0.0.1"],
@@ -67,7 +67,7 @@ async fn a_foreign_name_is_rejected_for_one_address_that_is_not_public() {
         &["2001:4860:4860::8888", "fd00:ec2::254"],
     ] {
         let (lookup, asked) = answers(&[addresses]);
-        let client = Client::foreign().around(|around| around.lookup = lookup);
+        let client = Client::foreign().dependencies(|dependencies| dependencies.lookup = lookup);
 
         let error = client.get("https://rebind.example/?token=secret").send().await.unwrap_err();
 
@@ -77,8 +77,8 @@ async fn a_foreign_name_is_rejected_for_one_address_that_is_not_public() {
     }
 }
 
-/// A server with TLS on loopback, with the certificate of `right.example`. It ends each connection after its response, and
-/// counts requests.
+/// A TLS server on loopback, with the certificate of `right.example`. It closes each connection after its response, and counts
+/// requests.
 fn tls_server() -> (u16, Arc<AtomicUsize>) {
     let key = PrivatePkcs8KeyDer::from(RIGHT_EXAMPLE_KEY).into();
     let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
@@ -103,10 +103,10 @@ fn tls_server() -> (u16, Arc<AtomicUsize>) {
         stream.conn.send_close_notify();
         stream.flush()
     };
-    // It waits for connections until the tests end.
+    // It accepts connections until the tests end.
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            // A handshake that the client ends is an error here.
+            // An aborted handshake is an error here.
             let _ = respond(stream);
         }
     });
@@ -121,7 +121,7 @@ fn nothing_is_public(_: IpAddr) -> Kind {
     Kind::Special
 }
 
-fn with_the_root_of_tests() -> io::Result<&'static ClientConfig> {
+fn with_test_root() -> io::Result<&'static ClientConfig> {
     static CONFIG: OnceLock<ClientConfig> = OnceLock::new();
     Ok(CONFIG.get_or_init(|| {
         let mut roots = RootCertStore::empty();
@@ -135,17 +135,17 @@ fn with_the_root_of_tests() -> io::Result<&'static ClientConfig> {
 }
 
 #[tokio::test]
-async fn a_connection_goes_to_the_address_that_was_checked() {
+async fn a_connection_is_opened_to_the_checked_address() {
     let (port, requests) = tls_server();
     let (lookup, asked) = answers(&[&["127.0.0.1"], &["169.254.169.254"]]);
-    let client = Client::foreign().around(|around| {
-        around.lookup = lookup;
-        around.kind_of = loopback_is_public;
-        around.tls_config = with_the_root_of_tests;
+    let client = Client::foreign().dependencies(|dependencies| {
+        dependencies.lookup = lookup;
+        dependencies.kind_of = loopback_is_public;
+        dependencies.tls_config = with_test_root;
     });
     let url = format!("https://right.example:{port}/");
 
-    // A second answer, asked for between the check and the connection, would be another address.
+    // A second DNS query between the check and the connection would return another address.
     assert_eq!(client.get(&url).send().await.unwrap().status(), StatusCode::OK);
     assert_eq!((asked.load(Ordering::SeqCst), requests.load(Ordering::SeqCst)), (1, 1));
 
@@ -156,16 +156,16 @@ async fn a_connection_goes_to_the_address_that_was_checked() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_host_or_of_an_unknown_root_gets_no_request() {
+async fn an_invalid_certificate_gets_no_request() {
     let (port, requests) = tls_server();
     let foreign = || {
         let (lookup, _) = answers(&[&["127.0.0.1"]]);
-        Client::foreign().around(|around| {
-            around.lookup = lookup;
-            around.kind_of = loopback_is_public;
+        Client::foreign().dependencies(|dependencies| {
+            dependencies.lookup = lookup;
+            dependencies.kind_of = loopback_is_public;
         })
     };
-    let with_root = foreign().around(|around| around.tls_config = with_the_root_of_tests);
+    let with_root = foreign().dependencies(|dependencies| dependencies.tls_config = with_test_root);
 
     for (client, host, expected) in [
         (&with_root, "wrong.example", "NotValidForName"),
@@ -184,7 +184,7 @@ async fn a_certificate_of_another_host_or_of_an_unknown_root_gets_no_request() {
 }
 
 #[tokio::test]
-async fn a_name_of_loopback_that_leads_elsewhere_gets_no_plain_http() {
+async fn localhost_with_another_address_gets_no_plain_http() {
     let (sender, mut received) = mpsc::unbounded_channel();
     let peer = Peer::start(move |mut stream, _| {
         let sender = sender.clone();
@@ -196,12 +196,12 @@ async fn a_name_of_loopback_that_leads_elsewhere_gets_no_plain_http() {
     })
     .await;
     let (lookup, _) = answers(&[&["127.0.0.1"]]);
-    let client = Client::trusted().around(|around| {
-        around.lookup = lookup;
-        around.kind_of = nothing_is_public;
+    let client = Client::trusted().dependencies(|dependencies| {
+        dependencies.lookup = lookup;
+        dependencies.kind_of = nothing_is_public;
     });
 
-    // The resolver's answer counts, not the name.
+    // The resolved address is checked, not the name.
     let elsewhere = client.get(&format!("http://localhost:{}/", peer.address.port())).bearer("secret").send().await;
 
     assert!(matches!(elsewhere, Err(Error::Address { .. })), "{elsewhere:?}");
