@@ -30,12 +30,12 @@ use crate::schema::{self, with_whole_numbers};
 /// | Type | JSON Schema |
 /// | --- | --- |
 /// | integers, floats | `integer` or `number` with `minimum` and `maximum`, no `format` |
-/// | `Option<T>` | `anyOf` of `T` with its bounds, and `null`; an optional argument may be left out, too |
+/// | `Option<T>` | `anyOf` of `T` with its bounds, and `null`; an optional argument may be omitted too |
 /// | enum without data | `enum`; the doc comments of its variants go into the `description` |
 /// | enum with data | `oneOf`, or `anyOf` if it is untagged |
 /// | struct | its properties, written out where it is used |
 /// | `HashMap<String, T>` | `object` with `additionalProperties` |
-/// | tuple | `array` with `prefixItems`, and `items` for clients that do not know it |
+/// | tuple | `array` with `prefixItems`, and `items` for clients without support for `prefixItems` |
 /// | `serde_json::Value` | `{}` |
 /// | [`Base64<MAX>`](crate::Base64) | `string` with `contentEncoding` and `maxLength` |
 /// | [`Cursor<T>`](crate::Cursor) | `string` with `maxLength` |
@@ -45,8 +45,8 @@ use crate::schema::{self, with_whole_numbers};
 /// `Base64`, `Cursor`), put `#[garde(allow_unvalidated)]` on the struct: fields without a rule are then accepted
 /// unvalidated. Still, give every string and list a bound.
 ///
-/// A whole number in another spelling (`5.0`, `1e3`) is an integer, as in JSON Schema: models and languages with one
-/// type of number send them. A field of `serde_json::Value` keeps the client's spelling.
+/// A number without a fractional part (`5.0`, `1e3`) is an integer, as in JSON Schema: models, and languages with a single number
+/// type, send such numbers. A field of type `serde_json::Value` keeps the client's notation.
 ///
 /// Integers beyond 2^53 - 1 in either direction lose digits in clients that read numbers as floating point, JavaScript among
 /// them, in arguments and in results. Identifiers of that size, such as snowflake ids, must be strings.
@@ -57,7 +57,7 @@ use crate::schema::{self, with_whole_numbers};
 ///   union at the root of the schema, for which model APIs reject the whole request: creating the tool panics.
 /// - Names of properties must be 1 to 64 of `A-Z a-z 0-9 _ - .`: otherwise creating the tool panics.
 /// - A recursive type becomes a `$ref`, which some clients do not support. Prefer a list with ids.
-/// - Patterns must be valid in ECMAScript, too: no `(?i)`. `mcp_testing::assert_contract` checks that.
+/// - Patterns must also be valid in ECMAScript: no `(?i)`. `mcp_testing::assert_contract` checks that.
 #[diagnostic::on_unimplemented(
     message = "a handler's arguments are a struct with `#[derive(Deserialize, JsonSchema, Validate)]`, which `{Self}` is not",
     label = "its second parameter is a `{Self}`",
@@ -65,7 +65,7 @@ use crate::schema::{self, with_whole_numbers};
 )]
 pub trait Arguments: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static {}
 
-// Otherwise the compiler names one of the three, and the others in later errors.
+// Without this attribute, the compiler reports the three missing traits one after the other.
 #[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static> Arguments for T {}
 
@@ -78,7 +78,7 @@ pub(crate) const SHOWN_VIOLATIONS: usize = 10;
 ///
 /// # Errors
 ///
-/// When the arguments are not an object. serde would deserialize a struct from an array, too, but the schema does not
+/// When the arguments are not an object. serde would also deserialize a struct from an array, but the schema does not
 /// allow it.
 pub(crate) fn as_object(raw: Option<&RawValue>) -> Result<&str, String> {
     let text = raw.map_or("{}", RawValue::get);
@@ -122,7 +122,7 @@ where
     Ok(arguments)
 }
 
-/// As [`parse_checked`], for values with only one spelling: `5.0` is not an integer.
+/// As [`parse_checked`], without conversion of numbers: `5.0` is not an integer.
 pub(crate) fn parse_exact<A>(text: &str) -> Option<A>
 where
     A: DeserializeOwned + Validate<Context = ()>,
@@ -394,9 +394,9 @@ mod tests {
         Name(String),
     }
 
-    /// 2.1: numbers of models and languages with one type of number.
+    /// Numbers from models, and from languages with a single number type.
     #[test]
-    fn a_whole_number_is_an_integer_in_any_spelling_and_at_every_depth() {
+    fn a_number_without_a_fraction_is_an_integer_in_any_notation_and_depth() {
         let numbers: Numbers = parsed(
             r#"{"small":5.0,"large":-9007199254740993.0,"perhaps":1e3,"sizes":[2.50e1,-3.0,4],"pair":[0.1,2.0],
             "by_name":{"a":1E1},"shape":{"type":"circle","radius":7.0},"either":8.0,"skip":9.0,"share":0.3,
@@ -420,14 +420,13 @@ mod tests {
             nested: Some(Box::new(nested)),
         };
         assert_eq!(numbers, expected);
-        assert!(numbers.free[0].is_f64() && numbers.free[1]["small"].is_f64(), "in the client's spelling");
+        assert!(numbers.free[0].is_f64() && numbers.free[1]["small"].is_f64(), "in the client's notation");
     }
 
     fn empty() -> Numbers {
         parsed(r#"{"small":0}"#).unwrap()
     }
 
-    /// 2.1
     #[test]
     fn a_number_with_a_fraction_is_not_an_integer() {
         for (arguments, says) in [
@@ -449,7 +448,6 @@ mod tests {
         }
     }
 
-    /// 2.2
     #[test]
     fn null_means_no_arguments() {
         #[derive(Debug, Deserialize, JsonSchema, Validate)]

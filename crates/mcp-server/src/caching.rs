@@ -18,7 +18,7 @@ use mcp_protocol::CacheScope;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caching {
-    /// Time for which the response is fresh; zero for one that must be requested each time.
+    /// Time for which the response is fresh; zero for a response that must not be cached.
     pub ttl: Duration,
     /// Whether the cached response may be shared between callers.
     pub scope: CacheScope,

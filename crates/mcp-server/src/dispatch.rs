@@ -1,6 +1,6 @@
-//! One request in, one answer out. From the bottom up: `call` (an answer), `render`, `pages` and `lists` (what is rendered once),
-//! `built` (a server's parts), `run` (a handler and its end), one module for each kind of item, `resolve` (what a request is
-//! for, looked up once), `built_server`.
+//! Dispatch of requests. From the bottom up: `call` (a request and its response), `render`, `pages` and `lists` (results that are
+//! rendered once), `built` (the parts of a built server), `run` (execution of handlers), one module per kind of item, `resolve`
+//! (lookup of a request's target), `built_server`.
 
 pub(crate) mod built;
 pub(crate) mod built_server;

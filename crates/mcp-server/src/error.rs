@@ -123,8 +123,8 @@ impl CallError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An item asks the client, and no key is configured to seal `requestState`.
-    #[error("the {item} asks the client: the server needs a state key")]
+    /// An interactive item is registered, but no key is configured to encrypt `requestState`.
+    #[error("the {item} sends requests to the client: the server needs a state key")]
     NoStateKey {
         /// Such as "tool `book`".
         item: String,
@@ -191,7 +191,7 @@ impl InitError {
     }
 }
 
-/// Formats an error and its sources on one line, for the log.
+/// Formats an error and its sources on one line, separated by colons, for the log. Use it to log an error that is not returned.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut chain = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! Handlers: their contexts, their questions to the client, and their errors.
+//! Handlers: contexts, requests to the client, and errors.
 
 pub(crate) mod amount;
 pub(crate) mod context;

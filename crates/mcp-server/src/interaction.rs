@@ -1,4 +1,4 @@
-//! Questions to the client: the form that a person fills in, and the state that travels meanwhile.
+//! Requests to the client: elicitation forms, rounds, and the encrypted `requestState`.
 
 #[cfg(feature = "interactive")]
 mod cipher;

@@ -42,7 +42,7 @@
 //! | `policy` | access rules and their enforcement; [`Principal`], the authenticated caller |
 //! | `interaction` | elicitation, sampling, roots: forms, and the sealed `requestState` |
 //! | `handler` | [`RequestContext`], [`InteractiveContext`], and the errors that handlers return |
-//! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and suggestions for their arguments |
+//! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and completion of their arguments |
 //! | `dispatch` | [`BuiltServer`]: dispatches each [`Call`] and returns its [`Answer`] |
 //! | `server` | [`Server`], the builder |
 

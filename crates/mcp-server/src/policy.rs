@@ -18,10 +18,10 @@ use crate::{Caching, CallError};
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Authorization {
-    /// No authentication is configured. Everyone may use everything; a server with access rules does not start.
+    /// No authentication is configured: every caller may use every item. A server with access rules does not start.
     #[default]
     Unconfigured,
-    /// No authentication, and access rules are switched off: everyone may use everything.
+    /// No authentication, and access rules are not enforced: every caller may use every item.
     DangerouslyOff,
     /// Each request has a principal or is anonymous, and access rules are enforced.
     Required(Enforcement),
@@ -30,7 +30,7 @@ pub enum Authorization {
 /// Enforcement of access rules.
 #[derive(Debug, Clone, Default)]
 pub struct Enforcement {
-    /// Anonymous callers are rejected, also for public items.
+    /// Anonymous callers are rejected, even for public items.
     pub denies_anonymous: bool,
     /// Names of scopes for clients of the issuer.
     pub scope_names: ScopeNames,
@@ -40,7 +40,7 @@ pub struct Enforcement {
 
 impl Enforcement {
     /// Returns the error of a caller who lacks one of these scopes.
-    fn lacking(&self, scopes: &[String], caller: Option<&Principal>) -> CallError {
+    fn authorization_error(&self, scopes: &[String], caller: Option<&Principal>) -> CallError {
         let Some(caller) = caller else {
             return CallError::Unauthenticated { scopes: self.scope_names.of(scopes) };
         };
@@ -138,11 +138,11 @@ impl Policy {
         let Some(caller) = caller else {
             return match requirement.is_public && !enforcement.denies_anonymous {
                 true => Ok(()),
-                false => Err(enforcement.lacking(&requirement.scopes, None)),
+                false => Err(enforcement.authorization_error(&requirement.scopes, None)),
             };
         };
         if !requirement.scopes.iter().all(|scope| self.is_granted(caller, scope)) {
-            return Err(enforcement.lacking(&requirement.scopes, Some(caller)));
+            return Err(enforcement.authorization_error(&requirement.scopes, Some(caller)));
         }
         match requirement.claims.iter().all(|(name, value)| caller.has_claim(name, value)) {
             true => Ok(()),
@@ -164,8 +164,7 @@ impl Policy {
         if self.is_open { Ok(()) } else { self.permit(&self.of_all, caller) }
     }
 
-    /// Reports whether a caller has a scope, or one that includes it; every caller does where enforcement is switched
-    /// off.
+    /// Reports whether a caller has a scope, or one that includes it. If access rules are not enforced, every caller has all scopes.
     pub(crate) fn has_scope(&self, caller: Option<&Principal>, scope: &str) -> bool {
         match (&self.authorization, caller) {
             (Authorization::DangerouslyOff, _) => true,
@@ -318,7 +317,7 @@ mod tests {
         assert!(policy.permit(&requirement, Some(&Principal::new("i", "s"))).is_err());
     }
 
-    /// 8.14: many issuers let users set any address as `email`.
+    /// Many issuers let users set any address as `email`.
     #[test]
     fn a_rule_about_email_requires_a_verified_address() {
         let policy = policy(required());
@@ -340,7 +339,7 @@ mod tests {
         let caller = Principal { claims, email_verified: true, ..Principal::new("i", "s") };
         assert!(
             policy.permit(&requirement, Some(&caller)).is_err(),
-            "the issuer does not say which address of a list is verified"
+            "`email_verified` does not apply to one address of a list"
         );
     }
 

@@ -45,12 +45,12 @@ const DEFAULT_LIST_TTL: Duration = Duration::from_secs(300);
 ///
 /// async fn count(context: ToolContext<State>, _: NoArguments) -> Result<String, HandlerError> {
 ///     let before = context.state().calls.fetch_add(1, Ordering::Relaxed);
-///     Ok(format!("{before} calls before this one, in this environment"))
+///     Ok(format!("{before} earlier calls in this execution environment"))
 /// }
 ///
 /// let server = Server::new("counter", "0.1.0", State { calls: AtomicU64::new(0) })
 ///     .instructions("Counts its calls.")
-///     .tool(Tool::new("count", count).description("How often this was called.").destructive(false));
+///     .tool(Tool::new("count", count).description("Returns how often it was called.").destructive(false));
 /// # let _ = server.build(mcp_server::Settings::default());
 /// ```
 pub struct Server<S> {
@@ -109,7 +109,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// # Panics
     ///
-    /// When a resource has this URI already, in any spelling.
+    /// When a resource has an equivalent URI already.
     #[must_use]
     #[track_caller]
     pub fn resource(mut self, resource: Resource<S>) -> Self {
@@ -117,8 +117,8 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
-    /// Adds a resource template. If a URI matches several templates, the first is used; a resource with that URI, in
-    /// any spelling, has precedence over all templates. A template that matches a resource's URI must require at
+    /// Adds a resource template. If a URI matches several templates, the first is used; a resource with an equivalent URI has
+    /// precedence over all templates. A template that matches a resource's URI must require at
     /// least what the resource requires, or [`build`](Self::build) fails.
     ///
     /// # Panics
@@ -180,8 +180,8 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
-    /// Sets a hook that runs before the process ends, for at most the time that the platform grants. A transport may
-    /// have to register for it in the init phase, which a server without a hook does not pay for.
+    /// Sets a hook that runs before the process ends, for at most the time that the platform grants. A transport may have to register
+    /// for shutdown in the init phase, which it does only for a server with a hook.
     #[must_use]
     pub fn on_close<F, Fut>(mut self, close: F) -> Self
     where
@@ -223,7 +223,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     ///
     /// # Errors
     ///
-    /// When an item asks the client and no state key is configured; when access rules are declared without
+    /// When an item is interactive and no state key is configured; when access rules are declared without
     /// authentication; when a resource template requires less than a resource that it matches, or than a later
     /// template whose URIs it matches.
     pub fn build(self, settings: Settings) -> Result<BuiltServer, BuildError> {
@@ -272,12 +272,12 @@ impl<S: Send + Sync + 'static> Server<S> {
 /// Settings of a deployment.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Key that seals `requestState`; required only for a server that asks its clients.
+    /// Key that encrypts `requestState`; required only for a server with interactive handlers.
     pub state_key: Option<StateKey>,
     /// Authentication and enforcement of access rules.
     pub authorization: Authorization,
-    /// Returns members of `_meta` that describe a tool's access rules, for clients that look for them there. Called
-    /// where callers have scopes.
+    /// Returns members of a tool's `_meta` that describe its access rules, for clients that use them. Called only if callers have
+    /// scopes.
     pub describe_access: Option<fn(&Access) -> JsonObject>,
 }
 
@@ -305,7 +305,7 @@ mod tests {
         let server = |tool| Server::new("s", "1", ()).tool(Tool::new("plain", nothing)).tool(tool);
         for (tool, complaint) in [
             (Tool::new("purge", nothing).require_scope("events:purge"), "the tool `purge` declares access rules"),
-            (Tool::new("book", asks), "the tool `book` asks the client"),
+            (Tool::new("book", asks), "the tool `book` sends requests to the client"),
         ] {
             let error = server(tool).build(Settings::default()).unwrap_err().to_string();
 

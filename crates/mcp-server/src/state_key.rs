@@ -8,9 +8,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 const KEY_BYTES: usize = 32;
 
-/// The secret that seals `requestState` and keys pseudonyms. It must be the same in every environment of a server.
+/// The secret key that encrypts `requestState` and keys pseudonyms. It must be the same in every execution environment of a server.
 ///
-/// For rotation it has two keys: the first seals, both open.
+/// For rotation, give two keys: the first encrypts, both decrypt.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "interactive"), allow(dead_code, reason = "a key is used only with a feature"))]
 pub struct StateKey {

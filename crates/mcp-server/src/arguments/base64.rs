@@ -17,8 +17,8 @@ use serde::{
 /// At most `MAX` bytes, encoded as Base64 ([RFC 4648](https://www.rfc-editor.org/rfc/rfc4648#section-4)), with or without
 /// padding.
 ///
-/// The schema has the bound as `maxLength` of the text; it is checked before decoding. A platform's limit on requests
-/// applies too: 6 MB of Base64 are 4.5 MB of bytes.
+/// The schema has the bound as `maxLength` of the encoded string, which is checked before decoding. The platform's request
+/// limit applies too: 6 MB of Base64 are 4.5 MB of decoded bytes.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -36,7 +36,7 @@ use serde::{
 ///
 /// async fn measure(_: ToolContext<()>, args: MeasureArgs) -> Result<String, HandlerError> {
 ///     if !args.picture.starts_with(b"\x89PNG") {
-///         return Err(HandlerError::invalid_input("`picture` is no PNG: convert it first"));
+///         return Err(HandlerError::invalid_input("`picture` is not a PNG: convert it first"));
 ///     }
 ///     Ok(format!("{} bytes", args.picture.len()))
 /// }
@@ -55,7 +55,7 @@ impl<const MAX: usize> Base64<MAX> {
     /// Maximum length of the text in characters, with padding.
     const MAX_CHARS: usize = 4 * MAX.div_ceil(3);
 
-    /// Returns the bytes.
+    /// Returns the decoded bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -74,7 +74,7 @@ impl<const MAX: usize> Base64<MAX> {
 }
 
 impl<const MAX: usize> From<Vec<u8>> for Base64<MAX> {
-    /// For results, where more than `MAX` bytes break the tool's output schema.
+    /// For results. More than `MAX` bytes violate the tool's output schema.
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
@@ -167,7 +167,7 @@ mod tests {
         assert!(serde_json::from_str::<Base64<4>>("[1,2]").unwrap_err().to_string().contains("a string of Base64"));
     }
 
-    /// A text of the longest length may hold two bytes more than are allowed.
+    /// The longest encoded string may encode up to two bytes more than `MAX`.
     #[test]
     fn the_bound_is_exact() {
         assert_eq!(read::<4>("AAAAAA==").unwrap().len(), 4);

@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 ///
 /// `T` is a small struct, such as the last row's sort key. Clients see opaque text: URL-safe Base64 without padding. It is
 /// neither encrypted nor signed: put no secrets in it, and validate it like any other argument, since a caller may send another
-/// position. The error of an invalid cursor says to start without one. So are cursors of an earlier version rejected after the
-/// fields of `T` have changed.
+/// position. An invalid cursor is rejected with an error that asks to start without a cursor. So are cursors of an earlier version of
+/// the function after the fields of `T` have changed.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -35,14 +35,14 @@ use serde_json::value::RawValue;
 /// #[derive(Deserialize, JsonSchema, Validate)]
 /// #[garde(allow_unvalidated)]
 /// struct SearchArgs {
-///     /// `next_cursor` of the page before; leave it out for the first page.
+///     /// `next_cursor` of the previous page. Omit it for the first page.
 ///     cursor: Option<Cursor<Place>>,
 /// }
 ///
 /// #[derive(Serialize, JsonSchema)]
 /// struct Page {
 ///     words: Vec<&'static str>,
-///     /// Where the next page begins; missing on the last.
+///     /// Cursor of the next page; missing on the last page.
 ///     #[serde(skip_serializing_if = "Option::is_none")]
 ///     next_cursor: Option<Cursor<Place>>,
 /// }
@@ -104,7 +104,7 @@ impl<T: Serialize> Serialize for Cursor<T> {
         match text.len() {
             0..=MAX_CHARS => serializer.serialize_str(&text),
             length => Err(S::Error::custom(format_args!(
-                "the cursor has {length} characters, more than the maximum of {MAX_CHARS}: keep less in it"
+                "the cursor has {length} characters, more than the maximum of {MAX_CHARS}: use a smaller position type"
             ))),
         }
     }
@@ -144,7 +144,7 @@ fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
     (version == VERSION).then(|| serde_json::from_str(place.get()).ok())?
 }
 
-/// Returns an upper bound of the nesting of JSON text: brackets in strings count, too.
+/// Returns an upper bound of the nesting of JSON text: brackets in strings also count.
 fn depth(json: &str) -> usize {
     let mut open: usize = 0;
     let depths = json.bytes().map(|byte| {
@@ -246,6 +246,6 @@ mod tests {
     fn a_too_long_cursor_is_not_serialized() {
         let place = Place { after: "a".repeat(2000), id: 1 };
 
-        assert!(serde_json::to_string(&Cursor(place)).unwrap_err().to_string().contains("keep less in it"));
+        assert!(serde_json::to_string(&Cursor(place)).unwrap_err().to_string().contains("use a smaller position type"));
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Built {
     pub(crate) info: Implementation,
     pub(crate) instructions: Option<String>,
     pub(crate) renderer: Renderer,
-    /// `None` for a server whose handlers never ask.
+    /// `None` for a server without interactive handlers.
     pub(crate) cipher: Option<Box<dyn StateCipher>>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) catalog: Catalog,

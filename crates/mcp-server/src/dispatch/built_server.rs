@@ -50,9 +50,9 @@ impl BuiltServer {
         self.0.policy.permit_discovery(caller)
     }
 
-    /// Checks whether this caller, or an anonymous one, meets what the server requires of every caller
-    /// ([`Server::require_scope`](crate::Server::require_scope), [`Server::require_claim`](crate::Server::require_claim)), also
-    /// where items are public.
+    /// Checks whether this caller, or an anonymous one, meets the requirement of the server on every caller
+    /// ([`Server::require_scope`](crate::Server::require_scope), [`Server::require_claim`](crate::Server::require_claim)), even
+    /// if some items are public.
     ///
     /// # Errors
     ///
@@ -71,12 +71,12 @@ impl BuiltServer {
     ///
     /// # Errors
     ///
-    /// When those would be rejected.
+    /// When the caller is not authorized for discovery.
     pub fn describe(&self, caller: Option<&Principal>) -> Result<ServerSummary<'_>, CallError> {
         ServerSummary::new(&self.0, caller)
     }
 
-    /// Returns the response in place of a result that is too large: for a tool, one that the model can act on.
+    /// Returns the replacement for a result that is too large. For a tool, it is a result that tells the model to request less.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl BuiltServer {
         self.0.renderer.tool_error(text, revision).result
     }
 
-    /// Renders a rejected `tools/call` as a result with the challenge, if a token would help: for clients that do not
-    /// read headers.
+    /// Renders an authorization error of `tools/call` as a tool result with the challenge, if a token would help: for clients that
+    /// ignore the header.
     pub fn challenged_result(
         &self,
         refusal: &CallError,
@@ -113,7 +113,7 @@ impl BuiltServer {
         self.0.renderer.tool_outcome(output, revision).of_kind(ResultKind::Challenged)
     }
 
-    /// Reports whether there is something to run before the process ends.
+    /// Reports whether [`close`](Self::close) has an effect, so that a transport must register for shutdown.
     pub fn has_close_hook(&self) -> bool {
         self.0.hooks.has_close()
     }

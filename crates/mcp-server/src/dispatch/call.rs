@@ -1,4 +1,4 @@
-//! A request and its response, as a transport sees both.
+//! A request and its response, as a transport handles them.
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -46,7 +46,7 @@ pub enum ResultKind {
     Complete,
     /// A tool failed, which its result reports to the model (`isError`).
     Failed,
-    /// The client is asked a question (`input_required`).
+    /// The result is a request to the client (`input_required`).
     InputRequired,
     /// A tool call was not authorized; the result has a challenge.
     Challenged,

@@ -17,8 +17,8 @@ use crate::{
     items::{catalog::MatchedResource, registered::Registered, resource::ResourceTemplate},
 };
 
-/// Reads the resource registered at `uri`, in the caller's spelling: the host in a template's values keeps its case,
-/// so that another spelling may have other values.
+/// Reads the resource that `uri` matches. The URI is used as sent: template values in its host keep their case, so that equivalent
+/// URIs may have different values.
 pub(crate) fn read(
     run: Run<'_>,
     item: MatchedResource<'_>,

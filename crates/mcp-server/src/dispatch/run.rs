@@ -1,4 +1,4 @@
-//! Execution of handlers: deadlines, panics, and rounds that end with a question to the client.
+//! Execution of handlers: deadlines, panics, and rounds that end with a request to the client.
 
 use std::{
     future::poll_fn,
@@ -61,8 +61,7 @@ pub(crate) struct BoundRound {
 }
 
 impl Run<'_> {
-    /// Returns the round of an item that may ask, with the client's answers so far; `None` for an item that never
-    /// asks.
+    /// Returns the round of an interactive item, with the client's answers so far; `None` for other items.
     ///
     /// # Errors
     ///
@@ -143,7 +142,7 @@ impl Run<'_> {
         let errors =
             ErrorRenderer { built: Arc::clone(built), kind, required_scopes, call: Arc::clone(&call), revision };
 
-        // Parsing arguments runs code of the author, too.
+        // Parsing arguments runs code of the author, which may panic.
         let handler = match catch_unwind(AssertUnwindSafe(|| begin(Arc::clone(&call)))) {
             Ok(Ok(handler)) => handler,
             Ok(Err(message)) => return Answer::Ready(Box::new(errors.input_error(message))),
@@ -187,8 +186,8 @@ pub(crate) fn invalid(error: JsonError) -> CallError {
     CallError::InvalidParams(error.to_string())
 }
 
-/// Runs a future until a deadline. After it the future is not polled: a handler that computes for long would
-/// continue, and so would all later ones of a batch.
+/// Runs a future until a deadline. It is not polled after the deadline: otherwise a blocking handler would continue, and so would
+/// the other requests of its batch.
 async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     let Some(end) = deadline else {
         return Some(future.await);
@@ -276,14 +275,13 @@ impl ErrorRenderer {
     fn render_round_end(&self, end: RoundEnd, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
         let (questions, mut state) = match end {
             RoundEnd::Questions(questions, state) => (questions, state),
-            RoundEnd::Refused(refusal) => return CallOutcome::from(Err(refusal)),
-            // It would need a request to the client, whose response would reach another environment than the waiting
-            // one.
-            RoundEnd::Unasked => return self.input_error(needs_modern_client(self.revision)),
+            RoundEnd::Rejected(refusal) => return CallOutcome::from(Err(refusal)),
+            // Legacy revisions send a separate request to the client, whose response may reach another execution environment.
+            RoundEnd::ClientUnsupported => return self.input_error(needs_modern_client(self.revision)),
             RoundEnd::Fault(fault) => return self.fault(fault),
         };
         let (Some(cipher), Some(binding)) = (&self.built.cipher, binding) else {
-            return CallOutcome::fault("a handler without a cipher asked the client");
+            return CallOutcome::fault("a handler without a cipher sent a request to the client");
         };
         let request_state = match cipher.seal(&mut state, binding, now) {
             Ok(sealed) => sealed,
@@ -301,7 +299,7 @@ impl ErrorRenderer {
     }
 }
 
-/// Returns the message for a client of an older revision, in place of a question.
+/// Returns the error message for a legacy client, which cannot receive requests.
 pub(crate) fn needs_modern_client(revision: ProtocolVersion) -> String {
     format!(
         "This call needs an answer of the client, which only clients of MCP {} or newer can give; this request was made in \

@@ -25,8 +25,8 @@ pub struct ToolSummary<'a> {
     pub definition: &'a Tool,
     /// Why this caller may not use it; `None` for an authorized caller.
     pub refusal: Option<CallError>,
-    /// Whether one request of any client is enough: the tool asks nothing, needs no capability, and mirrors no
-    /// parameter into a header.
+    /// Whether any client can call the tool with a single request: the tool is not interactive, requires no client capability, and has
+    /// no mirrored parameters.
     pub is_plain: bool,
 }
 

@@ -22,7 +22,7 @@ use crate::{
     policy::Policy,
 };
 
-/// The invocation of a request, as handlers see it.
+/// The properties of an invocation that do not depend on MCP: request id, deadline, caller. A transport creates it; tests may set it.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// The platform's request id, by which logs are searched; empty without a platform.
@@ -74,15 +74,15 @@ pub type ToolContext<S> = RequestContext<S>;
 
 /// The context of a request: the server's state, the caller, and notifications to the client.
 ///
-/// Cheap to clone. It belongs to one request; no state is kept between requests. A handler that asks the client takes
-/// an [`InteractiveContext`](crate::InteractiveContext) instead.
+/// Cheap to clone. It belongs to one request; no state is kept between requests. A handler that sends requests to the client
+/// (elicitation, sampling, roots) takes an [`InteractiveContext`](crate::InteractiveContext) instead.
 pub struct RequestContext<S> {
     state: Arc<S>,
     pub(crate) call: Arc<CallContext>,
 }
 
 /// The first parameter of a handler: [`RequestContext`] (for tools by the name of [`ToolContext`]), or
-/// [`InteractiveContext`](crate::InteractiveContext) if it asks the client.
+/// [`InteractiveContext`](crate::InteractiveContext) if it sends requests to the client.
 #[diagnostic::on_unimplemented(
     message = "a handler's first parameter is a `ToolContext`, `RequestContext` or `InteractiveContext`, not `{Self}`"
 )]
@@ -93,8 +93,8 @@ pub trait FromRequest: Send + Sized + 'static {
     /// The server's state.
     type State: Send + Sync + 'static;
 
-    /// The cipher of `requestState`; `None` for a handler that never asks, so that a server without such handlers links no
-    /// cryptography.
+    /// The cipher of `requestState`; `None` for a handler that is not interactive, so that a server without interactive handlers links
+    /// no cryptography.
     fn cipher() -> Option<NewCipher>;
 
     fn from_context(context: RequestContext<Self::State>) -> Self;
@@ -128,7 +128,7 @@ pub(crate) struct CallContext {
     pub(crate) notifications: Option<mpsc::Sender<String>>,
     pub(crate) sent: Mutex<SentNotifications>,
     pub(crate) extensions: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
-    /// `None` for a handler that never asks.
+    /// `None` for a handler that is not interactive.
     pub(crate) round: Option<Round>,
 }
 
@@ -153,9 +153,9 @@ impl Drop for CallContext {
     }
 }
 
-/// Maximum of notifications of a call, of progress and logging together.
+/// Maximum number of notifications of a call, progress and log messages together.
 const MAX_NOTIFICATIONS: u32 = 1000;
-/// Maximum of notifications of a call in one second.
+/// Maximum number of notifications of a call in one second.
 const MAX_NOTIFICATIONS_PER_SECOND: u32 = 100;
 
 /// Counters of the notifications that a call has sent.
@@ -176,7 +176,7 @@ impl Default for SentNotifications {
 
 impl SentNotifications {
     /// Counts a notification as sent or dropped. Returns whether it may be sent.
-    fn admit(&mut self, now: tokio::time::Instant) -> bool {
+    fn count(&mut self, now: tokio::time::Instant) -> bool {
         let (start, in_second) = match self.second {
             Some((start, count)) if now.duration_since(start) < Duration::from_secs(1) => (start, count),
             _ => (now, 0),
@@ -248,12 +248,12 @@ impl<S> RequestContext<S> {
     }
 
     /// Reports whether the caller has a scope, or one that includes it: for results that depend on the caller. An anonymous
-    /// caller has no scope; every caller has all scopes where enforcement is switched off.
+    /// caller has no scopes. If access rules are not enforced, every caller has all scopes.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.call.policy.has_scope(self.principal(), scope)
     }
 
-    /// Returns any other member of the request's `_meta`.
+    /// Returns a member of the request's `_meta` without a method of its own. Validate it: the client chooses its type and value.
     pub fn meta(&self, key: &str) -> Option<&Value> {
         self.call.meta.other.get(key)
     }
@@ -263,7 +263,7 @@ impl<S> RequestContext<S> {
         self.call.meta.traceparent.as_deref()
     }
 
-    /// Returns the caller's `tracestate`.
+    /// Returns the caller's `tracestate` (W3C Trace Context).
     pub fn tracestate(&self) -> Option<&str> {
         self.call.meta.tracestate.as_deref()
     }
@@ -296,7 +296,7 @@ impl<S> RequestContext<S> {
     }
 
     /// Returns the token that is cancelled when the handler's future is dropped before completion, as at the deadline: for
-    /// spawned work that should stop, too.
+    /// spawned work that should stop too.
     ///
     /// A handler needs it only for work on another thread: its own future ends at an `.await`. It is not cancelled when the
     /// client disconnects, which transports need not report.
@@ -319,8 +319,8 @@ impl<S> RequestContext<S> {
 
     /// Sends progress to the client, if it requested progress; otherwise does nothing.
     ///
-    /// `done` must grow from call to call, and `total` is its value at the end: numbers of any type, or `None` for an
-    /// unknown total. A value that does not grow or is not finite is not sent, as the protocol requires.
+    /// `done` must increase from call to call, and `total` is its value at the end: numbers of any type, or `None` for an
+    /// unknown total. A value that does not increase or is not finite is not sent, as the protocol requires.
     ///
     /// A call sends at most 100 notifications in one second and 1000 in all, of progress and of [`log`](Self::log) together.
     /// Further ones are dropped, and counted in a log event of the function when the call has ended.
@@ -347,7 +347,7 @@ impl<S> RequestContext<S> {
         let Some(progress) = done.finite() else { return };
         {
             let mut sent = self.call.sent();
-            if progress <= sent.last_progress || !sent.admit(tokio::time::Instant::now()) {
+            if progress <= sent.last_progress || !sent.count(tokio::time::Instant::now()) {
                 return;
             }
             sent.last_progress = progress;
@@ -362,10 +362,10 @@ impl<S> RequestContext<S> {
         send(notifications, jsonrpc::notification(method::NOTIFICATIONS_PROGRESS, &params)).await;
     }
 
-    /// Sends a log message to the client, if it wants messages of that level; otherwise does nothing.
+    /// Sends a log message to the client, if the client has requested messages of that level; otherwise does nothing.
     ///
-    /// A modern client names its level in each request and gets nothing otherwise. A legacy client names it in a
-    /// request that another environment may have answered, so [`LoggingLevel::Info`] is assumed. Logging to the client
+    /// A modern client sets the level in `_meta` of each request, and gets no messages without it. A legacy client sets it with
+    /// `logging/setLevel`, which another execution environment may have served: [`LoggingLevel::Info`] is assumed. Logging to the client
     /// is deprecated in 2026-07-28: for operators, use `tracing`. The limits of [`progress`](Self::progress) apply.
     pub async fn log(&self, level: LoggingLevel, logger: Option<&str>, data: impl Into<Value>) {
         let wanted = match self.call.revision.is_modern() {
@@ -376,7 +376,7 @@ impl<S> RequestContext<S> {
         else {
             return;
         };
-        if !self.call.sent().admit(tokio::time::Instant::now()) {
+        if !self.call.sent().count(tokio::time::Instant::now()) {
             return;
         }
         let params = LoggingMessageNotificationParams { level, logger: logger.map(str::to_owned), data: data.into() };
@@ -384,7 +384,7 @@ impl<S> RequestContext<S> {
     }
 }
 
-/// Waits until the client reads; drops the message if the receiver is closed.
+/// Sends a message; waits while the channel is full, and drops the message if the channel is closed.
 async fn send(notifications: &mpsc::Sender<String>, message: Result<String, serde_json::Error>) {
     if let Ok(message) = message {
         let _ = notifications.send(message).await;
@@ -411,13 +411,12 @@ impl<S> fmt::Debug for RequestContext<S> {
 mod tests {
     use super::*;
 
-    /// S13
     #[test]
     fn notifications_are_limited_per_second_and_per_call() {
         let start = tokio::time::Instant::now();
         let at = |millis: u64| start + Duration::from_millis(millis);
         let mut sent = SentNotifications::default();
-        let mut admitted = |millis: u64| (0..150).filter(|_| sent.admit(at(millis))).count();
+        let mut admitted = |millis: u64| (0..150).filter(|_| sent.count(at(millis))).count();
 
         assert_eq!((admitted(0), admitted(999), admitted(1000), admitted(1500)), (100, 0, 100, 0));
         let others: usize = (2..20).map(|second| admitted(second * 1000)).sum();

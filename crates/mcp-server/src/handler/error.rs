@@ -19,8 +19,8 @@ use crate::{BoxError, error_chain};
 /// | [`internal`](Self::internal), `?` | `isError` with the request id | `-32603` with the request id |
 /// | [`needs_scope`](Self::needs_scope) | a challenge | a challenge |
 ///
-/// It does not implement [`Error`], so that `?` may take every type that does. An error in a box, as
-/// `anyhow` has it, is converted with [`from_boxed`](Self::from_boxed).
+/// It does not implement [`Error`], so that `?` can convert every type that does. Convert a boxed error, such as that of `anyhow`,
+/// with [`from_boxed`](Self::from_boxed).
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -40,7 +40,7 @@ use crate::{BoxError, error_chain};
 ///     if args.name.contains(['/', '\\']) {
 ///         return Err(HandlerError::invalid_input("`name` must not contain slashes"));
 ///     }
-///     // What goes wrong here is for the log.
+///     // An I/O error becomes an internal fault, which is only logged.
 ///     let note = std::fs::read_to_string(format!("/opt/notes/{}", args.name))?;
 ///     Ok(note)
 /// }
@@ -100,11 +100,11 @@ impl HandlerError {
     /// The caller's token lacks a scope that this request needs, beyond those that the item requires. Check it with
     /// [`has_scope`](crate::RequestContext::has_scope), for scopes that depend on arguments.
     ///
-    /// The client gets a challenge for all scopes that the request needs, and can ask its user for more. As long as the
-    /// handler has sent no notification it is a 403 with `WWW-Authenticate` (401 for an anonymous caller of a public item);
-    /// afterwards the result of a tool has `isError` and the challenge in `_meta` (`mcp/www_authenticate`), and any other
-    /// request ends with an error that has it in `data`. It is an internal fault where callers are not authenticated, or have
-    /// the scope already, since no token would help.
+    /// The client gets a challenge for all scopes that the request needs, and can request a token with them. Before the handler has
+    /// sent a notification, the response has status 403 with `WWW-Authenticate` (401 for an anonymous caller of a public item).
+    /// Afterwards, a tool result has `isError` and the challenge in `_meta` (`mcp/www_authenticate`), and any other request ends with
+    /// an error that has it in `data`. If callers are not authenticated, or the caller has the scope already, the error is an
+    /// internal fault, because no token would help.
     ///
     /// ```
     /// # use mcp_server::{HandlerError, NoArguments, ToolContext};
@@ -151,7 +151,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for HandlerError {
 }
 
 impl fmt::Display for HandlerError {
-    /// Only what the caller may see.
+    /// Prints only the text that is sent to the caller.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reason::InvalidInput(text) | Reason::Failed(text) | Reason::NotFound(text) => f.write_str(text),
@@ -163,7 +163,7 @@ impl fmt::Display for HandlerError {
 }
 
 impl fmt::Debug for HandlerError {
-    /// The kind, and the messages of all sources. Their own `Debug` may contain secrets.
+    /// Prints the kind and the messages of all sources, not their `Debug`, which may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reason::InvalidInput(text) => f.debug_tuple("InvalidInput").field(text).finish(),
@@ -194,9 +194,9 @@ impl fmt::Debug for HandlerError {
 /// struct RatesError(#[source] Unavailable);
 ///
 /// let timeout = std::io::Error::from(std::io::ErrorKind::TimedOut);
-/// let error = RatesError(Unavailable::new("The exchange does not answer. Try again in a minute.", timeout));
+/// let error = RatesError(Unavailable::new("The exchange rates are unavailable. Try again in a minute.", timeout));
 ///
-/// assert_eq!(HandlerError::from(error).to_string(), "The exchange does not answer. Try again in a minute.");
+/// assert_eq!(HandlerError::from(error).to_string(), "The exchange rates are unavailable. Try again in a minute.");
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.message)]
@@ -261,12 +261,12 @@ pub(crate) type HandlerFuture<T> = Pin<Box<dyn Future<Output = Result<T, Handler
 mod tests {
     use super::*;
 
-    /// An error of an author's, around another.
+    /// An author's error type that wraps another error.
     #[derive(Debug, thiserror::Error)]
     #[error("the import failed")]
     struct Wrapped<E: Error + 'static>(#[source] E);
 
-    /// As `#[error(transparent)]` makes it: it has the source of the error that it wraps.
+    /// A transparent wrapper: it has the source of the error that it wraps.
     #[derive(Debug, thiserror::Error)]
     enum Transparent {
         #[error(transparent)]
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_the_kind_and_messages_alone() {
+    fn debug_shows_only_the_kind_and_messages() {
         #[derive(Debug, thiserror::Error)]
         #[error("cannot sign in")]
         struct SignIn {

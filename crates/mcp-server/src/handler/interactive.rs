@@ -1,7 +1,7 @@
-//! Questions to the client in the middle of a request (2026-07-28, `basic/patterns/mrtr`).
+//! Requests to the client during a request: elicitation, sampling, roots (2026-07-28, `basic/patterns/mrtr`).
 //!
-//! No connection waits for the answer: the response has the question, and the client repeats the request with the
-//! answer. The handler then runs again from its start, and questions with an answer return it immediately.
+//! No connection is held while the client answers: the result contains the question, and the client sends the request again with
+//! the answer. The handler then runs again from its start, and methods whose question has an answer return it immediately.
 
 use std::{fmt, future::pending, ops::Deref};
 
@@ -29,7 +29,9 @@ use crate::{
     schema::input_schema_of,
 };
 
-/// The context of a handler that asks the client: a [`RequestContext`] with questions.
+/// The context of an interactive handler: a [`RequestContext`] with methods for elicitation, sampling and roots.
+///
+/// Below, a question is one such request to the client.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -48,51 +50,51 @@ use crate::{
 /// async fn clear(context: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
 ///     match context.elicit::<Confirmation>("confirm", "This cannot be undone.").await {
 ///         Elicited::Accepted(Confirmation { delete: true }) => Ok("cleared"),
-///         Elicited::Accepted(_) | Elicited::Declined | Elicited::Cancelled => Ok("nothing was done"),
+///         Elicited::Accepted(_) | Elicited::Declined | Elicited::Cancelled => Ok("nothing was deleted"),
 ///     }
 /// }
 ///
-/// let tool = Tool::new("clear", clear).description("Deletes all events, after asking.");
+/// let tool = Tool::new("clear", clear).description("Deletes all events, after a confirmation.");
 /// # let _ = tool;
 /// ```
 ///
-/// # A handler that asks runs more than once
+/// # An interactive handler runs more than once
 ///
-/// When a question has no answer yet, the handler is dropped at that `await`, the client gets the question, and the
-/// handler runs again **from its start** when the client comes back, perhaps in another environment. So:
+/// When a question has no answer yet, the handler is dropped at that `await`, and the client gets the question. When the client
+/// sends the request again with the answer, the handler runs again **from its start**, perhaps in another execution environment.
+/// Each run is a round. So:
 ///
-/// - everything before the last question runs once in each round: put effects after it, or into [`once`](Self::once),
-///   or make them idempotent;
-/// - a question is identified by its key and its text: each has its own key, the same in every round, and constant
-///   text. A key that is used again in one round is another question, so that a loop may repeat a question until the
-///   answer is valid;
-/// - independent questions are asked together with `tokio::join!`, in one round;
-/// - questions are asked in the handler's own future: a spawned task that asks is never completed.
+/// - code before the last question runs in every round: place side effects after it or in [`once`](Self::once), or make them
+///   idempotent;
+/// - a question is identified by its key and its text: give each question its own key and a constant text. A key that is used
+///   again in the same round is another question, so that a loop may repeat a question until the answer is valid;
+/// - send independent questions in one round with `tokio::join!`;
+/// - send questions from the handler's own future: in a spawned task they never complete.
 ///
-/// Answers of earlier rounds and the values of `once` travel with the client, encrypted, bound to the request, its
-/// arguments and its caller, in at most 8 KiB, ten minutes for each round and an hour for all. That binds them; it does
-/// not make them single-use: a client may send a round twice. What must happen only once needs a key in a database.
+/// Answers of earlier rounds and the values of `once` are stored in `requestState`, which the client sends back. It is encrypted, and
+/// bound to the request, its arguments and its caller. It has at most 8 KiB, and is valid for ten minutes per round and one hour in
+/// all. It is not single-use: a client may send a round twice. For an exactly-once effect, store an idempotency key in a database.
 ///
-/// Taking this type is what declares that a handler asks. It needs the feature `interactive`, and the server then does not start without a
-/// [`StateKey`](crate::StateKey). Clients of older revisions, and clients that did not declare the capability that a
-/// question needs, get an error in place of the question.
+/// A handler is interactive if it takes this type. It needs the feature `interactive`, and the server then does not start without a
+/// [`StateKey`](crate::StateKey). Legacy clients, and clients without the capability that a question needs, get an error instead of
+/// the question.
 pub struct InteractiveContext<S> {
     context: RequestContext<S>,
 }
 
-/// The outcome of a question to the user.
+/// The outcome of an elicitation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elicited<T> {
     /// The user accepted, with the content of the form if there is one.
     Accepted(T),
     /// The user declined.
     Declined,
-    /// The user dismissed the question.
+    /// The user dismissed the form or the page.
     Cancelled,
 }
 
 impl<T> Elicited<T> {
-    /// Returns the content; `None` if the user declined or dismissed the question.
+    /// Returns the content; `None` if the user declined or cancelled.
     pub fn accepted(self) -> Option<T> {
         match self {
             Self::Accepted(value) => Some(value),
@@ -113,8 +115,8 @@ fn not_chosen(why: &str, question: &str, choices: &[TitledOption]) -> InvalidInp
 
 impl<S> InteractiveContext<S> {
     /// Asks the user to fill in a form with the fields of `T`: a flat struct of text, numbers, booleans, enums and lists
-    /// of enums. Its doc comments and bounds become those of the form. What a form cannot show (patterns, formats other
-    /// than `email`, `uri`, `date` and `date-time`, custom validation) is validated too, and an invalid answer repeats the
+    /// of enums. Its doc comments and bounds become those of the form. Rules that a form cannot express (patterns, formats other
+    /// than `email`, `uri`, `date` and `date-time`, custom validation) are also checked, and an invalid answer repeats the
     /// question with the reason: state such rules in the doc comments.
     ///
     /// A form must not ask for sensitive information: passwords, API keys, access tokens, payment credentials
@@ -148,7 +150,7 @@ impl<S> InteractiveContext<S> {
         self.ask_for_form(key, message, form, move |content| read_content(&own, content)).await
     }
 
-    /// Asks the user to choose one of several options. If the client cannot ask, or the user declines or cancels, the error
+    /// Asks the user to choose one of several options. If the client does not support forms, or the user declines or cancels, the error
     /// names the choices, so that the model can call again with one of them. `?` converts it to the handler's error.
     ///
     /// ```
@@ -160,7 +162,7 @@ impl<S> InteractiveContext<S> {
     ///
     /// #[derive(Deserialize, JsonSchema, Validate)]
     /// struct BookArgs {
-    ///     /// The city; asked for unless given.
+    ///     /// The city. If omitted, the user is asked.
     ///     #[garde(length(chars, max = 100))]
     ///     city: Option<String>,
     /// }
@@ -183,7 +185,7 @@ impl<S> InteractiveContext<S> {
     /// [`InvalidInput`] when the client cannot show a form, and when the user declines or cancels.
     pub async fn choose(&self, key: &str, message: &str, choices: &[TitledOption]) -> Result<String, InvalidInput> {
         if !self.client_capabilities().is_some_and(ClientCapabilities::has_elicitation_form) {
-            return Err(not_chosen("the client cannot ask the user", message, choices));
+            return Err(not_chosen("the client does not support elicitation", message, choices));
         }
         let field =
             TitledSingleSelectEnumSchema { one_of: choices.to_vec(), ..TitledSingleSelectEnumSchema::default() };
@@ -191,7 +193,7 @@ impl<S> InteractiveContext<S> {
         match self.elicit_form(key, message, RequestedSchema::new().required(key, field)).await {
             Elicited::Accepted(mut content) => match content.remove(key) {
                 Some(Value::String(choice)) => Ok(choice),
-                _ => Err(not_chosen("the answer is none of the choices", message, choices)),
+                _ => Err(not_chosen("the answer is not one of the choices", message, choices)),
             },
             Elicited::Declined => Err(not_chosen("the user declined to choose", message, choices)),
             Elicited::Cancelled => Err(not_chosen("the user did not choose", message, choices)),
@@ -227,13 +229,12 @@ impl<S> InteractiveContext<S> {
     }
 
     /// Asks the user to visit a page, for interactions that must not pass through the client: secrets, payments, consent at a
-    /// third party. Accepting means consent to open the page, not completion: check for completion, and ask again with the
-    /// same key until then.
+    /// third party. An accepted elicitation means consent to open the page, not completion: check for completion, and elicit again with
+    /// the same key until then.
     ///
-    /// The URL is `https`, or `http` on this machine ([`SecureUrl`]: with international characters encoded, no user name, and
-    /// no text that parsers read differently). It contains no personal data and no credentials, and is useless to other
-    /// persons: the page must verify that its visitor is the caller of this request
-    /// (2026-07-28, `client/elicitation`, "Security Considerations").
+    /// The URL must be `https`, or `http` on loopback ([`SecureUrl`]: international characters are encoded, and there is no user name
+    /// and no part that parsers interpret differently). It must contain neither personal data nor credentials. The page must verify
+    /// that its visitor is the caller of this request (2026-07-28, `client/elicitation`, "Security Considerations").
     pub async fn elicit_url(&self, key: &str, message: &str, url: &str) -> Elicited<()> {
         if SecureUrl::parse(url).is_none() {
             let mistake = "could not ask the user to visit the page: its URL must be https (http on loopback), without a \
@@ -255,7 +256,7 @@ impl<S> InteractiveContext<S> {
         .await
     }
 
-    /// Requests a completion from the client's model. A long answer leaves little space in `requestState` for later rounds.
+    /// Requests a completion from the client's model (sampling). A long answer leaves little space in `requestState` for later rounds.
     /// Deprecated in 2026-07-28: call a model's own API instead.
     pub async fn sample(&self, key: &str, request: CreateMessageRequestParams) -> CreateMessageResult {
         self.ask(key, InputRequest::CreateMessage(Box::new(request)), Ok).await
@@ -266,11 +267,11 @@ impl<S> InteractiveContext<S> {
         self.ask(key, InputRequest::ListRoots, |answer: ListRootsResult| Ok(answer.roots)).await
     }
 
-    /// Runs a closure in one round only; later rounds get its value. For values that must not change between rounds, such as
-    /// a displayed price, and for effects before a question.
+    /// Runs a future in one round only; later rounds get its value. For values that must not change between rounds, such as a
+    /// displayed price, and for side effects before a question.
     ///
-    /// `work` runs again if its round ends without a question and the client sends the request again: when the connection
-    /// was lost, or the request was rejected, for example because of a malformed answer.
+    /// `work` runs again if its round ends without a question and the client sends the request again: after a lost connection, or
+    /// after an error such as a malformed answer.
     ///
     /// # Errors
     ///
@@ -287,8 +288,8 @@ impl<S> InteractiveContext<S> {
             // Unbounded JSON: a value of the handler, sealed by this server.
             return match serde_json::from_str(kept.get()) {
                 Ok(value) => Ok(value),
-                // Another version of the function serialized it.
-                Err(_) => self.suspend(Some(RoundEnd::Refused(CallError::RequestState))).await,
+                // It was serialized by another version of the function.
+                Err(_) => self.suspend(Some(RoundEnd::Rejected(CallError::RequestState))).await,
             };
         }
         let value = work.await?;
@@ -310,17 +311,17 @@ impl<S> InteractiveContext<S> {
         read: impl FnOnce(A) -> Result<T, InputRequest>,
     ) -> T {
         let Some(round) = self.round() else {
-            return self.suspend(Some(RoundEnd::Unasked)).await;
+            return self.suspend(Some(RoundEnd::ClientUnsupported)).await;
         };
         let Some(key) = round.numbered_key(key) else {
             let refusal = CallError::InvalidInput(format!("a request may ask at most {MAX_QUESTIONS} questions"));
-            return self.suspend(Some(RoundEnd::Refused(refusal))).await;
+            return self.suspend(Some(RoundEnd::Rejected(refusal))).await;
         };
         let digest = digest_of(&serde_json::to_string(&question).unwrap_or_default());
         let Some((answer, is_new)) = round.answer(&key, &digest) else {
             return self.suspend(round.ask(&key, question, digest)).await;
         };
-        // serde deserializes a struct from an array, too.
+        // serde would also deserialize a struct from an array.
         let read_answer = match answer.get().starts_with('{') {
             true => json::read::<A>(answer.get(), Budget::of(answer.get())),
             false => Err(JsonError::Malformed("an answer must be an object".to_owned())),
@@ -335,10 +336,10 @@ impl<S> InteractiveContext<S> {
             },
             Err(error) if is_new => {
                 let refusal = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {error}"));
-                self.suspend(Some(RoundEnd::Refused(refusal))).await
+                self.suspend(Some(RoundEnd::Rejected(refusal))).await
             }
-            // Another version of the function asked something else.
-            Err(_) => self.suspend(Some(RoundEnd::Refused(CallError::RequestState))).await,
+            // The question was sent by another version of the function.
+            Err(_) => self.suspend(Some(RoundEnd::Rejected(CallError::RequestState))).await,
         }
     }
 

@@ -115,7 +115,7 @@ mod tests {
     use base64::prelude::BASE64_STANDARD;
 
     use super::*;
-    use crate::interaction::request_state::{Asked, compact};
+    use crate::interaction::request_state::{Question, compact};
 
     fn key(byte: u8) -> String {
         BASE64_STANDARD.encode([byte; 32])
@@ -138,7 +138,7 @@ mod tests {
 
     fn state(text: &str) -> RequestState {
         let value = serde_json::value::to_raw_value(text).unwrap();
-        let asked = Asked { question: digest_of("Who?"), answer: Some(value) };
+        let asked = Question { question: digest_of("Who?"), answer: Some(value) };
         RequestState { asked: BTreeMap::from([("name".to_owned(), asked)]), ..RequestState::default() }
     }
 
@@ -217,7 +217,7 @@ mod tests {
             }
         });
 
-        assert_eq!(ended, Some(6), "an hour has six times nine minutes, and not seven");
+        assert_eq!(ended, Some(6), "six rounds of nine minutes fit into an hour, seven do not");
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         keeps.kept.insert("long".to_owned(), serde_json::value::to_raw_value(&"x".repeat(8192)).unwrap());
         let refusal = cipher(&key(1)).seal(&mut keeps, &binding(), NOW).unwrap_err();
         assert!(matches!(refusal, SealError::TooLarge(bytes) if bytes > MAX_STATE_BYTES), "{refusal}");
-        let asked = Asked { question: digest_of("Who?"), answer: None };
+        let asked = Question { question: digest_of("Who?"), answer: None };
         let mut asks = RequestState { asked: BTreeMap::from([("x".repeat(8192), asked)]), ..RequestState::default() };
         let refusal = cipher(&key(1)).seal(&mut asks, &binding(), NOW).unwrap_err();
         assert!(matches!(refusal, SealError::TooLarge(_)), "nothing was answered: {refusal}");

@@ -1,11 +1,11 @@
-//! What the feature `interactive` adds: the cryptography of handlers that ask the client.
+//! The feature `interactive`: links the cryptography that interactive handlers need.
 
 use crate::interaction::request_state::NewCipher;
 
 /// Implemented for every type if the crate is built with the feature `interactive`, for none without it.
 #[diagnostic::on_unimplemented(
     message = "a handler that takes an `InteractiveContext` needs the feature `interactive` of `mcp-lambda`",
-    label = "this handler asks the client",
+    label = "this handler is interactive",
     note = "add `features = [\"interactive\"]` to `mcp-lambda` in Cargo.toml"
 )]
 pub trait InteractiveFeature {

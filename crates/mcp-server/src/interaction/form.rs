@@ -1,5 +1,5 @@
-//! Forms that ask the user for a value of a type: a flat object of simple fields (2026-07-28,
-//! `client/elicitation`, "Requested Schema").
+//! Elicitation forms that are derived from a type: a flat object of simple fields (2026-07-28, `client/elicitation`, "Requested
+//! Schema").
 
 use mcp_protocol::{
     BooleanSchema, JsonObject, NumberSchema, PrimitiveSchemaDefinition, RequestedSchema, StringSchema, TitledItems,
@@ -21,7 +21,7 @@ const FORMATS: [&str; 4] = ["date", "date-time", "email", "uri"];
 ///
 /// # Errors
 ///
-/// When a field is neither text, number, boolean, choice nor list of choices: a mistake of the author.
+/// When a field is not a string, a number, a boolean, an enum or a list of enums.
 pub(crate) fn form_for<T: DeserializeOwned>(schema: &Value) -> Result<RequestedSchema, String> {
     form(schema, field_order::<T>())
 }
@@ -93,11 +93,12 @@ fn field(property: &Value) -> Option<PrimitiveSchemaDefinition> {
     }
 }
 
-/// Converts a whole number to an integer: garde's bounds are `1.0` in a schema, and some clients send all numbers so.
+/// Converts a number without a fraction to an integer: garde's bounds are `1.0` in a schema, and some clients send all numbers as
+/// floating point.
 fn plain(number: &Number) -> Number {
     match number.as_f64() {
         Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
-            // Exact, by the line above.
+            // Exact, because of the condition above.
             #[expect(clippy::cast_possible_truncation, reason = "a whole number below 1e15")]
             let whole = value as i64;
             whole.into()
@@ -224,7 +225,7 @@ mod tests {
         );
     }
 
-    /// 2.1: answers of clients with one type of numbers.
+    /// Answers of clients with a single number type.
     #[test]
     fn a_whole_number_in_an_answer_is_an_integer() {
         let field = |schema| RequestedSchema::new().required("count", schema);
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_no_form_supports_is_named() {
+    fn an_unsupported_field_is_reported_by_name() {
         let nested = json!({ "properties": { "where": { "type": "object", "properties": {} } } });
 
         assert!(form(&nested, &[]).unwrap_err().contains("`where`"));

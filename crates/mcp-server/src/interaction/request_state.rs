@@ -1,5 +1,5 @@
-//! `requestState`: the state of earlier rounds, sealed, so that any environment can continue the request and only
-//! this server can read or change it (2026-07-28, `basic/patterns/mrtr`).
+//! `requestState`: the encrypted state of earlier rounds. Any execution environment can continue the request, and only this server
+//! can read or change the state (2026-07-28, `basic/patterns/mrtr`).
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -13,17 +13,17 @@ pub(crate) const MAX_STATE_BYTES: usize = 8 * 1024;
 /// The content of `requestState`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RequestState {
-    /// When the first question was asked, in seconds since 1970; `None` before it.
+    /// When the first question was sent, in seconds since the Unix epoch; `None` before it.
     pub(crate) started: Option<u64>,
     /// Questions of earlier rounds, by key.
-    pub(crate) asked: BTreeMap<String, Asked>,
-    /// Values that the handler keeps, by key.
+    pub(crate) asked: BTreeMap<String, Question>,
+    /// Values of `once`, by key.
     pub(crate) kept: BTreeMap<String, Box<RawValue>>,
 }
 
 /// A question, with its answer if there is one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Question {
     /// A digest of the question: answers to other questions are ignored.
     pub(crate) question: String,
     pub(crate) answer: Option<Box<RawValue>>,
@@ -40,7 +40,7 @@ pub(crate) struct Binding {
     pub(crate) arguments: String,
     pub(crate) issuer: Option<String>,
     pub(crate) subject: Option<String>,
-    /// Another client of the same user has no open question.
+    /// A state is valid only for the client that received the question.
     pub(crate) client_id: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! One round of a request that asks: open questions, and the end of the round.
+//! One round of an interactive request: open questions, and the end of the round.
 
 use std::{
     collections::BTreeMap,
@@ -11,15 +11,15 @@ use mcp_protocol::{
 use serde_json::{json, value::RawValue};
 use tokio::sync::Notify;
 
-use super::request_state::{Asked, RequestState};
+use super::request_state::{Question, RequestState};
 use crate::{BoxError, CallError};
 
-/// Maximum of questions of one request.
+/// Maximum number of questions of one request.
 pub(crate) const MAX_QUESTIONS: u32 = 100;
 
-/// One run of a handler that may ask: questions and answers so far.
+/// One run of an interactive handler: questions and answers so far.
 pub(crate) struct Round {
-    /// Capabilities of the client; `None` for a client that cannot be asked.
+    /// Capabilities of the client; `None` for a legacy client.
     capabilities: Option<ClientCapabilities>,
     notes: Mutex<RoundState>,
     ended: Notify,
@@ -37,14 +37,14 @@ struct RoundState {
     ending: Option<RoundEnd>,
 }
 
-/// How a round ended before its handler.
+/// How a round ended before its handler returned.
 pub(crate) enum RoundEnd {
     /// With questions, and the state for the next round.
     Questions(InputRequests, RequestState),
     /// With an error.
-    Refused(CallError),
+    Rejected(CallError),
     /// With a question that this client does not support.
-    Unasked,
+    ClientUnsupported,
     /// With a fault of the handler.
     Fault(BoxError),
 }
@@ -60,7 +60,7 @@ impl Round {
         Self { capabilities, notes: Mutex::new(notes), ended: Notify::new() }
     }
 
-    /// Waits until the handler asks a question without an answer, or cannot continue.
+    /// Waits until the handler sends a question without an answer, or cannot continue.
     pub(crate) async fn end(&self) -> RoundEnd {
         self.ended.notified().await;
         let mut notes = self.lock();
@@ -84,8 +84,8 @@ impl Round {
         self.lock().state.kept.insert(key.to_owned(), value);
     }
 
-    /// Numbers the key of a question that is asked repeatedly in a round: it is another question. `None` above the
-    /// maximum, since a caller may send any number of answers in advance.
+    /// Numbers the key of a question that is repeated in a round, because it is another question. `None` above the maximum, because a
+    /// caller may send any number of answers in advance.
     pub(crate) fn numbered_key(&self, key: &str) -> Option<String> {
         let mut notes = self.lock();
         if notes.uses.values().sum::<u32>() >= MAX_QUESTIONS {
@@ -109,19 +109,19 @@ impl Round {
     }
 
     pub(crate) fn keep_answer(&self, key: String, question: String, answer: Box<RawValue>) {
-        self.lock().state.asked.insert(key, Asked { question, answer: Some(answer) });
+        self.lock().state.asked.insert(key, Question { question, answer: Some(answer) });
     }
 
-    /// Adds a question; returns the end of the round if it cannot be asked.
+    /// Adds a question. Returns the end of the round if the client does not support it.
     pub(crate) fn ask(&self, key: &str, question: InputRequest, digest: String) -> Option<RoundEnd> {
         let Some(capabilities) = &self.capabilities else {
-            return Some(RoundEnd::Unasked);
+            return Some(RoundEnd::ClientUnsupported);
         };
         if let Some(missing) = missing_for(&question, capabilities) {
-            return Some(RoundEnd::Refused(CallError::MissingClientCapability(Box::new(missing))));
+            return Some(RoundEnd::Rejected(CallError::MissingClientCapability(Box::new(missing))));
         }
         let mut notes = self.lock();
-        notes.state.asked.insert(key.to_owned(), Asked { question: digest, answer: None });
+        notes.state.asked.insert(key.to_owned(), Question { question: digest, answer: None });
         notes.questions.insert(key.to_owned(), question);
         None
     }

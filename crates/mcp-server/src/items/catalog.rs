@@ -87,8 +87,8 @@ impl Catalog {
         self.prompts.iter().find(|prompt| prompt.definition.name == name)
     }
 
-    /// Looks up the item of a URI, in any spelling: resources have precedence over templates. All URIs of callers are
-    /// looked up here, so that the same access rules apply to each method.
+    /// Looks up the item of a URI; equivalent URIs match. Resources have precedence over templates. All URIs of callers are looked up
+    /// here, so that the same access rules apply to each method.
     pub(crate) fn match_resource(&self, uri: &str) -> Option<MatchedResource<'_>> {
         let uri = NormalUri::new(uri);
         let resource = self.resources.iter().find(|resource| resource.uri == uri);
@@ -116,7 +116,7 @@ impl Catalog {
         }
     }
 
-    /// Returns the first item that asks the client: its name in messages, and its cipher.
+    /// Returns the first interactive item: its name in messages, and its cipher.
     pub(crate) fn interactive_item(&self) -> Option<(String, NewCipher)> {
         let tools = self.tools.iter().map(|tool| tool.cipher);
         let prompts = self.prompts.iter().map(|prompt| prompt.cipher);

@@ -38,7 +38,7 @@ impl ToolOutput {
         Self { content: content.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// Adds a member to the result's `_meta`, which clients read and models do not.
+    /// Adds a member to `_meta` of the result, which is for the client and not sent to the model.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.meta.get_or_insert_default().insert(key.into(), value.into());
@@ -127,7 +127,7 @@ impl IntoToolOutput for Vec<ContentBlock> {
 ///     Ok(Json(Thumbnail { width: 64, height: 48 }).with_text("The picture in 64 x 48 pixels.").with_content([picture]))
 /// }
 ///
-/// let tool = Tool::new("thumbnail", thumbnail).description("Returns the picture, small.").read_only();
+/// let tool = Tool::new("thumbnail", thumbnail).description("Returns a small version of the picture.").read_only();
 /// # let _ = tool;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -159,7 +159,7 @@ impl<T> Json<T> {
         self
     }
 
-    /// Adds a member to the result's `_meta`, which clients read and models do not.
+    /// Adds a member to `_meta` of the result, which is for the client and not sent to the model.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.meta.get_or_insert_default().insert(key.into(), value.into());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_structured_result_keeps_its_schema_beside_other_content() {
+    fn a_structured_result_with_other_content_keeps_its_schema() {
         let picture = ContentBlock::image([1], "image/png");
         let link = ContentBlock::resource_link("sums", "sums://all");
         let result =
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_text_of_its_own_a_structured_result_has_its_json_as_text() {
+    fn a_structured_result_without_text_has_its_json_as_text() {
         let output = Json(Sum { sum: 3 }).with_content(["more"]).into_tool_output().unwrap();
 
         assert_eq!(output.content, [ContentBlock::text(r#"{"sum":3}"#), ContentBlock::text("more")]);

@@ -17,7 +17,7 @@ use crate::{
     schema,
 };
 
-/// A prompt of a server with state `S`: messages made of a few arguments, which the user chooses.
+/// A prompt of a server with state `S`: a message template with arguments, which the user chooses.
 ///
 /// ```
 /// # use mcp_server as mcp_lambda;
@@ -85,7 +85,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         let is_map = schema.get("additionalProperties").is_some_and(Value::is_object);
         assert!(!has_alternatives && !is_map, "prompt `{name}`: its arguments must be the fields of a struct");
         if let Some(field) = not_from_string(&properties) {
-            panic!("prompt `{name}`: the field `{field}` cannot be read from text");
+            panic!("prompt `{name}`: the field `{field}` cannot be parsed from a string");
         }
         let arguments = properties.iter().map(|(argument, property)| PromptArgument {
             name: (*argument).to_owned(),

@@ -56,7 +56,7 @@ pub(crate) type Handler = Box<dyn Fn(Arc<CallContext>) -> HandlerFuture<Resource
 
 impl<S: Send + Sync + 'static> Resource<S> {
     /// Creates a resource at `uri`, named `name`, that `handler` reads. Equivalent URIs
-    /// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2)) match: `DOCS://%74erms/` is `docs://terms`, too.
+    /// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2)) match: `DOCS://%74erms/` is `docs://terms`.
     ///
     /// # Panics
     ///
@@ -163,7 +163,7 @@ pub struct ResourceTemplate<S> {
     state: PhantomData<fn(S)>,
 }
 
-/// Parses the values of the variables; if they do not fit their type, the resource is not found.
+/// Parses the values of the variables. If they do not match their type, the resource is not found.
 pub(crate) type TemplateHandler =
     Box<dyn Fn(Arc<CallContext>, BTreeMap<String, String>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
 
@@ -175,13 +175,12 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     ///
     /// The pattern supports `{name}`, and `{+name}` for a value that may contain slashes
     /// ([RFC 6570](https://www.rfc-editor.org/rfc/rfc6570), level 1 and `+` of level 2). Its variables are the fields of
-    /// the parameter type: numbers and booleans are parsed, bounds are checked, and a URI whose values do
-    /// not fit is not found. A URI is matched in its normal form
-    /// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2)); equivalent spellings match.
+    /// the parameter type: numbers and booleans are parsed, and bounds are checked. A URI with invalid values is not found. URIs are
+    /// matched in their normal form ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2)), so that equivalent URIs match.
     ///
-    /// Values are chosen by the caller, and percent-decoded once. None has a segment `.` or `..`, between slashes or
-    /// backslashes: a URI with one, encoded or not, is not found, or is another URI. `{name}` may still have slashes
-    /// (`a%2Fb` is `a/b`), and a value may begin with one: `Path::join` would then leave its directory.
+    /// The caller chooses the values, which are percent-decoded once. A value never contains a segment `.` or `..` between slashes or
+    /// backslashes: a URI with such a segment, encoded or not, is normalized or not found. `{name}` may still contain slashes (`a%2Fb`
+    /// is `a/b`), and a value may begin with one: do not pass it to `Path::join`, which would then leave the directory.
     ///
     /// # Panics
     ///
@@ -201,7 +200,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
         let schema = schema::input_schema_of::<P>();
         let properties = properties_of(&schema, &[]);
         if let Some(name) = not_from_string(&properties) {
-            panic!("resource template `{own}`: the field `{name}` cannot be read from text");
+            panic!("resource template `{own}`: the field `{name}` cannot be parsed from a string");
         }
         for variable in pattern.variables() {
             let is_known = properties.iter().any(|(name, _)| *name == variable);
@@ -318,7 +317,7 @@ pub enum ResourceOutput {
     Text(String),
     /// Bytes, of the resource's media type (`application/octet-stream` if it has none).
     Bytes(Vec<u8>),
-    /// Contents with URIs and media types of their own, for a resource that consists of several.
+    /// Several contents, each with its own URI and media type.
     Contents(Vec<ResourceContents>),
 }
 

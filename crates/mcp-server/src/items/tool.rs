@@ -42,9 +42,9 @@ const MAX_NAME_CHARS: usize = 128;
 /// #[serde(deny_unknown_fields)]
 /// #[garde(allow_unvalidated)]
 /// struct DivideArgs {
-///     /// What is divided.
+///     /// The dividend.
 ///     dividend: i64,
-///     /// By what; not 0.
+///     /// The divisor; not 0.
 ///     divisor: i64,
 /// }
 ///
@@ -59,7 +59,7 @@ const MAX_NAME_CHARS: usize = 128;
 ///     let remainder = args.dividend.checked_rem(args.divisor);
 ///     match (quotient, remainder) {
 ///         (Some(quotient), Some(remainder)) => Ok(Json(Quotient { quotient, remainder })),
-///         // The model reads it, and can do better.
+///         // The text is sent to the model, which can correct its call.
 ///         _ => Err(HandlerError::invalid_input("`divisor` must not be 0")),
 ///     }
 /// }
@@ -142,7 +142,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
     /// Clients receive a schema of 2020-12 rewritten as those of types are ([`Arguments`]), which accepts the same
     /// values; its `$ref`s stay. Schemas of other dialects are not rewritten. Put a rule between parameters that
     /// needs `oneOf`, `anyOf`, `not` or `enum` at the root into the description, and check it in the handler. Some
-    /// model APIs reject `allOf` there, too.
+    /// model APIs also reject `allOf` there.
     ///
     /// A schema that refers to itself in several places, such as a union of trees, accepts arguments of a few levels
     /// only: 16 with two such references, 8 with four. The first violation is reported, with its path if the
@@ -158,7 +158,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
     ///     "type": "object",
     ///     "properties": {
     ///         "stops": {
-    ///             "description": "Names of the stops, each once.",
+    ///             "description": "Names of the stops, without duplicates.",
     ///             "type": "array", "items": { "type": "string" }, "minItems": 2, "uniqueItems": true,
     ///         },
     ///     },
@@ -176,8 +176,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new), and when a `$ref` points into a part of the schema that is rewritten. Building the
-    /// server panics when the schema cannot be compiled.
+    /// As [`new`](Self::new), and when a `$ref` points into a part of the schema that is rewritten. [`Server::tool`](crate::Server::tool)
+    /// panics when the schema cannot be compiled.
     #[track_caller]
     pub fn raw<C, T, F, Fut>(name: impl Into<String>, input_schema: Value, handler: F) -> Self
     where
@@ -293,7 +293,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
     pub fn unvalidated(mut self) -> Self {
         match &mut self.raw_schema {
             Some(raw_schema) => raw_schema.compile = None,
-            None => panic!("tool `{}`: only a tool made with `Tool::raw` can be unvalidated", self.definition.name),
+            None => panic!("tool `{}`: only a tool created with `Tool::raw` can be unvalidated", self.definition.name),
         }
         self
     }

@@ -87,8 +87,8 @@ impl UriTemplate {
         NormalUri::new(&parts.collect::<String>())
     }
 
-    /// Returns the values whose expansion is this URI, in any spelling; `None` if it does not match. A variable has at
-    /// least one character, and is as short as possible.
+    /// Returns the values whose expansion is equivalent to this URI; `None` if it does not match. A value has at least one character,
+    /// and is as short as possible.
     ///
     /// Values are decoded once. A value with a segment `.` or `..` does not match: unencoded, such a segment would have
     /// been removed from the URI.
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn each_spelling_has_the_same_values_8_10() {
+    fn equivalent_uris_have_the_same_values() {
         for (template, spellings) in [
             ("events://{id}", &["events://A", "Events://%41", "events://A/", "events://A:", "events://A/b/.."][..]),
             ("docs://Files-{id}/b", &["docs://files-A/b", "DOCS://FILES-A/./b", "docs://f%49les-A/c/../b"]),

@@ -31,7 +31,7 @@ impl Policy {
         }
         let mut scopes = required.to_vec();
         scopes.extend(wanted.into_iter().filter(|scope| !required.contains(scope)));
-        Ok(enforcement.lacking(&scopes, caller))
+        Ok(enforcement.authorization_error(&scopes, caller))
     }
 }
 

@@ -115,7 +115,7 @@ macro_rules! requirement_setters {
 /// The setter of public access.
 macro_rules! public_setter {
     () => {
-        /// Lets anonymous callers use the item. Discovery and the lists are then public, too; other items are not.
+        /// Makes the item public: anonymous callers may use it. Discovery and the lists are then public too; other items are not.
         ///
         /// # Panics
         ///

@@ -156,7 +156,7 @@ impl CheckResult for CompiledSchema {
 
 struct Validation<'c> {
     nodes: &'c [Node],
-    /// What may still be done.
+    /// The remaining work, in units of [`BASE_WORK`].
     work: usize,
     depth: u32,
 }
@@ -263,7 +263,7 @@ impl Validation<'_> {
             }
         }
         if required < node.required {
-            // The missing one is found by reading the object again.
+            // The object is read again to find the missing member.
             self.take(cursor.at.saturating_sub(start.at))?;
             return Err(Violation::new(ViolationKind::Missing(missing(node, start))));
         }
@@ -298,7 +298,7 @@ fn missing(node: &Node, mut object: TextCursor<'_>) -> String {
 }
 
 fn of_kind(node: &Node, kind: Kind) -> Result<(), Violation> {
-    // An integer is a number, too.
+    // An integer is also a number.
     let bits = if kind == Kind::Integer { kind.bit() | Kind::Number.bit() } else { kind.bit() };
     match node.kinds == 0 || node.kinds & bits != 0 {
         true => Ok(()),
@@ -452,7 +452,6 @@ mod tests {
         }
     }
 
-    /// 2.3
     #[test]
     fn a_valid_result_passes() {
         let inner = Measured { celsius: -273.15, place: None, shape: None, samples: Vec::new(), ..measured() };
@@ -463,7 +462,7 @@ mod tests {
         assert_eq!(checked(&json!([1, { "a": null }])), Ok(()));
     }
 
-    /// 2.3: floats that JSON cannot represent, at every depth.
+    /// Floats that JSON cannot represent, at every depth.
     #[test]
     fn a_float_serialized_as_null_is_reported_with_its_path() {
         let expected = "is of type null, expected number (NaN and infinity become null)";
@@ -478,7 +477,7 @@ mod tests {
         assert_eq!(violation(&f64::NAN), format!("`the result` {expected}"));
     }
 
-    /// 2.3: names in a map are data, such as addresses of people.
+    /// Names in a map are data, such as addresses of people.
     #[test]
     fn violations_contain_no_data() {
         let by_name = HashMap::from([("ada@example.com".to_owned(), f64::NAN)]);
@@ -490,7 +489,6 @@ mod tests {
         assert_eq!(text, "`place` violates `maxLength`");
     }
 
-    /// 2.3
     #[test]
     fn a_value_outside_its_bounds_is_reported() {
         for (value, expected) in [
@@ -506,7 +504,7 @@ mod tests {
         assert_eq!(checked(&Measured { place: Some("\u{1}\"\u{1F600}".to_owned()), ..measured() }), Ok(()));
     }
 
-    /// 2.3: a hand-written `Serialize` that differs from the schema.
+    /// A hand-written `Serialize` that differs from the schema.
     #[test]
     fn a_result_of_another_type_is_reported() {
         #[derive(JsonSchema)]
@@ -554,7 +552,6 @@ mod tests {
         }
     }
 
-    /// 2.3
     #[test]
     fn recursive_types_are_validated_and_infinite_schemas_are_not() {
         let tree = Tree { children: Vec::new(), weight: 0.0 };
@@ -568,7 +565,7 @@ mod tests {
         }
     }
 
-    /// 2.3: recursive branches that are tried at each level.
+    /// Recursive branches that are tried at each level.
     #[test]
     fn validation_of_a_union_with_multiplying_branches_stops() {
         let branch = |kind: &str| json!({ "properties": { "a": { "$ref": "#" }, "z": { "enum": [kind] } } });
@@ -579,7 +576,7 @@ mod tests {
         assert!(CompiledSchema::new(&schema).check(&result(60).to_string()).is_ok());
     }
 
-    /// 2.3: each branch fails after its text was read, so that each level doubles the reads.
+    /// Each branch fails after its text was read, so that each level doubles the reads.
     #[test]
     fn repeated_reads_of_branches_are_bounded() {
         let branch = |name: &str| json!({ "properties": { "child": { "anyOf": [{ "$ref": "#" }, { "type": "null" }] } }, "required": [name] });
@@ -595,7 +592,7 @@ mod tests {
         assert!(check.check(&result).is_ok());
     }
 
-    /// 2.3: beyond 2^53, where floating-point numbers are not dense.
+    /// Beyond 2^53, where floating-point numbers are not dense.
     #[test]
     fn bounds_of_integers_are_exact() {
         for (schema, fits, does_not) in [

@@ -1,4 +1,4 @@
-//! Types of authors, and the schemas that clients receive. Numbers are those of the field report.
+//! Rust types, and the schemas that clients receive for them.
 
 use std::{
     collections::BTreeMap,
@@ -462,7 +462,6 @@ fn raw_message(schema: Value) -> String {
     tool_input_schema(schema, SchemaOrigin::HandWritten).unwrap_err()
 }
 
-/// 1.5
 #[test]
 fn a_union_at_the_root_of_arguments_is_rejected_with_the_remedy() {
     for (message, keyword) in [
@@ -482,7 +481,6 @@ fn a_union_at_the_root_of_arguments_is_rejected_with_the_remedy() {
     }
 }
 
-/// 1.5
 #[test]
 #[should_panic(expected = "tool `draw`: its schema has `oneOf` at the root")]
 fn a_union_at_the_root_names_its_tool() {
@@ -493,7 +491,6 @@ fn a_union_at_the_root_names_its_tool() {
     drop(Tool::new("draw", draw));
 }
 
-/// 1.9
 #[test]
 fn a_property_whose_name_model_apis_reject_is_named() {
     let long = "a".repeat(65);
@@ -514,7 +511,7 @@ fn a_property_whose_name_model_apis_reject_is_named() {
 }
 
 #[test]
-fn a_reference_into_a_part_that_changes_is_named() {
+fn a_reference_into_a_rewritten_part_is_reported() {
     let schema = json!({ "type": "object", "properties": {
         "a": { "type": ["array", "null"], "items": { "type": "string" } }, "b": { "$ref": "#/properties/a/items" },
         "c": { "$ref": "#/properties/a" },
@@ -536,7 +533,7 @@ struct Optional {
 }
 
 #[test]
-fn an_optional_parameter_is_mirrored_with_the_one_type_that_clients_take() {
+fn an_optional_mirrored_parameter_has_a_single_type() {
     let by_hand = mirrored_parameters(&schema(&json!({ "type": ["integer", "null"], "x-mcp-header": "R" })));
     let typed = tool_input_schema(input_schema_of::<Optional>(), SchemaOrigin::Derived).unwrap();
 

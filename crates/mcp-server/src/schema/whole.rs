@@ -1,5 +1,5 @@
-//! Whole numbers with a fraction or an exponent: `5.0` and `1e3` are integers in JSON Schema, for models, and in languages
-//! with one type of number, but not for serde.
+//! Integers in floating-point notation: `5.0` and `1e3` are integers in JSON Schema, and models and languages with a single number
+//! type send them, but serde rejects them.
 
 use std::{borrow::Cow, ptr};
 
@@ -7,11 +7,10 @@ use serde_json::Value;
 
 use super::text::TextCursor;
 
-/// Rewrites whole numbers to digits where the schema has an integer. Numbers beyond 64 bits and other numbers are kept, and
-/// so is a text that would take more than [`MAX_VISITS`].
+/// Rewrites numbers without a fraction to digits where the schema has an integer. Numbers beyond 64 bits and other numbers are kept.
+/// A text that would take more than [`MAX_VISITS`] is returned unchanged.
 ///
-/// Where a schema has alternatives, a number is rewritten if one of them has an integer there: for the others the value is
-/// the same.
+/// If a schema has alternatives, a number is rewritten if one of them has an integer there. Its value does not change for the others.
 pub(crate) fn with_whole_numbers<'a>(text: &'a str, schema: &Value) -> Cow<'a, str> {
     let mut rewriter = Rewriter::new(text, schema);
     rewriter.run();
@@ -163,7 +162,7 @@ fn is_integer(schema: &Value) -> bool {
     }
 }
 
-/// Returns the digits of a 64-bit whole number in another spelling, in time independent of the exponent.
+/// Returns the digits of a 64-bit integer in floating-point notation, in time independent of the exponent.
 fn whole(number: &str) -> Option<String> {
     let (sign, magnitude) = match number.strip_prefix('-') {
         Some(magnitude) => ("-", magnitude),
@@ -202,7 +201,6 @@ mod tests {
 
     use super::*;
 
-    /// 2.1
     #[test]
     fn a_whole_number_is_converted_to_digits() {
         for (written, digits) in [
@@ -239,7 +237,7 @@ mod tests {
         }
     }
 
-    /// 2.1: exponents that would take unbounded time, and digits that would take unbounded memory.
+    /// Exponents that would take unbounded time, and digits that would take unbounded memory.
     #[test]
     fn a_hostile_number_takes_bounded_time_and_memory() {
         let zeros = "0".repeat(1_000_000);
@@ -252,7 +250,6 @@ mod tests {
         assert_eq!(whole("5e-2147483648"), None);
     }
 
-    /// 2.1
     #[test]
     fn integers_are_found_by_their_schema_at_every_depth() {
         let node = json!({ "properties": { "size": { "type": "integer" }, "next": { "$ref": "#/$defs/node" } } });
@@ -291,7 +288,7 @@ mod tests {
         }
     }
 
-    /// 2.1: many numbers with many alternatives, and names with different schemas.
+    /// Many numbers with many alternatives, and names with different schemas.
     #[test]
     fn visits_of_alternatives_are_bounded() {
         let object = |index: usize| json!({ "properties": { format!("p{index}"): { "type": "integer" } } });
@@ -310,7 +307,7 @@ mod tests {
         assert_eq!(with_whole_numbers(&text, &json!({ "anyOf": maps })), text, "above the bound it is not rewritten");
     }
 
-    /// 2.1: a schema that refers to itself through each keyword.
+    /// A schema that refers to itself through each keyword.
     #[test]
     fn a_recursive_schema_terminates() {
         let schema = json!({

@@ -149,7 +149,7 @@ mod tests {
         (0..levels).fold(json!({ "kind": kind }), |child, _| json!({ "kind": 0, "child": child }))
     }
 
-    /// 8.1: a union that leads back to itself.
+    /// A union that leads back to itself.
     #[test]
     fn a_recursive_union_has_a_maximum_depth() {
         let check = compile(&tree(2)).unwrap();
