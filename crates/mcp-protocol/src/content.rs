@@ -14,7 +14,7 @@ use crate::{Icon, JsonObject, ProtocolVersion};
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ContentBlock {
-    /// Creates a text block.
+    /// Text.
     Text(TextContent),
     Image(ImageContent),
     /// Since 2025-03-26.

@@ -1,6 +1,6 @@
-//! The values of `format` in schemas of tools.
+//! The values of `format` in tool schemas.
 
-/// The formats of JSON Schema 2020-12 that `ajv-formats` checks, too. Strict clients do not compile a schema with others.
+/// The formats of JSON Schema 2020-12 that `ajv-formats` supports. Strict clients reject a schema with other formats.
 pub const INTEROPERABLE_FORMATS: [&str; 15] = [
     "date",
     "date-time",

@@ -430,7 +430,7 @@ mod tests {
         assert_eq!(read::<Value>(text, Budget::of(text)), Ok(expected));
     }
 
-    /// 8.3: duplicate members, in any spelling and at any depth.
+    /// Duplicate members, also with escapes in their names, at any depth.
     #[test]
     fn duplicate_members_are_rejected_with_their_path() {
         for (text, path) in [
@@ -460,7 +460,7 @@ mod tests {
         }
     }
 
-    /// 8.3: the key that makes serde_json parse a string as JSON text.
+    /// The key that makes serde_json parse a string as JSON text.
     #[test]
     fn reserved_name_of_serde_json_is_rejected() {
         for text in [
@@ -473,7 +473,7 @@ mod tests {
         assert_eq!(checked(r#"["$serde_json::private::RawValue"]"#), Ok(()));
     }
 
-    /// 8.1: text whose value takes many times its memory.
+    /// Text whose value takes many times its memory.
     #[test]
     fn values_above_their_budget_are_rejected() {
         const BYTES: usize = 1_000_000;
@@ -508,7 +508,6 @@ mod tests {
         }
     }
 
-    /// 8.7
     #[test]
     fn values_parsed_together_share_a_budget() {
         let text = format!("[{}0]", "0,".repeat(9));

@@ -18,8 +18,8 @@ pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilitie
 /// Key of the server's name and version in a result (2026-07-28).
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 /// Key of the challenges of an unauthorized request, each in the format of a `WWW-Authenticate` header. It is in the
-/// result of a tool, where ChatGPT reads it, and in the data of an error. No revision defines it. No front door removes
-/// it, unlike the header.
+/// result of a tool, for ChatGPT, and in the data of an error. No revision defines it. Function URLs rename the header, but not this
+/// key.
 pub const WWW_AUTHENTICATE: &str = "mcp/www_authenticate";
 
 /// Token that correlates progress notifications with their request: a string or an integer, like a request id.

@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(found, [MirroredParameter { header: "Region".to_owned(), path }]);
     }
 
-    /// 8.7: schema of a foreign server, with possibly long and nested names.
+    /// Schema of a foreign server, with possibly long and nested names.
     #[test]
     fn mirrored_parameters_are_limited_to_100() {
         let schema = |count: usize| {
