@@ -1,4 +1,4 @@
-//! The function's own credentials.
+//! Credentials of the function's execution role.
 
 use std::{fmt, fs::File, io::Read, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
-/// The endpoint is on this machine.
+/// Timeout of a request to the credentials endpoint, which is local.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 const BUDGET: Budget = Budget::memory(128 * 1024);
@@ -27,12 +27,11 @@ const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 /// Link-local addresses of the credentials endpoints of ECS and EKS.
 const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
 
-/// Source of the function's credentials: the environment, else the local endpoint of containers, which Lambda provides to a
-/// function that is restored from a snapshot (SnapStart).
+/// Source of AWS credentials: environment variables, or the container credentials endpoint. Lambda provides the endpoint to
+/// functions that are restored from a snapshot (SnapStart).
 ///
-/// Credentials of the environment never change in a process: Lambda sets them for functions whose execution environments
-/// end before the credentials expire. Credentials of the endpoint expire; they are fetched for each signature and not kept.
-/// `Debug` shows no credential.
+/// Credentials in environment variables are constant: Lambda ends the execution environment before they expire. Credentials
+/// of the endpoint expire, so they are fetched for each signature and not cached. `Debug` redacts credentials.
 #[derive(Clone)]
 pub struct CredentialSource(Source);
 
@@ -42,25 +41,27 @@ enum Source {
     Endpoint { url: String, client: Client, token: Token },
 }
 
-/// Value of the header `Authorization` for the endpoint.
+/// Source of the `Authorization` header for the credentials endpoint.
 #[derive(Clone)]
 enum Token {
     None,
     Fixed(Arc<Zeroizing<String>>),
-    /// Read for each request: the platform replaces it.
+    /// Read for each request, because the platform rotates the token.
     File(PathBuf),
 }
 
 impl CredentialSource {
-    /// Reads the variables, which `get` looks up: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, else
-    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `AWS_CONTAINER_CREDENTIALS_FULL_URI` with
-    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN`. `variable` is the setting that needs
-    /// credentials.
+    /// Reads environment variables through the lookup function `get`. The error message names `variable`, the setting that
+    /// needs credentials. The order of precedence is that of the AWS SDKs:
+    ///
+    /// 1. `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, with `AWS_SESSION_TOKEN` if it is set.
+    /// 2. The endpoint `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, else `AWS_CONTAINER_CREDENTIALS_FULL_URI`. Its token is
+    ///    `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, else `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
     ///
     /// # Errors
     ///
-    /// When no variable is set, or the endpoint's URL is neither an `https` URL nor an `http` URL of this machine or of a
-    /// container service.
+    /// When neither source is configured, or the endpoint is neither an `https` URL nor an `http` URL of this machine or of
+    /// a container service.
     pub fn from_env<'a>(variable: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InitError> {
         if let (Some(id), Some(secret)) = (get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY")) {
             let session = get("AWS_SESSION_TOKEN").map(str::to_owned);
@@ -88,11 +89,12 @@ impl CredentialSource {
         Ok(Self(Source::Endpoint { url, client, token }))
     }
 
-    /// Returns the current credentials. Takes at most two seconds, and ends at `answer_by`.
+    /// Returns the current credentials. A request to the endpoint has a timeout of two seconds, and ends at `answer_by`.
     ///
     /// # Errors
     ///
-    /// [`AwsError::Unavailable`] if the local endpoint cannot be reached, else [`AwsError::Credentials`].
+    /// [`AwsError::Unavailable`] if the endpoint cannot be reached in time, or responds with 429 or 5xx.
+    /// [`AwsError::Credentials`] if it rejects the request, its token cannot be read, or its response has no credentials.
     pub async fn load(&self, answer_by: Option<std::time::Instant>) -> Result<Credentials, AwsError> {
         let (url, client, token) = match &self.0 {
             Source::Environment(credentials) => return Ok(credentials.clone()),
@@ -108,12 +110,12 @@ impl CredentialSource {
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 return Err(unavailable(format!("it responded with {status}")));
             }
-            _ => return Err(AwsError::Credentials("their endpoint rejected the request")),
+            _ => return Err(AwsError::Credentials("the credentials endpoint rejected the request")),
         }
         parse(&response.bytes().await.map_err(request_error)?)
     }
 
-    /// As [`load`](Self::load), with tokio's clock.
+    /// [`load`](Self::load) with a deadline of tokio's clock.
     pub(crate) async fn load_until(&self, ends: Instant) -> Result<Credentials, AwsError> {
         self.load(Some(ends.into_std())).await
     }
@@ -127,18 +129,19 @@ impl Token {
             Self::File(path) => {
                 let mut text = Zeroizing::new(String::new());
                 let file = File::open(path).and_then(|file| file.take(MAX_TOKEN_BYTES).read_to_string(&mut text));
-                file.map_err(|_| AwsError::Credentials("the file of their endpoint's token cannot be read"))?;
+                file.map_err(|_| AwsError::Credentials("the token file of the credentials endpoint cannot be read"))?;
                 text
             }
         };
-        let invalid = |_| AwsError::Credentials("their endpoint's token is not a header value");
+        let invalid = |_| AwsError::Credentials("the token of the credentials endpoint is not a valid header value");
         let mut value = HeaderValue::try_from(text.trim_end()).map_err(invalid)?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
 }
 
-/// Returns the client for an endpoint, or `None` if credentials of this URL are not to be trusted.
+/// Returns the HTTP client for a credentials endpoint. `None` if the URL is not trusted: it is neither `https`, nor `http` on
+/// loopback or at a container service's address.
 fn endpoint_client(url: &str) -> Option<Client> {
     let client = match url.strip_prefix("http://") {
         Some(rest) => {
@@ -149,7 +152,7 @@ fn endpoint_client(url: &str) -> Option<Client> {
             };
             match host {
                 host if CONTAINER_HOSTS.contains(&host) => mcp_https::dangerously_unrestricted(),
-                // The client checks the address, too.
+                // The client also checks the address that the name resolves to.
                 host if is_loopback(host) => Client::trusted(),
                 _ => return None,
             }
@@ -161,7 +164,7 @@ fn endpoint_client(url: &str) -> Option<Client> {
 }
 
 fn parse(body: &[u8]) -> Result<Credentials, AwsError> {
-    const MALFORMED: AwsError = AwsError::Credentials("their endpoint's response has none");
+    const MALFORMED: AwsError = AwsError::Credentials("the response of the credentials endpoint has no credentials");
     let mut object = json::read_bytes::<Map<String, Value>>(body, BUDGET).map_err(|_| MALFORMED)?;
     let mut text = |name: &str| match object.remove(name) {
         Some(Value::String(text)) if !text.is_empty() => Some(text),
@@ -172,14 +175,16 @@ fn parse(body: &[u8]) -> Result<Credentials, AwsError> {
 }
 
 fn unavailable(source: impl Into<mcp_server::BoxError>) -> AwsError {
-    AwsError::Unavailable { service: "the endpoint of the function's credentials", source: source.into() }
+    AwsError::Unavailable { service: "the credentials endpoint", source: source.into() }
 }
 
 fn request_error(error: mcp_https::Error) -> AwsError {
     match error {
         error if error.is_transient() => unavailable(error),
-        mcp_https::Error::TooLarge { .. } => AwsError::Credentials("their endpoint's response is too large"),
-        _ => AwsError::Credentials("their endpoint cannot be used"),
+        mcp_https::Error::TooLarge { .. } => {
+            AwsError::Credentials("the response of the credentials endpoint is too large")
+        }
+        _ => AwsError::Credentials("the request to the credentials endpoint failed"),
     }
 }
 

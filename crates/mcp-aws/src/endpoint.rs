@@ -1,18 +1,19 @@
-//! URLs of services: the regional endpoint, or another by the SDKs' variables.
+//! Service endpoints: the regional endpoint, or the one that the variables of the AWS SDKs configure.
 
 use mcp_server::InitError;
 
-/// Returns the URL of Secrets Manager.
+/// Returns the endpoint URL of Secrets Manager, with a slash at the end.
 ///
 /// | Variable | Effect |
 /// | --- | --- |
-/// | `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_ENDPOINT_URL` | another URL, `https` or `http` |
-/// | `AWS_USE_DUALSTACK_ENDPOINT` | `true`: the endpoint that IPv6 clients reach, too |
-/// | `AWS_USE_FIPS_ENDPOINT` | `true`: the endpoint with validated cryptography |
+/// | `AWS_ENDPOINT_URL_SECRETS_MANAGER`, else `AWS_ENDPOINT_URL` | this `https` or `http` URL; the variables below have no effect |
+/// | `AWS_USE_DUALSTACK_ENDPOINT` | `true`: the dual-stack endpoint (IPv4 and IPv6) |
+/// | `AWS_USE_FIPS_ENDPOINT` | `true`: the FIPS endpoint |
 ///
 /// # Errors
 ///
-/// When the variable's value is not a URL, or the partition is unknown and no variable has the URL.
+/// When an endpoint variable is not an `https` or `http` URL, or no variable is set and the partition is unknown or has no
+/// dual-stack endpoint.
 pub(crate) fn secrets_manager<'a>(
     partition: &str,
     region: &str,
@@ -22,13 +23,13 @@ pub(crate) fn secrets_manager<'a>(
     for name in [variable, "AWS_ENDPOINT_URL"] {
         let Some(url) = get(name) else { continue };
         if !url.starts_with("https://") && !url.starts_with("http://") {
-            // A URL may contain a password.
+            // Redacted: a URL may contain a password.
             return Err(InitError::secret(name, "an https or http URL"));
         }
         return Ok(format!("{}/", url.trim_end_matches('/')));
     }
     let is_on = |name: &str| get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    // The partitions of the SDK's endpoint rules.
+    // Partitions and DNS suffixes from the SDK's endpoint rules.
     let suffix = match (partition, is_on("AWS_USE_DUALSTACK_ENDPOINT")) {
         ("aws" | "aws-us-gov", true) => "api.aws",
         ("aws" | "aws-us-gov", false) => "amazonaws.com",
@@ -39,7 +40,7 @@ pub(crate) fn secrets_manager<'a>(
         ("aws-eusc", false) => "amazonaws.eu",
         _ => {
             return Err(InitError::new(format!(
-                "the endpoint of Secrets Manager in {region} is not known: set {variable}"
+                "no endpoint of Secrets Manager is known for {region}: set {variable}"
             )));
         }
     };
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_is_unknown_or_no_url_names_its_variable() {
+    fn an_unknown_partition_or_invalid_endpoint_url_is_an_error_that_names_the_variable() {
         for (partition, variables) in [("aws-new", &[][..]), ("aws", &[("AWS_ENDPOINT_URL", "user:s3cret@host")])] {
             let error = secrets_manager(partition, "x-1", lookup(variables)).unwrap_err().to_string();
 

@@ -1,10 +1,10 @@
-//! What a function needs of AWS: its own credentials, signatures (Signature Version 4), and secrets of Secrets Manager.
+//! AWS client of a Lambda function: credentials, Signature Version 4, and secrets in Secrets Manager.
 //!
-//! The AWS SDK does the same and more. For a few requests it would add a third to the zip of a function, so requests are
-//! sent by [`mcp_https`] and signed by [`aws_sigv4`], the SDK's own signer.
+//! Requests are sent by [`mcp_https`] and signed by [`aws_sigv4`], the signer of the AWS SDK. The SDK itself would make the
+//! zip of a function a third larger.
 //!
-//! Nothing is read from the process environment and nothing is sent before the first use: [`StoredSecret`] and
-//! [`CredentialSource`] are built from the variables that Lambda sets, which a lookup function supplies.
+//! [`StoredSecret`] and [`CredentialSource`] read the variables that Lambda sets through a lookup function, not from the
+//! process environment. They send no request before the first use.
 //!
 //! ```no_run
 //! use mcp_aws::StoredSecret;
@@ -24,9 +24,9 @@
 //!
 //! | Module | Content |
 //! | --- | --- |
-//! | `credentials` | [`CredentialSource`]: the function's own credentials |
+//! | `credentials` | [`CredentialSource`]: the credentials of the function's execution role |
 //! | `signature` | [`sign_headers`] and [`presign`]: Signature Version 4 |
-//! | `endpoint` | the URL of a service in a region |
+//! | `endpoint` | the endpoint URL of a service in a region |
 //! | `secret` | [`StoredSecret`]: the current and the previous version of a secret |
 //! | `error` | [`AwsError`] |
 

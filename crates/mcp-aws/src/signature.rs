@@ -1,4 +1,4 @@
-//! Signature Version 4, by the SDK's signer.
+//! Signature Version 4, computed by the signer of the AWS SDK.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,10 +19,9 @@ pub struct SigningScope<'a> {
     pub service: &'a str,
 }
 
-/// Signs a `POST` request. Returns the headers to add: `authorization`, `x-amz-date`, and `x-amz-security-token` of temporary
-/// credentials. The signature is valid for five minutes after `now`.
-///
-/// `headers` are signed with the request, which must be sent with them.
+/// Signs a `POST` request. Returns the headers to add to it: `authorization`, `x-amz-date`, and `x-amz-security-token` for
+/// temporary credentials. Send the request within five minutes of `now`, with exactly the `headers` and `body` that were
+/// signed.
 ///
 /// # Errors
 ///
@@ -40,10 +39,10 @@ pub fn sign_headers(
     Ok(signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
-/// Signs a `GET` request by query parameters. Returns the parameters to append to the URL, not percent-encoded. No request is
-/// sent.
+/// Signs a `GET` request by query parameters (a presigned URL). Returns the parameters to append to the URL, not
+/// percent-encoded. No request is sent.
 ///
-/// The signature is valid for `lifetime` after `now`, in whole seconds.
+/// The signature is valid from `now` for `lifetime`, in whole seconds.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Hostile endpoints of Secrets Manager and of credentials, on loopback.
+//! Tests against scripted endpoints of Secrets Manager and of credentials, on loopback.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
@@ -128,7 +128,7 @@ async fn a_request_is_signed_for_the_region_of_the_secret() {
 }
 
 #[tokio::test]
-async fn the_previous_version_is_read_if_there_is_one() {
+async fn the_previous_version_is_optional() {
     for (previous, expected) in
         [(secret("old"), Some("old")), (failure(400, "com.amazonaws.secretsmanager#ResourceNotFoundException"), None)]
     {
@@ -144,7 +144,7 @@ async fn the_previous_version_is_read_if_there_is_one() {
         assert_eq!(versions.previous.as_ref().map(|text| text.as_str()), expected);
         assert_eq!(peer.requests().len(), 2);
     }
-    // Another error of the previous version is not its absence.
+    // Only `ResourceNotFoundException` means that there is no previous version.
     let peer = Peer::start(|_, request| match request.contains("AWSPREVIOUS") {
         true => failure(400, "AccessDeniedException"),
         false => secret("new"),
@@ -155,7 +155,7 @@ async fn the_previous_version_is_read_if_there_is_one() {
 }
 
 #[tokio::test]
-async fn an_attempt_is_repeated_for_a_reason_that_may_pass() {
+async fn a_transient_failure_is_retried_up_to_three_attempts() {
     for (status, code) in [
         (500, "InternalServiceError"),
         (503, ""),
@@ -174,7 +174,7 @@ async fn an_attempt_is_repeated_for_a_reason_that_may_pass() {
 }
 
 #[tokio::test]
-async fn a_rejection_and_a_hostile_response_are_errors_that_repeat_nothing() {
+async fn a_rejection_or_hostile_response_is_neither_retried_nor_quoted() {
     let deep = format!("{{\"SecretString\":{}", "[".repeat(100_000));
     for ((status, body), expected) in [
         (failure(400, "ResourceNotFoundException"), "no secret has this ARN"),
@@ -206,7 +206,7 @@ async fn a_rejection_and_a_hostile_response_are_errors_that_repeat_nothing() {
 }
 
 #[tokio::test]
-async fn the_deadline_ends_a_read_from_a_silent_endpoint() {
+async fn a_read_from_a_silent_endpoint_ends_at_the_deadline() {
     let peer = Peer::start(|_, _| (0, String::new())).await;
     let started = Instant::now();
 
@@ -217,7 +217,7 @@ async fn the_deadline_ends_a_read_from_a_silent_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_takes_five_seconds_at_most() {
+async fn a_read_times_out_after_five_seconds() {
     let peer = Peer::start(|_, _| (0, String::new())).await;
     let secret = stored(&peer.url(), &KEYS);
     let started = tokio::time::Instant::now();
@@ -256,7 +256,7 @@ async fn credentials_of_the_local_endpoint_are_fetched_for_each_read() {
 }
 
 #[tokio::test]
-async fn the_token_of_the_endpoint_is_read_from_its_file_each_time() {
+async fn the_token_file_of_the_endpoint_is_read_for_each_request() {
     let path = std::env::temp_dir().join(format!("mcp-aws-token-{}", std::process::id()));
     let endpoint = Peer::start(|_, _| (200, json!({ "AccessKeyId": "a", "SecretAccessKey": "b" }).to_string())).await;
     let url = endpoint.url();
@@ -284,7 +284,7 @@ async fn the_token_of_the_endpoint_is_read_from_its_file_each_time() {
 }
 
 #[tokio::test]
-async fn a_hostile_credentials_endpoint_is_an_error_that_repeats_nothing() {
+async fn an_error_of_the_credentials_endpoint_quotes_nothing_of_its_response() {
     for (status, body, is_transient) in [
         (500, "s3cret".to_owned(), true),
         (429, "s3cret".to_owned(), true),
@@ -310,7 +310,7 @@ async fn a_hostile_credentials_endpoint_is_an_error_that_repeats_nothing() {
 }
 
 #[test]
-fn credentials_are_taken_from_the_environment_or_an_endpoint_that_is_trusted() {
+fn credentials_come_from_the_environment_or_a_trusted_endpoint() {
     let full = |url| [("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)];
     let kind = |variables: &[(&str, &str)]| {
         CredentialSource::from_env("X_ARN", lookup(variables))
@@ -348,7 +348,7 @@ fn credentials_are_taken_from_the_environment_or_an_endpoint_that_is_trusted() {
 }
 
 #[test]
-fn what_is_not_the_arn_of_a_secret_is_rejected_without_its_value() {
+fn an_invalid_secret_arn_is_rejected_without_quoting_it() {
     for arn in [
         "",
         "s3cret",
