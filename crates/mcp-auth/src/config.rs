@@ -1,4 +1,4 @@
-//! Which issuers are believed, and what about: read from the environment. `docs/authorization.md` has the table.
+//! Configuration of the trusted issuers, from environment variables. `docs/authorization.md` lists the variables.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -21,23 +21,23 @@ const GOOGLE_HOSTED_DOMAIN: &str = "GOOGLE_HOSTED_DOMAIN";
 const COGNITO_USER_POOL_ID: &str = "COGNITO_USER_POOL_ID";
 const COGNITO_CLIENT_IDS: &str = "COGNITO_CLIENT_IDS";
 
-/// The variables that name an issuer.
-const NAMING: [&str; 4] = [ISSUER, GOOGLE_CLIENT_ID, COGNITO_USER_POOL_ID, ISSUERS];
-/// The variables about the one issuer that another variable names.
-const OF_ONE: [&str; 6] =
+/// Variables that configure an issuer. At most one of them may be set.
+const ISSUER_VARIABLES: [&str; 4] = [ISSUER, GOOGLE_CLIENT_ID, COGNITO_USER_POOL_ID, ISSUERS];
+/// Variables that need one of [`ISSUER_VARIABLES`] other than `OIDC_ISSUERS`.
+const SINGLE_ISSUER_VARIABLES: [&str; 6] =
     [AUDIENCE, SCOPE_PREFIX, GRANT_SCOPES, ALLOWED_EMAILS, GOOGLE_HOSTED_DOMAIN, COGNITO_CLIENT_IDS];
 
 pub(crate) const GOOGLE: &str = "https://accounts.google.com";
-/// Some of Google's tokens have it in place of the URL (Google, "OpenID Connect", "Validate an ID token").
-pub(crate) const GOOGLE_BARE: &str = "accounts.google.com";
-/// Hosts of Microsoft Entra: its own cloud, and those of the United States' government and of China.
+/// `iss` of some of Google's tokens (Google, "OpenID Connect", "Validate an ID token").
+pub(crate) const GOOGLE_WITHOUT_SCHEME: &str = "accounts.google.com";
+/// Hosts of Microsoft Entra: the global cloud, the US government cloud, and the cloud in China.
 const ENTRA_HOSTS: [&str; 3] =
     ["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"];
 
-/// Those of its tenants for customers: External ID, and Azure AD B2C.
-const ENTRA_DOMAINS: [&str; 2] = [".ciamlogin.com", ".b2clogin.com"];
+/// Domains of Microsoft Entra External ID and Azure AD B2C tenants.
+const ENTRA_CUSTOMER_DOMAINS: [&str; 2] = [".ciamlogin.com", ".b2clogin.com"];
 
-/// The issuers whose tokens are accepted.
+/// The trusted issuers: those whose tokens a [`Verifier`](crate::Verifier) accepts.
 ///
 /// ```
 /// use mcp_auth::OidcConfig;
@@ -60,45 +60,45 @@ pub struct OidcConfig {
     pub(crate) exchange: Option<std::sync::Arc<ExchangeConfig>>,
 }
 
-/// One issuer.
+/// Configuration of one issuer.
 #[derive(Debug, Clone)]
 pub(crate) struct IssuerConfig {
     pub(crate) issuer: String,
     pub(crate) preset: Preset,
-    /// Empty: the server's own identifiers.
+    /// Accepted audiences. Empty: the server's own URLs.
     pub(crate) audiences: Vec<String>,
-    /// Empty: any client's tokens are accepted.
+    /// Allow-list of clients. Empty: tokens of every client are accepted.
     pub(crate) client_ids: Vec<String>,
     pub(crate) hosted_domain: Option<String>,
     pub(crate) scope_prefix: String,
     pub(crate) grant_scopes: Vec<String>,
-    /// In lower case. Empty: anyone whom the issuer knows.
+    /// Allow-list of verified email addresses, compared without case. Empty: every account of the issuer is accepted.
     pub(crate) allowed_emails: Vec<String>,
     pub(crate) accepts_id_tokens: bool,
     pub(crate) jwks_uri: Option<String>,
 }
 
-/// What is known of an issuer's tokens beforehand.
+/// Kind of issuer. It selects the rules for the issuer's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Preset {
-    /// ID tokens alone, since its access tokens are opaque.
+    /// Only ID tokens are accepted, because Google's access tokens are opaque.
     Google,
-    /// `token_use` tells the kind, and access tokens have a client and no audience.
+    /// `token_use` distinguishes access tokens from ID tokens. Access tokens have `client_id`, and usually no `aud`.
     Cognito,
-    /// Any other.
+    /// Every other issuer.
     #[default]
     #[serde(skip)]
     Other,
 }
 
-/// An issuer as `OIDC_ISSUERS` names it.
+/// An entry of `OIDC_ISSUERS`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawIssuer {
     preset: Preset,
     issuer: Option<String>,
-    audience: OneOrMore,
+    audience: OneOrMany,
     client_ids: Vec<String>,
     user_pool_id: Option<String>,
     hosted_domain: Option<String>,
@@ -111,44 +111,46 @@ struct RawIssuer {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum OneOrMore {
+enum OneOrMany {
     One(String),
-    More(Vec<String>),
+    Many(Vec<String>),
 }
 
-impl Default for OneOrMore {
+impl Default for OneOrMany {
     fn default() -> Self {
-        Self::More(Vec::new())
+        Self::Many(Vec::new())
     }
 }
 
 impl OidcConfig {
-    /// Reads the variables through `get`, which answers with what is set to something. `None` when no issuer is named.
+    /// Reads environment variables through the lookup function `get`, which must return `None` for an empty variable.
+    /// Returns `None` if no issuer is configured. Logs a warning if every Google account is accepted.
     ///
     /// # Errors
     ///
-    /// When one of them cannot be used, or they contradict each other; the error says what to do.
+    /// When a variable has an invalid value, or variables contradict each other. The error names the variable and the fix,
+    /// and redacts user names and passwords in URLs.
     pub fn from_env<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Option<Self>, InitError> {
-        let naming: Vec<_> = NAMING.into_iter().filter(|name| get(name).is_some()).collect();
-        let issuers = match naming[..] {
+        let configured: Vec<_> = ISSUER_VARIABLES.into_iter().filter(|name| get(name).is_some()).collect();
+        let issuers = match configured[..] {
             [] => {
-                // Without an issuer it is an error.
+                // An error if token exchange is configured, which needs an issuer.
                 #[cfg(feature = "exchange")]
                 ExchangeConfig::from_env(&get, 0)?;
-                return match OF_ONE.into_iter().find(|name| get(name).is_some()) {
-                    Some(lonely) => Err(InitError::new(format!(
-                        "{lonely} is set, and nothing names the issuer that it is about: set one of {}",
-                        NAMING.join(", ")
+                return match SINGLE_ISSUER_VARIABLES.into_iter().find(|name| get(name).is_some()) {
+                    Some(name) => Err(InitError::new(format!(
+                        "{name} is set, but no issuer is configured: set one of {}",
+                        ISSUER_VARIABLES.join(", ")
                     ))),
                     None => Ok(None),
                 };
             }
-            [ISSUERS] => several(&get)?,
-            [name] => vec![one(name, &get)?],
+            [ISSUERS] => issuer_list(&get)?,
+            [name] => vec![single_issuer(name, &get)?],
             _ => {
                 return Err(InitError::new(format!(
-                    "{} are set, and each names an issuer: for several, put them all into {ISSUERS}",
-                    naming.join(" and ")
+                    "{} are set, and each configures an issuer: set one of them, or list all issuers in {ISSUERS}",
+                    configured.join(" and ")
                 )));
             }
         };
@@ -165,20 +167,24 @@ impl OidcConfig {
         }))
     }
 
-    /// What clients must ask for whose issuer is not known yet: of several, that of the first, as a challenge has one list.
+    /// Returns how clients must name scopes in a request to the issuer, for callers whose issuer is not known yet. With
+    /// several issuers, the names are those of the first, because a challenge has one list of scopes.
     pub fn scope_names(&self) -> ScopeNames {
         self.issuers.first().map_or_else(ScopeNames::default, IssuerConfig::scope_names)
     }
 
-    /// What clients of each issuer must ask for.
+    /// Returns how clients must name scopes in a request to each issuer, by issuer.
     pub fn scope_names_by_issuer(&self) -> BTreeMap<String, ScopeNames> {
         self.issuers.iter().map(|own| (own.issuer.clone(), own.scope_names())).collect()
     }
 }
 
-fn several<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<IssuerConfig>, InitError> {
-    if let Some(stray) = OF_ONE.into_iter().find(|name| get(name).is_some()) {
-        return Err(InitError::new(format!("{stray} is about one issuer: with {ISSUERS}, say it in there for each")));
+/// Parses `OIDC_ISSUERS`.
+fn issuer_list<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<IssuerConfig>, InitError> {
+    if let Some(name) = SINGLE_ISSUER_VARIABLES.into_iter().find(|name| get(name).is_some()) {
+        return Err(InitError::new(format!(
+            "{name} cannot be combined with {ISSUERS}: set the value for each issuer in {ISSUERS}"
+        )));
     }
     // Unbounded JSON: written by the operator.
     let raw: Vec<RawIssuer> = serde_json::from_str(get(ISSUERS).unwrap_or_default()).map_err(|error| {
@@ -186,32 +192,33 @@ fn several<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<IssuerConfig
             .with_source(error)
     })?;
     if raw.is_empty() {
-        return Err(InitError::new(format!("{ISSUERS} names no issuer")));
+        return Err(InitError::new(format!("{ISSUERS} lists no issuer")));
     }
     let issuers: Vec<_> = raw.into_iter().map(|raw| raw.into_config(ISSUERS)).collect::<Result<_, _>>()?;
     let mut seen = HashSet::new();
     match issuers.iter().find(|own| !seen.insert(own.issuer.as_str())) {
-        Some(twice) => Err(InitError::new(format!("{ISSUERS} names the issuer `{}` twice", twice.issuer))),
+        Some(duplicate) => Err(InitError::new(format!("{ISSUERS} lists the issuer `{}` twice", duplicate.issuer))),
         None => Ok(issuers),
     }
 }
 
-fn one<'a>(naming: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<IssuerConfig, InitError> {
+/// Reads the issuer that `variable` configures, with its further variables.
+fn single_issuer<'a>(variable: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<IssuerConfig, InitError> {
     let text = |name: &str| get(name).map(str::to_owned);
-    let (preset, client_ids) = match naming {
+    let (preset, client_ids) = match variable {
         GOOGLE_CLIENT_ID => (Preset::Google, list(get(GOOGLE_CLIENT_ID))),
         COGNITO_USER_POOL_ID => (Preset::Cognito, list(get(COGNITO_CLIENT_IDS))),
         _ => (Preset::Other, Vec::new()),
     };
     for (name, owner) in [(GOOGLE_HOSTED_DOMAIN, GOOGLE_CLIENT_ID), (COGNITO_CLIENT_IDS, COGNITO_USER_POOL_ID)] {
-        if get(name).is_some() && naming != owner {
-            return Err(InitError::new(format!("{name} belongs to {owner}, which is not set")));
+        if get(name).is_some() && variable != owner {
+            return Err(InitError::new(format!("{name} needs {owner}, which is not set")));
         }
     }
     let raw = RawIssuer {
         preset,
         issuer: text(ISSUER),
-        audience: OneOrMore::More(list(get(AUDIENCE))),
+        audience: OneOrMany::Many(list(get(AUDIENCE))),
         client_ids,
         user_pool_id: text(COGNITO_USER_POOL_ID),
         hosted_domain: text(GOOGLE_HOSTED_DOMAIN),
@@ -221,10 +228,10 @@ fn one<'a>(naming: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<Issuer
         id_tokens: false,
         jwks_uri: None,
     };
-    raw.into_config(naming)
+    raw.into_config(variable)
 }
 
-/// Separated by commas, white space, or both.
+/// Splits a value at commas and white space.
 fn list(text: Option<&str>) -> Vec<String> {
     let words = text.unwrap_or_default().split(|character: char| character == ',' || character.is_whitespace());
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
@@ -232,25 +239,26 @@ fn list(text: Option<&str>) -> Vec<String> {
 
 impl RawIssuer {
     fn into_config(self, variable: &str) -> Result<IssuerConfig, InitError> {
-        let mistake = |what: &str| InitError::new(format!("{variable}: {what}"));
+        let invalid = |message: &str| InitError::new(format!("{variable}: {message}"));
         let audiences = match self.audience {
-            OneOrMore::One(audience) => vec![audience],
-            OneOrMore::More(audiences) => audiences,
+            OneOrMany::One(audience) => vec![audience],
+            OneOrMany::Many(audiences) => audiences,
         };
         let issuer = match (self.preset, self.issuer, &self.user_pool_id) {
             (Preset::Google, None, None) => {
                 if !audiences.is_empty() {
-                    return Err(mistake("the audience of Google's tokens is the client id"));
+                    return Err(invalid("leave the audience out: the audience of Google's tokens is the client id"));
                 }
                 GOOGLE.to_owned()
             }
-            (Preset::Cognito, None, Some(pool)) => cognito_issuer(pool)
-                .ok_or_else(|| mistake(&format!("`{pool}` is no user pool's id, such as eu-west-1_AbCdEf123")))?,
-            (Preset::Cognito, None, None) => return Err(mistake("the preset `cognito` needs `user_pool_id`")),
+            (Preset::Cognito, None, Some(pool)) => cognito_issuer(pool).ok_or_else(|| {
+                invalid(&format!("`{pool}` is not the id of a user pool, such as eu-west-1_AbCdEf123"))
+            })?,
+            (Preset::Cognito, None, None) => return Err(invalid("the preset `cognito` needs `user_pool_id`")),
             (Preset::Other, Some(issuer), None) if is_google(&issuer) && !self.id_tokens => {
-                return Err(mistake(
-                    "Google's access tokens cannot be verified by anyone else: set GOOGLE_CLIENT_ID (the preset `google`) \
-                     instead, to take its ID tokens",
+                return Err(invalid(
+                    "Google's access tokens are opaque and cannot be verified: to accept its ID tokens, set \
+                     GOOGLE_CLIENT_ID (preset `google`) instead",
                 ));
             }
             (Preset::Other, Some(issuer), None) => match secure_url(&issuer) {
@@ -262,40 +270,41 @@ impl RawIssuer {
                     return Err(InitError::setting(&setting, expected, &issuer));
                 }
             },
-            (Preset::Other, None, None) => return Err(mistake("an issuer needs `issuer` or `preset`")),
-            (Preset::Google | Preset::Other, _, Some(_)) => return Err(mistake("`user_pool_id` is for `cognito`")),
+            (Preset::Other, None, None) => return Err(invalid("set `issuer` or `preset`")),
+            (Preset::Google | Preset::Other, _, Some(_)) => {
+                return Err(invalid("`user_pool_id` needs the preset `cognito`"));
+            }
             (Preset::Google | Preset::Cognito, Some(_), _) => {
-                return Err(mistake("a preset knows its issuer: leave `issuer` out"));
+                return Err(invalid("leave `issuer` out: the preset defines it"));
             }
         };
         if self.preset != Preset::Other && self.client_ids.is_empty() {
-            let what = match self.preset {
+            let message = match self.preset {
                 Preset::Cognito => {
                     "COGNITO_CLIENT_IDS (`client_ids`) must list the app clients whose tokens are accepted"
                 }
                 _ => "`client_ids` must list the clients whose tokens are accepted",
             };
-            return Err(mistake(what));
+            return Err(invalid(message));
         }
         if self.hosted_domain.is_some() && self.preset != Preset::Google {
-            return Err(mistake("`hosted_domain` is for `google`"));
+            return Err(invalid("`hosted_domain` needs the preset `google`"));
         }
         if self.id_tokens && self.preset == Preset::Other && audiences.is_empty() {
-            return Err(mistake("the audience of ID tokens is the client id: `id_tokens` needs `audience`"));
+            return Err(invalid("`id_tokens` needs `audience`: the client id, which is the audience of ID tokens"));
         }
         if !self.grant_scopes.is_empty() && self.allowed_emails.is_empty() && self.hosted_domain.is_none() {
-            return Err(mistake(
-                "scopes that are granted to everyone whom the issuer knows are granted to strangers: list those who \
-                 get them in OIDC_ALLOWED_EMAILS (`allowed_emails`), or set GOOGLE_HOSTED_DOMAIN (`hosted_domain`)",
+            return Err(invalid(
+                "OIDC_GRANT_SCOPES (`grant_scopes`) would grant scopes to every account of the issuer: list the accounts \
+                 in OIDC_ALLOWED_EMAILS (`allowed_emails`), or set GOOGLE_HOSTED_DOMAIN (`hosted_domain`)",
             ));
         }
         if !self.scope_prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')) {
-            return Err(mistake("OIDC_SCOPE_PREFIX (`scope_prefix`) has characters that no scope may have"));
+            return Err(invalid("OIDC_SCOPE_PREFIX (`scope_prefix`) has characters that are not allowed in a scope"));
         }
         if self.preset == Preset::Google && self.hosted_domain.is_none() && self.allowed_emails.is_empty() {
             tracing::warn!(
-                "everyone with a Google account is let in to what takes a token and no scope: set GOOGLE_HOSTED_DOMAIN or \
-                 OIDC_ALLOWED_EMAILS if that is not meant"
+                "every Google account is accepted: to restrict access, set GOOGLE_HOSTED_DOMAIN or OIDC_ALLOWED_EMAILS"
             );
         }
         if let Some(jwks_uri) = self.jwks_uri.as_deref().filter(|jwks_uri| secure_url(jwks_uri).is_none()) {
@@ -325,11 +334,12 @@ impl IssuerConfig {
         ScopeNames::Requested { prefix: self.scope_prefix.clone() }
     }
 
-    /// Whether it is Microsoft Entra, which takes a scope with a prefix and puts it into the token without.
+    /// Whether the issuer is Microsoft Entra. Its clients request a scope with a prefix, and its tokens have the scope
+    /// without it.
     pub(crate) fn is_entra(&self) -> bool {
         let host = secure_url(&self.issuer).map(|url| url.host.to_ascii_lowercase());
         host.is_some_and(|host| {
-            ENTRA_HOSTS.contains(&host.as_str()) || ENTRA_DOMAINS.iter().any(|domain| host.ends_with(domain))
+            ENTRA_HOSTS.contains(&host.as_str()) || ENTRA_CUSTOMER_DOMAINS.iter().any(|domain| host.ends_with(domain))
         })
     }
 }
@@ -338,7 +348,8 @@ fn is_google(issuer: &str) -> bool {
     issuer.trim_end_matches('/') == GOOGLE
 }
 
-/// `https://cognito-idp.<region>.amazonaws.com/<pool>`, where the pool's id begins with its region.
+/// Returns the issuer of a user pool: `https://cognito-idp.<region>.amazonaws.com/<pool>`. The region is the prefix of the
+/// pool's id. `None` if the id is malformed.
 fn cognito_issuer(pool: &str) -> Option<String> {
     let (region, id) = pool.split_once('_')?;
     let is_region = region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
@@ -357,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_is_named_in_one_of_four_ways() {
+    fn each_issuer_variable_configures_an_issuer() {
         for (pairs, issuer) in [
             (&[("OIDC_ISSUER", "https://tenant.auth0.com/")][..], "https://tenant.auth0.com/"),
             (&[("GOOGLE_CLIENT_ID", "a.apps.googleusercontent.com")], GOOGLE),
@@ -376,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_cannot_be_meant_is_an_error_that_says_what_to_do() {
+    fn an_invalid_setting_is_an_error_that_names_the_fix() {
         for (pairs, expected) in [
             (&[("OIDC_ISSUER", "http://issuer.example")][..], "https URL"),
             (&[("OIDC_ISSUER", "http://localhost.issuer.example")], "https URL"),
@@ -384,15 +395,12 @@ mod tests {
             (&[("OIDC_ISSUER", "issuer.example")], "https URL"),
             (&[("OIDC_ISSUER", "https://user:s3cret@issuer.example")], "OIDC_ISSUER must be an https URL"),
             (&[("OIDC_ISSUER", "https://issuer.example?x=1")], "without query"),
-            (&[("OIDC_AUDIENCE", "x")], "nothing names the issuer"),
-            (&[("OIDC_GRANT_SCOPES", "x")], "nothing names the issuer"),
+            (&[("OIDC_AUDIENCE", "x")], "no issuer is configured"),
+            (&[("OIDC_GRANT_SCOPES", "x")], "no issuer is configured"),
             (&[("OIDC_ISSUER", "https://a.example"), ("OIDC_SCOPE_PREFIX", "a b/")], "OIDC_SCOPE_PREFIX"),
             (&[("OIDC_ISSUER", "https://a.example"), ("OIDC_SCOPE_PREFIX", "\"/")], "OIDC_SCOPE_PREFIX"),
             (&[("OIDC_ISSUER", "https://a.example"), ("GOOGLE_CLIENT_ID", "a")], "OIDC_ISSUERS"),
-            (
-                &[("OIDC_ISSUER", "https://a.example"), ("GOOGLE_HOSTED_DOMAIN", "a.example")],
-                "belongs to GOOGLE_CLIENT_ID",
-            ),
+            (&[("OIDC_ISSUER", "https://a.example"), ("GOOGLE_HOSTED_DOMAIN", "a.example")], "needs GOOGLE_CLIENT_ID"),
             (&[("OIDC_ISSUER", "https://a.example"), ("OIDC_GRANT_SCOPES", "a")], "OIDC_ALLOWED_EMAILS"),
             (&[("GOOGLE_CLIENT_ID", "a"), ("OIDC_GRANT_SCOPES", "a")], "GOOGLE_HOSTED_DOMAIN"),
             (&[("OIDC_ISSUER", "https://accounts.google.com")], "GOOGLE_CLIENT_ID"),
@@ -425,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_ask_for_depends_on_the_issuer() {
+    fn the_names_of_scopes_depend_on_the_issuer() {
         let names = |pairs| read(pairs).unwrap().unwrap().scope_names();
         let google = [("GOOGLE_CLIENT_ID", "a"), ("OIDC_GRANT_SCOPES", "x y"), ("GOOGLE_HOSTED_DOMAIN", "A.example")];
 

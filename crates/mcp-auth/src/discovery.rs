@@ -1,18 +1,18 @@
-//! Where an issuer's keys and token endpoint are: its metadata document (OpenID Connect Discovery 1.0, RFC 8414).
+//! Discovery of an issuer's keys and token endpoint by its metadata document (OpenID Connect Discovery 1.0, RFC 8414).
 
 use mcp_server::uri::SecureUrl;
 use serde::Deserialize;
 
 use crate::fetch::{self, FetchError};
 
-/// Why a URL of an issuer's cannot be found.
+/// Why discovery failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiscoveryError {
     #[error("the issuer has no metadata document")]
     Unusable,
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("`{url}` is no metadata document")]
+    #[error("`{url}` is not a metadata document")]
     Malformed {
         url: String,
         #[source]
@@ -20,9 +20,11 @@ pub(crate) enum DiscoveryError {
     },
     #[error("`{url}` has no `{name}`")]
     Missing { url: String, name: &'static str },
-    #[error("`{url}` has the {name} `{found}`, which is no https URL")]
+    #[error("`{url}` has the {name} `{found}`, which is not an https URL")]
     Insecure { url: String, name: &'static str, found: String },
-    #[error("`{url}` belongs to another issuer than `{issuer}`: the configured issuer must be exactly the same")]
+    #[error(
+        "`{url}` is the document of an issuer other than `{issuer}`: configure the issuer exactly as the document has it"
+    )]
     OtherIssuer { url: String, issuer: String },
 }
 
@@ -34,7 +36,7 @@ struct Metadata {
     token_endpoint: Option<String>,
 }
 
-/// A member of the metadata that is a URL.
+/// The member of the metadata that is looked up.
 #[derive(Debug, Clone, Copy)]
 enum Member {
     JwksUri,
@@ -42,20 +44,20 @@ enum Member {
     TokenEndpoint,
 }
 
-/// Finds the URL of an issuer's keys.
+/// Looks up the URL of an issuer's keys.
 ///
 /// # Errors
 ///
-/// When no document is to be had; the error is that of the first place.
+/// When no well-known URL has a valid document with the member. The error is that of the first URL.
 pub(crate) async fn jwks_uri(issuer: &str) -> Result<String, DiscoveryError> {
     find(issuer, Member::JwksUri).await
 }
 
-/// Finds the URL of an issuer's token endpoint.
+/// Looks up the URL of an issuer's token endpoint.
 ///
 /// # Errors
 ///
-/// As for [`jwks_uri`].
+/// Those of [`jwks_uri`].
 #[cfg(feature = "exchange")]
 pub(crate) async fn token_endpoint(issuer: &str) -> Result<String, DiscoveryError> {
     find(issuer, Member::TokenEndpoint).await
@@ -66,8 +68,8 @@ async fn find(issuer: &str, member: Member) -> Result<String, DiscoveryError> {
     for url in metadata_urls(issuer) {
         match read(issuer, &url, member).await {
             Ok(found) => return Ok(found),
-            // A server that does not answer here will not answer there.
-            Err(DiscoveryError::Fetch(error)) if !error.is_answer() => return Err(first.unwrap_or(error.into())),
+            // The server is unreachable or slow: do not try its other URLs.
+            Err(DiscoveryError::Fetch(error)) if !error.has_response() => return Err(first.unwrap_or(error.into())),
             Err(error) => _ = first.get_or_insert(error),
         }
     }
@@ -76,7 +78,7 @@ async fn find(issuer: &str, member: Member) -> Result<String, DiscoveryError> {
 
 async fn read(issuer: &str, url: &str, member: Member) -> Result<String, DiscoveryError> {
     let document = fetch::get(url).await?;
-    // Unbounded JSON: at most 256 KiB, of which three texts are kept.
+    // Unbounded JSON: at most 256 KiB, and only three strings are deserialized.
     let metadata: Metadata = serde_json::from_slice(&document.body)
         .map_err(|source| DiscoveryError::Malformed { url: url.to_owned(), source })?;
     if metadata.issuer != issuer {
@@ -88,7 +90,7 @@ async fn read(issuer: &str, url: &str, member: Member) -> Result<String, Discove
         Member::TokenEndpoint => ("token_endpoint", metadata.token_endpoint),
     };
     let found = found.ok_or_else(|| DiscoveryError::Missing { url: url.to_owned(), name })?;
-    // Loopback is this environment's own, where the Runtime API listens: only an issuer that is there too may say so.
+    // An `http` URL is on loopback, where Lambda's Runtime API listens: allowed only if the issuer is on loopback too.
     let may_be_http = SecureUrl::parse(issuer).is_some_and(|issuer| !issuer.is_https);
     if SecureUrl::parse(&found).is_none_or(|own| !own.is_https && !may_be_http) {
         return Err(DiscoveryError::Insecure { url: url.to_owned(), name, found });
@@ -96,8 +98,8 @@ async fn read(issuer: &str, url: &str, member: Member) -> Result<String, Discove
     Ok(found)
 }
 
-/// OpenID's place first; then that of RFC 8414, section 3.1, which goes between host and path; then the same behind the
-/// path, where some servers have it.
+/// Returns the URLs to try, in this order: the well-known path of OpenID Connect; that of RFC 8414, section 3.1, inserted
+/// between host and path; the latter appended to the path, which some servers use.
 fn metadata_urls(issuer: &str) -> Vec<String> {
     let issuer = issuer.trim_end_matches('/');
     let path_start = issuer.find("://").and_then(|scheme| issuer[scheme + 3..].find('/').map(|at| scheme + 3 + at));
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issuer_with_a_path_has_three_places() {
+    fn an_issuer_with_a_path_has_three_metadata_urls() {
         assert_eq!(
             metadata_urls("https://id.example/realms/main"),
             [

@@ -1,27 +1,28 @@
-//! Authentication errors: the reason for the log, and the part that the caller may see.
+//! Errors of token verification.
 
 use std::{fmt, time::Duration};
 
-/// Why a token was not accepted.
+/// Why a token was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// It is not valid here. The caller learns only that (RFC 6750, section 3.1, `invalid_token`); the reason is for the
-    /// log.
+    /// The token is not valid for this server. Respond with 401 and `invalid_token` (RFC 6750, section 3.1), and log the
+    /// reason: it is not for the caller.
     #[error("{0}")]
     Invalid(Reason),
-    /// The token is valid, but its subject is not on the configured list.
-    #[error("the caller is not on the list of those who may use this server")]
+    /// The token is valid, but its account is not allowed by `OIDC_ALLOWED_EMAILS` and `GOOGLE_HOSTED_DOMAIN`. Respond with
+    /// 403.
+    #[error("the caller's account is not allowed to use this server")]
     NotAllowed,
-    /// The token cannot be judged: the issuer's keys are unavailable.
+    /// The token cannot be verified, because the issuer's keys are unavailable. Respond with 503: the token may be valid.
     #[error("the keys of the issuer cannot be fetched")]
     KeysUnavailable {
-        /// When the next try makes sense.
+        /// Time until the keys may be fetched again.
         retry_after: Duration,
     },
 }
 
 impl VerifyError {
-    /// The kind, for a span.
+    /// The value of the span field `error.type`.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid_token",
@@ -31,44 +32,44 @@ impl VerifyError {
     }
 }
 
-/// The check that a token failed, for the log.
+/// The check that a token failed. `Display` is the text in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Characters that no bearer token has (RFC 6750, section 2.1), or none at all.
+    /// The token is empty, or has characters that are not allowed in a bearer token (RFC 6750, section 2.1).
     NotABearerToken,
-    /// More than 8 KiB.
+    /// The token has more than 8 KiB.
     TooLong,
-    /// Not three parts of Base64 with JSON in them.
+    /// The token is not a JWS in compact serialization, with header and claims in Base64url and JSON.
     NotAJwt,
-    /// `alg` is not one of those that are accepted.
+    /// `alg` is missing, or not an accepted algorithm.
     Algorithm,
-    /// `crit`, or `b64` other than true.
+    /// The header has `crit`, or a `b64` other than true.
     CriticalHeader,
-    /// `typ` is something else than `JWT` or `at+jwt`.
+    /// The header's `typ` is neither `JWT` nor `at+jwt`.
     TokenType,
     /// `iss` is missing, not a string, or not a configured issuer.
     Issuer,
     /// `aud` does not name this server.
     Audience,
-    /// `exp` is missing or over.
+    /// `exp` is missing, malformed or in the past.
     Expired,
-    /// `nbf` or `iat` lies ahead.
+    /// `nbf` or `iat` is malformed, or more than a minute in the future.
     NotYetValid,
-    /// `sub` is missing.
+    /// `sub` is missing or empty.
     Subject,
-    /// `cnf` binds it to a key without a proof of possession.
+    /// The token is bound to a key of the client (`cnf`: DPoP or mTLS), whose proof of possession is not supported.
     BoundToAKey,
     /// An ID token in place of an access token.
     IdToken,
     /// An access token in place of an ID token.
     AccessToken,
-    /// Some other kind, such as a logout token.
+    /// Neither an access token nor an ID token, such as a refresh or logout token; or its claims contradict each other.
     OtherToken,
-    /// The client that it was issued to is not on the list.
+    /// The client that the token was issued to is not in the list of accepted clients.
     Client,
-    /// The issuer has no such key.
+    /// The issuer's JWK Set has no key that the signature could be from.
     UnknownKey,
-    /// The signature is not the key's.
+    /// The signature is not valid for the key that the token names.
     Signature,
 }
 

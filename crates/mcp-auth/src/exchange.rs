@@ -1,18 +1,19 @@
-//! Token exchange ([RFC 8693]): a token for another service, issued for the caller by the issuer of the caller's token.
+//! Token exchange ([RFC 8693]): a token for another service, on behalf of the caller, issued by the issuer of the caller's
+//! token.
 //!
-//! | Event | What is done |
+//! | Event | Behaviour |
 //! | --- | --- |
-//! | first exchange of a token for a target | one request to the token endpoint |
-//! | several at once for the same token, target and scopes | one request, the others wait for it |
-//! | the same again | the token is returned from memory until a minute before it expires |
-//! | `invalid_client` | the client's secret is fetched again, at most once in 30 s, and the request is repeated |
-//! | the token endpoint is slow, unreachable, or responds 429 or 5xx | [`ExchangeError::Unavailable`] |
+//! | first exchange of a token for a target and scopes | one request to the token endpoint |
+//! | concurrent exchanges of the same token for the same target and scopes | one request; the others wait for it |
+//! | further exchanges of that kind | the token is returned from the cache until a minute before it expires |
+//! | `invalid_client` | the client's secret is fetched again, at most once in 30 s, and the request is retried once |
+//! | the token endpoint is slow, unreachable, or responds with 404, 429 or 5xx | [`ExchangeError::Unavailable`] |
 //!
 //! [RFC 8693]: https://www.rfc-editor.org/rfc/rfc8693
 
-mod answer;
 mod client_authentication;
 mod config;
+mod response;
 mod secret;
 
 use std::{
@@ -28,43 +29,46 @@ use mcp_server::{HandlerError, Unavailable};
 use zeroize::Zeroizing;
 
 use crate::discovery::{self, DiscoveryError};
-use answer::Granted;
 use client_authentication::Form;
 pub(crate) use config::ExchangeConfig;
+use response::Granted;
 use secret::ClientSecret;
 
+/// Timeout of one request to the token endpoint.
 const TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// Tokens that are kept, over all callers and targets.
-const MAX_KEPT: usize = 256;
-/// Maximum use of an exchanged token, also if the issuer states a longer lifetime.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+/// Maximum number of tokens in the cache, of all callers and targets.
+const MAX_CACHED_TOKENS: usize = 256;
+/// Maximum time in the cache, also if the issuer states a longer lifetime.
 const MAX_LIFETIME: Duration = Duration::from_secs(3600);
-/// A token is not returned in the time before it expires: its use takes time, and clocks differ.
-const RESERVE: Duration = Duration::from_secs(60);
+/// A token leaves the cache so long before it expires, because its use takes time and clocks differ.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 const MAX_TARGET_BYTES: usize = 2048;
 const MAX_SCOPES_BYTES: usize = 4096;
 const USER_AGENT: &str = concat!("mcp-auth/", env!("CARGO_PKG_VERSION"));
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// What an exchanged token is for.
+/// The service that an exchanged token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenTarget<'a> {
-    /// The logical name of a service, as the issuer knows it (`audience`).
+    /// The logical name of the service at the issuer (parameter `audience`): 1 to 2048 bytes, no control characters.
     Audience(&'a str),
-    /// The URL of a service (`resource`, RFC 8707).
+    /// The URL of the service (parameter `resource`, RFC 8707): absolute, without a fragment, at most 2048 bytes.
     Resource(&'a str),
 }
 
-/// A token for another service, as a bearer token. `Debug` does not show it, and its memory is overwritten when it is
-/// dropped.
+/// A bearer token for another service. `Debug` redacts it, and its memory is overwritten when it is dropped.
+///
+/// It is valid for at least a minute, unless the issuer states a shorter lifetime or none. Exchange again for each use
+/// instead of storing it: [`TokenExchange`] has a cache.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExchangedToken {
     value: Arc<Zeroizing<String>>,
 }
 
 impl ExchangedToken {
-    /// The token.
+    /// Returns the token, for the header `Authorization: Bearer`.
     pub fn as_str(&self) -> &str {
         &self.value
     }
@@ -76,13 +80,14 @@ impl fmt::Debug for ExchangedToken {
     }
 }
 
-/// The verified token of a caller, kept for an exchange during one request. `Debug` does not show it, and its memory is
-/// overwritten when it is dropped.
+/// The verified token of a caller, which is exchanged during its request (`subject_token`). `Debug` redacts it, and its
+/// memory is overwritten when it is dropped.
 #[derive(Clone)]
 pub struct SubjectToken(Arc<Zeroizing<String>>);
 
 impl SubjectToken {
-    /// Keeps a token that was verified.
+    /// Copies a token. It must be one that a [`Verifier`](crate::Verifier) has accepted: an exchanged token is cached by its
+    /// subject token, and returned without another check at the issuer.
     pub fn new(verified: &str) -> Self {
         Self(Arc::new(Zeroizing::new(verified.to_owned())))
     }
@@ -94,13 +99,11 @@ impl fmt::Debug for SubjectToken {
     }
 }
 
-/// Why there is no token.
+/// Why a token exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// The target or a scope has a form that no request can have.
-    #[error(
-        "the {what} of a token exchange cannot be used: it is empty, too long, or has characters that none may have"
-    )]
+    /// The target or a scope is malformed.
+    #[error("the {what} of a token exchange cannot be used: empty, too long, or with characters that are not allowed")]
     Argument {
         /// `target` or `scopes`.
         what: &'static str,
@@ -108,33 +111,34 @@ pub enum ExchangeError {
     /// The issuer issues no token for this caller, target and scopes.
     #[error("{message}")]
     Refused {
-        /// What the caller may know.
+        /// Text for the caller.
         message: &'static str,
-        /// The issuer's code.
+        /// Error code of the issuer.
         code: &'static str,
     },
-    /// The issuer grants the caller less than was requested.
+    /// The issuer grants the caller fewer scopes than were requested.
     #[error("the issuer did not grant the scope `{scope}`")]
     ScopeNotGranted {
-        /// The first requested scope that is missing.
+        /// The first requested scope that is not granted.
         scope: String,
     },
-    /// The token endpoint cannot be reached or asked at the moment.
+    /// The token endpoint cannot be reached in time, or throttles requests. A retry may succeed.
     #[error("the token endpoint is not available")]
     Unavailable(#[source] mcp_server::BoxError),
-    /// The function's configuration, or the issuer's, does not allow an exchange.
-    #[error("the issuer rejected the token exchange with `{0}`: check the client and its rights at the issuer")]
+    /// The issuer rejects the client or the grant type, with this error code.
+    #[error("the issuer rejected the token exchange with `{0}`: check the client's configuration at the issuer")]
     Configuration(&'static str),
-    /// The response is not one of RFC 8693.
+    /// The response is not a valid response of RFC 8693.
     #[error("the token endpoint's response cannot be used: {0}")]
     Malformed(&'static str),
-    /// The client's secret cannot be read, or is not usable.
+    /// The client's secret or key cannot be read, or is not usable.
     #[error("the secret for the token exchange cannot be used: {0}")]
     Secret(&'static str),
 }
 
 impl ExchangeError {
-    /// What a handler returns: a text about the caller's rights, [`Unavailable`], or an internal fault.
+    /// Converts the error to that of a handler. `Refused` and `ScopeNotGranted` become a failure whose text the caller sees,
+    /// `Unavailable` becomes [`Unavailable`], and the others become an internal error, whose text is only logged.
     pub fn into_handler_error(self) -> HandlerError {
         match self {
             Self::Refused { message, .. } => HandlerError::failed(message),
@@ -149,7 +153,7 @@ impl ExchangeError {
     }
 }
 
-/// Exchanges callers' tokens at the token endpoint of their issuer.
+/// Exchanges callers' tokens at the token endpoint of their issuer, and caches up to 256 issued tokens.
 pub struct TokenExchange {
     config: Arc<ExchangeConfig>,
     issuer: String,
@@ -157,30 +161,33 @@ pub struct TokenExchange {
     secret: ClientSecret,
     /// Found by discovery.
     endpoint: Mutex<Option<String>>,
-    kept: Mutex<HashMap<[u8; 32], Slot>>,
+    cache: Mutex<HashMap<[u8; 32], CacheEntry>>,
 }
 
 #[derive(Default)]
-struct Slot {
-    /// Held during a request to the token endpoint.
-    flight: Arc<tokio::sync::Mutex<()>>,
+struct CacheEntry {
+    /// Held during a request to the token endpoint (single-flight).
+    request_lock: Arc<tokio::sync::Mutex<()>>,
+    /// A token, and the time at which it leaves the cache.
     token: Option<(ExchangedToken, SystemTime)>,
 }
 
 impl TokenExchange {
     pub(crate) fn new(issuer: String, config: Arc<ExchangeConfig>) -> Self {
-        let client = Client::trusted().user_agent(USER_AGENT).timeout(TIMEOUT).max_response_bytes(MAX_ANSWER_BYTES);
+        let client = Client::trusted().user_agent(USER_AGENT).timeout(TIMEOUT).max_response_bytes(MAX_RESPONSE_BYTES);
         let secret = ClientSecret::new(config.secret.clone());
-        Self { config, issuer, client, secret, endpoint: Mutex::default(), kept: Mutex::default() }
+        Self { config, issuer, client, secret, endpoint: Mutex::default(), cache: Mutex::default() }
     }
 
-    /// A token for a target, issued for the caller whose token was verified, by `answer_by`. `clock` is the current time: a
-    /// handler may run for minutes. Without
-    /// scopes the issuer decides which it has.
+    /// Returns a token for a target on behalf of the caller, from the cache or from the issuer.
+    ///
+    /// With an empty list of scopes the issuer decides which scopes the token has. Scopes have at most 4096 bytes in all.
+    /// `clock` returns the current time: it is read several times, because a handler may run for minutes. The exchange ends
+    /// at `answer_by`; one request has a timeout of five seconds.
     ///
     /// # Errors
     ///
-    /// When the issuer refuses, is not available, or the configuration is wrong.
+    /// See the variants of [`ExchangeError`].
     pub async fn exchange(
         &self,
         subject: &SubjectToken,
@@ -189,39 +196,39 @@ impl TokenExchange {
         clock: impl Fn() -> SystemTime + Send + Sync,
         answer_by: Option<Instant>,
     ) -> Result<ExchangedToken, ExchangeError> {
-        let scope = check(target, scopes)?;
+        let scope = scope_parameter(target, scopes)?;
         let now = clock();
-        let key = key(subject, target, &scope);
-        let flight = {
-            let mut kept = self.kept();
-            make_room(&mut kept, &key, now);
-            let slot = kept.entry(key).or_default();
-            if let Some(token) = slot.fresh(now) {
+        let key = cache_key(subject, target, &scope);
+        let request_lock = {
+            let mut cache = self.cache();
+            evict_for(&mut cache, &key, now);
+            let entry = cache.entry(key).or_default();
+            if let Some(token) = entry.fresh(now) {
                 return Ok(token);
             }
-            Arc::clone(&slot.flight)
+            Arc::clone(&entry.request_lock)
         };
         let exchange = async {
-            let _flight = flight.lock().await;
-            // While this one waited, another may have got it; and time has passed.
+            let _guard = request_lock.lock().await;
+            // Another exchange may have fetched the token while this one waited.
             let now = clock();
-            if let Some(token) = self.kept().get(&key).and_then(|slot| slot.fresh(now)) {
+            if let Some(token) = self.cache().get(&key).and_then(|entry| entry.fresh(now)) {
                 return Ok(token);
             }
             let granted = self.request(subject, target, &scope, &clock, answer_by).await?;
             check_granted(&granted, subject, &scope)?;
-            let lifetime = granted.expires_in.saturating_sub(RESERVE);
+            let lifetime = granted.expires_in.saturating_sub(EXPIRY_MARGIN);
             if let Some(ends) = now.checked_add(lifetime).filter(|ends| *ends > now) {
-                let mut kept = self.kept();
-                make_room(&mut kept, &key, now);
-                kept.entry(key).or_default().token = Some((granted.token.clone(), ends));
+                let mut cache = self.cache();
+                evict_for(&mut cache, &key, now);
+                cache.entry(key).or_default().token = Some((granted.token.clone(), ends));
             }
             Ok(granted.token)
         };
         match answer_by {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), exchange)
                 .await
-                .unwrap_or_else(|_| Err(ExchangeError::Unavailable("the request's deadline came first".into()))),
+                .unwrap_or_else(|_| Err(ExchangeError::Unavailable("the deadline of the request was reached".into()))),
             None => exchange.await,
         }
     }
@@ -235,7 +242,7 @@ impl TokenExchange {
         answer_by: Option<Instant>,
     ) -> Result<Granted, ExchangeError> {
         let endpoint = self.endpoint().await?;
-        let mut is_repeated = false;
+        let mut is_retry = false;
         loop {
             let mut form = Form::new(&[
                 ("grant_type", GRANT_TYPE),
@@ -252,7 +259,7 @@ impl TokenExchange {
             }
             let secret = self.secret.get(answer_by).await?;
             let now = clock();
-            // A repeated exchange issues another token, and changes nothing else.
+            // Idempotent: a retry only issues another token.
             let request = self.client.post(&endpoint).answer_by(answer_by).idempotent();
             let request = self.config.authenticate(request, &mut form, &secret, &self.issuer, now)?;
             let request = request
@@ -262,19 +269,19 @@ impl TokenExchange {
             let response = request.send().await.map_err(request_error)?;
             let status = response.status();
             if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::NOT_FOUND {
-                // Perhaps it has moved.
+                // The next exchange repeats discovery: the URL may have changed.
                 *self.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 return Err(ExchangeError::Unavailable(format!("it responded with {status}").into()));
             }
             let body = response.bytes().await.map_err(request_error)?;
-            match answer::read(status, &body) {
-                // A secret that was rotated.
+            match response::parse(status, &body) {
+                // The secret may have been rotated.
                 Err(ExchangeError::Configuration("invalid_client"))
-                    if !is_repeated && self.secret.discard(&secret, now) =>
+                    if !is_retry && self.secret.discard(&secret, now) =>
                 {
-                    is_repeated = true;
+                    is_retry = true;
                 }
-                answer => return answer,
+                result => return result,
             }
         }
     }
@@ -296,8 +303,8 @@ impl TokenExchange {
         Ok(found)
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<[u8; 32], Slot>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, HashMap<[u8; 32], CacheEntry>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -310,24 +317,25 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-impl Slot {
+impl CacheEntry {
+    /// Returns the token if it has not expired.
     fn fresh(&self, now: SystemTime) -> Option<ExchangedToken> {
         self.token.as_ref().filter(|(_, ends)| now < *ends).map(|(token, _)| token.clone())
     }
 
-    /// When the token expires; `None` without one that is fresh.
+    /// Returns when the token expires. `None` if there is no token, or it has expired.
     fn expires(&self, now: SystemTime) -> Option<SystemTime> {
         self.token.as_ref().map(|(_, ends)| *ends).filter(|ends| now < *ends)
     }
 
-    /// Whether a request holds the slot's lock, or waits for it.
+    /// Whether an exchange holds the lock of the entry, or waits for it.
     fn is_in_flight(&self) -> bool {
-        Arc::strong_count(&self.flight) > 1
+        Arc::strong_count(&self.request_lock) > 1
     }
 }
 
-/// The scopes as one text.
-fn check(target: TokenTarget<'_>, scopes: &[&str]) -> Result<String, ExchangeError> {
+/// Validates target and scopes, and returns the value of the parameter `scope`: sorted, without duplicates.
+fn scope_parameter(target: TokenTarget<'_>, scopes: &[&str]) -> Result<String, ExchangeError> {
     let (TokenTarget::Audience(name) | TokenTarget::Resource(name)) = target;
     let is_target = !name.is_empty() && name.len() <= MAX_TARGET_BYTES && !name.chars().any(char::is_control);
     let is_resource = matches!(target, TokenTarget::Audience(_)) || (name.contains(':') && !name.contains('#'));
@@ -347,8 +355,8 @@ fn check(target: TokenTarget<'_>, scopes: &[&str]) -> Result<String, ExchangeErr
     Ok(text)
 }
 
-/// Checks that a response has another token with all requested scopes. A response without `scope` grants them
-/// (RFC 8693, section 2.2.1).
+/// Checks that the issued token is not the caller's own, and that all requested scopes are granted. A response without
+/// `scope` grants them (RFC 8693, section 2.2.1).
 fn check_granted(granted: &Granted, subject: &SubjectToken, scope: &str) -> Result<(), ExchangeError> {
     if granted.token.value == subject.0 {
         return Err(ExchangeError::Malformed("`access_token` is the caller's own token"));
@@ -360,7 +368,9 @@ fn check_granted(granted: &Granted, subject: &SubjectToken, scope: &str) -> Resu
     }
 }
 
-fn key(subject: &SubjectToken, target: TokenTarget<'_>, scope: &str) -> [u8; 32] {
+/// Returns the digest of token, target and scopes. Each part is prefixed with its length, so that no two combinations are
+/// equal.
+fn cache_key(subject: &SubjectToken, target: TokenTarget<'_>, scope: &str) -> [u8; 32] {
     let (kind, name) = match target {
         TokenTarget::Audience(name) => ("a", name),
         TokenTarget::Resource(name) => ("r", name),
@@ -375,19 +385,20 @@ fn key(subject: &SubjectToken, target: TokenTarget<'_>, scope: &str) -> [u8; 32]
     bytes
 }
 
-/// Evicts what has expired if there is no room for a key, and if nothing has, the token that expires first.
-fn make_room(kept: &mut HashMap<[u8; 32], Slot>, key: &[u8; 32], now: SystemTime) {
-    if kept.len() < MAX_KEPT || kept.contains_key(key) {
+/// Evicts entries if the cache is full and does not contain the key: all that have expired, or else the one that expires
+/// first.
+fn evict_for(cache: &mut HashMap<[u8; 32], CacheEntry>, key: &[u8; 32], now: SystemTime) {
+    if cache.len() < MAX_CACHED_TOKENS || cache.contains_key(key) {
         return;
     }
-    kept.retain(|_, slot| slot.expires(now).is_some() || slot.is_in_flight());
-    if kept.len() < MAX_KEPT {
+    cache.retain(|_, entry| entry.expires(now).is_some() || entry.is_in_flight());
+    if cache.len() < MAX_CACHED_TOKENS {
         return;
     }
-    // A request in flight is evicted last. It keeps its token under its key again.
-    let order = |slot: &Slot| (slot.expires(now).is_none(), slot.expires(now));
-    if let Some(first) = kept.iter().min_by_key(|(_, slot)| order(slot)).map(|(key, _)| *key) {
-        kept.remove(&first);
+    // Entries in flight are evicted last. Such an exchange inserts its token again.
+    let order = |entry: &CacheEntry| (entry.expires(now).is_none(), entry.expires(now));
+    if let Some(first) = cache.iter().min_by_key(|(_, entry)| order(entry)).map(|(key, _)| *key) {
+        cache.remove(&first);
     }
 }
 

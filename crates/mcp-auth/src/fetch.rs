@@ -1,4 +1,4 @@
-//! Documents of an issuer, by the client of [`mcp_https`].
+//! Requests for documents of an issuer, sent by [`mcp_https`] with limits.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -6,24 +6,24 @@ use http::{HeaderMap, StatusCode, header};
 use mcp_https::{Bytes, Client, Error};
 use mcp_server::uri::SecureUrl;
 
-/// For one document, connecting included.
+/// Timeout of one document, including the time to connect.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 const USER_AGENT: &str = concat!("mcp-auth/", env!("CARGO_PKG_VERSION"));
 
-/// Issuers are the operator's, and may be internal.
+/// Client that may connect to private addresses, because the operator configures the issuers.
 pub(crate) static CLIENT: LazyLock<Client> = LazyLock::new(|| {
     Client::trusted().user_agent(USER_AGENT).timeout(FETCH_TIMEOUT).max_response_bytes(MAX_DOCUMENT_BYTES)
 });
 
-/// A document, and for how long the server says that it may be kept.
+/// A document, with its lifetime by `Cache-Control`.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) body: Bytes,
     pub(crate) max_age: Option<Duration>,
 }
 
-/// Why there is no document.
+/// Why a document cannot be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error(transparent)]
@@ -33,8 +33,8 @@ pub(crate) enum FetchError {
 }
 
 impl FetchError {
-    /// Whether the server was there and had no such document, so that another place is worth a look.
-    pub(crate) fn is_answer(&self) -> bool {
+    /// Whether the server responded, so that another of its URLs may have the document.
+    pub(crate) fn has_response(&self) -> bool {
         match self {
             Self::Request(error) => matches!(error, Error::TooLarge { .. } | Error::Compressed { .. }),
             Self::Status { .. } => true,
@@ -42,7 +42,8 @@ impl FetchError {
     }
 }
 
-/// Fetches a document. No redirect is followed: it could lead to an address that only this function can reach.
+/// Fetches a document. Redirects are not followed, because a redirect could lead to an address that only this function can
+/// reach.
 pub(crate) async fn get(url: &str) -> Result<Document, FetchError> {
     let response = CLIENT.get(url).header(header::ACCEPT, "application/json").send().await?;
     if response.status() != StatusCode::OK {
@@ -52,12 +53,13 @@ pub(crate) async fn get(url: &str) -> Result<Document, FetchError> {
     Ok(Document { body: response.bytes().await?, max_age })
 }
 
-/// Whether a document may be fetched from a URL: an `https` URL, or an `http` one that does not leave this machine
-/// ([`SecureUrl`]). What is fetched has no fragment.
+/// Parses the URL of a document: `https`, or `http` on loopback ([`SecureUrl`]), without a fragment. `None` for every other
+/// URL.
 pub(crate) fn secure_url(url: &str) -> Option<SecureUrl<'_>> {
     SecureUrl::parse(url).filter(|url| url.fragment.is_none())
 }
 
+/// Returns the lifetime by `Cache-Control`: zero for `no-store` and `no-cache`, `None` without a valid `max-age`.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let directives = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let mut max_age = None;
@@ -77,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_secure_urls_are_fetched_8_13() {
+    fn only_https_urls_and_loopback_urls_are_fetched() {
         for url in ["https://issuer.example/keys", "http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:1/x"]
         {
             assert!(secure_url(url).is_some(), "{url}");
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn how_long_a_document_may_be_kept_is_read() {
+    fn cache_control_limits_the_lifetime_of_a_document() {
         for (value, seconds) in [
             ("max-age=600", Some(600)),
             ("public, Max-Age=600, must-revalidate", Some(600)),

@@ -1,4 +1,4 @@
-//! The keys in a JWK Set (RFC 7517), and which of them may have made a signature.
+//! JWK Sets (RFC 7517): parsing of keys, and verification of signatures.
 
 use aws_lc_rs::{
     encoding::AsDer,
@@ -12,12 +12,12 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::token::{UnverifiedToken, parse_algorithm};
 
-/// As many as are read of a set.
+/// Maximum number of keys of a set. Further keys are ignored.
 const MAX_KEYS: usize = 100;
-/// Sizes of an RSA modulus that are accepted: from 2048 bits on (RFC 7518, section 3.3).
+/// Accepted sizes of an RSA modulus. The minimum is that of RFC 7518, section 3.3.
 const RSA_MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// The keys of an issuer that can verify.
+/// The usable keys of an issuer.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
     keys: Vec<Key>,
@@ -26,23 +26,23 @@ pub(crate) struct KeySet {
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
-    /// Those that it can be used with.
+    /// The algorithms that it may be used with.
     algorithms: Vec<Algorithm>,
     decoding_key: DecodingKey,
 }
 
-/// What the keys of a set say about a signature.
+/// Result of the verification of a signature with the keys of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// A key has made it.
-    Genuine,
-    /// The token names its key, and that key has not made it.
-    Wrong,
-    /// None of these keys has made it, but one that is not here might have.
+pub(crate) enum SignatureCheck {
+    /// The signature is valid for a key of the set.
+    Valid,
+    /// The set has the key that the token names, and the signature is not valid for it.
+    Invalid,
+    /// The signature is not valid for any key of the set, and may be from a key that is not in the set.
     UnknownKey,
 }
 
-/// What one key of a set may take in memory.
+/// Memory budget of one key of a set.
 const KEY_BUDGET: Budget = Budget::memory(512 * 1024);
 
 #[derive(Deserialize)]
@@ -52,13 +52,13 @@ struct RawKeySet<'a> {
 }
 
 impl KeySet {
-    /// Reads a set key by key: one that is odd, or meant for something else, is left out with a warning.
+    /// Parses a set. A key that is malformed, not supported or not for signatures is ignored with a warning.
     ///
     /// # Errors
     ///
-    /// When the document is no set.
+    /// When the document is not a JWK Set.
     pub(crate) fn parse(issuer: &str, json: &[u8]) -> Result<Self, serde_json::Error> {
-        // Unbounded JSON: at most 256 KiB, of which the keys stay text.
+        // Unbounded JSON: at most 256 KiB, and the keys are not parsed here.
         let set: RawKeySet<'_> = serde_json::from_slice(json)?;
         if set.keys.len() > MAX_KEYS {
             tracing::warn!(
@@ -71,7 +71,7 @@ impl KeySet {
         for raw in set.keys.iter().take(MAX_KEYS) {
             match Key::parse(raw.get()) {
                 Ok(key) => keys.push(key),
-                Err(why) => tracing::warn!(issuer, why, "a key of an issuer is left out"),
+                Err(why) => tracing::warn!(issuer, why, "a key of an issuer is ignored"),
             }
         }
         Ok(Self { keys })
@@ -81,51 +81,51 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Whether one of the keys has signed a token.
-    pub(crate) fn verify(&self, token: &UnverifiedToken<'_>) -> Verdict {
-        let mut has_named = false;
+    /// Verifies the signature of a token with the keys that it may be from.
+    pub(crate) fn verify(&self, token: &UnverifiedToken<'_>) -> SignatureCheck {
+        let mut has_named_key = false;
         for key in &self.keys {
-            // A token without a key's name may be from any of them.
+            // A token without `kid` may be from any key.
             if token.key_id.is_some() && key.id != token.key_id {
                 continue;
             }
-            has_named |= token.key_id.is_some();
+            has_named_key |= token.key_id.is_some();
             if !key.algorithms.contains(&token.algorithm) {
                 continue;
             }
             let verified = crypto::verify(token.signature, token.message, &key.decoding_key, token.algorithm);
             if matches!(verified, Ok(true)) {
-                return Verdict::Genuine;
+                return SignatureCheck::Valid;
             }
         }
-        if has_named { Verdict::Wrong } else { Verdict::UnknownKey }
+        if has_named_key { SignatureCheck::Invalid } else { SignatureCheck::UnknownKey }
     }
 }
 
 impl Key {
     fn parse(text: &str) -> Result<Self, &'static str> {
         let jwk: Map<String, Value> =
-            json::read(text, KEY_BUDGET).map_err(|_| "it is no JSON object, or has a member twice")?;
+            json::read(text, KEY_BUDGET).map_err(|_| "it is not a JSON object, or has duplicate members")?;
         let text = |name: &str| match jwk.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
-            Some(_) => Err("a member that must be a string is none"),
+            Some(_) => Err("a member that must be a string is not"),
         };
         if jwk.contains_key("d") {
-            return Err("it is a private key, and everyone has it now");
+            return Err("it is a private key that was published: the issuer must replace it");
         }
         if text("use")?.is_some_and(|purpose| purpose != "sig") {
-            return Err("it is not for signatures");
+            return Err("its `use` is not `sig`");
         }
         if !may_verify(&jwk) {
-            return Err("it is not for verifying");
+            return Err("its `key_ops` does not contain `verify`");
         }
         let component = |name: &'static str| text(name)?.ok_or("a component is missing");
         let bytes = |name: &'static str| {
-            BASE64_URL_SAFE_NO_PAD.decode(component(name)?).map_err(|_| "a component is not Base64")
+            BASE64_URL_SAFE_NO_PAD.decode(component(name)?).map_err(|_| "a component is not Base64url")
         };
         let ec = |size| Ok::<_, &str>((point(&bytes("x")?, &bytes("y")?, size)?, component("x")?, component("y")?));
-        let (suitable, encoded, decoding_key): (&[Algorithm], _, _) = match (component("kty")?, text("crv")?) {
+        let (allowed, encoded, decoding_key): (&[Algorithm], _, _) = match (component("kty")?, text("crv")?) {
             ("RSA", _) => {
                 let encoded = rsa(&bytes("n")?, &bytes("e")?)?;
                 (&RSA, encoded, DecodingKey::from_rsa_components(component("n")?, component("e")?))
@@ -141,31 +141,32 @@ impl Key {
             ("OKP", Some("Ed25519")) => {
                 (&[Algorithm::EdDSA], ed25519(bytes("x")?)?, DecodingKey::from_ed_components(component("x")?))
             }
-            _ => return Err("its type is not one that is verified with"),
+            _ => return Err("its type or curve is not supported"),
         };
-        let decoding_key = decoding_key.map_err(|_| "its components cannot be read")?;
-        // Microsoft Entra leaves `alg` out: then any algorithm that suits the type.
+        let decoding_key = decoding_key.map_err(|_| "its components are malformed")?;
+        // Microsoft Entra omits `alg`: the key may then be used with each algorithm of its type.
         let algorithms = match text("alg")? {
-            None => suitable,
+            None => allowed,
             Some(name) => {
-                let own = parse_algorithm(name).and_then(|own| suitable.iter().position(|suitable| *suitable == own));
-                let own = own.ok_or("its algorithm is not accepted, or does not suit its type")?;
-                &suitable[own..=own]
+                let own = parse_algorithm(name).and_then(|own| allowed.iter().position(|allowed| *allowed == own));
+                let own = own.ok_or("its `alg` is not supported, or is not for its type")?;
+                &allowed[own..=own]
             }
         };
-        // jsonwebtoken parses a key with each signature only: what could verify nothing would replace what can.
+        // jsonwebtoken parses a key only when it verifies a signature. Parsed here, so that a set of unusable keys is not
+        // cached in place of usable ones.
         if algorithms
             .iter()
-            .any(|own| verification(*own).is_none_or(|own| ParsedPublicKey::new(own, &encoded).is_err()))
+            .any(|own| verification_algorithm(*own).is_none_or(|own| ParsedPublicKey::new(own, &encoded).is_err()))
         {
-            return Err("it is no key of its type");
+            return Err("it is not a valid key of its type");
         }
         Ok(Self { id: text("kid")?.map(str::to_owned), algorithms: algorithms.to_vec(), decoding_key })
     }
 }
 
-/// An RSA key as a `SubjectPublicKeyInfo`: in that form the library checks exponent and modulus when it parses the key,
-/// else only with each signature.
+/// Encodes an RSA key as `SubjectPublicKeyInfo`. Of this form the library checks exponent and modulus when it parses the key;
+/// of other forms only when it verifies a signature.
 fn rsa(n: &[u8], e: &[u8]) -> Result<Vec<u8>, &'static str> {
     let unused = n.first().map_or(0, |byte| byte.leading_zeros() as usize);
     if !RSA_MODULUS_BITS.contains(&(8 * n.len() - unused)) {
@@ -175,32 +176,32 @@ fn rsa(n: &[u8], e: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(der.as_ref().to_vec())
 }
 
-/// A point of a curve, uncompressed (SEC 1, section 2.3.3). The library checks that it is on the curve.
+/// Encodes a point of a curve in uncompressed form (SEC 1, section 2.3.3). The library checks that it is on the curve.
 fn point(x: &[u8], y: &[u8], bytes: usize) -> Result<Vec<u8>, &'static str> {
     match (x.len(), y.len()) == (bytes, bytes) {
         true => Ok([&[4][..], x, y].concat()),
-        false => Err("a coordinate has another size than those of its curve"),
+        false => Err("a coordinate has the wrong size for the curve"),
     }
 }
 
-/// An Ed25519 key, unless it is a point of small order, for which anyone can sign, or not the one encoding of its point.
-/// The library checks neither; whether the point is on the curve it sees with each signature, and then none is genuine.
+/// Checks that an Ed25519 key is in its canonical encoding, and not a point of small order, for which signatures can be
+/// forged. The library checks neither. It checks that the point is on the curve when it verifies a signature.
 fn ed25519(x: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     let mut y = <[u8; 32]>::try_from(x.as_slice()).map_err(|_| "it does not have 32 bytes")?;
-    // The highest bit is the sign of the other coordinate.
+    // The highest bit is the sign of the x coordinate.
     y[31] &= 0x7f;
-    // The prime is 2^255 - 19, and the lowest byte comes first.
+    // Canonical: less than the prime 2^255 - 19. The encoding is little-endian.
     if y[0] >= 0xed && y[1..31].iter().all(|byte| *byte == 0xff) && y[31] == 0x7f {
         return Err("it is not in its canonical encoding");
     }
     match SMALL_ORDER.contains(&y) {
         false => Ok(x),
-        true => Err("it is of small order: anyone can sign for it"),
+        true => Err("it is a point of small order: signatures can be forged"),
     }
 }
 
-/// What the eight points of Ed25519 have for `y` whose order divides 8: both points of order 4 have 0, the neutral element
-/// 1, the point of order 2 has -1, and each of the last two belongs to two points of order 8.
+/// The y coordinates of the eight points of Ed25519 whose order divides 8. In this order: both points of order 4 (0), the
+/// neutral element (1), the point of order 2 (-1), and twice two points of order 8.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     [0; 32],
     {
@@ -223,8 +224,8 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
     ],
 ];
 
-/// As whom the cryptographic library parses a key; `None` for what is no signature of an issuer.
-fn verification(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+/// Returns the library's algorithm, by which it parses a key. `None` for an algorithm that is not accepted.
+fn verification_algorithm(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
     Some(match algorithm {
         Algorithm::RS256 => &signature::RSA_PKCS1_2048_8192_SHA256,
         Algorithm::RS384 => &signature::RSA_PKCS1_2048_8192_SHA384,
@@ -242,6 +243,7 @@ fn verification(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorit
 const RSA: [Algorithm; 6] =
     [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
+/// Whether `key_ops` allows verification.
 fn may_verify(jwk: &Map<String, Value>) -> bool {
     match jwk.get("key_ops") {
         None => true,
@@ -256,7 +258,7 @@ mod tests {
 
     use super::*;
 
-    /// A P-256 and an Ed25519 key, and an RSA modulus of 2048 bits (RFC 7517, appendix A.1; RFC 8037, appendix A.2).
+    // RSA modulus of 2048 bits and P-256 key (RFC 7517, appendix A.1), and Ed25519 key (RFC 8037, appendix A.2).
     const N: &str = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
     const X: &str = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4";
     const Y: &str = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM";
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_used_for_what_it_says() {
+    fn a_key_is_used_with_the_algorithms_that_its_members_allow() {
         let rsa = json!({ "kty": "RSA", "n": N, "e": "AQAB" });
         let with = |base: &Value, name: &str, value: Value| {
             let mut key = base.clone();
@@ -312,9 +314,9 @@ mod tests {
         BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()
     }
 
-    /// 8.11: each of these has the form of a key, and would verify nothing.
+    /// Each of the rejected keys is well-formed JSON, and could not verify any signature.
     #[test]
-    fn what_the_library_does_not_take_is_no_key() {
+    fn a_key_that_the_cryptographic_library_rejects_is_ignored() {
         let rsa = |n: &[u8], e: &[u8]| json!({ "kty": "RSA", "n": base64(n), "e": base64(e) });
         let ec = |curve: &str, x: &[u8], y: &[u8]| json!({ "kty": "EC", "crv": curve, "x": base64(x), "y": base64(y) });
         let n = bytes(N);
@@ -353,49 +355,48 @@ mod tests {
         }
     }
 
-    /// 8.11: for a point of small order anyone can sign, and a point has one encoding.
     #[test]
-    fn an_ed25519_key_is_of_large_order_and_in_its_one_encoding() {
+    fn an_ed25519_key_of_small_order_or_in_a_non_canonical_encoding_is_rejected() {
         let ed = |x: &[u8]| json!({ "kty": "OKP", "crv": "Ed25519", "x": base64(x) });
         let own = bytes(ED);
         assert!(parse(ed(&own)).is_ok());
-        let mut refused = Vec::new();
+        let mut rejected = Vec::new();
         for sign in [0, 0x80] {
-            // Canonical, but for the two points whose other coordinate is 0, which have no sign.
-            refused.extend(SMALL_ORDER.map(|mut y| {
+            // Points of small order. With the sign bit, the two whose x coordinate is 0 are also non-canonical.
+            rejected.extend(SMALL_ORDER.map(|mut y| {
                 y[31] |= sign;
                 y
             }));
-            // From the prime on: 0 and 1 once more, and 17 others.
-            refused.extend((0xed..=0xff_u8).map(|lowest| {
+            // Non-canonical: the prime and the 18 values above it.
+            rejected.extend((0xed..=0xff_u8).map(|lowest| {
                 let mut y = [0xff; 32];
                 (y[0], y[31]) = (lowest, 0x7f | sign);
                 y
             }));
         }
-        assert_eq!(refused.len(), 2 * (5 + 19));
+        assert_eq!(rejected.len(), 2 * (5 + 19));
 
-        for x in &refused {
+        for x in &rejected {
             assert!(parse(ed(x)).is_err(), "{x:02x?}");
         }
-        // Neither a part of a key nor another form of one.
+        // Wrong lengths, and `SubjectPublicKeyInfo`.
         let spki = [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00][..], &own[..]].concat();
         for x in [own[..31].to_vec(), Vec::new(), [&own[..], &[0][..]].concat(), spki] {
             assert!(parse(ed(&x)).is_err(), "{x:02x?}");
         }
     }
 
-    /// 8.11: what the list of points of small order is for. Where the hash of a message is divisible by the order of a
-    /// point, this is its signature for that point, and no private key is needed.
+    /// Why [`SMALL_ORDER`] is needed: the library accepts `forged` as the signature of each message whose hash is divisible by
+    /// the order of the point. No private key is needed.
     #[test]
-    fn anyone_could_sign_for_the_points_of_small_order() {
+    fn the_cryptographic_library_accepts_forged_signatures_for_points_of_small_order() {
         let [zero, one, minus_one, fifth, sixth] = SMALL_ORDER;
-        let other = |mut point: [u8; 32]| {
+        let negated = |mut point: [u8; 32]| {
             point[31] |= 0x80;
             point
         };
         let forged = [one, [0; 32]].concat();
-        for point in [zero, other(zero), one, minus_one, fifth, other(fifth), sixth, other(sixth)] {
+        for point in [zero, negated(zero), one, minus_one, fifth, negated(fifth), sixth, negated(sixth)] {
             let parsed = ParsedPublicKey::new(&signature::ED25519, point).unwrap();
 
             let signed =
@@ -406,10 +407,10 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_key_spoils_no_other() {
+    fn a_malformed_key_does_not_affect_the_other_keys() {
         let good = json!({ "kty": "RSA", "n": N, "e": "AQAB", "kid": "good" });
-        let odd = json!({ "kty": "RSA", "n": 7, "e": null, "kid": ["odd"] });
-        let set = json!({ "keys": [odd, good, "x", null] }).to_string();
+        let malformed = json!({ "kty": "RSA", "n": 7, "e": null, "kid": ["malformed"] });
+        let set = json!({ "keys": [malformed, good, "x", null] }).to_string();
 
         let set = KeySet::parse("https://issuer.example", set.as_bytes()).unwrap();
 
@@ -418,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_a_hundred_keys_are_read() {
+    fn only_the_first_hundred_keys_are_used() {
         let key = json!({ "kty": "RSA", "n": N, "e": "AQAB" });
         let set = json!({ "keys": vec![key; 500] }).to_string();
 

@@ -1,19 +1,18 @@
-//! The keys of one issuer: fetched when they are needed, kept while they are good.
+//! Cache of an issuer's keys: fetched on demand, refreshed when they are stale.
 //!
-//! What it does for what happens:
-//!
-//! | Event | What is done |
+//! | Event | Behaviour |
 //! | --- | --- |
-//! | first token | keys are found and fetched |
-//! | several first tokens at once | one fetch, the others wait for it |
-//! | keys grow old (`Cache-Control`, 5 minutes to 24 hours; 1 hour if the issuer says nothing) | fetched with the next token; a key that is gone then stops working |
-//! | a token of an unknown key | fetched, at most once in 30 s |
-//! | a fetch fails, or brings no usable key | the keys that are there stay good for up to 24 hours; no fetch for 30 s |
-//! | a fetch fails and no key can decide | [`Decision::Unavailable`], which is not the token's fault |
-//! | a signature is not that of the key that the token names | refused; an issuer that keeps a name for another key is noticed when the keys grow old |
-//! | an issuer that is slow | the answer's time comes first: what the keys that are there say, if there are any |
+//! | first token | discovery, then fetch of the keys |
+//! | concurrent first tokens | one fetch; the other requests wait for it |
+//! | the keys are stale (`Cache-Control`, 5 minutes to 24 hours; 1 hour by default) | fetched with the next token; a key that the issuer removed is then no longer accepted |
+//! | token with an unknown key | fetched, at most once in 30 s |
+//! | a fetch fails, or returns no usable key | the cached keys are used for up to 24 hours; no fetch for 30 s |
+//! | a fetch fails, and no cached key can verify the token | [`Verification::Unavailable`]: the token may be valid |
+//! | invalid signature for the key that the token names | rejected without a fetch; a new key with the id of an old one is found when the keys are stale |
+//! | slow issuer | at the deadline the cached keys are used, if there are any |
 //!
-//! Time is the request's: the process may have been frozen, or restored from a snapshot, in between.
+//! Ages are computed from the time of the request (`now`), because the process may be frozen, or restored from a snapshot,
+//! between requests.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,59 +25,61 @@ use tracing::{Instrument, field::Empty};
 use crate::{
     discovery::{self, DiscoveryError},
     fetch,
-    jwks::{KeySet, Verdict},
+    jwks::{KeySet, SignatureCheck},
     token::UnverifiedToken,
 };
 
-/// For one refresh, with all the documents that it takes: it must fit into the 10 s that Claude grants a cold start.
+/// Timeout of one refresh, discovery included. Together with the cold start it must be less than the 10 s after which Claude
+/// gives up.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(6);
-/// Timeout for keys that no request waits for yet. With what the first request may take it is less than those 10 s.
+/// Timeout of the fetch before the first request. Together with [`REFRESH_TIMEOUT`] it is less than those 10 s.
 const WARM_TIMEOUT: Duration = Duration::from_secs(3);
+/// Minimum time after a failed fetch, and between two fetches for unknown keys.
 const COOLDOWN: Duration = Duration::from_secs(30);
 const MIN_AGE: Duration = Duration::from_secs(5 * 60);
 const DEFAULT_AGE: Duration = Duration::from_secs(60 * 60);
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The keys of one issuer.
+/// Cache of the keys of one issuer.
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub(crate) struct KeyCache {
     issuer: String,
-    /// Where the keys are, if the configuration says so.
+    /// Configured URL of the keys. `None`: found by discovery.
     jwks_uri: Option<String>,
     state: Mutex<State>,
-    /// Held by the task that fetches (single-flight).
-    flight: tokio::sync::Mutex<()>,
+    /// Held during a fetch (single-fetch_lock).
+    fetch_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    current: Option<Arc<Fetched>>,
+    current: Option<Arc<CachedKeys>>,
     /// Found by discovery.
     jwks_uri: Option<String>,
-    /// When the last fetch began, if it failed.
-    failed: Option<SystemTime>,
-    /// When a token of an unknown key led to a fetch.
-    asked_again: Option<SystemTime>,
+    /// Start of the last fetch, if it failed.
+    last_failure: Option<SystemTime>,
+    /// Start of the last fetch for an unknown key.
+    last_unknown_key: Option<SystemTime>,
 }
 
-/// A set of keys, and for how long it is good.
+/// A key set with its age and lifetime.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub(crate) struct CachedKeys {
     set: KeySet,
-    at: SystemTime,
+    fetched_at: SystemTime,
     max_age: Duration,
 }
 
-/// What the keys say.
+/// Result of the verification of a signature.
 #[derive(Debug)]
-pub(crate) enum Decision {
-    /// The issuer has signed the token, with a key of this set.
-    Genuine(Arc<Fetched>),
-    /// It has not, though the token names one of its keys.
-    Wrong,
-    /// The issuer has no such key.
+pub(crate) enum Verification {
+    /// The signature is valid for a key of this set.
+    Valid(Arc<CachedKeys>),
+    /// The signature is not valid for the key that the token names.
+    Invalid,
+    /// The issuer has no key that the signature could be from.
     UnknownKey,
-    /// The answer is unknown until this cooldown ends.
+    /// The keys are not available. They may be fetched again after `retry_after`.
     Unavailable { retry_after: Duration },
 }
 
@@ -88,110 +89,112 @@ enum RefreshError {
     Discovery(#[from] DiscoveryError),
     #[error(transparent)]
     Fetch(#[from] fetch::FetchError),
-    #[error("`{url}` is no set of keys")]
+    #[error("`{url}` is not a JWK Set")]
     Malformed {
         url: String,
         #[source]
         source: serde_json::Error,
     },
-    #[error("`{url}` has no key that can verify")]
+    #[error("`{url}` has no usable key")]
     Empty { url: String },
-    #[error("finding and fetching took longer than {} s", REFRESH_TIMEOUT.as_secs())]
+    #[error("discovery and fetch of the keys took longer than {} s", REFRESH_TIMEOUT.as_secs())]
     Timeout,
 }
 
-impl Fetched {
-    /// Whether nothing newer is needed.
+impl CachedKeys {
+    /// Whether the keys need no refresh.
     pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
-        match now.duration_since(self.at) {
+        match now.duration_since(self.fetched_at) {
             Ok(age) => age < self.max_age,
-            // Another request, that came a little later, has fetched them. A clock that went back says nothing about age.
+            // Fetched in the future: a concurrent request with a later `now` fetched them. If they are further in the future,
+            // the clock was set back, and their age is unknown.
             Err(ahead) => ahead.duration() < COOLDOWN,
         }
     }
 
-    fn is_just_old(&self, now: SystemTime) -> bool {
-        now.duration_since(self.at).is_ok_and(|age| age < self.max_age + COOLDOWN)
+    /// Whether the keys are stale for less than the cooldown.
+    fn is_barely_stale(&self, now: SystemTime) -> bool {
+        now.duration_since(self.fetched_at).is_ok_and(|age| age < self.max_age + COOLDOWN)
     }
 
+    /// Whether the keys may verify a token. Stale keys may, up to 24 hours.
     fn is_usable(&self, now: SystemTime) -> bool {
-        now.duration_since(self.at).map_or(true, |age| age < MAX_AGE)
+        now.duration_since(self.fetched_at).map_or(true, |age| age < MAX_AGE)
     }
 }
 
-impl Keys {
+impl KeyCache {
     pub(crate) fn new(issuer: String, jwks_uri: Option<String>) -> Self {
-        Self { issuer, jwks_uri, state: Mutex::default(), flight: tokio::sync::Mutex::default() }
+        Self { issuer, jwks_uri, state: Mutex::default(), fetch_lock: tokio::sync::Mutex::default() }
     }
 
-    /// Whether these are the newest keys there are.
-    pub(crate) fn is_current(&self, fetched: &Arc<Fetched>, now: SystemTime) -> bool {
-        fetched.is_fresh(now) && self.state().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, fetched))
+    /// Whether these keys are in the cache and fresh.
+    pub(crate) fn is_current(&self, keys: &Arc<CachedKeys>, now: SystemTime) -> bool {
+        keys.is_fresh(now) && self.state().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, keys))
     }
 
-    /// Fetches the keys before anyone needs them, if that is soon done: the first request must still have time to try
-    /// again. A failure is logged.
+    /// Fetches the keys before the first token, with a short timeout. A failure is logged, and starts no cooldown: the first
+    /// token fetches again.
     pub(crate) async fn warm(&self) {
-        let flight = self.flight.lock().await;
-        if self.view().current.is_none() {
-            let refresh = self.refresh(SystemTime::now(), Wish::Keys, &flight);
+        let fetch_lock = self.fetch_lock.lock().await;
+        if self.snapshot().current.is_none() {
+            let refresh = self.refresh(SystemTime::now(), RefreshReason::NoKeys, &fetch_lock);
             let _ = tokio::time::timeout(WARM_TIMEOUT, refresh).await;
-            self.state().failed = None;
+            self.state().last_failure = None;
         }
     }
 
-    /// Asks the keys about a token, and the issuer for newer ones where that may help, by `answer_by`.
-    pub(crate) async fn decide(
+    /// Verifies the signature of a token. Refreshes the keys first if they are missing or stale, or if the token's key is
+    /// unknown. Waits for the refresh until `answer_by` at the latest.
+    pub(crate) async fn verify(
         &self,
         token: &UnverifiedToken<'_>,
         now: SystemTime,
         answer_by: Option<Instant>,
-    ) -> Decision {
-        let (decision, wish) = self.view().decide(token, now);
-        match wish {
-            Wish::Nothing => return decision,
-            // Another task fetches already, and this token need not wait for it.
-            Wish::Fresher { is_just_old: true } if self.flight.try_lock().is_err() => return decision,
-            Wish::Fresher { .. } | Wish::Keys | Wish::OtherKeys => {}
+    ) -> Verification {
+        let (verification, reason) = self.snapshot().verify(token, now);
+        let Some(reason) = reason else { return verification };
+        // Another task fetches, and the cached keys have verified this token.
+        if matches!(reason, RefreshReason::Stale { is_barely_stale: true }) && self.fetch_lock.try_lock().is_err() {
+            return verification;
         }
         let refreshed = async {
-            let flight = self.flight.lock().await;
-            // While this one waited, another may have fetched.
-            let wish = self.view().decide(token, now).1;
-            if wish != Wish::Nothing {
-                self.refresh(now, wish, &flight).await;
+            let fetch_lock = self.fetch_lock.lock().await;
+            // Another task may have fetched while this one waited.
+            if let Some(reason) = self.snapshot().verify(token, now).1 {
+                self.refresh(now, reason, &fetch_lock).await;
             }
         };
-        // What is decided already leaves the handler half of the time.
-        let answer_by = answer_by.map(|end| match wish {
-            Wish::Fresher { .. } => end - end.saturating_duration_since(Instant::now()) / 2,
-            Wish::Nothing | Wish::Keys | Wish::OtherKeys => end,
+        // With stale keys the result is known without the refresh: leave half of the time to the handler.
+        let answer_by = answer_by.map(|end| match reason {
+            RefreshReason::Stale { .. } => end - end.saturating_duration_since(Instant::now()) / 2,
+            RefreshReason::NoKeys | RefreshReason::UnknownKey => end,
         });
         match answer_by {
             Some(end) => _ = tokio::time::timeout_at(end.into(), refreshed).await,
             None => refreshed.await,
         }
-        self.view().decide(token, now).0
+        self.snapshot().verify(token, now).0
     }
 
-    async fn refresh(&self, now: SystemTime, wish: Wish, _: &tokio::sync::MutexGuard<'_, ()>) {
-        let mut unless_done = FailedUnlessDone { state: &self.state, began: Some(now) };
+    async fn refresh(&self, now: SystemTime, reason: RefreshReason, _: &tokio::sync::MutexGuard<'_, ()>) {
+        let mut failure_on_drop = FailureOnDrop { state: &self.state, began: Some(now) };
         let span = tracing::info_span!("fetch keys", issuer = self.issuer, otel.status_code = Empty);
-        let fetch = self.fetch(now, wish).instrument(span.clone());
+        let fetch = self.fetch(now, reason).instrument(span.clone());
         let fetched = tokio::time::timeout(REFRESH_TIMEOUT, fetch).await.unwrap_or(Err(RefreshError::Timeout));
         if fetched.is_err() {
             span.record("otel.status_code", "ERROR");
         }
         match fetched {
-            Ok(fetched) => {
-                unless_done.began = None;
+            Ok(keys) => {
+                failure_on_drop.began = None;
                 let mut state = self.state();
-                state.failed = None;
-                if wish == Wish::OtherKeys {
-                    // Not before: others who look for a key meanwhile wait for these.
-                    state.asked_again = Some(now);
+                state.last_failure = None;
+                if reason == RefreshReason::UnknownKey {
+                    // Only now: concurrent requests for an unknown key must wait for this fetch.
+                    state.last_unknown_key = Some(now);
                 }
-                state.current = Some(Arc::new(fetched));
+                state.current = Some(Arc::new(keys));
                 drop(state);
                 tracing::info!(
                     issuer = self.issuer,
@@ -201,30 +204,30 @@ impl Keys {
             }
             Err(error) => {
                 let mut state = self.state();
-                // Perhaps they have moved.
+                // Discovery is repeated: the URL may have changed.
                 state.jwks_uri = None;
                 let has_keys = state.current.is_some();
                 drop(state);
                 tracing::warn!(
                     issuer = self.issuer,
                     has_keys,
+                    retry_after_seconds = COOLDOWN.as_secs(),
                     error = error_chain(&error),
                     monotonic_counter.key_refresh_failures = 1,
-                    "the keys of an issuer cannot be fetched; the next try is in {} s",
-                    COOLDOWN.as_secs()
+                    "the keys of an issuer cannot be fetched"
                 );
             }
         }
     }
 
-    async fn fetch(&self, now: SystemTime, wish: Wish) -> Result<Fetched, RefreshError> {
-        // A key that is missing where the keys were may be where they are now.
-        let found = || self.state().jwks_uri.clone().filter(|_| wish != Wish::OtherKeys);
-        let jwks_uri = match self.jwks_uri.clone().or_else(found) {
+    async fn fetch(&self, now: SystemTime, reason: RefreshReason) -> Result<CachedKeys, RefreshError> {
+        // For an unknown key discovery is repeated: the URL of the keys may have changed.
+        let discovered = || self.state().jwks_uri.clone().filter(|_| reason != RefreshReason::UnknownKey);
+        let jwks_uri = match self.jwks_uri.clone().or_else(discovered) {
             Some(jwks_uri) => jwks_uri,
             None => {
                 let jwks_uri = discovery::jwks_uri(&self.issuer).await?;
-                // Kept at once: where an issuer is slow, the keys may take another request.
+                // Cached before the keys are fetched: if the issuer is slow, the next attempt needs no discovery.
                 self.state().jwks_uri = Some(jwks_uri.clone());
                 jwks_uri
             }
@@ -236,11 +239,11 @@ impl Keys {
             return Err(RefreshError::Empty { url: jwks_uri });
         }
         let max_age = document.max_age.map_or(DEFAULT_AGE, |age| age.clamp(MIN_AGE, MAX_AGE));
-        Ok(Fetched { set, at: now, max_age })
+        Ok(CachedKeys { set, fetched_at: now, max_age })
     }
 
-    /// What there is now. Signatures are verified without holding the lock.
-    fn view(&self) -> State {
+    /// Returns a copy of the state, so that signatures are verified without holding the lock.
+    fn snapshot(&self) -> State {
         self.state().clone()
     }
 
@@ -249,67 +252,69 @@ impl Keys {
     }
 }
 
-/// A fetch that ends without keys has failed, also when its invocation ends first.
-struct FailedUnlessDone<'a> {
+/// Records a failed fetch when it is dropped, unless `began` is `None`. It also covers a fetch that is cancelled because its
+/// invocation ends.
+struct FailureOnDrop<'a> {
     state: &'a Mutex<State>,
     began: Option<SystemTime>,
 }
 
-impl Drop for FailedUnlessDone<'_> {
+impl Drop for FailureOnDrop<'_> {
     fn drop(&mut self) {
         if self.began.is_some() {
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).failed = self.began;
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).last_failure = self.began;
         }
     }
 }
 
-/// What a fetch would be good for.
+/// Why the keys are to be fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    Nothing,
-    /// There are no keys.
-    Keys,
-    /// The keys are old, and good enough for this token.
-    Fresher {
-        /// So little that a request need not wait while another fetches.
-        is_just_old: bool,
+enum RefreshReason {
+    /// There are no usable keys.
+    NoKeys,
+    /// The keys are stale, but can verify this token.
+    Stale {
+        /// A request need not wait while another one fetches.
+        is_barely_stale: bool,
     },
-    /// The token's key is not among them.
-    OtherKeys,
+    /// The token's key is not in the set.
+    UnknownKey,
 }
 
 impl State {
-    fn decide(&self, token: &UnverifiedToken<'_>, now: SystemTime) -> (Decision, Wish) {
-        let cooldown = remaining(self.failed, now);
-        let may_fetch = |wish| if cooldown.is_none() { wish } else { Wish::Nothing };
-        let unavailable = || Decision::Unavailable { retry_after: cooldown.unwrap_or(Duration::from_secs(1)) };
-        let Some(fetched) = self.current.as_ref().filter(|fetched| fetched.is_usable(now)) else {
-            return (unavailable(), may_fetch(Wish::Keys));
+    /// Verifies the signature with the cached keys. Also returns why the keys are to be fetched; `None` if they are fresh, or
+    /// during the cooldown.
+    fn verify(&self, token: &UnverifiedToken<'_>, now: SystemTime) -> (Verification, Option<RefreshReason>) {
+        let cooldown = remaining_cooldown(self.last_failure, now);
+        let unless_cooldown = |reason| if cooldown.is_none() { Some(reason) } else { None };
+        let unavailable = || Verification::Unavailable { retry_after: cooldown.unwrap_or(Duration::from_secs(1)) };
+        let Some(keys) = self.current.as_ref().filter(|keys| keys.is_usable(now)) else {
+            return (unavailable(), unless_cooldown(RefreshReason::NoKeys));
         };
-        let wish = match fetched.is_fresh(now) {
-            true => Wish::Nothing,
-            false => may_fetch(Wish::Fresher { is_just_old: fetched.is_just_old(now) }),
+        let reason = match keys.is_fresh(now) {
+            true => None,
+            false => unless_cooldown(RefreshReason::Stale { is_barely_stale: keys.is_barely_stale(now) }),
         };
-        // Keys that were fetched for this very request are the newest there are.
-        let is_settled = fetched.at >= now || remaining(self.asked_again, now).is_some();
-        match fetched.set.verify(token) {
-            Verdict::Genuine => (Decision::Genuine(Arc::clone(fetched)), wish),
-            Verdict::Wrong => (Decision::Wrong, wish),
-            Verdict::UnknownKey => match cooldown {
-                // Perhaps the key is among those that could not be fetched.
-                Some(_) => (unavailable(), Wish::Nothing),
-                None if is_settled => (Decision::UnknownKey, wish),
-                None => (unavailable(), Wish::OtherKeys),
+        // Whether a fetch for the unknown key is of no use: the keys were fetched for this request, or the cooldown lasts.
+        let is_up_to_date = keys.fetched_at >= now || remaining_cooldown(self.last_unknown_key, now).is_some();
+        match keys.set.verify(token) {
+            SignatureCheck::Valid => (Verification::Valid(Arc::clone(keys)), reason),
+            SignatureCheck::Invalid => (Verification::Invalid, reason),
+            SignatureCheck::UnknownKey => match cooldown {
+                // The failed fetch might have returned the key.
+                Some(_) => (unavailable(), None),
+                None if is_up_to_date => (Verification::UnknownKey, reason),
+                None => (unavailable(), Some(RefreshReason::UnknownKey)),
             },
         }
     }
 }
 
-/// What is left of the cooldown that began then.
-fn remaining(began: Option<SystemTime>, now: SystemTime) -> Option<Duration> {
+/// Returns the rest of a cooldown, or `None` if it has ended.
+fn remaining_cooldown(began: Option<SystemTime>, now: SystemTime) -> Option<Duration> {
     match now.duration_since(began?) {
         Ok(age) => COOLDOWN.checked_sub(age).filter(|left| !left.is_zero()),
-        // It began for a request that came a little later.
+        // It began in the future: for a concurrent request with a later `now`.
         Err(ahead) => Some(COOLDOWN).filter(|cooldown| ahead.duration() < *cooldown),
     }
 }

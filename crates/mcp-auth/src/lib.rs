@@ -1,8 +1,8 @@
-//! Who calls an MCP server: tokens of OpenID Connect issuers, verified by the server itself.
+//! Authentication of an MCP server's callers by bearer tokens of OpenID Connect issuers.
 //!
-//! A [`Verifier`] turns a token into a [`Principal`](mcp_server::Principal), or says why not. It is strict: what it does
-//! not understand it refuses. It needs the issuer only for its keys, which it fetches when a token comes and keeps while
-//! they are good, so that a function that is frozen and thawed needs no background work.
+//! A [`Verifier`] verifies a JWT locally and returns its [`Principal`](mcp_server::Principal), or the [`Reason`] for the
+//! rejection. A token with an extension or a type that it does not support is rejected. The issuer is only contacted for its
+//! keys. They are fetched on demand and cached, so a function that is frozen and thawed needs no background task.
 //!
 //! ```
 //! use std::time::SystemTime;
@@ -12,26 +12,26 @@
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 //! # runtime.block_on(async {
 //! let get = |name: &str| (name == "OIDC_ISSUER").then_some("https://issuer.example");
-//! let config = OidcConfig::from_env(get).unwrap().expect("an issuer is named");
+//! let config = OidcConfig::from_env(get).unwrap().expect("an issuer is configured");
 //! let verifier = Verifier::new(config);
 //!
-//! let refused = verifier.verify("not a token", "https://mcp.example.com", SystemTime::now(), None).await;
+//! let verified = verifier.verify("not a token", "https://mcp.example.com", SystemTime::now(), None).await;
 //!
-//! assert!(matches!(refused, Err(VerifyError::Invalid(Reason::NotAJwt))));
+//! assert!(matches!(verified, Err(VerifyError::Invalid(Reason::NotAJwt))));
 //! # });
 //! ```
 //!
-//! | Module | What it holds |
+//! | Module | Content |
 //! | --- | --- |
-//! | `config` | [`OidcConfig`], which issuers are believed, and the presets |
-//! | `verifier` | [`Verifier`], the rules |
-//! | `token` | a token taken apart, strictly |
-//! | `claims` | what issuers call what they say about a caller |
-//! | `keys` | an issuer's keys over time: when they are fetched, how long they are good |
-//! | `jwks`, `discovery`, `fetch` | a set of keys; where it is; fetching with limits |
-//! | `exchange` | tokens of other services in exchange for the caller's, with the feature of that name |
-//! | `metadata` | what leads a client to the issuer: [`ProtectedResourceMetadata`], [`challenge`] |
-//! | `error` | [`VerifyError`], and the [`Reason`] that the log gets |
+//! | `config` | [`OidcConfig`]: the trusted issuers, and presets for Google and Cognito |
+//! | `verifier` | [`Verifier`]: validation of claims, and the cache of verified tokens |
+//! | `token` | strict parser of signed JWTs |
+//! | `claims` | claims of the common issuers, mapped to a principal |
+//! | `keys` | cache of an issuer's keys |
+//! | `jwks`, `discovery`, `fetch` | JWK Sets; issuer metadata; HTTP requests with limits |
+//! | `exchange` | token exchange (RFC 8693), with the feature of that name |
+//! | `metadata` | [`ProtectedResourceMetadata`], and `WWW-Authenticate` challenges ([`challenge`]) |
+//! | `error` | [`VerifyError`], and the [`Reason`] for the log |
 
 mod claims;
 mod config;

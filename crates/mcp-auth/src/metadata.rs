@@ -1,40 +1,42 @@
-//! What leads a client to the issuer: protected-resource metadata (RFC 9728) and challenges (RFC 6750, section 3).
+//! Protected-resource metadata (RFC 9728) and `WWW-Authenticate` challenges (RFC 6750, section 3).
 
 use serde::Serialize;
 
-/// The path of the metadata of a server's base; that of an endpoint has the endpoint's path behind it.
+/// Well-known path of the protected-resource metadata (RFC 9728, section 3). The path of an endpoint is appended to it, such
+/// as `/.well-known/oauth-protected-resource/mcp`.
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// A protected resource's metadata. Schema: RFC 9728, section 2.
+/// Metadata of a protected resource (RFC 9728, section 2). Serialize it as the response at [`WELL_KNOWN`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProtectedResourceMetadata<'a> {
-    /// The resource: what a client asks a token for, byte by byte.
+    /// Resource identifier. Clients send exactly this string as the parameter `resource` of a token request.
     pub resource: String,
-    /// The issuers of tokens for it.
+    /// Issuers of tokens for the resource.
     pub authorization_servers: Vec<&'a str>,
-    /// What a client may ask for.
+    /// Scopes that clients may request. Omitted if it is empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes_supported: Vec<String>,
-    /// How a token is sent: in the `Authorization` header, and in no other way.
+    /// How clients send a token: `header`, the `Authorization` header.
     pub bearer_methods_supported: [&'static str; 1],
-    /// The server's name, for people.
+    /// Human-readable name of the server.
     pub resource_name: String,
 }
 
-/// Why a request is challenged.
+/// Error code of a challenge (RFC 6750, section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChallengeError {
-    /// The token is not valid here.
+    /// `invalid_token` (401): the token is not valid for this server.
     InvalidToken,
-    /// The token is valid and lacks scopes.
+    /// `insufficient_scope` (403): the token is valid, but lacks scopes.
     InsufficientScope,
-    /// The header is no bearer token.
+    /// `invalid_request` (400): the `Authorization` header is malformed, or is sent twice.
     InvalidRequest,
 }
 
-/// The value of `WWW-Authenticate`.
+/// Builds the value of `WWW-Authenticate`, with the URL of the metadata and the scopes that the request needs.
 ///
-/// Without a token there is no error (RFC 6750, section 3.1). Scopes have no quotes or backslashes, and neither has a URL.
+/// Give no `error` for a request without a token (RFC 6750, section 3.1). The values are not escaped: `metadata_url` and
+/// `scopes` must not contain quotes or backslashes, as neither a URL nor a scope does.
 pub fn challenge(metadata_url: &str, error: Option<ChallengeError>, scopes: &[String]) -> String {
     let mut challenge = format!("Bearer resource_metadata=\"{metadata_url}\"");
     if let Some(error) = error {
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_says_what_is_needed_and_no_more() {
+    fn a_challenge_has_the_error_and_the_scopes_that_are_given() {
         let url = "https://a.example/.well-known/oauth-protected-resource/mcp";
         let scopes = ["a".to_owned(), "b".to_owned()];
 

@@ -1,5 +1,5 @@
-//! A signed token taken apart, strictly, before anything is believed of it (RFC 7515 and RFC 7519; RFC 8725 for what to
-//! refuse).
+//! Strict parser of signed JWTs (RFC 7515, RFC 7519), which follows the recommendations of RFC 8725. It does not verify the
+//! signature.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
@@ -8,20 +8,20 @@ use serde_json::{Map, Value};
 
 use crate::Reason;
 
-/// The longest token that is looked at.
+/// Maximum length of a token.
 pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// What the header or the claims may take in memory. Both are read before the signature is verified.
+/// Memory budget of the header, and of the claims. Both are parsed before the signature is verified.
 const UNVERIFIED_BUDGET: Budget = Budget::memory(512 * 1024);
 
-/// A token in its parts. Nothing in it is true until [`signature`](Self::signature) was verified.
+/// A parsed token. Nothing in it may be trusted before [`signature`](Self::signature) is verified.
 pub(crate) struct UnverifiedToken<'a> {
     pub(crate) algorithm: Algorithm,
     pub(crate) key_id: Option<String>,
     pub(crate) token_type: Option<TokenType>,
     pub(crate) unverified_claims: Map<String, Value>,
-    /// What was signed: header and claims, as they came.
+    /// The signed bytes: header and claims, as received.
     pub(crate) message: &'a [u8],
-    /// In Base64.
+    /// In Base64url.
     pub(crate) signature: &'a str,
 }
 
@@ -34,16 +34,16 @@ pub(crate) enum TokenType {
 }
 
 impl<'a> UnverifiedToken<'a> {
-    /// Takes a token apart.
+    /// Parses a token.
     ///
     /// # Errors
     ///
-    /// When it is none, or its header has what cannot be honoured.
+    /// When the text is not a signed JWT, or its header has an algorithm, type or extension that is not supported.
     pub(crate) fn parse(token: &'a str) -> Result<Self, Reason> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Reason::TooLong);
         }
-        // A JWE has five parts.
+        // Three parts: a JWE has five.
         let mut parts = token.split('.');
         let (Some(header), Some(claims), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -55,7 +55,7 @@ impl<'a> UnverifiedToken<'a> {
         }
         let header_object = decode(header)?;
         let algorithm = algorithm(&header_object)?;
-        // Extensions that must be understood, and none is; `b64` is one of them (RFC 7797).
+        // `crit` lists extensions that a verifier must support; none is supported. `b64` is such an extension (RFC 7797).
         if header_object.contains_key("crit") || header_object.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
             return Err(Reason::CriticalHeader);
         }
@@ -80,20 +80,20 @@ impl<'a> UnverifiedToken<'a> {
     }
 }
 
-/// One spelling for each value: no padding, no white space, no stray bits at the end.
+/// Decodes a part of the token: a JSON object in canonical Base64url, without padding, white space and trailing bits.
 fn decode(part: &str) -> Result<Map<String, Value>, Reason> {
     let json = BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::NotAJwt)?;
     json::read_bytes(&json, UNVERIFIED_BUDGET).map_err(|_| Reason::NotAJwt)
 }
 
-/// Signatures that only an issuer can make. `none` is not among them, and neither is HMAC, whose key verifiers would have
-/// to share: with a public key in its place anyone could sign (RFC 8725, sections 2.1 and 3.1).
+/// Returns the algorithm of the header. Only asymmetric algorithms are accepted: `none` is no signature, and with HMAC an
+/// attacker could sign with the issuer's public key as the secret (RFC 8725, sections 2.1 and 3.1).
 fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, Reason> {
     let name = header.get("alg").and_then(Value::as_str).ok_or(Reason::Algorithm)?;
     parse_algorithm(name).ok_or(Reason::Algorithm)
 }
 
-/// The allow-list.
+/// The allow-list of signature algorithms.
 pub(crate) fn parse_algorithm(name: &str) -> Option<Algorithm> {
     match name {
         "RS256" => Some(Algorithm::RS256),
@@ -104,13 +104,13 @@ pub(crate) fn parse_algorithm(name: &str) -> Option<Algorithm> {
         "PS512" => Some(Algorithm::PS512),
         "ES256" => Some(Algorithm::ES256),
         "ES384" => Some(Algorithm::ES384),
-        // The second is the name that says which curve (RFC 9864).
+        // `Ed25519` is the fully-specified name (RFC 9864).
         "EdDSA" | "Ed25519" => Some(Algorithm::EdDSA),
         _ => None,
     }
 }
 
-/// Media types compare without case, and `application/` may be left out (RFC 7515, section 4.1.9).
+/// Parses `typ`. It is a media type: case-insensitive, and `application/` may be omitted (RFC 7515, section 4.1.9).
 fn token_type(name: &str) -> Option<TokenType> {
     let name = name.to_ascii_lowercase();
     match name.strip_prefix("application/").unwrap_or(&name) {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_has_at_most_8_kib() {
+    fn a_token_of_more_than_8_kib_is_rejected() {
         let message = format!("{}.{}.", BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#), "e30");
         let of = |bytes: usize| format!("{message}{}", "x".repeat(bytes - message.len()));
 

@@ -1,4 +1,4 @@
-//! From a token to a principal. All rules are in [`check`]; nothing is believed before the last one, the signature.
+//! Token verification: claims are validated in [`validate_claims`], then the signature is verified. Only then are claims used.
 
 use std::{
     collections::HashMap,
@@ -16,22 +16,24 @@ use tracing::{Instrument, field::Empty};
 use crate::TokenExchange;
 use crate::{
     OidcConfig, Reason, VerifyError,
-    claims::{self, client_id, strings, text},
-    config::{GOOGLE, GOOGLE_BARE, IssuerConfig, Preset},
-    keys::{Decision, Fetched, Keys},
+    claims::{self, client_id, string_claim, string_list},
+    config::{GOOGLE, GOOGLE_WITHOUT_SCHEME, IssuerConfig, Preset},
+    keys::{CachedKeys, KeyCache, Verification},
     token::{TokenType, UnverifiedToken},
 };
 
-/// What clocks may differ by.
+/// Tolerated clock skew of `nbf` and `iat`.
 const LEEWAY: Duration = Duration::from_secs(60);
-/// Tokens that are remembered, so that a client's second request need not be verified anew.
-const REMEMBERED: usize = 256;
+/// Maximum number of verified tokens in the cache, which saves the verification of a client's further requests.
+const MAX_CACHED_TOKENS: usize = 256;
 
-/// Verifies tokens of the configured issuers.
+/// Verifies access tokens, and ID tokens where they are accepted, of the configured issuers.
+///
+/// Create one per execution environment: it caches the issuers' keys, and up to 256 verified tokens until they expire.
 #[derive(Debug)]
 pub struct Verifier {
     issuers: Vec<Issuer>,
-    remembered: Mutex<HashMap<[u8; 32], Remembered>>,
+    token_cache: Mutex<HashMap<[u8; 32], CachedToken>>,
     warm: bool,
     #[cfg(feature = "exchange")]
     exchange: Option<Arc<TokenExchange>>,
@@ -40,61 +42,61 @@ pub struct Verifier {
 #[derive(Debug)]
 struct Issuer {
     config: IssuerConfig,
-    keys: Keys,
+    keys: KeyCache,
 }
 
 #[derive(Debug)]
-struct Remembered {
+struct CachedToken {
     principal: Arc<Principal>,
     issuer: usize,
-    keys: Arc<Fetched>,
+    keys: Arc<CachedKeys>,
     expires: SystemTime,
 }
 
 impl Verifier {
-    /// A verifier without keys: they are fetched with the first token.
+    /// Creates a verifier. It sends no request: the keys are fetched with the first token, or by [`warm`](Self::warm).
     pub fn new(config: OidcConfig) -> Self {
         #[cfg(feature = "exchange")]
         let exchange = config.exchange.and_then(|exchange| {
             let issuer = config.issuers.first()?.issuer.clone();
             Some(Arc::new(TokenExchange::new(issuer, exchange)))
         });
-        let keys = |config: &IssuerConfig| Keys::new(config.issuer.clone(), config.jwks_uri.clone());
+        let keys = |config: &IssuerConfig| KeyCache::new(config.issuer.clone(), config.jwks_uri.clone());
         let issuers = config.issuers.into_iter().map(|config| Issuer { keys: keys(&config), config });
         Self {
             issuers: issuers.collect(),
-            remembered: Mutex::default(),
+            token_cache: Mutex::default(),
             warm: config.warm,
             #[cfg(feature = "exchange")]
             exchange,
         }
     }
 
-    /// Fetches the keys of all issuers, if the configuration wants them before the first token (`OIDC_WARM=1`). A failure
-    /// is logged, and no error: the first token tries again.
+    /// Fetches the keys of all issuers with `OIDC_WARM=1`; otherwise it does nothing. Call it in the init phase. It takes at
+    /// most three seconds. A failure is logged and is not an error: the keys are fetched again with the first token.
     pub async fn warm(&self) {
         if self.warm {
             join_all(self.issuers.iter().map(|issuer| issuer.keys.warm())).await;
         }
     }
 
-    /// The issuers, for the metadata that leads clients to them.
+    /// Returns the issuers, for `authorization_servers` of the protected-resource metadata.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         self.issuers.iter().map(|issuer| issuer.config.issuer.as_str())
     }
 
-    /// The exchange of callers' tokens, if one is configured.
+    /// Returns the token exchange, if it is configured.
     #[cfg(feature = "exchange")]
     pub fn exchange(&self) -> Option<&Arc<TokenExchange>> {
         self.exchange.as_ref()
     }
 
-    /// Verifies a token that came for the server at `base_url` (without a slash at its end), at the time `now`. Keys are
-    /// not waited for beyond `answer_by`.
+    /// Verifies a token, at the time `now`, that was sent to the server at `base_url`. The URL has no slash at the end.
+    /// Waits for a fetch of keys until `answer_by` at the latest.
     ///
     /// # Errors
     ///
-    /// When the token is not valid here, names a subject that is not on the list, or cannot be judged for lack of keys.
+    /// When the token is not valid for this server, its account is not allowed, or the issuer's keys are unavailable.
     pub async fn verify(
         &self,
         token: &str,
@@ -103,7 +105,7 @@ impl Verifier {
         answer_by: Option<Instant>,
     ) -> Result<Arc<Principal>, VerifyError> {
         let span = tracing::info_span!("verify token", error.type = Empty, otel.status_code = Empty);
-        let verified = self.judge(token, base_url, now, answer_by).instrument(span.clone()).await;
+        let verified = self.verify_in_span(token, base_url, now, answer_by).instrument(span.clone()).await;
         if let Err(error) = &verified {
             span.record("error.type", error.kind());
             span.record("otel.status_code", "ERROR");
@@ -111,66 +113,71 @@ impl Verifier {
         verified
     }
 
-    async fn judge(
+    async fn verify_in_span(
         &self,
         token: &str,
         base_url: &str,
         now: SystemTime,
         answer_by: Option<Instant>,
     ) -> Result<Arc<Principal>, VerifyError> {
-        let digest = digest(token, base_url);
-        if let Some(principal) = self.recall(&digest, now) {
+        let key = cache_key(token, base_url);
+        if let Some(principal) = self.cached(&key, now) {
             return Ok(principal);
         }
         let token = UnverifiedToken::parse(token)?;
-        let (index, issuer) = self.issuer_of(&token)?;
-        let expires = check(&token, &issuer.config, base_url, now)?;
-        let keys = match issuer.keys.decide(&token, now, answer_by).await {
-            Decision::Genuine(keys) => keys,
-            Decision::Wrong => return Err(Reason::Signature.into()),
-            Decision::UnknownKey => return Err(Reason::UnknownKey.into()),
-            Decision::Unavailable { retry_after } => return Err(VerifyError::KeysUnavailable { retry_after }),
+        let (index, issuer) = self.configured_issuer(&token)?;
+        let expires = validate_claims(&token, &issuer.config, base_url, now)?;
+        let keys = match issuer.keys.verify(&token, now, answer_by).await {
+            Verification::Valid(keys) => keys,
+            Verification::Invalid => return Err(Reason::Signature.into()),
+            Verification::UnknownKey => return Err(Reason::UnknownKey.into()),
+            Verification::Unavailable { retry_after } => return Err(VerifyError::KeysUnavailable { retry_after }),
         };
-        // From here on the claims are the issuer's.
+        // The claims are verified.
         let principal = claims::principal(token.unverified_claims, &issuer.config)?;
         if !is_allowed(&principal, &issuer.config) {
             return Err(VerifyError::NotAllowed);
         }
         let principal = Arc::new(principal);
-        self.remember(digest, Remembered { principal: Arc::clone(&principal), issuer: index, keys, expires }, now);
+        self.cache(key, CachedToken { principal: Arc::clone(&principal), issuer: index, keys, expires }, now);
         Ok(principal)
     }
 
-    fn issuer_of(&self, token: &UnverifiedToken<'_>) -> Result<(usize, &Issuer), Reason> {
-        // A list of issuers would be another issuer's token for a reader of only one of them.
+    fn configured_issuer(&self, token: &UnverifiedToken<'_>) -> Result<(usize, &Issuer), Reason> {
+        // An array is rejected: with several issuers it would be ambiguous whose keys must verify the token.
         let unverified_issuer = token.unverified_claims.get("iss").and_then(Value::as_str).ok_or(Reason::Issuer)?;
-        let unverified_issuer = if unverified_issuer == GOOGLE_BARE { GOOGLE } else { unverified_issuer };
+        let unverified_issuer = if unverified_issuer == GOOGLE_WITHOUT_SCHEME { GOOGLE } else { unverified_issuer };
         let found = self.issuers.iter().enumerate().find(|(_, issuer)| issuer.config.issuer == unverified_issuer);
         found.ok_or(Reason::Issuer)
     }
 
-    /// A token that was verified before, while it and the keys are good.
-    fn recall(&self, digest: &[u8; 32], now: SystemTime) -> Option<Arc<Principal>> {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = remembered.get(digest)?;
-        let is_good = now < entry.expires && self.issuers[entry.issuer].keys.is_current(&entry.keys, now);
-        is_good.then(|| Arc::clone(&entry.principal))
+    /// Returns the principal of a token in the cache. An entry is valid until the token expires, or the keys are stale or
+    /// replaced.
+    fn cached(&self, key: &[u8; 32], now: SystemTime) -> Option<Arc<Principal>> {
+        let token_cache = self.token_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = token_cache.get(key)?;
+        self.is_valid(entry, now).then(|| Arc::clone(&entry.principal))
     }
 
-    fn remember(&self, digest: [u8; 32], entry: Remembered, now: SystemTime) {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= REMEMBERED {
-            remembered.retain(|_, own| now < own.expires && self.issuers[own.issuer].keys.is_current(&own.keys, now));
+    fn is_valid(&self, entry: &CachedToken, now: SystemTime) -> bool {
+        now < entry.expires && self.issuers[entry.issuer].keys.is_current(&entry.keys, now)
+    }
+
+    fn cache(&self, key: [u8; 32], entry: CachedToken, now: SystemTime) {
+        let mut token_cache = self.token_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if token_cache.len() >= MAX_CACHED_TOKENS {
+            token_cache.retain(|_, own| self.is_valid(own, now));
         }
-        if remembered.len() >= REMEMBERED {
-            remembered.clear();
+        if token_cache.len() >= MAX_CACHED_TOKENS {
+            token_cache.clear();
         }
-        remembered.insert(digest, entry);
+        token_cache.insert(key, entry);
     }
 }
 
-/// Of the token and of where it came: the same token may be for one of a function's names and not for another.
-fn digest(token: &str, base_url: &str) -> [u8; 32] {
+/// Returns the digest of a token and the server's URL. The URL is part of the key, because a function may have several names,
+/// and a token may have the audience of only one.
+fn cache_key(token: &str, base_url: &str) -> [u8; 32] {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     context.update(base_url.as_bytes());
     context.update(&[0]);
@@ -180,30 +187,30 @@ fn digest(token: &str, base_url: &str) -> [u8; 32] {
     bytes
 }
 
-/// The rules that a token's claims must keep; in return, when it expires.
+/// Validates the claims of a token, and returns its expiry.
 ///
-/// - `exp`, `iss` and `sub` are there (RFC 9068, section 2.2); `iss` has been looked up already.
-/// - `exp` is ahead; `nbf` and `iat` are not, give or take a minute.
-/// - It is of a kind that the issuer is believed about, see [`kind`].
+/// - `exp`, `iss` and `sub` are present (RFC 9068, section 2.2). `iss` is validated before.
+/// - `exp` is in the future. `nbf` and `iat` are not, with a leeway of one minute.
+/// - The token is of a type that is accepted from the issuer: [`token_kind`].
 /// - Its audience is this server: [`check_audience`].
-/// - No `cnf`: such a token is worth something only with the key that it names (RFC 7800, RFC 8705, RFC 9449), and no caller
-///   proves here to have it.
-fn check(
+/// - There is no `cnf`: a sender-constrained token is valid only with a proof of possession of its key (RFC 7800, RFC 8705,
+///   RFC 9449), which this server does not verify.
+fn validate_claims(
     token: &UnverifiedToken<'_>,
     config: &IssuerConfig,
     base_url: &str,
     now: SystemTime,
 ) -> Result<SystemTime, Reason> {
     let claims = &token.unverified_claims;
-    if text(claims, "sub").is_none_or(str::is_empty) {
+    if string_claim(claims, "sub").is_none_or(str::is_empty) {
         return Err(Reason::Subject);
     }
-    let expires = time(claims, "exp").map_err(|_| Reason::Expired)?.ok_or(Reason::Expired)?;
+    let expires = numeric_date(claims, "exp").map_err(|_| Reason::Expired)?.ok_or(Reason::Expired)?;
     if expires <= now {
         return Err(Reason::Expired);
     }
     for name in ["nbf", "iat"] {
-        let since = time(claims, name).map_err(|_| Reason::NotYetValid)?;
+        let since = numeric_date(claims, name).map_err(|_| Reason::NotYetValid)?;
         if since.is_some_and(|since| since > now + LEEWAY) {
             return Err(Reason::NotYetValid);
         }
@@ -211,74 +218,74 @@ fn check(
     if claims.contains_key("cnf") {
         return Err(Reason::BoundToAKey);
     }
-    let kind = kind(token, config)?;
+    let kind = token_kind(token, config)?;
     match (kind, config.preset) {
-        (Kind::Access, Preset::Google) => return Err(Reason::AccessToken),
-        (Kind::Id, _) if !config.accepts_id_tokens => return Err(Reason::IdToken),
-        (Kind::Access | Kind::Id, _) => {}
+        (TokenKind::Access, Preset::Google) => return Err(Reason::AccessToken),
+        (TokenKind::Id, _) if !config.accepts_id_tokens => return Err(Reason::IdToken),
+        (TokenKind::Access | TokenKind::Id, _) => {}
     }
     check_audience(claims, kind, config, base_url)?;
     Ok(expires)
 }
 
-/// What a token is for.
+/// Whether a token is an access token or an ID token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// To be shown to a server.
+enum TokenKind {
     Access,
-    /// To tell a client who has signed in.
     Id,
 }
 
-/// Tells an ID token by what issuers say of it, `token_use` (Cognito) or the claim `typ` (Keycloak); where they say nothing,
-/// by what no access token has, `nonce`, `at_hash` or `c_hash` (OpenID Connect Core, section 2). What bears no mark is an
-/// access token, except Google's.
-fn kind(token: &UnverifiedToken<'_>, config: &IssuerConfig) -> Result<Kind, Reason> {
+/// Returns the kind of a token.
+///
+/// A type that the issuer states decides: the claim `token_use` (Cognito), the claim `typ` (Keycloak), or the header's `typ`.
+/// Without one, a token with `nonce`, `at_hash` or `c_hash` is an ID token (OpenID Connect Core, section 2), as are all of
+/// Google's tokens. Every other token is an access token.
+fn token_kind(token: &UnverifiedToken<'_>, config: &IssuerConfig) -> Result<TokenKind, Reason> {
     let claims = &token.unverified_claims;
     let token_use = match claims.get("token_use") {
         None => None,
-        Some(Value::String(name)) if name == "access" => Some(Kind::Access),
-        Some(Value::String(name)) if name == "id" => Some(Kind::Id),
+        Some(Value::String(name)) if name == "access" => Some(TokenKind::Access),
+        Some(Value::String(name)) if name == "id" => Some(TokenKind::Id),
         Some(_) => return Err(Reason::OtherToken),
     };
-    let own_type = match claims.get("typ") {
+    let typ_claim = match claims.get("typ") {
         None => None,
-        Some(Value::String(name)) if name == "Bearer" => Some(Kind::Access),
-        Some(Value::String(name)) if name == "ID" => Some(Kind::Id),
+        Some(Value::String(name)) if name == "Bearer" => Some(TokenKind::Access),
+        Some(Value::String(name)) if name == "ID" => Some(TokenKind::Id),
         // Keycloak's refresh, offline and logout tokens.
         Some(_) => return Err(Reason::OtherToken),
     };
-    // A logout token, or another security event (RFC 8417).
+    // A logout token, or another security event token (RFC 8417).
     if claims.contains_key("events") {
         return Err(Reason::OtherToken);
     }
-    let is_typed = token.token_type == Some(TokenType::AccessToken);
-    let mut said = [token_use, own_type, is_typed.then_some(Kind::Access)].into_iter().flatten();
-    if let Some(kind) = said.next() {
-        // An issuer does not contradict itself. Where it says what the token is, a mark says no more: Keycloak has put a
-        // `nonce` into access tokens too.
-        return if said.all(|other| other == kind) { Ok(kind) } else { Err(Reason::OtherToken) };
+    let is_at_jwt = token.token_type == Some(TokenType::AccessToken);
+    let mut stated = [token_use, typ_claim, is_at_jwt.then_some(TokenKind::Access)].into_iter().flatten();
+    if let Some(kind) = stated.next() {
+        // Contradicting types are rejected. ID token claims are not considered: Keycloak has put `nonce` into access tokens.
+        return if stated.all(|other| other == kind) { Ok(kind) } else { Err(Reason::OtherToken) };
     }
-    let is_marked = ["nonce", "at_hash", "c_hash"].iter().any(|mark| claims.contains_key(*mark));
+    let has_id_token_claim = ["nonce", "at_hash", "c_hash"].iter().any(|name| claims.contains_key(*name));
     match config.preset {
-        Preset::Google => Ok(Kind::Id),
-        // Each of its tokens says what it is.
+        Preset::Google => Ok(TokenKind::Id),
+        // Each of Cognito's tokens has `token_use`.
         Preset::Cognito => Err(Reason::OtherToken),
-        Preset::Other if is_marked => Ok(Kind::Id),
-        // Entra's access tokens name the client that they were issued to, its ID tokens do not (Microsoft identity
-        // platform, "Access token claims reference").
-        Preset::Other if config.is_entra() && client_id(claims).is_none() => Ok(Kind::Id),
-        Preset::Other => Ok(Kind::Access),
+        Preset::Other if has_id_token_claim => Ok(TokenKind::Id),
+        // Only Entra's access tokens have a claim for the client (Microsoft identity platform, "Access token claims
+        // reference").
+        Preset::Other if config.is_entra() && client_id(claims).is_none() => Ok(TokenKind::Id),
+        Preset::Other => Ok(TokenKind::Access),
     }
 }
 
-/// Whether a token is meant for this server (RFC 8707, RFC 9068 section 4).
+/// Checks that a token is for this server (RFC 8707; RFC 9068, section 4).
 ///
-/// An access token names one of the server's own identifiers, or what is configured in their place; an ID token names the
-/// client. Cognito's access tokens have no audience unless the client asked for one: there the client stands for it.
+/// The audience of an access token is one of the configured audiences, or else one of the server's own URLs. The audience of
+/// an ID token is the client. Cognito's access tokens have no audience unless the client requested one; their client is
+/// checked instead.
 fn check_audience(
     claims: &Map<String, Value>,
-    kind: Kind,
+    kind: TokenKind,
     config: &IssuerConfig,
     base_url: &str,
 ) -> Result<(), Reason> {
@@ -299,18 +306,18 @@ fn check_audience(
     let names_server = audiences.as_ref().is_some_and(|list| list.iter().any(is_server));
     let names_client = audiences.as_ref().is_some_and(|list| list.iter().any(is_client));
     match (config.preset, kind) {
-        (Preset::Google, _) | (Preset::Cognito, Kind::Id) if names_client => Ok(()),
-        (Preset::Google, _) | (Preset::Cognito, Kind::Id) => Err(Reason::Audience),
-        (Preset::Cognito, Kind::Access) if audiences.is_some() && !names_server => Err(Reason::Audience),
+        (Preset::Google, _) | (Preset::Cognito, TokenKind::Id) if names_client => Ok(()),
+        (Preset::Google, _) | (Preset::Cognito, TokenKind::Id) => Err(Reason::Audience),
+        (Preset::Cognito, TokenKind::Access) if audiences.is_some() && !names_server => Err(Reason::Audience),
         (Preset::Other, _) if !names_server => Err(Reason::Audience),
-        // An ID token's audience is its client.
-        (Preset::Other, kind) if config.client_ids.is_empty() || kind == Kind::Id => Ok(()),
+        // The audience of an ID token is its client, so the list of clients adds nothing.
+        (Preset::Other, kind) if config.client_ids.is_empty() || kind == TokenKind::Id => Ok(()),
         (Preset::Cognito | Preset::Other, _) if client_id(claims).as_ref().is_some_and(is_client) => Ok(()),
         (Preset::Cognito | Preset::Other, _) => Err(Reason::Client),
     }
 }
 
-/// The MCP endpoint or the server's base, with or without a slash at the end.
+/// Whether an audience is the URL of the server or of its MCP endpoint, with or without a slash at the end.
 fn is_own_identifier(audience: &str, base_url: &str) -> bool {
     matches!(audience.strip_prefix(base_url), Some("" | "/" | "/mcp" | "/mcp/"))
 }
@@ -321,16 +328,16 @@ fn is_allowed(principal: &Principal, config: &IssuerConfig) -> bool {
     let is_of_domain = config
         .hosted_domain
         .as_ref()
-        .is_none_or(|domain| text(&principal.claims, "hd").is_some_and(|own| own.eq_ignore_ascii_case(domain)));
+        .is_none_or(|domain| string_claim(&principal.claims, "hd").is_some_and(|own| own.eq_ignore_ascii_case(domain)));
     is_listed && is_of_domain
 }
 
-/// A claim in seconds since 1970 (RFC 7519, section 2, `NumericDate`).
+/// Returns a claim of the type `NumericDate` (RFC 7519, section 2): seconds since 1970, also with a fraction.
 ///
 /// # Errors
 ///
-/// When it is something else.
-fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, ()> {
+/// When the claim has another type or is out of range.
+fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, ()> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
@@ -338,18 +345,19 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, (
     UNIX_EPOCH.checked_add(seconds).map(Some).ok_or(())
 }
 
-/// Scopes as the server calls them.
+/// Returns the scopes of a token without the issuer's prefix, and the scopes that the configuration grants to every caller.
+/// A scope without the prefix is ignored, except at Entra, whose tokens never have the prefix.
 pub(crate) fn scopes(claims: &Map<String, Value>, config: &IssuerConfig) -> Vec<String> {
-    let own_name = |scope: &str| match scope.strip_prefix(config.scope_prefix.as_str()) {
+    let without_prefix = |scope: &str| match scope.strip_prefix(config.scope_prefix.as_str()) {
         Some(name) => Some(name.to_owned()),
         None => config.is_entra().then(|| scope.to_owned()),
     };
     let listed = ["scope", "scp"].into_iter().filter_map(|name| claims.get(name)).flat_map(|value| match value {
         Value::String(text) => text.split(' ').map(str::to_owned).collect(),
-        other => strings(other),
+        other => string_list(other),
     });
     let granted = config.grant_scopes.iter().cloned();
-    listed.filter_map(|scope| own_name(&scope)).filter(|scope| !scope.is_empty()).chain(granted).collect()
+    listed.filter_map(|scope| without_prefix(&scope)).filter(|scope| !scope.is_empty()).chain(granted).collect()
 }
 
 #[cfg(test)]
@@ -357,8 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    /// 3.1 is the slash at the end.
-    fn exactly_the_servers_own_identifiers_are_its_audience() {
+    fn the_audience_is_the_url_of_the_server_or_of_its_mcp_endpoint() {
         for (audience, base_url, is_own) in [
             ("https://a.example/mcp", "https://a.example", true),
             ("https://a.example", "https://a.example", true),
@@ -383,8 +390,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_remembered_for_the_name_that_it_came_to() {
-        assert_ne!(digest("t", "https://a.example"), digest("t", "https://b.example"));
-        assert_ne!(digest("bt", "a"), digest("t", "ab"));
+    fn the_cache_key_depends_on_token_and_server() {
+        assert_ne!(cache_key("t", "https://a.example"), cache_key("t", "https://b.example"));
+        assert_ne!(cache_key("bt", "a"), cache_key("t", "ab"));
     }
 }

@@ -1,5 +1,5 @@
-//! How the function authenticates at the token endpoint: `client_secret_basic` (RFC 6749, section 2.3.1) or
-//! `private_key_jwt` (RFC 7523).
+//! Client authentication at the token endpoint: `client_secret_basic` (RFC 6749, section 2.3.1) or `private_key_jwt`
+//! (RFC 7523).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ use super::{ExchangeConfig, ExchangeError, config::Method};
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const ASSERTION_SECONDS: u64 = 60;
 
-/// The parameters of a request, form-encoded. It is overwritten when it is dropped.
+/// The form-encoded parameters of a request. Their memory is overwritten when the form is dropped.
 pub(crate) struct Form(Zeroizing<Vec<u8>>);
 
 impl Form {
@@ -54,7 +54,7 @@ impl AsRef<[u8]> for Form {
 }
 
 impl ExchangeConfig {
-    /// Adds what proves the client's identity.
+    /// Adds the client authentication to a request or to its form.
     pub(crate) fn authenticate(
         &self,
         request: RequestBuilder,
@@ -84,7 +84,7 @@ impl ExchangeConfig {
     }
 }
 
-/// Percent-encoding of all but unreserved characters, which form-encoding takes, too.
+/// Percent-encodes all characters except unreserved ones. The result is valid in a form, too.
 fn encoded(text: &str) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(text.len()));
     for byte in text.bytes() {
@@ -97,7 +97,7 @@ fn encoded(text: &str) -> Zeroizing<String> {
     out
 }
 
-/// A JWT that is signed with a key in PKCS#8 (PEM): RSA, or elliptic curve P-256.
+/// Builds a client assertion: a JWT signed with an RSA or P-256 key in PKCS#8 (PEM). It is valid for a minute.
 fn assertion(
     pem: &str,
     client_id: &str,
@@ -108,7 +108,7 @@ fn assertion(
     let der = der(pem).ok_or(ExchangeError::Secret("it is not a private key in PEM (PKCS#8)"))?;
     let random = SystemRandom::new();
     let failed = |_| ExchangeError::Secret("the key cannot sign");
-    // Not a secret: it tells two assertions of one second apart.
+    // `jti`: distinguishes assertions of the same second. It is not a secret.
     let mut id = [0; 16];
     rand::fill(&mut id).map_err(failed)?;
     let issued = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -139,6 +139,7 @@ fn assertion(
     Ok(format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
 }
 
+/// Decodes the private key of a PEM text.
 fn der(pem: &str) -> Option<Zeroizing<Vec<u8>>> {
     let (_, rest) = pem.split_once("-----BEGIN PRIVATE KEY-----")?;
     let (body, _) = rest.split_once("-----END PRIVATE KEY-----")?;

@@ -1,4 +1,4 @@
-//! Which client exchanges tokens, and how it authenticates. `docs/authorization.md` has the table.
+//! Configuration of token exchange, from environment variables. `docs/authorization.md` lists the variables.
 
 use std::fmt;
 
@@ -19,29 +19,30 @@ const TOKEN_ENDPOINT: &str = "OIDC_EXCHANGE_TOKEN_ENDPOINT";
 
 const SECRETS: [&str; 3] = [CLIENT_SECRET, CLIENT_SECRET_ARN, PRIVATE_KEY_ARN];
 
-/// The client that exchanges tokens.
+/// The client that exchanges tokens, and how it authenticates.
 #[derive(Clone)]
 pub(crate) struct ExchangeConfig {
     pub(crate) client_id: String,
     pub(crate) method: Method,
     pub(crate) secret: Secret,
-    /// `None`: found by discovery.
+    /// URL of the token endpoint. `None`: found by discovery.
     pub(crate) endpoint: Option<String>,
 }
 
-/// How the client authenticates.
+/// Method of client authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Method {
     SecretBasic,
     PrivateKeyJwt {
         key_id: Option<String>,
-        /// `None`: the issuer.
+        /// `aud` of the client assertion. `None`: the issuer.
         audience: Option<String>,
     },
 }
 
 impl ExchangeConfig {
-    /// Reads the variables; `None` without [`CLIENT_ID`].
+    /// Reads environment variables through the lookup function `get`. `None` if [`CLIENT_ID`] is not set. `issuers` is the
+    /// number of configured issuers.
     pub(crate) fn from_env<'a>(
         get: impl Fn(&str) -> Option<&'a str>,
         issuers: usize,
@@ -50,14 +51,14 @@ impl ExchangeConfig {
             let others =
                 [CLIENT_SECRET, CLIENT_SECRET_ARN, PRIVATE_KEY_ARN, KEY_ID, ASSERTION_AUDIENCE, TOKEN_ENDPOINT];
             return match others.into_iter().find(|name| get(name).is_some()) {
-                Some(lonely) => {
-                    Err(InitError::new(format!("{lonely} needs {CLIENT_ID}, the client that exchanges tokens")))
+                Some(name) => {
+                    Err(InitError::new(format!("{name} needs {CLIENT_ID}, the client that exchanges tokens")))
                 }
                 None => Ok(None),
             };
         };
         if issuers != 1 {
-            // A token of one issuer would be shown to another.
+            // With several, a token of one issuer would be sent to another.
             return Err(InitError::new(format!("{CLIENT_ID} needs exactly one issuer")));
         }
         let set: Vec<_> = SECRETS.into_iter().filter(|name| get(name).is_some()).collect();
@@ -73,13 +74,13 @@ impl ExchangeConfig {
         let method = match name {
             PRIVATE_KEY_ARN => Method::PrivateKeyJwt { key_id: text(KEY_ID), audience: text(ASSERTION_AUDIENCE) },
             _ => match [KEY_ID, ASSERTION_AUDIENCE].into_iter().find(|name| get(name).is_some()) {
-                Some(lonely) => return Err(InitError::new(format!("{lonely} needs {PRIVATE_KEY_ARN}"))),
+                Some(name) => return Err(InitError::new(format!("{name} needs {PRIVATE_KEY_ARN}"))),
                 None => Method::SecretBasic,
             },
         };
         let endpoint = text(TOKEN_ENDPOINT);
         match endpoint.as_deref().filter(|url| secure_url(url).is_none()) {
-            // It may have a password in it.
+            // Redacted: the URL may contain a password.
             Some(_) => Err(InitError::secret(TOKEN_ENDPOINT, "an https URL (http on loopback)")),
             None => Ok(Some(Self { client_id: client_id.to_owned(), method, secret, endpoint })),
         }
@@ -103,7 +104,7 @@ mod tests {
     use crate::exchange::tests::{ARN, lookup};
 
     #[test]
-    fn a_configuration_that_cannot_be_meant_names_its_variable() {
+    fn an_invalid_configuration_is_an_error_that_names_the_variable() {
         let (id, secret) = (("OIDC_EXCHANGE_CLIENT_ID", "a"), ("OIDC_EXCHANGE_CLIENT_SECRET", "s3cret"));
         let arn = ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN);
         for (pairs, issuers, expected) in [

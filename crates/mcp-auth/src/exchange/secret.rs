@@ -1,4 +1,4 @@
-//! The client's secret: from the configuration, or from Secrets Manager on first use.
+//! The client's secret or private key: from the configuration, or fetched from Secrets Manager on first use.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use super::ExchangeError;
 
-/// Minimum time between two fetches of a secret that the issuer rejects.
+/// Minimum time between two fetches of a secret that the issuer rejected.
 const COOLDOWN: Duration = Duration::from_secs(30);
 
-/// A secret in memory, which is overwritten when it is dropped.
+/// A secret whose memory is overwritten when it is dropped.
 pub(crate) type SecretValue = Arc<Zeroizing<String>>;
 
 /// Source of the secret.
@@ -23,16 +23,16 @@ pub(crate) enum Secret {
     Stored(Box<StoredSecret>),
 }
 
-/// The secret, fetched on first use. Single-flight: concurrent exchanges wait for one fetch.
+/// Cache of the secret, fetched on first use. Single-flight: concurrent exchanges wait for one fetch.
 pub(crate) struct ClientSecret {
     secret: Secret,
     fetched: tokio::sync::Mutex<Option<SecretValue>>,
-    discarded: Mutex<Option<SystemTime>>,
+    last_discard: Mutex<Option<SystemTime>>,
 }
 
 impl ClientSecret {
     pub(crate) fn new(secret: Secret) -> Self {
-        Self { secret, fetched: tokio::sync::Mutex::default(), discarded: Mutex::default() }
+        Self { secret, fetched: tokio::sync::Mutex::default(), last_discard: Mutex::default() }
     }
 
     pub(crate) async fn get(&self, answer_by: Option<Instant>) -> Result<SecretValue, ExchangeError> {
@@ -49,20 +49,21 @@ impl ClientSecret {
         Ok(Arc::clone(fetched.insert(value)))
     }
 
-    /// Discards a value that the issuer rejects. Returns whether another may be fetched now.
+    /// Evicts a value that the issuer rejected. Returns whether a retry makes sense: another value is fetched, or may be
+    /// fetched now.
     pub(crate) fn discard(&self, rejected: &SecretValue, now: SystemTime) -> bool {
         if matches!(self.secret, Secret::Fixed(_)) {
             return false;
         }
-        let mut discarded = self.discarded.lock().unwrap_or_else(PoisonError::into_inner);
-        if discarded.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < COOLDOWN)) {
+        let mut last_discard = self.last_discard.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_discard.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < COOLDOWN)) {
             return false;
         }
-        // Another exchange holds the lock while it fetches the secret.
+        // If the lock is held, another exchange fetches the secret: the retry waits for it.
         let Ok(mut fetched) = self.fetched.try_lock() else { return true };
         if fetched.as_ref().is_some_and(|own| Arc::ptr_eq(own, rejected)) {
             *fetched = None;
-            *discarded = Some(now);
+            *last_discard = Some(now);
         }
         true
     }

@@ -40,7 +40,7 @@ impl Peer {
                 tokio::spawn(async move {
                     let mut text = Vec::new();
                     let mut buffer = [0; 4096];
-                    while !is_whole(&text) {
+                    while !is_complete(&text) {
                         match stream.read(&mut buffer).await {
                             Ok(count) if count > 0 => text.extend_from_slice(&buffer[..count]),
                             _ => return,
@@ -80,7 +80,7 @@ impl Drop for Peer {
     }
 }
 
-fn is_whole(request: &[u8]) -> bool {
+fn is_complete(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
@@ -88,10 +88,10 @@ fn is_whole(request: &[u8]) -> bool {
 }
 
 fn granted(token: &str) -> (u16, String) {
-    let answer = json!({
+    let response = json!({
         "access_token": token, "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer", "expires_in": 600,
     });
-    (200, answer.to_string())
+    (200, response.to_string())
 }
 
 fn exchanger(endpoint: &str, more: &[(&str, &str)]) -> TokenExchange {
@@ -116,7 +116,7 @@ async fn exchange(exchanger: &TokenExchange) -> Result<ExchangedToken, ExchangeE
 }
 
 #[tokio::test]
-async fn a_request_has_the_parameters_of_rfc_8693_and_the_client_in_its_header() {
+async fn a_request_has_the_parameters_of_rfc_8693_and_basic_client_authentication() {
     let peer = Peer::start(|_, _| granted("new")).await;
 
     let token = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_request_has_the_parameters_of_rfc_8693_and_the_client_in_its_header()
 }
 
 #[tokio::test]
-async fn a_token_is_kept_for_its_caller_target_and_scopes_until_it_nears_its_end() {
+async fn a_token_is_cached_by_caller_target_and_scopes_until_a_minute_before_it_expires() {
     let peer = Peer::start(|number, _| granted(&format!("t{number}"))).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
     let now = SystemTime::now();
@@ -165,9 +165,10 @@ async fn a_token_is_kept_for_its_caller_target_and_scopes_until_it_nears_its_end
 }
 
 #[tokio::test]
-async fn a_token_without_a_lifetime_is_not_kept() {
-    let answer = json!({ "access_token": "x", "issued_token_type": ACCESS_TOKEN, "token_type": "bearer" }).to_string();
-    let peer = Peer::start(move |_, _| (200, answer.clone())).await;
+async fn a_token_without_a_lifetime_is_not_cached() {
+    let response =
+        json!({ "access_token": "x", "issued_token_type": ACCESS_TOKEN, "token_type": "bearer" }).to_string();
+    let peer = Peer::start(move |_, _| (200, response.clone())).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
 
     for _ in 0..2 {
@@ -178,7 +179,7 @@ async fn a_token_without_a_lifetime_is_not_kept() {
 }
 
 #[tokio::test]
-async fn several_exchanges_at_once_are_one_request() {
+async fn concurrent_exchanges_send_one_request() {
     let peer = Peer::start(|_, _| granted("new")).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
 
@@ -189,25 +190,25 @@ async fn several_exchanges_at_once_are_one_request() {
 }
 
 #[tokio::test]
-async fn a_hostile_answer_is_an_error_that_repeats_nothing_of_it() {
+async fn a_malformed_response_is_an_error_that_does_not_quote_it() {
     let with = |name: &str, value: Value| {
-        let mut answer = json!({
+        let mut response = json!({
             "access_token": "secret", "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer", "expires_in": 600,
         });
         match value {
-            Value::Null => _ = answer.as_object_mut().unwrap().remove(name),
-            value => answer[name] = value,
+            Value::Null => _ = response.as_object_mut().unwrap().remove(name),
+            value => response[name] = value,
         }
-        answer.to_string()
+        response.to_string()
     };
-    for (answer, expected) in [
+    for (response, expected) in [
         (String::new(), "not a JSON object"),
         ("<html>secret</html>".to_owned(), "not a JSON object"),
         ("[\"secret\"]".to_owned(), "not a JSON object"),
         ("\"secret\"".to_owned(), "not a JSON object"),
         (format!("{{\"x\":{}", "[".repeat(50_000)), "not a JSON object"),
         (r#"{"access_token":"secret","access_token":"b"}"#.to_owned(), "not a JSON object"),
-        ("x".repeat(MAX_ANSWER_BYTES + 1), "too large"),
+        ("x".repeat(MAX_RESPONSE_BYTES + 1), "too large"),
         (with("access_token", Value::Null), "`access_token` is missing"),
         (with("access_token", json!(7)), "`access_token` is missing"),
         (with("access_token", json!("")), "not a bearer token"),
@@ -222,7 +223,7 @@ async fn a_hostile_answer_is_an_error_that_repeats_nothing_of_it() {
         (with("expires_in", json!(-1)), "`expires_in`"),
         (with("expires_in", json!("soon")), "`expires_in`"),
     ] {
-        let peer = Peer::start(move |_, _| (200, answer.clone())).await;
+        let peer = Peer::start(move |_, _| (200, response.clone())).await;
 
         let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
 
@@ -234,7 +235,7 @@ async fn a_hostile_answer_is_an_error_that_repeats_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_issuer_becomes_a_text_an_outage_or_a_fault() {
+async fn each_error_code_of_the_issuer_becomes_a_handler_error() {
     let unavailable = "The authorization server is not available. Try again in a minute.";
     for (status, code, expected) in [
         (400, "invalid_grant", "did not accept your token"),
@@ -253,8 +254,8 @@ async fn an_error_of_the_issuer_becomes_a_text_an_outage_or_a_fault() {
         (404, "invalid_grant", unavailable),
         (400, "temporarily_unavailable", unavailable),
     ] {
-        let answer = json!({ "error": code, "error_description": "secret" }).to_string();
-        let peer = Peer::start(move |_, _| (status, answer.clone())).await;
+        let response = json!({ "error": code, "error_description": "secret" }).to_string();
+        let peer = Peer::start(move |_, _| (status, response.clone())).await;
 
         let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
 
@@ -274,12 +275,12 @@ async fn a_silent_token_endpoint_is_unavailable_at_the_deadline() {
     let exchanged = exchanger.exchange(&subject, TARGET, &[], SystemTime::now, answer_by).await;
 
     assert!(matches!(exchanged, Err(ExchangeError::Unavailable(_))), "{exchanged:?}");
-    let away = tests::exchanger("http://127.0.0.1:1/token", &[]);
-    assert!(matches!(exchange(&away).await, Err(ExchangeError::Unavailable(_))));
+    let unreachable = tests::exchanger("http://127.0.0.1:1/token", &[]);
+    assert!(matches!(exchange(&unreachable).await, Err(ExchangeError::Unavailable(_))));
 }
 
 #[tokio::test]
-async fn targets_and_scopes_that_no_request_can_have_are_rejected() {
+async fn malformed_targets_and_scopes_are_rejected() {
     let exchanger = exchanger("http://127.0.0.1:1/token", &[]);
     let long = "x".repeat(3000);
     for (target, scopes) in [
@@ -301,7 +302,7 @@ async fn targets_and_scopes_that_no_request_can_have_are_rejected() {
 }
 
 #[test]
-fn nothing_secret_is_shown_by_debug() {
+fn debug_redacts_tokens_and_secrets() {
     let exchanger = exchanger("https://issuer.example/token", &[]);
     let exchanged = ExchangedToken { value: Arc::new(Zeroizing::new("s3cret".to_owned())) };
 
@@ -316,7 +317,7 @@ const AWS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "aws secret"), ("AWS_SESSION_TOKEN", "session")];
 
 #[tokio::test]
-async fn a_secret_that_was_rotated_is_fetched_again_once() {
+async fn a_rotated_secret_is_fetched_again_once() {
     let secrets =
         Peer::start(|number, _| (200, json!({ "SecretString": format!("secret{number}") }).to_string())).await;
     let second = BASE64_STANDARD.encode("mcp%20server:secret2");
@@ -336,7 +337,7 @@ async fn a_secret_that_was_rotated_is_fetched_again_once() {
 }
 
 #[tokio::test]
-async fn a_secret_is_fetched_with_the_credentials_of_a_restored_snapshot() {
+async fn a_secret_is_fetched_with_credentials_of_the_container_endpoint() {
     let credentials = Peer::start(|_, _| {
         (200, json!({ "AccessKeyId": "AKIDSNAPSHOT", "SecretAccessKey": "x", "Token": "session" }).to_string())
     })
@@ -356,7 +357,7 @@ async fn a_secret_is_fetched_with_the_credentials_of_a_restored_snapshot() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_never_accepted_leads_to_one_more_fetch_in_the_cooldown() {
+async fn a_rejected_client_fetches_its_secret_once_per_cooldown() {
     let secrets = Peer::start(|_, _| (200, json!({ "SecretString": "old" }).to_string())).await;
     let issuer = Peer::start(|_, _| (401, json!({ "error": "invalid_client" }).to_string())).await;
     let endpoint = secrets.url("");
@@ -372,15 +373,15 @@ async fn a_client_that_is_never_accepted_leads_to_one_more_fetch_in_the_cooldown
 }
 
 #[tokio::test]
-async fn a_secret_that_cannot_be_read_is_a_fault_without_its_text() {
-    for (status, answer) in [
+async fn an_unreadable_secret_is_an_error_that_does_not_quote_the_response() {
+    for (status, response) in [
         (400, json!({ "__type": "ResourceNotFoundException", "message": "s3cret" })),
         (403, json!({})),
         (200, json!({ "SecretBinary": "s3cret" })),
         (200, json!({ "SecretString": " " })),
         (200, json!(["s3cret"])),
     ] {
-        let secrets = Peer::start(move |_, _| (status, answer.to_string())).await;
+        let secrets = Peer::start(move |_, _| (status, response.to_string())).await;
         let endpoint = secrets.url("");
         let mut variables = vec![("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN), ("AWS_ENDPOINT_URL", &*endpoint)];
         variables.extend(AWS);
@@ -397,7 +398,7 @@ fn pem(der: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_client_with_a_key_proves_itself_by_a_signed_assertion() {
+async fn a_client_with_a_private_key_authenticates_by_a_signed_assertion() {
     let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     for (algorithm, key) in
@@ -436,7 +437,7 @@ async fn a_client_with_a_key_proves_itself_by_a_signed_assertion() {
 }
 
 #[tokio::test]
-async fn a_token_and_an_assertion_are_checked_at_the_current_time_not_that_of_the_request() {
+async fn expiry_and_assertion_use_the_time_after_waiting_for_the_lock() {
     let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let key = pem(ec.to_pkcs8v1().unwrap().as_ref());
     let secrets = Peer::start(move |_, _| (200, json!({ "SecretString": key }).to_string())).await;
@@ -447,14 +448,14 @@ async fn a_token_and_an_assertion_are_checked_at_the_current_time_not_that_of_th
     let own = exchanger(&issuer.url("/token"), &variables);
     let subject = SubjectToken::new("caller.token");
     let begin = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    // The time goes on by 400 s each time that it is read.
+    // Each read of the clock advances it by 400 s.
     let reads = std::sync::atomic::AtomicU64::new(0);
     let clock = || begin + Duration::from_secs(400 * reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
 
     own.exchange(&subject, TARGET, &[], clock, None).await.unwrap();
     let again = own.exchange(&subject, TARGET, &[], || begin + Duration::from_secs(400 + 540), None).await.unwrap();
 
-    assert_eq!(again.as_str(), "t2", "kept from the time after the lock");
+    assert_eq!(again.as_str(), "t2", "the lifetime starts after the lock is acquired");
     let request = issuer.requests().remove(0);
     let assertion = request.split("client_assertion=").nth(1).unwrap().split('.').nth(1).unwrap();
     let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(assertion).unwrap()).unwrap();
@@ -462,22 +463,22 @@ async fn a_token_and_an_assertion_are_checked_at_the_current_time_not_that_of_th
 }
 
 #[tokio::test]
-async fn the_callers_own_token_or_a_missing_scope_is_an_error() {
+async fn the_callers_own_token_or_an_ungranted_scope_is_an_error() {
     for (token, scope, expected) in [
         ("caller.token", json!(null), "the caller's own token"),
         ("new", json!("a c"), "did not grant the scope `b`"),
         ("new", json!(["a", "b"]), "`scope` is not a string"),
     ] {
-        let mut answer: Value = serde_json::from_str(&granted(token).1).unwrap();
-        answer["scope"] = scope;
-        let peer = Peer::start(move |_, _| (200, answer.to_string())).await;
+        let mut response: Value = serde_json::from_str(&granted(token).1).unwrap();
+        response["scope"] = scope;
+        let peer = Peer::start(move |_, _| (200, response.to_string())).await;
 
         let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
 
         assert!(error.to_string().contains(expected), "{error}");
     }
-    let mut answer: Value = serde_json::from_str(&granted("new").1).unwrap();
-    answer["scope"] = json!("c b a");
-    let peer = Peer::start(move |_, _| (200, answer.to_string())).await;
+    let mut response: Value = serde_json::from_str(&granted("new").1).unwrap();
+    response["scope"] = json!("c b a");
+    let peer = Peer::start(move |_, _| (200, response.to_string())).await;
     assert_eq!(exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap().as_str(), "new");
 }

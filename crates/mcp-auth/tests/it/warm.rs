@@ -1,4 +1,4 @@
-//! Keys that are fetched before the first token.
+//! Fetch of the keys before the first token (`OIDC_WARM`).
 
 use std::time::{Instant, SystemTime};
 
@@ -23,7 +23,7 @@ async fn is_accepted(verifier: &Verifier, issuer: &TestIssuer) -> bool {
 }
 
 #[tokio::test]
-async fn keys_are_there_before_the_first_token_if_that_is_wanted() {
+async fn keys_are_fetched_before_the_first_token_if_configured() {
     for (warm, fetches) in [("1", 1), ("0", 0)] {
         let issuer = TestIssuer::start().await;
         let verifier = verifier(&[&issuer], warm);
@@ -37,7 +37,7 @@ async fn keys_are_there_before_the_first_token_if_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_away_delays_the_start_a_little_and_the_first_token_tries_again() {
+async fn an_unavailable_issuer_delays_the_start_by_at_most_five_seconds_and_is_retried_with_the_first_token() {
     let (good, silent, down) = (TestIssuer::start().await, TestIssuer::start().await, TestIssuer::start().await);
     silent.answer_keys(IssuerAnswer::Silence);
     down.answer_keys(IssuerAnswer::Status(500));
@@ -46,7 +46,7 @@ async fn an_issuer_that_is_away_delays_the_start_a_little_and_the_first_token_tr
 
     verifier.warm().await;
 
-    // Lambda gives the init phase 10 s, for all of it.
+    // Lambda's init phase has 10 s in all.
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     assert!(is_accepted(&verifier, &good).await);
     for (issuer, key) in [(&silent, "rsa"), (&down, "rsa")] {

@@ -1,4 +1,4 @@
-//! The token endpoint's response (RFC 8693, section 2.2; RFC 6749, section 5.2).
+//! Parser of the token endpoint's response (RFC 8693, section 2.2; RFC 6749, section 5.2).
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{ACCESS_TOKEN, ExchangeError, ExchangedToken, MAX_LIFETIME};
 
-/// What a response may take in memory.
+/// Memory budget of a response.
 const BUDGET: Budget = Budget::memory(512 * 1024);
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
@@ -17,23 +17,23 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const NOT_ACCEPTED: &str =
     "The authorization server did not accept your token for an exchange. Sign in again, then repeat the request.";
 
-/// A token, and for how long it is valid.
+/// An issued token, its lifetime and its scopes.
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) token: ExchangedToken,
     /// Zero if the issuer does not state it; at most [`MAX_LIFETIME`].
     pub(crate) expires_in: Duration,
-    /// `None` if it is what was requested.
+    /// `None` if the granted scopes are the requested ones.
     pub(crate) scope: Option<String>,
 }
 
-/// Reads a response. No text of it is repeated but the code of an error, which is one of a list.
-pub(crate) fn read(status: StatusCode, body: &[u8]) -> Result<Granted, ExchangeError> {
+/// Parses a response. Errors quote no text of it except known error codes.
+pub(crate) fn parse(status: StatusCode, body: &[u8]) -> Result<Granted, ExchangeError> {
     let object: Map<String, Value> =
         json::read_bytes(body, BUDGET).map_err(|_| ExchangeError::Malformed("it is not a JSON object"))?;
     let text = |name: &str| object.get(name).and_then(Value::as_str);
     if status != StatusCode::OK {
-        return Err(refusal(text("error").unwrap_or_default()));
+        return Err(error_of_code(text("error").unwrap_or_default()));
     }
     let token = text("access_token").ok_or(ExchangeError::Malformed("`access_token` is missing"))?;
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
@@ -62,22 +62,23 @@ pub(crate) fn read(status: StatusCode, body: &[u8]) -> Result<Granted, ExchangeE
     Ok(Granted { token: ExchangedToken { value }, expires_in, scope })
 }
 
-/// A number of seconds, which some issuers write as text or with a fraction; `None` for a negative number and other values.
+/// Parses a number of seconds, at most [`MAX_LIFETIME`]. Some issuers serialize it as a string or with a fraction. `None` for a
+/// negative number and other values.
 fn lifetime(seconds: &Value) -> Option<Duration> {
     let seconds = match seconds {
         Value::Number(number) => number.as_f64()?,
-        // Without `inf`, `nan` and exponents, which `f64` parses too.
+        // Digits and dots only: `f64` would also parse `inf`, `nan` and exponents.
         Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => text.parse().ok()?,
         _ => return None,
     };
     Duration::try_from_secs_f64(seconds.min(MAX_LIFETIME.as_secs_f64())).ok()
 }
 
-fn refusal(code: &str) -> ExchangeError {
+fn error_of_code(code: &str) -> ExchangeError {
     let refused = |message, code| ExchangeError::Refused { message, code };
     match code {
-        // The code for a subject token that is not acceptable is `invalid_request` (RFC 8693, section 2.2.2); many issuers
-        // use the other.
+        // For an unacceptable subject token RFC 8693, section 2.2.2, defines `invalid_request`; many issuers return
+        // `invalid_grant`.
         "invalid_grant" => refused(NOT_ACCEPTED, "invalid_grant"),
         "invalid_request" => refused(NOT_ACCEPTED, "invalid_request"),
         "invalid_target" => refused(
@@ -98,7 +99,7 @@ fn refusal(code: &str) -> ExchangeError {
         "invalid_client" => ExchangeError::Configuration("invalid_client"),
         "unauthorized_client" => ExchangeError::Configuration("unauthorized_client"),
         "unsupported_grant_type" => ExchangeError::Configuration("unsupported_grant_type"),
-        _ => ExchangeError::Malformed("it is an error without a code that is known"),
+        _ => ExchangeError::Malformed("it is an error with an unknown code"),
     }
 }
 
@@ -106,17 +107,17 @@ fn refusal(code: &str) -> ExchangeError {
 mod tests {
     use super::*;
 
-    fn expires_in(written: &str) -> Result<Duration, String> {
+    fn expires_in(value: &str) -> Result<Duration, String> {
         let body = format!(
-            r#"{{"access_token":"t","token_type":"Bearer","issued_token_type":"{ACCESS_TOKEN}","expires_in":{written}}}"#
+            r#"{{"access_token":"t","token_type":"Bearer","issued_token_type":"{ACCESS_TOKEN}","expires_in":{value}}}"#
         );
-        let granted = read(StatusCode::OK, body.as_bytes());
+        let granted = parse(StatusCode::OK, body.as_bytes());
         granted.map(|granted| granted.expires_in).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_lifetime_may_be_text_or_have_a_fraction() {
-        for (written, seconds) in [
+    fn a_lifetime_may_be_a_string_or_have_a_fraction() {
+        for (value, seconds) in [
             ("600", 600.0),
             ("600.0", 600.0),
             ("6e2", 600.0),
@@ -130,23 +131,23 @@ mod tests {
             ("\"0\"", 0.0),
             ("1e-300", 0.0),
         ] {
-            assert_eq!(expires_in(written), Ok(Duration::from_secs_f64(seconds)), "{written}");
+            assert_eq!(expires_in(value), Ok(Duration::from_secs_f64(seconds)), "{value}");
         }
     }
 
     #[test]
     fn a_lifetime_has_an_upper_bound() {
         let long = format!("\"{}\"", "9".repeat(60_000));
-        for written in
+        for value in
             ["3601", "18446744073709551615", "18446744073709551616", "1e300", "\"99999999999999999999\"", &long]
         {
-            assert_eq!(expires_in(written), Ok(MAX_LIFETIME), "{written:.30}");
+            assert_eq!(expires_in(value), Ok(MAX_LIFETIME), "{value:.30}");
         }
     }
 
     #[test]
-    fn what_is_no_lifetime_is_an_error() {
-        for written in [
+    fn an_invalid_lifetime_is_an_error() {
+        for value in [
             "-1",
             "-0.5",
             "-1e300",
@@ -170,11 +171,11 @@ mod tests {
             "\"\u{0666}00\"",
             "\"2026-01-01T00:00:00Z\"",
         ] {
-            let error = expires_in(written).unwrap_err();
+            let error = expires_in(value).unwrap_err();
 
-            assert!(error.contains("`expires_in` is not a number of seconds"), "{written}: {error}");
+            assert!(error.contains("`expires_in` is not a number of seconds"), "{value}: {error}");
         }
-        // Beyond `f64`, which is not read at all.
+        // Out of the range of `f64`: not parsed as JSON.
         assert!(expires_in("1e400").is_err_and(|error| error.contains("not a JSON object")));
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens that are remembered, so that they are not verified anew.
+//! The cache of verified tokens.
 
 use std::{
     sync::Arc,
@@ -16,7 +16,7 @@ async fn verify(verifier: &Verifier, token: &str, seconds: u64) -> Result<Arc<Pr
 }
 
 #[tokio::test]
-async fn a_good_token_is_remembered_and_makes_no_room_while_others_have_expired() {
+async fn a_full_cache_evicts_expired_tokens_and_no_valid_one() {
     let issuer = TestIssuer::start().await;
     let own = issuer.issuer();
     let config = OidcConfig::from_env(|name| (name == "OIDC_ISSUER").then_some(own)).unwrap().unwrap();
@@ -34,10 +34,10 @@ async fn a_good_token_is_remembered_and_makes_no_room_while_others_have_expired(
     }
     let again = verify(&verifier, &lasting, now + 10).await.unwrap();
     assert!(Arc::ptr_eq(&ada, &again));
-    assert!(verify(&verifier, &brief[0], now + 10).await.is_err(), "it is remembered, and has expired");
-    // One more than are remembered.
+    assert!(verify(&verifier, &brief[0], now + 10).await.is_err(), "it is in the cache, but has expired");
+    // The cache is full.
     verify(&verifier, &late, now + 10).await.unwrap();
 
     let again = verify(&verifier, &lasting, now + 10).await.unwrap();
-    assert!(Arc::ptr_eq(&ada, &again), "those that had expired were forgotten, and no other");
+    assert!(Arc::ptr_eq(&ada, &again), "a valid token was evicted");
 }
