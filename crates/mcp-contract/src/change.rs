@@ -1,4 +1,4 @@
-//! Changes and their classes.
+//! Changes of a contract and their classes.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// The name of the class in reports: `breaking`, `compatible` or `wording`.
+    /// Returns the name of the class in reports: `breaking`, `compatible` or `wording`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Breaking => "breaking",
@@ -41,7 +41,7 @@ pub struct Change {
     pub at: String,
     /// Kind of the change, such as `bound-narrowed`. docs/contracts.md lists all kinds.
     pub kind: &'static str,
-    /// The change in words, with the old and the new value.
+    /// Description of the change, with the old and the new value.
     pub detail: String,
     /// Whether a client with the new lists works with the old version: `false` if one of its calls may fail, or a result
     /// may violate the output schema. It matters while a deployment serves both versions.
@@ -49,7 +49,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// Maximum length of a location in characters: names come from peers.
+    /// Maximum length of a location in characters. Names in it may come from a foreign server.
     const MAX_AT: usize = 200;
 
     pub(crate) fn new(class: Class, at: &str, kind: &'static str, detail: impl Into<String>) -> Self {
@@ -58,7 +58,7 @@ impl Change {
             None => at.to_owned(),
         };
         let detail = shortened(&detail.into());
-        // Removed or added: a client with the new lists asks the old version only for what both have.
+        // An item that only one version has does not affect clients with the new lists.
         Self { class, at, kind, detail, is_reversible: true }
     }
 
@@ -67,7 +67,7 @@ impl Change {
         self
     }
 
-    /// The name by which a breaking change is accepted: location and kind, such as
+    /// Returns the name by which a breaking change is accepted: location and kind, such as
     /// `tools.log_event.input.event_name:bound-narrowed`. White space is replaced by `_`.
     pub fn name(&self) -> String {
         format!("{}:{}", self.at, self.kind).split_whitespace().collect::<Vec<_>>().join("_")

@@ -1,4 +1,4 @@
-//! Contracts and the two file formats that hold one.
+//! Contracts, and the parser of contract files and lock files.
 
 use std::collections::BTreeSet;
 
@@ -11,40 +11,41 @@ use serde_json::Value;
 /// Maximum size of a contract in bytes.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Memory of a parsed contract.
+/// Memory budget of a parsed contract.
 pub(crate) const BUDGET: Budget = Budget::memory(64 * 1024 * 1024);
 
 /// Lists of a contract, and the member that identifies an item.
 pub(crate) const LISTS: [(&str, &str); 4] =
     [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
 
-/// What a server tells its clients: capabilities, instructions, and the lists of tools, prompts, resources and templates.
+/// A server's contract with its clients: capabilities, instructions, and the lists of tools, prompts, resources and
+/// resource templates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contract {
     members: JsonObject,
 }
 
-/// Error of reading a contract.
+/// Error of [`Contract::parse`] and [`Contract::new`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContractError {
-    /// More bytes than [`MAX_BYTES`].
+    /// The text has more than [`MAX_BYTES`].
     #[error("the contract has {0} bytes: at most {MAX_BYTES} are allowed")]
     TooLong(usize),
-    /// Not JSON, or too large for its memory budget.
+    /// The text is not JSON, or exceeds its memory budget.
     #[error("could not parse the contract: {0}")]
     Json(#[from] JsonError),
-    /// JSON of another shape.
+    /// The JSON is not a contract.
     #[error("this is not a contract: {0}")]
     Shape(String),
 }
 
 impl Contract {
-    /// Parses a contract, or the contract of a lock file.
+    /// Parses a contract file, or the contract in a lock file.
     ///
     /// # Errors
     ///
-    /// Returns an error for text beyond [`MAX_BYTES`] or its memory budget, and for JSON that is no contract.
+    /// Returns an error if the text exceeds [`MAX_BYTES`] or its memory budget, or is not a contract.
     pub fn parse(text: &str) -> Result<Self, ContractError> {
         if text.len() > MAX_BYTES {
             return Err(ContractError::TooLong(text.len()));
@@ -57,12 +58,12 @@ impl Contract {
         Self::new(members)
     }
 
-    /// Takes the members `tools`, `prompts`, `resources`, `resourceTemplates`, `capabilities`, `instructions` and
-    /// `caching`. A missing list is empty.
+    /// Creates a contract from the members `tools`, `prompts`, `resources`, `resourceTemplates`, `capabilities`,
+    /// `instructions` and `caching`. A missing list counts as empty.
     ///
     /// # Errors
     ///
-    /// Returns an error if a list is not an array of objects, or has two items of one name.
+    /// Returns an error if a list is not an array of objects with names, or has two items with the same name.
     pub fn new(members: JsonObject) -> Result<Self, ContractError> {
         let mut listed = 0;
         for (list, key) in LISTS {

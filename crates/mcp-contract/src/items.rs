@@ -13,7 +13,7 @@ use crate::{
 
 /// Maximum number of changes that are reported.
 const MAX_CHANGES: usize = 10_000;
-/// Hints of a tool, the value that is meant without one, and the value that promises more to clients.
+/// Hints of a tool: name, default value, and the value on which clients rely.
 const HINTS: [(&str, bool, bool); 4] = [
     ("readOnlyHint", false, true),
     ("destructiveHint", true, false),
@@ -31,7 +31,7 @@ pub fn compare(old: &Contract, new: &Contract) -> Vec<Change> {
     if old.get("instructions") != new.get("instructions") {
         changes.push(Change::new(Class::Wording, "instructions", "text", "the instructions differ"));
     }
-    // `mcpl` has no hints of resources that it did not read: only what both have is compared.
+    // Only hints that both contracts have are compared: `mcpl` does not read resources, and so has no hints of them.
     if let (Value::Object(olds), Value::Object(news)) = (old.get("caching"), new.get("caching")) {
         for (name, own) in olds {
             if let Some(other) = news.get(name).filter(|other| *other != own) {
@@ -116,7 +116,7 @@ fn compare_item(old: &Value, new: &Value, list: &str, at: &str, changes: &mut Ve
             ("resources" | "resourceTemplates", "mimeType") => {
                 changes.push(Change::new(Class::Breaking, at, "media-type-changed", from_to()));
             }
-            // A resource is read by its URI.
+            // Clients read a resource by its URI, not by its name.
             ("resources" | "resourceTemplates", "name" | "size" | "annotations") => {
                 changes.push(Change::new(Class::Compatible, at, "resource-details", from_to()));
             }
@@ -131,7 +131,7 @@ fn compare_item(old: &Value, new: &Value, list: &str, at: &str, changes: &mut Ve
 fn compare_output(old: &Value, new: &Value, at: &str, changes: &mut Vec<Change>) {
     match (old, new) {
         (Value::Null, _) => {
-            // Results of the old version have no structured content, which clients with the new list expect.
+            // Clients with the new list expect structured content, which results of the old version do not have.
             changes.push(
                 Change::new(Class::Compatible, at, "output-added", "results have structured content now").one_way(),
             );
@@ -148,7 +148,7 @@ fn compare_output(old: &Value, new: &Value, at: &str, changes: &mut Vec<Change>)
     }
 }
 
-/// Clients ask the user before a tool that writes, and repeat one that is idempotent: a hint is a promise.
+/// Compares hints. Clients rely on them: they ask the user before a call of a tool that writes, and retry an idempotent one.
 fn compare_hints(old: &Value, new: &Value, at: &str, changes: &mut Vec<Change>) {
     let at = format!("{at}.annotations");
     for (hint, default, promise) in HINTS {
@@ -239,9 +239,10 @@ fn compare_meta(old: &Value, new: &Value, at: &str, changes: &mut Vec<Change>) {
     }
 }
 
-/// A way to be admitted: the scopes of a token, or no token. `None` for one that is not known.
+/// Returns the alternatives of `securitySchemes`: the scopes of a token, or `None` for access without a token. `None` if a
+/// scheme is unknown.
 fn admissions(schemes: &Value) -> Option<Vec<Option<BTreeSet<&str>>>> {
-    // Without the member, a server does not say that it requires a token.
+    // Without `securitySchemes`, no token is declared as required.
     let Some(schemes) = schemes.as_array() else { return schemes.is_null().then(|| vec![None]) };
     let admission = |scheme: &'_ Value| match scheme["type"].as_str() {
         Some("noauth") => Some(None),
@@ -265,7 +266,7 @@ fn compare_access(old: &Value, new: &Value, at: &str) -> Option<Change> {
     let (Some(olds), Some(news)) = (admissions(old), admissions(new)) else {
         return Some(unknown(&at, "securitySchemes"));
     };
-    // Each caller who was admitted must be.
+    // Whether one of the alternatives admits a caller.
     let admits = |ways: &[Option<BTreeSet<&str>>], caller: &Option<BTreeSet<&str>>| {
         ways.iter().any(|way| match (way, caller) {
             (None, _) => true,

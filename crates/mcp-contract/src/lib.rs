@@ -1,8 +1,8 @@
-//! Comparison of two contracts of an MCP server. A contract is what clients know of a server: its tools with their schemas,
-//! annotations and scopes, its prompts and resources, its capabilities and instructions.
+//! Comparison of two contracts of an MCP server. A contract consists of the lists and capabilities that clients cache: tools
+//! with their schemas, annotations and scopes, prompts, resources, capabilities and instructions.
 //!
-//! Clients hold lists for up to a week. Each difference is therefore breaking, compatible or wording, seen by a client that
-//! holds the old lists:
+//! Clients cache lists for up to a week. Each difference is therefore classified as breaking, compatible or wording, by its
+//! effect on a client with the old lists:
 //!
 //! ```
 //! use mcp_contract::{Class, Contract, compare};
@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! A contract may come from any server: reading one is bounded in memory and depth, comparing two in steps. What the
-//! comparison does not understand is breaking, with the kind `not-comparable`.
+//! A contract may come from an untrusted server. Parsing is bounded in memory and depth, and the comparison in steps. Schemas
+//! that cannot be compared are reported as a breaking change of the kind `not-comparable`.
 //!
 //! | Module | Contents |
 //! | --- | --- |

@@ -12,8 +12,8 @@ use crate::{Change, Class, Contract, ContractError, compare, contract::BUDGET};
 
 /// The lock file of a function, `contract.lock.json`.
 ///
-/// `contract` is the contract as it was accepted last. `accepted` lists each breaking change that was accepted by name, the
-/// last one last: a line that a review sees.
+/// The member `contract` is the contract that was accepted last. The member `accepted` lists all breaking changes that were
+/// accepted by name, oldest first, so that the diff of the file shows them to a reviewer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lock {
     contract: Contract,
@@ -24,10 +24,10 @@ pub struct Lock {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Breaking changes that are not accepted.
+    /// There are breaking changes that `accept` does not name.
     #[error("{} breaking changes are not accepted", .0.len())]
     Breaking(Vec<Change>),
-    /// Names that are accepted and that no breaking change has.
+    /// `accept` has names that no breaking change has.
     #[error("no breaking change has the name {}", .0.join(", "))]
     Unused(Vec<String>),
     /// The text is not a lock file.
@@ -48,7 +48,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Returns an error for text that is no lock file, or beyond the bounds of a contract.
+    /// Returns an error if the text is not a lock file, or exceeds the limits of [`Contract::parse`].
     pub fn parse(text: &str) -> Result<Self, LockError> {
         let contract = Contract::parse(text)?;
         let members: JsonObject = json::read(text, BUDGET)?;
@@ -57,23 +57,23 @@ impl Lock {
         Ok(Self { contract, accepted })
     }
 
-    /// The contract that clients may hold.
+    /// Returns the contract that clients may hold.
     pub fn contract(&self) -> &Contract {
         &self.contract
     }
 
-    /// The breaking changes that were accepted, each with its name and the values.
+    /// Returns the accepted breaking changes, oldest first: name, two spaces, old and new value.
     pub fn accepted(&self) -> &[String] {
         &self.accepted
     }
 
-    /// Takes a new contract. `accept` has the names of the breaking changes that are accepted ([`Change::name`]). Returns all
-    /// changes.
+    /// Replaces the contract. `accept` lists the names of the breaking changes to accept ([`Change::name`]). Returns all
+    /// changes, also compatible ones.
     ///
     /// # Errors
     ///
-    /// Returns the breaking changes that `accept` does not name, or the names that no breaking change has. The lock is then
-    /// unchanged.
+    /// Returns the breaking changes that `accept` does not name, or the names in `accept` that no breaking change has. The
+    /// lock is unchanged after an error.
     pub fn update(&mut self, contract: Contract, accept: &[&str]) -> Result<Vec<Change>, LockError> {
         let changes = compare(&self.contract, &contract);
         let (accepted, refused): (Vec<_>, Vec<_>) =
@@ -92,7 +92,7 @@ impl Lock {
         Ok(changes)
     }
 
-    /// The text of the file.
+    /// Serializes the lock file.
     pub fn to_text(&self) -> String {
         format!("{:#}\n", json!({ "accepted": self.accepted, "contract": self.contract.members() }))
     }

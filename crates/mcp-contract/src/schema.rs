@@ -1,8 +1,8 @@
 //! Comparison of two schemas.
 //!
-//! A schema accepts a set of values. For arguments, the new schema must accept all values of the old one; for results, the
-//! old schema must accept all values of the new one. Violations in that direction are breaking. Violations in the other
-//! direction are compatible changes, and concern clients with the new lists that reach the old version.
+//! For arguments, the new schema must accept all values that the old schema accepts. For results, the old schema must accept
+//! all values that the new schema accepts. Violations in this direction are breaking. Violations in the other direction are
+//! compatible changes: they affect only clients with the new lists whose requests reach the old version.
 
 mod annotations;
 mod base;
@@ -22,16 +22,16 @@ use violation::{Declaration, Member, Violation, What};
 
 /// Number of steps of the comparison of one pair of schemas.
 const FUEL: usize = 200_000;
-/// Dialects that the comparison knows, besides the one that is meant without `$schema`.
+/// Supported dialects, in addition to the default without `$schema`.
 const DIALECTS: [&str; 2] =
     ["https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2020-12/schema#"];
 
-/// What a schema describes.
+/// Whether a schema describes arguments or results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// Arguments of a tool: written by clients.
+    /// Arguments of a tool, sent by clients.
     Input,
-    /// Structured results: written by servers.
+    /// Structured results, sent by servers.
     Output,
 }
 
@@ -80,7 +80,7 @@ fn violations(old: &Value, new: &Value, side: Side, is_forward: bool) -> Vec<Vio
     subset.child(narrow, wide, "")
 }
 
-/// Whether all references are to definitions.
+/// Whether all references are to definitions of the same document.
 fn has_local_references(schema: &Value) -> bool {
     match schema {
         Value::Object(members) => members.iter().all(|(keyword, value)| match (keyword.as_str(), value) {
@@ -93,14 +93,14 @@ fn has_local_references(schema: &Value) -> bool {
     }
 }
 
-/// Makes one change of the violations of both directions at one place.
+/// Merges the violations of both directions at one location into one change.
 fn merge(side: Side, at: &str, forward: &[Violation], backward: &[Violation]) -> Vec<Change> {
     let mut places: BTreeMap<(&str, u8, &str), [Option<&Violation>; 2]> = BTreeMap::new();
     for (direction, violations) in [forward, backward].into_iter().enumerate() {
         for own in violations {
             let (topic, name) = topic(&own.what);
             let place = places.entry((&own.path, topic, name)).or_default();
-            // A member that is removed is reported as such.
+            // The removal of a member covers its other violations.
             if place[direction].is_none() || is_removal(&own.what) {
                 place[direction] = Some(own);
             }
@@ -116,7 +116,7 @@ fn is_removal(what: &What) -> bool {
     matches!(what, What::Member(member) if member.is_removed)
 }
 
-/// Violations of one topic at one place are one change.
+/// Returns the topic of a violation. Violations of one topic at one location are one change.
 fn topic(what: &What) -> (u8, &str) {
     match what {
         What::Type | What::Null | What::Alternative => (0, ""),
@@ -155,7 +155,7 @@ fn change(
         what => describe(side, what, extent, before, after),
     };
     let (kind, detail) = match (&violation.what, forward) {
-        // It is certain that the old values are accepted.
+        // The new schema accepts all old values.
         (What::Unknown, None) => {
             ("rewritten", "another schema, which may accept more values or promise less".to_owned())
         }
@@ -164,7 +164,7 @@ fn change(
     let class = if forward.is_some() { Class::Breaking } else { Class::Compatible };
     let path = if path.is_empty() || path.starts_with('[') { path.to_owned() } else { format!(".{path}") };
     let change = Change::new(class, &format!("{at}{path}"), kind, detail);
-    // A server sends no member that it does not declare, even where its schema allows other members.
+    // Servers are assumed to send no undeclared members, also where the schema allows them.
     let is_by_chance = |what: &What| {
         side == Side::Output
             && match what {
@@ -236,7 +236,7 @@ const fn noun(side: Side) -> &'static str {
     }
 }
 
-/// What the new schema accepts, compared with the old one.
+/// Whether the new schema accepts fewer values than the old one, more, or others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
     Less,

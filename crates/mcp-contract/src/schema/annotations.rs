@@ -1,4 +1,4 @@
-//! Texts, defaults and mirrored headers of a schema.
+//! Comparison of annotations: descriptions, defaults and `x-mcp-header`.
 
 use std::collections::BTreeMap;
 

@@ -12,7 +12,7 @@ use super::{
     violation::{Declaration, Member, Violation, What},
 };
 
-/// Keywords that mean the same by themselves wherever they have the same value.
+/// Keywords that do not depend on other keywords: equal values have the same meaning.
 const SELF_CONTAINED: [&str; 9] = [
     "pattern",
     "format",
@@ -24,9 +24,9 @@ const SELF_CONTAINED: [&str; 9] = [
     "not",
     "propertyNames",
 ];
-/// Keywords that mean the same together wherever all of them have the same values.
+/// Keywords that depend on each other only: they have the same meaning if all their values are equal.
 const GROUPS: [&[&str]; 2] = [&["contains", "minContains", "maxContains"], &["if", "then", "else"]];
-/// Keywords whose meaning depends on others.
+/// Keywords whose meaning depends on further keywords.
 const NEVER_COMPARED: [&str; 11] = [
     "patternProperties",
     "unevaluatedProperties",
@@ -69,12 +69,12 @@ fn is_well_formed(keyword: &str, value: &Value) -> bool {
         "required" => value.as_array().is_some_and(|names| names.iter().all(Value::is_string)),
         "properties" => value.is_object(),
         "items" | "additionalProperties" => value.is_object() || value.is_boolean(),
-        // Bounds are read where they are compared.
+        // Bounds are validated where they are compared.
         _ => true,
     }
 }
 
-/// Maximum number of pairs of choices.
+/// Maximum number of pairs of `enum` values that are compared.
 const MAX_PAIRS: usize = 1_000_000;
 
 fn is_of(keyword: &str, types: Types) -> bool {
@@ -154,7 +154,7 @@ impl<'a> Subset<'a> {
         let mut found = Vec::new();
         let prefix = |schema: &'a Value| schema.as_array().map_or(&[][..], Vec::as_slice);
         let (narrows, wides) = (prefix(&narrow["prefixItems"]), wide.get("prefixItems").map_or(&[][..], prefix));
-        // A list of schemas is the prefix of draft 7: here it only means that nothing is known.
+        // An array is the prefix of draft 7. It is treated as unknown.
         let rest = match narrow.get("items") {
             Some(own) if !own.is_array() => own,
             _ => &ANYTHING,
@@ -174,7 +174,7 @@ impl<'a> Subset<'a> {
         let mut found = Vec::new();
         let (properties, wide_properties) =
             (narrow["properties"].as_object(), wide.get("properties").and_then(Value::as_object));
-        // Names that match a pattern are not additional.
+        // Members whose name matches a pattern are not additional members.
         let additional = match narrow.get("additionalProperties") {
             Some(own) if narrow.get("patternProperties").is_none() => own,
             _ => &ANYTHING,
@@ -232,7 +232,7 @@ fn names(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The values of a choice, or the one value of an alternative.
+/// Returns the values of `enum` or `const`, or the value that the alternative stands for.
 fn values<'a>(narrow: Alternative<'a>) -> Option<Vec<&'a Value>> {
     narrow.only.map(|only| vec![only]).or_else(|| types::choices(narrow.schema))
 }
@@ -272,7 +272,8 @@ struct Bound<'a> {
     excludes: bool,
 }
 
-/// The stricter of the inclusive and the exclusive bound. `None` without a bound, an error for one that is no number.
+/// Returns the stricter of the inclusive and the exclusive bound. `None` without a bound; an error for a bound that is not a
+/// number.
 fn bound<'a>(schema: &'a Value, keywords: [&str; 2], stricter: Ordering) -> Result<Option<Bound<'a>>, ()> {
     let read = |keyword: &str, excludes| match schema.get(keyword) {
         None => Ok(None),
@@ -355,7 +356,7 @@ fn check_sizes(narrow: Alternative<'_>, wide: &Value, least: &str, most: &str, p
     found
 }
 
-/// Whether the numbers of the narrow schema are multiples of a number, as far as whole numbers show.
+/// Whether the numbers of the narrow schema are multiples of a number. Only integers are considered.
 fn is_multiple(narrow: Alternative<'_>, of: &Value) -> bool {
     let Some(of) = of.as_u64().filter(|of| *of != 0) else { return false };
     let divides = |value: &Value| value.as_i64().is_some_and(|own| own.unsigned_abs() % of == 0);

@@ -1,4 +1,4 @@
-//! A schema with what its references need, and the alternatives of a subschema.
+//! A schema document: resolution of references, and the alternatives of a subschema.
 
 use std::ptr;
 
@@ -37,7 +37,7 @@ pub(super) fn is_annotation(keyword: &str) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Document<'a> {
     pub(super) root: &'a Value,
-    /// Whether all references are to be resolved from the root.
+    /// Whether all references can be resolved from the root: no subschema has a base URI of its own.
     has_one_base: bool,
     /// Whether keywords beside `$ref` are ignored, as in draft 7 and before.
     ignores_siblings: bool,
@@ -48,11 +48,11 @@ pub(super) struct Document<'a> {
 pub(super) struct Alternative<'a> {
     pub(super) schema: &'a Value,
     pub(super) types: Types,
-    /// The one value of `enum` that this alternative is about.
+    /// The value of `enum` that this alternative stands for, if the alternative was split by values.
     pub(super) only: Option<&'a Value>,
 }
 
-/// Conjunct of a schema: all of them apply.
+/// Conjunct of a schema. A value is valid if it is valid for all conjuncts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Part<'a> {
     Base(&'a Value),
@@ -60,7 +60,7 @@ pub(super) enum Part<'a> {
     Union { alternatives: &'a [Value], is_exclusive: bool },
 }
 
-/// Why the alternatives of a schema are not known.
+/// Why the alternatives of a schema cannot be determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unclear {
     Reference,
@@ -90,7 +90,7 @@ impl<'a> Document<'a> {
         self.root.pointer(pointer)
     }
 
-    /// The conjuncts of a schema that is an object. An unresolved reference is an error.
+    /// Returns the conjuncts of a schema that is an object. An unresolved reference is an error.
     pub(super) fn parts(self, schema: &'a Value) -> Result<Vec<Part<'a>>, Unclear> {
         let mut parts = Vec::new();
         let Value::Object(members) = schema else { return Ok(vec![Part::Base(schema)]) };
@@ -117,7 +117,8 @@ impl<'a> Document<'a> {
         Ok(parts)
     }
 
-    /// The conjuncts that certainly apply, for a schema of which more values than it accepts may be assumed.
+    /// Returns the conjuncts, or none if a reference cannot be resolved. A schema without some of its conjuncts accepts more
+    /// values, which is safe for the narrow schema only.
     pub(super) fn certain_parts(self, schema: &'a Value) -> Vec<Part<'a>> {
         if self.ignores_siblings
             && let Some(Value::String(reference)) = schema.get("$ref")
@@ -127,8 +128,8 @@ impl<'a> Document<'a> {
         self.parts(schema).unwrap_or_default()
     }
 
-    /// The alternatives of a schema, through references and unions. `is_exact`: the alternatives of a `oneOf` must exclude
-    /// each other.
+    /// Returns the alternatives of a schema, through references and unions. With `is_exact`, the alternatives of a `oneOf`
+    /// must exclude each other.
     pub(super) fn alternatives(self, schema: &'a Value, is_exact: bool) -> Result<Vec<Alternative<'a>>, Unclear> {
         let mut found = Vec::new();
         self.flatten(schema, is_exact, 0, &mut found)?;
@@ -171,7 +172,7 @@ impl<'a> Document<'a> {
         Ok(resolved.iter().enumerate().all(excludes))
     }
 
-    /// Follows references that stand alone.
+    /// Follows references until a schema with other keywords.
     fn follow<'s>(self, mut schema: &'s Value) -> &'s Value
     where
         'a: 's,
@@ -185,7 +186,8 @@ impl<'a> Document<'a> {
         schema
     }
 
-    /// Whether no value is valid for both, as far as types, choices and the choices of a common required member show.
+    /// Whether two schemas have no common value. Only types, `enum` and `const`, and those of a common required member are
+    /// considered.
     pub(super) fn exclude(self, one: &Value, other: &Value) -> bool {
         if ptr::eq(one, other) {
             return false;
@@ -216,7 +218,7 @@ fn have_distinct_choices(one: &Value, other: &Value) -> bool {
     choices.iter().all(|choice| !types::contains(&others, choice))
 }
 
-/// Whether a subschema has a base of its own for references.
+/// Whether a subschema has a base URI of its own (`$id`).
 fn has_base(value: &Value) -> bool {
     match value {
         Value::Object(members) => members.iter().any(|(name, own)| {

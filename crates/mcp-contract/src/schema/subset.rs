@@ -1,4 +1,4 @@
-//! Whether every value that a narrow schema accepts is accepted by a wide one, with the reasons why not.
+//! Subset check: whether a wide schema accepts every value that a narrow schema accepts, with the violations if it does not.
 
 use std::ptr;
 
@@ -18,10 +18,10 @@ const MAX_PIECES: usize = 1000;
 /// Maximum number of violations of one comparison.
 const MAX_VIOLATIONS: usize = 1000;
 
-/// The counterpart of an alternative that only one schema has.
+/// Description of the missing counterpart of an alternative.
 pub(super) const NO_ALTERNATIVE: &str = "none";
 
-/// The schema of a member that none declares.
+/// The schema of an undeclared member.
 pub(super) static ANYTHING: Value = Value::Bool(true);
 
 /// Comparison of a narrow with a wide schema.
@@ -29,19 +29,19 @@ pub(super) static ANYTHING: Value = Value::Bool(true);
 pub(super) struct Subset<'a> {
     pub(super) narrow: Document<'a>,
     pub(super) wide: Document<'a>,
-    /// Which of the two is the old one, if members of the old schema must stay declared.
+    /// Which of the two schemas is the old one. Set if the new schema must declare all members of the old one.
     pub(super) keeps: Option<Old>,
-    /// Number of further steps. It bounds the time.
+    /// Number of remaining steps, which bounds the time.
     pub(super) fuel: &'a mut usize,
     pub(super) depth: usize,
-    /// The pairs of subschemas that are being compared. A recursive schema gets back to one of them, which then holds for
-    /// smaller values.
+    /// The pairs of subschemas whose comparison is in progress. In a recursive schema a pair occurs again and is then assumed
+    /// to be a subset (coinduction).
     pub(super) active: Vec<(*const Value, *const Value)>,
-    /// Whether text that is equal in both means the same: `false` if definitions differ.
+    /// Whether equal subschemas have the same meaning in both: `false` if definitions differ.
     pub(super) same_definitions: bool,
 }
 
-/// The old one of two schemas.
+/// Which of the two schemas is the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Old {
     Narrow,
@@ -76,9 +76,9 @@ impl<'a> Subset<'a> {
         violations
     }
 
-    /// Whether both schemas have the same text, annotations apart, and the text means the same.
+    /// Whether both schemas are equal, except for annotations, and equal subschemas have the same meaning.
     pub(super) fn is_same(&mut self, narrow: &Value, wide: &Value) -> bool {
-        // As many steps as the text has values.
+        // One step for each value of the schemas.
         is_equal(narrow, wide, self.fuel) && (self.same_definitions || !refers(narrow))
     }
 
@@ -131,7 +131,7 @@ impl<'a> Subset<'a> {
                 vec![violation(path, what, one.types.describe(), all())]
             }));
         }
-        // A result has one of the alternatives: an old one that never comes again takes its members with it.
+        // Clients may rely on the members of an old alternative, which no result has any more.
         if self.keeps == Some(Old::Wide) && violations.is_empty() {
             for (other, has_counterpart) in wides.iter().zip(has_counterpart) {
                 if !has_counterpart && !declared(other.schema).is_empty() {
@@ -190,7 +190,7 @@ impl<'a> Subset<'a> {
         violations
     }
 
-    /// Compares the conjuncts of the narrow schema one by one: it suffices that one is within the wide schema.
+    /// Compares each conjunct of the narrow schema with the wide schema. It suffices that one of them is a subset.
     fn check_some(
         &mut self,
         narrow: Alternative<'a>,
@@ -205,7 +205,7 @@ impl<'a> Subset<'a> {
             }
             let Part::Schema(conjunct) = part else { continue };
             let found = match self.narrow.alternatives(conjunct, false) {
-                // Through references, to a schema without any.
+                // Reached through references.
                 Ok(alternatives) if alternatives.len() == 1 => check(self, Some(alternatives[0].schema)),
                 _ => vec![unknown(path, "it combines unions")],
             };
@@ -231,12 +231,12 @@ fn object_with(names: &[&str]) -> String {
     shortened(&format!("an object with {}", names.join(", ")))
 }
 
-/// The names of the members that a schema declares by itself.
+/// Returns the names of the members that a schema declares in its own `properties`.
 fn declared(schema: &Value) -> Vec<&str> {
     schema["properties"].as_object().into_iter().flat_map(|own| own.keys().map(String::as_str)).take(20).collect()
 }
 
-/// Whether two schemas are equal, annotations apart.
+/// Whether two schemas are equal, except for annotations.
 fn is_equal(one: &Value, other: &Value, fuel: &mut usize) -> bool {
     if *fuel == 0 {
         return false;

@@ -1,4 +1,4 @@
-//! Types, choices and numbers of JSON Schema.
+//! Types, `enum` and `const`, and numbers of JSON Schema.
 
 use std::cmp::Ordering;
 
@@ -19,7 +19,7 @@ impl Types {
     pub(super) const OBJECT: Self = Self(64);
     pub(super) const ALL: Self = Self(127);
     pub(super) const NONE: Self = Self(0);
-    /// The types that a schema can name, but `integer`.
+    /// The type names of JSON Schema, except `integer`.
     pub(super) const EACH: [Self; 6] =
         [Self::STRING, Self::NUMBER, Self::BOOLEAN, Self::OBJECT, Self::ARRAY, Self::NULL];
 
@@ -73,7 +73,7 @@ impl Types {
     }
 }
 
-/// The types of the values that a schema's `type`, `enum` and `const` accept; all for a `type` that is not known.
+/// Returns the types that `type`, `enum` and `const` of a schema accept. An unknown `type` accepts all.
 pub(super) fn of(schema: &Value) -> Types {
     let Value::Object(members) = schema else {
         return if *schema == Value::Bool(false) { Types::NONE } else { Types::ALL };
@@ -125,7 +125,7 @@ pub(super) fn choices(schema: &Value) -> Option<Vec<&Value>> {
     }
 }
 
-/// Whether a list has a value, where `1` equals `1.0`.
+/// Whether a list contains a value. `1` equals `1.0`.
 pub(super) fn contains(values: &[&Value], value: &Value) -> bool {
     values.iter().any(|own| match (own, value) {
         (Value::Number(one), Value::Number(other)) => compare(one, other) == Some(Ordering::Equal),
@@ -137,7 +137,7 @@ pub(super) fn requires(schema: &Value, name: &str) -> bool {
     schema["required"].as_array().is_some_and(|required| required.iter().any(|own| own == name))
 }
 
-/// The order of two numbers; `None` where an integer cannot be told from a float beside it.
+/// Compares two numbers. `None` if an integer and a float are too close for the precision of a float.
 pub(super) fn compare(one: &Number, other: &Number) -> Option<Ordering> {
     match (one.as_i128(), other.as_i128()) {
         (Some(one), Some(other)) => Some(one.cmp(&other)),

@@ -6,9 +6,9 @@ pub(super) struct Violation {
     /// Location in the schema: names of members, `[]` for items, `*` for other members.
     pub(super) path: String,
     pub(super) what: What,
-    /// What the narrow schema has there, in words.
+    /// Description of the narrow schema at this location.
     pub(super) narrow: String,
-    /// What the wide schema has there, in words.
+    /// Description of the wide schema at this location.
     pub(super) wide: String,
 }
 
@@ -19,29 +19,29 @@ pub(super) enum What {
     Choices,
     Bound(&'static str),
     Keyword(String),
-    /// Both declare the member, the wide schema requires it.
+    /// Both schemas declare the member, and only the wide one requires it.
     Required,
-    /// Not both declare the member.
+    /// Only one schema declares the member.
     Member(Member),
     /// The narrow schema allows other members.
     Open,
     /// An alternative of the old schema without a counterpart.
     Alternative,
-    /// The comparison gave up.
+    /// The schemas cannot be compared.
     Unknown,
 }
 
-/// A member that not both schemas declare.
+/// A member that only one schema declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) narrow: Declaration,
     pub(super) wide: Declaration,
-    /// Whether the new schema does not declare it any more, where it must.
+    /// Whether the new schema must declare the member, and no longer does.
     pub(super) is_removed: bool,
 }
 
 impl Member {
-    /// Whether only an undeclared member of that name would violate the wide schema.
+    /// Whether the wide schema is violated only by values that have the member without declaring it.
     pub(super) fn is_by_chance(self) -> bool {
         self.narrow == Declaration::None && self.wide != Declaration::Required
     }
