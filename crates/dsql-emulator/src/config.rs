@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What the emulator serves, and in front of which database.
+/// Configuration of an emulator.
 #[derive(Debug, Clone)]
 pub struct EmulatorConfig {
     /// URL of the Postgres database that stores the data: `postgres://user:password@host:port/name`. Its user is a superuser.
@@ -36,7 +36,7 @@ impl EmulatorConfig {
     }
 }
 
-/// Credentials of a test, whose tokens the emulator accepts. Never those of an account.
+/// Test credentials whose tokens the emulator accepts. Do not use credentials of an AWS account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestCredentials {
     /// `AWS_ACCESS_KEY_ID` of the client.
@@ -64,7 +64,7 @@ impl Default for TestCredentials {
 /// DSQL](https://docs.aws.amazon.com/aurora-dsql/latest/userguide/CHAP_quotas.html).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Open connections.
+    /// Maximum number of open connections.
     pub connections: usize,
     /// New connections per second, after the burst.
     pub connections_per_second: f64,
@@ -72,11 +72,11 @@ pub struct Limits {
     pub connection_burst: f64,
     /// Age at which a connection is closed, once its transaction has ended.
     pub connection_age: Duration,
-    /// Time of a transaction.
+    /// Maximum duration of a transaction.
     pub transaction_time: Duration,
-    /// Rows that a transaction changes.
+    /// Maximum number of rows that a transaction changes.
     pub transaction_rows: u64,
-    /// Bytes that a transaction writes, counted by its messages.
+    /// Maximum number of bytes that a transaction writes, counted by its messages.
     pub transaction_bytes: u64,
 }
 
@@ -97,12 +97,12 @@ impl Default for Limits {
 /// Probabilities of injected failures, from 0 to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Faults {
-    /// Of a conflict (`40001`, OC000) when a transaction that changes something commits.
+    /// Probability of a conflict (`40001`, OC000) when a transaction with writes commits.
     pub conflict: f64,
-    /// Of `40001`, OC001 at a statement that reads or writes.
+    /// Probability of an outdated schema (`40001`, OC001) at a statement that reads or writes.
     pub schema_change: f64,
-    /// Of `XX000 server unavailable` when a transaction that changes something commits: half of them before the commit, half of
-    /// them after it.
+    /// Probability of `XX000 server unavailable` when a transaction with writes commits. Half of these transactions are rolled
+    /// back, half are committed.
     pub unavailable: f64,
     /// Send OC000 and OC001 as the code in place of `40001`.
     pub marker_as_code: bool,

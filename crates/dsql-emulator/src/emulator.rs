@@ -1,4 +1,4 @@
-//! [`Emulator`]: the listener, and what its connections share.
+//! [`Emulator`]: the listener, and the state that its connections share.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -28,7 +28,7 @@ const STARTUP_TIME: Duration = Duration::from_secs(10);
 /// Connections that have not started yet, besides those that the limits allow.
 const STARTING: usize = 2000;
 
-/// What the connections of an emulator share.
+/// State that the connections of an emulator share.
 pub(crate) struct Shared {
     pub(crate) backend: Backend,
     pub(crate) hosts: Vec<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) aged: AtomicU64,
 }
 
-/// A running emulator. Dropped, it closes all connections.
+/// A running emulator. It closes all connections when it is dropped.
 pub struct Emulator {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -51,12 +51,12 @@ pub struct Emulator {
     listener: JoinHandle<()>,
 }
 
-/// What an emulator has counted.
+/// Counts of connections since the start of an emulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Connections that were admitted.
     pub admitted: u64,
-    /// Connections that were rejected for their number or rate.
+    /// Connections that were rejected by the limit of their number or rate.
     pub rejected: u64,
     /// Connections that were closed for their age.
     pub aged: u64,
@@ -147,7 +147,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                         });
                     }
                 }
-                // Out of file descriptors: some are closed soon.
+                // Out of file descriptors: retry, because connections are closed soon.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             Some(_) = connections.join_next() => {}

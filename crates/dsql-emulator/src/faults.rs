@@ -8,7 +8,7 @@ use crate::{Faults, refusal::Refusal};
 #[derive(Debug)]
 pub(crate) struct Dice(Mutex<(Faults, fastrand::Rng)>);
 
-/// What happens to a commit.
+/// Outcome of an injected failure of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CommitFault {
     /// The transaction is rolled back.
@@ -26,7 +26,7 @@ impl Dice {
         *self.lock() = (faults, fastrand::Rng::with_seed(faults.seed));
     }
 
-    /// Decides about the commit of a transaction that has changed something.
+    /// Returns the failure to inject into the commit of a transaction with writes.
     pub(crate) fn at_commit(&self) -> Option<CommitFault> {
         let (faults, random) = &mut *self.lock();
         if random.f64() < faults.conflict {
@@ -39,7 +39,7 @@ impl Dice {
         None
     }
 
-    /// Decides about a statement that reads or writes.
+    /// Returns the failure to inject into a statement that reads or writes.
     pub(crate) fn at_statement(&self) -> Option<Refusal> {
         let (faults, random) = &mut *self.lock();
         (random.f64() < faults.schema_change).then(|| marked(Refusal::schema_changed(), faults))

@@ -1,7 +1,7 @@
-//! What Aurora DSQL accepts: each statement is parsed, classified, and rejected if it is not on the list.
+//! Allow-list of the statements that Aurora DSQL accepts. Each statement is parsed, classified, and rejected if it is not on the list.
 //!
-//! The parser is [`sqlparser`], which knows `CREATE INDEX ASYNC`. What it cannot parse is rejected, so that the emulator is never more
-//! permissive than its list. Sources:
+//! The parser is [`sqlparser`], which supports `CREATE INDEX ASYNC`. A statement that it cannot parse is rejected, so the emulator is
+//! never more permissive than its list. Sources:
 //!
 //! | Source | What |
 //! | --- | --- |
@@ -46,11 +46,12 @@ use crate::refusal::Refusal;
 
 mod schema;
 
-/// Bytes of a statement's text.
+/// Maximum length of a statement in bytes.
 const MAX_SQL: usize = 128 * 1024;
-/// Words and operators of a statement, each of which can make its tree one level deeper. The parser bounds parentheses itself.
+/// Maximum number of words and operators of a statement: each can make its syntax tree one level deeper. The parser limits the
+/// nesting of parentheses itself.
 const MAX_DEPTH: usize = 4000;
-/// Stack of the thread that parses, for a tree of that depth.
+/// Stack size of the parsing thread, enough for a tree of that depth.
 const PARSER_STACK: usize = 256 * 1024 * 1024;
 
 /// Functions of locks, sessions and files, none of which DSQL has (MIGRATION, STRICT).
@@ -82,7 +83,7 @@ pub(crate) struct Statement {
 /// What a statement does to its transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Nothing but comments.
+    /// An empty statement, or only comments.
     Empty,
     Begin,
     Commit,
@@ -104,12 +105,12 @@ pub(crate) enum Kind {
 ///
 /// # Errors
 ///
-/// The refusal, for what DSQL or the parser does not accept.
+/// The error response for a statement that DSQL or the parser does not accept.
 pub(crate) fn classify(sql: &str) -> Result<Statement, Refusal> {
     if sql.len() > MAX_SQL {
         return Err(Refusal::new("54000", format!("statement has more than {MAX_SQL} bytes")));
     }
-    // A long chain of operators is a deep tree, which the parser does not bound.
+    // The parser does not limit chains of operators, which become deep trees.
     std::thread::scope(|scope| {
         let parser = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, || parse(sql));
         let failed = || Refusal::new("54001", "stack depth limit exceeded");
@@ -205,7 +206,7 @@ fn set(set: &Set) -> Result<(), Refusal> {
     }
 }
 
-/// Looks into a statement for what DSQL does not have, and for changes of data within a query.
+/// Searches a statement for functions and columns that DSQL does not have, and for writes within a query.
 struct Inspection {
     writes: bool,
 }

@@ -1,8 +1,8 @@
 //! The session of one client: its messages are executed one by one on a connection to Postgres.
 //!
-//! A rejected statement is replaced by one that Postgres cannot parse, whose error is replaced in turn: so the transaction fails
-//! there too, and the protocol goes on as it does after any error. Simple queries are executed by the extended protocol, which
-//! leaves time between the execution of a statement and its commit.
+//! A rejected statement is replaced by one that Postgres cannot parse, and the error of Postgres by that of DSQL. The transaction
+//! therefore fails in Postgres too, and the protocol state is that after any error. Simple queries are executed by the extended
+//! protocol, so that the emulator can act between the execution of a statement and its commit.
 
 use std::{
     collections::HashMap,
@@ -39,7 +39,7 @@ pub(crate) struct Session<C> {
     role: String,
     opened: Instant,
     statements: HashMap<String, Arc<Statement>>,
-    /// With the size of the message that bound it.
+    /// Portals by name, each with the size of its `Bind` message.
     portals: HashMap<String, (Arc<Statement>, usize)>,
     transaction: Transaction,
     /// An error was sent, and messages are ignored until the client synchronizes.
@@ -141,7 +141,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         }
     }
 
-    /// Ends a transaction for its age: the next statement gets the error.
+    /// Ends a transaction that is too old. The next statement gets the error.
     async fn expire(&mut self) -> Result<(), WireError> {
         self.fail_backend().await?;
         self.backend.encode(|buffer| {

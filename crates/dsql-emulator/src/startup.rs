@@ -16,7 +16,7 @@ use crate::{
     wire::{Connection, Fields, WireError, server_message},
 };
 
-/// As in Postgres.
+/// Limit of Postgres.
 const MAX_STARTUP: usize = 10_000;
 /// A message over 10 MiB closes the connection, without an error (TROUBLESHOOTING).
 const MAX_MESSAGE: usize = 10 << 20;
@@ -165,7 +165,7 @@ fn parameters(body: &[u8]) -> Result<Result<Parameters, Refusal>, WireError> {
         let value = fields.string()?;
         match name.to_lowercase().as_str() {
             "user" => user = value.to_owned(),
-            // Every cluster has one database.
+            // A cluster has exactly one database.
             "database" if value == "postgres" => {}
             "database" => return Ok(Err(Refusal::fatal("3D000", format!("database \"{value}\" does not exist")))),
             known if PARAMETERS.contains(&known) => settings.push((name.to_owned(), value.to_owned())),

@@ -23,7 +23,7 @@ pub(crate) struct Transaction {
     pub(crate) is_explicit: bool,
     /// A statement has failed.
     pub(crate) has_failed: bool,
-    /// It was ended for its age, and the next statement fails with the error.
+    /// It was ended because it was too old. The next statement fails with the error.
     pub(crate) is_expired: bool,
     has_ddl: bool,
     has_dml: bool,
@@ -39,17 +39,17 @@ impl Transaction {
         *self = Self { is_explicit: true, started: Some(Instant::now()), ..Self::default() };
     }
 
-    /// Returns the time at which it is too old.
+    /// Returns the time at which the transaction exceeds its maximum duration.
     pub(crate) fn ends_at(&self, limits: &Limits) -> Option<Instant> {
         self.started.filter(|_| !self.has_failed).map(|started| started + limits.transaction_time)
     }
 
-    /// Reports whether its commit changes anything.
+    /// Reports whether the transaction has writes or DDL.
     pub(crate) fn writes(&self) -> bool {
         self.writes
     }
 
-    /// Checks a statement of so many bytes before it is executed, and counts it.
+    /// Checks a statement against the rules and the size limit before it is executed, and counts its bytes.
     pub(crate) fn check(&mut self, statement: &Statement, bytes: usize, limits: &Limits) -> Result<(), Refusal> {
         let is_ddl = match &statement.kind {
             Kind::Read | Kind::Write => false,
@@ -83,7 +83,7 @@ impl Transaction {
         if self.rows > limits.transaction_rows { Err(Refusal::too_many_rows()) } else { Ok(()) }
     }
 
-    /// Ends it for its age.
+    /// Ends the transaction because it is too old.
     pub(crate) fn expire(&mut self) {
         self.has_failed = true;
         self.is_expired = true;
@@ -95,7 +95,7 @@ impl Transaction {
     }
 }
 
-/// Returns the time that remains, or a long one.
+/// Returns the time until a deadline, or zero after it.
 pub(crate) fn until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }

@@ -27,7 +27,7 @@ const DEFAULT_PORT: u16 = 5432;
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 /// Aurora DSQL closes a connection after an hour.
 const DSQL_CONNECTION_AGE: Duration = Duration::from_secs(50 * 60);
-/// The only database of a cluster.
+/// Name of the only database of an Aurora DSQL cluster.
 const DSQL_NAME: &str = "postgres";
 const EXPECTED_URL: &str = "a URL such as postgres://user:password@host:5432/name, its parts percent-encoded";
 

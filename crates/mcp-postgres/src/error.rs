@@ -7,8 +7,8 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// Why an operation failed. Converted from [`sqlx::Error`] by `?`.
 ///
-/// As the error of a handler, errors of availability stay so ([`mcp_server::Unavailable`]), also within an error that
-/// wraps them; all others are internal faults.
+/// In a handler, errors of availability are converted to [`mcp_server::Unavailable`], also if another error wraps them. All
+/// others become internal faults.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DatabaseError {
@@ -16,7 +16,7 @@ pub enum DatabaseError {
     Unavailable(BoxError),
     /// The deadline passed before a response: a lock, a slow query, lost packets.
     TimedOut,
-    /// As the other two, after a request was sent: its effect may have happened.
+    /// The database became unavailable, or the deadline passed, after a write was sent: it may have been executed.
     OutcomeUnknown(BoxError),
     /// The database is a replica, or is failing over.
     ReadOnly(BoxError),
@@ -68,7 +68,7 @@ impl Error for DatabaseError {
     }
 }
 
-/// Message for a caller whose change may have been made.
+/// Message for a caller whose write may have been executed.
 const UNKNOWN: &str =
     "The database did not answer. It is not known whether the change was made: look before you try again.";
 /// Message for a caller who may retry.
@@ -290,7 +290,7 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     let (kind, class) = match code {
         // Rolled back: a serialization failure, a deadlock.
-        // Some drivers and versions have Aurora DSQL's markers as the code: a conflict of data, an outdated schema.
+        // Some drivers and versions report Aurora DSQL's markers (OC000: data conflict, OC001: outdated schema) as the code.
         "40001" | "40P01" | "OC000" | "OC001" => refused(Kind::Unavailable),
         // Aurora DSQL: the outcome of a commit is unknown. The connection can be used.
         "XX000" if own.is_some_and(|own| own.message() == "server unavailable") => {

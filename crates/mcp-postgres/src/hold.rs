@@ -1,4 +1,5 @@
-//! At most one connection for each call: a second one could wait for the first, which waits for the call: a deadlock.
+//! At most one connection for each call. A second one could cause a deadlock: it would wait for the first, which is in use
+//! until the call ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -14,7 +14,8 @@ use crate::{
 };
 
 const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
-/// Behind a pooler, the migrator's own lock ends before the transaction does. The key is `mcp-migr` in ASCII.
+/// Key of the advisory lock for migrations behind a pooler, where the migrator's own lock is released before the transaction
+/// ends. It is `mcp-migr` in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7882267113239963506)";
 
 /// State of a new connection, read in one round trip.

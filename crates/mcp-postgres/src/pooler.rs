@@ -1,4 +1,4 @@
-//! Poolers in transaction mode: each transaction may reach another session, so that a session must keep no state.
+//! Poolers in transaction mode: each transaction may run in another session, so no state may be left in a session.
 
 use std::mem::ManuallyDrop;
 

@@ -70,7 +70,7 @@ impl Retries {
         if matches!(error, DatabaseError::TimedOut) && class.is_without_effect && self.last.is_some() {
             return Err(self.last.take().unwrap_or(error));
         }
-        // A database at its connection limit is not one that resumes.
+        // At its connection limit a database is not resuming.
         let end = if class.is_full { self.end.min(self.started + OPERATION_TIMEOUT) } else { self.end };
         let wait = jitter(self.backoff);
         if !may_repeat || !class.is_transient || Instant::now() + wait >= end {
@@ -88,8 +88,9 @@ impl Retries {
     }
 }
 
-/// Adds jitter: half of the backoff to all of it, so that environments that failed together do not retry together. The
-/// source is the clock, which alone differs between environments that were restored from one snapshot.
+/// Returns the backoff with jitter: a random duration from half of it to all of it, so that environments that failed together
+/// do not retry together. The clock is the source of randomness, because environments that were restored from one snapshot
+/// share all other state.
 fn jitter(backoff: Duration) -> Duration {
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     backoff / 2 + backoff / 2 * (nanos % 1000) / 1000

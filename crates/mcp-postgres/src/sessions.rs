@@ -33,7 +33,7 @@ pub(crate) const PING_TIME: Duration = Duration::from_millis(500);
 /// the last one detects.
 const SETTINGS: [(&str, &str); 3] =
     [("statement_timeout", "15s"), ("client_connection_check_interval", "1s"), (SESSION_SETTING, OWN_SESSION)];
-/// A custom setting, which every server accepts.
+/// A custom setting. Every server accepts it; a pooler does not apply it.
 pub(crate) const SESSION_SETTING: &str = "mcp.session";
 pub(crate) const OWN_SESSION: &str = "own";
 /// Cooldown after a secret was fetched because its password was rejected.
@@ -169,7 +169,7 @@ impl Sessions {
     async fn ready_session(&self) -> Result<Session, Failure> {
         let mut session = match self.idle_session().await {
             Some(session) => session,
-            // Boxed: each operation would move its state, although few connect.
+            // Boxed, because its state is large, and few operations connect.
             None => Box::pin(self.connect()).await?,
         };
         if let Some(migrator) = self.migrator {

@@ -169,7 +169,6 @@ fn assert_golden(path: &Path, value: &Value) {
 mod tests {
     use super::*;
 
-    /// 1.9
     #[test]
     fn non_ecmascript_patterns_are_found_at_every_depth() {
         for pattern in ["(?i)abc", r"\Aabc\z", "(?P<name>a)", "[[:alpha:]]", "(?x) a", "a{2", "a++"] {
