@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""`make contract`: the lock files of the contracts that functions have with their clients.
+"""`make contract`: writes the lock files of the contracts that functions have with their clients.
 
-    python3 scripts/contract.py [FUNCTION...]                        writes contract.json by the function's test, then
+    python3 scripts/contract.py [FUNCTION...]                        writes contract.json with the function's test, then
                                                                      contract.lock.json if no change is breaking
     python3 scripts/contract.py FUNCTION... --accept NAME [NAME...]  accepts breaking changes by name
 
-`make check` compares contract.json, which `make test` compares with the function, with the lock file.
-docs/contracts.md has the kinds of changes.
+`make test` compares contract.json with the function, and `make check` compares it with the lock file.
+docs/contracts.md lists the kinds of changes.
 """
 
 import os
@@ -32,12 +32,12 @@ def main(arguments):
 
 
 def functions():
-    """The folders of all functions."""
+    """Returns the folders of all functions."""
     return sorted(path.parent for path in (tools.PROJECT / "functions").glob("*/Cargo.toml"))
 
 
 def write(folder, accepted):
-    """Renders the contract by the function's own test, then writes the lock file. Whether that was possible."""
+    """Writes the contract with the function's test, then the lock file. Returns whether both succeeded."""
     if not (folder / "Cargo.toml").exists():
         sys.exit(f"there is no function {folder.name}")
     print(f"{folder.name}:", flush=True)
@@ -57,7 +57,7 @@ def write(folder, accepted):
 
 
 def outdated(folders):
-    """Those of these functions whose lock file is not that of their contract."""
+    """Yields a message for each function whose lock file is missing or out of date."""
     for folder in folders:
         if not (folder / LOCK).exists():
             yield f"functions/{folder.name} has no {LOCK}: run `make contract FUNCTION={folder.name}`"

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""`make deploy`, `rollback`, `deploy-code`, `outputs` and `destroy`: the functions in an AWS account.
+"""`make deploy`, `rollback`, `deploy-code`, `outputs` and `destroy`: deployment of functions to an AWS account.
 
-    deploy.py up STACK [--parameter NAME=VALUE]...    makes or updates a stack, publishes a version, moves the alias to it
+    deploy.py up STACK [--parameter NAME=VALUE]...    creates or updates a stack, publishes a version, moves the alias to it
     deploy.py rollback STACK [--version N]            moves the alias to an earlier version
     deploy.py code FUNCTION [--env-file FILE]         `cargo lambda deploy`, without a stack
-    deploy.py outputs STACK                           the stack's outputs: URLs, ids
+    deploy.py outputs STACK                           prints the stack's outputs: URLs, ids
     deploy.py down STACK                              deletes the stack
 
-Account and region are those of the AWS SDKs' own configuration: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. A command
-that changes something there names both and asks first.
+Account and region come from the configuration of the AWS SDKs: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. A command that
+changes resources prints both and asks for confirmation.
 
-A function is deployed with the features that its variables need (`auth`, once there is an issuer, or a variable about issuers
-whose value cannot be known before), and with those that --features names. Without --features those of the running deployment
-stay. `none` drops them. A zip of --lambda-dir that does not have these features is refused before anything is uploaded.
+A function is deployed with the features that its variables need, and with those that --features lists. `auth` is needed if an
+issuer is configured, or may be, by a variable whose value is not known before the deployment. Without --features, the features of
+the running deployment are kept; `none` removes them. A zip of --lambda-dir without these features is rejected before the upload.
 
-The parts are in scripts/deploying.
+The modules are in scripts/deploying.
 """
 
 import argparse
@@ -44,7 +44,7 @@ RESUME_SECONDS = 120
 
 
 def main():
-    # A canary's traffic goes back before the command ends.
+    # SystemExit: the traffic of a canary is returned to the live version before the command ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = read_arguments()
     try:
@@ -70,69 +70,75 @@ def read_arguments():
     )
     code_command = command("code", code, "FUNCTION", tools.FUNCTIONS)
     for own in (up_command, outputs_command, down_command, rollback_command):
-        own.add_argument("--name", help="the stack's name, if it is another than the template's")
+        own.add_argument("--name", help="name of the stack; that of the template unless given")
     for own in (up_command, down_command, rollback_command):
-        own.add_argument("--role-arn", help="the role with which CloudFormation changes resources; otherwise the caller's own rights")
+        own.add_argument("--role-arn", help="role that CloudFormation assumes to change resources; the caller's permissions unless given")
     for own in (up_command, rollback_command):
         own.add_argument(
             "--replace", type=settings.names, default=set(), metavar="NAMES",
             help="logical ids of URLs, functions, databases and so on that may be replaced or removed",
         )
     code_command.add_argument("--env-file", type=pathlib.Path, help="variables for the function, NAME=VALUE in each line")
-    rollback_command.add_argument("--version", type=settings.version, metavar="N", help="the version before the live one unless given")
+    rollback_command.add_argument(
+        "--version", type=settings.version, metavar="N", help="version to move the alias to; the one before the live version unless given"
+    )
     rollback_command.add_argument("--no-check", action="store_true", help="do not invoke the version before it serves requests")
     add_options_of_up(up_command)
     for own in (up_command, code_command):
-        own.add_argument("--lambda-dir", type=pathlib.Path, help="the zips of `make build` for arm64; builds none")
+        own.add_argument("--lambda-dir", type=pathlib.Path, help="folder with the zips of `make build` for arm64; nothing is built then")
         own.add_argument(
             "--features", type=build.feature_list, metavar="NAMES",
             help="features of the function's Cargo.toml, separated by commas; those of the running deployment unless named, "
             f"{build.NO_FEATURES} for none",
         )
-        own.add_argument("--no-doctor", action="store_true", help="print the command that tries the URL, and do not run it")
+        own.add_argument("--no-doctor", action="store_true", help="print the `mcpl doctor` command for the URL, and do not run it")
     for own in (up_command, code_command, down_command, rollback_command):
-        own.add_argument("--yes", action="store_true", help="do not ask")
+        own.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     return parser.parse_args()
 
 
 def add_options_of_up(command):
     command.add_argument(
         "--parameter", action="append", default=[], type=settings.assignment, metavar="NAME=VALUE", dest="parameters",
-        help="of the template; one that is not given stays as it is",
+        help="parameter of the template; a parameter that is not given keeps its value",
     )
     command.add_argument(
         "--parameters-file", type=settings.file, help='parameters and tags of a stage: {"Parameters": {…}, "Tags": {…}}'
     )
     command.add_argument(
         "--tag", action="append", default=[], type=settings.assignment, metavar="NAME=VALUE", dest="tags",
-        help="of the stack and all of its resources; an empty value removes the tag",
+        help="tag of the stack and all of its resources; an empty value removes the tag",
     )
-    command.add_argument("--protect", choices=["yes", "no"], help="switch the stack's termination protection")
-    command.add_argument("--plan", action="store_true", help="show the changes, and execute none")
-    command.add_argument("--digest", type=settings.digest, metavar="SHA256", help="deploy this zip: of the bucket, or of --lambda-dir")
-    command.add_argument("--canary", type=settings.weight, metavar="PART", help="the new version serves this part of the requests first")
-    command.add_argument("--minutes", type=settings.minutes, default=10, help="how long a canary is watched; 10 unless given")
+    command.add_argument("--protect", choices=["yes", "no"], help="set the stack's termination protection")
+    command.add_argument("--plan", action="store_true", help="show the changes, and do not execute them")
+    command.add_argument(
+        "--digest", type=settings.digest, metavar="SHA256", help="deploy the zip with this digest, from the bucket or from --lambda-dir"
+    )
+    command.add_argument(
+        "--canary", type=settings.weight, metavar="PART", help="part of the requests that the new version serves first, such as 0.1"
+    )
+    command.add_argument("--minutes", type=settings.minutes, default=10, help="duration of a canary; 10 unless given")
 
 
 def up(account, arguments):
     if arguments.subject == "custom-domain" and account.region != CLOUDFRONT_REGION:
-        sys.exit(f"what CloudFront uses must be in {CLOUDFRONT_REGION}: set AWS_REGION={CLOUDFRONT_REGION}")
+        sys.exit(f"resources of CloudFront must be in {CLOUDFRONT_REGION}: set AWS_REGION={CLOUDFRONT_REGION}")
     given = settings.Settings(arguments)
     is_function, is_rolled = arguments.subject in tools.FUNCTIONS, is_rolled_out(arguments.subject)
     name = arguments.name or arguments.subject
     if is_rolled and len(name) > settings.MAX_NAME:
-        sys.exit(f"{name} is longer than {settings.MAX_NAME} characters: names that CloudFormation generates from it would be cut")
+        sys.exit(f"{name} is longer than {settings.MAX_NAME} characters: names that CloudFormation generates from it would be truncated")
     stack = Stack(account, name)
     stack.settle()
     if is_rolled:
         stack.refuse_old_layout()
     artifacts = Artifacts(account)
-    of_the_bucket = "is there" if artifacts.exists() else "will be made, closed to the public"
+    bucket_state = "exists" if artifacts.exists() else "will be created, without public access"
     features = feature_sets.stack_features(stack, arguments, given.parameters) if is_function else None
     account.ask(
         arguments,
-        f"stack    {stack.name}: {'will be updated' if stack.is_made else 'will be made'}",
-        f"bucket   {artifacts.bucket}, for code and templates: {of_the_bucket}",
+        f"stack    {stack.name}: {'will be updated' if stack.is_made else 'will be created'}",
+        f"bucket   {artifacts.bucket}, for code and templates: {bucket_state}",
         *([f"features {', '.join(features) or build.NO_FEATURES}"] if is_function else []),
     )
     archive = archive_of(arguments, features, artifacts) if is_function else None
@@ -144,24 +150,24 @@ def up(account, arguments):
         code_key = artifacts.put_code(arguments.subject, archive)
         parameters |= {"ArtifactBucket": artifacts.bucket, "CodeKey": code_key, "TemplatesPrefix": prefix}
     if is_rolled and stack.values().get("CanaryVersion"):
-        # Of a deployment that was killed: its canary was not watched to its end.
+        # Left by a deployment that was killed during its canary.
         parameters |= {"CanaryVersion": "", "CanaryWeight": "0"}
     stack.update(arguments, parameters, artifacts.url(f"{prefix}/{arguments.subject}.yaml"), given.tags, arguments.role_arn)
     protect(stack, arguments)
-    told = stack.outputs()
-    if "DatabaseArn" in told:
-        make_app_user(account, told)
+    stack_outputs = stack.outputs()
+    if "DatabaseArn" in stack_outputs:
+        make_app_user(account, stack_outputs)
     if is_rolled:
         Rollout(account, stack, arguments).deploy(archive.lambda_digest)
-        told = stack.outputs()
-    show(told)
+        stack_outputs = stack.outputs()
+    show(stack_outputs)
     if not archive:
-        # A domain leads nowhere before its DNS and its function know of it.
+        # A custom domain cannot be checked before its DNS record and its function are configured.
         return
     if stack.values().get("AuthType") == "AWS_IAM":
-        print(f"The doctor signs nothing; `mcpl tools {told['Url']} --sigv4` does.")
+        print(f"`mcpl doctor` does not sign requests. Check the URL with `mcpl tools {stack_outputs['Url']} --sigv4`.")
     else:
-        check_url(arguments, told["Url"], f"make rollback STACK={arguments.subject}" if is_rolled else None)
+        check_url(arguments, stack_outputs["Url"], f"make rollback STACK={arguments.subject}" if is_rolled else None)
 
 
 def protect(stack, arguments):
@@ -187,14 +193,14 @@ def check_url(arguments, url, undo=None):
         doctor(url, undo)
 
 
-def make_app_user(account, told):
-    """The function's own user, by the Data API, which needs no way into the network. A database that sleeps wakes up."""
+def make_app_user(account, stack_outputs):
+    """Creates the function's database user by the Data API, which needs no network access. Resumes a paused database."""
     data = account.client("rds-data")
     deadline = time.monotonic() + RESUME_SECONDS
     while True:
         try:
             data.execute_statement(
-                resourceArn=told["DatabaseArn"], secretArn=told["DatabaseOwnerSecretArn"], database="events",
+                resourceArn=stack_outputs["DatabaseArn"], secretArn=stack_outputs["DatabaseOwnerSecretArn"], database="events",
                 sql=APP_USER.read_text(),
             )
             return
@@ -208,7 +214,7 @@ def code(account, arguments):
     client = account.client("lambda")
     features = feature_sets.code_features(client, arguments)
     account.ask(
-        arguments, f"function {arguments.subject}: will be made or updated, with a public URL",
+        arguments, f"function {arguments.subject}: will be created or updated, with a public URL",
         f"features {', '.join(features) or build.NO_FEATURES}",
     )
     tools.install_lambda()
@@ -218,7 +224,7 @@ def code(account, arguments):
     command += ["--tags", f"{feature_sets.FEATURES_TAG}={'.'.join(features) or build.NO_FEATURES}"]
     command += ["--env-file", arguments.env_file] if arguments.env_file else []
     with tempfile.TemporaryDirectory() as folder:
-        # cargo-lambda takes a zip from a folder of the function's name alone.
+        # cargo-lambda reads a zip only from a folder with the function's name.
         (pathlib.Path(folder) / arguments.subject).mkdir()
         (pathlib.Path(folder) / arguments.subject / build.ARCHIVE).write_bytes(archive.content)
         run([*command, "--lambda-dir", folder])
@@ -231,8 +237,8 @@ def outputs(account, arguments):
     show(Stack(account, arguments.name or arguments.subject).outputs())
 
 
-def show(told):
-    for name, value in told.items():
+def show(stack_outputs):
+    for name, value in stack_outputs.items():
         print(f"{name}: {value}")
 
 
@@ -248,17 +254,17 @@ def down(account, arguments):
     lost = [own.line() for own in removed(stack.client, stack.name, ()) if own.kind in PROTECTED] if stack.is_made else []
     account.ask(
         arguments, f"stack    {stack.name}: will be deleted, its logs too", *lost,
-        "stays    a last snapshot of a database, a user pool, and the bucket with code and templates",
+        "kept     a last snapshot of a database, a user pool, and the bucket with code and templates",
     )
     stack.delete(arguments.role_arn)
 
 
 def doctor(url, undo=None):
     if ended := run_on(["cargo", "run", "--quiet", "--release", "--locked", "--package", "mcp-cli", "--", "doctor", url]):
-        # No success for those who watch a deployment's end: clients are stopped.
-        print("The deployment itself succeeded, and stays. `mcpl doctor`, above, says what stops clients.", file=sys.stderr)
+        # A failed exit status: clients cannot use the server.
+        print("The deployment succeeded and is not rolled back. `mcpl doctor` above reports why clients cannot connect.", file=sys.stderr)
         if undo:
-            print(f"The version before: `{undo}`.", file=sys.stderr)
+            print(f"To return to the previous version, run `{undo}`.", file=sys.stderr)
         sys.exit(ended)
 
 
@@ -268,7 +274,7 @@ def run(command):
 
 
 def run_on(command):
-    """Runs a command; returns how it ended."""
+    """Runs a command and returns its exit status."""
     return subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment()).returncode
 
 

@@ -21,7 +21,7 @@ HEAD = "| Region | Missing resource types | Templates that cannot be deployed |\
 UNKNOWN = "cfn-lint has no schemas of "
 # Deployed in us-east-1 for all regions.
 ELSEWHERE = {"budget", "custom-domain"}
-# Where cfn-lint has no schemas of a region, it uses those of this one.
+# cfn-lint uses the schemas of this region for regions without schemas.
 DEFAULT = "us-east-1"
 
 
@@ -40,7 +40,7 @@ def main(arguments):
 
 
 def types_by_template():
-    """The resource types of each template, by its path. CloudFormation rejects a template with an unknown type, also under a
+    """Returns the resource types of each template, by its path. CloudFormation rejects a template with an unknown type, also under a
     condition that is false."""
     paths = [*(path for path in templates.SHARED if path.stem not in ELSEWHERE), *tools.PROJECT.glob("functions/*/stack.yaml")]
     return {
@@ -50,8 +50,7 @@ def types_by_template():
 
 
 def by_region(used, regions=REGIONS, types_of=PROVIDER_SCHEMA_MANAGER.get_resource_types):
-    """For each region in which a type is missing: the missing types, and the templates with them. And the regions whose types are
-    unknown."""
+    """Returns two values: by region, the missing types and the templates that use them; and the regions without schemas."""
     known = set(types_of(DEFAULT))
     rows, unknown = {}, []
     for region in sorted(regions):
@@ -66,7 +65,7 @@ def by_region(used, regions=REGIONS, types_of=PROVIDER_SCHEMA_MANAGER.get_resour
 
 
 def corrected(text, rows, unknown):
-    """The page with this table, and with this list of regions below it."""
+    """Returns the page with the given table, and the given list of unknown regions below it."""
     before, head, rest = text.partition(HEAD)
     if not head:
         sys.exit(f"  {PAGE} has no table of regions")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""`make verify-account`: runs in a real AWS account what no emulator covers, and prints what it did.
+"""`make verify-account`: tests in a real AWS account the parts of a deployment that no emulator covers. Prints each step.
 
     verify_account.py --lambda-dir FOLDER [--change NAME=VALUE] [--yes]
 
-It deploys greeter as two stacks with names of their own, gives a canary an alarm, deploys a zip that cannot start, rolls back,
-promotes the zip to the second stack, and destroys both, also after a failure. `--change` is a parameter that makes a new version.
+It deploys greeter to a new stack, sets an alarm during a canary, deploys a zip that cannot start, rolls back, and promotes the zip
+to a second stack. It destroys both stacks, also after a failure. `--change` is a parameter whose change leads to a new version.
 """
 
 import argparse
@@ -30,13 +30,13 @@ FUNCTION = "greeter"
 
 def main():
     parser = argparse.ArgumentParser(description="Verifies deployments in an AWS account.")
-    parser.add_argument("--lambda-dir", type=pathlib.Path, required=True, help="the zips of `make build` for arm64")
-    parser.add_argument("--change", default="InvokeMode=RESPONSE_STREAM", metavar="NAME=VALUE", help="a parameter that makes a new version")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--lambda-dir", type=pathlib.Path, required=True, help="folder with the zips of `make build` for arm64")
+    parser.add_argument("--change", default="InvokeMode=RESPONSE_STREAM", metavar="NAME=VALUE", help="a parameter whose change leads to a new version")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     arguments = parser.parse_args()
     account = Account()
     name = f"verify-{secrets.token_hex(3)}"
-    account.ask(arguments, f"stacks   {name} and {name}-2 will be made, and destroyed at the end; the bucket with the zips stays")
+    account.ask(arguments, f"stacks   {name} and {name}-2 will be created, and destroyed at the end; the bucket with the zips is kept")
     verification = Verification(account, name, arguments)
     try:
         verification.run()
@@ -108,10 +108,10 @@ class Verification:
 
 
 def broken_zip(folder):
-    """The folder of a zip without a program, whose record says that it is one."""
+    """Writes a zip without a program into a folder, with the record of a valid build. Returns the folder."""
     path = build.archive_in(folder, FUNCTION, [])
     path.parent.mkdir(parents=True)
-    # The end of an archive without members.
+    # The end record of an empty archive.
     path.write_bytes(b"PK\5\6" + bytes(18))
     build.record(path, "arm64", FUNCTION, [])
     return folder

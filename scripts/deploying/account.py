@@ -7,14 +7,14 @@ import boto3
 
 
 class Account:
-    """The account and the region that the configuration of the AWS SDKs names."""
+    """The account and the region of the AWS SDKs' configuration."""
 
     def __init__(self):
         # boto3 is the only SDK that does not read this variable; cargo-lambda does.
         self.session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
         self.region = self.session.region_name
         if not self.region:
-            sys.exit("no region: set AWS_REGION, or one in the profile")
+            sys.exit("no region is configured: set AWS_REGION, or a region in the profile")
         identity = self.client("sts").get_caller_identity()
         self.id, self.caller = identity["Account"], identity["Arn"]
 
@@ -27,7 +27,7 @@ class Account:
         return "amazonaws.com.cn" if self.session.get_partition_for_region(self.region) == "aws-cn" else "amazonaws.com"
 
     def ask(self, arguments, *plan):
-        """Prints where something will change, and what; ends unless the answer is yes."""
+        """Prints the account, the region and the planned changes. Exits unless the user confirms."""
         print(f"account  {self.id}, as {self.caller}\nregion   {self.region}")
         for line in plan:
             print(line)

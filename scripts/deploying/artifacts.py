@@ -11,12 +11,12 @@ import templates
 import tools
 from deploying import features as feature_sets
 
-# As every template has it.
+# The architecture of all templates.
 ARCHITECTURE = "arm64"
 
 
 class Archive:
-    """A zip, with the features that it was built with. The uploaded bytes are these, and not those of the file later."""
+    """A zip in memory, with the features that it was built with. These bytes are uploaded, even if the file changes later."""
 
     def __init__(self, content, features):
         self.content, self.features = content, features
@@ -27,12 +27,12 @@ class Archive:
 
     @property
     def lambda_digest(self):
-        """The same as Lambda writes it (CodeSha256)."""
+        """The digest in Lambda's encoding (CodeSha256)."""
         return base64.b64encode(hashlib.sha256(self.content).digest()).decode()
 
 
 def archive_of(arguments, features, artifacts=None):
-    """The zip to be deployed: of --digest, of --lambda-dir, or a new build."""
+    """Returns the zip to deploy: that of --digest, that of --lambda-dir, or a new build."""
     digest = getattr(arguments, "digest", None)
     if digest and not arguments.lambda_dir:
         return artifacts.find(arguments.subject, digest, features)
@@ -56,7 +56,7 @@ def archive_of(arguments, features, artifacts=None):
 
 
 class Artifacts:
-    """The bucket with code and templates. Objects are named after their content and are kept for a promotion."""
+    """The bucket with code and templates. Objects are named by their digest, and are kept for a promotion to another stage."""
 
     def __init__(self, account):
         self.account = account
@@ -86,7 +86,7 @@ class Artifacts:
         )
 
     def find(self, function, digest, features):
-        """The zip with a digest, which an earlier deployment to this account uploaded, for a deployment with features."""
+        """Returns the zip with a digest that an earlier deployment to this account uploaded. It must have the given features."""
         key = code_key(function, features, digest)
         try:
             content = self.s3.get_object(Bucket=self.bucket, Key=key, ExpectedBucketOwner=self.account.id)["Body"].read()
@@ -99,7 +99,7 @@ class Artifacts:
             )
         archive = Archive(content, features)
         if archive.digest != digest:
-            sys.exit(f"{key} in {self.bucket} has the SHA-256 {archive.digest}: it was changed, do not deploy it")
+            sys.exit(f"{key} in {self.bucket} has the SHA-256 {archive.digest}: it was modified after the upload, do not deploy it")
         return archive
 
     def put_code(self, function, archive):
@@ -108,7 +108,7 @@ class Artifacts:
         return key
 
     def put_templates(self, stack):
-        """A stack's own template, and all that may be nested in it, below one prefix."""
+        """Uploads a stack's template and all templates that may be nested in it. Returns their common prefix."""
         own = templates.path_of(stack)
         prefix = f"templates/{tools.digest(sorted({own, *templates.SHARED}))}"
         for template in templates.SHARED:
@@ -124,7 +124,7 @@ class Artifacts:
 
 
 def code_key(function, features, digest):
-    """The name of a zip, by which a later deployment knows its features."""
+    """Returns the key of a zip. It contains the features, from which a later deployment reads them."""
     key = f"code/{function}/{'.'.join(features) or build.NO_FEATURES}/{digest}.zip"
     assert feature_sets.CODE_KEY.fullmatch(key)
     return key

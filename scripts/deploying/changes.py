@@ -1,7 +1,7 @@
 """A change set of a stack and of the stacks nested in it, and the resources that it would replace or remove."""
 
 STACK = "AWS::CloudFormation::Stack"
-# Clients, callers or data are lost with them.
+# Kinds of resources whose replacement or removal breaks clients or deletes data.
 PROTECTED = {
     "AWS::ApiGateway::DomainName", "AWS::ApiGatewayV2::DomainName", "AWS::CloudFront::Distribution", "AWS::Cognito::UserPool",
     "AWS::Cognito::UserPoolClient", "AWS::Cognito::UserPoolDomain", "AWS::DSQL::Cluster", "AWS::DynamoDB::Table", "AWS::KMS::Key",
@@ -33,7 +33,7 @@ class Change:
 
 
 def is_replaced(described, siblings):
-    """Whether a change replaces its resource. CloudFormation answers `Conditional` if it depends on a value that is known only
+    """Whether a change replaces its resource. CloudFormation returns `Conditional` if it depends on a value that is known only
     after another change. The name and the ARN of a resource that is not replaced stay as they are."""
     if described.get("Replacement") != "Conditional":
         return described.get("Replacement") == "True"
@@ -50,7 +50,7 @@ def is_stable(detail, siblings):
 
 
 def read(client, change_set, path=()):
-    """All changes of a change set and of those of its nested stacks."""
+    """Returns all changes of a change set and of the change sets of its nested stacks."""
     described = [own["ResourceChange"] for own in pages(client, change_set) if own.get("ResourceChange")]
     siblings = {own["LogicalResourceId"]: own.get("Replacement") for own in described}
     for own in described:
@@ -73,7 +73,7 @@ def pages(client, change_set):
 
 
 def removed(client, stack, path):
-    """The resources of a nested stack that is removed: its change set does not list them."""
+    """Returns the resources of a nested stack that is removed. Its change set does not list them."""
     for page in client.get_paginator("list_stack_resources").paginate(StackName=stack):
         for own in page["StackResourceSummaries"]:
             described = {"ResourceType": own["ResourceType"], "Action": "Remove", "PhysicalResourceId": own.get("PhysicalResourceId")}
@@ -84,5 +84,5 @@ def removed(client, stack, path):
 
 
 def lost(changes, allowed):
-    """The protected resources that would be lost, and that are not named: neither by their logical id nor by their path."""
+    """Returns the protected resources that would be replaced or removed, and that REPLACE names neither by id nor by path."""
     return [own for own in changes if own.kind in PROTECTED and own.loses and not {own.path[-1], own.name} & allowed]

@@ -8,7 +8,7 @@ import tools
 from deploying.features import needs_auth
 
 REVISION = "2026-07-28"
-# What a streamed response has between its head and its body.
+# Separator between the metadata and the body of a streamed response.
 SEPARATOR = b"\0" * 8
 REQUESTS = [{"method": "server/discover"}, {"method": "tools/list"}]
 # In a function's folder: further requests, each {"method": …, "params": {…}, "result": {…}}.
@@ -21,7 +21,7 @@ class CheckError(Exception):
 
 
 def check(account, function, version, subject, host):
-    """Invokes a version as the Function URL would, with server/discover, tools/list and the function's own checks."""
+    """Invokes a version with events of a Function URL: server/discover, tools/list and the function's own checks."""
     client = account.client("lambda")
     client.get_waiter("published_version_active").wait(FunctionName=function, Qualifier=version)
     configuration = client.get_function_configuration(FunctionName=function, Qualifier=version)
@@ -46,7 +46,7 @@ def own_checks(subject):
 
 
 def event_of(request, host, signer):
-    """A request in the event format of a Function URL (payload version 2.0)."""
+    """Returns a request as the event of a Function URL (payload version 2.0)."""
     method = request["method"]
     meta = {
         "io.modelcontextprotocol/protocolVersion": REVISION, "io.modelcontextprotocol/clientCapabilities": {},
@@ -90,7 +90,7 @@ def invoke(client, function, version, event):
 
 
 def response_of(payload):
-    """Status, headers and body of a response, buffered or streamed."""
+    """Returns status, headers and body of a response, buffered or streamed."""
     head, separator, body = payload.partition(SEPARATOR)
     try:
         response = json.loads(head)
@@ -106,7 +106,7 @@ def response_of(payload):
 def examine(request, response, needs_token):
     status, headers, body = response
     if status == 401 and needs_token:
-        # The function's own answer: it runs, and verifies tokens.
+        # Expected without a token: the function runs, and verifies tokens.
         if "www-authenticate" not in headers:
             raise CheckError("401 without a challenge (WWW-Authenticate)")
         return
@@ -122,14 +122,14 @@ def examine(request, response, needs_token):
 
 
 def message_in(headers, body):
-    """The response of JSON-RPC: the body, or the last message of a stream of events."""
+    """Returns the JSON-RPC response: the body, or the last message of an event stream."""
     if not headers.get("content-type", "").startswith("text/event-stream"):
         return body
     return [line.removeprefix(b"data:") for line in body.splitlines() if line.startswith(b"data:") and b'"jsonrpc"' in line][-1:][0]
 
 
 def contains(value, part):
-    """Whether a value of JSON has all members of another."""
+    """Whether a JSON value contains all members of another one."""
     if isinstance(part, dict):
         return isinstance(value, dict) and all(name in value and contains(value[name], own) for name, own in part.items())
     return value == part

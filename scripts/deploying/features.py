@@ -17,7 +17,7 @@ FEATURES_TAG = "mcp-features"
 
 
 def stack_features(stack, arguments, given):
-    """The features that a stack's function is deployed with."""
+    """Returns the features to deploy a stack's function with."""
     template = templates.path_of(arguments.subject).read_text()
     values = stack.defaults(template) | stack.values() | given
     if templates.PASSED.search(template):
@@ -28,7 +28,7 @@ def stack_features(stack, arguments, given):
 
 
 def running(function, stack):
-    """The features that a stack's function was deployed with last; None if they are unknown."""
+    """Returns the features of the last deployment of a stack's function. None if they are unknown."""
     if not stack.is_made:
         return []
     key = CODE_KEY.fullmatch(stack.values().get("CodeKey", ""))
@@ -47,7 +47,7 @@ def needs_auth(variables):
 
 
 def choose_features(arguments, is_auth_needed, running):
-    """Those that are named, or those of the running deployment (None if they are unknown); and `auth`, where it is needed."""
+    """Returns the features of --features, or those of the running deployment (None if they are unknown). Adds `auth` if needed."""
     function = arguments.subject
     offered = set(tools.features(function))
     named = arguments.features
@@ -67,7 +67,7 @@ def choose_features(arguments, is_auth_needed, running):
 
 
 def features_in(text):
-    """The features in a key or in a tag; None if it is not one of this script's."""
+    """Parses the features in a key or a tag. None if this script did not write it."""
     features = [] if text == build.NO_FEATURES else text.split(".")
     return None if "" in features or build.NO_FEATURES in features else features
 

@@ -1,5 +1,5 @@
-"""Versions of a function: publish, check, canary, switch, rollback. `$LATEST`, which an update of the stack changes, serves no
-request; the alias `live` does, and parameters of the stack move it."""
+"""Versions of a function: publish, check, canary, switch, rollback. Requests reach the alias `live`, which parameters of the stack
+move. They never reach `$LATEST`, which an update of the stack changes."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ import time
 from deploying import stack as stacks
 from deploying.checking import CheckError, check
 
-# The versions that stay besides those that serve requests.
+# Number of versions that are kept, in addition to those that serve requests.
 KEPT = 10
 
 
@@ -33,8 +33,8 @@ class Rollout:
         return self.stack.values()["CanaryVersion"]
 
     def deploy(self, lambda_digest):
-        """Publishes what the stack has, and moves the alias to it. A version that was published before is not published again."""
-        # With the digest: another deployment may have changed the function in the meantime.
+        """Publishes a version, and moves the alias to it. Unchanged code and configuration are not published again."""
+        # With the digest, because another deployment may have changed the function in the meantime.
         version = self.client.publish_version(FunctionName=self.function, CodeSha256=lambda_digest)["Version"]
         if version == self.live and not self.canary:
             print(f"version {version} serves all requests already")
@@ -52,7 +52,7 @@ class Rollout:
         self.prune()
 
     def rollback(self, version=None):
-        """Moves the alias to an earlier version, or a canary's requests back to the live version."""
+        """Moves the alias to an earlier version, or returns the traffic of a canary to the live version."""
         if not self.live:
             sys.exit(f"{self.stack.name} serves no version yet: deploy one first")
         wanted = version or (self.live if self.canary else self.before(self.live))
@@ -79,10 +79,10 @@ class Rollout:
             sys.exit(f"version {version} failed its check, and serves nothing: {error}\n{served}.")
 
     def try_canary(self, version):
-        """Gives a version a part of the requests, for some minutes; without an alarm, it may have all of them."""
+        """Routes a part of the requests to a version for some minutes. Returns if no alarm fires; otherwise exits."""
         before, weight = self.live, self.arguments.canary
         try:
-            # An alarm that is on already could not tell that the canary is bad.
+            # An alarm that is already in the state ALARM could not report a fault of the canary.
             self.refuse_alarms()
         except CanaryError as error:
             sys.exit(f"no canary: {error}. Version {before} serves all requests. Remove the cause, or deploy without CANARY=.")
@@ -120,16 +120,16 @@ class Rollout:
             raise CanaryError(f"an alarm is on ({reasons})")
 
     def switch_back(self, version):
-        print(f"traffic goes back to version {version}", file=sys.stderr)
+        print(f"returning all traffic to version {version}", file=sys.stderr)
         try:
             self.stack.settle()
             self.switch(version)
         except BaseException:
-            print(f"traffic is still divided: run `make rollback STACK={self.arguments.subject}`", file=sys.stderr)
+            print(f"traffic is still split: run `make rollback STACK={self.arguments.subject}`", file=sys.stderr)
             raise
 
     def switch(self, version, canary="", weight="0"):
-        """The second update of a deployment: the alias alone."""
+        """Runs the second update of a deployment, which changes only the alias."""
         self.stack.update(
             self.arguments, {"LiveVersion": version, "CanaryVersion": canary, "CanaryWeight": weight}, ask=False,
             role=self.arguments.role_arn,
@@ -140,7 +140,7 @@ class Rollout:
         return sorted(int(own["Version"]) for page in pages for own in page["Versions"] if own["Version"] != "$LATEST")
 
     def prune(self):
-        """Deletes old versions. A failure is no failure of the deployment: the next one deletes them."""
+        """Deletes old versions. A failure does not fail the deployment: the next deployment tries again."""
         serving = {self.live, self.canary}
         for page in self.client.get_paginator("list_aliases").paginate(FunctionName=self.function):
             for alias in page["Aliases"]:
@@ -154,4 +154,4 @@ class Rollout:
         try:
             self.client.delete_function(FunctionName=self.function, Qualifier=version)
         except self.client.exceptions.ClientError as error:
-            print(f"version {version} stays: {error}", file=sys.stderr)
+            print(f"could not delete version {version}: {error}", file=sys.stderr)

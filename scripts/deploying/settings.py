@@ -1,4 +1,4 @@
-"""The values that a deployment is given: parameters and tags, by options or by a file for a stage."""
+"""Parameters and tags of a deployment, from options or from a file for a stage."""
 
 import argparse
 import json
@@ -6,13 +6,13 @@ import pathlib
 import re
 import sys
 
-# `make deploy` sets these. A file or an option that set one would undo a part of the rollout.
+# Parameters that `make deploy` sets. Setting one by a file or an option would revert a part of the rollout.
 OWN = {"ArtifactBucket", "CodeKey", "TemplatesPrefix", "LiveVersion", "CanaryVersion", "CanaryWeight"}
 MAX_NAME = 40
 
 
 def assignment(text):
-    """NAME=VALUE of the command line."""
+    """Parses NAME=VALUE of the command line."""
     name, is_one, value = text.partition("=")
     if not is_one or not name:
         raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
@@ -20,7 +20,7 @@ def assignment(text):
 
 
 def weight(text):
-    """The part of the requests that a canary serves; None if the text is empty."""
+    """Parses the part of the requests that a canary serves. None if the text is empty."""
     if not text:
         return None
     if not re.fullmatch(r"0?\.\d{1,4}", text, re.ASCII) or not float(text):
@@ -41,7 +41,7 @@ def version(text):
 
 
 def digest(text):
-    """The SHA-256 of a zip; None if the text is empty."""
+    """Parses the SHA-256 of a zip. None if the text is empty."""
     if text and not re.fullmatch(r"[0-9a-f]{64}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text} is not a SHA-256 in lower-case hexadecimal digits")
     return text or None
@@ -56,7 +56,7 @@ def file(text):
 
 
 class Settings:
-    """Parameters and tags of a stack: those of the file, and over them those of the command line."""
+    """Parameters and tags of a stack. Those of the command line take precedence over those of the file."""
 
     def __init__(self, arguments):
         parameters, tags = read_file(arguments.parameters_file) if arguments.parameters_file else ({}, {})
@@ -67,7 +67,7 @@ class Settings:
 
 
 def read_file(path):
-    """A file of a stage, in the format of CodePipeline: {"Parameters": {NAME: VALUE}, "Tags": {NAME: VALUE}}."""
+    """Reads the file of a stage, in the format of CodePipeline: {"Parameters": {NAME: VALUE}, "Tags": {NAME: VALUE}}."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
     except OSError as error:
@@ -75,11 +75,11 @@ def read_file(path):
     except (ValueError, RecursionError) as error:
         sys.exit(f"{path} is not JSON: {error}")
     if not isinstance(content, dict) or not content.keys() <= {"Parameters", "Tags"}:
-        sys.exit(f'{path} has another form than {{"Parameters": {{…}}, "Tags": {{…}}}}')
+        sys.exit(f'{path} must have the form {{"Parameters": {{…}}, "Tags": {{…}}}}')
     parts = [content.get(name, {}) for name in ("Parameters", "Tags")]
     for part in parts:
         if not isinstance(part, dict) or not all(isinstance(value, str) for value in part.values()):
-            sys.exit(f'{path}: every value of Parameters and Tags is text, such as "10"')
+            sys.exit(f'{path}: every value of Parameters and Tags must be a string, such as "10"')
     return parts
 
 

@@ -1,4 +1,4 @@
-"""A stack of CloudFormation: its states, and its updates by change sets that are shown first."""
+"""A CloudFormation stack: its states, and its updates by change sets that are shown before they are executed."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from deploying.account import is_confirmed
 PATIENCE_SECONDS = 3600
 POLL_SECONDS = 5
 REVIEW = "REVIEW_IN_PROGRESS"
-# The change sets of this script. One that a killed deployment left behind is deleted by the next.
+# Prefix of the change sets of this script. One that a killed deployment left behind is deleted by the next deployment.
 CHANGE_SET = "mcp-deploy-"
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 NEEDS_DESTROY = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
@@ -46,18 +46,18 @@ class Stack:
 
     @property
     def is_made(self):
-        """Whether it has resources: not while its first change set waits to be executed."""
+        """Whether the stack has resources. It has none before its first change set is executed."""
         return self.exists and self.status != REVIEW
 
     def values(self):
-        """Its parameters. None of them is a secret, whose value CloudFormation would not return."""
+        """Returns the parameters by name. None of them is a secret, whose value CloudFormation would not return."""
         return {own["ParameterKey"]: own["ParameterValue"] for own in (self.described or {}).get("Parameters", [])}
 
     def tags(self):
         return {own["Key"]: own["Value"] for own in (self.described or {}).get("Tags", [])}
 
     def defaults(self, template):
-        """The default values of a template's parameters."""
+        """Returns the default values of a template's parameters."""
         known = self.client.get_template_summary(TemplateBody=template)["Parameters"]
         return {own["ParameterKey"]: own.get("DefaultValue", "") for own in known}
 
@@ -67,20 +67,20 @@ class Stack:
             sys.exit(f"there is no stack {self.name}")
         return {own["OutputKey"]: own["OutputValue"] for own in self.described.get("Outputs", [])}
 
-    # States that another deployment left behind.
+    # States that an earlier deployment left behind.
 
     def settle(self):
-        """Waits until an operation that is running has ended, also that of a deployment that was killed; ends if the stack is in
-        a state from which no update leads on."""
+        """Waits for a running operation, also for that of a deployment that was killed. Exits if the stack is in a state that does not
+        permit an update."""
         if self.is_running:
             print(f"{self.name} is in {self.status}: waiting until this has ended …", flush=True)
             self.wait(lambda: not self.is_running)
         if self.status in NEEDS_DESTROY:
-            sys.exit(f"{self.name} is in {self.status}: no update leads out of it. `make destroy` it first, then deploy again.")
+            sys.exit(f"{self.name} is in {self.status} and cannot be updated: run `make destroy`, then deploy again")
         if self.status == "UPDATE_ROLLBACK_FAILED":
             self.print_failures(None)
             sys.exit(
-                f"{self.name} is in UPDATE_ROLLBACK_FAILED: an update failed, and its rollback, too. Remove the cause above, then run\n"
+                f"{self.name} is in UPDATE_ROLLBACK_FAILED: an update and its rollback failed. Remove the cause above, then run\n"
                 f"  aws cloudformation continue-update-rollback --stack-name {self.name}\n"
                 "With --resources-to-skip it goes on without a resource that cannot be restored. Then deploy again."
             )
@@ -98,7 +98,7 @@ class Stack:
                     self.client.delete_change_set(StackName=self.name, ChangeSetName=own["ChangeSetId"])
 
     def refuse_old_layout(self):
-        """Ends if the stack is of a template whose Function URL is on $LATEST. Its update would replace the URL."""
+        """Exits if the stack is of a template whose Function URL is on $LATEST. Its update would replace the URL."""
         if self.is_made and "LiveVersion" not in self.values():
             body = self.client.get_template(StackName=self.name)["TemplateBody"]
             if "AWS::Lambda::Url" in (body if isinstance(body, str) else str(body)):
@@ -111,7 +111,7 @@ class Stack:
     # Updates.
 
     def update(self, arguments, parameters, template=None, tags=None, role=None, ask=True):
-        """Updates the stack, or makes it, by a change set that is shown first. Parameters that are not given keep their values; so
+        """Creates or updates the stack by a change set that is shown first. Parameters that are not given keep their values, and so
         does the template."""
         changes = self.change(parameters, template, tags or {}, role)
         if not changes:
@@ -138,7 +138,7 @@ class Stack:
         self.finish(changes["ChangeSetType"], before)
 
     def change(self, parameters, template, tags, role):
-        """Makes a change set; None if there is nothing to change."""
+        """Creates a change set. None if there is nothing to change."""
         kind = "UPDATE" if self.is_made else "CREATE"
         request = {
             "StackName": self.name, "ChangeSetName": f"{CHANGE_SET}{time.time_ns()}", "ChangeSetType": kind,
@@ -176,13 +176,13 @@ class Stack:
             time.sleep(POLL_SECONDS)
 
     def discard(self, changes):
-        """Deletes a change set, and the empty stack that it made."""
+        """Deletes a change set, and the empty stack that it created."""
         self.client.delete_change_set(StackName=self.name, ChangeSetName=changes["Id"])
         if changes["ChangeSetType"] == "CREATE":
             self.client.delete_stack(StackName=changes["StackId"])
 
     def parameters(self, template, given):
-        """Those that are given; the others keep their values, or have the template's own."""
+        """Returns the parameters of an update: the given ones; the others keep their values, or have the template's defaults."""
         if template:
             known = {own["ParameterKey"] for own in self.client.get_template_summary(TemplateURL=template)["Parameters"]}
         else:
@@ -196,7 +196,7 @@ class Stack:
         ]
 
     def delete(self, role=None):
-        # By its id, by which it is still found when it is gone.
+        # By its id: a deleted stack is not found by its name.
         self.name = self.described["StackId"]
         before = self.last_event()
         self.client.delete_stack(StackName=self.name, **({"RoleARN": role} if role else {}))
@@ -208,7 +208,7 @@ class Stack:
         return self.client.describe_stack_events(StackName=self.name)["StackEvents"][0]
 
     def finish(self, what, before):
-        """Waits for an operation; ends if it failed."""
+        """Waits for an operation. Exits if it failed."""
         print(f"waiting for {what.lower()} of {self.name} …", flush=True)
         self.wait(lambda: not self.is_running and self.status != REVIEW and self.last_event()["EventId"] != before["EventId"])
         if self.status != f"{what}_COMPLETE":
@@ -222,7 +222,7 @@ class Stack:
             if is_done():
                 return
             if time.monotonic() > deadline:
-                sys.exit(f"{self.name} is still in {self.status}: look at its events in the console, then run this again")
+                sys.exit(f"{self.name} is still in {self.status}: check its events in the console, then run this command again")
             time.sleep(POLL_SECONDS)
 
     def print_failures(self, since):
