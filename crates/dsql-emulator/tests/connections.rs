@@ -106,7 +106,7 @@ async fn connections_are_limited_in_number_rate_and_age() {
     assert_eq!(short.emulator.counts().aged, 2);
 }
 
-/// The locks of a client that is gone would be held until its statement ends.
+/// Otherwise the locks of a disconnected client would be held until its statement ends.
 #[tokio::test]
 async fn a_client_that_disconnects_ends_its_session_in_postgres() {
     let cluster = Cluster::start().await;

@@ -10,7 +10,8 @@ use support::{Cluster, error, refusal};
 
 const NOTE: &str = "INSERT INTO notes VALUES (gen_random_uuid()::text)";
 
-/// Inserts a note by each way to commit: the outcome.
+/// Inserts a note in one of three ways: 0 by a simple query, 1 by a prepared statement, 2 in an explicit transaction. An error is
+/// its code and message.
 async fn insert(connection: &mut PgConnection, way: usize) -> Result<(), (String, String)> {
     match way {
         0 => connection.execute(NOTE).await.map(|_| ()).map_err(error),
@@ -87,7 +88,7 @@ async fn an_outdated_schema_fails_reads_and_writes() {
     assert_eq!(cluster.notes().await, 0);
 }
 
-/// Not injected: two transactions change one row.
+/// A conflict that is not injected: two transactions change the same row.
 #[tokio::test]
 async fn a_conflict_of_two_transactions_has_the_marker() {
     let cluster = Cluster::start().await;

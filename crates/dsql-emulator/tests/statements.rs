@@ -47,7 +47,7 @@ async fn a_rejected_statement_fails_its_transaction_and_no_other() {
         assert_eq!(refusal(&mut transaction, "SELECT 1", is_simple).await.0, "25P02");
         transaction.rollback().await.unwrap();
 
-        // A savepoint is what a transaction within one is.
+        // sqlx executes a nested transaction as a savepoint.
         let mut transaction = connection.begin().await.unwrap();
         assert_eq!(error(transaction.begin().await.unwrap_err()).0, "0A000");
         drop(transaction);

@@ -1,4 +1,4 @@
-//! Contracts of servers that attack the comparison: bounded time and memory, and never a compatible verdict by giving up.
+//! Hostile contracts: the comparison is bounded in time and memory, and never reports `compatible` when it reaches a bound.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -23,7 +23,7 @@ fn assert_not_comparable(old: &Value, new: &Value) {
     );
 }
 
-/// A definition that refers twice to the next one: 2^60 paths.
+/// Definitions of which each refers twice to the next one: 2^60 paths.
 fn shared(last: &Value) -> Value {
     let mut definitions = Map::new();
     for level in 0..60 {
@@ -40,7 +40,7 @@ fn shared_definitions_do_not_multiply() {
 }
 
 #[test]
-fn unions_and_choices_are_limited() {
+fn unions_and_enums_are_limited() {
     let union = |count: usize, size: usize| {
         let of = |tag: usize| json!({ "type": "object", "properties": { format!("m{tag}"): { "minLength": size } } });
         json!({ "anyOf": (0..count).map(of).collect::<Vec<_>>() })
@@ -56,7 +56,7 @@ fn unions_and_choices_are_limited() {
 }
 
 #[test]
-fn references_in_a_circle_end() {
+fn cyclic_references_terminate() {
     let circle = |own: Value| json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": own } });
     assert_not_comparable(&json!({ "type": "string" }), &circle(json!({ "$ref": "#/$defs/a" })));
     let union = json!({ "anyOf": [{ "$ref": "#/$defs/a" }, { "type": "integer" }] });
@@ -66,7 +66,7 @@ fn references_in_a_circle_end() {
 }
 
 #[test]
-fn what_is_not_understood_is_breaking() {
+fn an_unsupported_keyword_or_reference_is_breaking() {
     let text = json!({ "type": "string" });
     for new in [
         json!({ "type": "text" }),
@@ -83,7 +83,7 @@ fn what_is_not_understood_is_breaking() {
     }
     let draft = json!({ "$schema": "http://json-schema.org/draft-04/schema#", "type": "string" });
     assert_not_comparable(&text, &draft);
-    // Definitions of equal text, whose references mean something else.
+    // Equal subschemas whose references resolve to different definitions.
     let of = |leaf: &str| json!({ "properties": { "a": { "not": { "$ref": "#/$defs/x" } } }, "$defs": { "x": { "type": leaf } } });
     assert!(changes(&of("string"), &of("integer")).iter().any(|own| own.class == Class::Breaking));
 }

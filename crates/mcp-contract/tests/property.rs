@@ -12,10 +12,10 @@ use jsonschema::Validator;
 use mcp_contract::{Change, Class, Contract, compare};
 use serde_json::{Value, json};
 
-/// Values for each pair of schemas.
+/// Number of values for each pair of schemas.
 const VALUES: usize = 1000;
 
-/// Pairs of schemas that are called compatible.
+/// Number of pairs of schemas that are classified as compatible.
 const PAIRS: usize = 60;
 
 fn validator(schema: &Value) -> Validator {
@@ -33,7 +33,7 @@ fn changes(member: &str, old: &Value, new: &Value) -> Vec<Change> {
     compare(&contract(old), &contract(new))
 }
 
-/// Calls `check` with `VALUES` values that are valid under a schema, if so many are found.
+/// Calls `check` with `VALUES` values that are valid under a schema. Returns whether so many were found.
 fn for_valid_values(random: &mut Random, schema: &Value, mut check: impl FnMut(&Value)) -> bool {
     let is_valid = validator(schema);
     let mut count = 0;
@@ -50,7 +50,7 @@ fn for_valid_values(random: &mut Random, schema: &Value, mut check: impl FnMut(&
     false
 }
 
-/// Compares pairs of schemas until enough are called compatible. Returns how often a change was of each kind.
+/// Compares pairs of schemas until enough are classified as compatible. Returns the number of changes of each kind.
 fn compatible_pairs(
     member: &str,
     pairs: usize,
@@ -97,8 +97,8 @@ fn results_after_a_compatible_change_are_valid_under_the_old_schema() {
     assert!(kinds.len() >= 20, "{kinds:#?}");
 }
 
-/// A comparison that calls everything breaking would pass the tests above: most changes that accept all values of the old
-/// schema, as far as values show, are recognized.
+/// Completes the tests above, which a comparison that classifies everything as breaking would pass. Most breaking changes must
+/// have a value that shows them.
 #[test]
 fn most_breaking_changes_have_a_counterexample() {
     let mut random = Random::new(3);
@@ -107,7 +107,7 @@ fn most_breaking_changes_have_a_counterexample() {
         let old = root(&mut random);
         let new = mutated(&mut random, &old);
         let changes = changes("inputSchema", &old, &new);
-        // A removed parameter is breaking also where it is ignored.
+        // A removed parameter is breaking even if the new schema ignores it.
         if !changes.iter().any(|own| own.class == Class::Breaking && own.kind != "member-removed") {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The table of changes in docs/contracts.md: each row has a pair of contracts with that one change.
+//! Tests of the table of changes in docs/contracts.md: for each row, a pair of contracts with this one change.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 

@@ -73,8 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// 6.1: behind a pooler an operation is one transaction, which the server rolls back without an error after a statement in
-    /// it has failed.
+    /// Behind a pooler an operation is one transaction. After a failed statement, `COMMIT` rolls it back without an error.
     #[tokio::test]
     async fn an_operation_behind_a_pooler_is_atomic_and_failures_are_reported() {
         let test = TestDatabase::create().await;

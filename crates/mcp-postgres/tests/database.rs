@@ -64,7 +64,7 @@ async fn a_long_idle_connection_is_pinged() {
     let mut admin = test.connect().await;
     let url = test.url().to_owned();
     let mut config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
-    // Each idle time is too long here.
+    // Every idle time exceeds the limit here.
     config.trusted_for = Duration::ZERO;
     let database = Database::open(config, &MIGRATOR).await;
     end_sessions(&mut admin).await;
@@ -138,9 +138,9 @@ async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_close
     assert!(matches!(blocked, DatabaseError::OutcomeUnknown(_)), "{blocked:?}");
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(database.idle_connections(), 0);
-    // Something else goes on meanwhile, with a connection of its own.
+    // Another call proceeds meanwhile, with its own connection.
     execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await.unwrap();
-    // The session that waits for the lock ends, since its client is gone: an environment occupies one connection. Those of the
+    // The server ends the session that waits for the lock, because its client has disconnected. The connections of the lock's
     // holder and of the function remain.
     let mut admin = test.connect().await;
     wait_for_sessions(&mut admin, 2).await;
@@ -262,7 +262,7 @@ async fn connecting_to_a_database_at_its_connection_limit_is_retried_until_the_d
     assert!(later.is_ok());
 }
 
-/// 6.4: each request that started an environment opened the database, and kept it awake.
+/// A regression: each request that started an environment connected, and so kept the database from pausing.
 #[tokio::test]
 async fn without_warm_the_first_operation_opens_the_database() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -285,7 +285,7 @@ async fn without_warm_the_first_operation_opens_the_database() {
     assert!(listener.accept().is_ok());
 }
 
-/// 6.5: what a database or pooler does not support was repeated until the deadline.
+/// A regression: a feature that the database or pooler does not support was retried until the deadline.
 #[tokio::test]
 async fn an_unsupported_feature_is_not_retried() {
     let test = TestDatabase::create().await;

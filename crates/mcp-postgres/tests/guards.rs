@@ -313,7 +313,7 @@ async fn a_second_guard_of_a_call_fails_with_the_reason() {
         let read = database.read(context, async |_| Ok(())).await;
         [database.begin(context).await.map(drop), database.acquire(context).await.map(drop), read]
     };
-    // Also with a clone: it belongs to the same call.
+    // Also with a clone of the context, which belongs to the same call.
     for result in second(&own.clone()).await {
         assert!(matches!(result, Err(DatabaseError::AlreadyHeld)), "{result:?}");
     }

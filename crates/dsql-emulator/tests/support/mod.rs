@@ -79,7 +79,7 @@ pub(crate) fn error(error: sqlx::Error) -> (String, String) {
     (database.code().unwrap_or_default().into_owned(), database.message().to_owned())
 }
 
-/// Waits for a condition, which no test does by time alone.
+/// Polls for a condition with a timeout.
 pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..500 {
         if holds().await {

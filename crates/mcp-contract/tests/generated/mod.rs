@@ -6,7 +6,7 @@ const NAMES: [&str; 5] = ["a", "b", "c", "d", "title"];
 const PATTERNS: [&str; 3] = ["^a", "b$", "^[ab]*$"];
 const TEXTS: [&str; 10] = ["", "a", "b", "ab", "abab", "aaaaaa", "ba", "x", "2026-01-02", "é👋"];
 
-/// Numbers of a linear congruential generator: the same in each run.
+/// Linear congruential generator: the same numbers in each run.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -14,7 +14,7 @@ impl Random {
         Self(seed.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(3_037_000_493))
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((self.0 >> 33) % limit as u64).unwrap()
@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-/// An object schema with definitions, as that of a tool's arguments.
+/// Generates an object schema with definitions, like the schema of a tool's arguments.
 pub(crate) fn root(random: &mut Random) -> Value {
     let mut schema = object(random, 3);
     schema["$defs"] = json!({
@@ -113,7 +113,7 @@ fn sometimes(random: &mut Random, schema: &mut Value, keyword: &str, values: &[V
     }
 }
 
-/// The schema with one or two changes somewhere in it.
+/// Returns the schema with one or two changes at random locations.
 pub(crate) fn mutated(random: &mut Random, schema: &Value) -> Value {
     let mut schema = schema.clone();
     for _ in 0..=random.below(2) {
@@ -209,7 +209,7 @@ fn changed(random: &mut Random, mut schema: Value, is_root: bool) -> Value {
     }
 }
 
-/// A value that is often valid for a schema.
+/// Generates a value that is often valid for a schema.
 pub(crate) fn value_of(random: &mut Random, schema: &Value, root: &Value, depth: usize) -> Value {
     if depth == 0 || random.one_in(40) {
         return any(random);
