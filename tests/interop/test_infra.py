@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import base64
 import contextlib
 import io
 import json
@@ -28,6 +29,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from cfnlint.template.template import Template
 from conftest import PROJECT, build, emulated, once
 from moto.cloudformation import parsing
+from moto.core import disable_iam_authentication, enable_iam_authentication
 from oauth import fetch
 
 import tools
@@ -62,6 +64,8 @@ IN_A_NETWORK = [
         "Condition": {"Null": {"lambda:SourceFunctionArn": "false"}},
     },
 ]
+# The stand-in of a secret is referred to by its logical id.
+READS_STATE_KEY = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "StateKeySecret"}
 OWNER_SECRET = STAND_INS["AWS::RDS::DBCluster"]["MasterUserSecret.SecretArn"]
 
 
@@ -290,7 +294,8 @@ def test_a_function_that_exchanges_tokens_may_read_its_secret(deploy, name, give
         (endpoint,) = boto3.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
         assert endpoint["ServiceName"] == f"com.amazonaws.{REGION}.secretsmanager"
     else:
-        assert statements == [own_log(name), TRACES, read]
+        state_key = [READS_STATE_KEY] if name == "api-docs" else []
+        assert statements == [own_log(name), TRACES, *state_key, read]
 
 
 @pytest.mark.parametrize("parameter", ["ExchangeSecretArn", "StateKey"])
@@ -663,10 +668,29 @@ def test_api_docs_may_read_its_document_and_nothing_else(deploy, source, object_
     assert (url["AuthType"], statements) == ("NONE", ANYONE_BY_URL)
     read = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": object_arn}] if object_arn else []
     decrypt = [{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": key_arn}] if object_arn and key_arn else []
-    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("api-docs"), TRACES, *read, *decrypt])
+    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("api-docs"), TRACES, READS_STATE_KEY, *read, *decrypt])
     (secret,) = asked_for("AWS::SecretsManager::Secret").values()
     # A2
     assert secret["Name"] == "api-docs/state-key"
+
+
+def test_the_state_key_is_read_by_the_function_and_is_no_variable(deploy):
+    """B8"""
+    shared = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:shared/state-key-AbCdEf"
+    for name, given, secret in (("generated", {}, "StateKeySecret"), ("shared", {"StateKey": shared}, shared), ("none", {"StateKey": ""}, "")):
+        deploy("up", "api-docs", "--name", name, *parameters(Source="file:openapi.yaml", KmsKeyArn=SOURCE_KEY, **given))
+
+        configuration, *_ = function_of(name)
+        variables = variables_of(configuration)
+        assert variables["MCP_STATE_KEY_SECRET_ARN"] == secret and "MCP_STATE_KEY" not in variables
+        statements = [own for own in role_of(configuration)[1] if own["Action"] in ("secretsmanager:GetSecretValue", "kms:Decrypt")]
+        read = [{**READS_STATE_KEY, "Resource": secret}] if secret else []
+        assert statements == [*read, {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": SOURCE_KEY}]
+
+
+def test_no_template_has_a_secret_in_a_variable():
+    """B8: who may read a function's configuration would read it."""
+    assert [path.name for path in TEMPLATES if "{{resolve:" in path.read_text()] == []
 
 
 def test_the_name_of_a_document_is_no_pattern():
@@ -711,7 +735,7 @@ def test_event_logger_with_a_user_pool_of_its_own(deploy):
         "Effect": "Allow", "Action": "rds-db:connect",
         "Resource": f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:cluster-EVENTS/app",
     }
-    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("event-logger"), TRACES, *IN_A_NETWORK, connect])
+    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("event-logger"), TRACES, *IN_A_NETWORK, READS_STATE_KEY, connect])
     database = {name: value for name, value in variables.items() if name.startswith("DB_")}
     host = STAND_INS["AWS::RDS::DBCluster"]["Endpoint.Address"]
     assert database == {
@@ -813,16 +837,16 @@ def test_the_way_out_by_ipv6(deploy):
     assert way_out["EgressOnlyInternetGatewayId"] and configuration["VpcConfig"]["Ipv6AllowedForDualStack"]
     ec2 = boto3.client("ec2")
     assert ec2.describe_nat_gateways()["NatGateways"] == []
-    # It signs its tokens itself, so that nothing of AWS has to be reached.
+    # It signs its tokens itself. Secrets Manager, for the state key, has IPv6 addresses.
     assert ec2.describe_vpc_endpoints()["VpcEndpoints"] == []
 
 
-def test_the_owners_secret_is_all_that_can_be_read_and_is_reached_without_nat(deploy):
+def test_the_owners_secret_and_the_state_key_can_be_read_and_are_reached_without_nat(deploy):
     deploy("up", "event-logger", *parameters(Issuer="https://id.example.com", IssuerEgress="ipv6", DatabaseAuth="secret"))
 
     configuration, *_ = function_of("event-logger")
     read = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": OWNER_SECRET}
-    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("event-logger"), TRACES, *IN_A_NETWORK, read])
+    assert role_of(configuration) == (LAMBDA_ASSUMES, [own_log("event-logger"), TRACES, *IN_A_NETWORK, READS_STATE_KEY, read])
     variables = variables_of(configuration)
     assert (variables["DB_SECRET_ARN"], variables["DB_AUTH"], variables["DB_USER"]) == (OWNER_SECRET, "password", "")
     (endpoint,) = boto3.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
@@ -1411,19 +1435,38 @@ def test_authorization_cannot_be_switched_off_by_a_parameter():
     assert not [name for name in known["Parameters"] if "auth" in name.lower() and name != "DatabaseAuth"]
 
 
-def test_every_generated_state_key_is_one():
-    known = loaded("function")["Resources"]
-    generated = known["StateKeySecret"]["Properties"]["GenerateSecretString"]
-    _, written, _ = known["Function"]["Properties"]["Environment"]["Variables"]["MCP_STATE_KEY"]["Fn::If"]
+def test_every_generated_state_key_is_one_and_can_be_rotated():
+    """B8: the function reads the secret that the template describes."""
+    generated = loaded("function")["Resources"]["StateKeySecret"]["Properties"]["GenerateSecretString"]
     with account():
-        password = boto3.client("secretsmanager").get_random_password(**generated)["RandomPassword"]
-    key = written["Fn::Sub"][0].replace("{{resolve:secretsmanager:${Secret}:SecretString}}", password)
+        secrets, iam = boto3.client("secretsmanager"), boto3.client("iam")
+        password = secrets.get_random_password(**generated)["RandomPassword"]
+        arn = secrets.create_secret(Name="api-docs/state-key", SecretString=password)["ARN"]
+        iam.create_user(UserName="function")
+        # moto's secrets are no resources of policies. Others have the ARN, as the tests of the role say.
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [{**READS_STATE_KEY, "Resource": "*"}]})
+        iam.put_user_policy(UserName="function", PolicyName="state-key", PolicyDocument=policy)
+        credentials = iam.create_access_key(UserName="function")["AccessKey"]
+        variables = {
+            "MCP_STATE_KEY_SECRET_ARN": arn,
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": os.environ["AWS_ENDPOINT_URL"],
+            "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+        }
 
-    # A function that asks its clients does not start with a key that is none.
-    with emulated("conformance", "buffered", 1, MCP_STATE_KEY=key) as url:
-        answer = fetch(url, '{"jsonrpc":"2.0","id":1,"method":"ping"}', "application/json")
+        def answers():
+            # api-docs asks its clients: it does not start without a key.
+            with emulated("api-docs", "buffered", 1, **variables) as url:
+                return fetch(url, '{"jsonrpc":"2.0","id":1,"method":"ping"}', "application/json").get("result") == {}
 
-    assert answer["result"] == {}
+        def put(text):
+            with disable_iam_authentication():
+                secrets.put_secret_value(SecretId=arn, SecretString=text)
+
+        # moto verifies signatures and policies from here on.
+        with enable_iam_authentication():
+            assert answers()
+            put(base64.b64encode(os.urandom(32)).decode())
+            assert answers()
 
 
 def test_the_functions_user_is_made_once_and_owns_its_tables():

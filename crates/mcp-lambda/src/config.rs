@@ -14,7 +14,9 @@ const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
 const INVOKE_MODE: &str = "MCP_INVOKE_MODE";
 const ALLOWED_ORIGINS: &str = "MCP_ALLOWED_ORIGINS";
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
-const STATE_KEY: &str = "MCP_STATE_KEY";
+pub(crate) const STATE_KEY: &str = "MCP_STATE_KEY";
+pub(crate) const STATE_KEY_FORMAT: &str = "32 random bytes in Base64 (`openssl rand -base64 32`)";
+pub(crate) const STATE_KEY_SECRET_ARN: &str = "MCP_STATE_KEY_SECRET_ARN";
 const ANONYMOUS: &str = "MCP_ANONYMOUS";
 const CHALLENGE: &str = "MCP_CHALLENGE";
 const PAGE: &str = "MCP_PAGE";
@@ -54,6 +56,13 @@ impl Env {
             }
         }
         Self { variables, read_names: Arc::default() }
+    }
+
+    /// The same variables, and `name` with a value.
+    #[cfg(feature = "secrets")]
+    pub(crate) fn with(mut self, name: &str, value: String) -> Self {
+        self.variables.insert(name.to_owned(), value);
+        self
     }
 
     /// Whether each line of `MCP_VARIABLES` assigns a variable.
@@ -175,8 +184,8 @@ pub struct HttpConfig {
     pub invoke_mode: InvokeMode,
     /// `MCP_ALLOWED_ORIGINS`: the web origins that may call the function from a browser (CORS), besides the server's own.
     pub allowed_origins: Vec<Origin>,
-    /// `MCP_STATE_KEY`: encrypts `requestState`, and keys the pseudonyms of callers in the log. A server with handlers that send
-    /// requests to the client does not start without it.
+    /// `MCP_STATE_KEY`, or the secret of `MCP_STATE_KEY_SECRET_ARN`: encrypts `requestState`, and keys the pseudonyms of callers
+    /// in the log. A server with handlers that send requests to the client does not start without it.
     pub state_key: Option<StateKey>,
     /// `MCP_AUTH`, and the variables that name token issuers.
     pub authentication: Authentication,
@@ -211,9 +220,12 @@ impl FromEnv for HttpConfig {
             let expected = "a comma-separated list of origins such as https://app.example.com";
             Origin::parse(origin).ok_or_else(|| InitError::setting(ALLOWED_ORIGINS, expected, origin))
         });
+        if env.get(STATE_KEY).is_none() && env.get(STATE_KEY_SECRET_ARN).is_some() {
+            return Err(unread_secret());
+        }
         let state_key = env.get(STATE_KEY).map(|key| {
-            let expected = "32 random bytes in Base64 (`openssl rand -base64 32`), or `current,previous`";
-            StateKey::parse(key).ok_or_else(|| InitError::secret(STATE_KEY, expected))
+            let expected = format!("{STATE_KEY_FORMAT}, or `current,previous`");
+            StateKey::parse(key).ok_or_else(|| InitError::secret(STATE_KEY, &expected))
         });
         let choice = |name: &'static str, usual: &str, other: &str| match env.get(name) {
             None => Ok(false),
@@ -244,6 +256,16 @@ impl FromEnv for HttpConfig {
     }
 }
 
+/// The secret of the state key is named, and was not read.
+fn unread_secret() -> InitError {
+    let fix = if cfg!(feature = "secrets") {
+        "`Env::with_secrets` was not called before the configuration was read"
+    } else {
+        "the function was built without the feature `secrets` of mcp-lambda: add it to Cargo.toml"
+    };
+    InitError::new(format!("the secret of {STATE_KEY_SECRET_ARN} was not read: {fix}, or set {STATE_KEY}"))
+}
+
 /// The invoke mode of the Function URL. The function cannot query it, so that it must be configured to the same value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InvokeMode {
@@ -259,7 +281,7 @@ pub(crate) fn to_init_error(error: BuildError) -> InitError {
     match error {
         BuildError::NoStateKey { item } => InitError::new(format!(
             "{STATE_KEY} must be set, because the {item} sends requests to the client: 32 random bytes in Base64, the same for all \
-             environments, such as `openssl rand -base64 32` prints"
+             environments, such as `openssl rand -base64 32` prints; or {STATE_KEY_SECRET_ARN}, the ARN of a secret"
         )),
         BuildError::UnusableStateKey => InitError::new(format!("could not derive a key from {STATE_KEY}")),
         BuildError::NoAuthentication { item } => InitError::new(format!(
@@ -274,6 +296,9 @@ pub(crate) fn to_init_error(error: BuildError) -> InitError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECRETS: &str =
+        if cfg!(feature = "secrets") { "`Env::with_secrets`" } else { "without the feature `secrets`" };
 
     fn read(pairs: &[(&str, &str)]) -> Result<HttpConfig, InitError> {
         HttpConfig::from_env(&Env::from_pairs(pairs.iter().copied()))
@@ -301,6 +326,8 @@ mod tests {
             ("MCP_ALLOWED_ORIGINS", "https://*.a.example", "list of origins"),
             ("MCP_ALLOWED_ORIGINS", "https://a.example:99999", "list of origins"),
             ("MCP_STATE_KEY", "c2hvcnQ=", "32 random bytes"),
+            ("MCP_STATE_KEY_SECRET_ARN", "s3cret", "the secret of MCP_STATE_KEY_SECRET_ARN was not read"),
+            ("MCP_STATE_KEY_SECRET_ARN", "s3cret", SECRETS),
             ("MCP_AUTH", "off", "`required`, `iam` or `dangerously-off`"),
             ("MCP_AUTH", "required", "OIDC_ISSUER"),
             ("MCP_ANONYMOUS", "no", "`allow` or `deny`"),
@@ -370,6 +397,7 @@ mod tests {
                 BuildError::NoStateKey { item: "tool `book`".to_owned() },
                 "MCP_STATE_KEY must be set, because the tool `book`",
             ),
+            (BuildError::NoStateKey { item: "tool `book`".to_owned() }, "or MCP_STATE_KEY_SECRET_ARN"),
             (BuildError::UnusableStateKey, "MCP_STATE_KEY"),
             (BuildError::NoAuthentication { item: "tool `purge`".to_owned() }, "set OIDC_ISSUER"),
         ] {

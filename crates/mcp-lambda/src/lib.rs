@@ -98,6 +98,7 @@
 //! | `interactive` | elicitation, sampling and roots requests from handlers: [`InteractiveContext`] |
 //! | `otel` | export of spans to an OpenTelemetry collector |
 //! | `postgres` | a Postgres connection for each concurrent request of an execution environment |
+//! | `secrets` | the state key from Secrets Manager: `MCP_STATE_KEY_SECRET_ARN` |
 //! | `token-exchange` | exchange of the caller's token for a token of another service: `TokenExchangeContext` |
 //! | `raw-schema` | tools with hand-written schemas: [`Tool::raw`] |
 //!
@@ -119,6 +120,8 @@ mod origin;
 mod platform;
 mod run;
 mod runtime_api;
+#[cfg(feature = "secrets")]
+mod secrets;
 mod shutdown;
 mod sse;
 #[cfg(feature = "token-exchange")]

@@ -44,6 +44,8 @@ where
     start(
         &env,
         Box::pin(async {
+            #[cfg(feature = "secrets")]
+            let env = env.clone().with_secrets().await?;
             let config = C::from_env(&env)?;
             warn_unknown_variables(&env);
             service(config).await

@@ -44,6 +44,7 @@
 //! | `call_log` | the log event of each call |
 //! | `traces` | the server span of each call |
 //! | `config` | settings from environment variables |
+//! | `secrets` | settings whose values are in Secrets Manager |
 
 pub use crate::{
     authentication::{Authentication, IamIdentity},

@@ -29,5 +29,7 @@ mod resources;
 mod results;
 mod route_responses;
 mod routes;
+#[cfg(feature = "secrets")]
+mod secrets;
 mod streaming;
 mod uris;

@@ -40,6 +40,8 @@ fn function() {
             McpService::new(server, config)
         }
         "responses" => crate::process_responses::service(config),
+        #[cfg(feature = "secrets")]
+        "asks" => crate::secrets::service(config),
         "fails" => {
             Err(InitError::new("could not reach the database").with_source(std::io::Error::other("no route to host")))
         }

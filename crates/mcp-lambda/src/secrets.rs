@@ -1,0 +1,71 @@
+//! Variables whose values are in Secrets Manager, with the feature `secrets`: the state key.
+
+use mcp_aws::{SecretText, StoredSecret};
+use mcp_server::{InitError, StateKey};
+
+use crate::{
+    Env,
+    config::{STATE_KEY, STATE_KEY_FORMAT, STATE_KEY_SECRET_ARN},
+};
+
+/// Length of the password that a CloudFormation template generates for a key: letters and digits, which are Base64.
+const GENERATED_LENGTH: usize = 42;
+/// Makes 32 bytes in Base64 of any such password.
+const GENERATED_END: &str = "A=";
+
+impl Env {
+    /// Reads the secret of `MCP_STATE_KEY_SECRET_ARN`, if that variable is set, and returns the variables with the value
+    /// of `MCP_STATE_KEY`. [`main`](crate::main) does so before it reads the configuration; a `main` of your own calls this.
+    ///
+    /// The first key is the current version of the secret (`AWSCURRENT`). The second one, which is only accepted, is the
+    /// previous version (`AWSPREVIOUS`), if there is one. A version is 32 bytes in Base64, or 42 letters and digits, as
+    /// `GenerateSecretString` of CloudFormation can generate them. A previous version in another format is ignored, with a
+    /// warning in the log.
+    ///
+    /// Takes at most five seconds. The secret is read once: an environment that runs keeps its keys.
+    ///
+    /// # Errors
+    ///
+    /// - `MCP_STATE_KEY` is set, too.
+    /// - The value is not the ARN of a secret, or there are no AWS credentials.
+    /// - The secret cannot be read, or its current version is not a key.
+    pub async fn with_secrets(self) -> Result<Self, InitError> {
+        let Some(arn) = self.get(STATE_KEY_SECRET_ARN) else { return Ok(self) };
+        if self.get(STATE_KEY).is_some() {
+            return Err(InitError::new(format!(
+                "{STATE_KEY} and {STATE_KEY_SECRET_ARN} are both set: remove one of them"
+            )));
+        }
+        let secret = StoredSecret::from_env(STATE_KEY_SECRET_ARN, arn, |name| self.get(name))?;
+        let keys = read(&secret).await?;
+        Ok(self.with(STATE_KEY, keys))
+    }
+}
+
+/// Returns the value of `MCP_STATE_KEY`.
+async fn read(secret: &StoredSecret) -> Result<String, InitError> {
+    let versions = secret.versions(None).await.map_err(|error| {
+        InitError::new(format!("could not read the secret of {STATE_KEY_SECRET_ARN}")).with_source(error)
+    })?;
+    let expected = || InitError::new(format!("the secret of {STATE_KEY_SECRET_ARN} must be {STATE_KEY_FORMAT}"));
+    let current = key(&versions.current).ok_or_else(expected)?;
+    let Some(previous) = versions.previous.filter(|previous| *previous != versions.current) else {
+        return Ok(current);
+    };
+    Ok(match key(&previous) {
+        Some(previous) => format!("{current},{previous}"),
+        None => {
+            tracing::warn!("the previous version of the state key is not a key, and is ignored");
+            current
+        }
+    })
+}
+
+/// Returns the key of a version in Base64.
+fn key(text: &SecretText) -> Option<String> {
+    let text = text.as_str();
+    let is_generated = text.len() == GENERATED_LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let key = if is_generated { format!("{text}{GENERATED_END}") } else { text.to_owned() };
+    // One key: a comma would be between two.
+    (!key.contains(',') && StateKey::parse(&key).is_some()).then_some(key)
+}
