@@ -7,6 +7,8 @@ builds all functions, for both architectures, unless some are named. A function 
 it and with it. In Cargo's target folder each zip is lambda/<architecture>/<function>/bootstrap.zip, or
 lambda/<architecture>/<function>.<features>/bootstrap.zip if it was built with features, such as greeter.auth. Beside it
 features.json records what it was built with, and its SHA-256, by which `make deploy` knows that the record is the zip's own.
+
+The templates are written to templates/ in the target folder, completed: plain CloudFormation for other tools than `make deploy`.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import re
 import subprocess
 import sys
 
+import templates
 import tools
 
 ARCHITECTURES = {"arm64": "--arm64", "x86-64": "--x86-64"}
@@ -39,6 +42,7 @@ def main():
             for features in variants(function, arguments.features or []):
                 archive = build(architecture, function, features)
                 print(f"{archive.stat().st_size / 1e6:6.2f} MB  {archive}")
+    templates.write(tools.target_folder() / templates.FOLDER)
 
 
 def feature_list(text):

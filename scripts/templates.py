@@ -4,10 +4,14 @@ There is no YAML library where a deployment runs. Therefore this module reads on
 """
 
 import re
+import shutil
 
 import tools
+from completion import completed
 
 INFRA = tools.PROJECT / "infra"
+# Below Cargo's target folder: the templates for other tools than `make deploy`.
+FOLDER = "templates"
 SHARED = sorted(INFRA.glob("*.yaml"))
 FUNCTION = INFRA / "function.yaml"
 # How a template names one that it contains.
@@ -30,6 +34,21 @@ def path_of(stack):
     """The template of a stack: the function's own, or one of infra/."""
     own = tools.PROJECT / "functions" / stack / "stack.yaml"
     return own if own.exists() else INFRA / f"{stack}.yaml"
+
+
+def text_of(stack):
+    """The text of a stack's template, completed from infra/function.yaml: plain CloudFormation."""
+    return completed(path_of(stack).read_text(), FUNCTION.read_text())
+
+
+def write(folder):
+    """Writes the templates into a folder: those of all stacks, completed, and those that they contain."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in SHARED:
+        (folder / path.name).write_text(path.read_text())
+    for stack in stacks():
+        (folder / f"{stack}.yaml").write_text(text_of(stack))
 
 
 def stacks():

@@ -8,7 +8,6 @@ from botocore.exceptions import ClientError
 
 import build
 import templates
-import tools
 from deploying import features as feature_sets
 
 # The architecture of all templates.
@@ -109,11 +108,10 @@ class Artifacts:
 
     def put_templates(self, stack):
         """Uploads a stack's template and all templates that may be nested in it. Returns their common prefix."""
-        own = templates.path_of(stack)
-        prefix = f"templates/{tools.digest(sorted({own, *templates.SHARED}))}"
-        for template in templates.SHARED:
-            self.put(f"{prefix}/{template.name}", template.read_bytes())
-        self.put(f"{prefix}/{stack}.yaml", own.read_bytes())
+        contents = {path.name: path.read_bytes() for path in templates.SHARED} | {f"{stack}.yaml": templates.text_of(stack).encode()}
+        prefix = f"templates/{hashlib.sha256(b''.join(contents[name] for name in sorted(contents))).hexdigest()}"
+        for name, content in contents.items():
+            self.put(f"{prefix}/{name}", content)
         return prefix
 
     def put(self, key, content):

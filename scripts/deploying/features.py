@@ -18,7 +18,7 @@ FEATURES_TAG = "mcp-features"
 
 def stack_features(stack, arguments, given):
     """Returns the features to deploy a stack's function with."""
-    template = templates.path_of(arguments.subject).read_text()
+    template = templates.text_of(arguments.subject)
     values = stack.defaults(template) | stack.values() | given
     if templates.PASSED.search(template):
         variables = templates.function_variables(template, values, stack.defaults(templates.FUNCTION.read_text()))

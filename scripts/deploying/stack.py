@@ -246,4 +246,4 @@ class Stack:
 
 def is_rolled_out(subject):
     """Whether a template has versions that `make deploy` publishes and moves the alias to."""
-    return bool(re.search(r"^  LiveVersion:", templates.path_of(subject).read_text(), re.MULTILINE))
+    return bool(re.search(r"^  LiveVersion:", templates.text_of(subject), re.MULTILINE))

@@ -149,7 +149,7 @@ def name_of(path):
 
 
 def loaded(name):
-    return cfn_yaml.load(str(templates.path_of(name)))
+    return cfn_yaml.loads(templates.text_of(name))
 
 
 def function_of(stack):
@@ -208,7 +208,7 @@ def asked_for(kind):
 
 def test_stand_ins_are_for_what_moto_lacks_and_for_nothing_else():
     small = [*(tools.INTEROP / "stacks").rglob("*.yaml")]
-    used = {resource["Type"] for template in [*TEMPLATES, *small] for resource in cfn_yaml.load(str(template))["Resources"].values()}
+    used = {resource["Type"] for path in [*TEMPLATES, *small] for resource in cfn_yaml.load(str(path))["Resources"].values()}
 
     # moto makes instances, but none of Aurora's.
     assert set(STAND_INS) == (used - KNOWN_TO_MOTO) | {"AWS::RDS::DBInstance"}
@@ -226,7 +226,8 @@ def test_what_moto_does_not_keep_of_a_function():
 
 @pytest.mark.parametrize("path", STACKS, ids=name_of)
 def test_what_a_stack_passes_on_is_described_by_function_yaml(path):
-    """A parameter of the same name has the same default; what a stack does not pass on, function.yaml has a default for."""
+    """A parameter of the same name has the same default, and the stack its description; what a stack does not pass on, function.yaml
+    has a default for."""
     own, shared = loaded(name_of(path)), loaded("function")["Parameters"]
     passed = own["Resources"]["Function"]["Properties"]["Parameters"]
     same = [name for name, value in passed.items() if value == {"Ref": name}]
@@ -237,6 +238,30 @@ def test_what_a_stack_passes_on_is_described_by_function_yaml(path):
     differing = {name for name in same if str(own["Parameters"][name].get("Default")) != str(shared[name].get("Default"))}
     # A function with a state key of its own.
     assert differing <= {"StateKey"}
+    # What the stack does not declare itself is what function.yaml has, bounds and all.
+    declared = (cfn_yaml.load(str(path)).get("Parameters") or {}).keys()
+    assert {name: own["Parameters"][name] for name in same if name not in declared} == {
+        name: shared[name] for name in same if name not in declared
+    }
+    assert own["Outputs"].keys() >= loaded("function")["Outputs"].keys()
+
+
+def test_make_build_writes_plain_cloudformation(tmp_path):
+    """For teams with other tools than `make deploy`."""
+    templates.write(tmp_path / "templates")
+
+    written = {path.stem: path.read_text() for path in (tmp_path / "templates").iterdir()}
+    assert written.keys() == {path.stem for path in INFRA.glob("*.yaml")} | set(templates.stacks())
+    for name, text in written.items():
+        assert "# +" not in text and text == templates.text_of(name), name
+        # The limit of a template that is no file in S3, by which make deploy asks for default values.
+        assert len(text.encode()) < 51_200, name
+        # Each template that one contains is beside it.
+        assert set(templates.NESTED.findall(text)) <= written.keys(), name
+
+
+def test_a_stack_without_state_is_short():
+    assert len(templates.path_of("greeter").read_text().splitlines()) <= 35
 
 
 def test_greeter_is_public_and_may_do_nothing_but_log_and_trace(deploy):
@@ -1406,11 +1431,13 @@ def test_what_goes_with_an_issuer_and_what_does_not(name, rule, issuer, values, 
 
 
 def test_an_issuer_without_a_way_out_is_refused(tmp_path):
+    (tmp_path / "event-logger.yaml").write_text(templates.text_of("event-logger"))
+
     def lint(**values):
         deployment = tmp_path / "deployment.yaml"
         artifacts = {"ArtifactBucket": "artifacts", "CodeKey": "key", "TemplatesPrefix": "templates"}
         deployment.write_text(yaml.safe_dump({
-            "template-file-path": str(templates.path_of("event-logger")), "parameters": {**artifacts, **values},
+            "template-file-path": str(tmp_path / "event-logger.yaml"), "parameters": {**artifacts, **values},
         }))
         linter = [tools.BIN / "cfn-lint", "--deployment-files", deployment]
         return subprocess.run([str(word) for word in linter], capture_output=True, text=True)
@@ -1628,7 +1655,7 @@ def wildcards(text):
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=name_of)
 def test_every_wildcard_says_why(path):
-    count, found = wildcards(path.read_text())
+    count, found = wildcards(templates.text_of(name_of(path)))
 
     assert found == []
     assert (count == 0) == (name_of(path) in {"budget", "cognito", "fleet", "greeter", "monitoring", "network"})

@@ -7,6 +7,7 @@ import json
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import anyio
 import boto3
@@ -48,7 +49,8 @@ def test_a_new_function_of_the_workspace_works_as_it_is(workspace, tmp_path):
     stack = workspace / "functions" / NAME / "stack.yaml"
     assert NAME in stack.read_text()
     assert "greet" not in stack.read_text()
-    run(workspace, tools.BIN / "cfn-lint", "--regions", "eu-central-1", "--template", stack)
+    assert "# + the parameters of infra/function.yaml" in stack.read_text()
+    run(workspace, sys.executable, "scripts/check.py", "--functions", NAME, "templates")
     # What `make dev` and `make build` go through.
     listed = run(workspace / "scripts", tools.BIN / "python", "-c", "import tools; print(*tools.FUNCTIONS)")
     assert NAME in listed.split()
@@ -68,7 +70,7 @@ def test_a_new_function_of_the_workspace_works_as_it_is(workspace, tmp_path):
     (line,) = [own for own in (PROJECT / "docs" / "deployment.md").read_text().splitlines() if own.startswith("sed ")]
     run(workspace, "sh", "-c", line.replace("notes", NAME))
     assert "database.yaml" in stack.read_text()
-    run(workspace, tools.BIN / "cfn-lint", "--regions", "eu-central-1", "--template", stack)
+    run(workspace, sys.executable, "scripts/check.py", "--functions", NAME, "templates")
 
     refused = new(workspace, NAME)
     assert refused.returncode != 0
