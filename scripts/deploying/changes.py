@@ -1,11 +1,11 @@
 """A change set of a stack and of the stacks nested in it, and the resources that it would replace or remove."""
 
 STACK = "AWS::CloudFormation::Stack"
-# Kinds of resources whose replacement or removal breaks clients or deletes data.
+# Kinds of resources whose replacement or removal breaks clients or deletes data. Other stacks may use a VPC.
 PROTECTED = {
     "AWS::ApiGateway::DomainName", "AWS::ApiGatewayV2::DomainName", "AWS::CloudFront::Distribution", "AWS::Cognito::UserPool",
-    "AWS::Cognito::UserPoolClient", "AWS::Cognito::UserPoolDomain", "AWS::DSQL::Cluster", "AWS::DynamoDB::Table", "AWS::KMS::Key",
-    "AWS::Lambda::Alias", "AWS::Lambda::Function", "AWS::Lambda::Url", "AWS::RDS::DBCluster", "AWS::RDS::DBInstance",
+    "AWS::Cognito::UserPoolClient", "AWS::Cognito::UserPoolDomain", "AWS::DSQL::Cluster", "AWS::DynamoDB::Table", "AWS::EC2::VPC",
+    "AWS::KMS::Key", "AWS::Lambda::Alias", "AWS::Lambda::Function", "AWS::Lambda::Url", "AWS::RDS::DBCluster", "AWS::RDS::DBInstance",
     "AWS::Route53::RecordSet", "AWS::S3::Bucket", "AWS::SecretsManager::Secret",
 }
 

@@ -1421,7 +1421,7 @@ EXTERNAL = "https://id.example.com"
 def test_what_goes_with_an_issuer_and_what_does_not(name, rule, issuer, values, is_valid):
     # By moto: cfn-lint knows of a parameter what conditions say of it, and none names all of these.
     rules = loaded(name)["Rules"]
-    unset = dict.fromkeys(["Issuers", "Audience", "ScopePrefix", "Authentication", "LiveVersion", "CanaryVersion", *EXCHANGE], "")
+    unset = dict.fromkeys(["Issuers", "Audience", "ScopePrefix", "Authentication", "LiveVersion", "CanaryVersion", "UserPoolId", *EXCHANGE], "")
     values = {"Issuer": issuer, "AuthType": "NONE", **unset, **values}
     (assertion,) = rules[rule]["Assertions"]
 
@@ -1502,7 +1502,7 @@ def test_the_functions_user_is_made_once_and_owns_its_tables():
         with psycopg.connect(server.url(), autocommit=True) as superuser:
             # As RDS makes them; its owner of the database is no superuser.
             superuser.execute("CREATE ROLE rds_iam")
-            superuser.execute("CREATE ROLE events_owner LOGIN CREATEROLE PASSWORD 'x'")
+            superuser.execute("CREATE ROLE events_owner LOGIN CREATEROLE CREATEDB PASSWORD 'x'")
             superuser.execute("GRANT rds_iam TO events_owner WITH ADMIN OPTION")
             superuser.execute("CREATE DATABASE events OWNER events_owner")
         with psycopg.connect(server.url("events", "events_owner", "x"), autocommit=True) as owner:
@@ -1513,6 +1513,8 @@ def test_the_functions_user_is_made_once_and_owns_its_tables():
         variables = {"DATABASE_URL": server.url("events", "app", "x"), "MCP_AUTH": "dangerously-off"}
         with emulated("event-logger", "buffered", 1, **variables):
             pass
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), another_function(server) as notes:
+            notes.execute("SELECT count(*) FROM events")
         with psycopg.connect(server.url("events", "app", "x")) as app:
             (takes_tokens,) = app.execute("SELECT pg_has_role('rds_iam', 'member')").fetchone()
             (tables,) = app.execute("SELECT count(*) FROM pg_tables WHERE tableowner = 'app'").fetchone()
@@ -1520,6 +1522,22 @@ def test_the_functions_user_is_made_once_and_owns_its_tables():
     assert takes_tokens
     # The migrations ran, in the init phase.
     assert tables >= 2
+
+
+def another_function(server):
+    """The user of another function with a database of its own in the same cluster, by the lines of the documentation: its
+    connection to the database of the first."""
+    lines = re.findall(r"""^sql (\w+) ['"](.+)['"]$""", (PROJECT / "docs" / "deployment.md").read_text(), re.MULTILINE)
+    assert [database for database, _ in lines] == ["events", "notes"]
+    for database, statement in lines:
+        expanded = subprocess.run(["sh", "-c", f'printf %s "{statement}"'], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+        with psycopg.connect(server.url(database, "events_owner", "x"), autocommit=True) as owner:
+            owner.execute(expanded)
+            if database == "notes":
+                owner.execute("ALTER ROLE notes PASSWORD 'x'")
+    with psycopg.connect(server.url("notes", "notes", "x")) as notes:
+        notes.execute("CREATE TABLE own (id int)")
+    return psycopg.connect(server.url("events", "notes", "x"))
 
 
 def test_what_cloudfront_uses_is_deployed_in_its_region(deploy, monkeypatch):
