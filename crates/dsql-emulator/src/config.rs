@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct EmulatorConfig {
     /// URL of the Postgres database that stores the data: `postgres://user:password@host:port/name`. Its user is a superuser.
     pub backend: String,
+    /// Sessions in Postgres at once: 80, since Postgres accepts 100 connections by default. Further connections wait for one.
+    pub backend_sessions: usize,
     /// Port on 127.0.0.1; 0 for a free one.
     pub port: u16,
     /// Names of the endpoint, for the certificate, SNI and tokens.
@@ -26,6 +28,7 @@ impl EmulatorConfig {
     pub fn new(backend: impl Into<String>) -> Self {
         Self {
             backend: backend.into(),
+            backend_sessions: 80,
             port: 0,
             hosts: vec!["localhost".to_owned()],
             region: "us-east-1".to_owned(),
@@ -104,6 +107,9 @@ pub struct Faults {
     /// Probability of `XX000 server unavailable` when a transaction with writes commits. Half of these transactions are rolled
     /// back, half are committed.
     pub unavailable: f64,
+    /// The statement after whose execution the connection is closed in place of the response, counted over all connections since
+    /// the failures were set: 1 is the first.
+    pub disconnect_at: Option<u64>,
     /// Send OC000 and OC001 as the code in place of `40001`.
     pub marker_as_code: bool,
     /// Seed of the random numbers.

@@ -13,7 +13,7 @@ use anyhow::Context;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
@@ -25,8 +25,9 @@ use crate::{
 
 /// Time for TLS, the startup message and the token.
 const STARTUP_TIME: Duration = Duration::from_secs(10);
-/// Connections that have not started yet, besides those that the limits allow.
-const STARTING: usize = 2000;
+/// Connections that start at once. Others wait for them in the backlog of the listener, so that attempts reach the admission as
+/// evenly as the machine can serve them.
+const STARTING: usize = 64;
 
 /// State that the connections of an emulator share.
 pub(crate) struct Shared {
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) dice: Dice,
     pub(crate) admission: Admission,
+    /// Sessions in Postgres.
+    pub(crate) sessions: Arc<Semaphore>,
     pub(crate) jobs: Jobs,
     pub(crate) tls: Arc<ServerConfig>,
     /// Connections that were closed for their age.
@@ -69,13 +72,14 @@ impl Emulator {
     ///
     /// When Postgres is not available, or the port is taken.
     pub async fn start(config: EmulatorConfig) -> anyhow::Result<Self> {
-        let EmulatorConfig { backend, port, hosts, region, credentials, limits, faults } = config;
+        let EmulatorConfig { backend, backend_sessions, port, hosts, region, credentials, limits, faults } = config;
         let backend = Backend::parse(&backend, limits.transaction_time)?;
         let (tls, certificate) = authority::create(&hosts)?;
         let jobs = Jobs::prepare(backend.clone()).await.context("could not prepare the database")?;
         let (dice, admission) = (Dice::new(faults), Admission::new(&limits));
-        let aged = AtomicU64::new(0);
-        let shared = Arc::new(Shared { backend, hosts, region, credentials, limits, dice, admission, jobs, tls, aged });
+        let (sessions, aged) = (Arc::new(Semaphore::new(backend_sessions)), AtomicU64::new(0));
+        let shared = Shared { backend, hosts, region, credentials, limits, dice, admission, sessions, jobs, tls, aged };
+        let shared = Arc::new(shared);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("could not listen")?;
         let address = listener.local_addr()?;
         let listener = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -131,21 +135,19 @@ impl std::fmt::Debug for Emulator {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let sockets =
-        Arc::new(Semaphore::new(shared.limits.connections.saturating_add(STARTING).min(Semaphore::MAX_PERMITS)));
+    let starting = Arc::new(Semaphore::new(STARTING));
     let mut connections = JoinSet::new();
     loop {
+        let accepted = async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&starting).acquire_owned().await;
+            (listener.accept().await, permit)
+        };
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            (accepted, permit) = accepted => match accepted {
                 Ok((stream, _)) => {
-                    // Without a permit the socket is closed.
-                    if let Ok(permit) = Arc::clone(&sockets).try_acquire_owned() {
-                        let shared = Arc::clone(&shared);
-                        connections.spawn(async move {
-                            serve(stream, &shared).await;
-                            drop(permit);
-                        });
-                    }
+                    let shared = Arc::clone(&shared);
+                    connections.spawn(async move { serve(stream, &shared, permit.ok()).await });
                 }
                 // Out of file descriptors: retry, because connections are closed soon.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -156,9 +158,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// Serves one connection. Its errors end it, as they end a connection to DSQL: without a message.
-async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
-    if let Ok(Ok(Some(started))) = timeout(STARTUP_TIME, startup::start(stream, shared)).await {
-        let _permit = started.permit;
+async fn serve(stream: TcpStream, shared: &Arc<Shared>, starting: Option<OwnedSemaphorePermit>) {
+    let started = timeout(STARTUP_TIME, startup::start(stream, shared)).await;
+    drop(starting);
+    if let Ok(Ok(Some(started))) = started {
+        let _permits = started.permits;
         let _ = Box::pin(started.session.run()).await;
     }
 }

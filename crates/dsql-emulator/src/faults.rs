@@ -6,7 +6,15 @@ use crate::{Faults, refusal::Refusal};
 
 /// The failures that are injected, and their random numbers.
 #[derive(Debug)]
-pub(crate) struct Dice(Mutex<(Faults, fastrand::Rng)>);
+pub(crate) struct Dice(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    faults: Faults,
+    random: fastrand::Rng,
+    /// Responses since the failures were set.
+    responses: u64,
+}
 
 /// Outcome of an injected failure of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,16 +27,16 @@ pub(crate) enum CommitFault {
 
 impl Dice {
     pub(crate) fn new(faults: Faults) -> Self {
-        Self(Mutex::new((faults, fastrand::Rng::with_seed(faults.seed))))
+        Self(Mutex::new(State::new(faults)))
     }
 
     pub(crate) fn set(&self, faults: Faults) {
-        *self.lock() = (faults, fastrand::Rng::with_seed(faults.seed));
+        *self.lock() = State::new(faults);
     }
 
     /// Returns the failure to inject into the commit of a transaction with writes.
     pub(crate) fn at_commit(&self) -> Option<CommitFault> {
-        let (faults, random) = &mut *self.lock();
+        let State { faults, random, .. } = &mut *self.lock();
         if random.f64() < faults.conflict {
             return Some(CommitFault::Before(marked(Refusal::conflict(), faults)));
         }
@@ -41,17 +49,30 @@ impl Dice {
 
     /// Returns the failure to inject into a statement that reads or writes.
     pub(crate) fn at_statement(&self) -> Option<Refusal> {
-        let (faults, random) = &mut *self.lock();
+        let State { faults, random, .. } = &mut *self.lock();
         (random.f64() < faults.schema_change).then(|| marked(Refusal::schema_changed(), faults))
+    }
+
+    /// Reports whether the connection is closed in place of the response to a statement.
+    pub(crate) fn at_response(&self) -> bool {
+        let State { faults, responses, .. } = &mut *self.lock();
+        *responses += 1;
+        faults.disconnect_at == Some(*responses)
     }
 
     /// Applies [`Faults::marker_as_code`].
     pub(crate) fn mark(&self, refusal: Refusal) -> Refusal {
-        marked(refusal, &self.lock().0)
+        marked(refusal, &self.lock().faults)
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Faults, fastrand::Rng)> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(faults: Faults) -> Self {
+        Self { faults, random: fastrand::Rng::with_seed(faults.seed), responses: 0 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Asynchronous indexes and the schema `sys`, which the emulator keeps in the database itself.
+//! Asynchronous jobs and the schema `sys`, which the emulator keeps in the database itself.
 
 use std::{
     sync::{
@@ -16,30 +16,17 @@ use tokio::{
 
 use crate::{
     backend::{Backend, BackendError, execute},
-    policy::literal,
+    policy::{Job, JobKind, literal},
     token::ADMIN,
 };
 
-/// The tables and the procedure of `sys` that clients use. `wait_for_job` only reads the outcome: the emulator has waited before it
-/// passes the call on. The lock is for emulators that start at the same time in front of one database.
-const SYS: &str = "SELECT pg_advisory_xact_lock(7234296131);
-    CREATE SCHEMA IF NOT EXISTS sys;
-    CREATE TABLE IF NOT EXISTS sys.jobs (
-        job_id text PRIMARY KEY, status text NOT NULL, details text, job_type text NOT NULL, object_name text,
-        start_time timestamptz NOT NULL DEFAULT now(), update_time timestamptz NOT NULL DEFAULT now());
-    CREATE TABLE IF NOT EXISTS sys.iam_pg_role_mappings (pg_role_name text, arn text, PRIMARY KEY (pg_role_name, arn));
-    CREATE OR REPLACE PROCEDURE sys.wait_for_job(job text, INOUT succeeded boolean DEFAULT NULL) LANGUAGE plpgsql AS $$
-        BEGIN
-            SELECT status = 'completed' INTO succeeded FROM sys.jobs WHERE job_id = job;
-            IF NOT FOUND THEN RAISE 'job % not found', job USING ERRCODE = '42704'; END IF;
-        END $$;
-    GRANT USAGE ON SCHEMA sys TO PUBLIC;
-    GRANT SELECT ON ALL TABLES IN SCHEMA sys TO PUBLIC";
+/// The tables and procedures of `sys`, some of which clients use.
+const SYS: &str = include_str!("sys.sql");
 
-/// Time in which a wrong statement fails. A build that takes longer is asynchronous for its client.
+/// Time in which a wrong statement fails. A job that takes longer is asynchronous for its client.
 const EARLY: Duration = Duration::from_millis(200);
 
-/// The indexes that are being built.
+/// The jobs that are running.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     backend: Backend,
@@ -59,12 +46,14 @@ impl Jobs {
         Ok(Self { backend, number: AtomicU64::new(0), building: Arc::new(building), tasks: Mutex::default() })
     }
 
-    /// Starts to build an index as a role, and returns the id of its job.
+    /// Starts a job as a role, and returns its id.
     ///
     /// # Errors
     ///
-    /// When the statement is wrong. Duplicates in a unique index fail the job, and leave an invalid index.
-    pub(crate) async fn build(&self, role: &str, build: &str, table: &str) -> Result<String, BackendError> {
+    /// When the statement is wrong. Rows that break a unique index or a constraint fail the job, and leave the index invalid, or
+    /// the constraint not valid.
+    pub(crate) async fn start(&self, role: &str, job: &Job) -> Result<String, BackendError> {
+        let Job { sql, table, kind } = job;
         let (mut connection, _) = self.backend.connect(&[]).await?;
         if role != ADMIN {
             execute(&mut connection, &format!("SET SESSION AUTHORIZATION {}", quoted(role))).await?;
@@ -74,16 +63,17 @@ impl Jobs {
         let id = format!("job{nanos:x}{:x}", self.number.fetch_add(1, Ordering::Relaxed));
         let (mut log, _) = self.backend.connect(&[]).await?;
         let job = literal(&id);
-        let table = literal(table);
-        let row = format!("INSERT INTO sys.jobs VALUES ({job}, 'processing', NULL, 'INDEX_BUILD', {table})");
+        let (table, job_type) = (literal(table), kind.job_type());
+        let row = format!("INSERT INTO sys.jobs VALUES ({job}, 'processing', NULL, '{job_type}', {table})");
         execute(&mut log, &row).await?;
         self.building.send_modify(|count| *count += 1);
-        let (building, build) = (Arc::clone(&self.building), build.to_owned());
+        let (building, sql) = (Arc::clone(&self.building), sql.clone());
         let (sent, received) = oneshot::channel();
         let task = async move {
-            let built = execute(&mut connection, &build).await;
+            let built = execute(&mut connection, &sql).await;
             let (status, details) = match &built {
                 Ok(_) => ("completed", "NULL".to_owned()),
+                Err(BackendError::Rejected(error, _)) => ("failed", literal(&error.message)),
                 Err(error) => ("failed", literal(&error.to_string())),
             };
             let update = format!(
@@ -96,16 +86,34 @@ impl Jobs {
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
         match timeout(EARLY, received).await {
-            Ok(Ok(Err(BackendError::Rejected(error, frame)))) if error.code != "23505" => {
+            Ok(Ok(Err(BackendError::Rejected(error, frame)))) if !kind.is_violation(&error.code) => {
                 Err(BackendError::Rejected(error, frame))
             }
             _ => Ok(id),
         }
     }
 
-    /// Waits until no index is being built.
+    /// Waits until no job is running.
     pub(crate) async fn wait(&self) {
         let _ = self.building.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl JobKind {
+    /// LIVE: `sys.jobs.job_type`.
+    fn job_type(self) -> &'static str {
+        match self {
+            Self::IndexBuild => "INDEX_BUILD",
+            Self::ConstraintValidation => "VALIDATE_CONSTRAINT",
+        }
+    }
+
+    /// Reports whether rows are the reason for an error of Postgres.
+    fn is_violation(self, code: &str) -> bool {
+        match self {
+            Self::IndexBuild => code == "23505",
+            Self::ConstraintValidation => matches!(code, "23503" | "23514"),
+        }
     }
 }
 

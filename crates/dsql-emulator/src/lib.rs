@@ -19,15 +19,18 @@
 //! | Differs from Aurora DSQL | |
 //! | --- | --- |
 //! | conflicts | Postgres detects them at the statement, and waits for locks. Injected ones come at the commit |
-//! | `CREATE INDEX ASYNC` | not within `BEGIN`; `sys.wait_for_job` waits for all indexes that are being built |
+//! | `CREATE INDEX ASYNC`, `ALTER TABLE ASYNC` | not within `BEGIN`; `sys.wait_for_job` waits for all jobs |
 //! | administrator | a superuser of Postgres |
 //! | size of a transaction | counted by messages; rejected at the statement rather than at the commit |
-//! | sizes of keys, rows and values; numbers of tables and indexes | not checked |
+//! | sizes of keys, columns and rows | by the text of values, in a trigger of Postgres |
+//! | numbers of tables and indexes | not checked |
+//! | `COPY … FROM STDIN` | rejected; Aurora DSQL has it for [loading data](https://docs.aws.amazon.com/aurora-dsql/latest/userguide/loading-data.html) |
 //!
 //! | Module | Content |
 //! | --- | --- |
 //! | `config` | [`EmulatorConfig`], [`Limits`], [`Faults`] |
 //! | `emulator` | [`Emulator`]: the listener |
+//! | `cluster` | [`TestCluster`]: variables for tests |
 //! | `startup` | TLS, startup message, admission, token |
 //! | `admission` | number and rate of connections |
 //! | `authority` | certificates |
@@ -36,7 +39,7 @@
 //! | `transaction` | rules of a transaction |
 //! | `policy` | statements that are accepted |
 //! | `faults` | injected failures |
-//! | `jobs` | asynchronous indexes, the schema `sys` |
+//! | `jobs` | asynchronous jobs, the schema `sys` |
 //! | `backend` | connections to Postgres |
 //! | `refusal` | error messages |
 //! | `wire` | frames and messages of the protocol |
@@ -44,6 +47,7 @@
 mod admission;
 mod authority;
 mod backend;
+mod cluster;
 mod config;
 mod emulator;
 mod faults;
@@ -56,5 +60,6 @@ mod token;
 mod transaction;
 mod wire;
 
+pub use cluster::TestCluster;
 pub use config::{EmulatorConfig, Faults, Limits, TestCredentials};
 pub use emulator::{Counts, Emulator};

@@ -20,6 +20,9 @@ struct Arguments {
     /// URL of the Postgres database, whose user is a superuser.
     #[arg(long)]
     backend: String,
+    /// Sessions in Postgres at once.
+    #[arg(long, default_value_t = 80)]
+    backend_sessions: usize,
     /// Port on 127.0.0.1; 0 for a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -118,6 +121,7 @@ fn config(arguments: Arguments) -> anyhow::Result<EmulatorConfig> {
         .with_context(|| format!("--connection-age must be a number of seconds, not {}", arguments.connection_age))?;
     Ok(EmulatorConfig {
         backend: arguments.backend,
+        backend_sessions: arguments.backend_sessions,
         port: arguments.port,
         hosts: arguments.hosts,
         region: arguments.region,
@@ -138,6 +142,7 @@ fn config(arguments: Arguments) -> anyhow::Result<EmulatorConfig> {
             conflict: arguments.conflict,
             schema_change: arguments.schema_change,
             unavailable: arguments.unavailable,
+            disconnect_at: None,
             marker_as_code: false,
             seed: arguments.seed,
         },

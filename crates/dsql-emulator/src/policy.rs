@@ -21,7 +21,7 @@
 //! | `TRUNCATE` | `0A000` | MIGRATION: use `DELETE` |
 //! | `DO`, PL/pgSQL, triggers, extensions, types, databases, rules, policies | `0A000` | MIGRATION |
 //! | temporary and unlogged tables, inheritance, partitions, `CREATE TABLE AS` | `0A000` | MIGRATION |
-//! | `LOCK`, advisory locks, `LISTEN`, `NOTIFY`, cursors, `COPY`, `VACUUM` | `0A000` | MIGRATION; `COPY`, cursors: STRICT |
+//! | `LOCK`, advisory locks, `LISTEN`, `NOTIFY`, cursors, `COPY`, `VACUUM` | `0A000` | MIGRATION; cursors: STRICT; `COPY`: DSQL has it, no function uses it |
 //! | `PREPARE`, `EXECUTE`, `DEALLOCATE`, `DISCARD` | `0A000` | STRICT |
 //! | system columns: `xmin`, `xmax`, `cmin`, `cmax`, `ctid`, `tableoid` | `0A000` | STRICT |
 //! | `SET` of anything but a few settings of a session | `0A000` | STRICT |
@@ -93,12 +93,33 @@ pub(crate) enum Kind {
     Read,
     Write,
     Ddl,
-    /// An asynchronous index: the statement that builds it, and its table.
-    Index {
-        build: String,
-        table: String,
-    },
+    /// It starts an asynchronous job.
+    Job(Job),
     WaitForJob,
+}
+
+/// An asynchronous job: its statement for Postgres, and its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) sql: String,
+    pub(crate) table: String,
+    pub(crate) kind: JobKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobKind {
+    IndexBuild,
+    ConstraintValidation,
+}
+
+impl JobKind {
+    /// Returns the tag of the command that starts the job.
+    pub(crate) fn command(self) -> &'static str {
+        match self {
+            Self::IndexBuild => "CREATE INDEX",
+            Self::ConstraintValidation => "ALTER TABLE",
+        }
+    }
 }
 
 /// Parses and classifies a statement.
@@ -127,6 +148,7 @@ fn parse(sql: &str) -> Result<Statement, Refusal> {
     if let Some(statement) = iam(&tokens) {
         return statement;
     }
+    let (tokens, is_async) = without_async(tokens);
     let parsed = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens).parse_statements();
     let parsed = parsed.map_err(|error| unparsed(error.to_string()))?;
     let (statement, more) = match parsed.split_first() {
@@ -136,9 +158,9 @@ fn parse(sql: &str) -> Result<Statement, Refusal> {
     if !more.is_empty() {
         return Err(Refusal::unsupported("several statements in one message are not supported"));
     }
-    let kind = kind(statement)?;
+    let kind = if is_async { schema::validation(statement)? } else { kind(statement)? };
     // What is described before it is executed has the columns of DSQL's result.
-    let text = if let Kind::Index { .. } = kind { "SELECT NULL::text AS job_id" } else { sql };
+    let text = if let Kind::Job(_) = kind { "SELECT NULL::text AS job_id" } else { sql };
     Ok(Statement { kind, sql: text.to_owned() })
 }
 
@@ -255,6 +277,26 @@ fn column(name: Option<&Ident>) -> ControlFlow<Refusal> {
         }
         None => ControlFlow::Continue(()),
     }
+}
+
+/// `ALTER TABLE ASYNC …`, whose third word the parser does not know. Returns whether it was there.
+fn without_async(mut tokens: Vec<Token>) -> (Vec<Token>, bool) {
+    let is_word = |token: &Token, word: &str| match token {
+        Token::Word(own) => own.quote_style.is_none() && own.value.eq_ignore_ascii_case(word),
+        _ => false,
+    };
+    let words = tokens.iter().enumerate().filter(|(_, token)| !matches!(token, Token::Whitespace(_)));
+    let mut found = None;
+    for ((at, token), expected) in words.zip(["ALTER", "TABLE", "ASYNC"]) {
+        if !is_word(token, expected) {
+            return (tokens, false);
+        }
+        found = (expected == "ASYNC").then_some(at);
+    }
+    if let Some(at) = found {
+        tokens.remove(at);
+    }
+    (tokens, found.is_some())
 }
 
 /// `AWS IAM GRANT role TO 'arn'`, and `REVOKE … FROM`, which the emulator stores in a table.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use postgres_protocol::{IsNull, message::frontend};
+use postgres_protocol::message::frontend;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -21,11 +21,15 @@ use tokio::{
 use crate::{
     emulator::Shared,
     faults::CommitFault,
-    policy::{Kind, Statement, classify},
-    refusal::{PostgresError, Refusal},
+    policy::{Job, Kind, Statement, classify},
+    refusal::Refusal,
     transaction::{Transaction, until},
     wire::{ClientMessage, Connection, Fields, Frame, WireError, server_message},
 };
+
+mod exchange;
+
+use exchange::Reply;
 
 /// Prepared statements and portals of a session (STRICT: DSQL documents no number).
 const MAX_PREPARED: usize = 1000;
@@ -42,16 +46,10 @@ pub(crate) struct Session<C> {
     /// Portals by name, each with the size of its `Bind` message.
     portals: HashMap<String, (Arc<Statement>, usize)>,
     transaction: Transaction,
+    /// A statement was executed since the last synchronization.
+    has_executed: bool,
     /// An error was sent, and messages are ignored until the client synchronizes.
     is_skipping: bool,
-}
-
-/// The end of an exchange with Postgres.
-enum Reply {
-    /// The last message, which was not passed on.
-    Done(Frame),
-    /// The error, as it is sent to the client.
-    Failed(Vec<u8>),
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
@@ -70,6 +68,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
             statements: HashMap::new(),
             portals: HashMap::new(),
             transaction: Transaction::default(),
+            has_executed: false,
             is_skipping: false,
         }
     }
@@ -244,6 +243,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
     /// Executes a portal, with the rules of DSQL and the injected failures.
     async fn execute(&mut self, frame: &Frame, statement: &Statement, bytes: usize) -> Result<(), WireError> {
         let shared = Arc::clone(&self.shared);
+        self.has_executed = true;
         if let Some(refusal) = self.transaction.take_expiry(&shared.limits) {
             return self.refuse(&refusal).await;
         }
@@ -255,7 +255,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
             return self.refuse(&refusal).await;
         }
         let is_read = statement.kind == Kind::Read;
-        let is_change = matches!(statement.kind, Kind::Write | Kind::Ddl | Kind::Index { .. });
+        let is_change = matches!(statement.kind, Kind::Write | Kind::Ddl | Kind::Job(_));
         if (is_read || is_change)
             && let Some(refusal) = shared.dice.at_statement()
         {
@@ -270,7 +270,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
             Some(CommitFault::Before(refusal)) => self.refuse(&refusal).await,
             Some(CommitFault::After(refusal)) => self.commit_unseen(frame, statement, &refusal).await,
             None => match &statement.kind {
-                Kind::Index { build, table } => self.build(build, table).await,
+                Kind::Job(job) => self.start_job(job).await,
                 _ => self.forward(frame, statement).await,
             },
         }
@@ -302,8 +302,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         statement: &Statement,
         refusal: &Refusal,
     ) -> Result<(), WireError> {
-        if let Kind::Index { build, table } = &statement.kind {
-            let _ = self.shared.jobs.build(&self.role, build, table).await;
+        if let Kind::Job(job) = &statement.kind {
+            let _ = self.shared.jobs.start(&self.role, job).await;
             return self.refuse(refusal).await;
         }
         self.backend.push(&frame.0);
@@ -331,17 +331,18 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         Ok(())
     }
 
-    /// Starts to build an index, and returns the id of the job.
-    async fn build(&mut self, build: &str, table: &str) -> Result<(), WireError> {
+    /// Starts an asynchronous job, and returns its id.
+    async fn start_job(&mut self, job: &Job) -> Result<(), WireError> {
         if self.transaction.is_explicit {
-            return self.refuse(&Refusal::unsupported("the emulator builds no index in a transaction block")).await;
+            return self.refuse(&Refusal::unsupported("the emulator starts no job in a transaction block")).await;
         }
         let shared = Arc::clone(&self.shared);
-        match shared.jobs.build(&self.role, build, table).await {
+        match shared.jobs.start(&self.role, job).await {
             Ok(id) => {
                 let length = u32::try_from(id.len()).unwrap_or_default().to_be_bytes();
                 self.client.push(&server_message(b'D', &[&[0, 1], &length[..], id.as_bytes()].concat()));
-                self.client.push(&server_message(b'C', b"CREATE INDEX\0"));
+                let tag = format!("{}\0", job.kind.command());
+                self.client.push(&server_message(b'C', tag.as_bytes()));
                 Ok(())
             }
             Err(error) => {
@@ -363,6 +364,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
                 // The commit of an implicit transaction has failed.
                 Reply::Failed(error) => self.client.push(&error),
                 Reply::Done(ready) => {
+                    if std::mem::take(&mut self.has_executed) && self.shared.dice.at_response() {
+                        return Err(WireError::Closed);
+                    }
                     match ready.body() {
                         b"I" => {
                             self.transaction = Transaction::default();
@@ -375,96 +379,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
                     self.is_skipping = false;
                     return self.client.flush().await;
                 }
-            }
-        }
-    }
-
-    /// Passes a message to Postgres, and its reply to the client.
-    async fn pass(&mut self, frame: &Frame, until: &[u8]) -> Result<(), WireError> {
-        self.backend.push(&frame.0);
-        if let Some(done) = self.ask(until).await? {
-            self.client.push(&done.0);
-        }
-        Ok(())
-    }
-
-    /// Sends what was pushed to Postgres. Returns the last message of the reply; an error was reported.
-    async fn ask(&mut self, until: &[u8]) -> Result<Option<Frame>, WireError> {
-        match self.exchange(until, true).await? {
-            Reply::Done(frame) => Ok(Some(frame)),
-            Reply::Failed(error) => {
-                self.report(&error);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Rejects a statement, here and in Postgres.
-    async fn refuse(&mut self, refusal: &Refusal) -> Result<(), WireError> {
-        self.fail_backend().await?;
-        self.report(&refusal.encode());
-        Ok(())
-    }
-
-    /// Fails the transaction in Postgres, by a statement that it cannot parse.
-    async fn fail_backend(&mut self) -> Result<(), WireError> {
-        self.backend.encode(|buffer| frontend::parse(OWN, "!", [], buffer))?;
-        self.exchange(b"1", false).await?;
-        Ok(())
-    }
-
-    /// Sends an error, after which messages are ignored until the client synchronizes.
-    fn report(&mut self, error: &[u8]) {
-        self.client.push(error);
-        self.is_skipping = true;
-        self.transaction.has_failed = self.transaction.is_explicit;
-    }
-
-    fn bind_unnamed(&mut self, name: &str) -> Result<(), WireError> {
-        let bind = |buffer: &mut BytesMut| {
-            frontend::bind(name, name, [], [(); 0], |(), _| Ok(IsNull::Yes), [], buffer)
-                .map_err(|_| std::io::Error::other("a statement without parameters cannot be bound"))
-        };
-        self.backend.encode(bind)
-    }
-
-    /// Sends what was pushed to Postgres, and passes messages to the client until one of these tags. A client that disconnects
-    /// meanwhile ends the session.
-    async fn exchange(&mut self, until: &[u8], is_seen: bool) -> Result<Reply, WireError> {
-        if until != b"Z" {
-            self.backend.encode(|buffer| {
-                frontend::flush(buffer);
-                Ok(())
-            })?;
-        }
-        self.backend.flush().await?;
-        loop {
-            let frame = tokio::select! {
-                frame = self.backend.read_frame() => frame?,
-                filled = self.client.fill(), if self.client.has_room() => {
-                    filled?;
-                    continue;
-                }
-            };
-            match frame.tag() {
-                b'E' => {
-                    let error = PostgresError::read(frame.body())?;
-                    if error.is_fatal() {
-                        self.client.push(&frame.0);
-                        self.client.flush().await?;
-                        return Err(WireError::Closed);
-                    }
-                    let translated = error.translate(self.shared.limits.transaction_time);
-                    let translated = translated.map(|refusal| self.shared.dice.mark(refusal).encode());
-                    return Ok(Reply::Failed(translated.unwrap_or_else(|| frame.0.to_vec())));
-                }
-                tag if until.contains(&tag) => return Ok(Reply::Done(frame)),
-                b'S' | b'N' => self.client.push(&frame.0),
-                _ if is_seen => {
-                    self.client.push(&frame.0);
-                    self.client.relieve().await?;
-                }
-                _ => {}
             }
         }
     }

@@ -32,20 +32,23 @@ type Client = Connection<TlsStream<TcpStream>>;
 /// A client that was admitted.
 pub(crate) struct Started {
     pub(crate) session: Session<TlsStream<TcpStream>>,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) permits: Permits,
 }
+
+/// Permits of a connection, and of its session in Postgres.
+type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 /// Opens the session of a new connection; `None` if it was rejected.
 pub(crate) async fn start(stream: TcpStream, shared: &Arc<Shared>) -> Result<Option<Started>, WireError> {
     let Some((mut client, host)) = secure(stream, shared).await? else { return Ok(None) };
     match admitted(&mut client, host, shared).await {
-        Ok(Ok((role, backend, greeting, permit))) => {
+        Ok(Ok((role, backend, greeting, permits))) => {
             for frame in greeting {
                 client.push(&frame);
             }
             client.flush().await?;
             let session = Session::new(client, backend, Arc::clone(shared), role);
-            Ok(Some(Started { session, permit }))
+            Ok(Some(Started { session, permits }))
         }
         Ok(Err(refusal)) => {
             client.push(&refusal);
@@ -86,7 +89,7 @@ async fn secure(stream: TcpStream, shared: &Shared) -> Result<Option<(Client, Op
     }
 }
 
-type Admitted = (String, Connection<TcpStream>, Vec<Vec<u8>>, OwnedSemaphorePermit);
+type Admitted = (String, Connection<TcpStream>, Vec<Vec<u8>>, Permits);
 
 /// Checks the startup message and the token, and connects to Postgres. The inner error is the message for the client.
 async fn admitted(
@@ -120,6 +123,8 @@ async fn admitted(
     if let Err(refusal) = token::verify(token, &host, &user, &shared.region, &shared.credentials, SystemTime::now()) {
         return Ok(Err(refusal.encode()));
     }
+    // Aurora DSQL accepts more connections than Postgres. The semaphore is never closed.
+    let session = Arc::clone(&shared.sessions).acquire_owned().await.ok();
     let (mut backend, greeting) = match shared.backend.connect(&settings).await {
         Ok(connected) => connected,
         Err(error) => return Ok(Err(error.encode())),
@@ -142,7 +147,7 @@ async fn admitted(
     }
     let mut messages = vec![server_message(b'R', &0_u32.to_be_bytes())];
     messages.extend(greeting.iter().map(|frame| frame.0.to_vec()));
-    Ok(Ok((user, backend, messages, permit)))
+    Ok(Ok((user, backend, messages, (permit, session))))
 }
 
 /// Returns a role as `regrole::text` shows it.

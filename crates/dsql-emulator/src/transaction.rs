@@ -53,7 +53,7 @@ impl Transaction {
     pub(crate) fn check(&mut self, statement: &Statement, bytes: usize, limits: &Limits) -> Result<(), Refusal> {
         let is_ddl = match &statement.kind {
             Kind::Read | Kind::Write => false,
-            Kind::Ddl | Kind::Index { .. } => true,
+            Kind::Ddl | Kind::Job(_) => true,
             _ => return Ok(()),
         };
         if is_ddl && self.has_ddl {

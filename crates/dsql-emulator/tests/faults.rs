@@ -104,3 +104,22 @@ async fn a_conflict_of_two_transactions_has_the_marker() {
 
     assert_eq!((code.as_str(), text.contains("(OC000)")), ("40001", true), "{text}");
 }
+
+#[tokio::test]
+async fn a_connection_is_closed_in_place_of_the_response_to_one_statement() {
+    let cluster = Cluster::start().await;
+    cluster.with_notes().await;
+    cluster.emulator.set_faults(Faults { disconnect_at: Some(3), ..Faults::default() });
+    for way in 0..2 {
+        let mut connection = cluster.connect().await;
+        let before = cluster.notes().await;
+        for _ in 0..2 {
+            connection.execute("SELECT 1").await.unwrap();
+        }
+        let inserted = sqlx::query(NOTE).execute(&mut connection).await;
+
+        // The statement was executed.
+        assert_eq!((inserted.is_err(), cluster.notes().await), (way == 0, before + 1));
+        assert_eq!(connection.ping().await.is_err(), way == 0);
+    }
+}

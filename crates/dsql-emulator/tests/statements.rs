@@ -166,3 +166,60 @@ async fn an_asynchronous_index_has_a_job() {
         assert_eq!(refusal(&mut connection, sql, true).await.0, code, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn a_constraint_is_added_without_validation_and_validated_by_a_job() {
+    let cluster = Cluster::start().await;
+    let mut connection = cluster.with_notes().await;
+    connection.execute("INSERT INTO notes VALUES ('one', 1), ('two', -2)").await.unwrap();
+    connection.execute("ALTER TABLE notes ADD CONSTRAINT positive CHECK (number > 0) NOT VALID").await.unwrap();
+    assert_eq!(refusal(&mut connection, "INSERT INTO notes VALUES ('three', -3)", false).await.0, "23514");
+    for is_valid in [false, true] {
+        let sql = "ALTER TABLE ASYNC notes VALIDATE CONSTRAINT positive";
+        let job: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+
+        let waited = sqlx::query_scalar::<_, Option<bool>>("CALL sys.wait_for_job($1)").bind(&job);
+        assert_eq!(waited.fetch_one(&mut connection).await.unwrap(), Some(is_valid));
+        let state = sqlx::query(
+            "SELECT job_type, coalesce(details, ''), convalidated FROM sys.jobs, pg_constraint
+            WHERE job_id = $1 AND conname = 'positive'",
+        );
+        let state = state.bind(&job).fetch_one(&mut connection).await.unwrap();
+        assert_eq!((state.get::<&str, _>(0), state.get::<bool, _>(2)), ("VALIDATE_CONSTRAINT", is_valid));
+        assert_eq!(state.get::<&str, _>(1).contains("is violated by some row"), !is_valid);
+        connection.execute("DELETE FROM notes WHERE number < 0").await.unwrap();
+    }
+    let missing = "ALTER TABLE ASYNC notes VALIDATE CONSTRAINT missing";
+    assert_eq!(refusal(&mut connection, missing, false).await.0, "42704");
+}
+
+#[tokio::test]
+async fn keys_columns_and_rows_are_limited() {
+    let cluster = Cluster::start().await;
+    let mut connection = cluster.connect().await;
+    connection.execute("CREATE TABLE documents (a text, b text, c text, d text, PRIMARY KEY (a, b))").await.unwrap();
+    connection.fetch_all("CREATE INDEX ASYNC by_c ON documents (c)").await.unwrap();
+    let insert = "INSERT INTO documents SELECT repeat('a', $1), repeat('b', $2), repeat('c', $3), repeat('d', $4)";
+    let mebi = 1 << 20;
+    for (sizes, message) in [
+        ([512, 512, 1024, 10_000], None),
+        ([512, 513, 1, 1], Some("key size too large")),
+        ([1, 1, 1025, 1], Some("key size too large")),
+        ([1, 2, 1, mebi + 1], Some("maximum column size exceeded")),
+        ([1, 3, 1, mebi], None),
+    ] {
+        let mut query = sqlx::query(insert);
+        for size in sizes {
+            query = query.bind(size);
+        }
+        let refused = query.execute(&mut connection).await.err().map(error);
+
+        assert_eq!(refused, message.map(|own| ("54000".to_owned(), own.to_owned())), "{sizes:?}");
+    }
+    connection.execute("CREATE TABLE wide (a text, b text, c text)").await.unwrap();
+    let wide = "INSERT INTO wide SELECT repeat('a', 900000), repeat('b', 900000), repeat('c', 900000)";
+    assert_eq!(
+        refusal(&mut connection, wide, false).await,
+        ("54000".to_owned(), "maximum row size exceeded".to_owned())
+    );
+}

@@ -10,7 +10,7 @@
 //! | `ADD COLUMN` with `DEFAULT`, `NOT NULL` or a constraint | `0A000` | LIVE, TROUBLESHOOTING |
 //! | `SET NOT NULL`, `SET DATA TYPE`, `ADD CONSTRAINT` without `NOT VALID`, `VALIDATE CONSTRAINT` | `0A000` | LIVE, TROUBLESHOOTING |
 //! | `SET DEFAULT`, `DROP DEFAULT`, `DROP NOT NULL`, `DROP COLUMN`, `DROP CONSTRAINT`, `RENAME`, `OWNER TO` | accepted | LIVE |
-//! | `ALTER TABLE ASYNC … VALIDATE CONSTRAINT` | accepted by DSQL; the emulator cannot parse it | LIVE |
+//! | `ALTER TABLE ASYNC … VALIDATE CONSTRAINT` | accepted; no other action is asynchronous | LIVE |
 //! | views, schemas, domains, functions in SQL, roles, `GRANT`, `REVOKE`, `COMMENT` | accepted; `GRANT` and `REVOKE` are DDL | LIVE, TROUBLESHOOTING |
 
 use sqlparser::ast::{
@@ -18,7 +18,7 @@ use sqlparser::ast::{
     GeneratedAs, IndexColumn, ObjectType, SequenceOptions, Statement as Sql, TableConstraint, Value,
 };
 
-use super::Kind;
+use super::{Job, JobKind, Kind};
 use crate::refusal::Refusal;
 
 const MAX_KEY_COLUMNS: usize = 8;
@@ -176,7 +176,18 @@ fn create_index(index: &CreateIndex) -> Result<Kind, Refusal> {
     }
     // On Postgres, a failed concurrent build leaves an invalid index too.
     let build = CreateIndex { r#async: false, concurrently: true, ..index.clone() };
-    Ok(Kind::Index { build: build.to_string(), table: index.table_name.to_string() })
+    Ok(Kind::Job(Job { sql: build.to_string(), table: index.table_name.to_string(), kind: JobKind::IndexBuild }))
+}
+
+/// Classifies `ALTER TABLE ASYNC`, parsed without its third word.
+pub(super) fn validation(statement: &Sql) -> Result<Kind, Refusal> {
+    match statement {
+        Sql::AlterTable(table) if matches!(table.operations[..], [AlterTableOperation::ValidateConstraint { .. }]) => {
+            let kind = JobKind::ConstraintValidation;
+            Ok(Kind::Job(Job { sql: statement.to_string(), table: table.name.to_string(), kind }))
+        }
+        _ => Err(Refusal::unsupported("unsupported ALTER TABLE ASYNC statement")),
+    }
 }
 
 fn key_columns(columns: &[IndexColumn]) -> Result<(), Refusal> {

@@ -147,10 +147,34 @@ fn an_asynchronous_index_is_built_concurrently() {
 
     let statement = classify(sql).unwrap();
 
-    let Kind::Index { build, table } = statement.kind else { panic!("{statement:?}") };
+    let Kind::Job(Job { sql: build, table, kind: JobKind::IndexBuild }) = statement.kind else {
+        panic!("{statement:?}")
+    };
     let expected = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS latest ON events (\"timestamp\", id NULLS FIRST) INCLUDE (name) WHERE id > 0";
     assert_eq!(build.replace("ON events(", "ON events ("), expected);
     assert_eq!(table, "events");
+}
+
+#[test]
+fn a_validation_of_a_constraint_is_a_job() {
+    for sql in
+        ["ALTER TABLE ASYNC t VALIDATE CONSTRAINT c", "alter /* x */ table async public.t validate constraint c;"]
+    {
+        let Kind::Job(Job { sql: own, kind, .. }) = classify(sql).unwrap().kind else { panic!("{sql}") };
+
+        assert_eq!(kind, JobKind::ConstraintValidation, "{sql}");
+        assert!(!own.to_lowercase().contains("async") && own.ends_with("VALIDATE CONSTRAINT c"), "{own}");
+    }
+    for sql in [
+        "ALTER TABLE ASYNC t ADD COLUMN a int",
+        "ALTER TABLE ASYNC t VALIDATE CONSTRAINT c, VALIDATE CONSTRAINT d",
+        "ALTER TABLE ASYNC t",
+        "ALTER TABLE ASYNC",
+        "ALTER TABLE \"ASYNC\" VALIDATE CONSTRAINT c",
+        "ALTER INDEX ASYNC i RENAME TO j",
+    ] {
+        assert_eq!(code(sql).as_deref(), Some("0A000"), "{sql}");
+    }
 }
 
 #[test]
