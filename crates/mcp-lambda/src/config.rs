@@ -172,6 +172,14 @@ impl FromEnv for mcp_postgres::DatabaseConfig {
     }
 }
 
+#[cfg(feature = "postgres")]
+impl FromEnv for mcp_postgres::MigrationConfig {
+    /// Reads the variables of the database, `DB_APP_ROLE_ARN` and `DB_APP_USER`.
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        Self::from_env(|name| env.get(name))
+    }
+}
+
 /// Settings of the HTTP endpoint: public URL, invoke mode, CORS, authentication and the state key.
 ///
 /// [`from_env`](FromEnv::from_env) reads them from the variables named at each field. The default is a buffered endpoint without

@@ -81,24 +81,19 @@ async fn serve(mut api: RuntimeApi, service: McpService) -> Result<Infallible, B
 }
 
 async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), BoxError> {
-    let (parts, event) = api.call(api.request("GET", NEXT).body(whole(""))?).await?.into_parts();
-    if !parts.status.is_success() {
-        return Err(
-            format!("the Runtime API responded with {} to a request for the next invocation", parts.status).into()
-        );
-    }
-    let headers = Headers(&parts.headers);
+    let (headers, event) = next(api).await?;
+    let headers = Headers(&headers);
     let request_id = headers.get(REQUEST_ID).unwrap_or_default();
     let invocation = Invocation {
         request_id: request_id.to_owned(),
-        deadline: headers.get(DEADLINE_MS).and_then(|ms| deadline(ms.parse().ok()?)),
+        deadline: headers.deadline(),
         ..LambdaInvocation::with_trace(headers.get(TRACE_ID).map(str::to_owned))
     };
     #[cfg(feature = "otel")]
     let deadline = invocation.deadline;
     let answer = AssertUnwindSafe(respond_in_mode(service, &event, invocation)).catch_unwind().await;
     drop(event);
-    let mut request = match answer {
+    let request = match answer {
         Ok(Ok(answer)) => match answer.into_request(api, request_id) {
             Ok(request) => request,
             Err(error) => {
@@ -112,8 +107,51 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
         }
         Err(_) => error_request(api, request_id, "Panic", "the service panicked".to_owned())?,
     };
+    send(api, &headers, request).await;
+    #[cfg(feature = "otel")]
+    mcp_otel::flush(deadline).await;
+    Ok(())
+}
+
+/// Serves invocations until the environment ends, by a job in place of a server: its JSON, or its error. Events have no content.
+#[cfg(feature = "postgres")]
+pub(crate) async fn run_job<F, Fut>(job: F) -> Result<Infallible, BoxError>
+where
+    F: Fn(Option<Instant>) -> Fut,
+    Fut: Future<Output = Result<Vec<u8>, BoxError>>,
+{
+    let mut api = RuntimeApi::from_env()?;
+    loop {
+        let (headers, _) = next(&mut api).await?;
+        let headers = Headers(&headers);
+        let request_id = headers.get(REQUEST_ID).unwrap_or_default();
+        let request = match job(headers.deadline()).await {
+            Ok(json) => {
+                let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
+                request.header(header::CONTENT_TYPE, "application/json").body(whole(json))?
+            }
+            Err(error) => error_request(&api, request_id, "JobFailed", mcp_server::error_chain(error.as_ref()))?,
+        };
+        send(&mut api, &headers, request).await;
+    }
+}
+
+/// Waits for the next invocation: its headers, and the event.
+async fn next(api: &mut RuntimeApi) -> Result<(HeaderMap, Bytes), BoxError> {
+    let (parts, event) = api.call(api.request("GET", NEXT).body(whole(""))?).await?.into_parts();
+    if !parts.status.is_success() {
+        return Err(
+            format!("the Runtime API responded with {} to a request for the next invocation", parts.status).into()
+        );
+    }
+    Ok((parts.headers, event))
+}
+
+/// Sends the response to an invocation.
+async fn send(api: &mut RuntimeApi, headers: &Headers<'_>, mut request: Request<RequestBody>) {
+    let request_id = headers.get(REQUEST_ID).unwrap_or_default();
     // Lambda rejects the response if this id is not that of the invocation.
-    if let Some(id) = parts.headers.get(INVOCATION_ID) {
+    if let Some(id) = headers.0.get(INVOCATION_ID) {
         request.headers_mut().insert(INVOCATION_ID, id.clone());
     }
     // Lambda rejects a late response. That does not affect the next invocation.
@@ -122,9 +160,6 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
         Ok(response) => tracing::warn!(request_id, status = %response.status(), "the Runtime API rejected a response"),
         Err(error) => tracing::warn!(request_id, %error, "a response could not be sent"),
     }
-    #[cfg(feature = "otel")]
-    mcp_otel::flush(deadline).await;
-    Ok(())
 }
 
 struct Headers<'a>(&'a HeaderMap);
@@ -132,6 +167,10 @@ struct Headers<'a>(&'a HeaderMap);
 impl<'a> Headers<'a> {
     fn get(&self, name: &str) -> Option<&'a str> {
         self.0.get(name)?.to_str().ok()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        deadline(self.get(DEADLINE_MS)?.parse().ok()?)
     }
 }
 

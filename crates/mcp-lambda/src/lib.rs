@@ -78,7 +78,7 @@
 )]
 //! | inspect the client and the request | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
 //! | set cache hints for clients | [`Caching`], [`List`] |
-#![cfg_attr(feature = "postgres", doc = "| use Postgres | [`postgres`] |")]
+#![cfg_attr(feature = "postgres", doc = "| use Postgres | [`postgres`], [`main_with_schema`] |")]
 #![cfg_attr(not(feature = "postgres"), doc = "| use Postgres | `postgres`, with the feature of that name |")]
 #![cfg_attr(feature = "https", doc = "| send requests | [`https`] |")]
 #![cfg_attr(not(feature = "https"), doc = "| send requests | `https`, with the feature of that name |")]
@@ -116,6 +116,8 @@ mod http;
 mod invocations;
 mod lambda_service;
 mod logs;
+#[cfg(feature = "postgres")]
+mod migration;
 mod origin;
 mod platform;
 mod run;
@@ -131,6 +133,8 @@ pub mod transport;
 
 pub use self::http::McpService;
 pub use config::{Env, FromEnv, HttpConfig};
+#[cfg(feature = "postgres")]
+pub use migration::main_with_schema;
 pub use platform::LambdaContext;
 pub use run::main;
 #[cfg(feature = "token-exchange")]

@@ -39,15 +39,24 @@ where
     F: FnOnce(C) -> Fut,
     Fut: Future<Output = Result<McpService, InitError>>,
 {
-    let env = Env::process();
+    serve(&Env::process(), service)
+}
+
+/// Reads the configuration, awaits the service, and serves.
+pub(crate) fn serve<C, F, Fut>(env: &Env, service: F) -> ExitCode
+where
+    C: FromEnv,
+    F: FnOnce(C) -> Fut,
+    Fut: Future<Output = Result<McpService, InitError>>,
+{
     // The rest is not generic, so that it is compiled once.
     start(
-        &env,
+        env,
         Box::pin(async {
             #[cfg(feature = "secrets")]
-            let env = env.clone().with_secrets().await?;
-            let config = C::from_env(&env)?;
-            warn_unknown_variables(&env);
+            let env = &env.clone().with_secrets().await?;
+            let config = C::from_env(env)?;
+            warn_unknown_variables(env);
             service(config).await
         }),
     )
@@ -69,7 +78,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(location, reason, "the code panicked");
 }
 
-fn warn_unknown_variables(env: &Env) {
+pub(crate) fn warn_unknown_variables(env: &Env) {
     for name in env.unknown() {
         tracing::warn!(variable = name, "unknown environment variable with a known prefix: check its spelling");
     }

@@ -66,7 +66,6 @@ pub(crate) enum Password {
     Fixed,
     /// From Secrets Manager. Other fields of the secret apply where no variable overrides them.
     Secret { stored: Box<StoredSecret>, overrides: ConnectionParts },
-    /// An authentication token of RDS, signed with the function's own credentials.
     /// An authentication token, signed with the function's own credentials.
     Iam { region: String, kind: TokenKind, credentials: CredentialSource },
 }
@@ -127,7 +126,7 @@ impl DatabaseConfig {
         let (migrate, warm) = (is_on(MIGRATE)?, is_on(WARM)?);
         if is_dsql && migrate && get(MIGRATE).is_some() {
             return Err(InitError::new(format!(
-                "{MIGRATE}=on and {AUTH}=dsql are mutually exclusive: migrations need locks that Aurora DSQL does not have"
+                "{MIGRATE}=on and {AUTH}=dsql are mutually exclusive: the migrations of Aurora DSQL run in an invocation of their own"
             )));
         }
         let migrate = migrate && !is_dsql;
@@ -203,6 +202,11 @@ impl DatabaseConfig {
         let connections = get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1);
         let max_connection_age = is_dsql.then_some(DSQL_CONNECTION_AGE);
         Ok(Self { options, password, connections, migrate, warm, trusted_for: TRUSTED_FOR, max_connection_age, tls })
+    }
+
+    /// Whether the database is a cluster of Aurora DSQL.
+    pub(crate) fn is_dsql(&self) -> bool {
+        matches!(self.password, Password::Iam { kind: TokenKind::Dsql, .. })
     }
 
     /// Applies a secret to the options.
@@ -357,5 +361,8 @@ impl fmt::Debug for Password {
     }
 }
 
+mod migration;
 #[cfg(test)]
 mod tests;
+
+pub use migration::{AppRole, MigrationConfig};

@@ -315,7 +315,8 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
         // The server starts, stops, or is at its connection limit: no session was opened.
         code @ ("57P03" | "53300" | "53400") => {
             let (kind, class) = lost(Kind::Unavailable);
-            (kind, Class { is_without_effect: true, is_full: code != "57P03", ..class })
+            // The limit of `53400` is a rate of Aurora DSQL, under which a later attempt is.
+            (kind, Class { is_without_effect: true, is_full: code == "53300", ..class })
         }
         // The session was terminated. Whether a commit was executed is unknown.
         "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => lost(Kind::Unavailable),

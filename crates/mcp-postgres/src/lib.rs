@@ -33,10 +33,11 @@
 //!
 //! | Module | Content |
 //! | --- | --- |
-//! | `config` | [`DatabaseConfig`]: host, credentials, TLS |
+//! | `config` | [`DatabaseConfig`]: host, credentials, TLS; [`MigrationConfig`] |
 //! | `credentials` | passwords from Secrets Manager, authentication tokens of RDS |
 //! | `sessions` | connections: open, reuse, replace, close |
-//! | `migrate` | migrations of the schema |
+//! | `migrate` | migrations of the schema on Postgres |
+//! | `schema`, `schema_dsql` | [`migrate`]: the schema in an invocation of its own, also on Aurora DSQL |
 //! | `pooler` | transactions that leave no state in a pooler's session |
 //! | `error` | [`DatabaseError`], and the classification of errors for retries |
 //! | `retry` | deadlines, backoff, jitter |
@@ -56,13 +57,16 @@ mod hold;
 mod migrate;
 mod pooler;
 mod retry;
+mod schema;
+mod schema_dsql;
 mod sessions;
 mod transaction;
 
 pub use acquired::{Acquired, AutocommitConnection};
 pub use attempt::Attempt;
-pub use config::DatabaseConfig;
+pub use config::{AppRole, DatabaseConfig, MigrationConfig};
 pub use database::Database;
 pub use error::DatabaseError;
 pub use retry::Retry;
+pub use schema::{MigrationError, MigrationReport, RoleReport, Schema, migrate};
 pub use transaction::{Transaction, TransactionConnection};

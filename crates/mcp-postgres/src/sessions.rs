@@ -18,10 +18,10 @@ use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
     DatabaseConfig, DatabaseError,
-    config::{Password, TokenKind},
+    config::Password,
     credentials,
     error::{Failure, busy, rejects_settings},
-    migrate::{Schema, ensure_current},
+    migrate::{SchemaState, ensure_current},
     pooler::nest_transactions,
 };
 
@@ -205,14 +205,14 @@ impl Sessions {
         }
     }
 
-    async fn connect(&self) -> Result<Session, Failure> {
+    pub(crate) async fn connect(&self) -> Result<Session, Failure> {
         let options = self.options().await.map_err(|error| {
             // The fetch of the secret was retried already.
             Failure::permanent(DatabaseError::Unavailable(busy(error)))
         })?;
         // PgBouncer rejects it, and servers since PostgreSQL 12 send floats with full precision by default.
         let options = options.extra_float_digits(None);
-        if matches!(self.config.password, Password::Iam { kind: TokenKind::Dsql, .. }) {
+        if self.config.is_dsql() {
             // No settings: Aurora DSQL would reject the connection. There is no pooler to detect.
             return Ok(Session::new(PgConnection::connect_with(&options).await?, false));
         }
@@ -240,7 +240,7 @@ impl Sessions {
     /// to do.
     async fn session(&self, mut connection: PgConnection) -> Result<Session, Failure> {
         let migrator = self.migrator.filter(|_| !self.is_current.initialized());
-        let schema = Schema::read(&mut connection, migrator).await?;
+        let schema = SchemaState::read(&mut connection, migrator).await?;
         if schema.is_current {
             // A concurrent request may have set it, to the same value.
             let _ = self.is_current.set(());

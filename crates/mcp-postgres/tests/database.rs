@@ -7,13 +7,23 @@ mod support;
 use std::time::{Duration, Instant};
 
 use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Retry};
-use mcp_testing::TestDatabase;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
-use support::{LIMIT, MIGRATOR, NOTE, context, end_sessions, execute, open, open_with, sessions, wait_for_sessions};
+use support::{
+    Backend, Kind, LIMIT, MIGRATOR, NOTE, context, end_sessions, execute, open, open_with, sessions, wait_for_sessions,
+};
 
-#[tokio::test]
-async fn one_connection_is_opened_at_init_and_shared_by_all_calls() {
-    let test = TestDatabase::create().await;
+on_both!(
+    one_connection_is_opened_at_init_and_shared_by_all_calls,
+    a_lost_connection_is_replaced_transparently,
+    a_write_with_retry_never_is_not_retried,
+    a_long_idle_connection_is_pinged,
+    a_statement_is_prepared_again_after_another_deployment_changed_its_table,
+    a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_closed,
+    a_constraint_is_identified_by_its_name,
+    close_closes_all_connections_and_later_operations_open_one,
+);
+
+async fn one_connection_is_opened_at_init_and_shared_by_all_calls(test: Backend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     assert_eq!((sessions(&mut admin).await, database.idle_connections()), (1, 1));
@@ -29,9 +39,7 @@ async fn one_connection_is_opened_at_init_and_shared_by_all_calls() {
     assert_eq!((sessions(&mut admin).await, database.idle_connections()), (1, 1));
 }
 
-#[tokio::test]
-async fn a_lost_connection_is_replaced_transparently() {
-    let test = TestDatabase::create().await;
+async fn a_lost_connection_is_replaced_transparently(test: Backend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
 
@@ -44,9 +52,7 @@ async fn a_lost_connection_is_replaced_transparently() {
     assert_eq!(sessions(&mut admin).await, 1);
 }
 
-#[tokio::test]
-async fn a_write_with_retry_never_is_not_retried() {
-    let test = TestDatabase::create().await;
+async fn a_write_with_retry_never_is_not_retried(test: Backend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     end_sessions(&mut admin).await;
@@ -58,12 +64,9 @@ async fn a_write_with_retry_never_is_not_retried() {
     assert_eq!(next.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn a_long_idle_connection_is_pinged() {
-    let test = TestDatabase::create().await;
+async fn a_long_idle_connection_is_pinged(test: Backend) {
     let mut admin = test.connect().await;
-    let url = test.url().to_owned();
-    let mut config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
+    let mut config = test.config(&[]);
     // Every idle time exceeds the limit here.
     config.trusted_for = Duration::ZERO;
     let database = Database::open(config, &MIGRATOR).await;
@@ -75,8 +78,8 @@ async fn a_long_idle_connection_is_pinged() {
 }
 
 #[tokio::test]
-async fn each_session_has_timeouts() {
-    let test = TestDatabase::create().await;
+async fn with_startup_settings_each_session_has_timeouts() {
+    let test = Backend::create(Kind::Postgres).await;
     // One that applies migrations, and one without pending migrations.
     for _ in 0..2 {
         let database = open(&test, 1).await;
@@ -91,9 +94,7 @@ async fn each_session_has_timeouts() {
     }
 }
 
-#[tokio::test]
-async fn a_statement_is_prepared_again_after_another_deployment_changed_its_table() {
-    let test = TestDatabase::create().await;
+async fn a_statement_is_prepared_again_after_another_deployment_changed_its_table(test: Backend) {
     let database = open(&test, 1).await;
     let read = async || {
         let context = context(LIMIT).await;
@@ -110,8 +111,8 @@ async fn a_statement_is_prepared_again_after_another_deployment_changed_its_tabl
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_not_retried() {
-    let test = TestDatabase::create().await;
+async fn with_passwords_a_wrong_one_is_not_retried() {
+    let test = Backend::create(Kind::Postgres).await;
     let (_, rest) = test.url().split_once('@').unwrap();
     let url = format!("postgres://postgres:wrong@{rest}");
     let config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
@@ -124,9 +125,7 @@ async fn a_wrong_password_is_not_retried() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
-#[tokio::test]
-async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_closed() {
-    let test = TestDatabase::create().await;
+async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_closed(test: Backend) {
     let database = open(&test, 1).await;
     let mut holder = test.connect().await;
     let mut transaction = holder.begin().await.unwrap();
@@ -149,8 +148,8 @@ async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_close
 }
 
 #[tokio::test]
-async fn a_read_only_database_is_reported() {
-    let test = TestDatabase::create().await;
+async fn with_replicas_a_read_only_database_is_reported() {
+    let test = Backend::create(Kind::Postgres).await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     let set = |value: &str| {
@@ -174,9 +173,7 @@ async fn a_read_only_database_is_reported() {
     assert_eq!(execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn a_constraint_is_identified_by_its_name() {
-    let test = TestDatabase::create().await;
+async fn a_constraint_is_identified_by_its_name(test: Backend) {
     let database = open(&test, 1).await;
 
     let broken =
@@ -189,8 +186,8 @@ async fn a_constraint_is_identified_by_its_name() {
 }
 
 #[tokio::test]
-async fn concurrent_cold_starts_apply_migrations_once() {
-    let test = TestDatabase::create().await;
+async fn with_advisory_locks_concurrent_cold_starts_apply_migrations_once() {
+    let test = Backend::create(Kind::Postgres).await;
 
     let databases = (0..12).map(|_| open(&test, 1));
     let databases = futures_util::future::join_all(databases).await;
@@ -203,8 +200,8 @@ async fn concurrent_cold_starts_apply_migrations_once() {
 }
 
 #[tokio::test]
-async fn migrations_can_be_switched_off() {
-    let test = TestDatabase::create().await;
+async fn with_migrations_at_init_they_can_be_switched_off() {
+    let test = Backend::create(Kind::Postgres).await;
     let database = open_with(&test, 1, &[("DB_MIGRATE", "off")]).await;
 
     let before = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
@@ -215,9 +212,7 @@ async fn migrations_can_be_switched_off() {
     assert_eq!(after.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn close_closes_all_connections_and_later_operations_open_one() {
-    let test = TestDatabase::create().await;
+async fn close_closes_all_connections_and_later_operations_open_one(test: Backend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
 
@@ -235,8 +230,8 @@ async fn close_closes_all_connections_and_later_operations_open_one() {
 }
 
 #[tokio::test]
-async fn connecting_to_a_database_at_its_connection_limit_is_retried_until_the_deadline() {
-    let test = TestDatabase::create().await;
+async fn with_connection_limits_of_roles_connecting_is_retried_until_the_deadline() {
+    let test = Backend::create(Kind::Postgres).await;
     let mut admin = test.connect().await;
     let role = format!("limited_{}", std::process::id());
     for sql in [
@@ -287,8 +282,8 @@ async fn without_warm_the_first_operation_opens_the_database() {
 
 /// A regression: a feature that the database or pooler does not support was retried until the deadline.
 #[tokio::test]
-async fn an_unsupported_feature_is_not_retried() {
-    let test = TestDatabase::create().await;
+async fn with_plpgsql_an_unsupported_feature_is_not_retried() {
+    let test = Backend::create(Kind::Postgres).await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     // Sequences are not rolled back.

@@ -4,74 +4,32 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use dsql_emulator::{Emulator, EmulatorConfig, Faults, Limits, TestCredentials};
-use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Retry};
-use mcp_testing::TestDatabase;
+use dsql_emulator::{Faults, Limits};
+use mcp_postgres::{Database, DatabaseError, Retry};
 use sqlx::Executor;
-use support::{LIMIT, MIGRATOR, NOTE, context, execute, notes};
-
-struct Cluster {
-    test: TestDatabase,
-    emulator: Emulator,
-    certificate: std::path::PathBuf,
-}
-
-impl Cluster {
-    async fn start(limits: Limits, faults: Faults) -> Self {
-        let test = TestDatabase::create().await;
-        MIGRATOR.run(&mut test.connect().await).await.unwrap();
-        let mut config = EmulatorConfig::new(test.url());
-        (config.limits, config.faults) = (limits, faults);
-        let emulator = Emulator::start(config).await.unwrap();
-        let name = format!("dsql-{}-{}.pem", std::process::id(), emulator.address().port());
-        let certificate = std::env::temp_dir().join(name);
-        std::fs::write(&certificate, emulator.certificate()).unwrap();
-        Self { test, emulator, certificate }
-    }
-
-    fn config(&self) -> DatabaseConfig {
-        let port = self.emulator.address().port().to_string();
-        let credentials = TestCredentials::default();
-        let get = |name: &str| match name {
-            "DB_AUTH" => Some("dsql"),
-            "DB_HOST" => Some("localhost"),
-            "DB_PORT" => Some(port.as_str()),
-            "DB_USER" => Some("admin"),
-            "DB_SSLROOTCERT" => self.certificate.to_str(),
-            "AWS_REGION" => Some("us-east-1"),
-            "AWS_ACCESS_KEY_ID" => Some(credentials.access_key_id.as_str()),
-            "AWS_SECRET_ACCESS_KEY" => Some(credentials.secret_access_key.as_str()),
-            _ => None,
-        };
-        DatabaseConfig::from_env(get).unwrap()
-    }
-
-    async fn open(&self) -> Database {
-        Database::open(self.config(), &MIGRATOR).await
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.certificate);
-    }
-}
+use support::{Backend, LIMIT, MIGRATOR, NOTE, context, execute, notes, open, open_with};
 
 #[tokio::test]
 async fn conflicts_are_retried_where_the_work_may_be_repeated() {
     for marker_as_code in [false, true] {
         let faults = Faults { conflict: 0.3, schema_change: 0.1, marker_as_code, seed: 5, ..Faults::default() };
-        let cluster = Cluster::start(Limits::default(), faults).await;
-        let database = cluster.open().await;
+        let cluster = Backend::cluster(Limits::default(), faults).await;
+        let database = open(&cluster, 1).await;
         assert_eq!(database.idle_connections(), 1);
         for _ in 0..20 {
             execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap();
         }
-        assert_eq!(notes(&cluster.test).await, 20, "a conflict has no effect");
+        assert_eq!(notes(&cluster).await, 20, "a conflict has no effect");
 
-        cluster.emulator.set_faults(Faults { conflict: 1.0, marker_as_code, ..Faults::default() });
+        cluster.emulator().set_faults(Faults { conflict: 1.0, marker_as_code, ..Faults::default() });
         let never = execute(&database, LIMIT, Retry::Never, NOTE).await;
         assert!(matches!(never, Err(DatabaseError::Unavailable(_))), "{never:?}");
         let context = context(LIMIT).await;
@@ -79,14 +37,14 @@ async fn conflicts_are_retried_where_the_work_may_be_repeated() {
         transaction.execute(NOTE).await.unwrap();
         let conflict = transaction.commit().await;
         assert!(matches!(conflict, Err(DatabaseError::Unavailable(_))), "{conflict:?}");
-        assert_eq!(notes(&cluster.test).await, 20);
+        assert_eq!(notes(&cluster).await, 20);
     }
 }
 
 #[tokio::test]
 async fn the_outcome_is_unknown_when_the_server_is_unavailable_at_the_commit() {
-    let cluster = Cluster::start(Limits::default(), Faults { unavailable: 1.0, ..Faults::default() }).await;
-    let database = cluster.open().await;
+    let cluster = Backend::cluster(Limits::default(), Faults { unavailable: 1.0, ..Faults::default() }).await;
+    let database = open(&cluster, 1).await;
 
     let never = execute(&database, LIMIT, Retry::Never, NOTE).await;
     let context = context(LIMIT).await;
@@ -103,42 +61,119 @@ async fn the_outcome_is_unknown_when_the_server_is_unavailable_at_the_commit() {
 
 #[tokio::test]
 async fn connections_are_replaced_before_they_are_too_old() {
-    let cluster = Cluster::start(Limits::default(), Faults::default()).await;
-    let mut config = cluster.config();
+    let cluster = Backend::cluster(Limits::default(), Faults::default()).await;
+    let mut config = cluster.config(&[]);
     config.max_connection_age = Some(Duration::ZERO);
     let database = Database::open(config, &MIGRATOR).await;
     for _ in 0..3 {
         execute(&database, LIMIT, Retry::Never, NOTE).await.unwrap();
     }
-    assert_eq!(cluster.emulator.counts().admitted, 4);
-    let database = cluster.open().await;
+    assert_eq!(cluster.emulator().counts().admitted, 4);
+    let database = open(&cluster, 1).await;
     for _ in 0..3 {
         execute(&database, LIMIT, Retry::Never, NOTE).await.unwrap();
     }
-    assert_eq!((cluster.emulator.counts().admitted, notes(&cluster.test).await), (5, 6));
+    assert_eq!((cluster.emulator().counts().admitted, notes(&cluster).await), (5, 6));
 }
 
 #[tokio::test]
 async fn a_rejected_token_is_not_retried() {
-    let cluster = Cluster::start(Limits::default(), Faults::default()).await;
-    let port = cluster.emulator.address().port().to_string();
-    let get = |name: &str| match name {
-        "DB_AUTH" => Some("dsql"),
-        "DB_HOST" => Some("localhost"),
-        "DB_PORT" => Some(port.as_str()),
-        "DB_USER" => Some("admin"),
-        "DB_SSLROOTCERT" => cluster.certificate.to_str(),
-        "DB_WARM" => Some("off"),
-        "AWS_REGION" => Some("eu-west-1"),
-        "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("other"),
-        _ => None,
-    };
-    let database = Database::open(DatabaseConfig::from_env(get).unwrap(), &MIGRATOR).await;
+    let cluster = Backend::cluster(Limits::default(), Faults::default()).await;
+    let other = [("DB_WARM", "off"), ("AWS_ACCESS_KEY_ID", "other"), ("AWS_SECRET_ACCESS_KEY", "other")];
+    let database = open_with(&cluster, 1, &other).await;
     let started = Instant::now();
 
     let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
 
     assert!(matches!(refused, Err(DatabaseError::Other(_))), "{refused:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
-    assert_eq!(cluster.emulator.counts().admitted, 1);
+    assert_eq!(cluster.emulator().counts().admitted, 1);
+}
+
+/// A burst of cold starts: Aurora DSQL admits 100 connections a second, after a burst. The deadline has room for a thousand TLS
+/// handshakes on both sides, without optimization.
+#[tokio::test]
+async fn a_thousand_environments_that_connect_at_once_are_all_served() {
+    const COUNT: u64 = 1000;
+    const DEADLINE: Duration = Duration::from_secs(90);
+    let retries = Retries::start();
+    let limits = Limits { connection_burst: 100.0, connections_per_second: 100.0, ..Limits::default() };
+    let cluster = Backend::cluster_with_cheap_sessions(limits).await;
+
+    let served = (0..COUNT).map(async |_| {
+        let database = open_with(&cluster, 1, &[("DB_WARM", "off")]).await;
+        let done = execute(&database, Some(DEADLINE), Retry::Never, NOTE).await;
+        database.close().await;
+        done
+    });
+    let served = futures_util::future::join_all(served).await;
+
+    let failed: Vec<_> = served.iter().filter(|done| done.is_err()).collect();
+    assert!(failed.is_empty(), "{} of them, such as {:?}", failed.len(), failed[0]);
+    let counts = cluster.emulator().counts();
+    assert_eq!((notes(&cluster).await, counts.admitted), (1000, COUNT));
+    assert_eq!(retries.count(), counts.rejected, "each rejected attempt is reported");
+}
+
+/// The limit of connections in use ends the retries after ten seconds; that of their rate does not.
+#[tokio::test]
+async fn rejected_connection_rates_are_retried_and_reported() {
+    let retries = Retries::start();
+    let limits = Limits { connection_burst: 1.0, connections_per_second: 2.0, ..Limits::default() };
+    let cluster = Backend::cluster(limits, Faults::default()).await;
+
+    let served = (0..4).map(async |_| {
+        let database = open_with(&cluster, 1, &[("DB_WARM", "off")]).await;
+        execute(&database, Some(Duration::from_secs(30)), Retry::Never, NOTE).await
+    });
+    let served = futures_util::future::join_all(served).await;
+
+    assert!(served.iter().all(Result::is_ok), "{served:?}");
+    let counts = cluster.emulator().counts();
+    assert!(counts.admitted == 4 && counts.rejected > 0, "{counts:?}");
+    assert_eq!(retries.count(), counts.rejected);
+}
+
+/// Counts the retries that are reported in this thread.
+struct Retries {
+    count: Arc<AtomicU64>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Retries {
+    fn start() -> Self {
+        let count = Arc::new(AtomicU64::new(0));
+        let _guard = tracing::subscriber::set_default(RetrySubscriber(Arc::clone(&count)));
+        Self { count, _guard }
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+struct RetrySubscriber(Arc<AtomicU64>);
+
+impl tracing::Subscriber for RetrySubscriber {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        if event.metadata().fields().field("monotonic_counter.database_retries").is_some() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }

@@ -6,12 +6,11 @@ mod support;
 
 use mcp_postgres::Database;
 use mcp_server::HandlerError;
-use mcp_testing::TestDatabase;
 use sqlx::AssertSqlSafe;
-use support::{LIMIT, Proxy, context, open, open_with};
+use support::{Backend, Kind, LIMIT, Proxy, context, open, open_with};
 
 #[tokio::test]
-async fn a_handler_needs_no_conversion_of_a_statements_error() {
+async fn with_plpgsql_a_handler_needs_no_conversion_of_a_statements_error() {
     async fn acquired(database: &Database, sql: &str) -> Result<(), HandlerError> {
         let mut connection = database.acquire(&context(LIMIT).await).await?;
         sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut *connection).await?;
@@ -22,7 +21,7 @@ async fn a_handler_needs_no_conversion_of_a_statements_error() {
         sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
-    let test = TestDatabase::create().await;
+    let test = Backend::create(Kind::Postgres).await;
     let pooler = Proxy::start(&test, true);
     let databases = [open(&test, 1).await, open_with(&test, 1, &[("DATABASE_URL", &pooler.url)]).await];
     let raise = |code| format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$");

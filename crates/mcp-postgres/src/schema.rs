@@ -1,0 +1,147 @@
+//! [`Schema`] and [`migrate`]: the invocation that changes the schema, in place of the function that serves requests.
+
+use serde::Serialize;
+use sqlx::migrate::Migrator;
+
+use crate::{
+    DatabaseError, MigrationConfig,
+    error::Failure,
+    migrate::migrate_postgres,
+    retry::{Budget, Retries},
+    schema_dsql,
+    sessions::Sessions,
+};
+
+/// A function's schema: its migrations, and the privileges of the role that serves requests.
+///
+/// A migration for Aurora DSQL is one statement that can be repeated, such as `CREATE TABLE IF NOT EXISTS …`, after a first line
+/// `-- no-transaction`. Aurora DSQL commits a change of the schema before its row is stored in `_sqlx_migrations`, so that an
+/// interrupted migration is executed again.
+///
+/// ```
+/// use mcp_postgres::Schema;
+/// use sqlx::migrate::Migrator;
+///
+/// static SCHEMA: Schema = Schema {
+///     postgres: Migrator::DEFAULT,
+///     dsql: Migrator::DEFAULT,
+///     grants: &[("events", "SELECT, INSERT")],
+/// };
+/// ```
+#[derive(Debug)]
+pub struct Schema {
+    /// Migrations for Postgres.
+    pub postgres: Migrator,
+    /// Migrations for Aurora DSQL.
+    pub dsql: Migrator,
+    /// Tables, and the privileges of the app role on each. Only on Aurora DSQL.
+    pub grants: &'static [(&'static str, &'static str)],
+}
+
+/// What [`migrate`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MigrationReport {
+    /// Versions of the migrations that were applied, in their order.
+    pub applied: Vec<i64>,
+    /// Number of migrations that had been applied before.
+    pub already_applied: usize,
+    /// The app role; `None` without `DB_APP_ROLE_ARN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleReport>,
+}
+
+/// The role that serves requests, and what it was granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RoleReport {
+    /// Name of the database role.
+    pub name: String,
+    /// ARN of the IAM role that connects as it.
+    pub arn: String,
+    /// Whether the database role was created.
+    pub is_new: bool,
+    /// Privileges, such as `SELECT, INSERT ON events`.
+    pub granted: Vec<String>,
+}
+
+/// Why [`migrate`] did not finish. What it had applied stays: the next invocation continues.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrationError {
+    /// The database is not available, or rejected a statement of the migrator itself.
+    #[error("could not migrate the database")]
+    Database(#[source] DatabaseError),
+    /// The database rejected a migration.
+    #[error("migration {version} failed")]
+    Statement {
+        /// The migration's version.
+        version: i64,
+        /// The database's reason.
+        #[source]
+        source: DatabaseError,
+    },
+    /// The file of an applied migration was changed.
+    #[error("migration {0} was applied with another content: restore its file, and add a new migration")]
+    Changed(i64),
+    /// A migration for Aurora DSQL would run in a transaction.
+    #[error(
+        "migration {0} is not for Aurora DSQL: its first line must be `-- no-transaction`, followed by one statement"
+    )]
+    Transactional(i64),
+    /// An asynchronous job of Aurora DSQL has failed, such as the build of a unique index over duplicates.
+    #[error("the job `{job}` failed: {details}: remove the cause, drop its invalid index, and migrate again")]
+    Job {
+        /// The job's id.
+        job: String,
+        /// The database's reason.
+        details: String,
+    },
+    /// The invocation ended before the migrations did.
+    #[error("the migrations did not end before the timeout of the function: migrate again, what was applied stays")]
+    TimedOut,
+    /// An index was not built to its end.
+    #[error("invalid indexes: {0}: drop them, and migrate again")]
+    InvalidIndexes(String),
+}
+
+impl From<DatabaseError> for MigrationError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Applies the pending migrations of a schema, and grants its privileges to the app role of the configuration.
+///
+/// On Aurora DSQL it executes one statement in a transaction, waits for the indexes that are built asynchronously, and fails if
+/// one is invalid. There is no lock: run one invocation at a time. It can be interrupted at any statement, and be run again.
+///
+/// # Errors
+///
+/// When the database is not available, rejects a statement, or an asynchronous job fails.
+pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result<MigrationReport, MigrationError> {
+    let MigrationConfig { mut database, app_role } = config;
+    let is_dsql = database.is_dsql();
+    // The migrations run below, not when the session is opened.
+    database.migrate = false;
+    let sessions = Sessions::new(database, &schema.postgres);
+    let mut retries = Retries::new(Budget::new(None));
+    let session = loop {
+        match sessions.connect().await {
+            Ok(session) => break session,
+            Err(failure) => wait(&mut retries, failure).await?,
+        }
+    };
+    let mut connection = session.connection;
+    let report = match is_dsql {
+        true => schema_dsql::migrate(&mut connection, schema, app_role).await?,
+        false => migrate_postgres(&mut connection, &schema.postgres, session.is_pooled).await?,
+    };
+    tracing::info!(applied = ?report.applied, already_applied = report.already_applied, "the schema is up to date");
+    Ok(report)
+}
+
+async fn wait(retries: &mut Retries, failure: Failure) -> Result<(), DatabaseError> {
+    let may_repeat = !failure.class.is_authentication;
+    retries.wait(failure, may_repeat).await
+}

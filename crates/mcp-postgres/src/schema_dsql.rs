@@ -1,0 +1,204 @@
+//! Migrations on Aurora DSQL: no lock, one statement in a transaction, asynchronous indexes.
+
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, migrate::Migrator, postgres::PgRow};
+
+use crate::{
+    DatabaseError, MigrationError, MigrationReport, RoleReport, Schema,
+    config::AppRole,
+    error::Failure,
+    migrate::{APPLIED, is_missing_table},
+    retry::{Budget, Retries},
+};
+
+/// The table of sqlx's migrator.
+const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
+    version bigint PRIMARY KEY,
+    description text NOT NULL,
+    installed_on timestamptz NOT NULL DEFAULT now(),
+    success boolean NOT NULL,
+    checksum bytea NOT NULL,
+    execution_time bigint NOT NULL
+)";
+const RECORD: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+    VALUES ($1, $2, true, $3, -1) ON CONFLICT (version) DO NOTHING";
+/// Jobs of an interrupted migration, too.
+const UNFINISHED: &str = "SELECT job_id FROM sys.jobs WHERE status IN ('submitted', 'processing')";
+const INVALID: &str = "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND NOT i.indisvalid ORDER BY c.relname";
+/// `transaction age limit exceeded`: a call that waits for a job is a transaction.
+const LIMIT_EXCEEDED: &str = "54000";
+
+pub(crate) async fn migrate(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    app_role: Option<AppRole>,
+) -> Result<MigrationReport, MigrationError> {
+    let before = applied(connection).await?;
+    let mut report = MigrationReport { applied: Vec::new(), already_applied: 0, role: None };
+    for migration in up(&schema.dsql) {
+        match before.iter().find(|(version, _)| *version == migration.version) {
+            Some((_, checksum)) if *checksum == *migration.checksum => report.already_applied += 1,
+            Some(_) => return Err(MigrationError::Changed(migration.version)),
+            None => {
+                if !migration.no_tx {
+                    return Err(MigrationError::Transactional(migration.version));
+                }
+                let failed = |source| MigrationError::Statement { version: migration.version, source };
+                let rows = execute(connection, migration.sql.as_str()).await.map_err(failed)?;
+                finish_jobs(connection, &rows).await?;
+                record(connection, migration).await?;
+                report.applied.push(migration.version);
+            }
+        }
+    }
+    let invalid = strings(&execute(connection, INVALID).await?);
+    if !invalid.is_empty() {
+        return Err(MigrationError::InvalidIndexes(invalid.join(", ")));
+    }
+    if let Some(role) = app_role {
+        report.role = Some(grant(connection, role, schema.grants).await?);
+    }
+    Ok(report)
+}
+
+fn up(migrator: &Migrator) -> impl Iterator<Item = &sqlx::migrate::Migration> {
+    migrator.iter().filter(|migration| !migration.migration_type.is_down_migration())
+}
+
+/// Versions and checksums of the applied migrations. Creates their table.
+async fn applied(connection: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, DatabaseError> {
+    let mut retries = Retries::new(Budget::new(None));
+    let rows = loop {
+        match connection.fetch_all(sqlx::raw_sql(APPLIED)).await {
+            Ok(rows) => break rows,
+            Err(error) if is_missing_table(&error) => {
+                execute(connection, CREATE_TABLE).await?;
+                break Vec::new();
+            }
+            Err(error) => wait(&mut retries, error).await?,
+        }
+    };
+    let read = |row: &PgRow| Ok::<_, sqlx::Error>((row.try_get("version")?, row.try_get("checksum")?));
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// Waits for the job that a statement has returned, and for those of statements whose response was lost.
+async fn finish_jobs(connection: &mut PgConnection, rows: &[PgRow]) -> Result<(), MigrationError> {
+    let returned = rows.iter().filter(|row| row.try_column("job_id").is_ok());
+    let mut jobs = strings(&returned.collect::<Vec<_>>());
+    jobs.extend(strings(&execute(connection, UNFINISHED).await?));
+    jobs.dedup();
+    for job in jobs {
+        wait_for_job(connection, job).await?;
+    }
+    let invalid = strings(&execute(connection, INVALID).await?);
+    match invalid.is_empty() {
+        true => Ok(()),
+        false => Err(MigrationError::InvalidIndexes(invalid.join(", "))),
+    }
+}
+
+async fn wait_for_job(connection: &mut PgConnection, job: String) -> Result<(), MigrationError> {
+    let id = literal(&job);
+    let call = format!("CALL sys.wait_for_job({id})");
+    let returned = loop {
+        match execute(connection, &call).await {
+            Ok(rows) => break rows,
+            Err(error) if code(&error).as_deref() == Some(LIMIT_EXCEEDED) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if returned.first().is_some_and(|row| row.try_get::<Option<bool>, _>(0).ok().flatten() == Some(true)) {
+        return Ok(());
+    }
+    let state = execute(connection, &format!("SELECT status, details FROM sys.jobs WHERE job_id = {id}")).await?;
+    let column = |name| state.first().and_then(|row| row.try_get::<Option<String>, _>(name).ok().flatten());
+    match column("status").as_deref() {
+        Some("completed") => Ok(()),
+        _ => Err(MigrationError::Job { job, details: column("details").unwrap_or_else(|| "no details".to_owned()) }),
+    }
+}
+
+async fn record(connection: &mut PgConnection, migration: &sqlx::migrate::Migration) -> Result<(), DatabaseError> {
+    let mut retries = Retries::new(Budget::new(None));
+    loop {
+        let insert = sqlx::query(RECORD)
+            .bind(migration.version)
+            .bind(&*migration.description)
+            .bind(&*migration.checksum)
+            .execute(&mut *connection);
+        match insert.await {
+            Ok(_) => return Ok(()),
+            Err(error) => wait(&mut retries, error).await?,
+        }
+    }
+}
+
+/// Creates the role, lets the IAM role connect as it, and grants its privileges.
+async fn grant(
+    connection: &mut PgConnection,
+    role: AppRole,
+    grants: &[(&str, &str)],
+) -> Result<RoleReport, DatabaseError> {
+    let AppRole { name, arn } = role;
+    let (own_name, own_arn) = (literal(&name), literal(&arn));
+    let exists = format!("SELECT 1 FROM pg_roles WHERE rolname = {own_name}");
+    let is_new = ensure(connection, &exists, &format!("CREATE ROLE {name} WITH LOGIN")).await?;
+    let exists = format!("SELECT 1 FROM sys.iam_pg_role_mappings WHERE pg_role_name = {own_name} AND arn = {own_arn}");
+    ensure(connection, &exists, &format!("AWS IAM GRANT {name} TO {own_arn}")).await?;
+    execute(connection, &format!("GRANT USAGE ON SCHEMA public TO {name}")).await?;
+    let mut granted = Vec::new();
+    for (table, privileges) in grants {
+        execute(connection, &format!("GRANT {privileges} ON {table} TO {name}")).await?;
+        granted.push(format!("{privileges} ON {table}"));
+    }
+    Ok(RoleReport { name, arn, is_new, granted })
+}
+
+/// Executes a statement unless its effect is there, also after its outcome was unknown. Returns whether it was executed.
+async fn ensure(connection: &mut PgConnection, exists: &str, sql: &str) -> Result<bool, DatabaseError> {
+    let mut retries = Retries::new(Budget::new(None));
+    let mut is_executed = false;
+    loop {
+        if !execute(connection, exists).await?.is_empty() {
+            return Ok(is_executed);
+        }
+        is_executed = true;
+        match connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await {
+            Ok(_) => return Ok(true),
+            Err(error) => wait(&mut retries, error).await?,
+        }
+    }
+}
+
+/// Executes a statement that can be repeated, with retries of conflicts.
+async fn execute(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, DatabaseError> {
+    let mut retries = Retries::new(Budget::new(None));
+    loop {
+        match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => wait(&mut retries, error).await?,
+        }
+    }
+}
+
+/// Waits before a statement is repeated on the same connection.
+async fn wait(retries: &mut Retries, error: sqlx::Error) -> Result<(), DatabaseError> {
+    let failure = Failure::from(error);
+    let may_repeat = !failure.class.is_connection_lost;
+    retries.wait(failure, may_repeat).await
+}
+
+/// The first column of rows, without nulls.
+fn strings<R: std::borrow::Borrow<PgRow>>(rows: &[R]) -> Vec<String> {
+    rows.iter().filter_map(|row| row.borrow().try_get::<Option<String>, _>(0).ok().flatten()).collect()
+}
+
+fn code(error: &DatabaseError) -> Option<String> {
+    let source = std::error::Error::source(error)?.downcast_ref::<sqlx::Error>()?;
+    source.as_database_error()?.code().map(|code| code.into_owned())
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,2 @@
+-- no-transaction
+ALTER TABLE notes ADD COLUMN IF NOT EXISTS author text;

@@ -1,0 +1,173 @@
+//! The invocation that changes the schema, on Postgres and on Aurora DSQL.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
+
+mod support;
+
+use dsql_emulator::{Faults, Limits, TestCredentials};
+use mcp_postgres::{MigrationConfig, MigrationError, MigrationReport, Schema, migrate};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, migrate::Migrator};
+use support::{Backend, Kind, Proxy};
+
+static SCHEMA: Schema = Schema {
+    postgres: sqlx::migrate!("tests/migrations"),
+    dsql: sqlx::migrate!("tests/migrations-dsql"),
+    grants: &[("notes", "SELECT, INSERT")],
+};
+/// Not for Aurora DSQL: its first migration has no first line `-- no-transaction`.
+static OTHER: Schema = Schema { postgres: Migrator::DEFAULT, dsql: sqlx::migrate!("tests/migrations"), grants: &[] };
+
+/// With an index that is built outside of a transaction.
+static CONCURRENT: Schema =
+    Schema { postgres: sqlx::migrate!("tests/migrations-no-transaction"), dsql: Migrator::DEFAULT, grants: &[] };
+
+/// An emulator without a table.
+async fn cluster() -> Backend {
+    let backend = Backend::cluster(Limits::default(), Faults::default()).await;
+    backend.connect().await.execute("DROP TABLE notes, _sqlx_migrations").await.unwrap();
+    backend
+}
+
+fn config(backend: &Backend, role: Option<&str>) -> MigrationConfig {
+    let variables = backend.variables();
+    let arn = TestCredentials::default().role_arn;
+    let get = |name: &str| match (name, role) {
+        ("DB_APP_ROLE_ARN", Some(_)) => Some(arn.as_str()),
+        ("DB_APP_USER", Some(role)) => Some(role),
+        _ => variables.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str()),
+    };
+    MigrationConfig::from_env(get).unwrap()
+}
+
+async fn run(backend: &Backend, role: Option<&str>) -> Result<MigrationReport, MigrationError> {
+    migrate(config(backend, role), &SCHEMA).await
+}
+
+/// Tables, columns, indexes, constraints, privileges and the recorded migrations.
+async fn state(connection: &mut PgConnection, role: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT concat_ws(' ', attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull, attidentity) FROM pg_attribute
+            WHERE attrelid IN ('notes'::regclass, '_sqlx_migrations'::regclass) AND attnum > 0
+        UNION ALL SELECT concat_ws(' ', indexrelid::regclass, indisvalid, pg_get_indexdef(indexrelid)) FROM pg_index
+            WHERE indrelid = 'notes'::regclass
+        UNION ALL SELECT concat_ws(' ', conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = 'notes'::regclass
+        UNION ALL SELECT concat_ws(' ', version, description, success, encode(checksum, 'hex')) FROM _sqlx_migrations
+        UNION ALL SELECT privilege_type FROM information_schema.role_table_grants WHERE grantee = '{role}'
+        UNION ALL SELECT arn FROM sys.iam_pg_role_mappings WHERE pg_role_name = '{role}'
+        ORDER BY 1"
+    );
+    connection.fetch_all(AssertSqlSafe(sql)).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+async fn drop_role(connection: &mut PgConnection, role: &str) {
+    connection.execute(AssertSqlSafe(format!("DROP OWNED BY {role}"))).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("DROP ROLE {role}"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_interruption_after_any_statement_is_continued() {
+    // Roles belong to the server, not to the database of a test.
+    let role = format!("interrupted_{}", std::process::id());
+    let mut expected: Option<Vec<String>> = None;
+    let mut interruptions = 0;
+    for statement in 1.. {
+        let backend = cluster().await;
+        let mut admin = backend.connect().await;
+        backend.emulator().set_faults(Faults { disconnect_at: Some(statement), ..Faults::default() });
+        let first = run(&backend, Some(&role)).await;
+        let is_whole = first.is_ok();
+        backend.emulator().set_faults(Faults::default());
+
+        let second = run(&backend, Some(&role)).await;
+
+        assert!(second.is_ok(), "after statement {statement}: {first:?}, {second:?}");
+        let own = state(&mut admin, &role).await;
+        drop_role(&mut admin, &role).await;
+        let expected = expected.get_or_insert_with(|| own.clone());
+        assert_eq!(own, *expected, "after statement {statement}");
+        if is_whole {
+            // The run had fewer statements.
+            assert_eq!(second.unwrap().already_applied, 3);
+            break;
+        }
+        interruptions += 1;
+    }
+    assert!(interruptions > 12, "{interruptions}");
+    let expected = expected.unwrap();
+    assert!(expected.iter().any(|own| own.starts_with("notes_text t CREATE UNIQUE INDEX")), "{expected:#?}");
+}
+
+#[tokio::test]
+async fn conflicts_and_an_unavailable_server_are_retried() {
+    let role = format!("retried_{}", std::process::id());
+    for seed in 0..5 {
+        let backend = cluster().await;
+        let faults = Faults { conflict: 0.2, schema_change: 0.2, unavailable: 0.2, seed, ..Faults::default() };
+        backend.emulator().set_faults(faults);
+
+        let report = run(&backend, Some(&role)).await.unwrap();
+
+        assert_eq!(report.applied, [1, 2, 3]);
+        let mut admin = backend.connect().await;
+        assert!(state(&mut admin, &role).await.contains(&"INSERT".to_owned()));
+        drop_role(&mut admin, &role).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_index_fails_the_migration_until_it_is_dropped() {
+    let backend = cluster().await;
+    let mut admin = backend.connect().await;
+    let table = SCHEMA.dsql.iter().next().unwrap().sql.as_str().replace("(CACHE 65536)", "");
+    admin.execute(sqlx::raw_sql(AssertSqlSafe(table))).await.unwrap();
+    admin.execute("INSERT INTO notes (text) VALUES ('one'), ('one')").await.unwrap();
+
+    let failed = run(&backend, None).await.unwrap_err();
+    admin.execute("DELETE FROM notes").await.unwrap();
+    let invalid = run(&backend, None).await.unwrap_err();
+    admin.execute("DROP INDEX notes_text").await.unwrap();
+    let last = run(&backend, None).await.unwrap();
+
+    assert!(matches!(&failed, MigrationError::Job { details, .. } if details.contains("notes_text")), "{failed:?}");
+    assert!(matches!(&invalid, MigrationError::InvalidIndexes(names) if names == "notes_text"), "{invalid:?}");
+    assert_eq!((last.applied, last.already_applied), (vec![2, 3], 1));
+}
+
+#[tokio::test]
+async fn a_changed_or_transactional_migration_is_an_error() {
+    let backend = cluster().await;
+    let transactional = migrate(config(&backend, None), &OTHER).await.unwrap_err();
+    run(&backend, None).await.unwrap();
+    let changed = migrate(config(&backend, None), &OTHER).await.unwrap_err();
+
+    assert!(matches!(transactional, MigrationError::Transactional(1)), "{transactional:?}");
+    assert!(matches!(changed, MigrationError::Changed(1)), "{changed:?}");
+}
+
+#[tokio::test]
+async fn postgres_is_migrated_by_its_own_set() {
+    let backend = Backend::create(Kind::Postgres).await;
+
+    let (first, second) = (run(&backend, None).await.unwrap(), run(&backend, None).await.unwrap());
+
+    assert_eq!((first.applied, first.already_applied, first.role), (vec![1], 0, None));
+    assert_eq!((second.applied, second.already_applied), (vec![], 1));
+    assert_eq!(support::notes(&backend).await, 0);
+}
+
+#[tokio::test]
+async fn postgres_is_migrated_outside_of_a_transaction_also_behind_a_pooler() {
+    for is_pooler in [false, true] {
+        let backend = Backend::create(Kind::Postgres).await;
+        let proxy = Proxy::start(&backend, is_pooler);
+        let get = |name: &str| (name == "DATABASE_URL").then_some(proxy.url.as_str());
+        let config = || MigrationConfig::from_env(get).unwrap();
+
+        let first = migrate(config(), &CONCURRENT).await.unwrap();
+        let second = migrate(config(), &CONCURRENT).await.unwrap();
+
+        assert_eq!((first.applied, second.already_applied), (vec![1, 2], 2), "pooler: {is_pooler}");
+        let index = backend.connect().await.fetch_one("SELECT to_regclass('notes_text') IS NOT NULL").await.unwrap();
+        assert!(index.get::<bool, _>(0));
+    }
+}
