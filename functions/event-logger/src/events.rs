@@ -1,5 +1,6 @@
-//! The `events` table. All SQL statements of the function are here.
+//! The `events` table. All SQL statements of the function are here: one set for Postgres 14 to 18 and for Aurora DSQL.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use mcp_lambda::{
     Principal, RequestContext,
     postgres::{DatabaseError, Retry},
@@ -11,20 +12,35 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::form
 
 use crate::{READ, State};
 
-/// A key of an event older than 30 days can be reused.
+/// Inserts an event. A conflict is one of `key`, or in Postgres one of `idempotency_key` with an event of the version before.
 pub(crate) const INSERT: &str = r#"
-    INSERT INTO events (event_name, issuer, subject, email, idempotency_key)
-    VALUES ($1, $2, $3, $4, coalesce('client:' || $5, 'call:' || md5($6)))
-    ON CONFLICT (issuer, subject, idempotency_key) DO UPDATE SET idempotency_key = excluded.idempotency_key
-    RETURNING id, event_name, "timestamp", issuer, subject, email,
-        xmax = 0 AS is_new, "timestamp" < now() - interval '30 days' AS is_expired
+    INSERT INTO events (key, event_name, issuer, subject, email, idempotency_key)
+    VALUES (coalesce($1::text::uuid, gen_random_uuid()), $2, $3, $4, $5, $6)
+    ON CONFLICT DO NOTHING
+    RETURNING id, event_name, "timestamp", issuer, subject, email
 "#;
-pub(crate) const CLEAR_KEY: &str = "UPDATE events SET idempotency_key = NULL WHERE id = $1";
+pub(crate) const BY_KEY: &str = r#"
+    SELECT id, event_name, "timestamp", issuer, subject, email, "timestamp" < now() - interval '30 days' AS is_expired
+    FROM events WHERE key = $1::text::uuid
+"#;
+/// For events of the version before. The next release drops the column and this statement.
+pub(crate) const BY_IDEMPOTENCY_KEY: &str = r#"
+    SELECT id, event_name, "timestamp", issuer, subject, email, "timestamp" < now() - interval '30 days' AS is_expired
+    FROM events WHERE issuer = $1 AND subject = $2 AND idempotency_key = $3
+"#;
+/// A key of an event older than 30 days can be reused.
+pub(crate) const CLEAR_KEY: &str = r#"
+    UPDATE events SET key = gen_random_uuid(), idempotency_key = NULL
+    WHERE id = $1 AND "timestamp" < now() - interval '30 days'
+"#;
 pub(crate) const LATEST: &str = r#"
     SELECT id, event_name, "timestamp", issuer, subject, email FROM events ORDER BY "timestamp" DESC, id DESC LIMIT $1
 "#;
 pub(crate) const BY_ID: &str =
     r#"SELECT id, event_name, "timestamp", issuer, subject, email FROM events WHERE id = $1"#;
+
+/// Attempts of an insert whose key other calls take and clear at the same time.
+const MAX_ATTEMPTS: usize = 3;
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -99,7 +115,7 @@ pub(crate) enum InsertOutcome {
     KeyTaken,
 }
 
-/// Logs an event. The transaction is committed when this function returns.
+/// Logs an event. It is committed when this function returns.
 pub(crate) async fn insert(
     context: &RequestContext<State>,
     event: &NewEvent<'_>,
@@ -114,49 +130,90 @@ pub(crate) async fn insert(
     let has_key = call.is_some() || event.idempotency_key.is_some();
     let retry = if has_key { Retry::Idempotent } else { Retry::Never };
 
-    let insert = InsertStatement { event, caller, call: call.as_deref() };
+    let idempotency_key = event.idempotency_key.map(|key| format!("client:{key}"));
+    let own_key = idempotency_key.clone().or(call.map(|call| format!("call:{call}")));
+    let insert = InsertStatement {
+        key: own_key.map(|own| event_key(&caller.issuer, &caller.subject, &own)),
+        event_name: event.event_name,
+        caller,
+        email: caller.verified_email().unwrap_or_default(),
+        idempotency_key,
+    };
     let inserted = context
         .state()
         .database
         .write(context, retry, async |mut connection| Ok(insert.execute(&mut connection).await?));
-    let inserted = inserted.await?;
-    let is_same = inserted.is_new || inserted.row.event_name == event.event_name;
-    Ok(if is_same { InsertOutcome::Stored(inserted.row) } else { InsertOutcome::KeyTaken })
+    let (row, is_new) = inserted.await?;
+    let is_same = is_new || row.event_name == event.event_name;
+    Ok(if is_same { InsertOutcome::Stored(row) } else { InsertOutcome::KeyTaken })
+}
+
+/// Derives the key of an event: the first 16 bytes of a SHA-256 digest, as the text of a UUID. Lengths separate the parts.
+/// `migrations/0003_key_of_events.sql` derives the same keys.
+fn event_key(issuer: &str, subject: &str, own: &str) -> String {
+    let text = format!("{}:{issuer}{}:{subject}{own}", issuer.len(), subject.len());
+    let digest = digest(&SHA256, text.as_bytes());
+    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct InsertStatement<'a> {
-    event: &'a NewEvent<'a>,
+    /// `None` for a random key.
+    key: Option<String>,
+    event_name: &'a str,
     caller: &'a Principal,
-    call: Option<&'a str>,
+    email: &'a str,
+    idempotency_key: Option<String>,
 }
 
 #[derive(FromRow)]
-struct InsertedRow {
+struct EarlierRow {
     #[sqlx(flatten)]
     row: EventRow,
-    is_new: bool,
     is_expired: bool,
 }
 
 impl InsertStatement<'_> {
-    async fn execute(&self, connection: &mut PgConnection) -> Result<InsertedRow, sqlx::Error> {
-        let first = self.insert(connection).await?;
-        if first.is_new || !first.is_expired {
-            return Ok(first);
+    /// Inserts the event, or returns the one that has its key. Each statement commits by itself, and has no effect when it is
+    /// repeated.
+    async fn execute(&self, connection: &mut PgConnection) -> Result<(EventRow, bool), sqlx::Error> {
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(row) = self.insert(connection).await? {
+                return Ok((row, true));
+            }
+            match self.earlier(connection).await? {
+                Some(EarlierRow { row, is_expired: false }) => return Ok((row, false)),
+                Some(EarlierRow { row, .. }) => {
+                    sqlx::query(CLEAR_KEY).bind(row.id).execute(&mut *connection).await?;
+                }
+                // Another call cleared the key meanwhile.
+                None => {}
+            }
         }
-        sqlx::query(CLEAR_KEY).bind(first.row.id).execute(&mut *connection).await?;
-        self.insert(connection).await
+        Err(sqlx::Error::RowNotFound)
     }
 
-    async fn insert(&self, connection: &mut PgConnection) -> Result<InsertedRow, sqlx::Error> {
+    async fn insert(&self, connection: &mut PgConnection) -> Result<Option<EventRow>, sqlx::Error> {
         sqlx::query_as(INSERT)
-            .bind(self.event.event_name)
+            .bind(&self.key)
+            .bind(self.event_name)
             .bind(&self.caller.issuer)
             .bind(&self.caller.subject)
-            .bind(self.caller.verified_email().unwrap_or_default())
-            .bind(self.event.idempotency_key)
-            .bind(self.call)
-            .fetch_one(connection)
+            .bind(self.email)
+            .bind(&self.idempotency_key)
+            .fetch_optional(connection)
+            .await
+    }
+
+    async fn earlier(&self, connection: &mut PgConnection) -> Result<Option<EarlierRow>, sqlx::Error> {
+        let row = sqlx::query_as(BY_KEY).bind(&self.key).fetch_optional(&mut *connection).await?;
+        if row.is_some() || self.idempotency_key.is_none() {
+            return Ok(row);
+        }
+        sqlx::query_as(BY_IDEMPOTENCY_KEY)
+            .bind(&self.caller.issuer)
+            .bind(&self.caller.subject)
+            .bind(&self.idempotency_key)
+            .fetch_optional(connection)
             .await
     }
 }

@@ -8,16 +8,20 @@ mod resources;
 
 use mcp_lambda::{
     HttpConfig, InitError, McpService, Server,
-    postgres::{Database, DatabaseConfig},
+    postgres::{Database, DatabaseConfig, Schema},
 };
-use sqlx::migrate::Migrator;
 
 /// Settings of the HTTP endpoint and of the database.
 pub type Config = (HttpConfig, DatabaseConfig);
 
-/// Migrations of the schema. With `DB_MIGRATE=off` apply them with `sqlx migrate run --source
-/// functions/event-logger/migrations`.
-pub static MIGRATOR: Migrator = sqlx::migrate!();
+/// The schema. `MCP_ROLE=migrate` applies it, and on Postgres the init phase unless `DB_MIGRATE` is `off`. Both sets of migrations
+/// have the same result, except that Postgres keeps the index of `idempotency_key` for the version before.
+pub static SCHEMA: Schema = Schema {
+    postgres: sqlx::migrate!(),
+    dsql: sqlx::migrate!("./migrations-dsql"),
+    // `UPDATE` releases the keys of old events.
+    grants: &[("events", "SELECT, INSERT, UPDATE")],
+};
 
 /// Scope that `log_event` requires.
 pub(crate) const WRITE: &str = "events:write";
@@ -37,7 +41,7 @@ pub struct State {
 ///
 /// When no way to authenticate callers is configured.
 pub async fn service((http, database): Config) -> Result<McpService, InitError> {
-    let database = Database::open(database, &MIGRATOR).await;
+    let database = Database::open(database, &SCHEMA.postgres).await;
     let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database: database.clone() })
         .title("Event logger")
         .instructions(

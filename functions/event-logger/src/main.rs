@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mcp_lambda::main(event_logger::service)
+    mcp_lambda::main_with_schema(event_logger::service, &event_logger::SCHEMA)
 }

@@ -1,35 +1,51 @@
 //! The function's contract: the definitions that clients receive, and the behavior that they rely on; against a real
-//! Postgres.
+//! Postgres, and against Aurora DSQL by its emulator.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
+mod support;
+
 use std::time::{Duration, Instant};
 
-use event_logger::{Config, service};
-use mcp_lambda::{Env, FromEnv, McpService, Principal, ProtocolVersion, transport::Invocation};
+use event_logger::service;
+use mcp_lambda::{McpService, Principal, ProtocolVersion, transport::Invocation};
 use mcp_testing::{
-    CallToolResult, McpRequest, Reply, TestDatabase, TestIssuer, Via, as_caller, assert_contract, assert_text_has,
-    bounds, discover, exchange, exchange_via, resources_read, tools_call, tools_list,
+    CallToolResult, McpRequest, Reply, TestIssuer, Via, as_caller, assert_contract, assert_text_has, bounds, discover,
+    exchange, exchange_via, resources_read, tools_call, tools_list,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor, Row};
+use support::{Backend, config, service_of};
 
-fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
-    Config::from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|error| error.to_string())
+async fn event_logger(database: &Backend) -> McpService {
+    service_of(database).await
 }
 
-/// For tests that do not depend on the caller: access rules are off.
-async fn event_logger(database: &TestDatabase) -> McpService {
-    let config = config(&[("DATABASE_URL", database.url()), ("MCP_AUTH", "dangerously-off")]).unwrap();
-    service(config).await.unwrap()
-}
-
-async fn guarded(database: &TestDatabase, issuer: &TestIssuer) -> McpService {
-    let variables = issuer.variables();
-    let mut pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    pairs.push(("DATABASE_URL", database.url()));
+async fn guarded(database: &Backend, issuer: &TestIssuer) -> McpService {
+    let variables = [issuer.variables(), database.variables()].concat();
+    let pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     service(config(&pairs).unwrap()).await.unwrap()
 }
+
+on_both!(
+    definitions_match_the_golden_file,
+    events_are_listed_newest_first_as_log_lines,
+    the_text_of_a_result_contains_the_arguments_of_further_calls,
+    events_of_the_same_time_have_a_stable_order,
+    an_index_serves_the_latest_events,
+    a_key_deduplicates_calls,
+    a_key_belongs_to_its_caller,
+    a_key_can_be_reused_after_thirty_days,
+    an_invocation_logs_an_event_once,
+    calls_of_one_batch_are_separate_events,
+    schema_bounds_are_enforced,
+    blank_names_and_control_characters_are_rejected,
+    events_can_be_read_as_resources,
+    every_revision_can_log_and_list,
+    no_hostile_token_logs_an_event,
+    logging_requires_a_scope_and_names_the_caller,
+    the_caller_of_an_event_is_shown_only_with_the_read_scope,
+);
 
 /// 6.4: a request that needs no database does not wake it.
 #[tokio::test]
@@ -80,15 +96,12 @@ fn structured(result: &CallToolResult) -> Value {
     serde_json::from_str(result.structured_content.as_ref().unwrap().get()).unwrap()
 }
 
-async fn count(database: &TestDatabase) -> i64 {
-    let row = database.connect().await.fetch_one("SELECT count(*) FROM events").await.unwrap();
+async fn count(database: &Backend) -> i64 {
+    let row = database.test.connect().await.fetch_one("SELECT count(*) FROM events").await.unwrap();
     row.try_get(0).unwrap()
 }
 
-#[tokio::test]
-async fn definitions_match_the_golden_file() {
-    let database = TestDatabase::create().await;
-
+async fn definitions_match_the_golden_file(database: Backend) {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
 
@@ -96,9 +109,7 @@ async fn definitions_match_the_golden_file() {
         .await;
 }
 
-#[tokio::test]
-async fn events_are_listed_newest_first_as_log_lines() {
-    let database = TestDatabase::create().await;
+async fn events_are_listed_newest_first_as_log_lines(database: Backend) {
     let service = event_logger(&database).await;
     let empty = latest(&service, json!({})).await;
     for number in 1..=7 {
@@ -122,9 +133,7 @@ async fn events_are_listed_newest_first_as_log_lines() {
 }
 
 /// 2.5: half of the clients show the model only the text.
-#[tokio::test]
-async fn the_text_of_a_result_contains_the_arguments_of_further_calls() {
-    let database = TestDatabase::create().await;
+async fn the_text_of_a_result_contains_the_arguments_of_further_calls(database: Backend) {
     let service = event_logger(&database).await;
 
     let logged = log(&service, json!({ "event_name": "login" })).await;
@@ -135,12 +144,10 @@ async fn the_text_of_a_result_contains_the_arguments_of_further_calls() {
     assert_eq!(assert_text_has(&listed, &["id", "event_name"]), 4);
 }
 
-#[tokio::test]
-async fn events_of_the_same_time_have_a_stable_order() {
-    let database = TestDatabase::create().await;
+async fn events_of_the_same_time_have_a_stable_order(database: Backend) {
     let service = event_logger(&database).await;
     let insert = "INSERT INTO events (event_name, timestamp) SELECT 'event ' || n, '2026-01-02 03:04:05Z' FROM generate_series(1, 9) n";
-    database.connect().await.execute(insert).await.unwrap();
+    database.test.connect().await.execute(insert).await.unwrap();
 
     let text = latest(&service, json!({ "limit": 3 })).await.text();
 
@@ -149,11 +156,8 @@ async fn events_of_the_same_time_have_a_stable_order() {
     assert_eq!(text, lines.join("\n"));
 }
 
-#[tokio::test]
-async fn an_index_serves_the_latest_events() {
-    let database = TestDatabase::create().await;
-    let _service = event_logger(&database).await;
-    let mut connection = database.connect().await;
+async fn an_index_serves_the_latest_events(database: Backend) {
+    let mut connection = database.test.connect().await;
     let insert = "INSERT INTO events (event_name) SELECT 'event ' || n FROM generate_series(1, 5000) n; ANALYZE events";
     connection.execute(sqlx::raw_sql(insert)).await.unwrap();
 
@@ -163,12 +167,10 @@ async fn an_index_serves_the_latest_events() {
         .unwrap();
 
     let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
-    assert!(plan.concat().contains("events_latest"), "{plan:?}");
+    assert!(plan.concat().contains("events_by_time"), "{plan:?}");
 }
 
-#[tokio::test]
-async fn a_key_deduplicates_calls() {
-    let database = TestDatabase::create().await;
+async fn a_key_deduplicates_calls(database: Backend) {
     let service = event_logger(&database).await;
     let arguments = json!({ "event_name": "paid", "idempotency_key": "k1" });
 
@@ -182,9 +184,7 @@ async fn a_key_deduplicates_calls() {
     assert_eq!(count(&database).await, 1);
 }
 
-#[tokio::test]
-async fn a_key_belongs_to_its_caller() {
-    let database = TestDatabase::create().await;
+async fn a_key_belongs_to_its_caller(database: Backend) {
     let service = event_logger(&database).await;
     let arguments = json!({ "event_name": "paid", "idempotency_key": "k1" });
     for caller in ["ada", "bob", "ada"] {
@@ -202,14 +202,12 @@ async fn a_key_belongs_to_its_caller() {
     assert_eq!(subjects, ["", "bob", "ada"]);
 }
 
-#[tokio::test]
-async fn a_key_can_be_reused_after_thirty_days() {
-    let database = TestDatabase::create().await;
+async fn a_key_can_be_reused_after_thirty_days(database: Backend) {
     let service = event_logger(&database).await;
     log(&service, json!({ "event_name": "rent", "idempotency_key": "monthly" })).await;
     let age = async |interval: &str| {
         let update = format!("UPDATE events SET timestamp = now() - interval '{interval}'");
-        database.connect().await.execute(AssertSqlSafe(update)).await.unwrap();
+        database.test.connect().await.execute(AssertSqlSafe(update)).await.unwrap();
     };
 
     age("29 days").await;
@@ -222,9 +220,7 @@ async fn a_key_can_be_reused_after_thirty_days() {
     assert_eq!((before, count(&database).await), (1, 2));
 }
 
-#[tokio::test]
-async fn an_invocation_logs_an_event_once() {
-    let database = TestDatabase::create().await;
+async fn an_invocation_logs_an_event_once(database: Backend) {
     let service = event_logger(&database).await;
     let send = async |request_id: &str, id: i64| {
         let invocation = Invocation { request_id: request_id.to_owned(), ..Invocation::default() };
@@ -239,9 +235,7 @@ async fn an_invocation_logs_an_event_once() {
     assert_eq!(count(&database).await, 3);
 }
 
-#[tokio::test]
-async fn calls_of_one_batch_are_separate_events() {
-    let database = TestDatabase::create().await;
+async fn calls_of_one_batch_are_separate_events(database: Backend) {
     let service = event_logger(&database).await;
     let legacy = ProtocolVersion::V2025_03_26;
     let log = |id: Value| tools_call("log_event", json!({ "event_name": "tick" })).revision(legacy).id(id).message();
@@ -256,9 +250,7 @@ async fn calls_of_one_batch_are_separate_events() {
     assert_eq!(count(&database).await, 2);
 }
 
-#[tokio::test]
-async fn schema_bounds_are_enforced() {
-    let database = TestDatabase::create().await;
+async fn schema_bounds_are_enforced(database: Backend) {
     let service = event_logger(&database).await;
 
     let log = json!({ "event_name": "x" });
@@ -268,9 +260,7 @@ async fn schema_bounds_are_enforced() {
     assert_eq!(bounds, 6);
 }
 
-#[tokio::test]
-async fn blank_names_and_control_characters_are_rejected() {
-    let database = TestDatabase::create().await;
+async fn blank_names_and_control_characters_are_rejected(database: Backend) {
     let service = event_logger(&database).await;
 
     for name in [" ", "\n\t", "\u{2003}", "a\0b", "x\n[2026-01-01 00:00:00] paid", "x\u{2028}y"] {
@@ -286,9 +276,7 @@ async fn read(service: &McpService, uri: &str) -> Reply {
     exchange(service, resources_read(uri)).await
 }
 
-#[tokio::test]
-async fn events_can_be_read_as_resources() {
-    let database = TestDatabase::create().await;
+async fn events_can_be_read_as_resources(database: Backend) {
     let service = event_logger(&database).await;
     let logged = structured(&log(&service, json!({ "event_name": "login" })).await);
 
@@ -303,9 +291,7 @@ async fn events_can_be_read_as_resources() {
     assert_eq!(missing.refusal(), (200, -32602));
 }
 
-#[tokio::test]
-async fn every_revision_can_log_and_list() {
-    let database = TestDatabase::create().await;
+async fn every_revision_can_log_and_list(database: Backend) {
     let service = event_logger(&database).await;
     for revision in ProtocolVersion::ALL {
         let request: McpRequest = tools_call("log_event", json!({ "event_name": revision.as_str() }));
@@ -352,9 +338,7 @@ async fn a_missing_or_misspelt_authentication_setting_is_an_init_error() {
     assert!(misspelt.contains("MCP_AUTH"), "{misspelt}");
 }
 
-#[tokio::test]
-async fn no_hostile_token_logs_an_event() {
-    let database = TestDatabase::create().await;
+async fn no_hostile_token_logs_an_event(database: Backend) {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
 
@@ -364,9 +348,7 @@ async fn no_hostile_token_logs_an_event() {
     assert_eq!(count(&database).await, 1, "that of the good token");
 }
 
-#[tokio::test]
-async fn logging_requires_a_scope_and_names_the_caller() {
-    let database = TestDatabase::create().await;
+async fn logging_requires_a_scope_and_names_the_caller(database: Backend) {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
     let log = || tools_call("log_event", json!({ "event_name": "login" }));
@@ -388,9 +370,7 @@ async fn logging_requires_a_scope_and_names_the_caller() {
 }
 
 /// Each request that returns an event, with and without the scope that shows who logged it.
-#[tokio::test]
-async fn the_caller_of_an_event_is_shown_only_with_the_read_scope() {
-    let database = TestDatabase::create().await;
+async fn the_caller_of_an_event_is_shown_only_with_the_read_scope(database: Backend) {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
     let log = || tools_call("log_event", json!({ "event_name": "login", "idempotency_key": "k" }));
