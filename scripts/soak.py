@@ -3,10 +3,11 @@
 
     python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--proxy-minutes N] [--mutate FILE... | --no-mutants]
 
-Kills deployments after each of their calls (`-m slow`), calls the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), runs a fleet of
-`mcpl proxy` for an hour while servers, issuers and clocks change (`scripts/soak_proxies.py`), fuzzes documents, events,
-messages and tokens, and changes the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a
-nightly compiler (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
+Kills deployments after each of their calls and sends 10,000 pairs of a list and a call to two versions at once (`-m slow`), calls
+the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), runs a fleet of `mcpl proxy` for an
+hour while servers, issuers and clocks change (`scripts/soak_proxies.py`), fuzzes documents, events, messages and tokens, and changes
+the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly compiler
+(`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
 `--mutate` changes the files given and does nothing else; one of them takes some minutes, all of them hours.
 """
 
@@ -64,7 +65,8 @@ def main():
 
 
 def slow_tests():
-    """Deployments that are killed after each of their calls, at a first deployment and repaired by a rollback."""
+    """Deployments that are killed after each of their calls, at a first deployment and repaired by a rollback; pairs of a list and a
+    call, answered by two versions."""
     command = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider", "-n", "2", "-m", "slow", tools.INTEROP]
     if subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment()).returncode:
         sys.exit("failed: slow tests")

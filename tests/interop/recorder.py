@@ -34,7 +34,7 @@ class Recorder:
 
     def __init__(self, target):
         self.exchanges = []
-        self._target = urllib.parse.urlsplit(target)
+        self._target = self.parsed(target)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}{self._target.path}"
 
@@ -46,14 +46,22 @@ class Recorder:
         self._server.shutdown()
         self._server.server_close()
 
+    parsed = staticmethod(urllib.parse.urlsplit)
+
+    def target_of(self, body):
+        """The target of a request."""
+        return self._target
+
     def _handler(recorder):
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # The body is a write of its own: it does not wait until the client has acknowledged the headers.
+            disable_nagle_algorithm = True
 
             def forward(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
-                upstream = http.client.HTTPConnection(recorder._target.netloc, timeout=60)
+                upstream = http.client.HTTPConnection(recorder.target_of(body).netloc, timeout=60)
                 upstream.request(self.command, self.path, body, headers)
                 response = upstream.getresponse()
                 content = response.read()
