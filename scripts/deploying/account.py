@@ -4,6 +4,7 @@ import os
 import sys
 
 import boto3
+import botocore.session
 
 
 class Account:
@@ -23,8 +24,11 @@ class Account:
 
     @property
     def domain(self):
-        """The domain of AWS endpoints in this region, the value of AWS::URLSuffix."""
-        return "amazonaws.com.cn" if self.session.get_partition_for_region(self.region) == "aws-cn" else "amazonaws.com"
+        """The domain of AWS endpoints in this region, the value of AWS::URLSuffix: `amazonaws.com` in most partitions, another one in
+        aws-cn, aws-eusc and those without the internet."""
+        name = self.session.get_partition_for_region(self.region)
+        partitions = botocore.session.get_session().get_data("endpoints")["partitions"]
+        return next(own["dnsSuffix"] for own in partitions if own["partition"] == name)
 
     def ask(self, arguments, *plan):
         """Prints the account, the region and the planned changes. Exits unless the user confirms."""

@@ -241,3 +241,20 @@ def test_what_failed_in_an_earlier_deployment_is_not_told_again():
         told = list(stack.failures(names["outer"], outer[-1]["Timestamp"]))
 
     assert told == ["  Inner: UPDATE_FAILED", "  Role: now"]
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("eu-central-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+    ],
+)
+def test_templates_are_read_at_the_domain_of_the_partition(region, domain):
+    account = deploy_script.Account.__new__(deploy_script.Account)
+    account.session, account.region, account.id = boto3.Session("key", "secret", region_name=region), region, ACCOUNT
+    bucket = f"mcp-on-lambda-{ACCOUNT}-{region}"
+
+    assert deploy_script.Artifacts(account).url("templates/a.yaml") == f"https://{bucket}.s3.{region}.{domain}/templates/a.yaml"
