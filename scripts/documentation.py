@@ -5,6 +5,8 @@ import pathlib
 import re
 import urllib.parse
 
+import tools
+
 # Written by Lambda itself: nothing that anyone sets.
 PLATFORM = {"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION"}
 # Built or installed, or made from a template whose links are those of the place it is copied to.
@@ -59,10 +61,17 @@ def logged(source):
 
 
 def sources(project):
-    """The code of functions, and of what they are made of."""
+    """The code of the framework's functions, and of what functions are made of. A product function documents itself in its own
+    folder."""
     paths = [path for folder in ("crates", "functions") for path in (project / folder).glob("*/src/**/*.rs")]
-    texts = [path.read_text() for path in paths if path.relative_to(project).parts[1] not in TOOLS]
+    texts = [path.read_text() for path in paths if path.relative_to(project).parts[1] not in TOOLS and is_of_framework(path, project)]
     return [text.partition("\n#[cfg(test)]\n")[0] for text in texts]
+
+
+def is_of_framework(path, project):
+    """Whether a file does not belong to a product function."""
+    parts = path.relative_to(project).parts
+    return parts[0] != "functions" or len(parts) < 3 or parts[1] in tools.SHIPPED
 
 
 def unknown_messages(project):

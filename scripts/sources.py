@@ -5,6 +5,8 @@ import pathlib
 import re
 import subprocess
 
+import documentation
+
 # Not deployed, and reading no JSON of others.
 EXEMPT = {"conformance", "dsql-emulator", "function-url-emulator", "mcp-testing"}
 
@@ -41,10 +43,11 @@ UNCHECKED = ("scripts/sources.py", "tests/scripts/test_sources.py", "tests/inter
 
 
 def unbounded_readers(project):
-    """The places outside tests that read JSON in another way than by `mcp_protocol::json`: path, line, reason or `None`."""
+    """The places of the framework outside tests that read JSON in another way than by `mcp_protocol::json`: path, line, reason or
+    `None`."""
     for path in sorted(path for folder in ("crates", "functions", "templates") for path in (project / folder).rglob("src/**/*.rs")):
         name = path.relative_to(project).parts[1]
-        if name in EXEMPT or path.name == "tests.rs":
+        if name in EXEMPT or path.name == "tests.rs" or not documentation.is_of_framework(path, project):
             continue
         code = path.read_text().partition("#[cfg(test)]\nmod tests")[0]
         lines = code.splitlines()
@@ -111,10 +114,12 @@ def long_examples(project):
 
 
 def vague_words(project):
-    """Lines of tracked text files with a vague word, in documents, comments, messages or names."""
+    """Lines of tracked text files of the framework with a vague word, in documents, comments, messages or names."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=project, capture_output=True, check=True, text=True).stdout
     for name in filter(None, names.split("\0")):
         if not name.endswith(PROSE) or name.startswith(UNCHECKED) or not (project / name).is_file():
+            continue
+        if not documentation.is_of_framework(project / name, project):
             continue
         for number, line in enumerate((project / name).read_text().splitlines(), 1):
             if found := VAGUE.search(line):

@@ -18,7 +18,7 @@ def test_a_variable_is_in_the_table_and_in_the_code(tmp_path):
 
 
 def test_a_log_line_is_explained(tmp_path):
-    source = tmp_path / "functions" / "own" / "src" / "main.rs"
+    source = tmp_path / "functions" / "greeter" / "src" / "main.rs"
     source.parent.mkdir(parents=True)
     source.write_text(
         'tracing::info!(request_id = id, "known");\n'
@@ -29,6 +29,17 @@ def test_a_log_line_is_explained(tmp_path):
     (tmp_path / "docs" / "operations.md").write_text("| `known` | |\n| `try again in 30 s, or later` | |\n")
 
     assert list(documentation.unexplained_lines(tmp_path)) == ["docs/operations.md says nothing of 'unknown'"]
+
+
+def test_a_product_function_documents_itself(tmp_path):
+    source = tmp_path / "functions" / "own" / "src" / "main.rs"
+    source.parent.mkdir(parents=True)
+    source.write_text('const OWN: &str = "OWN_LIMIT";\ntracing::warn!("unknown");\n')
+    (tmp_path / "docs").mkdir()
+    for name in ("configuration", "operations"):
+        (tmp_path / "docs" / f"{name}.md").write_text("")
+
+    assert [*documentation.stray_variables(tmp_path), *documentation.unexplained_lines(tmp_path)] == []
 
 
 def test_a_quoted_message_is_in_the_code(tmp_path):
