@@ -9,6 +9,9 @@ lambda/<architecture>/<function>.<features>/bootstrap.zip if it was built with f
 features.json records what it was built with, and its SHA-256, by which `make deploy` knows that the record is the zip's own.
 
 The templates are written to templates/ in the target folder, completed: plain CloudFormation for other tools than `make deploy`.
+
+A function's Cargo.toml can limit the size of its zips: `package.metadata.budget` has the maximum in bytes by features. A build
+fails that made a larger one.
 """
 
 import argparse
@@ -37,12 +40,36 @@ def main():
     arguments = parser.parse_args()
     functions = tools.chosen(",".join(arguments.functions))
     prepare()
+    limits, faults = budgets(), []
     for architecture in [arguments.architecture] if arguments.architecture else ARCHITECTURES:
         for function in functions:
             for features in variants(function, arguments.features or []):
                 archive = build(architecture, function, features)
-                print(f"{archive.stat().st_size / 1e6:6.2f} MB  {archive}")
+                size = archive.stat().st_size
+                print(f"{size / 1e6:6.2f} MB  {archive}")
+                if fault := over_budget(function, features, size, limits):
+                    faults.append(fault)
     templates.write(tools.target_folder() / templates.FOLDER)
+    if faults:
+        sys.exit("\n".join(faults))
+
+
+def budgets():
+    """The maximum sizes of the zips of each function that has some, by features."""
+    packages = tools.metadata()["packages"]
+    return {own["name"]: budget for own in packages if (budget := (own["metadata"] or {}).get("budget"))}
+
+
+def over_budget(function, features, size, limits):
+    """What to do about a zip that is larger than its function's maximum, or None."""
+    key = ".".join(sorted(features)) or NO_FEATURES
+    maximum = limits.get(function, {}).get(key)
+    if maximum is None or size <= maximum:
+        return None
+    return (
+        f"the zip of {function} has {size:,} bytes, more than the maximum of {maximum:,}: remove what makes it large, or raise "
+        f"`{key}` under [package.metadata.budget] in functions/{function}/Cargo.toml"
+    )
 
 
 def feature_list(text):
