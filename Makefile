@@ -10,8 +10,8 @@ CHOSEN = $(if $(FUNCTION),--functions '$(FUNCTION)')
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-new: ## Create a function from the template: make new FUNCTION=weather
-	@$(PYTHON) scripts/new.py "$(FUNCTION)"
+new: ## Create a function from a template: make new NAME=weather; KIND=stateful: with a database
+	@$(PYTHON) scripts/new.py "$(or $(NAME),$(FUNCTION))" $(if $(KIND),--kind '$(KIND)')
 
 dev: ## Run the functions, or FUNCTION=a,b, on this machine, rebuilt on each change; AUTH=a: that one, with an issuer of tokens
 	@$(PYTHON) scripts/dev.py $(CHOSEN) $(if $(AUTH),--auth $(AUTH))

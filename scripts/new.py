@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""`make new FUNCTION=weather`: a new function from templates/function, which builds, runs and deploys as it is.
+"""`make new NAME=weather`: a new function from a template, which builds, runs and deploys as it is.
 
-    python3 scripts/new.py NAME     writes functions/NAME, with its stack
+    python3 scripts/new.py NAME [--kind stateless|stateful]     writes functions/NAME, with its stack
 
-For a function outside this workspace, `cargo lambda new` takes the same template (CONTRIBUTING.md).
+A stateless function is made from templates/function, a stateful one, with a database, from templates/stateful. For a function
+outside this workspace, `cargo lambda new` takes templates/function (CONTRIBUTING.md).
 """
 
+import argparse
 import json
 import pathlib
 import re
@@ -17,23 +19,31 @@ import tempfile
 import contract
 import tools
 
-TEMPLATE = tools.PROJECT / "templates" / "function"
+# By kind: the template, the function whose stack it has, what that stack names besides, and the first tool.
+KINDS = {
+    "stateless": ("function", "greeter", {"MCP server that greets people by name": "MCP server {name}"}, "count_words"),
+    "stateful": ("stateful", "event-logger", {"MCP server that logs events in Postgres, and lists them": "MCP server {name}"}, "save_note"),
+}
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 40
 
 
 def main(arguments):
-    if len(arguments) != 1 or not arguments[0]:
-        sys.exit("usage: make new FUNCTION=NAME")
-    name = arguments[0]
+    parser = argparse.ArgumentParser(description="Makes a function from a template.")
+    parser.add_argument("name", nargs="?", default="")
+    parser.add_argument("--kind", choices=KINDS, default="stateless")
+    options = parser.parse_args(arguments)
+    name = options.name
+    if not name:
+        sys.exit("usage: make new NAME=… [KIND=stateful]")
     crate = tools.PROJECT / "functions" / name
     if fault := fault_of(name, [crate]):
         sys.exit(f"{name} cannot be the name of a function: {fault}")
     tools.install_lambda()
     with tempfile.TemporaryDirectory() as folder:
-        shutil.move(render(name, folder), crate)
-    (crate / "stack.yaml").write_text(stack_of(name))
-    # Writes Cargo.lock, too: the template needs nothing that is not in there.
+        shutil.move(render(name, options.kind, folder), crate)
+    (crate / "stack.yaml").write_text(stack_of(name, options.kind))
+    # Writes Cargo.lock, too: the templates need nothing that is not in there.
     run(["cargo", "metadata", "--offline", "--format-version", "1"], stdout=subprocess.DEVNULL)
     # How long a name is decides where rustfmt breaks a line.
     run(["cargo", "fmt", "--package", name])
@@ -45,7 +55,7 @@ def main(arguments):
         f"  make dev FUNCTION={name}       runs it\n"
         f"  make build FUNCTION={name}     makes its zips\n"
         f"  make deploy STACK={name}       puts it behind a URL\n\n"
-        "Its first tool is in src/count_words.rs; src/lib.rs says which there are."
+        f"Its first tool is in src/{KINDS[options.kind][-1]}.rs; src/lib.rs lists its tools, README.md is its page."
     )
 
 
@@ -73,16 +83,20 @@ def fault_of(name, paths):
     return complaint[1] if complaint else None
 
 
-def render(name, folder):
-    command = ["cargo", "lambda", "new", "--no-interactive", "--template", TEMPLATE, name]
+def render(name, kind, folder):
+    template = tools.PROJECT / "templates" / KINDS[kind][0]
+    command = ["cargo", "lambda", "new", "--no-interactive", "--template", template, name]
     run(command, cwd=folder, env=tools.environment(), stdin=subprocess.DEVNULL, capture_output=True)
     return pathlib.Path(folder) / name
 
 
-def stack_of(name):
-    """A stack for a function without state: greeter's, by another name."""
-    greeter = (tools.PROJECT / "functions" / "greeter" / "stack.yaml").read_text()
-    return greeter.replace("MCP server that greets people by name", f"MCP server {name}").replace("greeter", name)
+def stack_of(name, kind):
+    """The stack of the function of this kind, by another name."""
+    _, function, texts, _ = KINDS[kind]
+    stack = (tools.PROJECT / "functions" / function / "stack.yaml").read_text()
+    for text, replacement in texts.items():
+        stack = stack.replace(text, replacement.format(name=name))
+    return stack.replace(function, name)
 
 
 def run(command, **options):

@@ -144,7 +144,7 @@ def emulated(binary, mode, environments, *options, **variables):
 
 
 # What compiles or measures by itself: side by side it would only wait for Cargo's lock. It takes longest and comes first.
-HEAVY = ["test_bench", "test_readme", "test_scaffold"]
+HEAVY = ["test_bench", "test_many_functions", "test_readme", "test_scaffold"]
 # They share what this file starts, of which each variant runs once.
 CLIENTS = ["test_python_client", "test_typescript_clients"]
 VARIANT = re.compile(r"\[((?:watch|emulator)-\w+(?:-\d\d?\b)?|buffered|stream)\b")

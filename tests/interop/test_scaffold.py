@@ -37,7 +37,7 @@ def forgotten():
 
 
 def test_a_new_function_of_the_workspace_works_as_it_is(workspace, tmp_path):
-    made = run(workspace, "make", "--silent", "new", f"FUNCTION={NAME}")
+    made = run(workspace, "make", "--silent", "new", f"NAME={NAME}")
     assert f"functions/{NAME}" in made and "stack.yaml" in made
 
     # `--locked`: the lock file is up to date.
@@ -126,6 +126,15 @@ def test_a_name_that_cannot_be_one_is_refused_and_nothing_is_written(name, reaso
     assert [sorted((PROJECT / folder).iterdir()) for folder in ("functions", "infra")] == listed
 
 
+def test_an_unknown_kind_is_refused_and_nothing_is_written():
+    command = ["make", "--silent", "new", f"NAME={NAME}", "KIND=stateles"]
+    refused = subprocess.run(command, cwd=PROJECT, env=copied.environment(), capture_output=True, text=True)
+
+    assert refused.returncode != 0
+    assert "stateful" in refused.stderr and "stateless" in refused.stderr
+    assert not (PROJECT / "functions" / NAME).exists()
+
+
 def count_words():
     """What the built function answers the official client, behind a Function URL."""
 
@@ -141,7 +150,7 @@ def count_words():
 
 
 def new(workspace, name):
-    command = ["make", "--silent", "new", f"FUNCTION={name}"]
+    command = ["make", "--silent", "new", f"NAME={name}"]
     return subprocess.run(command, cwd=workspace, env=copied.environment(), capture_output=True, text=True)
 
 

@@ -49,6 +49,11 @@ def test_make_build_passes_the_names_on():
     assert made("build") == ["python", "scripts/build.py"]
 
 
+def test_make_new_passes_the_kind_on():
+    assert made("new", "NAME=weather") == made("new", "FUNCTION=weather") == ["python", "scripts/new.py", '"weather"']
+    assert made("new", "NAME=weather", "KIND=stateful") == ["python", "scripts/new.py", '"weather"', "--kind", "'stateful'"]
+
+
 @pytest.mark.parametrize("words", [["greeter,api-docs"], ["greeter", "api-docs"]])
 def test_build_builds_these_alone(words, monkeypatch, tmp_path):
     built = []

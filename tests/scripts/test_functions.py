@@ -1,7 +1,9 @@
 """What an author has to know: one crate of ours, and few files."""
 
+import subprocess
 import tomllib
 
+import new
 import pytest
 import tools
 
@@ -25,3 +27,18 @@ def test_a_function_without_state_has_few_source_files(folder):
 
     assert 0 < len(sources) <= 6
     assert "config.rs" not in {path.name for path in sources}
+
+
+@pytest.mark.parametrize("kind", sorted(new.KINDS))
+def test_a_new_function_has_at_most_seven_source_files(kind):
+    folder = tools.PROJECT / "templates" / new.KINDS[kind][0]
+    sources = [path for path in folder.rglob("*") if path.suffix in {".rs", ".sql"}]
+
+    assert 0 < len(sources) <= 7
+
+
+def test_the_functions_of_the_framework_are_listed():
+    tracked = subprocess.run(["git", "ls-files", "functions/*/Cargo.toml"], cwd=tools.PROJECT, capture_output=True, text=True)
+
+    # A copy of the sources has no repository.
+    assert tracked.returncode or {path.split("/")[1] for path in tracked.stdout.split()} == tools.SHIPPED

@@ -1,0 +1,44 @@
+//! An MCP server that keeps notes in Postgres. [`service`] registers its tools.
+
+mod latest_notes;
+mod save_note;
+
+use mcp_lambda::{
+    HttpConfig, InitError, McpService, Server,
+    postgres::{Database, DatabaseConfig},
+};
+use sqlx::migrate::Migrator;
+
+/// Settings of the HTTP endpoint and of the database.
+pub type Config = (HttpConfig, DatabaseConfig);
+
+/// Migrations of the schema: the files in `migrations`.
+static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// Scope that `save_note` requires.
+const WRITE: &str = "notes:write";
+/// Scope that `latest_notes` requires.
+const READ: &str = "notes:read";
+
+/// State that all calls share: the database, opened once for each execution environment.
+#[derive(Debug)]
+pub struct State {
+    database: Database,
+}
+
+/// Builds the server. A database that does not respond is not an error: requests that need no database are served
+/// meanwhile.
+///
+/// # Errors
+///
+/// Returns an error if no way to authenticate callers is configured.
+pub async fn service((http, database): Config) -> Result<McpService, InitError> {
+    let database = Database::open(database, &MIGRATOR).await;
+    let server = Server::new("{{ project_name }}", env!("CARGO_PKG_VERSION"), State { database: database.clone() })
+        // Purpose of the server and when to use it. Clients show this text to the model.
+        .instructions("Keeps notes. `save_note` stores a note under its title; `latest_notes` lists the latest.")
+        .tool(save_note::tool())
+        .tool(latest_notes::tool())
+        .manages(database);
+    McpService::new(server, http)
+}
