@@ -34,8 +34,10 @@ def main(words):
     parser.add_argument("names", nargs="*", metavar="NAME", help="a check; all that need no network unless named")
     parser.add_argument("--functions", default="", metavar="NAMES", help="check these functions alone; separated by commas")
     arguments = parser.parse_args(words)
-    own = checks_of(tools.chosen(arguments.functions)) if arguments.functions else CHECKS
-    everything = own if arguments.functions else CHECKS | ONLINE_CHECKS
+    # A workspace of one's own has nothing but functions.
+    is_of_functions = arguments.functions or tools.PROJECT != tools.FRAMEWORK
+    own = checks_of(tools.chosen(arguments.functions)) if is_of_functions else CHECKS
+    everything = own if is_of_functions else CHECKS | ONLINE_CHECKS
     if unknown := [name for name in arguments.names if name not in everything]:
         parser.error(f"no check {unknown[0]}: choose from {', '.join(everything)}")
     tools.install_check()

@@ -69,8 +69,8 @@ def outdated(folders):
 
 
 def command(verb, folder, *names):
-    words = ["cargo", "run", "--quiet", "--locked", "--package", "mcp-contract", "--", verb]
-    return subprocess.run([*words, folder / LOCK, folder / CONTRACT, *names], cwd=tools.PROJECT).returncode == 0
+    words, environment = tools.of_framework("run", "--quiet", "--locked", "--package", "mcp-contract", "--", verb)
+    return subprocess.run([*words, folder / LOCK, folder / CONTRACT, *names], cwd=tools.PROJECT, env=environment).returncode == 0
 
 
 if __name__ == "__main__":

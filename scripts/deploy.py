@@ -260,7 +260,8 @@ def down(account, arguments):
 
 
 def doctor(url, undo=None):
-    if ended := run_on(["cargo", "run", "--quiet", "--release", "--locked", "--package", "mcp-cli", "--", "doctor", url]):
+    command, environment = tools.of_framework("run", "--quiet", "--release", "--locked", "--package", "mcp-cli", "--", "doctor", url)
+    if ended := subprocess.run(command, cwd=tools.PROJECT, env=environment).returncode:
         # A failed exit status: clients cannot use the server.
         print("The deployment succeeded and is not rolled back. `mcpl doctor` above reports why clients cannot connect.", file=sys.stderr)
         if undo:
@@ -269,13 +270,8 @@ def doctor(url, undo=None):
 
 
 def run(command):
-    if ended := run_on(command):
+    if ended := subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment()).returncode:
         sys.exit(ended)
-
-
-def run_on(command):
-    """Runs a command and returns its exit status."""
-    return subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment()).returncode
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def serve(arguments, functions, database, own_issuer):
         # The key is for api-docs, which asks: a question lasts no longer than the functions run.
         key = base64.b64encode(os.urandom(32)).decode()
         variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
-    variables |= {runner(): "sh scripts/start_function.sh", "DEV_URL": f"http://127.0.0.1:{port}/lambda-url"}
+    script = os.path.relpath(tools.FRAMEWORK / "scripts" / "start_function.sh", tools.PROJECT)
+    variables |= {runner(): f"sh {script}", "DEV_URL": f"http://127.0.0.1:{port}/lambda-url"}
     variables["DEV_DATABASE_SERVER"] = database.url.rpartition("/")[0] if database else ""
     watch = start_watch(port, arguments.no_reload, variables, functions)
     # SIGINT too: a process that a script starts in the background ignores it otherwise.
@@ -160,7 +161,8 @@ def introduce(port, functions, database, own_issuer, variables):
         print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
     else:
         mode = variables["MCP_AUTH"]
-        print(f"\nMCP_AUTH={mode}: `make dev AUTH=event-logger` has authorization on", flush=True)
+        example = "event-logger" if "event-logger" in tools.FUNCTIONS else functions[0]
+        print(f"\nMCP_AUTH={mode}: `make dev AUTH={example}` has authorization on", flush=True)
     for function in functions:
         url = endpoint(port, function)
         message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))

@@ -13,7 +13,7 @@ class Issuer:
     `algorithm="ES256"`, `resource=[...]` or `register_only=True`. It ends with the process that started it."""
 
     def __init__(self, sign_in=None, stderr=None, **options):
-        script = tools.beside_packages(tools.PROJECT / "scripts" / "issuer.mjs")
+        script = tools.beside_packages(tools.FRAMEWORK / "scripts" / "issuer.mjs")
         command = [tools.node(), script, "--until-stdin-closes"]
         for name, values in {**options, **({"sign_in": sign_in} if sign_in else {})}.items():
             for value in values if isinstance(values, list) else [values]:

@@ -41,10 +41,12 @@ def main(arguments):
         sys.exit(f"{name} cannot be the name of a function: {fault}")
     tools.install_lambda()
     with tempfile.TemporaryDirectory() as folder:
+        crate.parent.mkdir(exist_ok=True)
         shutil.move(render(name, options.kind, folder), crate)
     (crate / "stack.yaml").write_text(stack_of(name, options.kind))
     # Writes Cargo.lock, too: the templates need nothing that is not in there.
-    run(["cargo", "metadata", "--offline", "--format-version", "1"], stdout=subprocess.DEVNULL)
+    offline = ["--offline"] if tools.PROJECT == tools.FRAMEWORK else []
+    run(["cargo", "metadata", *offline, "--format-version", "1"], stdout=subprocess.DEVNULL)
     # How long a name is decides where rustfmt breaks a line.
     run(["cargo", "fmt", "--package", name])
     if not contract.command("update", crate):
@@ -68,7 +70,8 @@ def fault_of(name, paths):
     for path in paths:
         if path.exists():
             return f"{path.relative_to(tools.PROJECT)} exists"
-    metadata = run(["cargo", "metadata", "--format-version", "1"], capture_output=True).stdout
+    # The framework's crates are those of each workspace, also of one without a function yet, of which Cargo reads nothing.
+    metadata = run(["cargo", "metadata", "--format-version", "1"], cwd=tools.FRAMEWORK, capture_output=True).stdout
     taken = {package["name"].replace("_", "-") for package in json.loads(metadata)["packages"]}
     if name in taken:
         return "a crate that is used here has it"
@@ -84,7 +87,7 @@ def fault_of(name, paths):
 
 
 def render(name, kind, folder):
-    template = tools.PROJECT / "templates" / KINDS[kind][0]
+    template = tools.FRAMEWORK / "templates" / KINDS[kind][0]
     command = ["cargo", "lambda", "new", "--no-interactive", "--template", template, name]
     run(command, cwd=folder, env=tools.environment(), stdin=subprocess.DEVNULL, capture_output=True)
     return pathlib.Path(folder) / name
@@ -93,7 +96,7 @@ def render(name, kind, folder):
 def stack_of(name, kind):
     """The stack of the function of this kind, by another name."""
     _, function, texts, _ = KINDS[kind]
-    stack = (tools.PROJECT / "functions" / function / "stack.yaml").read_text()
+    stack = (tools.FRAMEWORK / "functions" / function / "stack.yaml").read_text()
     for text, replacement in texts.items():
         stack = stack.replace(text, replacement.format(name=name))
     return stack.replace(function, name)

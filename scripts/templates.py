@@ -9,7 +9,7 @@ import shutil
 import tools
 from completion import completed
 
-INFRA = tools.PROJECT / "infra"
+INFRA = tools.FRAMEWORK / "infra"
 # Below Cargo's target folder: the templates for other tools than `make deploy`.
 FOLDER = "templates"
 SHARED = sorted(INFRA.glob("*.yaml"))

@@ -23,7 +23,7 @@ def main():
     parser = argparse.ArgumentParser(description="Runs the tests.")
     parser.add_argument("--functions", default="", metavar="NAMES", help="some functions, separated by commas; all tests unless named")
     names = parser.parse_args().functions
-    if names:
+    if names or tools.PROJECT != tools.FRAMEWORK:
         test(tools.chosen(names))
     else:
         test_everything()
@@ -32,7 +32,8 @@ def main():
 def test(functions):
     """The tests of some functions: those of their crates, and tests/interop/test_NAME.py."""
     rust([word for name in functions for word in ("--package", name)])
-    files = [path for name in functions if (path := tools.INTEROP / f"test_{name.replace('-', '_')}.py").exists()]
+    folder = tools.PROJECT / "tests" / "interop"
+    files = [path for name in functions if (path := folder / f"test_{name.replace('-', '_')}.py").exists()]
     if files:
         tools.install_test()
         run("interop", [*PYTEST, *files])

