@@ -17,7 +17,7 @@ help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 new: ## Create a function from a template: make new NAME=weather; KIND=stateful: with a database
-	@$(PYTHON) $(SCRIPTS)/new.py "$(or $(NAME),$(FUNCTION))" $(if $(KIND),--kind '$(KIND)')
+	@$(PYTHON) $(SCRIPTS)/new.py "$(or $(FUNCTION),$(NAME))" $(if $(KIND),--kind '$(KIND)')
 
 new-workspace: ## Create a repository of your own on these crates: make new-workspace FOLDER=../mine; GIT_URL=… in place of origin
 	@$(PYTHON) $(SCRIPTS)/new_workspace.py "$(FOLDER)" $(if $(GIT_URL),--git-url '$(GIT_URL)')
