@@ -19,7 +19,8 @@ use crate::{
 /// interrupted migration is executed again.
 ///
 /// ```
-/// use mcp_postgres::Schema;
+/// # use mcp_postgres as mcp_lambda;
+/// use mcp_lambda::Schema;
 /// use sqlx::migrate::Migrator;
 ///
 /// static SCHEMA: Schema = Schema {
