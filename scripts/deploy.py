@@ -35,6 +35,7 @@ from deploying import settings
 from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
+from deploying.migration import migrate
 from deploying.rollout import Rollout
 from deploying.stack import Stack, is_rolled_out
 
@@ -124,7 +125,7 @@ def up(account, arguments):
     if arguments.subject == "custom-domain" and account.region != CLOUDFRONT_REGION:
         sys.exit(f"resources of CloudFront must be in {CLOUDFRONT_REGION}: set AWS_REGION={CLOUDFRONT_REGION}")
     given = settings.Settings(arguments)
-    is_function, is_rolled = arguments.subject in tools.FUNCTIONS, is_rolled_out(arguments.subject)
+    function, is_rolled = templates.function_of(arguments.subject), is_rolled_out(arguments.subject)
     name = arguments.name or arguments.subject
     if is_rolled and len(name) > settings.MAX_NAME:
         sys.exit(f"{name} is longer than {settings.MAX_NAME} characters: names that CloudFormation generates from it would be truncated")
@@ -132,22 +133,23 @@ def up(account, arguments):
     stack.settle()
     if is_rolled:
         stack.refuse_old_layout()
+        stack.refuse_another_database(templates.text_of(arguments.subject))
     artifacts = Artifacts(account)
     bucket_state = "exists" if artifacts.exists() else "will be created, without public access"
-    features = feature_sets.stack_features(stack, arguments, given.parameters) if is_function else None
+    features = feature_sets.stack_features(stack, arguments, given.parameters) if function else None
     account.ask(
         arguments,
         f"stack    {stack.name}: {'will be updated' if stack.is_made else 'will be created'}",
         f"bucket   {artifacts.bucket}, for code and templates: {bucket_state}",
-        *([f"features {', '.join(features) or build.NO_FEATURES}"] if is_function else []),
+        *([f"features {', '.join(features) or build.NO_FEATURES}"] if function else []),
     )
-    archive = archive_of(arguments, features, artifacts) if is_function else None
+    archive = archive_of(arguments, features, artifacts) if function else None
     artifacts.make()
     prefix = artifacts.put_templates(arguments.subject)
     parameters = dict(given.parameters)
     if archive:
         print(f"zip      {archive.digest}")
-        code_key = artifacts.put_code(arguments.subject, archive)
+        code_key = artifacts.put_code(function, archive)
         parameters |= {"ArtifactBucket": artifacts.bucket, "CodeKey": code_key, "TemplatesPrefix": prefix}
     if is_rolled and stack.values().get("CanaryVersion"):
         # Left by a deployment that was killed during its canary.
@@ -157,6 +159,8 @@ def up(account, arguments):
     stack_outputs = stack.outputs()
     if "DatabaseArn" in stack_outputs:
         make_app_user(account, stack_outputs)
+    if "MigrationFunctionName" in stack_outputs:
+        migrate(account, stack_outputs["MigrationFunctionName"], stack.values().get("LiveVersion"))
     if is_rolled:
         Rollout(account, stack, arguments).deploy(archive.lambda_digest)
         stack_outputs = stack.outputs()
@@ -254,7 +258,7 @@ def down(account, arguments):
     lost = [own.line() for own in removed(stack.client, stack.name, ()) if own.kind in PROTECTED] if stack.is_made else []
     account.ask(
         arguments, f"stack    {stack.name}: will be deleted, its logs too", *lost,
-        "kept     a last snapshot of a database, a user pool, and the bucket with code and templates",
+        "kept     a last snapshot of Aurora PostgreSQL, a cluster of Aurora DSQL, a user pool, and the bucket with code and templates",
     )
     stack.delete(arguments.role_arn)
 

@@ -42,7 +42,7 @@ def main(arguments):
 def types_by_template():
     """Returns the resource types of each template, by its path. CloudFormation rejects a template with an unknown type, also under a
     condition that is false."""
-    paths = [*(path for path in templates.SHARED if path.stem not in ELSEWHERE), *tools.PROJECT.glob("functions/*/stack.yaml")]
+    paths = [*(path for path in templates.SHARED if path.stem not in ELSEWHERE), *templates.of_functions().values()]
     return {
         path.relative_to(tools.PROJECT): {resource["Type"] for resource in cfn_yaml.load(str(path))["Resources"].values()}
         for path in sorted(paths)

@@ -30,10 +30,30 @@ FURTHER = "FurtherVariables"
 ASSIGNED = re.compile(r" *(\w+)=(.*)", re.ASCII)
 
 
+def of_functions():
+    """The templates in the folders of functions, by the names of their stacks: `stack.yaml` has the name of the function, and
+    `stack-NAME.yaml` this name after it."""
+    paths = sorted(tools.PROJECT.glob("functions/*/stack*.yaml"))
+    return {f"{path.parent.name}{path.stem.removeprefix('stack')}": path for path in paths}
+
+
 def path_of(stack):
-    """The template of a stack: the function's own, or one of infra/."""
-    own = tools.PROJECT / "functions" / stack / "stack.yaml"
-    return own if own.exists() else INFRA / f"{stack}.yaml"
+    """The template of a stack: of a function, or one of infra/."""
+    return of_functions().get(stack, INFRA / f"{stack}.yaml")
+
+
+def function_of(stack):
+    """The function that a stack deploys; None for a template of infra/."""
+    path = path_of(stack)
+    if path.parent.parent.name == "functions":
+        return path.parent.name
+    # Without a stack, by `make deploy-code`.
+    return stack if stack in tools.FUNCTIONS else None
+
+
+def nested_in(template):
+    """The templates that a template contains, by name."""
+    return set(NESTED.findall(template))
 
 
 def text_of(stack):
@@ -53,9 +73,9 @@ def write(folder):
 
 def stacks():
     """The templates that are deployed by themselves: those of the functions, and those that no other one contains."""
-    functions = sorted(path.parent.name for path in tools.PROJECT.glob("functions/*/stack.yaml"))
+    functions = sorted(of_functions())
     texts = [path.read_text() for path in [*SHARED, *map(path_of, functions)]]
-    nested = {name for text in texts for name in NESTED.findall(text)}
+    nested = {name for text in texts for name in nested_in(text)}
     return functions + [path.stem for path in SHARED if path.stem not in nested]
 
 

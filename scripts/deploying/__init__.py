@@ -7,5 +7,6 @@
     changes     a change set, and the resources that it would replace or remove
     stack       a stack of CloudFormation: its states and its updates
     checking    the direct invocation of a version, before it serves a request
+    migration   the function that changes the schema of a database, before a new version serves requests
     rollout     versions of a function, the canary, and the rollback
 """

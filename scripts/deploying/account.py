@@ -19,8 +19,8 @@ class Account:
         identity = self.client("sts").get_caller_identity()
         self.id, self.caller = identity["Account"], identity["Arn"]
 
-    def client(self, service):
-        return self.session.client(service)
+    def client(self, service, **options):
+        return self.session.client(service, **options)
 
     @property
     def domain(self):

@@ -32,25 +32,25 @@ class Archive:
 
 def archive_of(arguments, features, artifacts=None):
     """Returns the zip to deploy: that of --digest, that of --lambda-dir, or a new build."""
-    digest = getattr(arguments, "digest", None)
+    function, digest = templates.function_of(arguments.subject), getattr(arguments, "digest", None)
     if digest and not arguments.lambda_dir:
-        return artifacts.find(arguments.subject, digest, features)
+        return artifacts.find(function, digest, features)
     if not arguments.lambda_dir:
         build.prepare()
-        return Archive(build.build(ARCHITECTURE, arguments.subject, features).read_bytes(), features)
-    content, fault = build.recorded(arguments.lambda_dir, ARCHITECTURE, arguments.subject, features)
+        return Archive(build.build(ARCHITECTURE, function, features).read_bytes(), features)
+    content, fault = build.recorded(arguments.lambda_dir, ARCHITECTURE, function, features)
     if fault:
         others = [feature for feature in features if feature != build.AUTH]
         named = f" FEATURES={','.join(others)}" if others else ""
         what = f"the feature{'s' if features[1:] else ''} {', '.join(features)}" if features else "no features"
         dropped = f"; FEATURES={build.NO_FEATURES} deploys without {', '.join(others)}" if others and not arguments.features else ""
         sys.exit(
-            f"{arguments.subject} cannot be deployed with {what}: {fault}. Build such a zip with "
-            f"`make build FUNCTION={arguments.subject}{named}`{dropped}"
+            f"{function} cannot be deployed with {what}: {fault}. Build such a zip with "
+            f"`make build FUNCTION={function}{named}`{dropped}"
         )
     archive = Archive(content, features)
     if digest and archive.digest != digest:
-        sys.exit(f"the zip of {arguments.subject} in {arguments.lambda_dir} has the SHA-256 {archive.digest}, and not {digest}")
+        sys.exit(f"the zip of {function} in {arguments.lambda_dir} has the SHA-256 {archive.digest}, and not {digest}")
     return archive
 
 

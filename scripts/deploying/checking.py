@@ -4,6 +4,7 @@ import base64
 import json
 import time
 
+import templates
 import tools
 from deploying.features import needs_auth
 
@@ -41,7 +42,7 @@ def check(account, function, version, subject, host):
 
 
 def own_checks(subject):
-    path = tools.PROJECT / "functions" / subject / CHECKS
+    path = tools.PROJECT / "functions" / templates.function_of(subject) / CHECKS
     return json.loads(path.read_text()) if path.exists() else []
 
 

@@ -24,7 +24,7 @@ def stack_features(stack, arguments, given):
         variables = templates.function_variables(template, values, stack.defaults(templates.FUNCTION.read_text()))
     else:
         variables = templates.variables_of(template, values)
-    return choose_features(arguments, needs_auth(variables), running(arguments.subject, stack))
+    return choose_features(arguments, needs_auth(variables), running(templates.function_of(arguments.subject), stack))
 
 
 def running(function, stack):
@@ -48,7 +48,7 @@ def needs_auth(variables):
 
 def choose_features(arguments, is_auth_needed, running):
     """Returns the features of --features, or those of the running deployment (None if they are unknown). Adds `auth` if needed."""
-    function = arguments.subject
+    function = templates.function_of(arguments.subject)
     offered = set(tools.features(function))
     named = arguments.features
     if named is None:

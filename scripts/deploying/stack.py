@@ -18,6 +18,9 @@ CHANGE_SET = "mcp-deploy-"
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 NEEDS_DESTROY = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
 MIGRATION = "docs/migration.md#stacks-whose-url-is-on-latest"
+# The templates of a database, which stays that of its stack.
+DATABASES = {"database": "Aurora PostgreSQL", "dsql": "Aurora DSQL"}
+MOVE = "docs/database.md#moving-events-to-aurora-dsql"
 
 
 class Stack:
@@ -100,13 +103,29 @@ class Stack:
     def refuse_old_layout(self):
         """Exits if the stack is of a template whose Function URL is on $LATEST. Its update would replace the URL."""
         if self.is_made and "LiveVersion" not in self.values():
-            body = self.client.get_template(StackName=self.name)["TemplateBody"]
-            if "AWS::Lambda::Url" in (body if isinstance(body, str) else str(body)):
+            if "AWS::Lambda::Url" in self.template():
                 sys.exit(
                     f"{self.name} is a stack of an earlier version, whose Function URL is on $LATEST. An update would replace the URL, "
                     f"so that every client loses the server. Deploy a new stack beside it (NAME=…), with the same database and key, "
                     f"move the clients, and destroy this one: {MIGRATION}"
                 )
+
+    def refuse_another_database(self, template):
+        """Exits if a template has another kind of database than the stack. Its update would replace the database by an empty one."""
+        if not self.is_made:
+            return
+        has, wanted = (templates.nested_in(own) & DATABASES.keys() for own in (self.template(), template))
+        if has and wanted and has != wanted:
+            before, after = (DATABASES[name] for name in (*has, *wanted))
+            sys.exit(
+                f"{self.name} stores its data in {before}, and this template in {after}. No template turns one into the other. Deploy a "
+                f"new stack beside it (NAME=…), move the events and the clients, and destroy this one: {MOVE}"
+            )
+
+    def template(self):
+        """Returns the text of its template."""
+        body = self.client.get_template(StackName=self.name)["TemplateBody"]
+        return body if isinstance(body, str) else str(body)
 
     # Updates.
 

@@ -40,6 +40,10 @@ STAND_INS = {
     "AWS::Cognito::UserPoolClient": {},
     "AWS::Cognito::UserPoolDomain": {},
     "AWS::Cognito::UserPoolResourceServer": {},
+    "AWS::DSQL::Cluster": {
+        "Endpoint": "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws",
+        "ResourceArn": ARN.format("dsql", "cluster/abcdefghijklmnopqrstuvwxyz"),
+    },
     "AWS::EC2::EgressOnlyInternetGateway": {},
     "AWS::EC2::SecurityGroupEgress": {},
     "AWS::EC2::VPCCidrBlock": {},
@@ -279,7 +283,7 @@ def account():
         os.environ.update(variables, AWS_ENDPOINT_URL=f"http://{host}:{port}")
         given.clear()
         aws_changes.next_end.clear()
-        aws_changes.slowness[0], aws_versions.answering[0] = 0, None
+        aws_changes.slowness[0], aws_versions.answering[0], aws_versions.migrating[0] = 0, None, None
         aws_versions.invocations.clear()
         # What moto keeps is the process's, and outlives its server.
         urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", b"").close()

@@ -27,12 +27,12 @@ def use():
     stacks.POLL_SECONDS = 0.01
 
 
-def archive(folder, content, features=()):
+def archive(folder, content, features=(), function="greeter"):
     """A zip that is none, with its record: its content is not looked at. Returns the folder."""
-    path = build.archive_in(folder, "greeter", sorted(features))
+    path = build.archive_in(folder, function, sorted(features))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    build.record(path, "arm64", "greeter", features)
+    build.record(path, "arm64", function, features)
     return folder
 
 

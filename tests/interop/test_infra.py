@@ -36,7 +36,7 @@ import tools
 from deploying.artifacts import Archive
 
 INFRA = PROJECT / "infra"
-STACKS = sorted(PROJECT.glob("functions/*/stack.yaml"))
+STACKS = sorted(templates.of_functions().values())
 TEMPLATES = [*sorted(INFRA.glob("*.yaml")), *STACKS]
 DEPLOY = PROJECT / "scripts" / "deploy.py"
 register()
@@ -145,7 +145,7 @@ def parameters(**values):
 
 def name_of(path):
     """The stack of a template."""
-    return path.parent.name if path.name == "stack.yaml" else path.stem
+    return next((name for name, own in templates.of_functions().items() if own == path), path.stem)
 
 
 def loaded(name):
@@ -236,8 +236,8 @@ def test_what_a_stack_passes_on_is_described_by_function_yaml(path):
     assert {name for name, parameter in shared.items() if "Default" not in parameter} <= passed.keys()
     assert len(same) > 20 and {"LiveVersion", "CanaryVersion", "CanaryWeight", "PermissionsBoundary", "KmsKeyArn"} <= {*same}
     differing = {name for name in same if str(own["Parameters"][name].get("Default")) != str(shared[name].get("Default"))}
-    # A function with a state key of its own.
-    assert differing <= {"StateKey"}
+    # A function with a state key of its own, and one outside of a VPC.
+    assert differing <= {"StateKey", "InvokeMode"}
     # What the stack does not declare itself is what function.yaml has, bounds and all.
     declared = (cfn_yaml.load(str(path)).get("Parameters") or {}).keys()
     assert {name: own["Parameters"][name] for name in same if name not in declared} == {
@@ -962,7 +962,7 @@ def test_a_boundary_is_on_every_role_that_github_makes_and_wide_enough_for_the_f
 
 
 # The stacks that the role is for, as docs/github.md lists them, with the value of its parameter Database.
-ROLE_STACKS = dict(re.findall(r"^\| `([\w-]+)`.* \| `(yes|no)` \|$", (PROJECT / "docs" / "github.md").read_text(), re.MULTILINE))
+ROLE_STACKS = dict(re.findall(r"^\| `([\w-]+)`.* \| `(yes|dsql|no)` \|$", (PROJECT / "docs" / "github.md").read_text(), re.MULTILINE))
 # Permissions of CloudFormation's handlers that the role does not need: by resource type, the property that they are for. An
 # entry applies to resources without the property.
 UNNEEDED = {
@@ -978,6 +978,12 @@ UNNEEDED = {
     # Both roles are for Pinpoint.
     "AWS::Cognito::UserPoolClient": {"AnalyticsConfiguration": ["iam:CreateServiceLinkedRole", "iam:PassRole"]},
     "AWS::Cognito::UserPoolDomain": {"CustomDomainConfig": ["cloudfront:updateDistribution", "kms:*"]},
+    "AWS::DSQL::Cluster": {
+        "KmsEncryptionKey": ["kms:*"],
+        # A person links clusters.
+        "MultiRegionProperties": ["dsql:AddPeerCluster", "dsql:PutMultiRegionProperties", "dsql:PutWitnessRegion", "dsql:RemovePeerCluster"],
+        "PolicyDocument": ["dsql:DeleteClusterPolicy", "dsql:PutClusterPolicy"],
+    },
     "AWS::EC2::VPCEndpoint": {"ServiceNetworkArn": ["vpc-lattice:*"], "ServiceRegion": ["vpce:AllowMultiRegion"]},
     "AWS::IAM::ManagedPolicy": {
         "Groups": ["iam:*GroupPolicy"],
@@ -1036,10 +1042,11 @@ def is_allowed(statements, action, resource, context):
     return any(applies(statement) for statement in statements)
 
 
-# What function.yaml gives a function only if the stack asks for it: by property, the parameter.
+# What these templates give a resource only if the stack asks for it: by property, the parameter.
+WITH_OPTIONAL = {"dsql", "function", "migration"}
 OPTIONAL = {
-    "KmsKeyArn": "KmsKeyArn", "KmsKeyId": "KmsKeyArn", "VpcConfig": "SubnetIds", "ManagedPolicyArns": "PolicyArns",
-    "PermissionsBoundary": "PermissionsBoundary",
+    "KmsEncryptionKey": "KmsKeyArn", "KmsKeyArn": "KmsKeyArn", "KmsKeyId": "KmsKeyArn", "VpcConfig": "SubnetIds",
+    "ManagedPolicyArns": "PolicyArns", "MultiRegionProperties": "WitnessRegion", "PermissionsBoundary": "PermissionsBoundary",
 }
 
 
@@ -1047,7 +1054,7 @@ def with_nested(name, stack, passed=()):
     """The resources of a template, and of those nested in it: the name of the stack, the logical id, the definition."""
     for logical_id, resource in loaded(name)["Resources"].items():
         properties = resource.get("Properties", {})
-        if name == "function":
+        if name in WITH_OPTIONAL:
             # What is passed on from the stack's own parameters is empty unless an operator sets it.
             unset = {own for own, parameter in OPTIONAL.items() if passed.get(parameter) in (None, {"Ref": parameter})}
             properties = {key: value for key, value in properties.items() if key not in unset}
@@ -1055,6 +1062,12 @@ def with_nested(name, stack, passed=()):
         if resource["Type"] == "AWS::CloudFormation::Stack":
             (nested,) = templates.NESTED.findall(json.dumps(properties["TemplateURL"]))
             yield from with_nested(nested, f"{stack}-{logical_id}-1A2B3C", properties.get("Parameters", {}))
+
+
+def function_in(stack):
+    """The function of a nested stack."""
+    own, _, migration = stack.partition("-Migration-")
+    return f"{own}-migrate" if migration else own.partition("-Function-")[0]
 
 
 def physical_name(stack, logical_id, resource):
@@ -1076,17 +1089,19 @@ def arn_for(action, stack, logical_id, resource):
         return "*"
     own = physical_name(stack, logical_id, resource)
     if name == "createservicelinkedrole":
-        return f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
+        owner = resource["Type"].split("::")[1].lower()
+        return f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/{owner}.amazonaws.com/AWSServiceRole"
     if resource["Type"] == "AWS::CloudWatch::Dashboard":
         return f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{own}"
     in_region = f"arn:aws:{service}:{REGION}:{ACCOUNT}:"
     return {
         "cloudformation": f"{in_region}stack/{own}/1",
         "cloudwatch": f"{in_region}alarm:{own}",
+        "dsql": f"{in_region}cluster/id",
         # The resource's own, or one that it is given.
         "iam": f"arn:aws:iam::{ACCOUNT}:" + (f"policy/{own}" if "ManagedPolicy" in resource["Type"] else f"role/{stack}-Role-1A2B3C"),
         # URL and permissions are their function's.
-        "lambda": f"{in_region}function:{stack.partition('-Function-')[0]}",
+        "lambda": f"{in_region}function:{function_in(stack)}",
         "logs": f"{in_region}log-group:{own}",
         "s3": f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}/code/greeter/none/0.zip",
         "secretsmanager": f"{in_region}secret:{own}-AbCdEf",
@@ -1163,14 +1178,14 @@ def test_the_role_may_use_the_key_of_its_stack_and_no_other(aws, key):
         assert is_allowed(statements, action, SOURCE_KEY, through_lambda) == (bool(key) and action == "kms:Decrypt"), action
 
 
-@pytest.mark.parametrize(("name", "deployments"), [("greeter", [{}, {"LogRetentionDays": "7"}]), ("event-logger", [ISSUER])])
+@pytest.mark.parametrize(("name", "deployments"), [("greeter", [{}, {"LogRetentionDays": "7"}]), ("event-logger", [ISSUER]), ("event-logger-dsql", [ISSUER])])
 def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monkeypatch):
     """A1: without CloudFormation in between."""
     statements = deploy_role("weather", ROLE_STACKS[name])
     called = set()
 
-    def client(account, service):
-        made = account.session.client(service)
+    def client(account, service, **options):
+        made = account.session.client(service, **options)
         made.meta.events.register(
             "provide-client-params", lambda params, model, **_: called.add((service, model.name, arn(params))),
         )
@@ -1236,6 +1251,8 @@ def test_what_is_kept_is_not_in_the_way_of_a_second_try():
         ("cognito", "UserPool", "DeletionPolicy"): "RetainExceptOnCreate",
         # CloudFormation knows no such word for replacements, which have no first deployment.
         ("cognito", "UserPool", "UpdateReplacePolicy"): "Retain",
+        ("dsql", "Cluster", "DeletionPolicy"): "RetainExceptOnCreate",
+        ("dsql", "Cluster", "UpdateReplacePolicy"): "Retain",
         ("database", "Cluster", "DeletionPolicy"): "Snapshot",
         ("database", "Cluster", "UpdateReplacePolicy"): "Snapshot",
         ("github-oidc", "Provider", "DeletionPolicy"): "RetainExceptOnCreate",
@@ -1243,7 +1260,7 @@ def test_what_is_kept_is_not_in_the_way_of_a_second_try():
     }
 
 
-@pytest.mark.parametrize("path", [INFRA / "custom-domain.yaml", INFRA / "function.yaml"], ids=name_of)
+@pytest.mark.parametrize("path", [INFRA / "custom-domain.yaml", INFRA / "function.yaml", INFRA / "migration.yaml"], ids=name_of)
 def test_no_function_starts_before_its_role_has_its_policies(path):
     """B17"""
     resources = cfn_yaml.load(str(path))["Resources"]
@@ -1677,7 +1694,7 @@ def test_every_wildcard_says_why(path):
     count, found = wildcards(templates.text_of(name_of(path)))
 
     assert found == []
-    assert (count == 0) == (name_of(path) in {"budget", "cognito", "fleet", "greeter", "monitoring", "network"})
+    assert (count == 0) == (name_of(path) in {"budget", "cognito", "dsql", "fleet", "greeter", "monitoring", "network"})
 
 
 @pytest.mark.parametrize(

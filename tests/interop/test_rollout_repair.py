@@ -102,8 +102,8 @@ def kill(**_):
     left -= 1
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
-def client(account, service):
-    made = account.session.client(service)
+def client(account, service, **options):
+    made = account.session.client(service, **options)
     made.meta.events.register(f"after-call.*.{{name}}", kill)
     return made
 Account.client = client
