@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. Logic belongs in $(SCRIPTS)/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new new-workspace dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom deploy rollback verify-account deploy-code outputs destroy clean
+.PHONY: help new new-workspace dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom move-events deploy rollback verify-account deploy-code outputs destroy clean
 
 PYTHON ?= python3
 # Beside this file, which the Makefile of another workspace reads, too (`make new-workspace`).
@@ -66,6 +66,9 @@ build: ## Build the functions for Lambda: zips for arm64 and x86-64, without and
 
 sbom: ## Write an SBOM (CycloneDX) for each function and mcpl; FOLDER=… sets the output folder
 	$(PYTHON) $(SCRIPTS)/sbom.py $(FOLDER)
+
+move-events: ## Copy the events of FROM=… to the Aurora DSQL of TO=…, by their stacks; VERIFY=1 compares (docs/database.md)
+	@"$$($(PYTHON) $(SCRIPTS)/tools.py move)/venv/bin/python" scripts/move_events.py --from-stack '$(FROM)' --to-stack '$(TO)' $(if $(VERIFY),--verify) $(CONFIRMED)
 
 # The Python of the tool folder, which has the AWS SDK.
 DEPLOY = "$$($(PYTHON) $(SCRIPTS)/tools.py deploy)/venv/bin/python" $(SCRIPTS)/deploy.py

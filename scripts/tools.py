@@ -6,7 +6,7 @@
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
 cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `mutation` (cargo-mutants), `coverage`
 (cargo-llvm-cov, and LLVM's tools), `sbom` (cargo-cyclonedx), `arm64` (the Rust target), `postgres` (its binaries), `deploy`
-(the AWS SDK), `templates` (cfn-lint), `proxies` (other people's, to measure `mcpl proxy` beside), `peers` (other people's
+(the AWS SDK), `move` (that and a client of Postgres), `templates` (cfn-lint), `proxies` (other people's, to measure `mcpl proxy` beside), `peers` (other people's
 libraries, to measure greeter beside), `clients-fast` and `clients` (other people's programs that use MCP servers). The folder
 is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left alone.
 """
@@ -162,6 +162,11 @@ def install_postgres():
 
 def install_deploy():
     pip("deploy", FRAMEWORK / "scripts" / "requirements-deploy.txt")
+
+
+def install_move():
+    install_deploy()
+    pip("move", PROJECT / "scripts" / "requirements-move.txt")
 
 
 def install_templates():
@@ -349,6 +354,7 @@ INSTALLERS = {
     "peers": install_peers,
     "proxies": install_proxies,
     "deploy": install_deploy,
+    "move": install_move,
     "templates": install_templates,
 }
 

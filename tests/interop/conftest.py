@@ -128,6 +128,11 @@ def build_mcpl():
     tools.build("mcpl")
 
 
+@once
+def build_dsql():
+    tools.build("dsql-emulator")
+
+
 ALL_FEATURES = tools.target_folder() / "all-features"
 
 
