@@ -1,10 +1,13 @@
 """The templates of the stacks: where they are, and which variables they give a function.
 
+    python3 scripts/templates.py STACK     prints the function that the stack deploys, or an empty line
+
 There is no YAML library where a deployment runs. Therefore this module reads one form of lines. Everything else counts as unknown.
 """
 
 import re
 import shutil
+import sys
 
 import tools
 from completion import completed
@@ -177,3 +180,7 @@ def values_of(written, values):
 
 def is_about_auth(name):
     return name == "MCP_AUTH" or bool(ABOUT_ISSUERS.match(name))
+
+
+if __name__ == "__main__":
+    print(function_of(sys.argv[1]) or "")

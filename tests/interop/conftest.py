@@ -156,7 +156,10 @@ VARIANT = re.compile(r"\[((?:watch|emulator)-\w+(?:-\d\d?\b)?|buffered|stream)\b
 # One at a time unpacks the browser.
 CHROMIUM = ["test_browser", "test_page"]
 # Their tests share nothing but files that are made once: they fill the gaps that the groups leave.
-ALONE = ["test_infra", "test_rollout", "test_rollout_changes", "test_rollout_repair", "test_rollout_stages", "test_shared_infra"]
+ALONE = [
+    "test_dsql_stack", "test_infra", "test_rollout", "test_rollout_changes", "test_rollout_repair", "test_rollout_stages",
+    "test_shared_infra",
+]
 
 
 def group_of(nodeid):

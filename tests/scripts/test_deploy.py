@@ -3,6 +3,8 @@
 import argparse
 import datetime
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import boto3
@@ -34,6 +36,21 @@ def test_a_deployment_whose_features_are_unknown_has_to_name_them(code_key):
     # There is nothing to lose.
     api_docs = argparse.Namespace(subject="api-docs", features=None)
     assert feature_sets.choose_features(api_docs, True, feature_sets.running("api-docs", stack)) == []
+
+
+@pytest.mark.parametrize(
+    ("stack", "function"),
+    [
+        ("greeter", "greeter"), ("event-logger", "event-logger"), ("event-logger-dsql", "event-logger"), ("custom-domain", None),
+        ("dsql", None), ("event-logger-nothing", None),
+        ("conformance", None),
+    ],
+)
+def test_a_function_can_have_several_stacks(stack, function):
+    assert templates.function_of(stack) == function
+    assert (stack in templates.stacks()) == (function is not None or stack == "custom-domain")
+    printed = subprocess.run([sys.executable, templates.__file__, stack], capture_output=True, text=True, check=True).stdout
+    assert printed == f"{function or ''}\n"
 
 
 @pytest.mark.parametrize(
