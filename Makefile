@@ -68,7 +68,7 @@ sbom: ## Write an SBOM (CycloneDX) for each function and mcpl; FOLDER=… sets t
 	$(PYTHON) $(SCRIPTS)/sbom.py $(FOLDER)
 
 move-events: ## Copy the events of FROM=… to the Aurora DSQL of TO=…, by their stacks; VERIFY=1 compares (docs/database.md)
-	@"$$($(PYTHON) $(SCRIPTS)/tools.py move)/venv/bin/python" scripts/move_events.py --from-stack '$(FROM)' --to-stack '$(TO)' $(if $(VERIFY),--verify) $(CONFIRMED)
+	@"$$($(PYTHON) $(SCRIPTS)/tools.py move)/venv/bin/python" $(SCRIPTS)/move_events.py --from-stack '$(FROM)' --to-stack '$(TO)' $(if $(VERIFY),--verify) $(CONFIRMED)
 
 # The Python of the tool folder, which has the AWS SDK.
 DEPLOY = "$$($(PYTHON) $(SCRIPTS)/tools.py deploy)/venv/bin/python" $(SCRIPTS)/deploy.py
@@ -87,9 +87,9 @@ deploy: ## Deploy STACK=… to AWS, with PARAMETERS="Name=value …", PARAMETERS
 rollback: ## Move the alias of STACK=… to an earlier version: the one before, or VERSION=…
 	@$(DEPLOY) rollback $(STACK) $(NAMED) $(CONFIRMED) $(REPLACED) $(ROLE) $(if $(VERSION),--version $(VERSION)) $(if $(NO_CHECK),--no-check)
 
-verify-account: ## Deploy greeter to a real account, with a bad canary, a rollback and a promotion, and destroy it
-	$(PYTHON) $(SCRIPTS)/build.py greeter --architecture arm64
-	@"$$($(PYTHON) $(SCRIPTS)/tools.py deploy)/venv/bin/python" $(SCRIPTS)/verify_account.py --lambda-dir target/lambda/arm64 $(CONFIRMED)
+verify-account: ## Deploy greeter to a real account, with a bad canary, a rollback and a promotion, and destroy it; DATABASE=dsql: event-logger
+	$(PYTHON) $(SCRIPTS)/build.py $(if $(DATABASE),event-logger,greeter) --architecture arm64
+	@"$$($(PYTHON) $(SCRIPTS)/tools.py move)/venv/bin/python" $(SCRIPTS)/verify_account.py --lambda-dir target/lambda/arm64 $(if $(DATABASE),--database $(DATABASE)) $(CONFIRMED)
 
 deploy-code: ## Deploy FUNCTION=greeter without a stack, with `cargo lambda deploy`; ENV_FILE=… sets its variables
 	@$(DEPLOY) code $(FUNCTION) $(CONFIRMED) $(FEATURED) $(if $(ENV_FILE),--env-file $(ENV_FILE))

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """`make verify-account`: tests in a real AWS account the parts of a deployment that no emulator covers. Prints each step.
 
-    verify_account.py --lambda-dir FOLDER [--change NAME=VALUE] [--yes]
+    verify_account.py --lambda-dir FOLDER [--change NAME=VALUE] [--database dsql] [--yes]
 
 It deploys greeter to a new stack, sets an alarm during a canary, deploys a zip that cannot start, rolls back, and promotes the zip
 to a second stack. It destroys both stacks, also after a failure. `--change` is a parameter whose change leads to a new version.
+
+With `--database dsql` it deploys event-logger on Aurora DSQL, with all migrations, executes each statement of the function and one
+statement of each class of errors on the cluster (scripts/verify_dsql.py), deploys a change, and deletes stack and cluster.
 """
 
 import argparse
@@ -20,9 +23,11 @@ import urllib.request
 
 import build
 import tools
+import verify_dsql
 from deploying.account import Account
 from deploying.checking import event_of
 from deploying.stack import Stack
+from move_events import Cluster
 
 COMMAND = [sys.executable, tools.PROJECT / "scripts" / "deploy.py"]
 FUNCTION = "greeter"
@@ -32,12 +37,14 @@ def main():
     parser = argparse.ArgumentParser(description="Verifies deployments in an AWS account.")
     parser.add_argument("--lambda-dir", type=pathlib.Path, required=True, help="folder with the zips of `make build` for arm64")
     parser.add_argument("--change", default="InvokeMode=RESPONSE_STREAM", metavar="NAME=VALUE", help="a parameter whose change leads to a new version")
+    parser.add_argument("--database", choices=["dsql"], help="verify event-logger on Aurora DSQL instead")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     arguments = parser.parse_args()
     account = Account()
     name = f"verify-{secrets.token_hex(3)}"
-    account.ask(arguments, f"stacks   {name} and {name}-2 will be created, and destroyed at the end; the bucket with the zips is kept")
-    verification = Verification(account, name, arguments)
+    stacks = f"stack    {name} and its cluster" if arguments.database else f"stacks   {name} and {name}-2"
+    account.ask(arguments, f"{stacks} will be created, and destroyed at the end; the bucket with the zips is kept")
+    verification = (DsqlVerification if arguments.database else Verification)(account, name, arguments)
     try:
         verification.run()
     finally:
@@ -46,6 +53,8 @@ def main():
 
 
 class Verification:
+    subject = FUNCTION
+
     def __init__(self, account, name, arguments):
         self.account, self.name, self.arguments = account, name, arguments
 
@@ -103,8 +112,41 @@ class Verification:
     def destroy(self):
         for name in (self.name, f"{self.name}-2"):
             if Stack(self.account, name).exists:
-                ended = subprocess.run([str(word) for word in [*COMMAND, "down", FUNCTION, "--name", name, "--yes"]])
+                ended = subprocess.run([str(word) for word in [*COMMAND, "down", self.subject, "--name", name, "--yes"]])
                 print(f"STEP destroy {name}: exit code {ended.returncode}", flush=True)
+
+
+class DsqlVerification(Verification):
+    subject = "event-logger-dsql"
+
+    def run(self):
+        up = ["up", self.subject, "--name", self.name, "--lambda-dir", self.arguments.lambda_dir, "--no-doctor"]
+        # No token of it exists: the function rejects every caller, and is checked by its challenge.
+        self.step("deploy, with all migrations", [*up, "--parameter", "Issuer=https://id.example.com"], live="1")
+        for what, seen in verify_dsql.verify(self.connect, verify_dsql.statements()):
+            print(f"STEP {what}: {seen}", flush=True)
+        self.step("deploy a change, without migrations", [*up, "--parameter", "Metrics=off"], live="2")
+        self.step("rollback", ["rollback", self.subject, "--name", self.name], live="1")
+        self.step("without protection", [*up, "--parameter", "DatabaseDeletionProtection=false"])
+
+    def call(self, name):
+        """The function is closed."""
+
+    def connect(self, region=None, **others):
+        host = Stack(self.account, self.name).outputs()["ClusterEndpoint"]
+        cluster = Cluster(self.account.session, host, 5432, "system", **others)
+        cluster.region = region or cluster.region
+        return cluster.connect()
+
+    def destroy(self):
+        outputs = Stack(self.account, self.name).outputs() if Stack(self.account, self.name).exists else {}
+        super().destroy()
+        if arn := outputs.get("ClusterArn"):
+            # It stays after its stack.
+            client, identifier = self.account.client("dsql"), arn.rpartition("/")[2]
+            client.update_cluster(identifier=identifier, deletionProtectionEnabled=False)
+            client.delete_cluster(identifier=identifier)
+            print(f"STEP delete the cluster {identifier}", flush=True)
 
 
 def broken_zip(folder):

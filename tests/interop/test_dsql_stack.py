@@ -1,6 +1,8 @@
 """event-logger on Aurora DSQL, in an emulated account: its stack, and the migrations before the alias moves."""
 
 import ast
+import sys
+from types import SimpleNamespace
 
 import aws_versions
 import boto3
@@ -8,6 +10,7 @@ import pytest
 import templates
 from aws_account import ACCOUNT, REGION, STAND_INS, account, given, register
 from deploying import migration, stack
+from deploying.account import Account
 from small_stacks import archive, run
 
 register()
@@ -232,3 +235,24 @@ def test_clusters_are_linked_in_two_steps(deploy, values, expected):
 
     (cluster,) = clusters()
     assert cluster.get("MultiRegionProperties") == expected and cluster["DeletionProtectionEnabled"] == "true"
+
+
+def test_the_verification_of_an_account_runs_its_steps_and_deletes_the_cluster(deploy, tmp_path, monkeypatch, capfd):
+    import verify_account
+    import verify_dsql
+
+    changed, client = [], Account.client
+    cluster = SimpleNamespace(
+        update_cluster=lambda **given: changed.append(("update", given)), delete_cluster=lambda **given: changed.append(("delete", given)),
+    )
+    monkeypatch.setattr(Account, "client", lambda own, service, **others: cluster if service == "dsql" else client(own, service, **others))
+    # tests/interop/test_verify_dsql.py has the emulator of a cluster.
+    monkeypatch.setattr(verify_dsql, "verify", lambda _, statements: [(name, "executed") for name in statements])
+    monkeypatch.setattr(sys, "argv", ["verify_account.py", "--lambda-dir", str(tmp_path / "zips"), "--database", "dsql", "--yes"])
+    verify_account.main()
+
+    printed = capfd.readouterr().out
+    assert "STEP BY_ID: executed" in printed and "STEP rollback" in printed and printed.endswith("verified\n"), printed
+    own = {"identifier": CLUSTER.rpartition("/")[2]}
+    assert changed == [("update", {**own, "deletionProtectionEnabled": False}), ("delete", own)]
+    assert boto3.client("lambda").list_functions()["Functions"] == []

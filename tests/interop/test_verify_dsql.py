@@ -1,0 +1,56 @@
+"""`scripts/verify_dsql.py`, on the emulator of Aurora DSQL with the schema of event-logger."""
+
+import pytest
+import verify_dsql
+from conftest import build, build_dsql
+from emulated import Dsql
+from test_move_events import session
+
+import move_events
+import postgres
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    build()
+    build_dsql()
+    with postgres.Postgres() as server, Dsql(server.url(), tmp_path_factory.mktemp("dsql")) as own:
+        own.migrate("event-logger")
+        yield own
+
+
+@pytest.fixture
+def connect(cluster):
+    def open_one(region=None, **others):
+        own = move_events.Cluster(session(), cluster.host, cluster.port, str(cluster.certificate), **others)
+        own.region = region or own.region
+        return own.connect()
+
+    return open_one
+
+
+def test_every_statement_and_each_class_of_errors_is_executed_once(connect):
+    seen = dict(verify_dsql.verify(connect, verify_dsql.statements()))
+
+    assert {"INSERT", "BY_KEY", "CLEAR_KEY", "LATEST", "BY_ID"} <= {name.removeprefix("statement ") for name in seen}
+    assert seen["a conflict"].startswith("40001") and seen["more than 3,000 rows"].startswith("54000")
+    assert seen["a connection without TLS"].startswith("no connection")
+    assert {own for own in verify_dsql.REJECTED} <= seen.keys()
+    with connect() as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (0,)
+        assert connection.execute("SELECT to_regclass('verify_account')::text").fetchone() == (None,)
+
+
+def test_what_is_not_as_expected_ends_it(connect):
+    with connect() as connection:
+        with pytest.raises(SystemExit, match="a statement of event-logger failed"):
+            verify_dsql.execute(connection, "SELECT xmax FROM events WHERE event_name = $1")
+        with pytest.raises(SystemExit, match="expected 54000, and not 42P01"):
+            verify_dsql.expect({"54000"}, lambda: connection.execute("SELECT 1 FROM no_such_table"))
+        with pytest.raises(SystemExit, match="this should have failed with 0A000"):
+            verify_dsql.expect({"0A000"}, lambda: connection.execute("SELECT 1"))
+        connection.execute("DROP INDEX events_by_time")
+        with pytest.raises(SystemExit, match="only 2 indexes"):
+            verify_dsql.schema(connection)
+
+
