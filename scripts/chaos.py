@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 """Calls `log_event` while execution environments are killed and Postgres is restarted, and counts what was stored.
 
-    python3 scripts/chaos.py [--calls N] [--clients N] [--environments N]
+    python3 scripts/chaos.py [--calls N] [--clients N] [--environments N] [--database dsql]
 
 Half of the calls have an idempotency key and are repeated until they are acknowledged; the others are made once. Every
-event that was acknowledged must be there once, and none twice.
+event that was acknowledged must be there once, and none twice. With `--database dsql` the emulator of Aurora DSQL is between, with 20 %
+conflicts and connections of two seconds.
 """
 
 import argparse
 import collections
+import contextlib
 import http.client
 import itertools
 import json
 import os
 import random
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -21,9 +24,11 @@ import urllib.parse
 import postgres
 import processes
 import tools
-from emulated import Emulated
+from emulated import Dsql, Emulated
 
 RESTARTS = ["fast", "immediate", "kill"]
+# Of the emulator of Aurora DSQL.
+FAULTS = ["--conflict", "0.2", "--connection-age", "2"]
 # A call that is not acknowledged after this time has failed for good.
 PATIENCE_SECONDS = 120
 
@@ -33,26 +38,35 @@ def main():
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--environments", type=int, default=20)
+    parser.add_argument(
+        "--database", choices=["dsql"], default=os.environ.get("DATABASE") or None, help="with the emulator of Aurora DSQL; also DATABASE=dsql",
+    )
     arguments = parser.parse_args()
+    if arguments.database not in (None, "dsql"):
+        parser.error(f"DATABASE is {arguments.database}, and not dsql")
     tools.install_test()
-    tools.build("event-logger", "function-url-emulator")
-    figures = run(arguments.calls, arguments.clients, arguments.environments)
+    tools.build("event-logger", "function-url-emulator", *(["dsql-emulator"] if arguments.database else []))
+    figures = run(arguments.calls, arguments.clients, arguments.environments, arguments.database)
     print(", ".join(f"{name} {value}" for name, value in figures.items()))
 
 
-def run(calls, clients, environments):
+def run(calls, clients, environments, database=None):
     """Makes the calls; raises if an event is missing or there twice; returns figures."""
-    with postgres.Postgres(settings={"max_connections": 100}) as server:
+    with contextlib.ExitStack() as started:
+        server = started.enter_context(postgres.Postgres(settings={"max_connections": 100}))
+        cluster = started.enter_context(Dsql(server.url(), started.enter_context(tempfile.TemporaryDirectory()), *FAULTS)) if database else None
+        if cluster:
+            cluster.migrate("event-logger")
+        variables = cluster.variables() if cluster else {"DATABASE_URL": server.url()}
         emulated = Emulated(
-            "event-logger", "buffered", 4, "--reserved", environments, "--timeout", 10,
-            DATABASE_URL=server.url(), MCP_AUTH="dangerously-off",
+            "event-logger", "buffered", 4, "--reserved", environments, "--timeout", 10, MCP_AUTH="dangerously-off", **variables,
         )
         try:
             load = Load(emulated.url, calls, clients)
-            breakage = Breakage(emulated.process.pid, server, load)
-            started = time.monotonic()
+            breakage = Breakage(emulated.process.pid, server, load, seconds=(0.2, 2) if cluster else (0.02, 0.2))
+            begin = time.monotonic()
             load.run(breakage)
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - begin
         finally:
             emulated.stop()
         stored = count_events(server)
@@ -148,7 +162,9 @@ class Load:
 class Breakage:
     """Kills environments at random, and restarts Postgres in each way at a quarter, half and three quarters."""
 
-    def __init__(self, emulator, server, load):
+    def __init__(self, emulator, server, load, seconds):
+        # Between two kills. A cold start takes longer with TLS and a token.
+        self.seconds = seconds
         self.emulator = emulator
         self.server = server
         self.load = load
@@ -159,7 +175,7 @@ class Breakage:
         self.threads = [threading.Thread(target=self.kill), threading.Thread(target=self.restart)]
 
     def kill(self):
-        while not self.ended.wait(random.uniform(0.02, 0.2)):
+        while not self.ended.wait(random.uniform(*self.seconds)):
             environments = [pid for pid, parent, state in processes.listed() if parent == self.emulator and state != "Z"]
             if environments:
                 try:

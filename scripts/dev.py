@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """`make dev`: runs the functions on this machine behind `cargo lambda watch`, which rebuilds them on each change.
 
-    python3 scripts/dev.py [--functions NAME,NAME] [--port PORT] [--no-reload] [--data FOLDER] [--auth FUNCTION]
+    python3 scripts/dev.py [--functions NAME,NAME] [--port PORT] [--no-reload] [--data FOLDER] [--auth FUNCTION] [--database dsql]
 
 `--functions` (`make dev FUNCTION=greeter`) runs these alone. Everyone may do everything there; with `--auth event-logger` (`make dev AUTH=event-logger`) that one alone is run, closed,
-with an issuer of tokens on this machine that signs anyone in. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
+with an issuer of tokens on this machine that signs anyone in. With `--database dsql` (`make dev DATABASE=dsql`) event-logger runs on the
+emulator of Aurora DSQL; its schema is migrated once, at the start. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
 that was started.
 """
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -17,10 +19,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 
+import emulated
 import issuer
 import postgres
 import processes
@@ -29,6 +33,8 @@ import tools
 # The first build of cryptography takes minutes on a busy machine.
 STARTUP_SECONDS = 600
 DATA = tools.PROJECT / ".dev" / "postgres"
+DSQL = "dsql"
+FUNCTION_OF_DSQL = "event-logger"
 
 
 def main():
@@ -38,29 +44,39 @@ def main():
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--functions", default="", metavar="NAMES", help=f"some of {', '.join(tools.FUNCTIONS)}, separated by commas")
     chosen.add_argument("--auth", choices=tools.FUNCTIONS, help="run this one alone, closed, and an issuer that signs anyone in")
+    parser.add_argument("--database", choices=[DSQL], help=f"run {FUNCTION_OF_DSQL}, or the one that is named, on the emulator of Aurora DSQL")
     parser.add_argument("--data", type=pathlib.Path, default=DATA, help="where Postgres keeps its data, unless DATABASE_URL is set")
     arguments = parser.parse_args()
 
-    functions = tools.chosen(arguments.auth or arguments.functions)
+    functions = tools.chosen(arguments.auth or arguments.functions or (FUNCTION_OF_DSQL if arguments.database and FUNCTION_OF_DSQL in tools.FUNCTIONS else ""))
+    if arguments.database and len(functions) > 1:
+        sys.exit(f"a cluster of Aurora DSQL has one database: choose one of {', '.join(functions)}")
     tools.install_lambda()
     if arguments.auth:
         tools.install_test()
     # As the watcher will, which has little time for the first call.
     tools.build(*functions, options=["--manifest-path", str(manifest(functions))])
+    if arguments.database:
+        command, environment = tools.of_framework("build", "--quiet", "--locked", "--package", "dsql-emulator")
+        if code := subprocess.run(command, cwd=tools.PROJECT, env=environment).returncode:
+            sys.exit(code)
     data = postgres.reachable(arguments.data)
-    database = own_issuer = None
-    try:
-        database = None if "DATABASE_URL" in os.environ else postgres.Supervised(data, functions)
-        own_issuer = issuer.Issuer() if arguments.auth else None
-        serve(arguments, functions, database, own_issuer)
-    finally:
-        if own_issuer:
-            own_issuer.stop()
-        if database:
-            database.close()
+    with contextlib.ExitStack() as started:
+        database = cluster = own_issuer = None
+        if "DATABASE_URL" not in os.environ:
+            own = [f"{functions[0]}-{DSQL}"] if arguments.database else []
+            database = started.enter_context(postgres.Supervised(data, [*functions, *own]))
+        if arguments.database:
+            backend = f"{database.url.rpartition('/')[0]}/{functions[0]}-{DSQL}" if database else os.environ["DATABASE_URL"]
+            cluster = started.enter_context(emulated.Dsql(backend, started.enter_context(tempfile.TemporaryDirectory())))
+            cluster.migrate(functions[0])
+        if arguments.auth:
+            own_issuer = issuer.Issuer()
+            started.callback(own_issuer.stop)
+        serve(arguments, functions, database, cluster, own_issuer)
 
 
-def serve(arguments, functions, database, own_issuer):
+def serve(arguments, functions, database, cluster, own_issuer):
     port = arguments.port or (9000 if is_free(9000) else postgres.free_port())
     if own_issuer:
         variables = {**os.environ, "OIDC_ISSUER": own_issuer.url, "MCP_AUTH": "required"}
@@ -71,7 +87,9 @@ def serve(arguments, functions, database, own_issuer):
         variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
     script = os.path.relpath(tools.FRAMEWORK / "scripts" / "start_function.sh", tools.PROJECT)
     variables |= {runner(): f"sh {script}", "DEV_URL": f"http://127.0.0.1:{port}/lambda-url"}
-    variables["DEV_DATABASE_SERVER"] = database.url.rpartition("/")[0] if database else ""
+    variables["DEV_DATABASE_SERVER"] = database.url.rpartition("/")[0] if database and not cluster else ""
+    if cluster:
+        variables = emulated.without_database(variables) | cluster.variables()
     watch = start_watch(port, arguments.no_reload, variables, functions)
     # SIGINT too: a process that a script starts in the background ignores it otherwise.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -79,7 +97,7 @@ def serve(arguments, functions, database, own_issuer):
     try:
         for function in functions:
             wait_until_answering(watch, endpoint(port, function))
-        introduce(port, functions, database, own_issuer, variables)
+        introduce(port, functions, database, cluster, own_issuer, variables)
         watch.wait()
     except KeyboardInterrupt:
         print("\nstopping", file=sys.stderr)
@@ -154,9 +172,11 @@ def wait_until_listening(process, port):
     sys.exit(f"nothing listens on port {port}")
 
 
-def introduce(port, functions, database, own_issuer, variables):
+def introduce(port, functions, database, cluster, own_issuer, variables):
     if database:
         print(f"\nPostgres is running at {database.url}; it keeps its data, in a database for each function", flush=True)
+    if cluster:
+        print(f"\nThe emulator of Aurora DSQL is running at {cluster.host}:{cluster.port}, in front of Postgres", flush=True)
     if own_issuer:
         print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
     else:

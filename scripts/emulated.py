@@ -7,8 +7,9 @@ import subprocess
 
 import tools
 
-# Those that `dsql-emulator` accepts. They are of no account.
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIDEMULATOR", "AWS_SECRET_ACCESS_KEY": "emulator-secret", "AWS_REGION": "us-east-1"}
+# Those that `dsql-emulator` accepts, of no account, in the region of `function-url-emulator`.
+REGION = "eu-west-1"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIDEMULATOR", "AWS_SECRET_ACCESS_KEY": "emulator-secret", "AWS_REGION": REGION}
 ROLE_ARN = "arn:aws:iam::123456789012:role/emulator"
 INVOKE_MODES = {"stream": "response-stream", "buffered": "buffered"}
 
@@ -53,7 +54,8 @@ class Dsql:
 
     def __init__(self, backend, folder, *options, profile="debug"):
         self.certificate, self.profile = pathlib.Path(folder) / "dsql.pem", profile
-        command = [tools.target_folder() / profile / "dsql-emulator", "--backend", backend, "--certificate", self.certificate, *options]
+        command = [tools.target_folder() / profile / "dsql-emulator", "--backend", backend, "--certificate", self.certificate, "--region", REGION]
+        command += options
         # It ends with its standard input, and so with this process. In a session of its own Ctrl-C does not reach it first.
         self.process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,

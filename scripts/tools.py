@@ -166,7 +166,7 @@ def install_deploy():
 
 def install_move():
     install_deploy()
-    pip("move", PROJECT / "scripts" / "requirements-move.txt")
+    pip("move", FRAMEWORK / "scripts" / "requirements-move.txt")
 
 
 def install_templates():

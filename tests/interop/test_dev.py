@@ -6,11 +6,13 @@ import shlex
 import socket
 import shutil
 import subprocess
+import sys
 import urllib.parse
 import urllib.request
 
 import dev as dev_script
 import processes
+import psycopg
 import pytest
 from conftest import Dev
 
@@ -44,6 +46,36 @@ def test_what_it_prints_works_and_ctrl_c_ends_everything():
     assert running.isdisjoint(started)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", urllib.parse.urlsplit(url).port)) != 0
+
+
+def test_event_logger_runs_on_the_emulator_of_aurora_dsql():
+    dev = Dev("--database", "dsql")
+    try:
+        result = call(dev.url("event-logger"), "log_event", event_name="of the emulator")
+        (database,) = re.findall(r"^Postgres is running at (\S+);", dev.output, re.MULTILINE)
+        with psycopg.connect(f"{database.rpartition('/')[0]}/event-logger-dsql") as connection:
+            stored = connection.execute("SELECT event_name FROM events").fetchall()
+        started = dev_script.descendants(dev.process.pid)
+    finally:
+        code = dev.stop()
+
+    assert code == 0 and not result.get("isError") and stored == [("of the emulator",)]
+    assert re.search(r"^The emulator of Aurora DSQL is running at localhost:\d+", dev.output, re.MULTILINE)
+    assert {pid for pid, _, state in processes.listed() if state != "Z"}.isdisjoint(started)
+
+
+def call(url, tool, **arguments):
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)["result"]
+
+
+def test_a_cluster_is_for_one_function():
+    ended = subprocess.run(
+        [sys.executable, dev_script.__file__, "--database", "dsql", "--functions", "greeter,event-logger"], capture_output=True, text=True,
+    )
+    assert ended.returncode == 1 and "choose one of greeter, event-logger" in ended.stderr
 
 
 def test_only_the_named_functions_run():
