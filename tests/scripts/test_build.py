@@ -18,6 +18,7 @@ def made(monkeypatch, tmp_path):
 
         packages = [{"name": "greeter", "metadata": {"budget": {"none": 1000}}}, {"name": "serde", "metadata": None}]
         monkeypatch.setattr(build.tools, "metadata", lambda: {"packages": packages})
+        monkeypatch.setattr(build.tools, "target_folder", lambda: tmp_path)
         monkeypatch.setattr(build, "prepare", lambda: None)
         monkeypatch.setattr(build, "build", zipped)
         monkeypatch.setattr(sys, "argv", ["build.py", "greeter", "--architecture", "arm64"])
