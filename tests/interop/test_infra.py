@@ -1624,7 +1624,7 @@ def test_a_url_that_clients_cannot_use_is_no_success_but_a_deployment(deploy, mc
 
     assert ended.returncode == 1
     assert "PROBLEM" in ended.stdout and "127.0.0.1:1" in ended.stdout
-    assert "The deployment itself succeeded" in ended.stderr
+    assert "The deployment succeeded and is not rolled back" in ended.stderr
     (stack,) = boto3.client("cloudformation").describe_stacks(StackName="greeter")["Stacks"]
     assert stack["StackStatus"] == "UPDATE_COMPLETE"
 
