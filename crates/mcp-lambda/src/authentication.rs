@@ -16,6 +16,8 @@ use mcp_server::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+#[cfg(feature = "auth")]
+use crate::logs::REJECTION;
 use crate::{Env, PublicUrl, config::HttpConfig};
 
 pub(crate) const AUTH: &str = "MCP_AUTH";
@@ -370,10 +372,11 @@ impl AuthError {
             ),
             #[cfg(feature = "auth")]
             Self::Malformed => {
-                tracing::info!(request_id, monotonic_counter.token_refusals = 1, "an Authorization header is malformed")
+                tracing::info!(name: REJECTION, request_id, monotonic_counter.token_refusals = 1, "an Authorization header is malformed");
             }
             #[cfg(feature = "auth")]
             Self::NotBearer => tracing::info!(
+                name: REJECTION,
                 request_id,
                 monotonic_counter.token_refusals = 1,
                 "an Authorization header has no bearer token"
@@ -384,7 +387,7 @@ impl AuthError {
             }
             #[cfg(feature = "auth")]
             Self::Verification(reason) => {
-                tracing::info!(request_id, %reason, monotonic_counter.token_refusals = 1, "a token was refused");
+                tracing::info!(name: REJECTION, request_id, %reason, monotonic_counter.token_refusals = 1, "a token was refused");
             }
         }
     }

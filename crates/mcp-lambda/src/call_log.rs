@@ -16,13 +16,15 @@ use mcp_server::Pseudonyms;
 use mcp_server::{CallError, CallOutcome, Invocation, Principal, ResultKind, error_chain};
 use tracing::Span;
 
-use crate::{HttpConfig, LambdaInvocation, traces};
+use crate::{HttpConfig, LambdaInvocation, logs::REJECTION, traces};
 
 /// The longest logged name or version of a client.
 const MAX_CLIENT_CHARS: usize = 64;
 /// The longest logged error chain: an event with metrics must fit into one event of CloudWatch Logs.
 const MAX_ERROR_CHARS: usize = 8 * 1024;
 const TARGET: &str = "mcp_lambda::call";
+/// The name of log events of calls that were not rejected.
+const NAME: &str = "call";
 /// Logged and counted in place of a name that is not registered, because callers choose such names.
 pub(crate) const UNKNOWN: &str = "unknown";
 
@@ -308,8 +310,9 @@ impl CallLog {
         let duration = self.begin.elapsed().as_secs_f64() * 1000.0;
         // `tracing` fixes the level at the call site, so that each level needs a call site with the same fields.
         macro_rules! log_event {
-            ($level:ident, $message:literal) => {
+            ($name:expr, $level:ident, $message:literal) => {
                 tracing::event!(
+                    name: $name,
                     target: TARGET,
                     tracing::Level::$level,
                     request_id = self.invocation.request_id,
@@ -345,13 +348,16 @@ impl CallLog {
             };
         }
         match summary.outcome {
-            Outcome::Fault => log_event!(ERROR, "a request failed through a fault of the server"),
-            Outcome::Timeout => log_event!(WARN, "a request did not finish before the function's deadline"),
-            Outcome::TooLarge => log_event!(WARN, "a result is too large to be carried"),
-            Outcome::Unavailable => log_event!(WARN, "a request failed: something that it needs is not available"),
-            Outcome::Abandoned => log_event!(WARN, "a request was abandoned before its response was complete"),
-            Outcome::Ok | Outcome::InputRequired | Outcome::HandlerError | Outcome::Invalid | Outcome::Refused => {
-                log_event!(INFO, "a request was answered");
+            Outcome::Fault => log_event!(NAME, ERROR, "a request failed through a fault of the server"),
+            Outcome::Timeout => log_event!(NAME, WARN, "a request did not finish before the function's deadline"),
+            Outcome::TooLarge => log_event!(NAME, WARN, "a result is too large to be carried"),
+            Outcome::Unavailable => {
+                log_event!(NAME, WARN, "a request failed: something that it needs is not available")
+            }
+            Outcome::Abandoned => log_event!(NAME, WARN, "a request was abandoned before its response was complete"),
+            Outcome::Invalid | Outcome::Refused => log_event!(REJECTION, INFO, "a request was answered"),
+            Outcome::Ok | Outcome::InputRequired | Outcome::HandlerError => {
+                log_event!(NAME, INFO, "a request was answered");
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::{
     call_log::CallLogs,
     config,
     headers::{self, Accept},
+    logs::REJECTION,
     origin::{OriginVerdict, add_preflight_headers},
     traces::server_span,
 };
@@ -258,7 +259,7 @@ impl McpService {
 fn log_foreign_origin(headers: &HeaderMap, request_id: &str) {
     let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
     let origin = String::from_utf8_lossy(&origin[..origin.len().min(MAX_LOGGED_ORIGIN_BYTES)]);
-    tracing::info!(request_id, %origin, "a page of an origin that is not allowed was refused");
+    tracing::info!(name: REJECTION, request_id, %origin, "a page of an origin that is not allowed was refused");
 }
 
 impl Clone for McpService {

@@ -26,6 +26,7 @@ use crate::{
     Body, EventError, EventResponse, EventSource, InvokeMode, LambdaInvocation, LambdaRequest, McpService, Transport,
     events::{sanitize_response, take_cookies},
     http::{bad_request, internal_error},
+    logs::REJECTION,
     runtime_api::{BoxError, RequestBody, RuntimeApi, whole},
 };
 
@@ -255,6 +256,7 @@ pub(crate) async fn respond(
         Err(EventError::BadRequest { source, reason }) => {
             let request_id = invocation.request_id;
             tracing::info!(
+                name: REJECTION,
                 request_id,
                 reason,
                 monotonic_counter.invalid_calls = 1,

@@ -136,7 +136,11 @@ async fn init_and_serve(service: ServiceFuture<'_>, concurrency: usize) -> Resul
     service.warm().await;
     if service.server().has_close_hook() {
         let server = service.server().clone();
-        shutdown::on_shutdown(move || async move { server.close().await }).await?;
+        let close = async move || {
+            server.close().await;
+            logs::flush();
+        };
+        shutdown::on_shutdown(close).await?;
     }
     invocations::run(service, concurrency).await
 }

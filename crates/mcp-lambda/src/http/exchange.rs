@@ -16,6 +16,7 @@ use crate::{
     call_log::{CallLog, ResponseSummary},
     era,
     headers::{self, Accept},
+    logs::REJECTION,
 };
 
 /// The capacity of the notification channel. A handler waits when it is full.
@@ -46,6 +47,7 @@ pub(super) fn log_unauthorized(invocation: &Invocation, refusal: &CallError) {
 
 pub(super) fn log_unauthorized_of(request_id: &str, principal: Option<&Principal>, refusal: &CallError) {
     tracing::info!(
+        name: REJECTION,
         request_id,
         issuer = principal.map(|principal| principal.issuer.as_str()),
         reason = %refusal,

@@ -29,6 +29,7 @@ use crate::{
     authentication::{Authenticator, Challenger},
     body::BodyError,
     events::encoded_bytes,
+    logs::REJECTION,
     origin::{OriginVerdict, add_preflight_headers},
 };
 
@@ -382,7 +383,11 @@ async fn call(
         with_deadline(answer_by, &request_id, &route.path, work).await
     };
     let (status, duration_ms) = (response.status().as_u16(), begin.elapsed().as_secs_f64() * 1000.0);
-    tracing::info!(request_id, route = route.path, status, duration_ms, "a route was called");
+    if response.status().is_client_error() {
+        tracing::info!(name: REJECTION, request_id, route = route.path, status, duration_ms, "a route was called");
+    } else {
+        tracing::info!(request_id, route = route.path, status, duration_ms, "a route was called");
+    }
     if is_head { without_body(response) } else { response }
 }
 

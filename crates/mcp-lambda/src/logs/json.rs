@@ -12,7 +12,11 @@ use tracing::{
     field::{Field, Visit},
 };
 
-use super::{COUNTER, DIMENSION, HISTOGRAM, escape::write_quoted};
+use super::{
+    COUNTER, DIMENSION, HISTOGRAM,
+    escape::write_quoted,
+    repeats::{MESSAGE, Summary},
+};
 use crate::call_log::UNKNOWN;
 
 /// The namespace of all metrics.
@@ -43,6 +47,41 @@ impl JsonFormat {
         let mut fields = JsonFields { line, metrics: String::new(), dimensions: String::new() };
         event.record(&mut fields);
         let JsonFields { metrics, dimensions, .. } = fields;
+        self.end(line, &metrics, &dimensions, now);
+    }
+
+    /// Writes counted rejections. Their metrics have all values, at the time of the last rejection.
+    pub(super) fn render_summary(&self, line: &mut Vec<u8>, summary: &Summary) {
+        let (time, level) = (humantime::format_rfc3339_millis(summary.last), summary.metadata.level());
+        let target = summary.metadata.target();
+        let _ = write!(
+            line,
+            r#"{{"timestamp":"{time}","level":"{level}","target":"{target}","message":"{MESSAGE}","repeats":{},"repeated":"#,
+            summary.count
+        );
+        write_quoted(line, &summary.message);
+        if let Some(status) = summary.status {
+            let _ = write!(line, r#","status":{status}"#);
+        }
+        let mut fields = JsonFields { line, metrics: String::new(), dimensions: String::new() };
+        if let Some((field, target)) = &summary.target {
+            fields.text(field, target);
+        }
+        for (name, sum) in &summary.counters {
+            fields.metric(name, "Count", true);
+            let _ = write!(fields.line, r#","{name}":{sum}"#);
+        }
+        for (name, values) in &summary.values {
+            fields.metric(name, unit(name), true);
+            let _ = write!(fields.line, r#","{name}":"#);
+            fields.value(values);
+        }
+        let JsonFields { metrics, dimensions, .. } = fields;
+        self.end(line, &metrics, &dimensions, summary.last);
+    }
+
+    /// Ends a line, with the definitions of its metrics.
+    fn end(&self, line: &mut Vec<u8>, metrics: &str, dimensions: &str, now: SystemTime) {
         if let Some(function) = &self.function
             && !metrics.is_empty()
         {

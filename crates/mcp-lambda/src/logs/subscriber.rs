@@ -5,7 +5,12 @@ use std::{cell::RefCell, io::IsTerminal, time::SystemTime};
 use tracing::{Event, Metadata, Subscriber, level_filters::LevelFilter, span};
 use tracing_subscriber::filter::Targets;
 
-use super::{FUNCTION_NAME, LOG_FORMAT, METRICS, json::JsonFormat, text};
+use super::{
+    FUNCTION_NAME, LOG_FORMAT, METRICS,
+    json::JsonFormat,
+    repeats::{Repeats, Summary},
+    text,
+};
 use crate::Env;
 
 /// A subscriber that writes each log event as one line.
@@ -13,6 +18,8 @@ pub(super) struct Logs<W> {
     filter: Targets,
     max_level: LevelFilter,
     format: Format,
+    /// `None` if each rejection is written, at DEBUG and TRACE.
+    repeats: Option<Repeats>,
     write: W,
 }
 
@@ -33,29 +40,55 @@ impl<W: Fn(&[u8]) + 'static> Logs<W> {
             Format::Text { is_coloured: is_terminal }
         };
         let levels = filter.iter().map(|(_, level)| level).chain(filter.default_level());
-        Self { max_level: levels.max().unwrap_or(LevelFilter::OFF), filter, format, write }
+        let max_level = levels.max().unwrap_or(LevelFilter::OFF);
+        // DEBUG is set to see each request.
+        let repeats = (max_level <= LevelFilter::INFO).then(Repeats::default);
+        Self { filter, max_level, format, repeats, write }
+    }
+
+    /// Writes the counts of rejections that are not written yet.
+    pub(super) fn flush(&self) {
+        self.write_summaries(&self.repeats.as_ref().map(Repeats::take).unwrap_or_default());
     }
 
     fn line(&self, event: &Event<'_>) {
+        let now = SystemTime::now();
+        let (is_written, due) = self.repeats.as_ref().map_or((true, Vec::new()), |repeats| repeats.admit(event, now));
+        self.write_summaries(&due);
+        if is_written {
+            self.write(|line| match &self.format {
+                Format::Json(format) => format.render(line, event, now),
+                Format::Text { is_coloured } => text::render(line, event, now, *is_coloured),
+            });
+        }
+    }
+
+    fn write_summaries(&self, summaries: &[Summary]) {
+        for summary in summaries {
+            self.write(|line| match &self.format {
+                Format::Json(format) => format.render_summary(line, summary),
+                Format::Text { .. } => text::render_summary(line, summary),
+            });
+        }
+    }
+
+    /// Writes one line.
+    fn write(&self, render: impl Fn(&mut Vec<u8>)) {
         thread_local! {
             /// A buffer that is reused for all lines of a thread.
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        let now = SystemTime::now();
         LINE.with(|line| {
-            let render = |line: &mut Vec<u8>| {
+            let write = |line: &mut Vec<u8>| {
                 line.clear();
-                match &self.format {
-                    Format::Json(format) => format.render(line, event, now),
-                    Format::Text { is_coloured } => text::render(line, event, now, *is_coloured),
-                }
+                render(line);
                 line.push(b'\n');
                 (self.write)(line);
             };
             match line.try_borrow_mut() {
-                Ok(mut line) => render(&mut line),
+                Ok(mut line) => write(&mut line),
                 // A value logs while it is formatted.
-                Err(_) => render(&mut Vec::new()),
+                Err(_) => write(&mut Vec::new()),
             }
         });
     }
@@ -92,13 +125,13 @@ impl<W: Fn(&[u8]) + 'static> Subscriber for Logs<W> {
 /// The subscriber as a layer, for use with the layer that exports spans, which needs a registry.
 #[cfg(feature = "otel")]
 impl<W: Fn(&[u8]) + Send + Sync + 'static> Logs<W> {
-    pub(super) fn into_layer<S>(self) -> impl tracing_subscriber::Layer<S>
+    pub(super) fn into_layer<S>(self: std::sync::Arc<Self>) -> impl tracing_subscriber::Layer<S>
     where
         S: Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>,
     {
         use tracing_subscriber::{Layer, filter::FilterFn, layer};
 
-        struct Lines<W>(Logs<W>);
+        struct Lines<W>(std::sync::Arc<Logs<W>>);
 
         impl<S: Subscriber, W: Fn(&[u8]) + Send + Sync + 'static> Layer<S> for Lines<W> {
             fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {

@@ -228,3 +228,79 @@ fn filtered_events_and_spans_are_not_written() {
     assert!(written(&[(RUST_LOG, "debug")], log).contains("a detail"));
     assert_eq!(written(&[(RUST_LOG, "off")], || tracing::error!("the end")), "");
 }
+
+/// Rejections as calls log them: 10 that are written, 2 × 100 that are summarized, and 30 that still wait.
+fn flood() {
+    for own in 0..240_u16 {
+        tracing::info!(
+            name: REJECTION,
+            target: "mcp_lambda::call",
+            status = 401_u16,
+            dimension.item = "log_event",
+            histogram.duration_ms = f64::from(own),
+            monotonic_counter.refused_calls = 1_u64,
+            "a request was answered"
+        );
+    }
+}
+
+#[test]
+fn a_flood_of_rejections_is_a_few_lines_with_all_values_of_the_metrics() {
+    let lines = written(&[(LOG_FORMAT, "JSON"), (FUNCTION_NAME, "events")], flood);
+
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 12);
+    let summary = &lines[10];
+    assert_eq!((&summary["message"], &summary["repeats"]), (&json!("further rejections were counted"), &json!(100)));
+    assert_eq!((&summary["repeated"], &summary["status"]), (&json!("a request was answered"), &json!(401)));
+    assert_eq!((&summary["item"], &summary["refused_calls"]), (&json!("log_event"), &json!(100)));
+    let values: Vec<f64> = (10..110).map(f64::from).collect();
+    assert_eq!(summary["duration_ms"], json!(values));
+    let definition = &summary["_aws"]["CloudWatchMetrics"][0];
+    assert_eq!(definition["Dimensions"], json!([["function_name"], ["function_name", "item"]]));
+    let metrics =
+        json!([{ "Name": "refused_calls", "Unit": "Count" }, { "Name": "duration_ms", "Unit": "Milliseconds" }]);
+    assert_eq!(definition["Metrics"], metrics);
+}
+
+#[test]
+fn a_summary_is_text_too() {
+    let lines = written(&[(LOG_FORMAT, "Text")], flood);
+
+    let summary = lines.lines().nth(10).unwrap();
+    let expected =
+        r#"further rejections were counted repeats=100 repeated="a request was answered" status=401 item="log_event""#;
+    assert!(summary.ends_with(expected), "{summary}");
+}
+
+#[test]
+fn without_metrics_a_summary_defines_none() {
+    let lines = written(&[(LOG_FORMAT, "JSON"), (FUNCTION_NAME, "events"), (METRICS, "off")], flood);
+
+    assert!(lines.contains("further rejections") && !lines.contains("_aws"), "{lines}");
+}
+
+#[test]
+fn at_debug_each_rejection_is_written() {
+    let lines = written(&[(LOG_FORMAT, "JSON"), (RUST_LOG, "debug")], flood);
+
+    assert_eq!(lines.lines().count(), 240);
+    assert!(!lines.contains("further rejections"), "{lines}");
+}
+
+#[test]
+fn a_flush_writes_what_was_counted() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&lines);
+    let write = move |line: &[u8]| sink.lock().unwrap().extend_from_slice(line);
+    let env = Env::from_pairs([(LOG_FORMAT, "JSON")]);
+    let logs = Arc::new(Logs::new(&env, filter(None).0, write));
+    tracing::subscriber::with_default(Arc::clone(&logs), flood);
+    lines.lock().unwrap().clear();
+
+    logs.flush();
+    logs.flush();
+
+    let line: Value = serde_json::from_slice(&lines.lock().unwrap()).unwrap();
+    assert_eq!((&line["repeats"], &line["refused_calls"]), (&json!(30), &json!(30)));
+}

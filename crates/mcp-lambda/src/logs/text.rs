@@ -10,6 +10,7 @@ use tracing::{
 use super::{
     COUNTER, DIMENSION, HISTOGRAM,
     escape::{is_control, write_quoted},
+    repeats::{MESSAGE, Summary},
 };
 
 pub(super) fn render(line: &mut Vec<u8>, event: &Event<'_>, now: SystemTime, is_coloured: bool) {
@@ -26,6 +27,20 @@ pub(super) fn render(line: &mut Vec<u8>, event: &Event<'_>, now: SystemTime, is_
         false => write!(line, "{time} {level:>5} {target}:"),
     };
     event.record(&mut TextFields(line));
+}
+
+/// Writes counted rejections.
+pub(super) fn render_summary(line: &mut Vec<u8>, summary: &Summary) {
+    let (time, level) = (humantime::format_rfc3339_millis(summary.last), summary.metadata.level());
+    let target = summary.metadata.target();
+    let _ = write!(line, "{time} {level:>5} {target}: {MESSAGE} repeats={} repeated=", summary.count);
+    write_quoted(line, &summary.message);
+    if let Some(status) = summary.status {
+        let _ = write!(line, " status={status}");
+    }
+    if let Some((field, target)) = &summary.target {
+        TextFields(line).record_str(field, target);
+    }
 }
 
 struct TextFields<'l>(&'l mut Vec<u8>);
