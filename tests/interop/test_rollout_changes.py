@@ -86,7 +86,7 @@ def test_a_state_without_a_way_on_is_refused_with_the_procedure(deploy, status):
     aws_changes.next_end.append(status)
     deploy(code=1, Variable="x")
     for ended in (deploy(code=1, Variable="x"), rollback(code=1)):
-        wanted = "continue-update-rollback" if status.startswith("UPDATE") else "`make destroy` it first"
+        wanted = "continue-update-rollback" if status.startswith("UPDATE") else "run `make destroy`, then deploy again"
         assert f"is in {status}" in ended.stderr and wanted in ended.stderr
 
 

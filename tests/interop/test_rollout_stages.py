@@ -31,9 +31,9 @@ def test_parameters_and_tags_of_a_stage_are_in_a_file(deploy, tmp_path):
     [
         ('{"Parameters": {"LiveVersion": "1"}}', "set by make deploy itself"),
         ('{"Parameters": {"A": "1", "A": "2"}}', "it has a name twice"),
-        ('{"Parameters": {"MemorySize": 256}}', "is text"),
-        ('{"parameters": {}}', "another form"),
-        ('[]', "another form"),
+        ('{"Parameters": {"MemorySize": 256}}', "must be a string"),
+        ('{"parameters": {}}', "must have the form"),
+        ('[]', "must have the form"),
         ('{', "is not JSON"),
         ('[' * 100_000, "is not JSON"),
         ('{"Parameters": {"Unknown": "1"}}', "the template has no parameter Unknown"),
@@ -67,7 +67,7 @@ def test_an_object_that_was_changed_is_not_promoted(deploy):
     boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"another")
     digest = key.rpartition("/")[2].removesuffix(".zip")
     ended = run("up", "greeter", "--digest", digest, "--yes", "--no-doctor", "--parameter", "Variable=x")
-    assert ended.code == 1 and "it was changed" in ended.stderr
+    assert ended.code == 1 and "it was modified" in ended.stderr
 
 
 def test_the_verification_of_an_account_runs_all_of_its_steps(aws, zips, monkeypatch, capfd):
