@@ -12,10 +12,12 @@ import argparse
 import collections
 import contextlib
 import http.client
+import importlib.util
 import itertools
 import json
 import os
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -45,6 +47,10 @@ def main():
     if arguments.database not in (None, "dsql"):
         parser.error(f"DATABASE is {arguments.database}, and not dsql")
     tools.install_test()
+    python = tools.BIN / "python"
+    if not importlib.util.find_spec("psycopg") and sys.executable != str(python):
+        # The Python of the tool folder has the client of Postgres.
+        os.execv(python, [str(python), *sys.argv])
     tools.build("event-logger", "function-url-emulator", *(["dsql-emulator"] if arguments.database else []))
     figures = run(arguments.calls, arguments.clients, arguments.environments, arguments.database)
     print(", ".join(f"{name} {value}" for name, value in figures.items()))
@@ -88,7 +94,7 @@ def run(calls, clients, environments, database=None):
 
 
 def count_events(server):
-    import psycopg  # Installed by `tools.install_test`.
+    import psycopg  # By the Python of the tool folder.
 
     with psycopg.connect(server.url()) as connection:
         rows = connection.execute("SELECT event_name, count(*) FROM events GROUP BY event_name").fetchall()
