@@ -40,6 +40,7 @@
 //! | `schema` | JSON Schema of arguments and results, in the subset that clients accept |
 //! | `arguments` | [`Arguments`]: parsing and validation, and error messages for models |
 //! | `policy` | access rules and their enforcement; [`Principal`], the authenticated caller |
+//! | `store` | with the feature `store`: state that outlives a request |
 //! | `interaction` | elicitation, sampling, roots: forms, and the sealed `requestState` |
 //! | `handler` | [`RequestContext`], [`InteractiveContext`], and the errors that handlers return |
 //! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and completion of their arguments |
@@ -57,6 +58,8 @@ mod policy;
 mod schema;
 mod server;
 mod state_key;
+#[cfg(feature = "store")]
+pub mod store;
 
 pub use arguments::{Arguments, base64::Base64, cursor::Cursor};
 pub use caching::{Caching, List};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-#[cfg(any(feature = "interactive", feature = "pseudonyms"))]
+#[cfg(any(feature = "interactive", feature = "pseudonyms", feature = "store"))]
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
@@ -12,7 +12,10 @@ const KEY_BYTES: usize = 32;
 ///
 /// For rotation, give two keys: the first encrypts, both decrypt.
 #[derive(Clone)]
-#[cfg_attr(not(feature = "interactive"), allow(dead_code, reason = "a key is used only with a feature"))]
+#[cfg_attr(
+    not(any(feature = "interactive", feature = "store")),
+    allow(dead_code, reason = "a key is used only with a feature")
+)]
 pub struct StateKey {
     current: [u8; KEY_BYTES],
     previous: Option<[u8; KEY_BYTES]>,
@@ -39,7 +42,7 @@ impl StateKey {
     }
 
     /// Returns both keys, the current one first.
-    #[cfg(feature = "interactive")]
+    #[cfg(any(feature = "interactive", feature = "store"))]
     pub(crate) fn all(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
         [Some(&self.current), self.previous.as_ref()].into_iter().flatten()
     }
@@ -51,7 +54,7 @@ impl fmt::Debug for StateKey {
     }
 }
 
-#[cfg(any(feature = "interactive", feature = "pseudonyms"))]
+#[cfg(any(feature = "interactive", feature = "pseudonyms", feature = "store"))]
 /// Derives a key by HKDF (RFC 5869): servers that share a secret have different keys, and so have different purposes.
 pub(crate) fn derive(secret: &[u8; KEY_BYTES], purpose: &[u8], info: &[&[u8]]) -> Option<[u8; KEY_BYTES]> {
     struct KeyLength;

@@ -1,0 +1,295 @@
+//! [`StoreKeys`]: keyed digests for rows, and the cipher of their values.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    hmac::{Context, HMAC_SHA256, Key},
+};
+
+use super::{Kind, MAX_VALUE_BYTES, RowKey, StoreError, SubjectKey};
+use crate::{
+    Principal,
+    state_key::{StateKey, derive},
+};
+
+/// The first byte of a sealed value: the version of its format.
+const FORMAT: u8 = 1;
+const KEY_ID_BYTES: usize = 8;
+const TAG_BYTES: usize = 16;
+/// What sealing adds to a value, in bytes.
+pub(super) const OVERHEAD: usize = 1 + KEY_ID_BYTES + NONCE_LEN + TAG_BYTES;
+/// Maximum number of sealing keys.
+const MAX_SEALING_KEYS: usize = 3;
+
+/// The first byte of a digest's message: digests for different purposes are never equal.
+const ROW: u8 = 1;
+const SUBJECT: u8 = 2;
+
+/// The keys of a server's store. All environments of a server need the same index key.
+///
+/// | Key | Use | Rotation |
+/// | --- | --- | --- |
+/// | index key | HMAC-SHA256 for the keys of rows and subjects | none: with another one all rows read as absent |
+/// | sealing keys | AES-256-GCM-SIV for values: the first seals, all open | add the new key, then seal with it, then remove the old key when its rows have expired |
+///
+/// Every key is derived by HKDF from a secret and the server's name, so that two servers can share secrets and tables.
+pub struct StoreKeys {
+    index: Key,
+    /// The current key first.
+    sealing: Vec<SealingKey>,
+}
+
+struct SealingKey {
+    id: [u8; KEY_ID_BYTES],
+    key: RandomizedNonceKey,
+}
+
+impl StoreKeys {
+    /// Derives the keys from an index secret and one to three sealing secrets, the current one first. `None` for another number
+    /// of secrets.
+    pub fn new(server: &str, index: &[u8; 32], sealing: &[[u8; 32]]) -> Option<Self> {
+        if !(1..=MAX_SEALING_KEYS).contains(&sealing.len()) {
+            return None;
+        }
+        let server = &[server.as_bytes()];
+        let sealing = sealing.iter().map(|secret| {
+            let key = derive(secret, b"mcp store seal", server)?;
+            let id = *derive(secret, b"mcp store key id", server)?.first_chunk()?;
+            Some(SealingKey { id, key: RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()? })
+        });
+        let sealing = sealing.collect::<Option<_>>()?;
+        Some(Self { index: Key::new(HMAC_SHA256, &derive(index, b"mcp store index", server)?), sealing })
+    }
+
+    /// Derives the keys from a state key. The index key is derived from the oldest of its keys, `previous` in
+    /// `current,previous`.
+    ///
+    /// Thus adding a new key in front changes nothing for existing rows, and environments with the old and the new text agree.
+    /// Removing the old key changes the index key: everything that is open ends, since its rows read as absent. For some
+    /// minutes, environments with both index keys run, and a key that was claimed in one is free in the other. Remove the old
+    /// key while nothing is open, or use [`new`](Self::new) with an index secret of its own.
+    pub fn from_state_key(server: &str, key: &StateKey) -> Option<Self> {
+        let sealing: Vec<[u8; 32]> = key.all().copied().collect();
+        Self::new(server, sealing.last()?, &sealing)
+    }
+
+    /// Returns the key of a row. Each part of the message has its length before it, or a fixed length.
+    pub(crate) fn row_key(&self, kind: Kind, caller: Option<&Principal>, id: &[u8]) -> RowKey {
+        let mut message = Message::new(&self.index, ROW);
+        message.part(kind.name().as_bytes());
+        match caller {
+            None => message.byte(0),
+            Some(Principal { issuer, subject, client_id, .. }) => {
+                message.byte(1);
+                message.part(issuer.as_bytes());
+                message.part(subject.as_bytes());
+                match client_id {
+                    None => message.byte(0),
+                    Some(client_id) => {
+                        message.byte(1);
+                        message.part(client_id.as_bytes());
+                    }
+                }
+            }
+        }
+        message.part(id);
+        RowKey::from_bytes(message.digest())
+    }
+
+    /// Returns the digest of a person, the same for all clients.
+    pub fn subject_key(&self, issuer: &str, subject: &str) -> SubjectKey {
+        let mut message = Message::new(&self.index, SUBJECT);
+        message.part(issuer.as_bytes());
+        message.part(subject.as_bytes());
+        SubjectKey::from_bytes(message.digest())
+    }
+
+    pub(crate) fn seal(&self, kind: Kind, row: RowKey, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let maximum = MAX_VALUE_BYTES - OVERHEAD;
+        if value.len() > maximum {
+            return Err(StoreError::TooLarge { bytes: value.len(), maximum });
+        }
+        let failed = || StoreError::Other("could not seal the value".into());
+        let SealingKey { id, key } = self.sealing.first().ok_or_else(failed)?;
+        let mut text = value.to_vec();
+        let nonce = key.seal_in_place_append_tag(additional_data(id, kind, row), &mut text).map_err(|_| failed())?;
+        Ok([&[FORMAT], id.as_slice(), nonce.as_ref(), &text].concat())
+    }
+
+    pub(crate) fn open(&self, kind: Kind, row: RowKey, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let split = || {
+            let (id, rest) = sealed.strip_prefix(&[FORMAT])?.split_first_chunk::<KEY_ID_BYTES>()?;
+            let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
+            Some((id, Nonce::assume_unique_for_key(*nonce), text))
+        };
+        let (id, nonce, text) = split().ok_or(StoreError::Unreadable)?;
+        let key = self.sealing.iter().find(|own| own.id == *id).ok_or(StoreError::UnknownKey)?;
+        let mut text = text.to_vec();
+        let opened = key.key.open_in_place(nonce, additional_data(id, kind, row), &mut text);
+        let length = opened.map_err(|_| StoreError::Unreadable)?.len();
+        text.truncate(length);
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for StoreKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreKeys(..)")
+    }
+}
+
+/// Only the last part has a variable length.
+fn additional_data(id: &[u8; KEY_ID_BYTES], kind: Kind, row: RowKey) -> Aad<Vec<u8>> {
+    Aad::from([&[FORMAT], id.as_slice(), row.as_bytes(), kind.name().as_bytes()].concat())
+}
+
+struct Message(Context);
+
+impl Message {
+    fn new(key: &Key, purpose: u8) -> Self {
+        let mut own = Self(Context::with_key(key));
+        own.byte(purpose);
+        own
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.0.update(&[byte]);
+    }
+
+    fn part(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_be_bytes());
+        self.0.update(part);
+    }
+
+    fn digest(self) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.0.sign().as_ref());
+        digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const TASK: Kind = Kind::new("task");
+    const ROUND: Kind = Kind::new("round");
+
+    fn keys(sealing: &[u8]) -> StoreKeys {
+        let sealing: Vec<_> = sealing.iter().map(|byte| [*byte; 32]).collect();
+        StoreKeys::new("server", &[9; 32], &sealing).unwrap()
+    }
+
+    fn caller(issuer: &str, subject: &str, client: Option<&str>) -> Principal {
+        Principal { client_id: client.map(str::to_owned), ..Principal::new(issuer, subject) }
+    }
+
+    #[test]
+    fn row_keys_of_different_rows_differ() {
+        let own = keys(&[1]);
+        let mut seen = HashSet::new();
+        let callers = [
+            None,
+            Some(caller("", "", None)),
+            Some(caller("", "", Some(""))),
+            Some(caller("ab", "c", None)),
+            Some(caller("a", "bc", None)),
+            Some(caller("a", "bc", Some("d"))),
+            Some(caller("a", "b", Some("cd"))),
+            Some(caller("a", "b\0", Some("cd"))),
+        ];
+        let long = vec![b'x'; 1 << 20];
+        let ids: [&[u8]; 8] = [b"", b"\0", b"\0\0", b"d", b"cd", "\u{e9}".as_bytes(), "e\u{301}".as_bytes(), &long];
+
+        for kind in [TASK, ROUND] {
+            for caller in &callers {
+                for id in ids {
+                    assert!(seen.insert(own.row_key(kind, caller.as_ref(), id)), "{kind:?} {caller:?} {}", id.len());
+                }
+            }
+        }
+        let other = StoreKeys::new("other", &[9; 32], &[[1; 32]]).unwrap();
+        assert!(seen.insert(other.row_key(TASK, None, b"")), "another server");
+        assert!(seen.contains(&keys(&[2, 1]).row_key(TASK, None, b"")), "sealing keys do not change row keys");
+    }
+
+    #[test]
+    fn subject_keys_belong_to_a_person_and_to_all_of_their_clients() {
+        let own = keys(&[1]);
+
+        assert_eq!(own.subject_key("a", "b"), keys(&[2]).subject_key("a", "b"));
+        assert_ne!(own.subject_key("a", "bc"), own.subject_key("ab", "c"));
+        assert_ne!(own.subject_key("", "").as_bytes(), own.row_key(TASK, None, b"").as_bytes());
+    }
+
+    #[test]
+    fn a_value_opens_only_in_its_own_row_and_kind() {
+        let own = keys(&[1]);
+        let (row, other) = (own.row_key(TASK, None, b"1"), own.row_key(TASK, None, b"2"));
+        let sealed = own.seal(TASK, row, b"secret").unwrap();
+
+        assert_eq!(own.open(TASK, row, &sealed).unwrap(), b"secret");
+        assert_eq!(sealed.len(), b"secret".len() + OVERHEAD);
+        assert!(!sealed.windows(6).any(|part| part == b"secret"));
+        for copied in [own.open(TASK, other, &sealed), own.open(ROUND, row, &sealed)] {
+            assert!(matches!(copied, Err(StoreError::Unreadable)), "{copied:?}");
+        }
+    }
+
+    #[test]
+    fn changed_and_truncated_values_do_not_open() {
+        let own = keys(&[1]);
+        let row = own.row_key(TASK, None, b"1");
+        let sealed = own.seal(TASK, row, b"").unwrap();
+
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let opened = own.open(TASK, row, &changed);
+            let is_of_the_id = (8..8 + KEY_ID_BYTES * 8).contains(&bit);
+            match opened {
+                Err(StoreError::UnknownKey) => assert!(is_of_the_id, "bit {bit}"),
+                Err(StoreError::Unreadable) => assert!(!is_of_the_id, "bit {bit}"),
+                other => panic!("bit {bit}: {other:?}"),
+            }
+        }
+        for length in 0..sealed.len() {
+            assert!(own.open(TASK, row, &sealed[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn older_keys_open_and_unknown_keys_are_named() {
+        let (old, rotated) = (keys(&[1]), keys(&[3, 2, 1]));
+        let row = old.row_key(TASK, None, b"1");
+        let (by_old, by_new) = (old.seal(TASK, row, b"a").unwrap(), rotated.seal(TASK, row, b"b").unwrap());
+
+        assert_eq!(rotated.open(TASK, row, &by_old).unwrap(), b"a");
+        assert!(matches!(old.open(TASK, row, &by_new), Err(StoreError::UnknownKey)));
+        for count in [0, 4] {
+            assert!(StoreKeys::new("server", &[9; 32], &vec![[1; 32]; count]).is_none(), "{count} keys");
+        }
+    }
+
+    #[test]
+    fn a_plain_state_key_keeps_its_index_while_a_key_is_added() {
+        let text = |bytes: &[u8]| {
+            let keys: Vec<_> = bytes
+                .iter()
+                .map(|byte| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [*byte; 32]))
+                .collect();
+            StateKey::parse(&keys.join(",")).unwrap()
+        };
+        let of = |bytes: &[u8]| StoreKeys::from_state_key("server", &text(bytes)).unwrap();
+        let row = of(&[1]).row_key(TASK, None, b"1");
+
+        assert_eq!(of(&[2, 1]).row_key(TASK, None, b"1"), row);
+        assert_ne!(of(&[2]).row_key(TASK, None, b"1"), row, "the documented limit of a plain key");
+        let sealed = of(&[1]).seal(TASK, row, b"a").unwrap();
+        assert_eq!(of(&[2, 1]).open(TASK, row, &sealed).unwrap(), b"a");
+        assert_eq!(format!("{:?}", of(&[1])), "StoreKeys(..)");
+    }
+}

@@ -1,0 +1,192 @@
+//! [`SealedStore`]: the store that requests use.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    Content, DueRow, Granted, Increment, Kind, MAX_VALUE_BYTES, RowKey, RowTag, Store, StoreError, StoredValue,
+    Version,
+    keys::{OVERHEAD, StoreKeys},
+};
+use crate::Principal;
+
+/// A store whose keys are digests and whose values are sealed. Cheap to clone.
+///
+/// A row belongs to its caller: the same id of another caller, or of another client of the same person, is another row.
+/// [`Store`] has the rules of each operation.
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use mcp_server::{Principal, store::{Content, Kind, MemoryStore, SealedStore, StoreError, StoreId, StoreKeys}};
+/// # async fn example() -> Result<(), StoreError> {
+/// const CLAIM: Kind = Kind::new("claim");
+///
+/// let keys = StoreKeys::new("server", &[1; 32], &[[2; 32]]).expect("one sealing key");
+/// let store = SealedStore::new(Arc::new(MemoryStore::new()), keys);
+/// let ada = Principal::new("https://issuer.example", "ada");
+/// let id = StoreId { kind: CLAIM, caller: Some(&ada), id: b"round 1" };
+///
+/// let content = Content { value: b"running", expires_in: Duration::from_secs(30), due_in: None };
+/// let claimed = store.put_if_absent(&id, content).await?;
+///
+/// assert!(claimed.is_some());
+/// assert!(store.put_if_absent(&id, content).await?.is_none());
+/// assert_eq!(store.get(&id).await?.map(|stored| stored.value).as_deref(), Some(&b"running"[..]));
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct SealedStore {
+    store: Arc<dyn Store>,
+    keys: Arc<StoreKeys>,
+}
+
+/// Identifies a row or a counter.
+#[derive(Clone, Copy)]
+pub struct StoreId<'a> {
+    /// What the row is for: ids of different kinds are different rows.
+    pub kind: Kind,
+    /// The caller whose row it is; `None` for anonymous callers, who share their rows.
+    pub caller: Option<&'a Principal>,
+    /// Any bytes of any length.
+    pub id: &'a [u8],
+}
+
+impl fmt::Debug for StoreId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreId").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl SealedStore {
+    /// Maximum size of a value: 37 bytes less than [`MAX_VALUE_BYTES`].
+    pub const MAX_VALUE_BYTES: usize = MAX_VALUE_BYTES - OVERHEAD;
+
+    /// Seals what a store has.
+    pub fn new(store: Arc<dyn Store>, keys: StoreKeys) -> Self {
+        Self { store, keys: Arc::new(keys) }
+    }
+
+    /// Stores a row if it is absent. Returns its version, or `None` if it is present.
+    ///
+    /// # Errors
+    ///
+    /// When the value is larger than [`MAX_VALUE_BYTES`](Self::MAX_VALUE_BYTES), and as [`Store`].
+    pub async fn put_if_absent(&self, id: &StoreId<'_>, content: Content<'_>) -> Result<Option<Version>, StoreError> {
+        let (key, tag) = (self.row_key(id), self.tag(id));
+        let sealed = self.keys.seal(id.kind, key, content.value)?;
+        self.store.put_if_absent(key, tag, Content { value: &sealed, ..content }).await
+    }
+
+    /// Returns the value of a row; `None` if it is absent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownKey`] and [`StoreError::Unreadable`] if the value does not open, and as [`Store`].
+    pub async fn get(&self, id: &StoreId<'_>) -> Result<Option<StoredValue>, StoreError> {
+        self.get_row(id.kind, self.row_key(id)).await
+    }
+
+    /// Returns the value of a row that is [due](Self::due), whose caller and id are not known; `None` if it is absent.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_row(&self, kind: Kind, key: RowKey) -> Result<Option<StoredValue>, StoreError> {
+        let Some(StoredValue { value, version }) = self.store.get(key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(StoredValue { value: self.keys.open(kind, key, &value)?, version }))
+    }
+
+    /// Replaces a row that has this version. Returns the new version, or `None` if the row has another one or is absent.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_if_absent`](Self::put_if_absent).
+    pub async fn compare_and_set(
+        &self,
+        id: &StoreId<'_>,
+        version: Version,
+        content: Content<'_>,
+    ) -> Result<Option<Version>, StoreError> {
+        self.compare_and_set_row(id.kind, self.row_key(id), version, content).await
+    }
+
+    /// Replaces a row that is [due](Self::due), as [`compare_and_set`](Self::compare_and_set) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_if_absent`](Self::put_if_absent).
+    pub async fn compare_and_set_row(
+        &self,
+        kind: Kind,
+        key: RowKey,
+        version: Version,
+        content: Content<'_>,
+    ) -> Result<Option<Version>, StoreError> {
+        let sealed = self.keys.seal(kind, key, content.value)?;
+        self.store.compare_and_set(key, version, Content { value: &sealed, ..content }).await
+    }
+
+    /// Adds to a counter as much of the amount as its ceiling permits. Counts are not sealed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store`].
+    pub async fn increment(&self, id: &StoreId<'_>, increment: Increment) -> Result<Granted, StoreError> {
+        self.store.increment(self.row_key(id), self.tag(id), increment).await
+    }
+
+    /// Deletes a row and a counter, if they are present.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store`].
+    pub async fn delete(&self, id: &StoreId<'_>) -> Result<(), StoreError> {
+        self.store.delete(self.row_key(id)).await
+    }
+
+    /// Returns rows of all callers whose due time is at most `within` from now, earliest first: up to `limit`, from 1 to 500.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store`].
+    pub async fn due(&self, kind: Kind, within: Duration, limit: usize) -> Result<Vec<DueRow>, StoreError> {
+        self.store.due(kind, within, limit).await
+    }
+
+    /// Deletes all rows and counters of a person, of all kinds and clients. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store`]. Some rows may have been deleted.
+    pub async fn delete_subject(&self, issuer: &str, subject: &str) -> Result<u64, StoreError> {
+        self.store.delete_subject(self.keys.subject_key(issuer, subject)).await
+    }
+
+    /// Deletes up to `limit` expired rows and as many counters, from 1 to 500. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store`].
+    pub async fn purge(&self, limit: usize) -> Result<u64, StoreError> {
+        self.store.purge(limit).await
+    }
+
+    /// Returns the key of a row, a digest that reveals neither caller nor id.
+    pub fn row_key(&self, id: &StoreId<'_>) -> RowKey {
+        self.keys.row_key(id.kind, id.caller, id.id)
+    }
+
+    fn tag(&self, id: &StoreId<'_>) -> RowTag {
+        let subject = id.caller.map(|caller| self.keys.subject_key(&caller.issuer, &caller.subject));
+        RowTag { kind: id.kind, subject }
+    }
+}
+
+impl fmt::Debug for SealedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedStore").finish_non_exhaustive()
+    }
+}
