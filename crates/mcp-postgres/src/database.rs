@@ -85,6 +85,12 @@ impl Database {
         own
     }
 
+    /// Creates a database without connecting.
+    #[cfg(feature = "store")]
+    pub(crate) fn unconnected(config: DatabaseConfig, migrator: &'static Migrator) -> Self {
+        Self { sessions: Arc::new(Sessions::new(config, migrator)) }
+    }
+
     /// Connects if the database responds in time: in the init phase, and after a snapshot was restored. Does nothing
     /// with [`DatabaseConfig::warm`] off.
     pub async fn warm(&self) {
@@ -211,7 +217,7 @@ impl Database {
     }
 
     /// Takes a connection; with a transaction begun if the caller wants one or a pooler needs one.
-    async fn lease(&self, end: Instant, budget: Budget, is_transaction: bool) -> Result<Lease, Failure> {
+    pub(crate) async fn lease(&self, end: Instant, budget: Budget, is_transaction: bool) -> Result<Lease, Failure> {
         let mut lease = self.sessions.lease(end).await?;
         if !is_transaction && !lease.session.is_pooled {
             return Ok(lease);
@@ -223,7 +229,12 @@ impl Database {
         Ok(lease)
     }
 
-    async fn wait(&self, retries: &mut Retries, failure: Failure, may_repeat: bool) -> Result<(), DatabaseError> {
+    pub(crate) async fn wait(
+        &self,
+        retries: &mut Retries,
+        failure: Failure,
+        may_repeat: bool,
+    ) -> Result<(), DatabaseError> {
         if failure.class.is_authentication && !self.sessions.discard_password().await {
             // The next attempt would be rejected too.
             return Err(DatabaseError::Other(failure.error.into()));
@@ -247,7 +258,7 @@ impl Database {
     }
 }
 
-async fn attempt<T, F, Fut>(lease: Lease, budget: Budget, work: &F) -> Result<T, Failure>
+pub(crate) async fn attempt<T, F, Fut>(lease: Lease, budget: Budget, work: &F) -> Result<T, Failure>
 where
     F: Fn(Attempt) -> Fut,
     Fut: Future<Output = Result<T, DatabaseError>>,

@@ -45,6 +45,7 @@
 //! | `bounded` | streams of results with a deadline |
 //! | `transaction`, `acquired`, `attempt` | the guards |
 //! | `database` | [`Database`]: the operations |
+//! | `store` | with the feature `store`: state of the server that outlives a request |
 
 mod acquired;
 mod attempt;
@@ -60,6 +61,8 @@ mod retry;
 mod schema;
 mod schema_dsql;
 mod sessions;
+#[cfg(feature = "store")]
+mod store;
 mod transaction;
 
 pub use acquired::{Acquired, AutocommitConnection};
@@ -69,4 +72,6 @@ pub use database::Database;
 pub use error::DatabaseError;
 pub use retry::Retry;
 pub use schema::{MigrationError, MigrationReport, RoleReport, Schema, migrate};
+#[cfg(feature = "store")]
+pub use store::PostgresStore;
 pub use transaction::{Transaction, TransactionConnection};
