@@ -191,13 +191,19 @@ impl InitError {
     }
 }
 
-/// Formats an error and its sources on one line, separated by colons, for the log. Use it to log an error that is not returned.
+/// Formats an error and its sources on one line, separated by colons, for the log. A source with whose text the previous error ends
+/// is not repeated. Use it to log an error that is not returned.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut chain = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        chain.push_str(": ");
-        chain.push_str(&cause.to_string());
+        let text = cause.to_string();
+        // Some errors, such as those of sqlx, end with the text of their source.
+        let is_shown = chain.strip_suffix(&text).is_some_and(|rest| !rest.ends_with(char::is_alphanumeric));
+        if !is_shown {
+            chain.push_str(": ");
+            chain.push_str(&text);
+        }
         source = cause.source();
     }
     chain
@@ -216,7 +222,40 @@ fn redact_url(found: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
+
+    #[derive(Debug)]
+    struct Link(&'static str, Option<Box<Link>>);
+
+    impl fmt::Display for Link {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Link {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|own| own as _)
+        }
+    }
+
+    #[test]
+    fn a_chain_repeats_no_text() {
+        for (texts, expected) in [
+            (&["a", "b", "c"][..], "a: b: c"),
+            (&["error returned from database: no", "no"], "error returned from database: no"),
+            (&["x: no", "no", "more"], "x: no: more"),
+            (&["status 15", "5"], "status 15: 5"),
+            (&["no", "x: no"], "no: x: no"),
+            (&["no", "no"], "no"),
+        ] {
+            let error = texts.iter().rev().fold(None, |source, text| Some(Box::new(Link(text, source)))).unwrap();
+
+            assert_eq!(error_chain(&*error), expected);
+        }
+    }
 
     #[test]
     fn the_error_of_a_setting_has_no_password_and_no_query() {
