@@ -2,13 +2,13 @@
 
 use std::{error::Error, fmt, io, sync::LazyLock};
 
-use mcp_server::{BoxError, HandlerError, Unavailable};
+use mcp_server::{BoxError, HandlerError, InvalidInput, Unavailable};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// Why an operation failed. Converted from [`sqlx::Error`] by `?`.
 ///
-/// In a handler, errors of availability are converted to [`mcp_server::Unavailable`], also if another error wraps them. All
-/// others become internal faults.
+/// In a handler, errors of availability are converted to [`mcp_server::Unavailable`], and [`InvalidText`](Self::InvalidText) to
+/// [`mcp_server::InvalidInput`], also if another error wraps them. All others become internal faults.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DatabaseError {
@@ -27,6 +27,8 @@ pub enum DatabaseError {
         /// The database's message, which repeats values.
         source: BoxError,
     },
+    /// A text has a character that the database cannot store, such as U+0000: an invalid input of the caller.
+    InvalidText,
     /// The call already holds a connection to this database.
     AlreadyHeld,
     /// Any other error: an internal fault.
@@ -43,6 +45,7 @@ impl fmt::Display for DatabaseError {
             ),
             Self::ReadOnly(_) => f.write_str("the database is read-only"),
             Self::Constraint { name, .. } => write!(f, "the constraint `{name}` is violated"),
+            Self::InvalidText => f.write_str("the database cannot store a character of the text"),
             Self::AlreadyHeld => f.write_str(
                 "this call already holds a connection, and each call has one: use that one, or end it (`commit`, \
                  `rollback`, `drop`) before the next",
@@ -56,8 +59,10 @@ impl Error for DatabaseError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         static TIMED_OUT: LazyLock<Unavailable> =
             LazyLock::new(|| Unavailable::new(BUSY, "no response before the deadline"));
+        static INVALID_TEXT: LazyLock<InvalidInput> = LazyLock::new(|| InvalidInput::new(UNSTORABLE));
         match self {
             Self::TimedOut => Some(&*TIMED_OUT),
+            Self::InvalidText => Some(&*INVALID_TEXT),
             Self::AlreadyHeld => None,
             Self::Unavailable(source)
             | Self::OutcomeUnknown(source)
@@ -73,6 +78,8 @@ const UNKNOWN: &str =
     "The database did not answer. It is not known whether the change was made: look before you try again.";
 /// Message for a caller who may retry.
 const BUSY: &str = "The database is busy or not available. Try again in a moment.";
+/// Message for a caller whose text cannot be stored.
+const UNSTORABLE: &str = "text must not contain the character U+0000, nor one that the encoding of the database lacks";
 const READ_ONLY: &str = "The database takes no changes at the moment. Try again later.";
 
 impl DatabaseError {
@@ -110,6 +117,7 @@ impl DatabaseError {
             Self::OutcomeUnknown(_) => "outcome_unknown",
             Self::ReadOnly(_) => "read_only",
             Self::Constraint { .. } => "constraint",
+            Self::InvalidText => "invalid_text",
             Self::AlreadyHeld => "already_held",
             Self::Other(_) => "_OTHER",
         }
@@ -137,6 +145,7 @@ impl From<sqlx::Error> for DatabaseError {
             Kind::TimedOut => Self::TimedOut,
             Kind::ReadOnly => Self::ReadOnly(Unavailable::new(READ_ONLY, error).into()),
             Kind::Constraint(name) => Self::Constraint { name, source: error.into() },
+            Kind::InvalidText => Self::InvalidText,
             Kind::Other => Self::Other(error.into()),
         }
     }
@@ -167,11 +176,14 @@ pub(crate) fn of_a_statement(error: sqlx::Error) -> sqlx::Error {
     }
 }
 
-/// Converts the error of a guard's statement: an outage is a [`DatabaseError`], so that `?` in a handler returns
-/// [`HandlerError::unavailable`]. Others stay errors of sqlx, for authors who inspect them.
+/// Converts the error of a guard's statement: an outage or a text that cannot be stored is a [`DatabaseError`], so that `?` in a
+/// handler returns [`HandlerError::unavailable`] or [`HandlerError::invalid_input`]. Others stay errors of sqlx, for authors who
+/// inspect them.
 pub(crate) fn of_a_guard(error: sqlx::Error) -> sqlx::Error {
     match classify(&error).0 {
-        Kind::Unavailable | Kind::TimedOut | Kind::ReadOnly => through_sqlx(DatabaseError::from(error)),
+        Kind::Unavailable | Kind::TimedOut | Kind::ReadOnly | Kind::InvalidText => {
+            through_sqlx(DatabaseError::from(error))
+        }
         Kind::Constraint(_) | Kind::Other => error,
     }
 }
@@ -251,6 +263,7 @@ enum Kind {
     TimedOut,
     ReadOnly,
     Constraint(String),
+    InvalidText,
     Other,
 }
 
@@ -326,6 +339,8 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
             (kind, Class { is_connection_lost: true, ..class })
         }
         "57014" | "55P03" => refused(Kind::TimedOut),
+        // U+0000 in a text, `\u0000` in JSON, a character that the encoding lacks.
+        "22021" | "22P05" => refused(Kind::InvalidText),
         "28P01" | "28000" => {
             let (kind, class) = refused(Kind::Unavailable);
             (kind, Class { is_authentication: true, is_connection_lost: true, ..class })

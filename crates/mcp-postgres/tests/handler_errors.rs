@@ -4,8 +4,8 @@
 
 mod support;
 
-use mcp_postgres::Database;
-use mcp_server::HandlerError;
+use mcp_postgres::{Database, Retry};
+use mcp_server::{Cursor, HandlerError};
 use sqlx::AssertSqlSafe;
 use support::{Backend, Kind, LIMIT, Proxy, context, open, open_with};
 
@@ -40,6 +40,47 @@ async fn with_plpgsql_a_handler_needs_no_conversion_of_a_statements_error() {
             for error in [acquired(database, &sql).await, begun(database, &sql).await].map(Result::unwrap_err) {
                 assert!(format!("{error:?}").starts_with(kind), "{sql}: {error:?}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_postgres_cannot_store_is_an_invalid_input() {
+    const TEXT: &str = "text must not contain the character U+0000, nor one that the encoding of the database lacks";
+    // U+0000 in a text (22021), and escaped in JSON (22P05).
+    let statements = [("INSERT INTO notes (text) VALUES ($1)", "a\0b"), ("SELECT $1::jsonb ->> 0", r#"["\u0000"]"#)];
+    let test = Backend::create(Kind::Postgres).await;
+    let database = open(&test, 1).await;
+
+    for (sql, value) in statements {
+        let acquired: Result<(), HandlerError> = async {
+            let mut connection = database.acquire(&context(LIMIT).await).await?;
+            sqlx::query(sql).bind(value).execute(&mut *connection).await?;
+            Ok(())
+        }
+        .await;
+        let begun: Result<(), HandlerError> = async {
+            let mut transaction = database.begin(&context(LIMIT).await).await?;
+            sqlx::query(sql).bind(value).execute(&mut *transaction).await?;
+            Ok(transaction.commit().await?)
+        }
+        .await;
+        let call = context(LIMIT).await;
+        let written = database.write(&call, Retry::Idempotent, async |mut connection| {
+            sqlx::query(sql).bind(value).execute(&mut *connection).await?;
+            Ok(())
+        });
+        let written = written.await.map_err(HandlerError::from);
+        // A client can put any text into a cursor.
+        let position = serde_json::from_value::<Cursor<String>>(serde_json::to_value(Cursor(value)).unwrap()).unwrap();
+        let read = database.read(&call, async |mut connection| {
+            sqlx::query(sql).bind(&position.0).execute(&mut *connection).await?;
+            Ok(())
+        });
+        let read = read.await.map_err(HandlerError::from);
+
+        for result in [acquired, begun, written, read] {
+            assert_eq!(format!("{:?}", result.unwrap_err()), format!("InvalidInput({TEXT:?})"), "{sql}");
         }
     }
 }
