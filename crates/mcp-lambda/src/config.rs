@@ -188,7 +188,7 @@ impl FromEnv for mcp_postgres::MigrationConfig {
 pub struct HttpConfig {
     /// `MCP_PUBLIC_URL`: the URL that clients use, if it is not the Function URL (a custom domain, a CDN). It is the audience of tokens.
     pub public_url: Option<PublicUrl>,
-    /// `MCP_INVOKE_MODE`: must equal the invoke mode of the Function URL.
+    /// `MCP_INVOKE_MODE`, `buffered` or `stream`: must equal the invoke mode of the Function URL.
     pub invoke_mode: InvokeMode,
     /// `MCP_ALLOWED_ORIGINS`: the web origins that may call the function from a browser (CORS), besides the server's own.
     pub allowed_origins: Vec<Origin>,
@@ -219,8 +219,11 @@ impl FromEnv for HttpConfig {
                 .ok_or_else(|| InitError::setting(PUBLIC_URL, "an https URL (http on loopback) without query", url))
         });
         let invoke_mode = match env.get(INVOKE_MODE) {
-            None | Some("buffered") => InvokeMode::Buffered,
-            Some("stream") => InvokeMode::Stream,
+            None => InvokeMode::Buffered,
+            Some(mode) if mode.eq_ignore_ascii_case("buffered") => InvokeMode::Buffered,
+            Some(mode) if ["stream", "response_stream"].iter().any(|own| mode.eq_ignore_ascii_case(own)) => {
+                InvokeMode::Stream
+            }
             Some(other) => return Err(InitError::setting(INVOKE_MODE, "`buffered` or `stream`", other)),
         };
         let origins = env.get(ALLOWED_ORIGINS).unwrap_or_default().split(',').map(str::trim);
@@ -274,13 +277,15 @@ fn unread_secret() -> InitError {
     InitError::new(format!("the secret of {STATE_KEY_SECRET_ARN} was not read: {fix}, or set {STATE_KEY}"))
 }
 
-/// The invoke mode of the Function URL. The function cannot query it, so that it must be configured to the same value.
+/// The invoke mode of the Function URL. The function cannot query it, so that it must be configured to the same value, by
+/// `MCP_INVOKE_MODE`. The variable takes the spelling of the URL, too, in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InvokeMode {
-    /// `BUFFERED`: a response is sent when it is complete; at most 6 MB.
+    /// `MCP_INVOKE_MODE=buffered`, and `BUFFERED` at the URL: a response is sent when it is complete; at most 6 MB. Notifications
+    /// arrive with the result, and a disconnect of the client is not detected.
     #[default]
     Buffered,
-    /// `RESPONSE_STREAM`: a response is streamed; at most 200 MB.
+    /// `MCP_INVOKE_MODE=stream`, and `RESPONSE_STREAM` at the URL: a response is streamed; at most 200 MB.
     Stream,
 }
 
@@ -321,9 +326,23 @@ mod tests {
     }
 
     #[test]
+    fn the_invoke_mode_has_the_spelling_of_the_url_too() {
+        for (mode, expected) in [
+            ("buffered", InvokeMode::Buffered),
+            ("BUFFERED", InvokeMode::Buffered),
+            ("stream", InvokeMode::Stream),
+            ("Stream", InvokeMode::Stream),
+            ("RESPONSE_STREAM", InvokeMode::Stream),
+            ("response_stream", InvokeMode::Stream),
+        ] {
+            assert_eq!(read(&[("MCP_INVOKE_MODE", mode)]).unwrap().invoke_mode, expected, "{mode}");
+        }
+    }
+
+    #[test]
     fn an_invalid_value_is_reported_with_its_variable_and_the_expected_value() {
         for (name, value, expected) in [
-            ("MCP_INVOKE_MODE", "RESPONSE_STREAM", "`buffered` or `stream`"),
+            ("MCP_INVOKE_MODE", "streaming", "`buffered` or `stream`"),
             ("MCP_PUBLIC_URL", "http://mcp.example.com", "an https URL"),
             ("MCP_PUBLIC_URL", "mcp.example.com", "an https URL"),
             ("MCP_PUBLIC_URL", "https://user:s3cret@mcp.example.com", "not `https://…@mcp.example.com`"),

@@ -216,13 +216,13 @@ impl Function {
 fn an_invalid_setting_fails_the_init_phase_by_name() {
     let api = RuntimeApi::start();
 
-    let function = api.function("plain", &[("MCP_INVOKE_MODE", "RESPONSE_STREAM")]);
+    let function = api.function("plain", &[("MCP_INVOKE_MODE", "streaming")]);
     let seen = api.next_seen();
     let (success, output) = function.end();
 
     assert!(seen.line.starts_with("POST /2018-06-01/runtime/init/error"), "{seen:?}");
     assert!(seen.head.contains("lambda-runtime-function-error-type: runtime.initerror"));
-    let expected = "MCP_INVOKE_MODE must be `buffered` or `stream`, not `RESPONSE_STREAM`";
+    let expected = "MCP_INVOKE_MODE must be `buffered` or `stream`, not `streaming`";
     assert_eq!(seen.json()["errorMessage"], expected);
     assert!(!success && output.contains("MCP_INVOKE_MODE"), "{output}");
 }
