@@ -72,8 +72,7 @@ pub(crate) fn read_head(
 
     params.map_err(Rejection::modern)?;
     if header.is_none() {
-        let reason = "header `MCP-Protocol-Version` is missing".to_owned();
-        return Err(Rejection::modern(CallError::HeaderMismatch(reason)));
+        return Err(Rejection::modern(headers::missing_standard(headers, method)));
     }
     let meta = modern_meta(meta).map_err(Rejection::modern)?;
     Ok(Head { revision, meta })
@@ -120,16 +119,17 @@ fn protocol_version(meta: &RawValue) -> Option<String> {
 
 /// `_meta` of a modern request. It must have the protocol version and the client capabilities.
 fn modern_meta(meta: Option<Result<RequestMeta, CallError>>) -> Result<RequestMeta, CallError> {
-    let meta = meta.unwrap_or_else(|| Err(CallError::InvalidMeta("it is missing".to_owned())))?;
-    for (name, is_missing) in [
-        (meta::PROTOCOL_VERSION, meta.protocol_version.is_none()),
-        (meta::CLIENT_CAPABILITIES, meta.client_capabilities.is_none()),
-    ] {
-        if is_missing {
-            return Err(CallError::InvalidMeta(format!("`{name}` is missing")));
-        }
-    }
-    Ok(meta)
+    let (version, capabilities) = (meta::PROTOCOL_VERSION, meta::CLIENT_CAPABILITIES);
+    let Some(meta) = meta.transpose()? else {
+        return Err(CallError::InvalidMeta(format!("it is missing: `{version}` and `{capabilities}` are required")));
+    };
+    let reason = match (&meta.protocol_version, &meta.client_capabilities) {
+        (Some(_), Some(_)) => return Ok(meta),
+        (None, None) => format!("`{version}` and `{capabilities}` are missing"),
+        (None, Some(_)) => format!("`{version}` is missing"),
+        (Some(_), None) => format!("`{capabilities}` is missing"),
+    };
+    Err(CallError::InvalidMeta(reason))
 }
 
 fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {

@@ -68,17 +68,17 @@ pub(crate) fn check_mirrored(headers: &HeaderMap, method: &str, resolved: &Resol
 /// Checks `Mcp-Method`, and `Mcp-Name` where the method has a name or a URI in its parameters.
 fn check_standard(headers: &HeaderMap, method: &str, name: Option<&str>) -> Result<(), CallError> {
     match single(headers, &METHOD)? {
-        None => return Err(mismatch("header `Mcp-Method` is missing")),
+        None => return Err(missing_standard(headers, method)),
         Some(header) if header != method => {
             return Err(mismatch("header `Mcp-Method` does not equal the method in the body"));
         }
         Some(_) => {}
     }
-    if !matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ) {
+    if !has_name(method) {
         return Ok(());
     }
     let Some(header) = single(headers, &NAME)? else {
-        return Err(mismatch("header `Mcp-Name` is missing"));
+        return Err(missing_standard(headers, method));
     };
     let header = decode(header).ok_or_else(|| mismatch("header `Mcp-Name` is not valid Base64 between its markers"))?;
     match name {
@@ -87,6 +87,24 @@ fn check_standard(headers: &HeaderMap, method: &str, name: Option<&str>) -> Resu
         None => Ok(()),
         Some(_) => Err(mismatch("header `Mcp-Name` does not equal the name in the body")),
     }
+}
+
+/// Whether `Mcp-Name` is required: the method has a name or a URI in its parameters.
+fn has_name(method: &str) -> bool {
+    matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ)
+}
+
+/// The error of a modern request without a standard header. It names all that are missing.
+pub(crate) fn missing_standard(headers: &HeaderMap, method: &str) -> CallError {
+    let standard = [("MCP-Protocol-Version", &PROTOCOL_VERSION), ("Mcp-Method", &METHOD), ("Mcp-Name", &NAME)];
+    let required = if has_name(method) { &standard[..] } else { &standard[..2] };
+    let missing: Vec<_> = required.iter().filter(|(_, header)| !headers.contains_key(*header)).collect();
+    let names = missing.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    mismatch(if missing.len() > 1 {
+        format!("headers {names} are missing")
+    } else {
+        format!("header {names} is missing")
+    })
 }
 
 /// Checks the `Mcp-Param-*` header of each parameter that the tool's schema marks as mirrored.

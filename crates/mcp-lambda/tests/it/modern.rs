@@ -202,6 +202,42 @@ async fn a_header_that_differs_from_the_body_or_is_missing_is_a_mismatch() {
 }
 
 #[tokio::test]
+async fn all_missing_headers_and_members_are_named_at_once() {
+    const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+    const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+    let service = fixture();
+    let call = || tools_call("echo", json!({ "text": "x" }));
+    let both = format!("`{VERSION}` and `{CAPABILITIES}`");
+    for (request, expected) in [
+        (
+            call().without_header("mcp-protocol-version").without_header("mcp-method").without_header("mcp-name"),
+            "headers `MCP-Protocol-Version`, `Mcp-Method`, `Mcp-Name` are missing".to_owned(),
+        ),
+        (
+            call().without_header("mcp-method").without_header("mcp-name"),
+            "headers `Mcp-Method`, `Mcp-Name` are missing".to_owned(),
+        ),
+        (call().without_header("mcp-name"), "header `Mcp-Name` is missing".to_owned()),
+        (
+            tools_list().without_header("mcp-protocol-version").without_header("mcp-method"),
+            "headers `MCP-Protocol-Version`, `Mcp-Method` are missing".to_owned(),
+        ),
+        (call().meta(VERSION, Value::Null).meta(CAPABILITIES, Value::Null), format!("{both} are missing")),
+        (call().meta(VERSION, Value::Null), format!("`{VERSION}` is missing")),
+        (call().meta(CAPABILITIES, Value::Null), format!("`{CAPABILITIES}` is missing")),
+        (
+            discover().body(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{}}"#),
+            format!("it is missing: {both} are required"),
+        ),
+    ] {
+        let reply = exchange(&service, request).await;
+
+        let message = reply.response()["error"]["message"].as_str().unwrap();
+        assert!(message.ends_with(&expected), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn mirrored_parameters_are_compared_with_the_body() {
     let service = fixture();
     let call = |arguments: Value| tools_call("region", arguments);
