@@ -102,6 +102,7 @@
 //! | `token-exchange` | exchange of the caller's token for a token of another service: `TokenExchangeContext` |
 //! | `raw-schema` | tools with hand-written schemas: [`Tool::raw`] |
 //!
+#![doc = include_str!("guide/local.md")]
 #![doc = include_str!("guide/handlers.md")]
 #![cfg_attr(feature = "postgres", doc = include_str!("guide/database.md"))]
 

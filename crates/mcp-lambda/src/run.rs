@@ -91,7 +91,8 @@ fn start(env: &Env, service: ServiceFuture<'_>) -> ExitCode {
     init_logs(env);
     if env.get(runtime_api::ENDPOINT).is_none() {
         tracing::error!(
-            "{} is not set: this is a Lambda function; run it with `make dev` or `cargo lambda watch`",
+            "{} is not set: this is a Lambda function; run it with `make dev` or \
+             `cargo lambda watch` (`pip install cargo-lambda`)",
             runtime_api::ENDPOINT
         );
         return ExitCode::FAILURE;

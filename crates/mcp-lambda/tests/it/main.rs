@@ -15,6 +15,7 @@ mod call_log;
 mod common;
 mod emulated;
 mod events;
+mod front_page;
 mod interaction;
 mod legacy;
 mod lifecycle;

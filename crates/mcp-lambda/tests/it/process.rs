@@ -253,6 +253,7 @@ fn outside_of_lambda_the_error_says_how_to_run_it() {
 
     assert!(!success);
     assert!(output.contains("AWS_LAMBDA_RUNTIME_API is not set") && output.contains("make dev"), "{output}");
+    assert!(output.contains("`cargo lambda watch` (`pip install cargo-lambda`)"), "{output}");
 }
 
 #[test]
