@@ -9,6 +9,8 @@
 //! garde = { version = "0.23", default-features = false, features = ["derive"] }
 //! schemars = "1"
 //! serde = { version = "1", features = ["derive"] }
+//! # Only for CPU-bound work on another thread: `tokio::task::spawn_blocking`.
+//! tokio = { version = "1", features = ["rt"] }
 //!
 //! [dev-dependencies]
 //! mcp-testing = { git = "…" }

@@ -42,18 +42,17 @@ use serde_json::value::RawValue;
 /// #[derive(Serialize, JsonSchema)]
 /// struct Page {
 ///     words: Vec<&'static str>,
-///     /// Cursor of the next page; missing on the last page.
-///     #[serde(skip_serializing_if = "Option::is_none")]
+///     /// Where the next page begins; `null` on the last page.
 ///     next_cursor: Option<Cursor<Place>>,
 /// }
 ///
+/// const PAGE_SIZE: usize = 2;
 /// const WORDS: [&str; 5] = ["a", "b", "c", "d", "e"];
 ///
 /// async fn search(_: ToolContext<()>, args: SearchArgs) -> Result<Json<Page>, HandlerError> {
 ///     let after = args.cursor.map_or(0, |Cursor(place)| place.after.min(WORDS.len()));
-///     let words: Vec<_> = WORDS[after..].iter().copied().take(2).collect();
-///     let end = after + words.len();
-///     let next_cursor = (end < WORDS.len()).then_some(Cursor(Place { after: end }));
+///     let mut words: Vec<_> = WORDS[after..].iter().copied().take(PAGE_SIZE + 1).collect();
+///     let next_cursor = Cursor::next_page(&mut words, PAGE_SIZE, |_| Place { after: after + PAGE_SIZE });
 ///     Ok(Json(Page { words, next_cursor }))
 /// }
 /// # let _ = mcp_server::Tool::new("search", search);
