@@ -22,10 +22,15 @@ pub(crate) const REJECTION: &str = "mcp_lambda.rejection";
 pub(super) const MESSAGE: &str = "further rejections were counted";
 /// Time after which rejections are written again.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Rejections of one kind that are written in a window.
-const WRITTEN_OF_KIND: u32 = 10;
-/// Rejections of all kinds that are written in a window.
-const WRITTEN: u32 = 40;
+/// Rejections that are written in a window: of one kind, and of all kinds.
+struct Limits {
+    of_kind: u32,
+    of_all: u32,
+}
+
+const ANONYMOUS: Limits = Limits { of_kind: 10, of_all: 40 };
+/// Separate, so that anonymous callers cannot hide the rejections of authenticated ones.
+const AUTHENTICATED: Limits = Limits { of_kind: 100, of_all: 400 };
 /// Kinds in a window, which bounds the memory. Rejections of further kinds are written. Callers cannot create kinds: the values are
 /// status codes and registered names.
 const MAX_KINDS: usize = 256;
@@ -40,7 +45,8 @@ pub(super) struct Repeats(Mutex<Window>);
 struct Window {
     /// Time of the first rejection.
     begin: Option<SystemTime>,
-    written: u32,
+    written_of_anonymous: u32,
+    written_of_authenticated: u32,
     kinds: Vec<Kind>,
 }
 
@@ -55,6 +61,7 @@ pub(super) struct Summary {
     pub(super) metadata: &'static Metadata<'static>,
     /// The message of each rejection.
     pub(super) message: String,
+    is_authenticated: bool,
     pub(super) status: Option<u64>,
     /// The item or the route, and its field.
     pub(super) target: Option<(Field, String)>,
@@ -110,9 +117,13 @@ impl Window {
             }
         };
         let Some(kind) = self.kinds.get_mut(index) else { return true };
-        if kind.written < WRITTEN_OF_KIND && self.written < WRITTEN {
+        let (limits, written) = match rejection.is_authenticated {
+            true => (AUTHENTICATED, &mut self.written_of_authenticated),
+            false => (ANONYMOUS, &mut self.written_of_anonymous),
+        };
+        if kind.written < limits.of_kind && *written < limits.of_all {
             kind.written += 1;
-            self.written += 1;
+            *written += 1;
             return true;
         }
         kind.counted.add(rejection, now);
@@ -128,6 +139,7 @@ impl Summary {
         Self {
             metadata: rejection.metadata,
             message: rejection.message.clone(),
+            is_authenticated: rejection.is_authenticated,
             status: rejection.status,
             target: rejection.target.clone(),
             count: 0,
@@ -168,6 +180,8 @@ impl Summary {
 struct Rejection {
     metadata: &'static Metadata<'static>,
     message: String,
+    /// The event names the issuer or the subject of a verified token.
+    is_authenticated: bool,
     status: Option<u64>,
     target: Option<(Field, String)>,
     counters: Vec<(&'static str, u64)>,
@@ -179,6 +193,7 @@ impl Rejection {
         let mut rejection = Self {
             metadata: event.metadata(),
             message: String::new(),
+            is_authenticated: false,
             status: None,
             target: None,
             counters: Vec::new(),
@@ -189,7 +204,10 @@ impl Rejection {
     }
 
     fn is_of(&self, kind: &Summary) -> bool {
-        self.metadata.callsite() == kind.metadata.callsite() && self.status == kind.status && self.target == kind.target
+        self.metadata.callsite() == kind.metadata.callsite()
+            && self.is_authenticated == kind.is_authenticated
+            && self.status == kind.status
+            && self.target == kind.target
     }
 }
 
@@ -216,6 +234,7 @@ impl Visit for Rejection {
         if field.name().starts_with(DIMENSION) || field.name() == "route" {
             self.target = Some((field.clone(), value.to_owned()));
         }
+        self.is_authenticated |= matches!(field.name(), "issuer" | "subject");
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -334,7 +353,7 @@ mod tests {
         let (written, due) = Recording::run(|_| (0..1000).for_each(|_| reject(401)));
 
         let limit = u32::try_from(written).unwrap();
-        assert_eq!((limit, due.len()), (WRITTEN_OF_KIND, (1000 - written) / MAX_VALUES));
+        assert_eq!((limit, due.len()), (ANONYMOUS.of_kind, (1000 - written) / MAX_VALUES));
         assert!(due.iter().all(|own| own.count == MAX_VALUES && own.values[0].1.len() == MAX_VALUES));
     }
 
@@ -346,10 +365,25 @@ mod tests {
                 |_| tracing::info!(name: REJECTION, status = 401, dimension.item = "a", "rejected elsewhere"),
             );
         });
-        assert_eq!(written, 3 * usize::try_from(WRITTEN_OF_KIND).unwrap());
+        assert_eq!(written, 3 * usize::try_from(ANONYMOUS.of_kind).unwrap());
 
         let (written, _) = Recording::run(|_| (0..100).for_each(|_| (400..499).for_each(reject)));
-        assert_eq!(written, usize::try_from(WRITTEN).unwrap());
+        assert_eq!(written, usize::try_from(ANONYMOUS.of_all).unwrap());
+    }
+
+    #[test]
+    fn anonymous_callers_cannot_hide_rejections_of_authenticated_ones() {
+        let forbid = || tracing::info!(name: REJECTION, status = 401_u16, subject = "s", "rejected");
+        let (written, due) = Recording::run(|own| {
+            (0..100).for_each(|_| (400..499).for_each(reject));
+            (0..101).for_each(|_| forbid());
+            own.wait(WINDOW);
+            forbid();
+        });
+
+        let expected = ANONYMOUS.of_all + AUTHENTICATED.of_kind + 1;
+        assert_eq!(written, usize::try_from(expected).unwrap());
+        assert_eq!(due.iter().filter(|own| own.is_authenticated).map(|own| own.count).collect::<Vec<_>>(), [1]);
     }
 
     #[test]
@@ -365,7 +399,7 @@ mod tests {
             reject(401);
         });
 
-        assert_eq!((due.len(), written), (MAX_KINDS, usize::try_from(WRITTEN).unwrap() + 2 * 50 + 1));
+        assert_eq!((due.len(), written), (MAX_KINDS, usize::try_from(ANONYMOUS.of_all).unwrap() + 2 * 50 + 1));
     }
 
     #[test]
