@@ -32,6 +32,7 @@ KEYS = {1, 7}
 MAX_ROWS = 3000
 MAX_BYTES = 4 << 20
 PASSES = 5
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 ATTEMPTS = 10
 # Ids that the old database may still give while events are copied.
 RESERVED_IDS = 1_000_000
@@ -183,11 +184,21 @@ class Source:
         return self.read("SELECT coalesce(max(id), 0) FROM events")[0][0]
 
 
+def with_verified_tls(url):
+    """The parameters of a URL. As in a function, the certificate of another machine is verified unless the URL says otherwise."""
+    parameters = psycopg.conninfo.conninfo_to_dict(url)
+    host = parameters.get("hostaddr") or parameters.get("host") or ""
+    is_local = not host or host.startswith("/") or host in LOOPBACK
+    if is_local or "sslmode" in parameters:
+        return parameters
+    return {"sslmode": "verify-full", "sslrootcert": "system", **parameters}
+
+
 class Postgres(Source):
     """A database by its URL."""
 
     def __init__(self, url):
-        self.connection = psycopg.connect(url, autocommit=True)
+        self.connection = psycopg.connect(**with_verified_tls(url), autocommit=True)
 
     def read(self, sql):
         return self.connection.execute(sql).fetchall()

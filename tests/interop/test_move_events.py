@@ -244,3 +244,13 @@ def test_a_stack_with_another_database_is_refused(has, reason, monkeypatch):
 
     with pytest.raises(SystemExit, match=reason):
         move_events.ends(arguments)
+
+
+@pytest.mark.parametrize(("url", "mode"), [
+    ("postgres://app:p@db.example.com/events", "verify-full"),
+    ("postgres://app@db.example.com/events?sslmode=require", "require"),
+    ("postgres://app@localhost/events", None),
+    ("postgres:///events?host=/tmp", None),
+])
+def test_the_certificate_of_another_machine_is_verified(url, mode):
+    assert move_events.with_verified_tls(url).get("sslmode") == mode

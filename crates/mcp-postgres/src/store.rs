@@ -201,10 +201,14 @@ impl PostgresStore {
                 .bind(content.due_in.map(micros));
             Ok(query.execute(&mut *connection).await?.rows_affected() == 1)
         });
-        let stored = stored.await?;
+        self.finish_write(stored.await?, &key, own).await
+    }
+
+    /// Returns the version of a row that was written, or `None` if its condition did not hold.
+    async fn finish_write(&self, stored: Done<bool>, key: &str, own: Version) -> Result<Option<Version>, StoreError> {
         let result = match stored {
             Done { value: true, .. } => Some(own),
-            Done { is_repeated: true, .. } => self.resolve(&key, own).await?,
+            Done { is_repeated: true, .. } => self.resolve(key, own).await?,
             Done { .. } => None,
         };
         self.purge_sometimes().await;
@@ -238,14 +242,7 @@ impl PostgresStore {
                 .bind(content.due_in.map(micros));
             Ok(query.execute(&mut *connection).await?.rows_affected() == 1)
         });
-        let stored = stored.await?;
-        let result = match stored {
-            Done { value: true, .. } => Some(own),
-            Done { is_repeated: true, .. } => self.resolve(&key, own).await?,
-            Done { .. } => None,
-        };
-        self.purge_sometimes().await;
-        Ok(result)
+        self.finish_write(stored.await?, &key, own).await
     }
 
     async fn count(&self, key: RowKey, tag: RowTag, increment: Increment) -> Result<Granted, StoreError> {
