@@ -292,10 +292,8 @@ pub enum InvokeMode {
 /// Translates a build error: the message names the environment variable to set.
 pub(crate) fn to_init_error(error: BuildError) -> InitError {
     match error {
-        BuildError::NoStateKey { item } => InitError::new(format!(
-            "{STATE_KEY} must be set, because the {item} sends requests to the client: 32 random bytes in Base64, the same for all \
-             environments, such as `openssl rand -base64 32` prints; or {STATE_KEY_SECRET_ARN}, the ARN of a secret"
-        )),
+        BuildError::NoStateKey { item } => no_state_key(&format!("the {item} sends requests to the client")),
+        BuildError::NoStoreKey => no_state_key("the server has a store"),
         BuildError::UnusableStateKey => InitError::new(format!("could not derive a key from {STATE_KEY}")),
         BuildError::NoAuthentication { item } => InitError::new(format!(
             "the {item} has access rules, which need authentication: set OIDC_ISSUER (or GOOGLE_CLIENT_ID, \
@@ -304,6 +302,13 @@ pub(crate) fn to_init_error(error: BuildError) -> InitError {
         )),
         other => other.into(),
     }
+}
+
+fn no_state_key(reason: &str) -> InitError {
+    InitError::new(format!(
+        "{STATE_KEY} must be set, because {reason}: 32 random bytes in Base64, the same for all environments, such as \
+         `openssl rand -base64 32` prints; or {STATE_KEY_SECRET_ARN}, the ARN of a secret"
+    ))
 }
 
 #[cfg(test)]
@@ -425,6 +430,7 @@ mod tests {
                 "MCP_STATE_KEY must be set, because the tool `book`",
             ),
             (BuildError::NoStateKey { item: "tool `book`".to_owned() }, "or MCP_STATE_KEY_SECRET_ARN"),
+            (BuildError::NoStoreKey, "MCP_STATE_KEY must be set, because the server has a store"),
             (BuildError::UnusableStateKey, "MCP_STATE_KEY"),
             (BuildError::NoAuthentication { item: "tool `purge`".to_owned() }, "set OIDC_ISSUER"),
         ] {

@@ -84,6 +84,8 @@
 #![cfg_attr(not(feature = "postgres"), doc = "| use Postgres | `postgres`, with the feature of that name |")]
 #![cfg_attr(feature = "https", doc = "| send requests | [`https`] |")]
 #![cfg_attr(not(feature = "https"), doc = "| send requests | `https`, with the feature of that name |")]
+#![cfg_attr(feature = "store", doc = "| keep state between requests | [`Server::store`], [`store`] |")]
+#![cfg_attr(not(feature = "store"), doc = "| keep state between requests | `store`, with the feature of that name |")]
 //! | write a schema by hand | [`Tool::raw`], [`JsonObject`] |
 //! | handle errors, parse untrusted data | [`BoxError`], [`error_chain`], [`json`], [`uri`] |
 //! | serve other paths, add layers | [`McpService::route`], [`McpService::public_route`], [`McpService::layer`]; [`transport::Body`] |
@@ -101,6 +103,7 @@
 //! | `otel` | export of spans to an OpenTelemetry collector |
 //! | `postgres` | a Postgres connection for each concurrent request of an execution environment |
 //! | `secrets` | the state key from Secrets Manager: `MCP_STATE_KEY_SECRET_ARN` |
+//! | `store` | state that outlives a request, shared by all execution environments: `Server::store` |
 //! | `token-exchange` | exchange of the caller's token for a token of another service: `TokenExchangeContext` |
 //! | `raw-schema` | tools with hand-written schemas: [`Tool::raw`] |
 //!
@@ -243,4 +246,15 @@ pub mod https {
 pub mod postgres {
     #[doc(inline)]
     pub use mcp_postgres::*;
+}
+
+/// Stores for [`Server::store`], with the feature `store`: state that outlives a request.
+///
+/// [`MemoryStore`](store::MemoryStore) is for tests and for development with one process.
+#[cfg_attr(feature = "postgres", doc = "[`PostgresStore`](postgres::PostgresStore) is for deployments.")]
+#[cfg_attr(not(feature = "postgres"), doc = "With the feature `postgres`, `PostgresStore` is for deployments.")]
+#[cfg(feature = "store")]
+pub mod store {
+    #[doc(inline)]
+    pub use mcp_server::store::{MemoryStore, Store, StoreError};
 }

@@ -129,6 +129,9 @@ pub enum BuildError {
         /// Such as "tool `book`".
         item: String,
     },
+    /// The server has a store, but no key is configured to seal its values.
+    #[error("the server has a store: it needs a state key")]
+    NoStoreKey,
     /// Key derivation from the state key failed.
     #[error("could not derive a key from the state key")]
     UnusableStateKey,

@@ -10,6 +10,8 @@ use std::{
 
 use mcp_protocol::{Icon, Implementation, JsonObject};
 
+#[cfg(feature = "store")]
+use crate::store::{SealedStore, Store, StoreKeys};
 use crate::{
     Access, Authorization, BuildError, BuiltServer, Caching, List, Prompt, Resource, ResourceTemplate, StateKey, Tool,
     dispatch::{
@@ -63,6 +65,8 @@ pub struct Server<S> {
     requirement: Requirement,
     scope_hierarchy: Vec<(String, Vec<String>)>,
     hooks: Hooks,
+    #[cfg(feature = "store")]
+    store: Option<Arc<dyn Store>>,
 }
 
 impl<S: Send + Sync + 'static> Server<S> {
@@ -78,6 +82,8 @@ impl<S: Send + Sync + 'static> Server<S> {
             requirement: Requirement::default(),
             scope_hierarchy: Vec::new(),
             hooks: Hooks::default(),
+            #[cfg(feature = "store")]
+            store: None,
         }
     }
 
@@ -219,16 +225,39 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
+    /// Sets the store of state that outlives a request, and closes it as [`manages`](Self::manages) does. All execution
+    /// environments of the server need the same store and the same state key, which seals its values.
+    #[cfg(feature = "store")]
+    #[must_use]
+    pub fn store(mut self, store: impl Store + ManagedResource) -> Self {
+        let store = Arc::new(store);
+        self.hooks.managed.push(Arc::clone(&store) as _);
+        self.store = Some(store);
+        self
+    }
+
     /// Builds the server, and renders lists once for each revision.
     ///
     /// # Errors
     ///
-    /// When an item is interactive and no state key is configured; when access rules are declared without
+    /// When an item is interactive, or the server has a store, and no state key is configured; when access rules are declared without
     /// authentication; when a resource template requires less than a resource that it matches, or than a later
     /// template whose URIs it matches.
     pub fn build(self, settings: Settings) -> Result<BuiltServer, BuildError> {
-        let Self { info, instructions, state, mut catalog, page_size, caching, requirement, scope_hierarchy, hooks } =
-            self;
+        #[cfg(feature = "store")]
+        let store = self.store.map(|store| sealed(store, &self.info.name, settings.state_key.as_ref())).transpose()?;
+        let Self {
+            info,
+            instructions,
+            state,
+            mut catalog,
+            page_size,
+            caching,
+            requirement,
+            scope_hierarchy,
+            hooks,
+            ..
+        } = self;
         let cipher = match (catalog.interactive_item(), &settings.state_key) {
             (None, _) => None,
             (Some((_, new_cipher)), Some(key)) => {
@@ -265,14 +294,33 @@ impl<S: Send + Sync + 'static> Server<S> {
             meta: renderer.meta(),
         });
         let policy = Arc::new(policy);
-        Ok(BuiltServer::new(Built { state, info, instructions, renderer, cipher, policy, catalog, lists, hooks }))
+        Ok(BuiltServer::new(Built {
+            state,
+            info,
+            instructions,
+            renderer,
+            cipher,
+            policy,
+            catalog,
+            lists,
+            hooks,
+            #[cfg(feature = "store")]
+            store,
+        }))
     }
+}
+
+#[cfg(feature = "store")]
+fn sealed(store: Arc<dyn Store>, server: &str, key: Option<&StateKey>) -> Result<SealedStore, BuildError> {
+    let key = key.ok_or(BuildError::NoStoreKey)?;
+    let keys = StoreKeys::from_state_key(server, key).ok_or(BuildError::UnusableStateKey)?;
+    Ok(SealedStore::new(store, keys))
 }
 
 /// Settings of a deployment.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Key that encrypts `requestState`; required only for a server with interactive handlers.
+    /// Key that encrypts `requestState`; required only for a server with interactive handlers, or with a store.
     pub state_key: Option<StateKey>,
     /// Authentication and enforcement of access rules.
     pub authorization: Authorization,
@@ -311,5 +359,17 @@ mod tests {
 
             assert!(error.starts_with(complaint), "{error}");
         }
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn a_store_needs_a_state_key() {
+        let server = || Server::new("s", "1", ()).store(crate::store::MemoryStore::new());
+        let error = server().build(Settings::default()).unwrap_err();
+        assert_eq!(error.to_string(), "the server has a store: it needs a state key");
+
+        let key = StateKey::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+        let built = server().build(Settings { state_key: key, ..Settings::default() }).unwrap();
+        assert!(built.store().is_some());
     }
 }

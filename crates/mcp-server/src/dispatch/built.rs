@@ -20,4 +20,6 @@ pub(crate) struct Built {
     pub(crate) catalog: Catalog,
     pub(crate) lists: Lists,
     pub(crate) hooks: Hooks,
+    #[cfg(feature = "store")]
+    pub(crate) store: Option<crate::store::SealedStore>,
 }

@@ -29,6 +29,12 @@ impl BuiltServer {
         &self.0.info.name
     }
 
+    /// Returns the store of state that outlives a request, if the server has one.
+    #[cfg(feature = "store")]
+    pub fn store(&self) -> Option<&crate::store::SealedStore> {
+        self.0.store.as_ref()
+    }
+
     /// Looks up the target of a request and checks whether its caller is authorized. Each request is looked up once,
     /// for the access rules of a batch, the log, and [`Resolved::run`].
     pub fn resolve<'a>(

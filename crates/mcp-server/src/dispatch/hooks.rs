@@ -23,6 +23,11 @@ pub trait ManagedResource: Send + Sync + 'static {
     }
 }
 
+#[cfg(feature = "store")]
+impl ManagedResource for crate::store::MemoryStore {
+    async fn close(&self) {}
+}
+
 type BorrowedHookFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// [`ManagedResource`] as a trait object.

@@ -22,12 +22,13 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// A store in memory, for tests and for development with one process. It has at most 10,000 rows and 64 MiB of values; a write
 /// beyond that fails with [`StoreError::Full`].
 ///
-/// Not for deployments: each execution environment would have a store of its own.
+/// Clones share the rows. Not for deployments: each execution environment would have a store of its own.
+#[derive(Clone)]
 pub struct MemoryStore {
     clock: StoreClock,
     max_rows: usize,
     max_bytes: usize,
-    rows: Mutex<Rows>,
+    rows: Arc<Mutex<Rows>>,
 }
 
 #[derive(Default)]
@@ -59,7 +60,7 @@ impl MemoryStore {
 
     /// Creates an empty store with a clock, for tests.
     pub fn with_clock(clock: StoreClock) -> Self {
-        Self { clock, max_rows: MAX_ROWS, max_bytes: MAX_BYTES, rows: Mutex::default() }
+        Self { clock, max_rows: MAX_ROWS, max_bytes: MAX_BYTES, rows: Arc::default() }
     }
 
     /// Sets the maximum of rows and counters together, and of all values together in bytes.
