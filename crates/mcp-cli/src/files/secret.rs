@@ -4,11 +4,11 @@ use std::{fs, io, path::Path};
 
 use super::{Links, open_regular, read_opened};
 
-/// Reads a file that holds secrets. A mode that lets others read or write it is changed to 0600, with a warning.
+/// Reads a file that holds secrets. A mode that lets others read it is changed to 0600, with a warning.
 ///
 /// # Errors
 ///
-/// As [`read`](super::read); and when it is a symbolic link or belongs to another user (Unix).
+/// As [`read`](super::read); and when it is a symbolic link, belongs to another user, or could be written by others (Unix).
 pub(crate) fn read_secret(file: &Path) -> io::Result<Vec<u8>> {
     let opened = open_regular(file, fs::OpenOptions::new().read(true), Links::Rejected)?;
     check_file(file, &opened)?;
@@ -28,6 +28,12 @@ fn check_file(file: &Path, opened: &fs::File) -> io::Result<()> {
         )));
     }
     let mode = metadata.mode() & 0o777;
+    // Tokens of another person may be in it.
+    if mode & 0o022 != 0 {
+        return Err(io::Error::other(format!(
+            "{shown} could be changed by other users (mode {mode:o}): remove it and sign in again"
+        )));
+    }
     if mode & 0o077 != 0 {
         opened.set_permissions(fs::Permissions::from_mode(0o600))?;
         tracing::warn!(
@@ -122,7 +128,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret.json");
         fs::write(&file, "token").unwrap();
-        for open in [0o644, 0o640, 0o604, 0o620, 0o666] {
+        for open in [0o644, 0o640, 0o604] {
             fs::set_permissions(&file, fs::Permissions::from_mode(open)).unwrap();
 
             assert_eq!(read_secret(&file).unwrap(), b"token");
@@ -132,6 +138,21 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
         read_secret(&file).unwrap();
         assert_eq!(mode(&file), 0o400);
+    }
+
+    #[test]
+    fn a_file_of_secrets_that_others_can_write_is_rejected() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret.json");
+        fs::write(&file, "token of another person").unwrap();
+        for open in [0o620, 0o602, 0o666] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(open)).unwrap();
+
+            let error = read_secret(&file).unwrap_err().to_string();
+
+            assert!(error.contains("could be changed by other users"), "{error}");
+            assert_eq!(mode(&file), open);
+        }
     }
 
     #[test]
