@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Part of `make check`: compares the table of regions in docs/deployment.md with the resource types that CloudFormation has in each
+"""Part of `make check`: compares the table of regions in docs/deployment-reference.md with the resource types that CloudFormation has in each
 region, by the schemas of cfn-lint. Run with the Python of the tool folder.
 
     regions.py             fails and prints the expected rows if they differ
@@ -16,7 +16,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 import templates
 import tools
 
-PAGE = pathlib.Path("docs", "deployment.md")
+PAGE = pathlib.Path("docs", "deployment-reference.md")
 HEAD = "| Region | Missing resource types | Templates that cannot be deployed |\n| --- | --- | --- |\n"
 UNKNOWN = "cfn-lint has no schemas of "
 # Deployed in us-east-1 for all regions.

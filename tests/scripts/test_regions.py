@@ -1,4 +1,4 @@
-"""The table of regions in docs/deployment.md, and what `make check` finds in it."""
+"""The table of regions in docs/deployment-reference.md, and what `make check` finds in it."""
 
 import pathlib
 
