@@ -135,7 +135,7 @@ impl<S: Send + Sync + 'static> TestCall<S> {
     /// use mcp_testing::TestCall;
     ///
     /// let called = TestCall::new(Tool::new("greet", greet))
-    ///     .answering(|key, _| match key {
+    ///     .on_input_request(|key, _| match key {
     ///         "name" => serde_json::json!({ "action": "accept", "content": { "name": "Ada" } }),
     ///         other => panic!("`{other}` was not expected"),
     ///     })
@@ -144,7 +144,7 @@ impl<S: Send + Sync + 'static> TestCall<S> {
     /// assert_eq!(called.text(), "Hello, Ada!");
     /// # }
     /// ```
-    pub fn answering(self, respond: impl FnMut(&str, &InputRequest) -> Value + 'static) -> Self {
+    pub fn on_input_request(self, respond: impl FnMut(&str, &InputRequest) -> Value + 'static) -> Self {
         Self { respond: Some(Box::new(respond)), ..self }
     }
 
@@ -152,7 +152,7 @@ impl<S: Send + Sync + 'static> TestCall<S> {
     ///
     /// # Panics
     ///
-    /// Panics if the state is missing, if the tool sends an input request without [`answering`](Self::answering) or for
+    /// Panics if the state is missing, if the tool sends an input request without [`on_input_request`](Self::on_input_request) or for
     /// more than 20 round trips, or if a message violates the schema of the protocol.
     pub async fn send(self) -> TestReply {
         let Self { tool, state, arguments, caller, time, cancel_after, mut respond } = self;
@@ -196,7 +196,9 @@ impl<S: Send + Sync + 'static> TestCall<S> {
             let requests = required.input_requests.unwrap_or_default();
             let responses = requests.iter().map(|(key, request)| match &mut respond {
                 Some(respond) => (key.clone(), respond(key, request)),
-                None => panic!("the tool sent the input request `{key}`: respond to it with `answering`: {request:?}"),
+                None => panic!(
+                    "the tool sent the input request `{key}`: respond to it with `on_input_request`: {request:?}"
+                ),
             });
             params["inputResponses"] = Value::Object(responses.collect());
             params["requestState"] = json!(required.request_state);

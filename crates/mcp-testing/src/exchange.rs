@@ -73,9 +73,9 @@ impl Reply {
         serde_json::from_value(self.result().clone()).expect("a CallToolResult")
     }
 
-    /// Returns the HTTP status and the error code of an error response.
+    /// Returns the HTTP status and the JSON-RPC error code of an error response.
     #[track_caller]
-    pub fn refusal(&self) -> (u16, i64) {
+    pub fn status_and_code(&self) -> (u16, i64) {
         let code = self.response()["error"]["code"].as_i64().unwrap_or_else(|| panic!("no error: {self:?}"));
         (self.status.as_u16(), code)
     }

@@ -5,7 +5,7 @@ use mcp_lambda::McpService;
 use serde_json::{Value, json};
 
 use crate::{
-    IssuerAnswer, McpRequest, TestIssuer, TestKey, exchange,
+    IssuerResponse, McpRequest, TestIssuer, TestKey, exchange,
     issuer::{now, sign},
     keys::base64,
 };
@@ -99,11 +99,11 @@ impl TestIssuer {
         // Signatures.
         let (message, signature) = good.rsplit_once('.').expect("three parts");
         add("no signature", format!("{message}."));
-        add("the signature of something else", {
+        add("the signature of another message", {
             let other = self.mint(scopes, |_, claims| claims["sub"] = json!("bob"));
             format!("{message}.{}", other.rsplit_once('.').expect("three parts").1)
         });
-        add("a signature cut short", format!("{message}.{}", &signature[..signature.len() - 4]));
+        add("a truncated signature", format!("{message}.{}", &signature[..signature.len() - 4]));
         add("a signature of zeros", format!("{message}.{}", base64([0; 256])));
         let elliptic = |signature: &[u8]| {
             let message =
@@ -120,12 +120,15 @@ impl TestIssuer {
             sign(&header.to_string(), &claims, key)
         };
         add(
-            "another's key under the issuer's name",
+            "a foreign key with the issuer's key id",
             resigned(json!({ "alg": "RS256", "kid": "rsa" }), TestKey::other_rsa()),
         );
-        add("another's key without a name", resigned(json!({ "alg": "RS256" }), TestKey::other_rsa()));
-        add("another's key under another name", resigned(json!({ "alg": "RS256", "kid": "x" }), TestKey::other_rsa()));
-        add("another's P-256 key", resigned(json!({ "alg": "ES256", "kid": "p256" }), TestKey::other_p256()));
+        add("a foreign key without a key id", resigned(json!({ "alg": "RS256" }), TestKey::other_rsa()));
+        add(
+            "a foreign key with an unknown key id",
+            resigned(json!({ "alg": "RS256", "kid": "x" }), TestKey::other_rsa()),
+        );
+        add("a foreign P-256 key", resigned(json!({ "alg": "ES256", "kid": "p256" }), TestKey::other_p256()));
         add("a key of the wrong curve", resigned(json!({ "alg": "ES256", "kid": "p256" }), TestKey::p384()));
         add("a key of the wrong type", resigned(json!({ "alg": "EdDSA", "kid": "rsa" }), TestKey::ed25519()));
         let own_key = TestKey::other_rsa().jwk("own");
@@ -134,7 +137,7 @@ impl TestIssuer {
             resigned(json!({ "alg": "RS256", "kid": "own", "jwk": own_key }), TestKey::other_rsa()),
         );
         let elsewhere = format!("{}{ELSEWHERE}", self.origin());
-        self.answer(ELSEWHERE, IssuerAnswer::json(&json!({ "keys": [TestKey::other_rsa().jwk("own")] })));
+        self.set_response(ELSEWHERE, IssuerResponse::json(&json!({ "keys": [TestKey::other_rsa().jwk("own")] })));
         add("jku", resigned(json!({ "alg": "RS256", "kid": "own", "jku": elsewhere }), TestKey::other_rsa()));
         add("x5u", resigned(json!({ "alg": "RS256", "kid": "own", "x5u": elsewhere }), TestKey::other_rsa()));
         add(
@@ -161,8 +164,8 @@ impl TestIssuer {
         add("no iss", without("iss"));
         add("another issuer", claim("iss", json!("https://issuer.example")));
         add("iss as a list", claim("iss", json!([self.issuer()])));
-        add("iss with a slash more", claim("iss", json!(format!("{}//", self.issuer()))));
-        add("iss in capitals", claim("iss", json!(self.issuer().to_uppercase())));
+        add("iss with an extra slash", claim("iss", json!(format!("{}//", self.issuer()))));
+        add("iss in upper case", claim("iss", json!(self.issuer().to_uppercase())));
         add("iss as null", claim("iss", json!(null)));
         add("iss as an object", claim("iss", json!({ "value": self.issuer() })));
 
@@ -179,7 +182,7 @@ impl TestIssuer {
         add("an audience that is a number", claim("aud", json!(1)));
         add("an audience that begins with the right one", claim("aud", json!(format!("{}/x", crate::TEST_AUDIENCE))));
         add("an audience without scheme", claim("aud", json!("abcdefghij.lambda-url.eu-west-1.on.aws/mcp")));
-        add("everyone as the audience", claim("aud", json!("*")));
+        add("a wildcard audience", claim("aud", json!("*")));
 
         // Times.
         add("no exp", without("exp"));
@@ -188,10 +191,10 @@ impl TestIssuer {
         add("exp as text", claim("exp", json!((now() + 3600).to_string())));
         add("exp as null", claim("exp", json!(null)));
         add("a negative exp", claim("exp", json!(-1)));
-        add("an endless exp", claim("exp", json!(1e300)));
-        add("nbf ahead", claim("nbf", json!(now() + 3600)));
+        add("an exp out of range", claim("exp", json!(1e300)));
+        add("nbf in the future", claim("nbf", json!(now() + 3600)));
         add("nbf as text", claim("nbf", json!("0")));
-        add("iat ahead", claim("iat", json!(now() + 3600)));
+        add("iat in the future", claim("iat", json!(now() + 3600)));
         add("iat as a list", claim("iat", json!([0])));
 
         // Subjects and kinds.
@@ -217,7 +220,7 @@ impl TestIssuer {
 
         // Encodings.
         let (head, claims) = message.split_once('.').expect("two parts");
-        add("a part too many", format!("{good}.x"));
+        add("an extra part", format!("{good}.x"));
         add("five parts, as encryption has", format!("{head}..{claims}.{signature}.x"));
         add("two parts", message.to_owned());
         add("padding", format!("{message}.{signature}="));
@@ -226,7 +229,7 @@ impl TestIssuer {
             let padded = format!("{}.{claims}", BASE64_URL_SAFE.encode(format!("{json} ")));
             format!("{padded}.{}", base64(TestKey::rsa().sign("RS256", padded.as_bytes())))
         });
-        add("the other alphabet", {
+        add("the standard Base64 alphabet", {
             // Some signatures contain a character that differs between the alphabets.
             let signed = (0..).map(|number| claim("jti", json!(number)));
             let differs = |token: &String| token.rsplit_once('.').expect("three parts").1.contains(['-', '_']);
@@ -234,7 +237,7 @@ impl TestIssuer {
             let (message, signature) = token.rsplit_once('.').expect("three parts");
             format!("{message}.{}", signature.replace('-', "+").replace('_', "/"))
         });
-        add("a stray bit at the end", {
+        add("an unused bit that is set", {
             // The last of the two final characters of 256 bytes has four unused bits.
             let last = signature.chars().last().expect("a character");
             let next = char::from(last as u8 + 1);
@@ -243,13 +246,13 @@ impl TestIssuer {
         let written = |header: &str, claims: &str| sign(header, claims, TestKey::rsa());
         let good_claims = base64_decoded(claims);
         let good_header = base64_decoded(head);
-        add("alg twice", written(&good_header.replacen('{', r#"{"alg":"none","#, 1), &good_claims));
-        add("a claim twice", written(&good_header, &good_claims.replacen('{', r#"{"sub":"mallory","#, 1)));
-        add("a claim twice in another spelling", {
+        add("a duplicate alg", written(&good_header.replacen('{', r#"{"alg":"none","#, 1), &good_claims));
+        add("a duplicate claim", written(&good_header, &good_claims.replacen('{', r#"{"sub":"mallory","#, 1)));
+        add("a duplicate claim with an escape", {
             written(&good_header, &good_claims.replacen('{', r#"{"\u0073ub":"mallory","#, 1))
         });
         add("claims that are a list", written(&good_header, &format!("[{good_claims}]")));
-        add("claims with something after them", written(&good_header, &format!("{good_claims}{{}}")));
+        add("claims with trailing data", written(&good_header, &format!("{good_claims}{{}}")));
         add("claims that are not JSON", written(&good_header, "ada"));
         add("no claims", written(&good_header, ""));
         add("a header that is not JSON", written("RS256", &good_claims));

@@ -89,13 +89,13 @@ pub struct TestIssuer {
 
 #[derive(Debug, Default)]
 struct State {
-    answers: HashMap<String, IssuerAnswer>,
+    responses: HashMap<String, IssuerResponse>,
     requests: HashMap<String, usize>,
 }
 
 /// Response of the issuer at one path.
 #[derive(Debug, Clone)]
-pub enum IssuerAnswer {
+pub enum IssuerResponse {
     /// JSON document.
     Json {
         /// Body, which can be invalid JSON.
@@ -112,10 +112,10 @@ pub enum IssuerAnswer {
     /// Endless body.
     Endless,
     /// Delayed response.
-    Late(Duration, Box<IssuerAnswer>),
+    Late(Duration, Box<IssuerResponse>),
 }
 
-impl IssuerAnswer {
+impl IssuerResponse {
     /// Creates a JSON response.
     pub fn json(body: &Value) -> Self {
         Self::Json { body: body.to_string(), cache_control: "" }
@@ -154,7 +154,7 @@ impl TestIssuer {
             "token_endpoint": format!("{}/token", own.origin),
             "code_challenge_methods_supported": ["S256"],
         });
-        own.answer("/.well-known/openid-configuration", IssuerAnswer::json(&metadata));
+        own.set_response("/.well-known/openid-configuration", IssuerResponse::json(&metadata));
         own.publish([TestKey::rsa().jwk("rsa"), TestKey::p256().jwk("p256")]);
         own
     }
@@ -288,17 +288,17 @@ impl TestIssuer {
     /// Replaces the published keys.
     pub fn publish(&self, keys: impl IntoIterator<Item = Value>) {
         let keys: Vec<Value> = keys.into_iter().collect();
-        self.answer(KEYS_PATH, IssuerAnswer::json(&json!({ "keys": keys })));
+        self.set_response(KEYS_PATH, IssuerResponse::json(&json!({ "keys": keys })));
     }
 
     /// Sets the response of the JWKS URL.
-    pub fn answer_keys(&self, answer: IssuerAnswer) {
-        self.answer(KEYS_PATH, answer);
+    pub fn set_keys_response(&self, response: IssuerResponse) {
+        self.set_response(KEYS_PATH, response);
     }
 
     /// Sets the response of a path.
-    pub fn answer(&self, path: &str, answer: IssuerAnswer) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).answers.insert(path.to_owned(), answer);
+    pub fn set_response(&self, path: &str, response: IssuerResponse) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).responses.insert(path.to_owned(), response);
     }
 
     /// Returns the number of requests to the JWKS URL.
@@ -347,42 +347,42 @@ type Body = BoxBody<Bytes, Infallible>;
 async fn connection(stream: TcpStream, state: Arc<Mutex<State>>) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let path = request.uri().path().to_owned();
-        let answer = {
+        let response = {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             *state.requests.entry(path.clone()).or_default() += 1;
-            state.answers.get(&path).cloned()
+            state.responses.get(&path).cloned()
         };
-        async move { Ok::<_, Infallible>(respond(answer.unwrap_or(IssuerAnswer::Status(404))).await) }
+        async move { Ok::<_, Infallible>(respond(response.unwrap_or(IssuerResponse::Status(404))).await) }
     });
     // Errors are ignored: several tests close connections early.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn respond(mut answer: IssuerAnswer) -> Response<Body> {
-    while let IssuerAnswer::Late(delay, later) = answer {
+async fn respond(mut configured: IssuerResponse) -> Response<Body> {
+    while let IssuerResponse::Late(delay, later) = configured {
         tokio::time::sleep(delay).await;
-        answer = *later;
+        configured = *later;
     }
     let mut response = Response::new(Full::default().boxed());
-    match answer {
-        IssuerAnswer::Json { body, cache_control } => {
+    match configured {
+        IssuerResponse::Json { body, cache_control } => {
             if !cache_control.is_empty() {
                 response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(cache_control));
             }
             *response.body_mut() = Full::from(body).boxed();
         }
-        IssuerAnswer::Status(status) => *response.status_mut() = StatusCode::from_u16(status).expect("a status"),
-        IssuerAnswer::Redirect(target) => {
+        IssuerResponse::Status(status) => *response.status_mut() = StatusCode::from_u16(status).expect("a status"),
+        IssuerResponse::Redirect(target) => {
             *response.status_mut() = StatusCode::FOUND;
             let target = HeaderValue::from_str(&target).expect("a URL");
             response.headers_mut().insert(header::LOCATION, target);
         }
-        IssuerAnswer::Endless => {
+        IssuerResponse::Endless => {
             let piece = Bytes::from_static(br#"{"keys":[{"kty":"RSA"},"#);
             let pieces = stream::repeat(piece).map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
             *response.body_mut() = BodyExt::boxed(StreamBody::new(pieces));
         }
-        IssuerAnswer::Silence | IssuerAnswer::Late(..) => std::future::pending().await,
+        IssuerResponse::Silence | IssuerResponse::Late(..) => std::future::pending().await,
     }
     response
 }

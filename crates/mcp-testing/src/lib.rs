@@ -64,7 +64,7 @@ pub use contract::{assert_contract, assert_text_has};
 pub use database::TestDatabase;
 pub use exchange::{Reply, Via, event_of, exchange, exchange_via};
 pub use hostile::HostileToken;
-pub use issuer::{IssuerAnswer, Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, sign};
+pub use issuer::{IssuerResponse, Provider, TEST_AUDIENCE, TEST_CLIENT, TestIssuer, sign};
 pub use keys::TestKey;
 pub use mcp_protocol::CallToolResult;
 pub use memory::assert_memory_is_bounded;

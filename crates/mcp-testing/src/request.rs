@@ -116,7 +116,7 @@ impl McpRequest {
 
     /// Sets the responses to the input requests of `reply`, for the next round trip.
     #[must_use]
-    pub fn answered(self, reply: &Reply, responses: Value) -> Self {
+    pub fn input_responses(self, reply: &Reply, responses: Value) -> Self {
         let state = reply.result()["requestState"].clone();
         self.param("inputResponses", responses).param("requestState", state)
     }

@@ -118,7 +118,7 @@ async fn greet(context: InteractiveContext<()>, _: NoArguments) -> Result<String
 #[tokio::test]
 async fn input_request_takes_a_further_round_trip() {
     let reply = TestCall::new(Tool::new("greet", greet))
-        .answering(|_, _| json!({ "action": "accept", "content": { "name": "Ada" } }))
+        .on_input_request(|_, _| json!({ "action": "accept", "content": { "name": "Ada" } }))
         .await;
 
     assert_eq!(reply.text(), "Hello, Ada!");
@@ -126,7 +126,7 @@ async fn input_request_takes_a_further_round_trip() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "respond to it with `answering`")]
+#[should_panic(expected = "respond to it with `on_input_request`")]
 async fn unanswered_input_request_panics() {
     TestCall::new(Tool::new("greet", greet)).await;
 }

@@ -166,7 +166,6 @@ fn ids(operations: &Value) -> Vec<&str> {
     operations.as_array().unwrap().iter().map(|own| own["operation_id"].as_str().unwrap()).collect()
 }
 
-/// 6.7
 #[tokio::test]
 async fn operations_of_merge_keys_are_listed_and_read() {
     let service = of("
@@ -187,7 +186,6 @@ paths:
     assert_eq!(read["definition"]["responses"]["200"]["description"], "ok");
 }
 
-/// 6.7
 #[tokio::test]
 async fn webhooks_are_marked_operations() {
     let hook = json!({ "post": { "operationId": "newPetHook", "summary": "A pet was added", "tags": ["events"],
@@ -252,7 +250,6 @@ async fn webhooks_are_marked_operations() {
     }
 }
 
-/// 6.7
 #[tokio::test]
 async fn names_are_case_insensitive_in_all_scripts() {
     let document = json!({
@@ -349,15 +346,16 @@ async fn user_chooses_among_several_operations() {
     let service = example().await;
     let request = interactive_call("find_operation", json!({ "query": "list" }));
 
-    let asked = exchange(&service, request.clone()).await;
-    let options = &asked.result()["inputRequests"]["operation"]["params"]["requestedSchema"]["properties"]["operation"];
+    let first_reply = exchange(&service, request.clone()).await;
+    let options =
+        &first_reply.result()["inputRequests"]["operation"]["params"]["requestedSchema"]["properties"]["operation"];
     let answer = |content: Value| json!({ "operation": content });
     let chosen = json!({ "action": "accept", "content": { "operation": "listOrders" } });
-    let read = exchange(&service, request.clone().answered(&asked, answer(chosen))).await.tool_result();
+    let read = exchange(&service, request.clone().input_responses(&first_reply, answer(chosen))).await.tool_result();
     let mut declined = Vec::new();
     for action in ["decline", "cancel"] {
         let answer = answer(json!({ "action": action }));
-        declined.push(exchange(&service, request.clone().answered(&asked, answer)).await.tool_result());
+        declined.push(exchange(&service, request.clone().input_responses(&first_reply, answer)).await.tool_result());
     }
 
     assert_eq!(
@@ -368,7 +366,7 @@ async fn user_chooses_among_several_operations() {
         ])
     );
     assert!(read.text().contains(r#""operation_id":"listOrders""#), "{}", read.text());
-    // 2.4: the model can continue by itself.
+    // The model can continue by itself.
     for declined in declined {
         assert_eq!(declined.is_error, Some(true));
         for choice in ["listBooks", "listOrders"] {
@@ -379,7 +377,7 @@ async fn user_chooses_among_several_operations() {
     }
 }
 
-/// 2.5: half of the clients show the model the text alone.
+/// Half of the clients show the model the text alone.
 #[tokio::test]
 async fn text_equals_the_structured_content() {
     let service = example().await;
@@ -410,9 +408,9 @@ async fn response_applies_to_the_offered_choices_after_a_refresh() {
     let service = try_start(&[("OPENAPI_SOURCE", &origin.url()), ("OPENAPI_MAX_AGE_SECONDS", "0")]).await.unwrap();
     let request = interactive_call("find_operation", json!({ "query": "list" }));
 
-    let asked = exchange(&service, request.clone()).await;
+    let first_reply = exchange(&service, request.clone()).await;
     let answered = async |answer: Value| {
-        let request = request.clone().answered(&asked, json!({ "operation": answer }));
+        let request = request.clone().input_responses(&first_reply, json!({ "operation": answer }));
         exchange(&service, request).await.tool_result()
     };
     let accepted = |id: &str| json!({ "action": "accept", "content": { "operation": id } });
@@ -427,7 +425,7 @@ async fn response_applies_to_the_offered_choices_after_a_refresh() {
     for (error, expected) in [
         (gone, "no longer has `listDogs`"),
         (gone_and_one_left, "no longer has `listDogs`"),
-        // 2.4: clients without a user decline at once.
+        // Clients without a user decline at once.
         (
             declined,
             "the user declined to choose: Several operations match. Which one do you want? Call again with one of the \
@@ -480,7 +478,7 @@ async fn operations_are_resources_with_id_completion() {
     let text = read.result()["contents"][0]["text"].as_str().unwrap();
     assert!(text.contains(r#""method":"POST""#), "{text}");
     assert_eq!(by_path.result()["contents"][0]["text"], text);
-    assert_eq!(unknown.refusal(), (200, -32602));
+    assert_eq!(unknown.status_and_code(), (200, -32602));
 }
 
 #[tokio::test]
@@ -543,7 +541,6 @@ async fn expired_document_is_refreshed_by_etag_and_kept_on_failure() {
         (OriginResponse::document("swagger: '2.0'".to_owned(), "\"2\""), 400),
         (OriginResponse::document("{".to_owned(), "\"3\""), 500),
         (OriginResponse::document(aliases(), "\"4\""), 600),
-        // 8.4
         (OriginResponse::document(members(10_000), "\"4\""), 660),
         (OriginResponse::document(format!(r#"{{"openapi":"3.1.0","x":{}"#, "[".repeat(100_000)), "\"4\""), 720),
         (OriginResponse::Nothing, 780),
@@ -559,7 +556,7 @@ async fn expired_document_is_refreshed_by_etag_and_kept_on_failure() {
     assert_eq!(title_at(&service, 850).await.0, "Two");
 }
 
-/// 8.3, 8.4: names with a special meaning in libraries.
+/// Names with a special meaning in libraries.
 #[tokio::test]
 async fn no_member_name_is_special() {
     let name = "$serde_json::private::RawValue";

@@ -47,7 +47,7 @@ on_both!(
     the_caller_of_an_event_is_shown_only_with_the_read_scope,
 );
 
-/// 6.4: a request that needs no database does not wake it.
+/// A request that needs no database does not wake it.
 #[tokio::test]
 async fn only_calls_that_need_the_database_open_it() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -132,7 +132,7 @@ async fn events_are_listed_newest_first_as_log_lines(database: Backend) {
     assert_eq!(events[0]["logged_by"], json!({ "issuer": "", "subject": "", "email": "" }));
 }
 
-/// 2.5: half of the clients show the model only the text.
+/// Half of the clients show the model only the text.
 async fn the_text_of_a_result_contains_the_arguments_of_further_calls(database: Backend) {
     let service = event_logger(&database).await;
 
@@ -264,10 +264,10 @@ async fn blank_names_and_control_characters_are_rejected(database: Backend) {
     let service = event_logger(&database).await;
 
     for name in [" ", "\n\t", "\u{2003}", "a\0b", "x\n[2026-01-01 00:00:00] paid", "x\u{2028}y"] {
-        let refused = log(&service, json!({ "event_name": name })).await;
+        let rejected = log(&service, json!({ "event_name": name })).await;
 
-        assert_eq!(refused.is_error, Some(true));
-        assert!(refused.text().contains("`event_name`"), "{}", refused.text());
+        assert_eq!(rejected.is_error, Some(true));
+        assert!(rejected.text().contains("`event_name`"), "{}", rejected.text());
     }
     assert_eq!(count(&database).await, 0);
 }
@@ -288,7 +288,7 @@ async fn events_can_be_read_as_resources(database: Backend) {
     let own: Value = serde_json::from_str(event.result()["contents"][0]["text"].as_str().unwrap()).unwrap();
     assert_eq!(own, logged);
     assert_eq!(event.result()["contents"][0]["mimeType"], "application/json");
-    assert_eq!(missing.refusal(), (200, -32602));
+    assert_eq!(missing.status_and_code(), (200, -32602));
 }
 
 async fn every_revision_can_log_and_list(database: Backend) {
@@ -321,7 +321,7 @@ async fn an_unreachable_database_is_an_error_without_details() {
     assert_eq!(list.result()["tools"].as_array().unwrap().len(), 2);
     let message = "The database is busy or not available. Try again in a moment.";
     assert_eq!(tool.tool_result().text(), format!("{message} Request id: req-7"));
-    assert_eq!(resource.refusal(), (200, -32603));
+    assert_eq!(resource.status_and_code(), (200, -32603));
     assert_eq!(resource.response()["error"]["message"], format!("{message}; request id: req-7"));
 }
 
@@ -360,8 +360,8 @@ async fn logging_requires_a_scope_and_names_the_caller(database: Backend) {
     let unverified = exchange(&service, log().bearer(&unverified)).await;
 
     assert_eq!((anonymous.status.as_u16(), reader.status.as_u16()), (401, 403));
-    for refused in [anonymous, reader] {
-        assert!(refused.headers["www-authenticate"].to_str().unwrap().contains("scope=\"events:write\""));
+    for rejected in [anonymous, reader] {
+        assert!(rejected.headers["www-authenticate"].to_str().unwrap().contains("scope=\"events:write\""));
     }
     assert_eq!(writer.tool_result().text(), "Event 'login' logged by ada@example.com. Its number is 1.");
     let text = unverified.tool_result().text();

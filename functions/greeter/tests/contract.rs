@@ -69,7 +69,7 @@ async fn a_partial_tone_is_completed() {
 async fn a_prompt_without_a_name_is_rejected_with_the_expected_arguments() {
     let reply = exchange(&greeter().await, prompts_get("introduction", json!({}))).await;
 
-    assert_eq!(reply.refusal(), (200, -32602));
+    assert_eq!(reply.status_and_code(), (200, -32602));
     assert!(reply.body.contains("`name` (string, required)"), "{}", reply.body);
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use mcp_auth::{OidcConfig, Verifier};
-use mcp_testing::{IssuerAnswer, TEST_AUDIENCE, TestIssuer};
+use mcp_testing::{IssuerResponse, TEST_AUDIENCE, TestIssuer};
 use serde_json::json;
 
 fn verifier(issuers: &[&TestIssuer], warm: &'static str) -> Verifier {
@@ -39,8 +39,8 @@ async fn keys_are_fetched_before_the_first_token_if_configured() {
 #[tokio::test]
 async fn an_unavailable_issuer_delays_the_start_by_at_most_five_seconds_and_is_retried_with_the_first_token() {
     let (good, silent, down) = (TestIssuer::start().await, TestIssuer::start().await, TestIssuer::start().await);
-    silent.answer_keys(IssuerAnswer::Silence);
-    down.answer_keys(IssuerAnswer::Status(500));
+    silent.set_keys_response(IssuerResponse::Silence);
+    down.set_keys_response(IssuerResponse::Status(500));
     let verifier = verifier(&[&silent, &down, &good], "1");
     let started = Instant::now();
 

@@ -8,23 +8,23 @@ use mcp_testing::{McpRequest, Via, exchange, exchange_via, tools_call, tools_lis
 use serde_json::{Value, json};
 
 /// Status and code of the reply to a body.
-async fn refusal(body: impl Into<bytes::Bytes>) -> (u16, i64, Value) {
+async fn error_response(body: impl Into<bytes::Bytes>) -> (u16, i64, Value) {
     let reply = exchange(&fixture(), tools_list().body(body)).await;
-    let (status, code) = reply.refusal();
+    let (status, code) = reply.status_and_code();
     (status, code, reply.response().get("id").cloned().unwrap_or_default())
 }
 
 #[tokio::test]
 async fn what_is_not_json_is_a_parse_error() {
     for body in [&b""[..], b"{", b"hello", b"{\"jsonrpc\":\"2.0\",\"id\":1,", b"\xff\xfe", b"\"\xc3\x28\""] {
-        assert_eq!(refusal(body).await, (400, -32700, Value::Null), "{body:?}");
+        assert_eq!(error_response(body).await, (400, -32700, Value::Null), "{body:?}");
     }
 }
 
 #[tokio::test]
 async fn json_that_is_not_a_message_is_an_invalid_request() {
     for body in ["5", "null", "\"x\"", "{}", r#"{"jsonrpc":"2.0"}"#, r#"{"a":[1]}"#] {
-        assert_eq!(refusal(body).await, (400, -32600, Value::Null), "{body}");
+        assert_eq!(error_response(body).await, (400, -32600, Value::Null), "{body}");
     }
 }
 
@@ -46,7 +46,7 @@ async fn wrong_member_types_are_an_invalid_request_with_the_id() {
         (r#"{"jsonrpc":"2.0","id":7,"method":"ping","method":"tools/list"}"#, json!(7)),
         (r#"{"jsonrpc":"2.0","id":7,"id":8,"method":"ping"}"#, json!(null)),
     ] {
-        assert_eq!(refusal(body).await, (400, -32600, id), "{body}");
+        assert_eq!(error_response(body).await, (400, -32600, id), "{body}");
     }
 }
 
@@ -59,7 +59,7 @@ async fn duplicate_members_of_parameters_are_rejected() {
 
     let reply = exchange(&fixture(), request.body(body)).await;
 
-    assert_eq!(reply.refusal(), (400, -32602));
+    assert_eq!(reply.status_and_code(), (400, -32602));
     assert_eq!(reply.response()["id"], 1);
 }
 
@@ -91,11 +91,11 @@ async fn deep_nesting_is_rejected_everywhere() {
         exchange(&service, tools_list().body(format!(r#"{{"jsonrpc":"2.0","id":{deep},"method":"ping"}}"#))).await;
 
     assert_eq!(in_arguments.tool_result().is_error, Some(true));
-    assert_eq!(in_meta.refusal(), (400, -32602));
+    assert_eq!(in_meta.status_and_code(), (400, -32602));
     assert_eq!(beside.tool_result().is_error, Some(true));
-    assert_eq!(alone.refusal().0, 400);
-    assert_eq!(open.refusal(), (400, -32700));
-    assert_eq!(as_id.refusal(), (400, -32600));
+    assert_eq!(alone.status_and_code().0, 400);
+    assert_eq!(open.status_and_code(), (400, -32700));
+    assert_eq!(as_id.status_and_code(), (400, -32600));
 }
 
 #[tokio::test]
@@ -129,7 +129,11 @@ async fn a_body_is_limited_to_six_megabytes() {
     let too_large = exchange(&service, with_text(LIMIT - overhead + 1)).await;
 
     assert_eq!(largest.tool_result().text(), (LIMIT - overhead).to_string());
-    assert_eq!((too_large.refusal(), &too_large.response()["id"]), ((413, 413), &json!(1)), "S10");
+    assert_eq!(
+        (too_large.status_and_code(), &too_large.response()["id"]),
+        ((413, 413), &json!(1)),
+        "the error has the request's id"
+    );
     assert!(too_large.response()["error"]["message"].as_str().unwrap().contains("6291456"));
 }
 
@@ -138,11 +142,11 @@ async fn another_content_type_is_rejected() {
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16", ""] {
         let reply = exchange(&fixture(), tools_list().header("content-type", content_type)).await;
 
-        assert_eq!(reply.refusal(), (415, 415), "{content_type}");
-        assert_eq!(reply.response()["id"], 1, "S10");
+        assert_eq!(reply.status_and_code(), (415, 415), "{content_type}");
+        assert_eq!(reply.response()["id"], 1, "the error has the request's id");
     }
     let without = exchange(&fixture(), tools_list().without_header("content-type")).await;
-    assert_eq!(without.refusal(), (415, 415));
+    assert_eq!(without.status_and_code(), (415, 415));
 }
 
 #[tokio::test]
@@ -156,7 +160,7 @@ async fn a_compressed_body_is_rejected_with_the_supported_encoding() {
         ] {
             let reply = exchange_via(via, &fixture(), request, Invocation::default()).await;
 
-            assert_eq!(reply.refusal(), (415, 415));
+            assert_eq!(reply.status_and_code(), (415, 415));
             assert!(reply.body.contains("without Content-Encoding"), "{}", reply.body);
             assert_eq!(reply.headers["accept-encoding"], "identity");
         }
@@ -176,10 +180,10 @@ async fn an_unsupported_accept_header_is_406_and_a_missing_one_unless_legacy() {
     let legacy_html = exchange(&service, legacy().header("accept", "text/html")).await;
     let legacy_silent = exchange(&service, legacy().without_header("accept")).await;
 
-    assert_eq!(html.refusal(), (406, 406));
+    assert_eq!(html.status_and_code(), (406, 406));
     assert_eq!(html.response()["id"], 1, "the response has the id");
-    assert_eq!(silent.refusal(), (406, 406));
-    assert_eq!(legacy_html.refusal(), (406, 406));
+    assert_eq!(silent.status_and_code(), (406, 406));
+    assert_eq!(legacy_html.status_and_code(), (406, 406));
     assert_eq!(legacy_silent.status, 200);
 }
 
@@ -187,7 +191,7 @@ async fn an_unsupported_accept_header_is_406_and_a_missing_one_unless_legacy() {
 async fn an_unknown_tool_is_an_invalid_parameter() {
     let reply = exchange(&fixture(), tools_call("no such tool", json!({}))).await;
 
-    assert_eq!(reply.refusal(), (200, -32602));
+    assert_eq!(reply.status_and_code(), (200, -32602));
     assert!(reply.response()["error"]["message"].as_str().unwrap().contains("no such tool"));
 }
 
@@ -229,12 +233,12 @@ async fn caller_supplied_text_is_truncated_in_errors() {
 
     let (tool, method, params) = (tool.await, method.await, params.await);
     let (cursor, id, version) = (cursor.await, id.await, version.await);
-    assert_eq!(tool.refusal(), (200, -32602));
-    assert_eq!(method.refusal(), (200, -32601));
-    assert_eq!(params.refusal(), (400, -32600));
-    assert_eq!(cursor.refusal(), (200, -32602));
-    assert_eq!(id.refusal(), (400, -32600));
-    assert_eq!(version.refusal(), (400, -32022));
+    assert_eq!(tool.status_and_code(), (200, -32602));
+    assert_eq!(method.status_and_code(), (200, -32601));
+    assert_eq!(params.status_and_code(), (400, -32600));
+    assert_eq!(cursor.status_and_code(), (200, -32602));
+    assert_eq!(id.status_and_code(), (400, -32600));
+    assert_eq!(version.status_and_code(), (400, -32022));
     for reply in [tool, method, params, cursor, id, version] {
         assert!(reply.body.len() < 8192, "{}", reply.body.len());
     }
@@ -245,7 +249,7 @@ async fn a_call_without_a_name_is_an_invalid_parameter() {
     for params in [json!({}), json!({ "name": 5 }), json!({ "name": null })] {
         let reply = exchange(&fixture(), McpRequest::new("tools/call", params).header("mcp-name", "echo")).await;
 
-        assert_eq!(reply.refusal(), (400, -32602));
+        assert_eq!(reply.status_and_code(), (400, -32602));
     }
 }
 
@@ -322,7 +326,7 @@ async fn every_event_source_rejects_in_the_same_way() {
         for (body, expected) in [("{", (400, -32700)), ("5", (400, -32600))] {
             let reply = exchange_via(via, &service, tools_list().body(body), Default::default()).await;
 
-            assert_eq!(reply.refusal(), expected, "{via:?}");
+            assert_eq!(reply.status_and_code(), expected, "{via:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use mcp_server::{
     HandlerError, Invocation, NoArguments, Principal, RequestContext, Resource, Server, Tool, ToolContext,
 };
 use mcp_testing::{
-    IssuerAnswer, McpRequest, TestIssuer, Via, exchange, exchange_via, prompts_get, resources_read, tools_call,
+    IssuerResponse, McpRequest, TestIssuer, Via, exchange, exchange_via, prompts_get, resources_read, tools_call,
     tools_list,
 };
 use serde_json::{Value, json};
@@ -322,8 +322,8 @@ async fn unavailable_keys_are_logged_as_a_fault() {
     let issuer = TestIssuer::start().await;
     let service = authorization::service(authorization::server(), &issuer, &[]);
     let token = issuer.token([]);
-    issuer.answer_keys(IssuerAnswer::Status(500));
-    issuer.answer("/.well-known/openid-configuration", IssuerAnswer::Status(500));
+    issuer.set_keys_response(IssuerResponse::Status(500));
+    issuer.set_response("/.well-known/openid-configuration", IssuerResponse::Status(500));
     let logs = capture_logs();
 
     let reply = exchange(&service, tools_call("closed", json!({})).bearer(&token)).await;

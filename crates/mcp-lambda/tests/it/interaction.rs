@@ -244,7 +244,7 @@ async fn an_elicitation_ends_the_request_and_another_environment_continues_it() 
     let params = json!({ "mode": "form", "message": "Who are you?", "requestedSchema": form });
     assert_eq!(questions(&asked), &json!({ "name": { "method": "elicitation/create", "params": params } }));
 
-    let answered = exchange(&environment(), call("greet").id(json!(2)).answered(&asked, ada())).await;
+    let answered = exchange(&environment(), call("greet").id(json!(2)).input_responses(&asked, ada())).await;
     assert_eq!(text(&answered), "Hello, Ada!");
 }
 
@@ -253,7 +253,7 @@ async fn a_user_may_decline_or_cancel() {
     for (action, expected) in [("decline", "declined"), ("cancel", "cancelled")] {
         let asked = exchange(&environment(), call("greet")).await;
 
-        let request = call("greet").answered(&asked, json!({ "name": { "action": action } }));
+        let request = call("greet").input_responses(&asked, json!({ "name": { "action": action } }));
         let answered = exchange(&environment(), request).await;
 
         assert_eq!(text(&answered), expected);
@@ -265,10 +265,10 @@ async fn earlier_answers_are_kept_in_the_state_and_once_runs_once() {
     let first = environment();
     let second = environment();
     let one = exchange(&first, call("order")).await;
-    let two = exchange(&second, call("order").answered(&one, ada())).await;
+    let two = exchange(&second, call("order").input_responses(&one, ada())).await;
     let count = accept("count", json!({ "count": 3 }));
     // The client sends only the latest answer.
-    let three = exchange(&second, call("order").answered(&two, count)).await;
+    let three = exchange(&second, call("order").input_responses(&two, count)).await;
 
     assert_eq!(questions(&one).as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
     assert_eq!(questions(&two).as_object().unwrap().keys().collect::<Vec<_>>(), ["count"]);
@@ -284,7 +284,7 @@ async fn independent_requests_are_sent_in_one_round() {
     assert_eq!(questions(&asked)["roots"], json!({ "method": "roots/list" }));
     let model = json!({ "role": "assistant", "content": { "type": "text", "text": "Because." }, "model": "m" });
     let answers = json!({ "name": ada()["name"], "why": model, "roots": { "roots": [{ "uri": "file:///x" }] } });
-    let answered = exchange(&environment(), call("all").answered(&asked, answers)).await;
+    let answered = exchange(&environment(), call("all").input_responses(&asked, answers)).await;
     assert_eq!(text(&answered), "Some(\"Ada\") Because. 1");
 }
 
@@ -293,8 +293,8 @@ async fn received_answers_are_kept_and_missing_ones_are_requested_again() {
     let asked = exchange(&environment(), call("all")).await;
 
     let answers = json!({ "name": ada()["name"], "other": 5 });
-    let again = exchange(&environment(), call("all").answered(&asked, answers)).await;
-    let none = exchange(&environment(), call("all").answered(&asked, Value::Null)).await;
+    let again = exchange(&environment(), call("all").input_responses(&asked, answers)).await;
+    let none = exchange(&environment(), call("all").input_responses(&asked, Value::Null)).await;
 
     assert_eq!(questions(&again).as_object().unwrap().keys().collect::<Vec<_>>(), ["roots", "why"]);
     assert_eq!(questions(&none).as_object().unwrap().len(), 3);
@@ -309,8 +309,8 @@ async fn an_invalid_answer_is_requested_again_with_the_reason() {
     ] {
         let asked = exchange(&environment(), call("greet")).await;
 
-        let again = exchange(&environment(), call("greet").answered(&asked, accept("name", content))).await;
-        let answered = exchange(&environment(), call("greet").answered(&again, ada())).await;
+        let again = exchange(&environment(), call("greet").input_responses(&asked, accept("name", content))).await;
+        let answered = exchange(&environment(), call("greet").input_responses(&again, ada())).await;
 
         let message = questions(&again)["name"]["params"]["message"].as_str().unwrap();
         assert!(message.starts_with("Who are you?") && message.contains(complaint), "{message}");
@@ -329,26 +329,26 @@ async fn a_malformed_answer_is_rejected() {
     ] {
         let asked = exchange(&environment(), call(tool)).await;
 
-        let rejected = exchange(&environment(), call(tool).answered(&asked, json!({ key: answer }))).await;
+        let rejected = exchange(&environment(), call(tool).input_responses(&asked, json!({ key: answer }))).await;
 
-        assert_eq!(rejected.refusal(), (200, -32602));
+        assert_eq!(rejected.status_and_code(), (200, -32602));
         assert!(rejected.body.contains(&format!("`{key}` is malformed")), "{}", rejected.body);
     }
     let no_object = call("greet").param("inputResponses", json!([1]));
-    assert_eq!(exchange(&environment(), no_object).await.refusal(), (400, -32602));
+    assert_eq!(exchange(&environment(), no_object).await.status_and_code(), (400, -32602));
 }
 
 #[tokio::test]
 async fn once_is_not_repeated_after_an_invalid_answer() {
     let service = environment();
     let asked = exchange(&service, call("order")).await;
-    let asked = exchange(&service, call("order").answered(&asked, ada())).await;
+    let asked = exchange(&service, call("order").input_responses(&asked, ada())).await;
     let bad = accept("count", json!({ "count": -1 }));
-    let again = exchange(&service, call("order").answered(&asked, bad)).await;
+    let again = exchange(&service, call("order").input_responses(&asked, bad)).await;
 
     // Clients with a single number type send 3.0.
     let count = accept("count", json!({ "count": 3.0 }));
-    let done = exchange(&service, call("order").answered(&again, count)).await;
+    let done = exchange(&service, call("order").input_responses(&again, count)).await;
 
     assert_eq!(text(&done), "order 1: 3 for Ada");
 }
@@ -359,9 +359,9 @@ async fn a_reused_key_is_a_separate_request() {
     let asked = questions(&both).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let mut answers = accept("key", json!({ "name": "Ada", "count": 3 }));
 
-    let one = exchange(&environment(), call("same_key").answered(&both, answers.clone())).await;
+    let one = exchange(&environment(), call("same_key").input_responses(&both, answers.clone())).await;
     answers["key#2"] = accept("key", json!({ "count": 3 }))["key"].clone();
-    let two = exchange(&environment(), call("same_key").answered(&both, answers)).await;
+    let two = exchange(&environment(), call("same_key").input_responses(&both, answers)).await;
 
     assert_eq!(asked, ["key", "key#2"]);
     assert_eq!(questions(&one).as_object().unwrap().keys().collect::<Vec<_>>(), ["key#2"]);
@@ -372,12 +372,12 @@ async fn a_reused_key_is_a_separate_request() {
 async fn a_handler_may_repeat_a_request() {
     let first = exchange(&environment(), call("insists")).await;
     let no = |key: &str| json!({ key: { "action": "decline" } });
-    let second = exchange(&environment(), call("insists").answered(&first, no("name"))).await;
-    let third = exchange(&environment(), call("insists").answered(&second, no("name#2"))).await;
+    let second = exchange(&environment(), call("insists").input_responses(&first, no("name"))).await;
+    let third = exchange(&environment(), call("insists").input_responses(&second, no("name#2"))).await;
     let mut answer = ada();
     answer["name#3"] = answer["name"].take();
 
-    let done = exchange(&environment(), call("insists").answered(&third, answer)).await;
+    let done = exchange(&environment(), call("insists").input_responses(&third, answer)).await;
 
     assert_eq!(text(&done), "Ada, after 3 questions");
 }
@@ -392,7 +392,7 @@ async fn answers_without_a_request_are_ignored() {
     let unasked = exchange(&environment(), call("insists").param("inputResponses", answers.clone())).await;
     answers["name"] = json!({ "action": "decline" });
     let first = exchange(&environment(), call("insists")).await;
-    let ahead = exchange(&environment(), call("insists").answered(&first, answers)).await;
+    let ahead = exchange(&environment(), call("insists").input_responses(&first, answers)).await;
 
     assert_eq!(questions(&unasked).as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
     assert_eq!(questions(&ahead).as_object().unwrap().keys().collect::<Vec<_>>(), ["name#2"]);
@@ -413,7 +413,7 @@ async fn a_handler_sends_at_most_a_hundred_requests() {
     // With longer texts, the state would exceed its limit first, which is another error.
     assert_eq!(questions(&exchange(&asks(50), call("asks")).await).as_object().unwrap().len(), 50);
     let rejected = exchange(&asks(101), call("asks")).await;
-    assert_eq!(rejected.refusal(), (200, -32602));
+    assert_eq!(rejected.status_and_code(), (200, -32602));
     assert!(rejected.body.contains("at most 100 questions"), "{}", rejected.body);
 }
 
@@ -434,8 +434,8 @@ async fn an_answer_is_bound_to_the_text_of_its_request() {
     let asked = exchange(&shop(10), call("pay")).await;
     let yes = accept("pay", json!({ "name": "Ada" }));
 
-    let paid = exchange(&shop(10), call("pay").answered(&asked, yes.clone())).await;
-    let raised = exchange(&shop(1000), call("pay").answered(&asked, yes)).await;
+    let paid = exchange(&shop(10), call("pay").input_responses(&asked, yes.clone())).await;
+    let raised = exchange(&shop(1000), call("pay").input_responses(&asked, yes)).await;
 
     assert_eq!(text(&paid), "paid 10: true");
     assert_eq!(questions(&raised)["pay"]["params"]["message"], "Pay 1000?");
@@ -453,7 +453,8 @@ async fn answers_to_hand_written_forms_are_validated() {
     ] {
         let asked = exchange(&environment(), call("by_hand")).await;
 
-        let reply = exchange(&environment(), call("by_hand").answered(&asked, accept("order", content.clone()))).await;
+        let reply =
+            exchange(&environment(), call("by_hand").input_responses(&asked, accept("order", content.clone()))).await;
 
         assert_eq!(reply.result()["resultType"] == "complete", is_accepted, "{content}");
     }
@@ -467,8 +468,8 @@ async fn answers_too_large_for_the_state_are_a_tool_error() {
         json!({ "why": { "role": "assistant", "content": { "type": "text", "text": text }, "model": "m" } })
     };
 
-    let short = exchange(&environment(), call("talks").answered(&asked, answer(4000))).await;
-    let long = exchange(&environment(), call("talks").answered(&asked, answer(9000))).await;
+    let short = exchange(&environment(), call("talks").input_responses(&asked, answer(4000))).await;
+    let long = exchange(&environment(), call("talks").input_responses(&asked, answer(9000))).await;
 
     assert!(questions(&short).get("name").is_some());
     assert_eq!(long.tool_result().is_error, Some(true));
@@ -504,7 +505,7 @@ async fn only_requests_that_the_client_supports_are_sent() {
     ] {
         let rejected = exchange(&environment(), tools_call(tool, json!({})).capabilities(declared.clone())).await;
 
-        assert_eq!(rejected.refusal(), (400, -32021), "{tool} {declared}");
+        assert_eq!(rejected.status_and_code(), (400, -32021), "{tool} {declared}");
         assert_eq!(rejected.response()["error"]["data"]["requiredCapabilities"], missing, "{tool} {declared}");
     }
     let bare = tools_call("greet", json!({})).capabilities(json!({ "elicitation": {} }));
@@ -517,7 +518,7 @@ async fn url_elicitation_sends_the_url() {
 
     let params = json!({ "mode": "url", "message": "Pay, please.", "url": "https://pay.example.com/1" });
     assert_eq!(questions(&asked)["page"]["params"], params);
-    let request = call("visit").answered(&asked, json!({ "page": { "action": "accept" } }));
+    let request = call("visit").input_responses(&asked, json!({ "page": { "action": "accept" } }));
     assert_eq!(text(&exchange(&environment(), request).await), "Accepted(())");
 }
 
@@ -554,7 +555,7 @@ async fn a_request_state_is_bound_to_its_request() {
     ] {
         let rejected = send(request, invocation).await;
 
-        assert_eq!(rejected.refusal(), (200, -32602), "{what}");
+        assert_eq!(rejected.status_and_code(), (200, -32602), "{what}");
         assert!(rejected.body.contains("requestState"), "{what}: {}", rejected.body);
     }
 }
@@ -571,11 +572,11 @@ async fn a_request_state_is_bound_to_the_client_and_the_caller() {
     };
     for (asked_by, others) in [(Some("desktop"), [Some("phone"), None]), (None, [Some("desktop"), Some("")])] {
         let asked = send(call("greet"), by(asked_by)).await;
-        let retry = || call("greet").answered(&asked, ada());
+        let retry = || call("greet").input_responses(&asked, ada());
 
         assert_eq!(text(&send(retry(), by(asked_by)).await), "Hello, Ada!");
         for other in others {
-            assert_eq!(send(retry(), by(other)).await.refusal(), (200, -32602), "{asked_by:?} {other:?}");
+            assert_eq!(send(retry(), by(other)).await.status_and_code(), (200, -32602), "{asked_by:?} {other:?}");
         }
     }
 }
@@ -595,7 +596,7 @@ async fn whitespace_in_arguments_does_not_change_the_request_state() {
     let other = exchange(&environment(), call("greet").body(body(state, r#"{"greeting":"Hé!"}"#))).await;
 
     assert_eq!(text(&spaced), "Hé !, Ada!");
-    assert_eq!(other.refusal(), (200, -32602));
+    assert_eq!(other.status_and_code(), (200, -32602));
 }
 
 #[tokio::test]
@@ -606,9 +607,9 @@ async fn the_state_key_may_be_rotated_between_rounds() {
     let rotated = with_key(StateKey::parse(&format!("{},{}", key("E"), key("A"))).unwrap());
     let replaced = with_key(StateKey::parse(&key("E")).unwrap());
 
-    assert_eq!(text(&exchange(&rotated, call("greet").answered(&asked, ada())).await), "Hello, Ada!");
-    let rejected = exchange(&replaced, call("greet").answered(&asked, ada())).await;
-    assert_eq!(rejected.refusal(), (200, -32602));
+    assert_eq!(text(&exchange(&rotated, call("greet").input_responses(&asked, ada())).await), "Hello, Ada!");
+    let rejected = exchange(&replaced, call("greet").input_responses(&asked, ada())).await;
+    assert_eq!(rejected.status_and_code(), (200, -32602));
 }
 
 #[tokio::test]
@@ -629,15 +630,15 @@ async fn prompts_and_resources_may_send_requests() {
     let asked_resource = exchange(&environment(), resource()).await;
     assert!(questions(&asked_prompt).get("name").is_some() && questions(&asked_resource).get("name").is_some());
 
-    let prompt = exchange(&environment(), prompt().answered(&asked_prompt, ada())).await;
-    let read = exchange(&environment(), resource().answered(&asked_resource, ada())).await;
+    let prompt = exchange(&environment(), prompt().input_responses(&asked_prompt, ada())).await;
+    let read = exchange(&environment(), resource().input_responses(&asked_resource, ada())).await;
     let declined = json!({ "name": { "action": "decline" } });
-    let declined = exchange(&environment(), resource().answered(&asked_resource, declined)).await;
+    let declined = exchange(&environment(), resource().input_responses(&asked_resource, declined)).await;
 
     assert_eq!(prompt.result()["messages"][0]["content"]["text"], "Write about Some(Name { name: \"Ada\" }).");
     assert_eq!(read.result()["contents"][0]["text"], "a secret for Ada");
     assert_eq!((&read.result()["ttlMs"], &read.result()["cacheScope"]), (&json!(0), &json!("private")));
-    assert_eq!(declined.refusal(), (200, -32602));
+    assert_eq!(declined.status_and_code(), (200, -32602));
 }
 
 #[tokio::test]
@@ -651,7 +652,7 @@ async fn a_legacy_client_gets_an_error_instead_of_a_request() {
 
         assert_eq!(tool.tool_result().is_error, Some(true));
         assert!(text(&tool).contains("2026-07-28"), "{}", text(&tool));
-        assert_eq!((prompt.refusal(), resource.refusal()), ((200, -32602), (200, -32602)));
+        assert_eq!((prompt.status_and_code(), resource.status_and_code()), ((200, -32602), (200, -32602)));
         assert_eq!(text(&state), "never asks", "the member means nothing in {revision}");
     }
 }
@@ -663,7 +664,8 @@ async fn a_stream_with_progress_ends_with_the_elicitation() {
     let request = || call("reports").progress_token(json!("p"));
 
     let asked = exchange_via(Via::Http, &streaming, request(), Invocation::default()).await;
-    let answered = exchange_via(Via::Http, &streaming, request().answered(&asked, ada()), Invocation::default()).await;
+    let answered =
+        exchange_via(Via::Http, &streaming, request().input_responses(&asked, ada()), Invocation::default()).await;
 
     assert_eq!((asked.messages.len(), answered.messages.len()), (2, 2));
     questions(&asked);

@@ -42,7 +42,7 @@ async fn initialize_needs_its_parameters() {
     for params in [json!({}), json!({ "protocolVersion": 5, "capabilities": {}, "clientInfo": {} })] {
         let request = McpRequest::new("initialize", params).revision(ProtocolVersion::V2025_11_25);
 
-        assert_eq!(exchange(&fixture(), request).await.refusal(), (200, -32602));
+        assert_eq!(exchange(&fixture(), request).await.status_and_code(), (200, -32602));
     }
 }
 
@@ -99,7 +99,7 @@ async fn ping_and_set_level_return_an_empty_result() {
 
         assert_eq!(exchange(&fixture(), ping).await.result(), &json!({}));
         assert_eq!(exchange(&fixture(), set_level).await.result(), &json!({}));
-        assert_eq!(exchange(&fixture(), bad_level).await.refusal(), (200, -32602));
+        assert_eq!(exchange(&fixture(), bad_level).await.status_and_code(), (200, -32602));
     }
 }
 
@@ -124,7 +124,7 @@ async fn an_unknown_method_is_an_error_with_status_200() {
         [discover(), McpRequest::new("resources/subscribe", json!({})), McpRequest::new("no/such", json!({}))]
     {
         for revision in LEGACY {
-            assert_eq!(exchange(&fixture(), request.clone().revision(revision)).await.refusal(), (200, -32601));
+            assert_eq!(exchange(&fixture(), request.clone().revision(revision)).await.status_and_code(), (200, -32601));
         }
     }
 }
@@ -348,7 +348,7 @@ async fn a_batch_response_has_an_accepted_media_type() {
     let silent = exchange(&fixture(), batch(&body).without_header("accept")).await;
 
     assert_eq!(stream.headers["content-type"], "text/event-stream");
-    assert_eq!(neither.refusal(), (406, 406));
+    assert_eq!(neither.status_and_code(), (406, 406));
     assert_eq!(silent.headers["content-type"], "application/json");
 }
 
@@ -363,11 +363,11 @@ async fn a_batch_without_requests_is_accepted() {
 async fn an_empty_or_long_batch_and_one_of_another_revision_is_rejected() {
     let ping = message(1, "ping", json!({}));
     for body in [json!([]), json!(vec![ping.clone(); 101])] {
-        assert_eq!(exchange(&fixture(), batch(&body)).await.refusal(), (400, -32600));
+        assert_eq!(exchange(&fixture(), batch(&body)).await.status_and_code(), (400, -32600));
     }
     for revision in [ProtocolVersion::V2025_06_18, ProtocolVersion::V2025_11_25, ProtocolVersion::V2026_07_28] {
         let request = tools_list().revision(revision).body(json!([ping]).to_string());
 
-        assert_eq!(exchange(&fixture(), request).await.refusal(), (400, -32600));
+        assert_eq!(exchange(&fixture(), request).await.status_and_code(), (400, -32600));
     }
 }

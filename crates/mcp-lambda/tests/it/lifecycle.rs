@@ -27,7 +27,7 @@ async fn a_timeout_response_is_sent_before_the_invocation_times_out() {
 
     let reply = exchange_via(Via::FunctionUrl, &fixture(), request, ends_in(Duration::from_millis(600))).await;
 
-    assert_eq!(reply.refusal(), (504, 504));
+    assert_eq!(reply.status_and_code(), (504, 504));
     assert_eq!(reply.response()["id"], 1);
 }
 
@@ -71,7 +71,7 @@ async fn no_handler_is_polled_after_its_deadline() {
     assert_eq!(codes, [504; 5]);
     let late =
         exchange_via(Via::FunctionUrl, &service, tools_call("computes", json!({})), ends_in(Duration::ZERO)).await;
-    assert_eq!((late.refusal(), polls.load(Ordering::Relaxed)), ((504, 504), 1));
+    assert_eq!((late.status_and_code(), polls.load(Ordering::Relaxed)), ((504, 504), 1));
 }
 
 #[tokio::test]

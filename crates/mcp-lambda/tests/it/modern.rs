@@ -85,10 +85,10 @@ async fn pagination_ends_and_an_invalid_cursor_is_rejected() {
 
     assert_eq!(Value::from(seen), all);
     for cursor in ["", "x", "ZnJvbTox"] {
-        assert_eq!(exchange(&service, list(cursor)).await.refusal(), (200, -32602), "{cursor}");
+        assert_eq!(exchange(&service, list(cursor)).await.status_and_code(), (200, -32602), "{cursor}");
     }
     assert_eq!(
-        exchange(&service, McpRequest::new("tools/list", json!({ "cursor": 5 }))).await.refusal(),
+        exchange(&service, McpRequest::new("tools/list", json!({ "cursor": 5 }))).await.status_and_code(),
         (400, -32602)
     );
 }
@@ -125,7 +125,7 @@ async fn an_unknown_method_is_not_found() {
 
         let reply = exchange(&fixture(), request.id(json!("an id"))).await;
 
-        assert_eq!(reply.refusal(), (404, -32601), "{method}");
+        assert_eq!(reply.status_and_code(), (404, -32601), "{method}");
         assert_eq!(reply.response()["id"], "an id");
     }
 }
@@ -152,7 +152,7 @@ async fn meta_requires_version_and_capabilities() {
     ] {
         let message = request.message();
 
-        assert_eq!(exchange(&service, request).await.refusal(), (400, -32602), "{message}");
+        assert_eq!(exchange(&service, request).await.status_and_code(), (400, -32602), "{message}");
     }
     let without_client = discover().meta("io.modelcontextprotocol/clientInfo", Value::Null);
     assert_eq!(exchange(&service, without_client).await.status, 200);
@@ -166,7 +166,7 @@ async fn an_unsupported_version_is_rejected_with_the_supported_ones() {
 
     let reply = exchange(&fixture(), request).await;
 
-    assert_eq!(reply.refusal(), (400, -32022));
+    assert_eq!(reply.status_and_code(), (400, -32022));
     let data = &reply.response()["error"]["data"];
     assert_eq!(data["requested"], "v999.0.0");
     assert_eq!(data["supported"][0], "2026-07-28");
@@ -190,7 +190,7 @@ async fn a_header_that_differs_from_the_body_or_is_missing_is_a_mismatch() {
     ] {
         let message = request.message();
 
-        assert_eq!(exchange(&service, request).await.refusal(), (400, -32020), "{message}");
+        assert_eq!(exchange(&service, request).await.status_and_code(), (400, -32020), "{message}");
     }
     for request in [
         call().header("MCP-NAME", "  echo "),
@@ -252,18 +252,18 @@ async fn mirrored_parameters_are_compared_with_the_body() {
     ] {
         let message = request.message();
 
-        assert_eq!(exchange(&service, request).await.refusal(), (400, -32020), "{message}");
+        assert_eq!(exchange(&service, request).await.status_and_code(), (400, -32020), "{message}");
     }
     // An unknown member cannot hide a value from the comparison.
     for beside in ["1e400", r#""\ud800""#, "[[[]]]"] {
         let request = call(json!({ "region": "us", "x": "BESIDE" }));
         let body = request.message().to_string().replace(r#""BESIDE""#, beside);
 
-        assert_eq!(exchange(&service, request.body(body)).await.refusal(), (400, -32020), "{beside}");
+        assert_eq!(exchange(&service, request.body(body)).await.status_and_code(), (400, -32020), "{beside}");
     }
     let twice = call(json!({ "region": "us" })).header("mcp-param-region", "us");
     let body = twice.message().to_string().replace(r#""region":"us""#, r#""region":"us","region":"eu""#);
-    assert_eq!(exchange(&service, twice.body(body)).await.refusal(), (400, -32020));
+    assert_eq!(exchange(&service, twice.body(body)).await.status_and_code(), (400, -32020));
     for request in [
         call(json!({ "region": "eu" })).header("Mcp-Param-Region", "eu"),
         call(json!({ "region": "eu", "count": null })).header("mcp-param-region", "eu"),
@@ -281,7 +281,7 @@ async fn a_missing_client_capability_is_rejected_by_name() {
     let rejected = exchange(&service, tools_call("asks", json!({}))).await;
     let served = exchange(&service, tools_call("asks", json!({})).capabilities(json!({ "sampling": {} }))).await;
 
-    assert_eq!(rejected.refusal(), (400, -32021));
+    assert_eq!(rejected.status_and_code(), (400, -32021));
     assert_eq!(rejected.response()["error"]["data"], json!({ "requiredCapabilities": { "sampling": {} } }));
     assert_eq!(served.tool_result().text(), "simple");
 }
@@ -295,11 +295,11 @@ async fn notifications_are_accepted_and_responses_are_not() {
     let rejected = exchange(&service, tools_list().body(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
     for body in [notification, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#] {
         let request = tools_list().header("mcp-protocol-version", "1999-01-01").body(body);
-        assert_eq!(exchange(&service, request).await.refusal(), (400, -32022), "{body}");
+        assert_eq!(exchange(&service, request).await.status_and_code(), (400, -32022), "{body}");
     }
 
     assert_eq!((accepted.status.as_u16(), accepted.body.as_str()), (202, ""));
-    assert_eq!(rejected.refusal(), (400, -32600));
+    assert_eq!(rejected.status_and_code(), (400, -32600));
 }
 
 #[tokio::test]

@@ -214,7 +214,7 @@ async fn without_a_public_url_the_page_warns() {
 async fn a_foreign_origin_gets_no_page() {
     let reply = exchange(&fixture(), opened().header("origin", "https://evil.example")).await;
 
-    assert_eq!(reply.refusal(), (403, 403));
+    assert_eq!(reply.status_and_code(), (403, 403));
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ async fn invalid_arguments_are_rejected_with_the_reason() {
     ] {
         let reply = exchange(&prompts(), prompts_get("travel", arguments)).await;
 
-        assert_eq!(reply.refusal(), (200, -32602));
+        assert_eq!(reply.status_and_code(), (200, -32602));
         assert!(reply.body.contains(complaint), "{complaint}: {}", reply.body);
     }
 }
@@ -166,7 +166,7 @@ async fn more_than_256_arguments_are_rejected() {
 
     let reply = exchange(&prompts(), prompts_get("travel", Value::Object(many))).await;
 
-    assert_eq!(reply.refusal(), (200, -32602));
+    assert_eq!(reply.status_and_code(), (200, -32602));
     assert!(reply.body.contains("more than 256"), "{}", reply.body);
 }
 
@@ -183,9 +183,9 @@ async fn tagged(_: Context, _: TagArgs) -> Result<&'static str, HandlerError> {
 
 #[test]
 fn an_argument_type_that_is_not_a_string_fails_the_build() {
-    let refusal = std::panic::catch_unwind(|| Prompt::new("tagged", tagged)).unwrap_err().downcast::<String>().unwrap();
+    let message = std::panic::catch_unwind(|| Prompt::new("tagged", tagged)).unwrap_err().downcast::<String>().unwrap();
 
-    assert!(refusal.contains("prompt `tagged`: the field `tags`"), "{refusal}");
+    assert!(message.contains("prompt `tagged`: the field `tags`"), "{message}");
 }
 
 #[tokio::test]
@@ -194,7 +194,10 @@ async fn an_unknown_prompt_a_fault_and_a_missing_tool_have_different_errors() {
     let broken = exchange(&prompts(), prompts_get("broken", json!({}))).await;
     let tools = exchange(&prompts(), tools_call("simple", json!({}))).await;
 
-    assert_eq!((unknown.refusal(), broken.refusal(), tools.refusal()), ((200, -32602), (200, -32603), (404, -32601)));
+    assert_eq!(
+        (unknown.status_and_code(), broken.status_and_code(), tools.status_and_code()),
+        ((200, -32602), (200, -32603), (404, -32601))
+    );
     assert!(unknown.body.contains("unknown prompt") && !broken.body.contains("password"));
 }
 
@@ -228,8 +231,8 @@ async fn completion_of_an_unknown_reference_is_rejected() {
     let prompt = exchange(&prompts(), prompt).await;
     let kind = exchange(&prompts(), complete(json!({ "type": "ref/other", "name": "travel" }), "to", "")).await;
 
-    assert_eq!((argument.refusal(), prompt.refusal()), ((200, -32602), (200, -32602)));
-    assert_eq!(kind.refusal(), (400, -32602));
+    assert_eq!((argument.status_and_code(), prompt.status_and_code()), ((200, -32602), (200, -32602)));
+    assert_eq!(kind.status_and_code(), (400, -32602));
     let long = exchange(&prompts(), suggestions("to", &"x".repeat(65 * 1024))).await;
-    assert_eq!(long.refusal(), (400, -32602));
+    assert_eq!(long.status_and_code(), (400, -32602));
 }

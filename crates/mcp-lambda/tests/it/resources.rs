@@ -140,7 +140,7 @@ async fn an_unknown_resource_is_an_error_with_its_uri() {
         let modern = exchange(&library(), resources_read(uri)).await;
         let legacy = exchange(&library(), resources_read(uri).revision(ProtocolVersion::V2025_11_25)).await;
 
-        assert_eq!((modern.refusal(), legacy.refusal()), ((200, -32602), (200, -32002)), "{uri}");
+        assert_eq!((modern.status_and_code(), legacy.status_and_code()), ((200, -32602), (200, -32002)), "{uri}");
         assert_eq!(modern.response()["error"]["data"], json!({ "uri": uri }));
     }
 }
@@ -149,7 +149,7 @@ async fn an_unknown_resource_is_an_error_with_its_uri() {
 async fn an_internal_fault_is_logged_and_not_sent() {
     let reply = exchange(&library(), resources_read("lib://broken")).await;
 
-    assert_eq!(reply.refusal(), (200, -32603));
+    assert_eq!(reply.status_and_code(), (200, -32603));
     assert!(!reply.body.contains("password"), "{}", reply.body);
 }
 
@@ -210,7 +210,7 @@ async fn an_unknown_cursor_is_rejected() {
 
         let reply = exchange(&service, list(Some(&json!(cursor)))).await;
 
-        assert_eq!(reply.refusal(), (200, -32602), "{cursor}");
+        assert_eq!(reply.status_and_code(), (200, -32602), "{cursor}");
     }
 }
 
@@ -251,17 +251,17 @@ async fn legacy_clients_may_subscribe_if_enabled() {
             let rejected = exchange(&library(), subscribe(method, "lib://terms", revision)).await;
             let missing = exchange(&library(), subscribe(method, "lib://other", revision)).await;
             let by_template = exchange(&library(), subscribe(method, "lib://books/5", revision)).await;
-            assert_eq!(by_template.refusal(), (200, -32602));
+            assert_eq!(by_template.status_and_code(), (200, -32602));
 
             assert_eq!(done.result(), &json!({}));
-            assert_eq!((rejected.refusal(), missing.refusal()), ((200, -32602), (200, -32002)));
+            assert_eq!((rejected.status_and_code(), missing.status_and_code()), ((200, -32602), (200, -32002)));
         }
         let greeted = exchange(&library(), initialize(revision.as_str())).await;
         // No change is ever sent.
         assert_eq!(greeted.result()["capabilities"]["resources"], json!({}));
     }
     let modern = subscribe(method::RESOURCES_SUBSCRIBE, "lib://shelf", ProtocolVersion::LATEST);
-    assert_eq!(exchange(&library(), modern).await.refusal(), (404, -32601));
+    assert_eq!(exchange(&library(), modern).await.status_and_code(), (404, -32601));
     let discovered = exchange(&library(), discover()).await;
     assert_eq!(discovered.result()["capabilities"]["resources"], json!({}));
 }
@@ -302,8 +302,8 @@ async fn a_missing_completer_and_an_unknown_template_have_different_results() {
     let unknown_template = complete("other://{id}", "id").await;
 
     assert_eq!(without.result()["completion"]["values"], json!([]));
-    assert_eq!(unknown_variable.refusal(), (200, -32602));
-    assert_eq!(unknown_template.refusal(), (200, -32602));
+    assert_eq!(unknown_variable.status_and_code(), (200, -32602));
+    assert_eq!(unknown_template.status_and_code(), (200, -32602));
 }
 
 #[test]

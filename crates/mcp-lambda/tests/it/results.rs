@@ -58,7 +58,7 @@ async fn an_internal_fault_is_logged_and_only_its_request_id_is_sent() {
 async fn a_panic_while_parsing_arguments_is_an_internal_error() {
     let reply = exchange(&fixture(), tools_call("checks", json!({ "text": "é" }))).await;
 
-    assert_eq!(reply.refusal(), (200, -32603));
+    assert_eq!(reply.status_and_code(), (200, -32603));
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_panic_and_an_unserializable_result_are_internal_errors() {
 
             let reply = exchange_via(Via::FunctionUrl, &service, request, invocation("abc-123")).await;
 
-            assert_eq!(reply.refusal(), (200, -32603), "{tool}");
+            assert_eq!(reply.status_and_code(), (200, -32603), "{tool}");
             assert_eq!(reply.response()["error"]["message"], "internal error; request id: abc-123");
             assert_eq!(reply.response()["id"], 1);
         }
@@ -215,7 +215,7 @@ async fn a_result_that_violates_its_schema_is_a_fault_with_the_member() {
 
             let reply = exchange_via(Via::FunctionUrl, &service, request, invocation("abc-123")).await;
 
-            assert_eq!(reply.refusal(), (200, -32603), "{}", reply.body);
+            assert_eq!(reply.status_and_code(), (200, -32603), "{}", reply.body);
             assert_eq!(reply.response()["error"]["message"], "internal error; request id: abc-123");
             let text = logs.read();
             let fault = logs.lines().into_iter().find(|line| line["outcome"] == "fault").unwrap();

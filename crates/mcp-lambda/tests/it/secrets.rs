@@ -129,14 +129,14 @@ fn call() -> McpRequest {
 }
 
 fn answered(asked: &Reply) -> McpRequest {
-    call().answered(asked, json!({ "name": { "action": "accept", "content": { "name": "Ada" } } }))
+    call().input_responses(asked, json!({ "name": { "action": "accept", "content": { "name": "Ada" } } }))
 }
 
 /// Whether an environment opens what another one sealed.
 async fn opens(environment: &McpService, asked: &Reply) -> bool {
     let reply = exchange(environment, answered(asked)).await;
     if reply.response().get("error").is_some() {
-        assert_eq!(reply.refusal(), (200, -32602));
+        assert_eq!(reply.status_and_code(), (200, -32602));
         return false;
     }
     assert_eq!(reply.tool_result().text(), "Hello, Ada!");

@@ -108,7 +108,7 @@ async fn equivalent_uris_read_the_same_resource() {
             assert_eq!(contents(&read), "the resource", "{spelling}");
             assert_eq!(read.result()["contents"][0]["uri"], *spelling, "the result has the URI as sent");
             assert_eq!(subscribed.result(), &json!({}), "{spelling}");
-            assert_eq!(completed.refusal(), (200, -32602), "{spelling}: a resource has no variables");
+            assert_eq!(completed.status_and_code(), (200, -32602), "{spelling}: a resource has no variables");
         }
     }
 }
@@ -310,11 +310,11 @@ async fn a_request_state_is_bound_to_the_uri_as_sent() {
         let question = exchange(&service, request(asked)).await;
         assert_eq!(question.result()["resultType"], "input_required", "{asked}");
 
-        let reply = exchange(&service, request(sent).answered(&question, answer.clone())).await;
+        let reply = exchange(&service, request(sent).input_responses(&question, answer.clone())).await;
 
         match is_same {
             true => assert_eq!(contents(&reply), "read", "{asked}"),
-            false => assert_eq!(reply.refusal(), (200, -32602), "{asked} {sent}"),
+            false => assert_eq!(reply.status_and_code(), (200, -32602), "{asked} {sent}"),
         }
     }
 }

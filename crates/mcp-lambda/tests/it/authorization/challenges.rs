@@ -177,7 +177,7 @@ async fn the_challenge_is_in_the_header_and_in_the_error_data() {
     ] {
         let reply = exchange(&service, request).await;
 
-        assert_eq!(reply.refusal(), (status, i64::from(status)), "{what}: {}", reply.body);
+        assert_eq!(reply.status_and_code(), (status, i64::from(status)), "{what}: {}", reply.body);
         let challenge = reply.headers["www-authenticate"].to_str().unwrap();
         assert!(challenge.starts_with(&resource), "{what}: {challenge}");
         let named = challenge.split_once(", error=\"").map(|(_, rest)| rest.split_once('"').unwrap().0);
@@ -337,7 +337,7 @@ async fn a_caller_cannot_choose_the_public_url() {
         let rejected = exchange_via(via, &named, request().bearer(&evil), Invocation::default()).await;
         let anonymous = exchange_via(via, &named, request(), Invocation::default()).await;
 
-        assert_eq!(unknown.refusal(), (500, 500), "without a public URL the function rejects every caller");
+        assert_eq!(unknown.status_and_code(), (500, 500), "without a public URL the function rejects every caller");
         assert_eq!(rejected.status, 401);
         let challenge = anonymous.headers["www-authenticate"].to_str().unwrap();
         assert!(challenge.contains("https://mcp.example.com/") && !challenge.contains("evil"), "{challenge}");

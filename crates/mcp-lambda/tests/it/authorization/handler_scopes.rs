@@ -119,7 +119,7 @@ async fn a_scope_error_before_notifications_is_a_403_with_a_challenge() {
                 let rejected = streamed(&service, request.clone().bearer(&token)).await;
                 let permitted = streamed(&service, request.bearer(&admin)).await;
 
-                assert_eq!(rejected.refusal(), (403, 403), "{}", rejected.body);
+                assert_eq!(rejected.status_and_code(), (403, 403), "{}", rejected.body);
                 assert!(is_challenge(rejected.headers["www-authenticate"].to_str().unwrap()), "{:?}", rejected.headers);
                 let in_data = &rejected.response()["error"]["data"]["mcp/www_authenticate"][0];
                 assert!(is_challenge(in_data.as_str().unwrap()), "{}", rejected.body);
@@ -156,14 +156,14 @@ async fn a_scope_error_of_other_methods_has_the_challenge_in_its_error() {
         let rejected = streamed(&whole, request.clone().bearer(&token)).await;
         let too_late = streamed(&stream, request.bearer(&token)).await;
 
-        assert_eq!(rejected.refusal(), (403, 403), "nothing has been sent yet");
+        assert_eq!(rejected.status_and_code(), (403, 403), "nothing has been sent yet");
         assert!(rejected.headers.contains_key("www-authenticate"));
-        assert_eq!((too_late.refusal(), too_late.messages.len()), ((200, 403), 2), "{}", too_late.body);
+        assert_eq!((too_late.status_and_code(), too_late.messages.len()), ((200, 403), 2), "{}", too_late.body);
         let in_data = &too_late.response()["error"]["data"]["mcp/www_authenticate"][0];
         assert!(is_challenge(in_data.as_str().unwrap()), "{}", too_late.body);
     }
     let resource = exchange(&whole, resources_read("test://purge").bearer(&token)).await;
-    assert_eq!(resource.refusal(), (403, 403));
+    assert_eq!(resource.status_and_code(), (403, 403));
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn an_anonymous_caller_of_a_public_tool_is_challenged_for_a_token() {
 
     let reply = exchange(&service, tools_call("open_purge", json!({}))).await;
 
-    assert_eq!(reply.refusal(), (401, 401));
+    assert_eq!(reply.status_and_code(), (401, 401));
     let challenge = reply.headers["www-authenticate"].to_str().unwrap();
     assert!(challenge.contains("scope=\"events:purge\"") && !challenge.contains("error="), "{challenge}");
 }
@@ -191,7 +191,7 @@ async fn a_client_that_reads_results_gets_the_challenge_there() {
 }
 
 #[tokio::test]
-async fn in_a_batch_each_refusal_is_in_its_own_response() {
+async fn in_a_batch_each_authorization_error_is_in_its_own_response() {
     let issuer = TestIssuer::start().await;
     let service = service(server(), &issuer, &[]);
     let legacy = ProtocolVersion::V2025_03_26;

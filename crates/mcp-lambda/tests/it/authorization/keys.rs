@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::join_all;
 use mcp_lambda::{Env, FromEnv, HttpConfig, McpService};
 use mcp_server::Invocation;
-use mcp_testing::{IssuerAnswer, Reply, TestIssuer, TestKey, Via, exchange_via, sign, tools_call, tools_list};
+use mcp_testing::{IssuerResponse, Reply, TestIssuer, TestKey, Via, exchange_via, sign, tools_call, tools_list};
 use serde_json::{Value, json};
 
 use super::{closed_server, service};
@@ -97,7 +97,7 @@ async fn a_removed_key_is_rejected_after_the_maximum_age() {
         let issuer = TestIssuer::start().await;
         let keys = |names: &[(&str, &TestKey)]| {
             let keys: Vec<Value> = names.iter().map(|(name, key)| key.jwk(name)).collect();
-            issuer.answer_keys(IssuerAnswer::Json { body: json!({ "keys": keys }).to_string(), cache_control });
+            issuer.set_keys_response(IssuerResponse::Json { body: json!({ "keys": keys }).to_string(), cache_control });
         };
         keys(&[("old", TestKey::rsa()), ("new", TestKey::other_rsa())]);
         let service = service(closed_server(), &issuer, &[]);
@@ -124,8 +124,8 @@ async fn an_issuer_that_is_down_for_a_minute_rejects_no_token_whose_key_is_cache
     let known = token(&issuer, "rsa", TestKey::rsa());
     let unknown = token(&issuer, "new", TestKey::other_rsa());
     assert_eq!(send(&service, &known, clock.at(0)).await.status, 200);
-    issuer.answer_keys(IssuerAnswer::Status(500));
-    issuer.answer("/.well-known/openid-configuration", IssuerAnswer::Status(500));
+    issuer.set_keys_response(IssuerResponse::Status(500));
+    issuer.set_response("/.well-known/openid-configuration", IssuerResponse::Status(500));
 
     let (mut admitted, mut later) = (0, 0);
     let before = issuer.key_fetches();
@@ -134,7 +134,7 @@ async fn an_issuer_that_is_down_for_a_minute_rejects_no_token_whose_key_is_cache
         let known = token_of(&issuer, &format!("user {second}"), "rsa", TestKey::rsa());
         admitted += usize::from(send(&service, &known, clock.at(second)).await.status == 200);
         let rejected = send(&service, &unknown, clock.at(second)).await;
-        assert_eq!(rejected.refusal(), (503, 503), "the token may be valid");
+        assert_eq!(rejected.status_and_code(), (503, 503), "the token may be valid");
         let retry_after: u64 = rejected.headers["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=30).contains(&retry_after));
         assert!(!rejected.headers.contains_key("www-authenticate"));
@@ -149,7 +149,7 @@ async fn an_issuer_that_is_down_for_a_minute_rejects_no_token_whose_key_is_cache
 
     issuer.publish([TestKey::rsa().jwk("rsa"), TestKey::other_rsa().jwk("new")]);
     let metadata = json!({ "issuer": issuer.issuer(), "jwks_uri": issuer.keys_url() });
-    issuer.answer("/.well-known/openid-configuration", IssuerAnswer::json(&metadata));
+    issuer.set_response("/.well-known/openid-configuration", IssuerResponse::json(&metadata));
     assert_eq!(send(&service, &unknown, clock.at(3661)).await.status, 200);
 }
 
@@ -160,7 +160,7 @@ async fn keys_that_could_not_be_refreshed_for_a_day_expire() {
     let clock = Clock::start();
     let token = token(&issuer, "rsa", TestKey::rsa());
     assert_eq!(send(&service, &token, clock.at(0)).await.status, 200);
-    issuer.answer_keys(IssuerAnswer::Status(500));
+    issuer.set_keys_response(IssuerResponse::Status(500));
 
     assert_eq!(send(&service, &token, clock.at(86_399)).await.status, 200);
     assert_eq!(send(&service, &token, clock.at(86_400)).await.status, 503);
@@ -188,7 +188,7 @@ async fn unavailable_keys_are_a_503_and_not_a_401() {
 async fn a_hostile_key_server_does_not_change_which_tokens_are_valid() {
     let padding = "x".repeat(10 * 1024 * 1024);
     let many: Vec<Value> = (0..10_000).map(|number| TestKey::other_rsa().jwk(&format!("k{number}"))).collect();
-    let json = |body: String| IssuerAnswer::Json { body, cache_control: "" };
+    let json = |body: String| IssuerResponse::Json { body, cache_control: "" };
     let secret = TestIssuer::start().await;
     secret.publish([TestKey::other_rsa().jwk("evil")]);
     for (what, answer) in [
@@ -196,12 +196,15 @@ async fn a_hostile_key_server_does_not_change_which_tokens_are_valid() {
         ("10,000 keys", json(json!({ "keys": many }).to_string())),
         (
             "a redirect to a private address",
-            IssuerAnswer::Redirect("http://169.254.169.254/latest/meta-data".to_owned()),
+            IssuerResponse::Redirect("http://169.254.169.254/latest/meta-data".to_owned()),
         ),
-        ("a redirect to another's keys", IssuerAnswer::Redirect(secret.keys_url())),
-        ("an endless body", IssuerAnswer::Endless),
-        ("silence", IssuerAnswer::Silence),
-        ("an answer that is late", IssuerAnswer::Late(Duration::from_secs(60), Box::new(IssuerAnswer::Status(200)))),
+        ("a redirect to another's keys", IssuerResponse::Redirect(secret.keys_url())),
+        ("an endless body", IssuerResponse::Endless),
+        ("silence", IssuerResponse::Silence),
+        (
+            "an answer that is late",
+            IssuerResponse::Late(Duration::from_secs(60), Box::new(IssuerResponse::Status(200))),
+        ),
         ("no JSON", json("<html>".to_owned())),
         ("no set", json("{}".to_owned())),
         (
@@ -209,17 +212,17 @@ async fn a_hostile_key_server_does_not_change_which_tokens_are_valid() {
             json(r#"{"keys":[7,null,"x",{},{"kty":"oct","k":"AAAA"},{"kty":"RSA","n":"","e":""}]}"#.to_owned()),
         ),
         ("deep nesting", json(format!("{{\"keys\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000)))),
-        ("an error", IssuerAnswer::Status(404)),
+        ("an error", IssuerResponse::Status(404)),
     ] {
         let issuer = TestIssuer::start().await;
-        issuer.answer_keys(answer.clone());
+        issuer.set_keys_response(answer.clone());
         let fresh = service(closed_server(), &issuer, &[]);
         let warmed = {
             let service = service(closed_server(), &issuer, &[]);
             issuer.publish([TestKey::rsa().jwk("rsa")]);
             let clock = Clock::start();
             assert_eq!(send(&service, &token(&issuer, "rsa", TestKey::rsa()), clock.at(0)).await.status, 200);
-            issuer.answer_keys(answer);
+            issuer.set_keys_response(answer);
             service
         };
         let clock = Clock::start();
@@ -341,13 +344,13 @@ async fn rotation_under_load_rejects_no_valid_and_admits_no_invalid_token() {
 #[tokio::test]
 async fn a_key_fetch_ends_at_the_deadline() {
     let issuer = TestIssuer::start().await;
-    issuer.answer_keys(IssuerAnswer::Silence);
+    issuer.set_keys_response(IssuerResponse::Silence);
     let service = service(closed_server(), &issuer, &[]);
     let deadline = Instant::now().checked_add(Duration::from_millis(900));
 
     let reply = send(&service, &issuer.token([]), Invocation { deadline, ..Invocation::default() }).await;
 
-    assert_eq!(reply.refusal(), (503, 503));
+    assert_eq!(reply.status_and_code(), (503, 503));
     assert!(deadline.unwrap() > Instant::now(), "the response is sent before the invocation times out");
 }
 
@@ -358,7 +361,7 @@ async fn a_token_of_a_cached_key_does_not_wait_for_a_refresh_past_the_deadline()
     let clock = Clock::start();
     let token = token(&issuer, "rsa", TestKey::rsa());
     assert_eq!(send(&service, &token, clock.at(0)).await.status, 200);
-    issuer.answer_keys(IssuerAnswer::Silence);
+    issuer.set_keys_response(IssuerResponse::Silence);
     let deadline = Instant::now().checked_add(Duration::from_millis(900));
 
     let request = tools_call("closed", json!({})).bearer(&token);
@@ -376,7 +379,7 @@ async fn a_changed_jwks_uri_is_discovered() {
     assert_eq!(send(&service, &token(&issuer, "rsa", TestKey::rsa()), clock.at(0)).await.status, 200);
     elsewhere.publish([TestKey::other_rsa().jwk("new")]);
     let metadata = json!({ "issuer": issuer.issuer(), "jwks_uri": elsewhere.keys_url() });
-    issuer.answer("/.well-known/openid-configuration", IssuerAnswer::json(&metadata));
+    issuer.set_response("/.well-known/openid-configuration", IssuerResponse::json(&metadata));
 
     assert_eq!(send(&service, &token(&issuer, "new", TestKey::other_rsa()), clock.at(1)).await.status, 200);
 }
@@ -384,7 +387,7 @@ async fn a_changed_jwks_uri_is_discovered() {
 #[tokio::test]
 async fn concurrent_requests_share_one_failed_fetch() {
     let issuer = TestIssuer::start().await;
-    issuer.answer_keys(IssuerAnswer::Late(Duration::from_millis(50), Box::new(IssuerAnswer::Status(500))));
+    issuer.set_keys_response(IssuerResponse::Late(Duration::from_millis(50), Box::new(IssuerResponse::Status(500))));
     let service = service(closed_server(), &issuer, &[]);
     let clock = Clock::start();
     // The request that was received last is polled first.
@@ -418,23 +421,23 @@ async fn more_tokens_than_the_cache_holds_are_verified() {
 async fn the_metadata_must_name_the_issuer() {
     let elsewhere = TestIssuer::start().await;
     let path = "/.well-known/openid-configuration";
-    let of = |issuer: &str, keys: String| IssuerAnswer::json(&json!({ "issuer": issuer, "jwks_uri": keys }));
+    let of = |issuer: &str, keys: String| IssuerResponse::json(&json!({ "issuer": issuer, "jwks_uri": keys }));
     for (what, status, answer) in [
         ("its own", 200, None),
         ("another's", 503, Some(of("https://other.example", elsewhere.keys_url()))),
         ("one with a slash more", 503, Some(of(&format!("{}/", elsewhere.origin()), elsewhere.keys_url()))),
         ("one whose keys are not secure", 503, Some(of("own", "http://keys.example/jwks".to_owned()))),
-        ("one without keys", 503, Some(IssuerAnswer::json(&json!({ "issuer": "own" })))),
-        ("a redirect", 503, Some(IssuerAnswer::Redirect(format!("{}{path}", elsewhere.origin())))),
+        ("one without keys", 503, Some(IssuerResponse::json(&json!({ "issuer": "own" })))),
+        ("a redirect", 503, Some(IssuerResponse::Redirect(format!("{}{path}", elsewhere.origin())))),
     ] {
         let issuer = TestIssuer::start().await;
         match answer {
             None => {}
-            Some(IssuerAnswer::Json { body, cache_control }) => {
+            Some(IssuerResponse::Json { body, cache_control }) => {
                 let body = body.replace("\"own\"", &format!("\"{}\"", issuer.issuer()));
-                issuer.answer(path, IssuerAnswer::Json { body, cache_control });
+                issuer.set_response(path, IssuerResponse::Json { body, cache_control });
             }
-            Some(answer) => issuer.answer(path, answer),
+            Some(answer) => issuer.set_response(path, answer),
         }
         let service = service(closed_server(), &issuer, &[]);
 
@@ -454,7 +457,7 @@ async fn metadata_is_discovered_at_three_paths() {
     ] {
         let server = TestIssuer::start().await;
         let issuer = format!("{}/realms/main", server.origin());
-        server.answer(path, IssuerAnswer::json(&json!({ "issuer": issuer, "jwks_uri": server.keys_url() })));
+        server.set_response(path, IssuerResponse::json(&json!({ "issuer": issuer, "jwks_uri": server.keys_url() })));
         let pairs = [("OIDC_ISSUER", issuer.as_str()), ("MCP_STATE_KEY", super::STATE_KEY)];
         let config = HttpConfig::from_env(&Env::from_pairs(pairs)).unwrap();
         let service = McpService::new(closed_server(), config).unwrap();

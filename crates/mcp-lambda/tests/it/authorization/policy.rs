@@ -88,7 +88,7 @@ async fn a_retry_with_an_answer_is_authorized_again() {
     let request = || tools_call("asks", json!({})).capabilities(json!({ "elicitation": {} }));
     let asked = exchange(&service, request().bearer(&issuer.token(["events:write"]))).await;
     let answer = json!({ "word": { "action": "accept", "content": { "word": "yes" } } });
-    let retry = || request().answered(&asked, answer.clone());
+    let retry = || request().input_responses(&asked, answer.clone());
     let bob = issuer.mint(["events:write"], |_, claims| claims["sub"] = json!("bob"));
 
     let own = exchange(&service, retry().bearer(&issuer.token(["events:write"]))).await;
@@ -98,7 +98,7 @@ async fn a_retry_with_an_answer_is_authorized_again() {
 
     assert_eq!(own.tool_result().text(), "yes");
     assert_eq!((anonymous.status.as_u16(), without_scope.status.as_u16()), (401, 403));
-    assert_eq!(another.refusal(), (200, -32602), "the state is bound to the caller");
+    assert_eq!(another.status_and_code(), (200, -32602), "the state is bound to the caller");
 }
 
 #[tokio::test]
@@ -338,7 +338,7 @@ async fn a_caller_without_the_required_scope_gets_no_server_information() {
     ] {
         let rejected = exchange(&service, request.clone().bearer(&stranger)).await;
 
-        assert_eq!(rejected.refusal(), (403, 403), "{what}: {}", rejected.body);
+        assert_eq!(rejected.status_and_code(), (403, 403), "{what}: {}", rejected.body);
         assert_ne!(exchange(&service, request.bearer(&staff)).await.status, 403, "{what}");
     }
 }

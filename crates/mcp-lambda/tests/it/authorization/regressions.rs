@@ -84,7 +84,7 @@ async fn malformed_json_is_a_client_error() {
     for (body, code) in [("{", -32700), ("[", -32700), ("null", -32600), ("7", -32600)] {
         let reply = exchange(&service, tools_list().body(body).bearer(&issuer.token([]))).await;
 
-        assert_eq!(reply.refusal(), (400, code), "{body}");
+        assert_eq!(reply.status_and_code(), (400, code), "{body}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use mcp_lambda::{McpService, TokenExchangeContext, TokenTarget};
 use mcp_server::{HandlerError, NoArguments, Server, Tool, ToolContext};
-use mcp_testing::{IssuerAnswer, McpRequest, TestIssuer, exchange, tools_call};
+use mcp_testing::{IssuerResponse, McpRequest, TestIssuer, exchange, tools_call};
 use serde_json::json;
 
 use super::service;
@@ -32,8 +32,8 @@ fn call() -> McpRequest {
     tools_call("invoices", json!({}))
 }
 
-fn granted(token: &str) -> IssuerAnswer {
-    IssuerAnswer::json(&json!({
+fn granted(token: &str) -> IssuerResponse {
+    IssuerResponse::json(&json!({
         "access_token": token,
         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
         "token_type": "Bearer",
@@ -45,7 +45,7 @@ fn granted(token: &str) -> IssuerAnswer {
 async fn an_exchanged_token_is_cached() {
     let issuer = TestIssuer::start().await;
     let service = exchanging(&issuer);
-    issuer.answer("/token", granted("exchanged"));
+    issuer.set_response("/token", granted("exchanged"));
     let own = issuer.token([]);
 
     for _ in 0..2 {
@@ -63,12 +63,12 @@ async fn exchange_errors_go_to_the_caller_or_to_the_log() {
     let service = exchanging(&issuer);
     let own = issuer.token([]);
     for (answer, expected) in [
-        (IssuerAnswer::Status(503), "The authorization server is not available"),
-        (IssuerAnswer::Redirect("http://127.0.0.1:1/".to_owned()), "The tool failed."),
-        (IssuerAnswer::Endless, "The tool failed."),
-        (IssuerAnswer::json(&json!({ "access_token": "secret" })), "The tool failed."),
+        (IssuerResponse::Status(503), "The authorization server is not available"),
+        (IssuerResponse::Redirect("http://127.0.0.1:1/".to_owned()), "The tool failed."),
+        (IssuerResponse::Endless, "The tool failed."),
+        (IssuerResponse::json(&json!({ "access_token": "secret" })), "The tool failed."),
     ] {
-        issuer.answer("/token", answer);
+        issuer.set_response("/token", answer);
 
         let logs = capture_logs();
         let reply = exchange(&service, call().bearer(&own)).await;
