@@ -266,8 +266,8 @@ pub(crate) struct Challenger<'a> {
 
 impl Challenger<'_> {
     /// The challenge for an authorization error; `None` if no token would help.
-    pub(crate) fn of(&self, refusal: &CallError) -> Option<String> {
-        match refusal {
+    pub(crate) fn of(&self, denial: &CallError) -> Option<String> {
+        match denial {
             CallError::Unauthenticated { scopes } => self.no_token(scopes),
             CallError::InsufficientScope { scopes } => self.insufficient_scope(scopes),
             _ => None,
@@ -283,9 +283,9 @@ pub(crate) struct OwnedChallenger {
 }
 
 impl OwnedChallenger {
-    pub(crate) fn challenge(&self, server: &BuiltServer, refusal: &CallError) -> Option<String> {
+    pub(crate) fn challenge(&self, server: &BuiltServer, denial: &CallError) -> Option<String> {
         let Self { authenticator, own_url, endpoint } = self;
-        Challenger { authenticator, server, own_url: own_url.as_ref(), endpoint }.of(refusal)
+        Challenger { authenticator, server, own_url: own_url.as_ref(), endpoint }.of(denial)
     }
 }
 

@@ -74,8 +74,10 @@ const SIGN_IN_FOR_TOOLS: &str = "<section aria-labelledby=\"tools\"><h2 id=\"too
 fn access(summary: Result<&ServerSummary<'_>, &CallError>) -> &'static str {
     match summary {
         Err(_) => "<span>Sign-in required</span>",
-        Ok(own) if own.tools.iter().any(|tool| tool.refusal.is_some()) => "<span>Sign-in for some tools</span>",
-        Ok(own) if own.refuses_others => "<span>Sign-in for some prompts or resources</span>",
+        Ok(own) if own.tools.iter().any(|tool| tool.authorization_error.is_some()) => {
+            "<span>Sign-in for some tools</span>"
+        }
+        Ok(own) if own.denies_other_items => "<span>Sign-in for some prompts or resources</span>",
         Ok(_) => "<span class=\"free\">No sign-in needed</span>",
     }
 }
@@ -154,7 +156,7 @@ fn write_tool(page: &mut String, index: usize, tool: &ToolSummary<'_>, may_call:
     if is_read_only {
         write!(page, " <span class=\"tag\">read-only</span>")?;
     }
-    match &tool.refusal {
+    match &tool.authorization_error {
         Some(CallError::Unauthenticated { scopes }) if !scopes.is_empty() => {
             write!(page, " <span class=\"tag\">sign-in: {}</span>", Escaped(&scopes.join(" ")))?;
         }
@@ -163,7 +165,7 @@ fn write_tool(page: &mut String, index: usize, tool: &ToolSummary<'_>, may_call:
     }
     write!(page, "</p>{}", Optional("<p>", own.description.as_deref().map(Escaped), "</p>"))?;
     let parameters = parameters(&own.input_schema);
-    if may_call && is_read_only && tool.is_plain && tool.refusal.is_none() {
+    if may_call && is_read_only && tool.is_plain && tool.authorization_error.is_none() {
         write_form(page, index, &own.name, &parameters)?;
     } else if !parameters.is_empty() {
         write!(page, "<dl>")?;

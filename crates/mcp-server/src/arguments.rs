@@ -71,7 +71,7 @@ impl<T: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static>
 
 /// Maximum length of a caller's value in an error message, in characters.
 const SHOWN_CHARS: usize = 80;
-/// Maximum of violations in an error message, enough to repair a call.
+/// Maximum number of violations in an error message, enough to repair a call.
 pub(crate) const SHOWN_VIOLATIONS: usize = 10;
 
 /// Returns the arguments as JSON text; missing arguments and `null` are an empty object.
@@ -104,12 +104,12 @@ where
     parse_checked(text, input_schema)
 }
 
-/// As [`parse`], for the text of an object that was checked, or serialized here.
+/// As [`parse`], for JSON text of an object that was checked before or serialized by this crate.
 pub(crate) fn parse_checked<A>(text: &str, input_schema: &Value) -> Result<A, String>
 where
     A: DeserializeOwned + Validate<Context = ()>,
 {
-    // Unbounded JSON: checked before.
+    // Unbounded JSON: checked by the caller.
     let arguments: A = match serde_json::from_str(text) {
         Ok(arguments) => arguments,
         Err(_) => {
@@ -127,7 +127,7 @@ pub(crate) fn parse_exact<A>(text: &str) -> Option<A>
 where
     A: DeserializeOwned + Validate<Context = ()>,
 {
-    // Unbounded JSON: serialized here.
+    // Unbounded JSON: serialized by this crate.
     serde_json::from_str::<A>(text).ok().filter(|arguments| arguments.validate().is_ok())
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn parse_object(raw: Option<&RawValue>, input_schema: &Value) -> Resu
     let text = as_object(raw)?;
     check(text)?;
     let text = with_whole_numbers(text, input_schema);
-    // Without a budget, since the text was checked.
+    // Unbounded JSON: checked above.
     json::borrow(&text).map_err(|error| invalid(&error))
 }
 
@@ -162,7 +162,7 @@ fn invalid(error: &JsonError) -> String {
 fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> String {
     // Unbounded JSON: checked by the caller.
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let what = match serde_path_to_error::deserialize::<_, A>(&mut deserializer) {
+    let reason = match serde_path_to_error::deserialize::<_, A>(&mut deserializer) {
         Ok(_) => "unexpected text after the object".to_owned(),
         Err(error) => {
             let path = error.path().to_string();
@@ -176,7 +176,7 @@ fn explain_shape<A: DeserializeOwned>(text: &str, input_schema: &Value) -> Strin
             }
         }
     };
-    format!("invalid arguments: {what}. Expected: {}", schema::summary(input_schema))
+    format!("invalid arguments: {reason}. Expected: {}", schema::summary(input_schema))
 }
 
 /// Replaces Rust's integer type in serde's message about a number with a fraction.
@@ -220,7 +220,7 @@ fn find<'a>(arguments: &'a RawValue, path: &str) -> Option<(String, &'a RawValue
             value = step(value, Step::Index(number)).ok()??.1;
             name.push_str(&format!("[{index}]"));
         } else {
-            let (spelled, member) = step(value, Step::Member(&Letters(part))).ok()??;
+            let (spelled, member) = step(value, Step::Member(&AlphanumericName(part))).ok()??;
             value = member;
             if !name.is_empty() {
                 name.push('.');
@@ -231,10 +231,11 @@ fn find<'a>(arguments: &'a RawValue, path: &str) -> Option<(String, &'a RawValue
     Some((name, value))
 }
 
+/// Compares names by their letters and digits, ignoring case.
 #[derive(Debug)]
-struct Letters<'a>(&'a str);
+struct AlphanumericName<'a>(&'a str);
 
-impl NameTest for Letters<'_> {
+impl NameTest for AlphanumericName<'_> {
     fn fits(&self, name: &str) -> bool {
         let letters = |name: &'_ str| -> String {
             name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
@@ -294,14 +295,14 @@ mod tests {
         tag: String,
     }
 
-    fn refusal(arguments: &str) -> String {
+    fn error_of(arguments: &str) -> String {
         let raw: &RawValue = serde_json::from_str(arguments).unwrap();
         parse::<Args>(Some(raw), &schema::input_schema_of::<Args>()).unwrap_err()
     }
 
     #[test]
     fn an_error_names_the_argument_the_expected_and_the_actual_value() {
-        for (arguments, names, says) in [
+        for (arguments, name, expected) in [
             (r#"{}"#, "`eventName`", "missing"),
             (r#"{"eventName":"a","x":1}"#, "`x`", "unknown field"),
             (r#"{"eventName":5}"#, "`eventName`", "integer `5`, expected a string"),
@@ -311,21 +312,18 @@ mod tests {
             (r#"{"eventName":"a","limit":1e400}"#, "`limit`", "number out of range"),
             (r#"{"eventName":"a","filters":[{"tag":1}]}"#, "`filters[0].tag`", "expected a string"),
         ] {
-            let refusal = refusal(arguments);
+            let error = error_of(arguments);
 
-            assert!(refusal.contains(names) && refusal.contains(says), "{arguments}: {refusal}");
-            assert!(
-                refusal.contains("Expected: `eventName` (string, required), `filters` (array, optional)"),
-                "{refusal}"
-            );
-            assert!(!refusal.contains(" at line "), "{refusal}");
+            assert!(error.contains(name) && error.contains(expected), "{arguments}: {error}");
+            assert!(error.contains("Expected: `eventName` (string, required), `filters` (array, optional)"), "{error}");
+            assert!(!error.contains(" at line "), "{error}");
         }
     }
 
     #[test]
     fn a_violation_names_the_argument_the_bound_and_the_actual_value() {
         assert_eq!(
-            refusal(r#"{"eventName":"größer","limit":101,"filters":[{"tag":"a"},{"tag":"four"}]}"#),
+            error_of(r#"{"eventName":"größer","limit":101,"filters":[{"tag":"a"},{"tag":"four"}]}"#),
             "invalid arguments: `eventName`: length is greater than 5; given: \"größer\" (6 characters); \
              `filters[1].tag`: length is greater than 3; given: \"four\" (4 characters); \
              `limit`: greater than 100; given: 101"
@@ -334,8 +332,8 @@ mod tests {
 
     #[test]
     fn arguments_that_are_not_an_object_are_rejected() {
-        assert_eq!(refusal(r#"["name"]"#), "the arguments must be a JSON object, not an array");
-        assert_eq!(refusal("5"), "the arguments must be a JSON object, not `5`");
+        assert_eq!(error_of(r#"["name"]"#), "the arguments must be a JSON object, not an array");
+        assert_eq!(error_of("5"), "the arguments must be a JSON object, not `5`");
     }
 
     fn parsed<A: DeserializeOwned + JsonSchema + Validate<Context = ()>>(arguments: &str) -> Result<A, String> {
@@ -429,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_number_with_a_fraction_is_not_an_integer() {
-        for (arguments, says) in [
+        for (arguments, expected) in [
             (r#"{"small":1.5}"#, "`small`: invalid type: floating point `1.5`, expected a whole number (u8)"),
             (r#"{"small":300.0}"#, "`small`: invalid value: integer `300`, expected u8"),
             (r#"{"small":-1.0}"#, "`small`: invalid value: integer `-1`, expected u8"),
@@ -442,9 +440,9 @@ mod tests {
             (r#"{"small":1,"skip":0.1}"#, "expected a whole number (u32)"),
             (r#"{"small":"5.0"}"#, "string \"5.0\", expected u8"),
         ] {
-            let refusal = parsed::<Numbers>(arguments).unwrap_err();
+            let error = parsed::<Numbers>(arguments).unwrap_err();
 
-            assert!(refusal.contains(says), "{arguments}: {refusal}");
+            assert!(error.contains(expected), "{arguments}: {error}");
         }
     }
 
@@ -465,7 +463,7 @@ mod tests {
     fn a_long_value_is_truncated() {
         let long = "ä".repeat(1_000_000);
 
-        assert!(refusal(&format!(r#"{{"eventName":"{long}"}}"#)).len() < 400);
-        assert!(refusal(&format!(r#"{{"eventName":"a","limit":"{long}"}}"#)).len() < 1200);
+        assert!(error_of(&format!(r#"{{"eventName":"{long}"}}"#)).len() < 400);
+        assert!(error_of(&format!(r#"{{"eventName":"a","limit":"{long}"}}"#)).len() < 1200);
     }
 }

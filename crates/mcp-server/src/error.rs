@@ -93,7 +93,7 @@ pub enum CallError {
 impl CallError {
     /// Combines the authorization errors of several requests into one, which names all scopes that the client needs.
     #[must_use]
-    pub fn together(self, other: Self) -> Self {
+    pub fn combine(self, other: Self) -> Self {
         let both = |mut scopes: Vec<String>, others: Vec<String>| {
             scopes.extend(others);
             scopes.sort();
@@ -194,8 +194,8 @@ impl InitError {
     }
 }
 
-/// Formats an error and its sources on one line, separated by colons, for the log. A source with whose text the previous error ends
-/// is not repeated. Use it to log an error that is not returned.
+/// Formats an error and its sources on one line, separated by colons, for the log. A source is omitted if the text of the previous
+/// error ends with it. Use it to log an error that is not returned.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut chain = error.to_string();
     let mut source = error.source();

@@ -44,7 +44,7 @@
 //! | `interaction` | elicitation, sampling, roots: forms, and the sealed `requestState` |
 //! | `handler` | [`RequestContext`], [`InteractiveContext`], and the errors that handlers return |
 //! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and completion of their arguments |
-//! | `dispatch` | [`BuiltServer`]: dispatches each [`Call`] and returns its [`Answer`] |
+//! | `dispatch` | [`BuiltServer`]: dispatches each [`Call`] and returns its [`CallResponse`] |
 //! | `server` | [`Server`], the builder |
 
 mod arguments;
@@ -65,7 +65,7 @@ pub use arguments::{Arguments, base64::Base64, cursor::Cursor};
 pub use caching::{Caching, List};
 pub use dispatch::{
     built_server::BuiltServer,
-    call::{Answer, Call, CallOutcome, Rendered, ResultKind},
+    call::{Call, CallOutcome, CallResponse, Rendered, ResultKind},
     hooks::ManagedResource,
     resolve::Resolved,
     summary::{ServerSummary, ToolSummary},

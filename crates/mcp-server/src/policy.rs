@@ -92,7 +92,7 @@ impl ScopeNames {
 pub(crate) struct Policy {
     authorization: Authorization,
     /// Requirement on every caller, except for public items.
-    of_all: Requirement,
+    server_requirement: Requirement,
     /// Whether discovery and the lists are public.
     is_open: bool,
     /// For each scope, the scopes that include it.
@@ -102,23 +102,23 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Creates the policy of a server that requires `of_all` of every caller. Adds it to the requirements of `items`.
+    /// Creates the policy of a server that requires `server_requirement` of every caller. Adds it to the requirements of `items`.
     pub(crate) fn new<'a>(
         authorization: Authorization,
-        of_all: Requirement,
+        server_requirement: Requirement,
         scope_hierarchy: &[(String, Vec<String>)],
         items: impl IntoIterator<Item = &'a mut Requirement>,
     ) -> Self {
         let denies_anonymous = matches!(&authorization, Authorization::Required(own) if own.denies_anonymous);
         let mut is_open = false;
-        let mut scopes = of_all.scopes.clone();
+        let mut scopes = server_requirement.scopes.clone();
         for requirement in items {
             is_open |= requirement.is_public && !denies_anonymous;
-            requirement.and(&of_all);
+            requirement.and(&server_requirement);
             let new: Vec<_> = requirement.scopes.iter().filter(|scope| !scopes.contains(scope)).cloned().collect();
             scopes.extend(new);
         }
-        Self { authorization, of_all, is_open, included_in: included_in(scope_hierarchy), scopes }
+        Self { authorization, server_requirement, is_open, included_in: included_in(scope_hierarchy), scopes }
     }
 
     /// Reports whether every caller who meets `one` also meets `other`.
@@ -151,8 +151,8 @@ impl Policy {
     }
 
     /// Returns the requirement on every caller, except for public items.
-    pub(crate) fn of_all(&self) -> &Requirement {
-        &self.of_all
+    pub(crate) fn server_requirement(&self) -> &Requirement {
+        &self.server_requirement
     }
 
     /// Checks whether a caller may use discovery and the lists.
@@ -161,7 +161,7 @@ impl Policy {
     ///
     /// When the caller may not.
     pub(crate) fn permit_discovery(&self, caller: Option<&Principal>) -> Result<(), CallError> {
-        if self.is_open { Ok(()) } else { self.permit(&self.of_all, caller) }
+        if self.is_open { Ok(()) } else { self.permit(&self.server_requirement, caller) }
     }
 
     /// Reports whether a caller has a scope, or one that includes it. If access rules are not enforced, every caller has all scopes.
@@ -196,7 +196,7 @@ impl Policy {
 
     /// As [`narrow`](Self::narrow), for discovery and lists.
     pub(crate) fn narrow_list(&self, caching: Caching) -> Caching {
-        if self.is_open { caching } else { self.narrow(caching, &self.of_all) }
+        if self.is_open { caching } else { self.narrow(caching, &self.server_requirement) }
     }
 
     /// Returns the requirement in the issuer's names; `None` where callers have no scopes.

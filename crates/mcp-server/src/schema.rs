@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use self::normalize::{for_each_subschema, normalize};
 pub(crate) use self::{
-    result::{CheckResult, NewResultCheck, Violation, result_check},
+    result::{NewResultValidator, ResultValidator, Violation, result_validator},
     whole::with_whole_numbers,
 };
 
@@ -57,7 +57,7 @@ pub(crate) fn into_input_schema(mut schema: Value) -> Result<Value, String> {
             members.insert("type".to_owned(), json!("object"));
             Ok(schema)
         }
-        Some(other) => Err(format!("its arguments must be an object, but their schema says `\"type\": {other}`")),
+        Some(other) => Err(format!("its arguments must be an object, but the schema has `\"type\": {other}`")),
     }
 }
 
@@ -109,13 +109,13 @@ fn check_root(schema: &Value, origin: SchemaOrigin) -> Result<(), String> {
         .iter()
         .find(|keyword| schema.get(*keyword).is_some() && (origin == SchemaOrigin::Derived || **keyword != "allOf"));
     let Some(keyword) = keyword else { return Ok(()) };
-    let remedy = match origin {
+    let fix = match origin {
         SchemaOrigin::Derived => {
             "make the enum a field of a struct, without `#[serde(flatten)]`, or register a tool for each variant"
         }
         SchemaOrigin::HandWritten => "list all properties, describe the rule between them, and check it in the handler",
     };
-    Err(format!("its schema has `{keyword}` at the root, for which model APIs reject the whole request: {remedy}"))
+    Err(format!("its schema has `{keyword}` at the root, for which model APIs reject the whole request: {fix}"))
 }
 
 /// Rejects names of properties that model APIs do not accept.

@@ -17,7 +17,7 @@ use crate::{
     dispatch::{
         built::Built,
         hooks::{Hooks, ManagedResource},
-        lists::{Contents, Lists},
+        lists::{ListSources, Lists},
         render::Renderer,
     },
     items::{catalog::Catalog, registered_tool::RegisteredTool},
@@ -200,8 +200,8 @@ impl<S: Send + Sync + 'static> Server<S> {
     }
 
     /// Sets hooks around a snapshot of the initialized process: `before` runs before it is taken, `after` in each
-    /// process that is restored from it. Close in `before` what a snapshot must not contain: connections, secrets
-    /// that may be rotated.
+    /// process that is restored from it. In `before`, close connections and discard secrets that may be rotated: a snapshot must not
+    /// contain them.
     #[must_use]
     pub fn around_snapshot<F, G, Before, After>(mut self, before: F, after: G) -> Self
     where
@@ -280,15 +280,15 @@ impl<S: Send + Sync + 'static> Server<S> {
         }
         let renderer = Renderer::new(&info);
         let has_listers = catalog.has_listers();
-        let lists = Lists::new(Contents {
+        let lists = Lists::new(ListSources {
             info: &info,
             instructions: instructions.as_deref(),
             catalog: &catalog,
             policy: &policy,
             page_size: page_size.map(Into::into),
             caching_of: |list| {
-                let is_made = list == List::Resources && has_listers;
-                let unset = if is_made { Caching::NONE } else { Caching::public(DEFAULT_LIST_TTL) };
+                let is_dynamic = list == List::Resources && has_listers;
+                let unset = if is_dynamic { Caching::NONE } else { Caching::public(DEFAULT_LIST_TTL) };
                 caching.get(&list).copied().unwrap_or(unset)
             },
             meta: renderer.meta(),
@@ -340,24 +340,24 @@ mod tests {
     use super::*;
     use crate::{HandlerError, InteractiveContext, NoArguments, ToolContext};
 
-    async fn nothing(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
+    async fn plain(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         Ok("")
     }
 
-    async fn asks(_: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
+    async fn interactive(_: InteractiveContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
         Ok("")
     }
 
     #[test]
     fn a_missing_setting_is_an_error_that_names_the_item() {
-        let server = |tool| Server::new("s", "1", ()).tool(Tool::new("plain", nothing)).tool(tool);
-        for (tool, complaint) in [
-            (Tool::new("purge", nothing).require_scope("events:purge"), "the tool `purge` declares access rules"),
-            (Tool::new("book", asks), "the tool `book` sends requests to the client"),
+        let server = |tool| Server::new("s", "1", ()).tool(Tool::new("plain", plain)).tool(tool);
+        for (tool, expected) in [
+            (Tool::new("purge", plain).require_scope("events:purge"), "the tool `purge` declares access rules"),
+            (Tool::new("book", interactive), "the tool `book` sends requests to the client"),
         ] {
             let error = server(tool).build(Settings::default()).unwrap_err().to_string();
 
-            assert!(error.starts_with(complaint), "{error}");
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 

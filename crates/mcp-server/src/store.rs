@@ -31,7 +31,7 @@ pub use sealed::{SealedStore, StoreId};
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// Maximum lifetime of a row, and of a window: 90 days.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-/// Maximum ceiling of a counter, and maximum amount of one increment.
+/// Maximum ceiling of a counter, and maximum amount of an increment.
 pub const MAX_COUNT: u64 = 1 << 40;
 /// Maximum number of rows of one [`due`](Store::due) or [`purge`](Store::purge).
 pub const MAX_LIMIT: usize = 500;
@@ -48,9 +48,9 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// [`SealedStore`].
 ///
 /// - **Atomicity**: each operation is atomic, and durable before it returns. Of concurrent calls of
-///   [`put_if_absent`](Self::put_if_absent) with one key, exactly one stores its value. So it is with calls of
+///   [`put_if_absent`](Self::put_if_absent) with one key, exactly one stores its value. The same holds for concurrent calls of
 ///   [`compare_and_set`](Self::compare_and_set) with one version.
-/// - **Time**: lifetimes are durations, because clocks of environments differ. Only the clock of the store is compared.
+/// - **Time**: lifetimes are durations, because clocks of environments differ. Expiry is determined by the store's clock only.
 /// - **Expiry**: an expired row reads as absent at once. It is deleted later, by a bounded deletion after a write or by
 ///   [`purge`](Self::purge).
 /// - **Deadline**: an operation ends after ten seconds. Drop its future to end it earlier; a write that is dropped may have
@@ -58,9 +58,9 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 ///
 /// # Errors
 ///
-/// Every operation fails with [`StoreError::OutOfRange`] for an argument beyond its bound, before it reaches the store, and
-/// with [`StoreError::Unavailable`] if the store cannot be reached. Writes fail with [`StoreError::OutcomeUnknown`] if the
-/// store was lost before it confirmed them.
+/// Every operation fails with [`StoreError::OutOfRange`] for an argument beyond its bound, before a request to the store, and
+/// with [`StoreError::Unavailable`] if the store cannot be reached. A write fails with [`StoreError::OutcomeUnknown`] if the
+/// connection is lost before the store confirms the write.
 pub trait Store: Send + Sync {
     /// Stores a row if its key is absent. Returns its version, or `None` if the key is present.
     fn put_if_absent<'a>(&'a self, key: RowKey, tag: RowTag, content: Content<'a>) -> StoreFuture<'a, Option<Version>>;
@@ -77,8 +77,8 @@ pub trait Store: Send + Sync {
         content: Content<'a>,
     ) -> StoreFuture<'a, Option<Version>>;
 
-    /// Adds to a counter as much of the amount as its ceiling permits. The window begins with the first increment; after it the
-    /// counter is absent, and the next increment begins another. Counters and rows have separate keys.
+    /// Adds the amount to a counter, up to its ceiling. The window begins with the first increment. After the window the counter is
+    /// absent, and the next increment begins another window. Counters and rows have separate keys.
     fn increment(&self, key: RowKey, tag: RowTag, increment: Increment) -> StoreFuture<'_, Granted>;
 
     /// Deletes the row and the counter of a key, if they are present.
@@ -102,7 +102,7 @@ macro_rules! digest {
         pub struct $name([u8; 32]);
 
         impl $name {
-            /// Wraps a digest.
+            /// Creates a key from the bytes of a digest.
             pub fn from_bytes(bytes: [u8; 32]) -> Self {
                 Self(bytes)
             }
@@ -136,16 +136,16 @@ digest! {
     RowKey
 }
 digest! {
-    /// A keyed digest of a person: of issuer and subject.
+    /// A keyed digest of a subject: of its issuer and its identifier.
     SubjectKey
 }
 
-/// The version of a row: random, so that no two writes have the same, even after a row was deleted.
+/// The version of a row. It is random, so that no two writes have the same version, even if a row is deleted and stored again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version([u8; 16]);
 
 impl Version {
-    /// Creates the version of a write.
+    /// Creates a random version, for a write.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Version {
         Ok(Self(bytes))
     }
 
-    /// Wraps the bytes of a stored version.
+    /// Creates a version from its stored bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -197,16 +197,16 @@ impl Kind {
     }
 }
 
-/// What stays the same while a row exists.
+/// Attributes of a row that do not change while it exists.
 #[derive(Debug, Clone, Copy)]
 pub struct RowTag {
     /// The row's kind.
     pub kind: Kind,
-    /// The person whose row it is; `None` for an anonymous caller.
+    /// The subject that owns the row; `None` for an anonymous caller.
     pub subject: Option<SubjectKey>,
 }
 
-/// What a write stores.
+/// Value, lifetime and due time of a row, for a write.
 #[derive(Clone, Copy)]
 pub struct Content<'a> {
     /// The value: at most [`MAX_VALUE_BYTES`].
@@ -246,9 +246,9 @@ impl fmt::Debug for Content<'_> {
 /// An increment of a counter.
 #[derive(Debug, Clone, Copy)]
 pub struct Increment {
-    /// What to add: from 1 to [`MAX_COUNT`].
+    /// The amount to add: from 1 to [`MAX_COUNT`].
     pub amount: u64,
-    /// The highest total in a window: from 1 to [`MAX_COUNT`].
+    /// The maximum total in a window: from 1 to [`MAX_COUNT`].
     pub ceiling: u64,
     /// Length of a window: more than zero, at most [`MAX_LIFETIME`].
     pub window: Duration,
@@ -268,7 +268,7 @@ impl Increment {
     }
 }
 
-/// What an increment has added.
+/// The result of an increment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
     /// The part of the amount that was added: 0 at the ceiling.
@@ -318,13 +318,13 @@ pub enum StoreError {
     /// An argument is out of range; the text names the range.
     #[error("{0}")]
     OutOfRange(&'static str),
-    /// The store in memory has no room. Rows that have not expired are never evicted.
+    /// The memory store has reached its capacity. Rows that have not expired are never evicted.
     #[error("the store is full")]
     Full,
     /// The store cannot be reached at the moment. Nothing was written.
     #[error("the store is not available")]
     Unavailable(#[source] BoxError),
-    /// The store was lost before it confirmed a write, which may have been executed.
+    /// The connection was lost before the store confirmed a write, which may have been executed.
     #[error("the store did not confirm the write: it may have been executed")]
     OutcomeUnknown(#[source] BoxError),
     /// The value was sealed with a key that is not configured here.

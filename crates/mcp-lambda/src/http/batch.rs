@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::FutureExt;
 use http::{HeaderMap, Response, StatusCode};
 use mcp_protocol::{ErrorObject, MalformedMessage, Message, ProtocolVersion, RequestParams, jsonrpc, method};
-use mcp_server::{Answer, Call, CallError, CallOutcome, Resolved};
+use mcp_server::{Call, CallError, CallOutcome, CallResponse, Resolved};
 use tokio::sync::mpsc;
 
 use super::{
@@ -48,10 +48,11 @@ impl McpService {
             return not_acceptable(None);
         }
         let messages: Vec<_> = messages.iter().map(|message| self.resolve(exchange, revision, message)).collect();
-        if messages.iter().any(|message| message.refusal().is_some()) {
+        if messages.iter().any(|message| message.authorization_error().is_some()) {
             // One error for all requests. No handler was called.
-            let refusal = messages.into_iter().filter_map(BatchMessage::into_refusal).reduce(CallError::together);
-            return exchange.reject_unauthorized(None, &refusal.unwrap_or(CallError::Forbidden));
+            let denial =
+                messages.into_iter().filter_map(BatchMessage::into_authorization_error).reduce(CallError::combine);
+            return exchange.reject_unauthorized(None, &denial.unwrap_or(CallError::Forbidden));
         }
         let mut ids = HashSet::new();
         let mut sent = PendingEvents::new(exchange.limits.max_bytes.min(MAX_BATCH_BYTES));
@@ -80,7 +81,7 @@ impl McpService {
                     let answer = run_batched(exchange, *own, revision, sender, log.as_mut());
                     let outcome = collect_outcome(answer, notifications, &mut sent).await;
                     // The status is that of the batch: a scope error of a handler goes into the response message.
-                    let challenger = outcome.authorization_refusal().map(|_| self.owned_challenger(exchange));
+                    let challenger = outcome.authorization_error().map(|_| self.owned_challenger(exchange));
                     let finisher = self.finisher(exchange, request, revision, log);
                     Finisher { limits, challenger, ..finisher }.finish_batched(outcome)
                 }
@@ -136,16 +137,16 @@ struct BatchRequest<'a> {
 }
 
 impl BatchMessage<'_> {
-    fn refusal(&self) -> Option<&CallError> {
+    fn authorization_error(&self) -> Option<&CallError> {
         match self {
-            Self::Request(own) => own.resolved.refusal(),
+            Self::Request(own) => own.resolved.authorization_error(),
             Self::NoResponse | Self::Malformed(_) => None,
         }
     }
 
-    fn into_refusal(self) -> Option<CallError> {
+    fn into_authorization_error(self) -> Option<CallError> {
         match self {
-            Self::Request(own) => own.resolved.into_refusal(),
+            Self::Request(own) => own.resolved.into_authorization_error(),
             Self::NoResponse | Self::Malformed(_) => None,
         }
     }
@@ -158,7 +159,7 @@ fn run_batched(
     revision: ProtocolVersion,
     notifications: mpsc::Sender<String>,
     mut log: Option<&mut CallLog>,
-) -> Answer {
+) -> CallResponse {
     let BatchRequest { request, params, resolved } = own;
     if let Some(log) = &mut log {
         log.set_method(&request.method);
@@ -167,7 +168,7 @@ fn run_batched(
         _ if request.method == method::INITIALIZE => {
             Err(CallError::InvalidParams("`initialize` cannot be part of a batch".to_owned()))
         }
-        head => head.map_err(|refusal| refusal.error),
+        head => head.map_err(|rejection| rejection.error),
     };
     match head {
         Ok(head) => {
@@ -177,13 +178,13 @@ fn run_batched(
             let notifications = exchange.accept.event_stream.then_some(notifications);
             resolved.run(Call { id: request.id.clone(), meta: head.meta, notifications })
         }
-        Err(error) => Answer::Ready(Box::new(CallOutcome::from(Err(error)))),
+        Err(error) => CallResponse::Ready(Box::new(CallOutcome::from(Err(error)))),
     }
 }
 
 /// Awaits the outcome, and collects the notifications sent before it.
 async fn collect_outcome(
-    answer: Answer,
+    answer: CallResponse,
     mut notifications: mpsc::Receiver<String>,
     sent: &mut PendingEvents,
 ) -> CallOutcome {

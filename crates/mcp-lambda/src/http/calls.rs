@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use mcp_protocol::{Incoming, Message, ProtocolVersion, method};
-use mcp_server::{Answer, Call, CallError, CallOutcome, Resolved};
+use mcp_server::{Call, CallError, CallOutcome, CallResponse, Resolved};
 use tracing::Instrument;
 
 use super::{
@@ -31,14 +31,14 @@ impl McpService {
             Ok(Incoming::Single(Message::Request(request))) => return self.request(exchange, &request).await,
             message => message,
         };
-        if let Err(refusal) = self.admit(exchange) {
-            return exchange.reject_unauthorized(None, &refusal);
+        if let Err(denial) = self.admit(exchange) {
+            return exchange.reject_unauthorized(None, &denial);
         }
         match message {
             Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_message(true),
             Ok(Incoming::Single(_)) => exchange.accept_message(false),
             Ok(Incoming::Batch(messages)) => self.batch(exchange, messages).await,
-            Err(refusal) => *refusal,
+            Err(response) => *response,
         }
     }
 
@@ -61,11 +61,11 @@ impl McpService {
         });
         let (head, resolved) = match head {
             Ok(head) => head,
-            Err(refusal) => {
+            Err(rejection) => {
                 exchange.note(|log| log.set_method(&request.method));
                 return match self.admit(exchange) {
-                    Ok(()) => reject_before_dispatch(&refusal, &request.id),
-                    Err(refusal) => exchange.reject_unauthorized(Some(&request.id), &refusal),
+                    Ok(()) => reject_before_dispatch(&rejection, &request.id),
+                    Err(denial) => exchange.reject_unauthorized(Some(&request.id), &denial),
                 };
             }
         };
@@ -76,18 +76,18 @@ impl McpService {
         }
         let (notifications, mut receiver) = exchange.notifications(&meta, revision);
         let mut work = match resolved.run(Call { id: request.id.clone(), meta, notifications }) {
-            Answer::Ready(outcome) => {
-                let outcome = match outcome.authorization_refusal() {
+            CallResponse::Ready(outcome) => {
+                let outcome = match outcome.authorization_error() {
                     None => *outcome,
-                    Some(refusal) => match self.challenge_in_result(exchange, request, refusal, revision) {
+                    Some(denial) => match self.challenge_in_result(exchange, request, denial, revision) {
                         Some(result) => result,
-                        None => return exchange.reject_unauthorized(Some(&request.id), refusal),
+                        None => return exchange.reject_unauthorized(Some(&request.id), denial),
                     },
                 };
                 let finisher = self.finisher(exchange, request, revision, exchange.take_log());
                 return finisher.respond(outcome, PendingEvents::new(exchange.limits.max_bytes), exchange.accept);
             }
-            Answer::Pending(work) => work,
+            CallResponse::Pending(work) => work,
         };
         let mut finisher = self.finisher(exchange, request, revision, exchange.take_log());
 
@@ -97,9 +97,9 @@ impl McpService {
                 biased;
                 outcome = &mut work => {
                     sent.drain(&mut receiver);
-                    if let Some(refusal) = outcome.authorization_refusal() {
-                        if self.responds_with_status(exchange, &request.method, refusal, !sent.is_empty()) {
-                            return finisher.reject(exchange, &outcome, refusal);
+                    if let Some(denial) = outcome.authorization_error() {
+                        if self.responds_with_status(exchange, &request.method, denial, !sent.is_empty()) {
+                            return finisher.reject(exchange, &outcome, denial);
                         }
                         finisher.challenger = Some(self.owned_challenger(exchange));
                     }
@@ -124,15 +124,15 @@ impl McpService {
         &self,
         exchange: &Exchange<'_>,
         request: &mcp_protocol::Request<'_>,
-        refusal: &CallError,
+        denial: &CallError,
         revision: ProtocolVersion,
     ) -> Option<CallOutcome> {
         if !self.config.challenges_in_result || request.method != method::TOOLS_CALL {
             return None;
         }
-        let challenge = exchange.challenger.of(refusal)?;
-        log_unauthorized(&exchange.invocation, refusal);
-        Some(self.server.challenged_result(refusal, Some(&challenge), revision))
+        let challenge = exchange.challenger.of(denial)?;
+        log_unauthorized(&exchange.invocation, denial);
+        Some(self.server.challenged_result(denial, Some(&challenge), revision))
     }
 
     pub(super) fn finisher(

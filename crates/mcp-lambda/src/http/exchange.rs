@@ -41,16 +41,16 @@ pub(super) struct ResponseLimits {
 }
 
 /// Logs an authorization error.
-pub(super) fn log_unauthorized(invocation: &Invocation, refusal: &CallError) {
-    log_unauthorized_of(&invocation.request_id, invocation.principal.as_deref(), refusal);
+pub(super) fn log_unauthorized(invocation: &Invocation, denial: &CallError) {
+    log_unauthorized_of(&invocation.request_id, invocation.principal.as_deref(), denial);
 }
 
-pub(super) fn log_unauthorized_of(request_id: &str, principal: Option<&Principal>, refusal: &CallError) {
+pub(super) fn log_unauthorized_of(request_id: &str, principal: Option<&Principal>, denial: &CallError) {
     tracing::info!(
         name: REJECTION,
         request_id,
         issuer = principal.map(|principal| principal.issuer.as_str()),
-        reason = %refusal,
+        reason = %denial,
         monotonic_counter.token_refusals = 1,
         "request rejected: caller not authorized"
     );
@@ -92,10 +92,10 @@ impl Exchange<'_> {
     }
 
     /// The response to an authorization error, which is logged.
-    pub(super) fn reject_unauthorized(&self, id: Option<&RequestId>, refusal: &CallError) -> Response<Body> {
-        log_unauthorized(&self.invocation, refusal);
-        let (status, error) = translate(refusal, true, "");
-        challenged(status, id, error, self.challenger.of(refusal))
+    pub(super) fn reject_unauthorized(&self, id: Option<&RequestId>, denial: &CallError) -> Response<Body> {
+        log_unauthorized(&self.invocation, denial);
+        let (status, error) = translate(denial, true, "");
+        challenged(status, id, error, self.challenger.of(denial))
     }
 
     /// The response to failed authentication, which is logged. It has the request's id.
@@ -116,14 +116,14 @@ impl Exchange<'_> {
 
     /// The scopes that the requests of a body need and an anonymous caller lacks.
     fn missing_scopes(&self, message: Option<&Incoming<'_>>) -> Vec<String> {
-        let refusal = match message {
+        let denial = match message {
             Some(Incoming::Single(message)) => self.authorization_error(message),
             Some(Incoming::Batch(messages)) => {
-                messages.iter().flatten().filter_map(|own| self.authorization_error(own)).reduce(CallError::together)
+                messages.iter().flatten().filter_map(|own| self.authorization_error(own)).reduce(CallError::combine)
             }
             None => None,
         };
-        match refusal {
+        match denial {
             Some(CallError::Unauthenticated { scopes }) => scopes,
             _ => Vec::new(),
         }
@@ -136,7 +136,7 @@ impl Exchange<'_> {
             return None;
         };
         let (revision, params) = (ProtocolVersion::LATEST_LEGACY, era::params(request).unwrap_or_default());
-        self.challenger.server.resolve(revision, &request.method, params, &self.invocation).into_refusal()
+        self.challenger.server.resolve(revision, &request.method, params, &self.invocation).into_authorization_error()
     }
 
     /// The response to a notification or a response: status 202. Responses are accepted from legacy clients only, and ignored, because

@@ -56,9 +56,9 @@ impl Finisher {
         });
         match result {
             Ok(message) => Finished { status: StatusCode::OK, message, code: None, summary },
-            Err(refusal) => {
-                let (status, error) = translate(&refusal, self.revision.is_modern(), &self.invocation.request_id);
-                let error = self.with_challenge(error, &refusal);
+            Err(call_error) => {
+                let (status, error) = translate(&call_error, self.revision.is_modern(), &self.invocation.request_id);
+                let error = self.with_challenge(error, &call_error);
                 let message = jsonrpc::error_response(Some(&self.id), &error);
                 Finished { status, message, code: Some(error.code), summary }
             }

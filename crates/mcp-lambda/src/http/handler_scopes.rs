@@ -38,18 +38,18 @@ impl McpService {
         &self,
         exchange: &Exchange<'_>,
         method: &str,
-        refusal: &CallError,
+        denial: &CallError,
         has_sent: bool,
     ) -> bool {
-        let in_result = has_sent || (self.config.challenges_in_result && exchange.challenger.of(refusal).is_some());
+        let in_result = has_sent || (self.config.challenges_in_result && exchange.challenger.of(denial).is_some());
         method != method::TOOLS_CALL || !in_result
     }
 }
 
 impl Finisher {
     /// The response to a scope error, with its status and challenge.
-    pub(super) fn reject(self, exchange: &Exchange<'_>, outcome: &CallOutcome, refusal: &CallError) -> Response<Body> {
-        let response = exchange.reject_unauthorized(Some(&self.id), refusal);
+    pub(super) fn reject(self, exchange: &Exchange<'_>, outcome: &CallOutcome, denial: &CallError) -> Response<Body> {
+        let response = exchange.reject_unauthorized(Some(&self.id), denial);
         if let Some(log) = self.log {
             let bytes =
                 http_body::Body::size_hint(response.body()).exact().and_then(|bytes| usize::try_from(bytes).ok());
@@ -63,21 +63,21 @@ impl Finisher {
 
     /// Converts a scope error of a tool into a tool result with the challenge. Other outcomes are returned unchanged.
     pub(super) fn challenge_result_of(&self, outcome: CallOutcome) -> CallOutcome {
-        let (Some(challenger), Some(refusal)) = (&self.challenger, outcome.authorization_refusal()) else {
+        let (Some(challenger), Some(denial)) = (&self.challenger, outcome.authorization_error()) else {
             return outcome;
         };
-        log_unauthorized(&self.invocation, refusal);
+        log_unauthorized(&self.invocation, denial);
         if self.method != method::TOOLS_CALL {
             return outcome;
         }
-        let challenge = challenger.challenge(&self.server, refusal);
-        self.server.challenged_result(refusal, challenge.as_deref(), self.revision)
+        let challenge = challenger.challenge(&self.server, denial);
+        self.server.challenged_result(denial, challenge.as_deref(), self.revision)
     }
 
     /// Adds the challenge to the data of an error, for methods other than `tools/call`.
-    pub(super) fn with_challenge(&self, error: ErrorObject, refusal: &CallError) -> ErrorObject {
+    pub(super) fn with_challenge(&self, error: ErrorObject, denial: &CallError) -> ErrorObject {
         let challenger = self.challenger.as_ref();
-        match challenger.and_then(|challenger| challenger.challenge(&self.server, refusal)) {
+        match challenger.and_then(|challenger| challenger.challenge(&self.server, denial)) {
             Some(challenge) => error.with_data(json!({ mcp_protocol::meta::WWW_AUTHENTICATE: [challenge] })),
             None => error,
         }

@@ -16,8 +16,8 @@ const MAX_MESSAGE_CHARS: usize = 500;
 const MAX_URI_CHARS: usize = 8 * 1024;
 
 /// A rejection before dispatch.
-pub(super) fn reject_before_dispatch(refusal: &Rejection, id: &RequestId) -> Response<Body> {
-    let (status, error) = translate(&refusal.error, refusal.is_modern, "");
+pub(super) fn reject_before_dispatch(rejection: &Rejection, id: &RequestId) -> Response<Body> {
+    let (status, error) = translate(&rejection.error, rejection.is_modern, "");
     error_body(status, Some(id), &error)
 }
 

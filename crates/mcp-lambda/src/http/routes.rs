@@ -311,7 +311,7 @@ fn serve_authenticated<'a>(
                     invocation.principal = principal;
                     call(route, Request::from_parts(parts, body), invocation, service.limits(transport)).await
                 }
-                Err(refusal) => *refusal,
+                Err(response) => *response,
             }
         };
         verdict.add_headers(response.headers_mut());
@@ -346,15 +346,15 @@ async fn authenticate(
         auth_error_response(&rejected, None, challenger.rejected(&rejected, &[]))
     })?;
     let is_open = matches!(authenticator, Authenticator::Open);
-    let refusal = match (&principal, server.permit(principal.as_deref())) {
-        (_, Err(refusal)) => refusal,
+    let denial = match (&principal, server.permit(principal.as_deref())) {
+        (_, Err(denial)) => denial,
         // Public items of the server do not make its routes public.
         (None, Ok(())) if !is_open => CallError::Unauthenticated { scopes: Vec::new() },
         (_, Ok(())) => return Ok(principal),
     };
-    log_unauthorized_of(&invocation.request_id, principal.as_deref(), &refusal);
-    let (status, error) = translate(&refusal, true, "");
-    Err(Box::new(challenged(status, None, error, challenger.of(&refusal))))
+    log_unauthorized_of(&invocation.request_id, principal.as_deref(), &denial);
+    let (status, error) = translate(&denial, true, "");
+    Err(Box::new(challenged(status, None, error, challenger.of(&denial))))
 }
 
 /// Calls the service of a route, until the deadline, and logs the request.

@@ -57,7 +57,7 @@ async fn travel(_: Context, args: TravelArgs) -> Result<String, HandlerError> {
 }
 
 async fn cities(_: Context, argument: PartialArgument) -> Result<Vec<&'static str>, HandlerError> {
-    let slow = argument.known.get("pace").is_some_and(|pace| pace == "slow");
+    let slow = argument.arguments.get("pace").is_some_and(|pace| pace == "slow");
     Ok(if slow { vec!["Lisbon"] } else { vec!["Lisbon", "Lima"] })
 }
 

@@ -18,7 +18,7 @@ use dsql_emulator::{Emulator, EmulatorConfig, Faults, Limits, TestCluster};
 use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Retry};
 use mcp_protocol::{ProtocolVersion, RequestId, RequestMeta};
 use mcp_server::{
-    Answer, Authorization, Call, HandlerError, Invocation, NoArguments, Server, Settings, Tool, ToolContext,
+    Authorization, Call, CallResponse, HandlerError, Invocation, NoArguments, Server, Settings, Tool, ToolContext,
 };
 use mcp_testing::TestDatabase;
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, migrate::Migrator};
@@ -62,7 +62,7 @@ impl Backend {
         Self { cluster: Some(TestCluster::start(config).await.unwrap()), test }
     }
 
-    /// An emulator in a thread of its own, whose sessions in Postgres cost little: the password of its role is hashed once, where
+    /// An emulator in a separate thread, whose sessions in Postgres cost little: the password of its role is hashed once, where
     /// 4096 times take a tenth of a second without optimization.
     pub(crate) async fn cluster_with_cheap_sessions(limits: Limits) -> Self {
         let test = TestDatabase::create().await;
@@ -162,19 +162,19 @@ pub(crate) async fn context(limit: Option<Duration>) -> ToolContext<ContextSlot>
     let slot = Arc::clone(&kept.0);
     let settings = Settings { authorization: Authorization::DangerouslyOff, ..Settings::default() };
     let server = Server::new("test", "0.0.0", kept).tool(Tool::new("keep", keep)).build(settings).unwrap();
-    // The server answers half a second before the platform ends the invocation.
+    // The server responds half a second before the platform ends the invocation.
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit + Duration::from_millis(500)));
     let invocation = Arc::new(Invocation { deadline, ..Invocation::default() });
     let params = serde_json::from_str(r#"{ "name": "keep" }"#).unwrap();
     let resolved = server.resolve(ProtocolVersion::LATEST, "tools/call", params, &invocation);
     let call = Call { id: RequestId::from(1), meta: RequestMeta::default(), notifications: None };
-    if let Answer::Pending(handler) = resolved.run(call) {
+    if let CallResponse::Pending(handler) = resolved.run(call) {
         handler.await;
     }
     slot.lock().unwrap().take().unwrap()
 }
 
-/// Executes one statement as a write of a call of its own.
+/// Executes one statement as a write in a separate call.
 pub(crate) async fn execute(
     database: &Database,
     limit: Option<Duration>,
@@ -223,7 +223,7 @@ pub(crate) async fn notes(test: &TestDatabase) -> i64 {
     test.connect().await.fetch_one("SELECT count(*) FROM notes").await.unwrap().get(0)
 }
 
-/// A proxy in front of the database, which counts round trips.
+/// A proxy between client and database that counts round trips.
 pub(crate) struct Proxy {
     pub(crate) url: String,
     counter: Arc<Counter>,

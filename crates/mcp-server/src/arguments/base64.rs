@@ -108,9 +108,9 @@ impl<const MAX: usize> Serialize for Base64<MAX> {
 
 impl<'de, const MAX: usize> Deserialize<'de> for Base64<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text<const MAX: usize>;
+        struct Base64Visitor<const MAX: usize>;
 
-        impl<const MAX: usize> Visitor<'_> for Text<MAX> {
+        impl<const MAX: usize> Visitor<'_> for Base64Visitor<MAX> {
             type Value = Base64<MAX>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,7 +122,7 @@ impl<'de, const MAX: usize> Deserialize<'de> for Base64<MAX> {
             }
         }
 
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(Base64Visitor)
     }
 }
 
@@ -172,8 +172,8 @@ mod tests {
     fn the_bound_is_exact() {
         assert_eq!(read::<4>("AAAAAA==").unwrap().len(), 4);
         for (text, bytes) in [("AAAAAAA=", 5), ("AAAAAAAA", 6), ("AAAAAAAAA", 7)] {
-            let refusal = read::<4>(text).unwrap_err();
-            assert_eq!(refusal, "at most 4 bytes are allowed (8 characters of Base64)", "{bytes}");
+            let error = read::<4>(text).unwrap_err();
+            assert_eq!(error, "at most 4 bytes are allowed (8 characters of Base64)", "{bytes}");
         }
     }
 

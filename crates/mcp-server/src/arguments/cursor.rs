@@ -59,13 +59,13 @@ use serde_json::value::RawValue;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor<T>(
-    /// The position.
+    /// The position in the list.
     pub T,
 );
 
 impl<T> Cursor<T> {
-    /// Returns the cursor of the next page, for `items` that were queried with one more than the page size: removes that one,
-    /// and returns the position of the last remaining item; `None` on the last page.
+    /// Returns the cursor of the next page. Query one item more than the page size: if `items` has it, it is removed, and the cursor
+    /// has the position of the last remaining item. Otherwise this is the last page, and the result is `None`.
     ///
     /// ```
     /// # use mcp_server as mcp_lambda;
@@ -111,9 +111,9 @@ impl<T: Serialize> Serialize for Cursor<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Cursor<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text<T>(PhantomData<T>);
+        struct CursorVisitor<T>(PhantomData<T>);
 
-        impl<T: DeserializeOwned> Visitor<'_> for Text<T> {
+        impl<T: DeserializeOwned> Visitor<'_> for CursorVisitor<T> {
             type Value = Cursor<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,7 +125,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Cursor<T> {
             }
         }
 
-        deserializer.deserialize_str(Text(PhantomData))
+        deserializer.deserialize_str(CursorVisitor(PhantomData))
     }
 }
 
@@ -231,12 +231,9 @@ mod tests {
             encoded(&long),
             json!(BASE64_URL_SAFE_NO_PAD.encode([0xff, 0xfe])),
         ] {
-            let refusal = parse(&cursor).unwrap_err();
+            let error = parse(&cursor).unwrap_err();
 
-            assert!(
-                refusal.starts_with("invalid arguments: `cursor`: the cursor is invalid: start without"),
-                "{refusal}"
-            );
+            assert!(error.starts_with("invalid arguments: `cursor`: the cursor is invalid: start without"), "{error}");
         }
         assert!(parse(&json!(7)).unwrap_err().contains("a cursor as a string"));
     }

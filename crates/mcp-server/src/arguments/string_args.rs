@@ -50,9 +50,9 @@ pub(crate) fn as_json(strings: BTreeMap<String, String>, schema: &Value) -> Stri
         let property = &schema["properties"][&name];
         let kind = primitive_type(property);
         // An empty field is a missing argument, unless its type is text.
-        let is_nothing =
+        let is_missing =
             text.is_empty() && !is_required(schema, &name) && (kind != Some("string") || options(property).is_some());
-        if is_nothing && schema["properties"].get(&name).is_some() {
+        if is_missing && schema["properties"].get(&name).is_some() {
             return None;
         }
         let value = match kind {

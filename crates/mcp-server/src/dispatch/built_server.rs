@@ -65,7 +65,7 @@ impl BuiltServer {
     /// When the caller does not.
     pub fn permit(&self, caller: Option<&Principal>) -> Result<(), CallError> {
         let policy = &self.0.policy;
-        policy.permit(policy.of_all(), caller)
+        policy.permit(policy.server_requirement(), caller)
     }
 
     /// Returns the scopes that access rules name, as clients must request them from the issuer.
@@ -73,7 +73,7 @@ impl BuiltServer {
         self.0.policy.scopes_supported()
     }
 
-    /// Describes the server to a caller, as discovery and `tools/list` would.
+    /// Returns a summary of the server for a caller, with the content of discovery and `tools/list`.
     ///
     /// # Errors
     ///
@@ -108,11 +108,11 @@ impl BuiltServer {
     /// ignore the header.
     pub fn challenged_result(
         &self,
-        refusal: &CallError,
+        error: &CallError,
         challenge: Option<&str>,
         revision: ProtocolVersion,
     ) -> CallOutcome {
-        let mut output = ToolOutput::error(refusal.to_string());
+        let mut output = ToolOutput::error(error.to_string());
         if let Some(challenge) = challenge {
             output = output.meta(meta::WWW_AUTHENTICATE, json!([challenge]));
         }

@@ -19,11 +19,11 @@ pub struct Call {
     pub notifications: Option<mpsc::Sender<String>>,
 }
 
-/// The response to a request.
-pub enum Answer {
-    /// Available immediately.
+/// The response to a request: an outcome that is available, or a running handler.
+pub enum CallResponse {
+    /// The outcome is available: a rendered result or an error.
     Ready(Box<CallOutcome>),
-    /// Of a running handler.
+    /// The handler is running. Dropping the future cancels it.
     Pending(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
 }
 
@@ -41,7 +41,7 @@ pub struct CallOutcome {
 /// The kind of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResultKind {
-    /// The request is done.
+    /// The request is complete.
     #[default]
     Complete,
     /// A tool failed, which its result reports to the model (`isError`).
@@ -77,12 +77,12 @@ impl Rendered {
     }
 }
 
-impl Answer {
+impl CallResponse {
     pub(crate) fn ready(result: Result<Rendered, CallError>) -> Self {
         Self::Ready(Box::new(CallOutcome::from(result)))
     }
 
-    /// Waits for the outcome.
+    /// Waits for the outcome, and drives the handler if it is running.
     pub async fn outcome(self) -> CallOutcome {
         match self {
             Self::Ready(outcome) => *outcome,
@@ -93,7 +93,7 @@ impl Answer {
 
 impl CallOutcome {
     /// Returns the authentication or authorization error, if the request has one.
-    pub fn authorization_refusal(&self) -> Option<&CallError> {
+    pub fn authorization_error(&self) -> Option<&CallError> {
         self.result.as_ref().err().filter(|error| error.is_authorization())
     }
 
@@ -113,7 +113,7 @@ impl From<Result<Rendered, CallError>> for CallOutcome {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for CallResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready(outcome) => f.debug_tuple("Ready").field(outcome).finish(),

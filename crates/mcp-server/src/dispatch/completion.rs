@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use tracing::Span;
 
 use super::{
-    call::Answer,
+    call::CallResponse,
     render::outcome_of,
-    run::{Kind, Run},
+    run::{ItemKind, Run},
 };
 use crate::{CallError, PartialArgument, handler::error::HandlerFuture, items::catalog::CompletionTarget};
 
@@ -33,22 +33,22 @@ pub(crate) fn complete(
     run: Run<'_>,
     completed: &CompletionTarget<'_>,
     params: &RequestParams<'_>,
-) -> Result<Answer, CallError> {
+) -> Result<CallResponse, CallError> {
     let CompletionArgument { name, value } = required("argument", params.argument)?;
     let context: Option<CompletionContext> = params.context.map(read).transpose()?;
     let Some(completer) = completed.argument(&name) else {
         return Err(CallError::InvalidInput(format!("unknown argument `{}`", shortened(&name))));
     };
-    let typed = PartialArgument { value, known: context.unwrap_or_default().arguments };
+    let partial = PartialArgument { value, arguments: context.unwrap_or_default().arguments };
     let revision = run.revision;
     let begin = |call| -> Result<HandlerFuture<Completion>, String> {
         Ok(match completer {
-            Some(complete) => complete(call, typed),
+            Some(complete) => complete(call, partial),
             // The argument has no completer.
             None => Box::pin(async { Ok(Vec::<String>::new().into()) }),
         })
     };
-    Ok(run.start(Kind::Other, None, Span::none(), begin, move |renderer, completion| {
+    Ok(run.start(ItemKind::Other, None, Span::none(), begin, move |renderer, completion| {
         let completion = completion.clamped();
         let result =
             CompleteResult { result_type: Some(ResultType::Complete), completion, meta: renderer.meta_for(revision) };

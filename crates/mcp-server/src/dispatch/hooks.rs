@@ -6,18 +6,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// A resource with connections or secrets of its own, closed when the execution environment ends and around a
+/// A resource with its own connections or secrets, closed when the execution environment ends and around a
 /// snapshot. See [`Server::manages`](crate::Server::manages).
 pub trait ManagedResource: Send + Sync + 'static {
     /// Closes the resource before the environment ends. The platform grants about 300 ms.
     fn close(&self) -> impl Future<Output = ()> + Send;
 
-    /// Closes what a snapshot must not contain. By default it [closes](Self::close) the resource.
+    /// Closes connections and discards secrets, which a snapshot must not contain. By default it [closes](Self::close) the resource.
     fn before_snapshot(&self) -> impl Future<Output = ()> + Send {
         self.close()
     }
 
-    /// Opens what requests need, in each process that is restored from the snapshot. By default it does nothing.
+    /// Opens connections in each process that is restored from the snapshot. By default it does no_op.
     fn after_restore(&self) -> impl Future<Output = ()> + Send {
         ready(())
     }
@@ -73,7 +73,7 @@ impl Hooks {
     /// Runs the close hook on the first call, and closes managed resources.
     pub(crate) fn close(&self) -> HookFuture {
         let hook = self.close.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (own, managed) = (hook.map_or_else(nothing, |hook| hook()), self.managed.clone());
+        let (own, managed) = (hook.map_or_else(no_op, |hook| hook()), self.managed.clone());
         Box::pin(async move {
             own.await;
             for resource in &managed {
@@ -83,7 +83,7 @@ impl Hooks {
     }
 
     pub(crate) fn before_snapshot(&self) -> HookFuture {
-        let own = self.before_snapshot.as_ref().map_or_else(nothing, |hook| hook());
+        let own = self.before_snapshot.as_ref().map_or_else(no_op, |hook| hook());
         let managed = self.managed.clone();
         Box::pin(async move {
             own.await;
@@ -100,12 +100,12 @@ impl Hooks {
                 resource.after_restore().await;
             }
             // Runs after the resources are open.
-            own.map_or_else(nothing, |hook| hook()).await;
+            own.map_or_else(no_op, |hook| hook()).await;
         })
     }
 }
 
-fn nothing() -> HookFuture {
+fn no_op() -> HookFuture {
     Box::pin(ready(()))
 }
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_manages_nothing_has_no_close_hook() {
+    fn a_server_without_managed_resources_has_no_close_hook() {
         let server = Server::new("test", "0.0.0", ()).build(Settings::default()).unwrap();
 
         assert!(!server.has_close_hook());

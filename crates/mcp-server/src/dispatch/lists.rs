@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The sources of lists and discovery.
-pub(crate) struct Contents<'a, C> {
+pub(crate) struct ListSources<'a, C> {
     pub(crate) info: &'a Implementation,
     pub(crate) instructions: Option<&'a str>,
     pub(crate) catalog: &'a Catalog,
@@ -57,8 +57,8 @@ struct Paged {
 }
 
 impl Lists {
-    pub(crate) fn new(contents: Contents<'_, impl Fn(List) -> Caching>) -> Self {
-        let Contents { info, instructions, catalog, policy, page_size, caching_of, meta } = contents;
+    pub(crate) fn new(contents: ListSources<'_, impl Fn(List) -> Caching>) -> Self {
+        let ListSources { info, instructions, catalog, policy, page_size, caching_of, meta } = contents;
         let caching_of = |list: List| policy.narrow_list(caching_of(list));
         let paged = |list: List| Paged { caching: caching_of(list), pages: PerRevision::new(|_| OnceLock::new()) };
         let capabilities = |revision: ProtocolVersion| capabilities(catalog, revision);
@@ -100,16 +100,16 @@ impl Lists {
     }
 
     pub(crate) fn tools(&self, tools: &[RegisteredTool], revision: ProtocolVersion) -> &Pages<Rendered> {
-        self.pages(&self.tools, tools, revision, |tools, frame, next_cursor| {
-            let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
+        self.pages(&self.tools, tools, revision, |tools, envelope, next_cursor| {
+            let ListEnvelope { result_type, ttl_ms, cache_scope, meta } = envelope;
             let tools = tools.iter().map(|tool| tool.definition.for_revision(revision)).collect();
             shared(&ListToolsResult { result_type, tools, next_cursor, ttl_ms, cache_scope, meta })
         })
     }
 
     pub(crate) fn prompts(&self, prompts: &[Prompt<Registered>], revision: ProtocolVersion) -> &Pages<Rendered> {
-        self.pages(&self.prompts, prompts, revision, |prompts, frame, next_cursor| {
-            let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
+        self.pages(&self.prompts, prompts, revision, |prompts, envelope, next_cursor| {
+            let ListEnvelope { result_type, ttl_ms, cache_scope, meta } = envelope;
             let prompts = prompts.iter().map(|prompt| prompt.definition.for_revision(revision)).collect();
             shared(&ListPromptsResult { result_type, prompts, next_cursor, ttl_ms, cache_scope, meta })
         })
@@ -117,8 +117,8 @@ impl Lists {
 
     /// Returns registered resources, for servers whose handlers list no others.
     pub(crate) fn resources(&self, resources: &[Resource<Registered>], revision: ProtocolVersion) -> &Pages<Rendered> {
-        self.pages(&self.resources, resources, revision, |resources, frame, next_cursor| {
-            let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
+        self.pages(&self.resources, resources, revision, |resources, envelope, next_cursor| {
+            let ListEnvelope { result_type, ttl_ms, cache_scope, meta } = envelope;
             let resources = resources.iter().map(|resource| resource.definition.for_revision(revision)).collect();
             shared(&ListResourcesResult { result_type, resources, next_cursor, ttl_ms, cache_scope, meta })
         })
@@ -129,8 +129,8 @@ impl Lists {
         templates: &[ResourceTemplate<Registered>],
         revision: ProtocolVersion,
     ) -> &Pages<Rendered> {
-        self.pages(&self.templates, templates, revision, |templates, frame, next_cursor| {
-            let Frame { result_type, ttl_ms, cache_scope, meta } = frame;
+        self.pages(&self.templates, templates, revision, |templates, envelope, next_cursor| {
+            let ListEnvelope { result_type, ttl_ms, cache_scope, meta } = envelope;
             let resource_templates = templates.iter().map(|own| own.definition.for_revision(revision)).collect();
             shared(&ListResourceTemplatesResult {
                 result_type,
@@ -148,25 +148,25 @@ impl Lists {
         list: &'a Paged,
         items: &[I],
         revision: ProtocolVersion,
-        render: impl Fn(&[I], Frame, Option<String>) -> Rendered,
+        render: impl Fn(&[I], ListEnvelope, Option<String>) -> Rendered,
     ) -> &'a Pages<Rendered> {
         list.pages.get(revision).get_or_init(|| {
             Pages::new(items, self.page_size, |items, next_cursor| {
-                render(items, Frame::new(revision, list.caching, &self.meta), next_cursor)
+                render(items, ListEnvelope::new(revision, list.caching, &self.meta), next_cursor)
             })
         })
     }
 }
 
-/// Members of a modern list result besides its items.
-struct Frame {
+/// Members of a modern list result in addition to its items.
+struct ListEnvelope {
     result_type: Option<ResultType>,
     ttl_ms: Option<u64>,
     cache_scope: Option<mcp_protocol::CacheScope>,
     meta: Option<JsonObject>,
 }
 
-impl Frame {
+impl ListEnvelope {
     fn new(revision: ProtocolVersion, caching: Caching, meta: &JsonObject) -> Self {
         let is_modern = revision.is_modern();
         Self {
@@ -179,13 +179,13 @@ impl Frame {
 }
 
 fn capabilities(catalog: &Catalog, revision: ProtocolVersion) -> ServerCapabilities {
-    let there = |is_there: bool| is_there.then(JsonObject::new);
+    let declared = |is_declared: bool| is_declared.then(JsonObject::new);
     let capabilities = ServerCapabilities {
-        logging: there(true),
-        tools: there(!catalog.tools.is_empty()),
-        prompts: there(!catalog.prompts.is_empty()),
+        logging: declared(true),
+        tools: declared(!catalog.tools.is_empty()),
+        prompts: declared(!catalog.prompts.is_empty()),
         resources: catalog.has_resources().then(ResourcesCapability::default),
-        completions: there(catalog.has_completers()),
+        completions: declared(catalog.has_completers()),
         ..ServerCapabilities::default()
     };
     capabilities.for_revision(revision)

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     built::Built,
-    call::{Answer, Call, Rendered},
+    call::{Call, CallResponse, Rendered},
     completion,
     pages::Pages,
     prompts, resources,
@@ -25,7 +25,7 @@ use crate::{
     policy::requirement::Requirement,
 };
 
-/// A request whose target was looked up, and whether its caller is authorized. Made by
+/// A request whose target is known, with the authorization decision. Created by
 /// [`BuiltServer::resolve`](crate::BuiltServer::resolve).
 pub struct Resolved<'a> {
     built: &'a Arc<Built>,
@@ -34,7 +34,7 @@ pub struct Resolved<'a> {
     invocation: Arc<Invocation>,
     name: Option<Cow<'a, str>>,
     target: Option<Target<'a>>,
-    refusal: Option<CallError>,
+    error: Option<CallError>,
 }
 
 /// The target of a request.
@@ -84,7 +84,7 @@ impl<'a> Resolved<'a> {
     ) -> Self {
         let caller = invocation.principal.as_deref();
         let name = name_of(method, &params);
-        let (target, refusal) = match find(built, revision, method, &params, name.as_deref()) {
+        let (target, error) = match find(built, revision, method, &params, name.as_deref()) {
             Ok(target) => {
                 let permitted = match target.requirement() {
                     Some(requirement) => built.policy.permit(requirement, caller),
@@ -94,7 +94,7 @@ impl<'a> Resolved<'a> {
             }
             Err(error) => (None, Some(conceal(built, error, caller))),
         };
-        Self { built, revision, params, invocation: Arc::clone(invocation), name, target, refusal }
+        Self { built, revision, params, invocation: Arc::clone(invocation), name, target, error }
     }
 
     /// Returns the name of a tool or prompt, or the URI of a resource, in the request, registered or not.
@@ -126,27 +126,27 @@ impl<'a> Resolved<'a> {
         }
     }
 
-    /// Returns the authentication or authorization error: a batch is authorized as a whole before any request of it
-    /// runs. Other errors are returned by [`run`](Self::run).
-    pub fn refusal(&self) -> Option<&CallError> {
-        self.refusal.as_ref().filter(|refusal| refusal.is_authorization())
+    /// Returns the authentication or authorization error. Check it for all requests of a batch before any of them runs, since a batch
+    /// is authorized as a whole. Other errors are returned by [`run`](Self::run).
+    pub fn authorization_error(&self) -> Option<&CallError> {
+        self.error.as_ref().filter(|error| error.is_authorization())
     }
 
-    /// Converts a request that does not run into its error.
-    pub fn into_refusal(self) -> Option<CallError> {
-        self.refusal.filter(CallError::is_authorization)
+    /// As [`authorization_error`](Self::authorization_error), by value: for a request that does not run.
+    pub fn into_authorization_error(self) -> Option<CallError> {
+        self.error.filter(CallError::is_authorization)
     }
 
     /// Runs the request, unless its caller is not authorized. Rendered results are returned immediately; a handler is
     /// a future.
-    pub fn run(self, call: Call) -> Answer {
-        let Self { built, revision, params, invocation, name, target, refusal } = self;
-        let target = match (target, refusal) {
+    pub fn run(self, call: Call) -> CallResponse {
+        let Self { built, revision, params, invocation, name, target, error } = self;
+        let target = match (target, error) {
             (Some(target), None) => target,
-            (_, Some(refusal)) => return Answer::ready(Err(refusal)),
-            (None, None) => return Answer::ready(Err(CallError::Internal)),
+            (_, Some(error)) => return CallResponse::ready(Err(error)),
+            (None, None) => return CallResponse::ready(Err(CallError::Internal)),
         };
-        let requirement = target.requirement().unwrap_or_else(|| built.policy.of_all());
+        let requirement = target.requirement().unwrap_or_else(|| built.policy.server_requirement());
         let run = Run { built, revision, invocation: Arc::clone(&invocation), call, requirement };
         let answer = match target {
             Target::Tool(tool) => tools::call(run, tool, &params),
@@ -159,13 +159,13 @@ impl<'a> Resolved<'a> {
             Target::Initialize => ready(initialize(built, &params)),
             Target::Ping => ready(Ok(Rendered::empty())),
             Target::SetLevel => ready(set_level(&params)),
-            // Also if the list is empty: clients request lists whose capability is not declared.
+            // Returns an empty list too: some clients request lists whose capability is not declared.
             Target::ListTools => page(&params, built.lists.tools(&built.catalog.tools, revision)),
             Target::ListPrompts => page(&params, built.lists.prompts(&built.catalog.prompts, revision)),
             Target::ListTemplates => page(&params, built.lists.templates(&built.catalog.templates, revision)),
         };
         let caller = invocation.principal.as_deref();
-        answer.unwrap_or_else(|error| Answer::ready(Err(conceal(built, error, caller))))
+        answer.unwrap_or_else(|error| CallResponse::ready(Err(conceal(built, error, caller))))
     }
 }
 
@@ -224,13 +224,13 @@ fn find<'a>(
 /// Hides whether an item exists from callers who may use nothing of a closed server.
 fn conceal(built: &Built, error: CallError, caller: Option<&Principal>) -> CallError {
     match built.policy.permit_discovery(caller) {
-        Err(refusal) if !error.is_authorization() => refusal,
+        Err(authorization_error) if !error.is_authorization() => authorization_error,
         _ => error,
     }
 }
 
-fn ready(result: Result<Rendered, CallError>) -> Result<Answer, CallError> {
-    result.map(|result| Answer::ready(Ok(result)))
+fn ready(result: Result<Rendered, CallError>) -> Result<CallResponse, CallError> {
+    result.map(|result| CallResponse::ready(Ok(result)))
 }
 
 fn initialize(built: &Built, params: &RequestParams<'_>) -> Result<Rendered, CallError> {
@@ -247,13 +247,13 @@ fn set_level(params: &RequestParams<'_>) -> Result<Rendered, CallError> {
     Ok(Rendered::empty())
 }
 
-fn page(params: &RequestParams<'_>, pages: &Pages<Rendered>) -> Result<Answer, CallError> {
+fn page(params: &RequestParams<'_>, pages: &Pages<Rendered>) -> Result<CallResponse, CallError> {
     let cursor = params.cursor().map_err(invalid)?;
     ready(pages.get(cursor.as_deref()).cloned().ok_or(CallError::InvalidCursor))
 }
 
 impl fmt::Debug for Resolved<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolved").field("name", &self.name).field("refusal", &self.refusal).finish_non_exhaustive()
+        f.debug_struct("Resolved").field("name", &self.name).field("error", &self.error).finish_non_exhaustive()
     }
 }

@@ -6,10 +6,10 @@ use mcp_protocol::{ListResourcesResult, ReadResourceResult, RequestParams, Resul
 use tracing::Span;
 
 use super::{
-    call::{Answer, Rendered},
+    call::{CallResponse, Rendered},
     pages::ListPosition,
     render::outcome_of,
-    run::{Kind, Run, invalid},
+    run::{ItemKind, Run, invalid},
 };
 use crate::{
     Caching, CallError, ResourceOutput,
@@ -24,7 +24,7 @@ pub(crate) fn read(
     item: MatchedResource<'_>,
     uri: &str,
     params: &RequestParams<'_>,
-) -> Result<Answer, CallError> {
+) -> Result<CallResponse, CallError> {
     let (requirement, cipher, caching, mime_type) = match &item {
         MatchedResource::Resource(own) => (&own.requirement, own.cipher, own.caching, &own.definition.mime_type),
         MatchedResource::Template(own, _) => (&own.requirement, own.cipher, own.caching, &own.definition.mime_type),
@@ -41,7 +41,7 @@ pub(crate) fn read(
             MatchedResource::Template(template, values) => (template.handler)(call, values),
         })
     };
-    let kind = Kind::Resource { uri: uri.to_owned() };
+    let kind = ItemKind::Resource { uri: uri.to_owned() };
     Ok(run.start(kind, round, Span::none(), begin, move |renderer, output: ResourceOutput| {
         let result = ReadResourceResult {
             result_type: Some(ResultType::Complete),
@@ -56,15 +56,15 @@ pub(crate) fn read(
 
 /// Returns registered resources, then those that handlers list. A page is filled from as many handlers as needed,
 /// since many clients request only the first page.
-pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, CallError> {
+pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<CallResponse, CallError> {
     let (built, revision) = (run.built, run.revision);
     let (catalog, lists) = (&built.catalog, &built.lists);
     let cursor = params.cursor().map_err(invalid)?;
     if !catalog.has_listers() {
         let page = lists.resources(&catalog.resources, revision).get(cursor.as_deref()).cloned();
-        return page.map(|page| Answer::ready(Ok(page))).ok_or(CallError::InvalidCursor);
+        return page.map(|page| CallResponse::ready(Ok(page))).ok_or(CallError::InvalidCursor);
     }
-    let place = ListPosition::decode(cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
+    let position = ListPosition::decode(cursor.as_deref()).ok_or(CallError::InvalidCursor)?;
     let caller = run.invocation.principal.as_deref();
     let may_read =
         |template: &&ResourceTemplate<Registered>| built.policy.permit(&template.requirement, caller).is_ok();
@@ -72,7 +72,7 @@ pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, C
     let listing = catalog.templates.iter().filter(|template| template.lister.is_some());
     let listers: Vec<_> = listing.map(|template| template.lister.clone().filter(|_| may_read(&template))).collect();
     let page_size = lists.page_size.unwrap_or(usize::MAX);
-    let (mut resources, place) = match place {
+    let (mut resources, position) = match position {
         ListPosition::Registered(from) => {
             let is_start = from == 0 || (from.is_multiple_of(page_size) && from < catalog.resources.len());
             if !is_start {
@@ -87,11 +87,11 @@ pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, C
             )
         }
         ListPosition::Handler { lister, .. } if lister >= listers.len() => return Err(CallError::InvalidCursor),
-        place => (Vec::new(), place),
+        position => (Vec::new(), position),
     };
     let begin = |call| {
         let work: HandlerFuture<_> = Box::pin(async move {
-            let mut next = Some(place);
+            let mut next = Some(position);
             while let Some(ListPosition::Handler { lister, skip, cursor }) = next.clone() {
                 let room = page_size.saturating_sub(resources.len());
                 if room == 0 {
@@ -121,7 +121,7 @@ pub(crate) fn list(run: Run<'_>, params: &RequestParams<'_>) -> Result<Answer, C
         Ok(work)
     };
     let caching = lists.resources_caching;
-    Ok(run.start(Kind::Other, None, Span::none(), begin, move |renderer, (resources, next)| {
+    Ok(run.start(ItemKind::Other, None, Span::none(), begin, move |renderer, (resources, next)| {
         let is_modern = revision.is_modern();
         outcome_of(&ListResourcesResult {
             result_type: is_modern.then_some(ResultType::Complete),

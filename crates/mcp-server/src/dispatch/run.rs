@@ -17,7 +17,7 @@ use tracing::{Instrument, Span};
 
 use super::{
     built::Built,
-    call::{Answer, Call, CallOutcome, ResultKind},
+    call::{Call, CallOutcome, CallResponse, ResultKind},
     render::{Renderer, outcome_of},
 };
 use crate::{
@@ -43,9 +43,9 @@ pub(crate) struct Run<'a> {
     pub(crate) requirement: &'a Requirement,
 }
 
-/// The kind of an item, which decides how an error is rendered.
+/// The kind of an item, which determines how an error is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ItemKind {
     /// A tool, whose result reports the error to the model.
     Tool,
     /// A resource, which is reported as not found at this URI.
@@ -108,18 +108,18 @@ impl Run<'_> {
     /// runs in `span`.
     pub(crate) fn start<T: Send + 'static>(
         self,
-        kind: Kind,
+        kind: ItemKind,
         round: Option<BoundRound>,
         span: Span,
         begin: impl FnOnce(Arc<CallContext>) -> Result<HandlerFuture<T>, String>,
         render: impl FnOnce(&Renderer, T) -> CallOutcome + Send + 'static,
-    ) -> Answer {
+    ) -> CallResponse {
         let Self { built, revision, invocation, call: Call { id, meta, notifications }, requirement } = self;
         let required_scopes = requirement.scopes.clone();
         let received = invocation.received;
         let deadline = invocation.answer_by();
-        if is_over(deadline) {
-            return Answer::ready(Err(CallError::DeadlineExceeded));
+        if has_passed(deadline) {
+            return CallResponse::ready(Err(CallError::DeadlineExceeded));
         }
         let (round, binding) = match round {
             Some(BoundRound { round, binding }) => (Some(round), Some(binding)),
@@ -145,12 +145,12 @@ impl Run<'_> {
         // Parsing arguments runs code of the author, which may panic.
         let handler = match catch_unwind(AssertUnwindSafe(|| begin(Arc::clone(&call)))) {
             Ok(Ok(handler)) => handler,
-            Ok(Err(message)) => return Answer::Ready(Box::new(errors.input_error(message))),
-            Err(_) => return Answer::Ready(Box::new(CallOutcome::fault("parsing the arguments panicked"))),
+            Ok(Err(message)) => return CallResponse::Ready(Box::new(errors.input_error(message))),
+            Err(_) => return CallResponse::Ready(Box::new(CallOutcome::fault("parsing the arguments panicked"))),
         };
-        Answer::Pending(Box::pin(async move {
+        CallResponse::Pending(Box::pin(async move {
             // Cancels spawned work when this future is dropped.
-            let unless_done = call.cancellation.clone().drop_guard();
+            let cancel_guard = call.cancellation.clone().drop_guard();
             let work = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
             let ended = within(deadline, async {
                 match &call.round {
@@ -165,7 +165,7 @@ impl Run<'_> {
             match ended.await {
                 Some(Ok(done)) => {
                     if done.is_ok() {
-                        unless_done.disarm();
+                        cancel_guard.disarm();
                     }
                     match done {
                         Ok(Ok(output)) => render(&errors.built.renderer, output),
@@ -194,7 +194,7 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
     };
     let (mut future, mut timer) = (pin!(future), pin!(tokio::time::sleep_until(end.into())));
     poll_fn(|context| {
-        if is_over(deadline) {
+        if has_passed(deadline) {
             return Poll::Ready(None);
         }
         match future.as_mut().poll(context) {
@@ -205,15 +205,15 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
     .await
 }
 
-/// Reports whether a deadline has passed, by the clock itself: a timer fires only between two polls.
-fn is_over(deadline: Option<Instant>) -> bool {
+/// Reports whether a deadline has passed, by the clock: a timer fires only between two polls.
+fn has_passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|end| tokio::time::Instant::now() >= end.into())
 }
 
 /// Renders errors of handlers, by the kind of item.
 struct ErrorRenderer {
     built: Arc<Built>,
-    kind: Kind,
+    kind: ItemKind,
     required_scopes: Vec<String>,
     call: Arc<CallContext>,
     revision: ProtocolVersion,
@@ -223,8 +223,8 @@ impl ErrorRenderer {
     /// Renders an error that the caller can fix.
     fn input_error(&self, text: String) -> CallOutcome {
         match self.kind {
-            Kind::Tool => self.built.renderer.tool_error(text, self.revision),
-            Kind::Resource { .. } | Kind::Other => CallOutcome::from(Err(CallError::InvalidInput(text))),
+            ItemKind::Tool => self.built.renderer.tool_error(text, self.revision),
+            ItemKind::Resource { .. } | ItemKind::Other => CallOutcome::from(Err(CallError::InvalidInput(text))),
         }
     }
 
@@ -235,11 +235,11 @@ impl ErrorRenderer {
     /// Renders an error whose detail is logged. The caller receives only the request id.
     fn internal_error(&self, tool_message: &str, call_error: CallError, source: BoxError) -> CallOutcome {
         let outcome = match (&self.kind, self.call.invocation.request_id.as_str()) {
-            (Kind::Tool, "") => self.built.renderer.tool_error(tool_message.to_owned(), self.revision),
-            (Kind::Tool, id) => {
+            (ItemKind::Tool, "") => self.built.renderer.tool_error(tool_message.to_owned(), self.revision),
+            (ItemKind::Tool, id) => {
                 self.built.renderer.tool_error(format!("{tool_message} Request id: {id}"), self.revision)
             }
-            (Kind::Resource { .. } | Kind::Other, _) => CallOutcome::from(Err(call_error)),
+            (ItemKind::Resource { .. } | ItemKind::Other, _) => CallOutcome::from(Err(call_error)),
         };
         CallOutcome { fault: Some(source), ..outcome }
     }
@@ -248,12 +248,12 @@ impl ErrorRenderer {
         match reason {
             Reason::InvalidInput(text) => self.input_error(text),
             Reason::Failed(text) => match self.kind {
-                Kind::Tool => self.input_error(text),
-                Kind::Resource { .. } | Kind::Other => CallOutcome::from(Err(CallError::Failed(text))),
+                ItemKind::Tool => self.input_error(text),
+                ItemKind::Resource { .. } | ItemKind::Other => CallOutcome::from(Err(CallError::Failed(text))),
             },
             Reason::NotFound(text) => match &self.kind {
-                Kind::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),
-                Kind::Tool | Kind::Other => self.input_error(text),
+                ItemKind::Resource { uri } => CallOutcome::from(Err(CallError::ResourceNotFound { uri: uri.clone() })),
+                ItemKind::Tool | ItemKind::Other => self.input_error(text),
             },
             Reason::Unavailable { message, source } => {
                 let error = CallError::Unavailable(message.clone());
@@ -261,9 +261,9 @@ impl ErrorRenderer {
             }
             Reason::NeedsScopes(scopes) => {
                 let caller = self.call.invocation.principal.as_deref();
-                match self.built.policy.refusal(&self.required_scopes, scopes, caller) {
-                    Ok(refusal) => CallOutcome::from(Err(refusal)),
-                    Err(mistake) => self.fault(mistake.into()),
+                match self.built.policy.scope_error(&self.required_scopes, scopes, caller) {
+                    Ok(error) => CallOutcome::from(Err(error)),
+                    Err(fault) => self.fault(fault.into()),
                 }
             }
             Reason::Internal(source) => self.fault(source),
@@ -275,7 +275,7 @@ impl ErrorRenderer {
     fn render_round_end(&self, end: RoundEnd, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
         let (questions, mut state) = match end {
             RoundEnd::Questions(questions, state) => (questions, state),
-            RoundEnd::Rejected(refusal) => return CallOutcome::from(Err(refusal)),
+            RoundEnd::Rejected(error) => return CallOutcome::from(Err(error)),
             // Legacy revisions send a separate request to the client, whose response may reach another execution environment.
             RoundEnd::ClientUnsupported => return self.input_error(needs_modern_client(self.revision)),
             RoundEnd::Fault(fault) => return self.fault(fault),
@@ -302,8 +302,7 @@ impl ErrorRenderer {
 /// Returns the error message for a legacy client, which cannot receive requests.
 pub(crate) fn needs_modern_client(revision: ProtocolVersion) -> String {
     format!(
-        "This call needs an answer of the client, which only clients of MCP {} or newer can give; this request was made in \
-         {revision}.",
+        "This call sends a request to the client, which clients of MCP {} or newer support; the client uses {revision}.",
         ProtocolVersion::V2026_07_28,
     )
 }

@@ -14,8 +14,8 @@ pub struct ServerSummary<'a> {
     pub instructions: Option<&'a str>,
     /// All listed tools, in order.
     pub tools: Vec<ToolSummary<'a>>,
-    /// Whether a prompt, resource or template exists that this caller may not use.
-    pub refuses_others: bool,
+    /// Whether the caller is not authorized for some prompt, resource or template.
+    pub denies_other_items: bool,
 }
 
 /// A listed tool, and the requirements of a call.
@@ -23,8 +23,8 @@ pub struct ServerSummary<'a> {
 pub struct ToolSummary<'a> {
     /// The definition, as in the list.
     pub definition: &'a Tool,
-    /// Why this caller may not use it; `None` for an authorized caller.
-    pub refusal: Option<CallError>,
+    /// The authentication or authorization error of a call; `None` for an authorized caller.
+    pub authorization_error: Option<CallError>,
     /// Whether any client can call the tool with a single request: the tool is not interactive, requires no client capability, and has
     /// no mirrored parameters.
     pub is_plain: bool,
@@ -36,7 +36,7 @@ impl<'a> ServerSummary<'a> {
         policy.permit_discovery(caller)?;
         let tools = catalog.tools.iter().map(|tool| ToolSummary {
             definition: &tool.definition,
-            refusal: policy.permit(&tool.requirement, caller).err(),
+            authorization_error: policy.permit(&tool.requirement, caller).err(),
             is_plain: tool.cipher.is_none() && tool.required_capabilities.is_empty() && tool.mirrored.is_empty(),
         });
         let others = catalog.prompts.iter().map(|prompt| &prompt.requirement);
@@ -46,7 +46,7 @@ impl<'a> ServerSummary<'a> {
             info,
             instructions: instructions.as_deref(),
             tools: tools.collect(),
-            refuses_others: others.any(|requirement| policy.permit(requirement, caller).is_err()),
+            denies_other_items: others.any(|requirement| policy.permit(requirement, caller).is_err()),
         })
     }
 }

@@ -3,15 +3,15 @@
 use mcp_protocol::{RequestParams, method};
 
 use super::{
-    call::{Answer, CallOutcome},
-    run::{Kind, Run},
+    call::{CallOutcome, CallResponse},
+    run::{ItemKind, Run},
 };
 use crate::{CallError, items::registered_tool::RegisteredTool};
 
-pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'_>) -> Result<Answer, CallError> {
+pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'_>) -> Result<CallResponse, CallError> {
     let revision = run.revision;
     if let Some(text) = check_client(&run, tool)? {
-        return Ok(Answer::Ready(Box::new(run.built.renderer.tool_error(text, revision))));
+        return Ok(CallResponse::Ready(Box::new(run.built.renderer.tool_error(text, revision))));
     }
     let name = &tool.definition.name;
     let round = run.round(tool.cipher, method::TOOLS_CALL, name, params)?;
@@ -21,9 +21,9 @@ pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'
         gen_ai.operation.name = "execute_tool",
         gen_ai.tool.name = name
     );
-    let check = tool.result_check.clone();
+    let check = tool.result_validator.clone();
     let begin = |call| tool.start(call, params.arguments);
-    Ok(run.start(Kind::Tool, round, span, begin, move |renderer, output| match check.check(&output) {
+    Ok(run.start(ItemKind::Tool, round, span, begin, move |renderer, output| match check.check(&output) {
         Ok(()) => renderer.tool_outcome(output, revision),
         Err(violation) => CallOutcome::fault(violation),
     }))

@@ -23,8 +23,8 @@ impl Amount {
 }
 
 impl From<Option<Amount>> for Amount {
-    fn from(known: Option<Amount>) -> Self {
-        Self(known.and_then(|Self(number)| number))
+    fn from(amount: Option<Amount>) -> Self {
+        Self(amount.and_then(|Self(number)| number))
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_infinite_amounts_are_no_numbers() {
+    fn unknown_and_infinite_amounts_have_no_number() {
         for amount in [Amount::from(None), Amount::from(f64::NAN), Amount::from(f64::INFINITY)] {
             assert_eq!(amount.finite(), None);
         }

@@ -81,7 +81,7 @@ pub struct RequestContext<S> {
     pub(crate) call: Arc<CallContext>,
 }
 
-/// The first parameter of a handler: [`RequestContext`] (for tools by the name of [`ToolContext`]), or
+/// The first parameter of a handler: [`RequestContext`] (with the alias [`ToolContext`] for tools), or
 /// [`InteractiveContext`](crate::InteractiveContext) if it sends requests to the client.
 #[diagnostic::on_unimplemented(
     message = "a handler's first parameter is a `ToolContext`, `RequestContext` or `InteractiveContext`, not `{Self}`"
@@ -208,8 +208,8 @@ impl<S> RequestContext<S> {
     /// a library that handlers use.
     pub fn extension<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
         let mut own = self.call.extensions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = own.iter().find_map(|value| Arc::clone(value).downcast().ok());
-        known.unwrap_or_else(|| {
+        let existing = own.iter().find_map(|value| Arc::clone(value).downcast().ok());
+        existing.unwrap_or_else(|| {
             let new = Arc::new(T::default());
             own.push(Arc::clone(&new) as Arc<dyn Any + Send + Sync>);
             new
@@ -253,7 +253,7 @@ impl<S> RequestContext<S> {
         self.call.policy.has_scope(self.principal(), scope)
     }
 
-    /// Returns a member of the request's `_meta` without a method of its own. Validate it: the client chooses its type and value.
+    /// Returns a member of the request's `_meta` for which there is no method. Validate it: the client chooses its type and value.
     pub fn meta(&self, key: &str) -> Option<&Value> {
         self.call.meta.other.get(key)
     }

@@ -22,7 +22,7 @@ use crate::{
     CallError, InvalidInput, arguments,
     interaction::{
         InteractiveFeature, digest_of,
-        form::{form_for, read_content},
+        form::{form_for, validate_content},
         request_state::NewCipher,
         round::{MAX_QUESTIONS, Round, RoundEnd},
     },
@@ -133,7 +133,7 @@ impl<S> InteractiveContext<S> {
         let schema = input_schema_of::<T>();
         let form = match form_for::<T>(&schema) {
             Ok(form) => form,
-            Err(mistake) => return self.suspend(Some(RoundEnd::Fault(mistake.into()))).await,
+            Err(error) => return self.suspend(Some(RoundEnd::Fault(error.into()))).await,
         };
         let read = |content: JsonObject| {
             let text = serde_json::to_string(&content).map_err(|error| error.to_string())?;
@@ -147,7 +147,7 @@ impl<S> InteractiveContext<S> {
     /// [`elicit`](Self::elicit).
     pub async fn elicit_form(&self, key: &str, message: &str, form: RequestedSchema) -> Elicited<JsonObject> {
         let own = form.clone();
-        self.ask_for_form(key, message, form, move |content| read_content(&own, content)).await
+        self.ask_for_form(key, message, form, move |content| validate_content(&own, content)).await
     }
 
     /// Asks the user to choose one of several options. If the client does not support forms, or the user declines or cancels, the error
@@ -237,9 +237,9 @@ impl<S> InteractiveContext<S> {
     /// that its visitor is the caller of this request (2026-07-28, `client/elicitation`, "Security Considerations").
     pub async fn elicit_url(&self, key: &str, message: &str, url: &str) -> Elicited<()> {
         if SecureUrl::parse(url).is_none() {
-            let mistake = "could not ask the user to visit the page: its URL must be https (http on loopback), without a \
+            let fault = "could not ask the user to visit the page: its URL must be https (http on loopback), without a \
                            user name, with other characters than those of RFC 3986 percent-encoded";
-            return self.suspend(Some(RoundEnd::Fault(mistake.into()))).await;
+            return self.suspend(Some(RoundEnd::Fault(fault.into()))).await;
         }
         let question = InputRequest::Elicit(ElicitRequestParams::Url(ElicitRequestUrlParams {
             mode: UrlMode::Url,
@@ -314,8 +314,8 @@ impl<S> InteractiveContext<S> {
             return self.suspend(Some(RoundEnd::ClientUnsupported)).await;
         };
         let Some(key) = round.numbered_key(key) else {
-            let refusal = CallError::InvalidInput(format!("a request may ask at most {MAX_QUESTIONS} questions"));
-            return self.suspend(Some(RoundEnd::Rejected(refusal))).await;
+            let error = CallError::InvalidInput(format!("a request may ask at most {MAX_QUESTIONS} questions"));
+            return self.suspend(Some(RoundEnd::Rejected(error))).await;
         };
         let digest = digest_of(&serde_json::to_string(&question).unwrap_or_default());
         let Some((answer, is_new)) = round.answer(&key, &digest) else {
@@ -335,8 +335,8 @@ impl<S> InteractiveContext<S> {
                 Err(again) => self.suspend(round.ask(&key, again, digest)).await,
             },
             Err(error) if is_new => {
-                let refusal = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {error}"));
-                self.suspend(Some(RoundEnd::Rejected(refusal))).await
+                let error = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {error}"));
+                self.suspend(Some(RoundEnd::Rejected(error))).await
             }
             // The question was sent by another version of the function.
             Err(_) => self.suspend(Some(RoundEnd::Rejected(CallError::RequestState))).await,

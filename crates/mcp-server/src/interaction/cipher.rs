@@ -15,8 +15,8 @@ use crate::state_key::{StateKey, derive};
 
 /// Lifetime of a state: the time for the client's answer.
 const LIFETIME: Duration = Duration::from_secs(600);
-/// Lifetime of all rounds of one request together.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// Maximum lifetime of all rounds of one request together.
+const TOTAL_LIFETIME: Duration = Duration::from_secs(3600);
 /// The first byte of each state: the version of its format.
 const FORMAT: u8 = 2;
 
@@ -68,7 +68,7 @@ struct Timed<T> {
 impl StateCipher for Keys {
     fn seal(&self, state: &mut RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError> {
         let started = *state.started.get_or_insert(seconds(now));
-        let expires = seconds(now + LIFETIME).min(started + LONGEST.as_secs());
+        let expires = seconds(now + LIFETIME).min(started + TOTAL_LIFETIME.as_secs());
         let mut text = serde_json::to_vec(&Timed { expires, state: &*state })?;
         let aad = Aad::from(additional_data(binding)?);
         let key = self.0.first().ok_or(SealError::Encryption)?;
@@ -77,11 +77,11 @@ impl StateCipher for Keys {
         if sealed.len() <= MAX_STATE_BYTES {
             return Ok(sealed);
         }
-        let weigh =
+        let size_of =
             |values: &mut dyn Iterator<Item = &Box<RawValue>>| values.map(|value| value.get().len()).sum::<usize>();
-        let answers = weigh(&mut state.asked.values().filter_map(|asked| asked.answer.as_ref()));
-        let is_by_answers = answers > weigh(&mut state.kept.values());
-        Err(if is_by_answers { SealError::AnswersTooLarge } else { SealError::TooLarge(sealed.len()) })
+        let answers = size_of(&mut state.questions.values().filter_map(|question| question.answer.as_ref()));
+        let kept = size_of(&mut state.kept.values());
+        Err(if answers > kept { SealError::AnswersTooLarge } else { SealError::TooLarge(sealed.len()) })
     }
 
     fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState> {
@@ -138,8 +138,8 @@ mod tests {
 
     fn state(text: &str) -> RequestState {
         let value = serde_json::value::to_raw_value(text).unwrap();
-        let asked = Question { question: digest_of("Who?"), answer: Some(value) };
-        RequestState { asked: BTreeMap::from([("name".to_owned(), asked)]), ..RequestState::default() }
+        let question = Question { digest: digest_of("Who?"), answer: Some(value) };
+        RequestState { questions: BTreeMap::from([("name".to_owned(), question)]), ..RequestState::default() }
     }
 
     const NOW: SystemTime = UNIX_EPOCH;
@@ -150,7 +150,7 @@ mod tests {
 
         let opened = cipher(&key(1)).open(&sealed, &binding(), NOW).unwrap();
 
-        assert_eq!(opened.asked["name"].answer.as_ref().unwrap().get(), "\"Ada\"");
+        assert_eq!(opened.questions["name"].answer.as_ref().unwrap().get(), "\"Ada\"");
         assert!(!String::from_utf8_lossy(&BASE64_URL_SAFE_NO_PAD.decode(&sealed).unwrap()).contains("Ada"));
     }
 
@@ -253,17 +253,18 @@ mod tests {
 
     #[test]
     fn a_too_large_state_is_not_sealed() {
-        let refusal = cipher(&key(1)).seal(&mut state(&"é".repeat(4096)), &binding(), NOW).unwrap_err();
+        let error = cipher(&key(1)).seal(&mut state(&"é".repeat(4096)), &binding(), NOW).unwrap_err();
 
-        assert!(matches!(refusal, SealError::AnswersTooLarge), "{refusal}");
-        let mut keeps = RequestState::default();
-        keeps.kept.insert("long".to_owned(), serde_json::value::to_raw_value(&"x".repeat(8192)).unwrap());
-        let refusal = cipher(&key(1)).seal(&mut keeps, &binding(), NOW).unwrap_err();
-        assert!(matches!(refusal, SealError::TooLarge(bytes) if bytes > MAX_STATE_BYTES), "{refusal}");
-        let asked = Question { question: digest_of("Who?"), answer: None };
-        let mut asks = RequestState { asked: BTreeMap::from([("x".repeat(8192), asked)]), ..RequestState::default() };
-        let refusal = cipher(&key(1)).seal(&mut asks, &binding(), NOW).unwrap_err();
-        assert!(matches!(refusal, SealError::TooLarge(_)), "nothing was answered: {refusal}");
+        assert!(matches!(error, SealError::AnswersTooLarge), "{error}");
+        let mut with_value = RequestState::default();
+        with_value.kept.insert("long".to_owned(), serde_json::value::to_raw_value(&"x".repeat(8192)).unwrap());
+        let error = cipher(&key(1)).seal(&mut with_value, &binding(), NOW).unwrap_err();
+        assert!(matches!(error, SealError::TooLarge(bytes) if bytes > MAX_STATE_BYTES), "{error}");
+        let question = Question { digest: digest_of("Who?"), answer: None };
+        let questions = BTreeMap::from([("x".repeat(8192), question)]);
+        let mut with_question = RequestState { questions, ..RequestState::default() };
+        let error = cipher(&key(1)).seal(&mut with_question, &binding(), NOW).unwrap_err();
+        assert!(matches!(error, SealError::TooLarge(_)), "there is no answer: {error}");
     }
 
     #[test]

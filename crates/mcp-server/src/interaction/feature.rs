@@ -22,7 +22,7 @@ impl<T> InteractiveFeature for T {
 #[cfg(feature = "interactive")]
 pub(crate) use super::cipher::digest_of;
 
-/// Not called: without the feature, no handler takes an `InteractiveContext`.
+/// Never called: without the feature, no handler takes an `InteractiveContext`.
 #[cfg(not(feature = "interactive"))]
 pub(crate) fn digest_of(_: &str) -> String {
     String::new()

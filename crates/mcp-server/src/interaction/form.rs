@@ -60,7 +60,7 @@ fn field(property: &Value) -> Option<PrimitiveSchemaDefinition> {
             Some(StringSchema { title, description, min_length, max_length, format, default: text("default") }.into())
         }
         kind @ ("integer" | "number") => {
-            let number = |name: &str| property.get(name).and_then(Value::as_number).map(plain);
+            let number = |name: &str| property.get(name).and_then(Value::as_number).map(integer_if_whole);
             let (minimum, maximum, default) = (number("minimum"), number("maximum"), number("default"));
             let field = NumberSchema { title, description, minimum, maximum, default };
             Some(match kind {
@@ -95,7 +95,7 @@ fn field(property: &Value) -> Option<PrimitiveSchemaDefinition> {
 
 /// Converts a number without a fraction to an integer: garde's bounds are `1.0` in a schema, and some clients send all numbers as
 /// floating point.
-fn plain(number: &Number) -> Number {
+fn integer_if_whole(number: &Number) -> Number {
     match number.as_f64() {
         Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
             // Exact, because of the condition above.
@@ -109,13 +109,13 @@ fn plain(number: &Number) -> Number {
 
 /// Validates the content of a form: required fields and types of values. Whole numbers are converted to integers where the
 /// form has integers: `3.0` is an integer in JSON Schema.
-pub(crate) fn read_content(form: &RequestedSchema, mut content: JsonObject) -> Result<JsonObject, String> {
+pub(crate) fn validate_content(form: &RequestedSchema, mut content: JsonObject) -> Result<JsonObject, String> {
     if let Some(missing) = form.required.iter().find(|name| !content.contains_key(*name)) {
         return Err(format!("`{missing}` is missing"));
     }
     for (name, field) in &form.properties.0 {
         if let (Some(Value::Number(number)), PrimitiveSchemaDefinition::Integer(_)) = (content.get_mut(name), field) {
-            *number = plain(number);
+            *number = integer_if_whole(number);
         }
         let fits = match (content.get(name), field) {
             (None, _)
@@ -231,7 +231,7 @@ mod tests {
         let field = |schema| RequestedSchema::new().required("count", schema);
         let read = |form, count: &str| {
             let content = serde_json::from_str(&format!(r#"{{"count":{count}}}"#)).unwrap();
-            read_content(&form, content).map(|content| content["count"].to_string())
+            validate_content(&form, content).map(|content| content["count"].to_string())
         };
         let integer = || field(PrimitiveSchemaDefinition::Integer(NumberSchema::default()));
 

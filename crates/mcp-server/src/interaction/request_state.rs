@@ -10,13 +10,14 @@ use crate::{Principal, state_key::StateKey};
 
 /// Maximum length of a sealed state, in bytes.
 pub(crate) const MAX_STATE_BYTES: usize = 8 * 1024;
-/// The content of `requestState`.
+/// The content of `requestState`. The names of its members are part of the format.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RequestState {
-    /// When the first question was sent, in seconds since the Unix epoch; `None` before it.
+    /// Time at which the first question was sent, in seconds since the Unix epoch; `None` before it.
     pub(crate) started: Option<u64>,
     /// Questions of earlier rounds, by key.
-    pub(crate) asked: BTreeMap<String, Question>,
+    #[serde(rename = "asked")]
+    pub(crate) questions: BTreeMap<String, Question>,
     /// Values of `once`, by key.
     pub(crate) kept: BTreeMap<String, Box<RawValue>>,
 }
@@ -24,8 +25,9 @@ pub(crate) struct RequestState {
 /// A question, with its answer if there is one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Question {
-    /// A digest of the question: answers to other questions are ignored.
-    pub(crate) question: String,
+    /// Digest of the question: answers to other questions are ignored.
+    #[serde(rename = "question")]
+    pub(crate) digest: String,
     pub(crate) answer: Option<Box<RawValue>>,
 }
 
@@ -96,7 +98,7 @@ pub struct NewCipher(pub(crate) fn(&StateKey, &str) -> Option<Box<dyn StateCiphe
 #[cfg_attr(not(feature = "interactive"), expect(dead_code, reason = "nothing is sealed without the feature"))]
 pub(crate) enum SealError {
     #[error("could not serialize the state")]
-    Unserialisable(#[from] serde_json::Error),
+    Unserializable(#[from] serde_json::Error),
     #[error("could not encrypt the state")]
     Encryption,
     #[error("the answers so far are too large for another question: send at most about 5 KB of answers")]

@@ -21,14 +21,14 @@ pub(crate) const MAX_QUESTIONS: u32 = 100;
 pub(crate) struct Round {
     /// Capabilities of the client; `None` for a legacy client.
     capabilities: Option<ClientCapabilities>,
-    notes: Mutex<RoundState>,
+    state: Mutex<RoundState>,
     ended: Notify,
 }
 
 /// Mutable state of a round.
 struct RoundState {
     /// State of earlier rounds, with the additions of this one.
-    state: RequestState,
+    request_state: RequestState,
     /// The client's latest answers by key, as received; an object.
     responses: Option<Box<RawValue>>,
     /// Uses of each key in this round.
@@ -52,64 +52,64 @@ pub(crate) enum RoundEnd {
 impl Round {
     pub(crate) fn new(
         capabilities: Option<ClientCapabilities>,
-        state: RequestState,
+        request_state: RequestState,
         responses: Option<Box<RawValue>>,
     ) -> Self {
         let (uses, questions) = (BTreeMap::new(), InputRequests::new());
-        let notes = RoundState { state, responses, uses, questions, ending: None };
-        Self { capabilities, notes: Mutex::new(notes), ended: Notify::new() }
+        let inner = RoundState { request_state, responses, uses, questions, ending: None };
+        Self { capabilities, state: Mutex::new(inner), ended: Notify::new() }
     }
 
     /// Waits until the handler sends a question without an answer, or cannot continue.
     pub(crate) async fn end(&self) -> RoundEnd {
         self.ended.notified().await;
-        let mut notes = self.lock();
-        match notes.ending.take() {
+        let mut inner = self.lock();
+        match inner.ending.take() {
             Some(ending) => ending,
-            None => RoundEnd::Questions(std::mem::take(&mut notes.questions), std::mem::take(&mut notes.state)),
+            None => RoundEnd::Questions(std::mem::take(&mut inner.questions), std::mem::take(&mut inner.request_state)),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, RoundState> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a value that an earlier round kept.
     pub(crate) fn kept(&self, key: &str) -> Option<Box<RawValue>> {
-        self.lock().state.kept.get(key).cloned()
+        self.lock().request_state.kept.get(key).cloned()
     }
 
     /// Keeps a value for later rounds.
     pub(crate) fn keep_value(&self, key: &str, value: Box<RawValue>) {
-        self.lock().state.kept.insert(key.to_owned(), value);
+        self.lock().request_state.kept.insert(key.to_owned(), value);
     }
 
-    /// Numbers the key of a question that is repeated in a round, because it is another question. `None` above the maximum, because a
-    /// caller may send any number of answers in advance.
+    /// Returns the key of a question, with a number if the key was used before in this round. `None` above the maximum of questions:
+    /// a caller may send any number of answers in advance.
     pub(crate) fn numbered_key(&self, key: &str) -> Option<String> {
-        let mut notes = self.lock();
-        if notes.uses.values().sum::<u32>() >= MAX_QUESTIONS {
+        let mut inner = self.lock();
+        if inner.uses.values().sum::<u32>() >= MAX_QUESTIONS {
             return None;
         }
-        let uses = notes.uses.entry(key.to_owned()).or_default();
+        let uses = inner.uses.entry(key.to_owned()).or_default();
         *uses += 1;
         Some(if *uses == 1 { key.to_owned() } else { format!("{key}#{uses}") })
     }
 
-    /// Returns the answer to a question, and whether it arrived in this round. `None` unless an earlier round asked
+    /// Returns the answer to a question, and whether it arrived in this round. `None` unless an earlier round sent
     /// the same question: unsolicited answers and answers to other questions are ignored.
     pub(crate) fn answer(&self, key: &str, digest: &str) -> Option<(Box<RawValue>, bool)> {
-        let notes = self.lock();
-        let asked = notes.state.asked.get(key).filter(|asked| asked.question == digest)?;
-        if let Some(answer) = &asked.answer {
+        let inner = self.lock();
+        let question = inner.request_state.questions.get(key).filter(|own| own.digest == digest)?;
+        if let Some(answer) = &question.answer {
             return Some((answer.clone(), false));
         }
-        let response = lookup(notes.responses.as_ref()?, &[key.to_owned()]).ok()??;
+        let response = lookup(inner.responses.as_ref()?, &[key.to_owned()]).ok()??;
         Some((response.to_owned(), true))
     }
 
-    pub(crate) fn keep_answer(&self, key: String, question: String, answer: Box<RawValue>) {
-        self.lock().state.asked.insert(key, Question { question, answer: Some(answer) });
+    pub(crate) fn keep_answer(&self, key: String, digest: String, answer: Box<RawValue>) {
+        self.lock().request_state.questions.insert(key, Question { digest, answer: Some(answer) });
     }
 
     /// Adds a question. Returns the end of the round if the client does not support it.
@@ -120,9 +120,9 @@ impl Round {
         if let Some(missing) = missing_for(&question, capabilities) {
             return Some(RoundEnd::Rejected(CallError::MissingClientCapability(Box::new(missing))));
         }
-        let mut notes = self.lock();
-        notes.state.asked.insert(key.to_owned(), Question { question: digest, answer: None });
-        notes.questions.insert(key.to_owned(), question);
+        let mut inner = self.lock();
+        inner.request_state.questions.insert(key.to_owned(), Question { digest, answer: None });
+        inner.questions.insert(key.to_owned(), question);
         None
     }
 

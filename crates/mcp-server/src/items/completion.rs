@@ -44,8 +44,8 @@ use crate::{
 pub struct PartialArgument {
     /// The text so far.
     pub value: String,
-    /// Values of other arguments, if the client sends them.
-    pub known: BTreeMap<String, String>,
+    /// Values of the other arguments, which the user has already set; empty if the client does not send them.
+    pub arguments: BTreeMap<String, String>,
 }
 
 pub(crate) type Completer = Box<dyn Fn(Arc<CallContext>, PartialArgument) -> HandlerFuture<Completion> + Send + Sync>;

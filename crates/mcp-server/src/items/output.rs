@@ -54,7 +54,7 @@ impl ToolOutput {
 #[diagnostic::on_unimplemented(
     message = "a tool returns text, content, `ToolOutput`, or `Json` of a type of its own, not `{Self}`",
     label = "its handler returns `Result<{Self}, HandlerError>`",
-    note = "what is in `Json` has `#[derive(Serialize, JsonSchema)]`, of serde and schemars"
+    note = "the type in `Json` derives `Serialize` of serde and `JsonSchema` of schemars"
 )]
 pub trait IntoToolOutput: Send {
     /// Returns the schema of the structured content, if there is one.

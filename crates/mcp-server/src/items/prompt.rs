@@ -45,7 +45,7 @@ use crate::{
 /// ```
 pub struct Prompt<S> {
     pub(crate) definition: mcp_protocol::Prompt,
-    pub(crate) handler: Handler,
+    pub(crate) handler: PromptHandler,
     pub(crate) completers: HashMap<String, Completer>,
     pub(crate) cipher: Option<NewCipher>,
     pub(crate) requirement: Requirement,
@@ -53,7 +53,7 @@ pub struct Prompt<S> {
 }
 
 /// Parses the arguments; returns the running handler, or the message about invalid arguments.
-pub(crate) type Handler =
+pub(crate) type PromptHandler =
     Box<dyn Fn(Arc<CallContext>, Option<&RawValue>) -> Result<HandlerFuture<Vec<PromptMessage>>, String> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Prompt<S> {
@@ -78,7 +78,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         let name = name.into();
         assert!(!name.is_empty(), "a prompt needs a name");
         let schema = schema::into_input_schema(schema::input_schema_of::<A>())
-            .unwrap_or_else(|mistake| panic!("prompt `{name}`: {mistake}"));
+            .unwrap_or_else(|error| panic!("prompt `{name}`: {error}"));
         let text = |property: &Value, member: &str| property.get(member).and_then(Value::as_str).map(str::to_owned);
         let properties = properties_of(&schema, field_order::<A>());
         let has_alternatives = ["oneOf", "anyOf"].iter().any(|keyword| schema.get(keyword).is_some());
@@ -106,7 +106,7 @@ impl<S: Send + Sync + 'static> Prompt<S> {
         let completers = completers.collect();
 
         let handler = Arc::new(handler);
-        let handler: Handler = Box::new(move |call, raw| {
+        let handler: PromptHandler = Box::new(move |call, raw| {
             let text = arguments::as_object(raw)?;
             arguments::check(text)?;
             let Strings(strings) =

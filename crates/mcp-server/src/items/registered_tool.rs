@@ -7,29 +7,29 @@ use serde_json::{Value, value::RawValue};
 use super::{
     output::ToolOutput,
     registered::Registered,
-    tool::{Handler, Tool},
+    tool::{Tool, ToolHandler},
 };
 use crate::{
     arguments::{self, raw::Check},
     handler::{context::CallContext, error::HandlerFuture},
-    schema::{CheckResult, Violation},
+    schema::{ResultValidator, Violation},
 };
 
 /// A tool of a built server.
 pub(crate) struct RegisteredTool {
     pub(crate) tool: Tool<Registered>,
     check: Option<Check>,
-    pub(crate) result_check: ResultValidation,
+    pub(crate) result_validator: ResultValidation,
 }
 
 impl RegisteredTool {
     #[track_caller]
     pub(crate) fn new<S>(tool: Tool<S>) -> Self {
         let name = &tool.definition.name;
-        let check = tool.compile_check().unwrap_or_else(|mistake| panic!("tool `{name}`: its schema: {mistake}"));
-        let result_check = tool.new_result_check.zip(tool.definition.output_schema.as_ref());
-        let result_check = ResultValidation(result_check.map(|(new, schema)| new(schema).into()));
-        Self { tool: tool.registered(), check, result_check }
+        let check = tool.compile_check().unwrap_or_else(|error| panic!("tool `{name}`: its schema: {error}"));
+        let result_validator = tool.new_result_validator.zip(tool.definition.output_schema.as_ref());
+        let result_validator = ResultValidation(result_validator.map(|(new, schema)| new(schema).into()));
+        Self { tool: tool.registered(), check, result_validator }
     }
 
     /// Parses the arguments and starts the handler.
@@ -44,8 +44,8 @@ impl RegisteredTool {
     ) -> Result<HandlerFuture<ToolOutput>, String> {
         let schema = &self.definition.input_schema;
         match &self.handler {
-            Handler::Typed(handler) => handler(call, arguments, schema),
-            Handler::Raw(handler) => {
+            ToolHandler::Typed(handler) => handler(call, arguments, schema),
+            ToolHandler::Raw(handler) => {
                 let bytes = arguments.map_or(0, |raw| raw.get().len());
                 let arguments = Value::Object(arguments::parse_object(arguments, schema)?);
                 if let Some(check) = &self.check {
@@ -69,7 +69,7 @@ impl Deref for RegisteredTool {
 
 /// Validates a tool's results against its output schema, if it has one.
 #[derive(Clone)]
-pub(crate) struct ResultValidation(Option<Arc<dyn CheckResult>>);
+pub(crate) struct ResultValidation(Option<Arc<dyn ResultValidator>>);
 
 impl ResultValidation {
     /// Validates a result. A failed call has no structured content.

@@ -44,7 +44,7 @@ use crate::{
 pub struct Resource<S> {
     pub(crate) definition: mcp_protocol::Resource,
     pub(crate) uri: NormalUri,
-    pub(crate) handler: Handler,
+    pub(crate) handler: ResourceHandler,
     pub(crate) caching: Caching,
     pub(crate) is_subscribable: bool,
     pub(crate) cipher: Option<NewCipher>,
@@ -52,7 +52,7 @@ pub struct Resource<S> {
     state: PhantomData<fn(S)>,
 }
 
-pub(crate) type Handler = Box<dyn Fn(Arc<CallContext>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
+pub(crate) type ResourceHandler = Box<dyn Fn(Arc<CallContext>) -> HandlerFuture<ResourceOutput> + Send + Sync>;
 
 impl<S: Send + Sync + 'static> Resource<S> {
     /// Creates a resource at `uri`, named `name`, that `handler` reads. Equivalent URIs
@@ -78,7 +78,7 @@ impl<S: Send + Sync + 'static> Resource<S> {
         assert!(is_uri_text(&uri), "resource `{uri}`: the URI has invalid characters: percent-encode them");
         assert!(!definition.name.is_empty(), "resource `{uri}` needs a name");
         let handler = Arc::new(handler);
-        let handler: Handler = Box::new(move |call| {
+        let handler: ResourceHandler = Box::new(move |call| {
             let (handler, context) = (Arc::clone(&handler), C::from_context(RequestContext::of(call)));
             Box::pin(async move { Ok(handler(context).await?.into()) })
         });
@@ -196,7 +196,7 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
     {
         let definition = mcp_protocol::ResourceTemplate::new(uri_template, name);
         let own = &definition.uri_template;
-        let pattern = UriTemplate::parse(own).unwrap_or_else(|mistake| panic!("resource template `{own}`: {mistake}"));
+        let pattern = UriTemplate::parse(own).unwrap_or_else(|error| panic!("resource template `{own}`: {error}"));
         let schema = schema::input_schema_of::<P>();
         let properties = properties_of(&schema, &[]);
         if let Some(name) = not_from_string(&properties) {

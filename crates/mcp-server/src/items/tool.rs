@@ -20,7 +20,7 @@ use crate::{
     items::registered::Registered,
     items::setters::item_setters,
     policy::requirement::Requirement,
-    schema::{self, NewResultCheck, SchemaOrigin},
+    schema::{self, NewResultValidator, SchemaOrigin},
 };
 
 /// Maximum length of a tool's name (2026-07-28, Tools, "Tool Names").
@@ -69,18 +69,18 @@ const MAX_NAME_CHARS: usize = 128;
 /// ```
 pub struct Tool<S> {
     pub(crate) definition: mcp_protocol::Tool,
-    pub(crate) handler: Handler,
+    pub(crate) handler: ToolHandler,
     pub(crate) required_capabilities: ClientCapabilities,
     pub(crate) cipher: Option<NewCipher>,
     pub(crate) requirement: Requirement,
     pub(crate) mirrored: Vec<MirroredParameter>,
     raw_schema: Option<RawSchema>,
-    pub(crate) new_result_check: Option<NewResultCheck>,
+    pub(crate) new_result_validator: Option<NewResultValidator>,
     state: PhantomData<fn(S)>,
 }
 
 /// The handler of a tool.
-pub(crate) enum Handler {
+pub(crate) enum ToolHandler {
     /// For arguments of a type.
     Typed(TypedHandler),
     /// For arguments with a hand-written schema.
@@ -130,7 +130,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             Ok(Box::pin(async move { finish(handler(context, arguments).await) }))
         });
         let input_schema = schema::input_schema_of::<A>();
-        let call = Handler::Typed(call);
+        let call = ToolHandler::Typed(call);
         Self { cipher: C::cipher(), ..Self::with_schema(name.into(), input_schema, output_of::<T>(), call, None) }
     }
 
@@ -194,7 +194,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
         let raw_schema = Some(RawSchema { schema: input_schema.clone(), compile: Some(F::compile()) });
         Self {
             cipher: C::cipher(),
-            ..Self::with_schema(name.into(), input_schema, output_of::<T>(), Handler::Raw(call), raw_schema)
+            ..Self::with_schema(name.into(), input_schema, output_of::<T>(), ToolHandler::Raw(call), raw_schema)
         }
     }
 
@@ -202,8 +202,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
     fn with_schema(
         name: String,
         input_schema: Value,
-        output: Option<(Value, NewResultCheck)>,
-        handler: Handler,
+        output: Option<(Value, NewResultValidator)>,
+        handler: ToolHandler,
         raw_schema: Option<RawSchema>,
     ) -> Self {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
@@ -211,11 +211,11 @@ impl<S: Send + Sync + 'static> Tool<S> {
             (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(is_allowed),
             "tool name `{name}`: use 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 _ - ."
         );
-        let (output_schema, new_result_check) = output.unzip();
+        let (output_schema, new_result_validator) = output.unzip();
         let origin = if raw_schema.is_some() { SchemaOrigin::HandWritten } else { SchemaOrigin::Derived };
-        let input_schema = schema::tool_input_schema(input_schema, origin)
-            .unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
-        let mirrored = mirrored_parameters(&input_schema).unwrap_or_else(|mistake| panic!("tool `{name}`: {mistake}"));
+        let input_schema =
+            schema::tool_input_schema(input_schema, origin).unwrap_or_else(|error| panic!("tool `{name}`: {error}"));
+        let mirrored = mirrored_parameters(&input_schema).unwrap_or_else(|error| panic!("tool `{name}`: {error}"));
         Self {
             definition: mcp_protocol::Tool {
                 name,
@@ -233,7 +233,7 @@ impl<S: Send + Sync + 'static> Tool<S> {
             requirement: Requirement::default(),
             mirrored,
             raw_schema,
-            new_result_check,
+            new_result_validator,
             state: PhantomData,
         }
     }
@@ -317,7 +317,7 @@ impl<S> Tool<S> {
     /// Erases the type of the state, which the handler downcasts when it runs.
     pub(crate) fn registered(self) -> Tool<Registered> {
         let Self { definition, handler, required_capabilities, cipher, requirement, mirrored, raw_schema, .. } = self;
-        let (new_result_check, state) = (self.new_result_check, PhantomData);
+        let (new_result_validator, state) = (self.new_result_validator, PhantomData);
         Tool {
             definition,
             handler,
@@ -326,7 +326,7 @@ impl<S> Tool<S> {
             requirement,
             mirrored,
             raw_schema,
-            new_result_check,
+            new_result_validator,
             state,
         }
     }
@@ -340,8 +340,8 @@ impl<S> Tool<S> {
 
 /// Returns the output schema of a handler's results, and the constructor of their validation, which is not linked
 /// without a schema.
-fn output_of<T: IntoToolOutput>() -> Option<(Value, NewResultCheck)> {
-    T::output_schema().map(|schema| (schema, schema::result_check as NewResultCheck))
+fn output_of<T: IntoToolOutput>() -> Option<(Value, NewResultValidator)> {
+    T::output_schema().map(|schema| (schema, schema::result_validator as NewResultValidator))
 }
 
 fn finish<T: IntoToolOutput>(result: Result<T, HandlerError>) -> Result<ToolOutput, HandlerError> {

@@ -98,23 +98,23 @@ impl UriTemplate {
         if bytes.len() > MAX_URI_BYTES {
             return None;
         }
-        // fits[part][position]: whether the parts from `part` on match the URI from `position` on.
-        let mut fits = vec![vec![false; bytes.len() + 1]; self.parts.len() + 1];
-        fits[self.parts.len()][bytes.len()] = true;
+        // matches[part][position]: whether the parts from `part` on match the URI from `position` on.
+        let mut matches = vec![vec![false; bytes.len() + 1]; self.parts.len() + 1];
+        matches[self.parts.len()][bytes.len()] = true;
         for (index, part) in self.parts.iter().enumerate().rev() {
             for position in (0..bytes.len()).rev() {
-                fits[index][position] = match part {
+                matches[index][position] = match part {
                     Part::Literal(literal) => {
-                        starts_with(bytes, position, literal, &host) && fits[index + 1][position + literal.len()]
+                        starts_with(bytes, position, literal, &host) && matches[index + 1][position + literal.len()]
                     }
                     Part::Variable { is_reserved, .. } => {
-                        let can_end = !is_inside_triplet(bytes, position + 1) && fits[index + 1][position + 1];
-                        is_allowed_in_value(bytes, position, *is_reserved) && (can_end || fits[index][position + 1])
+                        let can_end = !is_inside_triplet(bytes, position + 1) && matches[index + 1][position + 1];
+                        is_allowed_in_value(bytes, position, *is_reserved) && (can_end || matches[index][position + 1])
                     }
                 };
             }
         }
-        if !fits[0][0] {
+        if !matches[0][0] {
             return None;
         }
         let mut values = BTreeMap::new();
@@ -123,7 +123,7 @@ impl UriTemplate {
             match part {
                 Part::Literal(literal) => position += literal.len(),
                 Part::Variable { name, .. } => {
-                    let can_end = |end: &usize| fits[index + 1][*end] && !is_inside_triplet(bytes, *end);
+                    let can_end = |end: &usize| matches[index + 1][*end] && !is_inside_triplet(bytes, *end);
                     let end = (position + 1..=bytes.len()).find(can_end)?;
                     let value = percent_decode_str(text.get(position..end)?).decode_utf8().ok()?;
                     if value.split(['/', '\\']).any(|segment| matches!(segment, "." | "..")) {
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn invalid_templates_are_rejected() {
-        for (template, complaint) in [
+        for (template, expected) in [
             ("events://{id", "not closed"),
             ("events://{id}{name}", "between two variables"),
             ("events://{?id}", "is not of the forms"),
@@ -248,9 +248,9 @@ mod tests {
             ("docs://%{id}", "percent-encode"),
             ("docs://%4{id}", "percent-encode"),
         ] {
-            let refusal = UriTemplate::parse(template).unwrap_err();
+            let error = UriTemplate::parse(template).unwrap_err();
 
-            assert!(refusal.contains(complaint), "{template}: {refusal}");
+            assert!(error.contains(expected), "{template}: {error}");
         }
     }
 }

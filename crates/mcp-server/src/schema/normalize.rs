@@ -1,6 +1,6 @@
 //! Rewrites schemas into the subset of JSON Schema (2020-12) that clients and model APIs accept.
 //!
-//! Each step keeps what a schema accepts, but for formats, which are annotations.
+//! Each step preserves the set of values that a schema accepts, except for `format`, which is an annotation.
 
 use std::mem;
 

@@ -11,8 +11,8 @@ use std::{cmp::Ordering, fmt};
 use mcp_protocol::json;
 use serde_json::{Number, Value};
 
-use self::nodes::{Additional, Kind, Node, Property, nodes_of};
-use super::text::{Text, TextCursor};
+use self::nodes::{Additional, JsonType, Node, Property, nodes_of};
+use super::text::{JsonString, TextCursor};
 
 /// Work limit: the alternatives of nested unions are tried one after the other, each over the same text. A result
 /// that takes more work, plus [`WORK_PER_BYTE`] for each of its bytes, is sent unvalidated. The unit is one byte that
@@ -26,7 +26,7 @@ const MAX_DEPTH: u32 = 500;
 
 /// Validates the results of one tool. A trait object behind a constructor function, so that a function whose tools
 /// have no output schema does not link the validation.
-pub(crate) trait CheckResult: Send + Sync {
+pub(crate) trait ResultValidator: Send + Sync {
     /// Validates the JSON text of a result.
     ///
     /// # Errors
@@ -36,10 +36,10 @@ pub(crate) trait CheckResult: Send + Sync {
 }
 
 /// Creates the validation of an output schema.
-pub(crate) type NewResultCheck = fn(&Value) -> Box<dyn CheckResult>;
+pub(crate) type NewResultValidator = fn(&Value) -> Box<dyn ResultValidator>;
 
 /// Compiles an output schema.
-pub(crate) fn result_check(schema: &Value) -> Box<dyn CheckResult> {
+pub(crate) fn result_validator(schema: &Value) -> Box<dyn ResultValidator> {
     Box::new(CompiledSchema::new(schema))
 }
 
@@ -59,8 +59,8 @@ pub(crate) struct Violation {
 
 #[derive(Debug)]
 enum ViolationKind {
-    Kind {
-        is: Kind,
+    WrongType {
+        is: JsonType,
         expected: u8,
     },
     Bound(&'static str),
@@ -82,10 +82,10 @@ impl Violation {
 
     /// Of the violations of two alternatives, returns the deeper one: of the alternative that was probably meant.
     fn or(mut self, other: Self) -> Self {
-        let is_kind = |own: &Self| own.path.is_empty() && matches!(own.what, ViolationKind::Kind { .. });
+        let is_kind = |own: &Self| own.path.is_empty() && matches!(own.what, ViolationKind::WrongType { .. });
         match (is_kind(&self), is_kind(&other)) {
             (true, true) => {
-                if let (ViolationKind::Kind { expected, .. }, ViolationKind::Kind { expected: more, .. }) =
+                if let (ViolationKind::WrongType { expected, .. }, ViolationKind::WrongType { expected: more, .. }) =
                     (&mut self.what, &other.what)
                 {
                     *expected |= more;
@@ -120,12 +120,12 @@ impl fmt::Display for Violation {
         };
         write!(f, "the result does not match the output schema of its tool: `{path}` ")?;
         match &self.what {
-            ViolationKind::Kind { is, expected } => {
-                let kinds = Kind::ALL.iter().filter(|(kind, _)| expected & kind.bit() != 0);
+            ViolationKind::WrongType { is, expected } => {
+                let kinds = JsonType::ALL.iter().filter(|(kind, _)| expected & kind.bit() != 0);
                 let names: Vec<&str> = kinds.map(|(_, name)| *name).collect();
                 write!(f, "is of type {}, expected {}", is.name(), names.join(" or "))?;
-                let is_number = expected & (Kind::Number.bit() | Kind::Integer.bit()) != 0;
-                if *is == Kind::Null && is_number { f.write_str(" (NaN and infinity become null)") } else { Ok(()) }
+                let is_number = expected & (JsonType::Number.bit() | JsonType::Integer.bit()) != 0;
+                if *is == JsonType::Null && is_number { f.write_str(" (NaN and infinity become null)") } else { Ok(()) }
             }
             ViolationKind::Bound(keyword) => write!(f, "violates `{keyword}`"),
             ViolationKind::Missing(name) => write!(f, "lacks the required member `{name}`"),
@@ -143,7 +143,7 @@ impl CompiledSchema {
     }
 }
 
-impl CheckResult for CompiledSchema {
+impl ResultValidator for CompiledSchema {
     fn check(&self, result: &str) -> Result<(), Violation> {
         let work = BASE_WORK.saturating_add(WORK_PER_BYTE.saturating_mul(result.len()));
         let mut checking = Validation { nodes: &self.nodes, work, depth: 0 };
@@ -204,15 +204,15 @@ impl Validation<'_> {
         }
         match cursor.peek() {
             Some(b'{') => {
-                of_kind(node, Kind::Object)?;
+                of_kind(node, JsonType::Object)?;
                 self.object(node, cursor)
             }
             Some(b'[') => {
-                of_kind(node, Kind::Array)?;
+                of_kind(node, JsonType::Array)?;
                 self.array(node, cursor)
             }
             Some(b'"') => {
-                of_kind(node, Kind::String)?;
+                of_kind(node, JsonType::String)?;
                 string(node, self.read(cursor, TextCursor::string)?)
             }
             _ => scalar(node, self.read(cursor, TextCursor::literal)?),
@@ -224,7 +224,7 @@ impl Validation<'_> {
         for own in alternatives {
             match self.value(*own, &mut { cursor }) {
                 Ok(()) => return Ok(()),
-                Err(given_up @ Violation { what: ViolationKind::WorkExceeded, .. }) => return Err(given_up),
+                Err(exceeded @ Violation { what: ViolationKind::WorkExceeded, .. }) => return Err(exceeded),
                 Err(violation) => {
                     nearest = Some(match nearest {
                         Some(own) => own.or(violation),
@@ -297,12 +297,12 @@ fn missing(node: &Node, mut object: TextCursor<'_>) -> String {
     node.properties.iter().find(lacks).map(|property| property.name.clone()).unwrap_or_default()
 }
 
-fn of_kind(node: &Node, kind: Kind) -> Result<(), Violation> {
+fn of_kind(node: &Node, kind: JsonType) -> Result<(), Violation> {
     // An integer is also a number.
-    let bits = if kind == Kind::Integer { kind.bit() | Kind::Number.bit() } else { kind.bit() };
+    let bits = if kind == JsonType::Integer { kind.bit() | JsonType::Number.bit() } else { kind.bit() };
     match node.kinds == 0 || node.kinds & bits != 0 {
         true => Ok(()),
-        false => Err(Violation::new(ViolationKind::Kind { is: kind, expected: node.kinds })),
+        false => Err(Violation::new(ViolationKind::WrongType { is: kind, expected: node.kinds })),
     }
 }
 
@@ -316,7 +316,7 @@ fn between(count: u64, min: Option<u64>, max: Option<u64>, keywords: [&'static s
     Ok(())
 }
 
-fn string(node: &Node, text: Text<'_>) -> Result<(), Violation> {
+fn string(node: &Node, text: JsonString<'_>) -> Result<(), Violation> {
     if node.min_length.is_none() && node.max_length.is_none() && node.choices.is_none() {
         return Ok(());
     }
@@ -331,11 +331,11 @@ fn string(node: &Node, text: Text<'_>) -> Result<(), Violation> {
 
 fn scalar(node: &Node, literal: &str) -> Result<(), Violation> {
     let kind = match literal.as_bytes().first() {
-        Some(b'n') => Kind::Null,
-        Some(b't' | b'f') => Kind::Boolean,
-        _ if !literal.contains(['.', 'e', 'E']) => Kind::Integer,
-        _ if literal.parse::<f64>().is_ok_and(|value| value.fract() == 0.0) => Kind::Integer,
-        _ => Kind::Number,
+        Some(b'n') => JsonType::Null,
+        Some(b't' | b'f') => JsonType::Boolean,
+        _ if !literal.contains(['.', 'e', 'E']) => JsonType::Integer,
+        _ if literal.parse::<f64>().is_ok_and(|value| value.fract() == 0.0) => JsonType::Integer,
+        _ => JsonType::Number,
     };
     of_kind(node, kind)?;
     if let Some(choices) = &node.choices {
@@ -348,7 +348,7 @@ fn scalar(node: &Node, literal: &str) -> Result<(), Violation> {
             return Err(Violation::new(ViolationKind::Bound("enum")));
         }
     }
-    if !matches!(kind, Kind::Integer | Kind::Number) {
+    if !matches!(kind, JsonType::Integer | JsonType::Number) {
         return Ok(());
     }
     for (bound, allowed, keyword) in [

@@ -128,16 +128,16 @@ schema_only! {
     struct WithUnions { #[serde(flatten)] shape: Shape, #[serde(flatten)] step: Step }
 }
 
-/// The entry, the derived schema, the normalized schema, and the expected one.
-struct Row {
+/// One case: its name, the schema before and after normalization, and the expected schema.
+struct Case {
     name: String,
     before: Value,
     after: Value,
     expected: Value,
 }
 
-/// A type as a property, in arguments and in results.
-fn rows_of<T: JsonSchema>(entry: &str, expected: &Value) -> Vec<Row> {
+/// Returns the cases of a type as a property, in arguments and in results.
+fn cases_of<T: JsonSchema>(entry: &str, expected: &Value) -> Vec<Case> {
     let name = format!("{entry} {}", std::any::type_name::<T>());
     let (arguments, result) = (input_schema_of::<Holder<T>>(), output_schema_of::<Holder<T>>());
     let as_input = tool_input_schema(arguments.clone(), SchemaOrigin::Derived).unwrap();
@@ -147,21 +147,21 @@ fn rows_of<T: JsonSchema>(entry: &str, expected: &Value) -> Vec<Row> {
         of_input.as_object_mut().unwrap().remove("required");
     }
     vec![
-        Row { name: format!("{name} (input)"), before: arguments, after: as_input, expected: of_input },
-        Row { name: format!("{name} (output)"), after: for_clients(result.clone()), before: result, expected },
+        Case { name: format!("{name} (input)"), before: arguments, after: as_input, expected: of_input },
+        Case { name: format!("{name} (output)"), after: for_clients(result.clone()), before: result, expected },
     ]
 }
 
-/// A type as the arguments of a tool.
-fn row_of<T: JsonSchema>(entry: &str, expected: Value) -> Row {
+/// Returns the case of a type as the arguments of a tool.
+fn case_of<T: JsonSchema>(entry: &str, expected: Value) -> Case {
     let before = input_schema_of::<T>();
     let after = tool_input_schema(before.clone(), SchemaOrigin::Derived).unwrap();
-    Row { name: format!("{entry} {}", std::any::type_name::<T>()), before, after, expected }
+    Case { name: format!("{entry} {}", std::any::type_name::<T>()), before, after, expected }
 }
 
-/// A schema that an author wrote.
-fn raw_row(entry: &str, before: Value, expected: Value) -> Row {
-    Row {
+/// Returns the case of a hand-written schema.
+fn raw_case(entry: &str, before: Value, expected: Value) -> Case {
+    Case {
         name: format!("{entry} by hand"),
         after: tool_input_schema(before.clone(), SchemaOrigin::HandWritten).unwrap(),
         before,
@@ -173,7 +173,7 @@ fn or_null(schema: Value) -> Value {
     json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
-fn rows() -> Vec<Row> {
+fn cases() -> Vec<Case> {
     let (string, number) = (json!({ "type": "string" }), json!({ "type": "number" }));
     let byte = json!({ "type": "integer", "minimum": 0, "maximum": 255 });
     let unsigned = json!({ "type": "integer", "minimum": 0 });
@@ -196,72 +196,72 @@ fn rows() -> Vec<Row> {
         }, "required": ["name", "children"] })
     };
     let inner_tree = tree("#/$defs/Tree");
-    let mut rows = vec![
-        rows_of::<u8>("1.1", &byte),
-        rows_of::<u16>("1.1", &json!({ "type": "integer", "minimum": 0, "maximum": 65535 })),
-        rows_of::<u32>("1.1", &unsigned),
-        rows_of::<u64>("1.1", &unsigned),
-        rows_of::<usize>("1.1", &unsigned),
-        rows_of::<i8>("1.1", &json!({ "type": "integer", "minimum": -128, "maximum": 127 })),
-        rows_of::<i32>("1.1", &json!({ "type": "integer" })),
-        rows_of::<i64>("1.1", &json!({ "type": "integer" })),
-        rows_of::<f32>("1.1", &number),
-        rows_of::<f64>("1.1", &number),
-        rows_of::<IpAddr>("1.1", &string),
-        rows_of::<Ipv4Addr>("1.1", &format("ipv4")),
-        rows_of::<Vec<u64>>("1.1", &json!({ "type": "array", "items": unsigned })),
-        rows_of::<BTreeMap<String, u64>>("1.1", &json!({ "type": "object", "additionalProperties": unsigned })),
-        rows_of::<std::time::Duration>(
+    let mut cases = vec![
+        cases_of::<u8>("1.1", &byte),
+        cases_of::<u16>("1.1", &json!({ "type": "integer", "minimum": 0, "maximum": 65535 })),
+        cases_of::<u32>("1.1", &unsigned),
+        cases_of::<u64>("1.1", &unsigned),
+        cases_of::<usize>("1.1", &unsigned),
+        cases_of::<i8>("1.1", &json!({ "type": "integer", "minimum": -128, "maximum": 127 })),
+        cases_of::<i32>("1.1", &json!({ "type": "integer" })),
+        cases_of::<i64>("1.1", &json!({ "type": "integer" })),
+        cases_of::<f32>("1.1", &number),
+        cases_of::<f64>("1.1", &number),
+        cases_of::<IpAddr>("1.1", &string),
+        cases_of::<Ipv4Addr>("1.1", &format("ipv4")),
+        cases_of::<Vec<u64>>("1.1", &json!({ "type": "array", "items": unsigned })),
+        cases_of::<BTreeMap<String, u64>>("1.1", &json!({ "type": "object", "additionalProperties": unsigned })),
+        cases_of::<std::time::Duration>(
             "1.1",
             &json!({ "type": "object", "properties": { "secs": unsigned, "nanos": unsigned }, "required": ["secs", "nanos"] }),
         ),
-        rows_of::<Option<String>>("1.2", &or_null(string.clone())),
-        rows_of::<Option<bool>>("1.2", &or_null(json!({ "type": "boolean" }))),
-        rows_of::<Option<u8>>("1.2", &or_null(byte.clone())),
-        rows_of::<Option<Option<u8>>>("1.2", &or_null(byte.clone())),
-        rows_of::<Option<f64>>("1.2", &or_null(number.clone())),
-        rows_of::<Option<Ipv4Addr>>("1.2", &or_null(format("ipv4"))),
-        rows_of::<Option<Point>>("1.2", &or_null(point.clone())),
-        rows_of::<Option<Vec<String>>>("1.2", &or_null(json!({ "type": "array", "items": string }))),
-        rows_of::<Option<BTreeMap<String, u8>>>(
+        cases_of::<Option<String>>("1.2", &or_null(string.clone())),
+        cases_of::<Option<bool>>("1.2", &or_null(json!({ "type": "boolean" }))),
+        cases_of::<Option<u8>>("1.2", &or_null(byte.clone())),
+        cases_of::<Option<Option<u8>>>("1.2", &or_null(byte.clone())),
+        cases_of::<Option<f64>>("1.2", &or_null(number.clone())),
+        cases_of::<Option<Ipv4Addr>>("1.2", &or_null(format("ipv4"))),
+        cases_of::<Option<Point>>("1.2", &or_null(point.clone())),
+        cases_of::<Option<Vec<String>>>("1.2", &or_null(json!({ "type": "array", "items": string }))),
+        cases_of::<Option<BTreeMap<String, u8>>>(
             "1.2",
             &or_null(json!({ "type": "object", "additionalProperties": byte })),
         ),
-        rows_of::<Vec<Option<String>>>("1.2", &json!({ "type": "array", "items": or_null(string.clone()) })),
-        rows_of::<BTreeMap<String, Option<Point>>>(
+        cases_of::<Vec<Option<String>>>("1.2", &json!({ "type": "array", "items": or_null(string.clone()) })),
+        cases_of::<BTreeMap<String, Option<Point>>>(
             "1.2",
             &json!({ "type": "object", "additionalProperties": or_null(point.clone()) }),
         ),
-        rows_of::<Option<Shape>>("1.2", &or_null(shape.clone())),
-        rows_of::<TextOrNumber>("1.2", &json!({ "anyOf": [string, { "type": "integer" }] })),
-        rows_of::<Option<Size>>("1.3", &or_null(size.clone())),
-        rows_of::<Vec<Option<Size>>>("1.3", &json!({ "type": "array", "items": or_null(size.clone()) })),
-        rows_of::<Value>("1.4", &json!({})),
-        rows_of::<Option<Value>>("1.4", &json!({})),
-        rows_of::<Vec<Value>>("1.4", &json!({ "type": "array", "items": {} })),
-        rows_of::<Vec<Vec<Value>>>("1.4", &json!({ "type": "array", "items": { "type": "array", "items": {} } })),
-        rows_of::<BTreeMap<String, Value>>("1.4", &json!({ "type": "object", "additionalProperties": true })),
-        rows_of::<(String, u8)>("1.7", &pair),
-        rows_of::<Option<(String, u8)>>("1.7", &or_null(pair.clone())),
-        rows_of::<(u8, u8)>(
+        cases_of::<Option<Shape>>("1.2", &or_null(shape.clone())),
+        cases_of::<TextOrNumber>("1.2", &json!({ "anyOf": [string, { "type": "integer" }] })),
+        cases_of::<Option<Size>>("1.3", &or_null(size.clone())),
+        cases_of::<Vec<Option<Size>>>("1.3", &json!({ "type": "array", "items": or_null(size.clone()) })),
+        cases_of::<Value>("1.4", &json!({})),
+        cases_of::<Option<Value>>("1.4", &json!({})),
+        cases_of::<Vec<Value>>("1.4", &json!({ "type": "array", "items": {} })),
+        cases_of::<Vec<Vec<Value>>>("1.4", &json!({ "type": "array", "items": { "type": "array", "items": {} } })),
+        cases_of::<BTreeMap<String, Value>>("1.4", &json!({ "type": "object", "additionalProperties": true })),
+        cases_of::<(String, u8)>("1.7", &pair),
+        cases_of::<Option<(String, u8)>>("1.7", &or_null(pair.clone())),
+        cases_of::<(u8, u8)>(
             "1.7",
             &json!({ "type": "array", "prefixItems": [byte, byte], "items": byte, "minItems": 2, "maxItems": 2 }),
         ),
-        rows_of::<(Value, u8)>(
+        cases_of::<(Value, u8)>(
             "1.7",
             &json!({ "type": "array", "prefixItems": [{}, byte], "items": {}, "minItems": 2, "maxItems": 2 }),
         ),
-        rows_of::<[u8; 3]>("1.7", &json!({ "type": "array", "items": byte, "minItems": 3, "maxItems": 3 })),
-        rows_of::<Size>("1.8", &size),
-        rows_of::<Topping>("1.8", &topping("What is on it.")),
-        rows_of::<Option<Topping>>("1.8", &or_null(topping("What is on it."))),
-        rows_of::<Vec<Topping>>("1.8", &json!({ "type": "array", "items": topping("What is on it.") })),
-        rows_of::<Only>(
+        cases_of::<[u8; 3]>("1.7", &json!({ "type": "array", "items": byte, "minItems": 3, "maxItems": 3 })),
+        cases_of::<Size>("1.8", &size),
+        cases_of::<Topping>("1.8", &topping("What is on it.")),
+        cases_of::<Option<Topping>>("1.8", &or_null(topping("What is on it."))),
+        cases_of::<Vec<Topping>>("1.8", &json!({ "type": "array", "items": topping("What is on it.") })),
+        cases_of::<Only>(
             "1.8",
             &json!({ "type": "string", "enum": ["One"], "description": "- `One`: There is no other." }),
         ),
-        rows_of::<Shape>("1.8", &shape),
-        rows_of::<Step>(
+        cases_of::<Shape>("1.8", &shape),
+        cases_of::<Step>(
             "1.8",
             &json!({ "oneOf": [
                 { "type": "string", "enum": ["Stop", "Turn"],
@@ -274,8 +274,8 @@ fn rows() -> Vec<Row> {
     .into_iter()
     .flatten()
     .collect::<Vec<_>>();
-    rows.extend([
-        row_of::<Formats>(
+    cases.extend([
+        case_of::<Formats>(
             "1.1",
             json!({ "type": "object", "properties": {
                 "moment": format("date-time"), "day": or_null(format("date")), "time": format("time"),
@@ -284,7 +284,7 @@ fn rows() -> Vec<Row> {
                 "version": or_null(string.clone()),
             }, "required": ["moment", "time", "span", "naive_time", "id", "link", "email", "iri"] }),
         ),
-        row_of::<Bounded>(
+        case_of::<Bounded>(
             "1.2",
             json!({ "type": "object", "properties": {
                 "limit": { "description": "The most.",
@@ -296,29 +296,29 @@ fn rows() -> Vec<Row> {
                 "topping": topping("On it."),
             }, "required": ["topping"] }),
         ),
-        row_of::<Anything>(
+        case_of::<Anything>(
             "1.4",
             json!({ "type": "object", "properties": { "any": {}, "maybe": { "default": null },
                 "list": { "type": "array", "items": {} } }, "required": ["any", "list"] }),
         ),
-        row_of::<Flattened>(
+        case_of::<Flattened>(
             "1.4",
             json!({ "type": "object", "properties": { "id": byte, "x": number, "y": number },
                 "required": ["id", "x", "y"], "additionalProperties": true }),
         ),
-        row_of::<NoArguments>("1.6", json!({ "type": "object", "properties": {}, "additionalProperties": false })),
-        row_of::<BTreeMap<String, bool>>(
+        case_of::<NoArguments>("1.6", json!({ "type": "object", "properties": {}, "additionalProperties": false })),
+        case_of::<BTreeMap<String, bool>>(
             "1.6",
             json!({ "type": "object", "properties": {}, "additionalProperties": { "type": "boolean" } }),
         ),
-        row_of::<Tree>("1.10", tree("#")),
-        row_of::<Holder<Tree>>(
+        case_of::<Tree>("1.10", tree("#")),
+        case_of::<Holder<Tree>>(
             "1.10",
             json!({ "type": "object", "properties": { "value": inner_tree.clone() }, "required": ["value"],
                 "$defs": { "Tree": inner_tree } }),
         ),
-        raw_row("1.6", json!({}), json!({ "type": "object", "properties": {} })),
-        raw_row(
+        raw_case("1.6", json!({}), json!({ "type": "object", "properties": {} })),
+        raw_case(
             "1.2",
             json!({ "type": "object", "properties": {
                 "several": { "type": ["string", "integer", "null"], "minLength": 1, "minimum": 2, "title": "S" },
@@ -349,7 +349,7 @@ fn rows() -> Vec<Row> {
             }, "allOf": [{ "anyOf": [{ "required": ["kind"] }, { "required": ["list"] }, { "required": ["both"] },
                 { "required": ["open"] }, { "required": ["several"] }] }] }),
         ),
-        raw_row(
+        raw_case(
             "other dialects",
             json!({ "$schema": "http://json-schema.org/draft-07/schema#", "type": "object",
                 "properties": { "a": { "type": ["string", "null"] } } }),
@@ -357,28 +357,29 @@ fn rows() -> Vec<Row> {
                 "properties": { "a": { "type": ["string", "null"] } } }),
         ),
     ]);
-    rows
+    cases
 }
 
 #[test]
 fn schemas_are_normalized_for_clients() {
-    let wrong = rows().into_iter().filter(|row| row.after != row.expected);
-    let wrong: Vec<String> =
-        wrong.map(|row| format!("{}:\n  is        {}\n  should be {}", row.name, row.after, row.expected)).collect();
+    let wrong = cases().into_iter().filter(|case| case.after != case.expected);
+    let wrong: Vec<String> = wrong
+        .map(|case| format!("{}:\n  is        {}\n  should be {}", case.name, case.after, case.expected))
+        .collect();
 
-    assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// The derived and the normalized schema accept the same values.
 #[test]
 fn normalization_keeps_the_accepted_values() {
     let mut invalid = 0;
-    for row in rows() {
-        let before = jsonschema::validator_for(&row.before).unwrap();
-        let after = jsonschema::validator_for(&row.after).unwrap();
+    for case in cases() {
+        let before = jsonschema::validator_for(&case.before).unwrap();
+        let after = jsonschema::validator_for(&case.after).unwrap();
         let mut valid = 0;
         // Arguments are objects, and so are the results here.
-        for instance in instances(&row.before, &row.before, 4).iter().filter(|instance| instance.is_object()) {
+        for instance in instances(&case.before, &case.before, 4).iter().filter(|instance| instance.is_object()) {
             let is_valid = before.is_valid(instance);
             if is_valid {
                 valid += 1
@@ -386,14 +387,21 @@ fn normalization_keeps_the_accepted_values() {
                 invalid += 1
             }
 
-            assert_eq!(after.is_valid(instance), is_valid, "{}: {instance}\n{}\n{}", row.name, row.before, row.after);
+            assert_eq!(
+                after.is_valid(instance),
+                is_valid,
+                "{}: {instance}\n{}\n{}",
+                case.name,
+                case.before,
+                case.after
+            );
         }
-        assert!(valid > 0, "{}: no value is valid", row.name);
+        assert!(valid > 0, "{}: no value is valid", case.name);
     }
     assert!(invalid > 0);
 }
 
-/// Values at and around what a schema describes.
+/// Returns values that match a schema, and values that violate it.
 fn instances(schema: &Value, root: &Value, depth: usize) -> Vec<Value> {
     let long = "ä".repeat(6);
     let mut all: Vec<Value> = [json!(null), json!(true), json!(-129), json!(0), json!(1), json!(2), json!(1.0)].into();
@@ -463,7 +471,7 @@ fn raw_message(schema: Value) -> String {
 }
 
 #[test]
-fn a_union_at_the_root_of_arguments_is_rejected_with_the_remedy() {
+fn a_union_at_the_root_of_arguments_is_rejected_with_the_fix() {
     for (message, keyword) in [
         (message::<Shape>(), "oneOf"),
         (message::<TextOrNumber>(), "anyOf"),

@@ -13,12 +13,12 @@ pub(super) struct TextCursor<'a> {
 
 /// A string, without its quotes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Text<'a> {
+pub(super) struct JsonString<'a> {
     raw: &'a str,
     has_escapes: bool,
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonString<'a> {
     /// Unescapes the string; borrowed if it has no escapes.
     pub(super) fn unescaped(self) -> Cow<'a, str> {
         match self.has_escapes {
@@ -66,14 +66,14 @@ impl<'a> TextCursor<'a> {
     }
 
     /// Reads a member's name, and moves to its value.
-    pub(super) fn name(&mut self) -> Text<'a> {
+    pub(super) fn name(&mut self) -> JsonString<'a> {
         let name = self.string();
         self.peek();
         self.at += 1;
         name
     }
 
-    pub(super) fn string(&mut self) -> Text<'a> {
+    pub(super) fn string(&mut self) -> JsonString<'a> {
         self.peek();
         let start = self.at + 1;
         let bytes = self.text.as_bytes();
@@ -89,7 +89,7 @@ impl<'a> TextCursor<'a> {
             }
         }
         self.at = end + 1;
-        Text { raw: self.text.get(start..end).unwrap_or_default(), has_escapes }
+        JsonString { raw: self.text.get(start..end).unwrap_or_default(), has_escapes }
     }
 
     /// Reads a number, `true`, `false` or `null`.

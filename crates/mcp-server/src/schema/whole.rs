@@ -21,7 +21,7 @@ pub(crate) fn with_whole_numbers<'a>(text: &'a str, schema: &Value) -> Cow<'a, s
     }
 }
 
-/// Maximum of schemas that are visited for one text: each name is looked up in each alternative.
+/// Maximum number of schemas that are visited for one text: each name is looked up in each alternative.
 const MAX_VISITS: usize = 1_000_000;
 
 /// Schemas with their references and alternatives, deduplicated.

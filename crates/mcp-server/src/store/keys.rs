@@ -17,7 +17,7 @@ use crate::{
 const FORMAT: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
-/// What sealing adds to a value, in bytes.
+/// Size of a sealed value without its content, in bytes.
 pub(super) const OVERHEAD: usize = 1 + KEY_ID_BYTES + NONCE_LEN + TAG_BYTES;
 /// Maximum number of sealing keys.
 const MAX_SEALING_KEYS: usize = 3;
@@ -30,7 +30,7 @@ const SUBJECT: u8 = 2;
 ///
 /// | Key | Use | Rotation |
 /// | --- | --- | --- |
-/// | index key | HMAC-SHA256 for the keys of rows and subjects | none: with another one all rows read as absent |
+/// | index key | HMAC-SHA256 for the keys of rows and subjects | none: with another index key, all rows read as absent |
 /// | sealing keys | AES-256-GCM-SIV for values: the first seals, all open | add the new key, then seal with it, then remove the old key when its rows have expired |
 ///
 /// Every key is derived by HKDF from a secret and the server's name, so that two servers can share secrets and tables.
@@ -65,16 +65,16 @@ impl StoreKeys {
     /// Derives the keys from a state key. The index key is derived from the oldest of its keys, `previous` in
     /// `current,previous`.
     ///
-    /// Thus adding a new key in front changes nothing for existing rows, and environments with the old and the new text agree.
-    /// Removing the old key changes the index key: everything that is open ends, since its rows read as absent. For some
-    /// minutes, environments with both index keys run, and a key that was claimed in one is free in the other. Remove the old
-    /// key while nothing is open, or use [`new`](Self::new) with an index secret of its own.
+    /// Adding a new key before the old one does not change the index key, so environments with the old and the new setting share
+    /// all rows. Removing the old key changes the index key: existing rows read as absent, which ends all work that uses them. For
+    /// some minutes, environments with different index keys run, and a row that exists for one is absent for the other. Remove the
+    /// old key while no rows are in use, or use [`new`](Self::new) with a separate index secret.
     pub fn from_state_key(server: &str, key: &StateKey) -> Option<Self> {
         let sealing: Vec<[u8; 32]> = key.all().copied().collect();
         Self::new(server, sealing.last()?, &sealing)
     }
 
-    /// Returns the key of a row. Each part of the message has its length before it, or a fixed length.
+    /// Returns the key of a row. In the message, each part has a fixed length or is preceded by its length.
     pub(crate) fn row_key(&self, kind: Kind, caller: Option<&Principal>, id: &[u8]) -> RowKey {
         let mut message = Message::new(&self.index, ROW);
         message.part(kind.name().as_bytes());
@@ -97,7 +97,7 @@ impl StoreKeys {
         RowKey::from_bytes(message.digest())
     }
 
-    /// Returns the digest of a person, the same for all clients.
+    /// Returns the digest of a subject, the same for all clients.
     pub fn subject_key(&self, issuer: &str, subject: &str) -> SubjectKey {
         let mut message = Message::new(&self.index, SUBJECT);
         message.part(issuer.as_bytes());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn subject_keys_belong_to_a_person_and_to_all_of_their_clients() {
+    fn a_subject_key_is_the_same_for_all_clients_of_a_subject() {
         let own = keys(&[1]);
 
         assert_eq!(own.subject_key("a", "b"), keys(&[2]).subject_key("a", "b"));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn older_keys_open_and_unknown_keys_are_named() {
+    fn older_keys_open_and_an_unknown_key_is_an_error() {
         let (old, rotated) = (keys(&[1]), keys(&[3, 2, 1]));
         let row = old.row_key(TASK, None, b"1");
         let (by_old, by_new) = (old.seal(TASK, row, b"a").unwrap(), rotated.seal(TASK, row, b"b").unwrap());
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_state_key_keeps_its_index_while_a_key_is_added() {
+    fn the_index_key_does_not_change_when_a_state_key_is_added() {
         let text = |bytes: &[u8]| {
             let keys: Vec<_> = bytes
                 .iter()

@@ -14,15 +14,15 @@ use super::{
     SubjectKey, Version, validate_limit, validate_within,
 };
 
-/// Default maximum of rows and counters together.
+/// Default maximum number of rows and counters together.
 const MAX_ROWS: usize = 10_000;
-/// Default maximum of all values together, in bytes.
+/// Default maximum total size of values, in bytes.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// A store in memory, for tests and for development with one process. It has at most 10,000 rows and 64 MiB of values; a write
 /// beyond that fails with [`StoreError::Full`].
 ///
-/// Clones share the rows. Not for deployments: each execution environment would have a store of its own.
+/// Clones share the rows. Do not use it in deployments: each execution environment would have its own store.
 #[derive(Clone)]
 pub struct MemoryStore {
     clock: StoreClock,
@@ -35,7 +35,7 @@ pub struct MemoryStore {
 struct Rows {
     values: HashMap<RowKey, Row>,
     counters: HashMap<RowKey, Counter>,
-    /// Size of all values.
+    /// Total size of all values.
     bytes: usize,
 }
 
@@ -63,7 +63,7 @@ impl MemoryStore {
         Self { clock, max_rows: MAX_ROWS, max_bytes: MAX_BYTES, rows: Arc::default() }
     }
 
-    /// Sets the maximum of rows and counters together, and of all values together in bytes.
+    /// Sets the maximum number of rows and counters together, and the maximum total size of values in bytes.
     #[must_use]
     pub fn with_capacity(self, rows: usize, bytes: usize) -> Self {
         Self { max_rows: rows, max_bytes: bytes, ..self }
@@ -73,7 +73,7 @@ impl MemoryStore {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes room for additional rows and bytes, by deletion of expired ones.
+    /// Checks the capacity for additional rows and bytes. Deletes expired rows if it is exceeded.
     fn reserve(&self, rows: &mut Rows, additional: (usize, usize), now: SystemTime) -> Result<(), StoreError> {
         let fits = |own: &Rows| {
             own.values.len() + own.counters.len() + additional.0 <= self.max_rows
@@ -174,8 +174,8 @@ impl Rows {
     }
 }
 
-fn keys<K: Copy + Eq + Hash, V>(map: &HashMap<K, V>, limit: usize, is_meant: impl Fn(&V) -> bool) -> Vec<K> {
-    map.iter().filter(|(_, value)| is_meant(value)).map(|(key, _)| *key).take(limit).collect()
+fn keys<K: Copy + Eq + Hash, V>(map: &HashMap<K, V>, limit: usize, is_selected: impl Fn(&V) -> bool) -> Vec<K> {
+    map.iter().filter(|(_, value)| is_selected(value)).map(|(key, _)| *key).take(limit).collect()
 }
 
 impl Store for MemoryStore {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_store_keeps_what_is_live_and_replaces_what_has_expired() {
+    async fn a_full_store_keeps_live_rows_and_replaces_expired_ones() {
         let now = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH));
         let clock = Arc::clone(&now);
         let store = MemoryStore::with_clock(Arc::new(move || *clock.lock().unwrap())).with_capacity(3, 10);

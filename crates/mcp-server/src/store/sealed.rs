@@ -11,7 +11,7 @@ use crate::Principal;
 
 /// A store whose keys are digests and whose values are sealed. Cheap to clone.
 ///
-/// A row belongs to its caller: the same id of another caller, or of another client of the same person, is another row.
+/// A row belongs to its caller: the same id of another caller, or of another client of the same subject, is another row.
 /// [`Store`] has the rules of each operation.
 ///
 /// ```
@@ -44,9 +44,9 @@ pub struct SealedStore {
 /// Identifies a row or a counter.
 #[derive(Clone, Copy)]
 pub struct StoreId<'a> {
-    /// What the row is for: ids of different kinds are different rows.
+    /// The kind of the row. Equal ids of different kinds are different rows.
     pub kind: Kind,
-    /// The caller whose row it is; `None` for anonymous callers, who share their rows.
+    /// The caller that owns the row; `None` for anonymous callers, who share their rows.
     pub caller: Option<&'a Principal>,
     /// Any bytes of any length.
     pub id: &'a [u8],
@@ -62,7 +62,7 @@ impl SealedStore {
     /// Maximum size of a value: 37 bytes less than [`MAX_VALUE_BYTES`].
     pub const MAX_VALUE_BYTES: usize = MAX_VALUE_BYTES - OVERHEAD;
 
-    /// Seals what a store has.
+    /// Creates a store that seals the values of `store`.
     pub fn new(store: Arc<dyn Store>, keys: StoreKeys) -> Self {
         Self { store, keys: Arc::new(keys) }
     }
@@ -87,7 +87,7 @@ impl SealedStore {
         self.get_row(id.kind, self.row_key(id)).await
     }
 
-    /// Returns the value of a row that is [due](Self::due), whose caller and id are not known; `None` if it is absent.
+    /// Returns the value of a row from [`due`](Self::due), by its key: caller and id are unknown. `None` if it is absent.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl SealedStore {
         self.compare_and_set_row(id.kind, self.row_key(id), version, content).await
     }
 
-    /// Replaces a row that is [due](Self::due), as [`compare_and_set`](Self::compare_and_set) does.
+    /// As [`compare_and_set`](Self::compare_and_set), for a row from [`due`](Self::due), by its key.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl SealedStore {
         self.store.compare_and_set(key, version, Content { value: &sealed, ..content }).await
     }
 
-    /// Adds to a counter as much of the amount as its ceiling permits. Counts are not sealed.
+    /// Adds the amount to a counter, up to its ceiling. Counts are not sealed.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl SealedStore {
         self.store.due(kind, within, limit).await
     }
 
-    /// Deletes all rows and counters of a person, of all kinds and clients. Returns their number.
+    /// Deletes all rows and counters of a subject, of all kinds and clients. Returns their number.
     ///
     /// # Errors
     ///

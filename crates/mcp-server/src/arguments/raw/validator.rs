@@ -13,7 +13,7 @@ use super::Check;
 
 /// Longer invalid arguments are rejected without a path.
 const MAX_EXPLAINED_BYTES: usize = 4096;
-/// Maximum of visits of one value, by the references of a recursive schema.
+/// Maximum number of visits of one value, by the references of a recursive schema.
 const MAX_VISITS: f64 = 100_000.0;
 /// The same where each visit may leave an error.
 const MAX_EXPLAINED_VISITS: f64 = 1_000.0;
@@ -149,7 +149,7 @@ mod tests {
         (0..levels).fold(json!({ "kind": kind }), |child, _| json!({ "kind": 0, "child": child }))
     }
 
-    /// A union that leads back to itself.
+    /// A union that refers to itself.
     #[test]
     fn a_recursive_union_has_a_maximum_depth() {
         let check = compile(&tree(2)).unwrap();
@@ -157,8 +157,8 @@ mod tests {
         assert!(check(&nested(5, json!(0)), 100).is_ok());
         assert!(check(&nested(5, json!(7)), 100).unwrap_err().contains("not valid"));
         assert!(check(&nested(14, json!(7)), 100).unwrap_err().contains("do not match the input schema"));
-        let refusal = check(&nested(60, json!(7)), 1_000).unwrap_err();
-        assert!(refusal.contains("61 levels deep") && refusal.contains("allows 16"), "{refusal}");
+        let error = check(&nested(60, json!(7)), 1_000).unwrap_err();
+        assert!(error.contains("61 levels deep") && error.contains("allows 16"), "{error}");
     }
 
     #[test]
@@ -181,9 +181,9 @@ mod tests {
     fn a_violation_has_its_path_and_the_actual_value() {
         let check = compile(&json!({ "properties": { "a": { "items": { "maximum": 3 } } } })).unwrap();
 
-        let refusal = check(&json!({ "a": [1, 5, 6] }), 20).unwrap_err();
+        let error = check(&json!({ "a": [1, 5, 6] }), 20).unwrap_err();
 
-        assert_eq!(refusal, "invalid arguments: `a.1`: the value is greater than the maximum of 3; given: 5");
+        assert_eq!(error, "invalid arguments: `a.1`: the value is greater than the maximum of 3; given: 5");
         assert!(check(&json!({ "a": [1, 5, 6] }), 5_000).unwrap_err().contains("at most 4096 bytes"));
     }
 }

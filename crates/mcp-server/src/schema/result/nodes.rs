@@ -1,4 +1,4 @@
-//! A schema as nodes that refer to each other by index, for validation without maps of names.
+//! A compiled schema: nodes that refer to each other by index, for validation without map lookups.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 
 /// A kind of JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum JsonType {
     Null,
     Boolean,
     Integer,
@@ -16,7 +16,7 @@ pub(super) enum Kind {
     Object,
 }
 
-impl Kind {
+impl JsonType {
     pub(super) const ALL: [(Self, &'static str); 7] = [
         (Self::Null, "null"),
         (Self::Boolean, "boolean"),
@@ -43,7 +43,7 @@ impl Kind {
 /// The keywords of a schema.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// Allowed [`Kind`]s, as bits; any if 0.
+    /// Allowed [`JsonType`]s, as bits; any if 0.
     pub(super) kinds: u8,
     pub(super) minimum: Option<Number>,
     pub(super) maximum: Option<Number>,
@@ -180,5 +180,5 @@ fn kinds(names: Option<&Value>) -> u8 {
         Some(name) => std::slice::from_ref(name),
         None => &[],
     };
-    names.iter().filter_map(|name| Kind::named(name.as_str()?)).fold(0, |kinds, kind| kinds | kind.bit())
+    names.iter().filter_map(|name| JsonType::named(name.as_str()?)).fold(0, |kinds, kind| kinds | kind.bit())
 }
