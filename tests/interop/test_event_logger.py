@@ -275,7 +275,7 @@ def test_a_read_only_database_is_read(server, admin):
         written = call(running.url)
         read = call(running.url, tool="get_latest_events", limit=1)
 
-    assert not written[0] and written[1].startswith("The database takes no changes at the moment.")
+    assert not written[0] and written[1].startswith("The database is read-only at the moment.")
     assert read[0] and read[1].endswith(" login")
 
 

@@ -48,7 +48,7 @@ where
     (Arc::try_unwrap(shared).ok().map(Mutex::into_inner), result)
 }
 
-/// Runs the closure in a session of its own, where each statement commits by itself.
+/// Runs the closure in its own session, where each statement commits by itself.
 pub(crate) async fn in_autocommit<T, F, Fut>(
     connection: PgConnection,
     work: &F,

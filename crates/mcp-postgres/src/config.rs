@@ -20,11 +20,11 @@ const SSLROOTCERT: &str = "DB_SSLROOTCERT";
 const MIGRATE: &str = "DB_MIGRATE";
 const WARM: &str = "DB_WARM";
 const REGION: &str = "AWS_REGION";
-/// Concurrent requests of one environment; one where it is unset, which is everywhere except on Managed Instances.
+/// Variable with the number of concurrent requests of one environment. Only Managed Instances set it; the default is 1.
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 const DEFAULT_PORT: u16 = 5432;
-const TRUSTED_FOR: Duration = Duration::from_secs(5);
+const PING_AFTER: Duration = Duration::from_secs(5);
 /// Aurora DSQL closes a connection after an hour.
 const DSQL_CONNECTION_AGE: Duration = Duration::from_secs(50 * 60);
 /// Name of the only database of an Aurora DSQL cluster.
@@ -43,16 +43,16 @@ const RDS: &str = ".rds.amazonaws.com";
 pub struct DatabaseConfig {
     pub(crate) options: PgConnectOptions,
     pub(crate) password: Password,
-    /// Maximum of connections of one environment: one for each concurrent request.
+    /// Maximum number of connections of one environment: one for each concurrent request.
     pub connections: usize,
     /// `DB_MIGRATE`: whether the function applies migrations.
     pub migrate: bool,
     /// `DB_WARM`: whether the init phase connects. Set it to `off` for a database that pauses when idle, so that only
     /// requests that need the database wake it.
     pub warm: bool,
-    /// Idle time after which a connection is pinged before it is used: five seconds. An environment may have been
-    /// frozen meanwhile.
-    pub trusted_for: Duration,
+    /// Idle time after which a connection is pinged before its next use: five seconds. The environment may have been frozen while
+    /// the connection was idle.
+    pub ping_after: Duration,
     /// Age after which an idle connection is replaced: 50 minutes with `DB_AUTH=dsql`, since Aurora DSQL closes it after
     /// an hour. `None` for other databases.
     pub max_connection_age: Option<Duration>,
@@ -101,7 +101,7 @@ impl DatabaseConfig {
     /// When a variable is missing, invalid, or contradicts another; the error names the variables.
     pub fn from_env<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InitError> {
         let get = |name: &str| get(name).map(str::trim).filter(|value| !value.is_empty());
-        let refuse_beside = |own: &str, others: &[&str]| match others.iter().find(|other| get(other).is_some()) {
+        let ensure_exclusive = |own: &str, others: &[&str]| match others.iter().find(|other| get(other).is_some()) {
             Some(other) => Err(InitError::new(format!("{own} and {other} are mutually exclusive: set one of them"))),
             None => Ok(()),
         };
@@ -139,24 +139,24 @@ impl DatabaseConfig {
         };
 
         let (options, password) = if let Some(url) = get(URL) {
-            refuse_beside(URL, &[HOST, PORT, USER, PASS, NAME, SECRET_ARN])?;
+            ensure_exclusive(URL, &[HOST, PORT, USER, PASS, NAME, SECRET_ARN])?;
             if is_iam {
                 return Err(InitError::new(format!("{AUTH}={auth} needs {HOST}, {USER} and {NAME} in place of {URL}")));
             }
             let parameters = UrlParameters::read(url)?;
             if let Some(mode) = parameters.ssl_mode {
-                refuse_beside(URL, &[SSLMODE])?;
+                ensure_exclusive(URL, &[SSLMODE])?;
                 tls.mode = Some(ssl_mode(&format!("sslmode in {URL}"), &mode)?);
             }
             if let Some(root_cert) = parameters.ssl_root_cert {
-                refuse_beside(URL, &[SSLROOTCERT])?;
+                ensure_exclusive(URL, &[SSLROOTCERT])?;
                 tls.root_cert = Some(root_cert);
             }
             // The parser's message could repeat a part of the URL, including the password.
             let options = PgConnectOptions::from_str(url).map_err(|_| InitError::secret(URL, EXPECTED_URL))?;
             (options, Password::Fixed)
         } else if let Some(arn) = get(SECRET_ARN) {
-            refuse_beside(SECRET_ARN, &[PASS])?;
+            ensure_exclusive(SECRET_ARN, &[PASS])?;
             if is_iam {
                 return Err(InitError::new(format!(
                     "{SECRET_ARN} and {AUTH}={auth} are mutually exclusive: set one of them"
@@ -201,10 +201,10 @@ impl DatabaseConfig {
         let options = tls.apply(options);
         let connections = get(MAX_CONCURRENCY).and_then(|limit| limit.parse().ok()).unwrap_or(1);
         let max_connection_age = is_dsql.then_some(DSQL_CONNECTION_AGE);
-        Ok(Self { options, password, connections, migrate, warm, trusted_for: TRUSTED_FOR, max_connection_age, tls })
+        Ok(Self { options, password, connections, migrate, warm, ping_after: PING_AFTER, max_connection_age, tls })
     }
 
-    /// Whether the database is a cluster of Aurora DSQL.
+    /// Reports whether the database is a cluster of Aurora DSQL.
     pub(crate) fn is_dsql(&self) -> bool {
         matches!(self.password, Password::Iam { kind: TokenKind::Dsql, .. })
     }
@@ -327,7 +327,7 @@ impl Tls {
     }
 }
 
-/// Root certificates for an RDS host: only those of its region, since decoding all of them takes a millisecond of
+/// Returns the root certificates for an RDS host: only those of its region, since decoding all of them takes a millisecond of
 /// each cold start.
 fn rds_roots(host: &str) -> Option<String> {
     let name = host.trim_end_matches('.').strip_suffix(RDS)?;

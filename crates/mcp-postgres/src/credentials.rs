@@ -11,7 +11,7 @@ use crate::config::{ConnectionParts, DatabaseConfig, Secret, TokenKind};
 
 /// All characters but the unreserved ones (RFC 3986, section 2.3), as Signature Version 4 requires.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// The user of Aurora DSQL whose tokens have an action of their own.
+/// The user of Aurora DSQL whose tokens have the action `DbConnectAdmin`.
 const DSQL_ADMIN: &str = "admin";
 /// Validity of a token after it was signed.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(900);

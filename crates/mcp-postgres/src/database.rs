@@ -14,7 +14,7 @@ use crate::{
     hold::{Hold, Holds},
     pooler::in_transaction,
     retry::{Budget, Retries},
-    sessions::{Lease, Session, Sessions, note},
+    sessions::{Lease, Session, Sessions, record_failure},
     transaction::begin,
 };
 
@@ -225,7 +225,7 @@ impl Database {
         let span = lease.span.clone();
         let begun = timeout_at(budget.done_by(), begin(&mut lease.session).instrument(span.clone())).await;
         let begun = begun.map_or_else(|_| Err(Failure::timed_out()), |begun| begun.map_err(Failure::from));
-        note(&span, begun.map_err(Failure::without_effect))?;
+        record_failure(&span, begun.map_err(Failure::without_effect))?;
         Ok(lease)
     }
 
@@ -281,7 +281,7 @@ where
         // The connection was dropped with the closure: a statement may be running on it.
         Err(_) => Err(Failure::timed_out()),
     };
-    note(&span, result)
+    record_failure(&span, result)
 }
 
 /// Closed before the process ends and before a snapshot; [warmed](Database::warm) after a snapshot was restored.

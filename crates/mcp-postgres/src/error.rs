@@ -74,13 +74,12 @@ impl Error for DatabaseError {
 }
 
 /// Message for a caller whose write may have been executed.
-const UNKNOWN: &str =
-    "The database did not answer. It is not known whether the change was made: look before you try again.";
+const UNKNOWN: &str = "The database did not respond. The change may have been made: check before you try again.";
 /// Message for a caller who may retry.
 const BUSY: &str = "The database is busy or not available. Try again in a moment.";
 /// Message for a caller whose text cannot be stored.
 const UNSTORABLE: &str = "text must not contain the character U+0000, nor one that the encoding of the database lacks";
-const READ_ONLY: &str = "The database takes no changes at the moment. Try again later.";
+const READ_ONLY: &str = "The database is read-only at the moment. Try again later.";
 
 impl DatabaseError {
     /// Converts a violated constraint to the handler's error. `client_error` returns a message for the caller for
@@ -252,8 +251,8 @@ impl From<DatabaseError> for Failure {
         let reason = source.and_then(|own| own.downcast_ref()).map(Unavailable::reason).or(source);
         let source = reason.and_then(|own| own.downcast_ref::<sqlx::Error>());
         // Others: a statement that the server has cancelled, or the author's own error.
-        let refused = Class { is_without_effect: true, ..Class::default() };
-        let class = source.map_or(refused, |source| classify(source).1);
+        let rejected = Class { is_without_effect: true, ..Class::default() };
+        let class = source.map_or(rejected, |source| classify(source).1);
         Self { error, class }
     }
 }
@@ -276,7 +275,7 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
         (kind, class)
     };
     // The database rejected the statement, which had no effect.
-    let refused = |kind: Kind| {
+    let rejected = |kind: Kind| {
         let class = Class { is_transient: is_transient(&kind), is_without_effect: true, ..Class::default() };
         (kind, class)
     };
@@ -292,7 +291,7 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
             | sqlx::Error::Encode(_)
-            | sqlx::Error::TypeNotFound { .. } => refused(Kind::Other),
+            | sqlx::Error::TypeNotFound { .. } => rejected(Kind::Other),
             _ => lost(Kind::Other),
         };
     };
@@ -304,57 +303,58 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
     let (kind, class) = match code {
         // Rolled back: a serialization failure, a deadlock.
         // Some drivers and versions report Aurora DSQL's markers (OC000: data conflict, OC001: outdated schema) as the code.
-        "40001" | "40P01" | "OC000" | "OC001" => refused(Kind::Unavailable),
+        "40001" | "40P01" | "OC000" | "OC001" => rejected(Kind::Unavailable),
         // Aurora DSQL: the outcome of a commit is unknown. The connection can be used.
         "XX000" if own.is_some_and(|own| own.message() == "server unavailable") => {
             (Kind::Unavailable, Class { is_transient: true, ..Class::default() })
         }
         // Aurora DSQL rejected the token.
         "08006" if own.is_some_and(|own| own.message().ends_with("access denied")) => {
-            let (kind, class) = refused(Kind::Unavailable);
+            let (kind, class) = rejected(Kind::Unavailable);
             (kind, Class { is_authentication: true, is_connection_lost: true, ..class })
         }
-        // Another deployment changed a table: the statement is prepared again on another connection. Other
-        // unsupported features are permanent errors.
+        // A deployment changed a table: the statement is prepared again on another connection. Other unsupported features are
+        // permanent errors.
         code if code == "26000" || code == "0A000" && own.is_some_and(is_stale_plan) => {
-            let (kind, class) = refused(Kind::Other);
+            let (kind, class) = rejected(Kind::Other);
             (kind, Class { is_transient: true, is_connection_lost: true, ..class })
         }
         // A pooler's session has a prepared statement of this name from another client: the retry gets another session.
         "42P05" => {
-            let (kind, class) = refused(Kind::Other);
+            let (kind, class) = rejected(Kind::Other);
             (kind, Class { is_transient: true, ..class })
         }
         // The server starts, stops, or is at its connection limit: no session was opened.
         code @ ("57P03" | "53300" | "53400") => {
             let (kind, class) = lost(Kind::Unavailable);
-            // The limit of `53400` is a rate of Aurora DSQL, under which a later attempt is.
+            // `53400` is the connection rate of Aurora DSQL, which a later attempt does not exceed.
             (kind, Class { is_without_effect: true, is_full: code == "53300", ..class })
         }
         // The session was terminated. Whether a commit was executed is unknown.
         "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => lost(Kind::Unavailable),
         code if code.starts_with("08") => lost(Kind::Unavailable),
         "25006" => {
-            let (kind, class) = refused(Kind::ReadOnly);
+            let (kind, class) = rejected(Kind::ReadOnly);
             (kind, Class { is_connection_lost: true, ..class })
         }
-        "57014" | "55P03" => refused(Kind::TimedOut),
+        "57014" | "55P03" => rejected(Kind::TimedOut),
         // U+0000 in a text, `\u0000` in JSON, a character that the encoding lacks.
-        "22021" | "22P05" => refused(Kind::InvalidText),
+        "22021" | "22P05" => rejected(Kind::InvalidText),
         "28P01" | "28000" => {
-            let (kind, class) = refused(Kind::Unavailable);
+            let (kind, class) = rejected(Kind::Unavailable);
             (kind, Class { is_authentication: true, is_connection_lost: true, ..class })
         }
-        code if code.starts_with("23") => refused(match constraint {
+        code if code.starts_with("23") => rejected(match constraint {
             Some(name) => Kind::Constraint(name.to_owned()),
             None => Kind::Other,
         }),
-        _ => refused(Kind::Other),
+        _ => rejected(Kind::Other),
     };
     (kind, Class { is_connection_lost: class.is_connection_lost || is_session_over, ..class })
 }
 
-/// `cached plan must not change result type`, in the language of the server.
+/// Reports whether a statement was prepared before a change of its table: `cached plan must not change result type`, which the server
+/// may translate.
 fn is_stale_plan(error: &PgDatabaseError) -> bool {
     error.routine() == Some("RevalidateCachedQuery") || error.message() == "cached plan must not change result type"
 }

@@ -37,7 +37,7 @@
 //! | `credentials` | passwords from Secrets Manager, authentication tokens of RDS |
 //! | `sessions` | connections: open, reuse, replace, close |
 //! | `migrate` | migrations of the schema on Postgres |
-//! | `schema`, `schema_dsql` | [`migrate`]: the schema in an invocation of its own, also on Aurora DSQL |
+//! | `schema`, `schema_dsql` | [`migrate`]: migrations in a separate invocation, also on Aurora DSQL |
 //! | `pooler` | transactions that leave no state in a pooler's session |
 //! | `error` | [`DatabaseError`], and the classification of errors for retries |
 //! | `retry` | deadlines, backoff, jitter |

@@ -21,7 +21,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(7882267113239963506)";
 
 /// State of a new connection, read in one round trip.
 pub(crate) struct SchemaState {
-    /// The settings of the startup message apply: the connection has a session of its own.
+    /// The settings of the startup message apply: the connection has its own session.
     pub(crate) is_own_session: bool,
     /// All migrations were applied; false without a migrator.
     pub(crate) is_current: bool,
@@ -64,7 +64,7 @@ pub(crate) fn ensure_current<'a>(
     Box::pin(apply_pending(connection, migrator, is_pooled))
 }
 
-/// Applies pending migrations in an invocation of their own.
+/// Applies pending migrations in a separate invocation.
 pub(crate) async fn migrate_postgres(
     connection: &mut PgConnection,
     migrator: &'static Migrator,
@@ -104,7 +104,7 @@ async fn apply_pending(
     Ok(())
 }
 
-/// Applies each migration in a transaction of its own under the lock, which ends with the transaction. One with
+/// Applies each migration in its own transaction under the lock, which ends with the transaction. One with
 /// `-- no-transaction` is executed before its transaction, without the lock.
 async fn apply_behind_a_pooler(connection: &mut PgConnection, migrator: &Migrator) -> Result<(), MigrateError> {
     for migration in up(migrator) {
@@ -134,7 +134,7 @@ async fn apply_behind_a_pooler(connection: &mut PgConnection, migrator: &Migrato
     Ok(())
 }
 
-/// Versions and checksums of the applied migrations: none before the first.
+/// Returns versions and checksums of the applied migrations; none if their table is missing.
 async fn applied(connection: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
     match connection.fetch_all(sqlx::raw_sql(APPLIED)).await {
         Ok(rows) => versions(&rows),

@@ -39,7 +39,7 @@ pub struct Schema {
     pub grants: &'static [(&'static str, &'static str)],
 }
 
-/// What [`migrate`] has done.
+/// Report of [`migrate`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MigrationReport {
@@ -52,7 +52,7 @@ pub struct MigrationReport {
     pub role: Option<RoleReport>,
 }
 
-/// The role that serves requests, and what it was granted.
+/// The role that serves requests, and its privileges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RoleReport {
@@ -66,7 +66,7 @@ pub struct RoleReport {
     pub granted: Vec<String>,
 }
 
-/// Why [`migrate`] did not finish. What it had applied stays: the next invocation continues.
+/// Why [`migrate`] did not finish. Applied migrations are kept, and the next invocation continues after them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrationError {
@@ -83,7 +83,7 @@ pub enum MigrationError {
         source: DatabaseError,
     },
     /// The file of an applied migration was changed.
-    #[error("migration {0} was applied with another content: restore its file, and add a new migration")]
+    #[error("migration {0} was applied with different content: restore its file, and add a new migration")]
     Changed(i64),
     /// A migration for Aurora DSQL would run in a transaction.
     #[error(
@@ -99,7 +99,9 @@ pub enum MigrationError {
         details: String,
     },
     /// The invocation ended before the migrations did.
-    #[error("the migrations did not end before the timeout of the function: migrate again, what was applied stays")]
+    #[error(
+        "the migrations did not end before the timeout of the function: migrate again, applied migrations are kept"
+    )]
     TimedOut,
     /// An index was not built to its end.
     #[error("invalid indexes: {0}: drop them, and migrate again")]
@@ -123,7 +125,7 @@ impl From<DatabaseError> for MigrationError {
 pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result<MigrationReport, MigrationError> {
     let MigrationConfig { mut database, app_role } = config;
     let is_dsql = database.is_dsql();
-    // The migrations run below, not when the session is opened.
+    // Migrations run below, not when the session is opened.
     database.migrate = false;
     let sessions = Sessions::new(database, &schema.postgres);
     let mut retries = Retries::new(Budget::new(None));

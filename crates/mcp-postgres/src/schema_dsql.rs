@@ -21,7 +21,7 @@ const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
 )";
 const RECORD: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
     VALUES ($1, $2, true, $3, -1) ON CONFLICT (version) DO NOTHING";
-/// Jobs of an interrupted migration, too.
+/// Jobs that have not finished, including those of an interrupted migration.
 const UNFINISHED: &str = "SELECT job_id FROM sys.jobs WHERE status IN ('submitted', 'processing')";
 const INVALID: &str = "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND NOT i.indisvalid ORDER BY c.relname";
@@ -65,7 +65,7 @@ fn up(migrator: &Migrator) -> impl Iterator<Item = &sqlx::migrate::Migration> {
     migrator.iter().filter(|migration| !migration.migration_type.is_down_migration())
 }
 
-/// Versions and checksums of the applied migrations. Creates their table.
+/// Returns versions and checksums of the applied migrations. Creates their table if it is missing.
 async fn applied(connection: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, DatabaseError> {
     let mut retries = Retries::new(Budget::new(None));
     let rows = loop {
@@ -155,7 +155,7 @@ async fn grant(
     Ok(RoleReport { name, arn, is_new, granted })
 }
 
-/// Executes a statement unless its effect is there, also after its outcome was unknown. Returns whether it was executed.
+/// Executes a statement unless `exists` returns a row, which is checked again after an unknown outcome. Returns whether it was executed.
 async fn ensure(connection: &mut PgConnection, exists: &str, sql: &str) -> Result<bool, DatabaseError> {
     let mut retries = Retries::new(Budget::new(None));
     let mut is_executed = false;
@@ -189,7 +189,7 @@ async fn wait(retries: &mut Retries, error: sqlx::Error) -> Result<(), DatabaseE
     retries.wait(failure, may_repeat).await
 }
 
-/// The first column of rows, without nulls.
+/// Returns the first column of rows, without nulls.
 fn strings<R: std::borrow::Borrow<PgRow>>(rows: &[R]) -> Vec<String> {
     rows.iter().filter_map(|row| row.borrow().try_get::<Option<String>, _>(0).ok().flatten()).collect()
 }

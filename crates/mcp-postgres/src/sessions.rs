@@ -56,16 +56,16 @@ pub(crate) struct Sessions {
 /// A connection and its kind of session.
 pub(crate) struct Session {
     pub(crate) connection: PgConnection,
-    /// The connection is to a pooler, which assigns each transaction to any of its sessions; otherwise to a session
-    /// of its own.
+    /// Whether the connection is to a pooler, which assigns each transaction to any of its sessions. Otherwise it has its own
+    /// session.
     pub(crate) is_pooled: bool,
-    /// When it was opened, by both clocks.
+    /// Time at which it was opened, by both clocks.
     pub(crate) opened: (Instant, SystemTime),
 }
 
 struct Idle {
     session: Session,
-    /// By both clocks: one of them may stand still while an environment is frozen.
+    /// By both clocks: one of them may stop while an environment is frozen.
     since: (Instant, SystemTime),
 }
 
@@ -111,7 +111,7 @@ impl Permit {
 }
 
 /// Records a failure in the span of its attempt.
-pub(crate) fn note<T>(span: &Span, result: Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) fn record_failure<T>(span: &Span, result: Result<T, Failure>) -> Result<T, Failure> {
     result.inspect_err(|failure| {
         span.record("error.type", failure.error.kind());
         span.record("otel.status_code", "ERROR");
@@ -147,7 +147,7 @@ impl Sessions {
         let taken = timeout_at(end, taken.instrument(span.clone())).await;
         // No statement was sent yet.
         let taken = taken.unwrap_or_else(|_| Err(Failure::timed_out())).map_err(Failure::without_effect);
-        let (permit, session) = note(&span, taken)?;
+        let (permit, session) = record_failure(&span, taken)?;
         Ok(Lease { session, span, permit: Permit { sessions: Arc::clone(self), _permit: permit } })
     }
 
@@ -195,7 +195,7 @@ impl Sessions {
                 continue;
             }
             let idle_for = elapsed(since);
-            if idle_for <= self.config.trusted_for {
+            if idle_for <= self.config.ping_after {
                 return Some(session);
             }
             match timeout(PING_TIME, session.connection.ping()).await {
@@ -296,7 +296,7 @@ impl Sessions {
     }
 }
 
-/// Returns the greater time of both clocks: one of them may stand still while an environment is frozen.
+/// Returns the longer time of both clocks: one of them may stop while an environment is frozen.
 fn elapsed(since: (Instant, SystemTime)) -> Duration {
     since.0.elapsed().max(since.1.elapsed().unwrap_or(Duration::MAX))
 }

@@ -31,22 +31,22 @@ use crate::{
 mod schema;
 mod statements;
 
-/// Expired rows, and as many counters, that are deleted after a write.
+/// Maximum number of expired rows, and of expired counters, that are deleted after a write.
 const PURGE_ROWS: i64 = 50;
-/// Time between two deletions of expired rows by one environment, unless the last one found as many as it may delete.
+/// Time between two deletions of expired rows by one environment, unless the last deletion reached its maximum.
 const PURGE_INTERVAL: Duration = Duration::from_secs(10);
-/// Time limit of the deletion after a write: it may wait for a lock of another one.
+/// Time limit of the deletion after a write, which may wait for the lock of another deletion.
 const PURGE_TIME: Duration = Duration::from_millis(300);
 /// Rows that one statement deletes for a subject: fewer than the limit of Aurora DSQL for a transaction.
 const SUBJECT_ROWS: i64 = 100;
-/// Attempts to read a counter that expires meanwhile.
+/// Maximum number of attempts to read a counter, which may expire between two statements.
 const COUNTER_ATTEMPTS: u32 = 3;
 
-/// The store of a server in Postgres or Aurora DSQL. It has connections of its own, opened at first use: count one more for each
-/// concurrent request of an environment.
+/// The store of a server in Postgres or Aurora DSQL. It has its own connections, which are opened at first use: allow for one more
+/// connection per concurrent request of an environment.
 ///
-/// Its tables are in the schema `mcp`, with a table of migrations of their own. With [`DatabaseConfig::migrate`] the first
-/// operation creates them. Otherwise, and on Aurora DSQL, call [`migrate`](Self::migrate) as a role that may create a schema.
+/// Its tables are in the schema `mcp`, with a separate table of migrations. With [`DatabaseConfig::migrate`] the first operation
+/// creates them. Otherwise, and on Aurora DSQL, call [`migrate`](Self::migrate) as a role that may create a schema.
 ///
 /// ```no_run
 /// # mod mcp_lambda { pub use mcp_server::*; pub use mcp_postgres as postgres; }
@@ -67,22 +67,23 @@ pub struct PostgresStore {
     is_dsql: bool,
     clock: Option<StoreClock>,
     has_tables: OnceCell<()>,
-    /// When expired rows were last deleted, by the wall clock, which does not stand still while the environment is frozen.
+    /// Time of the last deletion of expired rows, by the wall clock, which advances while the environment is frozen.
     purged: Mutex<Option<SystemTime>>,
 }
 
-/// What an operation does, for retries.
+/// Retry policy of an operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
+enum RetryPolicy {
+    /// A read, which may be repeated.
     Read,
-    /// It may be repeated.
+    /// A write that may be repeated.
     Idempotent,
-    /// It may be repeated only if an attempt had no effect.
-    Once,
+    /// A write that may be repeated only if the attempt had no effect.
+    IfWithoutEffect,
 }
 
-/// The result of an operation.
-struct Done<T> {
+/// The result of an operation that succeeded.
+struct Completed<T> {
     value: T,
     /// The outcome of an earlier attempt is unknown.
     is_repeated: bool,
@@ -94,7 +95,7 @@ impl PostgresStore {
         static NONE: Migrator = Migrator::DEFAULT;
 
         let (migrates, is_dsql) = (config.migrate, config.is_dsql());
-        // The store has a table of migrations of its own.
+        // The store has a separate table of migrations.
         (config.migrate, config.warm) = (false, false);
         let database = Database::unconnected(config, &NONE);
         let (has_tables, purged) = (OnceCell::new(), Mutex::default());
@@ -122,7 +123,7 @@ impl PostgresStore {
     }
 
     /// Runs an operation with retries, once the tables exist.
-    async fn run<T, F, Fut>(&self, effect: Effect, work: F) -> Result<Done<T>, StoreError>
+    async fn run<T, F, Fut>(&self, policy: RetryPolicy, work: F) -> Result<Completed<T>, StoreError>
     where
         F: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<T, DatabaseError>>,
@@ -130,10 +131,10 @@ impl PostgresStore {
         // Boxed, since it runs once.
         let checked = self.has_tables.get_or_try_init(|| Box::pin(self.ensure_tables())).await;
         checked.map_err(store_error)?;
-        self.execute(effect, work).await.map_err(store_error)
+        self.execute(policy, work).await.map_err(store_error)
     }
 
-    async fn execute<T, F, Fut>(&self, effect: Effect, work: F) -> Result<Done<T>, DatabaseError>
+    async fn execute<T, F, Fut>(&self, policy: RetryPolicy, work: F) -> Result<Completed<T>, DatabaseError>
     where
         F: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<T, DatabaseError>>,
@@ -145,15 +146,15 @@ impl PostgresStore {
         loop {
             let failure = match self.database.lease(retries.end, budget, false).await {
                 Ok(lease) => match attempt(lease, budget, &work).await {
-                    Ok(value) => return Ok(Done { value, is_repeated: is_repeated.into_inner() }),
-                    Err(failure) if effect == Effect::Read => failure,
+                    Ok(value) => return Ok(Completed { value, is_repeated: is_repeated.into_inner() }),
+                    Err(failure) if policy == RetryPolicy::Read => failure,
                     Err(failure) => failure.of_a_write(),
                 },
                 Err(failure) => failure,
             };
             let is_unknown = matches!(failure.error, DatabaseError::OutcomeUnknown(_));
             is_repeated.fetch_or(is_unknown, Ordering::Relaxed);
-            let may_repeat = effect != Effect::Once || !is_unknown;
+            let may_repeat = policy != RetryPolicy::IfWithoutEffect || !is_unknown;
             self.database.wait(&mut retries, failure, may_repeat).await.map_err(|error| match error {
                 error @ DatabaseError::OutcomeUnknown(_) => error,
                 error if is_repeated.load(Ordering::Relaxed) => DatabaseError::OutcomeUnknown(error.into()),
@@ -169,14 +170,15 @@ impl PostgresStore {
 
     /// Returns the version of a row, also of an expired one.
     async fn version_of(&self, key: &str) -> Result<Option<Version>, StoreError> {
-        let read = self.run(Effect::Read, async |mut connection| {
+        let read = self.run(RetryPolicy::Read, async |mut connection| {
             let row = sqlx::query(statements::VERSION).bind(key).fetch_optional(&mut *connection).await?;
             Ok(row.map(|row| version(&row)).transpose()?)
         });
         Ok(read.await?.value)
     }
 
-    /// Decides whether a write was stored that changed no row, after an attempt with an unknown outcome: its own version is proof.
+    /// Determines whether a write was stored, if a repeated attempt changed no row and the outcome of the first is unknown: the row then has
+    /// the version of the write.
     async fn resolve(&self, key: &str, own: Version) -> Result<Option<Version>, StoreError> {
         match self.version_of(key).await? {
             Some(current) if current == own => Ok(Some(own)),
@@ -189,7 +191,7 @@ impl PostgresStore {
         content.validate()?;
         let (key, own) = (key.encode(), Version::random()?);
         let subject = tag.subject.map(|subject| subject.encode());
-        let stored = self.run(Effect::Idempotent, async |mut connection| {
+        let stored = self.run(RetryPolicy::Idempotent, async |mut connection| {
             let query = sqlx::query(statements::PUT)
                 .bind(self.now())
                 .bind(&key)
@@ -205,19 +207,24 @@ impl PostgresStore {
     }
 
     /// Returns the version of a row that was written, or `None` if its condition did not hold.
-    async fn finish_write(&self, stored: Done<bool>, key: &str, own: Version) -> Result<Option<Version>, StoreError> {
+    async fn finish_write(
+        &self,
+        stored: Completed<bool>,
+        key: &str,
+        own: Version,
+    ) -> Result<Option<Version>, StoreError> {
         let result = match stored {
-            Done { value: true, .. } => Some(own),
-            Done { is_repeated: true, .. } => self.resolve(key, own).await?,
-            Done { .. } => None,
+            Completed { value: true, .. } => Some(own),
+            Completed { is_repeated: true, .. } => self.resolve(key, own).await?,
+            Completed { .. } => None,
         };
-        self.purge_sometimes().await;
+        self.purge_after_write().await;
         Ok(result)
     }
 
     async fn read(&self, key: RowKey) -> Result<Option<StoredValue>, StoreError> {
         let key = key.encode();
-        let read = self.run(Effect::Read, async |mut connection| {
+        let read = self.run(RetryPolicy::Read, async |mut connection| {
             let query = sqlx::query(statements::GET).bind(self.now()).bind(&key);
             let row = query.fetch_optional(&mut *connection).await?;
             let stored = |row: PgRow| {
@@ -231,7 +238,7 @@ impl PostgresStore {
     async fn set(&self, key: RowKey, current: Version, content: Content<'_>) -> Result<Option<Version>, StoreError> {
         content.validate()?;
         let (key, own) = (key.encode(), Version::random()?);
-        let stored = self.run(Effect::Idempotent, async |mut connection| {
+        let stored = self.run(RetryPolicy::Idempotent, async |mut connection| {
             let query = sqlx::query(statements::SET)
                 .bind(self.now())
                 .bind(&key)
@@ -250,7 +257,7 @@ impl PostgresStore {
         let (key, subject) = (key.encode(), tag.subject.map(|subject| subject.encode()));
         let (amount, ceiling) = (increment.amount.cast_signed(), increment.ceiling.cast_signed());
         for _ in 0..COUNTER_ATTEMPTS {
-            let counted = self.run(Effect::Once, async |mut connection| {
+            let counted = self.run(RetryPolicy::IfWithoutEffect, async |mut connection| {
                 let query = sqlx::query(statements::INCREMENT)
                     .bind(self.now())
                     .bind(&key)
@@ -263,11 +270,11 @@ impl PostgresStore {
                 Ok(row.map(|row| granted(&row)).transpose()?)
             });
             if let Some(counted) = counted.await?.value {
-                self.purge_sometimes().await;
+                self.purge_after_write().await;
                 return Ok(counted);
             }
             // The ceiling is reached, and nothing was written.
-            let read = self.run(Effect::Read, async |mut connection| {
+            let read = self.run(RetryPolicy::Read, async |mut connection| {
                 let query = sqlx::query(statements::COUNTER).bind(self.now()).bind(&key);
                 let row = query.fetch_optional(&mut *connection).await?;
                 Ok(row.map(|row| granted(&row)).transpose()?)
@@ -281,7 +288,7 @@ impl PostgresStore {
 
     async fn remove(&self, key: RowKey) -> Result<(), StoreError> {
         let key = key.encode();
-        let removed = self.run(Effect::Idempotent, async |mut connection| {
+        let removed = self.run(RetryPolicy::Idempotent, async |mut connection| {
             for statement in [statements::DELETE, statements::DELETE_COUNTER] {
                 sqlx::query(statement).bind(&key).execute(&mut *connection).await?;
             }
@@ -294,7 +301,7 @@ impl PostgresStore {
         validate_limit(limit)?;
         validate_within(within)?;
         let limit = i64::try_from(limit).unwrap_or(1);
-        let listed = self.run(Effect::Read, async |mut connection| {
+        let listed = self.run(RetryPolicy::Read, async |mut connection| {
             let query =
                 sqlx::query(statements::DUE).bind(self.now()).bind(kind.name()).bind(micros(within)).bind(limit);
             let rows = query.fetch_all(&mut *connection).await?;
@@ -312,7 +319,7 @@ impl PostgresStore {
         let mut removed = 0;
         for statement in [statements::DELETE_SUBJECT, statements::DELETE_SUBJECT_COUNTERS] {
             loop {
-                let batch = self.run(Effect::Idempotent, async |mut connection| {
+                let batch = self.run(RetryPolicy::Idempotent, async |mut connection| {
                     let query = sqlx::query(statement).bind(&subject).bind(SUBJECT_ROWS);
                     Ok(query.execute(&mut *connection).await?.rows_affected())
                 });
@@ -328,7 +335,7 @@ impl PostgresStore {
     async fn remove_expired(&self, limit: i64) -> Result<u64, StoreError> {
         let mut removed = 0;
         for statement in [statements::PURGE, statements::PURGE_COUNTERS] {
-            let batch = self.run(Effect::Idempotent, async |mut connection| {
+            let batch = self.run(RetryPolicy::Idempotent, async |mut connection| {
                 let query = sqlx::query(statement).bind(self.now()).bind(limit);
                 Ok(query.execute(&mut *connection).await?.rows_affected())
             });
@@ -337,8 +344,8 @@ impl PostgresStore {
         Ok(removed)
     }
 
-    /// Deletes a few expired rows after a write. A failure is left to the next write.
-    async fn purge_sometimes(&self) {
+    /// Deletes up to [`PURGE_ROWS`] expired rows after a write. If it fails, a later write tries again.
+    async fn purge_after_write(&self) {
         let now = SystemTime::now();
         {
             let mut purged = self.purged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -349,7 +356,7 @@ impl PostgresStore {
             *purged = Some(now);
         }
         match timeout(PURGE_TIME, Box::pin(self.remove_expired(PURGE_ROWS))).await {
-            // There may be more.
+            // Further rows may have expired: the next write deletes them.
             Ok(Ok(count)) if count >= PURGE_ROWS.cast_unsigned() => {
                 *self.purged.lock().unwrap_or_else(PoisonError::into_inner) = None;
             }

@@ -20,7 +20,7 @@ use crate::{
     hold::Hold,
     pooler::end_transaction,
     retry::Budget,
-    sessions::{Lease, Session, note},
+    sessions::{Lease, Session, record_failure},
 };
 
 /// A transaction, from [`Database::begin`](crate::Database::begin).
@@ -94,7 +94,7 @@ impl Transaction {
         });
         let committed = committed.await.map_or_else(|_| Err(Failure::timed_out()), |done| done.map_err(Failure::from));
         let committed = committed.map_err(|failure| if is_commit_sent { failure.of_a_write() } else { failure });
-        note(&span, committed).map_err(|failure| failure.error)?;
+        record_failure(&span, committed).map_err(|failure| failure.error)?;
         lease.release();
         Ok(())
     }

@@ -68,7 +68,7 @@ async fn a_long_idle_connection_is_pinged(test: Backend) {
     let mut admin = test.connect().await;
     let mut config = test.config(&[]);
     // Every idle time exceeds the limit here.
-    config.trusted_for = Duration::ZERO;
+    config.ping_after = Duration::ZERO;
     let database = Database::open(config, &MIGRATOR).await;
     end_sessions(&mut admin).await;
 
@@ -119,9 +119,9 @@ async fn with_passwords_a_wrong_one_is_not_retried() {
     let database = Database::open(config, &MIGRATOR).await;
     let started = Instant::now();
 
-    let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
+    let error = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
 
-    assert!(matches!(refused, DatabaseError::Other(_)), "{refused:?}");
+    assert!(matches!(error, DatabaseError::Other(_)), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
@@ -160,16 +160,16 @@ async fn with_replicas_a_read_only_database_is_reported() {
     admin.execute(set("on")).await.unwrap();
     end_sessions(&mut admin).await;
 
-    let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
+    let error = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
     let read = execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await;
 
-    assert!(matches!(refused, DatabaseError::ReadOnly(_)), "{refused:?}");
+    assert!(matches!(error, DatabaseError::ReadOnly(_)), "{error:?}");
     assert!(read.is_ok());
     // The failover ends: the connection to the former replica is not reused.
     admin.execute("SET default_transaction_read_only = off").await.unwrap();
     admin.execute(set("off")).await.unwrap();
-    let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
-    assert!(matches!(refused, Err(DatabaseError::ReadOnly(_))) || refused.is_ok());
+    let error = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
+    assert!(matches!(error, Err(DatabaseError::ReadOnly(_))) || error.is_ok());
     assert_eq!(execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap(), 1);
 }
 
@@ -290,9 +290,9 @@ async fn with_plpgsql_an_unsupported_feature_is_not_retried() {
     admin.execute("CREATE SEQUENCE tries").await.unwrap();
     let sql = "DO $$ BEGIN PERFORM nextval('tries'); RAISE 'not here' USING ERRCODE = '0A000'; END $$";
 
-    let refused = execute(&database, LIMIT, Retry::Idempotent, sql).await.unwrap_err();
+    let error = execute(&database, LIMIT, Retry::Idempotent, sql).await.unwrap_err();
 
-    assert!(matches!(refused, DatabaseError::Other(_)), "{refused:?}");
+    assert!(matches!(error, DatabaseError::Other(_)), "{error:?}");
     let tries: i64 = admin.fetch_one("SELECT last_value FROM tries").await.unwrap().get(0);
     assert_eq!(tries, 1);
 }

@@ -18,7 +18,7 @@ use sqlx::Executor;
 use support::{Backend, LIMIT, MIGRATOR, NOTE, context, execute, notes, open, open_with};
 
 #[tokio::test]
-async fn conflicts_are_retried_where_the_work_may_be_repeated() {
+async fn conflicts_are_retried_if_the_closure_may_be_repeated() {
     for marker_as_code in [false, true] {
         let faults = Faults { conflict: 0.3, schema_change: 0.1, marker_as_code, seed: 5, ..Faults::default() };
         let cluster = Backend::cluster(Limits::default(), faults).await;
@@ -83,9 +83,9 @@ async fn a_rejected_token_is_not_retried() {
     let database = open_with(&cluster, 1, &other).await;
     let started = Instant::now();
 
-    let refused = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
+    let error = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
 
-    assert!(matches!(refused, Err(DatabaseError::Other(_))), "{refused:?}");
+    assert!(matches!(error, Err(DatabaseError::Other(_))), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(cluster.emulator().counts().admitted, 1);
 }

@@ -49,7 +49,7 @@ suite!(
 );
 
 #[tokio::test]
-async fn the_database_sees_neither_callers_nor_values() {
+async fn the_database_contains_neither_callers_nor_values_in_plain_text() {
     let harness = Harness::postgres().await;
     let ada = mcp_server::Principal::new("https://issuer.example", "ada-subject");
     let id = StoreId { kind: KIND, caller: Some(&ada), id: b"plain-id" };
@@ -115,9 +115,9 @@ async fn an_unreachable_database_is_unavailable() {
     let get = |name: &str| (name == "DATABASE_URL").then_some("postgres://app:x@127.0.0.1:1/none");
     let store = PostgresStore::new(mcp_postgres::DatabaseConfig::from_env(get).unwrap());
 
-    let refused = store.get(row(1)).await;
+    let error = store.get(row(1)).await;
 
-    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(error, Err(StoreError::Unavailable(_))), "{error:?}");
 }
 
 /// A commit whose outcome is unknown is repeated, and recognizes what it has stored.

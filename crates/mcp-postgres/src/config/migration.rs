@@ -48,7 +48,7 @@ impl MigrationConfig {
 
 impl AppRole {
     fn new(name: &str, arn: &str) -> Result<Self, InitError> {
-        // It becomes a part of statements, where it is not quoted.
+        // The name is inserted into statements without quotes.
         let is_name = name.len() < 64
             && name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');

@@ -32,9 +32,9 @@ fn a_url_with_weak_or_repeated_parameters_is_rejected() {
         ("options=-csearch_path%3Dx", "`options`"),
     ] {
         let url: &'static str = format!("postgres://app:x@db.example.com/events?{query}").leak();
-        let refusal = read(&[("DATABASE_URL", url)]).unwrap_err();
+        let error = read(&[("DATABASE_URL", url)]).unwrap_err();
 
-        assert!(refusal.contains(named), "{query}: {refusal}");
+        assert!(error.contains(named), "{query}: {error}");
     }
     let both = [("DATABASE_URL", "postgres://a:x@h.example/e?sslmode=require"), ("DB_SSLMODE", "verify-full")];
     assert!(read(&both).unwrap_err().contains("DB_SSLMODE"));
@@ -136,9 +136,9 @@ fn missing_and_contradicting_variables_are_named() {
         (&[url, ("DB_WARM", "yes")], &["DB_WARM"]),
         (&[url, ("DB_AUTH", "kerberos")], &["DB_AUTH"]),
     ] {
-        let refusal = read(pairs).unwrap_err();
+        let error = read(pairs).unwrap_err();
 
-        assert!(named.iter().all(|name| refusal.contains(name)), "{pairs:?}: {refusal}");
+        assert!(named.iter().all(|name| error.contains(name)), "{pairs:?}: {error}");
     }
 }
 

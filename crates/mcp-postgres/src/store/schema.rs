@@ -4,10 +4,10 @@ use std::error::Error;
 
 use sqlx::{AssertSqlSafe, Executor, Row};
 
-use super::{Effect, PostgresStore};
+use super::{PostgresStore, RetryPolicy};
 use crate::DatabaseError;
 
-/// The statements of each version. `ASYNC` is left out on Postgres.
+/// The statements of each version. `ASYNC` is removed for Postgres.
 const MIGRATIONS: [&[&str]; 1] = [&[
     "CREATE TABLE IF NOT EXISTS mcp.state (
         row_key text PRIMARY KEY,
@@ -71,7 +71,7 @@ impl PostgresStore {
             for statement in statements {
                 self.define(statement).await?;
             }
-            let recorded = self.execute(Effect::Idempotent, async |mut connection| {
+            let recorded = self.execute(RetryPolicy::Idempotent, async |mut connection| {
                 Ok(sqlx::query(RECORD).bind::<i64>(version).execute(&mut *connection).await.map(|_| ())?)
             });
             recorded.await?;
@@ -82,7 +82,7 @@ impl PostgresStore {
 
     /// Returns the version of the tables: 0 if there are none.
     async fn applied_version(&self) -> Result<i64, DatabaseError> {
-        let read = self.execute(Effect::Read, async |mut connection| {
+        let read = self.execute(RetryPolicy::Read, async |mut connection| {
             Ok(connection.fetch_one(sqlx::raw_sql(APPLIED)).await?.try_get::<i64, _>(0)?)
         });
         match read.await {
@@ -96,7 +96,7 @@ impl PostgresStore {
     async fn define(&self, statement: &str) -> Result<(), DatabaseError> {
         let statement = if self.is_dsql { statement.to_owned() } else { statement.replace(" ASYNC", "") };
         for attempt in 1.. {
-            let defined = self.execute(Effect::Idempotent, async |mut connection| {
+            let defined = self.execute(RetryPolicy::Idempotent, async |mut connection| {
                 // The statements are constants.
                 Ok(connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.as_str()))).await.map(|_| ())?)
             });

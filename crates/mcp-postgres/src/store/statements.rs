@@ -89,7 +89,7 @@ pub(super) const DELETE_SUBJECT: &str =
 pub(super) const DELETE_SUBJECT_COUNTERS: &str =
     "DELETE FROM mcp.counters WHERE row_key IN (SELECT row_key FROM mcp.counters WHERE subject = $1 LIMIT $2)";
 
-/// The condition stands twice: a row may be replaced between the subquery and the deletion, and only the outer condition is
+/// The condition is repeated: a row may be replaced between the subquery and the deletion, and only the outer condition is
 /// evaluated again.
 macro_rules! purge {
     ($table:literal) => {

@@ -22,19 +22,19 @@ const ENVIRONMENTS: usize = 5;
 /// The emulator may count the text of a value, which is twice its bytes.
 const EMULATED_BYTES: usize = 500_000;
 
-/// An implementation, as several environments have it.
+/// An implementation with the stores of several environments.
 pub(crate) struct Harness {
     pub(crate) stores: Vec<Arc<dyn Store>>,
     /// The first store, sealed.
     pub(crate) sealed: SealedStore,
     pub(crate) clock: TestClock,
-    /// The largest value that is tried.
+    /// Size of the largest value that is stored.
     pub(crate) largest: usize,
     database: Option<TestDatabase>,
     _cluster: Option<Cluster>,
 }
 
-/// A clock that only tests move.
+/// A clock that only tests advance.
 #[derive(Clone)]
 pub(crate) struct TestClock(Arc<Mutex<SystemTime>>);
 
@@ -82,7 +82,7 @@ impl Harness {
         Self { stores, sealed, clock, largest: MAX_VALUE_BYTES, database: None, _cluster: None }
     }
 
-    /// The store of an environment, by a number of any size.
+    /// Returns the store of an environment; `number` may exceed their number.
     pub(crate) fn store(&self, number: usize) -> &dyn Store {
         &*self.stores[number % self.stores.len()]
     }

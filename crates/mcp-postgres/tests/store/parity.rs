@@ -1,4 +1,4 @@
-//! What every implementation does.
+//! Behavior of every implementation.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(crate) async fn one_of_concurrent_replacements_of_a_version_wins(harness: Ha
     let replaced = join_all((0..20).map(|at| harness.store(at).compare_and_set(row(1), first, content(b"0")))).await;
     assert_eq!(replaced.into_iter().filter_map(Result::unwrap).count(), 1);
 
-    // Each adds five times what no other may overwrite.
+    // Each task increments the value five times; no increment may be lost.
     let add = async |at: usize| {
         let mut added = 0;
         while added < 5 {
