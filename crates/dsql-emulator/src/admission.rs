@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Limits, refusal::Refusal};
+use crate::{Limits, error_response::ErrorResponse};
 
 /// Admits connections, and counts the rejected ones.
 #[derive(Debug)]
@@ -43,11 +43,11 @@ impl Admission {
     }
 
     /// Admits a connection until the permit is dropped.
-    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, ErrorResponse> {
         let admitted = if self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
-            Arc::clone(&self.open).try_acquire_owned().map_err(|_| Refusal::too_many_connections())
+            Arc::clone(&self.open).try_acquire_owned().map_err(|_| ErrorResponse::too_many_connections())
         } else {
-            Err(Refusal::rate_exceeded())
+            Err(ErrorResponse::rate_exceeded())
         };
         let counter = if admitted.is_ok() { &self.admitted } else { &self.rejected };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +93,7 @@ mod tests {
         let admission = Admission::new(&Limits { connections: 1, ..Limits::default() });
 
         let first = admission.admit();
-        assert_eq!(admission.admit().err(), Some(Refusal::too_many_connections()));
+        assert_eq!(admission.admit().err(), Some(ErrorResponse::too_many_connections()));
         drop(first);
 
         assert!(admission.admit().is_ok());

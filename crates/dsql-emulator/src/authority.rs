@@ -6,7 +6,7 @@ use anyhow::Context;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
 
-/// A new authority: TLS configuration of the server, and the certificate that clients trust, in PEM.
+/// Creates an authority. Returns the TLS configuration of the server, and the certificate that clients trust, in PEM.
 pub(crate) fn create(hosts: &[String]) -> anyhow::Result<(Arc<ServerConfig>, String)> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name.push(DnType::CommonName, "dsql-emulator");

@@ -12,14 +12,14 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use crate::{
-    refusal::{PostgresError, Refusal},
+    error_response::{ErrorResponse, PostgresError},
     wire::{Connection, Fields, Frame, WireError},
 };
 
 /// A row of Postgres may be larger than one of DSQL.
 const MAX_MESSAGE: usize = 16 << 20;
 
-/// Where Postgres is, and its superuser.
+/// Address of Postgres, and credentials of its superuser.
 #[derive(Debug, Clone)]
 pub(crate) struct Backend {
     host: String,
@@ -50,7 +50,7 @@ impl BackendError {
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Rejected(_, frame) => frame.0.to_vec(),
-            Self::Wire(_) => Refusal::fatal("57P03", self.to_string()).encode(),
+            Self::Wire(_) => ErrorResponse::fatal("57P03", self.to_string()).encode(),
         }
     }
 }
@@ -70,7 +70,7 @@ impl Backend {
         })
     }
 
-    /// Opens a session, with the settings of a client besides its own. Returns it with the messages that end a successful start.
+    /// Opens a session with its own settings and those of a client. Returns it with the messages after authentication.
     pub(crate) async fn connect(
         &self,
         settings: &[(String, String)],
@@ -85,7 +85,7 @@ impl Backend {
             // One isolation level: snapshot isolation.
             ("default_transaction_isolation", "repeatable read"),
             ("statement_timeout", &time),
-            // A client that is gone ends its session, whose locks DSQL would not have.
+            // A client that disconnects ends its session, which may hold locks. DSQL has no locks.
             ("client_connection_check_interval", "200ms"),
         ];
         let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -138,7 +138,7 @@ impl Backend {
     }
 }
 
-/// Executes statements of the emulator itself. Returns the first column of their rows.
+/// Executes the emulator's own statements. Returns the first column of their rows.
 pub(crate) async fn execute(connection: &mut Connection<TcpStream>, sql: &str) -> Result<Vec<String>, BackendError> {
     connection.encode(|buffer| frontend::query(sql, buffer))?;
     connection.flush().await?;
@@ -167,7 +167,7 @@ pub(crate) async fn execute(connection: &mut Connection<TcpStream>, sql: &str) -
     }
 }
 
-/// Reads a message of the start, which is no error.
+/// Reads a message of the startup; an error response is an error.
 async fn next(connection: &mut Connection<TcpStream>) -> Result<Frame, BackendError> {
     let frame = connection.read_frame().await?;
     match frame.tag() {

@@ -19,14 +19,14 @@ use tokio::{
 };
 
 use crate::{
-    EmulatorConfig, Faults, Limits, TestCredentials, admission::Admission, authority, backend::Backend, faults::Dice,
-    jobs::Jobs, startup, token,
+    EmulatorConfig, Faults, Limits, TestCredentials, admission::Admission, authority, backend::Backend,
+    faults::FaultInjector, jobs::Jobs, startup, token,
 };
 
 /// Time for TLS, the startup message and the token.
 const STARTUP_TIME: Duration = Duration::from_secs(10);
-/// Connections that start at once. Others wait for them in the backlog of the listener, so that attempts reach the admission as
-/// evenly as the machine can serve them.
+/// Maximum number of connections that start at once. Others wait in the backlog of the listener, so that the rate of admission is
+/// limited by the speed of the machine.
 const STARTING: usize = 64;
 
 /// State that the connections of an emulator share.
@@ -36,13 +36,13 @@ pub(crate) struct Shared {
     pub(crate) region: String,
     pub(crate) credentials: TestCredentials,
     pub(crate) limits: Limits,
-    pub(crate) dice: Dice,
+    pub(crate) injector: FaultInjector,
     pub(crate) admission: Admission,
     /// Sessions in Postgres.
     pub(crate) sessions: Arc<Semaphore>,
     pub(crate) jobs: Jobs,
     pub(crate) tls: Arc<ServerConfig>,
-    /// Connections that were closed for their age.
+    /// Connections that were closed because of their age.
     pub(crate) aged: AtomicU64,
 }
 
@@ -61,7 +61,7 @@ pub struct Counts {
     pub admitted: u64,
     /// Connections that were rejected by the limit of their number or rate.
     pub rejected: u64,
-    /// Connections that were closed for their age.
+    /// Connections that were closed because of their age.
     pub aged: u64,
 }
 
@@ -76,9 +76,10 @@ impl Emulator {
         let backend = Backend::parse(&backend, limits.transaction_time)?;
         let (tls, certificate) = authority::create(&hosts)?;
         let jobs = Jobs::prepare(backend.clone()).await.context("could not prepare the database")?;
-        let (dice, admission) = (Dice::new(faults), Admission::new(&limits));
+        let (injector, admission) = (FaultInjector::new(faults), Admission::new(&limits));
         let (sessions, aged) = (Arc::new(Semaphore::new(backend_sessions)), AtomicU64::new(0));
-        let shared = Shared { backend, hosts, region, credentials, limits, dice, admission, sessions, jobs, tls, aged };
+        let shared =
+            Shared { backend, hosts, region, credentials, limits, injector, admission, sessions, jobs, tls, aged };
         let shared = Arc::new(shared);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("could not listen")?;
         let address = listener.local_addr()?;
@@ -108,7 +109,7 @@ impl Emulator {
 
     /// Replaces the failures that are injected.
     pub fn set_faults(&self, faults: Faults) {
-        self.shared.dice.set(faults);
+        self.shared.injector.set(faults);
     }
 
     /// Returns the counts since the start.
@@ -157,7 +158,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Serves one connection. Its errors end it, as they end a connection to DSQL: without a message.
+/// Serves one connection. An error of the protocol closes it without a message, as DSQL does.
 async fn serve(stream: TcpStream, shared: &Arc<Shared>, starting: Option<OwnedSemaphorePermit>) {
     let started = timeout(STARTUP_TIME, startup::start(stream, shared)).await;
     drop(starting);

@@ -1,12 +1,12 @@
-//! Injected failures, by seeded random numbers.
+//! Injection of failures, by seeded random numbers.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Faults, refusal::Refusal};
+use crate::{Faults, error_response::ErrorResponse};
 
-/// The failures that are injected, and their random numbers.
+/// Injects failures with configured probabilities, by a seeded random number generator.
 #[derive(Debug)]
-pub(crate) struct Dice(Mutex<State>);
+pub(crate) struct FaultInjector(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -20,12 +20,12 @@ struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CommitFault {
     /// The transaction is rolled back.
-    Before(Refusal),
+    Before(ErrorResponse),
     /// The transaction is committed, and the client gets an error.
-    After(Refusal),
+    After(ErrorResponse),
 }
 
-impl Dice {
+impl FaultInjector {
     pub(crate) fn new(faults: Faults) -> Self {
         Self(Mutex::new(State::new(faults)))
     }
@@ -38,19 +38,19 @@ impl Dice {
     pub(crate) fn at_commit(&self) -> Option<CommitFault> {
         let State { faults, random, .. } = &mut *self.lock();
         if random.f64() < faults.conflict {
-            return Some(CommitFault::Before(marked(Refusal::conflict(), faults)));
+            return Some(CommitFault::Before(marked(ErrorResponse::conflict(), faults)));
         }
         if random.f64() < faults.unavailable {
-            let refusal = Refusal::server_unavailable();
-            return Some(if random.bool() { CommitFault::After(refusal) } else { CommitFault::Before(refusal) });
+            let error = ErrorResponse::server_unavailable();
+            return Some(if random.bool() { CommitFault::After(error) } else { CommitFault::Before(error) });
         }
         None
     }
 
     /// Returns the failure to inject into a statement that reads or writes.
-    pub(crate) fn at_statement(&self) -> Option<Refusal> {
+    pub(crate) fn at_statement(&self) -> Option<ErrorResponse> {
         let State { faults, random, .. } = &mut *self.lock();
-        (random.f64() < faults.schema_change).then(|| marked(Refusal::schema_changed(), faults))
+        (random.f64() < faults.schema_change).then(|| marked(ErrorResponse::schema_changed(), faults))
     }
 
     /// Reports whether the connection is closed in place of the response to a statement.
@@ -61,8 +61,8 @@ impl Dice {
     }
 
     /// Applies [`Faults::marker_as_code`].
-    pub(crate) fn mark(&self, refusal: Refusal) -> Refusal {
-        marked(refusal, &self.lock().faults)
+    pub(crate) fn mark(&self, error: ErrorResponse) -> ErrorResponse {
+        marked(error, &self.lock().faults)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -76,8 +76,8 @@ impl State {
     }
 }
 
-fn marked(refusal: Refusal, faults: &Faults) -> Refusal {
-    if faults.marker_as_code { refusal.with_marker_as_code() } else { refusal }
+fn marked(error: ErrorResponse, faults: &Faults) -> ErrorResponse {
+    if faults.marker_as_code { error.with_marker_as_code() } else { error }
 }
 
 #[cfg(test)]
@@ -85,11 +85,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_repeats_its_failures_and_probabilities_hold() {
+    fn a_seed_determines_the_failures_and_probabilities_hold() {
         let faults = Faults { conflict: 0.2, unavailable: 0.1, schema_change: 0.5, seed: 7, ..Faults::default() };
         let draw = |faults| {
-            let dice = Dice::new(faults);
-            (0..2000).map(|_| (dice.at_commit(), dice.at_statement())).collect::<Vec<_>>()
+            let injector = FaultInjector::new(faults);
+            (0..2000).map(|_| (injector.at_commit(), injector.at_statement())).collect::<Vec<_>>()
         };
 
         let drawn = draw(faults);
@@ -97,9 +97,9 @@ mod tests {
         assert_eq!(drawn, draw(faults));
         assert_ne!(drawn, draw(Faults { seed: 8, ..faults }));
         let count = |fault: &CommitFault| drawn.iter().filter(|(own, _)| own.as_ref() == Some(fault)).count();
-        let conflicts = count(&CommitFault::Before(Refusal::conflict()));
-        let before = count(&CommitFault::Before(Refusal::server_unavailable()));
-        let after = count(&CommitFault::After(Refusal::server_unavailable()));
+        let conflicts = count(&CommitFault::Before(ErrorResponse::conflict()));
+        let before = count(&CommitFault::Before(ErrorResponse::server_unavailable()));
+        let after = count(&CommitFault::After(ErrorResponse::server_unavailable()));
         assert!((300..500).contains(&conflicts) && before > 40 && after > 40, "{conflicts} {before} {after}");
         assert!((900..1100).contains(&drawn.iter().filter(|(_, own)| own.is_some()).count()));
         assert!(draw(Faults::default()).iter().all(|own| *own == (None, None)));

@@ -1,4 +1,4 @@
-//! Asynchronous jobs and the schema `sys`, which the emulator keeps in the database itself.
+//! Asynchronous jobs, and the schema `sys`, which is created in the database behind the emulator.
 
 use std::{
     sync::{
@@ -23,8 +23,8 @@ use crate::{
 /// The tables and procedures of `sys`, some of which clients use.
 const SYS: &str = include_str!("sys.sql");
 
-/// Time in which a wrong statement fails. A job that takes longer is asynchronous for its client.
-const EARLY: Duration = Duration::from_millis(200);
+/// Time to wait for the error of an invalid statement. A job that takes longer is asynchronous for its client.
+const ERROR_WAIT: Duration = Duration::from_millis(200);
 
 /// The jobs that are running.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// Creates the schema `sys`, if it is not there.
+    /// Creates the schema `sys`, if it does not exist.
     pub(crate) async fn prepare(backend: Backend) -> Result<Self, BackendError> {
         let (mut connection, _) = backend.connect(&[]).await?;
         execute(&mut connection, "SET default_transaction_isolation = 'read committed'").await?;
@@ -50,8 +50,8 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// When the statement is wrong. Rows that break a unique index or a constraint fail the job, and leave the index invalid, or
-    /// the constraint not valid.
+    /// When the statement is invalid. Rows that violate a unique index or a constraint fail the job, and the index or the constraint stays
+    /// invalid.
     pub(crate) async fn start(&self, role: &str, job: &Job) -> Result<String, BackendError> {
         let Job { sql, table, kind } = job;
         let (mut connection, _) = self.backend.connect(&[]).await?;
@@ -79,13 +79,13 @@ impl Jobs {
             let update = format!(
                 "UPDATE sys.jobs SET status = '{status}', details = {details}, update_time = now() WHERE job_id = {job}"
             );
-            // If the database is gone, so is the job.
+            // If the database is not available, the row of the job cannot be updated.
             let _ = execute(&mut log, &update).await;
             building.send_modify(|count| *count -= 1);
             let _ = sent.send(built);
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
-        match timeout(EARLY, received).await {
+        match timeout(ERROR_WAIT, received).await {
             Ok(Ok(Err(BackendError::Rejected(error, frame)))) if !kind.is_violation(&error.code) => {
                 Err(BackendError::Rejected(error, frame))
             }
@@ -108,7 +108,7 @@ impl JobKind {
         }
     }
 
-    /// Reports whether rows are the reason for an error of Postgres.
+    /// Reports whether an error of Postgres is caused by rows that violate the index or the constraint.
     fn is_violation(self, code: &str) -> bool {
         match self {
             Self::IndexBuild => code == "23505",

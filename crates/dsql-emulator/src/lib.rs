@@ -18,7 +18,7 @@
 //!
 //! | Differs from Aurora DSQL | |
 //! | --- | --- |
-//! | conflicts | Postgres detects them at the statement, and waits for locks. Injected ones come at the commit |
+//! | conflicts | Postgres detects them at the statement, and waits for locks. Injected conflicts occur at the commit |
 //! | `CREATE INDEX ASYNC`, `ALTER TABLE ASYNC` | not within `BEGIN`; `sys.wait_for_job` waits for all jobs |
 //! | administrator | a superuser of Postgres |
 //! | size of a transaction | counted by messages; rejected at the statement rather than at the commit |
@@ -37,11 +37,11 @@
 //! | `token` | IAM tokens |
 //! | `session` | messages of a client |
 //! | `transaction` | rules of a transaction |
-//! | `policy` | statements that are accepted |
+//! | `policy` | allow-list of statements |
 //! | `faults` | injected failures |
 //! | `jobs` | asynchronous jobs, the schema `sys` |
 //! | `backend` | connections to Postgres |
-//! | `refusal` | error messages |
+//! | `error_response` | error responses |
 //! | `wire` | frames and messages of the protocol |
 
 mod admission;
@@ -50,10 +50,10 @@ mod backend;
 mod cluster;
 mod config;
 mod emulator;
+mod error_response;
 mod faults;
 mod jobs;
 mod policy;
-mod refusal;
 mod session;
 mod startup;
 mod token;

@@ -78,7 +78,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(Counts { admitted, rejected, aged }) => {
-            println!("{admitted} connections admitted, {rejected} rejected, {aged} closed for their age");
+            println!("{admitted} connections admitted, {rejected} rejected, {aged} closed because of their age");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -95,7 +95,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Counts> {
     std::fs::write(&certificate, emulator.certificate()).context("could not write the certificate")?;
     println!("localhost:{}", emulator.address().port());
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // A thread of its own, for which the process does not wait.
+    // A separate thread, for which the process does not wait.
     let (ended, input) = oneshot::channel();
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());

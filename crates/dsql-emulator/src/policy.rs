@@ -3,16 +3,16 @@
 //! The parser is [`sqlparser`], which supports `CREATE INDEX ASYNC`. A statement that it cannot parse is rejected, so the emulator is
 //! never more permissive than its list. Sources:
 //!
-//! | Source | What |
+//! | Source | Document |
 //! | --- | --- |
 //! | SUBSETS | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-supported-sql-subsets.html> |
 //! | MIGRATION | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-migration-guide.html> |
 //! | DDL | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-ddl.html> |
 //! | LIVE | statements that a public project ran on a cluster on 2026-10-03 |
-//! | TROUBLESHOOTING | see the module `refusal` |
-//! | STRICT | not documented: rejected, so that nothing depends on it |
+//! | TROUBLESHOOTING | see the module `error_response` |
+//! | STRICT | not documented: rejected, so that functions do not depend on it |
 //!
-//! | Statement | Verdict | Source |
+//! | Statement | Result | Source |
 //! | --- | --- | --- |
 //! | `SELECT`, `INSERT`, `UPDATE`, `DELETE`, `EXPLAIN`, `SHOW` | accepted | SUBSETS |
 //! | `BEGIN`, `COMMIT`, `ROLLBACK`, without an isolation level or with `REPEATABLE READ` | accepted | SUBSETS |
@@ -42,7 +42,7 @@ use sqlparser::{
     tokenizer::{Token, Tokenizer},
 };
 
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
 mod schema;
 
@@ -68,7 +68,7 @@ const FUNCTIONS: [&str; 10] = [
     "dblink",
 ];
 const SYSTEM_COLUMNS: [&str; 6] = ["xmin", "xmax", "cmin", "cmax", "ctid", "tableoid"];
-/// Settings of a session that clients send when they connect.
+/// Session settings that clients send when they connect.
 const SETTINGS: [&str; 6] =
     ["search_path", "timezone", "datestyle", "client_encoding", "application_name", "extra_float_digits"];
 
@@ -80,7 +80,7 @@ pub(crate) struct Statement {
     pub(crate) sql: String,
 }
 
-/// What a statement does to its transaction.
+/// The kind of a statement, by its effect on the transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// An empty statement, or only comments.
@@ -88,12 +88,12 @@ pub(crate) enum Kind {
     Begin,
     Commit,
     Rollback,
-    /// It neither reads nor writes rows.
+    /// A statement that neither reads nor writes rows.
     Session,
     Read,
     Write,
     Ddl,
-    /// It starts an asynchronous job.
+    /// A statement that starts an asynchronous job.
     Job(Job),
     WaitForJob,
 }
@@ -127,28 +127,29 @@ impl JobKind {
 /// # Errors
 ///
 /// The error response for a statement that DSQL or the parser does not accept.
-pub(crate) fn classify(sql: &str) -> Result<Statement, Refusal> {
+pub(crate) fn classify(sql: &str) -> Result<Statement, ErrorResponse> {
     if sql.len() > MAX_SQL {
-        return Err(Refusal::new("54000", format!("statement has more than {MAX_SQL} bytes")));
+        return Err(ErrorResponse::new("54000", format!("statement has more than {MAX_SQL} bytes")));
     }
     // The parser does not limit chains of operators, which become deep trees.
     std::thread::scope(|scope| {
         let parser = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, || parse(sql));
-        let failed = || Refusal::new("54001", "stack depth limit exceeded");
+        let failed = || ErrorResponse::new("54001", "stack depth limit exceeded");
         parser.map_err(|_| failed())?.join().map_err(|_| failed())?
     })
 }
 
-fn parse(sql: &str) -> Result<Statement, Refusal> {
-    let unparsed = |error: String| Refusal::unsupported(format!("the emulator cannot parse the statement: {error}"));
+fn parse(sql: &str) -> Result<Statement, ErrorResponse> {
+    let unparsed =
+        |error: String| ErrorResponse::unsupported(format!("the emulator cannot parse the statement: {error}"));
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().map_err(|error| unparsed(error.to_string()))?;
     if tokens.iter().filter(|token| deepens(token)).count() > MAX_DEPTH {
-        return Err(Refusal::new("54001", "stack depth limit exceeded"));
+        return Err(ErrorResponse::new("54001", "stack depth limit exceeded"));
     }
     if let Some(statement) = iam(&tokens) {
         return statement;
     }
-    let (tokens, is_async) = without_async(tokens);
+    let (tokens, is_async) = remove_async(tokens);
     let parsed = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens).parse_statements();
     let parsed = parsed.map_err(|error| unparsed(error.to_string()))?;
     let (statement, more) = match parsed.split_first() {
@@ -156,10 +157,10 @@ fn parse(sql: &str) -> Result<Statement, Refusal> {
         Some((statement, more)) => (statement, more),
     };
     if !more.is_empty() {
-        return Err(Refusal::unsupported("several statements in one message are not supported"));
+        return Err(ErrorResponse::unsupported("several statements in one message are not supported"));
     }
     let kind = if is_async { schema::validation(statement)? } else { kind(statement)? };
-    // What is described before it is executed has the columns of DSQL's result.
+    // The placeholder of a job has the column of DSQL's result, for clients that describe the statement before they execute it.
     let text = if let Kind::Job(_) = kind { "SELECT NULL::text AS job_id" } else { sql };
     Ok(Statement { kind, sql: text.to_owned() })
 }
@@ -177,10 +178,10 @@ fn deepens(token: &Token) -> bool {
     )
 }
 
-fn kind(statement: &Sql) -> Result<Kind, Refusal> {
+fn kind(statement: &Sql) -> Result<Kind, ErrorResponse> {
     let mut inspection = Inspection { writes: false };
-    if let ControlFlow::Break(refusal) = statement.visit(&mut inspection) {
-        return Err(refusal);
+    if let ControlFlow::Break(error) = statement.visit(&mut inspection) {
+        return Err(error);
     }
     match statement {
         Sql::Query(_) if inspection.writes => Ok(Kind::Write),
@@ -197,7 +198,7 @@ fn kind(statement: &Sql) -> Result<Kind, Refusal> {
         Sql::Rollback { chain: false, savepoint: None } => Ok(Kind::Rollback),
         Sql::Set(set) => self::set(set).map(|()| Kind::Session),
         Sql::Call(Function { name, .. }) if is_wait_for_job(name) => Ok(Kind::WaitForJob),
-        Sql::Call(_) => Err(Refusal::unsupported("PROCEDURE is not supported")),
+        Sql::Call(_) => Err(ErrorResponse::unsupported("PROCEDURE is not supported")),
         other => schema::kind(other),
     }
 }
@@ -206,25 +207,25 @@ fn is_wait_for_job(name: &ObjectName) -> bool {
     name.to_string().eq_ignore_ascii_case("sys.wait_for_job")
 }
 
-fn isolation(modes: &[TransactionMode]) -> Result<(), Refusal> {
+fn isolation(modes: &[TransactionMode]) -> Result<(), ErrorResponse> {
     let is_other = |mode: &TransactionMode| matches!(mode, TransactionMode::IsolationLevel(level) if *level != TransactionIsolationLevel::RepeatableRead);
     match modes.iter().any(is_other) {
-        true => Err(Refusal::unsupported("isolation level is not supported: the only one is REPEATABLE READ")),
+        true => Err(ErrorResponse::unsupported("isolation level is not supported: the only one is REPEATABLE READ")),
         false => Ok(()),
     }
 }
 
-fn set(set: &Set) -> Result<(), Refusal> {
-    let refused =
-        |name: String| Refusal::unsupported(format!("setting configuration parameter \"{name}\" not supported"));
+fn set(set: &Set) -> Result<(), ErrorResponse> {
+    let unsupported =
+        |name: String| ErrorResponse::unsupported(format!("setting configuration parameter \"{name}\" not supported"));
     match set {
         Set::SingleAssignment { variable, .. } => {
             let name = variable.to_string().to_lowercase();
-            if SETTINGS.contains(&name.as_str()) { Ok(()) } else { Err(refused(name)) }
+            if SETTINGS.contains(&name.as_str()) { Ok(()) } else { Err(unsupported(name)) }
         }
         Set::SetTimeZone { .. } | Set::SetNames { .. } => Ok(()),
         Set::SetTransaction { modes, session: false, snapshot: None } => isolation(modes),
-        other => Err(refused(other.to_string())),
+        other => Err(unsupported(other.to_string())),
     }
 }
 
@@ -234,25 +235,25 @@ struct Inspection {
 }
 
 impl Visitor for Inspection {
-    type Break = Refusal;
+    type Break = ErrorResponse;
 
-    fn pre_visit_statement(&mut self, statement: &Sql) -> ControlFlow<Refusal> {
+    fn pre_visit_statement(&mut self, statement: &Sql) -> ControlFlow<ErrorResponse> {
         self.writes |= matches!(statement, Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) | Sql::Merge(_));
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refusal> {
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<ErrorResponse> {
         match select.into {
-            Some(_) => ControlFlow::Break(Refusal::unsupported("SELECT INTO is not supported")),
+            Some(_) => ControlFlow::Break(ErrorResponse::unsupported("SELECT INTO is not supported")),
             None => ControlFlow::Continue(()),
         }
     }
 
-    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Refusal> {
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<ErrorResponse> {
         function(name)
     }
 
-    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Refusal> {
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<ErrorResponse> {
         match expression {
             Expr::Function(called) => function(&called.name),
             Expr::Identifier(name) => column(Some(name)),
@@ -262,25 +263,25 @@ impl Visitor for Inspection {
     }
 }
 
-fn function(name: &ObjectName) -> ControlFlow<Refusal> {
+fn function(name: &ObjectName) -> ControlFlow<ErrorResponse> {
     let last = name.0.last().and_then(|part| part.as_ident()).map(|name| name.value.to_lowercase()).unwrap_or_default();
     match FUNCTIONS.iter().any(|prefix| last.starts_with(prefix)) {
-        true => ControlFlow::Break(Refusal::unsupported(format!("function {last} is not supported"))),
+        true => ControlFlow::Break(ErrorResponse::unsupported(format!("function {last} is not supported"))),
         false => ControlFlow::Continue(()),
     }
 }
 
-fn column(name: Option<&Ident>) -> ControlFlow<Refusal> {
+fn column(name: Option<&Ident>) -> ControlFlow<ErrorResponse> {
     match name.filter(|name| SYSTEM_COLUMNS.contains(&name.value.to_lowercase().as_str())) {
         Some(name) => {
-            ControlFlow::Break(Refusal::unsupported(format!("system column {} is not supported", name.value)))
+            ControlFlow::Break(ErrorResponse::unsupported(format!("system column {} is not supported", name.value)))
         }
         None => ControlFlow::Continue(()),
     }
 }
 
-/// `ALTER TABLE ASYNC …`, whose third word the parser does not know. Returns whether it was there.
-fn without_async(mut tokens: Vec<Token>) -> (Vec<Token>, bool) {
+/// Removes `ASYNC` from `ALTER TABLE ASYNC …`, which the parser does not support. Returns whether it was present.
+fn remove_async(mut tokens: Vec<Token>) -> (Vec<Token>, bool) {
     let is_word = |token: &Token, word: &str| match token {
         Token::Word(own) => own.quote_style.is_none() && own.value.eq_ignore_ascii_case(word),
         _ => false,
@@ -299,8 +300,8 @@ fn without_async(mut tokens: Vec<Token>) -> (Vec<Token>, bool) {
     (tokens, found.is_some())
 }
 
-/// `AWS IAM GRANT role TO 'arn'`, and `REVOKE … FROM`, which the emulator stores in a table.
-fn iam(tokens: &[Token]) -> Option<Result<Statement, Refusal>> {
+/// Parses `AWS IAM GRANT role TO 'arn'` and `AWS IAM REVOKE role FROM 'arn'`, which change rows of `sys.iam_pg_role_mappings`.
+fn iam(tokens: &[Token]) -> Option<Result<Statement, ErrorResponse>> {
     let tokens: Vec<&Token> =
         tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon)).take(7).collect();
     let word = |at: usize| match tokens.get(at) {
@@ -317,7 +318,7 @@ fn iam(tokens: &[Token]) -> Option<Result<Statement, Refusal>> {
     };
     let arn = match tokens.get(5) {
         Some(Token::SingleQuotedString(arn)) if tokens.len() == 6 && !role.is_empty() => literal(arn),
-        _ => return Some(Err(Refusal::new("42601", "expected AWS IAM GRANT role TO 'arn'"))),
+        _ => return Some(Err(ErrorResponse::new("42601", "expected AWS IAM GRANT role TO 'arn'"))),
     };
     let role = format!("{}::regrole::text", literal(&format!("\"{}\"", role.replace('"', "\"\""))));
     let sql = match (word(2).as_str(), word(4).as_str()) {
@@ -327,7 +328,7 @@ fn iam(tokens: &[Token]) -> Option<Result<Statement, Refusal>> {
         ("REVOKE", "FROM") => {
             format!("DELETE FROM sys.iam_pg_role_mappings WHERE pg_role_name = {role} AND arn = {arn}")
         }
-        _ => return Some(Err(Refusal::new("42601", "expected AWS IAM GRANT or AWS IAM REVOKE"))),
+        _ => return Some(Err(ErrorResponse::new("42601", "expected AWS IAM GRANT or AWS IAM REVOKE"))),
     };
     Some(Ok(Statement { kind: Kind::Ddl, sql }))
 }

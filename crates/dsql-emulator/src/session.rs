@@ -20,9 +20,9 @@ use tokio::{
 
 use crate::{
     emulator::Shared,
+    error_response::ErrorResponse,
     faults::CommitFault,
     policy::{Job, Kind, Statement, classify},
-    refusal::Refusal,
     transaction::{Transaction, until},
     wire::{ClientMessage, Connection, Fields, Frame, WireError, server_message},
 };
@@ -84,18 +84,18 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
                 ClientMessage::Query(sql) => self.query(sql).await?,
                 ClientMessage::Parse(name, sql, types) => self.parse(name, sql, types).await?,
                 ClientMessage::Bind { portal, statement } => self.bind(&frame, portal, statement).await?,
-                ClientMessage::Describe => self.pass(&frame, b"Tn").await?,
+                ClientMessage::Describe => self.relay(&frame, b"Tn").await?,
                 ClientMessage::Execute(portal) => match self.portals.get(portal).cloned() {
                     Some((statement, bytes)) => self.execute(&frame, &statement, bytes).await?,
-                    None => self.pass(&frame, b"CIs").await?,
+                    None => self.relay(&frame, b"CIs").await?,
                 },
                 ClientMessage::CloseStatement(name) => {
                     self.statements.remove(name);
-                    self.pass(&frame, b"3").await?;
+                    self.relay(&frame, b"3").await?;
                 }
                 ClientMessage::ClosePortal(name) => {
                     self.portals.remove(name);
-                    self.pass(&frame, b"3").await?;
+                    self.relay(&frame, b"3").await?;
                 }
                 ClientMessage::Copy => {}
             }
@@ -156,8 +156,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
     async fn query(&mut self, sql: &str) -> Result<(), WireError> {
         let statement = match self.classify(sql).await {
             Ok(statement) => statement,
-            Err(refusal) => {
-                self.refuse(&refusal).await?;
+            Err(error) => {
+                self.reject(&error).await?;
                 return self.sync().await;
             }
         };
@@ -168,11 +168,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         self.statements.remove("");
         self.portals.remove("");
         self.backend.encode(|buffer| frontend::parse("", &statement.sql, [], buffer))?;
-        if self.ask(b"1").await?.is_some() {
+        if self.exchange_or_report(b"1").await?.is_some() {
             self.bind_unnamed("")?;
-            if self.ask(b"2").await?.is_some() {
+            if self.exchange_or_report(b"2").await?.is_some() {
                 self.backend.encode(|buffer| frontend::describe(b'P', "", buffer))?;
-                if let Some(description) = self.ask(b"Tn").await? {
+                if let Some(description) = self.exchange_or_report(b"Tn").await? {
                     if description.tag() == b'T' {
                         self.client.push(&description.0);
                     }
@@ -185,16 +185,17 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         self.sync().await
     }
 
-    async fn classify(&mut self, sql: &str) -> Result<Statement, Refusal> {
-        if let Some(refusal) = self.transaction.take_expiry(&self.shared.limits) {
-            return Err(refusal);
+    async fn classify(&mut self, sql: &str) -> Result<Statement, ErrorResponse> {
+        if let Some(error) = self.transaction.take_expiry(&self.shared.limits) {
+            return Err(error);
         }
         let statement = classify(sql)?;
         self.wait_for_jobs(&statement).await;
         Ok(statement)
     }
 
-    /// Waits for the indexes that are being built. After the first message of a transaction Postgres would show the state before.
+    /// Waits for asynchronous jobs before `CALL sys.wait_for_job`, and before its transaction begins in Postgres: the snapshot of the
+    /// transaction must include their results.
     async fn wait_for_jobs(&self, statement: &Statement) {
         if statement.kind == Kind::WaitForJob {
             self.shared.jobs.wait().await;
@@ -207,15 +208,15 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         }
         let statement = match self.classify(sql).await {
             Ok(_) if self.statements.len() >= MAX_PREPARED => {
-                return self.refuse(&Refusal::new("54000", "too many prepared statements")).await;
+                return self.reject(&ErrorResponse::new("54000", "too many prepared statements")).await;
             }
             Ok(statement) => statement,
-            Err(refusal) => return self.refuse(&refusal).await,
+            Err(error) => return self.reject(&error).await,
         };
         let mut body = [name.as_bytes(), b"\0", statement.sql.as_bytes(), b"\0"].concat();
         body.extend(types);
         self.backend.push(&server_message(b'P', &body));
-        if let Some(parsed) = self.ask(b"1").await? {
+        if let Some(parsed) = self.exchange_or_report(b"1").await? {
             self.statements.insert(name.to_owned(), Arc::new(statement));
             self.client.push(&parsed.0);
         }
@@ -224,14 +225,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
 
     async fn bind(&mut self, frame: &Frame, portal: &str, statement: &str) -> Result<(), WireError> {
         if self.portals.len() >= MAX_PREPARED {
-            return self.refuse(&Refusal::new("54000", "too many portals")).await;
+            return self.reject(&ErrorResponse::new("54000", "too many portals")).await;
         }
         let statement = self.statements.get(statement).cloned();
         if let Some(statement) = &statement {
             self.wait_for_jobs(statement).await;
         }
         self.backend.push(&frame.0);
-        if let Some(bound) = self.ask(b"2").await? {
+        if let Some(bound) = self.exchange_or_report(b"2").await? {
             if let Some(statement) = statement {
                 self.portals.insert(portal.to_owned(), (statement, frame.len()));
             }
@@ -244,31 +245,31 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
     async fn execute(&mut self, frame: &Frame, statement: &Statement, bytes: usize) -> Result<(), WireError> {
         let shared = Arc::clone(&self.shared);
         self.has_executed = true;
-        if let Some(refusal) = self.transaction.take_expiry(&shared.limits) {
-            return self.refuse(&refusal).await;
+        if let Some(error) = self.transaction.take_expiry(&shared.limits) {
+            return self.reject(&error).await;
         }
         // Postgres rejects everything but the end of a failed transaction.
         if self.transaction.has_failed {
             return self.forward(frame, statement).await;
         }
-        if let Err(refusal) = self.transaction.check(statement, bytes, &shared.limits) {
-            return self.refuse(&refusal).await;
+        if let Err(error) = self.transaction.check(statement, bytes, &shared.limits) {
+            return self.reject(&error).await;
         }
         let is_read = statement.kind == Kind::Read;
         let is_change = matches!(statement.kind, Kind::Write | Kind::Ddl | Kind::Job(_));
         if (is_read || is_change)
-            && let Some(refusal) = shared.dice.at_statement()
+            && let Some(error) = shared.injector.at_statement()
         {
-            return self.refuse(&refusal).await;
+            return self.reject(&error).await;
         }
         let commits = match self.transaction.is_explicit {
             true => statement.kind == Kind::Commit && self.transaction.writes(),
             false => is_change,
         };
-        match shared.dice.at_commit().filter(|_| commits) {
-            Some(CommitFault::Before(refusal)) if self.transaction.is_explicit => self.roll_back(&refusal).await,
-            Some(CommitFault::Before(refusal)) => self.refuse(&refusal).await,
-            Some(CommitFault::After(refusal)) => self.commit_unseen(frame, statement, &refusal).await,
+        match shared.injector.at_commit().filter(|_| commits) {
+            Some(CommitFault::Before(error)) if self.transaction.is_explicit => self.roll_back(&error).await,
+            Some(CommitFault::Before(error)) => self.reject(&error).await,
+            Some(CommitFault::After(error)) => self.commit_with_error(frame, statement, &error).await,
             None => match &statement.kind {
                 Kind::Job(job) => self.start_job(job).await,
                 _ => self.forward(frame, statement).await,
@@ -276,14 +277,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         }
     }
 
-    /// Executes a portal, and checks the rows that it has changed before its result is passed on.
+    /// Executes a portal, and checks the number of changed rows before its result is forwarded.
     async fn forward(&mut self, frame: &Frame, statement: &Statement) -> Result<(), WireError> {
         self.backend.push(&frame.0);
-        let Some(done) = self.ask(b"CIs").await? else { return Ok(()) };
+        let Some(done) = self.exchange_or_report(b"CIs").await? else { return Ok(()) };
         if done.tag() == b'C' {
             let tag = Fields(done.body()).string()?;
-            if let Err(refusal) = self.transaction.count(statement, tag, &self.shared.limits) {
-                return self.refuse(&refusal).await;
+            if let Err(error) = self.transaction.count(statement, tag, &self.shared.limits) {
+                return self.reject(&error).await;
             }
             match statement.kind {
                 Kind::Begin if !self.transaction.is_explicit => self.transaction.begin(),
@@ -295,16 +296,16 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         Ok(())
     }
 
-    /// Executes a portal that commits, and reports an error in place of its result.
-    async fn commit_unseen(
+    /// Executes a portal that commits, and reports an error instead of its result.
+    async fn commit_with_error(
         &mut self,
         frame: &Frame,
         statement: &Statement,
-        refusal: &Refusal,
+        error: &ErrorResponse,
     ) -> Result<(), WireError> {
         if let Kind::Job(job) = &statement.kind {
             let _ = self.shared.jobs.start(&self.role, job).await;
-            return self.refuse(refusal).await;
+            return self.reject(error).await;
         }
         self.backend.push(&frame.0);
         match self.exchange(b"CIs", false).await? {
@@ -313,28 +314,28 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
                 if statement.kind == Kind::Commit {
                     self.transaction = Transaction::default();
                 }
-                self.report(&refusal.encode());
+                self.report(&error.encode());
             }
         }
         Ok(())
     }
 
-    /// Rolls an explicit transaction back in place of its commit.
-    async fn roll_back(&mut self, refusal: &Refusal) -> Result<(), WireError> {
+    /// Rolls back an explicit transaction instead of its commit.
+    async fn roll_back(&mut self, error: &ErrorResponse) -> Result<(), WireError> {
         self.backend.encode(|buffer| frontend::parse(OWN, "ROLLBACK", [], buffer))?;
         self.bind_unnamed(OWN)?;
         self.backend.encode(|buffer| frontend::execute(OWN, 0, buffer))?;
         self.backend.encode(|buffer| frontend::close(b'S', OWN, buffer))?;
         self.exchange(b"3", false).await?;
         self.transaction = Transaction::default();
-        self.report(&refusal.encode());
+        self.report(&error.encode());
         Ok(())
     }
 
     /// Starts an asynchronous job, and returns its id.
     async fn start_job(&mut self, job: &Job) -> Result<(), WireError> {
         if self.transaction.is_explicit {
-            return self.refuse(&Refusal::unsupported("the emulator starts no job in a transaction block")).await;
+            return self.reject(&ErrorResponse::unsupported("the emulator starts no job in a transaction block")).await;
         }
         let shared = Arc::clone(&self.shared);
         match shared.jobs.start(&self.role, job).await {
@@ -364,7 +365,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
                 // The commit of an implicit transaction has failed.
                 Reply::Failed(error) => self.client.push(&error),
                 Reply::Done(ready) => {
-                    if std::mem::take(&mut self.has_executed) && self.shared.dice.at_response() {
+                    if std::mem::take(&mut self.has_executed) && self.shared.injector.at_response() {
                         return Err(WireError::Closed);
                     }
                     match ready.body() {

@@ -8,9 +8,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::{
     backend::execute,
     emulator::Shared,
+    error_response::ErrorResponse,
     jobs::quoted,
     policy::literal,
-    refusal::Refusal,
     session::Session,
     token::{self, ADMIN},
     wire::{Connection, Fields, WireError, server_message},
@@ -38,10 +38,10 @@ pub(crate) struct Started {
 /// Permits of a connection, and of its session in Postgres.
 type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
-/// Opens the session of a new connection; `None` if it was rejected.
+/// Starts the session of a new connection; `None` if the connection was rejected.
 pub(crate) async fn start(stream: TcpStream, shared: &Arc<Shared>) -> Result<Option<Started>, WireError> {
-    let Some((mut client, host)) = secure(stream, shared).await? else { return Ok(None) };
-    match admitted(&mut client, host, shared).await {
+    let Some((mut client, host)) = negotiate_tls(stream, shared).await? else { return Ok(None) };
+    match authenticate(&mut client, host, shared).await {
         Ok(Ok((role, backend, greeting, permits))) => {
             for frame in greeting {
                 client.push(&frame);
@@ -50,8 +50,8 @@ pub(crate) async fn start(stream: TcpStream, shared: &Arc<Shared>) -> Result<Opt
             let session = Session::new(client, backend, Arc::clone(shared), role);
             Ok(Some(Started { session, permits }))
         }
-        Ok(Err(refusal)) => {
-            client.push(&refusal);
+        Ok(Err(error)) => {
+            client.push(&error);
             client.close().await;
             Ok(None)
         }
@@ -59,8 +59,8 @@ pub(crate) async fn start(stream: TcpStream, shared: &Arc<Shared>) -> Result<Opt
     }
 }
 
-/// Reads the request for TLS, and accepts it. Returns the name of the endpoint that the client asks for.
-async fn secure(stream: TcpStream, shared: &Shared) -> Result<Option<(Client, Option<String>)>, WireError> {
+/// Accepts the client's request for TLS, and performs the handshake. Returns the server name that the client sent (SNI).
+async fn negotiate_tls(stream: TcpStream, shared: &Shared) -> Result<Option<(Client, Option<String>)>, WireError> {
     stream.set_nodelay(true)?;
     let mut plain = Connection::new(stream, MAX_STARTUP);
     loop {
@@ -69,7 +69,7 @@ async fn secure(stream: TcpStream, shared: &Shared) -> Result<Option<(Client, Op
             plain.push(b"N");
             plain.flush().await?;
         } else if message[..] == SSL_REQUEST {
-            // What follows in plain text could have been injected (CVE-2021-23214).
+            // Plain text after the request could have been injected (CVE-2021-23214).
             if plain.has_input() {
                 return Err(WireError::Malformed);
             }
@@ -81,7 +81,7 @@ async fn secure(stream: TcpStream, shared: &Shared) -> Result<Option<(Client, Op
         } else {
             // A startup message without TLS, or a request to cancel a statement, which is ignored (STRICT).
             if message.starts_with(&PROTOCOL_MAJOR) {
-                plain.push(&Refusal::fatal("08004", "connections without TLS are not supported").encode());
+                plain.push(&ErrorResponse::fatal("08004", "connections without TLS are not supported").encode());
             }
             plain.close().await;
             return Ok(None);
@@ -92,7 +92,7 @@ async fn secure(stream: TcpStream, shared: &Shared) -> Result<Option<(Client, Op
 type Admitted = (String, Connection<TcpStream>, Vec<Vec<u8>>, Permits);
 
 /// Checks the startup message and the token, and connects to Postgres. The inner error is the message for the client.
-async fn admitted(
+async fn authenticate(
     client: &mut Client,
     host: Option<String>,
     shared: &Shared,
@@ -103,15 +103,15 @@ async fn admitted(
     }
     let (user, settings) = match parameters(&message[4..])? {
         Ok(parameters) => parameters,
-        Err(refusal) => return Ok(Err(refusal.encode())),
+        Err(error) => return Ok(Err(error.encode())),
     };
     let permit = match shared.admission.admit() {
         Ok(permit) => permit,
-        Err(refusal) => return Ok(Err(refusal.encode())),
+        Err(error) => return Ok(Err(error.encode())),
     };
     // <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html>
     let Some(host) = host.filter(|host| shared.hosts.contains(host)) else {
-        return Ok(Err(Refusal::fatal("08006", "unable to accept connection, sni was not received").encode()));
+        return Ok(Err(ErrorResponse::fatal("08006", "unable to accept connection, sni was not received").encode()));
     };
     client.push(&server_message(b'R', &3_u32.to_be_bytes()));
     client.flush().await?;
@@ -120,8 +120,8 @@ async fn admitted(
         return Err(WireError::Malformed);
     }
     let token = Fields(password.body()).string()?;
-    if let Err(refusal) = token::verify(token, &host, &user, &shared.region, &shared.credentials, SystemTime::now()) {
-        return Ok(Err(refusal.encode()));
+    if let Err(error) = token::verify(token, &host, &user, &shared.region, &shared.credentials, SystemTime::now()) {
+        return Ok(Err(error.encode()));
     }
     // Aurora DSQL accepts more connections than Postgres. The semaphore is never closed.
     let session = Arc::clone(&shared.sessions).acquire_owned().await.ok();
@@ -139,7 +139,7 @@ async fn admitted(
         let mapped = execute(&mut backend, &mapped).await;
         if mapped.is_ok_and(|rows| rows.is_empty()) {
             let hint = format!("Role {user} is not granted to {arn} by AWS IAM GRANT");
-            return Ok(Err(Refusal::access_denied(hint).encode()));
+            return Ok(Err(ErrorResponse::access_denied(hint).encode()));
         }
         if let Err(error) = execute(&mut backend, &format!("SET SESSION AUTHORIZATION {}", quoted(&user))).await {
             return Ok(Err(error.encode()));
@@ -160,7 +160,7 @@ fn quoted_text(role: &str) -> String {
 /// The user, and the settings that are passed to Postgres.
 type Parameters = (String, Vec<(String, String)>);
 
-fn parameters(body: &[u8]) -> Result<Result<Parameters, Refusal>, WireError> {
+fn parameters(body: &[u8]) -> Result<Result<Parameters, ErrorResponse>, WireError> {
     let (mut fields, mut user, mut settings) = (Fields(body), String::new(), Vec::new());
     loop {
         let name = fields.string()?;
@@ -172,16 +172,18 @@ fn parameters(body: &[u8]) -> Result<Result<Parameters, Refusal>, WireError> {
             "user" => user = value.to_owned(),
             // A cluster has exactly one database.
             "database" if value == "postgres" => {}
-            "database" => return Ok(Err(Refusal::fatal("3D000", format!("database \"{value}\" does not exist")))),
+            "database" => {
+                return Ok(Err(ErrorResponse::fatal("3D000", format!("database \"{value}\" does not exist"))));
+            }
             known if PARAMETERS.contains(&known) => settings.push((name.to_owned(), value.to_owned())),
             other => {
                 let message = format!("setting configuration parameter \"{other}\" not supported");
-                return Ok(Err(Refusal::fatal("0A000", message)));
+                return Ok(Err(ErrorResponse::fatal("0A000", message)));
             }
         }
     }
     match user.is_empty() {
-        true => Ok(Err(Refusal::fatal("28000", "the startup message has no user"))),
+        true => Ok(Err(ErrorResponse::fatal("28000", "the startup message has no user"))),
         false => Ok(Ok((user, settings))),
     }
 }

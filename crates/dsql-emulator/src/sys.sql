@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS sys.jobs (
 );
 CREATE TABLE IF NOT EXISTS sys.iam_pg_role_mappings (pg_role_name text, arn text, PRIMARY KEY (pg_role_name, arn));
 
--- Only reads the outcome: the emulator has waited before it passes the call on.
+-- Returns the outcome: the emulator waits for the job before it forwards the call.
 CREATE OR REPLACE PROCEDURE sys.wait_for_job(job text, INOUT succeeded boolean DEFAULT NULL) LANGUAGE plpgsql AS $$
 BEGIN
     SELECT status = 'completed' INTO succeeded FROM sys.jobs WHERE job_id = job;

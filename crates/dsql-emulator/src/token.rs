@@ -1,6 +1,6 @@
 //! Verification of the IAM token that a client sends as its password ([authentication
 //! tokens](https://docs.aws.amazon.com/aurora-dsql/latest/userguide/SECTION_authentication-token.html)): a presigned URL without
-//! its scheme, whose signature is made again from the test's credentials and compared.
+//! its scheme, whose signature is recomputed with the test credentials and compared.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,14 +12,14 @@ use aws_sigv4::{
 use time::{OffsetDateTime, PrimitiveDateTime, macros::format_description};
 use url::Url;
 
-use crate::{TestCredentials, refusal::Refusal};
+use crate::{TestCredentials, error_response::ErrorResponse};
 
-/// The user with the action of its own.
+/// The user whose tokens have the action `DbConnectAdmin`.
 pub(crate) const ADMIN: &str = "admin";
-/// Signature Version 4 permits a week.
+/// Maximum lifetime of a presigned URL (Signature Version 4): one week.
 const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
-/// Difference of clocks that is tolerated.
+/// Tolerated clock skew.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
 /// Checks a token for a user of an endpoint.
@@ -30,14 +30,14 @@ pub(crate) fn verify(
     region: &str,
     credentials: &TestCredentials,
     now: SystemTime,
-) -> Result<(), Refusal> {
-    let denied = |hint: &str| Refusal::access_denied(hint);
+) -> Result<(), ErrorResponse> {
+    let denied = |hint: &str| ErrorResponse::access_denied(hint);
     let url = Url::parse(&format!("https://{token}")).map_err(|_| denied("The token is no presigned URL"))?;
     if url.host_str() != Some(host) || url.port().is_some() || url.path() != "/" || url.fragment().is_some() {
         return Err(denied("The token is for another endpoint"));
     }
     let mut parameters: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    let one = |name: &str| -> Result<String, Refusal> {
+    let one = |name: &str| -> Result<String, ErrorResponse> {
         let mut values = parameters.iter().filter(|(own, _)| own == name).map(|(_, value)| value.clone());
         match (values.next(), values.next()) {
             (Some(value), None) => Ok(value),
@@ -59,7 +59,7 @@ pub(crate) fn verify(
     if signed_at + lifetime < now {
         return Err(denied("Signature expired: the token is stale"));
     }
-    let mut signed = sign_again(host, &action, region, credentials, signed_at, lifetime)
+    let mut signed = recompute_signature(host, &action, region, credentials, signed_at, lifetime)
         .map_err(|error| denied(&format!("The token cannot be signed: {error}")))?;
     // Algorithm, credential, signed headers, session token and signature: all of them, and no others.
     signed.sort();
@@ -79,7 +79,7 @@ pub(crate) fn sign_token(
     now: SystemTime,
 ) -> anyhow::Result<String> {
     let action = if user == ADMIN { "DbConnectAdmin" } else { "DbConnect" };
-    let parameters = sign_again(host, action, region, credentials, now, TOKEN_LIFETIME)?;
+    let parameters = recompute_signature(host, action, region, credentials, now, TOKEN_LIFETIME)?;
     let mut url = Url::parse(&format!("https://{host}/"))?;
     url.query_pairs_mut().extend_pairs(parameters);
     Ok(url.as_str().trim_start_matches("https://").to_owned())
@@ -91,8 +91,8 @@ fn signing_time(date: &str) -> Option<SystemTime> {
     u64::try_from(time.unix_timestamp()).ok().map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// Returns the parameters of the token that the credentials' owner would have made.
-fn sign_again(
+/// Returns the query parameters of a token that is signed with the credentials.
+fn recompute_signature(
     host: &str,
     action: &str,
     region: &str,
@@ -137,7 +137,7 @@ mod tests {
         format!("{HOST}/?Action={action}&{COMMON}{signature}")
     }
 
-    fn check(token: &str, host: &str, user: &str, seconds: u64) -> Result<(), Refusal> {
+    fn check(token: &str, host: &str, user: &str, seconds: u64) -> Result<(), ErrorResponse> {
         let credentials = TestCredentials {
             access_key_id: "akid".to_owned(),
             secret_access_key: "secret".to_owned(),

@@ -6,14 +6,14 @@
 //! | no DML beside DDL | DDL (`ddl and dml are not supported in the same transaction`); reads count as DML: STRICT |
 //! | 3,000 rows, 10 MiB, five minutes | QUOTAS |
 //!
-//! The sources are those of the modules `policy` and `refusal`.
+//! The sources are those of the modules `policy` and `error_response`.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     Limits,
+    error_response::ErrorResponse,
     policy::{Kind, Statement},
-    refusal::Refusal,
 };
 
 /// The transaction of a session, explicit or implicit.
@@ -50,17 +50,17 @@ impl Transaction {
     }
 
     /// Checks a statement against the rules and the size limit before it is executed, and counts its bytes.
-    pub(crate) fn check(&mut self, statement: &Statement, bytes: usize, limits: &Limits) -> Result<(), Refusal> {
+    pub(crate) fn check(&mut self, statement: &Statement, bytes: usize, limits: &Limits) -> Result<(), ErrorResponse> {
         let is_ddl = match &statement.kind {
             Kind::Read | Kind::Write => false,
             Kind::Ddl | Kind::Job(_) => true,
             _ => return Ok(()),
         };
         if is_ddl && self.has_ddl {
-            return Err(Refusal::unsupported("multiple ddl statements not supported in a transaction"));
+            return Err(ErrorResponse::unsupported("multiple ddl statements not supported in a transaction"));
         }
         if is_ddl && self.has_dml || !is_ddl && self.has_ddl {
-            return Err(Refusal::unsupported("ddl and dml are not supported in the same transaction"));
+            return Err(ErrorResponse::unsupported("ddl and dml are not supported in the same transaction"));
         }
         self.has_ddl |= is_ddl;
         self.has_dml |= !is_ddl;
@@ -68,19 +68,19 @@ impl Transaction {
         if statement.kind == Kind::Write {
             self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
             if self.bytes > limits.transaction_bytes {
-                return Err(Refusal::too_much_data(self.bytes));
+                return Err(ErrorResponse::too_much_data(self.bytes));
             }
         }
         Ok(())
     }
 
     /// Counts the rows that a statement has changed.
-    pub(crate) fn count(&mut self, statement: &Statement, tag: &str, limits: &Limits) -> Result<(), Refusal> {
+    pub(crate) fn count(&mut self, statement: &Statement, tag: &str, limits: &Limits) -> Result<(), ErrorResponse> {
         if statement.kind != Kind::Write {
             return Ok(());
         }
         self.rows += tag.rsplit(' ').next().and_then(|rows| rows.parse::<u64>().ok()).unwrap_or_default();
-        if self.rows > limits.transaction_rows { Err(Refusal::too_many_rows()) } else { Ok(()) }
+        if self.rows > limits.transaction_rows { Err(ErrorResponse::too_many_rows()) } else { Ok(()) }
     }
 
     /// Ends the transaction because it is too old.
@@ -90,8 +90,8 @@ impl Transaction {
     }
 
     /// Takes the error for the first statement after it has expired.
-    pub(crate) fn take_expiry(&mut self, limits: &Limits) -> Option<Refusal> {
-        std::mem::take(&mut self.is_expired).then(|| Refusal::too_old(limits.transaction_time))
+    pub(crate) fn take_expiry(&mut self, limits: &Limits) -> Option<ErrorResponse> {
+        std::mem::take(&mut self.is_expired).then(|| ErrorResponse::too_old(limits.transaction_time))
     }
 }
 

@@ -1,17 +1,17 @@
 //! Frames of the wire protocol, within bounds, and the messages that the emulator reads from them.
 //!
-//! Messages are encoded by `postgres-protocol`. It parses none that a client sends, so that those are read here: a reader that
-//! never looks past the end of a frame.
+//! `postgres-protocol` encodes messages, but does not parse messages of clients. They are parsed here, without access beyond the end of
+//! a frame.
 
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Bytes in front of the body: the tag and the length.
+/// Size of the tag and the length before the body, in bytes.
 const HEADER: usize = 5;
 const READ_BYTES: usize = 64 * 1024;
-/// Output that is sent before a message ends.
+/// Size of the output buffer at which it is flushed.
 const FLUSH_BYTES: usize = 32 * 1024;
 
 /// Why a connection ends.
@@ -63,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.input.len() < self.max_message
     }
 
-    /// Reads what has arrived. Cancellation loses nothing.
+    /// Reads available input into the buffer. Cancel-safe.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Takes a frame that has arrived as a whole.
+    /// Takes a frame from the buffer, if it is complete.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
         let Some(length) = self.input.get(1..HEADER) else { return Ok(None) };
         let length = i32::from_be_bytes(length.try_into().map_err(|_| WireError::Malformed)?);
@@ -90,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(Some(Frame(self.input.split_to(length + 1).freeze())))
     }
 
-    /// Reads a frame. Cancellation loses nothing.
+    /// Reads a frame. Cancel-safe.
     pub(crate) async fn read_frame(&mut self) -> Result<Frame, WireError> {
         loop {
             if let Some(frame) = self.next_frame()? {
@@ -100,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Reads a message without a tag, which begins a connection: its body.
+    /// Reads the body of a message without a tag, such as the startup message.
     pub(crate) async fn read_untagged(&mut self, max: usize) -> Result<Bytes, WireError> {
         loop {
             if let Some(length) = self.input.get(..4) {
@@ -119,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Reports whether input waits that was not read yet.
+    /// Reports whether there is input that was not parsed.
     pub(crate) fn has_input(&self) -> bool {
         !self.input.is_empty()
     }
@@ -133,8 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(encode(&mut self.output)?)
     }
 
-    /// Sends the output if there is much of it.
-    pub(crate) async fn relieve(&mut self) -> Result<(), WireError> {
+    /// Flushes the output buffer if it has at least [`FLUSH_BYTES`].
+    pub(crate) async fn flush_if_large(&mut self) -> Result<(), WireError> {
         if self.output.len() < FLUSH_BYTES {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A message of a client, as far as the emulator reads it. The rest of the frame is passed to Postgres as it is.
+/// A message of a client, with the fields that the emulator uses. The frame is forwarded to Postgres unchanged.
 #[derive(Debug)]
 pub(crate) enum ClientMessage<'a> {
     Query(&'a str),
@@ -198,7 +198,7 @@ pub(crate) enum ClientMessage<'a> {
     Sync,
     Flush,
     Terminate,
-    /// A message for `COPY`, outside of which Postgres ignores it.
+    /// A message of `COPY`. Postgres ignores it outside of `COPY`.
     Copy,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dsql_emulator::{Limits, TestCredentials};
 use sqlx::{Connection, Executor, PgConnection, postgres::PgSslMode};
-use support::{Cluster, error, eventually, refusal};
+use support::{Cluster, error, eventually, statement_error};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -31,8 +31,8 @@ async fn only_a_valid_token_over_verified_tls_connects() {
         // A name that is an address has no SNI.
         ("no SNI", options.clone().host("127.0.0.1").ssl_mode(PgSslMode::Require), "08006"),
     ] {
-        let refused = PgConnection::connect_with(&options).await.unwrap_err();
-        assert_eq!(error(refused).0, code, "{what}");
+        let rejected = PgConnection::connect_with(&options).await.unwrap_err();
+        assert_eq!(error(rejected).0, code, "{what}");
     }
     let other = Cluster::start().await;
     let unknown = options.clone().port(other.emulator.address().port());
@@ -71,7 +71,7 @@ async fn a_role_connects_after_its_grant_and_has_its_privileges_alone() {
         "DROP TABLE notes",
         "AWS IAM GRANT postgres TO 'x'",
     ] {
-        assert_eq!(refusal(&mut connection, sql, false).await.0, "42501", "{sql}");
+        assert_eq!(statement_error(&mut connection, sql, false).await.0, "42501", "{sql}");
     }
     drop(connection);
     admin.execute(sqlx::AssertSqlSafe(format!("AWS IAM REVOKE {role} FROM '{arn}'"))).await.unwrap();
@@ -139,7 +139,7 @@ async fn hostile_clients_end_their_own_connection_only() {
         &[0; 8],
         &[0, 0, 0, 4, 0, 0, 0, 0],
         &i32::MAX.to_be_bytes().repeat(3),
-        // Text in front of the handshake could have been injected.
+        // Plain text before the handshake could have been injected.
         &[&ssl_request[..], &ssl_request].concat(),
         // A request to cancel a statement.
         &[&16_u32.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &[0; 8]].concat(),
@@ -154,6 +154,6 @@ async fn hostile_clients_end_their_own_connection_only() {
     let sent = sqlx::query("SELECT length($1)").bind(large).execute(&mut cluster.connect().await).await.unwrap_err();
     assert!(sent.as_database_error().is_none(), "{sent:?}");
     let deep = format!("SELECT {}1", "-".repeat(5000).replace('-', "- "));
-    assert_eq!(refusal(&mut good, &deep, true).await.0, "54001");
+    assert_eq!(statement_error(&mut good, &deep, true).await.0, "54001");
     good.fetch_one("SELECT 1").await.unwrap();
 }

@@ -6,7 +6,7 @@ mod support;
 
 use dsql_emulator::Faults;
 use sqlx::{Connection, Executor, PgConnection};
-use support::{Cluster, error, refusal};
+use support::{Cluster, error, statement_error};
 
 const NOTE: &str = "INSERT INTO notes VALUES (gen_random_uuid()::text)";
 
@@ -51,7 +51,7 @@ async fn a_conflict_at_commit_leaves_nothing_and_the_connection_can_be_used() {
     let mut transaction = connection.begin().await.unwrap();
     transaction.fetch_all("SELECT * FROM notes").await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(refusal(&mut connection, "CREATE INDEX ASYNC i ON notes (number)", false).await.0, "40001");
+    assert_eq!(statement_error(&mut connection, "CREATE INDEX ASYNC i ON notes (number)", false).await.0, "40001");
     cluster.emulator.set_faults(Faults { conflict: 1.0, marker_as_code: true, ..Faults::default() });
     assert_eq!(insert(&mut connection, 2).await.unwrap_err().0, "OC000");
 }
@@ -79,12 +79,12 @@ async fn an_outdated_schema_fails_reads_and_writes() {
     let mut connection = cluster.with_notes().await;
     for is_simple in [true, false] {
         for sql in ["SELECT * FROM notes", NOTE] {
-            let (code, text) = refusal(&mut connection, sql, is_simple).await;
+            let (code, text) = statement_error(&mut connection, sql, is_simple).await;
             assert_eq!((code.as_str(), text.contains("(OC001)")), ("40001", true), "{text}");
         }
     }
     cluster.emulator.set_faults(Faults { schema_change: 1.0, marker_as_code: true, ..Faults::default() });
-    assert_eq!(refusal(&mut connection, NOTE, true).await.0, "OC001");
+    assert_eq!(statement_error(&mut connection, NOTE, true).await.0, "OC001");
     assert_eq!(cluster.notes().await, 0);
 }
 
@@ -100,7 +100,7 @@ async fn a_conflict_of_two_transactions_has_the_marker() {
     late.fetch_all("SELECT * FROM notes").await.unwrap();
     first.execute(sql).await.unwrap();
 
-    let (code, text) = refusal(&mut late, sql, false).await;
+    let (code, text) = statement_error(&mut late, sql, false).await;
 
     assert_eq!((code.as_str(), text.contains("(OC000)")), ("40001", true), "{text}");
 }

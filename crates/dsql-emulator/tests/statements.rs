@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dsql_emulator::Limits;
 use sqlx::{Connection, Executor, PgConnection, Row};
-use support::{Cluster, error, eventually, refusal};
+use support::{Cluster, error, eventually, statement_error};
 
 #[tokio::test]
 async fn statements_are_executed_by_both_protocols() {
@@ -38,20 +38,20 @@ async fn a_rejected_statement_fails_its_transaction_and_no_other() {
     let cluster = Cluster::start().await;
     let mut connection = cluster.with_notes().await;
     for is_simple in [true, false] {
-        assert_eq!(refusal(&mut connection, "SELECT pg_advisory_lock(1)", is_simple).await.0, "0A000");
+        assert_eq!(statement_error(&mut connection, "SELECT pg_advisory_lock(1)", is_simple).await.0, "0A000");
         connection.execute("INSERT INTO notes VALUES ('kept') ON CONFLICT DO NOTHING").await.unwrap();
 
         let mut transaction = connection.begin().await.unwrap();
         sqlx::query("INSERT INTO notes VALUES ($1)").bind("lost").execute(&mut *transaction).await.unwrap();
-        assert_eq!(refusal(&mut transaction, "TRUNCATE notes", is_simple).await.0, "0A000");
-        assert_eq!(refusal(&mut transaction, "SELECT 1", is_simple).await.0, "25P02");
+        assert_eq!(statement_error(&mut transaction, "TRUNCATE notes", is_simple).await.0, "0A000");
+        assert_eq!(statement_error(&mut transaction, "SELECT 1", is_simple).await.0, "25P02");
         transaction.rollback().await.unwrap();
 
         // sqlx executes a nested transaction as a savepoint.
         let mut transaction = connection.begin().await.unwrap();
         assert_eq!(error(transaction.begin().await.unwrap_err()).0, "0A000");
         drop(transaction);
-        assert_eq!(refusal(&mut connection, "SELECT 1 / 0", is_simple).await.0, "22012");
+        assert_eq!(statement_error(&mut connection, "SELECT 1 / 0", is_simple).await.0, "22012");
         assert_eq!(cluster.notes().await, 1);
     }
 }
@@ -71,7 +71,7 @@ async fn a_transaction_has_one_ddl_statement_and_no_dml_beside_it() {
         for is_simple in [true, false] {
             let mut transaction = connection.begin().await.unwrap();
             transaction.execute(first).await.unwrap();
-            let (code, text) = refusal(&mut transaction, second, is_simple).await;
+            let (code, text) = statement_error(&mut transaction, second, is_simple).await;
             transaction.rollback().await.unwrap();
 
             assert!(code == "0A000" && text.contains(message), "{second}: {code} {text}");
@@ -89,14 +89,14 @@ async fn rows_and_bytes_of_a_transaction_are_limited() {
     let mut connection = cluster.with_notes().await;
     let insert = |count: u32| format!("INSERT INTO notes SELECT 'n' || n FROM generate_series(1, {count}) AS n");
     for is_simple in [true, false] {
-        let (code, text) = refusal(&mut connection, &insert(3001), is_simple).await;
+        let (code, text) = statement_error(&mut connection, &insert(3001), is_simple).await;
 
         assert_eq!((code.as_str(), text.as_str()), ("54000", "transaction row limit exceeded"));
         assert_eq!(cluster.notes().await, 0);
     }
     let mut transaction = connection.begin().await.unwrap();
     transaction.execute(sqlx::AssertSqlSafe(insert(2000))).await.unwrap();
-    assert_eq!(refusal(&mut transaction, "UPDATE notes SET number = 1", false).await.0, "54000");
+    assert_eq!(statement_error(&mut transaction, "UPDATE notes SET number = 1", false).await.0, "54000");
     transaction.rollback().await.unwrap();
 
     let mut transaction = connection.begin().await.unwrap();
@@ -120,17 +120,17 @@ async fn the_time_of_a_transaction_is_limited() {
 
     let mut transaction = connection.begin().await.unwrap();
     transaction.execute("INSERT INTO notes VALUES ('x')").await.unwrap();
-    // The transaction ends in Postgres, which no client asks for.
+    // The transaction ends in Postgres without a request of the client.
     let mut admin = cluster.database.connect().await;
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction (aborted)' AND datname = current_database()";
     eventually(async || sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut admin).await.unwrap() == 1).await;
-    let late = refusal(&mut transaction, "SELECT 1", true).await;
+    let late = statement_error(&mut transaction, "SELECT 1", true).await;
     assert_eq!((late.0.as_str(), late.1.as_str()), ("54000", "transaction age limit of 1s exceeded"));
-    assert_eq!(refusal(&mut transaction, "SELECT 1", true).await.0, "25P02");
+    assert_eq!(statement_error(&mut transaction, "SELECT 1", true).await.0, "25P02");
     transaction.rollback().await.unwrap();
 
     let slow = "SELECT count(*) FROM generate_series(1, 1000000000)";
-    assert_eq!(refusal(&mut connection, slow, false).await.0, "54000");
+    assert_eq!(statement_error(&mut connection, slow, false).await.0, "54000");
     assert_eq!(cluster.notes().await, 0);
 }
 
@@ -162,8 +162,8 @@ async fn an_asynchronous_index_has_a_job() {
         ("CREATE INDEX ASYNC i ON notes (missing)", "42703"),
         ("CALL sys.wait_for_job('missing')", "42704"),
     ] {
-        assert_eq!(refusal(&mut connection, sql, false).await.0, code, "{sql}");
-        assert_eq!(refusal(&mut connection, sql, true).await.0, code, "{sql}");
+        assert_eq!(statement_error(&mut connection, sql, false).await.0, code, "{sql}");
+        assert_eq!(statement_error(&mut connection, sql, true).await.0, code, "{sql}");
     }
 }
 
@@ -173,7 +173,7 @@ async fn a_constraint_is_added_without_validation_and_validated_by_a_job() {
     let mut connection = cluster.with_notes().await;
     connection.execute("INSERT INTO notes VALUES ('one', 1), ('two', -2)").await.unwrap();
     connection.execute("ALTER TABLE notes ADD CONSTRAINT positive CHECK (number > 0) NOT VALID").await.unwrap();
-    assert_eq!(refusal(&mut connection, "INSERT INTO notes VALUES ('three', -3)", false).await.0, "23514");
+    assert_eq!(statement_error(&mut connection, "INSERT INTO notes VALUES ('three', -3)", false).await.0, "23514");
     for is_valid in [false, true] {
         let sql = "ALTER TABLE ASYNC notes VALIDATE CONSTRAINT positive";
         let job: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_constraint_is_added_without_validation_and_validated_by_a_job() {
         connection.execute("DELETE FROM notes WHERE number < 0").await.unwrap();
     }
     let missing = "ALTER TABLE ASYNC notes VALIDATE CONSTRAINT missing";
-    assert_eq!(refusal(&mut connection, missing, false).await.0, "42704");
+    assert_eq!(statement_error(&mut connection, missing, false).await.0, "42704");
 }
 
 #[tokio::test]
@@ -212,14 +212,14 @@ async fn keys_columns_and_rows_are_limited() {
         for size in sizes {
             query = query.bind(size);
         }
-        let refused = query.execute(&mut connection).await.err().map(error);
+        let rejected = query.execute(&mut connection).await.err().map(error);
 
-        assert_eq!(refused, message.map(|own| ("54000".to_owned(), own.to_owned())), "{sizes:?}");
+        assert_eq!(rejected, message.map(|own| ("54000".to_owned(), own.to_owned())), "{sizes:?}");
     }
     connection.execute("CREATE TABLE wide (a text, b text, c text)").await.unwrap();
     let wide = "INSERT INTO wide SELECT repeat('a', 900000), repeat('b', 900000), repeat('c', 900000)";
     assert_eq!(
-        refusal(&mut connection, wide, false).await,
+        statement_error(&mut connection, wide, false).await,
         ("54000".to_owned(), "maximum row size exceeded".to_owned())
     );
 }

@@ -1,6 +1,6 @@
 //! Changes of the schema that Aurora DSQL accepts.
 //!
-//! | Statement | Verdict | Source |
+//! | Statement | Result | Source |
 //! | --- | --- | --- |
 //! | `CREATE TABLE` with keys, checks, defaults, foreign keys, stored generated columns | accepted | LIVE |
 //! | identity columns and sequences without `CACHE 1` or `CACHE ≥ 65536`; sequences of another type than `bigint` | `0A000` | SUBSETS |
@@ -19,7 +19,7 @@ use sqlparser::ast::{
 };
 
 use super::{Job, JobKind, Kind};
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
 const MAX_KEY_COLUMNS: usize = 8;
 /// Types that a column cannot have (LIVE).
@@ -44,7 +44,7 @@ const TYPES: [&str; 17] = [
 ];
 
 /// Classifies a statement that is neither a query nor part of a transaction.
-pub(super) fn kind(statement: &Sql) -> Result<Kind, Refusal> {
+pub(super) fn kind(statement: &Sql) -> Result<Kind, ErrorResponse> {
     match statement {
         Sql::CreateTable(table) => create_table(table)?,
         Sql::CreateIndex(index) => return create_index(index),
@@ -60,7 +60,7 @@ pub(super) fn kind(statement: &Sql) -> Result<Kind, Refusal> {
             | ObjectType::Schema
             | ObjectType::Sequence
             | ObjectType::Role => {}
-            other => return Err(Refusal::unsupported(format!("unsupported statement: Drop {other}"))),
+            other => return Err(ErrorResponse::unsupported(format!("unsupported statement: Drop {other}"))),
         },
         Sql::CreateSchema { .. }
         | Sql::CreateDomain(_)
@@ -77,13 +77,13 @@ pub(super) fn kind(statement: &Sql) -> Result<Kind, Refusal> {
         other => {
             let text = other.to_string();
             let name = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-            return Err(Refusal::unsupported(format!("unsupported statement: {name}")));
+            return Err(ErrorResponse::unsupported(format!("unsupported statement: {name}")));
         }
     }
     Ok(Kind::Ddl)
 }
 
-fn create_table(table: &CreateTable) -> Result<(), Refusal> {
+fn create_table(table: &CreateTable) -> Result<(), ErrorResponse> {
     let is_special = table.temporary
         || table.unlogged
         || table.external
@@ -94,7 +94,7 @@ fn create_table(table: &CreateTable) -> Result<(), Refusal> {
         || table.partition_of.is_some()
         || table.on_commit.is_some();
     if is_special {
-        return Err(Refusal::unsupported(
+        return Err(ErrorResponse::unsupported(
             "temporary, unlogged, inherited, partitioned and copied tables are not supported",
         ));
     }
@@ -103,11 +103,11 @@ fn create_table(table: &CreateTable) -> Result<(), Refusal> {
         TableConstraint::PrimaryKey(key) => key_columns(&key.columns),
         TableConstraint::Unique(key) => key_columns(&key.columns),
         TableConstraint::Check(_) | TableConstraint::ForeignKey(_) => Ok(()),
-        other => Err(Refusal::unsupported(format!("table constraint {other} not supported"))),
+        other => Err(ErrorResponse::unsupported(format!("table constraint {other} not supported"))),
     })
 }
 
-fn column(column: &ColumnDef) -> Result<(), Refusal> {
+fn column(column: &ColumnDef) -> Result<(), ErrorResponse> {
     data_type(&column.data_type)?;
     column.options.iter().try_for_each(|option| match &option.option {
         ColumnOption::Generated {
@@ -120,27 +120,27 @@ fn column(column: &ColumnDef) -> Result<(), Refusal> {
     })
 }
 
-fn data_type(own: &DataType) -> Result<(), Refusal> {
+fn data_type(own: &DataType) -> Result<(), ErrorResponse> {
     let name = own.to_string().to_lowercase();
     let base = name.split(['(', ' ']).next().unwrap_or_default();
     if matches!(base, "serial" | "bigserial" | "smallserial" | "serial4" | "serial8") {
-        return Err(Refusal::new("42704", format!("type \"{base}\" does not exist")));
+        return Err(ErrorResponse::new("42704", format!("type \"{base}\" does not exist")));
     }
     if matches!(own, DataType::Array(_)) || name.ends_with("[]") || TYPES.contains(&base) {
-        return Err(Refusal::unsupported(format!("datatype {name} not supported")));
+        return Err(ErrorResponse::unsupported(format!("datatype {name} not supported")));
     }
     Ok(())
 }
 
 /// Checks the options of a sequence or an identity column.
-fn cache(options: Option<&[SequenceOptions]>) -> Result<(), Refusal> {
+fn cache(options: Option<&[SequenceOptions]>) -> Result<(), ErrorResponse> {
     let options = options.unwrap_or_default();
     let other = options.iter().find_map(|option| match option {
         SequenceOptions::DataType(own) if !matches!(own, DataType::BigInt(_) | DataType::Int8(_)) => Some(own),
         _ => None,
     });
     if let Some(other) = other {
-        return Err(Refusal::unsupported(format!("sequences of type {other} are not supported")));
+        return Err(ErrorResponse::unsupported(format!("sequences of type {other} are not supported")));
     }
     let size = options.iter().find_map(|option| match option {
         SequenceOptions::Cache(Expr::Value(value)) => match &value.value {
@@ -151,82 +151,82 @@ fn cache(options: Option<&[SequenceOptions]>) -> Result<(), Refusal> {
     });
     match size {
         Some(1 | 65_536..) => Ok(()),
-        _ => Err(Refusal::unsupported("sequences need CACHE 1 or CACHE of at least 65536")),
+        _ => Err(ErrorResponse::unsupported("sequences need CACHE 1 or CACHE of at least 65536")),
     }
 }
 
-fn create_index(index: &CreateIndex) -> Result<Kind, Refusal> {
+fn create_index(index: &CreateIndex) -> Result<Kind, ErrorResponse> {
     if index.concurrently {
-        return Err(Refusal::unsupported("CONCURRENTLY not supported for CREATE INDEX"));
+        return Err(ErrorResponse::unsupported("CONCURRENTLY not supported for CREATE INDEX"));
     }
     if !index.r#async {
-        return Err(Refusal::unsupported("unsupported mode. please use CREATE INDEX ASYNC."));
+        return Err(ErrorResponse::unsupported("unsupported mode. please use CREATE INDEX ASYNC."));
     }
     if index.using.is_some() || !index.with.is_empty() {
-        return Err(Refusal::unsupported("index methods and parameters are not supported"));
+        return Err(ErrorResponse::unsupported("index methods and parameters are not supported"));
     }
     key_columns(&index.columns)?;
     for column in &index.columns {
         if column.operator_class.is_some() {
-            return Err(Refusal::unsupported("opclass not supported for index keys"));
+            return Err(ErrorResponse::unsupported("opclass not supported for index keys"));
         }
         if column.column.options.sort.is_some() {
-            return Err(Refusal::unsupported("specifying sort order not supported for index keys"));
+            return Err(ErrorResponse::unsupported("specifying sort order not supported for index keys"));
         }
     }
-    // On Postgres, a failed concurrent build leaves an invalid index too.
+    // As on DSQL, a failed concurrent build leaves an invalid index.
     let build = CreateIndex { r#async: false, concurrently: true, ..index.clone() };
     Ok(Kind::Job(Job { sql: build.to_string(), table: index.table_name.to_string(), kind: JobKind::IndexBuild }))
 }
 
-/// Classifies `ALTER TABLE ASYNC`, parsed without its third word.
-pub(super) fn validation(statement: &Sql) -> Result<Kind, Refusal> {
+/// Classifies `ALTER TABLE ASYNC`, parsed without `ASYNC`.
+pub(super) fn validation(statement: &Sql) -> Result<Kind, ErrorResponse> {
     match statement {
         Sql::AlterTable(table) if matches!(table.operations[..], [AlterTableOperation::ValidateConstraint { .. }]) => {
             let kind = JobKind::ConstraintValidation;
             Ok(Kind::Job(Job { sql: statement.to_string(), table: table.name.to_string(), kind }))
         }
-        _ => Err(Refusal::unsupported("unsupported ALTER TABLE ASYNC statement")),
+        _ => Err(ErrorResponse::unsupported("unsupported ALTER TABLE ASYNC statement")),
     }
 }
 
-fn key_columns(columns: &[IndexColumn]) -> Result<(), Refusal> {
+fn key_columns(columns: &[IndexColumn]) -> Result<(), ErrorResponse> {
     match columns.len() {
         0..=MAX_KEY_COLUMNS => Ok(()),
-        _ => Err(Refusal::new("54011", "more than 8 column keys in an index are not supported")),
+        _ => Err(ErrorResponse::new("54011", "more than 8 column keys in an index are not supported")),
     }
 }
 
-fn alter_table(operation: &AlterTableOperation) -> Result<(), Refusal> {
-    let refused = |what: &str| Err(Refusal::unsupported(format!("unsupported ALTER TABLE {what} statement")));
+fn alter_table(operation: &AlterTableOperation) -> Result<(), ErrorResponse> {
+    let unsupported = |what: &str| Err(ErrorResponse::unsupported(format!("unsupported ALTER TABLE {what} statement")));
     match operation {
         AlterTableOperation::AddColumn { column_def, .. } if column_def.options.is_empty() => {
             data_type(&column_def.data_type)
         }
         AlterTableOperation::AddColumn { .. } => {
-            Err(Refusal::unsupported("ALTER TABLE ADD COLUMN with constraint not supported"))
+            Err(ErrorResponse::unsupported("ALTER TABLE ADD COLUMN with constraint not supported"))
         }
         AlterTableOperation::AddConstraint { constraint, not_valid } => match constraint {
             TableConstraint::Check(_) | TableConstraint::ForeignKey(_) if *not_valid => Ok(()),
             TableConstraint::UniqueUsingIndex(_) => Ok(()),
-            _ => refused("ADD CONSTRAINT"),
+            _ => unsupported("ADD CONSTRAINT"),
         },
         AlterTableOperation::AlterColumn { op, .. } => match op {
             AlterColumnOperation::SetDefault { .. }
             | AlterColumnOperation::DropDefault
             | AlterColumnOperation::DropNotNull => Ok(()),
             AlterColumnOperation::AddGenerated { sequence_options, .. } => cache(sequence_options.as_deref()),
-            AlterColumnOperation::SetDataType { .. } => refused("ALTER COLUMN ... SET DATA TYPE"),
-            AlterColumnOperation::SetNotNull => refused("ALTER COLUMN ... SET NOT NULL"),
-            AlterColumnOperation::GenericOptions { .. } => refused("ALTER COLUMN ... OPTIONS"),
+            AlterColumnOperation::SetDataType { .. } => unsupported("ALTER COLUMN ... SET DATA TYPE"),
+            AlterColumnOperation::SetNotNull => unsupported("ALTER COLUMN ... SET NOT NULL"),
+            AlterColumnOperation::GenericOptions { .. } => unsupported("ALTER COLUMN ... OPTIONS"),
         },
-        AlterTableOperation::ValidateConstraint { .. } => refused("VALIDATE CONSTRAINT"),
+        AlterTableOperation::ValidateConstraint { .. } => unsupported("VALIDATE CONSTRAINT"),
         AlterTableOperation::DropColumn { .. }
         | AlterTableOperation::DropConstraint { .. }
         | AlterTableOperation::RenameColumn { .. }
         | AlterTableOperation::RenameTable { .. }
         | AlterTableOperation::RenameConstraint { .. }
         | AlterTableOperation::OwnerTo { .. } => Ok(()),
-        other => refused(&other.to_string()),
+        other => unsupported(&other.to_string()),
     }
 }

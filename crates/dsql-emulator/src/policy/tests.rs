@@ -2,14 +2,14 @@
 
 use super::*;
 
-/// The code of the refusal, as it is sent.
+/// Returns the code of the error response.
 fn code(sql: &str) -> Option<String> {
-    let refusal = classify(sql).err()?;
-    crate::refusal::PostgresError::read(&refusal.encode()[5..]).ok().map(|error| error.code)
+    let error = classify(sql).err()?;
+    crate::error_response::PostgresError::read(&error.encode()[5..]).ok().map(|error| error.code)
 }
 
 #[test]
-fn what_dsql_does_not_have_is_rejected_with_its_code() {
+fn unsupported_statements_are_rejected_with_their_code() {
     for (sql, expected) in [
         ("SAVEPOINT s", "0A000"),
         ("RELEASE SAVEPOINT s", "0A000"),
@@ -89,7 +89,7 @@ fn what_dsql_does_not_have_is_rejected_with_its_code() {
 }
 
 #[test]
-fn what_dsql_has_is_classified() {
+fn supported_statements_are_classified() {
     for (sql, kind) in [
         ("", Kind::Empty),
         ("/* ping */ -- nothing", Kind::Empty),
@@ -187,7 +187,7 @@ fn names_and_arns_are_quoted() {
     );
 }
 
-/// Each would overflow the stack of the thread that parses it, were it not bounded.
+/// Without a bound, each statement would overflow the stack of the parsing thread.
 #[test]
 fn hostile_statements_are_bounded() {
     let parentheses = format!("SELECT {}1{}", "(".repeat(20_000), ")".repeat(20_000));

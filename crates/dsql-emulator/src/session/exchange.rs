@@ -1,4 +1,4 @@
-//! Exchanges of a session with Postgres, and errors in place of their replies.
+//! Message exchanges with Postgres, and error responses to the client.
 
 use bytes::BytesMut;
 use postgres_protocol::{IsNull, message::frontend};
@@ -6,30 +6,31 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{OWN, Session};
 use crate::{
-    refusal::{PostgresError, Refusal},
+    error_response::{ErrorResponse, PostgresError},
     wire::{Frame, WireError},
 };
 
 /// The end of an exchange with Postgres.
 pub(super) enum Reply {
-    /// The last message, which was not passed on.
+    /// The last message, which was not forwarded.
     Done(Frame),
     /// The error, as it is sent to the client.
     Failed(Vec<u8>),
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
-    /// Passes a message to Postgres, and its reply to the client.
-    pub(super) async fn pass(&mut self, frame: &Frame, until: &[u8]) -> Result<(), WireError> {
+    /// Forwards a message to Postgres, and the reply to the client.
+    pub(super) async fn relay(&mut self, frame: &Frame, until: &[u8]) -> Result<(), WireError> {
         self.backend.push(&frame.0);
-        if let Some(done) = self.ask(until).await? {
+        if let Some(done) = self.exchange_or_report(until).await? {
             self.client.push(&done.0);
         }
         Ok(())
     }
 
-    /// Sends what was pushed to Postgres. Returns the last message of the reply; an error was reported.
-    pub(super) async fn ask(&mut self, until: &[u8]) -> Result<Option<Frame>, WireError> {
+    /// Sends the buffered messages to Postgres. Returns the last message of the reply, or `None` after an error, which is reported to
+    /// the client.
+    pub(super) async fn exchange_or_report(&mut self, until: &[u8]) -> Result<Option<Frame>, WireError> {
         match self.exchange(until, true).await? {
             Reply::Done(frame) => Ok(Some(frame)),
             Reply::Failed(error) => {
@@ -39,10 +40,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         }
     }
 
-    /// Rejects a statement, here and in Postgres.
-    pub(super) async fn refuse(&mut self, refusal: &Refusal) -> Result<(), WireError> {
+    /// Rejects a statement, and fails the transaction in Postgres.
+    pub(super) async fn reject(&mut self, error: &ErrorResponse) -> Result<(), WireError> {
         self.fail_backend().await?;
-        self.report(&refusal.encode());
+        self.report(&error.encode());
         Ok(())
     }
 
@@ -53,7 +54,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         Ok(())
     }
 
-    /// Sends an error, after which messages are ignored until the client synchronizes.
+    /// Sends an error response, after which messages are ignored until the client synchronizes.
     pub(super) fn report(&mut self, error: &[u8]) {
         self.client.push(error);
         self.is_skipping = true;
@@ -68,9 +69,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
         self.backend.encode(bind)
     }
 
-    /// Sends what was pushed to Postgres, and passes messages to the client until one of these tags. A client that disconnects
-    /// meanwhile ends the session.
-    pub(super) async fn exchange(&mut self, until: &[u8], is_seen: bool) -> Result<Reply, WireError> {
+    /// Sends the buffered messages to Postgres, and forwards the reply up to a message with one of these tags. If the client
+    /// disconnects, the session ends.
+    pub(super) async fn exchange(&mut self, until: &[u8], is_forwarded: bool) -> Result<Reply, WireError> {
         if until != b"Z" {
             self.backend.encode(|buffer| {
                 frontend::flush(buffer);
@@ -95,14 +96,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
                         return Err(WireError::Closed);
                     }
                     let translated = error.translate(self.shared.limits.transaction_time);
-                    let translated = translated.map(|refusal| self.shared.dice.mark(refusal).encode());
+                    let translated = translated.map(|error| self.shared.injector.mark(error).encode());
                     return Ok(Reply::Failed(translated.unwrap_or_else(|| frame.0.to_vec())));
                 }
                 tag if until.contains(&tag) => return Ok(Reply::Done(frame)),
                 b'S' | b'N' => self.client.push(&frame.0),
-                _ if is_seen => {
+                _ if is_forwarded => {
                     self.client.push(&frame.0);
-                    self.client.relieve().await?;
+                    self.client.flush_if_large().await?;
                 }
                 _ => {}
             }

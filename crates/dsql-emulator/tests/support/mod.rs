@@ -1,4 +1,4 @@
-//! An emulator in front of a database of its own.
+//! An emulator in front of a separate database.
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
@@ -64,8 +64,8 @@ impl Cluster {
     }
 }
 
-/// Executes a statement by the simple protocol, or by the extended one. Returns the code of its error, and its message.
-pub(crate) async fn refusal(connection: &mut PgConnection, sql: &str, is_simple: bool) -> (String, String) {
+/// Executes a statement that fails, by the simple or the extended protocol. Returns code and message of its error.
+pub(crate) async fn statement_error(connection: &mut PgConnection, sql: &str, is_simple: bool) -> (String, String) {
     let sql = AssertSqlSafe(sql.to_owned());
     let executed = match is_simple {
         true => connection.execute(sqlx::raw_sql(sql)).await,

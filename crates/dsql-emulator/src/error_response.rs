@@ -10,7 +10,7 @@ use crate::wire::{Fields, WireError, server_message};
 
 /// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct ErrorResponse {
     severity: &'static str,
     code: &'static str,
     message: String,
@@ -18,17 +18,17 @@ pub(crate) struct Refusal {
     hint: Option<String>,
 }
 
-impl Refusal {
+impl ErrorResponse {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { severity: "ERROR", code, message: message.into(), detail: None, hint: None }
     }
 
-    /// What Aurora DSQL does not support.
+    /// A statement or setting that Aurora DSQL does not support.
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self::new("0A000", message)
     }
 
-    /// An error that ends the connection.
+    /// An error after which the connection is closed.
     pub(crate) fn fatal(code: &'static str, message: impl Into<String>) -> Self {
         Self { severity: "FATAL", ..Self::new(code, message) }
     }
@@ -112,7 +112,7 @@ impl Refusal {
     }
 }
 
-/// An error response of Postgres, as far as it is read.
+/// An error response of Postgres, with the fields that the emulator uses.
 #[derive(Debug, Default)]
 pub(crate) struct PostgresError {
     pub(crate) severity: String,
@@ -138,12 +138,12 @@ impl PostgresError {
         self.severity != "ERROR"
     }
 
-    /// Returns the error that Aurora DSQL has for it, if that is another one.
-    pub(crate) fn translate(&self, transaction_time: Duration) -> Option<Refusal> {
+    /// Returns the error response of Aurora DSQL for the same error, if it differs.
+    pub(crate) fn translate(&self, transaction_time: Duration) -> Option<ErrorResponse> {
         match self.code.as_str() {
             // Optimistic concurrency has neither locks nor deadlocks: both are conflicts.
-            "40001" | "40P01" => Some(Refusal::conflict()),
-            "57014" if self.message.contains("statement timeout") => Some(Refusal::too_old(transaction_time)),
+            "40001" | "40P01" => Some(ErrorResponse::conflict()),
+            "57014" if self.message.contains("statement timeout") => Some(ErrorResponse::too_old(transaction_time)),
             _ => None,
         }
     }
