@@ -221,14 +221,14 @@ impl Environment {
         state.pollers.push_back(sender);
         self.dispatch_queued(&mut state);
         state.peak_memory_kib = peak_memory_kib(self.pid).max(state.peak_memory_kib);
-        self.settle(&mut state);
+        self.freeze_if_idle(&mut state);
         drop(state);
         self.changed.notify_waiters();
         receiver
     }
 
     /// Freezes the environment if the runtime, and the extension if there is one, wait for the next event.
-    fn settle(&self, state: &mut State) {
+    fn freeze_if_idle(&self, state: &mut State) {
         let is_idle = state.active.is_empty() && state.queue.is_empty() && state.reserved == 0;
         let all_wait =
             state.pollers.len() >= self.config.concurrency && (!state.has_extension || state.extension_waits);
@@ -329,7 +329,7 @@ impl Environment {
     pub(crate) fn extension_waits(&self) {
         let mut state = self.state();
         state.extension_waits = true;
-        self.settle(&mut state);
+        self.freeze_if_idle(&mut state);
     }
 
     /// Kills a defective environment.

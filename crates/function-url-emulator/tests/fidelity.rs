@@ -157,7 +157,7 @@ fn stream(breaks: bool) -> StreamResponse<Parts> {
     StreamResponse { metadata_prelude, stream: Box::pin(tokio_stream::iter(parts)) }
 }
 
-/// TestFunction function and its output.
+/// A running function and its output.
 struct TestFunction {
     emulator: Emulator,
     log: Arc<Mutex<String>>,
@@ -274,7 +274,7 @@ async fn requests_are_converted_to_payload_version_2() {
     assert!(headers.contains_key("x-amzn-requestid") && headers.contains_key("x-amzn-trace-id"));
 }
 
-/// 6.6: a second run on the same database was deduplicated as a retry of the first.
+/// A regression: with request ids that repeat, a second run on the same database was deduplicated as a retry of the first.
 #[tokio::test]
 async fn request_ids_are_random_uuids() {
     let mut ids = HashSet::new();
