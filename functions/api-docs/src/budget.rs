@@ -76,15 +76,15 @@ pub(crate) enum LimitExceeded {
     #[error(
         "parsing the document was cancelled at the deadline: raise the function's MemorySize, or make the document smaller"
     )]
-    Stopped,
+    Cancelled,
 }
 
 /// Remaining budget. Every allocation for a document is charged before it is made.
 #[derive(Debug)]
 pub(crate) struct Meter {
     budget: Budget,
-    /// Token of the requester: parsing is cancelled when the last strong reference is dropped.
-    wanted: Weak<()>,
+    /// Reference to the requester's token: parsing is cancelled when the last strong reference is dropped.
+    requester: Weak<()>,
     left: Cell<usize>,
     values: Cell<usize>,
     listed: Cell<usize>,
@@ -94,10 +94,10 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(budget: Budget, wanted: &Weak<()>) -> Self {
+    pub(crate) fn new(budget: Budget, requester: &Weak<()>) -> Self {
         Self {
             budget,
-            wanted: Weak::clone(wanted),
+            requester: Weak::clone(requester),
             left: Cell::new(budget.bytes),
             values: Cell::new(MAX_VALUES),
             listed: Cell::new(MAX_LISTED_BYTES),
@@ -192,8 +192,8 @@ impl Meter {
     }
 
     fn count(&self, left: &Cell<usize>, amount: usize, otherwise: LimitExceeded) -> Result<(), LimitExceeded> {
-        if self.wanted.strong_count() == 0 {
-            return self.fail(LimitExceeded::Stopped);
+        if self.requester.strong_count() == 0 {
+            return self.fail(LimitExceeded::Cancelled);
         }
         match left.get().checked_sub(amount) {
             Some(rest) => {

@@ -78,15 +78,19 @@ impl Document {
     /// Returns an error if the text is neither JSON nor YAML, is not an OpenAPI document of a supported version, or
     /// exceeds the budget.
     pub fn parse(bytes: &[u8], budget: Budget) -> Result<Self, DocumentError> {
-        let wanted = Arc::new(());
-        Self::parse_while_wanted(&Arc::downgrade(&wanted), bytes, budget)
+        let requester = Arc::new(());
+        Self::parse_until_cancelled(&Arc::downgrade(&requester), bytes, budget)
     }
 
-    /// Parses JSON or YAML within a budget, until the last strong reference of `wanted` is dropped.
-    pub(crate) fn parse_while_wanted(wanted: &Weak<()>, bytes: &[u8], budget: Budget) -> Result<Self, DocumentError> {
+    /// Parses JSON or YAML within a budget, until the last strong reference of `requester` is dropped.
+    pub(crate) fn parse_until_cancelled(
+        requester: &Weak<()>,
+        bytes: &[u8],
+        budget: Budget,
+    ) -> Result<Self, DocumentError> {
         let text = std::str::from_utf8(bytes).map_err(DocumentError::Encoding)?;
         let text = text.trim_start_matches('\u{feff}');
-        let meter = Meter::new(budget, wanted);
+        let meter = Meter::new(budget, requester);
         let root = read(text, &meter)?;
         check_version(&root)?;
         for name in ["info", "paths", "components"] {
@@ -200,8 +204,8 @@ mod tests {
     /// Returns the excerpt of an operation.
     pub(super) fn definition_of(document: &Document, operation: &Operation) -> Value {
         let mut definition = document.written(operation).unwrap().as_object().unwrap().clone();
-        let beside = document.inherited(operation).into_iter();
-        definition.extend(beside.map(|(name, value)| (name.to_owned(), value.into_owned())));
+        let inherited = document.inherited(operation).into_iter();
+        definition.extend(inherited.map(|(name, value)| (name.to_owned(), value.into_owned())));
         definition.into()
     }
 
@@ -255,7 +259,6 @@ mod tests {
         assert_eq!(definition["responses"]["200"]["description"], "on");
     }
 
-    /// 8.4
     #[test]
     fn text_that_starts_like_json_is_not_parsed_as_yaml() {
         // Each text is valid YAML, or slow to be rejected as YAML.
@@ -269,7 +272,6 @@ mod tests {
         }
     }
 
-    /// 8.4
     #[test]
     fn excessive_nesting_is_rejected_early() {
         let nested = |depth: usize| ("[".repeat(depth), "]".repeat(depth));
@@ -294,7 +296,6 @@ mod tests {
         }
     }
 
-    /// 8.4
     #[test]
     fn json_and_yaml_share_the_budget() {
         let items = |count: usize| vec![r#"{"":0}"#; count].join(",");
@@ -317,7 +318,7 @@ mod tests {
         }
     }
 
-    /// 8.4: the requester is dropped at the deadline of its request.
+    /// The requester is dropped at the deadline of its request.
     #[test]
     fn parsing_stops_when_the_requester_is_dropped() {
         let gone = Arc::downgrade(&Arc::new(()));
@@ -329,11 +330,10 @@ mod tests {
                 false => yaml::read(text, &meter).is_ok(),
             };
 
-            assert_eq!((read, meter.exceeded(), meter.values()), (false, Some(LimitExceeded::Stopped), MAX_VALUES));
+            assert_eq!((read, meter.exceeded(), meter.values()), (false, Some(LimitExceeded::Cancelled), MAX_VALUES));
         }
     }
 
-    /// F9
     #[test]
     fn errors_quote_truncated_text() {
         let long = "\"\u{1}x".repeat(100_000);

@@ -43,8 +43,13 @@ pub(crate) struct Start<'a> {
 }
 
 /// Creates the excerpt of a value with inherited members; `None` if the start does not exist.
-pub(crate) fn excerpt(document: &Document, value: &Value, beside: &Inherited<'_>, start: Start<'_>) -> Option<Excerpt> {
-    excerpt_of(document, (value, MemberKind::Keywords), beside, start)
+pub(crate) fn excerpt(
+    document: &Document,
+    value: &Value,
+    inherited: &Inherited<'_>,
+    start: Start<'_>,
+) -> Option<Excerpt> {
+    excerpt_of(document, (value, MemberKind::Keywords), inherited, start)
 }
 
 /// Creates the excerpt of the target of a reference within the document.
@@ -59,17 +64,17 @@ pub(crate) fn excerpt_at(document: &Document, reference: &str, start: Start<'_>)
 fn excerpt_of(
     document: &Document,
     from: (&Value, MemberKind),
-    beside: &Inherited<'_>,
+    inherited: &Inherited<'_>,
     start: Start<'_>,
 ) -> Option<Excerpt> {
     let mut references = References { document, left: MAX_REFERENCES };
-    let (value, kind) = references.walk(from, beside, start.pointer)?;
+    let (value, kind) = references.walk(from, inherited, start.pointer)?;
     if let Value::String(text) = value {
         return Some(excerpt_of_text(text, start.skip));
     }
     let mut tree = Tree::new(references);
     let none = Inherited::new();
-    tree.grow(value, if start.pointer.is_empty() { beside } else { &none }, start, kind);
+    tree.grow(value, if start.pointer.is_empty() { inherited } else { &none }, start, kind);
     Some(Excerpt { definition: tree.value(0), note: tree.truncation.note() })
 }
 
@@ -240,7 +245,6 @@ mod tests {
         }
     }
 
-    /// 8.4
     #[test]
     fn schema_chains_are_bounded() {
         let mut schemas: Map<_, _> =

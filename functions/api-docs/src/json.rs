@@ -147,8 +147,8 @@ mod tests {
     use crate::budget::Budget;
 
     fn read(text: &str) -> Result<Value, String> {
-        let wanted = Arc::new(());
-        super::read(text, &Meter::new(Budget::of_function(512), &Arc::downgrade(&wanted)))
+        let requester = Arc::new(());
+        super::read(text, &Meter::new(Budget::of_function(512), &Arc::downgrade(&requester)))
             .map_err(|failure| failure.error.to_string())
     }
 
@@ -162,7 +162,6 @@ mod tests {
         }
     }
 
-    /// 8.4
     #[test]
     fn duplicate_members_are_errors_at_any_depth() {
         for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":[{"a":1,"a":2}]}"#] {
@@ -172,7 +171,6 @@ mod tests {
         }
     }
 
-    /// F9
     #[test]
     fn duplicate_member_names_are_truncated() {
         let name = "x".repeat(10_000);
@@ -182,7 +180,6 @@ mod tests {
         assert!(error.contains("duplicate member") && error.len() < 300, "{}", error.len());
     }
 
-    /// 8.4
     #[test]
     fn no_member_name_is_special() {
         for name in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {

@@ -58,12 +58,12 @@ struct OperationPage {
     version: String,
     /// Total number of results.
     total: usize,
-    /// OperationPage by path, then webhooks by name.
+    /// Operations by path, then webhooks by name.
     operations: Vec<OperationSummary>,
     /// Value of `skip` for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_skip: Option<usize>,
-    /// OperationPage that are missing in the document; absent if the list is complete.
+    /// Operations that are not in the list, with the reason; absent if the list is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
@@ -118,18 +118,18 @@ async fn list_operations(
 ) -> Result<Json<OperationPage>, HandlerError> {
     let document = State::document(&context).await;
     let tag = args.tag.map(|tag| fold(&tag));
-    let is_wanted = |operation: &&Operation| {
+    let is_matching = |operation: &&Operation| {
         args.path.as_ref().is_none_or(|path| operation.path.starts_with(path))
             && tag.as_ref().is_none_or(|tag| operation.tags.iter().any(|own| fold(own) == *tag))
     };
-    let wanted: Vec<&Operation> = document.operations().iter().filter(is_wanted).collect();
+    let matching: Vec<&Operation> = document.operations().iter().filter(is_matching).collect();
     let limit = args.limit.unwrap_or(DEFAULT_LIMIT);
     let (operations, next_skip) =
-        page(wanted.iter().map(|own| OperationSummary::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
+        page(matching.iter().map(|own| OperationSummary::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
     Ok(Json(OperationPage {
         api: document.title.clone(),
         version: document.version.clone(),
-        total: wanted.len(),
+        total: matching.len(),
         operations,
         next_skip,
         note: document.external_paths().first().map(|path| {
@@ -173,7 +173,6 @@ fn size_in_result<T: Serialize>(item: &T) -> usize {
 mod tests {
     use super::*;
 
-    /// 8.4
     #[test]
     fn pages_are_limited_in_size_and_continue() {
         let all = vec!["x".repeat(MAX_PAGE_BYTES / 6); 10];
@@ -188,7 +187,6 @@ mod tests {
         assert_eq!((one.len(), after), (1, None));
     }
 
-    /// F9
     #[test]
     fn pages_are_limited_in_size_with_any_tags() {
         for tag in ["t".repeat(2000), "\u{1}".repeat(2000), "\"".repeat(30), "t".to_owned()] {

@@ -42,7 +42,7 @@ struct ListSchemasArgs {
 struct SchemaPage {
     /// Total number of results.
     total: usize,
-    /// SchemaPage by name.
+    /// Schemas by name.
     schemas: Vec<SchemaSummary>,
     /// Value of `skip` for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,10 +67,10 @@ impl From<&Schema> for SchemaSummary {
 async fn list_schemas(context: ToolContext<State>, args: ListSchemasArgs) -> Result<Json<SchemaPage>, HandlerError> {
     let document = State::document(&context).await;
     let part = args.name.map(|name| fold(&name));
-    let is_wanted = |own: &&Schema| part.as_ref().is_none_or(|part| fold(&own.name).contains(part));
-    let wanted: Vec<&Schema> = document.schemas().iter().filter(is_wanted).collect();
+    let is_matching = |own: &&Schema| part.as_ref().is_none_or(|part| fold(&own.name).contains(part));
+    let matching: Vec<&Schema> = document.schemas().iter().filter(is_matching).collect();
     let limit = args.limit.unwrap_or(DEFAULT_LIMIT);
     let (schemas, next_skip) =
-        page(wanted.iter().map(|own| SchemaSummary::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
-    Ok(Json(SchemaPage { total: wanted.len(), schemas, next_skip }))
+        page(matching.iter().map(|own| SchemaSummary::from(*own)), args.skip, limit, MAX_PAGE_BYTES);
+    Ok(Json(SchemaPage { total: matching.len(), schemas, next_skip }))
 }

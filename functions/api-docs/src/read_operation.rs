@@ -75,10 +75,10 @@ pub(crate) fn read(
     operation: &Operation,
     start: Start<'_>,
 ) -> Result<OperationExcerpt, HandlerError> {
-    let beside = document.inherited(operation);
+    let inherited = document.inherited(operation);
     let excerpt = document
         .written(operation)
-        .and_then(|written| excerpt(document, written, &beside, start))
+        .and_then(|written| excerpt(document, written, &inherited, start))
         .ok_or_else(|| {
             HandlerError::invalid_input(
                 "`pointer` does not exist in this operation: use a value of `x-cut`, or omit it",

@@ -226,7 +226,7 @@ impl fmt::Display for Object {
 mod tests {
     use super::*;
 
-    /// B17: the first environments of a stack failed, since the policy of their role was not yet effective.
+    /// The first environments of a stack failed, since the policy of their role was not yet effective.
     #[tokio::test(start_paused = true)]
     async fn forbidden_is_retried_until_the_role_policy_is_effective() {
         let failure = |status| Err(FetchError::Status { url: Uri::default(), status });

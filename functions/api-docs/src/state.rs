@@ -146,15 +146,15 @@ async fn parse_document(
     budget: Budget,
     reader: OwnedSemaphorePermit,
 ) -> Result<CachedDocument, BoxError> {
-    let wanted = Arc::new(());
-    let until = Arc::downgrade(&wanted);
+    let requester = Arc::new(());
+    let until = Arc::downgrade(&requester);
     let read = move || {
-        let read = Document::parse_while_wanted(&until, &bytes, budget).map(|document| (document, digest(&bytes)));
+        let read = Document::parse_until_cancelled(&until, &bytes, budget).map(|document| (document, digest(&bytes)));
         drop(bytes);
         ParseResult { read, _reader: reader }
     };
     let ParseResult { read, _reader } = tokio::task::spawn_blocking(read).await?;
-    drop(wanted);
+    drop(requester);
     let (document, digest) = read?;
     if let [path, ..] = document.external_paths() {
         let count = document.external_paths().len();
@@ -187,7 +187,7 @@ mod tests {
         Arc::clone(&state.readers).try_acquire_owned().ok()
     }
 
-    /// F2: the running parser is simulated by one that waits for its thread.
+    /// The running parser is simulated by one that waits for its thread.
     #[test]
     fn parser_beyond_its_deadline_keeps_the_permit() {
         let runtime =
@@ -212,7 +212,6 @@ mod tests {
         });
     }
 
-    /// F2
     #[tokio::test]
     async fn running_parser_prevents_refreshes_and_is_logged_once() {
         let state = State::load(Source::Example, Duration::ZERO, Budget::of_function(512)).await.unwrap();
@@ -235,15 +234,14 @@ mod tests {
         assert!(reader(&state).is_some());
     }
 
-    /// 8.4
     #[tokio::test(start_paused = true)]
     async fn loading_times_out() {
-        let wanted = Arc::new(());
-        let until = Arc::downgrade(&wanted);
+        let requester = Arc::new(());
+        let until = Arc::downgrade(&requester);
 
         // The paused clock advances to the deadline when all tasks wait.
         let loaded = with_timeout(async move {
-            let _wanted = wanted;
+            let _requester = requester;
             std::future::pending::<Result<(), BoxError>>().await
         });
 

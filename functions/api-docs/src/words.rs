@@ -122,7 +122,6 @@ mod tests {
         assert_eq!(words("").next(), None);
     }
 
-    /// 6.7
     #[test]
     fn text_without_spaces_has_bigrams() {
         let text = "查询发票列表".repeat(1000);
@@ -132,7 +131,7 @@ mod tests {
         assert_eq!(words_of_query("ガス、料").collect::<Vec<_>>(), ["ガス", "料"]);
     }
 
-    /// 6.7: combining marks count for the maximum length.
+    /// Combining marks count for the maximum length.
     #[test]
     fn marks_belong_to_the_previous_word_and_are_bounded() {
         let marked = format!("a{}", "\u{316}\u{301}".repeat(100_000));
@@ -143,7 +142,6 @@ mod tests {
         assert_eq!(words("葛\u{e0100}城").collect::<Vec<_>>(), ["葛城", "城"]);
     }
 
-    /// 6.7
     #[test]
     fn names_are_equal_in_any_case_and_composition() {
         for (one, other) in [

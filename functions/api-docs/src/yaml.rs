@@ -255,8 +255,8 @@ mod tests {
     use crate::budget::Budget;
 
     pub(super) fn read(text: &str) -> Result<Value, String> {
-        let wanted = Arc::new(());
-        super::read(text, &Meter::new(Budget::of_function(512), &Arc::downgrade(&wanted)))
+        let requester = Arc::new(());
+        super::read(text, &Meter::new(Budget::of_function(512), &Arc::downgrade(&requester)))
             .map_err(|error| error.to_string())
     }
 
@@ -270,7 +270,7 @@ mod tests {
         assert!(read("a: *b").is_err());
     }
 
-    /// 6.7: same behavior as PyYAML and js-yaml.
+    /// Same behavior as PyYAML and js-yaml.
     #[test]
     fn merge_keys_add_missing_members() {
         let base = "a: &a { x: 1, y: { p: 1 } }\nb: &b { x: 2, z: 3 }\nl: &l [*a, *b]\n";
@@ -306,7 +306,6 @@ mod tests {
         assert_eq!(read(block).unwrap()["c"], json!({ "x": 1, "y": 3, "z": 4 }));
     }
 
-    /// 6.7
     #[test]
     fn invalid_merge_key_values_are_errors_with_their_line() {
         for text in ["<<:", "<<: 1", "<<: text", "<<: [1]", "<<: [{}, []]", "<<: *s", "<<: [*s]"] {
@@ -321,7 +320,6 @@ mod tests {
         assert!(read("a: { <<: { b: 1 }, c: 1, c: 2 }").unwrap_err().contains("duplicate member \"c\""));
     }
 
-    /// 6.7
     #[test]
     fn merge_keys_beyond_the_memory_budget_are_rejected() {
         let list = |count: usize, what: &str| vec![what; count].join(",");
@@ -355,7 +353,6 @@ mod tests {
         }
     }
 
-    /// 6.7
     #[test]
     fn merge_keys_do_not_exceed_the_nesting_limit() {
         let inline = format!("a: {}1{}", "{ <<: ".repeat(1_000_000), "}".repeat(1_000_000));
@@ -399,7 +396,6 @@ mod tests {
         }
     }
 
-    /// 8.4
     #[test]
     fn aliases_do_not_exceed_the_nesting_limit() {
         let mut text = format!("- &a0 {}{}\n", "[".repeat(50), "]".repeat(50));
@@ -410,7 +406,6 @@ mod tests {
         assert!(read(&text).unwrap_err().contains("levels deep"));
     }
 
-    /// 8.4
     #[test]
     fn duplicate_members_are_errors() {
         for text in ["a: 1\na: 2", "x: [{ a: 1, 'a': 2 }]", "x: { &a a: 1, *a : 2 }"] {
@@ -430,7 +425,7 @@ mod tests {
         assert!(read(&"%TAG !a! b\n".repeat(20)).unwrap_err().contains("directives"));
     }
 
-    /// F2: the parser stores all directives of a document until its first event, without calling the meter.
+    /// The parser stores all directives of a document until its first event, without calling the meter.
     #[test]
     fn directives_are_counted_at_each_line_start_of_the_parser() {
         for end in ["\n", "\r", "\r\n", "\n\u{feff}", "\r\u{feff}\u{feff}"] {
@@ -449,7 +444,6 @@ mod tests {
         }
     }
 
-    /// F9
     #[test]
     fn duplicate_member_names_are_truncated() {
         let name = "x".repeat(10_000);

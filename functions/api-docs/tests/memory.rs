@@ -1,4 +1,4 @@
-//! 8.4: memory of document parsing, measured by the allocator.
+//! Memory of document parsing, measured by the allocator.
 //!
 //! A separate test binary with one test, since the allocator counts all threads.
 
@@ -82,7 +82,6 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
         ("JSON: nested unbounded", format!(r#"{{"openapi":"3.1.0","x":{}"#, repeated("[", ""))),
         ("JSON: incomplete", format!(r#"{{"openapi":"3.1.0","x":[{}"#, repeated(r#"{"":0}"#, ","))),
         ("operations", paths(numbered(|number| format!(r#""/{number}":{{"get":{{}},"put":{{}},"post":{{}}}},"#)))),
-        // 6.7
         (
             "webhooks",
             format!(
@@ -108,7 +107,6 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
             "properties",
             schemas(format!(r#""A":{{"properties":{{{}"z":0}}}},"#, numbered(|number| format!(r#""p{number}":0,"#)))),
         ),
-        // 6.7
         ("words without spaces", {
             let characters: Vec<_> = ('一'..='龥').collect();
             let mut number = 1;
@@ -149,7 +147,6 @@ fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
                 (1..9).map(|number| format!("a{number}: &a{number} [{}]\n", items(number - 1))).collect();
             format!("openapi: 3.1.0\na0: &a0 [1,1,1]\n{levels}")
         }),
-        // 6.7
         ("YAML: merge keys", format!("openapi: 3.1.0\nx: &a {{a: 1}}\ny: [{}]", repeated("{<<: *a}", ","))),
         ("YAML: merge keys of lists", format!("openapi: 3.1.0\nx: &a {{a: 1}}\ny: {{<<: [{}]}}", repeated("*a", ","))),
         (

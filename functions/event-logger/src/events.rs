@@ -12,7 +12,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::form
 
 use crate::{READ, State};
 
-/// Inserts an event. A conflict is one of `key`, or in Postgres one of `idempotency_key` with an event of the version before.
+/// Inserts an event unless its `key` exists, or in Postgres its `idempotency_key` in an event of the previous version.
 pub(crate) const INSERT: &str = r#"
     INSERT INTO events (key, event_name, issuer, subject, email, idempotency_key)
     VALUES (coalesce($1::text::uuid, gen_random_uuid()), $2, $3, $4, $5, $6)
@@ -23,7 +23,7 @@ pub(crate) const BY_KEY: &str = r#"
     SELECT id, event_name, "timestamp", issuer, subject, email, "timestamp" < now() - interval '30 days' AS is_expired
     FROM events WHERE key = $1::text::uuid
 "#;
-/// For events of the version before. The next release drops the column and this statement.
+/// For events of the previous version. The next release drops the column and this statement.
 pub(crate) const BY_IDEMPOTENCY_KEY: &str = r#"
     SELECT id, event_name, "timestamp", issuer, subject, email, "timestamp" < now() - interval '30 days' AS is_expired
     FROM events WHERE issuer = $1 AND subject = $2 AND idempotency_key = $3
@@ -39,7 +39,7 @@ pub(crate) const LATEST: &str = r#"
 pub(crate) const BY_ID: &str =
     r#"SELECT id, event_name, "timestamp", issuer, subject, email FROM events WHERE id = $1"#;
 
-/// Attempts of an insert whose key other calls take and clear at the same time.
+/// Maximum number of attempts of an insert whose key is taken and cleared by concurrent calls.
 const MAX_ATTEMPTS: usize = 3;
 
 /// One row.
@@ -83,7 +83,7 @@ impl EventRow {
     /// Formats the event as a line of text: `[YYYY-MM-DD HH:MM:SS] #number name`, in UTC.
     pub(crate) fn line(&self) -> String {
         let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
-        // The format needs only components that a timestamp has.
+        // A timestamp has all components of the format.
         let time = self.timestamp.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_default();
         format!("[{time}] #{} {}", self.id, self.event_name)
     }

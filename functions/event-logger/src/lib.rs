@@ -15,7 +15,7 @@ use mcp_lambda::{
 pub type Config = (HttpConfig, DatabaseConfig);
 
 /// The schema. `MCP_ROLE=migrate` applies it, and on Postgres the init phase unless `DB_MIGRATE` is `off`. Both sets of migrations
-/// have the same result, except that Postgres keeps the index of `idempotency_key` for the version before.
+/// have the same result, except that Postgres keeps the index of `idempotency_key` for the previous version.
 pub static SCHEMA: Schema = Schema {
     postgres: sqlx::migrate!(),
     dsql: sqlx::migrate!("./migrations-dsql"),
@@ -25,7 +25,7 @@ pub static SCHEMA: Schema = Schema {
 
 /// Scope that `log_event` requires.
 pub(crate) const WRITE: &str = "events:write";
-/// Scope that reading events as resources requires. Callers with it also see who logged an event.
+/// Scope that resources require. Its callers also see the caller who logged an event.
 pub(crate) const READ: &str = "events:read";
 
 /// Shared state of all calls: the database, opened once for each execution environment.
@@ -34,8 +34,7 @@ pub struct State {
     database: Database,
 }
 
-/// Builds the server. A database that does not respond is no error: requests that need no database are served
-/// meanwhile.
+/// Builds the server. A database that does not respond is not an error: requests that do not need the database are served.
 ///
 /// # Errors
 ///

@@ -34,8 +34,8 @@ struct LogEventArgs {
 }
 
 /// Without a key, a retry cannot be distinguished from a second event.
-const OUTCOME_UNKNOWN: &str = "The database did not answer. It is not known whether the event was stored: look at \
-    get_latest_events before you log it again, and use an idempotency_key for what must not be stored twice.";
+const OUTCOME_UNKNOWN: &str = "The database did not respond. The event may have been stored: check get_latest_events before you \
+    log it again, and set an idempotency_key for events that must not be stored twice.";
 
 /// With a key, a retry is the same event, whether or not it was stored.
 const TRY_AGAIN: &str = "The database is busy or not available. Try again in a moment.";

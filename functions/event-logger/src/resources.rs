@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{READ, State, events, get_latest_events::lines};
 
-/// As many as the tool lists by default.
+/// Number of events in `events://latest`: the default of the tool.
 const LATEST: i64 = 5;
 
 pub(crate) fn latest() -> Resource<State> {

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 use support::{Backend, Kind, service_of};
 
 const ROWS: i64 = 100_000;
-/// The insert of the version before, which serves requests while a new one is deployed.
+/// The insert of the previous version, which serves requests while a new one is deployed.
 const OLD_INSERT: &str = r#"
     INSERT INTO events (event_name, issuer, subject, email, idempotency_key)
     VALUES ($1, $2, $3, $4, coalesce('client:' || $5, 'call:' || md5($6)))
@@ -21,7 +21,7 @@ const OLD_INSERT: &str = r#"
         xmax = 0 AS is_new, "timestamp" < now() - interval '30 days' AS is_expired
 "#;
 
-/// Creates the schema of the version before by its own migration, and rows by three kinds of callers.
+/// Creates the schema of the previous version by its own migration, and rows by three kinds of callers.
 async fn old_schema(connection: &mut PgConnection) {
     let first = SCHEMA.postgres.iter().next().unwrap().version;
     SCHEMA.postgres.run_to(first, &mut *connection).await.unwrap();
@@ -83,7 +83,7 @@ async fn an_upgrade_keeps_all_rows_and_recognizes_their_keys() {
 
 /// A canary and a rollback: both versions write into the table.
 #[tokio::test]
-async fn the_version_before_and_this_one_recognize_each_others_keys() {
+async fn the_previous_and_this_version_recognize_each_others_keys() {
     let backend = Backend::empty(Kind::Postgres).await;
     let mut admin = backend.test.connect().await;
     SCHEMA.postgres.run(&mut admin).await.unwrap();
@@ -99,7 +99,7 @@ async fn the_version_before_and_this_one_recognize_each_others_keys() {
 
     assert_eq!(log(&backend, &ada, "paid", "k1").await["id"], json!(by_old.0));
     assert_eq!(old("sold", "k2").await, (by_new, false));
-    // A key that this version releases can be used by the version before.
+    // A key that this version releases can be used by the previous version.
     admin.execute("UPDATE events SET \"timestamp\" = now() - interval '31 days'").await.unwrap();
     let again = log(&backend, &ada, "paid again", "k1").await["id"].as_i64().unwrap();
     assert_eq!(old("paid again", "k1").await, (again, false));
@@ -150,7 +150,7 @@ async fn both_sets_of_migrations_have_the_same_schema() {
     let mut on_postgres = support::schema(&mut upgraded).await;
     let on_dsql = support::schema(&mut dsql.test.connect().await).await;
 
-    // For the version before; the next release drops it with its column.
+    // For the previous version; the next release drops it with its column.
     let extra =
         "index CREATE UNIQUE INDEX events_idempotency ON public.events USING btree (issuer, subject, idempotency_key)";
     assert!(on_postgres.iter().any(|own| own == extra), "{on_postgres:#?}");
@@ -213,7 +213,7 @@ async fn the_role_that_serves_requests_cannot_change_the_schema() {
     }
 }
 
-/// Without a migrator of its own, as `sqlx migrate run`.
+/// Applies the migrations without the function, as `sqlx migrate run` does.
 #[tokio::test]
 async fn a_fresh_database_needs_no_rows() {
     let test = TestDatabase::create().await;

@@ -1,4 +1,4 @@
-//! The binary with `MCP_ROLE=migrate`: by hand, and as a Lambda function by a Runtime API of the test.
+//! The binary with `MCP_ROLE=migrate`: started by hand, and as a Lambda function with the Runtime API of the test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is a failed test")]
 
@@ -85,7 +85,7 @@ async fn each_kind_of_database_is_migrated_by_hand_and_the_report_is_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_invocation_migrates_and_serves_no_request() {
+async fn an_invocation_migrates_the_schema_and_serves_no_request() {
     let backend = Backend::empty(Kind::Dsql).await;
     let api = RuntimeApi(TcpListener::bind("127.0.0.1:0").unwrap());
     let mut command = command(&backend.variables());

@@ -14,7 +14,7 @@ pub struct State;
 ///
 /// # Errors
 ///
-/// Never: no setup can fail, and no handler asks the client.
+/// Never: no setup can fail, and no handler sends requests to the client.
 pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
     let server = Server::new("greeter", env!("CARGO_PKG_VERSION"), State)
         .title("Greeter")

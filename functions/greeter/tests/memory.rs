@@ -1,4 +1,4 @@
-//! 8.1: memory of a request. A test binary of its own, since it measures the whole process.
+//! Memory of a request. It is a separate test binary, since it measures the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 

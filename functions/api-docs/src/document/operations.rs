@@ -285,7 +285,6 @@ mod tests {
         assert_eq!(document.written(operation).unwrap()["operationId"], "shared");
     }
 
-    /// 6.7
     #[test]
     fn webhooks_are_found_by_place_and_not_duplicated() {
         let document = parse(&json!({
@@ -339,7 +338,6 @@ mod tests {
         );
     }
 
-    /// 8.4
     #[test]
     fn names_in_lists_have_a_maximum_length() {
         let long = "x".repeat(MAX_NAME_BYTES + 1);

@@ -33,24 +33,24 @@ impl Document {
     /// Returns the members that an operation inherits from its path and the document: parameters, servers, security.
     pub(crate) fn inherited<'a>(&'a self, operation: &'a Operation) -> Inherited<'a> {
         let written = self.written(operation);
-        let mut beside = Inherited::new();
+        let mut members = Inherited::new();
         if let Some(parameters) = &operation.parameters {
-            beside.insert("parameters", Cow::Borrowed(parameters));
+            members.insert("parameters", Cow::Borrowed(parameters));
         }
         // Servers and security of the document apply to requests to the API, not to webhooks.
         let root = Some(&self.root).filter(|_| !operation.is_webhook());
         for name in ["servers", "security"] {
             let inherited = || self.of_path(operation, name).or_else(|| root?.get(name));
             if let (None, Some(inherited)) = (written.and_then(|own| own.get(name)), inherited()) {
-                beside.insert(name, Cow::Borrowed(inherited));
+                members.insert(name, Cow::Borrowed(inherited));
             }
         }
         let security = written.and_then(|own| own.get("security"));
-        let schemes = self.security_schemes(security.or_else(|| beside.get("security").map(|own| &**own)));
+        let schemes = self.security_schemes(security.or_else(|| members.get("security").map(|own| &**own)));
         if !schemes.is_empty() {
-            beside.insert(SECURITY_SCHEMES, Cow::Owned(schemes.into()));
+            members.insert(SECURITY_SCHEMES, Cow::Owned(schemes.into()));
         }
-        beside
+        members
     }
 
     /// Returns references to the schemes of security requirements.
@@ -195,7 +195,6 @@ mod tests {
         );
     }
 
-    /// 8.4
     #[test]
     fn path_chains_are_bounded() {
         // Each path refers to the next: without a bound, the number of steps is quadratic.
@@ -208,8 +207,8 @@ mod tests {
             .collect();
         let root = json!({ "openapi": "3.1.0", "paths": paths });
         let document = parse(&root);
-        let wanted = Arc::new(());
-        let meter = Meter::new(BUDGET, &Arc::downgrade(&wanted));
+        let requester = Arc::new(());
+        let meter = Meter::new(BUDGET, &Arc::downgrade(&requester));
         let mut steps = 0;
         for path in root["paths"].as_object().unwrap().keys() {
             let count = |_: &str| {
@@ -225,7 +224,6 @@ mod tests {
         assert!(document.find_operations(&meter).is_ok());
     }
 
-    /// 8.4
     #[test]
     fn total_size_of_path_references_is_bounded() {
         let name = |number: usize| format!("{number}{}", "x".repeat(1900));
@@ -238,7 +236,6 @@ mod tests {
         assert!(parse_error(&root.to_string()).contains("too many references"), "{}", parse_error(&root.to_string()));
     }
 
-    /// F9
     #[test]
     fn length_of_names_is_checked_before_lookup() {
         let long = "/".repeat(MAX_NAME_BYTES + 1);

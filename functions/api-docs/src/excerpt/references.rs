@@ -60,7 +60,7 @@ impl<'a> References<'a> {
     pub(super) fn walk(
         &mut self,
         from: (&'a Value, MemberKind),
-        beside: &'a Inherited<'_>,
+        inherited: &'a Inherited<'_>,
         pointer: &str,
     ) -> Option<(&'a Value, MemberKind)> {
         let (mut value, mut kind) = from;
@@ -69,7 +69,7 @@ impl<'a> References<'a> {
         }
         for (number, part) in pointer.strip_prefix('/')?.split('/').enumerate() {
             let key = part.replace("~1", "/").replace("~0", "~");
-            let beside = beside.get(&*key).filter(|_| number == 0).map(|value| &**value);
+            let inherited = inherited.get(&*key).filter(|_| number == 0).map(|value| &**value);
             let next = |value: &'a Value| match value {
                 Value::Object(members) => members.get(&key),
                 Value::Array(items) => items.get(key.parse::<usize>().ok()?),
@@ -78,7 +78,7 @@ impl<'a> References<'a> {
             // A chain of references may be a cycle.
             let mut chain = 0;
             let found = loop {
-                if let Some(found) = beside.or_else(|| next(value)) {
+                if let Some(found) = inherited.or_else(|| next(value)) {
                     break found;
                 }
                 let reference = reference_of(value).filter(|_| kind.may_refer() && chain < MAX_CHAIN)?;

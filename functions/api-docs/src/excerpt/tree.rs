@@ -97,7 +97,7 @@ struct Node<'a> {
     references: Vec<(&'a str, &'a Value)>,
     kind: MemberKind,
     /// Bytes charged for the node.
-    paid: usize,
+    charged: usize,
 }
 
 enum Shape<'a> {
@@ -112,11 +112,11 @@ impl<'a> Tree<'a> {
         Self { references, nodes: Vec::new(), left: MAX_BYTES, wasted: 0, truncation: Truncation::default() }
     }
 
-    pub(super) fn grow(&mut self, value: &'a Value, beside: &'a Inherited<'_>, start: Start<'_>, kind: MemberKind) {
+    pub(super) fn grow(&mut self, value: &'a Value, inherited: &'a Inherited<'_>, start: Start<'_>, kind: MemberKind) {
         let shape = Shape::Pending(value);
         let pointer = start.pointer.to_owned();
-        self.nodes.push(Node { shape, parent: None, depth: 0, pointer, references: vec![], kind, paid: 0 });
-        let overrides = beside.iter().map(|(name, value)| (*name, &**value)).collect();
+        self.nodes.push(Node { shape, parent: None, depth: 0, pointer, references: vec![], kind, charged: 0 });
+        let overrides = inherited.iter().map(|(name, value)| (*name, &**value)).collect();
         let mut queue = VecDeque::from(self.grow_node(0, overrides, start.skip));
         while let Some(index) = queue.pop_front() {
             queue.extend(self.grow_node(index, BTreeMap::new(), 0));
@@ -148,7 +148,7 @@ impl<'a> Tree<'a> {
                 value = target;
             }
         }
-        let room = self.left + self.nodes[index].paid;
+        let room = self.left + self.nodes[index].charged;
         // Minimum size of members: `1,` and `"":1,`.
         let (members, least, all) = match value {
             Value::Object(own) => {
@@ -178,8 +178,8 @@ impl<'a> Tree<'a> {
             }
             let parent = &self.nodes[index];
             let place = || format!("{}/{}", parent.pointer, name.replace('~', "~0").replace('/', "~1"));
-            let (shape, pointer, paid) = new_node(member, place);
-            let cost_with_member = cost + paid + if value.is_array() { 1 } else { size_of(&*name) + 2 };
+            let (shape, pointer, charged) = new_node(member, place);
+            let cost_with_member = cost + charged + if value.is_array() { 1 } else { size_of(&*name) + 2 };
             if cost_with_member > room {
                 has_room = false;
                 self.wasted += cost_with_member;
@@ -188,7 +188,8 @@ impl<'a> Tree<'a> {
             cost = cost_with_member;
             let kind = parent.kind.of_member(&name, member, value);
             let depth = parent.depth + 1;
-            children.push((name, Node { shape, parent: Some(index), depth, pointer, references: vec![], kind, paid }));
+            children
+                .push((name, Node { shape, parent: Some(index), depth, pointer, references: vec![], kind, charged }));
         }
         if !has_room {
             if index != 0 {
@@ -231,7 +232,7 @@ impl<'a> Tree<'a> {
                 pointer: String::new(),
                 references: vec![],
                 kind: MemberKind::Data,
-                paid: 0,
+                charged: 0,
             };
             names.push((ORIGIN.into(), self.nodes.len()));
             self.nodes.push(node);
@@ -245,7 +246,7 @@ impl<'a> Tree<'a> {
 
     /// Replaces a node by its placeholder, which is already charged.
     fn cut(&mut self, index: usize, written: &Value) {
-        let stand_in = match reference_of(written).filter(|_| !self.nodes[index].references.is_empty()) {
+        let placeholder = match reference_of(written).filter(|_| !self.nodes[index].references.is_empty()) {
             Some(reference) => {
                 self.truncation.references += 1;
                 json!({ REFERENCE: reference })
@@ -255,7 +256,7 @@ impl<'a> Tree<'a> {
                 json!({ CUT: self.nodes[index].pointer })
             }
         };
-        self.nodes[index].shape = Shape::Done(stand_in);
+        self.nodes[index].shape = Shape::Done(placeholder);
     }
 
     /// Returns whether a node is inside the target of a reference.

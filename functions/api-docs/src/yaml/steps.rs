@@ -83,7 +83,7 @@ fn steps(text: &str) -> usize {
     STEPS.get()
 }
 
-/// F2: within one event, the number of steps is linear in its length.
+/// Within one event, the number of steps is linear in its length.
 #[test]
 fn parser_steps_per_byte_are_bounded() {
     let times = |part: &str| part.repeat(100_000 / part.len());

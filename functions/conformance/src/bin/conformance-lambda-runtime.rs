@@ -1,4 +1,5 @@
-//! The same service with a `main` of its own: `lambda_runtime`'s loop, a layer around everything, and a route beside the endpoint.
+//! The same service with its own `main`: the loop of `lambda_runtime`, a layer around all responses, and a route in addition to the
+//! endpoint.
 
 use std::convert::Infallible;
 
@@ -19,12 +20,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     lambda_runtime::run(service.into_lambda_service()).await
 }
 
-/// A route: tells a monitor that the function starts.
+/// A route for health checks.
 async fn health(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::whole("ok")))
 }
 
-/// A layer: adds a header to every response.
+/// A layer that adds a header to every response.
 fn with_security(mut response: Response<Body>) -> Response<Body> {
     let value = HeaderValue::from_static("max-age=63072000");
     response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);

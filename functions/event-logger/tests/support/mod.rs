@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 
 /// A database for one test.
 pub(crate) struct Backend {
-    /// Postgres, or what stores the data of the emulator.
+    /// Postgres, directly or behind the emulator.
     pub(crate) test: TestDatabase,
     pub(crate) cluster: Option<TestCluster>,
 }
