@@ -19,7 +19,7 @@ use tokio::time::timeout_at;
 use crate::{
     DatabaseError,
     bounded::{Step, bounded, first_row},
-    error::{busy, is_lost, of_a_guard, of_a_statement, through_sqlx},
+    error::{busy, convert_autocommit_error, convert_guard_error, is_lost, through_sqlx},
     hold::Hold,
     pooler::end_transaction,
     retry::Budget,
@@ -101,14 +101,14 @@ impl<'c> Executor<'c> for &'c mut AutocommitConnection {
         if !lease.session.is_pooled {
             return bounded(connection.fetch_many(query), end, |error| {
                 *is_busy = error.as_ref().is_some_and(is_lost);
-                error.map(of_a_statement)
+                error.map(convert_autocommit_error)
             });
         }
         let executed = async move {
             let unknown = || through_sqlx(DatabaseError::OutcomeUnknown(DatabaseError::TimedOut.into()));
             let steps = timeout_at(end, in_transaction(connection, query)).await.unwrap_or_else(|_| Err(unknown()));
             *is_busy = steps.as_ref().is_err_and(is_lost);
-            Ok::<_, sqlx::Error>(stream::iter(steps.map_err(of_a_guard)?.into_iter().map(Ok)))
+            Ok::<_, sqlx::Error>(stream::iter(steps.map_err(convert_guard_error)?.into_iter().map(Ok)))
         };
         Box::pin(stream::once(executed).try_flatten())
     }
@@ -153,7 +153,7 @@ async fn in_transaction<'q>(
     let ended = end_transaction(connection, steps.is_ok()).await;
     // Only a commit may have had an effect.
     if steps.is_ok() {
-        ended.map_err(of_a_statement)?
+        ended.map_err(convert_autocommit_error)?
     } else {
         ended?
     }

@@ -211,7 +211,7 @@ impl Database {
                     continue;
                 }
             };
-            let failure = if retry.is_some() { failure.of_a_write() } else { failure };
+            let failure = if retry.is_some() { failure.into_write_failure() } else { failure };
             self.wait(&mut retries, failure, retry != Some(Retry::Never)).await?;
         }
     }

@@ -166,19 +166,19 @@ pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
 }
 
 /// Converts the error of a statement that commits by itself: if the connection was lost, it may have been executed.
-pub(crate) fn of_a_statement(error: sqlx::Error) -> sqlx::Error {
+pub(crate) fn convert_autocommit_error(error: sqlx::Error) -> sqlx::Error {
     match classify(&error) {
         (Kind::Unavailable, Class { is_without_effect: false, .. }) => {
             through_sqlx(outcome_unknown(DatabaseError::from(error)))
         }
-        _ => of_a_guard(error),
+        _ => convert_guard_error(error),
     }
 }
 
 /// Converts the error of a guard's statement: an outage or a text that cannot be stored is a [`DatabaseError`], so that `?` in a
 /// handler returns [`HandlerError::unavailable`] or [`HandlerError::invalid_input`]. Others stay errors of sqlx, for authors who
 /// inspect them.
-pub(crate) fn of_a_guard(error: sqlx::Error) -> sqlx::Error {
+pub(crate) fn convert_guard_error(error: sqlx::Error) -> sqlx::Error {
     match classify(&error).0 {
         Kind::Unavailable | Kind::TimedOut | Kind::ReadOnly | Kind::InvalidText => {
             through_sqlx(DatabaseError::from(error))
@@ -227,7 +227,7 @@ impl Failure {
     }
 
     /// Marks the failure of a write: it may have had an effect.
-    pub(crate) fn of_a_write(self) -> Self {
+    pub(crate) fn into_write_failure(self) -> Self {
         let Self { error, class } = self;
         let error = match error {
             error @ (DatabaseError::Unavailable(_) | DatabaseError::TimedOut) if !class.is_without_effect => {

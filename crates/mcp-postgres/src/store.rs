@@ -148,7 +148,7 @@ impl PostgresStore {
                 Ok(lease) => match attempt(lease, budget, &work).await {
                     Ok(value) => return Ok(Completed { value, is_repeated: is_repeated.into_inner() }),
                     Err(failure) if policy == RetryPolicy::Read => failure,
-                    Err(failure) => failure.of_a_write(),
+                    Err(failure) => failure.into_write_failure(),
                 },
                 Err(failure) => failure,
             };

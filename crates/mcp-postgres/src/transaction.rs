@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 use crate::{
     DatabaseError,
     bounded::{Step, bounded, first_row},
-    error::{Failure, busy, is_lost, of_a_guard, through_sqlx},
+    error::{Failure, busy, convert_guard_error, is_lost, through_sqlx},
     hold::Hold,
     pooler::end_transaction,
     retry::Budget,
@@ -93,7 +93,8 @@ impl Transaction {
             PgTransactionManager::commit(connection).await
         });
         let committed = committed.await.map_or_else(|_| Err(Failure::timed_out()), |done| done.map_err(Failure::from));
-        let committed = committed.map_err(|failure| if is_commit_sent { failure.of_a_write() } else { failure });
+        let committed =
+            committed.map_err(|failure| if is_commit_sent { failure.into_write_failure() } else { failure });
         record_failure(&span, committed).map_err(|failure| failure.error)?;
         lease.release();
         Ok(())
@@ -174,7 +175,7 @@ impl<'c> Executor<'c> for &'c mut TransactionConnection {
                 *may_have_failed = true;
                 *is_over |= is_lost(error);
             }
-            error.map(of_a_guard)
+            error.map(convert_guard_error)
         })
     }
 

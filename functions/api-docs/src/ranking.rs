@@ -139,14 +139,14 @@ impl InvertedIndex {
         let words = query_words(query);
         let mut scores = vec![Score::default(); items.len()];
         for (number, word) in words.iter().enumerate() {
-            for (there, postings) in self.like(word) {
-                let likeness = likeness(word, there);
-                let is_first = words[..number].iter().all(|before| self::likeness(before, there) == 0);
+            for (indexed, postings) in self.similar_words(word) {
+                let similarity = similarity(word, indexed);
+                let is_first = words[..number].iter().all(|before| self::similarity(before, indexed) == 0);
                 for posting in postings {
                     #[cfg(test)]
                     VISITED.set(VISITED.get() + 1);
                     let score = &mut scores[posting.item as usize];
-                    score.best = score.best.max(likeness * u32::from(posting.weight));
+                    score.best = score.best.max(similarity * u32::from(posting.weight));
                     score.heavy += if is_first { u32::from(posting.heavy) } else { 0 };
                 }
             }
@@ -170,7 +170,7 @@ impl InvertedIndex {
     }
 
     /// Returns the similar indexed words, each once.
-    fn like<'a>(&'a self, word: &'a str) -> impl Iterator<Item = (&'a str, &'a [Posting])> {
+    fn similar_words<'a>(&'a self, word: &'a str) -> impl Iterator<Item = (&'a str, &'a [Posting])> {
         let singular = ["es", "s"].into_iter().filter_map(|end| word.strip_suffix(end)).map(str::to_owned);
         // Plurals of long words are found as prefix matches.
         let plural = ["", "s", "es"].into_iter().map(move |end| format!("{word}{end}"));
@@ -212,7 +212,7 @@ fn query_words(query: &str) -> Vec<String> {
 }
 
 /// Returns 4 for an exact match, 3 for plural or singular, 2 for a prefix match, and 0 otherwise.
-fn likeness(query_word: &str, word: &str) -> u32 {
+fn similarity(query_word: &str, word: &str) -> u32 {
     let is_plural = |one: &str, many: &str| many.strip_prefix(one).is_some_and(|rest| rest == "s" || rest == "es");
     match () {
         () if query_word == word => 4,

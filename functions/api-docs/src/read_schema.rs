@@ -52,14 +52,14 @@ async fn read_schema(context: ToolContext<State>, args: ReadSchemaArgs) -> Resul
     let document = State::document(&context).await;
     let start =
         Start { pointer: args.pointer.as_deref().unwrap_or_default(), skip: args.skip.unwrap_or_default() as usize };
-    let (is_there, excerpt) = match args.name.starts_with('#') {
+    let (exists, excerpt) = match args.name.starts_with('#') {
         true => (document.target(&args.name).is_some(), excerpt_at(&document, &args.name, start)),
         false => {
             let schema = document.schema(&args.name);
             (schema.is_some(), schema.and_then(|schema| excerpt(&document, schema, &Inherited::new(), start)))
         }
     };
-    if !is_there {
+    if !exists {
         return Err(HandlerError::invalid_input("unknown schema name: use search, or list_schemas"));
     }
     let excerpt = excerpt.ok_or_else(|| {

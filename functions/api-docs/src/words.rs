@@ -38,19 +38,19 @@ fn split(text: &str) -> impl Iterator<Item = (String, bool)> {
             let begins = character.is_uppercase() && (before.is_lowercase() || before.is_ascii_digit());
             let is_spaceless = is_spaceless(character);
             // A mark belongs to the previous character.
-            let goes_on = character.is_alphanumeric() || is_mark(character);
-            if !word.is_empty() && (begins || is_spaceless || !goes_on) {
+            let continues = character.is_alphanumeric() || is_mark(character);
+            if !word.is_empty() && (begins || is_spaceless || !continues) {
                 return Some((word, false));
             }
             characters.next();
             before = character;
-            let was_within = std::mem::replace(&mut is_within, is_spaceless);
+            let was_in_bigram = std::mem::replace(&mut is_within, is_spaceless);
             if is_spaceless {
                 let next = characters.peek().copied().filter(|next| self::is_spaceless(*next));
                 iter::once(character).chain(next).for_each(|own| push_folded(&mut word, own));
-                return Some((word, was_within && next.is_none()));
+                return Some((word, was_in_bigram && next.is_none()));
             }
-            let is_part = character.is_alphanumeric() || goes_on && !word.is_empty();
+            let is_part = character.is_alphanumeric() || continues && !word.is_empty();
             if is_part && length < MAX_WORD_CHARS {
                 push_folded(&mut word, character);
                 length += 1;

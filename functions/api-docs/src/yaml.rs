@@ -238,11 +238,11 @@ impl<'t> EventReader<'t> {
 /// Returns whether an event is a merge key: plain or tagged. A quoted `<<` is a normal name.
 fn is_merge_key(event: &Event<'_>) -> bool {
     let Event::Scalar(text, style, _, tag) = event else { return false };
-    let is_meant = match tag {
+    let is_merge_tag = match tag {
         None => *style == ScalarStyle::Plain,
         Some(tag) => tag.suffix_in_namespace(YAML_TAGS).is_some_and(|own| own == "merge"),
     };
-    text == MERGE_KEY && is_meant
+    text == MERGE_KEY && is_merge_tag
 }
 
 #[cfg(test)]

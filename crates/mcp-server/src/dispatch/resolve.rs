@@ -92,7 +92,7 @@ impl<'a> Resolved<'a> {
                 };
                 (Some(target), permitted.err())
             }
-            Err(error) => (None, Some(conceal(built, error, caller))),
+            Err(error) => (None, Some(hide_existence(built, error, caller))),
         };
         Self { built, revision, params, invocation: Arc::clone(invocation), name, target, error }
     }
@@ -165,7 +165,7 @@ impl<'a> Resolved<'a> {
             Target::ListTemplates => page(&params, built.lists.templates(&built.catalog.templates, revision)),
         };
         let caller = invocation.principal.as_deref();
-        answer.unwrap_or_else(|error| CallResponse::ready(Err(conceal(built, error, caller))))
+        answer.unwrap_or_else(|error| CallResponse::ready(Err(hide_existence(built, error, caller))))
     }
 }
 
@@ -222,7 +222,7 @@ fn find<'a>(
 }
 
 /// Hides whether an item exists from callers who may use nothing of a closed server.
-fn conceal(built: &Built, error: CallError, caller: Option<&Principal>) -> CallError {
+fn hide_existence(built: &Built, error: CallError, caller: Option<&Principal>) -> CallError {
     match built.policy.permit_discovery(caller) {
         Err(authorization_error) if !error.is_authorization() => authorization_error,
         _ => error,

@@ -207,8 +207,8 @@ impl<S: Send + Sync + 'static> ResourceTemplate<S> {
             assert!(is_known, "resource template `{own}`: its parameter type has no field `{variable}`");
         }
         for (name, _) in &properties {
-            let is_there = !is_required(&schema, name) || pattern.variables().any(|variable| variable == *name);
-            assert!(is_there, "resource template `{own}`: it has no variable for the field `{name}`");
+            let has_variable = !is_required(&schema, name) || pattern.variables().any(|variable| variable == *name);
+            assert!(has_variable, "resource template `{own}`: it has no variable for the field `{name}`");
         }
         let completers =
             properties.iter().filter_map(|(name, property)| Some(((*name).to_owned(), choices(property)?)));

@@ -140,11 +140,11 @@ impl UriTemplate {
 
 /// Reports whether a URI has a literal at a position, ignoring case in the host.
 fn starts_with(bytes: &[u8], position: usize, literal: &str, host: &Range<usize>) -> bool {
-    let there = bytes[position..].iter().enumerate();
+    let text = bytes[position..].iter().enumerate();
     let is_same = |(own, (offset, byte)): (&u8, (usize, &u8))| {
         own == byte || (host.contains(&(position + offset)) && own.eq_ignore_ascii_case(byte))
     };
-    literal.len() <= bytes.len() - position && literal.as_bytes().iter().zip(there).all(is_same)
+    literal.len() <= bytes.len() - position && literal.as_bytes().iter().zip(text).all(is_same)
 }
 
 /// Reports whether a byte may be part of a variable's value in a URI (RFC 6570, section 3.2.1).

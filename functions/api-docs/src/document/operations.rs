@@ -66,8 +66,8 @@ impl Document {
             let of_webhook = name.strip_prefix(WEBHOOK_PREFIX);
             let (method, path) = of_webhook.unwrap_or(name).split_once(' ')?;
             let is_it = |own: &&Operation| {
-                let is_there = own.path == path.trim() && own.method.eq_ignore_ascii_case(method);
-                is_there && (own.is_webhook() || of_webhook.is_none())
+                let is_same_place = own.path == path.trim() && own.method.eq_ignore_ascii_case(method);
+                is_same_place && (own.is_webhook() || of_webhook.is_none())
             };
             self.operations.iter().find(is_it)
         })

@@ -148,9 +148,9 @@ impl<'a> Tree<'a> {
                 value = target;
             }
         }
-        let room = self.left + self.nodes[index].charged;
+        let available = self.left + self.nodes[index].charged;
         // Minimum size of members: `1,` and `"":1,`.
-        let (members, least, all) = match value {
+        let (members, min_size, all) = match value {
             Value::Object(own) => {
                 let all = own.len() + overrides.keys().filter(|name| !own.contains_key(**name)).count();
                 (Children::of_object(own, overrides), 5 * own.len(), all)
@@ -161,7 +161,7 @@ impl<'a> Tree<'a> {
                 return Vec::new();
             }
         };
-        let cannot_fit = least > room || self.wasted > MAX_WASTED_BYTES || self.nodes[index].depth >= MAX_DEPTH;
+        let cannot_fit = min_size > available || self.wasted > MAX_WASTED_BYTES || self.nodes[index].depth >= MAX_DEPTH;
         if index != 0 && cannot_fit {
             self.cut(index, written);
             return Vec::new();
@@ -171,7 +171,7 @@ impl<'a> Tree<'a> {
         let (mut children, mut has_room) = (Vec::new(), true);
         for (name, member) in members.skip(skip) {
             // Checked before anything is allocated.
-            if name.len() > room {
+            if name.len() > available {
                 has_room = false;
                 self.wasted += cost;
                 break;
@@ -180,7 +180,7 @@ impl<'a> Tree<'a> {
             let place = || format!("{}/{}", parent.pointer, name.replace('~', "~0").replace('/', "~1"));
             let (shape, pointer, charged) = new_node(member, place);
             let cost_with_member = cost + charged + if value.is_array() { 1 } else { size_of(&*name) + 2 };
-            if cost_with_member > room {
+            if cost_with_member > available {
                 has_room = false;
                 self.wasted += cost_with_member;
                 break;
@@ -204,7 +204,7 @@ impl<'a> Tree<'a> {
         } else if skip > 0 && children.is_empty() {
             self.truncation.beyond = Some(all);
         }
-        self.left = room.saturating_sub(cost);
+        self.left = available.saturating_sub(cost);
         self.adopt(index, value.is_array(), origin, children)
     }
 
