@@ -35,21 +35,21 @@ impl Catalog {
     #[track_caller]
     pub(crate) fn add_tool(&mut self, tool: RegisteredTool) {
         let same = self.tools_by_name.insert(tool.definition.name.clone(), self.tools.len());
-        assert!(same.is_none(), "duplicate tool name `{}`", tool.definition.name);
+        assert!(same.is_none(), "there are two tools named `{}`", tool.definition.name);
         self.tools.push(tool);
     }
 
     #[track_caller]
     pub(crate) fn add_prompt(&mut self, prompt: Prompt<Registered>) {
         let name = &prompt.definition.name;
-        assert!(self.prompt(name).is_none(), "duplicate prompt name `{name}`");
+        assert!(self.prompt(name).is_none(), "there are two prompts named `{name}`");
         self.prompts.push(prompt);
     }
 
     #[track_caller]
     pub(crate) fn add_resource(&mut self, resource: Resource<Registered>) {
         let uri = &resource.definition.uri;
-        assert!(self.resources.iter().all(|other| other.uri != resource.uri), "duplicate resource URI `{uri}`");
+        assert!(self.resources.iter().all(|other| other.uri != resource.uri), "there are two resources at `{uri}`");
         self.resources.push(resource);
     }
 
@@ -57,7 +57,7 @@ impl Catalog {
     pub(crate) fn add_template(&mut self, template: ResourceTemplate<Registered>) {
         let own = &template.definition.uri_template;
         let is_new = self.templates.iter().all(|other| other.definition.uri_template != *own);
-        assert!(is_new, "duplicate resource template `{own}`");
+        assert!(is_new, "there are two resource templates `{own}`");
         self.templates.push(template);
     }
 
