@@ -35,7 +35,9 @@ pub struct Schema {
     pub postgres: Migrator,
     /// Migrations for Aurora DSQL.
     pub dsql: Migrator,
-    /// Tables, and the privileges of the app role on each. Only on Aurora DSQL.
+    /// Tables of the schema `public` as a catalog spells them, and the privileges of the app role on each, such as `SELECT, INSERT`.
+    /// Other privileges in the schema `public` are revoked, before the new version serves requests: remove a privilege one release
+    /// after the last statement that needs it. Only on Aurora DSQL.
     pub grants: &'static [(&'static str, &'static str)],
 }
 
@@ -64,6 +66,8 @@ pub struct RoleReport {
     pub is_new: bool,
     /// Privileges, such as `SELECT, INSERT ON events`.
     pub granted: Vec<String>,
+    /// Privileges in the schema `public` that the role had and [`Schema::grants`] does not declare, such as `DELETE ON events`.
+    pub revoked: Vec<String>,
 }
 
 /// Why [`migrate`] did not finish. Applied migrations are kept, and the next invocation continues after them.
@@ -114,7 +118,8 @@ impl From<DatabaseError> for MigrationError {
     }
 }
 
-/// Applies the pending migrations of a schema, and grants its privileges to the app role of the configuration.
+/// Applies the pending migrations of a schema, and makes the privileges of the app role of the configuration exactly those of the
+/// schema.
 ///
 /// On Aurora DSQL it executes one statement in a transaction, waits for the indexes that are built asynchronously, and fails if
 /// one is invalid. There is no lock: run one invocation at a time. It can be interrupted at any statement, and be run again.

@@ -134,7 +134,7 @@ async fn record(connection: &mut PgConnection, migration: &sqlx::migrate::Migrat
     }
 }
 
-/// Creates the role, lets the IAM role connect as it, and grants its privileges.
+/// Creates the role, lets the IAM role connect as it, and makes its privileges in the schema `public` exactly the declared ones.
 async fn grant(
     connection: &mut PgConnection,
     role: AppRole,
@@ -152,7 +152,42 @@ async fn grant(
         execute(connection, &format!("GRANT {privileges} ON {table} TO {name}")).await?;
         granted.push(format!("{privileges} ON {table}"));
     }
-    Ok(RoleReport { name, arn, is_new, granted })
+    // Last, so that the role never lacks a declared privilege.
+    let mut revoked = Vec::new();
+    for row in execute(connection, &held(&own_name)).await? {
+        let (target, privilege): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        if !is_declared(grants, &target, &privilege) {
+            execute(connection, &format!("REVOKE {privilege} ON {target} FROM {name}")).await?;
+            revoked.push(format!("{privilege} ON {target}"));
+        }
+    }
+    Ok(RoleReport { name, arn, is_new, granted, revoked })
+}
+
+/// Selects what a role was granted in the schema `public`: the target as `GRANT` names it, and the privilege.
+fn held(role: &str) -> String {
+    format!(
+        "SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END || quote_ident(c.relname), a.privilege_type
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL aclexplode(c.relacl) a
+            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role}
+        UNION SELECT quote_ident(c.relname), a.privilege_type
+            FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+            CROSS JOIN LATERAL aclexplode(t.attacl) a
+            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role}
+        UNION SELECT 'SCHEMA public', a.privilege_type FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
+            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role}
+        ORDER BY 1, 2"
+    )
+}
+
+/// Whether a schema declares a privilege. One that is declared for columns is declared for its table.
+fn is_declared(grants: &[(&str, &str)], target: &str, privilege: &str) -> bool {
+    // `USAGE ON SCHEMA public` is granted to every role.
+    grants.iter().copied().chain([("SCHEMA public", "USAGE")]).any(|(own, privileges)| {
+        let own = own.strip_prefix("public.").unwrap_or(own);
+        let mut names = privileges.split(',').map(|own| own.split('(').next().unwrap_or_default().trim());
+        own == target && names.any(|own| own.eq_ignore_ascii_case(privilege))
+    })
 }
 
 /// Executes a statement unless `exists` returns a row, which is checked again after an unknown outcome. Returns whether it was executed.

@@ -115,6 +115,51 @@ async fn conflicts_and_an_unavailable_server_are_retried() {
 }
 
 #[tokio::test]
+async fn privileges_that_the_schema_does_not_declare_are_revoked() {
+    let (role, other) = (format!("revoked_{}", std::process::id()), format!("other_{}", std::process::id()));
+    let backend = cluster().await;
+    let first = run(&backend, Some(&role)).await.unwrap().role.unwrap();
+    let mut admin = backend.connect().await;
+    let declared = state(&mut admin, &role).await;
+    admin.execute("CREATE TABLE \"Other\" (id uuid PRIMARY KEY)").await.unwrap();
+    admin.execute(AssertSqlSafe(format!("CREATE ROLE {other}"))).await.unwrap();
+    for (privilege, role) in [
+        ("DELETE ON notes", &role),
+        ("UPDATE (text) ON notes", &role),
+        ("ALL ON _sqlx_migrations", &role),
+        ("SELECT ON \"Other\"", &role),
+        ("USAGE ON SEQUENCE notes_id_seq", &role),
+        ("CREATE ON SCHEMA public", &role),
+        ("DELETE ON notes", &other),
+    ] {
+        admin.execute(AssertSqlSafe(format!("GRANT {privilege} TO {role}"))).await.unwrap();
+    }
+
+    let second = run(&backend, Some(&role)).await.unwrap().role.unwrap();
+    let third = run(&backend, Some(&role)).await.unwrap().role.unwrap();
+
+    assert_eq!((first.is_new, first.revoked.len()), (true, 0));
+    assert_eq!((second.granted, second.is_new), (first.granted, false));
+    for own in [
+        "\"Other\"",
+        "DELETE ON _sqlx_migrations",
+        "DELETE ON notes",
+        "UPDATE ON notes",
+        "USAGE ON SEQUENCE notes_id_seq",
+        "CREATE ON SCHEMA public",
+    ] {
+        assert!(second.revoked.iter().any(|revoked| revoked.ends_with(own)), "{own}: {:?}", second.revoked);
+    }
+    assert!(!second.revoked.iter().any(|own| ["SELECT ON notes", "INSERT ON notes"].contains(&own.as_str())));
+    assert_eq!((third.revoked, state(&mut admin, &role).await), (Vec::new(), declared));
+    let kept = format!("SELECT has_table_privilege('{other}', 'notes', 'DELETE')");
+    assert!(admin.fetch_one(AssertSqlSafe(kept)).await.unwrap().get::<bool, _>(0));
+    for own in [&role, &other] {
+        drop_role(&mut admin, own).await;
+    }
+}
+
+#[tokio::test]
 async fn a_failed_index_fails_the_migration_until_it_is_dropped() {
     let backend = cluster().await;
     let mut admin = backend.connect().await;
