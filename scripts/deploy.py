@@ -160,7 +160,7 @@ def up(account, arguments):
     if "DatabaseArn" in stack_outputs:
         make_app_user(account, stack_outputs)
     if "MigrationFunctionName" in stack_outputs:
-        migrate(account, stack_outputs["MigrationFunctionName"], stack.values().get("LiveVersion"))
+        migrate(account, stack_outputs["MigrationFunctionName"], archive.lambda_digest, stack.values().get("LiveVersion"))
     if is_rolled:
         Rollout(account, stack, arguments).deploy(archive.lambda_digest)
         stack_outputs = stack.outputs()

@@ -18,10 +18,11 @@ class MigrationError(Exception):
     """The reason why the schema of a database was not changed."""
 
 
-def migrate(account, function, live):
-    """Changes the schema. Exits if that fails: the previous version serves all requests, and the migrations that succeeded stay."""
+def migrate(account, function, lambda_digest, live):
+    """Changes the schema by the code with this digest. Exits if that fails: the previous version serves all requests, and the
+    migrations that succeeded stay."""
     try:
-        run(account, function)
+        run(account, function, lambda_digest)
     except MigrationError as error:
         served = f"version {live} serves all requests" if live else "no version serves requests yet"
         sys.exit(
@@ -30,9 +31,9 @@ def migrate(account, function, live):
         )
 
 
-def run(account, function):
+def run(account, function, lambda_digest):
     print(f"migrating the database by {function} …", flush=True)
-    invoked = invoke(account, function)
+    invoked = invoke(account, function, lambda_digest)
     payload = invoked["Payload"].read()
     text = payload[:1000].decode(errors="replace")
     if invoked.get("FunctionError"):
@@ -45,15 +46,27 @@ def run(account, function):
     print(f"migrated {text}")
 
 
-def invoke(account, function):
+def invoke(account, function, lambda_digest):
     """Invokes it once. A second invocation waits for the first: the function has one execution environment."""
     config = Config(read_timeout=READ_SECONDS, retries={"total_max_attempts": 1}, tcp_keepalive=True)
     client = account.client("lambda", config=config)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
+        # Before each attempt: another deployment may have changed the function in the meantime.
+        compare_code(client, function, lambda_digest)
         try:
             return client.invoke(FunctionName=function, LogType="Tail", Payload=b"{}")
         except client.exceptions.TooManyRequestsException as error:
             if time.monotonic() > deadline:
                 raise MigrationError("another invocation is still running") from error
             time.sleep(POLL_SECONDS)
+
+
+def compare_code(client, function, lambda_digest):
+    """Rejects a function with other code than that of this deployment: it changes the schema as the cluster's administrator."""
+    found = client.get_function_configuration(FunctionName=function)["CodeSha256"]
+    if found != lambda_digest:
+        raise MigrationError(
+            f"its code has the SHA-256 {found}, and that of this deployment {lambda_digest}: it was not invoked. The function was changed "
+            "by another deployment, or not by CloudFormation"
+        )

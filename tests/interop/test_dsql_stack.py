@@ -196,6 +196,23 @@ def test_a_migration_waits_for_one_that_is_running(deploy, monkeypatch):
     assert aws_versions.traffic(NAME) == {"1": 1}
 
 
+def test_other_code_than_that_of_the_deployment_is_not_invoked(deploy, monkeypatch):
+    deploy()
+    aws_versions.invocations.clear()
+    update = stack.Stack.update
+
+    def update_and_replace(own, *given, **others):
+        update(own, *given, **others)
+        boto3.client("lambda").update_function_code(FunctionName=MIGRATION, ZipFile=b"other code")
+
+    monkeypatch.setattr(stack.Stack, "update", update_and_replace)
+    refused = deploy("Metrics=off", code=1)
+
+    assert f"{MIGRATION} failed, and nothing was published: its code has the SHA-256" in refused.stderr
+    assert "it was not invoked" in refused.stderr and aws_versions.invocations == []
+    assert aws_versions.traffic(NAME) == {"1": 1} and versions() == ["1"]
+
+
 def test_an_existing_cluster_is_used_and_none_is_made(deploy):
     deploy(f"ClusterArn={OTHER_CLUSTER}")
 
