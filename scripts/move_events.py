@@ -6,7 +6,7 @@
 
 From a stack, events are read by the Data API, which needs no access to its network; credentials are those of the AWS SDKs. A run
 begins with the first event, and writes only what the cluster does not have: it can be interrupted and repeated. It ends when
-a pass over all events has found nothing to write. `--verify` compares, and writes nothing.
+a pass over all events has found nothing to write. `--verify` compares, and changes nothing in either database.
 
 Run it with the Python of the tool folder, after `tools.py move`. docs/database.md has the procedure.
 """
@@ -65,7 +65,7 @@ def read_arguments():
     parser.add_argument("--to-port", type=int, default=5432)
     parser.add_argument("--to-certificates", default="system", metavar="FILE", help="authorities of the cluster's certificate; those of the system unless given")
     parser.add_argument("--rows", type=batch_rows, default=1000, help=f"rows of a batch, {MAX_ROWS} at most; 1000 unless given")
-    parser.add_argument("--verify", action="store_true", help="compare, and write nothing")
+    parser.add_argument("--verify", action="store_true", help="compare, and change nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     return parser.parse_args()
 
@@ -87,7 +87,7 @@ def ends(arguments):
             sys.exit("Nothing was changed.")
     if arguments.from_stack:
         arn, secret = (output(account, arguments.from_stack, name) for name in ("DatabaseArn", "DatabaseOwnerSecretArn"))
-        source = DataApi(account.client("rds-data"), arn, secret)
+        source = DataApi(account.client("rds-data"), arn, secret, arguments.verify)
     else:
         source = Postgres(arguments.from_url)
     return source, Cluster(session, host, arguments.to_port, arguments.to_certificates)
@@ -177,6 +177,8 @@ class Source:
         except (psycopg.errors.UndefinedColumn, ClientError) as error:
             if "key" in str(error) and "does not exist" in str(error):
                 sys.exit("the events of the old database have no key yet: deploy this release to it first, which adds it")
+            if "permission denied" in str(error):
+                sys.exit("the owner of the old database may not read its events yet: run this without --verify first, which grants it")
             raise
         return [(*row[:3], instant(row[3]), *row[4:]) for row in found]
 
@@ -214,10 +216,12 @@ class DataApi(Source):
         END IF;
     END $$"""
 
-    def __init__(self, client, arn, secret):
+    def __init__(self, client, arn, secret, is_verification=False):
         self.client, self.arn, self.secret = client, arn, secret
         self.most = MAX_ROWS
-        self.execute(self.GRANT)
+        # A verification changes nothing, roles included.
+        if not is_verification:
+            self.execute(self.GRANT)
 
     def page(self, after, rows):
         while True:

@@ -196,15 +196,18 @@ class DataApi:
             pass
 
     def __init__(self, url, rows):
-        self.connection, self.rows, self.sleeps, self.calls = psycopg.connect(url, autocommit=True), rows, 1, 0
+        self.connection, self.rows, self.sleeps, self.statements = psycopg.connect(url, autocommit=True), rows, 1, []
 
     def execute_statement(self, resourceArn, secretArn, database, sql):
         assert (resourceArn, secretArn, database) == ("cluster", "secret", "events")
-        self.calls += 1
         if self.sleeps:
             self.sleeps -= 1
             raise self.exceptions.DatabaseResumingException
-        cursor = self.connection.execute(sql)
+        self.statements.append(sql)
+        try:
+            cursor = self.connection.execute(sql)
+        except psycopg.Error as refused:
+            raise ClientError({"Error": {"Code": "BadRequestException", "Message": str(refused)}}, "ExecuteStatement") from refused
         rows = cursor.fetchall() if cursor.description else []
         if len(rows) > self.rows:
             error = {"Code": "BadRequestException", "Message": "Database returned more than the allowed response size limit"}
@@ -216,8 +219,9 @@ def field(value):
     return {"isNull": True} if value is None else {"longValue": value} if isinstance(value, int) else {"stringValue": value}
 
 
-def test_the_data_api_reads_the_tables_of_the_functions_own_user(server, old, cluster, monkeypatch):
-    fill(old, 800)
+@pytest.fixture
+def owner(server, old):
+    """The URL of the old database for its owner, who may not read the tables of the function's own user."""
     with psycopg.connect(server.url("events"), autocommit=True) as superuser:
         superuser.execute("CREATE ROLE events_owner LOGIN CREATEROLE PASSWORD 'owner'")
         with psycopg.connect(server.url("events", "events_owner", "owner"), autocommit=True) as owner:
@@ -225,14 +229,43 @@ def test_the_data_api_reads_the_tables_of_the_functions_own_user(server, old, cl
         if superuser.info.server_version < 160_000:
             # Before PostgreSQL 16, which Aurora has, the creator of a role could not have its rights by itself.
             superuser.execute("GRANT app TO events_owner")
-    old.execute("ALTER TABLE events OWNER TO app")
+        old.execute("ALTER TABLE events OWNER TO app")
+        yield server.url("events", "events_owner", "owner")
+        superuser.execute("DROP OWNED BY app, events_owner CASCADE")
+        superuser.execute("DROP ROLE app, events_owner")
+
+
+def test_the_data_api_reads_the_tables_of_the_functions_own_user(server, old, cluster, owner, monkeypatch):
+    fill(old, 800)
     monkeypatch.setattr(move_events.time, "sleep", lambda _: None)
-    client = DataApi(server.url("events", "events_owner", "owner"), 150)
+    client = DataApi(owner, 150)
     with cluster() as own:
         target = move_events.Cluster(session(), own.host, own.port, own.certificate)
         move_events.move(move_events.DataApi(client, "cluster", "secret"), target, 1000)
 
     assert stored(server) == old.execute(ALL).fetchall() and client.sleeps == 0
+
+
+def test_a_verification_changes_nothing(server, old, cluster, owner, monkeypatch):
+    fill(old, 8)
+    monkeypatch.setattr(move_events.time, "sleep", lambda _: None)
+    memberships = "SELECT to_jsonb(m)::text FROM pg_auth_members m WHERE roleid = 'app'::regrole ORDER BY 1"
+    before = old.execute(memberships).fetchall()
+    client = DataApi(owner, 150)
+    with cluster() as own:
+        target = move_events.Cluster(session(), own.host, own.port, own.certificate)
+        source = move_events.DataApi(client, "cluster", "secret", is_verification=True)
+        if old.info.server_version >= 160_000:
+            with pytest.raises(SystemExit, match="run this without --verify first"):
+                move_events.move(source, target, 1000, is_verification=True)
+        assert old.execute(memberships).fetchall() == before
+
+        move_events.move(move_events.DataApi(client, "cluster", "secret"), target, 1000)
+        moved, statements = stored(server), len(client.statements)
+        move_events.move(move_events.DataApi(client, "cluster", "secret", is_verification=True), target, 1000, is_verification=True)
+
+    assert stored(server) == moved == old.execute(ALL).fetchall()
+    assert all(own.lstrip().startswith("SELECT") for own in client.statements[statements:])
 
 
 @pytest.mark.parametrize(("has", "reason"), [({}, "has no output DatabaseArn"), ({"DatabaseArn": "a"}, "has no output DatabaseOwnerSecretArn")])
