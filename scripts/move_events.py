@@ -39,6 +39,8 @@ RESERVED_IDS = 1_000_000
 # Before Aurora DSQL closes it, after an hour.
 CONNECTION_SECONDS = 50 * 60
 RESUME_SECONDS = 120
+# The password for a server whose certificate is not verified.
+NO_TOKEN = "no token without TLS"
 # Conflicts, outdated schemas, limits of connections, and an unknown outcome: the batch is compared anew.
 REPEATED = {"40001", "OC000", "OC001", "XX000", "53300", "53400"}
 
@@ -259,6 +261,9 @@ class Cluster:
     def __init__(self, session, host, port, certificates, **options):
         self.session, self.host, self.port, self.region = session, host, port, session.region_name
         self.options = {"sslmode": "verify-full", "sslrootcert": certificates, **options}
+        if self.options["sslmode"] != "verify-full":
+            # libpq itself would reject the authorities of the system, before it connects.
+            del self.options["sslrootcert"]
         self.connection, self.opened = None, 0
 
     def connect(self):
@@ -266,13 +271,18 @@ class Cluster:
             self.connection.close()
             self.connection = None
         if not self.connection:
-            token = self.session.client("dsql").generate_db_connect_admin_auth_token(self.host, self.region)
             self.connection = psycopg.connect(
-                host=self.host, port=self.port, user="admin", password=token, dbname="postgres", autocommit=True,
+                host=self.host, port=self.port, user="admin", password=self.token(), dbname="postgres", autocommit=True,
                 prepare_threshold=None, connect_timeout=30, **self.options,
             )
             self.opened = time.monotonic()
         return self.connection
+
+    def token(self):
+        """The token of the administrator. It is valid for 15 minutes, so only a server whose certificate was verified receives one."""
+        if self.options["sslmode"] != "verify-full":
+            return NO_TOKEN
+        return self.session.client("dsql").generate_db_connect_admin_auth_token(self.host, self.region)
 
     def repeated(self, work):
         """Runs work on a connection, again after a failure that passes."""

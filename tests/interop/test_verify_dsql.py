@@ -1,5 +1,10 @@
 """`scripts/verify_dsql.py`, on the emulator of Aurora DSQL with the schema of event-logger."""
 
+import socket
+import struct
+import threading
+
+import psycopg
 import pytest
 import verify_dsql
 from conftest import build, build_dsql
@@ -54,3 +59,37 @@ def test_what_is_not_as_expected_ends_it(connect):
             verify_dsql.schema(connection)
 
 
+class Listener:
+    """A server without TLS that asks for a password in plain text, and rejects it."""
+
+    def __enter__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port, self.passwords = self.socket.getsockname()[1], []
+        threading.Thread(target=self.serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            with client, client.makefile("rb") as received:
+                received.read(struct.unpack("!i", received.read(4))[0] - 4)
+                # AuthenticationCleartextPassword
+                client.sendall(b"R" + struct.pack("!ii", 8, 3))
+                assert received.read(1) == b"p"
+                self.passwords.append(received.read(struct.unpack("!i", received.read(4))[0] - 4).rstrip(b"\0").decode())
+
+
+def test_no_token_is_sent_without_tls():
+    with Listener() as listener:
+        own = move_events.Cluster(session(), "127.0.0.1", listener.port, "system", sslmode="disable")
+        with pytest.raises(psycopg.OperationalError):
+            own.connect()
+
+    assert listener.passwords == [move_events.NO_TOKEN]
+    assert "X-Amz-Signature" in move_events.Cluster(session(), "127.0.0.1", listener.port, "system").token()
