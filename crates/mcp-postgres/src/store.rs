@@ -15,8 +15,8 @@ use std::{
 use mcp_server::{
     ManagedResource,
     store::{
-        Content, DueRow, Granted, Increment, Kind, RowKey, RowTag, Store, StoreClock, StoreError, StoreFuture,
-        StoredValue, SubjectKey, Version, validate_limit, validate_within,
+        Content, DueRow, Granted, Increment, Kind, MAX_LIMIT, RowKey, RowTag, Store, StoreClock, StoreError,
+        StoreFuture, StoredValue, SubjectDeletion, SubjectKey, Version, validate_limit, validate_within,
     },
 };
 use sqlx::{Row, migrate::Migrator, postgres::PgRow};
@@ -38,7 +38,7 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time limit of the deletion after a write, which may wait for the lock of another deletion.
 const PURGE_TIME: Duration = Duration::from_millis(300);
 /// Rows that one statement deletes for a subject: fewer than the limit of Aurora DSQL for a transaction.
-const SUBJECT_ROWS: i64 = 100;
+const SUBJECT_ROWS: usize = 100;
 /// Maximum number of attempts to read a counter, which may expire between two statements.
 const COUNTER_ATTEMPTS: u32 = 3;
 
@@ -314,22 +314,32 @@ impl PostgresStore {
         Ok(listed.await?.value)
     }
 
-    async fn remove_subject(&self, subject: SubjectKey) -> Result<u64, StoreError> {
+    async fn remove_subject(&self, subject: SubjectKey, limit: usize) -> Result<SubjectDeletion, StoreError> {
+        validate_limit(limit)?;
         let subject = subject.encode();
-        let mut removed = 0;
-        for statement in [statements::DELETE_SUBJECT, statements::DELETE_SUBJECT_COUNTERS] {
-            loop {
-                let batch = self.run(RetryPolicy::Idempotent, async |mut connection| {
-                    let query = sqlx::query(statement).bind(&subject).bind(SUBJECT_ROWS);
+        let mut deletion = SubjectDeletion::default();
+        for (delete, count) in [
+            (statements::DELETE_SUBJECT, statements::COUNT_SUBJECT),
+            (statements::DELETE_SUBJECT_COUNTERS, statements::COUNT_SUBJECT_COUNTERS),
+        ] {
+            for batch in (0..limit).step_by(SUBJECT_ROWS).map(|done| SUBJECT_ROWS.min(limit - done)) {
+                let removed = self.run(RetryPolicy::Idempotent, async |mut connection| {
+                    let query = sqlx::query(delete).bind(&subject).bind(batch as i64);
                     Ok(query.execute(&mut *connection).await?.rows_affected())
                 });
-                match batch.await?.value {
-                    0 => break,
-                    count => removed += count,
+                let removed = removed.await?.value;
+                deletion.deleted += removed;
+                if removed < batch as u64 {
+                    break;
                 }
             }
+            let left = self.run(RetryPolicy::Read, async |mut connection| {
+                let query = sqlx::query(count).bind(&subject).bind(MAX_LIMIT as i64);
+                Ok(query.fetch_one(&mut *connection).await?.try_get::<i64, _>(0)?)
+            });
+            deletion.left += left.await?.value.cast_unsigned();
         }
-        Ok(removed)
+        Ok(deletion)
     }
 
     async fn remove_expired(&self, limit: i64) -> Result<u64, StoreError> {
@@ -426,8 +436,8 @@ impl Store for PostgresStore {
         Box::pin(self.list_due(kind, within, limit))
     }
 
-    fn delete_subject(&self, subject: SubjectKey) -> StoreFuture<'_, u64> {
-        Box::pin(self.remove_subject(subject))
+    fn delete_subject(&self, subject: SubjectKey, limit: usize) -> StoreFuture<'_, SubjectDeletion> {
+        Box::pin(self.remove_subject(subject, limit))
     }
 
     fn purge(&self, limit: usize) -> StoreFuture<'_, u64> {

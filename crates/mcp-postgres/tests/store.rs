@@ -45,6 +45,7 @@ suite!(
     rows_belong_to_their_caller_and_client,
     a_copied_row_does_not_open,
     all_rows_of_a_subject_are_deleted,
+    a_deletion_ends_while_its_subject_writes,
     a_purge_deletes_expired_rows_up_to_its_limit,
 );
 

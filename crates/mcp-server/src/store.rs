@@ -33,7 +33,7 @@ pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 pub const MAX_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Maximum ceiling of a counter, and maximum amount of an increment.
 pub const MAX_COUNT: u64 = 1 << 40;
-/// Maximum number of rows of one [`due`](Store::due) or [`purge`](Store::purge).
+/// Maximum number of rows of one [`due`](Store::due), [`delete_subject`](Store::delete_subject) or [`purge`](Store::purge).
 pub const MAX_LIMIT: usize = 500;
 
 /// A clock for tests. A store without one uses its own: that of the process, or of the database.
@@ -88,8 +88,9 @@ pub trait Store: Send + Sync {
     /// [`MAX_LIFETIME`], `limit` from 1 to [`MAX_LIMIT`]. The rows stay due: claim each by [`compare_and_set`](Self::compare_and_set).
     fn due(&self, kind: Kind, within: Duration, limit: usize) -> StoreFuture<'_, Vec<DueRow>>;
 
-    /// Deletes all rows and counters of a subject. Returns their number.
-    fn delete_subject(&self, subject: SubjectKey) -> StoreFuture<'_, u64>;
+    /// Deletes up to `limit` rows of a subject, and as many counters. `limit` is from 1 to [`MAX_LIMIT`]. It ends also while the
+    /// subject writes: repeat it while something is left, a limited number of times.
+    fn delete_subject(&self, subject: SubjectKey, limit: usize) -> StoreFuture<'_, SubjectDeletion>;
 
     /// Deletes up to `limit` expired rows, and as many counters. Returns their number. `limit` is from 1 to [`MAX_LIMIT`].
     fn purge(&self, limit: usize) -> StoreFuture<'_, u64>;
@@ -294,6 +295,15 @@ impl fmt::Debug for StoredValue {
     }
 }
 
+/// What a [`Store::delete_subject`] has deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SubjectDeletion {
+    /// Number of rows and counters that were deleted.
+    pub deleted: u64,
+    /// Number of rows and counters that the subject has afterwards: each counted up to [`MAX_LIMIT`].
+    pub left: u64,
+}
+
 /// A row that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueRow {
@@ -343,7 +353,7 @@ fn validate_lifetime(lifetime: Duration, message: &'static str) -> Result<(), St
     if is_valid { Ok(()) } else { Err(StoreError::OutOfRange(message)) }
 }
 
-/// Checks the limit of [`Store::due`] and [`Store::purge`], for implementations.
+/// Checks the limit of [`Store::due`], [`Store::delete_subject`] and [`Store::purge`], for implementations.
 ///
 /// # Errors
 ///

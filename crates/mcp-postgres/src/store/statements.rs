@@ -89,6 +89,11 @@ pub(super) const DELETE_SUBJECT: &str =
 pub(super) const DELETE_SUBJECT_COUNTERS: &str =
     "DELETE FROM mcp.counters WHERE row_key IN (SELECT row_key FROM mcp.counters WHERE subject = $1 LIMIT $2)";
 
+pub(super) const COUNT_SUBJECT: &str =
+    "SELECT count(*) FROM (SELECT 1 FROM mcp.state WHERE subject = $1 LIMIT $2) AS own";
+pub(super) const COUNT_SUBJECT_COUNTERS: &str =
+    "SELECT count(*) FROM (SELECT 1 FROM mcp.counters WHERE subject = $1 LIMIT $2) AS own";
+
 /// The condition is repeated: a row may be replaced between the subquery and the deletion, and only the outer condition is
 /// evaluated again.
 macro_rules! purge {

@@ -1,15 +1,20 @@
 //! Behavior of every implementation.
 
-use std::time::Duration;
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use mcp_server::{
     Principal,
     store::{
-        Content, Increment, Kind, MAX_COUNT, MAX_LIFETIME, MAX_LIMIT, MAX_VALUE_BYTES, RowTag, SealedStore, StoreError,
-        StoreId, SubjectKey,
+        Content, Increment, Kind, MAX_COUNT, MAX_LIFETIME, MAX_LIMIT, MAX_VALUE_BYTES, RowKey, RowTag, SealedStore,
+        StoreError, StoreId, SubjectDeletion, SubjectKey,
     },
 };
+use tokio::task::yield_now;
 
 use super::harness::{HOUR, Harness, KIND, TAG, content, row};
 
@@ -174,6 +179,8 @@ pub(crate) async fn arguments_out_of_range_are_rejected(harness: Harness) {
     for limit in [0, MAX_LIMIT + 1, usize::MAX] {
         assert!(matches!(store.due(KIND, Duration::ZERO, limit).await, Err(StoreError::OutOfRange(_))), "{limit}");
         assert!(matches!(store.purge(limit).await, Err(StoreError::OutOfRange(_))), "{limit}");
+        let deletion = store.delete_subject(SubjectKey::from_bytes([7; 32]), limit).await;
+        assert!(matches!(deletion, Err(StoreError::OutOfRange(_))), "{limit}");
     }
     assert!(matches!(store.due(KIND, Duration::MAX, 1).await, Err(StoreError::OutOfRange(_))));
     let longest = Content { expires_in: MAX_LIFETIME, due_in: Some(MAX_LIFETIME), ..content(b"") };
@@ -278,8 +285,11 @@ pub(crate) async fn all_rows_of_a_subject_are_deleted(harness: Harness) {
     assert!(join_all(puts).await.into_iter().all(|put| put.unwrap().is_some()));
     let increment = Increment { amount: 1, ceiling: 9, window: HOUR };
     harness.store(0).increment(row(1), own, increment).await.unwrap();
-    assert_eq!(harness.store(1).delete_subject(subject).await.unwrap(), 106);
-    assert_eq!(harness.store(1).delete_subject(subject).await.unwrap(), 0);
+    let first = harness.store(1).delete_subject(subject, 103).await.unwrap();
+    assert_eq!(first, SubjectDeletion { deleted: 104, left: 2 }, "103 rows and a counter");
+    let second = harness.store(2).delete_subject(subject, MAX_LIMIT).await.unwrap();
+    assert_eq!(second, SubjectDeletion { deleted: 2, left: 0 });
+    assert_eq!(harness.store(1).delete_subject(subject, 1).await.unwrap(), SubjectDeletion::default());
     assert_eq!(harness.store(0).increment(row(1), own, increment).await.unwrap().total, 1);
 
     let ada = |client: &str| Principal { client_id: Some(client.to_owned()), ..Principal::new("issuer", "ada") };
@@ -288,10 +298,42 @@ pub(crate) async fn all_rows_of_a_subject_are_deleted(harness: Harness) {
     for at in 0..callers.len() {
         harness.sealed.put_if_absent(&id(at), content(b"")).await.unwrap().unwrap();
     }
-    assert_eq!(harness.sealed.delete_subject("issuer", "ada").await.unwrap(), 2);
+    let deletion = harness.sealed.delete_subject("issuer", "ada", MAX_LIMIT).await.unwrap();
+    assert_eq!(deletion, SubjectDeletion { deleted: 2, left: 0 });
     for (at, is_left) in [true, false, false, true].into_iter().enumerate() {
         assert_eq!(harness.sealed.get(&id(at)).await.unwrap().is_some(), is_left, "{at}");
     }
+}
+
+pub(crate) async fn a_deletion_ends_while_its_subject_writes(harness: Harness) {
+    let subject = SubjectKey::from_bytes([7; 32]);
+    let own = RowTag { kind: KIND, subject: Some(subject) };
+    let written = AtomicU64::new(0);
+    let write = async |store: usize| {
+        loop {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&written.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+            harness.store(store).put_if_absent(RowKey::from_bytes(key), own, content(b"")).await.unwrap();
+            yield_now().await;
+        }
+    };
+    let writers = pin!(join_all((1..5).map(write)));
+    let delete = pin!(async {
+        let mut deleted = 0;
+        for _ in 0..3 {
+            while written.load(Ordering::Relaxed) < deleted + 10 {
+                yield_now().await;
+            }
+            deleted += harness.store(0).delete_subject(subject, 10).await.unwrap().deleted;
+        }
+        deleted
+    });
+
+    let Either::Right((deleted, _)) = select(writers, delete).await else { panic!("writers do not end") };
+
+    assert!(deleted <= 30 && written.load(Ordering::Relaxed) > deleted, "{deleted}");
+    let left = harness.store(0).delete_subject(subject, MAX_LIMIT).await.unwrap();
+    assert!(left.left == 0 && left.deleted > 0, "{left:?}");
 }
 
 pub(crate) async fn a_purge_deletes_expired_rows_up_to_its_limit(harness: Harness) {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Content, DueRow, Granted, Increment, Kind, RowKey, RowTag, Store, StoreClock, StoreError, StoreFuture, StoredValue,
-    SubjectKey, Version, validate_limit, validate_within,
+    Content, DueRow, Granted, Increment, Kind, MAX_LIMIT, RowKey, RowTag, Store, StoreClock, StoreError, StoreFuture,
+    StoredValue, SubjectDeletion, SubjectKey, Version, validate_limit, validate_within,
 };
 
 /// Default maximum number of rows and counters together.
@@ -214,12 +214,15 @@ impl Store for MemoryStore {
         Box::pin(async move { self.list_due(kind, within, limit) })
     }
 
-    fn delete_subject(&self, subject: SubjectKey) -> StoreFuture<'_, u64> {
+    fn delete_subject(&self, subject: SubjectKey, limit: usize) -> StoreFuture<'_, SubjectDeletion> {
         Box::pin(async move {
+            validate_limit(limit)?;
             let mut rows = self.lock();
-            let is_own = |own: Option<SubjectKey>| own == Some(subject);
-            let count = rows.remove_where(usize::MAX, |row| is_own(row.tag.subject), |counter| is_own(counter.subject));
-            Ok(count as u64)
+            let is_row = |row: &Row| row.tag.subject == Some(subject);
+            let is_counter = |counter: &Counter| counter.subject == Some(subject);
+            let deleted = rows.remove_where(limit, is_row, is_counter);
+            let left = keys(&rows.values, MAX_LIMIT, is_row).len() + keys(&rows.counters, MAX_LIMIT, is_counter).len();
+            Ok(SubjectDeletion { deleted: deleted as u64, left: left as u64 })
         })
     }
 

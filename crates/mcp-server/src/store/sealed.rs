@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     Content, DueRow, Granted, Increment, Kind, MAX_VALUE_BYTES, RowKey, RowTag, Store, StoreError, StoredValue,
-    Version,
+    SubjectDeletion, Version,
     keys::{OVERHEAD, StoreKeys},
 };
 use crate::Principal;
@@ -156,13 +156,19 @@ impl SealedStore {
         self.store.due(kind, within, limit).await
     }
 
-    /// Deletes all rows and counters of a subject, of all kinds and clients. Returns their number.
+    /// Deletes up to `limit` rows of a subject, of all kinds and clients, and as many counters: from 1 to 500. Returns how many are
+    /// left. Repeat it while rows are left, a limited number of times: a subject that still calls writes new ones.
     ///
     /// # Errors
     ///
     /// As [`Store`]. Some rows may have been deleted.
-    pub async fn delete_subject(&self, issuer: &str, subject: &str) -> Result<u64, StoreError> {
-        self.store.delete_subject(self.keys.subject_key(issuer, subject)).await
+    pub async fn delete_subject(
+        &self,
+        issuer: &str,
+        subject: &str,
+        limit: usize,
+    ) -> Result<SubjectDeletion, StoreError> {
+        self.store.delete_subject(self.keys.subject_key(issuer, subject), limit).await
     }
 
     /// Deletes up to `limit` expired rows and as many counters, from 1 to 500. Returns their number.
