@@ -145,7 +145,7 @@ def up(account, arguments):
     )
     archive = archive_of(arguments, features, artifacts) if function else None
     artifacts.make()
-    prefix = artifacts.put_templates(arguments.subject)
+    prefix = artifacts.put_templates(arguments.subject, stack.name)
     parameters = dict(given.parameters)
     if archive:
         print(f"zip      {archive.digest}")

@@ -106,10 +106,11 @@ class Artifacts:
         self.put(key, archive.content)
         return key
 
-    def put_templates(self, stack):
-        """Uploads a stack's template and all templates that may be nested in it. Returns their common prefix."""
-        contents = {path.name: path.read_bytes() for path in templates.SHARED} | {f"{stack}.yaml": templates.text_of(stack).encode()}
-        prefix = f"templates/{hashlib.sha256(b''.join(contents[name] for name in sorted(contents))).hexdigest()}"
+    def put_templates(self, subject, stack):
+        """Uploads the template of a stack and all templates that may be nested in it. Returns their common prefix, with the name of
+        the stack: a role that deploys another stack may not write there."""
+        contents = {path.name: path.read_bytes() for path in templates.SHARED} | {f"{subject}.yaml": templates.text_of(subject).encode()}
+        prefix = f"templates/{stack}/{hashlib.sha256(b''.join(contents[name] for name in sorted(contents))).hexdigest()}"
         for name, content in contents.items():
             self.put(f"{prefix}/{name}", content)
         return prefix

@@ -1033,7 +1033,7 @@ def is_allowed(statements, action, resource, context):
     def applies(statement):
         assert statement.keys() <= {"Effect", "Action", "Resource", "Condition"} and statement["Effect"] == "Allow"
         conditions = statement.get("Condition", {})
-        assert conditions.keys() <= {"StringEquals", "ForAnyValue:StringEquals", "ArnLike"}
+        assert conditions.keys() <= {"StringEquals", "StringLike", "ForAnyValue:StringEquals", "ArnLike"}
         wanted = [own for keys in conditions.values() for own in keys.items()]
         if not all(key in context and matches(values, context[key]) for key, values in wanted):
             return False
@@ -1082,7 +1082,7 @@ def physical_name(stack, logical_id, resource):
     return re.sub(r"\$\{(Name|FunctionName)\}", function, written["Fn::Sub"])
 
 
-def arn_for(action, stack, logical_id, resource):
+def arn_for(action, stack, logical_id, resource, function):
     """What an action of a resource's handler is asked for. An action that IAM cannot limit to resources is asked for all."""
     service, _, name = action.lower().partition(":")
     if "Resources" not in IAM_ACTIONS.get(service, {}).get("Actions", {}).get(name, {"Resources": ["unknown"]}):
@@ -1097,13 +1097,14 @@ def arn_for(action, stack, logical_id, resource):
     return {
         "cloudformation": f"{in_region}stack/{own}/1",
         "cloudwatch": f"{in_region}alarm:{own}",
+        "cognito-idp": f"{in_region}userpool/id",
         "dsql": f"{in_region}cluster/id",
         # The resource's own, or one that it is given.
         "iam": f"arn:aws:iam::{ACCOUNT}:" + (f"policy/{own}" if "ManagedPolicy" in resource["Type"] else f"role/{stack}-Role-1A2B3C"),
         # URL and permissions are their function's.
         "lambda": f"{in_region}function:{function_in(stack)}",
         "logs": f"{in_region}log-group:{own}",
-        "s3": f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}/code/greeter/none/0.zip",
+        "s3": f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}/code/{function}/none/0.zip",
         "secretsmanager": f"{in_region}secret:{own}-AbCdEf",
         "sns": f"{in_region}{own}",
     }.get(service, f"{in_region}id-of-aws")
@@ -1112,19 +1113,20 @@ def arn_for(action, stack, logical_id, resource):
 def refused(name, database):
     """What CloudFormation's handlers would be refused if the role deployed a template: type, permission, resource, and the
     properties of the resource."""
-    statements = deploy_role("weather", database)
+    function = templates.function_of(name)
+    statements = deploy_role("weather", database, Function=function)
     for stack, logical_id, resource in with_nested(name, "weather"):
         kind = resource["Type"]
         service = f"{kind.split('::')[1].lower()}.amazonaws.com"
         context = {
             "aws:CalledVia": "cloudformation.amazonaws.com", "iam:PassedToService": service, "iam:AWSServiceName": service,
-            "iam:PolicyARN": f"arn:aws:iam::{ACCOUNT}:policy/weather-Policy-1A2B3C",
+            "iam:PolicyARN": f"arn:aws:iam::{ACCOUNT}:policy/weather-Policy-1A2B3C", "aws:ResourceTag/aws:cloudformation:stack-name": stack,
         }
         handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
         # `list` is for an inventory of an account, which no stack needs.
         permissions = {action for name in handlers.keys() - {"list"} for action in handlers[name]["permissions"]}
         for action in sorted(permissions):
-            arn = arn_for(action, stack, logical_id, resource)
+            arn = arn_for(action, stack, logical_id, resource, function)
             if not is_allowed(statements, action, arn, context):
                 yield kind, action, arn, resource.get("Properties", {})
 
@@ -1181,7 +1183,7 @@ def test_the_role_may_use_the_key_of_its_stack_and_no_other(aws, key):
 @pytest.mark.parametrize(("name", "deployments"), [("greeter", [{}, {"LogRetentionDays": "7"}]), ("event-logger", [ISSUER]), ("event-logger-dsql", [ISSUER])])
 def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monkeypatch):
     """A1: without CloudFormation in between."""
-    statements = deploy_role("weather", ROLE_STACKS[name])
+    statements = deploy_role("weather", ROLE_STACKS[name], Function=templates.function_of(name))
     called = set()
 
     def client(account, service, **options):
@@ -1211,6 +1213,44 @@ def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monk
     different = "rds-data:ExecuteStatement" if name == "event-logger" else "cloudformation:ExecuteChangeSet"
     assert {"s3:PutObject", "cloudformation:CreateChangeSet", "cloudformation:DeleteStack", different} <= {own for own, _ in asked}
     assert [own for own in asked if not is_allowed(statements, *own, {})] == []
+
+
+BUCKET = f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}"
+
+
+@pytest.mark.parametrize(("key", "is_own"), [
+    ("code/event-logger/none/0.zip", True), ("templates/events/0/function.yaml", True), ("code/greeter/none/0.zip", False),
+    ("code/event-logger-2/none/0.zip", False), ("templates/events-2/0/function.yaml", False), ("templates/0/function.yaml", False),
+    ("other", False),
+])
+def test_the_role_uploads_what_its_stack_reads_and_nothing_else(aws, key, is_own):
+    statements = deploy_role("events", "dsql", Function="event-logger")
+
+    assert is_allowed(statements, "s3:PutObject", f"{BUCKET}/{key}", {}) == is_own
+    # An earlier release uploaded templates for all stacks.
+    assert is_allowed(statements, "s3:GetObject", f"{BUCKET}/{key}", {}) == (is_own or key.startswith("templates/"))
+
+
+def test_a_stack_with_the_name_of_its_function_needs_no_other(aws):
+    statements = deploy_role("greeter", "no")
+
+    assert is_allowed(statements, "s3:PutObject", f"{BUCKET}/code/greeter/none/0.zip", {})
+
+
+@pytest.mark.parametrize("database", ["yes", "dsql", "no"])
+def test_the_role_may_change_the_user_pool_of_its_stack_and_no_user(aws, database):
+    statements = deploy_role("events", database)
+    pool = f"arn:aws:cognito-idp:{REGION}:{ACCOUNT}:userpool/id"
+
+    def may(action, stack, **others):
+        tagged = {"aws:ResourceTag/aws:cloudformation:stack-name": stack} if stack else {}
+        return is_allowed(statements, f"cognito-idp:{action}", pool, {"aws:CalledVia": "cloudformation.amazonaws.com", **tagged, **others})
+
+    assert may("CreateUserPoolClient", "events-Cognito-1A2B3C") == may("DeleteUserPool", "events-Cognito-1A2B3C") == (database != "no")
+    for stack in (None, "events-2-Cognito-1A2B3C", "other"):
+        assert not any(may(action, stack) for action in ("CreateUserPoolClient", "UpdateUserPool", "DeleteUserPool", "DescribeUserPoolClient"))
+    assert not any(may(action, "events-Cognito-1A2B3C") for action in ("AdminCreateUser", "AdminSetUserPassword", "AdminInitiateAuth", "ListUsers"))
+    assert not may("UpdateUserPool", "events-Cognito-1A2B3C", **{"aws:CalledVia": "other"})
 
 
 def test_every_permission_that_the_role_does_not_need_is_one_of_cloudformations(aws):
