@@ -976,7 +976,7 @@ UNNEEDED = {
         "SmsConfiguration": ["iam:PassRole"],
     },
     # Both roles are for Pinpoint.
-    "AWS::Cognito::UserPoolClient": {"AnalyticsConfiguration": ["iam:CreateServiceLinkedRole", "iam:PassRole"]},
+    "AWS::Cognito::UserPoolClient": {"AnalyticsConfiguration": ["iam:CreateServiceLinkedRole", "iam:*RolePolicy", "iam:PassRole"]},
     "AWS::Cognito::UserPoolDomain": {"CustomDomainConfig": ["cloudfront:updateDistribution", "kms:*"]},
     "AWS::DSQL::Cluster": {
         "KmsEncryptionKey": ["kms:*"],
@@ -1002,7 +1002,7 @@ UNNEEDED = {
         "FieldIndexPolicies": ["logs:DeleteIndexPolicy", "logs:PutIndexPolicy"],
         "ResourcePolicyDocument": ["logs:DeleteResourcePolicy", "logs:PutResourcePolicy"],
     },
-    "AWS::RDS::DBInstance": {"MonitoringRoleArn": ["iam:ListRoles"]},
+    "AWS::RDS::DBInstance": {"ManageMasterUserPassword": ["secretsmanager:*"], "MonitoringRoleArn": ["iam:ListRoles"]},
     "AWS::SNS::Topic": {"DeliveryStatusLogging": ["iam:PassRole"]},
 }
 
@@ -1021,10 +1021,10 @@ def listed(value):
     return [value] if isinstance(value, str) else value
 
 
-def matches(patterns, text):
-    """IAM's patterns."""
+def matches(patterns, text, flags=0):
+    """IAM's patterns. They are case-sensitive, except those of actions."""
     expressions = (re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in listed(patterns))
-    return any(re.fullmatch(expression, text, re.IGNORECASE) for expression in expressions)
+    return any(re.fullmatch(expression, text, flags) for expression in expressions)
 
 
 def is_allowed(statements, action, resource, context):
@@ -1037,7 +1037,7 @@ def is_allowed(statements, action, resource, context):
         wanted = [own for keys in conditions.values() for own in keys.items()]
         if not all(key in context and matches(values, context[key]) for key, values in wanted):
             return False
-        return matches(statement["Action"], action) and matches(statement["Resource"], resource)
+        return matches(statement["Action"], action, re.IGNORECASE) and matches(statement["Resource"], resource)
 
     return any(applies(statement) for statement in statements)
 
@@ -1094,6 +1094,9 @@ def arn_for(action, stack, logical_id, resource, function):
     if resource["Type"] == "AWS::CloudWatch::Dashboard":
         return f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{own}"
     in_region = f"arn:aws:{service}:{REGION}:{ACCOUNT}:"
+    if (service, resource["Type"]) == ("secretsmanager", "AWS::RDS::DBCluster"):
+        # RDS makes it.
+        return f"{in_region}secret:rds!cluster-id-AbCdEf"
     return {
         "cloudformation": f"{in_region}stack/{own}/1",
         "cloudwatch": f"{in_region}alarm:{own}",
@@ -1120,7 +1123,7 @@ def refused(name, database):
         service = f"{kind.split('::')[1].lower()}.amazonaws.com"
         context = {
             "aws:CalledVia": "cloudformation.amazonaws.com", "iam:PassedToService": service, "iam:AWSServiceName": service,
-            "iam:PolicyARN": f"arn:aws:iam::{ACCOUNT}:policy/weather-Policy-1A2B3C", "aws:ResourceTag/aws:cloudformation:stack-name": stack,
+            "iam:PolicyARN": f"arn:aws:iam::{ACCOUNT}:policy/weather-DatabasePolicy-1A2B3C", "aws:ResourceTag/aws:cloudformation:stack-name": stack,
         }
         handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
         # `list` is for an inventory of an account, which no stack needs.
@@ -1213,6 +1216,38 @@ def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monk
     different = "rds-data:ExecuteStatement" if name == "event-logger" else "cloudformation:ExecuteChangeSet"
     assert {"s3:PutObject", "cloudformation:CreateChangeSet", "cloudformation:DeleteStack", different} <= {own for own, _ in asked}
     assert [own for own in asked if not is_allowed(statements, *own, {})] == []
+
+
+@pytest.mark.parametrize("database", ["yes", "dsql", "no"])
+def test_the_role_has_no_right_to_a_stack_whose_name_begins_with_that_of_its_own(aws, database):
+    statements, other = deploy_role("event-logger", database), "event-logger-dsql"
+    context = {
+        "aws:CalledVia": "cloudformation.amazonaws.com", "iam:PassedToService": "lambda.amazonaws.com",
+        "iam:PolicyARN": f"arn:aws:iam::{ACCOUNT}:policy/{other}-DatabasePolicy-1A2B3C",
+        "aws:ResourceTag/aws:cloudformation:stack-name": f"{other}-Cognito-1A2B3C",
+    }
+    asked = {
+        (action, arn_for(action, stack, logical_id, resource, "event-logger"))
+        for stack, logical_id, resource in with_nested(other, other)
+        for handler in PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, resource["Type"]).schema["handlers"].values()
+        for action in handler["permissions"]
+    }
+    # What has the name of its stack: not ids of clusters, and not the zip that both stacks have.
+    named = {(action, arn) for action, arn in asked if other in arn}
+    in_region = f"{REGION}:{ACCOUNT}"
+    named |= {(action, f"arn:aws:lambda:{in_region}:function:{own}") for action in ROLLOUT for own in (other, f"{other}:1", f"{other}-migrate")}
+    named |= {("cloudformation:ExecuteChangeSet", f"arn:aws:cloudformation:{in_region}:stack/{other}/1")}
+
+    assert {action.partition(":")[0] for action, _ in named} >= {"cloudformation", "iam", "lambda", "logs", "secretsmanager", "cloudwatch"}
+    assert [own for own in named if is_allowed(statements, *own, context) and own[0] != "cloudwatch:DescribeAlarms"] == []
+
+
+def test_a_role_is_for_stacks_without_capital_letters_and_their_resources_have_one():
+    pattern = loaded("github-oidc")["Parameters"]["Stack"]["AllowedPattern"]
+    resources = {logical_id for name in ROLE_STACKS for logical_id in loaded(name)["Resources"]}
+
+    assert [bool(re.search(pattern, own)) for own in ("event-logger-dsql", "greeter-2", "Greeter", "greeter-Function")] == [True, True, False, False]
+    assert {own[0] for own in resources} == set("CDFMN")
 
 
 BUCKET = f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}"
