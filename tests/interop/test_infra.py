@@ -65,6 +65,7 @@ IN_A_NETWORK = [
     },
 ]
 # The stand-in of a secret is referred to by its logical id.
+CLUSTER = STAND_INS["AWS::DSQL::Cluster"]["ResourceArn"]
 READS_STATE_KEY = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "StateKeySecret"}
 OWNER_SECRET = STAND_INS["AWS::RDS::DBCluster"]["MasterUserSecret.SecretArn"]
 
@@ -956,9 +957,35 @@ def test_a_boundary_is_on_every_role_that_github_makes_and_wide_enough_for_the_f
     refused = [statement for statement in role("github-oidc-Role-")[1] if statement["Effect"] == "Deny"]
     assert refused[0]["Condition"] == {"StringNotEquals": {"iam:PermissionsBoundary": boundary}}
     assert {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} <= set(refused[0]["Action"])
-    (allowed,) = loaded("boundary")["Resources"]["Boundary"]["Properties"]["PolicyDocument"]["Statement"]
+    allowed, _ = loaded("boundary")["Resources"]["Boundary"]["Properties"]["PolicyDocument"]["Statement"]
     granted = [statement for statement in role_of(function_of("event-logger")[0])[1] if statement["Effect"] == "Allow"]
     assert {action for own in granted for action in listed(own["Action"])} <= set(allowed["Action"])
+
+
+def test_only_the_function_that_migrates_may_connect_as_administrator_within_the_boundary():
+    boundary = loaded("boundary")["Resources"]["Boundary"]["Properties"]["PolicyDocument"]["Statement"]
+
+    def may(action, template):
+        """Whether the boundary permits an action to the role of a template's function."""
+        (role,) = [own["Properties"] for own in loaded(template)["Resources"].values() if own["Type"] == "AWS::IAM::Role"]
+        tags = {f"aws:PrincipalTag/{own['Key']}": own["Value"] for own in role.get("Tags", [])}
+        return is_allowed(boundary, action, CLUSTER, tags)
+
+    assert may("dsql:DbConnectAdmin", "migration") and not may("dsql:DbConnectAdmin", "function")
+    assert may("dsql:DbConnect", "function") and may("logs:PutLogEvents", "migration")
+    # Of all templates this one alone asks for it.
+    asking = {name_of(path) for path in TEMPLATES if "dsql:DbConnectAdmin" in path.read_text()}
+    assert asking == {"boundary", "migration"}
+
+
+@pytest.mark.parametrize(("database", "is_denied"), [("no", True), ("yes", True), ("dsql", False)])
+def test_a_role_for_a_stack_without_a_cluster_tags_no_role_as_migrating(aws, database, is_denied):
+    statements = deploy_role("weather", database, PermissionsBoundary=f"arn:aws:iam::{ACCOUNT}:policy/boundary")
+    denied = [own for own in statements if own["Effect"] == "Deny" and "Null" in own.get("Condition", {})]
+
+    assert bool(denied) == is_denied
+    assert all(own["Condition"] == {"Null": {"aws:RequestTag/mcp-role": "false"}} for own in denied)
+    assert all({*own["Action"]} == {"iam:CreateRole", "iam:TagRole"} and own["Resource"] == "*" for own in denied)
 
 
 # The stacks that the role is for, as docs/github.md lists them, with the value of its parameter Database.
