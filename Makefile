@@ -37,8 +37,8 @@ conformance: ## Run the official conformance suite (part of `make test`)
 check: ## Run the checks of CI other than tests: format, lints, docs, dependencies; FUNCTION=a,b: those of these functions
 	$(PYTHON) $(SCRIPTS)/check.py $(CHOSEN)
 
-contract: ## Write the contract of FUNCTION=… and its lock file; ACCEPT='NAME …' accepts breaking changes (docs/contracts.md)
-	@$(PYTHON) $(SCRIPTS)/contract.py $(FUNCTION) $(if $(ACCEPT),--accept $(ACCEPT))
+contract: ## Write the contract of FUNCTION=… and its lock file; ACCEPT='NAME …' accepts breaking changes; SINCE=REVISION only compares lock files with a revision (docs/contracts.md)
+	@$(PYTHON) $(SCRIPTS)/contract.py $(FUNCTION) $(if $(SINCE),--since $(SINCE),$(if $(ACCEPT),--accept $(ACCEPT)))
 
 coverage: ## Report the line coverage of the Rust tests for each crate
 	$(PYTHON) $(SCRIPTS)/coverage.py

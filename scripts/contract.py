@@ -4,6 +4,8 @@
     python3 scripts/contract.py [FUNCTION...]                        writes contract.json with the function's test, then
                                                                      contract.lock.json if no change is breaking
     python3 scripts/contract.py FUNCTION... --accept NAME [NAME...]  accepts breaking changes by name
+    python3 scripts/contract.py [FUNCTION...] --since REVISION       compares lock files with those of a Git revision: fails if a
+                                                                     breaking change was not accepted by name
 
 `make test` compares contract.json with the function, and `make check` compares it with the lock file.
 docs/contracts.md lists the kinds of changes.
@@ -13,6 +15,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import tools
 
@@ -21,6 +24,11 @@ CONTRACT = pathlib.Path("tests", "data", "contract.json")
 
 
 def main(arguments):
+    if "--since" in arguments[-2:-1]:
+        folders = [tools.PROJECT / "functions" / name for name in arguments[:-2]] or functions()
+        if found := list(unaccepted(folders, arguments[-1])):
+            sys.exit("\n".join(found))
+        return
     end = arguments.index("--accept") if "--accept" in arguments else len(arguments)
     names, accepted = arguments[:end], arguments[end + 1 :]
     folders = [tools.PROJECT / "functions" / name for name in names] if names else functions()
@@ -68,9 +76,32 @@ def outdated(folders):
             )
 
 
+def unaccepted(folders, revision):
+    """Yields a message for each lock file with a breaking change since a Git revision that no line of `accepted` names. A function that
+    the revision does not have has none."""
+    if subprocess.run(["git", "rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}"], cwd=folders[0], capture_output=True).returncode:
+        sys.exit(f"there is no revision {revision}")
+    for folder in folders:
+        earlier = subprocess.run(["git", "show", f"{revision}:./{LOCK}"], cwd=folder, capture_output=True)
+        if earlier.returncode:
+            continue
+        with tempfile.TemporaryDirectory() as temporary:
+            file = pathlib.Path(temporary) / LOCK
+            file.write_bytes(earlier.stdout)
+            if not run("review", file, folder / LOCK):
+                yield (
+                    f"functions/{folder.name}/{LOCK} has breaking changes since {revision} that were not accepted: restore the file, and run "
+                    f"`make contract FUNCTION={folder.name} ACCEPT='NAME NAME'` (docs/contracts.md)"
+                )
+
+
 def command(verb, folder, *names):
-    words, environment = tools.of_framework("run", "--quiet", "--locked", "--package", "mcp-contract", "--", verb)
-    return subprocess.run([*words, folder / LOCK, folder / CONTRACT, *names], cwd=tools.PROJECT, env=environment).returncode == 0
+    return run(verb, folder / LOCK, folder / CONTRACT, *names)
+
+
+def run(*arguments):
+    words, environment = tools.of_framework("run", "--quiet", "--locked", "--package", "mcp-contract", "--", *arguments)
+    return subprocess.run(words, cwd=tools.PROJECT, env=environment).returncode == 0
 
 
 if __name__ == "__main__":

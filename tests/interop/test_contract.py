@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import contract as contract_script
 import pytest
 from conftest import PROJECT, emulated
 
@@ -46,6 +47,30 @@ def test_a_function_has_the_contract_of_its_lock_file(contract, url, tmp_path):
 
     assert [tool["name"] for tool in json.loads(printed.stdout)["tools"]] == [tool["name"] for tool in json.loads(LOCK.read_text())["contract"]["tools"]]
     contract("diff", "printed.json", url)
+
+
+def test_a_lock_file_that_was_edited_by_hand_is_found_by_its_history(tmp_path, capfd):
+    folder = tmp_path / "functions" / "greeter"
+    folder.mkdir(parents=True)
+    lock = folder / "contract.lock.json"
+    lock.write_text(LOCK.read_text())
+    author = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    for words in (["init", "--quiet"], ["add", "--all"], [*author, "commit", "--quiet", "--message", "first"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    own = json.loads(lock.read_text())
+    (tool, *_) = own["contract"]["tools"]
+    own["contract"]["tools"] = [{**tool, "name": "renamed"}]
+
+    assert list(contract_script.unaccepted([folder], "HEAD")) == []
+    lock.write_text(json.dumps(own))
+    (found,) = contract_script.unaccepted([folder], "HEAD")
+    assert "functions/greeter/contract.lock.json has breaking changes since HEAD" in found
+    printed = capfd.readouterr().out
+    assert f"tools.{tool['name']}:item-removed" in printed
+    lock.write_text(json.dumps({**own, "accepted": [f"tools.{tool['name']}:item-removed  by name"]}))
+    assert list(contract_script.unaccepted([folder], "HEAD")) == []
+    with pytest.raises(SystemExit, match="there is no revision nowhere"):
+        list(contract_script.unaccepted([folder], "nowhere"))
 
 
 def test_an_edited_lock_file_shows_as_a_change(contract, url, tmp_path):

@@ -92,6 +92,20 @@ impl Lock {
         Ok(changes)
     }
 
+    /// Returns the breaking changes since an earlier version of this file that no new line of `accepted` names. There are none unless
+    /// the file was edited by hand, or a merge has lost lines.
+    pub fn unaccepted_since(&self, earlier: &Self) -> Vec<Change> {
+        let mut known: Vec<&String> = earlier.accepted.iter().collect();
+        // A line accepts one change: it may be there again for a later one.
+        let is_new =
+            |line: &&String| known.iter().position(|own| own == line).map(|at| known.swap_remove(at)).is_none();
+        let names: BTreeSet<&str> =
+            self.accepted.iter().filter(is_new).filter_map(|line| line.split_whitespace().next()).collect();
+        let mut changes = compare(&earlier.contract, &self.contract);
+        changes.retain(|own| own.class == Class::Breaking && !names.contains(own.name().as_str()));
+        changes
+    }
+
     /// Serializes the lock file.
     pub fn to_text(&self) -> String {
         format!("{:#}\n", json!({ "accepted": self.accepted, "contract": self.contract.members() }))
@@ -149,6 +163,28 @@ mod tests {
 
             assert!(error.contains(expected) && Lock::parse(&text).is_err(), "{accepted}: {error}");
         }
+    }
+
+    #[test]
+    fn a_breaking_change_that_was_written_by_hand_is_found() {
+        let earlier = Lock::new(contract(9));
+        let narrowed = |from: u64, to: u64| format!("tools.list.input.limit:bound-narrowed  `maximum`: {from} → {to}");
+        let lock = |limit, accepted: &[String]| Lock { contract: contract(limit), accepted: accepted.to_vec() };
+        let mut accepted = earlier.clone();
+        for limit in [7, 5] {
+            accepted.update(contract(limit), &["tools.list.input.limit:bound-narrowed"]).unwrap();
+        }
+
+        let found = lock(5, &[]).unaccepted_since(&earlier);
+        let by_an_old_line = lock(3, accepted.accepted()).unaccepted_since(&accepted);
+
+        assert_eq!(found.iter().map(|own| own.detail.as_str()).collect::<Vec<_>>(), ["`maximum`: 9 → 5"]);
+        assert_eq!(by_an_old_line.len(), 1, "an earlier line does not accept a later change");
+        assert_eq!(accepted.unaccepted_since(&earlier), []);
+        assert_eq!(lock(12, &[]).unaccepted_since(&earlier), [], "a compatible change");
+        // A line that is there again accepts again: narrowed, widened, and narrowed.
+        let again = lock(5, &[narrowed(9, 5), narrowed(9, 5)]);
+        assert_eq!(again.unaccepted_since(&lock(9, &[narrowed(9, 5)])), []);
     }
 
     #[test]

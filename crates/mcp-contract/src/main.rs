@@ -3,6 +3,7 @@
 //! ```text
 //! mcp-contract check LOCK CONTRACT               compares; ends with 1 if the lock file is out of date
 //! mcp-contract update LOCK CONTRACT [NAME…]      writes the lock file, and accepts breaking changes by name
+//! mcp-contract review EARLIER LOCK               ends with 1 if a breaking change since an earlier lock file was not accepted by name
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command")]
@@ -17,8 +18,9 @@ fn main() -> ExitCode {
     let ended = match &arguments[..] {
         ["check", lock, contract] => check(Path::new(lock), Path::new(contract)),
         ["update", lock, contract, accept @ ..] => update(Path::new(lock), Path::new(contract), accept),
+        ["review", earlier, lock] => review(Path::new(earlier), Path::new(lock)),
         _ => {
-            eprintln!("usage: mcp-contract check|update LOCK CONTRACT [NAME…]");
+            eprintln!("usage: mcp-contract check|update LOCK CONTRACT [NAME…], mcp-contract review EARLIER LOCK");
             return ExitCode::from(2);
         }
     };
@@ -57,6 +59,12 @@ fn update(path: &Path, contract: &Path, accept: &[&str]) -> Result<bool, String>
     print(&changes);
     fs::write(path, lock.to_text()).map_err(|error| format!("could not write {}: {error}", path.display()))?;
     Ok(true)
+}
+
+fn review(earlier: &Path, lock: &Path) -> Result<bool, String> {
+    let changes = read_lock(lock)?.unaccepted_since(&read_lock(earlier)?);
+    print(&changes);
+    Ok(changes.is_empty())
 }
 
 fn print(changes: &[Change]) {
