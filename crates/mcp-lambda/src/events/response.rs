@@ -98,7 +98,7 @@ fn joined(headers: HeaderMap) -> HeaderMap {
 }
 
 /// Hop-by-hop headers (RFC 9110, section 7.6.1), which the platform sets itself.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
@@ -120,8 +120,11 @@ pub(crate) fn sanitize_response<B>(source: EventSource, response: &mut Response<
         return Err(format!("the status {} is not the status of a final response (200 to 599)", status.as_u16()));
     }
     let headers = response.headers_mut();
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    // Few responses have one: comparing names costs less than looking up each.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
     let (bytes, max_bytes) = (size_of(headers), source.max_header_bytes());
     if bytes > max_bytes {

@@ -229,9 +229,10 @@ fn an_invalid_setting_fails_the_init_phase_by_name() {
 
 #[test]
 fn a_build_error_fails_the_init_phase_with_its_error_chain() {
-    for (role, message) in
-        [("fails", "could not reach the database: no route to host"), ("has a mistake", "there are two tools named `simple`")]
-    {
+    for (role, message) in [
+        ("fails", "could not reach the database: no route to host"),
+        ("has a mistake", "there are two tools named `simple`"),
+    ] {
         let api = RuntimeApi::start();
 
         let function = api.function(role, &[]);
