@@ -5,6 +5,7 @@
 
 pub(crate) mod base64;
 pub(crate) mod cursor;
+pub(crate) mod derives;
 pub(crate) mod raw;
 pub(crate) mod string_args;
 
@@ -16,11 +17,11 @@ use mcp_protocol::{
     json::{self, Budget, JsonError, shortened},
     lookup::{NameTest, Step, step},
 };
-use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use crate::schema::{self, with_whole_numbers};
+use derives::{DerivesDeserialize, DerivesJsonSchema, DerivesValidate};
 
 /// The arguments of a handler: a struct that derives `Deserialize`, `JsonSchema` and `Validate`, and owns its fields.
 ///
@@ -63,11 +64,9 @@ use crate::schema::{self, with_whole_numbers};
     label = "its second parameter is a `{Self}`",
     note = "the derives are those of serde, schemars and garde; a handler without arguments takes `NoArguments`"
 )]
-pub trait Arguments: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static {}
+pub trait Arguments: DerivesDeserialize + DerivesJsonSchema + DerivesValidate + Send + 'static {}
 
-// Without this attribute, the compiler reports the three missing traits one after the other.
-#[diagnostic::do_not_recommend]
-impl<T: DeserializeOwned + JsonSchema + Validate<Context = ()> + Send + 'static> Arguments for T {}
+impl<T: DerivesDeserialize + DerivesJsonSchema + DerivesValidate + Send + 'static> Arguments for T {}
 
 /// Maximum length of a caller's value in an error message, in characters.
 const SHOWN_CHARS: usize = 80;

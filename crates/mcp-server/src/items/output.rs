@@ -1,14 +1,15 @@
 //! Results of tools.
 
 use mcp_protocol::{ContentBlock, JsonObject};
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::{
     Value,
     value::{RawValue, to_raw_value},
 };
 
-use crate::schema;
+use crate::{
+    arguments::derives::{DerivesJsonSchema, DerivesSerialize},
+    schema,
+};
 
 /// The full result of a tool. Most tools return a simpler type that is [converted](IntoToolOutput) to it.
 ///
@@ -101,7 +102,8 @@ impl IntoToolOutput for Vec<ContentBlock> {
 }
 
 /// A structured result, made by [`Json(value)`](fn@Json): the value as `structuredContent`, its JSON as a text block for
-/// clients that read only text, and its schema as the tool's output schema.
+/// clients that read only text, and its schema as the tool's output schema. The type of the value derives `Serialize` and
+/// `JsonSchema`.
 ///
 /// [`with_text`](Self::with_text) replaces the text block, [`with_content`](Self::with_content) adds images, audio, links
 /// and resources after it; the output schema stays.
@@ -167,7 +169,7 @@ impl<T> Json<T> {
     }
 }
 
-impl<T: Serialize + JsonSchema + Send> IntoToolOutput for Json<T> {
+impl<T: DerivesSerialize + DerivesJsonSchema + Send> IntoToolOutput for Json<T> {
     fn output_schema() -> Option<Value> {
         Some(schema::output_schema_of::<T>())
     }
@@ -184,6 +186,8 @@ impl<T: Serialize + JsonSchema + Send> IntoToolOutput for Json<T> {
 
 #[cfg(test)]
 mod tests {
+    use schemars::JsonSchema;
+    use serde::Serialize;
     use serde_json::json;
 
     use super::*;
