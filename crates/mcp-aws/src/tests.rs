@@ -2,93 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use mcp_testing::{ScriptedServer, TEST_AWS_CREDENTIALS as KEYS, TEST_SECRET_ARN as ARN};
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    task::JoinHandle,
-};
 
 use crate::{AwsError, CredentialSource, StoredSecret};
 
-const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:client-AbCdEf";
-const KEYS: [(&str, &str); 3] =
-    [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "aws s3cret"), ("AWS_SESSION_TOKEN", "session")];
-
 pub(crate) fn lookup<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<&'a str> {
     |name| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
-}
-
-/// A server on loopback. A script gets the number and the text of each request, and returns status and body; status 0 is
-/// silence.
-struct Peer {
-    address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
-    task: JoinHandle<()>,
-}
-
-impl Peer {
-    async fn start(script: impl Fn(usize, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let (script, log) = (Arc::new(script), Arc::clone(&requests));
-        let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let (script, log) = (Arc::clone(&script), Arc::clone(&log));
-                tokio::spawn(async move {
-                    let mut text = Vec::new();
-                    while !is_complete(&text) {
-                        match stream.read_u8().await {
-                            Ok(byte) => text.push(byte),
-                            Err(_) => return,
-                        }
-                    }
-                    let text = String::from_utf8(text).unwrap();
-                    let number = {
-                        let mut log = log.lock().unwrap();
-                        log.push(text.clone());
-                        log.len()
-                    };
-                    let (status, body) = script(number, &text);
-                    if status == 0 {
-                        std::future::pending::<()>().await;
-                    }
-                    let length = body.len();
-                    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
-                    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
-                });
-            }
-        });
-        Self { address, requests, task }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn is_complete(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    body.len() >= length.unwrap_or(0)
 }
 
 fn secret(text: &str) -> (u16, String) {
@@ -107,9 +29,9 @@ fn stored(endpoint: &str, credentials: &[(&str, &str)]) -> StoredSecret {
 
 #[tokio::test]
 async fn a_request_is_signed_for_the_region_of_the_secret() {
-    let peer = Peer::start(|_, _| secret(" text\n")).await;
+    let peer = ScriptedServer::start(|_, _| secret(" text\n")).await;
 
-    let text = stored(&peer.url(), &KEYS).current(None).await.unwrap();
+    let text = stored(&peer.url(""), &KEYS).current(None).await.unwrap();
 
     assert_eq!(text.as_str(), "text");
     let requests = peer.requests();
@@ -132,25 +54,25 @@ async fn the_previous_version_is_optional() {
     for (previous, expected) in
         [(secret("old"), Some("old")), (failure(400, "com.amazonaws.secretsmanager#ResourceNotFoundException"), None)]
     {
-        let peer = Peer::start(move |_, request| match request.contains("AWSPREVIOUS") {
+        let peer = ScriptedServer::start(move |_, request| match request.contains("AWSPREVIOUS") {
             true => previous.clone(),
             false => secret("new"),
         })
         .await;
 
-        let versions = stored(&peer.url(), &KEYS).versions(None).await.unwrap();
+        let versions = stored(&peer.url(""), &KEYS).versions(None).await.unwrap();
 
         assert_eq!(versions.current.as_str(), "new");
         assert_eq!(versions.previous.as_ref().map(|text| text.as_str()), expected);
         assert_eq!(peer.requests().len(), 2);
     }
     // Only `ResourceNotFoundException` means that there is no previous version.
-    let peer = Peer::start(|_, request| match request.contains("AWSPREVIOUS") {
+    let peer = ScriptedServer::start(|_, request| match request.contains("AWSPREVIOUS") {
         true => failure(400, "AccessDeniedException"),
         false => secret("new"),
     })
     .await;
-    let versions = stored(&peer.url(), &KEYS).versions(None).await;
+    let versions = stored(&peer.url(""), &KEYS).versions(None).await;
     assert!(matches!(versions, Err(AwsError::Secret(reason)) if reason.contains("GetSecretValue")), "{versions:?}");
 }
 
@@ -163,11 +85,13 @@ async fn a_transient_failure_is_retried_up_to_three_attempts() {
         (400, "ThrottlingException"),
         (400, "InternalServiceError"),
     ] {
-        let peer = Peer::start(move |number, _| if number < 3 { failure(status, code) } else { secret("text") }).await;
-        assert_eq!(stored(&peer.url(), &KEYS).current(None).await.unwrap().as_str(), "text", "{status} {code}");
+        let peer =
+            ScriptedServer::start(move |number, _| if number < 3 { failure(status, code) } else { secret("text") })
+                .await;
+        assert_eq!(stored(&peer.url(""), &KEYS).current(None).await.unwrap().as_str(), "text", "{status} {code}");
 
-        let peer = Peer::start(move |_, _| failure(status, code)).await;
-        let error = stored(&peer.url(), &KEYS).current(None).await.unwrap_err();
+        let peer = ScriptedServer::start(move |_, _| failure(status, code)).await;
+        let error = stored(&peer.url(""), &KEYS).current(None).await.unwrap_err();
         assert!(error.is_transient() && !format!("{error:?}").contains("s3cret"), "{error:?}");
         assert_eq!(peer.requests().len(), 3, "{status} {code}");
     }
@@ -195,9 +119,9 @@ async fn a_rejection_or_hostile_response_is_neither_retried_nor_quoted() {
         ((200, json!({ "SecretString": " \n" }).to_string()), "empty"),
         ((200, format!("{{\"SecretString\":\"{}\"}}", "s3cret".repeat(100_000))), "too large"),
     ] {
-        let peer = Peer::start(move |_, _| (status, body.clone())).await;
+        let peer = ScriptedServer::start(move |_, _| (status, body.clone())).await;
 
-        let error = stored(&peer.url(), &KEYS).current(None).await.unwrap_err();
+        let error = stored(&peer.url(""), &KEYS).current(None).await.unwrap_err();
 
         let text = format!("{error} {error:?}");
         assert!(!error.is_transient() && text.contains(expected) && !text.contains("s3cret"), "{expected}: {text}");
@@ -207,10 +131,10 @@ async fn a_rejection_or_hostile_response_is_neither_retried_nor_quoted() {
 
 #[tokio::test]
 async fn a_read_from_a_silent_endpoint_ends_at_the_deadline() {
-    let peer = Peer::start(|_, _| (0, String::new())).await;
+    let peer = ScriptedServer::start(|_, _| (0, String::new())).await;
     let started = Instant::now();
 
-    let error = stored(&peer.url(), &KEYS).versions(Some(started + Duration::from_millis(200))).await.unwrap_err();
+    let error = stored(&peer.url(""), &KEYS).versions(Some(started + Duration::from_millis(200))).await.unwrap_err();
 
     assert!(error.is_transient(), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
@@ -218,8 +142,8 @@ async fn a_read_from_a_silent_endpoint_ends_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_times_out_after_five_seconds() {
-    let peer = Peer::start(|_, _| (0, String::new())).await;
-    let secret = stored(&peer.url(), &KEYS);
+    let peer = ScriptedServer::start(|_, _| (0, String::new())).await;
+    let secret = stored(&peer.url(""), &KEYS);
     let started = tokio::time::Instant::now();
 
     assert!(secret.current(None).await.unwrap_err().is_transient());
@@ -229,7 +153,7 @@ async fn a_read_times_out_after_five_seconds() {
 
 #[tokio::test]
 async fn credentials_of_the_local_endpoint_are_fetched_for_each_read() {
-    let endpoint = Peer::start(|number, _| {
+    let endpoint = ScriptedServer::start(|number, _| {
         let credentials = json!({
             "AccessKeyId": format!("AKID{number}"), "SecretAccessKey": "aws s3cret", "Token": format!("session{number}"),
             "Expiration": "2026-01-01T00:00:00Z",
@@ -237,11 +161,11 @@ async fn credentials_of_the_local_endpoint_are_fetched_for_each_read() {
         (200, credentials.to_string())
     })
     .await;
-    let peer = Peer::start(|_, _| secret("text")).await;
-    let full_uri = format!("{}/credentials", endpoint.url());
+    let peer = ScriptedServer::start(|_, _| secret("text")).await;
+    let full_uri = endpoint.url("/credentials");
     let variables =
         [("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*full_uri), ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "the function")];
-    let own = stored(&peer.url(), &variables);
+    let own = stored(&peer.url(""), &variables);
 
     for number in 1..=2 {
         own.current(None).await.unwrap();
@@ -258,8 +182,9 @@ async fn credentials_of_the_local_endpoint_are_fetched_for_each_read() {
 #[tokio::test]
 async fn the_token_file_of_the_endpoint_is_read_for_each_request() {
     let path = std::env::temp_dir().join(format!("mcp-aws-token-{}", std::process::id()));
-    let endpoint = Peer::start(|_, _| (200, json!({ "AccessKeyId": "a", "SecretAccessKey": "b" }).to_string())).await;
-    let url = endpoint.url();
+    let endpoint =
+        ScriptedServer::start(|_, _| (200, json!({ "AccessKeyId": "a", "SecretAccessKey": "b" }).to_string())).await;
+    let url = endpoint.url("");
     let variables = [
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path.to_str().unwrap()),
@@ -298,8 +223,8 @@ async fn an_error_of_the_credentials_endpoint_quotes_nothing_of_its_response() {
         (200, "[".repeat(10_000), false),
         (200, "s3cret".repeat(10_000), false),
     ] {
-        let endpoint = Peer::start(move |_, _| (status, body.clone())).await;
-        let url = endpoint.url();
+        let endpoint = ScriptedServer::start(move |_, _| (status, body.clone())).await;
+        let url = endpoint.url("");
         let variables = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url)];
 
         let error = CredentialSource::from_env("X", lookup(&variables)).unwrap().load(None).await.unwrap_err();
@@ -367,8 +292,8 @@ fn an_invalid_secret_arn_is_rejected_without_quoting_it() {
 
 #[tokio::test]
 async fn debug_shows_no_secret() {
-    let peer = Peer::start(|_, _| secret("text s3cret")).await;
-    let stored = stored(&peer.url(), &KEYS);
+    let peer = ScriptedServer::start(|_, _| secret("text s3cret")).await;
+    let stored = stored(&peer.url(""), &KEYS);
 
     let versions = stored.versions(None).await.unwrap();
 

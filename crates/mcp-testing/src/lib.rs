@@ -34,6 +34,7 @@
 //! | [`schema`] | JSON Schemas of the protocol, and validation |
 //! | [`as_caller`] | authenticated caller without an issuer |
 //! | [`TestIssuer`] | issuer on loopback with tokens in the formats of common providers, and hostile tokens |
+//! | [`ScriptedServer`] | HTTP server with scripted responses, in place of an AWS service |
 //! | [`TestDatabase`] | Postgres database for one test |
 //! | [`assert_contract`] | golden file of lists and capabilities |
 //! | [`assert_memory_is_bounded`] | memory amplification of request bodies |
@@ -43,6 +44,7 @@
 // Test utilities fail a test by a panic.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod aws;
 pub mod bounds;
 mod call;
 mod contract;
@@ -59,6 +61,7 @@ use std::sync::Arc;
 
 use mcp_server::{Invocation, Principal, StateKey};
 
+pub use aws::{ScriptedServer, TEST_AWS_CREDENTIALS, TEST_SECRET_ARN};
 pub use call::{TestCall, TestReply};
 pub use contract::{assert_contract, assert_text_has};
 pub use database::TestDatabase;

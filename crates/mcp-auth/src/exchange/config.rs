@@ -100,8 +100,10 @@ impl fmt::Debug for ExchangeConfig {
 
 #[cfg(test)]
 mod tests {
+    use mcp_testing::TEST_SECRET_ARN as ARN;
+
     use super::*;
-    use crate::exchange::tests::{ARN, lookup};
+    use crate::exchange::tests::lookup;
 
     #[test]
     fn an_invalid_configuration_is_an_error_that_names_the_variable() {

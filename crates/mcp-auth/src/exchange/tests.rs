@@ -1,5 +1,3 @@
-use std::net::SocketAddr;
-
 use aws_lc_rs::{
     encoding::AsDer,
     rsa::{KeyPair as RsaKeyPair, KeySize},
@@ -11,81 +9,12 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
+use mcp_testing::{ScriptedServer, TEST_AWS_CREDENTIALS, TEST_SECRET_ARN as ARN};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
 
 use super::*;
 
 mod cache;
-
-/// A server on loopback: it answers each request by a script that gets the number and the text of the request.
-struct Peer {
-    address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Peer {
-    async fn start(script: impl Fn(usize, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let (script, log) = (Arc::new(script), Arc::clone(&requests));
-        let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let (script, log) = (Arc::clone(&script), Arc::clone(&log));
-                tokio::spawn(async move {
-                    let mut text = Vec::new();
-                    let mut buffer = [0; 4096];
-                    while !is_complete(&text) {
-                        match stream.read(&mut buffer).await {
-                            Ok(count) if count > 0 => text.extend_from_slice(&buffer[..count]),
-                            _ => return,
-                        }
-                    }
-                    let text = String::from_utf8(text).unwrap();
-                    let number = {
-                        let mut log = log.lock().unwrap();
-                        log.push(text.clone());
-                        log.len()
-                    };
-                    let (status, body) = script(number, &text);
-                    if status == 0 {
-                        tokio::time::sleep(Duration::from_secs(60)).await;
-                    }
-                    let head =
-                        format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-                    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
-                });
-            }
-        });
-        Self { address, requests, task }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn is_complete(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    body.len() >= length.unwrap_or(0)
-}
 
 fn granted(token: &str) -> (u16, String) {
     let response = json!({
@@ -117,7 +46,7 @@ async fn exchange(exchanger: &TokenExchange) -> Result<ExchangedToken, ExchangeE
 
 #[tokio::test]
 async fn a_request_has_the_parameters_of_rfc_8693_and_basic_client_authentication() {
-    let peer = Peer::start(|_, _| granted("new")).await;
+    let peer = ScriptedServer::start(|_, _| granted("new")).await;
 
     let token = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap();
 
@@ -139,7 +68,7 @@ async fn a_request_has_the_parameters_of_rfc_8693_and_basic_client_authenticatio
 
 #[tokio::test]
 async fn a_token_is_cached_by_caller_target_and_scopes_until_a_minute_before_it_expires() {
-    let peer = Peer::start(|number, _| granted(&format!("t{number}"))).await;
+    let peer = ScriptedServer::start(|number, _| granted(&format!("t{number}"))).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
     let now = SystemTime::now();
     let (ada, bob) = (SubjectToken::new("ada"), SubjectToken::new("bob"));
@@ -168,7 +97,7 @@ async fn a_token_is_cached_by_caller_target_and_scopes_until_a_minute_before_it_
 async fn a_token_without_a_lifetime_is_not_cached() {
     let response =
         json!({ "access_token": "x", "issued_token_type": ACCESS_TOKEN, "token_type": "bearer" }).to_string();
-    let peer = Peer::start(move |_, _| (200, response.clone())).await;
+    let peer = ScriptedServer::start(move |_, _| (200, response.clone())).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
 
     for _ in 0..2 {
@@ -180,7 +109,7 @@ async fn a_token_without_a_lifetime_is_not_cached() {
 
 #[tokio::test]
 async fn concurrent_exchanges_send_one_request() {
-    let peer = Peer::start(|_, _| granted("new")).await;
+    let peer = ScriptedServer::start(|_, _| granted("new")).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
 
     let tokens = futures_util::future::join_all((0..20).map(|_| exchange(&exchanger))).await;
@@ -223,7 +152,7 @@ async fn a_malformed_response_is_an_error_that_does_not_quote_it() {
         (with("expires_in", json!(-1)), "`expires_in`"),
         (with("expires_in", json!("soon")), "`expires_in`"),
     ] {
-        let peer = Peer::start(move |_, _| (200, response.clone())).await;
+        let peer = ScriptedServer::start(move |_, _| (200, response.clone())).await;
 
         let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
 
@@ -255,7 +184,7 @@ async fn each_error_code_of_the_issuer_becomes_a_handler_error() {
         (400, "temporarily_unavailable", unavailable),
     ] {
         let response = json!({ "error": code, "error_description": "secret" }).to_string();
-        let peer = Peer::start(move |_, _| (status, response.clone())).await;
+        let peer = ScriptedServer::start(move |_, _| (status, response.clone())).await;
 
         let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
 
@@ -268,7 +197,7 @@ async fn each_error_code_of_the_issuer_becomes_a_handler_error() {
 
 #[tokio::test]
 async fn a_silent_token_endpoint_is_unavailable_at_the_deadline() {
-    let peer = Peer::start(|_, _| (0, String::new())).await;
+    let peer = ScriptedServer::start(|_, _| (0, String::new())).await;
     let (exchanger, subject) = (exchanger(&peer.url("/token"), &[]), SubjectToken::new("caller"));
     let answer_by = Some(Instant::now() + Duration::from_millis(200));
 
@@ -311,24 +240,20 @@ fn debug_redacts_tokens_and_secrets() {
     assert!(!shown.contains("s3cret") && shown.contains("SubjectToken(..)"), "{shown}");
 }
 
-/// A secret in Secrets Manager, and what its requests are signed with.
-pub(super) const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:client-AbCdEf";
-const AWS: [(&str, &str); 3] =
-    [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "aws secret"), ("AWS_SESSION_TOKEN", "session")];
-
 #[tokio::test]
 async fn a_rotated_secret_is_fetched_again_once() {
     let secrets =
-        Peer::start(|number, _| (200, json!({ "SecretString": format!("secret{number}") }).to_string())).await;
+        ScriptedServer::start(|number, _| (200, json!({ "SecretString": format!("secret{number}") }).to_string()))
+            .await;
     let second = BASE64_STANDARD.encode("mcp%20server:secret2");
-    let issuer = Peer::start(move |_, request| match request.contains(&second) {
+    let issuer = ScriptedServer::start(move |_, request| match request.contains(&second) {
         true => granted("new"),
         false => (401, json!({ "error": "invalid_client" }).to_string()),
     })
     .await;
     let endpoint = secrets.url("");
     let mut variables = vec![("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN), ("AWS_ENDPOINT_URL", &endpoint)];
-    variables.extend(AWS);
+    variables.extend(TEST_AWS_CREDENTIALS);
     let exchanger = exchanger(&issuer.url("/token"), &variables);
 
     assert_eq!(exchange(&exchanger).await.unwrap().as_str(), "new");
@@ -338,12 +263,12 @@ async fn a_rotated_secret_is_fetched_again_once() {
 
 #[tokio::test]
 async fn a_secret_is_fetched_with_credentials_of_the_container_endpoint() {
-    let credentials = Peer::start(|_, _| {
+    let credentials = ScriptedServer::start(|_, _| {
         (200, json!({ "AccessKeyId": "AKIDSNAPSHOT", "SecretAccessKey": "x", "Token": "session" }).to_string())
     })
     .await;
-    let secrets = Peer::start(|_, _| (200, json!({ "SecretString": "s3cret" }).to_string())).await;
-    let issuer = Peer::start(|_, _| granted("new")).await;
+    let secrets = ScriptedServer::start(|_, _| (200, json!({ "SecretString": "s3cret" }).to_string())).await;
+    let issuer = ScriptedServer::start(|_, _| granted("new")).await;
     let (endpoint, full_uri) = (secrets.url(""), credentials.url("/credentials"));
     let variables = [
         ("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN),
@@ -358,11 +283,11 @@ async fn a_secret_is_fetched_with_credentials_of_the_container_endpoint() {
 
 #[tokio::test]
 async fn a_rejected_client_fetches_its_secret_once_per_cooldown() {
-    let secrets = Peer::start(|_, _| (200, json!({ "SecretString": "old" }).to_string())).await;
-    let issuer = Peer::start(|_, _| (401, json!({ "error": "invalid_client" }).to_string())).await;
+    let secrets = ScriptedServer::start(|_, _| (200, json!({ "SecretString": "old" }).to_string())).await;
+    let issuer = ScriptedServer::start(|_, _| (401, json!({ "error": "invalid_client" }).to_string())).await;
     let endpoint = secrets.url("");
     let mut variables = vec![("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN), ("AWS_ENDPOINT_URL", &endpoint)];
-    variables.extend(AWS);
+    variables.extend(TEST_AWS_CREDENTIALS);
     let exchanger = exchanger(&issuer.url("/token"), &variables);
 
     for _ in 0..3 {
@@ -381,10 +306,10 @@ async fn an_unreadable_secret_is_an_error_that_does_not_quote_the_response() {
         (200, json!({ "SecretString": " " })),
         (200, json!(["s3cret"])),
     ] {
-        let secrets = Peer::start(move |_, _| (status, response.to_string())).await;
+        let secrets = ScriptedServer::start(move |_, _| (status, response.to_string())).await;
         let endpoint = secrets.url("");
         let mut variables = vec![("OIDC_EXCHANGE_CLIENT_SECRET_ARN", ARN), ("AWS_ENDPOINT_URL", &*endpoint)];
-        variables.extend(AWS);
+        variables.extend(TEST_AWS_CREDENTIALS);
 
         let error = exchange(&exchanger("http://127.0.0.1:1/token", &variables)).await.unwrap_err();
 
@@ -404,15 +329,15 @@ async fn a_client_with_a_private_key_authenticates_by_a_signed_assertion() {
     for (algorithm, key) in
         [("ES256", pem(ec.to_pkcs8v1().unwrap().as_ref())), ("RS256", pem(rsa.as_der().unwrap().as_ref()))]
     {
-        let secrets = Peer::start(move |_, _| (200, json!({ "SecretString": key }).to_string())).await;
-        let issuer = Peer::start(|_, _| granted("new")).await;
+        let secrets = ScriptedServer::start(move |_, _| (200, json!({ "SecretString": key }).to_string())).await;
+        let issuer = ScriptedServer::start(|_, _| granted("new")).await;
         let endpoint = secrets.url("");
         let mut variables = vec![
             ("OIDC_EXCHANGE_PRIVATE_KEY_ARN", ARN),
             ("OIDC_EXCHANGE_KEY_ID", "k1"),
             ("AWS_ENDPOINT_URL", &*endpoint),
         ];
-        variables.extend(AWS);
+        variables.extend(TEST_AWS_CREDENTIALS);
 
         exchange(&exchanger(&issuer.url("/token"), &variables)).await.unwrap();
 
@@ -440,11 +365,11 @@ async fn a_client_with_a_private_key_authenticates_by_a_signed_assertion() {
 async fn expiry_and_assertion_use_the_time_after_waiting_for_the_lock() {
     let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let key = pem(ec.to_pkcs8v1().unwrap().as_ref());
-    let secrets = Peer::start(move |_, _| (200, json!({ "SecretString": key }).to_string())).await;
-    let issuer = Peer::start(|number, _| granted(&format!("t{number}"))).await;
+    let secrets = ScriptedServer::start(move |_, _| (200, json!({ "SecretString": key }).to_string())).await;
+    let issuer = ScriptedServer::start(|number, _| granted(&format!("t{number}"))).await;
     let endpoint = secrets.url("");
     let mut variables = vec![("OIDC_EXCHANGE_PRIVATE_KEY_ARN", ARN), ("AWS_ENDPOINT_URL", &*endpoint)];
-    variables.extend(AWS);
+    variables.extend(TEST_AWS_CREDENTIALS);
     let own = exchanger(&issuer.url("/token"), &variables);
     let subject = SubjectToken::new("caller.token");
     let begin = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
@@ -471,7 +396,7 @@ async fn the_callers_own_token_or_an_ungranted_scope_is_an_error() {
     ] {
         let mut response: Value = serde_json::from_str(&granted(token).1).unwrap();
         response["scope"] = scope;
-        let peer = Peer::start(move |_, _| (200, response.to_string())).await;
+        let peer = ScriptedServer::start(move |_, _| (200, response.to_string())).await;
 
         let error = exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap_err();
 
@@ -479,6 +404,6 @@ async fn the_callers_own_token_or_an_ungranted_scope_is_an_error() {
     }
     let mut response: Value = serde_json::from_str(&granted("new").1).unwrap();
     response["scope"] = json!("c b a");
-    let peer = Peer::start(move |_, _| (200, response.to_string())).await;
+    let peer = ScriptedServer::start(move |_, _| (200, response.to_string())).await;
     assert_eq!(exchange(&exchanger(&peer.url("/token"), &[])).await.unwrap().as_str(), "new");
 }

@@ -1,23 +1,19 @@
 //! The state key in Secrets Manager: a stand-in on loopback, with the versions that a rotation leaves.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::sync::{Arc, Mutex};
 
 use garde::Validate;
 use mcp_lambda::{Env, FromEnv, HttpConfig, InitError, InteractiveContext, McpService};
 use mcp_server::{HandlerError, NoArguments, Server, Tool};
-use mcp_testing::{McpRequest, Reply, exchange, tools_call};
+use mcp_testing::{
+    McpRequest, Reply, ScriptedServer, TEST_AWS_CREDENTIALS, TEST_SECRET_ARN as ARN, exchange, tools_call,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::process::RuntimeApi;
 
-const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:notes/state-key-AbCdEf";
 /// 32 bytes in Base64.
 const OLD: &str = "dGVzdHMgYW5kIG5vdGhpbmcgYnV0IHRlc3RzIDEyMzQ=";
 const NEW: &str = "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcy4=";
@@ -26,6 +22,7 @@ const GENERATED: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP";
 
 /// Secrets Manager with one secret.
 struct Secrets {
+    _server: ScriptedServer,
     url: String,
     versions: Arc<Mutex<Versions>>,
 }
@@ -38,18 +35,19 @@ struct Versions {
 }
 
 impl Secrets {
-    fn start(current: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+    async fn start(current: &'static str) -> Self {
         let versions = Arc::new(Mutex::new(Versions { current: Some(current), previous: None }));
         let shared = Arc::clone(&versions);
-        thread::spawn(move || {
-            for socket in listener.incoming() {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || answer(socket.unwrap(), &shared));
+        let server = ScriptedServer::start(move |_, request| {
+            assert!(request.contains(ARN), "{request}");
+            let Versions { current, previous } = *shared.lock().unwrap();
+            match if request.contains("AWSPREVIOUS") { previous } else { current } {
+                Some(text) => (200, json!({ "SecretString": text }).to_string()),
+                None => (400, json!({ "__type": "ResourceNotFoundException" }).to_string()),
             }
-        });
-        Self { url, versions }
+        })
+        .await;
+        Self { url: server.url(""), versions, _server: server }
     }
 
     /// Makes the current version the previous one, as `PutSecretValue` does.
@@ -59,47 +57,13 @@ impl Secrets {
     }
 
     fn variables(&self) -> Vec<(&'static str, &str)> {
-        vec![
-            ("MCP_STATE_KEY_SECRET_ARN", ARN),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &self.url),
-            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
-            ("AWS_SECRET_ACCESS_KEY", "s3cret"),
-        ]
+        let secret = [("MCP_STATE_KEY_SECRET_ARN", ARN), ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.url.as_str())];
+        [secret.as_slice(), &TEST_AWS_CREDENTIALS].concat()
     }
 
     /// A new execution environment of a server that asks.
     async fn environment(&self) -> Result<McpService, InitError> {
         environment(&self.variables()).await
-    }
-}
-
-fn answer(socket: TcpStream, versions: &Mutex<Versions>) {
-    let mut reader = BufReader::new(socket.try_clone().unwrap());
-    let mut writer = socket;
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let lower = head.to_ascii_lowercase();
-        let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-        let mut body = vec![0; length.unwrap_or(0)];
-        reader.read_exact(&mut body).unwrap();
-        let asked: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(asked["SecretId"], ARN);
-        let Versions { current, previous } = *versions.lock().unwrap();
-        let text = if asked["VersionStage"] == "AWSPREVIOUS" { previous } else { current };
-        let (status, body) = match text {
-            Some(text) => (200, json!({ "SecretString": text })),
-            None => (400, json!({ "__type": "ResourceNotFoundException" })),
-        };
-        let body = body.to_string();
-        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len());
-        if writer.write_all(format!("{head}{body}").as_bytes()).is_err() {
-            return;
-        }
     }
 }
 
@@ -145,7 +109,7 @@ async fn opens(environment: &McpService, asked: &Reply) -> bool {
 
 #[tokio::test]
 async fn what_was_sealed_before_a_rotation_is_opened_after_it_until_the_next_one() {
-    let secrets = Secrets::start(OLD);
+    let secrets = Secrets::start(OLD).await;
     let before = secrets.environment().await.unwrap();
     let asked = exchange(&before, call()).await;
 
@@ -163,7 +127,7 @@ async fn what_was_sealed_before_a_rotation_is_opened_after_it_until_the_next_one
 
 #[tokio::test]
 async fn a_generated_password_is_the_key_of_the_same_text_and_an_end() {
-    let asked = exchange(&Secrets::start(GENERATED).environment().await.unwrap(), call()).await;
+    let asked = exchange(&Secrets::start(GENERATED).await.environment().await.unwrap(), call()).await;
 
     let key = format!("{GENERATED}A=");
     let by_variable = environment(&[("MCP_STATE_KEY", &key)]).await.unwrap();
@@ -174,7 +138,7 @@ async fn a_generated_password_is_the_key_of_the_same_text_and_an_end() {
 #[tokio::test]
 async fn a_version_that_is_no_key_stops_the_function_only_while_it_is_the_current_one() {
     for text in ["s3cret", "abcdefghijklmnopqrstuvwxyz-=[]'ABCDEFGHIJKLM", &format!("{OLD},{NEW}")] {
-        let secrets = Secrets::start(text.to_owned().leak());
+        let secrets = Secrets::start(text.to_owned().leak()).await;
 
         let error = secrets.environment().await.unwrap_err();
         let message = mcp_lambda::error_chain(&error);
@@ -190,7 +154,7 @@ async fn a_version_that_is_no_key_stops_the_function_only_while_it_is_the_curren
 
 #[tokio::test]
 async fn a_secret_that_cannot_be_read_is_named_by_its_variable_and_shown_nowhere() {
-    let secrets = Secrets::start(OLD);
+    let secrets = Secrets::start(OLD).await;
     let with = |name: &'static str, value: &'static str| {
         let mut variables = secrets.variables();
         variables.retain(|(own, _)| *own != name);
@@ -215,9 +179,10 @@ async fn a_secret_that_cannot_be_read_is_named_by_its_variable_and_shown_nowhere
     assert!(error.contains("no secret has this ARN"), "{error}");
 }
 
-#[test]
-fn main_reads_the_secret_before_the_configuration() {
-    let secrets = Secrets::start(OLD);
+// With a second thread: the test blocks until the function has responded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn main_reads_the_secret_before_the_configuration() {
+    let secrets = Secrets::start(OLD).await;
     let api = RuntimeApi::start();
 
     let function = api.function("asks", &secrets.variables());

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+use mcp_testing::TEST_AWS_CREDENTIALS as KEYS;
+
 use super::*;
 
 fn read(pairs: &[(&str, &'static str)]) -> Result<DatabaseConfig, String> {
@@ -40,7 +42,6 @@ fn a_url_with_weak_or_repeated_parameters_is_rejected() {
     assert!(read(&both).unwrap_err().contains("DB_SSLMODE"));
 }
 
-const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "aws secret")];
 const PARTS: [(&str, &str); 4] =
     [("DB_HOST", "db.example.com"), ("DB_USER", "app"), ("DB_PASS", "hunter2"), ("DB_NAME", "events")];
 

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn the_cache_is_bounded() {
-    let peer = Peer::start(|_, _| granted("new")).await;
+    let peer = ScriptedServer::start(|_, _| granted("new")).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
     let now = SystemTime::now();
 
@@ -17,7 +17,7 @@ async fn the_cache_is_bounded() {
 
 #[tokio::test]
 async fn a_full_cache_evicts_the_token_that_expires_first_and_no_other() {
-    let peer = Peer::start(|number, _| granted(&format!("t{number}"))).await;
+    let peer = ScriptedServer::start(|number, _| granted(&format!("t{number}"))).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
     let now = SystemTime::now();
     let get = async |name: usize, at: u64| {
@@ -90,7 +90,7 @@ fn expired_tokens_are_evicted_before_others_and_requests_in_flight_last() {
 
 #[tokio::test]
 async fn more_concurrent_requests_than_the_cache_has_room_for_stay_within_the_bound() {
-    let peer = Peer::start(|_, _| granted("new")).await;
+    let peer = ScriptedServer::start(|_, _| granted("new")).await;
     let exchanger = exchanger(&peer.url("/token"), &[]);
     let exchanger = &exchanger;
 
