@@ -248,7 +248,11 @@ impl Visit for Rejection {
 mod tests {
     use std::sync::Arc;
 
-    use tracing::{Subscriber, span};
+    use tracing::Subscriber;
+    use tracing_subscriber::{
+        Layer,
+        layer::{Context, SubscriberExt},
+    };
 
     use super::*;
 
@@ -262,28 +266,12 @@ mod tests {
 
     struct Recorder(Arc<Recording>);
 
-    impl Subscriber for Recorder {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-
-        fn event(&self, event: &Event<'_>) {
+    impl<S: Subscriber> Layer<S> for Recorder {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             let (is_written, due) = self.0.repeats.admit(event, *self.0.now.lock().unwrap());
             *self.0.written.lock().unwrap() += usize::from(is_written);
             self.0.due.lock().unwrap().extend(due);
         }
-
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
     }
 
     impl Recording {
@@ -294,7 +282,8 @@ mod tests {
                 written: Mutex::default(),
                 due: Mutex::default(),
             });
-            tracing::subscriber::with_default(Recorder(Arc::clone(&own)), || log(&own));
+            let subscriber = tracing_subscriber::registry().with(Recorder(Arc::clone(&own)));
+            tracing::subscriber::with_default(subscriber, || log(&own));
             let written = *own.written.lock().unwrap();
             let due = std::mem::take(&mut *own.due.lock().unwrap());
             (written, due)
