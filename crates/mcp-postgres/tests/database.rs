@@ -7,12 +7,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Retry};
+use mcp_testing::{BackendKind, TestBackend, on_both_databases};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use support::{
-    Backend, Kind, LIMIT, MIGRATOR, NOTE, context, end_sessions, execute, open, open_with, sessions, wait_for_sessions,
+    LIMIT, MIGRATOR, NOTE, config, context, end_sessions, execute, open, open_with, sessions, wait_for_sessions,
 };
 
-on_both!(
+on_both_databases!(
+    crate::support::create:
     one_connection_is_opened_at_init_and_shared_by_all_calls,
     a_lost_connection_is_replaced_transparently,
     a_write_with_retry_never_is_not_retried,
@@ -23,7 +25,7 @@ on_both!(
     close_closes_all_connections_and_later_operations_open_one,
 );
 
-async fn one_connection_is_opened_at_init_and_shared_by_all_calls(test: Backend) {
+async fn one_connection_is_opened_at_init_and_shared_by_all_calls(test: TestBackend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     assert_eq!((sessions(&mut admin).await, database.idle_connections()), (1, 1));
@@ -39,7 +41,7 @@ async fn one_connection_is_opened_at_init_and_shared_by_all_calls(test: Backend)
     assert_eq!((sessions(&mut admin).await, database.idle_connections()), (1, 1));
 }
 
-async fn a_lost_connection_is_replaced_transparently(test: Backend) {
+async fn a_lost_connection_is_replaced_transparently(test: TestBackend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
 
@@ -52,7 +54,7 @@ async fn a_lost_connection_is_replaced_transparently(test: Backend) {
     assert_eq!(sessions(&mut admin).await, 1);
 }
 
-async fn a_write_with_retry_never_is_not_retried(test: Backend) {
+async fn a_write_with_retry_never_is_not_retried(test: TestBackend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     end_sessions(&mut admin).await;
@@ -64,9 +66,9 @@ async fn a_write_with_retry_never_is_not_retried(test: Backend) {
     assert_eq!(next.unwrap(), 1);
 }
 
-async fn a_long_idle_connection_is_pinged(test: Backend) {
+async fn a_long_idle_connection_is_pinged(test: TestBackend) {
     let mut admin = test.connect().await;
-    let mut config = test.config(&[]);
+    let mut config = config(&test, &[]);
     // Every idle time exceeds the limit here.
     config.ping_after = Duration::ZERO;
     let database = Database::open(config, &MIGRATOR).await;
@@ -79,7 +81,7 @@ async fn a_long_idle_connection_is_pinged(test: Backend) {
 
 #[tokio::test]
 async fn with_startup_settings_each_session_has_timeouts() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     // One that applies migrations, and one without pending migrations.
     for _ in 0..2 {
         let database = open(&test, 1).await;
@@ -94,7 +96,7 @@ async fn with_startup_settings_each_session_has_timeouts() {
     }
 }
 
-async fn a_statement_is_prepared_again_after_another_deployment_changed_its_table(test: Backend) {
+async fn a_statement_is_prepared_again_after_another_deployment_changed_its_table(test: TestBackend) {
     let database = open(&test, 1).await;
     let read = async || {
         let context = context(LIMIT).await;
@@ -112,7 +114,7 @@ async fn a_statement_is_prepared_again_after_another_deployment_changed_its_tabl
 
 #[tokio::test]
 async fn with_passwords_a_wrong_one_is_not_retried() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let (_, rest) = test.url().split_once('@').unwrap();
     let url = format!("postgres://postgres:wrong@{rest}");
     let config = DatabaseConfig::from_env(|name| (name == "DATABASE_URL").then_some(url.as_str())).unwrap();
@@ -125,7 +127,7 @@ async fn with_passwords_a_wrong_one_is_not_retried() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
-async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_closed(test: Backend) {
+async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_closed(test: TestBackend) {
     let database = open(&test, 1).await;
     let mut holder = test.connect().await;
     let mut transaction = holder.begin().await.unwrap();
@@ -149,7 +151,7 @@ async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_close
 
 #[tokio::test]
 async fn with_replicas_a_read_only_database_is_reported() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     let set = |value: &str| {
@@ -173,7 +175,7 @@ async fn with_replicas_a_read_only_database_is_reported() {
     assert_eq!(execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap(), 1);
 }
 
-async fn a_constraint_is_identified_by_its_name(test: Backend) {
+async fn a_constraint_is_identified_by_its_name(test: TestBackend) {
     let database = open(&test, 1).await;
 
     let broken =
@@ -187,7 +189,7 @@ async fn a_constraint_is_identified_by_its_name(test: Backend) {
 
 #[tokio::test]
 async fn with_advisory_locks_concurrent_cold_starts_apply_migrations_once() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
 
     let databases = (0..12).map(|_| open(&test, 1));
     let databases = futures_util::future::join_all(databases).await;
@@ -201,7 +203,7 @@ async fn with_advisory_locks_concurrent_cold_starts_apply_migrations_once() {
 
 #[tokio::test]
 async fn with_migrations_at_init_they_can_be_switched_off() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let database = open_with(&test, 1, &[("DB_MIGRATE", "off")]).await;
 
     let before = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
@@ -212,7 +214,7 @@ async fn with_migrations_at_init_they_can_be_switched_off() {
     assert_eq!(after.unwrap(), 1);
 }
 
-async fn close_closes_all_connections_and_later_operations_open_one(test: Backend) {
+async fn close_closes_all_connections_and_later_operations_open_one(test: TestBackend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
 
@@ -231,7 +233,7 @@ async fn close_closes_all_connections_and_later_operations_open_one(test: Backen
 
 #[tokio::test]
 async fn with_connection_limits_of_roles_connecting_is_retried_until_the_deadline() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let mut admin = test.connect().await;
     let role = format!("limited_{}", std::process::id());
     for sql in [
@@ -283,7 +285,7 @@ async fn without_warm_the_first_operation_opens_the_database() {
 /// A regression: a feature that the database or pooler does not support was retried until the deadline.
 #[tokio::test]
 async fn with_plpgsql_an_unsupported_feature_is_not_retried() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     // Sequences are not rolled back.

@@ -15,13 +15,15 @@ use std::{
 use dsql_emulator::{Faults, Limits};
 use mcp_postgres::{Database, DatabaseError, Retry};
 use sqlx::Executor;
-use support::{Backend, LIMIT, MIGRATOR, NOTE, context, execute, notes, open, open_with};
+use support::{
+    LIMIT, MIGRATOR, NOTE, cluster, cluster_with_cheap_sessions, config, context, execute, notes, open, open_with,
+};
 
 #[tokio::test]
 async fn conflicts_are_retried_if_the_closure_may_be_repeated() {
     for marker_as_code in [false, true] {
         let faults = Faults { conflict: 0.3, schema_change: 0.1, marker_as_code, seed: 5, ..Faults::default() };
-        let cluster = Backend::cluster(Limits::default(), faults).await;
+        let cluster = cluster(Limits::default(), faults).await;
         let database = open(&cluster, 1).await;
         assert_eq!(database.idle_connections(), 1);
         for _ in 0..20 {
@@ -43,7 +45,7 @@ async fn conflicts_are_retried_if_the_closure_may_be_repeated() {
 
 #[tokio::test]
 async fn the_outcome_is_unknown_when_the_server_is_unavailable_at_the_commit() {
-    let cluster = Backend::cluster(Limits::default(), Faults { unavailable: 1.0, ..Faults::default() }).await;
+    let cluster = cluster(Limits::default(), Faults { unavailable: 1.0, ..Faults::default() }).await;
     let database = open(&cluster, 1).await;
 
     let never = execute(&database, LIMIT, Retry::Never, NOTE).await;
@@ -61,8 +63,8 @@ async fn the_outcome_is_unknown_when_the_server_is_unavailable_at_the_commit() {
 
 #[tokio::test]
 async fn connections_are_replaced_before_they_are_too_old() {
-    let cluster = Backend::cluster(Limits::default(), Faults::default()).await;
-    let mut config = cluster.config(&[]);
+    let cluster = cluster(Limits::default(), Faults::default()).await;
+    let mut config = config(&cluster, &[]);
     config.max_connection_age = Some(Duration::ZERO);
     let database = Database::open(config, &MIGRATOR).await;
     for _ in 0..3 {
@@ -78,7 +80,7 @@ async fn connections_are_replaced_before_they_are_too_old() {
 
 #[tokio::test]
 async fn a_rejected_token_is_not_retried() {
-    let cluster = Backend::cluster(Limits::default(), Faults::default()).await;
+    let cluster = cluster(Limits::default(), Faults::default()).await;
     let other = [("DB_WARM", "off"), ("AWS_ACCESS_KEY_ID", "other"), ("AWS_SECRET_ACCESS_KEY", "other")];
     let database = open_with(&cluster, 1, &other).await;
     let started = Instant::now();
@@ -98,7 +100,7 @@ async fn a_thousand_environments_that_connect_at_once_are_all_served() {
     const DEADLINE: Duration = Duration::from_secs(90);
     let retries = Retries::start();
     let limits = Limits { connection_burst: 100.0, connections_per_second: 100.0, ..Limits::default() };
-    let cluster = Backend::cluster_with_cheap_sessions(limits).await;
+    let cluster = cluster_with_cheap_sessions(limits).await;
 
     let served = (0..COUNT).map(async |_| {
         let database = open_with(&cluster, 1, &[("DB_WARM", "off")]).await;
@@ -121,7 +123,7 @@ async fn a_thousand_environments_that_connect_at_once_are_all_served() {
 async fn rejected_connection_rates_are_retried_and_reported() {
     let retries = Retries::start();
     let limits = Limits { connection_burst: 1.0, connections_per_second: 2.0, ..Limits::default() };
-    let cluster = Backend::cluster(limits, Faults::default()).await;
+    let cluster = cluster(limits, Faults::default()).await;
 
     let served = (0..4).map(async |_| {
         let database = open_with(&cluster, 1, &[("DB_WARM", "off")]).await;

@@ -12,16 +12,17 @@ use std::{
 use futures_util::TryStreamExt;
 use mcp_postgres::{Database, DatabaseError, Retry};
 use mcp_server::{HandlerError, RequestContext};
+use mcp_testing::{BackendKind, TestBackend, on_both_databases};
 use sqlx::{Connection, Executor, PgConnection, Row};
 use support::{
-    Backend, Kind, LIMIT, NOTE, Proxy, context, end_sessions, execute, notes, open, open_with, wait_for_a_lock,
-    wait_for_sessions,
+    LIMIT, NOTE, Proxy, context, end_sessions, execute, notes, open, open_with, wait_for_a_lock, wait_for_sessions,
 };
 
 const MARK: &str = "INSERT INTO notes (text) VALUES ($1)";
 const END_OWN: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
 
-on_both!(
+on_both_databases!(
+    crate::support::create:
     a_transaction_that_is_rolled_back_keeps_its_connection,
     a_transaction_that_is_dropped_is_rolled_back_at_once_by_closing_its_connection,
     a_guard_that_is_dropped_in_the_middle_of_a_statement_leaves_no_connection,
@@ -50,7 +51,7 @@ async fn pid(database: &Database) -> i32 {
 }
 
 /// `COMMIT` waits for a lock that the result holds.
-async fn slow_commit(test: &Backend) -> PgConnection {
+async fn slow_commit(test: &TestBackend) -> PgConnection {
     let mut holder = test.connect().await;
     let sql = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
             'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END';
@@ -63,7 +64,7 @@ async fn slow_commit(test: &Backend) -> PgConnection {
 
 #[tokio::test]
 async fn with_savepoints_a_transaction_is_committed_as_a_whole_and_its_connection_kept() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let database = open(&test, 1).await;
     let before = pid(&database).await;
     let context = context(LIMIT).await;
@@ -82,7 +83,7 @@ async fn with_savepoints_a_transaction_is_committed_as_a_whole_and_its_connectio
     assert_eq!((pid(&database).await, database.idle_connections()), (before, 1));
 }
 
-async fn a_transaction_that_is_rolled_back_keeps_its_connection(test: Backend) {
+async fn a_transaction_that_is_rolled_back_keeps_its_connection(test: TestBackend) {
     let database = open(&test, 1).await;
     let before = pid(&database).await;
     let context = context(LIMIT).await;
@@ -94,7 +95,7 @@ async fn a_transaction_that_is_rolled_back_keeps_its_connection(test: Backend) {
     assert_eq!((pid(&database).await, notes(&test).await), (before, 0));
 }
 
-async fn a_transaction_that_is_dropped_is_rolled_back_at_once_by_closing_its_connection(test: Backend) {
+async fn a_transaction_that_is_dropped_is_rolled_back_at_once_by_closing_its_connection(test: TestBackend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     let context = context(LIMIT).await;
@@ -110,7 +111,7 @@ async fn a_transaction_that_is_dropped_is_rolled_back_at_once_by_closing_its_con
     assert_eq!(notes(&test).await, 1);
 }
 
-async fn a_guard_that_is_dropped_in_the_middle_of_a_statement_leaves_no_connection(test: Backend) {
+async fn a_guard_that_is_dropped_in_the_middle_of_a_statement_leaves_no_connection(test: TestBackend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     let mut holder = test.connect().await;
@@ -149,7 +150,7 @@ async fn a_guard_that_is_dropped_in_the_middle_of_a_statement_leaves_no_connecti
     }
 }
 
-async fn unread_results_are_discarded_before_the_next_call(test: Backend) {
+async fn unread_results_are_discarded_before_the_next_call(test: TestBackend) {
     let database = open(&test, 1).await;
     let sql = "SELECT repeat('x', 1000000) FROM generate_series(1, 30)";
     let context = context(LIMIT).await;
@@ -176,7 +177,7 @@ async fn unread_results_are_discarded_before_the_next_call(test: Backend) {
     assert_eq!(execute(&database, LIMIT, Retry::Never, NOTE).await.unwrap(), 1);
 }
 
-async fn a_connection_that_breaks_during_the_commit_leaves_the_outcome_unknown(test: Backend) {
+async fn a_connection_that_breaks_during_the_commit_leaves_the_outcome_unknown(test: TestBackend) {
     let database = open(&test, 1).await;
     let mut holder = slow_commit(&test).await;
     let context = context(LIMIT).await;
@@ -194,7 +195,7 @@ async fn a_connection_that_breaks_during_the_commit_leaves_the_outcome_unknown(t
     assert_eq!(database.idle_connections(), 0);
 }
 
-async fn a_commit_that_times_out_leaves_the_outcome_unknown(test: Backend) {
+async fn a_commit_that_times_out_leaves_the_outcome_unknown(test: TestBackend) {
     let database = open(&test, 1).await;
     let _holder = slow_commit(&test).await;
     let context = context(Some(Duration::from_secs(2))).await;
@@ -208,7 +209,7 @@ async fn a_commit_that_times_out_leaves_the_outcome_unknown(test: Backend) {
     assert_eq!(database.idle_connections(), 0);
 }
 
-async fn a_commit_that_the_database_rejects_has_no_effect(test: Backend) {
+async fn a_commit_that_the_database_rejects_has_no_effect(test: TestBackend) {
     let database = open(&test, 1).await;
     let sql = "ALTER TABLE notes ADD CONSTRAINT once UNIQUE (text) DEFERRABLE INITIALLY DEFERRED";
     test.connect().await.execute(sql).await.unwrap();
@@ -225,7 +226,7 @@ async fn a_commit_that_the_database_rejects_has_no_effect(test: Backend) {
 }
 
 /// The server rolls such a transaction back, and reports success.
-async fn a_commit_after_a_failed_statement_is_an_error(test: Backend) {
+async fn a_commit_after_a_failed_statement_is_an_error(test: TestBackend) {
     let database = open(&test, 1).await;
     for is_seen in [true, false] {
         let context = context(LIMIT).await;
@@ -243,7 +244,7 @@ async fn a_commit_after_a_failed_statement_is_an_error(test: Backend) {
     }
 }
 
-async fn a_connection_lost_before_the_commit_has_no_effect(test: Backend) {
+async fn a_connection_lost_before_the_commit_has_no_effect(test: TestBackend) {
     let database = open(&test, 1).await;
     let context = context(LIMIT).await;
 
@@ -258,7 +259,7 @@ async fn a_connection_lost_before_the_commit_has_no_effect(test: Backend) {
     assert_eq!(notes(&test).await, 0);
 }
 
-async fn a_lost_connection_is_replaced_before_a_transaction_begins(test: Backend) {
+async fn a_lost_connection_is_replaced_before_a_transaction_begins(test: TestBackend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     end_sessions(&mut admin).await;
@@ -272,7 +273,7 @@ async fn a_lost_connection_is_replaced_before_a_transaction_begins(test: Backend
     wait_for_sessions(&mut admin, 1).await;
 }
 
-async fn a_statement_of_a_guard_times_out_before_the_deadline(test: Backend) {
+async fn a_statement_of_a_guard_times_out_before_the_deadline(test: TestBackend) {
     let database = open(&test, 1).await;
     let mut holder = test.connect().await;
     let mut lock = holder.begin().await.unwrap();
@@ -296,7 +297,7 @@ async fn a_statement_of_a_guard_times_out_before_the_deadline(test: Backend) {
     assert_eq!(database.idle_connections(), 0);
 }
 
-async fn a_second_guard_of_a_call_fails_with_the_reason(test: Backend) {
+async fn a_second_guard_of_a_call_fails_with_the_reason(test: TestBackend) {
     let database = open(&test, 1).await;
     let own = context(LIMIT).await;
     let started = Instant::now();
@@ -322,7 +323,7 @@ async fn a_second_guard_of_a_call_fails_with_the_reason(test: Backend) {
     }
 }
 
-async fn another_call_waits_for_the_guard_of_the_first(test: Backend) {
+async fn another_call_waits_for_the_guard_of_the_first(test: TestBackend) {
     let database = open(&test, 1).await;
     let (first, other) = (context(LIMIT).await, context(LIMIT).await);
 
@@ -342,7 +343,7 @@ async fn another_call_waits_for_the_guard_of_the_first(test: Backend) {
 
 #[tokio::test]
 async fn with_pg_terminate_backend_only_idempotent_closures_are_retried_after_a_lost_connection() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let database = open(&test, 1).await;
     let attempts = AtomicU32::new(0);
     let lose_first = async |mut connection: mcp_postgres::Attempt| {
@@ -366,7 +367,7 @@ async fn with_pg_terminate_backend_only_idempotent_closures_are_retried_after_a_
 /// A regression: a closure that must not be retried ran again when the server rolled back its second statement.
 #[tokio::test]
 async fn with_plpgsql_a_statement_before_one_that_was_rolled_back_is_not_repeated() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let database = open(&test, 1).await;
     let sql = "DO $$ BEGIN RAISE 'conflict' USING ERRCODE = '40001'; END $$";
     let context = context(LIMIT).await;
@@ -381,7 +382,7 @@ async fn with_plpgsql_a_statement_before_one_that_was_rolled_back_is_not_repeate
     assert_eq!(notes(&test).await, 1);
 }
 
-async fn a_connection_that_the_closure_keeps_is_not_reused(test: Backend) {
+async fn a_connection_that_the_closure_keeps_is_not_reused(test: TestBackend) {
     let mut admin = test.connect().await;
     let database = open(&test, 1).await;
     let own = context(LIMIT).await;
@@ -397,7 +398,7 @@ async fn a_connection_that_the_closure_keeps_is_not_reused(test: Backend) {
 /// Round trips of each operation with a statement that was prepared before, or may not stay prepared.
 #[tokio::test]
 async fn without_tls_each_operation_takes_the_minimum_of_round_trips() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     for (is_pooler, expected) in [(false, [1, 1, 1, 3]), (true, [5, 5, 5, 5])] {
         let proxy = Proxy::start(&test, is_pooler);
         let database = open_with(&test, 1, &[("DATABASE_URL", &proxy.url)]).await;
@@ -432,7 +433,7 @@ async fn without_tls_each_operation_takes_the_minimum_of_round_trips() {
 
 #[tokio::test]
 async fn behind_a_pooler_no_operation_leaves_state_in_the_session() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let proxy = Proxy::start(&test, true);
     let database = open_with(&test, 1, &[("DATABASE_URL", &proxy.url)]).await;
     let before = pid(&database).await;
@@ -471,7 +472,7 @@ async fn behind_a_pooler_no_operation_leaves_state_in_the_session() {
 
 #[tokio::test]
 async fn behind_a_pooler_a_transaction_with_a_failed_statement_is_not_committed() {
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let proxy = Proxy::start(&test, true);
     let database = open_with(&test, 1, &[("DATABASE_URL", &proxy.url)]).await;
     let context = context(LIMIT).await;

@@ -6,8 +6,9 @@ mod support;
 
 use mcp_postgres::{Database, Retry};
 use mcp_server::{Cursor, HandlerError};
+use mcp_testing::{BackendKind, TestBackend};
 use sqlx::AssertSqlSafe;
-use support::{Backend, Kind, LIMIT, Proxy, context, open, open_with};
+use support::{LIMIT, Proxy, context, open, open_with};
 
 #[tokio::test]
 async fn with_plpgsql_a_handler_needs_no_conversion_of_a_statements_error() {
@@ -21,7 +22,7 @@ async fn with_plpgsql_a_handler_needs_no_conversion_of_a_statements_error() {
         sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let pooler = Proxy::start(&test, true);
     let databases = [open(&test, 1).await, open_with(&test, 1, &[("DATABASE_URL", &pooler.url)]).await];
     let raise = |code| format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$");
@@ -49,7 +50,7 @@ async fn a_text_that_postgres_cannot_store_is_an_invalid_input() {
     const TEXT: &str = "text must not contain the character U+0000, nor one that the encoding of the database lacks";
     // U+0000 in a text (22021), and escaped in JSON (22P05).
     let statements = [("INSERT INTO notes (text) VALUES ($1)", "a\0b"), ("SELECT $1::jsonb ->> 0", r#"["\u0000"]"#)];
-    let test = Backend::create(Kind::Postgres).await;
+    let test = TestBackend::create(BackendKind::Postgres).await;
     let database = open(&test, 1).await;
 
     for (sql, value) in statements {

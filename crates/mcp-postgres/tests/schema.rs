@@ -4,10 +4,11 @@
 
 mod support;
 
-use dsql_emulator::{Faults, Limits, TestCredentials};
+use dsql_emulator::{Faults, TestCredentials};
 use mcp_postgres::{MigrationConfig, MigrationError, MigrationReport, Schema, migrate};
+use mcp_testing::{BackendKind, TestBackend};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, migrate::Migrator};
-use support::{Backend, Kind, Proxy};
+use support::Proxy;
 
 static SCHEMA: Schema = Schema {
     postgres: sqlx::migrate!("tests/migrations"),
@@ -22,13 +23,11 @@ static CONCURRENT: Schema =
     Schema { postgres: sqlx::migrate!("tests/migrations-no-transaction"), dsql: Migrator::DEFAULT, grants: &[] };
 
 /// An emulator without a table.
-async fn cluster() -> Backend {
-    let backend = Backend::cluster(Limits::default(), Faults::default()).await;
-    backend.connect().await.execute("DROP TABLE notes, _sqlx_migrations").await.unwrap();
-    backend
+async fn cluster() -> TestBackend {
+    TestBackend::create(BackendKind::Dsql).await
 }
 
-fn config(backend: &Backend, role: Option<&str>) -> MigrationConfig {
+fn config(backend: &TestBackend, role: Option<&str>) -> MigrationConfig {
     let variables = backend.variables();
     let arn = TestCredentials::default().role_arn;
     let get = |name: &str| match (name, role) {
@@ -39,7 +38,7 @@ fn config(backend: &Backend, role: Option<&str>) -> MigrationConfig {
     MigrationConfig::from_env(get).unwrap()
 }
 
-async fn run(backend: &Backend, role: Option<&str>) -> Result<MigrationReport, MigrationError> {
+async fn run(backend: &TestBackend, role: Option<&str>) -> Result<MigrationReport, MigrationError> {
     migrate(config(backend, role), &SCHEMA).await
 }
 
@@ -191,7 +190,7 @@ async fn a_changed_or_transactional_migration_is_an_error() {
 
 #[tokio::test]
 async fn postgres_is_migrated_by_its_own_set() {
-    let backend = Backend::create(Kind::Postgres).await;
+    let backend = TestBackend::create(BackendKind::Postgres).await;
 
     let (first, second) = (run(&backend, None).await.unwrap(), run(&backend, None).await.unwrap());
 
@@ -203,7 +202,7 @@ async fn postgres_is_migrated_by_its_own_set() {
 #[tokio::test]
 async fn postgres_is_migrated_outside_of_a_transaction_also_behind_a_pooler() {
     for is_pooler in [false, true] {
-        let backend = Backend::create(Kind::Postgres).await;
+        let backend = TestBackend::create(BackendKind::Postgres).await;
         let proxy = Proxy::start(&backend, is_pooler);
         let get = |name: &str| (name == "DATABASE_URL").then_some(proxy.url.as_str());
         let config = || MigrationConfig::from_env(get).unwrap();

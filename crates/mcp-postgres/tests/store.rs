@@ -11,7 +11,7 @@ mod parity;
 use std::{collections::HashSet, time::Duration};
 
 use dsql_emulator::Faults;
-use harness::{Cluster, HOUR, Harness, KIND, TAG, config, content, row};
+use harness::{HOUR, Harness, KIND, TAG, cluster, config, content, row, store};
 use mcp_postgres::PostgresStore;
 use mcp_server::store::{Store, StoreError, StoreId};
 use mcp_testing::TestDatabase;
@@ -124,11 +124,11 @@ async fn an_unreachable_database_is_unavailable() {
 /// A commit whose outcome is unknown is repeated, and recognizes what it has stored.
 #[tokio::test]
 async fn a_write_that_was_stored_is_never_reported_as_lost() {
-    let cluster = Cluster::start(Faults::default()).await;
-    let store = cluster.store(1);
+    let cluster = cluster(Faults::default()).await;
+    let store = store(&cluster, 1);
     store.migrate().await.unwrap();
     store.get(row(0)).await.unwrap();
-    cluster.emulator.set_faults(Faults { unavailable: 0.4, conflict: 0.1, seed: 3, ..Faults::default() });
+    cluster.emulator().set_faults(Faults { unavailable: 0.4, conflict: 0.1, seed: 3, ..Faults::default() });
 
     for byte in 0..30 {
         match store.put_if_absent(row(byte), TAG, content(&[byte])).await {
@@ -143,7 +143,7 @@ async fn a_write_that_was_stored_is_never_reported_as_lost() {
     }
     let increment = mcp_server::store::Increment { amount: 1, ceiling: 1000, window: HOUR };
     let counted = futures_util::future::join_all((0..30).map(|_| store.increment(row(200), TAG, increment))).await;
-    cluster.emulator.set_faults(Faults::default());
+    cluster.emulator().set_faults(Faults::default());
 
     let total = store.increment(row(200), TAG, increment).await.unwrap().total;
     let (known, unknown): (Vec<_>, Vec<_>) = counted.into_iter().partition(Result::is_ok);

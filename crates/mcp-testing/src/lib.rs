@@ -36,6 +36,7 @@
 //! | [`TestIssuer`] | issuer on loopback with tokens in the formats of common providers, and hostile tokens |
 //! | [`ScriptedServer`] | HTTP server with scripted responses, in place of an AWS service |
 //! | [`TestDatabase`] | Postgres database for one test |
+//! | `TestBackend`, `on_both_databases!` | with the feature `dsql`: Postgres or Aurora DSQL, by its emulator, for one test |
 //! | [`assert_contract`] | golden file of lists and capabilities |
 //! | [`assert_memory_is_bounded`] | memory amplification of request bodies |
 //! | [`assert_text_has`] | values of structured content in the text of a result |
@@ -45,6 +46,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod aws;
+#[cfg(feature = "dsql")]
+mod backend;
 pub mod bounds;
 mod call;
 mod contract;
@@ -62,6 +65,8 @@ use std::sync::Arc;
 use mcp_server::{Invocation, Principal, StateKey};
 
 pub use aws::{ScriptedServer, TEST_AWS_CREDENTIALS, TEST_SECRET_ARN};
+#[cfg(feature = "dsql")]
+pub use backend::{BackendKind, TestBackend};
 pub use call::{TestCall, TestReply};
 pub use contract::{assert_contract, assert_text_has};
 pub use database::TestDatabase;

@@ -10,24 +10,25 @@ use std::time::{Duration, Instant};
 use event_logger::service;
 use mcp_lambda::{McpService, Principal, ProtocolVersion, transport::Invocation};
 use mcp_testing::{
-    CallToolResult, McpRequest, Reply, TestIssuer, Via, as_caller, assert_contract, assert_text_has, bounds, discover,
-    exchange, exchange_via, resources_read, tools_call, tools_list,
+    CallToolResult, McpRequest, Reply, TestBackend, TestIssuer, Via, as_caller, assert_contract, assert_text_has,
+    bounds, discover, exchange, exchange_via, on_both_databases, resources_read, tools_call, tools_list,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor, Row};
-use support::{Backend, config, service_of};
+use support::{config, service_of};
 
-async fn event_logger(database: &Backend) -> McpService {
+async fn event_logger(database: &TestBackend) -> McpService {
     service_of(database).await
 }
 
-async fn guarded(database: &Backend, issuer: &TestIssuer) -> McpService {
+async fn guarded(database: &TestBackend, issuer: &TestIssuer) -> McpService {
     let variables = [issuer.variables(), database.variables()].concat();
     let pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     service(config(&pairs).unwrap()).await.unwrap()
 }
 
-on_both!(
+on_both_databases!(
+    crate::support::create:
     definitions_match_the_golden_file,
     events_are_listed_newest_first_as_log_lines,
     the_text_of_a_result_contains_the_arguments_of_further_calls,
@@ -96,12 +97,12 @@ fn structured(result: &CallToolResult) -> Value {
     serde_json::from_str(result.structured_content.as_ref().unwrap().get()).unwrap()
 }
 
-async fn count(database: &Backend) -> i64 {
-    let row = database.test.connect().await.fetch_one("SELECT count(*) FROM events").await.unwrap();
+async fn count(database: &TestBackend) -> i64 {
+    let row = database.connect().await.fetch_one("SELECT count(*) FROM events").await.unwrap();
     row.try_get(0).unwrap()
 }
 
-async fn definitions_match_the_golden_file(database: Backend) {
+async fn definitions_match_the_golden_file(database: TestBackend) {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
 
@@ -109,7 +110,7 @@ async fn definitions_match_the_golden_file(database: Backend) {
         .await;
 }
 
-async fn events_are_listed_newest_first_as_log_lines(database: Backend) {
+async fn events_are_listed_newest_first_as_log_lines(database: TestBackend) {
     let service = event_logger(&database).await;
     let empty = latest(&service, json!({})).await;
     for number in 1..=7 {
@@ -133,7 +134,7 @@ async fn events_are_listed_newest_first_as_log_lines(database: Backend) {
 }
 
 /// Half of the clients show the model only the text.
-async fn the_text_of_a_result_contains_the_arguments_of_further_calls(database: Backend) {
+async fn the_text_of_a_result_contains_the_arguments_of_further_calls(database: TestBackend) {
     let service = event_logger(&database).await;
 
     let logged = log(&service, json!({ "event_name": "login" })).await;
@@ -144,10 +145,10 @@ async fn the_text_of_a_result_contains_the_arguments_of_further_calls(database: 
     assert_eq!(assert_text_has(&listed, &["id", "event_name"]), 4);
 }
 
-async fn events_of_the_same_time_have_a_stable_order(database: Backend) {
+async fn events_of_the_same_time_have_a_stable_order(database: TestBackend) {
     let service = event_logger(&database).await;
     let insert = "INSERT INTO events (event_name, timestamp) SELECT 'event ' || n, '2026-01-02 03:04:05Z' FROM generate_series(1, 9) n";
-    database.test.connect().await.execute(insert).await.unwrap();
+    database.connect().await.execute(insert).await.unwrap();
 
     let text = latest(&service, json!({ "limit": 3 })).await.text();
 
@@ -156,8 +157,8 @@ async fn events_of_the_same_time_have_a_stable_order(database: Backend) {
     assert_eq!(text, lines.join("\n"));
 }
 
-async fn an_index_serves_the_latest_events(database: Backend) {
-    let mut connection = database.test.connect().await;
+async fn an_index_serves_the_latest_events(database: TestBackend) {
+    let mut connection = database.connect().await;
     let insert = "INSERT INTO events (event_name) SELECT 'event ' || n FROM generate_series(1, 5000) n; ANALYZE events";
     connection.execute(sqlx::raw_sql(insert)).await.unwrap();
 
@@ -170,7 +171,7 @@ async fn an_index_serves_the_latest_events(database: Backend) {
     assert!(plan.concat().contains("events_by_time"), "{plan:?}");
 }
 
-async fn a_key_deduplicates_calls(database: Backend) {
+async fn a_key_deduplicates_calls(database: TestBackend) {
     let service = event_logger(&database).await;
     let arguments = json!({ "event_name": "paid", "idempotency_key": "k1" });
 
@@ -184,7 +185,7 @@ async fn a_key_deduplicates_calls(database: Backend) {
     assert_eq!(count(&database).await, 1);
 }
 
-async fn a_key_belongs_to_its_caller(database: Backend) {
+async fn a_key_belongs_to_its_caller(database: TestBackend) {
     let service = event_logger(&database).await;
     let arguments = json!({ "event_name": "paid", "idempotency_key": "k1" });
     for caller in ["ada", "bob", "ada"] {
@@ -202,12 +203,12 @@ async fn a_key_belongs_to_its_caller(database: Backend) {
     assert_eq!(subjects, ["", "bob", "ada"]);
 }
 
-async fn a_key_can_be_reused_after_thirty_days(database: Backend) {
+async fn a_key_can_be_reused_after_thirty_days(database: TestBackend) {
     let service = event_logger(&database).await;
     log(&service, json!({ "event_name": "rent", "idempotency_key": "monthly" })).await;
     let age = async |interval: &str| {
         let update = format!("UPDATE events SET timestamp = now() - interval '{interval}'");
-        database.test.connect().await.execute(AssertSqlSafe(update)).await.unwrap();
+        database.connect().await.execute(AssertSqlSafe(update)).await.unwrap();
     };
 
     age("29 days").await;
@@ -220,7 +221,7 @@ async fn a_key_can_be_reused_after_thirty_days(database: Backend) {
     assert_eq!((before, count(&database).await), (1, 2));
 }
 
-async fn an_invocation_logs_an_event_once(database: Backend) {
+async fn an_invocation_logs_an_event_once(database: TestBackend) {
     let service = event_logger(&database).await;
     let send = async |request_id: &str, id: i64| {
         let invocation = Invocation { request_id: request_id.to_owned(), ..Invocation::default() };
@@ -235,7 +236,7 @@ async fn an_invocation_logs_an_event_once(database: Backend) {
     assert_eq!(count(&database).await, 3);
 }
 
-async fn calls_of_one_batch_are_separate_events(database: Backend) {
+async fn calls_of_one_batch_are_separate_events(database: TestBackend) {
     let service = event_logger(&database).await;
     let legacy = ProtocolVersion::V2025_03_26;
     let log = |id: Value| tools_call("log_event", json!({ "event_name": "tick" })).revision(legacy).id(id).message();
@@ -250,7 +251,7 @@ async fn calls_of_one_batch_are_separate_events(database: Backend) {
     assert_eq!(count(&database).await, 2);
 }
 
-async fn schema_bounds_are_enforced(database: Backend) {
+async fn schema_bounds_are_enforced(database: TestBackend) {
     let service = event_logger(&database).await;
 
     let log = json!({ "event_name": "x" });
@@ -260,7 +261,7 @@ async fn schema_bounds_are_enforced(database: Backend) {
     assert_eq!(bounds, 6);
 }
 
-async fn blank_names_and_control_characters_are_rejected(database: Backend) {
+async fn blank_names_and_control_characters_are_rejected(database: TestBackend) {
     let service = event_logger(&database).await;
 
     for name in [" ", "\n\t", "\u{2003}", "a\0b", "x\n[2026-01-01 00:00:00] paid", "x\u{2028}y"] {
@@ -276,7 +277,7 @@ async fn read(service: &McpService, uri: &str) -> Reply {
     exchange(service, resources_read(uri)).await
 }
 
-async fn events_can_be_read_as_resources(database: Backend) {
+async fn events_can_be_read_as_resources(database: TestBackend) {
     let service = event_logger(&database).await;
     let logged = structured(&log(&service, json!({ "event_name": "login" })).await);
 
@@ -291,7 +292,7 @@ async fn events_can_be_read_as_resources(database: Backend) {
     assert_eq!(missing.status_and_code(), (200, -32602));
 }
 
-async fn every_revision_can_log_and_list(database: Backend) {
+async fn every_revision_can_log_and_list(database: TestBackend) {
     let service = event_logger(&database).await;
     for revision in ProtocolVersion::ALL {
         let request: McpRequest = tools_call("log_event", json!({ "event_name": revision.as_str() }));
@@ -338,7 +339,7 @@ async fn a_missing_or_misspelt_authentication_setting_is_an_init_error() {
     assert!(misspelt.contains("MCP_AUTH"), "{misspelt}");
 }
 
-async fn no_hostile_token_logs_an_event(database: Backend) {
+async fn no_hostile_token_logs_an_event(database: TestBackend) {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
 
@@ -348,7 +349,7 @@ async fn no_hostile_token_logs_an_event(database: Backend) {
     assert_eq!(count(&database).await, 1, "that of the good token");
 }
 
-async fn logging_requires_a_scope_and_names_the_caller(database: Backend) {
+async fn logging_requires_a_scope_and_names_the_caller(database: TestBackend) {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
     let log = || tools_call("log_event", json!({ "event_name": "login" }));
@@ -370,7 +371,7 @@ async fn logging_requires_a_scope_and_names_the_caller(database: Backend) {
 }
 
 /// Each request that returns an event, with and without the scope that shows who logged it.
-async fn the_caller_of_an_event_is_shown_only_with_the_read_scope(database: Backend) {
+async fn the_caller_of_an_event_is_shown_only_with_the_read_scope(database: TestBackend) {
     let issuer = TestIssuer::start().await;
     let service = guarded(&database, &issuer).await;
     let log = || tools_call("log_event", json!({ "event_name": "login", "idempotency_key": "k" }));

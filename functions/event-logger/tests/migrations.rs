@@ -6,10 +6,10 @@ mod support;
 
 use event_logger::SCHEMA;
 use mcp_lambda::{Principal, postgres::MigrationConfig};
-use mcp_testing::{TestDatabase, Via, as_caller, exchange_via, tools_call};
+use mcp_testing::{BackendKind, TestBackend, TestDatabase, Via, as_caller, exchange_via, tools_call};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
-use support::{Backend, Kind, service_of};
+use support::service_of;
 
 const ROWS: i64 = 100_000;
 /// The insert of the previous version, which serves requests while a new one is deployed.
@@ -43,7 +43,7 @@ async fn digest(connection: &mut PgConnection) -> (i64, String) {
     (row.get(0), row.get(1))
 }
 
-async fn log(backend: &Backend, caller: &Principal, name: &str, key: &str) -> Value {
+async fn log(backend: &TestBackend, caller: &Principal, name: &str, key: &str) -> Value {
     let service = service_of(backend).await;
     let request = tools_call("log_event", json!({ "event_name": name, "idempotency_key": key }));
     let caller = as_caller(caller.clone());
@@ -54,8 +54,8 @@ async fn log(backend: &Backend, caller: &Principal, name: &str, key: &str) -> Va
 
 #[tokio::test]
 async fn an_upgrade_keeps_all_rows_and_recognizes_their_keys() {
-    let backend = Backend::empty(Kind::Postgres).await;
-    let mut admin = backend.test.connect().await;
+    let backend = TestBackend::create(BackendKind::Postgres).await;
+    let mut admin = backend.connect().await;
     old_schema(&mut admin).await;
     let before = digest(&mut admin).await;
 
@@ -84,12 +84,12 @@ async fn an_upgrade_keeps_all_rows_and_recognizes_their_keys() {
 /// A canary and a rollback: both versions write into the table.
 #[tokio::test]
 async fn the_previous_and_this_version_recognize_each_others_keys() {
-    let backend = Backend::empty(Kind::Postgres).await;
-    let mut admin = backend.test.connect().await;
+    let backend = TestBackend::create(BackendKind::Postgres).await;
+    let mut admin = backend.connect().await;
     SCHEMA.postgres.run(&mut admin).await.unwrap();
     let old = async |name: &str, key: &str| {
         let query = sqlx::query(OLD_INSERT).bind(name).bind("https://issuer.example").bind("ada").bind("");
-        let row = query.bind(Some(key)).bind(Some("call")).fetch_one(&mut backend.test.connect().await).await.unwrap();
+        let row = query.bind(Some(key)).bind(Some("call")).fetch_one(&mut backend.connect().await).await.unwrap();
         (row.get::<i64, _>("id"), row.get::<bool, _>("is_new"))
     };
     let ada = Principal::new("https://issuer.example", "ada");
@@ -109,8 +109,8 @@ async fn the_previous_and_this_version_recognize_each_others_keys() {
 /// The backfill is interrupted, also after some of its batches.
 #[tokio::test]
 async fn a_backfill_that_is_interrupted_continues() {
-    let backend = Backend::empty(Kind::Postgres).await;
-    let mut admin = backend.test.connect().await;
+    let backend = TestBackend::create(BackendKind::Postgres).await;
+    let mut admin = backend.connect().await;
     old_schema(&mut admin).await;
     let before = digest(&mut admin).await;
     let second = SCHEMA.postgres.iter().nth(1).unwrap().version;
@@ -118,9 +118,9 @@ async fn a_backfill_that_is_interrupted_continues() {
     let missing = async |connection: &mut PgConnection| {
         connection.fetch_one("SELECT count(*) FROM events WHERE key IS NULL").await.unwrap().get::<i64, _>(0)
     };
-    let mut other = backend.test.connect().await;
+    let mut other = backend.connect().await;
     let interrupted = {
-        let mut connection = backend.test.connect().await;
+        let mut connection = backend.connect().await;
         let pid: i32 = connection.fetch_one("SELECT pg_backend_pid()").await.unwrap().get(0);
         let interrupt = async {
             while missing(&mut other).await == ROWS {
@@ -141,14 +141,15 @@ async fn a_backfill_that_is_interrupted_continues() {
 
 #[tokio::test]
 async fn both_sets_of_migrations_have_the_same_schema() {
-    let (postgres, dsql) = (Backend::empty(Kind::Postgres).await, Backend::empty(Kind::Dsql).await);
-    let mut upgraded = postgres.test.connect().await;
+    let (postgres, dsql) =
+        (TestBackend::create(BackendKind::Postgres).await, TestBackend::create(BackendKind::Dsql).await);
+    let mut upgraded = postgres.connect().await;
     old_schema(&mut upgraded).await;
     SCHEMA.postgres.run(&mut upgraded).await.unwrap();
-    dsql.migrate().await.unwrap();
+    support::run_migrations(&dsql).await.unwrap();
 
     let mut on_postgres = support::schema(&mut upgraded).await;
-    let on_dsql = support::schema(&mut dsql.test.connect().await).await;
+    let on_dsql = support::schema(&mut dsql.connect().await).await;
 
     // For the previous version; the next release drops it with its column.
     let extra =
@@ -161,8 +162,8 @@ async fn both_sets_of_migrations_have_the_same_schema() {
 
 #[tokio::test]
 async fn the_role_that_serves_requests_cannot_change_the_schema() {
-    let backend = Backend::empty(Kind::Dsql).await;
-    let role = format!("app_{}_{}", std::process::id(), backend.test.url().rsplit('_').next().unwrap());
+    let backend = TestBackend::create(BackendKind::Dsql).await;
+    let role = format!("app_{}_{}", std::process::id(), backend.url().rsplit('_').next().unwrap());
     let arn = dsql_emulator::TestCredentials::default().role_arn;
     let config = || {
         let variables = backend.variables_as("admin");
@@ -194,7 +195,7 @@ async fn the_role_that_serves_requests_cannot_change_the_schema() {
         let result = mcp_testing::exchange(&service, request.clone()).await.tool_result();
         assert_eq!(result.is_error, None, "{}", result.text());
     }
-    let mut admin = backend.test.connect().await;
+    let mut admin = backend.connect().await;
     for (table, privilege, is_granted) in [
         ("events", "SELECT", true),
         ("events", "UPDATE", true),

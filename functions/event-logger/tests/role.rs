@@ -10,8 +10,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use mcp_testing::{BackendKind, TestBackend};
 use serde_json::{Value, json};
-use support::{Backend, Kind};
 
 fn command(variables: &[(String, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_event-logger"));
@@ -71,8 +71,8 @@ fn request(reader: &mut BufReader<TcpStream>) -> (String, Vec<u8>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_kind_of_database_is_migrated_by_hand_and_the_report_is_printed() {
-    for (kind, applied) in [(Kind::Postgres, json!([1, 2, 3, 4])), (Kind::Dsql, json!([1, 2, 3]))] {
-        let backend = Backend::empty(kind).await;
+    for (kind, applied) in [(BackendKind::Postgres, json!([1, 2, 3, 4])), (BackendKind::Dsql, json!([1, 2, 3]))] {
+        let backend = TestBackend::create(kind).await;
 
         let output = tokio::task::block_in_place(|| command(&backend.variables()).output().unwrap());
 
@@ -86,7 +86,7 @@ async fn each_kind_of_database_is_migrated_by_hand_and_the_report_is_printed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invocation_migrates_the_schema_and_serves_no_request() {
-    let backend = Backend::empty(Kind::Dsql).await;
+    let backend = TestBackend::create(BackendKind::Dsql).await;
     let api = RuntimeApi(TcpListener::bind("127.0.0.1:0").unwrap());
     let mut command = command(&backend.variables());
     command.env("AWS_LAMBDA_RUNTIME_API", api.0.local_addr().unwrap().to_string());
@@ -100,7 +100,7 @@ async fn an_invocation_migrates_the_schema_and_serves_no_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_migration_is_the_error_of_its_invocation() {
-    let backend = Backend::empty(Kind::Dsql).await;
+    let backend = TestBackend::create(BackendKind::Dsql).await;
     let api = RuntimeApi(TcpListener::bind("127.0.0.1:0").unwrap());
     let mut variables = backend.variables();
     variables.extend([("AWS_ACCESS_KEY_ID".to_owned(), "other".to_owned())]);

@@ -1,17 +1,16 @@
 //! The implementations under test.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
-use dsql_emulator::{Emulator, EmulatorConfig, Faults, TestCredentials};
+use dsql_emulator::{EmulatorConfig, Faults, TestCluster};
 use mcp_postgres::{DatabaseConfig, PostgresStore};
 use mcp_server::store::{
     Content, Kind, MAX_VALUE_BYTES, MemoryStore, RowKey, RowTag, SealedStore, Store, StoreClock, StoreKeys,
 };
-use mcp_testing::TestDatabase;
+use mcp_testing::{TestBackend, TestDatabase};
 use sqlx::PgConnection;
 
 pub(crate) const KIND: Kind = Kind::new("test");
@@ -31,7 +30,7 @@ pub(crate) struct Harness {
     /// Size of the largest value that is stored.
     pub(crate) largest: usize,
     database: Option<TestDatabase>,
-    _cluster: Option<Cluster>,
+    _cluster: Option<TestBackend>,
 }
 
 /// A clock that only tests advance.
@@ -69,9 +68,9 @@ impl Harness {
 
     pub(crate) async fn dsql() -> Self {
         let clock = TestClock::new();
-        let cluster = Cluster::start(Faults { conflict: 0.2, seed: 1, ..Faults::default() }).await;
-        cluster.store(1).migrate().await.unwrap();
-        let store = |_| cluster.store(2).with_clock(clock.store_clock());
+        let cluster = cluster(Faults { conflict: 0.2, seed: 1, ..Faults::default() }).await;
+        store(&cluster, 1).migrate().await.unwrap();
+        let store = |_| store(&cluster, 2).with_clock(clock.store_clock());
         let stores = (0..ENVIRONMENTS).map(store).map(|store| Arc::new(store) as Arc<dyn Store>).collect();
         Self { largest: EMULATED_BYTES, _cluster: Some(cluster), ..Self::new(stores, clock) }
     }
@@ -93,48 +92,19 @@ impl Harness {
 }
 
 /// Aurora DSQL by its emulator.
-pub(crate) struct Cluster {
-    pub(crate) emulator: Emulator,
-    certificate: PathBuf,
-    _test: TestDatabase,
+pub(crate) async fn cluster(faults: Faults) -> TestBackend {
+    let test = TestDatabase::create().await;
+    let config = EmulatorConfig { faults, ..EmulatorConfig::new(test.url()) };
+    let cluster = TestCluster::start(config).await.unwrap();
+    TestBackend::from_cluster(test, cluster)
 }
 
-impl Cluster {
-    pub(crate) async fn start(faults: Faults) -> Self {
-        let test = TestDatabase::create().await;
-        let mut config = EmulatorConfig::new(test.url());
-        config.faults = faults;
-        let emulator = Emulator::start(config).await.unwrap();
-        let name = format!("dsql-store-{}-{}.pem", std::process::id(), emulator.address().port());
-        let certificate = std::env::temp_dir().join(name);
-        std::fs::write(&certificate, emulator.certificate()).unwrap();
-        Self { emulator, certificate, _test: test }
-    }
-
-    pub(crate) fn store(&self, connections: usize) -> PostgresStore {
-        let port = self.emulator.address().port().to_string();
-        let credentials = TestCredentials::default();
-        let get = |name: &str| match name {
-            "DB_AUTH" => Some("dsql"),
-            "DB_HOST" => Some("localhost"),
-            "DB_PORT" => Some(port.as_str()),
-            "DB_USER" => Some("admin"),
-            "DB_SSLROOTCERT" => self.certificate.to_str(),
-            "AWS_REGION" => Some("us-east-1"),
-            "AWS_ACCESS_KEY_ID" => Some(credentials.access_key_id.as_str()),
-            "AWS_SECRET_ACCESS_KEY" => Some(credentials.secret_access_key.as_str()),
-            _ => None,
-        };
-        let mut config = DatabaseConfig::from_env(get).unwrap();
-        config.connections = connections;
-        PostgresStore::new(config)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.certificate);
-    }
+pub(crate) fn store(backend: &TestBackend, connections: usize) -> PostgresStore {
+    let variables = backend.variables();
+    let get = |name: &str| variables.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    let mut config = DatabaseConfig::from_env(get).unwrap();
+    config.connections = connections;
+    PostgresStore::new(config)
 }
 
 /// The configuration of a store on Postgres; `migrate` is `on` or `off`.

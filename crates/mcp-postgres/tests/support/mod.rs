@@ -5,7 +5,6 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    ops::Deref,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -14,13 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dsql_emulator::{Emulator, EmulatorConfig, Faults, Limits, TestCluster};
+use dsql_emulator::{EmulatorConfig, Faults, Limits, TestCluster};
 use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Retry};
 use mcp_protocol::{ProtocolVersion, RequestId, RequestMeta};
 use mcp_server::{
     Authorization, Call, CallResponse, HandlerError, Invocation, NoArguments, Server, Settings, Tool, ToolContext,
 };
-use mcp_testing::TestDatabase;
+use mcp_testing::{BackendKind, TestBackend, TestDatabase};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, migrate::Migrator};
 
 pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("tests/migrations");
@@ -30,120 +29,67 @@ pub(crate) const LIMIT: Option<Duration> = Some(Duration::from_secs(9));
 
 pub(crate) const NOTE: &str = "INSERT INTO notes (text) VALUES ('note')";
 
-/// The kind of a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Postgres,
-    /// Aurora DSQL, by its emulator. The table of [`MIGRATOR`] exists.
-    Dsql,
-}
-
 /// Verifier of the password `burst`, with one iteration.
 const CHEAP_PASSWORD: &str = "SCRAM-SHA-256$1:MDEyMzQ1Njc4OWFiY2RlZg==$XInckDbLTxZkehhZAuqSMxFxjr6c7RA5FMN5HHrIHzI=:VG+4UdOm61C4f+NczB7OMZIfhlawj58UeHxGmi38D7A=";
 
-/// A database for one test. It dereferences to Postgres itself, behind the emulator.
-pub(crate) struct Backend {
-    test: TestDatabase,
-    cluster: Option<TestCluster>,
+/// A database for one test. On Aurora DSQL, the table of [`MIGRATOR`] exists.
+pub(crate) async fn create(kind: BackendKind) -> TestBackend {
+    match kind {
+        BackendKind::Postgres => TestBackend::create(kind).await,
+        BackendKind::Dsql => cluster(Limits::default(), Faults::default()).await,
+    }
 }
 
-impl Backend {
-    pub(crate) async fn create(kind: Kind) -> Self {
-        match kind {
-            Kind::Postgres => Self { test: TestDatabase::create().await, cluster: None },
-            Kind::Dsql => Self::cluster(Limits::default(), Faults::default()).await,
-        }
-    }
+pub(crate) async fn cluster(limits: Limits, faults: Faults) -> TestBackend {
+    let test = TestDatabase::create().await;
+    MIGRATOR.run(&mut test.connect().await).await.unwrap();
+    let config = EmulatorConfig { limits, faults, ..EmulatorConfig::new(test.url()) };
+    let cluster = TestCluster::start(config).await.unwrap();
+    TestBackend::from_cluster(test, cluster)
+}
 
-    pub(crate) async fn cluster(limits: Limits, faults: Faults) -> Self {
-        let test = TestDatabase::create().await;
-        MIGRATOR.run(&mut test.connect().await).await.unwrap();
-        let config = EmulatorConfig { limits, faults, ..EmulatorConfig::new(test.url()) };
-        Self { cluster: Some(TestCluster::start(config).await.unwrap()), test }
+/// An emulator in a separate thread, whose sessions in Postgres cost little: the password of its role is hashed once, where
+/// 4096 times take a tenth of a second without optimization.
+pub(crate) async fn cluster_with_cheap_sessions(limits: Limits) -> TestBackend {
+    let test = TestDatabase::create().await;
+    let mut admin = test.connect().await;
+    MIGRATOR.run(&mut admin).await.unwrap();
+    let name = test.url().rsplit('/').next().unwrap();
+    for sql in [
+        format!("DROP ROLE IF EXISTS {name}"),
+        format!("CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{CHEAP_PASSWORD}'"),
+    ] {
+        admin.execute(AssertSqlSafe(sql)).await.unwrap();
     }
-
-    /// An emulator in a separate thread, whose sessions in Postgres cost little: the password of its role is hashed once, where
-    /// 4096 times take a tenth of a second without optimization.
-    pub(crate) async fn cluster_with_cheap_sessions(limits: Limits) -> Self {
-        let test = TestDatabase::create().await;
-        let mut admin = test.connect().await;
-        MIGRATOR.run(&mut admin).await.unwrap();
-        let name = test.url().rsplit('/').next().unwrap();
-        for sql in [
-            format!("DROP ROLE IF EXISTS {name}"),
-            format!("CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{CHEAP_PASSWORD}'"),
-        ] {
-            admin.execute(AssertSqlSafe(sql)).await.unwrap();
-        }
-        let (_, server) = test.url().split_once('@').unwrap();
-        let url = format!("postgres://{name}:burst@{server}");
-        // Other tests use the same Postgres.
-        let config = EmulatorConfig { limits, backend_sessions: 30, ..EmulatorConfig::new(url) };
-        let (started, start) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                started.send(TestCluster::start(config).await.unwrap()).unwrap();
-                std::future::pending::<()>().await;
-            });
+    let (_, server) = test.url().split_once('@').unwrap();
+    let url = format!("postgres://{name}:burst@{server}");
+    // Other tests use the same Postgres.
+    let config = EmulatorConfig { limits, backend_sessions: 30, ..EmulatorConfig::new(url) };
+    let (started, start) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            started.send(TestCluster::start(config).await.unwrap()).unwrap();
+            std::future::pending::<()>().await;
         });
-        Self { cluster: Some(start.recv().unwrap()), test }
-    }
-
-    pub(crate) fn emulator(&self) -> &Emulator {
-        &self.cluster.as_ref().unwrap().emulator
-    }
-
-    pub(crate) fn variables(&self) -> Vec<(String, String)> {
-        match &self.cluster {
-            Some(cluster) => cluster.variables("admin"),
-            None => vec![("DATABASE_URL".to_owned(), self.test.url().to_owned())],
-        }
-    }
-
-    pub(crate) fn config(&self, variables: &[(&str, &str)]) -> DatabaseConfig {
-        let own = self.variables();
-        let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let get = |name: &str| {
-            variables.iter().copied().chain(own.clone()).find(|(own, _)| *own == name).map(|(_, value)| value)
-        };
-        DatabaseConfig::from_env(get).unwrap()
-    }
+    });
+    TestBackend::from_cluster(test, start.recv().unwrap())
 }
 
-impl Deref for Backend {
-    type Target = TestDatabase;
-
-    fn deref(&self) -> &TestDatabase {
-        &self.test
-    }
+pub(crate) fn config(backend: &TestBackend, variables: &[(&str, &str)]) -> DatabaseConfig {
+    let own = backend.variables();
+    let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let get =
+        |name: &str| variables.iter().copied().chain(own.clone()).find(|(own, _)| *own == name).map(|(_, value)| value);
+    DatabaseConfig::from_env(get).unwrap()
 }
 
-/// Declares tests that run on each kind of database: `postgres::name` and `dsql::name`.
-#[macro_export]
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name($crate::support::Backend::create($crate::support::Kind::Postgres).await).await;
-            })*
-        }
-        mod dsql {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name($crate::support::Backend::create($crate::support::Kind::Dsql).await).await;
-            })*
-        }
-    };
-}
-
-pub(crate) async fn open(test: &Backend, concurrency: usize) -> Database {
+pub(crate) async fn open(test: &TestBackend, concurrency: usize) -> Database {
     open_with(test, concurrency, &[]).await
 }
 
-pub(crate) async fn open_with(test: &Backend, concurrency: usize, variables: &[(&str, &str)]) -> Database {
-    let mut config = test.config(variables);
+pub(crate) async fn open_with(test: &TestBackend, concurrency: usize, variables: &[(&str, &str)]) -> Database {
+    let mut config = config(test, variables);
     config.connections = concurrency;
     Database::open(config, &MIGRATOR).await
 }

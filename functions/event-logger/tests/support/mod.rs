@@ -1,66 +1,27 @@
-//! The two databases that the function runs on.
+//! The function on the two databases that it runs on.
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use dsql_emulator::{EmulatorConfig, TestCluster};
 use event_logger::{Config, SCHEMA, service};
 use mcp_lambda::{
     Env, FromEnv, McpService,
     postgres::{MigrationConfig, MigrationError, MigrationReport, migrate},
 };
-use mcp_testing::TestDatabase;
+use mcp_testing::{BackendKind, TestBackend};
 use sqlx::{Executor, PgConnection, Row};
 
-/// The kind of a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Postgres,
-    /// Aurora DSQL, by its emulator.
-    Dsql,
+/// A database with the function's schema.
+pub(crate) async fn create(kind: BackendKind) -> TestBackend {
+    let own = TestBackend::create(kind).await;
+    run_migrations(&own).await.unwrap();
+    own
 }
 
-/// A database for one test.
-pub(crate) struct Backend {
-    /// Postgres, directly or behind the emulator.
-    pub(crate) test: TestDatabase,
-    pub(crate) cluster: Option<TestCluster>,
-}
-
-impl Backend {
-    /// A database with the function's schema.
-    pub(crate) async fn create(kind: Kind) -> Self {
-        let own = Self::empty(kind).await;
-        own.migrate().await.unwrap();
-        own
-    }
-
-    pub(crate) async fn empty(kind: Kind) -> Self {
-        let test = TestDatabase::create().await;
-        let cluster = match kind {
-            Kind::Postgres => None,
-            Kind::Dsql => Some(TestCluster::start(EmulatorConfig::new(test.url())).await.unwrap()),
-        };
-        Self { test, cluster }
-    }
-
-    /// Runs the migrations as `MCP_ROLE=migrate` does.
-    pub(crate) async fn migrate(&self) -> Result<MigrationReport, MigrationError> {
-        let variables = self.variables();
-        let get = |name: &str| variables.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
-        migrate(MigrationConfig::from_env(get).unwrap(), &SCHEMA).await
-    }
-
-    pub(crate) fn variables(&self) -> Vec<(String, String)> {
-        self.variables_as("admin")
-    }
-
-    /// Variables of a function that connects as this user of Aurora DSQL.
-    pub(crate) fn variables_as(&self, user: &str) -> Vec<(String, String)> {
-        match &self.cluster {
-            Some(cluster) => cluster.variables(user),
-            None => vec![("DATABASE_URL".to_owned(), self.test.url().to_owned())],
-        }
-    }
+/// Runs the migrations as `MCP_ROLE=migrate` does.
+pub(crate) async fn run_migrations(backend: &TestBackend) -> Result<MigrationReport, MigrationError> {
+    let variables = backend.variables();
+    let get = |name: &str| variables.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    migrate(MigrationConfig::from_env(get).unwrap(), &SCHEMA).await
 }
 
 pub(crate) fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
@@ -68,7 +29,7 @@ pub(crate) fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 /// For tests that do not depend on the caller: access rules are off.
-pub(crate) async fn service_of(backend: &Backend) -> McpService {
+pub(crate) async fn service_of(backend: &TestBackend) -> McpService {
     service_with(&backend.variables()).await
 }
 
@@ -90,23 +51,4 @@ pub(crate) async fn schema(connection: &mut PgConnection) -> Vec<String> {
             FROM pg_index WHERE indrelid = 'events'::regclass
         ORDER BY 1";
     connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(0)).collect()
-}
-
-/// Declares tests that run on each kind of database: `postgres::name` and `dsql::name`.
-#[macro_export]
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name($crate::support::Backend::create($crate::support::Kind::Postgres).await).await;
-            })*
-        }
-        mod dsql {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name($crate::support::Backend::create($crate::support::Kind::Dsql).await).await;
-            })*
-        }
-    };
 }
