@@ -5,6 +5,7 @@ import pytest
 import bench
 import bench_database
 import bench_events
+import bench_loops
 import counting
 import debian
 from driving import CONCURRENT_FLOOR, FLOOR, GREETER, GUARDED, SUBJECT, build, candidate, drive, turns_of
@@ -74,6 +75,16 @@ def test_event_logger_is_measured_beside_the_same_insert(tmp_path):
 
     assert list(tables) == [bench_database.OPEN, bench_database.CLOSED]
     for row in sum(tables.values(), []):
+        assert row.own["median"] > 0 and row.base["median"] > 0 and row.ratio["median"] > 0, row
+
+
+def test_both_loops_are_measured_with_the_same_call(tmp_path):
+    driver, binaries = build("dev", tmp_path, bench_loops.BINARIES)
+
+    rows = bench_loops.measure(driver, binaries, tmp_path, 1, 20)
+
+    assert [row.title for row in rows][:2] == ["warm call, median", "processor time per call"]
+    for row in rows:
         assert row.own["median"] > 0 and row.base["median"] > 0 and row.ratio["median"] > 0, row
 
 
