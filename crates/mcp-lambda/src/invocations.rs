@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use lambda_runtime::{Diagnostic, MetadataPrelude};
@@ -32,10 +32,10 @@ use crate::{
 
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";
 const RESTORE_NEXT: &str = "/2018-06-01/runtime/restore/next";
-const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
-const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
-const DEADLINE_MS: &str = "lambda-runtime-deadline-ms";
-const TRACE_ID: &str = "lambda-runtime-trace-id";
+static REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
+static INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
+static DEADLINE_MS: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
+static TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const STREAM_CONTENT_TYPE: &str = "application/vnd.awslambda.http-integration-response";
@@ -84,11 +84,11 @@ async fn serve(mut api: RuntimeApi, service: McpService) -> Result<Infallible, B
 async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), BoxError> {
     let (headers, event) = next(api).await?;
     let headers = Headers(&headers);
-    let request_id = headers.get(REQUEST_ID).unwrap_or_default();
+    let request_id = headers.get(&REQUEST_ID).unwrap_or_default();
     let invocation = Invocation {
         request_id: request_id.to_owned(),
         deadline: headers.deadline(),
-        ..LambdaInvocation::with_trace(headers.get(TRACE_ID).map(str::to_owned))
+        ..LambdaInvocation::with_trace(headers.get(&TRACE_ID).map(str::to_owned))
     };
     #[cfg(feature = "otel")]
     let deadline = invocation.deadline;
@@ -108,7 +108,7 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
         }
         Err(_) => error_request(api, request_id, "Panic", "the service panicked".to_owned())?,
     };
-    send(api, &headers, request).await;
+    send(api, &headers, request_id, request).await;
     #[cfg(feature = "otel")]
     mcp_otel::flush(deadline).await;
     Ok(())
@@ -125,7 +125,7 @@ where
     loop {
         let (headers, _) = next(&mut api).await?;
         let headers = Headers(&headers);
-        let request_id = headers.get(REQUEST_ID).unwrap_or_default();
+        let request_id = headers.get(&REQUEST_ID).unwrap_or_default();
         let request = match job(headers.deadline()).await {
             Ok(json) => {
                 let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
@@ -133,7 +133,7 @@ where
             }
             Err(error) => error_request(&api, request_id, "JobFailed", mcp_server::error_chain(error.as_ref()))?,
         };
-        send(&mut api, &headers, request).await;
+        send(&mut api, &headers, request_id, request).await;
     }
 }
 
@@ -149,11 +149,10 @@ async fn next(api: &mut RuntimeApi) -> Result<(HeaderMap, Bytes), BoxError> {
 }
 
 /// Sends the response to an invocation.
-async fn send(api: &mut RuntimeApi, headers: &Headers<'_>, mut request: Request<RequestBody>) {
-    let request_id = headers.get(REQUEST_ID).unwrap_or_default();
+async fn send(api: &mut RuntimeApi, headers: &Headers<'_>, request_id: &str, mut request: Request<RequestBody>) {
     // Lambda rejects the response if this id is not that of the invocation.
-    if let Some(id) = headers.0.get(INVOCATION_ID) {
-        request.headers_mut().insert(INVOCATION_ID, id.clone());
+    if let Some(id) = headers.0.get(&INVOCATION_ID) {
+        request.headers_mut().insert(&INVOCATION_ID, id.clone());
     }
     // Lambda rejects a late response. That does not affect the next invocation.
     match api.call(request).await {
@@ -166,12 +165,12 @@ async fn send(api: &mut RuntimeApi, headers: &Headers<'_>, mut request: Request<
 struct Headers<'a>(&'a HeaderMap);
 
 impl<'a> Headers<'a> {
-    fn get(&self, name: &str) -> Option<&'a str> {
+    fn get(&self, name: &HeaderName) -> Option<&'a str> {
         self.0.get(name)?.to_str().ok()
     }
 
     fn deadline(&self) -> Option<Instant> {
-        deadline(self.get(DEADLINE_MS)?.parse().ok()?)
+        deadline(self.get(&DEADLINE_MS)?.parse().ok()?)
     }
 }
 
