@@ -179,7 +179,8 @@ async fn the_role_that_serves_requests_cannot_change_the_schema() {
     let second = mcp_lambda::postgres::migrate(config(), &SCHEMA).await.unwrap();
 
     let granted = json!(["SELECT, INSERT, UPDATE ON events"]);
-    let role_of = |is_new: bool| json!({ "name": role, "arn": arn, "is_new": is_new, "granted": granted });
+    let role_of =
+        |is_new: bool| json!({ "name": role, "arn": arn, "is_new": is_new, "granted": granted, "revoked": [] });
     assert_eq!(
         serde_json::to_value(&first).unwrap(),
         json!({ "applied": [1, 2, 3], "already_applied": 0, "role": role_of(true) })
