@@ -222,6 +222,31 @@ def test_an_existing_cluster_is_used_and_none_is_made(deploy):
     assert {"Effect": "Allow", "Action": "dsql:DbConnect", "Resource": OTHER_CLUSTER} in statements(function["Role"])
 
 
+def cognito_variables():
+    lines = configuration(NAME)[0]["Environment"]["Variables"]["MCP_VARIABLES"].splitlines()
+    values = dict(line.split("=", 1) for line in lines)
+    return [values.get(name) for name in ("COGNITO_USER_POOL_ID", "COGNITO_CLIENT_IDS", "OIDC_SCOPE_PREFIX")]
+
+
+def test_an_existing_user_pool_is_used_and_none_is_made(deploy):
+    pool = ["us-east-1_AbCdEf123", "1a2b,3c4d", "team/"]
+    names = ("UserPoolId", "UserPoolClientIds", "ScopePrefix")
+    ended = deploy("Issuer=cognito", *(f"{name}={value}" for name, value in zip(names, pool)))
+
+    assert cognito_variables() == pool
+    assert not [kind for kind, *_ in given if kind.startswith("AWS::Cognito::")]
+    assert "ClaudeClientId" not in ended.stdout and "UserPoolId" not in ended.stdout
+
+
+def test_a_user_pool_of_the_stack_has_outputs_for_other_stacks(deploy):
+    ended = deploy("Issuer=cognito")
+
+    pool, clients, prefix = cognito_variables()
+    for line in (f"UserPoolId: {pool}", f"UserPoolClientIds: {clients}", f"ScopePrefix: {prefix}"):
+        assert line in ended.stdout
+    assert "ClaudeClientId: " in ended.stdout and prefix.endswith("/")
+
+
 @pytest.mark.parametrize(("before", "after"), [("event-logger", NAME), (NAME, "event-logger")])
 def test_a_stack_keeps_its_kind_of_database(deploy, before, after):
     deploy(name="events", subject=before)

@@ -146,6 +146,13 @@ def test_what_the_stack_has_made_is_not_removed_for_what_exists_unless_it_is_nam
     deploy("up", "event-logger", "--plan", "--replace", named.removeprefix("REPLACE="), *parameters(**used))
 
 
+@pytest.mark.parametrize("name", ["CognitoBringsItsOwn", "UserPoolIsWhole"])
+def test_both_stacks_name_a_user_pool_by_the_same_rules(name):
+    first, second = loaded("event-logger"), loaded("event-logger-dsql")
+    assert first["Rules"][name] == second["Rules"][name]
+    assert all(first["Parameters"][own] == second["Parameters"][own] for own in POOL)
+
+
 @pytest.mark.parametrize(
     ("rule", "values", "is_valid"),
     [
