@@ -4,7 +4,8 @@
     python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--proxy-minutes N] [--mutate FILE... | --no-mutants]
 
 Kills deployments after each of their calls and sends 10,000 pairs of a list and a call to two versions at once (`-m slow`), calls
-the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks (`scripts/chaos.py`), runs a fleet of `mcpl proxy` for an
+the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks, on Postgres and behind the emulator of Aurora DSQL
+(`scripts/chaos.py`), connects 1,000 environments at once within 30 s, runs a fleet of `mcpl proxy` for an
 hour while servers, issuers and clocks change (`scripts/soak_proxies.py`), fuzzes documents, events, messages and tokens, and changes
 the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly compiler
 (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 
+import postgres
 import tools
 
 FUZZ = tools.PROJECT / "fuzz"
@@ -57,6 +59,8 @@ def main():
     slow_tests()
     run("arm64.py")
     run("chaos.py", "--calls", arguments.calls)
+    run("chaos.py", "--calls", arguments.calls, "--database", "dsql")
+    storm()
     run("memory.py", "--seconds", arguments.memory_seconds)
     run("soak_proxies.py", "--minutes", arguments.proxy_minutes)
     fuzz(arguments.fuzz_seconds)
@@ -70,6 +74,15 @@ def slow_tests():
     command = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider", "-n", "2", "-m", "slow", tools.INTEROP]
     if subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment()).returncode:
         sys.exit("failed: slow tests")
+
+
+def storm():
+    """Tests of mcp-postgres that depend on the speed of the machine, alone."""
+    with postgres.Supervised(fsync="off", max_connections=300) as server:
+        command = ["cargo", "test", "--package=mcp-postgres", "--test=dsql", "--locked", "--quiet", "--", "--ignored", "--nocapture"]
+        variables = {**tools.environment(), "TEST_DATABASE_URL": server.url}
+        if subprocess.run(command, cwd=tools.PROJECT, env=variables).returncode:
+            sys.exit("failed: 1,000 environments that connect at once")
 
 
 def run(script, *options):

@@ -207,6 +207,8 @@ pub(crate) struct Class {
     pub(crate) is_authentication: bool,
     /// The connection limit is reached.
     pub(crate) is_full: bool,
+    /// The rate of new connections is exceeded.
+    pub(crate) is_rate_exceeded: bool,
 }
 
 impl Failure {
@@ -328,7 +330,8 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
         code @ ("57P03" | "53300" | "53400") => {
             let (kind, class) = lost(Kind::Unavailable);
             // `53400` is the connection rate of Aurora DSQL, which a later attempt does not exceed.
-            (kind, Class { is_without_effect: true, is_full: code == "53300", ..class })
+            let class = Class { is_full: code == "53300", is_rate_exceeded: code == "53400", ..class };
+            (kind, Class { is_without_effect: true, ..class })
         }
         // The session was terminated. Whether a commit was executed is unknown.
         "57P01" | "57P02" | "57P05" | "25P03" | "25P04" => lost(Kind::Unavailable),

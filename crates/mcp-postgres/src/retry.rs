@@ -14,6 +14,11 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 const RESPONSE_RESERVE: Duration = Duration::from_millis(300);
 /// Minimum and maximum of the backoff.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The same after a connection was rejected for the rate of new ones. When 1,000 environments connect at once and 100 a second are
+/// admitted, each needs four attempts in place of nine, and the last one waits a second longer.
+const RATE_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
+/// Remaining time that is too short for another attempt.
+const LAST_ATTEMPT: Duration = Duration::from_millis(100);
 
 /// Whether a [write](crate::Database::write) may be repeated after it has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,18 +77,23 @@ impl Retries {
         }
         // At its connection limit a database is not resuming.
         let end = if class.is_full { self.end.min(self.started + OPERATION_TIMEOUT) } else { self.end };
-        let wait = jitter(self.backoff);
-        if !may_repeat || !class.is_transient || Instant::now() + wait >= end {
+        let remaining = end.saturating_duration_since(Instant::now());
+        if !may_repeat || !class.is_transient || remaining < LAST_ATTEMPT {
             return Err(error);
         }
+        let (minimum, maximum) = if class.is_rate_exceeded { RATE_BACKOFF } else { BACKOFF };
+        let backoff = self.backoff.clamp(minimum, maximum);
+        // Not beyond the deadline: the attempts go on until it.
+        let wait = jitter(backoff).min(remaining / 2);
         tracing::info!(
             error = error_chain(&error),
+            wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             monotonic_counter.database_retries = 1,
             "retrying the database operation"
         );
         self.last = Some(error);
         sleep(wait).await;
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        self.backoff = backoff * 2;
         Ok(())
     }
 }
@@ -94,4 +104,93 @@ impl Retries {
 fn jitter(backoff: Duration) -> Duration {
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     backoff / 2 + backoff / 2 * (nanos % 1000) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::error::Class;
+
+    /// A failure to connect.
+    fn refused(is_rate_exceeded: bool) -> Failure {
+        let class = Class {
+            is_transient: true,
+            is_connection_lost: true,
+            is_without_effect: true,
+            is_rate_exceeded,
+            ..Class::default()
+        };
+        Failure { error: DatabaseError::Unavailable("refused".into()), class }
+    }
+
+    fn retries(limit: Duration) -> Retries {
+        Retries::new(Budget { end: Some(Instant::now() + limit) })
+    }
+
+    /// Aurora DSQL admits 100 connections a second after a burst. Time is simulated, so that the result is that of the backoff alone.
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_environments_use_the_rate_of_admissions_without_a_storm_of_attempts() {
+        const COUNT: usize = 1000;
+        const RATE: f64 = 100.0;
+        let started = Instant::now();
+        let (bucket, attempts) = (Cell::new((RATE, started)), RefCell::new(Vec::new()));
+        let is_admitted = || {
+            let now = Instant::now();
+            attempts.borrow_mut().push(now - started);
+            let (tokens, filled) = bucket.get();
+            let tokens = (tokens + (now - filled).as_secs_f64() * RATE).min(RATE);
+            bucket.set((if tokens >= 1.0 { tokens - 1.0 } else { tokens }, now));
+            tokens >= 1.0
+        };
+
+        let environments = (0..COUNT).map(async |_| {
+            let mut retries = retries(Duration::from_secs(30));
+            while !is_admitted() {
+                retries.wait(refused(true), true).await?;
+            }
+            Ok::<_, DatabaseError>(started.elapsed())
+        });
+        let admitted: Result<Vec<Duration>, _> = join_all(environments).await.into_iter().collect();
+
+        let last = admitted.unwrap().into_iter().max().unwrap();
+        // At full use of the rate the last one is admitted after nine seconds.
+        assert!(last < Duration::from_secs(13), "{last:?}");
+        let attempts = attempts.into_inner();
+        assert!(attempts.len() < COUNT * 6, "{} attempts", attempts.len());
+        let most = attempts.chunk_by(|a, b| a.as_millis() / 100 == b.as_millis() / 100).skip(1).map(<[_]>::len).max();
+        assert!(most.unwrap() < COUNT / 2, "{most:?} attempts within 100 ms");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_go_on_until_the_deadline() {
+        for is_rate_exceeded in [false, true] {
+            let (started, limit) = (Instant::now(), Duration::from_secs(20));
+            let (mut retries, mut waits) = (retries(limit), Vec::new());
+
+            while retries.wait(refused(is_rate_exceeded), true).await.is_ok() {
+                waits.push(started.elapsed());
+            }
+
+            let last = started.elapsed();
+            assert!(last > limit - LAST_ATTEMPT && last < limit, "{last:?}");
+            let first = waits[0];
+            let minimum = if is_rate_exceeded { RATE_BACKOFF.0 } else { BACKOFF.0 };
+            assert!((minimum / 2..=minimum + Duration::from_millis(1)).contains(&first), "{first:?}");
+            assert!(waits.len() < 40, "{waits:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_that_may_not_be_retried_end_the_operation() {
+        let mut retries = retries(Duration::from_secs(20));
+
+        assert!(retries.wait(refused(false), false).await.is_err());
+        assert!(retries.wait(Failure::permanent(DatabaseError::AlreadyHeld), true).await.is_err());
+
+        assert_eq!(retries.started.elapsed(), Duration::ZERO);
+    }
 }
