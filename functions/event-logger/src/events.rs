@@ -23,7 +23,7 @@ pub(crate) const BY_KEY: &str = r#"
     SELECT id, event_name, "timestamp", issuer, subject, email, "timestamp" < now() - interval '30 days' AS is_expired
     FROM events WHERE key = $1::text::uuid
 "#;
-/// For events of the previous version. The next release drops the column and this statement.
+/// For events of the previous version. The next release drops this statement, and a later one the column (docs/database.md).
 pub(crate) const BY_IDEMPOTENCY_KEY: &str = r#"
     SELECT id, event_name, "timestamp", issuer, subject, email, "timestamp" < now() - interval '30 days' AS is_expired
     FROM events WHERE issuer = $1 AND subject = $2 AND idempotency_key = $3

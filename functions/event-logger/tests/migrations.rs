@@ -151,7 +151,7 @@ async fn both_sets_of_migrations_have_the_same_schema() {
     let mut on_postgres = support::schema(&mut upgraded).await;
     let on_dsql = support::schema(&mut dsql.connect().await).await;
 
-    // For the previous version; the next release drops it with its column.
+    // For the previous version; the contract drops it with its column.
     let extra =
         "index CREATE UNIQUE INDEX events_idempotency ON public.events USING btree (issuer, subject, idempotency_key)";
     assert!(on_postgres.iter().any(|own| own == extra), "{on_postgres:#?}");
