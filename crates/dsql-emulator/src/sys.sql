@@ -1,6 +1,9 @@
 -- The lock is for emulators that start at the same time in front of one database.
 SELECT pg_advisory_xact_lock(7234296131);
 
+-- Before Postgres 15 every role may create tables there. Aurora DSQL is compatible with Postgres 16.
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
 CREATE SCHEMA IF NOT EXISTS sys;
 CREATE TABLE IF NOT EXISTS sys.jobs (
     job_id text PRIMARY KEY, status text NOT NULL, details text, job_type text NOT NULL, object_name text,
