@@ -122,6 +122,8 @@ enum Outcome {
     HandlerError,
     Invalid,
     Refused,
+    #[cfg(feature = "limits")]
+    Limited,
     Timeout,
     TooLarge,
     Unavailable,
@@ -137,6 +139,8 @@ impl Outcome {
             Self::HandlerError => "tool_error",
             Self::Invalid => "invalid",
             Self::Refused => "refused",
+            #[cfg(feature = "limits")]
+            Self::Limited => "limited",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
             Self::Unavailable => "unavailable",
@@ -192,6 +196,8 @@ impl Outcome {
     fn of_response(response: &ResponseSummary) -> Self {
         match response.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Refused,
+            #[cfg(feature = "limits")]
+            StatusCode::TOO_MANY_REQUESTS => Self::Limited,
             status if status.is_server_error() => Self::Fault,
             status if status.is_client_error() || response.code.is_some() => Self::Invalid,
             _ => Self::Ok,
@@ -211,6 +217,12 @@ impl OutcomeSummary {
     pub(crate) fn of(outcome: &CallOutcome) -> Self {
         let fault = outcome.fault.as_ref().map(|fault| clip(&error_chain(fault.as_ref()), MAX_ERROR_CHARS));
         Self { outcome: Outcome::of(outcome), fault, too_large: None }
+    }
+
+    /// The outcome of a request over a rate limit.
+    #[cfg(feature = "limits")]
+    pub(crate) fn limited() -> Self {
+        Self { outcome: Outcome::Limited, fault: None, too_large: None }
     }
 
     pub(crate) fn too_large(bytes: usize, limit: usize) -> Self {
@@ -356,6 +368,8 @@ impl CallLog {
             }
             Outcome::Abandoned => log_event!(NAME, WARN, "a request was abandoned before its response was complete"),
             Outcome::Invalid | Outcome::Refused => log_event!(REJECTION, INFO, "a request was answered"),
+            #[cfg(feature = "limits")]
+            Outcome::Limited => log_event!(REJECTION, INFO, "a request was answered"),
             Outcome::Ok | Outcome::InputRequired | Outcome::HandlerError => {
                 log_event!(NAME, INFO, "a request was answered");
             }

@@ -8,6 +8,8 @@ use std::{
 
 use mcp_server::{BuildError, InitError, StateKey};
 
+#[cfg(feature = "limits")]
+use crate::anonymous_limit::AnonymousLimit;
 use crate::{Authentication, Origin, PublicUrl, authentication::AUTH, logs};
 
 const PUBLIC_URL: &str = "MCP_PUBLIC_URL";
@@ -199,6 +201,9 @@ pub struct HttpConfig {
     pub authentication: Authentication,
     /// `MCP_ANONYMOUS=deny`: anonymous callers are rejected, even for public items.
     pub denies_anonymous: bool,
+    /// `MCP_ANONYMOUS_LIMIT`: the rate limit of anonymous callers and of failed authentication.
+    #[cfg(feature = "limits")]
+    pub anonymous_limit: AnonymousLimit,
     /// `MCP_CHALLENGE=result`: a `tools/call` without the required token or scope gets a tool result that carries the challenge
     /// in `_meta`, instead of status 401 or 403. For clients that expect it there.
     pub challenges_in_result: bool,
@@ -256,6 +261,8 @@ impl FromEnv for HttpConfig {
         Ok(Self {
             authentication,
             denies_anonymous,
+            #[cfg(feature = "limits")]
+            anonymous_limit: AnonymousLimit::from_env(env)?,
             challenges_in_result: choice(CHALLENGE, "header", "result")?,
             hides_page: choice(PAGE, "on", "off")?,
             logs_subjects: choice(LOG_SUBJECT, "pseudonym", "plain")?,

@@ -22,12 +22,18 @@ mod headers;
 mod member;
 mod query;
 mod response;
+#[cfg(feature = "limits")]
+mod source_address;
 
 use headers::Headers;
 use member::{FromMember, Member, Text};
 use query::{Cookies, Parameters};
 pub use response::EventResponse;
 pub(crate) use response::{encoded_bytes, sanitize_response, take_cookies};
+#[cfg(feature = "limits")]
+use source_address::RawIdentity;
+#[cfg(feature = "limits")]
+pub use source_address::SourceAddress;
 
 /// An HTTP request that was received as a Lambda event. Made with [`from_event`](Self::from_event).
 #[derive(Debug)]
@@ -165,6 +171,9 @@ struct RawRequestContext<'a> {
     http: Member<RawHttp<'a>>,
     #[serde(borrow)]
     domain_name: Member<Text<'a>>,
+    #[cfg(feature = "limits")]
+    #[serde(borrow)]
+    identity: Member<RawIdentity<'a>>,
     #[serde(borrow)]
     stage: Member<Text<'a>>,
     elb: Option<IgnoredAny>,
@@ -183,6 +192,9 @@ struct RawAuthorizer {
 struct RawHttp<'a> {
     #[serde(borrow)]
     method: Member<Text<'a>>,
+    #[cfg(feature = "limits")]
+    #[serde(borrow, rename = "sourceIp")]
+    source_ip: Member<Text<'a>>,
 }
 
 /// Implements `FromMember` for structs that are objects in an event.
@@ -197,12 +209,17 @@ macro_rules! from_map {
 }
 
 from_map!(RawEvent, RawRequestContext, RawHttp);
+#[cfg(feature = "limits")]
+from_map!(RawIdentity);
 
 impl RawEvent<'_> {
     fn into_request(self) -> Result<LambdaRequest, EventError> {
         let context = self.request_context.read()?;
         let has_context = context.is_some();
-        let RawRequestContext { http, domain_name, stage, elb, authorizer } = context.unwrap_or_default();
+        let context = context.unwrap_or_default();
+        #[cfg(feature = "limits")]
+        let address = source_address::source_address(&context);
+        let RawRequestContext { http, domain_name, stage, elb, authorizer, .. } = context;
         let (http, domain_name, stage) = (http.read()?, domain_name.read()?, stage.read()?);
         let (version, raw_path, path) = (self.version.read()?, self.raw_path.read()?, self.path.read()?);
         let (http_method, body, is_base64) =
@@ -285,6 +302,8 @@ impl RawEvent<'_> {
             *request.headers_mut() = headers.map;
         }
         let request = request.map_err(|_| bad_request("the request's path or query string is malformed"))?;
+        #[cfg(feature = "limits")]
+        let request = source_address::with_address(request, address);
         if source != EventSource::FunctionUrl {
             // In these events, the caller controls the domain name and the authorizer.
             return Ok(LambdaRequest { request, source, domain_name: None, iam: None });

@@ -4,8 +4,9 @@
 //! media type, size, JSON-RPC, protocol version, mirrored headers. Then `mcp-server` dispatches it, and its result gets a status.
 //!
 //! Bottom-up: `responses` builds responses, `exchange` is the state of a request, `finisher` converts an outcome into a response,
-//! `handler_scopes` handles scope errors of handlers, `calls` serves a request and `batch` a batch, `discovery` serves the HTML
-//! page and the metadata, `routes` serves other paths and layers. `service` implements `tower_service::Service`.
+//! `limits` rejects requests over a rate limit, `handler_scopes` handles scope errors of handlers, `calls` serves a request and
+//! `batch` a batch, `discovery` serves the HTML page and the metadata, `routes` serves other paths and layers. `service` implements
+//! `tower_service::Service`.
 
 use std::{
     borrow::Cow,
@@ -36,6 +37,8 @@ mod discovery;
 mod exchange;
 mod finisher;
 mod handler_scopes;
+#[cfg(feature = "limits")]
+mod limits;
 mod responses;
 mod routes;
 mod service;
@@ -113,6 +116,8 @@ impl McpService {
     #[track_caller]
     pub fn new<S: Send + Sync + 'static>(server: Server<S>, config: HttpConfig) -> Result<Self, InitError> {
         let authorization = config.authentication.authorization(&config);
+        #[cfg(feature = "limits")]
+        let server = config.anonymous_limit.apply(server);
         let settings =
             Settings { state_key: config.state_key.clone(), authorization, describe_access: Some(security_schemes) };
         let server = server.build(settings).map_err(config::to_init_error)?;
@@ -197,6 +202,8 @@ impl McpService {
                     #[cfg(feature = "token-exchange")]
                     let invocation = self.authenticator.with_caller_token(&parts.headers, invocation);
                     let invocation = Arc::new(invocation);
+                    #[cfg(feature = "limits")]
+                    let address = limits::source_address(&parts.extensions);
                     let exchange = Exchange {
                         headers: &parts.headers,
                         accept: Accept::of(&parts.headers),
@@ -204,10 +211,22 @@ impl McpService {
                         invocation,
                         limits: self.limits(transport),
                         challenger,
+                        #[cfg(feature = "limits")]
+                        address,
                     };
-                    let response = match &rejected {
-                        None => self.post(&exchange, message).instrument(span).await,
-                        Some(rejected) => exchange.reject(rejected, message.as_ref().ok()),
+                    #[cfg(feature = "limits")]
+                    let limited = {
+                        let (invocation, message) = (&exchange.invocation, message.as_ref().ok());
+                        let is_authenticated = invocation.principal.is_some();
+                        self.count_anonymous(address, is_authenticated, rejected.as_ref(), message, invocation.received)
+                            .map(|limited| exchange.reject_anonymous(&limited, message))
+                    };
+                    #[cfg(not(feature = "limits"))]
+                    let limited = None;
+                    let response = match (limited, &rejected) {
+                        (None, None) => self.post(&exchange, message).instrument(span).await,
+                        (None, Some(rejected)) => exchange.reject(rejected, message.as_ref().ok()),
+                        (Some(limited), _) => limited,
                     };
                     exchange.log_before_dispatch(&response);
                     response

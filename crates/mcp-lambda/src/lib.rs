@@ -80,6 +80,11 @@
 )]
 //! | inspect the client and the request | [`ClientCapabilities`], [`Implementation`], [`ProtocolVersion`], [`RequestId`], [`LoggingLevel`] |
 //! | set cache hints for clients | [`Caching`], [`List`] |
+#![cfg_attr(
+    feature = "limits",
+    doc = "| limit the rate of requests | [`Server::limit`], [`Tool::limit`], [`RateLimit`] |"
+)]
+#![cfg_attr(not(feature = "limits"), doc = "| limit the rate of requests | `RateLimit`, with the feature `limits` |")]
 #![cfg_attr(feature = "postgres", doc = "| use Postgres | [`postgres`], [`main_with_schema`] |")]
 #![cfg_attr(not(feature = "postgres"), doc = "| use Postgres | `postgres`, with the feature of that name |")]
 #![cfg_attr(feature = "https", doc = "| send requests | [`https`] |")]
@@ -100,6 +105,7 @@
 //! | `auth` | authentication of callers by OIDC access tokens |
 //! | `https` | an HTTPS client for handlers, with limits and protection against server-side request forgery |
 //! | `interactive` | elicitation, sampling and roots requests from handlers: [`InteractiveContext`] |
+//! | `limits` | rate limits by caller and by network address: `Server::limit`, `Tool::limit` |
 //! | `otel` | export of spans to an OpenTelemetry collector |
 //! | `postgres` | a Postgres connection for each concurrent request of an execution environment |
 //! | `secrets` | the state key from Secrets Manager: `MCP_STATE_KEY_SECRET_ARN` |
@@ -109,8 +115,11 @@
 //!
 #![doc = include_str!("guide/local.md")]
 #![doc = include_str!("guide/handlers.md")]
+#![cfg_attr(feature = "limits", doc = include_str!("guide/limits.md"))]
 #![cfg_attr(feature = "postgres", doc = include_str!("guide/database.md"))]
 
+#[cfg(feature = "limits")]
+mod anonymous_limit;
 mod authentication;
 mod body;
 mod call_log;
@@ -152,6 +161,9 @@ pub(crate) use transport::{
 
 #[doc(no_inline)]
 pub use mcp_server::CancellationToken;
+#[cfg(feature = "limits")]
+#[doc(inline)]
+pub use mcp_server::RateLimit;
 #[doc(inline)]
 pub use mcp_server::{
     Amount, Arguments, Authorization, Base64, BoxError, Caching, Cursor, Elicited, Enforcement, HandlerContext,

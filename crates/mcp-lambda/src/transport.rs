@@ -44,8 +44,11 @@
 //! | `call_log` | the log event of each call |
 //! | `traces` | the server span of each call |
 //! | `config` | settings from environment variables |
+//! | `anonymous_limit` | with the feature `limits`: the rate limit of anonymous callers |
 //! | `secrets` | settings whose values are in Secrets Manager |
 
+#[cfg(feature = "limits")]
+pub use crate::{anonymous_limit::AnonymousLimit, events::SourceAddress};
 pub use crate::{
     authentication::{Authentication, IamIdentity},
     body::Body,

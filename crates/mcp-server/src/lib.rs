@@ -43,6 +43,7 @@
 //! | `store` | with the feature `store`: state that outlives a request |
 //! | `interaction` | elicitation, sampling, roots: forms, and the sealed `requestState` |
 //! | `handler` | [`RequestContext`], [`InteractiveContext`], and the errors that handlers return |
+//! | `limits` | with the feature `limits`: how many requests a caller may make |
 //! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and completion of their arguments |
 //! | `dispatch` | [`BuiltServer`]: dispatches each [`Call`] and returns its [`CallResponse`] |
 //! | `server` | [`Server`], the builder |
@@ -54,6 +55,8 @@ mod error;
 mod handler;
 mod interaction;
 mod items;
+#[cfg(feature = "limits")]
+mod limits;
 mod policy;
 mod schema;
 mod server;
@@ -84,6 +87,8 @@ pub use items::{
     resource::{Resource, ResourceOutput, ResourcePage, ResourceTemplate},
     tool::{NoArguments, Tool},
 };
+#[cfg(feature = "limits")]
+pub use limits::{limiter::Limited, rate_limit::RateLimit};
 pub use mcp_protocol::{json, uri};
 #[cfg(feature = "pseudonyms")]
 pub use policy::pseudonym::Pseudonyms;

@@ -10,6 +10,11 @@ use std::{
 
 use mcp_protocol::{Icon, Implementation, JsonObject};
 
+#[cfg(feature = "limits")]
+use crate::limits::{
+    limiter::{Anonymous, Limits},
+    rate_limit::RateLimit,
+};
 #[cfg(feature = "store")]
 use crate::store::{SealedStore, Store, StoreKeys};
 use crate::{
@@ -65,6 +70,10 @@ pub struct Server<S> {
     requirement: Requirement,
     scope_hierarchy: Vec<(String, Vec<String>)>,
     hooks: Hooks,
+    #[cfg(feature = "limits")]
+    limit: Option<RateLimit>,
+    #[cfg(feature = "limits")]
+    anonymous_limit: Anonymous,
     #[cfg(feature = "store")]
     store: Option<Arc<dyn Store>>,
 }
@@ -82,6 +91,10 @@ impl<S: Send + Sync + 'static> Server<S> {
             requirement: Requirement::default(),
             scope_hierarchy: Vec::new(),
             hooks: Hooks::default(),
+            #[cfg(feature = "limits")]
+            limit: None,
+            #[cfg(feature = "limits")]
+            anonymous_limit: Anonymous::AsServer,
             #[cfg(feature = "store")]
             store: None,
         }
@@ -236,6 +249,27 @@ impl<S: Send + Sync + 'static> Server<S> {
         self
     }
 
+    /// Limits the requests of each caller: of every method, and in a batch each. Notifications and malformed requests are not counted,
+    /// and of an authenticated caller only requests that it is authorized for.
+    ///
+    /// Anonymous callers have the same limit, by address and in each execution environment, unless
+    /// [`limit_anonymous`](Self::limit_anonymous) sets another.
+    #[cfg(feature = "limits")]
+    #[must_use]
+    pub fn limit(mut self, limit: RateLimit) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Limits the requests of anonymous callers, and those with failed authentication, by address. `None` removes their limits, also
+    /// those of tools.
+    #[cfg(feature = "limits")]
+    #[must_use]
+    pub fn limit_anonymous(mut self, limit: impl Into<Option<RateLimit>>) -> Self {
+        self.anonymous_limit = limit.into().map_or(Anonymous::Unlimited, Anonymous::Limit);
+        self
+    }
+
     /// Builds the server, and renders lists once for each revision.
     ///
     /// # Errors
@@ -246,6 +280,15 @@ impl<S: Send + Sync + 'static> Server<S> {
     pub fn build(self, settings: Settings) -> Result<BuiltServer, BuildError> {
         #[cfg(feature = "store")]
         let store = self.store.map(|store| sealed(store, &self.info.name, settings.state_key.as_ref())).transpose()?;
+        #[cfg(feature = "limits")]
+        let limits = {
+            let is_limited = self.limit.is_some() || matches!(self.anonymous_limit, Anonymous::Limit(_));
+            let has_limit = is_limited || self.catalog.tools.iter().any(|tool| tool.limit.is_some());
+            let limits = has_limit.then(|| Limits::new(self.limit, self.anonymous_limit));
+            #[cfg(feature = "store")]
+            let limits = limits.map(|limits| limits.with_store(store.clone()));
+            limits
+        };
         let Self {
             info,
             instructions,
@@ -304,6 +347,8 @@ impl<S: Send + Sync + 'static> Server<S> {
             catalog,
             lists,
             hooks,
+            #[cfg(feature = "limits")]
+            limits,
             #[cfg(feature = "store")]
             store,
         }))

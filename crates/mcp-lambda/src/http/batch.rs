@@ -77,6 +77,16 @@ impl McpService {
                         log.clear_cold_start();
                     }
                     has_logged |= log.is_some();
+                    #[cfg(feature = "limits")]
+                    if let Err(limited) = own.resolved.count(exchange.address).await {
+                        if let Some(log) = &mut log {
+                            log.set_method(&request.method);
+                        }
+                        let message = self.limited_in_batch(exchange, request, revision, &limited, log);
+                        limits.max_bytes = limits.max_bytes.saturating_sub(encoded_bytes(&HeaderMap::new(), &message));
+                        responses.push(message);
+                        continue;
+                    }
                     let (sender, notifications) = mpsc::channel(NOTIFICATION_BUFFER);
                     let answer = run_batched(exchange, *own, revision, sender, log.as_mut());
                     let outcome = collect_outcome(answer, notifications, &mut sent).await;

@@ -74,6 +74,10 @@ impl McpService {
         if !exchange.accept.fits(revision) && self.admit(exchange).is_ok() {
             return not_acceptable(Some(&request.id));
         }
+        #[cfg(feature = "limits")]
+        if let Err(limited) = resolved.count(exchange.address).await {
+            return self.reject_limited(exchange, request, revision, &limited);
+        }
         let (notifications, mut receiver) = exchange.notifications(&meta, revision);
         let mut work = match resolved.run(Call { id: request.id.clone(), meta, notifications }) {
             CallResponse::Ready(outcome) => {

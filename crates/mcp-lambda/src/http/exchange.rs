@@ -29,6 +29,9 @@ pub(super) struct Exchange<'a> {
     pub(super) invocation: Arc<Invocation>,
     pub(super) limits: ResponseLimits,
     pub(super) challenger: Challenger<'a>,
+    /// The network address of the caller.
+    #[cfg(feature = "limits")]
+    pub(super) address: Option<std::net::IpAddr>,
     /// Taken by the `Finisher`.
     pub(super) log: Mutex<Option<CallLog>>,
 }

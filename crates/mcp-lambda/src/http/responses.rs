@@ -200,7 +200,7 @@ pub(super) fn method_not_allowed(message: &'static str, allowed: &'static str) -
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ErrorCode(pub(super) i64);
 
-fn error_body(status: StatusCode, id: Option<&RequestId>, error: &ErrorObject) -> Response<Body> {
+pub(super) fn error_body(status: StatusCode, id: Option<&RequestId>, error: &ErrorObject) -> Response<Body> {
     let mut response = json_body(status, jsonrpc::error_response(id, error));
     response.extensions_mut().insert(ErrorCode(error.code));
     response

@@ -18,6 +18,8 @@ use mcp_server::{BoxError, CallError, Invocation, Principal, error_chain};
 use tokio::time::sleep_until;
 use tower::{Layer, Service};
 
+#[cfg(feature = "limits")]
+use super::limits;
 use super::{
     ENDPOINT, MAX_REQUEST_BYTES, WELL_KNOWN,
     exchange::{ResponseLimits, log_unauthorized_of},
@@ -341,7 +343,16 @@ async fn authenticate(
     // The audience of tokens is the endpoint: routes are not protected resources of their own.
     let challenger = Challenger { authenticator, server, own_url, endpoint: ENDPOINT };
     let iam = transport.and_then(|transport| transport.iam.as_ref());
-    let principal = authenticator.admit(&parts.headers, own_url, iam, invocation).await.map_err(|rejected| {
+    let admitted = authenticator.admit(&parts.headers, own_url, iam, invocation).await;
+    #[cfg(feature = "limits")]
+    {
+        let is_authenticated = matches!(admitted, Ok(Some(_)));
+        let (address, rejected) = (limits::source_address(&parts.extensions), admitted.as_ref().err());
+        if let Some(limited) = service.count_anonymous(address, is_authenticated, rejected, None, invocation.received) {
+            return Err(Box::new(limits::reject_at_route(&invocation.request_id, &limited)));
+        }
+    }
+    let principal = admitted.map_err(|rejected| {
         rejected.log(&invocation.request_id);
         auth_error_response(&rejected, None, challenger.rejected(&rejected, &[]))
     })?;

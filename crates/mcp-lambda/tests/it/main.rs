@@ -19,6 +19,8 @@ mod front_page;
 mod interaction;
 mod legacy;
 mod lifecycle;
+#[cfg(feature = "limits")]
+mod limits;
 mod meta;
 mod modern;
 mod page;

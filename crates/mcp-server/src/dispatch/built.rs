@@ -20,6 +20,8 @@ pub(crate) struct Built {
     pub(crate) catalog: Catalog,
     pub(crate) lists: Lists,
     pub(crate) hooks: Hooks,
+    #[cfg(feature = "limits")]
+    pub(crate) limits: Option<crate::limits::limiter::Limits>,
     #[cfg(feature = "store")]
     pub(crate) store: Option<crate::store::SealedStore>,
 }

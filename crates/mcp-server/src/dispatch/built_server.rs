@@ -119,6 +119,28 @@ impl BuiltServer {
         self.0.renderer.tool_outcome(output, revision).of_kind(ResultKind::Challenged)
     }
 
+    /// Counts requests of an anonymous caller, or with failed authentication, under the limit of anonymous callers: all of
+    /// them, or none. Callers whose address is not known share one count.
+    ///
+    /// # Errors
+    ///
+    /// When the limit does not permit them.
+    #[cfg(feature = "limits")]
+    pub fn count_anonymous(
+        &self,
+        address: Option<std::net::IpAddr>,
+        requests: u32,
+        received: std::time::SystemTime,
+    ) -> Result<(), crate::Limited> {
+        self.0.limits.as_ref().map_or(Ok(()), |limits| limits.count_anonymous(address, requests, received))
+    }
+
+    /// Renders the rejection of a `tools/call` that is over a limit as a tool result, which the model reads.
+    #[cfg(feature = "limits")]
+    pub fn limited_result(&self, limited: &crate::Limited, revision: ProtocolVersion) -> CallOutcome {
+        self.0.renderer.tool_error(limited.message.clone(), revision)
+    }
+
     /// Reports whether [`close`](Self::close) has an effect, so that a transport must register for shutdown.
     pub fn has_close_hook(&self) -> bool {
         self.0.hooks.has_close()

@@ -137,6 +137,25 @@ impl<'a> Resolved<'a> {
         self.error.filter(CallError::is_authorization)
     }
 
+    /// Counts the request under the limits of the server and of its tool, unless it is rejected anyway. Call it before
+    /// [`run`](Self::run). Requests of anonymous callers were counted under the server's limit by
+    /// [`BuiltServer::count_anonymous`](crate::BuiltServer::count_anonymous).
+    ///
+    /// # Errors
+    ///
+    /// When a limit does not permit the request.
+    #[cfg(feature = "limits")]
+    pub async fn count(&self, address: Option<std::net::IpAddr>) -> Result<(), crate::Limited> {
+        let (Some(limits), None) = (&self.built.limits, &self.error) else {
+            return Ok(());
+        };
+        let tool = match &self.target {
+            Some(Target::Tool(tool)) => tool.limit.as_ref().map(|limit| (tool.definition.name.as_str(), limit)),
+            _ => None,
+        };
+        limits.count(&self.invocation, address, tool).await
+    }
+
     /// Runs the request, unless its caller is not authorized. Rendered results are returned immediately; a handler is
     /// a future.
     pub fn run(self, call: Call) -> CallResponse {

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
+#[cfg(feature = "limits")]
+use crate::limits::rate_limit::RateLimit;
 use crate::{
     Arguments, HandlerContext, HandlerError, RequestContext, arguments,
     arguments::raw::{Check, Compile, RawSchemaFeature},
@@ -76,6 +78,8 @@ pub struct Tool<S> {
     pub(crate) mirrored: Vec<MirroredParameter>,
     raw_schema: Option<RawSchema>,
     pub(crate) new_result_validator: Option<NewResultValidator>,
+    #[cfg(feature = "limits")]
+    pub(crate) limit: Option<RateLimit>,
     state: PhantomData<fn(S)>,
 }
 
@@ -234,6 +238,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
             mirrored,
             raw_schema,
             new_result_validator,
+            #[cfg(feature = "limits")]
+            limit: None,
             state: PhantomData,
         }
     }
@@ -283,6 +289,16 @@ impl<S: Send + Sync + 'static> Tool<S> {
         self
     }
 
+    /// Limits the calls of this tool by each caller. They count under the limit of the [server](crate::Server::limit), too, and so does a
+    /// call that this limit rejects.
+    ///
+    /// An authenticated caller over the limit gets a tool result with `isError`, whose text says when to try again.
+    #[cfg(feature = "limits")]
+    #[must_use]
+    pub fn limit(self, limit: RateLimit) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
     /// Passes arguments to the handler without validation against the hand-written schema.
     ///
     /// # Panics
@@ -318,6 +334,8 @@ impl<S> Tool<S> {
     pub(crate) fn registered(self) -> Tool<Registered> {
         let Self { definition, handler, required_capabilities, cipher, requirement, mirrored, raw_schema, .. } = self;
         let (new_result_validator, state) = (self.new_result_validator, PhantomData);
+        #[cfg(feature = "limits")]
+        let limit = self.limit;
         Tool {
             definition,
             handler,
@@ -327,6 +345,8 @@ impl<S> Tool<S> {
             mirrored,
             raw_schema,
             new_result_validator,
+            #[cfg(feature = "limits")]
+            limit,
             state,
         }
     }
