@@ -5,6 +5,8 @@
 
 #[path = "store/harness.rs"]
 mod harness;
+#[path = "store/limits.rs"]
+mod limits;
 #[path = "store/parity.rs"]
 mod parity;
 
