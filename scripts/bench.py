@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 import bench_events
+import bench_limits
 import bench_scaling
 import bench_table
 import counting
@@ -63,6 +64,7 @@ def main():
         driver, binaries = build("release", folder)
         rows = greeter(driver, binaries, folder, arguments.runs, arguments.calls)
         rows += bench_scaling.all(driver, binaries, folder)
+        rows += bench_limits.rows(driver, folder)
     bench_table.show_verdict(rows)
     file = keep([dataclasses.asdict(row) for row in rows], "results.json")
     print(f"\n{arguments.runs} interleaved runs of {arguments.calls} warm calls on one core; also in {file}")

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 const TOOLS: &str = "BENCH_TOOLS";
+#[cfg(feature = "limits")]
+const LIMIT: &str = "BENCH_LIMIT";
 
 fn main() -> ExitCode {
     mcp_lambda::main(service)
@@ -17,12 +19,23 @@ struct Config {
     http: HttpConfig,
     /// `BENCH_TOOLS`: number of greeting tools; if set, there are no other tools.
     tools: Option<usize>,
+    /// `BENCH_LIMIT`: requests of a caller in an hour, leased from a store.
+    #[cfg(feature = "limits")]
+    limit: Option<u32>,
 }
 
 impl FromEnv for Config {
     fn from_env(env: &Env) -> Result<Self, InitError> {
         let number = |text: &str| text.parse().map_err(|_| InitError::setting(TOOLS, "a number", text));
-        Ok(Self { http: HttpConfig::from_env(env)?, tools: env.get(TOOLS).map(number).transpose()? })
+        Ok(Self {
+            http: HttpConfig::from_env(env)?,
+            tools: env.get(TOOLS).map(number).transpose()?,
+            #[cfg(feature = "limits")]
+            limit: env
+                .get(LIMIT)
+                .map(|text| text.parse().map_err(|_| InitError::setting(LIMIT, "a number", text)))
+                .transpose()?,
+        })
     }
 }
 
@@ -35,6 +48,13 @@ async fn service(config: Config) -> Result<McpService, InitError> {
         ],
     };
     let server = Server::new("bench-subject", env!("CARGO_PKG_VERSION"), ());
+    #[cfg(feature = "limits")]
+    let server = match config.limit {
+        Some(limit) => server
+            .limit(mcp_lambda::RateLimit::per_caller(limit, std::time::Duration::from_secs(3600)))
+            .store(mcp_lambda::store::MemoryStore::new()),
+        None => server,
+    };
     McpService::new(tools.into_iter().fold(server, Server::tool), config.http)
 }
 

@@ -36,11 +36,16 @@ async fn render(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, Hand
     Ok("rendered")
 }
 
+async fn status(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
+    Ok("ready")
+}
+
 async fn service(Config { http, caller }: Config) -> Result<McpService, InitError> {
     let tool = Tool::new("render", render).description("Renders a report.").read_only();
     let server = Server::new("reports", env!("CARGO_PKG_VERSION"), ())
         .limit(RateLimit::per_caller(20, MINUTE))
-        .tool(tool.limit(RateLimit::per_caller(2, MINUTE)));
+        .tool(tool.limit(RateLimit::per_caller(2, MINUTE)))
+        .tool(Tool::new("status", status).description("Reports whether reports can be rendered.").read_only());
     let with_caller = move |mut request: Request<Body>| {
         if let Some(invocation) = request.extensions_mut().get_mut::<Invocation>() {
             invocation.principal.clone_from(&caller);
