@@ -237,7 +237,7 @@ impl Database {
     ) -> Result<(), DatabaseError> {
         if failure.class.is_authentication && !self.sessions.discard_password().await {
             // The next attempt would be rejected too.
-            return Err(DatabaseError::Other(failure.error.into()));
+            return Err(retries.overall(DatabaseError::Other(failure.error.into())));
         }
         retries.wait(failure, may_repeat).await
     }

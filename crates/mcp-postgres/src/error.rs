@@ -151,7 +151,7 @@ impl From<sqlx::Error> for DatabaseError {
 }
 
 /// Marks an error whose statement may have been executed.
-fn outcome_unknown(error: DatabaseError) -> DatabaseError {
+pub(crate) fn outcome_unknown(error: DatabaseError) -> DatabaseError {
     DatabaseError::OutcomeUnknown(Unavailable::new(UNKNOWN, error).into())
 }
 

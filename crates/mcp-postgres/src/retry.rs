@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use mcp_server::error_chain;
 use tokio::time::{Instant, sleep};
 
-use crate::{DatabaseError, error::Failure};
+use crate::{
+    DatabaseError,
+    error::{Failure, outcome_unknown},
+};
 
 /// Time limit of one operation once it has its connection. Connecting may take until the deadline: a paused database needs
 /// half a minute to resume.
@@ -56,20 +59,39 @@ pub(crate) struct Retries {
     pub(crate) end: Instant,
     backoff: Duration,
     last: Option<DatabaseError>,
+    /// An attempt may have been executed.
+    is_unknown: bool,
 }
 
 impl Retries {
     pub(crate) fn new(budget: Budget) -> Self {
         let started = Instant::now();
-        Self { started, end: budget.end.unwrap_or(started + OPERATION_TIMEOUT), backoff: BACKOFF.0, last: None }
+        let end = budget.end.unwrap_or(started + OPERATION_TIMEOUT);
+        Self { started, end, backoff: BACKOFF.0, last: None, is_unknown: false }
     }
 
     /// Waits before the next attempt.
     ///
     /// # Errors
     ///
-    /// The operation's error, if there is no further attempt.
+    /// The operation's error, if there is no further attempt: [`DatabaseError::OutcomeUnknown`] if any attempt may have been
+    /// executed.
     pub(crate) async fn wait(&mut self, failure: Failure, may_repeat: bool) -> Result<(), DatabaseError> {
+        self.is_unknown |= matches!(failure.error, DatabaseError::OutcomeUnknown(_));
+        let waited = self.wait_unless_over(failure, may_repeat).await;
+        waited.map_err(|error| self.overall(error))
+    }
+
+    /// The error of the whole operation, of which this is the last one.
+    pub(crate) fn overall(&self, error: DatabaseError) -> DatabaseError {
+        match error {
+            error @ DatabaseError::OutcomeUnknown(_) => error,
+            error if self.is_unknown => outcome_unknown(error),
+            error => error,
+        }
+    }
+
+    async fn wait_unless_over(&mut self, failure: Failure, may_repeat: bool) -> Result<(), DatabaseError> {
         let Failure { error, class } = failure;
         // A retry timed out: the error before it is more specific.
         if matches!(error, DatabaseError::TimedOut) && class.is_without_effect && self.last.is_some() {
@@ -182,6 +204,23 @@ mod tests {
             assert!((minimum / 2..=minimum + Duration::from_millis(1)).contains(&first), "{first:?}");
             assert!(waits.len() < 40, "{waits:?}");
         }
+    }
+
+    /// Otherwise the caller repeats a write that was executed, since the last attempt could not connect.
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_of_unknown_outcome_decides_the_error_of_later_ones() {
+        let mut retries = retries(Duration::from_secs(2));
+        let lost = Class { is_transient: true, is_connection_lost: true, ..Class::default() };
+        let unknown = Failure { error: DatabaseError::Unavailable("lost".into()), class: lost }.into_write_failure();
+
+        retries.wait(unknown, true).await.unwrap();
+        let error = loop {
+            if let Err(error) = retries.wait(refused(false), true).await {
+                break error;
+            }
+        };
+
+        assert!(matches!(error, DatabaseError::OutcomeUnknown(_)), "{error:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -155,11 +155,7 @@ impl PostgresStore {
             let is_unknown = matches!(failure.error, DatabaseError::OutcomeUnknown(_));
             is_repeated.fetch_or(is_unknown, Ordering::Relaxed);
             let may_repeat = policy != RetryPolicy::IfWithoutEffect || !is_unknown;
-            self.database.wait(&mut retries, failure, may_repeat).await.map_err(|error| match error {
-                error @ DatabaseError::OutcomeUnknown(_) => error,
-                error if is_repeated.load(Ordering::Relaxed) => DatabaseError::OutcomeUnknown(error.into()),
-                error => error,
-            })?;
+            self.database.wait(&mut retries, failure, may_repeat).await?;
         }
     }
 
