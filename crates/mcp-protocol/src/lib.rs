@@ -17,6 +17,7 @@
 //! | `completion` | completion of prompt arguments and template variables |
 //! | `input`, `elicitation`, `sampling`, `roots` | requests from a server to a client, and their results |
 //! | `notifications` | progress and log messages |
+//! | `tasks` | with the feature of that name: the extension `io.modelcontextprotocol/tasks` |
 //! | [`method`] | method names |
 //! | `formats` | values of `format` that clients support |
 //! | [`mirrored`] | tool parameters that clients repeat in headers |
@@ -56,6 +57,8 @@ mod prompts;
 mod resources;
 mod roots;
 mod sampling;
+#[cfg(feature = "tasks")]
+pub mod tasks;
 mod tools;
 pub mod uri;
 mod version;

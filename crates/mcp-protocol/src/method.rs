@@ -27,13 +27,23 @@ pub const RESOURCES_SUBSCRIBE: &str = "resources/subscribe";
 /// `resources/unsubscribe` of the legacy revisions.
 pub const RESOURCES_UNSUBSCRIBE: &str = "resources/unsubscribe";
 
+/// `tasks/get` of the extension `io.modelcontextprotocol/tasks`; its `taskId` is mirrored in the `Mcp-Name` header.
+#[cfg(feature = "tasks")]
+pub const TASKS_GET: &str = "tasks/get";
+/// `tasks/update`: responses to a task's requests; its `taskId` is mirrored in the `Mcp-Name` header.
+#[cfg(feature = "tasks")]
+pub const TASKS_UPDATE: &str = "tasks/update";
+/// `tasks/cancel`; its `taskId` is mirrored in the `Mcp-Name` header.
+#[cfg(feature = "tasks")]
+pub const TASKS_CANCEL: &str = "tasks/cancel";
+
 /// `notifications/progress`, server to client.
 pub const NOTIFICATIONS_PROGRESS: &str = "notifications/progress";
 /// `notifications/message`, server to client.
 pub const NOTIFICATIONS_MESSAGE: &str = "notifications/message";
 
 /// All methods of client requests.
-const REQUESTS: [&str; 14] = [
+const REQUESTS: &[&str] = &[
     SERVER_DISCOVER,
     TOOLS_LIST,
     TOOLS_CALL,
@@ -48,9 +58,15 @@ const REQUESTS: [&str; 14] = [
     LOGGING_SET_LEVEL,
     RESOURCES_SUBSCRIBE,
     RESOURCES_UNSUBSCRIBE,
+    #[cfg(feature = "tasks")]
+    TASKS_GET,
+    #[cfg(feature = "tasks")]
+    TASKS_UPDATE,
+    #[cfg(feature = "tasks")]
+    TASKS_CANCEL,
 ];
 
 /// Returns the constant for a method name; `None` for an unsupported method.
 pub fn known(name: &str) -> Option<&'static str> {
-    REQUESTS.into_iter().find(|own| *own == name)
+    REQUESTS.iter().copied().find(|own| *own == name)
 }

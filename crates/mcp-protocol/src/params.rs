@@ -50,6 +50,10 @@ pub struct RequestParams<'a> {
     /// Level of `logging/setLevel`: a [`LoggingLevel`](crate::LoggingLevel).
     #[serde(borrow, default)]
     pub level: Option<&'a RawValue>,
+    /// Id of a task: see [`task_id`](Self::task_id).
+    #[cfg(feature = "tasks")]
+    #[serde(borrow, default)]
+    pub task_id: Option<&'a RawValue>,
 }
 
 impl<'a> RequestParams<'a> {
@@ -110,6 +114,16 @@ impl<'a> RequestParams<'a> {
     /// Returns an error if the version is missing or not a string.
     pub fn protocol_version(&self) -> Result<Cow<'a, str>, JsonError> {
         required("protocolVersion", self.protocol_version)
+    }
+
+    /// Returns the id of the task.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the id is missing or not a string.
+    #[cfg(feature = "tasks")]
+    pub fn task_id(&self) -> Result<Cow<'a, str>, JsonError> {
+        required("taskId", self.task_id)
     }
 }
 
