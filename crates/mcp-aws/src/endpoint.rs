@@ -2,11 +2,34 @@
 
 use mcp_server::InitError;
 
-/// Returns the endpoint URL of Secrets Manager, with a slash at the end.
+/// Returns the endpoint URL of Lambda in a region, as [`of_service`] does.
+pub(crate) fn lambda<'a>(region: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<String, InitError> {
+    let partition = match region.split('-').collect::<Vec<_>>()[..] {
+        ["cn", ..] => "aws-cn",
+        ["us", "gov", ..] => "aws-us-gov",
+        ["us", "iso", ..] => "aws-iso",
+        ["us", "isob", ..] => "aws-iso-b",
+        ["eusc", ..] => "aws-eusc",
+        _ => "aws",
+    };
+    of_service(("Lambda", "lambda", "AWS_ENDPOINT_URL_LAMBDA"), partition, region, get)
+}
+
+/// Returns the endpoint URL of Secrets Manager, as [`of_service`] does.
+pub(crate) fn secrets_manager<'a>(
+    partition: &str,
+    region: &str,
+    get: impl Fn(&str) -> Option<&'a str>,
+) -> Result<String, InitError> {
+    let service = ("Secrets Manager", "secretsmanager", "AWS_ENDPOINT_URL_SECRETS_MANAGER");
+    of_service(service, partition, region, get)
+}
+
+/// Returns the endpoint URL of a service (its name, the first label of its host, and its variable), with a slash at the end.
 ///
 /// | Variable | Effect |
 /// | --- | --- |
-/// | `AWS_ENDPOINT_URL_SECRETS_MANAGER`, else `AWS_ENDPOINT_URL` | this `https` or `http` URL; the variables below have no effect |
+/// | the service's own, such as `AWS_ENDPOINT_URL_LAMBDA`, else `AWS_ENDPOINT_URL` | this `https` or `http` URL; the variables below have no effect |
 /// | `AWS_USE_DUALSTACK_ENDPOINT` | `true`: the dual-stack endpoint (IPv4 and IPv6) |
 /// | `AWS_USE_FIPS_ENDPOINT` | `true`: the FIPS endpoint |
 ///
@@ -14,12 +37,12 @@ use mcp_server::InitError;
 ///
 /// When an endpoint variable is not an `https` or `http` URL, or no variable is set and the partition is unknown or has no
 /// dual-stack endpoint.
-pub(crate) fn secrets_manager<'a>(
+fn of_service<'a>(
+    (service, host, variable): (&str, &str, &str),
     partition: &str,
     region: &str,
     get: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<String, InitError> {
-    let variable = "AWS_ENDPOINT_URL_SECRETS_MANAGER";
     for name in [variable, "AWS_ENDPOINT_URL"] {
         let Some(url) = get(name) else { continue };
         if !url.starts_with("https://") && !url.starts_with("http://") {
@@ -39,13 +62,11 @@ pub(crate) fn secrets_manager<'a>(
         ("aws-iso-b", false) => "sc2s.sgov.gov",
         ("aws-eusc", false) => "amazonaws.eu",
         _ => {
-            return Err(InitError::new(format!(
-                "no endpoint of Secrets Manager is known for {region}: set {variable}"
-            )));
+            return Err(InitError::new(format!("no endpoint of {service} is known for {region}: set {variable}")));
         }
     };
     let fips = if is_on("AWS_USE_FIPS_ENDPOINT") { "-fips" } else { "" };
-    Ok(format!("https://secretsmanager{fips}.{region}.{suffix}/"))
+    Ok(format!("https://{host}{fips}.{region}.{suffix}/"))
 }
 
 #[cfg(test)]

@@ -27,12 +27,14 @@
 //! | `credentials` | [`CredentialSource`]: the credentials of the function's execution role |
 //! | `signature` | [`sign_headers`] and [`presign`]: Signature Version 4 |
 //! | `endpoint` | the endpoint URL of a service in a region |
+//! | `invoke` | [`AsyncFunction`]: a function that is invoked asynchronously |
 //! | `secret` | [`StoredSecret`]: the current and the previous version of a secret |
 //! | `error` | [`AwsError`] |
 
 mod credentials;
 mod endpoint;
 mod error;
+mod invoke;
 mod secret;
 mod signature;
 #[cfg(test)]
@@ -41,5 +43,6 @@ mod tests;
 pub use aws_credential_types::Credentials;
 pub use credentials::CredentialSource;
 pub use error::AwsError;
+pub use invoke::AsyncFunction;
 pub use secret::{SecretText, SecretVersions, StoredSecret};
 pub use signature::{SigningScope, presign, sign_headers};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mcp_testing::{ScriptedServer, TEST_AWS_CREDENTIALS as KEYS, TEST_SECRET_ARN as ARN};
 use serde_json::json;
 
-use crate::{AwsError, CredentialSource, StoredSecret};
+use crate::{AsyncFunction, AwsError, CredentialSource, StoredSecret};
 
 pub(crate) fn lookup<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<&'a str> {
     |name| pairs.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
@@ -299,4 +299,51 @@ async fn debug_shows_no_secret() {
 
     let shown = format!("{stored:?} {versions:?}");
     assert!(!shown.contains("s3cret") && shown.contains(ARN), "{shown}");
+}
+
+fn function(endpoint: &str, name: &str) -> Result<AsyncFunction, mcp_server::InitError> {
+    let mut variables = vec![("AWS_ENDPOINT_URL_LAMBDA", endpoint), ("AWS_REGION", "eu-west-1")];
+    variables.extend_from_slice(&KEYS);
+    AsyncFunction::from_env("X_FUNCTION", name, lookup(&variables))
+}
+
+#[tokio::test]
+async fn an_asynchronous_invocation_is_signed_and_retried() {
+    let peer = ScriptedServer::start(|number, _| (if number == 1 { 500 } else { 202 }, String::new())).await;
+
+    function(&peer.url(""), "export-tasks:live").unwrap().invoke("{\"a\":1}").await.unwrap();
+
+    let requests = peer.requests();
+    assert_eq!(requests.len(), 2);
+    for part in [
+        "POST /2015-03-31/functions/export-tasks/invocations?Qualifier=live HTTP/1.1\r\n",
+        "x-amz-invocation-type: Event\r\n",
+        "/eu-west-1/lambda/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-invocation-type;x-amz-security-token",
+        "\r\n\r\n{\"a\":1}",
+    ] {
+        assert!(requests[1].contains(part), "{part}: {}", requests[1]);
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_invocation_names_its_cause_and_is_not_retried() {
+    for (status, expected) in
+        [(403, "lambda:InvokeFunction"), (404, "does not exist"), (400, "rejected"), (200, "rejected")]
+    {
+        let peer = ScriptedServer::start(move |_, _| (status, "s3cret".to_owned())).await;
+
+        let error = function(&peer.url(""), "export-tasks").unwrap().invoke("{}").await.unwrap_err();
+
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!format!("{error:?}").contains("s3cret"));
+        assert_eq!(peer.requests().len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn the_name_of_a_function_is_checked() {
+    for name in ["", "a/b", "a b", "a?b", "a:", ":a", "a:b:c", "arn:aws:lambda:x:1:function:a", &"x".repeat(201)] {
+        assert!(function("http://127.0.0.1:1", name).is_err(), "{name}");
+    }
+    assert_eq!(function("http://127.0.0.1:1", "a-b_1:$LATEST").unwrap().name(), "a-b_1:$LATEST");
 }
