@@ -15,4 +15,6 @@ pub(crate) mod resolve;
 mod resources;
 mod run;
 pub(crate) mod summary;
+#[cfg(feature = "tasks")]
+pub(crate) mod tasks;
 mod tools;

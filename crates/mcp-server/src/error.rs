@@ -132,6 +132,12 @@ pub enum BuildError {
     /// The server has a store, but no key is configured to seal its values.
     #[error("the server has a store: it needs a state key")]
     NoStoreKey,
+    /// A tool's calls may become tasks, but the server has no store for them.
+    #[error("calls of the tool `{tool}` may become tasks: the server needs a store")]
+    NoTaskStore {
+        /// The tool's name.
+        tool: String,
+    },
     /// Key derivation from the state key failed.
     #[error("could not derive a key from the state key")]
     UnusableStateKey,

@@ -4,3 +4,5 @@ pub(crate) mod amount;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod interactive;
+#[cfg(feature = "tasks")]
+mod tasks;

@@ -42,6 +42,7 @@
 //! | `policy` | access rules and their enforcement; [`Principal`], the authenticated caller |
 //! | `store` | with the feature `store`: state that outlives a request |
 //! | `interaction` | elicitation, sampling, roots: forms, and the sealed `requestState` |
+//! | `tasks` | with the feature `tasks`: [`Task`], and rows and runs of calls that outlive their request |
 //! | `handler` | [`RequestContext`], [`InteractiveContext`], and the errors that handlers return |
 //! | `limits` | with the feature `limits`: how many requests a caller may make |
 //! | `items` | [`Tool`], [`Prompt`], [`Resource`] and [`ResourceTemplate`], and completion of their arguments |
@@ -63,6 +64,8 @@ mod server;
 mod state_key;
 #[cfg(feature = "store")]
 pub mod store;
+#[cfg(feature = "tasks")]
+mod tasks;
 
 pub use arguments::{Arguments, base64::Base64, cursor::Cursor};
 pub use caching::{Caching, List};
@@ -97,3 +100,11 @@ pub use server::{Server, Settings};
 pub use state_key::StateKey;
 #[doc(no_inline)]
 pub use tokio_util::sync::CancellationToken;
+#[cfg(feature = "tasks")]
+pub use {
+    dispatch::tasks::runner::{TaskEnd, TaskRunner},
+    tasks::{
+        task::Task,
+        wake::{WakeTask, WakeUp},
+    },
+};

@@ -301,6 +301,10 @@ impl<S: Send + Sync + 'static> Server<S> {
             hooks,
             ..
         } = self;
+        #[cfg(feature = "tasks")]
+        if let Some(tool) = crate::dispatch::tasks::result_tool::for_server::<S>(&catalog, store.is_some())? {
+            catalog.add_tool(RegisteredTool::new(tool));
+        }
         let cipher = match (catalog.interactive_item(), &settings.state_key) {
             (None, _) => None,
             (Some((_, new_cipher)), Some(key)) => {
@@ -351,6 +355,8 @@ impl<S: Send + Sync + 'static> Server<S> {
             limits,
             #[cfg(feature = "store")]
             store,
+            #[cfg(feature = "tasks")]
+            waker: std::sync::RwLock::new(None),
         }))
     }
 }

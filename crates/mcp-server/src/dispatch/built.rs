@@ -24,4 +24,6 @@ pub(crate) struct Built {
     pub(crate) limits: Option<crate::limits::limiter::Limits>,
     #[cfg(feature = "store")]
     pub(crate) store: Option<crate::store::SealedStore>,
+    #[cfg(feature = "tasks")]
+    pub(crate) waker: std::sync::RwLock<Option<Arc<dyn crate::tasks::wake::WakeTask>>>,
 }

@@ -21,7 +21,12 @@ impl BuiltServer {
     pub(crate) fn new(built: Built) -> Self {
         // In the init phase, which has a full vCPU.
         built.lists.tools(&built.catalog.tools, ProtocolVersion::LATEST);
-        Self(Arc::new(built))
+        let built = Self(Arc::new(built));
+        #[cfg(feature = "tasks")]
+        if let Some(runner) = built.tasks() {
+            runner.wake_in_process();
+        }
+        built
     }
 
     /// Returns the server's name.
@@ -33,6 +38,12 @@ impl BuiltServer {
     #[cfg(feature = "store")]
     pub fn store(&self) -> Option<&crate::store::SealedStore> {
         self.0.store.as_ref()
+    }
+
+    /// Returns what runs tasks in the background; `None` for a server without tools that have [`Task`](crate::Task) settings.
+    #[cfg(feature = "tasks")]
+    pub fn tasks(&self) -> Option<super::tasks::runner::TaskRunner> {
+        self.0.catalog.task_tool().map(|_| super::tasks::runner::TaskRunner::new(Arc::clone(&self.0)))
     }
 
     /// Looks up the target of a request and checks whether its caller is authorized. Each request is looked up once,

@@ -186,6 +186,10 @@ fn capabilities(catalog: &Catalog, revision: ProtocolVersion) -> ServerCapabilit
         prompts: declared(!catalog.prompts.is_empty()),
         resources: catalog.has_resources().then(ResourcesCapability::default),
         completions: declared(catalog.has_completers()),
+        #[cfg(feature = "tasks")]
+        extensions: catalog
+            .task_tool()
+            .map(|_| JsonObject::from_iter([(mcp_protocol::tasks::EXTENSION.to_owned(), JsonObject::new().into())])),
         ..ServerCapabilities::default()
     };
     capabilities.for_revision(revision)

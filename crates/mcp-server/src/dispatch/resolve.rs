@@ -44,6 +44,9 @@ enum Target<'a> {
     Resource(MatchedResource<'a>),
     Subscription(MatchedResource<'a>),
     Completion(CompletionTarget<'a>),
+    /// The access rule of its tool is checked when the task has been read.
+    #[cfg(feature = "tasks")]
+    Task(super::tasks::requests::TaskMethod),
     Discover,
     Initialize,
     Ping,
@@ -62,6 +65,8 @@ impl<'a> Target<'a> {
             Self::Prompt(prompt) => &prompt.requirement,
             Self::Resource(item) | Self::Subscription(item) => item.requirement(),
             Self::Completion(completed) => completed.requirement(),
+            #[cfg(feature = "tasks")]
+            Self::Task(_) => return None,
             Self::Discover
             | Self::Initialize
             | Self::Ping
@@ -172,6 +177,8 @@ impl<'a> Resolved<'a> {
             Target::Prompt(prompt) => prompts::get(run, prompt, &params),
             Target::Resource(item) => resources::read(run, item, name.as_deref().unwrap_or_default(), &params),
             Target::Completion(completed) => completion::complete(run, &completed, &params),
+            #[cfg(feature = "tasks")]
+            Target::Task(method) => super::tasks::requests::handle(run, method, &params),
             Target::ListResources => resources::list(run, &params),
             Target::Subscription(item) => ready(resources::subscribe(&item)),
             Target::Discover => ready(Ok(built.lists.discover.clone())),
@@ -193,6 +200,8 @@ fn name_of<'a>(method: &str, params: &RequestParams<'a>) -> Option<Cow<'a, str>>
     match method {
         method::TOOLS_CALL | method::PROMPTS_GET => params.name().ok(),
         method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => params.uri().ok(),
+        #[cfg(feature = "tasks")]
+        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => params.task_id().ok(),
         _ => None,
     }
 }
@@ -227,6 +236,12 @@ fn find<'a>(
         }
         method::COMPLETION_COMPLETE if catalog.has_completers() => {
             Target::Completion(catalog.completion_target(&completion::reference(params)?)?)
+        }
+        #[cfg(feature = "tasks")]
+        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL
+            if is_modern && catalog.task_tool().is_some() =>
+        {
+            Target::Task(super::tasks::requests::TaskMethod::of(method))
         }
         method::SERVER_DISCOVER if is_modern => Target::Discover,
         method::INITIALIZE if !is_modern => Target::Initialize,

@@ -1,6 +1,7 @@
 //! Execution of handlers: deadlines, panics, and rounds that end with a request to the client.
 
 use std::{
+    any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -56,9 +57,34 @@ pub(crate) enum ItemKind {
 
 /// A round and the binding of its state.
 pub(crate) struct BoundRound {
-    round: Round,
-    binding: Binding,
+    pub(crate) round: Round,
+    pub(crate) binding: Binding,
+    /// The task that the call is or may become.
+    #[cfg(feature = "tasks")]
+    pub(crate) task: Option<Arc<crate::tasks::task_run::TaskRun>>,
 }
+
+impl BoundRound {
+    pub(crate) fn new(round: Round, binding: Binding) -> Self {
+        Self {
+            round,
+            binding,
+            #[cfg(feature = "tasks")]
+            task: None,
+        }
+    }
+}
+
+/// A handler that is ready to run.
+pub(crate) struct Prepared<T> {
+    pub(crate) call: Arc<CallContext>,
+    pub(crate) errors: ErrorRenderer,
+    pub(crate) handler: HandlerFuture<T>,
+    pub(crate) binding: Option<Binding>,
+}
+
+/// The end of a handler that was not dropped; `Err` after a panic.
+pub(crate) type Done<T> = Result<Result<T, HandlerError>, Box<dyn Any + Send>>;
 
 impl Run<'_> {
     /// Returns the round of an interactive item, with the client's answers so far; `None` for other items.
@@ -82,7 +108,7 @@ impl Run<'_> {
         };
         let binding = Binding::new(method, item, params.arguments, self.invocation.principal.as_deref());
         if !is_modern {
-            return Ok(Some(BoundRound { round: Round::new(None, RequestState::default(), None), binding }));
+            return Ok(Some(BoundRound::new(Round::new(None, RequestState::default(), None), binding)));
         }
         let state = match params.request_state().map_err(invalid)? {
             Some(sealed) => {
@@ -99,7 +125,60 @@ impl Run<'_> {
             None => None,
         };
         let capabilities = Some(self.call.meta.client_capabilities.clone().unwrap_or_default());
-        Ok(Some(BoundRound { round: Round::new(capabilities, state, responses), binding }))
+        Ok(Some(BoundRound::new(Round::new(capabilities, state, responses), binding)))
+    }
+
+    /// Creates the context of a handler and parses its arguments.
+    ///
+    /// # Errors
+    ///
+    /// The response of a call that cannot run.
+    pub(crate) fn prepare<T>(
+        self,
+        kind: ItemKind,
+        round: Option<BoundRound>,
+        begin: impl FnOnce(Arc<CallContext>) -> Result<HandlerFuture<T>, String>,
+    ) -> Result<Prepared<T>, Box<CallOutcome>> {
+        let Self { built, revision, invocation, call: Call { id, meta, notifications }, requirement } = self;
+        let required_scopes = requirement.scopes.clone();
+        let deadline = invocation.answer_by();
+        if has_passed(deadline) {
+            return Err(Box::new(CallOutcome::from(Err(CallError::DeadlineExceeded))));
+        }
+        #[cfg(feature = "tasks")]
+        let (round, task) = match round {
+            Some(mut bound) => (Some((bound.round, bound.binding)), bound.task.take()),
+            None => (None, None),
+        };
+        #[cfg(not(feature = "tasks"))]
+        let round = round.map(|bound| (bound.round, bound.binding));
+        let (round, binding) = round.unzip();
+        let call = Arc::new(CallContext {
+            state: Arc::clone(&built.state),
+            id,
+            revision,
+            meta,
+            invocation,
+            policy: Arc::clone(&built.policy),
+            deadline,
+            cancellation: CancellationToken::new(),
+            notifications,
+            sent: Mutex::default(),
+            extensions: Mutex::default(),
+            round,
+            #[cfg(feature = "tasks")]
+            task,
+        });
+        let errors =
+            ErrorRenderer { built: Arc::clone(built), kind, required_scopes, call: Arc::clone(&call), revision };
+
+        // Parsing arguments runs code of the author, which may panic.
+        let handler = match catch_unwind(AssertUnwindSafe(|| begin(Arc::clone(&call)))) {
+            Ok(Ok(handler)) => handler,
+            Ok(Err(message)) => return Err(Box::new(errors.input_error(message))),
+            Err(_) => return Err(Box::new(CallOutcome::fault("parsing the arguments panicked"))),
+        };
+        Ok(Prepared { call, errors, handler, binding })
     }
 
     /// Starts a handler and returns its response.
@@ -114,40 +193,11 @@ impl Run<'_> {
         begin: impl FnOnce(Arc<CallContext>) -> Result<HandlerFuture<T>, String>,
         render: impl FnOnce(&Renderer, T) -> CallOutcome + Send + 'static,
     ) -> CallResponse {
-        let Self { built, revision, invocation, call: Call { id, meta, notifications }, requirement } = self;
-        let required_scopes = requirement.scopes.clone();
-        let received = invocation.received;
-        let deadline = invocation.answer_by();
-        if has_passed(deadline) {
-            return CallResponse::ready(Err(CallError::DeadlineExceeded));
-        }
-        let (round, binding) = match round {
-            Some(BoundRound { round, binding }) => (Some(round), Some(binding)),
-            None => (None, None),
+        let Prepared { call, errors, handler, binding } = match self.prepare(kind, round, begin) {
+            Ok(prepared) => prepared,
+            Err(outcome) => return CallResponse::Ready(outcome),
         };
-        let call = Arc::new(CallContext {
-            state: Arc::clone(&built.state),
-            id,
-            revision,
-            meta,
-            invocation,
-            policy: Arc::clone(&built.policy),
-            deadline,
-            cancellation: CancellationToken::new(),
-            notifications,
-            sent: Mutex::default(),
-            extensions: Mutex::default(),
-            round,
-        });
-        let errors =
-            ErrorRenderer { built: Arc::clone(built), kind, required_scopes, call: Arc::clone(&call), revision };
-
-        // Parsing arguments runs code of the author, which may panic.
-        let handler = match catch_unwind(AssertUnwindSafe(|| begin(Arc::clone(&call)))) {
-            Ok(Ok(handler)) => handler,
-            Ok(Err(message)) => return CallResponse::Ready(Box::new(errors.input_error(message))),
-            Err(_) => return CallResponse::Ready(Box::new(CallOutcome::fault("parsing the arguments panicked"))),
-        };
+        let (received, deadline) = (call.invocation.received, call.deadline);
         CallResponse::Pending(Box::pin(async move {
             // Cancels spawned work when this future is dropped.
             let cancel_guard = call.cancellation.clone().drop_guard();
@@ -167,12 +217,7 @@ impl Run<'_> {
                     if done.is_ok() {
                         cancel_guard.disarm();
                     }
-                    match done {
-                        Ok(Ok(output)) => render(&errors.built.renderer, output),
-                        Ok(Err(error)) => errors.render_error(error),
-                        // The panic hook has logged the location and the message.
-                        Err(_) => CallOutcome::fault("the handler panicked"),
-                    }
+                    errors.render_done(done, render)
                 }
                 Some(Err(end)) => errors.render_round_end(end, binding.as_ref(), received),
                 None => CallOutcome::from(Err(CallError::DeadlineExceeded)),
@@ -188,7 +233,7 @@ pub(crate) fn invalid(error: JsonError) -> CallError {
 
 /// Runs a future until a deadline. It is not polled after the deadline: otherwise a blocking handler would continue, and so would
 /// the other requests of its batch.
-async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+pub(crate) async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     let Some(end) = deadline else {
         return Some(future.await);
     };
@@ -211,24 +256,38 @@ fn has_passed(deadline: Option<Instant>) -> bool {
 }
 
 /// Renders errors of handlers, by the kind of item.
-struct ErrorRenderer {
-    built: Arc<Built>,
+pub(crate) struct ErrorRenderer {
+    pub(crate) built: Arc<Built>,
     kind: ItemKind,
     required_scopes: Vec<String>,
-    call: Arc<CallContext>,
-    revision: ProtocolVersion,
+    pub(crate) call: Arc<CallContext>,
+    pub(crate) revision: ProtocolVersion,
 }
 
 impl ErrorRenderer {
+    /// Renders the end of a handler.
+    pub(crate) fn render_done<T>(
+        &self,
+        done: Done<T>,
+        render: impl FnOnce(&Renderer, T) -> CallOutcome,
+    ) -> CallOutcome {
+        match done {
+            Ok(Ok(output)) => render(&self.built.renderer, output),
+            Ok(Err(error)) => self.render_error(error),
+            // The panic hook has logged the location and the message.
+            Err(_) => CallOutcome::fault("the handler panicked"),
+        }
+    }
+
     /// Renders an error that the caller can fix.
-    fn input_error(&self, text: String) -> CallOutcome {
+    pub(crate) fn input_error(&self, text: String) -> CallOutcome {
         match self.kind {
             ItemKind::Tool => self.built.renderer.tool_error(text, self.revision),
             ItemKind::Resource { .. } | ItemKind::Other => CallOutcome::from(Err(CallError::InvalidInput(text))),
         }
     }
 
-    fn fault(&self, source: BoxError) -> CallOutcome {
+    pub(crate) fn fault(&self, source: BoxError) -> CallOutcome {
         self.internal_error("The tool failed.", CallError::Internal, source)
     }
 
@@ -272,7 +331,7 @@ impl ErrorRenderer {
     }
 
     /// Renders the end of a round before the handler's.
-    fn render_round_end(&self, end: RoundEnd, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
+    pub(crate) fn render_round_end(&self, end: RoundEnd, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
         let (questions, mut state) = match end {
             RoundEnd::Questions(questions, state) => (questions, state),
             RoundEnd::Rejected(error) => return CallOutcome::from(Err(error)),

@@ -13,6 +13,15 @@ pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'
     if let Some(text) = check_client(&run, tool)? {
         return Ok(CallResponse::Ready(Box::new(run.built.renderer.tool_error(text, revision))));
     }
+    #[cfg(feature = "tasks")]
+    {
+        if let Some(task) = &tool.task {
+            return super::tasks::foreground::call(run, tool, task, params);
+        }
+        if tool.definition.name == crate::tasks::RESULT_TOOL && run.built.catalog.task_tool().is_some() {
+            return super::tasks::result_tool::call(run, tool, params);
+        }
+    }
     let name = &tool.definition.name;
     let round = run.round(tool.cipher, method::TOOLS_CALL, name, params)?;
     let span = tracing::info_span!(

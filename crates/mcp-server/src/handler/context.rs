@@ -130,6 +130,9 @@ pub(crate) struct CallContext {
     pub(crate) extensions: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     /// `None` for a handler that is not interactive.
     pub(crate) round: Option<Round>,
+    /// `None` for a call that cannot become a task.
+    #[cfg(feature = "tasks")]
+    pub(crate) task: Option<Arc<crate::tasks::task_run::TaskRun>>,
 }
 
 impl CallContext {

@@ -292,10 +292,14 @@ impl<S> InteractiveContext<S> {
                 Err(_) => self.suspend(Some(RoundEnd::Rejected(CallError::RequestState))).await,
             };
         }
+        #[cfg(feature = "tasks")]
+        self.admit_step().await;
         let value = work.await?;
         match (to_raw_value(&value), self.round()) {
             (Ok(raw), Some(round)) => {
                 round.keep_value(key, raw);
+                #[cfg(feature = "tasks")]
+                self.record_step(key).await;
             }
             (Err(error), _) => return self.suspend(Some(RoundEnd::Fault(error.into()))).await,
             (Ok(_), None) => {}
@@ -334,6 +338,11 @@ impl<S> InteractiveContext<S> {
                 }
                 Err(again) => self.suspend(round.ask(&key, again, digest)).await,
             },
+            // The response to the client's request was its receipt: the question is sent again.
+            #[cfg(feature = "tasks")]
+            Err(_) if is_new && self.task_run().is_some_and(|task| task.attempt().is_some()) => {
+                self.suspend(round.ask(&key, question, digest)).await
+            }
             Err(error) if is_new => {
                 let error = CallError::InvalidInput(format!("the answer to `{key}` is malformed: {error}"));
                 self.suspend(Some(RoundEnd::Rejected(error))).await
@@ -343,13 +352,13 @@ impl<S> InteractiveContext<S> {
         }
     }
 
-    fn round(&self) -> Option<&Round> {
+    pub(super) fn round(&self) -> Option<&Round> {
         self.context.call.round.as_ref()
     }
 
     /// Never returns: the task that polls the handler receives the end of the round (its questions, unless there is another
     /// `ending`), and drops the handler.
-    async fn suspend<T>(&self, ending: Option<RoundEnd>) -> T {
+    pub(super) async fn suspend<T>(&self, ending: Option<RoundEnd>) -> T {
         if let Some(round) = self.round() {
             round.end_with(ending);
         }

@@ -11,7 +11,7 @@ use crate::{Principal, state_key::StateKey};
 /// Maximum length of a sealed state, in bytes.
 pub(crate) const MAX_STATE_BYTES: usize = 8 * 1024;
 /// The content of `requestState`. The names of its members are part of the format.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct RequestState {
     /// Time at which the first question was sent, in seconds since the Unix epoch; `None` before it.
     pub(crate) started: Option<u64>,

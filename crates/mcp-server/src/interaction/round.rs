@@ -70,6 +70,12 @@ impl Round {
         }
     }
 
+    /// Takes the state of a round whose handler was dropped.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn take_state(&self) -> RequestState {
+        std::mem::take(&mut self.lock().request_state)
+    }
+
     fn lock(&self) -> MutexGuard<'_, RoundState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -61,6 +61,12 @@ impl Catalog {
         self.templates.push(template);
     }
 
+    /// Returns the first tool whose calls may become tasks.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn task_tool(&self) -> Option<&RegisteredTool> {
+        self.tools.iter().find(|tool| tool.task.is_some())
+    }
+
     pub(crate) fn has_resources(&self) -> bool {
         !self.resources.is_empty() || !self.templates.is_empty()
     }

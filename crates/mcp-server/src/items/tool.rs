@@ -80,6 +80,8 @@ pub struct Tool<S> {
     pub(crate) new_result_validator: Option<NewResultValidator>,
     #[cfg(feature = "limits")]
     pub(crate) limit: Option<RateLimit>,
+    #[cfg(feature = "tasks")]
+    pub(crate) task: Option<crate::Task>,
     state: PhantomData<fn(S)>,
 }
 
@@ -240,6 +242,8 @@ impl<S: Send + Sync + 'static> Tool<S> {
             new_result_validator,
             #[cfg(feature = "limits")]
             limit: None,
+            #[cfg(feature = "tasks")]
+            task: None,
             state: PhantomData,
         }
     }
@@ -314,6 +318,21 @@ impl<S: Send + Sync + 'static> Tool<S> {
         self
     }
 
+    /// Lets calls outlive their request, as tasks. Needs the feature `tasks`, and a server with a [store](crate::Server::store).
+    ///
+    /// # Panics
+    ///
+    /// When the handler does not take an [`InteractiveContext`](crate::InteractiveContext).
+    #[cfg(feature = "tasks")]
+    #[must_use]
+    #[track_caller]
+    pub fn task(mut self, task: crate::Task) -> Self {
+        let name = &self.definition.name;
+        assert!(self.cipher.is_some(), "tool `{name}`: the handler of a task takes an `InteractiveContext`");
+        self.task = Some(task);
+        self
+    }
+
     item_setters!(
         "Sets the description: effect and use of the tool. The model selects tools by it.",
         "Sets the icons."
@@ -336,6 +355,8 @@ impl<S> Tool<S> {
         let (new_result_validator, state) = (self.new_result_validator, PhantomData);
         #[cfg(feature = "limits")]
         let limit = self.limit;
+        #[cfg(feature = "tasks")]
+        let task = self.task;
         Tool {
             definition,
             handler,
@@ -347,6 +368,8 @@ impl<S> Tool<S> {
             new_result_validator,
             #[cfg(feature = "limits")]
             limit,
+            #[cfg(feature = "tasks")]
+            task,
             state,
         }
     }

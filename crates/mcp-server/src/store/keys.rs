@@ -25,6 +25,8 @@ const MAX_SEALING_KEYS: usize = 3;
 /// The first byte of a digest's message: digests for different purposes are never equal.
 const ROW: u8 = 1;
 const SUBJECT: u8 = 2;
+#[cfg(feature = "tasks")]
+const WAKE_UP: u8 = 3;
 
 /// The keys of a server's store. All environments of a server need the same index key.
 ///
@@ -103,6 +105,20 @@ impl StoreKeys {
         message.part(issuer.as_bytes());
         message.part(subject.as_bytes());
         SubjectKey::from_bytes(message.digest())
+    }
+
+    /// Returns the authentication code of a wake-up for a row.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn wake_up_code(&self, row: RowKey) -> [u8; 32] {
+        let mut message = Message::new(&self.index, WAKE_UP);
+        message.part(row.as_bytes());
+        message.digest()
+    }
+
+    /// Reports whether a code is that of a wake-up for the row, in constant time.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn is_wake_up_code(&self, row: RowKey, code: &[u8; 32]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.wake_up_code(row), code).is_ok()
     }
 
     pub(crate) fn seal(&self, kind: Kind, row: RowKey, value: &[u8]) -> Result<Vec<u8>, StoreError> {

@@ -185,6 +185,11 @@ impl SealedStore {
         self.keys.row_key(id.kind, id.caller, id.id)
     }
 
+    #[cfg(feature = "tasks")]
+    pub(crate) fn keys(&self) -> &StoreKeys {
+        &self.keys
+    }
+
     fn tag(&self, id: &StoreId<'_>) -> RowTag {
         let subject = id.caller.map(|caller| self.keys.subject_key(&caller.issuer, &caller.subject));
         RowTag { kind: id.kind, subject }

@@ -1,0 +1,198 @@
+//! Rows of tasks in the store: the task itself, the lease of its run, and the caller's places for live tasks.
+
+use std::time::Duration;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use super::record::TaskRecord;
+use crate::{
+    Principal,
+    store::{Content, DueRow, Kind, RowKey, SealedStore, StoreError, StoreId, Version},
+};
+
+const TASK: Kind = Kind::new("task");
+const LEASE: Kind = Kind::new("task-lease");
+const SLOT: Kind = Kind::new("task-slot");
+
+/// Lifetime of a lease, by the clock of the store.
+pub(crate) const LEASE_TIME: Duration = Duration::from_secs(30);
+/// Maximum number of live tasks of one caller.
+pub(crate) const MAX_LIVE: u16 = 20;
+/// Maximum number of live tasks of all anonymous callers together.
+const MAX_LIVE_ANONYMOUS: u16 = 100;
+/// Length of a task id: 128 bits in Base64.
+const ID_LENGTH: usize = 22;
+/// Maximum number of repetitions of a write that meets another one.
+const MAX_CONFLICTS: usize = 20;
+
+/// A task and the version of its row.
+pub(crate) struct HeldTask {
+    pub(crate) record: TaskRecord,
+    pub(crate) version: Version,
+}
+
+/// Creates an id.
+pub(crate) fn new_id() -> Result<String, StoreError> {
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(Version::random()?.as_bytes()))
+}
+
+fn task_id<'a>(caller: Option<&'a Principal>, id: &'a str) -> StoreId<'a> {
+    StoreId { kind: TASK, caller, id: id.as_bytes() }
+}
+
+fn lease_id<'a>(caller: Option<&'a Principal>, id: &'a str) -> StoreId<'a> {
+    StoreId { kind: LEASE, caller, id: id.as_bytes() }
+}
+
+/// Returns the key by which a task is woken. It reveals neither the caller nor the id.
+pub(crate) fn row_key(store: &SealedStore, caller: Option<&Principal>, id: &str) -> RowKey {
+    store.row_key(&task_id(caller, id))
+}
+
+/// Stores a new task. Returns `false` if the caller has too many live tasks.
+pub(crate) async fn create(
+    store: &SealedStore,
+    record: &mut TaskRecord,
+    caller: Option<&Principal>,
+    now: u64,
+) -> Result<bool, StoreError> {
+    let lifetime = record.lifetime(now);
+    let Some(slot) = take_slot(store, caller, lifetime).await? else {
+        return Ok(false);
+    };
+    record.slot = slot;
+    let value = serialize(record)?;
+    let content = Content { value: &value, expires_in: lifetime, due_in: record.due_in(now) };
+    match store.put_if_absent(&task_id(caller, &record.id), content).await {
+        Ok(Some(_)) => Ok(true),
+        Ok(None) => Err(StoreError::Other("two tasks have the same id".into())),
+        Err(error) => {
+            // The place would be taken until the task had expired.
+            let _ = free_slot(store, caller, slot).await;
+            Err(error)
+        }
+    }
+}
+
+async fn take_slot(
+    store: &SealedStore,
+    caller: Option<&Principal>,
+    lifetime: Duration,
+) -> Result<Option<u16>, StoreError> {
+    let slots = if caller.is_some() { MAX_LIVE } else { MAX_LIVE_ANONYMOUS };
+    let random = *Version::random()?.as_bytes();
+    let first = u16::from_be_bytes([random[0], random[1]]) % slots;
+    // A full set takes at most this many operations.
+    for step in 0..MAX_LIVE {
+        let slot = (first + step) % slots;
+        let content = Content { value: &[], expires_in: lifetime, due_in: None };
+        if store.put_if_absent(&slot_id(caller, &slot.to_be_bytes()), content).await?.is_some() {
+            return Ok(Some(slot));
+        }
+    }
+    Ok(None)
+}
+
+fn slot_id<'a>(caller: Option<&'a Principal>, slot: &'a [u8; 2]) -> StoreId<'a> {
+    StoreId { kind: SLOT, caller, id: slot }
+}
+
+/// Frees the place of a task that has ended.
+pub(crate) async fn free_slot(store: &SealedStore, caller: Option<&Principal>, slot: u16) -> Result<(), StoreError> {
+    store.delete(&slot_id(caller, &slot.to_be_bytes())).await
+}
+
+/// Returns the task of a caller; `None` if it is absent, has expired, or belongs to another caller.
+pub(crate) async fn find(
+    store: &SealedStore,
+    caller: Option<&Principal>,
+    id: &str,
+) -> Result<Option<HeldTask>, StoreError> {
+    if id.len() != ID_LENGTH {
+        return Ok(None);
+    }
+    by_key(store, row_key(store, caller, id)).await
+}
+
+/// Returns the task of a row.
+pub(crate) async fn by_key(store: &SealedStore, key: RowKey) -> Result<Option<HeldTask>, StoreError> {
+    let Some(stored) = store.get_row(TASK, key).await? else {
+        return Ok(None);
+    };
+    // Unbounded JSON: a value of this server, sealed, at most 1 MiB.
+    let record = serde_json::from_slice(&stored.value).map_err(|error| StoreError::Other(error.into()))?;
+    Ok(Some(HeldTask { record, version: stored.version }))
+}
+
+/// Replaces the row of a task that has this version. Returns the new version, or `None` if another write came first.
+pub(crate) async fn replace(
+    store: &SealedStore,
+    key: RowKey,
+    held: &HeldTask,
+    now: u64,
+) -> Result<Option<Version>, StoreError> {
+    let value = serialize(&held.record)?;
+    let content = Content { value: &value, expires_in: held.record.lifetime(now), due_in: held.record.due_in(now) };
+    store.compare_and_set_row(TASK, key, held.version, content).await
+}
+
+/// Reads a task and changes it, again after each conflict. `change` returns whether to write. Returns `None` if the task is absent.
+pub(crate) async fn change<T>(
+    store: &SealedStore,
+    key: RowKey,
+    now: u64,
+    mut change: impl FnMut(&mut TaskRecord) -> (bool, T),
+) -> Result<Option<(TaskRecord, T)>, StoreError> {
+    for _ in 0..MAX_CONFLICTS {
+        let Some(mut held) = by_key(store, key).await? else {
+            return Ok(None);
+        };
+        let (is_changed, value) = change(&mut held.record);
+        if !is_changed || replace(store, key, &held, now).await?.is_some() {
+            return Ok(Some((held.record, value)));
+        }
+    }
+    Err(StoreError::Unavailable("the row of a task changed again and again".into()))
+}
+
+fn serialize(record: &TaskRecord) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(record).map_err(|error| StoreError::Other(error.into()))
+}
+
+/// Takes the lease of a task. Returns its version, or `None` if another run has it.
+pub(crate) async fn take_lease(
+    store: &SealedStore,
+    caller: Option<&Principal>,
+    id: &str,
+) -> Result<Option<Version>, StoreError> {
+    store.put_if_absent(&lease_id(caller, id), lease()).await
+}
+
+/// Extends a lease. Returns its new version, or `None` if it was lost.
+pub(crate) async fn renew_lease(
+    store: &SealedStore,
+    caller: Option<&Principal>,
+    id: &str,
+    version: Version,
+) -> Result<Option<Version>, StoreError> {
+    store.compare_and_set(&lease_id(caller, id), version, lease()).await
+}
+
+/// Ends a lease: of this run, or of a run whose task was cancelled.
+pub(crate) async fn end_lease(store: &SealedStore, caller: Option<&Principal>, id: &str) -> Result<(), StoreError> {
+    store.delete(&lease_id(caller, id)).await
+}
+
+/// Reports whether a run has the lease of a task.
+pub(crate) async fn is_leased(store: &SealedStore, caller: Option<&Principal>, id: &str) -> Result<bool, StoreError> {
+    Ok(store.get(&lease_id(caller, id)).await?.is_some())
+}
+
+fn lease() -> Content<'static> {
+    Content { value: &[], expires_in: LEASE_TIME, due_in: None }
+}
+
+/// Returns tasks that are due, of all callers.
+pub(crate) async fn due(store: &SealedStore, limit: usize) -> Result<Vec<DueRow>, StoreError> {
+    store.due(TASK, Duration::ZERO, limit).await
+}
