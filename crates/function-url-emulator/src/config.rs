@@ -1,6 +1,6 @@
 //! Configuration of the emulator.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration};
 
 /// Configuration of a function and its Function URL.
 #[derive(Debug, Clone)]
@@ -38,6 +38,29 @@ pub struct FunctionConfig {
     pub domain_name: Option<String>,
     /// Port on 127.0.0.1; 0 selects a free port.
     pub port: u16,
+    /// Asynchronous invocations, by the operation Invoke on the same port. With `None`, it is not served.
+    pub asynchronous: Option<AsynchronousConfig>,
+}
+
+/// Configuration of asynchronous invocations.
+#[derive(Debug, Clone, Copy)]
+pub struct AsynchronousConfig {
+    /// Wait before the first retry after an error of the function; twice as long before the second. 60 s on Lambda.
+    pub retry_after: Duration,
+    /// Age at which an event is dropped; up to six hours on Lambda.
+    pub maximum_event_age: Duration,
+    /// Delivers each event with a number divisible by this one twice. Lambda delivers at least once.
+    pub duplicate_every: Option<NonZeroU64>,
+}
+
+impl Default for AsynchronousConfig {
+    fn default() -> Self {
+        Self {
+            retry_after: Duration::from_secs(60),
+            maximum_event_age: Duration::from_secs(6 * 60 * 60),
+            duplicate_every: None,
+        }
+    }
 }
 
 impl FunctionConfig {
@@ -61,6 +84,7 @@ impl FunctionConfig {
             cors: None,
             domain_name: None,
             port: 0,
+            asynchronous: None,
         }
     }
 }

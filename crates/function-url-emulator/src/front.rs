@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
 use crate::{
-    Cors, Envelope,
+    Cors, Envelope, asynchronous,
     environment::Outcome,
     function::{Function, RoutingError, new_request_id},
     payload::MAX_PAYLOAD_BYTES,
@@ -56,6 +56,18 @@ async fn handle(
     number: u64,
     [address, peer]: [SocketAddr; 2],
 ) -> Response<Body> {
+    if let Some(queue) = &function.queue
+        && asynchronous::is_invoke(request.uri().path())
+    {
+        let (parts, body) = request.into_parts();
+        let Ok(event) = Limited::new(body, MAX_PAYLOAD_BYTES).collect().await else {
+            return message(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException");
+        };
+        let status = queue.accept(&function, parts.uri.path(), &parts.headers, event.to_bytes());
+        let mut response = Response::new(whole(Bytes::new()));
+        *response.status_mut() = status;
+        return response;
+    }
     let cors = function.config.cors.clone();
     let origin = request.headers().get(header::ORIGIN).cloned();
     if let (Some(cors), Some(origin)) = (&cors, &origin)

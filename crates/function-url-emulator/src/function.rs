@@ -15,12 +15,15 @@ use tokio::sync::oneshot;
 
 use crate::{
     EnvironmentReport, FunctionConfig,
+    asynchronous::Queue,
     environment::{Environment, Invocation, Log, Outcome},
 };
 
 /// Emulated function.
 pub(crate) struct Function {
     pub(crate) config: Arc<FunctionConfig>,
+    /// `None` if the operation Invoke is not served.
+    pub(crate) queue: Option<Queue>,
     environments: Mutex<Vec<Arc<Environment>>>,
     records: Mutex<Vec<InvocationRecord>>,
     is_stopped: AtomicBool,
@@ -61,6 +64,7 @@ pub(crate) enum RoutingError {
 impl Function {
     pub(crate) fn new(config: FunctionConfig, log: Log) -> Self {
         Self {
+            queue: config.asynchronous.map(Queue::new),
             config: Arc::new(config),
             environments: Mutex::default(),
             records: Mutex::default(),

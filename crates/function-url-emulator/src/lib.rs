@@ -51,12 +51,14 @@
 //! | Hop-by-hop headers are dropped | RFC 9110, section 7.6.1 |
 //! | CORS of the URL: it responds to preflight requests, and adds headers to those of the function | documented: "Configuring CORS"; the duplication is reported |
 //! | A client that disconnects does not stop an invocation | documented: "Response streaming" |
+//! | Asynchronous invocations: 202, at least once, two retries, a maximum age, within the function's concurrency | documented: "Invoking a Lambda function asynchronously" |
 //! | REST API (1.0) and load balancer events, 1 MB behind a load balancer | documented: API Gateway and Elastic Load Balancing guides |
 //!
 //! Not emulated: IAM, memory limits, CPU shares, SnapStart, the bandwidth of streams, the retry of a failed init phase,
 //! and the case of header names (REST APIs keep it, the emulator sends lower case). Each response has one header that
 //! the service does not send, `x-emulator-environment`: the id of the environment.
 
+mod asynchronous;
 mod config;
 mod emulator;
 mod environment;
@@ -65,7 +67,7 @@ mod function;
 mod payload;
 mod runtime_api;
 
-pub use config::{Cors, Front, FunctionConfig, InvokeMode};
+pub use config::{AsynchronousConfig, Cors, Front, FunctionConfig, InvokeMode};
 pub use emulator::{Emulator, InvokeError};
 pub use environment::EnvironmentReport;
 pub use function::InvocationRecord;

@@ -1,10 +1,10 @@
 //! Command line of the emulator.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use function_url_emulator::{Emulator, Front, FunctionConfig, InvokeMode};
+use function_url_emulator::{AsynchronousConfig, Emulator, Front, FunctionConfig, InvokeMode};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a built function behind a Function URL on loopback, as Lambda does: several frozen environments with one
@@ -46,6 +46,18 @@ struct Arguments {
     /// Do not freeze environments between invocations.
     #[arg(long)]
     no_freeze: bool,
+    /// Serve asynchronous invocations on the same port: POST /2015-03-31/functions/NAME/invocations.
+    #[arg(long)]
+    asynchronous: bool,
+    /// Seconds before the first retry of an asynchronous invocation.
+    #[arg(long, default_value_t = 60.0)]
+    retry_after: f64,
+    /// Deliver each asynchronous event with a number divisible by this one twice.
+    #[arg(long)]
+    duplicate_every: Option<NonZeroU64>,
+    /// Name of the function. By default that of the binary.
+    #[arg(long)]
+    name: Option<String>,
     /// Environment variable of the function; can be repeated.
     #[arg(long = "env", value_name = "NAME=VALUE")]
     variables: Vec<String>,
@@ -87,7 +99,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
         .file_name()
         .and_then(|name| name.to_str())
         .context("the path of the binary has no file name")?;
+    let name = arguments.name.as_deref().unwrap_or(name);
     let mut config = FunctionConfig::new(name, arguments.binary.clone());
+    if arguments.asynchronous {
+        config.asynchronous = Some(AsynchronousConfig {
+            retry_after: seconds("--retry-after", arguments.retry_after)?,
+            duplicate_every: arguments.duplicate_every,
+            ..AsynchronousConfig::default()
+        });
+    }
     config.port = arguments.port;
     config.invoke_mode = match arguments.invoke_mode {
         InvokeModeOption::Buffered => InvokeMode::Buffered,

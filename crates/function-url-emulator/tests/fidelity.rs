@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Shutdown, TcpStream},
+    num::NonZeroU64,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use function_url_emulator::{Cors, Emulator, Front, FunctionConfig, InvokeMode};
+use function_url_emulator::{AsynchronousConfig, Cors, Emulator, Front, FunctionConfig, InvokeMode};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -706,4 +707,41 @@ async fn non_utf8_output_does_not_affect_the_function() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     panic!("the function still runs after its environment ended");
+}
+
+#[tokio::test]
+async fn asynchronous_invocations_are_delivered_at_least_once_and_retried_within_the_concurrency() {
+    let queue = AsynchronousConfig {
+        retry_after: Duration::from_millis(20),
+        maximum_event_age: Duration::from_secs(5),
+        duplicate_every: NonZeroU64::new(2),
+    };
+    let running = TestFunction::start("plain", |config| {
+        config.asynchronous = Some(queue);
+        config.reserved_environments = 1;
+    })
+    .await;
+    let invoke = async |path: &str, name: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::post(format!("/2015-03-31/functions/{name}/invocations"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        running.send(request.body(Full::from(json!({ "path": path }).to_string())).unwrap()).await.status()
+    };
+    let event = [("authorization", "AWS4-HMAC-SHA256"), ("x-amz-invocation-type", "Event")];
+
+    assert_eq!(invoke("/", "fixture", &event[1..]).await, 403);
+    assert_eq!(invoke("/", "fixture", &event[..1]).await, 501);
+    assert_eq!(invoke("/", "other", &event).await, 404);
+    assert!(running.emulator.invocations().is_empty());
+    assert_eq!(invoke("/fail", "fixture", &event).await, 202);
+    let count = |running: &TestFunction| running.emulator.invocations().len();
+    running.until("two retries", |running| count(running) == 3).await;
+    assert_eq!(invoke("/", "fixture", &event).await, 202);
+    running.until("a duplicate", |running| count(running) == 5).await;
+    assert_eq!(invoke("/", "fixture", &event).await, 202);
+    running.until("one delivery", |running| count(running) == 6).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(count(&running), 6, "nothing is delivered again");
+    assert_eq!(running.emulator.environments().len(), 1);
 }
