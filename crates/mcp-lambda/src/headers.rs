@@ -89,8 +89,12 @@ fn check_standard(headers: &HeaderMap, method: &str, name: Option<&str>) -> Resu
     }
 }
 
-/// Whether `Mcp-Name` is required: the method has a name or a URI in its parameters.
+/// Whether `Mcp-Name` is required: the method has a name, a URI or the id of a task in its parameters.
 fn has_name(method: &str) -> bool {
+    #[cfg(feature = "tasks")]
+    if matches!(method, method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL) {
+        return true;
+    }
     matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ)
 }
 

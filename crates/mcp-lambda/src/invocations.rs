@@ -114,19 +114,24 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
     Ok(())
 }
 
-/// Serves invocations until the environment ends, by a job in place of a server: its JSON, or its error. Events have no content.
-#[cfg(feature = "postgres")]
+/// Serves invocations until the environment ends, by a job in place of a server. It gets the event, and returns JSON or an error.
+#[cfg(any(feature = "postgres", feature = "tasks"))]
 pub(crate) async fn run_job<F, Fut>(job: F) -> Result<Infallible, BoxError>
 where
-    F: Fn(Option<Instant>) -> Fut,
+    F: Fn(Bytes, Invocation) -> Fut,
     Fut: Future<Output = Result<Vec<u8>, BoxError>>,
 {
     let mut api = RuntimeApi::from_env()?;
     loop {
-        let (headers, _) = next(&mut api).await?;
+        let (headers, event) = next(&mut api).await?;
         let headers = Headers(&headers);
         let request_id = headers.get(&REQUEST_ID).unwrap_or_default();
-        let request = match job(headers.deadline()).await {
+        let invocation = Invocation {
+            request_id: request_id.to_owned(),
+            deadline: headers.deadline(),
+            ..LambdaInvocation::with_trace(headers.get(&TRACE_ID).map(str::to_owned))
+        };
+        let request = match job(event, invocation).await {
             Ok(json) => {
                 let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
                 request.header(header::CONTENT_TYPE, "application/json").body(whole(json))?

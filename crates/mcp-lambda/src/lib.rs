@@ -91,6 +91,8 @@
 #![cfg_attr(not(feature = "https"), doc = "| send requests | `https`, with the feature of that name |")]
 #![cfg_attr(feature = "store", doc = "| keep state between requests | [`Server::store`], [`store`] |")]
 #![cfg_attr(not(feature = "store"), doc = "| keep state between requests | `store`, with the feature of that name |")]
+#![cfg_attr(feature = "tasks", doc = "| let a call outlive its request | [`Tool::task`], [`Task`] |")]
+#![cfg_attr(not(feature = "tasks"), doc = "| let a call outlive its request | `Task`, with the feature `tasks` |")]
 //! | write a schema by hand | [`Tool::raw`], [`JsonObject`] |
 //! | handle errors, parse untrusted data | [`BoxError`], [`error_chain`], [`json`], [`uri`] |
 //! | serve other paths, add layers | [`McpService::route`], [`McpService::public_route`], [`McpService::layer`]; [`transport::Body`] |
@@ -110,6 +112,7 @@
 //! | `postgres` | a Postgres connection for each concurrent request of an execution environment |
 //! | `secrets` | the state key from Secrets Manager: `MCP_STATE_KEY_SECRET_ARN` |
 //! | `store` | state that outlives a request, shared by all execution environments: `Server::store` |
+//! | `tasks` | calls of tools that outlive their request: `Tool::task`; includes `interactive` and `store` |
 //! | `token-exchange` | exchange of the caller's token for a token of another service: `TokenExchangeContext` |
 //! | `raw-schema` | tools with hand-written schemas: [`Tool::raw`] |
 //!
@@ -141,6 +144,8 @@ mod runtime_api;
 mod secrets;
 mod shutdown;
 mod sse;
+#[cfg(feature = "tasks")]
+mod tasks;
 #[cfg(feature = "token-exchange")]
 mod token_exchange;
 mod traces;
@@ -148,6 +153,9 @@ pub mod transport;
 
 pub use self::http::McpService;
 pub use config::{Env, FromEnv, HttpConfig};
+#[cfg(feature = "tasks")]
+#[doc(inline)]
+pub use mcp_server::Task;
 #[cfg(feature = "postgres")]
 pub use migration::main_with_schema;
 pub use platform::LambdaContext;

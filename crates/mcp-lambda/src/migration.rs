@@ -6,7 +6,7 @@ use std::{
 };
 
 use mcp_postgres::{MigrationConfig, Schema, migrate};
-use mcp_server::{BoxError, InitError, error_chain};
+use mcp_server::{BoxError, InitError, Invocation, error_chain};
 use tokio::time::timeout_at;
 
 use crate::{
@@ -49,6 +49,8 @@ where
     let env = Env::process();
     match env.get(ROLE) {
         None | Some("serve") => serve(&env, service),
+        #[cfg(feature = "tasks")]
+        Some(crate::tasks::WORKER) => serve(&env, service),
         role => migrate_main(&env, role.unwrap_or_default(), schema),
     }
 }
@@ -95,7 +97,8 @@ async fn run(
         print(&report(config, schema, None).await?);
         return Ok(());
     }
-    let job = async |deadline| report(config.clone(), schema, deadline).await;
+    // The event has no content.
+    let job = async |_, invocation: Invocation| report(config.clone(), schema, invocation.deadline).await;
     invocations::run_job(job).await.map(|never| match never {})
 }
 

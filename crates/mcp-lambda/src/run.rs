@@ -56,8 +56,13 @@ where
             #[cfg(feature = "secrets")]
             let env = &env.clone().with_secrets().await?;
             let config = C::from_env(env)?;
+            #[cfg(feature = "tasks")]
+            crate::tasks::read_variables(env);
             warn_unknown_variables(env);
-            service(config).await
+            let service = service(config).await?;
+            #[cfg(feature = "tasks")]
+            service.connect_tasks(env)?;
+            Ok(service)
         }),
     )
 }
@@ -109,7 +114,15 @@ fn start(env: &Env, service: ServiceFuture<'_>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(init_and_serve(service, concurrency)) {
+    let served = runtime.block_on(async {
+        let service = init(service).await?;
+        #[cfg(feature = "tasks")]
+        if crate::tasks::is_worker(env) {
+            return crate::tasks::run(service).await.map(|never| match never {});
+        }
+        invocations::run(service, concurrency).await
+    });
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = error_chain(error.as_ref()), "the function has stopped");
@@ -118,7 +131,8 @@ fn start(env: &Env, service: ServiceFuture<'_>) -> ExitCode {
     }
 }
 
-async fn init_and_serve(service: ServiceFuture<'_>, concurrency: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// Builds the service, and prepares the process for its end.
+async fn init(service: ServiceFuture<'_>) -> Result<McpService, Box<dyn Error + Send + Sync>> {
     // A panic of the builder, such as for two tools of the same name, is reported as an init error.
     let built = AssertUnwindSafe(service).catch_unwind().await;
     let built = built.unwrap_or_else(|panic| {
@@ -143,5 +157,5 @@ async fn init_and_serve(service: ServiceFuture<'_>, concurrency: usize) -> Resul
         };
         shutdown::on_shutdown(close).await?;
     }
-    invocations::run(service, concurrency).await
+    Ok(service)
 }

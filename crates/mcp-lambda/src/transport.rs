@@ -37,6 +37,7 @@
 //! | `events` | conversion between Lambda events and `http` types |
 //! | `run` | [`main`](crate::main) |
 //! | `invocations` | the runtime loop, in both invoke modes |
+//! | `tasks` | with the feature `tasks`: wake-ups of tasks, and the function that runs them |
 //! | `runtime_api` | the connection to the Runtime API |
 //! | `lambda_service` | [`LambdaService`]: the service under `lambda_runtime::run` |
 //! | `shutdown` | close hooks on SIGTERM |
