@@ -11,6 +11,7 @@ the proxy's standard input and output.
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -21,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 
+import postgres
 import tools
-from emulated import Emulated
+from emulated import CREDENTIALS, Emulated
 
 SUITE = tools.NODE_MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
 EXPECTED = tools.INTEROP / "conformance"
@@ -37,9 +39,23 @@ RUNS = [
     (LAMBDA_RUNTIME, "2026-07-28", "buffered"),
 ]
 
+# Of the extension `io.modelcontextprotocol/tasks`: all but the one for notifications, which are not served.
+TASKS = {
+    "tasks-capability-negotiation",
+    "tasks-dispatch-and-envelope",
+    "tasks-lifecycle",
+    "tasks-mrtr-composition",
+    "tasks-mrtr-input",
+    "tasks-request-headers",
+    "tasks-request-state-removal",
+    "tasks-required-task-error",
+    "tasks-wire-fields",
+}
+# The function that runs tasks: each third wake-up arrives twice.
+WORKER = "conformance-tasks"
 # Scenarios that are not scored and have to pass all the same.
 ALSO = {
-    "2026-07-28": {"json-schema-2020-12", "http-header-validation", "http-custom-header-server-validation"},
+    "2026-07-28": {"json-schema-2020-12", "http-header-validation", "http-custom-header-server-validation", *TASKS},
     "2025-11-25": {"json-schema-2020-12", "server-session-lifecycle"},
 }
 # Scored scenarios, and how many of them have to pass: all but those that take a store.
@@ -83,10 +99,11 @@ def main():
     tools.install_test()
     tools.build(OWN_LOOP, LAMBDA_RUNTIME, "function-url-emulator", "mcpl")
     lines, problems = [], []
-    for binary, revision, mode in RUNS:
-        line, found = run(binary, revision, mode, arguments.environments)
-        lines.append(line)
-        problems += [f"{binary} {revision} {mode}: {problem}" for problem in found]
+    with postgres.Postgres(settings={"max_connections": 100}) as database:
+        for binary, revision, mode in RUNS:
+            line, found = run(binary, revision, mode, arguments.environments, database)
+            lines.append(line)
+            problems += [f"{binary} {revision} {mode}: {problem}" for problem in found]
     for revision, driver in CLIENTS:
         line, found = run_client(revision, driver)
         lines.append(line)
@@ -97,12 +114,20 @@ def main():
     sys.exit(1 if problems else 0)
 
 
-def run(binary, revision, mode, environments):
+def run(binary, revision, mode, environments, database):
     """One run: its line, and what is wrong."""
-    key = base64.b64encode(secrets.token_bytes(32)).decode()
-    # A line for each of hundreds of calls would hide what is wrong.
-    emulated = Emulated(binary, mode, environments, MCP_STATE_KEY=key, AWS_LAMBDA_LOG_LEVEL="WARN")
-    with tempfile.TemporaryDirectory() as folder, emulated as url:
+    with contextlib.ExitStack() as started:
+        port = postgres.free_port()
+        variables = {
+            **CREDENTIALS, "MCP_STATE_KEY": base64.b64encode(secrets.token_bytes(32)).decode(), "DATABASE_URL": database.url(),
+            "MCP_TASKS_FUNCTION": WORKER, "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{port}",
+            # A line for each of hundreds of calls would hide what is wrong.
+            "AWS_LAMBDA_LOG_LEVEL": "WARN",
+        }
+        options = ["--asynchronous", "--name", WORKER, "--port", port, "--duplicate-every", 3, "--retry-after", 1]
+        started.enter_context(Emulated(OWN_LOOP, "buffered", 1, *options, MCP_ROLE="tasks", **variables))
+        url = started.enter_context(Emulated(binary, mode, environments, **variables))
+        folder = started.enter_context(tempfile.TemporaryDirectory())
         command = ["server", "--url", url, "--requirements", revision, "-o", folder]
         command += ["--expected-failures", EXPECTED / f"expected-failures-{revision}.yaml"]
         ran = suite(*command)

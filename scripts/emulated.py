@@ -22,7 +22,8 @@ class Emulated:
 
     def __init__(self, binary, mode, environments, *options, emulator="function-url-emulator", stderr=None, **variables):
         built = tools.target_folder() / self.profile
-        command = [built / emulator, built / binary, "--port", "0", "--warm", environments]
+        command = [built / emulator, built / binary, "--warm", environments]
+        command += [] if "--port" in options else ["--port", "0"]
         command += ["--invoke-mode", INVOKE_MODES[mode], *options]
         for name, value in {"MCP_INVOKE_MODE": mode, **variables}.items():
             command += ["--env", f"{name}={value}"]

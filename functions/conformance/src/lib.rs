@@ -4,23 +4,44 @@
 mod input_requests;
 mod prompts;
 mod resources;
+mod tasks;
 mod tools;
 
-use mcp_lambda::{HttpConfig, InitError, McpService, Server};
+use mcp_lambda::{
+    Env, FromEnv, HttpConfig, InitError, McpService, Server,
+    postgres::{DatabaseConfig, PostgresStore},
+    store::MemoryStore,
+};
 
 /// State of all calls: empty.
 #[derive(Debug)]
 pub struct State;
+
+/// Settings: those of the endpoint, and the database of tasks. Without one, tasks stay in their environment.
+#[derive(Debug, Default)]
+pub struct Config {
+    /// Settings of the endpoint.
+    pub http: HttpConfig,
+    /// The database of tasks.
+    pub database: Option<DatabaseConfig>,
+}
+
+impl FromEnv for Config {
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        let database = env.get("DATABASE_URL").map(|_| <DatabaseConfig as FromEnv>::from_env(env));
+        Ok(Self { http: HttpConfig::from_env(env)?, database: database.transpose()? })
+    }
+}
 
 /// Builds the server.
 ///
 /// # Errors
 ///
 /// Returns an error if there is no state key, which tools with input requests need.
-pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
+pub async fn service(Config { http, database }: Config) -> Result<McpService, InitError> {
     let mut server = Server::new("conformance", env!("CARGO_PKG_VERSION"), State)
         .instructions("Serves the official conformance suite: a tool, prompt or resource for each of its cases.");
-    for tool in tools::all().into_iter().chain(input_requests::tools()) {
+    for tool in tools::all().into_iter().chain(input_requests::tools()).chain(tasks::tools()) {
         server = server.tool(tool);
     }
     for prompt in prompts::all() {
@@ -29,7 +50,11 @@ pub async fn service(config: HttpConfig) -> Result<McpService, InitError> {
     for resource in resources::all() {
         server = server.resource(resource);
     }
-    McpService::new(server.resource_template(resources::template()), config)
+    let server = match database {
+        Some(database) => server.store(PostgresStore::new(database)),
+        None => server.store(MemoryStore::new()),
+    };
+    McpService::new(server.resource_template(resources::template()), http)
 }
 
 /// PNG image of one red pixel.

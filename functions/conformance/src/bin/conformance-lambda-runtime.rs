@@ -3,9 +3,10 @@
 
 use std::convert::Infallible;
 
+use conformance::Config;
 use http::{HeaderValue, Request, Response, header};
 use mcp_lambda::{
-    Env, FromEnv, HttpConfig,
+    Env, FromEnv,
     transport::{self, Body},
 };
 use tower::{service_fn, util::MapResponseLayer};
@@ -14,7 +15,8 @@ use tower::{service_fn, util::MapResponseLayer};
 async fn main() -> Result<(), lambda_runtime::Error> {
     let env = Env::process();
     transport::init_logs(&env);
-    let service = conformance::service(HttpConfig::from_env(&env)?).await?;
+    let service = conformance::service(Config::from_env(&env)?).await?;
+    service.connect_tasks(&env)?;
     let service = service.public_route("/health", 0, service_fn(health)).layer(MapResponseLayer::new(with_security));
     service.warm().await;
     lambda_runtime::run(service.into_lambda_service()).await
