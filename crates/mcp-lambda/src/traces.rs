@@ -84,7 +84,7 @@ fn method_of(message: Option<&Incoming<'_>>) -> Option<&'static str> {
     match message? {
         Incoming::Single(Message::Request(request)) => Some(method::known(&request.method).unwrap_or(UNKNOWN)),
         Incoming::Single(Message::Notification(_)) => Some(NOTIFICATION),
-        Incoming::Single(Message::Response) | Incoming::Batch(_) => None,
+        Incoming::Single(Message::Response(_)) | Incoming::Batch(_) => None,
     }
 }
 
@@ -94,7 +94,7 @@ fn request_id(message: Option<&Incoming<'_>>) -> Option<String> {
             let (RequestId::Integer(id) | RequestId::String(id)) = &request.id;
             Some(id.chars().take(MAX_ID_CHARS).collect())
         }
-        Incoming::Single(Message::Notification(_) | Message::Response) | Incoming::Batch(_) => None,
+        Incoming::Single(Message::Notification(_) | Message::Response(_)) | Incoming::Batch(_) => None,
     }
 }
 
@@ -103,6 +103,6 @@ fn params<'a>(message: &Incoming<'a>) -> Option<&'a RawValue> {
     match message {
         Incoming::Single(Message::Request(request)) => request.params,
         Incoming::Single(Message::Notification(notification)) => notification.params,
-        Incoming::Single(Message::Response) | Incoming::Batch(_) => None,
+        Incoming::Single(Message::Response(_)) | Incoming::Batch(_) => None,
     }
 }

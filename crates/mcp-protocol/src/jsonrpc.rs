@@ -129,9 +129,8 @@ pub enum Message<'a> {
     Request(Request<'a>),
     /// Expects no response.
     Notification(Notification<'a>),
-    /// Response to a request of the server. A server over a stateless transport sends no requests, so responses are
-    /// ignored.
-    Response,
+    /// Response to a request of the server.
+    Response(Response<'a>),
 }
 
 /// Request with unparsed parameters.
@@ -152,6 +151,17 @@ pub struct Notification<'a> {
     pub method: Cow<'a, str>,
     /// Unparsed JSON object; `None` if absent or `null`.
     pub params: Option<&'a RawValue>,
+}
+
+/// Response to a request of the server, with an unparsed result or error: one of the two is present.
+#[derive(Debug, Clone)]
+pub struct Response<'a> {
+    /// Id of the request. `None` only for an error, whose sender could not parse the id.
+    pub id: Option<RequestId>,
+    /// Unparsed result.
+    pub result: Option<&'a RawValue>,
+    /// Unparsed [`ErrorObject`].
+    pub error: Option<&'a RawValue>,
 }
 
 /// Error of a body, or of one element of a batch, that is not a valid message.
@@ -297,7 +307,9 @@ impl<'a> Envelope<'a> {
         let Some(method) = self.method else {
             return match (self.result.is_some(), self.error.is_some(), id) {
                 // A peer that could not parse an id may omit it or set it to `null` in an error response.
-                (true, false, Some(Ok(_))) | (false, true, _) => Ok(Message::Response),
+                (true, false, Some(Ok(_))) | (false, true, _) => {
+                    Ok(Message::Response(Response { id: readable_id.clone(), result: self.result, error: self.error }))
+                }
                 _ => Err(reject("`method` is missing")),
             };
         };
@@ -491,13 +503,28 @@ mod tests {
     fn requests_notifications_and_responses_are_distinguished() {
         let kind = |body: &str| match Incoming::parse(body.as_bytes()) {
             Ok(Incoming::Single(Message::Notification(_))) => "notification",
-            Ok(Incoming::Single(Message::Response)) => "response",
+            Ok(Incoming::Single(Message::Response(_))) => "response",
             other => panic!("{other:?}"),
         };
 
         assert_eq!(kind(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), "notification");
         assert_eq!(kind(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), "response");
         assert_eq!(kind(r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}"#), "response");
+    }
+
+    #[test]
+    fn a_response_has_its_id_and_either_a_result_or_an_error() {
+        let response = |body: &'static str| match Incoming::parse(body.as_bytes()) {
+            Ok(Incoming::Single(Message::Response(response))) => response,
+            other => panic!("{other:?}"),
+        };
+
+        let result = response(r#"{"jsonrpc":"2.0","id":"q","result":{"action":"accept"}}"#);
+        assert_eq!(result.id, Some(RequestId::from("q")));
+        assert_eq!((result.result.map(RawValue::get), result.error.is_none()), (Some(r#"{"action":"accept"}"#), true));
+        let error = response(r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}"#);
+        assert_eq!((error.id, error.result.is_none()), (None, true));
+        assert_eq!(error.error.map(RawValue::get), Some(r#"{"code":1,"message":"x"}"#));
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub use elicitation::{
 pub use formats::INTEROPERABLE_FORMATS;
 pub use implementation::{Icon, IconTheme, Implementation};
 pub use input::{InputRequest, InputRequests, InputRequiredResult};
-pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId};
+pub use jsonrpc::{ErrorObject, Incoming, MalformedMessage, Message, Notification, Request, RequestId, Response};
 pub use lifecycle::{DiscoverResult, InitializeResult};
 pub use lookup::lookup;
 pub use meta::{ProgressToken, RequestMeta, is_traceparent};

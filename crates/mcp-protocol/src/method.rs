@@ -41,6 +41,8 @@ pub const TASKS_CANCEL: &str = "tasks/cancel";
 pub const NOTIFICATIONS_PROGRESS: &str = "notifications/progress";
 /// `notifications/message`, server to client.
 pub const NOTIFICATIONS_MESSAGE: &str = "notifications/message";
+/// `notifications/cancelled`, client to server.
+pub const NOTIFICATIONS_CANCELLED: &str = "notifications/cancelled";
 
 /// All methods of client requests.
 const REQUESTS: &[&str] = &[

@@ -127,7 +127,7 @@ impl McpService {
                 let resolved = self.server.resolve(revision, &request.method, known, &exchange.invocation);
                 BatchMessage::Request(Box::new(BatchRequest { request, params, resolved }))
             }
-            Ok(Message::Notification(_) | Message::Response) => BatchMessage::NoResponse,
+            Ok(Message::Notification(_) | Message::Response(_)) => BatchMessage::NoResponse,
             Err(malformed) => BatchMessage::Malformed(malformed),
         }
     }
