@@ -4,6 +4,8 @@
 mod cipher;
 mod feature;
 pub(crate) mod form;
+#[cfg(all(feature = "interactive", feature = "store"))]
+pub mod legacy;
 pub(crate) mod request_state;
 pub(crate) mod round;
 

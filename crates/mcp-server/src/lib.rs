@@ -83,6 +83,8 @@ pub use handler::{
     error::{HandlerError, InvalidInput, Unavailable},
     interactive::{Elicited, InteractiveContext},
 };
+#[cfg(all(feature = "interactive", feature = "store"))]
+pub use interaction::legacy;
 pub use items::{
     completion::PartialArgument,
     output::{IntoToolOutput, Json, ToolOutput},

@@ -15,6 +15,8 @@ use crate::limits::{
     limiter::{Anonymous, Limits},
     rate_limit::RateLimit,
 };
+#[cfg(all(feature = "interactive", feature = "store"))]
+use crate::legacy::LegacyQuestions;
 #[cfg(feature = "store")]
 use crate::store::{SealedStore, Store, StoreKeys};
 use crate::{
@@ -312,6 +314,13 @@ impl<S: Send + Sync + 'static> Server<S> {
             }
             (Some((item, _)), None) => return Err(BuildError::NoStateKey { item }),
         };
+        #[cfg(all(feature = "interactive", feature = "store"))]
+        let questions = match (&cipher, &store, &settings.state_key) {
+            (Some(_), Some(store), Some(key)) => {
+                Some(LegacyQuestions::new(key, &info.name, store.clone()).ok_or(BuildError::UnusableStateKey)?)
+            }
+            _ => None,
+        };
         let restricted = catalog.restricted_item().or_else(|| requirement.is_some().then(|| "server".to_owned()));
         if let (Some(item), Authorization::Unconfigured) = (restricted, &settings.authorization) {
             return Err(BuildError::NoAuthentication { item });
@@ -357,6 +366,8 @@ impl<S: Send + Sync + 'static> Server<S> {
             store,
             #[cfg(feature = "tasks")]
             waker: std::sync::RwLock::new(None),
+            #[cfg(all(feature = "interactive", feature = "store"))]
+            questions,
         }))
     }
 }

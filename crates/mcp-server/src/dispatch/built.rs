@@ -26,4 +26,7 @@ pub(crate) struct Built {
     pub(crate) store: Option<crate::store::SealedStore>,
     #[cfg(feature = "tasks")]
     pub(crate) waker: std::sync::RwLock<Option<Arc<dyn crate::tasks::wake::WakeTask>>>,
+    /// `None` for a server without a store, or without interactive handlers.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub(crate) questions: Option<crate::interaction::legacy::LegacyQuestions>,
 }

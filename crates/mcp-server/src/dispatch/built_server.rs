@@ -46,6 +46,21 @@ impl BuiltServer {
         self.0.catalog.task_tool().map(|_| super::tasks::runner::TaskRunner::new(Arc::clone(&self.0)))
     }
 
+    /// Returns the questions to clients of 2025-11-25, if the server has a store and an interactive handler.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub fn questions(&self) -> Option<&crate::legacy::LegacyQuestions> {
+        self.0.questions.as_ref()
+    }
+
+    /// Returns the outcome of a call that failed for this reason: for a tool, a result that the model reads.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub fn failed(&self, method: &str, revision: ProtocolVersion, reason: String) -> CallOutcome {
+        match method {
+            method::TOOLS_CALL => self.0.renderer.tool_error(reason, revision),
+            _ => CallOutcome::from(Err(CallError::Failed(reason))),
+        }
+    }
+
     /// Looks up the target of a request and checks whether its caller is authorized. Each request is looked up once,
     /// for the access rules of a batch, the log, and [`Resolved::run`].
     pub fn resolve<'a>(

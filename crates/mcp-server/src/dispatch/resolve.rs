@@ -131,6 +131,33 @@ impl<'a> Resolved<'a> {
         }
     }
 
+    /// Reports whether the item's handler may send requests to the client.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub fn is_interactive(&self) -> bool {
+        let cipher = match &self.target {
+            Some(Target::Tool(tool)) => tool.cipher,
+            Some(Target::Prompt(prompt)) => prompt.cipher,
+            Some(Target::Resource(MatchedResource::Resource(own))) => own.cipher,
+            Some(Target::Resource(MatchedResource::Template(own, _))) => own.cipher,
+            _ => None,
+        };
+        cipher.is_some()
+    }
+
+    /// Reports whether a handler may run again after an attempt with an unknown outcome: tools that are read-only or idempotent,
+    /// and all prompts and resources.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub fn is_repeatable(&self) -> bool {
+        match &self.target {
+            Some(Target::Tool(tool)) => tool
+                .definition
+                .annotations
+                .as_ref()
+                .is_some_and(|own| own.read_only_hint == Some(true) || own.idempotent_hint == Some(true)),
+            _ => true,
+        }
+    }
+
     /// Returns the authentication or authorization error. Check it for all requests of a batch before any of them runs, since a batch
     /// is authorized as a whole. Other errors are returned by [`run`](Self::run).
     pub fn authorization_error(&self) -> Option<&CallError> {

@@ -107,7 +107,8 @@ impl Run<'_> {
             };
         };
         let binding = Binding::new(method, item, params.arguments, self.invocation.principal.as_deref());
-        if !is_modern {
+        // A legacy client has capabilities here only if the transport can ask it.
+        if !is_modern && self.call.meta.client_capabilities.is_none() {
             return Ok(Some(BoundRound::new(Round::new(None, RequestState::default(), None), binding)));
         }
         let state = match params.request_state().map_err(invalid)? {
@@ -334,6 +335,9 @@ impl ErrorRenderer {
     pub(crate) fn render_round_end(&self, end: RoundEnd, binding: Option<&Binding>, now: SystemTime) -> CallOutcome {
         let (questions, mut state) = match end {
             RoundEnd::Questions(questions, state) => (questions, state),
+            RoundEnd::Rejected(CallError::MissingClientCapability(_)) if !self.revision.is_modern() => {
+                return self.input_error(needs_capability());
+            }
             RoundEnd::Rejected(error) => return CallOutcome::from(Err(error)),
             // Legacy revisions send a separate request to the client, whose response may reach another execution environment.
             RoundEnd::ClientUnsupported => return self.input_error(needs_modern_client(self.revision)),
@@ -356,6 +360,11 @@ impl ErrorRenderer {
         };
         outcome_of(&result).of_kind(ResultKind::InputRequired)
     }
+}
+
+/// Returns the error message for a legacy client that did not declare what a question needs.
+fn needs_capability() -> String {
+    "This call needs an answer of the client, which did not declare the capability for it in `initialize`.".to_owned()
 }
 
 /// Returns the error message for a legacy client, which cannot receive requests.

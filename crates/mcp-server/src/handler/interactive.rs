@@ -76,8 +76,8 @@ use crate::{
 /// all. It is not single-use: a client may send a round twice. For an exactly-once effect, store an idempotency key in a database.
 ///
 /// A handler is interactive if it takes this type. It needs the feature `interactive`, and the server then does not start without a
-/// [`StateKey`](crate::StateKey). Legacy clients, and clients without the capability that a question needs, get an error instead of
-/// the question.
+/// [`StateKey`](crate::StateKey). A server with a store (`Server::store`, feature `store`) also asks clients of 2025-11-25. Older
+/// clients, and clients without the capability that a question needs, get an error instead of the question.
 pub struct InteractiveContext<S> {
     context: RequestContext<S>,
 }

@@ -1,0 +1,155 @@
+//! The calls of a caller that wait for answers: one row for each caller, which bounds open questions and notes cancellations.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::tokens::{Id, seconds};
+use crate::{
+    Principal,
+    store::{Content, Kind, SealedStore, StoreError, StoreId},
+};
+
+/// Maximum number of open questions of a caller. Anonymous callers are [`GROUPS`] callers.
+pub(super) const MAX_OPEN_QUESTIONS: usize = 20;
+/// Maximum number of cancelled calls of a caller that are remembered.
+const MAX_CANCELLED: usize = 20;
+/// Anonymous callers share this many rows, by session.
+const GROUPS: u8 = 16;
+/// Attempts to change a row that other environments change too.
+const MAX_ATTEMPTS: u32 = 30;
+
+const KIND: Kind = Kind::new("question-calls");
+
+/// The open calls of a caller.
+pub(super) struct OpenCalls<'a> {
+    store: &'a SealedStore,
+    caller: Option<&'a Principal>,
+    id: [u8; 1],
+}
+
+#[derive(Serialize, Deserialize)]
+struct OpenCall {
+    #[serde(rename = "c")]
+    call: Id,
+    #[serde(rename = "q")]
+    questions: usize,
+    /// Seconds since 1970.
+    #[serde(rename = "e")]
+    expires: u64,
+    #[serde(rename = "x", default)]
+    is_cancelled: bool,
+}
+
+/// Whether a change of the row is written.
+enum Change {
+    Write,
+    Keep,
+}
+
+impl<'a> OpenCalls<'a> {
+    pub(super) fn new(store: &'a SealedStore, caller: Option<&'a Principal>, group: u8) -> Self {
+        let id = [if caller.is_some() { 0 } else { group % GROUPS }];
+        Self { store, caller, id }
+    }
+
+    fn row(&self) -> StoreId<'_> {
+        StoreId { kind: KIND, caller: self.caller, id: &self.id }
+    }
+
+    /// Adds the questions of a call, in place of those of its last round. Returns whether there is room for them, and the call is
+    /// not cancelled.
+    pub(super) async fn add(
+        &self,
+        call: Id,
+        questions: usize,
+        expires: u64,
+        now: SystemTime,
+    ) -> Result<bool, StoreError> {
+        let mut is_added = false;
+        self.change(now, |calls| {
+            let is_cancelled = calls.iter().any(|own| own.call == call && own.is_cancelled);
+            calls.retain(|own| own.call != call);
+            let open: usize = calls.iter().filter(|own| !own.is_cancelled).map(|own| own.questions).sum();
+            is_added = !is_cancelled && open + questions <= MAX_OPEN_QUESTIONS;
+            if is_added {
+                calls.push(OpenCall { call, questions, expires, is_cancelled: false });
+            }
+            if is_added { Change::Write } else { Change::Keep }
+        })
+        .await?;
+        Ok(is_added)
+    }
+
+    /// Removes a call that has ended.
+    pub(super) async fn remove(&self, call: Id, now: SystemTime) -> Result<(), StoreError> {
+        self.change(now, |calls| {
+            let before = calls.len();
+            calls.retain(|own| own.call != call);
+            if calls.len() < before { Change::Write } else { Change::Keep }
+        })
+        .await
+    }
+
+    /// Marks an open call as cancelled. Nothing is written for other calls.
+    pub(super) async fn cancel(&self, call: Id, now: SystemTime) -> Result<(), StoreError> {
+        self.change(now, |calls| match calls.iter_mut().find(|own| own.call == call && !own.is_cancelled) {
+            Some(own) => {
+                own.is_cancelled = true;
+                forget_oldest_cancelled(calls);
+                Change::Write
+            }
+            None => Change::Keep,
+        })
+        .await
+    }
+
+    pub(super) async fn is_cancelled(&self, call: Id) -> Result<bool, StoreError> {
+        let stored = self.store.get(&self.row()).await?;
+        let calls = read(stored.as_ref().map(|stored| stored.value.as_slice()));
+        Ok(calls.iter().any(|own| own.call == call && own.is_cancelled))
+    }
+
+    async fn change(
+        &self,
+        now: SystemTime,
+        mut change: impl FnMut(&mut Vec<OpenCall>) -> Change,
+    ) -> Result<(), StoreError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let row = self.row();
+            let stored = self.store.get(&row).await?;
+            let mut calls = read(stored.as_ref().map(|stored| stored.value.as_slice()));
+            calls.retain(|own| own.expires > seconds(now));
+            if let Change::Keep = change(&mut calls) {
+                return Ok(());
+            }
+            let lifetime = calls.iter().map(|own| own.expires.saturating_sub(seconds(now))).max().unwrap_or(0);
+            let value = serde_json::to_vec(&calls).map_err(|error| StoreError::Other(error.into()))?;
+            let expires_in = Duration::from_secs(lifetime + 60);
+            let content = Content { value: &value, expires_in, due_in: None };
+            let written = match stored {
+                Some(stored) => self.store.compare_and_set(&row, stored.version, content).await?,
+                None => self.store.put_if_absent(&row, content).await?,
+            };
+            if written.is_some() {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Unavailable("too many environments change the open calls of one caller".into()))
+    }
+}
+
+/// Bounds the row: cancelled calls do not count as open.
+fn forget_oldest_cancelled(calls: &mut Vec<OpenCall>) {
+    if calls.iter().filter(|own| own.is_cancelled).count() > MAX_CANCELLED
+        && let Some(oldest) = calls.iter().position(|own| own.is_cancelled)
+    {
+        calls.remove(oldest);
+    }
+}
+
+/// Parses a row; one of another version of the function counts as empty.
+fn read(value: Option<&[u8]>) -> Vec<OpenCall> {
+    // Unbounded JSON: sealed by this server, and bounded by the number of questions.
+    value.and_then(|value| serde_json::from_slice(value).ok()).unwrap_or_default()
+}
