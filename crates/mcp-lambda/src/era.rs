@@ -132,7 +132,7 @@ fn modern_meta(meta: Option<Result<RequestMeta, CallError>>) -> Result<RequestMe
     Err(CallError::InvalidMeta(reason))
 }
 
-fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
+pub(crate) fn read_meta(meta: &RawValue) -> Result<RequestMeta, CallError> {
     let text = meta.get();
     if !text.starts_with('{') || text.len() > MAX_META_BYTES {
         return Err(CallError::InvalidMeta(format!("it must be an object of at most {MAX_META_BYTES} bytes")));

@@ -16,6 +16,10 @@ use mcp_server::{CallError, Resolved};
 use serde_json::{Value, value::RawValue};
 
 pub(crate) static PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+#[cfg(all(feature = "interactive", feature = "store"))]
+pub(crate) static SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+#[cfg(all(feature = "interactive", feature = "store"))]
+pub(crate) static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 static METHOD: HeaderName = HeaderName::from_static("mcp-method");
 static NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM_PREFIX: &str = "mcp-param-";

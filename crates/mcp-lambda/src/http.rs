@@ -4,9 +4,9 @@
 //! media type, size, JSON-RPC, protocol version, mirrored headers. Then `mcp-server` dispatches it, and its result gets a status.
 //!
 //! Bottom-up: `responses` builds responses, `exchange` is the state of a request, `finisher` converts an outcome into a response,
-//! `limits` rejects requests over a rate limit, `handler_scopes` handles scope errors of handlers, `calls` serves a request and
-//! `batch` a batch, `discovery` serves the HTML page and the metadata, `routes` serves other paths and layers. `service` implements
-//! `tower_service::Service`.
+//! `limits` rejects requests over a rate limit, `handler_scopes` handles scope errors of handlers, `legacy_questions` asks clients of
+//! 2025-11-25, `calls` serves a request and `batch` a batch, `discovery` serves the HTML page and the metadata, `routes` serves other
+//! paths and layers. `service` implements `tower_service::Service`.
 
 use std::{
     borrow::Cow,
@@ -37,6 +37,8 @@ mod discovery;
 mod exchange;
 mod finisher;
 mod handler_scopes;
+#[cfg(all(feature = "interactive", feature = "store"))]
+mod legacy_questions;
 #[cfg(feature = "limits")]
 mod limits;
 mod responses;
@@ -233,8 +235,12 @@ impl McpService {
                 }
                 Method::OPTIONS => {
                     let mut response = empty(StatusCode::NO_CONTENT);
-                    add_preflight_headers(&parts.headers, response.headers_mut());
+                    add_preflight_headers(&parts.headers, response.headers_mut(), self.has_sessions());
                     response
+                }
+                #[cfg(all(feature = "interactive", feature = "store"))]
+                Method::GET if self.has_sessions() && parts.headers.contains_key(&headers::LAST_EVENT_ID) => {
+                    self.resume(&parts, transport, challenger, invocation).await
                 }
                 Method::GET | Method::HEAD if !self.config.hides_page && headers::wants_page(&parts.headers) => {
                     self.page(&parts.method, own_url)
@@ -245,8 +251,22 @@ impl McpService {
                 }
             }
         };
-        caller.add_headers(response.headers_mut());
+        caller.add_headers(response.headers_mut(), self.has_sessions());
         response
+    }
+
+    /// Whether the server asks clients of 2025-11-25, which get session ids and resume streams by GET.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    fn has_sessions(&self) -> bool {
+        self.server.questions().is_some()
+    }
+
+    #[cfg(not(all(feature = "interactive", feature = "store")))]
+    #[inline]
+    const fn has_sessions(&self) -> bool {
+        // Only a server with both features has sessions.
+        let _ = self;
+        false
     }
 
     /// The public URL of the server: the configured one, or that of the event's domain name. The first domain name is cached, because

@@ -148,14 +148,17 @@ impl OriginVerdict {
 
     /// Adds the CORS headers with which an allowed page can read the response. Credentials are never allowed: a page sets the header
     /// `Authorization` itself.
-    pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
+    ///
+    /// A server that asks clients of 2025-11-25 has session ids, which a page must read.
+    pub(crate) fn add_headers(&self, headers: &mut HeaderMap, has_sessions: bool) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if let Self::Allowed(origin) = self {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            headers.insert(
-                header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                HeaderValue::from_static("WWW-Authenticate, X-Amzn-Remapped-WWW-Authenticate, Retry-After"),
-            );
+            let exposed = match has_sessions {
+                false => "WWW-Authenticate, X-Amzn-Remapped-WWW-Authenticate, Retry-After",
+                true => "WWW-Authenticate, X-Amzn-Remapped-WWW-Authenticate, Retry-After, Mcp-Session-Id",
+            };
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
         }
     }
 }
@@ -167,8 +170,8 @@ const REQUEST_HEADERS: &str =
 /// The longest `Access-Control-Request-Headers` that is parsed.
 const MAX_ASKED_BYTES: usize = 16 * 1024;
 
-/// Adds the CORS headers of a preflight response: the allowed methods and headers.
-pub(crate) fn add_preflight_headers(asked: &HeaderMap, headers: &mut HeaderMap) {
+/// Adds the CORS headers of a preflight response: the allowed methods and headers. A stream is resumed by GET.
+pub(crate) fn add_preflight_headers(asked: &HeaderMap, headers: &mut HeaderMap, resumes: bool) {
     let asked = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).filter(|value| value.len() <= MAX_ASKED_BYTES);
     let asked = asked.and_then(|value| value.to_str().ok());
     let params = asked.unwrap_or_default().split(',').map(str::trim);
@@ -179,7 +182,8 @@ pub(crate) fn add_preflight_headers(asked: &HeaderMap, headers: &mut HeaderMap) 
     if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
     }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
+    let methods = if resumes { "GET, POST, OPTIONS" } else { "POST, OPTIONS" };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
 }
 

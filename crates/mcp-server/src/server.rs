@@ -10,13 +10,13 @@ use std::{
 
 use mcp_protocol::{Icon, Implementation, JsonObject};
 
+#[cfg(all(feature = "interactive", feature = "store"))]
+use crate::legacy::LegacyQuestions;
 #[cfg(feature = "limits")]
 use crate::limits::{
     limiter::{Anonymous, Limits},
     rate_limit::RateLimit,
 };
-#[cfg(all(feature = "interactive", feature = "store"))]
-use crate::legacy::LegacyQuestions;
 #[cfg(feature = "store")]
 use crate::store::{SealedStore, Store, StoreKeys};
 use crate::{

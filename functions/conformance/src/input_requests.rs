@@ -114,7 +114,11 @@ async fn enums(context: Context, _: NoArguments) -> Result<String, HandlerError>
         .optional("titledSingle", TitledSingleSelectEnumSchema { one_of: titled().to_vec(), ..Default::default() })
         .optional(
             "legacyEnum",
-            LegacyTitledEnumSchema { options: options(), enum_names: options(), ..Default::default() },
+            LegacyTitledEnumSchema {
+                options: ["opt1", "opt2", "opt3"].map(str::to_owned).to_vec(),
+                enum_names: ["Option One", "Option Two", "Option Three"].map(str::to_owned).to_vec(),
+                ..Default::default()
+            },
         )
         .optional("untitledMulti", UntitledMultiSelectEnumSchema::new(options()))
         .optional(

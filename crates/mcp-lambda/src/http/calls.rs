@@ -34,6 +34,18 @@ impl McpService {
         if let Err(denial) = self.admit(exchange) {
             return exchange.reject_unauthorized(None, &denial);
         }
+        #[cfg(all(feature = "interactive", feature = "store"))]
+        {
+            let single = match &message {
+                Ok(Incoming::Single(message)) => Some(message),
+                _ => None,
+            };
+            if let (Some(message), Some(questions)) = (single, self.server.questions())
+                && let Some(response) = self.answer_or_cancel(exchange, questions, message).await
+            {
+                return response;
+            }
+        }
         match message {
             Ok(Incoming::Single(Message::Notification(_))) => exchange.accept_message(true),
             Ok(Incoming::Single(_)) => exchange.accept_message(false),
@@ -43,7 +55,7 @@ impl McpService {
     }
 
     /// Checks the server-wide access rule.
-    fn admit(&self, exchange: &Exchange<'_>) -> Result<(), CallError> {
+    pub(super) fn admit(&self, exchange: &Exchange<'_>) -> Result<(), CallError> {
         self.server.admit(exchange.invocation.principal.as_deref())
     }
 
@@ -52,6 +64,8 @@ impl McpService {
         // Malformed parameters are resolved as empty ones: the error is reported before the handler is called.
         let known = params.as_ref().copied().unwrap_or_default();
         let head = era::read_head(exchange.headers, &request.method, params).and_then(|head| {
+            #[cfg(all(feature = "interactive", feature = "store"))]
+            let known = super::legacy_questions::without_rounds(known, head.revision);
             let resolved = self.server.resolve(head.revision, &request.method, known, &exchange.invocation);
             if head.revision.is_modern() {
                 headers::check_mirrored(exchange.headers, &request.method, &resolved)
@@ -78,6 +92,10 @@ impl McpService {
         if let Err(limited) = resolved.count(exchange.address).await {
             return self.reject_limited(exchange, request, revision, &limited);
         }
+        #[cfg(all(feature = "interactive", feature = "store"))]
+        if let Some(session) = self.asked_session(exchange, revision, &resolved) {
+            return self.run_and_ask(exchange, request, resolved, meta, &session).await;
+        }
         let (notifications, mut receiver) = exchange.notifications(&meta, revision);
         let mut work = match resolved.run(Call { id: request.id.clone(), meta, notifications }) {
             CallResponse::Ready(outcome) => {
@@ -89,7 +107,11 @@ impl McpService {
                     },
                 };
                 let finisher = self.finisher(exchange, request, revision, exchange.take_log());
-                return finisher.respond(outcome, PendingEvents::new(exchange.limits.max_bytes), exchange.accept);
+                let response =
+                    finisher.respond(outcome, PendingEvents::new(exchange.limits.max_bytes), exchange.accept);
+                #[cfg(all(feature = "interactive", feature = "store"))]
+                let response = self.with_session_id(request, response);
+                return response;
             }
             CallResponse::Pending(work) => work,
         };

@@ -32,7 +32,7 @@ impl McpService {
         let mut response = match (&parts.method, metadata) {
             (&Method::OPTIONS, _) => {
                 let mut response = empty(StatusCode::NO_CONTENT);
-                add_preflight_headers(&parts.headers, response.headers_mut());
+                add_preflight_headers(&parts.headers, response.headers_mut(), false);
                 response
                     .headers_mut()
                     .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));

@@ -300,7 +300,7 @@ fn serve_authenticated<'a>(
             error_response(StatusCode::FORBIDDEN, None, "pages of this origin may not call this server")
         } else if parts.method == Method::OPTIONS {
             let mut response = empty(StatusCode::NO_CONTENT);
-            add_preflight_headers(&parts.headers, response.headers_mut());
+            add_preflight_headers(&parts.headers, response.headers_mut(), false);
             response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
             response
         } else {
@@ -316,7 +316,7 @@ fn serve_authenticated<'a>(
                 Err(response) => *response,
             }
         };
-        verdict.add_headers(response.headers_mut());
+        verdict.add_headers(response.headers_mut(), false);
         response
     })
 }

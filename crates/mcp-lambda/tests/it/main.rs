@@ -28,6 +28,8 @@ mod process;
 mod process_responses;
 mod prompts;
 mod properties;
+#[cfg(all(feature = "interactive", feature = "store"))]
+mod questions;
 mod resources;
 mod results;
 mod route_responses;

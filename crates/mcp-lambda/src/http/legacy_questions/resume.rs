@@ -1,0 +1,208 @@
+//! GET with `Last-Event-ID`: resumes the stream of a call.
+
+use std::{
+    borrow::Cow,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use http::{Response, StatusCode, request::Parts};
+use mcp_protocol::{ErrorObject, Request, RequestId, RequestMeta, RequestParams, json, jsonrpc};
+use mcp_server::{
+    CallError, Invocation,
+    legacy::{LegacyQuestions, NewRound, Replay, Resumption, RoundOutcome},
+};
+use tracing::Instrument;
+
+use super::{
+    Exchange, REVISION, end_log, item_params,
+    notifications::{Notifications, rendered},
+    result_that_asks, store_failed,
+};
+use crate::{
+    Body, McpService, Transport,
+    authentication::Challenger,
+    call_log::CallLog,
+    era,
+    headers::{self, Accept},
+    http::{
+        calls::log_request,
+        responses::{call_error_response, event_stream, invalid_request, not_acceptable},
+    },
+    sse::{self, PendingEvents},
+    traces::server_span,
+};
+
+/// How long a claim outlives the deadline of its environment, and how long it lasts without a deadline.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+const LONGEST_LEASE: Duration = Duration::from_secs(900);
+
+impl McpService {
+    /// GET with `Last-Event-ID`.
+    pub(in crate::http) async fn resume(
+        &self,
+        parts: &Parts,
+        transport: Option<&Transport>,
+        challenger: Challenger<'_>,
+        invocation: Invocation,
+    ) -> Response<Body> {
+        let begin = Instant::now();
+        let iam = transport.and_then(|transport| transport.iam.as_ref());
+        let span = server_span(None, &invocation);
+        let admission = self.authenticator.admit(&parts.headers, challenger.own_url, iam, &invocation);
+        let (principal, rejected) = match admission.instrument(span.clone()).await {
+            Ok(principal) => (principal, None),
+            Err(rejected) => (None, Some(rejected)),
+        };
+        let invocation = Invocation { principal, ..invocation };
+        #[cfg(feature = "token-exchange")]
+        let invocation = self.authenticator.with_caller_token(&parts.headers, invocation);
+        let invocation = std::sync::Arc::new(invocation);
+        let exchange = Exchange {
+            headers: &parts.headers,
+            accept: Accept::of(&parts.headers),
+            log: Mutex::new(Some(self.logs.begin(&invocation, begin, span.clone()))),
+            invocation,
+            limits: self.limits(transport),
+            challenger,
+            #[cfg(feature = "limits")]
+            address: crate::http::limits::source_address(&parts.extensions),
+        };
+        let response = match &rejected {
+            None => self.continue_stream(&exchange).instrument(span).await,
+            Some(rejected) => exchange.reject(rejected, None),
+        };
+        exchange.log_before_dispatch(&response);
+        response
+    }
+
+    async fn continue_stream(&self, exchange: &Exchange<'_>) -> Response<Body> {
+        let invalid = || match self.admit(exchange) {
+            Err(denial) => exchange.reject_unauthorized(None, &denial),
+            Ok(()) => {
+                let message = "`Last-Event-ID` was not issued to this caller by this server";
+                invalid_request(StatusCode::BAD_REQUEST, message)
+            }
+        };
+        let id = match headers::single(exchange.headers, &headers::LAST_EVENT_ID) {
+            Ok(id) => id.unwrap_or_default(),
+            Err(error) => return call_error_response(&error),
+        };
+        let (caller, now) = (exchange.invocation.principal.as_deref(), exchange.invocation.received);
+        let Some(questions) = self.server.questions() else {
+            return invalid();
+        };
+        let Some(event) = questions.open_event(caller, id) else {
+            return invalid();
+        };
+        let (id, method) = (event.id().clone(), event.method().to_owned());
+        let params = item_params(&method, event.item());
+        let params = RequestParams::read(params.as_deref()).unwrap_or_default();
+        let resolved = self.server.resolve(REVISION, &method, params, &exchange.invocation);
+        let head = era::Head { revision: REVISION, meta: RequestMeta::default() };
+        exchange.note(|log| log_request(log, &method, &resolved, &head));
+        if let Some(denial) = resolved.authorization_error() {
+            return exchange.reject_unauthorized(Some(&id), denial);
+        }
+        if !exchange.accept.event_stream {
+            return not_acceptable(Some(&id));
+        }
+        let left = exchange.invocation.deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        let lease = left.map_or(LONGEST_LEASE, |left| (left + LEASE_MARGIN).min(LONGEST_LEASE));
+        let resumed = questions.resume(caller, event, resolved.is_repeatable(), lease, now).await;
+        let (resumed, notifications) = match resumed {
+            Ok(Resumption::Run(replay)) => {
+                let (outcome, sent) = self.replay(exchange, questions, &method, &replay).await;
+                (questions.finish(caller, &replay, outcome, now).await, Some(sent))
+            }
+            resumed => (resumed, None),
+        };
+        let last = match resumed {
+            Ok(Resumption::Waiting(events)) => {
+                // A question that is open for two minutes would be 65 log events.
+                if let Some(log) = exchange.take_log() {
+                    CallLog::discard(log);
+                }
+                rendered(&events)
+            }
+            Ok(Resumption::Questions(events)) => rendered(&events),
+            Ok(Resumption::Response(message)) => sse::event(&message),
+            Ok(Resumption::Ended(reason)) => sse::event(&ended(&id, reason)),
+            Ok(Resumption::Run(_)) => sse::event(&ended(&id, "the call could not be resumed")),
+            Err(error) => return store_failed(&error, &exchange.invocation, Some(&id)),
+        };
+        let size = last.len();
+        let body = notifications.map_or_else(|| last.clone(), |sent| sent.join_before(&last, size));
+        event_stream(Body::whole(body))
+    }
+
+    /// Runs the handler of a round whose answers are complete.
+    async fn replay(
+        &self,
+        exchange: &Exchange<'_>,
+        questions: &LegacyQuestions,
+        method: &str,
+        replay: &Replay,
+    ) -> (RoundOutcome, PendingEvents) {
+        let request = Request { id: replay.id().clone(), method: Cow::Borrowed(method), params: replay.params() };
+        let own = RequestParams::read(request.params).unwrap_or_default();
+        let meta = own.meta.and_then(|meta| era::read_meta(meta).ok()).unwrap_or_default();
+        let meta = RequestMeta {
+            protocol_version: None,
+            client_capabilities: Some(replay.capabilities()),
+            client_info: None,
+            log_level: None,
+            ..meta
+        };
+        let progress_token = meta.progress_token.clone();
+        let params =
+            RequestParams { input_responses: Some(replay.responses()), request_state: Some(replay.state()), ..own };
+        let resolved = self.server.resolve(REVISION, method, params, &exchange.invocation);
+        let item = resolved.name().unwrap_or_default().to_owned();
+        let mut sent = Notifications::new(exchange, Some(replay));
+        let failed = |reason: String| self.server.failed(method, REVISION, reason);
+        let outcome = match replay.client_error() {
+            Some(error) => failed(format!("the client could not answer the question: {}", json::shortened(error))),
+            None => sent.run(exchange, resolved, request.id.clone(), meta).await,
+        };
+        let outcome = match outcome.result {
+            Err(CallError::RequestState) => {
+                failed("the question expired, or the server was updated: call again".into())
+            }
+            _ => outcome,
+        };
+        let mut finisher = self.finisher(exchange, &request, REVISION, exchange.take_log());
+        finisher.limits.max_bytes = finisher.limits.max_bytes.min(LegacyQuestions::MAX_OUTCOME_BYTES);
+        if outcome.authorization_error().is_some() {
+            finisher.challenger = Some(self.owned_challenger(exchange));
+        }
+        let Some(result) = result_that_asks(&outcome) else {
+            return (RoundOutcome::Response(finisher.finish_batched(outcome)), sent.events);
+        };
+        let new = NewRound {
+            id: &request.id,
+            method,
+            item: &item,
+            params: request.params,
+            progress_token: progress_token.as_ref(),
+            result,
+            logs: sent.logs,
+            progress: sent.progress,
+        };
+        let (caller, now) = (exchange.invocation.principal.as_deref(), exchange.invocation.received);
+        match questions.ask_again(caller, replay, new, now).await {
+            Ok(round) => {
+                end_log(finisher.log, &outcome, 0);
+                (RoundOutcome::Asked(Box::new(round)), sent.events)
+            }
+            Err(error) => {
+                let outcome = self.cannot_ask(method, error);
+                (RoundOutcome::Response(finisher.finish_batched(outcome)), sent.events)
+            }
+        }
+    }
+}
+
+fn ended(id: &RequestId, reason: &str) -> String {
+    jsonrpc::error_response(Some(id), &ErrorObject::new(jsonrpc::INTERNAL_ERROR, reason))
+}
