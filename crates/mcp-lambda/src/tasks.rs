@@ -70,6 +70,9 @@ impl McpService {
         };
         match function.transpose()? {
             Some(function) => runner.wake_by(Arc::new(Invoker(function))),
+            None if is_worker(env) => {
+                return Err(InitError::new(format!("{FUNCTION} must be set for {ROLE}={WORKER}: its own name")));
+            }
             None => tracing::warn!(
                 "MCP_TASKS_FUNCTION is not set: tasks run in this process, only while it serves requests"
             ),

@@ -162,9 +162,12 @@ async fn with_replicas_a_read_only_database_is_reported() {
     admin.execute(set("on")).await.unwrap();
     end_sessions(&mut admin).await;
 
+    // The first attempt was lost with its session.
+    let unknown = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
     let error = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
     let read = execute(&database, LIMIT, Retry::Idempotent, "SELECT 1").await;
 
+    assert!(matches!(unknown, DatabaseError::OutcomeUnknown(_)), "{unknown:?}");
     assert!(matches!(error, DatabaseError::ReadOnly(_)), "{error:?}");
     assert!(read.is_ok());
     // The failover ends: the connection to the former replica is not reused.

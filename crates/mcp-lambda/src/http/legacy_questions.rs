@@ -11,7 +11,7 @@ use mcp_protocol::{
     method,
 };
 use mcp_server::{
-    CallError, CallOutcome, Invocation, Resolved, ResultKind,
+    CallOutcome, Invocation, Resolved, ResultKind,
     legacy::{AskError, LegacyQuestions, LegacySession, NewRound},
     store::StoreError,
 };
@@ -150,6 +150,11 @@ impl McpService {
             Message::Notification(notification) if notification.method == method::NOTIFICATIONS_CANCELLED => {
                 let id = cancelled_id(notification.params?)?;
                 let session = session_of(questions, exchange)?;
+                #[cfg(feature = "limits")]
+                if let Err(limited) = self.item(exchange, method::PING, None).count_continuation(exchange.address).await
+                {
+                    return Some(exchange.reject_continuation(&limited, None));
+                }
                 match questions.cancel(caller, &session, &id, now).await {
                     Ok(()) => None,
                     Err(error) => Some(store_failed(&error, &exchange.invocation, None)),
@@ -178,8 +183,13 @@ impl McpService {
             return invalid();
         };
         let params = item_params(question.method(), question.item());
-        if let Some(denial) = self.denial(exchange, question.method(), params.as_deref()) {
-            return exchange.reject_unauthorized(None, &denial);
+        let resolved = self.item(exchange, question.method(), params.as_deref());
+        if let Some(denial) = resolved.authorization_error() {
+            return exchange.reject_unauthorized(None, denial);
+        }
+        #[cfg(feature = "limits")]
+        if let Err(limited) = resolved.count_continuation(exchange.address).await {
+            return exchange.reject_continuation(&limited, None);
         }
         let answer = match (response.result, response.error) {
             (Some(result), _) => format!(r#"{{"result":{result}}}"#),
@@ -196,16 +206,18 @@ impl McpService {
         }
     }
 
-    /// The authorization error of a caller for the item of a call.
-    fn denial(&self, exchange: &Exchange<'_>, method: &str, params: Option<&RawValue>) -> Option<CallError> {
+    /// The item of a call, for its access rule and the limits.
+    fn item<'a>(&'a self, exchange: &Exchange<'_>, method: &str, params: Option<&'a RawValue>) -> Resolved<'a> {
         let params = RequestParams::read(params).unwrap_or_default();
-        self.server.resolve(REVISION, method, params, &exchange.invocation).into_authorization_error()
+        self.server.resolve(REVISION, method, params, &exchange.invocation)
     }
 
     /// The outcome of a call whose question cannot be sent.
     fn cannot_ask(&self, method: &str, error: AskError) -> CallOutcome {
         match error {
-            AskError::TooManyOpen | AskError::TooLarge => self.server.failed(method, REVISION, error.to_string()),
+            AskError::TooManyOpen | AskError::IdInUse | AskError::TooLarge => {
+                self.server.failed(method, REVISION, error.to_string())
+            }
             error => {
                 let text = "The question cannot be sent at the moment: try again later.".to_owned();
                 let outcome = self.server.failed(method, REVISION, text);

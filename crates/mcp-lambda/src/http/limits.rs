@@ -122,6 +122,13 @@ impl McpService {
 }
 
 impl Exchange<'_> {
+    /// The response to a poll, an answer or a cancellation over the limit of its caller.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub(super) fn reject_continuation(&self, limited: &Limited, id: Option<&RequestId>) -> Response<Body> {
+        log_limited(self, limited);
+        status_response(id, limited)
+    }
+
     /// The response to an HTTP request over the limit of anonymous callers. It has the request's id.
     pub(super) fn reject_anonymous(&self, limited: &Limited, message: Option<&Incoming<'_>>) -> Response<Body> {
         log_limited(self, limited);

@@ -188,6 +188,19 @@ impl<'a> Resolved<'a> {
         limits.count(&self.invocation, address, tool).await
     }
 
+    /// Counts a request that continues an earlier one, such as a poll, under the limit of the server alone.
+    ///
+    /// # Errors
+    ///
+    /// When the limit does not permit the request.
+    #[cfg(all(feature = "limits", feature = "interactive", feature = "store"))]
+    pub async fn count_continuation(&self, address: Option<std::net::IpAddr>) -> Result<(), crate::Limited> {
+        match &self.built.limits {
+            Some(limits) => limits.count(&self.invocation, address, None).await,
+            None => Ok(()),
+        }
+    }
+
     /// Runs the request, unless its caller is not authorized. Rendered results are returned immediately; a handler is
     /// a future.
     pub fn run(self, call: Call) -> CallResponse {

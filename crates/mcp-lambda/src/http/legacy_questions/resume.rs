@@ -68,6 +68,17 @@ impl McpService {
             #[cfg(feature = "limits")]
             address: crate::http::limits::source_address(&parts.extensions),
         };
+        #[cfg(feature = "limits")]
+        {
+            let (invocation, is_authenticated) = (&exchange.invocation, exchange.invocation.principal.is_some());
+            let limited =
+                self.count_anonymous(exchange.address, is_authenticated, rejected.as_ref(), None, invocation.received);
+            if let Some(limited) = limited {
+                let response = exchange.reject_anonymous(&limited, None);
+                exchange.log_before_dispatch(&response);
+                return response;
+            }
+        }
         let response = match &rejected {
             None => self.continue_stream(&exchange).instrument(span).await,
             Some(rejected) => exchange.reject(rejected, None),
@@ -106,6 +117,10 @@ impl McpService {
         }
         if !exchange.accept.event_stream {
             return not_acceptable(Some(&id));
+        }
+        #[cfg(feature = "limits")]
+        if let Err(limited) = resolved.count_continuation(exchange.address).await {
+            return exchange.reject_continuation(&limited, Some(&id));
         }
         let left = exchange.invocation.deadline.map(|end| end.saturating_duration_since(Instant::now()));
         let lease = left.map_or(LONGEST_LEASE, |left| (left + LEASE_MARGIN).min(LONGEST_LEASE));

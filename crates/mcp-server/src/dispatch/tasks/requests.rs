@@ -165,9 +165,9 @@ impl<'a> TaskRequest<'a> {
             (is_live, is_live)
         });
         if let Some((record, true)) = changed.await?.ok_or_else(TaskError::unknown)?.into() {
-            // The run stops when it cannot renew its lease.
-            rows::end_lease(store, self.caller, &record.id).await?;
+            // Cancelling again does nothing: the slot first. The run stops when it cannot renew its lease, or write.
             rows::free_slot(store, self.caller, record.slot).await?;
+            rows::end_lease(store, self.caller, &record.id).await?;
         }
         Ok(acknowledgment(&self.built.renderer.meta()))
     }
@@ -178,6 +178,12 @@ impl<'a> TaskRequest<'a> {
 
     /// Returns a task of this caller, who may use its tool.
     pub(super) async fn find(&self, id: &str) -> Result<(HeldTask, &'a RegisteredTool), TaskError> {
+        // Anonymous callers never reach the store unless they can have tasks: it may be asleep.
+        let can_have_tasks =
+            |tool: &RegisteredTool| tool.task.is_some() && self.built.policy.permit(&tool.requirement, None).is_ok();
+        if self.caller.is_none() && !self.built.catalog.tools.iter().any(can_have_tasks) {
+            return Err(TaskError::unknown());
+        }
         let held = rows::find(self.store()?, self.caller, id).await?.ok_or_else(TaskError::unknown)?;
         let tool = self.built.catalog.tool(&held.record.tool).filter(|tool| tool.task.is_some());
         let tool = tool.ok_or_else(TaskError::unknown)?;

@@ -47,6 +47,7 @@ const MAX_IDLE_ATTEMPTS: u32 = 20;
 const PARK_RESERVE: Duration = Duration::from_secs(5);
 /// Maximum size of a result.
 const MAX_RESULT_BYTES: usize = SealedStore::MAX_VALUE_BYTES - 64 * 1024;
+const DENIED: &str = "the caller of the task may no longer use its tool";
 const UPDATED: &str = "the server was updated while the task was open: call again";
 
 /// Runs the tasks of a server in the background: what a platform calls for each wake-up. From
@@ -116,8 +117,12 @@ impl TaskRunner {
         let (mut woken, now) = (0, Clock::new(SystemTime::now()).now());
         let Some(store) = &self.0.store else { return Ok(0) };
         for row in rows::due(store, limit).await? {
-            let Some(task) = rows::by_key(store, row.key).await? else { continue };
-            let record = task.record;
+            // Of a server with other keys, or of another version of this one: it must not keep the rest from being woken.
+            let task = match rows::by_key(store, row.key).await {
+                Err(StoreError::UnknownKey | StoreError::Unreadable) => continue,
+                task => task?,
+            };
+            let Some(rows::HeldTask { record, .. }) = task else { continue };
             let caller = record.caller();
             if record.end.is_none() && !rows::is_leased(store, caller.as_deref(), &record.id).await? {
                 tracing::debug!(overdue_ms = record.due.map(|due| now.saturating_sub(due)), "a task is due");
@@ -182,6 +187,10 @@ impl TaskRunner {
         let (Some(tool), Some(call)) = (tool, call) else {
             return self.finish(attempt, failure(jsonrpc::INVALID_PARAMS, UPDATED)).await;
         };
+        // A deployment may have restricted the tool since.
+        if built.policy.permit(&tool.requirement, invocation.principal.as_deref()).is_err() {
+            return self.finish(attempt, failure(jsonrpc::INVALID_PARAMS, DENIED)).await;
+        }
         let park_at = invocation.answer_by().and_then(|end| end.checked_sub(PARK_RESERVE)).map(Instant::from);
         let prepared = call.prepare(built, tool, invocation, &handle);
         let Prepared { call, errors, handler, .. } = match prepared {

@@ -12,8 +12,6 @@ use crate::{
 
 /// Maximum number of open questions of a caller. Anonymous callers are [`GROUPS`] callers.
 pub(super) const MAX_OPEN_QUESTIONS: usize = 20;
-/// Maximum number of cancelled calls of a caller that are remembered.
-const MAX_CANCELLED: usize = 20;
 /// Anonymous callers share this many rows, by session.
 const GROUPS: u8 = 16;
 /// Attempts to change a row that other environments change too.
@@ -41,6 +39,16 @@ struct OpenCall {
     is_cancelled: bool,
 }
 
+/// Whether the questions of a call were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    Open,
+    /// The caller has too many open questions.
+    TooMany,
+    /// The call is cancelled, or another call of this id is open.
+    Taken,
+}
+
 /// Whether a change of the row is written.
 enum Change {
     Write,
@@ -57,28 +65,34 @@ impl<'a> OpenCalls<'a> {
         StoreId { kind: KIND, caller: self.caller, id: &self.id }
     }
 
-    /// Adds the questions of a call, in place of those of its last round. Returns whether there is room for them, and the call is
-    /// not cancelled.
+    /// Adds the questions of a call; of a call that asks again, in place of those of its last round. A cancelled call counts until its
+    /// questions expire, since they can be answered until then.
     pub(super) async fn add(
         &self,
         call: Id,
+        is_first: bool,
         questions: usize,
         expires: u64,
         now: SystemTime,
-    ) -> Result<bool, StoreError> {
-        let mut is_added = false;
+    ) -> Result<Added, StoreError> {
+        let mut added = Added::Taken;
         self.change(now, |calls| {
-            let is_cancelled = calls.iter().any(|own| own.call == call && own.is_cancelled);
-            calls.retain(|own| own.call != call);
-            let open: usize = calls.iter().filter(|own| !own.is_cancelled).map(|own| own.questions).sum();
-            is_added = !is_cancelled && open + questions <= MAX_OPEN_QUESTIONS;
-            if is_added {
-                calls.push(OpenCall { call, questions, expires, is_cancelled: false });
+            let is_taken = calls.iter().any(|own| own.call == call && (is_first || own.is_cancelled));
+            let others: usize = calls.iter().filter(|own| own.call != call).map(|own| own.questions).sum();
+            added = match (is_taken, others + questions <= MAX_OPEN_QUESTIONS) {
+                (true, _) => Added::Taken,
+                (false, false) => Added::TooMany,
+                (false, true) => Added::Open,
+            };
+            if added != Added::Open {
+                return Change::Keep;
             }
-            if is_added { Change::Write } else { Change::Keep }
+            calls.retain(|own| own.call != call);
+            calls.push(OpenCall { call, questions, expires, is_cancelled: false });
+            Change::Write
         })
         .await?;
-        Ok(is_added)
+        Ok(added)
     }
 
     /// Removes a call that has ended.
@@ -96,7 +110,6 @@ impl<'a> OpenCalls<'a> {
         self.change(now, |calls| match calls.iter_mut().find(|own| own.call == call && !own.is_cancelled) {
             Some(own) => {
                 own.is_cancelled = true;
-                forget_oldest_cancelled(calls);
                 Change::Write
             }
             None => Change::Keep,
@@ -136,15 +149,6 @@ impl<'a> OpenCalls<'a> {
             }
         }
         Err(StoreError::Unavailable("too many environments change the open calls of one caller".into()))
-    }
-}
-
-/// Bounds the row: cancelled calls do not count as open.
-fn forget_oldest_cancelled(calls: &mut Vec<OpenCall>) {
-    if calls.iter().filter(|own| own.is_cancelled).count() > MAX_CANCELLED
-        && let Some(oldest) = calls.iter().position(|own| own.is_cancelled)
-    {
-        calls.remove(oldest);
     }
 }
 

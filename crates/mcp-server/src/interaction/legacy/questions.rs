@@ -10,7 +10,7 @@ use mcp_protocol::{ClientCapabilities, InputRequiredResult, RequestId};
 use serde_json::value::RawValue;
 
 use super::{
-    open_calls::OpenCalls,
+    open_calls::{Added, OpenCalls},
     round::{AskedRound, Replay, StreamEvent, expiry, question},
     seal::Seals,
     session::LegacySession,
@@ -66,6 +66,9 @@ pub enum AskError {
     /// The caller has too many open questions.
     #[error("too many questions are open: answer or cancel one, then call again")]
     TooManyOpen,
+    /// A call of this JSON-RPC id and session waits for an answer, or was cancelled.
+    #[error("a call with this request id waits for an answer, or was cancelled: call again with another id")]
+    IdInUse,
     /// The call is too large to wait for an answer.
     #[error("the request id, the name of the item or the arguments are too long for a call that asks the client")]
     TooLarge,
@@ -112,7 +115,7 @@ impl LegacyQuestions {
     ///
     /// # Errors
     ///
-    /// When the caller has too many open questions, the call is too large, or the store fails.
+    /// When the caller has too many open questions or another open call of this id, the call is too large, or the store fails.
     pub async fn ask(
         &self,
         caller: Option<&Principal>,
@@ -121,7 +124,7 @@ impl LegacyQuestions {
         now: SystemTime,
     ) -> Result<AskedRound, AskError> {
         let call = Id(session.call_tag(new.id));
-        self.ask_in(caller, (call, session.tag[0], session.declared), new, now).await
+        self.ask_in(caller, (call, session.tag[0], session.declared), true, new, now).await
     }
 
     /// Prepares the next round of a call, as [`ask`](Self::ask).
@@ -137,13 +140,14 @@ impl LegacyQuestions {
         now: SystemTime,
     ) -> Result<AskedRound, AskError> {
         let Head { call, group, declared, .. } = replay.head;
-        self.ask_in(caller, (call, group, declared), new, now).await
+        self.ask_in(caller, (call, group, declared), false, new, now).await
     }
 
     async fn ask_in(
         &self,
         caller: Option<&Principal>,
         (call, group, declared): (Id, u8, u8),
+        is_first: bool,
         new: NewRound<'_>,
         now: SystemTime,
     ) -> Result<AskedRound, AskError> {
@@ -190,8 +194,10 @@ impl LegacyQuestions {
             return Err(AskError::TooLarge);
         }
         let open = OpenCalls::new(&self.store, caller, group);
-        if !open.add(call, questions.len(), asked.expires, now).await? {
-            return Err(AskError::TooManyOpen);
+        match open.add(call, is_first, questions.len(), asked.expires, now).await? {
+            Added::Open => {}
+            Added::TooMany => return Err(AskError::TooManyOpen),
+            Added::Taken => return Err(AskError::IdInUse),
         }
         if asked.needs_store(&self.seals, caller) {
             let row = StoreId { kind: CALL, caller, id: &round.0 };

@@ -70,13 +70,19 @@ impl LegacyQuestions {
         now: SystemTime,
     ) -> Result<Resumption, StoreError> {
         let OpenedEvent(mut token) = event;
-        if token.expires <= seconds(now) {
+        // First the outcome: it may be newer than the answers, and outlives the event id.
+        let is_claimed = match self.outcome(&StoreId { kind: ROUND, caller, id: &token.head.round.0 }).await? {
+            None => false,
+            Some((Stored::Claimed, _)) => true,
+            Some((stored, _)) => return self.resumption(caller, stored),
+        };
+        if token.expires <= seconds(now) && !is_claimed {
             return Ok(Resumption::Ended(EXPIRED));
         }
+        // A cancelled call stays in the row until it expires, so that every later poll ends too, and no answer runs it.
         let open = OpenCalls::new(&self.store, caller, token.head.group);
         let Some(answers) = self.answers(caller, &token.head).await? else {
             if open.is_cancelled(token.head.call).await? {
-                open.remove(token.head.call, now).await?;
                 return Ok(Resumption::Ended(CANCELLED));
             }
             return match token.sent {
@@ -90,8 +96,13 @@ impl LegacyQuestions {
                 None => self.wait(caller, token),
             };
         };
+        // All reads come before the claim: an error after it would end the round, although no handler ran.
+        let is_cancelled = open.is_cancelled(token.head.call).await?;
+        let in_token = token.call.clone();
+        let call = self.load(caller, &mut token).await?;
         match self.claim(caller, &token.head, is_repeatable, lease).await? {
             Claim::Running => {
+                token.call = in_token;
                 token.expires = token.expires.max(seconds(now) + RUNNING_EXTENSION);
                 self.wait(caller, token)
             }
@@ -100,16 +111,14 @@ impl LegacyQuestions {
                 const UNKNOWN: &str = "the outcome is unknown: the call may have had its effect; check it first";
                 self.end(caller, &token.head, version, UNKNOWN, now).await
             }
-            Claim::Claimed(version) => {
-                if open.is_cancelled(token.head.call).await? {
-                    return self.end(caller, &token.head, version, CANCELLED, now).await;
+            Claim::Claimed(version) => match call {
+                _ if is_cancelled => self.end(caller, &token.head, version, CANCELLED, now).await,
+                None => self.end(caller, &token.head, version, EXPIRED, now).await,
+                Some(call) => {
+                    let replay = replay(token, call, version, answers).ok_or_else(sealing)?;
+                    Ok(Resumption::Run(Box::new(replay)))
                 }
-                let Some(call) = self.load(caller, &mut token).await? else {
-                    return self.end(caller, &token.head, version, EXPIRED, now).await;
-                };
-                let replay = replay(token, call, version, answers).ok_or_else(sealing)?;
-                Ok(Resumption::Run(Box::new(replay)))
-            }
+            },
         }
     }
 
@@ -131,7 +140,12 @@ impl LegacyQuestions {
             return Ok(Claim::Running);
         }
         let claim = Stored::Claimed.encode().ok_or_else(sealing)?;
-        if let Some(version) = self.store.put_if_absent(&row, content(&claim)).await? {
+        let claimed = self.store.put_if_absent(&row, content(&claim)).await;
+        if let Err(StoreError::Unavailable(_)) = claimed {
+            // Nothing was written: without the lease, the next poll claims the round.
+            drop(self.store.delete(&StoreId { kind: LEASE, ..row }).await);
+        }
+        if let Some(version) = claimed? {
             return Ok(Claim::Claimed(version));
         }
         // It was claimed before, and the lease has ended.

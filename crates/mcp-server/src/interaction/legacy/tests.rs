@@ -12,7 +12,7 @@ use mcp_protocol::{ClientCapabilities, JsonObject, RequestId, json};
 use serde_json::{Value, value::to_raw_value};
 
 use super::{
-    open_calls::{MAX_OPEN_QUESTIONS, OpenCalls},
+    open_calls::{Added, MAX_OPEN_QUESTIONS, OpenCalls},
     seal::{Purpose, Seals},
     tokens::Id,
     *,
@@ -305,20 +305,22 @@ async fn a_caller_has_at_most_twenty_open_questions() {
     let call = |number: u8| Id([number; 16]);
 
     for number in 0..4 {
-        assert!(own.add(call(number), 5, 600, NOW).await.unwrap());
+        assert_eq!(own.add(call(number), true, 5, 600, NOW).await.unwrap(), Added::Open);
     }
     assert_eq!(MAX_OPEN_QUESTIONS, 20);
-    assert!(!own.add(call(9), 1, 600, NOW).await.unwrap());
-    assert!(own.add(call(3), 4, 600, NOW).await.unwrap(), "the next round of a call");
-    assert!(OpenCalls::new(&sealed, Some(&eve), 0).add(call(9), 20, 600, NOW).await.unwrap(), "another caller");
+    assert_eq!(own.add(call(9), true, 1, 600, NOW).await.unwrap(), Added::TooMany);
+    assert_eq!(own.add(call(3), true, 5, 600, NOW).await.unwrap(), Added::Taken, "another call of the same id");
+    assert_eq!(own.add(call(3), false, 4, 600, NOW).await.unwrap(), Added::Open, "the next round of a call");
+    let other = OpenCalls::new(&sealed, Some(&eve), 0);
+    assert_eq!(other.add(call(9), true, 20, 600, NOW).await.unwrap(), Added::Open, "another caller");
     own.cancel(call(0), NOW).await.unwrap();
     assert!(own.is_cancelled(call(0)).await.unwrap() && !own.is_cancelled(call(1)).await.unwrap());
-    assert!(!own.add(call(0), 1, 600, NOW).await.unwrap(), "a cancelled call asks no more");
-    assert!(own.add(call(9), 6, 600, NOW).await.unwrap(), "its questions are no longer open");
-    own.remove(call(9), NOW).await.unwrap();
-    assert!(own.add(call(8), 6, 600, NOW).await.unwrap());
+    assert_eq!(own.add(call(0), false, 1, 600, NOW).await.unwrap(), Added::Taken, "a cancelled call asks no more");
+    assert_eq!(own.add(call(9), true, 6, 600, NOW).await.unwrap(), Added::TooMany, "its questions can be answered");
+    own.remove(call(1), NOW).await.unwrap();
+    assert_eq!(own.add(call(8), true, 6, 600, NOW).await.unwrap(), Added::Open);
     let later = NOW + Duration::from_secs(600);
-    assert!(own.add(call(7), 20, 1200, later).await.unwrap(), "the others expired");
+    assert_eq!(own.add(call(7), true, 20, 1200, later).await.unwrap(), Added::Open, "the others expired");
 }
 
 #[tokio::test]
@@ -337,4 +339,42 @@ async fn a_cancelled_call_ends_with_the_next_poll() {
     answer(&store, &events[1], "accept", NOW).await;
     let resumed = resume(&store, last_id(&events), true, NOW).await;
     assert!(matches!(&resumed, Resumption::Response(message) if message.contains("cancelled")), "{resumed:?}");
+}
+
+#[tokio::test]
+async fn each_poll_of_a_cancelled_call_ends() {
+    let store = MemoryStore::new();
+    let own = environment(&store);
+    let (session, id, text) = (session(&own), RequestId::from(1), result(1));
+    let round = own.ask(Some(&ada()), &session, new(&id, &text), NOW).await.unwrap();
+    let events = own.events(Some(&ada()), &round).unwrap();
+    own.cancel(Some(&ada()), &session, &id, NOW).await.unwrap();
+
+    for _ in 0..2 {
+        let resumed = resume(&store, last_id(&events), true, NOW).await;
+        assert!(matches!(resumed, Resumption::Ended(reason) if reason.contains("cancelled")), "{resumed:?}");
+    }
+    // An answer that comes later runs nothing.
+    answer(&store, &events[1], "accept", NOW).await;
+    let resumed = resume(&store, last_id(&events), true, NOW).await;
+    assert!(matches!(&resumed, Resumption::Response(message) if message.contains("cancelled")), "{resumed:?}");
+}
+
+#[tokio::test]
+async fn an_outcome_is_sent_also_after_the_question_expired() {
+    let store = MemoryStore::new();
+    let own = environment(&store);
+    let (session, id, text) = (session(&own), RequestId::from(1), result(1));
+    let round = own.ask(Some(&ada()), &session, new(&id, &text), NOW).await.unwrap();
+    let events = own.events(Some(&ada()), &round).unwrap();
+    answer(&store, &events[1], "accept", NOW).await;
+    let Resumption::Run(replay) = resume(&store, last_id(&events), false, NOW).await else { panic!() };
+    let later = NOW + Duration::from_secs(3600);
+
+    let running = resume(&store, last_id(&events), false, later).await;
+    assert!(matches!(running, Resumption::Waiting(_)), "{running:?}");
+    own.finish(Some(&ada()), &replay, RoundOutcome::Response("{}".to_owned()), later).await.unwrap();
+
+    let resumed = resume(&store, last_id(&events), false, later).await;
+    assert!(matches!(&resumed, Resumption::Response(message) if message == "{}"), "{resumed:?}");
 }
