@@ -258,6 +258,7 @@ mod tests {
             (&with, &[("MCP_ROLE", "worker")][..], "MCP_ROLE"),
             (&with, &[("MCP_TASKS_FUNCTION", "a/b")], "MCP_TASKS_FUNCTION"),
             (&with, &[("MCP_TASKS_FUNCTION", "a")], "AWS_REGION"),
+            (&with, &[("MCP_ROLE", "tasks")], "MCP_TASKS_FUNCTION must be set"),
             (&without, &[("MCP_ROLE", "tasks")], "no tool"),
         ] {
             let error = service.connect_tasks(&Env::from_pairs(pairs.iter().copied())).unwrap_err().to_string();

@@ -63,7 +63,7 @@ async fn greet(context: Context, args: GreetArgs) -> Result<String, HandlerError
     let count = context.state().count.fetch_add(1, Ordering::SeqCst) + 1;
     context.log(LoggingLevel::Info, None, "after").await;
     context.progress(2, 3, None).await;
-    Ok(format!("{} {} {count}", args.greeting, name.map_or("nobody".to_owned(), |name| name.name)))
+    Ok(format!("{} {} {count}", args.greeting, name.map_or("no name".to_owned(), |name| name.name)))
 }
 
 async fn twice(context: Context, _: NoArguments) -> Result<String, HandlerError> {
