@@ -3,7 +3,12 @@
 //! A wake-up is an event of an asynchronous invocation. The function that runs tasks accepts only wake-ups with the server's
 //! authentication code, and the event of its schedule, which has no content. It serves no HTTP request.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use mcp_aws::AsyncFunction;
 use mcp_server::{
@@ -109,7 +114,7 @@ async fn handle(runner: &TaskRunner, event: &[u8], invocation: Invocation) -> Re
     let parsed = if event.len() > MAX_EVENT_BYTES { None } else { json::read_bytes(event, EVENT_BUDGET).ok() };
     let task = match parsed {
         Some(TaskEvent::Due {}) => {
-            let woken = runner.wake_due(DUE_BY_SCHEDULE).await.inspect_err(|error| {
+            let woken = runner.wake_due(DUE_BY_SCHEDULE, SystemTime::now()).await.inspect_err(|error| {
                 tracing::error!(request_id, error = error_chain(error), "could not wake tasks that are due");
             })?;
             tracing::info!(request_id, woken, "tasks that were due have been woken");
@@ -130,7 +135,7 @@ async fn handle(runner: &TaskRunner, event: &[u8], invocation: Invocation) -> Re
     tracing::info!(request_id, end = end.as_str(), duration_ms, "a run of a task has ended");
     // The schedule wakes them otherwise.
     if matches!(end, TaskEnd::Parked | TaskEnd::Ended)
-        && let Err(error) = runner.wake_due(DUE_AFTER_RUN).await
+        && let Err(error) = runner.wake_due(DUE_AFTER_RUN, SystemTime::now()).await
     {
         tracing::warn!(request_id, error = error_chain(&error), "could not wake tasks that are due");
     }

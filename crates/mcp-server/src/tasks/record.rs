@@ -17,6 +17,8 @@ use crate::{Principal, interaction::request_state::RequestState};
 
 /// Time after which a task that was woken, or that runs, counts as overdue and is woken again.
 pub(crate) const OVERDUE: Duration = Duration::from_secs(5);
+/// Maximum number of times that [`OVERDUE`] doubles while wake-ups have no effect.
+const MAX_DOUBLINGS: u32 = 6;
 /// As [`OVERDUE`], for a task that runs: longer than its lease.
 pub(crate) const RUNNING_OVERDUE: Duration = Duration::from_secs(60);
 /// Maximum size of an answer of the client.
@@ -56,8 +58,10 @@ pub(crate) struct TaskRecord {
     seen_keys: BTreeSet<String>,
     /// When the task is due, unless it waits for an answer alone.
     pub(crate) due: Option<u64>,
-    /// Whether the task waits until it is due: otherwise it was woken, or runs.
-    pub(crate) sleeps: bool,
+    /// Whether the task waits, for answers or until it is due. Otherwise it was woken, or runs.
+    waits: bool,
+    /// Number of wake-ups because the task was due, since its last run began.
+    wakes: u32,
     pub(crate) end: Option<TaskEnding>,
 }
 
@@ -115,7 +119,8 @@ impl TaskRecord {
             questions: BTreeMap::new(),
             seen_keys: BTreeSet::new(),
             due: Some(now + millis(OVERDUE)),
-            sleeps: false,
+            waits: false,
+            wakes: 0,
             end: None,
         }
     }
@@ -144,10 +149,9 @@ impl TaskRecord {
         open.map(|(key, question)| (key.clone(), question.request.clone())).collect()
     }
 
-    /// Reports whether a run would have something to do: not for a task that has ended, sleeps, or waits for answers.
+    /// Reports whether a run would have something to do: not for a task that has ended, or waits.
     pub(crate) fn is_runnable(&self, now: u64) -> bool {
-        let is_due = self.due.is_some_and(|due| due <= now);
-        self.end.is_none() && if self.sleeps || self.has_open_question() { is_due } else { true }
+        self.end.is_none() && (!self.waits || self.is_overdue(now))
     }
 
     /// Reports whether a task should have been started by now, by the clock of this environment.
@@ -203,12 +207,13 @@ impl TaskRecord {
     pub(crate) fn begin_attempt(&mut self, now: u64) {
         self.attempt += 1;
         self.idle_attempts += 1;
+        self.wakes = 0;
         self.keep_running(now);
     }
 
     /// Moves the time when a running task is overdue.
     pub(crate) fn keep_running(&mut self, now: u64) {
-        (self.due, self.sleeps) = (Some(now + millis(RUNNING_OVERDUE)), false);
+        (self.due, self.waits) = (Some(now + millis(RUNNING_OVERDUE)), false);
     }
 
     /// Records a step.
@@ -243,17 +248,25 @@ impl TaskRecord {
         self.state = state;
         self.updated = now;
         self.idle_attempts = 0;
-        (self.due, self.sleeps) = (wake, wake.is_some());
+        (self.due, self.waits) = (wake, wake.is_some() || self.has_open_question());
     }
 
     /// Lets a new task wait.
     pub(crate) fn sleep_until(&mut self, end: u64) {
-        (self.due, self.sleeps) = (Some(end), true);
+        (self.due, self.waits) = (Some(end), true);
     }
 
     /// Makes the task overdue after a short time, unless the wake-up that is sent now arrives before.
     pub(crate) fn wake_soon(&mut self, now: u64) {
-        (self.due, self.sleeps) = (Some(now + millis(OVERDUE)), false);
+        (self.due, self.waits) = (Some(now + millis(OVERDUE)), false);
+    }
+
+    /// Claims a task that is due for one wake-up. If no run begins, it is due again: after 5 s, and later after each further claim, up
+    /// to 320 s.
+    pub(crate) fn claim(&mut self, now: u64) {
+        self.wake_soon(now);
+        self.due = Some(now + (millis(OVERDUE) << self.wakes.min(MAX_DOUBLINGS)));
+        self.wakes += 1;
     }
 
     /// Ends the task, and drops what only runs need.

@@ -137,6 +137,12 @@ pub(crate) async fn replace(
     store.compare_and_set_row(TASK, key, held.version, content).await
 }
 
+/// Claims a task that is due, so that one environment wakes it. Returns `false` if another one was first.
+pub(crate) async fn claim(store: &SealedStore, key: RowKey, mut held: HeldTask, now: u64) -> Result<bool, StoreError> {
+    held.record.claim(now);
+    Ok(replace(store, key, &held, now).await?.is_some())
+}
+
 /// Reads a task and changes it, again after each conflict. `change` returns whether to write. Returns `None` if the task is absent.
 pub(crate) async fn change<T>(
     store: &SealedStore,
@@ -193,7 +199,7 @@ fn lease() -> Content<'static> {
     Content { value: &[], expires_in: LEASE_TIME, due_in: None }
 }
 
-/// Returns tasks that are due, of all callers.
+/// Returns tasks that are due, of all callers, the earliest first.
 pub(crate) async fn due(store: &SealedStore, limit: usize) -> Result<Vec<DueRow>, StoreError> {
     store.due(TASK, Duration::ZERO, limit).await
 }

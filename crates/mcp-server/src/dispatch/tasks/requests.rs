@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{
     foreground::declares_tasks,
     view::{acknowledgment, store_failure, view},
-    waking::wake,
+    waking::{wake, wake_due},
 };
 use crate::{
     CallError, Principal,
@@ -21,11 +21,12 @@ use crate::{
         render::outcome_of,
         run::{Run, invalid, within},
     },
+    error_chain,
     items::registered_tool::RegisteredTool,
     store::{SealedStore, StoreError},
     tasks::{
         clock::Clock,
-        record::{TaskEnding, TaskRecord},
+        record::TaskEnding,
         rows::{self, HeldTask},
     },
 };
@@ -123,11 +124,12 @@ pub(super) struct TaskRequest<'a> {
 
 impl<'a> TaskRequest<'a> {
     async fn get(&self, id: &str) -> Result<CallOutcome, TaskError> {
-        let (HeldTask { record, .. }, tool) = self.find(id).await?;
-        self.wake_overdue(&record).await?;
+        let (held, tool) = self.find(id).await?;
         // `find` returns only tools with settings.
         let task = tool.task.as_ref().ok_or_else(TaskError::unknown)?;
-        Ok(outcome_of(&view(&record, task, TaskResultType::Complete, self.built.renderer.meta())))
+        let outcome = outcome_of(&view(&held.record, task, TaskResultType::Complete, self.built.renderer.meta()));
+        self.wake_overdue(held).await;
+        Ok(outcome)
     }
 
     async fn update(&self, id: &str, responses: &RawValue) -> Result<CallOutcome, TaskError> {
@@ -191,12 +193,17 @@ impl<'a> TaskRequest<'a> {
         Ok((held, tool))
     }
 
-    /// Wakes a task whose run has not begun, has been lost, or waits no longer.
-    pub(super) async fn wake_overdue(&self, record: &TaskRecord) -> Result<(), TaskError> {
-        let store = self.store()?;
-        if record.is_overdue(self.clock.now()) && !rows::is_leased(store, self.caller, &record.id).await? {
-            wake(self.built, rows::row_key(store, self.caller, &record.id)).await;
+    /// Wakes a task whose run has not begun, has been lost, or waits no longer. A failure is not an error of the request: the task
+    /// stays due.
+    pub(super) async fn wake_overdue(&self, held: HeldTask) {
+        let now = self.clock.now();
+        if let Some(store) = &self.built.store
+            && held.record.is_overdue(now)
+        {
+            let key = rows::row_key(store, self.caller, &held.record.id);
+            if let Err(error) = wake_due(self.built, store, key, held, now).await {
+                tracing::warn!(error = error_chain(&error), "a task that is due could not be woken");
+            }
         }
-        Ok(())
     }
 }

@@ -80,13 +80,12 @@ pub(crate) fn call(run: Run<'_>, tool: &RegisteredTool, params: &RequestParams<'
 
 async fn result_of(request: &TaskRequest<'_>, id: &str) -> Result<ToolOutput, TaskError> {
     let (held, _) = request.find(id).await?;
-    let record = held.record;
-    request.wake_overdue(&record).await?;
+    let record = &held.record;
     let waiting = |text: &str| match &record.status_message {
         Some(message) => ToolOutput::error(format!("{text} Its status: {message}")),
         None => ToolOutput::error(text),
     };
-    Ok(match (&record.end, record.status()) {
+    let output = match (&record.end, record.status()) {
         (Some(TaskEnding::Completed(result)), _) => {
             // Unbounded JSON: a result of this server, sealed.
             let result: CallToolResult = serde_json::from_str(result.get())
@@ -103,5 +102,7 @@ async fn result_of(request: &TaskRequest<'_>, id: &str) -> Result<ToolOutput, Ta
             waiting("The task waits for an answer that only a client with tasks can give.")
         }
         (None, _) => waiting("The task has not ended yet: wait some seconds, and call again."),
-    })
+    };
+    request.wake_overdue(held).await;
+    Ok(output)
 }

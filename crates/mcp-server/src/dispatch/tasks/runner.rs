@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::waking::wake;
+use super::waking::{wake, wake_due};
 use crate::{
     BoxError, CallError, Invocation, ToolOutput,
     dispatch::{
@@ -28,7 +28,7 @@ use crate::{
         round::{Round, RoundEnd},
     },
     items::registered_tool::RegisteredTool,
-    store::{RowKey, SealedStore, StoreError, Version},
+    store::{MAX_LIMIT, RowKey, SealedStore, StoreError, Version},
     tasks::{
         attempt::Attempt,
         clock::Clock,
@@ -45,6 +45,8 @@ const MAX_ATTEMPTS: u32 = 1000;
 const MAX_IDLE_ATTEMPTS: u32 = 20;
 /// Time before the deadline of an invocation at which a run ends.
 const PARK_RESERVE: Duration = Duration::from_secs(5);
+/// Maximum number of rows that are read for each task that is woken: some cannot be woken here.
+const READS_PER_WAKE_UP: usize = 5;
 /// Maximum size of a result.
 const MAX_RESULT_BYTES: usize = SealedStore::MAX_VALUE_BYTES - 64 * 1024;
 const DENIED: &str = "the caller of the task may no longer use its tool";
@@ -107,28 +109,29 @@ impl TaskRunner {
         WakeUp::verify(self.0.store.as_ref()?, text)
     }
 
-    /// Wakes up to `limit` tasks, of all callers, that are due and not running: never started, lost, or at the end of a wait. Returns
-    /// their number.
+    /// Wakes up to `limit` tasks, of all callers, that are due and not running: never started, lost, or at the end of a wait, the
+    /// earliest first. Returns their number.
+    ///
+    /// Each is claimed first, and then not due for 5 s or more: calls at the same time wake a task once, and a task that does not start
+    /// makes room for the next. At most `5 * limit` rows are read, and at most 500. `now` is the time of this call.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
-    pub async fn wake_due(&self, limit: usize) -> Result<usize, StoreError> {
-        let (mut woken, now) = (0, Clock::new(SystemTime::now()).now());
+    /// When the store fails. Some tasks may have been woken.
+    pub async fn wake_due(&self, limit: usize, now: SystemTime) -> Result<usize, StoreError> {
+        let (mut woken, clock) = (0, Clock::new(now));
         let Some(store) = &self.0.store else { return Ok(0) };
-        for row in rows::due(store, limit).await? {
-            // Of a server with other keys, or of another version of this one: it must not keep the rest from being woken.
+        for row in rows::due(store, limit.saturating_mul(READS_PER_WAKE_UP).min(MAX_LIMIT)).await? {
+            if woken == limit {
+                break;
+            }
+            // Of another server in the same tables, or of another version of this one: it must not keep the rest from being woken.
             let task = match rows::by_key(store, row.key).await {
                 Err(StoreError::UnknownKey | StoreError::Unreadable) => continue,
                 task => task?,
             };
-            let Some(rows::HeldTask { record, .. }) = task else { continue };
-            let caller = record.caller();
-            if record.end.is_none() && !rows::is_leased(store, caller.as_deref(), &record.id).await? {
-                tracing::debug!(overdue_ms = record.due.map(|due| now.saturating_sub(due)), "a task is due");
-                wake(&self.0, row.key).await;
-                woken += 1;
-            }
+            let Some(held) = task.filter(|held| held.record.end.is_none()) else { continue };
+            woken += usize::from(wake_due(&self.0, store, row.key, held, clock.now()).await?);
         }
         Ok(woken)
     }
@@ -162,11 +165,14 @@ impl TaskRunner {
         rows::end_lease(store, caller.as_deref(), &id).await?;
         // A wake-up that arrived while the lease was held has ended.
         let after = rows::by_key(store, task).await?.filter(|held| held.record.is_runnable(clock.now()));
-        if after.is_some() {
-            wake(&self.0, task).await;
-            return Ok(TaskEnd::Continued);
+        match after {
+            Some(held) if held.record.is_overdue(clock.now()) => {
+                wake_due(&self.0, store, task, held, clock.now()).await?;
+            }
+            Some(_) => wake(&self.0, task).await,
+            None => return Ok(end),
         }
-        Ok(end)
+        Ok(TaskEnd::Continued)
     }
 
     /// Runs the handler once. `None` if the run was lost, and with it the lease.

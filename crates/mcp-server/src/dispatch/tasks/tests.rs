@@ -20,11 +20,14 @@ use crate::{
     Authorization, BoxError, BuildError, BuiltServer, Call, CallError, Elicited, Enforcement, HandlerError,
     InteractiveContext, Invocation, NoArguments, Principal, Server, Settings, StateKey, Task, TaskEnd, Tool, WakeTask,
     WakeUp,
-    store::{MemoryStore, RowKey},
+    store::{MemoryStore, RowKey, StoreError},
 };
+use test_store::{Operation, Outcome, TestStore};
 
 mod requests;
 mod runs;
+mod test_store;
+mod waking;
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -136,8 +139,9 @@ async fn keeps_too_much(context: InteractiveContext<Log>, _: NoArguments) -> Res
     Ok("done".to_owned())
 }
 
+#[derive(Clone)]
 struct World {
-    store: MemoryStore,
+    store: TestStore,
     log: Log,
     begin: (SystemTime, Instant),
 }
@@ -145,7 +149,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let begin = (SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000), Instant::now());
-        let store = MemoryStore::with_clock(Arc::new(move || begin.0 + begin.1.elapsed()));
+        let store = TestStore::new(Arc::new(move || begin.0 + begin.1.elapsed()));
         Self { store, log: Log::default(), begin }
     }
 
@@ -163,22 +167,27 @@ impl World {
 
     /// Another environment of the same server.
     fn environment(&self) -> BuiltServer {
+        self.environment_of(self.builder())
+    }
+
+    /// An environment of another version of the server.
+    fn environment_of(&self, server: Server<Log>) -> BuiltServer {
         let settings = Settings {
             state_key: StateKey::parse(KEY),
             authorization: Authorization::Required(Enforcement::default()),
             ..Settings::default()
         };
-        let built = self.builder().store(self.store.clone()).build(settings).unwrap();
+        let built = server.store(self.store.clone()).build(settings).unwrap();
         built.tasks().unwrap().wake_by(Arc::new(self.log.clone()));
         built
     }
 
+    fn now(&self) -> SystemTime {
+        self.begin.0 + self.begin.1.elapsed()
+    }
+
     fn invocation(&self, caller: Option<Principal>) -> Invocation {
-        Invocation {
-            received: self.begin.0 + self.begin.1.elapsed(),
-            principal: caller.map(Arc::new),
-            ..Invocation::default()
-        }
+        Invocation { received: self.now(), principal: caller.map(Arc::new), ..Invocation::default() }
     }
 
     async fn request(
@@ -188,7 +197,17 @@ impl World {
         params: Value,
         is_extended: bool,
     ) -> Result<Value, CallError> {
-        let built = self.environment();
+        self.request_to(&self.environment(), caller, method, params, is_extended).await
+    }
+
+    async fn request_to(
+        &self,
+        built: &BuiltServer,
+        caller: Option<Principal>,
+        method: &str,
+        params: Value,
+        is_extended: bool,
+    ) -> Result<Value, CallError> {
         let raw = RawValue::from_string(params.to_string()).unwrap();
         let params = RequestParams::read(Some(&raw)).unwrap();
         let mut capabilities = mcp_protocol::ClientCapabilities::elicitation();
@@ -217,6 +236,10 @@ impl World {
         let answer = self.request(Some(ada()), "tasks/update", params, true).await.unwrap();
         assert_eq!(answer["resultType"], "complete");
         assert_eq!(answer.as_object().unwrap().len(), 2, "and `_meta`: {answer}");
+    }
+
+    async fn wake_due(&self, limit: usize) -> Result<usize, StoreError> {
+        self.environment().tasks().unwrap().wake_due(limit, self.now()).await
     }
 
     async fn run(&self, key: RowKey) -> TaskEnd {

@@ -39,10 +39,9 @@ async fn a_run_that_is_killed_is_repeated_when_its_lease_has_ended() {
     assert!(killed.is_err(), "the future was dropped in the step");
 
     assert_eq!(world.run(key).await, TaskEnd::Leased);
-    let runner = world.environment().tasks().unwrap();
-    assert_eq!(runner.wake_due(100).await.unwrap(), 0);
+    assert_eq!(world.wake_due(100).await.unwrap(), 0);
     advance(Duration::from_secs(61)).await;
-    assert_eq!(runner.wake_due(100).await.unwrap(), 1);
+    assert_eq!(world.wake_due(100).await.unwrap(), 1);
     assert_eq!(world.log.wakes(), [key]);
     assert_eq!(world.run(key).await, TaskEnd::Ended);
 
