@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     clock::Clock,
     record::{TaskEnding, TaskRecord},
-    rows::{self, HeldTask},
+    rows::{self, Change, HeldTask},
 };
 use crate::{
     Principal,
@@ -70,7 +70,19 @@ impl Attempt {
                 return Ok(None);
             }
             task.record.begin_attempt(clock.now());
-            if let Some(version) = rows::replace(store, key, &task, clock.now()).await? {
+            let version = match rows::replace(store, key, &task, Change::State, clock.now()).await {
+                // No run could begin.
+                Err(StoreError::TooLarge { .. }) => {
+                    task.record.finish(too_large(), clock.now());
+                    match rows::replace(store, key, &task, Change::State, clock.now()).await? {
+                        Some(_) => rows::free_slot(store, caller.as_deref(), task.record.slot).await?,
+                        None => continue,
+                    }
+                    return Ok(None);
+                }
+                version => version?,
+            };
+            if let Some(version) = version {
                 let (id, number) = (task.record.id.clone(), task.record.attempt);
                 let held = Held { task: HeldTask { version, ..task }, written: Instant::now() };
                 return Ok(Some(Self {
@@ -99,7 +111,7 @@ impl Attempt {
 
     /// Records a step. Returns `false` if this run may write no more.
     pub(crate) async fn record_step(&self, key: &str, value: &RawValue) -> bool {
-        let written = self.write(|record, now| record.record_step(key, value, now)).await;
+        let written = self.write(Change::Content, |record, now| record.record_step(key, value, now)).await;
         if let Err(error) = &written {
             let error = crate::error_chain(error);
             tracing::warn!(attempt = self.number, error, "could not record a step of a task: it will run again");
@@ -112,8 +124,12 @@ impl Attempt {
     }
 
     /// Changes the task. `change` is repeated on a newer version after a conflict. Returns `false` if another run has begun, or the
-    /// task has ended: nothing was written then. A task that becomes too large ends.
-    pub(crate) async fn write(&self, mut change: impl FnMut(&mut TaskRecord, u64)) -> Result<bool, StoreError> {
+    /// task has ended: nothing was written then. A task that becomes too large ends. `kind` is the kind of change.
+    pub(crate) async fn write(
+        &self,
+        kind: Change,
+        mut change: impl FnMut(&mut TaskRecord, u64),
+    ) -> Result<bool, StoreError> {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut held = self.held.lock().await;
         let (mut retries, mut is_too_large) = (0, false);
@@ -122,11 +138,17 @@ impl Attempt {
             if let Some(status) = &status {
                 held.task.record.set_status(status.clone(), now);
             }
-            match is_too_large {
-                false => change(&mut held.task.record, now),
-                true => held.task.record.finish(too_large(), now),
-            }
-            match rows::replace(&self.store, self.key, &held.task, now).await {
+            let kind = match is_too_large {
+                false => {
+                    change(&mut held.task.record, now);
+                    kind
+                }
+                true => {
+                    held.task.record.finish(too_large(), now);
+                    Change::State
+                }
+            };
+            match rows::replace(&self.store, self.key, &held.task, kind, now).await {
                 Ok(Some(version)) => {
                     held.task.version = version;
                     held.written = Instant::now();
@@ -170,7 +192,9 @@ impl Attempt {
             }
             let has_status = self.status.lock().unwrap_or_else(PoisonError::into_inner).is_some();
             let is_old = || self.held.try_lock().is_ok_and(|held| held.written.elapsed() >= TOUCH_AFTER);
-            if (has_status || is_old()) && matches!(self.write(TaskRecord::keep_running).await, Ok(false)) {
+            if (has_status || is_old())
+                && matches!(self.write(Change::State, TaskRecord::keep_running).await, Ok(false))
+            {
                 return;
             }
         }

@@ -274,6 +274,7 @@ impl TaskRecord {
         self.end = Some(end);
         self.updated = now;
         self.arguments = None;
+        (self.capabilities, self.client_info) = (None, None);
         self.state = RequestState::default();
         self.answers.clear();
         self.questions.clear();

@@ -25,6 +25,19 @@ const ID_LENGTH: usize = 22;
 /// Maximum number of repetitions of a write that meets another one.
 const MAX_CONFLICTS: usize = 20;
 
+/// Maximum size of a task with all that its handler and its client add. The rest of the row is for what runs write: counts, times, a
+/// status message.
+const MAX_CONTENT_BYTES: usize = SealedStore::MAX_VALUE_BYTES - 16 * 1024;
+
+/// What a write changes in the row of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Values of the handler, questions or answers, up to [`MAX_CONTENT_BYTES`].
+    Content,
+    /// What a task of this size still has space for: counts, times, a status message, or its end.
+    State,
+}
+
 /// A task and the version of its row.
 pub(crate) struct HeldTask {
     pub(crate) record: TaskRecord,
@@ -57,11 +70,12 @@ pub(crate) async fn create(
     now: u64,
 ) -> Result<bool, StoreError> {
     let lifetime = record.lifetime(now);
+    serialize(record, Change::Content)?;
     let Some(slot) = take_slot(store, caller, lifetime).await? else {
         return Ok(false);
     };
     record.slot = slot;
-    let value = serialize(record)?;
+    let value = serialize(record, Change::State)?;
     let content = Content { value: &value, expires_in: lifetime, due_in: record.due_in(now) };
     match store.put_if_absent(&task_id(caller, &record.id), content).await {
         Ok(Some(_)) => Ok(true),
@@ -130,9 +144,10 @@ pub(crate) async fn replace(
     store: &SealedStore,
     key: RowKey,
     held: &HeldTask,
+    change: Change,
     now: u64,
 ) -> Result<Option<Version>, StoreError> {
-    let value = serialize(&held.record)?;
+    let value = serialize(&held.record, change)?;
     let content = Content { value: &value, expires_in: held.record.lifetime(now), due_in: held.record.due_in(now) };
     store.compare_and_set_row(TASK, key, held.version, content).await
 }
@@ -140,13 +155,15 @@ pub(crate) async fn replace(
 /// Claims a task that is due, so that one environment wakes it. Returns `false` if another one was first.
 pub(crate) async fn claim(store: &SealedStore, key: RowKey, mut held: HeldTask, now: u64) -> Result<bool, StoreError> {
     held.record.claim(now);
-    Ok(replace(store, key, &held, now).await?.is_some())
+    Ok(replace(store, key, &held, Change::State, now).await?.is_some())
 }
 
 /// Reads a task and changes it, again after each conflict. `change` returns whether to write. Returns `None` if the task is absent.
+/// `kind` is the kind of change.
 pub(crate) async fn change<T>(
     store: &SealedStore,
     key: RowKey,
+    kind: Change,
     now: u64,
     mut change: impl FnMut(&mut TaskRecord) -> (bool, T),
 ) -> Result<Option<(TaskRecord, T)>, StoreError> {
@@ -155,15 +172,21 @@ pub(crate) async fn change<T>(
             return Ok(None);
         };
         let (is_changed, value) = change(&mut held.record);
-        if !is_changed || replace(store, key, &held, now).await?.is_some() {
+        if !is_changed || replace(store, key, &held, kind, now).await?.is_some() {
             return Ok(Some((held.record, value)));
         }
     }
     Err(StoreError::Unavailable("the row of a task changed again and again".into()))
 }
 
-fn serialize(record: &TaskRecord) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(record).map_err(|error| StoreError::Other(error.into()))
+fn serialize(record: &TaskRecord, change: Change) -> Result<Vec<u8>, StoreError> {
+    let value = serde_json::to_vec(record).map_err(|error| StoreError::Other(error.into()))?;
+    match value.len() {
+        bytes if change == Change::Content && bytes > MAX_CONTENT_BYTES => {
+            Err(StoreError::TooLarge { bytes, maximum: MAX_CONTENT_BYTES })
+        }
+        _ => Ok(value),
+    }
 }
 
 /// Takes the lease of a task. Returns its version, or `None` if another run has it.

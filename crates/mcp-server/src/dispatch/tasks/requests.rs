@@ -27,7 +27,7 @@ use crate::{
     tasks::{
         clock::Clock,
         record::TaskEnding,
-        rows::{self, HeldTask},
+        rows::{self, Change, HeldTask},
     },
 };
 
@@ -136,11 +136,12 @@ impl<'a> TaskRequest<'a> {
         let (HeldTask { record, .. }, _) = self.find(id).await?;
         let (store, now) = (self.store()?, self.clock.now());
         let key = rows::row_key(store, self.caller, &record.id);
-        let changed = rows::change(store, key, now, |record| match record.take_answers(responses, now) {
-            Ok(Some(is_complete)) => (true, Ok(is_complete)),
-            Ok(None) => (false, Ok(false)),
-            Err(refusal) => (false, Err(refusal)),
-        });
+        let changed =
+            rows::change(store, key, Change::Content, now, |record| match record.take_answers(responses, now) {
+                Ok(Some(is_complete)) => (true, Ok(is_complete)),
+                Ok(None) => (false, Ok(false)),
+                Err(refusal) => (false, Err(refusal)),
+            });
         match changed.await {
             Ok(None) => return Err(TaskError::unknown()),
             Ok(Some((_, Err(refusal)))) => return Err(TaskError::Refused(CallError::InvalidInput(refusal))),
@@ -159,7 +160,7 @@ impl<'a> TaskRequest<'a> {
         let (HeldTask { record, .. }, _) = self.find(id).await?;
         let (store, now) = (self.store()?, self.clock.now());
         let key = rows::row_key(store, self.caller, &record.id);
-        let changed = rows::change(store, key, now, |record| {
+        let changed = rows::change(store, key, Change::State, now, |record| {
             let is_live = record.end.is_none();
             if is_live {
                 record.finish(TaskEnding::Cancelled, now);

@@ -33,7 +33,7 @@ use crate::{
         attempt::Attempt,
         clock::Clock,
         record::{TaskEnding, TaskRecord},
-        rows,
+        rows::{self, Change},
         task_run::TaskRun,
         wake::{WakeTask, WakeUp},
     },
@@ -243,14 +243,15 @@ impl TaskRunner {
                 park(attempt, &questions, &state, handle.first_wait()).await
             }
             Ended::Round(end) => self.finish(attempt, ending(refused(&errors, end))).await,
-            Ended::Deadline => written(attempt.write(TaskRecord::wake_soon).await, TaskEnd::Continued),
+            Ended::Deadline => written(attempt.write(Change::State, TaskRecord::wake_soon).await, TaskEnd::Continued),
         }
     }
 
     /// Writes the end of a task, and frees its place.
     async fn finish(&self, attempt: &Attempt, end: TaskEnding) -> Option<TaskEnd> {
         let (slot, caller) = attempt.read(|record| (record.slot, record.caller())).await;
-        let end = written(attempt.write(|record, now| record.finish(end.clone(), now)).await, TaskEnd::Ended)?;
+        let write = attempt.write(Change::State, |record, now| record.finish(end.clone(), now));
+        let end = written(write.await, TaskEnd::Ended)?;
         let Some(store) = &self.0.store else { return Some(end) };
         // Otherwise it would be taken until the task had expired.
         if let Err(error) = rows::free_slot(store, caller.as_deref(), slot).await {
@@ -329,7 +330,7 @@ async fn park(
     state: &RequestState,
     wake: Option<u64>,
 ) -> Option<TaskEnd> {
-    let write = attempt.write(|record, now| record.park(state.clone(), questions.clone(), wake, now));
+    let write = attempt.write(Change::Content, |record, now| record.park(state.clone(), questions.clone(), wake, now));
     written(write.await, TaskEnd::Parked)
 }
 

@@ -24,6 +24,7 @@ use crate::{
 };
 use test_store::{Operation, Outcome, TestStore};
 
+mod bounds;
 mod requests;
 mod runs;
 mod test_store;
@@ -139,6 +140,33 @@ async fn keeps_too_much(context: InteractiveContext<Log>, _: NoArguments) -> Res
     Ok("done".to_owned())
 }
 
+#[derive(Deserialize, JsonSchema, Validate)]
+struct Text {
+    /// Any text.
+    #[garde(length(chars, max = 2_000_000))]
+    text: String,
+}
+
+/// Keeps the length of its argument.
+async fn measures(context: InteractiveContext<Log>, args: Text) -> Result<String, HandlerError> {
+    let length = context.once("length", async { Ok::<_, HandlerError>(args.text.len()) }).await?;
+    Ok(length.to_string())
+}
+
+/// Asks two questions, and looks after a minute whether they have answers.
+async fn asks_for_a_minute(context: InteractiveContext<Log>, _: NoArguments) -> Result<String, HandlerError> {
+    context.once("begin", async { Ok::<_, HandlerError>(()) }).await?;
+    let (first, second, ()) = tokio::join!(
+        context.elicit::<Name>("first", "Which?"),
+        context.elicit::<Name>("second", "And then?"),
+        context.sleep("minute", Duration::from_secs(60))
+    );
+    match (first, second) {
+        (Elicited::Accepted(first), Elicited::Accepted(second)) => Ok(format!("{} {}", first.name, second.name)),
+        _ => Err(HandlerError::failed("declined")),
+    }
+}
+
 #[derive(Clone)]
 struct World {
     store: TestStore,
@@ -162,6 +190,8 @@ impl World {
             .tool(Tool::new("long", long).task(task().requires_extension()))
             .tool(Tool::new("asks_first", asks_first).task(task()))
             .tool(Tool::new("keeps_too_much", keeps_too_much).task(task()))
+            .tool(Tool::new("measures", measures).task(task()))
+            .tool(Tool::new("asks_for_a_minute", asks_for_a_minute).task(task()))
             .tool(Tool::new("secret", steps).task(task()).require_scope("secret:read"))
     }
 
