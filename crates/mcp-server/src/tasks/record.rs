@@ -80,7 +80,8 @@ struct OpenQuestion {
     /// Digest of the question: another text is another question.
     digest: String,
     request: InputRequest,
-    is_answered: bool,
+    /// Number of runs that had begun when the answer arrived; `None` without an answer.
+    answered: Option<u32>,
 }
 
 /// A new task.
@@ -140,12 +141,12 @@ impl TaskRecord {
     }
 
     fn has_open_question(&self) -> bool {
-        self.questions.values().any(|question| !question.is_answered)
+        self.questions.values().any(|question| question.answered.is_none())
     }
 
     /// Returns the questions without an answer.
     pub(crate) fn open_questions(&self) -> InputRequests {
-        let open = self.questions.iter().filter(|(_, question)| !question.is_answered);
+        let open = self.questions.iter().filter(|(_, question)| question.answered.is_none());
         open.map(|(key, question)| (key.clone(), question.request.clone())).collect()
     }
 
@@ -178,12 +179,12 @@ impl TaskRecord {
     /// When a response is too large.
     pub(crate) fn take_answers(&mut self, responses: &RawValue, now: u64) -> Result<Option<bool>, String> {
         let mut is_changed = false;
-        for (wire_key, question) in self.questions.iter_mut().filter(|(_, question)| !question.is_answered) {
+        for (wire_key, question) in self.questions.iter_mut().filter(|(_, question)| question.answered.is_none()) {
             let Some(answer) = lookup(responses, std::slice::from_ref(wire_key)).ok().flatten() else { continue };
             if answer.get().len() > MAX_ANSWER_BYTES {
                 return Err(format!("a response must have at most {MAX_ANSWER_BYTES} bytes"));
             }
-            question.is_answered = true;
+            question.answered = Some(self.attempt);
             self.answers.insert(question.key.clone(), answer.to_owned());
             is_changed = true;
         }
@@ -224,31 +225,38 @@ impl TaskRecord {
         self.keep_running(now);
     }
 
-    /// Ends a run with questions, a wait, or both.
+    /// Ends a run with questions, a wait, or both. Answers that arrived since the run began are kept for the next one, which is then
+    /// due if they complete the questions: this run has not read them.
     pub(crate) fn park(&mut self, state: RequestState, asked: InputRequests, wake: Option<u64>, now: u64) {
-        let is_new = |key: &String, digest: &String| {
-            !self.questions.values().any(|own| own.key == *key && own.digest == *digest && !own.is_answered)
-        };
-        let mut questions = BTreeMap::new();
+        let digest_of = |key: &str| state.questions.get(key).map(|own| own.digest.clone()).unwrap_or_default();
+        let (mut questions, open): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.questions)
+            .into_iter()
+            .filter(|(_, own)| own.answered.is_none_or(|runs| runs == self.attempt))
+            // An answer to another question of this key is not for the handler.
+            .filter(|(_, own)| !asked.contains_key(&own.key) || own.digest == digest_of(&own.key))
+            .partition(|(_, own)| own.answered.is_some());
+        let is_asking = !asked.is_empty();
         for (key, request) in asked {
-            let digest = state.questions.get(&key).map(|own| own.digest.clone()).unwrap_or_default();
-            let open =
-                self.questions.iter().find(|(_, own)| own.key == key && own.digest == digest && !own.is_answered);
-            let wire_key = match open {
+            if questions.values().any(|own| own.key == key) {
+                continue;
+            }
+            let wire_key = match open.iter().find(|(_, own)| own.key == key) {
                 Some((wire_key, _)) => wire_key.clone(),
                 None => unused(&key, &self.seen_keys),
             };
-            if is_new(&key, &digest) {
-                self.seen_keys.insert(wire_key.clone());
-            }
-            questions.insert(wire_key, OpenQuestion { key, digest, request, is_answered: false });
+            self.seen_keys.insert(wire_key.clone());
+            let digest = digest_of(&key);
+            questions.insert(wire_key, OpenQuestion { key, digest, request, answered: None });
         }
+        self.answers.retain(|key, _| questions.values().any(|own| own.key == *key && own.answered.is_some()));
         self.questions = questions;
-        self.answers.clear();
         self.state = state;
         self.updated = now;
         self.idle_attempts = 0;
         (self.due, self.waits) = (wake, wake.is_some() || self.has_open_question());
+        if is_asking && !self.has_open_question() {
+            self.wake_soon(now);
+        }
     }
 
     /// Lets a new task wait.

@@ -25,6 +25,7 @@ use crate::{
 use test_store::{Operation, Outcome, TestStore};
 
 mod bounds;
+mod interleaved;
 mod requests;
 mod runs;
 mod test_store;
