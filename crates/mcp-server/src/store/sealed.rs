@@ -147,6 +147,13 @@ impl SealedStore {
         self.store.delete(self.row_key(id)).await
     }
 
+    /// Deletes a row that has this version: it expires at once. Returns `false` if it has another version or is absent.
+    #[cfg(feature = "tasks")]
+    pub(crate) async fn delete_version(&self, id: &StoreId<'_>, version: Version) -> Result<bool, StoreError> {
+        let content = Content { value: &[], expires_in: Duration::from_micros(1), due_in: None };
+        Ok(self.compare_and_set(id, version, content).await?.is_some())
+    }
+
     /// Returns rows of all callers whose due time is at most `within` from now, earliest first: up to `limit`, from 1 to 500.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! One run of a task in the background: its writes, which fail when another run has begun, and its lease.
+//! One run of a task in the background: its writes, which fail when another run has begun.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -20,13 +20,11 @@ use super::{
 };
 use crate::{
     Principal,
-    store::{RowKey, SealedStore, StoreError, Version},
+    store::{RowKey, SealedStore, StoreError},
 };
 
-/// Time between two renewals of the lease.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
-/// Time without a renewal after which this run stops, before its lease ends.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
+/// Time between two writes of status messages.
+const STATUS_EVERY: Duration = Duration::from_secs(3);
 /// Time after which the row of a run without steps is written again, so that it does not count as overdue.
 const TOUCH_AFTER: Duration = Duration::from_secs(30);
 /// Number of repetitions of a write that the store did not confirm.
@@ -178,18 +176,10 @@ impl Attempt {
         }
     }
 
-    /// Renews the lease until it is lost: another run has it, the task was cancelled, or the store is away. Writes new status
-    /// messages.
-    pub(crate) async fn keep_lease(&self, mut lease: Version) {
-        let mut renewed = Instant::now();
-        while renewed.elapsed() < GIVE_UP_AFTER {
-            sleep(RENEW_EVERY).await;
-            let begun = Instant::now();
-            match rows::renew_lease(&self.store, self.caller.as_deref(), &self.id, lease).await {
-                Ok(Some(version)) => (lease, renewed) = (version, begun),
-                Ok(None) => return,
-                Err(_) => continue,
-            }
+    /// Writes new status messages, and the row of a long step from time to time. Returns when this run may write no more.
+    pub(crate) async fn keep_status(&self) {
+        loop {
+            sleep(STATUS_EVERY).await;
             let has_status = self.status.lock().unwrap_or_else(PoisonError::into_inner).is_some();
             let is_old = || self.held.try_lock().is_ok_and(|held| held.written.elapsed() >= TOUCH_AFTER);
             if (has_status || is_old())

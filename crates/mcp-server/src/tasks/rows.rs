@@ -1,4 +1,4 @@
-//! Rows of tasks in the store: the task itself, the lease of its run, and the caller's places for live tasks.
+//! Rows of tasks in the store: the task itself, and the caller's places for live tasks.
 
 use std::time::Duration;
 
@@ -11,11 +11,8 @@ use crate::{
 };
 
 const TASK: Kind = Kind::new("task");
-const LEASE: Kind = Kind::new("task-lease");
 const SLOT: Kind = Kind::new("task-slot");
 
-/// Lifetime of a lease, by the clock of the store.
-pub(crate) const LEASE_TIME: Duration = Duration::from_secs(30);
 /// Maximum number of live tasks of one caller.
 pub(crate) const MAX_LIVE: u16 = 20;
 /// Maximum number of live tasks of all anonymous callers together.
@@ -51,10 +48,6 @@ pub(crate) fn new_id() -> Result<String, StoreError> {
 
 fn task_id<'a>(caller: Option<&'a Principal>, id: &'a str) -> StoreId<'a> {
     StoreId { kind: TASK, caller, id: id.as_bytes() }
-}
-
-fn lease_id<'a>(caller: Option<&'a Principal>, id: &'a str) -> StoreId<'a> {
-    StoreId { kind: LEASE, caller, id: id.as_bytes() }
 }
 
 /// Returns the key by which a task is woken. It reveals neither the caller nor the id.
@@ -187,39 +180,6 @@ fn serialize(record: &TaskRecord, change: Change) -> Result<Vec<u8>, StoreError>
         }
         _ => Ok(value),
     }
-}
-
-/// Takes the lease of a task. Returns its version, or `None` if another run has it.
-pub(crate) async fn take_lease(
-    store: &SealedStore,
-    caller: Option<&Principal>,
-    id: &str,
-) -> Result<Option<Version>, StoreError> {
-    store.put_if_absent(&lease_id(caller, id), lease()).await
-}
-
-/// Extends a lease. Returns its new version, or `None` if it was lost.
-pub(crate) async fn renew_lease(
-    store: &SealedStore,
-    caller: Option<&Principal>,
-    id: &str,
-    version: Version,
-) -> Result<Option<Version>, StoreError> {
-    store.compare_and_set(&lease_id(caller, id), version, lease()).await
-}
-
-/// Ends a lease: of this run, or of a run whose task was cancelled.
-pub(crate) async fn end_lease(store: &SealedStore, caller: Option<&Principal>, id: &str) -> Result<(), StoreError> {
-    store.delete(&lease_id(caller, id)).await
-}
-
-/// Reports whether a run has the lease of a task.
-pub(crate) async fn is_leased(store: &SealedStore, caller: Option<&Principal>, id: &str) -> Result<bool, StoreError> {
-    Ok(store.get(&lease_id(caller, id)).await?.is_some())
-}
-
-fn lease() -> Content<'static> {
-    Content { value: &[], expires_in: LEASE_TIME, due_in: None }
 }
 
 /// Returns tasks that are due, of all callers, the earliest first.

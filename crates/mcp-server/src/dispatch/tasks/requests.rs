@@ -26,6 +26,7 @@ use crate::{
     store::{SealedStore, StoreError},
     tasks::{
         clock::Clock,
+        lease,
         record::TaskEnding,
         rows::{self, Change, HeldTask},
     },
@@ -170,7 +171,7 @@ impl<'a> TaskRequest<'a> {
         if let Some((record, true)) = changed.await?.ok_or_else(TaskError::unknown)?.into() {
             // Cancelling again does nothing: the slot first. The run stops when it cannot renew its lease, or write.
             rows::free_slot(store, self.caller, record.slot).await?;
-            rows::end_lease(store, self.caller, &record.id).await?;
+            lease::revoke(store, self.caller, &record.id).await?;
         }
         Ok(acknowledgment(&self.built.renderer.meta()))
     }

@@ -28,10 +28,11 @@ use crate::{
         round::{Round, RoundEnd},
     },
     items::registered_tool::RegisteredTool,
-    store::{MAX_LIMIT, RowKey, SealedStore, StoreError, Version},
+    store::{MAX_LIMIT, RowKey, SealedStore, StoreError},
     tasks::{
         attempt::Attempt,
         clock::Clock,
+        lease::Lease,
         record::{TaskEnding, TaskRecord},
         rows::{self, Change},
         task_run::TaskRun,
@@ -148,21 +149,22 @@ impl TaskRunner {
         let Some(held) = rows::by_key(store, task).await?.filter(|held| held.record.is_runnable(clock.now())) else {
             return Ok(TaskEnd::Idle);
         };
-        let (caller, id) = (held.record.caller(), held.record.id);
-        let Some(lease) = rows::take_lease(store, caller.as_deref(), &id).await? else {
+        let caller = held.record.caller();
+        let Some(lease) = Lease::take(store, caller.clone(), held.record.id).await? else {
             return Ok(TaskEnd::Leased);
         };
         let invocation = Invocation { principal: caller.clone(), ..invocation };
-        let end = match Attempt::begin(store, task, caller.clone(), clock).await {
-            Ok(Some(attempt)) => self.attempt(attempt, lease, invocation, clock).await,
+        let end = match Attempt::begin(store, task, caller, clock).await {
+            Ok(Some(attempt)) => self.attempt(attempt, &lease, invocation, clock).await,
             Ok(None) => Some(TaskEnd::Idle),
             Err(error) => {
-                let _ = rows::end_lease(store, caller.as_deref(), &id).await;
+                let _ = lease.end().await;
                 return Err(error);
             }
         };
+        // A lease that was lost ends by itself.
         let Some(end) = end else { return Ok(TaskEnd::Lost) };
-        rows::end_lease(store, caller.as_deref(), &id).await?;
+        lease.end().await?;
         // A wake-up that arrived while the lease was held has ended.
         let after = rows::by_key(store, task).await?.filter(|held| held.record.is_runnable(clock.now()));
         match after {
@@ -175,8 +177,8 @@ impl TaskRunner {
         Ok(TaskEnd::Continued)
     }
 
-    /// Runs the handler once. `None` if the run was lost, and with it the lease.
-    async fn attempt(&self, attempt: Attempt, lease: Version, invocation: Invocation, clock: Clock) -> Option<TaskEnd> {
+    /// Runs the handler once. `None` if the run was lost.
+    async fn attempt(&self, attempt: Attempt, lease: &Lease, invocation: Invocation, clock: Clock) -> Option<TaskEnd> {
         let built = &self.0;
         let handle = Arc::new(TaskRun::background(attempt, clock));
         let attempt = handle.attempt()?;
@@ -221,10 +223,12 @@ impl TaskRunner {
             tokio::select! {
                 biased;
                 () = attempt.lost() => return None,
+                // Before the handler, which must not go on after a freeze.
+                () = lease.keep() => return None,
                 done = work => Ended::Done(done),
                 end = round_end => Ended::Round(end),
                 () = sleep_until(park_at) => Ended::Deadline,
-                () = attempt.keep_lease(lease) => return None,
+                () = attempt.keep_status() => return None,
             }
         };
         drop(cancelled_with_run);

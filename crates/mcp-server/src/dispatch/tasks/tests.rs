@@ -5,7 +5,10 @@
 use std::{
     future::pending,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +29,7 @@ use test_store::{Operation, Outcome, TestStore};
 
 mod bounds;
 mod interleaved;
+mod leases;
 mod requests;
 mod runs;
 mod test_store;
@@ -178,7 +182,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let begin = (SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000), Instant::now());
-        let store = TestStore::new(Arc::new(move || begin.0 + begin.1.elapsed()));
+        // Time passes between two operations, but less than any time that a test measures.
+        let readings = AtomicU64::new(0);
+        let tick = move || Duration::from_micros(readings.fetch_add(1, Ordering::Relaxed));
+        let store = TestStore::new(Arc::new(move || begin.0 + begin.1.elapsed() + tick()));
         Self { store, log: Log::default(), begin }
     }
 

@@ -7,6 +7,7 @@ use crate::{
     error_chain,
     store::{RowKey, SealedStore, StoreError},
     tasks::{
+        lease,
         rows::{self, HeldTask},
         wake::WakeUp,
     },
@@ -31,7 +32,7 @@ pub(crate) async fn wake_due(
     now: u64,
 ) -> Result<bool, StoreError> {
     let caller = held.record.caller();
-    let is_leased = rows::is_leased(store, caller.as_deref(), &held.record.id).await?;
+    let is_leased = lease::is_leased(store, caller.as_deref(), &held.record.id).await?;
     let is_claimed = !is_leased && rows::claim(store, key, held, now).await?;
     if is_claimed {
         wake(built, key).await;

@@ -42,6 +42,8 @@ pub(super) enum Outcome {
     Failed,
     /// Never returns, and writes nothing.
     Hangs,
+    /// Is executed, but fails.
+    Unconfirmed,
     /// Is executed after something else.
     After(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
@@ -76,6 +78,10 @@ impl TestStore {
                 Outcome::Done => {}
                 Outcome::Failed => return Err(StoreError::Unavailable("away".into())),
                 Outcome::Hangs => pending().await,
+                Outcome::Unconfirmed => {
+                    rest.await?;
+                    return Err(StoreError::OutcomeUnknown("the connection was lost".into()));
+                }
                 Outcome::After(first) => first.await,
             }
             rest.await
