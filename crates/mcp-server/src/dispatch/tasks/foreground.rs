@@ -28,6 +28,7 @@ use crate::{
     },
     interaction::{request_state::RequestState, round::RoundEnd},
     items::registered_tool::RegisteredTool,
+    store::StoreError,
     tasks::{
         RESULT_TOOL,
         clock::Clock,
@@ -142,7 +143,7 @@ struct Parked {
 impl Parked {
     /// Stores the task, wakes it, and returns the response of the call.
     async fn store(self, errors: &ErrorRenderer, task: &Task) -> CallOutcome {
-        let (built, call, revision) = (&errors.built, &errors.call, errors.revision);
+        let (built, call, revision, deadline) = (&errors.built, &errors.call, errors.revision, errors.call.deadline);
         let Some(store) = &built.store else {
             return CallOutcome::fault("a server with tasks has no store");
         };
@@ -167,22 +168,25 @@ impl Parked {
         if let Some(end) = wait {
             record.sleep_until(end);
         }
-        match rows::create(store, &mut record, caller.as_deref(), now).await {
-            Ok(true) => {}
-            Ok(false) => {
+        match within(deadline, rows::create(store, &mut record, caller.as_deref(), now)).await {
+            Some(Ok(true)) => {}
+            // Nothing was stored, or the store did not confirm it.
+            None => return CallOutcome::from(Err(CallError::DeadlineExceeded)),
+            Some(Ok(false)) => {
                 let text = match caller {
                     Some(_) => format!("You have {MAX_LIVE} tasks that have not ended: wait for one, or cancel one."),
                     None => "Too many tasks of anonymous callers have not ended: try again later.".to_owned(),
                 };
                 return errors.input_error(text);
             }
-            Err(crate::store::StoreError::TooLarge { maximum, .. }) => {
+            Some(Err(StoreError::TooLarge { maximum, .. })) => {
                 return errors.input_error(format!("the arguments of a task must have less than {maximum} bytes"));
             }
-            Err(error) => return store_failure(error),
+            Some(Err(error)) => return store_failure(error),
         }
         if wait.is_none() {
-            wake(built, rows::row_key(store, caller.as_deref(), &record.id)).await;
+            // The task is stored: a wake-up that takes too long must not cost its client the id.
+            within(deadline, wake(built, rows::row_key(store, caller.as_deref(), &record.id))).await;
         }
         if self.is_extended {
             return outcome_of(&view(&record, task, TaskResultType::Task, built.renderer.meta()));

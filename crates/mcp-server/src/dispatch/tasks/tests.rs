@@ -28,6 +28,7 @@ use crate::{
 use test_store::{Operation, Outcome, TestStore};
 
 mod bounds;
+mod foreground;
 mod interleaved;
 mod leases;
 mod requests;
