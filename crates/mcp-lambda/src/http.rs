@@ -29,6 +29,7 @@ use crate::{
     logs::REJECTION,
     origin::{OriginVerdict, add_preflight_headers},
     traces::server_span,
+    transport::SourceAddress,
 };
 
 mod batch;
@@ -200,12 +201,11 @@ impl McpService {
                         Ok(principal) => (principal, None),
                         Err(rejected) => (None, Some(rejected)),
                     };
-                    let invocation = Invocation { principal, ..invocation };
+                    let address = parts.extensions.get().map(|SourceAddress(address)| *address);
+                    let invocation = Invocation { principal, address, ..invocation };
                     #[cfg(feature = "token-exchange")]
                     let invocation = self.authenticator.with_caller_token(&parts.headers, invocation);
                     let invocation = Arc::new(invocation);
-                    #[cfg(feature = "limits")]
-                    let address = limits::source_address(&parts.extensions);
                     let exchange = Exchange {
                         headers: &parts.headers,
                         accept: Accept::of(&parts.headers),

@@ -1,14 +1,15 @@
 //! Tasks (extension `io.modelcontextprotocol/tasks` of 2026-07-28): calls of tools that outlive their request.
 //!
-//! From the bottom up: `task` (the author's settings), `clock`, `record` (the row of a task), `rows` (access to the
-//! store), `lease`, `attempt` (one
-//! run of a handler in the background), `task_run` (what a handler's context knows of its task), `wake` (how a run is started).
+//! From the bottom up: `task` (the author's settings), `clock`, `record` (the row of a task), `rows` (access to the store), `slots` (live
+//! tasks of a caller), `lease`, `attempt` (one run of a handler in the background), `task_run` (what a handler's context knows of its
+//! task), `wake` (how a run is started).
 
 pub(crate) mod attempt;
 pub(crate) mod clock;
 pub(crate) mod lease;
 pub(crate) mod record;
 pub(crate) mod rows;
+pub(crate) mod slots;
 pub(crate) mod task;
 pub(crate) mod task_run;
 pub(crate) mod wake;

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -33,6 +34,8 @@ pub struct Invocation {
     pub deadline: Option<Instant>,
     /// The authenticated caller; `None` for an anonymous one.
     pub principal: Option<Arc<Principal>>,
+    /// The network address of the caller, if the platform knows it.
+    pub address: Option<IpAddr>,
     /// A transport-specific value for handlers: see [`RequestContext::platform`].
     pub platform: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -50,7 +53,14 @@ impl Invocation {
 impl Default for Invocation {
     /// An anonymous request that was received now, without a deadline.
     fn default() -> Self {
-        Self { request_id: String::new(), received: SystemTime::now(), deadline: None, principal: None, platform: None }
+        Self {
+            request_id: String::new(),
+            received: SystemTime::now(),
+            deadline: None,
+            principal: None,
+            address: None,
+            platform: None,
+        }
     }
 }
 

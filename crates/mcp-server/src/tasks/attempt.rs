@@ -17,6 +17,7 @@ use super::{
     clock::Clock,
     record::{TaskEnding, TaskRecord},
     rows::{self, Change, HeldTask},
+    slots,
 };
 use crate::{
     Principal,
@@ -73,7 +74,7 @@ impl Attempt {
                 Err(StoreError::TooLarge { .. }) => {
                     task.record.finish(too_large(), clock.now());
                     match rows::replace(store, key, &task, Change::State, clock.now()).await? {
-                        Some(_) => rows::free_slot(store, caller.as_deref(), task.record.slot).await?,
+                        Some(_) => slots::free(store, caller.as_deref(), task.record.slot, key).await,
                         None => continue,
                     }
                     return Ok(None);
@@ -151,7 +152,7 @@ impl Attempt {
                     held.task.version = version;
                     held.written = Instant::now();
                     if is_too_large {
-                        rows::free_slot(&self.store, self.caller.as_deref(), held.task.record.slot).await?;
+                        self.free_slot(held.task.record.slot).await;
                     }
                     return Ok(!is_too_large);
                 }
@@ -188,6 +189,11 @@ impl Attempt {
                 return;
             }
         }
+    }
+
+    /// Frees the place of the task, which has ended.
+    pub(crate) async fn free_slot(&self, slot: u16) {
+        slots::free(&self.store, self.caller.as_deref(), slot, self.key).await;
     }
 
     /// Waits until a step cannot be recorded.

@@ -1,22 +1,17 @@
-//! Rows of tasks in the store: the task itself, and the caller's places for live tasks.
+//! Rows of tasks in the store.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::record::TaskRecord;
+use super::{record::TaskRecord, slots};
 use crate::{
     Principal,
     store::{Content, DueRow, Kind, RowKey, SealedStore, StoreError, StoreId, Version},
 };
 
 const TASK: Kind = Kind::new("task");
-const SLOT: Kind = Kind::new("task-slot");
 
-/// Maximum number of live tasks of one caller.
-pub(crate) const MAX_LIVE: u16 = 20;
-/// Maximum number of live tasks of all anonymous callers together.
-const MAX_LIVE_ANONYMOUS: u16 = 100;
 /// Length of a task id: 128 bits in Base64.
 const ID_LENGTH: usize = 22;
 /// Maximum number of repetitions of a write that meets another one.
@@ -60,53 +55,21 @@ pub(crate) async fn create(
     store: &SealedStore,
     record: &mut TaskRecord,
     caller: Option<&Principal>,
+    address: Option<IpAddr>,
     now: u64,
 ) -> Result<bool, StoreError> {
-    let lifetime = record.lifetime(now);
     serialize(record, Change::Content)?;
-    let Some(slot) = take_slot(store, caller, lifetime).await? else {
+    let (key, lifetime) = (row_key(store, caller, &record.id), record.lifetime(now));
+    let Some(slot) = slots::take(store, caller, address, key, lifetime, now).await? else {
         return Ok(false);
     };
     record.slot = slot;
     let value = serialize(record, Change::State)?;
     let content = Content { value: &value, expires_in: lifetime, due_in: record.due_in(now) };
-    match store.put_if_absent(&task_id(caller, &record.id), content).await {
-        Ok(Some(_)) => Ok(true),
-        Ok(None) => Err(StoreError::Other("two tasks have the same id".into())),
-        Err(error) => {
-            // The place would be taken until the task had expired.
-            let _ = free_slot(store, caller, slot).await;
-            Err(error)
-        }
+    match store.put_if_absent(&task_id(caller, &record.id), content).await? {
+        Some(_) => Ok(true),
+        None => Err(StoreError::Other("two tasks have the same id".into())),
     }
-}
-
-async fn take_slot(
-    store: &SealedStore,
-    caller: Option<&Principal>,
-    lifetime: Duration,
-) -> Result<Option<u16>, StoreError> {
-    let slots = if caller.is_some() { MAX_LIVE } else { MAX_LIVE_ANONYMOUS };
-    let random = *Version::random()?.as_bytes();
-    let first = u16::from_be_bytes([random[0], random[1]]) % slots;
-    // A full set takes at most this many operations.
-    for step in 0..MAX_LIVE {
-        let slot = (first + step) % slots;
-        let content = Content { value: &[], expires_in: lifetime, due_in: None };
-        if store.put_if_absent(&slot_id(caller, &slot.to_be_bytes()), content).await?.is_some() {
-            return Ok(Some(slot));
-        }
-    }
-    Ok(None)
-}
-
-fn slot_id<'a>(caller: Option<&'a Principal>, slot: &'a [u8; 2]) -> StoreId<'a> {
-    StoreId { kind: SLOT, caller, id: slot }
-}
-
-/// Frees the place of a task that has ended.
-pub(crate) async fn free_slot(store: &SealedStore, caller: Option<&Principal>, slot: u16) -> Result<(), StoreError> {
-    store.delete(&slot_id(caller, &slot.to_be_bytes())).await
 }
 
 /// Returns the task of a caller; `None` if it is absent, has expired, or belongs to another caller.

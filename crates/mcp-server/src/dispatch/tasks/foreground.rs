@@ -33,7 +33,8 @@ use crate::{
         RESULT_TOOL,
         clock::Clock,
         record::{NewTask, TaskRecord, shortened_status},
-        rows::{self, MAX_LIVE},
+        rows,
+        slots::MAX_LIVE,
         task::MAX_ANONYMOUS_TTL,
         task_run::{Foreground, TaskRun},
     },
@@ -149,7 +150,7 @@ impl Parked {
         };
         let caller = call.invocation.principal.clone();
         let ttl = if caller.is_some() { task.ttl } else { task.ttl.min(MAX_ANONYMOUS_TTL) };
-        let now = self.handle.clock().now();
+        let (now, address) = (self.handle.clock().now(), call.invocation.address);
         let new = NewTask {
             id: self.handle.id().to_owned(),
             tool: self.tool,
@@ -168,7 +169,7 @@ impl Parked {
         if let Some(end) = wait {
             record.sleep_until(end);
         }
-        match within(deadline, rows::create(store, &mut record, caller.as_deref(), now)).await {
+        match within(deadline, rows::create(store, &mut record, caller.as_deref(), address, now)).await {
             Some(Ok(true)) => {}
             // Nothing was stored, or the store did not confirm it.
             None => return CallOutcome::from(Err(CallError::DeadlineExceeded)),

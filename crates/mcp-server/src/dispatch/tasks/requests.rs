@@ -29,6 +29,7 @@ use crate::{
         lease,
         record::TaskEnding,
         rows::{self, Change, HeldTask},
+        slots,
     },
 };
 
@@ -169,9 +170,9 @@ impl<'a> TaskRequest<'a> {
             (is_live, is_live)
         });
         if let Some((record, true)) = changed.await?.ok_or_else(TaskError::unknown)?.into() {
-            // Cancelling again does nothing: the slot first. The run stops when it cannot renew its lease, or write.
-            rows::free_slot(store, self.caller, record.slot).await?;
-            lease::revoke(store, self.caller, &record.id).await?;
+            // The task is cancelled. Its run stops when it cannot renew its lease, and otherwise at its next write.
+            let _ = lease::revoke(store, self.caller, &record.id).await;
+            slots::free(store, self.caller, record.slot, key).await;
         }
         Ok(acknowledgment(&self.built.renderer.meta()))
     }

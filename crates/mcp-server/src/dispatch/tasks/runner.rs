@@ -253,14 +253,10 @@ impl TaskRunner {
 
     /// Writes the end of a task, and frees its place.
     async fn finish(&self, attempt: &Attempt, end: TaskEnding) -> Option<TaskEnd> {
-        let (slot, caller) = attempt.read(|record| (record.slot, record.caller())).await;
+        let slot = attempt.read(|record| record.slot).await;
         let write = attempt.write(Change::State, |record, now| record.finish(end.clone(), now));
         let end = written(write.await, TaskEnd::Ended)?;
-        let Some(store) = &self.0.store else { return Some(end) };
-        // Otherwise it would be taken until the task had expired.
-        if let Err(error) = rows::free_slot(store, caller.as_deref(), slot).await {
-            tracing::warn!(error = error_chain(&error), "the place of a task that has ended was not freed");
-        }
+        attempt.free_slot(slot).await;
         Some(end)
     }
 }

@@ -33,6 +33,7 @@ mod interleaved;
 mod leases;
 mod requests;
 mod runs;
+mod slots;
 mod test_store;
 mod waking;
 

@@ -1,0 +1,146 @@
+//! Places for live tasks: a caller has a number of them, and each live task has one.
+//!
+//! A place is a row with the key of its task. It is freed when the task ends. A place that was not freed, because the store failed at
+//! that moment, is free for the next task that finds no other: its task has ended, or was never stored.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use super::{clock::millis, rows};
+use crate::{
+    Principal, error_chain,
+    store::{Content, Kind, RowKey, SealedStore, StoreError, StoreId, Version},
+};
+
+const SLOT: Kind = Kind::new("task-slot");
+/// Digests of addresses, which choose places. No row has this kind.
+const ADDRESS: Kind = Kind::new("task-address");
+
+/// Maximum number of live tasks of one caller, or of one address of anonymous callers.
+pub(crate) const MAX_LIVE: u16 = 20;
+/// Maximum number of live tasks of all anonymous callers together.
+const MAX_LIVE_ANONYMOUS: u8 = 100;
+/// Time in which a task is stored after its place was taken.
+const STORED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Takes a place for a task. Returns its number, or `None` if all are taken.
+pub(crate) async fn take(
+    store: &SealedStore,
+    caller: Option<&Principal>,
+    address: Option<IpAddr>,
+    task: RowKey,
+    lifetime: Duration,
+    now: u64,
+) -> Result<Option<u16>, StoreError> {
+    let mut slots = match caller {
+        Some(_) => (0..MAX_LIVE).collect(),
+        None => anonymous_slots(store, address),
+    };
+    // Concurrent calls begin at different places.
+    let first = usize::from(Version::random()?.as_bytes()[0]) % slots.len();
+    slots.rotate_left(first);
+    let value = [task.as_bytes().as_slice(), &now.to_be_bytes()].concat();
+    let content = Content { value: &value, expires_in: lifetime, due_in: None };
+    for slot in &slots {
+        if store.put_if_absent(&slot_id(caller, &slot.to_be_bytes()), content).await?.is_some() {
+            return Ok(Some(*slot));
+        }
+    }
+    for slot in slots {
+        let number = slot.to_be_bytes();
+        let id = slot_id(caller, &number);
+        let Some(taken) = store.get(&id).await? else { continue };
+        if is_free(store, &taken.value, now).await?
+            && store.compare_and_set(&id, taken.version, content).await?.is_some()
+        {
+            return Ok(Some(slot));
+        }
+    }
+    Ok(None)
+}
+
+/// Reports whether a place that is taken has no live task.
+async fn is_free(store: &SealedStore, value: &[u8], now: u64) -> Result<bool, StoreError> {
+    let Some((task, taken)) = parse(value) else { return Ok(true) };
+    match rows::by_key(store, task).await {
+        Ok(Some(held)) => Ok(held.record.end.is_some()),
+        Ok(None) => Ok(now.saturating_sub(taken) > millis(STORED_WITHIN)),
+        Err(StoreError::UnknownKey | StoreError::Unreadable) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Frees the place of a task that has ended. A failure is not one of the task: the place is free once it is needed.
+pub(crate) async fn free(store: &SealedStore, caller: Option<&Principal>, slot: u16, task: RowKey) {
+    let number = slot.to_be_bytes();
+    let id = slot_id(caller, &number);
+    let freed = async {
+        match store.get(&id).await? {
+            Some(taken) if parse(&taken.value).is_some_and(|(own, _)| own == task) => {
+                store.delete_version(&id, taken.version).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = freed.await {
+        tracing::warn!(error = error_chain(&error), "the place of a task that has ended was not freed");
+    }
+}
+
+/// Returns the places of anonymous callers: those of their address, of which others share a few, or all without an address. So one
+/// address cannot take all.
+fn anonymous_slots(store: &SealedStore, address: Option<IpAddr>) -> Vec<u16> {
+    let network = match address.map(|address| address.to_canonical()) {
+        None => return (0..u16::from(MAX_LIVE_ANONYMOUS)).collect(),
+        Some(IpAddr::V4(address)) => address.octets().to_vec(),
+        // A network, in which one caller chooses its addresses.
+        Some(IpAddr::V6(address)) => address.octets()[..8].to_vec(),
+    };
+    let mut slots = BTreeSet::new();
+    for round in 0..=u8::MAX {
+        let id = [network.as_slice(), &[round]].concat();
+        let digest = store.row_key(&StoreId { kind: ADDRESS, caller: None, id: &id });
+        for byte in digest.as_bytes() {
+            slots.insert(u16::from(byte % MAX_LIVE_ANONYMOUS));
+            if slots.len() == usize::from(MAX_LIVE) {
+                return slots.into_iter().collect();
+            }
+        }
+    }
+    slots.into_iter().collect()
+}
+
+fn parse(value: &[u8]) -> Option<(RowKey, u64)> {
+    let (task, taken) = value.split_first_chunk::<32>()?;
+    Some((RowKey::from_bytes(*task), u64::from_be_bytes(taken.try_into().ok()?)))
+}
+
+fn slot_id<'a>(caller: Option<&'a Principal>, slot: &'a [u8; 2]) -> StoreId<'a> {
+    StoreId { kind: SLOT, caller, id: slot }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{MemoryStore, StoreKeys};
+
+    #[test]
+    fn one_address_has_a_part_of_the_places_of_anonymous_callers() {
+        let keys = StoreKeys::new("server", &[1; 32], &[[2; 32]]).unwrap();
+        let store = SealedStore::new(Arc::new(MemoryStore::new()), keys);
+        let slots = |address: &str| anonymous_slots(&store, Some(address.parse().unwrap()));
+        let own = slots("192.0.2.7");
+
+        assert_eq!(own.len(), 20);
+        assert!(own.iter().all(|slot| *slot < 100));
+        assert_eq!(slots("::ffff:192.0.2.7"), own);
+        assert_eq!(slots("2001:db8:1:2::1"), slots("2001:db8:1:2:ffff::"));
+        for number in 0..=255 {
+            let other = slots(&format!("198.51.100.{number}"));
+            assert_eq!(other.len(), 20);
+            assert!(other.iter().any(|slot| !own.contains(slot)), "{number}");
+        }
+        assert_eq!(anonymous_slots(&store, None).len(), 100);
+    }
+}
