@@ -31,6 +31,8 @@ const MAX_STATUS_CHARS: usize = 500;
 pub(crate) struct TaskRecord {
     pub(crate) id: String,
     pub(crate) tool: String,
+    /// [`Task::digest`](crate::Task::digest) of the version of the server that created the task.
+    pub(crate) digest: String,
     /// The revision of the call.
     pub(crate) revision: String,
     caller: Option<StoredCaller>,
@@ -88,6 +90,7 @@ struct OpenQuestion {
 pub(crate) struct NewTask {
     pub(crate) id: String,
     pub(crate) tool: String,
+    pub(crate) digest: String,
     pub(crate) revision: String,
     pub(crate) caller: Option<Arc<Principal>>,
     pub(crate) capabilities: Option<ClientCapabilities>,
@@ -103,6 +106,7 @@ impl TaskRecord {
         Self {
             id: task.id,
             tool: task.tool,
+            digest: task.digest,
             revision: task.revision,
             caller: task.caller.as_deref().map(StoredCaller::from),
             capabilities: task.capabilities,

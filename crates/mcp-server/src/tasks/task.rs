@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::interaction::digest_of;
+
 const MIN_TTL: Duration = Duration::from_secs(60);
 const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Maximum lifetime of a task of an anonymous caller, which only its id protects.
@@ -19,6 +21,7 @@ const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(2);
 ///   record, the step runs again: pass [`idempotency_key`](crate::InteractiveContext::idempotency_key) to the other service;
 /// - a step ends before the timeout of the function that runs tasks. Split longer work into several steps;
 /// - wait by [`sleep`](crate::InteractiveContext::sleep), in which no environment runs;
+/// - increment [`revision`](Self::revision) when a deployment changes what a step means;
 /// - the code before the first step also runs in the request, for up to a second: a call that ends by then needs no task.
 ///
 /// | Client | Response to a call |
@@ -52,6 +55,7 @@ pub struct Task {
     pub(crate) answer_within: Duration,
     pub(crate) poll_interval: Duration,
     pub(crate) needs_extension: bool,
+    revision: u32,
 }
 
 impl Task {
@@ -65,7 +69,13 @@ impl Task {
     #[track_caller]
     pub fn ttl(ttl: Duration) -> Self {
         assert!((MIN_TTL..=MAX_TTL).contains(&ttl), "the lifetime of a task must be from a minute to 30 days");
-        Self { ttl, answer_within: DEFAULT_ANSWER_WITHIN, poll_interval: DEFAULT_POLL_INTERVAL, needs_extension: false }
+        Self {
+            ttl,
+            answer_within: DEFAULT_ANSWER_WITHIN,
+            poll_interval: DEFAULT_POLL_INTERVAL,
+            needs_extension: false,
+            revision: 0,
+        }
     }
 
     /// Sets how long a client without the extension waits for the result, before it gets the task's id. Default: 25 s, since several
@@ -79,6 +89,21 @@ impl Task {
     #[must_use]
     pub fn poll_interval(self, poll_interval: Duration) -> Self {
         Self { poll_interval, ..self }
+    }
+
+    /// Sets the revision of the handler's steps. Default: 0. Increment it in a deployment in which the value of a
+    /// [`once`](crate::InteractiveContext::once) means something else under the same key, or in which keys of steps, waits or questions
+    /// are used in another way. Tasks of another revision then end with the error "the server was updated while the task was open: call
+    /// again". So do tasks whose tool has other schemas by now.
+    #[must_use]
+    pub fn revision(self, revision: u32) -> Self {
+        Self { revision, ..self }
+    }
+
+    /// Returns a digest of all that the values of a task depend on: the revision, and name and schemas of the tool.
+    pub(crate) fn digest(&self, tool: &mcp_protocol::Tool) -> String {
+        let parts = (self.revision, &tool.name, &tool.input_schema, &tool.output_schema);
+        digest_of(&serde_json::to_string(&parts).unwrap_or_default())
     }
 
     /// Rejects calls of clients without the extension, for tools that are of no use within one request.

@@ -90,6 +90,7 @@ pub(crate) fn call(
         Err(outcome) => return Ok(CallResponse::Ready(outcome)),
     };
     let (check, task, name) = (tool.result_validator.clone(), task.clone(), name.clone());
+    let digest = task.digest(&tool.definition);
     Ok(CallResponse::Pending(Box::pin(async move {
         let unless_done = call.cancellation.clone().drop_guard();
         let work = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
@@ -120,7 +121,7 @@ pub(crate) fn call(
         };
         // Spawned work ends with the run.
         drop(unless_done);
-        let parked = Parked { tool: name, arguments, state, handle, is_extended };
+        let parked = Parked { tool: name, digest, arguments, state, handle, is_extended };
         parked.store(&errors, &task).await
     })))
 }
@@ -135,6 +136,7 @@ pub(super) fn declares_tasks(run: &Run<'_>) -> bool {
 /// A call whose handler was dropped, to be continued as a task.
 struct Parked {
     tool: String,
+    digest: String,
     arguments: Option<Box<RawValue>>,
     state: RequestState,
     handle: Arc<TaskRun>,
@@ -154,6 +156,7 @@ impl Parked {
         let new = NewTask {
             id: self.handle.id().to_owned(),
             tool: self.tool,
+            digest: self.digest,
             revision: revision.as_str().to_owned(),
             caller: caller.clone(),
             // Other clients do not see the questions of a task.

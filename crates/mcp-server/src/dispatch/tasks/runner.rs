@@ -190,8 +190,12 @@ impl TaskRunner {
         if let Some(text) = limit.await {
             return self.finish(attempt, failure(jsonrpc::INTERNAL_ERROR, text)).await;
         }
-        let (name, call) = attempt.read(|record| (record.tool.clone(), Background::of(record))).await;
-        let tool = built.catalog.tool(&name).filter(|tool| tool.task.is_some());
+        let (name, digest, call) =
+            attempt.read(|record| (record.tool.clone(), record.digest.clone(), Background::of(record))).await;
+        // Of another version, values could mean something else.
+        let is_same =
+            |tool: &&RegisteredTool| tool.task.as_ref().is_some_and(|own| own.digest(&tool.definition) == digest);
+        let tool = built.catalog.tool(&name).filter(is_same);
         let (Some(tool), Some(call)) = (tool, call) else {
             return self.finish(attempt, failure(jsonrpc::INVALID_PARAMS, UPDATED)).await;
         };

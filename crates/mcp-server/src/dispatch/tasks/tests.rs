@@ -35,6 +35,7 @@ mod requests;
 mod runs;
 mod slots;
 mod test_store;
+mod versions;
 mod waking;
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
