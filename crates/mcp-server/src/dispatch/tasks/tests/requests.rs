@@ -62,6 +62,26 @@ async fn other_callers_get_the_error_of_an_unknown_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_anonymous_caller_who_can_have_no_task_never_reaches_the_store() {
+    let world = World::new();
+    let (id, _) = world.create("asks").await;
+    let ping = async |_: crate::ToolContext<Log>, _: NoArguments| Ok::<_, HandlerError>("pong");
+    let public = || Tool::new("ping", ping).public();
+    let without = world.environment_of(world.builder().tool(public()));
+    let open = Tool::new("open", steps).task(Task::ttl(HOUR)).public();
+    let with = world.environment_of(world.builder().tool(open));
+    for (built, operations) in [(&without, 0), (&with, 1)] {
+        for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+            let before = world.store.operations();
+            let params = json!({ "taskId": id, "inputResponses": {} });
+            let refused = world.request_to(built, None, method, params, true).await;
+            assert!(matches!(refused, Err(CallError::InvalidInput(_))), "{refused:?}");
+            assert_eq!(world.store.operations() - before, operations, "{method}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_rule_of_the_tool_is_checked_for_each_request() {
     let world = World::new();
     let (id, _) = world.create("secret").await;

@@ -52,6 +52,29 @@ async fn a_run_that_is_killed_is_repeated_when_its_lease_has_ended() {
     assert!(!effects[0].contains(&id));
 }
 
+async fn panics(context: InteractiveContext<Log>, _: NoArguments) -> Result<String, HandlerError> {
+    context.once("begin", async { Ok::<_, HandlerError>(()) }).await?;
+    panic!("a secret");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_ends_the_task_with_an_internal_error_and_releases_the_lease() {
+    let world = World::new();
+    let built = world.environment_of(world.builder().tool(Tool::new("panics", panics).task(Task::ttl(HOUR))));
+    let params = json!({ "name": "panics", "arguments": {} });
+    let created = world.request_to(&built, Some(ada()), "tools/call", params, true).await.unwrap();
+    let (id, key) = (created["taskId"].as_str().unwrap(), world.log.wakes()[0]);
+
+    assert_eq!(built.tasks().unwrap().run(key, world.invocation(None)).await.unwrap(), TaskEnd::Ended);
+
+    let params = json!({ "taskId": id });
+    let failed = world.request_to(&built, Some(ada()), "tasks/get", params, true).await.unwrap();
+    assert_eq!((&failed["status"], &failed["error"]["code"]), (&json!("failed"), &json!(-32603)));
+    assert!(!failed.to_string().contains("secret"));
+    let store = built.store().unwrap();
+    assert!(!crate::tasks::lease::is_leased(store, Some(&ada()), id).await.unwrap());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_was_frozen_writes_nothing_after_another_has_begun() {
     let world = World::new();

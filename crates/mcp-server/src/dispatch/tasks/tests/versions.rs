@@ -37,6 +37,26 @@ async fn pay_typed(context: InteractiveContext<Log>, _: NoArguments) -> Result<J
 type Later = fn() -> Option<Tool<Log>>;
 
 #[tokio::test(start_paused = true)]
+async fn a_task_whose_tool_was_restricted_ends_without_a_run() {
+    let world = World::new();
+    let old = world.environment_of(world.builder().tool(Tool::new("pay", pay).task(Task::ttl(HOUR))));
+    let params = json!({ "name": "pay", "arguments": {} });
+    let created = world.request_to(&old, Some(ada()), "tools/call", params, true).await.unwrap();
+    let restricted = Tool::new("pay", steps).task(Task::ttl(HOUR)).require_scope("pay:write");
+    let new = world.environment_of(world.builder().tool(restricted));
+
+    let end = new.tasks().unwrap().run(world.log.wakes()[0], world.invocation(None)).await.unwrap();
+
+    assert_eq!(end, TaskEnd::Ended);
+    assert!(world.log.effects().is_empty());
+    let params = json!({ "taskId": created["taskId"] });
+    let refused = world.request_to(&new, Some(ada()), "tasks/get", params.clone(), true).await;
+    assert!(matches!(refused, Err(CallError::InsufficientScope { .. })), "{refused:?}");
+    let ended = world.request_to(&old, Some(ada()), "tasks/get", params, true).await.unwrap();
+    assert_eq!(ended["error"]["message"], "the caller of the task may no longer use its tool");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_of_another_version_ends_and_never_uses_its_values() {
     let later: [(Later, &str); 6] = [
         (|| Some(Tool::new("pay", pay).task(Task::ttl(HOUR).poll_interval(Duration::from_secs(9)))), "completed"),
