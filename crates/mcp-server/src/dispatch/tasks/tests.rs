@@ -29,6 +29,7 @@ use test_store::{Operation, Outcome, TestStore};
 
 mod bounds;
 mod foreground;
+mod hostile;
 mod interleaved;
 mod leases;
 mod requests;
@@ -213,8 +214,12 @@ impl World {
 
     /// An environment of another version of the server.
     fn environment_of(&self, server: Server<Log>) -> BuiltServer {
+        self.environment_with(server, KEY)
+    }
+
+    fn environment_with(&self, server: Server<Log>, key: &str) -> BuiltServer {
         let settings = Settings {
-            state_key: StateKey::parse(KEY),
+            state_key: StateKey::parse(key),
             authorization: Authorization::Required(Enforcement::default()),
             ..Settings::default()
         };
