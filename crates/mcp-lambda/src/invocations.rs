@@ -123,23 +123,35 @@ where
 {
     let mut api = RuntimeApi::from_env()?;
     loop {
-        let (headers, event) = next(&mut api).await?;
-        let headers = Headers(&headers);
-        let request_id = headers.get(&REQUEST_ID).unwrap_or_default();
-        let invocation = Invocation {
-            request_id: request_id.to_owned(),
-            deadline: headers.deadline(),
-            ..LambdaInvocation::with_trace(headers.get(&TRACE_ID).map(str::to_owned))
-        };
-        let request = match job(event, invocation).await {
-            Ok(json) => {
-                let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
-                request.header(header::CONTENT_TYPE, "application/json").body(whole(json))?
-            }
-            Err(error) => error_request(&api, request_id, "JobFailed", mcp_server::error_chain(error.as_ref()))?,
-        };
-        send(&mut api, &headers, request_id, request).await;
+        run_next(&mut api, &job).await?;
     }
+}
+
+/// Runs a job for one invocation. A panic of the job is its error, and the environment goes on.
+#[cfg(any(feature = "postgres", feature = "tasks"))]
+async fn run_next<F, Fut>(api: &mut RuntimeApi, job: &F) -> Result<(), BoxError>
+where
+    F: Fn(Bytes, Invocation) -> Fut,
+    Fut: Future<Output = Result<Vec<u8>, BoxError>>,
+{
+    let (headers, event) = next(api).await?;
+    let headers = Headers(&headers);
+    let request_id = headers.get(&REQUEST_ID).unwrap_or_default();
+    let invocation = Invocation {
+        request_id: request_id.to_owned(),
+        deadline: headers.deadline(),
+        ..LambdaInvocation::with_trace(headers.get(&TRACE_ID).map(str::to_owned))
+    };
+    let request = match AssertUnwindSafe(async { job(event, invocation).await }).catch_unwind().await {
+        Ok(Ok(json)) => {
+            let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
+            request.header(header::CONTENT_TYPE, "application/json").body(whole(json))?
+        }
+        Ok(Err(error)) => error_request(api, request_id, "JobFailed", mcp_server::error_chain(error.as_ref()))?,
+        Err(_) => error_request(api, request_id, "Panic", "the job panicked".to_owned())?,
+    };
+    send(api, &headers, request_id, request).await;
+    Ok(())
 }
 
 /// Waits for the next invocation: its headers, and the event.
@@ -426,6 +438,43 @@ mod tests {
         assert_eq!(writes.iter().map(events).collect::<Vec<_>>(), [1, 1, 1, 1], "{writes:?}");
         assert!(writes[0].contains("statusCode"));
         assert!(writes[3].contains("done"));
+    }
+
+    #[cfg(any(feature = "postgres", feature = "tasks"))]
+    #[tokio::test]
+    async fn a_panic_of_a_job_is_reported_and_the_next_job_runs() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut api = RuntimeApi::at(&listener.local_addr().unwrap().to_string()).unwrap();
+        let jobs = tokio::spawn(async move {
+            let job = |event: Bytes, _| async move {
+                assert_ne!(event, "panic");
+                Ok(event.to_vec())
+            };
+            for _ in 0..2 {
+                run_next(&mut api, &job).await.unwrap();
+            }
+        });
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut buffer = vec![0; 65536];
+        let mut reports = Vec::new();
+        for event in ["panic", "fine!"] {
+            assert_ne!(socket.read(&mut buffer).await.unwrap(), 0);
+            let head = "HTTP/1.1 200 OK\r\nlambda-runtime-aws-request-id: abc\r\ncontent-length: 5\r\n\r\n";
+            socket.write_all(format!("{head}{event}").as_bytes()).await.unwrap();
+            let mut report = String::new();
+            while !report.ends_with('}') && !report.ends_with("fine!") {
+                let read = socket.read(&mut buffer).await.unwrap();
+                assert_ne!(read, 0, "{report}");
+                report.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+            }
+            socket.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            reports.push(report);
+        }
+        jobs.await.unwrap();
+
+        assert!(reports[0].starts_with("POST /2018-06-01/runtime/invocation/abc/error"), "{reports:?}");
+        assert!(reports[0].contains("the job panicked"), "{reports:?}");
+        assert!(reports[1].starts_with("POST /2018-06-01/runtime/invocation/abc/response"), "{reports:?}");
     }
 
     #[test]
