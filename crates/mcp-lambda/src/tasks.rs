@@ -17,6 +17,7 @@ use mcp_server::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::timeout_at;
 
 use crate::{Env, McpService, invocations, logs::REJECTION};
 
@@ -109,6 +110,12 @@ pub(crate) async fn run(service: McpService) -> Result<Infallible, BoxError> {
 }
 
 /// Handles an event, and returns the response of the invocation. Lambda repeats an asynchronous invocation that fails.
+///
+/// A rejected event fails too, although a repetition does not help: it means that the two functions have different state keys, so that no
+/// task runs, or that a principal of the account sends events that it should not. The alarm on failures must show both.
+///
+/// The event of the schedule has no authentication code, since it has no content: each due task is claimed, and so woken once,
+/// however often it is sent.
 async fn handle(runner: &TaskRunner, event: &[u8], invocation: Invocation) -> Result<Vec<u8>, BoxError> {
     let request_id = invocation.request_id.clone();
     let parsed = if event.len() > MAX_EVENT_BYTES { None } else { json::read_bytes(event, EVENT_BUDGET).ok() };
@@ -127,24 +134,35 @@ async fn handle(runner: &TaskRunner, event: &[u8], invocation: Invocation) -> Re
         tracing::info!(name: REJECTION, request_id, "event rejected: not a wake-up of this server");
         return Err("the event is not a wake-up of this server".into());
     };
-    let begin = Instant::now();
+    let (begin, answer_by) = (Instant::now(), invocation.answer_by());
     let end = runner.run(task.task(), invocation).await.inspect_err(|error| {
         tracing::error!(request_id, error = error_chain(error), "could not run a task");
     })?;
     let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(request_id, end = end.as_str(), duration_ms, "a run of a task has ended");
-    // The schedule wakes them otherwise.
-    if matches!(end, TaskEnd::Parked | TaskEnd::Ended)
-        && let Err(error) = runner.wake_due(DUE_AFTER_RUN, SystemTime::now()).await
-    {
-        tracing::warn!(request_id, error = error_chain(&error), "could not wake tasks that are due");
+    if matches!(end, TaskEnd::Parked | TaskEnd::Ended) {
+        let due = runner.wake_due(DUE_AFTER_RUN, SystemTime::now());
+        let woken = match answer_by {
+            // The schedule wakes the rest: the run itself has succeeded.
+            Some(end) => timeout_at(end.into(), due).await.unwrap_or(Ok(0)),
+            None => due.await,
+        };
+        if let Err(error) = woken {
+            tracing::warn!(request_id, error = error_chain(&error), "could not wake tasks that are due");
+        }
     }
     Ok(serde_json::to_vec(&json!({ "end": end.as_str() }))?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::Duration};
+    use std::{
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
+    };
 
     use mcp_server::{HandlerError, InteractiveContext, NoArguments, Server, StateKey, Task, Tool, store::MemoryStore};
     use tower::ServiceExt;
@@ -215,6 +233,9 @@ mod tests {
             event.replace("mcpTask\":\"", "mcpTask\":\"A"),
             event.replace("mcpTask", "task"),
             event.replace('}', ",\"mcpDueTasks\":{}}"),
+            json!({ "mcpDueTasks": { "limit": 500 } }).to_string(),
+            json!({ "mcpDueTasks": null }).to_string(),
+            json!({ "mcpDueTasks": {}, "limit": 500 }).to_string(),
             json!({ "mcpTask": id }).to_string(),
             http.to_string(),
             String::new(),
@@ -237,6 +258,65 @@ mod tests {
         assert_eq!(mismatch["error"]["code"], -32020);
         let event = crate::transport::respond_buffered(&front, event.as_bytes(), Invocation::default()).await;
         assert!(event.is_err(), "the function with the URL takes HTTP events only");
+    }
+
+    /// A store whose clock a test moves, with tasks that are due then.
+    async fn due_tasks(count: usize) -> (McpService, Arc<Events>, impl Fn(u64)) {
+        let ahead = Arc::new(AtomicU64::new(0));
+        let clock = Arc::clone(&ahead);
+        let now = move || SystemTime::now() + Duration::from_secs(clock.load(Ordering::Relaxed));
+        let (store, events) = (MemoryStore::with_clock(Arc::new(now)), Arc::new(Events::default()));
+        let service = service("tasks", &store);
+        service.server().tasks().unwrap().wake_by(Arc::clone(&events) as _);
+        for _ in 0..count {
+            request(&service, "tools/call", "job", json!({ "name": "job", "arguments": {} })).await;
+        }
+        (service, events, move |seconds| drop(ahead.fetch_add(seconds, Ordering::Relaxed)))
+    }
+
+    #[tokio::test]
+    async fn any_number_of_events_of_the_schedule_wakes_each_due_task_once() {
+        let (service, events, move_clock) = due_tasks(5).await;
+        let runner = service.server().tasks().unwrap();
+        let created = std::mem::take(&mut *events.0.lock().unwrap());
+        move_clock(6);
+
+        let mut responses = Vec::new();
+        for _ in 0..10 {
+            responses.push(handle(&runner, br#"{"mcpDueTasks":{}}"#, Invocation::default()).await.unwrap());
+        }
+
+        assert_eq!(responses[0], br#"{"woken":5}"#);
+        assert!(responses[1..].iter().all(|response| response == br#"{"woken":0}"#));
+        let mut woken = events.0.lock().unwrap().clone();
+        woken.sort();
+        let mut expected = created;
+        expected.sort();
+        assert_eq!(woken, expected);
+    }
+
+    /// A platform that does not respond.
+    struct Silent;
+
+    impl WakeTask for Silent {
+        fn wake(&self, _: WakeUp) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + '_>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_has_ended_does_not_wait_for_wake_ups_beyond_its_invocation() {
+        let (service, events, move_clock) = due_tasks(2).await;
+        let runner = service.server().tasks().unwrap();
+        runner.wake_by(Arc::new(Silent));
+        move_clock(6);
+        let event = events.0.lock().unwrap()[0].clone();
+        let deadline = Some(Instant::now() + Duration::from_secs(7));
+
+        let invocation = Invocation { deadline, ..Invocation::default() };
+        let ended = tokio::time::timeout(Duration::from_secs(60), handle(&runner, event.as_bytes(), invocation)).await;
+
+        assert_eq!(ended.unwrap().unwrap(), br#"{"end":"ended"}"#);
     }
 
     #[tokio::test]
