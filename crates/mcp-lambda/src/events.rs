@@ -22,7 +22,7 @@ mod headers;
 mod member;
 mod query;
 mod response;
-#[cfg(feature = "limits")]
+#[cfg(any(feature = "limits", feature = "store"))]
 mod source_address;
 
 use headers::Headers;
@@ -30,9 +30,9 @@ use member::{FromMember, Member, Text};
 use query::{Cookies, Parameters};
 pub use response::EventResponse;
 pub(crate) use response::{encoded_bytes, sanitize_response, take_cookies};
-#[cfg(feature = "limits")]
+#[cfg(any(feature = "limits", feature = "store"))]
 use source_address::RawIdentity;
-#[cfg(feature = "limits")]
+#[cfg(any(feature = "limits", feature = "store"))]
 pub use source_address::SourceAddress;
 
 /// An HTTP request that was received as a Lambda event. Made with [`from_event`](Self::from_event).
@@ -171,7 +171,7 @@ struct RawRequestContext<'a> {
     http: Member<RawHttp<'a>>,
     #[serde(borrow)]
     domain_name: Member<Text<'a>>,
-    #[cfg(feature = "limits")]
+    #[cfg(any(feature = "limits", feature = "store"))]
     #[serde(borrow)]
     identity: Member<RawIdentity<'a>>,
     #[serde(borrow)]
@@ -192,7 +192,7 @@ struct RawAuthorizer {
 struct RawHttp<'a> {
     #[serde(borrow)]
     method: Member<Text<'a>>,
-    #[cfg(feature = "limits")]
+    #[cfg(any(feature = "limits", feature = "store"))]
     #[serde(borrow, rename = "sourceIp")]
     source_ip: Member<Text<'a>>,
 }
@@ -209,7 +209,7 @@ macro_rules! from_map {
 }
 
 from_map!(RawEvent, RawRequestContext, RawHttp);
-#[cfg(feature = "limits")]
+#[cfg(any(feature = "limits", feature = "store"))]
 from_map!(RawIdentity);
 
 impl RawEvent<'_> {
@@ -217,7 +217,7 @@ impl RawEvent<'_> {
         let context = self.request_context.read()?;
         let has_context = context.is_some();
         let context = context.unwrap_or_default();
-        #[cfg(feature = "limits")]
+        #[cfg(any(feature = "limits", feature = "store"))]
         let address = source_address::source_address(&context);
         let RawRequestContext { http, domain_name, stage, elb, authorizer, .. } = context;
         let (http, domain_name, stage) = (http.read()?, domain_name.read()?, stage.read()?);
@@ -302,7 +302,7 @@ impl RawEvent<'_> {
             *request.headers_mut() = headers.map;
         }
         let request = request.map_err(|_| bad_request("the request's path or query string is malformed"))?;
-        #[cfg(feature = "limits")]
+        #[cfg(any(feature = "limits", feature = "store"))]
         let request = source_address::with_address(request, address);
         if source != EventSource::FunctionUrl {
             // In these events, the caller controls the domain name and the authorizer.

@@ -29,7 +29,6 @@ use crate::{
     logs::REJECTION,
     origin::{OriginVerdict, add_preflight_headers},
     traces::server_span,
-    transport::SourceAddress,
 };
 
 mod batch;
@@ -201,7 +200,10 @@ impl McpService {
                         Ok(principal) => (principal, None),
                         Err(rejected) => (None, Some(rejected)),
                     };
-                    let address = parts.extensions.get().map(|SourceAddress(address)| *address);
+                    #[cfg(any(feature = "limits", feature = "store"))]
+                    let address = parts.extensions.get().map(|crate::transport::SourceAddress(address)| *address);
+                    #[cfg(not(any(feature = "limits", feature = "store")))]
+                    let address = None;
                     let invocation = Invocation { principal, address, ..invocation };
                     #[cfg(feature = "token-exchange")]
                     let invocation = self.authenticator.with_caller_token(&parts.headers, invocation);

@@ -49,7 +49,9 @@
 //! | `secrets` | settings whose values are in Secrets Manager |
 
 #[cfg(feature = "limits")]
-pub use crate::{anonymous_limit::AnonymousLimit, events::SourceAddress};
+pub use crate::anonymous_limit::AnonymousLimit;
+#[cfg(any(feature = "limits", feature = "store"))]
+pub use crate::events::SourceAddress;
 pub use crate::{
     authentication::{Authentication, IamIdentity},
     body::Body,
