@@ -1,10 +1,10 @@
 //! Rows of tasks in the store.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::{record::TaskRecord, slots};
+use super::record::TaskRecord;
 use crate::{
     Principal,
     store::{Content, DueRow, Kind, RowKey, SealedStore, StoreError, StoreId, Version},
@@ -50,24 +50,22 @@ pub(crate) fn row_key(store: &SealedStore, caller: Option<&Principal>, id: &str)
     store.row_key(&task_id(caller, id))
 }
 
-/// Stores a new task. Returns `false` if the caller has too many live tasks.
-pub(crate) async fn create(
+/// Checks the size of a new task.
+pub(crate) fn check_size(record: &TaskRecord) -> Result<(), StoreError> {
+    serialize(record, Change::Content).map(drop)
+}
+
+/// Stores a new task, whose size was checked.
+pub(crate) async fn insert(
     store: &SealedStore,
-    record: &mut TaskRecord,
+    record: &TaskRecord,
     caller: Option<&Principal>,
-    address: Option<IpAddr>,
     now: u64,
-) -> Result<bool, StoreError> {
-    serialize(record, Change::Content)?;
-    let (key, lifetime) = (row_key(store, caller, &record.id), record.lifetime(now));
-    let Some(slot) = slots::take(store, caller, address, key, lifetime, now).await? else {
-        return Ok(false);
-    };
-    record.slot = slot;
+) -> Result<(), StoreError> {
     let value = serialize(record, Change::State)?;
-    let content = Content { value: &value, expires_in: lifetime, due_in: record.due_in(now) };
+    let content = Content { value: &value, expires_in: record.lifetime(now), due_in: record.due_in(now) };
     match store.put_if_absent(&task_id(caller, &record.id), content).await? {
-        Some(_) => Ok(true),
+        Some(_) => Ok(()),
         None => Err(StoreError::Other("two tasks have the same id".into())),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::{clock::millis, rows};
+use super::{clock::millis, record::TaskRecord, rows};
 use crate::{
     Principal, error_chain,
     store::{Content, Kind, RowKey, SealedStore, StoreError, StoreId, Version},
@@ -21,6 +21,24 @@ pub(crate) const MAX_LIVE: u16 = 20;
 const MAX_LIVE_ANONYMOUS: u8 = 100;
 /// Time in which a task is stored after its place was taken.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Stores a new task in a free place. Returns `false` if the caller has too many live tasks.
+pub(crate) async fn create(
+    store: &SealedStore,
+    record: &mut TaskRecord,
+    caller: Option<&Principal>,
+    address: Option<IpAddr>,
+    now: u64,
+) -> Result<bool, StoreError> {
+    rows::check_size(record)?;
+    let task = rows::row_key(store, caller, &record.id);
+    let Some(slot) = take(store, caller, address, task, record.lifetime(now), now).await? else {
+        return Ok(false);
+    };
+    record.slot = slot;
+    rows::insert(store, record, caller, now).await?;
+    Ok(true)
+}
 
 /// Takes a place for a task. Returns its number, or `None` if all are taken.
 pub(crate) async fn take(

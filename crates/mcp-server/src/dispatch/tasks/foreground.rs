@@ -34,7 +34,7 @@ use crate::{
         clock::Clock,
         record::{NewTask, TaskRecord, shortened_status},
         rows,
-        slots::MAX_LIVE,
+        slots::{self, MAX_LIVE},
         task::MAX_ANONYMOUS_TTL,
         task_run::{Foreground, TaskRun},
     },
@@ -172,7 +172,7 @@ impl Parked {
         if let Some(end) = wait {
             record.sleep_until(end);
         }
-        match within(deadline, rows::create(store, &mut record, caller.as_deref(), address, now)).await {
+        match within(deadline, slots::create(store, &mut record, caller.as_deref(), address, now)).await {
             Some(Ok(true)) => {}
             // Nothing was stored, or the store did not confirm it.
             None => return CallOutcome::from(Err(CallError::DeadlineExceeded)),
