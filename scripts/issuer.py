@@ -12,9 +12,10 @@ class Issuer:
     """`sign_in` is the name that every user gets; without it a page asks for one. Options are those of the script, such as
     `algorithm="ES256"`, `resource=[...]` or `register_only=True`. It ends with the process that started it."""
 
+    script = tools.FRAMEWORK / "scripts" / "issuer.mjs"
+
     def __init__(self, sign_in=None, stderr=None, **options):
-        script = tools.beside_packages(tools.FRAMEWORK / "scripts" / "issuer.mjs")
-        command = [tools.node(), script, "--until-stdin-closes"]
+        command = [tools.node(), tools.beside_packages(self.script), "--until-stdin-closes"]
         for name, values in {**options, **({"sign_in": sign_in} if sign_in else {})}.items():
             for value in values if isinstance(values, list) else [values]:
                 flag = f"--{name.replace('_', '-')}"
