@@ -14,8 +14,9 @@ use hyper_util::{client::legacy, rt::TokioExecutor};
 use tokio::time::timeout_at;
 
 use crate::{
-    Error, Response,
+    Error, HostsError, Response,
     connect::{self, Dependencies, ForbiddenAddress, TlsConnector},
+    hosts::Hosts,
     response::Limits,
     url::{self, Reach},
 };
@@ -49,6 +50,7 @@ pub struct Client {
 #[derive(Clone)]
 struct Settings {
     reach: Reach,
+    hosts: Arc<Hosts>,
     dependencies: Dependencies,
     user_agent: HeaderValue,
     connect_timeout: Duration,
@@ -78,6 +80,7 @@ impl Client {
         Self {
             settings: Settings {
                 reach,
+                hosts: Arc::default(),
                 dependencies: Dependencies::system(),
                 user_agent: HeaderValue::from_static(USER_AGENT),
                 connect_timeout: CONNECT_TIMEOUT,
@@ -157,8 +160,9 @@ impl Client {
             own.used = now;
             return Ok(own.pool.clone());
         }
-        let Settings { reach, dependencies, connect_timeout, .. } = &self.settings;
-        let connector = connect::connector(*reach, dependencies, *connect_timeout).map_err(Error::Certificates)?;
+        let Settings { reach, hosts, dependencies, connect_timeout, .. } = &self.settings;
+        let connector =
+            connect::connector(*reach, hosts, dependencies, *connect_timeout).map_err(Error::Certificates)?;
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(MAX_IDLE)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
@@ -176,6 +180,22 @@ impl Client {
 /// It is not a constructor of [`Client`], because `mcp-lambda` re-exports that type: functions cannot call it.
 pub fn dangerously_unrestricted() -> Client {
     Client::new(Reach::Unrestricted)
+}
+
+/// Creates a [`Client::foreign`] for which some names have a configured address, from the variables `MCP_FOREIGN_HOSTS` and
+/// `MCP_FOREIGN_AUTHORITY_FILE`. Without these variables it is the same client. All rules hold for every other name.
+///
+/// A configured name is not resolved. The client connects to its address, which may be private or on loopback, and verifies the
+/// certificate for the name. It rejects URLs with that name and a port. The authority of the file is trusted for these names alone.
+///
+/// It is not a constructor of [`Client`], because `mcp-lambda` re-exports that type: a function has to ask for it.
+///
+/// # Errors
+///
+/// When a variable is invalid, or the file has no certificate.
+pub fn foreign_with_hosts<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Client, HostsError> {
+    let hosts = Arc::new(Hosts::from_env(get)?);
+    Ok(Client::foreign().with(|settings| settings.hosts = hosts))
 }
 
 impl fmt::Debug for Client {

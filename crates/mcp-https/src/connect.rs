@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
     vec,
 };
@@ -16,12 +16,13 @@ use hyper_util::{
     client::legacy::connect::{HttpConnector, dns::Name},
     rt::TokioIo,
 };
-use rustls::{ClientConfig, crypto::aws_lc_rs};
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier, crypto::aws_lc_rs};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::{
     address::Kind,
+    hosts::Hosts,
     url::{Reach, literal},
 };
 
@@ -54,9 +55,6 @@ impl fmt::Debug for Dependencies {
     }
 }
 
-/// TLS over a [`Connector`].
-pub(crate) type TlsConnector = HttpsConnector<Connector>;
-
 /// The host has an address that the client must not connect to.
 #[derive(Debug, thiserror::Error)]
 #[error("the host has an address that is not allowed")]
@@ -67,14 +65,28 @@ pub(crate) struct ForbiddenAddress;
 /// # Errors
 ///
 /// When no root certificates can be loaded.
-pub(crate) fn connector(reach: Reach, dependencies: &Dependencies, timeout: Duration) -> io::Result<TlsConnector> {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver { reach, dependencies: dependencies.clone() });
+pub(crate) fn connector(
+    reach: Reach,
+    hosts: &Arc<Hosts>,
+    dependencies: &Dependencies,
+    timeout: Duration,
+) -> io::Result<TlsConnector> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver {
+        reach,
+        hosts: Arc::clone(hosts),
+        dependencies: dependencies.clone(),
+    });
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(timeout));
-    let builder = HttpsConnectorBuilder::new().with_tls_config((dependencies.tls_config)()?.clone());
-    let connector = Connector { reach, kind_of: dependencies.kind_of, tcp };
-    Ok(builder.https_or_http().enable_http1().wrap_connector(connector))
+    let connector = Connector { reach, hosts: Arc::clone(hosts), kind_of: dependencies.kind_of, tcp };
+    let with_tls = |config: &ClientConfig| {
+        let builder = HttpsConnectorBuilder::new().with_tls_config(config.clone());
+        builder.https_or_http().enable_http1().wrap_connector(connector.clone())
+    };
+    let system = with_tls((dependencies.tls_config)()?);
+    let configured = hosts.tls_config.as_ref().map_or_else(|| system.clone(), with_tls);
+    Ok(TlsConnector { hosts: Arc::clone(hosts), system, configured })
 }
 
 /// The TLS configuration, shared by all clients of the process, because loading the root certificates is slow.
@@ -83,18 +95,46 @@ fn tls_config() -> io::Result<&'static ClientConfig> {
     if let Some(config) = CONFIG.get() {
         return Ok(config);
     }
-    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_native_roots()?
-        .with_no_client_auth();
+    let config = tls_builder()?.with_native_roots()?.with_no_client_auth();
     Ok(CONFIG.get_or_init(|| config))
+}
+
+/// A TLS configuration whose roots are to be set.
+pub(crate) fn tls_builder() -> io::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)
+}
+
+/// TLS over a [`Connector`]. The name of a configured host is verified by the authority of the configured hosts, every other name by
+/// those of the system.
+#[derive(Clone)]
+pub(crate) struct TlsConnector {
+    hosts: Arc<Hosts>,
+    system: HttpsConnector<Connector>,
+    configured: HttpsConnector<Connector>,
+}
+
+impl Service<Uri> for TlsConnector {
+    type Response = <HttpsConnector<Connector> as Service<Uri>>::Response;
+    type Error = BoxError;
+    type Future = <HttpsConnector<Connector> as Service<Uri>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        ready!(self.system.poll_ready(context))?;
+        self.configured.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        if self.hosts.address_of(&uri).is_some() { self.configured.call(uri) } else { self.system.call(uri) }
+    }
 }
 
 /// Opens TCP connections to checked addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     reach: Reach,
+    hosts: Arc<Hosts>,
     kind_of: fn(IpAddr) -> Kind,
     tcp: HttpConnector<Resolver>,
 }
@@ -115,12 +155,19 @@ impl Service<Uri> for Connector {
         if literal.is_some_and(|address| reach == Reach::Foreign && kind_of(address) != Kind::Public) {
             return Box::pin(async { Err(ForbiddenAddress.into()) });
         }
+        let configured = self.hosts.address_of(&uri);
+        // A URL must not choose another port of a configured address.
+        if configured.is_some() && uri.port().is_some() {
+            return Box::pin(async { Err(ForbiddenAddress.into()) });
+        }
         let is_http = uri.scheme() == Some(&Scheme::HTTP);
         let connecting = self.tcp.call(uri);
         Box::pin(async move {
             let stream = connecting.await?;
-            let kind = kind_of(stream.inner().peer_addr()?.ip());
+            let peer = stream.inner().peer_addr()?;
+            let kind = kind_of(peer.ip());
             let is_allowed = match reach {
+                Reach::Foreign if configured.is_some() => !is_http && configured == Some(peer),
                 Reach::Foreign => !is_http && kind == Kind::Public,
                 // The name `localhost` may resolve to another address.
                 Reach::Trusted => !is_http || kind == Kind::Loopback,
@@ -135,6 +182,7 @@ impl Service<Uri> for Connector {
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver {
     reach: Reach,
+    hosts: Arc<Hosts>,
     dependencies: Dependencies,
 }
 
@@ -148,6 +196,9 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
+        if let Some(address) = self.hosts.address(name.as_str()) {
+            return Box::pin(async move { Ok(vec![address].into_iter()) });
+        }
         let (reach, kind_of) = (self.reach, self.dependencies.kind_of);
         let resolving = (self.dependencies.lookup)(name.as_str().to_owned());
         Box::pin(async move {

@@ -10,6 +10,8 @@
 //! A foreign URL is validated first. Then its name is resolved, and all addresses are checked: a name with one address that is not
 //! public is rejected. The connection is opened to a checked address, without a second DNS query, which prevents DNS rebinding.
 //!
+//! An operator can configure the address of single names: see [`foreign_with_hosts`].
+//!
 //! Every request has a timeout that includes the response body, and every response has a size limit. Redirects are not followed,
 //! bodies are not decompressed, and proxy variables of the environment are ignored.
 //!
@@ -35,6 +37,7 @@
 //! | `client` | [`Client`] and [`RequestBuilder`] |
 //! | `response` | [`Response`], whose body is limited in time and size |
 //! | `connect` | DNS resolution, address checks, TCP and TLS |
+//! | `hosts` | names with a configured address |
 //! | `url` | validation of URLs |
 //! | `address` | classification of IP addresses |
 //! | `error` | [`Error`] |
@@ -43,12 +46,14 @@ mod address;
 mod client;
 mod connect;
 mod error;
+mod hosts;
 mod response;
 mod url;
 
 pub use bytes::Bytes;
-pub use client::{Client, RequestBuilder, dangerously_unrestricted};
+pub use client::{Client, RequestBuilder, dangerously_unrestricted, foreign_with_hosts};
 pub use error::Error;
+pub use hosts::HostsError;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 pub use response::Response;
 

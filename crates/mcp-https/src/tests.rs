@@ -19,6 +19,7 @@ use tokio::{
 use crate::{Client, Error, Method, StatusCode};
 
 mod connections;
+mod hosts;
 
 /// A loopback server that runs a script for each connection, with the number of the connection.
 struct Peer {

@@ -27,7 +27,7 @@ const RIGHT_EXAMPLE: &[u8] = include_bytes!("data/right.der");
 const RIGHT_EXAMPLE_KEY: &[u8] = include_bytes!("data/right.key.der");
 
 /// A resolver with these answers, one after the other; the last one repeats.
-fn answers(answers: &[&[&str]]) -> (Lookup, Arc<AtomicUsize>) {
+pub(super) fn answers(answers: &[&[&str]]) -> (Lookup, Arc<AtomicUsize>) {
     let answers: Vec<Vec<SocketAddr>> = answers
         .iter()
         .map(|list| list.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect())
@@ -79,7 +79,7 @@ async fn a_foreign_name_with_a_non_public_address_is_rejected() {
 
 /// A TLS server on loopback, with the certificate of `right.example`. It closes each connection after its response, and counts
 /// requests.
-fn tls_server() -> (u16, Arc<AtomicUsize>) {
+pub(super) fn tls_server() -> (u16, Arc<AtomicUsize>) {
     let key = PrivatePkcs8KeyDer::from(RIGHT_EXAMPLE_KEY).into();
     let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
@@ -113,7 +113,7 @@ fn tls_server() -> (u16, Arc<AtomicUsize>) {
     (port, requests)
 }
 
-fn loopback_is_public(address: IpAddr) -> Kind {
+pub(super) fn loopback_is_public(address: IpAddr) -> Kind {
     if address.is_loopback() { Kind::Public } else { Kind::of(address) }
 }
 
