@@ -154,7 +154,7 @@ HEAVY = ["test_bench", "test_many_functions", "test_readme", "test_scaffold"]
 CLIENTS = ["test_python_client", "test_typescript_clients"]
 VARIANT = re.compile(r"\[((?:watch|emulator)-\w+(?:-\d\d?\b)?|buffered|stream)\b")
 # One at a time unpacks the browser.
-CHROMIUM = ["test_browser", "test_page"]
+CHROMIUM = ["test_browser", "test_page", "test_signing_person"]
 # Their tests share nothing but files that are made once: they fill the gaps that the groups leave.
 ALONE = [
     "test_dsql_stack", "test_infra", "test_rollout", "test_rollout_changes", "test_rollout_repair", "test_rollout_stages",
