@@ -16,6 +16,12 @@ pub(crate) fn tools() -> Vec<Tool<State>> {
     vec![
         Tool::new("greet", greet).description("Greets a person by name.").read_only(),
         Tool::new("slow_compute", slow_compute).description("Takes a number of seconds.").task(task()),
+        Tool::new("compute_later", slow_compute)
+            .description("Takes a number of seconds. Clients without tasks get a handle after one.")
+            .task(task().answer_within(Duration::from_secs(1))),
+        Tool::new("count_later", count_later)
+            .description("Takes a number of seconds, and returns it. Clients without tasks get a handle after one.")
+            .task(task().answer_within(Duration::from_secs(1))),
         Tool::new("failing_job", fails).description("Fails in the background.").task(task().requires_extension()),
         Tool::new("protocol_error_job", has_no_result)
             .description("Ends in the background with a protocol error.")
@@ -56,6 +62,17 @@ struct SlowComputeArgs {
 async fn slow_compute(context: Context, args: SlowComputeArgs) -> Result<String, HandlerError> {
     context.sleep("compute", Duration::from_secs_f64(args.seconds)).await;
     Ok(format!("{} took {} s", args.label.as_deref().unwrap_or("the computation"), args.seconds))
+}
+
+#[derive(Debug, JsonSchema, Serialize)]
+struct Computed {
+    /// Duration in seconds.
+    seconds: f64,
+}
+
+async fn count_later(context: Context, args: SlowComputeArgs) -> Result<Json<Computed>, HandlerError> {
+    let computed = Computed { seconds: args.seconds };
+    slow_compute(context, args).await.map(|text| Json(computed).with_text(text))
 }
 
 async fn begin(context: &Context) -> Result<(), HandlerError> {
