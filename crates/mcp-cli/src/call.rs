@@ -1,9 +1,10 @@
 //! The commands that use a server: `mcpl tools`, `call`, `resources`, `read`, `prompts` and `prompt`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use clap::Args;
 use mcp_protocol::{json, jsonrpc, method};
 use serde_json::{Value, json, value::RawValue};
 
@@ -15,8 +16,39 @@ use crate::{
     output::{self, BOLD, note, print, printable, printable_line},
     received,
     server_error::ServerError,
-    session::Session,
+    session::{Reply, Session},
+    task::Task,
 };
+
+/// The options of `mcpl call`.
+#[derive(Debug, Args)]
+pub(crate) struct ToolCall {
+    /// The tool's name.
+    #[arg(help_heading = None)]
+    tool: String,
+    /// Its arguments, of the types of its schema: NAME=VALUE, where VALUE may be JSON, a list such as a,b, or @FILE
+    /// (@- for standard input, @@x for the text @x); NAME.MEMBER=VALUE for a member of an object, NAME.0=VALUE for an item of
+    /// a list; or a whole object: {…}, @FILE, or - for standard input.
+    #[arg(value_name = "NAME=VALUE", help_heading = None)]
+    arguments: Vec<String>,
+    /// The folder in which images and other files are saved. It must exist.
+    #[arg(long, value_name = "FOLDER", default_value = ".", help_heading = None)]
+    save_to: PathBuf,
+    /// If the call becomes a task, print the task's id and end: `mcpl task wait` waits for the result.
+    #[arg(long, help_heading = None)]
+    detach: bool,
+}
+
+impl ToolCall {
+    /// Checks the call before the server is contacted.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`].
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        check(&self.arguments, Some(&self.save_to))
+    }
+}
 
 /// Prints the tools, one a line with its parameters; or everything about the named tool.
 pub(crate) async fn tools(session: &mut Session, name: Option<&str>, as_json: bool) -> anyhow::Result<()> {
@@ -46,21 +78,31 @@ pub(crate) async fn tools(session: &mut Session, name: Option<&str>, as_json: bo
     Ok(())
 }
 
-/// Calls a tool. Returns whether it succeeded.
-pub(crate) async fn call(
-    session: &mut Session,
-    name: &str,
-    words: &[String],
-    folder: &Path,
-    as_json: bool,
-) -> anyhow::Result<bool> {
+/// Calls a tool, and waits for its result if the call becomes a task. Returns whether it succeeded.
+pub(crate) async fn call(session: &mut Session, call: &ToolCall, url: &str, as_json: bool) -> anyhow::Result<bool> {
+    let (name, words) = (call.tool.as_str(), call.arguments.as_slice());
     let tools = values(&session.list(method::TOOLS_LIST, "tools").await?)?;
     let Some(tool) = tools.iter().find(|tool| tool["name"] == name) else {
         bail!("there is no tool `{name}`; {}", those(&tools, "tools"));
     };
     let arguments = read_arguments(words, tool["inputSchema"].clone(), Taker::Tool).await?;
     let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, json!(name));
-    let result = session.ask(method::TOOLS_CALL, &params).await?;
+    let mut result = session.ask(method::TOOLS_CALL, &params).await?;
+    if result.value["resultType"] == "task" {
+        let task = Task::of(result, None)?;
+        if call.detach {
+            task.show_id(url, as_json);
+            return Ok(true);
+        }
+        result = task.finish(session, url).await?;
+    } else if call.detach {
+        note("the call has ended: there is no task");
+    }
+    show_result(&result, name, &call.save_to, as_json)
+}
+
+/// Prints the result of a tool. Returns whether it succeeded.
+pub(crate) fn show_result(result: &Reply, name: &str, folder: &Path, as_json: bool) -> anyhow::Result<bool> {
     if as_json {
         print(&output::json_as_written(result.text.get()));
     } else {

@@ -32,6 +32,7 @@ mod server_error;
 mod session;
 mod sigv4;
 mod store;
+mod task;
 mod tools;
 mod upstream;
 
@@ -58,6 +59,7 @@ use crate::{
     network::user_agent,
     output::{LogWriter, print},
     session::Session,
+    task::TaskCommand,
 };
 
 const EXAMPLES: &str = "\
@@ -124,21 +126,18 @@ enum Command {
     },
     /// Call a tool of a server, for example `mcpl call URL personalized_greeting name=Ada`.
     ///
-    /// The exit code is 1 if the tool failed. The server's questions (elicitation) are asked at the terminal.
+    /// The exit code is 1 if the tool failed. The server's questions (elicitation) are asked at the terminal. If the call becomes a
+    /// task, its status is shown until it ends, and Ctrl-C cancels it.
     Call {
         #[command(flatten)]
         server: ServerArgs,
-        /// The tool's name.
-        #[arg(help_heading = None)]
-        tool: String,
-        /// Its arguments, of the types of its schema: NAME=VALUE, where VALUE may be JSON, a list such as a,b, or @FILE
-        /// (@- for standard input, @@x for the text @x); NAME.MEMBER=VALUE for a member of an object, NAME.0=VALUE for an item of
-        /// a list; or a whole object: {…}, @FILE, or - for standard input.
-        #[arg(value_name = "NAME=VALUE", help_heading = None)]
-        arguments: Vec<String>,
-        /// The folder in which images and other files are saved. It must exist.
-        #[arg(long, value_name = "FOLDER", default_value = ".", help_heading = None)]
-        save_to: PathBuf,
+        #[command(flatten)]
+        call: call::ToolCall,
+    },
+    /// Show, continue or cancel a task: a call that the server goes on with, such as one of `mcpl call --detach`.
+    Task {
+        #[command(subcommand)]
+        command: TaskCommand,
     },
     /// List the resources and resource templates of a server.
     Resources {
@@ -331,11 +330,17 @@ pub fn main() -> ExitCode {
             Command::Tools { server, tool } => {
                 server.with_session(async |own| call::tools(own, tool.as_deref(), json).await).await
             }
-            Command::Call { server, tool, arguments, save_to } => {
-                call::check(&arguments, Some(&save_to))?;
-                let calling = async |own: &mut Session| call::call(own, &tool, &arguments, &save_to, json).await;
+            Command::Call { server, call } => {
+                call.check()?;
+                let calling = async |own: &mut Session| call::call(own, &call, &server.url, json).await;
                 if !server.with_session(calling).await? {
                     // The tool's result has the reason.
+                    return Ok(ExitCode::FAILURE);
+                }
+                Ok(())
+            }
+            Command::Task { command } => {
+                if !task::run(&command, json).await? {
                     return Ok(ExitCode::FAILURE);
                 }
                 Ok(())
@@ -404,6 +409,10 @@ impl Command {
             Self::Login { server }
             | Self::Tools { server, .. }
             | Self::Call { server, .. }
+            | Self::Task {
+                command:
+                    TaskCommand::Get { server, .. } | TaskCommand::Wait { server, .. } | TaskCommand::Cancel { server, .. },
+            }
             | Self::Resources { server }
             | Self::Read { server, .. }
             | Self::Prompts { server }

@@ -34,7 +34,7 @@ impl ServerError {
     }
 
     /// Whether the error is of `mcpl` itself, not a response of the server.
-    fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         let message = member(&self.text, "message").and_then(|own| json::borrow::<String>(own.get()).ok());
         self.code() == jsonrpc::INTERNAL_ERROR && message.is_some_and(|own| own.starts_with(OWN_PREFIX))
     }

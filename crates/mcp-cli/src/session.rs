@@ -1,18 +1,22 @@
 //! A session of a command with a server: one request after the other.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::{
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use mcp_protocol::{
     ErrorObject, ProtocolVersion,
     json::{self, shortened},
-    jsonrpc, meta, method,
+    jsonrpc, meta, method, tasks,
 };
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::mpsc;
 
 use crate::{
+    interruption::interrupted,
     json_text::{self, member},
     message::{Envelope, Kind, Shape, error_response, with_members},
     output::{self, printable_line},
@@ -25,8 +29,10 @@ use crate::{
 const ELICITATION_CREATE: &str = "elicitation/create";
 /// Maximum number of rounds of questions for one request.
 const MAX_ROUNDS: usize = 20;
-/// Timeout of a cancellation.
+/// Timeout of the cancellation of a request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of the cancellation of a task, which may take a cold start.
+const CANCEL_TASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection with a negotiated revision.
 pub(crate) struct Session {
@@ -39,6 +45,10 @@ pub(crate) struct Session {
     next_id: u64,
     /// The pending request.
     in_flight: Option<u64>,
+    /// Id of the task that an interruption cancels.
+    pub(crate) own_task: Option<String>,
+    /// What the progress line shows in place of the method, and since when.
+    pub(crate) waiting: Option<(String, Instant)>,
 }
 
 /// A result, parsed and as text.
@@ -57,6 +67,8 @@ impl Session {
             is_refused: false,
             next_id: 0,
             in_flight: None,
+            own_task: None,
+            waiting: None,
         };
         let (answer, response) = own.exchange(method::SERVER_DISCOVER, "{}", &mut Pages::default()).await?;
         match answer {
@@ -101,6 +113,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the server speaks 2026-07-28.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.is_modern
+    }
+
     /// The result of `server/discover` or `initialize`.
     pub(crate) fn introduction(&self) -> &Value {
         &self.introduction
@@ -129,7 +146,8 @@ impl Session {
         }
     }
 
-    /// Sends a request and returns its result; questions of the server are asked at the terminal.
+    /// Sends a request and returns its result; questions of the server are asked at the terminal. The result of `tools/call` may be
+    /// a task.
     pub(crate) async fn ask(&mut self, method: &str, params: &str) -> anyhow::Result<Reply> {
         let mut answers = String::new();
         for _ in 0..MAX_ROUNDS {
@@ -137,6 +155,7 @@ impl Session {
             match reply.value["resultType"].as_str() {
                 None | Some("complete") => return Ok(reply),
                 Some("input_required") => answers = answers_to(&reply.text).await?,
+                Some("task") if method == method::TOOLS_CALL && self.is_modern => return Ok(reply),
                 Some(other) => bail!("the server's answer is of a type that is not known: `{other}`"),
             }
         }
@@ -171,8 +190,11 @@ impl Session {
         self.upstream.sign_in_ahead().await
     }
 
-    /// Cancels the pending request, if there is one.
+    /// Cancels the pending request and the task of the command, if there are any.
     pub(crate) async fn cancel(&mut self) {
+        if let Some(id) = self.own_task.take() {
+            self.cancel_task(&id).await;
+        }
         // A modern server notices that the connection has ended.
         let Some(id) = self.in_flight.take().filter(|_| !self.is_modern) else { return };
         let params = json!({ "requestId": id, "reason": "interrupted" });
@@ -181,6 +203,23 @@ impl Session {
             let (output, _) = mpsc::unbounded_channel();
             let _ = tokio::time::timeout(CANCEL_TIMEOUT, Box::pin(self.upstream.pass(&message, &output))).await;
         }
+    }
+
+    /// Cancels a task after an interruption, and reports the outcome on standard error. A further interruption ends the attempt.
+    async fn cancel_task(&mut self, id: &str) {
+        let params = json!({ "taskId": id }).to_string();
+        let cancelling = tokio::time::timeout(CANCEL_TASK_TIMEOUT, Box::pin(self.ask(method::TASKS_CANCEL, &params)));
+        let outcome = tokio::select! {
+            cancelled = cancelling => cancelled,
+            _ = interrupted() => return output::note("the task is not cancelled"),
+        };
+        output::note(&match outcome {
+            Ok(Ok(_)) => "the task is cancelled".to_owned(),
+            Ok(Err(error)) => printable_line(&format!("the task is not cancelled: {error:#}")),
+            Err(_) => {
+                format!("the task may go on: no answer to its cancellation in {} s", CANCEL_TASK_TIMEOUT.as_secs())
+            }
+        });
     }
 
     pub(crate) async fn close(&self) {
@@ -194,7 +233,7 @@ impl Session {
         let mut own_meta = json!({ "progressToken": id });
         if self.is_modern {
             own_meta[meta::PROTOCOL_VERSION] = json!(ProtocolVersion::LATEST.as_str());
-            own_meta[meta::CLIENT_CAPABILITIES] = question::capabilities();
+            own_meta[meta::CLIENT_CAPABILITIES] = capabilities(method);
             own_meta[meta::CLIENT_INFO] = client_info();
         }
         let params = with_members(params, &format!(r#""_meta":{own_meta}"#));
@@ -203,13 +242,17 @@ impl Session {
         let (output, mut others) = mpsc::unbounded_channel();
         // It stays so when the caller gives up.
         self.in_flight = (method != method::INITIALIZE).then_some(id);
+        let waiting = self.waiting.clone();
         let asking = async {
             let response = self.upstream.request(&envelope, &output).await;
             drop(output);
             response
         };
         let reporting = async {
-            let line = progress_line(method);
+            let line = match &waiting {
+                Some((text, since)) => progress_line(text, since.elapsed()),
+                None => progress_line(method, Duration::ZERO),
+            };
             loop {
                 let message = tokio::select! {
                     message = others.recv() => message,
@@ -269,18 +312,37 @@ fn speaks_modern(discovered: &Value) -> bool {
 async fn answers_to(asked: &RawValue) -> anyhow::Result<String> {
     let mut answers = Vec::new();
     for (key, question) in member(asked, "inputRequests").map(|own| json_text::members(own.get())).unwrap_or_default() {
-        let method = member(question, "method").and_then(|own| json::borrow::<String>(own.get()).ok());
-        let method = method.unwrap_or_default();
-        if method != ELICITATION_CREATE {
-            bail!("the server asks for `{method}`, which this command cannot answer");
-        }
-        if !question::is_possible() {
-            bail!("the server asks a question, and standard input is no terminal: run the command at one");
-        }
-        answers.push(format!("{}:{}", json!(key), question::ask(member(question, "params")).await?));
+        answers.push(format!("{}:{}", json!(key), answer_to(question).await?));
     }
     let state = member(asked, "requestState").map(|state| format!(r#","requestState":{state}"#)).unwrap_or_default();
     Ok(format!(r#""inputResponses":{{{}}}{state}"#, answers.join(",")))
+}
+
+/// Asks a question of the server at the terminal: a request such as `elicitation/create`. Returns its result.
+///
+/// # Errors
+///
+/// If it is another request, or there is no terminal.
+pub(crate) async fn answer_to(question: &RawValue) -> anyhow::Result<Value> {
+    let method = member(question, "method").and_then(|own| json::borrow::<String>(own.get()).ok());
+    let method = method.unwrap_or_default();
+    if method != ELICITATION_CREATE {
+        bail!("the server asks for `{}`, which this command cannot answer", shortened(&method));
+    }
+    if !question::is_possible() {
+        bail!("the server asks a question, and standard input is no terminal: run the command at one");
+    }
+    question::ask(member(question, "params")).await
+}
+
+/// The capabilities of a request of 2026-07-28: calls of tools may become tasks.
+fn capabilities(method: &str) -> Value {
+    const OF_TASKS: [&str; 4] = [method::TOOLS_CALL, method::TASKS_GET, method::TASKS_UPDATE, method::TASKS_CANCEL];
+    let mut own = question::capabilities();
+    if OF_TASKS.contains(&method) {
+        own["extensions"] = json!({ tasks::EXTENSION: {} });
+    }
+    own
 }
 
 /// A response.
@@ -301,7 +363,9 @@ impl Answer {
         match response.get_mut("result").map(Value::take) {
             Some(result @ Value::Object(_)) => match &result["resultType"] {
                 Value::Null => Ok(Self::Result(result)),
-                Value::String(known) if known == "complete" || known == "input_required" => Ok(Self::Result(result)),
+                Value::String(known) if matches!(known.as_str(), "complete" | "input_required" | "task") => {
+                    Ok(Self::Result(result))
+                }
                 other => bail!("the server's result is of the unknown type {}", shortened(other)),
             },
             _ => bail!("the server's answer has neither an error nor a result that is an object"),
@@ -313,9 +377,9 @@ fn client_info() -> Value {
     json!({ "name": "mcpl", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// A progress line with the elapsed time, if standard error is a terminal.
-fn progress_line(method: &str) -> ProgressBar {
-    let line = ProgressBar::new_spinner().with_message(method.to_owned());
+/// A progress line with a text and the elapsed time, if standard error is a terminal.
+pub(crate) fn progress_line(text: &str, elapsed: Duration) -> ProgressBar {
+    let line = ProgressBar::new_spinner().with_message(text.to_owned()).with_elapsed(elapsed);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
         line.set_style(style);
     }
@@ -349,9 +413,13 @@ mod tests {
             assert!(Answer::of(response).is_err(), "{result}");
         }
         // C6
-        for (kind, is_known) in
-            [("\"complete\"", true), ("\"input_required\"", true), ("\"task\"", false), ("5", false)]
-        {
+        for (kind, is_known) in [
+            ("\"complete\"", true),
+            ("\"input_required\"", true),
+            ("\"task\"", true),
+            ("\"later\"", false),
+            ("5", false),
+        ] {
             let response = received::read(&format!(r#"{{"id":1,"result":{{"resultType":{kind}}}}}"#)).unwrap();
             assert_eq!(Answer::of(response).is_ok(), is_known, "{kind}");
         }

@@ -1,9 +1,10 @@
 //! Client capabilities, and the server's requests that they allow.
 
-use mcp_protocol::{ProtocolVersion, method};
+use mcp_protocol::{ProtocolVersion, method, tasks};
 use serde_json::{json, value::RawValue};
 
 use super::{member, text_member};
+use crate::message::{with_part, without_members};
 
 /// The requests of a server to its client.
 pub(super) const ELICIT: &str = "elicitation/create";
@@ -63,6 +64,13 @@ pub(super) fn check(
     }
 }
 
+/// Capabilities of either side without the extension of tasks, which is defined for 2026-07-28 alone: between eras no call becomes a task.
+pub(super) fn without_tasks(capabilities: &RawValue) -> String {
+    let extensions = member(capabilities, "extensions").filter(|own| own.get().starts_with('{'));
+    let Some(extensions) = extensions else { return capabilities.get().to_owned() };
+    with_part(capabilities.get(), extensions.get(), &without_members(extensions.get(), &[tasks::EXTENSION]))
+}
+
 /// The mode of a question to the person.
 pub(super) fn mode(params: Option<&RawValue>) -> String {
     params.and_then(|params| text_member(params, "mode")).unwrap_or_else(|| "form".to_owned())
@@ -76,6 +84,18 @@ pub(super) fn may_ask(method: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_era_but_the_newest_has_tasks() {
+        let without = |text: &str| without_tasks(&RawValue::from_string(text.to_owned()).unwrap());
+
+        let both =
+            r#"{"x":1e400,"extensions":{"io.modelcontextprotocol/tasks":{},"io.modelcontextprotocol/ui":{"a":1.0}}}"#;
+        assert_eq!(without(both), r#"{"x":1e400,"extensions":{"io.modelcontextprotocol/ui":{"a":1.0}}}"#);
+        for other in [r#"{"tasks":{},"elicitation":{}}"#, r#"{"extensions":null}"#, "{}", "null"] {
+            assert_eq!(without(other), other);
+        }
+    }
 
     /// C7, C12
     #[test]

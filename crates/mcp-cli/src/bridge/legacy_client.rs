@@ -59,6 +59,7 @@ impl LegacyClient {
         let params = initialize.params()?;
         let empty = || RawValue::from_string("{}".to_owned()).ok();
         let unnamed = || RawValue::from_string(r#"{"name":"unknown","version":"unknown"}"#.to_owned()).ok();
+        let declared = member(params, "capabilities").map_or_else(|| "{}".to_owned(), capabilities::without_tasks);
         let asked = text_member(params, "protocolVersion").and_then(|version| ProtocolVersion::parse(&version));
         let mut own = Self {
             link: Arc::clone(link),
@@ -66,7 +67,7 @@ impl LegacyClient {
             welcome: String::new(),
             capabilities: empty()?,
             client_info: member(params, "clientInfo").map(ToOwned::to_owned).or_else(unnamed)?,
-            client_capabilities: member(params, "capabilities").map(ToOwned::to_owned).or_else(empty)?,
+            client_capabilities: RawValue::from_string(declared).ok()?,
             schemas: OutputSchemas::default(),
             kept: Mutex::default(),
             changed: Notify::new(),

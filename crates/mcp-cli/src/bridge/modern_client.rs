@@ -77,7 +77,8 @@ impl ModernClient {
             }
         }
         let client_info = member(own, meta::CLIENT_INFO).map_or(r#"{"name":"mcpl","version":"0"}"#, RawValue::get);
-        let capabilities = member(own, meta::CLIENT_CAPABILITIES).map_or("{}", RawValue::get);
+        let declared = member(own, meta::CLIENT_CAPABILITIES);
+        let capabilities = declared.map_or_else(|| "{}".to_owned(), capabilities::without_tasks);
         let version = ProtocolVersion::LATEST_LEGACY;
         let handshake =
             format!(r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{client_info}}}"#);
@@ -93,7 +94,7 @@ impl ModernClient {
         let discovered = [
             r#"{"resultType":"complete""#.to_owned(),
             format!(r#""supportedVersions":["{}"]"#, modern_version()),
-            format!(r#""capabilities":{capabilities}"#),
+            format!(r#""capabilities":{}"#, capabilities::without_tasks(capabilities)),
             member(result, "instructions").map(|text| format!(r#""instructions":{text}"#)).unwrap_or_default(),
             format!(r#""_meta":{{"{}":{}}}"#, meta::SERVER_INFO, member(result, "serverInfo")?),
             r#""ttlMs":0,"cacheScope":"private"}"#.to_owned(),

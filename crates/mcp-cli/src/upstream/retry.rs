@@ -10,9 +10,9 @@ use reqwest::{
 
 use crate::message::Envelope;
 
-/// Whether a request is safe to retry: it changes nothing.
+/// Whether a request is safe to retry: it changes nothing, or has its effect once however often it arrives.
 pub(super) fn is_safe(envelope: &Envelope) -> bool {
-    const SAFE: [&str; 10] = [
+    const SAFE: [&str; 13] = [
         method::INITIALIZE,
         method::PING,
         method::SERVER_DISCOVER,
@@ -23,6 +23,9 @@ pub(super) fn is_safe(envelope: &Envelope) -> bool {
         method::RESOURCES_TEMPLATES_LIST,
         method::RESOURCES_READ,
         method::COMPLETION_COMPLETE,
+        method::TASKS_GET,
+        method::TASKS_UPDATE,
+        method::TASKS_CANCEL,
     ];
     envelope.id().is_some() && envelope.method().is_some_and(|method| SAFE.contains(&method))
 }
@@ -101,7 +104,9 @@ mod tests {
             unknown(r#"{"id":1,"method":"tools/call"}"#),
             ", and it is not known whether `tools/call` was carried out"
         );
-        assert_eq!(unknown(r#"{"id":1,"method":"tools/list"}"#), "");
+        for method in ["tools/list", "tasks/get", "tasks/update", "tasks/cancel"] {
+            assert_eq!(unknown(&format!(r#"{{"id":1,"method":"{method}"}}"#)), "", "{method}");
+        }
         assert_eq!(unknown(r#"{"method":"notifications/initialized"}"#), "");
     }
 }
