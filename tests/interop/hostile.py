@@ -100,6 +100,10 @@ class Hostile:
         match answer:
             case Endless():
                 return answer.write(handler)
+            case Busy():
+                error = {"code": 429, "message": answer.message}
+                response = {"jsonrpc": "2.0", "id": message["id"], "error": error}
+                return send(handler, 429, response, ("Retry-After", str(answer.seconds)))
             case Refusal():
                 return send(handler, 403, {}, ("WWW-Authenticate", answer.challenge))
             case bytes():
@@ -137,6 +141,13 @@ class Refusal:
 
     def __init__(self, scope):
         self.challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+
+
+class Busy:
+    """429, as a function answers an anonymous caller over a rate limit."""
+
+    def __init__(self, message, seconds):
+        self.message, self.seconds = message, seconds
 
 
 def send(handler, status, body, *headers):

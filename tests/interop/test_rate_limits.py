@@ -8,7 +8,8 @@ import anyio
 import pytest
 import tools
 from conftest import build_mcpl, emulated, once
-from mcp import Client
+from hostile import Busy, Hostile
+from mcp import Client, MCPError
 
 CALLS = re.compile(r"rate limit reached: at most 2 calls of `render` in 60 seconds for each caller; try again in \d+ seconds?")
 REQUESTS = re.compile(r"rate limit reached: at most 20 requests in 60 seconds for each caller; try again in \d+ seconds?")
@@ -71,9 +72,33 @@ def test_mcpl_shows_the_text(limited, mcpl, tmp_path):
     assert CALLS.search(shown[2].stdout + shown[2].stderr), shown[2]
 
 
-def test_an_anonymous_client_gets_status_429(anonymous, node):
-    saw = json.loads(node("typescript_limited.mjs", anonymous, "first").stdout)
+@pytest.mark.parametrize("generation", ["first", "auto", "legacy"])
+def test_an_anonymous_client_gets_status_429(anonymous, node, generation):
+    saw = json.loads(node("typescript_limited.mjs", anonymous, generation).stdout)
 
     # Of the tool and of the server. Neither reaches a model as a result.
     assert "429" in saw["called"]["message"] and "text" not in saw["called"], saw
     assert "429" in saw["requested"]["message"], saw
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_an_anonymous_python_client_gets_an_error(anonymous, mode):
+    async def use():
+        async with Client(anonymous, mode=mode) as client:
+            with pytest.raises(MCPError) as raised:
+                for _ in range(40):
+                    await client.call_tool("status", {})
+            assert raised.value.error.code == 429 and "rate limit reached" in str(raised.value)
+
+    anyio.run(use)
+
+
+def test_mcpl_shows_status_429_and_does_not_repeat_a_call(mcpl, tmp_path):
+    build_mcpl()
+    busy = Busy("rate limit reached: try again in 37 seconds", 37)
+    with Hostile({"tools/call": busy}) as server:
+        command = [mcpl, "call", server.url, "t", "--state-dir", tmp_path]
+        called = subprocess.run([str(word) for word in command], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        calls = server.count("tools/call")
+
+    assert (called.returncode, calls) == (1, 1) and busy.message in called.stderr, called
