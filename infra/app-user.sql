@@ -12,5 +12,8 @@ BEGIN
     GRANT CONNECT ON DATABASE events TO app;
     -- Migrations are part of the function, and make its tables.
     GRANT USAGE, CREATE ON SCHEMA public TO app;
+    -- Tables of the server's state (docs/state.md), which the function makes, too. It may create no schema.
+    CREATE SCHEMA IF NOT EXISTS mcp;
+    GRANT USAGE, CREATE ON SCHEMA mcp TO app;
 END
 $$

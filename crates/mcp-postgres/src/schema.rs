@@ -119,7 +119,8 @@ impl From<DatabaseError> for MigrationError {
 }
 
 /// Applies the pending migrations of a schema, and makes the privileges of the app role of the configuration exactly those of the
-/// schema.
+/// schema. With the feature `store` it also creates or updates the tables of [`PostgresStore`](crate::PostgresStore), and the app role
+/// may use them.
 ///
 /// On Aurora DSQL it executes one statement in a transaction, waits for the indexes that are built asynchronously, and fails if
 /// one is invalid. There is no lock: run one invocation at a time. It can be interrupted at any statement, and be run again.
@@ -132,6 +133,8 @@ pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result
     let is_dsql = database.is_dsql();
     // Migrations run below, not when the session is opened.
     database.migrate = false;
+    #[cfg(feature = "store")]
+    let store = crate::PostgresStore::new(database.clone());
     let sessions = Sessions::new(database, &schema.postgres);
     let mut retries = Retries::new(Budget::new(None));
     let session = loop {
@@ -141,10 +144,18 @@ pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result
         }
     };
     let mut connection = session.connection;
-    let report = match is_dsql {
-        true => schema_dsql::migrate(&mut connection, schema, app_role).await?,
+    let mut report = match is_dsql {
+        true => schema_dsql::migrate(&mut connection, schema).await?,
         false => migrate_postgres(&mut connection, &schema.postgres, session.is_pooled).await?,
     };
+    #[cfg(feature = "store")]
+    {
+        store.apply_migrations().await?;
+        store.close().await;
+    }
+    if is_dsql {
+        report.role = schema_dsql::finish(&mut connection, schema.grants, app_role).await?;
+    }
     tracing::info!(applied = ?report.applied, already_applied = report.already_applied, "the schema is up to date");
     Ok(report)
 }

@@ -25,14 +25,14 @@ const RECORD: &str = "INSERT INTO _sqlx_migrations (version, description, succes
 const UNFINISHED: &str = "SELECT job_id FROM sys.jobs WHERE status IN ('submitted', 'processing')";
 const INVALID: &str = "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND NOT i.indisvalid ORDER BY c.relname";
+#[cfg(feature = "store")]
+const STORE_GRANTS: &[(&str, &str)] = &crate::store::schema::GRANTS;
+#[cfg(not(feature = "store"))]
+const STORE_GRANTS: &[(&str, &str)] = &[];
 /// `transaction age limit exceeded`: a call that waits for a job is a transaction.
 const LIMIT_EXCEEDED: &str = "54000";
 
-pub(crate) async fn migrate(
-    connection: &mut PgConnection,
-    schema: &Schema,
-    app_role: Option<AppRole>,
-) -> Result<MigrationReport, MigrationError> {
+pub(crate) async fn migrate(connection: &mut PgConnection, schema: &Schema) -> Result<MigrationReport, MigrationError> {
     let before = applied(connection).await?;
     let mut report = MigrationReport { applied: Vec::new(), already_applied: 0, role: None };
     for migration in up(&schema.dsql) {
@@ -55,10 +55,21 @@ pub(crate) async fn migrate(
     if !invalid.is_empty() {
         return Err(MigrationError::InvalidIndexes(invalid.join(", ")));
     }
-    if let Some(role) = app_role {
-        report.role = Some(grant(connection, role, schema.grants).await?);
-    }
     Ok(report)
+}
+
+/// Waits for indexes, and sets the privileges of the app role.
+pub(crate) async fn finish(
+    connection: &mut PgConnection,
+    grants: &[(&str, &str)],
+    app_role: Option<AppRole>,
+) -> Result<Option<RoleReport>, MigrationError> {
+    // Those of the store.
+    finish_jobs(connection, &[]).await?;
+    match app_role {
+        Some(role) => Ok(Some(grant(connection, role, grants).await?)),
+        None => Ok(None),
+    }
 }
 
 fn up(migrator: &Migrator) -> impl Iterator<Item = &sqlx::migrate::Migration> {
@@ -147,8 +158,10 @@ async fn grant(
     let exists = format!("SELECT 1 FROM sys.iam_pg_role_mappings WHERE pg_role_name = {own_name} AND arn = {own_arn}");
     ensure(connection, &exists, &format!("AWS IAM GRANT {name} TO {own_arn}")).await?;
     execute(connection, &format!("GRANT USAGE ON SCHEMA public TO {name}")).await?;
+    #[cfg(feature = "store")]
+    execute(connection, &format!("GRANT USAGE ON SCHEMA mcp TO {name}")).await?;
     let mut granted = Vec::new();
-    for (table, privileges) in grants {
+    for (table, privileges) in grants.iter().chain(STORE_GRANTS) {
         execute(connection, &format!("GRANT {privileges} ON {table} TO {name}")).await?;
         granted.push(format!("{privileges} ON {table}"));
     }

@@ -28,7 +28,7 @@ use crate::{
     retry::{Budget, Retries},
 };
 
-mod schema;
+pub(crate) mod schema;
 mod statements;
 
 /// Maximum number of expired rows, and of expired counters, that are deleted after a write.
@@ -46,7 +46,7 @@ const COUNTER_ATTEMPTS: u32 = 3;
 /// connection per concurrent request of an environment.
 ///
 /// Its tables are in the schema `mcp`, with a separate table of migrations. With [`DatabaseConfig::migrate`] the first operation
-/// creates them. Otherwise, and on Aurora DSQL, call [`migrate`](Self::migrate) as a role that may create a schema.
+/// creates them. Otherwise, and on Aurora DSQL, [`migrate`](crate::migrate()) creates them with the tables of the function.
 ///
 /// ```no_run
 /// # mod mcp_lambda { pub use mcp_server::*; pub use mcp_postgres as postgres; }

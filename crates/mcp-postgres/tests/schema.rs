@@ -96,6 +96,85 @@ async fn an_interruption_after_any_statement_is_continued() {
     assert!(expected.iter().any(|own| own.starts_with("notes_text t CREATE UNIQUE INDEX")), "{expected:#?}");
 }
 
+/// The role that serves requests uses the tables of the store, and cannot change them.
+#[cfg(feature = "store")]
+#[tokio::test]
+async fn the_tables_of_the_store_are_created_for_the_app_role() {
+    use std::time::Duration;
+
+    use mcp_postgres::{DatabaseConfig, PostgresStore};
+    use mcp_server::store::{Content, Kind, RowKey, RowTag, Store};
+
+    const KIND: Kind = Kind::new("test");
+    let role = format!("store_{}", std::process::id());
+    for kind in [BackendKind::Dsql, BackendKind::Postgres] {
+        let backend = TestBackend::create(kind).await;
+        let is_dsql = kind == BackendKind::Dsql;
+        for _ in 0..2 {
+            run(&backend, is_dsql.then_some(role.as_str())).await.unwrap();
+        }
+
+        let mut variables = backend.variables_as(&role);
+        variables.push(("DB_MIGRATE".to_owned(), "off".to_owned()));
+        let get = |name: &str| variables.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+        let store = PostgresStore::new(DatabaseConfig::from_env(get).unwrap());
+        let (key, tag) = (RowKey::from_bytes([1; 32]), RowTag { kind: KIND, subject: None });
+        let content = Content { value: b"value", expires_in: Duration::from_secs(60), due_in: None };
+        assert!(store.put_if_absent(key, tag, content).await.unwrap().is_some());
+        assert_eq!(store.get(key).await.unwrap().unwrap().value, b"value");
+        store.delete(key).await.unwrap();
+        store.close().await;
+
+        let mut admin = backend.connect().await;
+        let unfinished = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+        assert_eq!(admin.fetch_one(unfinished).await.unwrap().get::<i64, _>(0), 0);
+        if is_dsql {
+            for (what, is_granted) in [
+                ("has_schema_privilege($1, 'mcp', 'USAGE')", true),
+                ("has_schema_privilege($1, 'mcp', 'CREATE')", false),
+                ("has_table_privilege($1, 'mcp.state', 'DELETE')", true),
+                ("has_table_privilege($1, 'mcp.counters', 'TRUNCATE')", false),
+                ("has_table_privilege($1, 'mcp.store_migrations', 'INSERT')", false),
+            ] {
+                let has = sqlx::query_scalar::<_, bool>(AssertSqlSafe(format!("SELECT {what}")));
+                assert_eq!(has.bind(&role).fetch_one(&mut admin).await.unwrap(), is_granted, "{what}");
+            }
+            drop_role(&mut admin, &role).await;
+        }
+    }
+}
+
+/// As `infra/app-user.sql` prepares it: the role owns nothing, and creates tables in a schema that exists.
+#[cfg(feature = "store")]
+#[tokio::test]
+async fn a_role_that_may_create_no_schema_creates_the_tables_of_the_store() {
+    use mcp_postgres::{DatabaseConfig, PostgresStore};
+
+    let role = format!("narrow_{}", std::process::id());
+    let backend = TestBackend::create(BackendKind::Postgres).await;
+    let mut admin = backend.connect().await;
+    for sql in [
+        format!("CREATE ROLE {role} LOGIN PASSWORD 'x'"),
+        "CREATE SCHEMA mcp".to_owned(),
+        format!("GRANT USAGE, CREATE ON SCHEMA mcp TO {role}"),
+    ] {
+        admin.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+    let (head, database) = backend.url().rsplit_once('@').unwrap();
+    let url = format!("{}://{role}:x@{database}", head.split("://").next().unwrap());
+    let get = |name: &str| (name == "DATABASE_URL").then_some(url.as_str());
+    let store = PostgresStore::new(DatabaseConfig::from_env(get).unwrap());
+
+    let migrated = store.migrate().await;
+
+    store.close().await;
+    let owner =
+        admin.fetch_one("SELECT tableowner FROM pg_tables WHERE schemaname = 'mcp' AND tablename = 'state'").await;
+    drop_role(&mut admin, &role).await;
+    assert!(migrated.is_ok(), "{migrated:?}");
+    assert_eq!(owner.unwrap().get::<String, _>(0), role);
+}
+
 #[tokio::test]
 async fn conflicts_and_an_unavailable_server_are_retried() {
     let role = format!("retried_{}", std::process::id());

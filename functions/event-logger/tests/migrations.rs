@@ -178,17 +178,15 @@ async fn the_role_that_serves_requests_cannot_change_the_schema() {
     let first = mcp_lambda::postgres::migrate(config(), &SCHEMA).await.unwrap();
     let second = mcp_lambda::postgres::migrate(config(), &SCHEMA).await.unwrap();
 
-    let granted = json!(["SELECT, INSERT, UPDATE ON events"]);
-    let role_of =
-        |is_new: bool| json!({ "name": role, "arn": arn, "is_new": is_new, "granted": granted, "revoked": [] });
-    assert_eq!(
-        serde_json::to_value(&first).unwrap(),
-        json!({ "applied": [1, 2, 3], "already_applied": 0, "role": role_of(true) })
-    );
-    assert_eq!(
-        serde_json::to_value(&second).unwrap(),
-        json!({ "applied": [], "already_applied": 3, "role": role_of(false) })
-    );
+    assert_eq!((&*first.applied, first.already_applied), (&[1, 2, 3][..], 0));
+    assert_eq!((&*second.applied, second.already_applied), (&[][..], 3));
+    for (report, is_new) in [(&first, true), (&second, false)] {
+        let own = report.role.as_ref().unwrap();
+        assert_eq!((&own.name, &own.arn, own.is_new, own.revoked.len()), (&role, &arn, is_new, 0));
+        // With the feature `store` of another package of the workspace, also the tables of the store.
+        let granted: Vec<_> = own.granted.iter().filter(|own| !own.contains(" ON mcp.")).collect();
+        assert_eq!(granted, ["SELECT, INSERT, UPDATE ON events"]);
+    }
     let variables = backend.variables_as(&role);
     let service = support::service_with(&variables).await;
     let request = tools_call("log_event", json!({ "event_name": "login", "idempotency_key": "k" }));

@@ -32,9 +32,14 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     "CREATE INDEX ASYNC IF NOT EXISTS counters_expires ON mcp.counters (expires_at)",
     "CREATE INDEX ASYNC IF NOT EXISTS counters_subject ON mcp.counters (subject)",
 ]];
-const PREPARE: [&str; 2] = [
-    "CREATE SCHEMA IF NOT EXISTS mcp",
-    "CREATE TABLE IF NOT EXISTS mcp.store_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())",
+const HAS_SCHEMA: &str = "SELECT count(*) FROM pg_namespace WHERE nspname = 'mcp'";
+const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS mcp";
+const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS mcp.store_migrations (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+/// The privileges of the role that serves requests.
+pub(crate) const GRANTS: [(&str, &str); 3] = [
+    ("mcp.state", "SELECT, INSERT, UPDATE, DELETE"),
+    ("mcp.counters", "SELECT, INSERT, UPDATE, DELETE"),
+    ("mcp.store_migrations", "SELECT"),
 ];
 const APPLIED: &str = "SELECT COALESCE(max(version), 0) FROM mcp.store_migrations";
 const RECORD: &str = "INSERT INTO mcp.store_migrations (version) VALUES ($1) ON CONFLICT (version) DO NOTHING";
@@ -59,14 +64,16 @@ impl PostgresStore {
         Err(DatabaseError::Other("the tables of the store are missing or outdated: apply its migrations first".into()))
     }
 
-    pub(super) async fn apply_migrations(&self) -> Result<(), DatabaseError> {
+    pub(crate) async fn apply_migrations(&self) -> Result<(), DatabaseError> {
         let applied = self.applied_version().await?;
         if applied >= latest() {
             return Ok(());
         }
-        for statement in PREPARE {
-            self.define(statement).await?;
+        // Its privilege is checked before its existence: a role may own the schema, and be unable to create one.
+        if !self.has_schema().await? {
+            self.define(CREATE_SCHEMA).await?;
         }
+        self.define(CREATE_MIGRATIONS).await?;
         for (version, statements) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > applied) {
             for statement in statements {
                 self.define(statement).await?;
@@ -78,6 +85,13 @@ impl PostgresStore {
         }
         tracing::info!("migrations of the store were applied");
         Ok(())
+    }
+
+    async fn has_schema(&self) -> Result<bool, DatabaseError> {
+        let read = self.execute(RetryPolicy::Read, async |mut connection| {
+            Ok(connection.fetch_one(sqlx::raw_sql(HAS_SCHEMA)).await?.try_get::<i64, _>(0)?)
+        });
+        Ok(read.await?.value > 0)
     }
 
     /// Returns the version of the tables: 0 if there are none.
