@@ -11,7 +11,8 @@ import tools
 
 SOURCE = tools.PROJECT / "functions" / "event-logger" / "src" / "events.rs"
 CONSTANT = re.compile(r'^pub\(crate\) const (\w+): &str =\s+(?:r#"(.*?)"#|"(.*?)");', re.MULTILINE | re.DOTALL)
-INT8 = 20
+# Values of parameters by type; others are text.
+VALUES = {20: b"1", 1184: b"2026-07-28T00:00:00Z"}
 TABLE = "verify_account"
 MOST_ROWS = 3000
 OUTDATED = ("40001", "OC001")
@@ -92,7 +93,7 @@ def execute(connection, statement):
         own = connection.pgconn
         check(own.prepare(b"", statement.encode()), statement)
         described = own.describe_prepared(b"")
-        values = [b"1" if described.param_type(number) == INT8 else text for number in range(described.nparams)]
+        values = [VALUES.get(described.param_type(number), text) for number in range(described.nparams)]
         result = own.exec_prepared(b"", values)
         check(result, statement)
     return f"{result.ntuples} rows, {result.command_status.decode()}"

@@ -39,6 +39,10 @@ pub(crate) const LATEST: &str = r#"
 pub(crate) const BY_ID: &str =
     r#"SELECT id, event_name, "timestamp", issuer, subject, email FROM events WHERE id = $1"#;
 
+/// The events of a day. The index of `timestamp` serves it.
+#[cfg(feature = "tasks")]
+pub(crate) const COUNT: &str = r#"SELECT count(*) FROM events WHERE "timestamp" >= $1 AND "timestamp" < $2"#;
+
 /// Maximum number of attempts of an insert whose key is taken and cleared by concurrent calls.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -232,4 +236,17 @@ pub(crate) async fn by_id(context: &RequestContext<State>, id: i64) -> Result<Op
         Ok(sqlx::query_as(BY_ID).bind(id).fetch_optional(&mut *connection).await?)
     });
     row.await
+}
+
+/// Counts the events from one time until before another.
+#[cfg(feature = "tasks")]
+pub(crate) async fn count(
+    context: &RequestContext<State>,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+) -> Result<i64, DatabaseError> {
+    let count = context.state().database.read(context, async |mut connection| {
+        Ok(sqlx::query_scalar(COUNT).bind(from).bind(until).fetch_one(&mut *connection).await?)
+    });
+    count.await
 }

@@ -2,17 +2,39 @@
 //! [`service`].
 
 mod events;
+#[cfg(feature = "tasks")]
+mod export_events;
 mod get_latest_events;
 mod log_event;
 mod resources;
 
+#[cfg(feature = "tasks")]
+use mcp_lambda::postgres::PostgresStore;
 use mcp_lambda::{
-    HttpConfig, InitError, McpService, Server,
+    Env, FromEnv, HttpConfig, InitError, McpService, Server,
     postgres::{Database, DatabaseConfig, Schema},
 };
 
-/// Settings of the HTTP endpoint and of the database.
-pub type Config = (HttpConfig, DatabaseConfig);
+/// Settings of the HTTP endpoint, of the database and of tasks.
+#[derive(Debug)]
+pub struct Config {
+    /// Settings of the endpoint.
+    pub http: HttpConfig,
+    /// The database of events, and of the server's state.
+    pub database: DatabaseConfig,
+    /// Whether events can be exported: with the feature `tasks`, if `MCP_TASKS_FUNCTION` is set.
+    pub has_exports: bool,
+}
+
+impl FromEnv for Config {
+    fn from_env(env: &Env) -> Result<Self, InitError> {
+        Ok(Self {
+            http: HttpConfig::from_env(env)?,
+            database: <DatabaseConfig as FromEnv>::from_env(env)?,
+            has_exports: cfg!(feature = "tasks") && env.get("MCP_TASKS_FUNCTION").is_some(),
+        })
+    }
+}
 
 /// The schema. `MCP_ROLE=migrate` applies it, and on Postgres the init phase unless `DB_MIGRATE` is `off`. Both sets of migrations
 /// have the same result, except that Postgres keeps the index of `idempotency_key` for the previous version.
@@ -38,9 +60,9 @@ pub struct State {
 ///
 /// # Errors
 ///
-/// When no way to authenticate callers is configured.
-pub async fn service((http, database): Config) -> Result<McpService, InitError> {
-    let database = Database::open(database, &SCHEMA.postgres).await;
+/// When no way to authenticate callers is configured, or events can be exported and there is no state key.
+pub async fn service(config: Config) -> Result<McpService, InitError> {
+    let database = Database::open(config.database.clone(), &SCHEMA.postgres).await;
     let server = Server::new("event-logger", env!("CARGO_PKG_VERSION"), State { database: database.clone() })
         .title("Event logger")
         .instructions(
@@ -52,5 +74,10 @@ pub async fn service((http, database): Config) -> Result<McpService, InitError> 
         .resource(resources::latest())
         .resource_template(resources::by_id())
         .manages(database);
-    McpService::new(server, http)
+    #[cfg(feature = "tasks")]
+    let server = match config.has_exports {
+        true => server.tool(export_events::tool()).store(PostgresStore::new(config.database)),
+        false => server,
+    };
+    McpService::new(server, config.http)
 }
